@@ -1,0 +1,94 @@
+"""mipplan: the cheapest configuration of an ML inference pipeline that provably keeps its latency objective.
+
+Everything public is reachable from here and imported on first use, so that ``import mipplan`` stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mipplan import solvers
+    from mipplan.certificate import Certificate, certify
+    from mipplan.errors import (
+        Fault,
+        InputError,
+        MipplanError,
+        NoPlanError,
+        SolverError,
+        SolverUnavailableError,
+    )
+    from mipplan.options import time_cost_problem
+    from mipplan.pipeline import Pipeline
+    from mipplan.planner import plan
+    from mipplan.profiles import Profiles
+    from mipplan.replayer import replay, replay_many
+    from mipplan.result import Choice, Plan, PlanStatus, ReplayResult
+    from mipplan.trace import Trace
+    from mipplan.verification import Verification, verify
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Certificate": "mipplan.certificate",
+    "Choice": "mipplan.result",
+    "Fault": "mipplan.errors",
+    "InputError": "mipplan.errors",
+    "MipplanError": "mipplan.errors",
+    "NoPlanError": "mipplan.errors",
+    "Pipeline": "mipplan.pipeline",
+    "Plan": "mipplan.result",
+    "PlanStatus": "mipplan.result",
+    "Profiles": "mipplan.profiles",
+    "ReplayResult": "mipplan.result",
+    "SolverError": "mipplan.errors",
+    "SolverUnavailableError": "mipplan.errors",
+    "Trace": "mipplan.trace",
+    "Verification": "mipplan.verification",
+    "certify": "mipplan.certificate",
+    "plan": "mipplan.planner",
+    "replay": "mipplan.replayer",
+    "replay_many": "mipplan.replayer",
+    "time_cost_problem": "mipplan.options",
+    "verify": "mipplan.verification",
+}
+
+__all__ = [
+    "Certificate",
+    "Choice",
+    "Fault",
+    "InputError",
+    "MipplanError",
+    "NoPlanError",
+    "Pipeline",
+    "Plan",
+    "PlanStatus",
+    "Profiles",
+    "ReplayResult",
+    "SolverError",
+    "SolverUnavailableError",
+    "Trace",
+    "Verification",
+    "certify",
+    "plan",
+    "replay",
+    "replay_many",
+    "solvers",
+    "time_cost_problem",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "solvers":
+        return import_module("mipplan.solvers")
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'mipplan' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,32 @@
+"""Documents people write: read safely, keep line numbers, and report every fault with its place.
+
+Everything here is about *form* (bytes, YAML, field paths, wording); what a pipeline or a profile must
+contain is said by their own schemas.
+"""
+
+from __future__ import annotations
+
+from mipplan.documents.document import Document, FieldPath, Finding
+from mipplan.documents.files import MAX_DOCUMENT_BYTES, AnyPath, decode_text, read_bytes
+from mipplan.documents.parsing import parse_yaml, read_yaml
+from mipplan.documents.schemas import TAG_MARK, schema_findings
+from mipplan.documents.wording import field_text, name_problem, plain, shown, suggestion
+
+__all__ = [
+    "MAX_DOCUMENT_BYTES",
+    "TAG_MARK",
+    "AnyPath",
+    "Document",
+    "FieldPath",
+    "Finding",
+    "decode_text",
+    "field_text",
+    "name_problem",
+    "parse_yaml",
+    "plain",
+    "read_bytes",
+    "read_yaml",
+    "schema_findings",
+    "shown",
+    "suggestion",
+]

@@ -1,0 +1,63 @@
+"""A parsed document that knows where each of its fields stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mipplan.documents.wording import field_text
+from mipplan.errors import Fault
+
+FieldPath = tuple[str | int, ...]
+#: One thing wrong: the path of the field, and what was expected there.
+Finding = tuple[FieldPath, str]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed document, where each of its fields stands, and what was wrong with its form.
+
+    Attributes
+    ----------
+    value : Any
+        Mappings, lists, text, numbers, booleans and None only.
+    origin : str
+        The file, or what the document is called in messages.
+    lines : mapping of field path to int
+        1-based lines; empty for a document that did not come from a file.
+    findings : tuple of Finding
+        Faults of form (duplicate keys, aliases, tags); reported together with those of content.
+    unreadable : frozenset of field path
+        Fields without a usable value; nothing more is said about them.
+    """
+
+    value: Any
+    origin: str
+    lines: Mapping[FieldPath, int] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    unreadable: frozenset[FieldPath] = frozenset()
+
+    def line(self, path: FieldPath) -> int | None:
+        """Return the line of a field, or of the closest field around it that has one."""
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.lines:
+                return self.lines[path[:length]]
+        return None
+
+    def place(self, path: FieldPath) -> str:
+        """Write the place of a field: ``video.yaml:12: stages.detect.batch``."""
+        line = self.line(path)
+        place = self.origin if line is None else f"{self.origin}:{line}"
+        return f"{place}: {field_text(path)}" if path else place
+
+    def faults(self, findings: Iterable[Finding]) -> list[Fault]:
+        """Return the faults of form and the given ones, in the order of the file, each once."""
+        said = dict.fromkeys(
+            [*self.findings, *(finding for finding in findings if not self._is_unreadable(finding[0]))]
+        )
+        ordered = sorted(said, key=lambda finding: self.line(finding[0]) or 0)
+        return [Fault(self.place(path), message) for path, message in ordered]
+
+    def _is_unreadable(self, path: FieldPath) -> bool:
+        return any(path[:length] in self.unreadable for length in range(len(path) + 1))

@@ -1,0 +1,47 @@
+"""Writing files so that a run killed at any moment leaves either the old file or the new one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from mipplan.errors import InputError
+
+
+def write_text_atomically(path: str | Path, text: str) -> None:
+    """Write `text` (UTF-8) to a temporary file beside `path`, flush it to disk, then rename it into place.
+
+    Raises
+    ------
+    InputError
+        If the folder does not exist or cannot be written to, or `path` is a folder.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise InputError.one(str(path), "is a folder; name a file to write to")
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    except OSError as error:
+        raise InputError.one(str(path), f"cannot be written: {error.strerror or error}") from error
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(_default_mode())
+        Path(temporary).replace(target)
+    except BaseException as error:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        if isinstance(error, OSError):
+            raise InputError.one(str(path), f"cannot be written: {error.strerror or error}") from error
+        raise
+
+
+def _default_mode() -> int:
+    # mkstemp makes private files; a plan is an ordinary file and follows the user's umask.
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

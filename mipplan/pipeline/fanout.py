@@ -1,0 +1,158 @@
+"""How many tokens an edge makes of one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from mipplan.documents import shown
+from mipplan.errors import InputError
+
+#: Largest mean number of tokens made of one; beyond it a pipeline is surely mistaken.
+MAX_MEAN = 10_000
+#: Largest single value of a distribution.
+MAX_VALUE = 1_000_000
+
+
+@dataclass(frozen=True)
+class FanOut:
+    """Distribution of the number of tokens an edge makes of one parent token, once it is taken.
+
+    Either a finite distribution (`values`, `weights`) or a Poisson one (`poisson_mean`).
+
+    Attributes
+    ----------
+    values : tuple of int
+        Distinct numbers of tokens, each of positive probability; empty for Poisson.
+    weights : tuple of float
+        Their probabilities, summing to 1; empty for Poisson.
+    poisson_mean : float or None
+        Mean of a Poisson distribution.
+    """
+
+    values: tuple[int, ...] = (1,)
+    weights: tuple[float, ...] = (1.0,)
+    poisson_mean: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.poisson_mean is not None:
+            problem = "give values or poisson, not both" if self.values or self.weights else None
+            problem = problem or mean_problem(self.poisson_mean)
+        else:
+            problem = choice_problem(self.values, self.weights)
+        if problem is not None:
+            raise InputError.one("fanout", problem)
+        if self.poisson_mean is None:
+            values, weights = _normalised(self.values, self.weights)
+            object.__setattr__(self, "values", values)
+            object.__setattr__(self, "weights", weights)
+
+    @classmethod
+    def constant(cls, mean: float) -> FanOut:
+        """Make the two-point distribution on the whole numbers next to `mean` (one point if it is whole).
+
+        Raises
+        ------
+        InputError
+            If `mean` is not in (0, 10 000].
+        """
+        problem = mean_problem(mean)
+        if problem is not None:
+            raise InputError.one("fanout", problem)
+        low = math.floor(mean)
+        # The decimal digits as written: 2.6 gives weights 0.4 and 0.6, not 0.3999999999999999 and so on.
+        upper = float(Decimal(repr(float(mean))) % 1)
+        if upper == 0.0:
+            return cls((low,), (1.0,))
+        return cls((low, low + 1), (1.0 - upper, upper))
+
+    @classmethod
+    def poisson(cls, mean: float) -> FanOut:
+        """Make a Poisson distribution; it has no maximum, so no worst-case guarantee exists for it."""
+        return cls((), (), float(mean))
+
+    @classmethod
+    def choice(cls, values: Sequence[int], weights: Sequence[float]) -> FanOut:
+        """Make the distribution that takes `values[k]` with probability proportional to `weights[k]`."""
+        return cls(tuple(values), tuple(weights))
+
+    @property
+    def mean(self) -> float:
+        """Mean number of tokens."""
+        if self.poisson_mean is not None:
+            return self.poisson_mean
+        return math.fsum(value * weight for value, weight in zip(self.values, self.weights, strict=True))
+
+    @property
+    def maximum(self) -> int | None:
+        """Largest possible number of tokens, None if there is none."""
+        return None if self.poisson_mean is not None else max(self.values)
+
+    @property
+    def is_constant_integer(self) -> bool:
+        """Whether every token makes the same number of tokens."""
+        return len(self.values) == 1
+
+    def to_document(self) -> int | float | dict[str, Any]:
+        """Write it in the file syntax; reading that back gives an equal object."""
+        if self.poisson_mean is not None:
+            return {"poisson": self.poisson_mean}
+        if self.is_constant_integer:
+            return self.values[0] if self.values[0] <= MAX_MEAN else self._choice_document()
+        if len(self.values) == 2 and self.values[1] == self.values[0] + 1:
+            number = float(Decimal(self.values[0]) + Decimal(repr(self.weights[1])))
+            if number <= MAX_MEAN and FanOut.constant(number) == self:
+                return number
+        return self._choice_document()
+
+    def _choice_document(self) -> dict[str, Any]:
+        return {"values": list(self.values), "weights": list(self.weights)}
+
+
+def mean_problem(mean: object) -> str | None:
+    """Say what is wrong with a mean number of tokens, or None."""
+    if isinstance(mean, bool) or not isinstance(mean, int | float) or not math.isfinite(mean):
+        return f"expected a mean number of tokens such as 2 or 2.6, found {shown(mean)}"
+    if not 0 < mean <= MAX_MEAN:
+        return f"the mean number of tokens must be above 0 and at most {MAX_MEAN}, found {shown(mean)}"
+    return None
+
+
+def choice_problem(values: Sequence[object], weights: Sequence[object]) -> str | None:
+    """Say what is wrong with a finite distribution, or None."""
+    if not values or len(values) != len(weights):
+        return f"expected as many weights as values, at least one: found {len(values)} and {len(weights)}"
+    whole: list[int] = []
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_VALUE:
+            return f"values must be whole numbers from 0 to {MAX_VALUE}, found {shown(value)}"
+        whole.append(value)
+    if len(set(whole)) < len(whole):
+        return "the same value is given twice: add up its weights"
+    real: list[float] = []
+    for weight in weights:
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            return f"weights must be finite numbers ≥ 0, found {shown(weight)}"
+        real.append(float(weight))
+    total = math.fsum(real)
+    if not 0 < total < math.inf:
+        return "the weights must not all be 0, and their sum must be finite"
+    return mean_problem(
+        math.fsum(value * (weight / total) for value, weight in zip(whole, real, strict=True))
+    )
+
+
+def _normalised(values: Sequence[int], weights: Sequence[float]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Drop what never happens and make the weights sum to 1; idempotent, so that files round-trip exactly."""
+    total = math.fsum(weights)
+    if abs(total - 1.0) <= 1e-12:
+        total = 1.0
+    kept = [
+        (value, float(weight) / total)
+        for value, weight in zip(values, weights, strict=True)
+        if weight / total > 0
+    ]
+    return tuple(value for value, _ in kept), tuple(weight for _, weight in kept)

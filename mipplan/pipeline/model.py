@@ -1,0 +1,339 @@
+"""The pipeline: a directed acyclic graph of stages, with an optional latency objective."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from mipplan.documents import AnyPath, Document, name_problem, plain, read_yaml
+from mipplan.errors import Fault, InputError
+from mipplan.pipeline.fanout import FanOut
+from mipplan.units import NS_PER_S, duration_text, seconds_to_ns
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from mipplan.pipeline import schema
+
+#: Graph attribute that keeps the order of the edges in the file: NetworkX groups edges by their parent.
+EDGE_ORDER = "mipplan_edge_order"
+
+
+class Join(StrEnum):
+    """What a stage makes of the tokens of one query that reach it."""
+
+    EACH = "each"
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a pipeline.
+
+    Attributes
+    ----------
+    name : str
+        Unique in the pipeline.
+    model : str
+        The model whose profiles apply.
+    hardware : tuple of str or None
+        Hardware types allowed, None for all that have a profile.
+    batch_sizes : tuple of int or None
+        The only batch caps allowed, increasing, None for all measured ones.
+    batch_min, batch_max : int, int or None
+        Range of batch caps allowed; None for no upper limit.
+    replicas_min, replicas_max : int, int or None
+        Range of replica counts allowed; equal when pinned.
+    join : Join
+        ``EACH``: every token is processed. ``ALL``: one token per query, ready when all have arrived.
+    """
+
+    name: str
+    model: str
+    hardware: tuple[str, ...] | None = None
+    batch_sizes: tuple[int, ...] | None = None
+    batch_min: int = 1
+    batch_max: int | None = None
+    replicas_min: int = 1
+    replicas_max: int | None = None
+    join: Join = Join.EACH
+
+    def allows_batch(self, cap: int) -> bool:
+        """Whether the batch cap `cap` satisfies the stage's restrictions."""
+        if self.batch_sizes is not None:
+            return cap in self.batch_sizes
+        return self.batch_min <= cap and (self.batch_max is None or cap <= self.batch_max)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A directed edge: with `probability` a parent token makes `fanout` tokens, `delay_ns` later."""
+
+    parent: str
+    child: str
+    delay_ns: int = 0
+    probability: float = 1.0
+    fanout: FanOut = field(default_factory=FanOut)
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """A pipeline of stages, checked when made.
+
+    Parameters
+    ----------
+    graph : networkx.DiGraph
+        Nodes are stage names. Node attributes ``model``, ``hardware``, ``batch``, ``replicas``, ``join`` and
+        edge attributes ``delay``, ``probability``, ``fanout`` are written exactly as in the file
+        (``delay="1ms"``). The graph is copied and frozen.
+    slo_s : float or None
+        End-to-end latency objective in seconds.
+    name : str
+        For reports.
+
+    Raises
+    ------
+    InputError
+        With every fault of the pipeline.
+
+    Notes
+    -----
+    Two pipelines are equal when their documents are.
+    """
+
+    graph: nx.DiGraph[str]
+    slo_s: float | None = None
+    name: str = "pipeline"
+    _stages: dict[str, Stage] = field(init=False, repr=False)
+    _edges: tuple[Edge, ...] = field(init=False, repr=False)
+    _order: tuple[str, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        import networkx as nx
+
+        from mipplan.pipeline.schema import parse_pipeline
+
+        _check_arguments(self.graph, self.slo_s, self.name)
+        graph = copy.deepcopy(nx.DiGraph(self.graph))
+        arcs = _ordered_arcs(graph)
+        entry = parse_pipeline(Document(_raw_document(graph, arcs), "pipeline"))
+        graph.graph[EDGE_ORDER] = arcs
+        edges = tuple(_edge(raw) for raw in entry.edges)
+        merging = {name for name in entry.stages if sum(edge.child == name for edge in edges) > 1}
+        stages = {name: _stage(name, raw, name in merging) for name, raw in entry.stages.items()}
+        rank = {name: position for position, name in enumerate(stages)}
+        order = tuple(nx.lexicographical_topological_sort(graph, key=rank.__getitem__))
+        object.__setattr__(self, "graph", nx.freeze(graph))
+        object.__setattr__(self, "_stages", stages)
+        object.__setattr__(self, "_edges", edges)
+        object.__setattr__(self, "_order", order)
+
+    @property
+    def stages(self) -> Mapping[str, Stage]:
+        """Stages by name, in the order of the file."""
+        return MappingProxyType(self._stages)
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """Edges in the order of the file."""
+        return self._edges
+
+    @property
+    def topological_order(self) -> tuple[str, ...]:
+        """Stage names, parents before children, otherwise in the order of the file."""
+        return self._order
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Stages without an incoming edge, where queries enter."""
+        children = {edge.child for edge in self._edges}
+        return tuple(name for name in self._stages if name not in children)
+
+    @property
+    def slo_ns(self) -> int | None:
+        """The latency objective in nanoseconds."""
+        return None if self.slo_s is None else seconds_to_ns(self.slo_s)
+
+    def incoming(self, name: str) -> tuple[Edge, ...]:
+        """Edges into a stage, in the order of the file."""
+        return tuple(edge for edge in self._edges if edge.child == name)
+
+    def outgoing(self, name: str) -> tuple[Edge, ...]:
+        """Edges out of a stage, in the order of the file."""
+        return tuple(edge for edge in self._edges if edge.parent == name)
+
+    def to_document(self) -> dict[str, Any]:
+        """Write the pipeline in the file syntax, ready for JSON or YAML.
+
+        The form is canonical: what equals a default is left out (a merging stage always names its ``join``),
+        so equal pipelines have equal documents.
+        """
+        document: dict[str, Any] = {"name": self.name}
+        if self.slo_ns is not None:
+            document["slo"] = duration_text(self.slo_ns)
+        document["stages"] = {
+            name: _stage_document(stage, len(self.incoming(name)) > 1) for name, stage in self._stages.items()
+        }
+        document["edges"] = [_edge_document(edge) for edge in self._edges]
+        return document
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any] | Document, origin: str = "pipeline") -> Pipeline:
+        """Make a pipeline from a document in the file syntax.
+
+        Parameters
+        ----------
+        document : mapping or Document
+            As parsed from YAML or JSON; a `Document` also knows lines and its origin.
+        origin : str
+            What to call a plain mapping in messages.
+
+        Raises
+        ------
+        InputError
+            With every fault of the document.
+        """
+        import networkx as nx
+
+        from mipplan.pipeline.schema import parse_pipeline
+
+        if not isinstance(document, Document):
+            document = Document(plain(document), origin)
+        entry = parse_pipeline(document)
+        graph: nx.DiGraph[str] = nx.DiGraph()
+        for name, raw in document.value["stages"].items():
+            graph.add_node(name, **raw)
+        for raw in document.value.get("edges") or []:
+            attributes = {key: value for key, value in raw.items() if key not in ("from", "to")}
+            graph.add_edge(raw["from"], raw["to"], **attributes)
+        graph.graph[EDGE_ORDER] = tuple((edge.parent, edge.child) for edge in entry.edges)
+        slo_s = None if entry.slo is None else entry.slo / NS_PER_S
+        return cls(graph=graph, slo_s=slo_s, name=entry.name)
+
+    @classmethod
+    def read(cls, path: AnyPath) -> Pipeline:
+        """Read a pipeline from a YAML file.
+
+        Raises
+        ------
+        InputError
+            With every fault, each with its line and field.
+        """
+        return cls.from_document(read_yaml(path))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pipeline) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __repr__(self) -> str:
+        slo = "no objective" if self.slo_ns is None else duration_text(self.slo_ns)
+        return f"<Pipeline {self.name}: {len(self._stages)} stages, {len(self._edges)} edges, {slo}>"
+
+    def _identity(self) -> str:
+        return json.dumps(self.to_document())
+
+
+def _check_arguments(graph: object, slo_s: object, name: object) -> None:
+    """Report what is wrong with the arguments themselves; the document checks come after."""
+    import networkx as nx
+
+    faults: list[Fault] = []
+    if not isinstance(graph, nx.DiGraph) or isinstance(graph, nx.MultiDiGraph):
+        faults.append(Fault("graph", f"expected a networkx.DiGraph, found {type(graph).__name__}"))
+    if slo_s is not None:
+        try:
+            usable = not isinstance(slo_s, bool) and seconds_to_ns(float(slo_s)) >= 1  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            usable = False
+        if not usable:
+            faults.append(Fault("slo_s", f"expected a positive number of seconds, found {slo_s!r}"))
+    problem = name_problem(name)
+    if problem is not None:
+        faults.append(Fault("name", problem))
+    if faults:
+        raise InputError(faults)
+
+
+def _ordered_arcs(graph: nx.DiGraph[str]) -> tuple[tuple[str, str], ...]:
+    """Return the edges in file order where it is known; edges added since then follow."""
+    known: Sequence[tuple[str, str]] = graph.graph.get(EDGE_ORDER, ())
+    kept = [(parent, child) for parent, child in known if graph.has_edge(parent, child)]
+    return tuple(dict.fromkeys([*kept, *graph.edges]))
+
+
+def _raw_document(graph: nx.DiGraph[str], arcs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    edges = [{**plain(graph.edges[parent, child]), "from": parent, "to": child} for parent, child in arcs]
+    return {
+        "stages": {name: plain(attributes) for name, attributes in graph.nodes(data=True)},
+        "edges": edges,
+    }
+
+
+def _edge(raw: schema.EdgeEntry) -> Edge:
+    if isinstance(raw.fanout, float):
+        fanout = FanOut.constant(raw.fanout)
+    elif raw.fanout.poisson is not None:
+        fanout = FanOut.poisson(raw.fanout.poisson)
+    else:
+        fanout = FanOut.choice(raw.fanout.values or (), raw.fanout.weights or ())
+    return Edge(raw.parent, raw.child, raw.delay, raw.probability, fanout)
+
+
+def _stage(name: str, raw: schema.StageEntry, merging: bool) -> Stage:
+    hardware = (raw.hardware,) if isinstance(raw.hardware, str) else raw.hardware
+    sizes = [raw.batch] if isinstance(raw.batch, int) else raw.batch
+    # Lists and single numbers name the caps themselves, mappings a range of them.
+    listed = tuple(sorted(sizes)) if isinstance(sizes, list) else None
+    batch = None if sizes is None or isinstance(sizes, list) else sizes
+    pinned = raw.replicas if isinstance(raw.replicas, int) else None
+    replicas = None if raw.replicas is None or isinstance(raw.replicas, int) else raw.replicas
+    return Stage(
+        name=name,
+        model=raw.model,
+        hardware=None if hardware is None else tuple(hardware),
+        batch_sizes=listed,
+        batch_min=batch.min if batch else 1,
+        batch_max=batch.max if batch else None,
+        replicas_min=pinned or (replicas.min if replicas else 1),
+        replicas_max=pinned or (replicas.max if replicas else None),
+        join=Join(raw.join or ("all" if merging else "each")),
+    )
+
+
+def _stage_document(stage: Stage, merging: bool) -> dict[str, Any]:
+    document: dict[str, Any] = {"model": stage.model}
+    if stage.hardware is not None:
+        document["hardware"] = list(stage.hardware)
+    if stage.batch_sizes is not None:
+        document["batch"] = list(stage.batch_sizes)
+    elif (stage.batch_min, stage.batch_max) != (1, None):
+        document["batch"] = _range_document(stage.batch_min, stage.batch_max)
+    if stage.replicas_min == stage.replicas_max:
+        document["replicas"] = stage.replicas_min
+    elif (stage.replicas_min, stage.replicas_max) != (1, None):
+        document["replicas"] = _range_document(stage.replicas_min, stage.replicas_max)
+    if merging or stage.join is Join.ALL:
+        document["join"] = str(stage.join)
+    return document
+
+
+def _range_document(least: int, most: int | None) -> dict[str, int]:
+    document = {} if least == 1 else {"min": least}
+    return document if most is None else {**document, "max": most}
+
+
+def _edge_document(edge: Edge) -> dict[str, Any]:
+    document: dict[str, Any] = {"from": edge.parent, "to": edge.child}
+    if edge.delay_ns:
+        document["delay"] = duration_text(edge.delay_ns)
+    if edge.probability != 1.0:
+        document["probability"] = edge.probability
+    fanout = edge.fanout.to_document()
+    return document if fanout == 1 else {**document, "fanout": fanout}

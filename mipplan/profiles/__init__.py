@@ -1,0 +1,9 @@
+"""Profiles: what hardware costs, and how long one batch of a model takes on it."""
+
+from __future__ import annotations
+
+from mipplan.profiles.hardware import Hardware
+from mipplan.profiles.model import Profiles
+from mipplan.profiles.tables import LatencyTable
+
+__all__ = ["Hardware", "LatencyTable", "Profiles"]

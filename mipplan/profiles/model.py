@@ -1,0 +1,170 @@
+"""The profiles of models on hardware types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from mipplan.documents import AnyPath, Document, plain
+from mipplan.errors import Fault, InputError
+from mipplan.profiles.hardware import Hardware
+from mipplan.profiles.tables import LatencyTable
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Hardware types and the latency tables of models on them.
+
+    Attributes
+    ----------
+    hardware : mapping of str to Hardware
+        In the order of ``hardware.yaml``.
+    tables : mapping of (model, hardware) to LatencyTable
+
+    Raises
+    ------
+    InputError
+        If a key does not match its entry, or a table is for hardware that is not there.
+    """
+
+    hardware: Mapping[str, Hardware]
+    tables: Mapping[tuple[str, str], LatencyTable]
+
+    def __post_init__(self) -> None:
+        faults = [
+            Fault("profiles", f"the key {name!r} holds the hardware type {entry.name!r}")
+            for name, entry in self.hardware.items()
+            if name != entry.name
+        ]
+        for key, table in self.tables.items():
+            if key != (table.model, table.hardware):
+                faults.append(Fault("profiles", f"the key {key!r} holds {table.model} on {table.hardware}"))
+            if table.hardware not in self.hardware:
+                faults.append(Fault("profiles", f"{table.model} is profiled on unknown {table.hardware!r}"))
+        if faults:
+            raise InputError(faults)
+        object.__setattr__(self, "hardware", MappingProxyType(dict(self.hardware)))
+        object.__setattr__(self, "tables", MappingProxyType(dict(self.tables)))
+
+    @classmethod
+    def from_parts(cls, hardware: Iterable[Hardware], tables: Iterable[LatencyTable]) -> Profiles:
+        """Make profiles from hardware types and tables; their names become the keys.
+
+        Raises
+        ------
+        InputError
+            If two hardware types have one name, or two tables one model and hardware.
+        """
+        devices: dict[str, Hardware] = {}
+        measured: dict[tuple[str, str], LatencyTable] = {}
+        faults: list[Fault] = []
+        for device in hardware:
+            if device.name in devices:
+                faults.append(Fault("profiles", f"the hardware type {device.name!r} is given twice"))
+            devices[device.name] = device
+        for table in tables:
+            if (table.model, table.hardware) in measured:
+                faults.append(Fault("profiles", f"{table.model} on {table.hardware} is profiled twice"))
+            measured[table.model, table.hardware] = table
+        if faults:
+            raise InputError(faults)
+        return cls(devices, measured)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Profiled models, in the order of their tables."""
+        return tuple(dict.fromkeys(model for model, _ in self.tables))
+
+    def table(self, model: str, hardware: str) -> LatencyTable | None:
+        """Return the profile of a model on a hardware type, None if there is none."""
+        return self.tables.get((model, hardware))
+
+    def hardware_for(self, model: str) -> tuple[str, ...]:
+        """Hardware types on which a model is profiled, in the order of ``hardware.yaml``."""
+        return tuple(name for name in self.hardware if (model, name) in self.tables)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know about these profiles although it is no fault."""
+        return tuple(
+            f"{table.model} on {table.hardware}: nothing was measured below batch {table.smallest_batch}; "
+            f"smaller batches are taken to cost as much as that one"
+            for table in self.tables.values()
+            if table.smallest_batch > 1
+        )
+
+    def restricted_to(
+        self, models: Iterable[str] | None = None, hardware: Iterable[str] | None = None
+    ) -> Profiles:
+        """Keep only the given models and hardware types; None keeps all, unknown names keep nothing."""
+        kept = self.hardware if hardware is None else set(hardware)
+        wanted = self.models if models is None else set(models)
+        return Profiles(
+            {name: device for name, device in self.hardware.items() if name in kept},
+            {key: table for key, table in self.tables.items() if key[0] in wanted and key[1] in kept},
+        )
+
+    def with_hardware(self, hardware: Hardware, tables: Iterable[LatencyTable] = ()) -> Profiles:
+        """Add a hardware type, or replace the one of that name (keeping its tables), and add tables."""
+        added = {(table.model, table.hardware): table for table in tables}
+        return Profiles({**self.hardware, hardware.name: hardware}, {**self.tables, **added})
+
+    def without_hardware(self, name: str) -> Profiles:
+        """Remove a hardware type and its tables; removing one that is not there changes nothing."""
+        return self.restricted_to(hardware=[other for other in self.hardware if other != name])
+
+    @classmethod
+    def read(cls, folder: AnyPath) -> Profiles:
+        """Read a folder of ``hardware.yaml`` and ``models/*.csv``.
+
+        Raises
+        ------
+        InputError
+            With every fault of every file, each with its line and field.
+        """
+        from mipplan.profiles.files import read_profiles
+
+        return cls.from_parts(*read_profiles(folder))
+
+    @classmethod
+    def default(cls) -> Profiles:
+        """Read the profiles that come with mipplan."""
+        from mipplan.shipped import shipped_folder
+
+        return cls.read(shipped_folder())
+
+    def to_document(self) -> dict[str, Any]:
+        """Write everything as one JSON-able mapping; `from_document` is its inverse."""
+        return {
+            "hardware": {name: device.to_document() for name, device in self.hardware.items()},
+            "tables": [table.to_document() for table in self.tables.values()],
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any] | Document, origin: str = "profiles") -> Profiles:
+        """Make profiles from what `to_document` wrote.
+
+        Raises
+        ------
+        InputError
+            With every fault.
+        """
+        from mipplan.profiles.files import parse_document
+
+        if not isinstance(document, Document):
+            document = Document(plain(document), origin)
+        return cls.from_parts(*parse_document(document))
+
+    def __hash__(self) -> int:
+        return hash((tuple(self.hardware.values()), frozenset(self.tables.values())))
+
+    def __reduce__(self) -> tuple[type[Profiles], tuple[Any, ...]]:
+        return Profiles, (dict(self.hardware), dict(self.tables))  # read-only views cannot be pickled
+
+    def __repr__(self) -> str:
+        return (
+            f"<Profiles: {len(self.models)} models, {len(self.hardware)} hardware types, "
+            f"{len(self.tables)} tables>"
+        )

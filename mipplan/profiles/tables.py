@@ -1,0 +1,211 @@
+"""Measured latency tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.documents import name_problem, shown
+from mipplan.errors import Fault, InputError
+from mipplan.units import MAX_DURATION_NS, NS_PER_MS
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+#: Largest batch size accepted: a service table has an entry for every size up to the cap.
+MAX_BATCH = 1_000_000
+#: Optional measured columns, and whether they may be zero.
+OPTIONAL_COLUMNS = {"latency_p99_ms": False, "accuracy": True, "energy_j": True, "memory_gib": True}
+
+
+@dataclass(frozen=True, eq=False)
+class LatencyTable:
+    """Latency of one whole batch of a model on a hardware type, at the measured batch sizes.
+
+    Attributes
+    ----------
+    model, hardware : str
+    batch : int64[k]
+        Measured batch sizes, at least 1, strictly increasing. Read-only, as are all arrays.
+    latency_ms : float64[k]
+        Latency of the whole batch in milliseconds, finite and positive. It need not be monotone.
+    source : tuple of str
+        Provenance of each row, or one text for all; empty if unknown.
+    latency_p99_ms, accuracy, energy_j, memory_gib : float64[k] or None
+        Further measurements at the same batch sizes.
+
+    Raises
+    ------
+    InputError
+        With every fault.
+    """
+
+    model: str
+    hardware: str
+    batch: Integers
+    latency_ms: Floats
+    source: tuple[str, ...] = ()
+    latency_p99_ms: Floats | None = None
+    accuracy: Floats | None = None
+    energy_j: Floats | None = None
+    memory_gib: Floats | None = None
+
+    def __post_init__(self) -> None:
+        place = f"profile of {self.model} on {self.hardware}"
+        faults = [Fault(place, problem) for problem in self._name_problems()]
+        batch, problem = _whole_column(self.batch)
+        if problem is not None:
+            faults.append(Fault(place, f"batch: {problem}"))
+        object.__setattr__(self, "batch", batch)
+        for name in ("latency_ms", *OPTIONAL_COLUMNS):
+            given = getattr(self, name)
+            if given is None and name != "latency_ms":
+                continue
+            column, problem = _real_column(given, len(batch), name)
+            if problem is not None:
+                faults.append(Fault(place, f"{name}: {problem}"))
+            object.__setattr__(self, name, column)
+        if faults:
+            raise InputError(faults)
+        object.__setattr__(self, "source", _sources(self.source, len(batch)))
+
+    def _name_problems(self) -> Iterator[str]:
+        for name in (self.model, self.hardware):
+            problem = name_problem(name)
+            if problem is not None:
+                yield problem
+
+    @property
+    def largest_batch(self) -> int:
+        """Largest measured batch size, beyond which nothing is known."""
+        return int(self.batch[-1])
+
+    @property
+    def smallest_batch(self) -> int:
+        """Smallest measured batch size; smaller batches cost as much as this one."""
+        return int(self.batch[0])
+
+    def service_ns(self, cap: int) -> Integers:
+        """Return the latency ℓ of every batch size up to a cap.
+
+        ℓ(k) = max(1, rint(interp(k, batch, latency_ms)·10⁶)), in float64: linear between measured sizes,
+        constant below the smallest one.
+
+        Parameters
+        ----------
+        cap : int
+            From 1 to `largest_batch`.
+
+        Returns
+        -------
+        int64[cap]
+            Read-only; entry ``k - 1`` is ℓ(k) in nanoseconds.
+
+        Raises
+        ------
+        InputError
+            If `cap` is out of range: latencies are never extrapolated.
+        """
+        if not 1 <= cap <= self.largest_batch:
+            raise InputError.one(
+                f"profile of {self.model} on {self.hardware}",
+                f"the batch cap {cap} is outside the measured range 1 to {self.largest_batch}",
+            )
+        sizes = np.arange(1, cap + 1)
+        latency_ms = np.interp(sizes, self.batch, self.latency_ms)
+        service = np.maximum(1, np.rint(latency_ms * NS_PER_MS)).astype(np.int64)
+        service.flags.writeable = False
+        return service
+
+    def to_document(self) -> dict[str, Any]:
+        """Write the table as a JSON-able mapping of columns."""
+        document: dict[str, Any] = {
+            "model": self.model,
+            "hardware": self.hardware,
+            "batch": self.batch.tolist(),
+            "latency_ms": self.latency_ms.tolist(),
+        }
+        for name in OPTIONAL_COLUMNS:
+            column = getattr(self, name)
+            if column is not None:
+                document[name] = column.tolist()
+        document["source"] = list(self.source)
+        return document
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LatencyTable) and self.to_document() == other.to_document()
+
+    def __hash__(self) -> int:
+        return hash((self.model, self.hardware, self.batch.tobytes(), self.latency_ms.tobytes()))
+
+    def __reduce__(self) -> tuple[type[LatencyTable], tuple[Any, ...]]:
+        # Unpickled arrays are writeable; going through the constructor makes them read-only again.
+        optional = tuple(getattr(self, name) for name in OPTIONAL_COLUMNS)
+        return LatencyTable, (self.model, self.hardware, self.batch, self.latency_ms, self.source, *optional)
+
+
+def batch_problem(batch: float) -> str | None:
+    """Say what is wrong with a batch size, or None."""
+    if not (batch == int(batch) if math.isfinite(batch) else False) or not 1 <= batch <= MAX_BATCH:
+        return f"expected a whole number from 1 to {MAX_BATCH}, found {shown(batch)}"
+    return None
+
+
+def measurement_problem(name: str, value: float) -> str | None:
+    """Say what is wrong with one measured value of a column, or None."""
+    if not math.isfinite(value):
+        return f"expected a finite number, found {value}"
+    if value < 0 or (value == 0 and not OPTIONAL_COLUMNS.get(name, False)):
+        return f"expected a number {'≥' if OPTIONAL_COLUMNS.get(name, False) else 'above'} 0, found {value:g}"
+    if name.startswith("latency") and value * NS_PER_MS > MAX_DURATION_NS:
+        return f"{value:g} ms is longer than ten years"
+    return None
+
+
+def _whole_column(values: object) -> tuple[Integers, str | None]:
+    empty: Integers = np.empty(0, np.int64)
+    try:
+        given = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return empty, f"expected whole numbers, found {shown(values)}"
+    if given.ndim != 1 or given.size == 0:
+        return empty, "expected at least one batch size in one dimension"
+    problem = next((found for found in map(batch_problem, given.tolist()) if found), None)
+    if problem is not None:
+        return empty, problem
+    if bool(np.any(np.diff(given) <= 0)):
+        problem = "the sizes must increase strictly"
+    return _read_only(given.astype(np.int64)), problem
+
+
+def _real_column(values: object, length: int, name: str) -> tuple[Floats, str | None]:
+    try:
+        column = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.empty(0), f"expected numbers, found {shown(values)}"
+    if column.ndim != 1 or (length and len(column) != length):
+        return column, f"expected {length} values, one for each batch size"
+    problem = next(
+        (found for found in (measurement_problem(name, value) for value in column.tolist()) if found), None
+    )
+    return _read_only(column), problem
+
+
+def _sources(source: Sequence[str], length: int) -> tuple[str, ...]:
+    """Return one provenance per row; a single text speaks for all rows."""
+    texts = (source,) if isinstance(source, str) else tuple(str(text) for text in source)
+    if len(texts) == 1:
+        return texts * length
+    if len(texts) not in (0, length):
+        raise InputError.one("source", f"expected one text for each of {length} rows, found {len(texts)}")
+    return texts or ("",) * length
+
+
+def _read_only(array: Any) -> Any:
+    array.flags.writeable = False
+    return array

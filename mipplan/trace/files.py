@@ -1,0 +1,207 @@
+"""Arrival times out of trace files: what the columns mean, and which of them are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.documents import AnyPath, shown, suggestion
+from mipplan.errors import Fault, InputError
+from mipplan.trace.checks import decreases, window_ns, window_text
+from mipplan.trace.expansion import check_expansion, expand_counts
+from mipplan.trace.tables import Table, read_table
+from mipplan.units import MAX_DURATION_NS, NS_PER_MS, NS_PER_S
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_NS_PER_MINUTE = 60 * NS_PER_S
+#: Arrival columns and their unit; a timestamp has none.
+ARRIVAL_COLUMNS = {"arrival_s": NS_PER_S, "arrival_ms": NS_PER_MS, "timestamp": None}
+#: Count columns, and the time to which their numbers refer.
+COUNT_COLUMNS = {"requests_per_s": NS_PER_S, "requests_per_min": _NS_PER_MINUTE}
+#: Columns that tell the start of an interval, and their unit.
+INTERVAL_COLUMNS = {"t_s": NS_PER_S, "minute_index": _NS_PER_MINUTE, "window_start_s": NS_PER_S}
+
+
+def read_arrivals(
+    path: AnyPath, *, expand: str | None, seed: int, start_s: float | None, end_s: float | None
+) -> tuple[Integers, str]:
+    """Read a trace file; see `mipplan.trace.model.Trace.read`.
+
+    Returns
+    -------
+    arrival_ns : int64[n]
+        At least two, sorted.
+    note : str
+        How they came about.
+    """
+    window = window_ns(start_s, end_s)
+    table = read_table(path)
+    column = _main_column(table)
+    if column in ARRIVAL_COLUMNS:
+        if expand is not None:
+            raise InputError.one(
+                f"{table.origin}: {column}",
+                f"holds arrival times, which need no expansion: leave out expand={shown(expand)} (--expand)",
+            )
+        arrival_ns, notes = _arrivals(table, column), [f"read from {column}"]
+        arrival_ns = arrival_ns[slice(*np.searchsorted(arrival_ns, window))]
+    else:
+        expand = check_expansion(expand, f"{table.origin}: {column}")
+        counts = _counts(table, column)
+        arrival_ns = _expanded(table, counts, window, expand, seed)
+        notes = [*counts.notes, f"expanded by {expand}, seed {seed}"]
+    if start_s is not None or end_s is not None:
+        notes.append(f"window {window_text(start_s, end_s)}")
+    if len(arrival_ns) < 2:
+        where = "" if start_s is None and end_s is None else f" in {window_text(start_s, end_s)}"
+        raise InputError.one(
+            f"{table.origin}: {column}",
+            f"gives {len(arrival_ns)} arrival(s){where}; a trace needs at least two",
+        )
+    return arrival_ns, "; ".join(notes)
+
+
+def _main_column(table: Table) -> str:
+    """Return the one column that holds arrivals or counts."""
+    wanted = [*ARRIVAL_COLUMNS, *COUNT_COLUMNS]
+    found = [name for name in table.columns if name in wanted]
+    if len(found) == 1:
+        return found[0]
+    columns = ", ".join(shown(name, 30) for name in table.columns[:12])
+    if found:
+        raise InputError.one(
+            table.origin,
+            f"expected one of the columns {', '.join(wanted)}, found {' and '.join(found)}: keep one",
+        )
+    hints = (suggestion(name, wanted) for name in table.columns)
+    hint = next((hint for hint in hints if hint), "")
+    raise InputError.one(
+        table.origin,
+        f"expected one of the columns {', '.join(wanted)}; the first line names {columns}{hint}",
+    )
+
+
+def _checked(table: Table, column: str, kinds: Sequence[tuple[str, NDArray[np.intp]]]) -> None:
+    faults = [
+        Fault(f"{table.origin}: {column}", message.format(rows=table.rows(bad)))
+        for message, bad in kinds
+        if len(bad)
+    ]
+    if faults:
+        raise InputError(faults)
+
+
+# -------------------------------------------------------------------------------------------- arrivals
+
+
+def _arrivals(table: Table, column: str) -> Integers:
+    unit = ARRIVAL_COLUMNS[column]
+    if unit is None:
+        instants = table.instants(column)
+        _checked_order(table, column, instants)
+        return instants - instants[:1]
+    values = table.numbers(column)
+    _checked(
+        table,
+        column,
+        [
+            ("a negative time in {rows}: let the trace begin at 0 or later", np.flatnonzero(values < 0)),
+            (
+                "a time beyond ten years in {rows}: subtract the time of the first arrival",
+                np.flatnonzero(values > MAX_DURATION_NS / unit),
+            ),
+            (_unsorted_message(column), decreases(values)),
+        ],
+    )
+    return np.rint(values * unit).astype(np.int64)
+
+
+def _checked_order(table: Table, column: str, instants: Integers) -> None:
+    _checked(table, column, [(_unsorted_message(column), decreases(instants))])
+    if len(instants) and instants[-1] - instants[0] > MAX_DURATION_NS:
+        raise InputError.one(f"{table.origin}: {column}", "spans more than ten years")
+
+
+def _unsorted_message(column: str) -> str:
+    return f"earlier than the row before in {{rows}}: sort the file by {column}"
+
+
+# ---------------------------------------------------------------------------------------------- counts
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Mean arrivals `count` in intervals that begin at `start_ns` and last `interval_ns`."""
+
+    start_ns: Integers
+    interval_ns: int
+    count: Floats
+    notes: tuple[str, ...]
+
+
+def _counts(table: Table, column: str) -> _Counts:
+    values = table.numbers(column)
+    _checked(table, column, [("a negative count in {rows}", np.flatnonzero(values < 0))])
+    per_ns = COUNT_COLUMNS[column]
+    keys = [name for name in table.columns if name in INTERVAL_COLUMNS]
+    if len(keys) > 1:
+        raise InputError.one(
+            table.origin, f"found {' and '.join(keys)}: keep the one that tells the interval"
+        )
+    if not keys:
+        _check_end(table, column, len(values) * per_ns)
+        start_ns = np.arange(len(values)) * per_ns
+        unit = "second" if per_ns == NS_PER_S else "minute"
+        return _Counts(start_ns, per_ns, values, (f"read from {column}, one row a {unit}",))
+    start_ns, interval_ns, which = _intervals(table, keys[0])
+    summed: Floats = np.bincount(which, weights=values).astype(np.float64) * (interval_ns / per_ns)
+    notes = [f"read from {column} per {interval_ns / NS_PER_S:.12g} s of {keys[0]}"]
+    if len(start_ns) < len(values):
+        notes.append(f"{len(values)} rows of {len(start_ns)} intervals, those of one interval added up")
+    return _Counts(start_ns, interval_ns, summed, tuple(notes))
+
+
+def _intervals(table: Table, key: str) -> tuple[Integers, int, NDArray[np.intp]]:
+    """Return the distinct starts, the common length, and the interval of each row."""
+    unit = INTERVAL_COLUMNS[key]
+    values = table.numbers(key)
+    _checked(
+        table,
+        key,
+        [
+            ("a negative time in {rows}", np.flatnonzero(values < 0)),
+            (
+                "a time beyond ten years in {rows}: subtract the time of the first interval",
+                np.flatnonzero(values > MAX_DURATION_NS / unit),
+            ),
+        ],
+    )
+    start_ns, which = np.unique(np.rint(values * unit).astype(np.int64), return_inverse=True)
+    if len(start_ns) < 2:
+        raise InputError.one(
+            f"{table.origin}: {key}",
+            "expected at least two different values: they tell the length of an interval",
+        )
+    interval_ns = int(np.diff(start_ns).min())
+    _check_end(table, key, int(start_ns[-1]) + interval_ns)
+    return start_ns, interval_ns, which
+
+
+def _check_end(table: Table, column: str, end_ns: int) -> None:
+    if end_ns > MAX_DURATION_NS:
+        raise InputError.one(f"{table.origin}: {column}", "spans more than ten years")
+
+
+def _expanded(table: Table, counts: _Counts, window: tuple[int, int], expand: str, seed: int) -> Integers:
+    """Expand the intervals that meet the window, then keep the arrivals in it."""
+    start, end = window
+    meets = (counts.start_ns + counts.interval_ns > start) & (counts.start_ns < end)
+    arrival_ns = expand_counts(
+        counts.start_ns[meets], counts.interval_ns, counts.count[meets], expand, seed, table.origin
+    )
+    return arrival_ns[slice(*np.searchsorted(arrival_ns, window))]

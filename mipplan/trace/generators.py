@@ -1,0 +1,302 @@
+"""Synthetic traffic. Every generator takes a seed and returns sorted int64 nanoseconds in [0, duration)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.errors import Fault, InputError
+from mipplan.trace.checks import MAX_ARRIVALS, check_seed, number_fault
+from mipplan.units import MAX_DURATION_NS, NS_PER_S
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_MAX_DURATION_S = MAX_DURATION_NS / NS_PER_S
+_MAX_CV = 1_000.0
+#: The path of a modulating chain is drawn one state at a time.
+_MAX_JUMPS = 10_000_000
+#: Pieces of constant burstiness into which a ramp between two regimes is cut.
+_RAMP_PIECES = 16
+
+
+def poisson(rate_rps: float, duration_s: float, seed: int) -> Integers:
+    """Draw a Poisson process of constant rate.
+
+    Parameters
+    ----------
+    rate_rps : float
+        Mean arrivals per second.
+    duration_s : float
+    seed : int
+
+    Returns
+    -------
+    int64[n]
+        Arrival times in nanoseconds.
+
+    Raises
+    ------
+    InputError
+        If an argument is unusable; so for all generators here.
+    """
+    _check([number_fault("rate_rps", rate_rps), _duration_fault(duration_s)])
+    rng = _random(seed)
+    return _uniform_ns(rng, rng.poisson(_expected(rate_rps * duration_s)), duration_s)
+
+
+def gamma(rate_rps: float, cv: float, duration_s: float, seed: int) -> Integers:
+    """Draw a renewal process with gamma-distributed gaps.
+
+    The first arrival comes one gap after time 0. So the process is not stationary: bursty traces (cv above 1)
+    begin with a burst slightly more often than they would when observed from a random moment on.
+
+    Parameters
+    ----------
+    rate_rps : float
+        Arrivals per second in the long run; the mean gap is its inverse.
+    cv : float
+        Coefficient of variation of the gaps: 1 is Poisson, 4 very bursty; at most 1000.
+    duration_s : float
+    seed : int
+
+    Returns
+    -------
+    int64[n]
+    """
+    _check(
+        [
+            number_fault("rate_rps", rate_rps),
+            number_fault("cv", cv, most=_MAX_CV),
+            _duration_fault(duration_s),
+        ]
+    )
+    _expected(rate_rps * duration_s)
+    operational = _renewals(_random(seed), cv, rate_rps * duration_s)
+    return _floor_ns(operational / rate_rps, duration_s)
+
+
+def markov_modulated(
+    rates_rps: Sequence[float], mean_sojourn_s: float | Sequence[float], duration_s: float, seed: int
+) -> Integers:
+    """Draw a Poisson process whose rate jumps between states, stationary from time 0 on.
+
+    Parameters
+    ----------
+    rates_rps : sequence of float
+        Rate of each state, at least two; 0 is allowed.
+    mean_sojourn_s : float or sequence of float
+        Mean of the exponential time spent in a state, one for all or one each. The next state is any other,
+        equally likely.
+    duration_s : float
+    seed : int
+
+    Returns
+    -------
+    int64[n]
+    """
+    sojourns = (
+        [mean_sojourn_s] * len(rates_rps) if isinstance(mean_sojourn_s, int | float) else [*mean_sojourn_s]
+    )
+    faults = [number_fault(f"rates_rps[{i}]", rate, zero=True) for i, rate in enumerate(rates_rps)]
+    faults += [number_fault(f"mean_sojourn_s[{i}]", sojourn) for i, sojourn in enumerate(sojourns)]
+    if len(rates_rps) < 2 or len(sojourns) != len(rates_rps):
+        faults.append(
+            Fault("rates_rps", "expected at least two rates, and one sojourn for all or one for each")
+        )
+    _check([*faults, _duration_fault(duration_s)])
+    _expected(max(rates_rps) * duration_s)
+    if duration_s / min(sojourns) > _MAX_JUMPS:
+        raise InputError.one(
+            "mean_sojourn_s", f"more than {_MAX_JUMPS} changes of state are expected: lengthen it"
+        )
+    rng = _random(seed)
+    starts, states = _state_path(rng, np.asarray(sojourns, np.float64), duration_s)
+    ends = np.append(starts[1:], duration_s)
+    counts = rng.poisson(np.asarray(rates_rps, np.float64)[states] * (ends - starts))
+    offsets = rng.random(int(counts.sum())) * np.repeat(ends - starts, counts)
+    return _floor_ns(np.sort(np.repeat(starts, counts) + offsets), duration_s)
+
+
+def diurnal(mean_rps: float, amplitude: float, period_s: float, duration_s: float, seed: int) -> Integers:
+    """Draw a Poisson process of rate ``mean_rps · (1 + amplitude · sin(2π t / period_s))``.
+
+    Parameters
+    ----------
+    mean_rps : float
+        Mean rate over whole periods.
+    amplitude : float
+        From 0 (constant) to 1 (the rate falls to 0).
+    period_s, duration_s : float
+    seed : int
+
+    Returns
+    -------
+    int64[n]
+
+    Notes
+    -----
+    Thinning: points of a process of the highest rate are kept with probability proportional to the rate then.
+    """
+    _check(
+        [
+            number_fault("mean_rps", mean_rps),
+            number_fault("amplitude", amplitude, zero=True, most=1.0),
+            number_fault("period_s", period_s),
+            _duration_fault(duration_s),
+        ]
+    )
+    rng = _random(seed)
+    peak = mean_rps * (1 + amplitude)
+    candidates = np.sort(rng.random(rng.poisson(_expected(peak * duration_s)))) * duration_s
+    rate = mean_rps * (1 + amplitude * np.sin(2 * np.pi * candidates / period_s))
+    return _floor_ns(candidates[rng.random(len(candidates)) * peak < rate], duration_s)
+
+
+def ramp(
+    rates_rps: Sequence[float],
+    cvs: Sequence[float],
+    durations_s: Sequence[float],
+    transition_s: float,
+    seed: int,
+) -> Integers:
+    """Draw regimes of constant rate and burstiness, with linear ramps of both between them.
+
+    Parameters
+    ----------
+    rates_rps, cvs, durations_s : sequence of float
+        Rate, coefficient of variation of the gaps, and length of each regime; one regime at least.
+    transition_s : float
+        Length of each ramp, 0 for jumps. It adds to the regimes: the trace lasts
+        ``sum(durations_s) + (len(rates_rps) − 1) · transition_s``.
+    seed : int
+
+    Returns
+    -------
+    int64[n]
+
+    Notes
+    -----
+    Gamma renewals of unit rate in operational time, mapped to real time by the inverse of the cumulative rate
+    (exact for linear ramps); on a ramp the burstiness changes in sixteen steps.
+    """
+    _check(_ramp_faults(rates_rps, cvs, durations_s, transition_s))
+    pieces = _ramp_pieces(rates_rps, cvs, durations_s, transition_s)
+    _expected(sum((first + last) / 2 * length for first, last, _, length in pieces))
+    rng = _random(seed)
+    parts: list[Floats] = []
+    start_s, carried = 0.0, None
+    for first, last, cv, length in pieces:
+        mass = (first + last) / 2 * length
+        operational = _renewals(rng, cv, mass, carried, keep_next=True)
+        carried = float(operational[-1]) - mass  # the gap in progress goes on in the next piece
+        inside = operational[:-1]
+        root = np.sqrt(first * first + 2 * inside * (last - first) / length)
+        parts.append(start_s + 2 * inside / (first + root))
+        start_s += length
+    return _floor_ns(np.concatenate(parts), start_s)
+
+
+def _ramp_faults(
+    rates_rps: Sequence[float], cvs: Sequence[float], durations_s: Sequence[float], transition_s: float
+) -> list[Fault | None]:
+    faults = [number_fault(f"rates_rps[{i}]", rate) for i, rate in enumerate(rates_rps)]
+    faults += [number_fault(f"cvs[{i}]", cv, most=_MAX_CV) for i, cv in enumerate(cvs)]
+    faults += [
+        number_fault(f"durations_s[{i}]", length, most=_MAX_DURATION_S)
+        for i, length in enumerate(durations_s)
+    ]
+    faults.append(number_fault("transition_s", transition_s, zero=True, most=_MAX_DURATION_S))
+    if not len(rates_rps) == len(cvs) == len(durations_s) >= 1:
+        faults.append(Fault("rates_rps", "expected as many rates as cvs and durations, at least one"))
+    return faults
+
+
+def _ramp_pieces(
+    rates_rps: Sequence[float], cvs: Sequence[float], durations_s: Sequence[float], transition_s: float
+) -> list[tuple[float, float, float, float]]:
+    """Return (first rate, last rate, cv, length) of each piece of a ramped trace."""
+    pieces: list[tuple[float, float, float, float]] = []
+    for index, (rate, cv, length) in enumerate(zip(rates_rps, cvs, durations_s, strict=True)):
+        if index and transition_s:
+            rates = np.linspace(rates_rps[index - 1], rate, _RAMP_PIECES + 1)
+            edges = np.linspace(cvs[index - 1], cv, _RAMP_PIECES + 1)
+            middles = (edges[1:] + edges[:-1]) / 2
+            step = transition_s / _RAMP_PIECES
+            pieces += [
+                (float(first), float(last), float(middle), step)
+                for first, last, middle in zip(rates[:-1], rates[1:], middles, strict=True)
+            ]
+        pieces.append((float(rate), float(rate), float(cv), float(length)))
+    return pieces
+
+
+def _renewals(
+    rng: np.random.Generator, cv: float, until: float, first: float | None = None, *, keep_next: bool = False
+) -> Floats:
+    """Draw renewal times below `until` with gamma gaps of mean 1; `keep_next` adds the one that follows.
+
+    `first` is the first renewal time where it is known already.
+    """
+    shape = cv**-2
+    parts = [np.empty(0) if first is None else np.array([first])]
+    reached = 0.0 if first is None else first
+    while reached < until:
+        # Mostly one block suffices; its size depends on the arguments only, so results are reproducible.
+        size = int((until - reached) + 4 * cv * np.sqrt(until - reached)) + 16
+        block = reached + np.cumsum(rng.gamma(shape, 1 / shape, size))
+        parts.append(block)
+        reached = float(block[-1])
+        if sum(map(len, parts)) > MAX_ARRIVALS:
+            raise _too_many(sum(map(len, parts)))
+    times = np.concatenate(parts)
+    count = int(np.searchsorted(times, until))
+    return times[: count + 1] if keep_next else times[:count]
+
+
+def _state_path(rng: np.random.Generator, sojourns: Floats, duration_s: float) -> tuple[Floats, Integers]:
+    """Draw the states visited until `duration_s` and the times of entering them."""
+    states = [int(rng.choice(len(sojourns), p=sojourns / sojourns.sum()))]  # stationary: by time spent
+    starts = [0.0]
+    while True:
+        following = starts[-1] + float(rng.exponential(sojourns[states[-1]]))
+        if following >= duration_s:
+            return np.asarray(starts), np.asarray(states, np.int64)
+        starts.append(following)
+        states.append((states[-1] + int(rng.integers(1, len(sojourns)))) % len(sojourns))
+
+
+def _uniform_ns(rng: np.random.Generator, count: int, duration_s: float) -> Integers:
+    return np.sort(_floor_ns(rng.random(count) * duration_s, duration_s))
+
+
+def _floor_ns(times_s: Floats, duration_s: float) -> Integers:
+    """Round down, so that everything before the end stays before it."""
+    last = max(int(duration_s * NS_PER_S) - 1, 0)
+    return np.minimum(np.floor(times_s * NS_PER_S).astype(np.int64), last)
+
+
+def _random(seed: object) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(check_seed(seed)))
+
+
+def _duration_fault(duration_s: object) -> Fault | None:
+    return number_fault("duration_s", duration_s, most=_MAX_DURATION_S)
+
+
+def _check(faults: Iterable[Fault | None]) -> None:
+    found = [fault for fault in faults if fault is not None]
+    if found:
+        raise InputError(found)
+
+
+def _expected(count: float) -> float:
+    if count > MAX_ARRIVALS:
+        raise _too_many(count)
+    return count
+
+
+def _too_many(count: float) -> InputError:
+    return InputError.one("trace", f"about {count:.3g} arrivals are more than the {MAX_ARRIVALS} possible")

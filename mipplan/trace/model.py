@@ -1,0 +1,336 @@
+"""A trace: the arrival times of a sample of the traffic."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mipplan.documents import AnyPath, name_problem
+from mipplan.errors import InputError
+from mipplan.trace.checks import (
+    check_arrivals,
+    number_fault,
+    seconds_column_to_ns,
+    time_ns,
+    window_ns,
+    window_text,
+)
+from mipplan.units import MAX_DURATION_NS, NS_PER_S
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Expansion = Literal["poisson", "uniform", "even"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trace:
+    """Arrival times of queries.
+
+    Attributes
+    ----------
+    arrival_ns : int64[n]
+        Nanoseconds, at least 0, non-decreasing; n ≥ 2. Read-only.
+    name : str
+        For reports.
+    note : str
+        How the trace was made: file, expansion, generator, seed, and what was done to it since.
+
+    Raises
+    ------
+    InputError
+        If the times are not such an array (positions are counted from 0).
+    """
+
+    arrival_ns: Integers
+    name: str = "trace"
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        problem = name_problem(self.name)
+        if problem is not None:
+            raise InputError.one("trace", problem)
+        object.__setattr__(self, "arrival_ns", check_arrivals(self.arrival_ns))
+
+    # ------------------------------------------------------------------------------------- measures
+
+    def __len__(self) -> int:
+        return len(self.arrival_ns)
+
+    @property
+    def span_ns(self) -> int:
+        """Time from the first arrival to the last, in nanoseconds."""
+        return int(self.arrival_ns[-1] - self.arrival_ns[0])
+
+    @property
+    def duration_s(self) -> float:
+        """Time from the first arrival to the last, in seconds."""
+        return self.span_ns / NS_PER_S
+
+    @property
+    def rate_rps(self) -> float:
+        """Queries divided by the duration; infinite if all arrive at once."""
+        return len(self) / self.duration_s if self.span_ns else math.inf
+
+    @property
+    def cv(self) -> float:
+        """Coefficient of variation of the gaps (1 for Poisson); NaN if all queries arrive at once."""
+        if not self.span_ns:
+            return math.nan
+        gaps = np.diff(self.arrival_ns).astype(np.float64)
+        return float(gaps.std() / gaps.mean())
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the arrival times as little-endian int64, in hexadecimal."""
+        return hashlib.sha256(np.ascontiguousarray(self.arrival_ns, dtype="<i8").data).hexdigest()
+
+    def rate_over_time(self, window_s: float) -> tuple[Floats, Floats]:
+        """Count arrivals in windows that follow each other from the first arrival on.
+
+        Returns
+        -------
+        t_s : float64[w]
+            Start of each window on the trace's own time axis.
+        rps : float64[w]
+            Arrivals in each window divided by `window_s`; the last window may reach beyond the end.
+
+        Raises
+        ------
+        InputError
+            If the window is not positive, or there would be more than ten million windows.
+        """
+        step_ns = time_ns("window_s", window_s)
+        if step_ns < 1 or self.span_ns // step_ns >= 10_000_000:
+            raise InputError.one("window_s", f"expected a longer window, found {window_s!r} s")
+        counts = np.bincount((self.arrival_ns - self.arrival_ns[0]) // step_ns)
+        starts: Floats = (self.arrival_ns[0] + step_ns * np.arange(len(counts))) / NS_PER_S
+        rates: Floats = counts.astype(np.float64) * (NS_PER_S / step_ns)
+        return starts, rates
+
+    # ----------------------------------------------------------------------------------- variations
+
+    def slice(self, start_s: float | None = None, end_s: float | None = None) -> Trace:
+        """Keep the arrivals in the window ``[start_s, end_s)`` of the trace's own time axis, times unchanged.
+
+        Raises
+        ------
+        InputError
+            If fewer than two arrivals remain.
+        """
+        start, end = window_ns(start_s, end_s)
+        kept = self.arrival_ns[slice(*np.searchsorted(self.arrival_ns, [start, end]))]
+        if len(kept) < 2:
+            raise InputError.one(
+                "slice",
+                f"only {len(kept)} arrival(s) in {window_text(start_s, end_s)}; the trace spans "
+                f"{self.arrival_ns[0] / NS_PER_S:g} s to {self.arrival_ns[-1] / NS_PER_S:g} s",
+            )
+        return self._made(kept, f"slice {window_text(start_s, end_s)}")
+
+    def scale(self, factor: float) -> Trace:
+        """Multiply the rate by `factor`: every gap is divided by it.
+
+        The number of queries stays, time is compressed (or stretched, below 1). The first arrival keeps its
+        time; others are rounded to the nearest nanosecond.
+
+        Raises
+        ------
+        InputError
+            If `factor` is not positive and finite, or the stretched trace is longer than ten years.
+        """
+        fault = number_fault("scale", factor)
+        if fault is not None:
+            raise InputError([fault])
+        first = int(self.arrival_ns[0])
+        if self.span_ns / factor > MAX_DURATION_NS - first:
+            raise InputError.one("scale", f"with factor {factor!r} the trace lasts more than ten years")
+        if factor == 1:
+            return self
+        offsets = np.rint((self.arrival_ns - first) / factor).astype(np.int64)
+        return self._made(first + offsets, f"rate × {factor:g}")
+
+    @classmethod
+    def concatenate(cls, traces: Sequence[Trace], gap_s: float | None = None) -> Trace:
+        """Put traces one after the other.
+
+        Parameters
+        ----------
+        traces : sequence of Trace
+            At least one. The first keeps its times.
+        gap_s : float, optional
+            Time from the last arrival of one to the first of the next; by default the mean gap of the former.
+        """
+        if not traces:
+            raise InputError.one("concatenate", "expected at least one trace")
+        fixed_ns = None if gap_s is None else time_ns("gap_s", gap_s)
+        if fixed_ns is not None and fixed_ns < 0:
+            raise InputError.one("gap_s", f"expected a time ≥ 0, found {gap_s!r}")
+        parts = [traces[0].arrival_ns]
+        for before, trace in itertools.pairwise(traces):
+            gap_ns = fixed_ns if fixed_ns is not None else round(before.span_ns / (len(before) - 1))
+            parts.append(trace.arrival_ns + (int(parts[-1][-1]) + gap_ns - int(trace.arrival_ns[0])))
+        note = "concatenation of " + "; ".join(f"{trace.name} ({trace.note})" for trace in traces)
+        return cls(np.concatenate(parts), traces[0].name, note)
+
+    def _made(self, arrival_ns: Integers, how: str) -> Trace:
+        return Trace(arrival_ns, self.name, f"{self.note}; {how}" if self.note else how)
+
+    # -------------------------------------------------------------------------------------- sources
+
+    @classmethod
+    def from_ns(cls, arrival_ns: ArrayLike, name: str = "trace", note: str = "") -> Trace:
+        """Make a trace from whole nanoseconds, shape (n,)."""
+        return cls(np.asarray(arrival_ns), name, note)
+
+    @classmethod
+    def from_seconds(cls, arrival_s: ArrayLike, name: str = "trace", note: str = "") -> Trace:
+        """Make a trace from seconds, shape (n,), rounded to the nearest nanosecond."""
+        return cls(seconds_column_to_ns(arrival_s), name, note)
+
+    @classmethod
+    def read(
+        cls,
+        path: AnyPath,
+        *,
+        expand: str | None = None,
+        seed: int = 0,
+        start_s: float | None = None,
+        end_s: float | None = None,
+    ) -> Trace:
+        """Read a CSV or Parquet file, gzip accepted, of arrivals or of counts per interval.
+
+        Parameters
+        ----------
+        path : str or path
+            Arrivals: one column ``arrival_s``, ``arrival_ms`` or ``timestamp`` (ISO dates; times become
+            relative to the first). Counts: one column ``requests_per_s`` or ``requests_per_min``; ``t_s``,
+            ``minute_index`` or ``window_start_s`` tells the interval, else each row is a second or minute.
+            Rows of the same interval are added up. Other columns are ignored.
+        expand : {"poisson", "uniform", "even"}, optional
+            How counts become arrivals; required for counts and refused for arrivals. ``poisson``: a Poisson
+            number at random times; ``uniform``: the number given, at random times; ``even``: evenly spaced.
+        seed : int
+            Of the expansion.
+        start_s, end_s : float, optional
+            Keep only the window ``[start_s, end_s)``; applied before expansion, so a short window of a long
+            file is cheap.
+
+        Raises
+        ------
+        InputError
+            With every kind of fault in the file and the rows where it occurs.
+        """
+        from mipplan.trace.files import read_arrivals
+
+        arrival_ns, note = read_arrivals(path, expand=expand, seed=seed, start_s=start_s, end_s=end_s)
+        name = Path(path).name.split(".")[0].strip()
+        return cls(arrival_ns, name if name_problem(name) is None else "trace", note)
+
+    @classmethod
+    def poisson(cls, rate_rps: float, duration_s: float, seed: int) -> Trace:
+        """Generate Poisson arrivals; see `mipplan.trace.generators.poisson`."""
+        from mipplan.trace import generators
+
+        return cls._generated(generators.poisson, rate_rps=rate_rps, duration_s=duration_s, seed=seed)
+
+    @classmethod
+    def gamma(cls, rate_rps: float, cv: float, duration_s: float, seed: int) -> Trace:
+        """Generate arrivals with gamma gaps; see `mipplan.trace.generators.gamma`."""
+        from mipplan.trace import generators
+
+        return cls._generated(generators.gamma, rate_rps=rate_rps, cv=cv, duration_s=duration_s, seed=seed)
+
+    @classmethod
+    def markov_modulated(
+        cls,
+        rates_rps: Sequence[float],
+        mean_sojourn_s: float | Sequence[float],
+        duration_s: float,
+        seed: int,
+    ) -> Trace:
+        """Generate Markov-modulated Poisson arrivals; see `mipplan.trace.generators.markov_modulated`."""
+        from mipplan.trace import generators
+
+        return cls._generated(
+            generators.markov_modulated,
+            rates_rps=rates_rps,
+            mean_sojourn_s=mean_sojourn_s,
+            duration_s=duration_s,
+            seed=seed,
+        )
+
+    @classmethod
+    def diurnal(
+        cls, mean_rps: float, amplitude: float, period_s: float, duration_s: float, seed: int
+    ) -> Trace:
+        """Generate Poisson arrivals of sinusoidal rate; see `mipplan.trace.generators.diurnal`."""
+        from mipplan.trace import generators
+
+        return cls._generated(
+            generators.diurnal,
+            mean_rps=mean_rps,
+            amplitude=amplitude,
+            period_s=period_s,
+            duration_s=duration_s,
+            seed=seed,
+        )
+
+    @classmethod
+    def ramp(
+        cls,
+        rates_rps: Sequence[float],
+        cvs: Sequence[float],
+        durations_s: Sequence[float],
+        transition_s: float,
+        seed: int,
+    ) -> Trace:
+        """Generate regimes of rate and burstiness with ramps between; see `mipplan.trace.generators.ramp`."""
+        from mipplan.trace import generators
+
+        return cls._generated(
+            generators.ramp,
+            rates_rps=rates_rps,
+            cvs=cvs,
+            durations_s=durations_s,
+            transition_s=transition_s,
+            seed=seed,
+        )
+
+    @classmethod
+    def _generated(cls, generator: Any, **arguments: Any) -> Trace:
+        arrival_ns = generator(**arguments)
+        if len(arrival_ns) < 2:
+            raise InputError.one(
+                generator.__name__,
+                f"only {len(arrival_ns)} arrival(s) were drawn; a trace needs two: raise rate or duration",
+            )
+        how = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        return cls(arrival_ns, generator.__name__, f"{generator.__name__}({how})")
+
+    # ------------------------------------------------------------------------------------- protocol
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Trace)
+            and (self.name, self.note) == (other.name, other.note)
+            and np.array_equal(self.arrival_ns, other.arrival_ns)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.note, self.sha256))
+
+    def __reduce__(self) -> tuple[type[Trace], tuple[Any, ...]]:
+        # Unpickled arrays are writeable; going through the constructor makes them read-only again.
+        return Trace, (self.arrival_ns, self.name, self.note)
+
+    def __repr__(self) -> str:
+        measures = f"{self.duration_s:.6g} s, {self.rate_rps:.4g}/s, CV {self.cv:.3g}"
+        return f"<Trace {self.name}: {len(self)} queries, {measures}>"

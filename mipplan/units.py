@@ -1,0 +1,93 @@
+"""Units: time is int64 nanoseconds inside, money is whole micro-dollars per hour.
+
+Float seconds flip ties, and ties flip batches, so seconds exist only at the border (arguments,
+reports) and every conversion goes through this module.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+MICRODOLLARS_PER_DOLLAR = 1_000_000
+
+_NS_PER_UNIT = {"ns": 1, "us": 1_000, "ms": NS_PER_MS, "s": NS_PER_S}
+_DURATION = re.compile(r"\s*(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>ns|us|ms|s)\s*", re.ASCII)
+#: Longest duration accepted anywhere: ten years. Sums of such values stay far inside int64.
+MAX_DURATION_NS = 10 * 366 * 24 * 3600 * NS_PER_S
+
+
+def parse_duration_ns(text: object) -> int:
+    """Read a duration such as ``300ms`` or ``0.5 s`` into nanoseconds.
+
+    Parameters
+    ----------
+    text : object
+        A string of a non-negative decimal number and one of the units ``ns us ms s``.
+
+    Returns
+    -------
+    int
+        Nanoseconds, rounded to the nearest.
+
+    Raises
+    ------
+    ValueError
+        If there is no unit, an unknown unit, a negative or non-finite number, or no string at all.
+    """
+    if isinstance(text, bool) or not isinstance(text, str | int | float):
+        raise ValueError(f"expected a duration with a unit such as 300ms, found {text!r}")
+    if isinstance(text, int | float):
+        raise ValueError(f"{text!r} has no unit: write {text!r}ms or {text!r}s")
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        bare = text.strip()
+        if re.fullmatch(r"[0-9.]+", bare):
+            raise ValueError(f"{bare!r} has no unit: write {bare}ms or {bare}s")
+        raise ValueError(f"expected a duration such as 300ms, 0.5s, 40us or 10ns, found {text[:80]!r}")
+    number = match["number"]
+    if len(number) > 40:
+        raise ValueError(f"the number in {text[:20]!r}… is too long")
+    value = float(number) * _NS_PER_UNIT[match["unit"]]
+    if value > MAX_DURATION_NS:
+        raise ValueError(f"{text.strip()!r} is longer than ten years")
+    return round(value)
+
+
+def format_duration(ns: float) -> str:
+    """Write nanoseconds for people: ``312 ms``, ``1.25 s``, ``40 us``, ``7 ns``."""
+    if not math.isfinite(ns):
+        return "unbounded"
+    for unit, scale in (("s", NS_PER_S), ("ms", NS_PER_MS), ("us", 1_000)):
+        if abs(ns) >= scale:
+            return f"{ns / scale:.4g} {unit}"
+    return f"{ns:.4g} ns"
+
+
+def duration_text(ns: int) -> str:
+    """Write nanoseconds exactly, in the file syntax (``300ms``, ``1500us``); inverse of `parse_duration_ns`."""
+    for unit in ("s", "ms", "us"):
+        if ns and ns % _NS_PER_UNIT[unit] == 0:
+            return f"{ns // _NS_PER_UNIT[unit]}{unit}"
+    return f"{ns}ns"
+
+
+def seconds_to_ns(seconds: float) -> int:
+    """Round float seconds to the nearest nanosecond.
+
+    Raises
+    ------
+    ValueError
+        If not finite or beyond ten years.
+    """
+    value = float(seconds)
+    if not math.isfinite(value) or abs(value) * NS_PER_S > MAX_DURATION_NS:
+        raise ValueError(f"{seconds!r} s is not a usable time")
+    return round(value * NS_PER_S)
+
+
+def dollars_to_microdollars(usd: float) -> int:
+    """Round dollars to whole micro-dollars, the planner's integer currency."""
+    return round(float(usd) * MICRODOLLARS_PER_DOLLAR)

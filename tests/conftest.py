@@ -1,0 +1,13 @@
+"""Settings of the whole suite."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+# No deadline: how long an example takes says nothing about whether it is right. CI draws the same examples
+# every time, so that a red run is about the change at hand; elsewhere they vary and find new cases.
+settings.register_profile("mipplan", deadline=None, print_blob=True)
+settings.register_profile("mipplan-ci", deadline=None, print_blob=True, derandomize=True, database=None)
+settings.load_profile("mipplan-ci" if os.environ.get("CI") else "mipplan")
