@@ -1,0 +1,293 @@
+"""Every shipped figure must be traceable: a source in each row, the same digits in the collected original."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import re
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from mipplan.pipeline import Pipeline
+from mipplan.profiles import Profiles
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "profiles"
+SHARED = ROOT.parent / "shared" / "data"
+REPOSITORY = "NVIDIA/DeepLearningExamples/"
+MOST_ROWS = 400
+
+#: The chip as the collected table names it, and its memory: both must match, for they set the latency.
+CHIPS = {
+    "t4": ("T4", 16),
+    "v100": ("V100", 16),
+    "v100_32gb": ("V100", 32),
+    "a100": ("A100", 40),
+    "a100_80gb": ("A100", 80),
+}
+STATISTICS = ("mean latency", "median latency", "1000 x batch / throughput")
+PIPELINES = sorted((SHIPPED / "pipelines").glob("*.yaml"))
+TRACES = {"bursty": (2020, 17_336, 4.0), "steady": (2021, 17_924, 1.0)}
+
+needs_shared_data = [
+    pytest.mark.shared_data,
+    pytest.mark.skipif(not SHARED.is_dir(), reason="the public data sets are not beside the checkout"),
+]
+
+
+class Row(NamedTuple):
+    file: str
+    model: str
+    hardware: str
+    batch: int
+    latency_ms: float
+    latency_p99_ms: float | None
+    source: str
+
+    @property
+    def is_assumed(self) -> bool:
+        return self.source.startswith("assumption:")
+
+
+class Source(NamedTuple):
+    """A `source` cell taken apart: document | heading | note | row | statistic."""
+
+    document: str
+    heading: str
+    note: str
+    row: dict[str, str]
+    statistic: str
+
+
+def _read_rows() -> list[Row]:
+    rows = []
+    for path in sorted((SHIPPED / "models").glob("*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            for cells in csv.DictReader(file):
+                p99 = cells.get("latency_p99_ms")
+                rows.append(
+                    Row(
+                        path.stem,
+                        cells["model"],
+                        cells["hardware"],
+                        int(cells["batch"]),
+                        float(cells["latency_ms"]),
+                        None if p99 is None else float(p99),
+                        cells["source"],
+                    )
+                )
+    return rows
+
+
+ROWS = _read_rows()
+MEASURED = [row for row in ROWS if not row.is_assumed]
+
+
+def _take_apart(source: str) -> Source:
+    parts = source.split(" | ")
+    document, heading, *notes, row, statistic = parts
+    assert document.startswith(REPOSITORY)
+    fields = dict(field.split("=", 1) for field in row.split(", "))
+    return Source(document.removeprefix(REPOSITORY), heading, " | ".join(notes), fields, statistic)
+
+
+def _read_hardware() -> dict[str, dict[str, Any]]:
+    document = yaml.safe_load((SHIPPED / "hardware.yaml").read_text(encoding="utf-8"))
+    assert isinstance(document, dict)
+    return document
+
+
+@cache
+def _collected() -> pd.DataFrame:
+    table = pd.read_csv(SHARED / "profiles" / "nvidia_dle_inference.csv.gz")
+    for column in ("heading", "note"):
+        table[column] = table[column].fillna("").str.replace(r"\s+", " ", regex=True).str.strip()
+    for column in ("model", "precision", "backend", "input", "scenario"):
+        table[column] = table[column].fillna("")
+    return table
+
+
+def _table_of(row: Row) -> pd.DataFrame:
+    """Return the published rows of this model on this device, over all batch sizes."""
+    table = _collected()
+    source = _take_apart(row.source)
+    chip, memory_gb = CHIPS[row.hardware]
+    wanted = {"hardware": chip, "gpu_memory_gb": memory_gb, "n_gpus": 1, "source_file": source.document}
+    wanted |= {"heading": source.heading, "note": source.note}
+    wanted |= {key: source.row.get(key, "") for key in ("model", "precision", "backend", "input", "scenario")}
+    chosen = pd.Series(True, index=table.index)
+    for column, value in wanted.items():
+        chosen &= table[column] == value
+    return table[chosen]
+
+
+def _tables() -> dict[tuple[str, str], list[Row]]:
+    tables = defaultdict(list)
+    for row in ROWS:
+        tables[row.model, row.hardware].append(row)
+    return tables
+
+
+def test_size_is_what_may_be_quoted() -> None:
+    assert 250 <= len(ROWS) <= MOST_ROWS
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.model}-{row.hardware}-{row.batch}")
+def test_row_names_its_source(row: Row) -> None:
+    assert row.model == row.file
+    if row.is_assumed:
+        assert row.hardware == "cpu"
+        assert "not a measurement" in row.source
+        return
+    source = _take_apart(row.source)
+    assert source.document.endswith("README.md")
+    assert source.heading
+    assert set(source.row) <= {"model", "precision", "backend", "input", "scenario"}
+    assert source.statistic in STATISTICS
+    assert row.hardware in CHIPS
+    assert row.latency_p99_ms is None or row.latency_p99_ms >= row.latency_ms
+
+
+def test_one_table_per_model_and_device() -> None:
+    for key, rows in _tables().items():
+        assert len({row.source for row in rows}) == 1, key
+        batches = [row.batch for row in rows]
+        assert batches == sorted(set(batches)), key
+        assert batches[0] == 1, key
+
+
+def test_devices_of_one_model_share_document_and_statistic() -> None:
+    kinds = defaultdict(set)
+    for row in MEASURED:
+        source = _take_apart(row.source)
+        # GNMT's tables name their precision differently; everything else must agree.
+        precision = "" if row.model == "gnmt" else source.row["precision"]
+        details = (precision, source.row.get("backend"), source.row.get("input"), source.row["scenario"])
+        kinds[row.model].add((source.document, source.statistic, details))
+    assert {model: len(kind) for model, kind in kinds.items()} == dict.fromkeys(kinds, 1)
+
+
+def test_readme_counts_are_true() -> None:
+    text = (SHIPPED / "README.md").read_text(encoding="utf-8")
+    assert f"{len(MEASURED)} of the {len(ROWS)} rows" in text
+    assert f"The other {len(ROWS) - len(MEASURED)} are assumptions" in text
+    for name in {row.model for row in ROWS}:
+        assert name in text or name.removeprefix("bert-base").removeprefix("bert-large") in text, name
+    for name, fields in _read_hardware().items():
+        assert f"| `{name}` | {fields['usd_per_hour']} |" in text
+
+
+@pytest.mark.parametrize("row", MEASURED, ids=lambda row: f"{row.model}-{row.hardware}-{row.batch}")
+class TestNvidiaFigures:
+    pytestmark = needs_shared_data
+
+    def test_same_figure_in_the_original(self, row: Row) -> None:
+        table = _table_of(row)
+        published = table[table["batch_size"] == row.batch]
+        assert len(published) == 1
+        figures = published.iloc[0]
+        expected = {
+            "mean latency": figures["latency_avg_ms"],
+            "median latency": figures["latency_p50_ms"],
+            "1000 x batch / throughput": round(1000 * row.batch / figures["throughput_per_s"], 3),
+        }[_take_apart(row.source).statistic]
+        assert row.latency_ms == expected
+        if row.latency_p99_ms is not None:
+            assert row.latency_p99_ms == figures["latency_p99_ms"]
+
+
+class TestNvidiaTables:
+    pytestmark = needs_shared_data
+
+    def test_no_batch_size_is_picked_out(self) -> None:
+        # A table may stop early (README says where), but has no holes.
+        for key, rows in _tables().items():
+            if rows[0].is_assumed:
+                continue
+            published = {int(batch) for batch in _table_of(rows[0])["batch_size"]}
+            largest = rows[-1].batch
+            assert {row.batch for row in rows} == {batch for batch in published if batch <= largest}, key
+
+    def test_p99_is_shipped_wherever_the_tables_have_it(self) -> None:
+        for key, rows in _tables().items():
+            if not rows[0].is_assumed and rows[0].latency_p99_ms is None:
+                assert _table_of(rows[0])["latency_p99_ms"].isna().all(), key
+
+
+@pytest.mark.parametrize("name", sorted(_read_hardware()))
+class TestPrices:
+    pytestmark = needs_shared_data
+
+    def test_same_price_in_the_list(self, name: str) -> None:
+        fields = _read_hardware()[name]
+        match = re.match(r"AWS (?P<instance>\S+) \((?P<count>\d+) (?P<what>x|vCPU)", fields["source"])
+        assert match is not None
+        prices = pd.read_csv(SHARED / "prices" / "aws_on_demand.csv.gz")
+        offers = prices[(prices["instance"] == match["instance"]) & (prices["region"] == "us-east-1")]
+        assert len(offers) == 1
+        offer = offers.iloc[0]
+        assert offer["suspect_dedicated_tenancy"] == 0
+        if match["what"] == "vCPU":
+            devices, memory = 1, offer["memory_gib"]
+            assert offer["vcpus"] == int(match["count"])
+        else:
+            devices, memory = int(match["count"]), offer["accelerator_memory_gb"]
+            assert (offer["accelerator"], memory) == CHIPS[name]
+            assert offer["accelerator_count"] == devices
+        assert fields["usd_per_hour"] == pytest.approx(offer["on_demand_usd_per_hour"] / devices, rel=1e-12)
+        assert fields["memory_gib"] == memory
+
+
+def test_every_device_has_a_source_and_a_profile() -> None:
+    hardware = _read_hardware()
+    assert all(fields["source"].strip() for fields in hardware.values())
+    assert {row.hardware for row in ROWS} == set(hardware)
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_pipeline_loads_and_its_models_have_profiles(path: Path) -> None:
+    pipeline = Pipeline.read(path)
+    assert pipeline.name == path.stem
+    assert pipeline.slo_ns is not None
+    models = {row.model for row in ROWS}
+    assert {stage.model for stage in pipeline.stages.values()} <= models
+
+
+def test_all_pipelines_are_there() -> None:
+    assert {path.stem for path in PIPELINES} == {
+        "audio-question-answering",
+        "cascade",
+        "image-processing",
+        "social-media",
+        "video-monitoring",
+    }
+
+
+def test_profiles_load_with_every_row() -> None:
+    profiles = Profiles.read(SHIPPED)
+    assert set(profiles.hardware) == set(_read_hardware())
+    assert set(profiles.tables) == set(_tables())
+    assert sum(len(table.batch) for table in profiles.tables.values()) == len(ROWS)
+
+
+@pytest.mark.parametrize("name", sorted(TRACES))
+def test_trace_follows_its_recipe(name: str) -> None:
+    seed, arrivals, cv = TRACES[name]
+    draw = np.random.Generator(np.random.PCG64(seed))
+    gaps = draw.gamma(1 / 16, 16 / 150, 40_000) if name == "bursty" else draw.exponential(1 / 150, 40_000)
+    times = np.cumsum(gaps)
+    with gzip.open(SHIPPED / "traces" / f"{name}.csv.gz", "rt", encoding="utf-8") as file:
+        assert file.readline() == "arrival_s\n"
+        shipped = np.array([float(line) for line in file])
+    assert len(shipped) == arrivals <= 30_000
+    np.testing.assert_allclose(shipped, times[times < 120.0], rtol=0, atol=1.01e-6)
+    shipped_gaps = np.diff(shipped)
+    assert np.all(shipped_gaps >= 0)
+    assert shipped_gaps.std() / shipped_gaps.mean() == pytest.approx(cv, rel=0.05)
