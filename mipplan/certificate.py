@@ -1,0 +1,214 @@
+"""The certificate: a proven bound on every query's latency, for this trace, seed and plan (theorem, design §3).
+
+It needs the tokens and each stage's service (T, R), nothing else: neither the options a planner considered nor
+a solver. `mipplan verify` re-checks a plan file through this module alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.curves import StageService, latest_start_ns, stage_service
+from mipplan.quantiles import quantile_ns
+from mipplan.result import Plan
+from mipplan.tokens import Workload, realise
+from mipplan.trace import Trace
+from mipplan.units import NS_PER_S
+
+
+@dataclass(frozen=True)
+class CriticalStage:
+    """One stage on a query's critical path.
+
+    Attributes
+    ----------
+    stage : str
+    latency_ns : int
+        T of the stage: at most one batch in service, and the own batch.
+    wait_ns : int
+        Bound on waiting behind other tokens.
+    delay_ns : int
+        Delay of the edge that leads here.
+    """
+
+    stage: str
+    latency_ns: int
+    wait_ns: int
+    delay_ns: int
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is guaranteed.
+
+    Attributes
+    ----------
+    latency_ns : int64, shape (n,)
+        Proven bound on each query's latency.
+    quantile : float
+    bound_ns : int
+        Its quantile over queries (``method="higher"``).
+    critical_path : tuple of CriticalStage
+        How a query at the quantile comes to its bound, from source to last exit.
+    """
+
+    latency_ns: NDArray[np.int64]
+    quantile: float
+    bound_ns: int
+    critical_path: tuple[CriticalStage, ...]
+
+    @property
+    def bound_s(self) -> float:
+        """`bound_ns` in seconds."""
+        return self.bound_ns / NS_PER_S
+
+
+def certify(plan: Plan, trace: Trace, *, seed: int | None = None) -> Certificate:
+    """Bound the latency of every query of `trace` under `plan`.
+
+    Parameters
+    ----------
+    plan : Plan
+        With choices; where they came from does not matter.
+    trace : Trace
+    seed : int, optional
+        Seed of the token draws; the plan's own by default.
+
+    Raises
+    ------
+    NoPlanError
+        If the plan holds no choices.
+
+    References
+    ----------
+    Theorem (sample path), docs/theory.md. It covers queues that serve the oldest first
+    (``discipline="oldest_first"``); under ``fifo`` it is no theorem.
+    """
+    workload = realise(plan.pipeline, trace, plan.seed if seed is None else seed)
+    return certify_services(workload, plan_services(plan), plan.quantile)
+
+
+def plan_services(plan: Plan) -> dict[str, StageService]:
+    """Service curve of each stage under the plan's choices."""
+    plan.require()
+    return {
+        stage: stage_service(plan.service_ns(stage), choice.replicas, not plan.pipeline.incoming(stage))
+        for stage, choice in plan.choices.items()
+    }
+
+
+def certify_services(
+    workload: Workload, services: Mapping[str, StageService], quantile: float
+) -> Certificate:
+    """Evaluate the theorem for given services and trace back the critical path of a query at the quantile."""
+    exits = bound_exits_ns(workload, services)
+    latency_ns = workload.latency_ns(exits)
+    latency_ns.flags.writeable = False
+    bound = quantile_ns(latency_ns, quantile)
+    query = int(np.flatnonzero(latency_ns == bound)[0])
+    return Certificate(latency_ns, quantile, bound, _critical_path(workload, services, exits, query))
+
+
+class CertificateEvaluator:
+    """Certificates of many plans on one workload, recomputing only what changed since the last one.
+
+    A stage's exits depend on its own service and its parents' exits; a search that alters one stage at a time
+    leaves most of them as they were.
+
+    Parameters
+    ----------
+    workload : Workload
+    quantile : float
+    """
+
+    def __init__(self, workload: Workload, quantile: float) -> None:
+        self._workload = workload
+        self._quantile = quantile
+        self._services: dict[str, StageService] = {}
+        self._exits: dict[str, NDArray[np.int64]] = {}
+
+    def quantile_ns(self, services: Mapping[str, StageService]) -> int:
+        """Quantile over queries of the bounds under `services`, ns; as `certify_services`, without the rest."""
+        changed: set[str] = set()
+        for stage in self._workload.stages:
+            above = {edge.parent for edge in self._workload.pipeline.incoming(stage)}
+            if self._services.get(stage) == services[stage] and not above & changed:
+                continue
+            self._services.pop(stage, None)
+            self._exits[stage] = stage_exits_ns(self._workload, stage, services[stage], self._exits)
+            self._services[stage] = services[stage]
+            changed.add(stage)
+        return quantile_ns(self._workload.latency_ns(self._exits), self._quantile)
+
+
+def bound_exits_ns(workload: Workload, services: Mapping[str, StageService]) -> dict[str, NDArray[np.int64]]:
+    """Bound X_v(i) on the exit of every token: ``X = T + max_{j ≤ i} (E(j) + (i − j)/R)``, stage by stage.
+
+    References
+    ----------
+    Theorem (sample path), docs/theory.md.
+    """
+    exits: dict[str, NDArray[np.int64]] = {}
+    for stage in workload.stages:
+        exits[stage] = stage_exits_ns(workload, stage, services[stage], exits)
+    return exits
+
+
+def stage_exits_ns(
+    workload: Workload, stage: str, service: StageService, exits: Mapping[str, NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    """Bound on the exit of every token of one stage, given its parents' in `exits`; shape (tokens,)."""
+    arrival = workload.arrival_ns(stage, exits)
+    return latest_start_ns(arrival, service.period_ns, service.tokens) + service.latency_ns
+
+
+def _critical_path(
+    workload: Workload,
+    services: Mapping[str, StageService],
+    exits: Mapping[str, NDArray[np.int64]],
+    query: int,
+) -> tuple[CriticalStage, ...]:
+    """Follow the query's last exit back to its source, at each join along the latest arrival."""
+    stage, token = _last_exit(workload, exits, query)
+    path: list[CriticalStage] = []
+    while True:
+        arrival, delay, sender = _latest_arrival(workload, exits, stage, token)
+        service = services[stage]
+        wait = int(exits[stage][token]) - service.latency_ns - arrival
+        path.append(CriticalStage(stage, service.latency_ns, wait, delay))
+        if sender is None:
+            return tuple(reversed(path))
+        stage, token = sender
+
+
+def _last_exit(workload: Workload, exits: Mapping[str, NDArray[np.int64]], query: int) -> tuple[str, int]:
+    best: tuple[int, str, int] | None = None
+    for stage, tokens in workload.stages.items():
+        first, end = np.searchsorted(tokens.query, [query, query + 1])
+        for token in range(int(first), int(end)):
+            candidate = (int(exits[stage][token]), stage, token)
+            if best is None or candidate[0] > best[0]:
+                best = candidate
+    if best is None:
+        raise AssertionError(f"query {query} has no token")
+    return best[1], best[2]
+
+
+def _latest_arrival(
+    workload: Workload, exits: Mapping[str, NDArray[np.int64]], stage: str, token: int
+) -> tuple[int, int, tuple[str, int] | None]:
+    """Arrival bound of a token, the delay of the edge it came by and the parent token (None at a source)."""
+    tokens = workload.stages[stage]
+    if not tokens.messages:
+        return int(workload.ingress_ns[tokens.query[token]]), 0, None
+    arrivals = [
+        (int(exits[messages.edge.parent][parent]) + messages.edge.delay_ns, messages.edge, int(parent))
+        for messages in tokens.messages
+        for parent in messages.parent[messages.child == token]
+    ]
+    arrival, edge, parent = max(arrivals, key=lambda item: item[0])
+    return arrival, edge.delay_ns, (edge.parent, parent)

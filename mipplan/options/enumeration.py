@@ -1,0 +1,160 @@
+"""Options of a stage as columns, and which of them can matter (dominance)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.curves import StageService
+from mipplan.options.families import StageFamilies
+from mipplan.result import Choice
+
+Column = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """Every option of one stage, one per row of equally long columns.
+
+    Attributes
+    ----------
+    families : StageFamilies
+    family, replicas : int64, shape (m,)
+        Index into the families, and n.
+    cost : int64, shape (m,)
+        Micro-dollars per hour.
+    latency_ns, period_ns, tokens : int64, shape (m,)
+        T, ℓ(b) and n·b: R = tokens / period_ns.
+    speed : int64, shape (m,)
+        Rank of R among these options, 0, 1, …: equal exactly when R is, larger when R is larger.
+    """
+
+    families: StageFamilies
+    family: Column
+    replicas: Column
+    cost: Column
+    latency_ns: Column
+    period_ns: Column
+    tokens: Column
+    speed: Column
+
+    @property
+    def count(self) -> int:
+        """Number of options."""
+        return int(self.family.size)
+
+    def service(self, option: int) -> StageService:
+        """T and R of an option."""
+        return StageService(
+            int(self.latency_ns[option]), int(self.period_ns[option]), int(self.tokens[option])
+        )
+
+    def choice(self, option: int) -> Choice:
+        """Return the option as people read it."""
+        family = self.families.families[int(self.family[option])]
+        return Choice(family.hardware, family.batch, int(self.replicas[option]))
+
+    def ideal(self) -> StageService:
+        """Least T and greatest R among the options."""
+        fastest = int(np.argmax(self.speed))
+        return StageService(
+            int(self.latency_ns.min()), int(self.period_ns[fastest]), int(self.tokens[fastest])
+        )
+
+    def keep(self, rows: NDArray[np.bool_]) -> StageOptions:
+        """Only the options marked in `rows`, shape (m,), their speeds ranked anew."""
+        return StageOptions(
+            self.families,
+            self.family[rows],
+            self.replicas[rows],
+            self.cost[rows],
+            self.latency_ns[rows],
+            self.period_ns[rows],
+            self.tokens[rows],
+            np.unique(self.speed[rows], return_inverse=True)[1].astype(np.int64),
+        )
+
+
+def expand(stage: StageFamilies, most_microusd: int | None = None) -> StageOptions:
+    """Every family with every allowed number of replicas that costs at most `most_microusd` per hour."""
+    blocks: list[tuple[int, Column]] = []
+    for index, family in enumerate(stage.families):
+        most = (
+            family.most
+            if most_microusd is None
+            else min(family.most, most_microusd // family.microusd_per_hour)
+        )
+        if most >= family.fewest:
+            blocks.append((index, np.arange(family.fewest, most + 1, dtype=np.int64)))
+    sizes = [replicas.size for _, replicas in blocks]
+    members = np.repeat(np.array([index for index, _ in blocks], dtype=np.int64), sizes)
+    replicas = np.concatenate([r for _, r in blocks]) if blocks else np.empty(0, dtype=np.int64)
+    # Latency, period, batch and price per family; the columns of the options follow by look-up.
+    services = [family.service(1) for family in stage.families]
+    latency = np.array([service.latency_ns for service in services], dtype=np.int64)[members]
+    period = np.array([service.period_ns for service in services], dtype=np.int64)[members]
+    tokens = np.array([service.tokens for service in services], dtype=np.int64)[members] * replicas
+    price = np.array([family.microusd_per_hour for family in stage.families], dtype=np.int64)[members]
+    return StageOptions(
+        stage, members, replicas, price * replicas, latency, period, tokens, _speed_ranks(period, tokens)
+    )
+
+
+def undominated(options: StageOptions) -> StageOptions:
+    """Drop every option that another beats or equals in cost, T, R and in every limited device it uses.
+
+    Valid for the certified problem, since the certificate grows with T and falls with R; not valid for replay,
+    where batching anomalies break that order (design §4). Of equal options the first stays.
+    """
+    families = options.families.families
+    limited = np.array([family.limited for family in families], dtype=bool)[options.family]
+    kept = np.zeros(options.count, dtype=bool)
+    kept[~limited] = _frontier(options, ~limited)[~limited]
+    # An option on limited hardware is beaten only by one that uses none, or no more of the same. Cost is
+    # devices × price, so on the same hardware the order by cost is the order by devices used.
+    names = np.array([family.hardware for family in families], dtype=object)[options.family]
+    for name in sorted(set(names[limited])):
+        group = limited & (names == name)
+        kept[group] = _frontier(options, group | ~limited)[group]
+    return options.keep(kept)
+
+
+def _frontier(options: StageOptions, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of the options marked in `among` no other marked one dominates in (cost, T, R); shape (m,)."""
+    kept = np.zeros(options.count, dtype=bool)
+    rows = np.flatnonzero(among)
+    if rows.size == 0:
+        return kept
+    rows = rows[np.lexsort((-options.speed[rows], options.latency_ns[rows], options.cost[rows]))]
+    levels, level = np.unique(options.latency_ns[rows], return_inverse=True)
+    # best[k, t]: the greatest speed among the first k options (by cost) with latency level ≤ t.
+    best = np.full((rows.size + 1, levels.size), -1, dtype=np.int64)
+    best[np.arange(1, rows.size + 1), level] = options.speed[rows]
+    np.maximum.accumulate(best, axis=0, out=best)
+    np.maximum.accumulate(best, axis=1, out=best)
+    kept[rows] = options.speed[rows] > best[np.arange(rows.size), level]
+    return kept
+
+
+def _speed_ranks(period_ns: Column, tokens: Column) -> Column:
+    """Rank of tokens/period, exactly.
+
+    1/R = period/tokens is split into whole and broken ns. Broken parts are fractions; with denominators up to
+    2²⁵ different ones differ by at least 2⁻⁵⁰, and float64 tells them apart without doubt.
+    """
+    if period_ns.size == 0:
+        return np.empty(0, dtype=np.int64)
+    if int(tokens.max()) > 2**25:
+        ratios = [Fraction(p, t) for p, t in zip(period_ns.tolist(), tokens.tolist(), strict=True)]
+        rank_of = {ratio: rank for rank, ratio in enumerate(sorted(set(ratios), reverse=True))}
+        return np.array([rank_of[ratio] for ratio in ratios], dtype=np.int64)
+    whole, rest = np.divmod(period_ns, tokens)
+    broken = rest / tokens
+    order = np.lexsort((broken, whole))[::-1]
+    changed = (np.diff(whole[order]) != 0) | (np.diff(broken[order]) != 0)
+    ranks = np.empty(period_ns.size, dtype=np.int64)
+    ranks[order] = np.r_[0, np.cumsum(changed)]
+    return ranks

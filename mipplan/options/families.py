@@ -1,0 +1,163 @@
+"""Families of options: a stage's hardware and batch cap, before the number of replicas is chosen.
+
+Within a family T is one number and R, cost and device use grow in proportion to the replicas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.curves import StageService, stage_service
+from mipplan.pipeline import Pipeline, Stage
+from mipplan.profiles import Hardware, LatencyTable, Profiles
+from mipplan.tokens import Workload
+
+#: The most replicas considered for a stage where neither stage nor hardware sets a limit.
+MAX_REPLICAS = 100_000
+
+
+@dataclass(frozen=True)
+class Family:
+    """One (hardware, batch cap) of a stage.
+
+    Attributes
+    ----------
+    hardware : str
+    batch : int
+    service_ns : int64, shape (batch,)
+        ℓ(1), …, ℓ(b).
+    microusd_per_hour : int
+        Of one replica.
+    fewest, most : int
+        Replicas: at least what the mean rate and the stage's minimum need, at most what its limits allow.
+    is_source : bool
+        Whether the stage has no incoming edge (T is then smaller at b = 1).
+    limited : bool
+        Whether the hardware is shared under a limit with other stages.
+    """
+
+    hardware: str
+    batch: int
+    service_ns: NDArray[np.int64]
+    microusd_per_hour: int
+    fewest: int
+    most: int
+    is_source: bool
+    limited: bool
+
+    def service(self, replicas: int) -> StageService:
+        """Service curve with that many replicas."""
+        return stage_service(self.service_ns, replicas, self.is_source)
+
+
+@dataclass(frozen=True)
+class StageFamilies:
+    """What one stage can run on.
+
+    Attributes
+    ----------
+    stage : str
+    families : tuple of Family
+        In order of hardware, then batch; empty if nothing can carry the stage.
+    rejected : tuple of str
+        Why each hardware, or part of it, was left out: one sentence each.
+    """
+
+    stage: str
+    families: tuple[Family, ...]
+    rejected: tuple[str, ...]
+
+
+def find_families(pipeline: Pipeline, profiles: Profiles, workload: Workload) -> dict[str, StageFamilies]:
+    """Find every (hardware, batch cap) each stage may use, in file order of the stages.
+
+    A family counts only if some allowed number of replicas serves more than the stage's mean token rate over
+    the trace: a finite trace hides overload, and R must exceed the rate.
+    """
+    return {
+        name: _stage_families(pipeline, profiles, workload, stage) for name, stage in pipeline.stages.items()
+    }
+
+
+def _stage_families(
+    pipeline: Pipeline, profiles: Profiles, workload: Workload, stage: Stage
+) -> StageFamilies:
+    families: list[Family] = []
+    rejected: list[str] = []
+    is_source = not pipeline.incoming(stage.name)
+    for name in profiles.hardware_for(stage.model):
+        if stage.hardware is not None and name not in stage.hardware:
+            continue
+        table = profiles.table(stage.model, name)
+        if table is None:
+            continue
+        hardware = profiles.hardware[name]
+        caps, why = _batch_caps(stage, table, hardware)
+        rejected += why
+        most, binding = _most_replicas(stage, hardware)
+        for cap in caps:
+            service_ns = table.service_ns(cap)
+            needed = _replicas_for_rate(workload, stage.name, cap, int(service_ns[-1]))
+            fewest = max(needed, stage.replicas_min)
+            if fewest > most:
+                rejected.append(
+                    f"{name} with batch {cap} needs {fewest} replicas to keep up, but {binding} allows {most}"
+                )
+                continue
+            price = hardware.microusd_per_hour
+            limited = hardware.limit is not None
+            families.append(Family(name, cap, service_ns, price, fewest, most, is_source, limited))
+    rejected += _unmeasured(stage, profiles)
+    return StageFamilies(stage.name, tuple(families), tuple(rejected))
+
+
+def _batch_caps(stage: Stage, table: LatencyTable, hardware: Hardware) -> tuple[list[int], list[str]]:
+    """Measured batch sizes that the stage admits and the device's memory holds."""
+    caps: list[int] = []
+    rejected: list[str] = []
+    for row, size in enumerate(table.batch.tolist()):
+        if stage.batch_sizes is not None and size not in stage.batch_sizes:
+            continue
+        if size < stage.batch_min or (stage.batch_max is not None and size > stage.batch_max):
+            continue
+        needed = None if table.memory_gib is None else float(table.memory_gib[row])
+        # NaN (not measured) compares false: an unknown footprint removes nothing.
+        if needed is not None and hardware.memory_gib is not None and needed > hardware.memory_gib:
+            rejected.append(
+                f"{hardware.name} with batch {size} needs {needed:g} GiB of memory and has {hardware.memory_gib:g}"
+            )
+            continue
+        caps.append(size)
+    if not caps and not rejected:
+        measured = ", ".join(str(size) for size in table.batch.tolist())
+        rejected.append(
+            f"{hardware.name} has no measurement at an admitted batch size (measured: {measured})"
+        )
+    return caps, rejected
+
+
+def _most_replicas(stage: Stage, hardware: Hardware) -> tuple[int, str]:
+    candidates: list[tuple[int, str]] = [(MAX_REPLICAS, "the planner")]
+    if stage.replicas_max is not None:
+        candidates.append((stage.replicas_max, "the stage's replicas setting"))
+    if hardware.limit is not None:
+        candidates.append((hardware.limit, f"the limit on {hardware.name}"))
+    return min(candidates, key=lambda candidate: candidate[0])
+
+
+def _replicas_for_rate(workload: Workload, stage: str, batch: int, period_ns: int) -> int:
+    """Smallest n with n·b/ℓ(b) strictly above tokens/span, in integers."""
+    return workload.stages[stage].count * period_ns // (batch * workload.span_ns) + 1
+
+
+def _unmeasured(stage: Stage, profiles: Profiles) -> Iterable[str]:
+    measured = profiles.hardware_for(stage.model)
+    for name in stage.hardware or ():
+        if name not in measured:
+            yield f"{name} has no measurements of model {stage.model!r}"
+    if not measured:
+        yield f"model {stage.model!r} has no measurements on any hardware"

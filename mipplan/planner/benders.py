@@ -1,0 +1,269 @@
+"""The exact method: a relaxed master problem, the certificate as judge, and cuts from what it refuses.
+
+Master: cheapest choice whose latency *bound* keeps the objective. If its certificate does not, a cut says so in
+terms of T and R of as few stages as possible. No certified plan is cut off and no refused plan returns, so the
+loop ends, and the first master optimum that is certified is the cheapest certified plan.
+
+References
+----------
+J. N. Hooker, G. Ottosson, "Logic-based Benders decomposition", Math. Program. 96 (2003),
+doi:10.1007/s10107-003-0375-9.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.curves import StageService
+from mipplan.errors import SolverError
+from mipplan.options import StageOptions, build_problem
+from mipplan.planner.cuts import Cut, cover_of, strengthen
+from mipplan.planner.instance import Instance
+from mipplan.solvers import Answer, Termination, solve
+from mipplan_formulations import Cover, Formulation, TimeCostProblem
+
+#: Waits between grid rates are bounded from below within this step; every optimum is re-evaluated exactly.
+RESOLUTION = 0.02
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A certified selection.
+
+    Attributes
+    ----------
+    selection : mapping of str to int
+        Option of each stage.
+    cost : int
+    certificate_ns : int
+    """
+
+    selection: Mapping[str, int]
+    cost: int
+    certificate_ns: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the search ended.
+
+    Attributes
+    ----------
+    best : Certified or None
+        Cheapest certified selection found.
+    lower_bound : int
+        No certified plan costs less (micro-dollars per hour).
+    finished : bool
+        False if a limit or an interrupt stopped it.
+    rounds : int
+        Master problems solved.
+    """
+
+    best: Certified | None
+    lower_bound: int
+    finished: bool
+    rounds: int
+
+
+class Search:
+    """One Benders search.
+
+    Parameters
+    ----------
+    instance : Instance
+    options : mapping of str to StageOptions
+        One per stage in file order, none empty.
+    formulation : Formulation
+    solver : str
+    ends_at : float
+        ``time.monotonic()`` value at which to stop.
+    report : callable
+        Told of progress, one line at a time.
+    """
+
+    def __init__(
+        self,
+        instance: Instance,
+        options: Mapping[str, StageOptions],
+        formulation: Formulation,
+        solver: str,
+        ends_at: float,
+        report: Callable[[str], None],
+    ) -> None:
+        self._instance = instance
+        self._options = options
+        self._formulation = formulation
+        self._solver = solver
+        self._ends_at = ends_at
+        self._report = report
+        self._cuts: dict[Cut, Cover] = {}
+        self._best: Certified | None = None
+        self._lower_bound = sum(int(table.cost.min()) for table in options.values())
+        self._rounds = 0
+
+    def run(self) -> Outcome:
+        """Solve masters and add cuts until one is certified, none exists, or time is up; Ctrl-C is a limit too."""
+        ideal = {stage: table.ideal() for stage, table in self._options.items()}
+        if not self._instance.keeps_slo(ideal):
+            return Outcome(None, self._lower_bound, True, 0)
+        try:
+            finished = self._solve_masters()
+        except KeyboardInterrupt:
+            finished = False
+        return Outcome(self._best, self._lower_bound, finished, self._rounds)
+
+    def _solve_masters(self) -> bool:
+        """Return whether the search came to its end: the best plan is proven, or that there is none."""
+        while True:
+            remaining = self._ends_at - time.monotonic()
+            if remaining <= 0:
+                return False
+            rows = self._worthwhile()
+            problem = self._master(rows)
+            model = self._formulation.build(problem)
+            answer = solve(model, self._solver, time_limit_s=None if math.isinf(remaining) else remaining)
+            self._rounds += 1
+            if answer.termination is Termination.INFEASIBLE:
+                return True
+            self._lower_bound = max(self._lower_bound, _whole_bound(answer))
+            if answer.values is None:
+                return False
+            modes = self._formulation.decode(problem, model, answer.values)
+            self._check(problem, modes)
+            selection = {
+                stage: int(np.flatnonzero(rows[stage])[mode])
+                for stage, mode in zip(self._options, modes, strict=True)
+            }
+            self._improve(selection)
+            if self._best is not None and self._best.cost <= self._lower_bound:
+                return True
+            if answer.termination is not Termination.OPTIMAL:
+                return False
+            cost = "none yet" if self._best is None else f"{self._best.cost / 1e6:.4f} $/h"
+            self._report(
+                f"round {self._rounds}: no plan below {self._lower_bound / 1e6:.4f} $/h, best certified {cost}"
+            )
+
+    def _worthwhile(self) -> dict[str, NDArray[np.bool_]]:
+        """Options that could be part of a plan no dearer than the best one, shape (m,) per stage."""
+        cheapest = {stage: int(table.cost.min()) for stage, table in self._options.items()}
+        total = sum(cheapest.values())
+        return {
+            stage: np.ones(table.count, dtype=bool)
+            if self._best is None
+            else table.cost <= self._best.cost - (total - cheapest[stage])
+            for stage, table in self._options.items()
+        }
+
+    def _master(self, rows: Mapping[str, NDArray[np.bool_]]) -> TimeCostProblem:
+        order = list(self._options)
+        covers = tuple(
+            Cover(tuple((index, marked[rows[order[index]]]) for index, marked in cover.members))
+            for cover in self._cuts.values()
+        )
+        return build_problem(
+            self._instance.pipeline,
+            {stage: table.keep(rows[stage]) for stage, table in self._options.items()},
+            self._instance.paths,
+            self._instance.slo_ns,
+            self._instance.limits,
+            covers=covers,
+            resolution=RESOLUTION,
+        )
+
+    def _check(self, problem: TimeCostProblem, modes: tuple[int, ...]) -> None:
+        """Refuse a wrong answer.
+
+        Only the deadline may fail here: it is the one row with nanoseconds in it, which a solver's tolerance can
+        bend, and the certificate judges it anyway. Devices and cuts are small whole numbers.
+        """
+        exact = problem.evaluate(modes)
+        broken = [
+            resource.name
+            for used, resource in zip(exact.usage, problem.resources, strict=True)
+            if used > resource.capacity
+        ]
+        if broken or not all(cover.is_met(modes) for cover in problem.covers):
+            raise SolverError(
+                f"{self._solver} returned a choice that breaks its own problem ({exact.violations})"
+            )
+
+    def _improve(self, selection: dict[str, int]) -> None:
+        """Judge a selection; while it is refused, cut it off and better one stage at the least extra cost.
+
+        The master's optimum itself only needs one cut. Walking on from it to a certified plan costs a few more
+        certificates, and gives cuts where the optimum is to be expected and a plan that bounds what is worthwhile.
+        """
+        while selection is not None:
+            services = self._services(selection)
+            # The waits at this selection become known exactly, which sharpens later masters.
+            self._instance.paths.bound_ns(services)
+            certificate_ns = self._instance.certificate_ns(services)
+            cost = sum(int(self._options[stage].cost[option]) for stage, option in selection.items())
+            if certificate_ns <= self._instance.slo_ns:
+                if self._within_limits(selection) and (self._best is None or cost < self._best.cost):
+                    self._best = Certified(dict(selection), cost, certificate_ns)
+                return
+            covers = self._cut_off(services)
+            if self._best is not None and cost >= self._best.cost:
+                return
+            selection = self._bettered(selection, covers)
+
+    def _services(self, selection: Mapping[str, int]) -> dict[str, StageService]:
+        return {stage: self._options[stage].service(option) for stage, option in selection.items()}
+
+    def _cut_off(self, refused: Mapping[str, StageService]) -> list[Cover]:
+        """Cuts that exclude refused services and as much else as the certificate refuses with them."""
+        order = tuple(self._options)
+        found = {
+            strengthen(refused, self._options, self._instance.keeps_slo, stages, speed_first)
+            for stages in (order, order[::-1])
+            for speed_first in (True, False)
+        }
+        covers = {cut: cover_of(cut, self._options) for cut in sorted(found)}
+        self._cuts.update(covers)
+        return list(covers.values())
+
+    def _bettered(self, selection: Mapping[str, int], covers: list[Cover]) -> dict[str, int]:
+        """Move one stage to an option no worse in T and R that meets as many cuts as possible, cheapest first."""
+        best: tuple[int, int, str, int] | None = None
+        order = list(self._options)
+        for index, stage in enumerate(order):
+            table, chosen = self._options[stage], selection[stage]
+            met = np.zeros(table.count, dtype=np.int64)
+            for cover in covers:
+                for member, marked in cover.members:
+                    if member == index:
+                        met += marked
+            no_worse = (table.latency_ns <= table.latency_ns[chosen]) & (table.speed >= table.speed[chosen])
+            for option in np.flatnonzero(no_worse & (met > 0)).tolist():
+                candidate = (-int(met[option]), int(table.cost[option] - table.cost[chosen]), stage, option)
+                if best is None or candidate < best:
+                    best = candidate
+        if best is None:
+            raise AssertionError(
+                "a stage in a cut has a better option: with all stages ideal the plan is certified"
+            )
+        return {**selection, best[2]: best[3]}
+
+    def _within_limits(self, selection: Mapping[str, int]) -> bool:
+        used: dict[str, int] = {}
+        for stage, option in selection.items():
+            choice = self._options[stage].choice(option)
+            used[choice.hardware] = used.get(choice.hardware, 0) + choice.replicas
+        return all(used.get(name, 0) <= limit for name, limit in self._instance.limits.items())
+
+
+def _whole_bound(answer: Answer) -> int:
+    """Turn a solver's bound into whole micro-dollars: costs are integers, so it rounds up, less its tolerance."""
+    if answer.termination is Termination.OPTIMAL and answer.objective is not None:
+        return answer.objective
+    if not math.isfinite(answer.lower_bound):
+        return 0
+    return max(0, math.ceil(answer.lower_bound - 1e-6 * max(1.0, abs(answer.lower_bound))))

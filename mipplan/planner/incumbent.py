@@ -1,0 +1,130 @@
+"""A first certified plan, quickly: its cost bounds how many replicas are worth considering at all.
+
+For each of a few degrees of patience every stage takes the family that serves a token cheapest among those
+whose T is at most that many times its least T. What the objective then leaves for waiting on the stage's
+tightest path decides its replicas. Nothing here is proven except the certificate of what is returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mipplan.curves import PathWait, StageService
+from mipplan.options import Family
+from mipplan.planner.instance import Instance
+
+_PATIENCE = (1.0, 1.25, 1.6, 2.0, 2.6, 3.4, 4.5, 6.0, 9.0, 14.0)
+#: Shares of the path's slack given to waiting: the certificate exceeds the bound a little, on branches more.
+_SHARES = (1.0, 0.8, 0.5, 0.2, 0.0)
+#: Wait curves are inverted on a grid of rates, a step apart: a first plan need not be exact.
+_STEP = 1.04
+_GRID = 700
+_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class Incumbent:
+    """A certified plan.
+
+    Attributes
+    ----------
+    members : mapping of str to (Family, int)
+        Family and replicas of every stage.
+    cost : int
+        Micro-dollars per hour.
+    certificate_ns : int
+    """
+
+    members: Mapping[str, tuple[Family, int]]
+    cost: int
+    certificate_ns: int
+
+    def services(self) -> dict[str, StageService]:
+        """Service of every stage."""
+        return {stage: family.service(replicas) for stage, (family, replicas) in self.members.items()}
+
+
+def find_incumbent(instance: Instance) -> Incumbent | None:
+    """Cheapest of a handful of certified plans; None if none of them is certified within the limits."""
+    best: Incumbent | None = None
+    tried: set[tuple[tuple[str, int], ...]] = set()
+    for patience in _PATIENCE:
+        families = {
+            stage: _cheapest_within(found.families, patience) for stage, found in instance.families.items()
+        }
+        pattern = tuple((family.hardware, family.batch) for family in families.values())
+        if pattern in tried:
+            continue
+        tried.add(pattern)
+        for share in _SHARES:
+            candidate = _sized(instance, families, share, best.cost if best else None)
+            if candidate is not None:
+                best = candidate
+                break
+    return best
+
+
+def _cheapest_within(families: tuple[Family, ...], patience: float) -> Family:
+    services = [family.service(1) for family in families]
+    least = min(service.latency_ns for service in services)
+    admitted = [
+        family
+        for family, service in zip(families, services, strict=True)
+        if service.latency_ns <= patience * least
+    ]
+    return min(admitted, key=lambda family: family.microusd_per_hour * float(family.service(1).ns_per_token))
+
+
+def _sized(
+    instance: Instance, families: Mapping[str, Family], share: float, below: int | None
+) -> Incumbent | None:
+    """Give every stage the replicas its tightest path needs; None if that is too slow, too dear or too many."""
+    members: dict[str, tuple[Family, int]] = {}
+    for stage, family in families.items():
+        replicas = family.fewest
+        for path in instance.paths.paths:
+            if stage in path.stages:
+                needed = _replicas_on_path(path, stage, families, share, instance.slo_ns)
+                if needed is None:
+                    return None
+                replicas = max(replicas, needed)
+        # At the limit a plan may still be certified: the share was only a guess.
+        members[stage] = (family, min(replicas, family.most))
+    cost = sum(family.microusd_per_hour * replicas for family, replicas in members.values())
+    if (below is not None and cost >= below) or not _within_limits(instance, members):
+        return None
+    certificate_ns = instance.certificate_ns({s: family.service(n) for s, (family, n) in members.items()})
+    return Incumbent(members, cost, certificate_ns) if certificate_ns <= instance.slo_ns else None
+
+
+def _replicas_on_path(
+    path: PathWait, stage: str, families: Mapping[str, Family], share: float, slo_ns: int
+) -> int | None:
+    slack = slo_ns - path.lag_ns - sum(families[other].service(1).latency_ns for other in path.stages)
+    if slack < 0:
+        return None
+    curve = path.curves[path.stages.index(stage)]
+    # Largest 1/R on the grid with a wait within the slack, by bisection: the wait grows with 1/R.
+    low, high = 0, _GRID
+    while low < high:
+        middle = (low + high + 1) // 2
+        if curve.exact(_period(middle), _TOKENS) <= slack * share:
+            low = middle
+        else:
+            high = middle - 1
+    family = families[stage]
+    period = int(family.service_ns[-1])
+    return -(-period * _TOKENS // (family.batch * _period(low)))
+
+
+def _period(step: int) -> int:
+    """Batch time (ns per `_TOKENS` tokens) of a grid step: from 1 ns per token up to minutes."""
+    return round(_TOKENS * _STEP**step)
+
+
+def _within_limits(instance: Instance, members: Mapping[str, tuple[Family, int]]) -> bool:
+    used: dict[str, int] = {}
+    for family, replicas in members.values():
+        used[family.hardware] = used.get(family.hardware, 0) + replicas
+    return all(used.get(name, 0) <= limit for name, limit in instance.limits.items())

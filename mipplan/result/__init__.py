@@ -1,0 +1,6 @@
+"""What planning and replaying return: data with provenance, no theory."""
+
+from mipplan.result.plan import Choice, Guarantee, Plan, PlanStatus, TraceReference
+from mipplan.result.replay import ReplayResult, StageReplay
+
+__all__ = ["Choice", "Guarantee", "Plan", "PlanStatus", "ReplayResult", "StageReplay", "TraceReference"]

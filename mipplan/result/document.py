@@ -1,0 +1,152 @@
+"""The plan file, format 1: its fields, its text, and the checksums that give alteration away."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mipplan.documents import Document, FieldPath, decode_text, read_bytes, schema_findings
+from mipplan.errors import InputError
+
+#: Plans carry their latency tables; the largest shipped problem takes a few hundred kilobytes.
+MAX_PLAN_BYTES = 64 * 1024 * 1024
+
+_Count = Field(ge=1, le=10**9)
+_Nanoseconds = Field(ge=0, le=2**62)
+_Microdollars = Field(ge=0, le=2**62)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ChoiceDocument(_Strict):
+    """One stage's choice."""
+
+    hardware: str
+    batch: int = _Count
+    replicas: int = _Count
+
+
+class FiguresDocument(_Strict):
+    """Exact figures; null where there is none."""
+
+    microusd_per_hour: int | None = _Microdollars
+    lower_bound_microusd_per_hour: int | None = _Microdollars
+    bound_ns: int | None = _Nanoseconds
+    certificate_ns: int | None = _Nanoseconds
+
+
+class TraceDocument(_Strict):
+    """The trace planned for."""
+
+    name: str
+    note: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    queries: int = Field(ge=2)
+    span_ns: int = _Nanoseconds
+
+
+class HashesDocument(_Strict):
+    """SHA-256 of the two inputs as they stand in this file."""
+
+    pipeline: str
+    profiles: str
+
+
+class PlanDocument(_Strict):
+    """A plan file; `pipeline` and `profiles` are checked by their own readers."""
+
+    format: Literal[1]
+    status: Literal["optimal", "feasible", "infeasible", "unknown", "given"]
+    reason: str | None
+    choices: dict[str, ChoiceDocument]
+    figures: FiguresDocument
+    slo_ns: int = Field(ge=1, le=2**62)
+    quantile: float = Field(gt=0, le=1)
+    guarantee: Literal["trace"]
+    seed: int = Field(ge=0)
+    formulation: str | None
+    solver: str | None
+    trace: TraceDocument | None
+    pipeline: dict[str, Any]
+    profiles: dict[str, Any]
+    hashes: HashesDocument
+    checksum: str
+
+
+def fingerprint(document: dict[str, Any]) -> str:
+    """SHA-256 (hex) of a JSON-able document in canonical form."""
+    canonical = json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def document_text(document: dict[str, Any]) -> str:
+    """JSON text of a plan document, its checksum appended."""
+    whole = {**document, "checksum": fingerprint(document)}
+    return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_document(path: str | Path) -> PlanDocument:
+    """Read and validate a plan file.
+
+    Raises
+    ------
+    InputError
+        Listing every fault; one of them may be that the file is not what mipplan wrote.
+    """
+    raw = _parse(path)
+    try:
+        return PlanDocument.model_validate(raw)
+    except ValidationError as error:
+        document = Document(raw, str(path))
+        raise InputError(document.faults(schema_findings(error, _known_keys))) from None
+
+
+def altered_parts(document: PlanDocument) -> tuple[str, ...]:
+    """Which parts of a plan file no longer match their checksums; empty if it is as it was written."""
+    parts = [
+        part
+        for part, content in (("pipeline", document.pipeline), ("profiles", document.profiles))
+        if fingerprint(content) != getattr(document.hashes, part)
+    ]
+    body = document.model_dump(exclude={"checksum"})
+    if not parts and fingerprint(body) != document.checksum:
+        parts.append("choices or figures")
+    return tuple(parts)
+
+
+def _known_keys(path: FieldPath) -> list[str]:
+    """Fields allowed in the mapping at a field path."""
+    if not path:
+        return list(PlanDocument.model_fields)
+    parts: dict[str | int, type[BaseModel]] = {
+        "choices": ChoiceDocument,
+        "figures": FiguresDocument,
+        "trace": TraceDocument,
+        "hashes": HashesDocument,
+    }
+    return list(parts[path[0]].model_fields) if path[0] in parts else []
+
+
+def _parse(path: str | Path) -> Any:
+    text = decode_text(read_bytes(path, limit=MAX_PLAN_BYTES), str(path))
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        place = f"{path}:{error.lineno}"
+        raise InputError.one(
+            place, f"is not a plan file: not JSON ({error.msg}, column {error.colno})"
+        ) from error
+    except RecursionError as error:
+        raise InputError.one(str(path), "is not a plan file: nested too deeply") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise json.JSONDecodeError(f"{name} is not a number", name, 0)

@@ -1,0 +1,379 @@
+"""A plan: one choice per stage, with its whole problem, its figures and where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.errors import Fault, InputError, NoPlanError
+from mipplan.files import write_text_atomically
+from mipplan.pipeline import Pipeline
+from mipplan.profiles import Profiles
+from mipplan.quantiles import check_quantile
+from mipplan.result.document import PlanDocument, document_text, fingerprint, read_document
+from mipplan.trace import Trace
+from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S, seconds_to_ns
+
+
+class PlanStatus(StrEnum):
+    """How much is proven about a plan."""
+
+    OPTIMAL = "optimal"
+    """The cheapest certified plan of the option set; proven."""
+    FEASIBLE = "feasible"
+    """Certified, but a limit was hit before it was proven cheapest: compare cost and lower bound."""
+    INFEASIBLE = "infeasible"
+    """Proven: no plan of the option set can be certified; `reason` says why."""
+    UNKNOWN = "unknown"
+    """A limit was hit before any plan was found or excluded."""
+    GIVEN = "given"
+    """Made from choices by `Plan.from_choices`; nothing was optimised."""
+
+
+class Guarantee(StrEnum):
+    """What traffic the latency bound holds for."""
+
+    TRACE = "trace"
+    """The trace planned for, with the token draws of the plan's seed."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Configuration of one stage.
+
+    Attributes
+    ----------
+    hardware : str
+    batch : int
+        Batch cap.
+    replicas : int
+    """
+
+    hardware: str
+    batch: int
+    replicas: int
+
+
+@dataclass(frozen=True)
+class TraceReference:
+    """Which trace a plan was made for.
+
+    Attributes
+    ----------
+    name, note : str
+        Name and how it was made.
+    sha256 : str
+        Of its arrival times (little-endian int64 ns).
+    queries, span_ns : int
+    """
+
+    name: str
+    note: str
+    sha256: str
+    queries: int
+    span_ns: int
+
+    @classmethod
+    def of(cls, trace: Trace) -> TraceReference:
+        """Reference to `trace`."""
+        return cls(trace.name, trace.note, trace.sha256, len(trace), trace.span_ns)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One choice per stage (or none, with the reason), self-contained and immutable.
+
+    Attributes
+    ----------
+    pipeline : Pipeline
+    profiles : Profiles
+        The hardware and latency tables admissible for the pipeline's models.
+    slo_ns : int
+    quantile : float
+    seed : int
+        Of the token draws.
+    status : PlanStatus
+    choices : mapping of str to Choice
+        In file order of the stages; empty if there is no plan.
+    guarantee : Guarantee
+    formulation, solver : str or None
+        How it was found; None for a given plan.
+    microusd_per_hour, lower_bound_microusd_per_hour : int or None
+        Whole micro-dollars per hour; None where there is no such figure.
+    bound_ns, certificate_ns : int or None
+    reason : str or None
+        Why there is no plan, or what kept it from being proven optimal.
+    trace : TraceReference or None
+        None for a given plan.
+    """
+
+    pipeline: Pipeline
+    profiles: Profiles
+    slo_ns: int
+    quantile: float = 0.99
+    seed: int = 0
+    status: PlanStatus = PlanStatus.GIVEN
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+    guarantee: Guarantee = Guarantee.TRACE
+    formulation: str | None = None
+    solver: str | None = None
+    microusd_per_hour: int | None = None
+    lower_bound_microusd_per_hour: int | None = None
+    bound_ns: int | None = None
+    certificate_ns: int | None = None
+    reason: str | None = None
+    trace: TraceReference | None = None
+
+    def __post_init__(self) -> None:
+        check_quantile(self.quantile)
+        if self.choices:
+            _check_choices(self.pipeline, self.profiles, self.choices)
+            cost = _microusd_per_hour(self.profiles, self.choices)
+            if self.microusd_per_hour is None:
+                object.__setattr__(self, "microusd_per_hour", cost)
+        ordered = {stage: self.choices[stage] for stage in self.pipeline.stages if stage in self.choices}
+        object.__setattr__(self, "choices", MappingProxyType(ordered))
+
+    @classmethod
+    def from_choices(
+        cls,
+        pipeline: Pipeline,
+        profiles: Profiles,
+        choices: Mapping[str, Choice | tuple[str, int, int]],
+        *,
+        slo_s: float | None = None,
+        quantile: float = 0.99,
+        seed: int = 0,
+    ) -> Plan:
+        """Make a plan of what you run today, to judge it by `certify` and `replay`.
+
+        Parameters
+        ----------
+        pipeline : Pipeline
+        profiles : Profiles
+        choices : mapping of str to (hardware, batch, replicas)
+            Every stage. The pipeline's allow-lists and bounds are for planning and do not apply here; batches
+            between measured sizes are interpolated, larger ones refused.
+        slo_s : float, optional
+            The pipeline's by default.
+        quantile, seed
+            As for `mipplan.plan`.
+
+        Raises
+        ------
+        InputError
+            Listing every stage missing, unknown, or impossible with these profiles.
+        """
+        slo_ns = resolve_slo_ns(pipeline, slo_s)
+        made = {stage: c if isinstance(c, Choice) else Choice(*c) for stage, c in choices.items()}
+        return cls(pipeline, relevant_profiles(pipeline, profiles), slo_ns, quantile, seed, choices=made)
+
+    @property
+    def slo_s(self) -> float:
+        """The objective in seconds."""
+        return self.slo_ns / NS_PER_S
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        """Cost, dollars per hour."""
+        return _scaled(self.microusd_per_hour, MICRODOLLARS_PER_DOLLAR)
+
+    @property
+    def lower_bound_usd_per_hour(self) -> float | None:
+        """Proven: no certified plan costs less. None if none exists, or for a given plan."""
+        return _scaled(self.lower_bound_microusd_per_hour, MICRODOLLARS_PER_DOLLAR)
+
+    @property
+    def gap(self) -> float | None:
+        """(cost − lower bound) / cost; 0 when optimal."""
+        if self.microusd_per_hour is None or self.lower_bound_microusd_per_hour is None:
+            return None
+        return 1.0 - self.lower_bound_microusd_per_hour / self.microusd_per_hour
+
+    @property
+    def bound_s(self) -> float | None:
+        """The latency bound used inside the MILP (a relaxation of the certificate), seconds."""
+        return _scaled(self.bound_ns, NS_PER_S)
+
+    @property
+    def certificate_s(self) -> float | None:
+        """The certified latency quantile on the trace planned for, seconds."""
+        return _scaled(self.certificate_ns, NS_PER_S)
+
+    def service_ns(self, stage: str) -> NDArray[np.int64]:
+        """ℓ(1), …, ℓ(b) of a stage's choice in ns, shape (b,)."""
+        choice = self.choices[stage]
+        table = self.profiles.table(self.pipeline.stages[stage].model, choice.hardware)
+        if table is None:
+            raise AssertionError("validated when the plan was made")
+        return table.service_ns(choice.batch)
+
+    def require(self) -> Plan:
+        """Return the plan itself if it has choices.
+
+        Raises
+        ------
+        NoPlanError
+            With the reason.
+        """
+        if not self.choices:
+            raise NoPlanError(f"{self.status}: {self.reason or 'there is no plan'}")
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as JSON (format 1), whole or not at all.
+
+        Raises
+        ------
+        InputError
+            If the place cannot be written to.
+        """
+        write_text_atomically(path, self.to_json())
+
+    def to_json(self) -> str:
+        """Return the text of the plan file: same plan, same bytes."""
+        return document_text(self.to_document())
+
+    def to_document(self) -> dict[str, Any]:
+        """JSON-able form; see `mipplan.result.document` for the fields."""
+        pipeline, profiles = self.pipeline.to_document(), self.profiles.to_document()
+        return {
+            "format": 1,
+            "status": self.status.value,
+            "reason": self.reason,
+            "choices": {
+                stage: {"hardware": c.hardware, "batch": c.batch, "replicas": c.replicas}
+                for stage, c in self.choices.items()
+            },
+            "figures": {
+                "microusd_per_hour": self.microusd_per_hour,
+                "lower_bound_microusd_per_hour": self.lower_bound_microusd_per_hour,
+                "bound_ns": self.bound_ns,
+                "certificate_ns": self.certificate_ns,
+            },
+            "slo_ns": self.slo_ns,
+            "quantile": self.quantile,
+            "guarantee": self.guarantee.value,
+            "seed": self.seed,
+            "formulation": self.formulation,
+            "solver": self.solver,
+            "trace": None if self.trace is None else vars(self.trace).copy(),
+            "pipeline": pipeline,
+            "profiles": profiles,
+            "hashes": {"pipeline": fingerprint(pipeline), "profiles": fingerprint(profiles)},
+        }
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read a plan file.
+
+        Raises
+        ------
+        InputError
+            Listing every fault with its place; also if the file's checksum shows it was altered.
+        """
+        return cls.from_document(read_document(path), origin=str(path))
+
+    @classmethod
+    def from_document(cls, document: PlanDocument, *, origin: str = "plan") -> Plan:
+        """Build a plan from a validated document."""
+        return cls(
+            pipeline=Pipeline.from_document(document.pipeline, origin=f"{origin}: pipeline"),
+            profiles=Profiles.from_document(document.profiles, origin=f"{origin}: profiles"),
+            slo_ns=document.slo_ns,
+            quantile=document.quantile,
+            seed=document.seed,
+            status=PlanStatus(document.status),
+            choices={s: Choice(c.hardware, c.batch, c.replicas) for s, c in document.choices.items()},
+            guarantee=Guarantee(document.guarantee),
+            formulation=document.formulation,
+            solver=document.solver,
+            microusd_per_hour=document.figures.microusd_per_hour,
+            lower_bound_microusd_per_hour=document.figures.lower_bound_microusd_per_hour,
+            bound_ns=document.figures.bound_ns,
+            certificate_ns=document.figures.certificate_ns,
+            reason=document.reason,
+            trace=None if document.trace is None else TraceReference(**document.trace.model_dump()),
+        )
+
+
+def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
+    """Return the objective in ns: the argument, else the pipeline's.
+
+    Raises
+    ------
+    InputError
+        If there is neither, or it is not a positive time.
+    """
+    if slo_s is None:
+        if pipeline.slo_ns is None:
+            raise InputError.one(
+                "slo", f"pipeline {pipeline.name!r} states none: give one, such as slo_s=0.3"
+            )
+        return pipeline.slo_ns
+    try:
+        slo_ns = seconds_to_ns(slo_s)
+    except (TypeError, ValueError) as error:
+        raise InputError.one("slo_s", f"expected seconds such as 0.3, found {slo_s!r}") from error
+    if slo_ns <= 0:
+        raise InputError.one("slo_s", f"expected a positive time in seconds, found {slo_s!r}")
+    return slo_ns
+
+
+def relevant_profiles(pipeline: Pipeline, profiles: Profiles) -> Profiles:
+    """Only what the pipeline's models have measurements for; a plan carries no more than its own problem."""
+    models = {stage.model for stage in pipeline.stages.values()}
+    hardware = {name for model, name in profiles.tables if model in models}
+    return profiles.restricted_to(models, hardware)
+
+
+def _microusd_per_hour(profiles: Profiles, choices: Mapping[str, Choice]) -> int:
+    return sum(c.replicas * profiles.hardware[c.hardware].microusd_per_hour for c in choices.values())
+
+
+def _scaled(value: int | None, scale: int) -> float | None:
+    return None if value is None else value / scale
+
+
+def _check_choices(pipeline: Pipeline, profiles: Profiles, choices: Mapping[str, Choice]) -> None:
+    faults = [
+        Fault(f"choices.{stage}", f"there is no such stage; the stages are {', '.join(pipeline.stages)}")
+        for stage in choices
+        if stage not in pipeline.stages
+    ]
+    faults += [
+        Fault(f"choices.{stage}", "missing: every stage needs (hardware, batch, replicas)")
+        for stage in pipeline.stages
+        if stage not in choices
+    ]
+    for stage, choice in choices.items():
+        if stage in pipeline.stages:
+            faults += _choice_faults(pipeline.stages[stage].model, profiles, f"choices.{stage}", choice)
+    if faults:
+        raise InputError(faults)
+
+
+def _choice_faults(model: str, profiles: Profiles, place: str, choice: Choice) -> list[Fault]:
+    faults = [
+        Fault(f"{place}.{field_name}", f"expected a whole number of at least 1, found {value!r}")
+        for field_name, value in (("batch", choice.batch), ("replicas", choice.replicas))
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1
+    ]
+    table = profiles.table(model, choice.hardware)
+    if table is None:
+        measured = ", ".join(profiles.hardware_for(model)) or "none"
+        message = f"model {model!r} has no measurements on {choice.hardware!r} (measured: {measured})"
+        faults.append(Fault(f"{place}.hardware", message))
+    elif not faults and choice.batch > table.largest_batch:
+        message = (
+            f"largest measured is {table.largest_batch}, found {choice.batch}; latency is not extrapolated"
+        )
+        faults.append(Fault(f"{place}.batch", message))
+    return faults

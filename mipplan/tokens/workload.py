@@ -1,0 +1,255 @@
+"""Realise a pipeline's tokens for a trace and seed (design §2).
+
+The workload is data about *what* arrives, not about when: times follow from a plan. It is shared by the
+certificate and the replayer, which share nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.errors import InputError
+from mipplan.pipeline import Edge, FanOut, Join, Pipeline
+from mipplan.tokens.draws import edge_key, uniform_pairs
+from mipplan.trace import Trace
+
+#: More tokens than this at one stage are refused: beyond it memory, not the planner, gives out.
+MAX_TOKENS = 200_000_000
+
+Tokens = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Messages:
+    """What passes along one edge: message k leaves parent token ``parent[k]`` and reaches token ``child[k]``.
+
+    Attributes
+    ----------
+    edge : Edge
+    parent, child : int64, shape (m,)
+        Token numbers at the edge's two ends; `parent` is non-decreasing.
+    """
+
+    edge: Edge
+    parent: Tokens
+    child: Tokens
+
+
+@dataclass(frozen=True)
+class StageTokens:
+    """The tokens of one stage in token order: (query, incoming edge, parent token, copy).
+
+    Queries are numbered by ingress time, so this is the order of design §2.
+
+    Attributes
+    ----------
+    name : str
+    query : int64, shape (k,)
+        The query of each token, non-decreasing.
+    messages : tuple of Messages
+        One per incoming edge in file order; empty at a source.
+    queries : int
+        Number of queries in the trace.
+    """
+
+    name: str
+    query: Tokens
+    messages: tuple[Messages, ...]
+    queries: int
+
+    @property
+    def count(self) -> int:
+        """Number of tokens."""
+        return int(self.query.size)
+
+    @cached_property
+    def one_per_query(self) -> bool:
+        """Whether token i belongs to query i, for every query (so token and query numbers are the same)."""
+        return self.count == self.queries and bool(np.array_equal(self.query, np.arange(self.queries)))
+
+    @cached_property
+    def first_of_query(self) -> Tokens:
+        """Token numbers at which a new query starts, shape (distinct queries,)."""
+        if self.count == 0:
+            return _frozen(np.empty(0, dtype=np.int64))
+        return _frozen(np.flatnonzero(np.r_[True, self.query[1:] != self.query[:-1]]).astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Workload:
+    """All tokens of a trace through a pipeline, for one seed.
+
+    Attributes
+    ----------
+    pipeline : Pipeline
+    ingress_ns : int64, shape (n,)
+        Ingress time of each query, non-decreasing.
+    seed : int
+    stages : mapping of str to StageTokens
+        In topological order.
+    """
+
+    pipeline: Pipeline
+    ingress_ns: Tokens
+    seed: int
+    stages: Mapping[str, StageTokens]
+
+    @property
+    def queries(self) -> int:
+        """Number of queries."""
+        return int(self.ingress_ns.size)
+
+    @property
+    def span_ns(self) -> int:
+        """Time from the first ingress to the last."""
+        return int(self.ingress_ns[-1] - self.ingress_ns[0])
+
+    def arrival_ns(self, stage: str, exit_ns: Mapping[str, Tokens]) -> Tokens:
+        """When each token of `stage` is ready, given the exit of every token of its parents, shape (k,).
+
+        At a source the ingress time; else exit plus the edge's delay, at a join the latest of those merged.
+        """
+        tokens = self.stages[stage]
+        if not tokens.messages:
+            return self.ingress_ns if tokens.one_per_query else self.ingress_ns[tokens.query]
+        ready = np.full(tokens.count, np.iinfo(np.int64).min, dtype=np.int64)
+        merges = self.pipeline.stages[stage].join is Join.ALL
+        for messages in tokens.messages:
+            sent = exit_ns[messages.edge.parent][messages.parent] + np.int64(messages.edge.delay_ns)
+            if merges:
+                np.maximum.at(ready, messages.child, sent)
+            else:
+                ready[messages.child] = sent
+        return ready
+
+    def latency_ns(self, exit_ns: Mapping[str, Tokens]) -> Tokens:
+        """Latency of each query: the last exit of any of its tokens minus its ingress, shape (n,)."""
+        last = np.full(self.queries, np.iinfo(np.int64).min, dtype=np.int64)
+        for name, tokens in self.stages.items():
+            if tokens.one_per_query:
+                np.maximum(last, exit_ns[name], out=last)
+            elif tokens.count:
+                starts = tokens.first_of_query
+                latest = np.maximum.reduceat(exit_ns[name], starts)
+                owners = tokens.query[starts]
+                last[owners] = np.maximum(last[owners], latest)
+        return last - self.ingress_ns
+
+
+def realise(pipeline: Pipeline, trace: Trace, seed: int = 0) -> Workload:
+    """Draw the tokens of every query at every stage.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    trace : Trace
+    seed : int
+        Non-negative; the draws are keyed by (seed, edge, query, token).
+
+    Raises
+    ------
+    InputError
+        If the seed is no non-negative integer, or a stage would see more than `MAX_TOKENS` tokens.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError.one("seed", f"expected a non-negative whole number, found {seed!r}")
+    stages: dict[str, StageTokens] = {}
+    for name in pipeline.topological_order:
+        stages[name] = _stage_tokens(pipeline, name, stages, len(trace), int(seed))
+    return Workload(pipeline, trace.arrival_ns, int(seed), MappingProxyType(stages))
+
+
+def _stage_tokens(
+    pipeline: Pipeline, name: str, above: Mapping[str, StageTokens], queries: int, seed: int
+) -> StageTokens:
+    incoming = pipeline.incoming(name)
+    if not incoming:
+        return StageTokens(name, _frozen(np.arange(queries, dtype=np.int64)), (), queries)
+    parents = [_parents_of_messages(edge, above[edge.parent], seed) for edge in incoming]
+    owners = [above[edge.parent].query[parent] for edge, parent in zip(incoming, parents, strict=True)]
+    if pipeline.stages[name].join is Join.ALL:
+        query, children = _merge(owners)
+    else:
+        query, children = _interleave(owners)
+    messages = tuple(
+        Messages(edge, _frozen(parent), _frozen(child))
+        for edge, parent, child in zip(incoming, parents, children, strict=True)
+    )
+    return StageTokens(name, _frozen(query), messages, queries)
+
+
+def _parents_of_messages(edge: Edge, tokens: StageTokens, seed: int) -> Tokens:
+    numbers = np.arange(tokens.count, dtype=np.int64)
+    certain = edge.probability >= 1.0
+    if certain and edge.fanout.is_constant_integer:
+        copies = edge.fanout.values[0]
+        _check_count(edge, tokens.count * copies)
+        return numbers if copies == 1 else np.repeat(numbers, copies)
+    ordinal = numbers - np.repeat(tokens.first_of_query, np.diff(np.r_[tokens.first_of_query, tokens.count]))
+    key = edge_key(seed, edge.parent, edge.child)
+    take, spread = uniform_pairs(key, tokens.query, ordinal)
+    made = _fanout_draws(edge.fanout, spread)
+    if not certain:
+        made = np.where(take < edge.probability, made, 0)
+    _check_count(edge, int(made.sum()))
+    return np.repeat(numbers, made)
+
+
+def _check_count(edge: Edge, count: int) -> None:
+    if count > MAX_TOKENS:
+        raise InputError.one(
+            f"edge {edge.parent} -> {edge.child}",
+            f"this trace makes {count:,} tokens here, more than the {MAX_TOKENS:,} that are supported; "
+            "use a shorter trace or a smaller fan-out",
+        )
+
+
+def _fanout_draws(fanout: FanOut, uniform: NDArray[np.float64]) -> Tokens:
+    """Turn uniforms into fan-outs by inversion of the distribution function, shape (k,)."""
+    if fanout.poisson_mean is not None:
+        values, cumulative = _poisson_table(fanout.poisson_mean)
+    else:
+        values = np.asarray(fanout.values, dtype=np.int64)
+        cumulative = np.cumsum(np.asarray(fanout.weights, dtype=np.float64))
+    # The last step ends at 1 whatever rounding left: no uniform below 1 falls off the table.
+    slot = np.searchsorted(cumulative[:-1], uniform, side="right")
+    return values[slot]
+
+
+def _poisson_table(mean: float) -> tuple[Tokens, NDArray[np.float64]]:
+    # Twelve standard deviations: what is cut off lies below the 2⁻⁵³ resolution of the uniforms.
+    largest = math.ceil(mean + 12.0 * math.sqrt(mean) + 40.0)
+    values = np.arange(largest + 1, dtype=np.int64)
+    logs = np.array([k * math.log(mean) - mean - math.lgamma(k + 1) for k in range(largest + 1)])
+    return values, np.cumsum(np.exp(logs))
+
+
+def _interleave(owners: list[Tokens]) -> tuple[Tokens, list[Tokens]]:
+    """`join: each`: one token per message, ordered by (query, edge, parent token, copy)."""
+    if len(owners) == 1:
+        return owners[0], [np.arange(owners[0].size, dtype=np.int64)]
+    everyone = np.concatenate(owners)
+    # Each edge's messages are in (query, parent, copy) order already, so a stable sort by query finishes it.
+    order = np.argsort(everyone, kind="stable")
+    place = np.empty(everyone.size, dtype=np.int64)
+    place[order] = np.arange(everyone.size, dtype=np.int64)
+    ends = np.cumsum([owner.size for owner in owners])[:-1]
+    return everyone[order], list(np.split(place, ends))
+
+
+def _merge(owners: list[Tokens]) -> tuple[Tokens, list[Tokens]]:
+    """`join: all`: one token per query that sent any message."""
+    query = np.unique(np.concatenate(owners))
+    return query, [np.searchsorted(query, owner).astype(np.int64) for owner in owners]
+
+
+def _frozen(array: Tokens) -> Tokens:
+    array.flags.writeable = False
+    return array

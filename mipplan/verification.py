@@ -1,0 +1,100 @@
+"""Re-check a plan file without a solver: was it altered, for which trace was it made, does its certificate hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mipplan.certificate import Certificate, certify
+from mipplan.result import Plan
+from mipplan.result.document import altered_parts, read_document
+from mipplan.trace import Trace
+from mipplan.units import MICRODOLLARS_PER_DOLLAR, format_duration
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Outcome of a re-check.
+
+    Attributes
+    ----------
+    verified : bool
+        The file is as it was written, its figures are right, and the certificate keeps the objective.
+    problems : tuple of str
+        What speaks against it, one sentence each; empty exactly if verified.
+    remarks : tuple of str
+        What does not, but must be known: above all that it was judged on another trace.
+    plan : Plan
+    certificate : Certificate or None
+        None if the plan holds no choices.
+    """
+
+    verified: bool
+    problems: tuple[str, ...]
+    remarks: tuple[str, ...]
+    plan: Plan
+    certificate: Certificate | None
+
+
+def verify(path: str | Path, trace: Trace) -> Verification:
+    """Recompute cost and certificate of a plan file on a trace, from the file alone.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file written by `Plan.save`.
+    trace : Trace
+        The trace it was made for, to check its figures; or another, to see whether the plan would be certified
+        there too.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read as a plan.
+    """
+    document = read_document(path)
+    problems = [
+        f"the file was altered after it was written: {part} do not match their checksum"
+        for part in altered_parts(document)
+    ]
+    plan = Plan.from_document(document, origin=str(path))
+    if not plan.choices:
+        problems.append(f"the file holds no plan ({plan.status}: {plan.reason})")
+        return Verification(False, tuple(problems), (), plan, None)
+    problems += _cost_problems(plan)
+    certificate = certify(plan, trace)
+    same_trace = plan.trace is not None and plan.trace.sha256 == trace.sha256
+    remarks = [] if same_trace else [_other_trace(plan, trace)]
+    if same_trace and plan.certificate_ns != certificate.bound_ns:
+        problems.append(
+            f"the file states a certificate of {_stated(plan)}; recomputed it is {certificate.bound_ns} ns"
+        )
+    if certificate.bound_ns > plan.slo_ns:
+        problems.append(
+            f"the certificate is {format_duration(certificate.bound_ns)}, above the objective of "
+            f"{format_duration(plan.slo_ns)}"
+        )
+    return Verification(not problems, tuple(problems), tuple(remarks), plan, certificate)
+
+
+def _cost_problems(plan: Plan) -> list[str]:
+    actual = sum(
+        c.replicas * plan.profiles.hardware[c.hardware].microusd_per_hour for c in plan.choices.values()
+    )
+    if plan.microusd_per_hour == actual:
+        return []
+    stated = (
+        "none"
+        if plan.microusd_per_hour is None
+        else f"{plan.microusd_per_hour / MICRODOLLARS_PER_DOLLAR} $/h"
+    )
+    return [f"the file states a cost of {stated}; its choices cost {actual / MICRODOLLARS_PER_DOLLAR} $/h"]
+
+
+def _other_trace(plan: Plan, trace: Trace) -> str:
+    made_for = "no trace" if plan.trace is None else f"{plan.trace.name!r} ({plan.trace.queries:,} queries)"
+    return f"judged on another trace: the plan was made for {made_for}, this is {trace.name!r} ({len(trace):,} queries)"
+
+
+def _stated(plan: Plan) -> str:
+    return "nothing" if plan.certificate_ns is None else f"{plan.certificate_ns} ns"
