@@ -1,0 +1,172 @@
+"""The commands and their flags. Nothing heavy is imported here: ``mipplan --help`` must be instant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="mipplan",
+    help="Plan ML inference pipelines: the cheapest configuration that provably keeps the latency objective.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="Plan file written by `mipplan plan --out`.")]
+TraceFile = Annotated[
+    str,
+    typer.Option(
+        "--trace",
+        metavar="FILE",
+        help="Arrivals (CSV or Parquet, .gz accepted): arrival_s, arrival_ms, timestamp, or counts per interval. "
+        "Also the name of a shipped trace.",
+        show_default=False,
+    ),
+]
+Expand = Annotated[
+    str | None,
+    typer.Option(
+        help="For traces of counts: how to place arrivals inside the intervals: poisson, uniform or even."
+    ),
+]
+From = Annotated[
+    str | None, typer.Option("--from", metavar="TIME", help="Use the trace from here, such as 60s.")
+]
+To = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Use the trace up to here.")]
+Seed = Annotated[int, typer.Option(help="Seed of the token draws and of --expand.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Options of the program itself."""
+    if version:
+        from mipplan import __version__
+
+        typer.echo(f"mipplan {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def plan(
+    pipeline: Annotated[
+        str,
+        typer.Argument(metavar="PIPELINE", help="Pipeline file (YAML), or the name of a shipped pipeline."),
+    ],
+    trace: TraceFile,
+    slo: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Latency objective such as 300ms; the pipeline's by default."),
+    ] = None,
+    profiles: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Profile folder; the shipped one by default.")
+    ] = None,
+    quantile: Annotated[float, typer.Option(help="Share of queries that must keep the objective.")] = 0.99,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plan here (JSON).")] = None,
+    formulation: Annotated[str, typer.Option(help="See `mipplan solvers`.")] = "paths",
+    solver: Annotated[str, typer.Option(help="See `mipplan solvers`.")] = "auto",
+    time_limit: Annotated[
+        str, typer.Option(metavar="TIME", help="Stop searching after this long, with the best plan so far.")
+    ] = "60s",
+    seed: Seed = 0,
+    expand: Expand = None,
+    start: From = None,
+    end: To = None,
+    replay: Annotated[bool, typer.Option(help="Replay the plan on the trace as well.")] = True,
+    json: Json = False,
+) -> None:
+    """Find the cheapest certified configuration of a pipeline, and replay it."""
+    from mipplan.cli.commands import PlanRequest, TraceRequest, run_plan
+    from mipplan.cli.session import run
+
+    request = PlanRequest(
+        pipeline=pipeline,
+        trace=TraceRequest(trace, expand, seed, start, end),
+        slo=slo,
+        profiles=profiles,
+        quantile=quantile,
+        out=out,
+        formulation=formulation,
+        solver=solver,
+        time_limit=time_limit,
+        seed=seed,
+        replay=replay,
+    )
+    run(json, lambda session: run_plan(session, request))
+
+
+@app.command()
+def replay(
+    plan: PlanFile,
+    trace: TraceFile,
+    discipline: Annotated[
+        str, typer.Option(help="oldest_first, or fifo (the certificate does not cover fifo).")
+    ] = ("oldest_first"),
+    engine: Annotated[str, typer.Option(help="Replay engine; all give the same result.")] = "auto",
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the token draws and of --expand; the plan's by default.")
+    ] = None,
+    expand: Expand = None,
+    start: From = None,
+    end: To = None,
+    json: Json = False,
+) -> None:
+    """Replay a plan on a trace, exactly, and show latencies and what each stage did."""
+    from mipplan.cli.commands import TraceRequest, run_replay
+    from mipplan.cli.session import run
+
+    request = TraceRequest(trace, expand, seed, start, end)
+    run(json, lambda session: run_replay(session, plan, request, discipline, engine, seed))
+
+
+@app.command()
+def verify(
+    plan: PlanFile,
+    trace: TraceFile,
+    seed: Annotated[int | None, typer.Option(help="Seed of --expand; the plan's by default.")] = None,
+    expand: Expand = None,
+    start: From = None,
+    end: To = None,
+    json: Json = False,
+) -> None:
+    """Re-check a plan file on a trace without a solver; exit code 1 if it does not hold."""
+    from mipplan.cli.commands import TraceRequest, run_verify
+    from mipplan.cli.session import run
+
+    run(json, lambda session: run_verify(session, plan, TraceRequest(trace, expand, seed, start, end)))
+
+
+@app.command()
+def profiles(
+    profiles: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Profile folder; the shipped one by default.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show hardware, prices and measured models of a profile folder."""
+    from mipplan.cli.commands import run_profiles
+    from mipplan.cli.session import run
+
+    run(json, lambda session: run_profiles(session, profiles))
+
+
+@app.command()
+def solvers(json: Json = False) -> None:
+    """Show which solvers work here, and which formulations there are."""
+    from mipplan.cli.commands import run_solvers
+    from mipplan.cli.session import run
+
+    run(json, run_solvers)
+
+
+def main() -> None:
+    """Entry point of the ``mipplan`` command."""
+    app()

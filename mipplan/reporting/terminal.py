@@ -1,0 +1,201 @@
+"""The same documents as tables for a terminal. Only what the JSON documents hold is shown, so the two agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mipplan.reporting.documents import (
+    PlanReport,
+    ProfilesReport,
+    ReplayCommandReport,
+    ReplayReport,
+    SolversReport,
+    TraceReport,
+    VerifyReport,
+)
+from mipplan.units import NS_PER_S, format_duration
+
+IN_SAMPLE = (
+    "in-sample: planned and judged on the same trace. Other traffic will differ: judge the plan on another trace "
+    "too (mipplan replay, mipplan verify)"
+)
+OUT_OF_SAMPLE = "out of sample: the plan was made for another trace"
+
+
+def show_plan(console: Console, report: PlanReport) -> None:
+    """Plan, cost, lower bound, bound, certificate and replayed quantiles."""
+    console.print(f"[bold]{escape(report.pipeline)}[/bold] on {_trace_text(report.trace)}")
+    if not report.choices:
+        console.print(f"\n[bold red]{report.status}[/bold red]: {escape(report.reason or '')}")
+        return
+    table = Table("stage", "hardware", box=None, pad_edge=False, header_style="bold")
+    for heading in ("batch", "replicas", "$/h"):
+        table.add_column(heading, justify="right")
+    for stage, choice in report.choices.items():
+        row = (stage, choice.hardware, str(choice.batch), str(choice.replicas), f"{choice.usd_per_hour:.4f}")
+        table.add_row(*(escape(cell) for cell in row))
+    console.print()
+    console.print(table)
+    console.print()
+    console.print(_figures(_plan_figures(report)))
+    if report.reason:
+        console.print(f"\n{escape(report.reason)}")
+    for remark in report.remarks:
+        console.print(f"[yellow]note[/yellow]: {escape(remark)}")
+    console.print(f"[yellow]note[/yellow]: {IN_SAMPLE}")
+    if report.plan_file:
+        console.print(f"written to {escape(report.plan_file)}")
+
+
+def show_replay(console: Console, report: ReplayCommandReport) -> None:
+    """Latency quantiles, miss rate and what each stage did."""
+    console.print(f"[bold]{escape(report.plan_file)}[/bold] on {_trace_text(report.trace)}")
+    console.print()
+    console.print(_figures(_replay_figures(report.replay)))
+    table = Table("stage", box=None, pad_edge=False, header_style="bold")
+    for heading in (
+        "replicas",
+        "tokens",
+        "batches",
+        "mean batch",
+        "utilisation",
+        "mean wait",
+        "longest wait",
+    ):
+        table.add_column(heading, justify="right")
+    for name, stage in report.replay.stages.items():
+        table.add_row(
+            escape(name),
+            str(stage.replicas),
+            f"{stage.tokens:,}",
+            f"{stage.batches:,}",
+            f"{stage.mean_batch:.2f}",
+            f"{stage.utilisation:.1%}",
+            _seconds(stage.mean_wait_s),
+            _seconds(stage.max_wait_s),
+        )
+    console.print()
+    console.print(table)
+    console.print(f"[yellow]note[/yellow]: {IN_SAMPLE if report.in_sample else OUT_OF_SAMPLE}")
+    if report.replay.discipline != "oldest_first":
+        console.print(
+            "[yellow]note[/yellow]: the certificate is no theorem under fifo, where tokens overtake"
+        )
+
+
+def show_verification(console: Console, report: VerifyReport) -> None:
+    """Verified or not, and why."""
+    console.print(f"[bold]{escape(report.plan_file)}[/bold] on {_trace_text(report.trace)}\n")
+    rows = [("objective", f"P{_percent(report.quantile)} ≤ {_seconds(report.slo_s)}")]
+    if report.certificate_s is not None:
+        rows.append(
+            ("certificate", f"{_seconds(report.certificate_s)}  (recomputed, oldest first, no solver)")
+        )
+        rows.append(("critical path", escape(_critical_path(report))))
+    console.print(_figures(rows))
+    console.print()
+    for remark in report.remarks:
+        console.print(f"[yellow]note[/yellow]: {escape(remark)}")
+    if report.verified:
+        console.print("[bold green]verified[/bold green]: the certificate keeps the objective")
+        return
+    console.print("[bold red]not verified[/bold red]")
+    for problem in report.problems:
+        console.print(f"  {escape(problem)}")
+
+
+def show_profiles(console: Console, report: ProfilesReport) -> None:
+    """Hardware with prices, and the measured batch sizes of every model on it."""
+    console.print(f"profiles in {escape(report.folder)}\n")
+    hardware = Table("hardware", box=None, pad_edge=False, header_style="bold")
+    for heading in ("$/h", "memory", "limit"):
+        hardware.add_column(heading, justify="right")
+    hardware.add_column("price from")
+    for name, device in report.hardware.items():
+        memory = "" if device.memory_gib is None else f"{device.memory_gib:g} GiB"
+        limit = "none" if device.limit is None else str(device.limit)
+        hardware.add_row(escape(name), f"{device.usd_per_hour:.4f}", memory, limit, escape(device.source))
+    console.print(hardware)
+    models = Table("model", "hardware", "batch sizes", box=None, pad_edge=False, header_style="bold")
+    models.add_column("latency of one batch", justify="right")
+    previous = ""
+    for table in sorted(report.tables, key=lambda t: (t.model, t.hardware)):
+        model = "" if table.model == previous else table.model
+        previous = table.model
+        sizes = ", ".join(str(size) for size in table.batch)
+        span = f"{min(table.latency_ms):.4g} … {max(table.latency_ms):.4g} ms"
+        models.add_row(escape(model), escape(table.hardware), sizes, span)
+    console.print()
+    console.print(models)
+    if report.shipped_pipelines:
+        console.print(f"\nshipped pipelines: {escape(', '.join(report.shipped_pipelines))}")
+        console.print(f"shipped traces: {escape(', '.join(report.shipped_traces))}")
+    for remark in report.remarks:
+        console.print(f"[yellow]note[/yellow]: {escape(remark)}")
+
+
+def show_solvers(console: Console, report: SolversReport) -> None:
+    """Which solvers work here, and which formulations there are."""
+    table = Table("solver", "works", "version", "", box=None, pad_edge=False, header_style="bold")
+    for solver in report.solvers:
+        works = "[green]yes[/green]" if solver.available else "[red]no[/red]"
+        table.add_row(solver.name, works, solver.version or "", escape(solver.reason or ""))
+    console.print(table)
+    console.print(f"\nformulations: {', '.join(report.formulations)}")
+
+
+def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
+    percent = _percent(report.quantile)
+    proof = {"optimal": "proven cheapest", "feasible": f"gap {report.gap or 0:.1%}"}.get(report.status, "")
+    rows = [
+        ("status", f"{report.status}  ({report.formulation}, {report.solver})"),
+        ("cost", f"{report.usd_per_hour:.4f} $/h"),
+        ("lower bound", f"{report.lower_bound_usd_per_hour:.4f} $/h  ({proof})"),
+        ("objective", f"P{percent} ≤ {_seconds(report.slo_s)}"),
+        ("bound", f"{_seconds(report.bound_s or 0)}  (relaxation inside the MILP)"),
+        ("certificate", f"{_seconds(report.certificate_s or 0)}  (proven for this trace, oldest first)"),
+    ]
+    return rows if report.replay is None else rows + _replay_figures(report.replay)
+
+
+def _replay_figures(report: ReplayReport) -> list[tuple[str, str]]:
+    shown = {"p50": "P50", "p90": "P90", "p99": "P99", "p99_9": "P99.9", "max": "max"}
+    latencies = ", ".join(f"{label} {_seconds(report.latency_s[name])}" for name, label in shown.items())
+    return [
+        ("replayed", f"{latencies}  ({report.discipline.replace('_', ' ')})"),
+        ("missed", f"{report.miss_rate:.3%} of queries are slower than {_seconds(report.slo_s)}"),
+    ]
+
+
+def _figures(rows: Iterable[tuple[str, str]]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, text in rows:
+        table.add_row(name, text)
+    return table
+
+
+def _critical_path(report: VerifyReport) -> str:
+    return " → ".join(
+        f"{step.stage} (T {_seconds(step.latency_s)}, wait {_seconds(step.wait_s)})"
+        for step in report.critical_path
+    )
+
+
+def _trace_text(trace: TraceReport) -> str:
+    rate = "all at once" if trace.rate_rps is None else f"{trace.rate_rps:.4g} queries/s"
+    cv = "" if trace.cv is None else f", CV {trace.cv:.2f}"
+    return f"{escape(trace.name)}: {trace.queries:,} queries, {trace.duration_s:.4g} s, {rate}{cv}"
+
+
+def _seconds(seconds: float) -> str:
+    return format_duration(seconds * NS_PER_S)
+
+
+def _percent(quantile: float) -> str:
+    return f"{100 * quantile:g}"
