@@ -122,27 +122,25 @@ class CertificateEvaluator:
     Parameters
     ----------
     workload : Workload
-    quantile : float
     """
 
-    def __init__(self, workload: Workload, quantile: float) -> None:
-        self._workload = workload
-        self._quantile = quantile
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
         self._services: dict[str, StageService] = {}
         self._exits: dict[str, NDArray[np.int64]] = {}
 
-    def quantile_ns(self, services: Mapping[str, StageService]) -> int:
-        """Quantile over queries of the bounds under `services`, ns; as `certify_services`, without the rest."""
+    def latency_ns(self, services: Mapping[str, StageService]) -> NDArray[np.int64]:
+        """Bound on each query's latency under `services`, ns, shape (n,)."""
         changed: set[str] = set()
-        for stage in self._workload.stages:
-            above = {edge.parent for edge in self._workload.pipeline.incoming(stage)}
+        for stage in self.workload.stages:
+            above = {edge.parent for edge in self.workload.pipeline.incoming(stage)}
             if self._services.get(stage) == services[stage] and not above & changed:
                 continue
             self._services.pop(stage, None)
-            self._exits[stage] = stage_exits_ns(self._workload, stage, services[stage], self._exits)
+            self._exits[stage] = stage_exits_ns(self.workload, stage, services[stage], self._exits)
             self._services[stage] = services[stage]
             changed.add(stage)
-        return quantile_ns(self._workload.latency_ns(self._exits), self._quantile)
+        return self.workload.latency_ns(self._exits)
 
 
 def bound_exits_ns(workload: Workload, services: Mapping[str, StageService]) -> dict[str, NDArray[np.int64]]:

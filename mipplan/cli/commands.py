@@ -11,6 +11,7 @@ import mipplan as mp
 from mipplan.cli.session import EXIT_DONE, EXIT_NO_ANSWER, EXIT_NOT_MET, Session
 from mipplan.errors import Fault, InputError
 from mipplan.reporting import documents, terminal
+from mipplan.result.document import read_document
 from mipplan.shipped import shipped_folder
 from mipplan.units import NS_PER_S, parse_duration_ns
 
@@ -118,7 +119,12 @@ def run_replay(
 
 def run_verify(session: Session, plan_file: Path, request: TraceRequest) -> int:
     """Re-check a plan file."""
-    _, trace = _plan_and_trace(plan_file, request)
+    gathering = Gathering()
+    document = gathering.take(lambda: read_document(plan_file))
+    trace = gathering.take(lambda: _read_trace(request, document.seed if document is not None else 0))
+    gathering.check()
+    if trace is None:
+        raise AssertionError("faults were reported")
     with session.progress() as progress:
         progress("recomputing the certificate")
         verification = mp.verify(plan_file, trace)

@@ -1,12 +1,15 @@
 """Waits per path and stage: the coefficients w_{p,v}(R) of the planning problem (relaxation, design §3).
 
-For a query q on path p, stage v of p and rate R, unrolling the theorem along p gives
+For a path p, a stage v on it and a rate R, unrolling the theorem along p gives inside the certificate
 
     latency(q) ≥ Σ_p (T + delay) + W_{p,v}(q),   W_{p,v}(q) = max_j [ (i − j)/R − (t_q − t_{q(j)}) ]
 
-inside the certificate: i is q's last token at v that goes on along p, j ≤ i runs over tokens of v that came
-along p's beginning, i − j counts all tokens of v. `WaitCurve` evaluates the quantile of W over *all* queries
-(−∞ off the path), so `PathWaits.bound_ns` never exceeds the certificate, for any plan.
+where i is the last token of query q at v that goes on along p's remainder, j ≤ i runs over the tokens of v that
+came along p's beginning, and i − j counts all tokens of v. Neither need come from the same query: under oldest
+first a token waits for older ones, whichever way those came. W is −∞ where there is no such i or j.
+
+`WaitCurve` evaluates the quantile of W over *all* queries, so `PathWaits.bound_ns` never exceeds the certificate,
+for any plan.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import bisect
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +34,25 @@ Tokens = NDArray[np.int64]
 MAX_PATHS = 512
 
 
+@dataclass(frozen=True)
+class Probes:
+    """One token per query that goes on along a path's remainder.
+
+    Attributes
+    ----------
+    ingress_ns : int64, shape (q,)
+        Ingress of the query.
+    last : int64, shape (q,)
+        Index of the last token before or at it that came along the path's beginning.
+    number : int64, shape (q,)
+        Its token number at the stage.
+    """
+
+    ingress_ns: Tokens
+    last: Tokens
+    number: Tokens
+
+
 class WaitCurve:
     """The wait w(R) of one stage on one path, evaluated on demand and remembered.
 
@@ -41,16 +64,16 @@ class WaitCurve:
         Ingress time of each token that came along the path's beginning.
     position : int64, shape (k,), or None
         Their token numbers at the stage; None if these are all its tokens.
-    probe : int64, shape (q,), or None
-        Index into `arrival_ns` of the token whose wait counts, one per query on the path; None for all.
+    probes : Probes or None
+        The tokens whose waits count; None if that is every token above.
     rank : int
-        Which of the q waits (ascending) is the quantile over all queries.
+        Which of these waits (ascending) is the quantile over all queries.
     """
 
-    def __init__(self, arrival_ns: Tokens, position: Tokens | None, probe: Tokens | None, rank: int) -> None:
+    def __init__(self, arrival_ns: Tokens, position: Tokens | None, probes: Probes | None, rank: int) -> None:
         self._arrival_ns = arrival_ns
         self._position = position
-        self._probe = probe
+        self._probes = probes
         self._rank = rank
         self._known: dict[tuple[int, int], int] = {}
         self._slopes: list[float] = []
@@ -84,10 +107,9 @@ class WaitCurve:
 
     def _evaluate(self, period_ns: int, tokens: int) -> int:
         self.evaluations += 1
-        waits = latest_start_ns(self._arrival_ns, period_ns, tokens, self._position)
-        waits -= self._arrival_ns
-        if self._probe is not None:
-            waits = waits[self._probe]
+        probes = None if self._probes is None else (self._probes.last, self._probes.number)
+        starts = latest_start_ns(self._arrival_ns, period_ns, tokens, self._position, probes, from_below=True)
+        waits = starts - (self._arrival_ns if self._probes is None else self._probes.ingress_ns)
         waits.partition(self._rank)
         return int(waits[self._rank])
 
@@ -169,18 +191,18 @@ class _Analysis:
     quantile: float
     found: list[PathWait] = field(default_factory=list)
     truncated: bool = False
-    # Arrays are shared between paths and stages, and curves between equal arrays: a chain costs one curve.
-    arrays: dict[str, tuple[Tokens, Tokens | None]] = field(default_factory=dict)
-    curves: dict[tuple[int, int, int, int], WaitCurve] = field(default_factory=dict)
+    # Curves are shared between paths with the same tokens at a stage: a chain of any length costs one curve.
+    curves: dict[tuple[tuple[str, ...], ...], WaitCurve] = field(default_factory=dict)
+    suffixes: dict[tuple[str, ...], Tokens | None] = field(default_factory=dict)
 
     def run(self) -> PathWaits:
         queries = self.workload.queries
         self.off_path_rank = higher_rank(self.quantile, queries) - queries
         for source in self.workload.pipeline.sources:
-            self._extend([source], [], [None])
+            self._extend([source], [None])
         return PathWaits(tuple(self.found), self.truncated)
 
-    def _extend(self, stages: list[str], via: list[Messages], reached: list[Tokens | None]) -> None:
+    def _extend(self, stages: list[str], reached: list[Tokens | None]) -> None:
         """Grow the path `stages`; ``reached[k]`` are the tokens of its k-th stage on it (None for all)."""
         if len(self.found) >= MAX_PATHS:
             self.truncated = True
@@ -190,30 +212,26 @@ class _Analysis:
             return
         always_continued = False
         for edge in self.workload.pipeline.outgoing(stages[-1]):
-            messages = self._messages(edge)
+            messages = self._messages(edge.parent, edge.child)
             sent = _sent_along(messages, reached[-1], tokens.count)
             always_continued = always_continued or sent.everyone
-            self._extend([*stages, edge.child], [*via, messages], [*reached, self._received(messages, sent)])
+            self._extend([*stages, edge.child], [*reached, self._received(messages, sent)])
         if not always_continued:
-            self._record(stages, via, reached)
+            self._record(stages, reached)
 
-    def _record(self, stages: list[str], via: list[Messages], reached: list[Tokens | None]) -> None:
-        going_on = reached[-1]
-        curves: list[WaitCurve] = []
-        rank = _queries_on(self.workload.stages[stages[-1]], going_on) + self.off_path_rank
-        for step in range(len(stages) - 1, -1, -1):
-            curves.append(self._curve(self.workload.stages[stages[step]], reached[step], going_on, rank))
-            if step:
-                parent_count = self.workload.stages[stages[step - 1]].count
-                going_on = _senders(via[step - 1], reached[step - 1], going_on, parent_count)
-        lag = sum(messages.edge.delay_ns for messages in via)
-        self.found.append(PathWait(tuple(stages), lag, tuple(reversed(curves))))
+    def _record(self, stages: list[str], reached: list[Tokens | None]) -> None:
+        curves = [
+            self._curve(tuple(stages[: step + 1]), tuple(stages[step:]), reached[step])
+            for step in range(len(stages))
+        ]
+        lag = sum(self._edge(parent, child).delay_ns for parent, child in pairwise(stages))
+        self.found.append(PathWait(tuple(stages), lag, tuple(curves)))
 
-    def _messages(self, edge: Edge) -> Messages:
-        for messages in self.workload.stages[edge.child].messages:
-            if messages.edge is edge or messages.edge == edge:
-                return messages
-        raise AssertionError(f"no messages for edge {edge.parent} -> {edge.child}")
+    def _edge(self, parent: str, child: str) -> Edge:
+        return next(edge for edge in self.workload.pipeline.outgoing(parent) if edge.child == child)
+
+    def _messages(self, parent: str, child: str) -> Messages:
+        return next(m for m in self.workload.stages[child].messages if m.edge.parent == parent)
 
     def _received(self, messages: Messages, sent: _Sent) -> Tokens | None:
         child = self.workload.stages[messages.edge.child]
@@ -222,32 +240,50 @@ class _Analysis:
         mask[children] = True
         return None if mask.all() else np.flatnonzero(mask)
 
-    def _curve(
-        self, tokens: StageTokens, reached: Tokens | None, going_on: Tokens | None, rank: int
-    ) -> WaitCurve:
-        ingress, last = self._arrays_of(tokens)
-        if reached is None:
-            arrival, position = ingress, None
-        else:
-            arrival, position = ingress[reached], reached
-        probe = last if going_on is None else _last_of_each_query(tokens.query, going_on)
-        if probe is not None and reached is not None:
-            probe = np.searchsorted(reached, probe)
-        if position is None and going_on is None:
-            key = (id(arrival), 0, id(last), rank)
-            return self.curves.setdefault(key, WaitCurve(arrival, position, probe, rank))
-        return WaitCurve(arrival, position, probe, rank)
+    def _going_on(self, remainder: tuple[str, ...]) -> Tokens | None:
+        """Tokens of the first stage that go on along the remainder of a path (None for all)."""
+        if len(remainder) == 1:
+            return None
+        if remainder not in self.suffixes:
+            further = self._going_on(remainder[1:])
+            messages = self._messages(remainder[0], remainder[1])
+            member = np.ones(self.workload.stages[remainder[1]].count, dtype=bool)
+            if further is not None:
+                member[:] = False
+                member[further] = True
+            mask = np.zeros(self.workload.stages[remainder[0]].count, dtype=bool)
+            mask[messages.parent[member[messages.child]]] = True
+            self.suffixes[remainder] = None if mask.all() else np.flatnonzero(mask)
+        return self.suffixes[remainder]
 
-    def _arrays_of(self, tokens: StageTokens) -> tuple[Tokens, Tokens | None]:
-        """Ingress time of each token, and each query's last token (None when every query has one token)."""
-        known = self.arrays.get(tokens.name)
-        if known is None:
-            if tokens.one_per_query:
-                known = (self.workload.ingress_ns, None)
-            else:
-                known = (self.workload.ingress_ns[tokens.query], _last_of_each_query(tokens.query, None))
-            self.arrays[tokens.name] = known
-        return known
+    def _curve(
+        self, beginning: tuple[str, ...], remainder: tuple[str, ...], reached: Tokens | None
+    ) -> WaitCurve:
+        """Make the curve of the stage where `beginning` ends and `remainder` starts; equal ones are shared."""
+        tokens = self.workload.stages[remainder[0]]
+        going_on = self._going_on(remainder)
+        if reached is None and going_on is None and tokens.one_per_query:
+            key: tuple[tuple[str, ...], ...] = ()
+        else:
+            key = (
+                beginning if reached is not None else remainder[:1],
+                remainder if going_on is not None else (),
+            )
+        if key not in self.curves:
+            self.curves[key] = self._make_curve(tokens, reached, going_on)
+        return self.curves[key]
+
+    def _make_curve(self, tokens: StageTokens, reached: Tokens | None, going_on: Tokens | None) -> WaitCurve:
+        ingress = self.workload.ingress_ns if tokens.one_per_query else self.workload.ingress_ns[tokens.query]
+        arrival = ingress if reached is None else ingress[reached]
+        if reached is None and going_on is None and tokens.one_per_query:
+            return WaitCurve(arrival, None, None, self.workload.queries + self.off_path_rank)
+        probe = _last_of_each_query(tokens.query, going_on)
+        last = probe if reached is None else np.searchsorted(reached, probe, side="right") - 1
+        # A query with no older token on the path's beginning has no wait at all (−∞) and is left out.
+        probe, last = probe[last >= 0], last[last >= 0]
+        probes = Probes(ingress[probe], last, probe)
+        return WaitCurve(arrival, reached, probes, int(probe.size) + self.off_path_rank)
 
 
 @dataclass(frozen=True)
@@ -266,25 +302,6 @@ def _sent_along(messages: Messages, reached: Tokens | None, parent_count: int) -
     member = np.zeros(parent_count, dtype=bool)
     member[reached] = True
     return _Sent(member[messages.parent], bool(senders[reached].all()))
-
-
-def _senders(
-    messages: Messages, reached: Tokens | None, going_on: Tokens | None, parent_count: int
-) -> Tokens | None:
-    """Tokens of the parent stage on the path that sent a message to a token in `going_on`."""
-    parents = messages.parent
-    if going_on is not None:
-        child_count = int(messages.child.max()) + 1 if messages.child.size else 0
-        member = np.zeros(max(child_count, int(going_on[-1]) + 1), dtype=bool)
-        member[going_on] = True
-        parents = parents[member[messages.child]]
-    mask = np.zeros(parent_count, dtype=bool)
-    mask[parents] = True
-    if reached is not None:
-        on_path = np.zeros(parent_count, dtype=bool)
-        on_path[reached] = True
-        mask &= on_path
-    return None if mask.all() else np.flatnonzero(mask)
 
 
 def _last_of_each_query(query: Tokens, numbers: Tokens | None) -> Tokens:

@@ -57,6 +57,11 @@ class ArrivalCurve:
         """Long-run rate, tokens/s."""
         return self.buckets[-1][1]
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether nothing ever arrives."""
+        return self.buckets == ((0.0, 0.0),)
+
     def breakpoints(self) -> tuple[float, ...]:
         """Window lengths (s, ascending) where the slope changes."""
         pairs = zip(self.buckets, self.buckets[1:], strict=False)
@@ -114,6 +119,11 @@ class ServiceCurve:
     def rate(self) -> float:
         """Long-run rate, tokens/s."""
         return self.segments[-1][0]
+
+    @property
+    def idle_s(self) -> float:
+        """Time before anything is served (s)."""
+        return sum((length for rate, length in self.segments if rate == 0), start=0.0)
 
     def corners(self) -> tuple[tuple[float, float], ...]:
         """Points (t in s, tokens) where the slope changes, the origin first."""
@@ -181,8 +191,10 @@ def horizontal_deviation(arrival: ArrivalCurve, service: ServiceCurve) -> float:
         return math.inf
     corners = [arrival.first_reach(tokens) for _, tokens in service.corners()]
     windows = [0.0, *arrival.breakpoints(), *(u for u in corners if math.isfinite(u))]
-    # α is concave and β⁻¹∘α − u piecewise linear between these points; beyond the last it does not grow.
-    return max(0.0, *(service.first_reach(arrival.just_after(u)) - u for u in windows))
+    # α is concave and β⁻¹∘α − u piecewise linear between these points; beyond the last it does not grow. Only at
+    # the origin does it jump: without a burst β⁻¹(α(0)) = 0, yet whatever comes first waits for service to begin.
+    idle_s = 0.0 if arrival.is_zero else service.idle_s
+    return max(idle_s, *(service.first_reach(arrival.just_after(u)) - u for u in windows))
 
 
 def vertical_deviation(arrival: ArrivalCurve, service: ServiceCurve) -> float:
@@ -194,6 +206,8 @@ def vertical_deviation(arrival: ArrivalCurve, service: ServiceCurve) -> float:
     """
     if arrival.rate > service.rate:
         return math.inf
+    if service.segments[0][0] == math.inf:
+        return 0.0  # whatever arrives is gone at once, a burst too
     windows = [0.0, *arrival.breakpoints(), *(time for time, _ in service.corners())]
     return max(0.0, *(arrival.just_after(u) - service(u) for u in windows))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.errors import InputError
+
 #: Products above this are split, so that no intermediate leaves int64.
 _SAFE = 2**62
 
@@ -14,6 +16,9 @@ def latest_start_ns(
     period_ns: int,
     tokens: int,
     position: NDArray[np.int64] | None = None,
+    probes: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    *,
+    from_below: bool = False,
 ) -> NDArray[np.int64]:
     """``Y(i) = ⌈ max_{j ≤ i} ( E(j) + (p(i) − p(j))·period_ns/tokens ) ⌉``, shape (k,).
 
@@ -25,38 +30,65 @@ def latest_start_ns(
         1/R = ``period_ns / tokens`` ns per token; ``period_ns = 0`` means R = ∞.
     position : int64, shape (k,), optional
         p: increasing token numbers; 0, 1, … if absent. Gaps count tokens whose arrivals are left out.
+    probes : (last, number), optional
+        Evaluate Y for other tokens, shape (q,): `last` is the index of the last entry that counts as j ≤ i, and
+        `number` the token number p(i).
+    from_below : bool
+        Which side to err on where the exact value is out of reach, see Notes.
 
     Notes
     -----
     Exact in integers: with E(j)·tokens − p(j)·period_ns the maximum is a running one. Where the products could
     leave int64 (spans of months times thousands of parallel tokens) the ratio is split into whole and broken
     nanoseconds and the broken part of each j is dropped: Y is then never below the exact value and at most
-    1 ns above it.
+    1 ns above it, or with `from_below` never above and at most 1 ns below.
 
     References
     ----------
     Theorem (sample path), docs/theory.md.
+
+    Raises
+    ------
+    InputError
+        If the result would come near the end of int64 (292 years): absurd overload, and no wrong number for it.
     """
     count = arrival_ns.size
     if count == 0:
         return np.empty(0, dtype=np.int64)
-    if period_ns == 0:
-        return np.maximum.accumulate(arrival_ns)
     index = np.arange(count, dtype=np.int64) if position is None else position
+    last, number = (slice(None), index) if probes is None else probes
+    if period_ns == 0:
+        return np.maximum.accumulate(arrival_ns)[last]
     base = int(arrival_ns.min())
-    extent = (int(arrival_ns.max()) - base + 1) * tokens + (int(index[-1]) + 1) * period_ns
+    extent = (int(arrival_ns.max()) - base + 1) * tokens + (int(number.max(initial=0)) + 1) * period_ns
     if extent < _SAFE:
-        work = index * np.int64(period_ns)
         key = (arrival_ns - np.int64(base)) * np.int64(tokens)
-        key -= work
+        key -= index * np.int64(period_ns)
         np.maximum.accumulate(key, out=key)
-        key += work
+        key = key[last] + number * np.int64(period_ns)
         key += np.int64(tokens - 1)
         key //= np.int64(tokens)
         key += np.int64(base)
         return key
+    _check_range(int(arrival_ns.max()), int(number.max(initial=0)) + 1, period_ns, tokens)
+    done, _ = _work_ns(index, period_ns, tokens)
+    asked, broken = _work_ns(number, period_ns, tokens)
+    latest: NDArray[np.int64] = np.maximum.accumulate(arrival_ns - done)[last] + asked
+    return latest if from_below else latest + (broken > 0)
+
+
+def _check_range(latest_ns: int, served: int, period_ns: int, tokens: int) -> None:
+    """Refuse what would leave int64 even when split: a wrapped number would look like a bound."""
+    whole, broken = divmod(period_ns, tokens)
+    if latest_ns + served * (whole + 1) >= _SAFE or served * broken >= _SAFE:
+        message = "these replicas would need more than a century for this trace: too long to count"
+        raise InputError.one("load", message)
+
+
+def _work_ns(
+    index: NDArray[np.int64], period_ns: int, tokens: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """``index·period_ns/tokens`` as whole ns and the remainder (in 1/tokens ns), without overflow."""
     whole, broken = divmod(period_ns, tokens)
     part, remainder = np.divmod(index * np.int64(broken), np.int64(tokens))
-    done = index * np.int64(whole) + part
-    latest: NDArray[np.int64] = np.maximum.accumulate(arrival_ns - done) + done + (remainder > 0)
-    return latest
+    return index * np.int64(whole) + part, remainder

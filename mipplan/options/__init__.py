@@ -1,7 +1,7 @@
 """The options of every stage (hardware × batch × replicas), and the time-cost problem made of them."""
 
 from mipplan.options.admissibility import check_names
-from mipplan.options.enumeration import StageOptions, expand, undominated
+from mipplan.options.enumeration import StageOptions, expand, extremes, undominated
 from mipplan.options.families import MAX_REPLICAS, Family, StageFamilies, find_families
 from mipplan.options.problem import build_problem, time_cost_problem
 from mipplan.options.waits import wait_bounds
@@ -14,6 +14,7 @@ __all__ = [
     "build_problem",
     "check_names",
     "expand",
+    "extremes",
     "find_families",
     "time_cost_problem",
     "undominated",

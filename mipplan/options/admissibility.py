@@ -24,7 +24,9 @@ def check_names(pipeline: Pipeline, profiles: Profiles) -> None:
             faults.append(Fault(f"{place}.model", f"the profiles have no model {stage.model!r}{hint}"))
         for hardware in stage.hardware or ():
             if hardware not in profiles.hardware:
-                hint = suggestion(hardware, profiles.hardware) or f"; there are {', '.join(profiles.hardware)}"
+                hint = (
+                    suggestion(hardware, profiles.hardware) or f"; there are {', '.join(profiles.hardware)}"
+                )
                 faults.append(Fault(f"{place}.hardware", f"the profiles have no hardware {hardware!r}{hint}"))
     if faults:
         raise InputError(faults)

@@ -78,20 +78,32 @@ class StageOptions:
         )
 
 
-def expand(stage: StageFamilies, most_microusd: int | None = None) -> StageOptions:
+def expand(stage: StageFamilies, most_microusd: int) -> StageOptions:
     """Every family with every allowed number of replicas that costs at most `most_microusd` per hour."""
-    blocks: list[tuple[int, Column]] = []
-    for index, family in enumerate(stage.families):
-        most = (
-            family.most
-            if most_microusd is None
-            else min(family.most, most_microusd // family.microusd_per_hour)
-        )
-        if most >= family.fewest:
-            blocks.append((index, np.arange(family.fewest, most + 1, dtype=np.int64)))
-    sizes = [replicas.size for _, replicas in blocks]
-    members = np.repeat(np.array([index for index, _ in blocks], dtype=np.int64), sizes)
-    replicas = np.concatenate([r for _, r in blocks]) if blocks else np.empty(0, dtype=np.int64)
+    return _columns(
+        stage,
+        [
+            np.arange(f.fewest, min(f.most, most_microusd // f.microusd_per_hour) + 1, dtype=np.int64)
+            for f in stage.families
+        ],
+    )
+
+
+def extremes(stage: StageFamilies) -> StageOptions:
+    """Every family with the most replicas; on limited hardware, which stages share, with every number of them.
+
+    If any plan at all is certified, so is one of these: more replicas of unlimited hardware only help.
+    """
+    return _columns(
+        stage,
+        [np.arange(f.fewest if f.limited else f.most, f.most + 1, dtype=np.int64) for f in stage.families],
+    )
+
+
+def _columns(stage: StageFamilies, blocks: list[Column]) -> StageOptions:
+    """Options with the given numbers of replicas of each family."""
+    members = np.repeat(np.arange(len(blocks), dtype=np.int64), [block.size for block in blocks])
+    replicas = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
     # Latency, period, batch and price per family; the columns of the options follow by look-up.
     services = [family.service(1) for family in stage.families]
     latency = np.array([service.latency_ns for service in services], dtype=np.int64)[members]
@@ -128,7 +140,11 @@ def _frontier(options: StageOptions, among: NDArray[np.bool_]) -> NDArray[np.boo
     rows = np.flatnonzero(among)
     if rows.size == 0:
         return kept
-    rows = rows[np.lexsort((-options.speed[rows], options.latency_ns[rows], options.cost[rows]))]
+    # Of options alike in all three, one that uses no limited device comes first: it beats the others.
+    limited = np.array([family.limited for family in options.families.families], dtype=bool)[
+        options.family[rows]
+    ]
+    rows = rows[np.lexsort((limited, -options.speed[rows], options.latency_ns[rows], options.cost[rows]))]
     levels, level = np.unique(options.latency_ns[rows], return_inverse=True)
     # best[k, t]: the greatest speed among the first k options (by cost) with latency level ≤ t.
     best = np.full((rows.size + 1, levels.size), -1, dtype=np.int64)

@@ -24,6 +24,8 @@ from mipplan_formulations import Activity, Arc, Cover, Path, Resource, TimeCostP
 
 #: Without a budget, `time_cost_problem` offers this many times the replicas that keep up with the mean rate.
 _SPARE_REPLICAS = 4
+#: Budgets beyond it say nothing, and their micro-dollars would leave int64.
+_MOST_USD_PER_HOUR = 1e12
 
 
 def time_cost_problem(
@@ -58,6 +60,7 @@ def time_cost_problem(
     """
     check_names(pipeline, profiles)
     slo_ns = resolve_slo_ns(pipeline, slo_s)
+    budget = _budget(budget_usd_per_hour)
     workload = realise(pipeline, trace, seed)
     if workload.span_ns == 0:
         raise InputError.one("trace", "all arrivals are at one instant: it has no rate to plan for")
@@ -65,7 +68,6 @@ def time_cost_problem(
     options: dict[str, StageOptions] = {}
     faults: list[Fault] = []
     for name, found in find_families(pipeline, profiles, workload).items():
-        budget = None if budget_usd_per_hour is None else dollars_to_microdollars(budget_usd_per_hour)
         spare = max(
             (_SPARE_REPLICAS * (f.fewest + 1) * f.microusd_per_hour for f in found.families), default=0
         )
@@ -76,6 +78,15 @@ def time_cost_problem(
     if faults:
         raise InputError(faults)
     return build_problem(pipeline, options, paths, slo_ns, limits_of(profiles))
+
+
+def _budget(usd_per_hour: float | None) -> int | None:
+    if usd_per_hour is None:
+        return None
+    if isinstance(usd_per_hour, bool) or not 0 < usd_per_hour <= _MOST_USD_PER_HOUR:
+        message = f"expected dollars above 0, at most {_MOST_USD_PER_HOUR:g}, found {usd_per_hour!r}"
+        raise InputError.one("budget_usd_per_hour", message)
+    return dollars_to_microdollars(usd_per_hour)
 
 
 def limits_of(profiles: Profiles) -> dict[str, int]:

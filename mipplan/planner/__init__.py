@@ -1,5 +1,5 @@
 """The planner: the cheapest certified plan, by logic-based Benders decomposition (design §4)."""
 
-from mipplan.planner.plan import plan
+from mipplan.planner.planning import plan
 
 __all__ = ["plan"]

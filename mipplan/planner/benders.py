@@ -26,7 +26,7 @@ from mipplan.options import StageOptions, build_problem
 from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.instance import Instance
 from mipplan.solvers import Answer, Termination, solve
-from mipplan_formulations import Cover, Formulation, TimeCostProblem
+from mipplan_formulations import Cover, Formulation, LinearModel, TimeCostProblem
 
 #: Waits between grid rates are bounded from below within this step; every optimum is re-evaluated exactly.
 RESOLUTION = 0.02
@@ -85,6 +85,8 @@ class Search:
         ``time.monotonic()`` value at which to stop.
     report : callable
         Told of progress, one line at a time.
+    any_plan : bool
+        Whether any certified plan will do: the search ends with the first one.
     """
 
     def __init__(
@@ -95,7 +97,10 @@ class Search:
         solver: str,
         ends_at: float,
         report: Callable[[str], None],
+        *,
+        any_plan: bool = False,
     ) -> None:
+        self._any_plan = any_plan
         self._instance = instance
         self._options = options
         self._formulation = formulation
@@ -127,7 +132,12 @@ class Search:
             rows = self._worthwhile()
             problem = self._master(rows)
             model = self._formulation.build(problem)
-            answer = solve(model, self._solver, time_limit_s=None if math.isinf(remaining) else remaining)
+            answer = solve(
+                model,
+                self._solver,
+                time_limit_s=None if math.isinf(remaining) else remaining,
+                start=self._start(problem, model, rows),
+            )
             self._rounds += 1
             if answer.termination is Termination.INFEASIBLE:
                 return True
@@ -141,7 +151,7 @@ class Search:
                 for stage, mode in zip(self._options, modes, strict=True)
             }
             self._improve(selection)
-            if self._best is not None and self._best.cost <= self._lower_bound:
+            if self._best is not None and (self._any_plan or self._best.cost <= self._lower_bound):
                 return True
             if answer.termination is not Termination.OPTIMAL:
                 return False
@@ -177,6 +187,15 @@ class Search:
             resolution=RESOLUTION,
         )
 
+    def _start(
+        self, problem: TimeCostProblem, model: LinearModel, rows: Mapping[str, NDArray[np.bool_]]
+    ) -> NDArray[np.float64] | None:
+        """The best certified plan as a solution of the master: none of its rows excludes a certified plan."""
+        if self._best is None:
+            return None
+        modes = [int(rows[stage][:option].sum()) for stage, option in self._best.selection.items()]
+        return self._formulation.encode(problem, model, modes)
+
     def _check(self, problem: TimeCostProblem, modes: tuple[int, ...]) -> None:
         """Refuse a wrong answer.
 
@@ -194,12 +213,13 @@ class Search:
                 f"{self._solver} returned a choice that breaks its own problem ({exact.violations})"
             )
 
-    def _improve(self, selection: dict[str, int]) -> None:
+    def _improve(self, master_optimum: dict[str, int]) -> None:
         """Judge a selection; while it is refused, cut it off and better one stage at the least extra cost.
 
         The master's optimum itself only needs one cut. Walking on from it to a certified plan costs a few more
         certificates, and gives cuts where the optimum is to be expected and a plan that bounds what is worthwhile.
         """
+        selection: dict[str, int] | None = master_optimum
         while selection is not None:
             services = self._services(selection)
             # The waits at this selection become known exactly, which sharpens later masters.
@@ -221,8 +241,9 @@ class Search:
     def _cut_off(self, refused: Mapping[str, StageService]) -> list[Cover]:
         """Cuts that exclude refused services and as much else as the certificate refuses with them."""
         order = tuple(self._options)
+        is_refused = self._instance.refusal_test(refused)
         found = {
-            strengthen(refused, self._options, self._instance.keeps_slo, stages, speed_first)
+            strengthen(refused, self._options, is_refused, stages, speed_first)
             for stages in (order, order[::-1])
             for speed_first in (True, False)
         }
@@ -230,8 +251,12 @@ class Search:
         self._cuts.update(covers)
         return list(covers.values())
 
-    def _bettered(self, selection: Mapping[str, int], covers: list[Cover]) -> dict[str, int]:
-        """Move one stage to an option no worse in T and R that meets as many cuts as possible, cheapest first."""
+    def _bettered(self, selection: Mapping[str, int], covers: list[Cover]) -> dict[str, int] | None:
+        """Move one stage to an option no worse in T and R that meets as many cuts as possible, cheapest first.
+
+        None if no stage has one: what beats the cut in T is slower, what beats it in R has a greater T, or the
+        option that beats it in both is limited away or too dear. Then only the next master can tell what to do.
+        """
         best: tuple[int, int, str, int] | None = None
         order = list(self._options)
         for index, stage in enumerate(order):
@@ -247,9 +272,7 @@ class Search:
                 if best is None or candidate < best:
                     best = candidate
         if best is None:
-            raise AssertionError(
-                "a stage in a cut has a better option: with all stages ideal the plan is certified"
-            )
+            return None
         return {**selection, best[2]: best[3]}
 
     def _within_limits(self, selection: Mapping[str, int]) -> bool:

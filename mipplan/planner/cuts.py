@@ -24,7 +24,7 @@ Cut = tuple[tuple[str, int, int], ...]
 def strengthen(
     refused: Mapping[str, StageService],
     options: Mapping[str, StageOptions],
-    keeps_slo: Callable[[Mapping[str, StageService]], bool],
+    is_refused: Callable[[Mapping[str, StageService]], bool],
     order: Iterable[str],
     speed_first: bool,
 ) -> Cut:
@@ -35,8 +35,8 @@ def strengthen(
     refused : mapping of str to StageService
         Services whose certificate misses the objective; with all stages ideal it keeps it.
     options : mapping of str to StageOptions
-    keeps_slo : callable
-        The certificate as judge of services.
+    is_refused : callable
+        Whether services surely miss the objective: true for `refused`, and monotone.
     order : iterable of str
         In which the stages are tried; what is found is maximal, but which maximum depends on it.
     speed_first : bool
@@ -51,16 +51,16 @@ def strengthen(
     blamed: list[str] = []
     for stage in order:
         trial = {**services, stage: options[stage].ideal()}
-        if keeps_slo(trial):
-            blamed.append(stage)
-        else:
+        if is_refused(trial):
             services = trial
+        else:
+            blamed.append(stage)
     cut: list[tuple[str, int, int]] = []
     for stage in blamed:
         scale = _Scale.of(options[stage])
         services[stage], speed = scale.furthest(
             services[stage],
-            lambda service, stage=stage: not keeps_slo({**services, stage: service}),  # type: ignore[misc]
+            lambda service, stage=stage: is_refused({**services, stage: service}),  # type: ignore[misc]
             speed_first,
         )
         cut.append((stage, services[stage].latency_ns, speed))
@@ -89,7 +89,7 @@ class _Scale:
         return cls(np.unique(table.latency_ns)[::-1].tolist(), list(rates))
 
     def furthest(
-        self, start: StageService, is_refused: Callable[[StageService], bool], speed_first: bool
+        self, start: StageService, holds: Callable[[StageService], bool], speed_first: bool
     ) -> tuple[StageService, int]:
         """Move a refused service as far as it stays refused, first along one axis, then along the other."""
         step = self.latencies.index(start.latency_ns)
@@ -97,10 +97,10 @@ class _Scale:
         for along_speed in (speed_first, not speed_first):
             if along_speed:
                 candidates = [StageService(self.latencies[step], *rate) for rate in self.rates[rank:]]
-                rank += _last_holding(candidates, is_refused)
+                rank += _last_holding(candidates, holds)
             else:
                 candidates = [StageService(latency, *self.rates[rank]) for latency in self.latencies[step:]]
-                step += _last_holding(candidates, is_refused)
+                step += _last_holding(candidates, holds)
         return StageService(self.latencies[step], *self.rates[rank]), rank
 
 

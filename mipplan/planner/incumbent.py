@@ -65,6 +65,30 @@ def find_incumbent(instance: Instance) -> Incumbent | None:
     return best
 
 
+def trim(instance: Instance, members: Mapping[str, tuple[Family, int]]) -> Incumbent:
+    """Take away as many replicas of a certified plan as can go, dearest stage first, one stage after another."""
+    trimmed = dict(members)
+
+    def keeps_slo(stage: str, replicas: int) -> bool:
+        trial = {**trimmed, stage: (trimmed[stage][0], replicas)}
+        return instance.keeps_slo({s: family.service(n) for s, (family, n) in trial.items()})
+
+    for stage in sorted(members, key=lambda s: -members[s][0].microusd_per_hour * members[s][1]):
+        family, high = members[stage]
+        low = family.fewest
+        while low < high:
+            middle = (low + high) // 2
+            if keeps_slo(stage, middle):
+                high = middle
+            else:
+                low = middle + 1
+        trimmed[stage] = (family, high)
+    cost = sum(family.microusd_per_hour * replicas for family, replicas in trimmed.values())
+    return Incumbent(
+        trimmed, cost, instance.certificate_ns({s: f.service(n) for s, (f, n) in trimmed.items()})
+    )
+
+
 def _cheapest_within(families: tuple[Family, ...], patience: float) -> Family:
     services = [family.service(1) for family in families]
     least = min(service.latency_ns for service in services)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from mipplan.certificate import CertificateEvaluator
 from mipplan.curves import PathWaits, StageService, analyse_paths, ideal_service
@@ -12,8 +14,14 @@ from mipplan.options import StageFamilies, find_families
 from mipplan.options.problem import limits_of
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
+from mipplan.quantiles import higher_rank, quantile_ns
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
+
+#: `Instance.refusal_test` looks at this many times the queries that are too many to miss the objective …
+_WATCHED = 4
+#: … and at all queries before each of them, back to this many objectives' time.
+_LOOK_BACK = 1
 
 
 @dataclass(frozen=True)
@@ -47,11 +55,41 @@ class Instance:
 
     def certificate_ns(self, services: Mapping[str, StageService]) -> int:
         """Certified latency quantile under these services."""
-        return self.evaluator.quantile_ns(services)
+        return quantile_ns(self.evaluator.latency_ns(services), self.quantile)
 
     def keeps_slo(self, services: Mapping[str, StageService]) -> bool:
         """Whether the certificate keeps the objective."""
         return self.certificate_ns(services) <= self.slo_ns
+
+    def refusal_test(
+        self, refused: Mapping[str, StageService]
+    ) -> Callable[[Mapping[str, StageService]], bool]:
+        """Make a quick test that never refuses wrongly, for services near some that the certificate refuses.
+
+        It looks only at the slowest queries under `refused`, somewhat more of them than may miss the objective, and
+        at those shortly before them. Leaving tokens out can only lower the bounds of the others, so a query that
+        misses here misses in truth; and so many misses as the quantile does not allow are a refusal in truth.
+
+        Returns
+        -------
+        callable
+            True if the services surely miss the objective; False may be wrong.
+        """
+        ingress_ns = self.workload.ingress_ns
+        allowed = self.workload.queries - 1 - higher_rank(self.quantile, self.workload.queries)
+        latency_ns = self.evaluator.latency_ns(refused)
+        watched = min(self.workload.queries, _WATCHED * (allowed + 1))
+        slow = latency_ns >= np.partition(latency_ns, -watched)[-watched]
+        ends = np.cumsum(slow)
+        before = np.searchsorted(ingress_ns, ingress_ns + _LOOK_BACK * self.slo_ns, side="right") - 1
+        # Query k is kept if some slow query lies between k and the last one that looks back as far as k.
+        kept = ends[before] - ends + slow > 0
+        evaluator = CertificateEvaluator(self.workload.restricted(kept))
+
+        def surely_refused(services: Mapping[str, StageService]) -> bool:
+            return int(np.count_nonzero(evaluator.latency_ns(services) > self.slo_ns)) > allowed
+
+        return surely_refused
 
     def ideal_services(self) -> dict[str, StageService]:
         """Per stage the least T and the greatest R of all its options: no plan is certified below this."""
@@ -80,7 +118,7 @@ def realise_instance(
         analyse_paths(workload, quantile),
         find_families(pipeline, profiles, workload),
         limits_of(profiles),
-        CertificateEvaluator(workload, quantile),
+        CertificateEvaluator(workload),
         slo_ns,
         quantile,
     )

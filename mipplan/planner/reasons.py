@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from mipplan.certificate import CriticalStage, certify_services
+from mipplan.curves import StageService
 from mipplan.planner.instance import Instance
 from mipplan.units import NS_PER_MS, format_duration
 
@@ -25,18 +26,47 @@ def too_slow_reason(instance: Instance) -> str | None:
 
     Each stage gets the least T and the greatest R of all its options, whatever they cost together.
     """
-    services = instance.ideal_services()
-    certificate = certify_services(instance.workload, services, instance.quantile)
-    if certificate.bound_ns <= instance.slo_ns:
+    ideal_ns = instance.certificate_ns(instance.ideal_services())
+    if ideal_ns <= instance.slo_ns:
         return None
+    head = (
+        f"no configuration can be certified to keep P{100 * instance.quantile:g} ≤ "
+        f"{format_duration(instance.slo_ns)}: at any cost the certificate is at least {format_duration(ideal_ns)}"
+    )
+    fastest = _fastest_found(instance)
+    if fastest is None:
+        return f"{head}. Ask for more time, or add faster hardware or smaller batches"
+    certificate = certify_services(instance.workload, fastest, instance.quantile)
     path = " → ".join(_described(stage) for stage in certificate.critical_path)
     reachable = math.ceil(certificate.bound_ns / NS_PER_MS)
     return (
-        f"no configuration can be certified to keep P{100 * instance.quantile:g} ≤ "
-        f"{format_duration(instance.slo_ns)}: even with the fastest option of every stage and as many replicas as "
-        f"allowed the certificate is {format_duration(certificate.bound_ns)} (critical path: {path}). "
-        f"Ask for at least {reachable}ms, or add faster hardware or smaller batches on that path"
+        f"{head}. Ask for at least {reachable}ms, which is certified with the fastest options found "
+        f"(critical path: {path}), or add faster hardware or smaller batches on that path"
     )
+
+
+def _fastest_found(instance: Instance) -> dict[str, StageService] | None:
+    """Find a configuration with a certificate as small as possible: the most replicas, and one family at a time.
+
+    None where stages share limited hardware: the most for each is then not to be had for all.
+    """
+    families = {stage: found.families for stage, found in instance.families.items()}
+    if any(family.limited for members in families.values() for family in members):
+        return None
+    choices = {
+        stage: [family.service(family.most) for family in members] for stage, members in families.items()
+    }
+    services = {stage: min(members, key=lambda s: s.latency_ns) for stage, members in choices.items()}
+    best = instance.certificate_ns(services)
+    improved = best > instance.certificate_ns(instance.ideal_services())
+    while improved:
+        improved = False
+        for stage, members in choices.items():
+            for service in members:
+                certificate_ns = instance.certificate_ns({**services, stage: service})
+                if certificate_ns < best:
+                    services, best, improved = {**services, stage: service}, certificate_ns, True
+    return services
 
 
 def limits_reason(instance: Instance) -> str:

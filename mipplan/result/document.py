@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mipplan.documents import Document, FieldPath, decode_text, read_bytes, schema_findings
+from mipplan.documents import Document, FieldPath, decode_text, read_bytes, schema_findings, shown
 from mipplan.errors import InputError
 
 #: Plans carry their latency tables; the largest shipped problem takes a few hundred kilobytes.
 MAX_PLAN_BYTES = 64 * 1024 * 1024
+#: A plan file nests six levels deep and holds int64 at most; more is refused before anything else reads it.
+MAX_DEPTH = 32
+MAX_DIGITS = 100
 
 _Count = Field(ge=1, le=10**9)
 _Nanoseconds = Field(ge=0, le=2**62)
@@ -138,15 +143,73 @@ def _known_keys(path: FieldPath) -> list[str]:
 def _parse(path: str | Path) -> Any:
     text = decode_text(read_bytes(path, limit=MAX_PLAN_BYTES), str(path))
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        raw = json.loads(
+            text, parse_constant=_refuse, parse_float=_finite, parse_int=_short, object_pairs_hook=_unique
+        )
     except json.JSONDecodeError as error:
         place = f"{path}:{error.lineno}"
         raise InputError.one(
             place, f"is not a plan file: not JSON ({error.msg}, column {error.colno})"
         ) from error
+    except _RefusedError as error:
+        raise InputError.one(_place_of(path, text, error.token), f"is not a plan file: {error}") from None
     except RecursionError as error:
         raise InputError.one(str(path), "is not a plan file: nested too deeply") from error
+    # Later steps walk the document again, some with more stack per level than the parser needs.
+    if _depth(raw) > MAX_DEPTH:
+        raise InputError.one(str(path), "is not a plan file: nested too deeply")
+    return raw
 
 
-def _refuse_constant(name: str) -> None:
-    raise json.JSONDecodeError(f"{name} is not a number", name, 0)
+class _RefusedError(ValueError):
+    """JSON that Python would read, but that no plan file holds."""
+
+    def __init__(self, token: str, what: str) -> None:
+        super().__init__(what)
+        self.token = token
+
+
+def _refuse(name: str) -> None:
+    raise _RefusedError(name, f"{name} is not a number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise _RefusedError(digits, f"the number {digits[:40]} is out of range")
+    return value
+
+
+def _short(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise _RefusedError(digits, f"a number has {len(digits)} digits")
+    return int(digits)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse duplicate keys: readers disagree on which of them counts, so two people could see two plans."""
+    made: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            token = json.dumps(key, ensure_ascii=False)
+            raise _RefusedError(token, f"the key {shown(key)} is given twice in one place")
+        made[key] = value
+    return made
+
+
+def _depth(value: Any) -> int:
+    """Levels of nesting, without recursion."""
+    levels, here = 0, [value]
+    while here:
+        mappings = [inner.values() for inner in here if isinstance(inner, dict)]
+        lists = [inner for inner in here if isinstance(inner, list)]
+        here = list(chain.from_iterable((*mappings, *lists)))
+        levels += 1
+    return levels
+
+
+def _place_of(path: str | Path, text: str, token: str) -> str:
+    """Line of the only occurrence of a token; just the file if there are several or none."""
+    if text.count(token) != 1:
+        return str(path)
+    return f"{path}:{text.count(chr(10), 0, text.index(token)) + 1}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +18,8 @@ from mipplan.files import write_text_atomically
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.quantiles import check_quantile
-from mipplan.result.document import PlanDocument, document_text, fingerprint, read_document
+from mipplan.result.choices import Choice, read_choices
+from mipplan.result.document import PlanDocument, altered_parts, document_text, fingerprint, read_document
 from mipplan.trace import Trace
 from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S, seconds_to_ns
 
@@ -42,23 +44,6 @@ class Guarantee(StrEnum):
 
     TRACE = "trace"
     """The trace planned for, with the token draws of the plan's seed."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Configuration of one stage.
-
-    Attributes
-    ----------
-    hardware : str
-    batch : int
-        Batch cap.
-    replicas : int
-    """
-
-    hardware: str
-    batch: int
-    replicas: int
 
 
 @dataclass(frozen=True)
@@ -132,14 +117,21 @@ class Plan:
     trace: TraceReference | None = None
 
     def __post_init__(self) -> None:
-        check_quantile(self.quantile)
+        # A file holds plain numbers: whole ones and NumPy's would not come back as the same bytes.
+        object.__setattr__(self, "quantile", check_quantile(self.quantile))
+        object.__setattr__(self, "seed", check_seed(self.seed))
         if self.choices:
-            _check_choices(self.pipeline, self.profiles, self.choices)
-            cost = _microusd_per_hour(self.profiles, self.choices)
+            choices = read_choices(self.pipeline, self.profiles, self.choices)
             if self.microusd_per_hour is None:
-                object.__setattr__(self, "microusd_per_hour", cost)
-        ordered = {stage: self.choices[stage] for stage in self.pipeline.stages if stage in self.choices}
-        object.__setattr__(self, "choices", MappingProxyType(ordered))
+                object.__setattr__(self, "microusd_per_hour", _microusd_per_hour(self.profiles, choices))
+        else:
+            choices = {}
+        object.__setattr__(self, "choices", MappingProxyType(choices))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Read-only views cannot be pickled or copied; going through the constructor makes them anew.
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return partial(type(self), **{**values, "choices": dict(self.choices)}), ()
 
     @classmethod
     def from_choices(
@@ -172,8 +164,9 @@ class Plan:
             Listing every stage missing, unknown, or impossible with these profiles.
         """
         slo_ns = resolve_slo_ns(pipeline, slo_s)
-        made = {stage: c if isinstance(c, Choice) else Choice(*c) for stage, c in choices.items()}
-        return cls(pipeline, relevant_profiles(pipeline, profiles), slo_ns, quantile, seed, choices=made)
+        relevant = relevant_profiles(pipeline, profiles)
+        made = read_choices(pipeline, relevant, choices)
+        return cls(pipeline, relevant, slo_ns, quantile, seed, choices=made)
 
     @property
     def slo_s(self) -> float:
@@ -279,7 +272,14 @@ class Plan:
         InputError
             Listing every fault with its place; also if the file's checksum shows it was altered.
         """
-        return cls.from_document(read_document(path), origin=str(path))
+        document = read_document(path)
+        altered = altered_parts(document)
+        if altered:
+            raise InputError(
+                Fault(str(path), f"was altered after it was written: {part} do not match their checksum")
+                for part in altered
+            )
+        return cls.from_document(document, origin=str(path))
 
     @classmethod
     def from_document(cls, document: PlanDocument, *, origin: str = "plan") -> Plan:
@@ -319,7 +319,7 @@ def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
             )
         return pipeline.slo_ns
     try:
-        slo_ns = seconds_to_ns(slo_s)
+        slo_ns = 0 if isinstance(slo_s, bool) else seconds_to_ns(slo_s)
     except (TypeError, ValueError) as error:
         raise InputError.one("slo_s", f"expected seconds such as 0.3, found {slo_s!r}") from error
     if slo_ns <= 0:
@@ -342,38 +342,14 @@ def _scaled(value: int | None, scale: int) -> float | None:
     return None if value is None else value / scale
 
 
-def _check_choices(pipeline: Pipeline, profiles: Profiles, choices: Mapping[str, Choice]) -> None:
-    faults = [
-        Fault(f"choices.{stage}", f"there is no such stage; the stages are {', '.join(pipeline.stages)}")
-        for stage in choices
-        if stage not in pipeline.stages
-    ]
-    faults += [
-        Fault(f"choices.{stage}", "missing: every stage needs (hardware, batch, replicas)")
-        for stage in pipeline.stages
-        if stage not in choices
-    ]
-    for stage, choice in choices.items():
-        if stage in pipeline.stages:
-            faults += _choice_faults(pipeline.stages[stage].model, profiles, f"choices.{stage}", choice)
-    if faults:
-        raise InputError(faults)
+def check_seed(seed: object) -> int:
+    """Return the seed of the token draws as a plain integer.
 
-
-def _choice_faults(model: str, profiles: Profiles, place: str, choice: Choice) -> list[Fault]:
-    faults = [
-        Fault(f"{place}.{field_name}", f"expected a whole number of at least 1, found {value!r}")
-        for field_name, value in (("batch", choice.batch), ("replicas", choice.replicas))
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1
-    ]
-    table = profiles.table(model, choice.hardware)
-    if table is None:
-        measured = ", ".join(profiles.hardware_for(model)) or "none"
-        message = f"model {model!r} has no measurements on {choice.hardware!r} (measured: {measured})"
-        faults.append(Fault(f"{place}.hardware", message))
-    elif not faults and choice.batch > table.largest_batch:
-        message = (
-            f"largest measured is {table.largest_batch}, found {choice.batch}; latency is not extrapolated"
-        )
-        faults.append(Fault(f"{place}.batch", message))
-    return faults
+    Raises
+    ------
+    InputError
+        If it is no non-negative whole number.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError.one("seed", f"expected a non-negative whole number, found {seed!r}")
+    return int(seed)

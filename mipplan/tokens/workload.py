@@ -129,6 +129,29 @@ class Workload:
                 ready[messages.child] = sent
         return ready
 
+    def restricted(self, kept: NDArray[np.bool_]) -> Workload:
+        """Only the tokens of the queries marked in `kept`, shape (n,); queries and tokens are numbered anew."""
+        query_number = np.cumsum(kept) - 1
+        token_kept = {name: kept[tokens.query] for name, tokens in self.stages.items()}
+        token_number = {name: np.cumsum(marked) - 1 for name, marked in token_kept.items()}
+        stages: dict[str, StageTokens] = {}
+        for name, tokens in self.stages.items():
+            messages = []
+            for edge_messages in tokens.messages:
+                parent = edge_messages.edge.parent
+                sent = token_kept[name][edge_messages.child]
+                messages.append(
+                    Messages(
+                        edge_messages.edge,
+                        _frozen(token_number[parent][edge_messages.parent[sent]]),
+                        _frozen(token_number[name][edge_messages.child[sent]]),
+                    )
+                )
+            query = query_number[tokens.query[token_kept[name]]]
+            stages[name] = StageTokens(name, _frozen(query), tuple(messages), int(kept.sum()))
+        ingress_ns = _frozen(self.ingress_ns[kept])
+        return Workload(self.pipeline, ingress_ns, self.seed, MappingProxyType(stages))
+
     def latency_ns(self, exit_ns: Mapping[str, Tokens]) -> Tokens:
         """Latency of each query: the last exit of any of its tokens minus its ingress, shape (n,)."""
         last = np.full(self.queries, np.iinfo(np.int64).min, dtype=np.int64)
@@ -177,6 +200,7 @@ def _stage_tokens(
     if pipeline.stages[name].join is Join.ALL:
         query, children = _merge(owners)
     else:
+        _check_count(f"stage {name}", sum(owner.size for owner in owners))
         query, children = _interleave(owners)
     messages = tuple(
         Messages(edge, _frozen(parent), _frozen(child))
@@ -187,10 +211,11 @@ def _stage_tokens(
 
 def _parents_of_messages(edge: Edge, tokens: StageTokens, seed: int) -> Tokens:
     numbers = np.arange(tokens.count, dtype=np.int64)
+    place = f"edge {edge.parent} -> {edge.child}"
     certain = edge.probability >= 1.0
     if certain and edge.fanout.is_constant_integer:
         copies = edge.fanout.values[0]
-        _check_count(edge, tokens.count * copies)
+        _check_count(place, tokens.count * copies)
         return numbers if copies == 1 else np.repeat(numbers, copies)
     ordinal = numbers - np.repeat(tokens.first_of_query, np.diff(np.r_[tokens.first_of_query, tokens.count]))
     key = edge_key(seed, edge.parent, edge.child)
@@ -198,14 +223,14 @@ def _parents_of_messages(edge: Edge, tokens: StageTokens, seed: int) -> Tokens:
     made = _fanout_draws(edge.fanout, spread)
     if not certain:
         made = np.where(take < edge.probability, made, 0)
-    _check_count(edge, int(made.sum()))
+    _check_count(place, int(made.sum()))
     return np.repeat(numbers, made)
 
 
-def _check_count(edge: Edge, count: int) -> None:
+def _check_count(place: str, count: int) -> None:
     if count > MAX_TOKENS:
         raise InputError.one(
-            f"edge {edge.parent} -> {edge.child}",
+            place,
             f"this trace makes {count:,} tokens here, more than the {MAX_TOKENS:,} that are supported; "
             "use a shorter trace or a smaller fan-out",
         )

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-from mipplan.errors import InputError
-from mipplan.options import StageOptions, check_names, expand, undominated
+from mipplan.curves import StageService
+from mipplan.errors import Fault, InputError
+from mipplan.options import StageOptions, check_names, expand, extremes, undominated
 from mipplan.pipeline import Pipeline
 from mipplan.planner.benders import Certified, Outcome, Search
-from mipplan.planner.incumbent import Incumbent, find_incumbent
+from mipplan.planner.incumbent import Incumbent, find_incumbent, trim
 from mipplan.planner.instance import Instance, realise_instance
 from mipplan.planner.reasons import blocked_stages_reason, limits_reason, too_slow_reason
 from mipplan.profiles import Profiles
 from mipplan.quantiles import check_quantile
 from mipplan.result import Choice, Guarantee, Plan, PlanStatus, TraceReference
-from mipplan.result.plan import relevant_profiles, resolve_slo_ns
+from mipplan.result.plan import check_seed, relevant_profiles, resolve_slo_ns
 from mipplan.solvers import resolve_solver
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS, Formulation
+
+#: Begins the reason of a search that did not come to its end.
+STOPPED = "the search was stopped (time limit or interrupt)"
 
 
 def plan(
@@ -80,13 +83,18 @@ def plan(
     Theorem and relaxation in docs/theory.md; the method in `mipplan.planner.benders`.
     """
     started = time.monotonic()
+    _check_arguments(
+        lambda: _known_formulation(formulation),
+        lambda: _known_guarantee(guarantee),
+        lambda: _time_limit(time_limit_s),
+        lambda: check_quantile(quantile),
+        lambda: check_seed(seed),
+        lambda: resolve_slo_ns(pipeline, slo_s),
+        lambda: check_names(pipeline, profiles),
+    )
     method = _known_formulation(formulation)
     solver = resolve_solver(solver)
-    if guarantee not in list(Guarantee):
-        raise InputError.one("guarantee", f"expected one of {', '.join(Guarantee)}, found {guarantee!r}")
     ends_at = started + _time_limit(time_limit_s)
-    check_quantile(quantile)
-    check_names(pipeline, profiles)
     relevant = relevant_profiles(pipeline, profiles)
     base = Plan(
         pipeline,
@@ -95,7 +103,7 @@ def plan(
         quantile,
         seed,
         status=PlanStatus.UNKNOWN,
-        guarantee=Guarantee(guarantee),
+        guarantee=_known_guarantee(guarantee),
         formulation=formulation,
         solver=solver,
         lower_bound_microusd_per_hour=0,
@@ -124,58 +132,82 @@ class _Planning:
             return self._infeasible(reason)
         self.report("looking for a first certified plan")
         incumbent = find_incumbent(self.instance)
-        if incumbent is not None:
-            self.report(f"first certified plan: {incumbent.cost / 1e6:.4f} $/h")
+        if incumbent is None:
+            outcome, incumbent = self._any_plan()
+            if incumbent is None:
+                return self._nothing_found(outcome)
+        self.report(f"first certified plan: {incumbent.cost / 1e6:.4f} $/h")
         options = self._options(incumbent)
-        if options is None:
-            return self._infeasible(limits_reason(self.instance))
         self.report(f"choosing among {sum(table.count for table in options.values()):,} options")
-        search = Search(self.instance, options, self.formulation, self.solver, self.ends_at, self.report)
-        outcome = search.run()
+        outcome = self._search(options).run()
         return self._finished(outcome, options, incumbent)
 
-    def _options(self, incumbent: Incumbent | None) -> dict[str, StageOptions] | None:
-        """Undominated options; with a plan at hand only those that could be part of one at most as dear."""
+    def _search(self, options: Mapping[str, StageOptions], any_plan: bool = False) -> Search:
+        return Search(
+            self.instance,
+            options,
+            self.formulation,
+            self.solver,
+            self.ends_at,
+            self.report,
+            any_plan=any_plan,
+        )
+
+    def _any_plan(self) -> tuple[Outcome, Incumbent | None]:
+        """Decide whether any plan can be certified at all, whatever it costs; if so, trim the one found."""
+        self.report("deciding whether any plan can be certified")
+        options = {stage: undominated(extremes(found)) for stage, found in self.instance.families.items()}
+        outcome = self._search(options, any_plan=True).run()
+        if outcome.best is None:
+            return outcome, None
+        members = {}
+        for stage, option in outcome.best.selection.items():
+            table = options[stage]
+            family = self.instance.families[stage].families[int(table.family[option])]
+            members[stage] = (family, int(table.replicas[option]))
+        return outcome, trim(self.instance, members)
+
+    def _options(self, incumbent: Incumbent) -> dict[str, StageOptions]:
+        """Undominated options that could be part of a plan no dearer than the one at hand."""
         cheapest = {
             stage: min(f.fewest * f.microusd_per_hour for f in found.families)
             for stage, found in self.instance.families.items()
         }
-        options: dict[str, StageOptions] = {}
-        for stage, found in self.instance.families.items():
-            others = sum(cheapest.values()) - cheapest[stage]
-            most = None if incumbent is None else incumbent.cost - others
-            options[stage] = undominated(expand(found, most))
-            if options[stage].count == 0:
-                return None
-        return options
+        spare = incumbent.cost - sum(cheapest.values())
+        return {
+            stage: undominated(expand(found, cheapest[stage] + spare))
+            for stage, found in self.instance.families.items()
+        }
 
-    def _finished(
-        self, outcome: Outcome, options: dict[str, StageOptions], incumbent: Incumbent | None
-    ) -> Plan:
-        if outcome.best is None and incumbent is None:
-            if outcome.finished:
-                return self._infeasible(limits_reason(self.instance))
-            return replace(
-                self.base,
-                lower_bound_microusd_per_hour=outcome.lower_bound,
-                reason="the time limit was reached before any certified plan was found; allow more time",
-            )
+    def _nothing_found(self, outcome: Outcome) -> Plan:
+        if outcome.finished:
+            return self._infeasible(limits_reason(self.instance))
+        # The search for any plan bounds no cost: what keeps up with the mean rate does.
+        cheapest = (
+            min(f.fewest * f.microusd_per_hour for f in s.families) for s in self.instance.families.values()
+        )
+        return replace(
+            self.base,
+            lower_bound_microusd_per_hour=sum(cheapest),
+            reason=f"{STOPPED} before any certified plan was found; allow more time",
+        )
+
+    def _finished(self, outcome: Outcome, options: dict[str, StageOptions], incumbent: Incumbent) -> Plan:
         choices, cost, certificate_ns = _better(outcome.best, options, incumbent)
-        lower_bound = min(cost, outcome.lower_bound)
-        optimal = outcome.finished or lower_bound == cost
+        optimal = outcome.finished or outcome.lower_bound >= cost
         services = {stage: self._service(stage, choice) for stage, choice in choices.items()}
         return replace(
             self.base,
             status=PlanStatus.OPTIMAL if optimal else PlanStatus.FEASIBLE,
             choices=choices,
             microusd_per_hour=cost,
-            lower_bound_microusd_per_hour=cost if optimal else lower_bound,
+            lower_bound_microusd_per_hour=cost if optimal else outcome.lower_bound,
             bound_ns=self.instance.paths.bound_ns(services),
             certificate_ns=certificate_ns,
-            reason=None if optimal else "the time limit was reached before this plan was proven cheapest",
+            reason=None if optimal else f"{STOPPED} before this plan was proven cheapest",
         )
 
-    def _service(self, stage: str, choice: Choice) -> Any:
+    def _service(self, stage: str, choice: Choice) -> StageService:
         families = self.instance.families[stage].families
         family = next(f for f in families if (f.hardware, f.batch) == (choice.hardware, choice.batch))
         return family.service(choice.replicas)
@@ -187,14 +219,12 @@ class _Planning:
 
 
 def _better(
-    found: Certified | None, options: dict[str, StageOptions], incumbent: Incumbent | None
+    found: Certified | None, options: Mapping[str, StageOptions], incumbent: Incumbent
 ) -> tuple[dict[str, Choice], int, int]:
     """Take the cheaper of the search's plan and the first one; at equal cost the search's."""
-    if found is not None and (incumbent is None or found.cost <= incumbent.cost):
+    if found is not None and found.cost <= incumbent.cost:
         chosen = {stage: options[stage].choice(option) for stage, option in found.selection.items()}
         return chosen, found.cost, found.certificate_ns
-    if incumbent is None:
-        raise AssertionError("one of the two was found")
     members = incumbent.members.items()
     choices = {
         stage: Choice(family.hardware, family.batch, replicas) for stage, (family, replicas) in members
@@ -202,8 +232,26 @@ def _better(
     return choices, incumbent.cost, incumbent.certificate_ns
 
 
+def _check_arguments(*checks: Callable[[], object]) -> None:
+    """Make every check before complaining, so that one run shows all that is wrong."""
+    faults: list[Fault] = []
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            faults += error.faults
+    if faults:
+        raise InputError(faults)
+
+
+def _known_guarantee(name: str) -> Guarantee:
+    if name not in list(Guarantee):
+        raise InputError.one("guarantee", f"expected one of {', '.join(Guarantee)}, found {name!r}")
+    return Guarantee(name)
+
+
 def _known_formulation(name: str) -> Formulation:
-    if name not in FORMULATIONS:
+    if name not in list(FORMULATIONS):
         raise InputError.one("formulation", f"expected one of {', '.join(FORMULATIONS)}, found {name!r}")
     return FORMULATIONS[name]
 

@@ -41,6 +41,7 @@ ENGINES: Mapping[str, StageEngine] = MappingProxyType({"python": serve})
 def replay(
     plan: Plan,
     trace: Trace,
+    *,
     discipline: str = "oldest_first",
     engine: str = "auto",
     seed: int | None = None,

@@ -1,0 +1,15 @@
+"""Solving linear models with free solvers, each answer re-checked by our own arithmetic."""
+
+from mipplan.solvers.answer import Answer, SolverInfo, Termination
+from mipplan.solvers.dispatch import available_solvers, resolve_solver, solve
+from mipplan.solvers.files import write_model
+
+__all__ = [
+    "Answer",
+    "SolverInfo",
+    "Termination",
+    "available_solvers",
+    "resolve_solver",
+    "solve",
+    "write_model",
+]

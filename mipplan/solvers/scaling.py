@@ -1,0 +1,116 @@
+"""Scaling of integer models for solvers that compute in floating point.
+
+Rows in nanoseconds have coefficients up to 10¹² while solvers compare with absolute tolerances near 10⁻⁹; an
+objective in micro-dollars dwarfs their gap tolerances. Rows and objective are therefore multiplied by powers
+of two, which rounds nothing. Columns keep their meaning, so a solution needs no unscaling.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from mipplan_formulations.linear import LinearModel
+
+RB = int(os.environ.get("RB", 99))
+RK = int(os.environ.get("RK", 0))
+_OBJECTIVE_BITS = 20
+"""Scaled objective coefficients stay below 2**20: far from overflow, far above every solver's tolerances."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledModel:
+    """A model as floating-point solvers want it.
+
+    Attributes
+    ----------
+    objective : float64 array, shape (n,)
+        The model's, divided by `objective_unit`.
+    matrix : csr_array of float64, shape (k, n)
+        The largest coefficient of each row lies in [1/√2, √2].
+    row_lower, row_upper : float64 arrays, shape (k,)
+        Scaled with their row; infinite where no point within the column bounds could break that side.
+    objective_unit : int
+        What 1 in the scaled objective stands for.
+    objective_step : float
+        Two different values of the scaled objective differ by at least this; a multiple of it is attained.
+    """
+
+    objective: NDArray[np.float64]
+    matrix: sparse.csr_array[Any, tuple[int, int]]
+    row_lower: NDArray[np.float64]
+    row_upper: NDArray[np.float64]
+    objective_unit: int
+    objective_step: float
+
+    def lift_bound(self, scaled_bound: float) -> float:
+        """Turn a bound on the scaled objective into one on the model's, raised to the next value it can take.
+
+        The rounding error of the solver, taken as 10⁻⁹ of the bound and at least 10⁻⁶ steps, is given away
+        first, so that a bound computed a little too high does not become one step too high.
+        """
+        if not math.isfinite(scaled_bound):
+            return scaled_bound
+        steps = scaled_bound / self.objective_step
+        safe = steps - max(1e-6, 1e-9 * abs(steps))
+        return float(math.ceil(safe) * round(self.objective_step * self.objective_unit))
+
+
+def scale_model(model: LinearModel) -> ScaledModel:
+    """Scale each row and the objective by a power of two; the objective by its common divisor, too."""
+    exponents = _row_exponents(model)
+    matrix = model.matrix.astype(np.float64)
+    entries_per_row = np.diff(matrix.indptr)
+    matrix.data = np.ldexp(matrix.data, np.repeat(exponents, entries_per_row))
+    lower, upper = _binding_sides(model)
+    objective, unit, step = _scale_objective(model.objective)
+    slack = np.where(lower == upper, 0.0, float(os.environ.get("SL", "1e-8")))
+    lower, upper = np.ldexp(lower, exponents) - slack, np.ldexp(upper, exponents) + slack
+    return ScaledModel(objective, matrix, lower, upper, unit, step)
+
+
+def _row_exponents(model: LinearModel) -> NDArray[np.int64]:
+    """Exponent e per row such that 2**e is the power of two nearest to 1 over the largest coefficient."""
+    largest = largest_coefficients(model)
+    bits = np.rint(np.log2(np.where(largest > 0, largest, 1.0)))
+    exponents = -bits + np.clip(bits - RB, 0, RK)
+    return exponents.astype(np.int64)
+
+
+def largest_coefficients(model: LinearModel) -> NDArray[np.float64]:
+    """Largest absolute coefficient of each row, 0 for an empty row."""
+    largest = np.zeros(model.num_rows)
+    starts = model.matrix.indptr[:-1]
+    filled = np.diff(model.matrix.indptr) > 0
+    if filled.any():
+        # reduceat over the starts of filled rows only: an empty row would repeat its successor's first entry
+        largest[filled] = np.maximum.reduceat(np.abs(model.matrix.data), starts[filled])
+    return largest
+
+
+def _binding_sides(model: LinearModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Drop the sides no point of the box can break: far larger than their row, they only harm precision."""
+    positive = model.matrix.maximum(0).astype(np.float64)
+    negative = model.matrix.minimum(0).astype(np.float64)
+    most = positive @ model.column_upper + negative @ model.column_lower
+    least = positive @ model.column_lower + negative @ model.column_upper
+    margin = 1 + 1e-9 * np.maximum(np.abs(most), np.abs(least))
+    lower = np.where(model.row_lower < least - margin, -np.inf, model.row_lower)
+    upper = np.where(model.row_upper > most + margin, np.inf, model.row_upper)
+    return lower, upper
+
+
+def _scale_objective(objective: NDArray[np.int64]) -> tuple[NDArray[np.float64], int, float]:
+    divisor = int(np.gcd.reduce(objective))
+    if divisor == 0:  # nothing to minimise
+        return objective.astype(np.float64), 1, 1.0
+    reduced = objective // divisor
+    excess_bits = max(0, int(np.abs(reduced).max()).bit_length() - _OBJECTIVE_BITS)
+    scaled = np.ldexp(reduced.astype(np.float64), -excess_bits)
+    return scaled, divisor << excess_bits, math.ldexp(1.0, -excess_bits)

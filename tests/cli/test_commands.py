@@ -1,0 +1,250 @@
+"""The commands as a user runs them: output, JSON documents, exit codes, and first mistakes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+from typer.testing import CliRunner, Result
+
+import mipplan as mp
+from mipplan.cli.app import app
+from mipplan.reporting import documents
+
+PIPELINE = """\
+name: small
+slo: 100ms
+stages:
+  first: {model: resize}
+  second: {model: classify, replicas: {max: 20}}
+edges:
+  - {from: first, to: second, delay: 1ms}
+"""
+HARDWARE = """\
+cpu: {usd_per_hour: 0.1, source: "made up for the tests"}
+gpu: {usd_per_hour: 1.0, memory_gib: 16, source: "made up for the tests"}
+"""
+MODELS = """\
+model,hardware,batch,latency_ms,source
+resize,cpu,1,2.0,made up
+classify,cpu,1,30.0,made up
+classify,gpu,1,4.0,made up
+classify,gpu,8,10.0,made up
+"""
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in a folder that holds small inputs."""
+    (tmp_path / "profiles" / "models").mkdir(parents=True)
+    (tmp_path / "pipeline.yaml").write_text(PIPELINE)
+    (tmp_path / "profiles" / "hardware.yaml").write_text(HARDWARE)
+    (tmp_path / "profiles" / "models" / "all.csv").write_text(MODELS)
+    trace = mp.Trace.gamma(rate_rps=60, cv=3, duration_s=20, seed=4)
+    rows = "\n".join(f"{t / 1e9:.9f}" for t in trace.arrival_ns)
+    (tmp_path / "trace.csv").write_text(f"arrival_s\n{rows}\n")
+    other = mp.Trace.poisson(rate_rps=60, duration_s=20, seed=5)
+    rows = "\n".join(f"{t / 1e9:.9f}" for t in other.arrival_ns)
+    (tmp_path / "other.csv").write_text(f"arrival_s\n{rows}\n")
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(app, list(arguments))
+
+    return invoke
+
+
+PLAN = ("plan", "pipeline.yaml", "--trace", "trace.csv", "--profiles", "profiles")
+
+
+def test_plan_prints_every_figure_and_that_it_is_in_sample(run: Run) -> None:
+    result = run(*PLAN, "--out", "plan.json")
+    assert result.exit_code == 0, result.output
+    plan = mp.Plan.load("plan.json")
+    for label in (
+        "first",
+        "second",
+        "optimal",
+        "cost",
+        "lower bound",
+        "bound",
+        "certificate",
+        "P99 ",
+        "in-sample",
+    ):
+        assert label in result.stdout
+    assert f"{plan.usd_per_hour:.4f} $/h" in result.stdout
+
+
+def test_the_json_document_is_alone_on_stdout_and_fits_its_schema(run: Run) -> None:
+    result = run(*PLAN, "--json", "--out", "plan.json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    jsonschema.validate(document, documents.PlanReport.model_json_schema())
+    plan = mp.Plan.load("plan.json")
+    trace = mp.Trace.read("trace.csv")
+    assert document["usd_per_hour"] == plan.usd_per_hour == plan.lower_bound_usd_per_hour
+    assert document["bound_s"] <= document["certificate_s"] <= document["slo_s"] == 0.1
+    assert document["replay"]["latency_s"]["p99"] == mp.replay(plan, trace).quantile(0.99)
+    assert document["choices"].keys() == {"first", "second"}
+    assert document["plan_file"] == "plan.json"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "schema"),
+    [
+        (("verify", "plan.json", "--trace", "trace.csv"), documents.VerifyReport),
+        (("replay", "plan.json", "--trace", "trace.csv"), documents.ReplayCommandReport),
+        (
+            ("replay", "plan.json", "--trace", "trace.csv", "--discipline", "fifo"),
+            documents.ReplayCommandReport,
+        ),
+        (("profiles", "--profiles", "profiles"), documents.ProfilesReport),
+        (("profiles",), documents.ProfilesReport),
+        (("solvers",), documents.SolversReport),
+    ],
+)
+def test_every_command_has_tables_and_a_document(
+    run: Run, arguments: tuple[str, ...], schema: type[documents.VerifyReport]
+) -> None:
+    assert run(*PLAN, "--out", "plan.json").exit_code == 0
+    for_people = run(*arguments)
+    assert for_people.exit_code == 0
+    assert for_people.stdout.strip()
+    assert for_people.stderr == ""
+    for_programs = run(*arguments, "--json")
+    assert for_programs.exit_code == 0
+    jsonschema.validate(json.loads(for_programs.stdout), schema.model_json_schema())
+    assert for_programs.stderr == ""
+
+
+def test_the_seed_of_a_plan_goes_with_it(run: Run) -> None:
+    assert run(*PLAN, "--seed", "7", "--out", "plan.json").exit_code == 0
+    document = json.loads(run("replay", "plan.json", "--trace", "trace.csv", "--json").stdout)
+    assert document["replay"]["seed"] == 7
+    assert document["in_sample"] is True
+
+
+def test_verify_names_another_trace_and_an_altered_file(run: Run) -> None:
+    assert run(*PLAN, "--out", "plan.json").exit_code == 0
+    other = run("verify", "plan.json", "--trace", "other.csv")
+    assert "judged on another trace" in other.stdout
+    text = Path("plan.json").read_text()
+    Path("altered.json").write_text(text.replace('"replicas": ', '"replicas": 1', 1))
+    altered = run("verify", "altered.json", "--trace", "trace.csv")
+    assert altered.exit_code == 1
+    assert "altered" in altered.stdout
+    assert "not verified" in altered.stdout
+
+
+def test_an_infeasible_objective_is_an_answer_with_a_reason(run: Run) -> None:
+    result = run(*PLAN, "--slo", "5ms", "--out", "plan.json")
+    assert result.exit_code == 1
+    assert "infeasible" in result.stdout
+    assert "critical path" in result.stdout
+    document = json.loads(run(*PLAN, "--slo", "5ms", "--json").stdout)
+    assert document["status"] == "infeasible"
+    assert document["choices"] == {}
+    assert document["usd_per_hour"] is None
+    assert document["certificate_s"] is None
+    assert document["reason"]
+    assert run("replay", "plan.json", "--trace", "trace.csv").exit_code == 1
+    assert run("verify", "plan.json", "--trace", "trace.csv").exit_code == 1
+
+
+def test_the_reason_of_an_infeasible_objective_names_one_that_works(run: Run) -> None:
+    reason = json.loads(run(*PLAN, "--slo", "5ms", "--json").stdout)["reason"]
+    reachable = reason.split("Ask for at least ")[1].split(",")[0]
+    assert run(*PLAN, "--slo", reachable, "--time-limit", "5s").exit_code == 0
+
+
+def test_nothing_found_within_the_limit_is_exit_code_3(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mipplan.planner.planning.find_incumbent", lambda instance: None)
+    result = run(*PLAN, "--time-limit", "1ns")
+    assert result.exit_code == 3
+    assert "unknown" in result.stdout
+    assert "time limit" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("plan", "pipelin.yaml", "--trace", "trace.csv"), 2, "did you mean 'pipeline.yaml'"),
+        (("plan", "pipeline.yaml", "--trace", "trase.csv"), 2, "did you mean 'trace.csv'"),
+        ((*PLAN, "--slo", "300"), 2, "300ms"),
+        ((*PLAN, "--slo", "0ms"), 2, "positive"),
+        ((*PLAN, "--slo", "-5ms"), 2, "--slo"),
+        ((*PLAN, "--time-limit", "10"), 2, "--time-limit"),
+        ((*PLAN, "--quantile", "99"), 2, "0.99"),
+        ((*PLAN, "--quantile", "nan"), 2, "0.99"),
+        ((*PLAN, "--seed", "-1"), 2, "seed"),
+        ((*PLAN, "--solver", "gurobi"), 3, "highs"),
+        ((*PLAN, "--formulation", "path"), 2, "paths"),
+        ((*PLAN, "--out", "nowhere/plan.json"), 2, "nowhere"),
+        ((*PLAN, "--out", "profiles"), 2, "folder"),
+        ((*PLAN, "--expand", "poisson"), 2, "expand"),
+        ((*PLAN, "--from", "1h"), 2, "--from"),
+        (("plan", "pipeline.yaml", "--trace", "trace.csv", "--profiles", "missing"), 2, "missing"),
+        (("plan", "pipeline.yaml", "--trace", "trace.csv"), 2, "no model 'resize'"),
+        (("verify", "pipeline.yaml", "--trace", "trace.csv"), 2, "not a plan file"),
+        (("replay", "nothing.json", "--trace", "trace.csv"), 2, "no such file"),
+        (("plan",), 2, "PIPELINE"),
+        (("plan", "pipeline.yaml"), 2, "--trace"),
+        (("plam",), 2, "plam"),
+    ],
+)
+def test_first_mistakes_get_one_helpful_message(
+    run: Run, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    result = run(*arguments)
+    assert result.exit_code == code, result.output
+    assert said in result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+
+
+def test_all_faults_of_all_inputs_come_at_once(run: Run) -> None:
+    Path("bad.yaml").write_text(PIPELINE.replace("model: resize", "modle: resize").replace("100ms", "100"))
+    result = run("plan", "bad.yaml", "--trace", "nothing.csv", "--profiles", "profiles", "--slo", "300")
+    assert result.exit_code == 2
+    for said in ("bad.yaml:2: slo", "bad.yaml:4: stages.first.modle", "nothing.csv", "--slo"):
+        assert said in result.stderr
+
+
+def test_an_error_is_a_document_too(run: Run) -> None:
+    result = run("plan", "pipeline.yaml", "--trace", "trace.csv", "--json")
+    assert result.exit_code == 2
+    document = json.loads(result.stdout)
+    jsonschema.validate(document, documents.ErrorReport.model_json_schema())
+    assert document["error"] == "input"
+    assert len(document["faults"]) == 2
+
+
+def test_ctrl_c_outside_the_search_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    assert run(*PLAN, "--out", "plan.json").exit_code == 0
+    monkeypatch.setattr("mipplan.replayer.replaying._replay_stages", interrupted)
+    result = run("replay", "plan.json", "--trace", "trace.csv")
+    assert result.exit_code == 130
+    assert "interrupted" in result.stderr
+
+
+def test_shipped_names_stand_for_shipped_files(run: Run) -> None:
+    listed = json.loads(run("profiles", "--json").stdout)
+    assert "image-processing" in listed["shipped_pipelines"]
+    assert "bursty" in listed["shipped_traces"]
+    assert run("plan", "image-processing", "--trace", "bursty", "--to", "20s", "--no-replay").exit_code == 0
+
+
+def test_version_and_help(run: Run) -> None:
+    assert run("--version").stdout == f"mipplan {mp.__version__}\n"
+    for command in ("plan", "replay", "verify", "profiles", "solvers"):
+        assert command in run("--help").stdout
+        assert "Usage" in run(command, "--help").stdout
