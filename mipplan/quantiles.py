@@ -21,7 +21,9 @@ def check_quantile(quantile: float) -> float:
     if isinstance(quantile, bool) or not isinstance(quantile, int | float | np.floating):
         raise InputError.one("quantile", f"expected a number in (0, 1] such as 0.99, found {quantile!r}")
     if not 0.0 < quantile <= 1.0:
-        raise InputError.one("quantile", f"expected a number in (0, 1] such as 0.99, found {quantile!r}")
+        hint = f": for P{quantile:g} write {quantile / 100:g}" if 1.0 < quantile <= 100.0 else ""
+        message = f"expected a number in (0, 1] such as 0.99, found {quantile!r}{hint}"
+        raise InputError.one("quantile", message)
     return float(quantile)
 
 

@@ -92,8 +92,15 @@ def _cost_problems(plan: Plan) -> list[str]:
 
 
 def _other_trace(plan: Plan, trace: Trace) -> str:
-    made_for = "no trace" if plan.trace is None else f"{plan.trace.name!r} ({plan.trace.queries:,} queries)"
-    return f"judged on another trace: the plan was made for {made_for}, this is {trace.name!r} ({len(trace):,} queries)"
+    here = _described(trace.name, len(trace), trace.note)
+    if plan.trace is None:
+        return f"judged on a trace the plan was not made for: it was made for none, this is {here}"
+    made_for = _described(plan.trace.name, plan.trace.queries, plan.trace.note)
+    return f"judged on another trace: the plan was made for {made_for}, this is {here}"
+
+
+def _described(name: str, queries: int, note: str) -> str:
+    return f"{name!r} ({queries:,} queries{', ' if note else ''}{note})"
 
 
 def _stated(plan: Plan) -> str:

@@ -9,9 +9,12 @@ from typing import TypeVar
 
 import mipplan as mp
 from mipplan.cli.session import EXIT_DONE, EXIT_NO_ANSWER, EXIT_NOT_MET, Session
+from mipplan.documents import suggestion
 from mipplan.errors import Fault, InputError
+from mipplan.quantiles import check_quantile
 from mipplan.reporting import documents, terminal
 from mipplan.result.document import read_document
+from mipplan.result.plan import check_seed
 from mipplan.shipped import shipped_folder
 from mipplan.units import NS_PER_S, parse_duration_ns
 
@@ -74,6 +77,8 @@ def run_plan(session: Session, request: PlanRequest) -> int:
     pipeline = gathering.take(lambda: mp.Pipeline.read(_shipped("pipelines", request.pipeline, (".yaml",))))
     profiles = gathering.take(lambda: _profiles(request.profiles))
     trace = gathering.take(lambda: _read_trace(request.trace))
+    gathering.take(lambda: check_quantile(request.quantile))
+    gathering.take(lambda: check_seed(request.seed))
     gathering.take(lambda: _check_out(request.out))
     gathering.check()
     if pipeline is None or profiles is None or trace is None:
@@ -200,13 +205,22 @@ def _check_out(out: Path | None) -> None:
 
 
 def _shipped(kind: str, name: str, endings: tuple[str, ...]) -> str:
-    """Return the path itself, or the shipped file of that name if there is no such path."""
-    if not Path(name).exists() and "/" not in name and "." not in name:
-        for ending in endings:
-            candidate = shipped_folder() / kind / f"{name}{ending}"
-            if candidate.is_file():
-                return str(candidate)
-    return name
+    """Return the path itself, or the shipped file of that name if there is no such path.
+
+    Raises
+    ------
+    InputError
+        If a bare name is neither a file nor shipped.
+    """
+    if Path(name).exists() or "/" in name or "." in name:
+        return name
+    for ending in endings:
+        candidate = shipped_folder() / kind / f"{name}{ending}"
+        if candidate.is_file():
+            return str(candidate)
+    known = _shipped_names(kind, endings)
+    hint = suggestion(name, known) or f"; shipped are {', '.join(known)}"
+    raise InputError.one(name, f"is neither a file nor one of the shipped {kind}{hint}")
 
 
 def _shipped_names(kind: str, endings: tuple[str, ...]) -> list[str]:

@@ -25,6 +25,11 @@ EXIT_NO_ANSWER = 3
 EXIT_INTERRUPTED = 130
 
 DocumentT = TypeVar("DocumentT", bound=BaseModel)
+#: How library arguments are called on the command line.
+_FLAGS = {
+    name: f"--{name.removesuffix('_s').replace('_', '-')}"
+    for name in ("slo_s", "quantile", "seed", "formulation", "solver", "time_limit_s", "discipline", "engine")
+} | {"start_s": "--from", "end_s": "--to"}
 #: Width of tables that go to a file or pipe, where there is no window to fit.
 _PIPE_WIDTH = 140
 
@@ -56,7 +61,7 @@ class Session:
         faults: tuple[Fault, ...] = (),
     ) -> None:
         """Say on stderr what went wrong, and with ``--json`` on stdout too."""
-        lines = [f"mipplan: {message}", *(f"  {fault}" for fault in faults)]
+        lines = [f"mipplan: {message}{':' if faults else ''}", *(f"  {fault}" for fault in faults)]
         typer.echo("\n".join(lines), err=True)
         if self.as_json:
             typer.echo(error_report(kind, message, faults).model_dump_json(indent=2))
@@ -72,8 +77,8 @@ def _exit_code(session: Session, command: Callable[[Session], int]) -> int:
     try:
         return command(session)
     except InputError as error:
-        count = len(error.faults)
-        session.fail("input", f"the input has {count} fault{'s' if count > 1 else ''}:", error.faults)
+        faults = tuple(Fault(_FLAGS.get(f.place, f.place), f.message) for f in error.faults)
+        session.fail("input", f"the input has {len(faults)} fault{'s' if len(faults) > 1 else ''}", faults)
         return EXIT_BAD_INPUT
     except SolverError as error:
         session.fail("solver", str(error))

@@ -108,7 +108,7 @@ class WaitCurve:
     def _evaluate(self, period_ns: int, tokens: int) -> int:
         self.evaluations += 1
         probes = None if self._probes is None else (self._probes.last, self._probes.number)
-        starts = latest_start_ns(self._arrival_ns, period_ns, tokens, self._position, probes, from_below=True)
+        starts = latest_start_ns(self._arrival_ns, period_ns, tokens, self._position, probes)
         waits = starts - (self._arrival_ns if self._probes is None else self._probes.ingress_ns)
         waits.partition(self._rank)
         return int(waits[self._rank])

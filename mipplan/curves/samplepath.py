@@ -17,8 +17,6 @@ def latest_start_ns(
     tokens: int,
     position: NDArray[np.int64] | None = None,
     probes: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
-    *,
-    from_below: bool = False,
 ) -> NDArray[np.int64]:
     """``Y(i) = ⌈ max_{j ≤ i} ( E(j) + (p(i) − p(j))·period_ns/tokens ) ⌉``, shape (k,).
 
@@ -33,15 +31,13 @@ def latest_start_ns(
     probes : (last, number), optional
         Evaluate Y for other tokens, shape (q,): `last` is the index of the last entry that counts as j ≤ i, and
         `number` the token number p(i).
-    from_below : bool
-        Which side to err on where the exact value is out of reach, see Notes.
 
     Notes
     -----
     Exact in integers: with E(j)·tokens − p(j)·period_ns the maximum is a running one. Where the products could
-    leave int64 (spans of months times thousands of parallel tokens) the ratio is split into whole and broken
-    nanoseconds and the broken part of each j is dropped: Y is then never below the exact value and at most
-    1 ns above it, or with `from_below` never above and at most 1 ns below.
+    leave int64 (spans of months times thousands of parallel tokens) the work p·period_ns/tokens is split into
+    whole nanoseconds and a remainder, and the running maximum taken in lexicographic order: just as exact, and
+    slower.
 
     References
     ----------
@@ -71,10 +67,24 @@ def latest_start_ns(
         key += np.int64(base)
         return key
     _check_range(int(arrival_ns.max()), int(number.max(initial=0)) + 1, period_ns, tokens)
-    done, _ = _work_ns(index, period_ns, tokens)
+    done, remainder = _work_ns(index, period_ns, tokens)
+    whole, least_remainder = _lexicographic_maximum(arrival_ns - done, remainder, tokens)
     asked, broken = _work_ns(number, period_ns, tokens)
-    latest: NDArray[np.int64] = np.maximum.accumulate(arrival_ns - done)[last] + asked
-    return latest if from_below else latest + (broken > 0)
+    # The broken part asked for, less the one done, lies between −1 and 1 ns: rounded up it is 1 or 0.
+    latest: NDArray[np.int64] = whole[last] + asked + (broken > least_remainder[last])
+    return latest
+
+
+def _lexicographic_maximum(
+    whole: NDArray[np.int64], remainder: NDArray[np.int64], tokens: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Running maximum of ``whole − remainder/tokens``, remainders in [0, tokens): greatest whole, least remainder."""
+    greatest = np.maximum.accumulate(whole)
+    # Remainders count only where the maximum is attained. Each new maximum starts a segment whose remainders are
+    # put below those of all segments before, so that one running minimum serves them all.
+    segment = np.cumsum(np.r_[0, greatest[1:] != greatest[:-1]]) * np.int64(tokens)
+    counting = np.where(whole == greatest, remainder, np.int64(tokens - 1)) - segment
+    return greatest, np.minimum.accumulate(counting) + segment
 
 
 def _check_range(latest_ns: int, served: int, period_ns: int, tokens: int) -> None:

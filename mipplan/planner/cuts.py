@@ -36,7 +36,8 @@ def strengthen(
         Services whose certificate misses the objective; with all stages ideal it keeps it.
     options : mapping of str to StageOptions
     is_refused : callable
-        Whether services surely miss the objective: true for `refused`, and monotone.
+        Whether services surely miss the objective; monotone. Where it fails to recognise even `refused`, the cut
+        stays at `refused`: valid, only weaker.
     order : iterable of str
         In which the stages are tried; what is found is maximal, but which maximum depends on it.
     speed_first : bool

@@ -13,6 +13,7 @@ from mipplan.pipeline import Pipeline
 from mipplan.planner.benders import Certified, Outcome, Search
 from mipplan.planner.incumbent import Incumbent, find_incumbent, trim
 from mipplan.planner.instance import Instance, realise_instance
+from mipplan.planner.polishing import polish
 from mipplan.planner.reasons import blocked_stages_reason, limits_reason, too_slow_reason
 from mipplan.profiles import Profiles
 from mipplan.quantiles import check_quantile
@@ -193,7 +194,8 @@ class _Planning:
         )
 
     def _finished(self, outcome: Outcome, options: dict[str, StageOptions], incumbent: Incumbent) -> Plan:
-        choices, cost, certificate_ns = _better(outcome.best, options, incumbent)
+        best = None if outcome.best is None else polish(self.instance, options, outcome.best)
+        choices, cost, certificate_ns = _better(best, options, incumbent)
         optimal = outcome.finished or outcome.lower_bound >= cost
         services = {stage: self._service(stage, choice) for stage, choice in choices.items()}
         return replace(

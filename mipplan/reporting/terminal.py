@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mipplan.reporting.documents import (
+    CriticalStageReport,
     PlanReport,
     ProfilesReport,
     ReplayCommandReport,
@@ -20,8 +22,7 @@ from mipplan.reporting.documents import (
 from mipplan.units import NS_PER_S, format_duration
 
 IN_SAMPLE = (
-    "in-sample: planned and judged on the same trace. Other traffic will differ: judge the plan on another trace "
-    "too (mipplan replay, mipplan verify)"
+    "in-sample: planned and judged on the same trace; judge it on another one too (mipplan replay, verify)"
 )
 OUT_OF_SAMPLE = "out of sample: the plan was made for another trace"
 
@@ -95,7 +96,7 @@ def show_verification(console: Console, report: VerifyReport) -> None:
         rows.append(
             ("certificate", f"{_seconds(report.certificate_s)}  (recomputed, oldest first, no solver)")
         )
-        rows.append(("critical path", escape(_critical_path(report))))
+        rows.append(("critical path", _critical_path(report)))
     console.print(_figures(rows))
     console.print()
     for remark in report.remarks:
@@ -171,20 +172,20 @@ def _replay_figures(report: ReplayReport) -> list[tuple[str, str]]:
     ]
 
 
-def _figures(rows: Iterable[tuple[str, str]]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
-    for name, text in rows:
-        table.add_row(name, text)
-    return table
+def _figures(rows: Sequence[tuple[str, str]]) -> Text:
+    """Lay out label and text, long texts under themselves; not a table, which would pad every line with blanks."""
+    width = max(len(name) for name, _ in rows) + 2
+    lines = [Text.assemble((f"{name:<{width}}", "bold"), text) for name, text in rows]
+    return Text("\n").join(lines)
 
 
 def _critical_path(report: VerifyReport) -> str:
-    return " → ".join(
-        f"{step.stage} (T {_seconds(step.latency_s)}, wait {_seconds(step.wait_s)})"
-        for step in report.critical_path
-    )
+    return " → ".join(f"{step.stage} ({', '.join(_step_parts(step))})" for step in report.critical_path)
+
+
+def _step_parts(step: CriticalStageReport) -> list[str]:
+    delay = [f"after a delay of {_seconds(step.delay_s)}"] if step.delay_s else []
+    return [f"T {_seconds(step.latency_s)}", f"wait {_seconds(step.wait_s)}", *delay]
 
 
 def _trace_text(trace: TraceReport) -> str:

@@ -107,6 +107,8 @@ def read_document(path: str | Path) -> PlanDocument:
         Listing every fault; one of them may be that the file is not what mipplan wrote.
     """
     raw = _parse(path)
+    if not isinstance(raw, dict) or "format" not in raw:
+        raise InputError.one(str(path), "is not a plan file: write one with `mipplan plan … --out FILE`")
     try:
         return PlanDocument.model_validate(raw)
     except ValidationError as error:
