@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mipplan.certificate import Certificate, certify
-from mipplan.result import Plan
+from mipplan.certificate import Certificate, certify, plan_services
+from mipplan.curves import analyse_paths
+from mipplan.result import Plan, PlanStatus
 from mipplan.result.document import altered_parts, read_document
+from mipplan.tokens import realise
 from mipplan.trace import Trace
 from mipplan.units import MICRODOLLARS_PER_DOLLAR, format_duration
 
@@ -37,7 +39,9 @@ class Verification:
 
 
 def verify(path: str | Path, trace: Trace) -> Verification:
-    """Recompute cost and certificate of a plan file on a trace, from the file alone.
+    """Recompute cost, bound and certificate of a plan file on a trace, from the file alone.
+
+    That no cheaper plan is certified cannot be re-checked without a solver; everything else is.
 
     Parameters
     ----------
@@ -65,10 +69,8 @@ def verify(path: str | Path, trace: Trace) -> Verification:
     certificate = certify(plan, trace)
     same_trace = plan.trace is not None and plan.trace.sha256 == trace.sha256
     remarks = [] if same_trace else [_other_trace(plan, trace)]
-    if same_trace and plan.certificate_ns != certificate.bound_ns:
-        problems.append(
-            f"the file states a certificate of {_stated(plan)}; recomputed it is {certificate.bound_ns} ns"
-        )
+    if same_trace:
+        problems += _figure_problems(plan, trace, certificate)
     if certificate.bound_ns > plan.slo_ns:
         problems.append(
             f"the certificate is {format_duration(certificate.bound_ns)}, above the objective of "
@@ -91,6 +93,27 @@ def _cost_problems(plan: Plan) -> list[str]:
     return [f"the file states a cost of {stated}; its choices cost {actual / MICRODOLLARS_PER_DOLLAR} $/h"]
 
 
+def _figure_problems(plan: Plan, trace: Trace, certificate: Certificate) -> list[str]:
+    """Recompute what the file states about the trace it was made for, and hold its figures against each other."""
+    paths = analyse_paths(realise(plan.pipeline, trace, plan.seed), plan.quantile)
+    recomputed = {
+        "certificate": (plan.certificate_ns, certificate.bound_ns),
+        "bound": (plan.bound_ns, paths.bound_ns(plan_services(plan))),
+    }
+    problems = [
+        f"the file states a {name} of {_stated(stated)}; recomputed it is {actual} ns"
+        for name, (stated, actual) in recomputed.items()
+        if stated != actual
+    ]
+    lower_bound, cost = plan.lower_bound_microusd_per_hour, plan.microusd_per_hour
+    if lower_bound is not None and cost is not None:
+        if lower_bound > cost:
+            problems.append("the file states a lower bound above its cost")
+        elif plan.status is PlanStatus.OPTIMAL and lower_bound < cost:
+            problems.append("the file calls the plan optimal, but its lower bound is below its cost")
+    return problems
+
+
 def _other_trace(plan: Plan, trace: Trace) -> str:
     here = _described(trace.name, len(trace), trace.note)
     if plan.trace is None:
@@ -103,5 +126,5 @@ def _described(name: str, queries: int, note: str) -> str:
     return f"{name!r} ({queries:,} queries{', ' if note else ''}{note})"
 
 
-def _stated(plan: Plan) -> str:
-    return "nothing" if plan.certificate_ns is None else f"{plan.certificate_ns} ns"
+def _stated(figure_ns: int | None) -> str:
+    return "nothing" if figure_ns is None else f"{figure_ns} ns"

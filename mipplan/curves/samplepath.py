@@ -89,8 +89,7 @@ def _lexicographic_maximum(
 
 def _check_range(latest_ns: int, served: int, period_ns: int, tokens: int) -> None:
     """Refuse what would leave int64 even when split: a wrapped number would look like a bound."""
-    whole, broken = divmod(period_ns, tokens)
-    if latest_ns + served * (whole + 1) >= _SAFE or served * broken >= _SAFE:
+    if latest_ns + served * (period_ns // tokens + 1) >= _SAFE or served * tokens >= _SAFE:
         message = "these replicas would need more than a century for this trace: too long to count"
         raise InputError.one("load", message)
 

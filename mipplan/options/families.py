@@ -104,8 +104,9 @@ def _stage_families(
             needed = _replicas_for_rate(workload, stage.name, cap, int(service_ns[-1]))
             fewest = max(needed, stage.replicas_min)
             if fewest > most:
+                purpose = "to keep up" if needed == fewest else "by the stage's minimum"
                 rejected.append(
-                    f"{name} with batch {cap} needs {fewest} replicas to keep up, but {binding} allows {most}"
+                    f"{name} with batch {cap} needs {fewest} replicas {purpose}, but {binding} allows {most}"
                 )
                 continue
             price = hardware.microusd_per_hour

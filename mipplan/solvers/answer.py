@@ -76,15 +76,16 @@ class RawAnswer:
     termination : Termination
     values : float64 array, shape (n,), or None
         One value per column; None unless a solution was found.
-    scaled_bound : float
-        Lower bound on the *scaled* objective, minus infinity if the solver gives none.
+    lower_bound : float
+        Lower bound on the model's objective, minus infinity if the solver gives none, plus infinity if
+        INFEASIBLE.
     details : mapping
         What else the solver told: numbers and short texts.
     """
 
     termination: Termination
     values: NDArray[np.float64] | None
-    scaled_bound: float
+    lower_bound: float
     details: Mapping[str, float | int | str]
 
 

@@ -8,6 +8,7 @@ import re
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from mipplan.errors import SolverError
 from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
 from mipplan.solvers.recheck import check_solution
-from mipplan.solvers.scaling import ScaledModel
+from mipplan.solvers.scaling import ScaledModel, scale_model
 from mipplan_formulations.linear import LinearModel
 
 NAME = "cbc"
@@ -40,7 +41,7 @@ def probe() -> SolverInfo:
     return SolverInfo(NAME, True, version, None)
 
 
-def run(model: LinearModel, scaled: ScaledModel, settings: Settings) -> RawAnswer:
+def run(model: LinearModel, settings: Settings) -> RawAnswer:
     """Solve a model.
 
     Raises
@@ -50,6 +51,8 @@ def run(model: LinearModel, scaled: ScaledModel, settings: Settings) -> RawAnswe
     """
     import pulp
 
+    # Without the half unit CBC now and then calls a model infeasible whose only solutions meet a deadline exactly.
+    scaled = scale_model(model, relax_by_half=True)
     problem, columns = _build_problem(model, scaled)
     with tempfile.TemporaryDirectory(prefix="mipplan-cbc-") as folder:
         log_path = Path(folder) / "cbc.log"
@@ -64,7 +67,8 @@ def run(model: LinearModel, scaled: ScaledModel, settings: Settings) -> RawAnswe
     if settings.log:
         sys.stderr.write(log)
     ran_out = settings.time_limit_s is not None and elapsed_s >= settings.time_limit_s
-    return _read_answer(model, problem, columns, log, ran_out=ran_out)
+    answer = _read_answer(model, problem, columns, log, ran_out=ran_out)
+    return replace(answer, lower_bound=scaled.lift_bound(answer.lower_bound))
 
 
 def _build_problem(model: LinearModel, scaled: ScaledModel) -> tuple[Any, list[Any]]:
@@ -116,7 +120,12 @@ def _make_solver(scaled: ScaledModel, settings: Settings, folder: str, log_path:
         gapAbs=scaled.objective_step / 2,
         threads=settings.threads,
         logPath=str(log_path),
-        options=["primalTolerance 1e-9", f"randomCbcSeed {settings.seed}"],
+        options=[
+            "primalTolerance 1e-9",
+            "integerTolerance 1e-9",
+            "preprocess off",  # it rounds away differences of a unit in long rows
+            f"randomCbcSeed {settings.seed}",
+        ],
     )
     solver.tmpDir = folder
     return solver

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import difflib
 import time
+from dataclasses import replace
 from types import MappingProxyType, ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.errors import SolverUnavailableError
+from mipplan.errors import SolverError, SolverUnavailableError
 from mipplan.solvers import cbc, highs
 from mipplan.solvers.answer import Answer, RawAnswer, Settings, SolverInfo, Termination
-from mipplan.solvers.recheck import check_solution
-from mipplan.solvers.scaling import ScaledModel, scale_model
+from mipplan.solvers.exactness import cut_off, find_broken_row
+from mipplan.solvers.recheck import CheckedSolution, check_solution
 from mipplan_formulations.linear import LinearModel
 
-# Each backend is a module with `NAME`, `probe()` and `run(model, scaled, settings)`; "auto" takes the first
+# Each backend is a module with `NAME`, `probe()` and `run(model, settings)`; "auto" takes the first
 # that works.
 _BACKENDS: MappingProxyType[str, ModuleType] = MappingProxyType({m.NAME: m for m in (highs, cbc)})
+
+
+_MOST_ROUNDS = 1000
+_LEAST_TIME_S = 1e-3
 
 
 def available_solvers() -> tuple[SolverInfo, ...]:
@@ -89,10 +94,41 @@ def solve(
     settings = Settings(time_limit_s=time_limit_s, gap=gap, threads=threads, seed=seed, log=log, start=start)
     info = _choose(solver)
     started = time.perf_counter()
-    scaled = scale_model(model)
-    raw: RawAnswer = _BACKENDS[info.name].run(model, scaled, settings)
+    raw, solution = _solve_exactly(model, info, settings, started)
     solve_s = time.perf_counter() - started
-    return _check(model, scaled, raw, info, settings, solve_s)
+    return _combine(raw, solution, info, settings, solve_s)
+
+
+def _solve_exactly(
+    model: LinearModel, info: SolverInfo, settings: Settings, started: float
+) -> tuple[RawAnswer, CheckedSolution | None]:
+    """Solve, and while the solution breaks an integer row within the solver's tolerance, cut it off and repeat.
+
+    The bound of a later round holds for the model, too: a cut removes no solution of it.
+    """
+    backend = _BACKENDS[info.name]
+    current = model
+    for _ in range(_MOST_ROUNDS):
+        left_s = _time_left(settings, started)
+        raw: RawAnswer = backend.run(current, replace(settings, time_limit_s=left_s))
+        if raw.values is None:
+            return raw, None
+        solution = check_solution(current, raw.values, info.name)
+        broken = find_broken_row(model, solution.values)
+        if broken is None:
+            return raw, solution
+        if left_s is not None and _time_left(settings, started) == _LEAST_TIME_S:
+            return replace(raw, termination=Termination.NO_SOLUTION_FOUND, values=None), None
+        current = cut_off(current, broken, solution.values, info.name)
+    raise SolverError(
+        f"{info.name}: {_MOST_ROUNDS} solutions in a row break a row by less than its tolerance"
+    )
+
+
+def _time_left(settings: Settings, started: float) -> float | None:
+    if settings.time_limit_s is None:
+        return None
+    return max(_LEAST_TIME_S, settings.time_limit_s - (time.perf_counter() - started))
 
 
 def _choose(solver: str) -> SolverInfo:
@@ -117,18 +153,12 @@ def _working() -> str:
     return f"working solvers: {', '.join(names)}" if names else "no other solver works here"
 
 
-def _check(
-    model: LinearModel,
-    scaled: ScaledModel,
-    raw: RawAnswer,
-    info: SolverInfo,
-    settings: Settings,
-    solve_s: float,
+def _combine(
+    raw: RawAnswer, solution: CheckedSolution | None, info: SolverInfo, settings: Settings, solve_s: float
 ) -> Answer:
     values, objective = None, None
-    lower_bound = scaled.lift_bound(raw.scaled_bound)
-    if raw.values is not None:
-        solution = check_solution(model, raw.values, info.name)
+    lower_bound = raw.lower_bound
+    if solution is not None:
         values, objective = solution.values, solution.objective
         proven = raw.termination is Termination.OPTIMAL and settings.gap == 0
         # with gap 0 the solver closed the gap to less than one step of the objective

@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 
 from mipplan.errors import SolverError
 from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
-from mipplan.solvers.scaling import ScaledModel
+from mipplan.solvers.scaling import ScaledModel, scale_model
 from mipplan_formulations.linear import LinearModel
 
 NAME = "highs"
 
 _TIGHTEST_TOLERANCE = 1e-9
-"""With rows scaled to 1 this resolves 1 ns in a row of coefficients up to 1 s."""
+"""The default 1e-6 would let a row of coefficients near 1 s be broken by microseconds."""
+
+_GAIN_BITS = 12
+"""Resolves one unit in rows of coefficients up to 2**36, in nanoseconds more than a minute."""
 
 
 def probe() -> SolverInfo:
@@ -29,7 +32,7 @@ def probe() -> SolverInfo:
     return SolverInfo(NAME, True, importlib.metadata.version("highspy"), None)
 
 
-def run(model: LinearModel, scaled: ScaledModel, settings: Settings) -> RawAnswer:
+def run(model: LinearModel, settings: Settings) -> RawAnswer:
     """Solve a model.
 
     Raises
@@ -37,13 +40,14 @@ def run(model: LinearModel, scaled: ScaledModel, settings: Settings) -> RawAnswe
     SolverError
         If HiGHS rejects the model or an option, or ends in a way that tells nothing.
     """
+    scaled = scale_model(model, gain_bits=_GAIN_BITS)
     highs = _make_highs(settings.log)
     _set_options(highs, scaled, settings)
     pass_arrays(highs, model, scaled)
     if settings.start is not None:
         _pass_start(highs, settings.start)
     _run_interruptibly(highs)
-    return _read_answer(highs)
+    return _read_answer(highs, scaled)
 
 
 def make_quiet_highs() -> Any:
@@ -168,7 +172,7 @@ def _run_interruptibly(highs: Any) -> None:
         raise SolverError(f"highs: {failures[0]}") from failures[0]
 
 
-def _read_answer(highs: Any) -> RawAnswer:
+def _read_answer(highs: Any, scaled: ScaledModel) -> RawAnswer:
     import highspy
 
     status, info = highs.getModelStatus(), highs.getInfo()
@@ -184,7 +188,8 @@ def _read_answer(highs: Any) -> RawAnswer:
         raise SolverError(f"highs: ended with {highs.modelStatusToString(status)!r}")
     solved = termination in (Termination.OPTIMAL, Termination.FEASIBLE)
     values = np.array(highs.getSolution().col_value, dtype=np.float64) if solved else None
-    return RawAnswer(termination, values, _read_bound(highs, info, termination), _read_details(info))
+    bound = scaled.lift_bound(_read_bound(highs, info, termination))
+    return RawAnswer(termination, values, bound, _read_details(info))
 
 
 def _read_bound(highs: Any, info: Any, termination: Termination) -> float:

@@ -23,6 +23,9 @@ RK = int(os.environ.get("RK", 0))
 _OBJECTIVE_BITS = 20
 """Scaled objective coefficients stay below 2**20: far from overflow, far above every solver's tolerances."""
 
+_RESOLVED_BITS = 24
+"""A unit in a row scaled to 1 is 2**-24 or more up to here, 60 times the tightest tolerance in use."""
+
 
 @dataclass(frozen=True, eq=False)
 class ScaledModel:
@@ -33,7 +36,7 @@ class ScaledModel:
     objective : float64 array, shape (n,)
         The model's, divided by `objective_unit`.
     matrix : csr_array of float64, shape (k, n)
-        The largest coefficient of each row lies in [1/√2, √2].
+        The largest coefficient of each row lies in [1/√2, √2], or up to 2**gain_bits times that.
     row_lower, row_upper : float64 arrays, shape (k,)
         Scaled with their row; infinite where no point within the column bounds could break that side.
     objective_unit : int
@@ -62,25 +65,43 @@ class ScaledModel:
         return float(math.ceil(safe) * round(self.objective_step * self.objective_unit))
 
 
-def scale_model(model: LinearModel) -> ScaledModel:
-    """Scale each row and the objective by a power of two; the objective by its common divisor, too."""
-    exponents = _row_exponents(model)
+def scale_model(model: LinearModel, *, gain_bits: int = 0, relax_by_half: bool = False) -> ScaledModel:
+    """Scale each row and the objective by a power of two; the objective by its common divisor, too.
+
+    Parameters
+    ----------
+    model : LinearModel
+    gain_bits : int
+        Rows whose coefficients have more than 24 bits are scaled up to 2**gain_bits beyond 1: the solver's
+        absolute tolerance then still tells apart what differs by one unit.
+    relax_by_half : bool
+        Move inequality sides outwards by half a unit where all columns of the row are integer. That changes
+        no integer solution, but keeps a row that holds with equality clear of a solver's rounding errors.
+    """
+    exponents = _row_exponents(model, gain_bits)
     matrix = model.matrix.astype(np.float64)
     entries_per_row = np.diff(matrix.indptr)
     matrix.data = np.ldexp(matrix.data, np.repeat(exponents, entries_per_row))
     lower, upper = _binding_sides(model)
+    if relax_by_half:
+        half = np.where(_integer_rows(model) & (lower < upper), 0.5, 0.0)
+        lower, upper = lower - half, upper + half
     objective, unit, step = _scale_objective(model.objective)
-    slack = np.where(lower == upper, 0.0, float(os.environ.get("SL", "1e-8")))
-    lower, upper = np.ldexp(lower, exponents) - slack, np.ldexp(upper, exponents) + slack
-    return ScaledModel(objective, matrix, lower, upper, unit, step)
+    return ScaledModel(objective, matrix, np.ldexp(lower, exponents), np.ldexp(upper, exponents), unit, step)
 
 
-def _row_exponents(model: LinearModel) -> NDArray[np.int64]:
-    """Exponent e per row such that 2**e is the power of two nearest to 1 over the largest coefficient."""
+def _row_exponents(model: LinearModel, gain_bits: int) -> NDArray[np.int64]:
+    """Exponent e per row: 2**e is nearest to 1 over the largest coefficient, but for the gain."""
     largest = largest_coefficients(model)
     bits = np.rint(np.log2(np.where(largest > 0, largest, 1.0)))
-    exponents = -bits + np.clip(bits - RB, 0, RK)
-    return exponents.astype(np.int64)
+    return np.asarray(np.clip(bits - _RESOLVED_BITS, 0, gain_bits) - bits, dtype=np.int64)
+
+
+def _integer_rows(model: LinearModel) -> NDArray[np.bool_]:
+    """Rows without a continuous column."""
+    continuous = (~model.integrality).astype(np.int64)
+    touched = abs(model.matrix).sign() @ continuous
+    return np.asarray(touched == 0)
 
 
 def largest_coefficients(model: LinearModel) -> NDArray[np.float64]:

@@ -1,0 +1,93 @@
+"""Cuts: what they forbid is refused, what they name is as strong as it can be."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import pytest
+
+from mipplan.curves import StageService
+from mipplan.options import StageOptions, expand, undominated
+from mipplan.planner.cuts import Cut, cover_of, strengthen
+from mipplan.planner.instance import Instance, realise_instance
+from planning_instances import planning_instance
+
+#: Options per stage in these tests: all combinations are judged.
+MOST_OPTIONS = 6
+
+
+@pytest.mark.parametrize("speed_first", [True, False])
+@pytest.mark.parametrize("number", range(4000, 4020))
+def test_cut_excludes_the_refused_and_nothing_certified(number: int, speed_first: bool) -> None:
+    instance, options = small(number)
+    ideal = {stage: table.ideal() for stage, table in options.items()}
+    if not options or not instance.keeps_slo(ideal):
+        pytest.skip("nothing to cut: all stages ideal are refused")
+
+    def is_refused(services: Mapping[str, StageService]) -> bool:
+        return not instance.keeps_slo(services)
+
+    combinations = list(itertools.product(*(range(table.count) for table in options.values())))
+    services = {c: services_of(options, c) for c in combinations}
+    refused = [c for c in combinations if not instance.keeps_slo(services[c])]
+    certified = [c for c in combinations if instance.keeps_slo(services[c])]
+    for selection in refused[:: max(1, len(refused) // 5)]:
+        for order in (tuple(options), tuple(options)[::-1]):
+            cut = strengthen(services[selection], options, is_refused, order, speed_first)
+            cover = cover_of(cut, options)
+            assert cut
+            assert not cover.is_met(selection)
+            assert all(cover.is_met(c) for c in certified)
+            check_maximal(cut, options, instance)
+
+
+def check_maximal(cut: Cut, options: Mapping[str, StageOptions], instance: Instance) -> None:
+    """At the cut's corner the certificate fails; one step better in any T or R of it, and it holds."""
+    corner = {stage: table.ideal() for stage, table in options.items()}
+    for stage, latency_ns, rank in cut:
+        corner[stage] = service(options[stage], latency_ns, rank)
+    assert not instance.keeps_slo(corner)
+    for stage, latency_ns, rank in cut:
+        table = options[stage]
+        assert instance.keeps_slo({**corner, stage: table.ideal()}), "the stage does not belong in the cut"
+        smaller = [int(t) for t in table.latency_ns if t < latency_ns]
+        if smaller:
+            assert instance.keeps_slo({**corner, stage: service(table, max(smaller), rank)})
+        if rank < int(table.speed.max()):
+            assert instance.keeps_slo({**corner, stage: service(table, latency_ns, rank + 1)})
+
+
+def service(table: StageOptions, latency_ns: int, rank: int) -> StageService:
+    row = table.speed.tolist().index(rank)
+    return StageService(latency_ns, int(table.period_ns[row]), int(table.tokens[row]))
+
+
+def services_of(options: Mapping[str, StageOptions], selection: tuple[int, ...]) -> dict[str, StageService]:
+    return {
+        stage: table.service(option)
+        for (stage, table), option in zip(options.items(), selection, strict=True)
+    }
+
+
+def small(number: int) -> tuple[Instance, dict[str, StageOptions]]:
+    drawn = planning_instance(number, limited=False)
+    instance = realise_instance(
+        drawn.pipeline, drawn.profiles, drawn.trace, drawn.slo_ns, drawn.quantile, drawn.seed
+    )
+    options: dict[str, StageOptions] = {}
+    for stage, found in instance.families.items():
+        dearest = max(f.microusd_per_hour * (f.fewest + 1) for f in found.families)
+        table = undominated(expand(found, dearest))
+        keep = table.cost <= sorted(table.cost.tolist())[:MOST_OPTIONS][-1]
+        options[stage] = table.keep(keep)
+    return instance, options
+
+
+def test_some_of_these_instances_have_cuts() -> None:
+    # The test above skips where there is nothing to cut; most instances must not be of that kind.
+    kept = 0
+    for number in range(4000, 4020):
+        instance, options = small(number)
+        kept += instance.keeps_slo({stage: table.ideal() for stage, table in options.items()})
+    assert kept >= 10

@@ -1,0 +1,258 @@
+"""How planning ends: limits, interrupts, infeasibility with a reason, and bad arguments all at once."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from dataclasses import replace
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pytest
+
+import mipplan as mp
+from mipplan.planner import benders
+from mipplan.planner.incumbent import find_incumbent
+from mipplan.profiles import LatencyTable
+from mipplan.solvers import Answer, Termination
+from planning_instances import hand_made, planning_instance
+
+planning = importlib.import_module("mipplan.planner.planning")
+
+
+def test_tiny_limit_gives_a_certified_plan_and_its_gap() -> None:
+    instance = hand_made()
+    best = instance.plan()
+    plan = instance.plan(time_limit_s=1e-9)
+    assert plan.status == "feasible"
+    assert plan.reason
+    assert plan.certificate_ns == mp.certify(plan, instance.trace).bound_ns <= plan.slo_ns
+    assert plan.lower_bound_usd_per_hour is not None
+    assert plan.usd_per_hour is not None
+    assert best.usd_per_hour is not None
+    assert plan.lower_bound_usd_per_hour <= best.usd_per_hour <= plan.usd_per_hour
+    assert plan.gap == pytest.approx(1 - plan.lower_bound_usd_per_hour / plan.usd_per_hour)
+
+
+def test_limit_without_any_plan_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "find_incumbent", lambda instance: None)
+    instance = hand_made(limit=3)
+    plan = instance.plan(time_limit_s=1e-9)
+    assert (plan.status, dict(plan.choices), plan.usd_per_hour) == ("unknown", {}, None)
+    assert plan.lower_bound_usd_per_hour is not None
+    assert "time limit" in (plan.reason or "")
+    with pytest.raises(mp.NoPlanError, match="time limit"):
+        plan.require()
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_interrupt_returns_the_best_plan(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    # One that needs more than one master, so that the interrupt may come between two.
+    instance = next(i for i in map(planning_instance, range(1000, 1400)) if masters(i, monkeypatch) > 1)
+    original, solved = benders.solve, 0
+
+    def interrupted(*arguments: Any, **settings: Any) -> Answer:
+        nonlocal solved
+        if solved == after:
+            raise KeyboardInterrupt
+        solved += 1
+        return original(*arguments, **settings)
+
+    best = instance.plan()
+    monkeypatch.setattr(benders, "solve", interrupted)
+    plan = instance.plan()
+    # Optimal only if the masters solved before had proven it already.
+    proven = plan.lower_bound_microusd_per_hour == plan.microusd_per_hour
+    assert plan.status in (("optimal",) if proven else ("feasible", "unknown"))
+    assert plan.lower_bound_microusd_per_hour is not None
+    assert best.microusd_per_hour is not None
+    assert plan.lower_bound_microusd_per_hour <= best.microusd_per_hour
+    if plan.choices:
+        assert mp.certify(plan, instance.trace).bound_ns == plan.certificate_ns
+        assert plan.certificate_ns <= plan.slo_ns
+        assert plan.microusd_per_hour is not None
+        assert plan.microusd_per_hour >= best.microusd_per_hour
+
+
+def masters(instance: Any, monkeypatch: pytest.MonkeyPatch) -> int:
+    original, solved = benders.solve, 0
+
+    def counted(*arguments: Any, **settings: Any) -> Answer:
+        nonlocal solved
+        solved += 1
+        return original(*arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(benders, "solve", counted)
+        instance.plan()
+    return solved
+
+
+def test_solver_that_finds_nothing_in_time_leaves_the_first_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = Answer(Termination.NO_SOLUTION_FOUND, None, None, -math.inf, "highs", 0.0)
+    monkeypatch.setattr(benders, "solve", lambda *arguments, **settings: nothing)
+    instance = hand_made()
+    plan = instance.plan()
+    assert plan.status in ("feasible", "optimal")
+    assert plan.lower_bound_microusd_per_hour is not None
+    assert plan.microusd_per_hour is not None
+    assert (plan.status == "optimal") == (plan.lower_bound_microusd_per_hour == plan.microusd_per_hour)
+
+
+def test_no_option_is_better_in_both_latency_and_rate() -> None:
+    # Found by the campaign: a cut's stages may have a faster and a quicker option, but none that is both and
+    # affordable. The search used to end in an AssertionError here.
+    instance = planning_instance(125)
+    assert instance.plan().status in ("optimal", "infeasible")
+    for number in range(5000, 5060):
+        assert planning_instance(number, shape="diamond").plan().status in ("optimal", "infeasible")
+
+
+def test_infeasible_names_the_fastest_reachable_latency() -> None:
+    plan = hand_made(0.005).plan()
+    assert plan.status == "infeasible"
+    assert plan.reason is not None
+    assert "critical path" in plan.reason
+    assert "detect" in plan.reason
+    assert "P99 ≤ 5 ms" in plan.reason
+
+
+def test_infeasible_names_the_stage_nothing_can_carry() -> None:
+    instance = hand_made(limit=0)
+    graph = nx.DiGraph(instance.pipeline.graph)
+    graph.nodes["detect"]["hardware"] = ["t4"]
+    plan = replace(instance, pipeline=mp.Pipeline(graph=graph, slo_s=0.08)).plan()
+    assert plan.status == "infeasible"
+    assert "'detect'" in (plan.reason or "")
+    assert "limit on t4" in (plan.reason or "")
+    assert "'identify'" not in (plan.reason or "")
+
+
+def test_zero_span_trace_is_bad_input() -> None:
+    instance = hand_made()
+    trace = mp.Trace.from_ns([7, 7, 7])
+    with pytest.raises(mp.InputError, match="one instant"):
+        mp.plan(instance.pipeline, instance.profiles, trace)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("formulation", "no_such", "paths"),
+        ("formulation", ["paths"], "paths"),
+        ("guarantee", "always", "trace"),
+        ("time_limit_s", 0, "above 0"),
+        ("time_limit_s", math.nan, "above 0"),
+        ("time_limit_s", True, "above 0"),
+        ("quantile", 0.0, r"\(0, 1\]"),
+        ("quantile", math.nan, r"\(0, 1\]"),
+        ("quantile", "0.99", r"\(0, 1\]"),
+        ("slo_s", 0, "positive"),
+        ("slo_s", -1.0, "positive"),
+        ("slo_s", math.nan, "seconds"),
+        ("slo_s", math.inf, "seconds"),
+        ("slo_s", "soon", "seconds"),
+        ("slo_s", True, "positive"),
+        ("seed", -1, "non-negative"),
+        ("seed", 1.5, "non-negative"),
+        ("seed", True, "non-negative"),
+    ],
+)
+def test_bad_argument(argument: str, value: object, message: str) -> None:
+    with pytest.raises(mp.InputError, match=message) as caught:
+        hand_made().plan(**{argument: value})
+    assert len(caught.value.faults) == 1
+    assert caught.value.faults[0].place == argument
+
+
+def test_every_bad_argument_is_listed() -> None:
+    wrong = {"slo_s": -1, "quantile": 2, "formulation": "x", "guarantee": "y", "time_limit_s": -1, "seed": -3}
+    with pytest.raises(mp.InputError) as caught:
+        hand_made().plan(**wrong)
+    assert {fault.place for fault in caught.value.faults} == set(wrong)
+
+
+def test_missing_objective_is_bad_input() -> None:
+    instance = hand_made()
+    pipeline = mp.Pipeline(graph=instance.pipeline.graph)
+    with pytest.raises(mp.InputError, match="states none"):
+        mp.plan(pipeline, instance.profiles, instance.trace)
+    assert mp.plan(pipeline, instance.profiles, instance.trace, slo_s=0.08).status == "optimal"
+
+
+def test_unknown_solver() -> None:
+    with pytest.raises(mp.SolverUnavailableError, match="highs"):
+        hand_made().plan(solver="no_such_solver")
+
+
+def test_misspelt_model_and_hardware_are_bad_input() -> None:
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_node("a", model="m11", hardware=["t44"])
+    graph.add_node("b", model="m2", hardware=["cpuu", "t4"])
+    graph.add_edge("a", "b")
+    instance = hand_made()
+    with pytest.raises(mp.InputError) as caught:
+        mp.plan(mp.Pipeline(graph=graph, slo_s=1.0), instance.profiles, instance.trace)
+    assert len(caught.value.faults) == 3
+
+
+def test_stage_no_query_reaches_gets_the_cheapest_option() -> None:
+    instance = hand_made(probability=1e-9)
+    plan = instance.plan()
+    assert plan.status == "optimal"
+    assert plan.choices["identify"] == mp.Choice("cpu", plan.choices["identify"].batch, 1)
+
+
+def test_huge_and_tiny_latencies() -> None:
+    instance = hand_made()
+    for factor, slo_s in ((1e-6, 1e-6), (1e5, 1e5)):
+        tables = [
+            LatencyTable(t.model, t.hardware, t.batch, t.latency_ms * factor)
+            for t in instance.profiles.tables.values()
+        ]
+        profiles = mp.Profiles.from_parts(instance.profiles.hardware.values(), tables)
+        plan = replace(instance, profiles=profiles).plan(slo_s=slo_s)
+        assert plan.status in ("optimal", "infeasible")
+        if plan.choices:
+            assert mp.certify(plan, instance.trace).bound_ns == plan.certificate_ns <= plan.slo_ns
+
+
+def test_first_plan_is_certified_within_limits() -> None:
+    from mipplan.planner.instance import realise_instance
+
+    found = 0
+    for number in range(6000, 6040):
+        drawn = planning_instance(number)
+        instance = realise_instance(
+            drawn.pipeline, drawn.profiles, drawn.trace, drawn.slo_ns, drawn.quantile, drawn.seed
+        )
+        incumbent = (
+            None if any(not f.families for f in instance.families.values()) else find_incumbent(instance)
+        )
+        if incumbent is None:
+            continue
+        found += 1
+        assert instance.certificate_ns(incumbent.services()) == incumbent.certificate_ns <= drawn.slo_ns
+        used = dict.fromkeys(instance.limits, 0)
+        for family, replicas in incumbent.members.values():
+            assert family.fewest <= replicas <= family.most
+            if family.hardware in used:
+                used[family.hardware] += replicas
+        assert all(used[name] <= limit for name, limit in instance.limits.items())
+        assert incumbent.cost == sum(f.microusd_per_hour * n for f, n in incumbent.members.values())
+    assert found >= 10
+
+
+def test_progress_is_told_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    lines: list[str] = []
+    hand_made().plan(progress=lines.append)
+    assert lines
+    assert all(isinstance(line, str) and line for line in lines)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_numpy_numbers_are_taken_like_plain_ones() -> None:
+    plain = hand_made().plan(seed=3, quantile=0.5)
+    numpy = hand_made().plan(seed=np.int64(3), quantile=np.float64(0.5))
+    assert plain.to_json() == numpy.to_json()

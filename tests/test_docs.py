@@ -1,0 +1,294 @@
+"""The documentation says what the program does: JSON fields, and outputs shown beside code blocks.
+
+A ``text`` block right after a ``python`` or ``bash`` block is its output. When outputs change on purpose, run this file
+(``python tests/test_docs.py``): it writes them anew; then look at the difference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+import mipplan as mp
+from mipplan.reporting import documents
+
+ROOT = Path(__file__).resolve().parents[1]
+JSON_PAGE = ROOT / "docs" / "json.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+
+# --- docs/json.md against the pydantic models ------------------------------------------------------------------------
+
+#: Heading of each model's table on the page.
+HEADINGS: dict[type[BaseModel], str] = {
+    documents.PlanReport: "plan",
+    documents.ReplayCommandReport: "replay",
+    documents.VerifyReport: "verify",
+    documents.ProfilesReport: "profiles",
+    documents.SolversReport: "solvers",
+    documents.ErrorReport: "error",
+    documents.ChoiceReport: "choice",
+    documents.TraceReport: "trace",
+    documents.ReplayReport: "replay figures",
+    documents.StageReport: "stage",
+    documents.CriticalStageReport: "critical stage",
+    documents.HardwareReport: "hardware",
+    documents.TableReport: "table",
+    documents.SolverReport: "solver",
+    documents.FaultReport: "fault",
+}
+SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+FIELD_ROW = re.compile(r"^\| `(?P<name>\w+)` \| (?P<type>.+?) \| (?P<meaning>.+?) \|$", re.MULTILINE)
+HEADING = re.compile(r"^##+ (.+)$", re.MULTILINE)
+
+
+def documented_tables() -> dict[str, dict[str, tuple[str, str]]]:
+    """Field to (type, meaning), by heading of the page."""
+    parts = HEADING.split(JSON_PAGE.read_text(encoding="utf-8"))
+    return {
+        heading: {row["name"]: (row["type"], row["meaning"]) for row in FIELD_ROW.finditer(text)}
+        for heading, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+def type_text(annotation: Any) -> str:
+    """Write a type as the page does; the key of an object is named on the page only."""
+    if annotation in SCALARS:
+        return SCALARS[annotation]
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        heading = HEADINGS[annotation]
+        return f"[{heading}](#{heading.replace(' ', '-')})"
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(type_text(argument) for argument in arguments)
+    if origin is typing.Literal:
+        return " or ".join(f'"{argument}"' for argument in arguments)
+    if origin is list:
+        return f"array of {type_text(arguments[0])}"
+    if origin is dict:
+        return f"object of {type_text(arguments[1])}"
+    raise AssertionError(f"no wording for {annotation}")
+
+
+def report_models() -> list[type[BaseModel]]:
+    return [
+        value
+        for name, value in vars(documents).items()
+        if inspect.isclass(value)
+        and issubclass(value, BaseModel)
+        and name.endswith("Report")
+        and name[0] != "_"
+    ]
+
+
+def test_every_document_has_its_table() -> None:
+    assert set(report_models()) == set(HEADINGS)
+    with_fields = {heading for heading, fields in documented_tables().items() if fields}
+    assert with_fields == set(HEADINGS.values())
+
+
+@pytest.mark.parametrize("model", HEADINGS, ids=lambda model: model.__name__)
+def test_fields_and_types_are_as_documented(model: type[BaseModel]) -> None:
+    table = documented_tables()[HEADINGS[model]]
+    assert list(table) == list(model.model_fields)
+    hints = typing.get_type_hints(model)
+    documented = {name: kind.split(" by ")[0] for name, (kind, _) in table.items()}
+    assert documented == {name: type_text(hints[name]) for name in model.model_fields}
+
+
+def test_named_values_are_all_documented() -> None:
+    tables = documented_tables()
+    named = set(re.findall(r"`(\w+)`", tables["plan"]["status"][1]))
+    assert named == {status.value for status in mp.PlanStatus}
+    plan = mp.Plan.from_choices(
+        mp.Pipeline.read(ROOT / "profiles" / "pipelines" / "image-processing.yaml"),
+        mp.Profiles.default(),
+        {"preprocess": ("cpu", 1, 1), "classify": ("v100", 1, 1)},
+    )
+    result = mp.replay(plan, mp.Trace.from_seconds([0.0, 1.0]))
+    figures = documents.replay_report(result, plan.slo_s).latency_s
+    assert re.findall(r"`(\w+)`", tables["replay figures"]["latency_s"][1]) == list(figures)
+
+
+# --- outputs shown on the pages --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    source: str
+    before: str
+
+
+FENCE = re.compile(r"^```(?P<language>\w+)[^\n]*\n(?P<source>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks_of(text: str) -> Iterator[Block]:
+    end = 0
+    for match in FENCE.finditer(text):
+        yield Block(match["language"], match["source"], text[end : match.start()])
+        end = match.end()
+
+
+def shows_output(text: str) -> bool:
+    return any(block.language == "text" and not block.before.strip() for block in blocks_of(text))
+
+
+def printed_by(block: Block, namespace: dict[str, Any]) -> str:
+    if block.language == "python":
+        written = io.StringIO()
+        with contextlib.redirect_stdout(written):
+            exec(compile(block.source, "block", "exec"), namespace)
+        return written.getvalue()
+    done = subprocess.run(
+        ["bash", "-c", block.source],
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    return done.stdout
+
+
+def is_run(block: Block) -> bool:
+    if block.language not in ("python", "bash") or "<!-- not run -->" in block.before:
+        return False
+    return not re.match(r"(make|pip|git|python3? -m (venv|pip))\s", block.source)
+
+
+def compared(text: str) -> list[str]:
+    return [line.rstrip() for line in text.strip().splitlines()]
+
+
+def shown_and_printed(text: str) -> Iterator[tuple[str, str]]:
+    """Run a page's blocks in order; give each output shown on the page with the one printed now."""
+    namespace: dict[str, Any] = {"__name__": "code_blocks"}
+    printed: str | None = None
+    for block in blocks_of(text):
+        if block.language == "text" and printed is not None and not block.before.strip():
+            yield block.source, printed
+        printed = printed_by(block, namespace) if is_run(block) else None
+
+
+def compare_outputs(text: str) -> int:
+    """Compare each output shown; return how many there were."""
+    count = 0
+    for shown, printed in shown_and_printed(text):
+        assert compared(printed) == compared(shown)
+        count += 1
+    return count
+
+
+def refreshed(text: str) -> str:
+    """Write the outputs of a page anew."""
+    for shown, printed in list(shown_and_printed(text)):
+        old, new = (f"```text\n{output}\n```" for output in (shown.strip("\n"), "\n".join(compared(printed))))
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PAGES if path.name != "README.md" and shows_output(path.read_text(encoding="utf-8"))],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_outputs_shown_are_what_is_printed(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    monkeypatch.chdir(tmp_path)
+    assert compare_outputs(path.read_text(encoding="utf-8"))
+
+
+README_COMMAND = Block("bash", "mipplan plan video-monitoring --trace bursty", "")
+
+
+def readme_output(text: str) -> str:
+    return next(b.source for b in blocks_of(text) if b.language == "text" and "lower bound" in b.source)
+
+
+def test_output_shown_in_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choices of equal cost may differ between solver versions, so only lines that cannot are compared."""
+    monkeypatch.chdir(tmp_path)
+    shown = readme_output((ROOT / "README.md").read_text(encoding="utf-8"))
+    stable = [
+        [
+            line
+            for line in compared(output)
+            if re.match(r"video-monitoring on|(cost|lower bound|objective) ", line)
+        ]
+        for output in (shown, printed_by(README_COMMAND, {}))
+    ]
+    assert len(stable[0]) == 4
+    assert stable[0] == stable[1]
+
+
+def test_another_output_than_shown_fails() -> None:
+    page = "```python\nprint(1)\n```\n\n```text\n2\n```\n"
+    with pytest.raises(AssertionError):
+        compare_outputs(page)
+    assert compare_outputs(page.replace("2", "1")) == 1
+
+
+# --- the pages among themselves --------------------------------------------------------------------------------------
+
+
+RELATIVE_LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in PAGES if path.name != "README.md"}
+    assert pages == set(re.findall(r": ([\w/-]+\.md)$", navigation, re.MULTILINE))
+
+
+def test_public_names_are_on_the_api_page() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    missing = [
+        name for name in mp.__all__ if not re.search(rf"^::: mipplan\.(\w+\.)*{name}$", page, re.MULTILINE)
+    ]
+    assert missing == []
+
+
+def test_relative_links_lead_somewhere() -> None:
+    broken = [
+        f"{path.name}: {target}"
+        for path in PAGES
+        for target in RELATIVE_LINK.findall(FENCE.sub("", path.read_text(encoding="utf-8")))
+        if not (path.parent / target).exists()
+    ]
+    assert broken == []
+
+
+def refresh_outputs() -> None:
+    """Write the outputs on all pages anew."""
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            shutil.copytree(ROOT / "profiles", Path(folder) / "profiles")
+            if path.name == "README.md":
+                new = "\n".join(compared(printed_by(README_COMMAND, {})))
+                path.write_text(text.replace(readme_output(text), new + "\n"), encoding="utf-8")
+            else:
+                path.write_text(refreshed(text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    refresh_outputs()

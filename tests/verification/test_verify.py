@@ -1,0 +1,152 @@
+"""`verify`: whatever is changed in a plan file is noticed, and other traces are named."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mipplan as mp
+from mipplan.result.document import document_text, fingerprint
+from planning_instances import hand_made
+
+TRACE = hand_made().trace
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    made = tmp_path / "plan.json"
+    hand_made(limit=9).plan().save(made)
+    return made
+
+
+def leaves(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    children = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    if not isinstance(value, dict | list):
+        yield place, value
+    for key, child in children:
+        yield from leaves(child, (*place, key))
+
+
+def changed(value: Any) -> list[Any]:
+    if isinstance(value, int):
+        return [value + 1]
+    if isinstance(value, float):
+        return [value * 1.5]
+    if isinstance(value, str):
+        return [value + "x", value[:-1] + ("0" if value[-1:] != "0" else "1")]
+    return ["something"]
+
+
+def with_leaf(document: Any, place: tuple[str | int, ...], value: Any) -> Any:
+    made = copy.deepcopy(document)
+    inner = made
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    return made
+
+
+def verdict(path: Path, text: str) -> bool:
+    path.write_text(text, encoding="utf-8")
+    try:
+        return mp.verify(path, TRACE).verified
+    except mp.InputError:
+        return False
+
+
+def test_fresh_file_is_verified(path: Path) -> None:
+    verification = mp.verify(path, TRACE)
+    assert verification.verified
+    assert (verification.problems, verification.remarks) == ((), ())
+    assert verification.certificate is not None
+    assert verification.certificate.bound_ns == verification.plan.certificate_ns
+
+
+def test_every_single_change_is_noticed(path: Path) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    places = list(leaves(document))
+    assert len(places) > 60
+    for place, value in places:
+        for other in changed(value):
+            text = json.dumps(with_leaf(document, place, other))
+            assert not verdict(path, text), f"{place}: {value!r} became {other!r} unnoticed"
+
+
+def test_layout_is_no_alteration(path: Path) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert verdict(path, json.dumps(document, sort_keys=True, separators=(",", ":")))
+
+
+def resealed(document: dict[str, Any]) -> str:
+    """The file as a forger would write it: every checksum made anew."""
+    body = {key: value for key, value in document.items() if key != "checksum"}
+    body["hashes"] = {part: fingerprint(body[part]) for part in ("pipeline", "profiles")}
+    return document_text(body)
+
+
+def test_resealing_alone_changes_nothing(path: Path) -> None:
+    assert verdict(path, resealed(json.loads(path.read_text(encoding="utf-8"))))
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("figures", "microusd_per_hour"), 1),
+        (("figures", "certificate_ns"), 1),
+        (("figures", "certificate_ns"), None),
+        (("slo_ns",), 1_000_000),
+        (("choices", "detect", "replicas"), 77),
+        (("profiles", "hardware", "cpu", "usd_per_hour"), 0.01),
+        (("profiles", "tables", 0, "latency_ms", 1), 900.0),
+        (("trace", "sha256"), "0" * 64),
+    ],
+)
+def test_forged_figures_are_recomputed(path: Path, place: tuple[str | int, ...], value: Any) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    text = resealed(with_leaf(document, place, value))
+    if place == ("trace", "sha256"):
+        path.write_text(text, encoding="utf-8")
+        assert "another trace" in mp.verify(path, TRACE).remarks[0]
+    else:
+        assert not verdict(path, text)
+
+
+def test_other_trace_is_named_and_judged(path: Path) -> None:
+    # The same rate without bursts: certified there too. Bursts of ten: not.
+    calm = mp.Trace.from_ns(range(0, 400_000_000, 8_000_000), name="calm")
+    verification = mp.verify(path, calm)
+    assert verification.verified
+    assert "'bursts'" in verification.remarks[0]
+    assert "'calm'" in verification.remarks[0]
+    violent = mp.Trace.from_ns([t for start in range(0, 400_000_000, 80_000_000) for t in [start] * 60])
+    verification = mp.verify(path, violent)
+    assert not verification.verified
+    assert "above the objective" in " ".join(verification.problems)
+
+
+def test_plan_without_choices_is_not_verified(tmp_path: Path) -> None:
+    hand_made(0.005).plan().save(tmp_path / "none.json")
+    verification = mp.verify(tmp_path / "none.json", TRACE)
+    assert not verification.verified
+    assert verification.certificate is None
+    assert "infeasible" in verification.problems[0]
+
+
+def test_given_plan_is_judged(tmp_path: Path) -> None:
+    instance = hand_made()
+    for choices, good in (
+        ({"detect": ("t4", 4, 2), "identify": ("t4", 4, 2)}, True),
+        ({"detect": ("cpu", 1, 1), "identify": ("cpu", 1, 1)}, False),
+    ):
+        plan = mp.Plan.from_choices(instance.pipeline, instance.profiles, choices, slo_s=0.045)
+        plan.save(tmp_path / "given.json")
+        verification = mp.verify(tmp_path / "given.json", TRACE)
+        assert verification.verified == good
+        assert "trace" in verification.remarks[0]
