@@ -18,6 +18,9 @@ _DURATION = re.compile(r"\s*(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>
 #: Longest duration accepted anywhere: ten years. Sums of such values stay far inside int64.
 MAX_DURATION_NS = 10 * 366 * 24 * 3600 * NS_PER_S
 
+#: Stands for "no limit" where a formulation needs a number: 52 days, exact in float64 even when doubled.
+UNLIMITED_NS = 2**52
+
 
 def parse_duration_ns(text: object) -> int:
     """Read a duration such as ``300ms`` or ``0.5 s`` into nanoseconds.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mipplan.certificate import Certificate, certify, plan_services
-from mipplan.curves import analyse_paths
-from mipplan.result import Plan, PlanStatus
+from mipplan.curves import ArrivalCurve, WorstCase, analyse_paths, overrun, worst_case_paths
+from mipplan.result import Guarantee, Plan, PlanStatus
 from mipplan.result.document import altered_parts, read_document
 from mipplan.tokens import realise
 from mipplan.trace import Trace
@@ -28,7 +28,9 @@ class Verification:
         What does not, but must be known: above all that it was judged on another trace.
     plan : Plan
     certificate : Certificate or None
-        None if the plan holds no choices.
+        On this trace, with the plan's headroom; None if the plan holds no choices.
+    worst_case_ns : int or None
+        Bound for all traffic inside the plan's arrival curve, if that is its guarantee.
     """
 
     verified: bool
@@ -36,6 +38,7 @@ class Verification:
     remarks: tuple[str, ...]
     plan: Plan
     certificate: Certificate | None
+    worst_case_ns: int | None = None
 
 
 def verify(path: str | Path, trace: Trace) -> Verification:
@@ -66,17 +69,40 @@ def verify(path: str | Path, trace: Trace) -> Verification:
         problems.append(f"the file holds no plan ({plan.status}: {plan.reason})")
         return Verification(False, tuple(problems), (), plan, None)
     problems += _cost_problems(plan)
-    certificate = certify(plan, trace)
+    planned = trace if plan.headroom == 1.0 else trace.scale(plan.headroom)
+    certificate = certify(plan, planned)
+    worst_case_ns = _worst_case_ns(plan)
+    guaranteed_ns = certificate.bound_ns if worst_case_ns is None else worst_case_ns
     same_trace = plan.trace is not None and plan.trace.sha256 == trace.sha256
     remarks = [] if same_trace else [_other_trace(plan, trace)]
-    if same_trace:
-        problems += _figure_problems(plan, trace, certificate)
-    if certificate.bound_ns > plan.slo_ns:
+    if same_trace or worst_case_ns is not None:
+        problems += _figure_problems(plan, planned, guaranteed_ns)
+    problems += _consistency_problems(plan)
+    remarks += _envelope_remarks(plan, planned)
+    if guaranteed_ns > plan.slo_ns - plan.margin_ns:
+        margin = f" less {format_duration(plan.margin_ns)} of margin" if plan.margin_ns else ""
         problems.append(
-            f"the certificate is {format_duration(certificate.bound_ns)}, above the objective of "
-            f"{format_duration(plan.slo_ns)}"
+            f"the certificate is {format_duration(guaranteed_ns)}, above the objective of "
+            f"{format_duration(plan.slo_ns)}{margin}"
         )
-    return Verification(not problems, tuple(problems), tuple(remarks), plan, certificate)
+    return Verification(not problems, tuple(problems), tuple(remarks), plan, certificate, worst_case_ns)
+
+
+def _worst_case_ns(plan: Plan) -> int | None:
+    if plan.envelope is None:
+        return None
+    return WorstCase(plan.pipeline, ArrivalCurve(plan.envelope)).bound_ns(plan_services(plan))
+
+
+def _envelope_remarks(plan: Plan, trace: Trace) -> list[str]:
+    if plan.envelope is None:
+        return []
+    excess = overrun(trace.arrival_ns, ArrivalCurve(plan.envelope))
+    if excess <= 0:
+        return []
+    return [
+        f"this trace exceeds the plan's arrival curve by up to {excess:.4g} queries: no guarantee covers it"
+    ]
 
 
 def _cost_problems(plan: Plan) -> list[str]:
@@ -93,24 +119,37 @@ def _cost_problems(plan: Plan) -> list[str]:
     return [f"the file states a cost of {stated}; its choices cost {actual / MICRODOLLARS_PER_DOLLAR} $/h"]
 
 
-def _figure_problems(plan: Plan, trace: Trace, certificate: Certificate) -> list[str]:
-    """Recompute what the file states about the trace it was made for, and hold its figures against each other."""
-    paths = analyse_paths(realise(plan.pipeline, trace, plan.seed), plan.quantile)
+def _figure_problems(plan: Plan, planned: Trace, guaranteed_ns: int) -> list[str]:
+    """Recompute the latencies that the file states for the traffic it was made for."""
+    if plan.envelope is None:
+        paths = analyse_paths(realise(plan.pipeline, planned, plan.seed), plan.quantile)
+    else:
+        paths = worst_case_paths(plan.pipeline, ArrivalCurve(plan.envelope))
     recomputed = {
-        "certificate": (plan.certificate_ns, certificate.bound_ns),
+        "certificate": (plan.certificate_ns, guaranteed_ns),
         "bound": (plan.bound_ns, paths.bound_ns(plan_services(plan))),
     }
-    problems = [
+    return [
         f"the file states a {name} of {_stated(stated)}; recomputed it is {actual} ns"
         for name, (stated, actual) in recomputed.items()
         if stated != actual
     ]
+
+
+def _consistency_problems(plan: Plan) -> list[str]:
+    """Hold the figures of a file against each other."""
+    problems = []
     lower_bound, cost = plan.lower_bound_microusd_per_hour, plan.microusd_per_hour
     if lower_bound is not None and cost is not None:
         if lower_bound > cost:
             problems.append("the file states a lower bound above its cost")
         elif plan.status is PlanStatus.OPTIMAL and lower_bound < cost:
             problems.append("the file calls the plan optimal, but its lower bound is below its cost")
+    budget = plan.budget_microusd_per_hour
+    if budget is not None and cost is not None and cost > budget:
+        problems.append("the plan costs more than the budget that the file states")
+    if (plan.guarantee is Guarantee.ENVELOPE) != (plan.envelope is not None):
+        problems.append("the file's guarantee and its arrival curve do not go together")
     return problems
 
 

@@ -70,6 +70,30 @@ def plan(
         Path | None, typer.Option(metavar="DIR", help="Profile folder; the shipped one by default.")
     ] = None,
     quantile: Annotated[float, typer.Option(help="Share of queries that must keep the objective.")] = 0.99,
+    headroom: Annotated[
+        float, typer.Option(metavar="FACTOR", help="Plan for this multiple of the traffic, such as 1.2.")
+    ] = 1.0,
+    margin: Annotated[
+        str, typer.Option(metavar="TIME", help="Keep back this much of the objective, such as 10ms.")
+    ] = "0ms",
+    guarantee: Annotated[
+        str,
+        typer.Option(
+            help="trace: certified on this trace; envelope: for any traffic inside an arrival curve."
+        ),
+    ] = "trace",
+    envelope: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BURST:RATE",
+            help="With --guarantee envelope: at most BURST + RATE·u queries in any u seconds; repeat for the "
+            "minimum of several. The trace's own envelope by default.",
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(metavar="USD", help="Instead: the least certified latency for at most this many $/h."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plan here (JSON).")] = None,
     formulation: Annotated[str, typer.Option(help="See `mipplan solvers`.")] = "paths",
     solver: Annotated[str, typer.Option(help="See `mipplan solvers`.")] = "auto",
@@ -93,6 +117,11 @@ def plan(
         slo=slo,
         profiles=profiles,
         quantile=quantile,
+        headroom=headroom,
+        margin=margin,
+        guarantee=guarantee,
+        envelope=tuple(envelope or ()),
+        budget=budget,
         out=out,
         formulation=formulation,
         solver=solver,

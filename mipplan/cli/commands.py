@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import mipplan as mp
 from mipplan.cli.session import EXIT_DONE, EXIT_NO_ANSWER, EXIT_NOT_MET, Session
+from mipplan.curves import ArrivalCurve
 from mipplan.documents import suggestion
 from mipplan.errors import Fault, InputError
 from mipplan.quantiles import check_quantile
@@ -41,6 +42,11 @@ class PlanRequest:
     slo: str | None
     profiles: Path | None
     quantile: float
+    headroom: float
+    margin: str
+    guarantee: str
+    envelope: tuple[str, ...]
+    budget: float | None
     out: Path | None
     formulation: str
     solver: str
@@ -73,6 +79,8 @@ def run_plan(session: Session, request: PlanRequest) -> int:
     """Plan, save, replay, show."""
     gathering = Gathering()
     slo_s = gathering.take(lambda: _optional_seconds("--slo", request.slo))
+    margin_s = gathering.take(lambda: _optional_seconds("--margin", request.margin))
+    envelope = gathering.take(lambda: _arrival_curve(request.envelope))
     time_limit_s = gathering.take(lambda: _optional_seconds("--time-limit", request.time_limit))
     pipeline = gathering.take(lambda: mp.Pipeline.read(_shipped("pipelines", request.pipeline, (".yaml",))))
     profiles = gathering.take(lambda: _profiles(request.profiles))
@@ -94,6 +102,11 @@ def run_plan(session: Session, request: PlanRequest) -> int:
             solver=request.solver,
             time_limit_s=time_limit_s,
             seed=request.seed,
+            guarantee=request.guarantee,
+            headroom=request.headroom,
+            margin_s=margin_s or 0.0,
+            envelope=envelope,
+            budget_usd_per_hour=request.budget,
             progress=progress,
         )
         if request.out is not None:
@@ -194,6 +207,20 @@ def _optional_seconds(flag: str, text: str | None) -> float | None:
         return parse_duration_ns(text) / NS_PER_S
     except ValueError as error:
         raise InputError.one(flag, str(error)) from error
+
+
+def _arrival_curve(buckets: tuple[str, ...]) -> ArrivalCurve | None:
+    """Read BURST:RATE pairs; None if there are none."""
+    pairs: list[tuple[float, float]] = []
+    for text in buckets:
+        burst, _, rate = text.partition(":")
+        try:
+            pairs.append((float(burst), float(rate)))
+            ArrivalCurve.token_bucket(*pairs[-1])
+        except ValueError as error:
+            message = f"expected BURST:RATE in queries and queries/s, such as 20:150, found {text!r}"
+            raise InputError.one("--envelope", message) from error
+    return ArrivalCurve(tuple(pairs)) if pairs else None
 
 
 def _check_out(out: Path | None) -> None:

@@ -28,8 +28,11 @@ DocumentT = TypeVar("DocumentT", bound=BaseModel)
 #: How library arguments are called on the command line.
 _FLAGS = {
     name: f"--{name.removesuffix('_s').replace('_', '-')}"
-    for name in ("slo_s", "quantile", "seed", "formulation", "solver", "time_limit_s", "discipline", "engine")
-} | {"start_s": "--from", "end_s": "--to"}
+    for name in (
+        *("slo_s", "quantile", "headroom", "margin_s", "guarantee", "envelope", "seed", "formulation"),
+        *("solver", "time_limit_s", "discipline", "engine"),
+    )
+} | {"start_s": "--from", "end_s": "--to", "budget_usd_per_hour": "--budget"}
 #: Width of tables that go to a file or pipe, where there is no window to fit.
 _PIPE_WIDTH = 140
 

@@ -1,7 +1,7 @@
 """Network calculus: arrival and service curves, their deviations, and the trace's own virtual waiting times."""
 
-from mipplan.curves.empirical import empirical_envelope
-from mipplan.curves.paths import PathWait, PathWaits, WaitCurve, analyse_paths
+from mipplan.curves.empirical import empirical_envelope, overrun
+from mipplan.curves.paths import PathWait, PathWaits, Wait, WaitCurve, analyse_paths
 from mipplan.curves.piecewise import (
     ArrivalCurve,
     ServiceCurve,
@@ -10,7 +10,8 @@ from mipplan.curves.piecewise import (
     vertical_deviation,
 )
 from mipplan.curves.samplepath import latest_start_ns
-from mipplan.curves.service import StageService, ideal_service, stage_service
+from mipplan.curves.service import StageService, ideal_service, service_time_ns, stage_service
+from mipplan.curves.worstcase import WorstCase, most_tokens_per_query, worst_case_paths
 
 __all__ = [
     "ArrivalCurve",
@@ -18,13 +19,19 @@ __all__ = [
     "PathWaits",
     "ServiceCurve",
     "StageService",
+    "Wait",
     "WaitCurve",
+    "WorstCase",
     "analyse_paths",
     "convolve",
     "empirical_envelope",
     "horizontal_deviation",
     "ideal_service",
     "latest_start_ns",
+    "most_tokens_per_query",
+    "overrun",
+    "service_time_ns",
     "stage_service",
     "vertical_deviation",
+    "worst_case_paths",
 ]

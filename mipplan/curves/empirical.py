@@ -53,6 +53,26 @@ def empirical_envelope(arrival_ns: NDArray[np.int64], max_pieces: int = 64) -> A
     return ArrivalCurve((*lines, (float(count), 0.0)))
 
 
+def overrun(arrival_ns: NDArray[np.int64], curve: ArrivalCurve) -> float:
+    """By how many arrivals the worst closed window of a trace exceeds an arrival curve; at most 0 if inside it.
+
+    Parameters
+    ----------
+    arrival_ns : int64, shape (n,)
+        Non-decreasing, n ≥ 1.
+    curve : ArrivalCurve
+        In arrivals and seconds.
+    """
+    times = (arrival_ns - arrival_ns[0]).astype(np.float64) / NS_PER_S
+    # The guard against rounding in `_support` must not make a trace leave its own envelope.
+    return max(_support(times, rate)[1] - _guard(times, rate) - burst for burst, rate in curve.buckets)
+
+
+def _guard(times: NDArray[np.float64], slope: float) -> float:
+    """More than floating-point rounding can take away from a burst."""
+    return 16.0 * np.finfo(np.float64).eps * (times.size + slope * float(times[-1]))
+
+
 def _support(times: NDArray[np.float64], slope: float) -> tuple[tuple[float, float], float]:
     """Window (length, arrivals) that is furthest above a line of this slope, and that line's burst."""
     height = np.arange(times.size, dtype=np.float64) - slope * times
@@ -60,7 +80,9 @@ def _support(times: NDArray[np.float64], slope: float) -> tuple[tuple[float, flo
     gain = height - lowest
     end = int(np.argmax(gain))
     start = int(np.flatnonzero(height[: end + 1] == lowest[end])[0])
-    return (float(times[end] - times[start]), float(end - start + 1)), float(gain[end]) + 1.0
+    return (float(times[end] - times[start]), float(end - start + 1)), float(gain[end]) + 1.0 + _guard(
+        times, slope
+    )
 
 
 def _most_at_once(arrival_ns: NDArray[np.int64]) -> int:

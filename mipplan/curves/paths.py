@@ -16,15 +16,16 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.curves.samplepath import latest_start_ns
-from mipplan.curves.service import StageService
+from mipplan.curves.service import StageService, service_time_ns
 from mipplan.pipeline import Edge
 from mipplan.quantiles import higher_rank
 from mipplan.tokens import Messages, StageTokens, Workload
@@ -51,6 +52,16 @@ class Probes:
     ingress_ns: Tokens
     last: Tokens
     number: Tokens
+
+
+class Wait(Protocol):
+    """The wait of one stage on one path as a function of R; it grows with 1/R."""
+
+    def exact(self, period_ns: int, tokens: int) -> int:
+        """W in ns, rounded up, at ``1/R = period_ns / tokens`` ns per token."""
+
+    def lower(self, period_ns: int, tokens: int) -> int:
+        """Return a lower bound on `exact` that costs little."""
 
 
 class WaitCurve:
@@ -123,13 +134,13 @@ class PathWait:
     stages : tuple of str
     lag_ns : int
         Sum of the delays along it.
-    curves : tuple of WaitCurve
+    curves : tuple of Wait
         One per stage of the path.
     """
 
     stages: tuple[str, ...]
     lag_ns: int
-    curves: tuple[WaitCurve, ...]
+    curves: tuple[Wait, ...]
 
 
 @dataclass(frozen=True)
@@ -141,10 +152,14 @@ class PathWaits:
     paths : tuple of PathWait
     truncated : bool
         Whether there were more than `MAX_PATHS`: some are missing, and the bound is weaker for it.
+    serial_tokens : mapping of str to int
+        Per stage, tokens of the same query that are served before its last one whatever the wait; none for a
+        trace, where the waits count them.
     """
 
     paths: tuple[PathWait, ...]
     truncated: bool
+    serial_tokens: Mapping[str, int] = field(default_factory=dict)
 
     def bound_ns(self, services: Mapping[str, StageService]) -> int:
         """Latency bound of a plan: max over paths of ΣT + Σdelays + max wait. Never above the certificate."""
@@ -155,17 +170,12 @@ class PathWaits:
                 curve.exact(service.period_ns, service.tokens)
                 for curve, service in zip(path.curves, chosen, strict=True)
             )
-            worst = max(worst, path.lag_ns + sum(service.latency_ns for service in chosen) + max(waits))
+            durations = (
+                service_time_ns(service, self.serial_tokens.get(stage, 0))
+                for stage, service in zip(path.stages, chosen, strict=True)
+            )
+            worst = max(worst, path.lag_ns + sum(durations) + max(waits))
         return worst
-
-    def distinct_curves(self) -> Iterator[tuple[str, WaitCurve]]:
-        """Every (stage, curve) pair once; a curve may serve several stages."""
-        seen: set[tuple[str, int]] = set()
-        for path in self.paths:
-            for stage, curve in zip(path.stages, path.curves, strict=True):
-                if (stage, id(curve)) not in seen:
-                    seen.add((stage, id(curve)))
-                    yield stage, curve
 
 
 def analyse_paths(workload: Workload, quantile: float) -> PathWaits:

@@ -75,3 +75,8 @@ def ideal_service(services: list[StageService]) -> StageService:
     """Least T and greatest R among `services` (perhaps no single one has both): no option is better."""
     fastest = min(services, key=lambda service: service.ns_per_token)
     return StageService(min(s.latency_ns for s in services), fastest.period_ns, fastest.tokens)
+
+
+def service_time_ns(service: StageService, serial_tokens: int = 0) -> int:
+    """``T + serial_tokens/R`` in ns, rounded up."""
+    return service.latency_ns + -(-serial_tokens * service.period_ns // service.tokens)

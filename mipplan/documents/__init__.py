@@ -6,13 +6,14 @@ contain is said by their own schemas.
 
 from __future__ import annotations
 
-from mipplan.documents.document import Document, FieldPath, Finding
+from mipplan.documents.document import FAULTS_TOLD, Document, FieldPath, Finding, first_faults
 from mipplan.documents.files import MAX_DOCUMENT_BYTES, AnyPath, decode_text, read_bytes
 from mipplan.documents.parsing import parse_yaml, read_yaml
 from mipplan.documents.schemas import TAG_MARK, schema_findings
-from mipplan.documents.wording import field_text, name_problem, plain, shown, suggestion
+from mipplan.documents.wording import field_text, listed, name_problem, plain, shown, suggestion
 
 __all__ = [
+    "FAULTS_TOLD",
     "MAX_DOCUMENT_BYTES",
     "TAG_MARK",
     "AnyPath",
@@ -21,6 +22,8 @@ __all__ = [
     "Finding",
     "decode_text",
     "field_text",
+    "first_faults",
+    "listed",
     "name_problem",
     "parse_yaml",
     "plain",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,16 @@ from mipplan.errors import Fault
 FieldPath = tuple[str | int, ...]
 #: One thing wrong: the path of the field, and what was expected there.
 Finding = tuple[FieldPath, str]
+#: Faults told of one file: nobody reads more, and a hostile file could hold millions.
+FAULTS_TOLD = 100
+
+
+def first_faults(faults: Iterable[Fault], origin: str) -> list[Fault]:
+    """Return the first faults of a file; if there are more, one in their place says so."""
+    told = list(itertools.islice(faults, FAULTS_TOLD + 1))
+    if len(told) > FAULTS_TOLD:
+        told[-1] = Fault(origin, f"has more faults; only the first {FAULTS_TOLD} are told")
+    return told
 
 
 @dataclass(frozen=True)
@@ -52,12 +63,12 @@ class Document:
         return f"{place}: {field_text(path)}" if path else place
 
     def faults(self, findings: Iterable[Finding]) -> list[Fault]:
-        """Return the faults of form and the given ones, in the order of the file, each once."""
+        """Return the first faults of form and the first given ones, in the order of the file, each once."""
         said = dict.fromkeys(
             [*self.findings, *(finding for finding in findings if not self._is_unreadable(finding[0]))]
         )
         ordered = sorted(said, key=lambda finding: self.line(finding[0]) or 0)
-        return [Fault(self.place(path), message) for path, message in ordered]
+        return first_faults((Fault(self.place(path), message) for path, message in ordered), self.origin)
 
     def _is_unreadable(self, path: FieldPath) -> bool:
         return any(path[:length] in self.unreadable for length in range(len(path) + 1))

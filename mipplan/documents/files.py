@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from mipplan.documents.wording import suggestion
 from mipplan.errors import InputError
@@ -20,13 +22,15 @@ def read_bytes(path: AnyPath, *, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
     Raises
     ------
     InputError
-        If there is no such file (with the closest name in that folder), it is a folder, too large, or
-        cannot be read.
+        If there is no such file (with the closest name in that folder), it is a folder or a device, too
+        large, or cannot be read.
     """
     place = os.fspath(path)
+    if not place:
+        raise InputError.one("file", "the name of a file is empty")
     try:
         with Path(path).open("rb") as stream:
-            data = stream.read(limit + 1)
+            data = _bounded(stream, limit)
     except FileNotFoundError:
         raise InputError.one(place, f"there is no such file{_similar_file(Path(path))}") from None
     except IsADirectoryError:
@@ -34,9 +38,25 @@ def read_bytes(path: AnyPath, *, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError.one(place.replace("\0", "?"), f"cannot be read: {reason}") from None
+    if data is None:
+        raise InputError.one(place, "is a device; a file was expected")
     if len(data) > limit:
-        raise InputError.one(place, f"is larger than {limit // (1024 * 1024)} MiB")
+        raise InputError.one(place, f"is larger than {limit // 1024**2} MiB, the most that is read")
     return data
+
+
+def _bounded(stream: BinaryIO, limit: int) -> bytes | None:
+    """Read at most one byte more than `limit`; None for a device, which may have no end."""
+    status = os.fstat(stream.fileno())
+    if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+        return None
+    if stat.S_ISREG(status.st_mode):
+        # No more than there is: `read` sets aside all the memory it is asked to fill.
+        return stream.read(min(limit, status.st_size) + 1)
+    data = bytearray()  # a pipe, such as a shell's <(…)
+    while len(data) <= limit and (piece := stream.read(1024 * 1024)):
+        data += piece
+    return bytes(data)
 
 
 def _similar_file(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from mipplan.documents.document import Document, FieldPath, Finding
@@ -11,6 +12,16 @@ from mipplan.documents.wording import shown
 from mipplan.errors import InputError
 
 MAX_DEPTH = 24
+#: Values and keys in one document; the largest that people write hold some thousands.
+MAX_VALUES = 100_000
+#: Digits of a number: beyond them conversion alone would take very long.
+MAX_DIGITS = 100
+
+#: What YAML 1.1 reads as 90 or as 8, to the surprise of its writer: 1:30 and 010.
+_SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+_OCTAL = re.compile(r"[-+]?0[0-9_]+")
+#: Numbers that YAML 1.1 reads as text: 1e-3.
+_EXPONENTIAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 
 
 def read_yaml(path: AnyPath) -> Document:
@@ -37,11 +48,34 @@ def parse_yaml(text: str, origin: str) -> Document:
             return _Reader(loader, origin).document()
         finally:
             loader.dispose()
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise InputError.one(
+            f"{origin}:{line}",
+            f"holds the character U+{_code(error):04X}, which YAML does not allow: remove it",
+        ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         place = f"{origin}:{mark.line + 1}" if mark else origin
-        raise InputError.one(place, f"is not valid YAML: {problem}") from None
+        raise InputError.one(place, f"is not valid YAML: {problem}{_hint(text, mark, problem)}") from None
+
+
+def _hint(text: str, mark: Any, problem: str) -> str:
+    """Say what the writer most likely has to do about the commonest mistakes."""
+    lines = text.split("\n", mark.line + 1) if mark else []
+    if mark and len(lines) > mark.line and lines[mark.line][mark.column : mark.column + 1] == "\t":
+        return "; indent with blanks, not tabs"
+    if problem.startswith("mapping values are not allowed"):
+        return "; check the indentation, and put text that holds a colon and a blank in quotes"
+    if problem.startswith("could not find expected ':'"):
+        return "; each entry of a mapping is written as key: value"
+    return ""
+
+
+def _code(error: Any) -> int:
+    """Code of the character at fault; the two loaders name it in different ways."""
+    return error.character if isinstance(error.character, int) else ord(error.character)
 
 
 class _Reader:
@@ -58,6 +92,7 @@ class _Reader:
         self._lines: dict[FieldPath, int] = {}
         self._findings: list[Finding] = []
         self._unreadable: set[FieldPath] = set()
+        self._values = 0
 
     def document(self) -> Document:
         import yaml
@@ -79,8 +114,9 @@ class _Reader:
 
         line = event.start_mark.line + 1
         self._lines.setdefault(path, line)
+        self._count(line)
         if len(path) > MAX_DEPTH:
-            raise InputError.one(f"{self._origin}:{line}", f"is nested more than {MAX_DEPTH} levels deep")
+            raise self._too_deep(line)
         if isinstance(event, yaml.AliasEvent):
             return self._refuse(path, f"the alias *{event.anchor} is not accepted: write the value out")
         if event.anchor is not None:
@@ -93,6 +129,17 @@ class _Reader:
             return self._sequence(path)
         return self._scalar(path, event)
 
+    def _too_deep(self, line: int) -> InputError:
+        return InputError.one(f"{self._origin}:{line}", f"is nested more than {MAX_DEPTH} levels deep")
+
+    def _count(self, line: int) -> None:
+        """Count a value or key, and stop before a document can exhaust memory or patience."""
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise InputError.one(
+                f"{self._origin}:{line}", f"holds more than {MAX_VALUES:,} values up to here"
+            )
+
     def _refuse(self, path: FieldPath, message: str) -> None:
         self._findings.append((path, message))
         self._unreadable.add(path)
@@ -104,6 +151,7 @@ class _Reader:
         while not self._loader.check_event(yaml.MappingEndEvent):
             event = self._loader.get_event()
             line = event.start_mark.line + 1
+            self._count(line)
             if not isinstance(event, yaml.ScalarEvent):
                 self._lines.setdefault((*path, "?"), line)
                 self._refuse((*path, "?"), "a key must be a plain name")
@@ -151,7 +199,19 @@ class _Reader:
         import yaml
 
         tag = self._tag(event)
-        node = yaml.ScalarNode(f"tag:yaml.org,2002:{tag}", event.value)
+        text: str = event.value
+        if tag in ("int", "float"):
+            if len(text) > MAX_DIGITS:
+                return self._refuse(path, f"{shown(text, 20)} is no usable number: it has {len(text)} digits")
+            if _SEXAGESIMAL.fullmatch(text):
+                return text
+            if tag == "int" and _OCTAL.fullmatch(text):
+                return self._refuse(
+                    path, f"{text} begins with a zero, which YAML reads as octal: leave it out"
+                )
+        elif event.implicit[0] and len(text) <= MAX_DIGITS and _EXPONENTIAL.fullmatch(text):
+            tag, text = "float", f"{float(text)!r}"
+        node = yaml.ScalarNode(f"tag:yaml.org,2002:{tag}", text)
         try:
             if tag == "null":
                 return None
@@ -161,9 +221,9 @@ class _Reader:
                 return self._loader.construct_yaml_int(node)
             if tag == "float":
                 return self._loader.construct_yaml_float(node)
-        except ValueError:  # a number of thousands of digits, or one such as 0b2
-            return self._refuse(path, f"{shown(event.value, 20)} is no usable number")
-        return event.value  # text; dates stay text too
+        except ValueError:  # a number such as 0b2
+            return self._refuse(path, f"{shown(text, 20)} is no usable number")
+        return text  # dates stay text too
 
     def _tag(self, event: Any) -> str:
         import yaml
@@ -174,13 +234,16 @@ class _Reader:
         return tag.removeprefix("tag:yaml.org,2002:")
 
     def _skip(self, event: Any) -> None:
-        """Pass over one value without keeping it, however deep it is."""
+        """Pass over one value without keeping it."""
         import yaml
 
         depth = 0
         while True:
+            self._count(event.start_mark.line + 1)
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
+                if depth > MAX_DEPTH:
+                    raise self._too_deep(event.start_mark.line + 1)
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
             if depth == 0:

@@ -70,6 +70,8 @@ def _wording(
         return f"expected a number {sign} {bound:g}, found {shown(detail['input'])}"
     if kind == "too_short":
         return "must not be empty"
+    if kind == "too_long":
+        return f"holds more than {context['max_length']:,} entries"
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind]}, found {shown(detail['input'])}"
     return f"{detail['msg']}, found {shown(detail['input'])}"

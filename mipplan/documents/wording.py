@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+#: Known words looked through for a suggestion: comparing takes long, and hostile files hold very many.
+_WORDS_COMPARED = 1_000
 
 
 def shown(value: object, limit: int = 60) -> str:
@@ -17,6 +21,8 @@ def shown(value: object, limit: int = 60) -> str:
         text = f"a list of {len(value)} entries"
     elif value is None:
         text = "nothing"
+    elif isinstance(value, int) and value.bit_length() > 4 * limit:
+        text = "a number of very many digits"  # Python refuses to write out the longest ones
     else:
         text = repr(value).replace("\n", " ")
     return text if len(text) <= limit + 2 else text[:limit] + "…"
@@ -24,9 +30,15 @@ def shown(value: object, limit: int = 60) -> str:
 
 def suggestion(word: object, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the known word closest to `word`, else an empty string."""
-    candidates = {name.casefold(): name for name in known}
+    candidates = {name.casefold(): name for name in itertools.islice(known, _WORDS_COMPARED)}
     close = difflib.get_close_matches(str(word)[:80].casefold(), candidates, n=1, cutoff=0.6)
     return f"; did you mean {candidates[close[0]]!r}?" if close else ""
+
+
+def listed(names: Iterable[str], limit: int = 12) -> str:
+    """Write names one after the other, the first few of very many."""
+    words = list(itertools.islice(names, limit + 1))
+    return ", ".join(words[:limit]) + (", …" if len(words) > limit else "")
 
 
 def name_problem(name: object) -> str | None:

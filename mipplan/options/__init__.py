@@ -2,7 +2,7 @@
 
 from mipplan.options.admissibility import check_names
 from mipplan.options.enumeration import StageOptions, expand, extremes, undominated
-from mipplan.options.families import MAX_REPLICAS, Family, StageFamilies, find_families
+from mipplan.options.families import MAX_REPLICAS, Family, StageFamilies, find_families, trace_demand
 from mipplan.options.problem import build_problem, time_cost_problem
 from mipplan.options.waits import wait_bounds
 
@@ -17,6 +17,7 @@ __all__ = [
     "extremes",
     "find_families",
     "time_cost_problem",
+    "trace_demand",
     "undominated",
     "wait_bounds",
 ]

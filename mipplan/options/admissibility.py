@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mipplan.documents import suggestion
+from mipplan.documents import listed, suggestion
 from mipplan.errors import Fault, InputError
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
@@ -18,15 +18,14 @@ def check_names(pipeline: Pipeline, profiles: Profiles) -> None:
     """
     faults: list[Fault] = []
     for name, stage in pipeline.stages.items():
-        place = f"{pipeline.name}: stages.{name}"
         if stage.model not in profiles.models:
-            hint = suggestion(stage.model, profiles.models) or f"; measured are {', '.join(profiles.models)}"
-            faults.append(Fault(f"{place}.model", f"the profiles have no model {stage.model!r}{hint}"))
+            hint = suggestion(stage.model, profiles.models) or f"; measured are {listed(profiles.models)}"
+            place = pipeline.place(("stages", name, "model"))
+            faults.append(Fault(place, f"the profiles have no model {stage.model!r}{hint}"))
         for hardware in stage.hardware or ():
             if hardware not in profiles.hardware:
-                hint = (
-                    suggestion(hardware, profiles.hardware) or f"; there are {', '.join(profiles.hardware)}"
-                )
-                faults.append(Fault(f"{place}.hardware", f"the profiles have no hardware {hardware!r}{hint}"))
+                hint = suggestion(hardware, profiles.hardware) or f"; there are {listed(profiles.hardware)}"
+                place = pipeline.place(("stages", name, "hardware"))
+                faults.append(Fault(place, f"the profiles have no hardware {hardware!r}{hint}"))
     if faults:
         raise InputError(faults)

@@ -5,8 +5,10 @@ Within a family T is one number and R, cost and device use grow in proportion to
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,20 +74,31 @@ class StageFamilies:
     rejected: tuple[str, ...]
 
 
-def find_families(pipeline: Pipeline, profiles: Profiles, workload: Workload) -> dict[str, StageFamilies]:
+def trace_demand(workload: Workload) -> dict[str, Fraction]:
+    """Mean token rate of each stage over the trace, tokens per ns."""
+    return {name: Fraction(tokens.count, workload.span_ns) for name, tokens in workload.stages.items()}
+
+
+def find_families(
+    pipeline: Pipeline, profiles: Profiles, demand: Mapping[str, Fraction]
+) -> dict[str, StageFamilies]:
     """Find every (hardware, batch cap) each stage may use, in file order of the stages.
 
-    A family counts only if some allowed number of replicas serves more than the stage's mean token rate over
-    the trace: a finite trace hides overload, and R must exceed the rate.
+    Parameters
+    ----------
+    pipeline : Pipeline
+    profiles : Profiles
+    demand : mapping of str to Fraction
+        Tokens per ns of each stage. A family counts only if some allowed number of replicas serves more: a finite
+        trace hides overload, so R must exceed the mean rate.
     """
     return {
-        name: _stage_families(pipeline, profiles, workload, stage) for name, stage in pipeline.stages.items()
+        name: _stage_families(pipeline, profiles, demand[name], stage)
+        for name, stage in pipeline.stages.items()
     }
 
 
-def _stage_families(
-    pipeline: Pipeline, profiles: Profiles, workload: Workload, stage: Stage
-) -> StageFamilies:
+def _stage_families(pipeline: Pipeline, profiles: Profiles, demand: Fraction, stage: Stage) -> StageFamilies:
     families: list[Family] = []
     rejected: list[str] = []
     is_source = not pipeline.incoming(stage.name)
@@ -101,7 +114,7 @@ def _stage_families(
         most, binding = _most_replicas(stage, hardware)
         for cap in caps:
             service_ns = table.service_ns(cap)
-            needed = _replicas_for_rate(workload, stage.name, cap, int(service_ns[-1]))
+            needed = math.floor(demand * int(service_ns[-1]) / cap) + 1
             fewest = max(needed, stage.replicas_min)
             if fewest > most:
                 purpose = "to keep up" if needed == fewest else "by the stage's minimum"
@@ -148,11 +161,6 @@ def _most_replicas(stage: Stage, hardware: Hardware) -> tuple[int, str]:
     if hardware.limit is not None:
         candidates.append((hardware.limit, f"the limit on {hardware.name}"))
     return min(candidates, key=lambda candidate: candidate[0])
-
-
-def _replicas_for_rate(workload: Workload, stage: str, batch: int, period_ns: int) -> int:
-    """Smallest n with n·b/ℓ(b) strictly above tokens/span, in integers."""
-    return workload.stages[stage].count * period_ns // (batch * workload.span_ns) + 1
 
 
 def _unmeasured(stage: Stage, profiles: Profiles) -> Iterable[str]:

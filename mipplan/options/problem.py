@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.curves import PathWaits, WaitCurve, analyse_paths
+from mipplan.curves import PathWaits, Wait, analyse_paths
 from mipplan.errors import Fault, InputError
 from mipplan.options.admissibility import check_names
 from mipplan.options.enumeration import StageOptions, expand, undominated
-from mipplan.options.families import find_families
+from mipplan.options.families import find_families, trace_demand
 from mipplan.options.waits import wait_bounds
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
@@ -67,7 +67,7 @@ def time_cost_problem(
     paths = analyse_paths(workload, check_quantile(quantile))
     options: dict[str, StageOptions] = {}
     faults: list[Fault] = []
-    for name, found in find_families(pipeline, profiles, workload).items():
+    for name, found in find_families(pipeline, profiles, trace_demand(workload)).items():
         spare = max(
             (_SPARE_REPLICAS * (f.fewest + 1) * f.microusd_per_hour for f in found.families), default=0
         )
@@ -123,13 +123,15 @@ def build_problem(
     used = {f.hardware for table in options.values() for f in table.families.families if f.limited}
     devices = [name for name in limits if name in used]
     activities = tuple(
-        Activity(stage, table.cost, table.latency_ns, _usage(table, devices))
+        Activity(
+            stage, table.cost, _durations(table, paths.serial_tokens.get(stage, 0)), _usage(table, devices)
+        )
         for stage, table in options.items()
     )
     arcs = tuple(Arc(index[edge.parent], index[edge.child], edge.delay_ns) for edge in pipeline.edges)
     known: dict[tuple[str, int], NDArray[np.int64]] = {}
 
-    def waits(stage: str, curve: WaitCurve) -> NDArray[np.int64]:
+    def waits(stage: str, curve: Wait) -> NDArray[np.int64]:
         key = (stage, id(curve))
         if key not in known:
             known[key] = wait_bounds(curve, options[stage], resolution, deadline_ns if resolution else None)
@@ -145,6 +147,12 @@ def build_problem(
     )
     resources = tuple(Resource(name, limits[name]) for name in devices)
     return TimeCostProblem(activities, arcs, rows, deadline_ns, resources, tuple(covers))
+
+
+def _durations(options: StageOptions, serial_tokens: int) -> NDArray[np.int64]:
+    """``T + serial_tokens/R`` of every option, rounded up, shape (m,)."""
+    serial_ns: NDArray[np.int64] = -(-serial_tokens * options.period_ns // options.tokens)
+    return options.latency_ns + serial_ns
 
 
 def _usage(options: StageOptions, devices: Sequence[str]) -> NDArray[np.int64]:

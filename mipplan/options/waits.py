@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.curves import WaitCurve
+from mipplan.curves import Wait
 from mipplan.options.enumeration import StageOptions
 
 
 def wait_bounds(
-    curve: WaitCurve, options: StageOptions, resolution: float, beyond_ns: int | None = None
+    curve: Wait, options: StageOptions, resolution: float, beyond_ns: int | None = None
 ) -> NDArray[np.int64]:
     """Wait of every option on the curve's path, or a lower bound on it; shape (m,), ns.
 
     Parameters
     ----------
-    curve : WaitCurve
+    curve : Wait
     options : StageOptions
     resolution : float
         0 evaluates every option exactly. A positive value passes over the trace only for options whose 1/R is

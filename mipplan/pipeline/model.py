@@ -10,7 +10,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from mipplan.documents import AnyPath, Document, name_problem, plain, read_yaml
+from mipplan.documents import AnyPath, Document, FieldPath, name_problem, plain, read_yaml
 from mipplan.errors import Fault, InputError
 from mipplan.pipeline.fanout import FanOut
 from mipplan.units import NS_PER_S, duration_text, seconds_to_ns
@@ -112,6 +112,7 @@ class Pipeline:
     _stages: dict[str, Stage] = field(init=False, repr=False)
     _edges: tuple[Edge, ...] = field(init=False, repr=False)
     _order: tuple[str, ...] = field(init=False, repr=False)
+    _document: Document | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         import networkx as nx
@@ -167,6 +168,14 @@ class Pipeline:
         """Edges out of a stage, in the order of the file."""
         return tuple(edge for edge in self._edges if edge.parent == name)
 
+    def place(self, path: FieldPath) -> str:
+        """Write where a field stands, for messages: ``video.yaml:6: stages.detect.model``.
+
+        A pipeline that was not read from a document has no file and line; its name stands for them.
+        """
+        document = self._document or Document(None, f"pipeline {self.name!r}")
+        return document.place(path)
+
     def to_document(self) -> dict[str, Any]:
         """Write the pipeline in the file syntax, ready for JSON or YAML.
 
@@ -213,7 +222,9 @@ class Pipeline:
             graph.add_edge(raw["from"], raw["to"], **attributes)
         graph.graph[EDGE_ORDER] = tuple((edge.parent, edge.child) for edge in entry.edges)
         slo_s = None if entry.slo is None else entry.slo / NS_PER_S
-        return cls(graph=graph, slo_s=slo_s, name=entry.name)
+        pipeline = cls(graph=graph, slo_s=slo_s, name=entry.name)
+        object.__setattr__(pipeline, "_document", document)  # for `place` only
+        return pipeline
 
     @classmethod
     def read(cls, path: AnyPath) -> Pipeline:

@@ -36,6 +36,9 @@ from mipplan.units import parse_duration_ns
 
 #: Larger batch caps and replica counts are surely mistaken, and would overflow sums.
 MAX_COUNT = 1_000_000
+#: Larger pipelines are surely mistaken, and would take forever.
+MAX_STAGES = 1_000
+MAX_EDGES = 10_000
 
 
 def _name(value: object) -> object:
@@ -180,8 +183,8 @@ class PipelineEntry(_Entry):
 
     name: _Name = "pipeline"
     slo: Annotated[int, BeforeValidator(_positive_duration)] | None = None
-    stages: dict[str, StageEntry] = Field(min_length=1)
-    edges: list[EdgeEntry] = Field(default_factory=list)
+    stages: dict[str, StageEntry] = Field(min_length=1, max_length=MAX_STAGES)
+    edges: list[EdgeEntry] = Field(default_factory=list, max_length=MAX_EDGES)
 
 
 def known_keys(path: FieldPath) -> Iterable[str]:
@@ -211,11 +214,21 @@ def parse_pipeline(document: Document) -> PipelineEntry:
         entry = PipelineEntry.model_validate(_without_odd_keys(document.value, findings))
     except ValidationError as error:
         findings += schema_findings(error, known_keys)
-    findings += structure_findings(document)
+    if not _is_oversized(document.value):
+        findings += structure_findings(document)
     faults = document.faults(findings)
     if faults or entry is None:
         raise InputError(faults)
     return entry
+
+
+def _is_oversized(value: Any) -> bool:
+    """Whether there are more entries than the schema allows; the rules between them would take forever."""
+    if not isinstance(value, dict):
+        return False
+    limits = {"stages": MAX_STAGES, "edges": MAX_EDGES}
+    entries = ((value.get(name), limit) for name, limit in limits.items())
+    return any(isinstance(given, dict | list) and len(given) > limit for given, limit in entries)
 
 
 def _without_odd_keys(value: Any, findings: list[Finding], path: FieldPath = ()) -> Any:

@@ -87,6 +87,8 @@ class Search:
         Told of progress, one line at a time.
     any_plan : bool
         Whether any certified plan will do: the search ends with the first one.
+    budget : int, optional
+        Most micro-dollars per hour a plan may cost; dearer ones do not count as found.
     """
 
     def __init__(
@@ -99,7 +101,9 @@ class Search:
         report: Callable[[str], None],
         *,
         any_plan: bool = False,
+        budget: int | None = None,
     ) -> None:
+        self._budget = budget
         self._any_plan = any_plan
         self._instance = instance
         self._options = options
@@ -142,6 +146,8 @@ class Search:
             if answer.termination is Termination.INFEASIBLE:
                 return True
             self._lower_bound = max(self._lower_bound, _whole_bound(answer))
+            if self._budget is not None and self._lower_bound > self._budget:
+                return True
             if answer.values is None:
                 return False
             modes = self._formulation.decode(problem, model, answer.values)
@@ -181,7 +187,7 @@ class Search:
             self._instance.pipeline,
             {stage: table.keep(rows[stage]) for stage, table in self._options.items()},
             self._instance.paths,
-            self._instance.slo_ns,
+            self._instance.deadline_ns,
             self._instance.limits,
             covers=covers,
             resolution=RESOLUTION,
@@ -226,8 +232,10 @@ class Search:
             self._instance.paths.bound_ns(services)
             certificate_ns = self._instance.certificate_ns(services)
             cost = sum(int(self._options[stage].cost[option]) for stage, option in selection.items())
-            if certificate_ns <= self._instance.slo_ns:
-                if self._within_limits(selection) and (self._best is None or cost < self._best.cost):
+            if certificate_ns <= self._instance.deadline_ns:
+                affordable = self._budget is None or cost <= self._budget
+                better = self._best is None or cost < self._best.cost
+                if affordable and better and self._within_limits(selection):
                     self._best = Certified(dict(selection), cost, certificate_ns)
                 return
             covers = self._cut_off(services)

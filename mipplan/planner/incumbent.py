@@ -109,7 +109,7 @@ def _sized(
         replicas = family.fewest
         for path in instance.paths.paths:
             if stage in path.stages:
-                needed = _replicas_on_path(path, stage, families, share, instance.slo_ns)
+                needed = _replicas_on_path(path, stage, families, share, instance.deadline_ns)
                 if needed is None:
                     return None
                 replicas = max(replicas, needed)
@@ -119,13 +119,13 @@ def _sized(
     if (below is not None and cost >= below) or not _within_limits(instance, members):
         return None
     certificate_ns = instance.certificate_ns({s: family.service(n) for s, (family, n) in members.items()})
-    return Incumbent(members, cost, certificate_ns) if certificate_ns <= instance.slo_ns else None
+    return Incumbent(members, cost, certificate_ns) if certificate_ns <= instance.deadline_ns else None
 
 
 def _replicas_on_path(
-    path: PathWait, stage: str, families: Mapping[str, Family], share: float, slo_ns: int
+    path: PathWait, stage: str, families: Mapping[str, Family], share: float, deadline_ns: int
 ) -> int | None:
-    slack = slo_ns - path.lag_ns - sum(families[other].service(1).latency_ns for other in path.stages)
+    slack = deadline_ns - path.lag_ns - sum(families[other].service(1).latency_ns for other in path.stages)
     if slack < 0:
         return None
     curve = path.curves[path.stages.index(stage)]

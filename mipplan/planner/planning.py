@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 
-from mipplan.curves import StageService
+from mipplan.curves import ArrivalCurve, empirical_envelope
 from mipplan.errors import Fault, InputError
-from mipplan.options import StageOptions, check_names, expand, extremes, undominated
+from mipplan.options import check_names
 from mipplan.pipeline import Pipeline
-from mipplan.planner.benders import Certified, Outcome, Search
-from mipplan.planner.incumbent import Incumbent, find_incumbent, trim
-from mipplan.planner.instance import Instance, realise_instance
-from mipplan.planner.polishing import polish
-from mipplan.planner.reasons import blocked_stages_reason, limits_reason, too_slow_reason
+from mipplan.planner.request import Request
+from mipplan.planner.solving import Solving
 from mipplan.profiles import Profiles
 from mipplan.quantiles import check_quantile
-from mipplan.result import Choice, Guarantee, Plan, PlanStatus, TraceReference
+from mipplan.result import Guarantee, Plan, PlanStatus, TraceReference
 from mipplan.result.plan import check_seed, relevant_profiles, resolve_slo_ns
 from mipplan.solvers import resolve_solver
 from mipplan.trace import Trace
+from mipplan.units import NS_PER_S, UNLIMITED_NS, dollars_to_microdollars, seconds_to_ns
 from mipplan_formulations import FORMULATIONS, Formulation
-
-#: Begins the reason of a search that did not come to its end.
-STOPPED = "the search was stopped (time limit or interrupt)"
 
 
 def plan(
@@ -39,6 +33,10 @@ def plan(
     solver: str = "auto",
     time_limit_s: float | None = 60.0,
     seed: int = 0,
+    headroom: float = 1.0,
+    margin_s: float = 0.0,
+    envelope: ArrivalCurve | None = None,
+    budget_usd_per_hour: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Plan:
     """Find the cheapest configuration whose certified latency quantile keeps the objective.
@@ -53,8 +51,9 @@ def plan(
         Latency objective in seconds; the pipeline's own by default.
     quantile : float
         Of latency over queries that must keep the objective, in (0, 1].
-    guarantee : {"trace"}
-        What traffic the certificate covers.
+    guarantee : {"trace", "envelope"}
+        What traffic the certificate covers: this trace (with the quantile), or every query of any traffic whose
+        arrivals stay inside an arrival curve.
     formulation : str
         Key of ``mipplan_formulations.FORMULATIONS``.
     solver : str
@@ -63,6 +62,15 @@ def plan(
         Wall-clock limit; what was found by then is returned with its proven lower bound.
     seed : int
         Of the token draws; the certificate holds for that draw.
+    headroom : float
+        Plan for this multiple of the trace's traffic (at least 1: gaps are divided by it).
+    margin_s : float
+        Keep back this much of the objective: the certificate must be at most the objective less the margin.
+    envelope : ArrivalCurve, optional
+        With ``guarantee="envelope"``; by default the concave hull of the trace's own envelope.
+    budget_usd_per_hour : float, optional
+        The mirror problem: find the least certified latency within this cost. The objective, if any, plays no
+        part; the plan's `slo_s` is then the latency it is certified for.
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -84,154 +92,48 @@ def plan(
     Theorem and relaxation in docs/theory.md; the method in `mipplan.planner.benders`.
     """
     started = time.monotonic()
+    budget = _budget(budget_usd_per_hour)
     _check_arguments(
         lambda: _known_formulation(formulation),
         lambda: _known_guarantee(guarantee),
+        lambda: _check_envelope(guarantee, envelope),
         lambda: _time_limit(time_limit_s),
+        lambda: _check_headroom(headroom),
         lambda: check_quantile(quantile),
         lambda: check_seed(seed),
-        lambda: resolve_slo_ns(pipeline, slo_s),
+        lambda: None if budget is not None else _deadline_ns(resolve_slo_ns(pipeline, slo_s), margin_s),
         lambda: check_names(pipeline, profiles),
     )
-    method = _known_formulation(formulation)
     solver = resolve_solver(solver)
-    ends_at = started + _time_limit(time_limit_s)
     relevant = relevant_profiles(pipeline, profiles)
+    slo_ns = UNLIMITED_NS if budget is not None else resolve_slo_ns(pipeline, slo_s)
+    scaled = trace if headroom == 1.0 else trace.scale(headroom)
+    if Guarantee(guarantee) is Guarantee.ENVELOPE and envelope is None:
+        envelope = empirical_envelope(scaled.arrival_ns)
+    margin_ns = 0 if budget is not None else seconds_to_ns(margin_s)
     base = Plan(
         pipeline,
         relevant,
-        resolve_slo_ns(pipeline, slo_s),
+        slo_ns,
         quantile,
         seed,
         status=PlanStatus.UNKNOWN,
-        guarantee=_known_guarantee(guarantee),
+        guarantee=Guarantee(guarantee),
         formulation=formulation,
         solver=solver,
         lower_bound_microusd_per_hour=0,
         trace=TraceReference.of(trace),
+        headroom=headroom,
+        margin_ns=margin_ns,
+        envelope=None if envelope is None else envelope.buckets,
+        budget_microusd_per_hour=budget,
     )
     report = progress or (lambda _: None)
     report(f"analysing {len(trace):,} queries")
-    instance = realise_instance(pipeline, relevant, trace, base.slo_ns, base.quantile, seed)
-    return _Planning(base, instance, method, solver, ends_at, report).run()
-
-
-@dataclass(frozen=True)
-class _Planning:
-    """One request on its way: from the instance to a finished plan."""
-
-    base: Plan
-    instance: Instance
-    formulation: Formulation
-    solver: str
-    ends_at: float
-    report: Callable[[str], None]
-
-    def run(self) -> Plan:
-        reason = blocked_stages_reason(self.instance) or too_slow_reason(self.instance)
-        if reason is not None:
-            return self._infeasible(reason)
-        self.report("looking for a first certified plan")
-        incumbent = find_incumbent(self.instance)
-        if incumbent is None:
-            outcome, incumbent = self._any_plan()
-            if incumbent is None:
-                return self._nothing_found(outcome)
-        self.report(f"first certified plan: {incumbent.cost / 1e6:.4f} $/h")
-        options = self._options(incumbent)
-        self.report(f"choosing among {sum(table.count for table in options.values()):,} options")
-        outcome = self._search(options).run()
-        return self._finished(outcome, options, incumbent)
-
-    def _search(self, options: Mapping[str, StageOptions], any_plan: bool = False) -> Search:
-        return Search(
-            self.instance,
-            options,
-            self.formulation,
-            self.solver,
-            self.ends_at,
-            self.report,
-            any_plan=any_plan,
-        )
-
-    def _any_plan(self) -> tuple[Outcome, Incumbent | None]:
-        """Decide whether any plan can be certified at all, whatever it costs; if so, trim the one found."""
-        self.report("deciding whether any plan can be certified")
-        options = {stage: undominated(extremes(found)) for stage, found in self.instance.families.items()}
-        outcome = self._search(options, any_plan=True).run()
-        if outcome.best is None:
-            return outcome, None
-        members = {}
-        for stage, option in outcome.best.selection.items():
-            table = options[stage]
-            family = self.instance.families[stage].families[int(table.family[option])]
-            members[stage] = (family, int(table.replicas[option]))
-        return outcome, trim(self.instance, members)
-
-    def _options(self, incumbent: Incumbent) -> dict[str, StageOptions]:
-        """Undominated options that could be part of a plan no dearer than the one at hand."""
-        cheapest = {
-            stage: min(f.fewest * f.microusd_per_hour for f in found.families)
-            for stage, found in self.instance.families.items()
-        }
-        spare = incumbent.cost - sum(cheapest.values())
-        return {
-            stage: undominated(expand(found, cheapest[stage] + spare))
-            for stage, found in self.instance.families.items()
-        }
-
-    def _nothing_found(self, outcome: Outcome) -> Plan:
-        if outcome.finished:
-            return self._infeasible(limits_reason(self.instance))
-        # The search for any plan bounds no cost: what keeps up with the mean rate does.
-        cheapest = (
-            min(f.fewest * f.microusd_per_hour for f in s.families) for s in self.instance.families.values()
-        )
-        return replace(
-            self.base,
-            lower_bound_microusd_per_hour=sum(cheapest),
-            reason=f"{STOPPED} before any certified plan was found; allow more time",
-        )
-
-    def _finished(self, outcome: Outcome, options: dict[str, StageOptions], incumbent: Incumbent) -> Plan:
-        best = None if outcome.best is None else polish(self.instance, options, outcome.best)
-        choices, cost, certificate_ns = _better(best, options, incumbent)
-        optimal = outcome.finished or outcome.lower_bound >= cost
-        services = {stage: self._service(stage, choice) for stage, choice in choices.items()}
-        return replace(
-            self.base,
-            status=PlanStatus.OPTIMAL if optimal else PlanStatus.FEASIBLE,
-            choices=choices,
-            microusd_per_hour=cost,
-            lower_bound_microusd_per_hour=cost if optimal else outcome.lower_bound,
-            bound_ns=self.instance.paths.bound_ns(services),
-            certificate_ns=certificate_ns,
-            reason=None if optimal else f"{STOPPED} before this plan was proven cheapest",
-        )
-
-    def _service(self, stage: str, choice: Choice) -> StageService:
-        families = self.instance.families[stage].families
-        family = next(f for f in families if (f.hardware, f.batch) == (choice.hardware, choice.batch))
-        return family.service(choice.replicas)
-
-    def _infeasible(self, reason: str) -> Plan:
-        return replace(
-            self.base, status=PlanStatus.INFEASIBLE, reason=reason, lower_bound_microusd_per_hour=None
-        )
-
-
-def _better(
-    found: Certified | None, options: Mapping[str, StageOptions], incumbent: Incumbent
-) -> tuple[dict[str, Choice], int, int]:
-    """Take the cheaper of the search's plan and the first one; at equal cost the search's."""
-    if found is not None and found.cost <= incumbent.cost:
-        chosen = {stage: options[stage].choice(option) for stage, option in found.selection.items()}
-        return chosen, found.cost, found.certificate_ns
-    members = incumbent.members.items()
-    choices = {
-        stage: Choice(family.hardware, family.batch, replicas) for stage, (family, replicas) in members
-    }
-    return choices, incumbent.cost, incumbent.certificate_ns
+    request = Request(pipeline, relevant, scaled, slo_ns, margin_ns, base.quantile, base.seed, envelope)
+    ends_at = started + _time_limit(time_limit_s)
+    solving = Solving(base, request, request.instance(), FORMULATIONS[formulation], solver, ends_at, report)
+    return solving.cheapest() if budget is None else solving.fastest(budget)
 
 
 def _check_arguments(*checks: Callable[[], object]) -> None:
@@ -244,6 +146,49 @@ def _check_arguments(*checks: Callable[[], object]) -> None:
             faults += error.faults
     if faults:
         raise InputError(faults)
+
+
+def _check_envelope(guarantee: str, envelope: ArrivalCurve | None) -> None:
+    if envelope is None:
+        return
+    if guarantee != Guarantee.ENVELOPE:
+        raise InputError.one("envelope", 'goes with guarantee="envelope" only')
+    if not isinstance(envelope, ArrivalCurve):
+        raise InputError.one("envelope", f"expected an ArrivalCurve, found {type(envelope).__name__}")
+    if envelope.just_after(0.0) < 1.0:
+        message = "its burst is below one query, so no query could ever arrive; give a burst of at least 1"
+        raise InputError.one("envelope", message)
+
+
+def _check_headroom(headroom: float) -> None:
+    number = isinstance(headroom, int | float) and not isinstance(headroom, bool)
+    if not number or not 1.0 <= headroom <= 1000.0:
+        raise InputError.one(
+            "headroom", f"expected a multiple of the traffic from 1 to 1000, found {headroom!r}"
+        )
+
+
+def _deadline_ns(slo_ns: int, margin_s: float) -> int:
+    try:
+        margin_ns = seconds_to_ns(margin_s)
+    except (TypeError, ValueError) as error:
+        raise InputError.one("margin_s", f"expected seconds such as 0.01, found {margin_s!r}") from error
+    if not 0 <= margin_ns < slo_ns:
+        message = (
+            f"expected at least 0 and less than the objective of {slo_ns / NS_PER_S:g} s, found {margin_s!r}"
+        )
+        raise InputError.one("margin_s", message)
+    return slo_ns - margin_ns
+
+
+def _budget(usd_per_hour: float | None) -> int | None:
+    if usd_per_hour is None:
+        return None
+    number = isinstance(usd_per_hour, int | float) and not isinstance(usd_per_hour, bool)
+    if not number or not 0 < usd_per_hour <= 1e9:
+        message = f"expected dollars above 0, at most a billion, found {usd_per_hour!r}"
+        raise InputError.one("budget_usd_per_hour", message)
+    return dollars_to_microdollars(usd_per_hour)
 
 
 def _known_guarantee(name: str) -> Guarantee:

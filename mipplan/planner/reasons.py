@@ -1,83 +1,109 @@
-"""Why there is no plan, with figures that were computed for this request."""
+"""Why there is no plan, with figures that were computed for this request, and what would work instead."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from mipplan.certificate import CriticalStage, certify_services
-from mipplan.curves import StageService
+from mipplan.certificate import CriticalStage
+from mipplan.options import StageFamilies
+from mipplan.planner.feasibility import Feasibility
 from mipplan.planner.instance import Instance
-from mipplan.units import NS_PER_MS, format_duration
+from mipplan.planner.request import Request
+from mipplan.units import NS_PER_MS, NS_PER_S, format_duration
+
+#: The highest rate that works is found to within this share of the trace's.
+_RATE_STEP = 0.01
 
 
-def blocked_stages_reason(instance: Instance) -> str | None:
-    """Name every stage that nothing can carry, and why each of its options fell out; None if there is none."""
-    lines = []
-    for stage, found in instance.families.items():
-        if not found.families:
-            rate = instance.workload.stages[stage].count / (instance.workload.span_ns / 1e9)
-            why = "; ".join(found.rejected) or "no hardware is admitted"
-            lines.append(f"no hardware can carry stage {stage!r} at {rate:.4g} tokens/s: {why}")
-    return "\n".join(lines) or None
+@dataclass(frozen=True)
+class Diagnosis:
+    """Explains an infeasible request.
 
-
-def too_slow_reason(instance: Instance) -> str | None:
-    """Whether even ideal options miss the objective: then nothing can be certified, and this is why.
-
-    Each stage gets the least T and the greatest R of all its options, whatever they cost together.
+    Attributes
+    ----------
+    request : Request
+    instance : Instance
+        The request realised.
+    feasibility : Feasibility
     """
-    ideal_ns = instance.certificate_ns(instance.ideal_services())
-    if ideal_ns <= instance.slo_ns:
-        return None
-    head = (
-        f"no configuration can be certified to keep P{100 * instance.quantile:g} ≤ "
-        f"{format_duration(instance.slo_ns)}: at any cost the certificate is at least {format_duration(ideal_ns)}"
-    )
-    fastest = _fastest_found(instance)
-    if fastest is None:
-        return f"{head}. Ask for more time, or add faster hardware or smaller batches"
-    certificate = certify_services(instance.workload, fastest, instance.quantile)
-    path = " → ".join(_described(stage) for stage in certificate.critical_path)
-    reachable = math.ceil(certificate.bound_ns / NS_PER_MS)
-    return (
-        f"{head}. Ask for at least {reachable}ms, which is certified with the fastest options found "
-        f"(critical path: {path}), or add faster hardware or smaller batches on that path"
-    )
+
+    request: Request
+    instance: Instance
+    feasibility: Feasibility
+
+    def reason(self) -> str:
+        """Everything that could be found out in the time there is, most useful first."""
+        parts = [*_blocked_stages(self.instance.families, self._demand_rps())]
+        if not parts:
+            parts.append(f"no configuration can be certified to keep {self.request.objective}")
+            parts += self._smallest_objective()
+        parts += self._binding_limits()
+        parts += self._highest_rate()
+        return ". ".join(parts)
+
+    def _demand_rps(self) -> dict[str, float]:
+        return {stage: float(demand * NS_PER_S) for stage, demand in self.instance.demand.items()}
+
+    def _smallest_objective(self) -> list[str]:
+        smallest = self.feasibility.smallest_deadline(self.instance)
+        if smallest is None:
+            return []
+        certificate_ns = smallest.plan.certificate_ns
+        path = " → ".join(
+            _described(step) for step in self.instance.judge.critical_path(smallest.plan.services())
+        )
+        kind = "fastest reachable" if smallest.proven else "fastest certificate found in time"
+        noun = " certificate" if smallest.proven else ""
+        asked = math.ceil((certificate_ns + self.request.margin_ns) / NS_PER_MS)
+        return [
+            f"The {kind}{noun} is {format_duration(certificate_ns)} (critical path: {path})",
+            f"Ask for at least {asked}ms, or add faster hardware or smaller batches on that path",
+        ]
+
+    def _binding_limits(self) -> list[str]:
+        """Limits any one of which, if it were lifted alone, would let a plan be certified."""
+        candidates: dict[str, Instance] = {
+            f"the limit of {limit} on {name}": self.request.without_limit(self.instance, name)
+            for name, limit in self.instance.limits.items()
+        }
+        candidates["the stages' replica limits"] = self.request.without_limit(self.instance, None)
+        binding = [
+            name for name, relaxed in candidates.items() if self.feasibility.find(relaxed)[0] is not None
+        ]
+        if not binding:
+            return []
+        verb = "bind" if len(binding) > 1 or binding[0].endswith("s") else "binds"
+        return [f"What {verb}: {'; '.join(binding)} (with any one of these lifted it would work)"]
+
+    def _highest_rate(self) -> list[str]:
+        """Largest share of the traffic for which a plan can be certified, by bisection."""
+        low, high = 0.0, 1.0
+        while high - low > _RATE_STEP:
+            middle = (low + high) / 2
+            plan, outcome = self.feasibility.find(self.request.instance(middle))
+            if plan is not None:
+                low = middle
+            elif outcome.finished:
+                high = middle
+            else:
+                break
+        if low == 0.0:
+            return []
+        return [
+            f"At {low:.0%} of the traffic ({low * self.request.trace.rate_rps:.4g} queries/s) it would work"
+        ]
 
 
-def _fastest_found(instance: Instance) -> dict[str, StageService] | None:
-    """Find a configuration with a certificate as small as possible: the most replicas, and one family at a time.
-
-    None where stages share limited hardware: the most for each is then not to be had for all.
-    """
-    families = {stage: found.families for stage, found in instance.families.items()}
-    if any(family.limited for members in families.values() for family in members):
-        return None
-    choices = {
-        stage: [family.service(family.most) for family in members] for stage, members in families.items()
-    }
-    services = {stage: min(members, key=lambda s: s.latency_ns) for stage, members in choices.items()}
-    best = instance.certificate_ns(services)
-    improved = best > instance.certificate_ns(instance.ideal_services())
-    while improved:
-        improved = False
-        for stage, members in choices.items():
-            for service in members:
-                certificate_ns = instance.certificate_ns({**services, stage: service})
-                if certificate_ns < best:
-                    services, best, improved = {**services, stage: service}, certificate_ns, True
-    return services
-
-
-def limits_reason(instance: Instance) -> str:
-    """Explain that every stage alone can be served fast enough, but not all together."""
-    limits = ", ".join(f"{name}: {limit}" for name, limit in instance.limits.items())
-    bounds = f" within the device limits ({limits})" if limits else " within the stages' replica limits"
-    return (
-        f"no combination of options can be certified to keep P{100 * instance.quantile:g} ≤ "
-        f"{format_duration(instance.slo_ns)}{bounds}, although every stage has options. "
-        "Ask for a longer objective, or raise the limits"
-    )
+def _blocked_stages(families: Mapping[str, StageFamilies], demand_rps: Mapping[str, float]) -> list[str]:
+    """Name every stage that nothing can carry, and why each of its options fell out."""
+    return [
+        f"no hardware can carry stage {stage!r} at {demand_rps[stage]:.4g} tokens/s: "
+        + ("; ".join(found.rejected) or "no hardware is admitted")
+        for stage, found in families.items()
+        if not found.families
+    ]
 
 
 def _described(stage: CriticalStage) -> str:

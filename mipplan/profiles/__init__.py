@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from mipplan.profiles.doctor import Finding, Severity, examine
 from mipplan.profiles.hardware import Hardware
 from mipplan.profiles.model import Profiles
 from mipplan.profiles.tables import LatencyTable
 
-__all__ = ["Hardware", "LatencyTable", "Profiles"]
+__all__ = ["Finding", "Hardware", "LatencyTable", "Profiles", "Severity", "examine"]

@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mipplan.documents import (
+    FAULTS_TOLD,
     AnyPath,
     Document,
     decode_text,
+    first_faults,
+    listed,
     name_problem,
     read_bytes,
     read_yaml,
@@ -110,7 +113,7 @@ def _hardware(entries: dict[str, HardwareEntry]) -> list[Hardware]:
 
 
 def _unknown_hardware(name: str, known: Sequence[str]) -> str:
-    hint = suggestion(name, known) or f"; known are {', '.join(known)}"
+    hint = suggestion(name, known) or f"; known are {listed(known)}"
     return f"there is no hardware type {shown(name)}{hint}"
 
 
@@ -118,6 +121,8 @@ def _unknown_hardware(name: str, known: Sequence[str]) -> str:
 
 
 def _read_file(path: Path, reading: _Reading) -> None:
+    """Read the rows of one file; of very many faults only the first are kept."""
+    before = len(reading.faults)
     try:
         records = _records(decode_text(read_bytes(path), str(path)), str(path))
     except InputError as error:
@@ -135,6 +140,9 @@ def _read_file(path: Path, reading: _Reading) -> None:
     if len(records) == 1:
         reading.faults.append(Fault(str(path), "holds no row below its header"))
     for line, cells in records[1:]:
+        if len(reading.faults) > before + FAULTS_TOLD:
+            reading.faults[before:] = first_faults(reading.faults[before:], str(path))
+            return
         place = f"{path}:{line}"
         if len(cells) != len(header):
             message = f"expected {len(header)} values as in the header, found {len(cells)}"

@@ -87,13 +87,10 @@ class Profiles:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a user should know about these profiles although it is no fault."""
-        return tuple(
-            f"{table.model} on {table.hardware}: nothing was measured below batch {table.smallest_batch}; "
-            f"smaller batches are taken to cost as much as that one"
-            for table in self.tables.values()
-            if table.smallest_batch > 1
-        )
+        """The warnings of `mipplan.profiles.examine`: what a user should know although it is no fault."""
+        from mipplan.profiles.doctor import Severity, examine
+
+        return tuple(str(finding) for finding in examine(self) if finding.severity is Severity.WARNING)
 
     def restricted_to(
         self, models: Iterable[str] | None = None, hardware: Iterable[str] | None = None

@@ -22,6 +22,10 @@ def _must(problem: Callable[[object], str | None]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+#: More hardware types are surely mistaken.
+MAX_HARDWARE = 1_000
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -52,7 +56,7 @@ class TableEntry(_Entry):
 class ProfilesEntry(_Entry):
     """All hardware types and tables in one document."""
 
-    hardware: dict[str, HardwareEntry]
+    hardware: dict[str, HardwareEntry] = Field(max_length=MAX_HARDWARE)
     tables: list[TableEntry]
 
 
@@ -64,7 +68,7 @@ def parse_hardware(document: Document) -> dict[str, HardwareEntry]:
     InputError
         With every fault of the document.
     """
-    adapter = TypeAdapter(Annotated[dict[str, HardwareEntry], Field(min_length=1)])
+    adapter = TypeAdapter(Annotated[dict[str, HardwareEntry], Field(min_length=1, max_length=MAX_HARDWARE)])
     found = _name_findings(document.value, ())
     entries: dict[str, HardwareEntry] = _parsed(
         document, adapter.validate_python, found, lambda _: HardwareEntry.model_fields

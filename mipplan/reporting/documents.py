@@ -14,7 +14,7 @@ from mipplan.profiles import Profiles
 from mipplan.result import Plan, ReplayResult
 from mipplan.solvers import SolverInfo
 from mipplan.trace import Trace
-from mipplan.units import NS_PER_S
+from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S
 from mipplan.verification import Verification
 
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999, "max": 1.0}
@@ -78,6 +78,13 @@ class CriticalStageReport(_Report):
     delay_s: float
 
 
+class BucketReport(_Report):
+    """One token bucket of an arrival curve: at most ``burst + rate_rps·u`` queries in any window of u seconds."""
+
+    burst: float
+    rate_rps: float
+
+
 class PlanReport(_Report):
     """``mipplan plan --json``."""
 
@@ -88,6 +95,10 @@ class PlanReport(_Report):
     slo_s: float
     quantile: float
     guarantee: str
+    headroom: float
+    margin_s: float
+    envelope: list[BucketReport] | None
+    budget_usd_per_hour: float | None
     seed: int
     formulation: str | None
     solver: str | None
@@ -127,6 +138,7 @@ class VerifyReport(_Report):
     quantile: float
     usd_per_hour: float | None
     certificate_s: float | None
+    worst_case_s: float | None
     critical_path: list[CriticalStageReport]
     trace: TraceReport
 
@@ -245,6 +257,14 @@ def plan_report(
         slo_s=plan.slo_s,
         quantile=plan.quantile,
         guarantee=plan.guarantee.value,
+        headroom=plan.headroom,
+        margin_s=plan.margin_ns / NS_PER_S,
+        envelope=None
+        if plan.envelope is None
+        else [BucketReport(burst=burst, rate_rps=rate) for burst, rate in plan.envelope],
+        budget_usd_per_hour=None
+        if plan.budget_microusd_per_hour is None
+        else plan.budget_microusd_per_hour / MICRODOLLARS_PER_DOLLAR,
         seed=plan.seed,
         formulation=plan.formulation,
         solver=plan.solver,
@@ -296,6 +316,7 @@ def verify_report(verification: Verification, plan_file: str, trace: Trace) -> V
         quantile=verification.plan.quantile,
         usd_per_hour=verification.plan.usd_per_hour,
         certificate_s=None if certificate is None else certificate.bound_s,
+        worst_case_s=None if verification.worst_case_ns is None else verification.worst_case_ns / NS_PER_S,
         critical_path=[] if certificate is None else critical_path_report(certificate),
         trace=trace_report(trace),
     )

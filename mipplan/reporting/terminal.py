@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mipplan.reporting.documents import (
+    BucketReport,
     CriticalStageReport,
     PlanReport,
     ProfilesReport,
@@ -97,6 +98,10 @@ def show_verification(console: Console, report: VerifyReport) -> None:
             ("certificate", f"{_seconds(report.certificate_s)}  (recomputed, oldest first, no solver)")
         )
         rows.append(("critical path", _critical_path(report)))
+    if report.worst_case_s is not None:
+        rows.append(
+            ("worst case", f"{_seconds(report.worst_case_s)}  (all traffic inside the arrival curve)")
+        )
     console.print(_figures(rows))
     console.print()
     for remark in report.remarks:
@@ -150,17 +155,47 @@ def show_solvers(console: Console, report: SolversReport) -> None:
 
 
 def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
-    percent = _percent(report.quantile)
-    proof = {"optimal": "proven cheapest", "feasible": f"gap {report.gap or 0:.1%}"}.get(report.status, "")
     rows = [
         ("status", f"{report.status}  ({report.formulation}, {report.solver})"),
         ("cost", f"{report.usd_per_hour:.4f} $/h"),
-        ("lower bound", f"{report.lower_bound_usd_per_hour:.4f} $/h  ({proof})"),
-        ("objective", f"P{percent} ≤ {_seconds(report.slo_s)}"),
-        ("bound", f"{_seconds(report.bound_s or 0)}  (relaxation inside the MILP)"),
-        ("certificate", f"{_seconds(report.certificate_s or 0)}  (proven for this trace, oldest first)"),
     ]
+    if report.budget_usd_per_hour is not None:
+        rows.append(
+            (
+                "budget",
+                f"{report.budget_usd_per_hour:.4f} $/h  ({_proof(report, 'proven fastest within it')})",
+            )
+        )
+    else:
+        proof = _proof(report, "proven cheapest")
+        rows.append(("lower bound", f"{report.lower_bound_usd_per_hour:.4f} $/h  ({proof})"))
+        rows.append(("objective", f"{_share(report)} ≤ {_seconds(report.slo_s)}"))
+    if report.headroom != 1.0 or report.margin_s:
+        margin = f", {_seconds(report.margin_s)} of the objective kept back" if report.margin_s else ""
+        rows.append(("headroom", f"{report.headroom:g} × the traffic{margin}"))
+    rows.append(("bound", f"{_seconds(report.bound_s or 0)}  (relaxation inside the MILP)"))
+    scope = "this trace" if report.headroom == 1.0 else f"{report.headroom:g} × this trace"
+    if report.envelope is not None:
+        scope = "all traffic inside the arrival curve, every query"
+        rows.append(("arrival curve", _envelope(report.envelope)))
+    rows.append(("certificate", f"{_seconds(report.certificate_s or 0)}  (proven for {scope}, oldest first)"))
     return rows if report.replay is None else rows + _replay_figures(report.replay)
+
+
+def _proof(report: PlanReport, proven: str) -> str:
+    if report.status == "optimal":
+        return proven
+    return "not proven" if report.gap is None else f"gap {report.gap:.1%}"
+
+
+def _share(report: PlanReport) -> str:
+    return "every query" if report.envelope is not None else f"P{_percent(report.quantile)}"
+
+
+def _envelope(buckets: Sequence[BucketReport]) -> str:
+    shown = [f"{bucket.burst:.4g} + {bucket.rate_rps:.4g}·u" for bucket in buckets[:3]]
+    more = [f"… ({len(buckets)} pieces)"] if len(buckets) > len(shown) else []
+    return f"queries in any u seconds ≤ min({', '.join([*shown, *more])})"
 
 
 def _replay_figures(report: ReplayReport) -> list[tuple[str, str]]:

@@ -73,7 +73,11 @@ class PlanDocument(_Strict):
     figures: FiguresDocument
     slo_ns: int = Field(ge=1, le=2**62)
     quantile: float = Field(gt=0, le=1)
-    guarantee: Literal["trace"]
+    guarantee: Literal["trace", "envelope"]
+    headroom: float = Field(ge=1, le=1000)
+    margin_ns: int = _Nanoseconds
+    envelope: list[list[float]] | None
+    budget_microusd_per_hour: int | None = _Microdollars
     seed: int = Field(ge=0)
     formulation: str | None
     solver: str | None

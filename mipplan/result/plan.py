@@ -44,6 +44,8 @@ class Guarantee(StrEnum):
 
     TRACE = "trace"
     """The trace planned for, with the token draws of the plan's seed."""
+    ENVELOPE = "envelope"
+    """Every query of any traffic inside an arrival curve, whatever is drawn."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,14 @@ class Plan:
         Why there is no plan, or what kept it from being proven optimal.
     trace : TraceReference or None
         None for a given plan.
+    headroom : float
+        Multiple of the trace's traffic that was planned for; the certificate is for that multiple.
+    margin_ns : int
+        Kept back: the certificate is at most the objective less this.
+    envelope : tuple of (burst, rate) or None
+        Arrival curve of ``guarantee="envelope"``: queries and queries per second.
+    budget_microusd_per_hour : int or None
+        If the plan is the fastest within a budget instead of the cheapest within an objective.
     """
 
     pipeline: Pipeline
@@ -115,6 +125,10 @@ class Plan:
     certificate_ns: int | None = None
     reason: str | None = None
     trace: TraceReference | None = None
+    headroom: float = 1.0
+    margin_ns: int = 0
+    envelope: tuple[tuple[float, float], ...] | None = None
+    budget_microusd_per_hour: int | None = None
 
     def __post_init__(self) -> None:
         # A file holds plain numbers: whole ones and NumPy's would not come back as the same bytes.
@@ -254,6 +268,10 @@ class Plan:
             "slo_ns": self.slo_ns,
             "quantile": self.quantile,
             "guarantee": self.guarantee.value,
+            "headroom": float(self.headroom),
+            "margin_ns": self.margin_ns,
+            "envelope": None if self.envelope is None else [list(bucket) for bucket in self.envelope],
+            "budget_microusd_per_hour": self.budget_microusd_per_hour,
             "seed": self.seed,
             "formulation": self.formulation,
             "solver": self.solver,
@@ -301,6 +319,10 @@ class Plan:
             certificate_ns=document.figures.certificate_ns,
             reason=document.reason,
             trace=None if document.trace is None else TraceReference(**document.trace.model_dump()),
+            headroom=document.headroom,
+            margin_ns=document.margin_ns,
+            envelope=None if document.envelope is None else tuple((b, r) for b, r in document.envelope),
+            budget_microusd_per_hour=document.budget_microusd_per_hour,
         )
 
 

@@ -1,4 +1,10 @@
-"""CBC, the solver bundled with PuLP, through PuLP."""
+"""CBC, the solver bundled with PuLP, through PuLP: the fallback where HiGHS is missing.
+
+Its coefficients travel through a file of 13 significant digits, and its search is not careful to the last unit: in
+1,500 random problems with near-ties of one unit among times of 10⁸ units and more it missed the optimum in three, and
+in none of those with smaller times. HiGHS missed none. What CBC returns is checked exactly all the same; what it
+failed to find cannot be.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +57,7 @@ def run(model: LinearModel, settings: Settings) -> RawAnswer:
     """
     import pulp
 
-    # Without the half unit CBC now and then calls a model infeasible whose only solutions meet a deadline exactly.
-    scaled = scale_model(model, relax_by_half=True)
+    scaled = scale_model(model)
     problem, columns = _build_problem(model, scaled)
     with tempfile.TemporaryDirectory(prefix="mipplan-cbc-") as folder:
         log_path = Path(folder) / "cbc.log"
@@ -118,14 +123,12 @@ def _make_solver(scaled: ScaledModel, settings: Settings, folder: str, log_path:
         gapRel=settings.gap,
         # objectives differ by a whole step, so half a step left is a proof
         gapAbs=scaled.objective_step / 2,
-        threads=settings.threads,
+        # told to use 1 thread, CBC starts its threaded search with one worker, which now and then hangs or crashes
+        threads=settings.threads if settings.threads > 1 else None,
         logPath=str(log_path),
-        options=[
-            "primalTolerance 1e-9",
-            "integerTolerance 1e-9",
-            "preprocess off",  # it rounds away differences of a unit in long rows
-            f"randomCbcSeed {settings.seed}",
-        ],
+        # CBC's own tolerances stay: tightened, it calls models infeasible that are not, whereas a solution that
+        # breaks a row within them is found out and cut off afterwards
+        options=[f"randomCbcSeed {settings.seed}"],
     )
     solver.tmpDir = folder
     return solver

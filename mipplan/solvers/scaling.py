@@ -8,7 +8,6 @@ of two, which rounds nothing. Columns keep their meaning, so a solution needs no
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +17,6 @@ from scipy import sparse
 
 from mipplan_formulations.linear import LinearModel
 
-RB = int(os.environ.get("RB", 99))
-RK = int(os.environ.get("RK", 0))
 _OBJECTIVE_BITS = 20
 """Scaled objective coefficients stay below 2**20: far from overflow, far above every solver's tolerances."""
 
@@ -65,7 +62,7 @@ class ScaledModel:
         return float(math.ceil(safe) * round(self.objective_step * self.objective_unit))
 
 
-def scale_model(model: LinearModel, *, gain_bits: int = 0, relax_by_half: bool = False) -> ScaledModel:
+def scale_model(model: LinearModel, *, gain_bits: int = 0) -> ScaledModel:
     """Scale each row and the objective by a power of two; the objective by its common divisor, too.
 
     Parameters
@@ -74,18 +71,12 @@ def scale_model(model: LinearModel, *, gain_bits: int = 0, relax_by_half: bool =
     gain_bits : int
         Rows whose coefficients have more than 24 bits are scaled up to 2**gain_bits beyond 1: the solver's
         absolute tolerance then still tells apart what differs by one unit.
-    relax_by_half : bool
-        Move inequality sides outwards by half a unit where all columns of the row are integer. That changes
-        no integer solution, but keeps a row that holds with equality clear of a solver's rounding errors.
     """
     exponents = _row_exponents(model, gain_bits)
     matrix = model.matrix.astype(np.float64)
     entries_per_row = np.diff(matrix.indptr)
     matrix.data = np.ldexp(matrix.data, np.repeat(exponents, entries_per_row))
     lower, upper = _binding_sides(model)
-    if relax_by_half:
-        half = np.where(_integer_rows(model) & (lower < upper), 0.5, 0.0)
-        lower, upper = lower - half, upper + half
     objective, unit, step = _scale_objective(model.objective)
     return ScaledModel(objective, matrix, np.ldexp(lower, exponents), np.ldexp(upper, exponents), unit, step)
 
@@ -95,13 +86,6 @@ def _row_exponents(model: LinearModel, gain_bits: int) -> NDArray[np.int64]:
     largest = largest_coefficients(model)
     bits = np.rint(np.log2(np.where(largest > 0, largest, 1.0)))
     return np.asarray(np.clip(bits - _RESOLVED_BITS, 0, gain_bits) - bits, dtype=np.int64)
-
-
-def _integer_rows(model: LinearModel) -> NDArray[np.bool_]:
-    """Rows without a continuous column."""
-    continuous = (~model.integrality).astype(np.int64)
-    touched = abs(model.matrix).sign() @ continuous
-    return np.asarray(touched == 0)
 
 
 def largest_coefficients(model: LinearModel) -> NDArray[np.float64]:

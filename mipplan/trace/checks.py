@@ -61,6 +61,12 @@ def decreases(times: NDArray[Any]) -> NDArray[np.intp]:
     return np.flatnonzero(times[1:] < times[:-1]) + 1
 
 
+def decreases_among_numbers(times: Floats) -> NDArray[np.intp]:
+    """Positions whose time is below the last number before, where NaN stands for no number."""
+    numbers = np.flatnonzero(~np.isnan(times))
+    return numbers[decreases(times[numbers])]
+
+
 def positions_text(positions: Sequence[int] | NDArray[np.intp]) -> str:
     """Write the first few positions, and how many there are: ``3, 4, 9 (3 in all)``."""
     named = ", ".join(str(int(position)) for position in positions[:ROWS_NAMED])

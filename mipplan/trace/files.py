@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.documents import AnyPath, shown, suggestion
-from mipplan.errors import Fault, InputError
-from mipplan.trace.checks import decreases, window_ns, window_text
+from mipplan.errors import InputError
+from mipplan.trace.checks import decreases, decreases_among_numbers, window_ns, window_text
+from mipplan.trace.columns import RowFault, Table, row_faults
 from mipplan.trace.expansion import check_expansion, expand_counts
-from mipplan.trace.tables import Table, read_table
+from mipplan.trace.tables import read_table
 from mipplan.units import MAX_DURATION_NS, NS_PER_MS, NS_PER_S
 
 Integers = NDArray[np.int64]
@@ -46,24 +47,33 @@ def read_arrivals(
         if expand is not None:
             raise InputError.one(
                 f"{table.origin}: {column}",
-                f"holds arrival times, which need no expansion: leave out expand={shown(expand)} (--expand)",
+                "holds arrival times, which need no expansion: leave out --expand (in Python: expand)",
             )
         arrival_ns, notes = _arrivals(table, column), [f"read from {column}"]
+        spans = _span_text(arrival_ns[:1], arrival_ns[-1:])
         arrival_ns = arrival_ns[slice(*np.searchsorted(arrival_ns, window))]
     else:
         expand = check_expansion(expand, f"{table.origin}: {column}")
         counts = _counts(table, column)
         arrival_ns = _expanded(table, counts, window, expand, seed)
+        spans = _span_text(counts.start_ns[:1], counts.start_ns[-1:] + counts.interval_ns)
         notes = [*counts.notes, f"expanded by {expand}, seed {seed}"]
     if start_s is not None or end_s is not None:
         notes.append(f"window {window_text(start_s, end_s)}")
     if len(arrival_ns) < 2:
-        where = "" if start_s is None and end_s is None else f" in {window_text(start_s, end_s)}"
-        raise InputError.one(
-            f"{table.origin}: {column}",
-            f"gives {len(arrival_ns)} arrival(s){where}; a trace needs at least two",
+        found = "one arrival" if len(arrival_ns) else "no arrival"
+        where = (
+            "" if start_s is None and end_s is None else f" in {window_text(start_s, end_s)} of its {spans}"
         )
+        raise InputError.one(f"{table.origin}: {column}", f"gives {found}{where}; a trace needs at least two")
     return arrival_ns, "; ".join(notes)
+
+
+def _span_text(first_ns: Integers, last_ns: Integers) -> str:
+    """Write from when to when a trace reaches, given its first and last instant if it has any."""
+    if not len(first_ns):
+        return "no rows"
+    return f"{first_ns[0] / NS_PER_S:.6g} s to {last_ns[0] / NS_PER_S:.6g} s"
 
 
 def _main_column(table: Table) -> str:
@@ -86,12 +96,8 @@ def _main_column(table: Table) -> str:
     )
 
 
-def _checked(table: Table, column: str, kinds: Sequence[tuple[str, NDArray[np.intp]]]) -> None:
-    faults = [
-        Fault(f"{table.origin}: {column}", message.format(rows=table.rows(bad)))
-        for message, bad in kinds
-        if len(bad)
-    ]
+def _checked(table: Table, column: str, kinds: Iterable[RowFault]) -> None:
+    faults = row_faults(table, column, kinds)
     if faults:
         raise InputError(faults)
 
@@ -105,17 +111,19 @@ def _arrivals(table: Table, column: str) -> Integers:
         instants = table.instants(column)
         _checked_order(table, column, instants)
         return instants - instants[:1]
-    values = table.numbers(column)
+    found = table.numbers(column)
+    values = found.values
     _checked(
         table,
         column,
         [
+            *found.faults,
             ("a negative time in {rows}: let the trace begin at 0 or later", np.flatnonzero(values < 0)),
             (
                 "a time beyond ten years in {rows}: subtract the time of the first arrival",
                 np.flatnonzero(values > MAX_DURATION_NS / unit),
             ),
-            (_unsorted_message(column), decreases(values)),
+            (_unsorted_message(column), decreases_among_numbers(values)),
         ],
     )
     return np.rint(values * unit).astype(np.int64)
@@ -145,8 +153,9 @@ class _Counts:
 
 
 def _counts(table: Table, column: str) -> _Counts:
-    values = table.numbers(column)
-    _checked(table, column, [("a negative count in {rows}", np.flatnonzero(values < 0))])
+    found = table.numbers(column)
+    values = found.values
+    _checked(table, column, [*found.faults, ("a negative count in {rows}", np.flatnonzero(values < 0))])
     per_ns = COUNT_COLUMNS[column]
     keys = [name for name in table.columns if name in INTERVAL_COLUMNS]
     if len(keys) > 1:
@@ -169,11 +178,13 @@ def _counts(table: Table, column: str) -> _Counts:
 def _intervals(table: Table, key: str) -> tuple[Integers, int, NDArray[np.intp]]:
     """Return the distinct starts, the common length, and the interval of each row."""
     unit = INTERVAL_COLUMNS[key]
-    values = table.numbers(key)
+    found = table.numbers(key)
+    values = found.values
     _checked(
         table,
         key,
         [
+            *found.faults,
             ("a negative time in {rows}", np.flatnonzero(values < 0)),
             (
                 "a time beyond ten years in {rows}: subtract the time of the first interval",

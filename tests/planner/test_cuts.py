@@ -10,7 +10,7 @@ import pytest
 from mipplan.curves import StageService
 from mipplan.options import StageOptions, expand, undominated
 from mipplan.planner.cuts import Cut, cover_of, strengthen
-from mipplan.planner.instance import Instance, realise_instance
+from mipplan.planner.instance import Instance, trace_instance
 from planning_instances import planning_instance
 
 #: Options per stage in these tests: all combinations are judged.
@@ -72,7 +72,7 @@ def services_of(options: Mapping[str, StageOptions], selection: tuple[int, ...])
 
 def small(number: int) -> tuple[Instance, dict[str, StageOptions]]:
     drawn = planning_instance(number, limited=False)
-    instance = realise_instance(
+    instance = trace_instance(
         drawn.pipeline, drawn.profiles, drawn.trace, drawn.slo_ns, drawn.quantile, drawn.seed
     )
     options: dict[str, StageOptions] = {}

@@ -1,0 +1,197 @@
+"""The worst case over all traffic inside an arrival curve (envelope, design §3).
+
+With α(u) the most queries in any closed window of length u and F_v the most tokens a query has at stage v,
+
+    latency ≤ ΣT + Σdelays + Σ_v (F_v − 1)/R_v + sup_{u ≥ 0} [ max_v (F_v/R_v)·(α(u) − 1) − u ]⁺
+
+along every path; the bound is the largest over paths. Supremum and maximum over stages commute, so each stage has
+a wait of its own and the path takes the largest: the same shape as the bound for a trace.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from itertools import pairwise
+
+from mipplan.curves.paths import MAX_PATHS, PathWait, PathWaits
+from mipplan.curves.piecewise import ArrivalCurve
+from mipplan.curves.service import StageService, service_time_ns
+from mipplan.errors import Fault, InputError
+from mipplan.pipeline import Join, Pipeline
+from mipplan.units import NS_PER_S, UNLIMITED_NS
+
+
+def most_tokens_per_query(pipeline: Pipeline) -> dict[str, int]:
+    """F_v: the most tokens one query can have at each stage, whatever is drawn.
+
+    A branch counts as taken; a stage that merges has one token; where each token is processed, edges add up.
+
+    Raises
+    ------
+    InputError
+        If a fan-out has no largest value (Poisson): then no worst case exists.
+    """
+    most: dict[str, int] = {}
+    faults: list[Fault] = []
+    for name in pipeline.topological_order:
+        total = 0
+        for edge in pipeline.incoming(name):
+            largest = edge.fanout.maximum
+            if largest is None:
+                place = f"{pipeline.name}: edge {edge.parent} -> {edge.child}"
+                message = "a Poisson fan-out has no largest value, so there is no worst case to guarantee"
+                faults.append(Fault(place, f"{message}; give values and weights instead"))
+                largest = 1
+            total += most[edge.parent] * largest
+        merges = pipeline.stages[name].join is Join.ALL
+        most[name] = 1 if merges or not pipeline.incoming(name) else total
+    if faults:
+        raise InputError(faults)
+    return most
+
+
+class EnvelopeCurve:
+    """The wait ``sup_u [ (F/R)·(α(u) − 1) − u ]⁺`` of one stage as a function of R; exact, rounded up to ns.
+
+    Parameters
+    ----------
+    arrival : ArrivalCurve
+        α, in queries and seconds.
+    tokens_per_query : int
+        F.
+    """
+
+    def __init__(self, arrival: ArrivalCurve, tokens_per_query: int) -> None:
+        self._fanout = tokens_per_query
+        lines = [(Fraction(burst), Fraction(rate) / NS_PER_S) for burst, rate in arrival.buckets]
+        # α is concave, so the supremum lies at 0, at a corner of α, or at infinity.
+        windows = [Fraction(0)]
+        windows += [(b2 - b1) / (r1 - r2) for (b1, r1), (b2, r2) in pairwise(lines)]
+        self._corners = [(u, min(burst + rate * u for burst, rate in lines)) for u in windows]
+        self._rate = lines[-1][1]
+
+    def exact(self, period_ns: int, tokens: int) -> int:
+        """Return the wait in ns at ``1/R = period_ns / tokens``; `UNLIMITED_NS` if the traffic outruns R."""
+        slope = Fraction(self._fanout * period_ns, tokens)
+        if slope * self._rate > 1:
+            return UNLIMITED_NS
+        wait = max(slope * (queries - 1) - window for window, queries in self._corners)
+        return min(UNLIMITED_NS, max(0, math.ceil(wait)))
+
+    def lower(self, period_ns: int, tokens: int) -> int:
+        """Return `exact`: nothing is saved by a bound."""
+        return self.exact(period_ns, tokens)
+
+
+def worst_case_paths(pipeline: Pipeline, arrival: ArrivalCurve) -> PathWaits:
+    """All paths of a pipeline with the worst-case waits of their stages.
+
+    Raises
+    ------
+    InputError
+        As `most_tokens_per_query`.
+    """
+    most = most_tokens_per_query(pipeline)
+    curves = {tokens: EnvelopeCurve(arrival, tokens) for tokens in set(most.values())}
+    found: list[PathWait] = []
+    truncated = False
+    pending: list[tuple[tuple[str, ...], int]] = [((source,), 0) for source in reversed(pipeline.sources)]
+    while pending:
+        stages, lag_ns = pending.pop()
+        outgoing = pipeline.outgoing(stages[-1])
+        if outgoing:
+            pending += [((*stages, edge.child), lag_ns + edge.delay_ns) for edge in reversed(outgoing)]
+        elif len(found) < MAX_PATHS:
+            found.append(PathWait(stages, lag_ns, tuple(curves[most[stage]] for stage in stages)))
+        else:
+            truncated = True
+            break
+    serial = {stage: tokens - 1 for stage, tokens in most.items() if tokens > 1}
+    return PathWaits(tuple(found), truncated, serial)
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """Evaluates the envelope bound of plans, over all paths at once, however many there are.
+
+    Attributes
+    ----------
+    pipeline : Pipeline
+    arrival : ArrivalCurve
+    """
+
+    pipeline: Pipeline
+    arrival: ArrivalCurve
+
+    def bound_ns(self, services: Mapping[str, StageService]) -> int:
+        """Largest latency of any query of any traffic inside the arrival curve, ns.
+
+        ``max_p (S_p + max_{v ∈ p} w_v) = max_v (w_v + longest path through v)``: two passes over the graph.
+        """
+        return max(self._through(services).values())
+
+    def critical_stage(self, services: Mapping[str, StageService]) -> str:
+        """Stage at whose wait the bound is attained."""
+        through = self._through(services)
+        return max(through, key=lambda stage: through[stage])
+
+    def longest_path(self, services: Mapping[str, StageService], stage: str) -> tuple[str, ...]:
+        """Stages of a longest path through `stage`."""
+        own = self._own(services)
+        before, after = self._before(own), self._after(own)
+        path = [stage]
+        while self.pipeline.incoming(path[0]):
+            path.insert(
+                0, max(self.pipeline.incoming(path[0]), key=lambda e: before[e.parent] + e.delay_ns).parent
+            )
+        while self.pipeline.outgoing(path[-1]):
+            path.append(
+                max(self.pipeline.outgoing(path[-1]), key=lambda e: after[e.child] + e.delay_ns).child
+            )
+        return tuple(path)
+
+    def wait_ns(self, services: Mapping[str, StageService], stage: str) -> int:
+        """Worst wait of one stage, ns."""
+        return self._curves[self._most[stage]].exact(services[stage].period_ns, services[stage].tokens)
+
+    def own_ns(self, services: Mapping[str, StageService], stage: str) -> int:
+        """T plus the time to serve a query's other tokens, ns."""
+        return self._own(services)[stage]
+
+    @cached_property
+    def _most(self) -> dict[str, int]:
+        return most_tokens_per_query(self.pipeline)
+
+    @cached_property
+    def _curves(self) -> dict[int, EnvelopeCurve]:
+        return {tokens: EnvelopeCurve(self.arrival, tokens) for tokens in set(self._most.values())}
+
+    def _own(self, services: Mapping[str, StageService]) -> dict[str, int]:
+        return {stage: service_time_ns(services[stage], most - 1) for stage, most in self._most.items()}
+
+    def _before(self, own: Mapping[str, int]) -> dict[str, int]:
+        """Longest path up to and with each stage."""
+        longest: dict[str, int] = {}
+        for stage in self.pipeline.topological_order:
+            arrivals = [longest[edge.parent] + edge.delay_ns for edge in self.pipeline.incoming(stage)]
+            longest[stage] = own[stage] + max(arrivals, default=0)
+        return longest
+
+    def _after(self, own: Mapping[str, int]) -> dict[str, int]:
+        """Longest path from each stage on, with it."""
+        longest: dict[str, int] = {}
+        for stage in reversed(self.pipeline.topological_order):
+            onward = [longest[edge.child] + edge.delay_ns for edge in self.pipeline.outgoing(stage)]
+            longest[stage] = own[stage] + max(onward, default=0)
+        return longest
+
+    def _through(self, services: Mapping[str, StageService]) -> dict[str, int]:
+        own = self._own(services)
+        before, after = self._before(own), self._after(own)
+        return {
+            stage: before[stage] + after[stage] - own[stage] + self.wait_ns(services, stage) for stage in own
+        }

@@ -1,0 +1,178 @@
+"""From a realised request to a finished plan: first plan, options, search, tie-break, status, reason."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from mipplan.curves import StageService
+from mipplan.options import StageOptions, expand, undominated
+from mipplan.planner.benders import Certified, Outcome, Search
+from mipplan.planner.feasibility import AnyPlan, Feasibility
+from mipplan.planner.incumbent import Incumbent, find_incumbent, trim
+from mipplan.planner.instance import Instance
+from mipplan.planner.polishing import polish
+from mipplan.planner.reasons import Diagnosis
+from mipplan.planner.request import Request
+from mipplan.result import Choice, Plan, PlanStatus
+from mipplan_formulations import Formulation
+
+#: Begins the reason of a search that did not come to its end.
+STOPPED = "the search was stopped (time limit or interrupt)"
+#: Finding out why there is no plan may take this long after that is known, whatever the time limit.
+_DIAGNOSIS_S = 20.0
+
+
+@dataclass(frozen=True)
+class Solving:
+    """One request on its way to a plan.
+
+    Attributes
+    ----------
+    base : Plan
+        The answer so far: everything but choices and figures.
+    request : Request
+    instance : Instance
+        The request realised.
+    formulation : Formulation
+    solver : str
+    ends_at : float
+        ``time.monotonic()`` value at which to stop.
+    report : callable
+        Told of progress.
+    """
+
+    base: Plan
+    request: Request
+    instance: Instance
+    formulation: Formulation
+    solver: str
+    ends_at: float
+    report: Callable[[str], None]
+
+    def cheapest(self) -> Plan:
+        """Return the cheapest plan that keeps the objective."""
+        if not all(found.families for found in self.instance.families.values()):
+            return self._infeasible()
+        self.report("looking for a first certified plan")
+        incumbent = find_incumbent(self.instance)
+        if incumbent is None:
+            self.report("deciding whether any plan can be certified")
+            found, outcome = self._feasibility(self.ends_at).find(self.instance)
+            if found is None:
+                return self._nothing_found(outcome)
+            incumbent = trim(self.instance, found.members)
+        self.report(f"first certified plan: {incumbent.cost / 1e6:.4f} $/h")
+        options = self._options(incumbent)
+        self.report(f"choosing among {sum(table.count for table in options.values()):,} options")
+        search = Search(self.instance, options, self.formulation, self.solver, self.ends_at, self.report)
+        outcome = search.run()
+        best = None if outcome.best is None else polish(self.instance, options, outcome.best)
+        choices, cost, certificate_ns = _better(best, options, incumbent)
+        optimal = outcome.finished or outcome.lower_bound >= cost
+        return self._made(choices, cost, cost if optimal else outcome.lower_bound, certificate_ns, optimal)
+
+    def fastest(self, budget: int) -> Plan:
+        """Return the plan with the least certified latency that costs at most `budget` (micro-dollars per hour)."""
+        self.report("looking for the least latency within the budget")
+        smallest = self._feasibility(self.ends_at, budget).smallest_deadline(self.instance)
+        if smallest is None:
+            if time.monotonic() >= self.ends_at:
+                return replace(self.base, reason=f"{STOPPED} before any plan within the budget was found")
+            unlimited = self._feasibility(self.ends_at).find(self.instance)[0]
+            return self._over_budget(unlimited, budget)
+        members = smallest.plan.members
+        choices = {s: Choice(family.hardware, family.batch, n) for s, (family, n) in members.items()}
+        cost = sum(family.microusd_per_hour * n for family, n in members.values())
+        certificate_ns = smallest.plan.certificate_ns
+        made = self._made(choices, cost, None, certificate_ns, smallest.proven)
+        return replace(made, slo_ns=max(1, certificate_ns))
+
+    def _feasibility(self, ends_at: float, budget: int | None = None) -> Feasibility:
+        return Feasibility(self.formulation, self.solver, ends_at, self.report, budget)
+
+    def _options(self, incumbent: Incumbent) -> dict[str, StageOptions]:
+        """Undominated options that could be part of a plan no dearer than the one at hand."""
+        cheapest = self._cheapest_by_stage()
+        spare = incumbent.cost - sum(cheapest.values())
+        return {
+            stage: undominated(expand(found, cheapest[stage] + spare))
+            for stage, found in self.instance.families.items()
+        }
+
+    def _cheapest_by_stage(self) -> dict[str, int]:
+        """What keeping up with the mean rate costs at least, per stage."""
+        return {
+            stage: min(f.fewest * f.microusd_per_hour for f in found.families)
+            for stage, found in self.instance.families.items()
+        }
+
+    def _made(
+        self,
+        choices: Mapping[str, Choice],
+        cost: int,
+        lower_bound: int | None,
+        certificate_ns: int,
+        optimal: bool,
+    ) -> Plan:
+        services = {stage: self._service(stage, choice) for stage, choice in choices.items()}
+        return replace(
+            self.base,
+            status=PlanStatus.OPTIMAL if optimal else PlanStatus.FEASIBLE,
+            choices=choices,
+            microusd_per_hour=cost,
+            lower_bound_microusd_per_hour=lower_bound,
+            bound_ns=self.instance.paths.bound_ns(services),
+            certificate_ns=certificate_ns,
+            reason=None if optimal else f"{STOPPED} before this plan was proven the best",
+        )
+
+    def _nothing_found(self, outcome: Outcome) -> Plan:
+        if outcome.finished:
+            return self._infeasible()
+        return replace(
+            self.base,
+            # The search for any plan bounds no cost: what keeps up with the mean rate does.
+            lower_bound_microusd_per_hour=sum(self._cheapest_by_stage().values()),
+            reason=f"{STOPPED} before any certified plan was found; allow more time",
+        )
+
+    def _infeasible(self) -> Plan:
+        self.report("finding out why there is no plan")
+        feasibility = self._feasibility(time.monotonic() + _DIAGNOSIS_S)
+        reason = Diagnosis(self.request, self.instance, feasibility).reason()
+        return self._without_plan(reason)
+
+    def _over_budget(self, unlimited: AnyPlan | None, budget: int) -> Plan:
+        if unlimited is None:
+            return self._infeasible()
+        least = sum(self._cheapest_by_stage().values())
+        return self._without_plan(
+            f"no plan costs at most {budget / 1e6:.6g} $/h: only to keep up with the mean rate takes "
+            f"{least / 1e6:.6g} $/h"
+        )
+
+    def _without_plan(self, reason: str) -> Plan:
+        return replace(
+            self.base, status=PlanStatus.INFEASIBLE, reason=reason, lower_bound_microusd_per_hour=None
+        )
+
+    def _service(self, stage: str, choice: Choice) -> StageService:
+        families = self.instance.families[stage].families
+        family = next(f for f in families if (f.hardware, f.batch) == (choice.hardware, choice.batch))
+        return family.service(choice.replicas)
+
+
+def _better(
+    found: Certified | None, options: Mapping[str, StageOptions], incumbent: Incumbent
+) -> tuple[dict[str, Choice], int, int]:
+    """Take the cheaper of the search's plan and the first one; at equal cost the search's."""
+    if found is not None and found.cost <= incumbent.cost:
+        chosen = {stage: options[stage].choice(option) for stage, option in found.selection.items()}
+        return chosen, found.cost, found.certificate_ns
+    members = incumbent.members.items()
+    choices = {
+        stage: Choice(family.hardware, family.batch, replicas) for stage, (family, replicas) in members
+    }
+    return choices, incumbent.cost, incumbent.certificate_ns

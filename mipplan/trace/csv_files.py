@@ -1,0 +1,196 @@
+"""CSV files as tables, read by column; rows at fault are named by line, as an editor shows them."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mipplan.documents import decode_text
+from mipplan.errors import InputError
+from mipplan.trace.checks import ROWS_NAMED
+from mipplan.trace.columns import (
+    CELLS_AT_ONCE,
+    Floats,
+    Integers,
+    NumberColumn,
+    OddCells,
+    Rows,
+    dates_to_ns,
+    first_rows,
+    row_names,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_STEP = 1024 * 1024
+
+
+def open_csv(data: bytes, origin: str) -> CsvTable:
+    """Find the header of a CSV file.
+
+    Raises
+    ------
+    InputError
+        If it is no UTF-8 text, or has no header.
+    """
+    _check_text(data, origin)
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    if b"\r" in data:  # one kind of line end, so that lines are counted the same way everywhere below
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    for _, last, cells in _records(data):
+        return CsvTable(origin, tuple(cell.strip() for cell in cells), data, header_lines=last)
+    if data.strip():
+        raise InputError.one(f"{origin}:1", "is no line of column names: it is far too long for one")
+    raise InputError.one(origin, "is empty; the first line must name the columns")
+
+
+def _check_text(data: bytes, origin: str) -> None:
+    """Check piece by piece that all is UTF-8, columns that are never read included."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(data), _STEP):
+            piece = data[start : start + _STEP]
+            decoder.decode(piece, final=start + _STEP >= len(data))
+            if b"\0" in piece:
+                line = data.count(b"\n", 0, data.index(b"\0", start)) + 1
+                raise InputError.one(
+                    f"{origin}:{line}", "holds a zero byte: this is no CSV file, nor any text"
+                )
+    except UnicodeDecodeError:
+        decode_text(data, origin)  # says where
+        raise
+
+
+def _records(data: bytes) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield the first line, the last line and the cells of each record that is not blank."""
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline=""))
+    before = 0
+    try:
+        for cells in reader:
+            if cells:
+                yield before + 1, reader.line_num, cells
+            before = reader.line_num
+    except csv.Error:
+        return  # a field beyond all measure; whoever wants the record goes without
+
+
+@dataclass(frozen=True)
+class CsvTable:
+    """A CSV file; see `mipplan.trace.columns.Table`."""
+
+    origin: str
+    columns: tuple[str, ...]
+    data: bytes
+    header_lines: int
+
+    def numbers(self, name: str) -> NumberColumn:
+        """Return a column of numbers with its faults."""
+        import pyarrow as pa
+
+        try:
+            column = self._column(name, pa.float64())
+        except pa.ArrowInvalid:
+            return self._numbers_of_texts(name)  # some cell is no number; read again as text to tell which
+        values: Floats = column.to_numpy()
+        return NumberColumn(values) if np.isfinite(values).all() else self._numbers_of_texts(name)
+
+    def _numbers_of_texts(self, name: str) -> NumberColumn:
+        odd = OddCells()
+        values = [odd.convert(texts) for texts in self._texts(name)]
+        return NumberColumn(np.concatenate(values) if values else np.empty(0), odd.faults())
+
+    def instants(self, name: str) -> Integers:
+        """Return a column of dates as nanoseconds since 1970."""
+        return dates_to_ns(self, name, self._texts(name))
+
+    def rows(self, indices: Sequence[int] | Rows) -> str:
+        """Name rows by their lines in the file."""
+        wanted = first_rows(indices)
+        lines: list[int] = []
+        for position, (line, _, _) in enumerate(_records(self.data)):
+            if position - 1 in wanted:  # the header is record 0
+                lines.append(line)
+            if len(lines) == len(wanted):
+                return row_names("line", lines, len(indices))
+        return row_names("row", [index + 1 for index in wanted], len(indices))
+
+    def _texts(self, name: str) -> Iterator[list[str]]:
+        """Yield the cells of a column, some at a time."""
+        import pyarrow as pa
+
+        try:
+            column = self._column(name, pa.string())
+        except pa.ArrowInvalid as error:
+            reason = str(error).splitlines()[0][:200]
+            raise InputError.one(self.origin, f"is not a well-formed CSV file: {reason}") from None
+        for chunk in column.chunks:
+            for start in range(0, len(chunk), CELLS_AT_ONCE):
+                yield [text.strip() for text in chunk.slice(start, CELLS_AT_ONCE).to_pylist()]
+
+    def _column(self, name: str, kind: pa.DataType) -> pa.ChunkedArray:
+        """Read one column, or raise `pyarrow.ArrowInvalid` if it is of another kind."""
+        import pyarrow as pa
+        from pyarrow import csv as reader
+
+        uneven = False
+
+        def stop(_row: Any) -> str:
+            nonlocal uneven
+            uneven = True
+            return "error"
+
+        wanted = str(self.columns.index(name))  # by position: names may repeat or be blank
+        content = pa.BufferReader(self._content())
+        if not content.size():
+            return pa.chunked_array([], type=kind)
+        try:
+            table = reader.read_csv(
+                content,
+                read_options=reader.ReadOptions(
+                    column_names=[str(index) for index in range(len(self.columns))]
+                ),
+                parse_options=reader.ParseOptions(newlines_in_values=True, invalid_row_handler=stop),
+                convert_options=reader.ConvertOptions(include_columns=[wanted], column_types={wanted: kind}),
+            )
+        except pa.ArrowInvalid:
+            if uneven:
+                raise self._uneven_rows() from None
+            raise
+        return table.column(0)
+
+    def _content(self) -> bytes:
+        """Return everything after the header, without blank lines at the end."""
+        offset = 0
+        for _ in range(self.header_lines):
+            offset = self.data.find(b"\n", offset) + 1
+            if offset == 0:
+                return b""
+        return self.data[offset:].rstrip()
+
+    def _uneven_rows(self) -> InputError:
+        width = len(self.columns)
+        lines: list[int] = []
+        count, first = 0, width
+        for line, _, cells in _records(self.data):
+            if len(cells) != width:
+                count += 1
+                if len(lines) < ROWS_NAMED:
+                    lines.append(line)
+                if count == 1:
+                    first = len(cells)
+        found = _values(first) if lines else "another number"
+        where = row_names("line", lines, count) if lines else "some lines"
+        return InputError.one(
+            self.origin, f"expected {_values(width)} as in the header, found {found} in {where}"
+        )
+
+
+def _values(count: int) -> str:
+    return "1 value" if count == 1 else f"{count} values"

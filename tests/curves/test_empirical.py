@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mipplan.curves import empirical_envelope
+from oracle_curves import concave_hull, slow_envelope
+
+NS_PER_S = 10**9
+gaps = st.lists(st.one_of(st.just(0), st.integers(0, 5), st.integers(0, 10**9)), min_size=0, max_size=30)
+
+
+def arrivals(steps: list[int], start: int = 0) -> np.ndarray:
+    return np.cumsum([start, *steps], dtype=np.int64)
+
+
+@given(gaps, st.integers(0, 10**15))
+def test_lies_above_every_window_and_touches_the_hull(steps: list[int], start: int) -> None:
+    times = arrivals(steps, start)
+    curve = empirical_envelope(times)
+    windows = slow_envelope(times.tolist())
+    for length_ns, count in windows:
+        assert curve.just_after(length_ns / NS_PER_S) >= count * (1 - 1e-6)
+    for length_ns, count in concave_hull(windows):
+        assert curve.just_after(length_ns / NS_PER_S) == pytest.approx(count, rel=1e-6)
+    assert curve.rate == 0
+
+
+@given(gaps, st.integers(2, 5))
+def test_lies_above_even_if_refinement_stops_early(steps: list[int], most: int) -> None:
+    times = arrivals(steps)
+    curve = empirical_envelope(times, max_pieces=most)
+    assert len(curve.buckets) <= most + 1
+    for length_ns, count in slow_envelope(times.tolist()):
+        assert curve.just_after(length_ns / NS_PER_S) >= count * (1 - 1e-6)
+
+
+def test_by_hand() -> None:
+    """Three at once, then one every second: 3 + u, up to all seven."""
+    curve = empirical_envelope(np.array([0, 0, 0, 1, 2, 3, 4]) * NS_PER_S)
+    assert np.array(curve.buckets) == pytest.approx(np.array([[3, 1], [7, 0]]))
+
+
+def test_burst_in_the_middle_counts_from_both_sides() -> None:
+    curve = empirical_envelope(np.array([0, 10, 10, 10, 20]) * NS_PER_S)
+    assert [curve.just_after(u) for u in (0, 10, 20)] == pytest.approx([3, 4, 5])
+
+
+@pytest.mark.parametrize("times", [[5], [5, 5, 5]])
+def test_all_at_one_instant(times: list[int]) -> None:
+    assert empirical_envelope(np.array(times)).buckets == ((len(times), 0),)

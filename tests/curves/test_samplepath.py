@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mipplan.curves import latest_start_ns
+from mipplan.errors import InputError
+
+times = st.lists(st.integers(0, 60), min_size=1, max_size=12)
+#: An arrival so late that E·tokens leaves int64, and everything is computed in two parts.
+FAR = 2**60
+
+
+def by_definition(
+    arrival: list[int], period_ns: int, tokens: int, position: list[int], asked: list[tuple[int, int]]
+) -> list[int]:
+    """⌈max over j ≤ last of E(j) + (number − p(j))·period/tokens⌉ for each asked (last, number)."""
+    slope = Fraction(period_ns, tokens)
+    return [
+        math.ceil(max(arrival[j] + (number - position[j]) * slope for j in range(last + 1)))
+        for last, number in asked
+    ]
+
+
+@st.composite
+def recursions(draw: st.DrawFn) -> tuple[list[int], list[int], list[tuple[int, int]]]:
+    """Arrivals in any order, increasing token numbers with gaps, and tokens asked for."""
+    arrival = draw(times)
+    steps = draw(st.lists(st.integers(1, 4), min_size=len(arrival), max_size=len(arrival)))
+    position = (np.cumsum(steps) - 1).tolist()
+    lasts = draw(st.lists(st.integers(0, len(arrival) - 1), max_size=6))
+    return arrival, position, [(last, position[last] + draw(st.integers(0, 9))) for last in lasts]
+
+
+@given(times, st.integers(0, 40), st.integers(1, 9))
+def test_equals_the_definition(arrival: list[int], period_ns: int, tokens: int) -> None:
+    everyone = [(i, i) for i in range(len(arrival))]
+    made = latest_start_ns(np.array(arrival), period_ns, tokens)
+    assert made.tolist() == by_definition(arrival, period_ns, tokens, list(range(len(arrival))), everyone)
+
+
+@given(recursions(), st.integers(0, 40), st.integers(1, 9), st.integers(-(10**17), 10**17))
+def test_equals_the_definition_with_gaps_probes_and_offset(
+    recursion: tuple[list[int], list[int], list[tuple[int, int]]], period_ns: int, tokens: int, offset: int
+) -> None:
+    arrival, position, asked = recursion
+    expected = by_definition(arrival, period_ns, tokens, position, asked)
+    made = latest_start_ns(
+        np.array(arrival) + offset,
+        period_ns,
+        tokens,
+        np.array(position),
+        (
+            np.array([last for last, _ in asked], dtype=np.int64),
+            np.array([n for _, n in asked], dtype=np.int64),
+        ),
+    )
+    assert (made - offset).tolist() == expected
+
+
+@given(recursions(), st.integers(1, 40), st.integers(4, 9))
+def test_large_products_are_split_and_as_exact(
+    recursion: tuple[list[int], list[int], list[tuple[int, int]]], period_ns: int, tokens: int
+) -> None:
+    arrival, position, asked = recursion
+    arrival, position = [*arrival, FAR], [*position, position[-1] + 1]
+    asked += [(i, position[i]) for i in range(len(arrival))]
+    made = latest_start_ns(
+        np.array(arrival),
+        period_ns,
+        tokens,
+        np.array(position),
+        (np.array([last for last, _ in asked]), np.array([number for _, number in asked])),
+    )
+    assert made.tolist() == by_definition(arrival, period_ns, tokens, position, asked)
+
+
+def test_split_by_hand() -> None:
+    """1/R = 1/8 ns: token 2 leaves at 5 + 1/8, not at 5 + 2/8 or 5; both round up to 6."""
+    assert FAR * 4 >= 2**62, "else the products are not large"
+    arrival, numbers = [5, 0, FAR], np.array([1, 2, 3])
+    assert latest_start_ns(np.array(arrival), 1, 8, numbers).tolist() == [5, 6, FAR]
+
+
+@given(times, st.integers(0, 10**6), st.integers(1, 50), st.integers(1, 50))
+def test_falls_with_the_rate(arrival: list[int], period_ns: int, tokens: int, more: int) -> None:
+    slow = latest_start_ns(np.array(arrival), period_ns, tokens)
+    fast = latest_start_ns(np.array(arrival), period_ns, tokens + more)
+    assert np.all(fast <= slow)
+
+
+def test_infinite_rate_is_a_running_maximum() -> None:
+    assert latest_start_ns(np.array([3, 1, 4, 1]), 0, 7).tolist() == [3, 3, 4, 4]
+
+
+def test_no_tokens() -> None:
+    assert latest_start_ns(np.empty(0, dtype=np.int64), 5, 1).size == 0
+
+
+def test_input_is_left_alone() -> None:
+    arrival = np.array([3, 1, 4])
+    arrival.flags.writeable = False
+    latest_start_ns(arrival, 5, 2)
+    latest_start_ns(arrival, 0, 2)
+    assert arrival.tolist() == [3, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("period_ns", "tokens"),
+    [
+        (3 * 10**17, 1),  # 100 batches of ten years each
+        (5 * 10**17, 10**18),  # more parallel tokens than the remainders can be counted in
+    ],
+)
+def test_what_would_wrap_round_is_refused(period_ns: int, tokens: int) -> None:
+    with pytest.raises(InputError, match="too long to count"):
+        latest_start_ns(np.zeros(100, dtype=np.int64), period_ns, tokens)

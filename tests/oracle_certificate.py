@@ -1,0 +1,57 @@
+"""The sample-path theorem as it is written (design §3): all pairs j ≤ i, rational numbers, up to whole ns per stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+from oracle_tokens import SlowTokens
+
+
+def slow_latency(service: Sequence[int], is_source: bool) -> int:
+    """T = 2·max ℓ(k), or ℓ(1) where b = 1 and the stage has no incoming edge."""
+    return service[0] if is_source and len(service) == 1 else 2 * max(service)
+
+
+def slow_rate(service: Sequence[int], replicas: int) -> Fraction:
+    """R = n·b/ℓ(b), tokens per ns."""
+    return Fraction(replicas * len(service), service[-1])
+
+
+def slow_exits(
+    tokens: SlowTokens,
+    ingress: Sequence[int],
+    latency: Mapping[str, int],
+    rate: Mapping[str, Fraction],
+) -> dict[str, list[int]]:
+    """X_v(i) for every token, ns."""
+    exits: dict[str, list[int]] = {}
+    for stage, made in tokens.items():
+        arrival = [
+            max(exits[parent][sender] + delay for parent, sender, delay in token.senders)
+            if token.senders
+            else ingress[token.query]
+            for token in made
+        ]
+        exits[stage] = [
+            math.ceil(latency[stage] + max(arrival[j] + (i - j) / rate[stage] for j in range(i + 1)))
+            for i in range(len(made))
+        ]
+    return exits
+
+
+def slow_latencies(
+    tokens: SlowTokens, ingress: Sequence[int], exits: Mapping[str, Sequence[int]]
+) -> list[int]:
+    """Last exit of any token of a query minus its ingress, ns."""
+    return [
+        max(
+            exits[stage][number]
+            for stage, made in tokens.items()
+            for number, token in enumerate(made)
+            if token.query == query
+        )
+        - start
+        for query, start in enumerate(ingress)
+    ]
