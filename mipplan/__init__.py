@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mipplan import solvers
     from mipplan.certificate import Certificate, certify
+    from mipplan.curves import ArrivalCurve
     from mipplan.errors import (
         Fault,
         InputError,
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     )
     from mipplan.options import time_cost_problem
     from mipplan.pipeline import Pipeline
-    from mipplan.planner import plan
+    from mipplan.planner import explain, plan
     from mipplan.profiles import Profiles
     from mipplan.replayer import replay, replay_many
-    from mipplan.result import Choice, Plan, PlanStatus, ReplayResult
+    from mipplan.result import Choice, Explanation, Plan, PlanStatus, ReplayResult
     from mipplan.trace import Trace
     from mipplan.verification import Verification, verify
 
@@ -47,6 +48,9 @@ _HOMES = {
     "Trace": "mipplan.trace",
     "Verification": "mipplan.verification",
     "certify": "mipplan.certificate",
+    "explain": "mipplan.planner",
+    "ArrivalCurve": "mipplan.curves",
+    "Explanation": "mipplan.result",
     "plan": "mipplan.planner",
     "replay": "mipplan.replayer",
     "replay_many": "mipplan.replayer",
@@ -55,8 +59,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "ArrivalCurve",
     "Certificate",
     "Choice",
+    "Explanation",
     "Fault",
     "InputError",
     "MipplanError",
@@ -71,6 +77,7 @@ __all__ = [
     "Trace",
     "Verification",
     "certify",
+    "explain",
     "plan",
     "replay",
     "replay_many",

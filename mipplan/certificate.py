@@ -14,31 +14,10 @@ from numpy.typing import NDArray
 
 from mipplan.curves import StageService, latest_start_ns, stage_service
 from mipplan.quantiles import quantile_ns
-from mipplan.result import Plan
+from mipplan.result import CriticalStage, Plan
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 from mipplan.units import NS_PER_S
-
-
-@dataclass(frozen=True)
-class CriticalStage:
-    """One stage on a query's critical path.
-
-    Attributes
-    ----------
-    stage : str
-    latency_ns : int
-        T of the stage: at most one batch in service, and the own batch.
-    wait_ns : int
-        Bound on waiting behind other tokens.
-    delay_ns : int
-        Delay of the edge that leads here.
-    """
-
-    stage: str
-    latency_ns: int
-    wait_ns: int
-    delay_ns: int
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,12 @@ def plan(
     start: From = None,
     end: To = None,
     replay: Annotated[bool, typer.Option(help="Replay the plan on the trace as well.")] = True,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Say what binds, what each stage could spare, and what else would do."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Find the cheapest certified configuration of a pipeline, and replay it."""
@@ -128,6 +134,7 @@ def plan(
         time_limit=time_limit,
         seed=seed,
         replay=replay,
+        explain=explain,
     )
     run(json, lambda session: run_plan(session, request))
 
@@ -178,13 +185,16 @@ def profiles(
     profiles: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Profile folder; the shipped one by default.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="List odd measurements instead; exit code 1 if one needs a look.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Show hardware, prices and measured models of a profile folder."""
+    """Show hardware, prices and measured models of a profile folder, or what is odd in them."""
     from mipplan.cli.commands import run_profiles
     from mipplan.cli.session import run
 
-    run(json, lambda session: run_profiles(session, profiles))
+    run(json, lambda session: run_profiles(session, profiles, check))
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,18 @@ from mipplan.curves import ArrivalCurve
 from mipplan.documents import suggestion
 from mipplan.errors import Fault, InputError
 from mipplan.quantiles import check_quantile
-from mipplan.reporting import documents, terminal
+from mipplan.reporting import documents, examination, terminal
 from mipplan.result.document import read_document
 from mipplan.result.plan import check_seed
 from mipplan.shipped import shipped_folder
 from mipplan.units import NS_PER_S, parse_duration_ns
 
 ValueT = TypeVar("ValueT")
+
+#: Flags whose times are seconds rather than milliseconds.
+_COARSE = ("--time-limit", "--from", "--to")
+_BARE_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{0,12})?", re.ASCII)
+_LONG_UNITS = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{0,9})?) *(?P<unit>m|h)(in|ins|r|rs)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class PlanRequest:
     time_limit: str
     seed: int
     replay: bool
+    explain: bool
 
 
 class Gathering:
@@ -115,9 +122,15 @@ def run_plan(session: Session, request: PlanRequest) -> int:
         if plan.choices and request.replay:
             progress("replaying the plan")
             replayed = mp.replay(plan, trace)
+        explanation = None
+        if plan.choices and request.explain:
+            progress("explaining the plan")
+            explanation = plan.explain()
     written = None if request.out is None else str(request.out)
-    remarks = list(plan.profiles.remarks)
-    session.show(documents.plan_report(plan, trace, replayed, remarks, written), terminal.show_plan)
+    remarks = examination.plan_remarks(plan, None if request.profiles is None else str(request.profiles))
+    session.show(
+        documents.plan_report(plan, trace, replayed, explanation, remarks, written), terminal.show_plan
+    )
     if plan.status is mp.PlanStatus.INFEASIBLE:
         return EXIT_NOT_MET
     return EXIT_DONE if plan.choices else EXIT_NO_ANSWER
@@ -150,10 +163,14 @@ def run_verify(session: Session, plan_file: Path, request: TraceRequest) -> int:
     return EXIT_DONE if verification.verified else EXIT_NOT_MET
 
 
-def run_profiles(session: Session, folder: Path | None) -> int:
-    """Show a profile folder."""
+def run_profiles(session: Session, folder: Path | None, check: bool) -> int:
+    """Show a profile folder, or with `check` what is odd in it; exit code 1 if there are warnings."""
     profiles = _profiles(folder)
     shown = shipped_folder() if folder is None else folder
+    if check:
+        examined = examination.examination_report(profiles, str(shown))
+        session.show(examined, examination.show_examination)
+        return EXIT_NOT_MET if examined.warnings else EXIT_DONE
     pipelines = _shipped_names("pipelines", (".yaml",)) if folder is None else []
     traces = _shipped_names("traces", (".csv.gz", ".csv")) if folder is None else []
     report = documents.profiles_report(profiles, str(shown), pipelines, traces)
@@ -206,7 +223,13 @@ def _optional_seconds(flag: str, text: str | None) -> float | None:
     try:
         return parse_duration_ns(text) / NS_PER_S
     except ValueError as error:
-        raise InputError.one(flag, str(error)) from error
+        message = str(error)
+        if flag in _COARSE and _BARE_NUMBER.fullmatch(text.strip()):  # nobody means 5ms here
+            message = f"{text.strip()!r} has no unit: write {text.strip()}s"
+        elif match := _LONG_UNITS.fullmatch(text.strip()):
+            seconds = float(match["number"]) * (60 if match["unit"] == "m" else 3600)
+            message = f"{text.strip()!r} is not accepted: write it in seconds, {seconds:.12g}s"
+        raise InputError.one(flag, message) from error
 
 
 def _arrival_curve(buckets: tuple[str, ...]) -> ArrivalCurve | None:

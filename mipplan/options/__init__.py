@@ -1,7 +1,13 @@
 """The options of every stage (hardware × batch × replicas), and the time-cost problem made of them."""
 
 from mipplan.options.admissibility import check_names
-from mipplan.options.enumeration import StageOptions, expand, extremes, undominated
+from mipplan.options.enumeration import (
+    StageOptions,
+    expand,
+    extremes,
+    undominated,
+    undominated_per_hardware,
+)
 from mipplan.options.families import MAX_REPLICAS, Family, StageFamilies, find_families, trace_demand
 from mipplan.options.problem import build_problem, time_cost_problem
 from mipplan.options.waits import wait_bounds
@@ -19,5 +25,6 @@ __all__ = [
     "time_cost_problem",
     "trace_demand",
     "undominated",
+    "undominated_per_hardware",
     "wait_bounds",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.curves import StageService
-from mipplan.options.families import StageFamilies
+from mipplan.options.families import Family, StageFamilies
 from mipplan.result import Choice
 
 Column = NDArray[np.int64]
@@ -45,6 +45,21 @@ class StageOptions:
     def count(self) -> int:
         """Number of options."""
         return int(self.family.size)
+
+    @property
+    def hardware(self) -> NDArray[np.object_]:
+        """Hardware of every option, shape (m,)."""
+        names = [family.hardware for family in self.families.families]
+        return np.array(names, dtype=object)[self.family]
+
+    @property
+    def limited(self) -> NDArray[np.bool_]:
+        """Whether each option's hardware is shared under a limit, shape (m,)."""
+        return np.array([family.limited for family in self.families.families], dtype=bool)[self.family]
+
+    def member(self, option: int) -> tuple[Family, int]:
+        """Family and replicas of an option."""
+        return self.families.families[int(self.family[option])], int(self.replicas[option])
 
     def service(self, option: int) -> StageService:
         """T and R of an option."""
@@ -121,16 +136,23 @@ def undominated(options: StageOptions) -> StageOptions:
     Valid for the certified problem, since the certificate grows with T and falls with R; not valid for replay,
     where batching anomalies break that order (design §4). Of equal options the first stays.
     """
-    families = options.families.families
-    limited = np.array([family.limited for family in families], dtype=bool)[options.family]
+    limited, names = options.limited, options.hardware
     kept = np.zeros(options.count, dtype=bool)
     kept[~limited] = _frontier(options, ~limited)[~limited]
     # An option on limited hardware is beaten only by one that uses none, or no more of the same. Cost is
     # devices × price, so on the same hardware the order by cost is the order by devices used.
-    names = np.array([family.hardware for family in families], dtype=object)[options.family]
     for name in sorted(set(names[limited])):
         group = limited & (names == name)
         kept[group] = _frontier(options, group | ~limited)[group]
+    return options.keep(kept)
+
+
+def undominated_per_hardware(options: StageOptions) -> StageOptions:
+    """Drop what another option on the same hardware dominates: for looking at plans that differ in hardware."""
+    names = options.hardware
+    kept = np.zeros(options.count, dtype=bool)
+    for name in sorted(set(names)):
+        kept |= _frontier(options, names == name)
     return options.keep(kept)
 
 
@@ -141,10 +163,11 @@ def _frontier(options: StageOptions, among: NDArray[np.bool_]) -> NDArray[np.boo
     if rows.size == 0:
         return kept
     # Of options alike in all three, one that uses no limited device comes first: it beats the others.
-    limited = np.array([family.limited for family in options.families.families], dtype=bool)[
-        options.family[rows]
+    rows = rows[
+        np.lexsort(
+            (options.limited[rows], -options.speed[rows], options.latency_ns[rows], options.cost[rows])
+        )
     ]
-    rows = rows[np.lexsort((limited, -options.speed[rows], options.latency_ns[rows], options.cost[rows]))]
     levels, level = np.unique(options.latency_ns[rows], return_inverse=True)
     # best[k, t]: the greatest speed among the first k options (by cost) with latency level ≤ t.
     best = np.full((rows.size + 1, levels.size), -1, dtype=np.int64)

@@ -156,8 +156,6 @@ def _durations(options: StageOptions, serial_tokens: int) -> NDArray[np.int64]:
 
 
 def _usage(options: StageOptions, devices: Sequence[str]) -> NDArray[np.int64]:
-    hardware = np.array([family.hardware for family in options.families.families], dtype=object)[
-        options.family
-    ]
+    hardware = options.hardware
     columns = [np.where(hardware == name, options.replicas, 0) for name in devices]
     return np.stack(columns, axis=1) if columns else np.zeros((options.count, 0), dtype=np.int64)

@@ -1,5 +1,6 @@
 """The planner: the cheapest certified plan, by logic-based Benders decomposition (design §4)."""
 
+from mipplan.planner.explanation import explain
 from mipplan.planner.planning import plan
 
-__all__ = ["plan"]
+__all__ = ["explain", "plan"]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from mipplan.errors import SolverError
 from mipplan.options import StageOptions, build_problem
 from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.instance import Instance
+from mipplan.planner.members import keeps_limits
 from mipplan.solvers import Answer, Termination, solve
 from mipplan_formulations import Cover, Formulation, LinearModel, TimeCostProblem
 
@@ -89,6 +90,8 @@ class Search:
         Whether any certified plan will do: the search ends with the first one.
     budget : int, optional
         Most micro-dollars per hour a plan may cost; dearer ones do not count as found.
+    required : sequence of Cover
+        Further conditions on the selection, over the given options.
     """
 
     def __init__(
@@ -102,7 +105,9 @@ class Search:
         *,
         any_plan: bool = False,
         budget: int | None = None,
+        required: Sequence[Cover] = (),
     ) -> None:
+        self._required = tuple(required)
         self._budget = budget
         self._any_plan = any_plan
         self._instance = instance
@@ -181,7 +186,7 @@ class Search:
         order = list(self._options)
         covers = tuple(
             Cover(tuple((index, marked[rows[order[index]]]) for index, marked in cover.members))
-            for cover in self._cuts.values()
+            for cover in (*self._required, *self._cuts.values())
         )
         return build_problem(
             self._instance.pipeline,
@@ -235,13 +240,19 @@ class Search:
             if certificate_ns <= self._instance.deadline_ns:
                 affordable = self._budget is None or cost <= self._budget
                 better = self._best is None or cost < self._best.cost
-                if affordable and better and self._within_limits(selection):
+                if affordable and better and self._is_allowed(selection):
                     self._best = Certified(dict(selection), cost, certificate_ns)
                 return
             covers = self._cut_off(services)
             if self._best is not None and cost >= self._best.cost:
                 return
             selection = self._bettered(selection, covers)
+
+    def _is_allowed(self, selection: Mapping[str, int]) -> bool:
+        """Whether a certified selection keeps the device limits and what else is required of it."""
+        members = {stage: self._options[stage].member(option) for stage, option in selection.items()}
+        chosen = list(selection.values())
+        return keeps_limits(members, self._instance.limits) and all(c.is_met(chosen) for c in self._required)
 
     def _services(self, selection: Mapping[str, int]) -> dict[str, StageService]:
         return {stage: self._options[stage].service(option) for stage, option in selection.items()}
@@ -282,13 +293,6 @@ class Search:
         if best is None:
             return None
         return {**selection, best[2]: best[3]}
-
-    def _within_limits(self, selection: Mapping[str, int]) -> bool:
-        used: dict[str, int] = {}
-        for stage, option in selection.items():
-            choice = self._options[stage].choice(option)
-            used[choice.hardware] = used.get(choice.hardware, 0) + choice.replicas
-        return all(used.get(name, 0) <= limit for name, limit in self._instance.limits.items())
 
 
 def _whole_bound(answer: Answer) -> int:

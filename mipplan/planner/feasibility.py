@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mipplan.curves import StageService
-from mipplan.options import Family, StageOptions, expand, extremes, undominated
+from mipplan.options import StageOptions, expand, extremes, undominated
 from mipplan.planner.benders import Outcome, Search
 from mipplan.planner.instance import Instance
+from mipplan.planner.members import Members, services_of
 from mipplan.units import UNLIMITED_NS
 from mipplan_formulations import Formulation
 
@@ -24,12 +25,12 @@ class AnyPlan:
     certificate_ns : int
     """
 
-    members: dict[str, tuple[Family, int]]
+    members: Members
     certificate_ns: int
 
     def services(self) -> dict[str, StageService]:
         """Service of every stage."""
-        return {stage: family.service(replicas) for stage, (family, replicas) in self.members.items()}
+        return services_of(self.members)
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,7 @@ class Feasibility:
         outcome = search.run()
         if outcome.best is None:
             return None, outcome
-        members = {}
-        for stage, option in outcome.best.selection.items():
-            table = options[stage]
-            family = instance.families[stage].families[int(table.family[option])]
-            members[stage] = (family, int(table.replicas[option]))
+        members = {stage: options[stage].member(option) for stage, option in outcome.best.selection.items()}
         return AnyPlan(members, outcome.best.certificate_ns), outcome
 
     def _options(self, instance: Instance) -> dict[str, StageOptions]:
@@ -149,7 +146,7 @@ def _quickened(instance: Instance, plan: AnyPlan) -> AnyPlan:
         for stage, found in instance.families.items():
             for family in found.families:
                 trial = {**members, stage: (family, family.most)}
-                certificate_ns = instance.certificate_ns({s: f.service(n) for s, (f, n) in trial.items()})
+                certificate_ns = instance.certificate_ns(services_of(trial))
                 if certificate_ns < best:
                     members, best, improved = trial, certificate_ns, True
     return AnyPlan(members, best)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mipplan.curves import PathWait, StageService
 from mipplan.options import Family
 from mipplan.planner.instance import Instance
+from mipplan.planner.members import Members, cost_of, keeps_limits, services_of
 
 _PATIENCE = (1.0, 1.25, 1.6, 2.0, 2.6, 3.4, 4.5, 6.0, 9.0, 14.0)
 #: Shares of the path's slack given to waiting: the certificate exceeds the bound a little, on branches more.
@@ -36,13 +37,13 @@ class Incumbent:
     certificate_ns : int
     """
 
-    members: Mapping[str, tuple[Family, int]]
+    members: Members
     cost: int
     certificate_ns: int
 
     def services(self) -> dict[str, StageService]:
         """Service of every stage."""
-        return {stage: family.service(replicas) for stage, (family, replicas) in self.members.items()}
+        return services_of(self.members)
 
 
 def find_incumbent(instance: Instance) -> Incumbent | None:
@@ -65,13 +66,13 @@ def find_incumbent(instance: Instance) -> Incumbent | None:
     return best
 
 
-def trim(instance: Instance, members: Mapping[str, tuple[Family, int]]) -> Incumbent:
+def trim(instance: Instance, members: Members) -> Incumbent:
     """Take away as many replicas of a certified plan as can go, dearest stage first, one stage after another."""
     trimmed = dict(members)
 
     def keeps_slo(stage: str, replicas: int) -> bool:
         trial = {**trimmed, stage: (trimmed[stage][0], replicas)}
-        return instance.keeps_slo({s: family.service(n) for s, (family, n) in trial.items()})
+        return instance.keeps_slo(services_of(trial))
 
     for stage in sorted(members, key=lambda s: -members[s][0].microusd_per_hour * members[s][1]):
         family, high = members[stage]
@@ -83,10 +84,8 @@ def trim(instance: Instance, members: Mapping[str, tuple[Family, int]]) -> Incum
             else:
                 low = middle + 1
         trimmed[stage] = (family, high)
-    cost = sum(family.microusd_per_hour * replicas for family, replicas in trimmed.values())
-    return Incumbent(
-        trimmed, cost, instance.certificate_ns({s: f.service(n) for s, (f, n) in trimmed.items()})
-    )
+    cost = cost_of(trimmed)
+    return Incumbent(trimmed, cost, instance.certificate_ns(services_of(trimmed)))
 
 
 def _cheapest_within(families: tuple[Family, ...], patience: float) -> Family:
@@ -115,10 +114,10 @@ def _sized(
                 replicas = max(replicas, needed)
         # At the limit a plan may still be certified: the share was only a guess.
         members[stage] = (family, min(replicas, family.most))
-    cost = sum(family.microusd_per_hour * replicas for family, replicas in members.values())
-    if (below is not None and cost >= below) or not _within_limits(instance, members):
+    cost = cost_of(members)
+    if (below is not None and cost >= below) or not keeps_limits(members, instance.limits):
         return None
-    certificate_ns = instance.certificate_ns({s: family.service(n) for s, (family, n) in members.items()})
+    certificate_ns = instance.certificate_ns(services_of(members))
     return Incumbent(members, cost, certificate_ns) if certificate_ns <= instance.deadline_ns else None
 
 
@@ -145,10 +144,3 @@ def _replicas_on_path(
 def _period(step: int) -> int:
     """Batch time (ns per `_TOKENS` tokens) of a grid step: from 1 ns per token up to minutes."""
     return round(_TOKENS * _STEP**step)
-
-
-def _within_limits(instance: Instance, members: Mapping[str, tuple[Family, int]]) -> bool:
-    used: dict[str, int] = {}
-    for family, replicas in members.values():
-        used[family.hardware] = used.get(family.hardware, 0) + replicas
-    return all(used.get(name, 0) <= limit for name, limit in instance.limits.items())

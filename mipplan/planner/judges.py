@@ -7,9 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
-from mipplan.certificate import CertificateEvaluator, CriticalStage, certify_services
+from mipplan.certificate import CertificateEvaluator, certify_services
 from mipplan.curves import StageService, WorstCase
 from mipplan.quantiles import higher_rank, quantile_ns
+from mipplan.result import CriticalStage
 from mipplan.tokens import Workload
 
 Services = Mapping[str, StageService]

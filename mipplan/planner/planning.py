@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from mipplan.curves import ArrivalCurve, empirical_envelope
 from mipplan.errors import Fault, InputError
 from mipplan.options import check_names
 from mipplan.pipeline import Pipeline
+from mipplan.planner.explanation import explain
 from mipplan.planner.request import Request
 from mipplan.planner.solving import Solving
 from mipplan.profiles import Profiles
@@ -133,7 +135,8 @@ def plan(
     request = Request(pipeline, relevant, scaled, slo_ns, margin_ns, base.quantile, base.seed, envelope)
     ends_at = started + _time_limit(time_limit_s)
     solving = Solving(base, request, request.instance(), FORMULATIONS[formulation], solver, ends_at, report)
-    return solving.cheapest() if budget is None else solving.fastest(budget)
+    made = solving.cheapest() if budget is None else solving.fastest(budget)
+    return replace(made, explainer=lambda plan: explain(plan, trace))
 
 
 def _check_arguments(*checks: Callable[[], object]) -> None:

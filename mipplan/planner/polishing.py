@@ -44,7 +44,7 @@ def polish(instance: Instance, options: Mapping[str, StageOptions], found: Certi
 
 def _alternatives(table: StageOptions, chosen: int) -> list[int]:
     """Other options of the same cost on the same hardware, so that no device limit is touched."""
-    hardware = np.array([family.hardware for family in table.families.families], dtype=object)[table.family]
+    hardware = table.hardware
     alike = (table.cost == table.cost[chosen]) & (hardware == hardware[chosen])
     alike[chosen] = False
     return np.flatnonzero(alike).tolist()

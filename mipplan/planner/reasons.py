@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mipplan.certificate import CriticalStage
 from mipplan.options import StageFamilies
 from mipplan.planner.feasibility import Feasibility
 from mipplan.planner.instance import Instance
 from mipplan.planner.request import Request
+from mipplan.result.explanation import step_text
 from mipplan.units import NS_PER_MS, NS_PER_S, format_duration
 
 #: The highest rate that works is found to within this share of the trace's.
@@ -52,7 +52,7 @@ class Diagnosis:
             return []
         certificate_ns = smallest.plan.certificate_ns
         path = " → ".join(
-            _described(step) for step in self.instance.judge.critical_path(smallest.plan.services())
+            step_text(step) for step in self.instance.judge.critical_path(smallest.plan.services())
         )
         kind = "fastest reachable" if smallest.proven else "fastest certificate found in time"
         noun = " certificate" if smallest.proven else ""
@@ -104,12 +104,3 @@ def _blocked_stages(families: Mapping[str, StageFamilies], demand_rps: Mapping[s
         for stage, found in families.items()
         if not found.families
     ]
-
-
-def _described(stage: CriticalStage) -> str:
-    parts = [f"T {format_duration(stage.latency_ns)}"]
-    if stage.wait_ns:
-        parts.append(f"wait {format_duration(stage.wait_ns)}")
-    if stage.delay_ns:
-        parts.append(f"after a delay of {format_duration(stage.delay_ns)}")
-    return f"{stage.stage} ({', '.join(parts)})"

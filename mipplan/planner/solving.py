@@ -12,6 +12,7 @@ from mipplan.planner.benders import Certified, Outcome, Search
 from mipplan.planner.feasibility import AnyPlan, Feasibility
 from mipplan.planner.incumbent import Incumbent, find_incumbent, trim
 from mipplan.planner.instance import Instance
+from mipplan.planner.members import choices_of, cost_of
 from mipplan.planner.polishing import polish
 from mipplan.planner.reasons import Diagnosis
 from mipplan.planner.request import Request
@@ -83,10 +84,8 @@ class Solving:
             unlimited = self._feasibility(self.ends_at).find(self.instance)[0]
             return self._over_budget(unlimited, budget)
         members = smallest.plan.members
-        choices = {s: Choice(family.hardware, family.batch, n) for s, (family, n) in members.items()}
-        cost = sum(family.microusd_per_hour * n for family, n in members.values())
         certificate_ns = smallest.plan.certificate_ns
-        made = self._made(choices, cost, None, certificate_ns, smallest.proven)
+        made = self._made(choices_of(members), cost_of(members), None, certificate_ns, smallest.proven)
         return replace(made, slo_ns=max(1, certificate_ns))
 
     def _feasibility(self, ends_at: float, budget: int | None = None) -> Feasibility:
@@ -171,8 +170,4 @@ def _better(
     if found is not None and found.cost <= incumbent.cost:
         chosen = {stage: options[stage].choice(option) for stage, option in found.selection.items()}
         return chosen, found.cost, found.certificate_ns
-    members = incumbent.members.items()
-    choices = {
-        stage: Choice(family.hardware, family.batch, replicas) for stage, (family, replicas) in members
-    }
-    return choices, incumbent.cost, incumbent.certificate_ns
+    return choices_of(incumbent.members), incumbent.cost, incumbent.certificate_ns

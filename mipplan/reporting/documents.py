@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from mipplan.certificate import Certificate
 from mipplan.errors import Fault
 from mipplan.profiles import Profiles
-from mipplan.result import Plan, ReplayResult
+from mipplan.result import Explanation, Plan, ReplayResult
 from mipplan.solvers import SolverInfo
 from mipplan.trace import Trace
 from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S
@@ -111,6 +111,7 @@ class PlanReport(_Report):
     trace: TraceReport
     in_sample: bool = True
     replay: ReplayReport | None
+    explanation: list[str] | None
     remarks: list[str]
     plan_file: str | None
 
@@ -247,7 +248,12 @@ def replay_report(result: ReplayResult, slo_s: float) -> ReplayReport:
 
 
 def plan_report(
-    plan: Plan, trace: Trace, replayed: ReplayResult | None, remarks: list[str], plan_file: str | None
+    plan: Plan,
+    trace: Trace,
+    replayed: ReplayResult | None,
+    explanation: Explanation | None,
+    remarks: list[str],
+    plan_file: str | None,
 ) -> PlanReport:
     """Describe a plan made on `trace`, with its replay on the same trace if there was one."""
     return PlanReport(
@@ -286,6 +292,7 @@ def plan_report(
         },
         trace=trace_report(trace),
         replay=None if replayed is None else replay_report(replayed, plan.slo_s),
+        explanation=None if explanation is None else explanation.lines(),
         remarks=remarks,
         plan_file=plan_file,
     )

@@ -46,6 +46,11 @@ def show_plan(console: Console, report: PlanReport) -> None:
     console.print(_figures(_plan_figures(report)))
     if report.reason:
         console.print(f"\n{escape(report.reason)}")
+    if report.explanation is not None:
+        console.print()
+        for line in report.explanation:
+            console.print(escape(line))
+        console.print()
     for remark in report.remarks:
         console.print(f"[yellow]note[/yellow]: {escape(remark)}")
     console.print(f"[yellow]note[/yellow]: {IN_SAMPLE}")

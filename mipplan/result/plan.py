@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import partial
@@ -20,6 +20,7 @@ from mipplan.profiles import Profiles
 from mipplan.quantiles import check_quantile
 from mipplan.result.choices import Choice, read_choices
 from mipplan.result.document import PlanDocument, altered_parts, document_text, fingerprint, read_document
+from mipplan.result.explanation import Explanation
 from mipplan.trace import Trace
 from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S, seconds_to_ns
 
@@ -107,6 +108,8 @@ class Plan:
         Arrival curve of ``guarantee="envelope"``: queries and queries per second.
     budget_microusd_per_hour : int or None
         If the plan is the fastest within a budget instead of the cheapest within an objective.
+    explainer : callable or None
+        What `explain` calls: set by `mipplan.plan`, which has the trace at hand; not part of the plan file.
     """
 
     pipeline: Pipeline
@@ -129,6 +132,7 @@ class Plan:
     margin_ns: int = 0
     envelope: tuple[tuple[float, float], ...] | None = None
     budget_microusd_per_hour: int | None = None
+    explainer: Callable[[Plan], Explanation] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         # A file holds plain numbers: whole ones and NumPy's would not come back as the same bytes.
@@ -144,7 +148,7 @@ class Plan:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Read-only views cannot be pickled or copied; going through the constructor makes them anew.
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "explainer"}
         return partial(type(self), **{**values, "choices": dict(self.choices)}), ()
 
     @classmethod
@@ -221,6 +225,24 @@ class Plan:
         if table is None:
             raise AssertionError("validated when the plan was made")
         return table.service_ns(choice.batch)
+
+    def explain(self) -> Explanation:
+        """Explain what binds, what each stage could spare, and what else would have done.
+
+        Raises
+        ------
+        NoPlanError
+            If there is no plan; its message is the reason.
+        InputError
+            If the plan came from a file or from choices: it then has no trace, and
+            ``mipplan.explain(plan, trace)`` must be given one.
+        """
+        self.require()
+        if self.explainer is None:
+            raise InputError.one(
+                "plan", "has no trace at hand to explain it on; use mipplan.explain(plan, trace)"
+            )
+        return self.explainer(self)
 
     def require(self) -> Plan:
         """Return the plan itself if it has choices.

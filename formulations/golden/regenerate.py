@@ -1,0 +1,54 @@
+"""Write the LP files and optima of all golden instances anew: python formulations/golden/regenerate.py.
+
+The problem in each JSON file is written by hand and stays as it is; its optimum comes from brute force, its
+LP files from every registered formulation. Look at the difference before keeping it: these files are there to
+show that a formulation changed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mipplan.solvers import write_model
+from mipplan_formulations import FORMULATIONS, solve_exhaustively
+from mipplan_formulations.documents import from_document, to_document
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def regenerate(path: Path) -> None:
+    """Rewrite one instance's file and its LP files."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    problem = from_document(document["problem"])
+    best = solve_exhaustively(problem)
+    document["problem"] = to_document(problem)
+    document["optimum"] = None if best is None else {"cost": best.cost, "selection": list(best.selection)}
+    path.write_text(_lay_out(document), encoding="utf-8")
+    for name, formulation in FORMULATIONS.items():
+        write_model(formulation.build(problem), FOLDER / f"{path.stem}.{name}.lp")
+
+
+def _lay_out(document: dict[str, object]) -> str:
+    """JSON with one line per entry of the problem: short enough to read, long enough to compare."""
+    lines = ["{"]
+    for key, value in document.items():
+        if key != "problem":
+            lines.append(f"  {json.dumps(key)}: {json.dumps(value)},")
+    problem = document["problem"]
+    assert isinstance(problem, dict)
+    lines.append('  "problem": {')
+    for key, value in problem.items():
+        comma = "," if key != list(problem)[-1] else ""
+        if isinstance(value, list) and value:
+            rows = ",\n".join(f"      {json.dumps(row)}" for row in value)
+            lines.append(f"    {json.dumps(key)}: [\n{rows}\n    ]{comma}")
+        else:
+            lines.append(f"    {json.dumps(key)}: {json.dumps(value)}{comma}")
+    lines += ["  }", "}"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    for instance in sorted(FOLDER.glob("*.json")):
+        regenerate(instance)

@@ -1,0 +1,33 @@
+"""Formulations of the discrete time-cost trade-off problem with a bottleneck term, as plain linear models.
+
+Speaks of activities, modes, costs, durations, waits, resources, arcs, paths and a deadline only, and imports
+no solver: what is built here can be handed to any.
+"""
+
+from mipplan_formulations.exhaustive import Optimum, solve_exhaustively
+from mipplan_formulations.linear import LinearModel
+from mipplan_formulations.problem import (
+    Activity,
+    Arc,
+    Cover,
+    Evaluation,
+    Path,
+    Resource,
+    TimeCostProblem,
+)
+from mipplan_formulations.registry import FORMULATIONS, Formulation
+
+__all__ = [
+    "FORMULATIONS",
+    "Activity",
+    "Arc",
+    "Cover",
+    "Evaluation",
+    "Formulation",
+    "LinearModel",
+    "Optimum",
+    "Path",
+    "Resource",
+    "TimeCostProblem",
+    "solve_exhaustively",
+]

@@ -1,0 +1,51 @@
+"""Checks of numbers and arrays shared by the parts of a problem."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+LARGEST_MAGNITUDE = 2**53
+"""Largest number allowed anywhere in a problem: up to here float64 holds every integer exactly."""
+
+
+def read_integers(values: ArrayLike, ndim: int, place: str, faults: list[str]) -> IntArray:
+    """Turn into a read-only int64 array, noting faults; floats are refused: they would hide rounding."""
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        faults.append(f"{place}: must be integers, not {array.dtype}")
+        return np.zeros((0,) * ndim, dtype=np.int64)
+    if array.ndim != ndim:
+        faults.append(f"{place}: must have {ndim} dimension(s), not {array.ndim}")
+        return np.zeros((0,) * ndim, dtype=np.int64)
+    if array.size and (array.min() < 0 or array.max() > LARGEST_MAGNITUDE):
+        faults.append(f"{place}: every number must be between 0 and 2**53")
+    return read_only(array.astype(np.int64, copy=False))
+
+
+def check_number(value: int, place: str, faults: list[str]) -> None:
+    """Note a fault unless the value is an integer between 0 and the largest magnitude allowed."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        faults.append(f"{place}: must be an integer, not {value!r}")
+    elif not 0 <= value <= LARGEST_MAGNITUDE:
+        faults.append(f"{place}: must be between 0 and 2**53, not {value}")
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array itself if nobody can write to it, else a private copy that nobody can."""
+    if not array.flags.writeable:
+        return array
+    private = array.copy()
+    private.flags.writeable = False
+    return private
+
+
+def raise_if_any(faults: list[str]) -> None:
+    """Raise one ValueError that names all faults, one a line."""
+    if faults:
+        raise ValueError("\n".join(faults))

@@ -1,0 +1,316 @@
+"""The discrete time-cost trade-off problem (deadline version) with a bottleneck term per path.
+
+A project is a directed acyclic graph of *activities*. Each activity is carried out in one of several *modes*;
+a mode has a cost, a duration and an amount used of every shared resource. Besides durations and arc lags,
+every path carries a *wait*: the largest of the waits of the modes chosen along it. Wanted is the cheapest
+choice of one mode per activity such that every path meets the deadline.
+
+All data are integers in whatever units the caller likes, so that evaluation is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from mipplan_formulations.arrays import (
+    BoolArray,
+    IntArray,
+    check_number,
+    raise_if_any,
+    read_integers,
+    read_only,
+)
+from mipplan_formulations.consistency import find_faults
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """Something to be carried out in exactly one of its modes.
+
+    Attributes
+    ----------
+    name : str
+        Unique within the problem.
+    cost : int64 array, shape (m,)
+        Cost of each mode, not negative; at least one mode.
+    duration : int64 array, shape (m,)
+        Duration of each mode, not negative.
+    usage : int64 array, shape (m, r)
+        Amount each mode takes of each of the problem's r resources, not negative. Left out: no resources.
+
+    Raises
+    ------
+    ValueError
+        Naming every fault: not integers, negative or too large numbers, shapes that do not agree.
+    """
+
+    name: str
+    cost: IntArray
+    duration: IntArray
+    usage: IntArray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        place = f"activity {self.name!r}"
+        faults: list[str] = [] if self.name else ["an activity needs a name"]
+        cost = read_integers(self.cost, 1, f"{place}: cost", faults)
+        duration = read_integers(self.duration, 1, f"{place}: duration", faults)
+        modes = cost.size
+        given = np.asarray(self.usage)
+        usage = read_integers(
+            given if given.size else np.zeros((modes, 0), dtype=np.int64), 2, f"{place}: usage", faults
+        )
+        if modes == 0:
+            faults.append(f"{place}: needs at least one mode")
+        for label, rows in (("duration", duration.shape[0]), ("usage", usage.shape[0])):
+            if rows != modes:
+                faults.append(f"{place}: {label} has {rows} modes, cost has {modes}")
+        raise_if_any(faults)
+        object.__setattr__(self, "cost", cost)
+        object.__setattr__(self, "duration", duration)
+        object.__setattr__(self, "usage", usage)
+
+    @property
+    def num_modes(self) -> int:
+        """Number of modes."""
+        return int(self.cost.size)
+
+
+@dataclass(frozen=True)
+class Arc:
+    """A precedence: the head starts no earlier than `lag` after the end of the tail.
+
+    Attributes
+    ----------
+    tail, head : int
+        Indices into the problem's activities.
+    lag : int
+        Not negative.
+    """
+
+    tail: int
+    head: int
+    lag: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """A chain of activities that has to meet the deadline.
+
+    Attributes
+    ----------
+    activities : tuple of int
+        Indices of the activities in order; consecutive ones are joined by an arc.
+    lag : int
+        Sum of the lags of the arcs along the path.
+    waits : tuple of int64 arrays
+        One array per activity of the path, shape (number of its modes,): the wait if that mode is chosen, not
+        negative. The largest of the chosen waits counts once for the whole path.
+
+    Raises
+    ------
+    ValueError
+        Naming every fault.
+    """
+
+    activities: tuple[int, ...]
+    lag: int
+    waits: tuple[IntArray, ...]
+
+    def __post_init__(self) -> None:
+        activities = tuple(int(v) for v in self.activities)
+        place = f"path {activities}"
+        faults: list[str] = []
+        if not activities:
+            faults.append("a path needs at least one activity")
+        if len(set(activities)) != len(activities):
+            faults.append(f"{place}: an activity occurs twice")
+        if len(self.waits) != len(activities):
+            faults.append(f"{place}: {len(self.waits)} wait arrays for {len(activities)} activities")
+        check_number(self.lag, f"{place}: lag", faults)
+        waits = tuple(read_integers(w, 1, f"{place}: waits[{i}]", faults) for i, w in enumerate(self.waits))
+        raise_if_any(faults)
+        object.__setattr__(self, "activities", activities)
+        object.__setattr__(self, "lag", int(self.lag))
+        object.__setattr__(self, "waits", waits)
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Something all activities share.
+
+    Attributes
+    ----------
+    name : str
+        Unique within the problem.
+    capacity : int
+        The most that the chosen modes may use together, not negative.
+    """
+
+    name: str
+    capacity: int
+
+
+@dataclass(frozen=True, eq=False)
+class Cover:
+    """At least one listed activity must be in one of its marked modes (as a logic-based Benders cut says).
+
+    Attributes
+    ----------
+    members : tuple of (int, bool array)
+        Index of an activity, and for each of its modes whether it is marked. Where nothing is marked at all
+        the problem is infeasible: an empty disjunction is false.
+
+    Raises
+    ------
+    ValueError
+        Naming every fault.
+    """
+
+    members: tuple[tuple[int, BoolArray], ...]
+
+    def __post_init__(self) -> None:
+        faults: list[str] = [] if self.members else ["a cover needs at least one member"]
+        members = []
+        for index, marked in self.members:
+            array = np.asarray(marked)
+            if array.dtype != np.bool_ or array.ndim != 1:
+                faults.append(f"cover: the marks of activity {index} must be a one-dimensional bool array")
+            members.append((int(index), read_only(array)))
+        if len({index for index, _ in members}) != len(members):
+            faults.append("cover: an activity is listed twice")
+        raise_if_any(faults)
+        object.__setattr__(self, "members", tuple(members))
+
+    def is_met(self, selection: Sequence[int]) -> bool:
+        """Tell whether the selection (a mode index per activity) has a listed activity in a marked mode."""
+        return any(bool(marked[selection[index]]) for index, marked in self.members)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a selection costs and whether it is allowed, in exact integers.
+
+    Attributes
+    ----------
+    cost : int
+        Sum of the costs of the chosen modes.
+    makespan : int
+        Largest path value; 0 for a problem without paths.
+    usage : int64 array, shape (r,)
+        Amount used of each resource.
+    feasible : bool
+        Deadline, capacities and covers are all kept.
+    violations : tuple of str
+        One sentence per constraint that is not kept; empty exactly if feasible.
+    """
+
+    cost: int
+    makespan: int
+    usage: IntArray
+    feasible: bool
+    violations: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TimeCostProblem:
+    """Choose one mode per activity, at least cost, so that every path meets the deadline.
+
+    Attributes
+    ----------
+    activities : tuple of Activity
+        At least one.
+    arcs : tuple of Arc
+        Acyclic. Parallel arcs are allowed.
+    paths : tuple of Path
+        The paths that must meet the deadline: ``lag + sum of durations + largest wait <= deadline``.
+    deadline : int
+        Not negative.
+    resources : tuple of Resource
+        Capacities for the amounts used by all chosen modes together.
+    covers : tuple of Cover
+        Further conditions on the choice.
+
+    Raises
+    ------
+    ValueError
+        Naming every fault, one a line.
+    """
+
+    activities: tuple[Activity, ...]
+    arcs: tuple[Arc, ...]
+    paths: tuple[Path, ...]
+    deadline: int
+    resources: tuple[Resource, ...] = ()
+    covers: tuple[Cover, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("activities", "arcs", "paths", "resources", "covers"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        raise_if_any(list(find_faults(self)))
+
+    @property
+    def mode_counts(self) -> IntArray:
+        """Number of modes of each activity, shape (number of activities,)."""
+        return np.array([activity.num_modes for activity in self.activities], dtype=np.int64)
+
+    @property
+    def num_binaries(self) -> int:
+        """Number of modes over all activities: the binaries of a formulation that has one per mode."""
+        return sum(activity.num_modes for activity in self.activities)
+
+    def with_covers(self, *covers: Cover) -> TimeCostProblem:
+        """Return this problem with further covers appended to those it has."""
+        return replace(self, covers=(*self.covers, *covers))
+
+    def path_value(self, path: Path, selection: Sequence[int]) -> int:
+        """Lag, durations and the largest wait along one path, for a mode index per activity."""
+        durations = sum(int(self.activities[v].duration[selection[v]]) for v in path.activities)
+        wait = max(int(waits[selection[v]]) for v, waits in zip(path.activities, path.waits, strict=True))
+        return path.lag + durations + wait
+
+    def evaluate(self, selection: Sequence[int]) -> Evaluation:
+        """Judge a selection by plain integer arithmetic, independently of any formulation or solver.
+
+        Parameters
+        ----------
+        selection : sequence of int, length = number of activities
+            The index of the chosen mode of each activity.
+
+        Raises
+        ------
+        ValueError
+            If the selection does not name one existing mode per activity.
+        """
+        chosen = self._checked(selection)
+        cost = sum(int(a.cost[o]) for a, o in zip(self.activities, chosen, strict=True))
+        usage = np.zeros(len(self.resources), dtype=np.int64)
+        for activity, mode in zip(self.activities, chosen, strict=True):
+            usage += activity.usage[mode]
+        makespan = max((self.path_value(path, chosen) for path in self.paths), default=0)
+        violations = tuple(self._violations(chosen, makespan, usage))
+        usage.flags.writeable = False
+        return Evaluation(cost, makespan, usage, not violations, violations)
+
+    def _checked(self, selection: Sequence[int]) -> tuple[int, ...]:
+        chosen = tuple(int(mode) for mode in selection)
+        if len(chosen) != len(self.activities):
+            raise ValueError(f"the selection has {len(chosen)} modes for {len(self.activities)} activities")
+        for activity, mode in zip(self.activities, chosen, strict=True):
+            if not 0 <= mode < activity.num_modes:
+                raise ValueError(
+                    f"activity {activity.name!r} has modes 0 to {activity.num_modes - 1}, not {mode}"
+                )
+        return chosen
+
+    def _violations(self, chosen: tuple[int, ...], makespan: int, usage: IntArray) -> Iterator[str]:
+        if makespan > self.deadline:
+            yield f"makespan {makespan} exceeds the deadline {self.deadline}"
+        for resource, used in zip(self.resources, usage, strict=True):
+            if used > resource.capacity:
+                yield f"resource {resource.name!r}: {used} used of {resource.capacity}"
+        for index, cover in enumerate(self.covers):
+            if not cover.is_met(chosen):
+                yield f"cover {index} is not met"

@@ -1,0 +1,177 @@
+"""Why a plan is what it is: data that `Plan.explain` returns and reports show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mipplan.result.choices import Choice
+from mipplan.units import MICRODOLLARS_PER_DOLLAR, format_duration
+
+
+@dataclass(frozen=True)
+class CriticalStage:
+    """One stage on a critical path.
+
+    Attributes
+    ----------
+    stage : str
+    latency_ns : int
+        T of the stage: at most one batch in service, and the own batch.
+    wait_ns : int
+        Bound on waiting behind other tokens.
+    delay_ns : int
+        Delay of the edge that leads here.
+    """
+
+    stage: str
+    latency_ns: int
+    wait_ns: int
+    delay_ns: int
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another choice for one stage, the others left as they are.
+
+    Attributes
+    ----------
+    choice : Choice
+    microusd_per_hour : int
+        Of the whole plan with it.
+    certificate_ns : int
+    """
+
+    choice: Choice
+    microusd_per_hour: int
+    certificate_ns: int
+
+
+@dataclass(frozen=True)
+class StageExplanation:
+    """What one stage's choice does for the plan.
+
+    Attributes
+    ----------
+    stage : str
+    choice : Choice
+    spare_latency_ns : int
+        By how much the stage's T could grow before the certificate misses the deadline.
+    one_fewer_certificate_ns : int or None
+        The certificate with one replica fewer; None if the rest would not keep up, or there is none to spare.
+    alternative : Alternative or None
+        The cheapest other hardware or batch cap that is certified.
+    """
+
+    stage: str
+    choice: Choice
+    spare_latency_ns: int
+    one_fewer_certificate_ns: int | None
+    alternative: Alternative | None
+
+
+@dataclass(frozen=True)
+class NearPlan:
+    """A certified plan on other hardware that costs little more.
+
+    Attributes
+    ----------
+    choices : tuple of (stage, Choice)
+    microusd_per_hour : int
+    certificate_ns : int
+    """
+
+    choices: tuple[tuple[str, Choice], ...]
+    microusd_per_hour: int
+    certificate_ns: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a plan is what it is.
+
+    Attributes
+    ----------
+    microusd_per_hour, certificate_ns, deadline_ns : int
+        Of the plan; the deadline is the objective less any margin.
+    critical_path : tuple of CriticalStage
+        How the certificate comes about.
+    stages : tuple of StageExplanation
+    near_plans : tuple of NearPlan
+        Plans on other hardware within `near_share` of the cost, cheapest first, each hardware pattern once.
+    near_share : float
+    near_complete : bool
+        Whether there are surely no others; False if the search stopped early (limit on their number or on time).
+    """
+
+    microusd_per_hour: int
+    certificate_ns: int
+    deadline_ns: int
+    critical_path: tuple[CriticalStage, ...]
+    stages: tuple[StageExplanation, ...]
+    near_plans: tuple[NearPlan, ...]
+    near_share: float
+    near_complete: bool
+
+    @property
+    def slack_ns(self) -> int:
+        """Deadline less certificate."""
+        return self.deadline_ns - self.certificate_ns
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """Return the explanation in sentences, one a line."""
+        path = " → ".join(step_text(step) for step in self.critical_path)
+        figures = f"{format_duration(self.certificate_ns)}, {format_duration(self.slack_ns)} below what has to be kept"
+        lines = [f"The certificate is {figures}. It binds along {path}."]
+        lines += [_stage_text(stage, self) for stage in self.stages]
+        share = f"{self.near_share:.0%}"
+        if not self.near_plans:
+            known = "There is" if self.near_complete else "In the time given there was found"
+            lines.append(f"{known} no certified plan on other hardware within {share} of the cost.")
+        for near in self.near_plans:
+            mix = ", ".join(f"{stage} {_choice_text(choice)}" for stage, choice in near.choices)
+            lines.append(f"Within {share} of the cost, at {_dollars(near.microusd_per_hour)}: {mix}.")
+        return lines
+
+
+def _stage_text(stage: StageExplanation, whole: Explanation) -> str:
+    parts = [
+        f"{stage.stage} on {_choice_text(stage.choice)} could take {format_duration(stage.spare_latency_ns)} more"
+    ]
+    if stage.one_fewer_certificate_ns is not None:
+        excess = stage.one_fewer_certificate_ns - whole.deadline_ns
+        verdict = (
+            f"misses by {format_duration(excess)}"
+            if excess > 0
+            else f"keeps {format_duration(-excess)} of slack"
+        )
+        parts.append(f"one replica fewer {verdict}")
+    elif stage.choice.replicas > 1:
+        parts.append("one replica fewer does not keep up or is not allowed")
+    if stage.alternative is None:
+        parts.append("no other hardware or batch is certified in its place")
+    else:
+        extra = stage.alternative.microusd_per_hour - whole.microusd_per_hour
+        more = "at the same cost" if extra == 0 else f"for {_dollars(extra)} more"
+        parts.append(f"cheapest other choice {_choice_text(stage.alternative.choice)} {more}")
+    return "; ".join(parts) + "."
+
+
+def _choice_text(choice: Choice) -> str:
+    return f"{choice.replicas} × {choice.hardware} (batch {choice.batch})"
+
+
+def step_text(step: CriticalStage) -> str:
+    """Write one stage of a critical path."""
+    parts = [f"T {format_duration(step.latency_ns)}"]
+    if step.wait_ns:
+        parts.append(f"wait {format_duration(step.wait_ns)}")
+    if step.delay_ns:
+        parts.append(f"after a delay of {format_duration(step.delay_ns)}")
+    return f"{step.stage} ({', '.join(parts)})"
+
+
+def _dollars(microusd: int) -> str:
+    return f"{microusd / MICRODOLLARS_PER_DOLLAR:.4f} $/h"
