@@ -43,6 +43,8 @@ def parse_duration_ns(text: object) -> int:
     if isinstance(text, bool) or not isinstance(text, str | int | float):
         raise ValueError(f"expected a duration with a unit such as 300ms, found {text!r}")
     if isinstance(text, int | float):
+        if not 0 <= text < math.inf:
+            raise ValueError(f"expected a duration such as 300ms, found {text!r}")
         raise ValueError(f"{text!r} has no unit: write {text!r}ms or {text!r}s")
     match = _DURATION.fullmatch(text)
     if match is None:

@@ -61,7 +61,7 @@ def verify(path: str | Path, trace: Trace) -> Verification:
     """
     document = read_document(path)
     problems = [
-        f"the file was altered after it was written: {part} do not match their checksum"
+        f"the file was altered after it was written: the checksum of its {part} does not match"
         for part in altered_parts(document)
     ]
     plan = Plan.from_document(document, origin=str(path))

@@ -1,7 +1,15 @@
 """Network calculus: arrival and service curves, their deviations, and the trace's own virtual waiting times."""
 
 from mipplan.curves.empirical import empirical_envelope, overrun
-from mipplan.curves.paths import PathWait, PathWaits, Wait, WaitCurve, analyse_paths
+from mipplan.curves.paths import (
+    PathWait,
+    PathWaits,
+    Wait,
+    WaitCurve,
+    analyse_paths,
+    grid_rate,
+    grid_step,
+)
 from mipplan.curves.piecewise import (
     ArrivalCurve,
     ServiceCurve,
@@ -25,6 +33,8 @@ __all__ = [
     "analyse_paths",
     "convolve",
     "empirical_envelope",
+    "grid_rate",
+    "grid_step",
     "horizontal_deviation",
     "ideal_service",
     "latest_start_ns",

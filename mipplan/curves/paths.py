@@ -24,7 +24,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.curves.samplepath import latest_start_ns
+from mipplan.curves.samplepath import wait_order_statistic_ns
 from mipplan.curves.service import StageService, service_time_ns
 from mipplan.pipeline import Edge
 from mipplan.quantiles import higher_rank
@@ -54,6 +54,27 @@ class Probes:
     number: Tokens
 
 
+#: Waits are bounded on one geometric grid of rates, the same for all stages, so that stages share evaluations.
+_GRID_RATIO = 1.02
+_GRID_TOKENS = 1024
+
+
+def grid_rate(step: int) -> tuple[int, int]:
+    """1/R of a grid step as (period_ns, tokens): from 1 ns per token (step 0) up, a ratio apart; 0 below that."""
+    return (round(_GRID_TOKENS * _GRID_RATIO**step), _GRID_TOKENS) if step >= 0 else (0, 1)
+
+
+def grid_step(ns_per_token: float) -> int:
+    """Largest grid step whose 1/R is surely at most `ns_per_token`; −1 if there is none."""
+    if ns_per_token < 1.0:
+        return -1
+    step = math.floor(math.log(ns_per_token) / math.log(_GRID_RATIO))
+    # The logarithm and the rounding of the grid may each be off by a step.
+    while step >= 0 and grid_rate(step)[0] > ns_per_token * _GRID_TOKENS * (1.0 - 1e-12):
+        step -= 1
+    return step
+
+
 class Wait(Protocol):
     """The wait of one stage on one path as a function of R; it grows with 1/R."""
 
@@ -62,6 +83,13 @@ class Wait(Protocol):
 
     def lower(self, period_ns: int, tokens: int) -> int:
         """Return a lower bound on `exact` that costs little."""
+
+    def prepare(self, least: float, most: float, tolerance_ns: int, beyond_ns: int) -> None:
+        """Make `lower` good for 1/R between `least` and `most` ns per token.
+
+        Within `tolerance_ns` of `exact` or one step of the grid of rates; waits above `beyond_ns` need not be told
+        apart.
+        """
 
 
 class WaitCurve:
@@ -116,13 +144,23 @@ class WaitCurve:
         place = bisect.bisect_left(self._slopes, period_ns / tokens * (1.0 - 1e-12))
         return self._values[place - 1] if place else 0
 
+    def prepare(self, least: float, most: float, tolerance_ns: int, beyond_ns: int) -> None:
+        """Evaluate enough of the grid of rates for `lower`, see `Wait.prepare`: by halving where w still varies."""
+        pending = [(grid_step(least), grid_step(most))]
+        while pending:
+            low, high = pending.pop()
+            below = self.exact(*grid_rate(low))
+            if below > beyond_ns or high <= low:
+                continue
+            if self.exact(*grid_rate(high)) - below > tolerance_ns and high - low > 1:
+                middle = (low + high) // 2
+                pending += [(middle, high), (low, middle)]
+
     def _evaluate(self, period_ns: int, tokens: int) -> int:
         self.evaluations += 1
-        probes = None if self._probes is None else (self._probes.last, self._probes.number)
-        starts = latest_start_ns(self._arrival_ns, period_ns, tokens, self._position, probes)
-        waits = starts - (self._arrival_ns if self._probes is None else self._probes.ingress_ns)
-        waits.partition(self._rank)
-        return int(waits[self._rank])
+        probes = self._probes
+        asked = None if probes is None else (probes.last, probes.number, probes.ingress_ns)
+        return wait_order_statistic_ns(self._arrival_ns, period_ns, tokens, self._rank, self._position, asked)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,54 @@ def latest_start_ns(
     return latest
 
 
+def wait_order_statistic_ns(
+    arrival_ns: NDArray[np.int64],
+    period_ns: int,
+    tokens: int,
+    rank: int,
+    position: NDArray[np.int64] | None = None,
+    probes: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None = None,
+) -> int:
+    """Return the wait ``Y(i) − t(i)`` that has `rank` others at or below it, rounded up to ns.
+
+    Parameters
+    ----------
+    arrival_ns, period_ns, tokens, position
+        As for `latest_start_ns`.
+    rank : int
+        0-based, ascending.
+    probes : (last, number, ingress_ns), optional
+        As for `latest_start_ns`, and t of each probe; without them t is `arrival_ns`.
+
+    Notes
+    -----
+    Order does not change when all waits are multiplied by `tokens`, so only one of them is ever divided.
+    """
+    index = np.arange(arrival_ns.size, dtype=np.int64) if position is None else position
+    served = int(index[-1] if probes is None else probes[1].max(initial=0)) + 1
+    base = int(arrival_ns[0])
+    latest = int(arrival_ns[-1] if probes is None else max(arrival_ns[-1], probes[2].max(initial=0)))
+    if (latest - base + 1) * tokens + served * period_ns >= _SAFE:
+        starts = latest_start_ns(
+            arrival_ns, period_ns, tokens, position, None if probes is None else probes[:2]
+        )
+        waits = starts - (arrival_ns if probes is None else probes[2])
+        return int(np.partition(waits, rank)[rank])
+    key = (arrival_ns - np.int64(base)) * np.int64(tokens)
+    key -= index * np.int64(period_ns)
+    greatest = np.maximum.accumulate(key)
+    if probes is None:
+        greatest -= key
+        scaled = greatest
+    else:
+        last, number, ingress_ns = probes
+        scaled = greatest[last] - (
+            (ingress_ns - np.int64(base)) * np.int64(tokens) - number * np.int64(period_ns)
+        )
+    scaled.partition(rank)
+    return -(-int(scaled[rank]) // tokens)
+
+
 def _lexicographic_maximum(
     whole: NDArray[np.int64], remainder: NDArray[np.int64], tokens: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

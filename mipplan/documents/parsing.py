@@ -178,7 +178,7 @@ class _Reader:
         key: str = event.value
         if tag == "merge":
             self._lines.setdefault((*path, key), event.start_mark.line + 1)
-            self._findings.append(((*path, key), "merge keys are not accepted: write the entries out"))
+            self._refuse((*path, key), "merge keys are not accepted: write the entries out")
         elif tag != "str":
             kind = {"bool": "a truth value", "null": "nothing", "int": "a number", "float": "a number"}
             self._lines.setdefault((*path, key), event.start_mark.line + 1)

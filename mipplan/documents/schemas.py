@@ -67,9 +67,11 @@ def _wording(
             kind
         ]
         bound = next(iter(context.values()))
-        return f"expected a number {sign} {bound:g}, found {shown(detail['input'])}"
+        return f"expected a number {sign} {bound:,}, found {shown(detail['input'])}"
     if kind == "too_short":
         return "must not be empty"
+    if kind == "literal_error":
+        return f"expected {context['expected']}, found {shown(detail['input'])}"
     if kind == "too_long":
         return f"holds more than {context['max_length']:,} entries"
     if kind in _EXPECTED:

@@ -76,5 +76,6 @@ def field_text(path: Iterable[str | int]) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += f".{part}" if text else str(part)
+            name = part if len(part) <= 80 else f"{part[:80]}…"
+            text += f".{name}" if text else name
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -102,7 +102,7 @@ def build_problem(
     limits: Mapping[str, int],
     *,
     covers: Sequence[Cover] = (),
-    resolution: float = 0.0,
+    tolerance: float = 0.0,
 ) -> TimeCostProblem:
     """Assemble activities, arcs, paths and resources from the options of every stage.
 
@@ -116,8 +116,8 @@ def build_problem(
     limits : mapping of str to int
     covers : sequence of Cover
         Cuts found so far.
-    resolution : float
-        As for `wait_bounds`: 0 for exact waits, else lower bounds on a grid.
+    tolerance : float
+        0 for exact waits, else lower bounds that are within this share of the deadline or one step of the grid.
     """
     index = {stage: position for position, stage in enumerate(options)}
     used = {f.hardware for table in options.values() for f in table.families.families if f.limited}
@@ -129,24 +129,30 @@ def build_problem(
         for stage, table in options.items()
     )
     arcs = tuple(Arc(index[edge.parent], index[edge.child], edge.delay_ns) for edge in pipeline.edges)
+    least_ns = {
+        stage: int(activity.duration.min()) for stage, activity in zip(options, activities, strict=True)
+    }
     known: dict[tuple[str, int], NDArray[np.int64]] = {}
+    slacks: dict[tuple[str, int], int] = {}
 
-    def waits(stage: str, curve: Wait) -> NDArray[np.int64]:
+    def waits(stage: str, curve: Wait, slack_ns: int) -> NDArray[np.int64]:
         key = (stage, id(curve))
-        if key not in known:
-            known[key] = wait_bounds(curve, options[stage], resolution, deadline_ns if resolution else None)
+        if key not in known or slack_ns > slacks[key]:
+            known[key] = wait_bounds(curve, options[stage], int(tolerance * deadline_ns), slack_ns)
+            slacks[key] = slack_ns
         return known[key]
 
-    rows = tuple(
-        Path(
-            tuple(index[stage] for stage in path.stages),
-            path.lag_ns,
-            tuple(waits(stage, curve) for stage, curve in zip(path.stages, path.curves, strict=True)),
+    rows = []
+    for path in paths.paths:
+        # More wait than this no option of the path can afford, whatever the others are.
+        slack_ns = deadline_ns - path.lag_ns - sum(least_ns[stage] for stage in path.stages)
+        members = tuple(index[stage] for stage in path.stages)
+        curves = zip(path.stages, path.curves, strict=True)
+        rows.append(
+            Path(members, path.lag_ns, tuple(waits(stage, curve, slack_ns) for stage, curve in curves))
         )
-        for path in paths.paths
-    )
     resources = tuple(Resource(name, limits[name]) for name in devices)
-    return TimeCostProblem(activities, arcs, rows, deadline_ns, resources, tuple(covers))
+    return TimeCostProblem(activities, arcs, tuple(rows), deadline_ns, resources, tuple(covers))
 
 
 def _durations(options: StageOptions, serial_tokens: int) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from mipplan.options.enumeration import StageOptions
 
 
 def wait_bounds(
-    curve: Wait, options: StageOptions, resolution: float, beyond_ns: int | None = None
+    curve: Wait, options: StageOptions, tolerance_ns: int = 0, beyond_ns: int | None = None
 ) -> NDArray[np.int64]:
     """Wait of every option on the curve's path, or a lower bound on it; shape (m,), ns.
 
@@ -18,22 +18,17 @@ def wait_bounds(
     ----------
     curve : Wait
     options : StageOptions
-    resolution : float
-        0 evaluates every option exactly. A positive value passes over the trace only for options whose 1/R is
-        more than this fraction above the last one evaluated; those between take its wait, which is a lower
-        bound because the wait grows with 1/R.
+    tolerance_ns : int
+        0 evaluates every option exactly. Otherwise the curve is evaluated on a grid of rates, only as finely as
+        to know it within this tolerance (or one step of the grid), and each option takes the value at the next
+        faster rate known: a lower bound, because the wait grows with 1/R.
     beyond_ns : int, optional
-        Waits above this need not be told apart: the first evaluation above it serves all slower options.
+        Waits above this need not be told apart.
     """
+    rates = list(zip(options.period_ns.tolist(), options.tokens.tolist(), strict=True))
+    if tolerance_ns <= 0 or not rates:
+        return np.array([curve.exact(*rate) for rate in rates], dtype=np.int64)
     slopes = options.period_ns / options.tokens
-    waits = np.empty(options.count, dtype=np.int64)
-    last_slope, last_wait = -1.0, 0
-    for option in np.argsort(slopes, kind="stable").tolist():
-        period, tokens = int(options.period_ns[option]), int(options.tokens[option])
-        settled = beyond_ns is not None and last_wait > beyond_ns
-        if settled or slopes[option] <= last_slope * (1.0 + resolution) * (resolution > 0):
-            waits[option] = max(curve.lower(period, tokens), last_wait if settled else 0)
-            continue
-        waits[option] = last_wait = curve.exact(period, tokens)
-        last_slope = float(slopes[option])
-    return waits
+    farthest = np.iinfo(np.int64).max if beyond_ns is None else beyond_ns
+    curve.prepare(float(slopes.min()), float(slopes.max()), tolerance_ns, farthest)
+    return np.array([curve.lower(*rate) for rate in rates], dtype=np.int64)

@@ -29,8 +29,8 @@ from mipplan.planner.members import keeps_limits
 from mipplan.solvers import Answer, Termination, solve
 from mipplan_formulations import Cover, Formulation, LinearModel, TimeCostProblem
 
-#: Waits between grid rates are bounded from below within this step; every optimum is re-evaluated exactly.
-RESOLUTION = 0.02
+#: Waits are bounded from below to within this share of the deadline; every optimum is re-evaluated exactly.
+TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Search:
             self._instance.deadline_ns,
             self._instance.limits,
             covers=covers,
-            resolution=RESOLUTION,
+            tolerance=TOLERANCE,
         )
 
     def _start(

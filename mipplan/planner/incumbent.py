@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mipplan.curves import PathWait, StageService
+from mipplan.curves import PathWait, StageService, grid_rate, grid_step
 from mipplan.options import Family
 from mipplan.planner.instance import Instance
 from mipplan.planner.members import Members, cost_of, keeps_limits, services_of
@@ -18,10 +18,6 @@ from mipplan.planner.members import Members, cost_of, keeps_limits, services_of
 _PATIENCE = (1.0, 1.25, 1.6, 2.0, 2.6, 3.4, 4.5, 6.0, 9.0, 14.0)
 #: Shares of the path's slack given to waiting: the certificate exceeds the bound a little, on branches more.
 _SHARES = (1.0, 0.8, 0.5, 0.2, 0.0)
-#: Wait curves are inverted on a grid of rates, a step apart: a first plan need not be exact.
-_STEP = 1.04
-_GRID = 700
-_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -128,19 +124,19 @@ def _replicas_on_path(
     if slack < 0:
         return None
     curve = path.curves[path.stages.index(stage)]
-    # Largest 1/R on the grid with a wait within the slack, by bisection: the wait grows with 1/R.
-    low, high = 0, _GRID
+    # Largest 1/R on the grid with a wait within the slack, by bisection: the wait grows with 1/R. It need not be
+    # looked for beyond what the fewest replicas give, nor below what the most give.
+    family = families[stage]
+    slowest, quickest = family.service(family.fewest), family.service(family.most)
+    low = grid_step(float(quickest.ns_per_token))
+    high = grid_step(float(slowest.ns_per_token)) + 1
     while low < high:
         middle = (low + high + 1) // 2
-        if curve.exact(_period(middle), _TOKENS) <= slack * share:
+        if curve.exact(*grid_rate(middle)) <= slack * share:
             low = middle
         else:
             high = middle - 1
-    family = families[stage]
-    period = int(family.service_ns[-1])
-    return -(-period * _TOKENS // (family.batch * _period(low)))
-
-
-def _period(step: int) -> int:
-    """Batch time (ns per `_TOKENS` tokens) of a grid step: from 1 ns per token up to minutes."""
-    return round(_TOKENS * _STEP**step)
+    period_ns, tokens = grid_rate(low)
+    if period_ns == 0:
+        return family.most
+    return -(-int(family.service_ns[-1]) * tokens // (family.batch * period_ns))

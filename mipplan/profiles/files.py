@@ -28,6 +28,8 @@ from mipplan.profiles.schema import HardwareEntry, parse_hardware, parse_profile
 from mipplan.profiles.tables import OPTIONAL_COLUMNS, LatencyTable, batch_problem, measurement_problem
 
 _REQUIRED_COLUMNS = ("model", "hardware", "batch", "latency_ms", "source")
+#: Rows of one file: nobody measures more, and a hostile file could hold millions.
+MAX_ROWS = 100_000
 _COLUMNS = (*_REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
 
 
@@ -161,12 +163,18 @@ def _records(text: str, origin: str) -> list[tuple[int, list[str]]]:
             if any(cell.strip() for cell in cells):
                 records.append((before + 1, cells))
             before = reader.line_num
+            if len(records) > MAX_ROWS:
+                raise InputError.one(f"{origin}:{before}", f"holds more than {MAX_ROWS:,} rows up to here")
     except csv.Error as error:
         raise InputError.one(f"{origin}:{before + 1}", f"is not well-formed CSV: {error}") from None
     return records
 
 
 def _header_problems(header: Sequence[str]) -> Iterator[str]:
+    separator = next((sign for sign in ";\t|" if len(header) == 1 and sign in header[0]), None)
+    if separator is not None:
+        yield f"the columns are separated by {separator!r}: use commas"
+        return
     for name in dict.fromkeys(header):
         if name not in _COLUMNS:
             hint = suggestion(name, _COLUMNS) or f"; known are {', '.join(_COLUMNS)}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +14,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mipplan.documents import Document, FieldPath, decode_text, read_bytes, schema_findings, shown
-from mipplan.errors import InputError
+from mipplan.errors import Fault, InputError
 
-#: Plans carry their latency tables; the largest shipped problem takes a few hundred kilobytes.
-MAX_PLAN_BYTES = 64 * 1024 * 1024
+#: Plans carry their latency tables; the largest shipped problem takes a few hundred kilobytes. JSON made for the
+#: purpose takes twenty times its size in memory.
+MAX_PLAN_BYTES = 8 * 1024 * 1024
 #: A plan file nests six levels deep and holds int64 at most; more is refused before anything else reads it.
 MAX_DEPTH = 32
 MAX_DIGITS = 100
@@ -118,6 +121,18 @@ def read_document(path: str | Path) -> PlanDocument:
     except ValidationError as error:
         document = Document(raw, str(path))
         raise InputError(document.faults(schema_findings(error, _known_keys))) from None
+
+
+@contextmanager
+def placed_in(origin: str) -> Iterator[None]:
+    """Put the plan file before the place of every fault raised inside that does not name it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(
+            fault if fault.place.startswith(origin) else Fault(f"{origin}: {fault.place}", fault.message)
+            for fault in error.faults
+        ) from None
 
 
 def altered_parts(document: PlanDocument) -> tuple[str, ...]:

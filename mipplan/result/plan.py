@@ -13,13 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.documents import shown
 from mipplan.errors import Fault, InputError, NoPlanError
 from mipplan.files import write_text_atomically
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.quantiles import check_quantile
 from mipplan.result.choices import Choice, read_choices
-from mipplan.result.document import PlanDocument, altered_parts, document_text, fingerprint, read_document
+from mipplan.result.document import (
+    PlanDocument,
+    altered_parts,
+    document_text,
+    fingerprint,
+    placed_in,
+    read_document,
+)
 from mipplan.result.explanation import Explanation
 from mipplan.trace import Trace
 from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S, seconds_to_ns
@@ -316,36 +324,39 @@ class Plan:
         altered = altered_parts(document)
         if altered:
             raise InputError(
-                Fault(str(path), f"was altered after it was written: {part} do not match their checksum")
+                Fault(
+                    str(path), f"was altered after it was written: the checksum of its {part} does not match"
+                )
                 for part in altered
             )
         return cls.from_document(document, origin=str(path))
 
     @classmethod
     def from_document(cls, document: PlanDocument, *, origin: str = "plan") -> Plan:
-        """Build a plan from a validated document."""
-        return cls(
-            pipeline=Pipeline.from_document(document.pipeline, origin=f"{origin}: pipeline"),
-            profiles=Profiles.from_document(document.profiles, origin=f"{origin}: profiles"),
-            slo_ns=document.slo_ns,
-            quantile=document.quantile,
-            seed=document.seed,
-            status=PlanStatus(document.status),
-            choices={s: Choice(c.hardware, c.batch, c.replicas) for s, c in document.choices.items()},
-            guarantee=Guarantee(document.guarantee),
-            formulation=document.formulation,
-            solver=document.solver,
-            microusd_per_hour=document.figures.microusd_per_hour,
-            lower_bound_microusd_per_hour=document.figures.lower_bound_microusd_per_hour,
-            bound_ns=document.figures.bound_ns,
-            certificate_ns=document.figures.certificate_ns,
-            reason=document.reason,
-            trace=None if document.trace is None else TraceReference(**document.trace.model_dump()),
-            headroom=document.headroom,
-            margin_ns=document.margin_ns,
-            envelope=None if document.envelope is None else tuple((b, r) for b, r in document.envelope),
-            budget_microusd_per_hour=document.budget_microusd_per_hour,
-        )
+        """Build a plan from a validated document; a fault names its place in `origin`."""
+        with placed_in(origin):
+            return cls(
+                pipeline=Pipeline.from_document(document.pipeline, origin=f"{origin}: pipeline"),
+                profiles=Profiles.from_document(document.profiles, origin=f"{origin}: profiles"),
+                slo_ns=document.slo_ns,
+                quantile=document.quantile,
+                seed=document.seed,
+                status=PlanStatus(document.status),
+                choices={s: Choice(c.hardware, c.batch, c.replicas) for s, c in document.choices.items()},
+                guarantee=Guarantee(document.guarantee),
+                formulation=document.formulation,
+                solver=document.solver,
+                microusd_per_hour=document.figures.microusd_per_hour,
+                lower_bound_microusd_per_hour=document.figures.lower_bound_microusd_per_hour,
+                bound_ns=document.figures.bound_ns,
+                certificate_ns=document.figures.certificate_ns,
+                reason=document.reason,
+                trace=None if document.trace is None else TraceReference(**document.trace.model_dump()),
+                headroom=document.headroom,
+                margin_ns=document.margin_ns,
+                envelope=None if document.envelope is None else tuple((b, r) for b, r in document.envelope),
+                budget_microusd_per_hour=document.budget_microusd_per_hour,
+            )
 
 
 def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
@@ -359,7 +370,9 @@ def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
     if slo_s is None:
         if pipeline.slo_ns is None:
             raise InputError.one(
-                "slo", f"pipeline {pipeline.name!r} states none: give one, such as slo_s=0.3"
+                pipeline.place(("slo",)),
+                f"the pipeline {pipeline.name!r} states none: write slo: 300ms there, or pass --slo 300ms "
+                "(in Python slo_s=0.3)",
             )
         return pipeline.slo_ns
     try:
@@ -392,8 +405,10 @@ def check_seed(seed: object) -> int:
     Raises
     ------
     InputError
-        If it is no non-negative whole number.
+        If it is no non-negative whole number below 2**128.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError.one("seed", f"expected a non-negative whole number, found {seed!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**128:
+        raise InputError.one(
+            "seed", f"expected a non-negative whole number below 2**128, found {shown(seed)}"
+        )
     return int(seed)

@@ -66,7 +66,7 @@ def _round_integers(model: LinearModel, values: NDArray[np.float64], solver: str
     distance = np.where(model.integrality, np.abs(values - nearest), 0.0)
     worst = int(np.argmax(distance))
     if distance[worst] > INTEGRALITY_TOLERANCE:
-        raise SolverError(f"{solver}: integer column {model.column_names[worst]} is {values[worst]:.17g}")
+        raise SolverError(f"{solver}: integer column {model.column_names[worst]} is {values[worst]:.12g}")
     return np.where(model.integrality, nearest, values)
 
 
@@ -78,8 +78,8 @@ def _check_bounds(model: LinearModel, values: NDArray[np.float64], solver: str) 
     worst = int(np.argmax(excess))
     if excess[worst] > 0:
         raise SolverError(
-            f"{solver}: column {model.column_names[worst]} is {values[worst]:.17g}, outside its bounds "
-            f"{model.column_lower[worst]:.17g} to {model.column_upper[worst]:.17g}"
+            f"{solver}: column {model.column_names[worst]} is {values[worst]:.12g}, outside its bounds "
+            f"{model.column_lower[worst]:.12g} to {model.column_upper[worst]:.12g}"
         )
 
 

@@ -127,9 +127,11 @@ def window_text(start_s: float | None, end_s: float | None) -> str:
 
 
 def check_seed(seed: object) -> int:
-    """Return a seed, a whole number ≥ 0, or raise `InputError`."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError.one("seed", f"expected a whole number ≥ 0, found {shown(seed)}")
+    """Return a seed, a non-negative whole number below 2**128, or raise `InputError`."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**128:
+        raise InputError.one(
+            "seed", f"expected a non-negative whole number below 2**128, found {shown(seed)}"
+        )
     return int(seed)
 
 

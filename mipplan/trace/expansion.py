@@ -31,9 +31,8 @@ def check_expansion(expand: object, place: str) -> str:
         )
     if expand not in EXPANSIONS:
         known = ", ".join(EXPANSIONS)
-        raise InputError.one(
-            place, f"there is no expansion {shown(expand)}{suggestion(expand, EXPANSIONS)}; known are {known}"
-        )
+        hint = suggestion(expand, EXPANSIONS) or f"; known are {known}"
+        raise InputError.one(place, f"there is no expansion {shown(expand)}{hint}")
     return str(expand)
 
 

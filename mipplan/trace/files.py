@@ -88,6 +88,8 @@ def _main_column(table: Table) -> str:
             table.origin,
             f"expected one of the columns {', '.join(wanted)}, found {' and '.join(found)}: keep one",
         )
+    if len(table.columns) == 1 and any(separator in table.columns[0] for separator in ";\t|"):
+        columns += " as one column: separate columns by commas"
     hints = (suggestion(name, wanted) for name in table.columns)
     hint = next((hint for hint in hints if hint), "")
     raise InputError.one(

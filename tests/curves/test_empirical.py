@@ -22,9 +22,10 @@ def test_lies_above_every_window_and_touches_the_hull(steps: list[int], start: i
     curve = empirical_envelope(times)
     windows = slow_envelope(times.tolist())
     for length_ns, count in windows:
-        assert curve.just_after(length_ns / NS_PER_S) >= count * (1 - 1e-6)
+        # Not even rounding takes it below: what is guaranteed for the envelope must cover the trace itself.
+        assert curve.just_after(length_ns / NS_PER_S) >= count
     for length_ns, count in concave_hull(windows):
-        assert curve.just_after(length_ns / NS_PER_S) == pytest.approx(count, rel=1e-6)
+        assert curve.just_after(length_ns / NS_PER_S) == pytest.approx(count, rel=1e-4)
     assert curve.rate == 0
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import mipplan as mp
 from mipplan.curves import analyse_paths
-from mipplan.options import expand, find_families, undominated, wait_bounds
+from mipplan.options import expand, find_families, trace_demand, undominated, wait_bounds
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.tokens import realise
 from mipplan_formulations.exhaustive import MOST_SELECTIONS, solve_exhaustively
@@ -23,7 +23,7 @@ def test_families_are_those_of_the_rules(number: int) -> None:
     instance = planning_instance(number)
     workload = realise(instance.pipeline, instance.trace, instance.seed)
     expected = oracle_families(instance.pipeline, instance.profiles, workload)
-    found = find_families(instance.pipeline, instance.profiles, workload)
+    found = find_families(instance.pipeline, instance.profiles, trace_demand(workload))
     assert list(found) == list(instance.pipeline.stages)
     for stage, families in expected.items():
         actual = {
@@ -44,7 +44,9 @@ def test_rate_must_be_exceeded_not_met() -> None:
     pipeline = mp.Pipeline(graph=graph, slo_s=1.0)
     for span_ns, fewest in ((10_000_000, 2), (10_000_001, 1), (9_999_999, 2)):
         workload = realise(pipeline, mp.Trace.from_ns([0, span_ns]))
-        assert [f.fewest for f in find_families(pipeline, profiles, workload)["a"].families] == [fewest]
+        assert [
+            f.fewest for f in find_families(pipeline, profiles, trace_demand(workload))["a"].families
+        ] == [fewest]
 
 
 def test_rejections_say_why() -> None:
@@ -57,7 +59,7 @@ def test_rejections_say_why() -> None:
     graph = nx.DiGraph(instance.pipeline.graph)
     graph.nodes["identify"]["batch"] = 3
     pipeline = mp.Pipeline(graph=graph, slo_s=1.0)
-    found = find_families(pipeline, profiles, realise(pipeline, instance.trace))
+    found = find_families(pipeline, profiles, trace_demand(realise(pipeline, instance.trace)))
     assert any("17 GiB" in why and "has 16" in why for why in found["detect"].rejected)
     assert not found["identify"].families
     assert sum("no measurement at an admitted batch size" in why for why in found["identify"].rejected) == 2
@@ -70,8 +72,8 @@ def test_rejections_say_why() -> None:
 def test_wait_bounds_never_exceed_the_exact_wait(number: int) -> None:
     instance = planning_instance(number)
     workload = realise(instance.pipeline, instance.trace, instance.seed)
-    families = find_families(instance.pipeline, instance.profiles, workload)
-    for resolution, beyond in ((0.0, None), (0.02, None), (0.3, instance.slo_ns), (0.02, 0)):
+    families = find_families(instance.pipeline, instance.profiles, trace_demand(workload))
+    for tolerance_ns, beyond in ((0, None), (1_000, None), (10**6, instance.slo_ns), (1_000, 0)):
         fresh, reference = (analyse_paths(workload, instance.quantile) for _ in range(2))
         for path, other in zip(fresh.paths, reference.paths, strict=True):
             for stage, curve, truth in zip(path.stages, path.curves, other.curves, strict=True):
@@ -79,12 +81,12 @@ def test_wait_bounds_never_exceed_the_exact_wait(number: int) -> None:
                     families[stage],
                     30 * max((f.microusd_per_hour for f in families[stage].families), default=0),
                 )
-                waits = wait_bounds(curve, options, resolution, beyond)
+                waits = wait_bounds(curve, options, tolerance_ns, beyond)
                 pairs = zip(options.period_ns.tolist(), options.tokens.tolist(), strict=True)
                 exact = np.array([truth.exact(period, tokens) for period, tokens in pairs], dtype=np.int64)
                 assert (waits >= 0).all()
                 assert (waits <= exact).all()
-                if resolution == 0.0:
+                if tolerance_ns == 0:
                     assert (waits == exact).all()
 
 
@@ -135,7 +137,7 @@ def test_problem_has_names_limits_and_undominated_modes() -> None:
     workload = realise(instance.pipeline, instance.trace)
     for activity, found in zip(
         problem.activities,
-        find_families(instance.pipeline, instance.profiles, workload).values(),
+        find_families(instance.pipeline, instance.profiles, trace_demand(workload)).values(),
         strict=True,
     ):
         offered = set(activity.cost.tolist())

@@ -1,0 +1,1 @@
+"""Repeatable measurements; results are committed under ``results/`` with machine and versions."""

@@ -1,0 +1,30 @@
+"""``python -m benchmarks [NAME …] [--quick]``: run benchmarks and write their results."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+
+BENCHMARKS = {"planning": "benchmarks.planning.run"}
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    """Run the benchmarks asked for, all by default."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default"
+    )
+    parser.add_argument("--quick", action="store_true", help="a small part, to see that everything runs")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    for name in arguments.names or BENCHMARKS:
+        import_module(BENCHMARKS[name]).run(arguments.results / name, quick=arguments.quick)
+
+
+if __name__ == "__main__":
+    main()
