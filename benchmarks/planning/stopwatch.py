@@ -20,6 +20,7 @@ PHASES = (
     ("build", "mipplan.planner.benders", "build_problem"),
     ("build", "mipplan_formulations.paths", "add_choice_rows"),
     ("solve", "mipplan.planner.benders", "solve"),
+    ("relax", "mipplan.planner.benders", "relax"),
     ("certify", "mipplan.certificate", "stage_exits_ns"),
     ("certify", "mipplan.planner.benders", "strengthen"),
 )

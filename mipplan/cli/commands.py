@@ -15,8 +15,8 @@ from mipplan.documents import suggestion
 from mipplan.errors import Fault, InputError
 from mipplan.quantiles import check_quantile
 from mipplan.reporting import documents, examination, terminal
+from mipplan.result.checks import check_seed
 from mipplan.result.document import read_document
-from mipplan.result.plan import check_seed
 from mipplan.shipped import shipped_folder
 from mipplan.units import NS_PER_S, parse_duration_ns
 

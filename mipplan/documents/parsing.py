@@ -55,7 +55,7 @@ def parse_yaml(text: str, origin: str) -> Document:
             f"holds the character U+{_code(error):04X}, which YAML does not allow: remove it",
         ) from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
+        mark: Any = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         place = f"{origin}:{mark.line + 1}" if mark else origin
         raise InputError.one(place, f"is not valid YAML: {problem}{_hint(text, mark, problem)}") from None
@@ -239,11 +239,12 @@ class _Reader:
 
         depth = 0
         while True:
-            self._count(event.start_mark.line + 1)
+            line = event.start_mark.line + 1
+            self._count(line)
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > MAX_DEPTH:
-                    raise self._too_deep(event.start_mark.line + 1)
+                    raise self._too_deep(line)
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
             if depth == 0:

@@ -67,7 +67,8 @@ def _wording(
             kind
         ]
         bound = next(iter(context.values()))
-        return f"expected a number {sign} {bound:,}, found {shown(detail['input'])}"
+        limit = f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
+        return f"expected a number {sign} {limit}, found {shown(detail['input'])}"
     if kind == "too_short":
         return "must not be empty"
     if kind == "literal_error":

@@ -16,7 +16,7 @@ from mipplan.options.waits import wait_bounds
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.quantiles import check_quantile
-from mipplan.result.plan import resolve_slo_ns
+from mipplan.result.checks import resolve_slo_ns
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 from mipplan.units import dollars_to_microdollars

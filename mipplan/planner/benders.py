@@ -26,8 +26,8 @@ from mipplan.options import StageOptions, build_problem
 from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.instance import Instance
 from mipplan.planner.members import keeps_limits
-from mipplan.solvers import Answer, Termination, solve
-from mipplan_formulations import Cover, Formulation, LinearModel, TimeCostProblem
+from mipplan.solvers import Answer, Termination, relax, solve
+from mipplan_formulations import Cover, Formulation, TimeCostProblem
 
 #: Waits are bounded from below to within this share of the deadline; every optimum is re-evaluated exactly.
 TOLERANCE = 0.01
@@ -119,6 +119,8 @@ class Search:
         self._cuts: dict[Cut, Cover] = {}
         self._best: Certified | None = None
         self._lower_bound = sum(int(table.cost.min()) for table in options.values())
+        # Costs of plans are multiples of this, so a cheaper plan is cheaper by at least as much.
+        self._step = math.gcd(*(int(np.gcd.reduce(table.cost)) for table in options.values())) or 1
         self._rounds = 0
 
     def run(self) -> Outcome:
@@ -138,19 +140,19 @@ class Search:
             remaining = self._ends_at - time.monotonic()
             if remaining <= 0:
                 return False
-            rows = self._worthwhile()
+            rows = self._promising()
+            if rows is None:
+                return self._exhausted()
             problem = self._master(rows)
             model = self._formulation.build(problem)
-            answer = solve(
-                model,
-                self._solver,
-                time_limit_s=None if math.isinf(remaining) else remaining,
-                start=self._start(problem, model, rows),
-            )
+            limit_s = None if math.isinf(remaining) else remaining
+            answer = solve(model, self._solver, time_limit_s=limit_s)
             self._rounds += 1
             if answer.termination is Termination.INFEASIBLE:
-                return True
-            self._lower_bound = max(self._lower_bound, _whole_bound(answer))
+                return self._exhausted()
+            # Only plans that beat the best one were looked at.
+            best_cost = _whole_bound(answer) if self._best is None else self._best.cost
+            self._lower_bound = max(self._lower_bound, min(_whole_bound(answer), best_cost))
             if self._budget is not None and self._lower_bound > self._budget:
                 return True
             if answer.values is None:
@@ -171,16 +173,35 @@ class Search:
                 f"round {self._rounds}: no plan below {self._lower_bound / 1e6:.4f} $/h, best certified {cost}"
             )
 
-    def _worthwhile(self) -> dict[str, NDArray[np.bool_]]:
-        """Options that could be part of a plan no dearer than the best one, shape (m,) per stage."""
+    def _exhausted(self) -> bool:
+        """Note that no plan beats the best one; if there is none yet, there is none at all."""
+        if self._best is not None:
+            self._lower_bound = self._best.cost
+        return True
+
+    def _promising(self) -> dict[str, NDArray[np.bool_]] | None:
+        """Options that could be part of a plan cheaper than the best one, shape (m,) per stage; None if none could.
+
+        First by what the other stages cost at least; then by the linear relaxation of the master: an option whose
+        reduced cost lifts the bound to the best plan's cost can only be part of plans that are no better.
+        """
+        if self._best is None:
+            return {stage: np.ones(table.count, dtype=bool) for stage, table in self._options.items()}
+        most = self._best.cost - self._step
         cheapest = {stage: int(table.cost.min()) for stage, table in self._options.items()}
-        total = sum(cheapest.values())
-        return {
-            stage: np.ones(table.count, dtype=bool)
-            if self._best is None
-            else table.cost <= self._best.cost - (total - cheapest[stage])
-            for stage, table in self._options.items()
-        }
+        spare = most - sum(cheapest.values())
+        rows = {stage: table.cost <= cheapest[stage] + spare for stage, table in self._options.items()}
+        if not all(marked.any() for marked in rows.values()):
+            return None
+        problem = self._master(rows)
+        relaxation = relax(self._formulation.build(problem))
+        if relaxation is None:
+            return rows
+        # The binaries come first in every formulation, activity by activity.
+        lifted = relaxation.bound + np.maximum(relaxation.reduced_costs[: problem.num_binaries], 0.0)
+        for stage, values in zip(rows, np.split(lifted, np.cumsum(problem.mode_counts)[:-1]), strict=True):
+            rows[stage][np.flatnonzero(rows[stage])[values > most]] = False
+        return rows if all(marked.any() for marked in rows.values()) else None
 
     def _master(self, rows: Mapping[str, NDArray[np.bool_]]) -> TimeCostProblem:
         order = list(self._options)
@@ -197,15 +218,6 @@ class Search:
             covers=covers,
             tolerance=TOLERANCE,
         )
-
-    def _start(
-        self, problem: TimeCostProblem, model: LinearModel, rows: Mapping[str, NDArray[np.bool_]]
-    ) -> NDArray[np.float64] | None:
-        """The best certified plan as a solution of the master: none of its rows excludes a certified plan."""
-        if self._best is None:
-            return None
-        modes = [int(rows[stage][:option].sum()) for stage, option in self._best.selection.items()]
-        return self._formulation.encode(problem, model, modes)
 
     def _check(self, problem: TimeCostProblem, modes: tuple[int, ...]) -> None:
         """Refuse a wrong answer.

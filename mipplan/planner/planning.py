@@ -16,7 +16,8 @@ from mipplan.planner.solving import Solving
 from mipplan.profiles import Profiles
 from mipplan.quantiles import check_quantile
 from mipplan.result import Guarantee, Plan, PlanStatus, TraceReference
-from mipplan.result.plan import check_seed, relevant_profiles, resolve_slo_ns
+from mipplan.result.checks import check_seed, resolve_slo_ns
+from mipplan.result.plan import relevant_profiles
 from mipplan.solvers import resolve_solver
 from mipplan.trace import Trace
 from mipplan.units import NS_PER_S, UNLIMITED_NS, dollars_to_microdollars, seconds_to_ns

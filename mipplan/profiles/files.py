@@ -175,6 +175,9 @@ def _header_problems(header: Sequence[str]) -> Iterator[str]:
     if separator is not None:
         yield f"the columns are separated by {separator!r}: use commas"
         return
+    if not set(header) & set(_COLUMNS):
+        yield f"names none of the columns {', '.join(_REQUIRED_COLUMNS)}; the first line must name them"
+        return
     for name in dict.fromkeys(header):
         if name not in _COLUMNS:
             hint = suggestion(name, _COLUMNS) or f"; known are {', '.join(_COLUMNS)}"

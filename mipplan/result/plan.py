@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.documents import shown
 from mipplan.errors import Fault, InputError, NoPlanError
 from mipplan.files import write_text_atomically
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.quantiles import check_quantile
+from mipplan.result.checks import check_seed, resolve_slo_ns
 from mipplan.result.choices import Choice, read_choices
 from mipplan.result.document import (
     PlanDocument,
@@ -30,7 +30,7 @@ from mipplan.result.document import (
 )
 from mipplan.result.explanation import Explanation
 from mipplan.trace import Trace
-from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S, seconds_to_ns
+from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S
 
 
 class PlanStatus(StrEnum):
@@ -359,31 +359,6 @@ class Plan:
             )
 
 
-def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
-    """Return the objective in ns: the argument, else the pipeline's.
-
-    Raises
-    ------
-    InputError
-        If there is neither, or it is not a positive time.
-    """
-    if slo_s is None:
-        if pipeline.slo_ns is None:
-            raise InputError.one(
-                pipeline.place(("slo",)),
-                f"the pipeline {pipeline.name!r} states none: write slo: 300ms there, or pass --slo 300ms "
-                "(in Python slo_s=0.3)",
-            )
-        return pipeline.slo_ns
-    try:
-        slo_ns = 0 if isinstance(slo_s, bool) else seconds_to_ns(slo_s)
-    except (TypeError, ValueError) as error:
-        raise InputError.one("slo_s", f"expected seconds such as 0.3, found {slo_s!r}") from error
-    if slo_ns <= 0:
-        raise InputError.one("slo_s", f"expected a positive time in seconds, found {slo_s!r}")
-    return slo_ns
-
-
 def relevant_profiles(pipeline: Pipeline, profiles: Profiles) -> Profiles:
     """Only what the pipeline's models have measurements for; a plan carries no more than its own problem."""
     models = {stage.model for stage in pipeline.stages.values()}
@@ -397,18 +372,3 @@ def _microusd_per_hour(profiles: Profiles, choices: Mapping[str, Choice]) -> int
 
 def _scaled(value: int | None, scale: int) -> float | None:
     return None if value is None else value / scale
-
-
-def check_seed(seed: object) -> int:
-    """Return the seed of the token draws as a plain integer.
-
-    Raises
-    ------
-    InputError
-        If it is no non-negative whole number below 2**128.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**128:
-        raise InputError.one(
-            "seed", f"expected a non-negative whole number below 2**128, found {shown(seed)}"
-        )
-    return int(seed)

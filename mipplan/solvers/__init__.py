@@ -3,12 +3,15 @@
 from mipplan.solvers.answer import Answer, SolverInfo, Termination
 from mipplan.solvers.dispatch import available_solvers, resolve_solver, solve
 from mipplan.solvers.files import write_model
+from mipplan.solvers.relaxation import Relaxation, relax
 
 __all__ = [
     "Answer",
+    "Relaxation",
     "SolverInfo",
     "Termination",
     "available_solvers",
+    "relax",
     "resolve_solver",
     "solve",
     "write_model",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mipplan.errors import SolverError, SolverUnavailableError
 from mipplan.solvers import cbc, highs
 from mipplan.solvers.answer import Answer, RawAnswer, Settings, SolverInfo, Termination
-from mipplan.solvers.exactness import cut_off, find_broken_row
+from mipplan.solvers.exactness import add_conflict, cut_off, find_broken_row
 from mipplan.solvers.recheck import CheckedSolution, check_solution
 from mipplan_formulations.linear import LinearModel
 
@@ -114,12 +114,15 @@ def _solve_exactly(
         if raw.values is None:
             return raw, None
         solution = check_solution(current, raw.values, info.name)
-        broken = find_broken_row(model, solution.values)
-        if broken is None:
+        broken, conflict = find_broken_row(model, solution.values), solution.conflict
+        if broken is None and conflict is None:
             return raw, solution
         if left_s is not None and _time_left(settings, started) == _LEAST_TIME_S:
             return replace(raw, termination=Termination.NO_SOLUTION_FOUND, values=None), None
-        current = cut_off(current, broken, solution.values, info.name)
+        if broken is None and conflict is not None:
+            current, broken = add_conflict(current, conflict)
+        if broken is not None:
+            current = cut_off(current, broken, solution.values, info.name)
     raise SolverError(
         f"{info.name}: {_MOST_ROUNDS} solutions in a row break a row by less than its tolerance"
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from mipplan.errors import SolverError
+from mipplan.solvers.differences import Conflict
 from mipplan_formulations.linear import LinearModel
 
 
@@ -51,6 +52,14 @@ def find_broken_row(model: LinearModel, values: NDArray[np.float64]) -> BrokenRo
         return None
     worst = int(np.argmax(excess))
     return BrokenRow(worst, bool(over[worst] > 0))
+
+
+def add_conflict(model: LinearModel, conflict: Conflict) -> tuple[LinearModel, BrokenRow]:
+    """Add the implied row of a conflict, and say that it is the one that is broken."""
+    columns = np.flatnonzero(conflict.coefficients).astype(np.int64)
+    # no event times and no choice that could help: the row says 0 <= a negative number
+    extended = _with_row(model, columns, -conflict.coefficients[columns], -float(conflict.upper))
+    return extended, BrokenRow(model.num_rows, above=False)
 
 
 def cut_off(model: LinearModel, broken: BrokenRow, values: NDArray[np.float64], solver: str) -> LinearModel:

@@ -50,4 +50,14 @@ def write_model(model: LinearModel, path: str | Path) -> None:
 
 def _unscaled(model: LinearModel) -> ScaledModel:
     matrix = model.matrix.astype(np.float64)
-    return ScaledModel(model.objective.astype(np.float64), matrix, model.row_lower, model.row_upper, 1, 1.0)
+    return ScaledModel(
+        model.objective.astype(np.float64),
+        matrix,
+        model.row_lower,
+        model.row_upper,
+        model.column_lower,
+        model.column_upper,
+        np.zeros(model.num_columns, dtype=np.int64),
+        1,
+        1.0,
+    )

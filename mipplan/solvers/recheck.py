@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.errors import SolverError
+from mipplan.solvers.differences import Conflict, DifferenceSystem, find_differences
 from mipplan.solvers.scaling import largest_coefficients
 from mipplan_formulations.linear import LinearModel
 
@@ -26,13 +27,17 @@ class CheckedSolution:
     Attributes
     ----------
     values : float64 array, shape (n,)
-        Integer columns rounded to integers, continuous ones moved into their bounds; read-only.
+        Integer columns rounded to integers, continuous ones moved into their bounds, event times recomputed;
+        read-only.
     objective : int
         Computed in integers.
+    conflict : Conflict or None
+        Why there are no event times for these integers: then it is no solution, even if within tolerances.
     """
 
     values: NDArray[np.float64]
     objective: int
+    conflict: Conflict | None = None
 
 
 def check_solution(model: LinearModel, values: NDArray[np.float64], solver: str) -> CheckedSolution:
@@ -56,9 +61,16 @@ def check_solution(model: LinearModel, values: NDArray[np.float64], solver: str)
     rounded = _round_integers(model, values, solver)
     _check_bounds(model, rounded, solver)
     settled = np.clip(rounded, model.column_lower, model.column_upper)
-    _check_rows(model, settled, solver)
+    conflict, differences = None, find_differences(model)
+    if differences is not None:
+        outcome = differences.settle(settled)
+        if isinstance(outcome, Conflict):
+            conflict = outcome
+        else:
+            settled = outcome
+    _check_rows(model, settled, solver, differences)
     settled.flags.writeable = False
-    return CheckedSolution(settled, _compute_objective(model, settled))
+    return CheckedSolution(settled, _compute_objective(model, settled), conflict)
 
 
 def _round_integers(model: LinearModel, values: NDArray[np.float64], solver: str) -> NDArray[np.float64]:
@@ -83,13 +95,18 @@ def _check_bounds(model: LinearModel, values: NDArray[np.float64], solver: str) 
         )
 
 
-def _check_rows(model: LinearModel, values: NDArray[np.float64], solver: str) -> None:
+def _check_rows(
+    model: LinearModel, values: NDArray[np.float64], solver: str, differences: DifferenceSystem | None
+) -> None:
+    """Check all rows within the tolerance but those with event times, which have been judged exactly."""
     if model.num_rows == 0:
         return
     activity = model.matrix @ values
     violation = np.maximum(model.row_lower - activity, activity - model.row_upper)
     # below 1 an integer row cannot be broken by rounding, and an empty row has no scale of its own
     allowed = ROW_TOLERANCE * np.maximum(1.0, largest_coefficients(model))
+    if differences is not None:
+        allowed[differences.is_row_in] = np.inf
     worst = int(np.argmax(violation - allowed))
     if violation[worst] > allowed[worst]:
         raise SolverError(

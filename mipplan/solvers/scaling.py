@@ -2,7 +2,8 @@
 
 Rows in nanoseconds have coefficients up to 10¹² while solvers compare with absolute tolerances near 10⁻⁹; an
 objective in micro-dollars dwarfs their gap tolerances. Rows and objective are therefore multiplied by powers
-of two, which rounds nothing. Columns keep their meaning, so a solution needs no unscaling.
+of two, which rounds nothing. Continuous columns are measured in units of about their largest value; integer ones
+keep their meaning.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from mipplan.solvers.differences import find_differences
 from mipplan_formulations.linear import LinearModel
 
 _OBJECTIVE_BITS = 20
@@ -36,6 +38,9 @@ class ScaledModel:
         The largest coefficient of each row lies in [1/√2, √2], or up to 2**gain_bits times that.
     row_lower, row_upper : float64 arrays, shape (k,)
         Scaled with their row; infinite where no point within the column bounds could break that side.
+    column_lower, column_upper : float64 arrays, shape (n,)
+    column_exponents : int64 array, shape (n,)
+        A column of the model is this one times 2**exponent; 0 for integer columns.
     objective_unit : int
         What 1 in the scaled objective stands for.
     objective_step : float
@@ -46,8 +51,19 @@ class ScaledModel:
     matrix: sparse.csr_array[Any, tuple[int, int]]
     row_lower: NDArray[np.float64]
     row_upper: NDArray[np.float64]
+    column_lower: NDArray[np.float64]
+    column_upper: NDArray[np.float64]
+    column_exponents: NDArray[np.int64]
     objective_unit: int
     objective_step: float
+
+    def lift_values(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn values of the scaled columns into values of the model's, shape (n,)."""
+        return np.ldexp(values, self.column_exponents)
+
+    def lower_values(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn values of the model's columns into values of the scaled ones, shape (n,)."""
+        return np.ldexp(values, -self.column_exponents)
 
     def lift_bound(self, scaled_bound: float) -> float:
         """Turn a bound on the scaled objective into one on the model's, raised to the next value it can take.
@@ -62,7 +78,7 @@ class ScaledModel:
         return float(math.ceil(safe) * round(self.objective_step * self.objective_unit))
 
 
-def scale_model(model: LinearModel, *, gain_bits: int = 0) -> ScaledModel:
+def scale_model(model: LinearModel, *, gain_bits: int = 0, slack: float = 0.0) -> ScaledModel:
     """Scale each row and the objective by a power of two; the objective by its common divisor, too.
 
     Parameters
@@ -71,31 +87,64 @@ def scale_model(model: LinearModel, *, gain_bits: int = 0) -> ScaledModel:
     gain_bits : int
         Rows whose coefficients have more than 24 bits are scaled up to 2**gain_bits beyond 1: the solver's
         absolute tolerance then still tells apart what differs by one unit.
+    slack : float
+        Rows with event times are relaxed by this much once scaled. It should exceed what the solver's tolerance
+        and arithmetic can do to such a row, lest it miss a solution by a hair; what it finds is judged exactly.
     """
-    exponents = _row_exponents(model, gain_bits)
     matrix = model.matrix.astype(np.float64)
-    entries_per_row = np.diff(matrix.indptr)
-    matrix.data = np.ldexp(matrix.data, np.repeat(exponents, entries_per_row))
+    column_exponents = _column_exponents(model)
+    matrix.data = np.ldexp(matrix.data, column_exponents[matrix.indices])
+    exponents = _row_exponents(matrix, gain_bits)
+    matrix.data = np.ldexp(matrix.data, np.repeat(exponents, np.diff(matrix.indptr)))
     lower, upper = _binding_sides(model)
     objective, unit, step = _scale_objective(model.objective)
-    return ScaledModel(objective, matrix, np.ldexp(lower, exponents), np.ldexp(upper, exponents), unit, step)
+    given = _slack_by_row(model, slack)
+    return ScaledModel(
+        objective,
+        matrix,
+        np.ldexp(lower, exponents) - given,
+        np.ldexp(upper, exponents) + given,
+        np.ldexp(model.column_lower, -column_exponents),
+        np.ldexp(model.column_upper, -column_exponents),
+        column_exponents,
+        unit,
+        step,
+    )
 
 
-def _row_exponents(model: LinearModel, gain_bits: int) -> NDArray[np.int64]:
+def _column_exponents(model: LinearModel) -> NDArray[np.int64]:
+    """Exponent per column that brings continuous columns to values of at most 1."""
+    extent = np.maximum(1.0, np.maximum(np.abs(model.column_lower), np.abs(model.column_upper)))
+    return np.where(model.integrality, 0, np.ceil(np.log2(extent))).astype(np.int64)
+
+
+def _slack_by_row(model: LinearModel, slack: float) -> NDArray[np.float64]:
+    differences = find_differences(model) if slack else None
+    if differences is None:
+        return np.zeros(model.num_rows)
+    return np.where(differences.is_row_in, slack, 0.0)
+
+
+def _row_exponents(matrix: sparse.csr_array[Any, tuple[int, int]], gain_bits: int) -> NDArray[np.int64]:
     """Exponent e per row: 2**e is nearest to 1 over the largest coefficient, but for the gain."""
-    largest = largest_coefficients(model)
+    largest = largest_in_rows(matrix)
     bits = np.rint(np.log2(np.where(largest > 0, largest, 1.0)))
     return np.asarray(np.clip(bits - _RESOLVED_BITS, 0, gain_bits) - bits, dtype=np.int64)
 
 
 def largest_coefficients(model: LinearModel) -> NDArray[np.float64]:
     """Largest absolute coefficient of each row, 0 for an empty row."""
-    largest = np.zeros(model.num_rows)
-    starts = model.matrix.indptr[:-1]
-    filled = np.diff(model.matrix.indptr) > 0
+    return largest_in_rows(model.matrix)
+
+
+def largest_in_rows(matrix: sparse.csr_array[Any, tuple[int, int]]) -> NDArray[np.float64]:
+    """Largest absolute entry of each row, 0 for an empty row."""
+    largest = np.zeros(matrix.shape[0])
+    starts = matrix.indptr[:-1]
+    filled = np.diff(matrix.indptr) > 0
     if filled.any():
         # reduceat over the starts of filled rows only: an empty row would repeat its successor's first entry
-        largest[filled] = np.maximum.reduceat(np.abs(model.matrix.data), starts[filled])
+        largest[filled] = np.maximum.reduceat(np.abs(matrix.data), starts[filled])
     return largest
 
 

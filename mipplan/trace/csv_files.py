@@ -44,6 +44,7 @@ def open_csv(data: bytes, origin: str) -> CsvTable:
     data = data.removeprefix(b"\xef\xbb\xbf")
     if b"\r" in data:  # one kind of line end, so that lines are counted the same way everywhere below
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    _check_quotes(data, origin)
     for _, last, cells in _records(data):
         return CsvTable(origin, tuple(cell.strip() for cell in cells), data, header_lines=last)
     if data.strip():
@@ -66,6 +67,22 @@ def _check_text(data: bytes, origin: str) -> None:
     except UnicodeDecodeError:
         decode_text(data, origin)  # says where
         raise
+
+
+def _check_quotes(data: bytes, origin: str) -> None:
+    """Refuse a quoted value that never ends: it would swallow all rows below it without a word."""
+    if data.count(b'"') % 2 == 0:
+        return
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline=""), strict=True)
+    before = 0
+    try:
+        for _ in reader:
+            before = reader.line_num
+    except csv.Error:
+        raise InputError.one(
+            f"{origin}:{before + 1}",
+            "a quoted value begins here and is not closed as it should be: check its quotes",
+        ) from None
 
 
 def _records(data: bytes) -> Iterator[tuple[int, int, list[str]]]:

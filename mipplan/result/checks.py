@@ -1,0 +1,50 @@
+"""Checks of the numbers that describe a problem: objective and seed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mipplan.documents import shown
+from mipplan.errors import InputError
+from mipplan.pipeline import Pipeline
+from mipplan.units import seconds_to_ns
+
+
+def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
+    """Return the objective in ns: the argument, else the pipeline's.
+
+    Raises
+    ------
+    InputError
+        If there is neither, or it is not a positive time.
+    """
+    if slo_s is None:
+        if pipeline.slo_ns is None:
+            raise InputError.one(
+                pipeline.place(("slo",)),
+                f"the pipeline {pipeline.name!r} states none: write slo: 300ms there, or pass --slo 300ms "
+                "(in Python slo_s=0.3)",
+            )
+        return pipeline.slo_ns
+    try:
+        slo_ns = 0 if isinstance(slo_s, bool) else seconds_to_ns(slo_s)
+    except (TypeError, ValueError) as error:
+        raise InputError.one("slo_s", f"expected seconds such as 0.3, found {slo_s!r}") from error
+    if slo_ns <= 0:
+        raise InputError.one("slo_s", f"expected a positive time in seconds, found {slo_s!r}")
+    return slo_ns
+
+
+def check_seed(seed: object) -> int:
+    """Return the seed of the token draws as a plain integer.
+
+    Raises
+    ------
+    InputError
+        If it is no non-negative whole number below 2**128.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**128:
+        raise InputError.one(
+            "seed", f"expected a non-negative whole number below 2**128, found {shown(seed)}"
+        )
+    return int(seed)
