@@ -26,7 +26,7 @@ import pytest
 from pydantic import BaseModel
 
 import mipplan as mp
-from mipplan.reporting import documents
+from mipplan.reporting import documents, examination, summaries
 
 ROOT = Path(__file__).resolve().parents[1]
 JSON_PAGE = ROOT / "docs" / "json.md"
@@ -40,6 +40,7 @@ HEADINGS: dict[type[BaseModel], str] = {
     documents.ReplayCommandReport: "replay",
     documents.VerifyReport: "verify",
     documents.ProfilesReport: "profiles",
+    examination.ExaminationReport: "profiles --check",
     documents.SolversReport: "solvers",
     documents.ErrorReport: "error",
     documents.ChoiceReport: "choice",
@@ -51,6 +52,7 @@ HEADINGS: dict[type[BaseModel], str] = {
     documents.TableReport: "table",
     documents.SolverReport: "solver",
     documents.FaultReport: "fault",
+    examination.FindingReport: "finding",
 }
 SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 FIELD_ROW = re.compile(r"^\| `(?P<name>\w+)` \| (?P<type>.+?) \| (?P<meaning>.+?) \|$", re.MULTILINE)
@@ -88,7 +90,7 @@ def type_text(annotation: Any) -> str:
 def report_models() -> list[type[BaseModel]]:
     return [
         value
-        for name, value in vars(documents).items()
+        for name, value in {**vars(examination), **vars(documents)}.items()
         if inspect.isclass(value)
         and issubclass(value, BaseModel)
         and name.endswith("Report")
@@ -121,7 +123,7 @@ def test_named_values_are_all_documented() -> None:
         {"preprocess": ("cpu", 1, 1), "classify": ("v100", 1, 1)},
     )
     result = mp.replay(plan, mp.Trace.from_seconds([0.0, 1.0]))
-    figures = documents.replay_report(result, plan.slo_s).latency_s
+    figures = summaries.replay_report(result, plan.slo_s).latency_s
     assert re.findall(r"`(\w+)`", tables["replay figures"]["latency_s"][1]) == list(figures)
 
 

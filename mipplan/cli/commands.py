@@ -14,7 +14,7 @@ from mipplan.curves import ArrivalCurve
 from mipplan.documents import suggestion
 from mipplan.errors import Fault, InputError
 from mipplan.quantiles import check_quantile
-from mipplan.reporting import documents, examination, terminal
+from mipplan.reporting import examination, summaries, terminal
 from mipplan.result.checks import check_seed
 from mipplan.result.document import read_document
 from mipplan.shipped import shipped_folder
@@ -129,7 +129,7 @@ def run_plan(session: Session, request: PlanRequest) -> int:
     written = None if request.out is None else str(request.out)
     remarks = examination.plan_remarks(plan, None if request.profiles is None else str(request.profiles))
     session.show(
-        documents.plan_report(plan, trace, replayed, explanation, remarks, written), terminal.show_plan
+        summaries.plan_report(plan, trace, replayed, explanation, remarks, written), terminal.show_plan
     )
     if plan.status is mp.PlanStatus.INFEASIBLE:
         return EXIT_NOT_MET
@@ -144,7 +144,7 @@ def run_replay(
     with session.progress() as progress:
         progress(f"replaying {len(trace):,} queries")
         result = mp.replay(plan, trace, discipline=discipline, engine=engine, seed=seed)
-    session.show(documents.replay_command_report(plan, str(plan_file), trace, result), terminal.show_replay)
+    session.show(summaries.replay_command_report(plan, str(plan_file), trace, result), terminal.show_replay)
     return EXIT_DONE
 
 
@@ -159,7 +159,7 @@ def run_verify(session: Session, plan_file: Path, request: TraceRequest) -> int:
     with session.progress() as progress:
         progress("recomputing the certificate")
         verification = mp.verify(plan_file, trace)
-    session.show(documents.verify_report(verification, str(plan_file), trace), terminal.show_verification)
+    session.show(summaries.verify_report(verification, str(plan_file), trace), terminal.show_verification)
     return EXIT_DONE if verification.verified else EXIT_NOT_MET
 
 
@@ -173,7 +173,7 @@ def run_profiles(session: Session, folder: Path | None, check: bool) -> int:
         return EXIT_NOT_MET if examined.warnings else EXIT_DONE
     pipelines = _shipped_names("pipelines", (".yaml",)) if folder is None else []
     traces = _shipped_names("traces", (".csv.gz", ".csv")) if folder is None else []
-    report = documents.profiles_report(profiles, str(shown), pipelines, traces)
+    report = summaries.profiles_report(profiles, str(shown), pipelines, traces)
     session.show(report, terminal.show_profiles)
     return EXIT_DONE
 
@@ -183,7 +183,7 @@ def run_solvers(session: Session) -> int:
     from mipplan_formulations import FORMULATIONS
 
     solvers = mp.solvers.available_solvers()
-    session.show(documents.solvers_report(solvers, list(FORMULATIONS)), terminal.show_solvers)
+    session.show(summaries.solvers_report(solvers, list(FORMULATIONS)), terminal.show_solvers)
     return EXIT_DONE if any(solver.available for solver in solvers) else EXIT_NO_ANSWER
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mipplan.errors import Fault, InputError, NoPlanError, SolverError
-from mipplan.reporting.documents import error_report
+from mipplan.reporting.summaries import error_report
 
 EXIT_DONE = 0
 EXIT_NOT_MET = 1

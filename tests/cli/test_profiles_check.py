@@ -1,0 +1,94 @@
+"""What is odd in profiles: the command that lists it, and the remarks of a plan."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from typer.testing import CliRunner, Result
+
+from bad_inputs.case import HEADER, PLAN, lay_out
+from mipplan.cli.app import app
+from mipplan.reporting import examination
+
+TABLES = "profiles/models/all.csv"
+SOUND = HEADER + "resize,cpu,1,2,x\nresize,cpu,2,3,x\nclassify,cpu,1,30,x\nclassify,cpu,2,31,x\n"
+CHECK = ("profiles", "--check", "--profiles", "profiles")
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(tables: str, *arguments: str) -> Result:
+    lay_out(Path(), {TABLES: tables})
+    return CliRunner().invoke(app, list(arguments))
+
+
+def checked(tables: str) -> tuple[int, examination.ExaminationReport]:
+    result = run(tables, *CHECK, "--json")
+    document = json.loads(result.stdout)
+    jsonschema.validate(document, examination.ExaminationReport.model_json_schema())
+    return result.exit_code, examination.ExaminationReport.model_validate(document)
+
+
+def test_sound_measurements_give_no_finding() -> None:
+    code, report = checked(SOUND)
+    assert (code, report.tables, report.warnings, report.notes, report.findings) == (0, 2, 0, 0, [])
+
+
+def test_notes_alone_exit_with_0() -> None:
+    code, report = checked(SOUND + "resize,gpu,1,2,x\n")
+    assert (code, report.warnings, report.notes) == (0, 0, 1)
+    assert report.findings[0].batches == [1]
+
+
+def test_warnings_exit_with_1_and_are_shown() -> None:
+    tables = SOUND + "resize,gpu,4,2,x\n"
+    code, report = checked(tables)
+    assert (code, report.warnings, report.notes) == (1, 1, 0)
+    shown = run(tables, *CHECK)
+    assert shown.exit_code == 1
+    assert "resize on gpu" in shown.stdout
+    assert "warning: nothing was measured below batch 4" in shown.stdout
+    assert "3 tables: 1 warning, 0 notes" in shown.stdout
+
+
+def test_the_shipped_profiles_pass() -> None:
+    assert CliRunner().invoke(app, ["profiles", "--check"]).exit_code == 0
+
+
+def test_a_plan_spells_out_warnings_about_what_it_chose() -> None:
+    result = run(SOUND.replace("resize,cpu,1,2,x\n", ""), *PLAN, "--json")
+    assert result.exit_code == 0, result.output
+    (remark,) = json.loads(result.stdout)["remarks"]
+    assert remark.startswith("resize on cpu: nothing was measured below batch 2")
+
+
+def test_a_plan_counts_warnings_about_what_it_could_have_chosen() -> None:
+    result = run(SOUND + "resize,gpu,4,2,x\nclassify,gpu,4,9,x\n", *PLAN, "--json")
+    (remark,) = json.loads(result.stdout)["remarks"]
+    assert remark == (
+        "2 warnings about measurements of hardware it could have chosen: "
+        "see `mipplan profiles --check --profiles profiles`"
+    )
+
+
+def test_a_plan_is_silent_about_what_it_could_not_choose() -> None:
+    Path("p.yaml").write_text(
+        "slo: 100ms\nstages:\n  a: {model: resize, hardware: cpu}\n  b: {model: classify, hardware: cpu}\n"
+    )
+    result = run(
+        SOUND + "resize,gpu,4,2,x\n",
+        "plan",
+        "p.yaml",
+        "--trace",
+        "trace.csv",
+        "--profiles",
+        "profiles",
+        "--json",
+    )
+    assert json.loads(result.stdout)["remarks"] == []
