@@ -26,7 +26,7 @@ CASES = [(stages, 100_000) for stages in (1, 2, 3, 4, 5, 7, 10, 14, 20)] + [
 QUICK_CASES = [(3, 10_000), (5, 10_000)]
 SHAPES = ("chain", "tree")
 SEEDS = (1, 2, 3)
-MEASURED = ("trace analysis", "waits", "options", "build", "solve", "certify")
+MEASURED = ("trace analysis", "waits", "options", "build", "relax", "solve", "certify")
 
 
 def run(folder: Path, *, quick: bool) -> None:

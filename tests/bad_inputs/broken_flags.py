@@ -1,0 +1,122 @@
+"""Flags with nonsense: what the parser of the command line refuses (`usage`), and what mipplan does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bad_inputs.broken_plans import sealed
+from bad_inputs.case import PIPELINE, PLAN, Case
+
+_REPLAY = ("replay", "plan.json", "--trace", "trace.csv")
+
+
+def _flags(flags: tuple[str, ...], *said: str, usage: bool = False) -> Case:
+    return Case(f"flags: {' '.join(flags)}"[:60], said, {}, (*PLAN, *flags), usage)
+
+
+def _usage(arguments: tuple[str, ...], *said: str) -> Case:
+    return Case(f"usage: {' '.join(arguments)}"[:60], said, {}, arguments, usage=True)
+
+
+def _replayed(*flags: str, said: tuple[str, ...]) -> Case:
+    return Case(
+        f"replay {' '.join(flags)}", said, {"plan.json": sealed(lambda document: None)}, (*_REPLAY, *flags)
+    )
+
+
+CASES = [
+    _flags(("--slo", "300"), "--slo: '300' has no unit: write 300ms or 300s"),
+    _flags(("--slo", "0ms"), "--slo: expected a positive"),
+    _flags(("--slo", "-5ms"), "--slo: expected a duration such as 300ms"),
+    _flags(("--slo", "fast"), "--slo: expected a duration such as 300ms"),
+    _flags(("--slo", ""), "--slo: expected a duration such as 300ms"),
+    _flags(("--slo", "nan"), "--slo: expected a duration such as 300ms"),
+    _flags(("--slo", "9" * 60 + "s"), "--slo", "too long"),
+    _flags(("--time-limit", "5"), "--time-limit: '5' has no unit: write 5s"),
+    _flags(("--time-limit", "0s"), "--time-limit: expected"),
+    _flags(("--time-limit", "1h"), "--time-limit: '1h' is not accepted: write it in seconds, 3600s"),
+    _flags(("--time-limit", "forever"), "--time-limit: expected a duration"),
+    _flags(("--quantile", "99"), "--quantile", "for P99 write 0.99"),
+    _flags(("--quantile", "0"), "--quantile: expected a number in (0, 1]"),
+    _flags(("--quantile", "nan"), "--quantile: expected a number in (0, 1]"),
+    _flags(("--quantile", "inf"), "--quantile: expected a number in (0, 1]"),
+    _flags(("--quantile", "p99"), "--quantile", usage=True),
+    _flags(("--seed", "-1"), "--seed: expected"),
+    _flags(("--seed", "9" * 40), "--seed: expected"),
+    _flags(("--seed", "1.5"), "--seed", usage=True),
+    _flags(("--formulation", "path"), "--formulation: expected one of", "paths"),
+    _flags(
+        ("--out", "nowhere/plan.json"), "--out nowhere/plan.json: there is no folder 'nowhere' to write to"
+    ),
+    _flags(("--out", "profiles"), "--out profiles: is a folder; name a file to write to"),
+    _flags(
+        ("--out", "trace.csv/plan.json"),
+        "--out trace.csv/plan.json: there is no folder 'trace.csv' to write to",
+    ),
+    _flags(("--profiles", "nowhere"), "nowhere: there is no such folder"),
+    _flags(("--guarantee", "always"), "--guarantee: expected one of trace"),
+    _flags(("--headroom", "0"), "--headroom"),
+    _flags(("--headroom", "nan"), "--headroom"),
+    _flags(("--margin", "10"), "--margin: '10' has no unit"),
+    _flags(("--budget", "-1"), "--budget"),
+    _flags(("--budget", "nan"), "--budget"),
+    _flags(("--guarantee", "envelope", "--envelope", "5"), "--envelope"),
+    _flags(("--guarantee", "envelope", "--envelope", "nan:1"), "--envelope"),
+    _flags(("--guarantee", "envelope", "--envelope", "5:-1"), "--envelope"),
+    _flags(("--colour",), "No such option", "--colour", usage=True),
+    _usage(("plan",), "PIPELINE"),
+    _usage(("plan", "pipeline.yaml"), "--trace"),
+    _usage(("plan", "pipeline.yaml", "--trace"), "--trace", "argument"),
+    _usage(("plan", "pipeline.yaml", "trace.csv", "--trace", "trace.csv"), "trace.csv"),
+    _usage(("plam",), "plam", "plan"),
+    _usage(("verify",), "PLAN"),
+    _usage(("profiles", "my_profiles"), "my_profiles"),
+    _usage(("solvers", "--profiles", "x"), "--profiles"),
+    Case(
+        "pipeline: neither file nor shipped",
+        ("cascad: is neither a file nor one of the shipped pipelines; did you mean 'cascade'?",),
+        {},
+        ("plan", "cascad", "--trace", "trace.csv"),
+    ),
+    Case("pipeline: an empty name", ("",), {}, ("plan", "", "--trace", "trace.csv")),
+    Case(
+        "everything at once",
+        (
+            "bad.yaml:2: slo",
+            "bad.yaml:4: stages.first.modle",
+            "nothing.csv",
+            "--slo",
+            "--time-limit",
+            "--quantile",
+            "--seed",
+            "hardware.yaml:1",
+        ),
+        {
+            "bad.yaml": PIPELINE.replace("model: resize", "modle: resize").replace("100ms", "100"),
+            "profiles/hardware.yaml": "cpu: {}\n",
+        },
+        (
+            *("plan", "bad.yaml", "--trace", "nothing.csv", "--profiles", "profiles", "--slo", "3"),
+            *("--time-limit", "x", "--quantile", "7", "--seed", "-1"),
+        ),
+    ),
+    Case(
+        "no objective anywhere",
+        ("pipeline.yaml:1: slo: the pipeline 'small' states none", "pass --slo 300ms"),
+        {"pipeline.yaml": PIPELINE.replace("slo: 100ms\n", "")},
+    ),
+    _replayed(
+        "--discipline", "lifo", said=("--discipline: expected one of oldest_first, fifo, found 'lifo'",)
+    ),
+    _replayed("--engine", "warp", said=("--engine: expected one of",)),
+    _replayed("--seed", "-1", said=("--seed: expected",)),
+    _replayed(
+        "--from", "5s", said=("trace.csv: arrival_s: gives no arrival in [5 s, end) of its 0 s to 0.5 s",)
+    ),
+    Case(
+        "written over a file that is a folder",
+        ("--out there: is a folder",),
+        {"there": Path.mkdir},
+        (*PLAN, "--out", "there"),
+    ),
+]

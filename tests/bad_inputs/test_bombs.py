@@ -1,0 +1,124 @@
+"""Small files made to fill memory or take forever: refused in a process of their own, whose memory is measured."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bad_inputs.case import HEADER, PLAN, lay_out
+
+MOST_MIB = 500
+#: Processor time, not wall-clock: a bound on work that is generous even on a busy or slow machine.
+MOST_CPU_S = 120
+
+#: Runs the program and then prints its exit code and the most memory it ever held.
+RUN = """\
+import contextlib, io, json, resource, sys
+from mipplan.cli.app import app
+resource.setrlimit(resource.RLIMIT_CPU, ({cpu}, {cpu} + 5))
+errors, output = io.StringIO(), io.StringIO()
+with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):
+    try:
+        app({arguments!r})
+    except SystemExit as end:
+        code = end.code
+usage = resource.getrusage(resource.RUSAGE_SELF)
+report = [code, output.getvalue(), errors.getvalue()[:20000], usage.ru_maxrss]
+print(json.dumps(report))
+"""
+MIB = 1024**2
+
+
+def _gzip_bomb(path: Path) -> None:
+    """Make 400 MB of rows out of 400 kB."""
+    with gzip.open(path, "wb", compresslevel=9) as stream:
+        stream.write(b"arrival_s\n")
+        for _ in range(100):
+            stream.write(b"0\n" * (2 * MIB))
+
+
+def _parquet_bomb(path: Path) -> None:
+    """Make a hundred million rows out of a few kilobytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = 10_000_000
+    column = pa.DictionaryArray.from_arrays(pa.nulls(rows, pa.int32()).fill_null(0), pa.array([1.0]))
+    with pq.ParquetWriter(path, pa.schema({"arrival_s": column.type}), compression="zstd") as writer:
+        for _ in range(10):
+            writer.write_table(pa.table({"arrival_s": column}), row_group_size=rows)
+    assert path.stat().st_size < MIB
+
+
+BOMBS: dict[str, tuple[str, str | bytes | Callable[[Path], object], str]] = {
+    "gzip": ("trace.csv", _gzip_bomb, "trace.csv: expands to more than 100 times its size"),
+    "parquet": ("trace.csv", _parquet_bomb, "trace.csv: claims 100,000,000 rows"),
+    "text instead of numbers": (
+        "trace.csv",
+        b"arrival_s\n" + b"x\n" * (4 * MIB),
+        "no number (such as 'x') in lines 2, 3, 4",
+    ),
+    "rows too long": (
+        "trace.csv",
+        b"arrival_s\n" + b",\n" * (2 * MIB),
+        "expected 1 value as in the header, found 2 values",
+    ),
+    "one cell": ("trace.csv", b'arrival_s\n"' + b"x" * (30 * MIB), "trace.csv"),
+    "words instead of dates": ("trace.csv", b"timestamp\n" + b"x\n" * MIB, "no ISO date (such as 'x')"),
+    "aliases": (
+        "pipeline.yaml",
+        "a: &a [x]\n" + "".join(f"a{i}: &a{i} [{', '.join(['*a'] * 20)}]\n" for i in range(4_000)),
+        "only the first 100 are told",
+    ),
+    "values": ("pipeline.yaml", "a: [" + "[]," * MIB + "]", "holds more than 100,000 values"),
+    "keys twice": ("pipeline.yaml", "a: 1\n" * (4 * MIB // 5), "holds more than 100,000 values"),
+    "sexagesimal number": ("pipeline.yaml", "slo: " + "1:" * MIB + "1\n", "no usable number"),
+    "endless number": ("pipeline.yaml", "slo: " + "9" * (3 * MIB) + "\n", "no usable number"),
+    "nested keys": ("pipeline.yaml", "? " + "[" * MIB, "pipeline.yaml:1"),
+    "stages": (
+        "pipeline.yaml",
+        "stages:\n" + "".join(f"  s{i}: {{model: m}}\n" for i in range(20_000)) + "edges: []\n",
+        "holds more than 1,000 entries",
+    ),
+    "edges": (
+        "pipeline.yaml",
+        "stages: {s: {model: m}}\nedges:\n" + "  - {from: x, to: y}\n" * 15_000,
+        "holds more than 10,000 entries",
+    ),
+    "hardware types": (
+        "profiles/hardware.yaml",
+        "".join(f"h{i}: {{usd_per_hour: 1}}\n" for i in range(20_000)),
+        "holds more than 1,000 entries",
+    ),
+    "faulty rows": (
+        "profiles/models/all.csv",
+        HEADER + "x\n" * (2 * MIB - 100),
+        "holds more than 100,000 rows",
+    ),
+    "plan of nothing": ("plan.json", '{"format": 1, "x": [' + "{}," * (2 * MIB) + "0]}", "plan.json"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bomb(name: str, tmp_path: Path) -> None:
+    file, making, said = BOMBS[name]
+    lay_out(tmp_path, {file: making})
+    arguments = ["replay", "plan.json", "--trace", "trace.csv"] if file == "plan.json" else list(PLAN)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN.format(arguments=arguments, cpu=MOST_CPU_S)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    code, output, errors, kilobytes = json.loads(done.stdout)
+    assert (code, output) == (2, "")
+    assert said in errors
+    assert kilobytes / 1024 < MOST_MIB
