@@ -33,6 +33,8 @@ MOST_CERTIFICATES = 6_000
 _ALL_PAIRS = 80
 
 Column = NDArray[np.int64]
+#: (T, ℓ(b), n·b) of every stage.
+Services = Mapping[str, tuple[int, int, int]]
 
 
 class TooLargeError(Exception):
@@ -77,8 +79,26 @@ def cheapest_certified(
     """
     workload = realise(pipeline, trace, seed)
     families = oracle_families(pipeline, profiles, workload)
-    limits = {name: hw.limit for name, hw in profiles.hardware.items() if hw.limit is not None}
-    return _Enumeration(workload, families, limits, slo_ns, quantile).run()
+
+    def certificate(services: Services) -> int:
+        return oracle_certificate(workload, services, quantile)
+
+    return cheapest_within(families, oracle_limits(profiles), certificate, slo_ns)
+
+
+def cheapest_within(
+    families: Mapping[str, list[OracleFamily]],
+    limits: Mapping[str, int],
+    certificate: Callable[[Services], int],
+    slo_ns: int,
+) -> OracleAnswer | None:
+    """Find the least cost at which any guarantee (falling with replicas) keeps the objective; None if none does."""
+    return _Enumeration(families, limits, certificate, slo_ns).run()
+
+
+def oracle_limits(profiles: Profiles) -> dict[str, int]:
+    """Device limits by hardware."""
+    return {name: hw.limit for name, hw in profiles.hardware.items() if hw.limit is not None}
 
 
 def oracle_families(
@@ -123,7 +143,7 @@ def batch_ns(sizes: Column, latency_ms: NDArray[np.float64], k: int) -> int:
 
 
 def oracle_certificate(
-    workload: Workload, services: Mapping[str, tuple[int, int, int]], quantile: float
+    workload: Workload, services: Services, quantile: float
 ) -> int:
     """The theorem by its definition, in integers; quantile over queries, ``method="higher"``."""
     exits: dict[str, Column] = {}
@@ -167,17 +187,15 @@ class _Enumeration:
 
     def __init__(
         self,
-        workload: Workload,
         families: Mapping[str, list[OracleFamily]],
         limits: Mapping[str, int],
+        certificate: Callable[[Services], int],
         slo_ns: int,
-        quantile: float,
     ) -> None:
-        self._workload = workload
         self._families = families
         self._limits = limits
+        self._certificate = certificate
         self._slo_ns = slo_ns
-        self._quantile = quantile
         self._best: int | None = None
         self._optima: list[dict[str, Choice]] = []
         self._certificates = self._nodes = 0
@@ -277,7 +295,7 @@ class _Enumeration:
         if self._certificates > MOST_CERTIFICATES:
             raise TooLargeError
         services = {name: family.service(replicas[name]) for name, family in pattern.items()}
-        return oracle_certificate(self._workload, services, self._quantile) <= self._slo_ns
+        return self._certificate(services) <= self._slo_ns
 
     def _record(self, pattern: Mapping[str, OracleFamily], chosen: Mapping[str, int], cost: int) -> None:
         if self._best is None or cost < self._best:

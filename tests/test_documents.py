@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipplan.documents import (
+    FAULTS_TOLD,
     MAX_DOCUMENT_BYTES,
     Document,
     decode_text,
@@ -67,7 +68,7 @@ def test_a_document_without_lines_names_its_origin() -> None:
         ("# only a comment\n", "f.yaml: is empty"),
         ("[" * 100 + "]" * 100, "nested more than 24 levels deep"),
         ("a: 0b2x\nb: " + "9" * 5000 + "\n", "f.yaml:2: b: '9999999999999999999… is no usable number"),
-        ("a: \x01\n", "is not valid YAML"),
+        ("a: 1\nb: \x01\n", "f.yaml:2: holds the character U+0001, which YAML does not allow"),
     ],
 )
 @pytest.mark.parametrize("library", ["with libyaml", "without libyaml"])
@@ -83,7 +84,8 @@ def test_aliases_are_refused_before_they_multiply() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
     faults = faults_of("\n".join(lines))
-    assert len(faults) == 12 + 11 * 9
+    assert len(faults) == FAULTS_TOLD + 1  # 12 + 11 · 9 there are
+    assert faults[-1] == "f.yaml: has more faults; only the first 100 are told"
     assert "f.yaml:2: a1[0]: the alias *a0 is not accepted: write the value out" in faults
 
 
@@ -200,3 +202,23 @@ def test_python_values_become_document_values() -> None:
 def test_field_paths() -> None:
     assert field_text(("stages", "a b", "batch", 2)) == "stages.a b.batch[2]"
     assert field_text(("a\n",)) == "a?"
+
+
+def test_numbers_are_read_as_their_writer_means_them() -> None:
+    document = parse_yaml("a: 1e-3\nb: 1:30\nc: '1e3'\nd: 1e3\ne: 12\n", "f.yaml")
+    assert document.value == {"a": 0.001, "b": "1:30", "c": "1e3", "d": 1000.0, "e": 12}
+    assert faults_of("a: 010\n") == [
+        "f.yaml:1: a: 010 begins with a zero, which YAML reads as octal: leave it out"
+    ]
+
+
+def test_a_pipe_is_read_and_a_device_is_not(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"a: 1")
+    os.close(writing)
+    try:
+        assert read_bytes(f"/dev/fd/{reading}") == b"a: 1"
+    finally:
+        os.close(reading)
+    with pytest.raises(InputError, match="is a device; a file was expected"):
+        read_bytes("/dev/zero")

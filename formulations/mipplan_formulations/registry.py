@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan_formulations import paths
+from mipplan_formulations import paths, potentials
 from mipplan_formulations.linear import LinearModel
 from mipplan_formulations.problem import TimeCostProblem
 
@@ -43,6 +43,16 @@ class Formulation:
 
 
 FORMULATIONS: Mapping[str, Formulation] = MappingProxyType(
-    {"paths": Formulation("paths", paths.build, paths.decode, paths.encode, exact=True, page="paths.md")}
+    {
+        "paths": Formulation("paths", paths.build, paths.decode, paths.encode, exact=True, page="paths.md"),
+        "potentials": Formulation(
+            "potentials",
+            potentials.build,
+            potentials.decode,
+            potentials.encode,
+            exact=True,
+            page="potentials.md",
+        ),
+    }
 )
 """All formulations, by name. A new one needs an entry here, a page and golden files; a test sees to it."""

@@ -64,13 +64,13 @@ def overrun(arrival_ns: NDArray[np.int64], curve: ArrivalCurve) -> float:
         In arrivals and seconds.
     """
     times = (arrival_ns - arrival_ns[0]).astype(np.float64) / NS_PER_S
-    # The guard against rounding in `_support` must not make a trace leave its own envelope.
-    return max(_support(times, rate)[1] - _guard(times, rate) - burst for burst, rate in curve.buckets)
+    # Neither the guard in `_support` nor rounding itself may put a trace outside that touches the curve exactly.
+    return max(float(_support(times, rate)[1]) - 2 * _guard(times, rate) - burst for burst, rate in curve.buckets)
 
 
 def _guard(times: NDArray[np.float64], slope: float) -> float:
     """More than floating-point rounding can take away from a burst."""
-    return 16.0 * np.finfo(np.float64).eps * (times.size + slope * float(times[-1]))
+    return float(16.0 * np.finfo(np.float64).eps * (times.size + slope * float(times[-1])))
 
 
 def _support(times: NDArray[np.float64], slope: float) -> tuple[tuple[float, float], float]:

@@ -150,9 +150,10 @@ class Search:
             self._rounds += 1
             if answer.termination is Termination.INFEASIBLE:
                 return self._exhausted()
+            bound = _whole_bound(answer)
             # Only plans that beat the best one were looked at.
-            best_cost = _whole_bound(answer) if self._best is None else self._best.cost
-            self._lower_bound = max(self._lower_bound, min(_whole_bound(answer), best_cost))
+            bound = bound if self._best is None else min(bound, self._best.cost)
+            self._lower_bound = max(self._lower_bound, bound)
             if self._budget is not None and self._lower_bound > self._budget:
                 return True
             if answer.values is None:
@@ -243,7 +244,7 @@ class Search:
         certificates, and gives cuts where the optimum is to be expected and a plan that bounds what is worthwhile.
         """
         selection: dict[str, int] | None = master_optimum
-        while selection is not None:
+        while selection is not None and (selection is master_optimum or time.monotonic() < self._ends_at):
             services = self._services(selection)
             # The waits at this selection become known exactly, which sharpens later masters.
             self._instance.paths.bound_ns(services)

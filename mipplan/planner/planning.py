@@ -202,8 +202,10 @@ def _known_guarantee(name: str) -> Guarantee:
 
 
 def _known_formulation(name: str) -> Formulation:
-    if name not in list(FORMULATIONS):
-        raise InputError.one("formulation", f"expected one of {', '.join(FORMULATIONS)}, found {name!r}")
+    # the optimum of one that is not exact would be no lower bound for the certified plans
+    exact = [known for known, formulation in FORMULATIONS.items() if formulation.exact]
+    if name not in exact:
+        raise InputError.one("formulation", f"expected one of {', '.join(exact)}, found {name!r}")
     return FORMULATIONS[name]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,6 +26,10 @@ MAX_DIGITS = 100
 _Count = Field(ge=1, le=10**9)
 _Nanoseconds = Field(ge=0, le=2**62)
 _Microdollars = Field(ge=0, le=2**62)
+#: (burst, rate): both finite and not negative, or no arrival curve could be made of it.
+_Bucket = Annotated[
+    list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=2, max_length=2)
+]
 
 
 class _Strict(BaseModel):
@@ -79,7 +83,7 @@ class PlanDocument(_Strict):
     guarantee: Literal["trace", "envelope"]
     headroom: float = Field(ge=1, le=1000)
     margin_ns: int = _Nanoseconds
-    envelope: list[list[float]] | None
+    envelope: Annotated[list[_Bucket], Field(min_length=1)] | None
     budget_microusd_per_hour: int | None = _Microdollars
     seed: int = Field(ge=0)
     formulation: str | None

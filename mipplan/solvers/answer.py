@@ -128,7 +128,7 @@ class SolverInfo:
     name : str
     available : bool
     version : str or None
-        Of the Python package it comes in.
+        The solver's own if it tells one, else that of the Python package it comes in.
     reason : str or None
         Why it is not available.
     """

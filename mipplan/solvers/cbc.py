@@ -9,7 +9,7 @@ that is not. HiGHS was right in all of 5,100 such problems.
 
 from __future__ import annotations
 
-import importlib.metadata
+import functools
 import importlib.util
 import re
 import subprocess
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from mipplan.errors import SolverError
 from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
+from mipplan.solvers.pulp_models import build_pulp
 from mipplan.solvers.recheck import check_solution
 from mipplan.solvers.scaling import ScaledModel, scale_model
 from mipplan_formulations.linear import LinearModel
@@ -32,8 +33,11 @@ from mipplan_formulations.linear import LinearModel
 NAME = "cbc"
 
 _BOUND_PATTERN = re.compile(r"^Lower bound:\s+(\S+)", re.MULTILINE)
+_VERSION_PATTERN = re.compile(r"^Version:\s+(\S+)", re.MULTILINE)
 _NODES_PATTERN = re.compile(r"^Enumerated nodes:\s+(\d+)", re.MULTILINE)
 _WITHOUT_PREPROCESSING = ("-preprocess", "off")
+_SLACK = 1e-6
+"""Ten times the tolerance that CBC keeps rows to."""
 _GRACE_S = 5.0
 """CBC looks at the clock only now and then; so long after its time limit it is killed."""
 _PRINTED_PRECISION = 1e-3
@@ -46,10 +50,22 @@ def probe() -> SolverInfo:
         return SolverInfo(NAME, False, None, "the package pulp is not installed")
     import pulp
 
-    version = importlib.metadata.version("pulp")
     if not _bundled_cbc(pulp).available():
-        return SolverInfo(NAME, False, version, "PuLP brings no CBC for this platform")
-    return SolverInfo(NAME, True, version, None)
+        return SolverInfo(NAME, False, None, "PuLP brings no CBC for this platform")
+    return SolverInfo(NAME, True, _read_version(_bundled_cbc(pulp).path), None)
+
+
+@functools.cache
+def _read_version(path: str) -> str | None:
+    """Version that CBC prints when started; asked once per process."""
+    try:
+        done = subprocess.run(
+            [path, "-stop"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = _VERSION_PATTERN.search(done.stdout)
+    return match[1] if match else None
 
 
 def run(model: LinearModel, settings: Settings) -> RawAnswer:
@@ -60,8 +76,8 @@ def run(model: LinearModel, settings: Settings) -> RawAnswer:
     SolverError
         If CBC fails, or ends in a way that tells nothing, both times.
     """
-    scaled = scale_model(model)
-    problem = _build_problem(model, scaled)
+    scaled = scale_model(model, slack=_SLACK)
+    problem = build_pulp(model, scaled)
     started = time.monotonic()
     try:
         answer = _run_once(model, problem, scaled, settings, _WITHOUT_PREPROCESSING)
@@ -88,12 +104,13 @@ def _run_once(
     with tempfile.TemporaryDirectory(prefix="mipplan-cbc-") as folder:
         started = time.monotonic()
         options = [*_list_options(scaled, settings), *way]
-        outcome = _run_cbc(problem, options, settings.time_limit_s, Path(folder))
+        start = None if settings.start is None else scaled.lower_values(settings.start)
+        outcome = _run_cbc(problem, options, settings.time_limit_s, start, Path(folder))
         elapsed_s = time.monotonic() - started
     if settings.log:
         sys.stderr.write(outcome.log)
     ran_out = settings.time_limit_s is not None and elapsed_s >= settings.time_limit_s
-    return _read_answer(model, outcome, ran_out=ran_out)
+    return _read_answer(model, scaled, outcome, ran_out=ran_out)
 
 
 @dataclass(frozen=True)
@@ -104,38 +121,6 @@ class _Outcome:
     solution_status: int | None
     value_by_name: dict[str, float]
     log: str
-
-
-def _build_problem(model: LinearModel, scaled: ScaledModel) -> Any:
-    """Build PuLP's objects, columns named ``x{j}``. Its expressions are dictionaries, hence the loops."""
-    import pulp
-
-    problem = pulp.LpProblem("model", pulp.LpMinimize)
-    columns = [
-        problem.add_variable(f"x{j}", lower, upper, pulp.LpInteger if integral else pulp.LpContinuous)
-        for j, (lower, upper, integral) in enumerate(
-            zip(model.column_lower.tolist(), model.column_upper.tolist(), model.integrality, strict=True)
-        )
-    ]
-    costs = scaled.objective.tolist()
-    problem.setObjective(pulp.LpAffineExpression([(x, c) for x, c in zip(columns, costs, strict=True) if c]))
-    starts, indices = scaled.matrix.indptr.tolist(), scaled.matrix.indices.tolist()
-    coefficients = scaled.matrix.data.tolist()
-    for i, (lower, upper) in enumerate(
-        zip(scaled.row_lower.tolist(), scaled.row_upper.tolist(), strict=True)
-    ):
-        entries = range(starts[i], starts[i + 1])
-        terms = pulp.LpAffineExpression([(columns[indices[e]], coefficients[e]) for e in entries])
-        for side, sense in _sides(lower, upper):
-            problem.addConstraint(pulp.LpConstraint(terms, sense, f"r{i}_{sense}", side))
-    return problem
-
-
-def _sides(lower: float, upper: float) -> list[tuple[float, int]]:
-    """Finite sides of a row with PuLP's senses (0: equal, 1: at least, -1: at most)."""
-    if lower == upper:
-        return [(lower, 0)]
-    return [(side, sense) for side, sense in ((lower, 1), (upper, -1)) if np.isfinite(side)]
 
 
 def _bundled_cbc(pulp: Any) -> Any:
@@ -156,13 +141,21 @@ def _list_options(scaled: ScaledModel, settings: Settings) -> list[str]:
     return options
 
 
-def _run_cbc(problem: Any, options: list[str], time_limit_s: float | None, folder: Path) -> _Outcome:
+def _run_cbc(
+    problem: Any,
+    options: list[str],
+    time_limit_s: float | None,
+    start: NDArray[np.float64] | None,
+    folder: Path,
+) -> _Outcome:
     """Let PuLP write and read the files, but start CBC here: PuLP would leave it running after Ctrl-C."""
     import pulp
 
     reader = _bundled_cbc(pulp)
     model_path, solution_path, log_path = (folder / name for name in ("model.mps", "model.sol", "cbc.log"))
     columns, column_names, row_names, _ = problem.writeMPS(str(model_path), rename=True)
+    if start is not None:
+        options = [*options, "-mipstart", str(_write_start(folder / "start.txt", start, column_names))]
     command = [reader.path, str(model_path), *options, "-solve", "-printingOptions", "all"]
     with log_path.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
@@ -180,6 +173,18 @@ def _run_cbc(problem: Any, options: list[str], time_limit_s: float | None, folde
     return _Outcome(status, solution_status, values, text)
 
 
+def _write_start(path: Path, start: NDArray[np.float64], column_names: dict[str, str]) -> Path:
+    """Write a start in CBC's own format of solutions; CBC completes it, or ignores it if it is none."""
+    lines = ["Stopped on time - objective value 0"]
+    lines += [
+        f"{number} {renamed} {float(start[int(name[1:])])!r} 0"
+        for number, (name, renamed) in enumerate(column_names.items())
+        if name[1:].isdecimal()  # PuLP has a column of its own where objective or a row is empty
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="ascii")
+    return path
+
+
 def _wait(process: subprocess.Popen[bytes], limit_s: float | None) -> bool:
     """Wait for CBC to end and tell whether it had to be killed; whatever happens, it does not outlive this."""
     try:
@@ -193,7 +198,7 @@ def _wait(process: subprocess.Popen[bytes], limit_s: float | None) -> bool:
     return False
 
 
-def _read_answer(model: LinearModel, outcome: _Outcome, *, ran_out: bool) -> RawAnswer:
+def _read_answer(model: LinearModel, scaled: ScaledModel, outcome: _Outcome, *, ran_out: bool) -> RawAnswer:
     """Translate what PuLP read.
 
     Its `status` is Optimal after a time limit, too: only the solution status tells. Yet an infeasibility found by
@@ -205,9 +210,9 @@ def _read_answer(model: LinearModel, outcome: _Outcome, *, ran_out: bool) -> Raw
     values: NDArray[np.float64] | None = None
     if found == pulp.LpSolutionOptimal:
         termination = Termination.OPTIMAL
-        values = _read_values(model, outcome.value_by_name)
+        values = _read_values(scaled, outcome.value_by_name)
     elif found == pulp.LpSolutionIntegerFeasible:
-        values = _keep_if_sound(model, _read_values(model, outcome.value_by_name))
+        values = _keep_if_sound(model, _read_values(scaled, outcome.value_by_name))
         termination = Termination.NO_SOLUTION_FOUND if values is None else Termination.FEASIBLE
     elif ran_out or outcome.status == pulp.LpStatusNotSolved:
         # even if it says infeasible: that is what CBC calls a model when stopped while preprocessing
@@ -219,10 +224,11 @@ def _read_answer(model: LinearModel, outcome: _Outcome, *, ran_out: bool) -> Raw
     return RawAnswer(termination, values, _read_bound(termination, log), _read_details(log))
 
 
-def _read_values(model: LinearModel, value_by_name: dict[str, float]) -> NDArray[np.float64]:
+def _read_values(scaled: ScaledModel, value_by_name: dict[str, float]) -> NDArray[np.float64]:
     """One value per column; a column that occurs nowhere is not in the file, and any value will do for it."""
-    lower = model.column_lower.tolist()
-    return np.array([value_by_name.get(f"x{j}", low) for j, low in enumerate(lower)], dtype=np.float64)
+    lower = scaled.column_lower.tolist()
+    values = [value_by_name.get(f"x{j}", low) for j, low in enumerate(lower)]
+    return scaled.lift_values(np.array(values, dtype=np.float64))
 
 
 def _keep_if_sound(model: LinearModel, values: NDArray[np.float64]) -> NDArray[np.float64] | None:

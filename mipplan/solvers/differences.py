@@ -145,14 +145,16 @@ def find_differences(model: LinearModel) -> DifferenceSystem | None:
         return None
     if np.any(bounds % 1):
         return None
-    integers = model.matrix @ sparse.diags_array(model.integrality.astype(np.int64), format="csr", dtype=np.int64)
+    integers: Any = model.matrix @ sparse.diags_array(
+        model.integrality.astype(np.int64), format="csr", dtype=np.int64
+    )
     tails, heads, rows, signs, constants = _row_arcs(model, part)
     origin, nodes = np.full(times.size, times.size), np.arange(times.size)
     none = np.full(times.size, -1)
     zeros = np.zeros(times.size, dtype=np.int64)
     return DifferenceSystem(
         times.astype(np.int64),
-        sparse.csr_array(integers, dtype=np.int64),
+        integers,
         np.concatenate([tails, origin, nodes]).astype(np.int64),
         np.concatenate([heads, nodes, origin]).astype(np.int64),
         np.concatenate([rows, none, none]).astype(np.int64),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.errors import SolverError, SolverUnavailableError
-from mipplan.solvers import cbc, highs
+from mipplan.solvers import cbc, cp_sat, highs, pulp_highs, scip
 from mipplan.solvers.answer import Answer, RawAnswer, Settings, SolverInfo, Termination
 from mipplan.solvers.exactness import add_conflict, cut_off, find_broken_row
 from mipplan.solvers.recheck import CheckedSolution, check_solution
@@ -19,7 +19,9 @@ from mipplan_formulations.linear import LinearModel
 
 # Each backend is a module with `NAME`, `probe()` and `run(model, settings)`; "auto" takes the first
 # that works.
-_BACKENDS: MappingProxyType[str, ModuleType] = MappingProxyType({m.NAME: m for m in (highs, cbc)})
+_BACKENDS: MappingProxyType[str, ModuleType] = MappingProxyType(
+    {m.NAME: m for m in (highs, pulp_highs, cbc, cp_sat, scip)}
+)
 
 
 _MOST_ROUNDS = 1000
@@ -64,7 +66,7 @@ def solve(
     ----------
     model : LinearModel
     solver : str
-        A name from `available_solvers`, or "auto": HiGHS, or CBC where HiGHS is missing.
+        A name from `available_solvers`, or "auto": the first that works of HiGHS, CBC, CP-SAT and SCIP.
     time_limit_s : float, optional
         Wall-clock seconds.
     gap : float
@@ -76,7 +78,7 @@ def solve(
     log : bool
         Write the solver's own log to stderr.
     start : float64 array, shape (number of columns,), optional
-        A solution to start from; solvers that cannot use one ignore it.
+        A solution to start from. All solvers use it, none is bound by it, and it need not be feasible.
 
     Returns
     -------
@@ -104,7 +106,8 @@ def _solve_exactly(
 ) -> tuple[RawAnswer, CheckedSolution | None]:
     """Solve, and while the solution breaks an integer row within the solver's tolerance, cut it off and repeat.
 
-    The bound of a later round holds for the model, too: a cut removes no solution of it.
+    The same where it leaves no exact event times. The bound of a later round holds for the model, too: a cut removes
+    no solution of it.
     """
     backend = _BACKENDS[info.name]
     current = model

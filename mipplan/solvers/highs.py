@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import sys
-import threading
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from mipplan.errors import SolverError
 from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
+from mipplan.solvers.interrupts import run_interruptibly
 from mipplan.solvers.scaling import ScaledModel, scale_model
 from mipplan_formulations.linear import LinearModel
 
@@ -21,10 +21,10 @@ NAME = "highs"
 _TIGHTEST_TOLERANCE = 1e-9
 """The default 1e-6 would let a row of coefficients near 1 s be broken by microseconds."""
 
-_SLACK = 2e-7
+SLACK = 2e-7
 """More than presolving shifts a row with event times by, of which 3e-8 was seen."""
 
-_GAIN_BITS = 12
+GAIN_BITS = 12
 """Resolves one unit in rows of coefficients up to 2**36, in nanoseconds more than a minute."""
 
 
@@ -43,13 +43,13 @@ def run(model: LinearModel, settings: Settings) -> RawAnswer:
     SolverError
         If HiGHS rejects the model or an option, or ends in a way that tells nothing.
     """
-    scaled = scale_model(model, gain_bits=_GAIN_BITS, slack=_SLACK)
+    scaled = scale_model(model, gain_bits=GAIN_BITS, slack=SLACK)
     highs = make_highs(settings.log)
     set_options(highs, scaled, settings)
     pass_arrays(highs, model, scaled)
     if settings.start is not None:
         pass_start(highs, scaled.lower_values(settings.start))
-    run_interruptibly(highs)
+    run_until_told(highs)
     return _read_answer(highs, scaled)
 
 
@@ -109,6 +109,7 @@ def pass_arrays(highs: Any, model: LinearModel, scaled: ScaledModel) -> None:
 
 
 def make_highs(log: bool) -> Any:
+    """Return a Highs object that logs to stderr, or not at all."""
     highs = make_quiet_highs()
     if log:  # through a callback, because HiGHS itself would write to stdout
         require(highs.setOptionValue("output_flag", True), "output_flag")
@@ -138,6 +139,7 @@ def pass_start(highs: Any, start: NDArray[np.float64]) -> None:
 
 
 def set_options(highs: Any, scaled: ScaledModel, settings: Settings) -> None:
+    """Hand over limits, gap, threads, seed and tolerances."""
     options: dict[str, float | int] = {
         "mip_rel_gap": settings.gap,
         # objectives differ by a whole step, so half a step left is a proof; the default 1e-6 need not be
@@ -163,39 +165,42 @@ def require(status: Any, what: str) -> None:
         raise SolverError(f"highs refused {what}")
 
 
-def run_interruptibly(highs: Any) -> None:
-    """Run in a second thread, so that Ctrl-C reaches this one, which then stops HiGHS and passes it on.
-
-    "Solve error" is what HiGHS says if its presolve moved a solution by more than the tolerance; then it runs
-    again without. Its time limit counts both runs together.
+def run_until_told(highs: Any) -> None:
+    """Run HiGHS; Ctrl-C stops it and is passed on.
 
     highspy's own `HandleKeyboardInterrupt` swallows the interrupt, and all Highs objects share its lock.
     """
+    highs.HandleUserInterrupt = True
+    try:
+        run_interruptibly(lambda: _run(highs), highs.cancelSolve, NAME)
+    except Exception as failure:
+        raise SolverError(f"highs: {failure}") from failure
+
+
+def _run(highs: Any) -> None:
+    """Run, and if presolve moved a solution by more than the tolerance ("Solve error"), again without presolve."""
     import highspy
 
-    failures: list[BaseException] = []
+    highs.run()
+    if highs.getModelStatus() == highspy.HighsModelStatus.kSolveError:
+        require(highs.setOptionValue("presolve", "off"), "presolve")
+        highs.run()
 
-    def work() -> None:
-        try:
-            highs.run()
-            if highs.getModelStatus() == highspy.HighsModelStatus.kSolveError:
-                highs.setOptionValue("presolve", "off")
-                highs.run()
-        except BaseException as failure:  # reported by the thread that waits
-            failures.append(failure)
 
-    highs.HandleUserInterrupt = True
-    worker = threading.Thread(target=work, name="mipplan-highs", daemon=True)
-    worker.start()
-    try:
-        while worker.is_alive():
-            worker.join(timeout=0.2)  # without a timeout, Ctrl-C would not get through on Windows
-    except BaseException:
-        highs.cancelSolve()
-        worker.join()
-        raise
-    if failures:
-        raise SolverError(f"highs: {failures[0]}") from failures[0]
+def has_solution(info: Any) -> bool:
+    """Whether HiGHS has a solution that keeps all rows."""
+    import highspy
+
+    return bool(info.primal_solution_status == int(highspy.SolutionStatus.kSolutionStatusFeasible))
+
+
+def was_limited(highs: Any) -> bool:
+    """Whether a limit ended the run."""
+    import highspy
+
+    ends = highspy.HighsModelStatus
+    limits = (ends.kTimeLimit, ends.kIterationLimit, ends.kSolutionLimit, ends.kMemoryLimit)
+    return highs.getModelStatus() in limits
 
 
 def _read_answer(highs: Any, scaled: ScaledModel) -> RawAnswer:
@@ -203,24 +208,23 @@ def _read_answer(highs: Any, scaled: ScaledModel) -> RawAnswer:
 
     status, info = highs.getModelStatus(), highs.getInfo()
     ends = highspy.HighsModelStatus
-    found = info.primal_solution_status == int(highspy.SolutionStatus.kSolutionStatusFeasible)
     if status == ends.kOptimal:
         termination = Termination.OPTIMAL
     elif status in (ends.kInfeasible, ends.kUnboundedOrInfeasible):  # bounded columns: it is the former
         termination = Termination.INFEASIBLE
-    elif status in (ends.kTimeLimit, ends.kIterationLimit, ends.kSolutionLimit, ends.kMemoryLimit):
-        termination = Termination.FEASIBLE if found else Termination.NO_SOLUTION_FOUND
+    elif was_limited(highs):
+        termination = Termination.FEASIBLE if has_solution(info) else Termination.NO_SOLUTION_FOUND
     else:
         raise SolverError(f"highs: ended with {highs.modelStatusToString(status)!r}")
     solved = termination in (Termination.OPTIMAL, Termination.FEASIBLE)
     values = None
     if solved:
         values = scaled.lift_values(np.array(highs.getSolution().col_value, dtype=np.float64))
-    bound = scaled.lift_bound(_read_bound(highs, info, termination))
-    return RawAnswer(termination, values, bound, _read_details(info))
+    bound = scaled.lift_bound(read_bound(highs, info, termination))
+    return RawAnswer(termination, values, bound, read_details(info))
 
 
-def _read_bound(highs: Any, info: Any, termination: Termination) -> float:
+def read_bound(highs: Any, info: Any, termination: Termination) -> float:
     """Bound on the scaled objective; a model without integer columns has its optimum as bound, or nothing."""
     if termination is Termination.INFEASIBLE:
         return float("inf")
@@ -230,7 +234,8 @@ def _read_bound(highs: Any, info: Any, termination: Termination) -> float:
     return float(info.objective_function_value) if termination is Termination.OPTIMAL else float("-inf")
 
 
-def _read_details(info: Any) -> dict[str, float | int | str]:
+def read_details(info: Any) -> dict[str, float | int | str]:
+    """Nodes and gap, if there was a search."""
     if info.mip_node_count < 0:
         return {}
     return {"nodes": int(info.mip_node_count), "gap": float(info.mip_gap)}

@@ -24,6 +24,7 @@ class Relaxation:
     bound : float
         No solution of the model costs less.
     reduced_costs : float64 array, shape (n,)
+        Of continuous columns: per unit of the scaled column.
         No solution with column j at 1 instead of its lower bound 0 costs less than ``bound + reduced_costs[j]``.
     """
 
@@ -48,7 +49,7 @@ def relax(model: LinearModel) -> Relaxation | None:
     duals = np.where(np.isfinite(side), duals, 0.0)
     side = np.where(np.isfinite(side), side, 0.0)
     reduced = scaled.objective - scaled.matrix.T @ duals
-    box = np.where(reduced > 0, model.column_lower, model.column_upper)
+    box = np.where(reduced > 0, scaled.column_lower, scaled.column_upper)
     terms = np.concatenate([duals * side, reduced * box])
     bound = float(terms.sum() - _ROUNDING * (1.0 + np.abs(terms).sum()))
     return Relaxation(bound * scaled.objective_unit, reduced * scaled.objective_unit)

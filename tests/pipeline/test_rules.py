@@ -59,7 +59,7 @@ def faults_of(text: str, tmp_path: Path) -> list[str]:
         ("stages:\n  a: {model: m, batch: {min: 4, max: 2}}\n", "stages.a.batch: min 4 is above max 2"),
         ("stages:\n  a: {model: m, batch: {mx: 2}}\n", "stages.a.batch.mx: unknown key; did you mean 'max'?"),
         ("stages:\n  a: {model: m, replicas: 0}\n", "stages.a.replicas: expected a number ≥ 1, found 0"),
-        ("stages:\n  a: {model: m, replicas: 2000000}\n", "expected a number ≤ 1e+06, found 2000000"),
+        ("stages:\n  a: {model: m, replicas: 2000000}\n", "expected a number ≤ 1,000,000, found 2000000"),
         ("stages:\n  a: {model: m, replicas: [1, 2]}\n", "stages.a.replicas: expected a number of replicas"),
         ("stages:\n  a: {model: m, join: any}\n", "stages.a.join: expected each or all, found 'any'"),
         (

@@ -71,6 +71,19 @@ def test_cbc_agrees() -> None:
         check(plan, truth, instance, number)
 
 
+@pytest.mark.parametrize("solver", ["highs", "pulp_highs", "cbc", "cp_sat", "scip"])
+def test_every_solver_agrees_with_formulation_potentials(solver: str) -> None:
+    for number in range(FIRST, FIRST + campaign_size(8, 60)):
+        instance = planning_instance(number)
+        try:
+            truth = brute_force(instance)
+        except TooLargeError:
+            continue
+        plan = instance.plan(solver=solver, formulation="potentials")
+        assert (plan.solver, plan.formulation) == (solver, "potentials")
+        check(plan, truth, instance, number)
+
+
 def test_infeasibility_of_mixed_ideals_is_proven() -> None:
     # All stages ideal would do, no combination does: the reason must come from the search, not from a pre-check.
     found = 0

@@ -16,8 +16,10 @@ from mipplan.planner import benders
 from mipplan.planner.incumbent import find_incumbent
 from mipplan.profiles import LatencyTable
 from mipplan.solvers import Answer, Termination
+from mipplan_formulations import FORMULATIONS
 from planning_instances import hand_made, planning_instance
 
+planning = importlib.import_module("mipplan.planner.planning")
 solving = importlib.import_module("mipplan.planner.solving")
 
 
@@ -88,6 +90,15 @@ def masters(instance: Any, monkeypatch: pytest.MonkeyPatch) -> int:
         patch.setattr(benders, "solve", counted)
         instance.plan()
     return solved
+
+
+def test_formulations_that_are_not_exact_prove_nothing_and_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loose = {**FORMULATIONS, "loose": replace(FORMULATIONS["paths"], name="loose", exact=False)}
+    monkeypatch.setattr(planning, "FORMULATIONS", loose)
+    with pytest.raises(mp.InputError, match="expected one of paths, potentials, found 'loose'"):
+        hand_made().plan(formulation="loose")
 
 
 def test_solver_that_finds_nothing_in_time_leaves_the_first_plan(monkeypatch: pytest.MonkeyPatch) -> None:

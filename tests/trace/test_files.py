@@ -132,9 +132,9 @@ def test_nanoseconds_survive_a_csv_file(
         ("arrival_s,b\n1,2\n,2\n", "t.csv: arrival_s: no value in line 3"),
         ("arrival_s,b\n1,2\nNA,2\n", "no number (such as 'NA') in line 3"),
         ("arrival_s\n0\n1700000000000\n", "t.csv: arrival_s: a time beyond ten years in line 3: subtract"),
-        ("arrival_s\n", "t.csv: arrival_s: gives 0 arrival(s); a trace needs at least two"),
-        ("arrival_s\n1\n", "t.csv: arrival_s: gives 1 arrival(s); a trace needs at least two"),
-        ("arrival_s", "t.csv: arrival_s: gives 0 arrival(s)"),
+        ("arrival_s\n", "t.csv: arrival_s: gives no arrival; a trace needs at least two"),
+        ("arrival_s\n1\n", "t.csv: arrival_s: gives one arrival; a trace needs at least two"),
+        ("arrival_s", "t.csv: arrival_s: gives no arrival"),
         ("timestamp\n2024-01-01\nsoon\n", "t.csv: timestamp: no ISO date (such as 'soon') in line 3"),
         ("timestamp\n2024-01-01\n\"\"\n", "t.csv: timestamp: no ISO date (such as '') in line 3"),
         ("timestamp\n1700000000.5\n1700000001\n", "t.csv: timestamp: holds numbers; dates such as"),
@@ -235,7 +235,7 @@ def test_expanding_arrivals_is_refused(tmp_path: Path) -> None:
     faults = faults_of(written(tmp_path, "arrival_s\n1\n2\n"), expand="poisson")
     assert len(faults) == 1
     assert faults[0].startswith(
-        "t.csv: arrival_s: holds arrival times, which need no expansion: leave out expand="
+        "t.csv: arrival_s: holds arrival times, which need no expansion: leave out --expand "
     )
 
 
@@ -247,7 +247,7 @@ def test_unusable_window(start_s: Any, end_s: Any, tmp_path: Path) -> None:
 
 def test_empty_window_names_itself(tmp_path: Path) -> None:
     faults = faults_of(written(tmp_path, "arrival_s\n1\n2\n"), start_s=5)
-    assert faults == ["t.csv: arrival_s: gives 0 arrival(s) in [5 s, end); a trace needs at least two"]
+    assert faults == ["t.csv: arrival_s: gives no arrival in [5 s, end) of its 1 s to 2 s; a trace needs at least two"]
 
 
 # ---------------------------------------------------------------------------------------------- counts
@@ -322,8 +322,8 @@ def test_window_is_applied_before_expansion(tmp_path: Path) -> None:
             "even",
             "found requests_per_s and requests_per_min: keep one",
         ),
-        ("requests_per_s\n0\n0\n", "even", "t.csv: requests_per_s: gives 0 arrival(s)"),
-        ("requests_per_s\n", "even", "t.csv: requests_per_s: gives 0 arrival(s)"),
+        ("requests_per_s\n0\n0\n", "even", "t.csv: requests_per_s: gives no arrival"),
+        ("requests_per_s\n", "even", "t.csv: requests_per_s: gives no arrival"),
         ("t_s\n1\n2\n", "even", "expected one of the columns"),
     ],
 )

@@ -1,0 +1,164 @@
+"""The listed paths of a problem as one network without double parts.
+
+Paths share beginnings and ends. The network has a node wherever some paths are about to go on alike, and an edge
+for a step that some of them take there: its walks from start to end are exactly the paths, so what holds along
+all walks can be asked for edge by edge.
+
+References
+----------
+The construction is that of the minimal acyclic automaton of a finite language: J. Daciuk, S. Mihov,
+B. W. Watson, R. E. Watson, "Incremental construction of minimal acyclic finite-state automata", Computational
+Linguistics 26 (2000), doi:10.1162/089120100561601.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mipplan_formulations.arrays import IntArray
+from mipplan_formulations.problem import Path, TimeCostProblem
+
+START = 0
+"""Node at which all walks begin."""
+END = -1
+"""Node at which all walks end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Edge:
+    """A step that walks take: on to an activity, through it, and to the next node.
+
+    Attributes
+    ----------
+    tail, head : int
+        Nodes; `START` is nobody's head, `END` nobody's tail.
+    activity : int
+    lag : int
+        Passes before the activity (at the last step of a path, also what its lag exceeds those of its arcs by).
+    waits : int64 array, shape (modes of the activity,)
+        Raised to the least wait that all paths with this step have anyway.
+    """
+
+    tail: int
+    head: int
+    activity: int
+    lag: int
+    waits: IntArray
+
+
+@dataclass(frozen=True)
+class Network:
+    """Nodes and edges; the walks from `START` to `END` are the paths.
+
+    Attributes
+    ----------
+    num_nodes : int
+        `END` does not count.
+    edges : tuple of Edge
+        Ordered by tail; tails and inner heads are numbered such that every edge leads to a larger number.
+    """
+
+    num_nodes: int
+    edges: tuple[Edge, ...]
+
+
+def join_paths(problem: TimeCostProblem, paths: Sequence[Path]) -> Network:
+    """Join paths into the smallest network whose walks they are.
+
+    Parameters
+    ----------
+    problem : TimeCostProblem
+    paths : sequence of Path
+        Some of the problem's.
+    """
+    steps = _Steps(problem, paths)
+    successors = _merge(_grow(steps.words))
+    floors = steps.find_floors()
+    edges = []
+    for tail, following in enumerate(successors):
+        for symbol, head in following:
+            activity, lag, waits = steps.meaning(symbol)
+            edges.append(Edge(tail, head, activity, lag, np.maximum(waits, floors[activity, id(waits)])))
+    return Network(len(successors), tuple(edges))
+
+
+class _Steps:
+    """Paths as words: sequences of numbers, equal exactly if activity, lag, waits and being the last are."""
+
+    def __init__(self, problem: TimeCostProblem, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._lags = _least_lags(problem)
+        self._pool: dict[tuple[int, bytes], IntArray] = {}
+        self._numbers: dict[tuple[int, int, int, bool], int] = {}
+        self._meanings: list[tuple[int, int, IntArray]] = []
+        self.words = [self._spell(path) for path in paths]
+
+    def meaning(self, symbol: int) -> tuple[int, int, IntArray]:
+        """Activity, lag and waits (one array object for all that are equal) of a step."""
+        return self._meanings[symbol]
+
+    def find_floors(self) -> dict[tuple[int, int], int]:
+        """Least over the paths with a pair of activity and waits of what such a path has to wait at least."""
+        floors: dict[tuple[int, int], int] = {}
+        for path, word in zip(self._paths, self.words, strict=True):
+            least = max(int(waits.min()) for waits in path.waits)
+            for symbol in word:
+                activity, _, waits = self._meanings[symbol]
+                key = (activity, id(waits))
+                floors[key] = min(floors.get(key, least), least)
+        return floors
+
+    def _spell(self, path: Path) -> list[int]:
+        steps = zip(path.activities, path.activities[1:], strict=False)
+        lags = [0, *(self._lags[step] for step in steps)]
+        lags[-1] += path.lag - sum(lags)
+        word = []
+        for position, (activity, waits) in enumerate(zip(path.activities, path.waits, strict=True)):
+            pooled = self._pool.setdefault((activity, waits.tobytes()), waits)
+            is_last = position == len(path.activities) - 1
+            key = (activity, lags[position], id(pooled), is_last)
+            if key not in self._numbers:
+                self._numbers[key] = len(self._meanings)
+                self._meanings.append((activity, lags[position], pooled))
+            word.append(self._numbers[key])
+        return word
+
+
+def _least_lags(problem: TimeCostProblem) -> dict[tuple[int, int], int]:
+    """Least lag from one activity to another: of parallel arcs, a path may mean any."""
+    lags: dict[tuple[int, int], int] = {}
+    for arc in problem.arcs:
+        key = (arc.tail, arc.head)
+        lags[key] = min(lags.get(key, arc.lag), arc.lag)
+    return lags
+
+
+def _grow(words: Sequence[Sequence[int]]) -> list[dict[int, int]]:
+    """Tree of words, a dictionary from symbol to child per node; last symbols, known as such, lead to the end."""
+    tree: list[dict[int, int]] = [{}]
+    for word in words:
+        node = START
+        for symbol in word[:-1]:
+            if symbol not in tree[node]:
+                tree[node][symbol] = len(tree)
+                tree.append({})
+            node = tree[node][symbol]
+        tree[node][word[-1]] = END
+    return tree
+
+
+def _merge(tree: list[dict[int, int]]) -> list[tuple[tuple[int, int], ...]]:
+    """Merge nodes that are followed by the same, and number them so that edges lead to larger numbers."""
+    merged = {END: END}
+    known: dict[tuple[tuple[int, int], ...], int] = {}
+    for node in range(len(tree) - 1, -1, -1):  # children come after their parents
+        following = tuple(sorted((symbol, merged[child]) for symbol, child in tree[node].items()))
+        merged[node] = known.setdefault(following, len(known))
+    last = len(known) - 1  # the root's number: it was merged last, and nothing is followed by as much as it
+    return [
+        tuple((symbol, END if head == END else last - head) for symbol, head in following)
+        for following in reversed(known)
+    ]

@@ -1,0 +1,88 @@
+"""Solvers side by side in one process, without a package, and dying."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mipplan.errors import SolverError
+from mipplan.solvers import solve
+from random_problems import binary_model
+
+SOLVERS = ["highs", "pulp_highs", "cbc", "cp_sat", "scip"]
+NEEDS = {"highspy": {"highs", "pulp_highs"}, "pulp": {"pulp_highs", "cbc"}, "ortools": {"cp_sat", "scip"}}
+
+
+def run_python(script: str) -> subprocess.CompletedProcess[str]:
+    tests = Path(__file__).resolve().parents[1]
+    paths = [tests, tests.parent, tests.parent / "formulations"]
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("blocked", NEEDS)
+def test_a_missing_package_leaves_the_others_alone(blocked: str) -> None:
+    script = (
+        "import sys\n"
+        f"sys.modules[{blocked!r}] = None\n"
+        "from mipplan.solvers import available_solvers, solve\n"
+        "from random_problems import binary_model\n"
+        "works = {info.name for info in available_solvers() if info.available}\n"
+        "assert all(solve(binary_model([1], [[1]], [1], [1]), name).objective == 1 for name in works)\n"
+        "print(sorted(works))"
+    )
+    done = run_python(script)
+    assert (done.stdout.strip(), done.stderr) == (str(sorted(set(SOLVERS) - NEEDS[blocked])), "")
+
+
+@pytest.mark.parametrize("order", [SOLVERS, SOLVERS[::-1]], ids=["highspy first", "ortools first"])
+def test_all_solvers_live_in_one_process(order: list[str]) -> None:
+    script = (
+        "from mipplan.solvers import solve\n"
+        "from random_problems import binary_model\n"
+        f"print([solve(binary_model([3, 2], [[1, 1]], [1], [2]), name).objective for name in {2 * order!r}])"
+    )
+    done = run_python(script)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, str([2] * 10), "")
+
+
+def test_asking_what_there_is_imports_no_ortools() -> None:
+    done = run_python(
+        "import sys\n"
+        "from mipplan.solvers import available_solvers\n"
+        "available_solvers()\n"
+        "print([name for name in ('ortools', 'highspy') if name in sys.modules])"
+    )
+    # PuLP, asked for its CBC, imports highspy itself
+    assert "ortools" not in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a script with a shebang line")
+def test_a_solver_process_that_dies_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dying = tmp_path / "cbc"
+    dying.write_text("#!/bin/sh\nkill -SEGV $$\n", encoding="ascii")
+    dying.chmod(0o755)
+    import pulp
+
+    monkeypatch.setattr(pulp.PULP_CBC_CMD, "pulp_cbc_path", str(dying))
+    with pytest.raises(SolverError, match="cbc: ended with exit code -11"):
+        solve(binary_model([1], [[1]], [1], [1]), "cbc")
+
+
+def test_cp_sat_refuses_columns_that_may_need_fractions() -> None:
+    base = binary_model([1, 0], [[3, 2]], [1], [1])
+    model = replace(base, integrality=np.array([True, False]))
+    assert solve(model, "highs").objective == 0
+    with pytest.raises(SolverError, match="may need fractions"):
+        solve(model, "cp_sat")
