@@ -65,7 +65,9 @@ def overrun(arrival_ns: NDArray[np.int64], curve: ArrivalCurve) -> float:
     """
     times = (arrival_ns - arrival_ns[0]).astype(np.float64) / NS_PER_S
     # Neither the guard in `_support` nor rounding itself may put a trace outside that touches the curve exactly.
-    return max(float(_support(times, rate)[1]) - 2 * _guard(times, rate) - burst for burst, rate in curve.buckets)
+    return max(
+        float(_support(times, rate)[1]) - 2 * _guard(times, rate) - burst for burst, rate in curve.buckets
+    )
 
 
 def _guard(times: NDArray[np.float64], slope: float) -> float:

@@ -90,6 +90,8 @@ class Search:
         Whether any certified plan will do: the search ends with the first one.
     budget : int, optional
         Most micro-dollars per hour a plan may cost; dearer ones do not count as found.
+    known_cost : int, optional
+        What some certified plan among these options costs at most: only plans no dearer are looked for.
     required : sequence of Cover
         Further conditions on the selection, over the given options.
     """
@@ -105,8 +107,10 @@ class Search:
         *,
         any_plan: bool = False,
         budget: int | None = None,
+        known_cost: int | None = None,
         required: Sequence[Cover] = (),
     ) -> None:
+        self._known_cost = known_cost
         self._required = tuple(required)
         self._budget = budget
         self._any_plan = any_plan
@@ -183,12 +187,17 @@ class Search:
     def _promising(self) -> dict[str, NDArray[np.bool_]] | None:
         """Options that could be part of a plan cheaper than the best one, shape (m,) per stage; None if none could.
 
+        Until there is one, of a plan no dearer than what is known from elsewhere.
+
         First by what the other stages cost at least; then by the linear relaxation of the master: an option whose
         reduced cost lifts the bound to the best plan's cost can only be part of plans that are no better.
         """
-        if self._best is None:
+        if self._best is not None:
+            most = self._best.cost - self._step
+        elif self._known_cost is not None:
+            most = self._known_cost
+        else:
             return {stage: np.ones(table.count, dtype=bool) for stage, table in self._options.items()}
-        most = self._best.cost - self._step
         cheapest = {stage: int(table.cost.min()) for stage, table in self._options.items()}
         spare = most - sum(cheapest.values())
         rows = {stage: table.cost <= cheapest[stage] + spare for stage, table in self._options.items()}

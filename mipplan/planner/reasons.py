@@ -13,8 +13,8 @@ from mipplan.planner.request import Request
 from mipplan.result.explanation import step_text
 from mipplan.units import NS_PER_MS, NS_PER_S, format_duration
 
-#: The highest rate that works is found to within this share of the trace's.
-_RATE_STEP = 0.01
+#: The highest rate that works is found in whole percents of the trace's: what is named was tried, not rounded.
+_WHOLE = 100
 
 
 @dataclass(frozen=True)
@@ -79,21 +79,20 @@ class Diagnosis:
 
     def _highest_rate(self) -> list[str]:
         """Largest share of the traffic for which a plan can be certified, by bisection."""
-        low, high = 0.0, 1.0
-        while high - low > _RATE_STEP:
-            middle = (low + high) / 2
-            plan, outcome = self.feasibility.find(self.request.instance(middle))
+        low, high = 0, _WHOLE
+        while high - low > 1:
+            middle = (low + high) // 2
+            plan, outcome = self.feasibility.find(self.request.instance(middle / _WHOLE))
             if plan is not None:
                 low = middle
             elif outcome.finished:
                 high = middle
             else:
                 break
-        if low == 0.0:
+        if low == 0:
             return []
-        return [
-            f"At {low:.0%} of the traffic ({low * self.request.trace.rate_rps:.4g} queries/s) it would work"
-        ]
+        rate_rps = low / _WHOLE * self.request.trace.rate_rps
+        return [f"At {low}% of the traffic ({rate_rps:.4g} queries/s) it would work"]
 
 
 def _blocked_stages(families: Mapping[str, StageFamilies], demand_rps: Mapping[str, float]) -> list[str]:

@@ -11,7 +11,7 @@ from mipplan.pipeline import Pipeline
 from mipplan.planner.instance import Instance, envelope_instance, trace_instance
 from mipplan.profiles import Profiles
 from mipplan.trace import Trace
-from mipplan.units import format_duration
+from mipplan.units import UNLIMITED_NS, format_duration
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Request:
     @property
     def objective(self) -> str:
         """The objective as people read it."""
+        if self.slo_ns >= UNLIMITED_NS:
+            return "any objective"
         share = "every query" if self.envelope is not None else f"P{100 * self.quantile:g}"
         margin = f" less {format_duration(self.margin_ns)} of margin" if self.margin_ns else ""
         return f"{share} ≤ {format_duration(self.slo_ns)}{margin}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from mipplan.curves import StageService
 from mipplan.options import StageOptions, expand, undominated
 from mipplan.planner.benders import Certified, Outcome, Search
-from mipplan.planner.feasibility import AnyPlan, Feasibility
+from mipplan.planner.feasibility import Feasibility
 from mipplan.planner.incumbent import Incumbent, find_incumbent, trim
 from mipplan.planner.instance import Instance
 from mipplan.planner.members import choices_of, cost_of
@@ -17,6 +17,7 @@ from mipplan.planner.polishing import polish
 from mipplan.planner.reasons import Diagnosis
 from mipplan.planner.request import Request
 from mipplan.result import Choice, Plan, PlanStatus
+from mipplan.units import MICRODOLLARS_PER_DOLLAR
 from mipplan_formulations import Formulation
 
 #: Begins the reason of a search that did not come to its end.
@@ -67,8 +68,15 @@ class Solving:
         self.report(f"first certified plan: {incumbent.cost / 1e6:.4f} $/h")
         options = self._options(incumbent)
         self.report(f"choosing among {sum(table.count for table in options.values()):,} options")
-        search = Search(self.instance, options, self.formulation, self.solver, self.ends_at, self.report)
-        outcome = search.run()
+        outcome = Search(
+            self.instance,
+            options,
+            self.formulation,
+            self.solver,
+            self.ends_at,
+            self.report,
+            known_cost=incumbent.cost,
+        ).run()
         best = None if outcome.best is None else polish(self.instance, options, outcome.best)
         choices, cost, certificate_ns = _better(best, options, incumbent)
         optimal = outcome.finished or outcome.lower_bound >= cost
@@ -81,8 +89,7 @@ class Solving:
         if smallest is None:
             if time.monotonic() >= self.ends_at:
                 return replace(self.base, reason=f"{STOPPED} before any plan within the budget was found")
-            unlimited = self._feasibility(self.ends_at).find(self.instance)[0]
-            return self._over_budget(unlimited, budget)
+            return self._over_budget(budget)
         members = smallest.plan.members
         certificate_ns = smallest.plan.certificate_ns
         made = self._made(choices_of(members), cost_of(members), None, certificate_ns, smallest.proven)
@@ -143,13 +150,17 @@ class Solving:
         reason = Diagnosis(self.request, self.instance, feasibility).reason()
         return self._without_plan(reason)
 
-    def _over_budget(self, unlimited: AnyPlan | None, budget: int) -> Plan:
-        if unlimited is None:
-            return self._infeasible()
-        least = sum(self._cheapest_by_stage().values())
+    def _over_budget(self, budget: int) -> Plan:
+        # With a budget the instance has no deadline: this is what any plan takes, device limits included.
+        cheapest = self.cheapest()
+        if cheapest.microusd_per_hour is None:
+            return cheapest
+        figures = [
+            f"{cost / MICRODOLLARS_PER_DOLLAR:.10g} $/h" for cost in (budget, cheapest.microusd_per_hour)
+        ]
+        known = "the cheapest" if cheapest.status is PlanStatus.OPTIMAL else "the cheapest found in time"
         return self._without_plan(
-            f"no plan costs at most {budget / 1e6:.6g} $/h: only to keep up with the mean rate takes "
-            f"{least / 1e6:.6g} $/h"
+            f"no plan costs at most {figures[0]}: {known} that keeps up with the mean rate costs {figures[1]}"
         )
 
     def _without_plan(self, reason: str) -> Plan:
