@@ -142,9 +142,7 @@ def batch_ns(sizes: Column, latency_ms: NDArray[np.float64], k: int) -> int:
     return max(1, int(np.rint(np.interp(k, sizes, latency_ms) * 1e6)))
 
 
-def oracle_certificate(
-    workload: Workload, services: Services, quantile: float
-) -> int:
+def oracle_certificate(workload: Workload, services: Services, quantile: float) -> int:
     """The theorem by its definition, in integers; quantile over queries, ``method="higher"``."""
     exits: dict[str, Column] = {}
     last = np.full(workload.ingress_ns.size, -1, dtype=np.int64)
@@ -307,6 +305,61 @@ class _Enumeration:
                     for name, family in pattern.items()
                 }
             )
+
+
+def fastest_within(
+    families: Mapping[str, list[OracleFamily]],
+    limits: Mapping[str, int],
+    certificate: Callable[[Services], int],
+    budget: int | None,
+) -> int | None:
+    """Find the least certificate of all choices that cost at most `budget`, if any; None if there is no choice.
+
+    Raises
+    ------
+    TooLargeError
+        If it would take more than `MOST_CERTIFICATES`.
+    """
+    best: int | None = None
+    tried = 0
+    for pattern in itertools.product(*families.values()):
+        for replicas in _maximal_replicas(pattern, limits, budget):
+            tried += 1
+            if tried > MOST_CERTIFICATES:
+                raise TooLargeError
+            services = {
+                stage: family.service(n) for stage, family, n in zip(families, pattern, replicas, strict=True)
+            }
+            reached = certificate(services)
+            best = reached if best is None else min(best, reached)
+    return best
+
+
+def _maximal_replicas(
+    pattern: tuple[OracleFamily, ...], limits: Mapping[str, int], budget: int | None
+) -> Iterator[tuple[int, ...]]:
+    """Replicas for every family, within limits and budget; of the last one only the most that these admit."""
+
+    def onward(chosen: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        if len(chosen) == len(pattern):
+            yield chosen
+            return
+        family, later = pattern[len(chosen)], pattern[len(chosen) + 1 :]
+        most = family.most
+        if family.hardware in limits:
+            taken = sum(n for f, n in zip(pattern, chosen, strict=False) if f.hardware == family.hardware)
+            kept = sum(f.fewest for f in later if f.hardware == family.hardware)
+            most = min(most, limits[family.hardware] - taken - kept)
+        if budget is not None:
+            spent = sum(f.price * n for f, n in zip(pattern, chosen, strict=False))
+            rest = sum(f.fewest * f.price for f in later)
+            most = min(most, (budget - spent - rest) // family.price)
+        # Where nothing couples the stages, more never hurts.
+        first = family.fewest if later and (budget is not None or family.hardware in limits) else most
+        for n in range(max(first, family.fewest), most + 1):
+            yield from onward((*chosen, n))
+
+    yield from onward(())
 
 
 def _first_true(low: int, high: int, holds: Callable[[int], bool]) -> int | None:

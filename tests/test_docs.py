@@ -44,6 +44,7 @@ HEADINGS: dict[type[BaseModel], str] = {
     documents.SolversReport: "solvers",
     documents.ErrorReport: "error",
     documents.ChoiceReport: "choice",
+    documents.BucketReport: "bucket",
     documents.TraceReport: "trace",
     documents.ReplayReport: "replay figures",
     documents.StageReport: "stage",

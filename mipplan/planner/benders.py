@@ -31,6 +31,8 @@ from mipplan_formulations import Cover, Formulation, TimeCostProblem
 
 #: Waits are bounded from below to within this share of the deadline; every optimum is re-evaluated exactly.
 TOLERANCE = 0.01
+#: The linear relaxation of a master may take this share of the time left.
+_RELAXATION_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,10 @@ class Search:
         if not all(marked.any() for marked in rows.values()):
             return None
         problem = self._master(rows)
-        relaxation = relax(self._formulation.build(problem))
+        # It only saves time, so it may not take all there is.
+        left_s = _RELAXATION_SHARE * max(0.0, self._ends_at - time.monotonic())
+        limit_s = None if math.isinf(left_s) else left_s
+        relaxation = relax(self._formulation.build(problem), time_limit_s=limit_s)
         if relaxation is None:
             return rows
         # The binaries come first in every formulation, activity by activity.

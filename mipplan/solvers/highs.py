@@ -53,7 +53,9 @@ def run(model: LinearModel, settings: Settings) -> RawAnswer:
     return _read_answer(highs, scaled)
 
 
-def solve_relaxation(model: LinearModel, scaled: ScaledModel) -> NDArray[np.float64] | None:
+def solve_relaxation(
+    model: LinearModel, scaled: ScaledModel, time_limit_s: float | None
+) -> NDArray[np.float64] | None:
     """Row duals of the scaled model's linear relaxation, shape (k,); None unless it is solved to optimality."""
     import highspy
 
@@ -62,6 +64,8 @@ def solve_relaxation(model: LinearModel, scaled: ScaledModel) -> NDArray[np.floa
     columns = np.arange(model.num_columns, dtype=np.int32)
     continuous = np.full(model.num_columns, int(highspy.HighsVarType.kContinuous), dtype=np.uint8)
     require(highs.changeColsIntegrality(model.num_columns, columns, continuous), "a relaxation")
+    if time_limit_s is not None:
+        require(highs.setOptionValue("time_limit", float(time_limit_s)), "option time_limit")
     highs.run()
     if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         return None

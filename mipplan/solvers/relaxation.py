@@ -32,8 +32,8 @@ class Relaxation:
     reduced_costs: NDArray[np.float64]
 
 
-def relax(model: LinearModel) -> Relaxation | None:
-    """Solve the linear relaxation and turn its duals into a proof; None where highspy is missing or it fails.
+def relax(model: LinearModel, *, time_limit_s: float | None = None) -> Relaxation | None:
+    """Solve the linear relaxation and turn its duals into a proof; None where that fails or takes too long.
 
     Any multipliers y give the Lagrangian bound ``Σ y·b + Σ min over the box of (c − Aᵀy)·x``, so a dual solution
     that is slightly off costs a little strength and no validity.
@@ -41,7 +41,7 @@ def relax(model: LinearModel) -> Relaxation | None:
     if not backend.probe().available:
         return None
     scaled = scale_model(model)
-    duals = backend.solve_relaxation(model, scaled)
+    duals = backend.solve_relaxation(model, scaled, time_limit_s)
     if duals is None:
         return None
     lower, upper = scaled.row_lower, scaled.row_upper

@@ -130,6 +130,49 @@ def test_the_seed_of_a_plan_goes_with_it(run: Run) -> None:
     assert document["in_sample"] is True
 
 
+def test_headroom_and_margin_are_shown(run: Run) -> None:
+    flags = (*PLAN, "--headroom", "1.2", "--margin", "10ms", "--out", "plan.json")
+    result = run(*flags)
+    assert result.exit_code == 0, result.output
+    assert "1.2 × the traffic, 10 ms of the objective kept back" in result.stdout
+    assert "proven for 1.2 × this trace" in result.stdout
+    document = json.loads(run(*flags, "--json").stdout)
+    assert (document["headroom"], document["margin_s"], document["slo_s"]) == (1.2, 0.01, 0.1)
+    assert document["certificate_s"] <= 0.09
+    assert run("verify", "plan.json", "--trace", "trace.csv").exit_code == 0
+
+
+def test_a_worst_case_is_shown_and_verified(run: Run) -> None:
+    flags = (*PLAN, "--slo", "1s", "--guarantee", "envelope", "--envelope", "30:90", "--envelope", "3:900")
+    result = run(*flags, "--out", "plan.json")
+    assert result.exit_code == 0, result.output
+    for said in ("every query ≤ 1 s", "min(3 + 900·u, 30 + 90·u)", "all traffic inside the arrival curve"):
+        assert said in result.stdout
+    document = json.loads(run(*flags, "--json").stdout)
+    assert document["guarantee"] == "envelope"
+    assert document["envelope"] == [{"burst": 3, "rate_rps": 900}, {"burst": 30, "rate_rps": 90}]
+    assert document["bound_s"] == document["certificate_s"] <= 1
+    verified = json.loads(run("verify", "plan.json", "--trace", "other.csv", "--json").stdout)
+    assert verified["worst_case_s"] == document["certificate_s"]
+    own = json.loads(run(*PLAN, "--slo", "1s", "--guarantee", "envelope", "--json").stdout)
+    assert own["envelope"]
+
+
+def test_a_budget_turns_the_question_round(run: Run) -> None:
+    result = run(*PLAN, "--budget", "2.5", "--out", "plan.json")
+    assert result.exit_code == 0, result.output
+    assert "2.5000 $/h  (proven fastest within it)" in result.stdout
+    document = json.loads(run(*PLAN, "--budget", "2.5", "--json").stdout)
+    assert document["budget_usd_per_hour"] == 2.5
+    assert document["usd_per_hour"] <= 2.5
+    assert document["slo_s"] == document["certificate_s"]
+    assert document["lower_bound_usd_per_hour"] is None
+    assert run("verify", "plan.json", "--trace", "trace.csv").exit_code == 0
+    over = run(*PLAN, "--budget", "0.05")
+    assert over.exit_code == 1
+    assert "no plan costs at most 0.05 $/h" in over.stdout
+
+
 def test_verify_names_another_trace_and_an_altered_file(run: Run) -> None:
     assert run(*PLAN, "--out", "plan.json").exit_code == 0
     other = run("verify", "plan.json", "--trace", "other.csv")
@@ -183,6 +226,15 @@ def test_nothing_found_within_the_limit_is_exit_code_3(run: Run, monkeypatch: py
         ((*PLAN, "--quantile", "99"), 2, "0.99"),
         ((*PLAN, "--quantile", "nan"), 2, "0.99"),
         ((*PLAN, "--seed", "-1"), 2, "seed"),
+        ((*PLAN, "--headroom", "0.5"), 2, "headroom"),
+        ((*PLAN, "--margin", "10"), 2, "--margin"),
+        ((*PLAN, "--margin", "100ms"), 2, "margin"),
+        ((*PLAN, "--guarantee", "worst"), 2, "envelope"),
+        ((*PLAN, "--envelope", "20:150"), 2, "guarantee"),
+        ((*PLAN, "--guarantee", "envelope", "--envelope", "20"), 2, "BURST:RATE"),
+        ((*PLAN, "--guarantee", "envelope", "--envelope", "-1:5"), 2, "BURST:RATE"),
+        ((*PLAN, "--guarantee", "envelope", "--envelope", "nan:5"), 2, "BURST:RATE"),
+        ((*PLAN, "--budget", "0"), 2, "budget"),
         ((*PLAN, "--solver", "gurobi"), 3, "highs"),
         ((*PLAN, "--formulation", "path"), 2, "paths"),
         ((*PLAN, "--out", "nowhere/plan.json"), 2, "nowhere"),

@@ -247,7 +247,9 @@ def test_unusable_window(start_s: Any, end_s: Any, tmp_path: Path) -> None:
 
 def test_empty_window_names_itself(tmp_path: Path) -> None:
     faults = faults_of(written(tmp_path, "arrival_s\n1\n2\n"), start_s=5)
-    assert faults == ["t.csv: arrival_s: gives no arrival in [5 s, end) of its 1 s to 2 s; a trace needs at least two"]
+    assert faults == [
+        "t.csv: arrival_s: gives no arrival in [5 s, end) of its 1 s to 2 s; a trace needs at least two"
+    ]
 
 
 # ---------------------------------------------------------------------------------------------- counts

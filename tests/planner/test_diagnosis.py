@@ -1,0 +1,171 @@
+"""What is said when there is no plan is true: every figure is tried out, and held against brute force."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+import networkx as nx
+import pytest
+
+import mipplan as mp
+from campaigns import campaign_size, write_summary
+from mipplan.curves import ArrivalCurve
+from mipplan.tokens import realise
+from mipplan.units import parse_duration_ns
+from oracle_planner import (
+    OracleFamily,
+    Services,
+    TooLargeError,
+    fastest_within,
+    oracle_certificate,
+    oracle_families,
+    oracle_limits,
+)
+from planning_instances import PlanningInstance, hand_made, planning_instance
+
+HOPELESS_S = 1e-6
+
+
+def families_of(instance: PlanningInstance) -> dict[str, list[OracleFamily]]:
+    workload = realise(instance.pipeline, instance.trace, instance.seed)
+    return oracle_families(instance.pipeline, instance.profiles, workload)
+
+
+def fastest_reachable_ns(instance: PlanningInstance) -> int | None:
+    """Least certificate of any choice, at any cost, by trying everything; None if there is no choice."""
+    workload = realise(instance.pipeline, instance.trace, instance.seed)
+
+    def certificate(services: Services) -> int:
+        return oracle_certificate(workload, services, instance.quantile)
+
+    return fastest_within(families_of(instance), oracle_limits(instance.profiles), certificate, None)
+
+
+def works(instance: PlanningInstance) -> bool:
+    """Whether any plan at all is certified; brute force, because a planner would look for the cheapest one."""
+    fastest_ns = fastest_reachable_ns(instance)
+    return fastest_ns is not None and fastest_ns <= instance.slo_ns
+
+
+def test_every_figure_of_every_reason_is_true() -> None:
+    numbers = range(8800, 8800 + campaign_size(24, 120))
+    said: Counter[str] = Counter()
+    for number in numbers:
+        instance = planning_instance(number)
+        try:
+            fastest_ns = fastest_reachable_ns(instance)
+        except TooLargeError:
+            said["too large for brute force"] += 1
+            continue
+        # Just out of reach, so that less traffic helps.
+        slo_s = HOPELESS_S if fastest_ns is None else (fastest_ns - 1) / 1e9
+        instance = replace(instance, slo_ns=round(slo_s * 1e9))
+        plan = instance.plan()
+        assert plan.status == "infeasible", number
+        reason = plan.reason or ""
+        said.update(check_blocked(reason, families_of(instance)))
+        if fastest_ns is not None:
+            said.update(check_fastest(reason, instance, fastest_ns))
+        try:
+            said.update(check_limits(reason, instance))
+            said.update(check_rate(reason, instance))
+        except TooLargeError:
+            said["too large for brute force"] += 1
+    assert said["too large for brute force"] <= len(numbers) / 5
+    assert min(said[kind] for kind in ("blocked", "fastest", "limits", "rate")) > 0, said
+    write_summary("diagnosis", {"instances": len(numbers), "false_statements": 0, "said": dict(said)})
+
+
+def check_blocked(reason: str, families: Mapping[str, list[OracleFamily]]) -> list[str]:
+    named = set(re.findall(r"no hardware can carry stage '(\w+)'", reason))
+    assert named == {stage for stage, found in families.items() if not found}
+    return ["blocked"] if named else []
+
+
+def check_fastest(reason: str, instance: PlanningInstance, fastest_ns: int) -> list[str]:
+    """The figure named is that of brute force; it works, and less does not."""
+    found = re.search(
+        r"The fastest reachable certificate is ([\d.e+]+ \w+) \(critical path: (.+?)\)\. ", reason
+    )
+    assert found, reason
+    assert math.isclose(parse_duration_ns(found[1].replace(" ", "")), fastest_ns, rel_tol=1e-3)
+    assert all(name in instance.pipeline.stages for name in re.findall(r"(\w+) \(T ", found[2]))
+    asked = re.search(r"Ask for at least (\d+)ms", reason)
+    assert asked
+    assert int(asked[1]) == math.ceil(fastest_ns / 1e6)
+    return ["fastest"]
+
+
+def check_limits(reason: str, instance: PlanningInstance) -> list[str]:
+    """Lifting a limit that is named helps, lifting another does not."""
+    named = set(re.findall(r"the limit of \d+ on (\w+)", reason.partition("What bind")[2]))
+    for name, hardware in instance.profiles.hardware.items():
+        if hardware.limit is not None:
+            assert works(without_limit(instance, name)) == (name in named), name
+    replicas = "the stages' replica limits" in reason
+    assert works(without_replica_limits(instance)) == replicas
+    return ["limits"] * bool(named) + ["replica limits"] * replicas
+
+
+def check_rate(reason: str, instance: PlanningInstance) -> list[str]:
+    """At the share named it works; with a hundredth more of the traffic it does not."""
+    found = re.search(r"At (\d+)% of the traffic \(([\d.e+]+) queries/s\) it would work", reason)
+    share = int(found[1]) if found else 0
+    if found:
+        assert math.isclose(float(found[2]), share / 100 * instance.trace.rate_rps, rel_tol=1e-3)
+        assert works(replace(instance, trace=instance.trace.scale(share / 100)))
+    if share < 99:
+        assert not works(replace(instance, trace=instance.trace.scale((share + 1) / 100)))
+    return ["rate"] if found else []
+
+
+def without_limit(instance: PlanningInstance, name: str) -> PlanningInstance:
+    devices = [replace(h, limit=None) if h.name == name else h for h in instance.profiles.hardware.values()]
+    return replace(instance, profiles=mp.Profiles.from_parts(devices, instance.profiles.tables.values()))
+
+
+def without_replica_limits(instance: PlanningInstance) -> PlanningInstance:
+    graph: nx.DiGraph[str] = nx.DiGraph(instance.pipeline.graph)
+    for name, stage in instance.pipeline.stages.items():
+        graph.nodes[name]["replicas"] = {"min": stage.replicas_min}
+    return replace(instance, pipeline=mp.Pipeline(graph=graph, slo_s=1.0))
+
+
+def test_fastest_worst_case_is_named_exactly() -> None:
+    instance = hand_made()
+    curve = ArrivalCurve.token_bucket(4, 200)
+    plan = instance.plan(guarantee="envelope", envelope=curve, slo_s=0.005)
+    assert plan.status == "infeasible"
+    reason = plan.reason or ""
+    assert "every query ≤ 5 ms" in reason
+    asked_s = int(reason.split("Ask for at least ")[1].split("ms")[0]) / 1e3
+    assert instance.plan(guarantee="envelope", envelope=curve, slo_s=asked_s).status == "optimal"
+    assert instance.plan(guarantee="envelope", envelope=curve, slo_s=asked_s - 0.001).status == "infeasible"
+
+
+def test_one_limit_of_two_binds_by_hand() -> None:
+    # t4 alone is fast enough and there are too few of them; cpu has a limit too, which is of no interest.
+    instance = hand_made()
+    limits = {"cpu": 3, "t4": 1}
+    devices = [replace(h, limit=limits[h.name]) for h in instance.profiles.hardware.values()]
+    limited = replace(instance, profiles=mp.Profiles.from_parts(devices, instance.profiles.tables.values()))
+    plan = limited.plan(slo_s=0.012)
+    assert plan.status == "infeasible"
+    reason = plan.reason or ""
+    assert "What binds: the limit of 1 on t4 (with any one of these lifted it would work)" in reason
+    assert "on cpu" not in reason
+
+
+@pytest.mark.parametrize("solver", ["highs", "cbc"])
+def test_smallest_objective_under_limits_does_not_depend_on_the_solver(solver: str) -> None:
+    for number in range(8900, 8906):
+        instance = planning_instance(number, limited=True)
+        if any(not found for found in families_of(instance).values()):
+            continue
+        reasons = [instance.plan(slo_s=HOPELESS_S, solver=s).reason or "" for s in (solver, "highs")]
+        asked = [re.findall(r"Ask for at least \d+ms", reason) for reason in reasons]
+        assert asked[0] == asked[1]
