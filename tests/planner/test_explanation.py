@@ -1,0 +1,176 @@
+"""What `Plan.explain` says is true: every figure recomputed from public calls, alternatives by brute force."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+import mipplan as mp
+from mipplan.curves import StageService
+from mipplan.planner.explanation import NEAR_SHARE, request_of
+from mipplan.planner.members import services_of
+from planning_instances import PlanningInstance, hand_made, planning_instance
+
+NUMBERS = range(9500, 9520)
+
+
+def planned() -> Iterator[tuple[PlanningInstance, mp.Plan]]:
+    for number in NUMBERS:
+        instance = planning_instance(number)
+        plan = instance.plan()
+        if plan.choices:
+            yield instance, plan
+
+
+def certificate_ns(plan: mp.Plan, trace: mp.Trace, **changed: mp.Choice) -> int:
+    choices = {**plan.choices, **changed}
+    other = mp.Plan.from_choices(
+        plan.pipeline, plan.profiles, choices, slo_s=plan.slo_s, quantile=plan.quantile, seed=plan.seed
+    )
+    return mp.certify(other, trace).bound_ns
+
+
+def test_figures_of_every_stage_are_true() -> None:
+    seen = {"spare": 0, "fewer": 0, "alternative": 0, "none": 0}
+    for instance, plan in planned():
+        explained = plan.explain()
+        realised = request_of(plan, instance.trace).instance()
+        members = {
+            stage: (
+                next(
+                    f
+                    for f in realised.families[stage].families
+                    if (f.hardware, f.batch) == (c.hardware, c.batch)
+                ),
+                c.replicas,
+            )
+            for stage, c in plan.choices.items()
+        }
+        services = services_of(members)
+        assert explained.certificate_ns == plan.certificate_ns
+        assert explained.microusd_per_hour == plan.microusd_per_hour
+        assert explained.slack_ns == plan.slo_ns - explained.certificate_ns >= 0
+        path_ns = sum(s.latency_ns + s.wait_ns + s.delay_ns for s in explained.critical_path)
+        assert path_ns == explained.certificate_ns
+        for stage in explained.stages:
+            own = services[stage.stage]
+            grown = [
+                realised.certificate_ns(
+                    {
+                        **services,
+                        stage.stage: StageService(own.latency_ns + extra, own.period_ns, own.tokens),
+                    }
+                )
+                for extra in (stage.spare_latency_ns, stage.spare_latency_ns + 1)
+            ]
+            assert grown[0] <= plan.slo_ns
+            assert grown[1] > plan.slo_ns or stage.spare_latency_ns == plan.slo_ns
+            assert stage.spare_latency_ns >= explained.slack_ns
+            seen["spare"] += stage.spare_latency_ns > explained.slack_ns
+            if stage.one_fewer_certificate_ns is not None:
+                fewer = mp.Choice(stage.choice.hardware, stage.choice.batch, stage.choice.replicas - 1)
+                assert certificate_ns(plan, instance.trace, **{stage.stage: fewer}) == (
+                    stage.one_fewer_certificate_ns
+                )
+                seen["fewer"] += 1
+            others = sum(f.microusd_per_hour * n for s, (f, n) in members.items() if s != stage.stage)
+            cheapest = None if stage.alternative is None else stage.alternative.microusd_per_hour
+            if stage.alternative is not None:
+                changed = {stage.stage: stage.alternative.choice}
+                assert certificate_ns(plan, instance.trace, **changed) == stage.alternative.certificate_ns
+                assert stage.alternative.certificate_ns <= plan.slo_ns
+            for family in realised.families[stage.stage].families:
+                if family is members[stage.stage][0] or family.limited:
+                    continue
+                # Any cheaper replacement, or if there is said to be none any one at all, must be refused.
+                most = (
+                    min(family.most, 40)
+                    if cheapest is None
+                    else (cheapest - others - 1) // family.microusd_per_hour
+                )
+                if most >= family.fewest:
+                    choice = mp.Choice(family.hardware, family.batch, min(most, family.most))
+                    assert certificate_ns(plan, instance.trace, **{stage.stage: choice}) > plan.slo_ns
+            seen["alternative" if stage.alternative else "none"] += 1
+    assert min(seen.values()) > 0, seen
+
+
+def test_plans_on_other_hardware_are_found_and_no_cheaper_one_is_missed() -> None:
+    found = 0
+    for instance, plan in planned():
+        explained = plan.explain()
+        own = [choice.hardware for choice in plan.choices.values()]
+        patterns = [own]
+        costs = []
+        for near in explained.near_plans:
+            choices = dict(near.choices)
+            assert certificate_ns(plan, instance.trace, **choices) == near.certificate_ns <= plan.slo_ns
+            assert plan.microusd_per_hour is not None
+            assert (
+                plan.microusd_per_hour <= near.microusd_per_hour <= plan.microusd_per_hour * (1 + NEAR_SHARE)
+            )
+            pattern = [choices[stage].hardware for stage in plan.choices]
+            assert pattern not in patterns
+            patterns.append(pattern)
+            costs.append(near.microusd_per_hour)
+            found += 1
+        assert costs == sorted(costs)
+        if explained.near_complete and len(plan.choices) <= 3:
+            assert not list(itertools.islice(missed(instance, plan, patterns), 1))
+    assert found
+
+
+def missed(instance: PlanningInstance, plan: mp.Plan, patterns: list[list[str]]) -> Iterator[object]:
+    """Certified plans within the share on a hardware pattern that was not named, by brute force."""
+    realised = request_of(plan, instance.trace).instance()
+    assert plan.microusd_per_hour is not None
+    budget = int(plan.microusd_per_hour * (1 + NEAR_SHARE))
+    per_stage = [
+        [
+            (family, replicas)
+            for family in found.families
+            for replicas in range(family.fewest, min(family.most, budget // family.microusd_per_hour) + 1)
+        ]
+        for found in realised.families.values()
+    ]
+    for selection in itertools.product(*per_stage):
+        if [family.hardware for family, _ in selection] in patterns:
+            continue
+        if sum(family.microusd_per_hour * n for family, n in selection) > budget:
+            continue
+        used: dict[str, int] = {}
+        for family, n in selection:
+            used[family.hardware] = used.get(family.hardware, 0) + n
+        if any(used.get(name, 0) > limit for name, limit in realised.limits.items()):
+            continue
+        members = dict(zip(realised.families, selection, strict=True))
+        if realised.keeps_slo(services_of(members)):
+            yield selection
+
+
+def test_says_it_in_sentences() -> None:
+    instance = hand_made()
+    text = str(instance.plan().explain())
+    for stage in instance.pipeline.stages:
+        assert stage in text
+    assert "It binds along" in text
+    assert "within 5% of the cost" in text.lower() or "Within 5% of the cost" in text
+
+
+def test_a_plan_without_its_trace_asks_for_one(tmp_path: object) -> None:
+    instance = hand_made()
+    plan = instance.plan()
+    plan.save(f"{tmp_path}/plan.json")
+    loaded = mp.Plan.load(f"{tmp_path}/plan.json")
+    assert loaded == plan
+    with pytest.raises(mp.InputError, match=r"mipplan\.explain"):
+        loaded.explain()
+    assert mp.explain(loaded, instance.trace) == plan.explain()
+
+
+def test_no_plan_has_nothing_to_explain() -> None:
+    plan = hand_made().plan(slo_s=1e-6)
+    with pytest.raises(mp.NoPlanError):
+        plan.explain()
