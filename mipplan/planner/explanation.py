@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from mipplan.curves import ArrivalCurve, StageService
-from mipplan.options import Family, StageOptions, expand, undominated_per_hardware
+from mipplan.options import Family, StageOptions, undominated_per_hardware
 from mipplan.planner.benders import Search
 from mipplan.planner.instance import Instance
 from mipplan.planner.members import Members, choice_of, cost_of, keeps_limits, services_of
@@ -154,7 +154,8 @@ def _near_plans(instance: Instance, plan: Plan, ends_at: float) -> tuple[tuple[N
     if plan.microusd_per_hour is None:
         raise AssertionError("a plan with choices has a cost")
     budget = int(plan.microusd_per_hour * (1 + NEAR_SHARE))
-    options = _affordable(instance, budget)
+    # Dominance across hardware would hide just the plans that are wanted.
+    options = instance.affordable(budget, undominated_per_hardware)
     patterns = [{stage: choice.hardware for stage, choice in plan.choices.items()}]
     found: list[NearPlan] = []
     while len(found) < _MOST_NEAR_PLANS:
@@ -175,19 +176,6 @@ def _near_plans(instance: Instance, plan: Plan, ends_at: float) -> tuple[tuple[N
         found.append(NearPlan(tuple(chosen.items()), outcome.best.cost, outcome.best.certificate_ns))
         patterns.append({stage: choice.hardware for stage, choice in chosen.items()})
     return tuple(found), False
-
-
-def _affordable(instance: Instance, budget: int) -> dict[str, StageOptions]:
-    """Options of every stage that fit the budget; dominance across hardware would hide the plans wanted."""
-    cheapest = {
-        stage: min(f.fewest * f.microusd_per_hour for f in found.families)
-        for stage, found in instance.families.items()
-    }
-    spare = budget - sum(cheapest.values())
-    return {
-        stage: undominated_per_hardware(expand(found, cheapest[stage] + spare))
-        for stage, found in instance.families.items()
-    }
 
 
 def _other_hardware(options: Mapping[str, StageOptions], pattern: Mapping[str, str]) -> Cover:

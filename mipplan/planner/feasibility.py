@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mipplan.curves import StageService
-from mipplan.options import StageOptions, expand, extremes, undominated
+from mipplan.options import StageOptions, extremes, undominated
 from mipplan.planner.benders import Outcome, Search
 from mipplan.planner.instance import Instance
 from mipplan.planner.members import Members, services_of
@@ -103,15 +103,7 @@ class Feasibility:
         """Without a budget the most replicas of everything; with one, whatever could be part of a plan within it."""
         if self.budget is None:
             return {stage: undominated(extremes(found)) for stage, found in instance.families.items()}
-        cheapest = {
-            stage: min(f.fewest * f.microusd_per_hour for f in found.families)
-            for stage, found in instance.families.items()
-        }
-        spare = self.budget - sum(cheapest.values())
-        return {
-            stage: undominated(expand(found, cheapest[stage] + spare))
-            for stage, found in instance.families.items()
-        }
+        return instance.affordable(self.budget)
 
     def smallest_deadline(self, instance: Instance) -> Smallest | None:
         """Smallest deadline that any plan keeps, by bisection between proven bounds; None if none was found."""

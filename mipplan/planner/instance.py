@@ -17,7 +17,14 @@ from mipplan.curves import (
     worst_case_paths,
 )
 from mipplan.errors import InputError
-from mipplan.options import StageFamilies, find_families, trace_demand
+from mipplan.options import (
+    StageFamilies,
+    StageOptions,
+    expand,
+    find_families,
+    trace_demand,
+    undominated,
+)
 from mipplan.options.problem import limits_of
 from mipplan.pipeline import Pipeline
 from mipplan.planner.judges import EnvelopeJudge, Judge, TraceJudge
@@ -74,6 +81,23 @@ class Instance:
         return {
             stage: ideal_service([family.service(family.most) for family in found.families])
             for stage, found in self.families.items()
+        }
+
+    def cheapest_by_stage(self) -> dict[str, int]:
+        """What keeping up with the demand costs at least, per stage (micro-dollars per hour)."""
+        return {
+            stage: min(f.fewest * f.microusd_per_hour for f in found.families)
+            for stage, found in self.families.items()
+        }
+
+    def affordable(
+        self, budget: int, prune: Callable[[StageOptions], StageOptions] = undominated
+    ) -> dict[str, StageOptions]:
+        """Options that could be part of a plan within the budget, pruned; empty where a stage has none."""
+        cheapest = self.cheapest_by_stage()
+        spare = budget - sum(cheapest.values())
+        return {
+            stage: prune(expand(found, cheapest[stage] + spare)) for stage, found in self.families.items()
         }
 
     def with_deadline(self, deadline_ns: int) -> Instance:

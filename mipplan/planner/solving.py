@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from mipplan.curves import StageService
-from mipplan.options import StageOptions, expand, undominated
+from mipplan.options import StageOptions
 from mipplan.planner.benders import Certified, Outcome, Search
 from mipplan.planner.feasibility import Feasibility
 from mipplan.planner.incumbent import Incumbent, find_incumbent, trim
@@ -66,7 +66,7 @@ class Solving:
                 return self._nothing_found(outcome)
             incumbent = trim(self.instance, found.members)
         self.report(f"first certified plan: {incumbent.cost / 1e6:.4f} $/h")
-        options = self._options(incumbent)
+        options = self.instance.affordable(incumbent.cost)
         self.report(f"choosing among {sum(table.count for table in options.values()):,} options")
         outcome = Search(
             self.instance,
@@ -98,22 +98,6 @@ class Solving:
     def _feasibility(self, ends_at: float, budget: int | None = None) -> Feasibility:
         return Feasibility(self.formulation, self.solver, ends_at, self.report, budget)
 
-    def _options(self, incumbent: Incumbent) -> dict[str, StageOptions]:
-        """Undominated options that could be part of a plan no dearer than the one at hand."""
-        cheapest = self._cheapest_by_stage()
-        spare = incumbent.cost - sum(cheapest.values())
-        return {
-            stage: undominated(expand(found, cheapest[stage] + spare))
-            for stage, found in self.instance.families.items()
-        }
-
-    def _cheapest_by_stage(self) -> dict[str, int]:
-        """What keeping up with the mean rate costs at least, per stage."""
-        return {
-            stage: min(f.fewest * f.microusd_per_hour for f in found.families)
-            for stage, found in self.instance.families.items()
-        }
-
     def _made(
         self,
         choices: Mapping[str, Choice],
@@ -140,7 +124,7 @@ class Solving:
         return replace(
             self.base,
             # The search for any plan bounds no cost: what keeps up with the mean rate does.
-            lower_bound_microusd_per_hour=sum(self._cheapest_by_stage().values()),
+            lower_bound_microusd_per_hour=sum(self.instance.cheapest_by_stage().values()),
             reason=f"{STOPPED} before any certified plan was found; allow more time",
         )
 
