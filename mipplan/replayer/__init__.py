@@ -4,6 +4,7 @@ The judge shares nothing with the judged: this package knows tokens and batch la
 bounds, options or solvers that made the plan.
 """
 
-from mipplan.replayer.replaying import ENGINES, Discipline, replay, replay_many
+from mipplan.replayer.engines import ENGINES
+from mipplan.replayer.replaying import Discipline, replay, replay_many
 
 __all__ = ["ENGINES", "Discipline", "replay", "replay_many"]

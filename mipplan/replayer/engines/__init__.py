@@ -1,0 +1,45 @@
+"""The engines that serve one stage, by name, fastest first. They agree bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from mipplan.errors import InputError
+from mipplan.replayer.engines import plain
+from mipplan.replayer.engines.engine import ALL_FEATURES, Engine, Feature, needed_features
+
+ENGINES: Mapping[str, Engine] = MappingProxyType(
+    {
+        engine.name: engine
+        for engine in (
+            Engine("python", ALL_FEATURES, lambda: None, lambda tasks: [plain.serve(task) for task in tasks]),
+        )
+    }
+)
+
+
+def resolve_engine(name: str, needed: frozenset[Feature]) -> Engine:
+    """Return the engine asked for; for ``"auto"`` the fastest that is there and does what is needed.
+
+    Raises
+    ------
+    InputError
+        If there is no such engine, it is not installed, or it cannot do what is needed.
+    """
+    if name == "auto":
+        return next(engine for engine in ENGINES.values() if engine.can(needed) and engine.missing() is None)
+    if name not in ENGINES:
+        raise InputError.one("engine", f"expected one of auto, {', '.join(ENGINES)}, found {name!r}")
+    engine = ENGINES[name]
+    reason = engine.missing()
+    if reason is not None:
+        raise InputError.one("engine", reason)
+    if not engine.can(needed):
+        lacking = ", ".join(sorted(needed - engine.features))
+        able = ", ".join(other.name for other in ENGINES.values() if other.can(needed))
+        raise InputError.one("engine", f"{name} does not do this: {lacking}; use one of auto, {able}")
+    return engine
+
+
+__all__ = ["ENGINES", "Engine", "Feature", "needed_features", "resolve_engine"]

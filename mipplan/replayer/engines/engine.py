@@ -1,0 +1,60 @@
+"""What an engine is: what it can do, whether it is there, and how it serves a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mipplan.replayer.task import Served, StageTask
+
+
+class Feature(StrEnum):
+    """What a task may ask for beyond constant replicas, certain service times and an empty start."""
+
+    SCHEDULE = "schedule"
+    """Replica counts that change."""
+    RANDOM_SERVICE = "random service"
+    """Service times by level."""
+    RESUME = "resume"
+    """Batches under way at the start, or a last instant of dispatch."""
+
+
+ALL_FEATURES = frozenset(Feature)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One way to serve a stage; all engines agree bit for bit on what they can do.
+
+    Attributes
+    ----------
+    name : str
+    features : frozenset of Feature
+        Both queue disciplines are a matter of course.
+    missing : callable
+        Why it cannot run here (a package that is not installed), or None.
+    serve_many : callable
+        Serves one stage under several plans: a sequence of tasks, one answer each.
+    """
+
+    name: str
+    features: frozenset[Feature]
+    missing: Callable[[], str | None]
+    serve_many: Callable[[Sequence[StageTask]], list[Served]]
+
+    def can(self, needed: frozenset[Feature]) -> bool:
+        """Whether it does all that is needed."""
+        return needed <= self.features
+
+
+def needed_features(task: StageTask) -> frozenset[Feature]:
+    """What a task asks for."""
+    needed = set()
+    if not task.capacity.is_constant:
+        needed.add(Feature.SCHEDULE)
+    if task.level is not None:
+        needed.add(Feature.RANDOM_SERVICE)
+    if task.busy_until_ns.size or task.until_ns != StageTask.until_ns:
+        needed.add(Feature.RESUME)
+    return frozenset(needed)

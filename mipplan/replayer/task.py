@@ -1,0 +1,126 @@
+"""What an engine is asked to do at one stage, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Times = NDArray[np.int64]
+
+#: Dispatch and exit of a token that was left waiting; also "no last instant".
+NEVER = int(np.iinfo(np.int64).max)
+#: Before every event.
+ALWAYS = int(np.iinfo(np.int64).min)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How many replicas may be busy at once, over time.
+
+    A batch may be dispatched at an instant t only while fewer than ``replicas`` of the last step with
+    ``from_ns <= t`` are busy. So a replica that is taken away finishes its batch and retires.
+
+    Attributes
+    ----------
+    from_ns : int64, shape (c,)
+        Strictly increasing; the first is `ALWAYS`.
+    replicas : int64, shape (c,)
+        Not negative; the last is positive, or tokens would wait for ever.
+    """
+
+    from_ns: Times
+    replicas: Times
+
+    @classmethod
+    def constant(cls, replicas: int) -> Capacity:
+        """The same number at all times."""
+        return cls(np.array([ALWAYS], dtype=np.int64), np.array([replicas], dtype=np.int64))
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it never changes."""
+        return self.from_ns.size == 1
+
+    @property
+    def most(self) -> int:
+        """The largest number at any time."""
+        return int(self.replicas.max())
+
+
+def _nothing() -> Times:
+    return np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class StageTask:
+    """Serve these tokens at one stage.
+
+    Whenever a replica is idle and a token waits, it takes the first ``k = min(b, waiting)`` tokens in queue order
+    and is busy for ℓ(k). At one instant everything that arrives or completes is enqueued before anything is
+    dispatched.
+
+    Attributes
+    ----------
+    arrival_ns : int64, shape (tokens,)
+        In token order.
+    service_ns : int64, shape (levels, b)
+        ℓ(1), …, ℓ(b), at least 1 each; one row per level of random service.
+    capacity : Capacity
+    fifo : bool
+        Queue by arrival at the stage, ties by token order; else by token order alone.
+    level : uint16, shape (tokens,), or None
+        Row of `service_ns` for a batch whose oldest token (lowest number) is this one; None means row 0.
+    busy_until_ns : int64, shape (m,)
+        Ends of batches that were under way before the first of these tokens, in any order.
+    until_ns : int
+        Nothing is dispatched after this instant; what then still waits, or arrives later, is left waiting.
+    """
+
+    arrival_ns: Times
+    service_ns: Times
+    capacity: Capacity
+    fifo: bool = False
+    level: NDArray[np.uint16] | None = None
+    busy_until_ns: Times = field(default_factory=_nothing)
+    until_ns: int = NEVER
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens."""
+        return int(self.arrival_ns.size)
+
+    @property
+    def batch(self) -> int:
+        """Batch cap b."""
+        return int(self.service_ns.shape[1])
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether replicas are constant, service times certain, and the stage starts empty and ends empty."""
+        return (
+            self.capacity.is_constant
+            and self.level is None
+            and self.busy_until_ns.size == 0
+            and self.until_ns == NEVER
+        )
+
+
+@dataclass(frozen=True)
+class Served:
+    """What happened at one stage.
+
+    Attributes
+    ----------
+    dispatch_ns, exit_ns : int64, shape (tokens,)
+        In token order; `NEVER` for a token left waiting.
+    batch_start_ns, batch_size, batch_service_ns : int64, shape (batches,)
+        In order of dispatch.
+    """
+
+    dispatch_ns: Times
+    exit_ns: Times
+    batch_start_ns: Times
+    batch_size: Times
+    batch_service_ns: Times
