@@ -25,6 +25,9 @@ MAX_TOKENS = 200_000_000
 
 Tokens = NDArray[np.int64]
 
+#: Numbers looked at together: few enough to stay in the processor's cache.
+_PIECE = 1 << 14
+
 
 @dataclass(frozen=True)
 class Messages:
@@ -40,6 +43,16 @@ class Messages:
     edge: Edge
     parent: Tokens
     child: Tokens
+
+    @cached_property
+    def one_to_one(self) -> bool:
+        """Whether message k goes from token k to token k."""
+        return _counts_up(self.parent) and (self.child is self.parent or _counts_up(self.child))
+
+    @cached_property
+    def first_to_child(self) -> Tokens:
+        """At a join `all`, where `child` is non-decreasing: the first message to each child, shape (children,)."""
+        return _frozen(_run_starts(self.child))
 
 
 @dataclass(frozen=True)
@@ -72,14 +85,12 @@ class StageTokens:
     @cached_property
     def one_per_query(self) -> bool:
         """Whether token i belongs to query i, for every query (so token and query numbers are the same)."""
-        return self.count == self.queries and bool(np.array_equal(self.query, np.arange(self.queries)))
+        return self.count == self.queries and _counts_up(self.query)
 
     @cached_property
     def first_of_query(self) -> Tokens:
         """Token numbers at which a new query starts, shape (distinct queries,)."""
-        if self.count == 0:
-            return _frozen(np.empty(0, dtype=np.int64))
-        return _frozen(np.flatnonzero(np.r_[True, self.query[1:] != self.query[:-1]]).astype(np.int64))
+        return _frozen(_run_starts(self.query))
 
 
 @dataclass(frozen=True)
@@ -114,19 +125,26 @@ class Workload:
     def arrival_ns(self, stage: str, exit_ns: Mapping[str, Tokens]) -> Tokens:
         """When each token of `stage` is ready, given the exit of every token of its parents, shape (k,).
 
-        At a source the ingress time; else exit plus the edge's delay, at a join the latest of those merged.
+        At a source the ingress time; else exit plus the edge's delay, at a join the latest of those merged. Where
+        this is an array at hand (`ingress_ns`, a parent's exits), that one is returned, not a copy.
         """
         tokens = self.stages[stage]
         if not tokens.messages:
             return self.ingress_ns if tokens.one_per_query else self.ingress_ns[tokens.query]
+        if len(tokens.messages) == 1 and tokens.messages[0].one_to_one:
+            return _received(tokens.messages[0], exit_ns)
         ready = np.full(tokens.count, np.iinfo(np.int64).min, dtype=np.int64)
         merges = self.pipeline.stages[stage].join is Join.ALL
         for messages in tokens.messages:
-            sent = exit_ns[messages.edge.parent][messages.parent] + np.int64(messages.edge.delay_ns)
-            if merges:
-                np.maximum.at(ready, messages.child, sent)
-            else:
-                ready[messages.child] = sent
+            received = _received(messages, exit_ns)
+            if not merges:
+                ready[messages.child] = received
+            elif messages.one_to_one and received.size == ready.size:
+                np.maximum(ready, received, out=ready)
+            elif received.size:
+                children = messages.child[messages.first_to_child]
+                latest = np.maximum.reduceat(received, messages.first_to_child)
+                ready[children] = np.maximum(ready[children], latest)
         return ready
 
     def restricted(self, kept: NDArray[np.bool_]) -> Workload:
@@ -163,7 +181,7 @@ class Workload:
                 latest = np.maximum.reduceat(exit_ns[name], starts)
                 owners = tokens.query[starts]
                 last[owners] = np.maximum(last[owners], latest)
-        return last - self.ingress_ns
+        return np.subtract(last, self.ingress_ns, out=last)
 
 
 def realise(pipeline: Pipeline, trace: Trace, seed: int = 0) -> Workload:
@@ -183,22 +201,35 @@ def realise(pipeline: Pipeline, trace: Trace, seed: int = 0) -> Workload:
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise InputError.one("seed", f"expected a non-negative whole number, found {seed!r}")
+    return realise_queries(pipeline, trace.arrival_ns, int(seed))
+
+
+def realise_queries(pipeline: Pipeline, ingress_ns: Tokens, seed: int, first_query: int = 0) -> Workload:
+    """Draw the tokens of the queries numbered from `first_query` on, whose ingress times are given, shape (n,).
+
+    Their draws are those that they have in the whole trace; in the workload, numbers start at 0 again.
+    """
     stages: dict[str, StageTokens] = {}
     for name in pipeline.topological_order:
-        stages[name] = _stage_tokens(pipeline, name, stages, len(trace), int(seed))
-    return Workload(pipeline, trace.arrival_ns, int(seed), MappingProxyType(stages))
+        stages[name] = _stage_tokens(pipeline, name, stages, ingress_ns.size, seed, first_query)
+    return Workload(pipeline, ingress_ns, seed, MappingProxyType(stages))
 
 
 def _stage_tokens(
-    pipeline: Pipeline, name: str, above: Mapping[str, StageTokens], queries: int, seed: int
+    pipeline: Pipeline,
+    name: str,
+    above: Mapping[str, StageTokens],
+    queries: int,
+    seed: int,
+    first_query: int,
 ) -> StageTokens:
     incoming = pipeline.incoming(name)
     if not incoming:
         return StageTokens(name, _frozen(np.arange(queries, dtype=np.int64)), (), queries)
-    parents = [_parents_of_messages(edge, above[edge.parent], seed) for edge in incoming]
-    owners = [above[edge.parent].query[parent] for edge, parent in zip(incoming, parents, strict=True)]
+    parents = [_parents_of_messages(edge, above[edge.parent], seed, first_query) for edge in incoming]
+    owners = [_owners(above[edge.parent], parent) for edge, parent in zip(incoming, parents, strict=True)]
     if pipeline.stages[name].join is Join.ALL:
-        query, children = _merge(owners)
+        query, children = _merge(owners, queries)
     else:
         _check_count(f"stage {name}", sum(owner.size for owner in owners))
         query, children = _interleave(owners)
@@ -209,8 +240,8 @@ def _stage_tokens(
     return StageTokens(name, _frozen(query), messages, queries)
 
 
-def _parents_of_messages(edge: Edge, tokens: StageTokens, seed: int) -> Tokens:
-    numbers = np.arange(tokens.count, dtype=np.int64)
+def _parents_of_messages(edge: Edge, tokens: StageTokens, seed: int, first_query: int) -> Tokens:
+    numbers = tokens.query if tokens.one_per_query else np.arange(tokens.count, dtype=np.int64)
     place = f"edge {edge.parent} -> {edge.child}"
     certain = edge.probability >= 1.0
     if certain and edge.fanout.is_constant_integer:
@@ -219,7 +250,7 @@ def _parents_of_messages(edge: Edge, tokens: StageTokens, seed: int) -> Tokens:
         return numbers if copies == 1 else np.repeat(numbers, copies)
     ordinal = numbers - np.repeat(tokens.first_of_query, np.diff(np.r_[tokens.first_of_query, tokens.count]))
     key = edge_key(seed, edge.parent, edge.child)
-    take, spread = uniform_pairs(key, tokens.query, ordinal)
+    take, spread = uniform_pairs(key, tokens.query + first_query, ordinal)
     made = _fanout_draws(edge.fanout, spread)
     if not certain:
         made = np.where(take < edge.probability, made, 0)
@@ -256,10 +287,15 @@ def _poisson_table(mean: float) -> tuple[Tokens, NDArray[np.float64]]:
     return values, np.cumsum(np.exp(logs))
 
 
+def _owners(tokens: StageTokens, parent: Tokens) -> Tokens:
+    """Query of each message that leaves these parent tokens."""
+    return parent if tokens.one_per_query else tokens.query[parent]
+
+
 def _interleave(owners: list[Tokens]) -> tuple[Tokens, list[Tokens]]:
     """`join: each`: one token per message, ordered by (query, edge, parent token, copy)."""
     if len(owners) == 1:
-        return owners[0], [np.arange(owners[0].size, dtype=np.int64)]
+        return owners[0], [_numbers(owners[0])]
     everyone = np.concatenate(owners)
     # Each edge's messages are in (query, parent, copy) order already, so a stable sort by query finishes it.
     order = np.argsort(everyone, kind="stable")
@@ -269,10 +305,46 @@ def _interleave(owners: list[Tokens]) -> tuple[Tokens, list[Tokens]]:
     return everyone[order], list(np.split(place, ends))
 
 
-def _merge(owners: list[Tokens]) -> tuple[Tokens, list[Tokens]]:
+def _merge(owners: list[Tokens], queries: int) -> tuple[Tokens, list[Tokens]]:
     """`join: all`: one token per query that sent any message."""
-    query = np.unique(np.concatenate(owners))
-    return query, [np.searchsorted(query, owner).astype(np.int64) for owner in owners]
+    for owner in owners:
+        if owner.size == queries and _counts_up(owner):
+            return owner, owners
+    sent = np.zeros(queries, dtype=np.bool_)
+    for owner in owners:
+        sent[owner] = True
+    token_number = np.cumsum(sent) - 1
+    return np.flatnonzero(sent), [token_number[owner] for owner in owners]
+
+
+def _numbers(array: Tokens) -> Tokens:
+    """0, 1, 2, … in the shape of `array`: the array itself if it is so, since most workloads hold many such."""
+    return array if _counts_up(array) else np.arange(array.size, dtype=np.int64)
+
+
+def _counts_up(array: Tokens) -> bool:
+    """Whether the array is 0, 1, 2, …; looked at piece by piece, in no memory worth mentioning."""
+    numbers = np.arange(min(array.size, _PIECE), dtype=np.int64)
+    for start in range(0, array.size, _PIECE):
+        piece = array[start : start + _PIECE]
+        if piece[0] != start or not np.array_equal(piece - start, numbers[: piece.size]):
+            return False
+    return True
+
+
+def _run_starts(array: Tokens) -> Tokens:
+    """Where runs of equal neighbours start."""
+    if array.size == 0:
+        return np.empty(0, dtype=np.int64)
+    return np.flatnonzero(np.r_[True, array[1:] != array[:-1]])
+
+
+def _received(messages: Messages, exit_ns: Mapping[str, Tokens]) -> Tokens:
+    """When each message of an edge arrives."""
+    sent = exit_ns[messages.edge.parent]
+    if not (messages.one_to_one and messages.parent.size == sent.size):
+        sent = sent[messages.parent]
+    return sent + np.int64(messages.edge.delay_ns) if messages.edge.delay_ns else sent
 
 
 def _frozen(array: Tokens) -> Tokens:

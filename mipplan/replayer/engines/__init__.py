@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from mipplan.errors import InputError
-from mipplan.replayer.engines import plain
+from mipplan.replayer.engines import compiled, plain, vectorised
 from mipplan.replayer.engines.engine import ALL_FEATURES, Engine, Feature, needed_features
 
 ENGINES: Mapping[str, Engine] = MappingProxyType(
     {
         engine.name: engine
         for engine in (
+            Engine("numba", ALL_FEATURES, compiled.missing, compiled.serve_many),
+            Engine("numpy", ALL_FEATURES, lambda: None, vectorised.serve_many),
             Engine("python", ALL_FEATURES, lambda: None, lambda tasks: [plain.serve(task) for task in tasks]),
         )
     }

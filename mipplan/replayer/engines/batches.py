@@ -1,0 +1,131 @@
+"""The batches of a stage, and which token rides in which.
+
+When a batch starts and how many tokens it takes depends on how many tokens wait, never on which ones (as long
+as its service time does not depend on its oldest token). So both queue disciplines have the same batches: these
+are found from sorted arrivals alone, and the discipline only says who rides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.replayer.engines.arrivals import SortedArrivals
+from mipplan.replayer.task import NEVER, Served, Times
+
+#: With more tokens waiting than this, a heap beats sorting the few that have come into those that wait.
+_FEW_WAITING = 128
+#: Batches spread over their tokens at once.
+_BLOCK = 1 << 15
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batches in order of dispatch.
+
+    Attributes
+    ----------
+    start_ns, size, service_ns : int64, shape (batches,)
+    """
+
+    start_ns: Times
+    size: Times
+    service_ns: Times
+
+
+def board(arrivals: SortedArrivals, batches: Batches, *, fifo: bool) -> Served:
+    """Put every token into its batch; tokens beyond the last batch are left waiting.
+
+    The arrays of the answer may share memory with each other and with `batches`.
+    """
+    by_arrival = fifo or arrivals.token is None
+    rider = arrivals.token if by_arrival else _oldest_first(arrivals, batches)
+    dispatch_ns = _per_token(batches.start_ns, batches, rider, arrivals.at_ns.size)
+    exit_ns = _per_token(batches.start_ns + batches.service_ns, batches, rider, arrivals.at_ns.size)
+    return Served(dispatch_ns, exit_ns, batches.start_ns, batches.size, batches.service_ns)
+
+
+def _per_token(instant_ns: Times, batches: Batches, rider: Times | None, tokens: int) -> Times:
+    """An instant of each batch for each of its riders, in token order."""
+    if rider is None and instant_ns.size == tokens:
+        return instant_ns  # Each rides alone.
+    by_token = np.full(tokens, NEVER, dtype=np.int64)
+    slot = 0
+    for low in range(0, instant_ns.size, _BLOCK):
+        size = batches.size[low : low + _BLOCK]
+        upto = slot + int(size.sum())
+        riding = slice(slot, upto) if rider is None else rider[slot:upto]
+        by_token[riding] = np.repeat(instant_ns[low : low + _BLOCK], size)
+        slot = upto
+    return by_token
+
+
+def _oldest_first(arrivals: SortedArrivals, batches: Batches) -> Times:
+    """Token in each slot (batch after batch) if every batch takes the lowest token numbers that wait."""
+    token = arrivals.token
+    assert token is not None
+    tokens = token.size
+    starts, sizes = batches.start_ns, batches.size
+    left = tokens - int(sizes.sum())
+    if left:  # One more batch, at the end of time, for those left waiting.
+        starts, sizes = np.append(starts, NEVER), np.append(sizes, left)
+    emptied = arrivals.at_ns[np.cumsum(sizes)[:-1]] > starts[:-1]
+    entangled = _entangled(token, sizes, emptied)
+    if not entangled.any():
+        return token
+    slots = np.repeat(entangled, sizes)
+    position = np.concatenate([[0], np.cumsum(slots)])
+    arrived = np.searchsorted(arrivals.at_ns, starts[entangled], side="right")
+    rider = token.copy()
+    rider[slots] = _lowest_first(token[slots].tolist(), position[arrived].tolist(), sizes[entangled].tolist())
+    return rider
+
+
+def _lowest_first(token: list[int], arrived: list[int], size: list[int]) -> list[int]:
+    """Serve tokens in batches, the lowest of those that have come first.
+
+    Parameters
+    ----------
+    token : list of int
+        By arrival.
+    arrived, size : list of int
+        For each batch, how many have arrived in all, and how many it takes.
+    """
+    served: list[int] = []
+    waiting: list[int] = []  # Always a heap: so is a sorted list.
+    enqueued = 0
+    for upto, taken in zip(arrived, size, strict=True):
+        if len(waiting) <= _FEW_WAITING:
+            waiting += token[enqueued:upto]
+            waiting.sort()
+            served += waiting[:taken]
+            del waiting[:taken]
+        else:
+            for number in token[enqueued:upto]:
+                heappush(waiting, number)
+            served += [heappop(waiting) for _ in range(taken)]
+        enqueued = upto
+    return served
+
+
+def _entangled(token: Times, size: Times, emptied: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Batches in whose neighbourhood the order of arrival and the token order disagree.
+
+    Between two batches everything can be cut apart where the earlier one emptied the queue, or where all tokens
+    that arrived up to then are older than all that come later: they then fill the slots so far under either
+    discipline. What lies between two cuts and is one batch only has the same riders under either.
+    """
+    # Numbers that rise from busy period to busy period make every emptied queue a cut of the second kind.
+    period = np.concatenate([[0], np.cumsum(emptied)])
+    number = token + np.repeat(period * token.size, size)
+    first = np.cumsum(size) - size
+    highest_so_far = np.maximum.accumulate(number)[first[1:] - 1]
+    lowest_to_come = np.minimum.accumulate(number[::-1])[::-1][first[1:]]
+    joined = highest_so_far > lowest_to_come
+    entangled = np.zeros(size.size, dtype=np.bool_)
+    entangled[1:] |= joined
+    entangled[:-1] |= joined
+    return entangled

@@ -1,0 +1,271 @@
+"""Loops over the batches of one stage, compiled by numba. Imported only when the compiled engine serves.
+
+Both loops see tokens sorted by arrival, which makes the queue's end a matter of counting. They keep the ends of
+batches in a sorted window: with n replicas, one is idle at t exactly if the n-th largest end is not after t.
+What else ended earlier matters to nobody, so the window holds the `most` largest ends and slides. New ends belong
+near its upper edge, so sorting them in is cheap, unless replicas are many and service times vary; a heap takes
+its place then, if their number does not change: at its root lies the n-th largest end.
+
+All that the loops call is in this file, since numba's cache looks for changes only here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.replayer.engines.compiled_jit import compiled
+from mipplan.replayer.task import ALWAYS, NEVER, Times
+
+Order = NDArray[np.int32]
+Words = NDArray[np.uint64]
+
+#: With more replicas than this, if their number is constant, ends are kept in a heap (measured).
+_MOST_SORTED = 64
+
+# Lowest set bit of a word by multiplication: bits 58-63 of the product are different for each power of two.
+_DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
+_BIT = np.zeros(64, dtype=np.int64)
+_BIT[[(int(_DE_BRUIJN) << bit) % 2**64 >> 58 for bit in range(64)]] = np.arange(64)
+
+
+@compiled
+def serve_in_order(
+    key: Times,
+    order: Order | None,
+    service_ns: Times,
+    level: NDArray[np.uint16] | None,
+    from_ns: Times,
+    replicas: Times,
+    ends: Times,
+    until_ns: int,
+    dispatch_ns: Times,
+    exit_ns: Times,
+    batch_start_ns: Times,
+    batch_size: Times,
+    batch_service_ns: Times,
+) -> int:
+    """Serve tokens by arrival, ties by token number, and return the number of batches.
+
+    Parameters
+    ----------
+    key : int64, shape (tokens,)
+        Sorted arrivals.
+    order : int32, shape (tokens,), or None
+        The token at each place; None if they are in token order.
+    from_ns, replicas : int64, shapes (c + 1,) and (c,)
+        Capacity; the last instant is `NEVER`.
+    ends : int64
+        The first ``replicas.max()`` are ends of earlier batches, sorted; the rest is room, at least one.
+    """
+    count, cap = key.size, service_ns.shape[1]
+    most = replicas.max()
+    in_heap = most > _MOST_SORTED and replicas.size == 1
+    last, step, batches, head = most, 0, 0, 0
+    now = np.int64(ALWAYS)
+    while head < count:
+        now, step = _idle_from(max(now, key[head]), ends, last, step, from_ns, replicas)
+        if now > until_ns:
+            break
+        stop = min(head + cap, count)
+        tail = head + 1
+        while tail < stop and key[tail] <= now:
+            tail += 1
+        row = 0
+        if level is not None:
+            row = level[head if order is None else _least(order, head, tail)]
+        busy_ns = service_ns[row, tail - head - 1]
+        end = now + busy_ns
+        if order is None:
+            for token in range(head, tail):
+                dispatch_ns[token] = now
+                exit_ns[token] = end
+        else:
+            for place in range(head, tail):
+                token = order[place]
+                dispatch_ns[token] = now
+                exit_ns[token] = end
+        batch_start_ns[batches], batch_size[batches], batch_service_ns[batches] = now, tail - head, busy_ns
+        batches += 1
+        head = tail
+        if in_heap:
+            _replace_root(ends, most, end)
+        else:
+            last = _add_end(ends, last, most, end)
+    return batches
+
+
+@compiled
+def serve_oldest_first(
+    key: Times,
+    order: Order,
+    service_ns: Times,
+    level: NDArray[np.uint16] | None,
+    from_ns: Times,
+    replicas: Times,
+    ends: Times,
+    until_ns: int,
+    dispatch_ns: Times,
+    exit_ns: Times,
+    batch_start_ns: Times,
+    batch_size: Times,
+    batch_service_ns: Times,
+) -> int:
+    """Serve tokens that arrive out of order by token number; parameters as for `serve_in_order`."""
+    count, cap = key.size, service_ns.shape[1]
+    most = replicas.max()
+    in_heap = most > _MOST_SORTED and replicas.size == 1
+    last, step, batches, head, waiting = most, 0, 0, 0, 0
+    offset = _bit_tree_offsets(count)
+    words = np.zeros(offset[-1], dtype=np.uint64)
+    taken = np.empty(min(cap, count), dtype=np.int32)
+    now = np.int64(ALWAYS)
+    while head < count or waiting > 0:
+        if waiting == 0:
+            now = max(now, key[head])
+        now, step = _idle_from(now, ends, last, step, from_ns, replicas)
+        if now > until_ns:
+            break
+        tail = head
+        while tail < count and key[tail] <= now:
+            tail += 1
+        if waiting == 0 and tail - head <= cap:
+            # Everybody goes: no need to ask who is oldest.
+            size = tail - head
+            for place in range(size):
+                taken[place] = order[head + place]
+        else:
+            for place in range(head, tail):
+                _add_bit(words, offset, order[place])
+            waiting += tail - head
+            size = min(cap, waiting)
+            _take_lowest_bits(words, offset, taken, size)
+            waiting -= size
+        head = tail
+        row = 0
+        if level is not None:
+            row = level[_least(taken, 0, size)]
+        busy_ns = service_ns[row, size - 1]
+        end = now + busy_ns
+        for place in range(size):
+            token = taken[place]
+            dispatch_ns[token] = now
+            exit_ns[token] = end
+        batch_start_ns[batches], batch_size[batches], batch_service_ns[batches] = now, size, busy_ns
+        batches += 1
+        if in_heap:
+            _replace_root(ends, most, end)
+        else:
+            last = _add_end(ends, last, most, end)
+    return batches
+
+
+@compiled
+def _least(tokens: Order, low: int, high: int) -> np.int32:
+    least: np.int32 = tokens[low]
+    for place in range(low + 1, high):
+        least = min(least, tokens[place])
+    return least
+
+
+@compiled
+def _idle_from(
+    instant: np.int64, ends: Times, last: int, step: int, from_ns: Times, replicas: Times
+) -> tuple[np.int64, int]:
+    """Return the first instant from `instant` on at which a replica may start, and the step it falls into."""
+    while True:
+        count = replicas[step]
+        ready = np.int64(NEVER)
+        if count > 0:
+            ready = max(instant, ends[last - count])
+        if ready < from_ns[step + 1]:
+            return ready, step
+        step += 1
+        instant = max(instant, from_ns[step])
+
+
+@compiled
+def _add_end(ends: Times, last: int, most: int, end: np.int64) -> int:
+    """Insert an end into the window before `last`, and return its new last."""
+    if last == ends.size:
+        for place in range(most):
+            ends[place] = ends[last - most + place]
+        last = most
+    place = last
+    # Stops at the replica just taken, at the latest: that one was idle.
+    while ends[place - 1] > end:
+        ends[place] = ends[place - 1]
+        place -= 1
+    ends[place] = end
+    return last + 1
+
+
+@compiled
+def _replace_root(ends: Times, size: int, end: np.int64) -> None:
+    """Put an end into a heap of this size, instead of its smallest."""
+    place, child = 0, 1
+    while child < size:
+        if child + 1 < size and ends[child + 1] < ends[child]:
+            child += 1
+        if ends[child] >= end:
+            break
+        ends[place] = ends[child]
+        place, child = child, 2 * child + 1
+    ends[place] = end
+
+
+@compiled
+def _bit_tree_offsets(count: int) -> Times:
+    """Return where each layer of a bit tree over numbers below `count` starts, and its total size.
+
+    A bit of the lowest layer is a number, a bit of a higher one says whether a word below holds any bit.
+    """
+    offset = [0]
+    words = count
+    while True:
+        words = (words + 63) // 64
+        offset.append(offset[-1] + words)
+        if words <= 1:
+            return np.array(offset)
+
+
+@compiled
+def _add_bit(words: Words, offset: Times, number: int) -> None:
+    for layer in range(offset.size - 1):
+        place = offset[layer] + (number >> 6)
+        before = words[place]
+        words[place] = before | (np.uint64(1) << np.uint64(number & 63))
+        if before != 0:
+            return
+        number >>= 6
+
+
+@compiled
+def _take_lowest_bits(words: Words, offset: Times, taken: Order, size: int) -> None:
+    """Move the lowest `size` numbers in the tree to `taken`, ascending; there are that many."""
+    layers = offset.size - 1
+    found = 0
+    while found < size:
+        number = 0
+        for layer in range(layers - 1, 0, -1):
+            number = (number << 6) + _lowest(words[offset[layer] + number])
+        word = words[number]
+        while word != 0 and found < size:
+            taken[found] = (number << 6) + _lowest(word)
+            found += 1
+            word &= word - np.uint64(1)
+        words[number] = word
+        layer = 1
+        while word == 0 and layer < layers:
+            place = offset[layer] + (number >> 6)
+            word = words[place] & ~(np.uint64(1) << np.uint64(number & 63))
+            words[place] = word
+            number >>= 6
+            layer += 1
+
+
+@compiled
+def _lowest(word: np.uint64) -> np.int64:
+    """Number of the lowest set bit of a uint64 other than 0."""
+    bit: np.int64 = _BIT[((word & (~word + np.uint64(1))) * _DE_BRUIJN) >> np.uint64(58)]
+    return bit

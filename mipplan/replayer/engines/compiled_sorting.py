@@ -1,0 +1,141 @@
+"""Sort tokens by arrival, compiled by numba: what leaves a stage is in order but for batches that overtook.
+
+So an adaptive sort pays: insertion within short stretches, then merges of neighbours that touch only where the
+two overlap. On anything else it is a merge sort, n·log n comparisons. A batch upstream makes a run of equal
+arrivals here; where there are many, runs are sorted instead of tokens.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.replayer.engines.compiled_jit import compiled
+from mipplan.replayer.task import Times
+
+Order = NDArray[np.int32]
+
+#: Length of the stretches that are sorted by insertion: at most 32 shifts a token, if in reverse order.
+_STRETCH = 64
+
+
+@compiled
+def survey_arrivals(arrival_ns: Times) -> tuple[bool, int]:
+    """Return whether the arrivals are sorted, and how many runs of equal neighbours they have."""
+    count = arrival_ns.size
+    is_sorted = True
+    runs = min(count, 1)
+    for token in range(1, count):
+        runs += arrival_ns[token] != arrival_ns[token - 1]
+        is_sorted &= arrival_ns[token] >= arrival_ns[token - 1]
+    return is_sorted, runs
+
+
+@compiled
+def list_runs(arrival_ns: Times, key: Times, start: Order) -> None:
+    """Note the arrival and the first token of each run of equal neighbours."""
+    run = key.size - 1
+    # Backwards, and writing again and again: the last write is right, and there is no branch to guess wrong.
+    for token in range(arrival_ns.size - 1, -1, -1):
+        key[run] = arrival_ns[token]
+        start[run] = token
+        run -= token > 0 and arrival_ns[token] != arrival_ns[token - 1]
+
+
+@compiled
+def list_tokens(arrival_ns: Times, run_key: Times, run_start: Order, key: Times, order: Order) -> None:
+    """Spell runs out, token by token."""
+    place = 0
+    for run in range(run_key.size):
+        token = run_start[run]
+        instant = run_key[run]
+        while token < arrival_ns.size and arrival_ns[token] == instant:
+            key[place], order[place] = instant, token
+            place += 1
+            token += 1
+
+
+@compiled
+def sort_together(key: Times, order: Order) -> None:
+    """Sort `key`, stably, and move `order` along."""
+    count = key.size
+    for low in range(0, count, _STRETCH):
+        _insert_all(key, order, low, min(low + _STRETCH, count))
+    left_key = np.empty(count, dtype=np.int64)
+    left_order = np.empty(count, dtype=np.int32)
+    width = _STRETCH
+    while width < count:
+        for middle in range(width, count, 2 * width):
+            high = min(middle + width, count)
+            _merge(key, order, middle - width, middle, high, left_key, left_order)
+        width *= 2
+
+
+@compiled
+def _insert_all(key: Times, order: Order, low: int, high: int) -> None:
+    for unsorted in range(low + 1, high):
+        moving_key, moving = key[unsorted], order[unsorted]
+        place = unsorted
+        while place > low and key[place - 1] > moving_key:
+            key[place], order[place] = key[place - 1], order[place - 1]
+            place -= 1
+        key[place], order[place] = moving_key, moving
+
+
+@compiled
+def _merge(
+    key: Times, order: Order, low: int, middle: int, high: int, left_key: Times, left_order: Order
+) -> None:
+    """Merge the sorted stretches before and from `middle`, where they overlap."""
+    if key[middle - 1] <= key[middle]:
+        return
+    first = _first_above(key, low, middle, key[middle])
+    end = _end_of_below(key, middle, high, key[middle - 1])
+    left = middle - first
+    left_key[:left] = key[first:middle]
+    left_order[:left] = order[first:middle]
+    ours, theirs, place = 0, middle, first
+    while ours < left and theirs < end:
+        if key[theirs] < left_key[ours]:
+            key[place], order[place] = key[theirs], order[theirs]
+            theirs += 1
+        else:
+            key[place], order[place] = left_key[ours], left_order[ours]
+            ours += 1
+        place += 1
+    while ours < left:
+        key[place], order[place] = left_key[ours], left_order[ours]
+        ours += 1
+        place += 1
+
+
+@compiled
+def _first_above(key: Times, low: int, middle: int, bound: int) -> int:
+    """Return the first place in [low, middle) with a key above `bound`; the last one has such a key."""
+    step = 1
+    while middle - step > low and key[middle - step] > bound:
+        step *= 2
+    left, right = max(middle - step, low), middle - step // 2
+    while left < right:
+        half = (left + right) // 2
+        if key[half] > bound:
+            right = half
+        else:
+            left = half + 1
+    return left
+
+
+@compiled
+def _end_of_below(key: Times, middle: int, high: int, bound: int) -> int:
+    """Return the place after the last in [middle, high) with a key below `bound`; the first has such a key."""
+    step = 1
+    while middle + step < high and key[middle + step] < bound:
+        step *= 2
+    left, right = middle + step // 2, min(middle + step, high)
+    while left < right:
+        half = (left + right) // 2
+        if key[half] < bound:
+            left = half + 1
+        else:
+            right = half
+    return left

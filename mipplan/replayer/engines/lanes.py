@@ -1,0 +1,228 @@
+"""One stage under many plans in lockstep: a lane per plan, and each step dispatches one batch in every lane.
+
+A step costs some thirty NumPy calls, whatever the number of lanes, so lanes pay from about a hundred on. The
+state of a lane is its place in its queue and, for each replica, when that is idle next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.replayer.engines import batch_loop
+from mipplan.replayer.engines.arrivals import SortedArrivals, latest_end_ns
+from mipplan.replayer.engines.batches import Batches
+from mipplan.replayer.task import StageTask, Times
+
+#: Start, since the first arrival, and size of some batches.
+Part = tuple[Times, Times]
+
+#: With fewer lanes than this, one task after the other is faster.
+FEWEST = 80
+#: More replicas than this are searched faster by a heap of their own than row by row.
+MOST_REPLICAS = 256
+#: Larger caps would need windows that no longer fit the cache.
+LARGEST_CAP = 256
+#: Stands for "after everything": an instant shifted by the bits of a replica's number stays within int64.
+_FAR = 1 << 53
+#: Tokens per lane copied side by side at once.
+_WINDOW = 1024
+#: Batches per lane kept before they are put away.
+_STEPS = 512
+#: A window is given up for a new one when it is good for fewer steps than this.
+_FEW_STEPS = 8
+
+
+def suits_lanes(task: StageTask) -> bool:
+    """Whether the task can be one of `find_batches` as long as its instants are not too far apart."""
+    return (
+        task.tokens > 0
+        and task.is_plain
+        and task.batch <= LARGEST_CAP
+        and task.capacity.most <= MOST_REPLICAS
+    )
+
+
+def fits_lane(task: StageTask, arrivals: SortedArrivals) -> bool:
+    """Whether the task can be one of `find_batches`."""
+    return suits_lanes(task) and latest_end_ns(task, arrivals) - int(arrivals.at_ns[0]) < _FAR // 2
+
+
+def find_batches(
+    tasks: Sequence[StageTask], queues: Sequence[SortedArrivals], fewest: int = FEWEST
+) -> list[Batches]:
+    """Find the batches of tasks that all fit a lane; they may differ in every respect.
+
+    Parameters
+    ----------
+    tasks : sequence of StageTask
+    queues : sequence of SortedArrivals
+        Their tokens.
+    fewest : int
+        With fewer lanes left than this, each is brought to its end by itself.
+    """
+    if not tasks:
+        return []
+    lanes = _Lanes(tasks, queues)
+    while lanes.task.size >= max(fewest, 1):
+        lanes.advance()
+    for lane, number in enumerate(lanes.task.tolist()):
+        lanes.found[number].append(_rest(tasks[number], queues[number], lanes, lane))
+    return [
+        _joined(task, int(arrivals.at_ns[0]), parts)
+        for task, arrivals, parts in zip(tasks, queues, lanes.found, strict=True)
+    ]
+
+
+def _rest(task: StageTask, arrivals: SortedArrivals, lanes: _Lanes, lane: int) -> Part:
+    """Batches of a lane from where it has come to until its task is done."""
+    origin_ns = arrivals.at_ns[0]
+    left_ns = arrivals.at_ns[lanes.place[lane] :]
+    busy_until_ns = origin_ns + lanes.idle_since_origin(lane)
+    rest = replace(task, arrival_ns=left_ns, busy_until_ns=busy_until_ns)
+    batches = batch_loop.find_batches(rest, SortedArrivals(left_ns, None))
+    return batches.start_ns - origin_ns, batches.size
+
+
+def _joined(task: StageTask, origin_ns: int, parts: list[Part]) -> Batches:
+    start_ns, size = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    parts.clear()
+    start_ns += origin_ns
+    return Batches(start_ns, size, task.service_ns[0, size - 1])
+
+
+class _Lanes:
+    """Tasks not done yet, one a lane.
+
+    Attributes
+    ----------
+    task : int64, shape (lanes,)
+        Number of the task in each lane.
+    place : int64, shape (lanes,)
+        Position of the next token in the task's queue.
+    idle : int64, shape (replicas, lanes)
+        When each replica is idle next, since the first arrival, with the replica's number in the lowest bits: so
+        a minimum over a column tells when and which. Lanes with fewer replicas have some that never are.
+    found : list of list of Part
+        Batches by task, window by window.
+    """
+
+    def __init__(self, tasks: Sequence[StageTask], queues: Sequence[SortedArrivals]) -> None:
+        lanes = len(tasks)
+        self._queues = [arrivals.at_ns for arrivals in queues]
+        self.found: list[list[Part]] = [[] for _ in tasks]
+        self.task = np.arange(lanes)
+        self.place = np.zeros(lanes, dtype=np.int64)
+        self._count = np.array([task.tokens for task in tasks])
+        self._cap = np.array([task.batch for task in tasks])
+        replicas = np.array([task.capacity.most for task in tasks])
+        number = np.arange(replicas.max())[:, np.newaxis]
+        self._shift = int(replicas.max()).bit_length()
+        self.idle = np.where(number < replicas, 0, _FAR << self._shift) | number
+        self._service = np.zeros((lanes, self._cap.max() + 1), dtype=np.int64)
+        for row, task in zip(self._service, tasks, strict=True):
+            row[1 : task.batch + 1] = task.service_ns[0]
+
+    def advance(self) -> None:
+        """Dispatch what a window of every lane is good for, and let go of lanes that are done."""
+        lanes = self.task.size
+        # A batch's size is found by halving: what may be looked at beyond its first token is a power of two.
+        reach = 1 << int(self._cap.max() - 1).bit_length()
+        width = max(_WINDOW, 2 * _FEW_STEPS * reach)
+        arrival = self._window(width)
+        begin = np.arange(lanes) * width
+        left = self._count - self.place
+        place = begin.copy()
+        start = np.empty((_STEPS, lanes), dtype=np.int64)
+        size = np.empty((_STEPS, lanes), dtype=np.int64)
+        done = 0
+        while done < _STEPS:
+            # A lane that has come to its end waits there; what is dispatched in it from then on is dropped (and
+            # may lie beyond int64, which wraps around and harms no other lane).
+            np.minimum(place, begin + left, out=place)
+            safe = (width - int((place - begin).max())) // reach
+            if safe < _FEW_STEPS or bool((place == begin + left).all()):
+                break
+            upto = min(done + safe, _STEPS)
+            self._dispatch(arrival, place, start[done:upto], size[done:upto], reach)
+            done = upto
+        self._put_away(start[:done], size[:done], left)
+        self.place += np.minimum(place - begin, left)
+        self._keep(self.place < self._count)
+
+    def idle_since_origin(self, lane: int) -> Times:
+        """When each replica of a lane is idle next, since its first arrival."""
+        since: Times = self.idle[:, lane] >> self._shift
+        return since[since < _FAR]
+
+    def _window(self, width: int) -> Times:
+        """The next tokens of all lanes since their first arrivals, lane after lane, `width` each."""
+        window = np.full((self.task.size, width), _FAR, dtype=np.int64)
+        for row, task, place in zip(window, self.task.tolist(), self.place.tolist(), strict=True):
+            queue = self._queues[task]
+            ahead = queue[place : place + width]
+            np.subtract(ahead, queue[0], out=row[: ahead.size])
+        return window.reshape(-1)
+
+    def _dispatch(self, arrival: Times, place: Times, start: Times, size: Times, reach: int) -> None:
+        """Dispatch one batch in every lane for each row of `start` and `size`, which are filled in.
+
+        Parameters
+        ----------
+        arrival : int64, shape (lanes · width,)
+        place : int64, shape (lanes,)
+            Into `arrival`; moves on.
+        """
+        lanes = place.size
+        lane = np.arange(lanes)
+        table = lane * self._service.shape[1]
+        service, idle, shift = self._service.reshape(-1), self.idle.reshape(-1), self._shift
+        next_idle, replica, seen, ahead, last = (np.empty(lanes, dtype=np.int64) for _ in range(5))
+        here = np.empty(lanes, dtype=np.bool_)
+        jumps = [reach >> halvings for halvings in range(1, reach.bit_length())]
+        for now, taken in zip(start, size, strict=True):
+            np.minimum.reduce(self.idle, axis=0, out=next_idle)
+            np.bitwise_and(next_idle, (1 << shift) - 1, out=replica)
+            np.right_shift(next_idle, shift, out=next_idle)
+            arrival.take(place, out=seen, mode="clip")
+            np.maximum(next_idle, seen, out=now)
+            np.copyto(last, place)
+            for jump in jumps:
+                np.add(last, jump, out=ahead)
+                arrival.take(ahead, out=seen, mode="clip")
+                np.less_equal(seen, now, out=here)
+                np.copyto(last, ahead, where=here)
+            np.subtract(last, place, out=taken)
+            np.add(taken, 1, out=taken)
+            np.minimum(taken, self._cap, out=taken)
+            np.add(place, taken, out=place)
+            np.add(table, taken, out=ahead)
+            service.take(ahead, out=seen, mode="clip")
+            np.add(seen, now, out=seen)
+            np.left_shift(seen, shift, out=seen)
+            np.bitwise_or(seen, replica, out=seen)
+            np.multiply(replica, lanes, out=replica)
+            np.add(replica, lane, out=replica)
+            idle[replica] = seen
+
+    def _put_away(self, start: Times, size: Times, left: Times) -> None:
+        """Append the batches of each lane to those of its task, as far as it has tokens for them."""
+        start, size = np.ascontiguousarray(start.T), np.ascontiguousarray(size.T)
+        ending = size.sum(axis=1) >= left
+        for lane, task in enumerate(self.task.tolist()):
+            count = size.shape[1]
+            if ending[lane]:
+                count = int(np.searchsorted(np.cumsum(size[lane]), left[lane])) + 1
+            self.found[task].append((start[lane, :count], size[lane, :count]))
+
+    def _keep(self, kept: NDArray[np.bool_]) -> None:
+        """Let go of the other lanes."""
+        if kept.all():
+            return
+        self.task, self.place = self.task[kept], self.place[kept]
+        self._count, self._cap = self._count[kept], self._cap[kept]
+        self.idle = np.ascontiguousarray(self.idle[:, kept])
+        self._service = np.ascontiguousarray(self._service[kept])

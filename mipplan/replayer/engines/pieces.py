@@ -1,0 +1,193 @@
+"""One long stage under one plan, cut into pieces that are served side by side, each from an empty stage.
+
+A stage forgets: two runs of it that start differently soon dispatch the same batches at the same instants, unless
+it is busy almost always. So each piece runs on into the next one until both have met, and what is true of the
+first piece is then true of all. Pieces that have not met are done again, one after the other.
+
+References
+----------
+A. G. Greenberg, B. D. Lubachevsky, I. Mitrani, "Algorithms for unboundedly parallel simulations", ACM TOCS 9(3),
+1991, doi:10.1145/128738.128739 (the idea of cutting time, and of repairing).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mipplan.replayer.engines import batch_loop, lanes
+from mipplan.replayer.engines.arrivals import SortedArrivals
+from mipplan.replayer.engines.batches import Batches
+from mipplan.replayer.task import ALWAYS, NEVER, StageTask, Times
+
+#: Fewer tokens than this are served faster in one go.
+FEWEST_TOKENS = 1 << 20
+_PIECES = 512
+#: Each piece runs on over this part of the next one.
+_OVERLAP = 1 / 8
+#: Pairs of runs that are tried first, and how many of them must meet.
+_TRIALS, _ENOUGH = 8, 7
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Some consecutive batches, all certain given the tokens that were seen.
+
+    Attributes
+    ----------
+    start_ns, size, end_ns : int64, shape (batches,)
+    first, next : int
+        Position in the queue of the first token, and of that after the last one.
+    new_ns : int
+        Batches that start up to then are not to be handed out: they tell what was under way.
+    """
+
+    start_ns: Times
+    size: Times
+    end_ns: Times
+    first: int
+    next: int
+    new_ns: int = ALWAYS
+
+    @property
+    def last_ns(self) -> int:
+        """The start of the last batch."""
+        return int(self.start_ns[-1]) if self.start_ns.size else ALWAYS
+
+    def upto(self, instant_ns: int) -> _Run:
+        """Only what starts by then."""
+        count = int(np.searchsorted(self.start_ns, instant_ns, side="right"))
+        size = self.size[:count]
+        following = self.first + int(size.sum())
+        return replace(
+            self, start_ns=self.start_ns[:count], size=size, end_ns=self.end_ns[:count], next=following
+        )
+
+    def after(self, instant_ns: int) -> _Run:
+        """Only what starts later."""
+        count = int(np.searchsorted(self.start_ns, instant_ns, side="right"))
+        first = self.first + int(self.size[:count].sum())
+        return replace(
+            self,
+            start_ns=self.start_ns[count:],
+            size=self.size[count:],
+            end_ns=self.end_ns[count:],
+            first=first,
+        )
+
+
+def find_batches(task: StageTask, arrivals: SortedArrivals) -> Batches | None:
+    """Find the batches of a task that fits a lane; None if its stage forgets too slowly for this to pay."""
+    length = -(-task.tokens // _PIECES)
+    overlap = max(int(length * _OVERLAP), 1)
+    if not _forgets(task, arrivals, overlap):
+        return None
+    spans = [(low, min(low + length + overlap, task.tokens)) for low in range(0, task.tokens, length)]
+    queues = [SortedArrivals(arrivals.at_ns[low:high], None) for low, high in spans]
+    found = lanes.find_batches([replace(task, arrival_ns=queue.at_ns) for queue in queues], queues)
+    runs = [
+        _certain(batches, low, _unseen_ns(arrivals, high))
+        for batches, (low, high) in zip(found, spans, strict=True)
+    ]
+    return _joined(_stitched(task, arrivals, runs, [high for _, high in spans]))
+
+
+def _forgets(task: StageTask, arrivals: SortedArrivals, overlap: int) -> bool:
+    """Whether runs from an empty stage, one started before the other, meet soon, at most places tried."""
+    longest_ns = int(task.service_ns.max())
+    met = 0
+    for place in np.linspace(overlap, task.tokens - overlap, _TRIALS, dtype=np.int64).tolist():
+        high = min(place + overlap, task.tokens)
+        earlier, later = (
+            _by_itself(task, arrivals, low, high, np.empty(0, dtype=np.int64))
+            for low in (place - overlap, place)
+        )
+        met += _meeting(earlier, later, longest_ns) is not None
+    return met >= _ENOUGH
+
+
+def _by_itself(task: StageTask, arrivals: SortedArrivals, low: int, high: int, busy_until_ns: Times) -> _Run:
+    """Serve the tokens at these positions as far as later ones make no difference."""
+    unseen_ns = _unseen_ns(arrivals, high)
+    queue = SortedArrivals(arrivals.at_ns[low:high], None)
+    until_ns = unseen_ns if unseen_ns == NEVER else unseen_ns - 1
+    alone = replace(task, arrival_ns=queue.at_ns, busy_until_ns=busy_until_ns, until_ns=until_ns)
+    return _certain(batch_loop.find_batches(alone, queue), low, unseen_ns)
+
+
+def _unseen_ns(arrivals: SortedArrivals, high: int) -> int:
+    """When the first token at or after this position arrives."""
+    return int(arrivals.at_ns[high]) if high < arrivals.at_ns.size else NEVER
+
+
+def _certain(batches: Batches, low: int, unseen_ns: int) -> _Run:
+    """Batches from position `low` on that start before the first token arrives that was not seen."""
+    run = _Run(
+        batches.start_ns,
+        batches.size,
+        batches.start_ns + batches.service_ns,
+        low,
+        low + int(batches.size.sum()),
+    )
+    return run if unseen_ns == NEVER else run.upto(unseen_ns - 1)
+
+
+def _meeting(earlier: _Run, later: _Run, longest_ns: int) -> int | None:
+    """Return an instant from which on the two are one, if they are at the end of what both know.
+
+    They are if they have dispatched the same tokens, and the same batches at the same instants for as long as a
+    batch may take: then the same replicas' worth of work is under way.
+    """
+    instant_ns = min(earlier.last_ns, later.last_ns)
+    if instant_ns == ALWAYS or instant_ns < earlier.new_ns:
+        return None
+    earlier, later = earlier.upto(instant_ns), later.upto(instant_ns)
+    if earlier.next != later.next:
+        return None
+    recent = [run.after(instant_ns - longest_ns) for run in (earlier, later)]
+    same = np.array_equal(recent[0].start_ns, recent[1].start_ns) and np.array_equal(
+        recent[0].size, recent[1].size
+    )
+    return instant_ns if same else None
+
+
+def _stitched(task: StageTask, arrivals: SortedArrivals, runs: list[_Run], highs: list[int]) -> list[_Run]:
+    """The true run, in parts; the first of `runs` is true, and the others are from where they meet a true one."""
+    longest_ns = int(task.service_ns.max())
+    parts: list[_Run] = []
+    true = runs[0]
+    for following, high in zip(runs[1:], highs[1:], strict=True):
+        met_ns = _meeting(true, following, longest_ns)
+        if met_ns is None:
+            parts.append(true.after(true.new_ns))
+            true = _continued(task, arrivals, true, high)
+        else:
+            parts.append(true.upto(met_ns).after(true.new_ns))
+            true = replace(following, new_ns=met_ns)
+    return [*parts, true.after(true.new_ns)]
+
+
+def _continued(task: StageTask, arrivals: SortedArrivals, true: _Run, high: int) -> _Run:
+    """What follows a true run, as far as tokens up to a position decide it."""
+    last_ns = true.last_ns
+    recent = true.after(last_ns - int(task.service_ns.max())) if true.start_ns.size else true
+    if true.next >= high:
+        return replace(recent, new_ns=last_ns)
+    more = _by_itself(task, arrivals, true.next, high, recent.end_ns[recent.end_ns > last_ns])
+    return _Run(
+        np.concatenate([recent.start_ns, more.start_ns]),
+        np.concatenate([recent.size, more.size]),
+        np.concatenate([recent.end_ns, more.end_ns]),
+        recent.first,
+        more.next,
+        last_ns,
+    )
+
+
+def _joined(parts: list[_Run]) -> Batches:
+    start_ns, size, end_ns = (
+        np.concatenate(arrays)
+        for arrays in zip(*((part.start_ns, part.size, part.end_ns) for part in parts), strict=False)
+    )
+    return Batches(start_ns, size, end_ns - start_ns)

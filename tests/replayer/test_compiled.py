@@ -1,0 +1,177 @@
+"""The compiled engine against the plain one, and what it does where numba or a place for its cache is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from campaigns import campaign_size, write_summary
+from mipplan.errors import InputError
+from mipplan.replayer.engines import compiled, compiled_sorting, plain, resolve_engine
+from mipplan.replayer.engines.compiled_jit import compiled as compile_function
+from mipplan.replayer.engines.engine import ALL_FEATURES
+from mipplan.replayer.task import ALWAYS, NEVER, Capacity, StageTask
+from random_tasks import differences, random_task
+
+WANTED = (
+    "fifo",
+    "oldest first",
+    "several levels",
+    "replicas change",
+    "busy at the start",
+    "left waiting",
+    "tokens overtake",
+    "full batches",
+    "oldest first matters",
+)
+
+
+def kinds(task: StageTask) -> list[str]:
+    served = plain.serve(task)
+    turned = plain.serve(replace(task, fifo=not task.fifo))
+    found = {
+        "fifo": task.fifo,
+        "oldest first": not task.fifo,
+        "several levels": task.level is not None and np.unique(task.level).size > 1,
+        "replicas change": not task.capacity.is_constant,
+        "busy at the start": task.busy_until_ns.size > 0,
+        "left waiting": bool((served.exit_ns == NEVER).any()),
+        "tokens overtake": bool((np.diff(task.arrival_ns) < 0).any()),
+        "full batches": bool((served.batch_size == task.batch).any()),
+        "oldest first matters": differences(served, turned) != [],
+    }
+    return [name for name, holds in found.items() if holds]
+
+
+def test_equals_the_plain_engine() -> None:
+    seen: Counter[str] = Counter()
+    count = campaign_size(quick=1_500, deep=20_000)
+    for number in range(count):
+        # The long ones wrap the window of batch ends and merge sorted stretches.
+        task = random_task(np.random.default_rng([81, number]), most_tokens=600 if number % 5 == 0 else 60)
+        seen.update(kinds(task))
+        found = differences(compiled.serve(task), plain.serve(task))
+        assert not found, f"task {number}: {found}"
+    rare = {name: seen[name] for name in WANTED if seen[name] < count / 20}
+    assert not rare, f"too few of {count} tasks hold these: {rare}"
+    summary = {"tasks": count, "violations": 0, "tasks_with_feature": dict(sorted(seen.items()))}
+    write_summary("engine-numba", summary)
+
+
+@pytest.mark.parametrize("fifo", [True, False])
+def test_equals_the_plain_engine_on_a_long_queue(fifo: bool) -> None:
+    # More tokens than three layers of 64 bits can hold, and most of them waiting at once.
+    rng = np.random.default_rng(82)
+    arrival_ns = rng.integers(10**6, size=64**3 + 1_000)
+    task = StageTask(arrival_ns, np.array([[4, 7, 9]]), Capacity.constant(2), fifo)
+    assert differences(compiled.serve(task), plain.serve(task)) == []
+
+
+@pytest.mark.parametrize("fifo", [True, False])
+@pytest.mark.parametrize("scheduled", [True, False])
+def test_equals_the_plain_engine_with_many_replicas(scheduled: bool, fifo: bool) -> None:
+    rng = np.random.default_rng(85)
+    capacity = Capacity(np.array([ALWAYS, 900, 1_800]), np.array([200, 90, 150]))
+    arrival_ns = np.arange(4_000) + rng.integers(100, size=4_000)
+    task = StageTask(
+        arrival_ns,
+        rng.integers(1, 400, size=(50, 2)),
+        capacity if scheduled else Capacity.constant(81),
+        fifo,
+        rng.integers(50, size=4_000).astype(np.uint16),
+        rng.integers(300, size=170),
+    )
+    expected = plain.serve(task)
+    assert np.mean(expected.dispatch_ns > arrival_ns) > 0.2
+    assert differences(compiled.serve(task), expected) == []
+
+
+def shapes(rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
+    ramp = np.arange(5_000) * 1_000
+    batches = np.repeat(ramp[:1_000] + rng.integers(30_000, size=1_000), rng.integers(1, 9, size=1_000))
+    return {
+        "none": ramp[:0],
+        "one": ramp[:1],
+        "sorted": ramp,
+        "reversed": ramp[::-1].copy(),
+        "equal": np.zeros(1_000, dtype=np.int64),
+        "random": rng.integers(-(2**62), 2**62, size=4_321),
+        "many ties": rng.integers(7, size=4_321),
+        "a little out of order": ramp + rng.integers(3_000, size=ramp.size),
+        "much out of order": ramp + rng.integers(300_000, size=ramp.size),
+        "two halves": np.r_[ramp, ramp],
+        "in batches": batches,
+    }
+
+
+@pytest.mark.parametrize("name", shapes(np.random.default_rng(0)))
+def test_sorting_is_right_and_stable(name: str) -> None:
+    arrival_ns = shapes(np.random.default_rng(83))[name]
+    expected = np.argsort(arrival_ns, kind="stable")
+    key, order = arrival_ns.copy(), np.arange(arrival_ns.size, dtype=np.int32)
+    compiled_sorting.sort_together(key, order)
+    assert order.tolist() == expected.tolist()
+    assert key.tolist() == arrival_ns[expected].tolist()
+
+
+def test_takes_arrays_of_any_kind_and_leaves_them_alone() -> None:
+    task = random_task(np.random.default_rng([84, 3]), most_tokens=60)
+    doubled = np.repeat(task.arrival_ns, 2)[::2]
+    assert task.tokens > 10
+    assert not doubled.flags.c_contiguous
+    frozen = task.arrival_ns.copy()
+    frozen.flags.writeable = False
+    expected = plain.serve(task)
+    for array in (task.arrival_ns, doubled, frozen):
+        before = array.tolist()
+        served = compiled.serve(replace(task, arrival_ns=array))
+        assert differences(served, expected) == []
+        assert array.tolist() == before
+        assert not np.shares_memory(served.exit_ns, array)
+
+
+def test_batches_take_the_memory_of_batches() -> None:
+    arrival_ns = np.zeros(10_000, dtype=np.int64)
+    served = compiled.serve(StageTask(arrival_ns, np.full((1, 100), 5), Capacity.constant(1)))
+    for array in (served.batch_start_ns, served.batch_size, served.batch_service_ns):
+        assert array.shape == (100,)
+        assert array.base is None
+
+
+def test_numba_is_loaded_only_to_serve() -> None:
+    probe = """
+import sys
+import numpy as np
+import mipplan.replayer
+from mipplan.replayer.engines import resolve_engine
+from mipplan.replayer.task import Capacity, StageTask
+engine = resolve_engine("numba", frozenset())
+print("numba" in sys.modules)
+engine.serve_many([StageTask(np.array([1, 2]), np.array([[3]]), Capacity.constant(1))])
+print("numba" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["False", "True"]), done.stderr
+
+
+def test_without_numba_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compiled.missing() is None
+    assert resolve_engine("auto", ALL_FEATURES).name == "numba"
+    monkeypatch.setattr(compiled, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'mipplan\[fast\]'"):
+        resolve_engine("numba", frozenset())
+    assert resolve_engine("auto", ALL_FEATURES).name != "numba"
+
+
+def test_compiles_without_a_place_for_the_cache() -> None:
+    # Nothing lies beside a function that came from no file.
+    names: dict[str, Any] = {}
+    exec("def doubled(number):\n    return 2 * number\n", names)
+    assert compile_function(names["doubled"])(21) == 42
