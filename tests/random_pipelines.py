@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mipplan.pipeline import Edge, Join, Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
+from mipplan.replayer import ReplicaSchedule, ServiceNoise
 from mipplan.result import Plan
 from mipplan.tokens import Workload
 from mipplan.trace import Trace
@@ -106,6 +107,38 @@ def random_trace(rng: np.random.Generator, scale_ns: int, *, max_arrivals: int =
     elif kind == "once":
         gaps[:] = 0
     return Trace.from_ns(int(rng.integers(0, 50)) + np.cumsum(gaps))
+
+
+def random_schedules(rng: np.random.Generator, case: Case) -> dict[str, ReplicaSchedule]:
+    """Replica counts over time for most stages: few, now and then none; changes at arrivals as well as between."""
+    ingress = case.trace.arrival_ns
+    schedules = {}
+    for stage, table_ns in case.service_ns().items():
+        last = int(ingress[-1]) + 4 * max(table_ns)
+        times = [
+            rng.integers(0, last + 1, int(rng.integers(0, 5))),
+            rng.choice(ingress, int(rng.integers(0, 4))),
+        ]
+        if rng.random() < 0.5:  # up and down while a batch is under way
+            times.append(rng.choice(ingress) + np.cumsum(rng.integers(1, 2 + max(table_ns) // 3, 6)))
+        changes = np.unique(np.concatenate(times))
+        replicas = rng.integers(0, MAX_REPLICAS + 1, changes.size + 1)
+        replicas[-1] = max(1, replicas[-1])
+        delay_ns = int(rng.choice([0, 1, max(table_ns), last // 5]))
+        if rng.random() < 0.8:
+            schedules[stage] = ReplicaSchedule(changes, replicas, delay_ns)
+    return schedules
+
+
+def random_noise(rng: np.random.Generator) -> ServiceNoise:
+    """Random service times by few or many factors, above and below 1, with a seed of their own or not."""
+    seed = None if rng.random() < 0.5 else int(rng.integers(0, 2**40))
+    kinds = [
+        ServiceNoise.uniform(0.3, 1.0, seed=seed),
+        ServiceNoise.lognormal(0.6, seed=seed),
+        ServiceNoise.from_factors([0.5, 1.0, 2.0], seed=seed),
+    ]
+    return kinds[int(rng.integers(len(kinds)))]
 
 
 def cases(*, max_stages: int = MAX_STAGES, max_arrivals: int = MAX_ARRIVALS) -> st.SearchStrategy[Case]:

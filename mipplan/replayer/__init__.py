@@ -5,6 +5,20 @@ bounds, options or solvers that made the plan.
 """
 
 from mipplan.replayer.engines import ENGINES
-from mipplan.replayer.replaying import Discipline, replay, replay_many
+from mipplan.replayer.noise import ServiceNoise
+from mipplan.replayer.replaying import replay, replay_many
+from mipplan.replayer.schedule import ReplicaSchedule
+from mipplan.replayer.streaming import replay_stream
+from mipplan.replayer.tasks import Discipline
+from mipplan.replayer.verdicts import Verdict
 
-__all__ = ["ENGINES", "Discipline", "replay", "replay_many"]
+__all__ = [
+    "ENGINES",
+    "Discipline",
+    "ReplicaSchedule",
+    "ServiceNoise",
+    "Verdict",
+    "replay",
+    "replay_many",
+    "replay_stream",
+]

@@ -69,6 +69,12 @@ def edge_key(seed: int, parent: str, child: str) -> tuple[int, int]:
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
 
 
+def service_key(seed: int, stage: str) -> tuple[int, int]:
+    """Derive the Philox key of a stage's service times; no edge has the same, whatever the names."""
+    digest = hashlib.blake2b(f"{seed}\0{stage}".encode(), digest_size=8, person=b"service").digest()
+    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
+
+
 def uniform_pairs(
     key: tuple[int, int], query: NDArray[np.int64], ordinal: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -77,9 +83,9 @@ def uniform_pairs(
     Parameters
     ----------
     key : two ints
-        From `edge_key`.
+        From `edge_key` or `service_key`.
     query, ordinal : int64, shape (k,)
-        The query, and which of the query's tokens at the parent stage this is (0, 1, …).
+        The query, and which of the query's tokens at the edge's parent, or at the stage, this is (0, 1, …).
     """
     wide = query.astype(np.uint64)
     zeros = np.zeros(query.shape, dtype=np.uint64)

@@ -1,0 +1,266 @@
+"""Random service times: quantile tables, and which quantile a batch gets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mipplan.documents import shown
+from mipplan.errors import Fault, InputError
+from mipplan.profiles import LatencyTable
+from mipplan.tokens import StageTokens
+from mipplan.tokens.draws import service_key, uniform_pairs
+from mipplan.units import MAX_DURATION_NS
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Levels = NDArray[np.uint16]
+
+#: Equally likely quantiles of a distribution, unless it is given by its own.
+LEVELS = 1_024
+#: As many as a level of 16 bits can tell apart.
+MOST_LEVELS = 65_536
+_MAX_CV = 100.0
+#: Tokens drawn at once, so that the draws stay in the processor's cache.
+_TOKENS_AT_ONCE = 65_536
+_Z99 = NormalDist().inv_cdf(0.99)
+
+
+@dataclass(frozen=True, eq=False)
+class ServiceNoise:
+    """Random service times of batches, the same for every plan, engine and order of events.
+
+    A batch of k takes the quantile at a random level of a distribution that belongs to ℓ(k). The level is drawn by
+    (seed, stage, oldest token of the batch), so that one more replica or another discipline meets the same luck as
+    far as batches begin with the same tokens, and a streamed trace the same as one read at once. There are finitely
+    many levels, equally likely: each is the quantile at the middle of its share of the probability, and what lies
+    further out than half a share is cut off.
+
+    Make one by `lognormal`, `uniform`, `from_p99` or `from_factors`.
+
+    Attributes
+    ----------
+    factors : float64, shape (levels,), or None
+        The quantiles as multiples of ℓ(k), increasing; None if the profiles' own P99 gives the spread.
+    seed : int or None
+        Of the draws; None for the seed of the replay.
+    label : str
+        For reports.
+    """
+
+    factors: Floats | None
+    seed: int | None = None
+    label: str = "by factors"
+
+    def __post_init__(self) -> None:
+        faults = _seed_faults(self.seed)
+        if self.factors is not None:
+            factors, fault = _read_factors(self.factors)
+            faults += [fault] if fault is not None else []
+            object.__setattr__(self, "factors", factors)
+        if faults:
+            raise InputError(faults)
+
+    def __reduce__(self) -> tuple[type[ServiceNoise], tuple[Floats | None, int | None, str]]:
+        # Unpickled arrays are writeable; going through the constructor makes them read-only again.
+        return ServiceNoise, (self.factors, self.seed, self.label)
+
+    @classmethod
+    def lognormal(cls, cv: float, *, seed: int | None = None) -> ServiceNoise:
+        """Multiply ℓ(k) by lognormal noise of mean 1.
+
+        Parameters
+        ----------
+        cv : float
+            Coefficient of variation, at least 0 and at most 100. That of the levels is smaller, as the far tail is
+            cut off: by 0.15 % at 0.3, by 1.6 % at 1.
+        seed : int, optional
+
+        Raises
+        ------
+        InputError
+            With every fault; so for all constructors here.
+        """
+        if not _is_number(cv) or not 0 <= cv <= _MAX_CV:
+            fault = Fault("cv", f"expected a number from 0 to {_MAX_CV:g}, found {shown(cv)}")
+            raise InputError([fault, *_seed_faults(seed)])
+        sigma = math.sqrt(math.log1p(cv * cv))
+        return cls(_lognormal_factors(np.array([sigma]))[:, 0], seed, f"lognormal, CV {cv:g}")
+
+    @classmethod
+    def uniform(cls, low: float, high: float, *, seed: int | None = None) -> ServiceNoise:
+        """Multiply ℓ(k) by a number between `low` and `high`; with `high` ≤ 1 no batch takes longer than ℓ(k)."""
+        faults = [
+            Fault(name, f"expected a positive number, found {shown(value)}")
+            for name, value in (("low", low), ("high", high))
+            if not _is_number(value) or not 0 < value < math.inf
+        ]
+        if not faults and low > high:
+            faults.append(Fault("low", f"expected at most high = {high:g}, found {low:g}"))
+        if faults:
+            raise InputError([*faults, *_seed_faults(seed)])
+        return cls(low + (high - low) * _middles(LEVELS), seed, f"uniform, {low:g} to {high:g} times")
+
+    @classmethod
+    def from_p99(cls, *, seed: int | None = None) -> ServiceNoise:
+        """Draw from the lognormal distribution that has the profile's mean and P99.
+
+        ``latency_ms`` is taken for the mean and ``latency_p99_ms`` for the P99 of every batch size; both are
+        interpolated between measured sizes. Where it is replayed, every table needs the second column, not below the
+        first, and at most 14.97 times it (no lognormal distribution has a larger ratio).
+        """
+        return cls(None, seed, "lognormal through the profiles' mean and P99")
+
+    @classmethod
+    def from_factors(cls, factors: ArrayLike, *, seed: int | None = None) -> ServiceNoise:
+        """Multiply ℓ(k) by one of these factors, each equally likely; up to 65,536."""
+        return cls(np.sort(np.asarray(factors)), seed, f"{np.size(factors)} equally likely factors")
+
+    @property
+    def levels(self) -> int:
+        """Number of equally likely quantiles."""
+        return LEVELS if self.factors is None else int(self.factors.size)
+
+    @property
+    def within_table(self) -> bool:
+        """Whether no batch of k can take longer than ℓ(k), whatever the profiles: only then the theorem holds."""
+        return self.factors is not None and bool(self.factors[-1] <= 1.0)
+
+    def faults(self, place: str, table: LatencyTable) -> list[Fault]:
+        """What keeps this noise from being drawn for a table."""
+        if self.factors is not None:
+            return []
+        name = f"{place}: profile of {table.model} on {table.hardware}"
+        if table.latency_p99_ms is None:
+            return [Fault(name, "has no column latency_p99_ms, from which the spread is to be taken")]
+        most = math.exp(_Z99 * _Z99 / 2)
+        return [
+            Fault(
+                name,
+                f"batch {size}: the P99 {p99:g} ms must be 1 to {most:.4g} times the mean {mean:g} ms for "
+                "a lognormal distribution to have both",
+            )
+            for size, mean, p99 in zip(
+                table.batch.tolist(), table.latency_ms.tolist(), table.latency_p99_ms.tolist(), strict=True
+            )
+            if not mean <= p99 <= mean * most
+        ]
+
+    def service_ns(self, table: LatencyTable, cap: int) -> Integers:
+        """Quantiles of the service time of every batch size, whole ns and at least 1, shape (levels, cap).
+
+        Raises
+        ------
+        InputError
+            If the table cannot be used (see `faults`), or a time is beyond ten years.
+        """
+        place = "noise"
+        faults = self.faults(place, table)
+        if faults:
+            raise InputError(faults)
+        mean_ns = table.service_ns(cap)
+        factors = _p99_factors(table, cap) if self.factors is None else self.factors[:, np.newaxis]
+        service_ns = np.maximum(1.0, np.rint(factors * mean_ns))
+        if service_ns.max() > MAX_DURATION_NS:
+            raise InputError.one(
+                place, f"batches of {table.model} on {table.hardware} may take over ten years"
+            )
+        whole_ns = service_ns.astype(np.int64)
+        whole_ns.flags.writeable = False
+        return whole_ns
+
+    def draw_levels(self, seed: int, tokens: StageTokens, numbers: Integers | None = None) -> Levels:
+        """Draw the level of every token of a stage, for the batches of which it is the oldest, shape (tokens,).
+
+        Parameters
+        ----------
+        seed : int
+            Seed of the replay; used if the noise has none of its own.
+        tokens : StageTokens
+        numbers : int64, shape (queries,), optional
+            Number in the whole trace of each query that `tokens` speaks of; by default its own, 0, 1, ….
+
+        Notes
+        -----
+        The counter is (query, number of the token among those of its query at this stage).
+        """
+        key = service_key(seed if self.seed is None else self.seed, tokens.name)
+        ordinal = _ordinals(tokens)
+        levels = np.empty(tokens.count, dtype=np.uint16)
+        for start in range(0, tokens.count, _TOKENS_AT_ONCE):
+            piece = slice(start, start + _TOKENS_AT_ONCE)
+            query = tokens.query[piece] if numbers is None else numbers[tokens.query[piece]]
+            uniform, _ = uniform_pairs(key, query, ordinal[piece])
+            levels[piece] = (uniform * self.levels).astype(np.uint16)
+        levels.flags.writeable = False
+        return levels
+
+    def describe(self, seed: int) -> str:
+        """Say what is drawn, and by which seed in a replay with that seed."""
+        return f"{self.label} (seed {seed if self.seed is None else self.seed})"
+
+
+def _middles(levels: int) -> Floats:
+    """Probabilities in the middle of equal shares."""
+    return (np.arange(levels) + 0.5) / levels
+
+
+@cache
+def _normal_quantiles() -> Floats:
+    normal = NormalDist()
+    return np.array([normal.inv_cdf(probability) for probability in _middles(LEVELS).tolist()])
+
+
+def _lognormal_factors(sigma: Floats) -> Floats:
+    """Quantiles of lognormal noise of mean 1, shape (levels, len(sigma)); their mean is 1 as well."""
+    factors = np.exp(np.multiply.outer(_normal_quantiles(), sigma) - sigma * sigma / 2)
+    scaled: Floats = factors / factors.mean(axis=0)
+    return scaled
+
+
+def _p99_factors(table: LatencyTable, cap: int) -> Floats:
+    """Solve P99/mean = exp(z·σ − σ²/2) for the smaller σ, at every batch size; shape (levels, cap)."""
+    sizes = np.arange(1, cap + 1)
+    mean = np.interp(sizes, table.batch, table.latency_ms)
+    p99 = np.interp(sizes, table.batch, np.asarray(table.latency_p99_ms))
+    # Rounding may leave a hair below 0 under the root, where the P99 is as large as it can be.
+    root = np.sqrt(np.maximum(0.0, _Z99 * _Z99 - 2.0 * np.log(p99 / mean)))
+    return _lognormal_factors(np.maximum(0.0, _Z99 - root))
+
+
+def _ordinals(tokens: StageTokens) -> Integers:
+    """Number of each token among those of its query."""
+    if tokens.one_per_query:
+        return np.zeros(tokens.count, dtype=np.int64)
+    first = tokens.first_of_query
+    return np.arange(tokens.count, dtype=np.int64) - np.repeat(first, np.diff(np.r_[first, tokens.count]))
+
+
+def _read_factors(given: object) -> tuple[Floats, Fault | None]:
+    factors = np.array(given)
+    if factors.ndim != 1 or not 1 <= factors.size <= MOST_LEVELS or factors.dtype.kind not in "iuf":
+        return np.empty(0), Fault("factors", f"expected 1 to {MOST_LEVELS} numbers, found {shown(given)}")
+    factors = factors.astype(np.float64)
+    if not bool(np.all((factors > 0) & np.isfinite(factors))):
+        return factors, Fault("factors", "expected finite numbers above 0")
+    if bool(np.any(np.diff(factors) < 0)):
+        return factors, Fault("factors", "expected them in increasing order; from_factors() sorts them")
+    factors.flags.writeable = False
+    return factors, None
+
+
+def _seed_faults(seed: object) -> list[Fault]:
+    if seed is None or (
+        isinstance(seed, int | np.integer) and not isinstance(seed, bool) and 0 <= seed < 2**128
+    ):
+        return []
+    return [Fault("noise seed", f"expected a non-negative whole number below 2**128, found {shown(seed)}")]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)

@@ -1,0 +1,217 @@
+"""From a plan and the conditions of a replay to what an engine is asked at a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.documents import listed, shown
+from mipplan.errors import Fault, InputError
+from mipplan.profiles import LatencyTable
+from mipplan.replayer.engines import Feature
+from mipplan.replayer.noise import ServiceNoise
+from mipplan.replayer.schedule import ReplicaSchedule
+from mipplan.replayer.task import Capacity, StageTask, Times
+from mipplan.result import Plan
+from mipplan.tokens import StageTokens
+
+#: For all stages, for those named, or none.
+Noise: TypeAlias = ServiceNoise | Mapping[str, ServiceNoise] | None
+
+
+class Discipline(StrEnum):
+    """Which waiting tokens a batch takes first."""
+
+    OLDEST_FIRST = "oldest_first"
+    """Token order: by ingress time of the query (longest in system). The certificate holds for this one."""
+    FIFO = "fifo"
+    """By arrival at the stage, ties by token order. The certificate is no theorem for it."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a replay is subject to besides plan, trace and draws of tokens.
+
+    Attributes
+    ----------
+    discipline : Discipline
+    schedule : mapping of str to ReplicaSchedule
+        Stages not named keep the plan's replicas.
+    noise : ServiceNoise, or mapping of str to ServiceNoise, or None
+        For all stages or for those named; at others a batch of k takes ℓ(k).
+    """
+
+    discipline: Discipline = Discipline.OLDEST_FIRST
+    schedule: Mapping[str, ReplicaSchedule] = field(default_factory=dict)
+    noise: Noise = None
+
+    @property
+    def noises(self) -> tuple[ServiceNoise, ...]:
+        """Every noise there is at some stage."""
+        if isinstance(self.noise, Mapping):
+            return tuple(self.noise.values())
+        return () if self.noise is None else (self.noise,)
+
+    def noise_at(self, stage: str) -> ServiceNoise | None:
+        """The noise at a stage, if any."""
+        return self.noise.get(stage) if isinstance(self.noise, Mapping) else self.noise
+
+    @property
+    def needed(self) -> frozenset[Feature]:
+        """What an engine must be able to do."""
+        changing = any(not schedule.capacity.is_constant for schedule in self.schedule.values())
+        wanted = {Feature.SCHEDULE: changing, Feature.RANDOM_SERVICE: bool(self.noises)}
+        return frozenset(feature for feature, wants in wanted.items() if wants)
+
+    @property
+    def certificate_applies(self) -> bool:
+        """Whether the theorem covers such a replay: oldest first, the plan's replicas, no batch beyond ℓ(k)."""
+        oldest_first = self.discipline is Discipline.OLDEST_FIRST
+        return oldest_first and not self.schedule and all(noise.within_table for noise in self.noises)
+
+    def service(self, seed: int) -> str:
+        """Say what service times are drawn from."""
+        if isinstance(self.noise, Mapping):
+            at = [f"{stage}: {noise.describe(seed)}" for stage, noise in self.noise.items()]
+            return "; ".join(at) or "as measured"
+        return "as measured" if self.noise is None else self.noise.describe(seed)
+
+    def levels(
+        self, seed: int, tokens: StageTokens, numbers: Times | None = None
+    ) -> NDArray[np.uint16] | None:
+        """Level of random service for every token of a stage; see `ServiceNoise.draw_levels`."""
+        noise = self.noise_at(tokens.name)
+        return None if noise is None else noise.draw_levels(seed, tokens, numbers)
+
+
+def read_conditions(
+    plans: Iterable[Plan],
+    discipline: str = "oldest_first",
+    schedule: Mapping[str, ReplicaSchedule] | None = None,
+    noise: Noise = None,
+) -> Conditions:
+    """Check the conditions of a replay of these plans.
+
+    Raises
+    ------
+    InputError
+        With every fault.
+    NoPlanError
+        If a plan holds no choices.
+    """
+    asked = [plan.require() for plan in plans]
+    faults = [
+        *_discipline_faults(discipline),
+        *_schedule_faults(asked, schedule),
+        *_noise_faults(asked, noise),
+    ]
+    if faults:
+        raise InputError(dict.fromkeys(faults))  # plans alike have the same ones
+    kept = dict(noise) if isinstance(noise, Mapping) else noise
+    return Conditions(Discipline(discipline), dict(schedule or {}), kept)
+
+
+def stage_identity(plan: Plan, stage: str, conditions: Conditions) -> tuple[object, ...]:
+    """What decides how a plan serves given arrivals: plans alike in this serve them alike."""
+    replicas = None if stage in conditions.schedule else plan.require().choices[stage].replicas
+    identity = (replicas, plan.service_ns(stage).tobytes())
+    if conditions.noise_at(stage) is None:
+        return identity
+    # Random service may follow from more of the profile than ℓ.
+    table = stage_table(plan, stage)
+    columns = (table.batch, table.latency_ms, table.latency_p99_ms)
+    return (*identity, *(None if column is None else column.tobytes() for column in columns))
+
+
+def stage_table(plan: Plan, stage: str) -> LatencyTable:
+    """The measurements that a plan's choice for a stage rests on."""
+    table = plan.profiles.table(plan.pipeline.stages[stage].model, plan.choices[stage].hardware)
+    if table is None:
+        raise AssertionError("validated when the plan was made")
+    return table
+
+
+def stage_task(
+    plan: Plan,
+    stage: str,
+    arrival_ns: Times,
+    conditions: Conditions,
+    level: NDArray[np.uint16] | None = None,
+) -> StageTask:
+    """What an engine is asked for one stage of a plan.
+
+    Parameters
+    ----------
+    plan : Plan
+    stage : str
+    arrival_ns : int64, shape (tokens,)
+        In token order.
+    conditions : Conditions
+    level : uint16, shape (tokens,), or None
+        From `Conditions.levels`; the same for all plans of a workload.
+    """
+    choice = plan.require().choices[stage]
+    scheduled = conditions.schedule.get(stage)
+    capacity = Capacity.constant(choice.replicas) if scheduled is None else scheduled.capacity
+    noise = conditions.noise_at(stage)
+    if noise is None:
+        service_ns = plan.service_ns(stage)[np.newaxis]
+    else:
+        service_ns = noise.service_ns(stage_table(plan, stage), choice.batch)
+    fifo = conditions.discipline is Discipline.FIFO
+    return StageTask(arrival_ns, service_ns, capacity, fifo, level)
+
+
+def _discipline_faults(discipline: str) -> list[Fault]:
+    names = [known.value for known in Discipline]
+    if discipline in names:
+        return []
+    return [Fault("discipline", f"expected one of {', '.join(names)}, found {discipline!r}")]
+
+
+def _schedule_faults(plans: list[Plan], schedule: object) -> list[Fault]:
+    if schedule is None:
+        return []
+    if not isinstance(schedule, Mapping):
+        return [Fault("schedule", f"expected stage names to ReplicaSchedule, found {shown(schedule)}")]
+    return _entry_faults(plans, "schedule", schedule, ReplicaSchedule)
+
+
+def _noise_faults(plans: list[Plan], noise: object) -> list[Fault]:
+    if noise is None:
+        return []
+    if isinstance(noise, ServiceNoise):
+        return _profile_faults(plans, {stage: noise for plan in plans for stage in plan.choices})
+    if not isinstance(noise, Mapping):
+        return [Fault("noise", f"expected a ServiceNoise, or stage names to such, found {shown(noise)}")]
+    return _entry_faults(plans, "noise", noise, ServiceNoise) or _profile_faults(plans, noise)
+
+
+def _entry_faults(plans: list[Plan], what: str, entries: Mapping[object, object], kind: type) -> list[Fault]:
+    """What is wrong with the keys and the types of what is given by stage."""
+    faults = []
+    for stage, given in entries.items():
+        place = f"{what}.{stage}"
+        if not isinstance(given, kind):
+            faults.append(Fault(place, f"expected a {kind.__name__}, found {shown(given)}"))
+        faults += [
+            Fault(place, f"there is no such stage; the stages are {listed(plan.pipeline.stages)}")
+            for plan in plans
+            if stage not in plan.pipeline.stages
+        ]
+    return faults
+
+
+def _profile_faults(plans: list[Plan], noise: Mapping[str, ServiceNoise]) -> list[Fault]:
+    return [
+        fault
+        for plan in plans
+        for stage, given in noise.items()
+        if stage in plan.choices
+        for fault in given.faults(stage, stage_table(plan, stage))
+    ]
