@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from mipplan.errors import InputError
 
 
 def write_text_atomically(path: str | Path, text: str) -> None:
-    """Write `text` (UTF-8) to a temporary file beside `path`, flush it to disk, then rename it into place.
+    """Write `text` (UTF-8) to `path`, whole or not at all; errors as for `write_atomically`."""
+    write_atomically(path, lambda stream: stream.write(text.encode("utf-8")))
+
+
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to disk, then rename it into place.
 
     Raises
     ------
@@ -26,8 +33,8 @@ def write_text_atomically(path: str | Path, text: str) -> None:
     except OSError as error:
         raise InputError.one(str(path), f"cannot be written: {error.strerror or error}") from error
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
+        with os.fdopen(descriptor, "wb") as stream:
+            write(stream)
             stream.flush()
             os.fsync(stream.fileno())
         Path(temporary).chmod(_default_mode())

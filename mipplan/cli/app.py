@@ -114,7 +114,8 @@ def plan(
     json: Json = False,
 ) -> None:
     """Find the cheapest certified configuration of a pipeline, and replay it."""
-    from mipplan.cli.commands import PlanRequest, TraceRequest, run_plan
+    from mipplan.cli.commands import PlanRequest, run_plan
+    from mipplan.cli.inputs import TraceRequest
     from mipplan.cli.session import run
 
     request = PlanRequest(
@@ -153,14 +154,51 @@ def replay(
     expand: Expand = None,
     start: From = None,
     end: To = None,
+    windows: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Show latencies over time as well, in windows such as 60s."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the document of --json here as well.")
+    ] = None,
+    latencies: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write arrival and latency of every query here (.csv or .parquet)."
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw latencies over time and their distribution (.png, .svg or .pdf)."
+        ),
+    ] = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="For traces larger than memory: keep sums and a histogram, not every query."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Replay a plan on a trace, exactly, and show latencies and what each stage did."""
-    from mipplan.cli.commands import TraceRequest, run_replay
+    from mipplan.cli.inputs import TraceRequest
+    from mipplan.cli.replays import ReplayRequest, run_replay
     from mipplan.cli.session import run
+    from mipplan.cli.streaming import run_stream
 
-    request = TraceRequest(trace, expand, seed, start, end)
-    run(json, lambda session: run_replay(session, plan, request, discipline, engine, seed))
+    request = ReplayRequest(
+        plan=plan,
+        trace=TraceRequest(trace, expand, seed, start, end),
+        discipline=discipline,
+        engine=engine,
+        seed=seed,
+        windows=windows,
+        out=out,
+        latencies=latencies,
+        plot=plot,
+    )
+    run(json, lambda session: (run_stream if stream else run_replay)(session, request))
 
 
 @app.command()
@@ -174,7 +212,8 @@ def verify(
     json: Json = False,
 ) -> None:
     """Re-check a plan file on a trace without a solver; exit code 1 if it does not hold."""
-    from mipplan.cli.commands import TraceRequest, run_verify
+    from mipplan.cli.commands import run_verify
+    from mipplan.cli.inputs import TraceRequest
     from mipplan.cli.session import run
 
     run(json, lambda session: run_verify(session, plan, TraceRequest(trace, expand, seed, start, end)))

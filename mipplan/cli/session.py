@@ -32,7 +32,13 @@ _FLAGS = {
         *("slo_s", "quantile", "headroom", "margin_s", "guarantee", "envelope", "seed", "formulation"),
         *("solver", "time_limit_s", "discipline", "engine"),
     )
-} | {"start_s": "--from", "end_s": "--to", "window": "--from, --to", "budget_usd_per_hour": "--budget"}
+} | {
+    "start_s": "--from",
+    "end_s": "--to",
+    "window": "--from, --to",
+    "budget_usd_per_hour": "--budget",
+    "window_s": "--windows",
+}
 #: Width of tables that go to a file or pipe, where there is no window to fit.
 _PIPE_WIDTH = 140
 

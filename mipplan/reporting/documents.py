@@ -39,21 +39,57 @@ class StageReport(_Report):
     tokens: int
     batches: int
     mean_batch: float
+    batch_sizes: dict[str, int]
     utilisation: float
     mean_wait_s: float
+    p99_wait_s: float
     max_wait_s: float
+    mean_service_s: float
+    mean_queue: float
+    max_queue: int
+
+
+class IntervalReport(_Report):
+    """A confidence interval."""
+
+    low: float
+    high: float
 
 
 class ReplayReport(_Report):
-    """Figures of one replay."""
+    """Figures of one replay: what `mipplan.result.ReplayResult.summary` returns."""
 
     discipline: str
     engine: str
     seed: int
+    service: str
+    certificate_applies: bool
+    queries: int
+    span_s: float
     latency_s: dict[str, float]
-    slo_s: float
-    miss_rate: float
+    slo_s: float | None
+    misses: int | None
+    miss_rate: float | None
+    confidence: float
+    latency_interval_s: dict[str, IntervalReport | None]
+    miss_rate_interval: IntervalReport | None
+    no_interval: dict[str, str]
+    usd: float
+    usd_per_query: float
     stages: dict[str, StageReport]
+
+
+class WindowReport(_Report):
+    """Latencies of the queries that came in one window; null where none did."""
+
+    start_s: float
+    queries: int
+    mean_s: float | None
+    p50_s: float | None
+    p90_s: float | None
+    p99_s: float | None
+    max_s: float | None
+    miss_rate: float | None
 
 
 class CriticalStageReport(_Report):
@@ -109,9 +145,13 @@ class ReplayCommandReport(_Report):
     command: Literal["replay"] = "replay"
     plan_file: str
     usd_per_hour: float
+    quantile: float
     trace: TraceReport
     in_sample: bool
     replay: ReplayReport
+    window_s: float | None
+    windows: list[WindowReport] | None
+    written: list[str]
 
 
 class VerifyReport(_Report):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
-
-import numpy as np
 
 from mipplan.certificate import Certificate
 from mipplan.errors import Fault
@@ -23,18 +22,16 @@ from mipplan.reporting.documents import (
     ReplayReport,
     SolverReport,
     SolversReport,
-    StageReport,
     TableReport,
     TraceReport,
     VerifyReport,
+    WindowReport,
 )
-from mipplan.result import Explanation, Plan, ReplayResult
+from mipplan.result import Explanation, Plan, ReplayResult, Windows
 from mipplan.solvers import SolverInfo
 from mipplan.trace import Trace
 from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S
 from mipplan.verification import Verification
-
-_QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999, "max": 1.0}
 
 
 def trace_report(trace: Trace) -> TraceReport:
@@ -52,30 +49,18 @@ def trace_report(trace: Trace) -> TraceReport:
 
 def replay_report(result: ReplayResult, slo_s: float) -> ReplayReport:
     """Summarise a replay."""
-    stages = {
-        name: StageReport(
-            replicas=stage.replicas,
-            tokens=stage.tokens,
-            batches=int(stage.batch_size.size),
-            mean_batch=stage.mean_batch,
-            utilisation=stage.utilisation,
-            mean_wait_s=stage.mean_wait_s,
-            max_wait_s=stage.max_wait_s,
+    return ReplayReport.model_validate(result.summary(slo_s))
+
+
+def window_reports(windows: Windows) -> list[WindowReport]:
+    """Describe each window of a replay."""
+    rows = windows.to_pandas().to_dict(orient="records")
+    return [
+        WindowReport.model_validate(
+            {"miss_rate": None, **{name: None if math.isnan(value) else value for name, value in row.items()}}
         )
-        for name, stage in result.stages.items()
-    }
-    return ReplayReport(
-        discipline=result.discipline,
-        engine=result.engine,
-        seed=result.seed,
-        latency_s={
-            **{name: result.quantile(quantile) for name, quantile in _QUANTILES.items()},
-            "mean": float(np.mean(result.latency_ns)) / NS_PER_S,
-        },
-        slo_s=slo_s,
-        miss_rate=result.miss_rate(slo_s),
-        stages=stages,
-    )
+        for row in rows
+    ]
 
 
 def plan_report(
@@ -130,15 +115,24 @@ def plan_report(
 
 
 def replay_command_report(
-    plan: Plan, plan_file: str, trace: Trace, result: ReplayResult
+    plan: Plan,
+    plan_file: str,
+    trace: Trace,
+    result: ReplayResult,
+    windows: Windows | None = None,
+    written: Sequence[str] = (),
 ) -> ReplayCommandReport:
-    """Describe a replay of a plan file."""
+    """Describe a replay of a plan file, with latencies over time and the files written if there are any."""
     return ReplayCommandReport(
         plan_file=plan_file,
         usd_per_hour=plan.usd_per_hour or 0.0,
+        quantile=plan.quantile,
         trace=trace_report(trace),
         in_sample=plan.trace is not None and plan.trace.sha256 == trace.sha256,
         replay=replay_report(result, plan.slo_s),
+        window_s=None if windows is None else windows.window_s,
+        windows=None if windows is None else window_reports(windows),
+        written=list(written),
     )
 
 

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from mipplan.quantiles import higher_rank
 from mipplan.reporting.documents import (
     BucketReport,
     CriticalStageReport,
@@ -19,6 +20,7 @@ from mipplan.reporting.documents import (
     SolversReport,
     TraceReport,
     VerifyReport,
+    WindowReport,
 )
 from mipplan.units import NS_PER_S, format_duration
 
@@ -26,6 +28,19 @@ IN_SAMPLE = (
     "in-sample: planned and judged on the same trace; judge it on another one too (mipplan replay, verify)"
 )
 OUT_OF_SAMPLE = "out of sample: the plan was made for another trace"
+#: How figures of a replay are called.
+_LABELS = {
+    "mean": "mean",
+    "p50": "P50",
+    "p90": "P90",
+    "p95": "P95",
+    "p99": "P99",
+    "p99_9": "P99.9",
+    "max": "max",
+    "miss_rate": "the share of slower queries",
+}
+#: Lines that somebody may still read.
+_WINDOWS_SHOWN = 500
 
 
 def show_plan(console: Console, report: PlanReport) -> None:
@@ -59,39 +74,35 @@ def show_plan(console: Console, report: PlanReport) -> None:
 
 
 def show_replay(console: Console, report: ReplayCommandReport) -> None:
-    """Latency quantiles, miss rate and what each stage did."""
-    console.print(f"[bold]{escape(report.plan_file)}[/bold] on {_trace_text(report.trace)}")
+    """Objective, misses, cost; latencies with their intervals; what each stage did; latencies over time."""
+    replay = report.replay
+    console.print(f"[bold]{escape(report.plan_file)}[/bold] on {_trace_text(report.trace)}\n")
+    console.print(_figures(_verdict_figures(report)))
     console.print()
-    console.print(_figures(_replay_figures(report.replay)))
-    table = Table("stage", box=None, pad_edge=False, header_style="bold")
-    for heading in (
-        "replicas",
-        "tokens",
-        "batches",
-        "mean batch",
-        "utilisation",
-        "mean wait",
-        "longest wait",
-    ):
-        table.add_column(heading, justify="right")
-    for name, stage in report.replay.stages.items():
-        table.add_row(
-            escape(name),
-            str(stage.replicas),
-            f"{stage.tokens:,}",
-            f"{stage.batches:,}",
-            f"{stage.mean_batch:.2f}",
-            f"{stage.utilisation:.1%}",
-            _seconds(stage.mean_wait_s),
-            _seconds(stage.max_wait_s),
-        )
+    console.print(_latency_table(replay))
     console.print()
-    console.print(table)
+    console.print(_stage_table(replay))
+    if report.windows is not None:
+        console.print()
+        console.print(_window_table(report.windows))
+        left_out = len(report.windows) - _WINDOWS_SHOWN
+        if left_out > 0:
+            console.print(f"… and {left_out:,} windows more: --json and --out hold all of them")
+    console.print()
+    for name, reason in replay.no_interval.items():
+        console.print(f"[yellow]note[/yellow]: no interval for {_LABELS[name]}: {escape(reason)}")
     console.print(f"[yellow]note[/yellow]: {IN_SAMPLE if report.in_sample else OUT_OF_SAMPLE}")
-    if report.replay.discipline != "oldest_first":
+    if replay.discipline != "oldest_first":
         console.print(
             "[yellow]note[/yellow]: the certificate is no theorem under fifo, where tokens overtake"
         )
+    elif not replay.certificate_applies:
+        console.print(
+            "[yellow]note[/yellow]: the certificate does not cover this run: replicas or service times are "
+            "not those it was made for"
+        )
+    for path in report.written:
+        console.print(f"written to {escape(path)}")
 
 
 def show_verification(console: Console, report: VerifyReport) -> None:
@@ -204,12 +215,90 @@ def _envelope(buckets: Sequence[BucketReport]) -> str:
 
 
 def _replay_figures(report: ReplayReport) -> list[tuple[str, str]]:
-    shown = {"p50": "P50", "p90": "P90", "p99": "P99", "p99_9": "P99.9", "max": "max"}
-    latencies = ", ".join(f"{label} {_seconds(report.latency_s[name])}" for name, label in shown.items())
-    return [
-        ("replayed", f"{latencies}  ({report.discipline.replace('_', ' ')})"),
-        ("missed", f"{report.miss_rate:.3%} of queries are slower than {_seconds(report.slo_s)}"),
+    shown = ("p50", "p90", "p99", "p99_9", "max")
+    latencies = ", ".join(f"{_LABELS[name]} {_seconds(report.latency_s[name])}" for name in shown)
+    rows = [("replayed", f"{latencies}  ({report.discipline.replace('_', ' ')})")]
+    if report.slo_s is not None and report.miss_rate is not None:
+        missed = f"{report.miss_rate:.3%} of queries are slower than {_seconds(report.slo_s)}"
+        rows.append(("missed", missed))
+    return rows
+
+
+def _verdict_figures(report: ReplayCommandReport) -> list[tuple[str, str]]:
+    replay = report.replay
+    rows = [
+        ("replayed", f"{replay.discipline.replace('_', ' ')}, engine {replay.engine}, seed {replay.seed}")
     ]
+    if replay.service != "as measured":
+        rows.append(("service", replay.service))
+    if replay.slo_s is not None and replay.misses is not None and replay.miss_rate is not None:
+        # Order statistics: the quantile is at most the objective exactly if few enough queries are slower.
+        allowed = replay.queries - 1 - higher_rank(report.quantile, replay.queries)
+        verdict = "kept" if replay.misses <= allowed else "missed"
+        rows.append(("objective", f"P{_percent(report.quantile)} ≤ {_seconds(replay.slo_s)}: {verdict}"))
+        between = ""
+        if replay.miss_rate_interval is not None:
+            low, high = replay.miss_rate_interval.low, replay.miss_rate_interval.high
+            between = f"; {replay.confidence:.0%} interval {low:.3%} to {high:.3%}"
+        share = f"{replay.misses:,} of {replay.queries:,} queries ({replay.miss_rate:.3%}{between})"
+        rows.append(("slower", share))
+    paid = f"{replay.usd:.4g} $ for the {_seconds(replay.span_s)} replayed"
+    per_thousand = f"{1_000 * replay.usd_per_query:.4g} $ per 1,000 queries"
+    return [*rows, ("cost", f"{report.usd_per_hour:.4f} $/h; {paid}, {per_thousand}")]
+
+
+def _latency_table(replay: ReplayReport) -> Table:
+    table = Table("latency", box=None, pad_edge=False, header_style="bold")
+    table.add_column("observed", justify="right")
+    table.add_column(f"{replay.confidence:.0%} interval")
+    for name in ("mean", *replay.latency_interval_s, "max"):
+        interval = replay.latency_interval_s.get(name)
+        between = "" if interval is None else f"{_seconds(interval.low)} to {_seconds(interval.high)}"
+        table.add_row(_LABELS[name], _seconds(replay.latency_s[name]), between)
+    return table
+
+
+def _stage_table(replay: ReplayReport) -> Table:
+    table = Table("stage", box=None, pad_edge=False, header_style="bold")
+    for heading in (
+        "replicas",
+        "busy",
+        "tokens",
+        "mean batch",
+        "mean wait",
+        "P99 wait",
+        "max wait",
+        "max queue",
+    ):
+        table.add_column(heading, justify="right")
+    for name, stage in replay.stages.items():
+        table.add_row(
+            escape(name),
+            str(stage.replicas),
+            f"{stage.utilisation:.1%}",
+            f"{stage.tokens:,}",
+            f"{stage.mean_batch:.2f}",
+            _seconds(stage.mean_wait_s),
+            _seconds(stage.p99_wait_s),
+            _seconds(stage.max_wait_s),
+            f"{stage.max_queue:,}",
+        )
+    return table
+
+
+def _window_table(windows: Sequence[WindowReport]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("from", "queries", "mean", "P50", "P90", "P99", "max", "slower"):
+        table.add_column(heading, justify="right")
+    for window in windows[:_WINDOWS_SHOWN]:
+        latencies = (window.mean_s, window.p50_s, window.p90_s, window.p99_s, window.max_s)
+        table.add_row(
+            f"{window.start_s:.10g} s",
+            f"{window.queries:,}",
+            *("" if latency is None else _seconds(latency) for latency in latencies),
+            "" if window.miss_rate is None else f"{window.miss_rate:.2%}",
+        )
+    return table
 
 
 def _figures(rows: Sequence[tuple[str, str]]) -> Text:

@@ -1,67 +1,39 @@
-"""What a replay observed: integer times per token and per batch, and the figures people ask for."""
+"""What a replay observed: integer times per query, token and batch, and the figures people ask for.
+
+Figures are computed when asked for: a replay of 10⁷ queries keeps nothing beside the times themselves.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.errors import InputError
+from mipplan.files import write_text_atomically
 from mipplan.quantiles import check_quantile, quantile_ns
-from mipplan.units import NS_PER_S, seconds_to_ns
+from mipplan.result.latency_statistics import (
+    CONFIDENCE,
+    QUANTILES,
+    LatencyStatistics,
+    latency_statistics,
+)
+from mipplan.result.replay_summary import replay_summary, summary_text
+from mipplan.result.stage_replay import StageReplay
+from mipplan.result.steps import StepFunction
+from mipplan.result.windows import Windows, latency_windows
+from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S, seconds_to_ns
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Times = NDArray[np.int64]
 
-
-@dataclass(frozen=True)
-class StageReplay:
-    """One stage's tokens and batches, in integer ns.
-
-    Attributes
-    ----------
-    replicas : int
-    arrival_ns, dispatch_ns, exit_ns : int64, shape (tokens,)
-        In token order: ready at the stage, taken into a batch, batch done.
-    batch_start_ns, batch_size, batch_service_ns : int64, shape (batches,)
-        In order of dispatch.
-    """
-
-    replicas: int
-    arrival_ns: Times
-    dispatch_ns: Times
-    exit_ns: Times
-    batch_start_ns: Times
-    batch_size: Times
-    batch_service_ns: Times
-
-    @property
-    def tokens(self) -> int:
-        """Number of tokens served."""
-        return int(self.arrival_ns.size)
-
-    @property
-    def mean_wait_s(self) -> float:
-        """Mean time from ready to dispatch (s); 0 if the stage saw no token."""
-        return float(np.mean(self.dispatch_ns - self.arrival_ns)) / NS_PER_S if self.tokens else 0.0
-
-    @property
-    def max_wait_s(self) -> float:
-        """Longest time from ready to dispatch (s)."""
-        return float(np.max(self.dispatch_ns - self.arrival_ns)) / NS_PER_S if self.tokens else 0.0
-
-    @property
-    def mean_batch(self) -> float:
-        """Mean batch size; 0 if there was no batch."""
-        return float(np.mean(self.batch_size)) if self.batch_size.size else 0.0
-
-    @property
-    def utilisation(self) -> float:
-        """Busy share of all replicas between the stage's first arrival and its last exit."""
-        if not self.tokens:
-            return 0.0
-        span = int(self.exit_ns.max()) - int(self.arrival_ns.min())
-        return float(self.batch_service_ns.sum()) / (span * self.replicas)
+_NS_PER_HOUR = 3_600 * NS_PER_S
 
 
 @dataclass(frozen=True)
@@ -71,11 +43,22 @@ class ReplayResult:
     Attributes
     ----------
     latency_ns : int64, shape (n,)
-        Latency of each query: last exit of any of its tokens minus ingress.
+        Latency of each query, in the order of ingress: last exit of any of its tokens minus ingress.
     stages : mapping of str to StageReplay
         In topological order.
     discipline, engine : str
     seed : int
+    ingress_ns : int64, shape (n,)
+        Ingress time of each query, non-decreasing.
+    replica_microusd_per_hour : mapping of str to int
+        Price of one replica, by stage, in whole micro-dollars per hour.
+    paid_replica_ns : mapping of str to int
+        Replica-nanoseconds paid for at each stage between the first ingress and the last exit.
+    service : str
+        What the service times were drawn from.
+    certificate_applies : bool
+        Whether the certificate's theorem covers this run: queues serve the oldest first, replicas are as planned,
+        and no batch of k can take longer than ℓ(k).
     """
 
     latency_ns: Times
@@ -83,11 +66,28 @@ class ReplayResult:
     discipline: str
     engine: str
     seed: int
+    ingress_ns: Times
+    replica_microusd_per_hour: Mapping[str, int]
+    paid_replica_ns: Mapping[str, int]
+    service: str = "as measured"
+    certificate_applies: bool = True
+
+    # --------------------------------------------------------------------------------------- latencies
+
+    @property
+    def queries(self) -> int:
+        """Number of queries."""
+        return int(self.latency_ns.size)
 
     @property
     def latency_s(self) -> NDArray[np.float64]:
         """Latency of each query in seconds, shape (n,)."""
         return self.latency_ns / NS_PER_S
+
+    @property
+    def mean_latency_s(self) -> float:
+        """Mean latency in seconds."""
+        return float(np.mean(self.latency_ns)) / NS_PER_S
 
     def quantile_ns(self, quantile: float) -> int:
         """Latency quantile over queries in ns (``method="higher"``)."""
@@ -103,6 +103,118 @@ class ReplayResult:
         """
         return self.quantile_ns(quantile) / NS_PER_S
 
+    def misses(self, slo_s: float) -> int:
+        """Count the queries slower than `slo_s`."""
+        return int(np.count_nonzero(self.latency_ns > seconds_to_ns(slo_s)))
+
     def miss_rate(self, slo_s: float) -> float:
         """Share of queries slower than `slo_s`."""
-        return float(np.mean(self.latency_ns > seconds_to_ns(slo_s)))
+        return self.misses(slo_s) / self.queries
+
+    def statistics(
+        self,
+        slo_s: float | None = None,
+        *,
+        quantiles: tuple[float, ...] = QUANTILES,
+        confidence: float = CONFIDENCE,
+        seed: int = 0,
+    ) -> LatencyStatistics:
+        """Compute quantiles, and the miss rate if there is an objective, with confidence intervals.
+
+        Parameters
+        ----------
+        slo_s : float, optional
+        quantiles : tuple of float
+        confidence : float
+            Nominal, in (0, 1).
+        seed : int
+            Of the bootstrap, which has nothing to do with the token draws.
+
+        Returns
+        -------
+        LatencyStatistics
+            Says what the intervals mean, and when there is none.
+
+        Raises
+        ------
+        InputError
+            For a quantile outside (0, 1], a confidence outside (0, 1), or a negative seed.
+        """
+        return latency_statistics(
+            self.latency_ns, quantiles=quantiles, slo_s=slo_s, confidence=confidence, seed=seed
+        )
+
+    def windows(self, window_s: float, slo_s: float | None = None) -> Windows:
+        """Latencies over time: figures of the queries that came in each window of `window_s` seconds.
+
+        Raises
+        ------
+        InputError
+            If the window is not positive, or there would be more than a million.
+        """
+        return latency_windows(self.ingress_ns, self.latency_ns, window_s, slo_s)
+
+    @property
+    def in_flight(self) -> StepFunction:
+        """How many queries are in the pipeline, over time; its integral is the sum of the latencies."""
+        return StepFunction.counting(self.ingress_ns, self.ingress_ns + self.latency_ns)
+
+    # ------------------------------------------------------------------------------------------- money
+
+    @property
+    def span_ns(self) -> int:
+        """Time from the first ingress to the last exit."""
+        return int(np.max(self.ingress_ns + self.latency_ns)) - int(self.ingress_ns[0])
+
+    @property
+    def usd(self) -> float:
+        """Dollars paid for all replicas between the first ingress and the last exit."""
+        microusd_ns = sum(
+            paid_ns * self.replica_microusd_per_hour[stage] for stage, paid_ns in self.paid_replica_ns.items()
+        )
+        return microusd_ns / (_NS_PER_HOUR * MICRODOLLARS_PER_DOLLAR)
+
+    @property
+    def usd_per_query(self) -> float:
+        """Dollars paid per query."""
+        return self.usd / self.queries
+
+    def utilisation(self, stage: str) -> float:
+        """Share of the paid replica time of a stage that was busy, between first ingress and last exit.
+
+        Raises
+        ------
+        InputError
+            If there is no such stage.
+        """
+        if stage not in self.stages:
+            raise InputError.one("stage", f"expected one of {', '.join(self.stages)}, found {stage!r}")
+        paid_ns = self.paid_replica_ns[stage]
+        return self.stages[stage].total_service_ns / paid_ns if paid_ns else 0.0
+
+    # ------------------------------------------------------------------------------------------ output
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per query: ``ingress_ns`` and ``latency_ns``, which ``pandas.to_timedelta`` understands."""
+        import pandas as pd
+
+        columns = {"ingress_ns": self.ingress_ns, "latency_ns": self.latency_ns}
+        return pd.DataFrame(columns, index=pd.RangeIndex(self.queries, name="query"))
+
+    def summary(self, slo_s: float | None = None) -> dict[str, Any]:
+        """All figures as a JSON-able dictionary: the *replay figures* of ``docs/json.md``."""
+        return replay_summary(self, slo_s)
+
+    def to_json(self, slo_s: float | None = None) -> str:
+        """Return the summary as JSON text: same replay, same bytes."""
+        return summary_text(self.summary(slo_s))
+
+    def save(self, path: str | Path, slo_s: float | None = None) -> None:
+        """Write the summary as a JSON file, whole or not at all.
+
+        Raises
+        ------
+        InputError
+            If the place cannot be written to.
+        """
+        write_text_atomically(path, self.to_json(slo_s))

@@ -1,0 +1,164 @@
+"""Reading what the commands are given: files, shipped names, times; every fault of all inputs comes at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import mipplan as mp
+from mipplan.curves import ArrivalCurve
+from mipplan.documents import suggestion
+from mipplan.errors import Fault, InputError
+from mipplan.shipped import shipped_folder
+from mipplan.units import NS_PER_S, parse_duration_ns
+
+ValueT = TypeVar("ValueT")
+
+#: Flags whose times are seconds rather than milliseconds.
+_COARSE = ("--time-limit", "--from", "--to", "--windows")
+_BARE_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{0,12})?", re.ASCII)
+_LONG_UNITS = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{0,9})?) *(?P<unit>m|h)(in|ins|r|rs)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class TraceRequest:
+    """A trace as asked for on the command line."""
+
+    file: str
+    expand: str | None
+    seed: int | None
+    start: str | None
+    end: str | None
+
+
+class Gathering:
+    """Reads several inputs and keeps every fault, so that the user hears of all of them in one go."""
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+
+    def take(self, read: Callable[[], ValueT]) -> ValueT | None:
+        """Read one input; None if it is faulty, which `check` reports."""
+        try:
+            return read()
+        except InputError as error:
+            self._faults += error.faults
+            return None
+
+    def check(self) -> None:
+        """Raise one error with all faults, if there were any."""
+        if self._faults:
+            raise InputError(dict.fromkeys(self._faults))
+
+
+def read_plan_and_trace(
+    plan_file: Path, request: TraceRequest, gathering: Gathering | None = None
+) -> tuple[mp.Plan, mp.Trace]:
+    """Read a plan file and a trace; the seed of an expansion is the plan's unless another is given.
+
+    Faults of inputs read before, with `gathering`, are reported together with these.
+    """
+    inputs = gathering or Gathering()
+    plan = inputs.take(lambda: mp.Plan.load(plan_file))
+    fallback = plan.seed if plan is not None else 0
+    trace = inputs.take(lambda: read_trace(request, fallback))
+    inputs.check()
+    if plan is None or trace is None:
+        raise AssertionError("faults were reported")
+    return plan, trace
+
+
+def read_profiles(folder: Path | None) -> mp.Profiles:
+    """Read a profile folder; the shipped one by default."""
+    return mp.Profiles.default() if folder is None else mp.Profiles.read(folder)
+
+
+def read_trace(request: TraceRequest, seed: int = 0) -> mp.Trace:
+    """Read the trace asked for; `seed` places its arrivals unless the request has a seed of its own."""
+    gathering = Gathering()
+    start_s = gathering.take(lambda: optional_seconds("--from", request.start))
+    end_s = gathering.take(lambda: optional_seconds("--to", request.end))
+    gathering.check()
+    return mp.Trace.read(
+        shipped_path("traces", request.file, (".csv.gz", ".csv")),
+        expand=request.expand,
+        seed=seed if request.seed is None else request.seed,
+        start_s=start_s,
+        end_s=end_s,
+    )
+
+
+def optional_seconds(flag: str, text: str | None) -> float | None:
+    """Read the time given with a flag; None if the flag was not given."""
+    if text is None:
+        return None
+    try:
+        return parse_duration_ns(text) / NS_PER_S
+    except ValueError as error:
+        message = str(error)
+        if flag in _COARSE and _BARE_NUMBER.fullmatch(text.strip()):  # nobody means 5ms here
+            message = f"{text.strip()!r} has no unit: write {text.strip()}s"
+        elif match := _LONG_UNITS.fullmatch(text.strip()):
+            seconds = float(match["number"]) * (60 if match["unit"] == "m" else 3600)
+            message = f"{text.strip()!r} is not accepted: write it in seconds, {seconds:.12g}s"
+        raise InputError.one(flag, message) from error
+
+
+def arrival_curve(buckets: tuple[str, ...]) -> ArrivalCurve | None:
+    """Read BURST:RATE pairs; None if there are none."""
+    pairs: list[tuple[float, float]] = []
+    for text in buckets:
+        burst, _, rate = text.partition(":")
+        try:
+            pairs.append((float(burst), float(rate)))
+            ArrivalCurve.token_bucket(*pairs[-1])
+        except ValueError as error:
+            message = f"expected BURST:RATE in queries and queries/s, such as 20:150, found {text!r}"
+            raise InputError.one("--envelope", message) from error
+    return ArrivalCurve(tuple(pairs)) if pairs else None
+
+
+def check_out(flag: str, out: Path | None, endings: tuple[str, ...] = ()) -> None:
+    """Find out before the work, not after it, that a file could not be written."""
+    if out is None:
+        return
+    place = f"{flag} {out}"
+    if endings and out.suffix.lower() not in endings:
+        raise InputError.one(
+            place, f"expected a name that ends in {', '.join(endings[:-1])} or {endings[-1]}"
+        )
+    if not out.parent.is_dir():
+        raise InputError.one(place, f"there is no folder {str(out.parent)!r} to write to")
+    if out.is_dir():
+        raise InputError.one(place, "is a folder; name a file to write to")
+
+
+def shipped_path(kind: str, name: str, endings: tuple[str, ...]) -> str:
+    """Return the path itself, or the shipped file of that name if there is no such path.
+
+    Raises
+    ------
+    InputError
+        If a bare name is neither a file nor shipped.
+    """
+    if Path(name).exists() or "/" in name or "." in name:
+        return name
+    for ending in endings:
+        candidate = shipped_folder() / kind / f"{name}{ending}"
+        if candidate.is_file():
+            return str(candidate)
+    known = shipped_names(kind, endings)
+    hint = suggestion(name, known) or f"; shipped are {', '.join(known)}"
+    raise InputError.one(name, f"is neither a file nor one of the shipped {kind}{hint}")
+
+
+def shipped_names(kind: str, endings: tuple[str, ...]) -> list[str]:
+    """Names of the shipped files of a kind."""
+    folder = shipped_folder() / kind
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return sorted(
+        {name.removesuffix(ending) for name in names for ending in endings if name.endswith(ending)}
+    )

@@ -1,0 +1,183 @@
+"""What a replay observed at one stage: integer times per token and per batch, and figures computed when asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.quantiles import check_quantile, quantile_ns
+from mipplan.result.steps import StepFunction
+from mipplan.result.totals import exact_sum
+from mipplan.units import NS_PER_S
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Times = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class StageReplay:
+    """One stage's tokens and batches, in integer ns.
+
+    Little's law holds to the nanosecond: ``queue_length.integral_ns == total_wait_ns`` and
+    ``busy_replicas.integral_ns == total_service_ns``.
+
+    Attributes
+    ----------
+    replicas : int
+        The most there were at any time.
+    arrival_ns, dispatch_ns, exit_ns : int64, shape (tokens,)
+        In token order: ready at the stage, taken into a batch, batch done.
+    batch_start_ns, batch_size, batch_service_ns : int64, shape (batches,)
+        In order of dispatch.
+    """
+
+    replicas: int
+    arrival_ns: Times
+    dispatch_ns: Times
+    exit_ns: Times
+    batch_start_ns: Times
+    batch_size: Times
+    batch_service_ns: Times
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens served."""
+        return int(self.arrival_ns.size)
+
+    @property
+    def batches(self) -> int:
+        """Number of batches dispatched."""
+        return int(self.batch_size.size)
+
+    @property
+    def span_ns(self) -> int:
+        """Time from the stage's first arrival to its last exit; 0 if it saw no token."""
+        return int(self.exit_ns.max()) - int(self.arrival_ns.min()) if self.tokens else 0
+
+    # ----------------------------------------------------------------------------------------- waiting
+
+    @property
+    def wait_ns(self) -> Times:
+        """Time of each token from ready to dispatch, shape (tokens,); computed anew each time."""
+        return self.dispatch_ns - self.arrival_ns
+
+    @property
+    def total_wait_ns(self) -> int:
+        """Sum of the waits of all tokens; exact."""
+        return exact_sum(self.wait_ns)
+
+    @property
+    def mean_wait_s(self) -> float:
+        """Mean time from ready to dispatch (s); 0 if the stage saw no token."""
+        return float(np.mean(self.wait_ns)) / NS_PER_S if self.tokens else 0.0
+
+    @property
+    def max_wait_s(self) -> float:
+        """Longest time from ready to dispatch (s); 0 if the stage saw no token."""
+        return float(np.max(self.wait_ns)) / NS_PER_S if self.tokens else 0.0
+
+    def wait_quantile(self, quantile: float) -> float:
+        """Quantile over tokens of the time from ready to dispatch (s), ``method="higher"``; 0 without tokens.
+
+        Raises
+        ------
+        InputError
+            If `quantile` is not in (0, 1].
+        """
+        wanted = check_quantile(quantile)
+        return quantile_ns(self.wait_ns, wanted) / NS_PER_S if self.tokens else 0.0
+
+    @property
+    def queue_length(self) -> StepFunction:
+        """How many tokens wait, over time.
+
+        At an instant everything that arrives is enqueued and idle replicas dispatch; what then still waits is
+        the length of the queue at that instant.
+        """
+        return StepFunction.counting(self.arrival_ns, self.dispatch_ns)
+
+    @property
+    def mean_queue(self) -> float:
+        """Time-average of the queue length between the stage's first arrival and its last exit."""
+        return self.total_wait_ns / self.span_ns if self.tokens else 0.0
+
+    @property
+    def max_queue(self) -> int:
+        """The longest the queue ever was; ``queue_length.maximum`` at a fraction of its memory."""
+        if not self.tokens:
+            return 0
+        # Between dispatches a queue only grows, so it is longest just before one.
+        arrivals = self.arrival_ns if _is_sorted(self.arrival_ns) else np.sort(self.arrival_ns)
+        arrived = np.searchsorted(arrivals, self.batch_start_ns, side="left")
+        gone = np.cumsum(self.batch_size) - self.batch_size
+        return max(0, int(np.max(arrived - gone)))
+
+    # ----------------------------------------------------------------------------------------- service
+
+    @property
+    def mean_batch(self) -> float:
+        """Mean batch size; 0 if there was no batch."""
+        return float(np.mean(self.batch_size)) if self.batches else 0.0
+
+    @property
+    def batch_sizes(self) -> dict[int, int]:
+        """How many batches there were of each size that occurred, by size."""
+        counts = np.bincount(self.batch_size)
+        return {int(size): int(counts[size]) for size in np.flatnonzero(counts)}
+
+    @property
+    def mean_service_s(self) -> float:
+        """Mean time a batch takes (s); 0 if there was none."""
+        return float(np.mean(self.batch_service_ns)) / NS_PER_S if self.batches else 0.0
+
+    @property
+    def total_service_ns(self) -> int:
+        """Sum of the service times of all batches; exact."""
+        return exact_sum(self.batch_service_ns)
+
+    @property
+    def busy_replicas(self) -> StepFunction:
+        """How many replicas are busy, over time."""
+        return StepFunction.counting(self.batch_start_ns, self.batch_start_ns + self.batch_service_ns)
+
+    @property
+    def utilisation(self) -> float:
+        """Busy share of all replicas between the stage's first arrival and its last exit.
+
+        Where replicas come and go, `ReplayResult.utilisation` is the figure to look at.
+        """
+        return self.total_service_ns / (self.span_ns * self.replicas) if self.tokens else 0.0
+
+    # ------------------------------------------------------------------------------------------ tables
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per token, in token order: ``arrival_ns``, ``dispatch_ns``, ``exit_ns``, ``wait_ns``."""
+        import pandas as pd
+
+        columns = {
+            "arrival_ns": self.arrival_ns,
+            "dispatch_ns": self.dispatch_ns,
+            "exit_ns": self.exit_ns,
+            "wait_ns": self.wait_ns,
+        }
+        return pd.DataFrame(columns, index=pd.RangeIndex(self.tokens, name="token"))
+
+    def batches_to_pandas(self) -> pd.DataFrame:
+        """Return one row per batch, in order of dispatch: ``start_ns``, ``size``, ``service_ns``."""
+        import pandas as pd
+
+        columns = {
+            "start_ns": self.batch_start_ns,
+            "size": self.batch_size,
+            "service_ns": self.batch_service_ns,
+        }
+        return pd.DataFrame(columns, index=pd.RangeIndex(self.batches, name="batch"))
+
+
+def _is_sorted(times: Times) -> bool:
+    return bool(np.all(times[1:] >= times[:-1]))

@@ -1,0 +1,138 @@
+"""Latencies over time: figures of the queries that came in each window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.errors import InputError
+from mipplan.units import NS_PER_S, format_duration, seconds_to_ns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+#: More windows than this are refused; nobody reads them, and they would fill the memory.
+MOST_WINDOWS = 1_000_000
+#: Quantiles of each window.
+WINDOW_QUANTILES = {"p50_s": 0.5, "p90_s": 0.9, "p99_s": 0.99}
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Figures of the queries whose ingress lies in each of w windows that follow each other.
+
+    Window i is ``[start_s[i], start_s[i] + window_s)`` on the trace's own time axis; the first begins at the multiple
+    of `window_s` at or before the first query, so the first and the last may be covered in part only.
+
+    Attributes
+    ----------
+    window_s : float
+    start_s : float64, shape (w,)
+    queries : int64, shape (w,)
+    mean_s, p50_s, p90_s, p99_s, max_s : float64, shape (w,)
+        Latency in seconds, quantiles with ``method="higher"``; NaN where no query came.
+    miss_rate : float64, shape (w,), or None
+        Share of queries slower than the objective, NaN where no query came; None if none was given.
+    """
+
+    window_s: float
+    start_s: Floats
+    queries: Integers
+    mean_s: Floats
+    p50_s: Floats
+    p90_s: Floats
+    p99_s: Floats
+    max_s: Floats
+    miss_rate: Floats | None
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per window."""
+        import pandas as pd
+
+        names = ("start_s", "queries", "mean_s", *WINDOW_QUANTILES, "max_s", "miss_rate")
+        columns = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return pd.DataFrame(columns, index=pd.RangeIndex(self.queries.size, name="window"))
+
+
+def latency_windows(
+    ingress_ns: Integers, latency_ns: Integers, window_s: float, slo_s: float | None = None
+) -> Windows:
+    """Cut a replay into windows by ingress.
+
+    Parameters
+    ----------
+    ingress_ns, latency_ns : int64, shape (n,)
+        Ingress non-decreasing.
+    window_s : float
+        Positive.
+    slo_s : float, optional
+
+    Raises
+    ------
+    InputError
+        If the window is not positive, or there would be more than `MOST_WINDOWS`.
+    """
+    window_ns = check_window(window_s)
+    first = int(ingress_ns[0]) // window_ns
+    count = int(ingress_ns[-1]) // window_ns - first + 1
+    if count > MOST_WINDOWS:
+        raise InputError.one(
+            "window_s",
+            f"{format_duration(window_ns)} makes {count:,} windows, more than {MOST_WINDOWS:,}; take longer ones",
+        )
+    edges = (first + np.arange(count + 1, dtype=np.int64)) * window_ns
+    begins = np.searchsorted(ingress_ns, edges)
+    queries = np.diff(begins).astype(np.int64, copy=False)
+    filled = np.flatnonzero(queries)
+    starts, sizes = begins[:-1][filled], queries[filled]
+    # Sorted inside each window: the k-th fastest of a window is k places after its first.
+    ordered = latency_ns[np.lexsort((latency_ns, np.repeat(filled, sizes)))]
+
+    def spread(values: NDArray[np.float64] | Integers) -> Floats:
+        out = np.full(count, np.nan)
+        out[filled] = values
+        out.flags.writeable = False
+        return out
+
+    quantiles = {
+        name: spread(ordered[starts + np.ceil(quantile * (sizes - 1)).astype(np.int64)] / NS_PER_S)
+        for name, quantile in WINDOW_QUANTILES.items()
+    }
+    missed = None
+    if slo_s is not None:
+        missed = spread(np.add.reduceat(latency_ns > seconds_to_ns(slo_s), starts, dtype=np.int64) / sizes)
+    start_s = edges[:-1] / NS_PER_S
+    for array in (start_s, queries):
+        array.flags.writeable = False
+    return Windows(
+        window_s=window_ns / NS_PER_S,
+        start_s=start_s,
+        queries=queries,
+        mean_s=spread(np.add.reduceat(latency_ns.astype(np.float64), starts) / sizes / NS_PER_S),
+        **quantiles,
+        max_s=spread(ordered[starts + sizes - 1] / NS_PER_S),
+        miss_rate=missed,
+    )
+
+
+def check_window(window_s: float) -> int:
+    """Return the length of a window in nanoseconds.
+
+    Raises
+    ------
+    InputError
+        If it is not positive.
+    """
+    try:
+        window_ns = seconds_to_ns(window_s)
+    except (TypeError, ValueError):
+        window_ns = 0
+    if window_ns < 1:
+        raise InputError.one("window_s", f"expected a positive number of seconds, found {window_s!r}")
+    return window_ns
