@@ -1,0 +1,195 @@
+"""Replay traces larger than memory: piece by piece, exactly, keeping sums and a histogram."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.errors import InputError
+from mipplan.replayer.chunks import ChunkedReplay, Released
+from mipplan.replayer.engines import Feature, resolve_engine
+from mipplan.replayer.schedule import ReplicaSchedule
+from mipplan.replayer.task import NEVER
+from mipplan.replayer.tasks import Noise, read_conditions
+from mipplan.result import Plan
+from mipplan.result.checks import check_seed, resolve_slo_ns
+from mipplan.result.histogram import LatencyHistogram
+from mipplan.result.stream import StageTotals, StreamEnd, StreamResult
+from mipplan.result.totals import exact_sum
+from mipplan.trace import Trace
+from mipplan.trace.stream_files import read_pieces
+from mipplan.trace.streams import checked_chunks
+from mipplan.units import NS_PER_S
+
+Times = NDArray[np.int64]
+
+#: Queries in a piece: enough to make the work per piece negligible, few enough to stay within some 100 MiB.
+CHUNK = 2**16
+#: Tokens of unfinished queries that may be held, over all stages; each takes about 100 bytes.
+BACKLOG = 4_000_000
+
+
+def replay_stream(
+    plan: Plan,
+    source: str | os.PathLike[str] | Trace | Iterable[Times],
+    *,
+    discipline: str = "oldest_first",
+    engine: str = "auto",
+    seed: int | None = None,
+    schedule: Mapping[str, ReplicaSchedule] | None = None,
+    noise: Noise = None,
+    slo_s: float | None = None,
+    chunk: int = CHUNK,
+    backlog: int = BACKLOG,
+    progress: Callable[[str], None] | None = None,
+) -> StreamResult:
+    """Replay a trace of any length in bounded memory, exactly, in integer nanoseconds.
+
+    Every query has the latency that `replay` gives it. What is kept are counts, sums and a histogram. Ctrl-C ends
+    the replay and returns what is done so far, marked partial.
+
+    Parameters
+    ----------
+    plan : Plan
+    source : path, Trace, or iterable of int64 arrays
+        A CSV or Parquet file with a column ``arrival_s``, ``arrival_ms`` or ``timestamp`` (gzip accepted for CSV),
+        or arrays of nanoseconds, shape (k,) each; sorted from the first to the last.
+    discipline : {"oldest_first", "fifo"}
+    engine : str
+        ``"auto"`` or a key of `ENGINES`.
+    seed : int, optional
+        Seed of the token draws; the plan's own by default.
+    schedule : mapping of str to ReplicaSchedule, optional
+        Replica counts over time; stages not named keep the plan's.
+    noise : ServiceNoise, or mapping of str to ServiceNoise, optional
+        Random service times, of all stages or of those named; by default a batch of k takes ℓ(k).
+    slo_s : float, optional
+        Count queries slower than this; the plan's objective by default.
+    chunk : int
+        Queries served at a time. The result does not depend on it.
+    backlog : int
+        Tokens of unfinished queries that may be held in memory, over all stages. An overloaded plan reaches any
+        limit; the replay then stops, and the result is partial.
+    progress : callable, optional
+        Told now and then how far the replay is.
+
+    Returns
+    -------
+    StreamResult
+
+    Raises
+    ------
+    InputError
+        For an argument that cannot be used, an engine that lacks what is needed, or a source that is unsorted, empty or
+        damaged (with the row).
+    NoPlanError
+        If the plan holds no choices.
+    KeyboardInterrupt
+        If Ctrl-C comes before any query is finished.
+    """
+    conditions = read_conditions([plan], discipline, schedule, noise)
+    for name, value in (("chunk", chunk), ("backlog", backlog)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError.one(name, f"expected a whole number from 1 on, found {value!r}")
+    chosen = resolve_engine(engine, conditions.needed | {Feature.RESUME})
+    drawn = check_seed(plan.seed if seed is None else seed)
+    slo_ns = resolve_slo_ns(plan.pipeline, plan.slo_s if slo_s is None else slo_s)
+    chunks = ChunkedReplay([plan], conditions, chosen, drawn)
+    seen = _Seen(slo_ns, chunks.totals(0))
+    end = StreamEnd.COMPLETE
+    try:
+        for arrival_ns, until_ns in _pieces(source, chunk):
+            chunks.advance(arrival_ns, until_ns)
+            # One assignment: whenever Ctrl-C comes, `seen` is of one piece.
+            seen = seen.plus(chunks.release([0]), chunks.seen, chunks.totals(0))
+            if progress is not None:
+                progress(f"{seen.queries:,} queries replayed, {seen.last_ns / NS_PER_S:,.0f} s of the trace")
+            if chunks.carried_tokens > backlog and until_ns < NEVER:
+                end = StreamEnd.OVERLOADED
+                break
+    except KeyboardInterrupt:
+        if not seen.queries:
+            raise
+        end = StreamEnd.INTERRUPTED
+    if not seen.queries:
+        raise InputError.one("source", _nothing_finished(chunks, backlog))
+    return StreamResult(
+        seen.read,
+        seen.queries,
+        seen.first_ns,
+        seen.last_ns,
+        seen.latency_sum_ns,
+        seen.histogram,
+        slo_ns / NS_PER_S,
+        seen.misses,
+        MappingProxyType(dict(seen.stages)),
+        conditions.discipline.value,
+        chosen.name,
+        drawn,
+        conditions.service(drawn),
+        conditions.certificate_applies,
+        end,
+    )
+
+
+def _pieces(
+    source: str | os.PathLike[str] | Trace | Iterable[Times], size: int
+) -> Iterator[tuple[Times, int]]:
+    """Yield arrivals with the instant up to which everything is known, and in the end nothing and `NEVER`."""
+    if isinstance(source, Trace):
+        pieces, origin = iter([source.arrival_ns]), "trace"
+    elif isinstance(source, str | os.PathLike):
+        pieces, origin = read_pieces(source), str(Path(source))
+    elif isinstance(source, np.ndarray):
+        pieces, origin = iter([source]), "source"
+    else:
+        pieces, origin = iter(source), "source"
+    for arrival_ns in checked_chunks(pieces, size, origin):
+        # The next piece may begin at the very instant at which this one ends.
+        yield arrival_ns, int(arrival_ns[-1]) - 1
+    yield np.empty(0, dtype=np.int64), NEVER
+
+
+def _nothing_finished(chunks: ChunkedReplay, backlog: int) -> str:
+    if not chunks.seen:
+        return "holds no arrival"
+    return f"no query was finished before more than {backlog:,} tokens had to be held: raise backlog"
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Everything observed up to the end of a piece."""
+
+    slo_ns: int
+    stages: dict[str, StageTotals]
+    read: int = 0
+    queries: int = 0
+    first_ns: int = 0
+    last_ns: int = 0
+    latency_sum_ns: int = 0
+    misses: int = 0
+    histogram: LatencyHistogram = field(default_factory=LatencyHistogram.empty)
+
+    def plus(self, released: Released, read: int, stages: dict[str, StageTotals]) -> _Seen:
+        """Add the queries that were released."""
+        if not released.query.size:
+            return replace(self, read=read, stages=stages)
+        (latency_ns,) = released.latency_ns
+        first_ns, last_ns = int(released.ingress_ns[0]), int(released.ingress_ns[-1])
+        return replace(
+            self,
+            stages=stages,
+            read=read,
+            queries=self.queries + latency_ns.size,
+            first_ns=min(self.first_ns, first_ns) if self.queries else first_ns,
+            last_ns=max(self.last_ns, last_ns),
+            latency_sum_ns=self.latency_sum_ns + exact_sum(latency_ns),
+            misses=self.misses + int(np.count_nonzero(latency_ns > self.slo_ns)),
+            histogram=self.histogram.plus(latency_ns),
+        )

@@ -1,0 +1,178 @@
+"""Does a plan keep its objective? Replays that stop as soon as the answer is certain.
+
+The quantile is an element of the sorted latencies (``method="higher"``): of n queries, those of higher rank than its
+own may exceed the objective, and no more. A plan misses as soon as more than that are certain to; it keeps as soon as
+all others are certain not to. A query is certain to exceed the objective once a floor under its latency does, so bad
+plans are refuted within the first bursts; a good one is replayed until all but the last few queries are finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.quantiles import check_quantile, higher_rank
+from mipplan.replayer.chunks import ChunkedReplay
+from mipplan.replayer.task import NEVER
+from mipplan.result.checks import check_seed, resolve_slo_ns
+from mipplan.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from mipplan.replayer.engines import Engine
+    from mipplan.replayer.tasks import Conditions
+    from mipplan.result import Plan
+    from mipplan.trace import Trace
+
+Times = NDArray[np.int64]
+
+#: Queries in the first piece. Later ones double, so that pieces stay few, up to a share of the trace, so that
+#: little is replayed in vain; and up to this many over all plans, as a piece is held under all of them at once.
+_FIRST_PIECE = 1_024
+_LARGEST_SHARE = 32
+_QUERIES_AT_ONCE = 2**22
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a plan keeps an objective on a trace, and how much of a replay it took to be certain.
+
+    Attributes
+    ----------
+    keeps : bool
+        Whether the latency quantile is at most the objective; what a full replay says.
+    slo_s, quantile : float
+    queries : int
+        Queries of the trace.
+    queries_replayed : int
+        Queries taken in when the verdict became certain; the rest of the trace was not looked at.
+    allowed_misses : int
+        Queries that may exceed the objective.
+    misses_at_least, misses_at_most : int
+        Bounds of the number of queries that exceed it, from what was replayed.
+    """
+
+    keeps: bool
+    slo_s: float
+    quantile: float
+    queries: int
+    queries_replayed: int
+    allowed_misses: int
+    misses_at_least: int
+    misses_at_most: int
+
+
+def decide_many(
+    plans: Sequence[Plan],
+    trace: Trace,
+    *,
+    slo_s: float,
+    quantile: float | None,
+    conditions: Conditions,
+    engine: Engine,
+    seed: int | None = None,
+    first_piece: int = _FIRST_PIECE,
+) -> list[Verdict]:
+    """Judge several plans on one trace; parameters as for `mipplan.replayer.replay_many`.
+
+    Parameters
+    ----------
+    engine : Engine
+        That can do what the conditions need, and `Feature.RESUME`.
+    first_piece : int
+        Queries replayed before the first look.
+
+    Returns
+    -------
+    list of Verdict
+        In the order of `plans`.
+    """
+    verdicts: dict[int, Verdict] = {}
+    for members in _alike([plan.require() for plan in plans], seed):
+        group = [plans[member] for member in members]
+        tallies = [_Tally(plan, len(trace), slo_s, quantile) for plan in group]
+        drawn = check_seed(group[0].seed if seed is None else seed)
+        chunks = ChunkedReplay(group, conditions, engine, drawn)
+        found = _decide(tallies, chunks, trace.arrival_ns, first_piece)
+        verdicts.update(zip(members, found, strict=True))
+    return [verdicts[number] for number in range(len(plans))]
+
+
+def _alike(plans: Sequence[Plan], seed: int | None) -> list[list[int]]:
+    """Numbers of the plans that see the same tokens, group by group."""
+    groups: list[list[int]] = []
+    for number, plan in enumerate(plans):
+        for group in groups:
+            first = plans[group[0]]
+            if (seed is not None or plan.seed == first.seed) and plan.pipeline == first.pipeline:
+                group.append(number)
+                break
+        else:
+            groups.append([number])
+    return groups
+
+
+def _decide(
+    tallies: Sequence[_Tally], chunks: ChunkedReplay, ingress_ns: Times, first_piece: int
+) -> list[Verdict]:
+    start, size = 0, first_piece
+    verdicts: dict[int, Verdict] = {}
+    undecided = list(range(len(tallies)))
+    while undecided:
+        end = min(start + size, ingress_ns.size)
+        last = end == ingress_ns.size
+        chunks.advance(ingress_ns[start:end], NEVER if last else int(ingress_ns[end]) - 1)
+        released = chunks.release(undecided)
+        for plan, latency_ns in zip(undecided, released.latency_ns, strict=True):
+            tallies[plan].count(latency_ns)
+            verdict = tallies[plan].verdict(*chunks.latency_floor_ns(plan), chunks.seen)
+            if verdict is not None:
+                verdicts[plan] = verdict
+        undecided = [plan for plan in undecided if plan not in verdicts]
+        most = min(ingress_ns.size // _LARGEST_SHARE, _QUERIES_AT_ONCE // max(len(undecided), 1))
+        start, size = end, min(2 * size, max(first_piece, most))
+    return [verdicts[plan] for plan in range(len(tallies))]
+
+
+class _Tally:
+    """The misses of one plan, until they decide."""
+
+    def __init__(self, plan: Plan, queries: int, slo_s: float, quantile: float | None) -> None:
+        self._queries = queries
+        self._slo_ns = resolve_slo_ns(plan.pipeline, slo_s)
+        self._quantile = check_quantile(plan.quantile if quantile is None else quantile)
+        self._allowed = queries - 1 - higher_rank(self._quantile, queries)
+        self._misses = 0
+
+    def count(self, latency_ns: Times) -> None:
+        """Count the misses among queries that were released."""
+        self._misses += int(np.count_nonzero(latency_ns > self._slo_ns))
+
+    def verdict(self, floor_ns: Times, finished: NDArray[np.bool_], seen: int) -> Verdict | None:
+        """Return the verdict if it is certain.
+
+        Parameters
+        ----------
+        floor_ns, finished : shape (k,)
+            Of the queries not yet released: a lower bound of the latency, and whether it is the latency itself.
+        seen : int
+            Queries taken in so far.
+        """
+        late = floor_ns > self._slo_ns
+        least = self._misses + int(np.count_nonzero(late))
+        most = least + int(np.count_nonzero(~late & ~finished)) + self._queries - seen
+        if least <= self._allowed < most:
+            return None
+        return Verdict(
+            least <= self._allowed,
+            self._slo_ns / NS_PER_S,
+            self._quantile,
+            self._queries,
+            seen,
+            self._allowed,
+            least,
+            most,
+        )

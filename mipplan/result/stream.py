@@ -1,0 +1,190 @@
+"""What a streamed replay observed: sums, counts and a histogram instead of an array per query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.result.histogram import LatencyHistogram
+from mipplan.result.totals import exact_sum
+from mipplan.units import NS_PER_S
+
+Times = NDArray[np.int64]
+
+
+class StreamEnd(StrEnum):
+    """Why a streamed replay ended."""
+
+    COMPLETE = "complete"
+    """Every query of the source is finished."""
+    INTERRUPTED = "interrupted"
+    """Ctrl-C."""
+    OVERLOADED = "overloaded"
+    """More tokens were waiting or under way than may be held in memory."""
+
+
+class _Dispatched(Protocol):
+    """Tokens and batches that a stage served."""
+
+    @property
+    def dispatch_ns(self) -> Times: ...
+    @property
+    def exit_ns(self) -> Times: ...
+    @property
+    def batch_size(self) -> Times: ...
+    @property
+    def batch_service_ns(self) -> Times: ...
+
+
+@dataclass(frozen=True)
+class StageTotals:
+    """What one stage did, exactly, in integer ns.
+
+    Attributes
+    ----------
+    replicas : int
+    tokens, batches : int
+        Dispatched so far.
+    wait_ns, busy_ns : int
+        Sum over tokens of the time from ready to dispatch, and over batches of their service time.
+    max_wait_ns : int
+    first_arrival_ns, last_exit_ns : int
+        Of the tokens dispatched; 0 if there is none.
+    """
+
+    replicas: int
+    tokens: int = 0
+    batches: int = 0
+    wait_ns: int = 0
+    busy_ns: int = 0
+    max_wait_ns: int = 0
+    first_arrival_ns: int = 0
+    last_exit_ns: int = 0
+
+    def plus(self, arrival_ns: Times, served: _Dispatched) -> StageTotals:
+        """Return the totals with more tokens, shape (k,); those not dispatched count for nothing."""
+        if not served.batch_size.size:
+            return self
+        dispatched = int(served.batch_size.sum())
+        dispatch_ns, exit_ns = served.dispatch_ns, served.exit_ns
+        if dispatched < arrival_ns.size:
+            done = exit_ns != np.iinfo(np.int64).max
+            arrival_ns, dispatch_ns, exit_ns = arrival_ns[done], dispatch_ns[done], exit_ns[done]
+        wait_ns = dispatch_ns - arrival_ns
+        first_ns = int(arrival_ns.min())
+        return StageTotals(
+            self.replicas,
+            self.tokens + dispatched,
+            self.batches + served.batch_size.size,
+            self.wait_ns + exact_sum(wait_ns),
+            self.busy_ns + exact_sum(served.batch_service_ns),
+            max(self.max_wait_ns, int(wait_ns.max())),
+            min(self.first_arrival_ns, first_ns) if self.tokens else first_ns,
+            max(self.last_exit_ns, int(exit_ns.max())),
+        )
+
+    @property
+    def mean_wait_s(self) -> float:
+        """Mean time from ready to dispatch (s); 0 if the stage saw no token."""
+        return self.wait_ns / self.tokens / NS_PER_S if self.tokens else 0.0
+
+    @property
+    def max_wait_s(self) -> float:
+        """Longest time from ready to dispatch (s)."""
+        return self.max_wait_ns / NS_PER_S
+
+    @property
+    def mean_batch(self) -> float:
+        """Mean batch size; 0 if there was no batch."""
+        return self.tokens / self.batches if self.batches else 0.0
+
+    @property
+    def utilisation(self) -> float:
+        """Busy share of all replicas between the stage's first arrival and its last exit."""
+        span_ns = self.last_exit_ns - self.first_arrival_ns
+        return self.busy_ns / (span_ns * self.replicas) if self.tokens else 0.0
+
+
+@dataclass(frozen=True)
+class StreamResult:
+    """Outcome of a streamed replay, over the queries that finished.
+
+    Counts, the largest latency, the mean and all figures of stages are exact; quantiles come from a histogram and
+    are at most a share of 2⁻¹⁰ too high, never too low.
+
+    Attributes
+    ----------
+    read, queries : int
+        Queries read from the source, and those finished. They differ only in a partial result.
+    first_ns, last_ns : int
+        First and last ingress among the finished queries.
+    latency_sum_ns : int
+    histogram : LatencyHistogram
+    slo_s : float
+    misses : int
+        Queries slower than `slo_s`.
+    stages : mapping of str to StageTotals
+        In topological order.
+    discipline, engine : str
+    seed : int
+    service : str
+        What the service times were drawn from.
+    certificate_applies : bool
+        Whether the certificate's theorem covers this run, as for `ReplayResult`.
+    end : StreamEnd
+    """
+
+    read: int
+    queries: int
+    first_ns: int
+    last_ns: int
+    latency_sum_ns: int
+    histogram: LatencyHistogram
+    slo_s: float
+    misses: int
+    stages: Mapping[str, StageTotals]
+    discipline: str
+    engine: str
+    seed: int
+    service: str = "as measured"
+    certificate_applies: bool = True
+    end: StreamEnd = StreamEnd.COMPLETE
+
+    @property
+    def partial(self) -> bool:
+        """Whether it ended early: then the queries under way, the slow ones among them, are not in the figures."""
+        return self.end is not StreamEnd.COMPLETE
+
+    def quantile_ns(self, quantile: float) -> int:
+        """Latency quantile over queries in ns, at most a share of 2⁻¹⁰ too high and never too low."""
+        return self.histogram.quantile_ns(quantile)
+
+    def quantile(self, quantile: float) -> float:
+        """Latency quantile over queries in seconds, at most a share of 2⁻¹⁰ too high and never too low.
+
+        Raises
+        ------
+        InputError
+            If `quantile` is not in (0, 1].
+        """
+        return self.quantile_ns(quantile) / NS_PER_S
+
+    @property
+    def mean_latency_s(self) -> float:
+        """Mean latency (s)."""
+        return self.latency_sum_ns / self.queries / NS_PER_S
+
+    @property
+    def max_latency_s(self) -> float:
+        """Largest latency (s)."""
+        return self.histogram.largest_ns / NS_PER_S
+
+    @property
+    def miss_rate(self) -> float:
+        """Share of queries slower than `slo_s`."""
+        return self.misses / self.queries

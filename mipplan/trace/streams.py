@@ -1,0 +1,125 @@
+"""Arrivals piece by piece, for traces larger than memory: from files, from iterators, and generated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.errors import InputError
+from mipplan.trace.checks import check_seed, decreases, number_fault
+from mipplan.units import MAX_DURATION_NS, NS_PER_S
+
+Integers = NDArray[np.int64]
+
+
+def checked_chunks(pieces: Iterable[object], size: int, origin: str = "source") -> Iterator[Integers]:
+    """Yield arrivals in arrays of `size`, the last one shorter, from pieces of any sizes.
+
+    Parameters
+    ----------
+    pieces : iterable of int64, shape (k,)
+        Nanoseconds from 0 to ten years, non-decreasing from the first piece to the last.
+    size : int
+    origin : str
+        For messages.
+
+    Raises
+    ------
+    InputError
+        When the piece at fault is reached, naming the first row at fault (counted from 1 over all pieces).
+    """
+    held: list[Integers] = []
+    count, rows, last_ns = 0, 0, 0
+    for piece in pieces:
+        arrival_ns = _checked(piece, rows, last_ns, origin)
+        if not arrival_ns.size:
+            continue
+        rows, last_ns = rows + arrival_ns.size, int(arrival_ns[-1])
+        held.append(arrival_ns)
+        count += arrival_ns.size
+        if count >= size:
+            together = np.concatenate(held)
+            full = count - count % size
+            for start in range(0, full, size):
+                yield together[start : start + size]
+            held, count = [together[full:]], count - full
+    if count:
+        yield np.concatenate(held)
+
+
+def _checked(piece: object, rows: int, last_ns: int, origin: str) -> Integers:
+    given = np.asarray(piece)
+    if given.ndim == 1 and not given.size:  # an empty list comes as floats
+        return given.astype(np.int64)
+    if given.ndim != 1 or given.dtype.kind not in "iu":
+        raise InputError.one(
+            origin,
+            f"expected arrays of whole nanoseconds, shape (k,); after row {rows:,} comes {given.dtype}, "
+            f"shape {given.shape}",
+        )
+    beyond = np.flatnonzero(given > MAX_DURATION_NS)
+    if len(beyond):
+        raise InputError.one(f"{origin}: row {rows + int(beyond[0]) + 1:,}", "a time beyond ten years")
+    arrival_ns = given.astype(np.int64, copy=False)
+    before = np.array([last_ns], dtype=np.int64) if rows else arrival_ns[:1]
+    earlier = decreases(np.concatenate([before, arrival_ns])) - 1
+    if len(earlier):
+        raise InputError.one(
+            f"{origin}: row {rows + int(earlier[0]) + 1:,}", "earlier than the row before: sort by time"
+        )
+    if arrival_ns[0] < 0:
+        raise InputError.one(f"{origin}: row {rows + 1:,}", "a negative time: begin at 0 or later")
+    return arrival_ns
+
+
+def gamma_chunks(
+    rate_rps: float, cv: float, queries: int, seed: int, size: int = 2**18
+) -> Iterator[Integers]:
+    """Generate arrivals with gamma gaps, piece by piece; `Trace.gamma` for traces of any length.
+
+    Parameters
+    ----------
+    rate_rps : float
+        Mean arrivals per second.
+    cv : float
+        Coefficient of variation of the gaps: 1 is Poisson, 4 very bursty; at most 1000.
+    queries : int
+        Arrivals in all.
+    seed : int
+    size : int
+        Arrivals in a piece. With another size, other numbers are drawn.
+
+    Yields
+    ------
+    int64, shape (k,)
+
+    Raises
+    ------
+    InputError
+        If an argument is unusable.
+    """
+    faults = [
+        number_fault("rate_rps", rate_rps),
+        number_fault("cv", cv, most=1_000.0),
+        number_fault("queries", queries),
+        number_fault("size", size),
+    ]
+    found = [fault for fault in faults if fault is not None]
+    if found:
+        raise InputError(found)
+    # A generator function would check its arguments only when the first piece is asked for.
+    return _gamma_pieces(rate_rps, cv, int(queries), check_seed(seed), int(size))
+
+
+def _gamma_pieces(rate_rps: float, cv: float, queries: int, seed: int, size: int) -> Iterator[Integers]:
+    rng = np.random.Generator(np.random.PCG64(seed))
+    shape = cv**-2
+    last_ns = 0
+    for start in range(0, queries, size):
+        gaps_ns = rng.gamma(shape, NS_PER_S / (rate_rps * shape), min(size, queries - start))
+        # Sums begin anew in each piece: one float sum over all would lose nanoseconds in the end.
+        arrival_ns = last_ns + np.floor(np.cumsum(gaps_ns)).astype(np.int64)
+        last_ns = int(arrival_ns[-1])
+        yield arrival_ns

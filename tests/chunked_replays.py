@@ -1,0 +1,60 @@
+"""What tests of chunked replays, streams and verdicts share."""
+
+from __future__ import annotations
+
+import networkx as nx
+import numpy as np
+
+from mipplan.pipeline import Pipeline
+from mipplan.profiles import Hardware, LatencyTable, Profiles
+from mipplan.replayer import ENGINES, Discipline, ReplicaSchedule, ServiceNoise
+from mipplan.replayer.engines import Engine, Feature
+from mipplan.replayer.tasks import Conditions
+from mipplan.result import Plan
+from random_pipelines import HARDWARE, Case
+
+RESUMING = [engine for engine in ENGINES.values() if engine.can(frozenset({Feature.RESUME}))]
+
+
+def chain(
+    *, stages: int = 3, replicas: tuple[int, ...] = (4, 11, 2), model: str | None = None, slo_s: float = 0.3
+) -> Plan:
+    """The reference pipeline of three stages, each with ℓ(k) = a + c·k, or its first few."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    tables, choices = [], {}
+    figures = [(10.0, 2.0, 8), (20.0, 5.0, 4), (5.0, 1.0, 16)]
+    for number, (fixed_ms, each_ms, cap) in enumerate(figures[:stages]):
+        graph.add_node(f"s{number}", model=model or f"m{number}")
+        if number:
+            graph.add_edge(f"s{number - 1}", f"s{number}")
+        sizes = np.arange(1, cap + 1)
+        tables.append(LatencyTable(model or f"m{number}", HARDWARE, sizes, fixed_ms + each_ms * sizes))
+        choices[f"s{number}"] = (HARDWARE, cap, replicas[number])
+    profiles = Profiles.from_parts([Hardware(HARDWARE, 1.0)], tables)
+    return Plan.from_choices(Pipeline(graph), profiles, choices, slo_s=slo_s)
+
+
+def variant(case: Case, rng: np.random.Generator) -> Plan:
+    """The same case with other replicas at some stages."""
+    choices = {
+        stage: (hardware, batch, int(rng.integers(1, 5)) if rng.random() < 0.5 else replicas)
+        for stage, (hardware, batch, replicas) in case.choices.items()
+    }
+    return case._replace(choices=choices).plan()
+
+
+def random_conditions(
+    case: Case, discipline: Discipline, engine: Engine, rng: np.random.Generator
+) -> Conditions:
+    """In a third of the cases changing replicas, in a third random service, as far as the engine can."""
+    schedule: dict[str, ReplicaSchedule] = {}
+    span_ns = 2 * case.trace.span_ns + 10
+    if Feature.SCHEDULE in engine.features and rng.random() < 1 / 3:
+        for stage in case.choices:
+            change_ns = np.unique(rng.integers(0, span_ns, int(rng.integers(0, 5))))
+            replicas = np.append(rng.integers(0, 4, change_ns.size), int(rng.integers(1, 4)))
+            schedule[stage] = ReplicaSchedule(change_ns, replicas, int(rng.integers(0, 20)))
+    noise = None
+    if Feature.RANDOM_SERVICE in engine.features and rng.random() < 1 / 3:
+        noise = ServiceNoise.from_factors(rng.uniform(0.2, 3.0, 5))
+    return Conditions(discipline, schedule, noise)

@@ -1,0 +1,78 @@
+"""``mipplan replay --stream``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from typer.testing import CliRunner
+
+import mipplan as mp
+from chunked_replays import chain
+from mipplan.cli.app import app
+from mipplan.reporting.streams import StreamReport
+from mipplan.trace.streams import gamma_chunks
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A plan and a trace."""
+    chain().save(tmp_path / "plan.json")
+    (times,) = gamma_chunks(150.0, 4.0, 3_000, seed=1)
+    (tmp_path / "trace.csv").write_text(
+        "\n".join(["arrival_s", *(f"{t / 1e9:.9f}" for t in times.tolist())]) + "\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_document_says_what_the_library_does(folder: Path) -> None:
+    made = CliRunner().invoke(
+        app, ["replay", "plan.json", "--trace", "trace.csv", "--stream", "--json", "--out", "a.json"]
+    )
+    assert (made.exit_code, made.stderr) == (0, "")
+    report = json.loads(made.stdout)
+    jsonschema.validate(report, StreamReport.model_json_schema())
+    assert report == json.loads((folder / "a.json").read_text())
+    full = mp.replay(chain(), mp.Trace.read("trace.csv"))
+    assert (report["end"], report["queries"]) == ("complete", 3_000)
+    assert report["latency_s"]["max"] == full.latency_s.max()
+    assert report["misses"] == int((full.latency_s > 0.3).sum())
+    assert report["stages"]["s1"]["batches"] == full.stages["s1"].batch_size.size
+
+
+def test_people_get_tables(folder: Path) -> None:
+    shown = CliRunner().invoke(app, ["replay", "plan.json", "--trace", "trace.csv", "--stream"])
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert "plan.json on trace.csv: 3,000 queries" in shown.stdout
+    assert "P99.9" in shown.stdout
+    assert "0.1% too high" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "words"), [("interrupted", 130, "so far"), ("overloaded", 1, "keep up")]
+)
+def test_a_partial_result_is_shown_as_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, end: str, code: int, words: str
+) -> None:
+    def pieces(_: object) -> object:
+        yield from gamma_chunks(3_000.0, 1.0, 30_000, seed=1, size=1_000)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mipplan.replayer.streaming.read_pieces", pieces)
+    defaults = mp.replay_stream.__kwdefaults__
+    monkeypatch.setitem(defaults, "chunk", 1_000)
+    monkeypatch.setitem(defaults, "backlog", 10_000 if end == "overloaded" else 10**9)
+    shown = CliRunner().invoke(app, ["replay", "plan.json", "--trace", "trace.csv", "--stream"])
+    assert shown.exit_code == code
+    assert words in " ".join(shown.stdout.split())
+
+
+def test_flags_that_need_the_whole_trace_are_refused_together(folder: Path) -> None:
+    arguments = ["--from", "1s", "--windows", "1s", "--expand", "even", "--plot", "a.png"]
+    refused = CliRunner().invoke(app, ["replay", "none.json", "--trace", "trace.csv", "--stream", *arguments])
+    assert refused.exit_code == 2
+    for place in ("--from", "--windows", "--expand", "--plot", "none.json"):
+        assert f"  {place}: " in refused.stderr

@@ -1,0 +1,154 @@
+"""Replaying piece by piece gives what one replay of everything gives, bit for bit, wherever the pieces end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from campaigns import campaign_size, write_summary
+from chunked_replays import RESUMING, random_conditions, variant
+from mipplan.replayer import replay_many
+from mipplan.replayer.chunks import ChunkedReplay
+from mipplan.replayer.engines import Engine
+from mipplan.replayer.task import NEVER
+from mipplan.replayer.tasks import Conditions, Discipline
+from mipplan.result import Plan, ReplayResult
+from mipplan.result.stream import StageTotals
+from mipplan.tokens import Workload, realise
+from mipplan.tokens.chunks import joined, without_first
+from mipplan.tokens.workload import realise_queries
+from random_pipelines import Case, cases, random_case
+
+
+def in_chunks(
+    plans: list[Plan], case: Case, sizes: list[int], *, conditions: Conditions, engine: Engine, seed: int
+) -> tuple[list[list[int]], list[dict[str, StageTotals]]]:
+    """Latency of each query and totals of each stage, plan by plan, from pieces of these sizes in turn."""
+    chunks = ChunkedReplay(plans, conditions, engine, seed)
+    ingress_ns = case.trace.arrival_ns
+    latency_ns = np.full((len(plans), ingress_ns.size), -1)
+    start, turn = 0, 0
+    while start < ingress_ns.size:
+        end = min(start + sizes[turn % len(sizes)], ingress_ns.size)
+        # As late as allowed and as early as a stream does it, in turn.
+        following = int(ingress_ns[end]) if end < ingress_ns.size and turn % 2 else int(ingress_ns[end - 1])
+        chunks.advance(ingress_ns[start:end], following - 1)
+        take(chunks, latency_ns)
+        start, turn = end, turn + 1
+    chunks.advance(ingress_ns[:0], NEVER)
+    take(chunks, latency_ns)
+    assert chunks.carried_tokens == 0
+    return latency_ns.tolist(), [chunks.totals(plan) for plan in range(len(plans))]
+
+
+def take(chunks: ChunkedReplay, latency_ns: np.ndarray) -> None:
+    released = chunks.release(range(len(latency_ns)))
+    assert np.all(latency_ns[:, released.query] == -1), "released twice"
+    latency_ns[:, released.query] = released.latency_ns
+
+
+def totals_of(result: ReplayResult) -> dict[str, StageTotals]:
+    return {
+        stage: StageTotals(
+            seen.replicas,
+            seen.tokens,
+            seen.batch_size.size,
+            int((seen.dispatch_ns - seen.arrival_ns).sum()),
+            int(seen.batch_service_ns.sum()),
+            int((seen.dispatch_ns - seen.arrival_ns).max(initial=0)),
+            int(seen.arrival_ns.min()) if seen.tokens else 0,
+            int(seen.exit_ns.max(initial=0)),
+        )
+        for stage, seen in result.stages.items()
+    }
+
+
+def check(
+    case: Case, sizes: list[int], discipline: Discipline, engine: Engine, seed: int, rng: np.random.Generator
+) -> None:
+    plans = [case.plan(), variant(case, rng), variant(case, rng)]
+    conditions = random_conditions(case, discipline, engine, rng)
+    expected = replay_many(
+        plans,
+        case.trace,
+        discipline=discipline.value,
+        engine="python",
+        seed=seed,
+        schedule=conditions.schedule,
+        noise=conditions.noise,
+    )
+    latency_ns, totals = in_chunks(plans, case, sizes, conditions=conditions, engine=engine, seed=seed)
+    assert latency_ns == [result.latency_ns.tolist() for result in expected]
+    assert totals == [totals_of(result) for result in expected]
+
+
+@pytest.mark.parametrize("engine", RESUMING, ids=lambda engine: engine.name)
+@pytest.mark.parametrize("discipline", Discipline)
+def test_equals_one_replay(engine: Engine, discipline: Discipline) -> None:
+    count = campaign_size(quick=80, deep=4_000)
+    for number in range(count):
+        rng = np.random.default_rng([71, number])
+        case = random_case(rng)
+        sizes = rng.integers(1, rng.choice([2, 5, 40]), 3, endpoint=True).tolist()
+        check(case, sizes, discipline, engine, number, rng)
+    write_summary(f"chunks-{engine.name}-{discipline.value}", {"cases": count, "violations": 0})
+
+
+@given(
+    cases(max_stages=4, max_arrivals=12),
+    st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    st.sampled_from(Discipline),
+)
+@settings(max_examples=campaign_size(quick=80, deep=1_500), deadline=None)
+def test_equals_one_replay_on_cases_that_hypothesis_picks(
+    case: Case, sizes: list[int], discipline: Discipline
+) -> None:
+    check(case, sizes, discipline, RESUMING[0], 5, np.random.default_rng(0))
+
+
+def assert_same(left: Workload, right: Workload) -> None:
+    assert left.ingress_ns.tolist() == right.ingress_ns.tolist()
+    for name, tokens in left.stages.items():
+        other = right.stages[name]
+        assert (tokens.query.tolist(), tokens.queries) == (other.query.tolist(), other.queries)
+        for ours, theirs in zip(tokens.messages, other.messages, strict=True):
+            assert ours.parent.tolist() == theirs.parent.tolist()
+            assert ours.child.tolist() == theirs.child.tolist()
+
+
+def test_a_workload_can_be_drawn_in_pieces_and_cut() -> None:
+    for number in range(campaign_size(quick=150, deep=2_000)):
+        rng = np.random.default_rng([72, number])
+        case = random_case(rng)
+        ingress_ns = case.trace.arrival_ns
+        cut = int(rng.integers(0, ingress_ns.size + 1))
+        whole = realise(case.pipeline, case.trace, number)
+        first = realise_queries(case.pipeline, ingress_ns[:cut], number)
+        second = realise_queries(case.pipeline, ingress_ns[cut:], number, cut)
+        assert_same(joined(first, second), whole)
+        assert_same(without_first(whole, cut), second)
+
+
+def test_the_floor_of_a_latency_holds_and_rises_to_it() -> None:
+    raised = 0
+    for number in range(campaign_size(quick=80, deep=1_000)):
+        case = random_case(np.random.default_rng([73, number]))
+        plan = case.plan()
+        discipline = Discipline.FIFO if number % 2 else Discipline.OLDEST_FIRST
+        actual = replay_many([plan], case.trace, discipline=discipline, seed=number)[0].latency_ns
+        chunks = ChunkedReplay([plan], Conditions(discipline), RESUMING[0], number)
+        ingress_ns = case.trace.arrival_ns
+        before = np.zeros_like(actual)
+        for end in range(4, ingress_ns.size, 4):
+            chunks.advance(ingress_ns[end - 4 : end], int(ingress_ns[end]) - 1)
+            floor_ns, finished = chunks.latency_floor_ns(0)
+            query = chunks.query
+            assert np.all(floor_ns <= actual[query])
+            assert np.all(floor_ns[finished] == actual[query][finished])
+            assert np.all(floor_ns >= before[query])
+            raised += int(np.sum(floor_ns > before[query]))
+            before[query] = floor_ns
+            chunks.release([0])
+    assert raised > 100
