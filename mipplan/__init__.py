@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from mipplan.pipeline import Pipeline
     from mipplan.planner import explain, plan
     from mipplan.profiles import Profiles
-    from mipplan.replayer import replay, replay_many
-    from mipplan.result import Choice, Explanation, Plan, PlanStatus, ReplayResult
+    from mipplan.refinement import refine
+    from mipplan.replayer import ReplicaSchedule, ServiceNoise, Verdict, replay, replay_many, replay_stream
+    from mipplan.result import Choice, Explanation, Plan, PlanStatus, ReplayResult, StreamResult
     from mipplan.trace import Trace
     from mipplan.verification import Verification, verify
 
@@ -43,17 +44,23 @@ _HOMES = {
     "PlanStatus": "mipplan.result",
     "Profiles": "mipplan.profiles",
     "ReplayResult": "mipplan.result",
+    "ReplicaSchedule": "mipplan.replayer",
+    "ServiceNoise": "mipplan.replayer",
     "SolverError": "mipplan.errors",
     "SolverUnavailableError": "mipplan.errors",
+    "StreamResult": "mipplan.result",
     "Trace": "mipplan.trace",
+    "Verdict": "mipplan.replayer",
     "Verification": "mipplan.verification",
     "certify": "mipplan.certificate",
     "explain": "mipplan.planner",
     "ArrivalCurve": "mipplan.curves",
     "Explanation": "mipplan.result",
     "plan": "mipplan.planner",
+    "refine": "mipplan.refinement",
     "replay": "mipplan.replayer",
     "replay_many": "mipplan.replayer",
+    "replay_stream": "mipplan.replayer",
     "time_cost_problem": "mipplan.options",
     "verify": "mipplan.verification",
 }
@@ -72,15 +79,21 @@ __all__ = [
     "PlanStatus",
     "Profiles",
     "ReplayResult",
+    "ReplicaSchedule",
+    "ServiceNoise",
     "SolverError",
     "SolverUnavailableError",
+    "StreamResult",
     "Trace",
+    "Verdict",
     "Verification",
     "certify",
     "explain",
     "plan",
+    "refine",
     "replay",
     "replay_many",
+    "replay_stream",
     "solvers",
     "time_cost_problem",
     "verify",

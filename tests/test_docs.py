@@ -26,7 +26,7 @@ import pytest
 from pydantic import BaseModel
 
 import mipplan as mp
-from mipplan.reporting import documents, examination, summaries
+from mipplan.reporting import documents, examination, streams, summaries
 
 ROOT = Path(__file__).resolve().parents[1]
 JSON_PAGE = ROOT / "docs" / "json.md"
@@ -38,6 +38,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 HEADINGS: dict[type[BaseModel], str] = {
     documents.PlanReport: "plan",
     documents.ReplayCommandReport: "replay",
+    streams.StreamReport: "replay --stream",
     documents.VerifyReport: "verify",
     documents.ProfilesReport: "profiles",
     examination.ExaminationReport: "profiles --check",
@@ -47,7 +48,10 @@ HEADINGS: dict[type[BaseModel], str] = {
     documents.BucketReport: "bucket",
     documents.TraceReport: "trace",
     documents.ReplayReport: "replay figures",
+    documents.IntervalReport: "interval",
+    documents.WindowReport: "window",
     documents.StageReport: "stage",
+    streams.StreamStageReport: "streamed stage",
     documents.CriticalStageReport: "critical stage",
     documents.HardwareReport: "hardware",
     documents.TableReport: "table",
@@ -91,7 +95,7 @@ def type_text(annotation: Any) -> str:
 def report_models() -> list[type[BaseModel]]:
     return [
         value
-        for name, value in {**vars(examination), **vars(documents)}.items()
+        for name, value in {**vars(examination), **vars(streams), **vars(documents)}.items()
         if inspect.isclass(value)
         and issubclass(value, BaseModel)
         and name.endswith("Report")
