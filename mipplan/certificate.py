@@ -110,6 +110,10 @@ class CertificateEvaluator:
 
     def latency_ns(self, services: Mapping[str, StageService]) -> NDArray[np.int64]:
         """Bound on each query's latency under `services`, ns, shape (n,)."""
+        return self.workload.latency_ns(self.exits_ns(services))
+
+    def exits_ns(self, services: Mapping[str, StageService]) -> Mapping[str, NDArray[np.int64]]:
+        """Bound on the exit of every token of every stage, ns; it stands until the next call."""
         changed: set[str] = set()
         for stage in self.workload.stages:
             above = {edge.parent for edge in self.workload.pipeline.incoming(stage)}
@@ -119,7 +123,7 @@ class CertificateEvaluator:
             self._exits[stage] = stage_exits_ns(self.workload, stage, services[stage], self._exits)
             self._services[stage] = services[stage]
             changed.add(stage)
-        return self.workload.latency_ns(self._exits)
+        return self._exits
 
 
 def bound_exits_ns(workload: Workload, services: Mapping[str, StageService]) -> dict[str, NDArray[np.int64]]:
@@ -140,7 +144,8 @@ def stage_exits_ns(
 ) -> NDArray[np.int64]:
     """Bound on the exit of every token of one stage, given its parents' in `exits`; shape (tokens,)."""
     arrival = workload.arrival_ns(stage, exits)
-    return latest_start_ns(arrival, service.period_ns, service.tokens) + service.latency_ns
+    number = workload.stages[stage].number
+    return latest_start_ns(arrival, service.period_ns, service.tokens, number) + service.latency_ns
 
 
 def _critical_path(

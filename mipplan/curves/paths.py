@@ -216,7 +216,7 @@ class PathWaits:
         return worst
 
 
-def analyse_paths(workload: Workload, quantile: float) -> PathWaits:
+def analyse_paths(workload: Workload, quantile: float, *, queries: int | None = None) -> PathWaits:
     """Find every path the quantile can see, with its wait curves.
 
     A path may end at any stage where a query may end. One that is always continued is left out, because the
@@ -227,8 +227,12 @@ def analyse_paths(workload: Workload, quantile: float) -> PathWaits:
     workload : Workload
     quantile : float
         In (0, 1], over queries.
+    queries : int, optional
+        Number of queries of the whole workload if this is an extract of it. The waits are then lower bounds of
+        those of the whole, and paths that the extract hardly takes are left out.
     """
-    return _Analysis(workload, quantile).run()
+    count = workload.queries if queries is None else queries
+    return _Analysis(workload, higher_rank(quantile, count) - count).run()
 
 
 @dataclass
@@ -236,7 +240,7 @@ class _Analysis:
     """Depth-first search over paths with the token sets that reach each stage along the path."""
 
     workload: Workload
-    quantile: float
+    off_path_rank: int
     found: list[PathWait] = field(default_factory=list)
     truncated: bool = False
     # Curves are shared between paths with the same tokens at a stage: a chain of any length costs one curve.
@@ -244,8 +248,6 @@ class _Analysis:
     suffixes: dict[tuple[str, ...], Tokens | None] = field(default_factory=dict)
 
     def run(self) -> PathWaits:
-        queries = self.workload.queries
-        self.off_path_rank = higher_rank(self.quantile, queries) - queries
         for source in self.workload.pipeline.sources:
             self._extend([source], [None])
         return PathWaits(tuple(self.found), self.truncated)
@@ -325,13 +327,15 @@ class _Analysis:
         ingress = self.workload.ingress_ns if tokens.one_per_query else self.workload.ingress_ns[tokens.query]
         arrival = ingress if reached is None else ingress[reached]
         if reached is None and going_on is None and tokens.one_per_query:
-            return WaitCurve(arrival, None, None, self.workload.queries + self.off_path_rank)
+            return WaitCurve(arrival, tokens.number, None, self.workload.queries + self.off_path_rank)
         probe = _last_of_each_query(tokens.query, going_on)
         last = probe if reached is None else np.searchsorted(reached, probe, side="right") - 1
         # A query with no older token on the path's beginning has no wait at all (−∞) and is left out.
         probe, last = probe[last >= 0], last[last >= 0]
-        probes = Probes(ingress[probe], last, probe)
-        return WaitCurve(arrival, reached, probes, int(probe.size) + self.off_path_rank)
+        number = _numbered(tokens, probe)
+        position = tokens.number if reached is None else _numbered(tokens, reached)
+        probes = Probes(ingress[probe], last, number)
+        return WaitCurve(arrival, position, probes, int(probe.size) + self.off_path_rank)
 
 
 @dataclass(frozen=True)
@@ -365,3 +369,7 @@ def _queries_on(tokens: StageTokens, reached: Tokens | None) -> int:
         return 0
     owners = tokens.query[reached]
     return int(np.count_nonzero(owners[1:] != owners[:-1])) + 1
+
+
+def _numbered(tokens: StageTokens, index: Tokens) -> Tokens:
+    return index if tokens.number is None else tokens.number[index]

@@ -29,7 +29,7 @@ class StageOptions:
     latency_ns, period_ns, tokens : int64, shape (m,)
         T, ℓ(b) and n·b: R = tokens / period_ns.
     speed : int64, shape (m,)
-        Rank of R among these options, 0, 1, …: equal exactly when R is, larger when R is larger.
+        Rank of R among the options that were expanded together: equal exactly when R is, larger when R is larger.
     """
 
     families: StageFamilies
@@ -72,6 +72,23 @@ class StageOptions:
         family = self.families.families[int(self.family[option])]
         return Choice(family.hardware, family.batch, int(self.replicas[option]))
 
+    def no_worse(self, family: Family, replicas: int) -> int:
+        """Cheapest option that is no worse than this one in T, R and devices used.
+
+        Raises
+        ------
+        ValueError
+            If there is none: what `undominated` leaves always holds one, if the option itself was among the given.
+        """
+        service = family.service(replicas)
+        # 1/R ≤ 1/R' in whole numbers.
+        fast = self.period_ns * np.int64(service.tokens) <= np.int64(service.period_ns) * self.tokens
+        devices = ~self.limited | ((self.hardware == family.hardware) & (self.replicas <= replicas))
+        rows = np.flatnonzero(fast & devices & (self.latency_ns <= service.latency_ns))
+        if rows.size == 0:
+            raise ValueError(f"no option is as good as {replicas} × {family.hardware} at {family.batch}")
+        return int(rows[np.argmin(self.cost[rows])])
+
     def ideal(self) -> StageService:
         """Least T and greatest R among the options."""
         fastest = int(np.argmax(self.speed))
@@ -80,7 +97,7 @@ class StageOptions:
         )
 
     def keep(self, rows: NDArray[np.bool_]) -> StageOptions:
-        """Only the options marked in `rows`, shape (m,), their speeds ranked anew."""
+        """Only the options marked in `rows`, shape (m,); their speeds keep their ranks."""
         return StageOptions(
             self.families,
             self.family[rows],
@@ -89,7 +106,7 @@ class StageOptions:
             self.latency_ns[rows],
             self.period_ns[rows],
             self.tokens[rows],
-            np.unique(self.speed[rows], return_inverse=True)[1].astype(np.int64),
+            self.speed[rows],
         )
 
 

@@ -12,6 +12,7 @@ doi:10.1007/s10107-003-0375-9.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,11 +27,14 @@ from mipplan.options import StageOptions, build_problem
 from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.instance import Instance
 from mipplan.planner.members import keeps_limits
+from mipplan.planner.repairing import repair
 from mipplan.solvers import Answer, Termination, relax, solve
 from mipplan_formulations import Cover, Formulation, TimeCostProblem
 
 #: Waits are bounded from below to within this share of the deadline; every optimum is re-evaluated exactly.
 TOLERANCE = 0.01
+#: … unless no more options than this are left in all: then every wait is exact.
+_FEW = 250
 #: The linear relaxation of a master may take this share of the time left.
 _RELAXATION_SHARE = 0.25
 
@@ -92,8 +96,8 @@ class Search:
         Whether any certified plan will do: the search ends with the first one.
     budget : int, optional
         Most micro-dollars per hour a plan may cost; dearer ones do not count as found.
-    known_cost : int, optional
-        What some certified plan among these options costs at most: only plans no dearer are looked for.
+    known : Certified, optional
+        A certified plan to start from: only cheaper ones are looked for.
     required : sequence of Cover
         Further conditions on the selection, over the given options.
     """
@@ -109,21 +113,21 @@ class Search:
         *,
         any_plan: bool = False,
         budget: int | None = None,
-        known_cost: int | None = None,
+        known: Certified | None = None,
         required: Sequence[Cover] = (),
     ) -> None:
-        self._known_cost = known_cost
         self._required = tuple(required)
         self._budget = budget
         self._any_plan = any_plan
         self._instance = instance
         self._options = options
+        self._rows = {stage: np.ones(table.count, dtype=bool) for stage, table in options.items()}
         self._formulation = formulation
         self._solver = solver
         self._ends_at = ends_at
         self._report = report
         self._cuts: dict[Cut, Cover] = {}
-        self._best: Certified | None = None
+        self._best = known
         self._lower_bound = sum(int(table.cost.min()) for table in options.values())
         # Costs of plans are multiples of this, so a cheaper plan is cheaper by at least as much.
         self._step = math.gcd(*(int(np.gcd.reduce(table.cost)) for table in options.values())) or 1
@@ -131,9 +135,8 @@ class Search:
 
     def run(self) -> Outcome:
         """Solve masters and add cuts until one is certified, none exists, or time is up; Ctrl-C is a limit too."""
-        ideal = {stage: table.ideal() for stage, table in self._options.items()}
-        if not self._instance.keeps_slo(ideal):
-            return Outcome(None, self._lower_bound, True, 0)
+        if not self._instance.keeps_slo(_ideal(self._options)):
+            return Outcome(self._best, self._lower_bound, True, 0)
         try:
             finished = self._solve_masters()
         except KeyboardInterrupt:
@@ -146,10 +149,10 @@ class Search:
             remaining = self._ends_at - time.monotonic()
             if remaining <= 0:
                 return False
-            rows = self._promising()
-            if rows is None:
+            if not self._narrow():
                 return self._exhausted()
-            problem = self._master(rows)
+            left = sum(int(rows.sum()) for rows in self._rows.values())
+            problem = self._master(0.0 if left <= _FEW else TOLERANCE)
             model = self._formulation.build(problem)
             limit_s = None if math.isinf(remaining) else remaining
             answer = solve(model, self._solver, time_limit_s=limit_s)
@@ -166,11 +169,12 @@ class Search:
                 return False
             modes = self._formulation.decode(problem, model, answer.values)
             self._check(problem, modes)
-            selection = {
-                stage: int(np.flatnonzero(rows[stage])[mode])
-                for stage, mode in zip(self._options, modes, strict=True)
-            }
-            self._improve(selection)
+            self._improve(
+                {
+                    stage: int(np.flatnonzero(self._rows[stage])[mode])
+                    for stage, mode in zip(self._options, modes, strict=True)
+                }
+            )
             if self._best is not None and (self._any_plan or self._best.cost <= self._lower_bound):
                 return True
             if answer.termination is not Termination.OPTIMAL:
@@ -186,52 +190,62 @@ class Search:
             self._lower_bound = self._best.cost
         return True
 
-    def _promising(self) -> dict[str, NDArray[np.bool_]] | None:
-        """Options that could be part of a plan cheaper than the best one, shape (m,) per stage; None if none could.
-
-        Until there is one, of a plan no dearer than what is known from elsewhere.
+    def _narrow(self) -> bool:
+        """Give up options that can only be part of plans no cheaper than the best one; False if a stage has none left.
 
         First by what the other stages cost at least; then by the linear relaxation of the master: an option whose
         reduced cost lifts the bound to the best plan's cost can only be part of plans that are no better.
         """
-        if self._best is not None:
-            most = self._best.cost - self._step
-        elif self._known_cost is not None:
-            most = self._known_cost
-        else:
-            return {stage: np.ones(table.count, dtype=bool) for stage, table in self._options.items()}
-        cheapest = {stage: int(table.cost.min()) for stage, table in self._options.items()}
+        if self._best is None:
+            return True
+        most = self._best.cost - self._step
+        tables = self._active()
+        cheapest = {stage: int(table.cost.min()) for stage, table in tables.items()}
         spare = most - sum(cheapest.values())
-        rows = {stage: table.cost <= cheapest[stage] + spare for stage, table in self._options.items()}
-        if not all(marked.any() for marked in rows.values()):
-            return None
-        problem = self._master(rows)
+        if not self._give_up(
+            {stage: table.cost > cheapest[stage] + spare for stage, table in tables.items()}
+        ):
+            return False
+        problem = self._master(TOLERANCE)
         # It only saves time, so it may not take all there is.
         left_s = _RELAXATION_SHARE * max(0.0, self._ends_at - time.monotonic())
         limit_s = None if math.isinf(left_s) else left_s
         relaxation = relax(self._formulation.build(problem), time_limit_s=limit_s)
         if relaxation is None:
-            return rows
+            return True
         # The binaries come first in every formulation, activity by activity.
         lifted = relaxation.bound + np.maximum(relaxation.reduced_costs[: problem.num_binaries], 0.0)
-        for stage, values in zip(rows, np.split(lifted, np.cumsum(problem.mode_counts)[:-1]), strict=True):
-            rows[stage][np.flatnonzero(rows[stage])[values > most]] = False
-        return rows if all(marked.any() for marked in rows.values()) else None
+        values = np.split(lifted, np.cumsum(problem.mode_counts)[:-1])
+        if not self._give_up(
+            {stage: value > most for stage, value in zip(self._options, values, strict=True)}
+        ):
+            return False
+        return not self._instance.surely_misses_slo(_ideal(self._active()))
 
-    def _master(self, rows: Mapping[str, NDArray[np.bool_]]) -> TimeCostProblem:
+    def _active(self) -> dict[str, StageOptions]:
+        """Options that may still be part of a better plan."""
+        return {stage: table.keep(self._rows[stage]) for stage, table in self._options.items()}
+
+    def _give_up(self, useless: Mapping[str, NDArray[np.bool_]]) -> bool:
+        """Drop active options, shape (active,) per stage; return whether every stage has some left."""
+        for stage, marked in useless.items():
+            self._rows[stage][np.flatnonzero(self._rows[stage])[marked]] = False
+        return all(rows.any() for rows in self._rows.values())
+
+    def _master(self, tolerance: float) -> TimeCostProblem:
         order = list(self._options)
         covers = tuple(
-            Cover(tuple((index, marked[rows[order[index]]]) for index, marked in cover.members))
+            Cover(tuple((index, marked[self._rows[order[index]]]) for index, marked in cover.members))
             for cover in (*self._required, *self._cuts.values())
         )
         return build_problem(
             self._instance.pipeline,
-            {stage: table.keep(rows[stage]) for stage, table in self._options.items()},
-            self._instance.paths,
+            self._active(),
+            self._instance.judge.paths,
             self._instance.deadline_ns,
             self._instance.limits,
             covers=covers,
-            tolerance=TOLERANCE,
+            tolerance=tolerance,
         )
 
     def _check(self, problem: TimeCostProblem, modes: tuple[int, ...]) -> None:
@@ -252,28 +266,36 @@ class Search:
             )
 
     def _improve(self, master_optimum: dict[str, int]) -> None:
-        """Judge a selection; while it is refused, cut it off and better one stage at the least extra cost.
+        """Judge the master's optimum; if it is refused, cut it off, and repair it into a certified plan."""
+        services = self._services(master_optimum)
+        if self._instance.keeps_slo(services):
+            self._accept(master_optimum)
+            return
+        # If its waits, now known exactly, are too long already, the next master avoids it by itself.
+        if self._instance.judge.paths.bound_ns(services) <= self._instance.deadline_ns:
+            self._cut_off(services)
+        most = self._budget
+        if self._best is not None:
+            most = self._best.cost - self._step
+        if most is None or time.monotonic() > self._ends_at:
+            return
+        active = self._active()
+        places = {stage: np.flatnonzero(rows) for stage, rows in self._rows.items()}
+        within = {
+            stage: int(np.searchsorted(places[stage], option)) for stage, option in master_optimum.items()
+        }
+        repaired = repair(self._instance, active, within, most)
+        if repaired is not None:
+            self._accept({stage: int(places[stage][option]) for stage, option in repaired.items()})
 
-        The master's optimum itself only needs one cut. Walking on from it to a certified plan costs a few more
-        certificates, and gives cuts where the optimum is to be expected and a plan that bounds what is worthwhile.
-        """
-        selection: dict[str, int] | None = master_optimum
-        while selection is not None and (selection is master_optimum or time.monotonic() < self._ends_at):
-            services = self._services(selection)
-            # The waits at this selection become known exactly, which sharpens later masters.
-            self._instance.paths.bound_ns(services)
-            certificate_ns = self._instance.certificate_ns(services)
-            cost = sum(int(self._options[stage].cost[option]) for stage, option in selection.items())
-            if certificate_ns <= self._instance.deadline_ns:
-                affordable = self._budget is None or cost <= self._budget
-                better = self._best is None or cost < self._best.cost
-                if affordable and better and self._is_allowed(selection):
-                    self._best = Certified(dict(selection), cost, certificate_ns)
-                return
-            covers = self._cut_off(services)
-            if self._best is not None and cost >= self._best.cost:
-                return
-            selection = self._bettered(selection, covers)
+    def _accept(self, certified: Mapping[str, int]) -> None:
+        """Keep a certified selection if it is better than what there is, and allowed."""
+        cost = sum(int(self._options[stage].cost[option]) for stage, option in certified.items())
+        affordable = self._budget is None or cost <= self._budget
+        better = self._best is None or cost < self._best.cost
+        if affordable and better and self._is_allowed(certified):
+            certificate_ns = self._instance.certificate_ns(self._services(certified))
+            self._best = Certified(dict(certified), cost, certificate_ns)
 
     def _is_allowed(self, selection: Mapping[str, int]) -> bool:
         """Whether a certified selection keeps the device limits and what else is required of it."""
@@ -284,42 +306,22 @@ class Search:
     def _services(self, selection: Mapping[str, int]) -> dict[str, StageService]:
         return {stage: self._options[stage].service(option) for stage, option in selection.items()}
 
-    def _cut_off(self, refused: Mapping[str, StageService]) -> list[Cover]:
-        """Cuts that exclude refused services and as much else as the certificate refuses with them."""
+    def _cut_off(self, refused: Mapping[str, StageService]) -> None:
+        """Exclude refused services and as much else as the certificate refuses with them."""
         order = tuple(self._options)
-        is_refused = self._instance.refusal_test(refused)
-        found = {
-            strengthen(refused, self._options, is_refused, stages, speed_first)
-            for stages in (order, order[::-1])
-            for speed_first in (True, False)
-        }
-        covers = {cut: cover_of(cut, self._options) for cut in sorted(found)}
-        self._cuts.update(covers)
-        return list(covers.values())
+        active = self._active()
+        for stages, speed_first in itertools.product((order, order[::-1]), (True, False)):
+            cut = strengthen(refused, active, self._test_from, stages, speed_first)
+            self._cuts[cut] = cover_of(cut, self._options)
 
-    def _bettered(self, selection: Mapping[str, int], covers: list[Cover]) -> dict[str, int] | None:
-        """Move one stage to an option no worse in T and R that meets as many cuts as possible, cheapest first.
+    def _test_from(self, refused: Mapping[str, StageService]) -> Callable[[Mapping[str, StageService]], bool]:
+        test = self._instance.quick_test(refused).surely_exceeds
+        # Misses by a fraction of a nanosecond are below the quick test's rounding.
+        return test if test(refused) else self._instance.surely_misses_slo
 
-        None if no stage has one: what beats the cut in T is slower, what beats it in R has a greater T, or the
-        option that beats it in both is limited away or too dear. Then only the next master can tell what to do.
-        """
-        best: tuple[int, int, str, int] | None = None
-        order = list(self._options)
-        for index, stage in enumerate(order):
-            table, chosen = self._options[stage], selection[stage]
-            met = np.zeros(table.count, dtype=np.int64)
-            for cover in covers:
-                for member, marked in cover.members:
-                    if member == index:
-                        met += marked
-            no_worse = (table.latency_ns <= table.latency_ns[chosen]) & (table.speed >= table.speed[chosen])
-            for option in np.flatnonzero(no_worse & (met > 0)).tolist():
-                candidate = (-int(met[option]), int(table.cost[option] - table.cost[chosen]), stage, option)
-                if best is None or candidate < best:
-                    best = candidate
-        if best is None:
-            return None
-        return {**selection, best[2]: best[3]}
+
+def _ideal(options: Mapping[str, StageOptions]) -> dict[str, StageService]:
+    return {stage: table.ideal() for stage, table in options.items()}
 
 
 def _whole_bound(answer: Answer) -> int:

@@ -24,7 +24,7 @@ Cut = tuple[tuple[str, int, int], ...]
 def strengthen(
     refused: Mapping[str, StageService],
     options: Mapping[str, StageOptions],
-    is_refused: Callable[[Mapping[str, StageService]], bool],
+    make_test: Callable[[Mapping[str, StageService]], Callable[[Mapping[str, StageService]], bool]],
     order: Iterable[str],
     speed_first: bool,
 ) -> Cut:
@@ -33,11 +33,13 @@ def strengthen(
     Parameters
     ----------
     refused : mapping of str to StageService
-        Services whose certificate misses the objective; with all stages ideal it keeps it.
+        Services whose certificate misses the objective.
     options : mapping of str to StageOptions
-    is_refused : callable
-        Whether services surely miss the objective; monotone. Where it fails to recognise even `refused`, the cut
-        stays at `refused`: valid, only weaker.
+        What any plan of interest chooses from, and what is ideal therefore.
+    make_test : callable
+        Makes, from services that are refused, a test whether better ones surely are; monotone. Where it fails to
+        recognise even `refused`, the cut stays at `refused`: valid, only weaker. It is made anew wherever
+        one has led to, because it may see farther from there.
     order : iterable of str
         In which the stages are tried; what is found is maximal, but which maximum depends on it.
     speed_first : bool
@@ -46,8 +48,23 @@ def strengthen(
     Returns
     -------
     Cut
-        By stage name; not empty.
+        By stage name; empty if even with all stages ideal the objective is missed.
     """
+    services = dict(refused)
+    while True:
+        cut, moved = _strengthen_once(services, options, make_test(services), order, speed_first)
+        if moved == services:
+            return cut
+        services = moved
+
+
+def _strengthen_once(
+    refused: Mapping[str, StageService],
+    options: Mapping[str, StageOptions],
+    is_refused: Callable[[Mapping[str, StageService]], bool],
+    order: Iterable[str],
+    speed_first: bool,
+) -> tuple[Cut, dict[str, StageService]]:
     services = dict(refused)
     blamed: list[str] = []
     for stage in order:
@@ -65,7 +82,7 @@ def strengthen(
             speed_first,
         )
         cut.append((stage, services[stage].latency_ns, speed))
-    return tuple(sorted(cut))
+    return tuple(sorted(cut)), services
 
 
 @dataclass(frozen=True)
@@ -76,23 +93,29 @@ class _Scale:
     ----------
     latencies : list of int
         T in ns, falling.
+    speeds : list of int
+        Speed ranks, rising …
     rates : list of (period_ns, tokens)
-        Rising, so that an index is a speed rank.
+        … and the rates they stand for.
     """
 
     latencies: list[int]
+    speeds: list[int]
     rates: list[tuple[int, int]]
 
     @classmethod
     def of(cls, table: StageOptions) -> _Scale:
-        _, rows = np.unique(table.speed, return_index=True)
+        speeds, rows = np.unique(table.speed, return_index=True)
         rates = zip(table.period_ns[rows].tolist(), table.tokens[rows].tolist(), strict=True)
-        return cls(np.unique(table.latency_ns)[::-1].tolist(), list(rates))
+        return cls(np.unique(table.latency_ns)[::-1].tolist(), speeds.tolist(), list(rates))
 
     def furthest(
         self, start: StageService, holds: Callable[[StageService], bool], speed_first: bool
     ) -> tuple[StageService, int]:
-        """Move a refused service as far as it stays refused, first along one axis, then along the other."""
+        """Move a refused service as far as it stays refused, first along one axis, then along the other.
+
+        Returns the service and its speed rank.
+        """
         step = self.latencies.index(start.latency_ns)
         rank = next(i for i, (p, n) in enumerate(self.rates) if p * start.tokens == start.period_ns * n)
         for along_speed in (speed_first, not speed_first):
@@ -102,7 +125,7 @@ class _Scale:
             else:
                 candidates = [StageService(latency, *self.rates[rank]) for latency in self.latencies[step:]]
                 step += _last_holding(candidates, holds)
-        return StageService(self.latencies[step], *self.rates[rank]), rank
+        return StageService(self.latencies[step], *self.rates[rank]), self.speeds[rank]
 
 
 def cover_of(cut: Cut, options: Mapping[str, StageOptions]) -> Cover:

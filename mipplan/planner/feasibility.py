@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mipplan.curves import StageService
-from mipplan.options import StageOptions, extremes, undominated
+from mipplan.options import Family, StageOptions, extremes, undominated
 from mipplan.planner.benders import Outcome, Search
 from mipplan.planner.instance import Instance
-from mipplan.planner.members import Members, services_of
+from mipplan.planner.members import Members, keeps_limits, services_of
 from mipplan.units import UNLIMITED_NS
 from mipplan_formulations import Formulation
 
@@ -70,8 +70,14 @@ class Feasibility:
     report: Callable[[str], None]
     budget: int | None = None
 
-    def find(self, instance: Instance) -> tuple[AnyPlan | None, Outcome]:
+    def find(self, instance: Instance, start: AnyPlan | None = None) -> tuple[AnyPlan | None, Outcome]:
         """Find any plan that keeps the instance's deadline.
+
+        Parameters
+        ----------
+        instance : Instance
+        start : AnyPlan, optional
+            A plan for a similar instance: if it serves this one as well, there is nothing to search for.
 
         Returns
         -------
@@ -80,6 +86,9 @@ class Feasibility:
         """
         if not all(found.families for found in instance.families.values()):
             return None, Outcome(None, 0, True, 0)
+        members = None if start is None else _moved(start.members, instance)
+        if members is not None and instance.keeps_slo(services_of(members)):
+            return AnyPlan(members, instance.certificate_ns(services_of(members))), Outcome(None, 0, True, 0)
         options = self._options(instance)
         if not all(table.count for table in options.values()):
             return None, Outcome(None, 0, True, 0)
@@ -125,6 +134,17 @@ class Feasibility:
                 return Smallest(best, False)
             guess = (low + best.certificate_ns - 1) // 2
         return Smallest(best, True)
+
+
+def _moved(members: Members, instance: Instance) -> Members | None:
+    """Return the same choices as members of another instance; None if one is not on offer there."""
+    moved: dict[str, tuple[Family, int]] = {}
+    for stage, (family, replicas) in members.items():
+        for offered in instance.families[stage].families:
+            alike = (offered.hardware, offered.batch) == (family.hardware, family.batch)
+            if alike and offered.fewest <= replicas <= offered.most:
+                moved[stage] = offered, replicas
+    return moved if len(moved) == len(members) and keeps_limits(moved, instance.limits) else None
 
 
 def _quickened(instance: Instance, plan: AnyPlan) -> AnyPlan:

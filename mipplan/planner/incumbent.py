@@ -44,22 +44,33 @@ class Incumbent:
 
 def find_incumbent(instance: Instance) -> Incumbent | None:
     """Cheapest of a handful of certified plans; None if none of them is certified within the limits."""
-    best: Incumbent | None = None
-    tried: set[tuple[tuple[str, int], ...]] = set()
+    patterns: dict[tuple[tuple[str, int], ...], dict[str, Family]] = {}
     for patience in _PATIENCE:
         families = {
             stage: _cheapest_within(found.families, patience) for stage, found in instance.families.items()
         }
-        pattern = tuple((family.hardware, family.batch) for family in families.values())
-        if pattern in tried:
-            continue
-        tried.add(pattern)
-        for share in _SHARES:
-            candidate = _sized(instance, families, share, best.cost if best else None)
-            if candidate is not None:
-                best = candidate
-                break
-    return best
+        patterns[tuple((family.hardware, family.batch) for family in families.values())] = families
+    candidates = [found for families in patterns.values() if (found := _candidate(instance, families))]
+    while candidates:
+        cheapest = min(candidates, key=cost_of)
+        candidates.remove(cheapest)
+        services = services_of(cheapest)
+        if instance.keeps_slo(services):
+            return Incumbent(cheapest, cost_of(cheapest), instance.certificate_ns(services))
+        # The quick test is one-sided. From being wrong the judge has learnt enough to size this pattern anew.
+        again = _candidate(instance, {stage: family for stage, (family, _) in cheapest.items()})
+        if again is not None and again != cheapest:
+            candidates.append(again)
+    return None
+
+
+def _candidate(instance: Instance, families: Mapping[str, Family]) -> Members | None:
+    """Return the first sizing that is not surely refused; None if all are."""
+    for share in _SHARES:
+        members = _sized(instance, families, share)
+        if members is not None and not instance.surely_misses_slo(services_of(members)):
+            return members
+    return None
 
 
 def trim(instance: Instance, members: Members) -> Incumbent:
@@ -95,14 +106,12 @@ def _cheapest_within(families: tuple[Family, ...], patience: float) -> Family:
     return min(admitted, key=lambda family: family.microusd_per_hour * float(family.service(1).ns_per_token))
 
 
-def _sized(
-    instance: Instance, families: Mapping[str, Family], share: float, below: int | None
-) -> Incumbent | None:
-    """Give every stage the replicas its tightest path needs; None if that is too slow, too dear or too many."""
+def _sized(instance: Instance, families: Mapping[str, Family], share: float) -> Members | None:
+    """Give every stage the replicas its tightest path needs; None if that is too slow or too many."""
     members: dict[str, tuple[Family, int]] = {}
     for stage, family in families.items():
         replicas = family.fewest
-        for path in instance.paths.paths:
+        for path in instance.judge.paths.paths:
             if stage in path.stages:
                 needed = _replicas_on_path(path, stage, families, share, instance.deadline_ns)
                 if needed is None:
@@ -110,11 +119,7 @@ def _sized(
                 replicas = max(replicas, needed)
         # At the limit a plan may still be certified: the share was only a guess.
         members[stage] = (family, min(replicas, family.most))
-    cost = cost_of(members)
-    if (below is not None and cost >= below) or not keeps_limits(members, instance.limits):
-        return None
-    certificate_ns = instance.certificate_ns(services_of(members))
-    return Incumbent(members, cost, certificate_ns) if certificate_ns <= instance.deadline_ns else None
+    return members if keeps_limits(members, instance.limits) else None
 
 
 def _replicas_on_path(

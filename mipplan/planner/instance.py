@@ -8,10 +8,8 @@ from fractions import Fraction
 
 from mipplan.curves import (
     ArrivalCurve,
-    PathWaits,
     StageService,
     WorstCase,
-    analyse_paths,
     ideal_service,
     most_tokens_per_query,
     worst_case_paths,
@@ -27,22 +25,20 @@ from mipplan.options import (
 )
 from mipplan.options.problem import limits_of
 from mipplan.pipeline import Pipeline
-from mipplan.planner.judges import EnvelopeJudge, Judge, TraceJudge
+from mipplan.planner.judges import EnvelopeJudge, Judge, QuickTest, TraceJudge
 from mipplan.profiles import Profiles
-from mipplan.tokens import realise
+from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 from mipplan.units import NS_PER_S
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A planning request with its paths, options and judge.
+    """A planning request with its options and judge.
 
     Attributes
     ----------
     pipeline : Pipeline
-    paths : PathWaits
-        Its wait curves remember what they evaluated; otherwise nothing here changes.
     demand : mapping of str to Fraction
         Tokens per ns that each stage must outrun.
     families : mapping of str to StageFamilies
@@ -50,12 +46,12 @@ class Instance:
     limits : mapping of str to int
         Devices by hardware name.
     judge : Judge
+        It remembers what it evaluated; otherwise nothing here changes.
     deadline_ns : int
         What the judge's figure must keep: the objective less any margin.
     """
 
     pipeline: Pipeline
-    paths: PathWaits
     demand: Mapping[str, Fraction]
     families: Mapping[str, StageFamilies]
     limits: Mapping[str, int]
@@ -68,13 +64,15 @@ class Instance:
 
     def keeps_slo(self, services: Mapping[str, StageService]) -> bool:
         """Whether the guaranteed latency keeps the deadline."""
-        return self.certificate_ns(services) <= self.deadline_ns
+        return not self.judge.exceeds(services, self.deadline_ns)
 
-    def refusal_test(
-        self, refused: Mapping[str, StageService]
-    ) -> Callable[[Mapping[str, StageService]], bool]:
-        """Make a quick, one-sided test for services near some refused ones; see `Judge.refusal_test`."""
-        return self.judge.refusal_test(refused, self.deadline_ns)
+    def surely_misses_slo(self, services: Mapping[str, StageService]) -> bool:
+        """Quick test: True only if the guaranteed latency exceeds the deadline."""
+        return self.judge.surely_exceeds(services, self.deadline_ns)
+
+    def quick_test(self, refused: Mapping[str, StageService]) -> QuickTest:
+        """Make a quick, one-sided test of the deadline for services near some that were refused."""
+        return self.judge.quick_test(refused, self.deadline_ns)
 
     def ideal_services(self) -> dict[str, StageService]:
         """Per stage the least T and the greatest R of all its options: no plan is certified below this."""
@@ -101,7 +99,7 @@ class Instance:
         }
 
     def with_deadline(self, deadline_ns: int) -> Instance:
-        """Return the same request with another deadline; paths, options and judge are shared."""
+        """Return the same request with another deadline; options and judge are shared."""
         return replace(self, deadline_ns=deadline_ns)
 
 
@@ -115,14 +113,17 @@ def trace_instance(
     InputError
         If the trace spans no time: it has no rate that a stage could keep up with.
     """
-    _check_span(trace)
-    workload = realise(pipeline, trace, seed)
+    return workload_instance(profiles, realise(pipeline, trace, seed), deadline_ns, quantile)
+
+
+def workload_instance(profiles: Profiles, workload: Workload, deadline_ns: int, quantile: float) -> Instance:
+    """Make the instance of a request whose tokens are known already; errors as for `trace_instance`."""
+    _check_span(workload.span_ns)
     demand = trace_demand(workload)
     return Instance(
-        pipeline,
-        analyse_paths(workload, quantile),
+        workload.pipeline,
         demand,
-        find_families(pipeline, profiles, demand),
+        find_families(workload.pipeline, profiles, demand),
         limits_of(profiles),
         TraceJudge(workload, quantile),
         deadline_ns,
@@ -139,20 +140,19 @@ def envelope_instance(
     InputError
         If a fan-out has no largest value, or the trace spans no time.
     """
-    _check_span(trace)
+    _check_span(trace.span_ns)
     rate = max(Fraction(len(trace), trace.span_ns), Fraction(arrival.rate) / NS_PER_S)
     demand = {stage: rate * most for stage, most in most_tokens_per_query(pipeline).items()}
     return Instance(
         pipeline,
-        worst_case_paths(pipeline, arrival),
         demand,
         find_families(pipeline, profiles, demand),
         limits_of(profiles),
-        EnvelopeJudge(WorstCase(pipeline, arrival)),
+        EnvelopeJudge(WorstCase(pipeline, arrival), worst_case_paths(pipeline, arrival)),
         deadline_ns,
     )
 
 
-def _check_span(trace: Trace) -> None:
-    if trace.span_ns == 0:
+def _check_span(span_ns: int) -> None:
+    if span_ns == 0:
         raise InputError.one("trace", "all arrivals are at one instant: it has no rate to plan for")

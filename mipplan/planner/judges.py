@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
-import numpy as np
-
 from mipplan.certificate import CertificateEvaluator, certify_services
-from mipplan.curves import StageService, WorstCase
-from mipplan.quantiles import higher_rank, quantile_ns
+from mipplan.curves import PathWaits, StageService, WorstCase, analyse_paths
+from mipplan.planner.extract import Extract
+from mipplan.quantiles import quantile_ns
 from mipplan.result import CriticalStage
 from mipplan.tokens import Workload
 
 Services = Mapping[str, StageService]
 
-#: `TraceJudge.refusal_test` looks at this many times the queries that are too many to miss the objective …
-_WATCHED = 4
-#: … and at all queries before each of them, back to this many objectives' time.
-_LOOK_BACK = 1
+
+class QuickTest(Protocol):
+    """Quick and one-sided: judges services near some that were refused."""
+
+    def surely_exceeds(self, services: Services) -> bool:
+        """Return True only if the guaranteed latency exceeds the limit."""
+
+    def floor_ns(self, services: Services) -> int:
+        """Return a lower bound on the guaranteed latency, ns."""
 
 
 class Judge(Protocol):
     """Bounds the latency of plans; the bound grows with every T and falls with every R."""
 
+    @property
+    def paths(self) -> PathWaits:
+        """Waits per path, or lower bounds on them that are quick to evaluate and may get sharper with use."""
+
+    def bound_ns(self, services: Services) -> int:
+        """Latency bound of the planning problem (a relaxation of the guaranteed latency), ns."""
+
     def certificate_ns(self, services: Services) -> int:
         """Latency that is guaranteed under these services, ns."""
 
-    def refusal_test(self, refused: Services, limit_ns: int) -> Callable[[Services], bool]:
-        """Make a quick test for services near some refused ones: True only if they surely exceed `limit_ns`."""
+    def floor_ns(self, services: Services) -> int:
+        """Return a lower bound on the guaranteed latency that costs little, ns."""
+
+    def exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Whether the guaranteed latency exceeds `limit_ns`."""
+
+    def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Quick test: True only if the guaranteed latency exceeds `limit_ns`."""
+
+    def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:
+        """Make a test for services near some that were refused, cheaper still than `surely_exceeds`."""
 
     def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
         """How the guaranteed latency comes about."""
@@ -48,32 +70,44 @@ class TraceJudge:
         self._quantile = quantile
         self._evaluator = CertificateEvaluator(workload)
 
+    @cached_property
+    def _extract(self) -> Extract:
+        return Extract(self._workload, self._quantile)
+
+    @property
+    def paths(self) -> PathWaits:
+        """Paths and waits of the extract that decides: lower bounds on those of the trace."""
+        return self._extract.paths
+
+    def bound_ns(self, services: Services) -> int:
+        """Latency bound of the planning problem on the whole trace, ns."""
+        return analyse_paths(self._workload, self._quantile).bound_ns(services)
+
     def certificate_ns(self, services: Services) -> int:
         """Certified latency quantile under these services, ns."""
         return quantile_ns(self._evaluator.latency_ns(services), self._quantile)
 
-    def refusal_test(self, refused: Services, limit_ns: int) -> Callable[[Services], bool]:
-        """Make a quick test for services near some refused ones: True only if they surely exceed `limit_ns`.
+    def floor_ns(self, services: Services) -> int:
+        """Certified latency quantile of the extract, ns."""
+        return self._extract.floor_ns(services)
 
-        It looks only at the slowest queries under `refused`, somewhat more of them than may exceed the limit, and
-        at those shortly before them. Leaving tokens out can only lower the bounds of the others, so a query that
-        is too slow here is so in truth; and more of them than the quantile allows are a refusal in truth.
-        """
-        ingress_ns, queries = self._workload.ingress_ns, self._workload.queries
-        allowed = queries - 1 - higher_rank(self._quantile, queries)
-        latency_ns = self._evaluator.latency_ns(refused)
-        watched = min(queries, _WATCHED * (allowed + 1))
-        slow = latency_ns >= np.partition(latency_ns, -watched)[-watched]
-        ends = np.cumsum(slow)
-        before = np.searchsorted(ingress_ns, ingress_ns + _LOOK_BACK * limit_ns, side="right") - 1
-        # Query k is kept if some slow query lies between k and the last one that looks back as far as k.
-        kept = ends[before] - ends + slow > 0
-        evaluator = CertificateEvaluator(self._workload.restricted(kept))
+    def exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Whether the certificate exceeds `limit_ns`; the whole trace is only asked if the extract does not know."""
+        if self.surely_exceeds(services, limit_ns):
+            return True
+        latency_ns = self._evaluator.latency_ns(services)
+        exceeded = quantile_ns(latency_ns, self._quantile) > limit_ns
+        if exceeded:
+            self._extract.learn(latency_ns, limit_ns)
+        return exceeded
 
-        def surely_refused(services: Services) -> bool:
-            return int(np.count_nonzero(evaluator.latency_ns(services) > limit_ns)) > allowed
+    def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Whether the certificate exceeds `limit_ns` on the extract already."""
+        return self._extract.exceeds(services, limit_ns)
 
-        return surely_refused
+    def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:
+        """Make a test by the critical chains of the queries that miss the limit."""
+        return self._extract.misses(refused, limit_ns)
 
     def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
         """How a query at the quantile comes to its bound."""
@@ -86,18 +120,37 @@ class EnvelopeJudge:
     Parameters
     ----------
     worst_case : WorstCase
+    paths : PathWaits
+        Its waits per path.
     """
 
-    def __init__(self, worst_case: WorstCase) -> None:
+    def __init__(self, worst_case: WorstCase, paths: PathWaits) -> None:
         self._worst_case = worst_case
+        self.paths = paths
+
+    def bound_ns(self, services: Services) -> int:
+        """Latency bound of the planning problem, ns."""
+        return self.paths.bound_ns(services)
 
     def certificate_ns(self, services: Services) -> int:
         """Worst latency of any query under these services, ns."""
         return self._worst_case.bound_ns(services)
 
-    def refusal_test(self, refused: Services, limit_ns: int) -> Callable[[Services], bool]:  # noqa: ARG002
+    def floor_ns(self, services: Services) -> int:
+        """Worst latency itself, ns: it costs little."""
+        return self._worst_case.bound_ns(services)
+
+    def exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Whether the worst latency exceeds `limit_ns`."""
+        return self._worst_case.bound_ns(services) > limit_ns
+
+    def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Return what `exceeds` does: it is quick already."""
+        return self.exceeds(services, limit_ns)
+
+    def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:  # noqa: ARG002
         """Return the exact test: it is quick already."""
-        return lambda services: self._worst_case.bound_ns(services) > limit_ns
+        return _ExactTest(self._worst_case, limit_ns)
 
     def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
         """Return the longest path through the stage whose wait is the worst, with that wait."""
@@ -114,3 +167,15 @@ class EnvelopeJudge:
             )
             for step, stage in enumerate(path)
         )
+
+
+@dataclass(frozen=True)
+class _ExactTest:
+    worst_case: WorstCase
+    limit_ns: int
+
+    def surely_exceeds(self, services: Services) -> bool:
+        return self.worst_case.bound_ns(services) > self.limit_ns
+
+    def floor_ns(self, services: Services) -> int:
+        return self.worst_case.bound_ns(services)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mipplan.options import StageFamilies
-from mipplan.planner.feasibility import Feasibility
+from mipplan.planner.feasibility import AnyPlan, Feasibility
 from mipplan.planner.instance import Instance
 from mipplan.planner.request import Request
 from mipplan.result.explanation import step_text
@@ -78,13 +78,17 @@ class Diagnosis:
         return [f"What {verb}: {'; '.join(binding)} (with any one of these lifted it would work)"]
 
     def _highest_rate(self) -> list[str]:
-        """Largest share of the traffic for which a plan can be certified, by bisection."""
+        """Largest share of the traffic for which a plan can be certified, by bisection.
+
+        The tokens are those of the trace at every rate, and a plan found at one rate is tried first at the next.
+        """
         low, high = 0, _WHOLE
+        known: AnyPlan | None = None
         while high - low > 1:
             middle = (low + high) // 2
-            plan, outcome = self.feasibility.find(self.request.instance(middle / _WHOLE))
+            plan, outcome = self.feasibility.find(self.request.instance(middle / _WHOLE), known)
             if plan is not None:
-                low = middle
+                low, known = middle, plan
             elif outcome.finished:
                 high = middle
             else:

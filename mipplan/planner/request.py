@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from mipplan.curves import ArrivalCurve
 from mipplan.options import find_families
 from mipplan.pipeline import Pipeline
-from mipplan.planner.instance import Instance, envelope_instance, trace_instance
+from mipplan.planner.instance import Instance, envelope_instance, workload_instance
 from mipplan.profiles import Profiles
+from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 from mipplan.units import UNLIMITED_NS, format_duration
 
@@ -42,6 +44,11 @@ class Request:
     seed: int
     envelope: ArrivalCurve | None
 
+    @cached_property
+    def _workload(self) -> Workload:
+        """Return the tokens of the trace: drawn once, whatever its rate is multiplied by."""
+        return realise(self.pipeline, self.trace, self.seed)
+
     @property
     def objective(self) -> str:
         """The objective as people read it."""
@@ -56,7 +63,8 @@ class Request:
         trace = self.trace if factor == 1.0 else self.trace.scale(factor)
         deadline_ns = self.slo_ns - self.margin_ns
         if self.envelope is None:
-            return trace_instance(self.pipeline, self.profiles, trace, deadline_ns, self.quantile, self.seed)
+            workload = self._workload.at(trace.arrival_ns)
+            return workload_instance(self.profiles, workload, deadline_ns, self.quantile)
         buckets = tuple((burst, rate * factor) for burst, rate in self.envelope.buckets)
         return envelope_instance(self.pipeline, self.profiles, trace, deadline_ns, ArrivalCurve(buckets))
 

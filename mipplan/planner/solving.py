@@ -75,12 +75,22 @@ class Solving:
             self.solver,
             self.ends_at,
             self.report,
-            known_cost=incumbent.cost,
+            known=self._among(options, incumbent),
         ).run()
-        best = None if outcome.best is None else polish(self.instance, options, outcome.best)
-        choices, cost, certificate_ns = _better(best, options, incumbent)
-        optimal = outcome.finished or outcome.lower_bound >= cost
-        return self._made(choices, cost, cost if optimal else outcome.lower_bound, certificate_ns, optimal)
+        if outcome.best is None:
+            raise AssertionError("a search that starts from a plan ends with one")
+        best = polish(self.instance, options, outcome.best)
+        choices = {stage: options[stage].choice(option) for stage, option in best.selection.items()}
+        optimal = outcome.finished or outcome.lower_bound >= best.cost
+        lower_bound = best.cost if optimal else outcome.lower_bound
+        return self._made(choices, best.cost, lower_bound, best.certificate_ns, optimal)
+
+    def _among(self, options: Mapping[str, StageOptions], incumbent: Incumbent) -> Certified:
+        """Write the first plan in terms of the options: where its own was dropped, by one that is no worse."""
+        selection = {stage: options[stage].no_worse(*member) for stage, member in incumbent.members.items()}
+        services = {stage: options[stage].service(option) for stage, option in selection.items()}
+        cost = sum(int(options[stage].cost[option]) for stage, option in selection.items())
+        return Certified(selection, cost, self.instance.certificate_ns(services))
 
     def fastest(self, budget: int) -> Plan:
         """Return the plan with the least certified latency that costs at most `budget` (micro-dollars per hour)."""
@@ -113,7 +123,7 @@ class Solving:
             choices=choices,
             microusd_per_hour=cost,
             lower_bound_microusd_per_hour=lower_bound,
-            bound_ns=self.instance.paths.bound_ns(services),
+            bound_ns=self.instance.judge.bound_ns(services),
             certificate_ns=certificate_ns,
             reason=None if optimal else f"{STOPPED} before this plan was proven the best",
         )
@@ -156,13 +166,3 @@ class Solving:
         families = self.instance.families[stage].families
         family = next(f for f in families if (f.hardware, f.batch) == (choice.hardware, choice.batch))
         return family.service(choice.replicas)
-
-
-def _better(
-    found: Certified | None, options: Mapping[str, StageOptions], incumbent: Incumbent
-) -> tuple[dict[str, Choice], int, int]:
-    """Take the cheaper of the search's plan and the first one; at equal cost the search's."""
-    if found is not None and found.cost <= incumbent.cost:
-        chosen = {stage: options[stage].choice(option) for stage, option in found.selection.items()}
-        return chosen, found.cost, found.certificate_ns
-    return choices_of(incumbent.members), incumbent.cost, incumbent.certificate_ns

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
@@ -70,12 +70,15 @@ class StageTokens:
         One per incoming edge in file order; empty at a source.
     queries : int
         Number of queries in the trace.
+    number : int64, shape (k,), or None
+        In an extract of a workload, the numbers that the tokens have in the whole of it.
     """
 
     name: str
     query: Tokens
     messages: tuple[Messages, ...]
     queries: int
+    number: Tokens | None = None
 
     @property
     def count(self) -> int:
@@ -147,8 +150,18 @@ class Workload:
                 ready[children] = np.maximum(ready[children], latest)
         return ready
 
+    def at(self, ingress_ns: Tokens) -> Workload:
+        """Return the same tokens of the same queries at other ingress times, shape (n,), non-decreasing.
+
+        The draws do not depend on times, so this is what `realise` would make of a trace with those times.
+        """
+        return replace(self, ingress_ns=ingress_ns)
+
     def restricted(self, kept: NDArray[np.bool_]) -> Workload:
-        """Only the tokens of the queries marked in `kept`, shape (n,); queries and tokens are numbered anew."""
+        """Only the tokens of the queries marked in `kept`, shape (n,), numbered anew.
+
+        Each stage's `number` says which of the whole workload they are: how many tokens lie between two.
+        """
         query_number = np.cumsum(kept) - 1
         token_kept = {name: kept[tokens.query] for name, tokens in self.stages.items()}
         token_number = {name: np.cumsum(marked) - 1 for name, marked in token_kept.items()}
@@ -165,8 +178,12 @@ class Workload:
                         _frozen(token_number[name][edge_messages.child[sent]]),
                     )
                 )
-            query = query_number[tokens.query[token_kept[name]]]
-            stages[name] = StageTokens(name, _frozen(query), tuple(messages), int(kept.sum()))
+            marked = token_kept[name]
+            query = query_number[tokens.query[marked]]
+            number = np.flatnonzero(marked) if tokens.number is None else tokens.number[marked]
+            stages[name] = StageTokens(
+                name, _frozen(query), tuple(messages), int(kept.sum()), _frozen(number)
+            )
         ingress_ns = _frozen(self.ingress_ns[kept])
         return Workload(self.pipeline, ingress_ns, self.seed, MappingProxyType(stages))
 

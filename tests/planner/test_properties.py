@@ -147,8 +147,8 @@ def test_work_on_chains_is_one_master_problem(monkeypatch: pytest.MonkeyPatch) -
     # On a chain whose stages all see the same tokens, bound and certificate agree but for rounding (at most
     # 1 ns a stage), so the first master's optimum is certified unless a grid wait stood in for the exact one.
     rounds = {number: count_masters(instance, monkeypatch) for number, instance in plain_chains(40)}
-    assert set(rounds.values()) <= {1, 2, 3}
-    assert sum(count == 1 for count in rounds.values()) >= 0.9 * len(rounds)
+    assert set(rounds.values()) <= {0, 1, 2, 3}  # 0: the first plan was proven cheapest without a master
+    assert sum(count <= 1 for count in rounds.values()) >= 0.9 * len(rounds)
 
 
 def plain_chains(most: int) -> list[tuple[int, PlanningInstance]]:

@@ -1,0 +1,157 @@
+"""Critical chains: how the slowest queries come to their latency bounds, as linear functions of every T and 1/R.
+
+Unrolling the theorem along the tokens that attain its maxima gives, for a query q,
+
+    latency(q) = constant + Σ_v uses_v·T_v + Σ_v tokens_v·(1/R_v)        (rounded up stage by stage)
+
+Under other services these tokens need no longer attain the maxima, but the maxima are never below them. So a chain
+bounds the latency under *any* services from below, for the price of a few multiplications instead of passes
+over the trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.curves import StageService
+from mipplan.tokens import StageTokens, Workload
+
+Tokens = NDArray[np.int64]
+
+#: Sums of floats are off by less than this share of their terms; besides, a millionth of a ns is given away.
+_ROUNDING = 1e-14
+_FRACTION_NS = 1e-6
+
+
+@dataclass(frozen=True)
+class Chains:
+    """Critical chains of some queries under some services.
+
+    Attributes
+    ----------
+    stages : tuple of str
+    constant_ns : float64, shape (q,)
+        Delays, and how much earlier or later than the query the chain's first token came.
+    uses : float64, shape (stages, q)
+        1 where the chain passes through the stage, else 0.
+    tokens : float64, shape (stages, q)
+        Tokens served at each stage between the chain's own and the one it waits for.
+    """
+
+    stages: tuple[str, ...]
+    constant_ns: NDArray[np.float64]
+    uses: NDArray[np.float64]
+    tokens: NDArray[np.float64]
+
+    def latency_ns(self, services: Mapping[str, StageService]) -> NDArray[np.float64]:
+        """Return lower bounds on the queries' latency bounds under `services`, ns, shape (q,)."""
+        chosen = [services[stage] for stage in self.stages]
+        latency = np.array([service.latency_ns for service in chosen], dtype=np.float64)
+        period = np.array([service.period_ns / service.tokens for service in chosen])
+        lower: NDArray[np.float64] = self.constant_ns + latency @ self.uses + period @ self.tokens
+        terms = np.abs(self.constant_ns).max(initial=1.0) + np.abs(lower)
+        lower -= _ROUNDING * terms + _FRACTION_NS
+        return lower
+
+
+def critical_chains(
+    workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Tokens], queries: Tokens
+) -> Chains:
+    """Follow every query's last exit back to a source.
+
+    Parameters
+    ----------
+    workload : Workload
+    services : mapping of str to StageService
+    exits : mapping of str to int64 arrays
+        Bound on the exit of every token under these services.
+    queries : int64, shape (q,)
+        Query numbers in the workload.
+    """
+    order = tuple(workload.stages)
+    stage, token = _last_exits(workload, exits, queries)
+    constant = -workload.ingress_ns[queries]  # in integers: times may be those of a clock
+    uses = np.zeros((len(order), queries.size))
+    tokens = np.zeros((len(order), queries.size))
+    for index in range(len(order) - 1, -1, -1):
+        name = order[index]
+        here = np.flatnonzero(stage == index)
+        if here.size == 0:
+            continue
+        made = workload.stages[name]
+        arrival = workload.arrival_ns(name, exits)
+        last = token[here]
+        first = _waited_for(made, arrival, services[name], last)
+        uses[index, here] = 1.0
+        tokens[index, here] = (
+            (last - first) if made.number is None else made.number[last] - made.number[first]
+        )
+        if not made.messages:
+            constant[here] += arrival[first]
+            continue
+        sender, parent, delay_ns = _senders(made, exits, first)
+        stage[here] = np.array([order.index(messages.edge.parent) for messages in made.messages])[sender]
+        token[here] = parent
+        constant[here] += delay_ns
+    return Chains(order, constant.astype(np.float64), uses, tokens)
+
+
+def _last_exits(workload: Workload, exits: Mapping[str, Tokens], queries: Tokens) -> tuple[Tokens, Tokens]:
+    """Stage (by its place in the workload) and token of each query's last exit."""
+    stage = np.full(queries.size, -1, dtype=np.int64)
+    token = np.zeros(queries.size, dtype=np.int64)
+    latest = np.full(queries.size, np.iinfo(np.int64).min)
+    for index, (name, made) in enumerate(workload.stages.items()):
+        if made.count == 0:
+            continue
+        found, greatest = _latest_of(made.query, exits[name], queries)
+        better = greatest > latest
+        stage[better], token[better], latest[better] = index, found[better], greatest[better]
+    return stage, token
+
+
+def _latest_of(owner: Tokens, time_ns: Tokens, wanted: Tokens) -> tuple[Tokens, Tokens]:
+    """Per wanted owner the entry with the latest time, and that time; the least int64 where there is none.
+
+    `owner` is non-decreasing, shape (k,), as is what is wanted of it for a query or a token.
+    """
+    low, high = np.searchsorted(owner, wanted), np.searchsorted(owner, wanted, side="right")
+    entry = np.maximum(high - 1, 0)
+    several = high - low > 1
+    if several.any():
+        # Sorted by time within each owner, the last entry of an owner is its latest.
+        entry[several] = np.lexsort((time_ns, owner))[entry[several]]
+    return entry, np.where(high > low, time_ns[entry], np.iinfo(np.int64).min)
+
+
+def _waited_for(tokens: StageTokens, arrival_ns: Tokens, service: StageService, last: Tokens) -> Tokens:
+    """Token whose arrival and the work since decide when each of `last` starts: the maximum over j ≤ i.
+
+    In floats: where rounding mistakes one token for another, the chain is another, and as valid.
+    """
+    number = np.arange(tokens.count) if tokens.number is None else tokens.number
+    key = (arrival_ns - arrival_ns.min()) - number * (service.period_ns / service.tokens)
+    greatest = np.maximum.accumulate(key)
+    return np.searchsorted(greatest, greatest[last])
+
+
+def _senders(
+    tokens: StageTokens, exits: Mapping[str, Tokens], wanted: Tokens
+) -> tuple[Tokens, Tokens, Tokens]:
+    """Edge (by its place), parent token and delay of the latest message that reaches each token."""
+    edge = np.zeros(wanted.size, dtype=np.int64)
+    parent = np.zeros(wanted.size, dtype=np.int64)
+    latest = np.full(wanted.size, np.iinfo(np.int64).min)
+    for index, messages in enumerate(tokens.messages):
+        if messages.child.size == 0:
+            continue
+        sent = exits[messages.edge.parent][messages.parent] + np.int64(messages.edge.delay_ns)
+        found, greatest = _latest_of(messages.child, sent, wanted)
+        better = greatest > latest
+        edge[better], parent[better], latest[better] = index, messages.parent[found][better], greatest[better]
+    delays = np.array([messages.edge.delay_ns for messages in tokens.messages], dtype=np.int64)
+    return edge, parent, delays[edge]

@@ -1,0 +1,176 @@
+"""The part of a trace that decides: the queries that wait longest, and what they wait for.
+
+Whether a plan keeps an objective depends on its slowest queries alone. Leaving all others out of the theorem
+can only lower the bounds of those kept (the maximum over older tokens runs over fewer of them; token numbers
+stay those of the whole trace), so a plan that misses the objective on an extract misses it in truth, and waits
+on an extract are lower bounds. Only what an extract does not refuse is put before the whole trace; and
+where the whole trace then refuses, the extract learns from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.certificate import CertificateEvaluator
+from mipplan.curves import PathWaits, StageService, analyse_paths
+from mipplan.planner.chains import Chains, critical_chains
+from mipplan.quantiles import higher_rank
+from mipplan.tokens import StageTokens, Workload
+
+#: Utilisations at which the longest waits of each stage are looked up.
+_LOADS = (0.9, 0.65, 0.4)
+#: This many times the queries that are too many to miss the objective are kept for each …
+_WATCHED = 1.5
+#: … and what came before them, back to this many times their wait.
+_LOOK_BACK = 1.0
+#: An extract of more than this share of the queries is not worth having.
+_LARGEST = 0.5
+
+
+@dataclass(frozen=True)
+class Misses:
+    """The queries that miss a limit under some services: if any plan no worse misses it, these are among its own.
+
+    Attributes
+    ----------
+    chains : Chains
+        How they come to their latency under those services.
+    limit_ns : int
+    allowed : int
+        More queries than this may not miss the limit.
+    """
+
+    chains: Chains
+    limit_ns: int
+    allowed: int
+
+    def surely_exceeds(self, services: Mapping[str, StageService]) -> bool:
+        """Whether under other services, too, these queries alone are too many to miss the limit."""
+        return int(np.count_nonzero(self.chains.latency_ns(services) > self.limit_ns)) > self.allowed
+
+    def floor_ns(self, services: Mapping[str, StageService]) -> int:
+        """Return a lower bound on the certificate under other services; of use down to the limit."""
+        latency_ns = self.chains.latency_ns(services)
+        rank = latency_ns.size - 1 - self.allowed
+        return int(np.partition(latency_ns, rank)[rank]) if rank >= 0 else 0
+
+
+class Extract:
+    """Quick lower bounds on certificates and waits, from part of a workload.
+
+    Parameters
+    ----------
+    workload : Workload
+    quantile : float
+        Of latency over queries, in (0, 1].
+    """
+
+    def __init__(self, workload: Workload, quantile: float) -> None:
+        self._workload = workload
+        self._quantile = quantile
+        self._allowed = workload.queries - 1 - higher_rank(quantile, workload.queries)
+        self._kept = np.zeros(workload.queries, dtype=bool)
+        self._evaluator: CertificateEvaluator | None = None
+        self._paths: PathWaits | None = None
+        self._seed()
+
+    @property
+    def queries(self) -> int:
+        """Number of queries kept."""
+        return int(np.count_nonzero(self._kept))
+
+    @property
+    def paths(self) -> PathWaits:
+        """Paths and waits of the extract: every wait is at most that of the whole trace."""
+        if self._paths is None:
+            self._paths = analyse_paths(
+                self._current().workload, self._quantile, queries=self._workload.queries
+            )
+        return self._paths
+
+    def exceeds(self, services: Mapping[str, StageService], limit_ns: int) -> bool:
+        """Whether the certificate surely exceeds `limit_ns`; if False, it may still."""
+        latency_ns = self._current().latency_ns(services)
+        return int(np.count_nonzero(latency_ns > limit_ns)) > self._allowed
+
+    def floor_ns(self, services: Mapping[str, StageService]) -> int:
+        """Return a lower bound on the certificate."""
+        latency_ns = self._current().latency_ns(services)
+        rank = latency_ns.size - 1 - self._allowed
+        return int(np.partition(latency_ns, rank)[rank]) if rank >= 0 else 0
+
+    def misses(self, services: Mapping[str, StageService], limit_ns: int) -> Misses:
+        """Return the queries whose bound exceeds `limit_ns` under `services`, for quick tests of other services."""
+        evaluator = self._current()
+        exits = evaluator.exits_ns(services)
+        late = np.flatnonzero(evaluator.workload.latency_ns(exits) > limit_ns)
+        return Misses(critical_chains(evaluator.workload, services, exits, late), limit_ns, self._allowed)
+
+    def learn(self, latency_ns: NDArray[np.int64], limit_ns: int) -> None:
+        """Take in the slowest queries, given the certified latency of every query of the whole trace, shape (n,)."""
+        ingress_ns = self._workload.ingress_ns
+        slow = self._greatest(latency_ns)
+        back = np.minimum(latency_ns[slow], limit_ns)
+        first = np.searchsorted(ingress_ns, ingress_ns[slow] - back)
+        self._keep(_covered(first, slow, self._workload.queries))
+
+    def _current(self) -> CertificateEvaluator:
+        if self._evaluator is None:
+            whole = self._kept.mean() > _LARGEST
+            self._evaluator = CertificateEvaluator(
+                self._workload if whole else self._workload.restricted(self._kept)
+            )
+        return self._evaluator
+
+    def _keep(self, queries: NDArray[np.bool_]) -> None:
+        self._kept |= queries
+        self._evaluator = self._paths = None
+
+    def _seed(self) -> None:
+        """Look up the longest waits of every stage at a few loads; stages that see the same tokens only once."""
+        seen: list[StageTokens] = []
+        for tokens in self._workload.stages.values():
+            if tokens.count == 0 or any(np.array_equal(tokens.query, other.query) for other in seen):
+                continue
+            seen.append(tokens)
+            arrival_ns = self._workload.ingress_ns[tokens.query]
+            marked = np.zeros(tokens.count, dtype=bool)
+            for load in _LOADS:
+                marked |= self._longest_waits(arrival_ns, load)
+            kept = np.zeros(self._workload.queries, dtype=bool)
+            kept[tokens.query[marked]] = True
+            self._keep(kept)
+
+    def _longest_waits(self, arrival_ns: NDArray[np.int64], load: float) -> NDArray[np.bool_]:
+        """Tokens that wait longest where the stage has this load, and those they wait for; shape (tokens,)."""
+        count = arrival_ns.size
+        since_ns = (arrival_ns - arrival_ns[0]).astype(np.float64)
+        ahead_ns = np.arange(count) * (load * self._workload.span_ns / count)
+        ahead_ns -= since_ns
+        np.negative(ahead_ns, out=ahead_ns)
+        greatest = np.maximum.accumulate(ahead_ns)
+        wait_ns = greatest - ahead_ns
+        slow = self._greatest(wait_ns)
+        # A maximum lasts from the token that starts a busy period.
+        start = np.searchsorted(greatest, greatest[slow])
+        back = np.searchsorted(since_ns, since_ns[slow] - _LOOK_BACK * wait_ns[slow])
+        marked = _covered(np.maximum(start, back), slow, count)
+        marked[start] = True
+        return marked
+
+    def _greatest(self, values: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int64]:
+        """Index of the watched share of the values, the greatest of them, ascending; of equal ones, any."""
+        share = _WATCHED * (self._allowed + 1) / self._workload.queries
+        watched = min(values.size, math.ceil(share * values.size))
+        return np.sort(np.argpartition(values, values.size - watched)[values.size - watched :])
+
+
+def _covered(first: NDArray[np.int64], last: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    """Which of 0, …, count − 1 lie in some interval from `first` to `last`, ends included; shape (count,)."""
+    change = np.bincount(first, minlength=count + 1) - np.bincount(last + 1, minlength=count + 1)
+    return np.cumsum(change[:count]) > 0
