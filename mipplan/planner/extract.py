@@ -128,6 +128,8 @@ class Extract:
         return self._evaluator
 
     def _keep(self, queries: NDArray[np.bool_]) -> None:
+        if not np.any(queries & ~self._kept):
+            return  # waits known exactly stay known: a master optimum that they refuse must not come back
         self._kept |= queries
         self._evaluator = self._paths = None
 

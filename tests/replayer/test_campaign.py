@@ -130,7 +130,7 @@ def test_engines_equal_the_event_loop(variation: str) -> None:
     needed = VARIATIONS[variation]
     engines = able_engines(needed)
     seen: Counter[str] = Counter()
-    count = campaign_size(quick=120, deep=20_000)
+    count = campaign_size(quick=120, deep=5_000)
     for number in range(count):
         rng = np.random.default_rng([51, number])
         case = random_case(rng)

@@ -87,7 +87,7 @@ def check(
 @pytest.mark.parametrize("engine", RESUMING, ids=lambda engine: engine.name)
 @pytest.mark.parametrize("discipline", Discipline)
 def test_equals_one_replay(engine: Engine, discipline: Discipline) -> None:
-    count = campaign_size(quick=80, deep=4_000)
+    count = campaign_size(quick=80, deep=1_000)
     for number in range(count):
         rng = np.random.default_rng([71, number])
         case = random_case(rng)
@@ -101,7 +101,7 @@ def test_equals_one_replay(engine: Engine, discipline: Discipline) -> None:
     st.lists(st.integers(1, 6), min_size=1, max_size=4),
     st.sampled_from(Discipline),
 )
-@settings(max_examples=campaign_size(quick=80, deep=1_500), deadline=None)
+@settings(max_examples=campaign_size(quick=80, deep=400), deadline=None)
 def test_equals_one_replay_on_cases_that_hypothesis_picks(
     case: Case, sizes: list[int], discipline: Discipline
 ) -> None:
@@ -119,7 +119,7 @@ def assert_same(left: Workload, right: Workload) -> None:
 
 
 def test_a_workload_can_be_drawn_in_pieces_and_cut() -> None:
-    for number in range(campaign_size(quick=150, deep=2_000)):
+    for number in range(campaign_size(quick=150, deep=400)):
         rng = np.random.default_rng([72, number])
         case = random_case(rng)
         ingress_ns = case.trace.arrival_ns
@@ -133,7 +133,7 @@ def test_a_workload_can_be_drawn_in_pieces_and_cut() -> None:
 
 def test_the_floor_of_a_latency_holds_and_rises_to_it() -> None:
     raised = 0
-    for number in range(campaign_size(quick=80, deep=1_000)):
+    for number in range(campaign_size(quick=80, deep=300)):
         case = random_case(np.random.default_rng([73, number]))
         plan = case.plan()
         discipline = Discipline.FIFO if number % 2 else Discipline.OLDEST_FIRST

@@ -113,7 +113,7 @@ def simulate(
 @pytest.mark.parametrize("variation", ["plain", "schedule", "noise", "both"])
 @pytest.mark.parametrize("discipline", ["oldest_first", "fifo"])
 def test_equals_simpy(discipline: str, variation: str) -> None:
-    for number in range(campaign_size(quick=12, deep=400)):
+    for number in range(campaign_size(quick=12, deep=100)):
         rng = np.random.default_rng([81, number])
         plan, trace = random_chain(rng)
         names = list(plan.choices)

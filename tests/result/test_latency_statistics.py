@@ -92,8 +92,8 @@ def test_block_length_of_an_autoregression_is_that_of_the_rule() -> None:
 @pytest.mark.parametrize(
     ("traffic", "gap_shape", "queries", "runs"),
     [
-        ("poisson", 1.0, 20_000, campaign_size(quick=40, deep=1_000)),
-        ("gamma-cv4", 1 / 16, 200_000, campaign_size(quick=12, deep=500)),
+        ("poisson", 1.0, 20_000, campaign_size(quick=40, deep=200)),
+        ("gamma-cv4", 1 / 16, 200_000, campaign_size(quick=12, deep=50)),
     ],
 )
 def test_intervals_cover_and_those_of_independent_queries_would_not(
