@@ -110,7 +110,30 @@ def summarise(table: pd.DataFrame) -> str:
         )
     statuses = ", ".join(f"{count} {status}" for status, count in table["status"].value_counts().items())
     lines.append(f"\nMedian of {len(table)} runs ({statuses}); times in seconds, one process each.")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *judge_aims(table)]) + "\n"
+
+
+def judge_aims(table: pd.DataFrame) -> list[str]:
+    """Set the aims against what was measured, as lines of a Markdown table."""
+    lines = ["| aim | shape | measured | |", "|---|---|---|---|"]
+    for shape, own in table.groupby("shape"):
+        large = own[(own["stages"] == 5) & (own["queries"] == 1_000_000)]
+        deep = own[(own["stages"] == 10) & (own["queries"] == 100_000)]
+        usual = own[own["stages"].between(3, 5) & (own["queries"] == 100_000)]
+        if large.empty or deep.empty or usual.empty:
+            continue
+        peak_mib = large["peak_mib"].max()
+        for aim, seconds, limit_s, kept in (
+            ("5 stages, 10⁶ queries: 3 s and 1 GiB", large["seconds"].median(), 3.0, peak_mib <= 1024),
+            ("10 stages, 10⁵ queries: 1 s", deep["seconds"].median(), 1.0, True),
+            ("3 to 5 stages, 10⁵ queries: 0.1 s", usual["seconds"].median(), 0.1, True),
+        ):
+            verdict = (
+                "kept" if kept and seconds <= limit_s else f"missed ({seconds / limit_s:.1f} times as long)"
+            )
+            memory = f", {peak_mib:.0f} MiB" if "GiB" in aim else ""
+            lines.append(f"| {aim} | {shape} | {seconds:.2f} s{memory} | {verdict} |")
+    return lines if len(lines) > 2 else []
 
 
 def _in_own_process(job: tuple[str, int, int, int]) -> dict[str, Any]:

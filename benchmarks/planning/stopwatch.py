@@ -10,8 +10,10 @@ from typing import Any
 
 #: Phase, module and name of each function that is timed. What is not wrapped is "other".
 PHASES = (
-    ("trace analysis", "mipplan.planner.instance", "realise"),
-    ("trace analysis", "mipplan.planner.instance", "analyse_paths"),
+    ("trace analysis", "mipplan.planner.request", "realise"),
+    ("trace analysis", "mipplan.planner.extract", "analyse_paths"),
+    ("trace analysis", "mipplan.planner.judges", "analyse_paths"),
+    ("trace analysis", "mipplan.planner.judges", "Extract"),
     ("waits", "mipplan.options.problem", "wait_bounds"),
     ("waits", "mipplan.planner.incumbent", "_replicas_on_path"),
     ("options", "mipplan.planner.instance", "find_families"),
@@ -23,6 +25,7 @@ PHASES = (
     ("relax", "mipplan.planner.benders", "relax"),
     ("certify", "mipplan.certificate", "stage_exits_ns"),
     ("certify", "mipplan.planner.benders", "strengthen"),
+    ("certify", "mipplan.planner.benders", "repair"),
 )
 
 

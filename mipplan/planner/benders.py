@@ -12,7 +12,6 @@ doi:10.1007/s10107-003-0375-9.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -310,7 +309,7 @@ class Search:
         """Exclude refused services and as much else as the certificate refuses with them."""
         order = tuple(self._options)
         active = self._active()
-        for stages, speed_first in itertools.product((order, order[::-1]), (True, False)):
+        for stages, speed_first in ((order, True), (order[::-1], False)):
             cut = strengthen(refused, active, self._test_from, stages, speed_first)
             self._cuts[cut] = cover_of(cut, self._options)
 
