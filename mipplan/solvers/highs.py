@@ -24,6 +24,9 @@ _TIGHTEST_TOLERANCE = 1e-9
 SLACK = 2e-7
 """More than presolving shifts a row with event times by, of which 3e-8 was seen."""
 
+_SMALL = 500
+"""Columns up to which looking for a first solution takes longer than it saves."""
+
 GAIN_BITS = 12
 """Resolves one unit in rows of coefficients up to 2**36, in nanoseconds more than a minute."""
 
@@ -49,6 +52,8 @@ def run(model: LinearModel, settings: Settings) -> RawAnswer:
     pass_arrays(highs, model, scaled)
     if settings.start is not None:
         pass_start(highs, scaled.lower_values(settings.start))
+    if settings.start is not None or model.num_columns <= _SMALL:
+        leave_out_searches(highs)
     run_until_told(highs)
     return _read_answer(highs, scaled)
 
@@ -123,18 +128,20 @@ def make_highs(log: bool) -> Any:
 
 
 def pass_start(highs: Any, start: NDArray[np.float64]) -> None:
-    """Hand over a solution to start from, and leave out what mainly looks for a first one.
-
-    With a good solution at hand the root's large-neighbourhood searches and restarts only cost time: on masters
-    of the planner, nine tenths of it.
-    """
+    """Hand over a solution to start from."""
     import highspy
 
     solution = highspy.HighsSolution()
     solution.col_value = start.tolist()
     require(highs.setSolution(solution), "the start solution")
+
+
+def leave_out_searches(highs: Any) -> None:
+    """Leave out the root's large-neighbourhood searches, which mainly look for a first good solution.
+
+    With one at hand, or where the model is small, they only cost time: on masters of the planner more than half.
+    """
     for option in (
-        "mip_allow_restart",
         "mip_heuristic_run_rins",
         "mip_heuristic_run_rens",
         "mip_heuristic_run_root_reduced_cost",
@@ -150,6 +157,8 @@ def set_options(highs: Any, scaled: ScaledModel, settings: Settings) -> None:
         "mip_abs_gap": scaled.objective_step / 2,
         "threads": settings.threads,
         "random_seed": settings.seed,
+        # a restart solves the root again, which on these models costs more than the columns it gets rid of
+        "mip_allow_restart": False,
         "mip_feasibility_tolerance": _TIGHTEST_TOLERANCE,
         "primal_feasibility_tolerance": _TIGHTEST_TOLERANCE,
         # the default 1e-9 silently drops 1 ns beside 1 s in a scaled row
