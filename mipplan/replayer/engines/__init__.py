@@ -13,7 +13,7 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
     {
         engine.name: engine
         for engine in (
-            Engine("numba", ALL_FEATURES, compiled.missing, compiled.serve_many),
+            Engine("numba", ALL_FEATURES, compiled.missing, compiled.serve_many, compiled.is_cold),
             Engine("numpy", ALL_FEATURES, lambda: None, vectorised.serve_many),
             Engine("python", ALL_FEATURES, lambda: None, lambda tasks: [plain.serve(task) for task in tasks]),
         )
@@ -21,8 +21,19 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
 )
 
 
-def resolve_engine(name: str, needed: frozenset[Feature]) -> Engine:
+#: Tokens, over all stages and plans, from which loading the compiled engine pays.
+LARGE_JOB = 3_000_000
+
+
+def resolve_engine(name: str, needed: frozenset[Feature], tokens: int | None = None) -> Engine:
     """Return the engine asked for; for ``"auto"`` the fastest that is there and does what is needed.
+
+    Parameters
+    ----------
+    name : str
+    needed : frozenset of Feature
+    tokens : int, optional
+        About how many there are to serve: below `LARGE_JOB`, ``"auto"`` does not load what is not loaded yet.
 
     Raises
     ------
@@ -30,7 +41,12 @@ def resolve_engine(name: str, needed: frozenset[Feature]) -> Engine:
         If there is no such engine, it is not installed, or it cannot do what is needed.
     """
     if name == "auto":
-        return next(engine for engine in ENGINES.values() if engine.can(needed) and engine.missing() is None)
+        is_small = tokens is not None and tokens < LARGE_JOB
+        return next(
+            engine
+            for engine in ENGINES.values()
+            if engine.can(needed) and engine.missing() is None and not (is_small and engine.is_cold())
+        )
     if name not in ENGINES:
         raise InputError.one("engine", f"expected one of auto, {', '.join(ENGINES)}, found {name!r}")
     engine = ENGINES[name]
@@ -44,4 +60,4 @@ def resolve_engine(name: str, needed: frozenset[Feature]) -> Engine:
     return engine
 
 
-__all__ = ["ENGINES", "Engine", "Feature", "needed_features", "resolve_engine"]
+__all__ = ["ENGINES", "LARGE_JOB", "Engine", "Feature", "needed_features", "resolve_engine"]

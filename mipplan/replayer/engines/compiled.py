@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TypeVar
@@ -22,6 +23,11 @@ def missing() -> str | None:
     if find_spec("numba") is None:
         return "the engine numba needs the package numba: pip install 'mipplan[fast]'"
     return None
+
+
+def is_cold() -> bool:
+    """Whether numba and the kernels are still to be loaded: most of a second, and ten where they are not cached."""
+    return "mipplan.replayer.engines.compiled_kernels" not in sys.modules
 
 
 def serve_many(tasks: Sequence[StageTask]) -> list[Served]:

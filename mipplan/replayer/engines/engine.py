@@ -36,12 +36,15 @@ class Engine:
         Why it cannot run here (a package that is not installed), or None.
     serve_many : callable
         Serves one stage under several plans: a sequence of tasks, one answer each.
+    is_cold : callable
+        Whether its next use has to load, or even compile, what takes longer than a small job.
     """
 
     name: str
     features: frozenset[Feature]
     missing: Callable[[], str | None]
     serve_many: Callable[[Sequence[StageTask]], list[Served]]
+    is_cold: Callable[[], bool] = lambda: False
 
     def can(self, needed: frozenset[Feature]) -> bool:
         """Whether it does all that is needed."""

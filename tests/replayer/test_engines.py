@@ -1,0 +1,59 @@
+"""Which engine is chosen, and what is said of one that cannot serve."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import pytest
+
+from mipplan.errors import InputError
+from mipplan.replayer import engines
+from mipplan.replayer.engines import ENGINES, LARGE_JOB, Engine, Feature, resolve_engine
+
+
+def engine(name: str, *, able: bool = True, missing: str | None = None, cold: bool = False) -> Engine:
+    features = frozenset(Feature) if able else frozenset()
+    return Engine(name, features, lambda: missing, lambda tasks: [], lambda: cold)
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = (engine("fast", cold=True), engine("plain", able=False), engine("slow"))
+    monkeypatch.setattr(engines, "ENGINES", MappingProxyType({each.name: each for each in made}))
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize(
+    ("needed", "tokens", "chosen"),
+    [
+        (frozenset(), None, "fast"),
+        (frozenset(), LARGE_JOB, "fast"),
+        (frozenset(), LARGE_JOB - 1, "plain"),
+        (frozenset({Feature.SCHEDULE}), LARGE_JOB - 1, "slow"),
+    ],
+)
+def test_auto_loads_the_fastest_only_where_that_pays(
+    needed: frozenset[Feature], tokens: int | None, chosen: str
+) -> None:
+    assert resolve_engine("auto", needed, tokens).name == chosen
+
+
+def test_auto_passes_over_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = (engine("fast", missing="not there"), engine("slow"))
+    monkeypatch.setattr(engines, "ENGINES", MappingProxyType({each.name: each for each in made}))
+    assert resolve_engine("auto", frozenset()).name == "slow"
+    with pytest.raises(InputError, match="not there"):
+        resolve_engine("fast", frozenset())
+
+
+@pytest.mark.usefixtures("three")
+def test_refusals_name_the_way_out() -> None:
+    with pytest.raises(InputError, match="schedule; use one of auto, fast, slow"):
+        resolve_engine("plain", frozenset({Feature.SCHEDULE}))
+    with pytest.raises(InputError, match="expected one of auto, fast, plain, slow, found 'quick'"):
+        resolve_engine("quick", frozenset())
+
+
+def test_the_reference_engine_is_always_there() -> None:
+    assert ENGINES["python"].missing() is None
+    assert ENGINES["python"].can(frozenset(Feature))
