@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mipplan import solvers
+    from mipplan import baselines, solvers
     from mipplan.certificate import Certificate, certify
+    from mipplan.comparison import compare
     from mipplan.curves import ArrivalCurve
     from mipplan.errors import (
         Fault,
@@ -53,6 +54,7 @@ _HOMES = {
     "Verdict": "mipplan.replayer",
     "Verification": "mipplan.verification",
     "certify": "mipplan.certificate",
+    "compare": "mipplan.comparison",
     "explain": "mipplan.planner",
     "ArrivalCurve": "mipplan.curves",
     "Explanation": "mipplan.result",
@@ -87,7 +89,9 @@ __all__ = [
     "Trace",
     "Verdict",
     "Verification",
+    "baselines",
     "certify",
+    "compare",
     "explain",
     "plan",
     "refine",
@@ -101,8 +105,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "solvers":
-        return import_module("mipplan.solvers")
+    if name in ("baselines", "solvers"):
+        return import_module(f"mipplan.{name}")
     if name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
         globals()[name] = value

@@ -28,7 +28,9 @@ from mipplan.result.document import (
     placed_in,
     read_document,
 )
+from mipplan.result.effort import Effort
 from mipplan.result.explanation import Explanation
+from mipplan.result.refinement import Refinement
 from mipplan.trace import Trace
 from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S
 
@@ -45,7 +47,7 @@ class PlanStatus(StrEnum):
     UNKNOWN = "unknown"
     """A limit was hit before any plan was found or excluded."""
     GIVEN = "given"
-    """Made from choices by `Plan.from_choices`; nothing was optimised."""
+    """Made from choices by `Plan.from_choices`, or by a baseline's rule; nothing is proven about it."""
 
 
 class Guarantee(StrEnum):
@@ -116,8 +118,12 @@ class Plan:
         Arrival curve of ``guarantee="envelope"``: queries and queries per second.
     budget_microusd_per_hour : int or None
         If the plan is the fastest within a budget instead of the cheapest within an objective.
+    effort : Effort or None
+        What finding it took; not part of the plan file.
     explainer : callable or None
         What `explain` calls: set by `mipplan.plan`, which has the trace at hand; not part of the plan file.
+    refinement : Refinement or None
+        What `mipplan.refine` found out: set by it; not part of the plan file.
     """
 
     pipeline: Pipeline
@@ -140,6 +146,8 @@ class Plan:
     margin_ns: int = 0
     envelope: tuple[tuple[float, float], ...] | None = None
     budget_microusd_per_hour: int | None = None
+    effort: Effort | None = field(default=None, compare=False, repr=False)
+    refinement: Refinement | None = field(default=None, compare=False, repr=False)
     explainer: Callable[[Plan], Explanation] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:

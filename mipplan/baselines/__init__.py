@@ -1,0 +1,10 @@
+"""What others would do: InferLine's greedy search, coarse-grained sizing, half the objective for batches.
+
+None of them uses a solver.
+"""
+
+from mipplan.baselines.coarse import coarse_grained
+from mipplan.baselines.greedy import inferline
+from mipplan.baselines.halving import half_slo
+
+__all__ = ["coarse_grained", "half_slo", "inferline"]

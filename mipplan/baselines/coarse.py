@@ -1,0 +1,180 @@
+"""The pipeline as one black box: one batch size, whole replicas, sized for a rate."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from mipplan.baselines.configuration import (
+    Assignment,
+    Configuration,
+    choices_of,
+    cost_of,
+    devices_used,
+    longest_path,
+)
+from mipplan.baselines.problem import Device, Problem, pose
+from mipplan.baselines.rates import Mode, check_mode, check_window, queries_per_ns
+from mipplan.options.families import Family
+from mipplan.pipeline import Pipeline
+from mipplan.profiles import Profiles
+from mipplan.result import Effort, Plan
+from mipplan.result.checks import resolve_slo_ns
+from mipplan.trace import Trace
+from mipplan.units import format_duration
+
+
+def coarse_grained(
+    pipeline: Pipeline,
+    profiles: Profiles,
+    trace: Trace,
+    *,
+    mode: str = "mean",
+    window_s: float | None = None,
+    slo_s: float | None = None,
+    quantile: float = 0.99,
+    seed: int = 0,
+) -> Plan:
+    """Plan for the pipeline as one service, by its capacity: what InferLine was compared with.
+
+    A box holds one replica of every stage, on one hardware type (a stage that may not use it is on its
+    lowest-latency hardware), or every stage on its lowest-latency hardware. It serves batches of one size b: a
+    stage with s tokens per query gets ⌈s·b⌉ tokens, in full batches of its cap and one of the rest, where the cap
+    is the largest admitted one up to b. A box takes as long for a batch as its longest path, and takes in the next
+    batch as soon as its slowest stage is free. Of the boxes and sizes whose latency is within the objective, the
+    one is chosen for which as many whole boxes as the rate needs cost least; of equal ones the box that serves most.
+
+    Parameters
+    ----------
+    pipeline, profiles, trace, slo_s, quantile, seed
+        As for `mipplan.plan`.
+    mode : {"mean", "peak"}
+        Rate to size for: the trace's mean, or the most queries in any window divided by its length.
+    window_s : float, optional
+        Length of the windows of ``peak``; the objective by default.
+
+    Returns
+    -------
+    Plan
+        Status ``given``: nothing was simulated, so that it keeps the objective is not said. ``infeasible`` if no
+        box does by this rule.
+
+    Raises
+    ------
+    InputError
+        Listing every bad argument.
+
+    References
+    ----------
+    Crankshaw et al., "InferLine", SoCC 2020, doi:10.1145/3419111.3421285, section 7 (baselines CG-Mean, CG-Peak).
+    """
+    started = time.monotonic()
+    problem = pose(
+        pipeline,
+        profiles,
+        trace,
+        f"coarse_grained, {mode}",
+        slo_s=slo_s,
+        quantile=quantile,
+        seed=seed,
+        checks=(lambda: check_mode(mode), lambda: check_window(window_s, 1)),
+    )
+    if isinstance(problem, Plan):
+        return problem
+    window_ns = check_window(window_s, resolve_slo_ns(pipeline, slo_s))
+    rate = queries_per_ns(trace, Mode(mode), window_ns)
+    boxes = [_Box.of(problem, devices, batch) for devices, batch in _box_kinds(problem)]
+    fast = [box for box in boxes if box is not None and box.latency_ns <= problem.deadline_ns]
+    copies = [(box, _copies(problem, box, rate)) for box in fast]
+    found = [(cost_of(made), Fraction(box.period_ns, box.batch), made) for box, made in copies if made]
+    effort = Effort(0, time.monotonic() - started)
+    if not found:
+        return problem.infeasible(_failure(problem, boxes, fast), effort)
+    _, _, cheapest = min(found, key=lambda entry: entry[:2])
+    return problem.given(choices_of(cheapest), effort)
+
+
+@dataclass(frozen=True)
+class _Box:
+    """One replica of every stage, serving batches of queries.
+
+    Attributes
+    ----------
+    families : mapping of str to Family
+    latency_ns : int
+        Time from taking in a batch to its end.
+    period_ns : int
+        Time from taking in a batch to taking in the next.
+    batch : int
+        Queries in a batch.
+    """
+
+    families: Mapping[str, Family]
+    latency_ns: int
+    period_ns: int
+    batch: int
+
+    @classmethod
+    def of(cls, problem: Problem, devices: Mapping[str, Device], batch: int) -> _Box | None:
+        """Make a box of these devices; None if a stage only takes larger batches."""
+        families: dict[str, Family] = {}
+        for stage, device in devices.items():
+            caps = [family for family in device.families if family.batch <= batch]
+            if not caps:
+                return None
+            families[stage] = caps[-1]
+        busy_ns = {
+            stage: _busy_ns(family, math.ceil(problem.tokens_per_query(stage) * batch))
+            for stage, family in families.items()
+        }
+        latency_ns, _ = longest_path(problem.pipeline, busy_ns)
+        return cls(families, latency_ns, max(busy_ns.values()), batch)
+
+
+def _busy_ns(family: Family, tokens: int) -> int:
+    """Time of one replica for that many tokens, in full batches and one of the rest."""
+    full, rest = divmod(tokens, family.batch)
+    return full * int(family.service_ns[-1]) + (int(family.service_ns[rest - 1]) if rest else 0)
+
+
+def _box_kinds(problem: Problem) -> Iterator[tuple[dict[str, Device], int]]:
+    """Devices of every kind of box, with every batch size that some stage has."""
+    fastest = {
+        stage: min(devices, key=lambda d: (d.latency_ns, d.microusd_per_hour))
+        for stage, devices in problem.devices.items()
+    }
+    names = dict.fromkeys(device.hardware for devices in problem.devices.values() for device in devices)
+    for name in (None, *names):
+        box = {
+            stage: next((device for device in devices if device.hardware == name), fastest[stage])
+            for stage, devices in problem.devices.items()
+        }
+        sizes = {family.batch for device in box.values() for family in device.families}
+        for size in sorted(sizes):
+            yield box, size
+
+
+def _copies(problem: Problem, box: _Box, rate: Fraction) -> Configuration | None:
+    """As many whole boxes as the rate needs; a stage that demands more replicas gets them. None beyond a limit."""
+    copies = max(1, math.ceil(rate * box.period_ns / box.batch))
+    made = {stage: Assignment(family, max(copies, family.fewest)) for stage, family in box.families.items()}
+    used = devices_used(made)
+    possible = all(chosen.replicas <= chosen.family.most for chosen in made.values()) and all(
+        used.get(name, 0) <= limit for name, limit in problem.limits.items()
+    )
+    return made if possible else None
+
+
+def _failure(problem: Problem, boxes: list[_Box | None], fast: list[_Box]) -> str:
+    latencies = [box.latency_ns for box in boxes if box is not None]
+    if not latencies:
+        return "no batch size suits every stage of a box"
+    if fast:
+        return "limits on replicas or devices allow for too few boxes"
+    return (
+        f"the fastest box takes {format_duration(min(latencies))} for a batch, more than the objective of "
+        f"{format_duration(problem.deadline_ns)}"
+    )

@@ -1,0 +1,247 @@
+"""InferLine's planner: start fast and generous, then take the action that saves most until none does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeAlias
+
+from mipplan.baselines.actions import Actions
+from mipplan.baselines.configuration import Configuration, choices_of, cost_of, longest_path
+from mipplan.baselines.estimator import DISCIPLINE, Estimator, TimeUpError
+from mipplan.baselines.problem import Problem, pose
+from mipplan.baselines.settings import check_engine, ends_at, share
+from mipplan.pipeline import Pipeline
+from mipplan.profiles import Profiles
+from mipplan.result import Effort, Plan
+from mipplan.trace import Trace
+from mipplan.units import MICRODOLLARS_PER_DOLLAR, format_duration
+
+Report: TypeAlias = Callable[[str], object]
+
+
+def inferline(
+    pipeline: Pipeline,
+    profiles: Profiles,
+    trace: Trace,
+    *,
+    slo_s: float | None = None,
+    quantile: float = 0.99,
+    seed: int = 0,
+    time_limit_s: float | None = None,
+    progress: Report | None = None,
+    engine: str = "auto",
+) -> Plan:
+    """Plan by InferLine's greedy search over replays.
+
+    *Start*: every stage on its lowest-latency hardware, smallest batch cap (1 where that is measured), fewest
+    replicas (1 unless the stage demands more). If the service time of the longest path exceeds the objective,
+    give up. While the replayed quantile exceeds it, add a replica to the stage with the least throughput.
+
+    *Improve*, as long as an action of one stage keeps the objective in replay: remove a replica, or go to the next
+    cheaper hardware, start that stage anew there and improve it alone with the others frozen. Take the action that
+    lowers the cost most; of equal ones, the one whose bottleneck keeps most throughput. If none lowers the cost,
+    increase a batch cap (at least double it, to where throughput rises): it costs nothing and may allow to remove
+    replicas afterwards. The increase whose throughput could free most money goes first, then the one that adds
+    least latency. Each step lowers the cost, or raises a cap at the same cost, so the search ends.
+
+    Parameters
+    ----------
+    pipeline, profiles, trace, slo_s, quantile, seed
+        As for `mipplan.plan`, and so are the options: admitted hardware, measured batch caps, memory, replica
+        bounds and device limits.
+    time_limit_s : float, optional
+        Stop the search after it, with the best plan so far. None never stops.
+    progress : callable, optional
+        Called with one line of text as the work proceeds.
+    engine : str
+        As for `mipplan.replay`.
+
+    Returns
+    -------
+    Plan
+        Status ``given``: the replay kept the objective under ``fifo``, which proves nothing about other traffic or
+        about cheaper plans, and no action of one stage lowers the cost any more. ``infeasible``: the greedy search
+        found no start; other plans may exist. ``unknown``: the time limit came first. Its certificate is filled in
+        for comparison, `effort` says how many configurations were replayed.
+
+    Raises
+    ------
+    InputError
+        Listing every bad argument.
+
+    Notes
+    -----
+    Where the paper leaves a choice, the one is taken that serves the greedy search best. A stage that may not grow
+    passes its turn to the next slowest; hardware with too few devices left for a stage is passed over at the start.
+
+    References
+    ----------
+    Crankshaw et al., "InferLine: latency-aware provisioning and scaling for prediction serving pipelines", SoCC
+    2020, doi:10.1145/3419111.3421285, section 4, algorithms 1 and 2.
+    """
+    started = time.monotonic()
+    problem = pose(
+        pipeline,
+        profiles,
+        trace,
+        "inferline",
+        slo_s=slo_s,
+        quantile=quantile,
+        seed=seed,
+        checks=(lambda: ends_at(started, time_limit_s), lambda: check_engine(engine)),
+    )
+    if isinstance(problem, Plan):
+        return problem
+    estimator = Estimator(problem, engine, ends_at(started, time_limit_s))
+    search = Search(problem, estimator, progress or (lambda _: None))
+    stopped = search.run()
+    effort = Effort(estimator.calls, time.monotonic() - started)
+    if search.best is None:
+        reason = f"the greedy search gives up: {search.failure}"
+        return problem.unknown(stopped, effort) if stopped else problem.infeasible(reason, effort)
+    return problem.given(choices_of(search.best), effort, stopped)
+
+
+class Search:
+    """One greedy search.
+
+    Parameters
+    ----------
+    problem : Problem
+    estimator : Estimator
+    report : callable
+
+    Attributes
+    ----------
+    best : Configuration or None
+        Keeps the objective; what the search has come to.
+    failure : str
+        Why there is no start, if there is none.
+    """
+
+    def __init__(self, problem: Problem, estimator: Estimator, report: Report) -> None:
+        self.best: Configuration | None = None
+        self.failure = ""
+        self._problem = problem
+        self._estimator = estimator
+        self._actions = Actions(problem)
+        self._report = report
+
+    def run(self) -> str | None:
+        """Search; return what stopped it early, None if it came to its end."""
+        try:
+            self.best = self._start()
+            while self.best is not None:
+                self._tell(self.best)
+                better = self._cheaper(self.best) or self._larger_batch(self.best, list(self.best))
+                if better is None:
+                    return None
+                self.best = better
+        except TimeUpError:
+            return "the time limit was reached before the greedy search came to its end"
+        except KeyboardInterrupt:
+            return "the greedy search was interrupted before it came to its end"
+        return None
+
+    # ------------------------------------------------------------------------------ algorithm 1: start
+
+    def _start(self) -> Configuration | None:
+        """A configuration that keeps the objective; None, and `failure` says why, if the rule leads to none."""
+        fastest = self._fastest()
+        grown = None if fastest is None else self._grown(fastest, list(fastest))
+        if fastest is not None and grown is None:
+            base = self._problem.base
+            self.failure = (
+                f"no token waits where replicas may be added, and {share(base.quantile)} under {DISCIPLINE} "
+                f"still exceeds the objective of {format_duration(base.slo_ns)}"
+            )
+        return grown
+
+    def _fastest(self) -> Configuration | None:
+        """Every stage on its lowest-latency hardware that has devices left, if the objective allows for that."""
+        configuration: Configuration = {}
+        for stage, devices in self._problem.devices.items():
+            fastest_first = sorted(devices, key=lambda d: (d.latency_ns, d.microusd_per_hour))
+            starts = (self._actions.start(stage, device, configuration) for device in fastest_first)
+            started = next((start for start in starts if start is not None), None)
+            if started is None:
+                self.failure = f"no devices are left for {stage} when the stages before it have theirs"
+                return None
+            configuration = started
+        service_ns, path = self._service_time(configuration)
+        if service_ns > self._problem.deadline_ns:
+            self.failure = (
+                f"batches of one on the fastest hardware take {format_duration(service_ns)} along "
+                f"{' → '.join(path)}, more than the objective of {format_duration(self._problem.deadline_ns)}"
+            )
+            return None
+        return configuration
+
+    def _service_time(self, configuration: Configuration) -> tuple[int, tuple[str, ...]]:
+        """Batches of one along the longest path, no queueing."""
+        one_ns = {stage: int(chosen.family.service_ns[0]) for stage, chosen in configuration.items()}
+        return longest_path(self._problem.pipeline, one_ns)
+
+    def _grown(self, configuration: Configuration, stages: list[str]) -> Configuration | None:
+        """Add replicas to the slowest of `stages` until the objective is kept; None if they are of no use."""
+        while not self._estimator.keeps(configuration):
+            growing = [stage for stage in stages if self._actions.can_grow(configuration, stage)]
+            if not self._estimator.anyone_waits(configuration, growing):
+                return None
+            slowest = self._actions.bottleneck(configuration, growing)
+            configuration = self._actions.add_replica(configuration, slowest)
+        return configuration
+
+    # ---------------------------------------------------------------------------- algorithm 2: improve
+
+    def _cheaper(self, configuration: Configuration) -> Configuration | None:
+        """Take the action of any stage that lowers the cost most; None if none does."""
+        removal = self._fewer_replicas(configuration, list(configuration))
+        found = [] if removal is None else [removal]
+        for stage in configuration:
+            downgraded = self._downgraded(configuration, stage, min(map(cost_of, [configuration, *found])))
+            if downgraded is not None and cost_of(downgraded) < cost_of(configuration):
+                found.append(downgraded)
+        return min(found, key=self._actions.rank, default=None)
+
+    def _fewer_replicas(self, configuration: Configuration, stages: list[str]) -> Configuration | None:
+        """Remove the replica that saves most."""
+        removals = [self._actions.remove_replica(configuration, stage) for stage in stages]
+        cheaper = [c for c in removals if c is not None and cost_of(c) < cost_of(configuration)]
+        return self._estimator.first_kept(sorted(cheaper, key=self._actions.rank))
+
+    def _larger_batch(self, configuration: Configuration, stages: list[str]) -> Configuration | None:
+        """Increase the batch cap that promises most."""
+        increases = [(stage, self._actions.increase_batch(configuration, stage)) for stage in stages]
+        promises = [
+            (self._actions.promise(configuration, increased, stage), increased)
+            for stage, increased in increases
+            if increased is not None
+        ]
+        ranked = sorted(promises, key=lambda entry: entry[0])
+        return self._estimator.first_kept(increased for _, increased in ranked)
+
+    def _downgraded(self, configuration: Configuration, stage: str, most: int) -> Configuration | None:
+        """Start a stage anew on the next cheaper hardware and improve it, others frozen.
+
+        None if the objective is not kept, or the cost must exceed `most`.
+        """
+        device = self._actions.next_cheaper(configuration, stage)
+        start = None if device is None else self._actions.start(stage, device, configuration)
+        # It starts with the fewest replicas, so nothing it could come to costs less.
+        if start is None or cost_of(start) > most:
+            return None
+        if self._service_time(start)[0] > self._problem.deadline_ns:
+            return None
+        found = self._grown(start, [stage])
+        while found is not None:
+            better = self._fewer_replicas(found, [stage]) or self._larger_batch(found, [stage])
+            if better is None:
+                break
+            found = better
+        return found
+
+    def _tell(self, configuration: Configuration) -> None:
+        cost = cost_of(configuration) / MICRODOLLARS_PER_DOLLAR
+        self._report(f"{cost:.4f} $/h after {self._estimator.calls} replays")

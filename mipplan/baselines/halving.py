@@ -1,0 +1,230 @@
+"""Half of the objective for batches, half for waiting: the rule of Nexus and Loki."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from mipplan.baselines.configuration import Assignment, choices_of, longest_path
+from mipplan.baselines.problem import Device, Problem, pose
+from mipplan.baselines.rates import Mode, check_mode, check_window, queries_per_ns
+from mipplan.pipeline import Pipeline
+from mipplan.profiles import Profiles
+from mipplan.result import Effort, Plan
+from mipplan.result.checks import resolve_slo_ns
+from mipplan.trace import Trace
+from mipplan.units import format_duration
+
+
+def half_slo(
+    pipeline: Pipeline,
+    profiles: Profiles,
+    trace: Trace,
+    *,
+    mode: str = "mean",
+    window_s: float | None = None,
+    slo_s: float | None = None,
+    quantile: float = 0.99,
+    seed: int = 0,
+) -> Plan:
+    """Plan by the rule that a query waits at most as long as its batches take.
+
+    The cheapest configuration such that along each path the batch latencies ℓ(b) sum up to at most half of the
+    objective (less the path's delays), and that n·b/ℓ(b) of each stage is at least the rate of its tokens. Found
+    exactly, by dynamic programming over the stages.
+
+    Parameters
+    ----------
+    pipeline, profiles, trace, slo_s, quantile, seed
+        As for `mipplan.plan`.
+    mode : {"mean", "peak"}
+        Rate to size for: the trace's mean, or the most queries in any window divided by its length.
+    window_s : float, optional
+        Length of the windows of ``peak``; the objective by default.
+
+    Returns
+    -------
+    Plan
+        Status ``given``: nothing was simulated, so that it keeps the objective is not said. ``infeasible`` if no
+        configuration obeys the rule.
+
+    Raises
+    ------
+    InputError
+        Listing every bad argument.
+
+    References
+    ----------
+    Shen et al., "Nexus: a GPU cluster engine for accelerating DNN-based video analysis", SOSP 2019,
+    doi:10.1145/3341301.3359658, section 6. Ahmad et al., "Loki: a system for serving ML inference pipelines with
+    hardware and accuracy scaling", HPDC 2024, doi:10.1145/3625549.3658688.
+    """
+    started = time.monotonic()
+    problem = pose(
+        pipeline,
+        profiles,
+        trace,
+        f"half_slo, {mode}",
+        slo_s=slo_s,
+        quantile=quantile,
+        seed=seed,
+        checks=(lambda: check_mode(mode), lambda: check_window(window_s, 1)),
+    )
+    if isinstance(problem, Plan):
+        return problem
+    window_ns = check_window(window_s, resolve_slo_ns(pipeline, slo_s))
+    rate = queries_per_ns(trace, Mode(mode), window_ns)
+    offers = {
+        stage: _sized(devices, rate * problem.tokens_per_query(stage))
+        for stage, devices in problem.devices.items()
+    }
+    reason = _failure(problem, offers)
+    chosen = None if reason else _Selection(problem, offers).cheapest()
+    effort = Effort(0, time.monotonic() - started)
+    if chosen is None:
+        return problem.infeasible(reason or "the limits on devices leave too few of them", effort)
+    return problem.given(choices_of({stage: chosen[stage] for stage in offers}), effort)
+
+
+def _sized(devices: Sequence[Device], tokens_per_ns: Fraction) -> list[Assignment]:
+    """Every (hardware, cap) of a stage with as few replicas as serve that rate."""
+    sized = []
+    for device in devices:
+        for family in device.families:
+            needed = math.ceil(tokens_per_ns * int(family.service_ns[-1]) / family.batch)
+            replicas = max(needed, family.fewest)
+            if replicas <= family.most:
+                sized.append(Assignment(family, replicas))
+    return sized
+
+
+def _doubled_ns(assignment: Assignment) -> int:
+    """Twice the batch latency: the batch and as long a wait."""
+    return 2 * int(assignment.family.service_ns[-1])
+
+
+def _failure(problem: Problem, offers: Mapping[str, Sequence[Assignment]]) -> str:
+    """Why nothing obeys the rule even if devices abound; empty if something does."""
+    short = [stage for stage, offered in offers.items() if not offered]
+    if short:
+        return f"no allowed number of replicas keeps up with the rate at {', '.join(short)}"
+    least_ns = {stage: min(map(_doubled_ns, offered)) for stage, offered in offers.items()}
+    total_ns, path = longest_path(problem.pipeline, least_ns)
+    if total_ns <= problem.deadline_ns:
+        return ""
+    return (
+        f"twice the fastest batches along {' → '.join(path)} take {format_duration(total_ns)}, more than the "
+        f"objective of {format_duration(problem.deadline_ns)}"
+    )
+
+
+class _Label(NamedTuple):
+    """Choices for some stages, and all that matters about them to the choices still to come.
+
+    Attributes
+    ----------
+    cost : int
+    ends_ns : tuple of int
+        When each open stage (one with children still to come) is done at the latest.
+    used : tuple of int
+        Devices taken, of each limited hardware type.
+    chosen : tuple of Assignment
+        In topological order.
+    """
+
+    cost: int
+    ends_ns: tuple[int, ...]
+    used: tuple[int, ...]
+    chosen: tuple[Assignment, ...]
+
+    @property
+    def burden(self) -> tuple[int, ...]:
+        """What later choices would rather have small."""
+        return (self.cost, *self.ends_ns, *self.used)
+
+
+class _Selection:
+    """The cheapest assignment of every stage, by dynamic programming with dominance.
+
+    Parameters
+    ----------
+    problem : Problem
+    offers : mapping of str to sequence of Assignment
+        Of each stage, none empty.
+    """
+
+    def __init__(self, problem: Problem, offers: Mapping[str, Sequence[Assignment]]) -> None:
+        self._problem = problem
+        self._offers = offers
+        self._limits = tuple(problem.limits.items())
+        least_ns = {stage: min(map(_doubled_ns, offered)) for stage, offered in offers.items()}
+        self._tails_ns = _tails_ns(problem.pipeline, least_ns)
+
+    def cheapest(self) -> dict[str, Assignment] | None:
+        """Return it, None if limits and objective leave none."""
+        order = self._problem.pipeline.topological_order
+        labels = [_Label(0, (), (0,) * len(self._limits), ())]
+        open_stages: tuple[str, ...] = ()
+        for position, stage in enumerate(order):
+            known, open_stages = open_stages, self._still_open((*open_stages, stage), order[position + 1 :])
+            labels = _undominated(
+                [
+                    extended
+                    for label in labels
+                    for extended in self._extensions(
+                        label, dict(zip(known, label.ends_ns, strict=True)), stage, open_stages
+                    )
+                ]
+            )
+        best = min(labels, key=lambda label: label.cost, default=None)
+        return None if best is None else dict(zip(order, best.chosen, strict=True))
+
+    def _still_open(self, stages: Sequence[str], later: Sequence[str]) -> tuple[str, ...]:
+        outgoing = self._problem.pipeline.outgoing
+        return tuple(stage for stage in stages if any(edge.child in later for edge in outgoing(stage)))
+
+    def _extensions(
+        self, label: _Label, ends_ns: Mapping[str, int], stage: str, open_stages: Sequence[str]
+    ) -> Iterator[_Label]:
+        """Add every assignment of a stage that leaves the others a chance."""
+        incoming = self._problem.pipeline.incoming(stage)
+        start_ns = max((ends_ns[edge.parent] + edge.delay_ns for edge in incoming), default=0)
+        for assignment in self._offers[stage]:
+            end_ns = start_ns + _doubled_ns(assignment)
+            used = tuple(
+                taken + (assignment.replicas if name == assignment.family.hardware else 0)
+                for (name, _), taken in zip(self._limits, label.used, strict=True)
+            )
+            within = all(taken <= limit for (_, limit), taken in zip(self._limits, used, strict=True))
+            if within and end_ns + self._tails_ns[stage] <= self._problem.deadline_ns:
+                ends = {**ends_ns, stage: end_ns}
+                yield _Label(
+                    label.cost + assignment.microusd_per_hour,
+                    tuple(ends[name] for name in open_stages),
+                    used,
+                    (*label.chosen, assignment),
+                )
+
+
+def _undominated(labels: list[_Label]) -> list[_Label]:
+    """Drop labels that another one beats or equals in everything."""
+    kept: list[_Label] = []
+    for label in sorted(labels, key=lambda label: label.burden):
+        burden = label.burden
+        if not any(all(a <= b for a, b in zip(other.burden, burden, strict=True)) for other in kept):
+            kept.append(label)
+    return kept
+
+
+def _tails_ns(pipeline: Pipeline, least_ns: Mapping[str, int]) -> dict[str, int]:
+    """The least time from the end of each stage to the end of the pipeline."""
+    tails: dict[str, int] = {}
+    for stage in reversed(pipeline.topological_order):
+        tails[stage] = max(
+            (edge.delay_ns + least_ns[edge.child] + tails[edge.child] for edge in pipeline.outgoing(stage)),
+            default=0,
+        )
+    return tails
