@@ -51,7 +51,7 @@ $(VENV)/.installed-base: pyproject.toml | $(BIN)/python
 	$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.installed-test $(VENV)/.installed-dev $(VENV)/.installed-docs: $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-test $(VENV)/.installed-bench $(VENV)/.installed-dev $(VENV)/.installed-docs: $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	$(PIP) --editable '.[$*]'
 	@touch $@
 
@@ -91,7 +91,7 @@ deep: $(VENV)/.installed-test  ## run the long campaigns (MIPPLAN_DEEP=1), summa
 	   $(BIN)/python -c 'import os, platform; print("Python", platform.python_version(), platform.system(), platform.machine(), os.cpu_count(), "cores")'; \
 	   MIPPLAN_DEEP=1 $(PYTEST) --quiet --no-header --tb=short --durations=25 --durations-min=1 $(ARGS); } 2>&1 | tee $(RESULTS)/deep.txt
 
-bench: $(VENV)/.installed-test  ## run the benchmarks (benchmarks/README.md)
+bench: $(VENV)/.installed-bench  ## run the benchmarks (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 # --- shipping it -----------------------------------------------------------------------------------------------------

@@ -6,7 +6,11 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
-BENCHMARKS = {"planning": "benchmarks.planning.run"}
+BENCHMARKS = {
+    "planning": "benchmarks.planning.run",
+    "replay": "benchmarks.replay.run",
+    "compare": "benchmarks.compare.run",
+}
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-PACKAGES = ("mipplan", "numpy", "scipy", "highspy", "pulp", "ortools", "networkx")
+PACKAGES = ("mipplan", "numpy", "scipy", "highspy", "pulp", "ortools", "networkx", "numba", "simpy", "ciw")
 
 
 def describe() -> dict[str, object]:
@@ -18,8 +18,16 @@ def describe() -> dict[str, object]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "system": platform.system(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
     }
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed: not every benchmark needs all of them."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:
