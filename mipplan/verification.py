@@ -83,9 +83,13 @@ def verify(path: str | Path, trace: Trace) -> Verification:
         margin = f" less {format_duration(plan.margin_ns)} of margin" if plan.margin_ns else ""
         problems.append(
             f"the certificate is {format_duration(guaranteed_ns)}, above the objective of "
-            f"{format_duration(plan.slo_ns)}{margin}"
+            f"{format_duration(plan.slo_ns)}{margin}{_REFINED if plan.guarantee is Guarantee.REPLAY else ''}"
         )
     return Verification(not problems, tuple(problems), tuple(remarks), plan, certificate, worst_case_ns)
+
+
+#: Why a refined plan mostly cannot be verified.
+_REFINED = "; the plan was refined by replay, which no theorem covers: judge it with mipplan replay"
 
 
 def _worst_case_ns(plan: Plan) -> int | None:

@@ -26,7 +26,7 @@ import pytest
 from pydantic import BaseModel
 
 import mipplan as mp
-from mipplan.reporting import documents, examination, streams, summaries
+from mipplan.reporting import comparisons, documents, examination, streams, summaries
 
 ROOT = Path(__file__).resolve().parents[1]
 JSON_PAGE = ROOT / "docs" / "json.md"
@@ -40,6 +40,7 @@ HEADINGS: dict[type[BaseModel], str] = {
     documents.ReplayCommandReport: "replay",
     streams.StreamReport: "replay --stream",
     documents.VerifyReport: "verify",
+    comparisons.ComparisonReport: "compare",
     documents.ProfilesReport: "profiles",
     examination.ExaminationReport: "profiles --check",
     documents.SolversReport: "solvers",
@@ -53,6 +54,8 @@ HEADINGS: dict[type[BaseModel], str] = {
     documents.StageReport: "stage",
     streams.StreamStageReport: "streamed stage",
     documents.CriticalStageReport: "critical stage",
+    comparisons.ComparisonRowReport: "comparison row",
+    comparisons.JudgementReport: "judgement",
     documents.HardwareReport: "hardware",
     documents.TableReport: "table",
     documents.SolverReport: "solver",
@@ -95,7 +98,12 @@ def type_text(annotation: Any) -> str:
 def report_models() -> list[type[BaseModel]]:
     return [
         value
-        for name, value in {**vars(examination), **vars(streams), **vars(documents)}.items()
+        for name, value in {
+            **vars(comparisons),
+            **vars(examination),
+            **vars(streams),
+            **vars(documents),
+        }.items()
         if inspect.isclass(value)
         and issubclass(value, BaseModel)
         and name.endswith("Report")

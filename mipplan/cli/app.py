@@ -202,6 +202,69 @@ def replay(
 
 
 @app.command()
+def compare(
+    pipeline: Annotated[
+        str,
+        typer.Argument(metavar="PIPELINE", help="Pipeline file (YAML), or the name of a shipped pipeline."),
+    ],
+    trace: TraceFile,
+    slo: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Latency objective such as 300ms; the pipeline's by default."),
+    ] = None,
+    profiles: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Profile folder; the shipped one by default.")
+    ] = None,
+    quantile: Annotated[float, typer.Option(help="Share of queries that must keep the objective.")] = 0.99,
+    split: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Plan on this share of the trace's time, judge on the rest too."),
+    ] = 0.5,
+    planners: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Some of certified,refined,inferline,coarse_mean,coarse_peak,half_slo; all by default.",
+        ),
+    ] = None,
+    discipline: Annotated[
+        str, typer.Option(help="Judge everybody under this: oldest_first, or fifo.")
+    ] = "oldest_first",
+    time_limit: Annotated[
+        str, typer.Option(metavar="TIME", help="Stop each search after this long.")
+    ] = "60s",
+    seed: Seed = 0,
+    expand: Expand = None,
+    start: From = None,
+    end: To = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw costs and latencies as bars (.png, .svg or .pdf)."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare planners: plan on the first part of a trace, judge on that and on the rest."""
+    from mipplan.cli.comparing import CompareRequest, run_compare
+    from mipplan.cli.inputs import TraceRequest
+    from mipplan.cli.session import run
+
+    request = CompareRequest(
+        pipeline=pipeline,
+        trace=TraceRequest(trace, expand, seed, start, end),
+        slo=slo,
+        profiles=profiles,
+        quantile=quantile,
+        split=split,
+        planners=planners,
+        discipline=discipline,
+        time_limit=time_limit,
+        seed=seed,
+        plot=plot,
+    )
+    run(json, lambda session: run_compare(session, request))
+
+
+@app.command()
 def verify(
     plan: PlanFile,
     trace: TraceFile,

@@ -30,7 +30,7 @@ _FLAGS = {
     name: f"--{name.removesuffix('_s').replace('_', '-')}"
     for name in (
         *("slo_s", "quantile", "headroom", "margin_s", "guarantee", "envelope", "seed", "formulation"),
-        *("solver", "time_limit_s", "discipline", "engine"),
+        *("solver", "time_limit_s", "discipline", "engine", "split", "planners"),
     )
 } | {
     "start_s": "--from",

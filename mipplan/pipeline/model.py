@@ -160,6 +160,11 @@ class Pipeline:
         """The latency objective in nanoseconds."""
         return None if self.slo_s is None else seconds_to_ns(self.slo_s)
 
+    @property
+    def is_random(self) -> bool:
+        """Whether any edge draws what it does with a token, so that the seed matters."""
+        return any(edge.probability < 1 or not edge.fanout.is_constant_integer for edge in self._edges)
+
     def incoming(self, name: str) -> tuple[Edge, ...]:
         """Edges into a stage, in the order of the file."""
         return tuple(edge for edge in self._edges if edge.child == name)

@@ -23,6 +23,9 @@ from mipplan.trace import Trace
 from mipplan.units import NS_PER_S, UNLIMITED_NS, dollars_to_microdollars, seconds_to_ns
 from mipplan_formulations import FORMULATIONS, Formulation
 
+#: A plan that rests on replays is made by `mipplan.refine`.
+_PLANNED_FOR = (Guarantee.TRACE, Guarantee.ENVELOPE)
+
 
 def plan(
     pipeline: Pipeline,
@@ -196,8 +199,8 @@ def _budget(usd_per_hour: float | None) -> int | None:
 
 
 def _known_guarantee(name: str) -> Guarantee:
-    if name not in list(Guarantee):
-        raise InputError.one("guarantee", f"expected one of {', '.join(Guarantee)}, found {name!r}")
+    if name not in _PLANNED_FOR:
+        raise InputError.one("guarantee", f"expected one of {', '.join(_PLANNED_FOR)}, found {name!r}")
     return Guarantee(name)
 
 

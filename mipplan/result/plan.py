@@ -39,7 +39,8 @@ class PlanStatus(StrEnum):
     """How much is proven about a plan."""
 
     OPTIMAL = "optimal"
-    """The cheapest certified plan of the option set; proven."""
+    """The cheapest certified plan of the option set; proven. Of a refined plan (guarantee ``replay``): the cheapest
+    whose replay keeps the objective."""
     FEASIBLE = "feasible"
     """Certified, but a limit was hit before it was proven cheapest: compare cost and lower bound."""
     INFEASIBLE = "infeasible"
@@ -57,6 +58,8 @@ class Guarantee(StrEnum):
     """The trace planned for, with the token draws of the plan's seed."""
     ENVELOPE = "envelope"
     """Every query of any traffic inside an arrival curve, whatever is drawn."""
+    REPLAY = "replay"
+    """None by a theorem: the *replay* of the trace kept the objective (`mipplan.refine`)."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,10 @@ class Plan:
 
     @property
     def lower_bound_usd_per_hour(self) -> float | None:
-        """Proven: no certified plan costs less. None if none exists, or for a given plan."""
+        """Proven: no certified plan (of a refined one: none that replays within the objective) costs less.
+
+        None if none exists, or for a given plan.
+        """
         return _scaled(self.lower_bound_microusd_per_hour, MICRODOLLARS_PER_DOLLAR)
 
     @property

@@ -1,0 +1,185 @@
+"""`mipplan.compare`: every planner plans on the first part of a trace and is judged on that and on the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from mipplan.comparison.contenders import Contender, PlanningTask
+from mipplan.comparison.interrupts import InterruptWatch
+from mipplan.comparison.judging import Judge
+from mipplan.comparison.result import Comparison, ComparisonRow
+from mipplan.comparison.splitting import split_trace
+from mipplan.documents import listed, shown, suggestion
+from mipplan.errors import Fault, InputError
+from mipplan.options import check_names
+from mipplan.pipeline import Pipeline
+from mipplan.profiles import Profiles
+from mipplan.quantiles import check_quantile
+from mipplan.replayer.tasks import Discipline
+from mipplan.result.checks import check_seed, resolve_slo_ns
+from mipplan.trace import Trace
+from mipplan.units import NS_PER_S
+
+#: Number of draws that the rest of the trace is replayed with, unless told otherwise.
+_SEEDS = 5
+#: Seeds are below this.
+_SEED_LIMIT = 2**128
+
+
+def compare(
+    pipeline: Pipeline,
+    profiles: Profiles,
+    trace: Trace,
+    *,
+    slo_s: float | None = None,
+    quantile: float = 0.99,
+    split: float = 0.5,
+    discipline: str = "oldest_first",
+    planners: Sequence[str] = tuple(Contender),
+    seed: int = 0,
+    seeds: Sequence[int] | None = None,
+    time_limit_s: float | None = 60.0,
+    progress: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Plan with several planners on the first part of a trace, and judge all plans on that part and on the rest.
+
+    No planner sees the rest, nor the token draws it is replayed with. All plans are replayed under the same
+    discipline, each part from an empty pipeline.
+
+    Parameters
+    ----------
+    pipeline, profiles, slo_s, quantile
+        As for `mipplan.plan`.
+    trace : Trace
+    split : float
+        Share of the trace's time to plan on, in (0, 1).
+    discipline : {"oldest_first", "fifo"}
+        Of the replays that judge, and of those that refinement searches by. InferLine's own estimator is ``fifo``,
+        whatever the judge; certificates cover ``oldest_first`` only.
+    planners : sequence of str
+        Of `Contender`: ``certified``, ``refined``, ``inferline``, ``coarse_mean``, ``coarse_peak``, ``half_slo``.
+    seed : int
+        Of the token draws planned with.
+    seeds : sequence of int, optional
+        Of the token draws that the rest is replayed with; by default the five numbers after `seed`. The seed
+        planned with is refused: it would draw for the rest, query by query, what was planned with. Where the
+        pipeline draws nothing, the first alone is used, as all would give the same.
+    time_limit_s : float or None
+        Of each search (refinement: the certified plan it starts from, then its own).
+    progress : callable, optional
+        Called with one line of text as the work proceeds.
+
+    Returns
+    -------
+    Comparison
+        A row for each planner, also for those that found no plan. After Ctrl-C: the rows that were complete.
+
+    Raises
+    ------
+    InputError
+        Listing every bad argument.
+    SolverUnavailableError
+        If there is no solver for the certified plan.
+    """
+    _check_arguments(
+        lambda: split_trace(trace, split),
+        lambda: resolve_slo_ns(pipeline, slo_s),
+        lambda: check_quantile(quantile),
+        lambda: _check_discipline(discipline),
+        lambda: _contenders(planners),
+        lambda: _seeds(seed, seeds),
+        lambda: _check_time_limit(time_limit_s),
+        lambda: check_names(pipeline, profiles),
+    )
+    contenders, drawn = _contenders(planners), _seeds(seed, seeds)
+    if not pipeline.is_random:
+        drawn = drawn[:1]
+    planned_on, judged_on = split_trace(trace, split)
+    slo_ns = resolve_slo_ns(pipeline, slo_s)
+    task = PlanningTask(
+        pipeline, profiles, planned_on, slo_ns / NS_PER_S, quantile, seed, discipline, time_limit_s
+    )
+    judge = Judge(planned_on, judged_on, discipline, seed, drawn)
+    rows: list[ComparisonRow] = []
+    # Ctrl-C ends the comparison, and what was complete is the answer.
+    with InterruptWatch() as watch, suppress(KeyboardInterrupt):
+        for contender in contenders:
+            report = _reporter(contender, progress)
+            report("planning")
+            row = judge.row(contender, task.make(contender, report), report)
+            if watch.seen:
+                break
+            rows.append(row)
+    return Comparison(
+        slo_ns,
+        float(quantile),
+        discipline,
+        float(split),
+        check_seed(seed),
+        drawn,
+        planned_on,
+        judged_on,
+        tuple(rows),
+        left_out=contenders[len(rows) :],
+    )
+
+
+def _reporter(contender: Contender, progress: Callable[[str], None] | None) -> Callable[[str], None]:
+    """Say of whom a line of progress is."""
+    return lambda line: None if progress is None else progress(f"{contender}: {line}")
+
+
+def _check_arguments(*checks: Callable[[], object]) -> None:
+    """Make every check before complaining, so that one run shows all that is wrong."""
+    faults: list[Fault] = []
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            faults += error.faults
+    if faults:
+        raise InputError(faults)
+
+
+def _contenders(planners: Sequence[str]) -> tuple[Contender, ...]:
+    known = [contender.value for contender in Contender]
+    if isinstance(planners, str) or not planners:
+        raise InputError.one("planners", f"expected some of {listed(known)}, found {shown(planners)}")
+    faults = [
+        Fault(
+            "planners",
+            f"there is no {shown(name)}{suggestion(name, known) or f'; there are {listed(known)}'}",
+        )
+        for name in planners
+        if name not in known
+    ]
+    faults += [Fault("planners", f"names {name} twice") for name in known if list(planners).count(name) > 1]
+    if faults:
+        raise InputError(faults)
+    return tuple(Contender(name) for name in planners)
+
+
+def _seeds(seed: int, seeds: Sequence[int] | None) -> tuple[int, ...]:
+    planned_with = check_seed(seed)
+    if seeds is None:
+        return tuple((planned_with + step) % _SEED_LIMIT for step in range(1, _SEEDS + 1))
+    drawn = tuple(check_seed(other) for other in seeds)
+    if not drawn or len(set(drawn)) < len(drawn) or planned_with in drawn:
+        raise InputError.one(
+            "seeds",
+            f"expected different numbers, other than the seed planned with ({seed}), found {shown(seeds)}",
+        )
+    return drawn
+
+
+def _check_discipline(discipline: str) -> None:
+    if discipline not in list(Discipline):
+        message = f"expected one of {', '.join(Discipline)}, found {discipline!r}"
+        raise InputError.one("discipline", message)
+
+
+def _check_time_limit(time_limit_s: float | None) -> None:
+    number = isinstance(time_limit_s, int | float) and not isinstance(time_limit_s, bool)
+    if time_limit_s is not None and not (number and time_limit_s > 0):
+        raise InputError.one("time_limit_s", f"expected seconds above 0, or None, found {time_limit_s!r}")

@@ -1,0 +1,95 @@
+"""When tokens arrive at the earliest and must leave at the latest, whatever is chosen: bounds from path service.
+
+A token cannot leave before its earliest arrival plus the least batch latency on offer, and what follows from it
+needs at least the delays and the least batch latencies below. Neither depends on discipline or replicas
+(docs/theory.md, section on refinement).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.refinement.domains import Domain, Domains
+from mipplan.tokens import Workload
+
+Times = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LeastTimes:
+    """Bounds on the times of every token.
+
+    Attributes
+    ----------
+    workload : Workload
+    least_service_ns : mapping of str to int
+        No batch of the stage takes less.
+    arrival_ns : mapping of str to int64, shape (tokens,)
+        No token arrives earlier.
+    due_ns : mapping of str to int64, shape (tokens,)
+        A token that leaves later makes its query miss the deadline.
+    """
+
+    workload: Workload
+    least_service_ns: Mapping[str, int]
+    arrival_ns: Mapping[str, Times]
+    due_ns: Mapping[str, Times]
+
+    def late_queries(self, stage: str, exit_ns: Times, due_ns: Times | None = None) -> NDArray[np.int64]:
+        """Queries that miss the deadline for certain, with these exits (or earlier ones than the true) at a stage.
+
+        In order, a query once for each of its tokens that leaves too late. Earlier due times may be known.
+        """
+        late = np.flatnonzero(exit_ns > (self.due_ns[stage] if due_ns is None else due_ns))
+        queries: NDArray[np.int64] = self.workload.stages[stage].query[late]
+        return queries
+
+    def late_at_best(self, stage: str, service_ns: int) -> int:
+        """Count queries that miss the deadline if no batch of the stage takes less than `service_ns`."""
+        return np.unique(self.late_queries(stage, self.arrival_ns[stage] + service_ns)).size
+
+
+def find_least_times(workload: Workload, domains: Domains, deadline_ns: int) -> LeastTimes:
+    """Bound the times of every token under all plans of these domains, none of which may be empty."""
+    least = {stage: _least_service_ns(domain) for stage, domain in domains.items()}
+    arrival: dict[str, Times] = {}
+    exits: dict[str, Times] = {}
+    for stage in workload.stages:
+        arrival[stage] = workload.arrival_ns(stage, exits)
+        exits[stage] = arrival[stage] + least[stage]
+    return LeastTimes(workload, least, arrival, find_due_ns(workload, least, deadline_ns))
+
+
+def find_due_ns(
+    workload: Workload, least_service_ns: Mapping[str, int], deadline_ns: int
+) -> dict[str, Times]:
+    """By when every token must have left its stage, if no batch of the stages below takes less than stated."""
+    remaining = _remaining_ns(workload, least_service_ns)
+    return {
+        stage: workload.ingress_ns[tokens.query] + (deadline_ns - remaining[stage])
+        for stage, tokens in workload.stages.items()
+    }
+
+
+def _least_service_ns(domain: Domain) -> int:
+    return min(int(span.family.service_ns.min()) for span in domain)
+
+
+def _remaining_ns(workload: Workload, least_service_ns: Mapping[str, int]) -> dict[str, Times]:
+    """Least time from the exit of each token to the last exit of what follows from it; 0 if nothing does."""
+    remaining = {stage: np.zeros(tokens.count, dtype=np.int64) for stage, tokens in workload.stages.items()}
+    for stage in reversed(list(workload.stages)):
+        for messages in workload.stages[stage].messages:
+            if not messages.parent.size:
+                continue
+            needed = remaining[stage][messages.child] + (messages.edge.delay_ns + least_service_ns[stage])
+            # Messages are in order of their parents, so those of one parent are neighbours.
+            first = np.flatnonzero(np.r_[True, messages.parent[1:] != messages.parent[:-1]])
+            parents = messages.parent[first]
+            above = remaining[messages.edge.parent]
+            above[parents] = np.maximum(above[parents], np.maximum.reduceat(needed, first))
+    return remaining

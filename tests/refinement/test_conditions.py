@@ -1,0 +1,166 @@
+"""Conditions refute no plan that replays within the objective: each is held to replays of every plan."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import mipplan as mp
+from campaigns import campaign_size
+from mipplan.refinement.capacity import count_turned_away, find_needed_capacity
+from mipplan.refinement.conditions import CAPACITY, PATH_SERVICE, narrow
+from mipplan.refinement.domains import Domains, Problem, state_problem
+from mipplan.refinement.least_times import find_least_times
+from mipplan.tokens import realise
+from oracle_refinement import Choices
+from refinement_instances import RefinementInstance, refinement_instance
+
+
+def problem_of(instance: RefinementInstance) -> Problem:
+    """The search problem of an instance."""
+    workload = realise(instance.pipeline, instance.trace, instance.seed)
+    return state_problem(instance.pipeline, instance.profiles, workload, instance.slo_ns, instance.quantile)
+
+
+def contains(domains: Domains, choices: Choices) -> bool:
+    """Whether a plan is made of what is left in the domains."""
+    return all(
+        any(
+            (span.family.hardware, span.family.batch) == choices[stage][:2]
+            and span.fewest <= choices[stage][2] <= span.most
+            for span in domain
+        )
+        for stage, domain in domains.items()
+    )
+
+
+def test_option_set_is_that_of_the_oracle() -> None:
+    for number in range(20):
+        instance = refinement_instance(number)
+        problem = problem_of(instance)
+        for plan in instance.plans:
+            tokens = {stage: max(1, seen.count) for stage, seen in problem.workload.stages.items()}
+            useful = all(plan.choices[stage][2] <= most for stage, most in tokens.items())
+            assert contains(problem.domains, plan.choices) == useful
+
+
+def test_no_good_plan_is_excluded() -> None:
+    """With and without a budget; and each condition does exclude something."""
+    refuted: Counter[str] = Counter()
+    for number in range(campaign_size(150, 4_000)):
+        instance = refinement_instance(number)
+        problem = problem_of(instance)
+        within = [p for p in instance.good if contains(problem.domains, p.choices)]
+        narrowed = narrow(problem)
+        refuted += narrowed.refuted
+        assert narrowed.blocked is None or not within
+        assert all(contains(narrowed.problem.domains, plan.choices) for plan in within), number
+        for budget in {plan.cost for plan in within[:3]}:
+            cheaper = [plan for plan in within if plan.cost < budget]
+            narrowed = narrow(problem, budget)
+            assert narrowed.blocked is None or not cheaper
+            assert all(contains(narrowed.problem.domains, plan.choices) for plan in cheaper), number
+    assert refuted[CAPACITY] > 100
+    assert refuted[PATH_SERVICE] > 100
+
+
+def test_least_times_bound_every_replay() -> None:
+    for number in range(campaign_size(40, 500)):
+        instance = refinement_instance(number)
+        times = find_least_times(
+            realise(instance.pipeline, instance.trace, instance.seed),
+            problem_of(instance).domains,
+            instance.slo_ns,
+        )
+        for plan in instance.plans[:: max(1, len(instance.plans) // 20)]:
+            made = mp.Plan.from_choices(
+                instance.pipeline, instance.profiles, plan.choices, slo_s=1.0, seed=instance.seed
+            )
+            result = mp.replay(made, instance.trace, discipline=instance.discipline)
+            late = set(np.flatnonzero(result.latency_ns > instance.slo_ns).tolist())
+            for stage, seen in result.stages.items():
+                assert np.all(times.arrival_ns[stage] <= seen.arrival_ns)
+                assert set(times.late_queries(stage, seen.exit_ns).tolist()) <= late
+
+
+def test_last_stage_of_a_chain_is_late_exactly_when_its_query_is() -> None:
+    instance = next(
+        found
+        for found in map(refinement_instance, range(100))
+        if len(found.pipeline.stages) == 1 and found.good and len(found.good) < len(found.plans)
+    )
+    times = find_least_times(
+        realise(instance.pipeline, instance.trace, instance.seed),
+        problem_of(instance).domains,
+        instance.slo_ns,
+    )
+    (stage,) = instance.pipeline.stages
+    for plan in instance.plans:
+        made = mp.Plan.from_choices(instance.pipeline, instance.profiles, plan.choices, slo_s=1.0)
+        result = mp.replay(made, instance.trace, discipline=instance.discipline)
+        late = np.flatnonzero(result.latency_ns > instance.slo_ns)
+        assert np.array_equal(times.late_queries(stage, result.stages[stage].exit_ns), late)
+
+
+@pytest.mark.parametrize("seed", range(campaign_size(60, 2_000)))
+def test_turned_away_are_as_few_as_can_be(seed: int) -> None:
+    """Against every set of jobs, each run by earliest due time with interruptions."""
+    rng = np.random.default_rng(seed)
+    gaps = rng.integers(0, 6, 8)
+    window, work = int(rng.integers(1, 12)), int(rng.integers(1, 8))
+    release = np.cumsum(gaps)
+    kept = next(
+        size
+        for size in range(8, -1, -1)
+        if any(on_time(release[list(jobs)], window, work) for jobs in itertools.combinations(range(8), size))
+    )
+    assert count_turned_away(gaps.tolist(), window, work, 100) == 8 - kept
+    assert count_turned_away(gaps.tolist(), window, work, 0) == min(1, 8 - kept)
+
+
+def on_time(release: np.ndarray, window: int, work: int) -> bool:
+    """Whether jobs that are due in the order of their release can all be done in time on one machine."""
+    free = 0
+    for start in release.tolist():
+        free = max(free, start) + work
+        if free > start + window:
+            return False
+    return True
+
+
+def test_capacity_by_hand() -> None:
+    """Ten queries at once, 100 ns, batches of up to 2 in 40 ns: two fit one after the other, so 3 replicas it is."""
+    pipeline = mp.Pipeline.from_document({"name": "one", "stages": {"s": {"model": "m"}}, "edges": []})
+    table = mp.profiles.LatencyTable("m", "h", np.array([1, 2]), np.array([40e-6, 40e-6]))
+    profiles = mp.Profiles.from_parts([mp.profiles.Hardware("h", 1.0)], [table])
+    trace = mp.Trace.from_ns(np.zeros(10, dtype=np.int64))
+    workload = realise(pipeline, trace)
+    problem = state_problem(pipeline, profiles, workload, 100, 1.0)
+    times = find_least_times(workload, problem.domains, 100)
+    needed = find_needed_capacity(times, "s", problem.allowed)
+    assert needed is not None
+    # Fluid: 10 tokens of 20 ns in 100 ns need 2 replicas. (That the second batch of a pair ends at 80 is for replay.)
+    assert needed.fewest_replicas(np.array([40, 40])) == 2
+    assert needed.fewest_replicas(np.array([101, 101])) is None
+    assert needed.crowds.at_most(np.array([0, 50, 100])).tolist() == [10, 10, 10]
+    start = mp.Plan(pipeline, profiles, 100, 1.0)
+    best = mp.refine(start, trace)
+    assert (best.status, best.choices["s"].replicas) == ("optimal", 3)
+
+
+def test_a_batch_is_no_larger_than_the_crowd() -> None:
+    """Steady arrivals 10 ns apart: what is left of the window beside a batch bounds the tokens it serves on time."""
+    pipeline = mp.Pipeline.from_document({"name": "one", "stages": {"s": {"model": "m"}}, "edges": []})
+    table = mp.profiles.LatencyTable("m", "h", np.array([1, 64]), np.array([60e-6, 60e-6]))
+    profiles = mp.Profiles.from_parts([mp.profiles.Hardware("h", 1.0)], [table])
+    trace = mp.Trace.from_ns(np.arange(200) * 10)
+    workload = realise(pipeline, trace)
+    problem = state_problem(pipeline, profiles, workload, 80, 1.0)
+    times = find_least_times(workload, problem.domains, 80)
+    needed = find_needed_capacity(times, "s", problem.allowed)
+    assert needed is not None
+    # 80 - 60 = 20 ns hold 3 tokens: 60/3 = 20 ns each, one every 10 ns, so 2 replicas; 64 a batch would ask for 1.
+    assert needed.fewest_replicas(np.full(64, 60)) == 2

@@ -1,0 +1,241 @@
+"""`mipplan.refine` as people call it, against replays of every plan."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mipplan as mp
+from campaigns import campaign_size, write_summary
+from mipplan.profiles import Hardware, LatencyTable
+from mipplan.refinement import phases, screening
+from refinement_instances import refinement_instance
+
+
+def test_refined_plan_is_the_cheapest_that_replays_within_the_objective() -> None:
+    seen: Counter[str] = Counter()
+    cases = campaign_size(120, 4_000)
+    for number in range(cases):
+        instance = refinement_instance(number)
+        best = instance.refine(number, time_limit_s=None)
+        seen[best.status.value] += 1
+        assert best.microusd_per_hour == instance.optimum, number
+        assert best.refinement is not None
+        if instance.optimum is None:
+            assert (best.status, best.choices) == (mp.PlanStatus.INFEASIBLE, {})
+            assert best.reason
+            continue
+        assert (best.status, best.refinement.proof) == (mp.PlanStatus.OPTIMAL, "optimal")
+        assert best.lower_bound_microusd_per_hour == best.microusd_per_hour
+        replayed = mp.replay(best, instance.trace, discipline=instance.discipline)
+        assert best.refinement.quantile_ns == replayed.quantile_ns(best.quantile) <= instance.slo_ns
+    assert min(seen["optimal"], seen["infeasible"]) > cases // 10
+    write_summary("refinement", {"cases": cases, **seen})
+
+
+def test_a_limit_leaves_the_best_plan_so_far_and_a_true_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time runs out after a number of looks at the clock, wherever that is."""
+    seen: Counter[str] = Counter()
+    for number in range(campaign_size(60, 1_500)):
+        instance = refinement_instance(number)
+        ticks = count()
+        with monkeypatch.context() as patch:
+            patch.setattr("mipplan.refinement.meter.time.monotonic", lambda ticks=ticks: float(next(ticks)))
+            best = instance.refine(number, time_limit_s=float(3 + number % 40))
+        seen[best.status.value] += 1
+        assert best.refinement is not None
+        if best.choices:
+            replayed = mp.replay(best, instance.trace, discipline=instance.discipline)
+            assert replayed.quantile_ns(best.quantile) <= instance.slo_ns
+            assert best.lower_bound_microusd_per_hour is not None
+            assert instance.optimum is not None
+            assert best.lower_bound_microusd_per_hour <= instance.optimum
+        if best.status is mp.PlanStatus.FEASIBLE:
+            assert best.reason
+            assert best.refinement.proof is None or best.refinement.proof.startswith("optimal assuming")
+        if best.status is mp.PlanStatus.OPTIMAL:
+            assert best.microusd_per_hour == instance.optimum
+        if best.status is mp.PlanStatus.INFEASIBLE:
+            assert instance.optimum is None
+    assert seen["feasible"] > 3
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_ctrl_c_returns_the_best_so_far(after: int) -> None:
+    instance = refinement_instance(_with_a_good_start())
+    number = next(k for k, plan in enumerate(instance.plans) if plan.quantile_ns <= instance.slo_ns)
+    said: list[str] = []
+
+    def interrupt(line: str) -> None:
+        said.append(line)
+        if len(said) > 1 + after:
+            raise KeyboardInterrupt
+
+    best = instance.refine(number, progress=interrupt)
+    assert best.status in (mp.PlanStatus.FEASIBLE, mp.PlanStatus.UNKNOWN, mp.PlanStatus.OPTIMAL)
+    if best.status is not mp.PlanStatus.OPTIMAL:
+        assert "interrupted" in str(best.reason)
+    if best.choices:
+        replayed = mp.replay(best, instance.trace, discipline=instance.discipline)
+        assert replayed.quantile_ns(best.quantile) <= instance.slo_ns
+
+
+def _with_a_good_start() -> int:
+    return next(n for n in range(200) if len({p.cost for p in refinement_instance(n).good}) > 3)
+
+
+def test_without_trust_nothing_is_claimed_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the proof does not end, the plan says what it rests on."""
+    monkeypatch.setattr(phases.Refining, "_prove", lambda _: False)
+    instance = refinement_instance(_with_a_good_start())
+    best = instance.refine(0)
+    assert best.status is mp.PlanStatus.FEASIBLE
+    assert best.refinement is not None
+    assert str(best.refinement.proof).startswith("optimal assuming")
+    assert best.lower_bound_microusd_per_hour is not None
+    assert instance.optimum is not None
+    assert best.lower_bound_microusd_per_hour <= instance.optimum
+
+
+def test_a_screened_trace_gives_the_same_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screening, "LONGEST_UNSCREENED", 10)
+    monkeypatch.setattr(screening, "SCREENED", 8)
+    monkeypatch.setattr(screening, "_BLOCK", 4)
+    for number in range(campaign_size(30, 500)):
+        instance = refinement_instance(number)
+        assert instance.refine(number, time_limit_s=None).microusd_per_hour == instance.optimum
+
+
+@pytest.mark.parametrize("engine", ["numba", "numpy", "python"])
+def test_engines_agree(engine: str) -> None:
+    if engine == "numba":
+        pytest.importorskip("numba")
+    for number in range(8):
+        instance = refinement_instance(number)
+        assert instance.refine(1, engine=engine, time_limit_s=None).microusd_per_hour == instance.optimum
+
+
+def test_margin_is_kept_back() -> None:
+    for number in range(20):
+        instance = refinement_instance(number)
+        margin_ns = instance.slo_ns // 4
+        best = instance.refine(0, margin_s=margin_ns / 1e9, time_limit_s=None)
+        within = [p.cost for p in instance.plans if p.quantile_ns <= instance.slo_ns - margin_ns]
+        assert best.microusd_per_hour == min(within, default=None)
+        assert best.margin_ns == margin_ns
+
+
+def hand_made(**more: Any) -> tuple[mp.Plan, mp.Trace]:
+    """One stage; four queries at a time, every 100 ms; small: 1 $/h, 30 ms each; large: 5 $/h, 10 ms for up to 4."""
+    pipeline = mp.Pipeline.from_document(
+        {"name": "one", "slo": "60ms", "stages": {"s": {"model": "m"}}, "edges": []}
+    )
+    profiles = mp.Profiles.from_parts(
+        [Hardware("small", 1.0), Hardware("large", 5.0)],
+        [
+            LatencyTable("m", "small", np.array([1]), np.array([30.0])),
+            LatencyTable("m", "large", np.array([4]), np.array([10.0])),
+        ],
+    )
+    trace = mp.Trace.from_ns(np.repeat(np.arange(10), 4) * 100_000_000, name="fours")
+    choices = {"s": ("large", 4, 1)}
+    return mp.Plan.from_choices(pipeline, profiles, choices, quantile=1.0, **more), trace
+
+
+def test_by_hand() -> None:
+    """Two small replicas serve four in 60 ms. One would take 120 ms, and nothing else is below 2 $/h."""
+    plan, trace = hand_made()
+    best = mp.refine(plan, trace)
+    assert (best.status, best.usd_per_hour) == (mp.PlanStatus.OPTIMAL, 2.0)
+    assert best.choices["s"] == mp.Choice("small", 1, 2)
+    assert best.refinement is not None
+    assert best.refinement.quantile_s == pytest.approx(0.06)
+    assert set(best.refinement.noisy_ns) == {"lognormal, CV 0.1", "lognormal, CV 0.3"}
+    assert best.refinement.worst_s is not None
+    assert best.refinement.worst_s > 0.06
+    assert best.refinement.other_seeds_ns == {}
+    tight = mp.refine(plan, trace, margin_s=1e-9)
+    assert tight.choices["s"] == mp.Choice("small", 1, 4)
+    impossible = mp.refine(plan, trace, slo_s=0.009)
+    assert impossible.status is mp.PlanStatus.INFEASIBLE
+    assert "stage 's'" in str(impossible.reason)
+
+
+def test_a_plan_outside_the_option_set_may_be_the_start() -> None:
+    """A batch cap that was not measured is not on offer, but what runs today may have it."""
+    plan, trace = hand_made()
+    odd = mp.Plan.from_choices(plan.pipeline, plan.profiles, {"s": ("large", 3, 3)}, quantile=1.0, slo_s=0.06)
+    assert mp.refine(odd, trace).usd_per_hour == 2.0
+
+
+def test_what_belonged_to_the_given_plan_is_gone() -> None:
+    plan, trace = hand_made()
+    certified = mp.plan(plan.pipeline, plan.profiles, trace, slo_s=0.1, quantile=1.0, headroom=1.5)
+    best = mp.refine(certified, trace, slo_s=0.06)
+    assert (best.slo_s, best.headroom, best.solver, best.formulation) == (0.06, 1.0, None, None)
+    assert best.certificate_ns == mp.certify(best, trace).bound_ns
+    assert best.trace is not None
+    assert best.trace.sha256 == trace.sha256
+
+
+def test_record_survives_pickling_and_stays_out_of_the_file() -> None:
+    plan, trace = hand_made()
+    best = mp.refine(plan, trace)
+    copied = pickle.loads(pickle.dumps(best))
+    assert copied.refinement == best.refinement
+    assert "refinement" not in best.to_document()
+    with pytest.raises(TypeError):
+        best.refinement.refuted["replay"] = 0  # type: ignore[index, union-attr]
+
+
+def test_a_refined_file_says_that_it_rests_on_replay(tmp_path: Path) -> None:
+    plan, trace = hand_made()
+    best = mp.refine(plan, trace)
+    assert best.certificate_ns is not None
+    assert best.certificate_ns > best.slo_ns
+    best.save(tmp_path / "plan.json")
+    loaded = mp.Plan.load(tmp_path / "plan.json")
+    assert loaded.guarantee == "replay"
+    verification = mp.verify(tmp_path / "plan.json", trace)
+    assert not verification.verified
+    (problem,) = verification.problems
+    assert problem.endswith(
+        "the plan was refined by replay, which no theorem covers: judge it with mipplan replay"
+    )
+    with pytest.raises(mp.InputError, match="guarantee: expected one of trace, envelope, found 'replay'"):
+        mp.plan(plan.pipeline, plan.profiles, trace, guarantee="replay")
+
+
+def test_other_seeds_are_tried_where_something_is_drawn() -> None:
+    instance = next(
+        i
+        for i in map(refinement_instance, range(200))
+        if i.optimum is not None and any(edge.probability < 1 for edge in i.pipeline.edges)
+    )
+    best = instance.refine(0, time_limit_s=None)
+    assert best.refinement is not None
+    assert list(best.refinement.other_seeds_ns) == [instance.seed + 1, instance.seed + 2, instance.seed + 3]
+
+
+def test_every_bad_argument_is_reported_at_once() -> None:
+    plan, trace = hand_made()
+    with pytest.raises(mp.InputError) as caught:
+        mp.refine(
+            plan,
+            trace,
+            slo_s=-1.0,
+            quantile=99,
+            discipline="lifo",
+            time_limit_s=0,
+            margin_s=5.0,
+            seed=-1,
+            engine="abacus",
+        )
+    places = [fault.place for fault in caught.value.faults]
+    assert places == ["slo_s", "margin_s", "quantile", "seed", "discipline", "engine", "time_limit_s"]
