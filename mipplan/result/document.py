@@ -80,7 +80,7 @@ class PlanDocument(_Strict):
     figures: FiguresDocument
     slo_ns: int = Field(ge=1, le=2**62)
     quantile: float = Field(gt=0, le=1)
-    guarantee: Literal["trace", "envelope"]
+    guarantee: Literal["trace", "envelope", "replay"]
     headroom: float = Field(ge=1, le=1000)
     margin_ns: int = _Nanoseconds
     envelope: Annotated[list[_Bucket], Field(min_length=1)] | None
