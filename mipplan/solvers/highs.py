@@ -24,6 +24,10 @@ _TIGHTEST_TOLERANCE = 1e-9
 SLACK = 2e-7
 """More than presolving shifts a row with event times by, of which 3e-8 was seen."""
 
+_ENDLESS_RULES = 1 << 13
+"""Presolve's search for parallel rows and columns: seen not to end, past every time limit, on models with thousands
+of options that cost the same (HiGHS 1.16)."""
+
 _SMALL = 500
 """Columns up to which looking for a first solution takes longer than it saves."""
 
@@ -159,6 +163,7 @@ def set_options(highs: Any, scaled: ScaledModel, settings: Settings) -> None:
         "random_seed": settings.seed,
         # a restart solves the root again, which on these models costs more than the columns it gets rid of
         "mip_allow_restart": False,
+        "presolve_rule_off": _ENDLESS_RULES,
         "mip_feasibility_tolerance": _TIGHTEST_TOLERANCE,
         "primal_feasibility_tolerance": _TIGHTEST_TOLERANCE,
         # the default 1e-9 silently drops 1 ns beside 1 s in a scaled row

@@ -1,0 +1,125 @@
+"""The aims of the comparison, and what became of them by the rows measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from benchmarks.compare.figures import EQUAL, geometric_mean, planned, ratios
+from benchmarks.compare.planners import CERTIFIED, EXHAUSTIVE, GREEDY, REFINED
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A figure to be reached.
+
+    Attributes
+    ----------
+    text : str
+    found : float
+        NaN if it was not measured.
+    least, most : float
+        What it must be at least or at most.
+    over : str
+        What it was measured on.
+    unit : str
+        A format of the figure.
+    """
+
+    text: str
+    found: float
+    over: str
+    least: float = float("-inf")
+    most: float = float("inf")
+    unit: str = "{:.3f}"
+
+    @property
+    def outcome(self) -> str:
+        """Kept, or missed by how much."""
+        if pd.isna(self.found):
+            return "not measured"
+        if self.least <= self.found <= self.most:
+            return "kept"
+        short = self.least - self.found if self.found < self.least else self.found - self.most
+        return f"missed by {self.unit.format(short)}"
+
+
+def judge_aims(table: pd.DataFrame) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = ["| aim | found | over | outcome |", "|---" * 4 + "|"]
+    for aim in find_aims(table):
+        found = "–" if pd.isna(aim.found) else aim.unit.format(aim.found)
+        lines.append(f"| {aim.text} | {found} | {aim.over} | {aim.outcome} |")
+    return lines
+
+
+def find_aims(table: pd.DataFrame) -> list[Aim]:
+    """Judge the rows by all aims."""
+    compared, large = table[table["group"] != "large"], table[table["group"] == "large"]
+    greedy = planned(compared, GREEDY)
+    refined, certified = ratios(compared, REFINED), ratios(compared, CERTIFIED)
+    # Where greedy has a plan and refinement none, refinement is not at most as dear.
+    no_dearer = (refined <= 1 + EQUAL).sum() / len(greedy) if len(greedy) else float("nan")
+    exact = _beside_optimum(compared)
+    both = "instances where both have a plan"
+    return [
+        Aim(
+            "refined ≤ greedy, same trace and estimator: 100 %",
+            100 * no_dearer,
+            f"{len(greedy)} instances where greedy has a plan",
+            least=100.0,
+            unit="{:.1f} %",
+        ),
+        Aim(
+            "refined / greedy ≤ 0.80 in geometric mean",
+            geometric_mean(refined),
+            f"{len(refined)} {both}",
+            most=0.80,
+        ),
+        Aim(
+            "certified / greedy ≤ 1.0 in geometric mean",
+            geometric_mean(certified),
+            f"{len(certified)} {both}",
+            most=1.0,
+        ),
+        _planning_time(large),
+        Aim(
+            "refined = exhaustive optimum: ≥ 95 %",
+            100 * (exact <= 1 + EQUAL).mean() if len(exact) else float("nan"),
+            f"{len(exact)} instances small enough",
+            least=95.0,
+            unit="{:.1f} %",
+        ),
+        Aim(
+            "refined within 2 % of the exhaustive optimum on all",
+            100 * (exact.max() - 1) if len(exact) else float("nan"),
+            f"{len(exact)} instances small enough",
+            most=2.0,
+            unit="{:.2f} %",
+        ),
+    ]
+
+
+def _beside_optimum(table: pd.DataFrame) -> pd.Series[float]:
+    """Cost of refined plans to the optimum by exhaustive replay; infinite where none was found."""
+    optima = planned(table, EXHAUSTIVE)["instance"]
+    return ratios(table, REFINED, EXHAUSTIVE).reindex(optima, fill_value=float("inf"))
+
+
+def _planning_time(large: pd.DataFrame) -> Aim:
+    seconds = large.loc[large["planner"] == CERTIFIED, "seconds"]
+    greedy = large[large["planner"] == GREEDY]
+    beside = (
+        f"{len(seconds)} instances; greedy {greedy['seconds'].median():.2f} s with "
+        f"{greedy['estimator_calls'].median():.0f} replays"
+        if len(greedy)
+        else "0 instances"
+    )
+    return Aim(
+        "certified planning at 10⁵ queries ≤ 0.1 s in the median",
+        float(seconds.median()),
+        beside,
+        most=0.1,
+        unit="{:.3f} s",
+    )

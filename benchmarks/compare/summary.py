@@ -1,0 +1,262 @@
+"""The rows measured, as Markdown: aims first, then what they rest on, unflattering figures too."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from benchmarks.compare.aims import judge_aims
+from benchmarks.compare.figures import EQUAL, geometric_mean, keeps, planned, planners_of, ratios
+from benchmarks.compare.planners import (
+    CERTIFIED,
+    CERTIFIED_LIMIT_S,
+    EXHAUSTIVE,
+    GREEDY,
+    REFINED,
+    REFINED_LIMIT_S,
+)
+
+MISSING = "–"
+SLO_BANDS = ((1.1, 1.5), (1.5, 2.5), (2.5, 4.0), (4.0, 6.01))
+THEOREM_COLUMN = "held_out_miss_rate_oldest_first"
+
+
+def summarise(table: pd.DataFrame, *, frozen: int) -> str:
+    """Summarise the rows of a run.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With the columns of `benchmarks.compare.run`.
+    frozen : int
+        Instances that there are; those that need data that are not here were left out.
+    """
+    compared, large = table[table["group"] != "large"], table[table["group"] == "large"]
+    parts = [
+        ("Aims, and what became of them", judge_aims(table)),
+        ("Cost beside greedy", _costs(compared)),
+        ("Refined and certified beside greedy, by group and by objective", _by_part(compared)),
+        ("The objective, on the traffic planned on and on traffic held out", _misses(compared)),
+        ("Effort", _effort(compared)),
+        ("What is proven", _proofs(compared)),
+        ("Refined beside exhaustive replay", _exhaustive(compared)),
+        ("Planning on 100,000 queries", _large(large)),
+    ]
+    text = "\n\n".join(f"**{title}**\n\n" + "\n".join(lines) for title, lines in parts if lines)
+    return f"{_counts(table, frozen)}\n\n{text}\n"
+
+
+def _counts(table: pd.DataFrame, frozen: int) -> str:
+    instances = table.drop_duplicates("instance")
+    groups = ", ".join(
+        f"{count} {group}" for group, count in instances.groupby("group", sort=False).size().items()
+    )
+    shared = int(instances["shared_data"].sum())
+    return (
+        f"{len(instances)} of {frozen} frozen instances ran ({groups}): {len(instances) - shared} need nothing but "
+        f"this repository, {shared} read public data that lie beside it."
+    )
+
+
+def _costs(table: pd.DataFrame) -> list[str]:
+    instances = table["instance"].nunique()
+    lines = _head(
+        "planner",
+        "plans",
+        "keep P99 in replay",
+        "cost / greedy (geometric mean)",
+        "cheaper",
+        "equal",
+        "dearer",
+        "range",
+    )
+    for planner in planners_of(table):
+        rows, beside = planned(table, planner), ratios(table, planner)
+        cheaper, dearer = int((beside < 1 - EQUAL).sum()), int((beside > 1 + EQUAL).sum())
+        lines.append(
+            _row(
+                planner,
+                f"{len(rows)} of {instances}",
+                _share(keeps(rows)),
+                f"{geometric_mean(beside):.3f}",
+                cheaper,
+                len(beside) - cheaper - dearer,
+                dearer,
+                f"{beside.min():.2f}–{beside.max():.2f}" if len(beside) else MISSING,
+            )
+        )
+    dearer_names = ratios(table, REFINED)
+    worse = dearer_names[dearer_names > 1 + EQUAL]
+    without = sorted(set(planned(table, GREEDY)["instance"]) - set(planned(table, REFINED)["instance"]))
+    lines += [
+        "",
+        "Ratios are over the instances where both have a plan, whether it keeps the objective or not.",
+    ]
+    if len(worse):
+        shown = ", ".join(f"{name} ({ratio:.3f})" for name, ratio in worse.items())
+        lines.append(f"Refined is dearer than greedy on {shown}.")
+    if without:
+        lines.append(f"Greedy has a plan and refinement none on {', '.join(without)}.")
+    return lines
+
+
+def _by_part(table: pd.DataFrame) -> list[str]:
+    parts = [(str(group), rows) for group, rows in table.groupby("group", sort=False)]
+    for least, most in SLO_BANDS:
+        rows = table[(table["slo_factor"] >= least) & (table["slo_factor"] < most)]
+        parts.append((f"objective {least:g}–{most:.2g} × fastest service", rows))
+    lines = _head("part", "instances", "refined / greedy", "certified / greedy", "certified: no plan")
+    for name, rows in parts:
+        if rows.empty:
+            continue
+        instances = rows["instance"].nunique()
+        lines.append(
+            _row(
+                name,
+                instances,
+                _mean(ratios(rows, REFINED)),
+                _mean(ratios(rows, CERTIFIED)),
+                instances - len(planned(rows, CERTIFIED)),
+            )
+        )
+    return [*lines, "", "Geometric means."]
+
+
+def _misses(table: pd.DataFrame) -> list[str]:
+    lines = _head(
+        "planner", "kept: planned on", "kept: held out", "misses held out: median", "90th percentile", "worst"
+    )
+    for planner in planners_of(table):
+        rows = planned(table, planner)
+        lines.append(_miss_row(planner, rows, "held_out_miss_rate"))
+        if planner == CERTIFIED:
+            lines.append(_miss_row(f"{planner}, oldest first", rows, THEOREM_COLUMN))
+    exhaustive = planned(table, EXHAUSTIVE)
+    if len(exhaustive):
+        lines.append(
+            _miss_row(f"{EXHAUSTIVE} ({len(exhaustive)} instances)", exhaustive, "held_out_miss_rate")
+        )
+    note = (
+        "All replays are fifo unless stated, and kept means that P99 is within the objective. Held-out traffic follows "
+        "the traffic planned on, with as many queries and other token draws; certificates are for oldest first, on "
+        "the traffic planned on."
+    )
+    return [*lines, "", note]
+
+
+def _miss_row(name: str, rows: pd.DataFrame, column: str) -> str:
+    misses = rows[column]
+    seen = MISSING if column == THEOREM_COLUMN else _share(keeps(rows))
+    return _row(
+        name,
+        seen,
+        _share(keeps(rows, column)),
+        *(f"{100 * figure:.2f} %" for figure in (misses.median(), misses.quantile(0.9), misses.max())),
+    )
+
+
+def _effort(table: pd.DataFrame) -> list[str]:
+    lines = _head("planner", "seconds: median", "90th percentile", "worst", "plans replayed: median", "most")
+    for planner in [*planners_of(table), EXHAUSTIVE]:
+        rows = table[table["planner"] == planner]
+        if rows.empty:
+            continue
+        seconds, calls = rows["seconds"], rows["estimator_calls"]
+        lines.append(
+            _row(
+                planner,
+                *(f"{figure:.3f}" for figure in (seconds.median(), seconds.quantile(0.9), seconds.max())),
+                *(f"{figure:,.0f}" for figure in (calls.median(), calls.max())),
+            )
+        )
+    limits = f"{CERTIFIED_LIMIT_S:g} s to certify, and {REFINED_LIMIT_S:g} s to refine the certified plan"
+    return [*lines, "", f"Time limits: {limits}. Two instances ran at a time."]
+
+
+def _proofs(table: pd.DataFrame) -> list[str]:
+    lines = _head("planner", "optimal", "feasible", "infeasible", "unknown", "median gap of feasible ones")
+    for planner in (CERTIFIED, REFINED):
+        rows = table[table["planner"] == planner]
+        counts = [
+            int((rows["status"] == status).sum())
+            for status in ("optimal", "feasible", "infeasible", "unknown")
+        ]
+        open_ = rows[rows["status"] == "feasible"]
+        gap = 1.0 - open_["lower_bound_usd_per_hour"] / open_["usd_per_hour"]
+        lines.append(_row(planner, *counts, f"{100 * gap.median():.1f} %" if len(open_) else MISSING))
+    assumed = table[
+        (table["planner"] == REFINED) & table["proof"].fillna("").str.startswith("optimal assuming")
+    ]
+    lines += ["", f"{len(assumed)} refined plans are called feasible and optimal under an assumption."]
+    return lines
+
+
+def _exhaustive(table: pd.DataFrame) -> list[str]:
+    refined, greedy = ratios(table, REFINED, EXHAUSTIVE), ratios(table, GREEDY, EXHAUSTIVE)
+    if refined.empty:
+        return []
+    lines = _head("planner", "instances", "equal to the optimum", "geometric mean", "worst")
+    for name, beside in ((GREEDY, greedy), (REFINED, refined)):
+        equal = beside <= 1 + EQUAL
+        lines.append(
+            _row(name, len(beside), _share(equal), f"{geometric_mean(beside):.4f}", f"{beside.max():.4f}")
+        )
+    missed = refined[refined > 1 + EQUAL]
+    if len(missed):
+        lines += [
+            "",
+            "Not found: " + ", ".join(f"{name} ({ratio:.4f})" for name, ratio in missed.items()) + ".",
+        ]
+    return lines
+
+
+def _large(table: pd.DataFrame) -> list[str]:
+    if table.empty:
+        return []
+    lines = _head(
+        "instance",
+        "stages",
+        "certified s",
+        "status",
+        "$/h",
+        "greedy s",
+        "plans replayed",
+        "$/h",
+        "half SLO (peak) s",
+    )
+    for name, rows in table.groupby("instance", sort=False):
+        own = {row["planner"]: row for row in rows.to_dict("records")}
+        certified, greedy, half = own[CERTIFIED], own[GREEDY], own["half SLO, peak"]
+        lines.append(
+            _row(
+                name,
+                certified["stages"],
+                f"{certified['seconds']:.3f}",
+                certified["status"],
+                _dollars(certified["usd_per_hour"]),
+                f"{greedy['seconds']:.2f}",
+                f"{greedy['estimator_calls']:,}",
+                _dollars(greedy["usd_per_hour"]),
+                f"{half['seconds']:.3f}",
+            )
+        )
+    return [*lines, "", "Certified: median of three. Nothing else ran beside."]
+
+
+def _head(*names: str) -> list[str]:
+    return [_row(*names), "|---" * len(names) + "|"]
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def _share(values: pd.Series[bool]) -> str:
+    return f"{100 * values.mean():.0f} %" if len(values) else MISSING
+
+
+def _mean(values: pd.Series[float]) -> str:
+    return f"{geometric_mean(values):.3f}" if len(values) else MISSING
+
+
+def _dollars(value: float) -> str:
+    return MISSING if pd.isna(value) else f"{value:.2f}"
