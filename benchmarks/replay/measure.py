@@ -35,7 +35,7 @@ from mipplan.replayer.tasks import read_conditions
 from mipplan.tokens import Workload, realise
 
 #: A case is repeated so often,
-REPEATS = 21
+REPEATS = 11
 #: … or so often if its repetitions have taken this long by then (seconds), or once if one takes longer.
 FEWEST_REPEATS = 3
 LONG_S = 2.5

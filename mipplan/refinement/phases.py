@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from mipplan.replayer.engines import Engine
 
 #: Shares of the time limit by whose end looking for better plans, and then the search on trust, must be done.
-_IMPROVED_BY = 0.6
-_TRUSTED_BY = 0.75
+_IMPROVED_BY = 0.85
+_TRUSTED_BY = 0.92
 #: Stage replays of the search on trust, so that without a time limit it ends as well.
 _MOST_TRUSTED = 400_000
 #: Budgets of the proof, as shares of the way from the lower bound to the best plan.
