@@ -114,15 +114,17 @@ class CertificateEvaluator:
 
     def exits_ns(self, services: Mapping[str, StageService]) -> Mapping[str, NDArray[np.int64]]:
         """Bound on the exit of every token of every stage, ns; it stands until the next call."""
-        changed: set[str] = set()
+        stale: list[str] = []
         for stage in self.workload.stages:
             above = {edge.parent for edge in self.workload.pipeline.incoming(stage)}
-            if self._services.get(stage) == services[stage] and not above & changed:
-                continue
+            if self._services.get(stage) != services[stage] or not above.isdisjoint(stale):
+                stale.append(stage)
+        # All are forgotten before the first is replaced: an interrupt in between leaves nothing that is wrong.
+        for stage in stale:
             self._services.pop(stage, None)
+        for stage in stale:
             self._exits[stage] = stage_exits_ns(self.workload, stage, services[stage], self._exits)
             self._services[stage] = services[stage]
-            changed.add(stage)
         return self._exits
 
 

@@ -246,6 +246,7 @@ class _Analysis:
     # Curves are shared between paths with the same tokens at a stage: a chain of any length costs one curve.
     curves: dict[tuple[tuple[str, ...], ...], WaitCurve] = field(default_factory=dict)
     suffixes: dict[tuple[str, ...], Tokens | None] = field(default_factory=dict)
+    representatives: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> PathWaits:
         for source in self.workload.pipeline.sources:
@@ -312,16 +313,28 @@ class _Analysis:
         """Make the curve of the stage where `beginning` ends and `remainder` starts; equal ones are shared."""
         tokens = self.workload.stages[remainder[0]]
         going_on = self._going_on(remainder)
-        if reached is None and going_on is None and tokens.one_per_query:
-            key: tuple[tuple[str, ...], ...] = ()
-        else:
-            key = (
-                beginning if reached is not None else remainder[:1],
-                remainder if going_on is not None else (),
-            )
+        first = beginning if reached is not None else (self._representative(tokens),)
+        key = (first, remainder if going_on is not None else ())
         if key not in self.curves:
             self.curves[key] = self._make_curve(tokens, reached, going_on)
         return self.curves[key]
+
+    def _representative(self, tokens: StageTokens) -> str:
+        """First stage whose waits are the same function of R: it has the same tokens, one per query; else this one.
+
+        In an extract the numbers must be the same, too: stages that its queries visit alike, others may not.
+        """
+        if tokens.name not in self.representatives:
+            self.representatives[tokens.name] = (
+                tokens.name
+                if not tokens.one_per_query
+                else next(
+                    name
+                    for name, other in self.workload.stages.items()
+                    if other.one_per_query and _alike(other.number, tokens.number)
+                )
+            )
+        return self.representatives[tokens.name]
 
     def _make_curve(self, tokens: StageTokens, reached: Tokens | None, going_on: Tokens | None) -> WaitCurve:
         ingress = self.workload.ingress_ns if tokens.one_per_query else self.workload.ingress_ns[tokens.query]
@@ -369,6 +382,10 @@ def _queries_on(tokens: StageTokens, reached: Tokens | None) -> int:
         return 0
     owners = tokens.query[reached]
     return int(np.count_nonzero(owners[1:] != owners[:-1])) + 1
+
+
+def _alike(some: Tokens | None, others: Tokens | None) -> bool:
+    return some is others or (some is not None and others is not None and np.array_equal(some, others))
 
 
 def _numbered(tokens: StageTokens, index: Tokens) -> Tokens:

@@ -81,8 +81,10 @@ class StageOptions:
             If there is none: what `undominated` leaves always holds one, if the option itself was among the given.
         """
         service = family.service(replicas)
-        # 1/R ≤ 1/R' in whole numbers.
-        fast = self.period_ns * np.int64(service.tokens) <= np.int64(service.period_ns) * self.tokens
+        speed = _speed_ranks(
+            np.append(self.period_ns, service.period_ns), np.append(self.tokens, service.tokens)
+        )
+        fast = speed[:-1] >= speed[-1]
         devices = ~self.limited | ((self.hardware == family.hardware) & (self.replicas <= replicas))
         rows = np.flatnonzero(fast & devices & (self.latency_ns <= service.latency_ns))
         if rows.size == 0:

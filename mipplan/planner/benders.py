@@ -31,7 +31,7 @@ from mipplan.solvers import Answer, Termination, relax, solve
 from mipplan_formulations import Cover, Formulation, TimeCostProblem
 
 #: Waits are bounded from below to within this share of the deadline; every optimum is re-evaluated exactly.
-TOLERANCE = 0.01
+_TOLERANCE = 0.01
 #: … unless no more options than this are left in all: then every wait is exact.
 _FEW = 250
 #: The linear relaxation of a master may take this share of the time left.
@@ -67,14 +67,11 @@ class Outcome:
         No certified plan costs less (micro-dollars per hour).
     finished : bool
         False if a limit or an interrupt stopped it.
-    rounds : int
-        Master problems solved.
     """
 
     best: Certified | None
     lower_bound: int
     finished: bool
-    rounds: int
 
 
 class Search:
@@ -134,13 +131,11 @@ class Search:
 
     def run(self) -> Outcome:
         """Solve masters and add cuts until one is certified, none exists, or time is up; Ctrl-C is a limit too."""
-        if not self._instance.keeps_slo(_ideal(self._options)):
-            return Outcome(self._best, self._lower_bound, True, 0)
         try:
-            finished = self._solve_masters()
+            finished = not self._instance.keeps_slo(_ideal(self._options)) or self._solve_masters()
         except KeyboardInterrupt:
             finished = False
-        return Outcome(self._best, self._lower_bound, finished, self._rounds)
+        return Outcome(self._best, self._lower_bound, finished)
 
     def _solve_masters(self) -> bool:
         """Return whether the search came to its end: the best plan is proven, or that there is none."""
@@ -151,7 +146,7 @@ class Search:
             if not self._narrow():
                 return self._exhausted()
             left = sum(int(rows.sum()) for rows in self._rows.values())
-            problem = self._master(0.0 if left <= _FEW else TOLERANCE)
+            problem = self._master(0.0 if left <= _FEW else _TOLERANCE)
             model = self._formulation.build(problem)
             limit_s = None if math.isinf(remaining) else remaining
             answer = solve(model, self._solver, time_limit_s=limit_s)
@@ -168,12 +163,8 @@ class Search:
                 return False
             modes = self._formulation.decode(problem, model, answer.values)
             self._check(problem, modes)
-            self._improve(
-                {
-                    stage: int(np.flatnonzero(self._rows[stage])[mode])
-                    for stage, mode in zip(self._options, modes, strict=True)
-                }
-            )
+            if not self._improve(modes):
+                return self._exhausted()
             if self._best is not None and (self._any_plan or self._best.cost <= self._lower_bound):
                 return True
             if answer.termination is not Termination.OPTIMAL:
@@ -205,7 +196,7 @@ class Search:
             {stage: table.cost > cheapest[stage] + spare for stage, table in tables.items()}
         ):
             return False
-        problem = self._master(TOLERANCE)
+        problem = self._master(_TOLERANCE)
         # It only saves time, so it may not take all there is.
         left_s = _RELAXATION_SHARE * max(0.0, self._ends_at - time.monotonic())
         limit_s = None if math.isinf(left_s) else left_s
@@ -264,37 +255,39 @@ class Search:
                 f"{self._solver} returned a choice that breaks its own problem ({exact.violations})"
             )
 
-    def _improve(self, master_optimum: dict[str, int]) -> None:
-        """Judge the master's optimum; if it is refused, cut it off, and repair it into a certified plan."""
-        services = self._services(master_optimum)
-        if self._instance.keeps_slo(services):
-            self._accept(master_optimum)
-            return
-        # If its waits, now known exactly, are too long already, the next master avoids it by itself.
-        if self._instance.judge.paths.bound_ns(services) <= self._instance.deadline_ns:
-            self._cut_off(services)
-        most = self._budget
-        if self._best is not None:
-            most = self._best.cost - self._step
-        if most is None or time.monotonic() > self._ends_at:
-            return
-        active = self._active()
-        places = {stage: np.flatnonzero(rows) for stage, rows in self._rows.items()}
-        within = {
-            stage: int(np.searchsorted(places[stage], option)) for stage, option in master_optimum.items()
-        }
-        repaired = repair(self._instance, active, within, most)
-        if repaired is not None:
-            self._accept({stage: int(places[stage][option]) for stage, option in repaired.items()})
+    def _improve(self, modes: Sequence[int]) -> bool:
+        """Judge a master's optimum; if it is refused, repair it into a certified plan, and exclude it.
 
-    def _accept(self, certified: Mapping[str, int]) -> None:
-        """Keep a certified selection if it is better than what there is, and allowed."""
-        cost = sum(int(self._options[stage].cost[option]) for stage, option in certified.items())
+        `modes` holds an active option per stage. Returns False if nothing better can be left.
+        """
+        active = self._active()
+        chosen = dict(zip(active, modes, strict=True))
+        services = {stage: active[stage].service(option) for stage, option in chosen.items()}
+        if self._instance.keeps_slo(services):
+            self._accept(chosen)
+            return True
+        most = self._budget if self._best is None else self._best.cost - self._step
+        if most is not None and time.monotonic() < self._ends_at:
+            repaired = repair(self._instance, active, chosen, most)
+            if repaired is not None:
+                self._accept(repaired)
+        # If its waits, now known exactly, are too long already, the next master avoids it by itself. (Repairing
+        # comes before, because what it finds refused may sharpen the waits, and then they are known no more.)
+        if self._instance.judge.paths.bound_ns(services) > self._instance.deadline_ns:
+            return True
+        return self._cut_off(services, active)
+
+    def _accept(self, chosen: Mapping[str, int]) -> None:
+        """Keep a certified choice of active options if it is better than what there is, and allowed."""
+        selection = {
+            stage: int(np.flatnonzero(self._rows[stage])[option]) for stage, option in chosen.items()
+        }
+        cost = sum(int(self._options[stage].cost[option]) for stage, option in selection.items())
         affordable = self._budget is None or cost <= self._budget
         better = self._best is None or cost < self._best.cost
-        if affordable and better and self._is_allowed(certified):
-            certificate_ns = self._instance.certificate_ns(self._services(certified))
-            self._best = Certified(dict(certified), cost, certificate_ns)
+        if affordable and better and self._is_allowed(selection):
+            services = {stage: self._options[stage].service(option) for stage, option in selection.items()}
+            self._best = Certified(selection, cost, self._instance.certificate_ns(services))
 
     def _is_allowed(self, selection: Mapping[str, int]) -> bool:
         """Whether a certified selection keeps the device limits and what else is required of it."""
@@ -302,16 +295,15 @@ class Search:
         chosen = list(selection.values())
         return keeps_limits(members, self._instance.limits) and all(c.is_met(chosen) for c in self._required)
 
-    def _services(self, selection: Mapping[str, int]) -> dict[str, StageService]:
-        return {stage: self._options[stage].service(option) for stage, option in selection.items()}
-
-    def _cut_off(self, refused: Mapping[str, StageService]) -> None:
-        """Exclude refused services and as much else as the certificate refuses with them."""
-        order = tuple(self._options)
-        active = self._active()
+    def _cut_off(self, refused: Mapping[str, StageService], active: Mapping[str, StageOptions]) -> bool:
+        """Exclude refused services and as much else as the certificate refuses with them; False if that is all."""
+        order = tuple(active)
         for stages, speed_first in ((order, True), (order[::-1], False)):
             cut = strengthen(refused, active, self._test_from, stages, speed_first)
+            if not cut:
+                return False  # refused even where every stage is ideal
             self._cuts[cut] = cover_of(cut, self._options)
+        return True
 
     def _test_from(self, refused: Mapping[str, StageService]) -> Callable[[Mapping[str, StageService]], bool]:
         test = self._instance.quick_test(refused).surely_exceeds

@@ -22,10 +22,6 @@ from mipplan.tokens import StageTokens, Workload
 
 Tokens = NDArray[np.int64]
 
-#: Sums of floats are off by less than this share of their terms; besides, a millionth of a ns is given away.
-_ROUNDING = 1e-14
-_FRACTION_NS = 1e-6
-
 
 @dataclass(frozen=True)
 class Chains:
@@ -53,8 +49,10 @@ class Chains:
         latency = np.array([service.latency_ns for service in chosen], dtype=np.float64)
         period = np.array([service.period_ns / service.tokens for service in chosen])
         lower: NDArray[np.float64] = self.constant_ns + latency @ self.uses + period @ self.tokens
-        terms = np.abs(self.constant_ns).max(initial=1.0) + np.abs(lower)
-        lower -= _ROUNDING * terms + _FRACTION_NS
+        # Two sums of as many products as stages: off by less than an ε per stage, of all terms together. Only the
+        # constant may be negative, so these are at most twice what is added here.
+        terms = np.abs(self.constant_ns) + np.abs(lower)
+        lower -= 2 * (len(self.stages) + 4) * np.finfo(np.float64).eps * terms
         return lower
 
 
@@ -117,15 +115,11 @@ def _last_exits(workload: Workload, exits: Mapping[str, Tokens], queries: Tokens
 def _latest_of(owner: Tokens, time_ns: Tokens, wanted: Tokens) -> tuple[Tokens, Tokens]:
     """Per wanted owner the entry with the latest time, and that time; the least int64 where there is none.
 
-    `owner` is non-decreasing, shape (k,), as is what is wanted of it for a query or a token.
+    `owner` is non-decreasing, shape (k,), k ≥ 1. So are the times of each owner: bounds on exits do not fall in token
+    order, so the last entry is the latest.
     """
-    low, high = np.searchsorted(owner, wanted), np.searchsorted(owner, wanted, side="right")
-    entry = np.maximum(high - 1, 0)
-    several = high - low > 1
-    if several.any():
-        # Sorted by time within each owner, the last entry of an owner is its latest.
-        entry[several] = np.lexsort((time_ns, owner))[entry[several]]
-    return entry, np.where(high > low, time_ns[entry], np.iinfo(np.int64).min)
+    entry = np.searchsorted(owner, wanted, side="right") - 1
+    return entry, np.where(owner[entry] == wanted, time_ns[entry], np.iinfo(np.int64).min)
 
 
 def _waited_for(tokens: StageTokens, arrival_ns: Tokens, service: StageService, last: Tokens) -> Tokens:

@@ -20,7 +20,7 @@ from mipplan.certificate import CertificateEvaluator
 from mipplan.curves import PathWaits, StageService, analyse_paths
 from mipplan.planner.chains import Chains, critical_chains
 from mipplan.quantiles import higher_rank
-from mipplan.tokens import StageTokens, Workload
+from mipplan.tokens import StageTokens
 
 #: Utilisations at which the longest waits of each stage are looked up.
 _LOADS = (0.9, 0.65, 0.4)
@@ -34,7 +34,7 @@ _LARGEST = 0.5
 
 @dataclass(frozen=True)
 class Misses:
-    """The queries that miss a limit under some services: if any plan no worse misses it, these are among its own.
+    """The queries that miss a limit under some services, and why: a quick test for services somewhat better.
 
     Attributes
     ----------
@@ -55,9 +55,7 @@ class Misses:
 
     def floor_ns(self, services: Mapping[str, StageService]) -> int:
         """Return a lower bound on the certificate under other services; of use down to the limit."""
-        latency_ns = self.chains.latency_ns(services)
-        rank = latency_ns.size - 1 - self.allowed
-        return int(np.partition(latency_ns, rank)[rank]) if rank >= 0 else 0
+        return _reached_by_more(self.chains.latency_ns(services), self.allowed)
 
 
 class Extract:
@@ -65,13 +63,15 @@ class Extract:
 
     Parameters
     ----------
-    workload : Workload
+    whole : CertificateEvaluator
+        Of the workload.
     quantile : float
         Of latency over queries, in (0, 1].
     """
 
-    def __init__(self, workload: Workload, quantile: float) -> None:
-        self._workload = workload
+    def __init__(self, whole: CertificateEvaluator, quantile: float) -> None:
+        self._whole = whole
+        self._workload = workload = whole.workload
         self._quantile = quantile
         self._allowed = workload.queries - 1 - higher_rank(quantile, workload.queries)
         self._kept = np.zeros(workload.queries, dtype=bool)
@@ -100,9 +100,7 @@ class Extract:
 
     def floor_ns(self, services: Mapping[str, StageService]) -> int:
         """Return a lower bound on the certificate."""
-        latency_ns = self._current().latency_ns(services)
-        rank = latency_ns.size - 1 - self._allowed
-        return int(np.partition(latency_ns, rank)[rank]) if rank >= 0 else 0
+        return _reached_by_more(self._current().latency_ns(services), self._allowed)
 
     def misses(self, services: Mapping[str, StageService], limit_ns: int) -> Misses:
         """Return the queries whose bound exceeds `limit_ns` under `services`, for quick tests of other services."""
@@ -121,9 +119,10 @@ class Extract:
 
     def _current(self) -> CertificateEvaluator:
         if self._evaluator is None:
-            whole = self._kept.mean() > _LARGEST
-            self._evaluator = CertificateEvaluator(
-                self._workload if whole else self._workload.restricted(self._kept)
+            self._evaluator = (
+                self._whole
+                if self._kept.all()
+                else CertificateEvaluator(self._workload.restricted(self._kept))
             )
         return self._evaluator
 
@@ -131,6 +130,8 @@ class Extract:
         if not np.any(queries & ~self._kept):
             return  # waits known exactly stay known: a master optimum that they refuse must not come back
         self._kept |= queries
+        if self._kept.mean() > _LARGEST:
+            self._kept[:] = True
         self._evaluator = self._paths = None
 
     def _seed(self) -> None:
@@ -166,10 +167,22 @@ class Extract:
         return marked
 
     def _greatest(self, values: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int64]:
-        """Index of the watched share of the values, the greatest of them, ascending; of equal ones, any."""
+        """Index of the watched share of the values, the greatest of them, ascending; of equal ones, the first.
+
+        (An `argpartition` would take any of these, on another processor others.)
+        """
         share = _WATCHED * (self._allowed + 1) / self._workload.queries
         watched = min(values.size, math.ceil(share * values.size))
-        return np.sort(np.argpartition(values, values.size - watched)[values.size - watched :])
+        least = np.partition(values, values.size - watched)[values.size - watched]
+        chosen = values > least
+        chosen[np.flatnonzero(values == least)[: watched - np.count_nonzero(chosen)]] = True
+        return np.flatnonzero(chosen)
+
+
+def _reached_by_more(latency_ns: NDArray[np.int64] | NDArray[np.float64], allowed: int) -> int:
+    """Latency that more than `allowed` queries reach, whole ns; 0 if there are no more than these."""
+    rank = latency_ns.size - 1 - allowed
+    return int(np.partition(latency_ns, rank)[rank]) if rank >= 0 else 0
 
 
 def _covered(first: NDArray[np.int64], last: NDArray[np.int64], count: int) -> NDArray[np.bool_]:

@@ -85,13 +85,13 @@ class Feasibility:
             No plan and a finished outcome: there is none.
         """
         if not all(found.families for found in instance.families.values()):
-            return None, Outcome(None, 0, True, 0)
+            return None, Outcome(None, 0, True)
         members = None if start is None else _moved(start.members, instance)
         if members is not None and instance.keeps_slo(services_of(members)):
-            return AnyPlan(members, instance.certificate_ns(services_of(members))), Outcome(None, 0, True, 0)
+            return AnyPlan(members, instance.certificate_ns(services_of(members))), Outcome(None, 0, True)
         options = self._options(instance)
         if not all(table.count for table in options.values()):
-            return None, Outcome(None, 0, True, 0)
+            return None, Outcome(None, 0, True)
         search = Search(
             instance,
             options,

@@ -72,7 +72,7 @@ class TraceJudge:
 
     @cached_property
     def _extract(self) -> Extract:
-        return Extract(self._workload, self._quantile)
+        return Extract(self._evaluator, self._quantile)
 
     @property
     def paths(self) -> PathWaits:

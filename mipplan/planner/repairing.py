@@ -46,7 +46,8 @@ def repair(
                 test.floor_ns({**services, stage: options[stage].service(option)}) - instance.deadline_ns
             )
             if left_ns < excess_ns:
-                worth = (excess_ns - max(left_ns, 0)) / extra
+                # More than what is in excess is worth nothing. (The test, which rounds down, may see no excess.)
+                worth = min(excess_ns - left_ns, max(excess_ns, 1)) / extra
                 if best is None or worth > best[0]:
                     best = worth, stage, option
         if best is None:
