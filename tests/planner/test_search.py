@@ -31,10 +31,10 @@ class IgnorantJudge(TraceJudge):
 
     paths = PathWaits((), False)  # type: ignore[assignment]
 
-    def surely_exceeds(self, services: Services, limit_ns: int) -> bool:  # noqa: ARG002
+    def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
         return False
 
-    def quick_test(self, refused: Services, limit_ns: int) -> WholeTest:  # noqa: ARG002
+    def quick_test(self, refused: Services, limit_ns: int) -> WholeTest:
         return WholeTest(self, limit_ns)
 
 
@@ -152,7 +152,7 @@ def test_repair_of_what_the_quick_test_takes_for_good_enough_is_cheap() -> None:
 class EdgeJudge(TraceJudge):
     """Its quick test is a few nanoseconds short."""
 
-    def quick_test(self, refused: Services, limit_ns: int) -> ShortTest:  # noqa: ARG002
+    def quick_test(self, refused: Services, limit_ns: int) -> ShortTest:
         return ShortTest(self, limit_ns)
 
 
