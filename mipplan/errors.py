@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
@@ -49,6 +49,17 @@ class InputError(MipplanError, ValueError):
     def one(cls, place: str, message: str) -> InputError:
         """Build the error for a single fault."""
         return cls([Fault(place, message)])
+
+
+def faults_of(*checks: Callable[[], object]) -> list[Fault]:
+    """Make every check before complaining, and return all faults, so that one run shows all that is wrong."""
+    faults: list[Fault] = []
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            faults += error.faults
+    return faults
 
 
 class NoPlanError(MipplanError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +13,9 @@ import mipplan as mp
 from mipplan.curves import ArrivalCurve
 from mipplan.documents import suggestion
 from mipplan.errors import Fault, InputError
+from mipplan.files import output_problem
 from mipplan.shipped import shipped_folder
+from mipplan.trace.stream_files import read_pieces
 from mipplan.units import NS_PER_S, parse_duration_ns
 
 ValueT = TypeVar("ValueT")
@@ -83,7 +86,7 @@ def read_trace(request: TraceRequest, seed: int = 0) -> mp.Trace:
     end_s = gathering.take(lambda: optional_seconds("--to", request.end))
     gathering.check()
     return mp.Trace.read(
-        shipped_path("traces", request.file, (".csv.gz", ".csv")),
+        trace_path(request.file),
         expand=request.expand,
         seed=seed if request.seed is None else request.seed,
         start_s=start_s,
@@ -130,10 +133,42 @@ def check_out(flag: str, out: Path | None, endings: tuple[str, ...] = ()) -> Non
         raise InputError.one(
             place, f"expected a name that ends in {', '.join(endings[:-1])} or {endings[-1]}"
         )
-    if not out.parent.is_dir():
-        raise InputError.one(place, f"there is no folder {str(out.parent)!r} to write to")
-    if out.is_dir():
-        raise InputError.one(place, "is a folder; name a file to write to")
+    problem = output_problem(out)
+    if problem is not None:
+        raise InputError.one(place, problem)
+
+
+def check_apart(inputs: Mapping[str, str | Path], outputs: Mapping[str, Path | None]) -> None:
+    """Refuse to write over what is read, or one file twice.
+
+    Parameters
+    ----------
+    inputs : mapping of str to path
+        By what they are.
+    outputs : mapping of str to path or None
+        By flag.
+    """
+    owner = {os.path.realpath(path): f"is the {what} that is read" for what, path in inputs.items()}
+    faults = []
+    for flag, path in outputs.items():
+        if path is None:
+            continue
+        taken = owner.setdefault(os.path.realpath(path), f"is written by {flag} already")
+        if taken != f"is written by {flag} already":
+            faults.append(Fault(f"{flag} {path}", f"{taken}; name another file"))
+    if faults:
+        raise InputError(faults)
+
+
+def check_beginning(file: str) -> None:
+    """Find out with everything else whether a trace to be streamed begins as one; a pipe can be read only once."""
+    if not Path(file).is_fifo():
+        next(read_pieces(file), None)
+
+
+def trace_path(file: str) -> str:
+    """Return the file itself, or that of the shipped trace of that name."""
+    return shipped_path("traces", file, (".csv.gz", ".csv"))
 
 
 def shipped_path(kind: str, name: str, endings: tuple[str, ...]) -> str:

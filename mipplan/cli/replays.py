@@ -6,12 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mipplan as mp
-from mipplan.cli.inputs import Gathering, TraceRequest, check_out, optional_seconds, read_plan_and_trace
+from mipplan.cli.inputs import (
+    Gathering,
+    TraceRequest,
+    check_apart,
+    check_out,
+    optional_seconds,
+    read_plan_and_trace,
+    trace_path,
+)
 from mipplan.cli.session import EXIT_DONE, Session
 from mipplan.files import write_text_atomically
+from mipplan.replayer import check_manner
 from mipplan.reporting import replay_figures, summaries, terminal
 from mipplan.reporting.latency_files import LATENCY_FILES, write_latencies
-from mipplan.result.windows import check_window
+from mipplan.result.windows import check_window, check_windows
 
 
 @dataclass(frozen=True)
@@ -32,12 +41,14 @@ class ReplayRequest:
 def run_replay(session: Session, request: ReplayRequest) -> int:
     """Replay, write, show."""
     gathering = Gathering()
+    check_common_flags(request, gathering)
     window_s = gathering.take(lambda: optional_seconds("--windows", request.windows))
     gathering.take(lambda: None if window_s is None else check_window(window_s))
-    gathering.take(lambda: check_out("--out", request.out))
     gathering.take(lambda: check_out("--latencies", request.latencies, LATENCY_FILES))
     gathering.take(lambda: check_out("--plot", request.plot, replay_figures.FIGURE_FILES))
     plan, trace = read_plan_and_trace(request.plan, request.trace, gathering)
+    if window_s is not None:
+        check_windows(trace.arrival_ns, window_s)
     with session.progress() as progress:
         progress(f"replaying {len(trace):,} queries")
         result = mp.replay(
@@ -59,6 +70,16 @@ def run_replay(session: Session, request: ReplayRequest) -> int:
             write_text_atomically(request.out, report.model_dump_json(indent=2) + "\n")
     session.show(report, terminal.show_replay)
     return EXIT_DONE
+
+
+def check_common_flags(request: ReplayRequest, gathering: Gathering) -> None:
+    """Check what replays of both kinds are given."""
+    gathering.take(lambda: check_manner(request.discipline, request.engine, request.seed))
+    gathering.take(lambda: check_out("--out", request.out))
+    outputs = {"--out": request.out, "--latencies": request.latencies, "--plot": request.plot}
+    gathering.take(
+        lambda: check_apart({"plan": request.plan, "trace": trace_path(request.trace.file)}, outputs)
+    )
 
 
 def _outputs(request: ReplayRequest) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import mipplan as mp
-from mipplan.cli.inputs import Gathering, check_out, shipped_path
-from mipplan.cli.replays import ReplayRequest
+from mipplan.cli.inputs import Gathering, check_beginning, trace_path
+from mipplan.cli.replays import ReplayRequest, check_common_flags
 from mipplan.cli.session import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_MET, Session
 from mipplan.errors import Fault, InputError
 from mipplan.files import write_text_atomically
@@ -22,9 +22,10 @@ def run_stream(session: Session, request: ReplayRequest) -> int:
     """Replay, show; exit code 130 for what Ctrl-C left, 1 if the plan does not keep up."""
     gathering = Gathering()
     gathering.take(lambda: _check_flags(request))
-    gathering.take(lambda: check_out("--out", request.out))
+    check_common_flags(request, gathering)
     plan = gathering.take(lambda: mp.Plan.load(request.plan))
-    file = gathering.take(lambda: shipped_path("traces", request.trace.file, (".csv.gz", ".csv")))
+    file = gathering.take(lambda: trace_path(request.trace.file))
+    gathering.take(lambda: None if file is None else check_beginning(file))
     gathering.check()
     if plan is None or file is None:
         raise AssertionError("faults were reported")
@@ -37,7 +38,8 @@ def run_stream(session: Session, request: ReplayRequest) -> int:
             seed=request.seed,
             progress=progress,
         )
-    report = stream_report(plan, str(request.plan), file, result)
+    written = [] if request.out is None else [str(request.out)]
+    report = stream_report(plan, str(request.plan), file, result, written)
     if request.out is not None:
         write_text_atomically(request.out, report.model_dump_json(indent=2) + "\n")
     session.show(report, show_stream)
@@ -46,16 +48,19 @@ def run_stream(session: Session, request: ReplayRequest) -> int:
 
 def _check_flags(request: ReplayRequest) -> None:
     """Refuse what needs the whole trace, or a latency for each query."""
-    unusable = {
-        "--expand": request.trace.expand,
-        "--from": request.trace.start,
-        "--to": request.trace.end,
-        "--windows": request.windows,
-        "--latencies": request.latencies,
-        "--plot": request.plot,
-    }
+    whole, each = "the trace is never held as a whole", "latencies of single queries are not kept"
+    unusable = (
+        ("--expand", request.trace.expand, whole),
+        ("--from", request.trace.start, whole),
+        ("--to", request.trace.end, whole),
+        ("--windows", request.windows, each),
+        ("--latencies", request.latencies, each),
+        ("--plot", request.plot, each),
+    )
     faults = [
-        Fault(flag, "does not go with --stream") for flag, value in unusable.items() if value is not None
+        Fault(flag, f"does not go with --stream: {reason}")
+        for flag, value, reason in unusable
+        if value is not None
     ]
     if faults:
         raise InputError(faults)

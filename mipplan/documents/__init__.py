@@ -7,7 +7,7 @@ contain is said by their own schemas.
 from __future__ import annotations
 
 from mipplan.documents.document import FAULTS_TOLD, Document, FieldPath, Finding, first_faults
-from mipplan.documents.files import MAX_DOCUMENT_BYTES, AnyPath, decode_text, read_bytes
+from mipplan.documents.files import MAX_DOCUMENT_BYTES, AnyPath, decode_text, open_file, read_bytes
 from mipplan.documents.parsing import parse_yaml, read_yaml
 from mipplan.documents.schemas import TAG_MARK, schema_findings
 from mipplan.documents.wording import field_text, listed, name_problem, plain, shown, suggestion
@@ -25,6 +25,7 @@ __all__ = [
     "first_faults",
     "listed",
     "name_problem",
+    "open_file",
     "parse_yaml",
     "plain",
     "read_bytes",

@@ -9,7 +9,7 @@ from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.replaying import replay, replay_many
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.streaming import replay_stream
-from mipplan.replayer.tasks import Discipline
+from mipplan.replayer.tasks import Discipline, check_manner
 from mipplan.replayer.verdicts import Verdict
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "ReplicaSchedule",
     "ServiceNoise",
     "Verdict",
+    "check_manner",
     "replay",
     "replay_many",
     "replay_stream",

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.replayer.engines import Engine
-from mipplan.replayer.task import ALWAYS, NEVER, Capacity, Served, StageTask
+from mipplan.replayer.task import ALWAYS, NEVER, Capacity, Served, StageTask, latest_exit_ns
 from mipplan.replayer.tasks import Conditions, stage_identity, stage_task
 from mipplan.result import Plan
 from mipplan.result.stream import StageTotals
@@ -64,6 +64,8 @@ class _Lane:
         Of the window's tokens; `UNKNOWN` if not dispatched.
     busy_until_ns : int64, shape (m,)
         Ends of the batches under way.
+    latest_ns : int
+        No batch served so far ends later.
     """
 
     parents: dict[str, int]
@@ -71,6 +73,7 @@ class _Lane:
     totals: StageTotals
     exit_ns: Times
     busy_until_ns: Times
+    latest_ns: int = ALWAYS
 
 
 class ChunkedReplay:
@@ -166,9 +169,21 @@ class ChunkedReplay:
                     until_ns=self._until_ns,
                 )
             )
+            lane.latest_ns = max(lane.latest_ns, latest_exit_ns(tasks[-1], self._arrived_ns(stage, lane)))
         answers = self._engine.serve_many(tasks)
         for lane, tokens, task, served in zip(lanes, ready, tasks, answers, strict=True):
             self._record(lane, tokens, task, served)
+
+    def _arrived_ns(self, stage: str, lane: _Lane) -> int:
+        """Bound the arrivals that are served now."""
+        if self._until_ns < NEVER:
+            return self._until_ns
+        last_ns = int(self._window.ingress_ns[-1]) if self._window.queries else ALWAYS
+        above = (
+            self._lanes[edge.parent][lane.parents[edge.parent]].latest_ns + edge.delay_ns
+            for edge in self._pipeline.incoming(stage)
+        )
+        return max(above, default=last_ns)
 
     def _record(self, lane: _Lane, tokens: Times, task: StageTask, served: Served) -> None:
         lane.exit_ns[tokens] = np.minimum(served.exit_ns, UNKNOWN)

@@ -25,6 +25,8 @@ Levels = NDArray[np.uint16]
 LEVELS = 1_024
 #: As many as a level of 16 bits can tell apart.
 MOST_LEVELS = 65_536
+#: Service times of one stage, over levels and batch sizes: half a gigabyte in the engine that holds most.
+MOST_ENTRIES = 2**23
 _MAX_CV = 100.0
 #: Tokens drawn at once, so that the draws stay in the processor's cache.
 _TOKENS_AT_ONCE = 65_536
@@ -65,6 +67,7 @@ class ServiceNoise:
             object.__setattr__(self, "factors", factors)
         if faults:
             raise InputError(faults)
+        object.__setattr__(self, "seed", None if self.seed is None else int(self.seed))
 
     def __reduce__(self) -> tuple[type[ServiceNoise], tuple[Floats | None, int | None, str]]:
         # Unpickled arrays are writeable; going through the constructor makes them read-only again.
@@ -98,7 +101,7 @@ class ServiceNoise:
         faults = [
             Fault(name, f"expected a positive number, found {shown(value)}")
             for name, value in (("low", low), ("high", high))
-            if not _is_number(value) or not 0 < value < math.inf
+            if not _is_number(value) or value <= 0
         ]
         if not faults and low > high:
             faults.append(Fault("low", f"expected at most high = {high:g}, found {low:g}"))
@@ -119,7 +122,12 @@ class ServiceNoise:
     @classmethod
     def from_factors(cls, factors: ArrayLike, *, seed: int | None = None) -> ServiceNoise:
         """Multiply ℓ(k) by one of these factors, each equally likely; up to 65,536."""
-        return cls(np.sort(np.asarray(factors)), seed, f"{np.size(factors)} equally likely factors")
+        try:
+            given = np.asarray(factors)
+        except ValueError:  # rows of different lengths
+            given = np.empty((0, 0))
+        in_order = np.sort(given) if given.ndim == 1 and given.dtype.kind in "iuf" else given
+        return cls(in_order, seed, f"{given.size} equally likely factors")
 
     @property
     def levels(self) -> int:
@@ -157,15 +165,23 @@ class ServiceNoise:
         Raises
         ------
         InputError
-            If the table cannot be used (see `faults`), or a time is beyond ten years.
+            If the table cannot be used (see `faults`), a time is beyond ten years, or there would be more than
+            `MOST_ENTRIES`.
         """
         place = "noise"
         faults = self.faults(place, table)
         if faults:
             raise InputError(faults)
+        if self.levels * cap > MOST_ENTRIES:
+            raise InputError.one(
+                place,
+                f"{self.levels:,} levels for batches of up to {cap:,} make more than {MOST_ENTRIES:,} service times: "
+                "give fewer factors",
+            )
         mean_ns = table.service_ns(cap)
         factors = _p99_factors(table, cap) if self.factors is None else self.factors[:, np.newaxis]
-        service_ns = np.maximum(1.0, np.rint(factors * mean_ns))
+        with np.errstate(over="ignore"):  # infinity is over ten years, too
+            service_ns = np.maximum(1.0, np.rint(factors * mean_ns))
         if service_ns.max() > MAX_DURATION_NS:
             raise InputError.one(
                 place, f"batches of {table.model} on {table.hardware} may take over ten years"
@@ -263,4 +279,10 @@ def _seed_faults(seed: object) -> list[Fault]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    """Whether it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False

@@ -9,15 +9,19 @@ at a time, and every batch takes at least 1 ns.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import overload
 
-from mipplan.errors import InputError
+from mipplan.documents import shown
+from mipplan.errors import InputError, faults_of
+from mipplan.quantiles import check_quantile
 from mipplan.replayer.engines import Feature, resolve_engine
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.shared import SharedReplay
-from mipplan.replayer.tasks import Noise, read_conditions
+from mipplan.replayer.tasks import Noise, check_plan, check_trace, engine_and_seed, read_conditions
 from mipplan.replayer.verdicts import Verdict, decide_many
 from mipplan.result import Plan, ReplayResult
+from mipplan.result.checks import check_slo
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 
@@ -56,10 +60,11 @@ def replay(
     Raises
     ------
     InputError
-        With every fault of discipline, schedule and noise; for an engine that is unknown or lacks what these need.
+        With every argument that cannot be used, or for an engine that lacks what schedule or noise need.
     NoPlanError
         If the plan holds no choices.
     """
+    check_plan(plan)
     return replay_many(
         [plan], trace, discipline=discipline, engine=engine, seed=seed, schedule=schedule, noise=noise
     )[0]
@@ -124,8 +129,18 @@ def replay_many(
     list of ReplayResult, or of Verdict with `slo_s`
         In the order of `plans`.
     """
-    asked = list(plans)
-    conditions = read_conditions(asked, discipline, schedule, noise)
+    asked = _read_plans(plans)
+    conditions = read_conditions(
+        asked,
+        discipline,
+        schedule,
+        noise,
+        also=[
+            lambda: check_trace(trace),
+            *engine_and_seed(engine, seed),
+            lambda: _check_objective(slo_s, quantile),
+        ],
+    )
     # By stages and queries: a little off where tokens multiply, and good enough to choose an engine.
     tokens = sum(len(trace) * len(plan.pipeline.stages) for plan in asked)
     if slo_s is not None:
@@ -133,8 +148,6 @@ def replay_many(
         return decide_many(
             asked, trace, slo_s=slo_s, quantile=quantile, conditions=conditions, engine=able, seed=seed
         )
-    if quantile is not None:
-        raise InputError.one("quantile", "is that of a verdict: give slo_s as well")
     chosen = resolve_engine(engine, conditions.needed, tokens)
     results: dict[int, ReplayResult] = {}
     for workload, members in together(asked, trace, seed):
@@ -143,6 +156,27 @@ def replay_many(
             shared.serve(stage, range(len(members)))
         results.update((member, shared.result(place)) for place, member in enumerate(members))
     return [results[number] for number in range(len(asked))]
+
+
+def _read_plans(plans: object) -> list[Plan]:
+    if isinstance(plans, Plan) or not isinstance(plans, Iterable):
+        raise InputError.one("plans", f"expected several plans, found {shown(plans)}; replay(…) takes one")
+    asked = list(plans)
+    faults = faults_of(*(partial(check_plan, plan, f"plans[{number}]") for number, plan in enumerate(asked)))
+    if faults:
+        raise InputError(faults)
+    return asked
+
+
+def _check_objective(slo_s: float | None, quantile: float | None) -> None:
+    if slo_s is None and quantile is not None:
+        raise InputError.one("quantile", "is that of a verdict: give slo_s as well")
+    faults = faults_of(
+        lambda: None if slo_s is None else check_slo(slo_s),
+        lambda: None if quantile is None else check_quantile(quantile),
+    )
+    if faults:
+        raise InputError(faults)
 
 
 def together(plans: Sequence[Plan], trace: Trace, seed: int | None) -> Iterator[tuple[Workload, list[int]]]:

@@ -213,6 +213,8 @@ def _relation_faults(change_ns: Integers | None, replicas: Integers | None) -> l
 
 def _nanoseconds(name: str, seconds: float, faults: list[Fault]) -> int:
     try:
+        if isinstance(seconds, bool | str):
+            raise TypeError
         return seconds_to_ns(seconds)
     except (TypeError, ValueError, OverflowError):
         faults.append(Fault(name, f"expected a time in seconds, found {shown(seconds)}"))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
 from mipplan.replayer.engines import Engine
-from mipplan.replayer.task import Served, StageTask, Times
+from mipplan.replayer.task import Served, StageTask, Times, latest_exit_ns
 from mipplan.replayer.tasks import Conditions, stage_identity, stage_task
 from mipplan.result import Plan, ReplayResult, StageReplay
 from mipplan.tokens import Workload
@@ -35,14 +35,17 @@ class SharedReplay:
         # Of each plan: which of the distinct replays of a stage is its own.
         self._number: list[dict[str, int]] = [{} for _ in plans]
         self._served: dict[str, list[StageReplay]] = {}
+        self._latest_ns: dict[str, list[int]] = {}
 
     def serve(self, stage: str, members: Iterable[int]) -> None:
         """Serve a stage under these plans; all stages above it must have been served under them."""
-        parents = [edge.parent for edge in self._workload.pipeline.incoming(stage)]
+        incoming = self._workload.pipeline.incoming(stage)
+        parents = [edge.parent for edge in incoming]
         level = self._conditions.levels(self._workload.seed, self._workload.stages[stage])
         arrivals: dict[tuple[int, ...], Times] = {}
         numbers: dict[tuple[object, ...], int] = {}
         tasks: list[StageTask] = []
+        latest_ns: list[int] = []
         for member in members:
             above = tuple(self._number[member][parent] for parent in parents)
             identity = (above, stage_identity(self._plans[member], stage, self._conditions))
@@ -51,8 +54,17 @@ class SharedReplay:
                 if above not in arrivals:
                     arrivals[above] = self._workload.arrival_ns(stage, self.exits_ns(member, parents))
                 tasks.append(stage_task(self._plans[member], stage, arrivals[above], self._conditions, level))
+                arrived_ns = max(
+                    (
+                        self._latest_ns[edge.parent][number] + edge.delay_ns
+                        for edge, number in zip(incoming, above, strict=True)
+                    ),
+                    default=int(self._workload.ingress_ns[-1]),
+                )
+                latest_ns.append(latest_exit_ns(tasks[-1], arrived_ns))
             self._number[member][stage] = numbers[identity]
         answers = self._engine.serve_many(tasks)
+        self._latest_ns[stage] = latest_ns
         self._served[stage] = [_stage_replay(*pair) for pair in zip(tasks, answers, strict=True)]
 
     def stage_replay(self, member: int, stage: str) -> StageReplay:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.documents import shown
 from mipplan.errors import InputError
 from mipplan.replayer.chunks import ChunkedReplay, Released
 from mipplan.replayer.engines import Feature, resolve_engine
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.task import NEVER
-from mipplan.replayer.tasks import Noise, read_conditions
+from mipplan.replayer.tasks import Noise, check_plan, engine_and_seed, read_conditions
 from mipplan.result import Plan
-from mipplan.result.checks import check_seed, resolve_slo_ns
+from mipplan.result.checks import check_seed, check_slo, resolve_slo_ns
 from mipplan.result.histogram import LatencyHistogram
 from mipplan.result.stream import StageTotals, StreamEnd, StreamResult
 from mipplan.result.totals import exact_sum
@@ -32,7 +32,7 @@ Times = NDArray[np.int64]
 #: Queries in a piece: enough to make the work per piece negligible, few enough to stay within some 100 MiB.
 CHUNK = 2**16
 #: Tokens of unfinished queries that may be held, over all stages; each takes about 100 bytes.
-BACKLOG = 4_000_000
+BACKLOG = 2_000_000
 
 
 def replay_stream(
@@ -86,17 +86,28 @@ def replay_stream(
     Raises
     ------
     InputError
-        For an argument that cannot be used, an engine that lacks what is needed, or a source that is unsorted, empty or
-        damaged (with the row).
+        With every argument that cannot be used; for an engine that lacks what is needed, or a source that is
+        unsorted, empty or damaged (with the row).
     NoPlanError
         If the plan holds no choices.
     KeyboardInterrupt
         If Ctrl-C comes before any query is finished.
     """
-    conditions = read_conditions([plan], discipline, schedule, noise)
-    for name, value in (("chunk", chunk), ("backlog", backlog)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError.one(name, f"expected a whole number from 1 on, found {value!r}")
+    check_plan(plan)
+    conditions = read_conditions(
+        [plan],
+        discipline,
+        schedule,
+        noise,
+        also=[
+            lambda: _check_source(source),
+            *engine_and_seed(engine, seed),
+            lambda: None if slo_s is None else check_slo(slo_s),
+            lambda: _check_count("chunk", chunk),
+            lambda: _check_count("backlog", backlog),
+            lambda: _check_progress(progress),
+        ],
+    )
     chosen = resolve_engine(engine, conditions.needed | {Feature.RESUME})
     drawn = check_seed(plan.seed if seed is None else seed)
     slo_ns = resolve_slo_ns(plan.pipeline, plan.slo_s if slo_s is None else slo_s)
@@ -118,7 +129,7 @@ def replay_stream(
             raise
         end = StreamEnd.INTERRUPTED
     if not seen.queries:
-        raise InputError.one("source", _nothing_finished(chunks, backlog))
+        raise InputError.one(_origin(source), _nothing_finished(chunks, backlog))
     return StreamResult(
         seen.read,
         seen.queries,
@@ -142,24 +153,48 @@ def _pieces(
     source: str | os.PathLike[str] | Trace | Iterable[Times], size: int
 ) -> Iterator[tuple[Times, int]]:
     """Yield arrivals with the instant up to which everything is known, and in the end nothing and `NEVER`."""
-    if isinstance(source, Trace):
-        pieces, origin = iter([source.arrival_ns]), "trace"
-    elif isinstance(source, str | os.PathLike):
-        pieces, origin = read_pieces(source), str(Path(source))
-    elif isinstance(source, np.ndarray):
-        pieces, origin = iter([source]), "source"
-    else:
-        pieces, origin = iter(source), "source"
-    for arrival_ns in checked_chunks(pieces, size, origin):
+    if isinstance(source, str | os.PathLike):
+        pieces: Iterable[object] = read_pieces(source)
+    elif isinstance(source, Trace):
+        pieces = [source.arrival_ns]
+    else:  # an array, or what becomes one as a whole, is one piece
+        pieces = [source] if hasattr(source, "__array__") else source
+    for arrival_ns in checked_chunks(pieces, size, _origin(source)):
         # The next piece may begin at the very instant at which this one ends.
         yield arrival_ns, int(arrival_ns[-1]) - 1
     yield np.empty(0, dtype=np.int64), NEVER
 
 
+def _origin(source: object) -> str:
+    """What a source is called in messages."""
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else "source"
+
+
 def _nothing_finished(chunks: ChunkedReplay, backlog: int) -> str:
     if not chunks.seen:
         return "holds no arrival"
-    return f"no query was finished before more than {backlog:,} tokens had to be held: raise backlog"
+    return (
+        f"no query was finished before more than {backlog:,} tokens had to be held: too many arrive at once for "
+        "this plan, or the times are in another unit (in Python: or raise backlog)"
+    )
+
+
+def _check_source(source: object) -> None:
+    if isinstance(source, Mapping | bytes | bytearray) or not (
+        isinstance(source, Trace | os.PathLike | Iterable) or hasattr(source, "__array__")
+    ):
+        message = f"expected a file, a Trace, or arrays of nanoseconds, found {shown(source)}"
+        raise InputError.one("source", message)
+
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise InputError.one(name, f"expected a whole number from 1 on, found {shown(value)}")
+
+
+def _check_progress(progress: object) -> None:
+    if progress is not None and not callable(progress):
+        raise InputError.one("progress", f"expected a function of one text, found {shown(progress)}")
 
 
 @dataclass(frozen=True)

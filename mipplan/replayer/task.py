@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.errors import InputError
+from mipplan.units import format_duration
+
 Times = NDArray[np.int64]
 
 #: Dispatch and exit of a token that was left waiting; also "no last instant".
 NEVER = int(np.iinfo(np.int64).max)
 #: Before every event.
 ALWAYS = int(np.iinfo(np.int64).min)
+#: No batch may end later: 73 years, far from the end of int64, so that no sum of times gets there.
+LATEST = 2**61
 
 
 @dataclass(frozen=True)
@@ -124,3 +129,35 @@ class Served:
     batch_start_ns: Times
     batch_size: Times
     batch_service_ns: Times
+
+
+def latest_exit_ns(task: StageTask, arrived_ns: int) -> int:
+    """Return an instant after which no batch of a task ends, by arithmetic that cannot overflow.
+
+    Once everything has arrived and the capacity is what it will stay, n replicas are busy while a token waits. They
+    have then begun at most all tokens one by one, besides what was under way; and the last batch takes its time.
+
+    Parameters
+    ----------
+    task : StageTask
+    arrived_ns : int
+        Not before the last arrival.
+
+    Raises
+    ------
+    InputError
+        If that is later than `LATEST`.
+    """
+    if not task.tokens:
+        return arrived_ns
+    slowest_ns = int(task.service_ns.max())
+    settled_ns = max(arrived_ns, int(task.capacity.from_ns[-1]), int(task.busy_until_ns.max(initial=ALWAYS)))
+    in_turn_ns = task.tokens * slowest_ns // int(task.capacity.replicas[-1])
+    latest_ns = min(settled_ns + in_turn_ns + slowest_ns, task.until_ns) + slowest_ns
+    if latest_ns > LATEST:
+        raise InputError.one(
+            "plan",
+            f"{task.tokens:,} tokens in batches of up to {format_duration(slowest_ns)} may take beyond "
+            "73 years at a stage: are the latencies in another unit?",
+        )
+    return latest_ns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
@@ -10,15 +10,17 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.documents import listed, shown
-from mipplan.errors import Fault, InputError
+from mipplan.documents import listed, shown, suggestion
+from mipplan.errors import Fault, InputError, faults_of
 from mipplan.profiles import LatencyTable
-from mipplan.replayer.engines import Feature
+from mipplan.replayer.engines import Feature, resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.task import Capacity, StageTask, Times
 from mipplan.result import Plan
+from mipplan.result.checks import check_seed
 from mipplan.tokens import StageTokens
+from mipplan.trace import Trace
 
 #: For all stages, for those named, or none.
 Noise: TypeAlias = ServiceNoise | Mapping[str, ServiceNoise] | None
@@ -90,12 +92,21 @@ class Conditions:
 
 
 def read_conditions(
-    plans: Iterable[Plan],
+    plans: Sequence[Plan],
     discipline: str = "oldest_first",
     schedule: Mapping[str, ReplicaSchedule] | None = None,
     noise: Noise = None,
+    *,
+    also: Iterable[Callable[[], object]] = (),
 ) -> Conditions:
     """Check the conditions of a replay of these plans.
+
+    Parameters
+    ----------
+    plans, discipline, schedule, noise
+        As `replay_many` is given them.
+    also : iterable of callable
+        Further checks, whose faults are to be told together with those of the conditions.
 
     Raises
     ------
@@ -106,6 +117,7 @@ def read_conditions(
     """
     asked = [plan.require() for plan in plans]
     faults = [
+        *faults_of(*also),
         *_discipline_faults(discipline),
         *_schedule_faults(asked, schedule),
         *_noise_faults(asked, noise),
@@ -167,11 +179,45 @@ def stage_task(
     return StageTask(arrival_ns, service_ns, capacity, fifo, level)
 
 
+def check_plan(plan: object, place: str = "plan") -> None:
+    """Refuse what is no plan, such as the name of its file."""
+    if not isinstance(plan, Plan):
+        raise InputError.one(place, f"expected a Plan, found {shown(plan)}; Plan.load(…) reads a file")
+
+
+def check_trace(trace: object) -> None:
+    """Refuse what is no trace, such as the name of its file."""
+    if not isinstance(trace, Trace):
+        message = f"expected a Trace, found {shown(trace)}; Trace.read(…) reads a file"
+        raise InputError.one("trace", f"{message}, Trace.from_seconds(…) and Trace.from_ns(…) take times")
+
+
+def check_manner(discipline: str, engine: str, seed: int | None) -> None:
+    """Check what can be checked of a replay before plan and trace are at hand.
+
+    Raises
+    ------
+    InputError
+        With every fault.
+    """
+    faults = [*_discipline_faults(discipline), *faults_of(*engine_and_seed(engine, seed))]
+    if faults:
+        raise InputError(faults)
+
+
+def engine_and_seed(engine: str, seed: int | None) -> list[Callable[[], object]]:
+    """Checks of these two."""
+    return [
+        lambda: resolve_engine(engine, frozenset()),
+        lambda: None if seed is None else check_seed(seed),
+    ]
+
+
 def _discipline_faults(discipline: str) -> list[Fault]:
     names = [known.value for known in Discipline]
     if discipline in names:
         return []
-    return [Fault("discipline", f"expected one of {', '.join(names)}, found {discipline!r}")]
+    return [Fault("discipline", f"expected one of {', '.join(names)}, found {shown(discipline)}")]
 
 
 def _schedule_faults(plans: list[Plan], schedule: object) -> list[Fault]:
@@ -200,7 +246,11 @@ def _entry_faults(plans: list[Plan], what: str, entries: Mapping[object, object]
         if not isinstance(given, kind):
             faults.append(Fault(place, f"expected a {kind.__name__}, found {shown(given)}"))
         faults += [
-            Fault(place, f"there is no such stage; the stages are {listed(plan.pipeline.stages)}")
+            Fault(
+                place,
+                f"there is no such stage{suggestion(stage, plan.pipeline.stages)}; the stages are "
+                f"{listed(plan.pipeline.stages)}",
+            )
             for plan in plans
             if stage not in plan.pipeline.stages
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -9,11 +10,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mipplan.reporting.wording import (
+    LABELS,
+    NO_THEOREM_UNDER_FIFO,
+    counted,
+    figures,
+    objective_text,
+    seconds_text,
+)
 from mipplan.result import Plan, StreamEnd, StreamResult
 from mipplan.result.histogram import RELATIVE_ERROR
-from mipplan.units import NS_PER_S, format_duration
+from mipplan.result.replay_summary import FIGURES
+from mipplan.units import NS_PER_S
 
-_QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 _UNDER_WAY = "Queries under way, the slow ones among them, are not in these figures"
 _ENDS = {
     StreamEnd.INTERRUPTED: f"interrupted, so far it was this. {_UNDER_WAY}",
@@ -59,11 +68,14 @@ class StreamReport(_Report):
     misses: int
     miss_rate: float
     stages: dict[str, StreamStageReport]
+    written: list[str]
 
 
-def stream_report(plan: Plan, plan_file: str, trace_file: str, result: StreamResult) -> StreamReport:
-    """Summarise a streamed replay."""
-    latency_s = {name: result.quantile(quantile) for name, quantile in _QUANTILES.items()}
+def stream_report(
+    plan: Plan, plan_file: str, trace_file: str, result: StreamResult, written: Sequence[str] = ()
+) -> StreamReport:
+    """Summarise a streamed replay, and name the files written if there are any."""
+    latency_s = {name: result.quantile(quantile) for name, quantile in FIGURES.items()}
     return StreamReport(
         plan_file=plan_file,
         trace_file=trace_file,
@@ -94,23 +106,51 @@ def stream_report(plan: Plan, plan_file: str, trace_file: str, result: StreamRes
             )
             for name, totals in result.stages.items()
         },
+        written=list(written),
     )
 
 
 def show_stream(console: Console, report: StreamReport) -> None:
-    """Latencies, misses and stages."""
+    """Objective, misses and cost; latencies; what each stage did."""
+    queries = counted(report.queries, "query", "queries")
+    span = seconds_text(report.last_s - report.first_s)
     console.print(
-        f"[bold]{escape(report.plan_file)}[/bold] on {escape(report.trace_file)}: {report.queries:,} queries, "
-        f"{report.last_s - report.first_s:,.6g} s\n"
+        f"[bold]{escape(report.plan_file)}[/bold] on {escape(report.trace_file)}: {queries}, {span}\n"
     )
-    figures = ", ".join(
-        f"{name.upper().replace('_', '.') if name[0] == 'p' else name} {_seconds(value)}"
-        for name, value in report.latency_s.items()
-    )
-    console.print(f"[bold]latency[/bold]    {figures}")
-    misses = f"{report.misses:,} queries ({report.miss_rate:.4%}) slower than {_seconds(report.slo_s)}"
-    console.print(f"[bold]objective[/bold]  {misses}")
-    console.print(f"[bold]cost[/bold]       {report.usd_per_hour:.2f} $/h\n")
+    console.print(figures(_verdict_figures(report)))
+    console.print()
+    console.print(_stage_table(report))
+    notes = [
+        f"quantiles are at most {report.quantile_error:.1%} too high and never too low; all else is exact"
+    ]
+    if report.discipline != "oldest_first":
+        notes.append(NO_THEOREM_UNDER_FIFO)
+    if report.end != StreamEnd.COMPLETE:
+        notes.append(_ENDS[StreamEnd(report.end)])
+    console.print()
+    for note in notes:
+        console.print(f"[yellow]note[/yellow]: {note}")
+    for path in report.written:
+        console.print(f"written to {escape(path)}")
+
+
+def _verdict_figures(report: StreamReport) -> list[tuple[str, str]]:
+    replayed = f"{report.discipline.replace('_', ' ')}, engine {report.engine}, seed {report.seed}"
+    latencies = ", ".join(f"{LABELS[name]} {seconds_text(value)}" for name, value in report.latency_s.items())
+    rows = [("replayed", replayed)]
+    if report.end == StreamEnd.COMPLETE:  # what is missing of a partial result are the slow queries
+        verdict = objective_text(report.quantile, report.slo_s, report.queries, report.misses)
+        rows.append(("objective", verdict))
+    share = f"{report.misses:,} of {report.queries:,} queries ({report.miss_rate:.3%})"
+    return [
+        *rows,
+        ("slower", f"{share} than {seconds_text(report.slo_s)}"),
+        ("latency", latencies),
+        ("cost", f"{report.usd_per_hour:.4f} $/h"),
+    ]
+
+
+def _stage_table(report: StreamReport) -> Table:
     table = Table("stage", box=None, pad_edge=False, header_style="bold")
     for heading in ("replicas", "busy", "tokens", "mean batch", "mean wait", "max wait"):
         table.add_column(heading, justify="right")
@@ -121,17 +161,7 @@ def show_stream(console: Console, report: StreamReport) -> None:
             f"{stage.utilisation:.1%}",
             f"{stage.tokens:,}",
             f"{stage.mean_batch:.2f}",
-            _seconds(stage.mean_wait_s),
-            _seconds(stage.max_wait_s),
+            seconds_text(stage.mean_wait_s),
+            seconds_text(stage.max_wait_s),
         )
-    console.print(table)
-    console.print(
-        f"\n[yellow]note[/yellow]: quantiles are at most {report.quantile_error:.1%} too high and never too low; "
-        "all else is exact"
-    )
-    if report.end != StreamEnd.COMPLETE:
-        console.print(f"[yellow]note[/yellow]: {_ENDS[StreamEnd(report.end)]}")
-
-
-def _seconds(seconds: float) -> str:
-    return format_duration(seconds * NS_PER_S)
+    return table

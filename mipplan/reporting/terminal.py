@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
-from mipplan.quantiles import higher_rank
 from mipplan.reporting.documents import (
     BucketReport,
     CriticalStageReport,
@@ -22,23 +20,19 @@ from mipplan.reporting.documents import (
     VerifyReport,
     WindowReport,
 )
-from mipplan.units import NS_PER_S, format_duration
+from mipplan.reporting.wording import (
+    LABELS,
+    NO_THEOREM_UNDER_FIFO,
+    figures,
+    objective_text,
+    percent_text,
+    seconds_text,
+)
 
 IN_SAMPLE = (
     "in-sample: planned and judged on the same trace; judge it on another one too (mipplan replay, verify)"
 )
 OUT_OF_SAMPLE = "out of sample: the plan was made for another trace"
-#: How figures of a replay are called.
-_LABELS = {
-    "mean": "mean",
-    "p50": "P50",
-    "p90": "P90",
-    "p95": "P95",
-    "p99": "P99",
-    "p99_9": "P99.9",
-    "max": "max",
-    "miss_rate": "the share of slower queries",
-}
 #: Lines that somebody may still read.
 _WINDOWS_SHOWN = 500
 
@@ -58,7 +52,7 @@ def show_plan(console: Console, report: PlanReport) -> None:
     console.print()
     console.print(table)
     console.print()
-    console.print(_figures(_plan_figures(report)))
+    console.print(figures(_plan_figures(report)))
     if report.reason:
         console.print(f"\n{escape(report.reason)}")
     if report.explanation is not None:
@@ -77,7 +71,7 @@ def show_replay(console: Console, report: ReplayCommandReport) -> None:
     """Objective, misses, cost; latencies with their intervals; what each stage did; latencies over time."""
     replay = report.replay
     console.print(f"[bold]{escape(report.plan_file)}[/bold] on {_trace_text(report.trace)}\n")
-    console.print(_figures(_verdict_figures(report)))
+    console.print(figures(_verdict_figures(report)))
     console.print()
     console.print(_latency_table(replay))
     console.print()
@@ -90,12 +84,10 @@ def show_replay(console: Console, report: ReplayCommandReport) -> None:
             console.print(f"… and {left_out:,} windows more: --json and --out hold all of them")
     console.print()
     for name, reason in replay.no_interval.items():
-        console.print(f"[yellow]note[/yellow]: no interval for {_LABELS[name]}: {escape(reason)}")
+        console.print(f"[yellow]note[/yellow]: no interval for {LABELS[name]}: {escape(reason)}")
     console.print(f"[yellow]note[/yellow]: {IN_SAMPLE if report.in_sample else OUT_OF_SAMPLE}")
     if replay.discipline != "oldest_first":
-        console.print(
-            "[yellow]note[/yellow]: the certificate is no theorem under fifo, where tokens overtake"
-        )
+        console.print(f"[yellow]note[/yellow]: {NO_THEOREM_UNDER_FIFO}")
     elif not replay.certificate_applies:
         console.print(
             "[yellow]note[/yellow]: the certificate does not cover this run: replicas or service times are "
@@ -108,17 +100,17 @@ def show_replay(console: Console, report: ReplayCommandReport) -> None:
 def show_verification(console: Console, report: VerifyReport) -> None:
     """Verified or not, and why."""
     console.print(f"[bold]{escape(report.plan_file)}[/bold] on {_trace_text(report.trace)}\n")
-    rows = [("objective", f"P{_percent(report.quantile)} ≤ {_seconds(report.slo_s)}")]
+    rows = [("objective", f"P{percent_text(report.quantile)} ≤ {seconds_text(report.slo_s)}")]
     if report.certificate_s is not None:
         rows.append(
-            ("certificate", f"{_seconds(report.certificate_s)}  (recomputed, oldest first, no solver)")
+            ("certificate", f"{seconds_text(report.certificate_s)}  (recomputed, oldest first, no solver)")
         )
         rows.append(("critical path", _critical_path(report)))
     if report.worst_case_s is not None:
         rows.append(
-            ("worst case", f"{_seconds(report.worst_case_s)}  (all traffic inside the arrival curve)")
+            ("worst case", f"{seconds_text(report.worst_case_s)}  (all traffic inside the arrival curve)")
         )
-    console.print(_figures(rows))
+    console.print(figures(rows))
     console.print()
     for remark in report.remarks:
         console.print(f"[yellow]note[/yellow]: {escape(remark)}")
@@ -185,16 +177,18 @@ def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
     else:
         proof = _proof(report, "proven cheapest")
         rows.append(("lower bound", f"{report.lower_bound_usd_per_hour:.4f} $/h  ({proof})"))
-        rows.append(("objective", f"{_share(report)} ≤ {_seconds(report.slo_s)}"))
+        rows.append(("objective", f"{_share(report)} ≤ {seconds_text(report.slo_s)}"))
     if report.headroom != 1.0 or report.margin_s:
-        margin = f", {_seconds(report.margin_s)} of the objective kept back" if report.margin_s else ""
+        margin = f", {seconds_text(report.margin_s)} of the objective kept back" if report.margin_s else ""
         rows.append(("headroom", f"{report.headroom:g} × the traffic{margin}"))
-    rows.append(("bound", f"{_seconds(report.bound_s or 0)}  (relaxation inside the MILP)"))
+    rows.append(("bound", f"{seconds_text(report.bound_s or 0)}  (relaxation inside the MILP)"))
     scope = "this trace" if report.headroom == 1.0 else f"{report.headroom:g} × this trace"
     if report.envelope is not None:
         scope = "all traffic inside the arrival curve, every query"
         rows.append(("arrival curve", _envelope(report.envelope)))
-    rows.append(("certificate", f"{_seconds(report.certificate_s or 0)}  (proven for {scope}, oldest first)"))
+    rows.append(
+        ("certificate", f"{seconds_text(report.certificate_s or 0)}  (proven for {scope}, oldest first)")
+    )
     return rows if report.replay is None else rows + _replay_figures(report.replay)
 
 
@@ -205,7 +199,7 @@ def _proof(report: PlanReport, proven: str) -> str:
 
 
 def _share(report: PlanReport) -> str:
-    return "every query" if report.envelope is not None else f"P{_percent(report.quantile)}"
+    return "every query" if report.envelope is not None else f"P{percent_text(report.quantile)}"
 
 
 def _envelope(buckets: Sequence[BucketReport]) -> str:
@@ -216,10 +210,10 @@ def _envelope(buckets: Sequence[BucketReport]) -> str:
 
 def _replay_figures(report: ReplayReport) -> list[tuple[str, str]]:
     shown = ("p50", "p90", "p99", "p99_9", "max")
-    latencies = ", ".join(f"{_LABELS[name]} {_seconds(report.latency_s[name])}" for name in shown)
+    latencies = ", ".join(f"{LABELS[name]} {seconds_text(report.latency_s[name])}" for name in shown)
     rows = [("replayed", f"{latencies}  ({report.discipline.replace('_', ' ')})")]
     if report.slo_s is not None and report.miss_rate is not None:
-        missed = f"{report.miss_rate:.3%} of queries are slower than {_seconds(report.slo_s)}"
+        missed = f"{report.miss_rate:.3%} of queries are slower than {seconds_text(report.slo_s)}"
         rows.append(("missed", missed))
     return rows
 
@@ -232,17 +226,15 @@ def _verdict_figures(report: ReplayCommandReport) -> list[tuple[str, str]]:
     if replay.service != "as measured":
         rows.append(("service", replay.service))
     if replay.slo_s is not None and replay.misses is not None and replay.miss_rate is not None:
-        # Order statistics: the quantile is at most the objective exactly if few enough queries are slower.
-        allowed = replay.queries - 1 - higher_rank(report.quantile, replay.queries)
-        verdict = "kept" if replay.misses <= allowed else "missed"
-        rows.append(("objective", f"P{_percent(report.quantile)} ≤ {_seconds(replay.slo_s)}: {verdict}"))
+        verdict = objective_text(report.quantile, replay.slo_s, replay.queries, replay.misses)
+        rows.append(("objective", verdict))
         between = ""
         if replay.miss_rate_interval is not None:
             low, high = replay.miss_rate_interval.low, replay.miss_rate_interval.high
             between = f"; {replay.confidence:.0%} interval {low:.3%} to {high:.3%}"
         share = f"{replay.misses:,} of {replay.queries:,} queries ({replay.miss_rate:.3%}{between})"
         rows.append(("slower", share))
-    paid = f"{replay.usd:.4g} $ for the {_seconds(replay.span_s)} replayed"
+    paid = f"{replay.usd:.4g} $ for the {seconds_text(replay.span_s)} replayed"
     per_thousand = f"{1_000 * replay.usd_per_query:.4g} $ per 1,000 queries"
     return [*rows, ("cost", f"{report.usd_per_hour:.4f} $/h; {paid}, {per_thousand}")]
 
@@ -253,8 +245,8 @@ def _latency_table(replay: ReplayReport) -> Table:
     table.add_column(f"{replay.confidence:.0%} interval")
     for name in ("mean", *replay.latency_interval_s, "max"):
         interval = replay.latency_interval_s.get(name)
-        between = "" if interval is None else f"{_seconds(interval.low)} to {_seconds(interval.high)}"
-        table.add_row(_LABELS[name], _seconds(replay.latency_s[name]), between)
+        between = "" if interval is None else f"{seconds_text(interval.low)} to {seconds_text(interval.high)}"
+        table.add_row(LABELS[name], seconds_text(replay.latency_s[name]), between)
     return table
 
 
@@ -278,9 +270,9 @@ def _stage_table(replay: ReplayReport) -> Table:
             f"{stage.utilisation:.1%}",
             f"{stage.tokens:,}",
             f"{stage.mean_batch:.2f}",
-            _seconds(stage.mean_wait_s),
-            _seconds(stage.p99_wait_s),
-            _seconds(stage.max_wait_s),
+            seconds_text(stage.mean_wait_s),
+            seconds_text(stage.p99_wait_s),
+            seconds_text(stage.max_wait_s),
             f"{stage.max_queue:,}",
         )
     return table
@@ -295,17 +287,10 @@ def _window_table(windows: Sequence[WindowReport]) -> Table:
         table.add_row(
             f"{window.start_s:.10g} s",
             f"{window.queries:,}",
-            *("" if latency is None else _seconds(latency) for latency in latencies),
+            *("" if latency is None else seconds_text(latency) for latency in latencies),
             "" if window.miss_rate is None else f"{window.miss_rate:.2%}",
         )
     return table
-
-
-def _figures(rows: Sequence[tuple[str, str]]) -> Text:
-    """Lay out label and text, long texts under themselves; not a table, which would pad every line with blanks."""
-    width = max(len(name) for name, _ in rows) + 2
-    lines = [Text.assemble((f"{name:<{width}}", "bold"), text) for name, text in rows]
-    return Text("\n").join(lines)
 
 
 def _critical_path(report: VerifyReport) -> str:
@@ -313,19 +298,11 @@ def _critical_path(report: VerifyReport) -> str:
 
 
 def _step_parts(step: CriticalStageReport) -> list[str]:
-    delay = [f"after a delay of {_seconds(step.delay_s)}"] if step.delay_s else []
-    return [f"T {_seconds(step.latency_s)}", f"wait {_seconds(step.wait_s)}", *delay]
+    delay = [f"after a delay of {seconds_text(step.delay_s)}"] if step.delay_s else []
+    return [f"T {seconds_text(step.latency_s)}", f"wait {seconds_text(step.wait_s)}", *delay]
 
 
 def _trace_text(trace: TraceReport) -> str:
     rate = "all at once" if trace.rate_rps is None else f"{trace.rate_rps:.4g} queries/s"
     cv = "" if trace.cv is None else f", CV {trace.cv:.2f}"
     return f"{escape(trace.name)}: {trace.queries:,} queries, {trace.duration_s:.4g} s, {rate}{cv}"
-
-
-def _seconds(seconds: float) -> str:
-    return format_duration(seconds * NS_PER_S)
-
-
-def _percent(quantile: float) -> str:
-    return f"{100 * quantile:g}"

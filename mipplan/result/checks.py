@@ -26,13 +26,36 @@ def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
                 "(in Python slo_s=0.3)",
             )
         return pipeline.slo_ns
-    try:
-        slo_ns = 0 if isinstance(slo_s, bool) else seconds_to_ns(slo_s)
-    except (TypeError, ValueError) as error:
-        raise InputError.one("slo_s", f"expected seconds such as 0.3, found {slo_s!r}") from error
-    if slo_ns <= 0:
-        raise InputError.one("slo_s", f"expected a positive time in seconds, found {slo_s!r}")
+    return check_slo(slo_s)
+
+
+def check_slo(slo_s: float) -> int:
+    """Return an objective in ns.
+
+    Raises
+    ------
+    InputError
+        If it is no positive time of at most ten years.
+    """
+    slo_ns = positive_ns(slo_s)
+    if slo_ns is None:
+        raise InputError.one(
+            "slo_s", f"expected a positive time in seconds such as 0.3, found {shown(slo_s)}"
+        )
     return slo_ns
+
+
+def positive_ns(seconds: object) -> int | None:
+    """Round a time to nanoseconds; None for what is no number, or no positive time of at most ten years."""
+    if isinstance(seconds, bool | np.bool_) or not isinstance(
+        seconds, int | float | np.integer | np.floating
+    ):
+        return None
+    try:
+        rounded = seconds_to_ns(float(seconds))
+    except (ValueError, OverflowError):
+        return None
+    return rounded if rounded > 0 else None
 
 
 def check_seed(seed: object) -> int:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.errors import InputError
+from mipplan.documents import shown
+from mipplan.errors import InputError, faults_of
 from mipplan.quantiles import check_quantile, higher_rank
 from mipplan.result.bootstrap import REPLICATES, block_length, quantile_replicates, share_replicates
-from mipplan.result.checks import check_seed
-from mipplan.units import NS_PER_S, seconds_to_ns
+from mipplan.result.checks import check_seed, check_slo
+from mipplan.units import NS_PER_S
 
 Times = NDArray[np.int64]
 
@@ -102,18 +103,36 @@ def latency_statistics(
     Raises
     ------
     InputError
-        For a quantile outside (0, 1], a confidence outside (0, 1), or a negative seed.
+        With every argument that cannot be used.
     """
-    if not 0.0 < confidence < 1.0:
-        raise InputError.one("confidence", f"expected a number in (0, 1) such as 0.95, found {confidence!r}")
-    wanted = [check_quantile(quantile) for quantile in quantiles]
-    key = check_seed(seed)
+    faults = faults_of(
+        lambda: None if slo_s is None else check_slo(slo_s),
+        lambda: [check_quantile(quantile) for quantile in _listed(quantiles)],
+        lambda: _check_confidence(confidence),
+        lambda: check_seed(seed),
+    )
+    if faults:
+        raise InputError(faults)
+    wanted, key = [check_quantile(quantile) for quantile in quantiles], check_seed(seed)
     sorted_ns = np.sort(latency_ns)
     return LatencyStatistics(
         tuple((q, _quantile_estimate(latency_ns, sorted_ns, q, confidence, key)) for q in wanted),
-        None if slo_s is None else _miss_estimate(latency_ns, slo_s, confidence, key),
-        confidence,
+        None if slo_s is None else _miss_estimate(latency_ns, check_slo(slo_s), confidence, key),
+        float(confidence),
     )
+
+
+def _listed(quantiles: object) -> Iterable[float]:
+    if isinstance(quantiles, str) or not isinstance(quantiles, Iterable):
+        raise InputError.one("quantiles", f"expected a tuple such as (0.5, 0.99), found {shown(quantiles)}")
+    return quantiles
+
+
+def _check_confidence(confidence: object) -> None:
+    # No whole number lies between 0 and 1.
+    if not isinstance(confidence, float | np.floating) or not 0.0 < confidence < 1.0:
+        message = f"expected a number in (0, 1) such as 0.95, found {shown(confidence)}"
+        raise InputError.one("confidence", message)
 
 
 def _quantile_estimate(
@@ -129,8 +148,8 @@ def _quantile_estimate(
     return _estimate(value_ns / NS_PER_S, latency_ns > value_ns, redraw, confidence, seed)
 
 
-def _miss_estimate(latency_ns: Times, slo_s: float, confidence: float, seed: int) -> Estimate:
-    missed = latency_ns > seconds_to_ns(slo_s)
+def _miss_estimate(latency_ns: Times, slo_ns: int, confidence: float, seed: int) -> Estimate:
+    missed = latency_ns > slo_ns
     share = float(np.mean(missed))
     if share in (0.0, 1.0):
         return Estimate(share, None, None, "no query missed" if share == 0.0 else "every query missed")
@@ -154,7 +173,10 @@ def _estimate(
     fewest = min(with_any, with_others)
     if fewest < FEWEST_BLOCKS:
         kind = "slower" if with_any <= with_others else "faster"
-        reason = f"only {fewest} stretches of {block:,} queries hold {kind} ones; {FEWEST_BLOCKS} are needed"
+        some = "1 stretch" if fewest == 1 else f"{fewest} stretches"
+        holds = "holds" if fewest == 1 else "hold"
+        queries = "1 query" if block == 1 else f"{block:,} queries"
+        reason = f"only {some} of {queries} {holds} {kind} ones; {FEWEST_BLOCKS} are needed"
         return Estimate(value, None, block, reason)
     drawn = np.sort(redraw(block, np.random.default_rng(seed)))
     outside = (1.0 - confidence) / 2.0 * (REPLICATES - 1)

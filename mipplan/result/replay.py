@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.documents import listed, shown
 from mipplan.errors import InputError
 from mipplan.files import write_text_atomically
 from mipplan.quantiles import check_quantile, quantile_ns
+from mipplan.result.checks import check_slo
 from mipplan.result.latency_statistics import (
     CONFIDENCE,
     QUANTILES,
@@ -25,8 +27,9 @@ from mipplan.result.latency_statistics import (
 from mipplan.result.replay_summary import replay_summary, summary_text
 from mipplan.result.stage_replay import StageReplay
 from mipplan.result.steps import StepFunction
+from mipplan.result.totals import exact_sum
 from mipplan.result.windows import Windows, latency_windows
-from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S, seconds_to_ns
+from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,8 +89,8 @@ class ReplayResult:
 
     @property
     def mean_latency_s(self) -> float:
-        """Mean latency in seconds."""
-        return float(np.mean(self.latency_ns)) / NS_PER_S
+        """Mean latency in seconds, of an exact sum."""
+        return exact_sum(self.latency_ns) / self.queries / NS_PER_S
 
     def quantile_ns(self, quantile: float) -> int:
         """Latency quantile over queries in ns (``method="higher"``)."""
@@ -104,11 +107,17 @@ class ReplayResult:
         return self.quantile_ns(quantile) / NS_PER_S
 
     def misses(self, slo_s: float) -> int:
-        """Count the queries slower than `slo_s`."""
-        return int(np.count_nonzero(self.latency_ns > seconds_to_ns(slo_s)))
+        """Count the queries slower than `slo_s`.
+
+        Raises
+        ------
+        InputError
+            If `slo_s` is no positive time.
+        """
+        return int(np.count_nonzero(self.latency_ns > check_slo(slo_s)))
 
     def miss_rate(self, slo_s: float) -> float:
-        """Share of queries slower than `slo_s`."""
+        """Share of queries slower than `slo_s`; errors as for `misses`."""
         return self.misses(slo_s) / self.queries
 
     def statistics(
@@ -138,7 +147,7 @@ class ReplayResult:
         Raises
         ------
         InputError
-            For a quantile outside (0, 1], a confidence outside (0, 1), or a negative seed.
+            With every argument that cannot be used.
         """
         return latency_statistics(
             self.latency_ns, quantiles=quantiles, slo_s=slo_s, confidence=confidence, seed=seed
@@ -150,7 +159,7 @@ class ReplayResult:
         Raises
         ------
         InputError
-            If the window is not positive, or there would be more than a million.
+            If the window or the objective is not positive, or there would be more than a million windows.
         """
         return latency_windows(self.ingress_ns, self.latency_ns, window_s, slo_s)
 
@@ -187,8 +196,8 @@ class ReplayResult:
         InputError
             If there is no such stage.
         """
-        if stage not in self.stages:
-            raise InputError.one("stage", f"expected one of {', '.join(self.stages)}, found {stage!r}")
+        if not isinstance(stage, str) or stage not in self.stages:
+            raise InputError.one("stage", f"expected one of {listed(self.stages)}, found {shown(stage)}")
         paid_ns = self.paid_replica_ns[stage]
         return self.stages[stage].total_service_ns / paid_ns if paid_ns else 0.0
 

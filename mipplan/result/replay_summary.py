@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from mipplan.result.checks import check_slo
 from mipplan.result.latency_statistics import Estimate
 from mipplan.result.stage_replay import StageReplay
 from mipplan.units import NS_PER_S
@@ -17,6 +18,7 @@ FIGURES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 
 def replay_summary(result: ReplayResult, slo_s: float | None) -> dict[str, Any]:
     """Summarise a replay."""
+    slo_s = None if slo_s is None else check_slo(slo_s) / NS_PER_S
     statistics = result.statistics(slo_s, quantiles=tuple(FIGURES.values()))
     estimates = dict(zip(FIGURES, (estimate for _, estimate in statistics.quantiles), strict=True))
     misses = statistics.misses

@@ -74,7 +74,7 @@ class StageReplay:
     @property
     def mean_wait_s(self) -> float:
         """Mean time from ready to dispatch (s); 0 if the stage saw no token."""
-        return float(np.mean(self.wait_ns)) / NS_PER_S if self.tokens else 0.0
+        return self.total_wait_ns / self.tokens / NS_PER_S if self.tokens else 0.0
 
     @property
     def max_wait_s(self) -> float:

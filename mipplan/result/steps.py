@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.documents import shown
 from mipplan.errors import InputError
 from mipplan.result.totals import exact_product_sum
 
@@ -58,8 +59,14 @@ class StepFunction:
         return exact_product_sum(self.value[:-1], np.diff(self.at_ns))
 
     def at(self, instants_ns: NDArray[np.int64]) -> Integers:
-        """Count at each instant, shape as `instants_ns`."""
-        place = np.searchsorted(self.at_ns, instants_ns, side="right")
+        """Count at each instant, shape as `instants_ns`.
+
+        Raises
+        ------
+        InputError
+            If these are not whole nanoseconds.
+        """
+        place = np.searchsorted(self.at_ns, _instants("instants_ns", instants_ns), side="right")
         return np.concatenate([np.zeros(1, dtype=np.int64), self.value])[place]
 
     def means(self, edges_ns: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -77,10 +84,10 @@ class StepFunction:
         Raises
         ------
         InputError
-            If there are fewer than two edges, or they do not increase.
+            If these are not whole nanoseconds, fewer than two, or do not increase.
         """
-        edges = np.asarray(edges_ns, dtype=np.int64)
-        if edges.size < 2 or bool(np.any(np.diff(edges) <= 0)):
+        edges = _instants("edges_ns", edges_ns)
+        if edges.ndim != 1 or edges.size < 2 or bool(np.any(np.diff(edges) <= 0)):
             raise InputError.one("edges_ns", "expected at least two instants that increase")
         # Breaking the function at the edges leaves pieces that lie in one window each.
         inside = self.at_ns[(self.at_ns > edges[0]) & (self.at_ns < edges[-1])]
@@ -95,6 +102,16 @@ class StepFunction:
         import pandas as pd
 
         return pd.Series(self.value, index=pd.Index(self.at_ns, name="at_ns"), name="count")
+
+
+def _instants(name: str, given: object) -> Integers:
+    try:
+        instants = np.asarray(given)
+    except ValueError:  # rows of different lengths
+        instants = np.empty(0)
+    if instants.dtype.kind not in "iu":
+        raise InputError.one(name, f"expected whole nanoseconds, found {shown(given)}")
+    return instants.astype(np.int64, copy=False)
 
 
 def _frozen(array: Integers) -> Integers:

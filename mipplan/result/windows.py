@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.documents import shown
 from mipplan.errors import InputError
-from mipplan.units import NS_PER_S, format_duration, seconds_to_ns
+from mipplan.result.checks import check_slo, positive_ns
+from mipplan.units import NS_PER_S, format_duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,16 +78,10 @@ def latency_windows(
     Raises
     ------
     InputError
-        If the window is not positive, or there would be more than `MOST_WINDOWS`.
+        If the window or the objective is not positive, or there would be more than `MOST_WINDOWS`.
     """
-    window_ns = check_window(window_s)
-    first = int(ingress_ns[0]) // window_ns
-    count = int(ingress_ns[-1]) // window_ns - first + 1
-    if count > MOST_WINDOWS:
-        raise InputError.one(
-            "window_s",
-            f"{format_duration(window_ns)} makes {count:,} windows, more than {MOST_WINDOWS:,}; take longer ones",
-        )
+    slo_ns = None if slo_s is None else check_slo(slo_s)
+    window_ns, first, count = check_windows(ingress_ns, window_s)
     edges = (first + np.arange(count + 1, dtype=np.int64)) * window_ns
     begins = np.searchsorted(ingress_ns, edges)
     queries = np.diff(begins).astype(np.int64, copy=False)
@@ -105,8 +101,8 @@ def latency_windows(
         for name, quantile in WINDOW_QUANTILES.items()
     }
     missed = None
-    if slo_s is not None:
-        missed = spread(np.add.reduceat(latency_ns > seconds_to_ns(slo_s), starts, dtype=np.int64) / sizes)
+    if slo_ns is not None:
+        missed = spread(np.add.reduceat(latency_ns > slo_ns, starts, dtype=np.int64) / sizes)
     start_s = edges[:-1] / NS_PER_S
     for array in (start_s, queries):
         array.flags.writeable = False
@@ -129,10 +125,26 @@ def check_window(window_s: float) -> int:
     InputError
         If it is not positive.
     """
-    try:
-        window_ns = seconds_to_ns(window_s)
-    except (TypeError, ValueError):
-        window_ns = 0
-    if window_ns < 1:
-        raise InputError.one("window_s", f"expected a positive number of seconds, found {window_s!r}")
+    window_ns = positive_ns(window_s)
+    if window_ns is None:
+        raise InputError.one("window_s", f"expected a positive number of seconds, found {shown(window_s)}")
     return window_ns
+
+
+def check_windows(ingress_ns: Integers, window_s: float) -> tuple[int, int, int]:
+    """Return the length of a window in nanoseconds, the number of the first one, and how many there are.
+
+    Raises
+    ------
+    InputError
+        If the window is not positive, or there would be more than `MOST_WINDOWS`.
+    """
+    window_ns = check_window(window_s)
+    first = int(ingress_ns[0]) // window_ns
+    count = int(ingress_ns[-1]) // window_ns - first + 1
+    if count > MOST_WINDOWS:
+        raise InputError.one(
+            "window_s",
+            f"{format_duration(window_ns)} makes {count:,} windows, more than {MOST_WINDOWS:,}; take longer ones",
+        )
+    return window_ns, first, count

@@ -138,7 +138,10 @@ def check_seed(seed: object) -> int:
 def number_fault(name: str, value: object, *, zero: bool = False, most: float = math.inf) -> Fault | None:
     """Return a fault unless `value` is a finite number above 0 (or 0, where `zero`) and at most `most`."""
     if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # an integer beyond all floats
+            number = math.inf
         if math.isfinite(number) and (number > 0 or (zero and number == 0)) and number <= most:
             return None
     least = "of at least 0" if zero else "above 0"

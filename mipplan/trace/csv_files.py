@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,11 +40,7 @@ def open_csv(data: bytes, origin: str) -> CsvTable:
     InputError
         If it is no UTF-8 text, or has no header.
     """
-    _check_text(data, origin)
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if b"\r" in data:  # one kind of line end, so that lines are counted the same way everywhere below
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    _check_quotes(data, origin)
+    data = _checked(data, origin).removeprefix(b"\xef\xbb\xbf")
     for _, last, cells in _records(data):
         return CsvTable(origin, tuple(cell.strip() for cell in cells), data, header_lines=last)
     if data.strip():
@@ -52,7 +48,16 @@ def open_csv(data: bytes, origin: str) -> CsvTable:
     raise InputError.one(origin, "is empty; the first line must name the columns")
 
 
-def _check_text(data: bytes, origin: str) -> None:
+def _checked(data: bytes, origin: str, lines_before: int = 0) -> bytes:
+    """Return text with ends of lines of one kind, so that they are counted the same way everywhere below."""
+    _check_text(data, origin, lines_before)
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    _check_quotes(data, origin, lines_before)
+    return data
+
+
+def _check_text(data: bytes, origin: str, lines_before: int) -> None:
     """Check piece by piece that all is UTF-8, columns that are never read included."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
@@ -60,16 +65,16 @@ def _check_text(data: bytes, origin: str) -> None:
             piece = data[start : start + _STEP]
             decoder.decode(piece, final=start + _STEP >= len(data))
             if b"\0" in piece:
-                line = data.count(b"\n", 0, data.index(b"\0", start)) + 1
+                line = lines_before + data.count(b"\n", 0, data.index(b"\0", start)) + 1
                 raise InputError.one(
                     f"{origin}:{line}", "holds a zero byte: this is no CSV file, nor any text"
                 )
     except UnicodeDecodeError:
-        decode_text(data, origin)  # says where
+        decode_text(data, origin, lines_before)  # says where
         raise
 
 
-def _check_quotes(data: bytes, origin: str) -> None:
+def _check_quotes(data: bytes, origin: str, lines_before: int) -> None:
     """Refuse a quoted value that never ends: it would swallow all rows below it without a word."""
     if data.count(b'"') % 2 == 0:
         return
@@ -80,7 +85,7 @@ def _check_quotes(data: bytes, origin: str) -> None:
             before = reader.line_num
     except csv.Error:
         raise InputError.one(
-            f"{origin}:{before + 1}",
+            f"{origin}:{lines_before + before + 1}",
             "a quoted value begins here and is not closed as it should be: check its quotes",
         ) from None
 
@@ -100,12 +105,37 @@ def _records(data: bytes) -> Iterator[tuple[int, int, list[str]]]:
 
 @dataclass(frozen=True)
 class CsvTable:
-    """A CSV file; see `mipplan.trace.columns.Table`."""
+    """A CSV file, or its header and some of its rows; see `mipplan.trace.columns.Table`.
+
+    Attributes
+    ----------
+    origin : str
+    columns : tuple of str
+    data : bytes
+        Header and rows.
+    header_lines : int
+    lines_left_out : int
+        Lines of the file between the header and the first of these rows.
+    """
 
     origin: str
     columns: tuple[str, ...]
     data: bytes
     header_lines: int
+    lines_left_out: int = 0
+
+    def with_rows(self, rows: bytes, lines_before: int) -> CsvTable:
+        """Return a table of other whole rows of the same file, before which there are so many lines.
+
+        Raises
+        ------
+        InputError
+            If they are no UTF-8 text, or a quoted value in them is not closed.
+        """
+        end = _end_of_line(self.data, self.header_lines)
+        header = self.data[:end]
+        text = _checked(rows, self.origin, lines_before)
+        return replace(self, data=header + text, lines_left_out=lines_before - self.header_lines)
 
     def numbers(self, name: str) -> NumberColumn:
         """Return a column of numbers with its faults."""
@@ -133,7 +163,7 @@ class CsvTable:
         lines: list[int] = []
         for position, (line, _, _) in enumerate(_records(self.data)):
             if position - 1 in wanted:  # the header is record 0
-                lines.append(line)
+                lines.append(self._in_file(line))
             if len(lines) == len(wanted):
                 return row_names("line", lines, len(indices))
         return row_names("row", [index + 1 for index in wanted], len(indices))
@@ -146,6 +176,8 @@ class CsvTable:
             column = self._column(name, pa.string())
         except pa.ArrowInvalid as error:
             reason = str(error).splitlines()[0][:200]
+            if "straddl" in reason:
+                reason = "it has a row of more than 1 MiB"
             raise InputError.one(self.origin, f"is not a well-formed CSV file: {reason}") from None
         for chunk in column.chunks:
             for start in range(0, len(chunk), CELLS_AT_ONCE):
@@ -184,12 +216,11 @@ class CsvTable:
 
     def _content(self) -> bytes:
         """Return everything after the header, without blank lines at the end."""
-        offset = 0
-        for _ in range(self.header_lines):
-            offset = self.data.find(b"\n", offset) + 1
-            if offset == 0:
-                return b""
-        return self.data[offset:].rstrip()
+        return self.data[_end_of_line(self.data, self.header_lines) :].rstrip()
+
+    def _in_file(self, line: int) -> int:
+        """Number in the file of a line of `data` below the header."""
+        return self.lines_left_out + line
 
     def _uneven_rows(self) -> InputError:
         width = len(self.columns)
@@ -199,7 +230,7 @@ class CsvTable:
             if len(cells) != width:
                 count += 1
                 if len(lines) < ROWS_NAMED:
-                    lines.append(line)
+                    lines.append(self._in_file(line))
                 if count == 1:
                     first = len(cells)
         found = _values(first) if lines else "another number"
@@ -207,6 +238,16 @@ class CsvTable:
         return InputError.one(
             self.origin, f"expected {_values(width)} as in the header, found {found} in {where}"
         )
+
+
+def _end_of_line(data: bytes, lines: int) -> int:
+    """Return where so many lines end: at the end of all, if there are fewer."""
+    offset = 0
+    for _ in range(lines):
+        offset = data.find(b"\n", offset) + 1
+        if offset == 0:
+            return len(data)
+    return offset
 
 
 def _values(count: int) -> str:

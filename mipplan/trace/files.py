@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from mipplan.documents import AnyPath, shown, suggestion
 from mipplan.errors import InputError
 from mipplan.trace.checks import decreases, decreases_among_numbers, window_ns, window_text
-from mipplan.trace.columns import RowFault, Table, row_faults
+from mipplan.trace.columns import NumberColumn, RowFault, Table, row_faults
 from mipplan.trace.expansion import check_expansion, expand_counts
 from mipplan.trace.tables import read_table
 from mipplan.units import MAX_DURATION_NS, NS_PER_MS, NS_PER_S
@@ -42,14 +43,14 @@ def read_arrivals(
     """
     window = window_ns(start_s, end_s)
     table = read_table(path)
-    column = _main_column(table)
+    column = main_column(table)
     if column in ARRIVAL_COLUMNS:
         if expand is not None:
             raise InputError.one(
                 f"{table.origin}: {column}",
                 "holds arrival times, which need no expansion: leave out --expand (in Python: expand)",
             )
-        arrival_ns, notes = _arrivals(table, column), [f"read from {column}"]
+        arrival_ns, notes = ArrivalReader().read(table, column), [f"read from {column}"]
         spans = _span_text(arrival_ns[:1], arrival_ns[-1:])
         arrival_ns = arrival_ns[slice(*np.searchsorted(arrival_ns, window))]
     else:
@@ -76,8 +77,14 @@ def _span_text(first_ns: Integers, last_ns: Integers) -> str:
     return f"{first_ns[0] / NS_PER_S:.6g} s to {last_ns[0] / NS_PER_S:.6g} s"
 
 
-def _main_column(table: Table) -> str:
-    """Return the one column that holds arrivals or counts."""
+def main_column(table: Table) -> str:
+    """Return the one column that holds arrivals or counts.
+
+    Raises
+    ------
+    InputError
+        If there is none, or more than one.
+    """
     wanted = [*ARRIVAL_COLUMNS, *COUNT_COLUMNS]
     found = [name for name in table.columns if name in wanted]
     if len(found) == 1:
@@ -107,14 +114,57 @@ def _checked(table: Table, column: str, kinds: Iterable[RowFault]) -> None:
 # -------------------------------------------------------------------------------------------- arrivals
 
 
-def _arrivals(table: Table, column: str) -> Integers:
-    unit = ARRIVAL_COLUMNS[column]
-    if unit is None:
+@dataclass
+class ArrivalReader:
+    """Arrivals of a file, read in one table or in several that follow each other.
+
+    Attributes
+    ----------
+    latest : float
+        The last number read so far.
+    latest_ns, zero_ns : int64, shape (0,) or (1,)
+        The last date read so far, and the first of all, in nanoseconds since 1970.
+    """
+
+    latest: float = -math.inf
+    latest_ns: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+    zero_ns: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def read(self, table: Table, column: str) -> Integers:
+        """Return arrivals in nanoseconds, dates relative to the first of all, shape (rows,).
+
+        Raises
+        ------
+        InputError
+            With the rows of every kind of fault in the table.
+        """
+        unit = ARRIVAL_COLUMNS[column]
+        return self._dates(table, column) if unit is None else self._numbers(table, column, unit)
+
+    def _numbers(self, table: Table, column: str, unit: int) -> Integers:
+        found = table.numbers(column)
+        _checked_numbers(table, column, unit, found, self.latest)
+        self.latest = float(found.values[-1]) if found.values.size else self.latest
+        return np.rint(found.values * unit).astype(np.int64)
+
+    def _dates(self, table: Table, column: str) -> Integers:
         instants = table.instants(column)
-        _checked_order(table, column, instants)
-        return instants - instants[:1]
-    found = table.numbers(column)
+        late = decreases(np.concatenate([self.latest_ns, instants])) - self.latest_ns.size
+        _checked(table, column, [(_unsorted_message(column), late)])
+        if not instants.size:
+            return instants
+        self.zero_ns = self.zero_ns if self.zero_ns.size else instants[:1].copy()
+        self.latest_ns = instants[-1:].copy()
+        if instants[-1] - self.zero_ns[0] > MAX_DURATION_NS:
+            raise InputError.one(f"{table.origin}: {column}", "spans more than ten years")
+        return instants - self.zero_ns
+
+
+def _checked_numbers(table: Table, column: str, unit: int, found: NumberColumn, latest: float) -> None:
     values = found.values
+    early = decreases_among_numbers(values)
+    if values.size and values[0] < latest:
+        early = np.concatenate([np.zeros(1, np.intp), early])
     _checked(
         table,
         column,
@@ -125,16 +175,9 @@ def _arrivals(table: Table, column: str) -> Integers:
                 "a time beyond ten years in {rows}: subtract the time of the first arrival",
                 np.flatnonzero(values > MAX_DURATION_NS / unit),
             ),
-            (_unsorted_message(column), decreases_among_numbers(values)),
+            (_unsorted_message(column), early),
         ],
     )
-    return np.rint(values * unit).astype(np.int64)
-
-
-def _checked_order(table: Table, column: str, instants: Integers) -> None:
-    _checked(table, column, [(_unsorted_message(column), decreases(instants))])
-    if len(instants) and instants[-1] - instants[0] > MAX_DURATION_NS:
-        raise InputError.one(f"{table.origin}: {column}", "spans more than ten years")
 
 
 def _unsorted_message(column: str) -> str:

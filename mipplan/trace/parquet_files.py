@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,6 @@ from mipplan.trace.columns import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
 #: A column may take this much memory, or `MOST_EXPANSION` times its file: small files can claim any number of rows.
 FREE_COLUMN_BYTES = 256 * 1024**2
@@ -57,16 +56,27 @@ def open_parquet(data: bytes, origin: str) -> ParquetTable:
             f"claims {rows:,} rows, too many for a file of {len(data):,} bytes: write it without compression "
             "and dictionaries if it is meant",
         )
-    return ParquetTable(origin, columns, file)
+    return ParquetTable(origin, columns, lambda name: file.read([name]).column(0))
 
 
 @dataclass(frozen=True)
 class ParquetTable:
-    """A Parquet file; see `mipplan.trace.columns.Table`."""
+    """A Parquet file, or some rows of one; see `mipplan.trace.columns.Table`.
+
+    Attributes
+    ----------
+    origin : str
+    columns : tuple of str
+    read : callable
+        From the name of a column to what it holds.
+    rows_before : int
+        Rows of the file before the first of these.
+    """
 
     origin: str
     columns: tuple[str, ...]
-    file: pq.ParquetFile
+    read: Callable[[str], pa.ChunkedArray]
+    rows_before: int = 0
 
     def numbers(self, name: str) -> NumberColumn:
         """Return a column of numbers with its faults."""
@@ -105,13 +115,13 @@ class ParquetTable:
 
     def rows(self, indices: Sequence[int] | Rows) -> str:
         """Name rows by their number."""
-        return row_names("row", [index + 1 for index in first_rows(indices)], len(indices))
+        return row_names("row", [self.rows_before + index + 1 for index in first_rows(indices)], len(indices))
 
     def _loaded(self, name: str) -> pa.ChunkedArray:
         import pyarrow as pa
 
         try:
-            return self.file.read([name]).column(0)
+            return self.read(name)
         except (pa.ArrowException, OSError, ValueError, LookupError):
             raise InputError.one(f"{self.origin}: {name}", "cannot be read: the file is damaged") from None
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from io import BufferedReader
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.documents import AnyPath, shown
+from mipplan.documents import AnyPath, open_file
 from mipplan.errors import InputError
-from mipplan.trace.columns import number_of
-from mipplan.trace.files import ARRIVAL_COLUMNS, COUNT_COLUMNS
-from mipplan.units import MAX_DURATION_NS
+from mipplan.trace.columns import Table
+from mipplan.trace.csv_files import open_csv
+from mipplan.trace.files import COUNT_COLUMNS, ArrivalReader, main_column
+from mipplan.trace.parquet_files import ParquetTable
+from mipplan.trace.tables import GZIP_MAGIC, PARQUET_MAGIC, check_kind, gzip_faults
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,7 +26,7 @@ Integers = NDArray[np.int64]
 
 #: Rows of a Parquet file, and bytes of a CSV file, read at a time.
 _ROWS_AT_ONCE = 2**17
-_BYTES_AT_ONCE = 2**22
+_BYTES_AT_ONCE = 2**21
 
 
 def read_pieces(path: AnyPath) -> Iterator[Integers]:
@@ -39,138 +41,113 @@ def read_pieces(path: AnyPath) -> Iterator[Integers]:
     Raises
     ------
     InputError
-        If there is no such file or column, or a value is no time, with its row. Order is not checked here.
+        If there is no such file or column; with every fault of the first piece that has any, and their rows.
     """
     origin = os.fspath(path)
-    magic = _first_bytes(path, origin)
-    opened = _parquet_batches(origin) if magic == b"PAR1" else _csv_batches(origin, magic[:2] == b"\x1f\x8b")
-    rows, zero_ns = 0, None
-    for name, cells in opened:
-        if len(cells) == 0:
-            continue
-        place = f"{origin}: {name}"
-        unit = ARRIVAL_COLUMNS[name]
-        if unit is not None:
-            yield _times_ns(cells, unit, rows, place)
-        else:
-            instants = _instants_ns(cells, rows, place)
-            zero_ns = instants[0] if zero_ns is None else zero_ns
-            yield instants - zero_ns
-        rows += len(cells)
+    reader = ArrivalReader()
+    with open_file(path) as file:
+        for table in _tables(file, origin):
+            column = main_column(table)
+            if column in COUNT_COLUMNS:
+                raise InputError.one(
+                    f"{origin}: {column}",
+                    "counts per interval are not streamed: leave out --stream (in Python: give Trace.read(…))",
+                )
+            yield reader.read(table, column)
 
 
-def _first_bytes(path: AnyPath, origin: str) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(4)
-    except OSError as error:
-        raise InputError.one(origin, f"cannot be read: {error.strerror or error}") from None
+def _tables(file: BufferedReader, origin: str) -> Iterator[Table]:
+    """Cut a file into tables of some rows each; the first may have none."""
+    first = file.peek(8)[:8]
+    check_kind(first, origin)
+    if first.startswith(PARQUET_MAGIC):
+        return _parquet_tables(file, origin)
+    if not first.startswith(GZIP_MAGIC):
+        return _csv_tables(file.read, origin)
+    unzipped = gzip.GzipFile(fileobj=file)
+
+    def read(size: int) -> bytes:
+        with gzip_faults(origin):
+            return unzipped.read(size)
+
+    return _csv_tables(read, origin)
 
 
-def _arrival_column(names: list[str], origin: str) -> str:
-    found = [name for name in names if name.strip() in {*ARRIVAL_COLUMNS, *COUNT_COLUMNS}]
-    if len(found) == 1 and found[0].strip() in ARRIVAL_COLUMNS:
-        return found[0]
-    listed = ", ".join(shown(name, 30) for name in names[:12])
-    hint = ""
-    if any(name.strip() in COUNT_COLUMNS for name in found):
-        hint = "; counts per interval are not streamed: Trace.read expands them"
-    raise InputError.one(
-        origin, f"expected one of the columns {', '.join(ARRIVAL_COLUMNS)}, the file has {listed}{hint}"
-    )
-
-
-@contextmanager
-def _damage(origin: str) -> Iterator[None]:
-    """Say in our words what pyarrow cannot read."""
+def _parquet_tables(file: BufferedReader, origin: str) -> Iterator[Table]:
     import pyarrow as pa
-
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = (str(error).splitlines() or [""])[0][:200]
-        raise InputError.one(origin, f"cannot be read on: {reason}") from None
-
-
-def _parquet_batches(origin: str) -> Iterator[tuple[str, pa.Array]]:
     import pyarrow.parquet as pq
 
-    with _damage(origin), pq.ParquetFile(origin) as file:
-        column = _arrival_column(file.schema_arrow.names, origin)
-        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[column]):
-            yield column.strip(), batch.column(0)
-
-
-def _csv_batches(origin: str, gzipped: bool) -> Iterator[tuple[str, pa.Array]]:
-    """Yield the column as texts; each batch is made numbers on its own, so that a fault has a row."""
-    import pyarrow as pa
-    from pyarrow import csv
-
-    with _damage(origin), pa.input_stream(origin, compression="gzip" if gzipped else None) as head:
-        options = csv.ReadOptions(block_size=_BYTES_AT_ONCE, use_threads=False)
-        with csv.open_csv(head, read_options=options) as reader:
-            names = reader.schema.names
-    column = _arrival_column(names, origin)
-    wanted = csv.ConvertOptions(include_columns=[column], column_types={column: pa.string()})
-    with (
-        _damage(origin),
-        pa.input_stream(origin, compression="gzip" if gzipped else None) as stream,
-        csv.open_csv(stream, read_options=options, convert_options=wanted) as reader,
-    ):
-        for batch in reader:
-            yield column.strip(), batch.column(0)
-
-
-def _times_ns(cells: pa.Array, unit: int, rows: int, place: str) -> Integers:
-    values = _numbers(cells, place)
-    limit = MAX_DURATION_NS / unit
-    bad = np.flatnonzero(~((values >= 0) & (values <= limit)))
-    if len(bad):
-        text = shown(cells[int(bad[0])].as_py())
+    if not file.seekable():
         raise InputError.one(
-            f"{place}: row {rows + int(bad[0]) + 1:,}", f"expected a time from 0 to ten years, found {text}"
-        )
-    return np.rint(values * unit).astype(np.int64)
-
-
-def _numbers(cells: pa.Array, place: str) -> NDArray[np.float64]:
-    """Convert to float64, NaN for what is no number."""
-    import pyarrow as pa
-
-    if pa.types.is_string(cells.type):
-        try:
-            return _as_floats(cells)
-        except pa.ArrowException:
-            texts = cells.to_pylist()
-            return np.array([number_of(text or "") for text in texts], dtype=np.float64)
-    if not (pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)):
-        raise InputError.one(place, f"expected numbers, the column holds {cells.type}")
-    return _as_floats(cells)
-
-
-def _as_floats(cells: pa.Array) -> NDArray[np.float64]:
-    import pyarrow as pa
-
-    return np.asarray(cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
-
-
-def _instants_ns(cells: pa.Array, rows: int, place: str) -> Integers:
-    import pandas as pd
-    import pyarrow as pa
-
-    if pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type):
-        raise InputError.one(place, f"expected dates, the column holds {cells.type}")
-    values: Any = cells.to_pandas()
-    dates = pd.to_datetime(pd.Series(values), format="ISO8601", utc=True, errors="coerce")
-    bad = np.flatnonzero(dates.isna().to_numpy())
-    if len(bad):
-        text = shown(cells[int(bad[0])].as_py())
-        raise InputError.one(
-            f"{place}: row {rows + int(bad[0]) + 1:,}", f"expected an ISO date, found {text}"
+            origin, "is a Parquet file in a pipe: these are read from their end; give the file"
         )
     try:
-        return np.asarray(dates.dt.as_unit("ns").to_numpy(dtype="datetime64[ns]").astype(np.int64))
-    except (pd.errors.OutOfBoundsDatetime, OverflowError):
-        raise InputError.one(place, "holds dates before 1678 or after 2261") from None
+        # Otherwise the whole column of a row group is read at once, and one group may be all there is.
+        with pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as parquet:
+            table = ParquetTable(origin, tuple(parquet.schema_arrow.names), _no_column)
+            batches = parquet.iter_batches(_ROWS_AT_ONCE, columns=[main_column(table)])
+            rows = 0
+            for batch in batches:
+                yield ParquetTable(origin, table.columns, _column_of(batch), rows)
+                rows += batch.num_rows
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError):
+        raise InputError.one(
+            origin, "begins like a Parquet file but cannot be read as one: it is damaged"
+        ) from None
+    if not rows:
+        raise InputError.one(origin, "holds no arrival")
+
+
+def _no_column(name: str) -> pa.ChunkedArray:
+    raise AssertionError(f"only the schema was read, and not {name}")
+
+
+def _column_of(batch: pa.RecordBatch) -> Callable[[str], pa.ChunkedArray]:
+    import pyarrow as pa
+
+    return lambda _name: pa.chunked_array([batch.column(0)])
+
+
+def _csv_tables(read: Callable[[int], bytes], origin: str) -> Iterator[Table]:
+    blocks = _rows(read, origin)
+    first, _ = next(blocks, (b"", 0))
+    check_kind(first, origin)
+    if first.startswith(PARQUET_MAGIC):
+        raise InputError.one(origin, "is a Parquet file under gzip: decompress it, it is compressed itself")
+    table = open_csv(first, origin)
+    yield table
+    for rows, lines_before in blocks:
+        yield table.with_rows(rows, lines_before)
+
+
+def _rows(read: Callable[[int], bytes], origin: str) -> Iterator[tuple[bytes, int]]:
+    """Yield whole rows, some megabytes at a time, and how many lines come before them."""
+    held, lines = b"", 0
+    while piece := read(_BYTES_AT_ONCE):
+        while piece.endswith(b"\r") and (following := read(1)):  # may be half of an end of line
+            piece += following
+        held += piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in piece else piece
+        end = _end_of_rows(held)
+        if end:
+            yield held[:end], lines
+            lines += held.count(b"\n", 0, end)
+            held = held[end:]
+        elif len(held) >= _BYTES_AT_ONCE:
+            raise InputError.one(
+                f"{origin}:{lines + 1}",
+                f"a row of more than {_BYTES_AT_ONCE // 2**20} MiB begins here: is a quote not closed?",
+            )
+    if held:
+        yield held, lines
+
+
+def _end_of_rows(text: bytes) -> int:
+    """Return where the last whole row ends; what stands in quotes ends none."""
+    if b'"' not in text:
+        return text.rfind(b"\n") + 1
+    symbols = np.frombuffer(text, dtype=np.uint8)
+    ends, quotes = np.flatnonzero(symbols == ord("\n")), np.flatnonzero(symbols == ord('"'))
+    outside = ends[np.searchsorted(quotes, ends) % 2 == 0]
+    return int(outside[-1]) + 1 if outside.size else 0

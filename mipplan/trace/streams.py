@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.errors import InputError
+from mipplan.documents import shown
+from mipplan.errors import Fault, InputError, faults_of
 from mipplan.trace.checks import check_seed, decreases, number_fault
 from mipplan.units import MAX_DURATION_NS, NS_PER_S
 
@@ -50,7 +51,10 @@ def checked_chunks(pieces: Iterable[object], size: int, origin: str = "source") 
 
 
 def _checked(piece: object, rows: int, last_ns: int, origin: str) -> Integers:
-    given = np.asarray(piece)
+    try:
+        given = np.asarray(piece)
+    except ValueError:  # rows of different lengths
+        given = np.empty((0, 0))
     if given.ndim == 1 and not given.size:  # an empty list comes as floats
         return given.astype(np.int64)
     if given.ndim != 1 or given.dtype.kind not in "iu":
@@ -98,28 +102,42 @@ def gamma_chunks(
     Raises
     ------
     InputError
-        If an argument is unusable.
+        With every argument that cannot be used; and when times beyond ten years are reached.
     """
     faults = [
         number_fault("rate_rps", rate_rps),
         number_fault("cv", cv, most=1_000.0),
-        number_fault("queries", queries),
-        number_fault("size", size),
+        _whole_number_fault("queries", queries),
+        _whole_number_fault("size", size),
     ]
-    found = [fault for fault in faults if fault is not None]
+    found = [*(fault for fault in faults if fault is not None), *faults_of(lambda: check_seed(seed))]
     if found:
         raise InputError(found)
     # A generator function would check its arguments only when the first piece is asked for.
-    return _gamma_pieces(rate_rps, cv, int(queries), check_seed(seed), int(size))
+    return _gamma_pieces(float(rate_rps), float(cv), int(queries), check_seed(seed), int(size))
 
 
 def _gamma_pieces(rate_rps: float, cv: float, queries: int, seed: int, size: int) -> Iterator[Integers]:
     rng = np.random.Generator(np.random.PCG64(seed))
-    shape = cv**-2
+    # Gaps of a CV below that are whole nanoseconds all the same.
+    shape = max(cv, 1e-9) ** -2
     last_ns = 0
     for start in range(0, queries, size):
         gaps_ns = rng.gamma(shape, NS_PER_S / (rate_rps * shape), min(size, queries - start))
         # Sums begin anew in each piece: one float sum over all would lose nanoseconds in the end.
-        arrival_ns = last_ns + np.floor(np.cumsum(gaps_ns)).astype(np.int64)
+        since_ns = np.floor(np.cumsum(gaps_ns))
+        if not since_ns[-1] <= MAX_DURATION_NS - last_ns:
+            raise InputError.one(
+                "rate_rps", f"{queries:,} queries at {rate_rps:g} per second take over ten years"
+            )
+        arrival_ns = last_ns + since_ns.astype(np.int64)
         last_ns = int(arrival_ns[-1])
         yield arrival_ns
+
+
+def _whole_number_fault(name: str, value: object) -> Fault | None:
+    """Return a fault unless `value` is a whole number from 1 on; ``1e6`` is one."""
+    fault = number_fault(name, value)
+    if fault is None and float(value) % 1 == 0:  # type: ignore[arg-type]  # a number, as just checked
+        return None
+    return Fault(name, f"expected a whole number from 1 on, found {shown(value)}")

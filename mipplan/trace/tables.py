@@ -6,6 +6,8 @@ import gzip
 import io
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mipplan.documents import AnyPath, read_bytes
 from mipplan.errors import InputError
@@ -18,8 +20,8 @@ MAX_FILE_BYTES = 4 * 1024**3
 FREE_BYTES = 64 * 1024**2
 MOST_EXPANSION = 100
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_PARQUET_MAGIC = b"PAR1"
+GZIP_MAGIC = b"\x1f\x8b"
+PARQUET_MAGIC = b"PAR1"
 _FOREIGN = {
     b"PK\x03\x04": "a zip archive or a spreadsheet: unpack it, or save the sheet as CSV",
     b"BZh": "compressed with bzip2: use gzip or none",
@@ -42,31 +44,42 @@ def read_table(path: AnyPath) -> Table:
 
     origin = os.fspath(path)
     data = read_bytes(path, limit=MAX_FILE_BYTES)
-    if data.startswith(_GZIP_MAGIC):
+    if data.startswith(GZIP_MAGIC):
         data = _decompressed(data, origin)
-    for magic, kind in _FOREIGN.items():
-        if data.startswith(magic):
-            raise InputError.one(origin, f"is {kind}")
-    if data.startswith(_PARQUET_MAGIC):
+    check_kind(data, origin)
+    if data.startswith(PARQUET_MAGIC):
         return open_parquet(data, origin)
     return open_csv(data, origin)
+
+
+def check_kind(first: bytes, origin: str) -> None:
+    """Refuse, by its first bytes, what is neither text nor Parquet, and say what it is."""
+    for magic, kind in _FOREIGN.items():
+        if first.startswith(magic):
+            raise InputError.one(origin, f"is {kind}")
 
 
 def _decompressed(data: bytes, origin: str) -> bytes:
     source = io.BytesIO(data)
     plain = io.BytesIO()
+    with gzip_faults(origin), gzip.GzipFile(fileobj=source) as stream:
+        while piece := stream.read(_STEP):
+            plain.write(piece)
+            _check_expansion(plain.tell(), source.tell(), origin)
+    return plain.getvalue()
+
+
+@contextmanager
+def gzip_faults(origin: str) -> Iterator[None]:
+    """Say in our words what is wrong with gzip data that are read inside."""
     try:
-        with gzip.GzipFile(fileobj=source) as stream:
-            while piece := stream.read(_STEP):
-                plain.write(piece)
-                _check_expansion(plain.tell(), source.tell(), origin)
+        yield
     except EOFError:
         raise InputError.one(
             origin, "the gzip data end too early: the file is incomplete; copy or download it again"
         ) from None
     except (OSError, zlib.error):
         raise InputError.one(origin, "the gzip data are damaged; copy or download the file again") from None
-    return plain.getvalue()
 
 
 def _check_expansion(produced: int, consumed: int, origin: str) -> None:

@@ -17,7 +17,7 @@ def _case(name: str, trace: Making, *said: str, flags: tuple[str, ...] = ()) -> 
     return Case(f"trace: {name}", said, {"trace.csv": trace}, (*PLAN, *flags))
 
 
-def _parquet(**columns: list[Any]) -> Callable[[Path], None]:
+def parquet(**columns: list[Any]) -> Callable[[Path], None]:
     def make(path: Path) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -27,8 +27,8 @@ def _parquet(**columns: list[Any]) -> Callable[[Path], None]:
     return make
 
 
-def _cut_parquet(path: Path) -> None:
-    _parquet(arrival_s=[float(index) for index in range(1000)])(path)
+def cut_parquet(path: Path) -> None:
+    parquet(arrival_s=[float(index) for index in range(1000)])(path)
     path.write_bytes(path.read_bytes()[:-100])
 
 
@@ -94,39 +94,39 @@ FORM = [
     ),
     _case(
         "truncated parquet",
-        _cut_parquet,
+        cut_parquet,
         "trace.csv: begins like a Parquet file but cannot be read as one: it is damaged",
     ),
     _case(
         "parquet of texts",
-        _parquet(arrival_s=["a", "b"]),
+        parquet(arrival_s=["a", "b"]),
         "trace.csv: arrival_s: expected numbers, the column holds string",
     ),
     _case(
         "parquet of lists",
-        _parquet(arrival_s=[[1.0], [2.0]]),
+        parquet(arrival_s=[[1.0], [2.0]]),
         "trace.csv: arrival_s: expected numbers, the column holds list",
     ),
     _case(
         "parquet of truth values",
-        _parquet(arrival_s=[True, False]),
+        parquet(arrival_s=[True, False]),
         "trace.csv: arrival_s: expected numbers, the column holds bool",
     ),
     _case(
         "parquet of days in seconds",
-        _parquet(arrival_s=[date(2024, 1, 1), date(2024, 1, 2)]),
+        parquet(arrival_s=[date(2024, 1, 1), date(2024, 1, 2)]),
         "trace.csv: arrival_s: expected numbers, the column holds date",
     ),
     _case(
         "parquet with gaps",
-        _parquet(arrival_s=[1.0, None, float("nan"), 2.0]),
+        parquet(arrival_s=[1.0, None, float("nan"), 2.0]),
         "trace.csv: arrival_s: no value in row 2",
         "NaN in row 3",
     ),
-    _case("parquet without rows", _parquet(arrival_ms=[]), "trace.csv: arrival_ms"),
+    _case("parquet without rows", parquet(arrival_ms=[]), "trace.csv: arrival_ms"),
     _case(
         "parquet without arrivals",
-        _parquet(when=[1.0, 2.0]),
+        parquet(when=[1.0, 2.0]),
         "trace.csv: expected one of the columns arrival_s",
     ),
 ]

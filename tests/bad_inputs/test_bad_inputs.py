@@ -12,7 +12,14 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
-from bad_inputs import broken_flags, broken_pipelines, broken_plans, broken_profiles, broken_traces
+from bad_inputs import (
+    broken_flags,
+    broken_pipelines,
+    broken_plans,
+    broken_profiles,
+    broken_streams,
+    broken_traces,
+)
 from bad_inputs.case import PLAN, Case, lay_out
 from mipplan.cli.app import app
 from mipplan.reporting import documents
@@ -23,6 +30,7 @@ CASES = [
     *broken_traces.CASES,
     *broken_plans.CASES,
     *broken_flags.CASES,
+    *broken_streams.CASES,
 ]
 #: These are run once more as a user does, in a process of their own.
 IN_A_PROCESS = (
@@ -31,6 +39,7 @@ IN_A_PROCESS = (
     "trace: truncated gzip",
     "plan: deep nesting",
     "trace: parquet garbage",
+    "stream: truncated gzip",
 )
 
 
@@ -42,7 +51,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_there_are_many_and_each_has_its_name() -> None:
-    assert len(CASES) >= 80
+    assert len(CASES) >= 250
     assert len({case.name for case in CASES}) == len(CASES)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bad_inputs.broken_plans import good_plan
 from bad_inputs.case import HEADER, PLAN, lay_out
 
 MOST_MIB = 500
@@ -46,6 +47,14 @@ def _gzip_bomb(path: Path) -> None:
         stream.write(b"arrival_s\n")
         for _ in range(100):
             stream.write(b"0\n" * (2 * MIB))
+
+
+def _gzip_of_one_cell(path: Path) -> None:
+    """Make one value of 400 MB, in quotes that are never closed, out of 400 kB."""
+    with gzip.open(path, "wb", compresslevel=9) as stream:
+        stream.write(b'arrival_s\n"')
+        for _ in range(100):
+            stream.write(b"x" * (4 * MIB))
 
 
 def _parquet_bomb(path: Path) -> None:
@@ -110,11 +119,33 @@ BOMBS: dict[str, tuple[str, str | bytes | Callable[[Path], object], str]] = {
 }
 
 
+STREAM_BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "gzip": (_gzip_bomb, "trace.csv: no query was finished before more than 2,000,000 tokens had to be held"),
+    "one cell": (
+        _gzip_of_one_cell,
+        "trace.csv:2: a row of more than 2 MiB begins here: is a quote not closed?",
+    ),
+}
+
+
 @pytest.mark.parametrize("name", BOMBS)
 def test_bomb(name: str, tmp_path: Path) -> None:
     file, making, said = BOMBS[name]
     lay_out(tmp_path, {file: making})
     arguments = ["replay", "plan.json", "--trace", "trace.csv"] if file == "plan.json" else list(PLAN)
+    check_refused(tmp_path, arguments, said)
+
+
+@pytest.mark.parametrize("name", STREAM_BOMBS)
+def test_bomb_in_a_stream(name: str, tmp_path: Path) -> None:
+    making, said = STREAM_BOMBS[name]
+    lay_out(tmp_path, {"trace.csv": making})
+    good_plan().save(tmp_path / "plan.json")
+    check_refused(tmp_path, ["replay", "plan.json", "--trace", "trace.csv", "--stream"], said)
+
+
+def check_refused(tmp_path: Path, arguments: list[str], said: str) -> None:
+    """Run the command in a folder: it must say this, in bounded memory and time."""
     done = subprocess.run(
         [sys.executable, "-c", RUN.format(arguments=arguments, cpu=MOST_CPU_S)],
         capture_output=True,

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -49,6 +50,7 @@ def test_people_get_tables(folder: Path) -> None:
     assert "plan.json on trace.csv: 3,000 queries" in shown.stdout
     assert "P99.9" in shown.stdout
     assert "0.1% too high" in shown.stdout
+    assert "oldest first, engine " in shown.stdout
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,34 @@ def test_a_partial_result_is_shown_as_one(
     shown = CliRunner().invoke(app, ["replay", "plan.json", "--trace", "trace.csv", "--stream"])
     assert shown.exit_code == code
     assert words in " ".join(shown.stdout.split())
+    assert "kept" not in shown.stdout
+    assert "missed" not in shown.stdout
+
+
+def test_the_verdict_is_exact_though_quantiles_are_not(folder: Path) -> None:
+    latency_ns = mp.replay(chain(), mp.Trace.read("trace.csv")).latency_ns
+    observed_s = int(np.quantile(latency_ns, 0.99, method="higher")) / 1e9
+    for slo_s, verdict in ((observed_s, "kept"), (observed_s - 1e-9, "missed")):
+        chain(slo_s=slo_s).save("plan.json")
+        shown = CliRunner().invoke(app, ["replay", "plan.json", "--trace", "trace.csv", "--stream"])
+        assert f": {verdict}\n" in shown.stdout
+        assert f"{np.sum(latency_ns > round(slo_s * 1e9)):,} of 3,000 queries" in shown.stdout
+
+
+def test_files_written_are_named_and_links_are_followed(folder: Path) -> None:
+    Path("link.json").symlink_to("there.json")
+    arguments = ["replay", "plan.json", "--trace", "trace.csv", "--stream", "--out", "link.json"]
+    shown = CliRunner().invoke(app, [*arguments, "--discipline", "fifo"])
+    assert "written to link.json" in shown.stdout
+    assert "the certificate is no theorem under fifo" in shown.stdout
+    assert Path("link.json").is_symlink()
+    assert json.loads(Path("there.json").read_text())["written"] == ["link.json"]
+
+
+def test_a_single_query_is_one(folder: Path) -> None:
+    Path("trace.csv").write_text("arrival_s\n7\n")
+    shown = CliRunner().invoke(app, ["replay", "plan.json", "--trace", "trace.csv", "--stream"])
+    assert "plan.json on trace.csv: 1 query, 0 ns" in shown.stdout
 
 
 def test_flags_that_need_the_whole_trace_are_refused_together(folder: Path) -> None:

@@ -86,10 +86,12 @@ def test_an_extract_is_never_above_the_truth(quantile: float, monkeypatch: pytes
             services = some_services(rng, case)
             latency_ns = workload.latency_ns(bound_exits_ns(workload, services))
             truth = quantile_ns(latency_ns, quantile)
-            assert extract.floor_ns(services) <= truth
+            floor_ns = extract.floor_ns(services)
+            assert floor_ns <= truth
             assert not extract.exceeds(services, truth)
-            misses = extract.misses(services, truth - 1)
-            assert misses.floor_ns(services) <= truth
+            # The chains of those that miss a limit tell as much under the same services, but for rounding.
+            misses = extract.misses(services, floor_ns - 1)
+            assert floor_ns - len(services) - 1 <= misses.floor_ns(services) <= floor_ns
             assert extract.paths.bound_ns(services) <= analyse_paths(workload, quantile).bound_ns(services)
             smaller += extract.queries < workload.queries
             if rng.random() < 0.3:
@@ -137,15 +139,16 @@ def test_of_equal_waits_the_first_are_kept() -> None:
 
 
 def test_an_extract_reaches_back_to_where_a_long_busy_period_began() -> None:
-    # A burst at first, then nearly all the stage can do: who waits longest waits for the burst, long before.
+    # A little more than the stage can do, for a long time: who waits longest waits for less time than it went on.
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_node("a", model="m")
-    arrival_ns = np.r_[np.zeros(300), 700 + np.arange(1, 3000)] * 1000
-    workload = realise(Pipeline(graph), Trace.from_ns(arrival_ns.astype(np.int64)))
+    workload = realise(
+        Pipeline(graph), Trace.from_ns(np.cumsum(np.repeat([1150, 700, 1150], [500, 1000, 1500])))
+    )
     whole = CertificateEvaluator(workload)
     extract = Extract(whole, 0.99)
-    assert extract.queries < workload.queries / 5
-    services = {"a": StageService(1, 990, 1)}
+    assert extract.queries < workload.queries / 4
+    services = {"a": StageService(1, 900, 1)}
     certificate_ns = quantile_ns(whole.latency_ns(services), 0.99)
     assert extract.floor_ns(services) >= 0.95 * certificate_ns
 

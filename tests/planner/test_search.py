@@ -51,7 +51,9 @@ class WholeTest:
         return self._judge.certificate_ns(services)
 
 
-def realised(drawn: PlanningInstance, judge: Callable[[Workload, float], TraceJudge] = TraceJudge) -> Instance:
+def realised(
+    drawn: PlanningInstance, judge: Callable[[Workload, float], TraceJudge] = TraceJudge
+) -> Instance:
     instance = trace_instance(
         drawn.pipeline, drawn.profiles, drawn.trace, drawn.slo_ns, drawn.quantile, drawn.seed
     )

@@ -259,5 +259,5 @@ def test_the_summary_fits_its_document_and_is_written_whole(tmp_path: Path) -> N
         assert written["miss_rate"] == (None if slo_s is None else made.miss_rate(slo_s))
         assert written["latency_s"]["p99"] == made.quantile(0.99)
     assert [path.name for path in tmp_path.iterdir()] == ["replay.json"]
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="there is no folder"):
         made.save(tmp_path / "nowhere" / "replay.json")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import os
+import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,48 +99,102 @@ def test_files_hold_what_trace_read_finds(tmp_path: Path, column: str, kind: str
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize(
-    ("cell", "column", "shown"),
+    ("cell", "column", "said"),
     [
-        ("oops", "arrival_s", "'oops'"),
-        ("", "arrival_s", "''"),
-        ("nan", "arrival_s", "'nan'"),
-        ("-1", "arrival_s", "'-1'"),
-        ("inf", "arrival_ms", "'inf'"),
-        ("1e20", "arrival_ms", "'1e20'"),
-        ("soon", "timestamp", "'soon'"),
+        ("oops", "arrival_s", "no number (such as 'oops')"),
+        ("", "arrival_s", "no value"),
+        ("nan", "arrival_s", "NaN"),
+        ("-1", "arrival_s", "a negative time"),
+        ("inf", "arrival_ms", "an infinite value"),
+        ("1e20", "arrival_ms", "a time beyond ten years"),
+        ("0.5", "arrival_s", "earlier than the row before"),
+        ("soon", "timestamp", "no ISO date (such as 'soon')"),
+        ("2025-12-31", "timestamp", "earlier than the row before"),
     ],
 )
-def test_bad_cells_have_their_row(tmp_path: Path, cell: str, column: str, shown: str) -> None:
+@pytest.mark.parametrize("header", ["user,{}", '\n"user\nname",{}'])
+def test_bad_cells_have_their_line(tmp_path: Path, cell: str, column: str, said: str, header: str) -> None:
     good = "2026-01-01T00:00:00" if column == "timestamp" else "1.0"
     path = tmp_path / "arrivals.csv"
-    path.write_text("\n".join(["user," + column, *[f"a,{good}"] * 2_000, f"b,{cell}"]) + "\n")
+    lines = [header.format(column), *[f"a,{good}"] * 2_000, f"b,{cell}"]
+    path.write_text("\n".join(lines) + "\n", newline="")
     with pytest.raises(InputError) as caught:
         list(read_pieces(path))
-    place, message = fault_of(caught)
-    assert place == f"{path}: {column}: row 2,001"
-    assert shown in message
+    first = caught.value.faults[0]
+    assert first.place == f"{path}: {column}"
+    assert said in first.message
+    assert f"in line {len(path.read_text().splitlines())}" in first.message
+    with pytest.raises(InputError) as whole:
+        Trace.read(path)
+    assert whole.value.faults == caught.value.faults
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
+@pytest.mark.usefixtures("small_blocks")
+def test_all_kinds_of_faults_in_a_piece_come_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "arrivals.csv"
+    path.write_text("\n".join(["arrival_s", *["5"] * 3_000, "x", "4", "-1", "nan", "inf"]) + "\n")
+    with pytest.raises(InputError) as caught:
+        list(read_pieces(path))
+    assert [fault.message.split(" in line")[0] for fault in caught.value.faults] == [
+        "NaN",
+        "an infinite value",
+        "no number (such as 'x')",
+        "a negative time",
+        "earlier than the row before",
+    ]
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", "cannot be read"),
-        (b"requests_per_s\n3\n", "counts per interval are not streamed"),
-        (b"time\n3\n", "the file has 'time'"),
-        (b"arrival_s,arrival_ms\n3,3\n", "expected one of the columns"),
-        (b"arrival_s,user\n3\n", "cannot be read on"),
-        (b"PAR1 and no more", "cannot be read on"),
-        (gzip.compress(b"arrival_s\n" + b"1.5\n" * 50_000)[:-60], "cannot be read on"),
-        (b"timestamp\n2026-01-01\nyesterday\n", "expected an ISO date, found 'yesterday'"),
-    ],
-)
-def test_unusable_files_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
+@st.composite
+def messy_rows(draw: st.DrawFn) -> bytes:
+    """A CSV file as programs write it: quotes, line ends inside them, blank lines, all kinds of line ends."""
+    end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    words = st.sampled_from(["a", "", '"b"', '"c,d"', '"e\nf"', '"g""h"', '"\r\n"', "i j", "é"])
+    gaps = draw(st.lists(st.integers(0, 3), min_size=2, max_size=30))
+    rows = [f"{draw(words)},{time}.5,{draw(words)}" for time in np.cumsum(gaps)]
+    blank = draw(st.lists(st.integers(0, len(rows)), max_size=3))
+    for place in blank:
+        rows.insert(place, "")
+    text = end.join(["one,arrival_s,two", *rows, *[""] * draw(st.integers(0, 2))])
+    return draw(st.sampled_from([b"", b"\xef\xbb\xbf"])) + text.encode()
+
+
+@given(messy_rows(), st.integers(40, 200), st.booleans())
+def test_pieces_of_messy_files_hold_what_trace_read_finds(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, block: int, zipped: bool
+) -> None:
+    path = tmp_path_factory.mktemp("messy") / "arrivals.csv"
+    path.write_bytes(gzip.compress(data) if zipped else data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream_files, "_BYTES_AT_ONCE", block)
+        pieces = list(read_pieces(path))
+    assert np.concatenate(pieces).tolist() == Trace.read(path).arrival_ns.tolist()
+
+
+def plain_files() -> dict[str, tuple[bytes, str]]:
+    return {
+        "nothing": (b"", "is empty"),
+        "counts": (b"requests_per_s\n3\n", "counts per interval are not streamed: leave out --stream"),
+        "another column": (b"arival_s\n3\n", "did you mean 'arrival_s'?"),
+        "two columns": (b"arrival_s,arrival_ms\n3,3\n", "found arrival_s and arrival_ms: keep one"),
+        "ragged": (b"arrival_s,user\n3\n", "expected 2 values as in the header, found 1 value in line 2"),
+        "parquet": (b"PAR1 and no more", "is damaged"),
+        "zip": (b"PK\x03\x04....", "is a zip archive"),
+        "half of it": (
+            gzip.compress(b"arrival_s\n" + b"1.5\n" * 50_000)[:-60],
+            "the gzip data end too early",
+        ),
+        "damaged": (gzip.compress(b"arrival_s\n1.5\n")[:-8] + bytes(8), "the gzip data are damaged"),
+        "zipped twice": (gzip.compress(b"PAR1" + bytes(50)), "is a Parquet file under gzip"),
+        "no text": (b"arrival_s,who\n1,a\n2,caf\xe9\n", "is not UTF-8 text (byte 0xe9)"),
+        "open quote": (b'arrival_s,who\n1,a\n2,"b\n3,c\n', "a quoted value begins here"),
+    }
+
+
+@pytest.mark.parametrize("name", plain_files())
+def test_unusable_files_are_refused(tmp_path: Path, name: str) -> None:
+    data, message = plain_files()[name]
     path = tmp_path / "arrivals"
-    write_bytes(path, data)
+    path.write_bytes(data)
     with pytest.raises(InputError) as caught:
         list(read_pieces(path))
     place, found = fault_of(caught)
@@ -143,22 +202,80 @@ def test_unusable_files_are_refused(tmp_path: Path, data: bytes, message: str) -
     assert message in found
 
 
+def test_text_at_fault_has_its_line_in_later_blocks_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_files, "_BYTES_AT_ONCE", 4_096)
+    path = tmp_path / "arrivals.csv"
+    rows = b"arrival_s,who\n" + b"1,abc\n" * 2_000
+    for last, line in ((b"2,caf\xe9\n", 2_002), (b"2,\0\n", 2_002), (b'2,x\n3,"y\n', 2_003)):
+        path.write_bytes(rows + last)
+        with pytest.raises(InputError) as caught:
+            list(read_pieces(path))
+        assert fault_of(caught)[0] == f"{path}:{line}"
+    path.write_bytes(rows + b"2\n")
+    with pytest.raises(InputError, match="found 1 value in line 2002"):
+        list(read_pieces(path))
+
+
+def test_an_endless_row_is_refused_where_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_files, "_BYTES_AT_ONCE", 2**20)
+    path = tmp_path / "arrivals.csv"
+    for endless in (b"1," + b"x" * 3 * 2**20, b'1,"' + b"x\n" * 2**20):
+        path.write_bytes(b"arrival_s,who\n1,a\n" + endless)
+        with pytest.raises(InputError) as caught:
+            list(read_pieces(path))
+        place, message = fault_of(caught)
+        assert (place, "a row of more than 1 MiB begins here" in message) == (f"{path}:3", True)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read: No such file"):
+    with pytest.raises(InputError, match="there is no such file"):
         list(read_pieces(tmp_path / "none.csv"))
 
 
+def test_a_pipe_can_be_streamed(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    data = b"arrival_s\n" + b"".join(b"%d.25\n" % second for second in range(50_000))
+    for sent in (data, gzip.compress(data)):
+        writer = threading.Thread(target=pipe.write_bytes, args=(sent,))
+        writer.start()
+        arrival_ns = np.concatenate(list(read_pieces(pipe)))
+        writer.join()
+        assert arrival_ns.tolist() == [second * 10**9 + 250_000_000 for second in range(50_000)]
+
+
+def test_one_large_row_group_is_not_read_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "arrivals.parquet"
+    rows = 2_000_000
+    table = pa.table({"arrival_s": np.arange(rows, dtype=np.float64)})
+    pq.write_table(table, path, row_group_size=rows, compression="none", use_dictionary=False)
+    next(read_pieces(path))  # imports
+    tracemalloc.start()
+    try:
+        assert sum(piece.size for piece in read_pieces(path)) == rows
+        assert tracemalloc.get_traced_memory()[1] < path.stat().st_size / 2
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("small_blocks")
 def test_parquet_columns_must_hold_times(tmp_path: Path) -> None:
     path = tmp_path / "arrivals.parquet"
     pd.DataFrame({"arrival_s": [True, False]}).to_parquet(path)
     with pytest.raises(InputError, match="expected numbers, the column holds bool"):
         list(read_pieces(path))
-    pd.DataFrame({"arrival_s": [0.5, None]}).to_parquet(path)
-    with pytest.raises(InputError, match="row 2: expected a time"):
-        list(read_pieces(path))
-    pd.DataFrame({"timestamp": [0.5, 1.0]}).to_parquet(path)
-    with pytest.raises(InputError, match="expected dates, the column holds double"):
-        list(read_pieces(path))
+    rows = [0.5] * 1_000
+    for column, last, said in (
+        ("arrival_s", None, "no value in row 1001"),
+        ("arrival_s", 0.25, "earlier than the row before in row 1001"),
+        ("timestamp", 1.0, "holds numbers; dates such as"),
+    ):
+        pd.DataFrame({column: [*rows, last]}).to_parquet(path)
+        with pytest.raises(InputError) as caught:
+            list(read_pieces(path))
+        assert said in str(caught.value)
 
 
 @pytest.mark.parametrize("cv", [0.5, 1.0, 4.0])

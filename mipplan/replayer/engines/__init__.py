@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from mipplan.documents import shown
 from mipplan.errors import InputError
 from mipplan.replayer.engines import compiled, plain, vectorised
-from mipplan.replayer.engines.engine import ALL_FEATURES, Engine, Feature, needed_features
+from mipplan.replayer.engines.engine import ALL_FEATURES, Engine, Feature
 
 ENGINES: Mapping[str, Engine] = MappingProxyType(
     {
@@ -47,8 +48,8 @@ def resolve_engine(name: str, needed: frozenset[Feature], tokens: int | None = N
             for engine in ENGINES.values()
             if engine.can(needed) and engine.missing() is None and not (is_small and engine.is_cold())
         )
-    if name not in ENGINES:
-        raise InputError.one("engine", f"expected one of auto, {', '.join(ENGINES)}, found {name!r}")
+    if not isinstance(name, str) or name not in ENGINES:
+        raise InputError.one("engine", f"expected one of auto, {', '.join(ENGINES)}, found {shown(name)}")
     engine = ENGINES[name]
     reason = engine.missing()
     if reason is not None:
@@ -60,4 +61,4 @@ def resolve_engine(name: str, needed: frozenset[Feature], tokens: int | None = N
     return engine
 
 
-__all__ = ["ENGINES", "LARGE_JOB", "Engine", "Feature", "needed_features", "resolve_engine"]
+__all__ = ["ENGINES", "LARGE_JOB", "Engine", "Feature", "resolve_engine"]

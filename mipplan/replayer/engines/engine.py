@@ -49,15 +49,3 @@ class Engine:
     def can(self, needed: frozenset[Feature]) -> bool:
         """Whether it does all that is needed."""
         return needed <= self.features
-
-
-def needed_features(task: StageTask) -> frozenset[Feature]:
-    """What a task asks for."""
-    needed = set()
-    if not task.capacity.is_constant:
-        needed.add(Feature.SCHEDULE)
-    if task.level is not None:
-        needed.add(Feature.RANDOM_SERVICE)
-    if task.busy_until_ns.size or task.until_ns != StageTask.until_ns:
-        needed.add(Feature.RESUME)
-    return frozenset(needed)

@@ -8,12 +8,15 @@ which have overtaken each other need the plain engine.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
+
+import numpy as np
 
 from mipplan.replayer.engines import batch_loop, closed_form, lanes, pieces, plain
 from mipplan.replayer.engines.arrivals import SortedArrivals, sort_arrivals
 from mipplan.replayer.engines.batches import Batches, board
-from mipplan.replayer.task import Served, StageTask
+from mipplan.replayer.task import Capacity, Served, StageTask
 
 #: More lanes at once gain nothing: their state no longer fits the cache.
 MOST_LANES = 1024
@@ -36,14 +39,25 @@ class Way(StrEnum):
 
 def serve_many(tasks: Sequence[StageTask]) -> list[Served]:
     """Serve one stage under several plans."""
+    tasks = [_trimmed(task) for task in tasks]
     answers: dict[int, Served] = {}
     for group in group_lanes(tasks):
         answers.update(_serve_together(tasks, group))
     return [answers[number] if number in answers else serve(task) for number, task in enumerate(tasks)]
 
 
+def _trimmed(task: StageTask) -> StageTask:
+    """Leave out replicas that can have nothing to do: each is kept in memory."""
+    useful = task.tokens + task.busy_until_ns.size
+    if not task.tokens or task.capacity.most <= useful:
+        return task
+    capacity = Capacity(task.capacity.from_ns, np.minimum(task.capacity.replicas, useful))
+    return replace(task, capacity=capacity)
+
+
 def serve(task: StageTask) -> Served:
     """Serve one task by itself."""
+    task = _trimmed(task)
     arrivals = sort_arrivals(task.arrival_ns)
     way = choose_way(task, arrivals)
     if way is Way.PLAIN:

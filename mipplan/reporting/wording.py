@@ -1,0 +1,55 @@
+"""How figures are worded and laid out for people, in all tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from mipplan.quantiles import higher_rank
+from mipplan.units import NS_PER_S, format_duration
+
+#: How figures of a replay are called.
+LABELS = {
+    "mean": "mean",
+    "p50": "P50",
+    "p90": "P90",
+    "p95": "P95",
+    "p99": "P99",
+    "p99_9": "P99.9",
+    "max": "max",
+    "miss_rate": "the share of slower queries",
+}
+NO_THEOREM_UNDER_FIFO = "the certificate is no theorem under fifo, where tokens overtake"
+
+
+def seconds_text(seconds: float) -> str:
+    """Write a time in a fitting unit."""
+    return format_duration(seconds * NS_PER_S)
+
+
+def percent_text(quantile: float) -> str:
+    """Write a quantile as the number behind the P."""
+    return f"{100 * quantile:g}"
+
+
+def counted(number: int, noun: str, several: str) -> str:
+    """Write a number with the noun it needs."""
+    return f"{number:,} {noun if number == 1 else several}"
+
+
+def objective_text(quantile: float, slo_s: float, queries: int, misses: int) -> str:
+    """Say whether a quantile of the latencies keeps an objective.
+
+    Order statistics: it is at most the objective exactly if few enough queries are slower.
+    """
+    allowed = queries - 1 - higher_rank(quantile, queries)
+    verdict = "kept" if misses <= allowed else "missed"
+    return f"P{percent_text(quantile)} ≤ {seconds_text(slo_s)}: {verdict}"
+
+
+def figures(rows: Sequence[tuple[str, str]]) -> Text:
+    """Lay out label and text, long texts under themselves; not a table, which would pad every line with blanks."""
+    width = max(len(name) for name, _ in rows) + 2
+    lines = [Text.assemble((f"{name:<{width}}", "bold"), text) for name, text in rows]
+    return Text("\n").join(lines)
