@@ -47,6 +47,7 @@ COLUMNS = (
     "held_out_miss_rate",
     "held_out_miss_rate_oldest_first",
     "seconds",
+    "cpu_seconds",
     "estimator_calls",
     "reason",
 )
@@ -83,15 +84,21 @@ def run(folder: Path, *, quick: bool) -> None:
     failures = _measure_missing(specs, partial)
     if failures:
         raise SystemExit("\n".join(failures))
-    table = in_order(pd.read_csv(partial, dtype={"fingerprint": str}), specs)
-    table.to_csv(folder / "compare.csv", index=False, float_format="%.10g")
+    table = pd.read_csv(partial, dtype={"fingerprint": str})
+    print(write_results(table, frozen, folder))
     partial.unlink()
+
+
+def write_results(table: pd.DataFrame, frozen: Sequence[Spec], folder: Path) -> str:
+    """Write ``compare.csv``, a summary, machine and plots into `folder`; return the summary."""
+    table = in_order(table, frozen)
+    table.to_csv(folder / "compare.csv", index=False, float_format="%.10g")
     (folder / "machine.json").write_text(json.dumps(describe(), indent=2) + "\n")
     summary = summarise(table, frozen=len(frozen))
     (folder / "summary.md").write_text(summary)
     (folder / "README.md").write_text(PAGE.format(summary=summary))
     draw(table, folder)
-    print(summary)
+    return summary
 
 
 def in_order(table: pd.DataFrame, specs: Sequence[Spec]) -> pd.DataFrame:
