@@ -59,7 +59,7 @@ def build(problem: ScalingProblem, slopes: Slopes | None = None) -> LinearModel:
         If an activity with a demand has more than 4,096 numbers of units and no slopes are given.
     """
     columns, rows = _Columns(), RowCollector()
-    _add_columns(problem, columns)
+    _add_columns(problem, columns, bound_times=slopes is None)
     _add_needs(problem, columns, rows)
     _add_resources(problem, columns, rows)
     _add_changes(problem, columns, rows)
@@ -88,7 +88,7 @@ def decode(problem: ScalingProblem, model: LinearModel, values: NDArray[np.float
     return tuple(int(n) for n in np.rint(values[: len(problem.activities)]))
 
 
-def _add_columns(problem: ScalingProblem, columns: _Columns) -> None:
+def _add_columns(problem: ScalingProblem, columns: _Columns, *, bound_times: bool) -> None:
     for v, activity in enumerate(problem.activities):
         low, high = int(problem.least[v]), int(problem.most[v])
         if problem.groups[activity.group].penalty is None:
@@ -106,7 +106,8 @@ def _add_columns(problem: ScalingProblem, columns: _Columns) -> None:
         if demand is None:
             continue
         latest, most = problem.activities[v].deadline, problem.most[v]
-        wait, own = int(demand.waits(most)), int(demand.own_times(most))
+        # With rows for some slopes only, the model shall not depend on the most units but by their own bound.
+        wait, own = (int(demand.waits(most)), int(demand.own_times(most))) if bound_times else (0, 0)
         columns.add("wait", v, wait, max(wait, latest))
         columns.add("own", v, own, max(own, latest))
         columns.add("before", v, 0, latest)

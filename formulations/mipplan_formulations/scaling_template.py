@@ -34,7 +34,7 @@ class ScalingTemplate:
             raise ValueError("a template of activities with demands needs slopes")
         self._problem = problem
         self._model = model = build(problem, slopes)
-        self._columns = {name: place for place, name in enumerate(model.column_names)}
+        columns = {name: place for place, name in enumerate(model.column_names)}
         rows = {name: place for place, name in enumerate(model.row_names)}
         starts = model.matrix.indptr
         shedding = [problem.groups[a.group].penalty is not None for a in problem.activities]
@@ -47,13 +47,13 @@ class ScalingTemplate:
         self._resource_rows = np.array(
             [rows[f"resource_{r}"] for r in range(len(problem.resources))], dtype=np.int64
         )
-        changing = [v for v in range(len(problem.activities)) if f"up_{v}" in self._columns]
+        changing = [v for v in range(len(problem.activities)) if f"up_{v}" in columns]
         self._changing = np.array(changing, dtype=np.int64)
         self._change_rows = np.array([rows[f"change_{v}"] for v in changing], dtype=np.int64)
-        self._up = np.array([self._columns[f"up_{v}"] for v in changing], dtype=np.int64)
-        self._down = np.array([self._columns[f"down_{v}"] for v in changing], dtype=np.int64)
+        self._up = np.array([columns[f"up_{v}"] for v in changing], dtype=np.int64)
+        self._down = np.array([columns[f"down_{v}"] for v in changing], dtype=np.int64)
         self._penal = [
-            (g, self._columns[f"shed_{g}"]) for g, x in enumerate(problem.groups) if x.penalty is not None
+            (g, columns[f"shed_{g}"]) for g, x in enumerate(problem.groups) if x.penalty is not None
         ]
         self._times: dict[tuple[int, str], IntArray] = {}
         for v in np.flatnonzero(problem.is_timed).tolist():
@@ -96,7 +96,7 @@ class ScalingTemplate:
         for g, place in self._penal:
             objective[place] = problem.groups[g].penalty or 0
         if slopes is not None:
-            self._write_times(problem, slopes, entries, lower, columns)
+            self._write_times(problem, slopes, entries, lower)
         matrix = sparse.csr_array(
             (entries, model.matrix.indices, model.matrix.indptr), shape=model.matrix.shape
         )
@@ -138,7 +138,6 @@ class ScalingTemplate:
         slopes: Slopes,
         entries: IntArray,
         lower: NDArray[np.float64],
-        columns: tuple[NDArray[np.float64], NDArray[np.float64]],
     ) -> None:
         for v, demand in enumerate(problem.demands):
             if demand is None:
@@ -148,10 +147,7 @@ class ScalingTemplate:
                 ("wait", demand.waits, slopes[v][0]),
                 ("own", demand.own_times, slopes[v][1]),
             ):
-                place, rows = self._columns[f"{kind}_{v}"], self._times[v, kind]
-                least = int(times(np.int64(high)))
-                columns[0][place] = least
-                columns[1][place] = max(least, problem.activities[v].deadline)
+                rows = self._times[v, kind]
                 if rows.size:
                     entries[self._model.matrix.indptr[rows]] = given
                     lower[rows] = supports(times, given, low, high)

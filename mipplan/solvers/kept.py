@@ -1,7 +1,7 @@
 """A linear relaxation that is solved again and again while only its numbers change: kept model, kept basis.
 
-HiGHS through highspy: changed bounds and sides go over as arrays, changed coefficients one by one, and the next run starts
-from the last basis. A model of another shape is passed anew.
+HiGHS through highspy: changed bounds and sides go over as arrays, changed coefficients one by one, and the next run
+starts from the last basis. A model of another shape is passed anew.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mipplan_formulations.linear import LinearModel
 Floats = NDArray[np.float64]
 
 #: Columns with larger bounds than this are measured in larger units.
-_LARGE = 1024.0
-#: Rounding of the sums of `_proven_bound`, as a share of the sum of absolute values: n·ε for far more terms than there are.
+_LARGE = 2.0**20
+#: Rounding of the sums of `_proven_bound`, as a share of the sum of absolute values: n·ε for far more terms than that.
 _ROUNDING = 1e-9
 
 
@@ -194,7 +194,7 @@ class _Numbers:
 
 
 def _column_units(model: LinearModel) -> Floats:
-    """Powers of two, so that scaling rounds nothing: large columns count thousands of their units at most."""
+    """Powers of two, so that scaling rounds nothing; only large columns, which are times, are scaled."""
     largest = np.maximum(np.abs(model.column_lower), np.abs(model.column_upper))
     return np.asarray(np.exp2(np.ceil(np.log2(np.maximum(largest, _LARGE) / _LARGE))), dtype=np.float64)
 
