@@ -14,7 +14,8 @@ MIP_SOLVERS = ("highs", "pulp_highs", "cbc", "cp_sat", "scip")
 LP_SOLVERS = ("highs_lp", "glop", "pdlp")
 MEMORY_LIMIT_MIB = 4096.0
 #: A process may take so much longer than its solver's limit, for building the model and for solvers slow to stop.
-GRACE_S = 10.0
+GRACE_S = 5.0
+RELAXATION_LIMIT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ class Effort:
 EFFORTS = {
     "suite": Effort(10.0, relax=True),
     "ten-stages": Effort(5.0),
-    "forty-stages": Effort(10.0, gap=1e-4, relax=True),
-    "hundred-stages": Effort(20.0, gap=1e-3, relax=True),
+    "forty-stages": Effort(5.0, gap=1e-4, relax=True),
+    "hundred-stages": Effort(10.0, gap=1e-3, relax=True),
     "stages": Effort(5.0),
     "modes": Effort(5.0),
     "paths": Effort(5.0),
@@ -99,7 +100,7 @@ def _jobs_of(spec: Spec) -> Iterator[Job]:
     if effort.relax:
         for formulation in FORMULATIONS:
             for solver in LP_SOLVERS:
-                yield Job(spec.name, "relax", formulation, solver, 0, 0.0, effort.time_limit_s)
+                yield Job(spec.name, "relax", formulation, solver, 0, 0.0, RELAXATION_LIMIT_S)
 
 
 def pairs() -> list[tuple[str, str]]:

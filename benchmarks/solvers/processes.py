@@ -39,7 +39,7 @@ class Ending:
     wall_s, cpu_s : float
         Of the whole process; its children's CPU time is in it.
     peak_mib : float
-        Most memory resident at once, those of child processes included, above what it inherited.
+        Most memory resident at once, that of child processes and what it has inherited included.
     """
 
     kind: str
@@ -60,7 +60,7 @@ def run_limited(work: Callable[[], dict[str, Any]], *, time_limit_s: float, memo
     time_limit_s : float
         Wall-clock seconds.
     memory_limit_mib : float
-        For what it takes beyond what this process holds already.
+        For all its resident memory, that of its child processes included.
     """
     with tempfile.TemporaryFile() as written:
         reading, writing = os.pipe()
@@ -70,8 +70,7 @@ def run_limited(work: Callable[[], dict[str, Any]], *, time_limit_s: float, memo
             os.close(reading)
             _work(work, writing, written)
         os.close(writing)
-        inherited_mib = _resident_mib(os.getpid())
-        watch = _Watch(pid, reading, started + time_limit_s, inherited_mib + memory_limit_mib)
+        watch = _Watch(pid, reading, started + time_limit_s, memory_limit_mib)
         try:
             kind = watch.wait()
         finally:
@@ -82,8 +81,8 @@ def run_limited(work: Callable[[], dict[str, Any]], *, time_limit_s: float, memo
         written.seek(0)
         said = " ".join(written.read().decode(errors="replace").split())[-_SHOWN:]
     ending = _read(kind, bytes(watch.received), status, said)
-    peak_mib = max(watch.peak_mib, usage.ru_maxrss / 1024) - inherited_mib
-    return Ending(*ending, wall_s, usage.ru_utime + usage.ru_stime, max(0.0, peak_mib))
+    peak_mib = max(watch.peak_mib, usage.ru_maxrss / 1024)
+    return Ending(*ending, wall_s, usage.ru_utime + usage.ru_stime, peak_mib)
 
 
 def _work(work: Callable[[], dict[str, Any]], writing: int, written: IO[bytes]) -> None:
@@ -126,7 +125,7 @@ class _Watch:
                 if not block:
                     return "ended"
                 self.received += block
-            self.peak_mib = max(self.peak_mib, sum(map(_resident_mib, _family(self._pid))))
+            self.peak_mib = max(self.peak_mib, sum(map(resident_mib, _family(self._pid))))
             if self.peak_mib > self._limit_mib:
                 return "memory"
             if time.perf_counter() > self._ends_at:
@@ -169,7 +168,8 @@ def _family(pid: int) -> list[int]:
     return members
 
 
-def _resident_mib(pid: int) -> float:
+def resident_mib(pid: int) -> float:
+    """Memory resident of a process; 0 if there is none."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / _MIB
     except (OSError, IndexError):  # it has ended meanwhile

@@ -32,6 +32,7 @@ COLUMNS = (
     "solve_s",
     "solve_cpu_s",
     "process_s",
+    "before_mib",
     "peak_mib",
     "columns",
     "binaries",

@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.instances.checking import check
 from benchmarks.solvers.jobs import Job
 from benchmarks.solvers.loading import LOADERS
+from benchmarks.solvers.processes import resident_mib
 from benchmarks.solvers.relaxations import RELAXERS
 from mipplan.solvers import solve
 from mipplan_formulations import FORMULATIONS, Activity, LinearModel, Path, TimeCostProblem
@@ -45,7 +46,8 @@ def perform(job: Job, problem: TimeCostProblem) -> dict[str, Any]:
     """Run a job and return its figures; see `benchmarks.solvers.rows`."""
     perform_kind = _KINDS[job.kind]
     perform_kind(job, _tiny())
-    return perform_kind(job, problem)
+    before_mib = resident_mib(os.getpid())
+    return {"before_mib": before_mib, **perform_kind(job, problem)}
 
 
 def _solve(job: Job, problem: TimeCostProblem) -> dict[str, Any]:
