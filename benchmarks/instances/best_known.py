@@ -21,7 +21,7 @@ class Record:
     ----------
     fingerprint : str
     status : str
-        ``optimal``, ``open`` (a plan, not proven best), ``infeasible`` (proven) or ``unknown`` (neither plan nor proof).
+        ``optimal``, ``open`` (a plan, not proven best), ``infeasible`` (proven) or ``unknown`` (no plan, no proof).
     cost : int or None
         Of the cheapest plan known.
     lower_bound : int or None
@@ -60,5 +60,7 @@ def read_records(path: Path = RECORDS) -> dict[str, Record]:
 
 def write_records(records: Mapping[str, Record], path: Path = RECORDS) -> None:
     """Write them, one a line."""
-    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(asdict(record))}" for name, record in records.items())
+    lines = ",\n".join(
+        f"{json.dumps(name)}: {json.dumps(asdict(record))}" for name, record in records.items()
+    )
     path.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")

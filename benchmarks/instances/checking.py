@@ -51,7 +51,9 @@ def _mistaken(problem: TimeCostProblem, selection: Sequence[int]) -> Iterator[st
 
 def _late(problem: TimeCostProblem, selection: Sequence[int]) -> Iterator[str]:
     """Walk along every path: its lag, then a duration per stop, then the longest of the waits."""
-    spent = [int(activity.duration[mode]) for activity, mode in zip(problem.activities, selection, strict=True)]
+    spent = [
+        int(activity.duration[mode]) for activity, mode in zip(problem.activities, selection, strict=True)
+    ]
     for number, path in enumerate(problem.paths):
         total, longest = int(path.lag), 0
         for stop, waits in zip(path.activities, path.waits, strict=True):

@@ -143,7 +143,19 @@ def _spec(
     wide = f"x{width}" if width else ""
     name = f"{group}-{family}-{stages}{wide}-{modes.replace(':', '')}-{deadline}{extras}-{seed}"
     return Spec(
-        name, group, family, "synthetic", stages, width, modes, pruned, seed, tightness, limits, covers, wait_classes
+        name,
+        group,
+        family,
+        "synthetic",
+        stages,
+        width,
+        modes,
+        pruned,
+        seed,
+        tightness,
+        limits,
+        covers,
+        wait_classes,
     )
 
 

@@ -66,9 +66,14 @@ def make_served(
                 (price * n, duration_ns, hardware, n, latency_ns * 1_000 // batch)
                 for n in range(fewest, fewest + counts)
             ]
-    cost, duration, kind, replicas, item_ps = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
+    cost, duration, kind, replicas, item_ps = (
+        np.array(column, dtype=np.int64) for column in zip(*rows, strict=True)
+    )
     waits = [
-        [_wait_ns(burst * (c + 1) // classes, rate_rps, n, ps) for n, ps in zip(replicas.tolist(), item_ps.tolist(), strict=True)]
+        [
+            _wait_ns(burst * (c + 1) // classes, rate_rps, n, ps)
+            for n, ps in zip(replicas.tolist(), item_ps.tolist(), strict=True)
+        ]
         for c in range(classes)
     ]
     return Modes(cost, duration, np.array(waits, dtype=np.int64), kind, replicas)

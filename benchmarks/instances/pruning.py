@@ -16,8 +16,8 @@ BoolArray = NDArray[np.bool_]
 def prune(problem: TimeCostProblem) -> TimeCostProblem:
     """Leave out every mode that another of its activity beats or equals in all that matters.
 
-    That is cost, duration, the wait on every path, the use of every resource and the covers it meets: exchanging one for
-    the other makes no selection dearer or infeasible, so the optimum stays.
+    That is cost, duration, the wait on every path, the use of every resource and the covers it meets: exchanging one
+    for the other makes no selection dearer or infeasible, so the optimum stays.
     """
     return keep_modes(problem, [find_undominated(measures) for measures in _measures(problem)])
 
@@ -62,7 +62,9 @@ def keep_modes(problem: TimeCostProblem, kept: list[BoolArray]) -> TimeCostProbl
             for a, rows in zip(problem.activities, kept, strict=True)
         ),
         paths=tuple(
-            Path(p.activities, p.lag, tuple(waits_of(v, w) for v, w in zip(p.activities, p.waits, strict=True)))
+            Path(
+                p.activities, p.lag, tuple(waits_of(v, w) for v, w in zip(p.activities, p.waits, strict=True))
+            )
             for p in problem.paths
         ),
         covers=tuple(
@@ -73,9 +75,7 @@ def keep_modes(problem: TimeCostProblem, kept: list[BoolArray]) -> TimeCostProbl
 
 def _measures(problem: TimeCostProblem) -> list[IntArray]:
     """Per activity one row per mode: cost first, then whatever else can make a mode better than another."""
-    columns: list[list[IntArray]] = [
-        [a.cost, a.duration, *a.usage.T] for a in problem.activities
-    ]
+    columns: list[list[IntArray]] = [[a.cost, a.duration, *a.usage.T] for a in problem.activities]
     seen: set[tuple[int, bytes]] = set()
     for path in problem.paths:
         for v, waits in zip(path.activities, path.waits, strict=True):

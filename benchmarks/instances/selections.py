@@ -6,7 +6,8 @@ import numpy as np
 
 from mipplan_formulations import TimeCostProblem
 
-#: Micro-dollars are weighed so much, prices of a microsecond go up to a power of two, and are told apart to so many bits.
+#: Micro-dollars are weighed so much; prices of a microsecond go up to a power of two, and are told apart to so many
+#: bits.
 _PER_COST = 1 << 10
 _HIGHEST_PRICE_BITS = 40
 _PRICE_BITS = 12
@@ -23,7 +24,11 @@ def good(problem: TimeCostProblem) -> tuple[int, ...]:
     low, high = -1, 1 << _HIGHEST_PRICE_BITS
     while high - low > max(1, high >> _PRICE_BITS):
         # Halve the exponent first, then the interval.
-        price = (low + high) // 2 if high < 4 * max(low, 1) else 1 << ((max(low, 1).bit_length() + high.bit_length()) // 2 - 1)
+        price = (
+            (low + high) // 2
+            if high < 4 * max(low, 1)
+            else 1 << ((max(low, 1).bit_length() + high.bit_length()) // 2 - 1)
+        )
         found = _least(problem, _PER_COST, price)
         if problem.evaluate(found).makespan <= problem.deadline:
             best, high = found, price
@@ -38,7 +43,9 @@ def _least(problem: TimeCostProblem, per_cost: int, per_time: int) -> tuple[int,
     chosen = []
     for activity, wait in zip(problem.activities, waits, strict=True):
         time_us = (activity.duration + wait) // 1_000
-        scores = [per_cost * c + per_time * t for c, t in zip(activity.cost.tolist(), time_us.tolist(), strict=True)]
+        scores = [
+            per_cost * c + per_time * t for c, t in zip(activity.cost.tolist(), time_us.tolist(), strict=True)
+        ]
         least = min(scores)
         equal = [mode for mode, score in enumerate(scores) if score == least]
         chosen.append(min(equal, key=lambda mode: (int(time_us[mode]), int(activity.cost[mode]))))

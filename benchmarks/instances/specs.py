@@ -20,8 +20,9 @@ class Spec:
     ----------
     name : str
     group : str
-        ``suite`` (what means are taken over), ``aims`` (named cases with a time to keep), ``stages``, ``modes``, ``paths``
-        (growth with each), ``pruning`` (raw beside pruned) or ``building`` (large models that are built, not solved).
+        ``suite`` (what means are taken over), ``ten-stages``, ``forty-stages``, ``hundred-stages`` (with a time to keep),
+        ``stages``, ``modes``, ``paths`` (growth with each), ``pruning`` (raw beside pruned) or ``building`` (large, to
+        be built and not solved).
     family : str
         Shape of the graph: one of `benchmarks.instances.shapes.SHAPES`, or ``pipeline``: that of a pipeline of
         the comparison with greedy, named in `source`.

@@ -98,7 +98,9 @@ def _auto(table: pd.DataFrame) -> list[Aim]:
     best = str(others.index[0])
     ratio = float(means[AUTO]) / float(others.iloc[0])
     finer = {
-        pair: shifted_geometric_mean(own["seconds"], 0.01) for pair, own in solved.groupby("pair") if pair == AUTO
+        pair: shifted_geometric_mean(own["seconds"], 0.01)
+        for pair, own in solved.groupby("pair")
+        if pair == AUTO
     }
     best_finer = means_by_pair(solved, 0.01).drop(index=AUTO).iloc[0]
     text = "auto within 2 times the best pair on the suite, shifted geometric mean"

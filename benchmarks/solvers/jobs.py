@@ -15,7 +15,7 @@ LP_SOLVERS = ("highs_lp", "glop", "pdlp")
 MEMORY_LIMIT_MIB = 4096.0
 #: A process may take so much longer than its solver's limit, for building the model and for solvers slow to stop.
 GRACE_S = 5.0
-RELAXATION_LIMIT_S = 5.0
+RELAXATION_LIMIT_S = 3.0
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,9 @@ def _into_cp_sat(model: LinearModel) -> str:
 
 
 def _into_scip(model: LinearModel) -> str:
-    from mipplan.solvers.scip import translate
     from ortools.math_opt.python import mathopt
+
+    from mipplan.solvers.scip import translate
 
     mathopt.Model.from_model_proto(translate(model, scale_model(model)))
     return version("ortools")

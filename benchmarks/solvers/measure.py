@@ -11,7 +11,7 @@ import sys
 from benchmarks.instances.building import build
 from benchmarks.instances.specs import read_frozen
 from benchmarks.solvers.jobs import GRACE_S, Job
-from benchmarks.solvers.processes import run_limited
+from benchmarks.solvers.processes import INTERRUPTED, run_limited, terminated_like_interrupted
 from benchmarks.solvers.rows import make_row
 from benchmarks.solvers.work import load_packages, perform
 
@@ -33,4 +33,8 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    try:
+        with terminated_like_interrupted():
+            main(sys.argv[1])
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -55,7 +55,9 @@ def _draw_profiles(table: pd.DataFrame, path: Path) -> None:
         axis.step(profile.index, profile[pair], where="post", label=pair, **_look(str(pair)))
     axis.set_xscale("log")
     axis.set_ylim(0.0, 1.02)
-    axis.set_xlabel(f"time within this factor of the fastest pair (times below {FLOOR_S:g} s count as {FLOOR_S:g} s)")
+    axis.set_xlabel(
+        f"time within this factor of the fastest pair (times below {FLOOR_S:g} s count as {FLOOR_S:g} s)"
+    )
     axis.set_ylabel("share of the problems that any pair decides")
     axis.grid(visible=True, alpha=0.3)
     figure.legend(loc="outside right center", fontsize=8)
@@ -69,7 +71,9 @@ def _draw_bounds(gaps: pd.DataFrame, path: Path) -> None:
         ordered = np.sort(100 * gaps[formulation].dropna().to_numpy()).clip(min=LEAST_GAP)
         if ordered.size:
             share = np.arange(1, ordered.size + 1) / ordered.size
-            axis.step([LEAST_GAP, *ordered], [0, *share], where="post", label=f"{formulation} ({ordered.size})")
+            axis.step(
+                [LEAST_GAP, *ordered], [0, *share], where="post", label=f"{formulation} ({ordered.size})"
+            )
     axis.set_xscale("log")
     axis.set_xlabel(f"linear relaxation below the optimum, % (at most {LEAST_GAP:g}: at the left)")
     axis.set_ylabel("share of problems with a known optimum")
@@ -98,5 +102,7 @@ def _draw_growth_with(axis: Axes, solved: pd.DataFrame, group: str) -> None:
         axis.plot(times.index, times, marker=".", label=pair, **_look(str(pair)))  # type: ignore[arg-type]
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_xlabel({"stages": "stages of a chain", "modes": "modes, over all stages", "paths": "paths"}[group])
+    axis.set_xlabel(
+        {"stages": "stages of a chain", "modes": "modes, over all stages", "paths": "paths"}[group]
+    )
     axis.grid(visible=True, alpha=0.3)

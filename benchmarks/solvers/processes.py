@@ -1,7 +1,8 @@
-"""Work in a process of its own, with limits on time and memory that it cannot escape; Linux."""
+"""Work in a process of its own, with limits on time and memory that it cannot escape; Linux only."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -10,17 +11,37 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 #: Memory is looked at so often.
 _POLL_S = 0.01
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MIB = 2**20
+_PR_SET_PDEATHSIG = 1
+#: Exit code after Ctrl-C.
+INTERRUPTED = 130
 #: So much of what a process that died had written goes into the message.
 _SHOWN = 300
+
+
+@contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, and so does Ctrl-C even where a shell had it ignored."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -50,7 +71,9 @@ class Ending:
     peak_mib: float
 
 
-def run_limited(work: Callable[[], dict[str, Any]], *, time_limit_s: float, memory_limit_mib: float) -> Ending:
+def run_limited(
+    work: Callable[[], dict[str, Any]], *, time_limit_s: float, memory_limit_mib: float
+) -> Ending:
     """Fork, work, and wait; kill the process and its children when a limit is hit or this process is interrupted.
 
     Parameters
@@ -90,6 +113,7 @@ def _work(work: Callable[[], dict[str, Any]], writing: int, written: IO[bytes]) 
     code = 1
     try:
         os.setpgid(0, 0)
+        _die_with_parent()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.dup2(written.fileno(), 1)
@@ -106,6 +130,11 @@ def _work(work: Callable[[], dict[str, Any]], writing: int, written: IO[bytes]) 
         code = 0
     finally:
         os._exit(code)
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent dies, even if that is killed itself."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class _Watch:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pandas as pd
@@ -21,6 +18,7 @@ from benchmarks.compare import shared_data
 from benchmarks.instances.specs import Spec, read_frozen
 from benchmarks.machine import describe
 from benchmarks.solvers.jobs import Job, list_jobs
+from benchmarks.solvers.processes import INTERRUPTED, terminated_like_interrupted
 from benchmarks.solvers.report import write_report
 from benchmarks.solvers.rows import COLUMNS, KEY
 
@@ -28,14 +26,13 @@ from benchmarks.solvers.rows import COLUMNS, KEY
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 #: One in so many problems of each group is the quick part.
 QUICK_SHARE = 30
-INTERRUPTED = 130
 
 
 def run(folder: Path, *, quick: bool) -> None:
     """Run all jobs and write ``solvers.csv``, a summary, machine and plots into `folder`.
 
-    Rows are kept in ``partial.csv`` while the run lasts; delete it to start anew. Ctrl-C, or SIGTERM, ends the run under
-    way, and the next call goes on from there.
+    Rows are kept in ``partial.csv`` while the run lasts; delete it to start anew. Ctrl-C, or SIGTERM, ends the run
+    under way, and the next call goes on from there.
 
     Raises
     ------
@@ -48,7 +45,7 @@ def run(folder: Path, *, quick: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / ("partial-quick.csv" if quick else "partial.csv")
     try:
-        with _terminated_like_interrupted():
+        with terminated_like_interrupted():
             _measure_missing(specs, partial)
     except KeyboardInterrupt:
         print(f"interrupted; rows so far are in {partial}, the next run goes on from there", file=sys.stderr)
@@ -64,7 +61,9 @@ def run(folder: Path, *, quick: bool) -> None:
 
 def read_rows(path: Path) -> pd.DataFrame:
     """Read rows; what identifies and selections are texts."""
-    return pd.read_csv(path, dtype={"fingerprint": str, "selection": str, "solver_version": str, "message": str})
+    return pd.read_csv(
+        path, dtype={"fingerprint": str, "selection": str, "solver_version": str, "message": str}
+    )
 
 
 def key_of(entry: dict[str, Any]) -> tuple[str, ...]:
@@ -82,7 +81,9 @@ def missing(specs: Sequence[Spec], partial: Path) -> list[Job]:
     if not partial.exists():
         return jobs
     done = {key_of(row) for row in read_rows(partial).to_dict("records")}
-    return [job for job in jobs if key_of({**asdict(job), "fingerprint": fingerprints[job.instance]}) not in done]
+    return [
+        job for job in jobs if key_of({**asdict(job), "fingerprint": fingerprints[job.instance]}) not in done
+    ]
 
 
 def in_order(table: pd.DataFrame, specs: Sequence[Spec]) -> pd.DataFrame:
@@ -126,10 +127,10 @@ def _rows_of(name: str, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
             process.stdin.close()
             for line in process.stdout:
                 yield json.loads(line)
-        finally:
-            # It ends the run under way, as after Ctrl-C at a terminal, which reaches it by itself.
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+        except BaseException:
+            process.terminate()  # it ends the run under way first
+            process.wait()
+            raise
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(command)} failed with exit code {process.returncode}")
 
@@ -142,15 +143,3 @@ def _append(partial: Path, row: dict[str, Any]) -> None:
         if is_new:
             writer.writeheader()
         writer.writerow(row)
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

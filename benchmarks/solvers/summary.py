@@ -16,9 +16,18 @@ from benchmarks.solvers.figures import (
     shifted_geometric_mean,
     solves,
 )
-from benchmarks.solvers.verdicts import DECIDED
 
-ENDINGS = ("optimal", "infeasible", "feasible", "no_solution_found", "timeout", "memory", "error", "crash", "wrong")
+ENDINGS = (
+    "optimal",
+    "infeasible",
+    "feasible",
+    "no_solution_found",
+    "timeout",
+    "memory",
+    "error",
+    "crash",
+    "wrong",
+)
 MISSING = "–"
 
 
@@ -135,7 +144,10 @@ def _bounds(table: pd.DataFrame, records: Mapping[str, Record]) -> str:
         return ""
     formulations = list(dict.fromkeys(table.loc[table["kind"] == "relax", "formulation"]))
     rows = []
-    groups = [*((str(family), own) for family, own in gaps.groupby(level="family", sort=False)), ("all", gaps)]
+    groups = [
+        *((str(family), own) for family, own in gaps.groupby(level="family", sort=False)),
+        ("all", gaps),
+    ]
     for family, own in groups:
         cells = []
         for formulation in formulations:
@@ -191,7 +203,9 @@ def _pruning(table: pd.DataFrame) -> str:
                 f"{np.exp(np.log(ratio).mean()):.2f}" if len(ratio) else MISSING,
             ]
         )
-    return _table(["formulation / solver", "modes", "raw, SGM s", "pruned, SGM s", "times as long, raw"], rows)
+    return _table(
+        ["formulation / solver", "modes", "raw, SGM s", "pruned, SGM s", "times as long, raw"], rows
+    )
 
 
 def _growth(table: pd.DataFrame) -> str:

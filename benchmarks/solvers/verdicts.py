@@ -1,4 +1,4 @@
-"""Whether all results can be true together: claimed optima, bounds and proofs of infeasibility held against the plans found."""
+"""Whether all results can be true together: claimed optima, bounds and proofs are held against the plans found."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ WITH_PLAN = ("optimal", "feasible")
 def judge(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with ``wrong`` as termination, and a message, where they contradict a plan that is allowed.
 
-    A plan in a row has been re-costed when it was made; where that failed the row is wrong already. Any plan of a problem
-    then refutes a proof that there is none, a bound above its cost, and an optimum that is dearer (by more than the gap
-    that was asked for).
+    A plan in a row has been re-costed when it was made; where that failed the row is wrong already. Any plan of a
+    problem then refutes a proof that there is none, a bound above its cost, and an optimum that is dearer (by more than
+    the gap that was asked for).
     """
     judged = table.copy()
     judged["message"] = judged["message"].astype(object)
