@@ -6,13 +6,13 @@ The mathematics, with the proof that it is exact, is on the page ``paths.md``; r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipplan_formulations.arrays import IntArray
 from mipplan_formulations.choices import ChoiceColumns, add_choice_rows, read_choices, write_choices
+from mipplan_formulations.extents import Extent, breakable_paths
 from mipplan_formulations.linear import LinearModel
 from mipplan_formulations.problem import Path, TimeCostProblem
 from mipplan_formulations.rows import RowCollector
@@ -33,10 +33,8 @@ def build(problem: TimeCostProblem) -> LinearModel:
     columns = ChoiceColumns(problem)
     rows = RowCollector()
     add_choice_rows(problem, columns, rows)
-    for p, path in enumerate(problem.paths):
-        extent = _measure(problem, path)
-        if extent.worst > problem.deadline:
-            _add_deadline_rows(problem, p, extent, columns, rows)
+    for p, extent in breakable_paths(problem):
+        add_deadline_rows(problem, p, extent, columns, rows)
     return LinearModel(
         objective=columns.costs(),
         matrix=rows.join(columns.count),
@@ -87,23 +85,8 @@ def encode(problem: TimeCostProblem, model: LinearModel, selection: Sequence[int
     return write_choices(problem, model, selection)
 
 
-@dataclass(frozen=True)
-class _Extent:
-    """Least wait of a path over all choices, and its largest value."""
-
-    least_wait: int
-    worst: int
-
-
-def _measure(problem: TimeCostProblem, path: Path) -> _Extent:
-    least = max(int(waits.min()) for waits in path.waits)
-    largest = max(int(waits.max()) for waits in path.waits)
-    durations = sum(int(problem.activities[v].duration.max()) for v in path.activities)
-    return _Extent(least, path.lag + durations + largest)
-
-
-def _add_deadline_rows(
-    problem: TimeCostProblem, p: int, extent: _Extent, columns: ChoiceColumns, rows: RowCollector
+def add_deadline_rows(
+    problem: TimeCostProblem, p: int, extent: Extent, columns: ChoiceColumns, rows: RowCollector
 ) -> None:
     """Rows (4): the durations along the path and the wait of one activity on it fit before the deadline."""
     path = problem.paths[p]
@@ -118,7 +101,7 @@ def _add_deadline_rows(
         rows.add(name, entries, np.concatenate(coefficients), upper=room)
 
 
-def _waiting_positions(path: Path, extent: _Extent) -> list[int]:
+def _waiting_positions(path: Path, extent: Extent) -> list[int]:
     """Positions on the path whose activity may set its wait; if none can exceed the least wait, one is enough."""
     able = [i for i, waits in enumerate(path.waits) if int(waits.max()) > extent.least_wait]
     return able or [0]

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from mipplan_formulations.arrays import IntArray
 from mipplan_formulations.choices import ChoiceColumns, add_choice_rows, read_choices, write_choices
+from mipplan_formulations.extents import breakable_paths
 from mipplan_formulations.linear import LinearModel
 from mipplan_formulations.networks import END, START, Edge, Network, join_paths
-from mipplan_formulations.problem import Path, TimeCostProblem
+from mipplan_formulations.problem import TimeCostProblem
 from mipplan_formulations.rows import RowCollector
 
 
@@ -125,13 +126,8 @@ class _TimeColumns:
 
 
 def _network(problem: TimeCostProblem) -> Network:
-    breakable = [path for path in problem.paths if _worst(problem, path) > problem.deadline]
+    breakable = [problem.paths[p] for p, _ in breakable_paths(problem)]
     return join_paths(problem, breakable) if breakable else Network(0, ())
-
-
-def _worst(problem: TimeCostProblem, path: Path) -> int:
-    durations = sum(int(problem.activities[v].duration.max()) for v in path.activities)
-    return path.lag + durations + max(int(waits.max()) for waits in path.waits)
 
 
 def _add_time_rows(

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan_formulations import paths, potentials, scaling
+from mipplan_formulations import levels, paths, potentials, scaling
 from mipplan_formulations.linear import LinearModel
 from mipplan_formulations.problem import TimeCostProblem
 from mipplan_formulations.scaling_problem import ScalingProblem
@@ -53,6 +53,9 @@ FORMULATIONS: Mapping[str, Formulation] = MappingProxyType(
             potentials.encode,
             exact=True,
             page="potentials.md",
+        ),
+        "levels": Formulation(
+            "levels", levels.build, levels.decode, levels.encode, exact=True, page="levels.md"
         ),
     }
 )

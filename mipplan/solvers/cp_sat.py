@@ -49,7 +49,7 @@ def run(model: LinearModel, settings: Settings) -> RawAnswer:
     if not model.integrality.all() and find_differences(model) is None:
         raise SolverError(f"{NAME}: the model has continuous columns that may need fractions")
     unit = max(1, int(np.gcd.reduce(model.objective)))
-    translated = _translate(cp_model, model, unit)
+    translated = translate(model, unit)
     if settings.start is not None:
         _add_hint(translated.proto, settings.start)
     solver = _make_solver(cp_model, settings)
@@ -68,7 +68,10 @@ def run(model: LinearModel, settings: Settings) -> RawAnswer:
     return RawAnswer(termination, values, bound, {"branches": int(solver.num_branches)})
 
 
-def _translate(cp_model: Any, model: LinearModel, unit: int) -> Any:
+def translate(model: LinearModel, unit: int) -> Any:
+    """Write the model as one of CP-SAT, objective divided by `unit`."""
+    from ortools.sat.python import cp_model
+
     translated = cp_model.CpModel()
     proto = translated.proto
     for lower, upper in zip(model.column_lower.tolist(), model.column_upper.tolist(), strict=True):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.solvers import highs as backend
-from mipplan.solvers.scaling import scale_model
+from mipplan.solvers.scaling import ScaledModel, scale_model
 from mipplan_formulations.linear import LinearModel
 
 #: Rounding of the sums below, as a share of the sum of absolute values: n·ε for far more terms than there are.
@@ -33,17 +33,20 @@ class Relaxation:
 
 
 def relax(model: LinearModel, *, time_limit_s: float | None = None) -> Relaxation | None:
-    """Solve the linear relaxation and turn its duals into a proof; None where that fails or takes too long.
-
-    Any multipliers y give the Lagrangian bound ``Σ y·b + Σ min over the box of (c − Aᵀy)·x``, so a dual solution
-    that is slightly off costs a little strength and no validity.
-    """
+    """Solve the linear relaxation and turn its duals into a proof; None where that fails or takes too long."""
     if not backend.probe().available:
         return None
     scaled = scale_model(model)
     duals = backend.solve_relaxation(model, scaled, time_limit_s)
-    if duals is None:
-        return None
+    return None if duals is None else prove(scaled, duals)
+
+
+def prove(scaled: ScaledModel, duals: NDArray[np.float64]) -> Relaxation:
+    """Turn multipliers of the rows of a scaled model, shape (k,), into what they prove, whatever they came from.
+
+    Any multipliers y give the Lagrangian bound ``Σ y·b + Σ min over the box of (c − Aᵀy)·x``, so a dual solution
+    that is slightly off costs a little strength and no validity.
+    """
     lower, upper = scaled.row_lower, scaled.row_upper
     side = np.where(duals > 0, lower, upper)
     duals = np.where(np.isfinite(side), duals, 0.0)

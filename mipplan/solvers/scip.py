@@ -51,7 +51,7 @@ def run(model: LinearModel, settings: Settings) -> RawAnswer:
     from ortools.math_opt.python import mathopt
 
     scaled = scale_model(model, gain_bits=_GAIN_BITS, slack=_SLACK)
-    translated = mathopt.Model.from_model_proto(_translate(model, scaled))
+    translated = mathopt.Model.from_model_proto(translate(model, scaled))
     try:
         result = mathopt.solve(
             translated,
@@ -69,7 +69,8 @@ def run(model: LinearModel, settings: Settings) -> RawAnswer:
     return _read_answer(mathopt, scaled, result)
 
 
-def _translate(model: LinearModel, scaled: ScaledModel) -> Any:
+def translate(model: LinearModel, scaled: ScaledModel) -> Any:
+    """Write the scaled model as a message of MathOpt."""
     from ortools.math_opt import model_pb2
 
     proto = model_pb2.ModelProto()

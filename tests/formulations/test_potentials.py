@@ -7,14 +7,14 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from scipy.optimize import linprog
 
 from campaigns import campaign_size
 from mipplan.solvers.differences import Conflict, find_differences
-from mipplan_formulations import Activity, Arc, LinearModel, Path, TimeCostProblem, paths
+from mipplan_formulations import Activity, Arc, Path, TimeCostProblem, paths
 from mipplan_formulations.networks import END, START, Network, join_paths
 from mipplan_formulations.potentials import build, decode, encode
 from random_problems import random_problem
+from relaxations import is_solution, relaxed_optimum
 
 
 def layered(layers: int, rng: np.random.Generator, deadline: int) -> TimeCostProblem:
@@ -63,33 +63,6 @@ def walks_of(network: Network) -> list[tuple[tuple[int, ...], int]]:
                 else:
                     open_walks.append((edge.head, *longer))
     return sorted(done)
-
-
-def is_solution(model: LinearModel, values: np.ndarray) -> bool:
-    activity = model.matrix @ values.astype(np.int64)
-    kept = np.all(activity >= model.row_lower) and np.all(activity <= model.row_upper)
-    return bool(kept and np.all((values >= model.column_lower) & (values <= model.column_upper)))
-
-
-def relaxed_optimum(model: LinearModel) -> float:
-    equal = model.row_lower == model.row_upper
-    matrix = model.matrix.toarray()
-    sides = [(matrix[~equal], model.row_upper[~equal]), (-matrix[~equal], -model.row_lower[~equal])]
-    rows = np.vstack([part for part, _ in sides])
-    uppers = np.concatenate([upper for _, upper in sides])
-    finite = np.isfinite(uppers)
-    bounds = np.column_stack([model.column_lower, model.column_upper])
-    solved = linprog(
-        model.objective,
-        A_ub=rows[finite] if finite.any() else None,
-        b_ub=uppers[finite] if finite.any() else None,
-        A_eq=matrix[equal],
-        b_eq=model.row_lower[equal],
-        bounds=bounds,
-        method="highs",
-    )
-    assert solved.status in (0, 2)
-    return float(solved.fun) if solved.status == 0 else np.inf
 
 
 def problems(cases: int, unit: int = 1) -> list[TimeCostProblem]:
