@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mipplan.replayer import ReplicaSchedule, ServiceNoise, Verdict, replay, replay_many, replay_stream
     from mipplan.result import Choice, Explanation, Plan, PlanStatus, ReplayResult, StreamResult
     from mipplan.trace import Trace
+    from mipplan.tuner import Tuner, TuningStep
     from mipplan.verification import Verification, verify
 
 __version__ = "0.1.0"
@@ -51,6 +52,8 @@ _HOMES = {
     "SolverUnavailableError": "mipplan.errors",
     "StreamResult": "mipplan.result",
     "Trace": "mipplan.trace",
+    "Tuner": "mipplan.tuner",
+    "TuningStep": "mipplan.tuner",
     "Verdict": "mipplan.replayer",
     "Verification": "mipplan.verification",
     "certify": "mipplan.certificate",
@@ -87,6 +90,8 @@ __all__ = [
     "SolverUnavailableError",
     "StreamResult",
     "Trace",
+    "Tuner",
+    "TuningStep",
     "Verdict",
     "Verification",
     "baselines",

@@ -1,0 +1,20 @@
+"""The tuner: replica counts that follow the traffic in milliseconds, hardware and batch caps as planned."""
+
+from mipplan.tuner.live import LiveEnvelope, doubling_windows_ns
+from mipplan.tuner.stages import StageScale, Tokens, stage_scales
+from mipplan.tuner.step import TuningStep
+from mipplan.tuner.transients import Transient
+from mipplan.tuner.tuner import Traffic, Tuner, as_envelope
+
+__all__ = [
+    "LiveEnvelope",
+    "StageScale",
+    "Tokens",
+    "Traffic",
+    "Transient",
+    "Tuner",
+    "TuningStep",
+    "as_envelope",
+    "doubling_windows_ns",
+    "stage_scales",
+]

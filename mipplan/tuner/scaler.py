@@ -1,0 +1,286 @@
+"""Replica counts of one or several pipelines on shared devices, as scaling problems that differ in numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.tuner.conditions import Conditions
+from mipplan.tuner.sizing import Sized, Sizing
+from mipplan.tuner.stages import StageScale
+from mipplan.tuner.timing import Timing
+from mipplan_formulations import Arc, Demand, Group, Resource, ScalingActivity, ScalingProblem
+from mipplan_formulations.scaling_problem import WHOLE
+
+Integers = NDArray[np.int64]
+
+#: Replicas where there is no limit.
+UNLIMITED = 100_000
+
+
+@dataclass(frozen=True)
+class Member:
+    """A pipeline as a scaler sees it.
+
+    Attributes
+    ----------
+    name : str
+    stages : tuple of StageScale
+    edges : tuple of (int, int, int)
+        Parent and child by position in `stages`, and delay in ns.
+    deadline_ns : int
+    loss_microusd : int or None
+        What it costs per hour to serve none of its traffic; None: as much as it takes to serve as much as possible.
+    """
+
+    name: str
+    stages: tuple[StageScale, ...]
+    edges: tuple[tuple[int, int, int], ...]
+    deadline_ns: int
+    loss_microusd: int | None = None
+
+
+@dataclass(frozen=True)
+class Want:
+    """What a pipeline needs now.
+
+    Attributes
+    ----------
+    needs : tuple of int
+        Thousandths of a replica, per stage.
+    present : tuple of int
+        Replicas that changes are counted from.
+    demands : tuple of Demand or None
+        Per stage, if waits are to be shared out; `needs` are then what no share of the wait can save.
+    """
+
+    needs: tuple[int, ...]
+    present: tuple[int, ...]
+    demands: tuple[Demand, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Replica counts of all members.
+
+    Attributes
+    ----------
+    replicas : tuple of tuple of int
+    shed : tuple of int
+        Thousandths of each member's traffic.
+    objective, bound : int or None
+        Micro-dollars per hour with what changes and shedding are counted as; the bound is proven. None if even the
+        fewest replicas are more than the conditions admit.
+    reused : bool
+    """
+
+    replicas: tuple[tuple[int, ...], ...]
+    shed: tuple[int, ...]
+    objective: int | None
+    bound: int | None
+    reused: bool
+
+
+class Scaler:
+    """Scales members under shared conditions; models are kept from one call to the next."""
+
+    def __init__(self, members: Sequence[Member], conditions: Conditions) -> None:
+        self.members = tuple(members)
+        self.conditions = conditions
+        self._first = np.cumsum([0, *(len(member.stages) for member in self.members)]).tolist()
+        self._stages = [stage for member in self.members for stage in member.stages]
+        self._resources = self._make_resources()
+        self._common = all(member.loss_microusd is None for member in self.members)
+        self._shedding = [0 if self._common else m for m in range(len(self.members))]
+        self._kept: dict[tuple[bool, ...], tuple[Sizing, tuple[ScalingActivity, ...], tuple[Arc, ...]]] = {}
+        self._alone: dict[int, Sizing] = {}
+
+    @property
+    def builds(self) -> int:
+        """How often a model was passed to the solver as a whole."""
+        sizings = [sizing for sizing, _, _ in self._kept.values()] + list(self._alone.values())
+        return sum(sizing.relaxation.builds for sizing in sizings)
+
+    @property
+    def solves(self) -> int:
+        """How often a relaxation was solved."""
+        sizings = [sizing for sizing, _, _ in self._kept.values()] + list(self._alone.values())
+        return sum(sizing.relaxation.solves for sizing in sizings)
+
+    def scale(self, wants: Sequence[Want]) -> Scaled:
+        """Replica counts for what is wanted, of least cost; if that cannot be, shedding as little as possible."""
+        builds = self.builds
+        sized = self._size(wants)
+        if sized is None and any(want.demands is not None for want in wants):
+            wants, owned = self._split(wants)
+            sized = self._size(wants, owned) or self._size(wants)
+        reused = self.builds == builds
+        if sized is None:
+            fewest = tuple(tuple(s.least for s in member.stages) for member in self.members)
+            return Scaled(fewest, (WHOLE,) * len(self.members), None, None, reused)
+        replicas = tuple(tuple(sized.units[a:b]) for a, b in zip(self._first, self._first[1:], strict=False))
+        return Scaled(replicas, self._member_shed(wants, sized), sized.cost, sized.bound, reused)
+
+    def _member_shed(self, wants: Sequence[Want], sized: Sized) -> tuple[int, ...]:
+        """What each member sheds by itself: less than its group, perhaps."""
+        shed = []
+        for want, a, b in zip(wants, self._first, self._first[1:], strict=False):
+            lacks = [
+                WHOLE - n * WHOLE * WHOLE // need
+                for n, need in zip(sized.units[a:b], want.needs, strict=True)
+                if need > n * WHOLE
+            ]
+            shed.append(max(lacks, default=0))
+        return tuple(shed)
+
+    def _size(self, wants: Sequence[Want], owned: Sequence[int] | None = None) -> Sized | None:
+        """Solve for all members; `owned` are replicas that each stage must have whatever is shed."""
+        timed = tuple(want.demands is not None for want in wants)
+        if timed not in self._kept:
+            self._kept[timed] = (Sizing(), self._activities(timed), self._arcs(timed))
+        sizing, activities, arcs = self._kept[timed]
+        needs = np.array([need for want in wants for need in want.needs], dtype=np.int64)
+        present = np.array([n for want in wants for n in want.present], dtype=np.int64)
+        least, most = self._allowed(present)
+        if owned is not None:
+            least = np.maximum(least, np.minimum(np.asarray(owned, dtype=np.int64), most))
+        demands = [
+            demand
+            for want in wants
+            for demand in (want.demands if want.demands is not None else (None,) * len(want.needs))
+        ]
+        problem = ScalingProblem(
+            activities,
+            self._groups(timed),
+            needs,
+            least,
+            most,
+            present,
+            self._resources,
+            arcs,
+            tuple(demands),
+        )
+        return sizing.size(problem)
+
+    def _split(self, wants: Sequence[Want]) -> tuple[list[Want], list[int]]:
+        """Fix how waits are shared out as without any limits, so that what is left may be shed.
+
+        Returns
+        -------
+        list of Want
+            Without demands.
+        list of int
+            Replicas that the own times assume, per stage.
+        """
+        fixed: list[Want] = []
+        owned: list[int] = []
+        for m, (member, want) in enumerate(zip(self.members, wants, strict=True)):
+            if want.demands is None:
+                fixed.append(want)
+                owned += [1] * len(want.needs)
+                continue
+            alone = self._alone_problem(m, member, want)
+            sized = self._alone.setdefault(m, Sizing()).size(alone)
+            if sized is None:
+                fixed.append(replace(want, demands=None))
+                owned += [1] * len(want.needs)
+                continue
+            spare = Timing(alone).spare(sized.units)
+            needs = [
+                max(need, _thousandths(demand, spare[v]))
+                for v, (need, demand) in enumerate(zip(want.needs, want.demands, strict=True))
+            ]
+            fixed.append(Want(tuple(needs), want.present))
+            owned += [n if d.own_load else 1 for n, d in zip(sized.units, want.demands, strict=True)]
+        return fixed, owned
+
+    def _alone_problem(self, m: int, member: Member, want: Want) -> ScalingProblem:
+        activities = tuple(
+            ScalingActivity(
+                f"{v}", s.microusd_per_hour, duration=s.latency_ns, deadline=max(0, member.deadline_ns)
+            )
+            for v, s in enumerate(member.stages)
+        )
+        count = len(member.stages)
+        return ScalingProblem(
+            activities,
+            (Group(f"{m}"),),
+            np.array(want.needs, dtype=np.int64),
+            np.array([s.least for s in member.stages], dtype=np.int64),
+            np.full(count, UNLIMITED, dtype=np.int64),
+            np.array(want.present, dtype=np.int64),
+            arcs=tuple(Arc(*edge) for edge in member.edges),
+            demands=want.demands or (),
+        )
+
+    def _allowed(self, present: Integers) -> tuple[Integers, Integers]:
+        least = np.array([s.least for s in self._stages], dtype=np.int64)
+        most = np.array([s.most if s.most is not None else UNLIMITED for s in self._stages], dtype=np.int64)
+        added, removed = self.conditions.most_added, self.conditions.most_removed
+        lowest = least if removed is None else np.minimum(most, np.maximum(least, present - removed))
+        highest = most if added is None else np.maximum(lowest, np.minimum(most, present + added))
+        return lowest, highest
+
+    def _make_resources(self) -> tuple[Resource, ...]:
+        used = {stage.hardware for stage in self._stages}
+        resources = [Resource(name, limit) for name, limit in self.conditions.limits.items() if name in used]
+        if self.conditions.budget_microusd is not None:
+            resources.append(Resource("budget", self.conditions.budget_microusd))
+        return tuple(resources)
+
+    def _activities(self, timed: Sequence[bool]) -> tuple[ScalingActivity, ...]:
+        devices = [r.name for r in self._resources if r.name in self.conditions.limits]
+        made = []
+        for m, member in enumerate(self.members):
+            for stage in member.stages:
+                usage = [int(stage.hardware == name) for name in devices]
+                if self.conditions.budget_microusd is not None:
+                    usage.append(stage.microusd_per_hour)
+                made.append(
+                    ScalingActivity(
+                        f"{m}:{stage.stage}",
+                        stage.microusd_per_hour,
+                        np.array(usage, dtype=np.int64),
+                        group=self._group_of(m, timed),
+                        duration=stage.latency_ns,
+                        deadline=max(0, member.deadline_ns),
+                        up_cost=self.conditions.added_microusd,
+                        down_cost=self.conditions.removed_microusd,
+                    )
+                )
+        return tuple(made)
+
+    def _group_of(self, m: int, timed: Sequence[bool]) -> int:
+        """Groups: those that shed come first, then one for all whose waits are shared out and who shed nothing."""
+        return max(self._shedding) + 1 if timed[m] else self._shedding[m]
+
+    def _groups(self, timed: Sequence[bool]) -> tuple[Group, ...]:
+        groups = []
+        for g in range(max(self._shedding) + 1):
+            loss = None if self._common else self.members[g].loss_microusd
+            if loss is None:
+                # A thousandth is worth more than one more replica of every stage: as much as possible is served.
+                penalty = sum(s.microusd_per_hour + self.conditions.added_microusd for s in self._stages) + 1
+            else:
+                penalty = -(-loss // WHOLE)
+            groups.append(Group(f"g{g}", penalty))
+        if any(timed):
+            groups.append(Group("none"))
+        return tuple(groups)
+
+    def _arcs(self, timed: Sequence[bool]) -> tuple[Arc, ...]:
+        return tuple(
+            Arc(first + parent, first + child, delay)
+            for member, first, keeps in zip(self.members, self._first, timed, strict=False)
+            if keeps
+            for parent, child, delay in member.edges
+        )
+
+
+def _thousandths(demand: Demand, wait: int) -> int:
+    """Units needed for a wait, in thousandths, rounded up."""
+    pairs = zip(demand.offset.tolist(), demand.load.tolist(), strict=True)
+    return max((-(-load * WHOLE // (offset + wait)) for offset, load in pairs if load > 0), default=0)
