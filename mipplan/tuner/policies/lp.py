@@ -2,49 +2,48 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mipplan.curves import WindowCounts
 from mipplan.tuner.observation import Observation, StageObservation
-from mipplan.tuner.policies.calibration import Calibration, calibrate
+from mipplan.tuner.policies.calibration import calibrate
+from mipplan.tuner.policies.forecast import Forecast, ForecastRule
 from mipplan.tuner.policies.policy import Setting
-from mipplan.tuner.recent import RecentArrivals
 from mipplan.tuner.tuner import Tuner
 from mipplan.units import NS_PER_S
-
-Integers = NDArray[np.int64]
-
-#: Rates are compared with the sample's in steps of this: the sample's envelope is scaled once for each.
-_RATE_STEP = 1.02
 
 
 @dataclass(frozen=True)
 class Lp:
-    """The tuner of this package.
+    """The tuner of this package, in closed loop.
+
+    Before the start the latency target is calibrated on the sample (`calibrate`). At each instant of control,
+
+    1. the tuner sizes for the forecast envelope (`Forecast`): never less than lately, and the sample's at the
+       rate and burstiness at hand; where traffic is like the sample, the plan's replicas are enough;
+    2. a stage has as many replicas as the largest count so found in the last `hold_s`: it scales up at once, and down
+       when that long nothing has asked for more;
+    3. a stage in whose queue more waits than the target leaves time for, and that awaits no replicas, also gets what the
+       tuner says for that backlog: enough for queries to keep the objective again `recovery_s` after new replicas
+       serve. These are not held: they go when the queue has gone.
 
     Attributes
     ----------
+    miss_rate : float
+        What calibration on the sample allows.
+    horizon_s : float
+        How long the live envelope remembers, at most a minute.
+    hold_s, recovery_s : float
+    rule : ForecastRule
+    name : str
     """
 
     miss_rate: float = 0.0
-    headroom: float = 1.0
-    rate_windows_s: tuple[float, ...] = (5.0, 10.0)
-    jump_windows_s: tuple[float, ...] = (1.0, 2.0)
-    jump_noise: float = 2.0
-    tolerance: float = 0.0
-    horizon_s: float = 60.0
-    hold_s: float = 30.0
+    horizon_s: float = 15.0
+    hold_s: float = 15.0
     recovery_s: float = 3.0
-    trend_s: float = 5.0
-    trend_noise: float = 1.5
-    lead: float = 1.0
-    use_cv: bool = True
+    rule: ForecastRule = ForecastRule()
     name: str = "lp"
 
     def start(self, setting: Setting) -> _Follower:
@@ -52,110 +51,64 @@ class Lp:
         return _Follower(self, setting)
 
 
-_CAL: dict = {}
-
-
 class _Follower:
     def __init__(self, policy: Lp, setting: Setting) -> None:
         self._policy, self._setting = policy, setting
-        key = (setting.plan.to_json(), setting.sample.sha256, policy.miss_rate)
-        if key not in _CAL:
-            _CAL[key] = calibrate(setting.plan, setting.sample, policy.miss_rate)
-        self.calibration: Calibration = _CAL[key]
+        self._target_ns = calibrate(setting.plan, setting.sample, policy.miss_rate).slo_ns
+        self._steady = self._tuner(delay_s=0.0, recovery_s=0.0)
         delay_s = setting.delay_ns / NS_PER_S
-        self.tuner = Tuner(
-            replace(setting.plan, slo_ns=self.calibration.slo_ns),
-            sample=setting.sample,
-            tokens="mean",
-            horizon_s=policy.horizon_s,
-            activation_delay_s=delay_s,
-            recovery_s=delay_s + policy.recovery_s,
+        self._recovering = self._tuner(delay_s, delay_s + policy.recovery_s)
+        self._forecast = Forecast(
+            policy.rule,
+            setting.sample,
+            self._steady.live.window_ns,
+            setting.start_ns,
+            setting.delay_ns + setting.period_ns,
         )
-        self._recent = RecentArrivals(60 * NS_PER_S)
-        self._scaled: dict[int, Integers] = {}
-        self._wishes: dict[str, deque[tuple[int, int]]] = {stage: deque() for stage in setting.stages}
-        self._sample_cv = self._dispersion(setting.sample.arrival_ns, int(setting.sample.arrival_ns[-1]), 30.0)
+        # Of each stage the counts found lately, with their instants.
+        self._found: dict[str, deque[tuple[int, int]]] = {stage: deque() for stage in setting.stages}
+
+    def _tuner(self, delay_s: float, recovery_s: float) -> Tuner:
+        return Tuner(
+            replace(self._setting.plan, slo_ns=self._target_ns),
+            sample=self._setting.sample,
+            tokens="mean",
+            horizon_s=self._policy.horizon_s,
+            activation_delay_s=delay_s,
+            recovery_s=recovery_s,
+        )
 
     def decide(self, seen: Observation) -> Mapping[str, int]:
-        self.tuner.observe(seen.arrival_ns)
-        self._recent.add(seen.arrival_ns, seen.now_ns)
-        traffic = self._forecast(seen.now_ns)
-        if traffic is None:
+        self._steady.observe(seen.arrival_ns)
+        self._forecast.observe(seen.arrival_ns, seen.now_ns)
+        live = self._steady.live.counts(seen.now_ns)
+        if live is None:
             return {}
-        step = self.tuner.retune(
-            seen.now_ns,
-            traffic=traffic,
-            backlog={stage: self._backlog(stage, observed) for stage, observed in seen.stages.items()},
-            active={stage: observed.active for stage, observed in seen.stages.items()},
-        )
-        return {stage: self._held(stage, count, seen.now_ns) for stage, count in step.replicas.items()}
+        traffic = self._forecast.counts(seen.now_ns, live)
+        sized = dict(self._steady.retune(seen.now_ns, traffic=traffic).replicas)
+        if self._forecast.is_like_sample(seen.now_ns):
+            sized = {stage: min(count, self._setting.replicas[stage]) for stage, count in sized.items()}
+        wanted = {stage: self._held(stage, count, seen.now_ns) for stage, count in sized.items()}
+        backlog = {stage: self._backlog(stage, observed) for stage, observed in seen.stages.items()}
+        if any(backlog.values()):
+            active = {stage: observed.active for stage, observed in seen.stages.items()}
+            more = self._recovering.retune(seen.now_ns, traffic=traffic, backlog=backlog, active=active)
+            for stage, observed in seen.stages.items():
+                awaited = observed.replicas > observed.active
+                if backlog[stage]:
+                    wanted[stage] = max(wanted[stage], observed.replicas if awaited else more.replicas[stage])
+        return wanted
 
-    def _held(self, stage: str, wish: int, now_ns: int) -> int:
-        wishes = self._wishes[stage]
-        wishes.append((now_ns, wish))
-        while wishes[0][0] < now_ns - round(self._policy.hold_s * NS_PER_S):
-            wishes.popleft()
-        return max(count for _, count in wishes)
+    def _held(self, stage: str, count: int, now_ns: int) -> int:
+        found = self._found[stage]
+        found.append((now_ns, count))
+        while found[0][0] < now_ns - round(self._policy.hold_s * NS_PER_S):
+            found.popleft()
+        return max(earlier for _, earlier in found)
 
     def _backlog(self, stage: str, observed: StageObservation) -> int:
-        slack_ns = max(0, self.tuner._waits_ns[stage])
-        usual = self._setting.replica_rate_rps[stage] * observed.active * slack_ns / NS_PER_S
-        usual = max(usual, 2 * self._setting.plan.choices[stage].batch * observed.active)
-        return observed.waiting if observed.waiting > usual else 0
-
-    def _count(self, now_ns: int, length_s: float) -> int:
-        arrivals = self._recent.arrival_ns
-        return arrivals.size - int(np.searchsorted(arrivals, now_ns - round(length_s * NS_PER_S)))
-
-    def _forecast(self, now_ns: int) -> WindowCounts | None:
-        policy, setting = self._policy, self._setting
-        live = self.tuner.live.counts(now_ns, round(policy.horizon_s * NS_PER_S))
-        if live is None:
-            return None
-        run_s = (now_ns - setting.start_ns) / NS_PER_S
-        rate = max(self._count(now_ns, w) / min(w, run_s) for w in policy.rate_windows_s)
-        spread = self._dispersion(self._recent.arrival_ns, now_ns, 30.0)
-        for w in policy.jump_windows_s:
-            c = self._count(now_ns, w)
-            rate = max(rate, (c - policy.jump_noise * spread * math.sqrt(c)) / min(w, run_s))
-        if run_s >= 2 * policy.trend_s:
-            w = policy.trend_s
-            late = self._count(now_ns, w)
-            early = self._count(now_ns, 2 * w) - late
-            rise = late - early - policy.trend_noise * spread * math.sqrt(late + early)
-            if rise > 0:
-                lead_s = (setting.delay_ns + setting.period_ns) / NS_PER_S + w / 2
-                rate = max(rate, late / w + policy.lead * rise / (w * w) * lead_s)
-        ratio = policy.headroom * rate / setting.sample_rate_rps
-        windows = self.tuner.live.window_ns
-        counts = self._sample_counts(ratio).astype(np.float64)
-        if policy.use_cv and run_s > 5:
-            cv = self._dispersion(self._recent.arrival_ns, now_ns, 30.0)
-            wider = max(1.0, cv / self._sample_cv)
-            level = ratio * setting.sample_rate_rps * windows / NS_PER_S
-            counts = level + wider * np.maximum(counts - level, 0.0)
-        counts = np.ceil(counts).astype(np.int64)
-        counts[: live.count.size] = np.maximum(counts[: live.count.size], live.count)
-        return WindowCounts(windows, np.maximum.accumulate(counts))
-
-    def _sample_counts(self, ratio: float) -> Integers:
-        step = max(-200, math.ceil(math.log(max(ratio, 1e-3)) / math.log(_RATE_STEP)))
-        if step not in self._scaled:
-            stretched = np.rint(self.tuner.live.window_ns * _RATE_STEP**step).astype(np.int64)
-            sample = self._setting.sample
-            known = WindowCounts.of_arrivals(sample.arrival_ns, stretched).count.astype(np.float64)
-            # windows longer than the sample: at its mean rate
-            mean = self._setting.sample_rate_rps * stretched / NS_PER_S
-            self._scaled[step] = np.ceil(np.maximum(known, np.where(stretched > sample.span_ns, mean, 0))).astype(np.int64)
-        return self._scaled[step]
-
-    def _dispersion(self, arrival_ns: Integers, now_ns: int, span_s: float, cell_s: float = 0.25) -> float:
-        """Square root of variance over mean of counts in short cells, of a trend removed: the CV of a renewal process."""
-        cells = int(min(span_s, max(cell_s * 4, (now_ns - self._setting.start_ns) / NS_PER_S if arrival_ns is not self._setting.sample.arrival_ns else span_s)) / cell_s)
-        edges = now_ns - round(cell_s * NS_PER_S) * np.arange(cells, -1, -1, dtype=np.int64)
-        counts = np.diff(np.searchsorted(arrival_ns, edges)).astype(np.float64)
-        mean = counts.mean() if counts.size else 0.0
-        if mean <= 0:
-            return 1.0
-        # differences of neighbours: a drifting rate does not count as burstiness
-        return float(math.sqrt(max(np.mean(np.diff(counts) ** 2) / 2 / mean, 0.25)))
+        """Tokens that wait, if that is more than is served within what the target leaves for waiting."""
+        wait_s = max(0, self._target_ns - self._steady.service_time_ns) / NS_PER_S
+        in_time = self._setting.replica_rate_rps[stage] * observed.active * wait_s
+        batches = 2 * self._setting.plan.choices[stage].batch * observed.active
+        return observed.waiting if observed.waiting > max(in_time, batches) else 0
