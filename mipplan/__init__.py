@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mipplan.replayer import ReplicaSchedule, ServiceNoise, Verdict, replay, replay_many, replay_stream
     from mipplan.result import Choice, Explanation, Plan, PlanStatus, ReplayResult, StreamResult
     from mipplan.trace import Trace
-    from mipplan.tuner import Tuner, TuningStep
+    from mipplan.tuner import Tuner, Tuning, TuningStep, tune
     from mipplan.verification import Verification, verify
 
 __version__ = "0.1.0"
@@ -53,6 +53,7 @@ _HOMES = {
     "StreamResult": "mipplan.result",
     "Trace": "mipplan.trace",
     "Tuner": "mipplan.tuner",
+    "Tuning": "mipplan.tuner",
     "TuningStep": "mipplan.tuner",
     "Verdict": "mipplan.replayer",
     "Verification": "mipplan.verification",
@@ -67,6 +68,7 @@ _HOMES = {
     "replay_many": "mipplan.replayer",
     "replay_stream": "mipplan.replayer",
     "time_cost_problem": "mipplan.options",
+    "tune": "mipplan.tuner",
     "verify": "mipplan.verification",
 }
 
@@ -91,6 +93,7 @@ __all__ = [
     "StreamResult",
     "Trace",
     "Tuner",
+    "Tuning",
     "TuningStep",
     "Verdict",
     "Verification",
@@ -105,6 +108,7 @@ __all__ = [
     "replay_stream",
     "solvers",
     "time_cost_problem",
+    "tune",
     "verify",
 ]
 

@@ -1,20 +1,30 @@
 """The tuner: replica counts that follow the traffic in milliseconds, hardware and batch caps as planned."""
 
 from mipplan.tuner.live import LiveEnvelope, doubling_windows_ns
+from mipplan.tuner.outcome import Action, Tuning, TuningRun, WorstWindow
+from mipplan.tuner.policies import POLICIES
+from mipplan.tuner.simulation import simulate, tune
 from mipplan.tuner.stages import StageScale, Tokens, stage_scales
 from mipplan.tuner.step import TuningStep
 from mipplan.tuner.transients import Transient
 from mipplan.tuner.tuner import Traffic, Tuner, as_envelope
 
 __all__ = [
+    "POLICIES",
+    "Action",
     "LiveEnvelope",
     "StageScale",
     "Tokens",
     "Traffic",
     "Transient",
     "Tuner",
+    "Tuning",
+    "TuningRun",
     "TuningStep",
+    "WorstWindow",
     "as_envelope",
     "doubling_windows_ns",
+    "simulate",
     "stage_scales",
+    "tune",
 ]

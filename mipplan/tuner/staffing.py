@@ -41,7 +41,9 @@ class Staffing:
 
     def _granted(self, wanted: Mapping[str, int]) -> dict[str, int]:
         hardware = {stage: self._plan.choices[stage].hardware for stage in self.replicas}
-        within = {stage: self._within(stage, wanted.get(stage, count)) for stage, count in self.replicas.items()}
+        within = {
+            stage: self._within(stage, wanted.get(stage, count)) for stage, count in self.replicas.items()
+        }
         # Nobody loses what it has and wants to keep.
         held = {stage: min(count, self.replicas[stage]) for stage, count in within.items()}
         granted: dict[str, int] = {}
@@ -87,6 +89,4 @@ class Staffing:
 
 
 def _schedule(change_ns: list[int], counts: list[int], delay_ns: int) -> ReplicaSchedule:
-    return ReplicaSchedule(
-        np.array(change_ns, dtype=np.int64), np.array(counts, dtype=np.int64), delay_ns
-    )
+    return ReplicaSchedule(np.array(change_ns, dtype=np.int64), np.array(counts, dtype=np.int64), delay_ns)

@@ -63,10 +63,8 @@ def calibrate(plan: Plan, sample: Trace, miss_rate: float) -> Calibration:
     return Calibration(round(factor * plan.slo_ns), factor)
 
 
-def _keeps(
-    plan: Plan, sample: Trace, traces: Sequence[Trace], factor: float, miss_rate: float
-) -> bool:
-    """Whether counts for this target miss at most so much; where there are none the target is too short, not too long."""
+def _keeps(plan: Plan, sample: Trace, traces: Sequence[Trace], factor: float, miss_rate: float) -> bool:
+    """Whether counts for this target miss at most so much; where there are none, the target is too short."""
     tuner = Tuner(replace(plan, slo_ns=round(factor * plan.slo_ns)), sample=sample, tokens="mean")
     missed = (_missed(plan, tuner, trace) for trace in traces)
     return all(share is None or share <= miss_rate for share in missed)

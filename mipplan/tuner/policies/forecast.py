@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,7 @@ _CELL_NS = NS_PER_S // 4
 _BURSTINESS_SPAN_NS = 60 * NS_PER_S
 #: Over so short a time it is known sooner but less surely, and so much of it is believed.
 _SHORT_SPAN_NS, _SHORT_SHARE = 15 * NS_PER_S, 0.85
-#: Traffic is like the sample up to these multiples of its rate and burstiness, jumps and trends that chance may well
-#: have made left out.
-_LIKE_RATE, _LIKE_BURSTINESS = 1.05, 1.25
-_LIKE = {"level_s": (10.0,), "jump_noise": 3.0, "trend_noise": 2.0}
+
 #: Fewer cells tell nothing.
 _FEWEST_CELLS = 20
 
@@ -57,7 +54,7 @@ class ForecastRule:
     trend_s: float = 5.0
     trend_noise: float = 0.7
     trend_lead: float = 1.5
-    headroom: float = 1.1
+    headroom: float = 1.05
 
 
 class Forecast:
@@ -96,7 +93,7 @@ class Forecast:
         The sample's counts at the forecast rate, their excess over the mean widened where the traffic is burstier than
         the sample; and nowhere less than lately.
         """
-        ratio = self._rule.headroom * self._rate_rps(now_ns, self._rule) / self._sample.rate_rps
+        ratio = self._rule.headroom * self._rate_rps(now_ns) / self._sample.rate_rps
         counts = self._sample_counts(ratio)
         level = ratio * self._sample.rate_rps * self._window_ns / NS_PER_S
         wider = max(1.0, self._burstiness(now_ns) / self._sample_burstiness)
@@ -104,17 +101,10 @@ class Forecast:
         widened[: live.count.size] = np.maximum(widened[: live.count.size], live.count)
         return WindowCounts(self._window_ns, np.maximum.accumulate(widened))
 
-    def is_like_sample(self, now_ns: int) -> bool:
-        """Whether the traffic is not clearly more, nor burstier, than the sample: the plan is made for such."""
-        known = burstiness(self._recent.arrival_ns, max(self._start_ns, now_ns - _BURSTINESS_SPAN_NS), now_ns)
-        return (
-            self._rate_rps(now_ns, replace(self._rule, **_LIKE)) <= _LIKE_RATE * self._sample.rate_rps
-            and (known or 0.0) <= _LIKE_BURSTINESS * self._sample_burstiness
-        )
-
     def _burstiness(self, now_ns: int) -> float:
         found = [
-            share * (burstiness(self._recent.arrival_ns, max(self._start_ns, now_ns - span_ns), now_ns) or 0.0)
+            share
+            * (burstiness(self._recent.arrival_ns, max(self._start_ns, now_ns - span_ns), now_ns) or 0.0)
             for share, span_ns in ((1.0, _BURSTINESS_SPAN_NS), (_SHORT_SHARE, _SHORT_SPAN_NS))
         ]
         return max(found) or self._sample_burstiness
@@ -123,8 +113,8 @@ class Forecast:
         arrivals = self._recent.arrival_ns
         return arrivals.size - int(np.searchsorted(arrivals, now_ns - round(span_s * NS_PER_S)))
 
-    def _rate_rps(self, now_ns: int, rule: ForecastRule) -> float:
-        run_s = (now_ns - self._start_ns) / NS_PER_S
+    def _rate_rps(self, now_ns: int) -> float:
+        rule, run_s = self._rule, (now_ns - self._start_ns) / NS_PER_S
         spread = self._burstiness(now_ns)
         rates = [self._count(now_ns, span) / min(span, run_s) for span in rule.level_s]
         for span in rule.jump_s:

@@ -76,9 +76,7 @@ class _Tuner:
             }
         elif seen.now_ns - self._changed_ns >= round(self._policy.quiet_s * NS_PER_S):
             rate_rps, least = self._recent_rate_rps(seen.now_ns), min(self._ratio.values())
-            wanted = {
-                stage: min(present[stage], self._replicas(stage, rate_rps, least)) for stage in present
-            }
+            wanted = {stage: min(present[stage], self._replicas(stage, rate_rps, least)) for stage in present}
         if wanted != present:
             self._changed_ns = seen.now_ns
         return wanted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mipplan.tuner.observation import Observation, StageObservation
 from mipplan.tuner.policies.calibration import calibrate
@@ -21,12 +21,12 @@ class Lp:
     Before the start the latency target is calibrated on the sample (`calibrate`). At each instant of control,
 
     1. the tuner sizes for the forecast envelope (`Forecast`): never less than lately, and the sample's at the
-       rate and burstiness at hand; where traffic is like the sample, the plan's replicas are enough;
+       rate and burstiness at hand;
     2. a stage has as many replicas as the largest count so found in the last `hold_s`: it scales up at once, and down
        when that long nothing has asked for more;
-    3. a stage in whose queue more waits than the target leaves time for, and that awaits no replicas, also gets what the
-       tuner says for that backlog: enough for queries to keep the objective again `recovery_s` after new replicas
-       serve. These are not held: they go when the queue has gone.
+    3. a stage in whose queue more waits than the target leaves time for, and that awaits no replicas, also gets what
+       the tuner says for that backlog: enough for queries to keep the objective again `recovery_s` after new
+       replicas serve. These are not held: they go when the queue has gone.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Lp:
     horizon_s: float = 15.0
     hold_s: float = 15.0
     recovery_s: float = 3.0
-    rule: ForecastRule = ForecastRule()
+    rule: ForecastRule = field(default_factory=ForecastRule)
     name: str = "lp"
 
     def start(self, setting: Setting) -> _Follower:
@@ -85,9 +85,7 @@ class _Follower:
         if live is None:
             return {}
         traffic = self._forecast.counts(seen.now_ns, live)
-        sized = dict(self._steady.retune(seen.now_ns, traffic=traffic).replicas)
-        if self._forecast.is_like_sample(seen.now_ns):
-            sized = {stage: min(count, self._setting.replicas[stage]) for stage, count in sized.items()}
+        sized = self._steady.retune(seen.now_ns, traffic=traffic).replicas
         wanted = {stage: self._held(stage, count, seen.now_ns) for stage, count in sized.items()}
         backlog = {stage: self._backlog(stage, observed) for stage, observed in seen.stages.items()}
         if any(backlog.values()):

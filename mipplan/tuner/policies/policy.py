@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace
@@ -67,14 +65,6 @@ class Setting:
         """Queries per second in the sample."""
         return self.sample.rate_rps
 
-    @cached_property
-    def price(self) -> NDArray[np.int64]:
-        """Micro-dollars per hour of one replica, by stage in topological order."""
-        hardware = self.plan.profiles.hardware
-        return np.array(
-            [hardware[self.plan.choices[stage].hardware].microusd_per_hour for stage in self.stages]
-        )
-
 
 class Controller(Protocol):
     """One run of a policy. It remembers what it saw, and sees nothing else."""
@@ -95,4 +85,18 @@ class Policy(Protocol):
 
     def start(self, setting: Setting) -> Controller:
         """Start a controller that has seen nothing yet."""
+        ...
+
+
+@runtime_checkable
+class Clairvoyant(Protocol):
+    """What nobody can run: all commands at once, knowing the traffic to come."""
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        ...
+
+    def schedules(self, setting: Setting, trace: Trace, seed: int) -> Mapping[str, ReplicaSchedule]:
+        """Choose what is commanded, stage by stage, for a trace and its draws."""
         ...

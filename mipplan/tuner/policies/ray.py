@@ -27,13 +27,14 @@ class Ray:
         Count `target` in full batches of the stage instead of requests: a replica that serves batches of 16 is
         not given two requests.
     look_back_s, up_delay_s, down_delay_s : float
-        Ray Serve's defaults.
+    most : int
+        Replicas of one stage. These four are Ray Serve's defaults.
     name : str
 
     References
     ----------
     Ray documentation, "Ray Serve Autoscaling" (``target_ongoing_requests``, ``look_back_period_s``,
-    ``upscale_delay_s``, ``downscale_delay_s``).
+    ``upscale_delay_s``, ``downscale_delay_s``, ``max_replicas`` of ``num_replicas="auto"``).
     """
 
     target: float = 2.0
@@ -41,6 +42,7 @@ class Ray:
     look_back_s: float = 30.0
     up_delay_s: float = 30.0
     down_delay_s: float = 600.0
+    most: int = 100
     name: str = "ray"
 
     @classmethod
@@ -74,7 +76,7 @@ class _Autoscaler:
         policy, present = self._policy, seen.stages[stage].replicas
         ongoing_ns = sum(earlier.stages[stage].ongoing_ns for earlier in self._seen)
         span_ns = sum(earlier.period_ns for earlier in self._seen)
-        wish = max(1, math.ceil(ongoing_ns / span_ns / self._target[stage]))
+        wish = min(policy.most, max(1, math.ceil(ongoing_ns / span_ns / self._target[stage])))
         side = (wish > present) - (wish < present)
         before, since_ns = self._side.get(stage, (0, 0))
         if side != before:

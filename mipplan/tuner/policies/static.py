@@ -15,11 +15,11 @@ class Static:
 
     name: str = "static"
 
-    def start(self, setting: Setting) -> _Still:
+    def start(self, setting: Setting) -> _Still:  # noqa: ARG002  # as every policy
         """Start."""
         return _Still()
 
 
 class _Still:
-    def decide(self, seen: Observation) -> Mapping[str, int]:
+    def decide(self, seen: Observation) -> Mapping[str, int]:  # noqa: ARG002  # as every controller
         return {}
