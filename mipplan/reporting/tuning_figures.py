@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Told apart by people with any kind of colour vision (Okabe and Ito), first come first served.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#D55E00", "#F0E442")
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#8C6D31", "#999999")
 _RED, _GREY = "#D55E00", "#555555"
 
 
@@ -40,7 +40,7 @@ def draw_tuning(tuning: Tuning, *, title: str = "") -> Figure:
     _finish(grid, tuning)
     if title:
         figure.suptitle(title)
-    figure.legend(*cost.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(*cost.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -81,8 +81,12 @@ def _finish(grid: np.ndarray, tuning: Tuning) -> None:
     latency.set_title(f"P99 of {window_s:g} s (dashed: the objective)", fontsize=10, loc="left")
     missed.set_ylabel("missed (%)")
     missed.set_title(f"queries beyond the objective, of those within {window_s:g} s", fontsize=10, loc="left")
-    missed.set_ylim(-2.0, 102.0)
+    most = max(float(run.missed_over_time.max()) for run in tuning.runs)
+    missed.set_ylim(0.0, max(5.0, min(100.0, 110.0 * most)))
     missed.set_xlabel("ingress time (s)")
+    for axes in (cost, latency):
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
     for axes in grid:
         axes.spines[["top", "right"]].set_visible(False)
     missed.set_xlim(tuning.trace.arrival_ns[0] / NS_PER_S, tuning.trace.arrival_ns[-1] / NS_PER_S)
