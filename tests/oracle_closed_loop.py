@@ -1,4 +1,4 @@
-"""A closed loop in one global event loop: what a controller sees is read off replicas, queues and batches themselves."""
+"""A closed loop in one global event loop: what a controller sees is read off replicas and batches themselves."""
 
 from __future__ import annotations
 

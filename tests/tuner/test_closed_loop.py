@@ -73,9 +73,7 @@ def test_equals_an_event_loop_and_one_replay(engine: Engine) -> None:
             case.replicas(),
             setting.delay_ns,
         )
-        seen = slow.control(
-            slow_whim, control_instants(case.trace, setting).tolist(), setting.start_ns
-        )
+        seen = slow.control(slow_whim, control_instants(case.trace, setting).tolist(), setting.start_ns)
         assert [as_told(one) for one in whim.seen] == [as_told(one) for one in slow.observations]
         assert run.latency_ns.tolist() == seen.latency
         result = replay(setting.plan, case.trace, seed=number, schedule=run.schedules)

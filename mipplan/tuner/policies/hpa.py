@@ -11,6 +11,9 @@ from mipplan.tuner.observation import Observation
 from mipplan.tuner.policies.policy import Setting
 from mipplan.units import NS_PER_S
 
+#: Rounding must not turn ⌈3.0000000001⌉ into 4.
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Hpa:
@@ -73,7 +76,8 @@ class _Autoscaler:
         active_ns = sum(earlier.stages[stage].active_ns for earlier in known)
         busy_ns = sum(earlier.stages[stage].busy_ns for earlier in known)
         ratio = min(1.0, busy_ns / active_ns) / policy.target if active_ns else 1.0
-        wish = present if abs(ratio - 1.0) <= policy.tolerance else max(1, math.ceil(present * ratio))
+        within = abs(ratio - 1.0) <= policy.tolerance + _ROUNDING
+        wish = present if within else max(1, math.ceil(present * ratio - _ROUNDING))
         wishes = self._wishes[stage]
         wishes.append((seen.now_ns, wish))
         while wishes[0][0] < seen.now_ns - round(policy.down_window_s * NS_PER_S):

@@ -51,7 +51,10 @@ class InferLine:
 class _Tuner:
     def __init__(self, policy: InferLine, setting: Setting) -> None:
         self._policy, self._setting = policy, setting
-        self._window_ns = window_lengths_ns(setting.plan)
+        lengths_ns = window_lengths_ns(setting.plan)
+        # In a window longer than itself the sample shows too little: any traffic would exceed it for ever.
+        covered = max(1, int(np.searchsorted(lengths_ns, setting.sample.span_ns, side="right")))
+        self._window_ns = lengths_ns[:covered]
         self._known = most_in_windows(setting.sample.arrival_ns, self._window_ns)
         self._recent = RecentArrivals(int(self._window_ns[-1]))
         self._changed_ns = setting.start_ns
