@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
-
 import numpy as np
 
 from mipplan.replayer.task import NEVER, Capacity, Served, StageTask
@@ -22,9 +20,10 @@ class StageGauge:
     def __init__(self, start_ns: int) -> None:
         self._since_ns = start_ns
         self._waiting = 0
-        #: Ends and sizes of the batches under way, a heap.
-        self._under_way: list[tuple[int, int]] = []
-        self._batches, self._tokens = 0, 0
+        self._tokens = 0
+        #: Ends and sizes of the batches under way.
+        self._end_ns = np.empty(0, dtype=np.int64)
+        self._size = np.empty(0, dtype=np.int64)
 
     def read(
         self, task: StageTask, served: Served, now_ns: int, capacity: Capacity, replicas: int
@@ -46,19 +45,16 @@ class StageGauge:
         since_ns = self._since_ns
         length_ns = now_ns - since_ns
         fresh_ns = task.arrival_ns[task.arrival_ns >= since_ns]
-        busy_ns = self._batches * length_ns + _left_ns(served.batch_start_ns, now_ns)
+        busy_ns = self._end_ns.size * length_ns + _left_ns(served.batch_start_ns, now_ns)
         ongoing_ns = (self._waiting + self._tokens) * length_ns + _left_ns(fresh_ns, now_ns)
-        ends_ns = served.batch_start_ns + served.batch_service_ns
-        for end_ns, size in zip(ends_ns.tolist(), served.batch_size.tolist(), strict=True):
-            heappush(self._under_way, (end_ns, size))
-            self._batches += 1
-            self._tokens += size
-        while self._under_way and self._under_way[0][0] < now_ns:
-            end_ns, size = heappop(self._under_way)
-            self._batches -= 1
-            self._tokens -= size
-            busy_ns -= now_ns - end_ns
-            ongoing_ns -= (now_ns - end_ns) * size
+        end_ns = np.concatenate([self._end_ns, served.batch_start_ns + served.batch_service_ns])
+        size = np.concatenate([self._size, served.batch_size])
+        done = end_ns < now_ns
+        spared_ns = now_ns - end_ns[done]
+        busy_ns -= int(spared_ns.sum())
+        ongoing_ns -= int(spared_ns @ size[done])
+        self._end_ns, self._size = end_ns[~done], size[~done]
+        self._tokens = int(self._size.sum())
         self._waiting = int(np.count_nonzero(served.dispatch_ns == NEVER))
         self._since_ns = now_ns
         return StageObservation(
