@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,18 +68,20 @@ def _work(backlog: float, since: Floats, rate: float, length_ns: int) -> tuple[f
     return max(backlog, float(ahead.max())), left
 
 
-def cheapest_cover(required: Integers, gap: int) -> Integers:
+def cheapest_cover(required: Integers, gap: int, initial: int) -> Integers:
     """Least-cost counts that are nowhere below `required`, where ordering a replica costs as much as `gap` periods.
 
-    Replicas are a stack: the p-th is needed where ``required >= p``. The cost is a sum over p of the periods it is
-    there and of `gap` for every time it is ordered anew, so each p is decided on its own: between two periods that need
-    it, it stays if and only if at most `gap` periods lie between. What is kept for p is kept for p − 1, too, which is
-    needed wherever p is. So the result is a stack, and optimal.
+    Replicas are a stack: the p-th is needed where ``required >= p``, and the first `initial` are there just before the
+    first period. The cost is a sum over p of the periods it is there and of `gap` for every time it is ordered, so each
+    p is decided on its own: between two periods that need it (or the beginning, if it is there then, and the first), it
+    stays if and only if at most `gap` periods lie between. What is kept for p is kept for p − 1, too, which is needed
+    wherever p is. So the result is a stack, and optimal.
     """
     cover = np.array(required, dtype=np.int64)
     for level in range(1, int(cover.max()) + 1):
-        needed = np.flatnonzero(required >= level)
-        for left, right in zip(needed[:-1].tolist(), needed[1:].tolist(), strict=True):
+        needed = np.flatnonzero(required >= level).tolist()
+        there = [-1, *needed] if level <= initial else needed
+        for left, right in pairwise(there):
             if 1 < right - left <= gap + 1:
                 cover[left + 1 : right] = np.maximum(cover[left + 1 : right], level)
     return cover

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import networkx as nx
 import numpy as np
 import pytest
 
 import mipplan as mp
-from mipplan.profiles import Hardware, LatencyTable, Profiles
+from mipplan.curves import WindowCounts
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner import POLICIES, simulate
@@ -18,21 +17,10 @@ from mipplan.tuner.policies import Clairvoyant, Hpa, InferLine, Policy, Ray, Set
 from mipplan.tuner.policies.calibration import FACTORS, calibrate
 from mipplan.tuner.policies.forecast import Forecast, ForecastRule, burstiness
 from mipplan.tuner.recent import RecentArrivals, most_in_windows
+from tuned_plans import one_stage
 
 NS = 1_000_000_000
 CASCADE = Path(__file__).parents[2] / "profiles" / "pipelines" / "cascade.yaml"
-
-
-def one_stage(
-    replicas: int = 2, *, latency_ms: float = 100.0, batch: int = 1, most: int | None = None
-) -> Plan:
-    """A stage whose replicas take 100 ms for a batch."""
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_node("only", model="m", **({} if most is None else {"replicas": {"max": most}}))
-    sizes = np.arange(1, batch + 1)
-    table = LatencyTable("m", "h", sizes, np.full(batch, latency_ms))
-    profiles = Profiles.from_parts([Hardware("h", 1.0)], [table])
-    return Plan.from_choices(mp.Pipeline(graph), profiles, {"only": ("h", batch, replicas)}, slo_s=0.5)
 
 
 def setting_of(plan: Plan, sample: Trace | None = None, period_s: float = 1.0) -> Setting:
@@ -235,9 +223,7 @@ def test_the_forecast_looks_ahead_along_a_trend() -> None:
     assert count == pytest.approx(451, abs=10)
 
 
-def _counts(window_ns: np.ndarray, count: list[int]) -> object:
-    from mipplan.curves import WindowCounts
-
+def _counts(window_ns: np.ndarray, count: list[int]) -> WindowCounts:
     return WindowCounts(window_ns, np.array(count))
 
 

@@ -87,13 +87,13 @@ class Forecast:
         """Take in what came since the last time."""
         self._recent.add(arrival_ns, now_ns)
 
-    def counts(self, now_ns: int, live: WindowCounts) -> WindowCounts:
-        """Most arrivals to be ready for in windows of each length.
+    def counts(self, now_ns: int, live: WindowCounts, surge: float = 1.0) -> WindowCounts:
+        """Most arrivals to be ready for in windows of each length, if the rate is `surge` times what is forecast.
 
         The sample's counts at the forecast rate, their excess over the mean widened where the traffic is burstier than
         the sample; and nowhere less than lately.
         """
-        ratio = self._rule.headroom * self._rate_rps(now_ns) / self._sample.rate_rps
+        ratio = surge * self._rule.headroom * self._rate_rps(now_ns) / self._sample.rate_rps
         counts = self._sample_counts(ratio)
         level = ratio * self._sample.rate_rps * self._window_ns / NS_PER_S
         wider = max(1.0, self._burstiness(now_ns) / self._sample_burstiness)

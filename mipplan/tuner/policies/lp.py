@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from mipplan.curves import WindowCounts
 from mipplan.tuner.observation import Observation, StageObservation
 from mipplan.tuner.policies.calibration import calibrate
 from mipplan.tuner.policies.forecast import Forecast, ForecastRule
@@ -21,7 +22,8 @@ class Lp:
     Before the start the latency target is calibrated on the sample (`calibrate`). At each instant of control,
 
     1. the tuner sizes for the forecast envelope (`Forecast`): never less than lately, and the sample's at the
-       rate and burstiness at hand;
+       rate and burstiness at hand. Where that is cheap it also has spare replicas: those stages whose replicas for
+       `surge` times that rate cost least more get them, as far as `spare_share` of the cost goes;
     2. a stage has as many replicas as the largest count so found in the last `hold_s`: it scales up at once, and down
        when that long nothing has asked for more;
     3. a stage in whose queue more waits than the target leaves time for, and that awaits no replicas, also gets what
@@ -34,7 +36,7 @@ class Lp:
         What calibration on the sample allows.
     horizon_s : float
         How long the live envelope remembers, at most a minute.
-    hold_s, recovery_s : float
+    hold_s, recovery_s, surge, spare_share : float
     rule : ForecastRule
     name : str
     """
@@ -43,6 +45,8 @@ class Lp:
     horizon_s: float = 15.0
     hold_s: float = 15.0
     recovery_s: float = 3.0
+    surge: float = 1.5
+    spare_share: float = 0.06
     rule: ForecastRule = field(default_factory=ForecastRule)
     name: str = "lp"
 
@@ -85,7 +89,9 @@ class _Follower:
         if live is None:
             return {}
         traffic = self._forecast.counts(seen.now_ns, live)
-        sized = self._steady.retune(seen.now_ns, traffic=traffic).replicas
+        sized = self._with_spares(
+            seen.now_ns, self._steady.retune(seen.now_ns, traffic=traffic).replicas, live
+        )
         wanted = {stage: self._held(stage, count, seen.now_ns) for stage, count in sized.items()}
         backlog = {stage: self._backlog(stage, observed) for stage, observed in seen.stages.items()}
         if any(backlog.values()):
@@ -96,6 +102,19 @@ class _Follower:
                 if backlog[stage]:
                     wanted[stage] = max(wanted[stage], observed.replicas if awaited else more.replicas[stage])
         return wanted
+
+    def _with_spares(self, now_ns: int, sized: Mapping[str, int], live: WindowCounts) -> dict[str, int]:
+        surging = self._forecast.counts(now_ns, live, self._policy.surge)
+        ready = self._steady.retune(now_ns, traffic=surging).replicas
+        price = {stage: scale.microusd_per_hour for stage, scale in self._steady.stages.items()}
+        left = self._policy.spare_share * sum(price[stage] * count for stage, count in sized.items())
+        counts = dict(sized)
+        for stage in sorted(counts, key=lambda stage: price[stage] * (ready[stage] - sized[stage])):
+            more = price[stage] * max(0, ready[stage] - sized[stage])
+            if more <= left:
+                counts[stage] = max(sized[stage], ready[stage])
+                left -= more
+        return counts
 
     def _held(self, stage: str, count: int, now_ns: int) -> int:
         found = self._found[stage]

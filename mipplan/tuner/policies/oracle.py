@@ -79,7 +79,7 @@ class Oracle:
 def _schedule(setting: Setting, required: Integers, planned: int) -> ReplicaSchedule:
     """Commands that make these counts active when they are needed, each order one delay ahead."""
     lead = -(-setting.delay_ns // setting.period_ns)
-    cover = cheapest_cover(required, lead)
+    cover = cheapest_cover(required, lead, planned)
     # What is active now must have been commanded throughout the delay before.
     padded = np.concatenate([cover, np.full(lead, cover[-1])])
     commanded = np.max([padded[shift : shift + cover.size] for shift in range(lead + 1)], axis=0)
