@@ -45,8 +45,8 @@ class Lp:
     horizon_s: float = 15.0
     hold_s: float = 15.0
     recovery_s: float = 3.0
-    surge: float = 1.5
-    spare_share: float = 0.06
+    surge: float = 2.0
+    spare_share: float = 0.12
     rule: ForecastRule = field(default_factory=ForecastRule)
     name: str = "lp"
 
@@ -110,10 +110,9 @@ class _Follower:
         left = self._policy.spare_share * sum(price[stage] * count for stage, count in sized.items())
         counts = dict(sized)
         for stage in sorted(counts, key=lambda stage: price[stage] * (ready[stage] - sized[stage])):
-            more = price[stage] * max(0, ready[stage] - sized[stage])
-            if more <= left:
-                counts[stage] = max(sized[stage], ready[stage])
-                left -= more
+            more = min(max(0, ready[stage] - sized[stage]), int(left // price[stage]) if price[stage] else 0)
+            counts[stage] += more
+            left -= price[stage] * more
         return counts
 
     def _held(self, stage: str, count: int, now_ns: int) -> int:
