@@ -9,6 +9,8 @@ from mipplan_formulations import Demand
 
 Integers = NDArray[np.int64]
 
+_NONE = np.zeros(0, dtype=np.int64)
+
 #: Rows per activity for its wait, and for its own time.
 ROWS = 12
 
@@ -37,7 +39,7 @@ class CutPlaces:
         units = np.minimum(self.units, max(1, most - 1))
         return (
             _positive(demand.waits(units) - demand.waits(units + 1)),
-            _positive(demand.own_times(units) - demand.own_times(units + 1)),
+            _positive(demand.own_times(units) - demand.own_times(units + 1)) if demand.own_load else _NONE,
         )
 
     def move_to(self, units: float) -> bool:

@@ -124,6 +124,42 @@ class Scaler:
         replicas = tuple(tuple(sized.units[a:b]) for a, b in zip(self._first, self._first[1:], strict=False))
         return Scaled(replicas, self._member_shed(wants, sized), sized.cost, sized.bound, reused)
 
+    def binding(self, want: Want, scaled: Scaled, m: int) -> list[str]:
+        """What keeps a member from being served in full: limits that are used up, and stages at their most."""
+        found = []
+        units = [n for counts in scaled.replicas for n in counts]
+        for resource in self._resources:
+            if resource.name in self.conditions.limits:
+                amounts = [int(stage.hardware == resource.name) for stage in self._stages]
+            else:
+                amounts = [stage.microusd_per_hour for stage in self._stages]
+            used = sum(amount * n for amount, n in zip(amounts, units, strict=True))
+            if used + max(amounts) > resource.capacity:
+                found.append(f"{resource.name} is used up")
+        _, most = self._allowed(np.array(want.present, dtype=np.int64), self.members[m].stages)
+        for stage, n, high, need in zip(
+            self.members[m].stages, scaled.replicas[m], most.tolist(), want.needs, strict=True
+        ):
+            if n == high and need > n * WHOLE:
+                found.append(f"{stage.stage} has the most replicas allowed ({n})")
+        return found
+
+    def is_rate_limited(self, want: Want, scaled: Scaled, m: int) -> bool:
+        """Whether only the pace of adding replicas keeps a member from being served in full."""
+        added = self.conditions.most_added
+        if added is None:
+            return False
+        _, most = self._allowed(np.array(want.present, dtype=np.int64), self.members[m].stages)
+        lasting = [stage.most if stage.most is not None else UNLIMITED for stage in self.members[m].stages]
+        lacking = [
+            (n == high < last)
+            for n, high, last, need in zip(
+                scaled.replicas[m], most.tolist(), lasting, want.needs, strict=True
+            )
+            if need > n * WHOLE
+        ]
+        return bool(lacking) and all(lacking)
+
     def _member_shed(self, wants: Sequence[Want], sized: Sized) -> tuple[int, ...]:
         """What each member sheds by itself: less than its group, perhaps."""
         shed = []
@@ -144,7 +180,7 @@ class Scaler:
         sizing, activities, arcs = self._kept[timed]
         needs = np.array([need for want in wants for need in want.needs], dtype=np.int64)
         present = np.array([n for want in wants for n in want.present], dtype=np.int64)
-        least, most = self._allowed(present)
+        least, most = self._allowed(present, self._stages)
         if owned is not None:
             least = np.maximum(least, np.minimum(np.asarray(owned, dtype=np.int64), most))
         demands = [
@@ -216,9 +252,9 @@ class Scaler:
             demands=want.demands or (),
         )
 
-    def _allowed(self, present: Integers) -> tuple[Integers, Integers]:
-        least = np.array([s.least for s in self._stages], dtype=np.int64)
-        most = np.array([s.most if s.most is not None else UNLIMITED for s in self._stages], dtype=np.int64)
+    def _allowed(self, present: Integers, stages: Sequence[StageScale]) -> tuple[Integers, Integers]:
+        least = np.array([s.least for s in stages], dtype=np.int64)
+        most = np.array([s.most if s.most is not None else UNLIMITED for s in stages], dtype=np.int64)
         added, removed = self.conditions.most_added, self.conditions.most_removed
         lowest = least if removed is None else np.minimum(most, np.maximum(least, present - removed))
         highest = most if added is None else np.maximum(lowest, np.minimum(most, present + added))

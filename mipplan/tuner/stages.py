@@ -20,6 +20,10 @@ from mipplan.trace import Trace
 _DRAWN = 20_000
 
 
+#: Queries per ns at a stage that no query reaches.
+_ENDLESS = 10**9
+
+
 class Tokens(StrEnum):
     """How many tokens a query is taken to have at a stage."""
 
@@ -68,6 +72,15 @@ class StageScale:
         """Time one replica needs for the other tokens of a query, ns, rounded up: (F − 1)·ℓ(b)/b."""
         serial = max(Fraction(0), Fraction(self.tokens_per_query) - 1)
         return -(-serial.numerator * self.period_ns // (serial.denominator * self.batch))
+
+    def own_ns(self, replicas: int) -> int:
+        """T and the time for the other tokens of a query, ns, rounded up."""
+        return self.latency_ns + -(-self.own_load_ns // replicas)
+
+    def queries_per_ns(self, replicas: int) -> Fraction:
+        """Queries that so many replicas serve per ns; without any tokens, more than ever come."""
+        tokens = Fraction(self.tokens_per_query)
+        return Fraction(replicas * self.batch, self.period_ns) / tokens if tokens else Fraction(_ENDLESS)
 
     def service(self, replicas: int) -> StageService:
         """Service curve of so many replicas."""
