@@ -1,6 +1,7 @@
 """The tuner: replica counts that follow the traffic in milliseconds, hardware and batch caps as planned."""
 
 from mipplan.tuner.conditions import Conditions
+from mipplan.tuner.joint import JointTuner
 from mipplan.tuner.live import LiveEnvelope, doubling_windows_ns
 from mipplan.tuner.stages import StageScale, Tokens, stage_scales
 from mipplan.tuner.step import TuningStep
@@ -10,6 +11,7 @@ from mipplan.tuner.tuner import Tuner
 
 __all__ = [
     "Conditions",
+    "JointTuner",
     "LiveEnvelope",
     "StageScale",
     "Tokens",

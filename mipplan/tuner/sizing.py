@@ -88,7 +88,8 @@ class Sizing:
             most = problem.most.copy()
             for v in timed:
                 window = self._windows.setdefault(v, max(_WINDOW, 4 * int(problem.present[v])))
-                most[v] = max(problem.least[v], min(most[v], window))
+                needed = max(int(problem.least[v]), -(-int(problem.need[v]) // WHOLE))
+                most[v] = min(most[v], max(window, 2 * needed))
             solved = self._relax(replace(problem, most=most), timed)
             narrow = [v for v in timed if most[v] < problem.most[v]]
             if solved is not None:
