@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from mipplan_formulations.arrays import IntArray
 from mipplan_formulations.demand import supports
@@ -97,13 +94,9 @@ class ScalingTemplate:
             objective[place] = problem.groups[g].penalty or 0
         if slopes is not None:
             self._write_times(problem, slopes, entries, lower)
-        matrix = sparse.csr_array(
-            (entries, model.matrix.indices, model.matrix.indptr), shape=model.matrix.shape
-        )
-        return replace(
-            model,
+        return model.renumbered(
             objective=objective,
-            matrix=matrix,
+            entries=entries,
             row_lower=lower,
             row_upper=upper,
             column_lower=columns[0],
@@ -143,11 +136,8 @@ class ScalingTemplate:
             if demand is None:
                 continue
             low, high = int(problem.least[v]), int(problem.most[v])
-            for kind, times, given in (
-                ("wait", demand.waits, slopes[v][0]),
-                ("own", demand.own_times, slopes[v][1]),
-            ):
+            for kind, given in (("wait", slopes[v][0]), ("own", slopes[v][1])):
                 rows = self._times[v, kind]
                 if rows.size:
                     entries[self._model.matrix.indptr[rows]] = given
-                    lower[rows] = supports(times, given, low, high)
+                    lower[rows] = supports(demand, kind, given, low, high)

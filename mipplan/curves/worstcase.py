@@ -69,15 +69,7 @@ class EnvelopeCurve:
         # The hull of α is concave, so the supremum lies at one of its corners or at infinity.
         envelope = arrival if isinstance(arrival, Envelope) else Envelope.of_curve(arrival)
         self._rate = envelope.rate
-        # (excess over the first query, window, common denominator) of each corner: whole numbers, which are fast.
-        self._corners = [
-            (
-                (arrivals.numerator - arrivals.denominator) * window.denominator,
-                window.numerator * arrivals.denominator,
-                arrivals.denominator * window.denominator,
-            )
-            for window, arrivals in envelope.corners
-        ]
+        self._excesses = envelope.excesses
 
     def exact(self, period_ns: int, tokens: int) -> int:
         """Return the wait in ns at ``1/R = period_ns / tokens``; `UNLIMITED_NS` if the traffic outruns R."""
@@ -85,7 +77,7 @@ class EnvelopeCurve:
         if up * self._rate.numerator > down * self._rate.denominator:
             return UNLIMITED_NS
         wait = max(
-            -((window * down - up * excess) // (down * common)) for excess, window, common in self._corners
+            -((window * down - up * excess) // (down * common)) for excess, window, common in self._excesses
         )
         return min(UNLIMITED_NS, max(0, wait))
 

@@ -148,8 +148,13 @@ class KeptRelaxation:
             require(highs.changeColsCost(changed.size, changed, new.cost[changed]), "costs")
         places = np.flatnonzero(old.entries != new.entries)
         rows, columns = self._row_of_entry[places].tolist(), model.matrix.indices[places].tolist()
-        for row, column, entry in zip(rows, columns, new.entries[places].tolist(), strict=True):
-            require(highs.changeCoeff(row, column, entry), "a coefficient")
+        change = highs.changeCoeff
+        statuses = {
+            change(row, column, entry)
+            for row, column, entry in zip(rows, columns, new.entries[places].tolist(), strict=True)
+        }
+        for status in statuses:
+            require(status, "a coefficient")
         self._passed, self._pattern = new, pattern
 
     def _scale(self, model: LinearModel) -> _Numbers:

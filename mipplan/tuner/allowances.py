@@ -10,8 +10,8 @@ from mipplan.curves import Envelope
 from mipplan.curves.worstcase import EnvelopeCurve
 from mipplan.documents import shown
 from mipplan.errors import Fault, InputError
-from mipplan.pipeline import Pipeline
-from mipplan.tuner.stages import StageScale, longest_through_ns
+from mipplan.tuner.paths import PathTimes
+from mipplan.tuner.stages import StageScale
 from mipplan.units import UNLIMITED_NS
 
 
@@ -29,7 +29,7 @@ class Allowances:
 
     Parameters
     ----------
-    pipeline : Pipeline
+    paths : PathTimes
     stages : mapping of str to StageScale
     deadline_ns : int
         The objective less any margin.
@@ -45,14 +45,14 @@ class Allowances:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        paths: PathTimes,
         stages: Mapping[str, StageScale],
         deadline_ns: int,
         keep: Keep,
         sample: Envelope | None,
     ) -> None:
         self.deadline_ns = deadline_ns
-        self._pipeline = pipeline
+        self._paths = paths
         self._stages = stages
         self._fixed_ns = None if keep is Keep.OBJECTIVE else _sample_waits(stages, sample)
 
@@ -72,7 +72,7 @@ class Allowances:
         if self._fixed_ns is not None:
             return self._fixed_ns
         own = {stage: scale.own_ns(replicas[stage]) for stage, scale in self._stages.items()}
-        through = longest_through_ns(self._pipeline, own)
+        through = self._paths.through_ns(own)
         return {stage: self.deadline_ns - through[stage] for stage in self._stages}
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from mipplan.curves import Envelope
+from mipplan.curves import Envelope, rate_needed
 from mipplan.tuner.scaler import Scaled, Scaler, Want
-from mipplan.tuner.stages import StageScale, Tokens, longest_through_ns
+from mipplan.tuner.stages import StageScale, Tokens
 from mipplan.tuner.step import TuningStep
 from mipplan.tuner.traffic import Situation
-from mipplan.tuner.transients import Transient, paces
+from mipplan.tuner.transients import Transient
 from mipplan.units import UNLIMITED_NS, format_duration
 from mipplan_formulations import Demand
 from mipplan_formulations.scaling_problem import WHOLE
@@ -47,15 +47,16 @@ def _want(tuner: Tuner, situation: Situation) -> Want:
         demands = tuple(make_demand(scale, situation.envelope) for scale in tuner.stages.values())
         return Want(rates, present, demands)
     waits = tuner.allowances.waits_ns
-    steady = tuner.needs(situation.envelope)
     extra = transient_needs(tuner, situation, waits)
     needs = []
     for stage, scale in tuner.stages.items():
-        need = steady[stage]
-        if need is None:  # no count is enough: keep up with the rate, and give up nothing
+        rate = rate_needed(situation.envelope, waits[stage])
+        if rate is None:  # no count is enough: keep up with the rate, and give up nothing
             needs.append(max(_rate_thousandths(scale, situation.envelope), WHOLE * situation.ordered[stage]))
         else:
-            needs.append(_thousandths(max(need, extra.get(stage, Fraction(0)))))
+            # Thousandths, rounded up: rate / pace.
+            up, down = WHOLE * rate[0] * scale.pace.denominator, rate[1] * scale.pace.numerator
+            needs.append(max(-(-up // down), _thousandths(extra[stage]) if stage in extra else 0))
     return Want(tuple(needs), present)
 
 
@@ -86,7 +87,7 @@ def transient_needs(tuner: Tuner, situation: Situation, waits_ns: Mapping[str, i
     at_once = _replicas_needed(tuner, situation, waits_ns, none, 0)
     if tuner.activation_delay_ns == 0 or all(need <= active[stage] for stage, need in at_once.items()):
         return at_once
-    slowest = paces(tuner.plan.pipeline, stages, active)
+    slowest = tuner.paths.least({stage: active[stage] * scale.pace for stage, scale in stages.items()})
     return _replicas_needed(tuner, situation, waits_ns, slowest, tuner.activation_delay_ns)
 
 
@@ -102,7 +103,7 @@ def _replicas_needed(
         way = Transient(situation.outstanding[stage], slowest[stage], delay_ns, tuner.recovery_ns)
         rate = way.rate_needed(situation.envelope, waits_ns[stage]) if waits_ns[stage] > 0 else None
         if rate is not None:
-            needed[stage] = rate / scale.queries_per_ns(1)
+            needed[stage] = rate / scale.pace
     return needed
 
 
@@ -111,15 +112,15 @@ def transient_bound_ns(tuner: Tuner, situation: Situation, replicas: Mapping[str
     stages = tuner.stages
     rises = any(replicas[stage] > situation.active[stage] for stage in stages)
     delay_ns = tuner.activation_delay_ns if rises else 0
-    remaining = {stage: min(replicas[stage], situation.active[stage]) for stage in stages}
-    slowest = paces(tuner.plan.pipeline, stages, remaining)
+    remaining = {s: min(replicas[s], situation.active[s]) * scale.pace for s, scale in stages.items()}
+    slowest = tuner.paths.least(remaining)
     waits = {}
     for stage, scale in stages.items():
-        rate = scale.queries_per_ns(replicas[stage])
+        rate = replicas[stage] * scale.pace
         way = Transient(situation.outstanding[stage], slowest[stage] if delay_ns else rate, delay_ns, 0)
         waits[stage] = way.wait_ns(situation.envelope, rate)
     own = {stage: scale.own_ns(replicas[stage]) for stage, scale in stages.items()}
-    return max(longest_through_ns(tuner.plan.pipeline, own, waits=waits).values())
+    return tuner.paths.longest_ns(own, waits)
 
 
 def make_demand(scale: StageScale, envelope: Envelope) -> Demand:
@@ -184,7 +185,7 @@ def _judge(tuner: Tuner, want: Want, scaled: Scaled, m: int, scaler: Scaler) -> 
 
 
 def _rate_thousandths(scale: StageScale, envelope: Envelope) -> int:
-    return _thousandths(Fraction(envelope.rate) / scale.queries_per_ns(1))
+    return _thousandths(Fraction(envelope.rate) / scale.pace)
 
 
 def _thousandths(need: Fraction) -> int:

@@ -22,7 +22,7 @@ _MOST_ROUNDS = 6
 #: Numbers of units looked at for an activity with a demand, at first.
 _WINDOW = 48
 #: Up to so many activities a gap is worth looking for something better by hand.
-_FEW = 32
+_FEW, _FEW_TIMED = 32, 8
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Sizing:
         if _is_short(problem):
             return None
         timed = [v for v, demand in enumerate(problem.demands) if demand is not None]
-        solved = self._relax_within(problem, timed)
+        solved = self._relax_within(problem, timed) if timed else self._relax(problem, timed)
         if solved is None:
             return None
         values, bound = solved
@@ -72,7 +72,7 @@ class Sizing:
         evaluation = problem.evaluate(units)
         if not evaluation.feasible:
             return None
-        if evaluation.cost > bound and len(units) <= _FEW:
+        if evaluation.cost > bound and len(units) <= (_FEW_TIMED if timed else _FEW):
             units, evaluation = improve(problem, units, evaluation)
         reused = self.relaxation.builds == builds
         return Sized(tuple(units), evaluation.shed, evaluation.cost, bound, reused)
@@ -105,7 +105,8 @@ class Sizing:
         bound = 0
         for _ in range(_MOST_ROUNDS if timed else 1):
             slopes = {
-                v: self._place(v).slopes(demand, int(problem.most[v])) for v, demand in _demands(problem)
+                v: self._place(v).slopes(demand, int(problem.least[v]), int(problem.most[v]))
+                for v, demand in _demands(problem)
             }
             if self._template is None or not self._template.fits(problem):
                 self._template = ScalingTemplate(problem, slopes or None)
@@ -121,7 +122,9 @@ class Sizing:
         return values, bound
 
     def _place(self, v: int) -> CutPlaces:
-        return self._places.setdefault(v, CutPlaces())
+        if v not in self._places:
+            self._places[v] = CutPlaces()
+        return self._places[v]
 
     def _round(
         self, problem: ScalingProblem, values: NDArray[np.float64], timed: Sequence[int]

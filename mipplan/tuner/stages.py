@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
 from mipplan.curves import StageService, most_tokens_per_query, stage_service
 from mipplan.errors import InputError
-from mipplan.pipeline import Pipeline
 from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace
@@ -67,7 +67,7 @@ class StageScale:
     most: int | None
     planned: int
 
-    @property
+    @cached_property
     def own_load_ns(self) -> int:
         """Time one replica needs for the other tokens of a query, ns, rounded up: (F − 1)·ℓ(b)/b."""
         serial = max(Fraction(0), Fraction(self.tokens_per_query) - 1)
@@ -77,10 +77,11 @@ class StageScale:
         """T and the time for the other tokens of a query, ns, rounded up."""
         return self.latency_ns + -(-self.own_load_ns // replicas)
 
-    def queries_per_ns(self, replicas: int) -> Fraction:
-        """Queries that so many replicas serve per ns; without any tokens, more than ever come."""
+    @cached_property
+    def pace(self) -> Fraction:
+        """Queries that one replica serves per ns; where queries have no tokens, more than ever come."""
         tokens = Fraction(self.tokens_per_query)
-        return Fraction(replicas * self.batch, self.period_ns) / tokens if tokens else Fraction(_ENDLESS)
+        return Fraction(self.batch, self.period_ns) / tokens if tokens else Fraction(_ENDLESS)
 
     def service(self, replicas: int) -> StageService:
         """Service curve of so many replicas."""
@@ -127,22 +128,6 @@ def tokens_per_query(plan: Plan, tokens: Tokens, sample: Trace | None) -> Mappin
     trace = sample if sample is not None else Trace.from_ns(np.arange(_DRAWN, dtype=np.int64))
     workload = realise(plan.pipeline, trace, plan.seed)
     return {stage: Fraction(drawn.count, len(trace)) for stage, drawn in workload.stages.items()}
-
-
-def longest_through_ns(
-    pipeline: Pipeline, own_ns: Mapping[str, int], *, waits: Mapping[str, int] | None = None
-) -> dict[str, int]:
-    """Longest path through each stage, ns: own times and delays (and, if given, the stage's own wait)."""
-    before: dict[str, int] = {}
-    for stage in pipeline.topological_order:
-        arrivals = [before[edge.parent] + edge.delay_ns for edge in pipeline.incoming(stage)]
-        before[stage] = own_ns[stage] + max(arrivals, default=0)
-    after: dict[str, int] = {}
-    for stage in reversed(pipeline.topological_order):
-        onward = [after[edge.child] + edge.delay_ns for edge in pipeline.outgoing(stage)]
-        after[stage] = own_ns[stage] + max(onward, default=0)
-    extra = waits or {}
-    return {s: before[s] + after[s] - own_ns[s] + extra.get(s, 0) for s in pipeline.stages}
 
 
 def check_tokens(tokens: str) -> Tokens:

@@ -13,14 +13,11 @@ holds back until δ reaches the next one in a lump.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
 from mipplan.curves import Envelope
-from mipplan.pipeline import Pipeline
-from mipplan.tuner.stages import StageScale
 from mipplan.units import UNLIMITED_NS
 
 
@@ -111,16 +108,3 @@ def _reaching(envelope: Envelope, arrivals: Fraction) -> set[Fraction]:
     if arrivals > low and envelope.rate > 0:
         return {left + (arrivals - low) / Fraction(envelope.rate)}
     return set()
-
-
-def paces(
-    pipeline: Pipeline, stages: Mapping[str, StageScale], active: Mapping[str, int]
-) -> dict[str, Fraction]:
-    """Least rate, in queries per ns, of the stages on a path with each stage: m, with `active` replicas."""
-    rates = {stage: scale.queries_per_ns(active[stage]) for stage, scale in stages.items()}
-    above, below = dict(rates), dict(rates)
-    for stage in pipeline.topological_order:
-        above[stage] = min([above[stage], *(above[edge.parent] for edge in pipeline.incoming(stage))])
-    for stage in reversed(pipeline.topological_order):
-        below[stage] = min([below[stage], *(below[edge.child] for edge in pipeline.outgoing(stage))])
-    return {stage: min(above[stage], below[stage]) for stage in stages}

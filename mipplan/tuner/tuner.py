@@ -7,7 +7,8 @@ from fractions import Fraction
 
 from numpy.typing import ArrayLike
 
-from mipplan.curves import ArrivalCurve, Envelope, WindowCounts, WorstCase, servers_needed
+from mipplan.curves import ArrivalCurve, Envelope, WindowCounts, servers_needed
+from mipplan.curves.worstcase import EnvelopeCurve
 from mipplan.documents import shown
 from mipplan.errors import InputError
 from mipplan.result import Plan
@@ -16,8 +17,9 @@ from mipplan.tuner.allowances import Allowances, check_keep
 from mipplan.tuner.conditions import Conditions
 from mipplan.tuner.decisions import decide
 from mipplan.tuner.live import LiveEnvelope, doubling_windows_ns
+from mipplan.tuner.paths import PathTimes
 from mipplan.tuner.scaler import Member, Scaler
-from mipplan.tuner.stages import StageScale, Tokens, check_tokens, longest_through_ns, stage_scales
+from mipplan.tuner.stages import StageScale, Tokens, check_tokens, stage_scales
 from mipplan.tuner.step import TuningStep
 from mipplan.tuner.traffic import Situation, Traffic, as_envelope, read_counts, read_outstanding
 from mipplan.units import UNLIMITED_NS, seconds_to_ns
@@ -82,6 +84,7 @@ class Tuner:
         self.conditions = conditions if conditions is not None else Conditions.of_plans([plan])
         trace = sample if isinstance(sample, Trace) else None
         self.stages: Mapping[str, StageScale] = stage_scales(plan, self.tokens, trace)
+        self.paths = PathTimes(plan.pipeline)
         self._horizon_ns = seconds_to_ns(horizon_s)
         self.activation_delay_ns = seconds_to_ns(activation_delay_s)
         twice = 2 * self.activation_delay_ns
@@ -92,7 +95,7 @@ class Tuner:
         )
         self._sample = self._read_sample(sample)
         deadline_ns = plan.slo_ns - seconds_to_ns(margin_s)
-        self.allowances = Allowances(plan.pipeline, self.stages, deadline_ns, self.keep, self._sample)
+        self.allowances = Allowances(self.paths, self.stages, deadline_ns, self.keep, self._sample)
         self._ordered = {stage: scale.planned for stage, scale in self.stages.items()}
         self.scaler = Scaler([self.member()], self.conditions)
         self._free = Scaler(
@@ -103,7 +106,7 @@ class Tuner:
     def service_time_ns(self) -> int:
         """Largest sum of T and delays along a path: what a query takes that waits for no other."""
         own = {stage: scale.latency_ns for stage, scale in self.stages.items()}
-        return max(longest_through_ns(self.plan.pipeline, own).values())
+        return max(self.paths.through_ns(own).values())
 
     @property
     def replicas(self) -> dict[str, int]:
@@ -248,8 +251,14 @@ class Tuner:
         """
         if self.tokens is not Tokens.MOST:
             return UNLIMITED_NS
-        services = {stage: scale.service(replicas[stage]) for stage, scale in self.stages.items()}
-        return WorstCase(self.plan.pipeline, as_envelope(traffic)).bound_ns(services)
+        envelope = as_envelope(traffic)
+        curves = {f: EnvelopeCurve(envelope, f) for f in {s.tokens_per_query for s in self.stages.values()}}
+        own, waits = {}, {}
+        for stage, scale in self.stages.items():
+            own[stage] = scale.own_ns(replicas[stage])
+            curve = curves[scale.tokens_per_query]
+            waits[stage] = curve.exact(scale.period_ns, replicas[stage] * scale.batch)
+        return self.paths.longest_ns(own, waits)
 
     def _read_sample(self, sample: Trace | ArrivalCurve | None) -> Envelope | None:
         if isinstance(sample, Trace):
