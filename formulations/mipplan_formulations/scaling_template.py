@@ -24,6 +24,11 @@ class ScalingTemplate:
     problem : ScalingProblem
     slopes : mapping, optional
         As for `build`; needed if activities have demands.
+
+    Raises
+    ------
+    ValueError
+        If slopes are missing, or more is needed of something than is allowed and nothing may be shed.
     """
 
     def __init__(self, problem: ScalingProblem, slopes: Slopes | None = None) -> None:
@@ -37,6 +42,8 @@ class ScalingTemplate:
         shedding = [problem.groups[a.group].penalty is not None for a in problem.activities]
         self._sheds = np.flatnonzero(shedding)
         self._bound = np.flatnonzero(np.logical_not(shedding))
+        if self._is_short(problem):
+            raise ValueError("a template needs a problem in which no more is needed than is allowed")
         self._need_rows = np.array([rows[f"need_{v}"] for v in self._sheds], dtype=np.int64)
         self._round_rows = np.array([rows[f"round_{v}"] for v in self._sheds], dtype=np.int64)
         # In each of these rows the units come first: columns are sorted, and theirs are the first of all.
