@@ -29,7 +29,7 @@ def decide(tuners: Sequence[Tuner], scaler: Scaler, situations: Sequence[Situati
         _with_transients(tuner, situation, want, counts)
         for tuner, situation, want, counts in zip(tuners, situations, wants, scaled.replicas, strict=True)
     ]
-    if floors != wants:
+    if floors != wants and not any(scaled.unreachable):
         # Waits were shared out first; what the backlog needs on top is decided for those waits.
         again = scaler.scale(floors)
         scaled = replace(again, bound=scaled.bound, reused=scaled.reused and again.reused)
@@ -140,7 +140,7 @@ def _step(
 ) -> TuningStep:
     replicas = dict(zip(tuner.stages, scaled.replicas[m], strict=True))
     cost = sum(replicas[stage] * scale.microusd_per_hour for stage, scale in tuner.stages.items())
-    notes, replan = _judge(tuner, want, scaled, m, scaler)
+    notes, replan = _judge(tuner, situation, want, scaled, m, scaler)
     bound = tuner.bound_ns(replicas, situation.envelope)
     transient = bound
     moving = tuner.activation_delay_ns or any(situation.outstanding.values())
@@ -162,11 +162,13 @@ def _step(
     )
 
 
-def _judge(tuner: Tuner, want: Want, scaled: Scaled, m: int, scaler: Scaler) -> tuple[tuple[str, ...], bool]:
+def _judge(
+    tuner: Tuner, situation: Situation, want: Want, scaled: Scaled, m: int, scaler: Scaler
+) -> tuple[tuple[str, ...], bool]:
     """What binds, and whether other hardware or batch caps are called for."""
     notes: list[str] = []
     replan = False
-    if min(tuner.allowances.waits_ns.values()) <= 0 and not tuner.allowances.is_shared_out:
+    if scaled.unreachable[m] or _is_unreachable(tuner, situation):
         taken, least = tuner.service_time_ns, tuner.allowances.deadline_ns
         notes.append(
             f"no number of replicas keeps the objective: service times and delays alone take "
@@ -182,6 +184,13 @@ def _judge(tuner: Tuner, want: Want, scaled: Scaled, m: int, scaler: Scaler) -> 
         notes.append(f"{share}: {', '.join(binding)}" if binding else share)
         replan = replan or not scaler.is_rate_limited(want, scaled, m)
     return tuple(notes), replan
+
+
+def _is_unreachable(tuner: Tuner, situation: Situation) -> bool:
+    """Whether waits are fixed, and a stage has none left although queries may come together."""
+    if tuner.allowances.is_shared_out:
+        return False
+    return any(rate_needed(situation.envelope, wait) is None for wait in tuner.allowances.waits_ns.values())
 
 
 def _rate_thousandths(scale: StageScale, envelope: Envelope) -> int:

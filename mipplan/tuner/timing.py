@@ -42,7 +42,7 @@ class Timing:
     def spare(self, units: Sequence[int]) -> dict[int, int]:
         """For each activity with a demand how long it may make others wait, given all own times; perhaps negative."""
         spare: dict[int, int] = {}
-        for part in {id(part): part for part in self._parts.values()}.values():
+        for part in self._unique_parts():
             spare.update(self._spare_within(part, units))
         return spare
 
@@ -52,22 +52,62 @@ class Timing:
         return all(self.times(v, units[v])[0] <= time for v, time in spare.items())
 
     def raised(self, units: Sequence[int]) -> list[int] | None:
-        """Units, at least those given, that keep every deadline: waits within what own times leave; None if none do.
+        """Units, at least those given, that keep every deadline; None if none that are allowed do.
 
         For the own times of these units the fewest units that keep the wait are known in closed form. More units
-        shorten own times further, so the result is feasible.
+        shorten own times further, so the result is feasible. Where own times alone are too long, units are added one
+        step after another, each where it takes most lateness per cost away.
         """
+        most = [int(n) for n in self.problem.most]
+        if not self.is_kept(most):
+            return None  # times only fall with more units
+        in_time = self._closed_form(units, most)
+        if in_time is not None:
+            return in_time
         chosen = list(units)
-        for v, spare in self.spare(chosen).items():
+        for part in self._unique_parts():
+            while (lateness := self._lateness(part, chosen)) > 0:
+                self._add_where_best(part, chosen, most, lateness)
+        return chosen
+
+    def _closed_form(self, units: Sequence[int], most: Sequence[int]) -> list[int] | None:
+        chosen = list(units)
+        for v, spare in self.spare(units).items():
             demand = self.problem.demands[v]
             assert demand is not None
-            needed = demand.units_for(
-                spare, self.times(v, chosen[v])[1] - self.problem.activities[v].duration
-            )
-            if needed is None or needed > int(self.problem.most[v]):
+            own = self.times(v, units[v])[1] - self.problem.activities[v].duration
+            needed = demand.units_for(spare, own)
+            if needed is None or needed > most[v]:
                 return None
             chosen[v] = max(chosen[v], needed)
         return chosen
+
+    def _add_where_best(self, part: _Part, chosen: list[int], most: Sequence[int], lateness: int) -> None:
+        """Take one step, of a unit or an eighth; of several steps that help the one that is worth most."""
+        best: tuple[float, int, int] | None = None
+        for v in part.members:
+            before, more = chosen[v], min(most[v], chosen[v] + max(1, chosen[v] // 8))
+            if more == before:
+                continue
+            chosen[v] = more
+            gained = lateness - self._lateness(part, chosen)
+            chosen[v] = before
+            price = (self.problem.activities[v].cost + 1) * (more - before)
+            if gained > 0 and (best is None or gained / price > best[0]):
+                best = (gained / price, v, more)
+        if best is not None:
+            chosen[best[1]] = best[2]
+        else:  # no single step shows in whole units of time, or two paths are late: all of them
+            for v in part.members:
+                chosen[v] = min(most[v], 2 * chosen[v])
+
+    def _lateness(self, part: _Part, units: Sequence[int]) -> int:
+        """Sum over activities of how much longer they make others wait than they may."""
+        spare = self._spare_within(part, units)
+        return sum(max(0, self.times(v, units[v])[0] - time) for v, time in spare.items())
+
+    def _unique_parts(self) -> list[_Part]:
+        return list({id(part): part for part in self._parts.values()}.values())
 
     def lowered(self, units: Sequence[int], floors: Sequence[int]) -> list[int]:
         """Take units away while every path keeps its deadline, the dearest first."""
