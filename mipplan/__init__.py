@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mipplan.replayer import ReplicaSchedule, ServiceNoise, Verdict, replay, replay_many, replay_stream
     from mipplan.result import Choice, Explanation, Plan, PlanStatus, ReplayResult, StreamResult
     from mipplan.trace import Trace
-    from mipplan.tuner import Tuner, Tuning, TuningStep, tune
+    from mipplan.tuner import Conditions, JointTuner, Tuner, Tuning, TuningStep, tune
     from mipplan.verification import Verification, verify
 
 __version__ = "0.1.0"
@@ -37,9 +37,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "Certificate": "mipplan.certificate",
     "Choice": "mipplan.result",
+    "Conditions": "mipplan.tuner",
     "Fault": "mipplan.errors",
     "InputError": "mipplan.errors",
     "MipplanError": "mipplan.errors",
+    "JointTuner": "mipplan.tuner",
     "NoPlanError": "mipplan.errors",
     "Pipeline": "mipplan.pipeline",
     "Plan": "mipplan.result",
@@ -76,9 +78,11 @@ __all__ = [
     "ArrivalCurve",
     "Certificate",
     "Choice",
+    "Conditions",
     "Explanation",
     "Fault",
     "InputError",
+    "JointTuner",
     "MipplanError",
     "NoPlanError",
     "Pipeline",

@@ -59,7 +59,10 @@ def test_figures_of_a_run_by_hand() -> None:
     trace = Trace.from_seconds(times)
     setting = Setting(one_stage(1), trace, 0, NS, 2 * NS)
     run = simulate(setting, trace, Scripted({5: 3, 10: 1}))
-    assert [(a.at_s, a.stage, a.before, a.after) for a in run.actions] == [(5, "only", 1, 3), (10, "only", 3, 1)]
+    assert [(a.at_s, a.stage, a.before, a.after) for a in run.actions] == [
+        (5, "only", 1, 3),
+        (10, "only", 3, 1),
+    ]
     # The one of 12.00 s leaves at 12.1 s; then four of the twenty by 12.5 s, just within 0.5 s of 12.05 s. Sixteen are
     # late; and so are those behind them until the queue is short enough: before the one of 12.25 + k/4 s there are
     # 20 + k, so it leaves at 14.2 + k/10 s, less than half a second after it came from k = 10 on.

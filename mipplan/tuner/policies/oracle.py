@@ -12,8 +12,9 @@ from mipplan.replayer import ReplicaSchedule, replay
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 from mipplan.tuner.hindsight import cheapest_cover, required_replicas
+from mipplan.tuner.paths import PathTimes
 from mipplan.tuner.policies.policy import Setting
-from mipplan.tuner.stages import Tokens, longest_through_ns, stage_scales
+from mipplan.tuner.stages import Tokens, stage_scales
 
 Integers = NDArray[np.int64]
 
@@ -51,7 +52,7 @@ class Oracle:
         """Choose all commands at once, knowing the trace and its draws."""
         scales = stage_scales(setting.plan, Tokens.MEAN, setting.sample)
         own_ns = {stage: scale.latency_ns for stage, scale in scales.items()}
-        spent_ns = longest_through_ns(setting.plan.pipeline, own_ns)
+        spent_ns = PathTimes(setting.plan.pipeline).through_ns(own_ns)
         workload = realise(setting.plan.pipeline, trace, seed)
         found: list[tuple[float, float, dict[str, ReplicaSchedule]]] = []
         for factor in FACTORS:
