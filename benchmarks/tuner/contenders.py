@@ -45,10 +45,15 @@ def _plan(pipeline_name: str, sample: mp.Trace) -> mp.Plan:
     return mp.plan(pipeline, mp.Profiles.default(), sample, time_limit_s=PLAN_LIMIT_S).require()
 
 
+def usual_plan(pipeline_name: str, scenario: Scenario) -> tuple[mp.Plan, mp.Trace, mp.Trace]:
+    """The plan for a scenario's sample, the sample, and the trace to run on."""
+    sample, trace = scenario.traces(RATES_RPS[pipeline_name])
+    return _plan(pipeline_name, sample), sample, trace
+
+
 def measure(pipeline_name: str, scenario: Scenario) -> list[dict[str, Any]]:
     """One row per contender."""
-    sample, trace = scenario.traces(RATES_RPS[pipeline_name])
-    plan = _plan(pipeline_name, sample)
+    plan, sample, trace = usual_plan(pipeline_name, scenario)
     setting = Setting(
         plan, sample, int(trace.arrival_ns[0]), round(PERIOD_S * NS_PER_S), round(DELAY_S * NS_PER_S)
     )
