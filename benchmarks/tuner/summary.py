@@ -70,7 +70,7 @@ def _aims(runs: pd.DataFrame) -> str:
         f"Of {len(ratio)} combinations of {runs['pipeline'].nunique()} pipelines and {runs['trace'].nunique()} traces. "
         "`hpa` and `ray-tuned` are taken, in each pipeline, at the setting with the fewest misses among those "
         "that cost no more than ours in total, and at the cheapest if all cost more. Hindsight (`oracle`) is the "
-        "cheapest schedule found by somebody who knows the trace; a lower bound on any schedule in which nobody is late "
+        "cheapest schedule found by somebody who knows the trace; a bound from below on schedules with nobody late "
         f"is cheaper by a factor of {_mean(bound['usd'] / bound['least_usd']):.3f} (geometric mean)."
     )
     return "\n".join([*lines, "", note])
