@@ -196,7 +196,7 @@ def test_burstiness_is_the_cv_of_renewal_traffic_and_ignores_drift() -> None:
 
 
 def test_the_forecast_is_the_sample_at_the_rate_at_hand_and_never_less_than_lately() -> None:
-    plain = ForecastRule(jump_s=(), trend_noise=1e9, headroom=1.0)
+    plain = ForecastRule(jump_s=(), trend_noise=1e9)
     windows = np.array([NS, 10 * NS])
     forecast = Forecast(plain, steady_sample(), windows, 0, 6 * NS)
     live = _counts(windows, [25, 205])
@@ -214,7 +214,7 @@ def test_the_forecast_is_the_sample_at_the_rate_at_hand_and_never_less_than_late
 
 def test_the_forecast_looks_ahead_along_a_trend() -> None:
     times = np.concatenate([np.arange(0, 10, 0.1), np.arange(10, 15, 0.05), np.arange(15, 20, 1 / 30)])
-    rule = ForecastRule(level_s=(5.0,), jump_s=(), trend_noise=0.0, trend_lead=1.0, headroom=1.0)
+    rule = ForecastRule(level_s=(5.0,), jump_s=(), trend_noise=0.0, trend_lead=1.0)
     windows = np.array([10 * NS])
     forecast = Forecast(rule, steady_sample(), windows, 0, 5 * NS)
     forecast.observe(np.rint(times * NS).astype(np.int64), 20 * NS)

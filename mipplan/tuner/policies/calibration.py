@@ -7,7 +7,6 @@ them; a replay of the sample says how far one may go.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -78,13 +77,12 @@ def _part(sample: Trace) -> Trace:
 
 def _missed(plan: Plan, tuner: Tuner, trace: Trace) -> float | None:
     """Share of queries beyond the objective with the tuner's counts; None if it has none."""
-    needs = tuner.needs(WindowCounts.of_arrivals(trace.arrival_ns, tuner.live.window_ns))
-    counts = {stage: None if need is None else max(1, math.ceil(need)) for stage, need in needs.items()}
-    if any(count is None for count in counts.values()):
+    envelope = WindowCounts.of_arrivals(trace.arrival_ns, tuner.live.window_ns).envelope()
+    if any(need is None for need in tuner.needs(envelope).values()):
         return None
+    counts = tuner.replicas_for(envelope)
     choices = {
-        stage: Choice(choice.hardware, choice.batch, counts[stage] or 1)
-        for stage, choice in plan.choices.items()
+        stage: Choice(choice.hardware, choice.batch, counts[stage]) for stage, choice in plan.choices.items()
     }
     sized = Plan.from_choices(plan.pipeline, plan.profiles, choices, slo_s=plan.slo_s, seed=plan.seed)
     return replay(sized, trace).miss_rate(plan.slo_s)

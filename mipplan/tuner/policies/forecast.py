@@ -44,17 +44,14 @@ class ForecastRule:
     trend_noise : float
     trend_lead : float
         as far ahead as new replicas take, times this.
-    headroom : float
-        Multiple of that rate.
     """
 
     level_s: tuple[float, ...] = (5.0, 10.0)
     jump_s: tuple[float, ...] = (1.0, 2.0)
-    jump_noise: float = 2.0
+    jump_noise: float = 3.0
     trend_s: float = 5.0
-    trend_noise: float = 0.7
+    trend_noise: float = 1.0
     trend_lead: float = 1.5
-    headroom: float = 1.05
 
 
 class Forecast:
@@ -93,7 +90,7 @@ class Forecast:
         The sample's counts at the forecast rate, their excess over the mean widened where the traffic is burstier than
         the sample; and nowhere less than lately.
         """
-        ratio = surge * self._rule.headroom * self._rate_rps(now_ns) / self._sample.rate_rps
+        ratio = surge * self._rate_rps(now_ns) / self._sample.rate_rps
         counts = self._sample_counts(ratio)
         level = ratio * self._sample.rate_rps * self._window_ns / NS_PER_S
         wider = max(1.0, self._burstiness(now_ns) / self._sample_burstiness)
