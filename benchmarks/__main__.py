@@ -11,6 +11,7 @@ BENCHMARKS = {
     "replay": "benchmarks.replay.run",
     "compare": "benchmarks.compare.run",
     "resolve": "benchmarks.resolve.run",
+    "tuner": "benchmarks.tuner.run",
 }
 RESULTS = Path(__file__).parent / "results"
 

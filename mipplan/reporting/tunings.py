@@ -180,7 +180,7 @@ def _table(report: TuneReport) -> Table:
             f"{run.usd_per_hour:.4f}",
             f"{run.action_count:,}",
             f"{worst.miss_rate:.0%} at {worst.start_s:.4g} s" if worst.miss_rate else "none",
-            seconds_text(run.reaction_s),
+            seconds_text(run.reaction_s) if run.reaction_s else "none",
             " ".join(f"{count:,}" for count in run.most_replicas.values()),
         )
     return table
