@@ -69,6 +69,8 @@ def _draw_cost(axes: Axes, tuning: Tuning, run: TuningRun, colour: str) -> None:
 
 
 def _finish(grid: np.ndarray, tuning: Tuning) -> None:
+    from matplotlib.ticker import LogLocator
+
     rate, cost, latency, missed = grid
     rate.set_title("traffic (dotted: the sample's rate)", fontsize=10, loc="left")
     cost.set_title("replicas commanded", fontsize=10, loc="left")
@@ -86,6 +88,7 @@ def _finish(grid: np.ndarray, tuning: Tuning) -> None:
     missed.set_xlabel("ingress time (s)")
     for axes in (cost, latency):
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
         axes.yaxis.set_minor_formatter("{x:g}")
     for axes in grid:
         axes.spines[["top", "right"]].set_visible(False)

@@ -43,7 +43,7 @@ class Calibration:
 def calibrate(plan: Plan, sample: Trace, miss_rate: float) -> Calibration:
     """Find the longest target whose counts miss at most `miss_rate` on the sample, at several times its rate.
 
-    Only the sample is used. If no target does, the shortest one for which there are counts at all is returned.
+    Only the sample is used. If no target does, the shortest one is returned.
 
     Parameters
     ----------

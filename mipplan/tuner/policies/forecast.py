@@ -22,7 +22,6 @@ _CELL_NS = NS_PER_S // 4
 _BURSTINESS_SPAN_NS = 60 * NS_PER_S
 #: Over so short a time it is known sooner but less surely, and so much of it is believed.
 _SHORT_SPAN_NS, _SHORT_SHARE = 15 * NS_PER_S, 0.85
-
 #: Fewer cells tell nothing.
 _FEWEST_CELLS = 20
 

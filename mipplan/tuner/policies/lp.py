@@ -25,7 +25,7 @@ class Lp:
        rate and burstiness at hand. Where that is cheap it also has spare replicas: those stages whose replicas for
        `surge` times that rate cost least more get them, as far as `spare_share` of the cost goes;
     2. a stage has as many replicas as the largest count so found in the last `hold_s`: it scales up at once, and down
-       when that long nothing has asked for more;
+       when that long nothing has asked for more (the plan counts as asked for at the start);
     3. a stage in whose queue more waits than the target leaves time for, and that awaits no replicas, also gets what
        the tuner says for that backlog: enough for queries to keep the objective again `recovery_s` after new
        replicas serve. These are not held: they go when the queue has gone.
@@ -70,7 +70,7 @@ class _Follower:
             setting.delay_ns + setting.period_ns,
         )
         # Of each stage the counts found lately, with their instants.
-        self._found: dict[str, deque[tuple[int, int]]] = {stage: deque() for stage in setting.stages}
+        self._found = {stage: deque([(setting.start_ns, count)]) for stage, count in setting.replicas.items()}
 
     def _tuner(self, delay_s: float, recovery_s: float) -> Tuner:
         return Tuner(
