@@ -66,7 +66,7 @@ def _draw_plane(axes: Axes, runs: pd.DataFrame) -> None:
         axes.plot(cost, missed, color=colour, marker=marker, linestyle=line, linewidth=0.8, label=policy)
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=0.01)
-    axes.set_ylim(bottom=-0.003)
+    axes.set_ylim(-0.003, 110.0)
     axes.axvline(1.25, color="#BBBBBB", linewidth=0.8, linestyle=":")
     axes.axhline(1.0, color="#BBBBBB", linewidth=0.8, linestyle=":")
     axes.xaxis.set_major_formatter("{x:g}")
