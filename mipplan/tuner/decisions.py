@@ -61,17 +61,23 @@ def _want(tuner: Tuner, situation: Situation) -> Want:
 
 
 def _with_transients(tuner: Tuner, situation: Situation, want: Want, counts: Sequence[int]) -> Want:
-    """Raise the needs of a pipeline whose waits were shared out to what a backlog or a delay asks for."""
+    """Raise the needs of a pipeline whose waits were shared out to what a backlog or a delay asks for.
+
+    The waits are those that the counts found leave. With as many or more replicas everywhere they only grow, so what is
+    asked for stays right.
+    """
     if want.demands is None:
         return want
     waits = tuner.allowances.waits_with(dict(zip(tuner.stages, counts, strict=True)))
     extra = transient_needs(tuner, situation, waits)
     needs = [
-        max(need, _thousandths(extra.get(stage, Fraction(0))))
-        for need, stage in zip(want.needs, tuner.stages, strict=True)
+        max(n * WHOLE, _thousandths(extra.get(stage, Fraction(0))))
+        for n, stage in zip(counts, tuner.stages, strict=True)
     ]
-    short = [need > n * WHOLE for need, n in zip(needs, counts, strict=True)]
-    return replace(want, needs=tuple(needs)) if any(short) else want
+    if all(need == n * WHOLE for need, n in zip(needs, counts, strict=True)):
+        return want
+    owned = [n if scale.own_load_ns else 1 for n, scale in zip(counts, tuner.stages.values(), strict=True)]
+    return Want(tuple(needs), want.present, owned=tuple(owned))
 
 
 def transient_needs(tuner: Tuner, situation: Situation, waits_ns: Mapping[str, int]) -> dict[str, Fraction]:
@@ -183,6 +189,8 @@ def _judge(
         binding = scaler.binding(want, scaled, m)
         notes.append(f"{share}: {', '.join(binding)}" if binding else share)
         replan = replan or not scaler.is_rate_limited(want, scaled, m)
+        if not scaled.keeps_own_times and tuner.allowances.is_shared_out:
+            notes.append("queries wait longer for their own tokens than that assumes: see the latency bound")
     return tuple(notes), replan
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,11 +55,14 @@ class Want:
         Replicas that changes are counted from.
     demands : tuple of Demand or None
         Per stage, if waits are to be shared out; `needs` are then what no share of the wait can save.
+    owned : tuple of int or None
+        Replicas that own times assume, per stage: not to be shed.
     """
 
     needs: tuple[int, ...]
     present: tuple[int, ...]
     demands: tuple[Demand, ...] | None = None
+    owned: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Scaled:
     Attributes
     ----------
     replicas : tuple of tuple of int
+    needs : tuple of tuple of int
+        Thousandths of a replica that were needed, per stage; where waits were shared out only what that cannot save.
     shed : tuple of int
         Thousandths of each member's traffic.
     objective, bound : int or None
@@ -77,22 +82,25 @@ class Scaled:
     reused : bool
     unreachable : tuple of bool
         Members whose deadline no replica counts keep, so that waits could not be shared out.
+    keeps_own_times : bool
+        Whether there are the replicas that own times assume; if not, what is served takes longer than it should.
     """
 
     replicas: tuple[tuple[int, ...], ...]
+    needs: tuple[tuple[int, ...], ...]
     shed: tuple[int, ...]
     objective: int | None
     bound: int | None
     reused: bool
     unreachable: tuple[bool, ...]
+    keeps_own_times: bool
 
 
 @dataclass(frozen=True)
 class _Split:
-    """Wants without demands, the replicas that own times assume per stage, and who cannot keep its deadline."""
+    """Wants without demands, and who cannot keep its deadline."""
 
     wants: list[Want]
-    owned: list[int]
     unreachable: tuple[bool, ...]
 
 
@@ -130,13 +138,18 @@ class Scaler:
         if sized is None and any(want.demands is not None for want in wants):
             split = self._split(wants)
             wants, unreachable = split.wants, split.unreachable
-            sized = self._size(wants, split.owned) or self._size(wants)
+            sized = self._size(wants)
+        kept_own = sized is not None
+        if sized is None and any(want.owned is not None for want in wants):
+            sized = self._size([replace(want, owned=None) for want in wants])
         reused = self.builds == builds
+        needs = tuple(want.needs for want in wants)
         if sized is None:
             fewest = tuple(tuple(s.least for s in member.stages) for member in self.members)
-            return Scaled(fewest, (WHOLE,) * len(self.members), None, None, reused, unreachable)
+            return Scaled(fewest, needs, (WHOLE,) * len(needs), None, None, reused, unreachable, False)
         replicas = tuple(tuple(sized.units[a:b]) for a, b in zip(self._first, self._first[1:], strict=False))
-        return Scaled(replicas, self._member_shed(wants, sized), sized.cost, sized.bound, reused, unreachable)
+        shed = self._member_shed(wants, sized)
+        return Scaled(replicas, needs, shed, sized.cost, sized.bound, reused, unreachable, kept_own)
 
     def binding(self, want: Want, scaled: Scaled, m: int) -> list[str]:
         """What keeps a member from being served in full: limits that are used up, and stages at their most."""
@@ -152,7 +165,7 @@ class Scaler:
                 found.append(f"{resource.name} is used up")
         _, most = self._allowed(np.array(want.present, dtype=np.int64), self.members[m].stages)
         for stage, n, high, need in zip(
-            self.members[m].stages, scaled.replicas[m], most.tolist(), want.needs, strict=True
+            self.members[m].stages, scaled.replicas[m], most.tolist(), scaled.needs[m], strict=True
         ):
             if n == high and need > n * WHOLE:
                 found.append(f"{stage.stage} has the most replicas allowed ({n})")
@@ -168,7 +181,7 @@ class Scaler:
         lacking = [
             (n == high < last)
             for n, high, last, need in zip(
-                scaled.replicas[m], most.tolist(), lasting, want.needs, strict=True
+                scaled.replicas[m], most.tolist(), lasting, scaled.needs[m], strict=True
             )
             if need > n * WHOLE
         ]
@@ -186,8 +199,8 @@ class Scaler:
             shed.append(max(lacks, default=0))
         return tuple(shed)
 
-    def _size(self, wants: Sequence[Want], owned: Sequence[int] | None = None) -> Sized | None:
-        """Solve for all members; `owned` are replicas that each stage must have whatever is shed."""
+    def _size(self, wants: Sequence[Want]) -> Sized | None:
+        """Solve for all members."""
         timed = tuple(want.demands is not None for want in wants)
         if timed not in self._kept:
             self._kept[timed] = (Sizing(), self._activities(timed), self._arcs(timed))
@@ -195,8 +208,8 @@ class Scaler:
         needs = np.array([need for want in wants for need in want.needs], dtype=np.int64)
         present = np.array([n for want in wants for n in want.present], dtype=np.int64)
         least, most = self._allowed(present, self._stages)
-        if owned is not None:
-            least = np.maximum(least, np.minimum(np.asarray(owned, dtype=np.int64), most))
+        owned = [n for want in wants for n in want.owned or (1,) * len(want.needs)]
+        least = np.maximum(least, np.minimum(np.array(owned, dtype=np.int64), most))
         demands = [
             demand
             for want in wants
@@ -218,7 +231,6 @@ class Scaler:
     def _split(self, wants: Sequence[Want]) -> _Split:
         """Fix how waits are shared out as without any limits, so that what is left may be shed."""
         fixed: list[Want] = []
-        owned: list[int] = []
         unreachable: list[bool] = []
         for m, (member, want) in enumerate(zip(self.members, wants, strict=True)):
             sized = None
@@ -226,20 +238,21 @@ class Scaler:
                 alone = self._alone_problem(m, member, want)
                 sized = self._alone.setdefault(m, Sizing()).size(alone)
             unreachable.append(want.demands is not None and sized is None)
-            if want.demands is None or sized is None:
-                # Where no counts keep the deadline: keep up with the rate, and give up nothing.
-                held = [WHOLE * n for n in want.present] if unreachable[-1] else want.needs
-                needs = [max(need, other) for need, other in zip(want.needs, held, strict=True)]
-                owned += [1] * len(needs)
+            if want.demands is None:
+                fixed.append(want)
+            elif sized is None:
+                # No counts keep the deadline: keep up with the rate, and give up nothing.
+                held = zip(want.needs, want.present, strict=True)
+                fixed.append(Want(tuple(max(need, WHOLE * n) for need, n in held), want.present))
             else:
                 spare = Timing(alone).spare(sized.units)
                 needs = [
                     max(need, _thousandths(demand, spare[v]))
                     for v, (need, demand) in enumerate(zip(want.needs, want.demands, strict=True))
                 ]
-                owned += [n if d.own_load else 1 for n, d in zip(sized.units, want.demands, strict=True)]
-            fixed.append(Want(tuple(needs), want.present))
-        return _Split(fixed, owned, tuple(unreachable))
+                owned = [n if d.own_load else 1 for n, d in zip(sized.units, want.demands, strict=True)]
+                fixed.append(Want(tuple(needs), want.present, owned=tuple(owned)))
+        return _Split(fixed, tuple(unreachable))
 
     def _alone_problem(self, m: int, member: Member, want: Want) -> ScalingProblem:
         activities = tuple(

@@ -24,8 +24,9 @@ class TuningStep:
         What they cost.
     objective_microusd_per_hour, lower_bound_microusd_per_hour : int or None
         What was minimised: the cost, and what changes and traffic that is not served are counted as; and the proven
-        least value of that. Of a joint retuning both are for all pipelines together. None where the conditions admit
-        no replica counts at all.
+        least value of that. Of a joint retuning both are for all pipelines together. Where queries have several tokens
+        and something binds, so that `share` is below 1, the bound is for waits shared out as without limits. None
+        where the conditions admit no replica counts at all.
     latency_bound_ns : int or None
         Bound on the latency of every query of traffic inside the envelope that meets an empty system with these
         replicas; None if there is no bound: the long-run rate exceeds what they serve, or tokens were counted by

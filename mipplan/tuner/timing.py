@@ -109,10 +109,10 @@ class Timing:
     def _unique_parts(self) -> list[_Part]:
         return list({id(part): part for part in self._parts.values()}.values())
 
-    def lowered(self, units: Sequence[int], floors: Sequence[int]) -> list[int]:
-        """Take units away while every path keeps its deadline, the dearest first."""
+    def lowered(self, units: Sequence[int], floors: Sequence[int], weights: Sequence[int]) -> list[int]:
+        """Take units away while every path keeps its deadline, those of the heaviest activity first."""
         chosen = list(units)
-        for v in sorted(self.timed, key=lambda v: -self.problem.activities[v].cost):
+        for v in sorted(self.timed, key=lambda v: -weights[v]):
             while chosen[v] > floors[v]:
                 chosen[v] -= 1
                 if not self.is_kept(chosen, around=v):
