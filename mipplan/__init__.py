@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mipplan.replayer import ReplicaSchedule, ServiceNoise, Verdict, replay, replay_many, replay_stream
     from mipplan.result import Choice, Explanation, Plan, PlanStatus, ReplayResult, StreamResult
     from mipplan.trace import Trace
-    from mipplan.tuner import Tuner, TuningStep
+    from mipplan.tuner import Conditions, JointTuner, Tuner, Tuning, TuningStep, tune
     from mipplan.verification import Verification, verify
 
 __version__ = "0.1.0"
@@ -37,9 +37,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "Certificate": "mipplan.certificate",
     "Choice": "mipplan.result",
+    "Conditions": "mipplan.tuner",
     "Fault": "mipplan.errors",
     "InputError": "mipplan.errors",
     "MipplanError": "mipplan.errors",
+    "JointTuner": "mipplan.tuner",
     "NoPlanError": "mipplan.errors",
     "Pipeline": "mipplan.pipeline",
     "Plan": "mipplan.result",
@@ -53,6 +55,7 @@ _HOMES = {
     "StreamResult": "mipplan.result",
     "Trace": "mipplan.trace",
     "Tuner": "mipplan.tuner",
+    "Tuning": "mipplan.tuner",
     "TuningStep": "mipplan.tuner",
     "Verdict": "mipplan.replayer",
     "Verification": "mipplan.verification",
@@ -67,6 +70,7 @@ _HOMES = {
     "replay_many": "mipplan.replayer",
     "replay_stream": "mipplan.replayer",
     "time_cost_problem": "mipplan.options",
+    "tune": "mipplan.tuner",
     "verify": "mipplan.verification",
 }
 
@@ -74,9 +78,11 @@ __all__ = [
     "ArrivalCurve",
     "Certificate",
     "Choice",
+    "Conditions",
     "Explanation",
     "Fault",
     "InputError",
+    "JointTuner",
     "MipplanError",
     "NoPlanError",
     "Pipeline",
@@ -91,6 +97,7 @@ __all__ = [
     "StreamResult",
     "Trace",
     "Tuner",
+    "Tuning",
     "TuningStep",
     "Verdict",
     "Verification",
@@ -105,6 +112,7 @@ __all__ = [
     "replay_stream",
     "solvers",
     "time_cost_problem",
+    "tune",
     "verify",
 ]
 

@@ -26,7 +26,7 @@ import pytest
 from pydantic import BaseModel
 
 import mipplan as mp
-from mipplan.reporting import comparisons, documents, examination, streams, summaries
+from mipplan.reporting import comparisons, documents, examination, streams, summaries, tunings
 
 ROOT = Path(__file__).resolve().parents[1]
 JSON_PAGE = ROOT / "docs" / "json.md"
@@ -41,6 +41,7 @@ HEADINGS: dict[type[BaseModel], str] = {
     streams.StreamReport: "replay --stream",
     documents.VerifyReport: "verify",
     comparisons.ComparisonReport: "compare",
+    tunings.TuneReport: "tune",
     documents.ProfilesReport: "profiles",
     examination.ExaminationReport: "profiles --check",
     documents.SolversReport: "solvers",
@@ -56,6 +57,9 @@ HEADINGS: dict[type[BaseModel], str] = {
     documents.CriticalStageReport: "critical stage",
     comparisons.ComparisonRowReport: "comparison row",
     comparisons.JudgementReport: "judgement",
+    tunings.TuningRunReport: "tuning run",
+    tunings.ActionReport: "action",
+    tunings.WorstWindowReport: "worst window",
     documents.HardwareReport: "hardware",
     documents.TableReport: "table",
     documents.SolverReport: "solver",
@@ -102,6 +106,7 @@ def report_models() -> list[type[BaseModel]]:
             **vars(comparisons),
             **vars(examination),
             **vars(streams),
+            **vars(tunings),
             **vars(documents),
         }.items()
         if inspect.isclass(value)

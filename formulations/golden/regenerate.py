@@ -11,8 +11,9 @@ import json
 from pathlib import Path
 
 from mipplan.solvers import write_model
-from mipplan_formulations import FORMULATIONS, solve_exhaustively
+from mipplan_formulations import FORMULATIONS, SCALING, scale_exhaustively, solve_exhaustively
 from mipplan_formulations.documents import from_document, to_document
+from mipplan_formulations.scaling_documents import scaling_from_document, scaling_to_document
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -29,6 +30,20 @@ def regenerate(path: Path) -> None:
         write_model(formulation.build(problem), FOLDER / f"{path.stem}.{name}.lp")
 
 
+def regenerate_scaling(path: Path) -> None:
+    """Rewrite one instance of the scaling problem and its LP files."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    problem = scaling_from_document(document["problem"])
+    best = scale_exhaustively(problem)
+    document["problem"] = scaling_to_document(problem)
+    document["optimum"] = (
+        None if best is None else {"cost": best.cost, "units": list(best.units), "shed": list(best.shed)}
+    )
+    path.write_text(_lay_out(document), encoding="utf-8")
+    for name, formulation in SCALING.items():
+        write_model(formulation.build(problem), path.with_name(f"{path.stem}.{name}.lp"))
+
+
 def _lay_out(document: dict[str, object]) -> str:
     """JSON with one line per entry of the problem: short enough to read, long enough to compare."""
     lines = ["{"]
@@ -40,7 +55,7 @@ def _lay_out(document: dict[str, object]) -> str:
     lines.append('  "problem": {')
     for key, value in problem.items():
         comma = "," if key != list(problem)[-1] else ""
-        if isinstance(value, list) and value:
+        if isinstance(value, list) and any(isinstance(row, dict | list) for row in value):
             rows = ",\n".join(f"      {json.dumps(row)}" for row in value)
             lines.append(f"    {json.dumps(key)}: [\n{rows}\n    ]{comma}")
         else:
@@ -52,3 +67,5 @@ def _lay_out(document: dict[str, object]) -> str:
 if __name__ == "__main__":
     for instance in sorted(FOLDER.glob("*.json")):
         regenerate(instance)
+    for instance in sorted((FOLDER / "scaling").glob("*.json")):
+        regenerate_scaling(instance)

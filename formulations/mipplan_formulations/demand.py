@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -47,6 +46,19 @@ class Demand:
         raise_if_any(faults)
         object.__setattr__(self, "offset", offset)
         object.__setattr__(self, "load", load)
+
+    def table(self, kind: str, least: int, most: int) -> IntArray:
+        """Times (``wait`` or ``own``) of all units from `least` to `most`, shape (most − least + 1,); computed once."""
+        key = (kind, least, most)
+        tables: dict[tuple[str, int, int], IntArray] = self.__dict__.setdefault("_tables", {})
+        if key not in tables:
+            units = np.arange(least, most + 1, dtype=np.int64)
+            tables[key] = self.waits(units) if kind == "wait" else self.own_times(units)
+        return tables[key]
+
+    def times(self, kind: str, units: ArrayLike) -> IntArray:
+        """Times (``wait`` or ``own``) for each number of units, shape as `units`."""
+        return self.waits(units) if kind == "wait" else self.own_times(units)
 
     def waits(self, units: ArrayLike) -> IntArray:
         """Wait for each number of units (at least 1), shape as `units`."""
@@ -106,9 +118,7 @@ def lower_hull(units: IntArray, times: IntArray) -> list[tuple[int, int, int]]:
     return rows
 
 
-def supports(
-    demand_times: Callable[[IntArray], IntArray], slopes: IntArray, least: int, most: int
-) -> IntArray:
+def supports(demand: Demand, kind: str, slopes: IntArray, least: int, most: int) -> IntArray:
     """For each slope s the least of ``time(n) + s·n`` over least <= n <= most, shape as `slopes`.
 
     Few numbers of units are all looked at. Of many, only those around the place where sparse ones are least: before
@@ -117,17 +127,18 @@ def supports(
     """
     if most - least < _FEW:
         units = np.arange(least, most + 1, dtype=np.int64)
-        return np.asarray((demand_times(units) + slopes[:, None] * units).min(axis=1), dtype=np.int64)
+        sums = slopes[:, None] * units + demand.table(kind, least, most)
+        return np.asarray(sums.min(axis=1), dtype=np.int64)
     found = []
     for slope in slopes.tolist():
         low, high = least, most
         while high - low >= _FEW:
             probe = np.linspace(low, high, _PROBES).astype(np.int64)
-            place = int(np.argmin(demand_times(probe) + slope * probe))
+            place = int(np.argmin(demand.times(kind, probe) + slope * probe))
             narrower = int(probe[max(0, place - 2)]), int(probe[min(_PROBES - 1, place + 2)])
             low, high = narrower
         units = np.arange(low, high + 1, dtype=np.int64)
-        found.append(int((demand_times(units) + slope * units).min()) - 2)
+        found.append(int((demand.times(kind, units) + slope * units).min()) - 2)
     return np.array(found, dtype=np.int64)
 
 

@@ -163,15 +163,14 @@ def _add_times(
         raise ValueError(
             f"activity {problem.activities[v].name!r}: {high - low + 1} numbers of units; give slopes"
         )
-    for kind, times, given in (
-        ("wait", demand.waits, None if slopes is None else slopes[0]),
-        ("own", demand.own_times, None if slopes is None else slopes[1]),
+    for kind, given in (
+        ("wait", None if slopes is None else slopes[0]),
+        ("own", None if slopes is None else slopes[1]),
     ):
         if given is None:
-            units = np.arange(low, high + 1, dtype=np.int64)
-            cuts = lower_hull(units, times(units))
+            cuts = lower_hull(np.arange(low, high + 1, dtype=np.int64), demand.table(kind, low, high))
         else:
-            sides = supports(times, given, low, high).tolist()
+            sides = supports(demand, kind, given, low, high).tolist()
             cuts = [(slope, 1, side) for slope, side in zip(given.tolist(), sides, strict=True)]
         places = columns.at(("n", v), (kind, v))
         for k, (units_slope, time_slope, side) in enumerate(cuts):  # (5), (6)

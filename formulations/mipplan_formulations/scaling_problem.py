@@ -255,8 +255,11 @@ def _find_faults(problem: ScalingProblem) -> Iterator[str]:
         ("group", problem.groups),
         ("resource", problem.resources),
     ):
-        names = [entry.name for entry in named]
-        yield from (f"two {kind} entries are called {name!r}" for name in set(names) if names.count(name) > 1)
+        seen: set[str] = set()
+        for entry in named:
+            if entry.name in seen:
+                yield f"two {kind} entries are called {entry.name!r}"
+            seen.add(entry.name)
     sizes = {name: getattr(problem, name).size for name in ("need", "least", "most", "present")}
     sizes["demands"] = len(problem.demands)
     wrong = {name: size for name, size in sizes.items() if size != count}

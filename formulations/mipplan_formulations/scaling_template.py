@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from mipplan_formulations.arrays import IntArray
 from mipplan_formulations.demand import supports
@@ -27,6 +24,11 @@ class ScalingTemplate:
     problem : ScalingProblem
     slopes : mapping, optional
         As for `build`; needed if activities have demands.
+
+    Raises
+    ------
+    ValueError
+        If slopes are missing, or more is needed of something than is allowed and nothing may be shed.
     """
 
     def __init__(self, problem: ScalingProblem, slopes: Slopes | None = None) -> None:
@@ -40,6 +42,8 @@ class ScalingTemplate:
         shedding = [problem.groups[a.group].penalty is not None for a in problem.activities]
         self._sheds = np.flatnonzero(shedding)
         self._bound = np.flatnonzero(np.logical_not(shedding))
+        if self._is_short(problem):
+            raise ValueError("a template needs a problem in which no more is needed than is allowed")
         self._need_rows = np.array([rows[f"need_{v}"] for v in self._sheds], dtype=np.int64)
         self._round_rows = np.array([rows[f"round_{v}"] for v in self._sheds], dtype=np.int64)
         # In each of these rows the units come first: columns are sorted, and theirs are the first of all.
@@ -97,13 +101,9 @@ class ScalingTemplate:
             objective[place] = problem.groups[g].penalty or 0
         if slopes is not None:
             self._write_times(problem, slopes, entries, lower)
-        matrix = sparse.csr_array(
-            (entries, model.matrix.indices, model.matrix.indptr), shape=model.matrix.shape
-        )
-        return replace(
-            model,
+        return model.renumbered(
             objective=objective,
-            matrix=matrix,
+            entries=entries,
             row_lower=lower,
             row_upper=upper,
             column_lower=columns[0],
@@ -143,11 +143,8 @@ class ScalingTemplate:
             if demand is None:
                 continue
             low, high = int(problem.least[v]), int(problem.most[v])
-            for kind, times, given in (
-                ("wait", demand.waits, slopes[v][0]),
-                ("own", demand.own_times, slopes[v][1]),
-            ):
+            for kind, given in (("wait", slopes[v][0]), ("own", slopes[v][1])):
                 rows = self._times[v, kind]
                 if rows.size:
                     entries[self._model.matrix.indptr[rows]] = given
-                    lower[rows] = supports(times, given, low, high)
+                    lower[rows] = supports(demand, kind, given, low, high)

@@ -265,6 +265,71 @@ def compare(
 
 
 @app.command()
+def tune(
+    plan: PlanFile,
+    trace: TraceFile,
+    policy: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES", help="Some of lp,inferline,hpa,ray,ray-tuned,static,oracle, with commas between."
+        ),
+    ] = "lp,inferline,hpa,ray,static",
+    sample: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="The trace planned for; by default the first part of --trace stands for it."
+        ),
+    ] = None,
+    split: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="That part, as a share of the trace's time; 0.2 by default."),
+    ] = None,
+    period: Annotated[str, typer.Option(metavar="TIME", help="Time between two instants of control.")] = "1s",
+    activation_delay: Annotated[
+        str, typer.Option(metavar="TIME", help="Time from ordering a replica to its first batch.")
+    ] = "5s",
+    discipline: Annotated[str, typer.Option(help="oldest_first, or fifo.")] = "oldest_first",
+    engine: Annotated[str, typer.Option(help="Replay engine; all give the same result.")] = "auto",
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the token draws and of --expand; the plan's by default.")
+    ] = None,
+    expand: Expand = None,
+    start: From = None,
+    end: To = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the document of --json here as well.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw rate, replicas, latencies and misses over time (.png, .svg or .pdf)."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Let replicas follow a trace under several policies, replay each exactly, and compare misses and cost."""
+    from mipplan.cli.inputs import TraceRequest
+    from mipplan.cli.session import run
+    from mipplan.cli.tuning import TuneRequest, run_tune
+
+    request = TuneRequest(
+        plan=plan,
+        trace=TraceRequest(trace, expand, seed, start, end),
+        policies=policy,
+        sample=sample,
+        split=split,
+        period=period,
+        activation_delay=activation_delay,
+        discipline=discipline,
+        engine=engine,
+        seed=seed,
+        out=out,
+        plot=plot,
+    )
+    run(json, lambda session: run_tune(session, request))
+
+
+@app.command()
 def verify(
     plan: PlanFile,
     trace: TraceFile,

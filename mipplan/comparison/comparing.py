@@ -9,7 +9,6 @@ from mipplan.comparison.contenders import Contender, PlanningTask
 from mipplan.comparison.interrupts import InterruptWatch
 from mipplan.comparison.judging import Judge
 from mipplan.comparison.result import Comparison, ComparisonRow
-from mipplan.comparison.splitting import split_trace
 from mipplan.documents import listed, shown, suggestion
 from mipplan.errors import Fault, InputError
 from mipplan.options import check_names
@@ -19,6 +18,7 @@ from mipplan.quantiles import check_quantile
 from mipplan.replayer.tasks import Discipline
 from mipplan.result.checks import check_seed, resolve_slo_ns
 from mipplan.trace import Trace
+from mipplan.trace.splitting import split_trace
 from mipplan.units import NS_PER_S
 
 #: Number of draws that the rest of the trace is replayed with, unless told otherwise.

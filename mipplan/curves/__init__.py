@@ -1,6 +1,6 @@
 """Network calculus: arrival and service curves, their deviations, and the trace's own virtual waiting times."""
 
-from mipplan.curves.capacity import servers_needed
+from mipplan.curves.capacity import rate_needed, servers_needed
 from mipplan.curves.empirical import empirical_envelope, overrun
 from mipplan.curves.envelopes import Envelope, WindowCounts
 from mipplan.curves.paths import (
@@ -44,6 +44,7 @@ __all__ = [
     "latest_start_ns",
     "most_tokens_per_query",
     "overrun",
+    "rate_needed",
     "servers_needed",
     "service_time_ns",
     "stage_service",

@@ -7,13 +7,38 @@ from fractions import Fraction
 from mipplan.curves.envelopes import Envelope
 
 
+def rate_needed(envelope: Envelope, wait_ns: int) -> tuple[int, int] | None:
+    """Least rate, in queries per ns, at which all but the first query of each window u are served within ``u + wait``.
+
+    ``max over corners of (a − 1)/(u + wait)``, and at least the long-run rate.
+
+    Returns
+    -------
+    (int, int) or None
+        Numerator and denominator; None if no rate is enough.
+
+    References
+    ----------
+    Theorem (replicas), docs/theory.md.
+    """
+    if wait_ns < 0:
+        return None
+    best, per = envelope.rate.numerator, envelope.rate.denominator
+    for excess, window, common in envelope.excesses:
+        time = window + wait_ns * common
+        if excess * per > best * time:
+            if time == 0:
+                return None  # several at one instant, and no time for any but the first
+            best, per = excess, time
+    return best, per
+
+
 def servers_needed(
     envelope: Envelope, period_ns: int, tokens: int, wait_ns: int, tokens_per_query: int | Fraction = 1
 ) -> Fraction | None:
     """Least real number n for which n servers keep a wait; None if no number does.
 
-    ``n = max over corners of F·(a − 1)·period / (tokens·(u + wait))``, and at least ``F·rate·period / tokens``: the
-    rate ``n·tokens/period`` then serves all but the first query of each window u within ``u + wait``.
+    ``n = F·period/tokens · rate_needed``: the n servers then serve at the rate that is needed.
 
     Parameters
     ----------
@@ -29,19 +54,9 @@ def servers_needed(
     ----------
     Theorem (replicas), docs/theory.md.
     """
-    if wait_ns < 0:
+    rate = rate_needed(envelope, wait_ns)
+    if rate is None:
         return None
-    scale = Fraction(tokens_per_query) * period_ns / tokens
-    # Numerators and denominators apart: one reduction at the end instead of one per corner.
-    best, per = envelope.rate.numerator, envelope.rate.denominator
-    for window, arrivals in envelope.corners:
-        excess = arrivals.numerator - arrivals.denominator
-        if excess <= 0:
-            continue
-        up = excess * window.denominator
-        down = arrivals.denominator * (window.numerator + wait_ns * window.denominator)
-        if down == 0:
-            return None  # several at one instant, and no time for any but the first
-        if up * per > best * down:
-            best, per = up, down
-    return scale * Fraction(best, per)
+    up, down = rate
+    fanout = tokens_per_query
+    return Fraction(fanout.numerator * period_ns * up, fanout.denominator * tokens * down)

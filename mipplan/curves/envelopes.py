@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -22,8 +23,8 @@ from mipplan.units import NS_PER_S
 Number = int | Fraction
 Integers = NDArray[np.int64]
 
-#: Steps kept of each doubling of the window: halving it would raise the bound of long windows by a percent.
-_STEPS_PER_DOUBLING = 128
+#: Steps kept of each doubling of the window; half as many would raise the bound of long windows by a percent.
+_STEPS_PER_DOUBLING = 64
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,18 @@ class Envelope:
 
     corners: tuple[tuple[Number, Number], ...]
     rate: Number
+
+    @cached_property
+    def excesses(self) -> tuple[tuple[int, int, int], ...]:
+        """Arrivals over the first, window in ns, and the denominator of both, of each corner, as whole numbers."""
+        return tuple(
+            (
+                (arrivals.numerator - arrivals.denominator) * window.denominator,
+                window.numerator * arrivals.denominator,
+                arrivals.denominator * window.denominator,
+            )
+            for window, arrivals in self.corners
+        )
 
     @classmethod
     def of_curve(cls, curve: ArrivalCurve) -> Envelope:
@@ -125,9 +138,8 @@ class WindowCounts:
         bounds = self.count[:1].copy()
         longest = int(self.window_ns[0])
         for length, count, below, within in self._doublings():
-            inside = starts + below < length
-            added, most = starts[inside] + below, np.minimum(count, bounds[inside] + within)
-            added, most = _thin_out(added, most)
+            inside = int(np.searchsorted(starts, length - below, side="left"))
+            added, most = _thin_out(starts[:inside] + below, np.minimum(count, bounds[:inside] + within))
             starts, bounds, longest = np.concatenate([starts, added]), np.concatenate([bounds, most]), length
         assert longest == int(self.window_ns[-1])
         return starts, bounds

@@ -10,7 +10,6 @@ a wait of its own and the path takes the largest: the same shape as the bound fo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -69,16 +68,18 @@ class EnvelopeCurve:
         self._fanout = tokens_per_query
         # The hull of α is concave, so the supremum lies at one of its corners or at infinity.
         envelope = arrival if isinstance(arrival, Envelope) else Envelope.of_curve(arrival)
-        self._corners = envelope.corners
         self._rate = envelope.rate
+        self._excesses = envelope.excesses
 
     def exact(self, period_ns: int, tokens: int) -> int:
         """Return the wait in ns at ``1/R = period_ns / tokens``; `UNLIMITED_NS` if the traffic outruns R."""
-        slope = Fraction(self._fanout) * period_ns / tokens
-        if slope * self._rate > 1:
+        up, down = self._fanout.numerator * period_ns, self._fanout.denominator * tokens
+        if up * self._rate.numerator > down * self._rate.denominator:
             return UNLIMITED_NS
-        wait = max(slope * (queries - 1) - window for window, queries in self._corners)
-        return min(UNLIMITED_NS, max(0, math.ceil(wait)))
+        wait = max(
+            -((window * down - up * excess) // (down * common)) for excess, window, common in self._excesses
+        )
+        return min(UNLIMITED_NS, max(0, wait))
 
     def lower(self, period_ns: int, tokens: int) -> int:
         """Return `exact`: nothing is saved by a bound."""

@@ -19,8 +19,9 @@ from mipplan_formulations.linear import LinearModel
 
 Floats = NDArray[np.float64]
 
-#: Columns with larger bounds than this are measured in larger units.
+#: Columns with larger bounds than this, which are times, are measured in units of about a hundredth of them.
 _LARGE = 2.0**20
+_HUNDRED = 7
 #: Rounding of the sums of `_proven_bound`, as a share of the sum of absolute values: n·ε for far more terms than that.
 _ROUNDING = 1e-9
 
@@ -75,7 +76,11 @@ class KeptRelaxation:
         else:
             self._pass_whole(model)
         self.solves += 1
-        return self._run(model, reused)
+        if not self._run() and reused:
+            reused = False  # a basis can be too far off to start from
+            self._pass_whole(model)
+            self._run()
+        return self._read(model, reused)
 
     def _fits(self, model: LinearModel) -> bool:
         if self._pattern is None:
@@ -89,8 +94,9 @@ class KeptRelaxation:
         self.builds += 1
         self._passed = None
         highs = backend.make_quiet_highs()
-        # Presolve would throw the basis away; one thread, for the same answer everywhere.
-        for option, value in (("presolve", "off"), ("threads", 1), ("solver", "simplex")):
+        # Presolve would throw the basis away. The number of threads stays as it is: dual simplex uses one, and HiGHS
+        # refuses to run if it is changed after any other run in the process.
+        for option, value in (("presolve", "off"), ("parallel", "off"), ("solver", "simplex")):
             require(highs.setOptionValue(option, value), f"option {option}")
         self._units = _column_units(model)
         self._row_of_entry = np.repeat(
@@ -142,8 +148,13 @@ class KeptRelaxation:
             require(highs.changeColsCost(changed.size, changed, new.cost[changed]), "costs")
         places = np.flatnonzero(old.entries != new.entries)
         rows, columns = self._row_of_entry[places].tolist(), model.matrix.indices[places].tolist()
-        for row, column, entry in zip(rows, columns, new.entries[places].tolist(), strict=True):
-            require(highs.changeCoeff(row, column, entry), "a coefficient")
+        change = highs.changeCoeff
+        statuses = {
+            change(row, column, entry)
+            for row, column, entry in zip(rows, columns, new.entries[places].tolist(), strict=True)
+        }
+        for status in statuses:
+            require(status, "a coefficient")
         self._passed, self._pattern = new, pattern
 
     def _scale(self, model: LinearModel) -> _Numbers:
@@ -158,12 +169,19 @@ class KeptRelaxation:
             entries,
         )
 
-    def _run(self, model: LinearModel, reused: bool) -> Relaxed | None:
+    def _run(self) -> bool:
+        """Run HiGHS; False if it ended in a way that tells nothing."""
+        import highspy
+
+        self._highs.run()
+        ends = highspy.HighsModelStatus
+        return self._highs.getModelStatus() in (ends.kOptimal, ends.kInfeasible)
+
+    def _read(self, model: LinearModel, reused: bool) -> Relaxed | None:
         import highspy
 
         highs, numbers = self._highs, self._passed
         assert numbers is not None
-        highs.run()
         status = highs.getModelStatus()
         if status == highspy.HighsModelStatus.kInfeasible:
             return None
@@ -194,9 +212,10 @@ class _Numbers:
 
 
 def _column_units(model: LinearModel) -> Floats:
-    """Powers of two, so that scaling rounds nothing; only large columns, which are times, are scaled."""
+    """Powers of two, so that scaling rounds nothing."""
     largest = np.maximum(np.abs(model.column_lower), np.abs(model.column_upper))
-    return np.asarray(np.exp2(np.ceil(np.log2(np.maximum(largest, _LARGE) / _LARGE))), dtype=np.float64)
+    units = np.exp2(np.ceil(np.log2(np.maximum(largest, 1.0))) - _HUNDRED)
+    return np.where(largest > _LARGE, units, 1.0)
 
 
 def _row_units(model: LinearModel, units: Floats, row_of_entry: NDArray[np.int32]) -> Floats:

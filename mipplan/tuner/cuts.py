@@ -9,8 +9,10 @@ from mipplan_formulations import Demand
 
 Integers = NDArray[np.int64]
 
+_NONE = np.zeros(0, dtype=np.int64)
+
 #: Rows per activity for its wait, and for its own time.
-ROWS = 12
+ROWS = 9
 
 
 class CutPlaces:
@@ -28,17 +30,17 @@ class CutPlaces:
             [self.units, self.units[-1] * 2 ** np.arange(1, ROWS - self.units.size + 1)]
         )
 
-    def slopes(self, demand: Demand, most: int) -> tuple[Integers, Integers]:
-        """Positive slopes of the rows (5) and (6), for up to `most` units.
+    def slopes(self, demand: Demand, least: int, most: int) -> tuple[Integers, Integers]:
+        """Positive slopes of the rows (5) and (6), for `least` to `most` units.
 
-        Where a time no longer falls by 1, or beyond `most`, the flattest slope before that stands in: the row
-        then holds for any number of units.
+        Where a time no longer falls by 1, or beyond what is allowed, the slope of the nearest place where it does
+        stands in: the row then holds for any number of units.
         """
-        units = np.minimum(self.units, max(1, most - 1))
-        return (
-            _positive(demand.waits(units) - demand.waits(units + 1)),
-            _positive(demand.own_times(units) - demand.own_times(units + 1)),
-        )
+        places = np.clip(self.units, least, max(least, most - 1)) - least
+        waits = _falls(demand.table("wait", least, most))
+        if not demand.own_load:
+            return _positive(waits[places]), _NONE
+        return _positive(waits[places]), _positive(_falls(demand.table("own", least, most))[places])
 
     def move_to(self, units: float) -> bool:
         """Put a row at a solution, and those beside it; False if they are there."""
@@ -52,6 +54,11 @@ class CutPlaces:
             distance[[int(np.argmin(self.units)), int(np.argmax(self.units))]] = -1.0
             self.units[int(np.argmax(distance))] = n
         return True
+
+
+def _falls(times: Integers) -> Integers:
+    """By how much each time is more than the next; 0 if there is but one."""
+    return times[:-1] - times[1:] if times.size > 1 else np.zeros(1, dtype=np.int64)
 
 
 def _positive(slopes: Integers) -> Integers:

@@ -49,7 +49,8 @@ def round_shedding(
 def round_times(problem: ScalingProblem, relaxed: NDArray[np.float64]) -> list[int] | None:
     """Whole units that keep every deadline, close to the relaxation's; for activities without demand the least.
 
-    Rounded up, then raised where the relaxation was too easy, then lowered one by one while the deadlines are kept.
+    Rounded up, then raised where the relaxation was too easy, then lowered one by one while the deadlines are kept: the
+    dearest first, or, if a resource does not admit what is left, those that use most of it.
     """
     timing = Timing(problem)
     floors = np.maximum(problem.least, -(-problem.need // WHOLE))
@@ -60,7 +61,12 @@ def round_times(problem: ScalingProblem, relaxed: NDArray[np.float64]) -> list[i
         if raised is None:
             return None
         units = raised
-    return timing.lowered(units, floors.tolist())
+    lowered = timing.lowered(units, floors.tolist(), [a.cost for a in problem.activities])
+    usage = np.array([a.usage for a in problem.activities], dtype=np.int64).reshape(len(units), -1)
+    over = lowered @ usage > [resource.capacity for resource in problem.resources]
+    if over.any():
+        return timing.lowered(units, floors.tolist(), usage[:, over].sum(axis=1).tolist())
+    return lowered
 
 
 def improve(

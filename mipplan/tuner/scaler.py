@@ -55,11 +55,14 @@ class Want:
         Replicas that changes are counted from.
     demands : tuple of Demand or None
         Per stage, if waits are to be shared out; `needs` are then what no share of the wait can save.
+    owned : tuple of int or None
+        Replicas that own times assume, per stage: not to be shed.
     """
 
     needs: tuple[int, ...]
     present: tuple[int, ...]
     demands: tuple[Demand, ...] | None = None
+    owned: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,19 +72,36 @@ class Scaled:
     Attributes
     ----------
     replicas : tuple of tuple of int
+    needs : tuple of tuple of int
+        Thousandths of a replica that were needed, per stage; where waits were shared out only what that cannot save.
     shed : tuple of int
         Thousandths of each member's traffic.
     objective, bound : int or None
         Micro-dollars per hour with what changes and shedding are counted as; the bound is proven. None if even the
         fewest replicas are more than the conditions admit.
     reused : bool
+    unreachable : tuple of bool
+        Members whose deadline no replica counts keep, so that waits could not be shared out.
+    keeps_own_times : bool
+        Whether there are the replicas that own times assume; if not, what is served takes longer than it should.
     """
 
     replicas: tuple[tuple[int, ...], ...]
+    needs: tuple[tuple[int, ...], ...]
     shed: tuple[int, ...]
     objective: int | None
     bound: int | None
     reused: bool
+    unreachable: tuple[bool, ...]
+    keeps_own_times: bool
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Wants without demands, and who cannot keep its deadline."""
+
+    wants: list[Want]
+    unreachable: tuple[bool, ...]
 
 
 class Scaler:
@@ -113,16 +133,59 @@ class Scaler:
     def scale(self, wants: Sequence[Want]) -> Scaled:
         """Replica counts for what is wanted, of least cost; if that cannot be, shedding as little as possible."""
         builds = self.builds
+        unreachable = (False,) * len(self.members)
         sized = self._size(wants)
         if sized is None and any(want.demands is not None for want in wants):
-            wants, owned = self._split(wants)
-            sized = self._size(wants, owned) or self._size(wants)
+            split = self._split(wants)
+            wants, unreachable = split.wants, split.unreachable
+            sized = self._size(wants)
+        kept_own = sized is not None
+        if sized is None and any(want.owned is not None for want in wants):
+            sized = self._size([replace(want, owned=None) for want in wants])
         reused = self.builds == builds
+        needs = tuple(want.needs for want in wants)
         if sized is None:
             fewest = tuple(tuple(s.least for s in member.stages) for member in self.members)
-            return Scaled(fewest, (WHOLE,) * len(self.members), None, None, reused)
+            return Scaled(fewest, needs, (WHOLE,) * len(needs), None, None, reused, unreachable, False)
         replicas = tuple(tuple(sized.units[a:b]) for a, b in zip(self._first, self._first[1:], strict=False))
-        return Scaled(replicas, self._member_shed(wants, sized), sized.cost, sized.bound, reused)
+        shed = self._member_shed(wants, sized)
+        return Scaled(replicas, needs, shed, sized.cost, sized.bound, reused, unreachable, kept_own)
+
+    def binding(self, want: Want, scaled: Scaled, m: int) -> list[str]:
+        """What keeps a member from being served in full: limits that are used up, and stages at their most."""
+        found = []
+        units = [n for counts in scaled.replicas for n in counts]
+        for resource in self._resources:
+            if resource.name in self.conditions.limits:
+                amounts = [int(stage.hardware == resource.name) for stage in self._stages]
+            else:
+                amounts = [stage.microusd_per_hour for stage in self._stages]
+            used = sum(amount * n for amount, n in zip(amounts, units, strict=True))
+            if used + max(amounts) > resource.capacity:
+                found.append(f"{resource.name} is used up")
+        _, most = self._allowed(np.array(want.present, dtype=np.int64), self.members[m].stages)
+        for stage, n, high, need in zip(
+            self.members[m].stages, scaled.replicas[m], most.tolist(), scaled.needs[m], strict=True
+        ):
+            if n == high and need > n * WHOLE:
+                found.append(f"{stage.stage} has the most replicas allowed ({n})")
+        return found
+
+    def is_rate_limited(self, want: Want, scaled: Scaled, m: int) -> bool:
+        """Whether only the pace of adding replicas keeps a member from being served in full."""
+        added = self.conditions.most_added
+        if added is None:
+            return False
+        _, most = self._allowed(np.array(want.present, dtype=np.int64), self.members[m].stages)
+        lasting = [stage.most if stage.most is not None else UNLIMITED for stage in self.members[m].stages]
+        lacking = [
+            (n == high < last)
+            for n, high, last, need in zip(
+                scaled.replicas[m], most.tolist(), lasting, scaled.needs[m], strict=True
+            )
+            if need > n * WHOLE
+        ]
+        return bool(lacking) and all(lacking)
 
     def _member_shed(self, wants: Sequence[Want], sized: Sized) -> tuple[int, ...]:
         """What each member sheds by itself: less than its group, perhaps."""
@@ -136,17 +199,17 @@ class Scaler:
             shed.append(max(lacks, default=0))
         return tuple(shed)
 
-    def _size(self, wants: Sequence[Want], owned: Sequence[int] | None = None) -> Sized | None:
-        """Solve for all members; `owned` are replicas that each stage must have whatever is shed."""
+    def _size(self, wants: Sequence[Want]) -> Sized | None:
+        """Solve for all members."""
         timed = tuple(want.demands is not None for want in wants)
         if timed not in self._kept:
             self._kept[timed] = (Sizing(), self._activities(timed), self._arcs(timed))
         sizing, activities, arcs = self._kept[timed]
         needs = np.array([need for want in wants for need in want.needs], dtype=np.int64)
         present = np.array([n for want in wants for n in want.present], dtype=np.int64)
-        least, most = self._allowed(present)
-        if owned is not None:
-            least = np.maximum(least, np.minimum(np.asarray(owned, dtype=np.int64), most))
+        least, most = self._allowed(present, self._stages)
+        owned = [n for want in wants for n in want.owned or (1,) * len(want.needs)]
+        least = np.maximum(least, np.minimum(np.array(owned, dtype=np.int64), most))
         demands = [
             demand
             for want in wants
@@ -165,37 +228,31 @@ class Scaler:
         )
         return sizing.size(problem)
 
-    def _split(self, wants: Sequence[Want]) -> tuple[list[Want], list[int]]:
-        """Fix how waits are shared out as without any limits, so that what is left may be shed.
-
-        Returns
-        -------
-        list of Want
-            Without demands.
-        list of int
-            Replicas that the own times assume, per stage.
-        """
+    def _split(self, wants: Sequence[Want]) -> _Split:
+        """Fix how waits are shared out as without any limits, so that what is left may be shed."""
         fixed: list[Want] = []
-        owned: list[int] = []
+        unreachable: list[bool] = []
         for m, (member, want) in enumerate(zip(self.members, wants, strict=True)):
+            sized = None
+            if want.demands is not None:
+                alone = self._alone_problem(m, member, want)
+                sized = self._alone.setdefault(m, Sizing()).size(alone)
+            unreachable.append(want.demands is not None and sized is None)
             if want.demands is None:
                 fixed.append(want)
-                owned += [1] * len(want.needs)
-                continue
-            alone = self._alone_problem(m, member, want)
-            sized = self._alone.setdefault(m, Sizing()).size(alone)
-            if sized is None:
-                fixed.append(replace(want, demands=None))
-                owned += [1] * len(want.needs)
-                continue
-            spare = Timing(alone).spare(sized.units)
-            needs = [
-                max(need, _thousandths(demand, spare[v]))
-                for v, (need, demand) in enumerate(zip(want.needs, want.demands, strict=True))
-            ]
-            fixed.append(Want(tuple(needs), want.present))
-            owned += [n if d.own_load else 1 for n, d in zip(sized.units, want.demands, strict=True)]
-        return fixed, owned
+            elif sized is None:
+                # No counts keep the deadline: keep up with the rate, and give up nothing.
+                held = zip(want.needs, want.present, strict=True)
+                fixed.append(Want(tuple(max(need, WHOLE * n) for need, n in held), want.present))
+            else:
+                spare = Timing(alone).spare(sized.units)
+                needs = [
+                    max(need, _thousandths(demand, spare[v]))
+                    for v, (need, demand) in enumerate(zip(want.needs, want.demands, strict=True))
+                ]
+                owned = [n if d.own_load else 1 for n, d in zip(sized.units, want.demands, strict=True)]
+                fixed.append(Want(tuple(needs), want.present, owned=tuple(owned)))
+        return _Split(fixed, tuple(unreachable))
 
     def _alone_problem(self, m: int, member: Member, want: Want) -> ScalingProblem:
         activities = tuple(
@@ -216,9 +273,9 @@ class Scaler:
             demands=want.demands or (),
         )
 
-    def _allowed(self, present: Integers) -> tuple[Integers, Integers]:
-        least = np.array([s.least for s in self._stages], dtype=np.int64)
-        most = np.array([s.most if s.most is not None else UNLIMITED for s in self._stages], dtype=np.int64)
+    def _allowed(self, present: Integers, stages: Sequence[StageScale]) -> tuple[Integers, Integers]:
+        least = np.array([s.least for s in stages], dtype=np.int64)
+        most = np.array([s.most if s.most is not None else UNLIMITED for s in stages], dtype=np.int64)
         added, removed = self.conditions.most_added, self.conditions.most_removed
         lowest = least if removed is None else np.minimum(most, np.maximum(least, present - removed))
         highest = most if added is None else np.maximum(lowest, np.minimum(most, present + added))

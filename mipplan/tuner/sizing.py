@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mipplan.solvers import KeptRelaxation
 from mipplan.tuner.cuts import CutPlaces
 from mipplan.tuner.rounding import improve, round_shedding, round_times
-from mipplan_formulations import Demand, ScalingProblem
+from mipplan_formulations import Demand, ScalingEvaluation, ScalingProblem
 from mipplan_formulations.scaling_problem import WHOLE
 from mipplan_formulations.scaling_template import ScalingTemplate
 
@@ -19,10 +19,12 @@ Integers = NDArray[np.int64]
 
 #: Rounds of rows put at the solution before what is left is accepted as gap.
 _MOST_ROUNDS = 6
+#: How often the relaxation is solved again with rows at the whole units found.
+_MOST_PASSES = 3
 #: Numbers of units looked at for an activity with a demand, at first.
 _WINDOW = 48
 #: Up to so many activities a gap is worth looking for something better by hand.
-_FEW = 32
+_FEW, _FEW_TIMED = 32, 8
 
 
 @dataclass(frozen=True)
@@ -62,20 +64,41 @@ class Sizing:
         if _is_short(problem):
             return None
         timed = [v for v, demand in enumerate(problem.demands) if demand is not None]
-        solved = self._relax_within(problem, timed)
-        if solved is None:
-            return None
-        values, bound = solved
+        best: tuple[list[int], ScalingEvaluation] | None = None
+        bound = 0
+        for _ in range(_MOST_PASSES):
+            solved = self._relax_within(problem, timed) if timed else self._relax(problem, timed)
+            if solved is None:
+                return None
+            bound = max(bound, solved[1])
+            found = self._whole(problem, solved[0], timed, bound)
+            if found is None:
+                return None
+            if best is None or found[1].cost < best[1].cost:
+                best = found
+            # Where a gap is left and no rows tell how it is around these units, the bound can still rise.
+            if best[1].cost <= bound or not [v for v in timed if self._place(v).move_to(best[0][v])]:
+                break
+            for v in timed:
+                self._windows[v] = max(self._windows[v], 2 * best[0][v])
+        assert best is not None
+        units, evaluation = best
+        reused = self.relaxation.builds == builds
+        return Sized(tuple(units), evaluation.shed, evaluation.cost, bound, reused)
+
+    def _whole(
+        self, problem: ScalingProblem, values: NDArray[np.float64], timed: Sequence[int], bound: int
+    ) -> tuple[list[int], ScalingEvaluation] | None:
+        """Whole units near the relaxation's, and our own judgement of them; None if they are not feasible."""
         units = self._round(problem, values, timed)
         if units is None:
             return None
         evaluation = problem.evaluate(units)
         if not evaluation.feasible:
             return None
-        if evaluation.cost > bound and len(units) <= _FEW:
-            units, evaluation = improve(problem, units, evaluation)
-        reused = self.relaxation.builds == builds
-        return Sized(tuple(units), evaluation.shed, evaluation.cost, bound, reused)
+        if evaluation.cost > bound and len(units) <= (_FEW_TIMED if timed else _FEW):
+            return improve(problem, units, evaluation)
+        return units, evaluation
 
     def _relax_within(
         self, problem: ScalingProblem, timed: Sequence[int]
@@ -88,7 +111,8 @@ class Sizing:
             most = problem.most.copy()
             for v in timed:
                 window = self._windows.setdefault(v, max(_WINDOW, 4 * int(problem.present[v])))
-                most[v] = max(problem.least[v], min(most[v], window))
+                needed = max(int(problem.least[v]), -(-int(problem.need[v]) // WHOLE))
+                most[v] = min(most[v], max(window, 2 * needed))
             solved = self._relax(replace(problem, most=most), timed)
             narrow = [v for v in timed if most[v] < problem.most[v]]
             if solved is not None:
@@ -104,7 +128,8 @@ class Sizing:
         bound = 0
         for _ in range(_MOST_ROUNDS if timed else 1):
             slopes = {
-                v: self._place(v).slopes(demand, int(problem.most[v])) for v, demand in _demands(problem)
+                v: self._place(v).slopes(demand, int(problem.least[v]), int(problem.most[v]))
+                for v, demand in _demands(problem)
             }
             if self._template is None or not self._template.fits(problem):
                 self._template = ScalingTemplate(problem, slopes or None)
@@ -120,7 +145,9 @@ class Sizing:
         return values, bound
 
     def _place(self, v: int) -> CutPlaces:
-        return self._places.setdefault(v, CutPlaces())
+        if v not in self._places:
+            self._places[v] = CutPlaces()
+        return self._places[v]
 
     def _round(
         self, problem: ScalingProblem, values: NDArray[np.float64], timed: Sequence[int]

@@ -6,18 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
 from mipplan.curves import StageService, most_tokens_per_query, stage_service
 from mipplan.errors import InputError
-from mipplan.pipeline import Pipeline
 from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 
 #: Queries drawn to estimate mean tokens per query where no trace is given.
 _DRAWN = 20_000
+
+
+#: Queries per ns at a stage that no query reaches.
+_ENDLESS = 10**9
 
 
 class Tokens(StrEnum):
@@ -63,11 +67,21 @@ class StageScale:
     most: int | None
     planned: int
 
-    @property
+    @cached_property
     def own_load_ns(self) -> int:
         """Time one replica needs for the other tokens of a query, ns, rounded up: (F − 1)·ℓ(b)/b."""
         serial = max(Fraction(0), Fraction(self.tokens_per_query) - 1)
         return -(-serial.numerator * self.period_ns // (serial.denominator * self.batch))
+
+    def own_ns(self, replicas: int) -> int:
+        """T and the time for the other tokens of a query, ns, rounded up."""
+        return self.latency_ns + -(-self.own_load_ns // replicas)
+
+    @cached_property
+    def pace(self) -> Fraction:
+        """Queries that one replica serves per ns; where queries have no tokens, more than ever come."""
+        tokens = Fraction(self.tokens_per_query)
+        return Fraction(self.batch, self.period_ns) / tokens if tokens else Fraction(_ENDLESS)
 
     def service(self, replicas: int) -> StageService:
         """Service curve of so many replicas."""
@@ -114,22 +128,6 @@ def tokens_per_query(plan: Plan, tokens: Tokens, sample: Trace | None) -> Mappin
     trace = sample if sample is not None else Trace.from_ns(np.arange(_DRAWN, dtype=np.int64))
     workload = realise(plan.pipeline, trace, plan.seed)
     return {stage: Fraction(drawn.count, len(trace)) for stage, drawn in workload.stages.items()}
-
-
-def longest_through_ns(
-    pipeline: Pipeline, own_ns: Mapping[str, int], *, waits: Mapping[str, int] | None = None
-) -> dict[str, int]:
-    """Longest path through each stage, ns: own times and delays (and, if given, the stage's own wait)."""
-    before: dict[str, int] = {}
-    for stage in pipeline.topological_order:
-        arrivals = [before[edge.parent] + edge.delay_ns for edge in pipeline.incoming(stage)]
-        before[stage] = own_ns[stage] + max(arrivals, default=0)
-    after: dict[str, int] = {}
-    for stage in reversed(pipeline.topological_order):
-        onward = [after[edge.child] + edge.delay_ns for edge in pipeline.outgoing(stage)]
-        after[stage] = own_ns[stage] + max(onward, default=0)
-    extra = waits or {}
-    return {s: before[s] + after[s] - own_ns[s] + extra.get(s, 0) for s in pipeline.stages}
 
 
 def check_tokens(tokens: str) -> Tokens:
