@@ -7,12 +7,22 @@ show that a formulation changed.
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 from mipplan.solvers import write_model
-from mipplan_formulations import FORMULATIONS, solve_exhaustively
+from mipplan_formulations import (
+    FORMULATIONS,
+    PROGRAMME_FORMULATIONS,
+    ColumnPool,
+    Columns,
+    Programme,
+    TimeCostProblem,
+    solve_exhaustively,
+)
 from mipplan_formulations.documents import from_document, to_document
+from mipplan_formulations.programme_documents import from_document as read_programme
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -27,6 +37,31 @@ def regenerate(path: Path) -> None:
     path.write_text(_lay_out(document), encoding="utf-8")
     for name, formulation in FORMULATIONS.items():
         write_model(formulation.build(problem), FOLDER / f"{path.stem}.{name}.lp")
+
+
+def regenerate_programme(path: Path) -> None:
+    """Rewrite the files of an instance with several projects."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    problem = read_programme(document["problem"])
+    document["optimum"] = _optimum(problem)
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    for name, formulation in PROGRAMME_FORMULATIONS.items():
+        if isinstance(problem, formulation.problem):
+            write_model(formulation.build(problem), path.with_name(f"{path.stem}.{name}.lp"))
+
+
+def _optimum(problem: Programme | ColumnPool) -> int | None:
+    """Of every combination of choices the cheapest that is allowed."""
+    out = [] if problem.forgone is None else [None]
+    ways: list[list[object]] = [
+        [*(range(p.cost.size) if isinstance(p, Columns) else _selections(p)), *out] for p in problem.projects
+    ]
+    found = [problem.evaluate(chosen) for chosen in itertools.product(*ways)]  # type: ignore[arg-type]
+    return min((evaluation.cost for evaluation in found if evaluation.feasible), default=None)
+
+
+def _selections(project: TimeCostProblem) -> list[tuple[int, ...]]:
+    return list(itertools.product(*(range(int(count)) for count in project.mode_counts)))
 
 
 def _lay_out(document: dict[str, object]) -> str:
@@ -52,3 +87,5 @@ def _lay_out(document: dict[str, object]) -> str:
 if __name__ == "__main__":
     for instance in sorted(FOLDER.glob("*.json")):
         regenerate(instance)
+    for instance in sorted((FOLDER / "programmes").glob("*.json")):
+        regenerate_programme(instance)

@@ -15,18 +15,25 @@ from mipplan_formulations.problem import (
     Resource,
     TimeCostProblem,
 )
+from mipplan_formulations.programme import ColumnPool, Columns, Programme
+from mipplan_formulations.programme_registry import PROGRAMME_FORMULATIONS, ProgrammeFormulation
 from mipplan_formulations.registry import FORMULATIONS, Formulation
 
 __all__ = [
     "FORMULATIONS",
+    "PROGRAMME_FORMULATIONS",
     "Activity",
     "Arc",
+    "ColumnPool",
+    "Columns",
     "Cover",
     "Evaluation",
     "Formulation",
     "LinearModel",
     "Optimum",
     "Path",
+    "Programme",
+    "ProgrammeFormulation",
     "Resource",
     "TimeCostProblem",
     "solve_exhaustively",
