@@ -3,10 +3,11 @@
 from mipplan.solvers.answer import Answer, SolverInfo, Termination
 from mipplan.solvers.dispatch import available_solvers, resolve_solver, solve
 from mipplan.solvers.files import write_model
-from mipplan.solvers.relaxation import Relaxation, relax
+from mipplan.solvers.relaxation import Continuous, Relaxation, relax, solve_relaxed
 
 __all__ = [
     "Answer",
+    "Continuous",
     "Relaxation",
     "SolverInfo",
     "Termination",
@@ -14,5 +15,6 @@ __all__ = [
     "relax",
     "resolve_solver",
     "solve",
+    "solve_relaxed",
     "write_model",
 ]

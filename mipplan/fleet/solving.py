@@ -1,0 +1,231 @@
+"""From a fleet to its cheapest set of plans: prices, then whole numbers, then the proof."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.fleet.generation import Generation, Pool, Progress, shares
+from mipplan.fleet.objective import Objective, cost_objective
+from mipplan.fleet.request import Fleet
+from mipplan.fleet.selection import Chosen, choose_by_rounding, choose_exactly
+from mipplan.fleet.workers import Office
+
+#: The relaxed master may stay this share of the gap asked for above the bound.
+_RELAXED_SHARE = 0.25
+#: Whether all fits at all is asked once excess was made dearer so often and is still needed.
+_DOUBTS = 2
+#: Choosing among known plans may take so long.
+_CHOICE_S = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """Where an objective stands in the end.
+
+    Attributes
+    ----------
+    chosen : Chosen or None
+        The best choice found.
+    lower_bound : int or None
+        No allowed choice costs less; None if nothing is known.
+    duals : int64, shape (r,)
+        Of the rows, that prove the bound.
+    infeasible : bool
+        Proven: nothing fits.
+    rounds : int
+    """
+
+    chosen: Chosen | None
+    lower_bound: int | None
+    duals: NDArray[np.int64]
+    infeasible: bool
+    rounds: int
+
+    @property
+    def closed(self) -> bool:
+        """Whether the choice is proven best."""
+        return (
+            self.chosen is not None and self.lower_bound is not None and self.chosen.cost <= self.lower_bound
+        )
+
+
+@dataclass
+class Settling:
+    """Settles one objective by column generation.
+
+    Attributes
+    ----------
+    objective : Objective
+    pool : Pool
+    office : Office
+    gap : float
+        Relative gap that is good enough.
+    ends_at : float
+    report : callable
+    name : str
+        What is minimised, for progress.
+    unit : float
+        What the objective counts in, for progress.
+    keep : callable
+        Called with progress and choice after every round: keeps a checkpoint.
+    progress : Progress or None
+        To go on from.
+    best : Chosen or None
+        To improve on.
+    """
+
+    objective: Objective
+    pool: Pool
+    office: Office
+    gap: float
+    ends_at: float
+    report: Callable[[str], None]
+    name: str
+    unit: float
+    keep: Callable[[Progress, Chosen | None], None]
+    progress: Progress | None = None
+    best: Chosen | None = None
+
+    def run(self) -> Settled:
+        """Generate, round, choose; Ctrl-C stops as a time limit does."""
+        generation = self._generation(self.objective)
+        self.progress = generation.progress
+        try:
+            generation.run()
+            if self._doubtful(generation):
+                if self._cannot_fit():
+                    return self._settled(infeasible=True)
+                generation.run()
+            self._choose(generation)
+        except KeyboardInterrupt:
+            self.report("interrupted: keeping what there is")
+        return self._settled(infeasible=bool(self.pool.hopeless) and self.objective.forgone is None)
+
+    def _generation(self, objective: Objective) -> Generation:
+        return Generation(
+            objective, self.pool, self.office, self.ends_at, self.report, self._after_round, self.progress
+        )
+
+    def _after_round(self, generation: Generation) -> bool:
+        progress = generation.progress
+        if generation.master is not None and not progress.excess:
+            self._offer(choose_by_rounding(self.objective, self.pool.columns, shares(generation)))
+        elif generation.master is None and not self.pool.hopeless:
+            self._offer_cheapest()
+        self.report(self._line(progress))
+        self.keep(progress, self.best)
+        if self._good_enough(self.gap):
+            return True
+        bound = progress.lower_bound
+        if progress.excess:
+            return progress.raises >= _DOUBTS and not progress.converged and not self._asked
+        tail = _RELAXED_SHARE * self.gap * progress.relaxation
+        return (
+            bound is not None and math.isfinite(progress.relaxation) and progress.relaxation - bound <= tail
+        )
+
+    _asked: bool = False
+
+    def _doubtful(self, generation: Generation) -> bool:
+        progress = generation.progress
+        return progress.excess and progress.raises >= _DOUBTS and time.monotonic() < self.ends_at
+
+    def _cannot_fit(self) -> bool:
+        """Whether it is proven that the plans of all pipelines need more devices than there are (claim 2)."""
+        self._asked = True
+        if self.objective.forgone is not None:
+            return False
+        fit = Objective(
+            np.zeros_like(self.objective.prices),
+            self.objective.rows,
+            self.objective.usage,
+            self.objective.capacity,
+            np.maximum(self.objective.usage @ self.objective.prices, 1),
+        )
+
+        def after(generation: Generation) -> bool:
+            bound = generation.progress.lower_bound
+            self.report(f"whether it fits at all, round {generation.progress.rounds}")
+            return (bound is not None and bound > 0) or (
+                generation.master is not None and generation.master.objective < 0.5
+            )
+
+        generation = Generation(fit, self.pool, self.office, self.ends_at, self.report, after)
+        generation.run()
+        bound = generation.progress.lower_bound
+        return bound is not None and bound > 0
+
+    def _offer_cheapest(self) -> None:
+        """Where nothing is scarce, every pipeline has its cheapest plan."""
+        columns = tuple(min(known, key=self.objective.cost) for known in self.pool.columns if known)
+        if len(columns) == len(self.pool.columns):
+            devices = np.sum([column.devices for column in columns], axis=0)
+            if np.all(self.objective.usage @ devices <= self.objective.capacity):
+                self._offer(Chosen(columns, sum(map(self.objective.cost, columns))))
+
+    def _choose(self, generation: Generation) -> None:
+        """Choose among all known plans, unless what there is is good enough."""
+        if self.pool.hopeless and self.objective.forgone is None:
+            return
+        if self._good_enough(self.gap) or generation.progress.lower_bound is None:
+            return
+        left_s = min(_CHOICE_S, max(1.0, self.ends_at - time.monotonic()))
+        self.report("choosing among all known plans")
+        self._offer(
+            choose_exactly(self.objective, self.pool.columns, self.best, left_s, _RELAXED_SHARE * self.gap)
+        )
+
+    def _offer(self, chosen: Chosen | None) -> None:
+        if chosen is not None and (self.best is None or chosen.cost < self.best.cost):
+            self.best = chosen
+
+    def _good_enough(self, gap: float) -> bool:
+        bound = None if self.progress is None else self.progress.lower_bound
+        if self.best is None or bound is None:
+            return False
+        return self.best.cost - bound <= gap * self.best.cost
+
+    def _settled(self, *, infeasible: bool) -> Settled:
+        if self.progress is None:
+            raise AssertionError("settled before it began")
+        bound = self.progress.lower_bound
+        if bound is not None and self.best is not None:
+            bound = min(bound, self.best.cost)
+        return Settled(
+            None if infeasible else self.best,
+            bound,
+            self.progress.duals,
+            infeasible,
+            self.progress.rounds,
+        )
+
+    def _line(self, progress: Progress) -> str:
+        bound = "none yet" if progress.lower_bound is None else f"{progress.lower_bound / self.unit:,.4f}"
+        best = "none yet" if self.best is None else f"{self.best.cost / self.unit:,.4f}"
+        gap = ""
+        if self.best is not None and progress.lower_bound is not None:
+            gap = f", gap {100 * max(0.0, 1 - progress.lower_bound / max(self.best.cost, 1)):.2f} %"
+        return f"{self.name}, round {progress.rounds}: bound {bound}, best {best}{gap}"
+
+
+def settle_cost(
+    fleet: Fleet,
+    pool: Pool,
+    office: Office,
+    gap: float,
+    ends_at: float,
+    report: Callable[[str], None],
+    keep: Callable[[Progress, Chosen | None], None],
+    progress: Progress | None = None,
+    best: Chosen | None = None,
+) -> Settled:
+    """Find the cheapest set of plans within the limits of a fleet."""
+    return Settling(
+        cost_objective(fleet), pool, office, gap, ends_at, report, "cost in $/h", 1e6, keep, progress, best
+    ).run()
