@@ -1,0 +1,1 @@
+"""Many pipelines on shared hardware: the cheapest set of certified plans, with a proven gap."""

@@ -73,6 +73,7 @@ def enumerate_choices(
     spare: float,
     most: int,
     limits: Integers,
+    most_labels: int | None = None,
 ) -> Candidates:
     """Find all choices within the deadline rows that cost at most `most`.
 
@@ -87,14 +88,16 @@ def enumerate_choices(
     most : int
     limits : int64, shape (H,)
         Devices of each type that one pipeline can have at most.
+    most_labels : int, optional
+        Partial choices to keep at most; `MOST_LABELS` by default.
 
     Raises
     ------
     TooManyError
-        If there are more than `MOST_LABELS` partial choices at some stage.
+        If there are more of them at some stage.
     """
     order = sorted(range(len(parts)), key=lambda stage: parts[stage].rows.size)
-    walk = _Walk(tables, parts, deadline_ns, spare, most, limits)
+    walk = _Walk(tables, parts, deadline_ns, spare, most, limits, most_labels or MOST_LABELS)
     for depth, stage in enumerate(order):
         walk.extend(stage, order[depth + 1 :])
     picks = np.empty((walk.cost.size, len(parts)), dtype=np.int64)
@@ -114,9 +117,11 @@ class _Walk:
         spare: float,
         most: int,
         limits: Integers,
+        most_labels: int,
     ) -> None:
         self._tables, self._parts = tables, parts
         self._deadline_ns, self._spare, self._most, self._limits = deadline_ns, spare, most, limits
+        self._most_labels = most_labels
         self._limited = [
             device
             for device in np.flatnonzero(limits < np.iinfo(np.int64).max).tolist()
@@ -139,7 +144,7 @@ class _Walk:
         """Extend every partial choice by every option of a stage that can still lead to a complete one."""
         part = self._parts[stage]
         table = self._tables.stages[stage]
-        if self.cost.size * part.rows.size > 20 * MOST_LABELS:
+        if self.cost.size * part.rows.size > 20 * self._most_labels:
             raise TooManyError
         cheapest = sum(int(self._parts[other].cost.min()) for other in to_come)
         keeps = self._added[:, None] + part.added <= self._spare
@@ -154,7 +159,7 @@ class _Walk:
         ]
         for amount, device in zip(used, self._limited, strict=True):
             kept &= amount <= self._limits[device]
-        if int(np.count_nonzero(kept)) > MOST_LABELS:
+        if int(np.count_nonzero(kept)) > self._most_labels:
             raise TooManyError
         label, option = label[kept], option[kept]
         self.cost = self.cost[label] + part.cost[option]

@@ -53,9 +53,10 @@ class Pool:
         for index, priced in answers.items():
             if not priced.feasible:
                 self.hopeless.add(index)
-            elif priced.column is not None and priced.column not in self.columns[index]:
-                self.columns[index].append(priced.column)
-                new += 1
+            for column in priced.columns:
+                if column not in self.columns[index]:
+                    self.columns[index].append(column)
+                    new += 1
         return new
 
     def cheapest(self, index: int, prices: Integers) -> int | None:
@@ -75,6 +76,8 @@ class Progress:
         No allowed choice costs less; None before the first round.
     duals : int64, shape (r,)
         That prove it.
+    least : list of int
+        What each pipeline costs at least at these.
     raises : int
         How often excess was made dearer.
     converged : bool
@@ -86,6 +89,7 @@ class Progress:
     """
 
     duals: Integers
+    least: list[int] = field(default_factory=list)
     rounds: int = 0
     lower_bound: int | None = None
     raises: int = 0
@@ -201,15 +205,17 @@ class Generation:
         """Claim 1: what all pipelines cost at least at these prices, less what all capacities are worth."""
         forgone = self.objective.forgone
         total = -int(duals @ self.objective.capacity)
+        costs = []
         for index in range(len(self.pool.columns)):
             cost = least.get(index)
             if forgone is not None:
                 cost = int(forgone[index]) if cost is None else min(cost, int(forgone[index]))
             if cost is None:
                 return  # a pipeline without any plan: there is no fleet to bound
-            total += cost
+            costs.append(cost)
+        total += sum(costs)
         if self.progress.lower_bound is None or total > self.progress.lower_bound:
-            self.progress.lower_bound, self.progress.duals = total, duals
+            self.progress.lower_bound, self.progress.duals, self.progress.least = total, duals, costs
 
     def _solve_master(self) -> Continuous:
         objective = self.objective.raised(_DEARER**self.progress.raises)

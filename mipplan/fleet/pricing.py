@@ -1,9 +1,9 @@
 """Pricing: the cheapest certified plan of one pipeline when devices have other prices.
 
-The same exact method as `mipplan.planner.benders` (a relaxation, the certificate as judge, cuts from what it refuses), made
-for being asked again and again: multipliers, cuts and sharpened waits stay valid under all prices, so a later question is mostly
-answered by a bound, or by judging a handful of choices. Choices are enumerated within the bound instead of handed to a solver; where
-they are too many, the planner's own search takes over.
+The same exact method as `mipplan.planner.benders` (a relaxation, the certificate as judge, cuts from what it refuses),
+made for being asked again and again: multipliers, cuts and sharpened waits stay valid under all prices, so a later
+question is mostly answered by a bound, or by judging a handful of choices. Choices are enumerated within the bound
+instead of handed to a solver; where they are too many, the planner's own search takes over.
 
 References
 ----------
@@ -39,6 +39,8 @@ Integers = NDArray[np.int64]
 _FIRST_STEPS, _LATER_STEPS = 80, 25
 #: Without a plan in hand, costs are searched up to this share above the bound, then further.
 _FIRST_STEP, _FURTHER = 0.01, 2.0
+#: Of all plans within a cost no more than this are judged, and no more choices listed.
+_MOST_JUDGED, _MOST_LISTED = 400, 1_000_000
 #: Ranges are spelt out up to so many replicas; a wider one stays a bound.
 MOST_SPELT = 20_000
 
@@ -88,15 +90,19 @@ class Priced:
     ----------
     lower_bound : int
         No certified plan of the pipeline costs less under these prices.
-    column : Column or None
-        A plan that attains it, unless the caller has one already (or none exists).
+    columns : tuple of Column
+        A plan that attains it, unless the caller has one already (or none exists); all plans within a cost where
+        these were asked for.
     feasible : bool
         False: there is no certified plan at all, whatever the prices.
+    complete : bool
+        False: all plans were asked for, and there are too many.
     """
 
     lower_bound: int
-    column: Column | None
+    columns: tuple[Column, ...] = ()
     feasible: bool = True
+    complete: bool = True
 
 
 class Pricer:
@@ -181,9 +187,9 @@ class Pricer:
             With a column if there is a plan of at most that cost; without, the lower bound is above `most`.
         """
         if self.hopeless:
-            return Priced(0, None, feasible=False)
+            return Priced(0, feasible=False)
         priced = self._price_exactly(prices, most, firm=False)
-        if priced.column is None or self._keeps_limits(priced.column):
+        if all(map(self._keeps_limits, priced.columns)):
             return priced
         return self._price_exactly(prices, most, firm=True)
 
@@ -199,6 +205,25 @@ class Pricer:
                 return priced
             self._spell_out(spelt)
 
+    def price_all(self, prices: Integers, most: int) -> Priced:
+        """Find all certified plans that cost at most `most` under `prices`.
+
+        Left out are plans that another one beats or equals in devices of every type: whatever the prices are, they
+        are of no use.
+        """
+        if self.hopeless:
+            return Priced(0, feasible=False)
+        while True:
+            question = _Question(self, prices, firm=True)
+            try:
+                picks = question.all_within(most)
+            except TooManyError:
+                return Priced(0, complete=False)
+            spelt = next((ranges for pick in picks if (ranges := self._ranges(question, pick))), None)
+            if spelt is None:
+                return Priced(0, tuple(map(self.column_of, picks)))
+            self._spell_out(spelt)
+
     def _keeps_limits(self, column: Column) -> bool:
         return bool(np.all(np.array(column.devices) <= self.limits))
 
@@ -209,7 +234,8 @@ class Pricer:
         reach = _FIRST_STEP
         while True:
             if most is not None and question.bound > most:
-                return Priced(question.bound, None), None
+                # No more than was asked for: how much higher the bound is depends on what was learnt before.
+                return Priced(most + 1), None
             goal = math.ceil(question.bound * (1.0 + reach)) + 1
             if most is not None:
                 goal = most if goal > most - (goal - question.bound) // 4 else goal
@@ -221,9 +247,7 @@ class Pricer:
             if found is not None:
                 return self._answer(question, *found)
             if goal == question.dearest:
-                return Priced(
-                    0, None, feasible=False
-                ), None  # nothing on offer is certified within the limits
+                return Priced(0, feasible=False), None  # nothing on offer is certified within the limits
             question.raise_bound(goal + 1)
             reach *= _FURTHER
 
@@ -231,13 +255,18 @@ class Pricer:
         self, question: _Question, pick: Integers, cost: int
     ) -> tuple[Priced, Mapping[str, int] | None]:
         """Turn the cheapest choice into an answer; a range in it is spelt out first, unless it is a wide one."""
+        ranges = self._ranges(question, pick)
+        return Priced(cost, (self.column_of(pick),)), ranges or None
+
+    def _ranges(self, question: _Question, pick: Integers) -> dict[str, int]:
+        """Ranges in a choice that are worth spelling out: row of the table by stage."""
         ranges: dict[str, int] = {}
         for stage, table, row in zip(self.stages, self.required_tables.stages, pick.tolist(), strict=True):
             replicas = int(table.options.replicas[row])
             price = int(question.prices[table.device[row]])
             if table.charged[row] < replicas <= MOST_SPELT and price > 0:
                 ranges[stage] = row
-        return Priced(cost, self.column_of(pick)), ranges or None
+        return ranges
 
     def _search(self, question: _Question, most: int | None) -> tuple[Priced, Mapping[str, int] | None]:
         """Let the planner's own search answer; it counts devices, so no range of limited ones may be left."""
@@ -247,7 +276,7 @@ class Pricer:
             if (ranged := (table.charged < table.options.replicas) & table.options.limited).any()
         }
         if ranges:
-            return Priced(0, None), ranges
+            return Priced(0), ranges
         options = {
             stage: replace(table.options, cost=question.prices[table.device] * table.charged)
             for stage, table in zip(self.stages, self.required_tables.stages, strict=True)
@@ -265,7 +294,7 @@ class Pricer:
         if not outcome.finished:
             raise KeyboardInterrupt  # it has no other limit, and took the interrupt for one
         if outcome.best is None:
-            return Priced(outcome.lower_bound if most is None else most + 1, None, most is not None), None
+            return Priced(0 if most is None else most + 1, feasible=most is not None), None
         pick = np.array([outcome.best.selection[stage] for stage in self.stages], dtype=np.int64)
         return self._answer(question, pick, outcome.best.cost)
 
@@ -419,6 +448,46 @@ class _Question:
             best, learnt = self._first_certified(found)
             if not learnt:
                 return best
+
+    def all_within(self, most: int) -> list[Integers]:
+        """All certified choices of at most that cost, but for those that another one beats in every device.
+
+        Raises
+        ------
+        TooManyError
+            Also if judging them all would take too long.
+        """
+        parts = self._parts(most)
+        if parts is None:
+            return []
+        spare = most - self._relaxed.bound
+        found = self._without_refused(
+            enumerate_choices(
+                self._tables, parts, self._pricer.deadline_ns, spare, most, self._limits, _MOST_LISTED
+            ).in_order()
+        )
+        devices = self._devices(found)
+        certified: list[Integers] = []
+        for _ in range(_MOST_JUDGED):
+            if not found.cost.size:
+                return certified
+            pick = found.picks[0]
+            refused = self._pricer.judge(pick)
+            if refused is None:
+                certified.append(pick)
+                kept = (devices < devices[0]).any(axis=1)
+            else:
+                kept = ~self._is_refused(found, refused)
+            found, devices = found.keep(kept), devices[kept]
+        raise TooManyError
+
+    def _devices(self, found: Candidates) -> Integers:
+        """Devices of each type that the choices are charged for, shape (k, H)."""
+        used = np.zeros((found.cost.size, self.prices.size), dtype=np.int64)
+        for place, table in enumerate(self._tables.stages):
+            rows = found.picks[:, place]
+            used[np.arange(rows.size), table.device[rows]] += table.charged[rows]
+        return used
 
     def _first_certified(self, found: Candidates) -> tuple[tuple[Integers, int] | None, bool]:
         """First choice that the certificate does not refuse; or whether refusing one has taught something."""

@@ -92,8 +92,14 @@ def choose_exactly(
     start: Chosen | None,
     time_limit_s: float | None,
     gap: float,
-) -> Chosen | None:
-    """Choose among the known plans by a MILP (price and branch); the start if nothing better is found in time."""
+) -> tuple[Chosen | None, float]:
+    """Choose among the known plans by a MILP (price and branch).
+
+    Returns
+    -------
+    chosen, lower_bound
+        The start if nothing better is found in time; and what any choice of *known* plans costs at least.
+    """
     pool = objective.pool(list(known), firm=True)
     formulation = PROGRAMME_FORMULATIONS["columns"]
     model = formulation.build(pool)
@@ -106,20 +112,22 @@ def choose_exactly(
         values = formulation.encode(pool, model, places)
     answer = solve(model, time_limit_s=time_limit_s, gap=gap, start=values)
     if answer.values is None:
-        return start
+        return start, answer.lower_bound
     picked = formulation.decode(pool, model, answer.values)
     found = pool.evaluate(picked)
     if not found.feasible or (start is not None and found.cost >= start.cost):
-        return start
+        return start, answer.lower_bound
     columns = tuple(
         None if place is None else columns[place] for columns, place in zip(known, picked, strict=True)
     )
-    return Chosen(columns, found.cost)
+    return Chosen(columns, found.cost), answer.lower_bound
 
 
 def _side_by_side(objective: Objective, known: Sequence[list[Column]]) -> _Options:
     pool = objective.pool(list(known), firm=True)
-    owner, place, cost, usage = [], [], [], []
+    owner: list[int] = []
+    place: list[int] = []
+    cost, usage = [], []
     for index, columns in enumerate(pool.projects):
         count = columns.cost.size
         owner += [index] * count

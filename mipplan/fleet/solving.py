@@ -22,6 +22,8 @@ _RELAXED_SHARE = 0.25
 _DOUBTS = 2
 #: Choosing among known plans may take so long.
 _CHOICE_S = 20.0
+#: Fleets of at most so many pipelines are closed: all plans that could be part of a cheaper fleet are looked up.
+_MOST_CLOSED = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +105,7 @@ class Settling:
                     return self._settled(infeasible=True)
                 generation.run()
             self._choose(generation)
+            self._close(generation)
         except KeyboardInterrupt:
             self.report("interrupted: keeping what there is")
         return self._settled(infeasible=bool(self.pool.hopeless) and self.objective.forgone is None)
@@ -177,8 +180,37 @@ class Settling:
             return
         left_s = min(_CHOICE_S, max(1.0, self.ends_at - time.monotonic()))
         self.report("choosing among all known plans")
-        self._offer(
-            choose_exactly(self.objective, self.pool.columns, self.best, left_s, _RELAXED_SHARE * self.gap)
+        target = _RELAXED_SHARE * self.gap
+        self._offer(choose_exactly(self.objective, self.pool.columns, self.best, left_s, target)[0])
+
+    def _close(self, generation: Generation) -> None:
+        """Look up every plan that could be part of a better choice, and choose among them: that is then the best.
+
+        A better choice costs at most `spare` more than the bound. At the prices that prove it, so does, more than it
+        costs at least, each of its plans: otherwise all of them together cost too much.
+        """
+        progress = generation.progress
+        bound = progress.lower_bound
+        if self.best is None or bound is None or self._good_enough(0.0):
+            return
+        if len(self.pool.columns) > _MOST_CLOSED or time.monotonic() >= self.ends_at:
+            return
+        self.report("looking up every plan that could be part of a better choice")
+        spare = self.best.cost - 1 - bound
+        most = {
+            index: least + spare
+            for index, least in enumerate(progress.least)
+            if index not in self.pool.hopeless
+        }
+        answers = self.office.ask(self.objective.device_prices(progress.duals), most, wants_all=True)
+        self.pool.add(answers)
+        if not all(answer.complete for answer in answers.values()):
+            return
+        left_s = min(_CHOICE_S, max(1.0, self.ends_at - time.monotonic()))
+        chosen, least = choose_exactly(self.objective, self.pool.columns, self.best, left_s, 0.0)
+        self._offer(chosen)
+        progress.lower_bound = max(
+            bound, min(self.best.cost, math.ceil(least) if math.isfinite(least) else bound)
         )
 
     def _offer(self, chosen: Chosen | None) -> None:

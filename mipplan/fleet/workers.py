@@ -1,9 +1,9 @@
 """Pricing many pipelines at once through joblib, wherever its workers are.
 
-A pipeline's data (pipeline, profiles, trace) travel once: whoever is asked about it keeps what was made of them, and leaves
-it in the run's folder for the other workers of the machine. A worker that has neither says so, and is sent the data.
-Nothing else is kept there: what a pricer learns comes back with each answer and goes out with the next question, so that
-an answer does not depend on who gives it.
+A pipeline's data (pipeline, profiles, trace) travel once: whoever is asked about it keeps what was made of them, and
+leaves it in the run's folder for the other workers of the machine. A worker that has neither says so, and is sent the
+data. What a pricer learns comes back with each answer and goes out with the next question; all else that a worker
+keeps makes it quicker only, so that an answer does not depend on who gives it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.files import write_atomically
-from mipplan.fleet.pricing import Column, Memory, Priced, Pricer
+from mipplan.fleet.pricing import Memory, Priced, Pricer
 from mipplan.fleet.request import Realisation
 
 #: Tokens whose traces a process keeps at hand; what is beyond is made anew when a certificate needs it.
@@ -41,11 +41,14 @@ class Question:
     most : int or None
         Only plans of at most this cost are of interest.
     memory : Memory
+    wants_all : bool
+        Whether all plans within that cost are wanted instead of the cheapest.
     """
 
     index: int
     most: int | None
     memory: Memory
+    wants_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,10 @@ def answer(task: Task) -> tuple[list[Reply], list[int]]:
         if pricer is None:
             missing.append(question.index)
             continue
-        priced = pricer.price(task.prices, question.most)
+        if question.wants_all and question.most is not None:
+            priced = pricer.price_all(task.prices, question.most)
+        else:
+            priced = pricer.price(task.prices, question.most)
         replies.append(Reply(question.index, priced, pricer.memory))
         desk.tidy(question.index, pricer)
     return replies, missing
@@ -155,8 +161,9 @@ class Office:
     ----------
     realisations : sequence of Realisation
     hardware : tuple of str
-    n_jobs : int or None
-        As for ``joblib.Parallel``; None leaves it to ``joblib.parallel_config``.
+    folder : str
+        Where workers on this machine leave what they have made.
+    parallel : joblib.Parallel
     """
 
     def __init__(
@@ -179,7 +186,14 @@ class Office:
     def open(
         cls, realisations: Sequence[Realisation], hardware: tuple[str, ...], n_jobs: int | None
     ) -> Iterator[Office]:
-        """Open an office; its folder goes when it closes."""
+        """Open an office; its folder goes when it closes.
+
+        Parameters
+        ----------
+        realisations, hardware
+        n_jobs : int or None
+            As for ``joblib.Parallel``; None leaves it to ``joblib.parallel_config``.
+        """
         import joblib
 
         with (
@@ -188,10 +202,12 @@ class Office:
         ):
             yield cls(realisations, hardware, folder, parallel)
 
-    def ask(self, prices: NDArray[np.int64], most: Mapping[int, int | None]) -> dict[int, Priced]:
+    def ask(
+        self, prices: NDArray[np.int64], most: Mapping[int, int | None], *, wants_all: bool = False
+    ) -> dict[int, Priced]:
         """Price pipelines, by index, each with the most that a plan of interest may cost."""
         answers: dict[int, Priced] = {}
-        waiting = [Question(index, limit, self.memories[index]) for index, limit in most.items()]
+        waiting = [Question(index, limit, self.memories[index], wants_all) for index, limit in most.items()]
         lost: set[int] = set()
         while waiting:
             for replies, missing in self._parallel(self._tasks(prices, waiting, lost)):
@@ -217,8 +233,3 @@ class Office:
                 if question.index not in self._known or question.index in lost
             }
             yield joblib.delayed(answer)(Task(self._run, self._folder, self._hardware, prices, asked, data))
-
-
-def columns_of(answers: Mapping[int, Priced]) -> dict[int, Column]:
-    """Return the plans that came with the answers."""
-    return {index: priced.column for index, priced in answers.items() if priced.column is not None}

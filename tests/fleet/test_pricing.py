@@ -52,15 +52,15 @@ def check_price(case: PlanningInstance, pricer: Pricer, prices: np.ndarray, verd
         return
     if truth.status == "unknown":
         return
-    assert found.column is not None
-    cost = int(prices @ np.array(found.column.devices))
+    (column,) = found.columns
+    cost = int(prices @ np.array(column.devices))
     assert found.lower_bound == cost
     assert truth.lower_bound_microusd_per_hour <= cost <= truth.microusd_per_hour
     if truth.status == "optimal":
         assert cost == truth.microusd_per_hour
     again = pricer.price(prices, cost - 1)
-    assert (again.lower_bound, again.column, again.feasible) == (cost, None, True)
-    choices = dict(zip(case.pipeline.stages, found.column.choices, strict=True))
+    assert (again.lower_bound, again.columns, again.feasible) == (cost, (), True)
+    choices = dict(zip(case.pipeline.stages, column.choices, strict=True))
     plan = mp.Plan.from_choices(
         case.pipeline, case.profiles, choices, slo_s=1.0, quantile=case.quantile, seed=case.seed
     )
@@ -98,6 +98,33 @@ def test_what_was_learnt_is_valid_under_other_prices() -> None:
             experienced.price(random_prices(case, rng), None)
         prices = random_prices(case, rng)
         assert experienced.price(prices, None) == pricer_of(case).price(prices, None)
+
+
+def test_all_plans_within_a_cost_are_all_that_could_matter() -> None:
+    """At any other prices, the cheapest plan is among them if it is within that cost at these."""
+    compared = 0
+    for number in range(FIRST, FIRST + campaign_size(16, 200)):
+        case = planning_instance(number, limited=True)
+        rng = np.random.default_rng(number)
+        pricer = pricer_of(case)
+        prices = random_prices(case, rng)
+        cheapest = pricer.price(prices, None)
+        if not cheapest.feasible:
+            continue
+        most = int(cheapest.lower_bound * 1.3)
+        everything = pricer.price_all(prices, most)
+        if not everything.complete:
+            continue
+        devices = np.array([column.devices for column in everything.columns])
+        assert (devices @ prices).min() == cheapest.lower_bound
+        assert (devices @ prices).max() <= most
+        for _ in range(5):
+            others = random_prices(case, rng)
+            (best,) = pricer.price(others, None).columns
+            if int(prices @ np.array(best.devices)) <= most:
+                assert (devices @ others).min() == int(others @ np.array(best.devices))
+                compared += 1
+    assert compared >= 10
 
 
 def test_ranges_of_replicas_are_spelt_out_where_they_matter(monkeypatch: pytest.MonkeyPatch) -> None:
