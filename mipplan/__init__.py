@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         SolverError,
         SolverUnavailableError,
     )
+    from mipplan.fleet import FleetPlan, FleetStatus, plan_fleet
     from mipplan.options import time_cost_problem
     from mipplan.pipeline import Pipeline
     from mipplan.planner import explain, plan
@@ -37,6 +38,8 @@ _HOMES = {
     "Certificate": "mipplan.certificate",
     "Choice": "mipplan.result",
     "Fault": "mipplan.errors",
+    "FleetPlan": "mipplan.fleet",
+    "FleetStatus": "mipplan.fleet",
     "InputError": "mipplan.errors",
     "MipplanError": "mipplan.errors",
     "NoPlanError": "mipplan.errors",
@@ -59,6 +62,7 @@ _HOMES = {
     "ArrivalCurve": "mipplan.curves",
     "Explanation": "mipplan.result",
     "plan": "mipplan.planner",
+    "plan_fleet": "mipplan.fleet",
     "refine": "mipplan.refinement",
     "replay": "mipplan.replayer",
     "replay_many": "mipplan.replayer",
@@ -73,6 +77,8 @@ __all__ = [
     "Choice",
     "Explanation",
     "Fault",
+    "FleetPlan",
+    "FleetStatus",
     "InputError",
     "MipplanError",
     "NoPlanError",
@@ -94,6 +100,7 @@ __all__ = [
     "compare",
     "explain",
     "plan",
+    "plan_fleet",
     "refine",
     "replay",
     "replay_many",

@@ -56,7 +56,7 @@ def fleet_of(number: int, *, pipelines: int | None = None, scarcity: float | Non
             name = f"{case.pipeline.name}-{len(members)}"
             weight = 1000 * int(rng.integers(1, 4))
             members.append((alone, Member(name, case.pipeline, case.trace, case.slo_ns * 2, weight)))
-    used = {name: 0 for name in profiles.hardware}
+    used = dict.fromkeys(profiles.hardware, 0)
     for alone, _ in members:
         for choice in alone.choices.values():
             used[choice.hardware] += choice.replicas

@@ -1,1 +1,14 @@
 """Many pipelines on shared hardware: the cheapest set of certified plans, with a proven gap."""
+
+from mipplan.fleet.planning import plan_fleet
+from mipplan.fleet.result import Admission, DeviceUse, FleetEffort, FleetPlan, FleetStatus, SloRelaxation
+
+__all__ = [
+    "Admission",
+    "DeviceUse",
+    "FleetEffort",
+    "FleetPlan",
+    "FleetStatus",
+    "SloRelaxation",
+    "plan_fleet",
+]

@@ -1,7 +1,7 @@
 """All pipelines of a small fleet in one MILP, with the certificate of each as judge.
 
-The method of `mipplan.planner.benders` on formulation `joint`: relaxed master, judges, cuts. It shares neither prices nor
-columns with column generation, and so is what that is held to.
+The method of `mipplan.planner.benders` on formulation `joint`: relaxed master, judges, cuts. It shares neither prices
+nor columns with column generation, and so is what that is held to.
 """
 
 from __future__ import annotations
@@ -50,11 +50,14 @@ class JointOutcome:
         No set of certified plans costs less.
     infeasible : bool
         Proven: there is no set.
+    alone : tuple of int
+        What pipelines cost at least by themselves, as far as that was found out.
     """
 
     chosen: Chosen | None
     lower_bound: int | None
     infeasible: bool
+    alone: tuple[int, ...] = ()
 
 
 @dataclass
@@ -143,9 +146,10 @@ class JointSearch:
     def run(self) -> JointOutcome:
         """Search; Ctrl-C stops as the time limit does."""
         try:
-            return self._run()
+            outcome = self._run()
         except KeyboardInterrupt:
-            return JointOutcome(None, sum(self._alone) if self._complete else None, False)
+            outcome = JointOutcome(None, sum(self._alone) if self._complete else None, False)
+        return replace(outcome, alone=tuple(self._alone))
 
     @property
     def _complete(self) -> bool:

@@ -1,4 +1,4 @@
-"""What planning a fleet comes to: a plan per pipeline, what they share, and what would help where it does not suffice."""
+"""What planning a fleet comes to: a plan per pipeline, what they share, and what would help where not all fit."""
 
 from __future__ import annotations
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mipplan.fleet.generation import Generation, Pool, Progress, shares
 from mipplan.fleet.objective import Objective, cost_objective
@@ -36,8 +35,8 @@ class Settled:
         The best choice found.
     lower_bound : int or None
         No allowed choice costs less; None if nothing is known.
-    duals : int64, shape (r,)
-        Of the rows, that prove the bound.
+    saved : mapping of str to int
+        What one unit more of each scarce thing would save, by the duals that prove the bound.
     infeasible : bool
         Proven: nothing fits.
     rounds : int
@@ -45,16 +44,9 @@ class Settled:
 
     chosen: Chosen | None
     lower_bound: int | None
-    duals: NDArray[np.int64]
+    saved: Mapping[str, int]
     infeasible: bool
     rounds: int
-
-    @property
-    def closed(self) -> bool:
-        """Whether the choice is proven best."""
-        return (
-            self.chosen is not None and self.lower_bound is not None and self.chosen.cost <= self.lower_bound
-        )
 
 
 @dataclass
@@ -232,7 +224,7 @@ class Settling:
         return Settled(
             None if infeasible else self.best,
             bound,
-            self.progress.duals,
+            dict(zip(self.objective.rows, self.progress.duals.tolist(), strict=True)),
             infeasible,
             self.progress.rounds,
         )

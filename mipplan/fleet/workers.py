@@ -164,6 +164,8 @@ class Office:
     folder : str
         Where workers on this machine leave what they have made.
     parallel : joblib.Parallel
+    n_jobs : int or None
+        What it was made with.
     """
 
     def __init__(
@@ -172,11 +174,13 @@ class Office:
         hardware: tuple[str, ...],
         folder: str,
         parallel: Any,
+        n_jobs: int | None,
     ) -> None:
         self._realisations = realisations
         self._hardware = hardware
         self._folder = folder
         self._parallel = parallel
+        self._n_jobs = n_jobs
         self._run = uuid.uuid4().hex
         self._known: set[int] = set()
         self.memories = [Memory()] * len(realisations)
@@ -200,7 +204,12 @@ class Office:
             tempfile.TemporaryDirectory(prefix="mipplan-fleet-", ignore_cleanup_errors=True) as folder,
             joblib.Parallel(n_jobs=n_jobs, batch_size=1, pre_dispatch="all") as parallel,
         ):
-            yield cls(realisations, hardware, folder, parallel)
+            yield cls(realisations, hardware, folder, parallel, n_jobs)
+
+    @property
+    def n_jobs(self) -> int | None:
+        """Workers asked for; None if that was left to ``joblib.parallel_config``."""
+        return self._n_jobs
 
     def ask(
         self, prices: NDArray[np.int64], most: Mapping[int, int | None], *, wants_all: bool = False
