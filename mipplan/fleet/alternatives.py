@@ -17,6 +17,8 @@ from mipplan.fleet.workers import Office
 _PRECISION = 0.01
 #: Larger factors are not looked for.
 _MOST_FACTOR = 1000.0
+#: From one factor that is too small to the next, at most.
+_STRIDE = 1.5
 #: A set to admit whose weight is within this share of the bound is good enough.
 _WEIGHT_GAP = 1e-3
 
@@ -101,29 +103,38 @@ def admit(
 
 def ease(
     fleet: Fleet, n_jobs: int | None, gap: float, ends_at: float, report: Callable[[str], None]
-) -> Eased | None:
+) -> tuple[Eased | None, bool]:
     """Find the least factor by which to multiply all objectives so that all pipelines fit, to one per cent.
 
-    Bisection: a factor is too small if that is proven, or if no fleet was found (`Eased.proven` is then False).
+    A factor is too small if that is proven, or if no fleet was found (`Eased.proven` is then False).
+
+    Returns
+    -------
+    eased, useless
+        None if no fleet was found with any factor, in the time there is; and whether it is proven that none helps.
     """
-    low, proven = 1.0, True
-    high, step = 1.0, 0.25
+    # Any fleet will do while looking; with a budget it must be a cheap one.
+    enough = 1.0 if fleet.budget is None else gap
+    low, proven, high = 1.0, True, _MOST_FACTOR
     best: Eased | None = None
-    while best is None or high > low * (1.0 + _PRECISION):
-        if time.monotonic() >= ends_at or high >= _MOST_FACTOR:
-            break
-        factor = high * (1.0 + step) if best is None else math.sqrt(low * high)
+    factor = high  # if objectives are not the reason at all, this tells
+    while time.monotonic() < ends_at:
         report(f"with objectives times {factor:.4g}")
-        found = _with(fleet, factor, n_jobs, gap, ends_at, report)
+        found = _with(fleet, factor, n_jobs, enough, ends_at, report)
         if found.settled.chosen is not None:
             best, high = found, factor
         else:
             low, proven = factor, found.settled.infeasible
-            if best is None:
-                high, step = factor, 2 * step
+        if best is None or high <= low * (1.0 + _PRECISION):
+            break
+        # Mostly little is needed: upwards in small steps, and halving between the last two.
+        factor = min(low * _STRIDE, math.sqrt(low * high))
     if best is None:
-        return None
-    return Eased(best.factor, low, proven, best.fleet, best.settled, best.pool)
+        return None, proven and low >= _MOST_FACTOR
+    if enough != gap:
+        better = _with(fleet, best.factor, n_jobs, gap, ends_at, report)
+        best = better if better.settled.chosen is not None else best
+    return Eased(best.factor, low, proven, best.fleet, best.settled, best.pool), False
 
 
 def _with(

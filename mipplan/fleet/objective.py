@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +45,16 @@ class Objective:
     capacity: Integers
     excess: Integers
     forgone: Integers | None = None
+
+    @cached_property
+    def step(self) -> int:
+        """Costs of choices are multiples of this."""
+        forgone = [] if self.forgone is None else self.forgone.tolist()
+        return math.gcd(*self.prices.tolist(), *forgone) or 1
+
+    def raised_to_step(self, bound: int) -> int:
+        """Return the least cost of a choice, given that none is below `bound`."""
+        return -(-bound // self.step) * self.step
 
     def device_prices(self, duals: Integers) -> Integers:
         """Prices of devices with the duals of all rows added, shape (H,)."""

@@ -26,6 +26,8 @@ from mipplan.solvers import resolve_solver
 
 #: What would do instead may be looked for this long after that is known to be needed, whatever the time limit.
 _ALTERNATIVES_S = 30.0
+#: Fleets of at most so many pipelines are put into one MILP if columns leave open whether they fit.
+_MOST_JOINT = 12
 _METHODS = ("auto", "columns", "joint")
 
 
@@ -65,7 +67,7 @@ def plan_fleet(
         Of the token draws.
     method : {"auto", "columns", "joint"}
         ``columns`` is column generation, for fleets of any size; ``joint`` puts all pipelines into one MILP, for small
-        ones. ``auto`` is ``columns``.
+        ones. ``auto`` is ``columns``, and ``joint`` where that leaves open whether a small fleet fits.
     gap : float
         Proven relative gap between cost and lower bound that is good enough.
     solver : str
@@ -180,22 +182,42 @@ class _Work:
                 ),
                 fleet.budget,
             )
+            if settled.chosen is None and not settled.infeasible:
+                settled = self._joint_verdict(settled)
             reason = None if settled.chosen is not None else infeasible_reason(fleet, settled, pool)
             made = self._made(fleet, settled, pool, reason)
             if made.plans or not alternatives or not settled.infeasible:
                 return made
             return self._with_alternatives(made, pool, office)
 
+    def _joint_verdict(self, settled: Settled) -> Settled:
+        """Where columns leave open whether a small fleet fits, let the joint MILP decide."""
+        if len(self.fleet.members) > _MOST_JOINT or time.monotonic() >= self.ends_at:
+            return settled
+        found = JointSearch(self.fleet, self.solver, self.ends_at, self.report).run()
+        bounds = [bound for bound in (settled.lower_bound, found.lower_bound) if bound is not None]
+        decided = replace(
+            settled,
+            chosen=found.chosen,
+            lower_bound=max(bounds, default=None),
+            infeasible=found.infeasible,
+        )
+        return within_budget(decided, self.fleet.budget)
+
     def _with_alternatives(self, made: FleetPlan, pool: Pool, office: Office) -> FleetPlan:
         """Add a set to admit and objectives with which all fit; Ctrl-C leaves out what is not there yet."""
-        admission: Admission | None = None
-        relaxation: SloRelaxation | None = None
         try:
-            admission = self._admission(pool, office)
-            relaxation = self._relaxation()
+            made = replace(made, admission=self._admission(pool, office))
+            eased, useless = ease(self.fleet, self.n_jobs, self.gap, self._until(), self.report)
+            if useless:
+                made = replace(made, reason=f"{made.reason}; looser latency objectives would not help")
+            if eased is not None:
+                fleet = self._made(eased.fleet, eased.settled, eased.pool, None)
+                relaxation = SloRelaxation(eased.factor, eased.too_small, eased.proven, fleet)
+                made = replace(made, relaxation=relaxation)
         except KeyboardInterrupt:
             self.report("interrupted: keeping what there is")
-        return replace(made, admission=admission, relaxation=relaxation)
+        return made
 
     def _admission(self, pool: Pool, office: Office) -> Admission | None:
         fleet = self.fleet
@@ -212,13 +234,6 @@ class _Work:
             sum(member.weight for member in fleet.members) / 1000,
             found.weight_bound / 1000,
         )
-
-    def _relaxation(self) -> SloRelaxation | None:
-        found = ease(self.fleet, self.n_jobs, self.gap, self._until(), self.report)
-        if found is None:
-            return None
-        made = self._made(found.fleet, found.settled, found.pool, None)
-        return SloRelaxation(found.factor, found.too_small, found.proven, made)
 
     def _made(self, fleet: Fleet, settled: Settled, pool: Pool, reason: str | None) -> FleetPlan:
         effort = effort_of("columns", settled, pool, self.started)

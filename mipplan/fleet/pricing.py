@@ -40,7 +40,7 @@ _FIRST_STEPS, _LATER_STEPS = 80, 25
 #: Without a plan in hand, costs are searched up to this share above the bound, then further.
 _FIRST_STEP, _FURTHER = 0.01, 2.0
 #: Of all plans within a cost no more than this are judged, and no more choices listed.
-_MOST_JUDGED, _MOST_LISTED = 400, 1_000_000
+_MOST_JUDGED, _MOST_LISTED = 400, 400_000
 #: Ranges are spelt out up to so many replicas; a wider one stays a bound.
 MOST_SPELT = 20_000
 

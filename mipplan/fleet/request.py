@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +16,7 @@ from mipplan.profiles import Profiles
 from mipplan.result import Plan, PlanStatus, TraceReference
 from mipplan.result.plan import relevant_profiles
 from mipplan.trace import Trace
+from mipplan.units import UNLIMITED_NS
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class Fleet:
     def relaxed(self, factor: float) -> Fleet:
         """Return the fleet with every objective multiplied by a factor, rounded up to ns."""
         members = tuple(
-            replace(member, slo_ns=int(np.ceil(member.slo_ns * factor))) for member in self.members
+            replace(member, slo_ns=min(UNLIMITED_NS, math.ceil(member.slo_ns * factor)))
+            for member in self.members
         )
         return replace(self, members=members)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -15,8 +16,10 @@ from mipplan.fleet.request import Fleet
 from mipplan.fleet.selection import Chosen, choose_by_rounding, choose_exactly
 from mipplan.fleet.workers import Office
 
-#: The relaxed master may stay this share of the gap asked for above the bound.
-_RELAXED_SHARE = 0.25
+#: The relaxed master may stay this share of the gap asked for, or of this gap, above the bound.
+_RELAXED_SHARE, _RELAXED_GAP = 0.25, 0.01
+#: Who asks for no smaller gap than this wants any choice, and no proof.
+_ANY_GAP = 0.05
 #: Whether all fits at all is asked once excess was made dearer so often and is still needed.
 _DOUBTS = 2
 #: Choosing among known plans may take so long.
@@ -120,7 +123,7 @@ class Settling:
         bound = progress.lower_bound
         if progress.excess:
             return progress.raises >= _DOUBTS and not progress.converged and not self._asked
-        tail = _RELAXED_SHARE * self.gap * progress.relaxation
+        tail = _RELAXED_SHARE * min(self.gap, _RELAXED_GAP) * progress.relaxation
         return (
             bound is not None and math.isfinite(progress.relaxation) and progress.relaxation - bound <= tail
         )
@@ -172,7 +175,7 @@ class Settling:
             return
         left_s = min(_CHOICE_S, max(1.0, self.ends_at - time.monotonic()))
         self.report("choosing among all known plans")
-        target = _RELAXED_SHARE * self.gap
+        target = _RELAXED_SHARE * min(self.gap, _RELAXED_GAP)
         self._offer(choose_exactly(self.objective, self.pool.columns, self.best, left_s, target)[0])
 
     def _close(self, generation: Generation) -> None:
@@ -183,7 +186,7 @@ class Settling:
         """
         progress = generation.progress
         bound = progress.lower_bound
-        if self.best is None or bound is None or self._good_enough(0.0):
+        if self.best is None or bound is None or self._good_enough(0.0) or self.gap >= _ANY_GAP:
             return
         if len(self.pool.columns) > _MOST_CLOSED or time.monotonic() >= self.ends_at:
             return
@@ -194,10 +197,13 @@ class Settling:
             for index, least in enumerate(progress.least)
             if index not in self.pool.hopeless
         }
-        answers = self.office.ask(self.objective.device_prices(progress.duals), most, wants_all=True)
-        self.pool.add(answers)
-        if not all(answer.complete for answer in answers.values()):
-            return
+        prices = self.objective.device_prices(progress.duals)
+        asked = iter(most.items())
+        while part := dict(itertools.islice(asked, self.office.at_once)):
+            answers = self.office.ask(prices, part, wants_all=True)
+            self.pool.add(answers)
+            if time.monotonic() >= self.ends_at or not all(a.complete for a in answers.values()):
+                return
         left_s = min(_CHOICE_S, max(1.0, self.ends_at - time.monotonic()))
         chosen, least = choose_exactly(self.objective, self.pool.columns, self.best, left_s, 0.0)
         self._offer(chosen)
@@ -210,9 +216,9 @@ class Settling:
             self.best = chosen
 
     def _good_enough(self, gap: float) -> bool:
-        bound = None if self.progress is None else self.progress.lower_bound
-        if self.best is None or bound is None:
+        if self.best is None or self.progress is None or self.progress.lower_bound is None:
             return False
+        bound = self.objective.raised_to_step(self.progress.lower_bound)
         return self.best.cost - bound <= gap * self.best.cost
 
     def _settled(self, *, infeasible: bool) -> Settled:
@@ -220,7 +226,7 @@ class Settling:
             raise AssertionError("settled before it began")
         bound = self.progress.lower_bound
         if bound is not None and self.best is not None:
-            bound = min(bound, self.best.cost)
+            bound = min(self.objective.raised_to_step(bound), self.best.cost)
         return Settled(
             None if infeasible else self.best,
             bound,

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.files import write_atomically
 from mipplan.fleet.pricing import Memory, Priced, Pricer
 from mipplan.fleet.request import Realisation
 
@@ -144,8 +143,12 @@ class _Desk:
         return pricer
 
     def _write(self, index: int, pricer: Pricer) -> None:
-        if self._folder.is_dir():  # elsewhere, this process is the only one to have it
-            write_atomically(self._path(index), lambda stream: pickle.dump(pricer, stream))
+        if not self._folder.is_dir():
+            return  # nobody else needs it, or nobody else could find it
+        # A folder of this run only: it need not survive a crash, but whoever reads must find a whole file.
+        part = self._folder / f"{uuid.uuid4().hex}.part"
+        part.write_bytes(pickle.dumps(pricer))
+        part.replace(self._path(index))
 
 
 @lru_cache(maxsize=1)
@@ -204,7 +207,8 @@ class Office:
             tempfile.TemporaryDirectory(prefix="mipplan-fleet-", ignore_cleanup_errors=True) as folder,
             joblib.Parallel(n_jobs=n_jobs, batch_size=1, pre_dispatch="all") as parallel,
         ):
-            yield cls(realisations, hardware, folder, parallel, n_jobs)
+            alone = joblib.effective_n_jobs(parallel.n_jobs) == 1
+            yield cls(realisations, hardware, f"{folder}/none" if alone else folder, parallel, n_jobs)
 
     @property
     def n_jobs(self) -> int | None:
@@ -227,6 +231,13 @@ class Office:
                 lost.update(missing)
             waiting = [question for question in waiting if question.index not in answers]
         return {index: answers[index] for index in most}
+
+    @property
+    def at_once(self) -> int:
+        """How many pipelines to ask about at once where an answer may make the others needless."""
+        import joblib
+
+        return 4 * int(joblib.effective_n_jobs(self._parallel.n_jobs))
 
     def _tasks(
         self, prices: NDArray[np.int64], questions: Sequence[Question], lost: set[int]
