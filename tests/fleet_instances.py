@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import networkx as nx
 import numpy as np
 
 import mipplan as mp
@@ -70,3 +71,42 @@ def fleet_of(number: int, *, pipelines: int | None = None, scarcity: float | Non
 def with_budget(fleet: Fleet, budget: int) -> Fleet:
     """Return the fleet with a budget, micro-dollars per hour."""
     return replace(fleet, budget=budget)
+
+
+def arguments_of(
+    fleet: Fleet,
+) -> tuple[dict[str, tuple[mp.Pipeline, mp.Trace, float, float]], mp.Profiles]:
+    """Return the fleet as `plan_fleet` is given it."""
+    pipelines = {
+        member.name: (member.pipeline, member.trace, member.slo_ns / 1e9, member.weight / 1000)
+        for member in fleet.members
+    }
+    return pipelines, fleet.profiles
+
+
+def small_fleet(number: int, *, scarcity: float | None = None) -> Fleet:
+    """A fleet so small that every certified plan of every pipeline can be listed: two stages, few replicas."""
+    rng = np.random.default_rng([89, number])
+    share = float(rng.choice([0.4, 0.6, 0.8])) if scarcity is None else scarcity
+    profiles = shared_profiles(rng, {})
+    members = []
+    used = dict.fromkeys(profiles.hardware, 0)
+    while len(members) < 3:
+        graph: nx.DiGraph[str] = nx.DiGraph()
+        for stage in ("a", "b"):
+            graph.add_node(stage, model=str(rng.choice(["m1", "m2", "m3"])), replicas={"min": 1, "max": 2})
+        graph.add_edge("a", "b", delay="1ms", probability=float(rng.choice([1.0, 0.5])))
+        pipeline = mp.Pipeline(graph=graph, slo_s=1.0, name="small")
+        gaps_ms = rng.gamma(0.5, 2.0, 40) * float(rng.uniform(4, 12))
+        trace = mp.Trace.from_ns(np.rint(np.cumsum(gaps_ms) * 1e6).astype(np.int64))
+        slo_s = float(rng.uniform(0.02, 0.08))
+        alone = mp.plan(pipeline, profiles, trace, slo_s=slo_s, quantile=0.9)
+        if alone.status != "optimal":
+            continue
+        weight = 1000 * int(rng.integers(1, 4))
+        members.append(Member(f"p{len(members)}", pipeline, trace, round(slo_s * 1e9), weight))
+        for choice in alone.choices.values():
+            used[choice.hardware] += choice.replicas
+    limits = {name: max(1, int(share * amount)) for name, amount in used.items()}
+    hardware = [replace(device, limit=limits[name]) for name, device in profiles.hardware.items()]
+    return Fleet(tuple(members), mp.Profiles.from_parts(hardware, profiles.tables.values()), 0.9, 0)

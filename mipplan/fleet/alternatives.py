@@ -83,6 +83,8 @@ def admit(
         1000.0 * WEIGHT_UNIT,
         lambda *_: None,
     ).run()
+    if settled.interrupted:
+        raise KeyboardInterrupt
     if settled.chosen is None or settled.lower_bound is None:
         return None
     kept = tuple(index for index, column in enumerate(settled.chosen.columns) if column is not None)
@@ -121,6 +123,8 @@ def ease(
     while time.monotonic() < ends_at:
         report(f"with objectives times {factor:.4g}")
         found = _with(fleet, factor, n_jobs, enough, ends_at, report)
+        if found.settled.interrupted:
+            raise KeyboardInterrupt
         if found.settled.chosen is not None:
             best, high = found, factor
         else:

@@ -7,6 +7,7 @@ formulations/columns.md: claim 1 is the bound, rows and steps are numbered there
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -82,6 +83,8 @@ class Progress:
         How often excess was made dearer.
     converged : bool
         Whether no plan is missing that would lower the master's relaxation (but for the tolerance of pricing).
+    doubted : bool
+        Whether it was asked if all fits at all.
     excess : bool
         Whether the relaxation of the master needs more than there is.
     relaxation : float
@@ -94,6 +97,7 @@ class Progress:
     lower_bound: int | None = None
     raises: int = 0
     converged: bool = False
+    doubted: bool = False
     excess: bool = False
     relaxation: float = float("inf")
 
@@ -135,6 +139,7 @@ class Generation:
         self._after_round = after_round
         self.progress = progress or Progress(np.zeros(len(objective.rows), dtype=np.int64))
         self.master: Continuous | None = None
+        self._known: list[int] = []
 
     def run(self) -> None:
         """Generate until nothing is missing, `after_round` has enough, or time is up."""
@@ -164,6 +169,12 @@ class Generation:
         if bound is None or master.objective <= 0:
             return _SMOOTHING
         return float(np.clip(_PER_GAP * (1.0 - bound / master.objective), 0.0, _SMOOTHING))
+
+    def shares(self) -> list[Sequence[float]]:
+        """How much the master's relaxation takes of every plan that it knew, per pipeline."""
+        values = [] if self.master is None else self.master.values.tolist()
+        ends = list(itertools.accumulate(self._known))
+        return [values[end - count : end] for end, count in zip(ends, self._known, strict=True)]
 
     def _settle(self, master: Continuous, new: int) -> None:
         """Note what a round has shown of the master."""
@@ -220,6 +231,7 @@ class Generation:
     def _solve_master(self) -> Continuous:
         objective = self.objective.raised(_DEARER**self.progress.raises)
         model = PROGRAMME_FORMULATIONS["columns"].build(objective.pool(self.pool.columns, firm=False))
+        self._known = [len(columns) for columns in self.pool.columns]
         solved = solve_relaxed(model)
         if solved is None:
             raise SolverError("highs could not solve the relaxation of the master problem")
@@ -240,15 +252,3 @@ def _least(priced: Priced, known: int | None) -> int | None:
 def fresh_pool(pipelines: int) -> Pool:
     """Return a pool without any plan."""
     return Pool([[] for _ in range(pipelines)])
-
-
-def shares(generation: Generation) -> list[Sequence[float]]:
-    """How much of each known plan the master's relaxation takes, per pipeline; plans found since count 0."""
-    master = generation.master
-    taken: list[Sequence[float]] = []
-    start = 0
-    for columns in generation.pool.columns:
-        values = [] if master is None else master.values[start : start + len(columns)].tolist()
-        taken.append(values)
-        start += len(columns)
-    return taken

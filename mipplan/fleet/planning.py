@@ -182,11 +182,11 @@ class _Work:
                 ),
                 fleet.budget,
             )
-            if settled.chosen is None and not settled.infeasible:
+            if settled.chosen is None and not (settled.infeasible or settled.interrupted):
                 settled = self._joint_verdict(settled)
             reason = None if settled.chosen is not None else infeasible_reason(fleet, settled, pool)
             made = self._made(fleet, settled, pool, reason)
-            if made.plans or not alternatives or not settled.infeasible:
+            if made.plans or not alternatives or not settled.infeasible or settled.interrupted:
                 return made
             return self._with_alternatives(made, pool, office)
 
@@ -216,7 +216,7 @@ class _Work:
                 relaxation = SloRelaxation(eased.factor, eased.too_small, eased.proven, fleet)
                 made = replace(made, relaxation=relaxation)
         except KeyboardInterrupt:
-            self.report("interrupted: keeping what there is")
+            return made
         return made
 
     def _admission(self, pool: Pool, office: Office) -> Admission | None:

@@ -6,11 +6,11 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mipplan.fleet.generation import Generation, Pool, Progress, shares
+from mipplan.fleet.generation import Generation, Pool, Progress
 from mipplan.fleet.objective import Objective, cost_objective
 from mipplan.fleet.request import Fleet
 from mipplan.fleet.selection import Chosen, choose_by_rounding, choose_exactly
@@ -43,6 +43,8 @@ class Settled:
     infeasible : bool
         Proven: nothing fits.
     rounds : int
+    interrupted : bool
+        By Ctrl-C.
     """
 
     chosen: Chosen | None
@@ -50,6 +52,7 @@ class Settled:
     saved: Mapping[str, int]
     infeasible: bool
     rounds: int
+    interrupted: bool = False
 
 
 @dataclass
@@ -92,18 +95,22 @@ class Settling:
     def run(self) -> Settled:
         """Generate, round, choose; Ctrl-C stops as a time limit does."""
         generation = self._generation(self.objective)
+        interrupted = False
+        going_on = self.progress is not None and self.progress.rounds > 0
         self.progress = generation.progress
         try:
-            generation.run()
+            if not (going_on and self._enough(generation.progress)):
+                generation.run()
             if self._doubtful(generation):
-                if self._cannot_fit():
+                if self._cannot_fit(generation):
                     return self._settled(infeasible=True)
                 generation.run()
             self._choose(generation)
             self._close(generation)
         except KeyboardInterrupt:
-            self.report("interrupted: keeping what there is")
-        return self._settled(infeasible=bool(self.pool.hopeless) and self.objective.forgone is None)
+            interrupted = True
+        hopeless = bool(self.pool.hopeless) and self.objective.forgone is None
+        return replace(self._settled(infeasible=hopeless), interrupted=interrupted)
 
     def _generation(self, objective: Objective) -> Generation:
         return Generation(
@@ -113,30 +120,33 @@ class Settling:
     def _after_round(self, generation: Generation) -> bool:
         progress = generation.progress
         if generation.master is not None and not progress.excess:
-            self._offer(choose_by_rounding(self.objective, self.pool.columns, shares(generation)))
+            self._offer(choose_by_rounding(self.objective, self.pool.columns, generation.shares()))
         elif generation.master is None and not self.pool.hopeless:
             self._offer_cheapest()
         self.report(self._line(progress))
         self.keep(progress, self.best)
+        return self._enough(progress)
+
+    def _enough(self, progress: Progress) -> bool:
+        """Whether generating more plans is not what helps now; it depends on nothing but what a checkpoint holds."""
         if self._good_enough(self.gap):
             return True
         bound = progress.lower_bound
         if progress.excess:
-            return progress.raises >= _DOUBTS and not progress.converged and not self._asked
+            return progress.raises >= _DOUBTS and not progress.converged and not progress.doubted
         tail = _RELAXED_SHARE * min(self.gap, _RELAXED_GAP) * progress.relaxation
         return (
             bound is not None and math.isfinite(progress.relaxation) and progress.relaxation - bound <= tail
         )
 
-    _asked: bool = False
-
     def _doubtful(self, generation: Generation) -> bool:
         progress = generation.progress
-        return progress.excess and progress.raises >= _DOUBTS and time.monotonic() < self.ends_at
+        doubtful = progress.excess and progress.raises >= _DOUBTS and not progress.doubted
+        return doubtful and time.monotonic() < self.ends_at
 
-    def _cannot_fit(self) -> bool:
+    def _cannot_fit(self, generation: Generation) -> bool:
         """Whether it is proven that the plans of all pipelines need more devices than there are (claim 2)."""
-        self._asked = True
+        generation.progress.doubted = True
         if self.objective.forgone is not None:
             return False
         fit = Objective(
@@ -154,9 +164,9 @@ class Settling:
                 generation.master is not None and generation.master.objective < 0.5
             )
 
-        generation = Generation(fit, self.pool, self.office, self.ends_at, self.report, after)
-        generation.run()
-        bound = generation.progress.lower_bound
+        fitting = Generation(fit, self.pool, self.office, self.ends_at, self.report, after)
+        fitting.run()
+        bound = fitting.progress.lower_bound
         return bound is not None and bound > 0
 
     def _offer_cheapest(self) -> None:
