@@ -31,6 +31,7 @@ _FLAGS = {
     for name in (
         *("slo_s", "quantile", "headroom", "margin_s", "guarantee", "envelope", "seed", "formulation"),
         *("solver", "time_limit_s", "discipline", "engine", "split", "planners"),
+        *("method", "gap", "checkpoint", "budget"),
     )
 } | {
     "start_s": "--from",

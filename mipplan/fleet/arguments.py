@@ -11,6 +11,7 @@ from typing import Any
 from mipplan.documents import listed, name_problem, shown, suggestion
 from mipplan.errors import Fault, InputError, faults_of
 from mipplan.fleet.request import Fleet, Member
+from mipplan.fleet.schema import MAX_PIPELINES, MAX_WEIGHT
 from mipplan.options import check_names
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
@@ -25,9 +26,6 @@ PipelineArgument = (
     | tuple[Pipeline, Trace, float | None]
     | tuple[Pipeline, Trace, float | None, float]
 )
-#: Larger fleets and weights are surely mistaken.
-_MOST_PIPELINES = 100_000
-_MOST_WEIGHT = 1000.0
 _MOST_USD = 1e9
 
 
@@ -85,8 +83,8 @@ def _members(
 ) -> tuple[tuple[Member, ...], list[Fault]]:
     faults: list[Fault] = []
     members = []
-    if not isinstance(pipelines, Mapping) or not 1 <= len(pipelines) <= _MOST_PIPELINES:
-        message = f"expected a mapping of 1 to {_MOST_PIPELINES:,} names to (pipeline, trace, slo_s, weight)"
+    if not isinstance(pipelines, Mapping) or not 1 <= len(pipelines) <= MAX_PIPELINES:
+        message = f"expected a mapping of 1 to {MAX_PIPELINES:,} names to (pipeline, trace, slo_s, weight)"
         return (), [Fault("pipelines", message)]
     for name, given in pipelines.items():
         place = f"pipelines.{name}"
@@ -105,7 +103,7 @@ def _members(
         if not wrong and trace.span_ns == 0:
             wrong.append("all arrivals of its trace are at one instant: it has no rate to plan for")
         faults += [Fault(place, message) for message in wrong]
-        found = _number_faults(f"{place}.weight", weight, 0.0, _MOST_WEIGHT, "a weight above 0, at most 1000")
+        found = _number_faults(f"{place}.weight", weight, 0.0, MAX_WEIGHT, "a weight above 0, at most 1000")
         if not wrong:
             found += [
                 Fault(f"{place}: {fault.place}", fault.message)
