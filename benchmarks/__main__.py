@@ -10,6 +10,7 @@ BENCHMARKS = {
     "planning": "benchmarks.planning.run",
     "replay": "benchmarks.replay.run",
     "compare": "benchmarks.compare.run",
+    "fleet": "benchmarks.fleet.run",
 }
 RESULTS = Path(__file__).parent / "results"
 

@@ -26,8 +26,8 @@ from mipplan.solvers import resolve_solver
 
 #: What would do instead may be looked for this long after that is known to be needed, whatever the time limit.
 _ALTERNATIVES_S = 30.0
-#: Fleets of at most so many pipelines are put into one MILP if columns leave open whether they fit.
-_MOST_JOINT = 12
+#: Fleets of at most so many pipelines are put into one MILP if columns leave a gap, for so long.
+_MOST_JOINT, _JOINT_S = 30, 60.0
 _METHODS = ("auto", "columns", "joint")
 
 
@@ -67,7 +67,7 @@ def plan_fleet(
         Of the token draws.
     method : {"auto", "columns", "joint"}
         ``columns`` is column generation, for fleets of any size; ``joint`` puts all pipelines into one MILP, for small
-        ones. ``auto`` is ``columns``, and ``joint`` where that leaves open whether a small fleet fits.
+        ones. ``auto`` is ``columns``, then ``joint`` where that leaves a wider gap for a small fleet.
     gap : float
         Proven relative gap between cost and lower bound that is good enough.
     solver : str
@@ -121,7 +121,7 @@ def plan_fleet(
     work = _Work(fleet, gap, ends_at, report, n_jobs, solver, started)
     if method == "joint":
         return work.jointly()
-    return work.by_columns(checkpoint, alternatives=alternatives)
+    return work.by_columns(checkpoint, alternatives=alternatives, joint_too=method == "auto")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class _Work:
         effort = effort_of("joint", settled, pool, self.started)
         return made_fleet(self.fleet, settled, found.alone, effort, self.solver, reason)
 
-    def by_columns(self, checkpoint: str | Path | None, *, alternatives: bool) -> FleetPlan:
+    def by_columns(self, checkpoint: str | Path | None, *, alternatives: bool, joint_too: bool) -> FleetPlan:
         """Generate columns, and where not all fits, look for what would do."""
         fleet = self.fleet
         fingerprint = "" if checkpoint is None else fleet_fingerprint(fleet, self.gap)
@@ -182,7 +182,7 @@ class _Work:
                 ),
                 fleet.budget,
             )
-            if settled.chosen is None and not (settled.infeasible or settled.interrupted):
+            if not (settled.infeasible or settled.interrupted or settled.within(self.gap)) and joint_too:
                 settled = self._joint_verdict(settled)
             reason = None if settled.chosen is not None else infeasible_reason(fleet, settled, pool)
             made = self._made(fleet, settled, pool, reason)
@@ -191,14 +191,16 @@ class _Work:
             return self._with_alternatives(made, pool, office)
 
     def _joint_verdict(self, settled: Settled) -> Settled:
-        """Where columns leave open whether a small fleet fits, let the joint MILP decide."""
+        """Where columns leave open whether a small fleet fits, or too wide a gap, let the joint MILP decide."""
         if len(self.fleet.members) > _MOST_JOINT or time.monotonic() >= self.ends_at:
             return settled
-        found = JointSearch(self.fleet, self.solver, self.ends_at, self.report).run()
+        ends_at = min(self.ends_at, time.monotonic() + _JOINT_S)
+        found = JointSearch(self.fleet, self.solver, ends_at, self.report).run()
+        chosen = [choice for choice in (settled.chosen, found.chosen) if choice is not None]
         bounds = [bound for bound in (settled.lower_bound, found.lower_bound) if bound is not None]
         decided = replace(
             settled,
-            chosen=found.chosen,
+            chosen=min(chosen, key=lambda choice: choice.cost, default=None),
             lower_bound=max(bounds, default=None),
             infeasible=found.infeasible,
         )

@@ -24,6 +24,8 @@ _ANY_GAP = 0.05
 _DOUBTS = 2
 #: Choosing among known plans may take so long.
 _CHOICE_S = 20.0
+#: … first within a part of what they may cost: the better the best choice, the fewer there are in the end.
+_SHARES = (0.1, 0.25, 0.5, 1.0)
 #: Fleets of at most so many pipelines are closed: all plans that could be part of a cheaper fleet are looked up.
 _MOST_CLOSED = 200
 
@@ -53,6 +55,12 @@ class Settled:
     infeasible: bool
     rounds: int
     interrupted: bool = False
+
+    def within(self, gap: float) -> bool:
+        """Whether the choice is proven to be at most that share dearer than the best."""
+        if self.chosen is None or self.lower_bound is None:
+            return False
+        return self.chosen.cost - self.lower_bound <= gap * self.chosen.cost
 
 
 @dataclass
@@ -195,13 +203,28 @@ class Settling:
         costs at least, each of its plans: otherwise all of them together cost too much.
         """
         progress = generation.progress
-        bound = progress.lower_bound
+        bound = progress.lower_bound  # what the prices prove; what is looked up may prove more
         if self.best is None or bound is None or self._good_enough(0.0) or self.gap >= _ANY_GAP:
             return
         if len(self.pool.columns) > _MOST_CLOSED or time.monotonic() >= self.ends_at:
             return
         self.report("looking up every plan that could be part of a better choice")
-        spare = self.best.cost - 1 - bound
+        for share in _SHARES:
+            spare = math.ceil(share * (self.best.cost - 1 - bound))
+            complete = self._look_up(progress, spare)
+            left_s = min(_CHOICE_S, max(1.0, self.ends_at - time.monotonic()))
+            chosen, least = choose_exactly(self.objective, self.pool.columns, self.best, left_s, 0.0)
+            self._offer(chosen)
+            if not complete:
+                return
+            # A choice either takes known plans only, or one that costs more than `spare` above its pipeline's least.
+            known = math.ceil(least) if math.isfinite(least) else bound
+            progress.lower_bound = max(bound, min(self.best.cost, known, bound + spare + 1))
+            if self._good_enough(0.0) or time.monotonic() >= self.ends_at:
+                return
+
+    def _look_up(self, progress: Progress, spare: int) -> bool:
+        """Take in all plans that cost at most `spare` more than their pipeline's least; False if these are too many."""
         most = {
             index: least + spare
             for index, least in enumerate(progress.least)
@@ -213,13 +236,8 @@ class Settling:
             answers = self.office.ask(prices, part, wants_all=True)
             self.pool.add(answers)
             if time.monotonic() >= self.ends_at or not all(a.complete for a in answers.values()):
-                return
-        left_s = min(_CHOICE_S, max(1.0, self.ends_at - time.monotonic()))
-        chosen, least = choose_exactly(self.objective, self.pool.columns, self.best, left_s, 0.0)
-        self._offer(chosen)
-        progress.lower_bound = max(
-            bound, min(self.best.cost, math.ceil(least) if math.isfinite(least) else bound)
-        )
+                return False
+        return True
 
     def _offer(self, chosen: Chosen | None) -> None:
         if chosen is not None and (self.best is None or chosen.cost < self.best.cost):
