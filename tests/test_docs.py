@@ -26,7 +26,7 @@ import pytest
 from pydantic import BaseModel
 
 import mipplan as mp
-from mipplan.reporting import comparisons, documents, examination, streams, summaries
+from mipplan.reporting import comparisons, documents, examination, fleets, streams, summaries
 
 ROOT = Path(__file__).resolve().parents[1]
 JSON_PAGE = ROOT / "docs" / "json.md"
@@ -41,6 +41,7 @@ HEADINGS: dict[type[BaseModel], str] = {
     streams.StreamReport: "replay --stream",
     documents.VerifyReport: "verify",
     comparisons.ComparisonReport: "compare",
+    fleets.FleetReport: "fleet",
     documents.ProfilesReport: "profiles",
     examination.ExaminationReport: "profiles --check",
     documents.SolversReport: "solvers",
@@ -56,6 +57,11 @@ HEADINGS: dict[type[BaseModel], str] = {
     documents.CriticalStageReport: "critical stage",
     comparisons.ComparisonRowReport: "comparison row",
     comparisons.JudgementReport: "judgement",
+    fleets.FleetSetReport: "fleet set",
+    fleets.FleetMemberReport: "fleet member",
+    fleets.DeviceUseReport: "device use",
+    fleets.AdmissionReport: "admission",
+    fleets.SloRelaxationReport: "relaxation",
     documents.HardwareReport: "hardware",
     documents.TableReport: "table",
     documents.SolverReport: "solver",
@@ -101,6 +107,7 @@ def report_models() -> list[type[BaseModel]]:
         for name, value in {
             **vars(comparisons),
             **vars(examination),
+            **vars(fleets),
             **vars(streams),
             **vars(documents),
         }.items()

@@ -12,7 +12,7 @@ MODELS = (
     *("resnet50", "ssd", "ssd300", "efficientnet-b0", "efficientnet-b4", "bert-base-128", "gnmt"),
     *("resnext101-32x4d", "se-resnext101-32x4d", "jasper-2s", "fastpitch"),
 )
-#: Devices per pipeline: well below what the pipelines would use if devices were plenty (3.5, 0.8 and, once these are scarce, 0.8).
+#: Devices per pipeline; if none were scarce they would use 3.5, 0.8 and none, and without enough of the first two 0.8.
 LIMITS = {"t4": 1.8, "v100": 0.9, "a100": 0.6}
 DURATION_S = 60.0
 

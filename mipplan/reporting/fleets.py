@@ -199,7 +199,8 @@ def show_fleet(console: Console, report: FleetReport) -> None:
     if report.reason is not None:
         console.print(f"[yellow]{report.status}[/yellow]: {escape(report.reason)}")
     if report.admission is not None:
-        _show_admission(console, report.admission)
+        either = "admit" if report.relaxation is None else "either admit"
+        _show_admission(console, report.admission, either)
     if report.relaxation is not None:
         _show_relaxation(console, report.relaxation)
     for note in report.notes:
@@ -209,7 +210,7 @@ def show_fleet(console: Console, report: FleetReport) -> None:
 
 
 def _figures(report: FleetReport) -> list[tuple[str, str]]:
-    rows = [("status", f"{report.status}  ({report.method}, {report.seconds:.3g} s)")]
+    rows = [("status", f"{report.status}  ({report.method})")]
     if report.usd_per_hour is not None:
         rows.append(("cost", f"{report.usd_per_hour:,.4f} $/h"))
     if report.lower_bound_usd_per_hour is not None:
@@ -277,7 +278,7 @@ def _runs_on(member: FleetMemberReport) -> str:
     return ", ".join(f"{count} {name}" for name, count in used.items())
 
 
-def _show_admission(console: Console, admission: AdmissionReport) -> None:
+def _show_admission(console: Console, admission: AdmissionReport, either: str) -> None:
     proof = (
         "the most that fits"
         if admission.weight >= admission.weight_bound
@@ -287,7 +288,7 @@ def _show_admission(console: Console, admission: AdmissionReport) -> None:
     more = len(admission.left_out) - _MOST_NAMED
     cost = "" if admission.fleet is None else f", for {admission.fleet.usd_per_hour:,.4f} $/h"
     console.print(
-        f"[bold]either admit[/bold] weight {admission.weight:g} of {admission.total_weight:g}{cost} ({proof}), "
+        f"[bold]{either}[/bold] weight {admission.weight:g} of {admission.total_weight:g}{cost} ({proof}), "
         f"without {escape(left_out)}{f' and {more:,} more' if more > 0 else ''}"
     )
 
