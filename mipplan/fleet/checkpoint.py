@@ -17,8 +17,8 @@ import numpy as np
 
 from mipplan.errors import InputError
 from mipplan.files import write_text_atomically
+from mipplan.fleet.columns import Column, Memory
 from mipplan.fleet.generation import Pool, Progress
-from mipplan.fleet.pricing import Column, Memory
 from mipplan.fleet.request import Fleet
 from mipplan.fleet.selection import Chosen
 from mipplan.result import Choice

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.errors import SolverError
+from mipplan.fleet.columns import Column, Priced
 from mipplan.fleet.objective import Objective
-from mipplan.fleet.pricing import Column, Priced
 from mipplan.fleet.workers import Office
 from mipplan.solvers import Continuous, solve_relaxed
 from mipplan_formulations import PROGRAMME_FORMULATIONS

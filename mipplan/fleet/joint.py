@@ -15,7 +15,7 @@ import numpy as np
 
 from mipplan.curves import StageService
 from mipplan.errors import SolverError
-from mipplan.fleet.pricing import Column
+from mipplan.fleet.columns import Column
 from mipplan.fleet.request import Fleet
 from mipplan.fleet.selection import Chosen
 from mipplan.options import StageOptions, build_problem, extremes, undominated

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.fleet.pricing import Column
+from mipplan.fleet.columns import Column
 from mipplan.fleet.request import Fleet
 from mipplan_formulations import ColumnPool, Columns, Resource
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mipplan.certificate import certify_services, plan_services
 from mipplan.curves import analyse_paths
+from mipplan.fleet.columns import Column
 from mipplan.fleet.generation import Pool
-from mipplan.fleet.pricing import Column
 from mipplan.fleet.request import Fleet, Realisation
 from mipplan.fleet.result import DeviceUse, FleetEffort, FleetPlan, FleetStatus
 from mipplan.fleet.solving import Settled

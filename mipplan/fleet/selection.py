@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.fleet.columns import Column
 from mipplan.fleet.objective import Objective
-from mipplan.fleet.pricing import Column
 from mipplan.solvers import solve
 from mipplan_formulations import PROGRAMME_FORMULATIONS
 

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.fleet.pricing import Memory, Priced, Pricer
+from mipplan.fleet.columns import Memory, Priced
+from mipplan.fleet.pricing import Pricer
 from mipplan.fleet.request import Realisation
 
 #: Tokens whose traces a process keeps at hand; what is beyond is made anew when a certificate needs it.

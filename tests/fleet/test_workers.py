@@ -15,7 +15,7 @@ import pytest
 import mipplan as mp
 from fleet_instances import arguments_of, fleet_of
 from mipplan.fleet import workers
-from mipplan.fleet.pricing import Memory
+from mipplan.fleet.columns import Memory
 from mipplan.fleet.request import Fleet
 from mipplan.fleet.workers import Office, Question, Task, answer
 
