@@ -13,6 +13,7 @@ BENCHMARKS = {
     "solvers": "benchmarks.solvers.run",
     "resolve": "benchmarks.resolve.run",
     "tuner": "benchmarks.tuner.run",
+    "fleet": "benchmarks.fleet.run",
 }
 RESULTS = Path(__file__).parent / "results"
 

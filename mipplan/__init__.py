@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         SolverError,
         SolverUnavailableError,
     )
+    from mipplan.fleet import FleetPlan, FleetStatus, plan_fleet
     from mipplan.options import time_cost_problem
     from mipplan.pipeline import Pipeline
     from mipplan.planner import explain, plan
@@ -39,6 +40,8 @@ _HOMES = {
     "Choice": "mipplan.result",
     "Conditions": "mipplan.tuner",
     "Fault": "mipplan.errors",
+    "FleetPlan": "mipplan.fleet",
+    "FleetStatus": "mipplan.fleet",
     "InputError": "mipplan.errors",
     "MipplanError": "mipplan.errors",
     "JointTuner": "mipplan.tuner",
@@ -65,6 +68,7 @@ _HOMES = {
     "ArrivalCurve": "mipplan.curves",
     "Explanation": "mipplan.result",
     "plan": "mipplan.planner",
+    "plan_fleet": "mipplan.fleet",
     "refine": "mipplan.refinement",
     "replay": "mipplan.replayer",
     "replay_many": "mipplan.replayer",
@@ -81,6 +85,8 @@ __all__ = [
     "Conditions",
     "Explanation",
     "Fault",
+    "FleetPlan",
+    "FleetStatus",
     "InputError",
     "JointTuner",
     "MipplanError",
@@ -106,6 +112,7 @@ __all__ = [
     "compare",
     "explain",
     "plan",
+    "plan_fleet",
     "refine",
     "replay",
     "replay_many",

@@ -26,7 +26,7 @@ import pytest
 from pydantic import BaseModel
 
 import mipplan as mp
-from mipplan.reporting import comparisons, documents, examination, streams, summaries, tunings
+from mipplan.reporting import comparisons, documents, examination, fleets, streams, summaries, tunings
 
 ROOT = Path(__file__).resolve().parents[1]
 JSON_PAGE = ROOT / "docs" / "json.md"
@@ -42,6 +42,7 @@ HEADINGS: dict[type[BaseModel], str] = {
     documents.VerifyReport: "verify",
     comparisons.ComparisonReport: "compare",
     tunings.TuneReport: "tune",
+    fleets.FleetReport: "fleet",
     documents.ProfilesReport: "profiles",
     examination.ExaminationReport: "profiles --check",
     documents.SolversReport: "solvers",
@@ -60,6 +61,11 @@ HEADINGS: dict[type[BaseModel], str] = {
     tunings.TuningRunReport: "tuning run",
     tunings.ActionReport: "action",
     tunings.WorstWindowReport: "worst window",
+    fleets.FleetSetReport: "fleet set",
+    fleets.FleetMemberReport: "fleet member",
+    fleets.DeviceUseReport: "device use",
+    fleets.AdmissionReport: "admission",
+    fleets.SloRelaxationReport: "relaxation",
     documents.HardwareReport: "hardware",
     documents.TableReport: "table",
     documents.SolverReport: "solver",
@@ -105,6 +111,7 @@ def report_models() -> list[type[BaseModel]]:
         for name, value in {
             **vars(comparisons),
             **vars(examination),
+            **vars(fleets),
             **vars(streams),
             **vars(tunings),
             **vars(documents),

@@ -7,12 +7,24 @@ show that a formulation changed.
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 from mipplan.solvers import write_model
-from mipplan_formulations import FORMULATIONS, SCALING, scale_exhaustively, solve_exhaustively
+from mipplan_formulations import (
+    FORMULATIONS,
+    PROGRAMME_FORMULATIONS,
+    SCALING,
+    ColumnPool,
+    Columns,
+    Programme,
+    TimeCostProblem,
+    scale_exhaustively,
+    solve_exhaustively,
+)
 from mipplan_formulations.documents import from_document, to_document
+from mipplan_formulations.programme_documents import from_document as read_programme
 from mipplan_formulations.scaling_documents import scaling_from_document, scaling_to_document
 
 FOLDER = Path(__file__).resolve().parent
@@ -44,6 +56,31 @@ def regenerate_scaling(path: Path) -> None:
         write_model(formulation.build(problem), path.with_name(f"{path.stem}.{name}.lp"))
 
 
+def regenerate_programme(path: Path) -> None:
+    """Rewrite the files of an instance with several projects."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    problem = read_programme(document["problem"])
+    document["optimum"] = _optimum(problem)
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    for name, formulation in PROGRAMME_FORMULATIONS.items():
+        if isinstance(problem, formulation.problem):
+            write_model(formulation.build(problem), path.with_name(f"{path.stem}.{name}.lp"))
+
+
+def _optimum(problem: Programme | ColumnPool) -> int | None:
+    """Of every combination of choices the cheapest that is allowed."""
+    out = [] if problem.forgone is None else [None]
+    ways: list[list[object]] = [
+        [*(range(p.cost.size) if isinstance(p, Columns) else _selections(p)), *out] for p in problem.projects
+    ]
+    found = [problem.evaluate(chosen) for chosen in itertools.product(*ways)]  # type: ignore[arg-type]
+    return min((evaluation.cost for evaluation in found if evaluation.feasible), default=None)
+
+
+def _selections(project: TimeCostProblem) -> list[tuple[int, ...]]:
+    return list(itertools.product(*(range(int(count)) for count in project.mode_counts)))
+
+
 def _lay_out(document: dict[str, object]) -> str:
     """JSON with one line per entry of the problem: short enough to read, long enough to compare."""
     lines = ["{"]
@@ -69,3 +106,5 @@ if __name__ == "__main__":
         regenerate(instance)
     for instance in sorted((FOLDER / "scaling").glob("*.json")):
         regenerate_scaling(instance)
+    for instance in sorted((FOLDER / "programmes").glob("*.json")):
+        regenerate_programme(instance)

@@ -16,15 +16,20 @@ from mipplan_formulations.problem import (
     Resource,
     TimeCostProblem,
 )
+from mipplan_formulations.programme import ColumnPool, Columns, Programme
+from mipplan_formulations.programme_registry import PROGRAMME_FORMULATIONS, ProgrammeFormulation
 from mipplan_formulations.registry import FORMULATIONS, SCALING, Formulation, ScalingFormulation
 from mipplan_formulations.scaling_exhaustive import ScalingOptimum, scale_exhaustively
 from mipplan_formulations.scaling_problem import Group, ScalingActivity, ScalingEvaluation, ScalingProblem
 
 __all__ = [
     "FORMULATIONS",
+    "PROGRAMME_FORMULATIONS",
     "SCALING",
     "Activity",
     "Arc",
+    "ColumnPool",
+    "Columns",
     "Cover",
     "Demand",
     "Evaluation",
@@ -33,6 +38,8 @@ __all__ = [
     "LinearModel",
     "Optimum",
     "Path",
+    "Programme",
+    "ProgrammeFormulation",
     "Resource",
     "ScalingActivity",
     "ScalingEvaluation",

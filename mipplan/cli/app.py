@@ -330,6 +330,72 @@ def tune(
 
 
 @app.command()
+def fleet(
+    fleet: Annotated[
+        Path, typer.Argument(metavar="FLEET", help="Fleet file (YAML): pipelines, traces, limits, budget.")
+    ],
+    profiles: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Profile folder; by default the one the file names, or the shipped one."
+        ),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HARDWARE=N", help="Devices there are, such as t4=40; repeat for several."),
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(metavar="USD", help="Most $/h for all pipelines together.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="auto, columns, or joint (one MILP, for small fleets).")
+    ] = "auto",
+    gap: Annotated[float, typer.Option(help="Proven gap to the lower bound that is good enough.")] = 0.001,
+    time_limit: Annotated[
+        str, typer.Option(metavar="TIME", help="Stop searching after this long, with the best fleet so far.")
+    ] = "300s",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Worker processes; by default one per core for more than a few pipelines."
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Keep the state of the search here, and go on from it if it is there."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write every pipeline's plan file into this folder.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw who uses what (.png, .svg or .pdf)."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Plan many pipelines that share limited hardware: the cheapest set of certified plans."""
+    from mipplan.cli.fleets import FleetRequest, run_fleet
+    from mipplan.cli.session import run
+
+    request = FleetRequest(
+        fleet=fleet,
+        profiles=profiles,
+        limits=tuple(limit or ()),
+        budget=budget,
+        method=method,
+        gap=gap,
+        time_limit=time_limit,
+        jobs=jobs,
+        checkpoint=checkpoint,
+        out=out,
+        plot=plot,
+    )
+    run(json, lambda session: run_fleet(session, request))
+
+
+@app.command()
 def verify(
     plan: PlanFile,
     trace: TraceFile,

@@ -32,6 +32,7 @@ _FLAGS = {
         *("slo_s", "quantile", "headroom", "margin_s", "guarantee", "envelope", "seed", "formulation"),
         *("solver", "time_limit_s", "discipline", "engine", "split", "planners"),
         *("period_s", "activation_delay_s", "sample"),
+        *("method", "gap", "checkpoint", "budget"),
     )
 } | {
     "start_s": "--from",

@@ -4,10 +4,11 @@ from mipplan.solvers.answer import Answer, SolverInfo, Termination
 from mipplan.solvers.dispatch import available_solvers, resolve_solver, solve
 from mipplan.solvers.files import write_model
 from mipplan.solvers.kept import KeptRelaxation, Relaxed
-from mipplan.solvers.relaxation import Relaxation, relax
+from mipplan.solvers.relaxation import Continuous, Relaxation, relax, solve_relaxed
 
 __all__ = [
     "Answer",
+    "Continuous",
     "KeptRelaxation",
     "Relaxation",
     "Relaxed",
@@ -17,5 +18,6 @@ __all__ = [
     "relax",
     "resolve_solver",
     "solve",
+    "solve_relaxed",
     "write_model",
 ]
