@@ -63,7 +63,7 @@ PAGE = """# Comparison with greedy
 QUICK_SHARE = 40
 AT_ONCE = 2
 #: Planners have limits of their own; one that does not keep to it must not hold up the others.
-INSTANCE_LIMIT_S = 300.0
+INSTANCE_LIMIT_S = 600.0
 #: Each process computes on one core, whatever its libraries would like.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 

@@ -39,14 +39,12 @@ class LeastTimes:
     arrival_ns: Mapping[str, Times]
     due_ns: Mapping[str, Times]
 
-    def late_queries(self, stage: str, exit_ns: Times, due_ns: Times | None = None) -> NDArray[np.int64]:
+    def late_queries(self, stage: str, exit_ns: Times) -> NDArray[np.int64]:
         """Queries that miss the deadline for certain, with these exits (or earlier ones than the true) at a stage.
 
-        In order, a query once for each of its tokens that leaves too late. Earlier due times may be known.
+        In order, a query once for each of its tokens that leaves too late.
         """
-        late = np.flatnonzero(exit_ns > (self.due_ns[stage] if due_ns is None else due_ns))
-        queries: NDArray[np.int64] = self.workload.stages[stage].query[late]
-        return queries
+        return late_queries(self.workload, stage, exit_ns, self.due_ns[stage])
 
     def late_at_best(self, stage: str, service_ns: int) -> int:
         """Count queries that miss the deadline if no batch of the stage takes less than `service_ns`."""
@@ -55,13 +53,25 @@ class LeastTimes:
 
 def find_least_times(workload: Workload, domains: Domains, deadline_ns: int) -> LeastTimes:
     """Bound the times of every token under all plans of these domains, none of which may be empty."""
-    least = {stage: _least_service_ns(domain) for stage, domain in domains.items()}
+    least = least_services_ns(domains)
     arrival: dict[str, Times] = {}
     exits: dict[str, Times] = {}
     for stage in workload.stages:
         arrival[stage] = workload.arrival_ns(stage, exits)
         exits[stage] = arrival[stage] + least[stage]
     return LeastTimes(workload, least, arrival, find_due_ns(workload, least, deadline_ns))
+
+
+def least_services_ns(domains: Domains) -> dict[str, int]:
+    """Find the least batch latency on offer at every stage."""
+    return {stage: _least_service_ns(domain) for stage, domain in domains.items()}
+
+
+def late_queries(workload: Workload, stage: str, exit_ns: Times, due_ns: Times) -> NDArray[np.int64]:
+    """Queries of the tokens that leave a stage after their due times, in order."""
+    late = np.flatnonzero(exit_ns > due_ns)
+    queries: NDArray[np.int64] = workload.stages[stage].query[late]
+    return queries
 
 
 def find_due_ns(

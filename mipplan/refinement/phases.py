@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mipplan.refinement.conditions import Narrowed, narrow
 from mipplan.refinement.domains import Options, Problem, cost_of, least_cost, options_of
+from mipplan.refinement.drafts import redraft
 from mipplan.refinement.judging import Judge, Screen
 from mipplan.refinement.meter import Meter, OutOfAllowanceError, Tally
 from mipplan.refinement.neighbourhoods import improve
@@ -152,7 +153,11 @@ class Refining:
                 return
             self._first_plans(stages, whole, meter)
             if self._options is not None:
-                improve(lambda: screening.problem, stages, replays, self._options, meter, accept)
+                first = self._options
+                drafted = redraft(lambda: screening.problem, stages, replays, first, meter, accept)
+                # Drafts lead far and fast, and not always to where small steps from the first plan would.
+                starts = [drafted] if drafted is first else [drafted, first]
+                improve(lambda: screening.problem, stages, replays, starts, meter, accept)
         except OutOfAllowanceError:
             self._report("no time left to look for cheaper plans")
 

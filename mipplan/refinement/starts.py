@@ -19,6 +19,8 @@ from mipplan.refinement.stage_runs import StageReplays
 
 #: Replicas that are tried besides the fewest, as multiples of them.
 _MULTIPLES = (1.0, 1.05, 1.1, 1.2, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
+#: Replicas more or less than now, up to which options are next to the present one.
+_REACH = 3
 #: Prices of time that first plans are made for.
 _PRICES = 48
 
@@ -112,6 +114,23 @@ def fastest_plan(problem: Problem) -> Options:
         span = min(domain, key=lambda span: int(span.family.service_ns.max()))
         plan[stage] = Option(span.family, span.most)
     return plan
+
+
+def near_options(alone: StageAlone, now: Option) -> list[Option]:
+    """The stage's good options, and those next to the present one."""
+    options = {_key(rated.option): rated.option for rated in alone.frontier}
+    for span in alone.domain:
+        if span.family is now.family:
+            fewest, most = max(span.fewest, now.replicas - _REACH), min(span.most, now.replicas + _REACH)
+            for replicas in range(fewest, most + 1):
+                option = Option(span.family, replicas)
+                options[_key(option)] = option
+    options[_key(now)] = now
+    return list(options.values())
+
+
+def _key(option: Option) -> tuple[str, int, int]:
+    return option.family.hardware, option.family.batch, option.replicas
 
 
 def _pick(frontier: Sequence[Rated], price: float) -> int:

@@ -133,7 +133,7 @@ def test_neighbourhoods_only_improve() -> None:
             seen.append(cost_of(options))
             return True
 
-        best = improve(lambda bench=bench: bench.problem, stages, bench.replays, start, bench.meter, accept)
+        best = improve(lambda bench=bench: bench.problem, stages, bench.replays, [start], bench.meter, accept)
         assert bench.judge.keeps(best, bench.meter)
         assert cost_of(best) <= cost_of(start)
         started += 1
