@@ -193,6 +193,8 @@ class Refining:
         for step in _PROOF_STEPS:
             if self._cost is None and step < 1:
                 continue
+            if self._lower_bound == self._cost:
+                return True
             budget = min(self._budget(), start + round(step * (end - start)))
             if not self._search(self._problem, budget, meter, trusting=False):
                 return False
