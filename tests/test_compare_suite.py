@@ -200,6 +200,9 @@ def test_summary_names_what_is_unflattering() -> None:
     assert "Refined is dearer than greedy on c (2.000)." in text
     assert "Greedy has a plan and refinement none on d." in text
     assert "Not found: c (2.0000)." in text
+    # Of a, b and c only the first two are proven: 1/4 and 1.
+    assert "On the 2 instances where" in text
+    assert "refined / greedy is 0.500 in geometric mean" in text
     (missed,) = [line for line in text.splitlines() if line.startswith("| refined | 100 % |")]
     assert missed == "| refined | 100 % | 33 % | 2.00 % | 2.80 % | 3.00 % |"
 
@@ -243,6 +246,7 @@ def _row(instance: str, planner: str, usd_per_hour: float | None, **others: obje
         "held_out_miss_rate": 0.005 if found else None,
         "held_out_miss_rate_oldest_first": 0.005 if found else None,
         "seconds": 0.1,
+        "cpu_seconds": 0.1,
         "estimator_calls": 7,
         **others,
     }

@@ -19,7 +19,7 @@ _MOST_REPLAYS = {1: 2_000, 2: 4_000, 3: 6_000}
 #: Threes of stages that are tried at random once nothing smaller helps.
 _MOST_THREES = 40
 #: Kicks in a row that lead to nothing better, before giving up.
-_MOST_KICKS = 25
+_MOST_KICKS = 40
 #: A kick takes one of so many dearer options of a stage.
 _KICK_REACH = 6
 

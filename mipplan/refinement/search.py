@@ -25,7 +25,7 @@ from mipplan.refinement.domains import (
     Span,
     least_cost,
 )
-from mipplan.refinement.least_times import find_due_ns, late_queries, least_services_ns
+from mipplan.refinement.least_times import late_queries, least_services_ns
 from mipplan.refinement.meter import Meter
 from mipplan.refinement.stage_runs import StageReplays, StageRun
 
@@ -91,7 +91,7 @@ class Search:
         workload = self.problem.workload
         self._order = tuple(workload.stages)
         self._least = least_services_ns(self.domains)
-        self._due_at_most = find_due_ns(workload, self._least, self.problem.deadline_ns)
+        self._due_at_most = self.replays.following.due_ns(self._least, self.problem.deadline_ns)
         cheapest = [least_cost(self.domains[stage]) for stage in self._order]
         # Cost of the stages from each on, at least.
         self._rest = [sum(cheapest[depth:]) for depth in range(len(cheapest) + 1)]
@@ -270,7 +270,7 @@ class Search:
         if due_ns is None:
             least = dict(zip(self._order[depth + 1 :], floors, strict=True))
             stages = {**self._least, **least}
-            every = find_due_ns(self.problem.workload, stages, self.problem.deadline_ns)
+            every = self.replays.following.due_ns(stages, self.problem.deadline_ns)
             due_ns = self._due[depth, *floors] = every[self._order[depth]]
             if len(self._due) > _MOST_DUE:
                 self._due.popitem(last=False)
