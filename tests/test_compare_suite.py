@@ -19,7 +19,7 @@ from benchmarks.compare.drawing import CVS, RATES_RPS, SLO_FACTORS, draw
 from benchmarks.compare.exhaustive import find_optimum
 from benchmarks.compare.instances import DriftError, build, fastest_service_s
 from benchmarks.compare.measure import measure
-from benchmarks.compare.run import COLUMNS, in_order, missing
+from benchmarks.compare.run import COLUMNS, go_on, in_order, missing
 from benchmarks.compare.specs import Spec, read_frozen
 from benchmarks.compare.summary import summarise
 
@@ -150,6 +150,27 @@ def test_only_what_has_no_rows_is_measured_again(tmp_path: Path) -> None:
         ]
     ).to_csv(partial, index=False)
     assert missing(specs, partial) == specs[:2]
+
+
+def test_an_unfinished_run_is_gone_on_with(tmp_path: Path) -> None:
+    specs = FROZEN[:2]
+    before, partial = tmp_path / "compare.csv", tmp_path / "partial.csv"
+
+    def write(path: Path, done: list[Spec]) -> None:
+        rows = [{"instance": spec.name, "fingerprint": spec.fingerprint} for spec in done]
+        pd.DataFrame(rows).to_csv(path, index=False)
+
+    go_on(specs, before, partial)
+    assert not partial.exists()
+    write(before, specs)
+    go_on(specs, before, partial)
+    assert not partial.exists()
+    write(before, specs[:1])
+    go_on(specs, before, partial)
+    assert missing(specs, partial) == specs[1:]
+    write(before, [])
+    go_on(specs, before, partial)
+    assert missing(specs, partial) == specs[1:]
 
 
 def test_rows_come_in_the_order_of_the_instances_whenever_they_were_done() -> None:

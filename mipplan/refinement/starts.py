@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mipplan.quantiles import quantile_ns
+from mipplan.quantiles import higher_rank
 from mipplan.refinement.domains import Domain, Domains, Option, Options, Problem, Span, cost_of
 from mipplan.refinement.least_times import LeastTimes, find_least_times
 from mipplan.refinement.meter import Meter
@@ -179,7 +179,9 @@ def _rate(
         group = sample[start : start + replays.together]
         for option, run in zip(group, replays.serve_alone(arrival_ns, group, meter), strict=True):
             spent = run.exit_ns - arrival_ns
-            rated.append(Rated(option, quantile_ns(spent, quantile) if spent.size else 0))
+            # Service times without any wait are ties by the thousands, which sorting copes with and partition does not.
+            rank = higher_rank(quantile, spent.size)
+            rated.append(Rated(option, int(np.sort(spent)[rank]) if spent.size else 0))
     rated.sort(key=lambda r: (r.option.cost, r.sojourn_ns))
     frontier: list[Rated] = []
     for candidate in rated:

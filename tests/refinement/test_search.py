@@ -36,9 +36,11 @@ class Bench:
         self.meter = Meter(Tally(), float("inf"))
         self.judge = Judge(self.problem, self.replays)
 
-    def search(self, *, trusting: bool = False) -> Search:
+    def search(self, *, trusting: bool = False, is_brief: bool = False) -> Search:
         """Over all domains."""
-        return Search(self.problem, self.problem.domains, self.replays, self.meter, trusting)
+        return Search(
+            self.problem, self.problem.domains, self.replays, self.meter, trusting, is_brief=is_brief
+        )
 
 
 def cost(options: Options | None) -> int | None:
@@ -46,16 +48,19 @@ def cost(options: Options | None) -> int | None:
     return None if options is None else cost_of(options)
 
 
-@pytest.mark.parametrize(("engine", "cache_bytes"), [("numpy", 1 << 20), ("python", 1)])
-def test_search_finds_the_optimum(engine: str, cache_bytes: int) -> None:
-    """In groups and one by one; with what was replayed at hand, and all but forgotten."""
+@pytest.mark.parametrize(
+    ("engine", "cache_bytes", "is_brief"),
+    [("numpy", 1 << 20, False), ("python", 1, False), ("python", 1 << 20, True)],
+)
+def test_search_finds_the_optimum(engine: str, cache_bytes: int, is_brief: bool) -> None:
+    """In groups and one by one; with what was replayed at hand, and all but forgotten; due times by budget or not."""
     for number in range(campaign_size(60, 1_500)):
         instance = refinement_instance(number)
         bench = Bench(instance, engine, cache_bytes)
-        assert cost(bench.search().run(ANYTHING)) == instance.optimum, number
+        assert cost(bench.search(is_brief=is_brief).run(ANYTHING)) == instance.optimum, number
         if instance.optimum is not None:
-            assert cost(bench.search().run(instance.optimum + 1)) == instance.optimum
-            assert bench.search().run(instance.optimum) is None
+            assert cost(bench.search(is_brief=is_brief).run(instance.optimum + 1)) == instance.optimum
+            assert bench.search(is_brief=is_brief).run(instance.optimum) is None
 
 
 def test_every_plan_is_judged_as_its_replay_says() -> None:
