@@ -22,6 +22,9 @@ from benchmarks.compare.measure import measure
 from benchmarks.compare.run import COLUMNS, go_on, in_order, missing
 from benchmarks.compare.specs import Spec, read_frozen
 from benchmarks.compare.summary import summarise
+from benchmarks.compare.ties import RULES, compare_rules
+from mipplan.baselines.actions import Actions
+from mipplan.baselines.greedy import Search
 
 FROZEN = read_frozen()
 #: Where the public data are absent, their instances are left out of the suite, and of these tests.
@@ -137,6 +140,14 @@ def test_an_instance_is_measured_by_every_planner() -> None:
     for planner in ("greedy", "refined", "exhaustive"):
         assert by_planner[planner]["p99_s"] <= by_planner[planner]["slo_s"]
     assert by_planner["exhaustive"]["usd_per_hour"] <= by_planner["greedy"]["usd_per_hour"]
+
+
+def test_other_rules_of_greedy_are_tried_and_taken_back() -> None:
+    usual = Actions.rank, Actions.promise, Search.run
+    lines = compare_rules([build(TINY)]).splitlines()
+    assert len(lines) == 2 + len(RULES) + 2
+    assert all(line.split("|")[3:6] != [" 0 ", " 0 ", " 0 "] for line in lines[2 : 2 + len(RULES)])
+    assert (Actions.rank, Actions.promise, Search.run) == usual
 
 
 def test_only_what_has_no_rows_is_measured_again(tmp_path: Path) -> None:

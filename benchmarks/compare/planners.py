@@ -16,7 +16,7 @@ GREEDY, CERTIFIED, REFINED, EXHAUSTIVE = "greedy", "certified", "refined", "exha
 #: Generous, since it is of wall-clock time, and the machine may be busy with other things.
 CERTIFIED_LIMIT_S = 30.0
 #: Of processor time: what refinement finds must not depend on what else the machine does.
-REFINED_LIMIT_S = 10.0
+REFINED_LIMIT_S = 5.0
 #: Greedy has no limit of its own; no suite should hang on it.
 GREEDY_LIMIT_S = 300.0
 

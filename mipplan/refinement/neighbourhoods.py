@@ -15,7 +15,7 @@ from mipplan.refinement.stage_runs import StageReplays
 from mipplan.refinement.starts import StageAlone, near_options
 
 #: Stage replays for one neighbourhood, by the number of stages chosen anew.
-_MOST_REPLAYS = {1: 2_000, 2: 4_000, 3: 6_000}
+_MOST_REPLAYS = {1: 2_000, 2: 4_000, 3: 1_000}
 #: Threes of stages that are tried at random once nothing smaller helps.
 _MOST_THREES = 40
 #: Kicks in a row that lead to nothing better, before giving up.

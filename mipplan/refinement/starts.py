@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
@@ -173,18 +174,29 @@ def _rate(
     quantile: float,
     meter: Meter,
 ) -> tuple[Rated, ...]:
+    """Find what no other of a sample beats in both cost and time; cheapest first, so that much need not be served."""
     arrival_ns = times.arrival_ns[stage]
-    rated = []
-    for start in range(0, len(sample), replays.together):
-        group = sample[start : start + replays.together]
+    frontier: list[Rated] = []
+    unsaturated: set[int] = set()
+    least_ns = {id(option.family): int(option.family.service_ns.min()) for option in sample}
+
+    def matters(option: Option) -> bool:
+        """Not if it is at best as slow as something cheaper, or no different from fewer replicas."""
+        key = id(option.family)
+        return key not in unsaturated and (not frontier or least_ns[key] < frontier[-1].sojourn_ns)
+
+    left = filter(matters, sorted(sample, key=lambda option: option.cost))
+    while group := list(islice(left, replays.together)):
         for option, run in zip(group, replays.serve_alone(arrival_ns, group, meter), strict=True):
+            if not run.saturates:
+                unsaturated.add(id(option.family))
             spent = run.exit_ns - arrival_ns
             # Service times without any wait are ties by the thousands, which sorting copes with and partition does not.
             rank = higher_rank(quantile, spent.size)
-            rated.append(Rated(option, int(np.sort(spent)[rank]) if spent.size else 0))
-    rated.sort(key=lambda r: (r.option.cost, r.sojourn_ns))
-    frontier: list[Rated] = []
-    for candidate in rated:
-        if not frontier or candidate.sojourn_ns < frontier[-1].sojourn_ns:
-            frontier.append(candidate)
+            sojourn_ns = int(np.sort(spent)[rank]) if spent.size else 0
+            if frontier and sojourn_ns >= frontier[-1].sojourn_ns:
+                continue
+            if frontier and option.cost == frontier[-1].option.cost:
+                frontier.pop()
+            frontier.append(Rated(option, sojourn_ns))
     return tuple(frontier)
