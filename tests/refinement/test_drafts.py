@@ -9,17 +9,12 @@ import numpy as np
 import mipplan as mp
 from campaigns import campaign_size
 from mipplan.options import Family
-from mipplan.refinement.domains import Option, Options, cost_of, options_of, state_problem
+from mipplan.refinement.domains import Option, Options, cost_of, options_of
 from mipplan.refinement.drafts import Menu, draft_plans, redraft
-from mipplan.refinement.judging import Judge
-from mipplan.refinement.meter import Meter, Tally
-from mipplan.refinement.stage_runs import StageReplays
 from mipplan.refinement.starts import fastest_plan, study_stages
-from mipplan.replayer.engines import ENGINES
 from mipplan.result import Choice
-from mipplan.tokens import realise
 from random_pipelines import random_pipeline
-from refinement_instances import refinement_instance
+from refinement_instances import Bench, refinement_instance
 
 BUDGET = 40
 
@@ -71,14 +66,10 @@ def test_redrafted_plans_keep_the_deadline_and_are_no_dearer() -> None:
     cheaper = 0
     for number in range(campaign_size(60, 600)):
         instance = refinement_instance(number)
-        workload = realise(instance.pipeline, instance.trace, instance.seed)
-        problem = state_problem(
-            instance.pipeline, instance.profiles, workload, instance.slo_ns, instance.quantile
-        )
-        replays = StageReplays(workload, ENGINES["python"], fifo=instance.discipline == "fifo")
-        judge, meter = Judge(problem, replays), Meter(Tally(), float("inf"))
-        start = fastest_plan(problem)
-        stages = study_stages(problem, replays, instance.quantile, meter)
+        bench = Bench(instance, "python")
+        judge, meter = bench.judge, bench.meter
+        start = fastest_plan(bench.problem)
+        stages = study_stages(bench.problem, bench.replays, instance.quantile, meter)
         if stages is None or not judge.keeps(start, meter):
             continue
         seen: list[int] = []
@@ -87,7 +78,7 @@ def test_redrafted_plans_keep_the_deadline_and_are_no_dearer() -> None:
             seen.append(cost_of(options))
             return True
 
-        best = redraft(lambda problem=problem: problem, stages, replays, start, meter, accept)
+        best = redraft(lambda bench=bench: bench.problem, stages, bench.replays, start, meter, accept)
         assert judge.keeps(best, meter)
         assert cost_of(best) == min([cost_of(start), *seen])
         assert instance.optimum is not None
@@ -99,20 +90,15 @@ def test_redrafted_plans_keep_the_deadline_and_are_no_dearer() -> None:
 def test_lateness_is_latency_beyond_the_deadline() -> None:
     for number in range(campaign_size(20, 300)):
         instance = refinement_instance(number)
-        workload = realise(instance.pipeline, instance.trace, instance.seed)
-        problem = state_problem(
-            instance.pipeline, instance.profiles, workload, instance.slo_ns, instance.quantile
-        )
-        replays = StageReplays(workload, ENGINES["python"], fifo=instance.discipline == "fifo")
-        judge, meter = Judge(problem, replays), Meter(Tally(), float("inf"))
+        bench = Bench(instance, "python")
         for plan in instance.plans[:10]:
             choices = {stage: Choice(*made) for stage, made in plan.choices.items()}
-            options = options_of(problem.domains, choices)
+            options = options_of(bench.problem.domains, choices)
             if options is None:
                 continue
             made = mp.Plan.from_choices(
                 instance.pipeline, instance.profiles, choices, slo_s=1.0, seed=instance.seed
             )
             latency_ns = mp.replay(made, instance.trace, discipline=instance.discipline).latency_ns
-            found = judge.lateness_ns(judge.replay(options, meter))
+            found = bench.judge.lateness_ns(bench.judge.replay(options, bench.meter))
             assert np.array_equal(found, latency_ns - instance.slo_ns)

@@ -6,41 +6,15 @@ import pytest
 
 from campaigns import campaign_size
 from mipplan.refinement.conditions import narrow
-from mipplan.refinement.domains import Options, Problem, cost_of, options_of, state_problem
-from mipplan.refinement.judging import Judge
+from mipplan.refinement.domains import Options, cost_of, options_of
 from mipplan.refinement.meter import Meter, OutOfAllowanceError, Tally
 from mipplan.refinement.neighbourhoods import improve
 from mipplan.refinement.search import Search
-from mipplan.refinement.stage_runs import StageReplays
 from mipplan.refinement.starts import fastest_plan, propose_plans, study_stages, sufficient_domains
-from mipplan.replayer.engines import ENGINES
 from mipplan.result import Choice
-from mipplan.tokens import realise
-from refinement_instances import RefinementInstance, refinement_instance
+from refinement_instances import Bench, refinement_instance
 
 ANYTHING = 10**12
-
-
-class Bench:
-    """A problem with its replays, ready for a search."""
-
-    def __init__(
-        self, instance: RefinementInstance, engine: str = "numpy", cache_bytes: int = 1 << 20
-    ) -> None:
-        workload = realise(instance.pipeline, instance.trace, instance.seed)
-        self.problem: Problem = state_problem(
-            instance.pipeline, instance.profiles, workload, instance.slo_ns, instance.quantile
-        )
-        fifo = instance.discipline == "fifo"
-        self.replays = StageReplays(workload, ENGINES[engine], fifo=fifo, cache_bytes=cache_bytes)
-        self.meter = Meter(Tally(), float("inf"))
-        self.judge = Judge(self.problem, self.replays)
-
-    def search(self, *, trusting: bool = False, is_brief: bool = False) -> Search:
-        """Over all domains."""
-        return Search(
-            self.problem, self.problem.domains, self.replays, self.meter, trusting, is_brief=is_brief
-        )
 
 
 def cost(options: Options | None) -> int | None:
