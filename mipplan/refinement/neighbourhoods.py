@@ -18,8 +18,8 @@ from mipplan.refinement.starts import StageAlone, near_options
 _MOST_REPLAYS = {1: 2_000, 2: 4_000, 3: 1_000}
 #: Threes of stages that are tried at random once nothing smaller helps.
 _MOST_THREES = 40
-#: Kicks in a row that lead to nothing better, before giving up.
-_MOST_KICKS = 40
+#: Kicks in a row that lead to nothing better, before giving up, for each stage.
+_KICKS = 4
 #: A kick takes one of so many dearer options of a stage.
 _KICK_REACH = 6
 
@@ -68,7 +68,7 @@ def improve(
 
     best = min((settled(start, (1, 2, 3)) or start for start in starts), key=cost_of)
     kicks = turn = 0
-    while kicks < _MOST_KICKS:
+    while kicks < _KICKS * len(best):
         kicks, turn = kicks + 1, turn + 1
         kicked = _kicked(stages, best, rng)
         found = settled(kicked, (1, 2))
