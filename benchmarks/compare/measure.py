@@ -1,4 +1,4 @@
-"""Plan and judge one instance in this process: ``python -m benchmarks.compare.measure NAME`` prints rows in JSON."""
+"""Plan and judge instances in this process: ``python -m benchmarks.compare.measure NAME …`` prints rows in JSON."""
 
 from __future__ import annotations
 
@@ -145,6 +145,6 @@ def warm_up() -> None:
 
 if __name__ == "__main__":
     np.seterr(all="raise")
-    wanted = next(spec for spec in read_frozen() if spec.name == sys.argv[1])
+    wanted = [spec for spec in read_frozen() if spec.name in sys.argv[1:]]
     warm_up()
-    print(json.dumps(measure(build(wanted))))
+    print(json.dumps([row for spec in wanted for row in measure(build(spec))]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ PAGE = """# Comparison with greedy
 QUICK_SHARE = 40
 AT_ONCE = 2
 #: Planners have limits of their own; one that does not keep to it must not hold up the others.
-INSTANCE_LIMIT_S = 300.0
+INSTANCE_LIMIT_S = 600.0
 #: Each process computes on one core, whatever its libraries would like.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
@@ -71,7 +72,8 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NU
 def run(folder: Path, *, quick: bool) -> None:
     """Measure every instance and write ``compare.csv``, a summary, machine and plots into `folder`.
 
-    Rows are kept in ``partial.csv`` while the run lasts; delete it to start anew.
+    Rows are kept in ``partial.csv`` while the run lasts, and a ``compare.csv`` that does not hold every instance is
+    gone on with; delete both to start anew.
     """
     if find_spec("numba") is None:
         raise SystemExit("this benchmark needs numba: pip install 'mipplan[bench]'")
@@ -81,6 +83,8 @@ def run(folder: Path, *, quick: bool) -> None:
         specs = _quick(specs)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / ("partial-quick.csv" if quick else "partial.csv")
+    if not quick:
+        go_on(specs, folder / "compare.csv", partial)
     failures = _measure_missing(specs, partial)
     if failures:
         raise SystemExit("\n".join(failures))
@@ -109,6 +113,12 @@ def in_order(table: pd.DataFrame, specs: Sequence[Spec]) -> pd.DataFrame:
     return kept.sort_values("instance", key=lambda names: names.map(position), kind="stable").reset_index(
         drop=True
     )
+
+
+def go_on(specs: Sequence[Spec], before: Path, partial: Path) -> None:
+    """Take the rows of a run that left instances out as those of this one, unless it has begun already."""
+    if not partial.exists() and before.exists() and missing(specs, before):
+        shutil.copyfile(before, partial)
 
 
 def missing(specs: Sequence[Spec], partial: Path) -> list[Spec]:

@@ -26,6 +26,9 @@ _SEEDS = 5
 #: Seeds are below this.
 _SEED_LIMIT = 2**128
 
+#: What people call planners besides.
+_ALSO_CALLED = {"greedy": Contender.INFERLINE, "coarse": Contender.COARSE_MEAN, "optimal": Contender.REFINED}
+
 
 def compare(
     pipeline: Pipeline,
@@ -149,7 +152,7 @@ def _contenders(planners: Sequence[str]) -> tuple[Contender, ...]:
     faults = [
         Fault(
             "planners",
-            f"there is no {shown(name)}{suggestion(name, known) or f'; there are {listed(known)}'}",
+            f"there is no {shown(name)}{_hint(name, known)}",
         )
         for name in planners
         if name not in known
@@ -158,6 +161,13 @@ def _contenders(planners: Sequence[str]) -> tuple[Contender, ...]:
     if faults:
         raise InputError(faults)
     return tuple(Contender(name) for name in planners)
+
+
+def _hint(name: object, known: Sequence[str]) -> str:
+    """Name what may have been meant."""
+    if isinstance(name, str) and name in _ALSO_CALLED:
+        return f"; did you mean {shown(_ALSO_CALLED[name].value)}?"
+    return suggestion(name, known) or f"; there are {listed(known)}"
 
 
 def _seeds(seed: int, seeds: Sequence[int] | None) -> tuple[int, ...]:
