@@ -12,7 +12,7 @@ RATE_RPS = 800.0
 #: With single tokens the stages serve 333, 440 and 333 queries/s.
 SINGLE_TOKEN_RPS = 240.0
 #: No engine gets a case much longer than ten seconds: so many visits of a query to a stage, at most.
-MOST_VISITS = {"python": 6_000_000, "heap": 9_000_000, "simpy": 3_000_000, "ciw": 300_000}
+MOST_VISITS = {"python": 3_000_000, "heap": 9_000_000, "simpy": 3_000_000, "ciw": 300_000}
 #: As many plans, for those who replay one after the other in Python.
 MOST_PLANS = 16
 

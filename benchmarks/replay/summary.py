@@ -20,6 +20,8 @@ from benchmarks.replay.cases import OURS, PEERS, RATE_RPS, SINGLE_TOKEN_RPS
 NAMES = {"simpy": "SimPy", "ciw": "Ciw"}
 HEADS = {"rate_rps": "rate (queries/s)", "plans_are": "plans are"}
 MISSING = "–"
+#: Of the reference chain, on the machine where the aims were set.
+HEAP_WHERE_AIMED = "1.0–1.2"
 Cells = Callable[[pd.DataFrame], "pd.Series[str]"]
 
 
@@ -30,7 +32,7 @@ def summarise(table: pd.DataFrame) -> str:
         [queries[queries["queries"] == queries["queries"].min()], select(table, {"group": "rate"})]
     )
     parts = [
-        ("Aims and what became of them", judge_aims(table)),
+        ("Aims and what became of them", [*judge_aims(table), "", _measure_of_machine(queries)]),
         (
             f"Millions of queries per second, {RATE_RPS:g} queries/s arriving: whole call / tokens drawn before",
             wide(queries, ["arrivals", "queries", "discipline"], _pairs(queries_per_s), _ratios),
@@ -59,7 +61,7 @@ def summarise(table: pd.DataFrame) -> str:
             ),
         ),
         (
-            "Peak memory above that before the call, bytes per token and stage",
+            "Peak memory above that before the call, all times written out, bytes per token and stage",
             wide(
                 queries[queries["engine"].isin(OURS) & (queries["queries"] >= queries["queries"].max() / 10)],
                 ["arrivals", "queries", "discipline"],
@@ -72,7 +74,21 @@ def summarise(table: pd.DataFrame) -> str:
     ]
     text = "\n\n".join(f"**{title}**\n\n" + "\n".join(lines) for title, lines in parts)
     repeats = f"{table['repeats'].min()} to {table['repeats'].max()}"
-    return f"{text}\n\n{len(table)} cases, one process each; medians of {repeats} repetitions.\n"
+    beyond = table["wall_s"] / table["seconds"]
+    return (
+        f"{text}\n\n{len(table)} cases, one process each; medians of {repeats} repetitions. Seconds are of processor "
+        f"time; by the clock the calls took {beyond.median():.2f} times as long in the median, and {beyond.max():.2g} "
+        "times at most, as the machine had other work to do.\n"
+    )
+
+
+def _measure_of_machine(queries: pd.DataFrame) -> str:
+    """Say how fast the heap event loop is, here and where the aims come from."""
+    heap = select(queries, {"engine": "heap", "arrivals": "poisson", "queries": "min"})
+    return (
+        f"Aims come from a machine on which the heap event loop replays {HEAP_WHERE_AIMED} M queries/s of Poisson "
+        f"arrivals; here it replayed {queries_per_s(heap).median():.3g} M."
+    )
 
 
 def wide(

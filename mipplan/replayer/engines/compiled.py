@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,21 +37,47 @@ def is_cold() -> bool:
 
 def serve_many(tasks: Sequence[StageTask]) -> list[Served]:
     """Serve one stage under several plans."""
-    return [serve(task) for task in tasks]
+    room = _Room.of(max((task.tokens for task in tasks), default=0))
+    return [_serve_queue(task, *_by_arrival(_readable(task.arrival_ns)), room) for task in tasks]
 
 
 def serve(task: StageTask) -> Served:
     """Serve the tokens of one stage."""
-    return _serve_queue(task, *_by_arrival(_readable(task.arrival_ns)))
+    return serve_many([task])[0]
 
 
 def follow_many(tasks: Sequence[StageTask], following: Following) -> list[Served]:
     """Serve tokens that follow those of a stage above, under several plans; the tasks hold no arrivals."""
-    key, order = _behind(following)
-    return [_serve_queue(task, key, order) for task in tasks]
+    room = _Room.of(following.above.tokens)
+    key, order = _behind(following, room)
+    return [_serve_queue(task, key, order, room) for task in tasks]
 
 
-def _serve_queue(task: StageTask, key: Times, order: Order | None) -> Served:
+class _Room(NamedTuple):
+    """Memory for what is kept for one stage only, or found to be shorter than it could be; used again for every task.
+
+    What is never written to takes no memory.
+
+    Attributes
+    ----------
+    key, start_ns, size, service_ns : int64, shape (tokens,)
+    by_end : int32, shape (tokens,)
+    """
+
+    key: Times
+    start_ns: Times
+    size: Times
+    service_ns: Times
+    by_end: Order
+
+    @classmethod
+    def of(cls, tokens: int) -> _Room:
+        """As much as a stage with so many tokens may need."""
+        key, start_ns, size, service_ns, rest = np.empty((5, tokens), dtype=np.int64)
+        return cls(key, start_ns, size, service_ns, rest.view(np.int32)[:tokens])
+
+
+def _serve_queue(task: StageTask, key: Times, order: Order | None, room: _Room) -> Served:
     """Serve tokens by arrival at the stage.
 
     Parameters
@@ -62,15 +88,14 @@ def _serve_queue(task: StageTask, key: Times, order: Order | None) -> Served:
         Sorted arrivals.
     order : int32, shape (tokens,), or None
         The token at each place; None if every token is at its own.
+    room : _Room
     """
     from mipplan.replayer.engines import compiled_kernels as kernels
 
     tokens = key.size
-    # As long as there could be batches; pages that are never written to take no memory.
-    start_ns, size, service_ns = (np.empty(tokens, dtype=np.int64) for _ in range(3))
     replicas = np.minimum(task.capacity.replicas, tokens + task.busy_until_ns.size)
     is_sorted = replicas.max() <= kernels.MOST_SORTED or not task.capacity.is_constant
-    by_end = np.empty(tokens, dtype=np.int32) if is_sorted else None
+    batches = (room.start_ns, room.size, room.service_ns)
     inputs = (
         key,
         order,
@@ -79,19 +104,18 @@ def _serve_queue(task: StageTask, key: Times, order: Order | None) -> Served:
         np.append(task.capacity.from_ns, NEVER),
         replicas,
         _window(task.busy_until_ns, int(replicas.max())),
-        by_end,
+        room.by_end if is_sorted else None,
         task.until_ns,
     )
     # Sorted in token order, both disciplines are one and the same queue.
     if task.fifo or order is None:
         rider = order
-        count, served = kernels.serve_in_order(*inputs, start_ns, size, service_ns)
+        count, served = kernels.serve_in_order(*inputs, *batches)
     else:
         rider = np.empty(tokens, dtype=np.int32)
-        count, served = kernels.serve_oldest_first(*inputs, rider, start_ns, size, service_ns)
-    for array in (start_ns, size, service_ns, by_end):
-        if array is not None:
-            array.resize(count, refcheck=False)
+        count, served = kernels.serve_oldest_first(*inputs, rider, *batches)
+    start_ns, size, service_ns = (array[:count].copy() for array in batches)
+    by_end = room.by_end[:count].copy() if is_sorted else None
     seats = rider if rider is None else rider[:served]
     return _CompiledRides(tokens, seats, start_ns, size, service_ns, by_end)
 
@@ -106,12 +130,12 @@ class _CompiledRides(Rides):
         sorting.hand_out(_readable(instant_ns), _readable(self.batch_size), rider, by_token)
 
 
-def _behind(following: Following) -> tuple[Times, Order | None]:
+def _behind(following: Following, room: _Room) -> tuple[Times, Order | None]:
     """Do the same for tokens that follow those of a stage above: its batches are sorted instead of them."""
     from mipplan.replayer.engines import compiled_sorting as sorting
 
     above = following.above
-    key, order = np.empty(above.tokens, dtype=np.int64), np.empty(above.tokens, dtype=np.int32)
+    key, order = room.key, np.empty(above.tokens, dtype=np.int32)
     end_ns = above.batch_start_ns + above.batch_service_ns + following.delay_ns
     by_end = _readable(
         np.argsort(end_ns, kind="stable").astype(np.int32) if above.by_end is None else above.by_end
