@@ -10,6 +10,7 @@ import pytest
 
 import mipplan as mp
 from campaigns import campaign_size, write_summary
+from chunked_replays import chain
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.replayer.engines import compiled, plain
@@ -138,3 +139,14 @@ def test_a_long_chain_of_many_replicas_is_replayed_alike(discipline: str) -> Non
         assert left.arrival_ns.tolist() == right.arrival_ns.tolist()
         assert differences(left.rides, right.rides) == []
     assert results[0].latency_ns.tolist() == results[1].latency_ns.tolist()
+
+
+def test_times_per_token_are_written_out_when_asked_for() -> None:
+    trace = mp.Trace.gamma(rate_rps=800, cv=2, duration_s=2, seed=1)
+    result = mp.replay(chain(), trace, engine="numba")
+    first, middle, last = result.stages.values()
+    written = [{"dispatch_ns", "exit_ns"} & vars(stage.rides).keys() for stage in (first, middle, last)]
+    assert written == [set(), set(), {"exit_ns"}]
+    assert middle.exit_ns is middle.exit_ns
+    assert last.arrival_ns is middle.exit_ns  # no delay: no second array
+    assert not middle.dispatch_ns.flags.writeable
