@@ -47,7 +47,7 @@ class SharedReplay:
     def serve(self, stage: str, members: Iterable[int]) -> None:
         """Serve a stage under these plans; all stages above it must have been served under them."""
         wanted = self._distinct(stage, members)
-        arrivals = {above: self._arrivals(stage, member) for above, member in wanted}
+        arrivals = {above: self._arrivals(stage, member) for above, member in dict(wanted).items()}
         level = self._conditions.levels(self._workload.seed, self._workload.stages[stage])
         tasks = [
             stage_task(self._plans[member], stage, _written(arrivals[above]), self._conditions, level)

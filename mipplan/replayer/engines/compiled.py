@@ -131,7 +131,7 @@ class _CompiledRides(Rides):
 
 
 def _behind(following: Following, room: _Room) -> tuple[Times, Order | None]:
-    """Do the same for tokens that follow those of a stage above: its batches are sorted instead of them."""
+    """What `_by_arrival` returns, for tokens that follow those of a stage above: its batches are sorted instead."""
     from mipplan.replayer.engines import compiled_sorting as sorting
 
     above = following.above

@@ -114,7 +114,13 @@ def serve_oldest_first(
     batch_size: Times,
     batch_service_ns: Times,
 ) -> tuple[int, int]:
-    """Do so by token number, where tokens arrive out of order; `rider` is filled in, batch after batch."""
+    """Serve tokens that arrive out of order by token number; parameters as for `serve_in_order`, and one more.
+
+    Parameters
+    ----------
+    rider : int32, shape (tokens,)
+        Filled in: the token in each place, batch after batch.
+    """
     count, cap = key.size, service_ns.shape[1]
     most = replicas.max()
     last, step, batches, head, seat, waiting = most, 0, 0, 0, 0, 0
