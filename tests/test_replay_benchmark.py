@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from benchmarks.replay.aims import AIMS, Aim, queries_per_s
-from benchmarks.replay.cases import Case, list_cases
+from benchmarks.replay.cases import OURS, Case, list_cases
 from benchmarks.replay.measure import measure
+from benchmarks.replay.plots import draw
 from benchmarks.replay.run import check_agreement, read_rows
+from benchmarks.replay.summary import summarise
 
 
 def test_an_interrupted_run_goes_on_with_what_the_same_code_measured(tmp_path: Path) -> None:
@@ -50,6 +53,35 @@ def test_an_aim_that_is_missed_says_by_how_much() -> None:
         "| missed in 1 of 2 cases, at worst 0.5 times the aim; kept with tokens drawn before |"
     )
     assert aim.judge(pd.DataFrame(rows[:1])).endswith("| kept |")
+
+
+def test_the_summary_takes_all_cases(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rows = []
+    for case in list_cases(quick=False):
+        ours = case.engine in OURS and case.group != "stream"
+        served = {"served_s": 0.8, "written_s": 1.5, "written_peak_mib": 300.0} if ours else {}
+        drawing = {"drawing_s": 0.1} if case.group == "stream" else {}
+        row = {
+            "seconds": float(rng.uniform(0.1, 2)),
+            "wall_s": 3.0,
+            "repeats": 5,
+            "visits": case.queries * case.stages * case.plans,
+            "before_mib": 100.0,
+            "peak_mib": 200.0,
+            "stage_replays": case.stages * case.plans,
+            "first_call_s": 0.1,
+        }
+        rows.append({**vars(case), **row, **served, **drawing})
+    table = pd.DataFrame(rows)
+    text = summarise(table)
+    assert len(AIMS) == sum(
+        line.startswith("| num") or "within 500" in line for line in text.splitlines()[:14]
+    )
+    assert "nan" not in text
+    assert "here it replayed" in text
+    draw(table, tmp_path)
+    assert (tmp_path / "replay.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("engine", ["numpy", "heap"])

@@ -44,11 +44,11 @@ def run(folder: Path, *, quick: bool) -> None:
     table = pd.DataFrame(_measure_missing(list_cases(quick=quick), partial))
     table.to_csv(folder / "replay.csv", index=False, float_format="%.10g")
     check_agreement(table)
-    partial.unlink()
     (folder / "machine.json").write_text(json.dumps(describe(), indent=2) + "\n")
     summary = summarise(table)
     (folder / "summary.md").write_text(summary)
     draw(table, folder)
+    partial.unlink()
     print(summary)
 
 
