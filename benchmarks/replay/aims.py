@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,8 @@ class Aim:
     def judge(self, table: pd.DataFrame) -> str:
         """Write the row of a Markdown table."""
         concerned = select(table, self.rows)
+        if concerned.empty:
+            return f"| {re.sub('{[^}]*}', '…', self.text)} | | | | not measured yet |"
         text = self.text.format(queries=concerned["queries"].max(), plans=concerned["plans"].max())
         whole = self.figures(concerned)
         if not self.timed:

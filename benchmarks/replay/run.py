@@ -24,6 +24,9 @@ from benchmarks.replay.plots import draw
 from benchmarks.replay.summary import summarise
 
 NEEDED = ("numba", "simpy", "ciw")
+#: Packages of ours that a replay spends its time in, and files here that a case is measured by.
+MEASURED = ("replayer", "tokens", "result")
+MEASURING = ("measure.py", "instances.py", "peers.py")
 #: What makes a case another one for all engines alike.
 INSTANCE = ["arrivals", "queries", "rate_rps", "discipline", "stages", "single_token", "plans", "plans_are"]
 #: Means of Ciw, which counts in float seconds, and of streams are not the same to the last digit.
@@ -41,20 +44,27 @@ def run(folder: Path, *, quick: bool) -> None:
         raise SystemExit(f"this benchmark needs {', '.join(missing)}: pip install 'mipplan[bench]'")
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / ("partial-quick.jsonl" if quick else "partial.jsonl")
-    table = pd.DataFrame(_measure_missing(list_cases(quick=quick), partial))
+    cases = list_cases(quick=quick)
+    rows = _measure_missing(cases, partial)
+    write_results(rows, len(cases), folder)
+    partial.unlink()
+
+
+def write_results(rows: list[dict[str, Any]], cases: int, folder: Path) -> None:
+    """Write what was measured, of so many cases."""
+    table = pd.DataFrame(rows)
     table.to_csv(folder / "replay.csv", index=False, float_format="%.10g")
     check_agreement(table)
     (folder / "machine.json").write_text(json.dumps(describe(), indent=2) + "\n")
-    summary = summarise(table)
+    summary = summarise(table, cases)
     (folder / "summary.md").write_text(summary)
     draw(table, folder)
-    partial.unlink()
     print(summary)
 
 
 def _measure_missing(cases: Sequence[Case], partial: Path) -> list[dict[str, Any]]:
     """Rows of all cases, in their order; those measured now are appended to the file."""
-    code = _fingerprint()
+    code = fingerprint()
     done = read_rows(partial, code)
     rows = []
     for number, case in enumerate(cases, start=1):
@@ -84,12 +94,13 @@ def read_rows(partial: Path, code: str) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def _fingerprint() -> str:
-    """Of all source files that are measured, or measure."""
+def fingerprint() -> str:
+    """Of the source files that are measured, and that measure: not of all that other work may change."""
+    package, here = Path(mipplan.__file__).parent, Path(__file__).parent
+    measured = [path for part in MEASURED for path in sorted((package / part).rglob("*.py"))]
     digest = hashlib.blake2b(digest_size=8)
-    for root in (Path(mipplan.__file__).parent, Path(__file__).parent):
-        for path in sorted(root.rglob("*.py")):
-            digest.update(path.read_bytes())
+    for path in (*measured, *(here / name for name in MEASURING)):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -25,8 +25,8 @@ HEAP_WHERE_AIMED = "1.0–1.2"
 Cells = Callable[[pd.DataFrame], "pd.Series[str]"]
 
 
-def summarise(table: pd.DataFrame) -> str:
-    """Aims, then a table for each question."""
+def summarise(table: pd.DataFrame, cases: int) -> str:
+    """Aims, then a table for each question of which anything was measured, of so many cases."""
     queries = select(table, {"group": "queries"})
     rates = pd.concat(
         [queries[queries["queries"] == queries["queries"].min()], select(table, {"group": "rate"})]
@@ -72,11 +72,16 @@ def summarise(table: pd.DataFrame) -> str:
         ("Seconds grow as this power of the number of …", _growth(table)),
         ("Seconds of the first call in a process, 1,000 queries", _first_calls(queries)),
     ]
-    text = "\n\n".join(f"**{title}**\n\n" + "\n".join(lines) for title, lines in parts)
+    text = "\n\n".join(f"**{title}**\n\n" + "\n".join(lines) for title, lines in parts if lines)
+    done = (
+        f"{len(table)} cases"
+        if len(table) == cases
+        else f"{len(table)} of {cases} cases (the others are to follow)"
+    )
     repeats = f"{table['repeats'].min()} to {table['repeats'].max()}"
     beyond = table["wall_s"] / table["seconds"]
     return (
-        f"{text}\n\n{len(table)} cases, one process each; medians of {repeats} repetitions. Seconds are of processor "
+        f"{text}\n\n{done}, one process each; medians of {repeats} repetitions. Seconds are of processor "
         f"time; by the clock the calls took {beyond.median():.2f} times as long in the median, and {beyond.max():.2g} "
         "times at most, as the machine had other work to do.\n"
     )
@@ -162,6 +167,8 @@ def _plans(table: pd.DataFrame) -> list[str]:
 
 
 def _streams(rows: pd.DataFrame) -> list[str]:
+    if rows.empty:
+        return []
     lines = [
         "| engine | arrivals | source | queries | seconds | of which drawing them | M queries/s | peak MiB |",
         "|---" * 8 + "|",
