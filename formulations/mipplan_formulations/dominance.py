@@ -18,8 +18,8 @@ def find_undominated(measures: IntArray, *, most_compared: int | None = None) ->
     measures : int64 array, shape (n, k)
         Smaller is better in each column.
     most_compared : int, optional
-        With more than three columns, each row is compared with at most so many undominated ones and with its
-        neighbours in the order of the columns: some dominated rows then stay, none is marked wrongly.
+        With more than three columns, each row is compared with so many undominated ones only, those nearest in the
+        first column: some dominated rows then stay, none is marked wrongly.
 
     Returns
     -------
@@ -91,4 +91,4 @@ def _advance(front: IntArray, found: IntArray, most_compared: int | None) -> Int
         joined = joined[np.lexsort((joined[:, 1], joined[:, 0]))]
         least = np.minimum.accumulate(joined[:, 1])
         return np.asarray(joined[np.concatenate([[True], joined[1:, 1] < least[:-1]])])
-    return joined if most_compared is None else joined[:most_compared]
+    return joined if most_compared is None else joined[-most_compared:]

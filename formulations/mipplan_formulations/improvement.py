@@ -158,3 +158,15 @@ class Improver:
                 own = [marks[modes] for u, marks in cover.members if u == v]
                 allowed &= own[0] if own else np.zeros(modes.size, dtype=np.bool_)
         return allowed
+
+
+def longest_times(problem: TimeCostProblem) -> list[IntArray]:
+    """Per activity and mode, its duration and the longest of its waits on any path."""
+    waits = [np.zeros(activity.num_modes, dtype=np.int64) for activity in problem.activities]
+    seen: set[tuple[int, int]] = set()
+    for path in problem.paths:
+        for v, own in zip(path.activities, path.waits, strict=True):
+            if (v, id(own)) not in seen:
+                seen.add((v, id(own)))
+                np.maximum(waits[v], own, out=waits[v])
+    return [activity.duration + wait for activity, wait in zip(problem.activities, waits, strict=True)]

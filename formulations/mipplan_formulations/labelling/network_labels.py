@@ -23,8 +23,14 @@ from mipplan_formulations.networks import END, START, Edge
 FloatArray = NDArray[np.float64]
 
 _MOST_CHILDREN = 1 << 19
-_MOST_COMPARED = 2000
+_MOST_COMPARED = 1000
 """A label is compared with so many others at most: with many columns few dominate each other."""
+
+_MOST_LABELS = 20_000
+"""Comparing more labels in many columns takes longer than it is worth."""
+
+_SCREENED = 4
+"""So many times the labels that may stay are compared with each other; the least promising of more go before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +68,12 @@ class _Labels:
             self.cost[rows], self.excess[rows], self.state[rows], self.parent[rows], self.mode[rows]
         )
 
+    def most_promising(self, most: int) -> _Labels:
+        """At most so many labels, those that lift the bound least; the labels themselves if they are no more."""
+        if self.cost.size <= most:
+            return self
+        return self.take(np.sort(np.argsort(self.excess, kind="stable")[:most]))
+
 
 def search_network(plan: Plan, cutoff: int, limits: Limits) -> NetworkPass:
     """Find the cheapest selection that costs at most `cutoff`, among the modes a plan has left."""
@@ -73,13 +85,13 @@ def search_network(plan: Plan, cutoff: int, limits: Limits) -> NetworkPass:
         labels = _extend(plan, step, labels, cutoff)
         if labels.cost.size == 0:
             return NetworkPass(None, complete, count)
-        measures = np.column_stack([labels.cost, labels.state])
-        labels = labels.take(np.flatnonzero(find_undominated(measures, most_compared=_MOST_COMPARED)))
         late = time.monotonic() > limits.ends_at
-        most = limits.few_labels if late else limits.most_labels
-        if labels.cost.size > most:
-            labels = labels.take(np.sort(np.argsort(labels.excess, kind="stable")[:most]))
-            complete = False
+        most = limits.few_labels if late else min(limits.most_labels, _MOST_LABELS)
+        screened = labels.most_promising(_SCREENED * most)
+        measures = np.column_stack([screened.cost, screened.state])
+        kept = screened.take(np.flatnonzero(find_undominated(measures, most_compared=_MOST_COMPARED)))
+        complete &= screened is labels and kept.cost.size <= most
+        labels = kept.most_promising(most)
         count += labels.cost.size
         trail.append((labels.parent, labels.mode))
     best = int(np.argmin(labels.cost))
