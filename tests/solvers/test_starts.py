@@ -41,11 +41,12 @@ def test_what_highs_calls_optimal_by_itself(solver: str) -> None:
 def test_any_feasible_start_leads_to_the_optimum() -> None:
     formulation = FORMULATIONS["paths"]
     started = 0
-    for seed in range(campaign_size(60, 1500)):
+    for seed in range(campaign_size(40, 1500)):
         problem, rng = problem_of(seed)
         best = solve_exhaustively(problem)
-        selection = tuple(int(rng.integers(m)) for m in problem.mode_counts)
-        if best is None or not problem.evaluate(selection).feasible:
+        drawn = [tuple(int(rng.integers(m)) for m in problem.mode_counts) for _ in range(20)]
+        selection = next((s for s in drawn if problem.evaluate(s).feasible), None)
+        if best is None or selection is None:
             continue
         started += 1
         model = formulation.build(problem)
