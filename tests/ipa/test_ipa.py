@@ -152,7 +152,10 @@ def test_optimum_is_that_of_brute_force(solver: str) -> None:
         ]
         profiles = mp.Profiles.from_parts(hardware, tables)
         models: dict[str, Sequence[str]] = {f"s{s}": (f"m{s}0", f"m{s}1") for s in range(count)}
-        pipeline = chain(float(rng.uniform(0.001, 0.04)), *({"model": f"m{s}0"} for s in range(count)))
+        pipeline = chain(
+            float(rng.uniform(0.001, 0.003 if seed % 4 == 3 else 0.1)),
+            *({"model": f"m{s}0"} for s in range(count)),
+        )
         trace = steady(int(rng.integers(20, 120)))
         weights = Weights(float(rng.uniform(0, 20)), 1.0, 1e-3)
         found = configure(pipeline, profiles, trace, weights=weights, variants=models, solver=solver)
