@@ -197,13 +197,13 @@ def suggest(problem: TimeCostProblem, excess: Sequence[NDArray[np.float64]]) -> 
     spans = [np.ptp(own[np.isfinite(own)]) for own in priced]
     price = max(float(span) / max(1, int(np.ptp(t))) for span, t in zip(spans, plain, strict=True))
     penalties = [[own + share * price * t for own, t in zip(priced, plain, strict=True)] for share in _BLENDS]
-    for height in _heights(waits):
-        penalties.append(
-            [
-                np.where(wait <= height, price * activity.duration, np.inf)
-                for activity, wait in zip(activities, waits, strict=True)
-            ]
-        )
+    penalties += [
+        [
+            np.where(wait <= height, price * activity.duration, np.inf)
+            for activity, wait in zip(activities, waits, strict=True)
+        ]
+        for height in _heights(waits).tolist()
+    ]
     seen = set()
     for own in penalties:
         found = improver.round_up(own)
