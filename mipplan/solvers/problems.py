@@ -73,7 +73,7 @@ def solve_problem(
     info = _choose(solver)
     native = info.name in _NATIVE
     if not native:
-        FORMULATIONS[formulation]
+        FORMULATIONS[formulation]  # a wrong name is found before any work
     started = time.perf_counter()
     builds = _Builds(formulation, info.name)
     solve_by = _NATIVE[info.name].run if native else builds.run
