@@ -160,11 +160,17 @@ def random_chain(rng: np.random.Generator) -> tuple[mp.Plan, mp.Trace]:
 
 
 def random_schedule(rng: np.random.Generator, most: int) -> mp.ReplicaSchedule:
-    """Counts up to `most` that change without delay, now and then to none."""
-    changes = np.sort(rng.integers(1, 200 * 10**9, 30))
-    counts = rng.integers(0, most + 1, 31)
-    counts[-1] = most
-    return mp.ReplicaSchedule(changes, counts)
+    """Counts up to `most` that change without delay, now and then to none, and rise by one at a time.
+
+    Two replicas that come together may start two batches of one size, which then end together: SimPy passes their
+    riders on batch by batch, and not by token.
+    """
+    counts = [int(rng.integers(0, most + 1))]
+    while len(counts) < 31 or counts[-1] < most:
+        above = min(counts[-1] + 1, most)
+        counts.append(above if len(counts) >= 31 else int(rng.integers(0, above + 1)))
+    changes = np.sort(rng.integers(1, 200 * 10**9, len(counts) - 1))
+    return mp.ReplicaSchedule(changes, np.array(counts))
 
 
 def batch_time(plan: mp.Plan, trace: mp.Trace, noise: mp.ServiceNoise | None) -> BatchTime:
