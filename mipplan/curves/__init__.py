@@ -1,15 +1,7 @@
 """Network calculus: arrival and service curves, their deviations, and the trace's own virtual waiting times."""
 
 from mipplan.curves.empirical import empirical_envelope, overrun
-from mipplan.curves.paths import (
-    PathWait,
-    PathWaits,
-    Wait,
-    WaitCurve,
-    analyse_paths,
-    grid_rate,
-    grid_step,
-)
+from mipplan.curves.paths import PathWait, PathWaits, analyse_paths
 from mipplan.curves.piecewise import (
     ArrivalCurve,
     ServiceCurve,
@@ -19,6 +11,7 @@ from mipplan.curves.piecewise import (
 )
 from mipplan.curves.samplepath import latest_start_ns
 from mipplan.curves.service import StageService, ideal_service, service_time_ns, stage_service
+from mipplan.curves.waits import Wait, WaitCurve, grid_rate, grid_step
 from mipplan.curves.worstcase import WorstCase, most_tokens_per_query, worst_case_paths
 
 __all__ = [
