@@ -3,11 +3,12 @@
 from mipplan.solvers.answer import Answer, SolverInfo, Termination
 from mipplan.solvers.dispatch import available_solvers, resolve_solver, solve
 from mipplan.solvers.files import write_model
-from mipplan.solvers.relaxation import Relaxation, relax
+from mipplan.solvers.relaxation import Relaxation, Relaxations, relax
 
 __all__ = [
     "Answer",
     "Relaxation",
+    "Relaxations",
     "SolverInfo",
     "Termination",
     "available_solvers",
