@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 
+import mipplan as mp
+from benchmarks.planning.instances import make_pipeline, make_profiles, make_trace, objective_s
 from campaigns import campaign_size, write_summary
 from mipplan.planner import benders
 from mipplan.planner.enumeration import Enumeration
@@ -119,3 +122,57 @@ def test_masters_and_cuts_alone_find_the_same(monkeypatch: pytest.MonkeyPatch) -
         assert drawn.plan().microusd_per_hour == truth.cost, number
         compared += 1
     assert compared > 5
+
+
+def branching(stages: int, seed: int) -> tuple[mp.Plan, Callable[[], mp.Plan]]:
+    """A tree with rare branches, where masters alone take many rounds: its plan, and a way to make it again."""
+    pipeline, profiles = make_pipeline("tree", stages, seed), make_profiles(stages, seed)
+    trace, slo_s = make_trace(3_000, seed), objective_s(pipeline, profiles)
+
+    def make() -> mp.Plan:
+        return mp.plan(pipeline, profiles, trace, slo_s=slo_s)
+
+    return make(), make
+
+
+@pytest.mark.parametrize(("stages", "seed"), [(4, 1), (4, 2), (5, 2)])
+def test_a_search_that_it_ends_would_have_ended_there(
+    stages: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = 0
+    original = benders.Search._enumerate
+
+    def counted(self: benders.Search) -> bool:
+        nonlocal ended
+        found = original(self)
+        ended += found
+        return found
+
+    monkeypatch.setattr(benders.Search, "_enumerate", counted)
+    plan, make = branching(stages, seed)
+    assert plan.status == "optimal"
+    assert ended == 1
+    monkeypatch.setattr(benders.Search, "_enumerate", lambda _: False)
+    assert make().microusd_per_hour == plan.microusd_per_hour
+
+
+@pytest.mark.parametrize("after", [0, 5, 40])
+def test_an_interrupt_leaves_what_was_found(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    best, make = branching(5, 2)
+    original = Enumeration._parts
+    looked = 0
+
+    def stopped(self: Any, whole: Any) -> Any:
+        nonlocal looked
+        looked += 1
+        if looked > after:
+            raise KeyboardInterrupt
+        return original(self, whole)
+
+    monkeypatch.setattr(Enumeration, "_parts", stopped)
+    plan = make()
+    assert looked == after + 1
+    assert plan.status == "feasible"
+    assert None not in (plan.microusd_per_hour, best.microusd_per_hour, plan.lower_bound_microusd_per_hour)
+    assert plan.lower_bound_microusd_per_hour <= best.microusd_per_hour <= plan.microusd_per_hour
+    assert plan.certificate_ns <= plan.slo_ns
