@@ -10,7 +10,7 @@ import pandas as pd
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-PARTS = ("trace analysis", "waits", "options", "build", "relax", "solve", "certify", "other")
+PARTS = ("trace analysis", "waits", "options", "build", "relax", "solve", "enumerate", "certify", "other")
 
 
 def draw(table: pd.DataFrame, folder: Path) -> None:

@@ -32,7 +32,7 @@ LONG_S = 5.0
 TIME_LIMIT_S = 10.0
 #: … or so many per query, whichever is longer.
 TIME_LIMIT_PER_QUERY_S = 1e-5
-MEASURED = ("trace analysis", "waits", "options", "build", "relax", "solve", "certify")
+MEASURED = ("trace analysis", "waits", "options", "build", "relax", "solve", "enumerate", "certify")
 
 
 def run(folder: Path, *, quick: bool) -> None:

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-#: Phase, module and name of each function that is timed. What is not wrapped is "other".
+#: Phase, module (or module:class) and name of each function that is timed. What is not wrapped is "other".
 PHASES = (
     ("trace analysis", "mipplan.planner.request", "realise"),
-    ("trace analysis", "mipplan.planner.extract", "analyse_paths"),
     ("trace analysis", "mipplan.planner.judges", "analyse_paths"),
     ("trace analysis", "mipplan.planner.judges", "Extract"),
     ("waits", "mipplan.options.problem", "wait_bounds"),
@@ -22,8 +21,10 @@ PHASES = (
     ("build", "mipplan.planner.benders", "build_problem"),
     ("build", "mipplan_formulations.paths", "add_choice_rows"),
     ("solve", "mipplan.planner.benders", "solve"),
-    ("relax", "mipplan.planner.benders", "relax"),
+    ("relax", "mipplan.planner.pricing:Pricing", "within"),
+    ("enumerate", "mipplan.planner.enumeration:Enumeration", "run"),
     ("certify", "mipplan.certificate", "stage_exits_ns"),
+    ("certify", "mipplan.planner.instance:Instance", "witnesses"),
     ("certify", "mipplan.planner.benders", "strengthen"),
     ("certify", "mipplan.planner.benders", "repair"),
 )
@@ -61,12 +62,17 @@ class Stopwatch:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Wrap the functions for the time of the block."""
-        originals = [(import_module(module), name) for _, module, name in PHASES]
-        saved = [getattr(module, name) for module, name in originals]
-        for (phase, _, _), (module, name), function in zip(PHASES, originals, saved, strict=True):
-            setattr(module, name, self._wrapped(phase, function))
+        originals = [(_owner(place), name) for _, place, name in PHASES]
+        saved = [getattr(owner, name) for owner, name in originals]
+        for (phase, _, _), (owner, name), function in zip(PHASES, originals, saved, strict=True):
+            setattr(owner, name, self._wrapped(phase, function))
         try:
             yield
         finally:
-            for (module, name), function in zip(originals, saved, strict=True):
-                setattr(module, name, function)
+            for (owner, name), function in zip(originals, saved, strict=True):
+                setattr(owner, name, function)
+
+
+def _owner(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name) if name else import_module(module)

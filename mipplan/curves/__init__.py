@@ -3,15 +3,7 @@
 from mipplan.curves.capacity import rate_needed, servers_needed
 from mipplan.curves.empirical import empirical_envelope, overrun
 from mipplan.curves.envelopes import Envelope, WindowCounts
-from mipplan.curves.paths import (
-    PathWait,
-    PathWaits,
-    Wait,
-    WaitCurve,
-    analyse_paths,
-    grid_rate,
-    grid_step,
-)
+from mipplan.curves.paths import PathWait, PathWaits, analyse_paths
 from mipplan.curves.piecewise import (
     ArrivalCurve,
     ServiceCurve,
@@ -21,6 +13,7 @@ from mipplan.curves.piecewise import (
 )
 from mipplan.curves.samplepath import latest_start_ns
 from mipplan.curves.service import StageService, ideal_service, service_time_ns, stage_service
+from mipplan.curves.waits import Wait, WaitCurve, grid_rate, grid_step
 from mipplan.curves.worstcase import WorstCase, most_tokens_per_query, worst_case_paths
 
 __all__ = [

@@ -14,18 +14,15 @@ for any plan.
 
 from __future__ import annotations
 
-import bisect
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.curves.samplepath import wait_order_statistic_ns
 from mipplan.curves.service import StageService, service_time_ns
+from mipplan.curves.waits import Probes, Wait, WaitCurve
 from mipplan.pipeline import Edge
 from mipplan.quantiles import higher_rank
 from mipplan.tokens import Messages, StageTokens, Workload
@@ -33,134 +30,6 @@ from mipplan.tokens import Messages, StageTokens, Workload
 Tokens = NDArray[np.int64]
 #: With more paths than this the rest is left out: the bound stays a relaxation, only a weaker one.
 MAX_PATHS = 512
-
-
-@dataclass(frozen=True)
-class Probes:
-    """One token per query that goes on along a path's remainder.
-
-    Attributes
-    ----------
-    ingress_ns : int64, shape (q,)
-        Ingress of the query.
-    last : int64, shape (q,)
-        Index of the last token before or at it that came along the path's beginning.
-    number : int64, shape (q,)
-        Its token number at the stage.
-    """
-
-    ingress_ns: Tokens
-    last: Tokens
-    number: Tokens
-
-
-#: Waits are bounded on one geometric grid of rates, the same for all stages, so that stages share evaluations.
-_GRID_RATIO = 1.02
-_GRID_TOKENS = 1024
-
-
-def grid_rate(step: int) -> tuple[int, int]:
-    """1/R of a grid step as (period_ns, tokens): from 1 ns per token (step 0) up, a ratio apart; 0 below that."""
-    return (round(_GRID_TOKENS * _GRID_RATIO**step), _GRID_TOKENS) if step >= 0 else (0, 1)
-
-
-def grid_step(ns_per_token: float) -> int:
-    """Largest grid step whose 1/R is surely at most `ns_per_token`; −1 if there is none."""
-    if ns_per_token < 1.0:
-        return -1
-    step = math.floor(math.log(ns_per_token) / math.log(_GRID_RATIO))
-    # The logarithm and the rounding of the grid may each be off by a step.
-    while step >= 0 and grid_rate(step)[0] > ns_per_token * _GRID_TOKENS * (1.0 - 1e-12):
-        step -= 1
-    return step
-
-
-class Wait(Protocol):
-    """The wait of one stage on one path as a function of R; it grows with 1/R."""
-
-    def exact(self, period_ns: int, tokens: int) -> int:
-        """W in ns, rounded up, at ``1/R = period_ns / tokens`` ns per token."""
-
-    def lower(self, period_ns: int, tokens: int) -> int:
-        """Return a lower bound on `exact` that costs little."""
-
-    def prepare(self, least: float, most: float, tolerance_ns: int, beyond_ns: int) -> None:
-        """Make `lower` good for 1/R between `least` and `most` ns per token.
-
-        Within `tolerance_ns` of `exact` or one step of the grid of rates; waits above `beyond_ns` need not be told
-        apart.
-        """
-
-
-class WaitCurve:
-    """The wait w(R) of one stage on one path, evaluated on demand and remembered.
-
-    w grows with 1/R, so values known at smaller 1/R bound it from below without another pass over the trace.
-
-    Parameters
-    ----------
-    arrival_ns : int64, shape (k,)
-        Ingress time of each token that came along the path's beginning.
-    position : int64, shape (k,), or None
-        Their token numbers at the stage; None if these are all its tokens.
-    probes : Probes or None
-        The tokens whose waits count; None if that is every token above.
-    rank : int
-        Which of these waits (ascending) is the quantile over all queries.
-    """
-
-    def __init__(self, arrival_ns: Tokens, position: Tokens | None, probes: Probes | None, rank: int) -> None:
-        self._arrival_ns = arrival_ns
-        self._position = position
-        self._probes = probes
-        self._rank = rank
-        self._known: dict[tuple[int, int], int] = {}
-        self._slopes: list[float] = []
-        self._values: list[int] = []
-        self.evaluations = 0
-
-    def exact(self, period_ns: int, tokens: int) -> int:
-        """W in ns, rounded up, at ``1/R = period_ns / tokens`` ns per token (0 for R = ∞)."""
-        divisor = math.gcd(period_ns, tokens)
-        key = (period_ns // divisor, tokens // divisor)
-        known = self._known.get(key)
-        if known is not None:
-            return known
-        value = self._evaluate(*key)
-        self._known[key] = value
-        slope = key[0] / key[1]
-        place = bisect.bisect_left(self._slopes, slope)
-        self._slopes.insert(place, slope)
-        self._values.insert(place, value)
-        return value
-
-    def lower(self, period_ns: int, tokens: int) -> int:
-        """Return a lower bound on `exact` (≥ 0) from what is known already, without touching the trace."""
-        divisor = math.gcd(period_ns, tokens)
-        known = self._known.get((period_ns // divisor, tokens // divisor))
-        if known is not None:
-            return known
-        # Strictly smaller by more than float rounding: only then is monotonicity beyond doubt.
-        place = bisect.bisect_left(self._slopes, period_ns / tokens * (1.0 - 1e-12))
-        return self._values[place - 1] if place else 0
-
-    def prepare(self, least: float, most: float, tolerance_ns: int, beyond_ns: int) -> None:
-        """Evaluate enough of the grid of rates for `lower`, see `Wait.prepare`: by halving where w still varies."""
-        pending = [(grid_step(least), grid_step(most))]
-        while pending:
-            low, high = pending.pop()
-            below = self.exact(*grid_rate(low))
-            if below > beyond_ns or high <= low:
-                continue
-            if self.exact(*grid_rate(high)) - below > tolerance_ns and high - low > 1:
-                middle = (low + high) // 2
-                pending += [(middle, high), (low, middle)]
-
-    def _evaluate(self, period_ns: int, tokens: int) -> int:
-        self.evaluations += 1
-        probes = self._probes
-        asked = None if probes is None else (probes.last, probes.number, probes.ingress_ns)
-        return wait_order_statistic_ns(self._arrival_ns, period_ns, tokens, self._rank, self._position, asked)
 
 
 @dataclass(frozen=True)

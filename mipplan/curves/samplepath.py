@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,8 @@ from mipplan.errors import InputError
 
 #: Products above this are split, so that no intermediate leaves int64.
 _SAFE = 2**62
+#: Waits below this share of what is known to be the least one asked for are not looked at.
+_DOUBTED = 0.8
 
 
 def latest_start_ns(
@@ -98,29 +102,120 @@ def wait_order_statistic_ns(
     -----
     Order does not change when all waits are multiplied by `tokens`, so only one of them is ever divided.
     """
-    index = np.arange(arrival_ns.size, dtype=np.int64) if position is None else position
-    served = int(index[-1] if probes is None else probes[1].max(initial=0)) + 1
-    base = int(arrival_ns[0])
-    latest = int(arrival_ns[-1] if probes is None else max(arrival_ns[-1], probes[2].max(initial=0)))
-    if (latest - base + 1) * tokens + served * period_ns >= _SAFE:
+    scaled = _scaled_waits(arrival_ns, period_ns, tokens, position, probes)
+    if scaled is None:
         starts = latest_start_ns(
             arrival_ns, period_ns, tokens, position, None if probes is None else probes[:2]
         )
         waits = starts - (arrival_ns if probes is None else probes[2])
         return int(np.partition(waits, rank)[rank])
+    waits, _ = scaled
+    waits.partition(rank)
+    return -(-int(waits[rank]) // tokens)
+
+
+@dataclass(frozen=True)
+class Supports:
+    """Lower bounds on the waits of some tokens at every rate: the work since an older token, less the time since.
+
+    Attributes
+    ----------
+    work : int64, shape (s,)
+        Tokens served from the older one on.
+    gap_ns : int64, shape (s,)
+        How much later the token entered than the older one.
+    """
+
+    work: NDArray[np.int64]
+    gap_ns: NDArray[np.int64]
+
+    def lower_ns(self, period_ns: int, tokens: int, above: int) -> int:
+        """Wait that `above` of these tokens reach at least at ``1/R = period_ns / tokens``, rounded up; ≥ 0."""
+        size = self.work.size
+        if size < above:
+            return 0
+        extent = int(np.abs(self.gap_ns).max()) * tokens + int(self.work.max()) * period_ns
+        if extent >= _SAFE:
+            return 0  # true, if of no use: such rates are far from any of interest
+        waits = self.work * np.int64(period_ns) - self.gap_ns * np.int64(tokens)
+        waits.partition(size - above)
+        return max(0, -(-int(waits[size - above]) // tokens))
+
+
+def longest_waits_ns(
+    arrival_ns: NDArray[np.int64],
+    period_ns: int,
+    tokens: int,
+    rank: int,
+    kept: int,
+    position: NDArray[np.int64] | None = None,
+    probes: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None = None,
+    least_ns: int = 0,
+) -> tuple[int, Supports]:
+    """Return what `wait_order_statistic_ns` does, and what the `kept` tokens that wait longest wait for.
+
+    Parameters
+    ----------
+    arrival_ns, period_ns, tokens, rank, position, probes
+        As for `wait_order_statistic_ns`.
+    kept : int
+        At least as many as there are from `rank` up; of equal waits, the first.
+    least_ns : int
+        What is known already: the wait is no shorter. Much shorter ones are not looked at.
+    """
+    scaled = _scaled_waits(arrival_ns, period_ns, tokens, position, probes)
+    if scaled is None:
+        nothing = np.empty(0, dtype=np.int64)
+        exact = wait_order_statistic_ns(arrival_ns, period_ns, tokens, rank, position, probes)
+        return exact, Supports(nothing, nothing)
+    waits, greatest = scaled
+    above = waits.size - rank
+    # Rounding up may have added one unit of time. (Of 0 nothing follows: some waits may be negative.)
+    doubtful = np.arange(waits.size)
+    if least_ns > 1:
+        doubtful = np.flatnonzero(waits >= int(_DOUBTED * (least_ns - 1)) * tokens)
+    those = waits[doubtful]
+    order = np.partition(those, [max(0, those.size - kept), those.size - above])
+    slow = doubtful[_above(those, int(order[max(0, those.size - kept)]), kept)]
+    exact = -(-int(order[those.size - above]) // tokens)
+    last, number, ingress_ns = (slow, None, arrival_ns) if probes is None else probes
+    last = last if probes is None else last[slow]
+    # A running maximum lasts from the token that sets it.
+    since = np.searchsorted(greatest, greatest[last])
+    index = np.arange(arrival_ns.size, dtype=np.int64) if position is None else position
+    work = (index[slow] if number is None else number[slow]) - index[since]
+    return exact, Supports(work, ingress_ns[slow] - arrival_ns[since])
+
+
+def _above(waits: NDArray[np.int64], least: int, count: int) -> NDArray[np.int64]:
+    """Index of all waits above `least`, and of as many equal to it as make up `count`, ascending."""
+    chosen = waits > least
+    chosen[np.flatnonzero(waits == least)[: max(0, count - int(np.count_nonzero(chosen)))]] = True
+    return np.flatnonzero(chosen)
+
+
+def _scaled_waits(
+    arrival_ns: NDArray[np.int64],
+    period_ns: int,
+    tokens: int,
+    position: NDArray[np.int64] | None,
+    probes: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Waits times `tokens`, and the running maximum behind them; None if that could leave int64."""
+    index = np.arange(arrival_ns.size, dtype=np.int64) if position is None else position
+    served = int(index[-1] if probes is None else probes[1].max(initial=0)) + 1
+    base = int(arrival_ns[0])
+    latest = int(arrival_ns[-1] if probes is None else max(arrival_ns[-1], probes[2].max(initial=0)))
+    if (latest - base + 1) * tokens + served * period_ns >= _SAFE:
+        return None
     key = (arrival_ns - np.int64(base)) * np.int64(tokens)
     key -= index * np.int64(period_ns)
     greatest = np.maximum.accumulate(key)
     if probes is None:
-        greatest -= key
-        scaled = greatest
-    else:
-        last, number, ingress_ns = probes
-        scaled = greatest[last] - (
-            (ingress_ns - np.int64(base)) * np.int64(tokens) - number * np.int64(period_ns)
-        )
-    scaled.partition(rank)
-    return -(-int(scaled[rank]) // tokens)
+        return greatest - key, greatest
+    last, number, ingress_ns = probes
+    entered = (ingress_ns - np.int64(base)) * np.int64(tokens) - number * np.int64(period_ns)
+    return greatest[last] - entered, greatest
 
 
 def _lexicographic_maximum(

@@ -85,9 +85,6 @@ class EnvelopeCurve:
         """Return `exact`: nothing is saved by a bound."""
         return self.exact(period_ns, tokens)
 
-    def prepare(self, least: float, most: float, tolerance_ns: int, beyond_ns: int) -> None:
-        """Do nothing: `lower` is exact already."""
-
 
 def worst_case_paths(pipeline: Pipeline, arrival: ArrivalCurve) -> PathWaits:
     """All paths of a pipeline with the worst-case waits of their stages.

@@ -117,7 +117,7 @@ def build_problem(
     covers : sequence of Cover
         Cuts found so far.
     tolerance : float
-        0 for exact waits, else lower bounds that are within this share of the deadline or one step of the grid.
+        0 for exact waits, else lower bounds, told apart to within this share of the deadline.
     """
     index = {stage: position for position, stage in enumerate(options)}
     used = {f.hardware for table in options.values() for f in table.families.families if f.limited}

@@ -2,7 +2,8 @@
 
 Master: cheapest choice whose latency *bound* keeps the objective. If its certificate does not, a cut says so in
 terms of T and R of as few stages as possible. No certified plan is cut off and no refused plan returns, so the
-loop ends, and the first master optimum that is certified is the cheapest certified plan.
+loop ends, and the first master optimum that is certified is the cheapest certified plan. Between masters, what is
+left is looked through by halves (`Enumeration`), which often ends the search.
 
 References
 ----------
@@ -24,16 +25,24 @@ from mipplan.curves import StageService
 from mipplan.errors import SolverError
 from mipplan.options import StageOptions, build_problem
 from mipplan.planner.cuts import Cut, cover_of, strengthen
+from mipplan.planner.enumeration import Enumeration
 from mipplan.planner.instance import Instance
 from mipplan.planner.members import keeps_limits
+from mipplan.planner.pricing import Pricing
 from mipplan.planner.repairing import repair
-from mipplan.solvers import Answer, Termination, relax, solve
+from mipplan.solvers import Answer, Termination, solve
 from mipplan_formulations import Cover, Formulation, TimeCostProblem
 
-#: Waits are bounded from below to within this share of the deadline; every optimum is re-evaluated exactly.
-_TOLERANCE = 0.01
-#: … unless no more options than this are left in all: then every wait is exact.
-_FEW = 250
+#: Waits are bounded from below; bounds that differ by less than this share of the deadline are not told apart: in the
+#: linear relaxation, …
+_ROUGH = 0.005
+#: … and in a master, whose optimum is to be near a certified plan.
+_FINE = 0.0002
+#: So often a master whose optimum only passes because waits are bounded is solved again with sharper bounds at once.
+_SHARPENED = 4
+#: After its round r the search looks at no more than 2^r times as many sets of options.
+_SETS = 200
+_MOST_DOUBLINGS = 40
 #: The linear relaxation of a master may take this share of the time left.
 _RELAXATION_SHARE = 0.25
 
@@ -127,7 +136,9 @@ class Search:
         self._lower_bound = sum(int(table.cost.min()) for table in options.values())
         # Costs of plans are multiples of this, so a cheaper plan is cheaper by at least as much.
         self._step = math.gcd(*(int(np.gcd.reduce(table.cost)) for table in options.values())) or 1
-        self._rounds = 0
+        self._rounds = self._sharpened = 0
+        self._pricing: Pricing | None = None
+        self._enumeration: Enumeration | None = None
 
     def run(self) -> Outcome:
         """Solve masters and add cuts until one is certified, none exists, or time is up; Ctrl-C is a limit too."""
@@ -145,8 +156,7 @@ class Search:
                 return False
             if not self._narrow():
                 return self._exhausted()
-            left = sum(int(rows.sum()) for rows in self._rows.values())
-            problem = self._master(0.0 if left <= _FEW else _TOLERANCE)
+            problem = self._master(_FINE)
             model = self._formulation.build(problem)
             limit_s = None if math.isinf(remaining) else remaining
             answer = solve(model, self._solver, time_limit_s=limit_s)
@@ -169,6 +179,8 @@ class Search:
                 return True
             if answer.termination is not Termination.OPTIMAL:
                 return False
+            if self._sharpened >= _SHARPENED and self._enumerate():
+                return self._exhausted()
             cost = "none yet" if self._best is None else f"{self._best.cost / 1e6:.4f} $/h"
             self._report(
                 f"round {self._rounds}: no plan below {self._lower_bound / 1e6:.4f} $/h, best certified {cost}"
@@ -186,6 +198,7 @@ class Search:
         First by what the other stages cost at least; then by the linear relaxation of the master: an option whose
         reduced cost lifts the bound to the best plan's cost can only be part of plans that are no better.
         """
+        self._pricing = None
         if self._best is None:
             return True
         most = self._best.cost - self._step
@@ -196,19 +209,16 @@ class Search:
             {stage: table.cost > cheapest[stage] + spare for stage, table in tables.items()}
         ):
             return False
-        problem = self._master(_TOLERANCE)
+        self._pricing = pricing = Pricing(self._formulation, self._master(_ROUGH))
         # It only saves time, so it may not take all there is.
         left_s = _RELAXATION_SHARE * max(0.0, self._ends_at - time.monotonic())
-        limit_s = None if math.isinf(left_s) else left_s
-        relaxation = relax(self._formulation.build(problem), time_limit_s=limit_s)
-        if relaxation is None:
+        prices = pricing.within(None, None if math.isinf(left_s) else left_s)
+        if prices is None:
             return True
-        # The binaries come first in every formulation, activity by activity.
-        lifted = relaxation.bound + np.maximum(relaxation.reduced_costs[: problem.num_binaries], 0.0)
-        values = np.split(lifted, np.cumsum(problem.mode_counts)[:-1])
-        if not self._give_up(
-            {stage: value > most for stage, value in zip(self._options, values, strict=True)}
-        ):
+        useless = prices.bound + prices.reduced > most
+        pricing.keep(~useless)
+        parts = np.split(useless, np.cumsum([table.count for table in self._active().values()])[:-1])
+        if not self._give_up(dict(zip(self._options, parts, strict=True))):
             return False
         return not self._instance.surely_misses_slo(_ideal(self._active()))
 
@@ -264,30 +274,64 @@ class Search:
         chosen = dict(zip(active, modes, strict=True))
         services = {stage: active[stage].service(option) for stage, option in chosen.items()}
         if self._instance.keeps_slo(services):
-            self._accept(chosen)
+            self._accept(self._selection(chosen))
             return True
+        if self._sharpened < _SHARPENED and self._misses_by_bound(services):
+            self._sharpened += 1
+            return self._cut_off(services, active)
+        self._sharpened = _SHARPENED
         most = self._budget if self._best is None else self._best.cost - self._step
         if most is not None and time.monotonic() < self._ends_at:
             repaired = repair(self._instance, active, chosen, most)
             if repaired is not None:
-                self._accept(repaired)
-        # If its waits, now known exactly, are too long already, the next master avoids it by itself. (Repairing
-        # comes before, because what it finds refused may sharpen the waits, and then they are known no more.)
-        if self._instance.judge.paths.bound_ns(services) > self._instance.deadline_ns:
-            return True
+                self._accept(self._selection(repaired))
         return self._cut_off(services, active)
 
-    def _accept(self, chosen: Mapping[str, int]) -> None:
-        """Keep a certified choice of active options if it is better than what there is, and allowed."""
-        selection = {
-            stage: int(np.flatnonzero(self._rows[stage])[option]) for stage, option in chosen.items()
-        }
+    def _enumerate(self) -> bool:
+        """Look through some of what is left; return whether nothing better is left for sure.
+
+        It goes on where it stopped, or starts anew on fewer options once a better plan is known.
+        """
+        if self._best is None or self._pricing is None:
+            return False
+        if self._enumeration is None or self._best.cost - self._step < self._enumeration.most:
+            self._enumeration = self._new_enumeration(self._pricing, self._best)
+        try:
+            return self._enumeration.run(_SETS << min(self._rounds, _MOST_DOUBLINGS), self._ends_at)
+        finally:  # an interrupt, too, leaves what was found
+            if self._enumeration.best is not None:
+                self._accept(self._enumeration.best)
+
+    def _new_enumeration(self, pricing: Pricing, best: Certified) -> Enumeration:
+        rows = {stage: np.flatnonzero(marked) for stage, marked in self._rows.items()}
+        return Enumeration(
+            self._instance,
+            self._active(),
+            rows,
+            pricing,
+            self._is_allowed,
+            best.cost - self._step,
+            self._step,
+            near=best.selection,
+            witnesses=() if self._enumeration is None else self._enumeration.witnesses,
+        )
+
+    def _accept(self, selection: Mapping[str, int]) -> None:
+        """Keep a certified selection if it is better than what there is, and allowed."""
         cost = sum(int(self._options[stage].cost[option]) for stage, option in selection.items())
         affordable = self._budget is None or cost <= self._budget
         better = self._best is None or cost < self._best.cost
         if affordable and better and self._is_allowed(selection):
             services = {stage: self._options[stage].service(option) for stage, option in selection.items()}
             self._best = Certified(selection, cost, self._instance.certificate_ns(services))
+
+    def _misses_by_bound(self, services: Mapping[str, StageService]) -> bool:
+        """Whether the bound itself misses the deadline with exact waits, which the next master then knows."""
+        return self._instance.judge.bound_ns(services) > self._instance.deadline_ns
+
+    def _selection(self, chosen: Mapping[str, int]) -> dict[str, int]:
+        """Turn a choice of active options into one of all."""
+        return {stage: int(np.flatnonzero(self._rows[stage])[option]) for stage, option in chosen.items()}
 
     def _is_allowed(self, selection: Mapping[str, int]) -> bool:
         """Whether a certified selection keeps the device limits and what else is required of it."""

@@ -2,32 +2,36 @@
 
 Whether a plan keeps an objective depends on its slowest queries alone. Leaving all others out of the theorem
 can only lower the bounds of those kept (the maximum over older tokens runs over fewer of them; token numbers
-stay those of the whole trace), so a plan that misses the objective on an extract misses it in truth, and waits
-on an extract are lower bounds. Only what an extract does not refuse is put before the whole trace; and
-where the whole trace then refuses, the extract learns from it.
+stay those of the whole trace), so a plan that misses the objective on an extract misses it in truth. Only what an
+extract does not refuse is put before the whole trace; and where the whole trace then refuses, the extract learns
+from it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.certificate import CertificateEvaluator
-from mipplan.curves import PathWaits, StageService, analyse_paths
+from mipplan.curves import StageService
 from mipplan.planner.chains import Chains, critical_chains, waited_for_queries
+from mipplan.planner.witnesses import Witnesses
 from mipplan.quantiles import higher_rank
 from mipplan.tokens import StageTokens
+from mipplan.units import UNLIMITED_NS
 
 #: Utilisations at which the longest waits of each stage are looked up.
-_LOADS = (0.9, 0.65, 0.4)
+_LOADS = (0.65,)
 #: This many times the queries that are too many to miss the objective are kept for each …
 _WATCHED = 1.5
 #: … and what came before them, back to this many times their wait.
 _LOOK_BACK = 1.0
+#: So many times the queries that are too many to miss the objective bear witness.
+_WITNESSES = 1.5
 #: An extract of more than this share of the queries is not worth having.
 _LARGEST = 0.5
 
@@ -59,7 +63,7 @@ class Misses:
 
 
 class Extract:
-    """Quick lower bounds on certificates and waits, from part of a workload.
+    """Quick lower bounds on certificates, from part of a workload.
 
     Parameters
     ----------
@@ -67,31 +71,23 @@ class Extract:
         Of the workload.
     quantile : float
         Of latency over queries, in (0, 1].
+    horizon_ns : int
+        Latencies beyond it need not be told apart: nobody waits for what came longer ago.
     """
 
-    def __init__(self, whole: CertificateEvaluator, quantile: float) -> None:
+    def __init__(self, whole: CertificateEvaluator, quantile: float, horizon_ns: int = UNLIMITED_NS) -> None:
         self._whole = whole
         self._workload = workload = whole.workload
-        self._quantile = quantile
+        self._horizon_ns = horizon_ns
         self._allowed = workload.queries - 1 - higher_rank(quantile, workload.queries)
         self._kept = np.zeros(workload.queries, dtype=bool)
         self._evaluator: CertificateEvaluator | None = None
-        self._paths: PathWaits | None = None
         self._seed()
 
     @property
     def queries(self) -> int:
         """Number of queries kept."""
         return int(np.count_nonzero(self._kept))
-
-    @property
-    def paths(self) -> PathWaits:
-        """Paths and waits of the extract: every wait is at most that of the whole trace."""
-        if self._paths is None:
-            self._paths = analyse_paths(
-                self._current().workload, self._quantile, queries=self._workload.queries
-            )
-        return self._paths
 
     def exceeds(self, services: Mapping[str, StageService], limit_ns: int) -> bool:
         """Whether the certificate surely exceeds `limit_ns`; if False, it may still."""
@@ -108,6 +104,18 @@ class Extract:
         exits = evaluator.exits_ns(services)
         late = np.flatnonzero(evaluator.workload.latency_ns(exits) > limit_ns)
         return Misses(critical_chains(evaluator.workload, services, exits, late), limit_ns, self._allowed)
+
+    def witnesses(
+        self, services: Mapping[str, StageService], limit_ns: int, order: Sequence[str]
+    ) -> Witnesses:
+        """Return the slowest queries under `services`, for testing many others at once, stages in the given order."""
+        evaluator = self._current()
+        exits = evaluator.exits_ns(services)
+        latency_ns = evaluator.workload.latency_ns(exits)
+        wanted = min(latency_ns.size, math.ceil(_WITNESSES * (self._allowed + 1)))
+        slow = _greatest(latency_ns, wanted)
+        chains = critical_chains(evaluator.workload, services, exits, slow)
+        return Witnesses.of(chains, order, limit_ns, self._allowed)
 
     def learn(self, services: Mapping[str, StageService], limit_ns: int) -> None:
         """Take in what is slowest under some services, and whom it waits for: then the extract refuses them, too.
@@ -145,11 +153,11 @@ class Extract:
 
     def _keep(self, queries: NDArray[np.bool_]) -> None:
         if not np.any(queries & ~self._kept):
-            return  # waits known exactly stay known: a master optimum that they refuse must not come back
+            return
         self._kept |= queries
         if self._kept.mean() > _LARGEST:
             self._kept[:] = True
-        self._evaluator = self._paths = None
+        self._evaluator = None
 
     def _seed(self) -> None:
         """Look up the longest waits of every stage at a few loads; stages that see the same tokens only once."""
@@ -178,22 +186,27 @@ class Extract:
         slow = self._greatest(wait_ns)
         # A maximum lasts from the token that starts a busy period.
         start = np.searchsorted(greatest, greatest[slow])
-        back = np.searchsorted(since_ns, since_ns[slow] - _LOOK_BACK * wait_ns[slow])
+        back_ns = np.minimum(_LOOK_BACK * wait_ns[slow], self._horizon_ns)
+        back = np.searchsorted(since_ns, since_ns[slow] - back_ns)
         marked = _covered(np.maximum(start, back), slow, count)
         marked[start] = True
         return marked
 
     def _greatest(self, values: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int64]:
-        """Index of the watched share of the values, the greatest of them, ascending; of equal ones, the first.
-
-        (An `argpartition` would take any of these, on another processor others.)
-        """
+        """Index of the watched share of the values, see `_greatest`."""
         share = _WATCHED * (self._allowed + 1) / self._workload.queries
-        watched = min(values.size, math.ceil(share * values.size))
-        least = np.partition(values, values.size - watched)[values.size - watched]
-        chosen = values > least
-        chosen[np.flatnonzero(values == least)[: watched - np.count_nonzero(chosen)]] = True
-        return np.flatnonzero(chosen)
+        return _greatest(values, min(values.size, math.ceil(share * values.size)))
+
+
+def _greatest(values: NDArray[np.int64] | NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Index of so many values, the greatest of them, ascending; of equal ones, the first.
+
+    (An `argpartition` would take any of these, on another processor others.)
+    """
+    least = np.partition(values, values.size - count)[values.size - count]
+    chosen = values > least
+    chosen[np.flatnonzero(values == least)[: count - np.count_nonzero(chosen)]] = True
+    return np.flatnonzero(chosen)
 
 
 def _reached_by_more(latency_ns: NDArray[np.int64] | NDArray[np.float64], allowed: int) -> int:

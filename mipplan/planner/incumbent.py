@@ -129,15 +129,17 @@ def _replicas_on_path(
     if slack < 0:
         return None
     curve = path.curves[path.stages.index(stage)]
-    # Largest 1/R on the grid with a wait within the slack, by bisection: the wait grows with 1/R. It need not be
-    # looked for beyond what the fewest replicas give, nor below what the most give.
+    # Largest 1/R on the grid with a wait within the slack: the wait grows with 1/R. It need not be looked for beyond
+    # what the fewest replicas give, nor below what the most give; mostly it lies near the former.
     family = families[stage]
     slowest, quickest = family.service(family.fewest), family.service(family.most)
-    low = grid_step(float(quickest.ns_per_token))
-    high = grid_step(float(slowest.ns_per_token)) + 1
+    least, high = grid_step(float(quickest.ns_per_token)), grid_step(float(slowest.ns_per_token)) + 1
+    low, stride = high, 1
+    while low > least and curve.lower(*grid_rate(low)) > slack * share:
+        low, high, stride = max(least, low - stride), low - 1, 2 * stride
     while low < high:
         middle = (low + high + 1) // 2
-        if curve.exact(*grid_rate(middle)) <= slack * share:
+        if curve.lower(*grid_rate(middle)) <= slack * share:
             low = middle
         else:
             high = middle - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -26,6 +26,7 @@ from mipplan.options import (
 from mipplan.options.problem import limits_of
 from mipplan.pipeline import Pipeline
 from mipplan.planner.judges import EnvelopeJudge, Judge, QuickTest, TraceJudge
+from mipplan.planner.witnesses import Witnesses
 from mipplan.profiles import Profiles
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
@@ -73,6 +74,10 @@ class Instance:
     def quick_test(self, refused: Mapping[str, StageService]) -> QuickTest:
         """Make a quick, one-sided test of the deadline for services near some that were refused."""
         return self.judge.quick_test(refused, self.deadline_ns)
+
+    def witnesses(self, services: Mapping[str, StageService], order: Sequence[str]) -> Witnesses | None:
+        """Return queries that miss the deadline under these services or nearly so; None where no query decides."""
+        return self.judge.witnesses(services, self.deadline_ns, order)
 
     def ideal_services(self) -> dict[str, StageService]:
         """Per stage the least T and the greatest R of all its options: no plan is certified below this."""
@@ -125,7 +130,7 @@ def workload_instance(profiles: Profiles, workload: Workload, deadline_ns: int, 
         demand,
         find_families(workload.pipeline, profiles, demand),
         limits_of(profiles),
-        TraceJudge(workload, quantile),
+        TraceJudge(workload, quantile, deadline_ns),
         deadline_ns,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -10,9 +10,11 @@ from typing import Protocol
 from mipplan.certificate import CertificateEvaluator, certify_services
 from mipplan.curves import PathWaits, StageService, WorstCase, analyse_paths
 from mipplan.planner.extract import Extract
+from mipplan.planner.witnesses import Witnesses
 from mipplan.quantiles import quantile_ns
 from mipplan.result import CriticalStage
 from mipplan.tokens import Workload
+from mipplan.units import UNLIMITED_NS
 
 Services = Mapping[str, StageService]
 
@@ -52,6 +54,9 @@ class Judge(Protocol):
     def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:
         """Make a test for services near some that were refused, cheaper still than `surely_exceeds`."""
 
+    def witnesses(self, services: Services, limit_ns: int, order: Sequence[str]) -> Witnesses | None:
+        """Queries that miss the limit or nearly so, for testing many services; None where latency is not by query."""
+
     def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
         """How the guaranteed latency comes about."""
 
@@ -63,11 +68,14 @@ class TraceJudge:
     ----------
     workload : Workload
     quantile : float
+    horizon_ns : int
+        Latencies beyond it need not be told apart quickly: the deadline that will mostly be asked about.
     """
 
-    def __init__(self, workload: Workload, quantile: float) -> None:
+    def __init__(self, workload: Workload, quantile: float, horizon_ns: int = UNLIMITED_NS) -> None:
         self._workload = workload
         self._quantile = quantile
+        self._horizon_ns = horizon_ns
         self._evaluator = CertificateEvaluator(workload)
 
     @property
@@ -82,16 +90,16 @@ class TraceJudge:
 
     @cached_property
     def _extract(self) -> Extract:
-        return Extract(self._evaluator, self._quantile)
+        return Extract(self._evaluator, self._quantile, self._horizon_ns)
 
-    @property
+    @cached_property
     def paths(self) -> PathWaits:
-        """Paths and waits of the extract that decides: lower bounds on those of the trace."""
-        return self._extract.paths
+        """Paths and waits of the whole trace."""
+        return analyse_paths(self._workload, self._quantile)
 
     def bound_ns(self, services: Services) -> int:
         """Latency bound of the planning problem on the whole trace, ns."""
-        return analyse_paths(self._workload, self._quantile).bound_ns(services)
+        return self.paths.bound_ns(services)
 
     def certificate_ns(self, services: Services) -> int:
         """Certified latency quantile under these services, ns."""
@@ -118,6 +126,10 @@ class TraceJudge:
     def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:
         """Make a test by the critical chains of the queries that miss the limit."""
         return self._extract.misses(refused, limit_ns)
+
+    def witnesses(self, services: Services, limit_ns: int, order: Sequence[str]) -> Witnesses | None:
+        """Return the slowest queries of the extract under these services."""
+        return self._extract.witnesses(services, limit_ns, order)
 
     def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
         """How a query at the quantile comes to its bound."""
@@ -161,6 +173,9 @@ class EnvelopeJudge:
     def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:  # noqa: ARG002
         """Return the exact test: it is quick already."""
         return _ExactTest(self._worst_case, limit_ns)
+
+    def witnesses(self, services: Services, limit_ns: int, order: Sequence[str]) -> None:
+        """Return None: the worst case is not that of a query."""
 
     def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
         """Return the longest path through the stage whose wait is the worst, with that wait."""

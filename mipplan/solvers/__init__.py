@@ -6,7 +6,7 @@ from mipplan.solvers.files import write_model
 from mipplan.solvers.kept import KeptRelaxation, Relaxed
 from mipplan.solvers.problem_answer import ProblemAnswer
 from mipplan.solvers.problems import available_problem_solvers, solve_problem
-from mipplan.solvers.relaxation import Continuous, Relaxation, relax, solve_relaxed
+from mipplan.solvers.relaxation import Continuous, Relaxation, Relaxations, relax, solve_relaxed
 from mipplan.solvers.shrinking import Shrunk, shrink
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "KeptRelaxation",
     "ProblemAnswer",
     "Relaxation",
+    "Relaxations",
     "Relaxed",
     "Shrunk",
     "SolverInfo",

@@ -62,12 +62,49 @@ def run(model: LinearModel, settings: Settings) -> RawAnswer:
     return _read_answer(highs, scaled)
 
 
-def solve_relaxation(
-    model: LinearModel, scaled: ScaledModel, time_limit_s: float | None
-) -> NDArray[np.float64] | None:
-    """Row duals of the scaled model's linear relaxation, shape (k,); None unless it is solved to optimality."""
-    solved = solve_continuous(model, scaled, time_limit_s)
-    return None if solved is None else solved[1]
+class RelaxationSolver:
+    """Row duals of a scaled model's linear relaxation, for changing upper bounds of its columns.
+
+    Parameters
+    ----------
+    model : LinearModel
+    scaled : ScaledModel
+    """
+
+    def __init__(self, model: LinearModel, scaled: ScaledModel) -> None:
+        import highspy
+
+        self._lower = scaled.column_lower
+        self._columns = np.arange(model.num_columns, dtype=np.int32)
+        self._highs = make_quiet_highs()
+        require(self._highs.setOptionValue("presolve_rule_off", _ENDLESS_RULES), "presolve_rule_off")
+        pass_arrays(self._highs, model, scaled)
+        continuous = np.full(model.num_columns, int(highspy.HighsVarType.kContinuous), dtype=np.uint8)
+        status = self._highs.changeColsIntegrality(model.num_columns, self._columns, continuous)
+        require(status, "a relaxation")
+
+    def duals(
+        self, column_upper: NDArray[np.float64], time_limit_s: float | None
+    ) -> tuple[NDArray[np.float64], bool] | None:
+        """Return the row duals, shape (k,), and False; or a ray of them that proves infeasibility, and True."""
+        import highspy
+
+        highs = self._highs
+        status = highs.changeColsBounds(column_upper.size, self._columns, self._lower, column_upper)
+        require(status, "bounds of a relaxation")
+        limit_s = highs.inf if time_limit_s is None else highs.getRunTime() + float(time_limit_s)
+        require(highs.setOptionValue("time_limit", limit_s), "option time_limit")
+        highs.run()
+        if highs.getModelStatus() == highspy.HighsModelStatus.kOptimal:
+            return np.array(highs.getSolution().row_dual, dtype=np.float64), False
+        if highs.getModelStatus() == highspy.HighsModelStatus.kInfeasible:
+            _, has_ray, ray = highs.getDualRay()
+            return (np.array(ray, dtype=np.float64), True) if has_ray else None
+        return None
+
+    def values(self) -> NDArray[np.float64]:
+        """Return the columns of the last optimum, shape (n,)."""
+        return np.array(self._highs.getSolution().col_value, dtype=np.float64)
 
 
 def solve_continuous(
@@ -77,21 +114,9 @@ def solve_continuous(
 
     None unless it is solved to optimality.
     """
-    import highspy
-
-    highs = make_quiet_highs()
-    pass_arrays(highs, model, scaled)
-    columns = np.arange(model.num_columns, dtype=np.int32)
-    continuous = np.full(model.num_columns, int(highspy.HighsVarType.kContinuous), dtype=np.uint8)
-    require(highs.changeColsIntegrality(model.num_columns, columns, continuous), "a relaxation")
-    if time_limit_s is not None:
-        require(highs.setOptionValue("time_limit", float(time_limit_s)), "option time_limit")
-    highs.run()
-    if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-        return None
-    solution = highs.getSolution()
-    columns, duals = solution.col_value, solution.row_dual
-    return np.array(columns, dtype=np.float64), np.array(duals, dtype=np.float64)
+    solver = RelaxationSolver(model, scaled)
+    found = solver.duals(scaled.column_upper, time_limit_s)
+    return None if found is None or found[1] else (solver.values(), found[0])
 
 
 def make_quiet_highs() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,30 +33,67 @@ class Relaxation:
     reduced_costs: NDArray[np.float64]
 
 
+class Relaxations:
+    """The linear relaxation of a model, again and again, with some columns fixed at 0; each starts from the last.
+
+    Parameters
+    ----------
+    model : LinearModel
+        All column bounds are 0 and 1 where columns are to be fixed.
+    """
+
+    def __init__(self, model: LinearModel) -> None:
+        self._scaled = scale_model(model)
+        self._solver = backend.RelaxationSolver(model, self._scaled)
+
+    def within(self, allowed: NDArray[np.bool_], time_limit_s: float | None = None) -> Relaxation | None:
+        """Solve with the columns not marked in `allowed`, shape (n,), at 0 and turn the duals into a proof.
+
+        Any multipliers y give the Lagrangian bound ``Σ y·b + Σ min over the box of (c − Aᵀy)·x``, so a dual solution
+        that is slightly off costs a little strength and no validity. None where solving fails or takes too long.
+        """
+        scaled = self._scaled
+        column_upper = np.where(allowed, scaled.column_upper, 0.0)
+        found = self._solver.duals(column_upper, time_limit_s)
+        if found is None:
+            return None
+        duals, is_ray = found
+        if not is_ray:
+            bound, reduced = _lagrangian(scaled, duals, scaled.objective, column_upper)
+            return Relaxation(bound * scaled.objective_unit, reduced * scaled.objective_unit)
+        # Without the objective, a bound above 0 on what is 0 everywhere: there is no solution.
+        nothing = np.zeros(allowed.size)
+        proven = any(_lagrangian(scaled, ray, nothing, column_upper)[0] > 0 for ray in (duals, -duals))
+        return Relaxation(math.inf, nothing) if proven else None
+
+
 def relax(model: LinearModel, *, time_limit_s: float | None = None) -> Relaxation | None:
     """Solve the linear relaxation and turn its duals into a proof; None where that fails or takes too long."""
     if not backend.probe().available:
         return None
-    scaled = scale_model(model)
-    duals = backend.solve_relaxation(model, scaled, time_limit_s)
-    return None if duals is None else prove(scaled, duals)
+    return Relaxations(model).within(np.ones(model.num_columns, dtype=bool), time_limit_s)
 
 
 def prove(scaled: ScaledModel, duals: NDArray[np.float64]) -> Relaxation:
-    """Turn multipliers of the rows of a scaled model, shape (k,), into what they prove, whatever they came from.
+    """Turn multipliers of the rows of a scaled model, shape (k,), into what they prove, whatever they came from."""
+    bound, reduced = _lagrangian(scaled, duals, scaled.objective, scaled.column_upper)
+    return Relaxation(bound * scaled.objective_unit, reduced * scaled.objective_unit)
 
-    Any multipliers y give the Lagrangian bound ``Σ y·b + Σ min over the box of (c − Aᵀy)·x``, so a dual solution
-    that is slightly off costs a little strength and no validity.
-    """
-    lower, upper = scaled.row_lower, scaled.row_upper
-    side = np.where(duals > 0, lower, upper)
+
+def _lagrangian(
+    scaled: ScaledModel,
+    duals: NDArray[np.float64],
+    objective: NDArray[np.float64],
+    column_upper: NDArray[np.float64],
+) -> tuple[float, NDArray[np.float64]]:
+    """Bound by these multipliers, and the reduced costs, shape (n,)."""
+    side = np.where(duals > 0, scaled.row_lower, scaled.row_upper)
     duals = np.where(np.isfinite(side), duals, 0.0)
     side = np.where(np.isfinite(side), side, 0.0)
-    reduced = scaled.objective - scaled.matrix.T @ duals
-    box = np.where(reduced > 0, scaled.column_lower, scaled.column_upper)
+    reduced = objective - scaled.matrix.T @ duals
+    box = np.where(reduced > 0, scaled.column_lower, column_upper)
     terms = np.concatenate([duals * side, reduced * box])
-    bound = float(terms.sum() - _ROUNDING * (1.0 + np.abs(terms).sum()))
-    return Relaxation(bound * scaled.objective_unit, reduced * scaled.objective_unit)
+    return float(terms.sum() - _ROUNDING * (1.0 + np.abs(terms).sum())), reduced
 
 
 @dataclass(frozen=True, eq=False)

@@ -154,7 +154,9 @@ class Workload:
             tokens = self.stages[name]
             if tokens.one_per_query:
                 np.maximum(last, exit_ns[name], out=last)
-            elif tokens.count:
+            elif tokens.first_of_query.size == tokens.count:
+                last[tokens.query] = np.maximum(last[tokens.query], exit_ns[name])
+            else:
                 starts = tokens.first_of_query
                 latest = np.maximum.reduceat(exit_ns[name], starts)
                 owners = tokens.query[starts]

@@ -1,0 +1,151 @@
+"""The wait of one stage on one path as a function of its rate: exact on demand, bounded from below nearly for free.
+
+At one rate a token waits for the work since some older token. That work and that token bound its wait at *every*
+rate, linearly in 1/R: the wait is the largest over all older tokens. So one pass over the trace, which finds the
+tokens that wait longest and what each waits for, bounds the quantile from below at all rates nearby.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.curves.samplepath import Supports, longest_waits_ns
+
+Tokens = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Probes:
+    """One token per query that goes on along a path's remainder.
+
+    Attributes
+    ----------
+    ingress_ns : int64, shape (q,)
+        Ingress of the query.
+    last : int64, shape (q,)
+        Index of the last token before or at it that came along the path's beginning.
+    number : int64, shape (q,)
+        Its token number at the stage.
+    """
+
+    ingress_ns: Tokens
+    last: Tokens
+    number: Tokens
+
+
+#: Waits are looked up on one geometric grid of rates, the same for all stages, so that stages share evaluations …
+_GRID_RATIO = 1.02
+_GRID_TOKENS = 1024
+#: … of which each so many-th is evaluated on the trace, and what lies between is bounded from there.
+_COARSE = 16
+#: So many times the tokens above the quantile are remembered with what they wait for: elsewhere others are slowest.
+_REMEMBERED = 1.5
+
+
+def grid_rate(step: int) -> tuple[int, int]:
+    """1/R of a grid step as (period_ns, tokens): from 1 ns per token (step 0) up, a ratio apart; 0 below that."""
+    return (round(_GRID_TOKENS * _GRID_RATIO**step), _GRID_TOKENS) if step >= 0 else (0, 1)
+
+
+def grid_step(ns_per_token: float) -> int:
+    """Largest grid step whose 1/R is surely at most `ns_per_token`; −1 if there is none."""
+    if ns_per_token < 1.0:
+        return -1
+    step = math.floor(math.log(ns_per_token) / math.log(_GRID_RATIO))
+    # The logarithm and the rounding of the grid may each be off by a step.
+    while step >= 0 and grid_rate(step)[0] > ns_per_token * _GRID_TOKENS * (1.0 - 1e-12):
+        step -= 1
+    return step
+
+
+class Wait(Protocol):
+    """The wait of one stage on one path as a function of R; it grows with 1/R."""
+
+    def exact(self, period_ns: int, tokens: int) -> int:
+        """W in ns, rounded up, at ``1/R = period_ns / tokens`` ns per token."""
+
+    def lower(self, period_ns: int, tokens: int) -> int:
+        """Return a lower bound on `exact` that is close and costs little."""
+
+
+class WaitCurve:
+    """The wait w(R) of one stage on one path, evaluated on demand and remembered.
+
+    Parameters
+    ----------
+    arrival_ns : int64, shape (k,)
+        Ingress time of each token that came along the path's beginning.
+    position : int64, shape (k,), or None
+        Their token numbers at the stage; None if these are all its tokens.
+    probes : Probes or None
+        The tokens whose waits count; None if that is every token above.
+    rank : int
+        Which of these waits (ascending) is the quantile over all queries.
+    """
+
+    def __init__(self, arrival_ns: Tokens, position: Tokens | None, probes: Probes | None, rank: int) -> None:
+        self._arrival_ns = arrival_ns
+        self._position = position
+        self._probes = None if probes is None else (probes.last, probes.number, probes.ingress_ns)
+        self._rank = rank
+        #: How many waits are at or above the quantile.
+        self._above = (arrival_ns.size if probes is None else probes.last.size) - rank
+        self._known: dict[tuple[int, int], int] = {}
+        self._bounds: dict[tuple[int, int], int] = {}
+        #: 1/R of the rates that were evaluated, ascending, with their supports.
+        self._slopes: list[float] = []
+        self._supports: list[Supports] = []
+        self.evaluations = 0
+
+    def exact(self, period_ns: int, tokens: int) -> int:
+        """W in ns, rounded up, at ``1/R = period_ns / tokens`` ns per token (0 for R = ∞)."""
+        key = _reduced(period_ns, tokens)
+        if key not in self._known:
+            self._evaluate(key)
+        return self._known[key]
+
+    def lower(self, period_ns: int, tokens: int) -> int:
+        """Return a lower bound on `exact`, or 0 (on a path some stage waits at least 0, and the longest wait counts).
+
+        It comes from the next rates on both sides: steps of a coarse grid at least.
+        """
+        key = _reduced(period_ns, tokens)
+        if key in self._known:
+            return self._known[key]
+        if key not in self._bounds:
+            step = grid_step(period_ns / tokens)
+            below = step // _COARSE * _COARSE if step >= 0 else -1
+            for neighbour in (below, below + _COARSE if step >= 0 else 0):
+                self.exact(*grid_rate(neighbour))
+            self._bounds[key] = self._bound(*key)
+        return self._bounds[key]
+
+    def _evaluate(self, key: tuple[int, int]) -> None:
+        """Look the wait up on the trace, and remember what the slowest tokens wait for."""
+        self.evaluations += 1
+        least_ns = self._bound(*key)
+        kept = math.ceil(_REMEMBERED * self._above)
+        self._known[key], supports = longest_waits_ns(
+            self._arrival_ns, *key, self._rank, kept, self._position, self._probes, least_ns
+        )
+        place = bisect.bisect_left(self._slopes, key[0] / key[1])
+        self._slopes.insert(place, key[0] / key[1])
+        self._supports.insert(place, supports)
+        self._bounds.clear()  # some are nearer to this one
+
+    def _bound(self, period_ns: int, tokens: int) -> int:
+        """What the tokens that wait longest at the evaluated rates beside this one wait at least."""
+        place = bisect.bisect_left(self._slopes, period_ns / tokens)
+        beside = self._supports[max(0, place - 1) : place + 1]
+        return max((supports.lower_ns(period_ns, tokens, self._above) for supports in beside), default=0)
+
+
+def _reduced(period_ns: int, tokens: int) -> tuple[int, int]:
+    divisor = math.gcd(period_ns, tokens)
+    return period_ns // divisor, tokens // divisor
