@@ -47,7 +47,7 @@ CASES = (
     Case("10 stages", 1, 10, False, None, 400),
     Case("10 stages, fan-out", 1, 10, True, None, 400),
     Case("200 stages, ten pipelines", 10, 20, False, 400, 150),
-    Case("200 stages, ten pipelines, scarce devices", 10, 20, False, 150, 150),
+    Case("200 stages, ten pipelines, scarce devices", 10, 20, False, 75, 150),
     Case("200 stages, ten pipelines, fan-out", 10, 20, True, 400, 150),
 )
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -230,8 +231,12 @@ class ScalingProblem:
                     yield f"activity {activity.name!r}: a path of {length} exceeds the deadline {activity.deadline}"
 
 
-def topological_order(count: int, arcs: Sequence[Arc]) -> list[int]:
-    """Activities, tails before heads; fewer than `count` if the arcs contain a cycle."""
+@lru_cache(maxsize=8)
+def topological_order(count: int, arcs: tuple[Arc, ...]) -> tuple[int, ...]:
+    """Activities, tails before heads; fewer than `count` if the arcs contain a cycle.
+
+    The last few are remembered: arcs are the same from one problem to the next.
+    """
     waiting = [0] * count
     heads: list[list[int]] = [[] for _ in range(count)]
     for arc in arcs:
@@ -243,7 +248,7 @@ def topological_order(count: int, arcs: Sequence[Arc]) -> list[int]:
             waiting[head] -= 1
             if waiting[head] == 0:
                 order.append(head)
-    return order
+    return tuple(order)
 
 
 def _find_faults(problem: ScalingProblem) -> Iterator[str]:

@@ -45,10 +45,10 @@ class CutPlaces:
     def move_to(self, units: float) -> bool:
         """Put a row at a solution, and those beside it; False if they are there."""
         here = max(1, int(units + 1e-6))
-        wanted = [n for n in (here, here - 1, here + 1) if n >= 1 and n not in self.units]
-        if here in self.units:
+        placed = self.units.tolist()
+        if here in placed:
             return False
-        for n in wanted:
+        for n in (n for n in (here, here - 1, here + 1) if n >= 1 and n not in placed):
             distance = np.abs(np.log(self.units / here))
             # The ends stay: they bound what is far away.
             distance[[int(np.argmin(self.units)), int(np.argmax(self.units))]] = -1.0

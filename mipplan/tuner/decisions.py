@@ -131,13 +131,9 @@ def transient_bound_ns(tuner: Tuner, situation: Situation, replicas: Mapping[str
 
 def make_demand(scale: StageScale, envelope: Envelope) -> Demand:
     """Times of a stage as functions of its replicas; windows that are no whole ns are rounded down."""
-    tokens = Fraction(scale.tokens_per_query)
-    up, down = tokens.numerator * scale.period_ns, tokens.denominator * scale.batch
-    offsets, loads = [], []
-    for window, arrivals in envelope.corners:
-        excess = arrivals.numerator - arrivals.denominator
-        offsets.append(window.numerator // window.denominator)
-        loads.append(max(0, -(-up * excess // (down * arrivals.denominator))))
+    up, down = scale.pace.denominator, scale.pace.numerator
+    offsets = [window // common for _, window, common in envelope.excesses]
+    loads = [max(0, -(-up * excess // (down * common))) for excess, _, common in envelope.excesses]
     return Demand(offsets, loads, scale.own_load_ns)  # type: ignore[arg-type]  # made arrays there
 
 

@@ -16,6 +16,8 @@ LONGEST_WINDOW_NS = 60 * NS_PER_S
 SLOT_NS = NS_PER_S
 HORIZON_NS = 60 * NS_PER_S
 
+#: Memory of this many slots is more than enough, and read in no time.
+_MOST_SLOTS = 100_000
 #: Arrivals handled at once: bounds the memory of a call, whatever it is given.
 _PIECE = 1 << 14
 
@@ -49,10 +51,25 @@ class LiveEnvelope:
     ----------
     touched : int
         Entries of held arrivals read so far, for whoever wants to check the complexity.
+
+    Raises
+    ------
+    InputError
+        If the lengths do not increase from at least 1 ns, or horizon and slot do not go together.
     """
 
     def __init__(self, window_ns: ArrayLike, *, horizon_ns: int = HORIZON_NS, slot_ns: int = SLOT_NS) -> None:
-        self.window_ns: Integers = np.array(window_ns, dtype=np.int64)
+        lengths = np.asarray(window_ns)
+        if lengths.ndim != 1 or lengths.size == 0 or lengths.dtype.kind not in "iu":
+            raise InputError.one(
+                "window_ns", f"expected a list of whole nanoseconds, found {shown(window_ns)}"
+            )
+        if lengths[0] < 1 or np.any(np.diff(lengths.astype(np.int64)) <= 0):
+            raise InputError.one("window_ns", "expected lengths of at least 1 ns that increase strictly")
+        if slot_ns < 1 or not 1 <= horizon_ns <= _MOST_SLOTS * slot_ns:
+            message = f"expected 1 ns to {_MOST_SLOTS} slots, of 1 ns and more ({slot_ns} given)"
+            raise InputError.one("horizon_ns", f"{message}, found {shown(horizon_ns)}")
+        self.window_ns: Integers = np.array(lengths, dtype=np.int64)
         self.window_ns.flags.writeable = False
         self.horizon_ns, self.slot_ns = int(horizon_ns), int(slot_ns)
         self.touched = 0

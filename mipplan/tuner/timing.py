@@ -25,17 +25,20 @@ class Timing:
         self.problem = problem
         self.timed = [v for v, demand in enumerate(problem.demands) if demand is not None]
         self._parts = _find_parts(problem, self.timed)
+        self._loads = {
+            v: (list(zip(demand.offset.tolist(), demand.load.tolist(), strict=True)), demand.own_load)
+            for v, demand in enumerate(problem.demands)
+            if demand is not None
+        }
         self._known: dict[tuple[int, int], tuple[int, int]] = {}
 
     def times(self, v: int, units: int) -> tuple[int, int]:
         """Wait, and duration with the own time, of one activity."""
         found = self._known.get((v, units))
         if found is None:
-            demand = self.problem.demands[v]
-            assert demand is not None
-            loads = zip(demand.offset.tolist(), demand.load.tolist(), strict=True)
+            loads, own_load = self._loads[v]
             wait = max((-(-load // units) - offset for offset, load in loads), default=0)
-            own = -(-demand.own_load // units)
+            own = -(-own_load // units)
             found = self._known[v, units] = (max(0, wait), own + self.problem.activities[v].duration)
         return found
 

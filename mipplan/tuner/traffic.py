@@ -11,6 +11,7 @@ from mipplan.curves import ArrivalCurve, Envelope, WindowCounts
 from mipplan.documents import shown
 from mipplan.errors import Fault, InputError
 from mipplan.pipeline import Pipeline
+from mipplan.units import seconds_to_ns
 
 #: Traffic as a tuner takes it: an arrival curve, counts over windows, or the corners that both come down to.
 Traffic = ArrivalCurve | WindowCounts | Envelope
@@ -58,6 +59,23 @@ def as_envelope(traffic: Traffic) -> Envelope:
     if isinstance(traffic, ArrivalCurve):
         return Envelope.of_curve(traffic)
     raise InputError.one("traffic", f"expected an ArrivalCurve or WindowCounts, found {shown(traffic)}")
+
+
+def read_seconds(name: str, seconds: float, *, least_ns: int = 0) -> int:
+    """Turn a duration in seconds into ns.
+
+    Raises
+    ------
+    InputError
+        If it is no number of seconds, or less than `least_ns`.
+    """
+    try:
+        duration_ns = -1 if isinstance(seconds, bool | str) else seconds_to_ns(seconds)
+    except (TypeError, ValueError):
+        duration_ns = -1
+    if duration_ns < least_ns:
+        raise InputError.one(name, f"expected seconds, at least {least_ns} ns, found {shown(seconds)}")
+    return duration_ns
 
 
 def read_outstanding(pipeline: Pipeline, backlog: int | Mapping[str, int]) -> dict[str, int]:

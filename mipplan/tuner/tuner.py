@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import partial
 
 from numpy.typing import ArrayLike
 
 from mipplan.curves import ArrivalCurve, Envelope, WindowCounts, servers_needed
 from mipplan.curves.worstcase import EnvelopeCurve
 from mipplan.documents import shown
-from mipplan.errors import InputError
+from mipplan.errors import InputError, faults_of
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner.allowances import Allowances, check_keep
@@ -21,7 +22,7 @@ from mipplan.tuner.paths import PathTimes
 from mipplan.tuner.scaler import Member, Scaler
 from mipplan.tuner.stages import StageScale, Tokens, check_tokens, stage_scales
 from mipplan.tuner.step import TuningStep
-from mipplan.tuner.traffic import Situation, Traffic, as_envelope, read_counts, read_outstanding
+from mipplan.tuner.traffic import Situation, Traffic, as_envelope, read_counts, read_outstanding, read_seconds
 from mipplan.units import UNLIMITED_NS, seconds_to_ns
 
 
@@ -79,6 +80,17 @@ class Tuner:
         live: LiveEnvelope | None = None,
     ) -> None:
         self.plan = plan.require()
+        recovery_s = 2 * activation_delay_s if recovery_s is None else recovery_s
+        faults = faults_of(
+            partial(check_tokens, tokens),
+            partial(check_keep, keep),
+            partial(read_seconds, "margin_s", margin_s),
+            partial(read_seconds, "horizon_s", horizon_s, least_ns=1),
+            partial(read_seconds, "activation_delay_s", activation_delay_s),
+            partial(read_seconds, "recovery_s", recovery_s),
+        )
+        if faults:
+            raise InputError(faults)
         self.tokens = check_tokens(tokens)
         self.keep = check_keep(keep)
         self.conditions = conditions if conditions is not None else Conditions.of_plans([plan])
@@ -87,11 +99,10 @@ class Tuner:
         self.paths = PathTimes(plan.pipeline)
         self._horizon_ns = seconds_to_ns(horizon_s)
         self.activation_delay_ns = seconds_to_ns(activation_delay_s)
-        twice = 2 * self.activation_delay_ns
-        recovery_ns = twice if recovery_s is None else seconds_to_ns(recovery_s)
-        self.recovery_ns = max(self.activation_delay_ns, recovery_ns)
+        self.recovery_ns = max(self.activation_delay_ns, seconds_to_ns(recovery_s))
         self.live = live or LiveEnvelope(
-            doubling_windows_ns(self.service_time_ns), horizon_ns=self._horizon_ns
+            doubling_windows_ns(self.service_time_ns),
+            horizon_ns=self._horizon_ns,
         )
         self._sample = self._read_sample(sample)
         deadline_ns = plan.slo_ns - seconds_to_ns(margin_s)
@@ -135,7 +146,9 @@ class Tuner:
         InputError
             If there is neither, or `now_ns` lies before the latest arrival.
         """
-        horizon_ns = self._horizon_ns if horizon_s is None else seconds_to_ns(horizon_s)
+        horizon_ns = (
+            self._horizon_ns if horizon_s is None else read_seconds("horizon_s", horizon_s, least_ns=1)
+        )
         latest = self.live.last_ns
         if latest is not None:
             now = latest if now_ns is None else int(now_ns)

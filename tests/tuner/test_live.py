@@ -127,6 +127,24 @@ def test_wrong_arrivals_are_refused_and_change_nothing(arrivals: Any, message: s
     assert live.held == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        ({"window_ns": []}, "window_ns"),
+        ({"window_ns": [0, 5]}, "window_ns"),
+        ({"window_ns": [5, 5]}, "window_ns"),
+        ({"window_ns": [1.5]}, "window_ns"),
+        ({"window_ns": [5], "horizon_ns": 0}, "horizon_ns"),
+        ({"window_ns": [5], "slot_ns": 0}, "horizon_ns"),
+        ({"window_ns": [5], "horizon_ns": 10**9, "slot_ns": 1}, "horizon_ns"),
+    ],
+)
+def test_wrong_settings_are_refused(arguments: dict[str, Any], place: str) -> None:
+    with pytest.raises(mp.InputError) as caught:
+        LiveEnvelope(**arguments)
+    assert caught.value.faults[0].place == place
+
+
 def test_negative_times_are_refused() -> None:
     with pytest.raises(mp.InputError, match=r"arrival_ns\[0\]: expected at least 0, found -1"):
         LiveEnvelope([10]).observe([-1])

@@ -333,6 +333,21 @@ def test_wrong_arguments_are_refused(arguments: dict[str, Any], place: str) -> N
     assert caught.value.faults[0].place == place
 
 
+def test_wrong_numbers_are_refused_all_at_once() -> None:
+    with pytest.raises(mp.InputError) as caught:
+        mp.Tuner(
+            chain(a=([10], 1)),
+            margin_s=-1,
+            horizon_s=0,
+            activation_delay_s=float("nan"),
+            recovery_s=True,
+            keep="x",
+        )
+    assert [fault.place for fault in caught.value.faults] == [
+        *("keep", "margin_s", "horizon_s", "activation_delay_s", "recovery_s")
+    ]
+
+
 def test_wrong_conditions_are_refused_all_at_once() -> None:
     with pytest.raises(mp.InputError) as caught:
         mp.Conditions({"h": -1}, budget_usd_per_hour=-2, most_added=1.5, added_usd_per_hour=float("nan"))  # type: ignore[arg-type]
