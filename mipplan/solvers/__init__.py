@@ -3,16 +3,21 @@
 from mipplan.solvers.answer import Answer, SolverInfo, Termination
 from mipplan.solvers.dispatch import available_solvers, resolve_solver, solve
 from mipplan.solvers.files import write_model
+from mipplan.solvers.problem_answer import ProblemAnswer
+from mipplan.solvers.problems import available_problem_solvers, solve_problem
 from mipplan.solvers.relaxation import Relaxation, relax
 
 __all__ = [
     "Answer",
+    "ProblemAnswer",
     "Relaxation",
     "SolverInfo",
     "Termination",
+    "available_problem_solvers",
     "available_solvers",
     "relax",
     "resolve_solver",
     "solve",
+    "solve_problem",
     "write_model",
 ]

@@ -52,9 +52,9 @@ def run(model: LinearModel, settings: Settings) -> RawAnswer:
     translated = translate(model, unit)
     if settings.start is not None:
         _add_hint(translated.proto, settings.start)
-    solver = _make_solver(cp_model, settings)
+    solver = make_solver(cp_model, settings)
     status = run_interruptibly(lambda: solver.solve(translated), solver.stop_search, NAME)
-    termination = _termination_of(cp_model, translated, status)
+    termination = termination_of(cp_model, translated, status)
     values, bound = None, float("-inf")
     if termination in (Termination.OPTIMAL, Termination.FEASIBLE):
         values = np.array(solver.response_proto.solution, dtype=np.float64)
@@ -100,7 +100,8 @@ def _add_hint(proto: Any, start: np.typing.NDArray[np.float64]) -> None:
     proto.solution_hint.values.extend(np.rint(start).astype(np.int64).tolist())
 
 
-def _make_solver(cp_model: Any, settings: Settings) -> Any:
+def make_solver(cp_model: Any, settings: Settings) -> Any:
+    """Return CP-SAT's solver with limit, gap, threads, seed and log as asked."""
     solver = cp_model.CpSolver()
     parameters = solver.parameters
     parameters.num_workers = settings.threads
@@ -117,7 +118,8 @@ def _make_solver(cp_model: Any, settings: Settings) -> Any:
     return solver
 
 
-def _termination_of(cp_model: Any, translated: Any, status: Any) -> Termination:
+def termination_of(cp_model: Any, translated: Any, status: Any) -> Termination:
+    """Translate CP-SAT's status; one that says the model is invalid becomes an error."""
     if status == cp_model.OPTIMAL:
         return Termination.OPTIMAL
     if status == cp_model.FEASIBLE:

@@ -1,0 +1,261 @@
+"""One path whose wait counts once: Lagrangian bounds for every height of the wait at once.
+
+Fix the height h of the wait: then only modes that wait no longer are allowed, and what is left of the deadline is a
+knapsack for durations. With a price λ per unit of time it falls apart into activities,
+
+    L(λ, h) = Σ_v min { c + λ·d : w <= h }  +  λ·(h - room),
+
+a bound on what selections cost whose wait is h, for any λ >= 0. The least over all h bounds the problem, and this
+least is concave in λ. (Numbers refer to the page ``labels.md``.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan_formulations.arrays import BoolArray, IntArray
+
+FloatArray = NDArray[np.float64]
+
+_ROUNDING = 1e-9
+"""Of the magnitude of the terms: more than floating point can lose in such sums, given away before anything is cut."""
+
+_MOST_TANGENTS = 40
+
+_FORBIDDEN = 2**60
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Modes of the activities of a chain, one row each, sorted by wait; short rows are filled up with forbidden modes.
+
+    Attributes
+    ----------
+    cost, duration, wait : int64 arrays, shape (v, m)
+        Waits are raised to the least wait of the path. Forbidden modes wait for ever.
+    number : int64 array, shape (v, m)
+        Of the mode within its activity.
+    room : int
+        Deadline less the lags.
+    """
+
+    cost: IntArray
+    duration: IntArray
+    wait: IntArray
+    number: IntArray
+    room: int
+
+    @property
+    def allowed(self) -> BoolArray:
+        """Which entries are modes."""
+        return self.wait < _FORBIDDEN
+
+    def keep(self, marked: BoolArray) -> Table:
+        """Only the marked modes; every activity keeps at least one."""
+        counts = marked.sum(axis=1)
+        first = np.argsort(~marked, axis=1, kind="stable")[:, : int(counts.max())]
+        left = np.arange(first.shape[1]) >= counts[:, None]
+        parts = [np.take_along_axis(array, first, axis=1) for array in (self.cost, self.duration, self.wait)]
+        cost, duration, wait = (
+            np.where(left, filler, part) for part, filler in zip(parts, _FILLERS, strict=True)
+        )
+        return Table(cost, duration, wait, np.take_along_axis(self.number, first, axis=1), self.room)
+
+    def value(self, chosen: IntArray) -> tuple[int, int, int]:
+        """Cost, total duration and wait of a choice of columns, shape (v,)."""
+        rows = np.arange(chosen.size)
+        return (
+            int(self.cost[rows, chosen].sum()),
+            int(self.duration[rows, chosen].sum()),
+            int(self.wait[rows, chosen].max()),
+        )
+
+
+_FILLERS = (_FORBIDDEN, 0, _FORBIDDEN)
+
+
+def tabulate(
+    costs: Sequence[IntArray], durations: Sequence[IntArray], waits: Sequence[IntArray], room: int
+) -> Table:
+    """Arrange modes by activity and wait."""
+    least = max(int(own.min()) for own in waits)
+    shape = len(costs), max(own.size for own in costs)
+    cost, duration, wait = (np.full(shape, filler, dtype=np.int64) for filler in _FILLERS)
+    number = np.zeros(shape, dtype=np.int64)
+    for v, own in enumerate(waits):
+        raised = np.maximum(own, least)
+        order = np.argsort(raised, kind="stable")
+        used = slice(0, order.size)
+        cost[v, used], duration[v, used], wait[v, used] = costs[v][order], durations[v][order], raised[order]
+        number[v, used] = order
+    return Table(cost, duration, wait, number, room)
+
+
+class Heights:
+    """Heights the wait may have, and bounds for each of them.
+
+    Parameters
+    ----------
+    table : Table
+    lows : int64 array, shape (k,)
+        Increasing. A wait counts as the largest of these that does not exceed it …
+    highs : int64 array, shape (k,)
+        … and then modes that wait up to this long are allowed. Where both agree the bounds are those of the module's
+        heading.
+    """
+
+    def __init__(self, table: Table, lows: IntArray, highs: IntArray) -> None:
+        self.table, self.lows, self.highs = table, lows, highs
+        counts = [np.searchsorted(own, highs, side="right") for own in table.wait]
+        self._last = np.stack(counts) - 1
+        usable = (self._last >= 0).all(axis=0)
+        if not usable.all():
+            self.lows, self.highs, self._last = lows[usable], highs[usable], self._last[:, usable]
+        self.tangents: list[Tangent] = []
+        self.bound_by_height = np.full(self.lows.size, -np.inf)
+
+    def shortest(self) -> IntArray:
+        """Least duration per activity for every height, shape (v, k)."""
+        least = np.minimum.accumulate(np.where(self.table.allowed, self.table.duration, _FORBIDDEN), axis=1)
+        return np.asarray(np.take_along_axis(least, self._last, axis=1))
+
+    def fastest(self) -> IntArray:
+        """Least total of durations plus the wait, for every height, shape (k,)."""
+        return np.asarray(self.shortest().sum(axis=0) + self.lows)
+
+    def weigh(self, price: float) -> tuple[FloatArray, FloatArray]:
+        """Least of ``c + price·d`` per activity and height, and L(price, h) per height."""
+        weighted = self.table.cost + price * self.table.duration
+        least = np.minimum.accumulate(weighted, axis=1)
+        least = np.take_along_axis(least, self._last, axis=1)
+        terms = price * (self.lows - self.table.room)
+        total = least.sum(axis=0) + terms
+        total -= _ROUNDING * (least.sum(axis=0) + np.abs(terms) + 1.0)
+        return least, total
+
+    def choose(self, price: float, height: int) -> IntArray:
+        """Columns of the modes at which the least terms of a height are attained, shape (v,)."""
+        weighted = self.table.cost + price * self.table.duration
+        columns = np.arange(weighted.shape[1])
+        allowed = columns[None, :] <= self._last[:, height, None]
+        return np.asarray(np.argmin(np.where(allowed, weighted, np.inf), axis=1))
+
+    def climb(self) -> None:
+        """Maximise the bound over prices: where the tangents on both sides meet, until they meet on the curve."""
+        fast = int(np.argmin(self.fastest()))
+        right = self._tangent(np.inf, fast)
+        if right.slope > 0:
+            raise ValueError("no selection meets the deadline")
+        left = self._evaluate(0.0)
+        while left.slope > 0 and len(self.tangents) < _MOST_TANGENTS:
+            price = (right.cost - left.cost) / (left.slope - right.slope)
+            expected = left.cost + price * left.slope
+            found = self._evaluate(price)
+            reached = found.cost + price * found.slope
+            if found.slope > 0:
+                left = found
+            else:
+                right = found
+            if reached >= expected - 1e-7 * abs(expected) or found.slope == 0:
+                break
+
+    def best_prices(self, count: int) -> list[float]:
+        """Prices with the best bounds, the best first."""
+        ranked = sorted(self.tangents, key=lambda tangent: -tangent.bound)
+        return [tangent.price for tangent in ranked[:count]]
+
+    @property
+    def bound(self) -> float:
+        """No selection costs less."""
+        return max((tangent.bound for tangent in self.tangents), default=-np.inf)
+
+    def bound_modes(self, price: float) -> tuple[FloatArray, FloatArray]:
+        """What selections with a mode cost at least, and what those cost in which it has the longest wait."""
+        table = self.table
+        least, total = self.weigh(price)
+        others = total - least
+        onwards = np.minimum.accumulate(others[:, ::-1], axis=1)[:, ::-1]
+        weighted = table.cost + price * table.duration
+        # a mode needs a height whose modes may wait as long as it does
+        place = np.searchsorted(self.highs, table.wait)
+        inside = place < self.lows.size
+        place = np.where(inside, place, 0)
+        alone = np.where(inside, np.take_along_axis(others, place, axis=1) + weighted, np.inf)
+        among = np.where(inside, np.take_along_axis(onwards, place, axis=1) + weighted, np.inf)
+        return among, alone
+
+    def _evaluate(self, price: float) -> Tangent:
+        _, total = self.weigh(price)
+        np.maximum(self.bound_by_height, total, out=self.bound_by_height)
+        lowest = int(np.argmin(total))
+        tangent = self._tangent(price, lowest, float(total[lowest]))
+        self.tangents.append(tangent)
+        return tangent
+
+    def _tangent(self, price: float, height: int, bound: float = -np.inf) -> Tangent:
+        chosen = self._choose_fastest(height) if np.isinf(price) else self.choose(price, height)
+        cost, duration, _ = self.table.value(chosen)
+        return Tangent(price, height, cost, duration + int(self.lows[height]) - self.table.room, bound)
+
+    def _choose_fastest(self, height: int) -> IntArray:
+        columns = np.arange(self.table.wait.shape[1])
+        allowed = columns[None, :] <= self._last[:, height, None]
+        return np.asarray(np.argmin(np.where(allowed, self.table.duration, _FORBIDDEN), axis=1))
+
+
+@dataclass(frozen=True)
+class Tangent:
+    """A selection as a line over the price: ``cost + price·slope``, at least the bound's curve everywhere.
+
+    Attributes
+    ----------
+    price : float
+        At which it touches the curve.
+    height : int
+        Position of its height.
+    cost : int
+    slope : int
+        By how much it misses the deadline.
+    bound : float
+        What the curve's value there proves.
+    """
+
+    price: float
+    height: int
+    cost: int
+    slope: int
+    bound: float
+
+
+def all_heights(table: Table, most: int) -> Heights:
+    """Heights at all waits that leave room for durations, gathered if there are more than `most`."""
+    durations = np.where(table.allowed, table.duration, _FORBIDDEN)
+    highest = table.room - int(durations.min(axis=1).sum())
+    waits = np.unique(table.wait)
+    waits = waits[waits <= max(highest, int(waits[0]))]
+    if waits.size <= most:
+        return Heights(table, waits, waits)
+    firsts = np.unique(np.linspace(0, waits.size, most, endpoint=False).astype(np.int64))
+    highs = np.append(waits[firsts[1:] - 1], waits[-1])
+    return Heights(table, waits[firsts], highs)
+
+
+def improve(table: Table, chosen: IntArray) -> IntArray:
+    """While time is left, exchange the mode that saves most; the choice must meet the deadline."""
+    chosen = chosen.copy()
+    rows = np.arange(chosen.size)
+    while True:
+        _, duration, wait = table.value(chosen)
+        slack = table.room - duration - wait
+        current = table.duration[rows, chosen][:, None]
+        extra = table.duration - current + np.maximum(table.wait - wait, 0)
+        saving = np.where(table.allowed & (extra <= slack), table.cost[rows, chosen][:, None] - table.cost, 0)
+        best = int(np.argmax(saving))
+        v, o = divmod(best, table.wait.shape[1])
+        if saving[v, o] <= 0:
+            return chosen
+        chosen[v] = o

@@ -1,0 +1,130 @@
+"""The cheapest selection on a network of paths: labels within a gap that grows until the proof is there."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mipplan_formulations.improvement import Improver, longest_times
+from mipplan_formulations.labelling.guides import Guide
+from mipplan_formulations.labelling.limits import Limits
+from mipplan_formulations.labelling.network_labels import search_network
+from mipplan_formulations.labelling.plans import make_plan
+from mipplan_formulations.problem import TimeCostProblem
+
+_FIRST_SHARE, _GROWTH = 1 / 16, 3
+
+_BLENDS = (0.0, 0.01, 0.1, 0.5)
+"""Shares of plain time: prices alone say nothing about paths that the relaxation finds slack."""
+
+
+@dataclass
+class NetworkSearch:
+    """State of a search; the best selection so far and the bound always hold.
+
+    Attributes
+    ----------
+    problem : TimeCostProblem
+    guide : Guide
+    limits : Limits
+    gap : float
+    selection : tuple of int or None
+    cost : int or None
+    bound : int
+    labels, passes : int
+    exhausted : bool
+        As of `ChainSearch`.
+    """
+
+    problem: TimeCostProblem
+    guide: Guide
+    limits: Limits
+    gap: float = 0.0
+    selection: tuple[int, ...] | None = None
+    cost: int | None = None
+    bound: int = 0
+    labels: int = 0
+    passes: int = 0
+    exhausted: bool = False
+
+    def offer(self, selection: Sequence[int] | None) -> None:
+        """Take over a selection if it is feasible and better, made cheaper where that is easy."""
+        if selection is None or not self.problem.evaluate(selection).feasible:
+            return
+        improved = Improver(self.problem).improve(selection)
+        cost = self.problem.evaluate(improved).cost
+        if self.cost is None or cost < self.cost:
+            self.selection, self.cost = improved, cost
+
+    def run(self) -> None:
+        """Search until nothing is left, the gap is reached, or time is over."""
+        problem, guide = self.problem, self.guide
+        if math.isinf(guide.bound):
+            self.exhausted = True
+            return
+        self.bound = max(self.bound, math.ceil(guide.bound - 1e-6 - 1e-9 * abs(guide.bound)))
+        for selection in self._first_selections():
+            self.offer(selection)
+        top = sum(int(activity.cost.max()) for activity in problem.activities)
+        reach = max(1, int(((top if self.cost is None else self.cost) - self.bound) * _FIRST_SHARE))
+        while not self._is_done() and time.monotonic() < self.limits.ends_at:
+            most = top if self.cost is None else self.cost - 1
+            cutoff = min(most, self.bound + reach)
+            if not self._look_below(cutoff):
+                return
+            if cutoff == most and self.bound > cutoff:
+                self.exhausted = True
+            reach *= _GROWTH
+
+    def _first_selections(self) -> Iterator[tuple[int, ...] | None]:
+        """Selections that the guide's prices of time suggest, blended with the plain time that modes take."""
+        improver = Improver(self.problem)
+        priced = [
+            own - activity.cost
+            for own, activity in zip(self.guide.excess, self.problem.activities, strict=True)
+        ]
+        plain = longest_times(self.problem)
+        finite = [own[np.isfinite(own)] for own in priced]
+        price = max(float(np.ptp(own)) / max(1, int(np.ptp(t))) for own, t in zip(finite, plain, strict=True))
+        for share in _BLENDS:
+            yield improver.round_up([own + share * price * t for own, t in zip(priced, plain, strict=True)])
+
+    def _is_done(self) -> bool:
+        if self.exhausted or self.cost is None:
+            return self.exhausted
+        if self.cost <= self.bound:
+            self.exhausted = True
+        return self.cost - self.bound <= self.gap * self.cost
+
+    def _look_below(self, cutoff: int) -> bool:
+        self.passes += 1
+        limit = cutoff + 1e-9 * (abs(cutoff) + 1)
+        marked = [self.guide.bound + own <= limit for own in self.guide.excess]
+        if not all(rows.any() for rows in marked):
+            self.bound = max(self.bound, cutoff + 1)
+            return True
+        plan = make_plan(self.problem, self.guide.bound, self.guide.excess, marked)
+        found = search_network(plan, cutoff, self.limits)
+        self.labels += found.labels
+        if found.selection is None:
+            if found.complete:
+                self.bound = max(self.bound, cutoff + 1)
+            return found.complete
+        self.offer(found.selection)
+        if found.complete and self.cost is not None:
+            self.bound = self.cost
+        return found.complete
+
+
+def trivial_guide(problem: TimeCostProblem) -> Guide:
+    """What costs alone say."""
+    least = [int(activity.cost.min()) for activity in problem.activities]
+    excess = [
+        (activity.cost - cost).astype(np.float64)
+        for activity, cost in zip(problem.activities, least, strict=True)
+    ]
+    return Guide(float(sum(least)), tuple(excess))
