@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,9 @@ _NEVER = -(2**60)
 
 _PRICE_STEPS = 24
 _HIGHEST_PRICE = 2.0**20
+
+_BLENDS = (0.0, 0.01, 0.1, 0.5)
+"""Shares of plain time in the prices tried."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +163,29 @@ class Improver:
         return allowed
 
 
-def longest_times(problem: TimeCostProblem) -> list[IntArray]:
+def suggest(problem: TimeCostProblem, excess: Sequence[NDArray[np.float64]]) -> Iterator[tuple[int, ...]]:
+    """Yield feasible selections, made cheaper one exchange at a time, that the prices of a relaxation suggest.
+
+    Parameters
+    ----------
+    problem : TimeCostProblem
+    excess : sequence of float64 arrays
+        Per activity and mode, its reduced cost up to a constant. What it has beyond the mode's cost is what the
+        relaxation charges for its times. That says nothing about paths which the relaxation finds slack, so plain time
+        is blended in.
+    """
+    improver = Improver(problem)
+    priced = [own - activity.cost for own, activity in zip(excess, problem.activities, strict=True)]
+    plain = _longest_times(problem)
+    spans = [np.ptp(own[np.isfinite(own)]) for own in priced]
+    price = max(float(span) / max(1, int(np.ptp(t))) for span, t in zip(spans, plain, strict=True))
+    for share in _BLENDS:
+        found = improver.round_up([own + share * price * t for own, t in zip(priced, plain, strict=True)])
+        if found is not None:
+            yield found
+
+
+def _longest_times(problem: TimeCostProblem) -> list[IntArray]:
     """Per activity and mode, its duration and the longest of its waits on any path."""
     waits = [np.zeros(activity.num_modes, dtype=np.int64) for activity in problem.activities]
     seen: set[tuple[int, int]] = set()

@@ -26,6 +26,11 @@ class Reduction:
     problem: TimeCostProblem
     kept: tuple[IntArray, ...]
 
+    def after(self, earlier: Reduction) -> Reduction:
+        """Return this reduction of what an earlier one left as one of the problem the earlier one began with."""
+        kept = tuple(before[own] for before, own in zip(earlier.kept, self.kept, strict=True))
+        return Reduction(self.problem, kept)
+
     def lift(self, selection: Sequence[int]) -> tuple[int, ...]:
         """Turn a selection of the smaller problem into one of the original."""
         return tuple(int(kept[mode]) for kept, mode in zip(self.kept, selection, strict=True))

@@ -15,6 +15,7 @@ from mipplan.solvers import cbc, cp_sat, highs, pulp_highs, scip
 from mipplan.solvers.answer import Answer, RawAnswer, Settings, SolverInfo, Termination
 from mipplan.solvers.exactness import add_conflict, cut_off, find_broken_row
 from mipplan.solvers.recheck import CheckedSolution, check_solution
+from mipplan.solvers.starts import run_from_start
 from mipplan_formulations.linear import LinearModel
 
 # Each backend is a module with `NAME`, `probe()` and `run(model, settings)`; "auto" takes the first
@@ -113,7 +114,7 @@ def _solve_exactly(
     current = model
     for _ in range(_MOST_ROUNDS):
         left_s = _time_left(settings, started)
-        raw: RawAnswer = backend.run(current, replace(settings, time_limit_s=left_s))
+        raw = run_from_start(backend, current, replace(settings, time_limit_s=left_s))
         if raw.values is None:
             return raw, None
         solution = check_solution(current, raw.values, info.name)

@@ -9,22 +9,19 @@ from __future__ import annotations
 import importlib.metadata
 import time
 from collections.abc import Sequence
-
-import numpy as np
+from dataclasses import replace
 
 from mipplan.errors import SolverError
 from mipplan.solvers.answer import Settings, SolverInfo, Termination
 from mipplan.solvers.problem_answer import RawProblemAnswer
-from mipplan.solvers.relaxation import relax
-from mipplan_formulations import FORMULATIONS, TimeCostProblem
-from mipplan_formulations.labelling import Guide, LabelAnswer, is_chain, solve_by_labels
+from mipplan.solvers.shrinking import shrink
+from mipplan_formulations import TimeCostProblem
+from mipplan_formulations.labelling import LabelAnswer, is_chain, solve_by_labels
 
 NAME = "labels"
 
-_FEW_PATHS = 50
-"""Up to so many paths the relaxation of `levels` is worth its time; beyond, that of `potentials` is."""
-
-_RELAXATION_SHARE = 0.5
+_SHRINKING_SHARE = 0.5
+"""Of the time limit, for making the problem smaller before labels are set."""
 
 
 def probe() -> SolverInfo:
@@ -40,30 +37,47 @@ def run(problem: TimeCostProblem, settings: Settings, start: Sequence[int] | Non
     SolverError
         If sums of the problem's numbers would leave int64.
     """
-    started = time.monotonic()
-    guide = None if is_chain(problem) else find_guide(problem, settings.time_limit_s)
-    limit_s = settings.time_limit_s
-    if limit_s is not None:
-        limit_s = max(1e-3, limit_s - (time.monotonic() - started))
     try:
-        answer = solve_by_labels(problem, time_limit_s=limit_s, gap=settings.gap, start=start, guide=guide)
+        if is_chain(problem):
+            answer = solve_by_labels(
+                problem, time_limit_s=settings.time_limit_s, gap=settings.gap, start=start
+            )
+        else:
+            answer = _solve_network(problem, settings, start)
     except ValueError as refusal:
         raise SolverError(f"{NAME}: {refusal}") from refusal
     details = {"labels": answer.labels, "passes": answer.passes}
     return RawProblemAnswer(_termination_of(answer), answer.selection, answer.lower_bound, details)
 
 
-def find_guide(problem: TimeCostProblem, time_limit_s: float | None = None) -> Guide | None:
-    """Bound and reduced costs of the linear relaxation; None where it is not solved in half of the time."""
-    name = "levels" if len(problem.paths) <= _FEW_PATHS else "potentials"
-    limit_s = None if time_limit_s is None else _RELAXATION_SHARE * time_limit_s
-    model = FORMULATIONS[name].build(problem)
-    relaxation = relax(model, time_limit_s=limit_s)
-    if relaxation is None:
-        return None
-    binaries = slice(problem.num_binaries)
-    own = np.where(model.column_upper[binaries] > 0, relaxation.reduced_costs[binaries], np.inf)
-    return Guide.from_reduced_costs(relaxation.bound, np.split(own, np.cumsum(problem.mode_counts)[:-1]))
+def _solve_network(problem: TimeCostProblem, settings: Settings, start: Sequence[int] | None) -> LabelAnswer:
+    """Shrink the problem, and set labels on what is left, cut off by the last relaxation."""
+    limit_s, started = settings.time_limit_s, time.monotonic()
+    shrunk = shrink(
+        problem, start=start, time_limit_s=None if limit_s is None else _SHRINKING_SHARE * limit_s
+    )
+    lower_bound, cost = shrunk.lower_bound, shrunk.cost
+    if cost is not None and cost - lower_bound <= settings.gap * cost:
+        return LabelAnswer(shrunk.selection, cost, lower_bound, True, 0, 0)
+    answer = solve_by_labels(
+        shrunk.problem,
+        time_limit_s=None if limit_s is None else max(1e-3, limit_s - (time.monotonic() - started)),
+        gap=settings.gap,
+        start=None if shrunk.selection is None else shrunk.reduction.lower(shrunk.selection),
+        guide=shrunk.guide,
+    )
+    if answer.selection is None:
+        # what is at hand stays, and the smaller problem has everything that is better
+        proven = shrunk.selection is not None and answer.finished
+        bound = float(cost) if proven and cost is not None else max(lower_bound, answer.lower_bound)
+        return replace(
+            answer,
+            selection=shrunk.selection,
+            cost=cost,
+            lower_bound=bound if cost is None else min(bound, cost),
+        )
+    bound = min(max(lower_bound, answer.lower_bound), float(answer.cost or 0))
+    return replace(answer, selection=shrunk.reduction.lift(answer.selection), lower_bound=bound)
 
 
 def _termination_of(answer: LabelAnswer) -> Termination:

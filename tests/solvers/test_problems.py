@@ -11,7 +11,7 @@ import pytest
 from campaigns import campaign_size, write_summary
 from mipplan.errors import SolverError, SolverUnavailableError
 from mipplan.solvers import Termination, available_problem_solvers, solve_problem
-from mipplan.solvers.labels import find_guide
+from mipplan.solvers.shrinking import find_guide
 from mipplan_formulations import (
     Activity,
     Cover,
@@ -123,7 +123,7 @@ def test_guides_hold_for_every_selection() -> None:
     compared = 0
     for seed in range(campaign_size(40, 500)):
         problem = random_problem(np.random.default_rng(seed))
-        guide = find_guide(problem)
+        guide = find_guide(problem, "levels")
         if guide is None:
             assert solve_exhaustively(problem) is None
             continue
@@ -138,7 +138,7 @@ def test_guides_hold_for_every_selection() -> None:
 
 def test_a_guide_saves_labels() -> None:
     problem = replace(chain_problem(8, 12, 2, seed=3), deadline=192_000_000)
-    guided = solve_by_labels(problem, guide=find_guide(problem))
+    guided = solve_by_labels(problem, guide=find_guide(problem, "levels"))
     alone = solve_by_labels(problem)
     assert guided.cost == alone.cost
     assert guided.labels < alone.labels / 2

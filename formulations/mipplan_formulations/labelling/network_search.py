@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan_formulations.improvement import Improver, longest_times
+from mipplan_formulations.improvement import Improver, suggest
 from mipplan_formulations.labelling.guides import Guide
 from mipplan_formulations.labelling.limits import Limits
 from mipplan_formulations.labelling.network_labels import search_network
@@ -17,9 +17,6 @@ from mipplan_formulations.labelling.plans import make_plan
 from mipplan_formulations.problem import TimeCostProblem
 
 _FIRST_SHARE, _GROWTH = 1 / 16, 3
-
-_BLENDS = (0.0, 0.01, 0.1, 0.5)
-"""Shares of plain time: prices alone say nothing about paths that the relaxation finds slack."""
 
 
 @dataclass
@@ -67,7 +64,7 @@ class NetworkSearch:
             self.exhausted = True
             return
         self.bound = max(self.bound, math.ceil(guide.bound - 1e-6 - 1e-9 * abs(guide.bound)))
-        for selection in self._first_selections():
+        for selection in suggest(problem, guide.excess):
             self.offer(selection)
         top = sum(int(activity.cost.max()) for activity in problem.activities)
         reach = max(1, int(((top if self.cost is None else self.cost) - self.bound) * _FIRST_SHARE))
@@ -79,19 +76,6 @@ class NetworkSearch:
             if cutoff == most and self.bound > cutoff:
                 self.exhausted = True
             reach *= _GROWTH
-
-    def _first_selections(self) -> Iterator[tuple[int, ...] | None]:
-        """Selections that the guide's prices of time suggest, blended with the plain time that modes take."""
-        improver = Improver(self.problem)
-        priced = [
-            own - activity.cost
-            for own, activity in zip(self.guide.excess, self.problem.activities, strict=True)
-        ]
-        plain = longest_times(self.problem)
-        finite = [own[np.isfinite(own)] for own in priced]
-        price = max(float(np.ptp(own)) / max(1, int(np.ptp(t))) for own, t in zip(finite, plain, strict=True))
-        for share in _BLENDS:
-            yield improver.round_up([own + share * price * t for own, t in zip(priced, plain, strict=True)])
 
     def _is_done(self) -> bool:
         if self.exhausted or self.cost is None:
