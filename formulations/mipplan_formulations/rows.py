@@ -59,12 +59,12 @@ class RowCollector:
     def join(self, num_columns: int) -> sparse.csr_array[Any, tuple[int, int]]:
         """Return all rows as a canonical csr matrix of int64, shape (number of rows, num_columns)."""
         none = [np.zeros(0, dtype=np.int64)]  # np.concatenate refuses an empty list
-        lengths = [columns.size for columns in self._columns]
-        row_of_entry = np.repeat(np.arange(len(lengths)), lengths)
+        starts = np.cumsum([0, *(columns.size for columns in self._columns)])
         columns = np.concatenate(self._columns or none)
         coefficients = np.concatenate(self._coefficients or none).astype(np.int64, copy=False)
-        shape = (len(lengths), num_columns)
-        matrix = sparse.csr_array(sparse.coo_array((coefficients, (row_of_entry, columns)), shape=shape))
+        shape = (len(self._columns), num_columns)
+        # rows stand one after the other already, so there is nothing to sort but within them
+        matrix = sparse.csr_array((coefficients, columns, starts), shape=shape)
         matrix.eliminate_zeros()
         matrix.sort_indices()
         return matrix
