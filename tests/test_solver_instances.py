@@ -23,12 +23,12 @@ from benchmarks.instances.building import (
 from benchmarks.instances.checking import check
 from benchmarks.instances.drawing import draw
 from benchmarks.instances.modes import make_traded
-from benchmarks.instances.pruning import find_undominated, prune
 from benchmarks.instances.selections import fastest, good
 from benchmarks.instances.shapes import SHAPES, list_paths, make_arcs
 from benchmarks.instances.specs import Spec, read_frozen
 from campaigns import campaign_size, is_deep
-from mipplan_formulations import Cover, solve_exhaustively
+from mipplan_formulations import Cover
+from mipplan_formulations.dominance import find_undominated
 from random_problems import random_problem
 
 FROZEN = read_frozen()
@@ -181,35 +181,6 @@ def test_no_traded_mode_dominates_another(count: int) -> None:
     measures = np.stack([modes.cost, modes.duration, *modes.wait], axis=1)
     assert modes.cost.size == count
     assert find_undominated(measures).all()
-
-
-def test_undominated_is_what_pairwise_comparison_says() -> None:
-    rng = np.random.default_rng(9)
-    for _ in range(campaign_size(50, 1_000)):
-        measures = rng.integers(0, 5, (int(rng.integers(1, 30)), int(rng.integers(1, 4))))
-        expected = [
-            not any(
-                (other <= own).all() and ((other < own).any() or j < i)
-                for j, other in enumerate(measures)
-                if j != i
-            )
-            for i, own in enumerate(measures)
-        ]
-        assert find_undominated(measures).tolist() == expected
-
-
-def test_pruning_keeps_the_optimum() -> None:
-    rng = np.random.default_rng(11)
-    fewer = 0
-    for _ in range(campaign_size(60, 2_000)):
-        problem = random_problem(rng)
-        pruned = prune(problem)
-        fewer += pruned.num_binaries < problem.num_binaries
-        before, after = solve_exhaustively(problem), solve_exhaustively(pruned)
-        assert (before is None) == (after is None)
-        if before is not None and after is not None:
-            assert before.cost == after.cost
-    assert fewer > 20
 
 
 # -------------------------------------------------------------------------------------------------- checker

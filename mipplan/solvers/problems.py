@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType, ModuleType
 
 from mipplan.errors import SolverError, SolverUnavailableError
-from mipplan.solvers import cp_sat_native, labels
+from mipplan.solvers import auto, cp_sat_native, labels
 from mipplan.solvers.answer import Settings, SolverInfo, Termination
 from mipplan.solvers.dispatch import resolve_solver, solve
 from mipplan.solvers.problem_answer import ProblemAnswer, RawProblemAnswer
@@ -16,6 +16,7 @@ from mipplan_formulations import FORMULATIONS, TimeCostProblem
 
 #: Modules with `NAME`, `probe()` and `run(problem, settings, start)`.
 _NATIVE: Mapping[str, ModuleType] = MappingProxyType({m.NAME: m for m in (cp_sat_native, labels)})
+_AUTO = "auto"
 
 
 def available_problem_solvers() -> tuple[SolverInfo, ...]:
@@ -25,9 +26,9 @@ def available_problem_solvers() -> tuple[SolverInfo, ...]:
 
 def solve_problem(
     problem: TimeCostProblem,
-    solver: str = "labels",
+    solver: str = _AUTO,
     *,
-    formulation: str = "paths",
+    formulation: str = _AUTO,
     time_limit_s: float | None = None,
     gap: float = 0.0,
     threads: int = 1,
@@ -42,9 +43,10 @@ def solve_problem(
     problem : TimeCostProblem
     solver : str
         A name from `available_problem_solvers` (``"labels"``, ``"cp_sat_native"``) or, for a linear model of the
-        problem, from `available_solvers`.
+        problem, from `available_solvers`; or ``"auto"``, by the features of the problem (`mipplan.solvers.auto`).
     formulation : str
-        Name of the linear model; plays no part for the former.
+        Name of the linear model; plays no part for the former. With ``"auto"`` it goes by the problem's features, too;
+        a name is kept to, whoever solves it.
     time_limit_s, gap, threads, seed, log
         As for `solve`; the limit includes building the model.
     start : sequence of int, optional
@@ -67,18 +69,23 @@ def solve_problem(
     """
     settings = Settings(time_limit_s=time_limit_s, gap=gap, threads=threads, seed=seed, log=log)
     if solver in _NATIVE:
-        return _solve_natively(problem, solver, settings, start)
+        return _solve_natively(problem, _NATIVE[solver], settings, start)
+    if solver == formulation == _AUTO:
+        return _solve_natively(problem, auto, settings, start)
+    if formulation == _AUTO:
+        formulation = auto.choose_formulation(problem)
     return _solve_linear(problem, resolve_solver(solver), formulation, settings, start)
 
 
 def _solve_natively(
-    problem: TimeCostProblem, solver: str, settings: Settings, start: Sequence[int] | None
+    problem: TimeCostProblem, backend: ModuleType, settings: Settings, start: Sequence[int] | None
 ) -> ProblemAnswer:
-    info: SolverInfo = _NATIVE[solver].probe()
+    solver: str = backend.NAME
+    info: SolverInfo = backend.probe()
     if not info.available:
         raise SolverUnavailableError(f"solver {solver!r} does not work here: {info.reason}")
     started = time.perf_counter()
-    raw: RawProblemAnswer = _NATIVE[solver].run(problem, settings, start)
+    raw: RawProblemAnswer = backend.run(problem, settings, start)
     solve_s = time.perf_counter() - started
     details = MappingProxyType({"version": info.version or "unknown", **raw.details})
     cost = _check(problem, raw.selection, solver)
