@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mipplan import baselines, solvers
+    from mipplan import baselines, ipa, solvers
     from mipplan.certificate import Certificate, certify
     from mipplan.comparison import compare
     from mipplan.curves import ArrivalCurve
@@ -93,6 +93,7 @@ __all__ = [
     "certify",
     "compare",
     "explain",
+    "ipa",
     "plan",
     "refine",
     "replay",
@@ -105,7 +106,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("baselines", "solvers"):
+    if name in ("baselines", "ipa", "solvers"):
         return import_module(f"mipplan.{name}")
     if name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,9 @@
+"""IPA's integer program, as printed, for comparison: it bounds no tail latency and looks at no trace but its rate.
+
+The mathematics, and what it leaves out, is on the page ``docs/ipa.md``.
+"""
+
+from mipplan.ipa.planning import Configured, configure
+from mipplan.ipa.program import Weights
+
+__all__ = ["Configured", "Weights", "configure"]

@@ -1,0 +1,250 @@
+"""From a pipeline that is a chain to the plan of IPA's integer program."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from mipplan.baselines.configuration import Assignment, choices_of
+from mipplan.baselines.problem import Problem, pose
+from mipplan.errors import Fault, InputError
+from mipplan.ipa.program import Variant, Weights, pose_program, size_family
+from mipplan.options.families import find_families
+from mipplan.pipeline import FanOut, Pipeline
+from mipplan.profiles import Profiles
+from mipplan.result import Effort, Plan
+from mipplan.solvers import Termination, solve_problem
+from mipplan.trace import Trace
+from mipplan.units import format_duration
+from mipplan_formulations import TimeCostProblem
+
+
+@dataclass(frozen=True, eq=False)
+class Configured:
+    """What the program chose.
+
+    Attributes
+    ----------
+    plan : Plan
+        Of the pipeline with the chosen models. Status ``given``: the program says nothing of a tail latency; bound and
+        certificate are this project's, for the trace. ``infeasible`` with the reason, or ``unknown`` if time ran out.
+    models : mapping of str to str
+        Chosen model of every stage; empty without a plan.
+    objective : float or None
+        Value of (1), which is maximised.
+    optimal : bool
+        Whether the solver proved that no configuration has a larger one, or that there is none.
+    """
+
+    plan: Plan
+    models: Mapping[str, str]
+    objective: float | None
+    optimal: bool
+
+
+def configure(
+    pipeline: Pipeline,
+    profiles: Profiles,
+    trace: Trace,
+    *,
+    weights: Weights | None = None,
+    variants: Mapping[str, Sequence[str]] | None = None,
+    slo_s: float | None = None,
+    quantile: float = 0.99,
+    seed: int = 0,
+    solver: str = "auto",
+    formulation: str = "paths",
+    time_limit_s: float | None = 60.0,
+) -> Configured:
+    """Choose a variant, a batch size and replicas for every stage of a chain by IPA's integer program.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        A chain on which every query visits every stage once.
+    profiles, trace, slo_s, quantile, seed
+        As for `mipplan.plan`. Of the trace, the program knows the mean rate only.
+    weights : Weights, optional
+    variants : mapping of str to sequence of str, optional
+        Models a stage may use instead of its own (list that, too, if it may stay). Their profiles need the column
+        ``accuracy`` if they differ in it. Other stages keep their model.
+    solver : str
+        A name from `mipplan.solvers.available_solvers` or `available_problem_solvers`.
+    formulation : str
+        As for `mipplan.solvers.solve_problem`.
+    time_limit_s : float or None
+        Of the solver.
+
+    Returns
+    -------
+    Configured
+
+    Raises
+    ------
+    InputError
+        Listing every bad argument: no chain, unknown stages or models, variants without accuracy.
+    SolverUnavailableError
+        If there is no such solver here.
+
+    References
+    ----------
+    S. Ghafouri et al., "IPA: Inference pipeline adaptation to achieve high accuracy and cost-efficiency", Journal of
+    Systems Research 4(1), 2024, doi:10.5070/SR34163500.
+    """
+    weights = weights or Weights()
+    offered = {
+        stage: tuple((variants or {}).get(stage, (own.model,))) for stage, own in pipeline.stages.items()
+    }
+    faults = [
+        *_chain_faults(pipeline),
+        *_weight_faults(weights),
+        *_variant_faults(pipeline, profiles, variants or {}),
+    ]
+    if faults:
+        raise InputError(faults)
+    started = time.monotonic()
+    posed = pose(pipeline, profiles, trace, "ipa", slo_s=slo_s, quantile=quantile, seed=seed)
+    if isinstance(posed, Plan):
+        return Configured(posed, {}, None, True)
+    rate = Fraction(len(trace), trace.span_ns)
+    sized = {stage: _size(pipeline, profiles, stage, models, rate) for stage, models in offered.items()}
+    short = [stage for stage, own in sized.items() if not own]
+    if short:
+        reason = f"no allowed number of replicas keeps up with the rate at {', '.join(short)}"
+        return Configured(posed.infeasible(reason, Effort(0, time.monotonic() - started)), {}, None, True)
+    order = pipeline.topological_order
+    problem = pose_program(
+        {stage: sized[stage] for stage in order},
+        [pipeline.outgoing(stage)[0].delay_ns for stage in order[:-1]],
+        posed.deadline_ns,
+        posed.limits,
+        rate,
+        weights,
+    )
+    answer = solve_problem(problem, solver, formulation=formulation, time_limit_s=time_limit_s, seed=seed)
+    effort = Effort(0, time.monotonic() - started)
+    if answer.selection is None:
+        if answer.termination is Termination.INFEASIBLE:
+            return Configured(posed.infeasible(_reason(problem), effort), {}, None, True)
+        return Configured(posed.unknown("the solver found nothing in time", effort), {}, None, False)
+    chosen = {stage: sized[stage][mode] for stage, mode in zip(order, answer.selection, strict=True)}
+    return Configured(
+        _plan_of(posed, profiles, chosen, effort),
+        {stage: chosen[stage].model for stage in pipeline.stages},
+        sum(variant.value(weights) for variant in chosen.values()),
+        answer.termination is Termination.OPTIMAL,
+    )
+
+
+def _chain_faults(pipeline: Pipeline) -> Iterator[Fault]:
+    """IPA's program is about chains, every stage of which has the rate of the pipeline."""
+    for stage in pipeline.stages:
+        for edges, side in ((pipeline.incoming(stage), "into"), (pipeline.outgoing(stage), "out of")):
+            if len(edges) > 1:
+                yield Fault(
+                    f"stages.{stage}",
+                    f"IPA's program needs a chain; {len(edges)} edges lead {side} this stage",
+                )
+    if len(pipeline.edges) < len(pipeline.stages) - 1:
+        yield Fault("edges", "IPA's program needs one chain; some stages are not connected")
+    for edge in pipeline.edges:
+        if edge.probability != 1 or edge.fanout != FanOut():
+            yield Fault(
+                f"edges.{edge.parent} → {edge.child}", "IPA's program needs every query to take the edge once"
+            )
+
+
+def _weight_faults(weights: Weights) -> Iterator[Fault]:
+    for name in ("accuracy", "cost", "batch"):
+        value = getattr(weights, name)
+        if isinstance(value, bool) or not (math.isfinite(value) and 0 <= value <= 1e6):
+            yield Fault(f"weights.{name}", f"expected a number from 0 to 1,000,000, found {value!r}")
+
+
+def _variant_faults(
+    pipeline: Pipeline, profiles: Profiles, variants: Mapping[str, Sequence[str]]
+) -> Iterator[Fault]:
+    for stage, models in variants.items():
+        if stage not in pipeline.stages:
+            yield Fault(
+                f"variants.{stage}", f"there is no such stage; there are {', '.join(pipeline.stages)}"
+            )
+            continue
+        if not models or len(set(models)) < len(models):
+            yield Fault(f"variants.{stage}", "expected at least one model, each once")
+        for model in models:
+            if model not in profiles.models:
+                yield Fault(f"variants.{stage}", f"there are no profiles of model {model!r}")
+            elif len(models) > 1 and any(np.isnan(value) for value in _accuracies(profiles, model)):
+                yield Fault(
+                    f"variants.{stage}", f"the profiles of {model!r} lack accuracy, by which variants differ"
+                )
+
+
+def _accuracies(profiles: Profiles, model: str) -> Iterator[float]:
+    for hardware in profiles.hardware_for(model):
+        table = profiles.table(model, hardware)
+        if table is not None:
+            yield from [math.nan] if table.accuracy is None else table.accuracy.tolist()
+
+
+def _size(
+    pipeline: Pipeline, profiles: Profiles, stage: str, models: Sequence[str], queries_per_ns: Fraction
+) -> list[Variant]:
+    """Every model, hardware and batch size of a stage with as few replicas as keep up."""
+    sized = []
+    for model in models:
+        found = find_families(
+            _with_models(pipeline, {stage: model}), profiles, dict.fromkeys(pipeline.stages, Fraction(0))
+        )
+        for family in found[stage].families:
+            table = profiles.table(model, family.hardware)
+            accuracy = 0.0
+            if len(models) > 1 and table is not None and table.accuracy is not None:
+                accuracy = float(table.accuracy[int(np.searchsorted(table.batch, family.batch))])
+            variant = size_family(model, family, accuracy, queries_per_ns)
+            if variant is not None:
+                sized.append(variant)
+    return sized
+
+
+def _with_models(pipeline: Pipeline, models: Mapping[str, str]) -> Pipeline:
+    document = pipeline.to_document()
+    for stage, model in models.items():
+        document["stages"][stage]["model"] = model
+    return Pipeline.from_document(document)
+
+
+def _plan_of(posed: Problem, profiles: Profiles, chosen: Mapping[str, Variant], effort: Effort) -> Plan:
+    """Write the choice as a plan of the pipeline with the chosen models, certified for the trace."""
+    pipeline = _with_models(posed.pipeline, {stage: variant.model for stage, variant in chosen.items()})
+    again = pose(
+        pipeline,
+        profiles,
+        posed.trace,
+        "ipa",
+        slo_s=posed.deadline_ns / 1e9,
+        quantile=posed.base.quantile,
+        seed=posed.base.seed,
+    )
+    if isinstance(again, Plan):
+        raise AssertionError("what was chosen can be served")
+    again = replace(again, base=replace(again.base, slo_ns=posed.deadline_ns))
+    assigned = {stage: Assignment(chosen[stage].family, chosen[stage].replicas) for stage in pipeline.stages}
+    return again.given(choices_of(assigned), effort)
+
+
+def _reason(problem: TimeCostProblem) -> str:
+    path = problem.paths[0]
+    least = path.lag + sum(int(activity.duration.min()) for activity in problem.activities)
+    if least > problem.deadline:
+        return (
+            f"batches and filling them take at least {format_duration(least)}, more than the objective of "
+            f"{format_duration(problem.deadline)}"
+        )
+    return "the limits on devices leave too few of them"
