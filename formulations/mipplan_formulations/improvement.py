@@ -22,6 +22,8 @@ _HIGHEST_PRICE = 2.0**20
 _BLENDS = (0.0, 0.01, 0.1, 0.5)
 """Shares of plain time in the prices tried."""
 
+_HEIGHTS = 20
+
 
 @dataclass(frozen=True, eq=False)
 class Clocks:
@@ -72,6 +74,18 @@ class Improver:
                 savings[v] = self._best_saving(v, chosen, self._clocks(chosen))
                 stale = True
 
+    def allows(self, selection: Sequence[int]) -> bool:
+        """Whether a selection is feasible; faster than `TimeCostProblem.evaluate` where there are many paths."""
+        problem = self._problem
+        if self._network.edges and self._clocks(selection).to_go_waiting[START] > problem.deadline:
+            return False
+        used = sum(
+            (a.usage[o] for a, o in zip(problem.activities, selection, strict=True)),
+            start=np.zeros(len(problem.resources), dtype=np.int64),
+        )
+        within = all(amount <= r.capacity for amount, r in zip(used.tolist(), problem.resources, strict=True))
+        return within and all(cover.is_met(selection) for cover in problem.covers)
+
     def round_up(self, penalties: Sequence[NDArray[np.float64]]) -> tuple[int, ...] | None:
         """Find a feasible selection by what delay costs, and make it cheaper; None if none is found.
 
@@ -81,16 +95,15 @@ class Improver:
             Per activity and mode, what its times cost at the prices of a relaxation (up to a constant per activity).
             They are multiplied by more and more until the selection of least total is feasible.
         """
-        problem = self._problem
         best: tuple[int, ...] | None = None
         low, high = 1.0, _HIGHEST_PRICE
         for step in range(_PRICE_STEPS):
             factor = high if step == 0 else float(np.sqrt(low * high))
             chosen = tuple(
                 int(np.argmin(a.cost + factor * own))
-                for a, own in zip(problem.activities, penalties, strict=True)
+                for a, own in zip(self._problem.activities, penalties, strict=True)
             )
-            if problem.evaluate(chosen).feasible:
+            if self.allows(chosen):
                 best, high = chosen, factor
             elif step == 0:
                 return None
@@ -166,27 +179,49 @@ class Improver:
 def suggest(problem: TimeCostProblem, excess: Sequence[NDArray[np.float64]]) -> Iterator[tuple[int, ...]]:
     """Yield feasible selections, made cheaper one exchange at a time, that the prices of a relaxation suggest.
 
+    Prices say nothing about paths which the relaxation finds slack, so plain time is blended in. Nor do they say that
+    a wait counts once: so heights are tried, above which nothing may wait, with a price on durations only.
+
     Parameters
     ----------
     problem : TimeCostProblem
     excess : sequence of float64 arrays
         Per activity and mode, its reduced cost up to a constant. What it has beyond the mode's cost is what the
-        relaxation charges for its times. That says nothing about paths which the relaxation finds slack, so plain time
-        is blended in.
+        relaxation charges for its times.
     """
     improver = Improver(problem)
-    priced = [own - activity.cost for own, activity in zip(excess, problem.activities, strict=True)]
-    plain = _longest_times(problem)
+    activities = problem.activities
+    priced = [own - activity.cost for own, activity in zip(excess, activities, strict=True)]
+    waits = _longest_waits(problem)
+    plain = [activity.duration + wait for activity, wait in zip(activities, waits, strict=True)]
     spans = [np.ptp(own[np.isfinite(own)]) for own in priced]
     price = max(float(span) / max(1, int(np.ptp(t))) for span, t in zip(spans, plain, strict=True))
-    for share in _BLENDS:
-        found = improver.round_up([own + share * price * t for own, t in zip(priced, plain, strict=True)])
-        if found is not None:
+    penalties = [[own + share * price * t for own, t in zip(priced, plain, strict=True)] for share in _BLENDS]
+    penalties += [
+        [
+            np.where(wait <= height, price * activity.duration, np.inf)
+            for activity, wait in zip(activities, waits, strict=True)
+        ]
+        for height in _heights(waits).tolist()
+    ]
+    seen = set()
+    for own in penalties:
+        found = improver.round_up(own)
+        if found is not None and found not in seen:
+            seen.add(found)
             yield found
 
 
-def _longest_times(problem: TimeCostProblem) -> list[IntArray]:
-    """Per activity and mode, its duration and the longest of its waits on any path."""
+def _heights(waits: Sequence[IntArray]) -> IntArray:
+    """Some heights below which every activity has a mode."""
+    lowest = max(int(own.min()) for own in waits)
+    usable = np.unique(np.concatenate(waits))
+    usable = usable[usable >= lowest]
+    return usable[np.unique(np.linspace(0, usable.size - 1, _HEIGHTS).round().astype(np.int64))]
+
+
+def _longest_waits(problem: TimeCostProblem) -> list[IntArray]:
+    """Per activity and mode, the longest of its waits on any path."""
     waits = [np.zeros(activity.num_modes, dtype=np.int64) for activity in problem.activities]
     seen: set[tuple[int, int]] = set()
     for path in problem.paths:
@@ -194,4 +229,4 @@ def _longest_times(problem: TimeCostProblem) -> list[IntArray]:
             if (v, id(own)) not in seen:
                 seen.add((v, id(own)))
                 np.maximum(waits[v], own, out=waits[v])
-    return [activity.duration + wait for activity, wait in zip(problem.activities, waits, strict=True)]
+    return waits

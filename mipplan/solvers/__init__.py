@@ -7,11 +7,13 @@ from mipplan.solvers.files import write_model
 from mipplan.solvers.problem_answer import ProblemAnswer
 from mipplan.solvers.problems import available_problem_solvers, solve_problem
 from mipplan.solvers.relaxation import Relaxation, relax
+from mipplan.solvers.shrinking import Shrunk, shrink
 
 __all__ = [
     "Answer",
     "ProblemAnswer",
     "Relaxation",
+    "Shrunk",
     "SolverInfo",
     "Termination",
     "available_problem_solvers",
@@ -19,6 +21,7 @@ __all__ = [
     "choose_formulation",
     "relax",
     "resolve_solver",
+    "shrink",
     "solve",
     "solve_problem",
     "write_model",

@@ -11,19 +11,18 @@ CBC is fast on these models, too, but left out: it has been seen to call a probl
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mipplan.errors import SolverUnavailableError
 from mipplan.solvers import cp_sat, highs, labels
-from mipplan.solvers.answer import Answer, Settings, SolverInfo, Termination
+from mipplan.solvers.answer import Settings, SolverInfo, Termination
 from mipplan.solvers.dispatch import resolve_solver, solve
 from mipplan.solvers.problem_answer import RawProblemAnswer
-from mipplan.solvers.shrinking import Shrunk, shrink
+from mipplan.solvers.shrinking import Shrunk, solve_shrunk
 from mipplan_formulations import FORMULATIONS, TimeCostProblem
-from mipplan_formulations.labelling import LabelAnswer, is_chain, solve_by_labels
+from mipplan_formulations.labelling import is_chain
 
 NAME = "auto"
 
@@ -36,13 +35,13 @@ FEW_MODES = 3_000
 FEW_LABELS = 5_000
 """More labels take longer than the model that would be solved instead."""
 
-_SHRINKING_SHARE = 0.3
 _LABELS_SHARE = 0.2
+"""Of the time left, if there is a limit."""
 
 
 def probe() -> SolverInfo:
     """It is part of this package: labels need no other."""
-    return labels.probe()
+    return replace(labels.probe(), name=NAME)
 
 
 def choose_pair(problem: TimeCostProblem) -> tuple[str, str]:
@@ -84,103 +83,56 @@ def run(problem: TimeCostProblem, settings: Settings, start: Sequence[int] | Non
         If a solver fails.
     """
     if is_chain(problem):
-        raw = labels.run(problem, settings, start)
-        return replace(raw, details={"by": labels.NAME, **raw.details})
-    clock = _Clock(settings.time_limit_s, time.monotonic())
-    shrunk = shrink(problem, start=start, time_limit_s=clock.left(_SHRINKING_SHARE))
-    best = _Best.of(shrunk)
-    if best.is_settled(settings.gap):
-        return best.answer(settings.gap, "shrinking")
-    best.learn(shrunk, _try_labels(shrunk, settings, clock))
-    if best.is_settled(settings.gap):
-        return best.answer(settings.gap, labels.NAME)
+        return _named(labels.run(problem, settings, start), labels.NAME)
+    return _named(solve_shrunk(problem, settings, start, _solve_rest), "shrinking")
+
+
+def _solve_rest(shrunk: Shrunk, settings: Settings, known: tuple[int, ...] | None) -> RawProblemAnswer:
+    """Set few labels on the smaller problem; if they do not settle it, solve a linear model from what they found."""
+    problem, limit_s, began = shrunk.problem, settings.time_limit_s, time.monotonic()
+    share = replace(settings, time_limit_s=None if limit_s is None else _LABELS_SHARE * limit_s)
+    few = labels.set_labels(problem, share, known, shrunk.guide, FEW_LABELS)
+    if few.termination in (Termination.OPTIMAL, Termination.INFEASIBLE):
+        return _named(few, labels.NAME)
+    if limit_s is not None:
+        settings = replace(settings, time_limit_s=max(1e-3, limit_s - (time.monotonic() - began)))
     try:
-        formulation, solver = choose_pair(shrunk.problem)
+        formulation, solver = choose_pair(problem)
     except SolverUnavailableError:  # then labels have to go on
-        return labels.run(problem, replace(settings, time_limit_s=clock.left()), best.selection)
-    best.solve(shrunk, formulation, solver, replace(settings, time_limit_s=clock.left()))
-    return best.answer(settings.gap, f"{formulation}/{solver}")
+        return _named(labels.set_labels(problem, settings, few.selection, shrunk.guide), labels.NAME)
+    modelled = _solve_model(problem, formulation, solver, settings, few.selection)
+    return _named(_better(problem, few, modelled), f"{formulation}/{solver}")
 
 
-@dataclass(frozen=True)
-class _Clock:
-    limit_s: float | None
-    started: float
-
-    def left(self, share: float = 1.0) -> float | None:
-        """Seconds left, or a share of them; None without a limit."""
-        if self.limit_s is None:
-            return None
-        return max(1e-3, share * (self.limit_s - (time.monotonic() - self.started)))
-
-
-def _try_labels(shrunk: Shrunk, settings: Settings, clock: _Clock) -> LabelAnswer:
-    return solve_by_labels(
-        shrunk.problem,
-        time_limit_s=clock.left(_LABELS_SHARE),
+def _solve_model(
+    problem: TimeCostProblem, formulation: str, solver: str, settings: Settings, start: tuple[int, ...] | None
+) -> RawProblemAnswer:
+    chosen = FORMULATIONS[formulation]
+    model = chosen.build(problem)
+    answer = solve(
+        model,
+        solver,
+        time_limit_s=settings.time_limit_s,
         gap=settings.gap,
-        start=None if shrunk.selection is None else shrunk.reduction.lower(shrunk.selection),
-        guide=shrunk.guide,
-        most_labels=FEW_LABELS,
+        threads=settings.threads,
+        seed=settings.seed,
+        log=settings.log,
+        start=None if start is None else chosen.encode(problem, model, start),
     )
+    selection = None if answer.values is None else chosen.decode(problem, model, answer.values)
+    return RawProblemAnswer(answer.termination, selection, answer.lower_bound, answer.details)
 
 
-@dataclass
-class _Best:
-    """The best selection so far, in terms of the original problem, and the best bound."""
+def _better(problem: TimeCostProblem, few: RawProblemAnswer, modelled: RawProblemAnswer) -> RawProblemAnswer:
+    """What a linear model came to, with the bound and, if its search ended too soon, the selection of the labels."""
+    bound = max(few.lower_bound, modelled.lower_bound)
+    if few.selection is None or modelled.termination is Termination.OPTIMAL:
+        return replace(modelled, lower_bound=bound)
+    of_both = [s for s in (few.selection, modelled.selection) if s is not None]
+    best = min(of_both, key=lambda selection: problem.evaluate(selection).cost)
+    return replace(modelled, termination=Termination.FEASIBLE, selection=best, lower_bound=bound)
 
-    selection: tuple[int, ...] | None
-    cost: int | None
-    lower_bound: float
 
-    @staticmethod
-    def of(shrunk: Shrunk) -> _Best:
-        return _Best(shrunk.selection, shrunk.cost, shrunk.lower_bound)
-
-    def is_settled(self, gap: float) -> bool:
-        """Whether it is proven the best within the gap, or that there is none."""
-        if self.cost is None:
-            return self.lower_bound == math.inf
-        return self.cost - self.lower_bound <= gap * self.cost
-
-    def learn(self, shrunk: Shrunk, found: LabelAnswer) -> None:
-        """Take over what labels found on the smaller problem."""
-        self._improve(shrunk, found.selection, found.cost)
-        self._raise(found.lower_bound)
-
-    def solve(self, shrunk: Shrunk, formulation: str, solver: str, settings: Settings) -> None:
-        """Solve the smaller problem as a linear model, from the best selection if it is one of it still."""
-        chosen, problem = FORMULATIONS[formulation], shrunk.problem
-        model = chosen.build(problem)
-        lowered = None if self.selection is None else shrunk.reduction.lower(self.selection)
-        answer: Answer = solve(
-            model,
-            solver,
-            time_limit_s=settings.time_limit_s,
-            gap=settings.gap,
-            threads=settings.threads,
-            seed=settings.seed,
-            log=settings.log,
-            start=None if lowered is None else chosen.encode(problem, model, lowered),
-        )
-        if answer.values is not None:
-            self._improve(shrunk, chosen.decode(problem, model, answer.values), answer.objective)
-        self._raise(math.inf if answer.termination is Termination.INFEASIBLE else answer.lower_bound)
-
-    def answer(self, gap: float, by: str) -> RawProblemAnswer:
-        """Put together what is known; `by` names what came last."""
-        settled = self.is_settled(gap)
-        if self.cost is None:
-            termination = Termination.INFEASIBLE if settled else Termination.NO_SOLUTION_FOUND
-        else:
-            termination = Termination.OPTIMAL if settled else Termination.FEASIBLE
-        return RawProblemAnswer(termination, self.selection, self.lower_bound, {"by": by})
-
-    def _improve(self, shrunk: Shrunk, selection: tuple[int, ...] | None, cost: int | None) -> None:
-        if selection is not None and cost is not None and (self.cost is None or cost < self.cost):
-            self.selection, self.cost = shrunk.reduction.lift(selection), cost
-            self.lower_bound = min(self.lower_bound, float(cost))
-
-    def _raise(self, bound: float) -> None:
-        """The smaller problem has everything better than the best: its bound holds up to the best's cost."""
-        self.lower_bound = max(self.lower_bound, bound if self.cost is None else min(bound, float(self.cost)))
+def _named(raw: RawProblemAnswer, by: str) -> RawProblemAnswer:
+    """Note what has settled it, unless that is noted already."""
+    return replace(raw, details={"by": by, **raw.details})

@@ -7,21 +7,19 @@ if HiGHS is there to solve it; without, by costs alone.
 from __future__ import annotations
 
 import importlib.metadata
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from mipplan.errors import SolverError
 from mipplan.solvers.answer import Settings, SolverInfo, Termination
 from mipplan.solvers.problem_answer import RawProblemAnswer
-from mipplan.solvers.shrinking import shrink
+from mipplan.solvers.shrinking import solve_shrunk
 from mipplan_formulations import TimeCostProblem
-from mipplan_formulations.labelling import LabelAnswer, is_chain, solve_by_labels
+from mipplan_formulations.labelling import Guide, LabelAnswer, is_chain, solve_by_labels
 
 NAME = "labels"
 
-_SHRINKING_SHARE = 0.5
-"""Of the time limit, for making the problem smaller before labels are set."""
+MOST_LABELS = 200_000
+"""More are not kept at a time: what is found is then perhaps not the best."""
 
 
 def probe() -> SolverInfo:
@@ -37,47 +35,43 @@ def run(problem: TimeCostProblem, settings: Settings, start: Sequence[int] | Non
     SolverError
         If sums of the problem's numbers would leave int64.
     """
+    if is_chain(problem):
+        return set_labels(problem, settings, start, None)
+    return solve_shrunk(
+        problem,
+        settings,
+        start,
+        lambda shrunk, left, known: set_labels(shrunk.problem, left, known, shrunk.guide),
+    )
+
+
+def set_labels(
+    problem: TimeCostProblem,
+    settings: Settings,
+    start: Sequence[int] | None,
+    guide: Guide | None,
+    most_labels: int = MOST_LABELS,
+) -> RawProblemAnswer:
+    """Solve a problem as it is, cut off by a guide, with so many labels at a time at most.
+
+    Raises
+    ------
+    SolverError
+        If sums of the problem's numbers would leave int64.
+    """
     try:
-        if is_chain(problem):
-            answer = solve_by_labels(
-                problem, time_limit_s=settings.time_limit_s, gap=settings.gap, start=start
-            )
-        else:
-            answer = _solve_network(problem, settings, start)
+        answer = solve_by_labels(
+            problem,
+            time_limit_s=settings.time_limit_s,
+            gap=settings.gap,
+            start=start,
+            guide=guide,
+            most_labels=most_labels,
+        )
     except ValueError as refusal:
         raise SolverError(f"{NAME}: {refusal}") from refusal
     details = {"labels": answer.labels, "passes": answer.passes}
     return RawProblemAnswer(_termination_of(answer), answer.selection, answer.lower_bound, details)
-
-
-def _solve_network(problem: TimeCostProblem, settings: Settings, start: Sequence[int] | None) -> LabelAnswer:
-    """Shrink the problem, and set labels on what is left, cut off by the last relaxation."""
-    limit_s, started = settings.time_limit_s, time.monotonic()
-    shrunk = shrink(
-        problem, start=start, time_limit_s=None if limit_s is None else _SHRINKING_SHARE * limit_s
-    )
-    lower_bound, cost = shrunk.lower_bound, shrunk.cost
-    if cost is not None and cost - lower_bound <= settings.gap * cost:
-        return LabelAnswer(shrunk.selection, cost, lower_bound, True, 0, 0)
-    answer = solve_by_labels(
-        shrunk.problem,
-        time_limit_s=None if limit_s is None else max(1e-3, limit_s - (time.monotonic() - started)),
-        gap=settings.gap,
-        start=None if shrunk.selection is None else shrunk.reduction.lower(shrunk.selection),
-        guide=shrunk.guide,
-    )
-    if answer.selection is None:
-        # what is at hand stays, and the smaller problem has everything that is better
-        proven = shrunk.selection is not None and answer.finished
-        bound = float(cost) if proven and cost is not None else max(lower_bound, answer.lower_bound)
-        return replace(
-            answer,
-            selection=shrunk.selection,
-            cost=cost,
-            lower_bound=bound if cost is None else min(bound, cost),
-        )
-    bound = min(max(lower_bound, answer.lower_bound), float(answer.cost or 0))
-    return replace(answer, selection=shrunk.reduction.lift(answer.selection), lower_bound=bound)
 
 
 def _termination_of(answer: LabelAnswer) -> Termination:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType, ModuleType
@@ -10,13 +9,14 @@ from types import MappingProxyType, ModuleType
 from mipplan.errors import SolverError, SolverUnavailableError
 from mipplan.solvers import auto, cp_sat_native, labels
 from mipplan.solvers.answer import Settings, SolverInfo, Termination
-from mipplan.solvers.dispatch import resolve_solver, solve
+from mipplan.solvers.dispatch import available_solvers, resolve_solver, solve
 from mipplan.solvers.problem_answer import ProblemAnswer, RawProblemAnswer
+from mipplan.solvers.shrinking import solve_shrunk
 from mipplan_formulations import FORMULATIONS, TimeCostProblem
 
 #: Modules with `NAME`, `probe()` and `run(problem, settings, start)`.
 _NATIVE: Mapping[str, ModuleType] = MappingProxyType({m.NAME: m for m in (cp_sat_native, labels)})
-_AUTO = "auto"
+_AUTO = auto.NAME
 
 
 def available_problem_solvers() -> tuple[SolverInfo, ...]:
@@ -35,6 +35,7 @@ def solve_problem(
     seed: int = 0,
     log: bool = False,
     start: Sequence[int] | None = None,
+    shrinking: bool = False,
 ) -> ProblemAnswer:
     """Solve a problem and check the selection by `TimeCostProblem.evaluate`.
 
@@ -51,6 +52,9 @@ def solve_problem(
         As for `solve`; the limit includes building the model.
     start : sequence of int, optional
         A mode per activity to start from. It need not be feasible.
+    shrinking : bool
+        First leave out modes that are dominated, or too dear by their reduced costs (`mipplan.solvers.shrink`); a
+        part of the time limit goes there. ``"auto"`` and ``"labels"`` do so by themselves.
 
     Returns
     -------
@@ -68,68 +72,78 @@ def solve_problem(
         If a setting is out of range.
     """
     settings = Settings(time_limit_s=time_limit_s, gap=gap, threads=threads, seed=seed, log=log)
-    if solver in _NATIVE:
-        return _solve_natively(problem, _NATIVE[solver], settings, start)
-    if solver == formulation == _AUTO:
-        return _solve_natively(problem, auto, settings, start)
-    if formulation == _AUTO:
-        formulation = auto.choose_formulation(problem)
-    return _solve_linear(problem, resolve_solver(solver), formulation, settings, start)
+    backend = auto if solver == formulation == _AUTO else _NATIVE.get(solver)
+    info = _probe(backend, solver)
+    if backend is None:
+        formulation = auto.choose_formulation(problem) if formulation == _AUTO else formulation
+        FORMULATIONS[formulation]
+    started = time.perf_counter()
+    builds = _Builds(formulation, info.name)
+    solve_by = builds.run if backend is None else backend.run
+    if shrinking and backend not in (auto, labels):  # these shrink what they need to themselves
+        raw = solve_shrunk(
+            problem, settings, start, lambda shrunk, left, known: solve_by(shrunk.problem, left, known)
+        )
+    else:
+        raw = solve_by(problem, settings, start)
+    solve_s = time.perf_counter() - started - builds.seconds
+    details = MappingProxyType({"version": info.version or "unknown", **raw.details})
+    cost = _check(problem, raw.selection, info.name)
+    bound = raw.lower_bound if cost is None else min(raw.lower_bound, float(cost))
+    if cost is not None and raw.termination is Termination.OPTIMAL and gap == 0:
+        bound = float(cost)
+    return ProblemAnswer(
+        raw.termination,
+        raw.selection,
+        cost,
+        bound,
+        info.name,
+        formulation if backend is None else None,
+        builds.seconds,
+        solve_s,
+        details,
+    )
 
 
-def _solve_natively(
-    problem: TimeCostProblem, backend: ModuleType, settings: Settings, start: Sequence[int] | None
-) -> ProblemAnswer:
-    solver: str = backend.NAME
+def _probe(backend: ModuleType | None, solver: str) -> SolverInfo:
+    if backend is None:
+        name = resolve_solver(solver)
+        return next(info for info in available_solvers() if info.name == name)
     info: SolverInfo = backend.probe()
     if not info.available:
         raise SolverUnavailableError(f"solver {solver!r} does not work here: {info.reason}")
-    started = time.perf_counter()
-    raw: RawProblemAnswer = backend.run(problem, settings, start)
-    solve_s = time.perf_counter() - started
-    details = MappingProxyType({"version": info.version or "unknown", **raw.details})
-    cost = _check(problem, raw.selection, solver)
-    bound = _settle(raw.termination, raw.lower_bound, cost, settings.gap)
-    return ProblemAnswer(raw.termination, raw.selection, cost, bound, solver, None, 0.0, solve_s, details)
+    return info
 
 
-def _solve_linear(
-    problem: TimeCostProblem,
-    solver: str,
-    formulation: str,
-    settings: Settings,
-    start: Sequence[int] | None,
-) -> ProblemAnswer:
-    chosen = FORMULATIONS[formulation]
-    started = time.perf_counter()
-    model = chosen.build(problem)
-    build_s = time.perf_counter() - started
-    limit_s = None if settings.time_limit_s is None else max(1e-3, settings.time_limit_s - build_s)
-    answer = solve(
-        model,
-        solver,
-        time_limit_s=limit_s,
-        gap=settings.gap,
-        threads=settings.threads,
-        seed=settings.seed,
-        log=settings.log,
-        start=None if start is None else chosen.encode(problem, model, start),
-    )
-    selection = None if answer.values is None else chosen.decode(problem, model, answer.values)
-    cost = _check(problem, selection, solver)
-    if cost != answer.objective:
-        raise SolverError(f"{solver}: a selection of cost {cost} was said to cost {answer.objective}")
-    return ProblemAnswer(
-        answer.termination,
-        selection,
-        cost,
-        answer.lower_bound,
-        solver,
-        formulation,
-        build_s,
-        answer.solve_s,
-        answer.details,
-    )
+class _Builds:
+    """Solves problems by linear models, and adds up how long building these takes."""
+
+    def __init__(self, formulation: str, solver: str) -> None:
+        self._formulation, self._solver = formulation, solver
+        self.seconds = 0.0
+
+    def run(
+        self, problem: TimeCostProblem, settings: Settings, start: Sequence[int] | None
+    ) -> RawProblemAnswer:
+        """Build a model of a problem and solve it."""
+        chosen = FORMULATIONS[self._formulation]
+        started = time.perf_counter()
+        model = chosen.build(problem)
+        build_s = time.perf_counter() - started
+        self.seconds += build_s
+        limit_s = settings.time_limit_s
+        answer = solve(
+            model,
+            self._solver,
+            time_limit_s=None if limit_s is None else max(1e-3, limit_s - build_s),
+            gap=settings.gap,
+            threads=settings.threads,
+            seed=settings.seed,
+            log=settings.log,
+            start=None if start is None else chosen.encode(problem, model, start),
+        )
+        selection = None if answer.values is None else chosen.decode(problem, model, answer.values)
+        return RawProblemAnswer(answer.termination, selection, answer.lower_bound, answer.details)
 
 
 def _check(problem: TimeCostProblem, selection: tuple[int, ...] | None, solver: str) -> int | None:
@@ -142,11 +156,3 @@ def _check(problem: TimeCostProblem, selection: tuple[int, ...] | None, solver: 
             f"{solver}: returned a selection that is not allowed: {'; '.join(judged.violations)}"
         )
     return judged.cost
-
-
-def _settle(termination: Termination, bound: float, cost: int | None, gap: float) -> float:
-    if cost is None:
-        return bound
-    if termination is Termination.OPTIMAL and gap == 0:
-        return float(cost)
-    return min(bound, float(cost)) if not math.isnan(bound) else -math.inf

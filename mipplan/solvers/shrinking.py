@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mipplan.solvers.answer import Settings, Termination
+from mipplan.solvers.problem_answer import RawProblemAnswer
 from mipplan.solvers.relaxation import relax
 from mipplan_formulations import FORMULATIONS, TimeCostProblem
 from mipplan_formulations.improvement import suggest
@@ -29,6 +31,11 @@ _WORTH_IT = 0.9
 
 _RELAXATION_SHARE = 0.25
 """Of the time left, for one relaxation."""
+
+_SHARE = 0.4
+"""Of a time limit, for shrinking before solving."""
+
+_LEAST_TIME_S = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +121,55 @@ def shrink(
         if state.counts[-1] > _WORTH_IT * state.counts[-2]:
             return state
     return state
+
+
+def solve_shrunk(
+    problem: TimeCostProblem,
+    settings: Settings,
+    start: Sequence[int] | None,
+    solve: Callable[[Shrunk, Settings, tuple[int, ...] | None], RawProblemAnswer],
+) -> RawProblemAnswer:
+    """Shrink a problem, solve what is left, and put both answers together.
+
+    Parameters
+    ----------
+    problem : TimeCostProblem
+    settings : Settings
+    start : sequence of int or None
+    solve : callable
+        Given the smaller problem, settings with the time left, and the best selection known in its terms, if it has it.
+    """
+    limit_s, began = settings.time_limit_s, time.monotonic()
+    shrunk = shrink(problem, start=start, time_limit_s=None if limit_s is None else _SHARE * limit_s)
+    details = {"modes": shrunk.counts[0], "modes_left": shrunk.counts[-1]}
+    cost = shrunk.cost
+    if cost is not None and cost - shrunk.lower_bound <= settings.gap * cost:
+        return RawProblemAnswer(Termination.OPTIMAL, shrunk.selection, shrunk.lower_bound, details)
+    if limit_s is not None:
+        settings = replace(settings, time_limit_s=max(_LEAST_TIME_S, limit_s - (time.monotonic() - began)))
+    known = None if shrunk.selection is None else shrunk.reduction.lower(shrunk.selection)
+    found = solve(shrunk, settings, known)
+    return replace(_merge(problem, shrunk, found, settings.gap), details={**found.details, **details})
+
+
+def _merge(problem: TimeCostProblem, shrunk: Shrunk, found: RawProblemAnswer, gap: float) -> RawProblemAnswer:
+    """Whatever beats the selection at hand is in the smaller problem; so is that, unless its modes are dominated."""
+    bound, selection, cost = max(shrunk.lower_bound, found.lower_bound), shrunk.selection, shrunk.cost
+    if found.selection is not None:
+        lifted = shrunk.reduction.lift(found.selection)
+        found_cost = problem.evaluate(lifted).cost
+        if cost is None or found_cost <= cost:
+            selection, cost = lifted, found_cost
+    if cost is None:
+        return replace(found, lower_bound=bound)
+    bound = min(bound, float(cost))
+    done = found.termination in (Termination.OPTIMAL, Termination.INFEASIBLE) or cost - bound <= gap * cost
+    return replace(
+        found,
+        termination=Termination.OPTIMAL if done else Termination.FEASIBLE,
+        selection=selection,
+        lower_bound=bound,
+    )
 
 
 def find_guide(problem: TimeCostProblem, formulation: str, time_limit_s: float | None = None) -> Guide | None:

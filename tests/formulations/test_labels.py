@@ -9,10 +9,20 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size
-from mipplan_formulations import Activity, Arc, Cover, Path, Resource, TimeCostProblem, solve_exhaustively
+from mipplan_formulations import (
+    Activity,
+    Arc,
+    Cover,
+    Path,
+    Resource,
+    TimeCostProblem,
+    levels,
+    solve_exhaustively,
+)
 from mipplan_formulations.labelling import Guide, LabelAnswer, chain_search, is_chain, solve_by_labels
 from mipplan_formulations.labelling.chains import Heights, all_heights, tabulate
 from random_problems import chain_problem, random_problem
+from relaxations import relaxed_optimum
 
 
 def chains(cases: int, unit: int) -> list[TimeCostProblem]:
@@ -138,6 +148,40 @@ def test_the_bound_is_that_of_the_best_price() -> None:
     heights.climb()
     assert heights.bound == pytest.approx(10, rel=1e-6)
     assert heights.best_prices(1) == [pytest.approx(1)]
+
+
+def test_the_best_bound_is_the_relaxation_of_levels_without_clashes() -> None:
+    compared = 0
+    for problem in chains(120, 1):
+        path = problem.paths[0]
+        table = tabulate(
+            [a.cost for a in problem.activities],
+            [a.duration for a in problem.activities],
+            path.waits,
+            problem.deadline - path.lag,
+        )
+        heights = all_heights(table, 1000)
+        model = levels.build(problem)
+        if heights.fastest().min() > table.room or not any(name == "total_0" for name in model.row_names):
+            continue
+        heights.climb()
+        kept = np.array([not name.startswith("clash") for name in model.row_names])
+        upper = np.ones(model.num_columns)
+        waits = np.concatenate(path.waits)
+        upper[: waits.size][waits > heights.lows[-1]] = 0.0
+        relaxed = relaxed_optimum(
+            replace(
+                model,
+                matrix=model.matrix[kept],
+                row_lower=model.row_lower[kept],
+                row_upper=model.row_upper[kept],
+                row_names=tuple(np.array(model.row_names)[kept].tolist()),
+                column_upper=upper,
+            )
+        )
+        assert heights.bound == pytest.approx(relaxed, rel=1e-6, abs=1e-6)
+        compared += 1
+    assert compared > 20
 
 
 def test_large_chains_are_proven() -> None:

@@ -77,6 +77,7 @@ def test_improving_ends_where_no_single_exchange_helps(unit: int) -> None:
         problem = random_problem(rng, unit=unit)
         drawn = [tuple(int(rng.integers(m)) for m in problem.mode_counts) for _ in range(20)]
         for start in drawn:
+            assert Improver(problem).allows(start) == problem.evaluate(start).feasible
             if not problem.evaluate(start).feasible:
                 continue
             end = Improver(problem).improve(start)

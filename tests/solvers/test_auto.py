@@ -10,9 +10,10 @@ import pytest
 
 from campaigns import campaign_size, write_summary
 from mipplan.errors import SolverUnavailableError
-from mipplan.solvers import Termination, auto, solve_problem
+from mipplan.solvers import Termination, auto, shrinking, solve_problem
 from mipplan.solvers.answer import SolverInfo
 from mipplan_formulations import TimeCostProblem, solve_exhaustively
+from mipplan_formulations.reduction import drop_dominated
 from random_problems import chain_problem, random_problem
 
 UNITS = (1, 10_000_000)
@@ -39,7 +40,7 @@ def test_every_way_leads_to_the_optimum(
     monkeypatch.setattr(auto, "FEW_MODES", few_modes)
     if few_labels == 1:
         # What shrinking leaves of so small problems is rarely worth a model.
-        monkeypatch.setattr(auto, "shrink", lambda problem, **_: _unshrunk(problem))
+        monkeypatch.setattr(shrinking, "shrink", lambda problem, **_: _unshrunk(problem))
     seen: Counter[str] = Counter()
     cases = campaign_size(25, 1_500)
     for unit in UNITS:
@@ -60,11 +61,9 @@ def test_every_way_leads_to_the_optimum(
     )
 
 
-def _unshrunk(problem: TimeCostProblem) -> object:
-    from mipplan.solvers.shrinking import Shrunk
-    from mipplan_formulations.reduction import drop_dominated
-
-    return Shrunk(drop_dominated(problem), None, None, None, 0.0, ())
+def _unshrunk(problem: TimeCostProblem) -> shrinking.Shrunk:
+    whole = drop_dominated(problem)
+    return shrinking.Shrunk(whole, None, None, None, 0.0, (problem.num_binaries,))
 
 
 def test_a_chain_is_for_labels_at_any_size() -> None:

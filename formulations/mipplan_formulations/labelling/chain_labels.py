@@ -16,6 +16,9 @@ from mipplan_formulations.labelling.limits import Limits
 _MOST_CHILDREN = 1 << 20
 """Labels are extended in portions that make at most so many."""
 
+_SCREENED = 4
+"""So many times the labels that may stay are compared with each other; the least promising of more go before."""
+
 
 @dataclass(frozen=True, eq=False)
 class Pass:
@@ -49,43 +52,74 @@ def search_chain(heights: Heights, prices: list[float], cutoff: int, limits: Lim
     cutoff : int
     limits : Limits
     """
-    table = heights.table
-    order = np.argsort(table.allowed.sum(axis=1), kind="stable")
-    completions = [Completion.of(heights, price, order) for price in (*prices, 0.0)]
-    shortest = _shortest_rests(heights, order)
-    margin = 1e-9 * (abs(cutoff) + 1.0)
+    run = _Run(heights, prices, cutoff, limits)
     state = _State.start(int(heights.lows.size > 0))
-    trail: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
-    complete, labels = True, 0
-    for stage, v in enumerate(order.tolist()):
+    trail: list[_State] = []
+    for stage in range(run.order.size):
+        state = run.extend(stage, state)
+        if state.cost.size == 0:
+            return Pass(None, run.complete, run.labels)
+        trail.append(state)
+    best = int(np.argmin(state.cost))
+    chosen = np.zeros(run.order.size, dtype=np.int64)
+    for reached, v in zip(reversed(trail), reversed(run.order.tolist()), strict=True):
+        chosen[v] = reached.mode[best]
+        best = int(reached.parent[best])
+    return Pass(chosen, run.complete, run.labels)
+
+
+class _Run:
+    """One run over the activities, those with few modes first."""
+
+    def __init__(self, heights: Heights, prices: list[float], cutoff: int, limits: Limits) -> None:
+        self._heights, self._cutoff, self._limits = heights, cutoff, limits
+        self.order = np.argsort(heights.table.allowed.sum(axis=1), kind="stable")
+        self._completions = [Completion.of(heights, price, self.order) for price in (*prices, 0.0)]
+        self._shortest = _shortest_rests(heights, self.order)
+        self.complete = True
+        self.labels = 0
+
+    def extend(self, stage: int, state: _State) -> _State:
+        """Give every label every mode of the next activity, and keep what may come to something."""
+        table, v = self._heights.table, int(self.order[stage])
         modes = int(table.allowed[v].sum())
         # the lowest height at which a mode's wait fits
-        level = np.searchsorted(heights.lows, table.wait[v, :modes])
+        level = np.searchsorted(self._heights.lows, table.wait[v, :modes])
+        most = self._most()
         found = []
         for portion in state.portions(modes):
-            child = portion.extend(table.cost[v, :modes], table.duration[v, :modes], level, heights.lows.size)
-            good = child.duration + shortest[stage][child.level] <= table.room
-            for completion in completions:
-                bound = completion.bound(stage, child)
-                good &= bound <= cutoff + margin
-            found.append(child.take(np.flatnonzero(good)))
-        state = _State.join(found)
-        if state.cost.size == 0:
-            return Pass(None, complete, labels)
-        state = state.take(np.flatnonzero(find_undominated(state.measures())))
-        if state.cost.size > limits.most_labels or time.monotonic() > limits.ends_at:
-            worth = completions[0].bound(stage, state)
-            few = limits.most_labels if time.monotonic() <= limits.ends_at else limits.few_labels
-            state = state.take(np.sort(np.argsort(worth, kind="stable")[:few]))
-            complete = False
-        labels += state.cost.size
-        trail.append((state.parent, state.mode))
-    best = int(np.argmin(state.cost))
-    chosen = np.zeros(order.size, dtype=np.int64)
-    for (parent, mode), v in zip(reversed(trail), reversed(order.tolist()), strict=True):
-        chosen[v] = mode[best]
-        best = int(parent[best])
-    return Pass(chosen, complete, labels)
+            child = portion.extend(
+                table.cost[v, :modes], table.duration[v, :modes], level, self._heights.lows.size
+            )
+            found.append(self._cut(stage, child))
+            if sum(part.cost.size for part in found) > _SCREENED * most:
+                found = [self._trim(stage, _State.join(found), most)]
+                most = self._most()  # time goes by
+        children = self._trim(stage, _State.join(found), _SCREENED * most)
+        kept = children.take(np.flatnonzero(find_undominated(children.measures())))
+        kept = self._trim(stage, kept, most)
+        self.labels += kept.cost.size
+        return kept
+
+    def _most(self) -> int:
+        late = time.monotonic() > self._limits.ends_at
+        return self._limits.few_labels if late else self._limits.most_labels
+
+    def _cut(self, stage: int, state: _State) -> _State:
+        """Leave out labels that miss the deadline, or whose completions cost more than the cutoff."""
+        good = state.duration + self._shortest[stage][state.level] <= self._heights.table.room
+        limit = self._cutoff + 1e-9 * (abs(self._cutoff) + 1.0)
+        for completion in self._completions:
+            good &= completion.bound(stage, state) <= limit
+        return state.take(np.flatnonzero(good))
+
+    def _trim(self, stage: int, state: _State, most: int) -> _State:
+        """Keep at most so many labels, those with the least bounds."""
+        if state.cost.size <= most:
+            return state
+        self.complete = False
+        worth = self._completions[0].bound(stage, state)
+        return state.take(np.sort(np.argsort(worth, kind="stable")[:most]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -116,7 +116,6 @@ class Heights:
         if not usable.all():
             self.lows, self.highs, self._last = lows[usable], highs[usable], self._last[:, usable]
         self.tangents: list[Tangent] = []
-        self.bound_by_height = np.full(self.lows.size, -np.inf)
 
     def shortest(self) -> IntArray:
         """Least duration per activity for every height, shape (v, k)."""
@@ -190,7 +189,6 @@ class Heights:
 
     def _evaluate(self, price: float) -> Tangent:
         _, total = self.weigh(price)
-        np.maximum(self.bound_by_height, total, out=self.bound_by_height)
         lowest = int(np.argmin(total))
         tangent = self._tangent(price, lowest, float(total[lowest]))
         self.tangents.append(tangent)

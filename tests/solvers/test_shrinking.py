@@ -1,0 +1,98 @@
+"""Shrinking keeps the optimum, whoever solves what is left, and says what it has proven."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+from campaigns import campaign_size, write_summary
+from mipplan.solvers import Termination, shrink, shrinking, solve_problem
+from mipplan_formulations import FORMULATIONS, TimeCostProblem, solve_exhaustively
+from random_problems import chain_problem, random_problem
+
+
+def problem_of(seed: int) -> tuple[TimeCostProblem, np.random.Generator]:
+    rng = np.random.default_rng([seed, 5])
+    if seed % 3:
+        return random_problem(rng, unit=(1, 1_000_000_000)[seed % 2]), rng
+    paths = 1 + seed % 2
+    return replace(chain_problem(4, 6, paths, seed), deadline=int(rng.integers(10, 60)) * 4_000_000), rng
+
+
+def test_every_better_selection_is_left_and_bounds_hold() -> None:
+    dropped, proven = 0, 0
+    for seed in range(campaign_size(60, 1500)):
+        problem, rng = problem_of(seed)
+        drawn = tuple(int(rng.integers(m)) for m in problem.mode_counts)
+        shrunk = shrink(problem, start=drawn if seed % 2 else None)
+        best = solve_exhaustively(problem)
+        dropped += shrunk.counts[1] - shrunk.counts[-1]
+        if best is None:
+            assert (shrunk.selection, shrunk.cost) == (None, None)
+            continue
+        assert shrunk.lower_bound <= best.cost
+        if shrunk.selection is None:
+            assert solve_exhaustively(shrunk.problem) is not None
+            continue
+        judged = problem.evaluate(shrunk.selection)
+        assert judged.feasible
+        assert judged.cost == shrunk.cost
+        proven += shrunk.lower_bound >= best.cost
+        left = solve_exhaustively(shrunk.problem)
+        assert judged.cost == best.cost or (left is not None and left.cost == best.cost)
+        if shrunk.guide is not None:
+            for selection in product(*(range(m) for m in shrunk.problem.mode_counts)):
+                allowed = shrunk.problem.evaluate(selection)
+                if allowed.feasible:
+                    lifts = zip(shrunk.guide.excess, selection, strict=True)
+                    assert shrunk.guide.bound + sum(float(own[o]) for own, o in lifts) <= allowed.cost + 1e-6
+    assert dropped > 30
+    assert proven > 3
+
+
+@pytest.mark.parametrize("solver", ["highs", "cp_sat_native", "labels", "cbc"])
+def test_the_optimum_is_that_of_brute_force(solver: str) -> None:
+    formulations = list(FORMULATIONS)
+    cases = campaign_size(24, 500)
+    for seed in range(cases):
+        problem, _ = problem_of(seed)
+        best = solve_exhaustively(problem)
+        name = formulations[seed % len(formulations)]
+        answer = solve_problem(problem, solver, formulation=name, shrinking=True, time_limit_s=60)
+        if best is None:
+            assert (answer.termination, answer.lower_bound) == (Termination.INFEASIBLE, np.inf)
+        else:
+            assert answer.termination is Termination.OPTIMAL
+            assert answer.cost == answer.lower_bound == best.cost
+    write_summary(f"shrunk_against_exhaustive_{solver}", {"problems": cases, "differences": 0})
+
+
+def test_time_may_run_out_at_once() -> None:
+    problem = replace(chain_problem(6, 30, 3, seed=1), deadline=220_000_000)
+    shrunk = shrink(problem, time_limit_s=1e-9)
+    assert shrunk.guide is None
+    assert shrunk.cost is None
+    answer = solve_problem(problem, "highs", shrinking=True, time_limit_s=1e-3)
+    assert answer.lower_bound <= (np.inf if answer.cost is None else answer.cost)
+
+
+def test_without_highs_dominated_modes_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shrinking, "relax", lambda *_, **__: None)
+    problem = replace(chain_problem(3, 6, 2, seed=1), deadline=200_000_000)
+    shrunk = shrink(problem)
+    assert shrunk.counts[-1] <= shrunk.counts[0]
+    assert shrunk.guide is None
+    best, left = solve_exhaustively(problem), solve_exhaustively(shrunk.problem)
+    assert best is not None
+    assert left is not None
+    assert left.cost == best.cost
+
+
+def test_shrinking_saves_modes_and_says_so() -> None:
+    problem = replace(chain_problem(6, 40, 2, seed=3), deadline=150_000_000)
+    answer = solve_problem(problem, "highs", shrinking=True)
+    assert int(answer.details["modes_left"]) < int(answer.details["modes"]) / 2
+    assert answer.cost == solve_problem(problem, "highs").cost
