@@ -18,10 +18,11 @@ from dataclasses import replace
 from mipplan.errors import SolverUnavailableError
 from mipplan.solvers import cp_sat, highs, labels
 from mipplan.solvers.answer import Settings, SolverInfo, Termination
-from mipplan.solvers.dispatch import resolve_solver, solve
+from mipplan.solvers.dispatch import resolve_solver
+from mipplan.solvers.modelling import solve_by_model
 from mipplan.solvers.problem_answer import RawProblemAnswer
 from mipplan.solvers.shrinking import Shrunk, solve_shrunk
-from mipplan_formulations import FORMULATIONS, TimeCostProblem
+from mipplan_formulations import TimeCostProblem
 from mipplan_formulations.labelling import is_chain
 
 NAME = "auto"
@@ -100,27 +101,8 @@ def _solve_rest(shrunk: Shrunk, settings: Settings, known: tuple[int, ...] | Non
         formulation, solver = choose_pair(problem)
     except SolverUnavailableError:  # then labels have to go on
         return _named(labels.set_labels(problem, settings, few.selection, shrunk.guide), labels.NAME)
-    modelled = _solve_model(problem, formulation, solver, settings, few.selection)
+    modelled, _ = solve_by_model(problem, formulation, solver, settings, few.selection)
     return _named(_better(problem, few, modelled), f"{formulation}/{solver}")
-
-
-def _solve_model(
-    problem: TimeCostProblem, formulation: str, solver: str, settings: Settings, start: tuple[int, ...] | None
-) -> RawProblemAnswer:
-    chosen = FORMULATIONS[formulation]
-    model = chosen.build(problem)
-    answer = solve(
-        model,
-        solver,
-        time_limit_s=settings.time_limit_s,
-        gap=settings.gap,
-        threads=settings.threads,
-        seed=settings.seed,
-        log=settings.log,
-        start=None if start is None else chosen.encode(problem, model, start),
-    )
-    selection = None if answer.values is None else chosen.decode(problem, model, answer.values)
-    return RawProblemAnswer(answer.termination, selection, answer.lower_bound, answer.details)
 
 
 def _better(problem: TimeCostProblem, few: RawProblemAnswer, modelled: RawProblemAnswer) -> RawProblemAnswer:

@@ -9,7 +9,8 @@ from types import MappingProxyType, ModuleType
 from mipplan.errors import SolverError, SolverUnavailableError
 from mipplan.solvers import auto, cp_sat_native, labels
 from mipplan.solvers.answer import Settings, SolverInfo, Termination
-from mipplan.solvers.dispatch import available_solvers, resolve_solver, solve
+from mipplan.solvers.dispatch import available_solvers, resolve_solver
+from mipplan.solvers.modelling import solve_by_model
 from mipplan.solvers.problem_answer import ProblemAnswer, RawProblemAnswer
 from mipplan.solvers.shrinking import solve_shrunk
 from mipplan_formulations import FORMULATIONS, TimeCostProblem
@@ -126,24 +127,9 @@ class _Builds:
         self, problem: TimeCostProblem, settings: Settings, start: Sequence[int] | None
     ) -> RawProblemAnswer:
         """Build a model of a problem and solve it."""
-        chosen = FORMULATIONS[self._formulation]
-        started = time.perf_counter()
-        model = chosen.build(problem)
-        build_s = time.perf_counter() - started
+        raw, build_s = solve_by_model(problem, self._formulation, self._solver, settings, start)
         self.seconds += build_s
-        limit_s = settings.time_limit_s
-        answer = solve(
-            model,
-            self._solver,
-            time_limit_s=None if limit_s is None else max(1e-3, limit_s - build_s),
-            gap=settings.gap,
-            threads=settings.threads,
-            seed=settings.seed,
-            log=settings.log,
-            start=None if start is None else chosen.encode(problem, model, start),
-        )
-        selection = None if answer.values is None else chosen.decode(problem, model, answer.values)
-        return RawProblemAnswer(answer.termination, selection, answer.lower_bound, answer.details)
+        return raw
 
 
 def _check(problem: TimeCostProblem, selection: tuple[int, ...] | None, solver: str) -> int | None:
