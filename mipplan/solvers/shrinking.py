@@ -23,7 +23,7 @@ from mipplan_formulations.labelling import Guide
 from mipplan_formulations.reduction import Reduction, drop_dominated, keep_modes
 
 _FEW_PATHS = 50
-"""Up to so many paths the relaxation of `levels` is worth its time; beyond, that of `potentials` is."""
+"""Up to so many paths the relaxation of `levels` is worth its time."""
 
 _MOST_ROUNDS = 5
 _WORTH_IT = 0.9
@@ -87,7 +87,8 @@ def shrink(
     time_limit_s : float, optional
         Wall-clock seconds; what is found by then stays.
     formulation : str, optional
-        Whose relaxation is solved. Left out: `levels` or, where there are many paths, `potentials`.
+        Whose relaxation is solved. Left out: `potentials` first, as it is quick, and then, unless there are many
+        paths, `levels`.
 
     Returns
     -------
@@ -95,7 +96,9 @@ def shrink(
         Dominated modes only are left out where HiGHS is missing.
     """
     ends_at = math.inf if time_limit_s is None else time.monotonic() + time_limit_s
-    name = formulation or ("levels" if len(problem.paths) <= _FEW_PATHS else "potentials")
+    names = [formulation] if formulation else ["potentials"]
+    if formulation is None and len(problem.paths) <= _FEW_PATHS:
+        names.append("levels")
     known = None if start is None or not problem.evaluate(start).feasible else tuple(map(int, start))
     state = Shrunk(
         drop_dominated(problem),
@@ -106,7 +109,8 @@ def shrink(
         (problem.num_binaries,),
     )
     state = _counted(state)
-    for _ in range(_MOST_ROUNDS):
+    for number in range(_MOST_ROUNDS):
+        name = names[min(number, len(names) - 1)]
         left_s = ends_at - time.monotonic()
         guide = None
         if left_s > 0:
@@ -118,7 +122,7 @@ def shrink(
         if state.cost is None or state.lower_bound >= state.cost:
             return state
         state = _counted(state)
-        if state.counts[-1] > _WORTH_IT * state.counts[-2]:
+        if number >= len(names) - 1 and state.counts[-1] > _WORTH_IT * state.counts[-2]:
             return state
     return state
 

@@ -20,7 +20,7 @@ from mipplan_formulations import (
     solve_exhaustively,
 )
 from mipplan_formulations.labelling import Guide, LabelAnswer, chain_search, is_chain, solve_by_labels
-from mipplan_formulations.labelling.chains import Heights, all_heights, tabulate
+from mipplan_formulations.labelling.chains import Heights, Table, all_heights, tabulate
 from random_problems import chain_problem, random_problem
 from relaxations import relaxed_optimum
 
@@ -43,6 +43,14 @@ def chains(cases: int, unit: int) -> list[TimeCostProblem]:
             TimeCostProblem(activities, arcs, (path,), int(rng.integers(0, 25)) * count * unit + count)
         )
     return found
+
+
+def table_of(problem: TimeCostProblem) -> Table:
+    """Everything on the only path."""
+    path = problem.paths[0]
+    costs = [activity.cost for activity in problem.activities]
+    durations = [activity.duration for activity in problem.activities]
+    return tabulate(costs, durations, path.waits, problem.deadline - path.lag)
 
 
 def check(problem: TimeCostProblem, answer: LabelAnswer) -> bool:
@@ -119,13 +127,7 @@ def test_reduced_costs_at_both_ends_of_the_box_make_a_guide() -> None:
 
 def test_a_bound_by_heights_holds_for_every_selection() -> None:
     for problem in chains(80, 1):
-        path = problem.paths[0]
-        table = tabulate(
-            [a.cost for a in problem.activities],
-            [a.duration for a in problem.activities],
-            path.waits,
-            problem.deadline - path.lag,
-        )
+        table = table_of(problem)
         for heights in (all_heights(table, 1000), all_heights(table, 2)):
             if heights.lows.size == 0:
                 continue
@@ -153,13 +155,7 @@ def test_the_bound_is_that_of_the_best_price() -> None:
 def test_the_best_bound_is_the_relaxation_of_levels_without_clashes() -> None:
     compared = 0
     for problem in chains(120, 1):
-        path = problem.paths[0]
-        table = tabulate(
-            [a.cost for a in problem.activities],
-            [a.duration for a in problem.activities],
-            path.waits,
-            problem.deadline - path.lag,
-        )
+        table = table_of(problem)
         heights = all_heights(table, 1000)
         model = levels.build(problem)
         if heights.fastest().min() > table.room or not any(name == "total_0" for name in model.row_names):
@@ -167,7 +163,7 @@ def test_the_best_bound_is_the_relaxation_of_levels_without_clashes() -> None:
         heights.climb()
         kept = np.array([not name.startswith("clash") for name in model.row_names])
         upper = np.ones(model.num_columns)
-        waits = np.concatenate(path.waits)
+        waits = np.concatenate(problem.paths[0].waits)
         upper[: waits.size][waits > heights.lows[-1]] = 0.0
         relaxed = relaxed_optimum(
             replace(
