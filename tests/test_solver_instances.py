@@ -127,8 +127,8 @@ def test_fingerprint_sees_everything_a_solver_sees() -> None:
 
 def test_knife_edges_are_where_a_good_selection_is() -> None:
     spec = next(s for s in SYNTHETIC if s.tightness == KNIFE_EDGE and not s.limits)
-    edge = build(replace(spec, fingerprint=""))
-    missed = build(replace(spec, fingerprint="", tightness=JUST_MISSED))
+    edge = build(replace(spec, fingerprint="", pruned=False))
+    missed = build(replace(spec, fingerprint="", pruned=False, tightness=JUST_MISSED))
     assert missed.deadline == edge.deadline - 1
     assert check(edge, good(edge)).faults == ()
     assert check(missed, good(edge)).faults
@@ -201,7 +201,7 @@ def test_checker_agrees_with_the_problems_own_judgement() -> None:
 
 def test_checker_names_every_fault() -> None:
     spec = next(s for s in SYNTHETIC if s.limits and s.covers)
-    problem = build(spec)
+    problem = build(replace(spec, fingerprint="", pruned=False))
     plan = good(problem)
     assert check(problem, plan).faults == ()
     nothing = tuple((v, np.zeros(problem.activities[v].num_modes, dtype=bool)) for v in (0, 1))
