@@ -29,6 +29,7 @@ COLUMNS = (
     "relative_gap",
     "nodes",
     "by",
+    "modes_left",
     "build_s",
     "solve_s",
     "cpu_s",

@@ -90,6 +90,7 @@ def _solve_natively(job: Job, problem: TimeCostProblem) -> dict[str, Any]:
         "lower_bound": _finite(answer.lower_bound),
         "nodes": answer.details.get("labels", answer.details.get("branches")),
         "by": answer.details.get("by"),
+        "modes_left": answer.details.get("modes_left"),
         "build_s": answer.build_s,
         "solve_s": answer.solve_s,
         "cpu_s": _cpu_s() - cpu_s,
