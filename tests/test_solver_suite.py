@@ -357,6 +357,8 @@ def test_summary_says_what_there_is_and_its_tables_are_even() -> None:
     records = update_records({}, judged)
     text = summarise(judged, records, [], frozen=9)
     assert text.startswith("5 of 9 frozen problems")
+    assert "leaves 25 % of the modes" in text
+    assert "`auto` ended: 1 by labels." in text
     assert "No two results contradict each other." in text
     assert "| chain | 10.00 % / 10.00 % (1) | 2.00 % / 2.00 % (1) |" in text
     assert "**1 rows are wrong:** oh dear." in summarise(judged, records, ["oh dear"], frozen=9)
@@ -409,7 +411,7 @@ def _rows() -> pd.DataFrame:
         [
             _row(instance="a"),
             _row(instance="a", formulation="levels", cpu_s=9.0),
-            _row(instance="a", cpu_s=9.5, **auto),
+            _row(instance="a", cpu_s=9.5, by="labels", modes_left=1, **auto),
             _row(**relaxed, lower_bound=90.0),
             _row(**relaxed, formulation="levels", lower_bound=98.0),
             _row(instance="b", termination="infeasible", **nothing),
