@@ -19,7 +19,7 @@ from benchmarks.solvers.loading import LOADERS
 from benchmarks.solvers.processes import resident_mib
 from benchmarks.solvers.relaxations import RELAXERS
 from mipplan.solvers import solve, solve_problem
-from mipplan_formulations import FORMULATIONS, Activity, LinearModel, Path, TimeCostProblem
+from mipplan_formulations import FORMULATIONS, Activity, LinearModel, Path, Resource, TimeCostProblem
 
 #: What a solver loads on first use is loaded before anything is timed.
 PACKAGES = MappingProxyType(
@@ -170,5 +170,9 @@ def _finite(bound: float | None) -> float | None:
 
 
 def _tiny() -> TimeCostProblem:
-    activities = tuple(Activity(f"s{v}", np.array([3, 2]), np.array([1, 2])) for v in range(2))
-    return TimeCostProblem(activities, (), (Path((0,), 0, (np.array([0, 1]),)),), 2)
+    """Two activities, one device between them: no mere chain, so that `auto` loads what it shrinks with."""
+    activities = tuple(
+        Activity(f"s{v}", np.array([3, 2]), np.array([1, 2]), np.array([[1], [0]])) for v in range(2)
+    )
+    paths = (Path((0,), 0, (np.array([0, 1]),)), Path((1,), 0, (np.array([0, 1]),)))
+    return TimeCostProblem(activities, (), paths, 3, (Resource("device", 1),))
