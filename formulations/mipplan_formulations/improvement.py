@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +25,9 @@ _BLENDS = (0.0, 0.01, 0.1, 0.5)
 """Shares of plain time in the prices tried."""
 
 _HEIGHTS = 20
+
+_PROMISING = 8
+"""So many of what the prices lead to are made cheaper: the cheapest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +62,8 @@ class Improver:
     def improve(self, selection: Sequence[int]) -> tuple[int, ...]:
         """Exchange the mode that saves most for as long as one saves anything; the selection must be feasible."""
         chosen = list(selection)
-        savings = self._all_savings(chosen)
+        clocks = self._clocks(chosen)
+        savings = [self._best_saving(v, chosen, clocks) for v in range(len(chosen))]
         stale = False
         while True:
             v = int(np.argmax([saving for saving, _ in savings]))
@@ -65,13 +71,15 @@ class Improver:
                 if not stale:
                     return tuple(chosen)
                 # what others have done may help, too: it may have freed a resource, or met a cover
-                savings, stale = self._all_savings(chosen), False
+                savings = [self._best_saving(u, chosen, clocks) for u in range(len(chosen))]
+                stale = False
                 continue
             # ... or have used up what this one needs
-            savings[v] = self._best_saving(v, chosen, self._clocks(chosen))
+            savings[v] = self._best_saving(v, chosen, clocks)
             if savings[v][0] > 0 and savings[v][0] >= max(saving for saving, _ in savings):
                 chosen[v] = savings[v][1]
-                savings[v] = self._best_saving(v, chosen, self._clocks(chosen))
+                clocks = self._clocks(chosen)
+                savings[v] = self._best_saving(v, chosen, clocks)
                 stale = True
 
     def allows(self, selection: Sequence[int]) -> bool:
@@ -87,7 +95,7 @@ class Improver:
         return within and all(cover.is_met(selection) for cover in problem.covers)
 
     def round_up(self, penalties: Sequence[NDArray[np.float64]]) -> tuple[int, ...] | None:
-        """Find a feasible selection by what delay costs, and make it cheaper; None if none is found.
+        """Find a feasible selection by what delay costs; None if none is found.
 
         Parameters
         ----------
@@ -111,11 +119,7 @@ class Improver:
                 low = factor
             if high < low * 1.001:
                 break
-        return None if best is None else self.improve(best)
-
-    def _all_savings(self, chosen: Sequence[int]) -> list[tuple[int, int]]:
-        clocks = self._clocks(chosen)
-        return [self._best_saving(v, chosen, clocks) for v in range(len(chosen))]
+        return best
 
     def _clocks(self, chosen: Sequence[int]) -> Clocks:
         edges, nodes = self._network.edges, self._network.num_nodes
@@ -176,7 +180,9 @@ class Improver:
         return allowed
 
 
-def suggest(problem: TimeCostProblem, excess: Sequence[NDArray[np.float64]]) -> Iterator[tuple[int, ...]]:
+def suggest(
+    problem: TimeCostProblem, excess: Sequence[NDArray[np.float64]], ends_at: float = math.inf
+) -> Iterator[tuple[int, ...]]:
     """Yield feasible selections, made cheaper one exchange at a time, that the prices of a relaxation suggest.
 
     Prices say nothing about paths which the relaxation finds slack, so plain time is blended in. Nor do they say that
@@ -188,6 +194,8 @@ def suggest(problem: TimeCostProblem, excess: Sequence[NDArray[np.float64]]) -> 
     excess : sequence of float64 arrays
         Per activity and mode, its reduced cost up to a constant. What it has beyond the mode's cost is what the
         relaxation charges for its times.
+    ends_at : float
+        ``time.monotonic()`` value from which on what is there is given as it is.
     """
     improver = Improver(problem)
     activities = problem.activities
@@ -204,12 +212,15 @@ def suggest(problem: TimeCostProblem, excess: Sequence[NDArray[np.float64]]) -> 
         ]
         for height in _heights(waits).tolist()
     ]
-    seen = set()
+    found: dict[tuple[int, ...], int] = {}
     for own in penalties:
-        found = improver.round_up(own)
-        if found is not None and found not in seen:
-            seen.add(found)
-            yield found
+        selection = improver.round_up(own)
+        if selection is not None:
+            found[selection] = sum(int(a.cost[o]) for a, o in zip(activities, selection, strict=True))
+        if time.monotonic() > ends_at:
+            break
+    for selection in sorted(found, key=lambda selection: found[selection])[:_PROMISING]:
+        yield selection if time.monotonic() > ends_at else improver.improve(selection)
 
 
 def _heights(waits: Sequence[IntArray]) -> IntArray:

@@ -118,7 +118,7 @@ def shrink(
             guide = find_guide(state.problem, name, limit_s)
         if guide is None:
             return state
-        state = _narrow(state, guide)
+        state = _narrow(state, guide, ends_at)
         if state.cost is None or state.lower_bound >= state.cost:
             return state
         state = _counted(state)
@@ -187,12 +187,12 @@ def find_guide(problem: TimeCostProblem, formulation: str, time_limit_s: float |
     return Guide.from_reduced_costs(relaxation.bound, np.split(own, np.cumsum(problem.mode_counts)[:-1]))
 
 
-def _narrow(state: Shrunk, guide: Guide) -> Shrunk:
+def _narrow(state: Shrunk, guide: Guide, ends_at: float) -> Shrunk:
     """Look for a better selection, then leave out what is too dear for one."""
     reduction, selection, cost = state.reduction, state.selection, state.cost
     if math.isinf(guide.bound):  # of the modes left, none can be combined: nothing beats what is at hand
         return replace(state, lower_bound=math.inf if cost is None else float(cost))
-    for suggested in suggest(reduction.problem, guide.excess):
+    for suggested in suggest(reduction.problem, guide.excess, ends_at):
         found = reduction.problem.evaluate(suggested).cost
         if cost is None or found < cost:
             selection, cost = reduction.lift(suggested), found

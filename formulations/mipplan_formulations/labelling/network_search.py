@@ -64,7 +64,7 @@ class NetworkSearch:
             self.exhausted = True
             return
         self.bound = max(self.bound, math.ceil(guide.bound - 1e-6 - 1e-9 * abs(guide.bound)))
-        for selection in suggest(problem, guide.excess):
+        for selection in suggest(problem, guide.excess, self.limits.ends_at):
             self.offer(selection)
         top = sum(int(activity.cost.max()) for activity in problem.activities)
         reach = max(1, int(((top if self.cost is None else self.cost) - self.bound) * _FIRST_SHARE))
