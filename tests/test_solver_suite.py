@@ -38,7 +38,7 @@ from mipplan_formulations import FORMULATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 FROZEN = read_frozen()
-SMALL = FROZEN[0]
+SMALL = next(spec for spec in FROZEN if spec.group == "suite" and spec.family == "chain")
 JOB = Job(SMALL.name, "solve", "paths", "highs", 0, 0.0, 5.0)
 
 
@@ -228,7 +228,7 @@ def test_an_interrupted_run_leaves_whole_rows_and_no_process(tmp_path: Path, num
     assert rows["termination"].notna().all()
     ends_at = time.monotonic() + 10
     while any(
-        b"benchmarks.solvers.measure" in line and SMALL.name.encode() in line for line in _command_lines()
+        b"benchmarks.solvers.measure" in line and FROZEN[0].name.encode() in line for line in _command_lines()
     ):
         assert time.monotonic() < ends_at
         time.sleep(0.1)

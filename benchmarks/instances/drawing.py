@@ -49,12 +49,12 @@ GROWING_PATHS = (0, 4, 8, 12)
 def draw() -> list[Spec]:
     """Describe all problems, fingerprints left empty."""
     return [
-        *_suite(),
-        *_pipelines(),
         *_aims(),
-        *_growing(),
-        *_pruning(),
         _spec("building", "chain", 500, 0, "traded:200", 1, 1_500),
+        *_pruning(),
+        *_growing(),
+        *_pipelines(),
+        *_suite(),
     ]
 
 
