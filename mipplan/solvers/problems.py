@@ -77,7 +77,7 @@ def solve_problem(
     info = _probe(backend, solver)
     if backend is None:
         formulation = auto.choose_formulation(problem) if formulation == _AUTO else formulation
-        FORMULATIONS[formulation]
+        FORMULATIONS[formulation]  # a wrong name is found before any work
     started = time.perf_counter()
     builds = _Builds(formulation, info.name)
     solve_by = builds.run if backend is None else backend.run

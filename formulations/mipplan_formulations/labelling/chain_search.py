@@ -16,7 +16,7 @@ from mipplan_formulations.labelling.limits import Limits
 _MOST_HEIGHTS = 2048
 """More different waits than this are gathered for the first bounds."""
 
-_MOST_EXACT = 20_000_000
+_MOST_EXACT = 4_000_000
 """Activities times heights up to which labels are set on; more would not fit into memory."""
 
 _PRICES = 3
@@ -74,10 +74,9 @@ class ChainSearch:
         while not self._is_done() and time.monotonic() < self.limits.ends_at:
             most = top if self.cost is None else self.cost - 1
             cutoff = min(most, self.bound + reach)
-            before = self.bound, self.cost
             if not self._look_below(heights, cutoff):
                 return
-            if cutoff == most and self.cost in (None, before[1]):
+            if cutoff == most and self.bound > cutoff:
                 self.exhausted = True
             reach *= _GROWTH
 

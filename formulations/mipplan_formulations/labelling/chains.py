@@ -151,7 +151,7 @@ class Heights:
             raise ValueError("no selection meets the deadline")
         left = self._evaluate(0.0)
         while left.slope > 0 and len(self.tangents) < _MOST_TANGENTS:
-            price = (right.cost - left.cost) / (left.slope - right.slope)
+            price = max(0.0, (right.cost - left.cost) / (left.slope - right.slope))
             expected = left.cost + price * left.slope
             found = self._evaluate(price)
             reached = found.cost + price * found.slope
@@ -173,7 +173,10 @@ class Heights:
         return max((tangent.bound for tangent in self.tangents), default=-np.inf)
 
     def bound_modes(self, price: float) -> tuple[FloatArray, FloatArray]:
-        """What selections with a mode cost at least, and what those cost in which it has the longest wait."""
+        """What selections with a mode cost at least, and what those cost in which it has the longest wait.
+
+        The latter is infinite for a mode whose wait is no height.
+        """
         table = self.table
         least, total = self.weigh(price)
         others = total - least
@@ -183,7 +186,8 @@ class Heights:
         place = np.searchsorted(self.highs, table.wait)
         inside = place < self.lows.size
         place = np.where(inside, place, 0)
-        alone = np.where(inside, np.take_along_axis(others, place, axis=1) + weighted, np.inf)
+        own = inside & (self.lows[place] <= table.wait)
+        alone = np.where(own, np.take_along_axis(others, place, axis=1) + weighted, np.inf)
         among = np.where(inside, np.take_along_axis(onwards, place, axis=1) + weighted, np.inf)
         return among, alone
 

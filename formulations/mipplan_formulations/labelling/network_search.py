@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,14 +47,11 @@ class NetworkSearch:
     passes: int = 0
     exhausted: bool = False
 
-    def offer(self, selection: Sequence[int] | None) -> None:
-        """Take over a selection if it is feasible and better, made cheaper where that is easy."""
-        if selection is None or not self.problem.evaluate(selection).feasible:
-            return
-        improved = Improver(self.problem).improve(selection)
-        cost = self.problem.evaluate(improved).cost
+    def offer(self, selection: tuple[int, ...]) -> None:
+        """Take over a feasible selection if it is better."""
+        cost = sum(int(a.cost[o]) for a, o in zip(self.problem.activities, selection, strict=True))
         if self.cost is None or cost < self.cost:
-            self.selection, self.cost = improved, cost
+            self.selection, self.cost = selection, cost
 
     def run(self) -> None:
         """Search until nothing is left, the gap is reached, or time is over."""
@@ -98,10 +94,13 @@ class NetworkSearch:
             if found.complete:
                 self.bound = max(self.bound, cutoff + 1)
             return found.complete
+        if not found.complete:
+            self.offer(Improver(self.problem).improve(found.selection))
+            return False
         self.offer(found.selection)
-        if found.complete and self.cost is not None:
+        if self.cost is not None:
             self.bound = self.cost
-        return found.complete
+        return True
 
 
 def trivial_guide(problem: TimeCostProblem) -> Guide:

@@ -191,5 +191,6 @@ def _check_sums(problem: TimeCostProblem) -> None:
     costs = sum(int(activity.cost.max()) for activity in problem.activities)
     times = sum(int(activity.duration.max()) for activity in problem.activities)
     lags = sum(arc.lag for arc in problem.arcs)
-    if max(costs, times + lags) >= _LARGEST_SUM:
-        raise ValueError("costs or times are too large to be added up in int64 here")
+    used = [sum(int(a.usage[:, r].max()) for a in problem.activities) for r in range(len(problem.resources))]
+    if max(costs, times + lags, *used) >= _LARGEST_SUM:
+        raise ValueError("costs, times or uses are too large to be added up in int64 here")
