@@ -33,7 +33,7 @@ FEW_STOPS = 500
 FEW_MODES = 3_000
 """Beyond so many modes CP-SAT no longer finds a solution in the time HiGHS takes for the optimum."""
 
-FEW_LABELS = 5_000
+FEW_LABELS = 1_000
 """More labels take longer than the model that would be solved instead."""
 
 _LABELS_SHARE = 0.2
