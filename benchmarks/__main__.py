@@ -11,6 +11,9 @@ BENCHMARKS = {
     "replay": "benchmarks.replay.run",
     "compare": "benchmarks.compare.run",
     "solvers": "benchmarks.solvers.run",
+    "resolve": "benchmarks.resolve.run",
+    "tuner": "benchmarks.tuner.run",
+    "fleet": "benchmarks.fleet.run",
 }
 RESULTS = Path(__file__).parent / "results"
 

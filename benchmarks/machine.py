@@ -7,7 +7,19 @@ import os
 import platform
 from pathlib import Path
 
-PACKAGES = ("mipplan", "numpy", "scipy", "highspy", "pulp", "ortools", "networkx", "numba", "simpy", "ciw")
+PACKAGES = (
+    "mipplan",
+    "numpy",
+    "scipy",
+    "joblib",
+    "highspy",
+    "pulp",
+    "ortools",
+    "networkx",
+    "numba",
+    "simpy",
+    "ciw",
+)
 
 
 def describe() -> dict[str, object]:

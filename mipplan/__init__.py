@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         SolverError,
         SolverUnavailableError,
     )
+    from mipplan.fleet import FleetPlan, FleetStatus, plan_fleet
     from mipplan.options import time_cost_problem
     from mipplan.pipeline import Pipeline
     from mipplan.planner import explain, plan
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mipplan.replayer import ReplicaSchedule, ServiceNoise, Verdict, replay, replay_many, replay_stream
     from mipplan.result import Choice, Explanation, Plan, PlanStatus, ReplayResult, StreamResult
     from mipplan.trace import Trace
+    from mipplan.tuner import Conditions, JointTuner, Tuner, Tuning, TuningStep, tune
     from mipplan.verification import Verification, verify
 
 __version__ = "0.1.0"
@@ -36,9 +38,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "Certificate": "mipplan.certificate",
     "Choice": "mipplan.result",
+    "Conditions": "mipplan.tuner",
     "Fault": "mipplan.errors",
+    "FleetPlan": "mipplan.fleet",
+    "FleetStatus": "mipplan.fleet",
     "InputError": "mipplan.errors",
     "MipplanError": "mipplan.errors",
+    "JointTuner": "mipplan.tuner",
     "NoPlanError": "mipplan.errors",
     "Pipeline": "mipplan.pipeline",
     "Plan": "mipplan.result",
@@ -51,6 +57,9 @@ _HOMES = {
     "SolverUnavailableError": "mipplan.errors",
     "StreamResult": "mipplan.result",
     "Trace": "mipplan.trace",
+    "Tuner": "mipplan.tuner",
+    "Tuning": "mipplan.tuner",
+    "TuningStep": "mipplan.tuner",
     "Verdict": "mipplan.replayer",
     "Verification": "mipplan.verification",
     "certify": "mipplan.certificate",
@@ -59,11 +68,13 @@ _HOMES = {
     "ArrivalCurve": "mipplan.curves",
     "Explanation": "mipplan.result",
     "plan": "mipplan.planner",
+    "plan_fleet": "mipplan.fleet",
     "refine": "mipplan.refinement",
     "replay": "mipplan.replayer",
     "replay_many": "mipplan.replayer",
     "replay_stream": "mipplan.replayer",
     "time_cost_problem": "mipplan.options",
+    "tune": "mipplan.tuner",
     "verify": "mipplan.verification",
 }
 
@@ -71,9 +82,13 @@ __all__ = [
     "ArrivalCurve",
     "Certificate",
     "Choice",
+    "Conditions",
     "Explanation",
     "Fault",
+    "FleetPlan",
+    "FleetStatus",
     "InputError",
+    "JointTuner",
     "MipplanError",
     "NoPlanError",
     "Pipeline",
@@ -87,6 +102,9 @@ __all__ = [
     "SolverUnavailableError",
     "StreamResult",
     "Trace",
+    "Tuner",
+    "Tuning",
+    "TuningStep",
     "Verdict",
     "Verification",
     "baselines",
@@ -95,12 +113,14 @@ __all__ = [
     "explain",
     "ipa",
     "plan",
+    "plan_fleet",
     "refine",
     "replay",
     "replay_many",
     "replay_stream",
     "solvers",
     "time_cost_problem",
+    "tune",
     "verify",
 ]
 

@@ -127,6 +127,11 @@ class CertificateEvaluator:
             self._services[stage] = services[stage]
         return self._exits
 
+    def forget(self) -> None:
+        """Let go of the last services and their exits: they take as much memory as the workload itself."""
+        self._services.clear()
+        self._exits = {}
+
 
 def bound_exits_ns(workload: Workload, services: Mapping[str, StageService]) -> dict[str, NDArray[np.int64]]:
     """Bound X_v(i) on the exit of every token: ``X = T + max_{j ≤ i} (E(j) + (i − j)/R)``, stage by stage.

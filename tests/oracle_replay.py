@@ -171,6 +171,10 @@ class EventLoop:
                 if self.tie is not None:
                     self.dispatch_everywhere(now)
             self.dispatch_everywhere(now)
+        return self.conclude()
+
+    def conclude(self) -> SlowReplay:
+        """Sum up, when everything has happened."""
         last = list(self.ingress)
         for stage, made in self.tokens.items():
             for number, token in enumerate(made):

@@ -9,6 +9,13 @@ import numpy as np
 
 import mipplan as mp
 from mipplan.profiles import Hardware, LatencyTable
+from mipplan.refinement.domains import Problem, state_problem
+from mipplan.refinement.judging import Judge
+from mipplan.refinement.meter import Meter, Tally
+from mipplan.refinement.search import Search
+from mipplan.refinement.stage_runs import StageReplays
+from mipplan.replayer.engines import ENGINES
+from mipplan.tokens import realise
 from oracle_refinement import OraclePlan, replay_everything
 from random_pipelines import random_pipeline, random_trace
 
@@ -97,3 +104,25 @@ def _table(rng: np.random.Generator, model: str, hardware: str, scale_ns: int) -
     if rng.random() < 0.7:
         latency_ns = np.sort(latency_ns)
     return LatencyTable(model, hardware, sizes, latency_ns.astype(np.float64) * 1e-6)
+
+
+class Bench:
+    """A problem with its replays, ready for a search."""
+
+    def __init__(
+        self, instance: RefinementInstance, engine: str = "numpy", cache_bytes: int = 1 << 20
+    ) -> None:
+        workload = realise(instance.pipeline, instance.trace, instance.seed)
+        self.problem: Problem = state_problem(
+            instance.pipeline, instance.profiles, workload, instance.slo_ns, instance.quantile
+        )
+        fifo = instance.discipline == "fifo"
+        self.replays = StageReplays(workload, ENGINES[engine], fifo=fifo, cache_bytes=cache_bytes)
+        self.meter = Meter(Tally(), float("inf"))
+        self.judge = Judge(self.problem, self.replays)
+
+    def search(self, *, trusting: bool = False, is_brief: bool = False) -> Search:
+        """Over all domains."""
+        return Search(
+            self.problem, self.problem.domains, self.replays, self.meter, trusting, is_brief=is_brief
+        )

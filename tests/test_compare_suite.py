@@ -19,9 +19,12 @@ from benchmarks.compare.drawing import CVS, RATES_RPS, SLO_FACTORS, draw
 from benchmarks.compare.exhaustive import find_optimum
 from benchmarks.compare.instances import DriftError, build, fastest_service_s
 from benchmarks.compare.measure import measure
-from benchmarks.compare.run import COLUMNS, in_order, missing
+from benchmarks.compare.run import COLUMNS, go_on, in_order, missing
 from benchmarks.compare.specs import Spec, read_frozen
 from benchmarks.compare.summary import summarise
+from benchmarks.compare.ties import RULES, compare_rules
+from mipplan.baselines.actions import Actions
+from mipplan.baselines.greedy import Search
 
 FROZEN = read_frozen()
 #: Where the public data are absent, their instances are left out of the suite, and of these tests.
@@ -139,6 +142,14 @@ def test_an_instance_is_measured_by_every_planner() -> None:
     assert by_planner["exhaustive"]["usd_per_hour"] <= by_planner["greedy"]["usd_per_hour"]
 
 
+def test_other_rules_of_greedy_are_tried_and_taken_back() -> None:
+    usual = Actions.rank, Actions.promise, Search.run
+    lines = compare_rules([build(TINY)]).splitlines()
+    assert len(lines) == 2 + len(RULES) + 2
+    assert all(line.split("|")[3:6] != [" 0 ", " 0 ", " 0 "] for line in lines[2 : 2 + len(RULES)])
+    assert (Actions.rank, Actions.promise, Search.run) == usual
+
+
 def test_only_what_has_no_rows_is_measured_again(tmp_path: Path) -> None:
     specs = FROZEN[:3]
     partial = tmp_path / "partial.csv"
@@ -150,6 +161,27 @@ def test_only_what_has_no_rows_is_measured_again(tmp_path: Path) -> None:
         ]
     ).to_csv(partial, index=False)
     assert missing(specs, partial) == specs[:2]
+
+
+def test_an_unfinished_run_is_gone_on_with(tmp_path: Path) -> None:
+    specs = FROZEN[:2]
+    before, partial = tmp_path / "compare.csv", tmp_path / "partial.csv"
+
+    def write(path: Path, done: list[Spec]) -> None:
+        rows = [{"instance": spec.name, "fingerprint": spec.fingerprint} for spec in done]
+        pd.DataFrame(rows).to_csv(path, index=False)
+
+    go_on(specs, before, partial)
+    assert not partial.exists()
+    write(before, specs)
+    go_on(specs, before, partial)
+    assert not partial.exists()
+    write(before, specs[:1])
+    go_on(specs, before, partial)
+    assert missing(specs, partial) == specs[1:]
+    write(before, [])
+    go_on(specs, before, partial)
+    assert missing(specs, partial) == specs[1:]
 
 
 def test_rows_come_in_the_order_of_the_instances_whenever_they_were_done() -> None:
@@ -200,6 +232,9 @@ def test_summary_names_what_is_unflattering() -> None:
     assert "Refined is dearer than greedy on c (2.000)." in text
     assert "Greedy has a plan and refinement none on d." in text
     assert "Not found: c (2.0000)." in text
+    # Of a, b and c only the first two are proven: 1/4 and 1.
+    assert "On the 2 instances where" in text
+    assert "refined / greedy is 0.500 in geometric mean" in text
     (missed,) = [line for line in text.splitlines() if line.startswith("| refined | 100 % |")]
     assert missed == "| refined | 100 % | 33 % | 2.00 % | 2.80 % | 3.00 % |"
 
@@ -243,6 +278,7 @@ def _row(instance: str, planner: str, usd_per_hour: float | None, **others: obje
         "held_out_miss_rate": 0.005 if found else None,
         "held_out_miss_rate_oldest_first": 0.005 if found else None,
         "seconds": 0.1,
+        "cpu_seconds": 0.1,
         "estimator_calls": 7,
         **others,
     }

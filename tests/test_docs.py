@@ -26,7 +26,7 @@ import pytest
 from pydantic import BaseModel
 
 import mipplan as mp
-from mipplan.reporting import comparisons, documents, examination, streams, summaries
+from mipplan.reporting import comparisons, documents, examination, fleets, streams, summaries, tunings
 
 ROOT = Path(__file__).resolve().parents[1]
 JSON_PAGE = ROOT / "docs" / "json.md"
@@ -41,6 +41,8 @@ HEADINGS: dict[type[BaseModel], str] = {
     streams.StreamReport: "replay --stream",
     documents.VerifyReport: "verify",
     comparisons.ComparisonReport: "compare",
+    tunings.TuneReport: "tune",
+    fleets.FleetReport: "fleet",
     documents.ProfilesReport: "profiles",
     examination.ExaminationReport: "profiles --check",
     documents.SolversReport: "solvers",
@@ -56,6 +58,14 @@ HEADINGS: dict[type[BaseModel], str] = {
     documents.CriticalStageReport: "critical stage",
     comparisons.ComparisonRowReport: "comparison row",
     comparisons.JudgementReport: "judgement",
+    tunings.TuningRunReport: "tuning run",
+    tunings.ActionReport: "action",
+    tunings.WorstWindowReport: "worst window",
+    fleets.FleetSetReport: "fleet set",
+    fleets.FleetMemberReport: "fleet member",
+    fleets.DeviceUseReport: "device use",
+    fleets.AdmissionReport: "admission",
+    fleets.SloRelaxationReport: "relaxation",
     documents.HardwareReport: "hardware",
     documents.TableReport: "table",
     documents.SolverReport: "solver",
@@ -101,7 +111,9 @@ def report_models() -> list[type[BaseModel]]:
         for name, value in {
             **vars(comparisons),
             **vars(examination),
+            **vars(fleets),
             **vars(streams),
+            **vars(tunings),
             **vars(documents),
         }.items()
         if inspect.isclass(value)

@@ -1,4 +1,4 @@
-"""Plan and judge one instance in this process: ``python -m benchmarks.compare.measure NAME`` prints rows in JSON."""
+"""Plan and judge instances in this process: ``python -m benchmarks.compare.measure NAME …`` prints rows in JSON."""
 
 from __future__ import annotations
 
@@ -42,27 +42,27 @@ def _rows(instance: Instance) -> Iterator[dict[str, Any]]:
     is_large = instance.spec.group == "large"
     costs: list[int] = []
     for name, call in PLANNERS.items():
-        plan, seconds = _timed(call, instance, REPEATS if is_large and name == CERTIFIED else 1)
+        plan, times = _timed(call, instance, REPEATS if is_large and name == CERTIFIED else 1)
         calls = plan.effort.estimator_calls if plan.effort is not None else 0
-        yield {"planner": name, "seconds": seconds, "estimator_calls": calls, **_judged(instance, plan)}
+        yield {"planner": name, **times, "estimator_calls": calls, **_judged(instance, plan)}
         if name == GREEDY and plan.microusd_per_hour is not None:
             costs.append(plan.microusd_per_hour)
         if name == CERTIFIED:
             certified = plan
     if is_large:
         return
-    plan, seconds = _timed(lambda given: refined(given, certified), instance, 1)
+    plan, times = _timed(lambda given: refined(given, certified), instance, 1)
     calls = plan.refinement.replays if plan.refinement is not None else 0
     if plan.microusd_per_hour is not None:
         costs.append(plan.microusd_per_hour)
-    yield {"planner": REFINED, "seconds": seconds, "estimator_calls": calls, **_judged(instance, plan)}
+    yield {"planner": REFINED, **times, "estimator_calls": calls, **_judged(instance, plan)}
     if costs:
         yield from _exhaustive(instance, min(costs))
 
 
 def _exhaustive(instance: Instance, budget: int) -> Iterator[dict[str, Any]]:
     """No row if there are too many plans within the budget."""
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     optimum = find_optimum(
         instance.pipeline,
         instance.profiles,
@@ -72,9 +72,9 @@ def _exhaustive(instance: Instance, budget: int) -> Iterator[dict[str, Any]]:
         discipline=DISCIPLINE,
     )
     if optimum is not None and optimum.plan is not None:
-        seconds = time.perf_counter() - started
+        times = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - started_cpu}
         judged = {**_judged(instance, optimum.plan), "status": "optimal"}
-        yield {"planner": EXHAUSTIVE, "seconds": seconds, "estimator_calls": optimum.replays, **judged}
+        yield {"planner": EXHAUSTIVE, **times, "estimator_calls": optimum.replays, **judged}
 
 
 def _about(instance: Instance) -> dict[str, Any]:
@@ -122,15 +122,19 @@ def _judged(instance: Instance, plan: mp.Plan) -> dict[str, Any]:
     }
 
 
-def _timed(call: Callable[[Instance], mp.Plan], instance: Instance, repeats: int) -> tuple[mp.Plan, float]:
-    seconds = []
+def _timed(
+    call: Callable[[Instance], mp.Plan], instance: Instance, repeats: int
+) -> tuple[mp.Plan, dict[str, float]]:
+    """Medians of the planner's own wall-clock time, and of the processor's time for the whole call."""
+    seconds, cpu_seconds = [], []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started, started_cpu = time.perf_counter(), time.process_time()
         plan = call(instance)
         elapsed = time.perf_counter() - started
+        cpu_seconds.append(time.process_time() - started_cpu)
         # Baselines certify what they have found, which is no part of their method.
         seconds.append(elapsed if plan.effort is None else plan.effort.seconds)
-    return plan, statistics.median(seconds)
+    return plan, {"seconds": statistics.median(seconds), "cpu_seconds": statistics.median(cpu_seconds)}
 
 
 def warm_up() -> None:
@@ -141,6 +145,6 @@ def warm_up() -> None:
 
 if __name__ == "__main__":
     np.seterr(all="raise")
-    wanted = next(spec for spec in read_frozen() if spec.name == sys.argv[1])
+    wanted = [spec for spec in read_frozen() if spec.name in sys.argv[1:]]
     warm_up()
-    print(json.dumps(measure(build(wanted))))
+    print(json.dumps([row for spec in wanted for row in measure(build(spec))]))

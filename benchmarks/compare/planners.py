@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
+from unittest.mock import patch
 
 import mipplan as mp
 from benchmarks.compare.instances import Instance
@@ -11,10 +13,12 @@ from mipplan import baselines
 #: Of what greedy and refinement replay, and of all judging: InferLine's estimator and common servers queue so.
 DISCIPLINE = "fifo"
 GREEDY, CERTIFIED, REFINED, EXHAUSTIVE = "greedy", "certified", "refined", "exhaustive"
-CERTIFIED_LIMIT_S = 5.0
-REFINED_LIMIT_S = 8.0
+#: Generous, since it is of wall-clock time, and the machine may be busy with other things.
+CERTIFIED_LIMIT_S = 30.0
+#: Of processor time: what refinement finds must not depend on what else the machine does.
+REFINED_LIMIT_S = 5.0
 #: Greedy has no limit of its own; no suite should hang on it.
-GREEDY_LIMIT_S = 120.0
+GREEDY_LIMIT_S = 300.0
 
 Call = Callable[[Instance], mp.Plan]
 
@@ -63,4 +67,5 @@ PLANNERS: Mapping[str, Call] = {
 
 def refined(instance: Instance, certified: mp.Plan) -> mp.Plan:
     """Refine the certified plan (an empty one, where nothing can be certified); greedy's is not shown to it."""
-    return mp.refine(certified, instance.planned_on, discipline=DISCIPLINE, time_limit_s=REFINED_LIMIT_S)
+    with patch("time.monotonic", time.process_time):
+        return mp.refine(certified, instance.planned_on, discipline=DISCIPLINE, time_limit_s=REFINED_LIMIT_S)

@@ -26,6 +26,8 @@ COLOURS = {
 }
 #: A share of misses below this is drawn as this: the axis is logarithmic.
 FEWEST_MISSES = 1e-4
+#: A plan that costs more than so many times greedy's is drawn at this; a few cost thousands of times as much.
+LARGEST_RATIO = 8.0
 
 
 def draw(table: pd.DataFrame, folder: Path) -> None:
@@ -39,15 +41,16 @@ def _draw_costs(table: pd.DataFrame, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
     for planner in planners_of(table):
         if planner != GREEDY:
-            _distribution(left, ratios(table, planner), planner)
+            _distribution(left, ratios(table, planner).clip(upper=LARGEST_RATIO), planner)
     left.axvline(1.0, color="black", linewidth=0.8)
     left.set_xscale("log")
-    left.set_xlabel("cost / cost of greedy")
+    edge = f"{LARGEST_RATIO:g} or more: at the edge"
+    left.set_xlabel(f"cost / cost of greedy ({edge})")
     left.set_ylabel("share of instances where both have a plan")
     left.set_title("whether or not the objective is kept", fontsize=10)
     factors = table.drop_duplicates("instance").set_index("instance")["slo_factor"]
     for planner in (CERTIFIED, REFINED):
-        beside = ratios(table, planner)
+        beside = ratios(table, planner).clip(upper=LARGEST_RATIO)
         right.scatter(factors[beside.index], beside, s=14, alpha=0.6, color=COLOURS[planner])
     right.axhline(1.0, color="black", linewidth=0.8)
     right.set_xscale("log")
@@ -55,8 +58,8 @@ def _draw_costs(table: pd.DataFrame, path: Path) -> None:
     ticks = (1.1, 1.5, 2, 3, 4, 6)
     right.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     right.set_xlabel("objective / fastest service time")
-    right.set_ylabel("cost / cost of greedy")
-    for axis, shown in ((left, (0.2, 0.5, 1, 2, 5)), (right, (0.3, 0.5, 0.7, 1, 1.5, 2, 3))):
+    right.set_ylabel(f"cost / cost of greedy ({edge})")
+    for axis, shown in ((left, (0.2, 0.5, 1, 2, 4, 8)), (right, (0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 4, 8))):
         ticks_of = axis.xaxis if axis is left else axis.yaxis
         ticks_of.set_major_locator(mpl.ticker.FixedLocator(shown))
         ticks_of.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))

@@ -20,7 +20,7 @@ class Spec:
     ----------
     name : str
     group : str
-        ``suite`` (what means are taken over), ``ten-stages``, ``forty-stages``, ``hundred-stages`` (with an aim),
+        ``suite`` (what means are taken over), ``ten-stages``, ``forty-stages``, ``hundred-stages`` (a time to keep),
         ``stages``, ``modes``, ``paths`` (growth with each), ``pruning`` (raw beside pruned) or ``building`` (large, to
         be built and not solved).
     family : str

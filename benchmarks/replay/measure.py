@@ -9,10 +9,11 @@ import sys
 import tempfile
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -35,10 +36,10 @@ from mipplan.replayer.tasks import read_conditions
 from mipplan.tokens import Workload, realise
 
 #: A case is repeated so often,
-REPEATS = 11
+REPEATS = 9
 #: … or so often if its repetitions have taken this long by then (seconds), or once if one takes longer.
 FEWEST_REPEATS = 3
-LONG_S = 2.5
+LONG_S = 1.5
 #: Queries of the first call, which loads what is loaded on first use.
 FEW = 1_000
 PEERS: dict[str, Callable[..., Sequence[float]]] = {
@@ -48,6 +49,13 @@ PEERS: dict[str, Callable[..., Sequence[float]]] = {
 }
 
 Row = dict[str, Any]
+
+
+class Taken(NamedTuple):
+    """Time that a call took: of the processor, all threads together, and by the clock on the wall."""
+
+    processor_s: float
+    wall_s: float
 
 
 def measure(case: Case) -> Row:
@@ -78,23 +86,37 @@ def _ours(case: Case, plans: list[mp.Plan], trace: mp.Trace, few: mp.Trace) -> R
     before_mib = _resident_mib()
     results = replay(trace)
     peak_mib = _peak_mib()
+    _write_out(results)
     seen = {
+        "written_peak_mib": _peak_mib(),
         "latency_mean_ms": float(np.mean([result.latency_ns.mean() for result in results])) / 1e6,
         "digest": _digest([result.latency_ns for result in results]),
         "stage_replays": len({id(stage) for result in results for stage in result.stages.values()}),
     }
     del results
     workload = realise(plans[0].pipeline, trace, plans[0].seed)
-    whole, served = _repeat(lambda: replay(trace), lambda: _serve(case, plans, workload))
+    whole, served, written = _repeat(
+        lambda: replay(trace),
+        lambda: _serve(case, plans, workload),
+        lambda: _write_out(replay(trace)),
+    )
     return {
         **_spread(whole),
-        "served_s": statistics.median(served),
+        "served_s": _median_s(served),
+        "written_s": _median_s(written),
         "first_call_s": first_call_s,
         "visits": case.queries * seen["stage_replays"],
         "before_mib": before_mib,
         "peak_mib": peak_mib,
         **seen,
     }
+
+
+def _write_out(results: list[mp.ReplayResult]) -> None:
+    """Ask for the times of every token at every stage: results write them out when asked first."""
+    for result in results:
+        for stage in result.stages.values():
+            assert stage.arrival_ns.size == stage.dispatch_ns.size == stage.exit_ns.size
 
 
 def _serve(case: Case, plans: list[mp.Plan], workload: Workload) -> None:
@@ -147,17 +169,16 @@ def _stream(case: Case) -> Row:
         path = Path(folder) / "arrivals.parquet"
         if case.source == "parquet":
             _write_parquet(pieces(), path)
-        started = time.perf_counter()
-        result = replay(pieces() if case.source == "generator" else path)
-        seconds = time.perf_counter() - started
+        results: list[mp.StreamResult] = []
+        taken = _take(lambda: results.append(replay(pieces() if case.source == "generator" else path)))
+    (result,) = results
     if result.partial or result.queries != case.queries:
         raise RuntimeError(f"the stream ended early: {result.end}")
-    peak_mib, started = _peak_mib(), time.perf_counter()
-    for _ in pieces():
-        pass
+    peak_mib = _peak_mib()
+    drawing = _take(lambda: deque(pieces(), maxlen=0))
     return {
-        **_spread([seconds]),
-        "drawing_s": time.perf_counter() - started,
+        **_spread([taken]),
+        "drawing_s": drawing.processor_s,
         "first_call_s": first_call_s,
         "visits": case.queries * case.stages,
         "before_mib": before_mib,
@@ -174,27 +195,37 @@ def _write_parquet(pieces: Any, path: Path) -> None:
             writer.write_table(pa.table({"arrival_s": piece / 1e9}, schema=schema))
 
 
-def _repeat(*calls: Callable[[], object]) -> tuple[list[float], ...]:
-    """Seconds of each call, taken in turns."""
-    seconds: tuple[list[float], ...] = tuple([] for _ in calls)
+def _take(call: Callable[[], object]) -> Taken:
+    wall_s, processor_s = time.perf_counter(), time.process_time()
+    call()
+    return Taken(time.process_time() - processor_s, time.perf_counter() - wall_s)
+
+
+def _repeat(*calls: Callable[[], object]) -> tuple[list[Taken], ...]:
+    """Times of each call, taken in turns."""
+    taken: tuple[list[Taken], ...] = tuple([] for _ in calls)
     until = time.perf_counter() + LONG_S
-    while len(seconds[0]) < REPEATS:
-        for call, taken in zip(calls, seconds, strict=True):
-            started = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - started)
-        enough = 1 if seconds[0][0] > LONG_S else FEWEST_REPEATS
-        if len(seconds[0]) >= enough and time.perf_counter() > until:
+    while len(taken[0]) < REPEATS:
+        for call, times in zip(calls, taken, strict=True):
+            times.append(_take(call))
+        enough = 1 if taken[0][0].wall_s > LONG_S else FEWEST_REPEATS
+        if len(taken[0]) >= enough and time.perf_counter() > until:
             break
-    return seconds
+    return taken
 
 
-def _spread(seconds: list[float]) -> Row:
+def _median_s(taken: Sequence[Taken]) -> float:
+    return statistics.median(times.processor_s for times in taken)
+
+
+def _spread(taken: Sequence[Taken]) -> Row:
+    processor_s = [times.processor_s for times in taken]
     return {
-        "seconds": statistics.median(seconds),
-        "fastest_s": min(seconds),
-        "slowest_s": max(seconds),
-        "repeats": len(seconds),
+        "seconds": _median_s(taken),
+        "fastest_s": min(processor_s),
+        "slowest_s": max(processor_s),
+        "wall_s": statistics.median(times.wall_s for times in taken),
+        "repeats": len(taken),
     }
 
 

@@ -20,17 +20,19 @@ from benchmarks.replay.cases import OURS, PEERS, RATE_RPS, SINGLE_TOKEN_RPS
 NAMES = {"simpy": "SimPy", "ciw": "Ciw"}
 HEADS = {"rate_rps": "rate (queries/s)", "plans_are": "plans are"}
 MISSING = "–"
+#: Of the reference chain, on the machine where the aims were set.
+HEAP_WHERE_AIMED = "1.0–1.2"
 Cells = Callable[[pd.DataFrame], "pd.Series[str]"]
 
 
-def summarise(table: pd.DataFrame) -> str:
-    """Aims, then a table for each question."""
+def summarise(table: pd.DataFrame, cases: int) -> str:
+    """Aims, then a table for each question of which anything was measured, of so many cases."""
     queries = select(table, {"group": "queries"})
     rates = pd.concat(
         [queries[queries["queries"] == queries["queries"].min()], select(table, {"group": "rate"})]
     )
     parts = [
-        ("Aims and what became of them", judge_aims(table)),
+        ("Aims and what became of them", [*judge_aims(table), "", _measure_of_machine(queries)]),
         (
             f"Millions of queries per second, {RATE_RPS:g} queries/s arriving: whole call / tokens drawn before",
             wide(queries, ["arrivals", "queries", "discipline"], _pairs(queries_per_s), _ratios),
@@ -59,7 +61,7 @@ def summarise(table: pd.DataFrame) -> str:
             ),
         ),
         (
-            "Peak memory above that before the call, bytes per token and stage",
+            "Peak memory above that before the call, all times written out, bytes per token and stage",
             wide(
                 queries[queries["engine"].isin(OURS) & (queries["queries"] >= queries["queries"].max() / 10)],
                 ["arrivals", "queries", "discipline"],
@@ -70,9 +72,28 @@ def summarise(table: pd.DataFrame) -> str:
         ("Seconds grow as this power of the number of …", _growth(table)),
         ("Seconds of the first call in a process, 1,000 queries", _first_calls(queries)),
     ]
-    text = "\n\n".join(f"**{title}**\n\n" + "\n".join(lines) for title, lines in parts)
+    text = "\n\n".join(f"**{title}**\n\n" + "\n".join(lines) for title, lines in parts if lines)
+    done = (
+        f"{len(table)} cases"
+        if len(table) == cases
+        else f"{len(table)} of {cases} cases (the others are to follow)"
+    )
     repeats = f"{table['repeats'].min()} to {table['repeats'].max()}"
-    return f"{text}\n\n{len(table)} cases, one process each; medians of {repeats} repetitions.\n"
+    beyond = table["wall_s"] / table["seconds"]
+    return (
+        f"{text}\n\n{done}, one process each; medians of {repeats} repetitions. Seconds are of processor "
+        f"time; by the clock the calls took {beyond.median():.2f} times as long in the median, and {beyond.max():.2g} "
+        "times at most, as the machine had other work to do.\n"
+    )
+
+
+def _measure_of_machine(queries: pd.DataFrame) -> str:
+    """Say how fast the heap event loop is, here and where the aims come from."""
+    heap = select(queries, {"engine": "heap", "arrivals": "poisson", "queries": "min"})
+    return (
+        f"Aims come from a machine on which the heap event loop replays {HEAP_WHERE_AIMED} M queries/s of Poisson "
+        f"arrivals; here it replayed {queries_per_s(heap).median():.3g} M."
+    )
 
 
 def wide(
@@ -146,6 +167,8 @@ def _plans(table: pd.DataFrame) -> list[str]:
 
 
 def _streams(rows: pd.DataFrame) -> list[str]:
+    if rows.empty:
+        return []
     lines = [
         "| engine | arrivals | source | queries | seconds | of which drawing them | M queries/s | peak MiB |",
         "|---" * 8 + "|",

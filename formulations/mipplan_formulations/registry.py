@@ -9,9 +9,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan_formulations import levels, paths, potentials
+from mipplan_formulations import levels, paths, potentials, scaling
 from mipplan_formulations.linear import LinearModel
 from mipplan_formulations.problem import TimeCostProblem
+from mipplan_formulations.scaling_problem import ScalingProblem
 
 
 @dataclass(frozen=True)
@@ -59,3 +60,33 @@ FORMULATIONS: Mapping[str, Formulation] = MappingProxyType(
     }
 )
 """All formulations, by name. A new one needs an entry here, a page and golden files; a test sees to it."""
+
+
+@dataclass(frozen=True)
+class ScalingFormulation:
+    """One way to write a `ScalingProblem` as a `LinearModel`.
+
+    Attributes
+    ----------
+    name : str
+    build : callable
+        Problem to model.
+    decode : callable
+        Problem, model, values of its columns to the number of units of every activity.
+    exact : bool
+        As for `Formulation`.
+    page : str
+        File name of the page with the mathematics, beside this package.
+    """
+
+    name: str
+    build: Callable[[ScalingProblem], LinearModel]
+    decode: Callable[[ScalingProblem, LinearModel, NDArray[np.float64]], tuple[int, ...]]
+    exact: bool
+    page: str
+
+
+SCALING: Mapping[str, ScalingFormulation] = MappingProxyType(
+    {"scaling": ScalingFormulation("scaling", scaling.build, scaling.decode, exact=True, page="scaling.md")}
+)
+"""The formulations of the scaling problem, by name: not for `mipplan.plan`, and held to the same rules."""

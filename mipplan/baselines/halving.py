@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+import numpy as np
+
 from mipplan.baselines.configuration import Assignment, choices_of, longest_path
 from mipplan.baselines.problem import Device, Problem, pose
 from mipplan.baselines.rates import Mode, check_mode, check_window, queries_per_ns
@@ -211,11 +213,16 @@ class _Selection:
 
 def _undominated(labels: list[_Label]) -> list[_Label]:
     """Drop labels that another one beats or equals in everything."""
-    kept: list[_Label] = []
-    for label in sorted(labels, key=lambda label: label.burden):
-        burden = label.burden
-        if not any(all(a <= b for a, b in zip(other.burden, burden, strict=True)) for other in kept):
+    if not labels:
+        return []
+    ordered = sorted(labels, key=lambda label: label.burden)
+    burdens = np.array([label.burden for label in ordered], dtype=np.int64)
+    kept, least, count = [], np.empty_like(burdens), 0
+    for label, burden in zip(ordered, burdens, strict=True):
+        if not np.any(np.all(least[:count] <= burden, axis=1)):
             kept.append(label)
+            least[count] = burden
+            count += 1
     return kept
 
 

@@ -265,6 +265,137 @@ def compare(
 
 
 @app.command()
+def tune(
+    plan: PlanFile,
+    trace: TraceFile,
+    policy: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES", help="Some of lp,inferline,hpa,ray,ray-tuned,static,oracle, with commas between."
+        ),
+    ] = "lp,inferline,hpa,ray,static",
+    sample: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="The trace planned for; by default the first part of --trace stands for it."
+        ),
+    ] = None,
+    split: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="That part, as a share of the trace's time; 0.2 by default."),
+    ] = None,
+    period: Annotated[str, typer.Option(metavar="TIME", help="Time between two instants of control.")] = "1s",
+    activation_delay: Annotated[
+        str, typer.Option(metavar="TIME", help="Time from ordering a replica to its first batch.")
+    ] = "5s",
+    discipline: Annotated[str, typer.Option(help="oldest_first, or fifo.")] = "oldest_first",
+    engine: Annotated[str, typer.Option(help="Replay engine; all give the same result.")] = "auto",
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the token draws and of --expand; the plan's by default.")
+    ] = None,
+    expand: Expand = None,
+    start: From = None,
+    end: To = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the document of --json here as well.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw rate, replicas, latencies and misses over time (.png, .svg or .pdf)."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Let replicas follow a trace under several policies, replay each exactly, and compare misses and cost."""
+    from mipplan.cli.inputs import TraceRequest
+    from mipplan.cli.session import run
+    from mipplan.cli.tuning import TuneRequest, run_tune
+
+    request = TuneRequest(
+        plan=plan,
+        trace=TraceRequest(trace, expand, seed, start, end),
+        policies=policy,
+        sample=sample,
+        split=split,
+        period=period,
+        activation_delay=activation_delay,
+        discipline=discipline,
+        engine=engine,
+        seed=seed,
+        out=out,
+        plot=plot,
+    )
+    run(json, lambda session: run_tune(session, request))
+
+
+@app.command()
+def fleet(
+    fleet: Annotated[
+        Path, typer.Argument(metavar="FLEET", help="Fleet file (YAML): pipelines, traces, limits, budget.")
+    ],
+    profiles: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Profile folder; by default the one the file names, or the shipped one."
+        ),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HARDWARE=N", help="Devices there are, such as t4=40; repeat for several."),
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(metavar="USD", help="Most $/h for all pipelines together.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="auto, columns, or joint (one MILP, for small fleets).")
+    ] = "auto",
+    gap: Annotated[float, typer.Option(help="Proven gap to the lower bound that is good enough.")] = 0.001,
+    time_limit: Annotated[
+        str, typer.Option(metavar="TIME", help="Stop searching after this long, with the best fleet so far.")
+    ] = "300s",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Worker processes; by default one per core for more than a few pipelines."
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Keep the state of the search here, and go on from it if it is there."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write every pipeline's plan file into this folder.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw who uses what (.png, .svg or .pdf)."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Plan many pipelines that share limited hardware: the cheapest set of certified plans."""
+    from mipplan.cli.fleets import FleetRequest, run_fleet
+    from mipplan.cli.session import run
+
+    request = FleetRequest(
+        fleet=fleet,
+        profiles=profiles,
+        limits=tuple(limit or ()),
+        budget=budget,
+        method=method,
+        gap=gap,
+        time_limit=time_limit,
+        jobs=jobs,
+        checkpoint=checkpoint,
+        out=out,
+        plot=plot,
+    )
+    run(json, lambda session: run_fleet(session, request))
+
+
+@app.command()
 def verify(
     plan: PlanFile,
     trace: TraceFile,

@@ -21,7 +21,7 @@ from mipplan.units import NS_PER_S, parse_duration_ns
 ValueT = TypeVar("ValueT")
 
 #: Flags whose times are seconds rather than milliseconds.
-_COARSE = ("--time-limit", "--from", "--to", "--windows")
+_COARSE = ("--time-limit", "--from", "--to", "--windows", "--period", "--activation-delay")
 _BARE_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{0,12})?", re.ASCII)
 _LONG_UNITS = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{0,9})?) *(?P<unit>m|h)(in|ins|r|rs)?", re.ASCII)
 

@@ -31,6 +31,8 @@ _FLAGS = {
     for name in (
         *("slo_s", "quantile", "headroom", "margin_s", "guarantee", "envelope", "seed", "formulation"),
         *("solver", "time_limit_s", "discipline", "engine", "split", "planners"),
+        *("period_s", "activation_delay_s", "sample"),
+        *("method", "gap", "checkpoint", "budget"),
     )
 } | {
     "start_s": "--from",
@@ -38,6 +40,7 @@ _FLAGS = {
     "window": "--from, --to",
     "budget_usd_per_hour": "--budget",
     "window_s": "--windows",
+    "policies": "--policy",
 }
 #: Width of tables that go to a file or pipe, where there is no window to fit.
 _PIPE_WIDTH = 140

@@ -9,7 +9,6 @@ from mipplan.comparison.contenders import Contender, PlanningTask
 from mipplan.comparison.interrupts import InterruptWatch
 from mipplan.comparison.judging import Judge
 from mipplan.comparison.result import Comparison, ComparisonRow
-from mipplan.comparison.splitting import split_trace
 from mipplan.documents import listed, shown, suggestion
 from mipplan.errors import Fault, InputError
 from mipplan.options import check_names
@@ -19,12 +18,16 @@ from mipplan.quantiles import check_quantile
 from mipplan.replayer.tasks import Discipline
 from mipplan.result.checks import check_seed, resolve_slo_ns
 from mipplan.trace import Trace
+from mipplan.trace.splitting import split_trace
 from mipplan.units import NS_PER_S
 
 #: Number of draws that the rest of the trace is replayed with, unless told otherwise.
 _SEEDS = 5
 #: Seeds are below this.
 _SEED_LIMIT = 2**128
+
+#: What people call planners besides.
+_ALSO_CALLED = {"greedy": Contender.INFERLINE, "coarse": Contender.COARSE_MEAN, "optimal": Contender.REFINED}
 
 
 def compare(
@@ -149,7 +152,7 @@ def _contenders(planners: Sequence[str]) -> tuple[Contender, ...]:
     faults = [
         Fault(
             "planners",
-            f"there is no {shown(name)}{suggestion(name, known) or f'; there are {listed(known)}'}",
+            f"there is no {shown(name)}{_hint(name, known)}",
         )
         for name in planners
         if name not in known
@@ -158,6 +161,13 @@ def _contenders(planners: Sequence[str]) -> tuple[Contender, ...]:
     if faults:
         raise InputError(faults)
     return tuple(Contender(name) for name in planners)
+
+
+def _hint(name: object, known: Sequence[str]) -> str:
+    """Name what may have been meant."""
+    if isinstance(name, str) and name in _ALSO_CALLED:
+        return f"; did you mean {shown(_ALSO_CALLED[name].value)}?"
+    return suggestion(name, known) or f"; there are {listed(known)}"
 
 
 def _seeds(seed: int, seeds: Sequence[int] | None) -> tuple[int, ...]:

@@ -1,6 +1,8 @@
 """Network calculus: arrival and service curves, their deviations, and the trace's own virtual waiting times."""
 
+from mipplan.curves.capacity import rate_needed, servers_needed
 from mipplan.curves.empirical import empirical_envelope, overrun
+from mipplan.curves.envelopes import Envelope, WindowCounts
 from mipplan.curves.paths import (
     PathWait,
     PathWaits,
@@ -23,12 +25,14 @@ from mipplan.curves.worstcase import WorstCase, most_tokens_per_query, worst_cas
 
 __all__ = [
     "ArrivalCurve",
+    "Envelope",
     "PathWait",
     "PathWaits",
     "ServiceCurve",
     "StageService",
     "Wait",
     "WaitCurve",
+    "WindowCounts",
     "WorstCase",
     "analyse_paths",
     "convolve",
@@ -40,6 +44,8 @@ __all__ = [
     "latest_start_ns",
     "most_tokens_per_query",
     "overrun",
+    "rate_needed",
+    "servers_needed",
     "service_time_ns",
     "stage_service",
     "vertical_deviation",

@@ -10,19 +10,18 @@ a wait of its own and the path takes the largest: the same shape as the bound fo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from itertools import pairwise
 
+from mipplan.curves.envelopes import Envelope
 from mipplan.curves.paths import MAX_PATHS, PathWait, PathWaits
 from mipplan.curves.piecewise import ArrivalCurve
 from mipplan.curves.service import StageService, service_time_ns
 from mipplan.errors import Fault, InputError
 from mipplan.pipeline import Join, Pipeline
-from mipplan.units import NS_PER_S, UNLIMITED_NS
+from mipplan.units import UNLIMITED_NS
 
 
 def most_tokens_per_query(pipeline: Pipeline) -> dict[str, int]:
@@ -59,28 +58,28 @@ class EnvelopeCurve:
 
     Parameters
     ----------
-    arrival : ArrivalCurve
-        α, in queries and seconds.
-    tokens_per_query : int
+    arrival : ArrivalCurve or Envelope
+        α, in queries and seconds; or the corners of its hull.
+    tokens_per_query : int or Fraction
         F.
     """
 
-    def __init__(self, arrival: ArrivalCurve, tokens_per_query: int) -> None:
+    def __init__(self, arrival: ArrivalCurve | Envelope, tokens_per_query: int | Fraction) -> None:
         self._fanout = tokens_per_query
-        lines = [(Fraction(burst), Fraction(rate) / NS_PER_S) for burst, rate in arrival.buckets]
-        # α is concave, so the supremum lies at 0, at a corner of α, or at infinity.
-        windows = [Fraction(0)]
-        windows += [(b2 - b1) / (r1 - r2) for (b1, r1), (b2, r2) in pairwise(lines)]
-        self._corners = [(u, min(burst + rate * u for burst, rate in lines)) for u in windows]
-        self._rate = lines[-1][1]
+        # The hull of α is concave, so the supremum lies at one of its corners or at infinity.
+        envelope = arrival if isinstance(arrival, Envelope) else Envelope.of_curve(arrival)
+        self._rate = envelope.rate
+        self._excesses = envelope.excesses
 
     def exact(self, period_ns: int, tokens: int) -> int:
         """Return the wait in ns at ``1/R = period_ns / tokens``; `UNLIMITED_NS` if the traffic outruns R."""
-        slope = Fraction(self._fanout * period_ns, tokens)
-        if slope * self._rate > 1:
+        up, down = self._fanout.numerator * period_ns, self._fanout.denominator * tokens
+        if up * self._rate.numerator > down * self._rate.denominator:
             return UNLIMITED_NS
-        wait = max(slope * (queries - 1) - window for window, queries in self._corners)
-        return min(UNLIMITED_NS, max(0, math.ceil(wait)))
+        wait = max(
+            -((window * down - up * excess) // (down * common)) for excess, window, common in self._excesses
+        )
+        return min(UNLIMITED_NS, max(0, wait))
 
     def lower(self, period_ns: int, tokens: int) -> int:
         """Return `exact`: nothing is saved by a bound."""
@@ -124,11 +123,11 @@ class WorstCase:
     Attributes
     ----------
     pipeline : Pipeline
-    arrival : ArrivalCurve
+    arrival : ArrivalCurve or Envelope
     """
 
     pipeline: Pipeline
-    arrival: ArrivalCurve
+    arrival: ArrivalCurve | Envelope
 
     def bound_ns(self, services: Mapping[str, StageService]) -> int:
         """Largest latency of any query of any traffic inside the arrival curve, ns.

@@ -5,6 +5,8 @@ from mipplan.options.enumeration import (
     StageOptions,
     expand,
     extremes,
+    frontier,
+    tabulate,
     undominated,
     undominated_per_hardware,
 )
@@ -22,6 +24,8 @@ __all__ = [
     "expand",
     "extremes",
     "find_families",
+    "frontier",
+    "tabulate",
     "time_cost_problem",
     "trace_demand",
     "undominated",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -114,7 +115,7 @@ class StageOptions:
 
 def expand(stage: StageFamilies, most_microusd: int) -> StageOptions:
     """Every family with every allowed number of replicas that costs at most `most_microusd` per hour."""
-    return _columns(
+    return tabulate(
         stage,
         [
             np.arange(f.fewest, min(f.most, most_microusd // f.microusd_per_hour) + 1, dtype=np.int64)
@@ -128,14 +129,14 @@ def extremes(stage: StageFamilies) -> StageOptions:
 
     If any plan at all is certified, so is one of these: more replicas of unlimited hardware only help.
     """
-    return _columns(
+    return tabulate(
         stage,
         [np.arange(f.fewest if f.limited else f.most, f.most + 1, dtype=np.int64) for f in stage.families],
     )
 
 
-def _columns(stage: StageFamilies, blocks: list[Column]) -> StageOptions:
-    """Options with the given numbers of replicas of each family."""
+def tabulate(stage: StageFamilies, blocks: Sequence[Column]) -> StageOptions:
+    """Options with the given numbers of replicas of each family, one array of them per family."""
     members = np.repeat(np.arange(len(blocks), dtype=np.int64), [block.size for block in blocks])
     replicas = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
     # Latency, period, batch and price per family; the columns of the options follow by look-up.
@@ -179,21 +180,31 @@ def _frontier(options: StageOptions, among: NDArray[np.bool_]) -> NDArray[np.boo
     """Which of the options marked in `among` no other marked one dominates in (cost, T, R); shape (m,)."""
     kept = np.zeros(options.count, dtype=bool)
     rows = np.flatnonzero(among)
-    if rows.size == 0:
-        return kept
     # Of options alike in all three, one that uses no limited device comes first: it beats the others.
-    rows = rows[
-        np.lexsort(
-            (options.limited[rows], -options.speed[rows], options.latency_ns[rows], options.cost[rows])
-        )
-    ]
-    levels, level = np.unique(options.latency_ns[rows], return_inverse=True)
+    kept[rows] = frontier(
+        options.cost[rows], options.latency_ns[rows], options.speed[rows], options.limited[rows]
+    )
+    return kept
+
+
+def frontier(
+    cost: Column, latency_ns: Column, speed: Column, last: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Which options no other one dominates in (cost, T, R), given as columns of shape (m,).
+
+    Of options alike in all three the first one stays that is not marked in `last`, if any is.
+    """
+    kept = np.zeros(cost.size, dtype=bool)
+    if cost.size == 0:
+        return kept
+    order = np.lexsort((-speed, latency_ns, cost) if last is None else (last, -speed, latency_ns, cost))
+    levels, level = np.unique(latency_ns[order], return_inverse=True)
     # best[k, t]: the greatest speed among the first k options (by cost) with latency level ≤ t.
-    best = np.full((rows.size + 1, levels.size), -1, dtype=np.int64)
-    best[np.arange(1, rows.size + 1), level] = options.speed[rows]
+    best = np.full((order.size + 1, levels.size), -1, dtype=np.int64)
+    best[np.arange(1, order.size + 1), level] = speed[order]
     np.maximum.accumulate(best, axis=0, out=best)
     np.maximum.accumulate(best, axis=1, out=best)
-    kept[rows] = options.speed[rows] > best[np.arange(rows.size), level]
+    kept[order] = speed[order] > best[np.arange(order.size), level]
     return kept
 
 

@@ -98,6 +98,34 @@ def critical_chains(
     return Chains(order, constant.astype(np.float64), uses, tokens)
 
 
+def waited_for_queries(
+    workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Tokens], queries: Tokens
+) -> Tokens:
+    """Return the queries that these wait for along their critical chains, each once, ascending.
+
+    Parameters
+    ----------
+    workload, services, exits, queries
+        As for `critical_chains`.
+    """
+    order = tuple(workload.stages)
+    stage, token = _last_exits(workload, exits, queries)
+    found = [queries]
+    for index in range(len(order) - 1, -1, -1):
+        here = np.flatnonzero(stage == index)
+        if here.size == 0:
+            continue
+        made = workload.stages[order[index]]
+        arrival = workload.arrival_ns(order[index], exits)
+        first = _waited_for(made, arrival, services[order[index]], token[here])
+        found.append(made.query[first])
+        if made.messages:
+            sender, parent, _ = _senders(made, exits, first)
+            stage[here] = np.array([order.index(m.edge.parent) for m in made.messages])[sender]
+            token[here] = parent
+    return np.unique(np.concatenate(found))
+
+
 def _last_exits(workload: Workload, exits: Mapping[str, Tokens], queries: Tokens) -> tuple[Tokens, Tokens]:
     """Stage (by its place in the workload) and token of each query's last exit."""
     stage = np.full(queries.size, -1, dtype=np.int64)

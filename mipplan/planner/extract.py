@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mipplan.certificate import CertificateEvaluator
 from mipplan.curves import PathWaits, StageService, analyse_paths
-from mipplan.planner.chains import Chains, critical_chains
+from mipplan.planner.chains import Chains, critical_chains, waited_for_queries
 from mipplan.quantiles import higher_rank
 from mipplan.tokens import StageTokens
 
@@ -109,13 +109,30 @@ class Extract:
         late = np.flatnonzero(evaluator.workload.latency_ns(exits) > limit_ns)
         return Misses(critical_chains(evaluator.workload, services, exits, late), limit_ns, self._allowed)
 
-    def learn(self, latency_ns: NDArray[np.int64], limit_ns: int) -> None:
+    def learn(self, services: Mapping[str, StageService], limit_ns: int) -> None:
+        """Take in what is slowest under some services, and whom it waits for: then the extract refuses them, too.
+
+        A query may wait for one that came long before it, for as long as the queue has not been empty in between.
+        """
+        exits = self._whole.exits_ns(services)
+        latency_ns = self._workload.latency_ns(exits)
+        self.learn_slowest(latency_ns, limit_ns)
+        kept = np.zeros(self._workload.queries, dtype=bool)
+        kept[waited_for_queries(self._workload, services, exits, self._greatest(latency_ns))] = True
+        self._keep(kept)
+
+    def learn_slowest(self, latency_ns: NDArray[np.int64], limit_ns: int) -> None:
         """Take in the slowest queries, given the certified latency of every query of the whole trace, shape (n,)."""
         ingress_ns = self._workload.ingress_ns
         slow = self._greatest(latency_ns)
         back = np.minimum(latency_ns[slow], limit_ns)
         first = np.searchsorted(ingress_ns, ingress_ns[slow] - back)
         self._keep(_covered(first, slow, self._workload.queries))
+
+    def forget(self) -> None:
+        """Let go of what the last question left behind, not of what was learnt."""
+        if self._evaluator is not None:
+            self._evaluator.forget()
 
     def _current(self) -> CertificateEvaluator:
         if self._evaluator is None:

@@ -70,6 +70,16 @@ class TraceJudge:
         self._quantile = quantile
         self._evaluator = CertificateEvaluator(workload)
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of the trace, at all stages together."""
+        return sum(stage.count for stage in self._workload.stages.values())
+
+    def forget(self) -> None:
+        """Let go of what the last questions left behind, not of what was learnt."""
+        self._evaluator.forget()
+        self._extract.forget()
+
     @cached_property
     def _extract(self) -> Extract:
         return Extract(self._evaluator, self._quantile)
@@ -98,7 +108,7 @@ class TraceJudge:
         latency_ns = self._evaluator.latency_ns(services)
         exceeded = quantile_ns(latency_ns, self._quantile) > limit_ns
         if exceeded:
-            self._extract.learn(latency_ns, limit_ns)
+            self._extract.learn(services, limit_ns)
         return exceeded
 
     def surely_exceeds(self, services: Services, limit_ns: int) -> bool:

@@ -105,15 +105,14 @@ def find_needed_capacity(times: LeastTimes, stage: str, allowed: int) -> NeededC
     spare = int(per_query[:allowed].sum())
     if spare >= tokens.count:
         return None
-    ingress_ns = times.workload.ingress_ns[tokens.query]
-    # One window for all: from the earliest arrival of any to the latest due time of any, counted from ingress.
-    window_ns = int((times.due_ns[stage] - ingress_ns).max() - (times.arrival_ns[stage] - ingress_ns).min())
-    if window_ns <= 0:  # then path service times say it all
+    length_ns = window_ns(times, stage)
+    if length_ns <= 0:  # then path service times say it all
         return None
-    reach_ns = int(ingress_ns[-1] - ingress_ns[0]) + window_ns
+    ingress_ns = times.workload.ingress_ns[tokens.query]
+    reach_ns = int(ingress_ns[-1] - ingress_ns[0]) + length_ns
     parts = max(1, min(_MOST_PARTS, (NEVER >> 2) // reach_ns))
     gaps = np.diff(ingress_ns, prepend=ingress_ns[0]) * parts
-    window = window_ns * parts
+    window = length_ns * parts
     count = _counter()
     fits, fails = 0, window + 1
     while fails - fits > max(1, fails // _PRECISION):
@@ -122,7 +121,16 @@ def find_needed_capacity(times: LeastTimes, stage: str, allowed: int) -> NeededC
             fails = work
         else:
             fits = work
-    return NeededCapacity(fails, parts, window_ns, _count_crowds(ingress_ns, window_ns))
+    return NeededCapacity(fails, parts, length_ns, _count_crowds(ingress_ns, length_ns))
+
+
+def window_ns(times: LeastTimes, stage: str) -> int:
+    """One window for all tokens: from the earliest arrival of any to the latest due time of any, since ingress."""
+    tokens = times.workload.stages[stage]
+    if tokens.count == 0:
+        return 0
+    ingress_ns = times.workload.ingress_ns[tokens.query]
+    return int((times.due_ns[stage] - ingress_ns).max() - (times.arrival_ns[stage] - ingress_ns).min())
 
 
 def _count_crowds(ingress_ns: Times, longest_ns: int) -> Crowds:

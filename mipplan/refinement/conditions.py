@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
 
-from mipplan.refinement.capacity import find_needed_capacity
+from mipplan.refinement.capacity import NeededCapacity, find_needed_capacity, window_ns
 from mipplan.refinement.domains import Domain, Domains, Problem, least_cost
 from mipplan.refinement.least_times import LeastTimes, find_least_times
 
@@ -34,7 +36,11 @@ class Narrowed:
     refuted: Counter[str]
 
 
-def narrow(problem: Problem, budget: int | None = None) -> Narrowed:
+#: Capacities found before, by stage and window.
+Known: TypeAlias = dict[tuple[str, int], NeededCapacity | None]
+
+
+def narrow(problem: Problem, budget: int | None = None, known: Known | None = None) -> Narrowed:
     """Exclude options by path service times and by capacity, until no more follow from that.
 
     Parameters
@@ -43,13 +49,16 @@ def narrow(problem: Problem, budget: int | None = None) -> Narrowed:
     budget : int, optional
         Only plans that cost less matter. Families too dear for it are left out first, which makes the least times
         longer, and the capacity needed larger.
+    known : dict, optional
+        Of earlier calls on the same workload with as many allowed queries; what is found is added.
     """
     refuted: Counter[str] = Counter()
+    known = {} if known is None else known
     while True:
         before = _count(problem.domains)
         if budget is not None:
             problem = replace(problem, domains=_within(problem.domains, budget))
-        for condition in (_served_in_time, _with_capacity):
+        for condition in (_served_in_time, partial(_with_capacity, known)):
             blocked = next((stage for stage, domain in problem.domains.items() if not domain), None)
             if blocked is not None:
                 return Narrowed(problem, blocked, refuted)
@@ -93,11 +102,16 @@ def _served_in_time(problem: Problem, times: LeastTimes, refuted: Counter[str]) 
     return kept
 
 
-def _with_capacity(problem: Problem, times: LeastTimes, refuted: Counter[str]) -> Mapping[str, Domain]:
+def _with_capacity(
+    known: Known, problem: Problem, times: LeastTimes, refuted: Counter[str]
+) -> Mapping[str, Domain]:
     """Leave out replicas that are too few."""
     kept: dict[str, Domain] = {}
     for stage, domain in problem.domains.items():
-        needed = find_needed_capacity(times, stage, problem.allowed)
+        window = (stage, window_ns(times, stage))
+        if window not in known:
+            known[window] = find_needed_capacity(times, stage, problem.allowed)
+        needed = known[window]
         if needed is None:
             kept[stage] = domain
             continue

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mipplan.refinement.domains import Options, Problem
 from mipplan.refinement.least_times import find_least_times
 from mipplan.refinement.meter import Meter
 from mipplan.refinement.stage_runs import StageReplays, StageRun
+from mipplan.replayer.task import NEVER
 
 #: Weight of the latest plan in the share of late queries that show on the screen.
 _LEARNING = 0.5
@@ -54,6 +57,21 @@ class Judge:
                 break
         meter.tally.replays += 1
         return count
+
+    def replay(self, options: Options, meter: Meter) -> dict[str, StageRun]:
+        """Replay all stages of a plan."""
+        runs: dict[str, StageRun] = {}
+        for stage in self.problem.workload.stages:
+            runs[stage] = self._replays.serve(stage, [options[stage]], runs, meter)[0]
+        return runs
+
+    def lateness_ns(self, runs: Mapping[str, StageRun]) -> NDArray[np.int64]:
+        """By how much each query misses the deadline; negative if it keeps it."""
+        workload = self.problem.workload
+        lateness = np.full(workload.queries, -NEVER, dtype=np.int64)
+        for stage, tokens in workload.stages.items():
+            np.maximum.at(lateness, tokens.query, runs[stage].exit_ns - self._times.due_ns[stage])
+        return lateness
 
 
 class Screen:

@@ -7,18 +7,19 @@ from itertools import combinations
 
 import numpy as np
 
-from mipplan.refinement.domains import Domain, Option, Options, Problem, Span, cost_of
+from mipplan.refinement.domains import Domain, Options, Problem, Span, cost_of
+from mipplan.refinement.drafts import MARGINS, draft_once
 from mipplan.refinement.meter import Meter, OutOfAllowanceError
 from mipplan.refinement.search import Search
 from mipplan.refinement.stage_runs import StageReplays
-from mipplan.refinement.starts import StageAlone
+from mipplan.refinement.starts import StageAlone, near_options
 
 #: Stage replays for one neighbourhood, by the number of stages chosen anew.
-_MOST_REPLAYS = {1: 2_000, 2: 4_000, 3: 6_000}
+_MOST_REPLAYS = {1: 2_000, 2: 4_000, 3: 1_000}
 #: Threes of stages that are tried at random once nothing smaller helps.
 _MOST_THREES = 40
-#: Kicks in a row that lead to nothing better, before giving up.
-_MOST_KICKS = 10
+#: Kicks in a row that lead to nothing better, before giving up, for each stage.
+_KICKS = 4
 #: A kick takes one of so many dearer options of a stage.
 _KICK_REACH = 6
 
@@ -27,11 +28,11 @@ def improve(
     problem_now: Callable[[], Problem],
     stages: Mapping[str, StageAlone],
     replays: StageReplays,
-    start: Options,
+    starts: Sequence[Options],
     meter: Meter,
     accept: Callable[[Options], bool],
 ) -> Options:
-    """Make a plan cheaper until no choice of one or two stages, nor of some threes, helps.
+    """Make plans cheaper until no choice of one or two stages, nor of some threes, helps.
 
     Parameters
     ----------
@@ -39,8 +40,8 @@ def improve(
         The problem, on a part of the trace that may be judged by new standards as plans are accepted or not.
     stages : mapping of str to StageAlone
     replays : StageReplays
-    start : mapping of str to Option
-        A plan that keeps the deadline.
+    starts : sequence of mappings of str to Option
+        Plans that keep the deadline, at least one.
     meter : Meter
         For time; each neighbourhood has an allowance of its own.
     accept : callable
@@ -65,13 +66,26 @@ def improve(
                     improved = True
         return found
 
-    best = settled(start, (1, 2, 3)) or start
-    kicks = 0
-    while kicks < _MOST_KICKS:
-        kicks += 1
-        found = settled(_kicked(stages, best, rng), (1, 2))
+    best = min((settled(start, (1, 2, 3)) or start for start in starts), key=cost_of)
+    kicks = turn = 0
+    while kicks < _KICKS * len(best):
+        kicks, turn = kicks + 1, turn + 1
+        kicked = _kicked(stages, best, rng)
+        found = settled(kicked, (1, 2))
+        if found is None or cost_of(found) >= cost_of(best):
+            # No better, but elsewhere: what counts there may lead to something better yet.
+            found = draft_once(
+                problem_now(),
+                stages,
+                replays,
+                found or kicked,
+                cost_of(best),
+                MARGINS[turn % len(MARGINS)],
+                meter,
+                accept,
+            )
         if found is not None and cost_of(found) < cost_of(best):
-            best, kicks = found, 0
+            best, kicks = settled(found, (1, 2)) or found, 0
     return best
 
 
@@ -111,28 +125,12 @@ def _search(
     domains: dict[str, Domain] = {stage: (Span.of(option),) for stage, option in plan.items()}
     in_order = [stage for stage in problem.workload.stages if stage in free]
     for stage in in_order[:-1]:
-        domains[stage] = _near(stages[stage], plan[stage])
+        domains[stage] = tuple(map(Span.of, near_options(stages[stage], plan[stage])))
     domains[in_order[-1]] = stages[in_order[-1]].domain
     allowance = Meter(meter.tally, meter.ends_at, _MOST_REPLAYS[len(in_order)])
-    search = Search(problem, domains, replays, allowance, trusting=True, accept=accept)
+    search = Search(problem, domains, replays, allowance, trusting=True, accept=accept, is_brief=True)
     try:
         search.run(cost_of(plan))
     except OutOfAllowanceError:
         meter.spend(0)  # the time, or only this neighbourhood's replays?
     return search.best
-
-
-def _near(alone: StageAlone, now: Option) -> Domain:
-    """The stage's good options, and those next to the present one."""
-    options = {_key(rated.option): rated.option for rated in alone.frontier}
-    for span in alone.domain:
-        if span.family is now.family:
-            for replicas in range(max(span.fewest, now.replicas - 3), min(span.most, now.replicas + 3) + 1):
-                option = Option(span.family, replicas)
-                options[_key(option)] = option
-    options[_key(now)] = now
-    return tuple(Span.of(option) for option in options.values())
-
-
-def _key(option: Option) -> tuple[str, int, int]:
-    return option.family.hardware, option.family.batch, option.replicas

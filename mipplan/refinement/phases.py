@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mipplan.refinement.conditions import Narrowed, narrow
-from mipplan.refinement.domains import Options, Problem, cost_of, least_cost, options_of
+from mipplan.refinement.conditions import Known, Narrowed, narrow
+from mipplan.refinement.domains import Domains, Options, Problem, cost_of, least_cost, options_of
+from mipplan.refinement.drafts import redraft
 from mipplan.refinement.judging import Judge, Screen
 from mipplan.refinement.meter import Meter, OutOfAllowanceError, Tally
 from mipplan.refinement.neighbourhoods import improve
@@ -86,6 +87,8 @@ class Refining:
         self._options: Options | None = None
         self._cost: int | None = None
         self._lower_bound = 0
+        self._known: Known = {}
+        self._sufficient: Domains | None = None
         self._stopped = ""
 
     def run(self) -> Outcome:
@@ -94,7 +97,7 @@ class Refining:
         proof: str | None = None
         try:
             self._try_given()
-            excluded = narrow(self._problem)
+            excluded = narrow(self._problem, None, self._known)
             self._tally.refuted += excluded.refuted
             if excluded.blocked is None:
                 self._problem = excluded.problem
@@ -150,9 +153,15 @@ class Refining:
             stages = study_stages(part or self._problem, replays, self._base.quantile, meter)
             if stages is None:
                 return
+            if part is None:
+                self._sufficient = {stage: alone.domain for stage, alone in stages.items()}
             self._first_plans(stages, whole, meter)
             if self._options is not None:
-                improve(lambda: screening.problem, stages, replays, self._options, meter, accept)
+                first = self._options
+                drafted = redraft(lambda: screening.problem, stages, replays, first, meter, accept)
+                # Drafts lead far and fast, and not always to where small steps from the first plan would.
+                starts = [drafted] if drafted is first else [drafted, first]
+                improve(lambda: screening.problem, stages, replays, starts, meter, accept)
         except OutOfAllowanceError:
             self._report("no time left to look for cheaper plans")
 
@@ -173,8 +182,10 @@ class Refining:
         """Search everything that could be cheaper, on trust; whether that was done to the end."""
         meter = self._meter(_TRUSTED_BY)
         meter.most_stage_replays = _MOST_TRUSTED
+        domains = self._sufficient
         try:
-            domains = sufficient_domains(self._problem, self._replays, meter)
+            if domains is None:
+                domains = sufficient_domains(self._problem, self._replays, meter)
         except OutOfAllowanceError:
             return False
         if domains is None:
@@ -188,6 +199,8 @@ class Refining:
         for step in _PROOF_STEPS:
             if self._cost is None and step < 1:
                 continue
+            if self._lower_bound == self._cost:
+                return True
             budget = min(self._budget(), start + round(step * (end - start)))
             if not self._search(self._problem, budget, meter, trusting=False):
                 return False
@@ -199,7 +212,7 @@ class Refining:
         low, high = self._lower_bound, self._budget()
         while self._cost is not None and high - low > max(1, high // _BOUND_PRECISION):
             middle = (low + high) // 2
-            if narrow(self._problem, middle).blocked is not None:
+            if narrow(self._problem, middle, self._known).blocked is not None:
                 low = middle
             else:
                 high = middle
@@ -208,7 +221,7 @@ class Refining:
         self._raise_bound(low)
 
     def _search(self, problem: Problem, budget: int, meter: Meter, *, trusting: bool) -> bool:
-        narrowed = narrow(problem, budget)
+        narrowed = narrow(problem, budget, self._known)
         if narrowed.blocked is not None:
             return True
         search = Search(

@@ -25,7 +25,7 @@ from mipplan.refinement.domains import (
     Span,
     least_cost,
 )
-from mipplan.refinement.least_times import find_due_ns, find_least_times
+from mipplan.refinement.least_times import late_queries, least_services_ns
 from mipplan.refinement.meter import Meter
 from mipplan.refinement.stage_runs import StageReplays, StageRun
 
@@ -73,6 +73,8 @@ class Search:
         theorem; it saves most of the work.
     accept : callable
         Told of every plan found, which is cheaper than all before; says whether it counts.
+    is_brief : bool
+        Whether so little is searched that it does not pay to find out what the budget leaves for the stages below.
     """
 
     problem: Problem
@@ -81,13 +83,15 @@ class Search:
     meter: Meter
     trusting: bool
     accept: Callable[[Options], bool] = lambda _: True
+    is_brief: bool = False
     budget: int = field(default=0, init=False)
     best: Options | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         workload = self.problem.workload
         self._order = tuple(workload.stages)
-        self._times = find_least_times(workload, self.domains, self.problem.deadline_ns)
+        self._least = least_services_ns(self.domains)
+        self._due_at_most = self.replays.following.due_ns(self._least, self.problem.deadline_ns)
         cheapest = [least_cost(self.domains[stage]) for stage in self._order]
         # Cost of the stages from each on, at least.
         self._rest = [sum(cheapest[depth:]) for depth in range(len(cheapest) + 1)]
@@ -242,7 +246,7 @@ class Search:
         for option, run in zip(options, runs, strict=True):
             late = above.late
             due_ns = self._due_ns(depth, above.cost + option.cost)
-            queries = self._times.late_queries(stage, run.exit_ns, due_ns)
+            queries = late_queries(self.problem.workload, stage, run.exit_ns, due_ns)
             if queries.size:
                 late = late.copy()
                 late[queries] = True
@@ -258,13 +262,15 @@ class Search:
 
     def _due_ns(self, depth: int, cost: int) -> NDArray[np.int64]:
         """Due times at a stage, if the stages below must make do with what is left of the budget."""
+        if self.is_brief:
+            return self._due_at_most[self._order[depth]]
         left = self.budget - 1 - cost - self._rest[depth + 1]
         floors = self._floors.below(depth, left)
         due_ns = self._due.get((depth, *floors))
         if due_ns is None:
             least = dict(zip(self._order[depth + 1 :], floors, strict=True))
-            stages = {**self._times.least_service_ns, **least}
-            every = find_due_ns(self.problem.workload, stages, self.problem.deadline_ns)
+            stages = {**self._least, **least}
+            every = self.replays.following.due_ns(stages, self.problem.deadline_ns)
             due_ns = self._due[depth, *floors] = every[self._order[depth]]
             if len(self._due) > _MOST_DUE:
                 self._due.popitem(last=False)

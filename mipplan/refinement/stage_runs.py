@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.refinement.domains import Option
+from mipplan.refinement.least_times import Following
 from mipplan.refinement.meter import Meter
 from mipplan.replayer.engines import Engine
 from mipplan.replayer.task import Capacity, StageTask
@@ -55,12 +56,18 @@ class StageReplays:
         The discipline.
     cache_bytes : int
         Memory for exits that may be asked for again.
+
+    Attributes
+    ----------
+    following : Following
+        Of the workload.
     """
 
     def __init__(
         self, workload: Workload, engine: Engine, *, fifo: bool, cache_bytes: int = CACHE_BYTES
     ) -> None:
         self.workload = workload
+        self.following = Following(workload)
         self._engine = engine
         self._fifo = fifo
         self._cache: OrderedDict[_Key, StageRun] = OrderedDict()

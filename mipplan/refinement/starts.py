@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
-from mipplan.quantiles import quantile_ns
+from mipplan.quantiles import higher_rank
 from mipplan.refinement.domains import Domain, Domains, Option, Options, Problem, Span, cost_of
 from mipplan.refinement.least_times import LeastTimes, find_least_times
 from mipplan.refinement.meter import Meter
@@ -19,6 +20,8 @@ from mipplan.refinement.stage_runs import StageReplays
 
 #: Replicas that are tried besides the fewest, as multiples of them.
 _MULTIPLES = (1.0, 1.05, 1.1, 1.2, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
+#: Replicas more or less than now, up to which options are next to the present one.
+_REACH = 3
 #: Prices of time that first plans are made for.
 _PRICES = 48
 
@@ -114,6 +117,23 @@ def fastest_plan(problem: Problem) -> Options:
     return plan
 
 
+def near_options(alone: StageAlone, now: Option) -> list[Option]:
+    """The stage's good options, and those next to the present one."""
+    options = {_key(rated.option): rated.option for rated in alone.frontier}
+    for span in alone.domain:
+        if span.family is now.family:
+            fewest, most = max(span.fewest, now.replicas - _REACH), min(span.most, now.replicas + _REACH)
+            for replicas in range(fewest, most + 1):
+                option = Option(span.family, replicas)
+                options[_key(option)] = option
+    options[_key(now)] = now
+    return list(options.values())
+
+
+def _key(option: Option) -> tuple[str, int, int]:
+    return option.family.hardware, option.family.batch, option.replicas
+
+
 def _pick(frontier: Sequence[Rated], price: float) -> int:
     return min(range(len(frontier)), key=lambda k: frontier[k].option.cost + price * frontier[k].sojourn_ns)
 
@@ -154,16 +174,29 @@ def _rate(
     quantile: float,
     meter: Meter,
 ) -> tuple[Rated, ...]:
+    """Find what no other of a sample beats in both cost and time; cheapest first, so that much need not be served."""
     arrival_ns = times.arrival_ns[stage]
-    rated = []
-    for start in range(0, len(sample), replays.together):
-        group = sample[start : start + replays.together]
-        for option, run in zip(group, replays.serve_alone(arrival_ns, group, meter), strict=True):
-            spent = run.exit_ns - arrival_ns
-            rated.append(Rated(option, quantile_ns(spent, quantile) if spent.size else 0))
-    rated.sort(key=lambda r: (r.option.cost, r.sojourn_ns))
     frontier: list[Rated] = []
-    for candidate in rated:
-        if not frontier or candidate.sojourn_ns < frontier[-1].sojourn_ns:
-            frontier.append(candidate)
+    unsaturated: set[int] = set()
+    least_ns = {id(option.family): int(option.family.service_ns.min()) for option in sample}
+
+    def matters(option: Option) -> bool:
+        """Not if it is at best as slow as something cheaper, or no different from fewer replicas."""
+        key = id(option.family)
+        return key not in unsaturated and (not frontier or least_ns[key] < frontier[-1].sojourn_ns)
+
+    left = filter(matters, sorted(sample, key=lambda option: option.cost))
+    while group := list(islice(left, replays.together)):
+        for option, run in zip(group, replays.serve_alone(arrival_ns, group, meter), strict=True):
+            if not run.saturates:
+                unsaturated.add(id(option.family))
+            spent = run.exit_ns - arrival_ns
+            # Service times without any wait are ties by the thousands, which sorting copes with and partition does not.
+            rank = higher_rank(quantile, spent.size)
+            sojourn_ns = int(np.sort(spent)[rank]) if spent.size else 0
+            if frontier and sojourn_ns >= frontier[-1].sojourn_ns:
+                continue
+            if frontier and option.cost == frontier[-1].option.cost:
+                frontier.pop()
+            frontier.append(Rated(option, sojourn_ns))
     return tuple(frontier)

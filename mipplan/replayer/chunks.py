@@ -9,7 +9,7 @@ known of their tokens; the others are released.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -88,10 +88,19 @@ class ChunkedReplay:
         That can do what they need, and `Feature.RESUME`.
     seed : int
         Of the token draws.
+    watch : callable, optional
+        Told of each stage, as one plan has it, what an engine was asked for and what it answered.
     """
 
-    def __init__(self, plans: Sequence[Plan], conditions: Conditions, engine: Engine, seed: int) -> None:
-        self._conditions, self._engine, self._seed = conditions, engine, seed
+    def __init__(
+        self,
+        plans: Sequence[Plan],
+        conditions: Conditions,
+        engine: Engine,
+        seed: int,
+        watch: Callable[[str, StageTask, Served], None] | None = None,
+    ) -> None:
+        self._conditions, self._engine, self._seed, self._watch = conditions, engine, seed, watch
         self._pipeline = plans[0].pipeline
         self._window: Workload = realise_queries(self._pipeline, np.empty(0, dtype=np.int64), seed)
         #: Numbers in the whole trace of the window's queries, increasing.
@@ -129,6 +138,18 @@ class ChunkedReplay:
     def totals(self, plan: int) -> dict[str, StageTotals]:
         """What each stage did so far under one plan, in topological order."""
         return {stage: lanes[self._lane_of[plan][stage]].totals for stage, lanes in self._lanes.items()}
+
+    def set_capacity(self, capacities: Mapping[str, Capacity]) -> None:
+        """Change how many replicas these stages may use, under all plans, later than the instant reached.
+
+        Parameters
+        ----------
+        capacities : mapping of str to Capacity
+            What they say about the time up to that instant has no effect.
+        """
+        for stage, capacity in capacities.items():
+            for lane in self._lanes[stage].values():
+                lane.blank = replace(lane.blank, capacity=capacity)
 
     def advance(self, ingress_ns: Times, until_ns: int = NEVER) -> None:
         """Take in the next queries, and serve everything that happens up to an instant.
@@ -173,6 +194,8 @@ class ChunkedReplay:
         answers = self._engine.serve_many(tasks)
         for lane, tokens, task, served in zip(lanes, ready, tasks, answers, strict=True):
             self._record(lane, tokens, task, served)
+            if self._watch is not None:
+                self._watch(stage, task, served)
 
     def _arrived_ns(self, stage: str, lane: _Lane) -> int:
         """Bound the arrivals that are served now."""

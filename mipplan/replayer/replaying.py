@@ -16,6 +16,7 @@ from mipplan.documents import shown
 from mipplan.errors import InputError, faults_of
 from mipplan.quantiles import check_quantile
 from mipplan.replayer.engines import Feature, resolve_engine
+from mipplan.replayer.memory import hold_on_to_memory
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.shared import SharedReplay
 from mipplan.replayer.tasks import Noise, check_plan, check_trace, engine_and_seed, read_conditions
@@ -149,6 +150,7 @@ def replay_many(
             asked, trace, slo_s=slo_s, quantile=quantile, conditions=conditions, engine=able, seed=seed
         )
     chosen = resolve_engine(engine, conditions.needed, tokens)
+    hold_on_to_memory()
     results: dict[int, ReplayResult] = {}
     for workload, members in together(asked, trace, seed):
         shared = SharedReplay([asked[member] for member in members], workload, conditions, chosen)

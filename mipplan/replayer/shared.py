@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
+from typing import TypeAlias
+
+import numpy as np
 
 from mipplan.replayer.engines import Engine
 from mipplan.replayer.task import Served, StageTask, Times, latest_exit_ns
 from mipplan.replayer.tasks import Conditions, stage_identity, stage_task
 from mipplan.result import Plan, ReplayResult, StageReplay
+from mipplan.result.rides import Following
 from mipplan.tokens import Workload
+
+#: Which of the distinct replays of each parent of a stage.
+Above: TypeAlias = tuple[int, ...]
 
 
 class SharedReplay:
@@ -39,33 +46,66 @@ class SharedReplay:
 
     def serve(self, stage: str, members: Iterable[int]) -> None:
         """Serve a stage under these plans; all stages above it must have been served under them."""
-        incoming = self._workload.pipeline.incoming(stage)
-        parents = [edge.parent for edge in incoming]
+        wanted = self._distinct(stage, members)
+        arrivals = {above: self._arrivals(stage, member) for above, member in dict(wanted).items()}
         level = self._conditions.levels(self._workload.seed, self._workload.stages[stage])
-        arrivals: dict[tuple[int, ...], Times] = {}
+        tasks = [
+            stage_task(self._plans[member], stage, _written(arrivals[above]), self._conditions, level)
+            for above, member in wanted
+        ]
+        tokens = self._workload.stages[stage].count
+        self._latest_ns[stage] = [
+            latest_exit_ns(task, self._arrived_ns(stage, above), tokens)
+            for (above, _), task in zip(wanted, tasks, strict=True)
+        ]
+        answers = self._answers(tasks, [arrivals[above] for above, _ in wanted])
+        self._served[stage] = [
+            StageReplay(task.capacity.most, served, arrivals[above])
+            for (above, _), task, served in zip(wanted, tasks, answers, strict=True)
+        ]
+
+    def _distinct(self, stage: str, members: Iterable[int]) -> list[tuple[Above, int]]:
+        """Find what there is to serve at a stage: replays of the parents, and a plan that has them and will do."""
+        parents = [edge.parent for edge in self._workload.pipeline.incoming(stage)]
         numbers: dict[tuple[object, ...], int] = {}
-        tasks: list[StageTask] = []
-        latest_ns: list[int] = []
+        wanted: list[tuple[Above, int]] = []
         for member in members:
             above = tuple(self._number[member][parent] for parent in parents)
             identity = (above, stage_identity(self._plans[member], stage, self._conditions))
             if identity not in numbers:
-                numbers[identity] = len(tasks)
-                if above not in arrivals:
-                    arrivals[above] = self._workload.arrival_ns(stage, self.exits_ns(member, parents))
-                tasks.append(stage_task(self._plans[member], stage, arrivals[above], self._conditions, level))
-                arrived_ns = max(
-                    (
-                        self._latest_ns[edge.parent][number] + edge.delay_ns
-                        for edge, number in zip(incoming, above, strict=True)
-                    ),
-                    default=int(self._workload.ingress_ns[-1]),
-                )
-                latest_ns.append(latest_exit_ns(tasks[-1], arrived_ns))
+                numbers[identity] = len(wanted)
+                wanted.append((above, member))
             self._number[member][stage] = numbers[identity]
-        answers = self._engine.serve_many(tasks)
-        self._latest_ns[stage] = latest_ns
-        self._served[stage] = [_stage_replay(*pair) for pair in zip(tasks, answers, strict=True)]
+        return wanted
+
+    def _arrivals(self, stage: str, member: int) -> Times | Following:
+        """When the tokens of a stage arrive under a plan; as what they follow, if the engine makes use of that."""
+        edge = self._workload.follows(stage)
+        if edge is not None and self._engine.follow_many is not None:
+            return Following(self.stage_replay(member, edge.parent).rides, edge.delay_ns)
+        parents = [edge.parent for edge in self._workload.pipeline.incoming(stage)]
+        return _frozen(self._workload.arrival_ns(stage, self.exits_ns(member, parents)))
+
+    def _arrived_ns(self, stage: str, above: Above) -> int:
+        """Bound the arrivals at a stage below these replays of its parents."""
+        incoming = self._workload.pipeline.incoming(stage)
+        bounds_ns = (
+            self._latest_ns[edge.parent][number] + edge.delay_ns
+            for edge, number in zip(incoming, above, strict=True)
+        )
+        return max(bounds_ns, default=int(self._workload.ingress_ns[-1]))
+
+    def _answers(self, tasks: list[StageTask], arrivals: list[Times | Following]) -> list[Served]:
+        follow_many = self._engine.follow_many
+        if follow_many is None or not any(isinstance(given, Following) for given in arrivals):
+            return self._engine.serve_many(tasks)
+        # All follow the same stage, but each may follow another replay of it.
+        answers: dict[int, Served] = {}
+        for following in dict.fromkeys(given for given in arrivals if isinstance(given, Following)):
+            alike = [number for number, given in enumerate(arrivals) if given is following]
+            served = follow_many([tasks[number] for number in alike], following)
+            answers.update(zip(alike, served, strict=True))
+        return [answers[number] for number in range(len(tasks))]
 
     def stage_replay(self, member: int, stage: str) -> StageReplay:
         """What happened at a stage under a plan."""
@@ -79,7 +119,7 @@ class SharedReplay:
         """Put together the replay of a plan under which all stages were served."""
         plan, workload, conditions = self._plans[member], self._workload, self._conditions
         stages = {stage: self.stage_replay(member, stage) for stage in workload.stages}
-        latency_ns = _frozen(workload.latency_ns(self.exits_ns(member, workload.stages)))
+        latency_ns = _frozen(workload.latency_ns(self.exits_ns(member, workload.last_stages)))
         first_ns, last_ns = int(workload.ingress_ns[0]), int((workload.ingress_ns + latency_ns).max())
         return ReplayResult(
             latency_ns,
@@ -112,21 +152,9 @@ def _paid_ns(seen: StageReplay, stage: str, conditions: Conditions, start_ns: in
     return scheduled.paid_ns(seen.batch_start_ns, seen.batch_service_ns, start_ns, end_ns)
 
 
-def _stage_replay(task: StageTask, served: Served) -> StageReplay:
-    return StageReplay(
-        task.capacity.most,
-        *(
-            _frozen(array)
-            for array in (
-                task.arrival_ns,
-                served.dispatch_ns,
-                served.exit_ns,
-                served.batch_start_ns,
-                served.batch_size,
-                served.batch_service_ns,
-            )
-        ),
-    )
+def _written(arrivals: Times | Following) -> Times:
+    """Arrivals as a task holds them: none where they follow from a stage above."""
+    return np.empty(0, dtype=np.int64) if isinstance(arrivals, Following) else arrivals
 
 
 def _frozen(array: Times) -> Times:

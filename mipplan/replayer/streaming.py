@@ -14,6 +14,7 @@ from mipplan.documents import shown
 from mipplan.errors import InputError
 from mipplan.replayer.chunks import ChunkedReplay, Released
 from mipplan.replayer.engines import Feature, resolve_engine
+from mipplan.replayer.memory import hold_on_to_memory
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.task import NEVER
 from mipplan.replayer.tasks import Noise, check_plan, engine_and_seed, read_conditions
@@ -113,6 +114,7 @@ def replay_stream(
     slo_ns = resolve_slo_ns(plan.pipeline, plan.slo_s if slo_s is None else slo_s)
     chunks = ChunkedReplay([plan], conditions, chosen, drawn)
     seen = _Seen(slo_ns, chunks.totals(0))
+    hold_on_to_memory()
     end = StreamEnd.COMPLETE
     try:
         for arrival_ns, until_ns in _pieces(source, chunk):

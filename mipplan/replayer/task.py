@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.errors import InputError
+from mipplan.result.rides import Rides
 from mipplan.units import format_duration
 
 Times = NDArray[np.int64]
@@ -112,26 +114,11 @@ class StageTask:
         )
 
 
-@dataclass(frozen=True)
-class Served:
-    """What happened at one stage.
-
-    Attributes
-    ----------
-    dispatch_ns, exit_ns : int64, shape (tokens,)
-        In token order; `NEVER` for a token left waiting.
-    batch_start_ns, batch_size, batch_service_ns : int64, shape (batches,)
-        In order of dispatch.
-    """
-
-    dispatch_ns: Times
-    exit_ns: Times
-    batch_start_ns: Times
-    batch_size: Times
-    batch_service_ns: Times
+#: What happened at one stage.
+Served: TypeAlias = Rides
 
 
-def latest_exit_ns(task: StageTask, arrived_ns: int) -> int:
+def latest_exit_ns(task: StageTask, arrived_ns: int, tokens: int | None = None) -> int:
     """Return an instant after which no batch of a task ends, by arithmetic that cannot overflow.
 
     Once everything has arrived and the capacity is what it will stay, n replicas are busy while a token waits. They
@@ -142,22 +129,25 @@ def latest_exit_ns(task: StageTask, arrived_ns: int) -> int:
     task : StageTask
     arrived_ns : int
         Not before the last arrival.
+    tokens : int, optional
+        How many there will be, where `task` holds none yet.
 
     Raises
     ------
     InputError
         If that is later than `LATEST`.
     """
-    if not task.tokens:
+    tokens = task.tokens if tokens is None else tokens
+    if not tokens:
         return arrived_ns
     slowest_ns = int(task.service_ns.max())
     settled_ns = max(arrived_ns, int(task.capacity.from_ns[-1]), int(task.busy_until_ns.max(initial=ALWAYS)))
-    in_turn_ns = task.tokens * slowest_ns // int(task.capacity.replicas[-1])
+    in_turn_ns = tokens * slowest_ns // int(task.capacity.replicas[-1])
     latest_ns = min(settled_ns + in_turn_ns + slowest_ns, task.until_ns) + slowest_ns
     if latest_ns > LATEST:
         raise InputError.one(
             "plan",
-            f"{task.tokens:,} tokens in batches of up to {format_duration(slowest_ns)} may take beyond "
+            f"{tokens:,} tokens in batches of up to {format_duration(slowest_ns)} may take beyond "
             "73 years at a stage: are the latencies in another unit?",
         )
     return latest_ns

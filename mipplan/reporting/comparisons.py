@@ -109,7 +109,7 @@ def _row_report(row: ComparisonRow) -> ComparisonRowReport:
         lower_bound_usd_per_hour=plan.lower_bound_usd_per_hour,
         bound_s=plan.bound_s,
         certificate_s=row.certificate_s,
-        choices=_choice_reports(plan),
+        choices=choice_reports(plan),
         planning_s=row.planning_s,
         estimator_calls=row.estimator_calls,
         in_sample=_judgement_report(row.in_sample),
@@ -122,7 +122,8 @@ def _row_report(row: ComparisonRow) -> ComparisonRowReport:
     )
 
 
-def _choice_reports(plan: Plan) -> dict[str, ChoiceReport]:
+def choice_reports(plan: Plan) -> dict[str, ChoiceReport]:
+    """Configuration of every stage of a plan, and what it costs."""
     return {
         stage: ChoiceReport(
             hardware=choice.hardware,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.quantiles import check_quantile, quantile_ns
+from mipplan.result.rides import Following, Rides
 from mipplan.result.steps import StepFunction
 from mipplan.result.totals import exact_sum
 from mipplan.units import NS_PER_S
@@ -23,6 +24,8 @@ Times = NDArray[np.int64]
 class StageReplay:
     """One stage's tokens and batches, in integer ns.
 
+    Times per token are written out when they are asked for first, and kept from then on.
+
     Little's law holds to the nanosecond: ``queue_length.integral_ns == total_wait_ns`` and
     ``busy_replicas.integral_ns == total_service_ns``.
 
@@ -30,24 +33,50 @@ class StageReplay:
     ----------
     replicas : int
         The most there were at any time.
-    arrival_ns, dispatch_ns, exit_ns : int64, shape (tokens,)
-        In token order: ready at the stage, taken into a batch, batch done.
-    batch_start_ns, batch_size, batch_service_ns : int64, shape (batches,)
-        In order of dispatch.
+    rides : Rides
+        Its batches, and who rode in them.
+    arrivals : int64, shape (tokens,), or Following
+        When each token was ready at the stage.
     """
 
     replicas: int
-    arrival_ns: Times
-    dispatch_ns: Times
-    exit_ns: Times
-    batch_start_ns: Times
-    batch_size: Times
-    batch_service_ns: Times
+    rides: Rides
+    arrivals: Times | Following
+
+    @property
+    def arrival_ns(self) -> Times:
+        """When each token was ready at the stage, in token order, shape (tokens,)."""
+        return self.arrivals.at_ns if isinstance(self.arrivals, Following) else self.arrivals
+
+    @property
+    def dispatch_ns(self) -> Times:
+        """When each token was taken into a batch, in token order, shape (tokens,)."""
+        return self.rides.dispatch_ns
+
+    @property
+    def exit_ns(self) -> Times:
+        """When the batch of each token was done, in token order, shape (tokens,)."""
+        return self.rides.exit_ns
+
+    @property
+    def batch_start_ns(self) -> Times:
+        """When each batch was dispatched, in this order, shape (batches,)."""
+        return self.rides.batch_start_ns
+
+    @property
+    def batch_size(self) -> Times:
+        """Tokens in each batch, shape (batches,)."""
+        return self.rides.batch_size
+
+    @property
+    def batch_service_ns(self) -> Times:
+        """How long each batch took, shape (batches,)."""
+        return self.rides.batch_service_ns
 
     @property
     def tokens(self) -> int:
         """Number of tokens served."""
-        return int(self.arrival_ns.size)
+        return self.rides.tokens
 
     @property
     def batches(self) -> int:
@@ -57,7 +86,7 @@ class StageReplay:
     @property
     def span_ns(self) -> int:
         """Time from the stage's first arrival to its last exit; 0 if it saw no token."""
-        return int(self.exit_ns.max()) - int(self.arrival_ns.min()) if self.tokens else 0
+        return self.rides.last_exit_ns - int(self.arrival_ns.min()) if self.tokens else 0
 
     # ----------------------------------------------------------------------------------------- waiting
 

@@ -4,15 +4,19 @@ from mipplan.solvers.answer import Answer, SolverInfo, Termination
 from mipplan.solvers.auto import choose_formulation
 from mipplan.solvers.dispatch import available_solvers, resolve_solver, solve
 from mipplan.solvers.files import write_model
+from mipplan.solvers.kept import KeptRelaxation, Relaxed
 from mipplan.solvers.problem_answer import ProblemAnswer
 from mipplan.solvers.problems import available_problem_solvers, solve_problem
-from mipplan.solvers.relaxation import Relaxation, relax
+from mipplan.solvers.relaxation import Continuous, Relaxation, relax, solve_relaxed
 from mipplan.solvers.shrinking import Shrunk, shrink
 
 __all__ = [
     "Answer",
+    "Continuous",
+    "KeptRelaxation",
     "ProblemAnswer",
     "Relaxation",
+    "Relaxed",
     "Shrunk",
     "SolverInfo",
     "Termination",
@@ -24,5 +28,6 @@ __all__ = [
     "shrink",
     "solve",
     "solve_problem",
+    "solve_relaxed",
     "write_model",
 ]

@@ -66,6 +66,17 @@ def solve_relaxation(
     model: LinearModel, scaled: ScaledModel, time_limit_s: float | None
 ) -> NDArray[np.float64] | None:
     """Row duals of the scaled model's linear relaxation, shape (k,); None unless it is solved to optimality."""
+    solved = solve_continuous(model, scaled, time_limit_s)
+    return None if solved is None else solved[1]
+
+
+def solve_continuous(
+    model: LinearModel, scaled: ScaledModel, time_limit_s: float | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Solve the scaled model's linear relaxation: its columns, shape (n,), and row duals, shape (k,).
+
+    None unless it is solved to optimality.
+    """
     import highspy
 
     highs = make_quiet_highs()
@@ -78,7 +89,9 @@ def solve_relaxation(
     highs.run()
     if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         return None
-    return np.array(highs.getSolution().row_dual, dtype=np.float64)
+    solution = highs.getSolution()
+    columns, duals = solution.col_value, solution.row_dual
+    return np.array(columns, dtype=np.float64), np.array(duals, dtype=np.float64)
 
 
 def make_quiet_highs() -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.solvers import highs as backend
-from mipplan.solvers.scaling import ScaledModel, scale_model
+from mipplan.solvers.scaling import ScaledModel, largest_in_rows, scale_model
 from mipplan_formulations.linear import LinearModel
 
 #: Rounding of the sums below, as a share of the sum of absolute values: n·ε for far more terms than there are.
@@ -56,3 +56,36 @@ def prove(scaled: ScaledModel, duals: NDArray[np.float64]) -> Relaxation:
     terms = np.concatenate([duals * side, reduced * box])
     bound = float(terms.sum() - _ROUNDING * (1.0 + np.abs(terms).sum()))
     return Relaxation(bound * scaled.objective_unit, reduced * scaled.objective_unit)
+
+
+@dataclass(frozen=True, eq=False)
+class Continuous:
+    """A solved linear relaxation, as the solver tells it: good for prices and for rounding, no proof of anything.
+
+    Attributes
+    ----------
+    objective : float
+    values : float64 array, shape (n,)
+        Of the model's columns.
+    row_duals : float64 array, shape (k,)
+        What one unit more on the binding side of each row would change the objective by.
+    """
+
+    objective: float
+    values: NDArray[np.float64]
+    row_duals: NDArray[np.float64]
+
+
+def solve_relaxed(model: LinearModel, *, time_limit_s: float | None = None) -> Continuous | None:
+    """Solve the linear relaxation of a model of integer columns; None where that fails or takes too long."""
+    if not backend.probe().available:
+        return None
+    scaled = scale_model(model)
+    solved = backend.solve_continuous(model, scaled, time_limit_s)
+    if solved is None:
+        return None
+    values, duals = scaled.lift_values(solved[0]), solved[1]
+    given, used = largest_in_rows(model.matrix), largest_in_rows(scaled.matrix)
+    # a row was multiplied by a power of two, and so was its dual divided
+    factors = np.divide(used, given, out=np.ones_like(used), where=given > 0)
+    return Continuous(float(model.objective @ values), values, duals * factors * scaled.objective_unit)

@@ -10,7 +10,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mipplan.tokens.workload import Messages, StageTokens, Tokens, Workload
+from mipplan.tokens.stage_tokens import Messages, StageTokens, Tokens
+from mipplan.tokens.workload import Workload
 
 
 def joined(first: Workload, second: Workload) -> Workload:

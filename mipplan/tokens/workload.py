@@ -18,82 +18,19 @@ from numpy.typing import NDArray
 from mipplan.errors import InputError
 from mipplan.pipeline import Edge, FanOut, Join, Pipeline
 from mipplan.tokens.draws import edge_key, uniform_pairs
+from mipplan.tokens.stage_tokens import (
+    Messages,
+    StageTokens,
+    Tokens,
+    counts_up,
+    frozen,
+    is_one_of,
+    numbers_of,
+)
 from mipplan.trace import Trace
 
 #: More tokens than this at one stage are refused: beyond it memory, not the planner, gives out.
 MAX_TOKENS = 200_000_000
-
-Tokens = NDArray[np.int64]
-
-#: Numbers looked at together: few enough to stay in the processor's cache.
-_PIECE = 1 << 14
-
-
-@dataclass(frozen=True)
-class Messages:
-    """What passes along one edge: message k leaves parent token ``parent[k]`` and reaches token ``child[k]``.
-
-    Attributes
-    ----------
-    edge : Edge
-    parent, child : int64, shape (m,)
-        Token numbers at the edge's two ends; `parent` is non-decreasing.
-    """
-
-    edge: Edge
-    parent: Tokens
-    child: Tokens
-
-    @cached_property
-    def one_to_one(self) -> bool:
-        """Whether message k goes from token k to token k."""
-        return _counts_up(self.parent) and (self.child is self.parent or _counts_up(self.child))
-
-    @cached_property
-    def first_to_child(self) -> Tokens:
-        """At a join `all`, where `child` is non-decreasing: the first message to each child, shape (children,)."""
-        return _frozen(_run_starts(self.child))
-
-
-@dataclass(frozen=True)
-class StageTokens:
-    """The tokens of one stage in token order: (query, incoming edge, parent token, copy).
-
-    Queries are numbered by ingress time, so this is the order of design §2.
-
-    Attributes
-    ----------
-    name : str
-    query : int64, shape (k,)
-        The query of each token, non-decreasing.
-    messages : tuple of Messages
-        One per incoming edge in file order; empty at a source.
-    queries : int
-        Number of queries in the trace.
-    number : int64, shape (k,), or None
-        In an extract of a workload, the numbers that the tokens have in the whole of it.
-    """
-
-    name: str
-    query: Tokens
-    messages: tuple[Messages, ...]
-    queries: int
-    number: Tokens | None = None
-
-    @property
-    def count(self) -> int:
-        """Number of tokens."""
-        return int(self.query.size)
-
-    @cached_property
-    def one_per_query(self) -> bool:
-        """Whether token i belongs to query i, for every query (so token and query numbers are the same)."""
-        return self.count == self.queries and _counts_up(self.query)
-
-    @cached_property
-    def first_of_query(self) -> Tokens:
-        """Token numbers at which a new query starts, shape (distinct queries,)."""
-        return _frozen(_run_starts(self.query))
 
 
 @dataclass(frozen=True)
@@ -124,6 +61,25 @@ class Workload:
     def span_ns(self) -> int:
         """Time from the first ingress to the last."""
         return int(self.ingress_ns[-1] - self.ingress_ns[0])
+
+    def follows(self, stage: str) -> Edge | None:
+        """Return the edge along which token k of `stage` follows token k of its only parent, for all of both."""
+        messages = self.stages[stage].messages
+        return messages[0].edge if len(messages) == 1 and self._passes_all(messages[0]) else None
+
+    @cached_property
+    def last_stages(self) -> tuple[str, ...]:
+        """Stages at which a query may have its last exit: not all of their tokens are passed on."""
+        passed_on = {
+            messages.edge.parent
+            for tokens in self.stages.values()
+            for messages in tokens.messages
+            if self._passes_all(messages)
+        }
+        return tuple(name for name in self.stages if name not in passed_on)
+
+    def _passes_all(self, messages: Messages) -> bool:
+        return messages.one_to_one and messages.parent.size == self.stages[messages.edge.parent].count
 
     def arrival_ns(self, stage: str, exit_ns: Mapping[str, Tokens]) -> Tokens:
         """When each token of `stage` is ready, given the exit of every token of its parents, shape (k,).
@@ -174,23 +130,28 @@ class Workload:
                 messages.append(
                     Messages(
                         edge_messages.edge,
-                        _frozen(token_number[parent][edge_messages.parent[sent]]),
-                        _frozen(token_number[name][edge_messages.child[sent]]),
+                        frozen(token_number[parent][edge_messages.parent[sent]]),
+                        frozen(token_number[name][edge_messages.child[sent]]),
                     )
                 )
             marked = token_kept[name]
             query = query_number[tokens.query[marked]]
             number = np.flatnonzero(marked) if tokens.number is None else tokens.number[marked]
-            stages[name] = StageTokens(
-                name, _frozen(query), tuple(messages), int(kept.sum()), _frozen(number)
-            )
-        ingress_ns = _frozen(self.ingress_ns[kept])
+            stages[name] = StageTokens(name, frozen(query), tuple(messages), int(kept.sum()), frozen(number))
+        ingress_ns = frozen(self.ingress_ns[kept])
         return Workload(self.pipeline, ingress_ns, self.seed, MappingProxyType(stages))
 
     def latency_ns(self, exit_ns: Mapping[str, Tokens]) -> Tokens:
-        """Latency of each query: the last exit of any of its tokens minus its ingress, shape (n,)."""
+        """Latency of each query: the last exit of any of its tokens minus its ingress, shape (n,).
+
+        Only the exits from `last_stages` are looked at: a token leaves later than the one it follows.
+        """
+        first, *others = self.last_stages
+        if not others and self.stages[first].one_per_query:
+            return exit_ns[first] - self.ingress_ns
         last = np.full(self.queries, np.iinfo(np.int64).min, dtype=np.int64)
-        for name, tokens in self.stages.items():
+        for name in self.last_stages:
+            tokens = self.stages[name]
             if tokens.one_per_query:
                 np.maximum(last, exit_ns[name], out=last)
             elif tokens.count:
@@ -242,19 +203,25 @@ def _stage_tokens(
 ) -> StageTokens:
     incoming = pipeline.incoming(name)
     if not incoming:
-        return StageTokens(name, _frozen(np.arange(queries, dtype=np.int64)), (), queries)
+        # All sources have the same.
+        at_hand = next((tokens.query for tokens in above.values() if not tokens.messages), None)
+        query = frozen(np.arange(queries, dtype=np.int64)) if at_hand is None else at_hand
+        return StageTokens(name, query, (), queries, known_one_per_query=True)
     parents = [_parents_of_messages(edge, above[edge.parent], seed, first_query) for edge in incoming]
     owners = [_owners(above[edge.parent], parent) for edge, parent in zip(incoming, parents, strict=True)]
+    # Arrays handed on unchanged by stages with one token per query: 0, 1, 2, … without looking.
+    counted = [above[edge.parent].query for edge in incoming if above[edge.parent].one_per_query]
     if pipeline.stages[name].join is Join.ALL:
-        query, children = _merge(owners, queries)
+        query, children = _merge(owners, queries, counted)
     else:
         _check_count(f"stage {name}", sum(owner.size for owner in owners))
-        query, children = _interleave(owners)
+        query, children = _interleave(owners, counted)
     messages = tuple(
-        Messages(edge, _frozen(parent), _frozen(child))
+        Messages(edge, frozen(parent), frozen(child), child is parent and is_one_of(child, counted))
         for edge, parent, child in zip(incoming, parents, children, strict=True)
     )
-    return StageTokens(name, _frozen(query), messages, queries)
+    known = is_one_of(query, counted)
+    return StageTokens(name, frozen(query), messages, queries, known_one_per_query=known)
 
 
 def _parents_of_messages(edge: Edge, tokens: StageTokens, seed: int, first_query: int) -> Tokens:
@@ -309,10 +276,11 @@ def _owners(tokens: StageTokens, parent: Tokens) -> Tokens:
     return parent if tokens.one_per_query else tokens.query[parent]
 
 
-def _interleave(owners: list[Tokens]) -> tuple[Tokens, list[Tokens]]:
+def _interleave(owners: list[Tokens], counted: list[Tokens]) -> tuple[Tokens, list[Tokens]]:
     """`join: each`: one token per message, ordered by (query, edge, parent token, copy)."""
     if len(owners) == 1:
-        return owners[0], [_numbers(owners[0])]
+        (owner,) = owners
+        return owner, [owner if is_one_of(owner, counted) else numbers_of(owner)]
     everyone = np.concatenate(owners)
     # Each edge's messages are in (query, parent, copy) order already, so a stable sort by query finishes it.
     order = np.argsort(everyone, kind="stable")
@@ -322,10 +290,10 @@ def _interleave(owners: list[Tokens]) -> tuple[Tokens, list[Tokens]]:
     return everyone[order], list(np.split(place, ends))
 
 
-def _merge(owners: list[Tokens], queries: int) -> tuple[Tokens, list[Tokens]]:
+def _merge(owners: list[Tokens], queries: int, counted: list[Tokens]) -> tuple[Tokens, list[Tokens]]:
     """`join: all`: one token per query that sent any message."""
     for owner in owners:
-        if owner.size == queries and _counts_up(owner):
+        if is_one_of(owner, counted) or (owner.size == queries and counts_up(owner)):
             return owner, owners
     sent = np.zeros(queries, dtype=np.bool_)
     for owner in owners:
@@ -334,36 +302,9 @@ def _merge(owners: list[Tokens], queries: int) -> tuple[Tokens, list[Tokens]]:
     return np.flatnonzero(sent), [token_number[owner] for owner in owners]
 
 
-def _numbers(array: Tokens) -> Tokens:
-    """0, 1, 2, … in the shape of `array`: the array itself if it is so, since most workloads hold many such."""
-    return array if _counts_up(array) else np.arange(array.size, dtype=np.int64)
-
-
-def _counts_up(array: Tokens) -> bool:
-    """Whether the array is 0, 1, 2, …; looked at piece by piece, in no memory worth mentioning."""
-    numbers = np.arange(min(array.size, _PIECE), dtype=np.int64)
-    for start in range(0, array.size, _PIECE):
-        piece = array[start : start + _PIECE]
-        if piece[0] != start or not np.array_equal(piece - start, numbers[: piece.size]):
-            return False
-    return True
-
-
-def _run_starts(array: Tokens) -> Tokens:
-    """Where runs of equal neighbours start."""
-    if array.size == 0:
-        return np.empty(0, dtype=np.int64)
-    return np.flatnonzero(np.r_[True, array[1:] != array[:-1]])
-
-
 def _received(messages: Messages, exit_ns: Mapping[str, Tokens]) -> Tokens:
     """When each message of an edge arrives."""
     sent = exit_ns[messages.edge.parent]
     if not (messages.one_to_one and messages.parent.size == sent.size):
         sent = sent[messages.parent]
     return sent + np.int64(messages.edge.delay_ns) if messages.edge.delay_ns else sent
-
-
-def _frozen(array: Tokens) -> Tokens:
-    array.flags.writeable = False
-    return array

@@ -204,7 +204,7 @@ def test_interrupted_shows_the_rows_so_far(run: Run, monkeypatch: pytest.MonkeyP
     [
         (("--split", "1"), "between 0 and 1"),
         (("--split", "0.0001"), "has 1 arrival(s)"),
-        (("--planners", "greedy"), "there is no 'greedy'"),
+        (("--planners", "greedy"), "there is no 'greedy'; did you mean 'inferline'?"),
         (("--planners", "refine"), "did you mean 'refined'?"),
         (("--planners", ""), "there is no ''"),
         (("--discipline", "lifo"), "oldest_first, fifo"),

@@ -14,21 +14,19 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
-from numpy.typing import NDArray
 
+from adversarial_traffic import MOST_QUERIES, conforming_traffic
 from campaigns import campaign_size, write_summary
 from mipplan.certificate import certify, plan_services
 from mipplan.curves import ArrivalCurve, StageService, WorstCase, empirical_envelope, overrun
 from mipplan.pipeline import Pipeline
 from mipplan.replayer import replay
 from mipplan.tokens import realise
-from mipplan.trace import Trace
-from oracle_envelope import SlowService, exactly, reach_ns, slow_most_tokens, slow_worst_case
+from oracle_envelope import SlowService, exactly, slow_most_tokens, slow_worst_case
 from oracle_replay import EventLoop
 from oracle_tokens import slow_tokens
 from random_pipelines import Case, features, random_case, random_trace
 
-MOST_QUERIES = 32
 #: What at least one case in twenty must hold, or the campaign would prove little.
 WANTED = (
     *("join all", "join each", "skip", "fan-out above 1", "branch", "delay"),
@@ -149,27 +147,6 @@ def random_curve(
         peak = rate * float(rng.choice([1.5, 4.0, 50.0]))
         curve = curve.minimum(ArrivalCurve.token_bucket(float(rng.choice([1.0, 2.0])), peak))
     return kind, curve
-
-
-def conforming_traffic(rng: np.random.Generator, curve: ArrivalCurve) -> list[Trace]:
-    """Traffic inside the curve: as early as it admits, with pauses, and both mirrored in time."""
-    window_ns = np.array(reach_ns(curve.buckets, MOST_QUERIES))
-    greedy = earliest_arrivals(window_ns, np.zeros(window_ns.size, dtype=np.int64))
-    pauses = rng.geometric(1 / (1 + window_ns[-1]), window_ns.size) * (rng.random(window_ns.size) < 0.15)
-    paused = earliest_arrivals(window_ns, pauses)
-    start = int(rng.integers(0, 50))
-    made = [greedy, paused, [greedy, paused][int(rng.integers(2))][::-1] * -1]
-    return [Trace.from_ns(times - times.min() + start) for times in made if times.size > 1]
-
-
-def earliest_arrivals(window_ns: NDArray[np.int64], pauses: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Arrivals as early as every window of the curve admits, each after its pause."""
-    times = np.zeros(window_ns.size, dtype=np.int64)
-    for number in range(1, window_ns.size):
-        # The window from arrival j to this one holds number − j + 1 queries.
-        admitted = times[:number] + window_ns[number:0:-1]
-        times[number] = max(int(admitted.max()), int(times[number - 1] + pauses[number]))
-    return times
 
 
 def executions(case: Case, seed: int, rng: np.random.Generator) -> dict[str, int]:

@@ -95,7 +95,10 @@ def test_an_extract_is_never_above_the_truth(quantile: float, monkeypatch: pytes
             assert extract.paths.bound_ns(services) <= analyse_paths(workload, quantile).bound_ns(services)
             smaller += extract.queries < workload.queries
             if rng.random() < 0.3:
-                extract.learn(latency_ns, truth)
+                extract.learn(services, truth - 1)
+                # What the whole trace refuses, the extract refuses from then on: waits of long ago are in it.
+                assert extract.exceeds(services, truth - 1)
+                assert extract.floor_ns(services) == truth
     assert smaller > len(CASES) / 2, "few extracts are smaller than the trace"
 
 
@@ -129,12 +132,12 @@ def test_of_equal_waits_the_first_are_kept() -> None:
     assert extract.queries <= 16
     latency_ns = np.full(1000, 7)
     latency_ns[900:] = 8
-    extract.learn(latency_ns, 7)
+    extract.learn_slowest(latency_ns, 7)
     kept = np.flatnonzero(extract._kept)
     assert kept.tolist() == [*range(15), *range(900, 915)]
     # Nothing new, nothing forgotten: the search relies on waits that are known exactly.
     paths = extract.paths
-    extract.learn(latency_ns, 7)
+    extract.learn_slowest(latency_ns, 7)
     assert extract.paths is paths
 
 

@@ -6,39 +6,15 @@ import pytest
 
 from campaigns import campaign_size
 from mipplan.refinement.conditions import narrow
-from mipplan.refinement.domains import Options, Problem, cost_of, options_of, state_problem
-from mipplan.refinement.judging import Judge
+from mipplan.refinement.domains import Options, cost_of, options_of
 from mipplan.refinement.meter import Meter, OutOfAllowanceError, Tally
 from mipplan.refinement.neighbourhoods import improve
 from mipplan.refinement.search import Search
-from mipplan.refinement.stage_runs import StageReplays
 from mipplan.refinement.starts import fastest_plan, propose_plans, study_stages, sufficient_domains
-from mipplan.replayer.engines import ENGINES
 from mipplan.result import Choice
-from mipplan.tokens import realise
-from refinement_instances import RefinementInstance, refinement_instance
+from refinement_instances import Bench, refinement_instance
 
 ANYTHING = 10**12
-
-
-class Bench:
-    """A problem with its replays, ready for a search."""
-
-    def __init__(
-        self, instance: RefinementInstance, engine: str = "numpy", cache_bytes: int = 1 << 20
-    ) -> None:
-        workload = realise(instance.pipeline, instance.trace, instance.seed)
-        self.problem: Problem = state_problem(
-            instance.pipeline, instance.profiles, workload, instance.slo_ns, instance.quantile
-        )
-        fifo = instance.discipline == "fifo"
-        self.replays = StageReplays(workload, ENGINES[engine], fifo=fifo, cache_bytes=cache_bytes)
-        self.meter = Meter(Tally(), float("inf"))
-        self.judge = Judge(self.problem, self.replays)
-
-    def search(self, *, trusting: bool = False) -> Search:
-        """Over all domains."""
-        return Search(self.problem, self.problem.domains, self.replays, self.meter, trusting)
 
 
 def cost(options: Options | None) -> int | None:
@@ -46,16 +22,19 @@ def cost(options: Options | None) -> int | None:
     return None if options is None else cost_of(options)
 
 
-@pytest.mark.parametrize(("engine", "cache_bytes"), [("numpy", 1 << 20), ("python", 1)])
-def test_search_finds_the_optimum(engine: str, cache_bytes: int) -> None:
-    """In groups and one by one; with what was replayed at hand, and all but forgotten."""
+@pytest.mark.parametrize(
+    ("engine", "cache_bytes", "is_brief"),
+    [("numpy", 1 << 20, False), ("python", 1, False), ("python", 1 << 20, True)],
+)
+def test_search_finds_the_optimum(engine: str, cache_bytes: int, is_brief: bool) -> None:
+    """In groups and one by one; with what was replayed at hand, and all but forgotten; due times by budget or not."""
     for number in range(campaign_size(60, 1_500)):
         instance = refinement_instance(number)
         bench = Bench(instance, engine, cache_bytes)
-        assert cost(bench.search().run(ANYTHING)) == instance.optimum, number
+        assert cost(bench.search(is_brief=is_brief).run(ANYTHING)) == instance.optimum, number
         if instance.optimum is not None:
-            assert cost(bench.search().run(instance.optimum + 1)) == instance.optimum
-            assert bench.search().run(instance.optimum) is None
+            assert cost(bench.search(is_brief=is_brief).run(instance.optimum + 1)) == instance.optimum
+            assert bench.search(is_brief=is_brief).run(instance.optimum) is None
 
 
 def test_every_plan_is_judged_as_its_replay_says() -> None:
@@ -133,7 +112,7 @@ def test_neighbourhoods_only_improve() -> None:
             seen.append(cost_of(options))
             return True
 
-        best = improve(lambda bench=bench: bench.problem, stages, bench.replays, start, bench.meter, accept)
+        best = improve(lambda bench=bench: bench.problem, stages, bench.replays, [start], bench.meter, accept)
         assert bench.judge.keeps(best, bench.meter)
         assert cost_of(best) <= cost_of(start)
         started += 1

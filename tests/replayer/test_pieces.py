@@ -23,6 +23,13 @@ def steady_task(rng: np.random.Generator, tokens: int, load: float, replicas: in
     return StageTask(np.rint(arrival_ns).astype(np.int64), table_ns, Capacity.constant(replicas))
 
 
+def cut_short(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Cut tasks of any length into so many pieces, with no least overlap."""
+    monkeypatch.setattr(pieces, "_MOST_PIECES", count)
+    monkeypatch.setattr(pieces, "_PIECE", 1)
+    monkeypatch.setattr(pieces, "_LEAST_OVERLAP", 1)
+
+
 def test_pieces_join_to_what_the_plain_engine_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     # Far too short to have met for certain: some have, many are done again, some get the wrong tokens at first.
     seen: Counter[str] = Counter()
@@ -41,7 +48,7 @@ def test_pieces_join_to_what_the_plain_engine_finds(monkeypatch: pytest.MonkeyPa
         asked = random_task(rng, features=(), most_tokens=int(rng.choice([20, 100, 400])))
         if asked.tokens == 0:
             continue
-        monkeypatch.setattr(pieces, "_PIECES", int(rng.integers(1, 12)))
+        cut_short(monkeypatch, int(rng.integers(1, 12)))
         monkeypatch.setattr(pieces, "_OVERLAP", float(rng.choice([0.1, 0.5, 1, 2])))
         arrivals = sort_arrivals(asked.arrival_ns)
         found = pieces.find_batches(asked, arrivals)
@@ -53,7 +60,7 @@ def test_pieces_join_to_what_the_plain_engine_finds(monkeypatch: pytest.MonkeyPa
 
 
 def test_only_a_stage_that_forgets_is_cut_into_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "_PIECES", 20)
+    cut_short(monkeypatch, 20)
     rng = np.random.default_rng(12)
     calm, crowded = steady_task(rng, 20_000, 0.3), steady_task(rng, 20_000, 1.2)
     found = pieces.find_batches(calm, sort_arrivals(calm.arrival_ns))
@@ -64,7 +71,7 @@ def test_only_a_stage_that_forgets_is_cut_into_pieces(monkeypatch: pytest.Monkey
 
 def test_long_tasks_are_tried_in_pieces_and_are_right_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "FEWEST_TOKENS", 5_000)
-    monkeypatch.setattr(pieces, "_PIECES", 20)
+    cut_short(monkeypatch, 20)
     rng = np.random.default_rng(13)
     for load in (0.3, 1.2):
         asked = steady_task(rng, 5_000, load)

@@ -14,7 +14,14 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
     {
         engine.name: engine
         for engine in (
-            Engine("numba", ALL_FEATURES, compiled.missing, compiled.serve_many, compiled.is_cold),
+            Engine(
+                "numba",
+                ALL_FEATURES,
+                compiled.missing,
+                compiled.serve_many,
+                compiled.is_cold,
+                compiled.follow_many,
+            ),
             Engine("numpy", ALL_FEATURES, lambda: None, vectorised.serve_many),
             Engine("python", ALL_FEATURES, lambda: None, lambda tasks: [plain.serve(task) for task in tasks]),
         )

@@ -12,7 +12,7 @@ import numpy as np
 
 from mipplan.replayer.engines.arrivals import SortedArrivals, latest_end_ns
 from mipplan.replayer.engines.batches import Batches
-from mipplan.replayer.task import StageTask
+from mipplan.replayer.task import StageTask, Times
 
 #: Tokens turned into Python numbers at once.
 _WINDOW = 1 << 14
@@ -45,11 +45,11 @@ def find_batches(task: StageTask, arrivals: SortedArrivals) -> Batches:
         idle = [begin] * (replicas - len(kept)) + kept
         while _advance(window, service, idle, until, found):
             if window.next_token == task.tokens:
-                return found.batches(task, origin_ns)
+                return found.batches(task, arrivals)
             found.pack()
             window = _Window(task, arrivals, window.next_token)
         ends = under_way[:-replicas] + idle
-    return found.batches(task, origin_ns)
+    return found.batches(task, arrivals)
 
 
 def _periods(task: StageTask, origin_ns: int) -> Iterator[tuple[float, float, int]]:
@@ -90,7 +90,10 @@ class _Window:
 
 @dataclass
 class _Found:
-    """Batches found so far: those of the present window as Python numbers, the others packed."""
+    """Batches found so far: those of the present window as Python numbers, the others packed.
+
+    Levels and sizes are noted where service is random only: else sizes follow from the starts.
+    """
 
     start: list[float] = field(default_factory=list)
     size: list[int] = field(default_factory=list)
@@ -109,13 +112,31 @@ class _Found:
         for numbers in (self.start, self.size, self.level):
             numbers.clear()
 
-    def batches(self, task: StageTask, origin_ns: int) -> Batches:
+    def batches(self, task: StageTask, arrivals: SortedArrivals) -> Batches:
         """All of them, for good."""
         self.pack()
         start, size, level = (np.concatenate(arrays) for arrays in zip(*self.packed, strict=True))
         self.packed.clear()
-        start += origin_ns
-        return Batches(start, size, task.service_ns[level if level.size else 0, size - 1])
+        start += arrivals.at_ns[0]
+        if task.level is not None:
+            return Batches(start, size, task.service_ns[level, size - 1])
+        size = _sizes(start, arrivals.at_ns, task.batch)
+        return Batches(start, size, task.service_ns[0].take(size - 1))
+
+
+def _sizes(start_ns: Times, at_ns: Times, cap: int) -> Times:
+    """How many tokens each batch takes, given when it starts.
+
+    Of a_i tokens that have come by then, p_i have left: it takes min(a_i − p_i, cap), so p_{i+1} = min(a_i, p_i + cap).
+    In p_i − i·cap that is a cumulative minimum.
+    """
+    full = np.arange(cap, cap * start_ns.size + 1, cap)
+    left = np.searchsorted(at_ns, start_ns, side="right")
+    left -= full
+    np.minimum.accumulate(left, out=left)
+    np.minimum(left, 0, out=left)
+    left += full
+    return np.diff(left, prepend=0)
 
 
 def _advance(
@@ -137,27 +158,23 @@ def _advance(
     busy_for = service[0]
     arrival, place, stop = window.arrival, window.place, window.stop
     cap = len(busy_for) - 1
-    last = cap - 1
-    add_start, add_size = found.start.append, found.size.append
+    add_start = found.start.append
     while place < stop:
         now = idle[0]
         first = arrival[place]
         if first > now:
             # The stage was empty: usually, one token came alone.
             now = first
-            size = (
-                1 if arrival[place + 1] > now else bisect_right(arrival, now, place + 1, place + cap) - place
-            )
-        elif arrival[place + last] <= now:
-            size = cap
+            following = place + 1
+            if arrival[following] <= now:
+                following = bisect_right(arrival, now, following, place + cap)
         else:
-            size = bisect_right(arrival, now, place + 1, place + last) - place
+            following = bisect_right(arrival, now, place + 1, place + cap)
         if now > until:
             break
-        heapreplace(idle, now + busy_for[size])
+        heapreplace(idle, now + busy_for[following - place])
         add_start(now)
-        add_size(size)
-        place += size
+        place = following
     window.place = place
     return place >= stop
 

@@ -18,8 +18,6 @@ from mipplan.replayer.task import NEVER, Served, Times
 
 #: With more tokens waiting than this, a heap beats sorting the few that have come into those that wait.
 _FEW_WAITING = 128
-#: Batches spread over their tokens at once.
-_BLOCK = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -39,28 +37,13 @@ class Batches:
 def board(arrivals: SortedArrivals, batches: Batches, *, fifo: bool) -> Served:
     """Put every token into its batch; tokens beyond the last batch are left waiting.
 
-    The arrays of the answer may share memory with each other and with `batches`.
+    The arrays of the answer may share memory with `arrivals` and `batches`.
     """
     by_arrival = fifo or arrivals.token is None
     rider = arrivals.token if by_arrival else _oldest_first(arrivals, batches)
-    dispatch_ns = _per_token(batches.start_ns, batches, rider, arrivals.at_ns.size)
-    exit_ns = _per_token(batches.start_ns + batches.service_ns, batches, rider, arrivals.at_ns.size)
-    return Served(dispatch_ns, exit_ns, batches.start_ns, batches.size, batches.service_ns)
-
-
-def _per_token(instant_ns: Times, batches: Batches, rider: Times | None, tokens: int) -> Times:
-    """An instant of each batch for each of its riders, in token order."""
-    if rider is None and instant_ns.size == tokens:
-        return instant_ns  # Each rides alone.
-    by_token = np.full(tokens, NEVER, dtype=np.int64)
-    slot = 0
-    for low in range(0, instant_ns.size, _BLOCK):
-        size = batches.size[low : low + _BLOCK]
-        upto = slot + int(size.sum())
-        riding = slice(slot, upto) if rider is None else rider[slot:upto]
-        by_token[riding] = np.repeat(instant_ns[low : low + _BLOCK], size)
-        slot = upto
-    return by_token
+    if rider is not None:
+        rider = rider[: int(batches.size.sum())]
+    return Served(arrivals.at_ns.size, rider, batches.start_ns, batches.size, batches.service_ns)
 
 
 def _oldest_first(arrivals: SortedArrivals, batches: Batches) -> Times:

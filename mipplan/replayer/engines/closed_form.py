@@ -36,18 +36,19 @@ def find_batches(task: StageTask, arrivals: SortedArrivals) -> Batches:
     count = task.tokens
     idle_ns = _idle_from(task)[:count]
     replicas = idle_ns.size
-    rows = max(_BLOCK // replicas, 1)
-    served_before = (np.arange(rows, dtype=np.int64) * service_ns)[:, np.newaxis]
     start_ns = np.empty(count, dtype=np.int64)
     whole = count - count % replicas
+    rows = max(min(_BLOCK, whole) // replicas, 1)
+    # One number per token, not per row: NumPy is quick where it need not know of columns.
+    served_before = np.repeat(np.arange(rows, dtype=np.int64) * service_ns, replicas)
     for low in range(0, whole, rows * replicas):
         high = min(low + rows * replicas, whole)
-        rounds = start_ns[low:high].reshape(-1, replicas)
-        offset = served_before[: rounds.shape[0]]
-        np.subtract(arrivals.at_ns[low:high].reshape(-1, replicas), offset, out=rounds)
+        since = start_ns[low:high]
+        rounds = since.reshape(-1, replicas)
+        np.subtract(arrivals.at_ns[low:high], served_before[: since.size], out=since)
         np.maximum(rounds[0], idle_ns, out=rounds[0])
         np.maximum.accumulate(rounds, axis=0, out=rounds)
-        rounds += offset
+        np.add(since, served_before[: since.size], out=since)
         idle_ns = rounds[-1] + service_ns
     np.maximum(arrivals.at_ns[whole:], idle_ns[: count - whole], out=start_ns[whole:])
     start_ns = start_ns[: np.searchsorted(start_ns, task.until_ns, side="right")]

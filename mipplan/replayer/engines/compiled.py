@@ -5,15 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.replayer.task import ALWAYS, NEVER, Served, StageTask, Times
+from mipplan.result.rides import Following, Rides
 
+#: Least room for ends of batches beside those that matter.
+_ROOM = 256
 #: Sorting runs of equal arrivals instead of tokens pays if there are fewer runs than this per token (measured).
 _FEW_RUNS = 0.6
+
+Order: TypeAlias = NDArray[np.int32]
 
 _Number = TypeVar("_Number", bound=np.generic)
 
@@ -32,21 +37,65 @@ def is_cold() -> bool:
 
 def serve_many(tasks: Sequence[StageTask]) -> list[Served]:
     """Serve one stage under several plans."""
-    return [serve(task) for task in tasks]
+    room = _Room.of(max((task.tokens for task in tasks), default=0))
+    return [_serve_queue(task, *_by_arrival(_readable(task.arrival_ns)), room) for task in tasks]
 
 
 def serve(task: StageTask) -> Served:
     """Serve the tokens of one stage."""
+    return serve_many([task])[0]
+
+
+def follow_many(tasks: Sequence[StageTask], following: Following) -> list[Served]:
+    """Serve tokens that follow those of a stage above, under several plans; the tasks hold no arrivals."""
+    room = _Room.of(following.above.tokens)
+    key, order = _behind(following, room)
+    return [_serve_queue(task, key, order, room) for task in tasks]
+
+
+class _Room(NamedTuple):
+    """Memory for what is kept for one stage only, or found to be shorter than it could be; used again for every task.
+
+    What is never written to takes no memory.
+
+    Attributes
+    ----------
+    key, start_ns, size, service_ns : int64, shape (tokens,)
+    by_end : int32, shape (tokens,)
+    """
+
+    key: Times
+    start_ns: Times
+    size: Times
+    service_ns: Times
+    by_end: Order
+
+    @classmethod
+    def of(cls, tokens: int) -> _Room:
+        """As much as a stage with so many tokens may need."""
+        key, start_ns, size, service_ns, rest = np.empty((5, tokens), dtype=np.int64)
+        return cls(key, start_ns, size, service_ns, rest.view(np.int32)[:tokens])
+
+
+def _serve_queue(task: StageTask, key: Times, order: Order | None, room: _Room) -> Served:
+    """Serve tokens by arrival at the stage.
+
+    Parameters
+    ----------
+    task : StageTask
+        Its arrivals are not looked at.
+    key : int64, shape (tokens,)
+        Sorted arrivals.
+    order : int32, shape (tokens,), or None
+        The token at each place; None if every token is at its own.
+    room : _Room
+    """
     from mipplan.replayer.engines import compiled_kernels as kernels
 
-    key, order = _by_arrival(_readable(task.arrival_ns))
-    times = (np.empty(task.tokens, dtype=np.int64), np.empty(task.tokens, dtype=np.int64))
-    if task.until_ns != NEVER:
-        for array in times:
-            array.fill(NEVER)
-    # As long as there could be batches; pages that are never written to take no memory.
-    batches = tuple(np.empty(task.tokens, dtype=np.int64) for _ in range(3))
-    replicas = np.minimum(task.capacity.replicas, task.tokens + task.busy_until_ns.size)
+    tokens = key.size
+    replicas = np.minimum(task.capacity.replicas, tokens + task.busy_until_ns.size)
+    is_sorted = replicas.max() <= kernels.MOST_SORTED or not task.capacity.is_constant
+    batches = (room.start_ns, room.size, room.service_ns)
     inputs = (
         key,
         order,
@@ -55,18 +104,54 @@ def serve(task: StageTask) -> Served:
         np.append(task.capacity.from_ns, NEVER),
         replicas,
         _window(task.busy_until_ns, int(replicas.max())),
+        room.by_end if is_sorted else None,
         task.until_ns,
     )
     # Sorted in token order, both disciplines are one and the same queue.
-    in_order = task.fifo or order is None
-    loop = kernels.serve_in_order if in_order else kernels.serve_oldest_first
-    count = loop(*inputs, *times, *batches)
-    for array in batches:
-        array.resize(count, refcheck=False)
-    return Served(*times, *batches)
+    if task.fifo or order is None:
+        rider = order
+        count, served = kernels.serve_in_order(*inputs, *batches)
+    else:
+        rider = np.empty(tokens, dtype=np.int32)
+        count, served = kernels.serve_oldest_first(*inputs, rider, *batches)
+    start_ns, size, service_ns = (array[:count].copy() for array in batches)
+    by_end = room.by_end[:count].copy() if is_sorted else None
+    seats = rider if rider is None else rider[:served]
+    return _CompiledRides(tokens, seats, start_ns, size, service_ns, by_end)
 
 
-def _by_arrival(arrival_ns: Times) -> tuple[Times, NDArray[np.int32] | None]:
+class _CompiledRides(Rides):
+    """Rides whose times per token are written out by machine code."""
+
+    def _hand_out(self, instant_ns: Times, by_token: Times) -> None:
+        from mipplan.replayer.engines import compiled_sorting as sorting
+
+        rider = None if self.rider is None else _readable(self.rider)
+        sorting.hand_out(_readable(instant_ns), _readable(self.batch_size), rider, by_token)
+
+
+def _behind(following: Following, room: _Room) -> tuple[Times, Order | None]:
+    """What `_by_arrival` returns, for tokens that follow those of a stage above: its batches are sorted instead."""
+    from mipplan.replayer.engines import compiled_sorting as sorting
+
+    above = following.above
+    key, order = room.key, np.empty(above.tokens, dtype=np.int32)
+    end_ns = above.batch_start_ns + above.batch_service_ns + following.delay_ns
+    by_end = _readable(
+        np.argsort(end_ns, kind="stable").astype(np.int32) if above.by_end is None else above.by_end
+    )
+    in_order = sorting.line_up(
+        _readable(end_ns),
+        by_end,
+        _readable(above.batch_size),
+        None if above.rider is None else _readable(above.rider),
+        key,
+        order,
+    )
+    return _readable(key), None if in_order else _readable(order)
+
+
+def _by_arrival(arrival_ns: Times) -> tuple[Times, Order | None]:
     """Arrivals sorted, and the token at each place, or None if every token is at its own."""
     from mipplan.replayer.engines import compiled_sorting as sorting
 
@@ -76,19 +161,19 @@ def _by_arrival(arrival_ns: Times) -> tuple[Times, NDArray[np.int32] | None]:
     if runs > _FEW_RUNS * arrival_ns.size:
         key, order = arrival_ns.copy(), np.arange(arrival_ns.size, dtype=np.int32)
         sorting.sort_together(key, order)
-        return _readable(key), order
+        return _readable(key), _readable(order)
     run_key, run_start = np.empty(runs, dtype=np.int64), np.empty(runs, dtype=np.int32)
     sorting.list_runs(arrival_ns, run_key, run_start)
     sorting.sort_together(run_key, run_start)
     key, order = np.empty(arrival_ns.size, dtype=np.int64), np.empty(arrival_ns.size, dtype=np.int32)
     sorting.list_tokens(arrival_ns, run_key, run_start, key, order)
-    return _readable(key), order
+    return _readable(key), _readable(order)
 
 
 def _window(busy_until_ns: Times, most: int) -> Times:
     """The `most` largest ends of batches under way, sorted, and room for more; idle replicas ended long ago."""
     ends = np.sort(np.append(np.full(most, ALWAYS, dtype=np.int64), busy_until_ns))[-most:]
-    return np.append(ends, np.empty(most + 64, dtype=np.int64))
+    return np.append(ends, np.empty(max(most, _ROOM), dtype=np.int64))
 
 
 def _readable(array: NDArray[_Number]) -> NDArray[_Number]:

@@ -2,9 +2,10 @@
 
 Both loops see tokens sorted by arrival, which makes the queue's end a matter of counting. They keep the ends of
 batches in a sorted window: with n replicas, one is idle at t exactly if the n-th largest end is not after t.
-What else ended earlier matters to nobody, so the window holds the `most` largest ends and slides. New ends belong
-near its upper edge, so sorting them in is cheap, unless replicas are many and service times vary; a heap takes
-its place then, if their number does not change: at its root lies the n-th largest end.
+What else ended earlier matters to nobody here, so the window holds the `most` largest ends and slides; the batches it
+leaves behind are in order of their ends, as the stage below wants them. New ends belong near its upper edge, so
+sorting them in is cheap, unless replicas are many and service times vary; a heap takes its place then, if their
+number does not change: at its root lies the n-th largest end.
 
 All that the loops call is in this file, since numba's cache looks for changes only here.
 """
@@ -21,7 +22,11 @@ Order = NDArray[np.int32]
 Words = NDArray[np.uint64]
 
 #: With more replicas than this, if their number is constant, ends are kept in a heap (measured).
-_MOST_SORTED = 64
+MOST_SORTED = 64
+#: Stands for a batch that was under way before.
+_EARLIER = -1
+#: As many tokens may make room for each that joins a sorted queue, on average (measured).
+_MOST_SHIFTS = 16
 
 # Lowest set bit of a word by multiplication: bits 58-63 of the product are different for each power of two.
 _DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
@@ -38,14 +43,13 @@ def serve_in_order(
     from_ns: Times,
     replicas: Times,
     ends: Times,
+    by_end: Order | None,
     until_ns: int,
-    dispatch_ns: Times,
-    exit_ns: Times,
     batch_start_ns: Times,
     batch_size: Times,
     batch_service_ns: Times,
-) -> int:
-    """Serve tokens by arrival, ties by token number, and return the number of batches.
+) -> tuple[int, int]:
+    """Serve tokens by arrival, ties by token number; return how many batches there were and how many tokens rode.
 
     Parameters
     ----------
@@ -57,11 +61,14 @@ def serve_in_order(
         Capacity; the last instant is `NEVER`.
     ends : int64
         The first ``replicas.max()`` are ends of earlier batches, sorted; the rest is room, at least one.
+    by_end : int32, shape (tokens,), or None
+        Filled in: numbers of the batches in order of their ends. None, with replicas that do not change, for ends to
+        be kept in a heap.
     """
     count, cap = key.size, service_ns.shape[1]
     most = replicas.max()
-    in_heap = most > _MOST_SORTED and replicas.size == 1
     last, step, batches, head = most, 0, 0, 0
+    number, noted = np.full(ends.size, _EARLIER, dtype=np.int32), 0
     now = np.int64(ALWAYS)
     while head < count:
         now, step = _idle_from(max(now, key[head]), ends, last, step, from_ns, replicas)
@@ -76,23 +83,19 @@ def serve_in_order(
             row = level[head if order is None else _least(order, head, tail)]
         busy_ns = service_ns[row, tail - head - 1]
         end = now + busy_ns
-        if order is None:
-            for token in range(head, tail):
-                dispatch_ns[token] = now
-                exit_ns[token] = end
-        else:
-            for place in range(head, tail):
-                token = order[place]
-                dispatch_ns[token] = now
-                exit_ns[token] = end
         batch_start_ns[batches], batch_size[batches], batch_service_ns[batches] = now, tail - head, busy_ns
-        batches += 1
         head = tail
-        if in_heap:
+        if by_end is None:
             _replace_root(ends, most, end)
         else:
-            last = _add_end(ends, last, most, end)
-    return batches
+            if last == ends.size:
+                noted = _note(by_end, noted, number, last - most)
+                last = _slide(ends, number, most)
+            last = _add_end(ends, number, last, end, batches)
+        batches += 1
+    if by_end is not None:
+        _note(by_end, noted, number, last)
+    return batches, head
 
 
 @compiled
@@ -104,21 +107,27 @@ def serve_oldest_first(
     from_ns: Times,
     replicas: Times,
     ends: Times,
+    by_end: Order | None,
     until_ns: int,
-    dispatch_ns: Times,
-    exit_ns: Times,
+    rider: Order,
     batch_start_ns: Times,
     batch_size: Times,
     batch_service_ns: Times,
-) -> int:
-    """Serve tokens that arrive out of order by token number; parameters as for `serve_in_order`."""
+) -> tuple[int, int]:
+    """Serve tokens that arrive out of order by token number; parameters as for `serve_in_order`, and one more.
+
+    Parameters
+    ----------
+    rider : int32, shape (tokens,)
+        Filled in: the token in each place, batch after batch.
+    """
     count, cap = key.size, service_ns.shape[1]
     most = replicas.max()
-    in_heap = most > _MOST_SORTED and replicas.size == 1
-    last, step, batches, head, waiting = most, 0, 0, 0, 0
-    offset = _bit_tree_offsets(count)
-    words = np.zeros(offset[-1], dtype=np.uint64)
-    taken = np.empty(min(cap, count), dtype=np.int32)
+    last, step, batches, head, seat, waiting = most, 0, 0, 0, 0, 0
+    number, noted = np.full(ends.size, _EARLIER, dtype=np.int32), 0
+    # Those that wait lie sorted in the next seats; in a tree of bits from the time when sorting them takes too long.
+    in_tree, shifts = False, 0
+    offset, words = _bit_tree(0)
     now = np.int64(ALWAYS)
     while head < count or waiting > 0:
         if waiting == 0:
@@ -133,31 +142,42 @@ def serve_oldest_first(
             # Everybody goes: no need to ask who is oldest.
             size = tail - head
             for place in range(size):
-                taken[place] = order[head + place]
+                rider[seat + place] = order[head + place]
         else:
-            for place in range(head, tail):
+            joined = head
+            if not in_tree:
+                joined, shifts = _sort_in(order, head, tail, rider, seat, seat + waiting, shifts)
+                if joined < tail:
+                    in_tree = True
+                    offset, words = _bit_tree(count)
+                    for place in range(seat, seat + waiting + joined - head):
+                        _add_bit(words, offset, rider[place])
+            for place in range(joined, tail):
                 _add_bit(words, offset, order[place])
             waiting += tail - head
             size = min(cap, waiting)
-            _take_lowest_bits(words, offset, taken, size)
+            if in_tree:
+                _take_lowest_bits(words, offset, rider, seat, size)
             waiting -= size
         head = tail
         row = 0
         if level is not None:
-            row = level[_least(taken, 0, size)]
+            row = level[_least(rider, seat, seat + size)]
+        seat += size
         busy_ns = service_ns[row, size - 1]
         end = now + busy_ns
-        for place in range(size):
-            token = taken[place]
-            dispatch_ns[token] = now
-            exit_ns[token] = end
         batch_start_ns[batches], batch_size[batches], batch_service_ns[batches] = now, size, busy_ns
-        batches += 1
-        if in_heap:
+        if by_end is None:
             _replace_root(ends, most, end)
         else:
-            last = _add_end(ends, last, most, end)
-    return batches
+            if last == ends.size:
+                noted = _note(by_end, noted, number, last - most)
+                last = _slide(ends, number, most)
+            last = _add_end(ends, number, last, end, batches)
+        batches += 1
+    if by_end is not None:
+        _note(by_end, noted, number, last)
+    return batches, seat
 
 
 @compiled
@@ -185,19 +205,34 @@ def _idle_from(
 
 
 @compiled
-def _add_end(ends: Times, last: int, most: int, end: np.int64) -> int:
-    """Insert an end into the window before `last`, and return its new last."""
-    if last == ends.size:
-        for place in range(most):
-            ends[place] = ends[last - most + place]
-        last = most
+def _add_end(ends: Times, number: Order, last: int, end: np.int64, batch: int) -> int:
+    """Insert the end of a batch before `last`, behind those of the same instant, and return the new last."""
     place = last
     # Stops at the replica just taken, at the latest: that one was idle.
     while ends[place - 1] > end:
-        ends[place] = ends[place - 1]
+        ends[place], number[place] = ends[place - 1], number[place - 1]
         place -= 1
-    ends[place] = end
+    ends[place], number[place] = end, batch
     return last + 1
+
+
+@compiled
+def _note(by_end: Order, noted: int, number: Order, upto: int) -> int:
+    """Note the batches with the first ends of the window, and return how many are noted now."""
+    for place in range(upto):
+        if number[place] != _EARLIER:
+            by_end[noted] = number[place]
+            noted += 1
+    return noted
+
+
+@compiled
+def _slide(ends: Times, number: Order, most: int) -> int:
+    """Keep only the last `most` ends of a full window, and return how many these are."""
+    for place in range(most):
+        ends[place] = ends[ends.size - most + place]
+        number[place] = number[ends.size - most + place]
+    return most
 
 
 @compiled
@@ -215,8 +250,34 @@ def _replace_root(ends: Times, size: int, end: np.int64) -> None:
 
 
 @compiled
-def _bit_tree_offsets(count: int) -> Times:
-    """Return where each layer of a bit tree over numbers below `count` starts, and its total size.
+def _sort_in(
+    order: Order, head: int, tail: int, rider: Order, low: int, high: int, shifts: int
+) -> tuple[int, int]:
+    """Sort the tokens at places [head, tail) into the seats [low, high), which grow by as many.
+
+    Returns
+    -------
+    place : int
+        The first place not sorted in, because too many have had to make room so far; `tail` if there is none.
+    shifts : int
+        How many have.
+    """
+    for place in range(head, tail):
+        if shifts > _MOST_SHIFTS * (place + _MOST_SHIFTS):
+            return place, shifts
+        token, seat = order[place], high
+        while seat > low and rider[seat - 1] > token:
+            rider[seat] = rider[seat - 1]
+            seat -= 1
+        rider[seat] = token
+        shifts += high - seat
+        high += 1
+    return tail, shifts
+
+
+@compiled
+def _bit_tree(count: int) -> tuple[Times, Words]:
+    """Return where each layer of a bit tree over numbers below `count` starts, and its empty words.
 
     A bit of the lowest layer is a number, a bit of a higher one says whether a word below holds any bit.
     """
@@ -226,7 +287,7 @@ def _bit_tree_offsets(count: int) -> Times:
         words = (words + 63) // 64
         offset.append(offset[-1] + words)
         if words <= 1:
-            return np.array(offset)
+            return np.array(offset), np.zeros(offset[-1], dtype=np.uint64)
 
 
 @compiled
@@ -241,8 +302,8 @@ def _add_bit(words: Words, offset: Times, number: int) -> None:
 
 
 @compiled
-def _take_lowest_bits(words: Words, offset: Times, taken: Order, size: int) -> None:
-    """Move the lowest `size` numbers in the tree to `taken`, ascending; there are that many."""
+def _take_lowest_bits(words: Words, offset: Times, taken: Order, seat: int, size: int) -> None:
+    """Move the lowest `size` numbers in the tree to `taken`, from `seat` on, ascending; there are that many."""
     layers = offset.size - 1
     found = 0
     while found < size:
@@ -251,7 +312,7 @@ def _take_lowest_bits(words: Words, offset: Times, taken: Order, size: int) -> N
             number = (number << 6) + _lowest(words[offset[layer] + number])
         word = words[number]
         while word != 0 and found < size:
-            taken[found] = (number << 6) + _lowest(word)
+            taken[seat + found] = (number << 6) + _lowest(word)
             found += 1
             word &= word - np.uint64(1)
         words[number] = word

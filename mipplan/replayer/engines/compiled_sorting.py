@@ -1,8 +1,10 @@
-"""Sort tokens by arrival, compiled by numba: what leaves a stage is in order but for batches that overtook.
+"""Sort tokens by arrival, and hand out their exits, compiled by numba.
 
-So an adaptive sort pays: insertion within short stretches, then merges of neighbours that touch only where the
-two overlap. On anything else it is a merge sort, n·log n comparisons. A batch upstream makes a run of equal
-arrivals here; where there are many, runs are sorted instead of tokens.
+What leaves a stage is in order but for batches that overtook. So an adaptive sort pays: insertion within short
+stretches, then merges of neighbours that touch only where the two overlap. On anything else it is a merge sort,
+n·log n comparisons. A batch upstream makes a run of equal arrivals here; where there are many, runs are sorted
+instead of tokens. And where all tokens come from one stage whose batches are known in order of their ends, hardly
+anything is left to sort.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ Order = NDArray[np.int32]
 
 #: Length of the stretches that are sorted by insertion: at most 32 shifts a token, if in reverse order.
 _STRETCH = 64
+#: Riders of a batch that are copied together, needed or not.
+_WIDTH = 8
 
 
 @compiled
@@ -53,6 +57,84 @@ def list_tokens(arrival_ns: Times, run_key: Times, run_start: Order, key: Times,
             key[place], order[place] = instant, token
             place += 1
             token += 1
+
+
+@compiled
+def line_up(end_ns: Times, by_end: Order, size: Times, rider: Order | None, key: Times, order: Order) -> bool:
+    """Line up the riders of batches behind the stage that served them, and return whether they are in token order.
+
+    Parameters
+    ----------
+    end_ns, size : int64, shape (batches,)
+    by_end : int32, shape (batches,)
+        Numbers of the batches in order of their ends.
+    rider : int32, shape (tokens,), or None
+        Token at each place, batch after batch; None if they are in token order.
+    key : int64, shape (tokens,)
+        Filled in: arrivals, sorted.
+    order : int32, shape (tokens,)
+        Filled in: the token at each place; of one instant the lowest first.
+    """
+    tokens = order.size
+    first = np.empty(size.size, dtype=np.int32)
+    upto = 0
+    for batch in range(size.size):
+        first[batch] = upto
+        upto += size[batch]
+    place = 0
+    for batch in by_end:
+        seat, riders = first[batch], size[batch]
+        if riders <= _WIDTH and max(place, seat) + _WIDTH <= tokens:
+            # As many for every batch: what is too many is written over, and there is no branch to guess wrong.
+            for taken in range(_WIDTH):
+                key[place + taken] = end_ns[batch]
+                order[place + taken] = seat + taken if rider is None else rider[seat + taken]
+        else:
+            for taken in range(riders):
+                key[place + taken] = end_ns[batch]
+                order[place + taken] = seat + taken if rider is None else rider[seat + taken]
+        place += riders
+    _sort_ties(key, order)
+    place = 0
+    while place < tokens and order[place] == place:
+        place += 1
+    return place == tokens
+
+
+@compiled
+def hand_out(instant_ns: Times, size: Times, rider: Order | None, by_token: Times) -> None:
+    """Write an instant of each batch down for each of its riders; parameters as for `line_up`."""
+    seat = 0
+    for batch in range(size.size):
+        for place in range(seat, seat + size[batch]):
+            by_token[place if rider is None else rider[place]] = instant_ns[batch]
+        seat += size[batch]
+
+
+@compiled
+def _sort_ties(key: Times, order: Order) -> None:
+    """Sort `order` where keys are equal; they are sorted."""
+    count = key.size
+    low = 1
+    while low < count:
+        high = min(low + _STRETCH, count)
+        descents = 0
+        for place in range(low, high):
+            descents += (order[place] < order[place - 1]) & (key[place] == key[place - 1])
+        if descents == 0:
+            low = high
+            continue
+        while order[low] > order[low - 1] or key[low] != key[low - 1]:
+            low += 1
+        first = low - 1
+        while first > 0 and key[first - 1] == key[low]:
+            first -= 1
+        while low < count and key[low] == key[first]:
+            low += 1
+        if low - first > _STRETCH:
+            order[first:low].sort()
+        else:
+            _insert_all(order, key, first, low)
 
 
 @compiled

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mipplan.replayer.task import Served, StageTask
+from mipplan.result.rides import Following
 
 
 class Feature(StrEnum):
@@ -38,6 +39,9 @@ class Engine:
         Serves one stage under several plans: a sequence of tasks, one answer each.
     is_cold : callable
         Whether its next use has to load, or even compile, what takes longer than a small job.
+    follow_many : callable, optional
+        Serves a stage under several plans where its tokens all follow those of a stage above: tasks without arrivals,
+        and the arrivals. Only if that is faster than to write these out.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Engine:
     missing: Callable[[], str | None]
     serve_many: Callable[[Sequence[StageTask]], list[Served]]
     is_cold: Callable[[], bool] = lambda: False
+    follow_many: Callable[[Sequence[StageTask], Following], list[Served]] | None = None
 
     def can(self, needed: frozenset[Feature]) -> bool:
         """Whether it does all that is needed."""

@@ -22,10 +22,13 @@ from mipplan.replayer.engines.batches import Batches
 from mipplan.replayer.task import ALWAYS, NEVER, StageTask, Times
 
 #: Fewer tokens than this are served faster in one go.
-FEWEST_TOKENS = 1 << 20
-_PIECES = 512
-#: Each piece runs on over this part of the next one.
+FEWEST_TOKENS = 3 << 18
+#: At most so many pieces, and of so many tokens at least.
+_MOST_PIECES = 512
+_PIECE = 1 << 12
+#: Each piece runs on over this part of the next one, and over so many tokens at least.
 _OVERLAP = 1 / 8
+_LEAST_OVERLAP = 1 << 10
 #: Pairs of runs that are tried first, and how many of them must meet.
 _TRIALS, _ENOUGH = 8, 7
 
@@ -79,8 +82,8 @@ class _Run:
 
 def find_batches(task: StageTask, arrivals: SortedArrivals) -> Batches | None:
     """Find the batches of a task that fits a lane; None if its stage forgets too slowly for this to pay."""
-    length = -(-task.tokens // _PIECES)
-    overlap = max(int(length * _OVERLAP), 1)
+    length = -(-task.tokens // min(max(task.tokens // _PIECE, 1), _MOST_PIECES))
+    overlap = max(int(length * _OVERLAP), _LEAST_OVERLAP)
     if not _forgets(task, arrivals, overlap):
         return None
     spans = [(low, min(low + length + overlap, task.tokens)) for low in range(0, task.tokens, length)]

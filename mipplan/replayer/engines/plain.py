@@ -43,11 +43,8 @@ def serve(task: StageTask) -> Served:
     batch_start_ns, batch_size, batch_service_ns = (
         np.asarray(numbers, dtype=np.int64) for numbers in (starts, sizes, services)
     )
-    tokens = np.asarray(dispatched, dtype=np.int64)
-    dispatch_ns, exit_ns = np.full(count, NEVER, dtype=np.int64), np.full(count, NEVER, dtype=np.int64)
-    dispatch_ns[tokens] = np.repeat(batch_start_ns, batch_size)
-    exit_ns[tokens] = np.repeat(batch_start_ns + batch_service_ns, batch_size)
-    return Served(dispatch_ns, exit_ns, batch_start_ns, batch_size, batch_service_ns)
+    rider = np.asarray(dispatched, dtype=np.int64)
+    return Served(count, rider, batch_start_ns, batch_size, batch_service_ns)
 
 
 class _Replicas:

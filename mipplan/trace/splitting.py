@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from mipplan.errors import InputError
-from mipplan.trace import Trace
+from mipplan.trace.model import Trace
 
 
 def split_trace(trace: Trace, split: float) -> tuple[Trace, Trace]:

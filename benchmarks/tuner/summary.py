@@ -1,0 +1,188 @@
+"""The aims of the closed-loop benchmark and its tables, as Markdown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.tuner.comparing import (
+    COST_FACTOR,
+    MISS_SHARE,
+    TRACE_SHARE,
+    beats_greedy,
+    beside_ours,
+    keeps_share,
+    tuned,
+    with_hindsight,
+)
+from benchmarks.tuner.contenders import (
+    DELAY_S,
+    GREEDY,
+    HINDSIGHT,
+    HPA_TARGETS,
+    OURS,
+    PERIOD_S,
+    RATES_RPS,
+    RAY_TARGETS,
+)
+from benchmarks.tuner.traffic import SCENARIOS
+
+FAMILIES = (OURS, GREEDY, "hpa", "ray", "ray-tuned", "static", HINDSIGHT)
+
+
+def summarise(table: pd.DataFrame) -> str:
+    """Write the summary."""
+    runs = with_hindsight(table)
+    parts = [
+        _aims(runs),
+        "## Policies, over all traces and pipelines\n\n" + _policies(runs),
+        "## Trace by trace, over all pipelines\n\n" + _traces(runs),
+        "## Pipeline by pipeline\n\n" + _pipelines(runs),
+        "## Where ours loses\n\n" + _losses(runs),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _aims(runs: pd.DataFrame) -> str:
+    lines = ["| aim | reached | on |", "|---|---|---|"]
+    for family in ("hpa", "ray", "ray-tuned"):
+        rows = tuned(runs, family)
+        kept = keeps_share(runs, rows)
+        both = beside_ours(runs, rows)
+        total = both["excess_ours"].sum() / max(1, both["excess"].sum())
+        cost = both["usd_ours"].sum() / both["usd"].sum()
+        lines.append(
+            f"| misses beyond hindsight at most {MISS_SHARE:g} of {family}'s, at no more cost | in total "
+            f"{total:.3g} of its misses at {cost:.3g} of its cost | {_share(kept)} |"
+        )
+    better = beats_greedy(runs)
+    lines.append(
+        f"| no more misses than {GREEDY}, at lower cost, on ≥ {TRACE_SHARE:.0%} | "
+        f"{'yes' if better.mean() >= TRACE_SHARE else 'no'} | {_share(better)} |"
+    )
+    ratio = runs[runs["policy"] == OURS]["cost_ratio"]
+    lines.append(
+        f"| cost within {COST_FACTOR - 1:.0%} of hindsight | geometric mean {_mean(ratio):.3f}, most "
+        f"{ratio.max():.2f} | {_share(ratio <= COST_FACTOR)} |"
+    )
+    bound = runs[runs["policy"] == HINDSIGHT]
+    note = (
+        f"Of {len(ratio)} combinations of {runs['pipeline'].nunique()} pipelines and {runs['trace'].nunique()} traces. "
+        "`hpa` and `ray-tuned` are taken, in each pipeline, at the setting with the fewest misses among those "
+        "that cost no more than ours in total, and at the cheapest if all cost more. Hindsight (`oracle`) is the "
+        "cheapest schedule found by somebody who knows the trace; a bound from below on schedules with nobody late "
+        f"is cheaper by a factor of {_mean(bound['usd'] / bound['least_usd']):.3f} (geometric mean)."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def _policies(runs: pd.DataFrame) -> str:
+    lines = [
+        "| policy | setting | missed | traces that keep P99 | cost / hindsight | actions | reaction s: median, worst |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for family in FAMILIES:
+        rows = runs[runs["policy"] == family]
+        for setting, own in rows.groupby("setting", dropna=False, sort=True):
+            lines.append(
+                f"| {family} | {'' if np.isnan(float(str(setting))) else setting} | {_missed(own)} | "
+                f"{(own['miss_rate'] <= 0.01).mean():.0%} | {_mean(own['cost_ratio']):.2f} | "
+                f"{own['actions'].median():.0f} | {own['reaction_s'].median():.0f}, {own['reaction_s'].max():.0f} |"
+            )
+    note = (
+        f"Missed: of all queries. Cost: geometric mean. Control every {PERIOD_S:g} s, replicas serve {DELAY_S:g} s "
+        f"after their order. hpa: target utilisation, of {_listed(HPA_TARGETS)}; ray-tuned: target in full batches per "
+        f"replica, of {_listed(RAY_TARGETS)}, 5 s of look-back, up at once, down after 60 s."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def _traces(runs: pd.DataFrame) -> str:
+    names = (OURS, GREEDY, "hpa", "ray-tuned", "static", HINDSIGHT)
+    lines = [
+        f"| trace | what happens | {' | '.join(names)} |",
+        f"|---|---|{'---|' * len(names)}",
+    ]
+    chosen = {name: tuned(runs, name) for name in names}
+    for scenario in SCENARIOS:
+        if scenario.name not in set(runs["trace"]):
+            continue
+        cells = []
+        for name in names:
+            own = chosen[name][chosen[name]["trace"] == scenario.name]
+            cells.append(f"{_missed(own)} at {_mean(own['cost_ratio']):.2f}")
+        lines.append(f"| {scenario.name} | {scenario.what} | {' | '.join(cells)} |")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Queries missed, at which multiple of hindsight's cost; hpa and ray-tuned as tuned above.",
+        ]
+    )
+
+
+def _pipelines(runs: pd.DataFrame) -> str:
+    lines = [
+        "| pipeline | sample | plan $/h | ours: missed, cost | inferline | hpa (target) | ray-tuned (target) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for pipeline in dict.fromkeys(runs["pipeline"]):
+        cells = []
+        for family in (OURS, GREEDY, "hpa", "ray-tuned"):
+            rows = tuned(runs, family)
+            own = rows[rows["pipeline"] == pipeline]
+            target = "" if own["setting"].isna().all() else f" ({own['setting'].iloc[0]:g})"
+            cells.append(f"{_missed(own)} at {_mean(own['cost_ratio']):.2f}{target}")
+        planned = runs[runs["pipeline"] == pipeline]["planned_usd_per_hour"].median()
+        lines.append(
+            f"| {pipeline} | {RATES_RPS[str(pipeline)]:g} queries/s | {planned:.2f} | {' | '.join(cells)} |"
+        )
+    return "\n".join(lines)
+
+
+def _losses(runs: pd.DataFrame) -> str:
+    """Combinations in which somebody has fewer misses at no more cost than ours."""
+    ours = runs[runs["policy"] == OURS]
+    others = runs[~runs["policy"].isin([OURS, HINDSIGHT])]
+    both = beside_ours(runs, others)
+    better = both[(both["misses"] < both["misses_ours"]) & (both["usd"] <= both["usd_ours"])]
+    lines = []
+    for policy in dict.fromkeys(better["policy"]):
+        own = better[better["policy"] == policy].drop_duplicates(["pipeline", "trace"])
+        places = "; ".join(f"{row['pipeline']}, {row['trace']}" for row in own.to_dict("records"))
+        lines.append(f"- `{policy}` (at some setting) misses less at no more cost in {len(own)}: {places}.")
+    dear = ours[ours["cost_ratio"] > COST_FACTOR]
+    if len(dear):
+        places = "; ".join(
+            f"{row['pipeline']}, {row['trace']} ({row['cost_ratio']:.2f})" for row in dear.to_dict("records")
+        )
+        lines.append(f"- Dearer than {COST_FACTOR:g} times hindsight in {len(dear)}: {places}.")
+    greedy = beside_ours(runs, runs[runs["policy"] == GREEDY])
+    fewer = greedy[greedy["misses"] < greedy["misses_ours"]]
+    if len(fewer):
+        factor = _mean(fewer["usd"] / fewer["usd_ours"])
+        lines.append(
+            f"- `{GREEDY}` misses less, at {factor:.2f} times our cost (geometric mean), in {len(fewer)}: "
+            + "; ".join(
+                f"{row['pipeline']}, {row['trace']} ({row['misses']:,} against {row['misses_ours']:,})"
+                for row in fewer.to_dict("records")
+            )
+            + "."
+        )
+    return "\n".join(lines) if lines else "Nowhere."
+
+
+def _missed(rows: pd.DataFrame) -> str:
+    return f"{100 * rows['misses'].sum() / rows['queries'].sum():.3f} %"
+
+
+def _mean(ratios: pd.Series[float]) -> float:
+    return float(np.exp(np.log(ratios).mean()))
+
+
+def _share(values: pd.Series[bool]) -> str:
+    return f"{int(values.sum())} of {len(values)} ({values.mean():.0%})"
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -1,0 +1,300 @@
+"""How many units of what it uses each activity of a project gets, modes fixed: the scaling problem.
+
+Every activity has a number of identical units. More units cost more and make it faster: they shorten its wait and its
+own time (`Demand`), or they are simply needed in a given number. Wanted are the numbers of units of least cost, changes
+from the present numbers paid for, such that shared resources suffice, every path meets its deadline and every need is
+met; or, where that cannot be, such that little is shed.
+
+All data are integers, so that evaluation is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mipplan_formulations.arrays import (
+    LARGEST_MAGNITUDE,
+    IntArray,
+    check_number,
+    raise_if_any,
+    read_integers,
+)
+from mipplan_formulations.demand import Demand
+from mipplan_formulations.problem import Arc, Resource
+
+WHOLE = 1000
+"""Needs are in thousandths of a unit, what is shed in thousandths of the whole."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScalingActivity:
+    """What does not change from one problem to the next.
+
+    Attributes
+    ----------
+    name : str
+    cost : int
+        Per unit.
+    usage : int64 array, shape (r,)
+        Per unit, of each of the problem's resources.
+    group : int
+        Index of the group it sheds with.
+    duration : int
+        Its time apart from what depends on the units.
+    deadline : int
+        For every path through it. Activities joined by arcs have the same.
+    up_cost, down_cost : int
+        Per unit added to, or removed from, those at present.
+    """
+
+    name: str
+    cost: int
+    usage: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    group: int = 0
+    duration: int = 0
+    deadline: int = 0
+    up_cost: int = 0
+    down_cost: int = 0
+
+    def __post_init__(self) -> None:
+        place = f"activity {self.name!r}"
+        faults: list[str] = [] if self.name else ["an activity needs a name"]
+        for label in ("cost", "group", "duration", "deadline", "up_cost", "down_cost"):
+            check_number(getattr(self, label), f"{place}: {label}", faults)
+        usage = read_integers(self.usage, 1, f"{place}: usage", faults)
+        raise_if_any(faults)
+        object.__setattr__(self, "usage", usage)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Activities that shed together: a share of the whole that none of them serves.
+
+    Attributes
+    ----------
+    name : str
+    penalty : int or None
+        Per thousandth shed; None if nothing may be shed.
+    """
+
+    name: str
+    penalty: int | None = None
+
+    def __post_init__(self) -> None:
+        faults: list[str] = [] if self.name else ["a group needs a name"]
+        if self.penalty is not None:
+            check_number(self.penalty, f"group {self.name!r}: penalty", faults)
+        raise_if_any(faults)
+
+
+@dataclass(frozen=True)
+class ScalingEvaluation:
+    """What numbers of units come to.
+
+    Attributes
+    ----------
+    cost : int
+        Units, changes and what must be shed.
+    shed : tuple of int
+        Thousandths that each group must shed at least.
+    feasible : bool
+    violations : tuple of str
+    """
+
+    cost: int
+    shed: tuple[int, ...]
+    feasible: bool
+    violations: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ScalingProblem:
+    """Choose the number of units of every activity, at least cost.
+
+    Attributes
+    ----------
+    activities : tuple of ScalingActivity
+    groups : tuple of Group
+    resources : tuple of Resource
+        Capacities for what all units use together. A budget is one of them.
+    arcs : tuple of Arc
+        Acyclic; with lags.
+    need : int64 array, shape (v,)
+        Units needed at least, in thousandths, of what is not shed: ``n·1000·1000 ≥ need·(1000 − shed)``.
+    least, most : int64 arrays, shape (v,)
+        Units allowed, whatever is shed: ``1 ≤ least ≤ most``. How fast units may be added or removed is part of them.
+    present : int64 array, shape (v,)
+        Units at present, which changes are counted from.
+    demands : tuple of (Demand or None), length v
+        Activities with a demand must meet their deadline on every path: lags, durations, own times and once the
+        largest wait of an activity on it. Of activities joined by arcs all have a demand or none; with a demand their
+        group sheds nothing.
+
+    Raises
+    ------
+    ValueError
+        Naming every fault, one a line.
+    """
+
+    activities: tuple[ScalingActivity, ...]
+    groups: tuple[Group, ...]
+    need: IntArray
+    least: IntArray
+    most: IntArray
+    present: IntArray
+    resources: tuple[Resource, ...] = ()
+    arcs: tuple[Arc, ...] = ()
+    demands: tuple[Demand | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.demands:
+            object.__setattr__(self, "demands", (None,) * len(self.activities))
+        for name in ("activities", "groups", "resources", "arcs", "demands"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        faults: list[str] = []
+        for name in ("need", "least", "most", "present"):
+            object.__setattr__(self, name, read_integers(getattr(self, name), 1, name, faults))
+        raise_if_any(faults or list(_find_faults(self)))
+
+    @property
+    def is_timed(self) -> tuple[bool, ...]:
+        """Whether each activity has a demand."""
+        return tuple(demand is not None for demand in self.demands)
+
+    def evaluate(self, units: Sequence[int]) -> ScalingEvaluation:
+        """Judge numbers of units by plain integer arithmetic, shedding no more than they make necessary.
+
+        Raises
+        ------
+        ValueError
+            If there is not one number of at least 1 per activity.
+        """
+        chosen = [int(n) for n in units]
+        if len(chosen) != len(self.activities) or min(chosen) < 1:
+            raise ValueError(f"expected {len(self.activities)} numbers of at least 1")
+        shed = self.least_shed(chosen)
+        cost = sum(a.cost * n for a, n in zip(self.activities, chosen, strict=True))
+        for activity, n, now in zip(self.activities, chosen, self.present.tolist(), strict=True):
+            cost += activity.up_cost * max(0, n - now) + activity.down_cost * max(0, now - n)
+        cost += sum((group.penalty or 0) * amount for group, amount in zip(self.groups, shed, strict=True))
+        violations = tuple(self._violations(chosen, shed))
+        return ScalingEvaluation(cost, shed, not violations, violations)
+
+    def least_shed(self, units: Sequence[int]) -> tuple[int, ...]:
+        """Least whole thousandths that each group must shed with these units: 0 to 1000."""
+        shed = [0] * len(self.groups)
+        for activity, n, need in zip(self.activities, units, self.need.tolist(), strict=True):
+            if need > n * WHOLE:
+                # need·(1000 − s) ≤ n·10⁶
+                shed[activity.group] = max(shed[activity.group], WHOLE - n * WHOLE * WHOLE // need)
+        return tuple(shed)
+
+    def longest_paths(self, units: Sequence[int]) -> IntArray:
+        """Longest path through each activity, its own wait included, shape (v,); without a demand 0."""
+        own = np.zeros(len(self.activities), dtype=np.int64)
+        wait = np.zeros(len(self.activities), dtype=np.int64)
+        for v, (activity, demand) in enumerate(zip(self.activities, self.demands, strict=True)):
+            if demand is not None:
+                own[v] = activity.duration + int(demand.own_times(units[v]))
+                wait[v] = int(demand.waits(units[v]))
+        before, after = own.copy(), own.copy()
+        place = {v: i for i, v in enumerate(topological_order(len(self.activities), self.arcs))}
+        arcs = sorted(self.arcs, key=lambda arc: place[arc.tail])
+        for arc in arcs:  # whatever leads to a tail comes before what leaves it
+            before[arc.head] = max(before[arc.head], before[arc.tail] + arc.lag + own[arc.head])
+        for arc in sorted(arcs, key=lambda arc: -place[arc.head]):
+            after[arc.tail] = max(after[arc.tail], after[arc.head] + arc.lag + own[arc.tail])
+        return np.asarray(before + after - own + wait, dtype=np.int64)
+
+    def _violations(self, units: Sequence[int], shed: Sequence[int]) -> Iterator[str]:
+        for activity, n, low, high in zip(
+            self.activities, units, self.least.tolist(), self.most.tolist(), strict=True
+        ):
+            if not low <= n <= high:
+                yield f"activity {activity.name!r}: {n} units, allowed are {low} to {high}"
+        for r, resource in enumerate(self.resources):
+            used = sum(int(a.usage[r]) * n for a, n in zip(self.activities, units, strict=True))
+            if used > resource.capacity:
+                yield f"resource {resource.name!r}: {used} used of {resource.capacity}"
+        for group, amount in zip(self.groups, shed, strict=True):
+            if amount > 0 and group.penalty is None:
+                yield f"group {group.name!r}: {amount} thousandths shed, none may be"
+        if any(self.is_timed):
+            for activity, timed, length in zip(
+                self.activities, self.is_timed, self.longest_paths(units).tolist(), strict=True
+            ):
+                if timed and length > activity.deadline:
+                    yield f"activity {activity.name!r}: a path of {length} exceeds the deadline {activity.deadline}"
+
+
+def topological_order(count: int, arcs: Sequence[Arc]) -> list[int]:
+    """Activities, tails before heads; fewer than `count` if the arcs contain a cycle."""
+    waiting = [0] * count
+    heads: list[list[int]] = [[] for _ in range(count)]
+    for arc in arcs:
+        waiting[arc.head] += 1
+        heads[arc.tail].append(arc.head)
+    order = [v for v in range(count) if waiting[v] == 0]
+    for v in order:  # it grows as activities become ready
+        for head in heads[v]:
+            waiting[head] -= 1
+            if waiting[head] == 0:
+                order.append(head)
+    return order
+
+
+def _find_faults(problem: ScalingProblem) -> Iterator[str]:
+    count = len(problem.activities)
+    if not count:
+        yield "a problem needs at least one activity"
+    for kind, named in (
+        ("activity", problem.activities),
+        ("group", problem.groups),
+        ("resource", problem.resources),
+    ):
+        seen: set[str] = set()
+        for entry in named:
+            if entry.name in seen:
+                yield f"two {kind} entries are called {entry.name!r}"
+            seen.add(entry.name)
+    sizes = {name: getattr(problem, name).size for name in ("need", "least", "most", "present")}
+    sizes["demands"] = len(problem.demands)
+    wrong = {name: size for name, size in sizes.items() if size != count}
+    yield from (f"{name}: {size} entries for {count} activities" for name, size in wrong.items())
+    if wrong:
+        return
+    if np.any(problem.least < 1) or np.any(problem.most < problem.least):
+        yield "least and most: expected 1 <= least <= most"
+    if np.any(problem.need > LARGEST_MAGNITUDE // (WHOLE * WHOLE)):
+        yield "need: too large"
+    for activity in problem.activities:
+        if not activity.group < len(problem.groups):
+            yield f"activity {activity.name!r}: there is no group {activity.group}"
+        if activity.usage.size != len(problem.resources):
+            yield (
+                f"activity {activity.name!r}: usage of {activity.usage.size} resources, "
+                f"there are {len(problem.resources)}"
+            )
+    yield from _timing_faults(problem)
+
+
+def _timing_faults(problem: ScalingProblem) -> Iterator[str]:
+    count = len(problem.activities)
+    for arc in problem.arcs:
+        if not (0 <= arc.tail < count and 0 <= arc.head < count):
+            yield f"arc {arc.tail} -> {arc.head}: no such activity"
+            return
+        tail, head = problem.activities[arc.tail], problem.activities[arc.head]
+        if tail.deadline != head.deadline:
+            yield f"arc {arc.tail} -> {arc.head}: the deadlines differ"
+        if (problem.demands[arc.tail] is None) != (problem.demands[arc.head] is None):
+            yield f"arc {arc.tail} -> {arc.head}: only one end has a demand"
+    if len(topological_order(count, problem.arcs)) < count:
+        yield "the arcs contain a cycle"
+    for activity, demand in zip(problem.activities, problem.demands, strict=True):
+        may_shed = activity.group < len(problem.groups) and problem.groups[activity.group].penalty is not None
+        if demand is not None and may_shed:
+            yield f"activity {activity.name!r}: has a demand, so its group may shed nothing"

@@ -1,0 +1,206 @@
+"""What an arrival curve asks of a server: the corners of its concave hull and its long-run rate, in exact numbers.
+
+A server of rate R answers within S after its latency if and only if ``R·(u + S) ≥ α(u) − 1`` for all windows u
+(design §3). For a given R that is a straight line above α, so only the corners of the concave hull of α can decide
+it. Two kinds of knowledge about traffic come down to such corners: an `ArrivalCurve`, and counts measured over a few
+windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mipplan.curves.piecewise import ArrivalCurve
+from mipplan.units import NS_PER_S
+
+Number = int | Fraction
+Integers = NDArray[np.int64]
+
+#: Steps kept of each doubling of the window; half as many would raise the bound of long windows by a percent.
+_STEPS_PER_DOUBLING = 64
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """Corners of an arrival curve's concave hull; exact.
+
+    Attributes
+    ----------
+    corners : tuple of (int or Fraction, int or Fraction)
+        Window length in ns, the first 0, and the arrivals just after it, both increasing.
+    rate : int or Fraction
+        Long-run arrivals per ns, at most the slope of the hull before the last corner; from there on the curve stays
+        below the line of this slope.
+    """
+
+    corners: tuple[tuple[Number, Number], ...]
+    rate: Number
+
+    @cached_property
+    def excesses(self) -> tuple[tuple[int, int, int], ...]:
+        """Arrivals over the first, window in ns, and the denominator of both, of each corner, as whole numbers."""
+        return tuple(
+            (
+                (arrivals.numerator - arrivals.denominator) * window.denominator,
+                window.numerator * arrivals.denominator,
+                arrivals.denominator * window.denominator,
+            )
+            for window, arrivals in self.corners
+        )
+
+    @classmethod
+    def of_curve(cls, curve: ArrivalCurve) -> Envelope:
+        """Corners of a concave curve: where its slope changes."""
+        lines = [(Fraction(burst), Fraction(rate) / NS_PER_S) for burst, rate in curve.buckets]
+        windows = [Fraction(0)]
+        windows += [(b2 - b1) / (r1 - r2) for (b1, r1), (b2, r2) in pairwise(lines)]
+        corners = tuple((u, min(burst + rate * u for burst, rate in lines)) for u in windows)
+        return cls(corners, lines[-1][1])
+
+    def at(self, window_ns: Number) -> Number:
+        """Value of the hull just after a window length (ns), which is at least 0."""
+        (left, low), *others = self.corners
+        for right, high in others:
+            if window_ns < right:
+                return low + Fraction(high - low) / (right - left) * (window_ns - left)
+            left, low = right, high
+        return low + self.rate * (window_ns - left)
+
+    def thinned(self, share: Fraction) -> Envelope:
+        """Envelope of a share of this traffic: ``1 + share·(α − 1)``, for a share from 0 to 1."""
+        corners = tuple((u, 1 + share * (arrivals - 1)) for u, arrivals in self.corners)
+        return Envelope(corners, share * self.rate)
+
+
+@dataclass(frozen=True, eq=False)
+class WindowCounts:
+    """Most arrivals in any closed window of a few lengths, as they are measured.
+
+    Attributes
+    ----------
+    window_ns : int64, shape (k,)
+        Positive, strictly increasing.
+    count : int64, shape (k,)
+        Not negative, not decreasing.
+
+    Raises
+    ------
+    ValueError
+        If they are not so.
+    """
+
+    window_ns: Integers
+    count: Integers
+
+    def __post_init__(self) -> None:
+        for name in ("window_ns", "count"):
+            array = np.array(getattr(self, name), dtype=np.int64)
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        if self.window_ns.ndim != 1 or self.window_ns.size == 0 or self.window_ns.shape != self.count.shape:
+            raise ValueError("window counts need one count per window, and at least one window")
+        if self.window_ns[0] <= 0 or np.any(np.diff(self.window_ns) <= 0):
+            raise ValueError("window lengths must be positive and increase strictly")
+        if self.count[0] < 0 or np.any(np.diff(self.count) < 0):
+            raise ValueError("counts must not be negative, and a longer window holds no fewer arrivals")
+
+    @classmethod
+    def of_arrivals(cls, arrival_ns: Integers, window_ns: ArrayLike) -> WindowCounts:
+        """Count a whole trace (non-decreasing, at least one arrival)."""
+        windows = np.array(window_ns, dtype=np.int64)
+        ends = np.arange(1, arrival_ns.size + 1)
+        counts = [
+            int((ends - np.searchsorted(arrival_ns, arrival_ns - u, side="left")).max()) for u in windows
+        ]
+        return cls(windows, np.array(counts, dtype=np.int64))
+
+    def steps(self) -> tuple[Integers, Integers]:
+        """Staircase above every curve with these counts: windows d and a bound for windows just longer than d.
+
+        A window of length u with ``d < u ≤ next d`` holds at most ``bound`` arrivals. That is the count of the
+        shortest measured window that is not shorter, or, if less, that of a measured window plus the bound of the
+        rest: α(u + w) ≤ α(u) + α(w), because a closed window is two windows, one of them without its end.
+        Windows longer than the longest are not part of it; `envelope` covers them by the long-run rate.
+
+        Returns
+        -------
+        window_ns, bound : int64, shape (s,)
+            Both increasing (the bound not strictly), the first window 0.
+        """
+        starts = np.zeros(1, dtype=np.int64)
+        bounds = self.count[:1].copy()
+        longest = int(self.window_ns[0])
+        for length, count, below, within in self._doublings():
+            inside = int(np.searchsorted(starts, length - below, side="left"))
+            added, most = _thin_out(starts[:inside] + below, np.minimum(count, bounds[:inside] + within))
+            starts, bounds, longest = np.concatenate([starts, added]), np.concatenate([bounds, most]), length
+        assert longest == int(self.window_ns[-1])
+        return starts, bounds
+
+    def envelope(self) -> Envelope:
+        """Concave hull of the staircase; the long-run rate is the least of ``count / window``.
+
+        References
+        ----------
+        Lemma (known windows), docs/theory.md.
+        """
+        if int(self.window_ns[-1]) * int(self.count[-1]) >= 2**60:
+            raise OverflowError("window counts beyond 1.1e18 arrival-nanoseconds are refused")
+        # Equal window counts are told apart by the exact quotient; k is small.
+        rate, length, count = min(
+            (Fraction(count, window), window, count)
+            for count, window in zip(self.count.tolist(), self.window_ns.tolist(), strict=True)
+        )
+        starts, bounds = self.steps()
+        # Beyond the corner that is furthest above a line of the long-run rate, the curve repeats along that line.
+        last = int(np.argmax(bounds * length - starts * count))
+        kept = _upper_hull(starts[: last + 1], bounds[: last + 1])
+        return Envelope(tuple((int(starts[i]), int(bounds[i])) for i in kept), rate)
+
+    def _doublings(self) -> Iterator[tuple[int, int, int, int]]:
+        """Yield (length, count, length below, its count), each length at most twice the one below."""
+        below, within = int(self.window_ns[0]), int(self.count[0])
+        for target, count in zip(self.window_ns[1:].tolist(), self.count[1:].tolist(), strict=True):
+            while below < target:
+                length = min(target, 2 * below)
+                # Between measured windows: two of the shorter one, and no more than the longer one.
+                most = count if length == target else min(count, 2 * within)
+                yield length, most, below, within
+                below, within = length, most
+
+
+def _thin_out(starts: Integers, bounds: Integers) -> tuple[Integers, Integers]:
+    """Join neighbouring steps if there are too many: a step from the first to the last, as high as the last."""
+    stride = -(-starts.size // _STEPS_PER_DOUBLING)
+    if stride <= 1:
+        return starts, bounds
+    last = np.minimum(np.arange(stride - 1, starts.size + stride - 1, stride), starts.size - 1)
+    return starts[::stride], bounds[last]
+
+
+def _upper_hull(x: Integers, y: Integers) -> list[int]:
+    """Positions of the corners of the upper hull, from the first point to the last; x increases strictly.
+
+    Each corner is guessed by its slope in floating point and then pushed out until no point lies above the chord,
+    in integers.
+    """
+    kept = [0]
+    while kept[-1] < x.size - 1:
+        here = kept[-1]
+        dx, dy = x[here + 1 :] - x[here], y[here + 1 :] - y[here]
+        best = int(np.argmax(dy / dx))
+        while True:
+            above = dy * dx[best] - dx * dy[best]
+            higher = int(np.argmax(above))
+            if above[higher] <= 0:
+                break
+            best = higher
+        kept.append(here + 1 + best)
+    return kept

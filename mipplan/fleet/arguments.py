@@ -1,0 +1,146 @@
+"""Checking what `plan_fleet` is given, so that one run shows all that is wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from mipplan.documents import listed, name_problem, shown, suggestion
+from mipplan.errors import Fault, InputError, faults_of
+from mipplan.fleet.request import Fleet, Member
+from mipplan.fleet.schema import MAX_PIPELINES, MAX_WEIGHT
+from mipplan.options import check_names
+from mipplan.pipeline import Pipeline
+from mipplan.profiles import Profiles
+from mipplan.profiles.hardware import limit_problem
+from mipplan.quantiles import check_quantile
+from mipplan.result.checks import check_seed, resolve_slo_ns
+from mipplan.trace import Trace
+from mipplan.units import dollars_to_microdollars
+
+PipelineArgument = (
+    tuple[Pipeline, Trace]
+    | tuple[Pipeline, Trace, float | None]
+    | tuple[Pipeline, Trace, float | None, float]
+)
+_MOST_USD = 1e9
+
+
+def read_fleet(
+    pipelines: Mapping[str, PipelineArgument],
+    profiles: Profiles,
+    *,
+    limits: Mapping[str, int | None] | None,
+    budget: float | None,
+    quantile: float,
+    seed: int,
+    gap: float,
+    time_limit_s: float | None,
+    method: tuple[str, Sequence[str]],
+    checkpoint_problem: str | None,
+) -> Fleet:
+    """Make the fleet, or say everything that is wrong with it.
+
+    Raises
+    ------
+    InputError
+        Listing every fault.
+    """
+    faults = [
+        *_limit_faults(limits or {}, profiles),
+        *_number_faults("budget", budget, 0.0, _MOST_USD, "dollars per hour above 0, at most a billion"),
+        *_number_faults("time_limit_s", time_limit_s, 0.0, math.inf, "seconds above 0, or None"),
+    ]
+    if not (isinstance(gap, int | float) and not isinstance(gap, bool) and 0 <= gap < 1):
+        faults.append(Fault("gap", f"expected a share from 0 up to 1, found {shown(gap)}"))
+    if method[0] not in method[1]:
+        faults.append(Fault("method", f"expected one of {', '.join(method[1])}, found {shown(method[0])}"))
+    if checkpoint_problem is not None:
+        faults.append(Fault("checkpoint", checkpoint_problem))
+    faults += faults_of(lambda: check_quantile(quantile), lambda: check_seed(seed))
+    members, wrong = _members(pipelines, profiles)
+    faults += wrong
+    if faults:
+        raise InputError(faults)
+    limited = [
+        replace(device, limit=(limits or {}).get(name, device.limit))
+        for name, device in profiles.hardware.items()
+    ]
+    return Fleet(
+        members,
+        Profiles.from_parts(limited, profiles.tables.values()),
+        check_quantile(quantile),
+        check_seed(seed),
+        None if budget is None else dollars_to_microdollars(budget),
+    )
+
+
+def _members(
+    pipelines: Mapping[str, PipelineArgument], profiles: Profiles
+) -> tuple[tuple[Member, ...], list[Fault]]:
+    faults: list[Fault] = []
+    members = []
+    if not isinstance(pipelines, Mapping) or not 1 <= len(pipelines) <= MAX_PIPELINES:
+        message = f"expected a mapping of 1 to {MAX_PIPELINES:,} names to (pipeline, trace, slo_s, weight)"
+        return (), [Fault("pipelines", message)]
+    for name, given in pipelines.items():
+        place = f"pipelines.{name}"
+        problem = name_problem(name) or ("may hold no slash" if "/" in name else None)
+        if problem is not None:
+            faults.append(Fault(place, problem))
+            continue
+        if not isinstance(given, tuple | list) or not 2 <= len(given) <= 4:
+            faults.append(Fault(place, f"expected (pipeline, trace, slo_s, weight), found {shown(given)}"))
+            continue
+        pipeline, trace, slo_s, weight = _spelt_out(given)
+        wrong = [
+            *([] if isinstance(pipeline, Pipeline) else [f"expected a Pipeline, found {shown(pipeline)}"]),
+            *([] if isinstance(trace, Trace) else [f"expected a Trace, found {shown(trace)}"]),
+        ]
+        if not wrong and trace.span_ns == 0:
+            wrong.append("all arrivals of its trace are at one instant: it has no rate to plan for")
+        faults += [Fault(place, message) for message in wrong]
+        found = _number_faults(f"{place}.weight", weight, 0.0, MAX_WEIGHT, "a weight above 0, at most 1000")
+        if not wrong:
+            found += [
+                Fault(f"{place}: {fault.place}", fault.message)
+                for fault in faults_of(
+                    partial(resolve_slo_ns, pipeline, slo_s), partial(check_names, pipeline, profiles)
+                )
+            ]
+        faults += found
+        if not wrong and not found:
+            thousandths = max(1, round(1000 * float(weight)))
+            members.append(Member(name, pipeline, trace, resolve_slo_ns(pipeline, slo_s), thousandths))
+    return tuple(members), faults
+
+
+def _spelt_out(given: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
+    """Return pipeline, trace, objective and weight, with what was left out filled in."""
+    pipeline, trace, *more = given
+    slo_s = more[0] if more else None
+    return pipeline, trace, slo_s, more[1] if len(more) > 1 else 1.0
+
+
+def _limit_faults(limits: Mapping[str, int | None], profiles: Profiles) -> list[Fault]:
+    faults = []
+    for name, limit in limits.items():
+        problem = None if limit is None else limit_problem(limit)
+        if name not in profiles.hardware:
+            hint = suggestion(name, profiles.hardware) or f"; there are {listed(profiles.hardware)}"
+            problem = f"the profiles have no hardware {name!r}{hint}"
+        if problem is not None:
+            faults.append(Fault(f"limits.{name}", problem))
+    return faults
+
+
+def _number_faults(place: str, value: object, above: float, most: float, expected: str) -> list[Fault]:
+    if value is None and place in ("budget", "time_limit_s"):
+        return []
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and above < float(value) <= most:  # type: ignore[arg-type]
+        return []
+    return [Fault(place, f"expected {expected}, found {shown(value)}")]

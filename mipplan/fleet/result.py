@@ -1,0 +1,219 @@
+"""What planning a fleet comes to: a plan per pipeline, what they share, and what would help where not all fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+
+from mipplan.errors import InputError, NoPlanError
+from mipplan.result import Plan
+from mipplan.units import MICRODOLLARS_PER_DOLLAR
+
+
+class FleetStatus(StrEnum):
+    """How much is proven about a fleet."""
+
+    OPTIMAL = "optimal"
+    """The cheapest set of certified plans within limits and budget; proven."""
+    FEASIBLE = "feasible"
+    """A set of certified plans within limits and budget, at most `FleetPlan.gap` dearer than the cheapest."""
+    INFEASIBLE = "infeasible"
+    """Proven: there is no such set; `reason` says why, and `admission` and `relaxation` what would do."""
+    UNKNOWN = "unknown"
+    """None was found, and that there is none was not proven."""
+
+
+@dataclass(frozen=True)
+class DeviceUse:
+    """What a fleet uses of one hardware type.
+
+    Attributes
+    ----------
+    hardware : str
+    used : int
+    limit : int or None
+    microusd_per_hour : int
+        Of all devices used.
+    one_more_microusd_per_hour : int or None
+        What one device more than the limit would save, by the linear relaxation of the problem; 0 where the limit does
+        not bind, None without limit or where it is not known.
+    """
+
+    hardware: str
+    used: int
+    limit: int | None
+    microusd_per_hour: int
+    one_more_microusd_per_hour: int | None
+
+    @property
+    def binds(self) -> bool:
+        """Whether another device of this type would be of use."""
+        return bool(self.one_more_microusd_per_hour)
+
+
+@dataclass(frozen=True)
+class FleetEffort:
+    """What planning took.
+
+    Attributes
+    ----------
+    method : str
+        ``joint`` or ``columns``.
+    rounds : int
+        Of column generation.
+    columns : int
+        Certified plans that were found, of all pipelines together.
+    seconds : float
+    """
+
+    method: str
+    rounds: int
+    columns: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    """A set of certified plans on shared hardware, or the reason why there is none.
+
+    Attributes
+    ----------
+    status : FleetStatus
+    plans : mapping of str to Plan
+        In the order given; empty if there is no set.
+    devices : mapping of str to DeviceUse
+        Of every hardware type that is used or limited.
+    microusd_per_hour, lower_bound_microusd_per_hour : int or None
+        None where there is no such figure.
+    budget_microusd_per_hour : int or None
+    reason : str or None
+        Why there is no set, or what kept it from being proven cheapest.
+    admission : Admission or None
+        Where not all pipelines fit: those to admit.
+    relaxation : SloRelaxation or None
+        Where not all pipelines fit: the objectives with which they would.
+    effort : FleetEffort
+    """
+
+    status: FleetStatus
+    plans: Mapping[str, Plan]
+    devices: Mapping[str, DeviceUse]
+    microusd_per_hour: int | None
+    lower_bound_microusd_per_hour: int | None
+    budget_microusd_per_hour: int | None
+    reason: str | None
+    effort: FleetEffort = field(compare=False)
+    admission: Admission | None = None
+    relaxation: SloRelaxation | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plans", MappingProxyType(dict(self.plans)))
+        object.__setattr__(self, "devices", MappingProxyType(dict(self.devices)))
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        """Cost of all plans, dollars per hour."""
+        return _dollars(self.microusd_per_hour)
+
+    @property
+    def lower_bound_usd_per_hour(self) -> float | None:
+        """Proven: no set of certified plans within the limits costs less. None if none exists."""
+        return _dollars(self.lower_bound_microusd_per_hour)
+
+    @property
+    def gap(self) -> float | None:
+        """(cost − lower bound) / cost; 0 when optimal."""
+        if self.microusd_per_hour is None or self.lower_bound_microusd_per_hour is None:
+            return None
+        return 1.0 - self.lower_bound_microusd_per_hour / max(self.microusd_per_hour, 1)
+
+    @property
+    def binding(self) -> tuple[str, ...]:
+        """Hardware types whose limit binds."""
+        return tuple(name for name, use in self.devices.items() if use.binds)
+
+    def require(self) -> FleetPlan:
+        """Return the fleet itself if it has plans.
+
+        Raises
+        ------
+        NoPlanError
+            With the reason.
+        """
+        if not self.plans:
+            raise NoPlanError(f"{self.status}: {self.reason or 'there is no set of plans'}")
+        return self
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write every pipeline's plan file into a folder, made if need be, as ``NAME.json``.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be made or written to.
+        NoPlanError
+            If there are no plans.
+        """
+        self.require()
+        target = Path(folder)
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError.one(str(folder), f"cannot be made: {error.strerror or error}") from error
+        written = []
+        for name, plan in self.plans.items():
+            path = target / f"{name}.json"
+            plan.save(path)
+            written.append(path)
+        return written
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Pipelines to admit where not all fit: the greatest weight that fits, as cheaply as that can be.
+
+    Attributes
+    ----------
+    fleet : FleetPlan
+        Of the pipelines admitted.
+    left_out : tuple of str
+    weight, total_weight : float
+        Of the pipelines admitted, and of all.
+    weight_bound : float
+        Proven: no set of more weight fits.
+    """
+
+    fleet: FleetPlan
+    left_out: tuple[str, ...]
+    weight: float
+    total_weight: float
+    weight_bound: float
+
+
+@dataclass(frozen=True)
+class SloRelaxation:
+    """Latency objectives with which all pipelines fit.
+
+    Attributes
+    ----------
+    factor : float
+        Every pipeline's objective is multiplied by this.
+    too_small : float
+        Proven: multiplied by this, they do not fit (or only this was not decided).
+    proven : bool
+        Whether that is proven.
+    fleet : FleetPlan
+        With the relaxed objectives.
+    """
+
+    factor: float
+    too_small: float
+    proven: bool
+    fleet: FleetPlan
+
+
+def _dollars(microusd: int | None) -> float | None:
+    return None if microusd is None else microusd / MICRODOLLARS_PER_DOLLAR

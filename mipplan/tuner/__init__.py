@@ -1,0 +1,35 @@
+"""The tuner: replica counts that follow the traffic in milliseconds, hardware and batch caps as planned."""
+
+from mipplan.tuner.conditions import Conditions
+from mipplan.tuner.joint import JointTuner
+from mipplan.tuner.live import LiveEnvelope, doubling_windows_ns
+from mipplan.tuner.outcome import Action, Tuning, TuningRun, WorstWindow
+from mipplan.tuner.policies import POLICIES
+from mipplan.tuner.simulation import simulate, tune
+from mipplan.tuner.stages import StageScale, Tokens, stage_scales
+from mipplan.tuner.step import TuningStep
+from mipplan.tuner.traffic import Traffic, as_envelope
+from mipplan.tuner.transients import Transient
+from mipplan.tuner.tuner import Tuner
+
+__all__ = [
+    "POLICIES",
+    "Action",
+    "Conditions",
+    "JointTuner",
+    "LiveEnvelope",
+    "StageScale",
+    "Tokens",
+    "Traffic",
+    "Transient",
+    "Tuner",
+    "Tuning",
+    "TuningRun",
+    "TuningStep",
+    "WorstWindow",
+    "as_envelope",
+    "doubling_windows_ns",
+    "simulate",
+    "stage_scales",
+    "tune",
+]

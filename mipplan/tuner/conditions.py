@@ -1,0 +1,91 @@
+"""What limits retuning beside the objective: devices, money, how fast counts may change and what a change costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from mipplan.documents import shown
+from mipplan.errors import Fault, InputError
+from mipplan.result import Plan
+from mipplan.units import dollars_to_microdollars
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Limits on replica counts, over all stages they are given for.
+
+    Attributes
+    ----------
+    limits : mapping of str to int
+        Most devices per hardware type; types left out have no limit.
+    budget_usd_per_hour : float or None
+        Most that all replicas may cost.
+    most_added, most_removed : int or None
+        Most replicas that one retuning may add to a stage, or remove from it.
+    added_usd_per_hour, removed_usd_per_hour : float
+        What adding or removing a replica is counted as, beside what replicas cost: a count is changed only where it
+        saves more.
+
+    Raises
+    ------
+    InputError
+        With every fault.
+    """
+
+    limits: Mapping[str, int] = field(default_factory=dict)
+    budget_usd_per_hour: float | None = None
+    most_added: int | None = None
+    most_removed: int | None = None
+    added_usd_per_hour: float = 0.0
+    removed_usd_per_hour: float = 0.0
+
+    def __post_init__(self) -> None:
+        faults = [
+            Fault(f"limits.{name}", f"expected a whole number of at least 0, found {shown(limit)}")
+            for name, limit in self.limits.items()
+            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0
+        ]
+        for name in ("most_added", "most_removed"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+                faults.append(Fault(name, f"expected a whole number of at least 0, found {shown(value)}"))
+        for name in ("budget_usd_per_hour", "added_usd_per_hour", "removed_usd_per_hour"):
+            value = getattr(self, name)
+            if value is None and name == "budget_usd_per_hour":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST_USD:
+                faults.append(Fault(name, f"expected dollars from 0 to {_MOST_USD:g}, found {shown(value)}"))
+        if faults:
+            raise InputError(faults)
+        object.__setattr__(self, "limits", MappingProxyType(dict(self.limits)))
+
+    @classmethod
+    def of_plans(cls, plans: Iterable[Plan]) -> Conditions:
+        """Device limits of the plans' profiles, the least where they differ; nothing else."""
+        limits: dict[str, int] = {}
+        for plan in plans:
+            for name, hardware in plan.profiles.hardware.items():
+                if hardware.limit is not None:
+                    limits[name] = min(hardware.limit, limits.get(name, hardware.limit))
+        return cls(limits)
+
+    @property
+    def budget_microusd(self) -> int | None:
+        """The budget in micro-dollars per hour."""
+        return None if self.budget_usd_per_hour is None else dollars_to_microdollars(self.budget_usd_per_hour)
+
+    @property
+    def added_microusd(self) -> int:
+        """What adding a replica is counted as, micro-dollars per hour."""
+        return dollars_to_microdollars(self.added_usd_per_hour)
+
+    @property
+    def removed_microusd(self) -> int:
+        """What removing a replica is counted as, micro-dollars per hour."""
+        return dollars_to_microdollars(self.removed_usd_per_hour)
+
+
+#: More dollars per hour than this are a slip, and would leave the numbers that solvers take.
+_MOST_USD = 1e6

@@ -1,0 +1,124 @@
+"""Several pipelines tuned at once, on devices and money that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from mipplan.documents import shown
+from mipplan.errors import Fault, InputError
+from mipplan.tuner.conditions import Conditions
+from mipplan.tuner.decisions import decide
+from mipplan.tuner.scaler import Scaler
+from mipplan.tuner.step import TuningStep
+from mipplan.tuner.traffic import Traffic
+from mipplan.tuner.tuner import Tuner
+from mipplan.units import dollars_to_microdollars
+
+#: More is a slip, and would leave the numbers that solvers take.
+_MOST_USD = 1e6
+
+
+class JointTuner:
+    """Re-solves the replica counts of several pipelines as one problem.
+
+    Parameters
+    ----------
+    tuners : mapping of str to Tuner
+        By names of your choice; each observes its own traffic. Their own conditions are not looked at.
+    conditions : Conditions, optional
+        For all pipelines together; by default the device limits of their plans' profiles, the least where they
+        differ.
+    loss_usd_per_hour : mapping of str to float, optional
+        For every pipeline what it costs to serve none of its traffic for an hour. Where a limit binds, those lose that
+        lose least by it. Without it all serve the same share, as much as can be (`TuningStep.share`).
+
+    Raises
+    ------
+    InputError
+        With every fault.
+    """
+
+    def __init__(
+        self,
+        tuners: Mapping[str, Tuner],
+        *,
+        conditions: Conditions | None = None,
+        loss_usd_per_hour: Mapping[str, float] | None = None,
+    ) -> None:
+        if not tuners:
+            raise InputError.one("tuners", "expected at least one")
+        self.tuners: Mapping[str, Tuner] = MappingProxyType(dict(tuners))
+        plans = [tuner.plan for tuner in self.tuners.values()]
+        self.conditions = conditions if conditions is not None else Conditions.of_plans(plans)
+        losses = None if loss_usd_per_hour is None else _read_losses(loss_usd_per_hour, self.tuners)
+        members = [
+            tuner.member(None if losses is None else losses[name]) for name, tuner in self.tuners.items()
+        ]
+        self.scaler = Scaler(members, self.conditions)
+
+    def retune(
+        self,
+        now_ns: int | None = None,
+        *,
+        traffic: Mapping[str, Traffic] | None = None,
+        backlog: Mapping[str, int | Mapping[str, int]] | None = None,
+        active: Mapping[str, Mapping[str, int]] | None = None,
+        ordered: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> dict[str, TuningStep]:
+        """Re-solve all replica counts; arguments as for `Tuner.retune`, by pipeline, those left out as there.
+
+        Returns
+        -------
+        dict of str to TuningStep
+            One per pipeline; objective and lower bound are those of all together.
+
+        Raises
+        ------
+        InputError
+        """
+        given = {
+            "traffic": traffic or {},
+            "backlog": backlog or {},
+            "active": active or {},
+            "ordered": ordered or {},
+        }
+        _check_names(given, self.tuners)
+        situations = [
+            tuner.situation(
+                now_ns,
+                traffic=(traffic or {}).get(name),
+                backlog=(backlog or {}).get(name, 0),
+                active=(active or {}).get(name),
+                ordered=(ordered or {}).get(name),
+            )
+            for name, tuner in self.tuners.items()
+        ]
+        steps = decide(list(self.tuners.values()), self.scaler, situations)
+        for tuner, step in zip(self.tuners.values(), steps, strict=True):
+            tuner.accept(step)
+        return dict(zip(self.tuners, steps, strict=True))
+
+
+def _check_names(given: Mapping[str, Mapping[str, object]], tuners: Mapping[str, Tuner]) -> None:
+    faults = [
+        Fault(f"{argument}.{name}", f"there is no such pipeline; there are {', '.join(tuners)}")
+        for argument, values in given.items()
+        for name in values
+        if name not in tuners
+    ]
+    if faults:
+        raise InputError(faults)
+
+
+def _read_losses(given: Mapping[str, float], tuners: Mapping[str, Tuner]) -> dict[str, int]:
+    _check_names({"loss_usd_per_hour": given}, tuners)
+    faults = []
+    for name in tuners:
+        value = given.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST_USD:
+            message = f"expected dollars from 0 to {_MOST_USD:g}, found {shown(value)}"
+            faults.append(Fault(f"loss_usd_per_hour.{name}", message))
+    if faults:
+        raise InputError(faults)
+    return {name: dollars_to_microdollars(given[name]) for name in tuners}

@@ -1,0 +1,184 @@
+"""The envelope of traffic as it comes: most arrivals in closed windows of a few lengths, over the recent past."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mipplan.curves import WindowCounts
+from mipplan.documents import shown
+from mipplan.errors import InputError
+from mipplan.units import NS_PER_S
+
+Integers = NDArray[np.int64]
+
+LONGEST_WINDOW_NS = 60 * NS_PER_S
+SLOT_NS = NS_PER_S
+HORIZON_NS = 60 * NS_PER_S
+
+#: Arrivals handled at once: bounds the memory of a call, whatever it is given.
+_PIECE = 1 << 14
+
+
+def doubling_windows_ns(shortest_ns: int, longest_ns: int = LONGEST_WINDOW_NS) -> Integers:
+    """Window lengths from `shortest_ns`, doubling, the last at most `longest_ns` (but always one), shape (k,)."""
+    windows = [max(1, int(shortest_ns))]
+    while 2 * windows[-1] <= longest_ns:
+        windows.append(2 * windows[-1])
+    return np.array(windows, dtype=np.int64)
+
+
+class LiveEnvelope:
+    """Counts arrivals in windows that end now, and keeps the most of them for every recent slot of time.
+
+    For each window length u, a pointer to the oldest arrival not earlier than ``t − u`` follows the newest arrival t.
+    Pointers only move forward. So with k window lengths, m new arrivals cost O(k·m) and the steps of the pointers, of
+    which there are at most k per arrival over the whole run: **O(k) per arrival, amortised, however many
+    arrivals are held** (those of the longest window). Reading costs O(k · slots of the horizon).
+
+    Parameters
+    ----------
+    window_ns : int64, shape (k,)
+        Lengths, strictly increasing.
+    horizon_ns : int
+        How long maxima are remembered, at most.
+    slot_ns : int
+        Resolution of that memory: what is read covers the horizon asked for and at most one slot more.
+
+    Attributes
+    ----------
+    touched : int
+        Entries of held arrivals read so far, for whoever wants to check the complexity.
+    """
+
+    def __init__(self, window_ns: ArrayLike, *, horizon_ns: int = HORIZON_NS, slot_ns: int = SLOT_NS) -> None:
+        self.window_ns: Integers = np.array(window_ns, dtype=np.int64)
+        self.window_ns.flags.writeable = False
+        self.horizon_ns, self.slot_ns = int(horizon_ns), int(slot_ns)
+        self.touched = 0
+        slots = -(-self.horizon_ns // self.slot_ns) + 1
+        self._most = np.zeros((slots, self.window_ns.size), dtype=np.int64)
+        self._slot = np.full(slots, -1, dtype=np.int64)
+        self._held = np.empty(1024, dtype=np.int64)
+        self._size = 0
+        self._oldest = np.zeros(self.window_ns.size, dtype=np.int64)
+        self._first_ns: int | None = None
+
+    @property
+    def first_ns(self) -> int | None:
+        """When the first arrival came; None before it."""
+        return self._first_ns
+
+    @property
+    def last_ns(self) -> int | None:
+        """When the latest arrival came; None before the first."""
+        return int(self._held[self._size - 1]) if self._size else None
+
+    @property
+    def held(self) -> int:
+        """Arrivals held."""
+        return self._size
+
+    def observe(self, arrival_ns: ArrayLike) -> None:
+        """Take in further arrivals.
+
+        Parameters
+        ----------
+        arrival_ns : int64, shape (m,)
+            Non-decreasing, and not before the latest one so far. May be empty.
+
+        Raises
+        ------
+        InputError
+            If it is anything else; then nothing was taken in.
+        """
+        arrivals = _checked(arrival_ns, self.last_ns)
+        for start in range(0, arrivals.size, _PIECE):
+            self._take(arrivals[start : start + _PIECE])
+
+    def counts(self, now_ns: int, horizon_ns: int | None = None) -> WindowCounts | None:
+        """Most arrivals in any closed window that ends within the horizon before `now_ns`.
+
+        Windows longer than the traffic has been observed are left out, but for the shortest: what they would hold is
+        not known. None before the first arrival.
+
+        Parameters
+        ----------
+        now_ns : int
+            Not before the latest arrival.
+        horizon_ns : int, optional
+            At most the one the envelope remembers, which is the default.
+        """
+        if self._first_ns is None:
+            return None
+        horizon = self.horizon_ns if horizon_ns is None else min(int(horizon_ns), self.horizon_ns)
+        recent = self._slot >= max(0, (now_ns - horizon) // self.slot_ns)
+        most = np.max(self._most, axis=0, where=recent[:, None], initial=0)
+        seen = max(1, int(np.searchsorted(self.window_ns, now_ns - self._first_ns, side="right")))
+        return WindowCounts(self.window_ns[:seen], most[:seen])
+
+    def _take(self, arrivals: Integers) -> None:
+        if self._first_ns is None:
+            self._first_ns = int(arrivals[0])
+        begin = self._append(arrivals)
+        ends = np.arange(begin + 1, self._size + 1)
+        counts = np.empty((self.window_ns.size, arrivals.size), dtype=np.int64)
+        for k, length in enumerate(self.window_ns.tolist()):
+            counts[k] = ends - self._advance(k, arrivals - length)
+        slots = arrivals // self.slot_ns
+        starts = np.flatnonzero(np.concatenate([[True], slots[1:] != slots[:-1]]))
+        for slot, most in zip(
+            slots[starts].tolist(), np.maximum.reduceat(counts, starts, axis=1).T, strict=True
+        ):
+            place = slot % self._slot.size
+            if self._slot[place] == slot:
+                np.maximum(self._most[place], most, out=self._most[place])
+            else:
+                self._slot[place], self._most[place] = slot, most
+
+    def _advance(self, k: int, thresholds: Integers) -> Integers:
+        """For each threshold the oldest held arrival not before it; the pointer of window k follows the last one."""
+        begin, last = int(self._oldest[k]), int(thresholds[-1])
+        reach, stride = begin, 1
+        # Galloping: the steps grow with what is passed, not with what is held.
+        while reach < self._size and self._held[reach] < last:
+            reach, stride = min(self._size, reach + stride), 2 * stride
+        passed = self._held[begin:reach]
+        found = begin + np.searchsorted(passed, thresholds, side="left")
+        self.touched += passed.size + thresholds.size
+        self._oldest[k] = found[-1]
+        return found
+
+    def _append(self, arrivals: Integers) -> int:
+        """Store further arrivals, first letting go of what no window can reach; return where they begin."""
+        if self._size + arrivals.size > self._held.size:
+            gone = int(self._oldest.min())
+            kept = self._held[gone : self._size]
+            # At least as much room as is in use, so that moving what is held is paid for by as many arrivals.
+            room = np.empty(2 * (kept.size + arrivals.size) + 1024, dtype=np.int64)
+            room[: kept.size] = kept
+            self.touched += kept.size
+            self._held, self._size = room, kept.size
+            self._oldest -= gone
+        begin = self._size
+        self._held[begin : begin + arrivals.size] = arrivals
+        self._size += arrivals.size
+        return begin
+
+
+def _checked(arrival_ns: ArrayLike, last_ns: int | None) -> Integers:
+    try:
+        given = np.asarray(arrival_ns)
+    except ValueError:  # rows of different lengths
+        given = np.empty((0, 0))
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+        raise InputError.one("arrival_ns", f"expected a list of whole nanoseconds, found {shown(arrival_ns)}")
+    arrivals = given.astype(np.int64, copy=False)
+    back = np.flatnonzero(np.diff(arrivals, prepend=last_ns if last_ns is not None else np.int64(0)) < 0)
+    if back.size:
+        place = f"arrival_ns[{int(back[0])}]"
+        if int(back[0]) == 0 and last_ns is None:
+            raise InputError.one(place, f"expected at least 0, found {int(arrivals[0])}")
+        earlier = last_ns if int(back[0]) == 0 else int(arrivals[back[0] - 1])
+        raise InputError.one(place, f"{int(arrivals[back[0]])} is before the arrival it follows ({earlier})")
+    return arrivals

@@ -1,0 +1,156 @@
+"""What traffic to be ready for: the envelope seen lately, and the sample's at the present rate and burstiness."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.curves import WindowCounts
+from mipplan.trace import Trace
+from mipplan.tuner.recent import RecentArrivals
+from mipplan.units import NS_PER_S
+
+Integers = NDArray[np.int64]
+
+#: Rates are compared with the sample's in steps of this: the sample's envelope is stretched once for each.
+_RATE_STEP = 1.02
+#: Counts whose spread tells how bursty traffic is: in cells of this length, over at most so long a time.
+_CELL_NS = NS_PER_S // 4
+_BURSTINESS_SPAN_NS = 60 * NS_PER_S
+#: Over so short a time it is known sooner but less surely, and so much of it is believed.
+_SHORT_SPAN_NS, _SHORT_SHARE = 15 * NS_PER_S, 0.85
+#: Fewer cells tell nothing.
+_FEWEST_CELLS = 20
+
+
+@dataclass(frozen=True)
+class ForecastRule:
+    """How the rate to be ready for is made of counts.
+
+    Attributes
+    ----------
+    level_s : tuple of float
+        The rate is the largest of the mean rates over these last seconds,
+    jump_s : tuple of float
+        and of those over these, less `jump_noise` standard deviations,
+    jump_noise : float
+    trend_s : float
+        and, if the last such span holds more than the one before by over `trend_noise` standard deviations of the
+        difference, of the line through both,
+    trend_noise : float
+    trend_lead : float
+        as far ahead as new replicas take, times this.
+    """
+
+    level_s: tuple[float, ...] = (5.0, 10.0)
+    jump_s: tuple[float, ...] = (1.0, 2.0)
+    jump_noise: float = 3.0
+    trend_s: float = 5.0
+    trend_noise: float = 1.0
+    trend_lead: float = 1.5
+
+
+class Forecast:
+    """Envelopes of the traffic to come, as far as the past tells.
+
+    Parameters
+    ----------
+    rule : ForecastRule
+    sample : Trace
+        The traffic that was planned for.
+    window_ns : int64, shape (k,)
+        Of the live envelope.
+    start_ns : int
+        When observation begins.
+    lead_ns : int
+        How far ahead to look: until what is decided now takes effect.
+    """
+
+    def __init__(
+        self, rule: ForecastRule, sample: Trace, window_ns: Integers, start_ns: int, lead_ns: int
+    ) -> None:
+        self._rule, self._sample, self._window_ns = rule, sample, window_ns
+        self._start_ns, self._lead_s = start_ns, lead_ns / NS_PER_S
+        self._recent = RecentArrivals(_BURSTINESS_SPAN_NS)
+        self._stretched: dict[int, Integers] = {}
+        known = burstiness(sample.arrival_ns, int(sample.arrival_ns[0]), int(sample.arrival_ns[-1]))
+        self._sample_burstiness = known or 1.0
+
+    def observe(self, arrival_ns: Integers, now_ns: int) -> None:
+        """Take in what came since the last time."""
+        self._recent.add(arrival_ns, now_ns)
+
+    def counts(self, now_ns: int, live: WindowCounts, surge: float = 1.0) -> WindowCounts:
+        """Most arrivals to be ready for in windows of each length, if the rate is `surge` times what is forecast.
+
+        The sample's counts at the forecast rate, their excess over the mean widened where the traffic is burstier than
+        the sample; and nowhere less than lately.
+        """
+        ratio = surge * self._rate_rps(now_ns) / self._sample.rate_rps
+        counts = self._sample_counts(ratio)
+        level = ratio * self._sample.rate_rps * self._window_ns / NS_PER_S
+        wider = max(1.0, self._burstiness(now_ns) / self._sample_burstiness)
+        widened = np.ceil(level + wider * np.maximum(counts - level, 0.0)).astype(np.int64)
+        widened[: live.count.size] = np.maximum(widened[: live.count.size], live.count)
+        return WindowCounts(self._window_ns, np.maximum.accumulate(widened))
+
+    def _burstiness(self, now_ns: int) -> float:
+        found = [
+            share
+            * (burstiness(self._recent.arrival_ns, max(self._start_ns, now_ns - span_ns), now_ns) or 0.0)
+            for share, span_ns in ((1.0, _BURSTINESS_SPAN_NS), (_SHORT_SHARE, _SHORT_SPAN_NS))
+        ]
+        return max(found) or self._sample_burstiness
+
+    def _count(self, now_ns: int, span_s: float) -> int:
+        arrivals = self._recent.arrival_ns
+        return arrivals.size - int(np.searchsorted(arrivals, now_ns - round(span_s * NS_PER_S)))
+
+    def _rate_rps(self, now_ns: int) -> float:
+        rule, run_s = self._rule, (now_ns - self._start_ns) / NS_PER_S
+        spread = self._burstiness(now_ns)
+        rates = [self._count(now_ns, span) / min(span, run_s) for span in rule.level_s]
+        for span in rule.jump_s:
+            count = self._count(now_ns, span)
+            rates.append((count - rule.jump_noise * spread * math.sqrt(count)) / min(span, run_s))
+        span = rule.trend_s
+        if run_s >= 2 * span:
+            late = self._count(now_ns, span)
+            early = self._count(now_ns, 2 * span) - late
+            rise = late - early - rule.trend_noise * spread * math.sqrt(late + early)
+            if rise > 0:
+                # Spans are `span` apart; the late one's middle lies half of that back.
+                rates.append(late / span + rise / span**2 * (rule.trend_lead * self._lead_s + span / 2))
+        return max(rates)
+
+    def _sample_counts(self, ratio: float) -> Integers:
+        """Counts of the sample at about `ratio` times its rate (not less): its windows are that much longer."""
+        step = math.ceil(math.log(max(ratio, 1e-3)) / math.log(_RATE_STEP))
+        if step not in self._stretched:
+            lengths = np.rint(self._window_ns * _RATE_STEP**step).astype(np.int64)
+            counts = WindowCounts.of_arrivals(self._sample.arrival_ns, lengths).count
+            # No window of the sample is longer than itself: it goes on at its mean rate.
+            mean = np.ceil(self._sample.rate_rps * lengths / NS_PER_S).astype(np.int64)
+            counts = np.where(lengths > self._sample.span_ns, np.maximum(counts, mean), counts)
+            self._stretched[step] = counts
+        return self._stretched[step]
+
+
+def burstiness(arrival_ns: Integers, since_ns: int, now_ns: int) -> float | None:
+    """Estimate the CV of the gaps from counts in cells of a quarter of a second; None from fewer than twenty.
+
+    For renewal traffic the variance of a count is about its mean times CV². Neighbouring cells are compared, so that a
+    drifting rate does not count as burstiness.
+    """
+    cells = min(_BURSTINESS_SPAN_NS, now_ns - since_ns) // _CELL_NS
+    if cells < _FEWEST_CELLS:
+        return None
+    edges = now_ns - _CELL_NS * np.arange(cells, -1, -1, dtype=np.int64)
+    counts = np.diff(np.searchsorted(arrival_ns, edges)).astype(np.float64)
+    mean = float(counts.mean())
+    if mean == 0.0:
+        return None
+    return math.sqrt(float(np.mean(np.diff(counts) ** 2)) / 2 / mean)

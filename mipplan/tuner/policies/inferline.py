@@ -1,0 +1,103 @@
+"""The tuner of InferLine: traffic envelopes beside the sample's, and one provisioning ratio per stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.tuner.observation import Observation
+from mipplan.tuner.policies.policy import Setting
+from mipplan.tuner.recent import RecentArrivals, most_in_windows, window_lengths_ns
+from mipplan.units import NS_PER_S
+
+#: Rounding must not turn ⌈3.0000000001⌉ into 4.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class InferLine:
+    """Scale up at once when the traffic exceeds the sample's envelope, and down after 15 s without a change.
+
+    Let ρ_m = (sample rate · s_m) / (μ_m · planned replicas), with s_m tokens per query and μ_m tokens per second of one
+    replica. A window length is exceeded when more queries came in one window of it, ending since the last instant of
+    control, than in any of the sample. Up: ⌈r · s_m / (μ_m · ρ_m)⌉ replicas, r the largest rate (count by length) among
+    the exceeded ones. Down: ⌈r · s_m / (μ_m · min ρ)⌉, r the largest rate of the last 30 s in windows of 5 s.
+
+    Attributes
+    ----------
+    quiet_s, down_look_back_s, down_window_s : float
+    name : str
+
+    References
+    ----------
+    Crankshaw et al., "InferLine: latency-aware provisioning and scaling for prediction serving pipelines",
+    SoCC 2020, section 5, doi:10.1145/3419111.3421285.
+    """
+
+    quiet_s: float = 15.0
+    down_look_back_s: float = 30.0
+    down_window_s: float = 5.0
+    name: str = "inferline"
+
+    def start(self, setting: Setting) -> _Tuner:
+        """Learn the sample's envelope."""
+        return _Tuner(self, setting)
+
+
+class _Tuner:
+    def __init__(self, policy: InferLine, setting: Setting) -> None:
+        self._policy, self._setting = policy, setting
+        lengths_ns = window_lengths_ns(setting.plan)
+        # In a window longer than itself the sample shows too little: any traffic would exceed it for ever.
+        covered = max(1, int(np.searchsorted(lengths_ns, setting.sample.span_ns, side="right")))
+        self._window_ns = lengths_ns[:covered]
+        self._known = most_in_windows(setting.sample.arrival_ns, self._window_ns)
+        self._recent = RecentArrivals(int(self._window_ns[-1]))
+        self._changed_ns = setting.start_ns
+        self._ratio = {
+            stage: setting.sample_rate_rps
+            * setting.tokens_per_query[stage]
+            / (setting.replica_rate_rps[stage] * setting.replicas[stage])
+            for stage in setting.stages
+        }
+
+    def decide(self, seen: Observation) -> Mapping[str, int]:
+        present = {stage: observed.replicas for stage, observed in seen.stages.items()}
+        self._recent.add(seen.arrival_ns, seen.now_ns)
+        most = self._recent.most_ending(seen.arrival_ns, self._window_ns)
+        exceeded = np.flatnonzero(most > self._known)
+        wanted = present
+        if exceeded.size:
+            rate_rps = float(np.max(most[exceeded] * NS_PER_S / self._window_ns[exceeded]))
+            wanted = {
+                stage: max(present[stage], self._replicas(stage, rate_rps, self._ratio[stage]))
+                for stage in present
+            }
+        elif seen.now_ns - self._changed_ns >= round(self._policy.quiet_s * NS_PER_S):
+            rate_rps, least = self._recent_rate_rps(seen.now_ns), min(self._ratio.values())
+            wanted = {stage: min(present[stage], self._replicas(stage, rate_rps, least)) for stage in present}
+        if wanted != present:
+            self._changed_ns = seen.now_ns
+        return wanted
+
+    def _replicas(self, stage: str, rate_rps: float, ratio: float) -> int:
+        setting = self._setting
+        needed = (
+            rate_rps * setting.tokens_per_query[stage] / (setting.replica_rate_rps[stage] * ratio)
+            if ratio
+            else 0.0  # a stage that the sample never reached
+        )
+        return max(1, math.ceil(needed - _ROUNDING))
+
+    def _recent_rate_rps(self, now_ns: int) -> float:
+        """Largest rate in consecutive windows that end now, as far back as the run goes."""
+        length_ns = round(self._policy.down_window_s * NS_PER_S)
+        windows = round(self._policy.down_look_back_s / self._policy.down_window_s)
+        windows = min(windows, max(1, (now_ns - self._setting.start_ns) // length_ns))
+        edges: NDArray[np.int64] = now_ns - length_ns * np.arange(windows, -1, -1, dtype=np.int64)
+        counts = np.diff(np.searchsorted(self._recent.arrival_ns, edges))
+        return float(counts.max()) * NS_PER_S / length_ns

@@ -1,0 +1,185 @@
+"""Numbers of units for what is wanted: a relaxation that is kept, then whole units, then our own check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.solvers import KeptRelaxation
+from mipplan.tuner.cuts import CutPlaces
+from mipplan.tuner.rounding import improve, round_shedding, round_times
+from mipplan_formulations import Demand, ScalingEvaluation, ScalingProblem
+from mipplan_formulations.scaling_problem import WHOLE
+from mipplan_formulations.scaling_template import ScalingTemplate
+
+Integers = NDArray[np.int64]
+
+#: Rounds of rows put at the solution before what is left is accepted as gap.
+_MOST_ROUNDS = 6
+#: How often the relaxation is solved again with rows at the whole units found.
+_MOST_PASSES = 3
+#: Numbers of units looked at for an activity with a demand, at first.
+_WINDOW = 48
+#: Up to so many activities a gap is worth looking for something better by hand.
+_FEW, _FEW_TIMED = 32, 8
+
+
+@dataclass(frozen=True)
+class Sized:
+    """Whole units, and what is proven about them.
+
+    Attributes
+    ----------
+    units : tuple of int
+    shed : tuple of int
+        Thousandths, per group.
+    cost, bound : int
+        Objective of these units, and proven least objective.
+    reused : bool
+        Whether every relaxation solved was the one kept.
+    """
+
+    units: tuple[int, ...]
+    shed: tuple[int, ...]
+    cost: int
+    bound: int
+    reused: bool
+
+
+class Sizing:
+    """Solves scaling problems that differ in numbers only."""
+
+    def __init__(self) -> None:
+        self.relaxation = KeptRelaxation()
+        self._template: ScalingTemplate | None = None
+        self._places: dict[int, CutPlaces] = {}
+        self._windows: dict[int, int] = {}
+
+    def size(self, problem: ScalingProblem) -> Sized | None:
+        """Solve a problem; None if no units are feasible."""
+        builds = self.relaxation.builds
+        if _is_short(problem):
+            return None
+        timed = [v for v, demand in enumerate(problem.demands) if demand is not None]
+        best: tuple[list[int], ScalingEvaluation] | None = None
+        bound = 0
+        for _ in range(_MOST_PASSES):
+            solved = self._relax_within(problem, timed) if timed else self._relax(problem, timed)
+            if solved is None:
+                return None
+            bound = max(bound, solved[1])
+            found = self._whole(problem, solved[0], timed, bound)
+            if found is None:
+                return None
+            if best is None or found[1].cost < best[1].cost:
+                best = found
+            # Where a gap is left and no rows tell how it is around these units, the bound can still rise.
+            if best[1].cost <= bound or not [v for v in timed if self._place(v).move_to(best[0][v])]:
+                break
+            for v in timed:
+                self._windows[v] = max(self._windows[v], 2 * best[0][v])
+        assert best is not None
+        units, evaluation = best
+        reused = self.relaxation.builds == builds
+        return Sized(tuple(units), evaluation.shed, evaluation.cost, bound, reused)
+
+    def _whole(
+        self, problem: ScalingProblem, values: NDArray[np.float64], timed: Sequence[int], bound: int
+    ) -> tuple[list[int], ScalingEvaluation] | None:
+        """Whole units near the relaxation's, and our own judgement of them; None if they are not feasible."""
+        units = self._round(problem, values, timed)
+        if units is None:
+            return None
+        evaluation = problem.evaluate(units)
+        if not evaluation.feasible:
+            return None
+        if evaluation.cost > bound and len(units) <= (_FEW_TIMED if timed else _FEW):
+            return improve(problem, units, evaluation)
+        return units, evaluation
+
+    def _relax_within(
+        self, problem: ScalingProblem, timed: Sequence[int]
+    ) -> tuple[NDArray[np.float64], int] | None:
+        """Relax with few numbers of units at first: more are allowed where the solution would use the most.
+
+        The rows hold for any number of units. So a solution below the most allowed is one without that bound.
+        """
+        while True:
+            most = problem.most.copy()
+            for v in timed:
+                window = self._windows.setdefault(v, max(_WINDOW, 4 * int(problem.present[v])))
+                needed = max(int(problem.least[v]), -(-int(problem.need[v]) // WHOLE))
+                most[v] = min(most[v], max(window, 2 * needed))
+            solved = self._relax(replace(problem, most=most), timed)
+            narrow = [v for v in timed if most[v] < problem.most[v]]
+            if solved is not None:
+                narrow = [v for v in narrow if solved[0][v] > most[v] - 1.5]
+            if not narrow:
+                return solved
+            for v in narrow:
+                self._windows[v] *= 4
+
+    def _relax(self, problem: ScalingProblem, timed: Sequence[int]) -> tuple[NDArray[np.float64], int] | None:
+        """Values of the columns and bound of the relaxation, with rows for demands added where the solution is."""
+        values: NDArray[np.float64] | None = None
+        bound = 0
+        for _ in range(_MOST_ROUNDS if timed else 1):
+            slopes = {
+                v: self._place(v).slopes(demand, int(problem.least[v]), int(problem.most[v]))
+                for v, demand in _demands(problem)
+            }
+            if self._template is None or not self._template.fits(problem):
+                self._template = ScalingTemplate(problem, slopes or None)
+            relaxed = self.relaxation.solve(self._template.write(problem, slopes or None))
+            if relaxed is None:
+                return None
+            # Costs are whole numbers.
+            values, bound = relaxed.values, max(bound, int(np.ceil(relaxed.bound - 1e-6)))
+            moved = [v for v in timed if self._place(v).move_to(float(values[v]))]
+            if not moved:
+                break
+        assert values is not None
+        return values, bound
+
+    def _place(self, v: int) -> CutPlaces:
+        if v not in self._places:
+            self._places[v] = CutPlaces()
+        return self._places[v]
+
+    def _round(
+        self, problem: ScalingProblem, values: NDArray[np.float64], timed: Sequence[int]
+    ) -> list[int] | None:
+        relaxed = values[: len(problem.activities)]
+        shed = [0.0] * len(problem.groups)
+        for group, place in self._shed_columns(problem):
+            shed[group] = float(values[place])
+        if timed:
+            whole = round_times(problem, relaxed)
+            if whole is None:
+                return None
+            # Deadlines are kept with these; what is left to round sheds, or is needed as it is.
+            fixed = (
+                np.where(problem.is_timed, whole, problem.least),
+                np.where(problem.is_timed, whole, problem.most),
+            )
+            problem = replace(problem, least=fixed[0], most=fixed[1])
+        return round_shedding(problem, relaxed, shed)
+
+    def _shed_columns(self, problem: ScalingProblem) -> list[tuple[int, int]]:
+        """(group, column) of what is shed: they follow the units."""
+        first = len(problem.activities)
+        shedding = [g for g, group in enumerate(problem.groups) if group.penalty is not None]
+        return [(g, first + k) for k, g in enumerate(shedding)]
+
+
+def _is_short(problem: ScalingProblem) -> bool:
+    """Whether more is needed of something than is allowed, and nothing may be shed."""
+    strict = np.array([problem.groups[a.group].penalty is None for a in problem.activities])
+    return bool(np.any(strict & (problem.need > WHOLE * problem.most)))
+
+
+def _demands(problem: ScalingProblem) -> list[tuple[int, Demand]]:
+    return [(v, demand) for v, demand in enumerate(problem.demands) if demand is not None]

@@ -1,0 +1,142 @@
+"""What a plan leaves to the tuner: per stage one replica's price and speed, and how many there may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+
+from mipplan.curves import StageService, most_tokens_per_query, stage_service
+from mipplan.errors import InputError
+from mipplan.result import Plan
+from mipplan.tokens import realise
+from mipplan.trace import Trace
+
+#: Queries drawn to estimate mean tokens per query where no trace is given.
+_DRAWN = 20_000
+
+
+#: Queries per ns at a stage that no query reaches.
+_ENDLESS = 10**9
+
+
+class Tokens(StrEnum):
+    """How many tokens a query is taken to have at a stage."""
+
+    MOST = "most"
+    """As many as it can have: what the bound is proven for."""
+    MEAN = "mean"
+    """As many as queries have on average: closer to the load, no guarantee."""
+
+
+@dataclass(frozen=True)
+class StageScale:
+    """One stage with its hardware and batch cap fixed.
+
+    Attributes
+    ----------
+    stage, hardware : str
+    microusd_per_hour : int
+        Price of one replica.
+    period_ns, batch : int
+        One replica serves `batch` tokens in ``period_ns = ℓ(batch)``.
+    latency_ns : int
+        T; it does not depend on the number of replicas.
+    tokens_per_query : int or Fraction
+        F: most (or mean) tokens of a query.
+    least : int
+        Fewest replicas, at least 1.
+    most : int or None
+        Most replicas, None for any number.
+    planned : int
+        Replicas of the plan.
+    """
+
+    stage: str
+    hardware: str
+    microusd_per_hour: int
+    period_ns: int
+    batch: int
+    latency_ns: int
+    tokens_per_query: int | Fraction
+    least: int
+    most: int | None
+    planned: int
+
+    @cached_property
+    def own_load_ns(self) -> int:
+        """Time one replica needs for the other tokens of a query, ns, rounded up: (F − 1)·ℓ(b)/b."""
+        serial = max(Fraction(0), Fraction(self.tokens_per_query) - 1)
+        return -(-serial.numerator * self.period_ns // (serial.denominator * self.batch))
+
+    def own_ns(self, replicas: int) -> int:
+        """T and the time for the other tokens of a query, ns, rounded up."""
+        return self.latency_ns + -(-self.own_load_ns // replicas)
+
+    @cached_property
+    def pace(self) -> Fraction:
+        """Queries that one replica serves per ns; where queries have no tokens, more than ever come."""
+        tokens = Fraction(self.tokens_per_query)
+        return Fraction(self.batch, self.period_ns) / tokens if tokens else Fraction(_ENDLESS)
+
+    def service(self, replicas: int) -> StageService:
+        """Service curve of so many replicas."""
+        return StageService(self.latency_ns, self.period_ns, replicas * self.batch)
+
+
+def stage_scales(
+    plan: Plan, tokens: Tokens = Tokens.MOST, sample: Trace | None = None
+) -> dict[str, StageScale]:
+    """Read a plan's stages, in file order.
+
+    Raises
+    ------
+    NoPlanError
+        If the plan has no choices.
+    InputError
+        If the most tokens of a query are asked for and a fan-out has no largest value.
+    """
+    plan.require()
+    counts = tokens_per_query(plan, tokens, sample)
+    scales = {}
+    for name, choice in plan.choices.items():
+        stage = plan.pipeline.stages[name]
+        service = stage_service(plan.service_ns(name), 1, not plan.pipeline.incoming(name))
+        scales[name] = StageScale(
+            stage=name,
+            hardware=choice.hardware,
+            microusd_per_hour=plan.profiles.hardware[choice.hardware].microusd_per_hour,
+            period_ns=service.period_ns,
+            batch=choice.batch,
+            latency_ns=service.latency_ns,
+            tokens_per_query=counts[name],
+            least=max(1, stage.replicas_min),
+            most=stage.replicas_max,
+            planned=choice.replicas,
+        )
+    return scales
+
+
+def tokens_per_query(plan: Plan, tokens: Tokens, sample: Trace | None) -> Mapping[str, int | Fraction]:
+    """F of every stage: the most, or the mean of the sample's draws (of drawn queries, where there is no sample)."""
+    if tokens is Tokens.MOST:
+        return most_tokens_per_query(plan.pipeline)
+    trace = sample if sample is not None else Trace.from_ns(np.arange(_DRAWN, dtype=np.int64))
+    workload = realise(plan.pipeline, trace, plan.seed)
+    return {stage: Fraction(drawn.count, len(trace)) for stage, drawn in workload.stages.items()}
+
+
+def check_tokens(tokens: str) -> Tokens:
+    """Return the way of counting tokens of that name.
+
+    Raises
+    ------
+    InputError
+    """
+    if tokens not in list(Tokens):
+        raise InputError.one("tokens", f"expected one of {', '.join(Tokens)}, found {tokens!r}")
+    return Tokens(tokens)

@@ -1,0 +1,110 @@
+"""What a backlog and the wait for new replicas ask for, and what they do to latency (theory, section 10).
+
+From now on a path serves, at each instant, as fast as its slowest stage at that instant: until the activation delay δ
+with the replicas that are active now, after it with those ordered. Let m be the least rate now of the stages that share
+a path with v, g the rate of v after δ, both in queries per ns, and ``G(x) = m·min(x, δ) + g·(x − δ)⁺``. Queries that
+arrive t from now wait at most W if ``α(t) − 1 + Q ≤ G(t + W)``, and the same without Q for what comes after an idle
+moment.
+
+It is not enough that every stage by itself serves its backlog in time, with its own rate before δ: what a slow stage
+holds back until δ reaches the next one in a lump.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+from mipplan.curves import Envelope
+from mipplan.units import UNLIMITED_NS
+
+
+@dataclass(frozen=True)
+class Transient:
+    """The way from what serves now to what will.
+
+    Attributes
+    ----------
+    backlog : int
+        Q: queries in the system that the stage has yet to serve, those on their way to it included.
+    slowest : Fraction
+        m: queries per ns that get through before the delay is over.
+    delay_ns : int
+        δ: new replicas serve from then on; 0 if none is needed.
+    recovery_ns : int
+        θ: queries that arrive from then on must keep their wait.
+    """
+
+    backlog: int
+    slowest: Fraction
+    delay_ns: int
+    recovery_ns: int
+
+    def rate_needed(self, envelope: Envelope, wait_ns: int) -> Fraction | None:
+        """Least rate g, at least m, with which queries from θ on wait at most `wait_ns`; None if none is enough."""
+        theta, delay, m = self.recovery_ns, self.delay_ns, self.slowest
+        needed = max(Fraction(envelope.rate), m)
+        if theta + wait_ns < delay or (theta + wait_ns == delay and delay > 0):
+            if not self._keeps_before_delay(envelope, wait_ns):
+                return None
+            theta = delay - wait_ns
+        rows: list[tuple[Fraction, Fraction]] = []
+        ends = [(Fraction(theta), Fraction(envelope.at(theta)))]
+        ends += [(Fraction(u), Fraction(a)) for u, a in envelope.corners if u > theta]
+        rows += [(a - 1 + self.backlog - m * delay, u + wait_ns - delay) for u, a in ends]
+        for window, arrivals in envelope.corners:
+            if window <= theta - delay:
+                rows.append((Fraction(arrivals) - 1, Fraction(window + wait_ns)))
+            elif window < theta:
+                served = m * (window - (theta - delay))
+                rows.append((Fraction(arrivals) - 1 - served, Fraction(theta + wait_ns - delay)))
+        for load, time in rows:
+            if load <= 0:
+                continue
+            if time <= 0:
+                return None
+            needed = max(needed, load / time)
+        return needed
+
+    def wait_ns(self, envelope: Envelope, rate: Fraction) -> int:
+        """Longest wait of any query from now on, ns, rounded up, if the stage serves at `rate` after the delay.
+
+        `UNLIMITED_NS` if there is no bound.
+        """
+        m = min(self.slowest, rate) if self.delay_ns == 0 else self.slowest
+        if envelope.rate > rate or m <= 0:
+            return UNLIMITED_NS
+        served = m * self.delay_ns
+        windows = {Fraction(0), *(Fraction(u) for u, _ in envelope.corners)}
+        # Where the last query that is served before δ arrives, the wait may have its greatest value too.
+        windows |= _reaching(envelope, 1 - self.backlog + served)
+        worst = Fraction(0)
+        for window in windows:
+            ahead = envelope.at(window) - 1 + self.backlog
+            time = ahead / m if ahead <= served else self.delay_ns + (ahead - served) / rate
+            worst = max(worst, time - window)
+        return min(UNLIMITED_NS, math.ceil(worst))
+
+    def _keeps_before_delay(self, envelope: Envelope, wait_ns: int) -> bool:
+        """Whether queries from θ on that are through before δ wait no longer than that, with what serves now."""
+        end = self.delay_ns - wait_ns
+        m = self.slowest
+        windows = [Fraction(u) for u, _ in envelope.corners if u <= end] + [Fraction(end)]
+        fresh = all(envelope.at(u) - 1 <= m * (u + wait_ns) for u in windows)
+        start = Fraction(self.recovery_ns)
+        late = [start, *(u for u in windows if u >= start)]
+        return fresh and all(envelope.at(u) - 1 + self.backlog <= m * (u + wait_ns) for u in late)
+
+
+def _reaching(envelope: Envelope, arrivals: Fraction) -> set[Fraction]:
+    """Window lengths inside pieces of the hull at which it reaches a number of arrivals: at most one."""
+    corners = [(Fraction(u), Fraction(a)) for u, a in envelope.corners]
+    for (left, low), (right, high) in pairwise(corners):
+        if low <= arrivals <= high and high > low:
+            return {left + (arrivals - low) / (high - low) * (right - left)}
+    left, low = corners[-1]
+    if arrivals > low and envelope.rate > 0:
+        return {left + (arrivals - low) / Fraction(envelope.rate)}
+    return set()

@@ -1,0 +1,268 @@
+"""The tuner: replica counts that follow the traffic, hardware and batch caps as planned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+from numpy.typing import ArrayLike
+
+from mipplan.curves import ArrivalCurve, Envelope, WindowCounts, servers_needed
+from mipplan.curves.worstcase import EnvelopeCurve
+from mipplan.documents import shown
+from mipplan.errors import InputError
+from mipplan.result import Plan
+from mipplan.trace import Trace
+from mipplan.tuner.allowances import Allowances, check_keep
+from mipplan.tuner.conditions import Conditions
+from mipplan.tuner.decisions import decide
+from mipplan.tuner.live import LiveEnvelope, doubling_windows_ns
+from mipplan.tuner.paths import PathTimes
+from mipplan.tuner.scaler import Member, Scaler
+from mipplan.tuner.stages import StageScale, Tokens, check_tokens, stage_scales
+from mipplan.tuner.step import TuningStep
+from mipplan.tuner.traffic import Situation, Traffic, as_envelope, read_counts, read_outstanding
+from mipplan.units import UNLIMITED_NS, seconds_to_ns
+
+
+class Tuner:
+    """Keeps a plan's hardware and batch caps, and re-solves its replica counts as the traffic moves.
+
+    Parameters
+    ----------
+    plan : Plan
+        With choices.
+    sample : Trace or ArrivalCurve, optional
+        What the plan was made for: used until traffic has been observed, and by ``keep="sample"``.
+    keep : str
+        ``objective``: replica counts for which every query inside the envelope keeps the objective (a theorem, with
+        ``tokens="most"``). ``sample``: counts for which no stage makes the traffic wait longer than the plan makes
+        the sample wait; on the sample itself these are the plan's counts, or fewer. No bound, but no dearer than the
+        plan, and possible where the plan was not made with this bound (`mipplan.refine`).
+    tokens : str
+        ``most`` tokens that a query can have at a stage, or ``mean``: closer to the load, no guarantee.
+    conditions : Conditions, optional
+        Device limits, budget, how fast counts may change and what a change costs; by default the device limits of the
+        plan's profiles.
+    margin_s : float
+        Kept back from the objective.
+    horizon_s : float
+        How far back the live envelope looks, at most a minute unless `live` is given.
+    activation_delay_s : float
+        How long an ordered replica takes before it serves.
+    recovery_s : float, optional
+        With a backlog, or while replicas are not yet active: queries that arrive so long from now keep the objective
+        again. At least, and by default twice, the activation delay.
+    live : LiveEnvelope, optional
+        With windows of your choice; by default from the pipeline's service time, doubling, to 60 s.
+
+    Raises
+    ------
+    NoPlanError
+        If the plan has no choices.
+    InputError
+        With every fault; also if a fan-out has no largest value and `tokens` is ``most``.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        sample: Trace | ArrivalCurve | None = None,
+        keep: str = "objective",
+        tokens: str = "most",
+        conditions: Conditions | None = None,
+        margin_s: float = 0.0,
+        horizon_s: float = 60.0,
+        activation_delay_s: float = 0.0,
+        recovery_s: float | None = None,
+        live: LiveEnvelope | None = None,
+    ) -> None:
+        self.plan = plan.require()
+        self.tokens = check_tokens(tokens)
+        self.keep = check_keep(keep)
+        self.conditions = conditions if conditions is not None else Conditions.of_plans([plan])
+        trace = sample if isinstance(sample, Trace) else None
+        self.stages: Mapping[str, StageScale] = stage_scales(plan, self.tokens, trace)
+        self.paths = PathTimes(plan.pipeline)
+        self._horizon_ns = seconds_to_ns(horizon_s)
+        self.activation_delay_ns = seconds_to_ns(activation_delay_s)
+        twice = 2 * self.activation_delay_ns
+        recovery_ns = twice if recovery_s is None else seconds_to_ns(recovery_s)
+        self.recovery_ns = max(self.activation_delay_ns, recovery_ns)
+        self.live = live or LiveEnvelope(
+            doubling_windows_ns(self.service_time_ns), horizon_ns=self._horizon_ns
+        )
+        self._sample = self._read_sample(sample)
+        deadline_ns = plan.slo_ns - seconds_to_ns(margin_s)
+        self.allowances = Allowances(self.paths, self.stages, deadline_ns, self.keep, self._sample)
+        self._ordered = {stage: scale.planned for stage, scale in self.stages.items()}
+        self.scaler = Scaler([self.member()], self.conditions)
+        self._free = Scaler(
+            [self.member()], Conditions(self.conditions.limits, self.conditions.budget_usd_per_hour)
+        )
+
+    @property
+    def service_time_ns(self) -> int:
+        """Largest sum of T and delays along a path: what a query takes that waits for no other."""
+        own = {stage: scale.latency_ns for stage, scale in self.stages.items()}
+        return max(self.paths.through_ns(own).values())
+
+    @property
+    def replicas(self) -> dict[str, int]:
+        """Counts of the last retuning; before the first those of the plan."""
+        return dict(self._ordered)
+
+    def observe(self, arrival_ns: ArrayLike) -> None:
+        """Take in further arrivals at the pipeline's entry.
+
+        Parameters
+        ----------
+        arrival_ns : int64, shape (m,)
+            Non-decreasing, and not before the latest one so far.
+
+        Raises
+        ------
+        InputError
+        """
+        self.live.observe(arrival_ns)
+
+    def envelope(self, now_ns: int | None = None, *, horizon_s: float | None = None) -> Envelope:
+        """Envelope of the observed traffic at `now_ns`; of the sample before the first arrival.
+
+        Raises
+        ------
+        InputError
+            If there is neither, or `now_ns` lies before the latest arrival.
+        """
+        horizon_ns = self._horizon_ns if horizon_s is None else seconds_to_ns(horizon_s)
+        latest = self.live.last_ns
+        if latest is not None:
+            now = latest if now_ns is None else int(now_ns)
+            if now < latest:
+                raise InputError.one("now_ns", f"{now} is before the latest arrival observed ({latest})")
+            counts = self.live.counts(now, horizon_ns)
+            if counts is not None:
+                return counts.envelope()
+        if self._sample is None:
+            raise InputError.one("traffic", "no arrivals observed and no sample given: nothing to tune for")
+        return self._sample
+
+    def needs(
+        self, traffic: Traffic, waits_ns: Mapping[str, int] | None = None
+    ) -> dict[str, Fraction | None]:
+        """Least replicas of every stage, as real numbers, for traffic inside an envelope; None where none is enough.
+
+        Rounding up keeps the bound, so ``math.ceil`` of each is the fewest replicas. Where queries have several tokens
+        at a stage, waits are taken as the plan's counts leave them; `replicas_for` shares them out anew.
+
+        References
+        ----------
+        Theorem (replicas), docs/theory.md.
+        """
+        envelope = as_envelope(traffic)
+        waits = self.allowances.waits_ns if waits_ns is None else waits_ns
+        return {
+            stage: servers_needed(envelope, s.period_ns, s.batch, waits[stage], s.tokens_per_query)
+            for stage, s in self.stages.items()
+        }
+
+    def replicas_for(self, traffic: Traffic) -> dict[str, int]:
+        """Cheapest replica counts for traffic inside an envelope, whatever runs now.
+
+        Changes nothing. Limits and budget hold; where they bind, as much as possible is served.
+        """
+        envelope = as_envelope(traffic)
+        idle = dict.fromkeys(self.stages, 0)
+        situation = Situation(envelope, idle, self._ordered, self._ordered, None)
+        return dict(decide([self], self._free, [situation])[0].replicas)
+
+    def retune(
+        self,
+        now_ns: int | None = None,
+        *,
+        traffic: Traffic | None = None,
+        backlog: int | Mapping[str, int] = 0,
+        active: Mapping[str, int] | None = None,
+        ordered: Mapping[str, int] | None = None,
+    ) -> TuningStep:
+        """Re-solve the replica counts.
+
+        Parameters
+        ----------
+        now_ns : int, optional
+            The time, on the axis of the arrivals; that of the latest arrival by default.
+        traffic : ArrivalCurve, WindowCounts or Envelope, optional
+            What to be ready for; the observed envelope by default.
+        backlog : int or mapping of str to int
+            Queries in the system, or tokens waiting or in service per stage.
+        active : mapping of str to int, optional
+            Replicas that serve now; by default those ordered.
+        ordered : mapping of str to int, optional
+            Replicas asked for before; by default those of the last retuning.
+
+        Raises
+        ------
+        InputError
+        """
+        situation = self.situation(now_ns, traffic=traffic, backlog=backlog, active=active, ordered=ordered)
+        step = decide([self], self.scaler, [situation])[0]
+        self.accept(step)
+        return step
+
+    def situation(
+        self,
+        now_ns: int | None = None,
+        *,
+        traffic: Traffic | None = None,
+        backlog: int | Mapping[str, int] = 0,
+        active: Mapping[str, int] | None = None,
+        ordered: Mapping[str, int] | None = None,
+    ) -> Situation:
+        """Check and complete the arguments of `retune`."""
+        known = set(self.stages)
+        asked = self._ordered | read_counts("ordered", ordered or {}, known, least=0)
+        serving = asked | read_counts("active", active or {}, known, least=0)
+        queued = read_outstanding(self.plan.pipeline, backlog)
+        envelope = self.envelope(now_ns) if traffic is None else as_envelope(traffic)
+        return Situation(
+            envelope, queued, serving, asked, self.live.last_ns if now_ns is None else int(now_ns)
+        )
+
+    def accept(self, step: TuningStep) -> None:
+        """Take a step's counts as ordered."""
+        self._ordered = dict(step.replicas)
+
+    def member(self, loss_microusd: int | None = None) -> Member:
+        """Return what a scaler needs to know of this pipeline."""
+        place = {stage: v for v, stage in enumerate(self.stages)}
+        edges = [(place[e.parent], place[e.child], e.delay_ns) for e in self.plan.pipeline.edges]
+        stages = tuple(self.stages.values())
+        return Member(
+            self.plan.pipeline.name, stages, tuple(edges), self.allowances.deadline_ns, loss_microusd
+        )
+
+    def bound_ns(self, replicas: Mapping[str, int], traffic: Traffic) -> int:
+        """Bound on the latency of any query of traffic inside an envelope, ns; `UNLIMITED_NS` if there is none.
+
+        References
+        ----------
+        Theorem (worst case), docs/theory.md.
+        """
+        if self.tokens is not Tokens.MOST:
+            return UNLIMITED_NS
+        envelope = as_envelope(traffic)
+        curves = {f: EnvelopeCurve(envelope, f) for f in {s.tokens_per_query for s in self.stages.values()}}
+        own, waits = {}, {}
+        for stage, scale in self.stages.items():
+            own[stage] = scale.own_ns(replicas[stage])
+            curve = curves[scale.tokens_per_query]
+            waits[stage] = curve.exact(scale.period_ns, replicas[stage] * scale.batch)
+        return self.paths.longest_ns(own, waits)
+
+    def _read_sample(self, sample: Trace | ArrivalCurve | None) -> Envelope | None:
+        if isinstance(sample, Trace):
+            return WindowCounts.of_arrivals(sample.arrival_ns, self.live.window_ns).envelope()
+        if sample is None or isinstance(sample, ArrivalCurve):
+            return None if sample is None else Envelope.of_curve(sample)
+        raise InputError.one("sample", f"expected a Trace or an ArrivalCurve, found {shown(sample)}")

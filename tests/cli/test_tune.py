@@ -1,0 +1,199 @@
+"""``mipplan tune`` as a user runs it: table, document, picture, what goes wrong, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import matplotlib.image
+import pytest
+from typer.testing import CliRunner, Result
+
+import mipplan as mp
+from mipplan.cli.app import app
+from mipplan.reporting import tunings
+from mipplan.reporting.tuning_figures import draw_tuning
+from mipplan.tuner.policies import hpa
+
+Run = Callable[..., Result]
+CASCADE = Path(__file__).parents[2] / "profiles" / "pipelines" / "cascade.yaml"
+POLICIES = ("inferline", "hpa", "static")
+
+
+@pytest.fixture(scope="module")
+def plan() -> mp.Plan:
+    choices = {"preprocess": ("cpu", 1, 1), "fast": ("t4", 2, 1), "slow": ("v100", 8, 1)}
+    return mp.Plan.from_choices(mp.Pipeline.read(CASCADE), mp.Profiles.default(), choices)
+
+
+@pytest.fixture(scope="module")
+def trace() -> mp.Trace:
+    return mp.Trace.ramp([60, 400], [1.0, 1.0], [15, 25], 0, seed=3)
+
+
+@pytest.fixture(scope="module")
+def tuning(plan: mp.Plan, trace: mp.Trace) -> mp.Tuning:
+    return mp.tune(plan, trace, policies=POLICIES, split=0.25)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: mp.Plan, trace: mp.Trace) -> Run:
+    rows = "\n".join(f"{time / 1e9:.9f}" for time in trace.arrival_ns)
+    (tmp_path / "trace.csv").write_text(f"arrival_s\n{rows}\n")
+    plan.save(tmp_path / "plan.json")
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments: str) -> Result:
+        usual = [
+            "tune",
+            "plan.json",
+            "--trace",
+            "trace.csv",
+            "--policy",
+            ",".join(POLICIES),
+            "--split",
+            "0.25",
+        ]
+        return CliRunner().invoke(app, [*usual, *arguments])
+
+    return invoke
+
+
+def test_table_says_who_misses_how_much_at_what_cost(run: Run, tuning: mp.Tuning) -> None:
+    done = run()
+    assert done.exit_code == 0, done.output
+    assert (
+        "cascade: P99 ≤ 80 ms, planned at 3.6710 $/h; control every 1 s, replicas serve 5 s after"
+        in done.stdout
+    )
+    for made in tuning.runs:
+        (line,) = re.findall(rf"^{made.policy} .*$", done.stdout, re.MULTILINE)
+        worst = made.worst_window
+        assert f" {made.miss_rate:.3%} " in line
+        assert f" {made.usd_per_hour:.4f} " in line
+        assert f" {len(made.actions)} " in line
+        assert f" {worst.miss_rate:.0%} at {worst.start_s:.4g} s " in line
+        assert f" {made.reaction_s:g} s " in line
+    assert "the sample that policies are told is not the trace that the plan was made for" not in done.stdout
+
+
+def test_the_document_holds_what_the_library_found(run: Run, tuning: mp.Tuning) -> None:
+    done = run("--json", "--out", "report.json")
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert json.loads(Path("report.json").read_text()) == document
+    jsonschema.validate(document, tunings.TuneReport.model_json_schema())
+    assert [one["policy"] for one in document["runs"]] == list(POLICIES)
+    for one, made in zip(document["runs"], tuning.runs, strict=True):
+        assert (one["misses"], one["usd"]) == (made.misses, made.usd)
+        assert one["actions"] == [vars(action) for action in made.actions]
+        assert one["worst_window"] == vars(made.worst_window)
+        assert one["kept"] == (made.result.quantile(0.99) <= 0.08)
+        most = {stage: int(schedule.replicas.max()) for stage, schedule in made.schedules.items()}
+        assert one["most_replicas"] == most
+    assert document["planned_replicas"] == {"preprocess": 1, "fast": 1, "slow": 1}
+    parts = (tuning.sample, tuning.trace)
+    assert [document[name]["sha256"] for name in ("sample", "trace")] == [part.sha256 for part in parts]
+
+
+def test_flags_reach_the_library(run: Run, plan: mp.Plan, trace: mp.Trace) -> None:
+    done = run("--json", "--period", "2s", "--activation-delay", "0s", "--seed", "4", "--policy", "hpa")
+    document = json.loads(done.stdout)
+    expected = mp.tune(
+        plan, trace, policies=["hpa"], split=0.25, period_s=2.0, activation_delay_s=0.0, seed=4
+    )
+    assert (document["period_s"], document["activation_delay_s"], document["seed"]) == (2.0, 0.0, 4)
+    assert document["runs"][0]["misses"] == expected.runs[0].misses
+    assert document["runs"][0]["usd"] == expected.runs[0].usd
+
+
+def test_a_sample_of_its_own_leaves_the_whole_trace_to_run_on(run: Run, trace: mp.Trace) -> None:
+    lines = Path("trace.csv").read_text().splitlines()
+    Path("sample.csv").write_text("\n".join(lines[:500]) + "\n")
+    given = ["tune", "plan.json", "--trace", "trace.csv", "--sample", "sample.csv", "--policy", "static"]
+    done = CliRunner().invoke(app, [*given, "--json"])
+    document = json.loads(done.stdout)
+    assert (document["sample"]["queries"], document["trace"]["queries"]) == (499, len(trace))
+    both = CliRunner().invoke(app, [*given, "--split", "0.3"])
+    assert both.exit_code == 2
+    assert "--split: does not go with --sample" in both.stderr
+
+
+def test_the_picture_shows_every_policy(run: Run, tuning: mp.Tuning) -> None:
+    done = run("--plot", "timeline.png", "--policy", "static")
+    assert done.exit_code == 0, done.output
+    assert "written to timeline.png" in done.stdout
+    picture = matplotlib.image.imread("timeline.png")
+    assert picture.shape[0] > 400
+    assert picture.std() > 0.05
+    figure = draw_tuning(tuning, title="what")
+    rate, cost, latency, missed = figure.axes
+    assert len(cost.patches) == len(POLICIES)
+    assert rate.get_ylabel() == "queries/s"
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == [
+        f"{one.policy}: {one.miss_rate:.2%} missed, {one.usd_per_hour:.2f} $/h" for one in tuning.runs
+    ]
+    assert latency.get_yscale() == "log"
+    assert missed.get_ylim()[1] > 100 * max(one.worst_window.miss_rate for one in tuning.runs)
+
+
+def test_every_bad_flag_is_told_at_once(run: Run) -> None:
+    done = run(
+        "--policy",
+        "lp,hpaa",
+        "--period",
+        "1",
+        "--activation-delay",
+        "soon",
+        "--plot",
+        "x.txt",
+        "--engine",
+        "no",
+    )
+    assert done.exit_code == 2
+    for expected in (
+        "--policy: there is no 'hpaa'; did you mean 'hpa'?",
+        "--period: '1' has no unit: write 1s",
+        "--activation-delay: ",
+        "--plot x.txt: expected a name that ends in",
+        "--engine: ",
+    ):
+        assert expected in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--split", "1.5"), "--split: expected a share of the trace's time between 0 and 1"),
+        (("--period", "0s"), "--period: expected a positive number of seconds"),
+        (("--out", "plan.json"), "--out plan.json: is the plan that is read"),
+        (("--sample", "nowhere.csv"), "nowhere.csv"),
+        (("--policy", ""), "--policy: there is no ''"),
+    ],
+)
+def test_bad_flags(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_ctrl_c_leaves_the_policies_that_were_done(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: object, setting: object) -> object:
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("Ctrl-C was not heard")
+
+    monkeypatch.setattr(hpa.Hpa, "start", interrupt)
+    done = run("--json")
+    assert done.exit_code == 130
+    document = json.loads(done.stdout)
+    assert [one["policy"] for one in document["runs"]] == ["inferline"]
+    assert document["left_out"] == ["hpa", "static"]
+    assert "interrupted before these were done: hpa, static" in document["notes"]
+    done = run("--policy", "hpa")
+    assert done.exit_code == 130
+    assert "interrupted" in done.stderr

@@ -1,0 +1,131 @@
+"""Window counts: a staircase above every curve that has them, its hull, and what a wrong pairing would miss."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from campaigns import campaign_size
+from mipplan.curves import ArrivalCurve, Envelope, WindowCounts
+from oracle_scaling import slow_most_in_windows, slow_step
+from random_pipelines import random_trace
+
+
+def random_counts(rng: np.random.Generator) -> tuple[np.ndarray, WindowCounts]:
+    arrival_ns = random_trace(rng, int(rng.choice([3, 100]))).arrival_ns
+    first = int(rng.integers(1, 30))
+    if rng.random() < 0.5:
+        windows = first * 2 ** np.arange(int(rng.integers(1, 7)))
+    else:
+        windows = np.unique(first + np.cumsum(rng.integers(1, 40, int(rng.integers(1, 6)))))
+    return arrival_ns, WindowCounts.of_arrivals(arrival_ns, windows)
+
+
+def test_counts_are_those_of_all_windows() -> None:
+    for number in range(40):
+        arrival_ns, counts = random_counts(np.random.default_rng([71, number]))
+        slow = [slow_most_in_windows(arrival_ns.tolist(), u) for u in counts.window_ns.tolist()]
+        assert counts.count.tolist() == slow
+
+
+def test_no_window_of_the_trace_exceeds_the_staircase_or_its_hull() -> None:
+    for number in range(campaign_size(quick=120, deep=3_000)):
+        arrival_ns, counts = random_counts(np.random.default_rng([72, number]))
+        starts, bounds = counts.steps()
+        envelope = counts.envelope()
+        for first in range(arrival_ns.size):
+            for last in range(first, arrival_ns.size):
+                length, held = int(arrival_ns[last] - arrival_ns[first]), last - first + 1
+                assert held <= envelope.at(length), f"case {number}: {held} in {length}"
+                if 0 < length <= counts.window_ns[-1]:
+                    step = int(np.searchsorted(starts, length, side="left")) - 1
+                    assert held <= bounds[step], f"case {number}: {held} in {length}"
+
+
+def test_doubling_windows_give_the_best_that_counts_can_say() -> None:
+    for number in range(campaign_size(quick=30, deep=400)):
+        rng = np.random.default_rng([73, number])
+        arrival_ns = random_trace(rng, 3).arrival_ns
+        first = int(rng.integers(1, 4))
+        counts = WindowCounts.of_arrivals(arrival_ns, first * 2 ** np.arange(int(rng.integers(1, 6))))
+        starts, bounds = counts.steps()
+        windows, most = counts.window_ns.tolist(), counts.count.tolist()
+        for start, bound in zip(starts.tolist(), bounds.tolist(), strict=True):
+            assert bound == slow_step(windows, most, start + 1), f"case {number}, window {start}"
+        # And beyond the longest window the hull covers what several of them can hold.
+        for beyond in range(windows[-1], 3 * windows[-1], max(1, windows[-1] // 7)):
+            assert slow_step(windows, most, beyond) <= counts.envelope().at(beyond)
+
+
+def test_pairing_a_count_with_its_own_window_would_miss_arrivals() -> None:
+    # Nine arrivals within 5 ns are in every window of 5 to 10 ns. Counts are known at 4 and 10 ns. Whoever takes α(10)
+    # = 9 to be the arrivals of a window of 10 ns only, serves 8 of them in 10 + 2 ns: too slow for the 5 ns they take.
+    arrival_ns = np.array([0, 0, 0, 1, 2, 3, 5, 5, 5], dtype=np.int64)
+    counts = WindowCounts.of_arrivals(arrival_ns, [4, 10])
+    assert counts.count.tolist() == [6, 9]
+    wrong = Envelope(((0, 1), (4, 6), (10, 9)), Fraction(9, 10))
+    assert wrong.at(5) < slow_most_in_windows(arrival_ns.tolist(), 5)
+    assert counts.envelope().at(5) >= 9
+
+
+def test_long_windows_are_not_charged_twice() -> None:
+    # Steady traffic: one arrival per ns. Pairing α(2u) with u alone would double the rate of the longest windows; two
+    # windows hold no more than both of them.
+    counts = WindowCounts.of_arrivals(np.arange(5_000, dtype=np.int64), 8 * 2 ** np.arange(8))
+    envelope = counts.envelope()
+    assert float(envelope.rate) == pytest.approx(1.0, rel=2e-3)
+    assert envelope.at(1000) <= 1.03 * 1000 + 20
+
+
+def test_hull_is_concave_and_touches_the_staircase() -> None:
+    for number in range(60):
+        _, counts = random_counts(np.random.default_rng([74, number]))
+        envelope = counts.envelope()
+        starts, bounds = counts.steps()
+        points = set(zip(starts.tolist(), bounds.tolist(), strict=True))
+        assert set(envelope.corners) <= points
+        slopes = [Fraction(b2 - b1, u2 - u1) for (u1, b1), (u2, b2) in pairwise(envelope.corners)]
+        assert all(a >= b for a, b in pairwise([*slopes, Fraction(envelope.rate)]))
+
+
+def test_corners_of_a_curve() -> None:
+    curve = ArrivalCurve(((2.0, 0.5e9), (10.0, 0.05e9)))
+    envelope = Envelope.of_curve(curve)
+    assert envelope.corners == ((0, 2), (Fraction(160, 9), Fraction(98, 9)))
+    assert envelope.rate == Fraction(1, 20)
+    assert envelope.at(4) == 4
+    assert envelope.at(Fraction(160, 9) + 20) == Fraction(98, 9) + 1
+
+
+def test_many_steps_are_joined_without_going_below_any() -> None:
+    counts = WindowCounts(np.array([2**k for k in range(16)]), np.array([1 + 3 * k for k in range(16)]))
+    starts, bounds = counts.steps()
+    assert starts.size < 16 * 129
+    windows, most = counts.window_ns.tolist(), counts.count.tolist()
+    for length in [5, 100, 1001, 9999, 32767]:
+        step = int(np.searchsorted(starts, length, side="left")) - 1
+        assert bounds[step] >= slow_step(windows, most, length)
+
+
+@pytest.mark.parametrize(
+    ("windows", "counts", "message"),
+    [
+        ([], [], "at least one"),
+        ([1, 2], [1], "one count per window"),
+        ([0, 2], [1, 2], "positive"),
+        ([2, 2], [1, 2], "strictly"),
+        ([1, 2], [2, 1], "no fewer"),
+        ([1, 2], [-1, 1], "not be negative"),
+    ],
+)
+def test_wrong_counts_are_refused(windows: list[int], counts: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        WindowCounts(np.array(windows), np.array(counts))
+
+
+def test_counts_that_would_overflow_are_refused() -> None:
+    with pytest.raises(OverflowError, match="refused"):
+        WindowCounts(np.array([2**40]), np.array([2**30])).envelope()

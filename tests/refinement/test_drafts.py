@@ -1,0 +1,104 @@
+"""Drafts: against every choice there is, and never worse than what they start from."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+import mipplan as mp
+from campaigns import campaign_size
+from mipplan.options import Family
+from mipplan.refinement.domains import Option, Options, cost_of, options_of
+from mipplan.refinement.drafts import Menu, draft_plans, redraft
+from mipplan.refinement.starts import fastest_plan, study_stages
+from mipplan.result import Choice
+from random_pipelines import random_pipeline
+from refinement_instances import Bench, refinement_instance
+
+BUDGET = 40
+
+
+def menus_of(rng: np.random.Generator, pipeline: mp.Pipeline) -> dict[str, Menu]:
+    """A few options of random cost and time for every stage, in topological order."""
+    menus = {}
+    for stage in pipeline.topological_order:
+        size = int(rng.integers(1, 4))
+        cost = rng.integers(1, 20, size)
+        family = Family("h", 1, np.array([1]), 1, 1, 20, False, False)
+        menus[stage] = Menu([Option(family, int(c)) for c in cost], cost, rng.integers(0, 100, size))
+    return menus
+
+
+def longest(pipeline: mp.Pipeline, time_ns: dict[str, int]) -> int:
+    """Length of the longest path."""
+
+    def until(stage: str) -> int:
+        above = [until(edge.parent) + edge.delay_ns for edge in pipeline.incoming(stage)]
+        return max(above, default=0) + time_ns[stage]
+
+    return max(map(until, time_ns))
+
+
+def test_front_is_that_of_all_choices() -> None:
+    for number in range(campaign_size(60, 2_000)):
+        rng = np.random.default_rng([20261126, number])
+        pipeline = random_pipeline(rng, 30, max_stages=5)
+        menus = menus_of(rng, pipeline)
+        reached: dict[int, int] = {}
+        for modes in itertools.product(*(range(menu.cost.size) for menu in menus.values())):
+            picked = list(zip(menus.items(), modes, strict=True))
+            cost = sum(int(menu.cost[mode]) for (_, menu), mode in picked)
+            length = longest(pipeline, {stage: int(menu.time_ns[mode]) for (stage, menu), mode in picked})
+            if cost <= BUDGET:
+                reached[cost] = min(length, reached.get(cost, length))
+        expected = [
+            cost
+            for cost in sorted(reached)
+            if all(reached[cost] < reached[other] for other in reached if other < cost)
+        ]
+        drafts = draft_plans(pipeline, menus, BUDGET)
+        assert [cost_of(draft) for draft in drafts.front()] == expected, number
+        assert [cost_of(draft) for draft in drafts.quickest(1)] == expected[-1:]
+
+
+def test_redrafted_plans_keep_the_deadline_and_are_no_dearer() -> None:
+    cheaper = 0
+    for number in range(campaign_size(60, 600)):
+        instance = refinement_instance(number)
+        bench = Bench(instance, "python")
+        judge, meter = bench.judge, bench.meter
+        start = fastest_plan(bench.problem)
+        stages = study_stages(bench.problem, bench.replays, instance.quantile, meter)
+        if stages is None or not judge.keeps(start, meter):
+            continue
+        seen: list[int] = []
+
+        def accept(options: Options, seen: list[int] = seen) -> bool:
+            seen.append(cost_of(options))
+            return True
+
+        best = redraft(lambda bench=bench: bench.problem, stages, bench.replays, start, meter, accept)
+        assert judge.keeps(best, meter)
+        assert cost_of(best) == min([cost_of(start), *seen])
+        assert instance.optimum is not None
+        assert cost_of(best) >= instance.optimum
+        cheaper += cost_of(best) < cost_of(start)
+    assert cheaper > 5
+
+
+def test_lateness_is_latency_beyond_the_deadline() -> None:
+    for number in range(campaign_size(20, 300)):
+        instance = refinement_instance(number)
+        bench = Bench(instance, "python")
+        for plan in instance.plans[:10]:
+            choices = {stage: Choice(*made) for stage, made in plan.choices.items()}
+            options = options_of(bench.problem.domains, choices)
+            if options is None:
+                continue
+            made = mp.Plan.from_choices(
+                instance.pipeline, instance.profiles, choices, slo_s=1.0, seed=instance.seed
+            )
+            latency_ns = mp.replay(made, instance.trace, discipline=instance.discipline).latency_ns
+            found = bench.judge.lateness_ns(bench.judge.replay(options, bench.meter))
+            assert np.array_equal(found, latency_ns - instance.slo_ns)

@@ -1,0 +1,117 @@
+"""A relaxation that is kept: how often it is passed as a whole is counted, and it is as good as one made anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+import mipplan as mp
+from campaigns import campaign_size
+from mipplan.solvers import KeptRelaxation, relax
+from mipplan_formulations import FORMULATIONS, Group, LinearModel, Resource, ScalingActivity, ScalingProblem
+from mipplan_formulations.scaling import build
+from random_problems import random_problem
+
+
+def problem_of(need: list[int], capacity: int, **changes: object) -> ScalingProblem:
+    count = len(need)
+    parts: dict[str, object] = {
+        "activities": tuple(ScalingActivity(f"a{v}", 3 + v, np.array([1]), up_cost=1) for v in range(count)),
+        "groups": (Group("all", 40),),
+        "need": need,
+        "least": [1] * count,
+        "most": [50] * count,
+        "present": [2] * count,
+        "resources": (Resource("r", capacity),),
+    }
+    return ScalingProblem(**{**parts, **changes})  # type: ignore[arg-type]
+
+
+def test_numbers_change_without_a_rebuild() -> None:
+    kept = KeptRelaxation()
+    rng = np.random.default_rng(5)
+    for number in range(60):
+        model = build(
+            problem_of(
+                rng.integers(1, 9000, 4).tolist(), int(rng.integers(4, 30)), present=rng.integers(1, 9, 4)
+            )
+        )
+        found = kept.solve(model)
+        fresh = KeptRelaxation().solve(model)
+        assert found is not None
+        assert fresh is not None
+        assert found.reused == (number > 0)
+        assert np.isclose(
+            model.objective @ found.values, model.objective @ fresh.values, rtol=1e-9, atol=1e-6
+        )
+        assert np.isclose(found.bound, fresh.bound, rtol=1e-6, atol=1e-5)
+    assert (kept.builds, kept.solves) == (1, 60)
+
+
+def test_another_shape_is_passed_anew() -> None:
+    kept = KeptRelaxation()
+    for need in ([1500, 800], [1500, 800, 2500], [100, 800, 2600], [1500, 800]):
+        assert kept.solve(build(problem_of(need, 20))) is not None
+    assert (kept.builds, kept.solves) == (3, 4)
+
+
+def test_infeasible_is_an_answer_and_feasible_again_is_too() -> None:
+    kept = KeptRelaxation()
+    strict = (Group("none"),)
+    # Without shedding, needs are bounds of the columns, so the shape stays.
+    capacities = [9, 3, 9, 1, 30]
+    found = [kept.solve(build(problem_of([2500, 1500], c, groups=strict))) is not None for c in capacities]
+    assert found == [True, False, True, False, True]
+    assert kept.builds == 1
+
+
+def test_bound_is_below_every_solution_and_near_the_relaxation() -> None:
+    # On the planner's models too: event times in ns, waits, covers.
+    for seed in range(campaign_size(25, 300)):
+        problem = random_problem(np.random.default_rng([21, seed]), unit=1_000_000)
+        for formulation in FORMULATIONS.values():
+            model = formulation.build(problem)
+            found, other = KeptRelaxation().solve(model), relax(model)
+            assert (found is None) == (other is None), seed
+            if found is not None and other is not None:
+                objective = float(model.objective @ found.values)
+                assert found.bound <= objective + 1e-6 * (1 + abs(objective))
+                assert np.isclose(found.bound, other.bound, rtol=1e-6, atol=1e-4), seed
+
+
+def test_bound_holds_with_any_dual_values() -> None:
+    # Sides that a row does not have are not used.
+    model = build(problem_of([2500, 900], 12))
+    loose = LinearModel(
+        **{**vars(model), "row_upper": np.full(model.num_rows, np.inf), "name": "loose"}  # type: ignore[arg-type]
+    )
+    found = KeptRelaxation().solve(loose)
+    assert found is not None
+    assert found.bound <= float(loose.objective @ found.values) + 1e-6
+
+
+def test_works_after_a_plan_was_made_in_the_same_process() -> None:
+    # HiGHS refuses to run if its number of threads is changed after a first run.
+    pipeline = mp.Pipeline.read("profiles/pipelines/image-processing.yaml")
+    trace = mp.Trace.gamma(rate_rps=50, cv=1, duration_s=5, seed=1)
+    plan = mp.plan(pipeline, mp.Profiles.default(), trace)
+    assert plan.choices
+    assert KeptRelaxation().solve(build(problem_of([2500, 900], 12))) is not None
+
+
+def test_a_basis_that_misleads_costs_a_rebuild_not_the_answer() -> None:
+    kept = KeptRelaxation()
+    model = build(problem_of([2500, 900], 12))
+    assert kept.solve(model) is not None
+    run, calls = kept._run, []
+
+    def stumble() -> bool:
+        calls.append(1)
+        return run() and len(calls) > 1
+
+    kept._run = stumble  # type: ignore[method-assign]
+    found = kept.solve(replace(model, name="again"))
+    assert found is not None
+    assert not found.reused
+    assert kept.builds == 2

@@ -1,0 +1,111 @@
+"""The closed-loop benchmark: its traffic, how settings are chosen, and how its aims are judged, on a table by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmarks.tuner.comparing import beats_greedy, keeps_share, tuned, with_hindsight
+from benchmarks.tuner.plots import draw_planes
+from benchmarks.tuner.summary import summarise
+from benchmarks.tuner.traffic import SCENARIOS, SHARED
+
+RATE = 100.0
+MADE = [scenario for scenario in SCENARIOS if not scenario.real]
+
+
+@pytest.mark.parametrize("scenario", MADE, ids=lambda scenario: scenario.name)
+def test_traffic_is_some_minutes_long_and_always_the_same(scenario: Any) -> None:
+    sample, trace = scenario.traces(RATE)
+    assert sample.rate_rps == pytest.approx(RATE, rel=0.1)
+    assert 200 < trace.duration_s < 320
+    assert [one.sha256 for one in scenario.traces(RATE)] == [sample.sha256, trace.sha256]
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the public data are not beside the checkout")
+@pytest.mark.parametrize(
+    "scenario", [scenario for scenario in SCENARIOS if scenario.real], ids=lambda scenario: scenario.name
+)
+def test_real_traffic_begins_with_its_sample(scenario: Any) -> None:
+    sample, trace = scenario.traces(RATE)
+    assert sample.rate_rps == pytest.approx(RATE, rel=0.2)
+    assert sample.duration_s == pytest.approx(60, abs=3)
+    assert sample.arrival_ns[-1] <= trace.arrival_ns[0]
+    assert 200 < trace.duration_s < 320
+
+
+def row(
+    policy: str, misses: int, usd: float, *, trace: str = "spike", setting: float | None = None
+) -> dict[str, Any]:
+    return {
+        "pipeline": "cascade",
+        "trace": trace,
+        "policy": policy,
+        "setting": setting,
+        "queries": 1_000,
+        "misses": misses,
+        "miss_rate": misses / 1_000,
+        "usd": usd,
+        "usd_per_hour": usd,
+        "actions": 3,
+        "worst_window_miss_rate": 0.5,
+        "reaction_s": 5.0,
+        "least_usd": 0.5,
+        "planned_usd_per_hour": 1.0,
+        "slo_s": 0.1,
+    }
+
+
+def table() -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            row("oracle", 10, 1.0),
+            row("lp", 14, 1.2),
+            row("inferline", 14, 2.0),
+            row("hpa", 0, 3.0, setting=0.4),
+            row("hpa", 50, 1.5, setting=0.8),
+            row("ray", 11, 1.1),
+            row("ray-tuned", 30, 1.3, setting=1.0),
+            row("static", 500, 0.8),
+            row("oracle", 0, 1.0, trace="steady"),
+            row("lp", 0, 1.3, trace="steady"),
+            row("inferline", 0, 1.3, trace="steady"),
+            row("hpa", 0, 2.0, trace="steady", setting=0.4),
+            row("hpa", 5, 0.9, trace="steady", setting=0.8),
+            row("ray", 0, 1.4, trace="steady"),
+            row("ray-tuned", 0, 1.4, trace="steady", setting=1.0),
+            row("static", 0, 0.8, trace="steady"),
+        ]
+    )
+
+
+def test_settings_and_aims_by_hand() -> None:
+    runs = with_hindsight(table())
+    ours = runs[runs["policy"] == "lp"]
+    assert ours["excess"].tolist() == [4, 0]
+    assert ours["cost_ratio"].tolist() == [1.2, 1.3]
+    # In total ours costs 2.5, hpa at 0.8 costs 2.4 and at 0.4 costs 5.
+    assert set(tuned(runs, "hpa")["setting"]) == {0.8}
+    assert keeps_share(runs, tuned(runs, "hpa")).tolist() == [True, False]  # 4 ≤ 0.1·40; dearer on the other
+    assert keeps_share(runs, tuned(runs, "ray")).tolist() == [False, True]
+    # All settings of ray-tuned cost more than ours: the cheapest.
+    assert keeps_share(runs, tuned(runs, "ray-tuned")).tolist() == [False, True]
+    assert beats_greedy(runs).tolist() == [True, False]  # not at lower cost on the other
+
+
+def test_the_summary_says_what_was_reached_and_where_ours_loses() -> None:
+    text = summarise(table())
+    assert "| no more misses than inferline, at lower cost, on ≥ 80% | no | 1 of 2 (50%) |" in text
+    assert "| cost within 25% of hindsight | geometric mean 1.249, most 1.30 | 1 of 2 (50%) |" in text
+    assert "- `ray` (at some setting) misses less at no more cost in 1: cascade, spike." in text
+    assert "- Dearer than 1.25 times hindsight in 1: cascade, steady (1.30)." in text
+
+
+def test_planes_show_every_policy_on_every_trace() -> None:
+    figure = draw_planes(with_hindsight(table()))
+    assert [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()] == ["spike", "steady"]
+    for axes in figure.axes:
+        assert len(axes.get_lines()) == 7 + 2

@@ -1,0 +1,211 @@
+"""`mipplan.tune`: arguments, limits, figures of a run, and what is left after Ctrl-C."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pytest
+
+import mipplan as mp
+from mipplan.profiles import Hardware, LatencyTable, Profiles
+from mipplan.result import Plan
+from mipplan.trace import Trace
+from mipplan.trace.splitting import split_trace
+from mipplan.tuner import simulate
+from mipplan.tuner.observation import Observation
+from mipplan.tuner.policies import Setting
+from mipplan.tuner.staffing import Staffing
+from tuned_plans import one_stage
+
+NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """Commands counts of the only stage at given seconds, whatever it sees."""
+
+    script: Mapping[int, int]
+    name: str = "scripted"
+
+    def start(self, setting: Setting) -> Scripted:
+        return self
+
+    def decide(self, seen: Observation) -> Mapping[str, int]:
+        count = self.script.get(seen.now_ns // NS)
+        return {} if count is None else {"only": count}
+
+
+@dataclass(frozen=True)
+class Interrupted(Scripted):
+    """Ctrl-C comes while it decides."""
+
+    name: str = "interrupted"
+
+    def decide(self, seen: Observation) -> Mapping[str, int]:
+        raise KeyboardInterrupt
+
+
+def steady(seconds: float = 20.0, gap: float = 0.25) -> Trace:
+    return Trace.from_seconds(np.arange(0.0, seconds, gap))
+
+
+def test_figures_of_a_run_by_hand() -> None:
+    # Four a second, of which a replica serves ten; and twenty at once, 12.05 s in.
+    times = np.sort(np.concatenate([np.arange(0.0, 20.0, 0.25), np.full(20, 12.05)]))
+    trace = Trace.from_seconds(times)
+    setting = Setting(one_stage(1), trace, 0, NS, 2 * NS)
+    run = simulate(setting, trace, Scripted({5: 3, 10: 1}))
+    assert [(a.at_s, a.stage, a.before, a.after) for a in run.actions] == [
+        (5, "only", 1, 3),
+        (10, "only", 3, 1),
+    ]
+    # The one of 12.00 s leaves at 12.1 s; then four of the twenty by 12.5 s, just within 0.5 s of 12.05 s. Sixteen are
+    # late; and so are those behind them until the queue is short enough: before the one of 12.25 + k/4 s there are
+    # 20 + k, so it leaves at 14.2 + k/10 s, less than half a second after it came from k = 10 on.
+    assert run.misses == 16 + 10
+    assert run.worst_window.start_s == 10.0
+    assert run.worst_window.queries == 40
+    assert run.worst_window.miss_rate == run.misses / 40
+    assert run.reaction_s == 5.0
+    # Three replicas for five seconds, one for the rest, until the last exit at 19.85 s; none was busy when let go.
+    assert run.usd * 3600 == pytest.approx(19.85 + 2 * 5)
+    assert run.usd_per_hour == pytest.approx(run.usd * 3600 / 19.85)
+
+
+def test_a_run_in_which_nobody_is_late() -> None:
+    run = simulate(Setting(one_stage(1), steady(), 0, NS, 0), steady(), Scripted({}))
+    assert run.misses == 0
+    assert run.reaction_s == 0.0
+    assert run.worst_window.miss_rate == 0.0
+    assert run.worst_window.p99_s == pytest.approx(0.1)
+
+
+def test_the_first_part_stands_for_the_sample_unless_that_is_given() -> None:
+    plan, trace = one_stage(2), steady()
+    first, rest = split_trace(trace, 0.25)
+    tuning = mp.tune(plan, trace, policies=["static"], split=0.25)
+    assert (tuning.sample, tuning.trace) == (first, rest)
+    given = mp.tune(plan, trace, policies=[Scripted({3: 2})], sample=first)
+    assert (given.sample, given.trace) == (first, trace)
+    assert given.run("scripted").result.queries == len(trace)
+    with pytest.raises(KeyError):
+        given.run("static")
+
+
+def test_the_seed_of_draws_is_the_plans_unless_given() -> None:
+    plan = one_stage(2)
+    assert mp.tune(plan, steady(), policies=["static"]).seed == plan.seed
+    assert mp.tune(plan, steady(), policies=["static"], seed=7).seed == 7
+
+
+def test_ctrl_c_leaves_what_was_complete() -> None:
+    plan = one_stage(2)
+    tuning = mp.tune(plan, steady(), policies=["static", Interrupted({}), "hpa"])
+    assert [run.policy for run in tuning.runs] == ["static"]
+    assert tuning.left_out == ("interrupted", "hpa")
+    with pytest.raises(KeyboardInterrupt):
+        mp.tune(plan, steady(), policies=[Interrupted({})])
+
+
+def test_every_bad_argument_is_told_at_once() -> None:
+    bad: dict[str, Any] = {
+        "policies": ["lp", "hpaa", "lp", 3],
+        "period_s": 0,
+        "activation_delay_s": -1,
+        "discipline": "lifo",
+        "engine": "none",
+        "seed": -1,
+        "split": 1.5,
+    }
+    with pytest.raises(mp.InputError) as caught:
+        mp.tune(one_stage(1), steady(), **bad)
+    text = str(caught.value)
+    for expected in (
+        "policies: there is no 'hpaa'; did you mean 'hpa'?",
+        "policies: expected a name or a policy, found 3",
+        "policies: names lp twice",
+        "period_s: expected a positive number of seconds, found 0",
+        "activation_delay_s: expected 0 or a positive number of seconds, found -1",
+        "discipline: ",
+        "engine: ",
+        "seed: ",
+        "split: expected a share",
+    ):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"policies": "lp"}, "policies: expected some of"),
+        ({"policies": []}, "policies: expected some of"),
+        ({"sample": "trace.csv"}, "sample: expected a Trace"),
+        ({"sample": Trace.from_ns(np.array([5, 5]))}, "sample: all its queries arrive at once"),
+        ({"period_s": 1e-6}, "period_s: makes 15,750,000 decisions on this trace, more than 1,000,000"),
+        ({"activation_delay_s": "5s"}, "activation_delay_s: expected 0 or a positive number"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(mp.InputError, match=message.replace("(", r"\(")):
+        mp.tune(one_stage(1), steady(), **arguments)
+
+
+def test_what_is_no_plan_or_trace_is_told() -> None:
+    with pytest.raises(mp.InputError, match=r"plan: expected a Plan[\s\S]*trace: expected a Trace"):
+        mp.tune("plan.json", "trace.csv")  # type: ignore[arg-type]
+    with pytest.raises(mp.NoPlanError):
+        mp.tune(Plan(one_stage(1).pipeline, one_stage(1).profiles, NS), steady())
+
+
+# --- what may be commanded -------------------------------------------------------------------------------------------
+
+
+def two_stages(limit: int | None) -> Setting:
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_node("a", model="m", replicas={"min": 2, "max": 5})
+    graph.add_node("b", model="m")
+    graph.add_edge("a", "b")
+    table = LatencyTable("m", "h", np.array([1]), np.array([10.0]))
+    profiles = Profiles.from_parts([Hardware("h", 1.0, limit=limit)], [table])
+    plan = Plan.from_choices(mp.Pipeline(graph), profiles, {"a": ("h", 1, 3), "b": ("h", 1, 2)}, slo_s=0.5)
+    return Setting(plan, steady(), 0, NS, NS)
+
+
+def test_counts_stay_within_the_bounds_of_the_stage() -> None:
+    staffing = Staffing(two_stages(None))
+    staffing.command(NS, {"a": 9, "b": 0})
+    assert staffing.replicas == {"a": 5, "b": 1}
+    staffing.command(2 * NS, {"a": 1, "b": 7})
+    assert staffing.replicas == {"a": 2, "b": 7}
+
+
+def test_hardware_is_granted_as_far_as_there_is_some() -> None:
+    staffing = Staffing(two_stages(limit=6))
+    staffing.command(NS, {"a": 5, "b": 5})
+    assert staffing.replicas == {"a": 4, "b": 2}
+    staffing.command(2 * NS, {"a": 2, "b": 9})
+    assert staffing.replicas == {"a": 2, "b": 4}
+    staffing.command(3 * NS, {"a": 5})
+    assert staffing.replicas == {"a": 2, "b": 4}
+
+
+def test_schedules_hold_every_command_and_capacities_those_that_still_count() -> None:
+    staffing = Staffing(two_stages(None))
+    for second, count in ((1, 4), (2, 4), (3, 2), (5, 3)):
+        staffing.command(second * NS, {"b": count})
+    schedule = staffing.schedules()["b"]
+    assert (schedule.change_ns // NS).tolist() == [1, 3, 5]
+    assert schedule.replicas.tolist() == [2, 4, 2, 3]
+    whole = schedule.capacity
+    for since in range(1, 9):
+        part = staffing.capacities(since * NS)["b"]
+        for at in range(since * NS, 10 * NS, NS // 2):
+            assert _at(part, at) == _at(whole, at)
+
+
+def _at(capacity: Any, instant: int) -> int:
+    return int(capacity.replicas[np.searchsorted(capacity.from_ns, instant, side="right") - 1])

@@ -1,0 +1,89 @@
+"""Whole units from the relaxation: feasible, above the proven bound, and nearly always the optimum of brute force."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from campaigns import campaign_size, write_summary
+from mipplan.tuner.sizing import Sizing
+from mipplan_formulations import Demand, Group, ScalingActivity, ScalingProblem, scale_exhaustively
+from random_scaling import random_scaling
+
+
+def test_rounding_stays_within_the_proven_gap() -> None:
+    """The campaign of 500 and more random problems against brute force over whole units."""
+    seen: Counter[str] = Counter()
+    worst = 0.0
+    for seed in range(campaign_size(quick=500, deep=6_000)):
+        rng = np.random.default_rng([15, seed])
+        problem = random_scaling(rng, unit=int(rng.choice([1, 1, 1000])))
+        best = scale_exhaustively(problem)
+        sized = Sizing().size(problem)
+        assert (sized is None) == (best is None), seed
+        if sized is None or best is None:
+            seen["infeasible"] += 1
+            continue
+        evaluation = problem.evaluate(sized.units)
+        assert evaluation.feasible, seed
+        assert (evaluation.cost, evaluation.shed) == (sized.cost, sized.shed), seed
+        assert sized.bound <= best.cost <= sized.cost, seed
+        seen["optimal" if sized.cost == best.cost else "dearer"] += 1
+        seen["proven optimal"] += sized.cost == sized.bound
+        seen["with demands"] += any(problem.is_timed)
+        seen["shedding"] += any(best.shed)
+        worst = max(worst, (sized.cost - best.cost) / max(1, best.cost))
+    solved = seen["optimal"] + seen["dearer"]
+    assert solved > 200
+    assert seen["optimal"] >= 0.97 * solved
+    assert seen["proven optimal"] >= 0.5 * solved
+    assert min(seen["with demands"], seen["shedding"], seen["infeasible"]) > 20
+    write_summary("scaling_rounding", {**seen, "largest_excess_over_the_optimum": round(worst, 4)})
+
+
+def test_kept_from_one_problem_to_the_next_is_as_good_as_new() -> None:
+    from dataclasses import replace
+
+    for seed in range(25):
+        rng = np.random.default_rng([16, seed])
+        problem = random_scaling(rng)
+        kept = Sizing()
+        for _ in range(6):
+            count = problem.need.size
+            need = np.where(problem.is_timed, problem.need, rng.integers(0, 5000, count))
+            moved = replace(problem, need=need, present=rng.integers(1, 6, count))
+            found, fresh = kept.size(moved), Sizing().size(moved)
+            assert (found is None) == (fresh is None)
+            best = scale_exhaustively(moved)
+            if found is not None and best is not None:
+                assert found.bound <= best.cost <= found.cost
+        assert kept.relaxation.builds <= 1
+
+
+def demanding(deadline: int, load: int, own: int = 0, most: int = 100_000) -> ScalingProblem:
+    # In thousandths: rows have whole slopes, so times should be large numbers, as nanoseconds are.
+    activity = ScalingActivity("only", 3, duration=5_000, deadline=1_000 * deadline)
+    demand = Demand(np.array([0, 40_000]), np.array([1_000 * load, 2_000 * load]), 1_000 * own)
+    group = (Group("none"),)
+    return ScalingProblem((activity,), group, [0], [1], [most], [1], demands=(demand,))  # type: ignore[arg-type]
+
+
+def test_more_units_are_looked_at_where_few_are_not_enough() -> None:
+    # 5 + wait ≤ 15 takes load/10 units, far beyond the numbers that are looked at to begin with.
+    sizing = Sizing()
+    for load in (5_000, 20_000, 90):
+        sized = sizing.size(demanding(15, load))
+        assert sized is not None
+        assert sized.units == (max(load // 10, 2 * load // 50, 1),)
+        # The rows of so many units may lie two below the hull.
+        assert sized.bound <= sized.cost <= 1.001 * sized.bound + 3
+
+
+def test_unreachable_deadlines_are_told_from_tight_ones() -> None:
+    assert Sizing().size(demanding(5, 10)) is None
+    assert Sizing().size(demanding(6, 10, own=5, most=14)) is None
+    tight = Sizing().size(demanding(7, 10, own=5))
+    assert tight is not None
+    assert tight.units == (8,)
+    assert Sizing().size(demanding(7, 10, own=5, most=7)) is None
