@@ -347,7 +347,20 @@ def test_aims_say_what_the_rows_say() -> None:
     assert ten["fastest pair: paths / highs"].outcome == "kept"
     assert ten["auto / auto"].outcome == "missed: 5 times as much"
     (built,) = [aim for (text, _), aim in aims.items() if text.startswith("100")]
-    assert (built.found, built.by, built.outcome) == (0.75, "paths, slowest: scip", "kept")
+    assert (built.found, built.by, built.outcome) == (0.75, "paths, 2 stages, slowest: scip", "kept")
+    killed = pd.DataFrame(
+        [*_rows().to_dict("records"), _row(**_LARGE, solver="cp_sat", termination="memory")]
+    )
+    (killed_one,) = [aim for aim in find_aims(killed) if aim.text.startswith("100,")]
+    assert (killed_one.by, killed_one.outcome) == (
+        "paths, 2 stages, slowest: cp_sat",
+        "missed: not within the limits",
+    )
+    open_one = _row(
+        instance="h", group="hundred-stages", termination="feasible", lower_bound=94.0, relative_gap=0.06
+    )
+    (hundred,) = find_aims(pd.DataFrame([open_one]))
+    assert (hundred.by, hundred.outcome) == ("fastest pair: paths / highs", "missed: 6.0 % left at the limit")
     (ratio,) = [aim for (text, by), aim in aims.items() if by == "auto beside paths / highs"]
     assert ratio.outcome.startswith("missed")
 
@@ -401,6 +414,9 @@ def _row(**given: object) -> dict[str, object]:
     return row
 
 
+_LARGE = {"instance": "e", "group": "building", "kind": "load", "objective": None, "lower_bound": None}
+
+
 def _rows() -> pd.DataFrame:
     """A is decided by all, b infeasible by one, c open; d is of the ten-stage aim, and a large model was built."""
     nothing = {"objective": None, "lower_bound": None}
@@ -426,6 +442,7 @@ def _rows() -> pd.DataFrame:
                 kind="load",
                 solver="highs",
                 binaries=100_000,
+                termination="loaded",
                 cpu_s=0.2,
                 **nothing,
             ),
@@ -435,6 +452,7 @@ def _rows() -> pd.DataFrame:
                 kind="load",
                 solver="scip",
                 binaries=100_000,
+                termination="loaded",
                 cpu_s=0.75,
                 **nothing,
             ),

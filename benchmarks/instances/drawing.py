@@ -50,6 +50,7 @@ def draw() -> list[Spec]:
     """Describe all problems, fingerprints left empty."""
     return [
         *_aims(),
+        _spec("building", "chain", 20, 0, "traded:5000", 1, 1_500),
         _spec("building", "chain", 500, 0, "traded:200", 1, 1_500),
         *_pruning(),
         *_growing(),
@@ -114,7 +115,7 @@ def _growing() -> Iterator[Spec]:
     for modes in GROWING_MODES:
         yield _spec("modes", "chain", 8, 0, f"traded:{modes}", 62, 1_600)
     for doublings in GROWING_PATHS:
-        yield _spec("paths", "ladder", 24, doublings, "traded:20", 63, 1_600)
+        yield _spec("paths", "ladder", 24, doublings, "traded:8", 63, 1_600)
 
 
 def _pruning() -> Iterator[Spec]:

@@ -77,7 +77,12 @@ def _draw_bounds(gaps: pd.DataFrame, path: Path) -> None:
         if ordered.size:
             share = np.arange(1, ordered.size + 1) / ordered.size
             axis.step(
-                [LEAST_GAP, *ordered], [0, *share], where="post", label=f"{formulation} ({ordered.size})"
+                [LEAST_GAP, *ordered],
+                [0, *share],
+                where="post",
+                label=f"{formulation} ({ordered.size})",
+                linestyle=FORMULATION_STYLES.get(str(formulation), "-"),
+                linewidth=2,
             )
     axis.set_xscale("log")
     axis.set_xlabel(f"linear relaxation below the optimum, % (at most {LEAST_GAP:g}: at the left)")
@@ -93,7 +98,7 @@ def _draw_growth(table: pd.DataFrame, path: Path) -> None:
     figure, axes = plt.subplots(1, 3, figsize=(14, 5), layout="constrained", sharey=True)
     for axis, group in zip(axes, GROWING, strict=True):
         _draw_growth_with(axis, solves(table, group), group)
-    axes[0].set_ylabel("seconds; what ends before the right edge was not decided")
+    axes[0].set_ylabel("seconds (no point: not decided)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8)
     figure.savefig(path, dpi=110)

@@ -254,6 +254,7 @@ def _building(table: pd.DataFrame) -> str:
         [
             row.formulation,
             row.solver,
+            str(row.stages),
             f"{row.binaries:,.0f}" if row.termination == "loaded" else MISSING,
             f"{row.nonzeros:,.0f}" if row.termination == "loaded" else MISSING,
             f"{row.build_s:.3f}" if row.termination == "loaded" else row.termination,
@@ -262,7 +263,16 @@ def _building(table: pd.DataFrame) -> str:
         ]
         for row in loaded.itertuples()
     ]
-    head = ["formulation", "solver", "binaries", "nonzeros", "arrays s", "into the solver s", "peak MiB"]
+    head = [
+        "formulation",
+        "solver",
+        "stages",
+        "binaries",
+        "nonzeros",
+        "arrays s",
+        "into the solver s",
+        "peak MiB",
+    ]
     return _table(head, rows) if rows else ""
 
 

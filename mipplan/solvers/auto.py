@@ -4,7 +4,8 @@ Chosen from the solver benchmark (docs/benchmarks.md, "Formulations and solvers"
 
 1. One path that may miss the deadline, and no resource or cover that may fail: labels, at any size.
 2. Otherwise the problem is shrunk by reduced costs, and few labels are tried on what is left: small problems end here.
-3. What is harder becomes a linear model: `paths` for CP-SAT, or `potentials` for HiGHS where paths or modes are many.
+3. What is harder becomes a linear model for CP-SAT: `paths`, or `potentials` where there are many paths; with very many
+   modes `potentials` for HiGHS.
 
 CBC is fast on these models, too, but left out: it has been seen to call a problem infeasible that is not.
 """
@@ -64,7 +65,7 @@ def choose_pair(problem: TimeCostProblem) -> tuple[str, str]:
         If no solver works here.
     """
     formulation = choose_formulation(problem)
-    if formulation == "paths" and problem.num_binaries <= FEW_MODES and cp_sat.probe().available:
+    if problem.num_binaries <= FEW_MODES and cp_sat.probe().available:
         return formulation, cp_sat.NAME
     return "potentials" if highs.probe().available else formulation, resolve_solver("auto")
 

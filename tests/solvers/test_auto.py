@@ -86,6 +86,8 @@ def test_many_paths_choose_potentials(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = chain_problem(5, 3, 3, seed=1)
     assert auto.choose_pair(problem) == ("paths", "cp_sat")
     monkeypatch.setattr(auto, "FEW_STOPS", 14)
+    assert auto.choose_pair(problem) == ("potentials", "cp_sat")
+    monkeypatch.setattr(auto, "FEW_MODES", 14)
     assert auto.choose_pair(problem) == ("potentials", "highs")
     monkeypatch.setattr(auto, "FEW_STOPS", 15)
     assert auto.choose_formulation(problem) == "paths"
