@@ -23,12 +23,12 @@ from benchmarks.instances.building import (
 from benchmarks.instances.checking import check
 from benchmarks.instances.drawing import draw
 from benchmarks.instances.modes import make_traded
-from benchmarks.instances.pruning import find_undominated, prune
 from benchmarks.instances.selections import fastest, good
 from benchmarks.instances.shapes import SHAPES, list_paths, make_arcs
 from benchmarks.instances.specs import Spec, read_frozen
 from campaigns import campaign_size, is_deep
-from mipplan_formulations import Cover, solve_exhaustively
+from mipplan_formulations import Cover
+from mipplan_formulations.dominance import find_undominated
 from random_problems import random_problem
 
 FROZEN = read_frozen()
@@ -51,8 +51,8 @@ def test_suite_meets_every_shape_deadline_and_kind_of_mode() -> None:
     assert {spec.family for spec in suite} == set(shapes)
     for family in shapes:
         own = [spec for spec in suite if spec.family == family]
-        assert len({spec.tightness for spec in own}) >= 5
-        assert len({spec.modes for spec in own}) == 3
+        assert len({spec.tightness for spec in own}) >= 4
+        assert len({spec.modes for spec in own}) >= 2
         assert len({spec.limits for spec in own}) == 2
     assert {KNIFE_EDGE, JUST_MISSED, OUT_OF_REACH} <= {spec.tightness for spec in suite}
     assert sum(spec.covers > 0 for spec in suite) >= 5
@@ -127,8 +127,8 @@ def test_fingerprint_sees_everything_a_solver_sees() -> None:
 
 def test_knife_edges_are_where_a_good_selection_is() -> None:
     spec = next(s for s in SYNTHETIC if s.tightness == KNIFE_EDGE and not s.limits)
-    edge = build(replace(spec, fingerprint=""))
-    missed = build(replace(spec, fingerprint="", tightness=JUST_MISSED))
+    edge = build(replace(spec, fingerprint="", pruned=False))
+    missed = build(replace(spec, fingerprint="", pruned=False, tightness=JUST_MISSED))
     assert missed.deadline == edge.deadline - 1
     assert check(edge, good(edge)).faults == ()
     assert check(missed, good(edge)).faults
@@ -183,35 +183,6 @@ def test_no_traded_mode_dominates_another(count: int) -> None:
     assert find_undominated(measures).all()
 
 
-def test_undominated_is_what_pairwise_comparison_says() -> None:
-    rng = np.random.default_rng(9)
-    for _ in range(campaign_size(50, 1_000)):
-        measures = rng.integers(0, 5, (int(rng.integers(1, 30)), int(rng.integers(1, 4))))
-        expected = [
-            not any(
-                (other <= own).all() and ((other < own).any() or j < i)
-                for j, other in enumerate(measures)
-                if j != i
-            )
-            for i, own in enumerate(measures)
-        ]
-        assert find_undominated(measures).tolist() == expected
-
-
-def test_pruning_keeps_the_optimum() -> None:
-    rng = np.random.default_rng(11)
-    fewer = 0
-    for _ in range(campaign_size(60, 2_000)):
-        problem = random_problem(rng)
-        pruned = prune(problem)
-        fewer += pruned.num_binaries < problem.num_binaries
-        before, after = solve_exhaustively(problem), solve_exhaustively(pruned)
-        assert (before is None) == (after is None)
-        if before is not None and after is not None:
-            assert before.cost == after.cost
-    assert fewer > 20
-
-
 # -------------------------------------------------------------------------------------------------- checker
 
 
@@ -230,7 +201,7 @@ def test_checker_agrees_with_the_problems_own_judgement() -> None:
 
 def test_checker_names_every_fault() -> None:
     spec = next(s for s in SYNTHETIC if s.limits and s.covers)
-    problem = build(spec)
+    problem = build(replace(spec, fingerprint="", pruned=False))
     plan = good(problem)
     assert check(problem, plan).faults == ()
     nothing = tuple((v, np.zeros(problem.activities[v].num_modes, dtype=bool)) for v in (0, 1))

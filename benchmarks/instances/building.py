@@ -13,11 +13,11 @@ from benchmarks.compare.instances import DriftError
 from benchmarks.compare.instances import build as build_compared
 from benchmarks.compare.specs import read_frozen as read_compared
 from benchmarks.instances.modes import PRICES, IntArray, Modes, make_served, make_traded
-from benchmarks.instances.pruning import prune
 from benchmarks.instances.selections import fastest, good
 from benchmarks.instances.shapes import SHAPES, list_paths, make_arcs
 from benchmarks.instances.specs import Spec
 from mipplan_formulations import Activity, Arc, Cover, Path, Resource, TimeCostProblem
+from mipplan_formulations.reduction import drop_dominated
 
 #: Nanoseconds between stages.
 LAGS_NS = (0, 100_000, 500_000, 1_000_000)
@@ -90,7 +90,7 @@ def _synthetic(spec: Spec) -> TimeCostProblem:
     if spec.limits:
         problem = _with_limits(problem, stages)
     if spec.pruned:
-        problem = prune(problem)
+        problem = drop_dominated(problem).problem
     if spec.covers:
         problem = problem.with_covers(*_covers(problem, spec.covers, rng))
     return problem

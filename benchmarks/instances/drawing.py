@@ -29,37 +29,40 @@ SUITE = (
     ("tree", 8, 2),
     ("tree", 20, 3),
 )
+#: Problems per shape and size.
+TURNS = 2
 #: Deadlines in thousandths of what the fastest selection takes; the last three see `Spec.tightness`.
 TIGHTNESSES = (1_050, 1_300, 2_000, 4_000, KNIFE_EDGE, JUST_MISSED)
 #: Numbers of replicas per hardware and batch size, and modes that nothing dominates.
 MODES = ("served:3", "served:6", "traded:60")
 HOPELESS = (("chain", 10, 0), ("layered", 9, 3), ("tree", 8, 2))
 #: Pipelines of the comparison with greedy: the first so many of each name.
-PIPELINES_EACH, MEASURED_EACH = 2, 2
+PIPELINES_EACH, MEASURED_EACH = 1, 2
 #: Objectives of the ten-stage aim.
-TEN_STAGES = (1_050, 1_200, 1_500, 2_000, 3_000, 4_000, 6_000)
-GROWING_STAGES = (3, 10, 30, 100, 300, 1_000)
-GROWING_MODES = (10, 30, 100, 300, 1_000)
+TEN_STAGES = (1_050, 1_500, 2_000, 3_000, 6_000)
+GROWING_STAGES = (3, 10, 30, 100, 1_000)
+GROWING_MODES = (10, 30, 100, 1_000)
 #: Pairs of stages side by side: twice as many paths each.
-GROWING_PATHS = (0, 2, 4, 6, 8, 10, 12)
+GROWING_PATHS = (0, 4, 8, 12)
 
 
 def draw() -> list[Spec]:
     """Describe all problems, fingerprints left empty."""
     return [
-        *_suite(),
-        *_pipelines(),
         *_aims(),
-        *_growing(),
-        *_pruning(),
+        _spec("building", "chain", 20, 0, "traded:5000", 1, 1_500),
         _spec("building", "chain", 500, 0, "traded:200", 1, 1_500),
+        *_pruning(),
+        *_growing(),
+        *_pipelines(),
+        *_suite(),
     ]
 
 
 def _suite() -> Iterator[Spec]:
     number = 0
     for family, stages, width in SUITE:
-        for turn in range(3):
+        for turn in range(TURNS):
             # Deadlines, modes, limits and covers take turns such that every shape meets several of each.
             tightness = TIGHTNESSES[number % len(TIGHTNESSES)]
             modes = MODES[(number + number // len(TIGHTNESSES)) % len(MODES)]
@@ -72,7 +75,7 @@ def _suite() -> Iterator[Spec]:
                 modes,
                 10 + turn,
                 tightness,
-                limits=served and number % 2 == 0,
+                limits=served and number % 3 != 1,
                 covers=3 if number % 5 == 2 else 0,
                 wait_classes=1 if family == "chain" else 1 + number % 3,
             )
@@ -102,7 +105,7 @@ def _aims() -> Iterator[Spec]:
         yield _spec("ten-stages", "chain", 10, 0, "served:9", 31, tightness, pruned=False)
     for seed in (41, 42, 43):
         yield _spec("forty-stages", "chain", 40, 0, "traded:350", seed, 1_600)
-    for seed in (51, 52, 53):
+    for seed in (51, 52):
         yield _spec("hundred-stages", "layered", 100, 20, "served:3", seed, 1_600, wait_classes=2)
 
 
@@ -112,12 +115,12 @@ def _growing() -> Iterator[Spec]:
     for modes in GROWING_MODES:
         yield _spec("modes", "chain", 8, 0, f"traded:{modes}", 62, 1_600)
     for doublings in GROWING_PATHS:
-        yield _spec("paths", "ladder", 24, doublings, "traded:20", 63, 1_600)
+        yield _spec("paths", "ladder", 24, doublings, "traded:8", 63, 1_600)
 
 
 def _pruning() -> Iterator[Spec]:
     for family, stages, width in (("chain", 5, 0), ("layered", 9, 3)):
-        for tightness in (1_300, 2_500):
+        for tightness in (1_300,):
             for pruned in (False, True):
                 yield _spec("pruning", family, stages, width, "served:9", 71, tightness, pruned=pruned)
 

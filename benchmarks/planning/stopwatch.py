@@ -20,7 +20,7 @@ PHASES = (
     ("options", "mipplan.options.enumeration", "_frontier"),
     ("build", "mipplan.planner.benders", "build_problem"),
     ("build", "mipplan_formulations.paths", "add_choice_rows"),
-    ("solve", "mipplan.planner.benders", "solve"),
+    ("solve", "mipplan.planner.benders", "solve_problem"),
     ("relax", "mipplan.planner.pricing:Pricing", "within"),
     ("enumerate", "mipplan.planner.enumeration:Enumeration", "run"),
     ("certify", "mipplan.certificate", "stage_exits_ns"),

@@ -23,8 +23,9 @@ def _into_highs(model: LinearModel) -> str:
 def _into_pulp_highs(model: LinearModel) -> str:
     import pulp
 
-    problem = _into_pulp(model)
-    pulp.HiGHS(msg=False).buildSolverModel(problem)
+    problem, solver = _into_pulp(model), pulp.HiGHS(msg=False)
+    solver.createAndConfigureSolver(problem)
+    solver.buildSolverModel(problem)
     return version("pulp")
 
 

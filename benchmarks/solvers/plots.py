@@ -28,14 +28,19 @@ SOLVER_COLOURS = {
     "labels": "tab:purple",
     "auto": "black",
 }
+GROWING = ("stages", "modes", "paths")
 FORMULATION_STYLES = {"paths": "-", "potentials": "--", "levels": ":"}
 
 
 def draw(table: pd.DataFrame, optima: dict[str, int], folder: Path) -> None:
-    """Write ``profiles.png``, ``bounds.png`` and ``growth.png``."""
-    _draw_profiles(table, folder / "profiles.png")
-    _draw_bounds(bound_gaps(table, optima), folder / "bounds.png")
-    _draw_growth(table, folder / "growth.png")
+    """Write ``profiles.png``, ``bounds.png`` and ``growth.png``, each if there are rows for it."""
+    if len(solves(table, "suite")):
+        _draw_profiles(table, folder / "profiles.png")
+    gaps = bound_gaps(table, optima)
+    if len(gaps):
+        _draw_bounds(gaps, folder / "bounds.png")
+    if table["group"].isin(GROWING).any():
+        _draw_growth(table, folder / "growth.png")
 
 
 def _look(pair: str) -> dict[str, object]:
@@ -72,7 +77,12 @@ def _draw_bounds(gaps: pd.DataFrame, path: Path) -> None:
         if ordered.size:
             share = np.arange(1, ordered.size + 1) / ordered.size
             axis.step(
-                [LEAST_GAP, *ordered], [0, *share], where="post", label=f"{formulation} ({ordered.size})"
+                [LEAST_GAP, *ordered],
+                [0, *share],
+                where="post",
+                label=f"{formulation} ({ordered.size})",
+                linestyle=FORMULATION_STYLES.get(str(formulation), "-"),
+                linewidth=2,
             )
     axis.set_xscale("log")
     axis.set_xlabel(f"linear relaxation below the optimum, % (at most {LEAST_GAP:g}: at the left)")
@@ -86,10 +96,9 @@ def _draw_bounds(gaps: pd.DataFrame, path: Path) -> None:
 
 def _draw_growth(table: pd.DataFrame, path: Path) -> None:
     figure, axes = plt.subplots(1, 3, figsize=(14, 5), layout="constrained", sharey=True)
-    groups = ("stages", "modes", "paths")
-    for axis, group in zip(axes, groups, strict=True):
+    for axis, group in zip(axes, GROWING, strict=True):
         _draw_growth_with(axis, solves(table, group), group)
-    axes[0].set_ylabel("seconds; what ends before the right edge was not decided")
+    axes[0].set_ylabel("seconds (no point: not decided)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8)
     figure.savefig(path, dpi=110)

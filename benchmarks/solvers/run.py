@@ -26,6 +26,7 @@ from benchmarks.solvers.rows import COLUMNS, KEY
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 #: One in so many problems of each group is the quick part.
 QUICK_SHARE = 30
+PARTIAL = "partial.csv"
 
 
 def run(folder: Path, *, quick: bool) -> None:
@@ -39,24 +40,43 @@ def run(folder: Path, *, quick: bool) -> None:
     SystemExit
         If the run was interrupted, or results contradict each other: the report is there all the same.
     """
-    specs = [spec for spec in read_frozen() if shared_data.is_present() or not spec.needs_shared_data]
+    specs = _present()
     if quick:
         specs = _quick(specs)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / ("partial-quick.csv" if quick else "partial.csv")
+    partial = folder / ("partial-quick.csv" if quick else PARTIAL)
     try:
         with terminated_like_interrupted():
             _measure_missing(specs, partial)
     except KeyboardInterrupt:
         print(f"interrupted; rows so far are in {partial}, the next run goes on from there", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
-    table = in_order(read_rows(partial), specs)
-    table.to_csv(folder / "solvers.csv", index=False, float_format="%.10g")
-    (folder / "machine.json").write_text(json.dumps(describe(), indent=2) + "\n")
-    contradictions = write_report(table, folder)
+    contradictions = _report(partial, specs, folder)
     partial.unlink()
     if contradictions:
         raise SystemExit("\n".join(contradictions))
+
+
+def report_so_far(folder: Path) -> None:
+    """Write the report of the rows that an interrupted run has left in `folder`.
+
+    Raises
+    ------
+    SystemExit
+        If results contradict each other.
+    """
+    contradictions = _report(folder / PARTIAL, _present(), folder)
+    if contradictions:
+        raise SystemExit("\n".join(contradictions))
+
+
+def _present() -> list[Spec]:
+    return [spec for spec in read_frozen() if shared_data.is_present() or not spec.needs_shared_data]
+
+
+def _report(partial: Path, specs: Sequence[Spec], folder: Path) -> list[str]:
+    (folder / "machine.json").write_text(json.dumps(describe(), indent=2) + "\n")
+    return write_report(in_order(read_rows(partial), specs), folder)
 
 
 def read_rows(path: Path) -> pd.DataFrame:

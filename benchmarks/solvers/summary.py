@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.instances.best_known import Record
-from benchmarks.solvers.aims import judge_aims
+from benchmarks.solvers.aims import AUTO, judge_aims
 from benchmarks.solvers.figures import (
     SHIFT_S,
     bound_gaps,
@@ -55,6 +55,7 @@ def summarise(
         "**Linear relaxations: how far below the optimum**\n\n" + _bounds(table, records),
         "**Linear relaxations: time**\n\n" + _relaxation_times(table),
         "**What leaving out dominated modes saves**\n\n" + _pruning(table),
+        _shrinking(table),
         "**Growth**\n\n" + _growth(table),
         "**Building and handing over**\n\n" + _building(table),
     ]
@@ -94,6 +95,7 @@ def _pairs(table: pd.DataFrame) -> str:
         "to the best",
         "SGM s (shift 0.01)",
         "median s",
+        "wall clock, SGM s",
         "build, median s",
         "peak MiB, median",
         "largest",
@@ -109,7 +111,8 @@ def _pairs(table: pd.DataFrame) -> str:
                 f"{mean / means.iloc[0]:.2f}",
                 f"{fine[pair]:.3f}",
                 f"{own['seconds'].median():.3f}",
-                f"{own['build_s'].median():.4f}",
+                f"{shifted_geometric_mean(own['wall_s']):.3f}",
+                f"{own['build_s'].median():.4f}" if (own["build_s"] > 0).any() else MISSING,
                 f"{own['peak_mib'].median():.0f}",
                 f"{own['peak_mib'].max():.0f}",
             ]
@@ -124,7 +127,7 @@ def _families(table: pd.DataFrame) -> str:
     for family, own in solved.groupby("family", sort=False):
         means = means_by_pair(own)
         shown = [f"{pair} {mean:.3f}" for pair, mean in means.head(3).items()]
-        auto = f"{means['auto / auto']:.3f}" if "auto / auto" in means else MISSING
+        auto = f"{means[AUTO]:.3f}" if AUTO in means else MISSING
         rows.append([str(family), str(own["instance"].nunique()), *(shown + [MISSING] * 3)[:3], auto])
     return _table(["family", "problems", "fastest, SGM s", "second", "third", "auto"], rows) if rows else ""
 
@@ -166,7 +169,7 @@ def _relaxation_times(table: pd.DataFrame) -> str:
     rows = []
     for (formulation, solver), own in relaxed.groupby(["formulation", "solver"], sort=False):
         done = own["termination"] == "optimal"
-        seconds = own["solve_s"].where(done, own["time_limit_s"])
+        seconds = own["cpu_s"].where(done, own["time_limit_s"])
         rows.append(
             [
                 str(formulation),
@@ -203,8 +206,23 @@ def _pruning(table: pd.DataFrame) -> str:
                 f"{np.exp(np.log(ratio).mean()):.2f}" if len(ratio) else MISSING,
             ]
         )
-    return _table(
-        ["formulation / solver", "modes", "raw, SGM s", "pruned, SGM s", "times as long, raw"], rows
+    head = ["formulation / solver", "modes", "raw, SGM s", "pruned, SGM s", "times as long, raw"]
+    return _table(head, rows)
+
+
+def _shrinking(table: pd.DataFrame) -> str:
+    """What `auto` leaves of the modes of the suite, and by what it ends there."""
+    own = solves(table, "suite")
+    own = own[own["pair"] == AUTO]
+    shrunk = own[own["modes_left"].notna()]
+    if shrunk.empty:
+        return ""
+    share = 100 * shrunk["modes_left"] / shrunk["modes"]
+    ends = ", ".join(f"{count} by {name}" for name, count in own["by"].value_counts().items())
+    return (
+        f"Shrinking by reduced costs, which `auto` does on {len(shrunk)} problems of the suite (undominated modes "
+        f"only), leaves {share.median():.0f} % of the modes in the median, {share.min():.0f} to {share.max():.0f} %. "
+        f"`auto` ended: {ends}."
     )
 
 
@@ -236,6 +254,7 @@ def _building(table: pd.DataFrame) -> str:
         [
             row.formulation,
             row.solver,
+            str(row.stages),
             f"{row.binaries:,.0f}" if row.termination == "loaded" else MISSING,
             f"{row.nonzeros:,.0f}" if row.termination == "loaded" else MISSING,
             f"{row.build_s:.3f}" if row.termination == "loaded" else row.termination,
@@ -244,7 +263,16 @@ def _building(table: pd.DataFrame) -> str:
         ]
         for row in loaded.itertuples()
     ]
-    head = ["formulation", "solver", "binaries", "nonzeros", "arrays s", "into the solver s", "peak MiB"]
+    head = [
+        "formulation",
+        "solver",
+        "stages",
+        "binaries",
+        "nonzeros",
+        "arrays s",
+        "into the solver s",
+        "peak MiB",
+    ]
     return _table(head, rows) if rows else ""
 
 

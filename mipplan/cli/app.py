@@ -95,7 +95,7 @@ def plan(
         typer.Option(metavar="USD", help="Instead: the least certified latency for at most this many $/h."),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plan here (JSON).")] = None,
-    formulation: Annotated[str, typer.Option(help="See `mipplan solvers`.")] = "paths",
+    formulation: Annotated[str, typer.Option(help="See `mipplan solvers`.")] = "auto",
     solver: Annotated[str, typer.Option(help="See `mipplan solvers`.")] = "auto",
     time_limit: Annotated[
         str, typer.Option(metavar="TIME", help="Stop searching after this long, with the best plan so far.")

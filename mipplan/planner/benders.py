@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.curves import StageService
-from mipplan.errors import SolverError
 from mipplan.options import StageOptions, build_problem
 from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.enumeration import Enumeration
@@ -30,8 +29,8 @@ from mipplan.planner.instance import Instance
 from mipplan.planner.members import keeps_limits
 from mipplan.planner.pricing import Pricing
 from mipplan.planner.repairing import repair
-from mipplan.solvers import Answer, Termination, solve
-from mipplan_formulations import Cover, Formulation, TimeCostProblem
+from mipplan.solvers import ProblemAnswer, Termination, choose_formulation, solve_problem
+from mipplan_formulations import FORMULATIONS, Cover, Formulation, TimeCostProblem
 
 #: Waits are bounded from below; bounds that differ by less than this share of the deadline are not told apart: in the
 #: linear relaxation, …
@@ -91,7 +90,8 @@ class Search:
     instance : Instance
     options : mapping of str to StageOptions
         One per stage in file order, none empty.
-    formulation : Formulation
+    formulation : Formulation or None
+        Of the masters; None leaves it to the features of each.
     solver : str
     ends_at : float
         ``time.monotonic()`` value at which to stop.
@@ -111,7 +111,7 @@ class Search:
         self,
         instance: Instance,
         options: Mapping[str, StageOptions],
-        formulation: Formulation,
+        formulation: Formulation | None,
         solver: str,
         ends_at: float,
         report: Callable[[str], None],
@@ -156,10 +156,7 @@ class Search:
                 return False
             if not self._narrow():
                 return self._exhausted()
-            problem = self._master(_FINE)
-            model = self._formulation.build(problem)
-            limit_s = None if math.isinf(remaining) else remaining
-            answer = solve(model, self._solver, time_limit_s=limit_s)
+            answer = self._solve(self._master(_FINE), None if math.isinf(remaining) else remaining)
             self._rounds += 1
             if answer.termination is Termination.INFEASIBLE:
                 return self._exhausted()
@@ -169,11 +166,9 @@ class Search:
             self._lower_bound = max(self._lower_bound, bound)
             if self._budget is not None and self._lower_bound > self._budget:
                 return True
-            if answer.values is None:
+            if answer.selection is None:
                 return False
-            modes = self._formulation.decode(problem, model, answer.values)
-            self._check(problem, modes)
-            if not self._improve(modes):
+            if not self._improve(answer.selection):
                 return self._exhausted()
             if self._best is not None and (self._any_plan or self._best.cost <= self._lower_bound):
                 return True
@@ -209,7 +204,9 @@ class Search:
             {stage: table.cost > cheapest[stage] + spare for stage, table in tables.items()}
         ):
             return False
-        self._pricing = pricing = Pricing(self._formulation, self._master(_ROUGH))
+        problem = self._master(_ROUGH)
+        formulation = self._formulation or FORMULATIONS[choose_formulation(problem)]
+        self._pricing = pricing = Pricing(formulation, problem)
         # It only saves time, so it may not take all there is.
         left_s = _RELAXATION_SHARE * max(0.0, self._ends_at - time.monotonic())
         prices = pricing.within(None, None if math.isinf(left_s) else left_s)
@@ -248,22 +245,10 @@ class Search:
             tolerance=tolerance,
         )
 
-    def _check(self, problem: TimeCostProblem, modes: tuple[int, ...]) -> None:
-        """Refuse a wrong answer.
-
-        Only the deadline may fail here: it is the one row with nanoseconds in it, which a solver's tolerance can
-        bend, and the certificate judges it anyway. Devices and cuts are small whole numbers.
-        """
-        exact = problem.evaluate(modes)
-        broken = [
-            resource.name
-            for used, resource in zip(exact.usage, problem.resources, strict=True)
-            if used > resource.capacity
-        ]
-        if broken or not all(cover.is_met(modes) for cover in problem.covers):
-            raise SolverError(
-                f"{self._solver} returned a choice that breaks its own problem ({exact.violations})"
-            )
+    def _solve(self, problem: TimeCostProblem, limit_s: float | None) -> ProblemAnswer:
+        """Solve a master; the selection is allowed by the arithmetic of the problem itself."""
+        name = "auto" if self._formulation is None else self._formulation.name
+        return solve_problem(problem, self._solver, formulation=name, time_limit_s=limit_s)
 
     def _improve(self, modes: Sequence[int]) -> bool:
         """Judge a master's optimum; if it is refused, repair it into a certified plan, and exclude it.
@@ -359,10 +344,10 @@ def _ideal(options: Mapping[str, StageOptions]) -> dict[str, StageService]:
     return {stage: table.ideal() for stage, table in options.items()}
 
 
-def _whole_bound(answer: Answer) -> int:
+def _whole_bound(answer: ProblemAnswer) -> int:
     """Turn a solver's bound into whole micro-dollars: costs are integers, so it rounds up, less its tolerance."""
-    if answer.termination is Termination.OPTIMAL and answer.objective is not None:
-        return answer.objective
+    if answer.termination is Termination.OPTIMAL and answer.cost is not None:
+        return answer.cost
     if not math.isfinite(answer.lower_bound):
         return 0
     return max(0, math.ceil(answer.lower_bound - 1e-6 * max(1.0, abs(answer.lower_bound))))

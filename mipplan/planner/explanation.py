@@ -12,7 +12,7 @@ from mipplan.planner.instance import Instance
 from mipplan.planner.members import Members, choice_of, cost_of, keeps_limits, services_of
 from mipplan.planner.request import Request
 from mipplan.result import Alternative, Choice, Explanation, NearPlan, Plan, StageExplanation
-from mipplan.solvers import resolve_solver
+from mipplan.solvers.auto import NAME as AUTO
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS, Cover
 
@@ -162,8 +162,8 @@ def _near_plans(instance: Instance, plan: Plan, ends_at: float) -> tuple[tuple[N
         search = Search(
             instance,
             options,
-            FORMULATIONS[plan.formulation or "paths"],
-            resolve_solver(plan.solver or "auto"),
+            FORMULATIONS.get(plan.formulation or AUTO),
+            plan.solver or AUTO,
             ends_at,
             lambda _: None,
             budget=budget,

@@ -55,7 +55,7 @@ class Feasibility:
 
     Attributes
     ----------
-    formulation : Formulation
+    formulation : Formulation or None
     solver : str
     ends_at : float
         ``time.monotonic()`` value at which to stop.
@@ -64,7 +64,7 @@ class Feasibility:
         Most micro-dollars per hour a plan may cost.
     """
 
-    formulation: Formulation
+    formulation: Formulation | None
     solver: str
     ends_at: float
     report: Callable[[str], None]

@@ -19,9 +19,10 @@ from mipplan.result import Guarantee, Plan, PlanStatus, TraceReference
 from mipplan.result.checks import check_seed, resolve_slo_ns
 from mipplan.result.plan import relevant_profiles
 from mipplan.solvers import resolve_solver
+from mipplan.solvers.auto import NAME as AUTO
 from mipplan.trace import Trace
 from mipplan.units import NS_PER_S, UNLIMITED_NS, dollars_to_microdollars, seconds_to_ns
-from mipplan_formulations import FORMULATIONS, Formulation
+from mipplan_formulations import FORMULATIONS
 
 #: A plan that rests on replays is made by `mipplan.refine`.
 _PLANNED_FOR = (Guarantee.TRACE, Guarantee.ENVELOPE)
@@ -35,8 +36,8 @@ def plan(
     slo_s: float | None = None,
     quantile: float = 0.99,
     guarantee: str = "trace",
-    formulation: str = "paths",
-    solver: str = "auto",
+    formulation: str = AUTO,
+    solver: str = AUTO,
     time_limit_s: float | None = 60.0,
     seed: int = 0,
     headroom: float = 1.0,
@@ -61,9 +62,10 @@ def plan(
         What traffic the certificate covers: this trace (with the quantile), or every query of any traffic whose
         arrivals stay inside an arrival curve.
     formulation : str
-        Key of ``mipplan_formulations.FORMULATIONS``.
+        Key of ``mipplan_formulations.FORMULATIONS``, or ``"auto"``: by the features of each problem that is solved.
     solver : str
-        ``"auto"`` or a name from ``mipplan.solvers.available_solvers()``.
+        ``"auto"`` or a name from ``mipplan.solvers.available_solvers()``. Without a named formulation, ``"auto"``
+        chooses by the features of each problem (`mipplan.solvers.solve_problem`); with one, the first that works.
     time_limit_s : float or None
         Wall-clock limit; what was found by then is returned with its proven lower bound.
     seed : int
@@ -110,7 +112,8 @@ def plan(
         lambda: None if budget is not None else _deadline_ns(resolve_slo_ns(pipeline, slo_s), margin_s),
         lambda: check_names(pipeline, profiles),
     )
-    solver = resolve_solver(solver)
+    resolved = resolve_solver(solver)
+    solver = AUTO if solver == formulation == AUTO else resolved
     relevant = relevant_profiles(pipeline, profiles)
     slo_ns = UNLIMITED_NS if budget is not None else resolve_slo_ns(pipeline, slo_s)
     scaled = trace if headroom == 1.0 else trace.scale(headroom)
@@ -138,7 +141,9 @@ def plan(
     report(f"analysing {len(trace):,} queries")
     request = Request(pipeline, relevant, scaled, slo_ns, margin_ns, base.quantile, base.seed, envelope)
     ends_at = started + _time_limit(time_limit_s)
-    solving = Solving(base, request, request.instance(), FORMULATIONS[formulation], solver, ends_at, report)
+    solving = Solving(
+        base, request, request.instance(), FORMULATIONS.get(formulation), solver, ends_at, report
+    )
     made = solving.cheapest() if budget is None else solving.fastest(budget)
     return replace(made, explainer=lambda plan: explain(plan, trace))
 
@@ -204,12 +209,11 @@ def _known_guarantee(name: str) -> Guarantee:
     return Guarantee(name)
 
 
-def _known_formulation(name: str) -> Formulation:
+def _known_formulation(name: str) -> None:
     # the optimum of one that is not exact would be no lower bound for the certified plans
-    exact = [known for known, formulation in FORMULATIONS.items() if formulation.exact]
-    if name not in exact:
-        raise InputError.one("formulation", f"expected one of {', '.join(exact)}, found {name!r}")
-    return FORMULATIONS[name]
+    known = [AUTO, *(name for name, formulation in FORMULATIONS.items() if formulation.exact)]
+    if name not in known:
+        raise InputError.one("formulation", f"expected one of {', '.join(known)}, found {name!r}")
 
 
 def _time_limit(time_limit_s: float | None) -> float:

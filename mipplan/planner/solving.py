@@ -37,7 +37,8 @@ class Solving:
     request : Request
     instance : Instance
         The request realised.
-    formulation : Formulation
+    formulation : Formulation or None
+        None leaves it to the features of each master.
     solver : str
     ends_at : float
         ``time.monotonic()`` value at which to stop.
@@ -48,7 +49,7 @@ class Solving:
     base: Plan
     request: Request
     instance: Instance
-    formulation: Formulation
+    formulation: Formulation | None
     solver: str
     ends_at: float
     report: Callable[[str], None]

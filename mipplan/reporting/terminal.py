@@ -163,8 +163,9 @@ def show_solvers(console: Console, report: SolversReport) -> None:
 
 
 def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
+    by = ", ".join(dict.fromkeys(map(str, (report.formulation, report.solver))))  # "auto" once is enough
     rows = [
-        ("status", f"{report.status}  ({report.formulation}, {report.solver})"),
+        ("status", f"{report.status}  ({by})"),
         ("cost", f"{report.usd_per_hour:.4f} $/h"),
     ]
     if report.budget_usd_per_hour is not None:

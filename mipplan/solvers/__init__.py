@@ -1,6 +1,7 @@
 """Solving linear models with free solvers, each answer re-checked by our own arithmetic."""
 
 from mipplan.solvers.answer import Answer, SolverInfo, Termination
+from mipplan.solvers.auto import choose_formulation
 from mipplan.solvers.dispatch import available_solvers, resolve_solver, solve
 from mipplan.solvers.files import write_model
 from mipplan.solvers.kept import KeptRelaxation, Relaxed
@@ -22,6 +23,7 @@ __all__ = [
     "Termination",
     "available_problem_solvers",
     "available_solvers",
+    "choose_formulation",
     "relax",
     "resolve_solver",
     "shrink",

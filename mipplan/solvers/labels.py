@@ -18,6 +18,9 @@ from mipplan_formulations.labelling import Guide, LabelAnswer, is_chain, solve_b
 
 NAME = "labels"
 
+MOST_LABELS = 200_000
+"""More are not kept at a time: what is found is then perhaps not the best."""
+
 
 def probe() -> SolverInfo:
     """It is part of this package."""
@@ -33,21 +36,37 @@ def run(problem: TimeCostProblem, settings: Settings, start: Sequence[int] | Non
         If sums of the problem's numbers would leave int64.
     """
     if is_chain(problem):
-        return _set_labels(problem, settings, start, None)
+        return set_labels(problem, settings, start, None)
     return solve_shrunk(
         problem,
         settings,
         start,
-        lambda shrunk, left, known: _set_labels(shrunk.problem, left, known, shrunk.guide),
+        lambda shrunk, left, known: set_labels(shrunk.problem, left, known, shrunk.guide),
     )
 
 
-def _set_labels(
-    problem: TimeCostProblem, settings: Settings, start: Sequence[int] | None, guide: Guide | None
+def set_labels(
+    problem: TimeCostProblem,
+    settings: Settings,
+    start: Sequence[int] | None,
+    guide: Guide | None,
+    most_labels: int = MOST_LABELS,
 ) -> RawProblemAnswer:
+    """Solve a problem as it is, cut off by a guide, with so many labels at a time at most.
+
+    Raises
+    ------
+    SolverError
+        If sums of the problem's numbers would leave int64.
+    """
     try:
         answer = solve_by_labels(
-            problem, time_limit_s=settings.time_limit_s, gap=settings.gap, start=start, guide=guide
+            problem,
+            time_limit_s=settings.time_limit_s,
+            gap=settings.gap,
+            start=start,
+            guide=guide,
+            most_labels=most_labels,
         )
     except ValueError as refusal:
         raise SolverError(f"{NAME}: {refusal}") from refusal

@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType, ModuleType
 
 from mipplan.errors import SolverError, SolverUnavailableError
-from mipplan.solvers import cp_sat_native, labels
+from mipplan.solvers import auto, cp_sat_native, labels
 from mipplan.solvers.answer import Settings, SolverInfo, Termination
-from mipplan.solvers.dispatch import available_solvers, resolve_solver, solve
+from mipplan.solvers.dispatch import available_solvers, resolve_solver
+from mipplan.solvers.modelling import solve_by_model
 from mipplan.solvers.problem_answer import ProblemAnswer, RawProblemAnswer
 from mipplan.solvers.shrinking import solve_shrunk
 from mipplan_formulations import FORMULATIONS, TimeCostProblem
 
 #: Modules with `NAME`, `probe()` and `run(problem, settings, start)`.
 _NATIVE: Mapping[str, ModuleType] = MappingProxyType({m.NAME: m for m in (cp_sat_native, labels)})
+_AUTO = auto.NAME
 
 
 def available_problem_solvers() -> tuple[SolverInfo, ...]:
@@ -25,9 +27,9 @@ def available_problem_solvers() -> tuple[SolverInfo, ...]:
 
 def solve_problem(
     problem: TimeCostProblem,
-    solver: str = "labels",
+    solver: str = _AUTO,
     *,
-    formulation: str = "paths",
+    formulation: str = _AUTO,
     time_limit_s: float | None = None,
     gap: float = 0.0,
     threads: int = 1,
@@ -43,16 +45,17 @@ def solve_problem(
     problem : TimeCostProblem
     solver : str
         A name from `available_problem_solvers` (``"labels"``, ``"cp_sat_native"``) or, for a linear model of the
-        problem, from `available_solvers`.
+        problem, from `available_solvers`; or ``"auto"``, by the features of the problem (`mipplan.solvers.auto`).
     formulation : str
-        Name of the linear model; plays no part for the former.
+        Name of the linear model; plays no part for the former. With ``"auto"`` it goes by the problem's features, too;
+        a name is kept to, whoever solves it.
     time_limit_s, gap, threads, seed, log
         As for `solve`; the limit includes building the model.
     start : sequence of int, optional
         A mode per activity to start from. It need not be feasible.
     shrinking : bool
         First leave out modes that are dominated, or too dear by their reduced costs (`mipplan.solvers.shrink`); a
-        part of the time limit goes there.
+        part of the time limit goes there. ``"auto"`` and ``"labels"`` do so by themselves.
 
     Returns
     -------
@@ -70,14 +73,15 @@ def solve_problem(
         If a setting is out of range.
     """
     settings = Settings(time_limit_s=time_limit_s, gap=gap, threads=threads, seed=seed, log=log)
-    info = _choose(solver)
-    native = info.name in _NATIVE
-    if not native:
+    backend = auto if solver == formulation == _AUTO else _NATIVE.get(solver)
+    info = _probe(backend, solver)
+    if backend is None:
+        formulation = auto.choose_formulation(problem) if formulation == _AUTO else formulation
         FORMULATIONS[formulation]  # a wrong name is found before any work
     started = time.perf_counter()
     builds = _Builds(formulation, info.name)
-    solve_by = _NATIVE[info.name].run if native else builds.run
-    if shrinking and info.name != labels.NAME:  # labels shrink what they need to themselves
+    solve_by = builds.run if backend is None else backend.run
+    if shrinking and backend not in (auto, labels):  # these shrink what they need to themselves
         raw = solve_shrunk(
             problem, settings, start, lambda shrunk, left, known: solve_by(shrunk.problem, left, known)
         )
@@ -95,18 +99,18 @@ def solve_problem(
         cost,
         bound,
         info.name,
-        None if native else formulation,
+        formulation if backend is None else None,
         builds.seconds,
         solve_s,
         details,
     )
 
 
-def _choose(solver: str) -> SolverInfo:
-    if solver not in _NATIVE:
+def _probe(backend: ModuleType | None, solver: str) -> SolverInfo:
+    if backend is None:
         name = resolve_solver(solver)
         return next(info for info in available_solvers() if info.name == name)
-    info: SolverInfo = _NATIVE[solver].probe()
+    info: SolverInfo = backend.probe()
     if not info.available:
         raise SolverUnavailableError(f"solver {solver!r} does not work here: {info.reason}")
     return info
@@ -123,24 +127,9 @@ class _Builds:
         self, problem: TimeCostProblem, settings: Settings, start: Sequence[int] | None
     ) -> RawProblemAnswer:
         """Build a model of a problem and solve it."""
-        chosen = FORMULATIONS[self._formulation]
-        started = time.perf_counter()
-        model = chosen.build(problem)
-        build_s = time.perf_counter() - started
+        raw, build_s = solve_by_model(problem, self._formulation, self._solver, settings, start)
         self.seconds += build_s
-        limit_s = settings.time_limit_s
-        answer = solve(
-            model,
-            self._solver,
-            time_limit_s=None if limit_s is None else max(1e-3, limit_s - build_s),
-            gap=settings.gap,
-            threads=settings.threads,
-            seed=settings.seed,
-            log=settings.log,
-            start=None if start is None else chosen.encode(problem, model, start),
-        )
-        selection = None if answer.values is None else chosen.decode(problem, model, answer.values)
-        return RawProblemAnswer(answer.termination, selection, answer.lower_bound, answer.details)
+        return raw
 
 
 def _check(problem: TimeCostProblem, selection: tuple[int, ...] | None, solver: str) -> int | None:

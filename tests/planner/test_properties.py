@@ -160,7 +160,7 @@ def plain_chains(most: int) -> list[tuple[int, PlanningInstance]]:
 
 def count_masters(instance: PlanningInstance, monkeypatch: pytest.MonkeyPatch) -> int:
     solved = 0
-    original = benders.solve
+    original = benders.solve_problem
 
     def counted(*arguments: object, **settings: object) -> object:
         nonlocal solved
@@ -168,7 +168,7 @@ def count_masters(instance: PlanningInstance, monkeypatch: pytest.MonkeyPatch) -
         return original(*arguments, **settings)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(benders, "solve", counted)
+        patch.setattr(benders, "solve_problem", counted)
         plan = instance.plan()
     stages = len(instance.pipeline.stages)
     assert plan.bound_ns is not None

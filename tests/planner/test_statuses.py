@@ -15,7 +15,7 @@ import mipplan as mp
 from mipplan.planner import benders
 from mipplan.planner.incumbent import find_incumbent
 from mipplan.profiles import LatencyTable
-from mipplan.solvers import Answer, Termination
+from mipplan.solvers import ProblemAnswer, Termination
 from mipplan_formulations import FORMULATIONS
 from planning_instances import hand_made, planning_instance
 
@@ -54,9 +54,9 @@ def test_interrupt_returns_the_best_plan(monkeypatch: pytest.MonkeyPatch, after:
     monkeypatch.setattr(benders.Search, "_enumerate", lambda _: False)
     drawn = map(planning_instance, range(1000, 1400))
     instance = next(i for i in drawn if i.plan().choices and masters(i, monkeypatch) > 1)
-    original, solved = benders.solve, 0
+    original, solved = benders.solve_problem, 0
 
-    def interrupted(*arguments: Any, **settings: Any) -> Answer:
+    def interrupted(*arguments: Any, **settings: Any) -> ProblemAnswer:
         nonlocal solved
         if solved == after:
             raise KeyboardInterrupt
@@ -64,7 +64,7 @@ def test_interrupt_returns_the_best_plan(monkeypatch: pytest.MonkeyPatch, after:
         return original(*arguments, **settings)
 
     best = instance.plan()
-    monkeypatch.setattr(benders, "solve", interrupted)
+    monkeypatch.setattr(benders, "solve_problem", interrupted)
     plan = instance.plan()
     # Optimal only if the masters solved before had proven it already.
     proven = plan.lower_bound_microusd_per_hour == plan.microusd_per_hour
@@ -80,15 +80,15 @@ def test_interrupt_returns_the_best_plan(monkeypatch: pytest.MonkeyPatch, after:
 
 
 def masters(instance: Any, monkeypatch: pytest.MonkeyPatch) -> int:
-    original, solved = benders.solve, 0
+    original, solved = benders.solve_problem, 0
 
-    def counted(*arguments: Any, **settings: Any) -> Answer:
+    def counted(*arguments: Any, **settings: Any) -> ProblemAnswer:
         nonlocal solved
         solved += 1
         return original(*arguments, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(benders, "solve", counted)
+        patch.setattr(benders, "solve_problem", counted)
         instance.plan()
     return solved
 
@@ -98,13 +98,15 @@ def test_formulations_that_are_not_exact_prove_nothing_and_are_refused(
 ) -> None:
     loose = {**FORMULATIONS, "loose": replace(FORMULATIONS["paths"], name="loose", exact=False)}
     monkeypatch.setattr(planning, "FORMULATIONS", loose)
-    with pytest.raises(mp.InputError, match="expected one of paths, potentials, found 'loose'"):
+    with pytest.raises(mp.InputError, match="expected one of auto, paths, potentials, levels, found 'loose'"):
         hand_made().plan(formulation="loose")
 
 
 def test_solver_that_finds_nothing_in_time_leaves_the_first_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing = Answer(Termination.NO_SOLUTION_FOUND, None, None, -math.inf, "highs", 0.0)
-    monkeypatch.setattr(benders, "solve", lambda *arguments, **settings: nothing)
+    nothing = ProblemAnswer(
+        Termination.NO_SOLUTION_FOUND, None, None, -math.inf, "highs", "paths", 0.0, 0.0, {}
+    )
+    monkeypatch.setattr(benders, "solve_problem", lambda *arguments, **settings: nothing)
     instance = hand_made()
     plan = instance.plan()
     assert plan.status in ("feasible", "optimal")
