@@ -7,6 +7,20 @@ from typing import Annotated
 
 import typer
 
+from mipplan.cli.flags import (
+    Expand,
+    From,
+    Json,
+    PipelineFile,
+    PlanFile,
+    ProfilesDir,
+    Quantile,
+    Seed,
+    Slo,
+    To,
+    TraceFile,
+)
+
 app = typer.Typer(
     name="mipplan",
     help="Plan ML inference pipelines: the cheapest configuration that provably keeps the latency objective.",
@@ -15,32 +29,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="Plan file written by `mipplan plan --out`.")]
-TraceFile = Annotated[
-    str,
-    typer.Option(
-        "--trace",
-        metavar="FILE",
-        help="Arrivals (CSV or Parquet, .gz accepted): arrival_s, arrival_ms, timestamp, or counts per interval. "
-        "Also the name of a shipped trace.",
-        show_default=False,
-    ),
-]
-Expand = Annotated[
-    str | None,
-    typer.Option(
-        help="For traces of counts: how to place arrivals inside the intervals: poisson, uniform or even."
-    ),
-]
-From = Annotated[
-    str | None, typer.Option("--from", metavar="TIME", help="Use the trace from here, such as 60s.")
-]
-To = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Use the trace up to here.")]
-Seed = Annotated[int, typer.Option(help="Seed of the token draws and of --expand.")]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -57,19 +45,11 @@ def options(
 
 @app.command()
 def plan(
-    pipeline: Annotated[
-        str,
-        typer.Argument(metavar="PIPELINE", help="Pipeline file (YAML), or the name of a shipped pipeline."),
-    ],
+    pipeline: PipelineFile,
     trace: TraceFile,
-    slo: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Latency objective such as 300ms; the pipeline's by default."),
-    ] = None,
-    profiles: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Profile folder; the shipped one by default.")
-    ] = None,
-    quantile: Annotated[float, typer.Option(help="Share of queries that must keep the objective.")] = 0.99,
+    slo: Slo = None,
+    profiles: ProfilesDir = None,
+    quantile: Quantile = 0.99,
     headroom: Annotated[
         float, typer.Option(metavar="FACTOR", help="Plan for this multiple of the traffic, such as 1.2.")
     ] = 1.0,
@@ -203,19 +183,11 @@ def replay(
 
 @app.command()
 def compare(
-    pipeline: Annotated[
-        str,
-        typer.Argument(metavar="PIPELINE", help="Pipeline file (YAML), or the name of a shipped pipeline."),
-    ],
+    pipeline: PipelineFile,
     trace: TraceFile,
-    slo: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Latency objective such as 300ms; the pipeline's by default."),
-    ] = None,
-    profiles: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Profile folder; the shipped one by default.")
-    ] = None,
-    quantile: Annotated[float, typer.Option(help="Share of queries that must keep the objective.")] = 0.99,
+    slo: Slo = None,
+    profiles: ProfilesDir = None,
+    quantile: Quantile = 0.99,
     split: Annotated[
         float,
         typer.Option(metavar="SHARE", help="Plan on this share of the trace's time, judge on the rest too."),
@@ -415,9 +387,7 @@ def verify(
 
 @app.command()
 def profiles(
-    profiles: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Profile folder; the shipped one by default.")
-    ] = None,
+    profiles: ProfilesDir = None,
     check: Annotated[
         bool, typer.Option("--check", help="List odd measurements instead; exit code 1 if one needs a look.")
     ] = False,
