@@ -7,19 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mipplan.cli.flags import (
-    Expand,
-    From,
-    Json,
-    PipelineFile,
-    PlanFile,
-    ProfilesDir,
-    Quantile,
-    Seed,
-    Slo,
-    To,
-    TraceFile,
-)
+from mipplan.cli import flags
 
 app = typer.Typer(
     name="mipplan",
@@ -45,11 +33,11 @@ def options(
 
 @app.command()
 def plan(
-    pipeline: PipelineFile,
-    trace: TraceFile,
-    slo: Slo = None,
-    profiles: ProfilesDir = None,
-    quantile: Quantile = 0.99,
+    pipeline: flags.PipelineFile,
+    trace: flags.TraceFile,
+    slo: flags.Slo = None,
+    profiles: flags.ProfilesDir = None,
+    quantile: flags.Quantile = 0.99,
     headroom: Annotated[
         float, typer.Option(metavar="FACTOR", help="Plan for this multiple of the traffic, such as 1.2.")
     ] = 1.0,
@@ -75,15 +63,15 @@ def plan(
         typer.Option(metavar="USD", help="Instead: the least certified latency for at most this many $/h."),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plan here (JSON).")] = None,
-    formulation: Annotated[str, typer.Option(help="See `mipplan solvers`.")] = "auto",
-    solver: Annotated[str, typer.Option(help="See `mipplan solvers`.")] = "auto",
+    formulation: flags.Solver = "auto",
+    solver: flags.Solver = "auto",
     time_limit: Annotated[
         str, typer.Option(metavar="TIME", help="Stop searching after this long, with the best plan so far.")
     ] = "60s",
-    seed: Seed = 0,
-    expand: Expand = None,
-    start: From = None,
-    end: To = None,
+    seed: flags.Seed = 0,
+    expand: flags.Expand = None,
+    start: flags.From = None,
+    end: flags.To = None,
     replay: Annotated[bool, typer.Option(help="Replay the plan on the trace as well.")] = True,
     explain: Annotated[
         bool,
@@ -91,7 +79,7 @@ def plan(
             "--explain", help="Say what binds, what each stage could spare, and what else would do."
         ),
     ] = False,
-    json: Json = False,
+    json: flags.Json = False,
 ) -> None:
     """Find the cheapest certified configuration of a pipeline, and replay it."""
     from mipplan.cli.commands import PlanRequest, run_plan
@@ -122,25 +110,21 @@ def plan(
 
 @app.command()
 def replay(
-    plan: PlanFile,
-    trace: TraceFile,
+    plan: flags.PlanFile,
+    trace: flags.TraceFile,
     discipline: Annotated[
         str, typer.Option(help="oldest_first, or fifo (the certificate does not cover fifo).")
-    ] = ("oldest_first"),
-    engine: Annotated[str, typer.Option(help="Replay engine; all give the same result.")] = "auto",
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the token draws and of --expand; the plan's by default.")
-    ] = None,
-    expand: Expand = None,
-    start: From = None,
-    end: To = None,
+    ] = "oldest_first",
+    engine: flags.Engine = "auto",
+    seed: flags.PlanSeed = None,
+    expand: flags.Expand = None,
+    start: flags.From = None,
+    end: flags.To = None,
     windows: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Show latencies over time as well, in windows such as 60s."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the document of --json here as well.")
-    ] = None,
+    out: flags.Document = None,
     latencies: Annotated[
         Path | None,
         typer.Option(
@@ -159,7 +143,7 @@ def replay(
             "--stream", help="For traces larger than memory: keep sums and a histogram, not every query."
         ),
     ] = False,
-    json: Json = False,
+    json: flags.Json = False,
 ) -> None:
     """Replay a plan on a trace, exactly, and show latencies and what each stage did."""
     from mipplan.cli.inputs import TraceRequest
@@ -183,11 +167,11 @@ def replay(
 
 @app.command()
 def compare(
-    pipeline: PipelineFile,
-    trace: TraceFile,
-    slo: Slo = None,
-    profiles: ProfilesDir = None,
-    quantile: Quantile = 0.99,
+    pipeline: flags.PipelineFile,
+    trace: flags.TraceFile,
+    slo: flags.Slo = None,
+    profiles: flags.ProfilesDir = None,
+    quantile: flags.Quantile = 0.99,
     split: Annotated[
         float,
         typer.Option(metavar="SHARE", help="Plan on this share of the trace's time, judge on the rest too."),
@@ -205,15 +189,15 @@ def compare(
     time_limit: Annotated[
         str, typer.Option(metavar="TIME", help="Stop each search after this long.")
     ] = "60s",
-    seed: Seed = 0,
-    expand: Expand = None,
-    start: From = None,
-    end: To = None,
+    seed: flags.Seed = 0,
+    expand: flags.Expand = None,
+    start: flags.From = None,
+    end: flags.To = None,
     plot: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Draw costs and latencies as bars (.png, .svg or .pdf)."),
     ] = None,
-    json: Json = False,
+    json: flags.Json = False,
 ) -> None:
     """Compare planners: plan on the first part of a trace, judge on that and on the rest."""
     from mipplan.cli.comparing import CompareRequest, run_compare
@@ -238,8 +222,8 @@ def compare(
 
 @app.command()
 def tune(
-    plan: PlanFile,
-    trace: TraceFile,
+    plan: flags.PlanFile,
+    trace: flags.TraceFile,
     policy: Annotated[
         str,
         typer.Option(
@@ -261,23 +245,19 @@ def tune(
         str, typer.Option(metavar="TIME", help="Time from ordering a replica to its first batch.")
     ] = "5s",
     discipline: Annotated[str, typer.Option(help="oldest_first, or fifo.")] = "oldest_first",
-    engine: Annotated[str, typer.Option(help="Replay engine; all give the same result.")] = "auto",
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the token draws and of --expand; the plan's by default.")
-    ] = None,
-    expand: Expand = None,
-    start: From = None,
-    end: To = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the document of --json here as well.")
-    ] = None,
+    engine: flags.Engine = "auto",
+    seed: flags.PlanSeed = None,
+    expand: flags.Expand = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    out: flags.Document = None,
     plot: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE", help="Draw rate, replicas, latencies and misses over time (.png, .svg or .pdf)."
         ),
     ] = None,
-    json: Json = False,
+    json: flags.Json = False,
 ) -> None:
     """Let replicas follow a trace under several policies, replay each exactly, and compare misses and cost."""
     from mipplan.cli.inputs import TraceRequest
@@ -345,7 +325,7 @@ def fleet(
         Path | None,
         typer.Option(metavar="FILE", help="Draw who uses what (.png, .svg or .pdf)."),
     ] = None,
-    json: Json = False,
+    json: flags.Json = False,
 ) -> None:
     """Plan many pipelines that share limited hardware: the cheapest set of certified plans."""
     from mipplan.cli.fleets import FleetRequest, run_fleet
@@ -369,13 +349,13 @@ def fleet(
 
 @app.command()
 def verify(
-    plan: PlanFile,
-    trace: TraceFile,
+    plan: flags.PlanFile,
+    trace: flags.TraceFile,
     seed: Annotated[int | None, typer.Option(help="Seed of --expand; the plan's by default.")] = None,
-    expand: Expand = None,
-    start: From = None,
-    end: To = None,
-    json: Json = False,
+    expand: flags.Expand = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    json: flags.Json = False,
 ) -> None:
     """Re-check a plan file on a trace without a solver; exit code 1 if it does not hold."""
     from mipplan.cli.commands import run_verify
@@ -387,11 +367,11 @@ def verify(
 
 @app.command()
 def profiles(
-    profiles: ProfilesDir = None,
+    profiles: flags.ProfilesDir = None,
     check: Annotated[
         bool, typer.Option("--check", help="List odd measurements instead; exit code 1 if one needs a look.")
     ] = False,
-    json: Json = False,
+    json: flags.Json = False,
 ) -> None:
     """Show hardware, prices and measured models of a profile folder, or what is odd in them."""
     from mipplan.cli.commands import run_profiles
@@ -401,7 +381,7 @@ def profiles(
 
 
 @app.command()
-def solvers(json: Json = False) -> None:
+def solvers(json: flags.Json = False) -> None:
     """Show which solvers work here, and which formulations there are."""
     from mipplan.cli.commands import run_solvers
     from mipplan.cli.session import run

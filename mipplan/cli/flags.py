@@ -43,3 +43,11 @@ ProfilesDir = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Profile folder; the shipped one by default.")
 ]
 Quantile = Annotated[float, typer.Option(help="Share of queries that must keep the objective.")]
+PlanSeed = Annotated[
+    int | None, typer.Option(help="Seed of the token draws and of --expand; the plan's by default.")
+]
+Engine = Annotated[str, typer.Option(help="Replay engine; all give the same result.")]
+Document = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write the document of --json here as well.")
+]
+Solver = Annotated[str, typer.Option(help="See `mipplan solvers`.")]
