@@ -280,6 +280,7 @@ def test_contradictions_make_the_run_fail(tmp_path: Path, monkeypatch: pytest.Mo
     right = _row(instance=SMALL.name, fingerprint=SMALL.fingerprint, solver="highs")
     rows = [{**row, "gap": 0.0, "time_limit_s": JOB.time_limit_s} for row in (right, wrong)]
     jobs = [replace(JOB, solver=solver) for solver in ("highs", "cbc")]
+    monkeypatch.setattr(running, "_quick", lambda _specs: [SMALL])
     monkeypatch.setattr(running, "list_jobs", lambda _specs: jobs)
     monkeypatch.setattr(running, "_rows_of", lambda _name, _jobs: iter(rows))
     monkeypatch.setattr(
