@@ -166,10 +166,10 @@ def replay_by_simpy(arrival_ns: Sequence[int], stages: Sequence[StageSettings]) 
 
 def replay_by_ciw(arrival_ns: Sequence[int], stages: Sequence[StageSettings]) -> list[float]:
     """Latency of each query (ns, up to float rounding). Ciw has no batches, so every cap must be 1."""
-    import ciw
-
     if any(len(stage.service_ns) > 1 for stage in stages):
         raise ValueError("Ciw serves single tokens")
+    import ciw
+
     gaps_s = [arrival_ns[0] / 1e9, *((after - before) / 1e9 for before, after in pairwise(arrival_ns))]
     count = len(stages)
     network = ciw.create_network(
