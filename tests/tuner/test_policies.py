@@ -15,7 +15,7 @@ from mipplan.tuner import POLICIES, simulate
 from mipplan.tuner.observation import Observation, StageObservation
 from mipplan.tuner.policies import Clairvoyant, Hpa, InferLine, Policy, Ray, Setting, Static
 from mipplan.tuner.policies.calibration import FACTORS, calibrate
-from mipplan.tuner.policies.forecast import Forecast, ForecastRule, burstiness
+from mipplan.tuner.policies.forecast import Forecast, ForecastRule, burstiness, peak_rate_rps
 from mipplan.tuner.recent import RecentArrivals, most_in_windows
 from tuned_plans import one_stage
 
@@ -212,6 +212,28 @@ def test_the_forecast_is_the_sample_at_the_rate_at_hand_and_never_less_than_late
     assert 200 <= second <= 202
 
 
+def test_a_burst_that_the_sample_holds_is_no_reason_to_be_ready_for_more_than_the_sample() -> None:
+    # 10 queries/s, and 40 for five seconds in the middle.
+    quiet, busy = np.arange(0, 50 * NS, NS // 10), np.arange(20 * NS, 25 * NS, NS // 30) + 1
+    sample = mp.Trace.from_ns(np.sort(np.concatenate([quiet, busy])))
+    assert peak_rate_rps(sample, 5 * NS) == pytest.approx(40.0, rel=0.02)
+    assert peak_rate_rps(sample, 60 * NS) == sample.rate_rps
+    windows = np.array([NS, 5 * NS], dtype=np.int64)
+    own = WindowCounts.of_arrivals(sample.arrival_ns, windows).count.tolist()
+    plain = ForecastRule(jump_s=(), trend_noise=1e9)
+
+    def ready_for(rate: int) -> list[int]:
+        forecast = Forecast(plain, sample, windows, 0, 6 * NS)
+        forecast.observe(np.arange(0, 20 * NS, NS // rate), 20 * NS)
+        return forecast.counts(20 * NS, _counts(windows, [1, 1])).count.tolist()
+
+    assert ready_for(20) == own  # more than its mean, less than its burst
+    assert ready_for(40) == pytest.approx(own, abs=4)
+    first, second = ready_for(80)
+    assert first == pytest.approx(2 * own[0], rel=0.1)
+    assert second == pytest.approx(2 * own[1], rel=0.1)
+
+
 def test_the_forecast_looks_ahead_along_a_trend() -> None:
     times = np.concatenate([np.arange(0, 10, 0.1), np.arange(10, 15, 0.05), np.arange(15, 20, 1 / 30)])
     rule = ForecastRule(level_s=(5.0,), jump_s=(), trend_noise=0.0, trend_lead=1.0)
@@ -267,6 +289,10 @@ def test_ours_follows_a_ramp_up_and_down(planned: tuple[Plan, Trace]) -> None:
     run = simulate(Setting(plan, sample, 0, NS, 3 * NS), trace, POLICIES["lp"]())
     still = simulate(Setting(plan, sample, 0, NS, 3 * NS), trace, POLICIES["static"]())
     counts = {stage: schedule.replicas for stage, schedule in run.schedules.items()}
-    assert all(made.max() > made[0] for made in counts.values())
-    assert all(made[-1] < made.max() for made in counts.values())
-    assert run.misses < 0.1 * still.misses
+    assert still.misses > 1_000
+    assert run.misses == 0
+    # One replica of the third stage carries all of it.
+    assert counts["slow"].tolist() == [1]
+    for stage in ("preprocess", "fast"):
+        assert counts[stage].max() > counts[stage][0]
+        assert counts[stage][-1] < counts[stage].max()

@@ -43,6 +43,8 @@ class ForecastRule:
     trend_noise : float
     trend_lead : float
         as far ahead as new replicas take, times this.
+    peak_s : float
+        The sample's own busiest so many seconds are no reason to be ready for more than the sample.
     """
 
     level_s: tuple[float, ...] = (5.0, 10.0)
@@ -51,6 +53,7 @@ class ForecastRule:
     trend_s: float = 5.0
     trend_noise: float = 1.0
     trend_lead: float = 1.5
+    peak_s: float = 5.0
 
 
 class Forecast:
@@ -76,6 +79,7 @@ class Forecast:
         self._start_ns, self._lead_s = start_ns, lead_ns / NS_PER_S
         self._recent = RecentArrivals(_BURSTINESS_SPAN_NS)
         self._stretched: dict[int, Integers] = {}
+        self._peak_rps = peak_rate_rps(sample, round(rule.peak_s * NS_PER_S))
         known = burstiness(sample.arrival_ns, int(sample.arrival_ns[0]), int(sample.arrival_ns[-1]))
         self._sample_burstiness = known or 1.0
 
@@ -86,16 +90,22 @@ class Forecast:
     def counts(self, now_ns: int, live: WindowCounts, surge: float = 1.0) -> WindowCounts:
         """Most arrivals to be ready for in windows of each length, if the rate is `surge` times what is forecast.
 
-        The sample's counts at the forecast rate, their excess over the mean widened where the traffic is burstier than
+        The sample's counts at the forecast pace, their excess over the mean widened where the traffic is burstier than
         the sample; and nowhere less than lately.
         """
-        ratio = surge * self._rate_rps(now_ns) / self._sample.rate_rps
-        counts = self._sample_counts(ratio)
-        level = ratio * self._sample.rate_rps * self._window_ns / NS_PER_S
+        rate_rps = surge * self._rate_rps(now_ns)
+        counts = self._sample_counts(self._pace(rate_rps))
+        level = rate_rps * self._window_ns / NS_PER_S
         wider = max(1.0, self._burstiness(now_ns) / self._sample_burstiness)
         widened = np.ceil(level + wider * np.maximum(counts - level, 0.0)).astype(np.int64)
         widened[: live.count.size] = np.maximum(widened[: live.count.size], live.count)
         return WindowCounts(self._window_ns, np.maximum.accumulate(widened))
+
+    def _pace(self, rate_rps: float) -> float:
+        """How many times as fast as the sample traffic of this rate is: 1 for rates that the sample holds already."""
+        if rate_rps <= self._sample.rate_rps:
+            return rate_rps / self._sample.rate_rps
+        return max(1.0, rate_rps / self._peak_rps)
 
     def _burstiness(self, now_ns: int) -> float:
         found = [
@@ -127,7 +137,7 @@ class Forecast:
         return max(rates)
 
     def _sample_counts(self, ratio: float) -> Integers:
-        """Counts of the sample at about `ratio` times its rate (not less): its windows are that much longer."""
+        """Counts of the sample at about `ratio` times its pace (not less): its windows are that much longer."""
         step = math.ceil(math.log(max(ratio, 1e-3)) / math.log(_RATE_STEP))
         if step not in self._stretched:
             lengths = np.rint(self._window_ns * _RATE_STEP**step).astype(np.int64)
@@ -137,6 +147,15 @@ class Forecast:
             counts = np.where(lengths > self._sample.span_ns, np.maximum(counts, mean), counts)
             self._stretched[step] = counts
         return self._stretched[step]
+
+
+def peak_rate_rps(sample: Trace, span_ns: int) -> float:
+    """Return the rate of a trace's busiest span of this length; its mean rate if it is no longer than that."""
+    if sample.span_ns <= span_ns:
+        return sample.rate_rps
+    times = sample.arrival_ns
+    most = np.max(np.searchsorted(times, times + span_ns, side="right") - np.arange(times.size))
+    return float(most) * NS_PER_S / span_ns
 
 
 def burstiness(arrival_ns: Integers, since_ns: int, now_ns: int) -> float | None:

@@ -46,7 +46,7 @@ class Lp:
     hold_s: float = 15.0
     recovery_s: float = 3.0
     surge: float = 2.0
-    spare_share: float = 0.12
+    spare_share: float = 0.5
     rule: ForecastRule = field(default_factory=ForecastRule)
     name: str = "lp"
 
