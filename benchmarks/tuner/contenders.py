@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import mipplan as mp
-from benchmarks.tuner.traffic import Scenario
+from benchmarks.tuner.traffic import SEEN, Scenario
 from mipplan.shipped import shipped_folder
 from mipplan.tuner import POLICIES, simulate
 from mipplan.tuner.hindsight import least_usd
@@ -27,13 +27,13 @@ RAY_TARGETS = (0.3, 0.5, 0.75, 1.0)
 PERIOD_S, DELAY_S = 1.0, 5.0
 PLAN_LIMIT_S = 30.0
 
-OURS, GREEDY, HINDSIGHT = "lp", "inferline", "oracle"
+OURS, LEAN, GREEDY, HINDSIGHT = "lp", "lp-lean", "inferline", "oracle"
 SWEPT = ("hpa", "ray-tuned")
 
 
 def contenders() -> list[tuple[str, float | None, Policy | Clairvoyant]]:
     """Family, setting if it is one of several, and policy."""
-    plain = [(name, None, POLICIES[name]()) for name in (HINDSIGHT, OURS, GREEDY, "ray", "static")]
+    plain = [(name, None, POLICIES[name]()) for name in (HINDSIGHT, OURS, LEAN, GREEDY, "ray", "static")]
     hpa = [("hpa", target, Hpa(target=target)) for target in HPA_TARGETS]
     ray = [("ray-tuned", target, Ray.tuned(target)) for target in RAY_TARGETS]
     return [*plain, *hpa, *ray]
@@ -45,15 +45,17 @@ def _plan(pipeline_name: str, sample: mp.Trace) -> mp.Plan:
     return mp.plan(pipeline, mp.Profiles.default(), sample, time_limit_s=PLAN_LIMIT_S).require()
 
 
-def usual_plan(pipeline_name: str, scenario: Scenario) -> tuple[mp.Plan, mp.Trace, mp.Trace]:
+def usual_plan(
+    pipeline_name: str, scenario: Scenario, draw: int = SEEN
+) -> tuple[mp.Plan, mp.Trace, mp.Trace]:
     """The plan for a scenario's sample, the sample, and the trace to run on."""
-    sample, trace = scenario.traces(RATES_RPS[pipeline_name])
+    sample, trace = scenario.traces(RATES_RPS[pipeline_name], draw)
     return _plan(pipeline_name, sample), sample, trace
 
 
-def measure(pipeline_name: str, scenario: Scenario) -> list[dict[str, Any]]:
+def measure(pipeline_name: str, scenario: Scenario, draw: int) -> list[dict[str, Any]]:
     """One row per contender."""
-    plan, sample, trace = usual_plan(pipeline_name, scenario)
+    plan, sample, trace = usual_plan(pipeline_name, scenario, draw)
     setting = Setting(
         plan, sample, int(trace.arrival_ns[0]), round(PERIOD_S * NS_PER_S), round(DELAY_S * NS_PER_S)
     )
@@ -68,6 +70,7 @@ def measure(pipeline_name: str, scenario: Scenario) -> list[dict[str, Any]]:
             {
                 "pipeline": pipeline_name,
                 "trace": scenario.name,
+                "draw": draw,
                 "policy": family,
                 "setting": target,
                 "queries": run.result.queries,

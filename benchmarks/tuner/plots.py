@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import mipplan as mp
 from benchmarks.tuner.comparing import with_hindsight
-from benchmarks.tuner.contenders import DELAY_S, GREEDY, HINDSIGHT, OURS, PERIOD_S, SWEPT, usual_plan
+from benchmarks.tuner.contenders import DELAY_S, GREEDY, HINDSIGHT, LEAN, OURS, PERIOD_S, SWEPT, usual_plan
 from benchmarks.tuner.traffic import SCENARIOS
 from mipplan.reporting.tuning_figures import draw_tuning
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _STYLES = {
     OURS: ("#0072B2", "o"),
+    LEAN: ("#56B4E9", "o"),
     GREEDY: ("#E69F00", "s"),
     "hpa": ("#009E73", "^"),
     "ray": ("#999999", "x"),
@@ -52,7 +53,7 @@ def draw_planes(runs: pd.DataFrame) -> Figure:
         axes.set_ylabel("missed (%)")
     for axes in grid[max(0, len(names) - columns) : len(names)]:
         axes.set_xlabel("cost / hindsight")
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=8, frameon=False)
     return figure
 
 

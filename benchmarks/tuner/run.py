@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.machine import describe
+from benchmarks.tuner.comparing import KEYS
 from benchmarks.tuner.contenders import RATES_RPS, measure
 from benchmarks.tuner.plots import draw
 from benchmarks.tuner.summary import summarise
@@ -40,10 +41,13 @@ def run(folder: Path, *, quick: bool) -> None:
     chosen = [one for one in scenarios() if not quick or one.name in QUICK]
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / ("partial-quick.csv" if quick else "partial.csv")
-    _measure_missing([(pipeline, one.name) for pipeline in pipelines for one in chosen], partial)
+    draws = [(one.name, draw) for one in chosen for draw in (one.draws[:1] if quick else one.draws)]
+    _measure_missing([(pipeline, *which) for pipeline in pipelines for which in draws], partial)
     table = pd.read_csv(partial)
     places = {name: number for number, name in enumerate([*pipelines, *(one.name for one in chosen)])}
-    table = table.sort_values(["pipeline", "trace"], key=lambda names: names.map(places), kind="stable")
+    table = table.sort_values(
+        KEYS, key=lambda values: values if values.name == "draw" else values.map(places), kind="stable"
+    )
     table.to_csv(folder / "tuner.csv", index=False, float_format="%.10g")
     partial.unlink()
     (folder / "machine.json").write_text(json.dumps(describe(), indent=2) + "\n")
@@ -54,11 +58,11 @@ def run(folder: Path, *, quick: bool) -> None:
     print(summary)
 
 
-def _measure_missing(jobs: list[tuple[str, str]], partial: Path) -> None:
-    """Append the rows of each pipeline and trace once they are done."""
-    done: set[tuple[str, str]] = set()
+def _measure_missing(jobs: list[tuple[str, str, int]], partial: Path) -> None:
+    """Append the rows of each pipeline and draw of a trace once they are done."""
+    done: set[tuple[str, str, int]] = set()
     if partial.exists():
-        done = {(str(row["pipeline"]), str(row["trace"])) for row in pd.read_csv(partial).to_dict("records")}
+        done = set(pd.read_csv(partial)[KEYS].itertuples(index=False, name=None))
     left = [job for job in jobs if job not in done]
     # Each process computes on one core, whatever its libraries would like.
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"))
@@ -67,9 +71,11 @@ def _measure_missing(jobs: list[tuple[str, str]], partial: Path) -> None:
         for number, future in enumerate(as_completed(futures), len(jobs) - len(left) + 1):
             rows = pd.DataFrame(future.result())
             rows.to_csv(partial, mode="a", header=not partial.exists(), index=False)
-            print(f"[{number}/{len(jobs)}] {', '.join(futures[future])}", file=sys.stderr, flush=True)
+            print(
+                f"[{number}/{len(jobs)}] {', '.join(map(str, futures[future]))}", file=sys.stderr, flush=True
+            )
 
 
-def _job(pipeline: str, scenario: str) -> list[dict[str, object]]:
+def _job(pipeline: str, scenario: str, draw: int) -> list[dict[str, object]]:
     (wanted,) = (one for one in scenarios() if one.name == scenario)
-    return measure(pipeline, wanted)
+    return measure(pipeline, wanted, draw)

@@ -16,6 +16,8 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "traces"
 #: Burstiness of the synthetic samples.
 CV = 1.5
 SAMPLE_S = 90.0
+#: Draws of made traffic: ours was designed looking at the first; nobody looked at the second.
+SEEN, FRESH = 0, 1
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,24 @@ class Scenario:
     make: Callable[[float, int], Trace]
     real: bool = False
 
-    def traces(self, rate_rps: float) -> tuple[Trace, Trace]:
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """Numbers of the draws to run: made traffic is drawn twice, what was recorded is there once."""
+        return (SEEN,) if self.real else (SEEN, FRESH)
+
+    def traces(self, rate_rps: float, draw: int = SEEN) -> tuple[Trace, Trace]:
         """The sample, and the trace to run on."""
-        seed = zlib.crc32(self.name.encode()) % 10_000
+        seed = zlib.crc32(self.name.encode()) % 10_000 + 10_000 * draw
         whole = self.make(rate_rps, seed)
         if not self.real:
-            return usual_sample(rate_rps), whole
+            return usual_sample(rate_rps, draw), whole
         cut_s = float(whole.arrival_ns[0]) / 1e9 + 60.0
         return whole.slice(end_s=cut_s), whole.slice(start_s=cut_s)
 
 
-def usual_sample(rate_rps: float) -> Trace:
+def usual_sample(rate_rps: float, draw: int) -> Trace:
     """What plans for synthetic traffic are made for."""
-    return Trace.gamma(rate_rps=rate_rps, cv=CV, duration_s=SAMPLE_S, seed=1)
+    return Trace.gamma(rate_rps=rate_rps, cv=CV, duration_s=SAMPLE_S, seed=1 + draw)
 
 
 def _ramp(

@@ -227,7 +227,7 @@ def tune(
     policy: Annotated[
         str,
         typer.Option(
-            metavar="NAMES", help="Some of lp,inferline,hpa,ray,ray-tuned,static,oracle, with commas between."
+            metavar="NAMES", help="Some of lp,lp-lean,inferline,hpa,ray,ray-tuned,static,oracle, with commas between."
         ),
     ] = "lp,inferline,hpa,ray,static",
     sample: Annotated[

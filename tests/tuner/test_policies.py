@@ -9,11 +9,23 @@ import pytest
 
 import mipplan as mp
 from mipplan.curves import WindowCounts
+from mipplan.errors import InputError
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner import POLICIES, simulate
 from mipplan.tuner.observation import Observation, StageObservation
-from mipplan.tuner.policies import Clairvoyant, Hpa, InferLine, Policy, Ray, Setting, Static
+from mipplan.tuner.policies import (
+    Clairvoyant,
+    Hpa,
+    InferLine,
+    Lp,
+    Oracle,
+    Policy,
+    Ray,
+    Setting,
+    SpareRule,
+    Static,
+)
 from mipplan.tuner.policies.calibration import FACTORS, calibrate
 from mipplan.tuner.policies.forecast import Forecast, ForecastRule, burstiness, peak_rate_rps
 from mipplan.tuner.recent import RecentArrivals, most_in_windows
@@ -286,13 +298,43 @@ def test_no_policy_but_the_clairvoyant_knows_the_future(name: str, planned: tupl
 def test_ours_follows_a_ramp_up_and_down(planned: tuple[Plan, Trace]) -> None:
     plan, sample = planned
     trace = Trace.ramp([60, 240, 60], [1.5] * 3, [20, 20, 60], 15, seed=4)
-    run = simulate(Setting(plan, sample, 0, NS, 3 * NS), trace, POLICIES["lp"]())
+    run = simulate(Setting(plan, sample, 0, NS, 3 * NS), trace, POLICIES["lp-lean"]())
     still = simulate(Setting(plan, sample, 0, NS, 3 * NS), trace, POLICIES["static"]())
     counts = {stage: schedule.replicas for stage, schedule in run.schedules.items()}
     assert still.misses > 1_000
-    assert run.misses == 0
+    assert run.misses < 5
     # One replica of the third stage carries all of it.
     assert counts["slow"].tolist() == [1]
     for stage in ("preprocess", "fast"):
         assert counts[stage].max() > counts[stage][0]
         assert counts[stage][-1] < counts[stage].max()
+
+
+def test_spares_carry_a_jump_that_nobody_could_foresee() -> None:
+    plan, sample = one_stage(5), Trace.poisson(rate_rps=40, duration_s=30, seed=1)
+    trace = Trace.ramp([40, 80, 40], [1.0] * 3, [30, 20, 30], 0.001, seed=4)
+    setting = Setting(plan, sample, 0, NS, 5 * NS)
+    lean, spared = (simulate(setting, trace, policy) for policy in (Lp.lean(), Lp()))
+    assert lean.misses > 500
+    assert spared.misses == 0
+    assert spared.usd > lean.usd
+
+
+@pytest.mark.parametrize(
+    ("policy", "bad"),
+    [
+        (Lp, {"miss_rate": 1.5, "hold_s": -1.0}),
+        (Lp, {"horizon_s": 61.0}),
+        (ForecastRule, {"level_s": (5.0, 0.0)}),
+        (ForecastRule, {"trend_noise": float("nan")}),
+        (Hpa, {"target": 0.0, "tolerance": "much"}),
+        (Ray, {"target": True, "most": 0}),
+        (InferLine, {"down_window_s": 0.0}),
+        (Oracle, {"miss_rate": -0.1}),
+        (SpareRule, {"least": 0.5, "most": float("nan"), "share": -1.0}),
+    ],
+)
+def test_parameters_that_make_no_sense_are_all_named(policy: type, bad: dict[str, object]) -> None:
+    with pytest.raises(InputError) as caught:
+        policy(**bad)
+    assert {fault.place for fault in caught.value.faults} == {f"{policy.__name__}.{name}" for name in bad}

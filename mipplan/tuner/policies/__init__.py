@@ -11,12 +11,14 @@ from mipplan.tuner.policies.lp import Lp
 from mipplan.tuner.policies.oracle import Oracle
 from mipplan.tuner.policies.policy import Clairvoyant, Controller, Policy, Setting
 from mipplan.tuner.policies.ray import Ray
+from mipplan.tuner.policies.spares import SpareRule
 from mipplan.tuner.policies.static import Static
 
 #: Policies with their usual parameters, by name.
 POLICIES: Mapping[str, Callable[[], Policy | Clairvoyant]] = MappingProxyType(
     {
         "lp": Lp,
+        "lp-lean": Lp.lean,
         "inferline": InferLine,
         "hpa": Hpa,
         "ray": Ray,
@@ -37,5 +39,6 @@ __all__ = [
     "Policy",
     "Ray",
     "Setting",
+    "SpareRule",
     "Static",
 ]

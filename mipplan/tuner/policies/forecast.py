@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mipplan.curves import WindowCounts
 from mipplan.trace import Trace
+from mipplan.tuner.policies.parameters import DAY_S, MOST_TIMES, NANOSECOND_S, check_numbers
 from mipplan.tuner.recent import RecentArrivals
 from mipplan.units import NS_PER_S
 
@@ -45,6 +46,11 @@ class ForecastRule:
         as far ahead as new replicas take, times this.
     peak_s : float
         The sample's own busiest so many seconds are no reason to be ready for more than the sample.
+
+    Raises
+    ------
+    InputError
+        With every parameter that makes no sense.
     """
 
     level_s: tuple[float, ...] = (5.0, 10.0)
@@ -54,6 +60,11 @@ class ForecastRule:
     trend_noise: float = 1.0
     trend_lead: float = 1.5
     peak_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        lengths = dict.fromkeys(("level_s", "jump_s", "trend_s", "peak_s"), (NANOSECOND_S, DAY_S))
+        noise = dict.fromkeys(("jump_noise", "trend_noise"), (0.0, float("inf")))
+        check_numbers(self, trend_lead=(0.0, MOST_TIMES), **lengths, **noise)
 
 
 class Forecast:

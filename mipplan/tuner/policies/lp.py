@@ -1,16 +1,18 @@
-"""Our policy: the tuner, on a forecast of the traffic's envelope; up at once, down after a while."""
+"""Our policy: the tuner, on a forecast of the traffic's envelope and with spares; up at once, down after a while."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from mipplan.curves import WindowCounts
 from mipplan.tuner.observation import Observation, StageObservation
 from mipplan.tuner.policies.calibration import calibrate
 from mipplan.tuner.policies.forecast import Forecast, ForecastRule
+from mipplan.tuner.policies.parameters import DAY_S, NANOSECOND_S, check_numbers
 from mipplan.tuner.policies.policy import Setting
+from mipplan.tuner.policies.spares import Held, SpareRule
 from mipplan.tuner.tuner import Tuner
 from mipplan.units import NS_PER_S
 
@@ -22,10 +24,12 @@ class Lp:
     Before the start the latency target is calibrated on the sample (`calibrate`). At each instant of control,
 
     1. the tuner sizes for the forecast envelope (`Forecast`): never less than lately, and the sample's at the
-       rate and burstiness at hand. Where that is cheap it also has spare replicas: those stages whose replicas for
-       `surge` times that rate cost least more get them, as far as `spare_share` of the cost goes;
-    2. a stage has as many replicas as the largest count so found in the last `hold_s`: it scales up at once, and down
-       when that long nothing has asked for more (the plan counts as asked for at the start);
+       rate and burstiness at hand. A stage has as many replicas as the largest count so found in the last `hold_s`:
+       it scales up at once, and down when that long nothing has asked for more (the plan counts as asked for at the
+       start);
+    2. nobody knows of a jump beforehand, and ordered replicas come late. So there are spare ones, as many as the tuner
+       asks for at some multiple of the forecast rate (`SpareRule`). They go when nothing has asked for them for one
+       activation delay, which is what it costs to have them back;
     3. a stage in whose queue more waits than the target leaves time for, and that awaits no replicas, also gets what
        the tuner says for that backlog: enough for queries to keep the objective again `recovery_s` after new
        replicas serve. These are not held: they go when the queue has gone.
@@ -36,19 +40,33 @@ class Lp:
         What calibration on the sample allows.
     horizon_s : float
         How long the live envelope remembers, at most a minute.
-    hold_s, recovery_s, surge, spare_share : float
+    hold_s, recovery_s : float
+    spares : SpareRule
     rule : ForecastRule
     name : str
+
+    Raises
+    ------
+    InputError
+        With every parameter that makes no sense.
     """
 
     miss_rate: float = 0.0
     horizon_s: float = 15.0
     hold_s: float = 15.0
     recovery_s: float = 3.0
-    surge: float = 2.0
-    spare_share: float = 0.5
+    spares: SpareRule = field(default_factory=SpareRule)
     rule: ForecastRule = field(default_factory=ForecastRule)
     name: str = "lp"
+
+    def __post_init__(self) -> None:
+        seconds = dict.fromkeys(("hold_s", "recovery_s"), (0.0, DAY_S))
+        check_numbers(self, miss_rate=(0.0, 1.0), horizon_s=(NANOSECOND_S, 60.0), **seconds)
+
+    @classmethod
+    def lean(cls) -> Lp:
+        """Without spare replicas: the least cost, and whatever a jump of the rate brings is late."""
+        return cls(spares=SpareRule(least=1.0, most=1.0), name="lp-lean")
 
     def start(self, setting: Setting) -> _Follower:
         """Calibrate on the sample."""
@@ -60,6 +78,7 @@ class _Follower:
         self._policy, self._setting = policy, setting
         self._target_ns = calibrate(setting.plan, setting.sample, policy.miss_rate).slo_ns
         self._steady = self._tuner(delay_s=0.0, recovery_s=0.0)
+        self._price = {stage: scale.microusd_per_hour for stage, scale in self._steady.stages.items()}
         delay_s = setting.delay_ns / NS_PER_S
         self._recovering = self._tuner(delay_s, delay_s + policy.recovery_s)
         self._forecast = Forecast(
@@ -69,8 +88,9 @@ class _Follower:
             setting.start_ns,
             setting.delay_ns + setting.period_ns,
         )
-        # Of each stage the counts found lately, with their instants.
-        self._found = {stage: deque([(setting.start_ns, count)]) for stage, count in setting.replicas.items()}
+        self._needed = Held(round(policy.hold_s * NS_PER_S), setting.start_ns, setting.replicas)
+        # Whoever lets a spare go and wants it back pays for the delay again: keep it as long as that.
+        self._spare = Held(setting.delay_ns, setting.start_ns, {})
 
     def _tuner(self, delay_s: float, recovery_s: float) -> Tuner:
         return Tuner(
@@ -89,10 +109,11 @@ class _Follower:
         if live is None:
             return {}
         traffic = self._forecast.counts(seen.now_ns, live)
-        sized = self._with_spares(
-            seen.now_ns, self._steady.retune(seen.now_ns, traffic=traffic).replicas, live
-        )
-        wanted = {stage: self._held(stage, count, seen.now_ns) for stage, count in sized.items()}
+        needed = self._steady.retune(seen.now_ns, traffic=traffic).replicas
+        ready = self._policy.spares.counts(needed, self._price, partial(self._at_surge, seen.now_ns, live))
+        held = self._needed.most(seen.now_ns, needed)
+        spare = self._spare.most(seen.now_ns, ready)
+        wanted = {stage: max(count, spare[stage]) for stage, count in held.items()}
         backlog = {stage: self._backlog(stage, observed) for stage, observed in seen.stages.items()}
         if any(backlog.values()):
             active = {stage: observed.active for stage, observed in seen.stages.items()}
@@ -103,24 +124,10 @@ class _Follower:
                     wanted[stage] = max(wanted[stage], observed.replicas if awaited else more.replicas[stage])
         return wanted
 
-    def _with_spares(self, now_ns: int, sized: Mapping[str, int], live: WindowCounts) -> dict[str, int]:
-        surging = self._forecast.counts(now_ns, live, self._policy.surge)
-        ready = self._steady.retune(now_ns, traffic=surging).replicas
-        price = {stage: scale.microusd_per_hour for stage, scale in self._steady.stages.items()}
-        left = self._policy.spare_share * sum(price[stage] * count for stage, count in sized.items())
-        counts = dict(sized)
-        for stage in sorted(counts, key=lambda stage: price[stage] * (ready[stage] - sized[stage])):
-            more = min(max(0, ready[stage] - sized[stage]), int(left // price[stage]) if price[stage] else 0)
-            counts[stage] += more
-            left -= price[stage] * more
-        return counts
-
-    def _held(self, stage: str, count: int, now_ns: int) -> int:
-        found = self._found[stage]
-        found.append((now_ns, count))
-        while found[0][0] < now_ns - round(self._policy.hold_s * NS_PER_S):
-            found.popleft()
-        return max(earlier for _, earlier in found)
+    def _at_surge(self, now_ns: int, live: WindowCounts, surge: float) -> Mapping[str, int] | None:
+        """Counts for a multiple of the forecast rate; None if limits do not admit it all."""
+        step = self._steady.retune(now_ns, traffic=self._forecast.counts(now_ns, live, surge))
+        return None if step.replan or step.share < 1.0 else step.replicas
 
     def _backlog(self, stage: str, observed: StageObservation) -> int:
         """Tokens that wait, if that is more than is served within what the target leaves for waiting."""

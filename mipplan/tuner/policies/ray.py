@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mipplan.tuner.observation import Observation
+from mipplan.tuner.policies.parameters import DAY_S, NANOSECOND_S, check_numbers
 from mipplan.tuner.policies.policy import Setting
 from mipplan.units import NS_PER_S
 
@@ -31,6 +32,11 @@ class Ray:
         Replicas of one stage. These four are Ray Serve's defaults.
     name : str
 
+    Raises
+    ------
+    InputError
+        With every parameter that makes no sense.
+
     References
     ----------
     Ray documentation, "Ray Serve Autoscaling" (``target_ongoing_requests``, ``look_back_period_s``,
@@ -44,6 +50,12 @@ class Ray:
     down_delay_s: float = 600.0
     most: int = 100
     name: str = "ray"
+
+    def __post_init__(self) -> None:
+        seconds = dict.fromkeys(("up_delay_s", "down_delay_s"), (0.0, DAY_S))
+        check_numbers(
+            self, target=(0.001, 1e6), look_back_s=(NANOSECOND_S, DAY_S), most=(1, 1_000_000), **seconds
+        )
 
     @classmethod
     def tuned(cls, target: float = 1.0) -> Ray:
