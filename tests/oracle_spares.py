@@ -18,15 +18,13 @@ def best_spares(
 ) -> dict[str, int]:
     """Counts at the largest multiple that is allowed, less so much."""
     allowed = [1.0]
-    multiples = sorted(
-        {1.0 + (rule.most - 1.0) * k / _STEPS for k in range(_STEPS + 1)} | {rule.least, rule.most}
-    )
+    multiples = sorted({1.0 + (rule.most - 1.0) * k / _STEPS for k in range(_STEPS + 1)} | {rule.most})
     for multiple in multiples:
         counts = counts_at(multiple)
         if counts is None:
             break
         spare = sum(price[s] * max(0, counts[s] - needed[s]) for s in needed)
-        if multiple > rule.least and spare > rule.share * sum(price[s] * needed[s] for s in needed):
+        if spare > rule.share * sum(price[s] * needed[s] for s in needed):
             break
         allowed.append(multiple)
     chosen = allowed[-1] - below

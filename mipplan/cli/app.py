@@ -227,7 +227,8 @@ def tune(
     policy: Annotated[
         str,
         typer.Option(
-            metavar="NAMES", help="Some of lp,lp-lean,inferline,hpa,ray,ray-tuned,static,oracle, with commas between."
+            metavar="NAMES",
+            help="Some of lp,lp-lean,inferline,hpa,ray,ray-tuned,static,oracle, with commas between.",
         ),
     ] = "lp,inferline,hpa,ray,static",
     sample: Annotated[

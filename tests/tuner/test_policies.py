@@ -255,6 +255,9 @@ def test_the_forecast_looks_ahead_along_a_trend() -> None:
     # 30/s now, 20/s in the span before: 2/s each second, for 5 s and the half span: 45/s.
     (count,) = forecast.counts(20 * NS, _counts(windows, [1])).count.tolist()
     assert count == pytest.approx(451, abs=10)
+    # With a surge it is that many times the rate of now, wherever the trend leads.
+    (count,) = forecast.counts(20 * NS, _counts(windows, [1]), surge=1.2).count.tolist()
+    assert count == pytest.approx(361, abs=10)
 
 
 def _counts(window_ns: np.ndarray, count: list[int]) -> WindowCounts:
@@ -331,7 +334,7 @@ def test_spares_carry_a_jump_that_nobody_could_foresee() -> None:
         (Ray, {"target": True, "most": 0}),
         (InferLine, {"down_window_s": 0.0}),
         (Oracle, {"miss_rate": -0.1}),
-        (SpareRule, {"least": 0.5, "most": float("nan"), "share": -1.0}),
+        (SpareRule, {"most": float("nan"), "share": -1.0}),
     ],
 )
 def test_parameters_that_make_no_sense_are_all_named(policy: type, bad: dict[str, object]) -> None:

@@ -24,9 +24,9 @@ def at_surge(surge: float) -> dict[str, int]:
 
 def test_all_stages_are_ready_for_the_same_multiple() -> None:
     # 2.7 and 7.5 replicas: 2 · 100 + 5 · 10 more than the 130 of now.
-    rule = SpareRule(least=1.0, most=3.0, share=2.0)
+    rule = SpareRule(most=3.0, share=2.0)
     assert rule.counts(NEEDED, PRICE, at_surge) == {"dear": 3, "cheap": 8}
-    assert SpareRule(least=1.0, most=3.0, share=1.9).counts(NEEDED, PRICE, at_surge) != {
+    assert SpareRule(most=3.0, share=1.9).counts(NEEDED, PRICE, at_surge) != {
         "dear": 3,
         "cheap": 8,
     }
@@ -34,23 +34,16 @@ def test_all_stages_are_ready_for_the_same_multiple() -> None:
 
 def test_what_does_not_fit_whole_is_left_out() -> None:
     # A second dear replica costs 100 of 130: up to 1/0.9 there are cheap ones only.
-    assert SpareRule(least=1.0, most=3.0, share=0.5).counts(NEEDED, PRICE, at_surge) == NEEDED
-    assert SpareRule(least=1.0, most=3.0, share=0.8).counts(NEEDED, PRICE, at_surge) == {
+    assert SpareRule(most=3.0, share=0.5).counts(NEEDED, PRICE, at_surge) == NEEDED
+    assert SpareRule(most=3.0, share=0.8).counts(NEEDED, PRICE, at_surge) == {
         "dear": 2,
         "cheap": 3,
     }
 
 
-def test_the_least_multiple_is_there_at_any_cost() -> None:
-    assert SpareRule(least=1.5, most=3.0, share=0.0).counts(NEEDED, PRICE, at_surge) == {
-        "dear": 2,
-        "cheap": 4,
-    }
-
-
 def test_no_spares_where_none_are_wanted() -> None:
     asked: list[float] = []
-    rule = SpareRule(least=1.0, most=1.0)
+    rule = SpareRule(most=1.0)
     assert rule.counts(NEEDED, PRICE, lambda surge: asked.append(surge)) == NEEDED
     assert not asked
 
@@ -61,7 +54,7 @@ def test_devices_that_are_not_there_are_no_spares() -> None:
         return counts if counts["dear"] <= 2 else None
 
     # The multiple 2.2 is the most that two dear replicas carry.
-    found = SpareRule(least=2.5, most=3.0, share=0.0).counts(NEEDED, PRICE, limited)
+    found = SpareRule(most=3.0, share=3.0).counts(NEEDED, PRICE, limited)
     assert found["dear"] == 2
     assert found["cheap"] <= math.ceil(2.5 * 2.2222)
     assert SpareRule().counts(NEEDED, PRICE, lambda _: None) == NEEDED
@@ -76,16 +69,15 @@ stages = st.dictionaries(
 
 @given(
     stages,
-    st.floats(1.0, 2.0),
-    st.floats(0.0, 2.0),
+    st.floats(1.0, 4.0),
     st.floats(0.0, 3.0),
     st.one_of(st.none(), st.integers(1, 12)),
 )
 def test_the_largest_affordable_multiple_is_found(
-    loads: dict[str, tuple[float, int]], least: float, more: float, share: float, limit: int | None
+    loads: dict[str, tuple[float, int]], most: float, share: float, limit: int | None
 ) -> None:
     price = {stage: cost for stage, (_, cost) in loads.items()}
-    rule = SpareRule(least, least + more, share)
+    rule = SpareRule(most, share)
 
     def counts_at(surge: float) -> dict[str, int] | None:
         counts = {stage: math.ceil(load * surge) for stage, (load, _) in loads.items()}

@@ -99,12 +99,15 @@ class Forecast:
         self._recent.add(arrival_ns, now_ns)
 
     def counts(self, now_ns: int, live: WindowCounts, surge: float = 1.0) -> WindowCounts:
-        """Most arrivals to be ready for in windows of each length, if the rate is `surge` times what is forecast.
+        """Most arrivals to be ready for in windows of each length, if the rate is `surge` times what it is now.
 
         The sample's counts at the forecast pace, their excess over the mean widened where the traffic is burstier than
-        the sample; and nowhere less than lately.
+        the sample; and nowhere less than lately. A trend is looked along without a surge only: one that doubles the
+        rate is that surge.
         """
-        rate_rps = surge * self._rate_rps(now_ns)
+        rate_rps = surge * self._level_rps(now_ns)
+        if surge <= 1.0:
+            rate_rps = max(rate_rps, self._trend_rps(now_ns))
         counts = self._sample_counts(self._pace(rate_rps))
         level = rate_rps * self._window_ns / NS_PER_S
         wider = max(1.0, self._burstiness(now_ns) / self._sample_burstiness)
@@ -130,22 +133,28 @@ class Forecast:
         arrivals = self._recent.arrival_ns
         return arrivals.size - int(np.searchsorted(arrivals, now_ns - round(span_s * NS_PER_S)))
 
-    def _rate_rps(self, now_ns: int) -> float:
+    def _level_rps(self, now_ns: int) -> float:
+        """The rate now: of some seconds, or a higher one of fewer, if it is no chance."""
         rule, run_s = self._rule, (now_ns - self._start_ns) / NS_PER_S
         spread = self._burstiness(now_ns)
         rates = [self._count(now_ns, span) / min(span, run_s) for span in rule.level_s]
         for span in rule.jump_s:
             count = self._count(now_ns, span)
             rates.append((count - rule.jump_noise * spread * math.sqrt(count)) / min(span, run_s))
-        span = rule.trend_s
-        if run_s >= 2 * span:
-            late = self._count(now_ns, span)
-            early = self._count(now_ns, 2 * span) - late
-            rise = late - early - rule.trend_noise * spread * math.sqrt(late + early)
-            if rise > 0:
-                # Spans are `span` apart; the late one's middle lies half of that back.
-                rates.append(late / span + rise / span**2 * (rule.trend_lead * self._lead_s + span / 2))
         return max(rates)
+
+    def _trend_rps(self, now_ns: int) -> float:
+        """The rate when what is ordered now serves, if it goes on rising as it did; 0 if it did not rise."""
+        rule, span = self._rule, self._rule.trend_s
+        if (now_ns - self._start_ns) / NS_PER_S < 2 * span:
+            return 0.0
+        late = self._count(now_ns, span)
+        early = self._count(now_ns, 2 * span) - late
+        rise = late - early - rule.trend_noise * self._burstiness(now_ns) * math.sqrt(late + early)
+        if rise <= 0:
+            return 0.0
+        # Spans are `span` apart; the late one's middle lies half of that back.
+        return late / span + rise / span**2 * (rule.trend_lead * self._lead_s + span / 2)
 
     def _sample_counts(self, ratio: float) -> Integers:
         """Counts of the sample at about `ratio` times its pace (not less): its windows are that much longer."""

@@ -28,7 +28,7 @@ class Lp:
        it scales up at once, and down when that long nothing has asked for more (the plan counts as asked for at the
        start);
     2. nobody knows of a jump beforehand, and ordered replicas come late. So there are spare ones, as many as the tuner
-       asks for at some multiple of the forecast rate (`SpareRule`). They go when nothing has asked for them for one
+       asks for at some multiple of the present rate (`SpareRule`). They go when nothing has asked for them for one
        activation delay, which is what it costs to have them back;
     3. a stage in whose queue more waits than the target leaves time for, and that awaits no replicas, also gets what
        the tuner says for that backlog: enough for queries to keep the objective again `recovery_s` after new
@@ -66,7 +66,7 @@ class Lp:
     @classmethod
     def lean(cls) -> Lp:
         """Without spare replicas: the least cost, and whatever a jump of the rate brings is late."""
-        return cls(spares=SpareRule(least=1.0, most=1.0), name="lp-lean")
+        return cls(spares=SpareRule(most=1.0), name="lp-lean")
 
     def start(self, setting: Setting) -> _Follower:
         """Calibrate on the sample."""
@@ -125,7 +125,7 @@ class _Follower:
         return wanted
 
     def _at_surge(self, now_ns: int, live: WindowCounts, surge: float) -> Mapping[str, int] | None:
-        """Counts for a multiple of the forecast rate; None if limits do not admit it all."""
+        """Counts for a multiple of the present rate; None if limits do not admit it all."""
         step = self._steady.retune(now_ns, traffic=self._forecast.counts(now_ns, live, surge))
         return None if step.replan or step.share < 1.0 else step.replicas
 

@@ -8,22 +8,20 @@ from dataclasses import dataclass
 
 from mipplan.tuner.policies.parameters import MOST_TIMES, check_numbers
 
-#: Multiples tried between none and the largest.
-_PROBES = 6
+#: Of the interval that the multiple lies in.
+_HALVINGS = 5
 
 
 @dataclass(frozen=True)
 class SpareRule:
-    """For what multiple of the forecast rate to have replicas.
+    """For what multiple of the present rate to have replicas.
 
     The pipeline is as fast as its slowest stage, so all stages are ready for the same multiple.
 
     Attributes
     ----------
-    least : float
-        This multiple at any cost, at least 1,
     most : float
-        and larger ones up to this,
+        At most this one,
     share : float
         as long as what is spare costs no more than this share of what is needed for the forecast.
 
@@ -33,13 +31,11 @@ class SpareRule:
         With every parameter that makes no sense.
     """
 
-    least: float = 1.75
     most: float = 3.0
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        times = dict.fromkeys(("least", "most"), (1.0, MOST_TIMES))
-        check_numbers(self, share=(0.0, MOST_TIMES), **times)
+        check_numbers(self, most=(1.0, MOST_TIMES), share=(0.0, MOST_TIMES))
 
     def counts(
         self,
@@ -56,7 +52,7 @@ class SpareRule:
         price : mapping of str to int
             Micro-dollars per hour of a replica.
         at_surge : callable
-            Counts for a multiple of the forecast rate, non-decreasing in it; None if there are not enough devices.
+            Counts for a multiple of the rate, non-decreasing in it; None if there are not enough devices.
         """
 
         def spared(surge: float) -> dict[str, int] | None:
@@ -66,7 +62,7 @@ class SpareRule:
             ready = {stage: max(count, counts[stage]) for stage, count in needed.items()}
             spare = sum(price[stage] * (count - needed[stage]) for stage, count in ready.items())
             affordable = self.share * sum(price[stage] * count for stage, count in needed.items())
-            return ready if surge <= self.least or spare <= affordable else None
+            return ready if spare <= affordable else None
 
         if self.most <= 1.0:
             return dict(needed)
@@ -74,9 +70,8 @@ class SpareRule:
         if largest is not None:
             return largest
         low, high, found = 1.0, self.most, dict(needed)
-        surges = [self.least] if self.least > 1.0 else []
-        for _ in range(_PROBES):
-            surge = surges.pop() if surges else (low + high) / 2
+        for _ in range(_HALVINGS):
+            surge = (low + high) / 2
             counts = spared(surge)
             if counts is None:
                 high = surge
