@@ -6,30 +6,31 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mipplan.tuner.policies.spares import SpareRule
 
-_STEPS = 4_000
+#: A multiple of the steps in which halving looks.
+_STEPS = 320
 
 
 def best_spares(
     rule: SpareRule,
-    needed: Mapping[str, int],
     price: Mapping[str, int],
     counts_at: Callable[[float], Mapping[str, int] | None],
     below: float,
-) -> dict[str, int]:
+) -> Mapping[str, int]:
     """Counts at the largest multiple that is allowed, less so much."""
-    allowed = [1.0]
-    multiples = sorted({1.0 + (rule.most - 1.0) * k / _STEPS for k in range(_STEPS + 1)} | {rule.most})
-    for multiple in multiples:
+    plain = counts_at(1.0)
+    if plain is None or rule.most <= 1.0:
+        return {}
+    largest = 1.0
+    for k in range(_STEPS + 1):
+        multiple = 1.0 + (rule.most - 1.0) * k / _STEPS
         counts = counts_at(multiple)
         if counts is None:
             break
-        spare = sum(price[s] * max(0, counts[s] - needed[s]) for s in needed)
-        if spare > rule.share * sum(price[s] * needed[s] for s in needed):
+        spare = sum(price[stage] * (counts[stage] - plain[stage]) for stage in plain)
+        if spare > rule.share * sum(price[stage] * plain[stage] for stage in plain):
             break
-        allowed.append(multiple)
-    chosen = allowed[-1] - below
-    counts = counts_at(chosen) if chosen > 1.0 else None
-    return {s: max(needed[s], counts[s] if counts else 0) for s in needed}
+        largest = multiple
+    return counts_at(max(1.0, largest - below)) or {}
 
 
 def most_since(history: Sequence[tuple[int, int]], since_ns: int) -> int:

@@ -208,7 +208,7 @@ def test_burstiness_is_the_cv_of_renewal_traffic_and_ignores_drift() -> None:
 
 
 def test_the_forecast_is_the_sample_at_the_rate_at_hand_and_never_less_than_lately() -> None:
-    plain = ForecastRule(jump_s=(), trend_noise=1e9)
+    plain = ForecastRule(jump_s=())
     windows = np.array([NS, 10 * NS])
     forecast = Forecast(plain, steady_sample(), windows, 0, 6 * NS)
     live = _counts(windows, [25, 205])
@@ -232,7 +232,7 @@ def test_a_burst_that_the_sample_holds_is_no_reason_to_be_ready_for_more_than_th
     assert peak_rate_rps(sample, 60 * NS) == sample.rate_rps
     windows = np.array([NS, 5 * NS], dtype=np.int64)
     own = WindowCounts.of_arrivals(sample.arrival_ns, windows).count.tolist()
-    plain = ForecastRule(jump_s=(), trend_noise=1e9)
+    plain = ForecastRule(jump_s=())
 
     def ready_for(rate: int) -> list[int]:
         forecast = Forecast(plain, sample, windows, 0, 6 * NS)
@@ -255,9 +255,13 @@ def test_the_forecast_looks_ahead_along_a_trend() -> None:
     # 30/s now, 20/s in the span before: 2/s each second, for 5 s and the half span: 45/s.
     (count,) = forecast.counts(20 * NS, _counts(windows, [1])).count.tolist()
     assert count == pytest.approx(451, abs=10)
-    # With a surge it is that many times the rate of now, wherever the trend leads.
-    (count,) = forecast.counts(20 * NS, _counts(windows, [1]), surge=1.2).count.tolist()
-    assert count == pytest.approx(361, abs=10)
+    # A surge is that many times the rate of now, and not of where the trend leads.
+    (count,) = forecast.counts(20 * NS, _counts(windows, [1]), 2.0).count.tolist()
+    assert count == pytest.approx(601, abs=15)
+    level = Forecast(ForecastRule(level_s=(5.0,), jump_s=()), steady_sample(), windows, 0, 5 * NS)
+    level.observe(np.rint(times * NS).astype(np.int64), 20 * NS)
+    (count,) = level.counts(20 * NS, _counts(windows, [1])).count.tolist()
+    assert count == pytest.approx(301, abs=10)
 
 
 def _counts(window_ns: np.ndarray, count: list[int]) -> WindowCounts:

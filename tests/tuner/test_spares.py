@@ -15,7 +15,6 @@ NS = 1_000_000_000
 #: Replicas per multiple of the rate.
 LOAD = {"dear": 0.9, "cheap": 2.5}
 PRICE = {"dear": 100, "cheap": 10}
-NEEDED = {"dear": 1, "cheap": 3}
 
 
 def at_surge(surge: float) -> dict[str, int]:
@@ -25,8 +24,8 @@ def at_surge(surge: float) -> dict[str, int]:
 def test_all_stages_are_ready_for_the_same_multiple() -> None:
     # 2.7 and 7.5 replicas: 2 · 100 + 5 · 10 more than the 130 of now.
     rule = SpareRule(most=3.0, share=2.0)
-    assert rule.counts(NEEDED, PRICE, at_surge) == {"dear": 3, "cheap": 8}
-    assert SpareRule(most=3.0, share=1.9).counts(NEEDED, PRICE, at_surge) != {
+    assert rule.counts(PRICE, at_surge) == {"dear": 3, "cheap": 8}
+    assert SpareRule(most=3.0, share=1.9).counts(PRICE, at_surge) != {
         "dear": 3,
         "cheap": 8,
     }
@@ -34,17 +33,13 @@ def test_all_stages_are_ready_for_the_same_multiple() -> None:
 
 def test_what_does_not_fit_whole_is_left_out() -> None:
     # A second dear replica costs 100 of 130: up to 1/0.9 there are cheap ones only.
-    assert SpareRule(most=3.0, share=0.5).counts(NEEDED, PRICE, at_surge) == NEEDED
-    assert SpareRule(most=3.0, share=0.8).counts(NEEDED, PRICE, at_surge) == {
-        "dear": 2,
-        "cheap": 3,
-    }
+    assert SpareRule(most=3.0, share=0.5).counts(PRICE, at_surge) == {"dear": 1, "cheap": 3}
+    assert SpareRule(most=3.0, share=0.8).counts(PRICE, at_surge) == {"dear": 2, "cheap": 3}
 
 
 def test_no_spares_where_none_are_wanted() -> None:
     asked: list[float] = []
-    rule = SpareRule(most=1.0)
-    assert rule.counts(NEEDED, PRICE, lambda surge: asked.append(surge)) == NEEDED
+    assert SpareRule(most=1.0).counts(PRICE, lambda surge: asked.append(surge)) == {}
     assert not asked
 
 
@@ -54,10 +49,10 @@ def test_devices_that_are_not_there_are_no_spares() -> None:
         return counts if counts["dear"] <= 2 else None
 
     # The multiple 2.2 is the most that two dear replicas carry.
-    found = SpareRule(most=3.0, share=3.0).counts(NEEDED, PRICE, limited)
+    found = SpareRule(most=3.0, share=3.0).counts(PRICE, limited)
     assert found["dear"] == 2
     assert found["cheap"] <= math.ceil(2.5 * 2.2222)
-    assert SpareRule().counts(NEEDED, PRICE, lambda _: None) == NEEDED
+    assert SpareRule().counts(PRICE, lambda _: None) == {}
 
 
 stages = st.dictionaries(
@@ -83,11 +78,11 @@ def test_the_largest_affordable_multiple_is_found(
         counts = {stage: math.ceil(load * surge) for stage, (load, _) in loads.items()}
         return None if limit is not None and sum(counts.values()) > limit else counts
 
-    needed = {stage: math.ceil(load) for stage, (load, _) in loads.items()}
-    found = rule.counts(needed, price, counts_at)
+    found = rule.counts(price, counts_at)
     step = (rule.most - 1.0) / 2**5
-    best, next_best = (best_spares(rule, needed, price, counts_at, cut) for cut in (0.0, step))
-    assert all(next_best[stage] <= found[stage] <= best[stage] for stage in needed)
+    best, next_best = (best_spares(rule, price, counts_at, cut) for cut in (0.0, step))
+    assert found.keys() == best.keys()
+    assert all(next_best[stage] <= found[stage] <= best[stage] for stage in found)
 
 
 @given(

@@ -43,7 +43,7 @@ class ForecastRule:
         difference, of the line through both,
     trend_noise : float
     trend_lead : float
-        as far ahead as new replicas take, times this.
+        as far ahead as new replicas take, times this. With 0 trends are left alone: spare replicas are ready for more.
     peak_s : float
         The sample's own busiest so many seconds are no reason to be ready for more than the sample.
 
@@ -58,7 +58,7 @@ class ForecastRule:
     jump_noise: float = 3.0
     trend_s: float = 5.0
     trend_noise: float = 1.0
-    trend_lead: float = 1.5
+    trend_lead: float = 0.0
     peak_s: float = 5.0
 
     def __post_init__(self) -> None:
@@ -99,15 +99,12 @@ class Forecast:
         self._recent.add(arrival_ns, now_ns)
 
     def counts(self, now_ns: int, live: WindowCounts, surge: float = 1.0) -> WindowCounts:
-        """Most arrivals to be ready for in windows of each length, if the rate is `surge` times what it is now.
+        """Most arrivals to be ready for in windows of each length, if the rate jumps to `surge` times what it is.
 
-        The sample's counts at the forecast pace, their excess over the mean widened where the traffic is burstier than
-        the sample; and nowhere less than lately. A trend is looked along without a surge only: one that doubles the
-        rate is that surge.
+        The sample's counts at that pace, their excess over the mean widened where the traffic is burstier than the
+        sample; and nowhere less than lately.
         """
-        rate_rps = surge * self._level_rps(now_ns)
-        if surge <= 1.0:
-            rate_rps = max(rate_rps, self._trend_rps(now_ns))
+        rate_rps = max(surge * self._level_rps(now_ns), self._trend_rps(now_ns))
         counts = self._sample_counts(self._pace(rate_rps))
         level = rate_rps * self._window_ns / NS_PER_S
         wider = max(1.0, self._burstiness(now_ns) / self._sample_burstiness)
@@ -146,7 +143,7 @@ class Forecast:
     def _trend_rps(self, now_ns: int) -> float:
         """The rate when what is ordered now serves, if it goes on rising as it did; 0 if it did not rise."""
         rule, span = self._rule, self._rule.trend_s
-        if (now_ns - self._start_ns) / NS_PER_S < 2 * span:
+        if rule.trend_lead == 0.0 or (now_ns - self._start_ns) / NS_PER_S < 2 * span:
             return 0.0
         late = self._count(now_ns, span)
         early = self._count(now_ns, 2 * span) - late

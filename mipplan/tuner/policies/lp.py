@@ -65,8 +65,8 @@ class Lp:
 
     @classmethod
     def lean(cls) -> Lp:
-        """Without spare replicas: the least cost, and whatever a jump of the rate brings is late."""
-        return cls(spares=SpareRule(most=1.0), name="lp-lean")
+        """Without spare replicas, but looking along trends: the least cost, and whatever a jump brings is late."""
+        return cls(spares=SpareRule(most=1.0), rule=ForecastRule(trend_lead=1.5), name="lp-lean")
 
     def start(self, setting: Setting) -> _Follower:
         """Calibrate on the sample."""
@@ -90,7 +90,7 @@ class _Follower:
         )
         self._needed = Held(round(policy.hold_s * NS_PER_S), setting.start_ns, setting.replicas)
         # Whoever lets a spare go and wants it back pays for the delay again: keep it as long as that.
-        self._spare = Held(setting.delay_ns, setting.start_ns, {})
+        self._ready = Held(setting.delay_ns, setting.start_ns, {})
 
     def _tuner(self, delay_s: float, recovery_s: float) -> Tuner:
         return Tuner(
@@ -110,10 +110,10 @@ class _Follower:
             return {}
         traffic = self._forecast.counts(seen.now_ns, live)
         needed = self._steady.retune(seen.now_ns, traffic=traffic).replicas
-        ready = self._policy.spares.counts(needed, self._price, partial(self._at_surge, seen.now_ns, live))
-        held = self._needed.most(seen.now_ns, needed)
-        spare = self._spare.most(seen.now_ns, ready)
-        wanted = {stage: max(count, spare[stage]) for stage, count in held.items()}
+        ready = self._policy.spares.counts(self._price, partial(self._at_surge, seen.now_ns, live))
+        wanted = self._needed.most(seen.now_ns, needed)
+        for stage, count in self._ready.most(seen.now_ns, ready).items():
+            wanted[stage] = max(wanted[stage], count)
         backlog = {stage: self._backlog(stage, observed) for stage, observed in seen.stages.items()}
         if any(backlog.values()):
             active = {stage: observed.active for stage, observed in seen.stages.items()}

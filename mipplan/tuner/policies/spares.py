@@ -23,7 +23,7 @@ class SpareRule:
     most : float
         At most this one,
     share : float
-        as long as what is spare costs no more than this share of what is needed for the forecast.
+        as long as what is spare costs no more than this share of what the rate itself needs.
 
     Raises
     ------
@@ -38,46 +38,48 @@ class SpareRule:
         check_numbers(self, most=(1.0, MOST_TIMES), share=(0.0, MOST_TIMES))
 
     def counts(
-        self,
-        needed: Mapping[str, int],
-        price: Mapping[str, int],
-        at_surge: Callable[[float], Mapping[str, int] | None],
-    ) -> dict[str, int]:
-        """Return those needed, and with them spare ones for the largest multiple found within the limits.
+        self, price: Mapping[str, int], at_surge: Callable[[float], Mapping[str, int] | None]
+    ) -> Mapping[str, int]:
+        """Return the counts at the largest multiple found within the limits; none where there are to be no spares.
 
         Parameters
         ----------
-        needed : mapping of str to int
-            For the forecast.
         price : mapping of str to int
             Micro-dollars per hour of a replica.
         at_surge : callable
             Counts for a multiple of the rate, non-decreasing in it; None if there are not enough devices.
+
+        Returns
+        -------
+        mapping of str to int
+            Empty if not even the rate itself can be served.
         """
+        found = at_surge(1.0) if self.most > 1.0 else None
+        if found is None:
+            return {}
+        affordable = (1.0 + self.share) * cost_of(found, price)
 
-        def spared(surge: float) -> dict[str, int] | None:
+        def tried(surge: float) -> Mapping[str, int] | None:
             counts = at_surge(surge)
-            if counts is None:
-                return None
-            ready = {stage: max(count, counts[stage]) for stage, count in needed.items()}
-            spare = sum(price[stage] * (count - needed[stage]) for stage, count in ready.items())
-            affordable = self.share * sum(price[stage] * count for stage, count in needed.items())
-            return ready if spare <= affordable else None
+            return None if counts is None or cost_of(counts, price) > affordable else counts
 
-        if self.most <= 1.0:
-            return dict(needed)
-        largest = spared(self.most)
+        largest = tried(self.most)
         if largest is not None:
             return largest
-        low, high, found = 1.0, self.most, dict(needed)
+        low, high = 1.0, self.most
         for _ in range(_HALVINGS):
             surge = (low + high) / 2
-            counts = spared(surge)
+            counts = tried(surge)
             if counts is None:
                 high = surge
             else:
                 low, found = surge, counts
         return found
+
+
+def cost_of(counts: Mapping[str, int], price: Mapping[str, int]) -> int:
+    """Return what so many replicas cost, micro-dollars per hour."""
+    return sum(price[stage] * count for stage, count in counts.items())
 
 
 class Held:
