@@ -32,7 +32,9 @@ def decide(tuners: Sequence[Tuner], scaler: Scaler, situations: Sequence[Situati
     if floors != wants and not any(scaled.unreachable):
         # Waits were shared out first; what the backlog needs on top is decided for those waits.
         again = scaler.scale(floors)
-        scaled = replace(again, bound=scaled.bound, reused=scaled.reused and again.reused)
+        # Nothing was shed to find the first bound; to shed may cost less than that, if losses are small.
+        bound = again.bound if any(again.shed) else scaled.bound
+        scaled = replace(again, bound=bound, reused=scaled.reused and again.reused)
     return [
         _step(tuner, situation, want, scaled, m, scaler)
         for m, (tuner, situation, want) in enumerate(zip(tuners, situations, wants, strict=True))
@@ -181,10 +183,13 @@ def _judge(
         notes.append("the conditions admit not even the fewest replicas")
         replan = True
     elif scaled.shed[m]:
-        share = f"{1 - scaled.shed[m] / WHOLE:.1%} of the traffic can be served within the objective"
+        share = f"{1 - scaled.shed[m] / WHOLE:.1%} of the traffic"
         binding = scaler.binding(want, scaled, m)
-        notes.append(f"{share}: {', '.join(binding)}" if binding else share)
-        replan = replan or not scaler.is_rate_limited(want, scaled, m)
+        if binding:
+            notes.append(f"{share} can be served within the objective: {', '.join(binding)}")
+            replan = replan or not scaler.is_rate_limited(want, scaled, m)
+        else:  # nothing is paid for shedding but what is lost
+            notes.append(f"{share} is served: to serve more would cost more than is lost (loss_usd_per_hour)")
         if not scaled.keeps_own_times and tuner.allowances.is_shared_out:
             notes.append("queries wait longer for their own tokens than that assumes: see the latency bound")
     return tuple(notes), replan

@@ -31,7 +31,8 @@ class JointTuner:
         differ.
     loss_usd_per_hour : mapping of str to float, optional
         For every pipeline what it costs to serve none of its traffic for an hour. Where a limit binds, those lose that
-        lose least by it. Without it all serve the same share, as much as can be (`TuningStep.share`).
+        lose least by it; and traffic is not served either where replicas for it cost more than is lost. Without it
+        all serve the same share, as much as can be (`TuningStep.share`).
 
     Raises
     ------
