@@ -90,8 +90,8 @@ def tune(
         lambda: check_trace(trace),
         lambda: None if sample is None else _check_sample(sample),
         lambda: chosen.extend(read_policies(policies)),
-        lambda: _check_period(period_s),
-        lambda: _check_delay(activation_delay_s),
+        lambda: check_period(period_s),
+        lambda: check_delay(activation_delay_s),
         lambda: check_manner(discipline, engine, seed),
         lambda: None if sample is not None or not isinstance(trace, Trace) else split_trace(trace, split),
     )
@@ -202,12 +202,14 @@ def _check_sample(sample: object) -> None:
         raise InputError.one("sample", "all its queries arrive at once: it has no rate")
 
 
-def _check_period(period_s: object) -> None:
+def check_period(period_s: object) -> None:
+    """Refuse what is no time between two instants of control; raises `InputError`."""
     if positive_ns(period_s) is None:
         raise InputError.one("period_s", f"expected a positive number of seconds, found {shown(period_s)}")
 
 
-def _check_delay(delay_s: object) -> None:
+def check_delay(delay_s: object) -> None:
+    """Refuse what is no activation delay; raises `InputError`."""
     number = isinstance(delay_s, int | float | np.integer | np.floating) and not isinstance(delay_s, bool)
     if not number or (delay_s != 0 and positive_ns(delay_s) is None):
         message = f"expected 0 or a positive number of seconds, found {shown(delay_s)}"
