@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
+
 import mipplan as mp
 from mipplan.cli.inputs import Gathering, check_apart, check_out, optional_seconds, shipped_path
 from mipplan.cli.session import EXIT_DONE, EXIT_NO_ANSWER, EXIT_NOT_MET, Session
@@ -100,11 +102,11 @@ def find_named(kind: str, name: str, folder: Path) -> str:
 @contextmanager
 def progress_lines(session: Session) -> Iterator[Callable[[str], None]]:
     """Show progress as one changing line on a terminal, else as lines on stderr: a log of bound and gap."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         with session.progress() as progress:
             yield progress
     else:
-        yield lambda line: print(line, file=sys.stderr, flush=True)  # noqa: T201
+        yield lambda line: typer.echo(line, err=True)
 
 
 def _limits(given: tuple[str, ...]) -> dict[str, int]:
