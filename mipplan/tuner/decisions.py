@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from mipplan.curves import Envelope, rate_needed
+from mipplan.errors import InputError
 from mipplan.tuner.scaler import Scaled, Scaler, Want
 from mipplan.tuner.stages import StageScale, Tokens
 from mipplan.tuner.step import TuningStep
@@ -15,6 +16,7 @@ from mipplan.tuner.traffic import Situation
 from mipplan.tuner.transients import Transient
 from mipplan.units import UNLIMITED_NS, format_duration
 from mipplan_formulations import Demand
+from mipplan_formulations.arrays import LARGEST_MAGNITUDE
 from mipplan_formulations.scaling_problem import WHOLE
 
 if TYPE_CHECKING:
@@ -132,10 +134,20 @@ def transient_bound_ns(tuner: Tuner, situation: Situation, replicas: Mapping[str
 
 
 def make_demand(scale: StageScale, envelope: Envelope) -> Demand:
-    """Times of a stage as functions of its replicas; windows that are no whole ns are rounded down."""
+    """Times of a stage as functions of its replicas; windows that are no whole ns are rounded down.
+
+    Raises
+    ------
+    InputError
+        If the work of a window is more than can be reckoned with.
+    """
     up, down = scale.pace.denominator, scale.pace.numerator
     offsets = [window // common for _, window, common in envelope.excesses]
     loads = [max(0, -(-up * excess // (down * common))) for excess, _, common in envelope.excesses]
+    if max(loads, default=0) > LARGEST_MAGNITUDE:
+        raise InputError.one(
+            "traffic", f"holds more queries at once than stage {scale.stage!r} serves in months"
+        )
     return Demand(offsets, loads, scale.own_load_ns)  # type: ignore[arg-type]  # made arrays there
 
 

@@ -8,15 +8,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.errors import Fault, InputError
 from mipplan.tuner.conditions import Conditions
 from mipplan.tuner.sizing import Sized, Sizing
 from mipplan.tuner.stages import StageScale
 from mipplan.tuner.timing import Timing
 from mipplan_formulations import Arc, Demand, Group, Resource, ScalingActivity, ScalingProblem
+from mipplan_formulations.arrays import LARGEST_MAGNITUDE
 from mipplan_formulations.scaling_problem import WHOLE
 
 Integers = NDArray[np.int64]
 
+#: Thousandths of a replica that a stage may need: more is a slip, and left out of what solvers are given.
+MOST_NEED = LARGEST_MAGNITUDE // (WHOLE * WHOLE)
 #: Replicas where there is no limit.
 UNLIMITED = 100_000
 
@@ -208,7 +212,7 @@ class Scaler:
         if timed not in self._kept:
             self._kept[timed] = (Sizing(), self._activities(timed), self._arcs(timed))
         sizing, activities, arcs = self._kept[timed]
-        needs = np.array([need for want in wants for need in want.needs], dtype=np.int64)
+        needs = self._needs(wants)
         present = np.array([n for want in wants for n in want.present], dtype=np.int64)
         least, most = self._allowed(present, self._stages)
         owned = [n for want in wants for n in want.owned or (1,) * len(want.needs)]
@@ -230,6 +234,24 @@ class Scaler:
             tuple(demands),
         )
         return sizing.size(problem)
+
+    def _needs(self, wants: Sequence[Want]) -> Integers:
+        """What all stages need, in thousandths of a replica.
+
+        Raises
+        ------
+        InputError
+            If that is more than can be reckoned with.
+        """
+        needs = [need for want in wants for need in want.needs]
+        faults = [
+            Fault(f"traffic, backlog: {stage.stage}", f"asks for more than {MOST_NEED // WHOLE:,} replicas")
+            for stage, need in zip(self._stages, needs, strict=True)
+            if need > MOST_NEED
+        ]
+        if faults:
+            raise InputError(faults)
+        return np.array(needs, dtype=np.int64)
 
     def _split(self, wants: Sequence[Want]) -> _Split:
         """Fix how waits are shared out as without any limits, so that what is left may be shed."""
