@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from mipplan.trace import Trace
 from mipplan.trace.splitting import split_trace
 from mipplan.tuner import simulate
 from mipplan.tuner.observation import Observation
-from mipplan.tuner.policies import Setting
+from mipplan.tuner.policies import Hpa, InferLine, Oracle, Ray, Setting
 from mipplan.tuner.staffing import Staffing
 from tuned_plans import one_stage
 
@@ -159,6 +160,60 @@ def test_what_is_no_plan_or_trace_is_told() -> None:
         mp.tune("plan.json", "trace.csv")  # type: ignore[arg-type]
     with pytest.raises(mp.NoPlanError):
         mp.tune(Plan(one_stage(1).pipeline, one_stage(1).profiles, NS), steady())
+
+
+class Answering:
+    """A policy with one answer to everything."""
+
+    name = "mine"
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+
+    def start(self, setting: Setting) -> Answering:
+        return self
+
+    def decide(self, seen: Observation) -> Any:
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (None, "policy mine: expected a mapping of stages to replicas, found nothing"),
+        ({"onyl": 3}, "policy mine: there is no stage 'onyl'; did you mean 'only'?"),
+        ({"only": 2.7}, "policy mine: expected a whole number of replicas for only, found 2.7"),
+        ({"only": float("nan")}, "found nan"),
+        ({"only": True}, "found True"),
+        ({"only": 10**30}, "expected a whole number of replicas"),
+    ],
+)
+def test_wrong_answers_of_a_policy_are_told(answer: object, message: str) -> None:
+    with pytest.raises(mp.InputError, match=re.escape(message)):
+        mp.tune(one_stage(1), steady(), policies=[Answering(answer)])
+
+
+def test_answers_may_be_numpy_and_out_of_bounds() -> None:
+    (run,) = mp.tune(one_stage(3), steady(), policies=[Answering({"only": np.int64(-4)})]).runs
+    assert [(action.before, action.after) for action in run.actions] == [(3, 1)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "parameters", "places"),
+    [
+        (Hpa, {"target": 0, "sync_s": -1, "down_window_s": -1}, ["target", "sync_s", "down_window_s"]),
+        (Hpa, {"target": float("nan"), "tolerance": "x"}, ["target", "tolerance"]),
+        (Ray, {"target": 0.0, "look_back_s": 0, "most": 0}, ["target", "look_back_s", "most"]),
+        (InferLine, {"down_window_s": 0, "quiet_s": -1}, ["down_window_s", "quiet_s"]),
+        (Oracle, {"miss_rate": float("nan")}, ["miss_rate"]),
+    ],
+)
+def test_policies_refuse_parameters_that_make_no_sense(
+    policy: Any, parameters: dict[str, Any], places: list[str]
+) -> None:
+    with pytest.raises(mp.InputError) as caught:
+        policy(**parameters)
+    assert [fault.place for fault in caught.value.faults] == places
 
 
 # --- what may be commanded -------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mipplan.tuner.observation import Observation
+from mipplan.tuner.policies.parameters import check_parameters
 from mipplan.tuner.policies.policy import Setting
 from mipplan.units import NS_PER_S
 
@@ -32,6 +33,11 @@ class Hpa:
         Kubernetes' defaults. Utilisation is that of the last `sync_s` known.
     name : str
 
+    Raises
+    ------
+    InputError
+        With every parameter that makes no sense.
+
     References
     ----------
     Kubernetes documentation, "Horizontal Pod Autoscaling" (autoscaling/v2).
@@ -43,6 +49,16 @@ class Hpa:
     tolerance: float = 0.1
     down_window_s: float = 300.0
     name: str = "hpa"
+
+    def __post_init__(self) -> None:
+        check_parameters(
+            {"target": self.target, "sync_s": self.sync_s},
+            {
+                "metric_delay_s": self.metric_delay_s,
+                "tolerance": self.tolerance,
+                "down_window_s": self.down_window_s,
+            },
+        )
 
     def start(self, setting: Setting) -> _Autoscaler:
         """Start with the plan's replicas as the only wish so far."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.tuner.observation import Observation
+from mipplan.tuner.policies.parameters import check_parameters
 from mipplan.tuner.policies.policy import Setting
 from mipplan.tuner.recent import RecentArrivals, most_in_windows, window_lengths_ns
 from mipplan.units import NS_PER_S
@@ -32,6 +33,11 @@ class InferLine:
     quiet_s, down_look_back_s, down_window_s : float
     name : str
 
+    Raises
+    ------
+    InputError
+        With every parameter that makes no sense.
+
     References
     ----------
     Crankshaw et al., "InferLine: latency-aware provisioning and scaling for prediction serving pipelines",
@@ -42,6 +48,12 @@ class InferLine:
     down_look_back_s: float = 30.0
     down_window_s: float = 5.0
     name: str = "inferline"
+
+    def __post_init__(self) -> None:
+        check_parameters(
+            {"down_look_back_s": self.down_look_back_s, "down_window_s": self.down_window_s},
+            {"quiet_s": self.quiet_s},
+        )
 
     def start(self, setting: Setting) -> _Tuner:
         """Learn the sample's envelope."""

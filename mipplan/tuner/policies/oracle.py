@@ -13,6 +13,7 @@ from mipplan.tokens import realise
 from mipplan.trace import Trace
 from mipplan.tuner.hindsight import cheapest_cover, required_replicas
 from mipplan.tuner.paths import PathTimes
+from mipplan.tuner.policies.parameters import check_parameters
 from mipplan.tuner.policies.policy import Setting
 from mipplan.tuner.stages import Tokens, stage_scales
 
@@ -43,10 +44,18 @@ class Oracle:
     miss_rate : float
         Share of the queries.
     name : str
+
+    Raises
+    ------
+    InputError
+        If `miss_rate` is no share.
     """
 
     miss_rate: float = 0.001
     name: str = "oracle"
+
+    def __post_init__(self) -> None:
+        check_parameters({}, {"miss_rate": self.miss_rate})
 
     def schedules(self, setting: Setting, trace: Trace, seed: int) -> Mapping[str, ReplicaSchedule]:
         """Choose all commands at once, knowing the trace and its draws."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mipplan.tuner.observation import Observation
+from mipplan.tuner.policies.parameters import check_parameters
 from mipplan.tuner.policies.policy import Setting
 from mipplan.units import NS_PER_S
 
@@ -31,6 +32,11 @@ class Ray:
         Replicas of one stage. These four are Ray Serve's defaults.
     name : str
 
+    Raises
+    ------
+    InputError
+        With every parameter that makes no sense.
+
     References
     ----------
     Ray documentation, "Ray Serve Autoscaling" (``target_ongoing_requests``, ``look_back_period_s``,
@@ -44,6 +50,12 @@ class Ray:
     down_delay_s: float = 600.0
     most: int = 100
     name: str = "ray"
+
+    def __post_init__(self) -> None:
+        check_parameters(
+            {"target": self.target, "look_back_s": self.look_back_s, "most": self.most},
+            {"up_delay_s": self.up_delay_s, "down_delay_s": self.down_delay_s},
+        )
 
     @classmethod
     def tuned(cls, target: float = 1.0) -> Ray:
