@@ -21,7 +21,7 @@ from mipplan.tuner.conditions import Conditions
 from mipplan.tuner.decisions import decide
 from mipplan.tuner.live import LiveEnvelope, doubling_windows_ns
 from mipplan.tuner.paths import PathTimes
-from mipplan.tuner.scaler import Member, Scaler
+from mipplan.tuner.scaler import UNLIMITED, Member, Scaler
 from mipplan.tuner.stages import StageScale, Tokens, check_tokens, stage_scales
 from mipplan.tuner.step import TuningStep
 from mipplan.tuner.traffic import (
@@ -199,8 +199,9 @@ class Tuner:
         Changes nothing. Limits and budget hold; where they bind, as much as possible is served.
         """
         envelope = as_envelope(traffic)
-        idle = dict.fromkeys(self.stages, 0)
-        situation = Situation(envelope, idle, self._ordered, self._ordered, None)
+        idle, ready = dict.fromkeys(self.stages, 0), dict.fromkeys(self.stages, UNLIMITED)
+        # No replica is waited for: otherwise the counts would depend on those that serve now.
+        situation = Situation(envelope, idle, ready, self._ordered, None)
         return dict(decide([self], self._free, [situation])[0].replicas)
 
     def retune(

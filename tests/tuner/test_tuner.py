@@ -311,6 +311,18 @@ def test_traffic_in_all_its_forms() -> None:
         tuner.retune(traffic="much")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_counts_for_traffic_do_not_depend_on_what_runs(batch: int) -> None:
+    plan = chain(slo_s=0.3, a=([10_000_000] * batch, 1), b=([4_000_000], 1))
+    curve, quiet = ArrivalCurve.token_bucket(40, 300), ArrivalCurve.token_bucket(1, 1)
+    at_once = mp.Tuner(plan).replicas_for(curve)
+    tuner = mp.Tuner(plan, activation_delay_s=5.0)
+    for traffic in (quiet, ArrivalCurve.token_bucket(400, 3_000), quiet):
+        assert tuner.replicas_for(curve) == at_once
+        tuner.retune(traffic=traffic)
+    assert tuner.replicas_for(curve) == at_once
+
+
 def test_steps_are_data() -> None:
     step = mp.Tuner(chain(slo_s=0.045, a=([10_000_000], 1))).retune(traffic=ArrivalCurve.token_bucket(5, 10))
     assert pickle.loads(pickle.dumps(step)) == step
