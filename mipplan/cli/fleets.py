@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +106,12 @@ def progress_lines(session: Session) -> Iterator[Callable[[str], None]]:
         with session.progress() as progress:
             yield progress
     else:
-        yield lambda line: typer.echo(line, err=True)
+        yield _echo_progress
+
+
+def _echo_progress(line: str) -> None:
+    with suppress(OSError):  # nobody reads the log: no reason to end the search
+        typer.echo(line, err=True)
 
 
 def _limits(given: tuple[str, ...]) -> dict[str, int]:

@@ -66,6 +66,14 @@ _PLAIN = {
 _PIPE_WIDTH = 140
 
 
+class _OutputError(Exception):
+    """What was to be printed could not be."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Session:
     """Output of one command: its document on stdout, as JSON or for people; progress and errors on stderr."""
 
@@ -74,12 +82,15 @@ class Session:
 
     def show(self, report: DocumentT, render: Callable[[Console, DocumentT], None]) -> None:
         """Print a document."""
-        if self.as_json:
-            _echo_json(report)
-        else:
-            render(_console(sys.stdout), report)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # a full disk or a closed pipe shows here rather than after the exit code is chosen
+        try:
+            if self.as_json:
+                _echo_json(report)
+            else:
+                render(_console(sys.stdout), report)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what goes wrong shows here rather than after the exit code is chosen
+        except OSError as error:
+            raise _OutputError(error) from error
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[str], None]]:
@@ -129,14 +140,11 @@ def _exit_code(session: Session, command: Callable[[Session], int]) -> int:
     except KeyboardInterrupt:
         session.fail("interrupted", "interrupted")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
+    except _OutputError as lost:
         _leave_stdout()
-        return EXIT_UNREAD
-    except OSError as error:
-        if error.filename is not None:  # of a file, and not of what is printed: a defect of ours
-            raise
-        _leave_stdout()
-        Session(as_json=False).fail("input", f"the output cannot be written: {error.strerror or error}")
+        if isinstance(lost.error, BrokenPipeError):
+            return EXIT_UNREAD
+        Session(as_json=False).fail("input", f"the output cannot be written: {lost.error.strerror}")
         return EXIT_BAD_INPUT
 
 

@@ -197,11 +197,12 @@ def _judge(
     elif scaled.shed[m]:
         share = f"{1 - scaled.shed[m] / WHOLE:.1%} of the traffic"
         binding = scaler.binding(want, scaled, m)
-        if binding:
-            notes.append(f"{share} can be served within the objective: {', '.join(binding)}")
-            replan = replan or not scaler.is_rate_limited(want, scaled, m)
-        else:  # nothing is paid for shedding but what is lost
+        if not binding and scaler.members[m].loss_microusd is not None:
             notes.append(f"{share} is served: to serve more would cost more than is lost (loss_usd_per_hour)")
+        else:
+            share += " can be served within the objective"
+            notes.append(f"{share}: {', '.join(binding)}" if binding else share)
+            replan = replan or not scaler.is_rate_limited(want, scaled, m)
         if not scaled.keeps_own_times and tuner.allowances.is_shared_out:
             notes.append("queries wait longer for their own tokens than that assumes: see the latency bound")
     return tuple(notes), replan

@@ -159,7 +159,9 @@ class Scaler:
         """What keeps a member from being served in full: limits that are used up, and stages at their most."""
         found = []
         units = [n for counts in scaled.replicas for n in counts]
-        steps = [_thousandth(need) for needs in scaled.needs for need in needs]
+        wanted = [need for needs in scaled.needs for need in needs]
+        # What a thousandth more of the traffic can ask for.
+        steps = [_thousandth(need) if need > n * WHOLE else 0 for n, need in zip(units, wanted, strict=True)]
         first, last = (0, len(units)) if self._common else (self._first[m], self._first[m + 1])
         for resource in self._resources:
             if resource.name in self.conditions.limits:
@@ -167,7 +169,7 @@ class Scaler:
             else:
                 amounts = [stage.microusd_per_hour for stage in self._stages]
             used = sum(amount * n for amount, n in zip(amounts, units, strict=True))
-            more = max(a * step for a, step in zip(amounts[first:last], steps[first:last], strict=True))
+            more = sum(a * step for a, step in zip(amounts[first:last], steps[first:last], strict=True))
             if more and used + more > resource.capacity:
                 found.append(f"{resource.name} is used up")
         _, most = self._allowed(np.array(want.present, dtype=np.int64), self.members[m].stages)

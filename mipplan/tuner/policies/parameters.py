@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 
 from mipplan.documents import shown
 from mipplan.errors import Fault, InputError
@@ -32,4 +33,4 @@ def check_parameters(positive: Mapping[str, object], not_negative: Mapping[str, 
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
