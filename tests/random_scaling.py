@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mipplan_formulations import Arc, Demand, Group, Resource, ScalingActivity, ScalingProblem
@@ -54,6 +56,31 @@ def random_scaling(rng: np.random.Generator, *, unit: int = 1) -> ScalingProblem
         arcs=tuple(arcs),
         demands=tuple(demands),
     )
+
+
+def tightened(problem: ScalingProblem, rng: np.random.Generator, *, units: int) -> ScalingProblem:
+    """The problem with up to `units` more units allowed, and no more of anything than random units of it take."""
+    most = problem.least + rng.integers(1, units + 1, problem.need.size)
+    floors = np.minimum(most, np.maximum(problem.least, -(-problem.need // 1000)))
+    chosen = rng.integers(floors, most + 1)
+    problem = replace(problem, most=most)
+    longest = problem.longest_paths(chosen.tolist())
+    part = [{v} for v in range(chosen.size)]
+    for arc in problem.arcs:
+        joined = part[arc.tail] | part[arc.head]
+        for v in joined:
+            part[v] = joined
+    activities = [
+        replace(activity, deadline=int(longest[list(part[v])].max()))
+        for v, activity in enumerate(problem.activities)
+    ]
+    resources = [
+        Resource(
+            resource.name, sum(int(a.usage[r]) * int(n) for a, n in zip(activities, chosen, strict=True))
+        )
+        for r, resource in enumerate(problem.resources)
+    ]
+    return replace(problem, activities=tuple(activities), resources=tuple(resources))
 
 
 def random_demand(rng: np.random.Generator, unit: int = 1) -> Demand:

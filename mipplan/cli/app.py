@@ -388,8 +388,3 @@ def solvers(json: flags.Json = False) -> None:
     from mipplan.cli.session import run
 
     run(json, run_solvers)
-
-
-def main() -> None:
-    """Entry point of the ``mipplan`` command."""
-    app()

@@ -10,6 +10,7 @@ from mipplan.cli.inputs import (
     Gathering,
     TraceRequest,
     arrival_curve,
+    check_apart,
     check_out,
     optional_seconds,
     read_profiles,
@@ -18,6 +19,7 @@ from mipplan.cli.inputs import (
     shipped_path,
 )
 from mipplan.cli.session import EXIT_DONE, EXIT_NO_ANSWER, EXIT_NOT_MET, Session
+from mipplan.planner.planning import check_search
 from mipplan.quantiles import check_quantile
 from mipplan.reporting import examination, summaries, terminal
 from mipplan.result.checks import check_seed
@@ -62,7 +64,19 @@ def run_plan(session: Session, request: PlanRequest) -> int:
     trace = gathering.take(lambda: read_trace(request.trace))
     gathering.take(lambda: check_quantile(request.quantile))
     gathering.take(lambda: check_seed(request.seed))
+    gathering.take(
+        lambda: check_search(
+            formulation=request.formulation,
+            guarantee=request.guarantee,
+            envelope=envelope,
+            time_limit_s=time_limit_s,
+            headroom=request.headroom,
+            budget_usd_per_hour=request.budget,
+        )
+    )
     gathering.take(lambda: check_out("--out", request.out))
+    read = {"pipeline": request.pipeline, "trace": request.trace.file}
+    gathering.take(lambda: check_apart(read, {"--out": request.out}, request.profiles))
     gathering.check()
     if pipeline is None or profiles is None or trace is None:
         raise AssertionError("faults were reported")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import typer
 
 import mipplan as mp
 from mipplan.cli.inputs import Gathering, check_apart, check_out, optional_seconds, shipped_path
@@ -100,11 +102,16 @@ def find_named(kind: str, name: str, folder: Path) -> str:
 @contextmanager
 def progress_lines(session: Session) -> Iterator[Callable[[str], None]]:
     """Show progress as one changing line on a terminal, else as lines on stderr: a log of bound and gap."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         with session.progress() as progress:
             yield progress
     else:
-        yield lambda line: print(line, file=sys.stderr, flush=True)  # noqa: T201
+        yield _echo_progress
+
+
+def _echo_progress(line: str) -> None:
+    with suppress(OSError):  # nobody reads the log: no reason to end the search
+        typer.echo(line, err=True)
 
 
 def _limits(given: tuple[str, ...]) -> dict[str, int]:

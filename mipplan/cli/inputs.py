@@ -138,23 +138,34 @@ def check_out(flag: str, out: Path | None, endings: tuple[str, ...] = ()) -> Non
         raise InputError.one(place, problem)
 
 
-def check_apart(inputs: Mapping[str, str | Path], outputs: Mapping[str, Path | None]) -> None:
+def check_apart(
+    inputs: Mapping[str, str | Path | None],
+    outputs: Mapping[str, Path | None],
+    profiles: Path | None = None,
+) -> None:
     """Refuse to write over what is read, or one file twice.
 
     Parameters
     ----------
-    inputs : mapping of str to path
-        By what they are.
+    inputs : mapping of str to path or None
+        By what they are; traces and pipelines by the name given.
     outputs : mapping of str to path or None
         By flag.
+    profiles : path, optional
+        A profile folder that is read too.
     """
-    owner = {os.path.realpath(path): f"is the {what} that is read" for what, path in inputs.items()}
+    read = [(what, path) for what, path in inputs.items() if path is not None]
+    if profiles is not None:
+        tables = sorted((profiles / "models").glob("*.csv"))
+        read += [("table of profiles", path) for path in (profiles / "hardware.yaml", *tables)]
+    owner = {os.path.realpath(path): f"is the {what} that is read" for what, path in read}
     faults = []
     for flag, path in outputs.items():
         if path is None:
             continue
-        taken = owner.setdefault(os.path.realpath(path), f"is written by {flag} already")
-        if taken != f"is written by {flag} already":
+        mine = f"is written by {flag} already"
+        taken = owner.setdefault(os.path.realpath(path), mine)
+        if taken != mine:
             faults.append(Fault(f"{flag} {path}", f"{taken}; name another file"))
     if faults:
         raise InputError(faults)

@@ -13,7 +13,6 @@ from mipplan.cli.inputs import (
     check_out,
     optional_seconds,
     read_plan_and_trace,
-    trace_path,
 )
 from mipplan.cli.session import EXIT_DONE, Session
 from mipplan.files import write_text_atomically
@@ -77,9 +76,7 @@ def check_common_flags(request: ReplayRequest, gathering: Gathering) -> None:
     gathering.take(lambda: check_manner(request.discipline, request.engine, request.seed))
     gathering.take(lambda: check_out("--out", request.out))
     outputs = {"--out": request.out, "--latencies": request.latencies, "--plot": request.plot}
-    gathering.take(
-        lambda: check_apart({"plan": request.plan, "trace": trace_path(request.trace.file)}, outputs)
-    )
+    gathering.take(lambda: check_apart({"plan": request.plan, "trace": request.trace.file}, outputs))
 
 
 def _outputs(request: ReplayRequest) -> list[str]:

@@ -14,14 +14,13 @@ from mipplan.cli.inputs import (
     optional_seconds,
     read_plan_and_trace,
     read_trace,
-    trace_path,
 )
 from mipplan.cli.session import EXIT_DONE, EXIT_INTERRUPTED, Session
 from mipplan.files import write_text_atomically
 from mipplan.replayer import check_manner
 from mipplan.reporting import replay_figures, tuning_figures
 from mipplan.reporting.tunings import show_tuning, tune_report
-from mipplan.tuner.simulation import read_policies
+from mipplan.tuner.simulation import check_delay, check_period, read_policies
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,9 @@ def run_tune(session: Session, request: TuneRequest) -> int:
     delay_s = gathering.take(lambda: optional_seconds("--activation-delay", request.activation_delay))
     gathering.take(lambda: check_out("--out", request.out))
     gathering.take(lambda: check_out("--plot", request.plot, replay_figures.FIGURE_FILES))
-    inputs: dict[str, str | Path] = {"plan": request.plan, "trace": trace_path(request.trace.file)}
-    gathering.take(lambda: check_apart(inputs, {"--out": request.out, "--plot": request.plot}))
+    gathering.take(lambda: _check_files_apart(request))
+    gathering.take(lambda: None if period_s is None else check_period(period_s))
+    gathering.take(lambda: None if delay_s is None else check_delay(delay_s))
     sample = gathering.take(lambda: _read_sample(request))
     plan, trace = read_plan_and_trace(request.plan, request.trace, gathering)
     if period_s is None or delay_s is None:
@@ -83,6 +83,13 @@ def run_tune(session: Session, request: TuneRequest) -> int:
             write_text_atomically(request.out, report.model_dump_json(indent=2) + "\n")
     session.show(report, show_tuning)
     return EXIT_INTERRUPTED if tuning.left_out else EXIT_DONE
+
+
+def _check_files_apart(request: TuneRequest) -> None:
+    check_apart(
+        {"plan": request.plan, "trace": request.trace.file, "sample": request.sample},
+        {"--out": request.out, "--plot": request.plot},
+    )
 
 
 def _check_sample(request: TuneRequest) -> None:

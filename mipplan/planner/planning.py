@@ -100,18 +100,22 @@ def plan(
     Theorem and relaxation in docs/theory.md; the method in `mipplan.planner.benders`.
     """
     started = time.monotonic()
-    budget = _budget(budget_usd_per_hour)
+    by_budget = budget_usd_per_hour is not None
     _check_arguments(
-        lambda: _known_formulation(formulation),
-        lambda: _known_guarantee(guarantee),
-        lambda: _check_envelope(guarantee, envelope),
-        lambda: _time_limit(time_limit_s),
-        lambda: _check_headroom(headroom),
+        lambda: check_search(
+            formulation=formulation,
+            guarantee=guarantee,
+            envelope=envelope,
+            time_limit_s=time_limit_s,
+            headroom=headroom,
+            budget_usd_per_hour=budget_usd_per_hour,
+        ),
         lambda: check_quantile(quantile),
         lambda: check_seed(seed),
-        lambda: None if budget is not None else _deadline_ns(resolve_slo_ns(pipeline, slo_s), margin_s),
+        lambda: None if by_budget else _deadline_ns(resolve_slo_ns(pipeline, slo_s), margin_s),
         lambda: check_names(pipeline, profiles),
     )
+    budget = _budget(budget_usd_per_hour)
     resolved = resolve_solver(solver)
     solver = AUTO if solver == formulation == AUTO else resolved
     relevant = relevant_profiles(pipeline, profiles)
@@ -146,6 +150,32 @@ def plan(
     )
     made = solving.cheapest() if budget is None else solving.fastest(budget)
     return replace(made, explainer=lambda plan: explain(plan, trace))
+
+
+def check_search(
+    *,
+    formulation: str,
+    guarantee: str,
+    envelope: ArrivalCurve | None,
+    time_limit_s: float | None,
+    headroom: float,
+    budget_usd_per_hour: float | None,
+) -> None:
+    """Refuse what `plan` cannot search by, whatever the pipeline.
+
+    Raises
+    ------
+    InputError
+        Listing every fault.
+    """
+    _check_arguments(
+        lambda: _known_formulation(formulation),
+        lambda: _known_guarantee(guarantee),
+        lambda: _check_envelope(guarantee, envelope),
+        lambda: _time_limit(time_limit_s),
+        lambda: _check_headroom(headroom),
+        lambda: _budget(budget_usd_per_hour),
+    )
 
 
 def _check_arguments(*checks: Callable[[], object]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+import numpy as np
+
 from mipplan.documents import shown
 from mipplan.errors import Fault, InputError
 from mipplan.result import Plan
@@ -42,14 +44,16 @@ class Conditions:
     removed_usd_per_hour: float = 0.0
 
     def __post_init__(self) -> None:
-        faults = [
-            Fault(f"limits.{name}", f"expected a whole number of at least 0, found {shown(limit)}")
-            for name, limit in self.limits.items()
-            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0
-        ]
+        faults = []
+        if not isinstance(self.limits, Mapping):
+            raise InputError.one("limits", f"expected devices by hardware, found {shown(self.limits)}")
+        for name, limit in self.limits.items():
+            if not _is_count(limit):
+                message = f"expected a whole number of at least 0, found {shown(limit)}"
+                faults.append(Fault(f"limits.{name}", message))
         for name in ("most_added", "most_removed"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            if value is not None and not _is_count(value):
                 faults.append(Fault(name, f"expected a whole number of at least 0, found {shown(value)}"))
         for name in ("budget_usd_per_hour", "added_usd_per_hour", "removed_usd_per_hour"):
             value = getattr(self, name)
@@ -59,7 +63,7 @@ class Conditions:
                 faults.append(Fault(name, f"expected dollars from 0 to {_MOST_USD:g}, found {shown(value)}"))
         if faults:
             raise InputError(faults)
-        object.__setattr__(self, "limits", MappingProxyType(dict(self.limits)))
+        object.__setattr__(self, "limits", MappingProxyType({k: int(n) for k, n in self.limits.items()}))
 
     @classmethod
     def of_plans(cls, plans: Iterable[Plan]) -> Conditions:
@@ -85,6 +89,10 @@ class Conditions:
     def removed_microusd(self) -> int:
         """What removing a replica is counted as, micro-dollars per hour."""
         return dollars_to_microdollars(self.removed_usd_per_hour)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 0
 
 
 #: More dollars per hour than this are a slip, and would leave the numbers that solvers take.

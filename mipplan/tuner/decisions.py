@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from mipplan.curves import Envelope, rate_needed
+from mipplan.errors import InputError
 from mipplan.tuner.scaler import Scaled, Scaler, Want
 from mipplan.tuner.stages import StageScale, Tokens
 from mipplan.tuner.step import TuningStep
@@ -15,6 +16,7 @@ from mipplan.tuner.traffic import Situation
 from mipplan.tuner.transients import Transient
 from mipplan.units import UNLIMITED_NS, format_duration
 from mipplan_formulations import Demand
+from mipplan_formulations.arrays import LARGEST_MAGNITUDE
 from mipplan_formulations.scaling_problem import WHOLE
 
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ def decide(tuners: Sequence[Tuner], scaler: Scaler, situations: Sequence[Situati
     if floors != wants and not any(scaled.unreachable):
         # Waits were shared out first; what the backlog needs on top is decided for those waits.
         again = scaler.scale(floors)
-        scaled = replace(again, bound=scaled.bound, reused=scaled.reused and again.reused)
+        # Nothing was shed to find the first bound; to shed may cost less than that, if losses are small.
+        bound = again.bound if any(again.shed) else scaled.bound
+        scaled = replace(again, bound=bound, reused=scaled.reused and again.reused)
     return [
         _step(tuner, situation, want, scaled, m, scaler)
         for m, (tuner, situation, want) in enumerate(zip(tuners, situations, wants, strict=True))
@@ -130,10 +134,20 @@ def transient_bound_ns(tuner: Tuner, situation: Situation, replicas: Mapping[str
 
 
 def make_demand(scale: StageScale, envelope: Envelope) -> Demand:
-    """Times of a stage as functions of its replicas; windows that are no whole ns are rounded down."""
+    """Times of a stage as functions of its replicas; windows that are no whole ns are rounded down.
+
+    Raises
+    ------
+    InputError
+        If the work of a window is more than can be reckoned with.
+    """
     up, down = scale.pace.denominator, scale.pace.numerator
     offsets = [window // common for _, window, common in envelope.excesses]
     loads = [max(0, -(-up * excess // (down * common))) for excess, _, common in envelope.excesses]
+    if max(loads, default=0) > LARGEST_MAGNITUDE:
+        raise InputError.one(
+            "traffic", f"holds more queries at once than stage {scale.stage!r} serves in months"
+        )
     return Demand(offsets, loads, scale.own_load_ns)  # type: ignore[arg-type]  # made arrays there
 
 
@@ -181,10 +195,14 @@ def _judge(
         notes.append("the conditions admit not even the fewest replicas")
         replan = True
     elif scaled.shed[m]:
-        share = f"{1 - scaled.shed[m] / WHOLE:.1%} of the traffic can be served within the objective"
+        share = f"{1 - scaled.shed[m] / WHOLE:.1%} of the traffic"
         binding = scaler.binding(want, scaled, m)
-        notes.append(f"{share}: {', '.join(binding)}" if binding else share)
-        replan = replan or not scaler.is_rate_limited(want, scaled, m)
+        if not binding and scaler.members[m].loss_microusd is not None:
+            notes.append(f"{share} is served: to serve more would cost more than is lost (loss_usd_per_hour)")
+        else:
+            share += " can be served within the objective"
+            notes.append(f"{share}: {', '.join(binding)}" if binding else share)
+            replan = replan or not scaler.is_rate_limited(want, scaled, m)
         if not scaled.keeps_own_times and tuner.allowances.is_shared_out:
             notes.append("queries wait longer for their own tokens than that assumes: see the latency bound")
     return tuple(notes), replan

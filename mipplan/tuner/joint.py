@@ -31,7 +31,8 @@ class JointTuner:
         differ.
     loss_usd_per_hour : mapping of str to float, optional
         For every pipeline what it costs to serve none of its traffic for an hour. Where a limit binds, those lose that
-        lose least by it. Without it all serve the same share, as much as can be (`TuningStep.share`).
+        lose least by it; and traffic is not served either where replicas for it cost more than is lost. Without it
+        all serve the same share, as much as can be (`TuningStep.share`).
 
     Raises
     ------
@@ -46,8 +47,7 @@ class JointTuner:
         conditions: Conditions | None = None,
         loss_usd_per_hour: Mapping[str, float] | None = None,
     ) -> None:
-        if not tuners:
-            raise InputError.one("tuners", "expected at least one")
+        _check_parts(tuners, conditions, loss_usd_per_hour)
         self.tuners: Mapping[str, Tuner] = MappingProxyType(dict(tuners))
         plans = [tuner.plan for tuner in self.tuners.values()]
         self.conditions = conditions if conditions is not None else Conditions.of_plans(plans)
@@ -100,10 +100,34 @@ class JointTuner:
         return dict(zip(self.tuners, steps, strict=True))
 
 
+def _check_parts(tuners: object, conditions: object, losses: object) -> None:
+    faults = []
+    if not isinstance(tuners, Mapping) or not tuners:
+        faults.append(Fault("tuners", f"expected at least one Tuner by name, found {shown(tuners)}"))
+    else:
+        faults += [
+            Fault(f"tuners.{name}", f"expected a Tuner, found {shown(tuner)}")
+            for name, tuner in tuners.items()
+            if not isinstance(tuner, Tuner)
+        ]
+    if not isinstance(conditions, Conditions | None):
+        faults.append(Fault("conditions", f"expected Conditions, found {shown(conditions)}"))
+    if not isinstance(losses, Mapping | None):
+        faults.append(Fault("loss_usd_per_hour", f"expected dollars by name, found {shown(losses)}"))
+    if faults:
+        raise InputError(faults)
+
+
 def _check_names(given: Mapping[str, Mapping[str, object]], tuners: Mapping[str, Tuner]) -> None:
     faults = [
+        Fault(argument, f"expected values by pipeline, found {shown(values)}")
+        for argument, values in given.items()
+        if not isinstance(values, Mapping)
+    ]
+    faults += [
         Fault(f"{argument}.{name}", f"there is no such pipeline; there are {', '.join(tuners)}")
         for argument, values in given.items()
+        if isinstance(values, Mapping)
         for name in values
         if name not in tuners
     ]

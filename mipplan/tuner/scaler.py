@@ -8,15 +8,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.errors import Fault, InputError
 from mipplan.tuner.conditions import Conditions
 from mipplan.tuner.sizing import Sized, Sizing
 from mipplan.tuner.stages import StageScale
 from mipplan.tuner.timing import Timing
 from mipplan_formulations import Arc, Demand, Group, Resource, ScalingActivity, ScalingProblem
+from mipplan_formulations.arrays import LARGEST_MAGNITUDE
 from mipplan_formulations.scaling_problem import WHOLE
 
 Integers = NDArray[np.int64]
 
+#: Thousandths of a replica that a stage may need: more is a slip, and left out of what solvers are given.
+MOST_NEED = LARGEST_MAGNITUDE // (WHOLE * WHOLE)
 #: Replicas where there is no limit.
 UNLIMITED = 100_000
 
@@ -155,20 +159,25 @@ class Scaler:
         """What keeps a member from being served in full: limits that are used up, and stages at their most."""
         found = []
         units = [n for counts in scaled.replicas for n in counts]
+        wanted = [need for needs in scaled.needs for need in needs]
+        # What a thousandth more of the traffic can ask for.
+        steps = [_thousandth(need) if need > n * WHOLE else 0 for n, need in zip(units, wanted, strict=True)]
+        first, last = (0, len(units)) if self._common else (self._first[m], self._first[m + 1])
         for resource in self._resources:
             if resource.name in self.conditions.limits:
                 amounts = [int(stage.hardware == resource.name) for stage in self._stages]
             else:
                 amounts = [stage.microusd_per_hour for stage in self._stages]
             used = sum(amount * n for amount, n in zip(amounts, units, strict=True))
-            if used + max(amounts) > resource.capacity:
+            more = sum(a * step for a, step in zip(amounts[first:last], steps[first:last], strict=True))
+            if more and used + more > resource.capacity:
                 found.append(f"{resource.name} is used up")
         _, most = self._allowed(np.array(want.present, dtype=np.int64), self.members[m].stages)
         for stage, n, high, need in zip(
             self.members[m].stages, scaled.replicas[m], most.tolist(), scaled.needs[m], strict=True
         ):
-            if n == high and need > n * WHOLE:
-                found.append(f"{stage.stage} has the most replicas allowed ({n})")
+            if n + _thousandth(need) > high and need > n * WHOLE:
+                found.append(f"{stage.stage} has the most replicas allowed ({high})")
         return found
 
     def is_rate_limited(self, want: Want, scaled: Scaled, m: int) -> bool:
@@ -179,7 +188,7 @@ class Scaler:
         _, most = self._allowed(np.array(want.present, dtype=np.int64), self.members[m].stages)
         lasting = [stage.most if stage.most is not None else UNLIMITED for stage in self.members[m].stages]
         lacking = [
-            (n == high < last)
+            (high < last and n + _thousandth(need) > high)
             for n, high, last, need in zip(
                 scaled.replicas[m], most.tolist(), lasting, scaled.needs[m], strict=True
             )
@@ -205,7 +214,7 @@ class Scaler:
         if timed not in self._kept:
             self._kept[timed] = (Sizing(), self._activities(timed), self._arcs(timed))
         sizing, activities, arcs = self._kept[timed]
-        needs = np.array([need for want in wants for need in want.needs], dtype=np.int64)
+        needs = self._needs(wants)
         present = np.array([n for want in wants for n in want.present], dtype=np.int64)
         least, most = self._allowed(present, self._stages)
         owned = [n for want in wants for n in want.owned or (1,) * len(want.needs)]
@@ -217,7 +226,7 @@ class Scaler:
         ]
         problem = ScalingProblem(
             activities,
-            self._groups(timed),
+            self._groups(timed, needs),
             needs,
             least,
             most,
@@ -227,6 +236,24 @@ class Scaler:
             tuple(demands),
         )
         return sizing.size(problem)
+
+    def _needs(self, wants: Sequence[Want]) -> Integers:
+        """What all stages need, in thousandths of a replica.
+
+        Raises
+        ------
+        InputError
+            If that is more than can be reckoned with.
+        """
+        needs = [need for want in wants for need in want.needs]
+        faults = [
+            Fault(f"traffic, backlog: {stage.stage}", f"asks for more than {MOST_NEED // WHOLE:,} replicas")
+            for stage, need in zip(self._stages, needs, strict=True)
+            if need > MOST_NEED
+        ]
+        if faults:
+            raise InputError(faults)
+        return np.array(needs, dtype=np.int64)
 
     def _split(self, wants: Sequence[Want]) -> _Split:
         """Fix how waits are shared out as without any limits, so that what is left may be shed."""
@@ -314,13 +341,15 @@ class Scaler:
         """Groups: those that shed come first, then one for all whose waits are shared out and who shed nothing."""
         return max(self._shedding) + 1 if timed[m] else self._shedding[m]
 
-    def _groups(self, timed: Sequence[bool]) -> tuple[Group, ...]:
+    def _groups(self, timed: Sequence[bool], needs: Integers) -> tuple[Group, ...]:
         groups = []
         for g in range(max(self._shedding) + 1):
             loss = None if self._common else self.members[g].loss_microusd
             if loss is None:
-                # A thousandth is worth more than one more replica of every stage: as much as possible is served.
-                penalty = sum(s.microusd_per_hour + self.conditions.added_microusd for s in self._stages) + 1
+                # A thousandth is worth more than all replicas that it can ask for: as much as possible is served.
+                prices = [s.microusd_per_hour + self.conditions.added_microusd for s in self._stages]
+                asked = [_thousandth(need) for need in needs.tolist()]
+                penalty = sum(n * price for n, price in zip(asked, prices, strict=True)) + 1
             else:
                 penalty = -(-loss // WHOLE)
             groups.append(Group(f"g{g}", penalty))
@@ -335,6 +364,11 @@ class Scaler:
             if keeps
             for parent, child, delay in member.edges
         )
+
+
+def _thousandth(need: int) -> int:
+    """Most units that a thousandth more of the traffic can take of a stage that needs so many thousandths of one."""
+    return 1 + need // (WHOLE * WHOLE)
 
 
 def _thousandths(demand: Demand, wait: int) -> int:

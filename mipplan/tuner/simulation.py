@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -17,13 +17,16 @@ from mipplan.result.checks import check_seed, positive_ns
 from mipplan.trace import Trace
 from mipplan.trace.splitting import split_trace
 from mipplan.tuner.closed_loop import run_closed_loop
+from mipplan.tuner.observation import Observation
 from mipplan.tuner.outcome import Tuning, TuningRun
 from mipplan.tuner.policies import POLICIES
-from mipplan.tuner.policies.policy import Clairvoyant, Policy, Setting
+from mipplan.tuner.policies.policy import Clairvoyant, Controller, Policy, Setting
 from mipplan.units import NS_PER_S, seconds_to_ns
 
 #: Instants of control beyond which a run would take for ever.
 MOST_DECISIONS = 1_000_000
+#: More replicas of a stage are a slip.
+_MOST_REPLICAS = 1_000_000_000
 #: Those that a user compares, unless told otherwise.
 USUAL = ("lp", "inferline", "hpa", "ray", "static")
 #: Share of a trace's time that stands for the sample planned for, unless that is given.
@@ -90,8 +93,8 @@ def tune(
         lambda: check_trace(trace),
         lambda: None if sample is None else _check_sample(sample),
         lambda: chosen.extend(read_policies(policies)),
-        lambda: _check_period(period_s),
-        lambda: _check_delay(activation_delay_s),
+        lambda: check_period(period_s),
+        lambda: check_delay(activation_delay_s),
         lambda: check_manner(discipline, engine, seed),
         lambda: None if sample is not None or not isinstance(trace, Trace) else split_trace(trace, split),
     )
@@ -135,7 +138,13 @@ def simulate(
     engine: str = "auto",
     seed: int = 0,
 ) -> TuningRun:
-    """Run one policy on a trace, from `setting.start_ns` on."""
+    """Run one policy on a trace, from `setting.start_ns` on.
+
+    Raises
+    ------
+    InputError
+        If the policy answers something else than whole numbers of replicas for stages that there are.
+    """
     plan = setting.plan
     if isinstance(policy, Clairvoyant):
         schedules, latency_ns = policy.schedules(setting, trace, seed), None
@@ -144,7 +153,7 @@ def simulate(
         run = run_closed_loop(
             setting,
             trace,
-            policy.start(setting),
+            _Checked(policy.name, policy.start(setting), setting.stages),
             Conditions(Discipline(discipline)),
             resolve_engine(engine, needed, len(trace)),
             seed,
@@ -161,6 +170,30 @@ def simulate(
         MappingProxyType(dict(schedules)),
         result,
     )
+
+
+class _Checked:
+    """A controller whose answers are looked at: a stage misspelt would keep its replicas without a word."""
+
+    def __init__(self, name: str, controller: Controller, stages: Sequence[str]) -> None:
+        self._name, self._controller, self._stages = name, controller, frozenset(stages)
+
+    def decide(self, seen: Observation) -> Mapping[str, int]:
+        wanted = self._controller.decide(seen)
+        place = f"policy {self._name}"
+        if not isinstance(wanted, Mapping):
+            raise InputError.one(place, f"expected a mapping of stages to replicas, found {shown(wanted)}")
+        faults = []
+        for stage, count in wanted.items():
+            if stage not in self._stages:
+                hint = suggestion(stage, self._stages) or f"; there are {listed(sorted(self._stages))}"
+                faults.append(Fault(place, f"there is no stage {shown(stage)}{hint}"))
+            elif isinstance(count, bool) or not isinstance(count, int | np.integer) or count > _MOST_REPLICAS:
+                message = f"expected a whole number of replicas for {stage}, found {shown(count)}"
+                faults.append(Fault(place, message))
+        if faults:
+            raise InputError(faults)
+        return wanted
 
 
 def read_policies(policies: Sequence[str | Policy | Clairvoyant]) -> list[Policy | Clairvoyant]:
@@ -202,12 +235,14 @@ def _check_sample(sample: object) -> None:
         raise InputError.one("sample", "all its queries arrive at once: it has no rate")
 
 
-def _check_period(period_s: object) -> None:
+def check_period(period_s: object) -> None:
+    """Refuse what is no time between two instants of control; raises `InputError`."""
     if positive_ns(period_s) is None:
         raise InputError.one("period_s", f"expected a positive number of seconds, found {shown(period_s)}")
 
 
-def _check_delay(delay_s: object) -> None:
+def check_delay(delay_s: object) -> None:
+    """Refuse what is no activation delay; raises `InputError`."""
     number = isinstance(delay_s, int | float | np.integer | np.floating) and not isinstance(delay_s, bool)
     if not number or (delay_s != 0 and positive_ns(delay_s) is None):
         message = f"expected 0 or a positive number of seconds, found {shown(delay_s)}"

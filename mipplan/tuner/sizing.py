@@ -21,6 +21,8 @@ Integers = NDArray[np.int64]
 _MOST_ROUNDS = 6
 #: How often the relaxation is solved again with rows at the whole units found.
 _MOST_PASSES = 3
+#: Halves of a problem looked at where rounding finds no units that resources admit.
+_MOST_HALVES = 50
 #: Numbers of units looked at for an activity with a demand, at first.
 _WINDOW = 48
 #: Up to so many activities a gap is worth looking for something better by hand.
@@ -59,7 +61,7 @@ class Sizing:
         self._windows: dict[int, int] = {}
 
     def size(self, problem: ScalingProblem) -> Sized | None:
-        """Solve a problem; None if no units are feasible."""
+        """Solve a problem; None if no units are feasible, or none were found where resources leave hardly any."""
         builds = self.relaxation.builds
         if _is_short(problem):
             return None
@@ -72,8 +74,10 @@ class Sizing:
                 return None
             bound = max(bound, solved[1])
             found = self._whole(problem, solved[0], timed, bound)
+            if found is None and best is None and len(timed) <= _FEW:
+                found = self._branch(problem, solved[0], timed, bound)
             if found is None:
-                return None
+                break
             if best is None or found[1].cost < best[1].cost:
                 best = found
             # Where a gap is left and no rows tell how it is around these units, the bound can still rise.
@@ -81,7 +85,8 @@ class Sizing:
                 break
             for v in timed:
                 self._windows[v] = max(self._windows[v], 2 * best[0][v])
-        assert best is not None
+        if best is None:
+            return None
         units, evaluation = best
         reused = self.relaxation.builds == builds
         return Sized(tuple(units), evaluation.shed, evaluation.cost, bound, reused)
@@ -99,6 +104,31 @@ class Sizing:
         if evaluation.cost > bound and len(units) <= (_FEW_TIMED if timed else _FEW):
             return improve(problem, units, evaluation)
         return units, evaluation
+
+    def _branch(
+        self, problem: ScalingProblem, values: NDArray[np.float64], timed: Sequence[int], bound: int
+    ) -> tuple[list[int], ScalingEvaluation] | None:
+        """Look for whole units by halves where rounding found none: fewer units of an activity first, then more.
+
+        Deadlines can be kept in several ways, of which resources may admit one that is far from the relaxation's.
+        """
+        halves = _halves(problem, values, timed)
+        for _ in range(_MOST_HALVES):
+            if not halves:
+                return None
+            half = halves.pop()
+            solved = None if _is_short(half) else self._relax_within(half, timed)
+            if solved is None:
+                continue
+            found = self._whole(half, solved[0], timed, bound)
+            if found is not None:
+                units, _ = found
+                evaluation = problem.evaluate(units)
+                return (
+                    improve(problem, units, evaluation) if len(units) <= _FEW_TIMED else (units, evaluation)
+                )
+            halves += _halves(half, solved[0], timed)
+        return None
 
     def _relax_within(
         self, problem: ScalingProblem, timed: Sequence[int]
@@ -173,6 +203,22 @@ class Sizing:
         first = len(problem.activities)
         shedding = [g for g, group in enumerate(problem.groups) if group.penalty is not None]
         return [(g, first + k) for k, g in enumerate(shedding)]
+
+
+def _halves(
+    problem: ScalingProblem, values: NDArray[np.float64], timed: Sequence[int]
+) -> list[ScalingProblem]:
+    """The problem with more, and with fewer units of the activity furthest from whole ones; none if all are fixed."""
+    free = [v for v in timed if problem.least[v] < problem.most[v]]
+    if not free:
+        return []
+    whole = {v: int(np.clip(np.floor(values[v] + 1e-6), problem.least[v], problem.most[v] - 1)) for v in free}
+    v = max(
+        free, key=lambda v: (min(values[v] - whole[v], whole[v] + 1 - values[v]), problem.most[v] - whole[v])
+    )
+    more, fewer = problem.least.copy(), problem.most.copy()
+    more[v], fewer[v] = whole[v] + 1, whole[v]
+    return [replace(problem, least=more), replace(problem, most=fewer)]
 
 
 def _is_short(problem: ScalingProblem) -> bool:

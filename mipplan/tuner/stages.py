@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mipplan.curves import StageService, most_tokens_per_query, stage_service
+from mipplan.curves import most_tokens_per_query, stage_service
 from mipplan.errors import InputError
 from mipplan.result import Plan
 from mipplan.tokens import realise
@@ -18,8 +18,6 @@ from mipplan.trace import Trace
 
 #: Queries drawn to estimate mean tokens per query where no trace is given.
 _DRAWN = 20_000
-
-
 #: Queries per ns at a stage that no query reaches.
 _ENDLESS = 10**9
 
@@ -82,10 +80,6 @@ class StageScale:
         """Queries that one replica serves per ns; where queries have no tokens, more than ever come."""
         tokens = Fraction(self.tokens_per_query)
         return Fraction(self.batch, self.period_ns) / tokens if tokens else Fraction(_ENDLESS)
-
-    def service(self, replicas: int) -> StageService:
-        """Service curve of so many replicas."""
-        return StageService(self.latency_ns, self.period_ns, replicas * self.batch)
 
 
 def stage_scales(

@@ -78,6 +78,21 @@ def read_seconds(name: str, seconds: float, *, least_ns: int = 0) -> int:
     return duration_ns
 
 
+def read_instant(now_ns: int | None) -> int | None:
+    """Return an instant in ns, or None.
+
+    Raises
+    ------
+    InputError
+        If it is no whole number.
+    """
+    if now_ns is None:
+        return None
+    if isinstance(now_ns, bool) or not isinstance(now_ns, int | np.integer):
+        raise InputError.one("now_ns", f"expected whole nanoseconds, found {shown(now_ns)}")
+    return int(now_ns)
+
+
 def read_outstanding(pipeline: Pipeline, backlog: int | Mapping[str, int]) -> dict[str, int]:
     """Queries that each stage has yet to serve.
 
@@ -111,6 +126,8 @@ def read_counts(name: str, given: Mapping[str, int], known: set[str], *, least: 
     InputError
         With every fault.
     """
+    if not isinstance(given, Mapping):
+        raise InputError.one(name, f"expected a mapping of names to whole numbers, found {shown(given)}")
     faults = []
     for key, value in given.items():
         if key not in known:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import partial
+from typing import Any
 
 from numpy.typing import ArrayLike
 
 from mipplan.curves import ArrivalCurve, Envelope, WindowCounts, servers_needed
 from mipplan.curves.worstcase import EnvelopeCurve
 from mipplan.documents import shown
-from mipplan.errors import InputError, faults_of
+from mipplan.errors import Fault, InputError, faults_of
+from mipplan.replayer.tasks import check_plan
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner.allowances import Allowances, check_keep
@@ -19,10 +21,18 @@ from mipplan.tuner.conditions import Conditions
 from mipplan.tuner.decisions import decide
 from mipplan.tuner.live import LiveEnvelope, doubling_windows_ns
 from mipplan.tuner.paths import PathTimes
-from mipplan.tuner.scaler import Member, Scaler
+from mipplan.tuner.scaler import UNLIMITED, Member, Scaler
 from mipplan.tuner.stages import StageScale, Tokens, check_tokens, stage_scales
 from mipplan.tuner.step import TuningStep
-from mipplan.tuner.traffic import Situation, Traffic, as_envelope, read_counts, read_outstanding, read_seconds
+from mipplan.tuner.traffic import (
+    Situation,
+    Traffic,
+    as_envelope,
+    read_counts,
+    read_instant,
+    read_outstanding,
+    read_seconds,
+)
 from mipplan.units import UNLIMITED_NS, seconds_to_ns
 
 
@@ -48,7 +58,7 @@ class Tuner:
     margin_s : float
         Kept back from the objective.
     horizon_s : float
-        How far back the live envelope looks, at most a minute unless `live` is given.
+        How far back the live envelope looks; no further than `live` remembers, if that is given.
     activation_delay_s : float
         How long an ordered replica takes before it serves.
     recovery_s : float, optional
@@ -79,18 +89,19 @@ class Tuner:
         recovery_s: float | None = None,
         live: LiveEnvelope | None = None,
     ) -> None:
-        self.plan = plan.require()
-        recovery_s = 2 * activation_delay_s if recovery_s is None else recovery_s
         faults = faults_of(
+            partial(check_plan, plan),
+            partial(_check_parts, conditions, live),
             partial(check_tokens, tokens),
             partial(check_keep, keep),
             partial(read_seconds, "margin_s", margin_s),
             partial(read_seconds, "horizon_s", horizon_s, least_ns=1),
             partial(read_seconds, "activation_delay_s", activation_delay_s),
-            partial(read_seconds, "recovery_s", recovery_s),
+            partial(read_seconds, "recovery_s", 0.0 if recovery_s is None else recovery_s),
         )
         if faults:
             raise InputError(faults)
+        self.plan = plan.require()
         self.tokens = check_tokens(tokens)
         self.keep = check_keep(keep)
         self.conditions = conditions if conditions is not None else Conditions.of_plans([plan])
@@ -99,7 +110,8 @@ class Tuner:
         self.paths = PathTimes(plan.pipeline)
         self._horizon_ns = seconds_to_ns(horizon_s)
         self.activation_delay_ns = seconds_to_ns(activation_delay_s)
-        self.recovery_ns = max(self.activation_delay_ns, seconds_to_ns(recovery_s))
+        recovery_ns = 2 * self.activation_delay_ns if recovery_s is None else seconds_to_ns(recovery_s)
+        self.recovery_ns = max(self.activation_delay_ns, recovery_ns)
         self.live = live or LiveEnvelope(
             doubling_windows_ns(self.service_time_ns),
             horizon_ns=self._horizon_ns,
@@ -149,9 +161,10 @@ class Tuner:
         horizon_ns = (
             self._horizon_ns if horizon_s is None else read_seconds("horizon_s", horizon_s, least_ns=1)
         )
+        now_ns = read_instant(now_ns)
         latest = self.live.last_ns
         if latest is not None:
-            now = latest if now_ns is None else int(now_ns)
+            now = latest if now_ns is None else now_ns
             if now < latest:
                 raise InputError.one("now_ns", f"{now} is before the latest arrival observed ({latest})")
             counts = self.live.counts(now, horizon_ns)
@@ -186,8 +199,9 @@ class Tuner:
         Changes nothing. Limits and budget hold; where they bind, as much as possible is served.
         """
         envelope = as_envelope(traffic)
-        idle = dict.fromkeys(self.stages, 0)
-        situation = Situation(envelope, idle, self._ordered, self._ordered, None)
+        idle, ready = dict.fromkeys(self.stages, 0), dict.fromkeys(self.stages, UNLIMITED)
+        # No replica is waited for: otherwise the counts would depend on those that serve now.
+        situation = Situation(envelope, idle, ready, self._ordered, None)
         return dict(decide([self], self._free, [situation])[0].replicas)
 
     def retune(
@@ -234,12 +248,29 @@ class Tuner:
     ) -> Situation:
         """Check and complete the arguments of `retune`."""
         known = set(self.stages)
-        asked = self._ordered | read_counts("ordered", ordered or {}, known, least=0)
-        serving = asked | read_counts("active", active or {}, known, least=0)
-        queued = read_outstanding(self.plan.pipeline, backlog)
-        envelope = self.envelope(now_ns) if traffic is None else as_envelope(traffic)
+        taken: dict[str, Any] = {}
+
+        def take(name: str, read: Callable[[], object]) -> None:
+            taken[name] = read()
+
+        faults = faults_of(
+            lambda: take("ordered", lambda: read_counts("ordered", ordered or {}, known, least=0)),
+            lambda: take("active", lambda: read_counts("active", active or {}, known, least=0)),
+            lambda: take("outstanding", lambda: read_outstanding(self.plan.pipeline, backlog)),
+            lambda: take("now_ns", lambda: read_instant(now_ns)),
+            lambda: take(
+                "envelope", lambda: self.envelope(now_ns) if traffic is None else as_envelope(traffic)
+            ),
+        )
+        if faults:
+            raise InputError(dict.fromkeys(faults))
+        asked = self._ordered | taken["ordered"]
         return Situation(
-            envelope, queued, serving, asked, self.live.last_ns if now_ns is None else int(now_ns)
+            taken["envelope"],
+            taken["outstanding"],
+            asked | taken["active"],
+            asked,
+            self.live.last_ns if taken["now_ns"] is None else taken["now_ns"],
         )
 
     def accept(self, step: TuningStep) -> None:
@@ -258,10 +289,24 @@ class Tuner:
     def bound_ns(self, replicas: Mapping[str, int], traffic: Traffic) -> int:
         """Bound on the latency of any query of traffic inside an envelope, ns; `UNLIMITED_NS` if there is none.
 
+        Parameters
+        ----------
+        replicas : mapping of str to int
+            For every stage, at least 1.
+        traffic : ArrivalCurve, WindowCounts or Envelope
+
+        Raises
+        ------
+        InputError
+
         References
         ----------
         Theorem (worst case), docs/theory.md.
         """
+        counts = read_counts("replicas", replicas, set(self.stages), least=1)
+        missing = [Fault(f"replicas.{stage}", "is missing") for stage in self.stages if stage not in counts]
+        if missing:
+            raise InputError(missing)
         if self.tokens is not Tokens.MOST:
             return UNLIMITED_NS
         envelope = as_envelope(traffic)
@@ -279,3 +324,13 @@ class Tuner:
         if sample is None or isinstance(sample, ArrivalCurve):
             return None if sample is None else Envelope.of_curve(sample)
         raise InputError.one("sample", f"expected a Trace or an ArrivalCurve, found {shown(sample)}")
+
+
+def _check_parts(conditions: object, live: object) -> None:
+    faults = [
+        Fault(name, f"expected {kind.__name__}, found {shown(value)}")
+        for name, value, kind in (("conditions", conditions, Conditions), ("live", live, LiveEnvelope))
+        if not isinstance(value, kind | None)
+    ]
+    if faults:
+        raise InputError(faults)

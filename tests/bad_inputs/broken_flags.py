@@ -53,7 +53,20 @@ CASES = [
         ("--out", "trace.csv/plan.json"),
         "--out trace.csv/plan.json: there is no folder 'trace.csv' to write to",
     ),
+    _flags(
+        ("--out", "pipeline.yaml"), "--out pipeline.yaml: is the pipeline that is read; name another file"
+    ),
+    _flags(("--out", "profiles/../trace.csv"), "trace.csv: is the trace that is read; name another file"),
+    _flags(("--out", "profiles/hardware.yaml"), "hardware.yaml: is the table of profiles that is read"),
+    _flags(("--out", "profiles/models/all.csv"), "models/all.csv: is the table of profiles that is read"),
     _flags(("--profiles", "nowhere"), "nowhere: there is no such folder"),
+    _flags(
+        ("--guarantee", "always", "--headroom", "0", "--budget", "0", "--slo", "3"),
+        "--slo: '3' has no unit",
+        "--guarantee: expected one of",
+        "--headroom: expected a multiple",
+        "--budget: expected dollars above 0",
+    ),
     _flags(("--guarantee", "always"), "--guarantee: expected one of trace"),
     _flags(("--headroom", "0"), "--headroom"),
     _flags(("--headroom", "nan"), "--headroom"),

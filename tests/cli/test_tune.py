@@ -123,6 +123,44 @@ def test_a_sample_of_its_own_leaves_the_whole_trace_to_run_on(run: Run, trace: m
     assert "--split: does not go with --sample" in both.stderr
 
 
+def test_the_sample_is_not_written_over(run: Run) -> None:
+    before = Path("trace.csv").read_bytes()
+    Path("sample.csv").write_bytes(before)
+    given = ["tune", "plan.json", "--trace", "trace.csv", "--sample", "sample.csv", "--policy", "static"]
+    done = CliRunner().invoke(app, [*given, "--out", "sample.csv"])
+    assert done.exit_code == 2
+    assert "--out sample.csv: is the sample that is read; name another file" in done.stderr
+    assert Path("sample.csv").read_bytes() == before
+
+
+def test_a_missing_trace_hides_no_other_fault(run: Run) -> None:
+    flags = [
+        "--policy",
+        "foo",
+        "--period",
+        "0s",
+        "--activation-delay",
+        "-1s",
+        "--engine",
+        "x",
+        "--plot",
+        "x.txt",
+    ]
+    done = CliRunner().invoke(app, ["tune", "none.json", "--trace", "nowhere", "--sample", "none", *flags])
+    assert done.exit_code == 2
+    for place in (
+        "nowhere:",
+        "none:",
+        "none.json:",
+        "--policy:",
+        "--period:",
+        "--activation-delay:",
+        "--engine:",
+    ):
+        assert f"  {place} " in done.stderr
+    assert "the input has 8 faults" in done.stderr
+
+
 def test_the_picture_shows_every_policy(run: Run, tuning: mp.Tuning) -> None:
     done = run("--plot", "timeline.png", "--policy", "static")
     assert done.exit_code == 0, done.output

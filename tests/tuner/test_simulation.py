@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -159,6 +160,42 @@ def test_what_is_no_plan_or_trace_is_told() -> None:
         mp.tune("plan.json", "trace.csv")  # type: ignore[arg-type]
     with pytest.raises(mp.NoPlanError):
         mp.tune(Plan(one_stage(1).pipeline, one_stage(1).profiles, NS), steady())
+
+
+class Answering:
+    """A policy with one answer to everything."""
+
+    name = "mine"
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+
+    def start(self, setting: Setting) -> Answering:
+        return self
+
+    def decide(self, seen: Observation) -> Any:
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (None, "policy mine: expected a mapping of stages to replicas, found nothing"),
+        ({"onyl": 3}, "policy mine: there is no stage 'onyl'; did you mean 'only'?"),
+        ({"only": 2.7}, "policy mine: expected a whole number of replicas for only, found 2.7"),
+        ({"only": float("nan")}, "found nan"),
+        ({"only": True}, "found True"),
+        ({"only": 10**30}, "expected a whole number of replicas"),
+    ],
+)
+def test_wrong_answers_of_a_policy_are_told(answer: object, message: str) -> None:
+    with pytest.raises(mp.InputError, match=re.escape(message)):
+        mp.tune(one_stage(1), steady(), policies=[Answering(answer)])
+
+
+def test_answers_may_be_numpy_and_out_of_bounds() -> None:
+    (run,) = mp.tune(one_stage(3), steady(), policies=[Answering({"only": np.int64(-4)})]).runs
+    assert [(action.before, action.after) for action in run.actions] == [(3, 1)]
 
 
 # --- what may be commanded -------------------------------------------------------------------------------------------

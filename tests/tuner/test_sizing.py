@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from campaigns import campaign_size, write_summary
 from mipplan.tuner.sizing import Sizing
 from mipplan_formulations import Demand, Group, ScalingActivity, ScalingProblem, scale_exhaustively
-from random_scaling import random_scaling
+from random_scaling import random_scaling, tightened
 
 
 def test_rounding_stays_within_the_proven_gap() -> None:
@@ -40,6 +41,27 @@ def test_rounding_stays_within_the_proven_gap() -> None:
     assert seen["proven optimal"] >= 0.5 * solved
     assert min(seen["with demands"], seen["shedding"], seen["infeasible"]) > 20
     write_summary("scaling_rounding", {**seen, "largest_excess_over_the_optimum": round(worst, 4)})
+
+
+def test_units_are_found_where_limits_leave_hardly_any() -> None:
+    """No more devices than random units take, and deadlines that these just keep."""
+    seen: Counter[str] = Counter()
+    for seed in range(campaign_size(quick=400, deep=6_000)):
+        rng = np.random.default_rng([17, seed])
+        problem = tightened(random_scaling(rng, unit=int(rng.choice([1, 1000]))), rng, units=20)
+        selections = math.prod((problem.most - problem.least + 1).tolist())
+        if not problem.resources or not any(problem.is_timed) or selections > 3_000:
+            continue
+        best, sized = scale_exhaustively(problem), Sizing().size(problem)
+        if sized is None:
+            seen["none" if best is None else "missed"] += 1
+            continue
+        assert best is not None, seed
+        assert problem.evaluate(sized.units).feasible, seed
+        assert sized.bound <= best.cost <= sized.cost, seed
+        seen["found"] += 1
+    assert seen["found"] > 100
+    assert seen["missed"] <= 0.005 * seen["found"]
 
 
 def test_kept_from_one_problem_to_the_next_is_as_good_as_new() -> None:

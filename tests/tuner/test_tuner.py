@@ -311,6 +311,18 @@ def test_traffic_in_all_its_forms() -> None:
         tuner.retune(traffic="much")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_counts_for_traffic_do_not_depend_on_what_runs(batch: int) -> None:
+    plan = chain(slo_s=0.3, a=([10_000_000] * batch, 1), b=([4_000_000], 1))
+    curve, quiet = ArrivalCurve.token_bucket(40, 300), ArrivalCurve.token_bucket(1, 1)
+    at_once = mp.Tuner(plan).replicas_for(curve)
+    tuner = mp.Tuner(plan, activation_delay_s=5.0)
+    for traffic in (quiet, ArrivalCurve.token_bucket(400, 3_000), quiet):
+        assert tuner.replicas_for(curve) == at_once
+        tuner.retune(traffic=traffic)
+    assert tuner.replicas_for(curve) == at_once
+
+
 def test_steps_are_data() -> None:
     step = mp.Tuner(chain(slo_s=0.045, a=([10_000_000], 1))).retune(traffic=ArrivalCurve.token_bucket(5, 10))
     assert pickle.loads(pickle.dumps(step)) == step
@@ -325,6 +337,9 @@ def test_steps_are_data() -> None:
         ({"tokens": "some"}, "tokens"),
         ({"keep": "sample"}, "sample"),
         ({"sample": 3}, "sample"),
+        ({"conditions": {"h": 1}}, "conditions"),
+        ({"live": 60.0}, "live"),
+        ({"activation_delay_s": None}, "activation_delay_s"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], place: str) -> None:
@@ -348,12 +363,51 @@ def test_wrong_numbers_are_refused_all_at_once() -> None:
     ]
 
 
+def test_what_is_no_plan_is_told() -> None:
+    with pytest.raises(mp.InputError, match=r"expected a Plan, found 'plan.json'; Plan.load"):
+        mp.Tuner("plan.json")  # type: ignore[arg-type]
+
+
+def test_wrong_situations_are_refused_all_at_once() -> None:
+    tuner = mp.Tuner(chain(a=([10], 1)))
+    wrong: dict[str, Any] = {
+        "ordered": {"b": 1},
+        "active": [1],
+        "backlog": {"a": -1},
+        "now_ns": 1.5,
+        "traffic": 3,
+    }
+    with pytest.raises(mp.InputError) as caught:
+        tuner.retune(**wrong)
+    places = [fault.place for fault in caught.value.faults]
+    assert places == ["ordered.b", "active", "backlog.a", "now_ns", "traffic"]
+
+
+def test_more_than_can_be_reckoned_with_is_told() -> None:
+    curve = ArrivalCurve.token_bucket(1, 1)
+    most = 10**9
+    for plan in (chain(slo_s=0.045, a=([10_000_000], 1)), chain(slo_s=1e-9, a=([10_000_000], 1))):
+        with pytest.raises(mp.InputError, match="a: asks for more than"):
+            mp.Tuner(plan).retune(traffic=curve, backlog=most, ordered={"a": most})
+
+
+def test_bounds_are_for_counts_of_all_stages() -> None:
+    tuner = mp.Tuner(chain(a=([10], 1), b=([10], 1)))
+    with pytest.raises(mp.InputError, match=r"replicas\.b: is missing"):
+        tuner.bound_ns({"a": 1}, ArrivalCurve.token_bucket(1, 1))
+    with pytest.raises(mp.InputError, match=r"replicas\.a: expected a whole number of at least 1"):
+        tuner.bound_ns({"a": 0, "b": 1}, ArrivalCurve.token_bucket(1, 1))
+
+
 def test_wrong_conditions_are_refused_all_at_once() -> None:
     with pytest.raises(mp.InputError) as caught:
         mp.Conditions({"h": -1}, budget_usd_per_hour=-2, most_added=1.5, added_usd_per_hour=float("nan"))  # type: ignore[arg-type]
     assert [fault.place for fault in caught.value.faults] == [
         *("limits.h", "most_added", "budget_usd_per_hour", "added_usd_per_hour")
     ]
+    with pytest.raises(mp.InputError, match="limits: expected devices by hardware"):
+        mp.Conditions(["h"])  # type: ignore[arg-type]
+    assert mp.Conditions({"h": np.int64(3)}).limits == {"h": 3}  # type: ignore[dict-item]
 
 
 def test_poisson_fan_outs_need_mean_tokens() -> None:
@@ -440,8 +494,14 @@ def test_who_loses_least_by_it_is_served_less() -> None:
 
 def test_joint_tuners_check_names() -> None:
     tuner = mp.Tuner(chain(slo_s=0.045, a=([10_000_000], 1)), sample=ArrivalCurve.token_bucket(1, 1))
-    with pytest.raises(mp.InputError, match="at least one"):
-        mp.JointTuner({})
+    for tuners in ({}, [tuner], {"p": tuner.plan}):
+        with pytest.raises(mp.InputError, match=r"tuners.*: expected"):
+            mp.JointTuner(tuners)  # type: ignore[arg-type]
+    with pytest.raises(mp.InputError) as caught:
+        mp.JointTuner({"p": tuner}, conditions={"h": 1}, loss_usd_per_hour=3)  # type: ignore[arg-type]
+    assert [fault.place for fault in caught.value.faults] == ["conditions", "loss_usd_per_hour"]
+    with pytest.raises(mp.InputError, match="backlog: expected values by pipeline, found 5"):
+        mp.JointTuner({"p": tuner}).retune(backlog=5)  # type: ignore[arg-type]
     with pytest.raises(mp.InputError, match="there is no such pipeline"):
         mp.JointTuner({"p": tuner}).retune(backlog={"q": 1})
     with pytest.raises(mp.InputError, match=r"loss_usd_per_hour\.p: expected dollars"):

@@ -1,0 +1,82 @@
+"""Where output goes when something is in its way: closed pipes, full disks, encodings without the signs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SHOW = ("profiles",)
+#: Infeasible, with a reason that holds signs beyond ASCII.
+NONE = ("plan", "cascade", "--trace", "steady", "--to", "10s", "--slo", "1ms")
+
+
+def mipplan(*arguments: str, stdout: int = subprocess.PIPE, **environment: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "mipplan", *arguments],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **environment},
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout or "", done.stderr
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_reader_that_leaves_is_no_verdict(flags: tuple[str, ...]) -> None:
+    """Exit code 1 would say that there is no plan."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    code, _, said = mipplan(*SHOW, *flags, stdout=writing)
+    os.close(writing)
+    assert (code, said) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_full_disk_is_told(flags: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        code, _, said = mipplan(*SHOW, *flags, stdout=full.fileno())
+    assert code == 2
+    assert said == "mipplan: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_none_of_our_business(closed: str) -> None:
+    command = f"{shlex.join([sys.executable, '-m', 'mipplan', *SHOW])} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) == (closed == "2>&-")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "cp1252"])
+def test_encodings_without_our_signs(encoding: str) -> None:
+    code, text, said = mipplan(*NONE, PYTHONIOENCODING=encoding)
+    assert (code, said) == (1, "")
+    assert "no configuration can be certified to keep P99 <= 1 ms" in text
+    code, text, said = mipplan(*NONE, "--json", PYTHONIOENCODING=encoding)
+    assert (code, said) == (1, "")
+    assert "P99 ≤ 1 ms" in json.loads(text)["reason"]
+
+
+def test_ctrl_c_while_it_loads_leaves_no_traceback() -> None:
+    loading = (
+        "import builtins, os, signal, sys\n"
+        "real = builtins.__import__\n"
+        "def interrupted(name, *rest):\n"
+        "    if name == 'typer':\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return real(name, *rest)\n"
+        "builtins.__import__ = interrupted\n"
+        "from mipplan.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", loading], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGINT, "")
