@@ -62,6 +62,19 @@ def faults_of(*checks: Callable[[], object]) -> list[Fault]:
     return faults
 
 
+def check_all(*checks: Callable[[], object]) -> None:
+    """Make every check, then complain of all that is wrong at once.
+
+    Raises
+    ------
+    InputError
+        With every fault.
+    """
+    faults = faults_of(*checks)
+    if faults:
+        raise InputError(faults)
+
+
 class NoPlanError(MipplanError):
     """`Plan.require()` was called on a result that holds no plan (infeasible, or nothing found in time)."""
 

@@ -10,7 +10,7 @@ from mipplan.comparison.interrupts import InterruptWatch
 from mipplan.comparison.judging import Judge
 from mipplan.comparison.result import Comparison, ComparisonRow
 from mipplan.documents import listed, shown, suggestion
-from mipplan.errors import Fault, InputError
+from mipplan.errors import Fault, InputError, check_all
 from mipplan.options import check_names
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
@@ -85,7 +85,7 @@ def compare(
     SolverUnavailableError
         If there is no solver for the certified plan.
     """
-    _check_arguments(
+    check_all(
         lambda: split_trace(trace, split),
         lambda: resolve_slo_ns(pipeline, slo_s),
         lambda: check_quantile(quantile),
@@ -131,18 +131,6 @@ def compare(
 def _reporter(contender: Contender, progress: Callable[[str], None] | None) -> Callable[[str], None]:
     """Say of whom a line of progress is."""
     return lambda line: None if progress is None else progress(f"{contender}: {line}")
-
-
-def _check_arguments(*checks: Callable[[], object]) -> None:
-    """Make every check before complaining, so that one run shows all that is wrong."""
-    faults: list[Fault] = []
-    for check in checks:
-        try:
-            check()
-        except InputError as error:
-            faults += error.faults
-    if faults:
-        raise InputError(faults)
 
 
 def _contenders(planners: Sequence[str]) -> tuple[Contender, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mipplan.curves import ArrivalCurve, empirical_envelope
-from mipplan.errors import Fault, InputError
+from mipplan.errors import InputError, check_all
 from mipplan.options import check_names
 from mipplan.pipeline import Pipeline
 from mipplan.planner.explanation import explain
@@ -101,7 +101,7 @@ def plan(
     """
     started = time.monotonic()
     by_budget = budget_usd_per_hour is not None
-    _check_arguments(
+    check_all(
         lambda: check_search(
             formulation=formulation,
             guarantee=guarantee,
@@ -168,7 +168,7 @@ def check_search(
     InputError
         Listing every fault.
     """
-    _check_arguments(
+    check_all(
         lambda: _known_formulation(formulation),
         lambda: _known_guarantee(guarantee),
         lambda: _check_envelope(guarantee, envelope),
@@ -176,18 +176,6 @@ def check_search(
         lambda: _check_headroom(headroom),
         lambda: _budget(budget_usd_per_hour),
     )
-
-
-def _check_arguments(*checks: Callable[[], object]) -> None:
-    """Make every check before complaining, so that one run shows all that is wrong."""
-    faults: list[Fault] = []
-    for check in checks:
-        try:
-            check()
-        except InputError as error:
-            faults += error.faults
-    if faults:
-        raise InputError(faults)
 
 
 def _check_envelope(guarantee: str, envelope: ArrivalCurve | None) -> None:

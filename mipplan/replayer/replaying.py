@@ -13,7 +13,7 @@ from functools import partial
 from typing import overload
 
 from mipplan.documents import shown
-from mipplan.errors import InputError, faults_of
+from mipplan.errors import InputError, check_all
 from mipplan.quantiles import check_quantile
 from mipplan.replayer.engines import Feature, resolve_engine
 from mipplan.replayer.memory import hold_on_to_memory
@@ -164,21 +164,17 @@ def _read_plans(plans: object) -> list[Plan]:
     if isinstance(plans, Plan) or not isinstance(plans, Iterable):
         raise InputError.one("plans", f"expected several plans, found {shown(plans)}; replay(…) takes one")
     asked = list(plans)
-    faults = faults_of(*(partial(check_plan, plan, f"plans[{number}]") for number, plan in enumerate(asked)))
-    if faults:
-        raise InputError(faults)
+    check_all(*(partial(check_plan, plan, f"plans[{number}]") for number, plan in enumerate(asked)))
     return asked
 
 
 def _check_objective(slo_s: float | None, quantile: float | None) -> None:
     if slo_s is None and quantile is not None:
         raise InputError.one("quantile", "is that of a verdict: give slo_s as well")
-    faults = faults_of(
+    check_all(
         lambda: None if slo_s is None else check_slo(slo_s),
         lambda: None if quantile is None else check_quantile(quantile),
     )
-    if faults:
-        raise InputError(faults)
 
 
 def together(plans: Sequence[Plan], trace: Trace, seed: int | None) -> Iterator[tuple[Workload, list[int]]]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.documents import shown
-from mipplan.errors import InputError, faults_of
+from mipplan.errors import InputError, check_all
 from mipplan.quantiles import check_quantile, higher_rank
 from mipplan.result.bootstrap import REPLICATES, block_length, quantile_replicates, share_replicates
 from mipplan.result.checks import check_seed, check_slo
@@ -105,14 +105,12 @@ def latency_statistics(
     InputError
         With every argument that cannot be used.
     """
-    faults = faults_of(
+    check_all(
         lambda: None if slo_s is None else check_slo(slo_s),
         lambda: [check_quantile(quantile) for quantile in _listed(quantiles)],
         lambda: _check_confidence(confidence),
         lambda: check_seed(seed),
     )
-    if faults:
-        raise InputError(faults)
     wanted, key = [check_quantile(quantile) for quantile in quantiles], check_seed(seed)
     sorted_ns = np.sort(latency_ns)
     return LatencyStatistics(

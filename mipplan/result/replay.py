@@ -29,14 +29,12 @@ from mipplan.result.stage_replay import StageReplay
 from mipplan.result.steps import StepFunction
 from mipplan.result.totals import exact_sum
 from mipplan.result.windows import Windows, latency_windows
-from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S
+from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_HOUR, NS_PER_S
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Times = NDArray[np.int64]
-
-_NS_PER_HOUR = 3_600 * NS_PER_S
 
 
 @dataclass(frozen=True)
@@ -181,7 +179,7 @@ class ReplayResult:
         microusd_ns = sum(
             paid_ns * self.replica_microusd_per_hour[stage] for stage, paid_ns in self.paid_replica_ns.items()
         )
-        return microusd_ns / (_NS_PER_HOUR * MICRODOLLARS_PER_DOLLAR)
+        return microusd_ns / (NS_PER_HOUR * MICRODOLLARS_PER_DOLLAR)
 
     @property
     def usd_per_query(self) -> float:

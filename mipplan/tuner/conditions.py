@@ -59,8 +59,8 @@ class Conditions:
             value = getattr(self, name)
             if value is None and name == "budget_usd_per_hour":
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST_USD:
-                faults.append(Fault(name, f"expected dollars from 0 to {_MOST_USD:g}, found {shown(value)}"))
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MOST_USD:
+                faults.append(Fault(name, f"expected dollars from 0 to {MOST_USD:g}, found {shown(value)}"))
         if faults:
             raise InputError(faults)
         object.__setattr__(self, "limits", MappingProxyType({k: int(n) for k, n in self.limits.items()}))
@@ -96,4 +96,4 @@ def _is_count(value: object) -> bool:
 
 
 #: More dollars per hour than this are a slip, and would leave the numbers that solvers take.
-_MOST_USD = 1e6
+MOST_USD = 1e6

@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 from mipplan.tuner.policies.policy import Setting
-from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S
+from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_HOUR, NS_PER_S
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-_NS_PER_HOUR = 3_600 * NS_PER_S
 
 
 def required_replicas(setting: Setting, stage: str, token_ns: Integers, slack_ns: int) -> Integers:
@@ -112,7 +110,7 @@ def least_usd(setting: Setting, trace: Trace, seed: int) -> float:
         end_ns = max(setting.start_ns, int(trace.arrival_ns[-1]) - before_ns[stage])
         paid_ns = before_ns[stage] + _least_paid_ns(setting, ingress_ns, end_ns, share_ns, spare_ns)
         microusd_ns += paid_ns * hardware[choice.hardware].microusd_per_hour
-    return microusd_ns / (_NS_PER_HOUR * MICRODOLLARS_PER_DOLLAR)
+    return microusd_ns / (NS_PER_HOUR * MICRODOLLARS_PER_DOLLAR)
 
 
 def _least_ways_ns(setting: Setting, workload: Workload) -> tuple[dict[str, int], dict[str, int]]:

@@ -7,16 +7,13 @@ from types import MappingProxyType
 
 from mipplan.documents import shown
 from mipplan.errors import Fault, InputError
-from mipplan.tuner.conditions import Conditions
+from mipplan.tuner.conditions import MOST_USD, Conditions
 from mipplan.tuner.decisions import decide
 from mipplan.tuner.scaler import Scaler
 from mipplan.tuner.step import TuningStep
 from mipplan.tuner.traffic import Traffic
 from mipplan.tuner.tuner import Tuner
 from mipplan.units import dollars_to_microdollars
-
-#: More is a slip, and would leave the numbers that solvers take.
-_MOST_USD = 1e6
 
 
 class JointTuner:
@@ -140,8 +137,8 @@ def _read_losses(given: Mapping[str, float], tuners: Mapping[str, Tuner]) -> dic
     faults = []
     for name in tuners:
         value = given.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST_USD:
-            message = f"expected dollars from 0 to {_MOST_USD:g}, found {shown(value)}"
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_USD:
+            message = f"expected dollars from 0 to {MOST_USD:g}, found {shown(value)}"
             faults.append(Fault(f"loss_usd_per_hour.{name}", message))
     if faults:
         raise InputError(faults)

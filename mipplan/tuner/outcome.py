@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan, ReplayResult, Windows
 from mipplan.trace import Trace
-from mipplan.units import NS_PER_S
+from mipplan.units import NS_PER_HOUR, NS_PER_S
 
-_NS_PER_HOUR = 3_600 * NS_PER_S
 #: Windows by which a run is judged over time (s).
 WINDOW_S = 5.0
 
@@ -99,7 +98,7 @@ class TuningRun:
     @property
     def usd_per_hour(self) -> float:
         """Dollars paid per hour, on average."""
-        return self.usd * _NS_PER_HOUR / self.result.span_ns
+        return self.usd * NS_PER_HOUR / self.result.span_ns
 
     @cached_property
     def actions(self) -> tuple[Action, ...]:

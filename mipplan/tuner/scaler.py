@@ -21,6 +21,8 @@ Integers = NDArray[np.int64]
 
 #: Thousandths of a replica that a stage may need: more is a slip, and left out of what solvers are given.
 MOST_NEED = LARGEST_MAGNITUDE // (WHOLE * WHOLE)
+#: The budget, among resources that are named like hardware types: no type has a space in its name.
+_MONEY = "the budget"
 #: Replicas where there is no limit.
 UNLIMITED = 100_000
 
@@ -312,7 +314,7 @@ class Scaler:
         used = {stage.hardware for stage in self._stages}
         resources = [Resource(name, limit) for name, limit in self.conditions.limits.items() if name in used]
         if self.conditions.budget_microusd is not None:
-            resources.append(Resource("budget", self.conditions.budget_microusd))
+            resources.append(Resource(_MONEY, self.conditions.budget_microusd))
         return tuple(resources)
 
     def _activities(self, timed: Sequence[bool]) -> tuple[ScalingActivity, ...]:

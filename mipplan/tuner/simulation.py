@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from mipplan.documents import listed, shown, suggestion
-from mipplan.errors import Fault, InputError, faults_of
+from mipplan.errors import Fault, InputError, check_all
 from mipplan.replayer import check_manner, replay
 from mipplan.replayer.engines import Feature, resolve_engine
 from mipplan.replayer.tasks import Conditions, Discipline, check_plan, check_trace
@@ -88,7 +88,7 @@ def tune(
         If the plan holds no choices.
     """
     chosen: list[Policy | Clairvoyant] = []
-    faults = faults_of(
+    check_all(
         lambda: check_plan(plan),
         lambda: check_trace(trace),
         lambda: None if sample is None else _check_sample(sample),
@@ -98,8 +98,6 @@ def tune(
         lambda: check_manner(discipline, engine, seed),
         lambda: None if sample is not None or not isinstance(trace, Trace) else split_trace(trace, split),
     )
-    if faults:
-        raise InputError(faults)
     plan.require()
     known, judged = split_trace(trace, split) if sample is None else (sample, trace)
     setting = Setting(

@@ -118,7 +118,9 @@ def read_outstanding(pipeline: Pipeline, backlog: int | Mapping[str, int]) -> di
     return {stage: sum(tokens.get(other, 0) for other in above[stage]) for stage in pipeline.stages}
 
 
-def read_counts(name: str, given: Mapping[str, int], known: set[str], *, least: int) -> dict[str, int]:
+def read_counts(
+    name: str, given: Mapping[str, int], known: set[str], *, least: int, most: int = _MOST
+) -> dict[str, int]:
     """Whole numbers by name.
 
     Raises
@@ -134,9 +136,7 @@ def read_counts(name: str, given: Mapping[str, int], known: set[str], *, least: 
             faults.append(
                 Fault(f"{name}.{key}", f"there is no such stage; there are {', '.join(sorted(known))}")
             )
-        elif (
-            isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= _MOST
-        ):
+        elif isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
             faults.append(
                 Fault(f"{name}.{key}", f"expected a whole number of at least {least}, found {shown(value)}")
             )

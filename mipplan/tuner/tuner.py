@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from mipplan.curves import ArrivalCurve, Envelope, WindowCounts, servers_needed
 from mipplan.curves.worstcase import EnvelopeCurve
 from mipplan.documents import shown
-from mipplan.errors import Fault, InputError, faults_of
+from mipplan.errors import Fault, InputError, check_all, faults_of
 from mipplan.replayer.tasks import check_plan
 from mipplan.result import Plan
 from mipplan.trace import Trace
@@ -89,7 +89,7 @@ class Tuner:
         recovery_s: float | None = None,
         live: LiveEnvelope | None = None,
     ) -> None:
-        faults = faults_of(
+        check_all(
             partial(check_plan, plan),
             partial(_check_parts, conditions, live),
             partial(check_tokens, tokens),
@@ -99,8 +99,6 @@ class Tuner:
             partial(read_seconds, "activation_delay_s", activation_delay_s),
             partial(read_seconds, "recovery_s", 0.0 if recovery_s is None else recovery_s),
         )
-        if faults:
-            raise InputError(faults)
         self.plan = plan.require()
         self.tokens = check_tokens(tokens)
         self.keep = check_keep(keep)
@@ -182,12 +180,21 @@ class Tuner:
         Rounding up keeps the bound, so ``math.ceil`` of each is the fewest replicas. Where queries have several tokens
         at a stage, waits are taken as the plan's counts leave them; `replicas_for` shares them out anew.
 
+        Raises
+        ------
+        InputError
+            Also if waits are given and not for every stage.
+
         References
         ----------
         Theorem (replicas), docs/theory.md.
         """
         envelope = as_envelope(traffic)
-        waits = self.allowances.waits_ns if waits_ns is None else waits_ns
+        waits = (
+            self.allowances.waits_ns
+            if waits_ns is None
+            else self._read_all("waits_ns", waits_ns, 0, UNLIMITED_NS)
+        )
         return {
             stage: servers_needed(envelope, s.period_ns, s.batch, waits[stage], s.tokens_per_query)
             for stage, s in self.stages.items()
@@ -303,10 +310,7 @@ class Tuner:
         ----------
         Theorem (worst case), docs/theory.md.
         """
-        counts = read_counts("replicas", replicas, set(self.stages), least=1)
-        missing = [Fault(f"replicas.{stage}", "is missing") for stage in self.stages if stage not in counts]
-        if missing:
-            raise InputError(missing)
+        self._read_all("replicas", replicas, 1, UNLIMITED)
         if self.tokens is not Tokens.MOST:
             return UNLIMITED_NS
         envelope = as_envelope(traffic)
@@ -317,6 +321,14 @@ class Tuner:
             curve = curves[scale.tokens_per_query]
             waits[stage] = curve.exact(scale.period_ns, replicas[stage] * scale.batch)
         return self.paths.longest_ns(own, waits)
+
+    def _read_all(self, name: str, given: Mapping[str, int], least: int, most: int) -> dict[str, int]:
+        """Whole numbers for every stage."""
+        numbers = read_counts(name, given, set(self.stages), least=least, most=most)
+        missing = [Fault(f"{name}.{stage}", "is missing") for stage in self.stages if stage not in numbers]
+        if missing:
+            raise InputError(missing)
+        return numbers
 
     def _read_sample(self, sample: Trace | ArrivalCurve | None) -> Envelope | None:
         if isinstance(sample, Trace):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from typing import Any
@@ -18,6 +19,7 @@ from campaigns import campaign_size, write_summary
 from mipplan.certificate import plan_services
 from mipplan.curves import ArrivalCurve, Envelope, WindowCounts, WorstCase
 from mipplan.profiles import Hardware, LatencyTable, Profiles
+from mipplan.result import Plan
 from mipplan.tuner import Tokens
 from oracle_envelope import SlowService
 from oracle_scaling import slow_cheapest, slow_keeps
@@ -224,6 +226,23 @@ def test_budget_and_most_replicas_bind_too() -> None:
     assert (none.gap, none.lower_bound_microusd_per_hour) == (None, None)
 
 
+def test_a_budget_is_not_mistaken_for_hardware_of_that_name() -> None:
+    plan = chain(slo_s=0.045, a=([10_000_000], 1))
+    (hardware,) = {choice.hardware for choice in plan.choices.values()}
+    profiles = Profiles.from_parts(
+        [Hardware("budget", plan.profiles.hardware[hardware].usd_per_hour)],
+        [replace(table, hardware="budget") for table in plan.profiles.tables.values()],
+    )
+    named = Plan.from_choices(plan.pipeline, profiles, {"a": ("budget", 1, 1)}, slo_s=0.045)
+    curve = ArrivalCurve.token_bucket(29, 10)
+    conditions = mp.Conditions(limits={"budget": 50}, budget_usd_per_hour=40)
+    step = mp.Tuner(named, conditions=conditions).retune(traffic=curve)
+    assert step.replicas == mp.Tuner(plan).retune(traffic=curve).replicas
+    assert step.share == 1.0
+    tight = mp.Tuner(named, conditions=replace(conditions, budget_usd_per_hour=1.0))
+    assert tight.retune(traffic=curve).notes[0].endswith("served within the objective: the budget is used up")
+
+
 def test_pace_of_change_is_no_reason_to_plan_anew() -> None:
     plan = chain(slo_s=0.045, a=([10_000_000], 1))
     tuner = mp.Tuner(plan, conditions=mp.Conditions(most_added=2, most_removed=1))
@@ -393,6 +412,8 @@ def test_more_than_can_be_reckoned_with_is_told() -> None:
 
 def test_bounds_are_for_counts_of_all_stages() -> None:
     tuner = mp.Tuner(chain(a=([10], 1), b=([10], 1)))
+    with pytest.raises(mp.InputError, match=r"waits_ns\.b: is missing"):
+        tuner.needs(ArrivalCurve.token_bucket(29, 10), {"a": 5_000_000_000})
     with pytest.raises(mp.InputError, match=r"replicas\.b: is missing"):
         tuner.bound_ns({"a": 1}, ArrivalCurve.token_bucket(1, 1))
     with pytest.raises(mp.InputError, match=r"replicas\.a: expected a whole number of at least 1"):

@@ -33,9 +33,9 @@ class Oracle:
     their share of a latency target, at a server of constant rate that inherits the backlog (`required_replicas`).
     Of all schedules with at least r active replicas the cheapest is taken, exactly (`cheapest_cover`), with every order
     placed one activation delay ahead; until the first instant of control the plan's replicas are there, as for
-    everybody. The target is the multiple of the objective that makes the cheapest schedule under which, in replay, at
-    most `miss_rate` of the queries more miss the objective than under any of these: some cannot be helped, before
-    the first order can serve.
+    everybody. The target is the multiple of the objective that makes the cheapest schedule under which, in replay
+    (oldest first, whatever the run's discipline), at most `miss_rate` of the queries more miss the objective than under
+    any of these: some cannot be helped, before the first order can serve.
 
     So it is no proven optimum; `least_usd` bounds that from below.
 
