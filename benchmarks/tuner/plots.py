@@ -64,7 +64,16 @@ def _draw_plane(axes: Axes, runs: pd.DataFrame) -> None:
         missed = [100 * rows["misses"].sum() / rows["queries"].sum() for _, rows in settings]
         cost = [float(np.exp(np.log(rows["cost_ratio"]).mean())) for _, rows in settings]
         line = "-" if policy in SWEPT else "none"
-        axes.plot(cost, missed, color=colour, marker=marker, linestyle=line, linewidth=0.8, label=policy)
+        axes.plot(
+            cost,
+            missed,
+            color=colour,
+            marker=marker,
+            linestyle=line,
+            linewidth=0.8,
+            label=policy,
+            zorder=3 if policy == OURS else 2,
+        )
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=0.01)
     axes.set_ylim(-0.003, 110.0)
