@@ -17,8 +17,13 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 #: More partial choices than this are not worth keeping at once: a MILP solver does better.
 MOST_LABELS = 150_000
-#: So many times as many extensions are looked at, at a time.
-_MOST_EXTENSIONS = 20
+#: So many times as many extensions are looked at, so many at once, …
+_MOST_EXTENSIONS = 100
+_AT_ONCE = 500_000
+#: … and so many times as many may keep the bounds on cost.
+_MOST_PAIRS = 20
+#: Up to so many partial choices it hardly matters which stage comes next; of more, so many are looked at to decide.
+_FEW, _SAMPLE = 1_000, 100
 
 
 class TooManyError(Exception):
@@ -125,12 +130,14 @@ def list_choices(parts: Sequence[StagePart], paths: Sequence[PathPart], bounds: 
     TooManyError
         If there are too many partial ones at some stage.
     """
-    order = sorted(range(len(parts)), key=lambda stage: parts[stage].rows.size)
+    to_come = sorted(range(len(parts)), key=lambda stage: parts[stage].rows.size)
     walk = _Walk(parts, paths, bounds)
-    for depth, stage in enumerate(order):
-        walk.extend(stage, order[depth + 1 :])
+    while to_come:
+        stage = walk.choose(to_come)
+        to_come.remove(stage)
+        walk.extend(stage, to_come)
     picks = np.empty((walk.cost.size, len(parts)), dtype=np.int64)
-    for column, stage in zip(walk.picks, order, strict=True):
+    for stage, column in walk.picks.items():
         picks[:, stage] = column
     return Candidates(picks, walk.cost, walk.labels)
 
@@ -149,39 +156,79 @@ class _Walk:
         self._duration = [np.zeros(1, dtype=np.int64) for _ in paths]
         self._wait = [np.zeros(1, dtype=np.int64) for _ in paths]
         self._used = np.zeros((1, bounds.capacities.size), dtype=np.int64)
-        self.picks: list[Integers] = []
+        self.picks: dict[int, Integers] = {}
         self.labels = 1
+
+    def choose(self, to_come: Sequence[int]) -> int:
+        """Stage to go on with: the first; where there are many partial choices, the one that leaves fewest of some."""
+        if self.cost.size <= _FEW or len(to_come) == 1:
+            return to_come[0]
+        some = np.arange(0, self.cost.size, self.cost.size // _SAMPLE)
+        left = [
+            self._extensions(stage, [s for s in to_come if s != stage], some)[0].size for stage in to_come
+        ]
+        return to_come[int(np.argmin(left))]
 
     def extend(self, stage: int, to_come: Sequence[int]) -> None:
         """Extend every partial choice by every option of a stage that can still lead to a complete one."""
         part = self._parts[stage]
         if self.cost.size * part.rows.size > _MOST_EXTENSIONS * self._most_labels:
             raise TooManyError
-        cheapest = sum(self._cheapest[other] for other in to_come)
-        keeps = self._added[:, None] + part.added <= self._bounds.spare
-        keeps &= self.cost[:, None] + part.cost <= self._bounds.most - cheapest
-        label, option = np.nonzero(keeps)
-        used = self._used[label] + part.usage[option]
-        kept = (used <= self._bounds.capacities).all(axis=1)
-        times = {}
-        for number, path in enumerate(self._paths):
-            if stage in path.stages:
-                times[number] = self._times(number, stage, label, option)
-                kept &= self._keep_deadline(number, *times[number], to_come)
-        label, option = label[kept], option[kept]
+        label, option, used, times = self._extensions(stage, to_come, np.arange(self.cost.size))
         if label.size > self._most_labels:
             raise TooManyError
         for number in range(len(self._paths)):
             if number in times:
-                self._duration[number], self._wait[number] = (values[kept] for values in times[number])
+                self._duration[number], self._wait[number] = times[number]
             else:
                 self._duration[number] = self._duration[number][label]
                 self._wait[number] = self._wait[number][label]
         self.cost = self.cost[label] + part.cost[option]
         self._added = self._added[label] + part.added[option]
-        self._used = used[kept]
-        self.picks = [*(column[label] for column in self.picks), part.rows[option]]
+        self._used = used
+        self.picks = {other: column[label] for other, column in self.picks.items()}
+        self.picks[stage] = part.rows[option]
         self.labels = max(self.labels, label.size)
+
+    def _extensions(
+        self, stage: int, to_come: Sequence[int], some: Integers
+    ) -> tuple[Integers, Integers, Integers, dict[int, tuple[Integers, Integers]]]:
+        """Some partial choices with every option of a stage that can still lead to a complete one.
+
+        Returns partial choice and option of each, what it uses, and duration and wait along the paths through the
+        stage.
+        """
+        label, option = self._affordable(stage, to_come, some)
+        used = self._used[label] + self._parts[stage].usage[option]
+        kept = (used <= self._bounds.capacities).all(axis=1)
+        label, option, used = label[kept], option[kept], used[kept]
+        found: dict[int, tuple[Integers, Integers]] = {}
+        for number, path in enumerate(self._paths):
+            if stage in path.stages:
+                times = self._times(number, stage, label, option)
+                kept = self._keep_deadline(number, *times, to_come)
+                label, option, used = label[kept], option[kept], used[kept]
+                # What one path drops is not worth keeping for the others: there may be hundreds.
+                found = {n: (duration[kept], wait[kept]) for n, (duration, wait) in found.items()}
+                found[number] = times[0][kept], times[1][kept]
+        return label, option, used, found
+
+    def _affordable(self, stage: int, to_come: Sequence[int], some: Integers) -> tuple[Integers, Integers]:
+        """Pairs of some partial choices and an option of a stage that keep the bounds on cost."""
+        part = self._parts[stage]
+        most = self._bounds.most - sum(self._cheapest[other] for other in to_come)
+        step = max(1, _AT_ONCE // part.rows.size)
+        pairs, count = [], 0
+        for start in range(0, max(1, some.size), step):
+            own = some[start : start + step]
+            keeps = self._added[own, None] + part.added <= self._bounds.spare
+            keeps &= self.cost[own, None] + part.cost <= most
+            label, option = np.nonzero(keeps)
+            pairs.append((own[label], option))
+            count += label.size
+            if count > _MOST_PAIRS * self._most_labels:
+                raise TooManyError
+        return np.concatenate([label for label, _ in pairs]), np.concatenate([option for _, option in pairs])
 
     def _times(self, number: int, stage: int, label: Integers, option: Integers) -> tuple[Integers, Integers]:
         """Duration and wait along one path through a stage, of each partial choice with its new option."""
