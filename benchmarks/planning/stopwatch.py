@@ -22,6 +22,7 @@ PHASES = (
     ("build", "mipplan_formulations.paths", "add_choice_rows"),
     ("solve", "mipplan.planner.benders", "solve_problem"),
     ("relax", "mipplan.planner.pricing:Pricing", "within"),
+    ("enumerate", "mipplan.planner.enumeration:Enumeration", "climb"),
     ("enumerate", "mipplan.planner.enumeration:Enumeration", "run"),
     ("certify", "mipplan.certificate", "stage_exits_ns"),
     ("certify", "mipplan.planner.instance:Instance", "witnesses"),

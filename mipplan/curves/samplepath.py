@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,10 @@ from mipplan.errors import InputError
 _SAFE = 2**62
 #: Waits below this share of what is known to be the least one asked for are not looked at.
 _DOUBTED = 0.8
+#: Of so many waits or some more it is told how long the longest of all are, …
+_SAMPLE = 4_096
+#: … a little too short, so that there are mostly enough.
+_SURPLUS = 1.25
 
 
 def latest_start_ns(
@@ -134,12 +140,18 @@ class Supports:
         size = self.work.size
         if size < above:
             return 0
-        extent = int(np.abs(self.gap_ns).max()) * tokens + int(self.work.max()) * period_ns
+        farthest_ns, most = self._extents
+        extent = farthest_ns * tokens + most * period_ns
         if extent >= _SAFE:
             return 0  # true, if of no use: such rates are far from any of interest
         waits = self.work * np.int64(period_ns) - self.gap_ns * np.int64(tokens)
         waits.partition(size - above)
         return max(0, -(-int(waits[size - above]) // tokens))
+
+    @cached_property
+    def _extents(self) -> tuple[int, int]:
+        """Longest gap, either way, and most work."""
+        return int(np.abs(self.gap_ns).max()), int(self.work.max())
 
 
 def longest_waits_ns(
@@ -171,8 +183,8 @@ def longest_waits_ns(
     waits, greatest = scaled
     above = waits.size - rank
     # Rounding up may have added one unit of time. (Of 0 nothing follows: some waits may be negative.)
-    doubtful = np.arange(waits.size)
-    if least_ns > 1:
+    doubtful = _longest(waits, kept)
+    if doubtful.size == waits.size and least_ns > 1:
         doubtful = np.flatnonzero(waits >= int(_DOUBTED * (least_ns - 1)) * tokens)
     those = waits[doubtful]
     order = np.partition(those, [max(0, those.size - kept), those.size - above])
@@ -182,9 +194,23 @@ def longest_waits_ns(
     last = last if probes is None else last[slow]
     # A running maximum lasts from the token that sets it.
     since = np.searchsorted(greatest, greatest[last])
-    index = np.arange(arrival_ns.size, dtype=np.int64) if position is None else position
-    work = (index[slow] if number is None else number[slow]) - index[since]
+    own = (slow if position is None else position[slow]) if number is None else number[slow]
+    work = own - (since if position is None else position[since])
     return exact, Supports(work, ingress_ns[slow] - arrival_ns[since])
+
+
+def _longest(waits: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Index of so many of the longest waits at least, ascending; not many more where a sample tells their length."""
+    every = waits.size // _SAMPLE
+    if every < 2:
+        return np.arange(waits.size)
+    sample = waits[::every].copy()
+    rank = sample.size - 1 - math.ceil(_SURPLUS * count / every)
+    if rank <= 0:
+        return np.arange(waits.size)
+    sample.partition(rank)
+    found = np.flatnonzero(waits >= sample[rank])
+    return found if found.size >= count else np.arange(waits.size)
 
 
 def _above(waits: NDArray[np.int64], least: int, count: int) -> NDArray[np.int64]:
@@ -202,17 +228,21 @@ def _scaled_waits(
     probes: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """Waits times `tokens`, and the running maximum behind them; None if that could leave int64."""
-    index = np.arange(arrival_ns.size, dtype=np.int64) if position is None else position
-    served = int(index[-1] if probes is None else probes[1].max(initial=0)) + 1
+    newest = arrival_ns.size - 1 if position is None else int(position[-1])
+    served = (newest if probes is None else int(probes[1].max(initial=0))) + 1
     base = int(arrival_ns[0])
     latest = int(arrival_ns[-1] if probes is None else max(arrival_ns[-1], probes[2].max(initial=0)))
     if (latest - base + 1) * tokens + served * period_ns >= _SAFE:
         return None
-    key = (arrival_ns - np.int64(base)) * np.int64(tokens)
-    key -= index * np.int64(period_ns)
-    greatest = np.maximum.accumulate(key)
+    # Two arrays are all that is made, and written again: with long traces, making more is what takes the time.
+    work = np.arange(arrival_ns.size, dtype=np.int64) if position is None else position.astype(np.int64)
+    work *= np.int64(period_ns)
+    key = arrival_ns - np.int64(base)
+    key *= np.int64(tokens)
+    key -= work
+    greatest = np.maximum.accumulate(key, out=work)
     if probes is None:
-        return greatest - key, greatest
+        return np.subtract(greatest, key, out=key), greatest
     last, number, ingress_ns = probes
     entered = (ingress_ns - np.int64(base)) * np.int64(tokens) - number * np.int64(period_ns)
     return greatest[last] - entered, greatest

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.fleet.columns import Refused
-from mipplan.fleet.enumeration import Candidates, StagePart, TooManyError, enumerate_choices
 from mipplan.fleet.knowledge import Knowledge
 from mipplan.fleet.relaxation import DeadlineRows, Relaxed
 from mipplan.fleet.tables import StageTable
 from mipplan.options import StageOptions, frontier
+from mipplan.planner.candidates import Bounds, Candidates, PathPart, StagePart, TooManyError, list_choices
 from mipplan.units import UNLIMITED_NS
 
 Integers = NDArray[np.int64]
@@ -30,6 +30,7 @@ class Inquiry:
         self._knowledge = knowledge
         self.prices = prices
         self._limits = knowledge.limits if firm else np.full_like(knowledge.limits, np.iinfo(np.int64).max)
+        self._limited = np.flatnonzero(self._limits < np.iinfo(np.int64).max)
         self._tables = knowledge.required_tables
         costs = [prices[table.device] * table.charged for table in self._tables.stages]
         self._rows = [
@@ -65,12 +66,7 @@ class Inquiry:
             parts = self._parts(most)
             if parts is None:
                 return None
-            spare = most - self._relaxed.bound
-            found = self._without_refused(
-                enumerate_choices(
-                    self._tables, parts, self._knowledge.deadline_ns, spare, most, self._limits
-                ).in_order()
-            )
+            found = self._without_refused(self._listed(parts, most))
             best, learnt = self._first_certified(found)
             if not learnt:
                 return best
@@ -86,12 +82,7 @@ class Inquiry:
         parts = self._parts(most)
         if parts is None:
             return []
-        spare = most - self._relaxed.bound
-        found = self._without_refused(
-            enumerate_choices(
-                self._tables, parts, self._knowledge.deadline_ns, spare, most, self._limits, _MOST_LISTED
-            ).in_order()
-        )
+        found = self._without_refused(self._listed(parts, most, _MOST_LISTED))
         devices = self._devices(found)
         certified: list[Integers] = []
         for _ in range(_MOST_JUDGED):
@@ -144,8 +135,36 @@ class Inquiry:
             return None
         self._sharpen()  # of what the last ascent has brought back
         added = self._split(self._relaxed.added)
-        parts = zip(self._rows, self._cost, added, self._kept, strict=True)
-        return [StagePart(rows[kept], cost[kept], extra[kept]) for rows, cost, extra, kept in parts]
+        return [
+            StagePart(
+                rows[kept],
+                cost[kept],
+                extra[kept],
+                table.options.latency_ns[rows[kept]],
+                np.where(table.device[rows[kept], None] == self._limited, table.charged[rows[kept], None], 0),
+            )
+            for table, rows, cost, extra, kept in zip(
+                self._tables.stages, self._rows, self._cost, added, self._kept, strict=True
+            )
+        ]
+
+    def _listed(self, parts: list[StagePart], most: int, labels: int | None = None) -> Candidates:
+        """All choices of at most that cost within the deadline rows and the limits."""
+        paths = [
+            PathPart(
+                path.stages,
+                path.lag_ns,
+                tuple(
+                    self._tables.waits[entry][parts[stage].rows]
+                    for stage, entry in zip(path.stages, path.waits, strict=True)
+                ),
+            )
+            for path in self._tables.paths
+        ]
+        spare = most - self._relaxed.bound
+        capacities = self._limits[self._limited]
+        bounds = Bounds(self._knowledge.deadline_ns, spare, most, capacities, labels)
+        return list_choices(parts, paths, bounds).in_order()
 
     def _drop(self, most: int) -> bool:
         """Mark what may be part of a plan of at most that cost; return whether every stage has such an option."""

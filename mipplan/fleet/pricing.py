@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.fleet.columns import Column, Priced
-from mipplan.fleet.enumeration import TooManyError
 from mipplan.fleet.inquiry import Inquiry
 from mipplan.fleet.knowledge import Knowledge
 from mipplan.planner.benders import Search
+from mipplan.planner.candidates import TooManyError
 from mipplan_formulations import FORMULATIONS
 
 Integers = NDArray[np.int64]

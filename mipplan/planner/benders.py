@@ -2,8 +2,9 @@
 
 Master: cheapest choice whose latency *bound* keeps the objective. If its certificate does not, a cut says so in
 terms of T and R of as few stages as possible. No certified plan is cut off and no refused plan returns, so the
-loop ends, and the first master optimum that is certified is the cheapest certified plan. Between masters, what is
-left is looked through by halves (`Enumeration`), which often ends the search.
+loop ends, and the first master optimum that is certified is the cheapest certified plan. Before the masters, choices
+that cost little more than the bound are listed, and between them what is left is looked through by halves
+(`Enumeration`); mostly this ends the search.
 
 References
 ----------
@@ -25,15 +26,16 @@ from mipplan.curves import StageService
 from mipplan.options import StageOptions, build_problem
 from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.enumeration import Enumeration
+from mipplan.planner.hearing import Hearing
 from mipplan.planner.instance import Instance
 from mipplan.planner.members import keeps_limits
-from mipplan.planner.pricing import Pricing
+from mipplan.planner.pricing import Prices, Pricing
 from mipplan.planner.repairing import repair
 from mipplan.solvers import ProblemAnswer, Termination, choose_formulation, solve_problem
 from mipplan_formulations import FORMULATIONS, Cover, Formulation, TimeCostProblem
 
 #: Waits are bounded from below; bounds that differ by less than this share of the deadline are not told apart: in the
-#: linear relaxation, …
+#: linear relaxation and in lists, …
 _ROUGH = 0.005
 #: … and in a master, whose optimum is to be near a certified plan.
 _FINE = 0.0002
@@ -137,7 +139,7 @@ class Search:
         # Costs of plans are multiples of this, so a cheaper plan is cheaper by at least as much.
         self._step = math.gcd(*(int(np.gcd.reduce(table.cost)) for table in options.values())) or 1
         self._rounds = self._sharpened = 0
-        self._pricing: Pricing | None = None
+        self._pricing: tuple[Pricing, Prices] | None = None
         self._enumeration: Enumeration | None = None
 
     def run(self) -> Outcome:
@@ -156,6 +158,13 @@ class Search:
                 return False
             if not self._narrow():
                 return self._exhausted()
+            if self._climb():
+                return self._exhausted()
+            if self._is_settled():
+                return True
+            remaining = self._ends_at - time.monotonic()
+            if remaining <= 0:
+                return False
             answer = self._solve(self._master(_FINE), None if math.isinf(remaining) else remaining)
             self._rounds += 1
             if answer.termination is Termination.INFEASIBLE:
@@ -170,7 +179,7 @@ class Search:
                 return False
             if not self._improve(answer.selection):
                 return self._exhausted()
-            if self._best is not None and (self._any_plan or self._best.cost <= self._lower_bound):
+            if self._is_settled():
                 return True
             if answer.termination is not Termination.OPTIMAL:
                 return False
@@ -180,6 +189,10 @@ class Search:
             self._report(
                 f"round {self._rounds}: no plan below {self._lower_bound / 1e6:.4f} $/h, best certified {cost}"
             )
+
+    def _is_settled(self) -> bool:
+        """Whether the best plan is good enough, or proven by the bound."""
+        return self._best is not None and (self._any_plan or self._best.cost <= self._lower_bound)
 
     def _exhausted(self) -> bool:
         """Note that no plan beats the best one; if there is none yet, there is none at all."""
@@ -206,7 +219,7 @@ class Search:
             return False
         problem = self._master(_ROUGH)
         formulation = self._formulation or FORMULATIONS[choose_formulation(problem)]
-        self._pricing = pricing = Pricing(formulation, problem)
+        pricing = Pricing(formulation, problem)
         # It only saves time, so it may not take all there is.
         left_s = _RELAXATION_SHARE * max(0.0, self._ends_at - time.monotonic())
         prices = pricing.within(None, None if math.isinf(left_s) else left_s)
@@ -214,6 +227,7 @@ class Search:
             return True
         useless = prices.bound + prices.reduced > most
         pricing.keep(~useless)
+        self._pricing = pricing, Prices(prices.bound, prices.reduced[~useless])
         parts = np.split(useless, np.cumsum([table.count for table in self._active().values()])[:-1])
         if not self._give_up(dict(zip(self._options, parts, strict=True))):
             return False
@@ -272,33 +286,49 @@ class Search:
                 self._accept(self._selection(repaired))
         return self._cut_off(services, active)
 
-    def _enumerate(self) -> bool:
-        """Look through some of what is left; return whether nothing better is left for sure.
-
-        It goes on where it stopped, or starts anew on fewer options once a better plan is known.
-        """
+    def _climb(self) -> bool:
+        """List what costs little more than the bound, unless that was done; return whether nothing better is left."""
         if self._best is None or self._pricing is None:
             return False
-        if self._enumeration is None or self._best.cost - self._step < self._enumeration.most:
-            self._enumeration = self._new_enumeration(self._pricing, self._best)
+        if self._enumeration is not None and self._enumeration.most < self._best.cost:
+            return False
+        self._enumeration = self._new_enumeration(*self._pricing, self._best)
         try:
-            return self._enumeration.run(_SETS << min(self._rounds, _MOST_DOUBLINGS), self._ends_at)
+            return self._enumeration.climb(self._ends_at)
         finally:  # an interrupt, too, leaves what was found
             if self._enumeration.best is not None:
                 self._accept(self._enumeration.best)
+            self._lower_bound = max(self._lower_bound, min(self._enumeration.proven, self._best.cost))
 
-    def _new_enumeration(self, pricing: Pricing, best: Certified) -> Enumeration:
-        rows = {stage: np.flatnonzero(marked) for stage, marked in self._rows.items()}
-        return Enumeration(
+    def _enumerate(self) -> bool:
+        """Look through some of what is left by halves too; return whether nothing better is left for sure."""
+        if self._climb():
+            return True
+        if self._enumeration is None:
+            return False
+        try:
+            return self._enumeration.run(_SETS << min(self._rounds, _MOST_DOUBLINGS), self._ends_at)
+        finally:
+            if self._enumeration.best is not None:
+                self._accept(self._enumeration.best)
+
+    def _new_enumeration(self, pricing: Pricing, prices: Prices, best: Certified) -> Enumeration:
+        hearing = Hearing(
             self._instance,
             self._active(),
-            rows,
-            pricing,
+            {stage: np.flatnonzero(rows) for stage, rows in self._rows.items()},
             self._is_allowed,
+            () if self._enumeration is None else self._enumeration.witnesses,
+        )
+        return Enumeration(
+            hearing,
+            self._master(_ROUGH),
+            pricing,
+            prices,
             best.cost - self._step,
             self._step,
+            proven=self._lower_bound,
             near=best.selection,
-            witnesses=() if self._enumeration is None else self._enumeration.witnesses,
         )
 
     def _accept(self, selection: Mapping[str, int]) -> None:

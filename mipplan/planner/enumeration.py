@@ -1,9 +1,10 @@
-"""Prove that nothing cheaper is certified, by halving what stages may choose from.
+"""Prove that nothing cheaper is certified: by listing what costs little more than the bound, and by halving the rest.
 
 A certificate falls with every T and 1/R, so a set of options per stage holds no certified plan if even the least T and
 the least 1/R of every stage are refused together. What its plans cost at least follows from the linear relaxation of
-the master (`Prices`). So sets are halved, until they are refused, too dear, or a single plan that is put before the
-judge. The half that holds the best plan known comes first, else the cheaper one.
+the master (`Prices`). So all choices are listed up to costs that rise until one of them is certified (`Listing`). Where
+there are too many, sets are halved, until they are refused, too dear, or so small that they can be listed. The half
+that holds the best plan known comes first, else the cheaper one.
 
 Most sets are refused without the judge, by queries that bore witness against others before: the bounds on their
 latency are linear (`Witnesses`), and also strike single options from the sets.
@@ -16,28 +17,37 @@ doi:10.2307/1910129.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.curves import StageService
-from mipplan.options import StageOptions
-from mipplan.planner.instance import Instance
+from mipplan.planner.candidates import TooManyError
+from mipplan.planner.hearing import Column, Hearing, Rows
+from mipplan.planner.listing import Listing
 from mipplan.planner.pricing import Prices, Pricing
 from mipplan.planner.witnesses import Witnesses
+from mipplan_formulations import TimeCostProblem
 
-Rows = NDArray[np.int64]
-Column = NDArray[np.float64]
-
-#: So many groups of witnesses are remembered, …
-_REMEMBERED = 12
-#: … and so many, those that refused last, are asked about single options.
+#: So many groups of witnesses, those that refused last, are asked about single options.
 _ASKED = 3
 #: A set is priced anew when it has lost so many of its options that only this share is left.
 _REPRICED = 0.5
+#: Costs rise by this share of the bound, twice as much each time that so few partial choices had to be kept …
+_RISE = 0.03
+_FEW = 1_000
+#: … and half as much where they were more than this; but no less than that share.
+_MOST_LISTED = 100_000
+_LEAST_RISE = 0.01
+#: Where the bound is close to nothing, this share of what plans may cost stands in for it.
+_LEAST_BASE = 0.02
+#: A set is listed rather than halved where no more partial choices have to be kept.
+_LISTED = 3_000
+#: If there were more, that is tried again with this share of the options.
+_RETRIED = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +62,14 @@ class _Set:
         Of this set or one that holds it, …
     priced : int
         … with so many options.
+    tried : int
+        With so many options it, or one that holds it, was too large to be listed.
     """
 
     rows: Rows
     prices: Prices
     priced: int
+    tried: int
 
 
 class Enumeration:
@@ -64,60 +77,45 @@ class Enumeration:
 
     Parameters
     ----------
-    instance : Instance
-    options : mapping of str to StageOptions
-        None empty.
-    number : mapping of str to int64 arrays
-        What each of a stage's options is called in selections.
+    hearing : Hearing
+        Of the options.
+    problem : TimeCostProblem
+        A master over these options.
     pricing : Pricing
         Of these options.
-    is_allowed : callable
-        Whether a selection keeps everything but the objective.
+    prices : Prices
+        Of all of them.
     most : int
         Plans may cost that much (micro-dollars per hour) …
     step : int
         … and another plan is cheaper by at least this.
+    proven : int
+        No certified plan costs less.
     near : mapping of str to int
         A good selection: where it chooses from one half of a set, that is looked at first.
-    witnesses : sequence of Witnesses
-        Known from elsewhere, of the same instance and the same order of stages.
     """
 
     def __init__(
         self,
-        instance: Instance,
-        options: Mapping[str, StageOptions],
-        number: Mapping[str, Rows],
+        hearing: Hearing,
+        problem: TimeCostProblem,
         pricing: Pricing,
-        is_allowed: Callable[[Mapping[str, int]], bool],
+        prices: Prices,
         most: int,
         step: int,
         *,
+        proven: int = 0,
         near: Mapping[str, int],
-        witnesses: Sequence[Witnesses] = (),
     ) -> None:
-        self._instance = instance
-        self._options = options
-        self._number = number
+        self._hearing = hearing
+        self._listing = Listing(hearing, problem)
         self._pricing = pricing
-        self._is_allowed = is_allowed
         self._most = most
         self._step = step
-        tables = list(options.values())
-        counts = [table.count for table in tables]
-        self._stage = np.repeat(np.arange(len(tables)), counts)
-        self._first = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        self._latency = np.concatenate([table.latency_ns for table in tables]).astype(np.float64)
-        self._period = np.concatenate([table.period_ns / table.tokens for table in tables])
-        self._cost = np.concatenate([table.cost for table in tables]).astype(np.float64)
-        self._witnesses = list(witnesses)
-        self._pending: list[_Set] | None = None
-        self._near = np.array(
-            [
-                first + found[0] if (found := np.flatnonzero(number[name] == near[name])).size else -1
-                for first, name in zip(self._first.tolist(), options, strict=True)
-            ]
-        )
+        self._proven = proven
+        everything = np.arange(hearing.stage.size)
+        self._pending = [_Set(everything, prices, everything.size, everything.size)]
+        self._near = hearing.rows_of(near)
         self._best: dict[str, int] | None = None
 
     @property
@@ -128,62 +126,111 @@ class Enumeration:
     @property
     def witnesses(self) -> Sequence[Witnesses]:
         """Those remembered, who refused last first."""
-        return self._witnesses
+        return self._hearing.witnesses
+
+    @property
+    def proven(self) -> int:
+        """No certified plan of these options costs less."""
+        return self._proven
+
+    @property
+    def heard(self) -> int:
+        """Choices that were listed and put before the judge."""
+        return self._listing.heard
 
     @property
     def best(self) -> Mapping[str, int] | None:
         """Option of each stage in the cheapest plan found within what plans may cost."""
         return self._best
 
+    def climb(self, ends_at: float) -> bool:
+        """List all choices up to costs that rise, until one is certified, they are too many, or the time is up.
+
+        Returns whether no plan is cheaper than the best one; False if that is not known.
+        """
+        (everything,) = self._pending
+        bound, rise = everything.prices.bound, _RISE
+        while time.monotonic() < ends_at:
+            reach = max(rise * max(bound, _LEAST_BASE * self._most), self._step)
+            goal = min(self._most, math.ceil(max(bound, self._proven - 1) + reach))
+            goal -= goal % self._step  # there is nothing in between
+            rows = self._affordable(everything.rows, everything.prices, goal)
+            try:
+                if rows is not None and self._is_settled(
+                    rows, everything.prices, goal, _MOST_LISTED, ends_at
+                ):
+                    return True
+            except TooManyError:
+                if rise <= _LEAST_RISE or reach <= self._step:
+                    return False
+                rise /= 2
+                continue
+            self._proven = max(self._proven, goal + self._step)
+            if goal + self._step > self._most:
+                return True
+            if self._listing.labels <= _FEW:
+                rise *= 2
+        return False
+
+    def _is_settled(self, rows: Rows, prices: Prices, most: int, labels: int, ends_at: float) -> bool:
+        """List some options; return whether the cheapest plan of at most that cost has been found among them."""
+        found = self._listing.cheapest(rows, prices, most, labels, ends_at)
+        if found is None:
+            return False
+        self._take(found)
+        return True
+
     def run(self, most_sets: int, ends_at: float) -> bool:
         """Look at so many more sets of options at most, until ``time.monotonic()`` reaches `ends_at`.
 
         Returns whether no plan is cheaper than the best one; False if it stopped before that is known.
         """
-        if self._pending is None:
-            everything = np.arange(self._stage.size)
-            prices = self._pricing.within(everything)
-            if prices is None:
-                return False
-            self._pending = [_Set(everything, prices, everything.size)]
         for _ in range(most_sets):
             if not self._pending or time.monotonic() >= ends_at:
                 break
             # Only what is settled leaves the pile: an interrupt loses nothing.
-            parts = self._parts(self._pending[-1])
+            parts = self._parts(self._pending[-1], ends_at)
             self._pending[-1:] = parts
         return not self._pending
 
-    def _parts(self, whole: _Set) -> list[_Set]:
+    def _parts(self, whole: _Set, ends_at: float) -> list[_Set]:
         """Return what is left to look at in a set of plans, first what to look at last; nothing if it is settled."""
         rows = self._reduced(whole.rows, whole.prices)
-        if rows is None or self._is_refused(rows):
+        if rows is None or self._hearing.is_hopeless(rows):
             return []
         prices, priced = whole.prices, whole.priced
         if rows.size <= _REPRICED * priced:
             found = self._pricing.within(rows)
             if found is not None:
                 prices, priced = found, rows.size
-                rows = self._affordable(rows, prices)
+                rows = self._affordable(rows, prices, self._most)
                 if rows is None:
                     return []
-        if rows.size == len(self._options):
-            self._judge(rows)
+        tried = whole.tried
+        if rows.size <= _RETRIED * tried:
+            try:
+                self._is_settled(rows, prices, self._most, _LISTED, ends_at)
+            except TooManyError:
+                tried = rows.size
+            else:
+                return []
+        if rows.size == self._hearing.stages:
+            self._hear(rows)
             return []
-        return [_Set(half, prices, priced) for half in self._halves(rows, prices)]
+        return [_Set(half, prices, priced, tried) for half in self._halves(rows, prices)]
 
     def _reduced(self, rows: Rows, prices: Prices) -> Rows | None:
         """Strike options that are too dear, or refused whatever the other stages choose; None if nothing is left."""
-        asked = len(self._witnesses)
+        asked = len(self._hearing.witnesses)
         while True:
-            left = self._affordable(rows, prices)
+            left = self._affordable(rows, prices, self._most)
             if left is None:
                 return None
             least = self._least(left)
-            if self._is_known_refused(*least, asked):
+            if self._hearing.is_known_refused(*least, asked):
                 return None
             kept = np.ones(left.size, dtype=bool)
-            for witnesses in self._witnesses[:_ASKED]:
+            for witnesses in self._hearing.witnesses[:_ASKED]:
                 self._strike(left, kept, *least, witnesses)
             if kept.all():
                 return left
@@ -191,101 +238,65 @@ class Enumeration:
             # Striking raises what the others leave by little: those who refuse now are mostly those who struck.
             asked = _ASKED
 
-    def _affordable(self, rows: Rows, prices: Prices) -> Rows | None:
+    def _affordable(self, rows: Rows, prices: Prices, most: int) -> Rows | None:
         """Strike options that make every plan too dear: by cost, and by reduced cost; None if nothing is left."""
-        for values, base in ((self._cost, 0.0), (prices.reduced, prices.bound)):
+        for values, base in ((self._hearing.cost, 0.0), (prices.reduced, prices.bound)):
             starts = self._starts(rows)
             if starts is None:
                 return None
             least = np.minimum.reduceat(values[rows], starts)
-            spare = self._most - base - least.sum()
+            spare = most - base - least.sum()
             if spare < 0:
                 return None
-            rows = rows[values[rows] <= (least + spare)[self._stage[rows]]]
+            rows = rows[values[rows] <= (least + spare)[self._hearing.stage[rows]]]
         return rows
 
     def _starts(self, rows: Rows) -> NDArray[np.int64] | None:
         """Where in `rows` each stage's options start; None if a stage has none."""
-        starts = np.searchsorted(self._stage[rows], np.arange(len(self._options)))
+        starts = np.searchsorted(self._hearing.stage[rows], np.arange(self._hearing.stages))
         found: bool = starts[-1] < rows.size and bool((np.diff(starts) > 0).all())
         return starts if found else None
 
     def _least(self, rows: Rows) -> tuple[Column, Column]:
         """Least T and least 1/R of every stage, shape (stages,)."""
-        starts = np.searchsorted(self._stage[rows], np.arange(len(self._options)))
-        return np.minimum.reduceat(self._latency[rows], starts), np.minimum.reduceat(
-            self._period[rows], starts
+        starts = np.searchsorted(self._hearing.stage[rows], np.arange(self._hearing.stages))
+        return np.minimum.reduceat(self._hearing.latency[rows], starts), np.minimum.reduceat(
+            self._hearing.period[rows], starts
         )
-
-    def _is_known_refused(self, latency: Column, period: Column, asked: int) -> bool:
-        """Whether some of the first witnesses refuse these services; they move to the front."""
-        for place, witnesses in enumerate(self._witnesses[:asked]):
-            if witnesses.refuse(witnesses.excess_ns(latency, period)):
-                self._witnesses.insert(0, self._witnesses.pop(place))
-                return True
-        return False
 
     def _strike(
         self, rows: Rows, kept: NDArray[np.bool_], latency: Column, period: Column, witnesses: Witnesses
     ) -> None:
         """Unmark in `kept` what these witnesses refuse even where all other stages are at their least."""
-        stage = self._stage[rows]
-        more_latency, more_period = self._latency[rows] - latency[stage], self._period[rows] - period[stage]
-        ends = np.append(np.searchsorted(stage, np.arange(len(self._options))), rows.size)
+        stage = self._hearing.stage[rows]
+        more_latency, more_period = (
+            self._hearing.latency[rows] - latency[stage],
+            self._hearing.period[rows] - period[stage],
+        )
+        ends = np.append(np.searchsorted(stage, np.arange(self._hearing.stages)), rows.size)
         excess = witnesses.excess_ns(latency, period)
         most = (np.maximum.reduceat(more, ends[:-1]) for more in (more_latency, more_period))
         for number in witnesses.refuse_some(excess, *most):
             own = slice(ends[number], ends[number + 1])
             kept[own] &= ~witnesses.refuse_each(excess, number, more_latency[own], more_period[own])
 
-    def _is_refused(self, rows: Rows) -> bool:
-        """Ask the judge, quickly, about the best of all stages together; if it refuses, remember who bore witness."""
-        services = self._best_services(rows)
-        if not self._instance.surely_misses_slo(services):
-            return False
-        self._remember(services)
-        return True
+    def _hear(self, choice: Rows) -> None:
+        if self._hearing.is_allowed(choice) and self._hearing.keeps_slo(choice):
+            self._take(choice)
 
-    def _remember(self, services: Mapping[str, StageService]) -> None:
-        found = self._instance.witnesses(services, tuple(self._options))
-        if found is not None:
-            self._witnesses = [found, *self._witnesses[: _REMEMBERED - 1]]
-
-    def _best_services(self, rows: Rows) -> dict[str, StageService]:
-        starts = np.searchsorted(self._stage[rows], np.arange(len(self._options)))
-        services = {}
-        for own, first, (name, table) in zip(
-            np.split(rows, starts[1:]), self._first, self._options.items(), strict=True
-        ):
-            options = own - first
-            fastest = options[np.argmax(table.speed[options])]
-            latency_ns = int(table.latency_ns[options].min())
-            services[name] = StageService(
-                latency_ns, int(table.period_ns[fastest]), int(table.tokens[fastest])
-            )
-        return services
-
-    def _judge(self, rows: Rows) -> None:
-        """Put a single plan before the judge; if it keeps everything, only cheaper ones are looked for from now on."""
-        chosen = dict(zip(self._options, (rows - self._first).tolist(), strict=True))
-        selection = {name: int(self._number[name][option]) for name, option in chosen.items()}
-        if not self._is_allowed(selection):
-            return
-        services = {name: self._options[name].service(option) for name, option in chosen.items()}
-        if self._instance.keeps_slo(services):
-            self._best = selection
-            self._near = rows
-            self._most = int(self._cost[rows].sum()) - self._step
-        else:
-            self._remember(services)
+    def _take(self, choice: Rows) -> None:
+        """Only cheaper plans than this one are looked for from now on."""
+        self._best = self._hearing.selection_of(choice)
+        self._near = choice
+        self._most = int(self._hearing.cost[choice].sum()) - self._step
 
     def _halves(self, rows: Rows, prices: Prices) -> tuple[Rows, Rows]:
         """Halve, by cost, the options of the stage that decides most about the latency; last, what to look at first."""
         stage = self._weightiest(rows, prices)
-        own = self._stage[rows] == stage
+        own = self._hearing.stage[rows] == stage
         options = rows[own]
-        options = options[np.argsort(self._cost[options], kind="stable")]
-        cost = self._cost[options]
+        options = options[np.argsort(self._hearing.cost[options], kind="stable")]
+        cost = self._hearing.cost[options]
         middle = options.size // 2
         # Options that cost the same stay together if that leaves two parts.
         first = int(np.searchsorted(cost, cost[middle])) or int(
@@ -300,15 +311,15 @@ class Enumeration:
 
     def _weightiest(self, rows: Rows, prices: Prices) -> int:
         """Stage with more than one option where the one of least reduced cost costs the witnesses most latency."""
-        starts = np.searchsorted(self._stage[rows], np.arange(len(self._options)))
+        starts = np.searchsorted(self._hearing.stage[rows], np.arange(self._hearing.stages))
         sizes = np.diff(np.append(starts, rows.size))
         weights = sizes.astype(np.float64)
-        if self._witnesses:
+        if self._hearing.witnesses:
             latency, period = self._least(rows)
             usual = np.array(
                 [own[np.argmin(prices.reduced[own])] for own in np.split(rows, starts[1:])], dtype=np.int64
             )
-            weights = self._witnesses[0].burdens_ns(
-                self._latency[usual] - latency, self._period[usual] - period
+            weights = self._hearing.witnesses[0].burdens_ns(
+                self._hearing.latency[usual] - latency, self._hearing.period[usual] - period
             )
         return int(np.argmax(np.where(sizes > 1, weights, -1.0)))

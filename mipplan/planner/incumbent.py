@@ -7,6 +7,7 @@ tightest path decides its replicas. Nothing here is proven except the certificat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from mipplan.planner.members import Members, cost_of, keeps_limits, services_of
 _PATIENCE = (1.0, 1.25, 1.6, 2.0, 2.6, 3.4, 4.5, 6.0, 9.0, 14.0)
 #: Shares of the path's slack given to waiting: the certificate exceeds the bound a little, on branches more.
 _SHARES = (1.0, 0.8, 0.5, 0.2, 0.0)
+#: Steps, each by the same factor, from the most replicas to the fewest.
+_SHRINKING = 32
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,11 @@ def _candidate(instance: Instance, families: Mapping[str, Family]) -> Members | 
 
 
 def trim(instance: Instance, members: Members) -> Incumbent:
-    """Take away as many replicas of a certified plan as can go, dearest stage first, one stage after another."""
-    trimmed = dict(members)
+    """Take away replicas of a certified plan: of all stages alike, then as many as can go, dearest stage first.
+
+    One stage after another alone would leave all the waiting to the first, and the last ones no time for any.
+    """
+    trimmed = _shrunk(instance, members)
 
     def keeps_slo(stage: str, replicas: int) -> bool:
         trial = {**trimmed, stage: (trimmed[stage][0], replicas)}
@@ -93,6 +99,25 @@ def trim(instance: Instance, members: Members) -> Incumbent:
         trimmed[stage] = (family, high)
     cost = cost_of(trimmed)
     return Incumbent(trimmed, cost, instance.certificate_ns(services_of(trimmed)))
+
+
+def _shrunk(instance: Instance, members: Members) -> dict[str, tuple[Family, int]]:
+    """Move all stages alike from the most replicas towards the fewest, as far as the plan stays certified."""
+    kept, low, high = dict(members), 0, _SHRINKING
+    while low < high:
+        step = (low + high + 1) // 2
+        trial = {
+            stage: (
+                family,
+                max(family.fewest, math.ceil(most * (family.fewest / most) ** (step / _SHRINKING))),
+            )
+            for stage, (family, most) in members.items()
+        }
+        if instance.keeps_slo(services_of(trial)):
+            kept, low = trial, step
+        else:
+            high = step - 1
+    return kept
 
 
 def _cheapest_within(families: tuple[Family, ...], patience: float) -> Family:

@@ -13,6 +13,12 @@ from mipplan.planner.chains import Chains
 Column = NDArray[np.float64]
 
 
+#: Many choices are put to many witnesses in pieces: of so many witnesses, …
+_TOGETHER = 1024
+#: … and so many products. More would leave the cache, and threads that wait for each other would take over.
+_PRODUCTS = 250_000
+
+
 @dataclass(frozen=True, eq=False)
 class Witnesses:
     """By how much queries miss a limit at least, as linear functions of every stage's T and 1/R.
@@ -52,6 +58,20 @@ class Witnesses:
     def refuse(self, excess_ns: Column) -> bool:
         """Whether too many miss the limit."""
         return int(np.count_nonzero(excess_ns > 0)) > self.allowed
+
+    def refuse_many(self, latency_ns: Column, period_ns: Column) -> NDArray[np.bool_]:
+        """Whether too many miss the limit, given T and 1/R of every stage of many choices, shape (k, stages)."""
+        services = np.concatenate([latency_ns, period_ns], axis=1)
+        late = np.zeros(len(services), dtype=np.int64)
+        for first in range(0, self.constant_ns.size, _TOGETHER):
+            some = slice(first, first + _TOGETHER)
+            chains = np.concatenate([self.uses[:, some], self.tokens[:, some]])
+            in_time = -self.constant_ns[some]
+            step = max(1, _PRODUCTS // max(1, chains.size))
+            for start in range(0, len(services), step):
+                asked = slice(start, start + step)
+                late[asked] += np.count_nonzero(services[asked] @ chains > in_time, axis=1)
+        return late > self.allowed
 
     def refuse_some(self, excess_ns: Column, more_latency_ns: Column, more_period_ns: Column) -> list[int]:
         """Stages any one of which, if T and 1/R grow by that much, shape (stages,), makes too many miss the limit."""

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.curves import latest_start_ns
+from mipplan.curves import latest_start_ns, samplepath
+from mipplan.curves.samplepath import longest_waits_ns, wait_order_statistic_ns
 from mipplan.errors import InputError
 
 times = st.lists(st.integers(0, 60), min_size=1, max_size=12)
@@ -120,3 +121,29 @@ def test_input_is_left_alone() -> None:
 def test_what_would_wrap_round_is_refused(period_ns: int, tokens: int) -> None:
     with pytest.raises(InputError, match="too long to count"):
         latest_start_ns(np.zeros(100, dtype=np.int64), period_ns, tokens)
+
+
+def test_the_longest_waits_are_the_same_whether_a_sample_tells_their_length_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Waits of all lengths, waits that mostly tie, and long ones in places that the sample misses."""
+    rng = np.random.default_rng(5)
+    gaps = rng.gamma(0.3, 30.0, 4_000)
+    arrivals = {
+        "spread": np.cumsum(gaps).astype(np.int64),
+        "ties": np.repeat(np.arange(40) * 900, 100),
+        "one burst": np.concatenate([np.arange(3_900) * 12, np.full(100, 3_900 * 12)]),
+    }
+    for name, arrival_ns in arrivals.items():
+        rank, kept = 3_950, 75
+        monkeypatch.setattr(samplepath, "_SAMPLE", 10**9)
+        truth, supports = longest_waits_ns(arrival_ns, 17, 2, rank, kept)
+        assert truth == wait_order_statistic_ns(arrival_ns, 17, 2, rank)
+        for sample in (8, 64, 500):
+            monkeypatch.setattr(samplepath, "_SAMPLE", sample)
+            for least_ns in (0, truth // 2, truth):
+                found, others = longest_waits_ns(arrival_ns, 17, 2, rank, kept, least_ns=least_ns)
+                assert found == truth, (name, sample)
+                if others.work.size == supports.work.size:
+                    assert np.array_equal(others.work, supports.work)
+                    assert np.array_equal(others.gap_ns, supports.gap_ns)

@@ -72,7 +72,7 @@ def test_pricing_is_planning_with_other_prices(
     most_labels: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if most_labels is not None:  # then mostly the planner's own search answers
-        monkeypatch.setattr("mipplan.fleet.enumeration.MOST_LABELS", most_labels)
+        monkeypatch.setattr("mipplan.planner.candidates.MOST_LABELS", most_labels)
     verdicts: Counter[str] = Counter()
     count = campaign_size(24, 400) // (1 if most_labels is None else 4)
     for number in range(FIRST, FIRST + count):

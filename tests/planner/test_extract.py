@@ -165,7 +165,11 @@ def test_an_extract_of_more_than_half_is_the_whole() -> None:
             assert extract.floor_ns(services) == certificate_ns
 
 
-def test_witnesses_refuse_only_what_is_refused_and_what_they_were_made_from() -> None:
+def test_witnesses_refuse_only_what_is_refused_and_what_they_were_made_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for size, small in (("_TOGETHER", 3), ("_PRODUCTS", 50)):  # many choices are asked about in pieces
+        monkeypatch.setattr(f"mipplan.planner.witnesses.{size}", small)
     said = struck = 0
     for number in CASES:
         rng, case, workload = drawn(number)
@@ -194,6 +198,10 @@ def test_witnesses_refuse_only_what_is_refused_and_what_they_were_made_from() ->
                 slower[1][stage] += more[1][option]
                 assert found == witnesses.refuse(witnesses.excess_ns(*slower))
                 struck += found and option > 0
+            # Many choices at once are refused as each by itself.
+            many = [numbers(some_services(rng, case), order) for _ in range(5)]
+            together = witnesses.refuse_many(np.array([t for t, _ in many]), np.array([r for _, r in many]))
+            assert together.tolist() == [witnesses.refuse(witnesses.excess_ns(*one)) for one in many]
             most = np.zeros(len(order)), np.zeros(len(order))
             most[0][stage], most[1][stage] = 40.0, 30.0
             assert (stage in witnesses.refuse_some(excess, *most)) == each[-1]
