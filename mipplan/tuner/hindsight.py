@@ -106,9 +106,11 @@ def least_usd(setting: Setting, trace: Trace, seed: int) -> float:
         share_ns = float(np.min(service_ns / np.arange(1, service_ns.size + 1)))
         spare_ns = max(0, setting.plan.slo_ns - after_ns[stage] - before_ns[stage])
         ingress_ns = workload.ingress_ns[tokens.query]
-        # Shifted by ρ, time runs to the last ingress, before which nobody stops paying; and one replica until ρ.
-        end_ns = max(setting.start_ns, int(trace.arrival_ns[-1]) - before_ns[stage])
-        paid_ns = before_ns[stage] + _least_paid_ns(setting, ingress_ns, end_ns, share_ns, spare_ns)
+        # Shifted by ρ, time runs to the last ingress, before which nobody stops paying; and one replica until ρ, when
+        # somebody comes. Where nobody ever does, the run may end before that.
+        reached_ns = before_ns[stage] if tokens.count else 0
+        end_ns = max(setting.start_ns, int(trace.arrival_ns[-1]) - reached_ns)
+        paid_ns = reached_ns + _least_paid_ns(setting, ingress_ns, end_ns, share_ns, spare_ns)
         microusd_ns += paid_ns * hardware[choice.hardware].microusd_per_hour
     return microusd_ns / (NS_PER_HOUR * MICRODOLLARS_PER_DOLLAR)
 
