@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.tuner.policies.spares import Held, SpareRule
+from mipplan.tuner.policies.held import Held
+from mipplan.tuner.policies.spares import SpareRule
 from oracle_spares import best_spares, most_since
 
 NS = 1_000_000_000
@@ -24,8 +25,8 @@ def at_surge(surge: float) -> dict[str, int]:
 def test_all_stages_are_ready_for_the_same_multiple() -> None:
     # 2.7 and 7.5 replicas: 2 · 100 + 5 · 10 more than the 130 of now.
     rule = SpareRule(most=3.0, share=2.0)
-    assert rule.counts(PRICE, at_surge) == {"dear": 3, "cheap": 8}
-    assert SpareRule(most=3.0, share=1.9).counts(PRICE, at_surge) != {
+    assert rule.counts(at_surge(1.0), PRICE, at_surge) == {"dear": 3, "cheap": 8}
+    assert SpareRule(most=3.0, share=1.9).counts(at_surge(1.0), PRICE, at_surge) != {
         "dear": 3,
         "cheap": 8,
     }
@@ -33,13 +34,13 @@ def test_all_stages_are_ready_for_the_same_multiple() -> None:
 
 def test_what_does_not_fit_whole_is_left_out() -> None:
     # A second dear replica costs 100 of 130: up to 1/0.9 there are cheap ones only.
-    assert SpareRule(most=3.0, share=0.5).counts(PRICE, at_surge) == {"dear": 1, "cheap": 3}
-    assert SpareRule(most=3.0, share=0.8).counts(PRICE, at_surge) == {"dear": 2, "cheap": 3}
+    assert SpareRule(most=3.0, share=0.5).counts(at_surge(1.0), PRICE, at_surge) == {"dear": 1, "cheap": 3}
+    assert SpareRule(most=3.0, share=0.8).counts(at_surge(1.0), PRICE, at_surge) == {"dear": 2, "cheap": 3}
 
 
 def test_no_spares_where_none_are_wanted() -> None:
     asked: list[float] = []
-    assert SpareRule(most=1.0).counts(PRICE, lambda surge: asked.append(surge)) == {}
+    assert SpareRule(most=1.0).counts(at_surge(1.0), PRICE, lambda surge: asked.append(surge)) == {}
     assert not asked
 
 
@@ -49,10 +50,10 @@ def test_devices_that_are_not_there_are_no_spares() -> None:
         return counts if counts["dear"] <= 2 else None
 
     # The multiple 2.2 is the most that two dear replicas carry.
-    found = SpareRule(most=3.0, share=3.0).counts(PRICE, limited)
+    found = SpareRule(most=3.0, share=3.0).counts(limited(1.0), PRICE, limited)
     assert found["dear"] == 2
     assert found["cheap"] <= math.ceil(2.5 * 2.2222)
-    assert SpareRule().counts(PRICE, lambda _: None) == {}
+    assert SpareRule().counts(None, PRICE, lambda _: None) == {}
 
 
 stages = st.dictionaries(
@@ -78,7 +79,7 @@ def test_the_largest_affordable_multiple_is_found(
         counts = {stage: math.ceil(load * surge) for stage, (load, _) in loads.items()}
         return None if limit is not None and sum(counts.values()) > limit else counts
 
-    found = rule.counts(price, counts_at)
+    found = rule.counts(counts_at(1.0), price, counts_at)
     step = (rule.most - 1.0) / 2**5
     best, next_best = (best_spares(rule, price, counts_at, cut) for cut in (0.0, step))
     assert found.keys() == best.keys()

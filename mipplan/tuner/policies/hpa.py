@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mipplan.tuner.observation import Observation
+from mipplan.tuner.policies.held import Held
 from mipplan.tuner.policies.parameters import DAY_S, NANOSECOND_S, check_numbers
 from mipplan.tuner.policies.policy import Setting
 from mipplan.units import NS_PER_S
@@ -66,10 +67,7 @@ class _Autoscaler:
         self._policy = policy
         self._next_ns = setting.start_ns + round(policy.sync_s * NS_PER_S)
         self._seen: deque[Observation] = deque()
-        # Of each stage the wishes of the down window, with their instants.
-        self._wishes = {
-            stage: deque([(setting.start_ns, count)]) for stage, count in setting.replicas.items()
-        }
+        self._wishes = Held(round(policy.down_window_s * NS_PER_S), setting.start_ns, setting.replicas)
 
     def decide(self, seen: Observation) -> Mapping[str, int]:
         policy = self._policy
@@ -90,10 +88,7 @@ class _Autoscaler:
         ratio = min(1.0, busy_ns / active_ns) / policy.target if active_ns else 1.0
         within = abs(ratio - 1.0) <= policy.tolerance + _ROUNDING
         wish = present if within else max(1, math.ceil(present * ratio - _ROUNDING))
-        wishes = self._wishes[stage]
-        wishes.append((seen.now_ns, wish))
-        while wishes[0][0] < seen.now_ns - round(policy.down_window_s * NS_PER_S):
-            wishes.popleft()
+        largest = self._wishes.most(seen.now_ns, {stage: wish})[stage]
         if wish > present:
             return min(wish, max(2 * present, present + 4))
-        return min(present, max(count for _, count in wishes))
+        return min(present, largest)

@@ -10,9 +10,11 @@ from mipplan.curves import WindowCounts
 from mipplan.tuner.observation import Observation, StageObservation
 from mipplan.tuner.policies.calibration import calibrate
 from mipplan.tuner.policies.forecast import Forecast, ForecastRule
+from mipplan.tuner.policies.held import Held
 from mipplan.tuner.policies.parameters import DAY_S, NANOSECOND_S, check_numbers
 from mipplan.tuner.policies.policy import Setting
-from mipplan.tuner.policies.spares import Held, SpareRule
+from mipplan.tuner.policies.spares import SpareRule
+from mipplan.tuner.step import TuningStep
 from mipplan.tuner.tuner import Tuner
 from mipplan.units import NS_PER_S
 
@@ -109,9 +111,10 @@ class _Follower:
         if live is None:
             return {}
         traffic = self._forecast.counts(seen.now_ns, live)
-        needed = self._steady.retune(seen.now_ns, traffic=traffic).replicas
-        ready = self._policy.spares.counts(self._price, partial(self._at_surge, seen.now_ns, live))
-        wanted = self._needed.most(seen.now_ns, needed)
+        step = self._steady.retune(seen.now_ns, traffic=traffic)
+        at_surge = partial(self._at_surge, seen.now_ns, live)
+        ready = self._policy.spares.counts(_if_enough(step), self._price, at_surge)
+        wanted = self._needed.most(seen.now_ns, step.replicas)
         for stage, count in self._ready.most(seen.now_ns, ready).items():
             wanted[stage] = max(wanted[stage], count)
         backlog = {stage: self._backlog(stage, observed) for stage, observed in seen.stages.items()}
@@ -126,8 +129,7 @@ class _Follower:
 
     def _at_surge(self, now_ns: int, live: WindowCounts, surge: float) -> Mapping[str, int] | None:
         """Counts for a multiple of the present rate; None if limits do not admit it all."""
-        step = self._steady.retune(now_ns, traffic=self._forecast.counts(now_ns, live, surge))
-        return None if step.replan or step.share < 1.0 else step.replicas
+        return _if_enough(self._steady.retune(now_ns, traffic=self._forecast.counts(now_ns, live, surge)))
 
     def _backlog(self, stage: str, observed: StageObservation) -> int:
         """Tokens that wait, if that is more than is served within what the target leaves for waiting."""
@@ -135,3 +137,7 @@ class _Follower:
         in_time = self._setting.replica_rate_rps[stage] * observed.active * wait_s
         batches = 2 * self._setting.plan.choices[stage].batch * observed.active
         return observed.waiting if observed.waiting > max(in_time, batches) else 0
+
+
+def _if_enough(step: TuningStep) -> Mapping[str, int] | None:
+    return None if step.replan or step.share < 1.0 else step.replicas

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -38,26 +37,30 @@ class SpareRule:
         check_numbers(self, most=(1.0, MOST_TIMES), share=(0.0, MOST_TIMES))
 
     def counts(
-        self, price: Mapping[str, int], at_surge: Callable[[float], Mapping[str, int] | None]
+        self,
+        present: Mapping[str, int] | None,
+        price: Mapping[str, int],
+        at_surge: Callable[[float], Mapping[str, int] | None],
     ) -> Mapping[str, int]:
         """Return the counts at the largest multiple found within the limits; none where there are to be no spares.
 
         Parameters
         ----------
+        present : mapping of str to int or None
+            Counts for the rate itself; None if there are not enough devices.
         price : mapping of str to int
             Micro-dollars per hour of a replica.
         at_surge : callable
-            Counts for a multiple of the rate, non-decreasing in it; None if there are not enough devices.
+            The same for a multiple of the rate, non-decreasing in it.
 
         Returns
         -------
         mapping of str to int
             Empty if not even the rate itself can be served.
         """
-        found = at_surge(1.0) if self.most > 1.0 else None
-        if found is None:
+        if present is None or self.most <= 1.0:
             return {}
-        affordable = (1.0 + self.share) * cost_of(found, price)
+        affordable = (1.0 + self.share) * cost_of(present, price)
 
         def tried(surge: float) -> Mapping[str, int] | None:
             counts = at_surge(surge)
@@ -66,7 +69,7 @@ class SpareRule:
         largest = tried(self.most)
         if largest is not None:
             return largest
-        low, high = 1.0, self.most
+        low, high, found = 1.0, self.most, present
         for _ in range(_HALVINGS):
             surge = (low + high) / 2
             counts = tried(surge)
@@ -80,31 +83,3 @@ class SpareRule:
 def cost_of(counts: Mapping[str, int], price: Mapping[str, int]) -> int:
     """Return what so many replicas cost, micro-dollars per hour."""
     return sum(price[stage] * count for stage, count in counts.items())
-
-
-class Held:
-    """Largest counts of each stage in the last so many nanoseconds.
-
-    Parameters
-    ----------
-    hold_ns : int
-    start_ns : int
-    counts : mapping of str to int
-        Counts as at the start, if there were any.
-    """
-
-    def __init__(self, hold_ns: int, start_ns: int, counts: Mapping[str, int]) -> None:
-        self._hold_ns = hold_ns
-        # Of each stage instants and counts, the counts decreasing: the first is the largest.
-        self._found = {stage: deque([(start_ns, count)]) for stage, count in counts.items()}
-
-    def most(self, now_ns: int, counts: Mapping[str, int]) -> dict[str, int]:
-        """Take in the counts of now, and return the largest since `hold_ns` ago."""
-        for stage, count in counts.items():
-            found = self._found.setdefault(stage, deque())
-            while found and found[-1][1] <= count:
-                found.pop()
-            found.append((now_ns, count))
-            while found[0][0] < now_ns - self._hold_ns:
-                found.popleft()
-        return {stage: self._found[stage][0][1] for stage in counts}
