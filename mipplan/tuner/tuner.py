@@ -193,7 +193,7 @@ class Tuner:
         waits = (
             self.allowances.waits_ns
             if waits_ns is None
-            else self._read_all("waits_ns", waits_ns, 0, UNLIMITED_NS)
+            else self._read_all("waits_ns", waits_ns, least=0, most=UNLIMITED_NS)
         )
         return {
             stage: servers_needed(envelope, s.period_ns, s.batch, waits[stage], s.tokens_per_query)
@@ -310,7 +310,7 @@ class Tuner:
         ----------
         Theorem (worst case), docs/theory.md.
         """
-        self._read_all("replicas", replicas, 1, UNLIMITED)
+        self._read_all("replicas", replicas, least=1)
         if self.tokens is not Tokens.MOST:
             return UNLIMITED_NS
         envelope = as_envelope(traffic)
@@ -322,9 +322,9 @@ class Tuner:
             waits[stage] = curve.exact(scale.period_ns, replicas[stage] * scale.batch)
         return self.paths.longest_ns(own, waits)
 
-    def _read_all(self, name: str, given: Mapping[str, int], least: int, most: int) -> dict[str, int]:
+    def _read_all(self, name: str, given: Mapping[str, int], **limits: int) -> dict[str, int]:
         """Whole numbers for every stage."""
-        numbers = read_counts(name, given, set(self.stages), least=least, most=most)
+        numbers = read_counts(name, given, set(self.stages), **limits)
         missing = [Fault(f"{name}.{stage}", "is missing") for stage in self.stages if stage not in numbers]
         if missing:
             raise InputError(missing)

@@ -412,6 +412,8 @@ def test_more_than_can_be_reckoned_with_is_told() -> None:
 
 def test_bounds_are_for_counts_of_all_stages() -> None:
     tuner = mp.Tuner(chain(a=([10], 1), b=([10], 1)))
+    few, many = (tuner.bound_ns({"a": n, "b": n}, ArrivalCurve.token_bucket(1, 1)) for n in (1, 200_000))
+    assert 20 <= many <= few
     with pytest.raises(mp.InputError, match=r"waits_ns\.b: is missing"):
         tuner.needs(ArrivalCurve.token_bucket(29, 10), {"a": 5_000_000_000})
     with pytest.raises(mp.InputError, match=r"replicas\.b: is missing"):
