@@ -98,16 +98,16 @@ class Forecast:
         """Take in what came since the last time."""
         self._recent.add(arrival_ns, now_ns)
 
-    def counts(self, now_ns: int, live: WindowCounts, surge: float = 1.0) -> WindowCounts:
-        """Most arrivals to be ready for in windows of each length, if the rate jumps to `surge` times what it is.
+    def outlook(self, now_ns: int, live: WindowCounts) -> Outlook:
+        """What the past tells at an instant; `live` holds the counts seen lately."""
+        spread = self._burstiness(now_ns)
+        wider = max(1.0, spread / self._sample_burstiness)
+        return Outlook(self, live, self._level_rps(now_ns, spread), self._trend_rps(now_ns, spread), wider)
 
-        The sample's counts at that pace, their excess over the mean widened where the traffic is burstier than the
-        sample; and nowhere less than lately.
-        """
-        rate_rps = max(surge * self._level_rps(now_ns), self._trend_rps(now_ns))
+    def at_rate(self, rate_rps: float, wider: float, live: WindowCounts) -> WindowCounts:
+        """The sample's counts at the pace of a rate, their excess over the mean widened; and no less than lately."""
         counts = self._sample_counts(self._pace(rate_rps))
         level = rate_rps * self._window_ns / NS_PER_S
-        wider = max(1.0, self._burstiness(now_ns) / self._sample_burstiness)
         widened = np.ceil(level + wider * np.maximum(counts - level, 0.0)).astype(np.int64)
         widened[: live.count.size] = np.maximum(widened[: live.count.size], live.count)
         return WindowCounts(self._window_ns, np.maximum.accumulate(widened))
@@ -130,24 +130,23 @@ class Forecast:
         arrivals = self._recent.arrival_ns
         return arrivals.size - int(np.searchsorted(arrivals, now_ns - round(span_s * NS_PER_S)))
 
-    def _level_rps(self, now_ns: int) -> float:
+    def _level_rps(self, now_ns: int, spread: float) -> float:
         """The rate now: of some seconds, or a higher one of fewer, if it is no chance."""
         rule, run_s = self._rule, (now_ns - self._start_ns) / NS_PER_S
-        spread = self._burstiness(now_ns)
         rates = [self._count(now_ns, span) / min(span, run_s) for span in rule.level_s]
         for span in rule.jump_s:
             count = self._count(now_ns, span)
             rates.append((count - rule.jump_noise * spread * math.sqrt(count)) / min(span, run_s))
         return max(rates)
 
-    def _trend_rps(self, now_ns: int) -> float:
+    def _trend_rps(self, now_ns: int, spread: float) -> float:
         """The rate when what is ordered now serves, if it goes on rising as it did; 0 if it did not rise."""
         rule, span = self._rule, self._rule.trend_s
         if rule.trend_lead == 0.0 or (now_ns - self._start_ns) / NS_PER_S < 2 * span:
             return 0.0
         late = self._count(now_ns, span)
         early = self._count(now_ns, 2 * span) - late
-        rise = late - early - rule.trend_noise * self._burstiness(now_ns) * math.sqrt(late + early)
+        rise = late - early - rule.trend_noise * spread * math.sqrt(late + early)
         if rise <= 0:
             return 0.0
         # Spans are `span` apart; the late one's middle lies half of that back.
@@ -164,6 +163,36 @@ class Forecast:
             counts = np.where(lengths > self._sample.span_ns, np.maximum(counts, mean), counts)
             self._stretched[step] = counts
         return self._stretched[step]
+
+
+@dataclass(frozen=True, eq=False)
+class Outlook:
+    """What a forecast says at one instant.
+
+    Attributes
+    ----------
+    forecast : Forecast
+    live : WindowCounts
+        Counts seen lately.
+    level_rps, trend_rps : float
+        The rate now, and the one that a trend leads to (0 if there is none).
+    wider : float
+        How many times as bursty as the sample traffic is, at least 1.
+    """
+
+    forecast: Forecast
+    live: WindowCounts
+    level_rps: float
+    trend_rps: float
+    wider: float
+
+    def counts(self, surge: float = 1.0) -> WindowCounts:
+        """Most arrivals to be ready for in windows of each length, if the rate jumps to `surge` times what it is.
+
+        The sample's counts at that pace, their excess over the mean widened where the traffic is burstier than the
+        sample; and nowhere less than lately.
+        """
+        return self.forecast.at_rate(max(surge * self.level_rps, self.trend_rps), self.wider, self.live)
 
 
 def peak_rate_rps(sample: Trace, span_ns: int) -> float:

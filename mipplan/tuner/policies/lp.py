@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from mipplan.curves import WindowCounts
 from mipplan.tuner.observation import Observation, StageObservation
 from mipplan.tuner.policies.calibration import calibrate
-from mipplan.tuner.policies.forecast import Forecast, ForecastRule
+from mipplan.tuner.policies.forecast import Forecast, ForecastRule, Outlook
 from mipplan.tuner.policies.held import Held
 from mipplan.tuner.policies.parameters import DAY_S, NANOSECOND_S, check_numbers
 from mipplan.tuner.policies.policy import Setting
@@ -110,9 +109,10 @@ class _Follower:
         live = self._steady.live.counts(seen.now_ns)
         if live is None:
             return {}
-        traffic = self._forecast.counts(seen.now_ns, live)
+        outlook = self._forecast.outlook(seen.now_ns, live)
+        traffic = outlook.counts()
         step = self._steady.retune(seen.now_ns, traffic=traffic)
-        at_surge = partial(self._at_surge, seen.now_ns, live)
+        at_surge = partial(self._at_surge, seen.now_ns, outlook)
         ready = self._policy.spares.counts(_if_enough(step), self._price, at_surge)
         wanted = self._needed.most(seen.now_ns, step.replicas)
         for stage, count in self._ready.most(seen.now_ns, ready).items():
@@ -127,9 +127,9 @@ class _Follower:
                     wanted[stage] = max(wanted[stage], observed.replicas if awaited else more.replicas[stage])
         return wanted
 
-    def _at_surge(self, now_ns: int, live: WindowCounts, surge: float) -> Mapping[str, int] | None:
+    def _at_surge(self, now_ns: int, outlook: Outlook, surge: float) -> Mapping[str, int] | None:
         """Counts for a multiple of the present rate; None if limits do not admit it all."""
-        return _if_enough(self._steady.retune(now_ns, traffic=self._forecast.counts(now_ns, live, surge)))
+        return _if_enough(self._steady.retune(now_ns, traffic=outlook.counts(surge)))
 
     def _backlog(self, stage: str, observed: StageObservation) -> int:
         """Tokens that wait, if that is more than is served within what the target leaves for waiting."""
