@@ -154,7 +154,7 @@ class _Watch:
                 if not block:
                     return "ended"
                 self.received += block
-            self.peak_mib = max(self.peak_mib, sum(map(resident_mib, _family(self._pid))))
+            self.peak_mib = max(self.peak_mib, sum(map(resident_mib, family_of(self._pid))))
             if self.peak_mib > self._limit_mib:
                 return "memory"
             if time.perf_counter() > self._ends_at:
@@ -184,17 +184,28 @@ def _kill_group(pid: int) -> None:
             continue
 
 
-def _family(pid: int) -> list[int]:
+def family_of(pid: int) -> list[int]:
     """The process and its descendants."""
     members, index = [pid], 0
     while index < len(members):
-        for task in Path(f"/proc/{members[index]}/task").glob("*/children"):
-            try:
-                members += map(int, task.read_text().split())
-            except OSError:  # it has ended meanwhile
-                continue
+        members += _children(members[index])
         index += 1
     return members
+
+
+def _children(pid: int) -> list[int]:
+    """Child processes of all threads; none of a process, and of a thread, that ends while it is looked at."""
+    children: list[int] = []
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return children
+    for task in tasks:
+        try:
+            children += map(int, (task / "children").read_text().split())
+        except OSError:
+            continue
+    return children
 
 
 def resident_mib(pid: int) -> float:
