@@ -23,9 +23,13 @@ def read_integers(values: ArrayLike, ndim: int, place: str, faults: list[str]) -
     if array.ndim != ndim:
         faults.append(f"{place}: must have {ndim} dimension(s), not {array.ndim}")
         return np.zeros((0,) * ndim, dtype=np.int64)
-    if array.size and (array.min() < 0 or array.max() > LARGEST_MAGNITUDE):
+    integers = array.astype(np.int64, copy=False)
+    # Seen without a sign, negative numbers are the largest of all.
+    if array.size and integers.view(np.uint64).max() > LARGEST_MAGNITUDE:
         faults.append(f"{place}: every number must be between 0 and 2**53")
-    return read_only(array.astype(np.int64, copy=False))
+    if integers is not array or isinstance(values, (list, tuple)):  # made here, so nobody else holds it
+        integers.flags.writeable = False
+    return read_only(integers)
 
 
 def check_number(value: int, place: str, faults: list[str]) -> None:

@@ -47,15 +47,6 @@ class Demand:
         object.__setattr__(self, "offset", offset)
         object.__setattr__(self, "load", load)
 
-    def table(self, kind: str, least: int, most: int) -> IntArray:
-        """Times (``wait`` or ``own``) of all units from `least` to `most`, shape (most − least + 1,); computed once."""
-        key = (kind, least, most)
-        tables: dict[tuple[str, int, int], IntArray] = self.__dict__.setdefault("_tables", {})
-        if key not in tables:
-            units = np.arange(least, most + 1, dtype=np.int64)
-            tables[key] = self.waits(units) if kind == "wait" else self.own_times(units)
-        return tables[key]
-
     def times(self, kind: str, units: ArrayLike) -> IntArray:
         """Times (``wait`` or ``own``) for each number of units, shape as `units`."""
         return self.waits(units) if kind == "wait" else self.own_times(units)
@@ -116,33 +107,3 @@ def lower_hull(units: IntArray, times: IntArray) -> list[tuple[int, int, int]]:
         if a > 0:
             rows.append((a // divisor, b // divisor, (a * n1 + b * t1) // divisor))
     return rows
-
-
-def supports(demand: Demand, kind: str, slopes: IntArray, least: int, most: int) -> IntArray:
-    """For each slope s the least of ``time(n) + s·n`` over least <= n <= most, shape as `slopes`.
-
-    Few numbers of units are all looked at. Of many, only those around the place where sparse ones are least: before
-    rounding the sum is convex. Where it is so level that rounding hides which way it falls, the least may lie
-    elsewhere, but it is less than 2 below; so 2 less is returned then.
-    """
-    if most - least < _FEW:
-        units = np.arange(least, most + 1, dtype=np.int64)
-        sums = slopes[:, None] * units + demand.table(kind, least, most)
-        return np.asarray(sums.min(axis=1), dtype=np.int64)
-    found = []
-    for slope in slopes.tolist():
-        low, high = least, most
-        while high - low >= _FEW:
-            probe = np.linspace(low, high, _PROBES).astype(np.int64)
-            place = int(np.argmin(demand.times(kind, probe) + slope * probe))
-            narrower = int(probe[max(0, place - 2)]), int(probe[min(_PROBES - 1, place + 2)])
-            low, high = narrower
-        units = np.arange(low, high + 1, dtype=np.int64)
-        found.append(int((demand.times(kind, units) + slope * units).min()) - 2)
-    return np.array(found, dtype=np.int64)
-
-
-#: Numbers of units that are simply all looked at.
-_FEW = 512
-#: Numbers of units looked at in one round otherwise.
-_PROBES = 64

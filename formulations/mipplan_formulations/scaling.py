@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mipplan_formulations.arrays import IntArray
-from mipplan_formulations.demand import Demand, lower_hull, supports
+from mipplan_formulations.demand import lower_hull
+from mipplan_formulations.demands import OWN, WAIT, side_by_side
 from mipplan_formulations.linear import LinearModel
 from mipplan_formulations.rows import RowCollector
 from mipplan_formulations.scaling_problem import WHOLE, ScalingProblem
 
 MOST_UNITS = 4096
 """More numbers of units than this per activity with a demand are refused, unless slopes are given."""
-
-Slopes = Mapping[int, tuple[IntArray, IntArray]]
-"""For activities with a demand (by index) the slopes of the rows (5) and (6) to write, positive."""
 
 
 class _Columns:
@@ -44,14 +40,15 @@ class _Columns:
         return (kind, index) in self._places
 
 
-def build(problem: ScalingProblem, slopes: Slopes | None = None) -> LinearModel:
+def build(problem: ScalingProblem, slopes: IntArray | None = None) -> LinearModel:
     """Write the problem as a linear model, all of its columns integers.
 
     Parameters
     ----------
     problem : ScalingProblem
-    slopes : mapping, optional
-        Write only the rows (5) and (6) of these slopes: a relaxation. By default all that the numbers of units have.
+    slopes : int64 array, shape (2, t, r), optional
+        Of the rows (5) and of the rows (6) for each activity with a demand, in order; 0 stands for no row. Only these
+        are written: a relaxation. By default all that the numbers of units have.
 
     Raises
     ------
@@ -63,9 +60,10 @@ def build(problem: ScalingProblem, slopes: Slopes | None = None) -> LinearModel:
     _add_needs(problem, columns, rows)
     _add_resources(problem, columns, rows)
     _add_changes(problem, columns, rows)
-    for v, demand in enumerate(problem.demands):
-        if demand is not None:
-            _add_times(problem, v, demand, columns, rows, None if slopes is None else slopes[v])
+    if slopes is None:
+        _add_all_times(problem, columns, rows)
+    else:
+        _add_times(problem, columns, rows, slopes)
     _add_paths(problem, columns, rows)
     count = len(columns.names)
     return LinearModel(
@@ -150,31 +148,33 @@ def _add_changes(problem: ScalingProblem, columns: _Columns, rows: RowCollector)
             rows.add(f"change_{v}", places, np.array([1, -1, 1]), lower=now, upper=now)  # (4)
 
 
-def _add_times(
-    problem: ScalingProblem,
-    v: int,
-    demand: Demand,
-    columns: _Columns,
-    rows: RowCollector,
-    slopes: tuple[IntArray, IntArray] | None,
-) -> None:
-    low, high = int(problem.least[v]), int(problem.most[v])
-    if slopes is None and high - low >= MOST_UNITS:
-        raise ValueError(
-            f"activity {problem.activities[v].name!r}: {high - low + 1} numbers of units; give slopes"
-        )
-    for kind, given in (
-        ("wait", None if slopes is None else slopes[0]),
-        ("own", None if slopes is None else slopes[1]),
-    ):
-        if given is None:
-            cuts = lower_hull(np.arange(low, high + 1, dtype=np.int64), demand.table(kind, low, high))
-        else:
-            sides = supports(demand, kind, given, low, high).tolist()
-            cuts = [(slope, 1, side) for slope, side in zip(given.tolist(), sides, strict=True)]
-        places = columns.at(("n", v), (kind, v))
-        for k, (units_slope, time_slope, side) in enumerate(cuts):  # (5), (6)
-            rows.add(f"{kind}_{v}_{k}", places, np.array([units_slope, time_slope]), lower=side)
+def _add_all_times(problem: ScalingProblem, columns: _Columns, rows: RowCollector) -> None:
+    for v, demand in enumerate(problem.demands):
+        if demand is None:
+            continue
+        low, high = int(problem.least[v]), int(problem.most[v])
+        if high - low >= MOST_UNITS:
+            raise ValueError(
+                f"activity {problem.activities[v].name!r}: {high - low + 1} numbers of units; give slopes"
+            )
+        units = np.arange(low, high + 1, dtype=np.int64)
+        for kind in ("wait", "own"):
+            cuts = lower_hull(units, demand.times(kind, units))
+            places = columns.at(("n", v), (kind, v))
+            for k, (units_slope, time_slope, side) in enumerate(cuts):  # (5), (6)
+                rows.add(f"{kind}_{v}_{k}", places, np.array([units_slope, time_slope]), lower=side)
+
+
+def _add_times(problem: ScalingProblem, columns: _Columns, rows: RowCollector, slopes: IntArray) -> None:
+    demands = side_by_side(problem.demands)
+    timed = list(demands.activities)
+    sides = demands.supports(slopes, problem.least[timed], problem.most[timed])
+    for i, v in enumerate(timed):
+        for kind, name in ((WAIT, "wait"), (OWN, "own")):
+            places = columns.at(("n", v), (name, v))
+            for k in np.flatnonzero(slopes[kind, i]).tolist():  # (5), (6)
+                pair = np.array([slopes[kind, i, k], 1])
+                rows.add(f"{name}_{v}_{k}", places, pair, lower=int(sides[kind, i, k]))
 
 
 def _add_paths(problem: ScalingProblem, columns: _Columns, rows: RowCollector) -> None:

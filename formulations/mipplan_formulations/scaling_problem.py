@@ -11,6 +11,7 @@ All data are integers, so that evaluation is exact.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -24,6 +25,7 @@ from mipplan_formulations.arrays import (
     read_integers,
 )
 from mipplan_formulations.demand import Demand
+from mipplan_formulations.demands import OWN, WAIT, side_by_side
 from mipplan_formulations.problem import Arc, Resource
 
 WHOLE = 1000
@@ -165,6 +167,20 @@ class ScalingProblem:
         """Whether each activity has a demand."""
         return tuple(demand is not None for demand in self.demands)
 
+    def within(self, least: IntArray, most: IntArray) -> ScalingProblem:
+        """Return the same problem with other numbers of units allowed; nothing else is checked again.
+
+        Raises
+        ------
+        ValueError
+        """
+        narrowed = copy(self)
+        faults: list[str] = []
+        for name, bound in (("least", least), ("most", most)):
+            object.__setattr__(narrowed, name, read_integers(bound, 1, name, faults))
+        raise_if_any(faults or [*_size_faults(narrowed)] or [*_range_faults(narrowed)])
+        return narrowed
+
     def evaluate(self, units: Sequence[int]) -> ScalingEvaluation:
         """Judge numbers of units by plain integer arithmetic, shedding no more than they make necessary.
 
@@ -195,20 +211,21 @@ class ScalingProblem:
 
     def longest_paths(self, units: Sequence[int]) -> IntArray:
         """Longest path through each activity, its own wait included, shape (v,); without a demand 0."""
-        own = np.zeros(len(self.activities), dtype=np.int64)
-        wait = np.zeros(len(self.activities), dtype=np.int64)
-        for v, (activity, demand) in enumerate(zip(self.activities, self.demands, strict=True)):
-            if demand is not None:
-                own[v] = activity.duration + int(demand.own_times(units[v]))
-                wait[v] = int(demand.waits(units[v]))
-        before, after = own.copy(), own.copy()
-        place = {v: i for i, v in enumerate(topological_order(len(self.activities), self.arcs))}
-        arcs = sorted(self.arcs, key=lambda arc: place[arc.tail])
-        for arc in arcs:  # whatever leads to a tail comes before what leaves it
-            before[arc.head] = max(before[arc.head], before[arc.tail] + arc.lag + own[arc.head])
-        for arc in sorted(arcs, key=lambda arc: -place[arc.head]):
-            after[arc.tail] = max(after[arc.tail], after[arc.head] + arc.lag + own[arc.tail])
-        return np.asarray(before + after - own + wait, dtype=np.int64)
+        count = len(self.activities)
+        demands = side_by_side(self.demands)
+        timed = list(demands.activities)
+        times = demands.times(np.array(units, dtype=np.int64)[timed, None])[:, :, 0]
+        own, wait = np.zeros((2, count), dtype=np.int64)
+        own[timed] = times[OWN] + [self.activities[v].duration for v in timed]
+        wait[timed] = times[WAIT]
+        alone: list[int] = own.tolist()
+        before, after = alone.copy(), alone.copy()
+        forth, back = arcs_in_order(count, self.arcs)
+        for arc in forth:  # whatever leads to a tail comes before what leaves it
+            before[arc.head] = max(before[arc.head], before[arc.tail] + arc.lag + alone[arc.head])
+        for arc in back:
+            after[arc.tail] = max(after[arc.tail], after[arc.head] + arc.lag + alone[arc.tail])
+        return np.array(before, dtype=np.int64) + np.array(after, dtype=np.int64) - own + wait
 
     def _violations(self, units: Sequence[int], shed: Sequence[int]) -> Iterator[str]:
         for activity, n, low, high in zip(
@@ -251,6 +268,15 @@ def topological_order(count: int, arcs: tuple[Arc, ...]) -> tuple[int, ...]:
     return tuple(order)
 
 
+@lru_cache(maxsize=8)
+def arcs_in_order(count: int, arcs: tuple[Arc, ...]) -> tuple[tuple[Arc, ...], tuple[Arc, ...]]:
+    """Acyclic arcs forth, those that lead to a tail before those that leave it, and back; remembered likewise."""
+    place = {v: i for i, v in enumerate(topological_order(count, arcs))}
+    forth = sorted(arcs, key=lambda arc: place[arc.tail])
+    back = sorted(arcs, key=lambda arc: -place[arc.head])
+    return tuple(forth), tuple(back)
+
+
 def _find_faults(problem: ScalingProblem) -> Iterator[str]:
     count = len(problem.activities)
     if not count:
@@ -265,14 +291,11 @@ def _find_faults(problem: ScalingProblem) -> Iterator[str]:
             if entry.name in seen:
                 yield f"two {kind} entries are called {entry.name!r}"
             seen.add(entry.name)
-    sizes = {name: getattr(problem, name).size for name in ("need", "least", "most", "present")}
-    sizes["demands"] = len(problem.demands)
-    wrong = {name: size for name, size in sizes.items() if size != count}
-    yield from (f"{name}: {size} entries for {count} activities" for name, size in wrong.items())
+    wrong = [*_size_faults(problem)]
+    yield from wrong
     if wrong:
         return
-    if np.any(problem.least < 1) or np.any(problem.most < problem.least):
-        yield "least and most: expected 1 <= least <= most"
+    yield from _range_faults(problem)
     if np.any(problem.need > LARGEST_MAGNITUDE // (WHOLE * WHOLE)):
         yield "need: too large"
     for activity in problem.activities:
@@ -284,6 +307,20 @@ def _find_faults(problem: ScalingProblem) -> Iterator[str]:
                 f"there are {len(problem.resources)}"
             )
     yield from _timing_faults(problem)
+
+
+def _size_faults(problem: ScalingProblem) -> Iterator[str]:
+    count = len(problem.activities)
+    sizes = {name: getattr(problem, name).size for name in ("need", "least", "most", "present")}
+    sizes["demands"] = len(problem.demands)
+    for name, size in sizes.items():
+        if size != count:
+            yield f"{name}: {size} entries for {count} activities"
+
+
+def _range_faults(problem: ScalingProblem) -> Iterator[str]:
+    if np.any(problem.least < 1) or np.any(problem.most < problem.least):
+        yield "least and most: expected 1 <= least <= most"
 
 
 def _timing_faults(problem: ScalingProblem) -> Iterator[str]:

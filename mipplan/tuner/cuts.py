@@ -3,64 +3,63 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from mipplan_formulations import Demand
+from mipplan_formulations.demands import Demands
 
 Integers = NDArray[np.int64]
-
-_NONE = np.zeros(0, dtype=np.int64)
 
 #: Rows per activity for its wait, and for its own time.
 ROWS = 9
 
 
 class CutPlaces:
-    """Numbers of units n at which the chord from n to n + 1 becomes a row, for one activity.
+    """Numbers of units n at which the chord from n to n + 1 becomes a row, for every activity with a demand.
 
     Attributes
     ----------
-    units : int64, shape (ROWS,)
+    units : int64, shape (t, ROWS)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count: int) -> None:
         # Between neighbours a·2^(1/2) apart a function c/n is cut off by at most 3 %; the solution adds its own.
-        self.units: Integers = np.unique(np.rint(2.0 ** (np.arange(ROWS) / 2)).astype(np.int64))
-        self.units = np.concatenate(
-            [self.units, self.units[-1] * 2 ** np.arange(1, ROWS - self.units.size + 1)]
-        )
+        units = np.unique(np.rint(2.0 ** (np.arange(ROWS) / 2)).astype(np.int64))
+        units = np.concatenate([units, units[-1] * 2 ** np.arange(1, ROWS - units.size + 1)])
+        self.units: Integers = np.tile(units, (count, 1))
 
-    def slopes(self, demand: Demand, least: int, most: int) -> tuple[Integers, Integers]:
-        """Positive slopes of the rows (5) and (6), for `least` to `most` units.
+    def slopes(self, demands: Demands, least: Integers, most: Integers) -> Integers:
+        """Positive slopes of the rows (5) and (6) for `least` to `most` units, shape (2, t, ROWS).
 
-        Where a time no longer falls by 1, or beyond what is allowed, the slope of the nearest place where it does
-        stands in: the row then holds for any number of units.
+        Where a time no longer falls by 1, or beyond what is allowed, the smallest slope of the activity's others
+        stands in: the row then holds for any number of units. Without an own time there are no rows (6): 0.
         """
-        places = np.clip(self.units, least, max(least, most - 1)) - least
-        waits = _falls(demand.table("wait", least, most))
-        if not demand.own_load:
-            return _positive(waits[places]), _NONE
-        return _positive(waits[places]), _positive(_falls(demand.table("own", least, most))[places])
+        last = np.maximum(least, most - 1)[:, None]
+        places = np.clip(self.units, least[:, None], last)
+        # Where one number of units is allowed, there is no next: no fall.
+        beside = np.minimum(places + 1, most[:, None])
+        times = demands.times(np.concatenate([places, beside], axis=1))
+        falls = times[:, :, :ROWS] - times[:, :, ROWS:]
+        smallest = np.where(falls > 0, falls, _LARGEST).min(axis=2, keepdims=True)
+        slopes = np.where(falls > 0, falls, np.where(smallest < _LARGEST, smallest, 1))
+        slopes[1, demands.own_load == 0] = 0
+        return np.asarray(slopes, dtype=np.int64)
 
-    def move_to(self, units: float) -> bool:
-        """Put a row at a solution, and those beside it; False if they are there."""
-        here = max(1, int(units + 1e-6))
-        placed = self.units.tolist()
-        if here in placed:
-            return False
-        for n in (n for n in (here, here - 1, here + 1) if n >= 1 and n not in placed):
-            distance = np.abs(np.log(self.units / here))
+    def move_to(self, units: ArrayLike) -> bool:
+        """Put rows at a solution, shape (t,), and those beside it; False if all are there."""
+        here = np.maximum(1, (np.asarray(units) + 1e-6).astype(np.int64))
+        absent = np.flatnonzero(~(self.units == here[:, None]).any(axis=1))
+        for i in absent.tolist():
+            self._move(self.units[i], int(here[i]))
+        return bool(absent.size)
+
+    @staticmethod
+    def _move(placed: Integers, here: int) -> None:
+        there = placed.tolist()
+        for n in (n for n in (here, here - 1, here + 1) if n >= 1 and n not in there):
+            distance = np.abs(np.log(placed / here))
             # The ends stay: they bound what is far away.
-            distance[[int(np.argmin(self.units)), int(np.argmax(self.units))]] = -1.0
-            self.units[int(np.argmax(distance))] = n
-        return True
+            distance[[int(np.argmin(placed)), int(np.argmax(placed))]] = -1.0
+            placed[int(np.argmax(distance))] = n
 
 
-def _falls(times: Integers) -> Integers:
-    """By how much each time is more than the next; 0 if there is but one."""
-    return times[:-1] - times[1:] if times.size > 1 else np.zeros(1, dtype=np.int64)
-
-
-def _positive(slopes: Integers) -> Integers:
-    usable = slopes[slopes > 0]
-    return np.where(slopes > 0, slopes, usable.min() if usable.size else 1)
+_LARGEST = np.iinfo(np.int64).max

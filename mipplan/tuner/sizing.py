@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from mipplan.solvers import KeptRelaxation
 from mipplan.tuner.cuts import CutPlaces
 from mipplan.tuner.rounding import improve, round_shedding, round_times
-from mipplan_formulations import Demand, ScalingEvaluation, ScalingProblem
+from mipplan_formulations import ScalingEvaluation, ScalingProblem
+from mipplan_formulations.demands import side_by_side
 from mipplan_formulations.scaling_problem import WHOLE
 from mipplan_formulations.scaling_template import ScalingTemplate
 
@@ -57,15 +58,15 @@ class Sizing:
     def __init__(self) -> None:
         self.relaxation = KeptRelaxation()
         self._template: ScalingTemplate | None = None
-        self._places: dict[int, CutPlaces] = {}
-        self._windows: dict[int, int] = {}
+        self._places: CutPlaces | None = None
+        self._windows: Integers | None = None
 
     def size(self, problem: ScalingProblem) -> Sized | None:
         """Solve a problem; None if no units are feasible, or none were found where resources leave hardly any."""
         builds = self.relaxation.builds
         if _is_short(problem):
             return None
-        timed = [v for v, demand in enumerate(problem.demands) if demand is not None]
+        timed = list(side_by_side(problem.demands).activities)
         best: tuple[list[int], ScalingEvaluation] | None = None
         bound = 0
         for _ in range(_MOST_PASSES):
@@ -81,10 +82,11 @@ class Sizing:
             if best is None or found[1].cost < best[1].cost:
                 best = found
             # Where a gap is left and no rows tell how it is around these units, the bound can still rise.
-            if best[1].cost <= bound or not [v for v in timed if self._place(v).move_to(best[0][v])]:
+            found_units = np.array(best[0])[timed]
+            if best[1].cost <= bound or not timed or not self._places_of(timed).move_to(found_units):
                 break
-            for v in timed:
-                self._windows[v] = max(self._windows[v], 2 * best[0][v])
+            windows = self._windows_of(problem, timed)
+            np.maximum(windows, 2 * found_units, out=windows)
         if best is None:
             return None
         units, evaluation = best
@@ -137,47 +139,50 @@ class Sizing:
 
         The rows hold for any number of units. So a solution below the most allowed is one without that bound.
         """
+        windows = self._windows_of(problem, timed)
+        allowed = problem.most[timed]
+        needed = np.maximum(problem.least[timed], -(-problem.need[timed] // WHOLE))
         while True:
             most = problem.most.copy()
-            for v in timed:
-                window = self._windows.setdefault(v, max(_WINDOW, 4 * int(problem.present[v])))
-                needed = max(int(problem.least[v]), -(-int(problem.need[v]) // WHOLE))
-                most[v] = min(most[v], max(window, 2 * needed))
-            solved = self._relax(replace(problem, most=most), timed)
-            narrow = [v for v in timed if most[v] < problem.most[v]]
+            most[timed] = np.minimum(allowed, np.maximum(windows, 2 * needed))
+            solved = self._relax(problem.within(problem.least, most), timed)
+            narrow = most[timed] < allowed
             if solved is not None:
-                narrow = [v for v in narrow if solved[0][v] > most[v] - 1.5]
-            if not narrow:
+                narrow &= solved[0][timed] > most[timed] - 1.5
+            if not narrow.any():
                 return solved
-            for v in narrow:
-                self._windows[v] *= 4
+            windows[narrow] *= 4
 
     def _relax(self, problem: ScalingProblem, timed: Sequence[int]) -> tuple[NDArray[np.float64], int] | None:
         """Values of the columns and bound of the relaxation, with rows for demands added where the solution is."""
         values: NDArray[np.float64] | None = None
         bound = 0
         for _ in range(_MOST_ROUNDS if timed else 1):
-            slopes = {
-                v: self._place(v).slopes(demand, int(problem.least[v]), int(problem.most[v]))
-                for v, demand in _demands(problem)
-            }
+            slopes = None
+            if timed:
+                demands = side_by_side(problem.demands)
+                slopes = self._places_of(timed).slopes(demands, problem.least[timed], problem.most[timed])
             if self._template is None or not self._template.fits(problem):
-                self._template = ScalingTemplate(problem, slopes or None)
-            relaxed = self.relaxation.solve(self._template.write(problem, slopes or None))
+                self._template = ScalingTemplate(problem, slopes)
+            relaxed = self.relaxation.solve(self._template.write(problem, slopes))
             if relaxed is None:
                 return None
             # Costs are whole numbers.
             values, bound = relaxed.values, max(bound, int(np.ceil(relaxed.bound - 1e-6)))
-            moved = [v for v in timed if self._place(v).move_to(float(values[v]))]
-            if not moved:
+            if not timed or not self._places_of(timed).move_to(values[timed]):
                 break
         assert values is not None
         return values, bound
 
-    def _place(self, v: int) -> CutPlaces:
-        if v not in self._places:
-            self._places[v] = CutPlaces()
-        return self._places[v]
+    def _places_of(self, timed: Sequence[int]) -> CutPlaces:
+        if self._places is None:
+            self._places = CutPlaces(len(timed))
+        return self._places
+
+    def _windows_of(self, problem: ScalingProblem, timed: Sequence[int]) -> Integers:
+        if self._windows is None:
+            self._windows = np.maximum(_WINDOW, 4 * problem.present[timed])
+        return self._windows
 
     def _round(
         self, problem: ScalingProblem, values: NDArray[np.float64], timed: Sequence[int]
@@ -191,11 +196,10 @@ class Sizing:
             if whole is None:
                 return None
             # Deadlines are kept with these; what is left to round sheds, or is needed as it is.
-            fixed = (
-                np.where(problem.is_timed, whole, problem.least),
-                np.where(problem.is_timed, whole, problem.most),
+            is_timed = np.array(problem.is_timed)
+            problem = problem.within(
+                np.where(is_timed, whole, problem.least), np.where(is_timed, whole, problem.most)
             )
-            problem = replace(problem, least=fixed[0], most=fixed[1])
         return round_shedding(problem, relaxed, shed)
 
     def _shed_columns(self, problem: ScalingProblem) -> list[tuple[int, int]]:
@@ -218,14 +222,10 @@ def _halves(
     )
     more, fewer = problem.least.copy(), problem.most.copy()
     more[v], fewer[v] = whole[v] + 1, whole[v]
-    return [replace(problem, least=more), replace(problem, most=fewer)]
+    return [problem.within(more, problem.most), problem.within(problem.least, fewer)]
 
 
 def _is_short(problem: ScalingProblem) -> bool:
     """Whether more is needed of something than is allowed, and nothing may be shed."""
     strict = np.array([problem.groups[a.group].penalty is None for a in problem.activities])
     return bool(np.any(strict & (problem.need > WHOLE * problem.most)))
-
-
-def _demands(problem: ScalingProblem) -> list[tuple[int, Demand]]:
-    return [(v, demand) for v, demand in enumerate(problem.demands) if demand is not None]

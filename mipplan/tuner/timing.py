@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from mipplan_formulations import ScalingProblem
-from mipplan_formulations.scaling_problem import topological_order
+import numpy as np
+
+from mipplan_formulations import Arc, ScalingProblem
+from mipplan_formulations.demands import side_by_side
+from mipplan_formulations.scaling_problem import arcs_in_order
 
 
 @dataclass(frozen=True)
@@ -23,36 +27,36 @@ class Timing:
 
     def __init__(self, problem: ScalingProblem) -> None:
         self.problem = problem
-        self.timed = [v for v, demand in enumerate(problem.demands) if demand is not None]
-        self._parts = _find_parts(problem, self.timed)
-        self._loads = {
-            v: (list(zip(demand.offset.tolist(), demand.load.tolist(), strict=True)), demand.own_load)
-            for v, demand in enumerate(problem.demands)
-            if demand is not None
-        }
+        self._demands = side_by_side(problem.demands)
+        self.timed = self._demands.activities
+        self._durations = [activity.duration for activity in problem.activities]
+        self._parts = _find_parts(len(problem.activities), problem.arcs, self.timed)
+        self._part = {v: part for part in self._parts for v in part.members}
         self._known: dict[tuple[int, int], tuple[int, int]] = {}
 
     def times(self, v: int, units: int) -> tuple[int, int]:
         """Wait, and duration with the own time, of one activity."""
         found = self._known.get((v, units))
         if found is None:
-            loads, own_load = self._loads[v]
-            wait = max((-(-load // units) - offset for offset, load in loads), default=0)
-            own = -(-own_load // units)
-            found = self._known[v, units] = (max(0, wait), own + self.problem.activities[v].duration)
+            demand = self.problem.demands[v]
+            assert demand is not None
+            pairs = zip(demand.offset.tolist(), demand.load.tolist(), strict=True)
+            wait = max((-(-load // units) - offset for offset, load in pairs), default=0)
+            own = self._durations[v] - (-demand.own_load // units)
+            found = self._known[v, units] = (max(0, wait), own)
         return found
 
     def spare(self, units: Sequence[int]) -> dict[int, int]:
         """For each activity with a demand how long it may make others wait, given all own times; perhaps negative."""
         spare: dict[int, int] = {}
-        for part in self._unique_parts():
+        for part in self._parts:
             spare.update(self._spare_within(part, units))
         return spare
 
-    def is_kept(self, units: Sequence[int], around: int | None = None) -> bool:
-        """Whether every path keeps its deadline; with `around` only those of activities joined with that one."""
-        spare = self.spare(units) if around is None else self._spare_within(self._parts[around], units)
-        return all(self.times(v, units[v])[0] <= time for v, time in spare.items())
+    def is_kept(self, units: Sequence[int]) -> bool:
+        """Whether every path keeps its deadline."""
+        self._look_up(units)
+        return all(self.times(v, units[v])[0] <= time for v, time in self.spare(units).items())
 
     def raised(self, units: Sequence[int]) -> list[int] | None:
         """Units, at least those given, that keep every deadline; None if none that are allowed do.
@@ -68,7 +72,7 @@ class Timing:
         if in_time is not None:
             return in_time
         chosen = list(units)
-        for part in self._unique_parts():
+        for part in self._parts:
             while (lateness := self._lateness(part, chosen)) > 0:
                 self._add_where_best(part, chosen, most, lateness)
         return chosen
@@ -78,7 +82,7 @@ class Timing:
         for v, spare in self.spare(units).items():
             demand = self.problem.demands[v]
             assert demand is not None
-            own = self.times(v, units[v])[1] - self.problem.activities[v].duration
+            own = self.times(v, units[v])[1] - self._durations[v]
             needed = demand.units_for(spare, own)
             if needed is None or needed > most[v]:
                 return None
@@ -109,19 +113,37 @@ class Timing:
         spare = self._spare_within(part, units)
         return sum(max(0, self.times(v, units[v])[0] - time) for v, time in spare.items())
 
-    def _unique_parts(self) -> list[_Part]:
-        return list({id(part): part for part in self._parts.values()}.values())
-
     def lowered(self, units: Sequence[int], floors: Sequence[int], weights: Sequence[int]) -> list[int]:
         """Take units away while every path keeps its deadline, those of the heaviest activity first."""
         chosen = list(units)
+        self._look_up(chosen, [n - 1 for n in chosen])
+        spare = self.spare(chosen)
         for v in sorted(self.timed, key=lambda v: -weights[v]):
-            while chosen[v] > floors[v]:
+            while chosen[v] > floors[v] and self._spares_one(v, chosen, spare):
                 chosen[v] -= 1
-                if not self.is_kept(chosen, around=v):
-                    chosen[v] += 1
-                    break
         return chosen
+
+    def _spares_one(self, v: int, chosen: list[int], spare: dict[int, int]) -> bool:
+        """Whether an activity can do with a unit less; if its own time changes by that, what is spare does."""
+        wait, own = self.times(v, chosen[v] - 1)
+        longer = own - self.times(v, chosen[v])[1]
+        if wait > spare[v] - longer:
+            return False
+        if longer:
+            part = self._part[v]
+            left = self._spare_within(part, [*chosen[:v], chosen[v] - 1, *chosen[v + 1 :]])
+            if any(self.times(u, chosen[u])[0] > time for u, time in left.items() if u != v):
+                return False
+            spare.update(left)
+        return True
+
+    def _look_up(self, *units: Sequence[int]) -> None:
+        """Compute the times of some numbers of units for all activities at once."""
+        chosen = np.maximum(1, np.array(units, dtype=np.int64)[:, self.timed])
+        waits, owns = self._demands.times(chosen.T)
+        for i, v in enumerate(self.timed):
+            triples = zip(chosen[:, i].tolist(), waits[i].tolist(), owns[i].tolist(), strict=True)
+            self._known.update({(v, n): (wait, own + self._durations[v]) for n, wait, own in triples})
 
     def _spare_within(self, part: _Part, units: Sequence[int]) -> dict[int, int]:
         own = {v: self.times(v, units[v])[1] for v in part.members}
@@ -138,8 +160,12 @@ class Timing:
         return {v: deadline - (before[v] + after[v] - own[v]) for v in part.members}
 
 
-def _find_parts(problem: ScalingProblem, timed: Sequence[int]) -> dict[int, _Part]:
-    """Parts by activity. Those joined by arcs have one deadline, which the problem has checked."""
+@lru_cache(maxsize=8)
+def _find_parts(count: int, arcs: tuple[Arc, ...], timed: tuple[int, ...]) -> tuple[_Part, ...]:
+    """Parts of the last few problems: arcs are the same from one to the next.
+
+    Activities joined by arcs have one deadline, which the problem has checked.
+    """
     root = {v: v for v in timed}
 
     def find(v: int) -> int:
@@ -148,15 +174,17 @@ def _find_parts(problem: ScalingProblem, timed: Sequence[int]) -> dict[int, _Par
             v = root[v]
         return v
 
-    arcs = [(arc.tail, arc.head, arc.lag) for arc in problem.arcs if arc.tail in root]
-    for tail, head, _ in arcs:
-        root[find(tail)] = find(head)
-    position = {v: i for i, v in enumerate(topological_order(len(problem.activities), problem.arcs))}
+    forth, back = arcs_in_order(count, arcs)
+    for arc in forth:
+        if arc.tail in root:
+            root[find(arc.tail)] = find(arc.head)
     parts = {v: _Part([], [], []) for v in timed if find(v) == v}
     for v in timed:
         parts[find(v)].members.append(v)
-    for arc in sorted(arcs, key=lambda arc: position[arc[0]]):
-        parts[find(arc[0])].forth.append(arc)
-    for arc in sorted(arcs, key=lambda arc: -position[arc[1]]):
-        parts[find(arc[0])].back.append(arc)
-    return {v: parts[find(v)] for v in timed}
+    for arc in forth:
+        if arc.tail in root:
+            parts[find(arc.tail)].forth.append((arc.tail, arc.head, arc.lag))
+    for arc in back:
+        if arc.head in root:
+            parts[find(arc.head)].back.append((arc.tail, arc.head, arc.lag))
+    return tuple(parts.values())

@@ -22,7 +22,8 @@ from mipplan_formulations import (
     ScalingProblem,
     scale_exhaustively,
 )
-from mipplan_formulations.demand import lower_hull, supports
+from mipplan_formulations.demand import lower_hull
+from mipplan_formulations.demands import Demands
 from mipplan_formulations.scaling import build
 from mipplan_formulations.scaling_template import ScalingTemplate
 from random_scaling import random_demand, random_scaling
@@ -114,18 +115,36 @@ def test_hull_rows_tell_every_number_of_units() -> None:
 
 
 def test_rows_of_a_slope_touch_and_never_cut() -> None:
-    for seed in range(60):
+    """Each activity's against brute force, whatever stands beside it."""
+    for seed in range(campaign_size(quick=60, deep=1_000)):
         rng = np.random.default_rng([11, seed])
-        demand = random_demand(rng, unit=int(rng.choice([1, 10**6])))
-        slopes = np.unique(rng.integers(1, 10 ** int(rng.integers(1, 8)), 5))
-        for most in (20, 5000):
-            units = np.arange(1, most + 1, dtype=np.int64)
-            for kind in ("wait", "own"):
-                sums = demand.times(kind, units) + slopes[:, None] * units
-                found = supports(demand, kind, slopes, 1, most)
-                least = sums.min(axis=1)
-                assert np.all(found <= least), f"case {seed}"
-                assert np.all(found >= least - (0 if most < 512 else 2)), f"case {seed}"
+        mine = [random_demand(rng, unit=int(rng.choice([1, 10**6]))) for _ in range(int(rng.integers(1, 5)))]
+        least = rng.integers(1, 30, len(mine))
+        most = least + rng.choice([0, 1, 20, 70, 511, 512, 5000], len(mine))
+        slopes = rng.integers(1, 10 ** int(rng.integers(1, 8)), (2, len(mine), 5))
+        found = Demands([None, *mine]).supports(slopes, least, most)
+        for i, demand in enumerate(mine):
+            units = np.arange(least[i], most[i] + 1, dtype=np.int64)
+            for kind, name in enumerate(("wait", "own")):
+                sums = demand.times(name, units) + slopes[kind, i][:, None] * units
+                true = sums.min(axis=1)
+                assert np.all(found[kind, i] <= true), f"case {seed}"
+                assert np.all(found[kind, i] >= true - (0 if units.size <= 512 else 2)), f"case {seed}"
+
+
+def test_times_side_by_side_are_those_of_each() -> None:
+    for seed in range(campaign_size(quick=60, deep=1_000)):
+        rng = np.random.default_rng([12, seed])
+        drawn = [random_demand(rng, unit=int(rng.choice([1, 10**6]))) for _ in range(int(rng.integers(1, 6)))]
+        without = Demand(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), int(rng.integers(0, 9)))
+        given = [drawn[0], None, *drawn[1:], without]
+        demands = Demands(given)
+        units = rng.integers(1, 10 ** int(rng.integers(1, 7)), (len(demands.activities), 4))
+        waits, owns = demands.times(units)
+        assert demands.activities == tuple(v for v, demand in enumerate(given) if demand is not None)
+        for i, v in enumerate(demands.activities):
+            assert waits[i].tolist() == given[v].waits(units[i]).tolist(), f"case {seed}"
+            assert owns[i].tolist() == given[v].own_times(units[i]).tolist(), f"case {seed}"
 
 
 def test_demand_by_hand() -> None:
@@ -186,14 +205,12 @@ def with_other_numbers(rng: np.random.Generator, problem: ScalingProblem) -> Sca
     )
 
 
-def random_slopes(
-    rng: np.random.Generator, problem: ScalingProblem
-) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    return {
-        v: (rng.integers(1, 30, 3), rng.integers(1, 9, 2) if demand.own_load else np.zeros(0, dtype=np.int64))
-        for v, demand in enumerate(problem.demands)
-        if demand is not None
-    }
+def random_slopes(rng: np.random.Generator, problem: ScalingProblem) -> np.ndarray:
+    demands = [demand for demand in problem.demands if demand is not None]
+    slopes = np.array([rng.integers(1, 30, (len(demands), 3)), rng.integers(1, 9, (len(demands), 3))])
+    slopes[1, :, 2] = 0
+    slopes[1, [not demand.own_load for demand in demands]] = 0
+    return slopes
 
 
 def test_template_of_what_cannot_be_is_refused() -> None:
@@ -216,7 +233,7 @@ def test_many_units_need_slopes() -> None:
     )
     with pytest.raises(ValueError, match="give slopes"):
         build(problem)
-    model = build(problem, {0: (np.array([25, 8]), np.zeros(0, dtype=np.int64))})
+    model = build(problem, np.array([[[25, 8]], [[0, 0]]]))
     assert [name for name in model.row_names if name.startswith("wait")] == ["wait_0_0", "wait_0_1"]
 
 
