@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.errors import InputError
+from mipplan.numbers import is_number
 
 
 def check_quantile(quantile: float) -> float:
@@ -18,7 +19,7 @@ def check_quantile(quantile: float) -> float:
     InputError
         If it is no number in (0, 1].
     """
-    if isinstance(quantile, bool) or not isinstance(quantile, int | float | np.integer | np.floating):
+    if not is_number(quantile):
         raise InputError.one("quantile", f"expected a number in (0, 1] such as 0.99, found {quantile!r}")
     if not 0.0 < quantile <= 1.0:
         hint = f": for P{quantile:g} write {quantile / 100:g}" if 1.0 < quantile <= 100.0 else ""

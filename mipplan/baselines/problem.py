@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from mipplan.arguments import check_seed
 from mipplan.certificate import certify_services, plan_services
 from mipplan.curves import analyse_paths
 from mipplan.errors import Fault, InputError
@@ -17,7 +18,7 @@ from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.quantiles import check_quantile
 from mipplan.result import Choice, Effort, Plan, PlanStatus, TraceReference
-from mipplan.result.checks import check_seed, resolve_slo_ns
+from mipplan.result.checks import resolve_slo_ns
 from mipplan.result.plan import relevant_profiles
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from mipplan.errors import InputError
+from mipplan.numbers import is_number
 from mipplan.trace import Trace
 from mipplan.units import seconds_to_ns
 
@@ -63,7 +64,7 @@ def check_window(window_s: float | None, default_ns: int) -> int:
     if window_s is None:
         return default_ns
     try:
-        window_ns = 0 if isinstance(window_s, bool) else seconds_to_ns(window_s)
+        window_ns = seconds_to_ns(window_s) if is_number(window_s) else 0
     except (TypeError, ValueError):
         window_ns = 0
     if window_ns < 1:

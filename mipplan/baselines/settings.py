@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mipplan.errors import InputError
+from mipplan.arguments import check_time_limit
 from mipplan.replayer.engines import resolve_engine
 
 
@@ -14,12 +14,7 @@ def ends_at(started: float, time_limit_s: float | None) -> float:
     InputError
         If the limit is no positive number of seconds.
     """
-    if time_limit_s is None:
-        return float("inf")
-    number = isinstance(time_limit_s, int | float) and not isinstance(time_limit_s, bool)
-    if not number or not time_limit_s > 0:
-        raise InputError.one("time_limit_s", f"expected seconds above 0, or None, found {time_limit_s!r}")
-    return started + float(time_limit_s)
+    return started + check_time_limit(time_limit_s)
 
 
 def check_engine(name: str) -> None:

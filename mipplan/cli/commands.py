@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mipplan as mp
+from mipplan.arguments import check_seed
 from mipplan.cli.inputs import (
     Gathering,
     TraceRequest,
@@ -22,7 +23,6 @@ from mipplan.cli.session import EXIT_DONE, EXIT_NO_ANSWER, EXIT_NOT_MET, Session
 from mipplan.planner.planning import check_search
 from mipplan.quantiles import check_quantile
 from mipplan.reporting import examination, summaries, terminal
-from mipplan.result.checks import check_seed
 from mipplan.result.document import read_document
 from mipplan.shipped import shipped_folder
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from mipplan.arguments import check_seed, check_time_limit
 from mipplan.comparison.contenders import Contender, PlanningTask
 from mipplan.comparison.interrupts import InterruptWatch
 from mipplan.comparison.judging import Judge
@@ -16,7 +17,7 @@ from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.quantiles import check_quantile
 from mipplan.replayer.tasks import Discipline
-from mipplan.result.checks import check_seed, resolve_slo_ns
+from mipplan.result.checks import resolve_slo_ns
 from mipplan.trace import Trace
 from mipplan.trace.splitting import split_trace
 from mipplan.units import NS_PER_S
@@ -92,7 +93,7 @@ def compare(
         lambda: _check_discipline(discipline),
         lambda: _contenders(planners),
         lambda: _seeds(seed, seeds),
-        lambda: _check_time_limit(time_limit_s),
+        lambda: check_time_limit(time_limit_s),
         lambda: check_names(pipeline, profiles),
     )
     contenders, drawn = _contenders(planners), _seeds(seed, seeds)
@@ -175,9 +176,3 @@ def _check_discipline(discipline: str) -> None:
     if discipline not in list(Discipline):
         message = f"expected one of {', '.join(Discipline)}, found {discipline!r}"
         raise InputError.one("discipline", message)
-
-
-def _check_time_limit(time_limit_s: float | None) -> None:
-    number = isinstance(time_limit_s, int | float) and not isinstance(time_limit_s, bool)
-    if time_limit_s is not None and not (number and time_limit_s > 0):
-        raise InputError.one("time_limit_s", f"expected seconds above 0, or None, found {time_limit_s!r}")

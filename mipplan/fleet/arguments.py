@@ -8,16 +8,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from mipplan.arguments import check_seed
 from mipplan.documents import listed, name_problem, shown, suggestion
 from mipplan.errors import Fault, InputError, faults_of
 from mipplan.fleet.request import Fleet, Member
 from mipplan.fleet.schema import MAX_PIPELINES, MAX_WEIGHT
+from mipplan.numbers import is_number
 from mipplan.options import check_names
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.profiles.hardware import limit_problem
 from mipplan.quantiles import check_quantile
-from mipplan.result.checks import check_seed, resolve_slo_ns
+from mipplan.result.checks import resolve_slo_ns
 from mipplan.trace import Trace
 from mipplan.units import dollars_to_microdollars
 
@@ -54,7 +56,7 @@ def read_fleet(
         *_number_faults("budget", budget, 0.0, _MOST_USD, "dollars per hour above 0, at most a billion"),
         *_number_faults("time_limit_s", time_limit_s, 0.0, math.inf, "seconds above 0, or None"),
     ]
-    if not (isinstance(gap, int | float) and not isinstance(gap, bool) and 0 <= gap < 1):
+    if not (is_number(gap) and 0 <= gap < 1):
         faults.append(Fault("gap", f"expected a share from 0 up to 1, found {shown(gap)}"))
     if method[0] not in method[1]:
         faults.append(Fault("method", f"expected one of {', '.join(method[1])}, found {shown(method[0])}"))
@@ -140,7 +142,6 @@ def _limit_faults(limits: Mapping[str, int | None], profiles: Profiles) -> list[
 def _number_faults(place: str, value: object, above: float, most: float, expected: str) -> list[Fault]:
     if value is None and place in ("budget", "time_limit_s"):
         return []
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and above < float(value) <= most:  # type: ignore[arg-type]
+    if is_number(value) and above < value <= most:
         return []
     return [Fault(place, f"expected {expected}, found {shown(value)}")]

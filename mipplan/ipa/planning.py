@@ -14,6 +14,7 @@ from mipplan.baselines.configuration import Assignment, choices_of
 from mipplan.baselines.problem import Problem, pose
 from mipplan.errors import Fault, InputError
 from mipplan.ipa.program import Variant, Weights, pose_program, size_family
+from mipplan.numbers import is_number
 from mipplan.options.families import find_families
 from mipplan.pipeline import FanOut, Pipeline
 from mipplan.profiles import Profiles
@@ -162,7 +163,7 @@ def _chain_faults(pipeline: Pipeline) -> Iterator[Fault]:
 def _weight_faults(weights: Weights) -> Iterator[Fault]:
     for name in ("accuracy", "cost", "batch"):
         value = getattr(weights, name)
-        if isinstance(value, bool) or not (math.isfinite(value) and 0 <= value <= 1e6):
+        if not is_number(value) or not 0 <= value <= 1e6:
             yield Fault(f"weights.{name}", f"expected a number from 0 to 1,000,000, found {value!r}")
 
 

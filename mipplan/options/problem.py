@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.arguments import check_budget
 from mipplan.curves import PathWaits, Wait, analyse_paths
 from mipplan.errors import Fault, InputError
 from mipplan.options.admissibility import check_names
@@ -19,7 +20,6 @@ from mipplan.quantiles import check_quantile
 from mipplan.result.checks import resolve_slo_ns
 from mipplan.tokens import realise
 from mipplan.trace import Trace
-from mipplan.units import dollars_to_microdollars
 from mipplan_formulations import Activity, Arc, Cover, Path, Resource, TimeCostProblem
 
 #: Without a budget, `time_cost_problem` offers this many times the replicas that keep up with the mean rate.
@@ -60,7 +60,7 @@ def time_cost_problem(
     """
     check_names(pipeline, profiles)
     slo_ns = resolve_slo_ns(pipeline, slo_s)
-    budget = _budget(budget_usd_per_hour)
+    budget = check_budget(budget_usd_per_hour)
     workload = realise(pipeline, trace, seed)
     if workload.span_ns == 0:
         raise InputError.one("trace", "all arrivals are at one instant: it has no rate to plan for")
@@ -78,15 +78,6 @@ def time_cost_problem(
     if faults:
         raise InputError(faults)
     return build_problem(pipeline, options, paths, slo_ns, limits_of(profiles))
-
-
-def _budget(usd_per_hour: float | None) -> int | None:
-    if usd_per_hour is None:
-        return None
-    if isinstance(usd_per_hour, bool) or not 0 < usd_per_hour <= _MOST_USD_PER_HOUR:
-        message = f"expected dollars above 0, at most {_MOST_USD_PER_HOUR:g}, found {usd_per_hour!r}"
-        raise InputError.one("budget_usd_per_hour", message)
-    return dollars_to_microdollars(usd_per_hour)
 
 
 def limits_of(profiles: Profiles) -> dict[str, int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mipplan.documents import shown
 from mipplan.errors import InputError
+from mipplan.numbers import is_finite, is_number, is_whole
 
 #: Largest mean number of tokens made of one; beyond it a pipeline is surely mistaken.
 MAX_MEAN = 10_000
@@ -114,7 +115,7 @@ class FanOut:
 
 def mean_problem(mean: object) -> str | None:
     """Say what is wrong with a mean number of tokens, or None."""
-    if isinstance(mean, bool) or not isinstance(mean, int | float) or not math.isfinite(mean):
+    if not is_finite(mean):
         return f"expected a mean number of tokens such as 2 or 2.6, found {shown(mean)}"
     if not 0 < mean <= MAX_MEAN:
         return f"the mean number of tokens must be above 0 and at most {MAX_MEAN}, found {shown(mean)}"
@@ -127,14 +128,14 @@ def choice_problem(values: Sequence[object], weights: Sequence[object]) -> str |
         return f"expected as many weights as values, at least one: found {len(values)} and {len(weights)}"
     whole: list[int] = []
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_VALUE:
+        if not is_whole(value) or not 0 <= value <= MAX_VALUE:
             return f"values must be whole numbers from 0 to {MAX_VALUE}, found {shown(value)}"
         whole.append(value)
     if len(set(whole)) < len(whole):
         return "the same value is given twice: add up its weights"
     real: list[float] = []
     for weight in weights:
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+        if not is_number(weight) or not 0 <= weight < math.inf:
             return f"weights must be finite numbers ≥ 0, found {shown(weight)}"
         real.append(float(weight))
     total = math.fsum(real)

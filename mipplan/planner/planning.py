@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from mipplan.arguments import check_budget, check_margin, check_seed, check_time_limit
 from mipplan.curves import ArrivalCurve, empirical_envelope
 from mipplan.errors import InputError, check_all
+from mipplan.numbers import is_number
 from mipplan.options import check_names
 from mipplan.pipeline import Pipeline
 from mipplan.planner.explanation import explain
@@ -16,12 +18,12 @@ from mipplan.planner.solving import Solving
 from mipplan.profiles import Profiles
 from mipplan.quantiles import check_quantile
 from mipplan.result import Guarantee, Plan, PlanStatus, TraceReference
-from mipplan.result.checks import check_seed, resolve_slo_ns
+from mipplan.result.checks import resolve_slo_ns
 from mipplan.result.plan import relevant_profiles
 from mipplan.solvers import resolve_solver
 from mipplan.solvers.auto import NAME as AUTO
 from mipplan.trace import Trace
-from mipplan.units import NS_PER_S, UNLIMITED_NS, dollars_to_microdollars, seconds_to_ns
+from mipplan.units import UNLIMITED_NS, seconds_to_ns
 from mipplan_formulations import FORMULATIONS
 
 #: A plan that rests on replays is made by `mipplan.refine`.
@@ -112,10 +114,10 @@ def plan(
         ),
         lambda: check_quantile(quantile),
         lambda: check_seed(seed),
-        lambda: None if by_budget else _deadline_ns(resolve_slo_ns(pipeline, slo_s), margin_s),
+        lambda: None if by_budget else check_margin(margin_s, resolve_slo_ns(pipeline, slo_s)),
         lambda: check_names(pipeline, profiles),
     )
-    budget = _budget(budget_usd_per_hour)
+    budget = check_budget(budget_usd_per_hour)
     resolved = resolve_solver(solver)
     solver = AUTO if solver == formulation == AUTO else resolved
     relevant = relevant_profiles(pipeline, profiles)
@@ -144,7 +146,7 @@ def plan(
     report = progress or (lambda _: None)
     report(f"analysing {len(trace):,} queries")
     request = Request(pipeline, relevant, scaled, slo_ns, margin_ns, base.quantile, base.seed, envelope)
-    ends_at = started + _time_limit(time_limit_s)
+    ends_at = started + check_time_limit(time_limit_s)
     solving = Solving(
         base, request, request.instance(), FORMULATIONS.get(formulation), solver, ends_at, report
     )
@@ -172,9 +174,9 @@ def check_search(
         lambda: _known_formulation(formulation),
         lambda: _known_guarantee(guarantee),
         lambda: _check_envelope(guarantee, envelope),
-        lambda: _time_limit(time_limit_s),
+        lambda: check_time_limit(time_limit_s),
         lambda: _check_headroom(headroom),
-        lambda: _budget(budget_usd_per_hour),
+        lambda: check_budget(budget_usd_per_hour),
     )
 
 
@@ -191,34 +193,10 @@ def _check_envelope(guarantee: str, envelope: ArrivalCurve | None) -> None:
 
 
 def _check_headroom(headroom: float) -> None:
-    number = isinstance(headroom, int | float) and not isinstance(headroom, bool)
-    if not number or not 1.0 <= headroom <= 1000.0:
+    if not is_number(headroom) or not 1.0 <= headroom <= 1000.0:
         raise InputError.one(
             "headroom", f"expected a multiple of the traffic from 1 to 1000, found {headroom!r}"
         )
-
-
-def _deadline_ns(slo_ns: int, margin_s: float) -> int:
-    try:
-        margin_ns = seconds_to_ns(margin_s)
-    except (TypeError, ValueError) as error:
-        raise InputError.one("margin_s", f"expected seconds such as 0.01, found {margin_s!r}") from error
-    if not 0 <= margin_ns < slo_ns:
-        message = (
-            f"expected at least 0 and less than the objective of {slo_ns / NS_PER_S:g} s, found {margin_s!r}"
-        )
-        raise InputError.one("margin_s", message)
-    return slo_ns - margin_ns
-
-
-def _budget(usd_per_hour: float | None) -> int | None:
-    if usd_per_hour is None:
-        return None
-    number = isinstance(usd_per_hour, int | float) and not isinstance(usd_per_hour, bool)
-    if not number or not 0 < usd_per_hour <= 1e9:
-        message = f"expected dollars above 0, at most a billion, found {usd_per_hour!r}"
-        raise InputError.one("budget_usd_per_hour", message)
-    return dollars_to_microdollars(usd_per_hour)
 
 
 def _known_guarantee(name: str) -> Guarantee:
@@ -232,12 +210,3 @@ def _known_formulation(name: str) -> None:
     known = [AUTO, *(name for name, formulation in FORMULATIONS.items() if formulation.exact)]
     if name not in known:
         raise InputError.one("formulation", f"expected one of {', '.join(known)}, found {name!r}")
-
-
-def _time_limit(time_limit_s: float | None) -> float:
-    if time_limit_s is None:
-        return float("inf")
-    number = isinstance(time_limit_s, int | float) and not isinstance(time_limit_s, bool)
-    if not number or not time_limit_s > 0:
-        raise InputError.one("time_limit_s", f"expected seconds above 0, or None, found {time_limit_s!r}")
-    return float(time_limit_s)

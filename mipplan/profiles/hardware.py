@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from mipplan.documents import name_problem, shown
 from mipplan.errors import Fault, InputError
+from mipplan.numbers import is_finite, is_whole
 from mipplan.units import MICRODOLLARS_PER_DOLLAR, dollars_to_microdollars
 
 #: Dearer devices are surely mistaken, and would overflow sums of micro-dollars.
@@ -78,24 +78,20 @@ class Hardware:
 
 def price_problem(value: object) -> str | None:
     """Say what is wrong with a price in dollars per hour, or None."""
-    if not _is_number(value):
+    if not is_finite(value):
         return f"expected a price in dollars per hour, found {shown(value)}"
-    if not 1 / MICRODOLLARS_PER_DOLLAR <= float(value) <= MAX_USD_PER_HOUR:  # type: ignore[arg-type]
+    if not 1 / MICRODOLLARS_PER_DOLLAR <= float(value) <= MAX_USD_PER_HOUR:
         return f"expected a price from 0.000001 to {MAX_USD_PER_HOUR:.0f}, found {shown(value)}"
     return None
 
 
 def memory_problem(value: object) -> str | None:
     """Say what is wrong with a memory size in GiB, or None."""
-    usable = _is_number(value) and float(value) > 0  # type: ignore[arg-type]
+    usable = is_finite(value) and float(value) > 0
     return None if usable else f"expected a positive number of GiB, found {shown(value)}"
 
 
 def limit_problem(value: object) -> str | None:
     """Say what is wrong with a limit on devices, or None."""
-    usable = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1_000_000_000
+    usable = is_whole(value) and 0 <= value <= 1_000_000_000
     return None if usable else f"expected a whole number of devices ≥ 0, found {shown(value)}"
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
+from mipplan.arguments import check_margin, check_seed, check_time_limit
 from mipplan.errors import Fault, InputError
 from mipplan.options import check_names
 from mipplan.quantiles import check_quantile
@@ -16,10 +17,9 @@ from mipplan.refinement.phases import Refining
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.tasks import Discipline
 from mipplan.result import Guarantee, Plan, PlanStatus, TraceReference
-from mipplan.result.checks import check_seed, resolve_slo_ns
+from mipplan.result.checks import resolve_slo_ns
 from mipplan.tokens import realise
 from mipplan.trace import Trace
-from mipplan.units import NS_PER_S, seconds_to_ns
 
 Value = TypeVar("Value")
 
@@ -117,12 +117,12 @@ def _base(
     slo_ns = plan.slo_ns
     if slo_s is not None:
         slo_ns = checked(lambda: resolve_slo_ns(plan.pipeline, slo_s), plan.slo_ns)
-    margin_ns = checked(lambda: _margin_ns(margin_s, slo_ns), 0)
+    margin_ns = checked(lambda: check_margin(margin_s, slo_ns), 0)
     wanted = plan.quantile if quantile is None else checked(lambda: check_quantile(quantile), plan.quantile)
     drawn = plan.seed if seed is None else checked(lambda: check_seed(seed), plan.seed)
     checked(lambda: _check_discipline(discipline), None)
     checked(lambda: _check_engine(engine), None)
-    checked(lambda: _check_time_limit(time_limit_s), None)
+    checked(lambda: check_time_limit(time_limit_s), None)
     checked(lambda: check_names(plan.pipeline, plan.profiles), None)
     if faults:
         raise InputError(faults)
@@ -151,17 +151,6 @@ def _base(
     return base, slo_ns - margin_ns
 
 
-def _margin_ns(margin_s: float, slo_ns: int) -> int:
-    try:
-        margin_ns = -1 if isinstance(margin_s, bool) else seconds_to_ns(margin_s)
-    except (TypeError, ValueError) as error:
-        raise InputError.one("margin_s", f"expected seconds such as 0.01, found {margin_s!r}") from error
-    if not 0 <= margin_ns < slo_ns:
-        limit = f"the objective of {slo_ns / NS_PER_S:g} s"
-        raise InputError.one("margin_s", f"expected at least 0 and less than {limit}, found {margin_s!r}")
-    return margin_ns
-
-
 def _check_discipline(discipline: str) -> None:
     names = [known.value for known in Discipline]
     if discipline not in names:
@@ -170,9 +159,3 @@ def _check_discipline(discipline: str) -> None:
 
 def _check_engine(engine: str) -> None:
     resolve_engine(engine, frozenset())
-
-
-def _check_time_limit(time_limit_s: float | None) -> None:
-    number = isinstance(time_limit_s, int | float) and not isinstance(time_limit_s, bool)
-    if time_limit_s is not None and not (number and time_limit_s > 0):
-        raise InputError.one("time_limit_s", f"expected seconds above 0, or None, found {time_limit_s!r}")

@@ -10,8 +10,10 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mipplan.arguments import check_seed
 from mipplan.documents import shown
-from mipplan.errors import Fault, InputError
+from mipplan.errors import Fault, InputError, faults_of
+from mipplan.numbers import is_finite
 from mipplan.profiles import LatencyTable
 from mipplan.tokens import StageTokens
 from mipplan.tokens.draws import service_key, uniform_pairs
@@ -89,7 +91,7 @@ class ServiceNoise:
         InputError
             With every fault; so for all constructors here.
         """
-        if not _is_number(cv) or not 0 <= cv <= _MAX_CV:
+        if not is_finite(cv) or not 0 <= cv <= _MAX_CV:
             fault = Fault("cv", f"expected a number from 0 to {_MAX_CV:g}, found {shown(cv)}")
             raise InputError([fault, *_seed_faults(seed)])
         sigma = math.sqrt(math.log1p(cv * cv))
@@ -101,7 +103,7 @@ class ServiceNoise:
         faults = [
             Fault(name, f"expected a positive number, found {shown(value)}")
             for name, value in (("low", low), ("high", high))
-            if not _is_number(value) or value <= 0
+            if not is_finite(value) or value <= 0
         ]
         if not faults and low > high:
             faults.append(Fault("low", f"expected at most high = {high:g}, found {low:g}"))
@@ -271,18 +273,4 @@ def _read_factors(given: object) -> tuple[Floats, Fault | None]:
 
 
 def _seed_faults(seed: object) -> list[Fault]:
-    if seed is None or (
-        isinstance(seed, int | np.integer) and not isinstance(seed, bool) and 0 <= seed < 2**128
-    ):
-        return []
-    return [Fault("noise seed", f"expected a non-negative whole number below 2**128, found {shown(seed)}")]
-
-
-def _is_number(value: object) -> bool:
-    """Whether it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond all floats
-        return False
+    return [] if seed is None else faults_of(lambda: check_seed(seed, "noise seed"))

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mipplan.documents import shown
 from mipplan.errors import Fault, InputError
+from mipplan.numbers import is_number, is_whole
 from mipplan.replayer.task import ALWAYS, Capacity
 from mipplan.units import MAX_DURATION_NS, seconds_to_ns
 
@@ -77,7 +78,7 @@ class ReplicaSchedule:
         replicas, more = _whole_numbers("replicas", self.replicas, MAX_REPLICAS)
         faults += [*more, *_relation_faults(change_ns, replicas)]
         delay = self.delay_ns
-        if isinstance(delay, bool) or not isinstance(delay, int | np.integer):
+        if not is_whole(delay):
             faults.append(Fault("delay_ns", f"expected whole nanoseconds, found {shown(delay)}"))
         elif not 0 <= delay <= MAX_DURATION_NS:
             faults.append(Fault("delay_ns", f"expected 0 ns to ten years, found {shown(delay)}"))
@@ -213,7 +214,7 @@ def _relation_faults(change_ns: Integers | None, replicas: Integers | None) -> l
 
 def _nanoseconds(name: str, seconds: float, faults: list[Fault]) -> int:
     try:
-        if isinstance(seconds, bool | str):
+        if not is_number(seconds):
             raise TypeError
         return seconds_to_ns(seconds)
     except (TypeError, ValueError, OverflowError):

@@ -10,8 +10,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.arguments import check_seed
 from mipplan.documents import shown
 from mipplan.errors import InputError
+from mipplan.numbers import is_whole
 from mipplan.replayer.chunks import ChunkedReplay, Released
 from mipplan.replayer.engines import Feature, resolve_engine
 from mipplan.replayer.memory import hold_on_to_memory
@@ -19,7 +21,7 @@ from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.task import NEVER
 from mipplan.replayer.tasks import Noise, check_plan, engine_and_seed, read_conditions
 from mipplan.result import Plan
-from mipplan.result.checks import check_seed, check_slo, resolve_slo_ns
+from mipplan.result.checks import check_slo, resolve_slo_ns
 from mipplan.result.histogram import LatencyHistogram
 from mipplan.result.stream import StageTotals, StreamEnd, StreamResult
 from mipplan.result.totals import exact_sum
@@ -190,7 +192,7 @@ def _check_source(source: object) -> None:
 
 
 def _check_count(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+    if not is_whole(value) or value < 1:
         raise InputError.one(name, f"expected a whole number from 1 on, found {shown(value)}")
 
 

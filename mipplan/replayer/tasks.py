@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.arguments import check_seed
 from mipplan.documents import listed, shown, suggestion
 from mipplan.errors import Fault, InputError, faults_of
 from mipplan.profiles import LatencyTable
@@ -18,7 +19,6 @@ from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.task import Capacity, StageTask, Times
 from mipplan.result import Plan
-from mipplan.result.checks import check_seed
 from mipplan.tokens import StageTokens
 from mipplan.trace import Trace
 

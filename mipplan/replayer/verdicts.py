@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.arguments import check_seed
 from mipplan.quantiles import check_quantile, higher_rank
 from mipplan.replayer.chunks import ChunkedReplay
 from mipplan.replayer.task import NEVER
-from mipplan.result.checks import check_seed, resolve_slo_ns
+from mipplan.result.checks import resolve_slo_ns
 from mipplan.units import NS_PER_S
 
 if TYPE_CHECKING:

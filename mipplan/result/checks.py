@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from mipplan.documents import shown
 from mipplan.errors import InputError
+from mipplan.numbers import is_number
 from mipplan.pipeline import Pipeline
 from mipplan.units import seconds_to_ns
 
@@ -47,27 +46,10 @@ def check_slo(slo_s: float) -> int:
 
 def positive_ns(seconds: object) -> int | None:
     """Round a time to nanoseconds; None for what is no number, or no positive time of at most ten years."""
-    if isinstance(seconds, bool | np.bool_) or not isinstance(
-        seconds, int | float | np.integer | np.floating
-    ):
+    if not is_number(seconds):
         return None
     try:
         rounded = seconds_to_ns(float(seconds))
     except (ValueError, OverflowError):
         return None
     return rounded if rounded > 0 else None
-
-
-def check_seed(seed: object) -> int:
-    """Return the seed of the token draws as a plain integer.
-
-    Raises
-    ------
-    InputError
-        If it is no non-negative whole number below 2**128.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**128:
-        raise InputError.one(
-            "seed", f"expected a non-negative whole number below 2**128, found {shown(seed)}"
-        )
-    return int(seed)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from mipplan.errors import Fault, InputError
+from mipplan.numbers import is_whole
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 
@@ -73,7 +72,7 @@ def _choice_faults(model: str, profiles: Profiles, place: str, choice: Choice) -
     faults = [
         Fault(f"{place}.{field_name}", f"expected a whole number of at least 1, found {value!r}")
         for field_name, value in (("batch", choice.batch), ("replicas", choice.replicas))
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1
+        if not is_whole(value) or value < 1
     ]
     table = profiles.table(model, choice.hardware) if isinstance(choice.hardware, str) else None
     if table is None:

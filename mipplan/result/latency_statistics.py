@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.arguments import check_seed
 from mipplan.documents import shown
 from mipplan.errors import InputError, check_all
 from mipplan.quantiles import check_quantile, higher_rank
 from mipplan.result.bootstrap import REPLICATES, block_length, quantile_replicates, share_replicates
-from mipplan.result.checks import check_seed, check_slo
+from mipplan.result.checks import check_slo
 from mipplan.units import NS_PER_S
 
 Times = NDArray[np.int64]

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.arguments import check_seed
 from mipplan.errors import Fault, InputError, NoPlanError
 from mipplan.files import write_text_atomically
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.quantiles import check_quantile
-from mipplan.result.checks import check_seed, resolve_slo_ns
+from mipplan.result.checks import resolve_slo_ns
 from mipplan.result.choices import Choice, read_choices
 from mipplan.result.document import (
     PlanDocument,

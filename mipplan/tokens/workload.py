@@ -15,6 +15,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.arguments import check_seed
 from mipplan.errors import InputError
 from mipplan.pipeline import Edge, FanOut, Join, Pipeline
 from mipplan.tokens.draws import edge_key, uniform_pairs
@@ -179,9 +180,7 @@ def realise(pipeline: Pipeline, trace: Trace, seed: int = 0) -> Workload:
     InputError
         If the seed is no non-negative integer, or a stage would see more than `MAX_TOKENS` tokens.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError.one("seed", f"expected a non-negative whole number, found {seed!r}")
-    return realise_queries(pipeline, trace.arrival_ns, int(seed))
+    return realise_queries(pipeline, trace.arrival_ns, check_seed(seed))
 
 
 def realise_queries(pipeline: Pipeline, ingress_ns: Tokens, seed: int, first_query: int = 0) -> Workload:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mipplan.documents import shown
 from mipplan.errors import Fault, InputError
+from mipplan.numbers import is_finite
 from mipplan.units import MAX_DURATION_NS, NS_PER_S, seconds_to_ns
 
 Integers = NDArray[np.int64]
@@ -126,24 +127,10 @@ def window_text(start_s: float | None, end_s: float | None) -> str:
     return f"[{start}, {end})"
 
 
-def check_seed(seed: object) -> int:
-    """Return a seed, a non-negative whole number below 2**128, or raise `InputError`."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**128:
-        raise InputError.one(
-            "seed", f"expected a non-negative whole number below 2**128, found {shown(seed)}"
-        )
-    return int(seed)
-
-
 def number_fault(name: str, value: object, *, zero: bool = False, most: float = math.inf) -> Fault | None:
     """Return a fault unless `value` is a finite number above 0 (or 0, where `zero`) and at most `most`."""
-    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:  # an integer beyond all floats
-            number = math.inf
-        if math.isfinite(number) and (number > 0 or (zero and number == 0)) and number <= most:
-            return None
+    if is_finite(value) and (value > 0 or (zero and value == 0)) and value <= most:
+        return None
     least = "of at least 0" if zero else "above 0"
     limit = "" if math.isinf(most) else f" and at most {most:g}"
     return Fault(name, f"expected a number {least}{limit}, found {shown(value)}")

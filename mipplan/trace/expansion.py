@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.arguments import check_seed
 from mipplan.documents import shown, suggestion
 from mipplan.errors import InputError
-from mipplan.trace.checks import MAX_ARRIVALS, check_seed
+from mipplan.trace.checks import MAX_ARRIVALS
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.arguments import check_seed
 from mipplan.errors import Fault, InputError
-from mipplan.trace.checks import MAX_ARRIVALS, check_seed, number_fault
+from mipplan.trace.checks import MAX_ARRIVALS, number_fault
 from mipplan.units import MAX_DURATION_NS, NS_PER_S
 
 Integers = NDArray[np.int64]

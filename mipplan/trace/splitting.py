@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from mipplan.errors import InputError
+from mipplan.numbers import is_number
 from mipplan.trace.model import Trace
 
 
@@ -27,7 +28,7 @@ def split_trace(trace: Trace, split: float) -> tuple[Trace, Trace]:
     InputError
         If `split` is no such number, or one of the parts has fewer than two arrivals or no duration.
     """
-    if isinstance(split, bool) or not isinstance(split, int | float | np.floating) or not 0.0 < split < 1.0:
+    if not is_number(split) or not 0.0 < split < 1.0:
         raise InputError.one(
             "split", f"expected a share of the trace's time between 0 and 1, found {split!r}"
         )

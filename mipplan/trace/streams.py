@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.arguments import check_seed
 from mipplan.documents import shown
 from mipplan.errors import Fault, InputError, faults_of
-from mipplan.trace.checks import check_seed, decreases, number_fault
+from mipplan.trace.checks import decreases, number_fault
 from mipplan.units import MAX_DURATION_NS, NS_PER_S
 
 Integers = NDArray[np.int64]

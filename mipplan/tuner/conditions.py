@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-import numpy as np
-
 from mipplan.documents import shown
 from mipplan.errors import Fault, InputError
+from mipplan.numbers import is_number, is_whole
 from mipplan.result import Plan
 from mipplan.units import dollars_to_microdollars
 
@@ -59,7 +58,7 @@ class Conditions:
             value = getattr(self, name)
             if value is None and name == "budget_usd_per_hour":
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MOST_USD:
+            if not is_number(value) or not 0 <= value < MOST_USD:
                 faults.append(Fault(name, f"expected dollars from 0 to {MOST_USD:g}, found {shown(value)}"))
         if faults:
             raise InputError(faults)
@@ -92,7 +91,7 @@ class Conditions:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 0
+    return is_whole(value) and value >= 0
 
 
 #: More dollars per hour than this are a slip, and would leave the numbers that solvers take.

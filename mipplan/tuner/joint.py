@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from mipplan.documents import shown
 from mipplan.errors import Fault, InputError
+from mipplan.numbers import is_number
 from mipplan.tuner.conditions import MOST_USD, Conditions
 from mipplan.tuner.decisions import decide
 from mipplan.tuner.scaler import Scaler
@@ -137,7 +138,7 @@ def _read_losses(given: Mapping[str, float], tuners: Mapping[str, Tuner]) -> dic
     faults = []
     for name in tuners:
         value = given.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_USD:
+        if not is_number(value) or not 0 <= value <= MOST_USD:
             message = f"expected dollars from 0 to {MOST_USD:g}, found {shown(value)}"
             faults.append(Fault(f"loss_usd_per_hour.{name}", message))
     if faults:

@@ -7,13 +7,15 @@ from types import MappingProxyType
 
 import numpy as np
 
+from mipplan.arguments import check_seed
 from mipplan.documents import listed, shown, suggestion
 from mipplan.errors import Fault, InputError, check_all
+from mipplan.numbers import is_number, is_whole
 from mipplan.replayer import check_manner, replay
 from mipplan.replayer.engines import Feature, resolve_engine
 from mipplan.replayer.tasks import Conditions, Discipline, check_plan, check_trace
 from mipplan.result import Plan
-from mipplan.result.checks import check_seed, positive_ns
+from mipplan.result.checks import positive_ns
 from mipplan.trace import Trace
 from mipplan.trace.splitting import split_trace
 from mipplan.tuner.closed_loop import run_closed_loop
@@ -186,7 +188,7 @@ class _Checked:
             if stage not in self._stages:
                 hint = suggestion(stage, self._stages) or f"; there are {listed(sorted(self._stages))}"
                 faults.append(Fault(place, f"there is no stage {shown(stage)}{hint}"))
-            elif isinstance(count, bool) or not isinstance(count, int | np.integer) or count > _MOST_REPLICAS:
+            elif not is_whole(count) or count > _MOST_REPLICAS:
                 message = f"expected a whole number of replicas for {stage}, found {shown(count)}"
                 faults.append(Fault(place, message))
         if faults:
@@ -241,8 +243,7 @@ def check_period(period_s: object) -> None:
 
 def check_delay(delay_s: object) -> None:
     """Refuse what is no activation delay; raises `InputError`."""
-    number = isinstance(delay_s, int | float | np.integer | np.floating) and not isinstance(delay_s, bool)
-    if not number or (delay_s != 0 and positive_ns(delay_s) is None):
+    if not is_number(delay_s) or (delay_s != 0 and positive_ns(delay_s) is None):
         message = f"expected 0 or a positive number of seconds, found {shown(delay_s)}"
         raise InputError.one("activation_delay_s", message)
 

@@ -119,12 +119,13 @@ class Timing:
         self._look_up(chosen, [n - 1 for n in chosen])
         spare = self.spare(chosen)
         for v in sorted(self.timed, key=lambda v: -weights[v]):
-            while chosen[v] > floors[v] and self._spares_one(v, chosen, spare):
-                chosen[v] -= 1
+            while chosen[v] > floors[v]:
+                if not self._take_one(v, chosen, spare):
+                    break
         return chosen
 
-    def _spares_one(self, v: int, chosen: list[int], spare: dict[int, int]) -> bool:
-        """Whether an activity can do with a unit less; if its own time changes by that, what is spare does."""
+    def _take_one(self, v: int, chosen: list[int], spare: dict[int, int]) -> bool:
+        """Take a unit away if every path keeps its deadline without, and keep up what is spare; False if not."""
         wait, own = self.times(v, chosen[v] - 1)
         longer = own - self.times(v, chosen[v])[1]
         if wait > spare[v] - longer:
@@ -135,6 +136,7 @@ class Timing:
             if any(self.times(u, chosen[u])[0] > time for u, time in left.items() if u != v):
                 return False
             spare.update(left)
+        chosen[v] -= 1
         return True
 
     def _look_up(self, *units: Sequence[int]) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from mipplan.curves import ArrivalCurve, Envelope, WindowCounts
 from mipplan.documents import shown
 from mipplan.errors import Fault, InputError
+from mipplan.numbers import is_number, is_whole
 from mipplan.pipeline import Pipeline
 from mipplan.units import seconds_to_ns
 
@@ -70,7 +69,7 @@ def read_seconds(name: str, seconds: float, *, least_ns: int = 0) -> int:
         If it is no number of seconds, or less than `least_ns`.
     """
     try:
-        duration_ns = -1 if isinstance(seconds, bool | str) else seconds_to_ns(seconds)
+        duration_ns = seconds_to_ns(seconds) if is_number(seconds) else -1
     except (TypeError, ValueError):
         duration_ns = -1
     if duration_ns < least_ns:
@@ -88,7 +87,7 @@ def read_instant(now_ns: int | None) -> int | None:
     """
     if now_ns is None:
         return None
-    if isinstance(now_ns, bool) or not isinstance(now_ns, int | np.integer):
+    if not is_whole(now_ns):
         raise InputError.one("now_ns", f"expected whole nanoseconds, found {shown(now_ns)}")
     return int(now_ns)
 
@@ -136,7 +135,7 @@ def read_counts(
             faults.append(
                 Fault(f"{name}.{key}", f"there is no such stage; there are {', '.join(sorted(known))}")
             )
-        elif isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
+        elif not is_whole(value) or not least <= value <= most:
             faults.append(
                 Fault(f"{name}.{key}", f"expected a whole number of at least {least}, found {shown(value)}")
             )

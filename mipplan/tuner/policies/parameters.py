@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-
 from mipplan.documents import shown
 from mipplan.errors import Fault, InputError
+from mipplan.numbers import is_finite
 
 #: A day: nothing that a policy waits for or looks back at takes longer.
 DAY_S = 86_400.0
@@ -27,17 +24,11 @@ def check_numbers(owner: object, **ranges: tuple[float, float]) -> None:
     """
     faults = []
     for name, (least, most) in ranges.items():
-        value = getattr(owner, name)
-        for number in value if isinstance(value, tuple) else (value,):
-            known = isinstance(number, int | float | np.integer | np.floating) and not isinstance(
-                number, bool
-            )
-            if not known or not math.isfinite(number) or not least <= number <= most:
-                faults.append(
-                    Fault(
-                        f"{type(owner).__name__}.{name}",
-                        f"expected a number from {least:g} to {most:g}, found {shown(number)}",
-                    )
-                )
+        value, place = getattr(owner, name), f"{type(owner).__name__}.{name}"
+        faults += [
+            Fault(place, f"expected a number from {least:g} to {most:g}, found {shown(number)}")
+            for number in (value if isinstance(value, tuple) else (value,))
+            if not is_finite(number) or not least <= number <= most
+        ]
     if faults:
         raise InputError(faults)

@@ -1,0 +1,81 @@
+"""Checks of arguments that several calls take, so that all take and refuse the same."""
+
+from __future__ import annotations
+
+import math
+
+from mipplan.documents import shown
+from mipplan.errors import InputError
+from mipplan.numbers import is_finite, is_number, is_whole
+from mipplan.units import NS_PER_S, dollars_to_microdollars, seconds_to_ns
+
+#: Dollars per hour: more is a slip.
+_MOST_USD_PER_HOUR = 1e9
+
+
+def check_seed(seed: object, name: str = "seed") -> int:
+    """Return a seed as a plain integer.
+
+    Raises
+    ------
+    InputError
+        If it is no non-negative whole number below 2**128.
+    """
+    if not is_whole(seed) or not 0 <= seed < 2**128:
+        raise InputError.one(name, f"expected a non-negative whole number below 2**128, found {shown(seed)}")
+    return int(seed)
+
+
+def check_time_limit(time_limit_s: object) -> float:
+    """Return a limit on the time in seconds, infinite for None.
+
+    Raises
+    ------
+    InputError
+        If it is no positive number.
+    """
+    if time_limit_s is None:
+        return math.inf
+    if not is_number(time_limit_s) or not time_limit_s > 0:
+        raise InputError.one(
+            "time_limit_s", f"expected seconds above 0, or None, found {shown(time_limit_s)}"
+        )
+    return float(time_limit_s) if is_finite(time_limit_s) else math.inf
+
+
+def check_budget(usd_per_hour: object) -> int | None:
+    """Return a budget in micro-dollars per hour; None stays None.
+
+    Raises
+    ------
+    InputError
+        If it is no number of dollars above 0, or more than a billion.
+    """
+    if usd_per_hour is None:
+        return None
+    if not is_number(usd_per_hour) or not 0 < usd_per_hour <= _MOST_USD_PER_HOUR:
+        message = f"expected dollars above 0, at most a billion, found {shown(usd_per_hour)}"
+        raise InputError.one("budget_usd_per_hour", message)
+    return dollars_to_microdollars(usd_per_hour)
+
+
+def check_margin(margin_s: object, slo_ns: int) -> int:
+    """Return what is kept back from an objective in ns.
+
+    Raises
+    ------
+    InputError
+        If it is no number of seconds from 0 up to the objective.
+    """
+    if not is_number(margin_s):
+        raise InputError.one("margin_s", f"expected seconds such as 0.01, found {shown(margin_s)}")
+    try:
+        margin_ns = seconds_to_ns(margin_s)
+    except (ValueError, OverflowError):  # not finite, or beyond what is counted in ns
+        margin_ns = -1
+    if not 0 <= margin_ns < slo_ns:
+        limit = f"the objective of {slo_ns / NS_PER_S:g} s"
+        raise InputError.one(
+            "margin_s", f"expected at least 0 and less than {limit}, found {shown(margin_s)}"
+        )
+    return margin_ns
