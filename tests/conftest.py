@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -11,3 +12,7 @@ from hypothesis import settings
 settings.register_profile("mipplan", deadline=None, print_blob=True)
 settings.register_profile("mipplan-ci", deadline=None, print_blob=True, derandomize=True, database=None)
 settings.load_profile("mipplan-ci" if os.environ.get("CI") else "mipplan")
+
+# Shells start what runs in the background with Ctrl-C ignored, and programs inherit that; tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
