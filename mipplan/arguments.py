@@ -43,7 +43,7 @@ def check_time_limit(time_limit_s: object) -> float:
     return float(time_limit_s) if is_finite(time_limit_s) else math.inf
 
 
-def check_budget(usd_per_hour: object) -> int | None:
+def check_budget(usd_per_hour: object, name: str = "budget_usd_per_hour") -> int | None:
     """Return a budget in micro-dollars per hour; None stays None.
 
     Raises
@@ -55,7 +55,7 @@ def check_budget(usd_per_hour: object) -> int | None:
         return None
     if not is_number(usd_per_hour) or not 0 < usd_per_hour <= _MOST_USD_PER_HOUR:
         message = f"expected dollars above 0, at most a billion, found {shown(usd_per_hour)}"
-        raise InputError.one("budget_usd_per_hour", message)
+        raise InputError.one(name, message)
     return dollars_to_microdollars(usd_per_hour)
 
 

@@ -63,7 +63,7 @@ def faults_of(*checks: Callable[[], object]) -> list[Fault]:
 
 
 def check_all(*checks: Callable[[], object]) -> None:
-    """Make every check, then complain of all that is wrong at once.
+    """Make every check, then complain of all that is wrong at once; of what two checks find, once.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def check_all(*checks: Callable[[], object]) -> None:
     """
     faults = faults_of(*checks)
     if faults:
-        raise InputError(faults)
+        raise InputError(dict.fromkeys(faults))
 
 
 class NoPlanError(MipplanError):

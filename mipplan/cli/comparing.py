@@ -17,6 +17,7 @@ from mipplan.cli.inputs import (
 )
 from mipplan.cli.session import EXIT_DONE, EXIT_INTERRUPTED, Session
 from mipplan.comparison import Contender
+from mipplan.comparison.comparing import check_rules
 from mipplan.reporting import comparison_figures, replay_figures
 from mipplan.reporting.comparisons import comparison_report, show_comparison
 
@@ -48,6 +49,18 @@ def run_compare(session: Session, request: CompareRequest) -> int:
     )
     profiles = gathering.take(lambda: read_profiles(request.profiles))
     trace = gathering.take(lambda: read_trace(request.trace))
+    planners = _names(request.planners)
+    gathering.take(
+        lambda: check_rules(
+            quantile=request.quantile,
+            split=request.split,
+            discipline=request.discipline,
+            planners=planners,
+            seed=request.seed,
+            seeds=None,
+            time_limit_s=time_limit_s,
+        )
+    )
     gathering.take(lambda: check_out("--plot", request.plot, replay_figures.FIGURE_FILES))
     gathering.check()
     if pipeline is None or profiles is None or trace is None:
@@ -61,7 +74,7 @@ def run_compare(session: Session, request: CompareRequest) -> int:
             quantile=request.quantile,
             split=request.split,
             discipline=request.discipline,
-            planners=_names(request.planners),
+            planners=planners,
             seed=request.seed,
             time_limit_s=time_limit_s,
             progress=progress,

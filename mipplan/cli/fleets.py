@@ -14,7 +14,8 @@ import mipplan as mp
 from mipplan.cli.inputs import Gathering, check_apart, check_out, optional_seconds, shipped_path
 from mipplan.cli.session import EXIT_DONE, EXIT_NO_ANSWER, EXIT_NOT_MET, Session
 from mipplan.errors import InputError
-from mipplan.fleet import read_fleet_file
+from mipplan.fleet import FleetFile, read_fleet_file
+from mipplan.fleet.arguments import Search, read_fleet
 from mipplan.reporting import fleet_figures, replay_figures
 from mipplan.reporting.fleets import fleet_report, show_fleet
 
@@ -47,8 +48,8 @@ def run_fleet(session: Session, request: FleetRequest) -> int:
     limits = gathering.take(lambda: _limits(request.limits))
     profiles = None if request.profiles is None else str(request.profiles)
     file = gathering.take(lambda: read_fleet_file(request.fleet, profiles=profiles, find=find_named))
+    gathering.take(lambda: _check_search(request, file, limits or {}, time_limit_s))
     gathering.take(lambda: check_out("--plot", request.plot, replay_figures.FIGURE_FILES))
-    gathering.take(lambda: check_out("--checkpoint", request.checkpoint))
     gathering.take(
         lambda: check_apart(
             {"fleet file": request.fleet}, {"--plot": request.plot, "--checkpoint": request.checkpoint}
@@ -63,7 +64,7 @@ def run_fleet(session: Session, request: FleetRequest) -> int:
         fleet = mp.plan_fleet(
             file.pipelines,
             file.profiles,
-            limits={**file.limits, **limits},
+            limits=file.limits | limits,
             budget=request.budget if request.budget is not None else file.budget,
             quantile=file.quantile,
             seed=file.seed,
@@ -87,6 +88,25 @@ def run_fleet(session: Session, request: FleetRequest) -> int:
     if fleet.plans:
         return EXIT_DONE
     return EXIT_NOT_MET if fleet.status == "infeasible" else EXIT_NO_ANSWER
+
+
+def _check_search(
+    request: FleetRequest, file: FleetFile | None, limits: dict[str, int], time_limit_s: float | None
+) -> None:
+    """Check the flags, and with them what the file holds, if it could be read."""
+    search = Search(
+        budget=request.budget,
+        quantile=0.99 if file is None else file.quantile,
+        seed=0 if file is None else file.seed,
+        gap=request.gap,
+        time_limit_s=time_limit_s,
+        method=request.method,
+        checkpoint=request.checkpoint,
+    )
+    if file is None:
+        search.check()
+    else:
+        read_fleet(file.pipelines, file.profiles, file.limits | limits, search)
 
 
 def find_named(kind: str, name: str, folder: Path) -> str:

@@ -19,7 +19,7 @@ from mipplan.quantiles import check_quantile
 from mipplan.replayer.tasks import Discipline
 from mipplan.result.checks import resolve_slo_ns
 from mipplan.trace import Trace
-from mipplan.trace.splitting import split_trace
+from mipplan.trace.splitting import check_split, split_trace
 from mipplan.units import NS_PER_S
 
 #: Number of draws that the rest of the trace is replayed with, unless told otherwise.
@@ -87,13 +87,17 @@ def compare(
         If there is no solver for the certified plan.
     """
     check_all(
+        lambda: check_rules(
+            quantile=quantile,
+            split=split,
+            discipline=discipline,
+            planners=planners,
+            seed=seed,
+            seeds=seeds,
+            time_limit_s=time_limit_s,
+        ),
         lambda: split_trace(trace, split),
         lambda: resolve_slo_ns(pipeline, slo_s),
-        lambda: check_quantile(quantile),
-        lambda: _check_discipline(discipline),
-        lambda: _contenders(planners),
-        lambda: _seeds(seed, seeds),
-        lambda: check_time_limit(time_limit_s),
         lambda: check_names(pipeline, profiles),
     )
     contenders, drawn = _contenders(planners), _seeds(seed, seeds)
@@ -126,6 +130,33 @@ def compare(
         judged_on,
         tuple(rows),
         left_out=contenders[len(rows) :],
+    )
+
+
+def check_rules(
+    *,
+    quantile: float,
+    split: float,
+    discipline: str,
+    planners: Sequence[str],
+    seed: int,
+    seeds: Sequence[int] | None,
+    time_limit_s: float | None,
+) -> None:
+    """Refuse what `compare` cannot compare by, whatever the pipeline.
+
+    Raises
+    ------
+    InputError
+        Listing every fault.
+    """
+    check_all(
+        lambda: check_quantile(quantile),
+        lambda: check_split(split),
+        lambda: _check_discipline(discipline),
+        lambda: _contenders(planners),
+        lambda: _seeds(seed, seeds),
+        lambda: check_time_limit(time_limit_s),
     )
 
 

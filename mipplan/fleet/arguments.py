@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from os import PathLike
 from typing import Any
 
-from mipplan.arguments import check_seed
+from mipplan.arguments import check_budget, check_seed, check_time_limit
 from mipplan.documents import listed, name_problem, shown, suggestion
 from mipplan.errors import Fault, InputError, faults_of
+from mipplan.files import output_problem
 from mipplan.fleet.request import Fleet, Member
 from mipplan.fleet.schema import MAX_PIPELINES, MAX_WEIGHT
 from mipplan.numbers import is_number
@@ -21,28 +22,61 @@ from mipplan.profiles.hardware import limit_problem
 from mipplan.quantiles import check_quantile
 from mipplan.result.checks import resolve_slo_ns
 from mipplan.trace import Trace
-from mipplan.units import dollars_to_microdollars
 
 PipelineArgument = (
     tuple[Pipeline, Trace]
     | tuple[Pipeline, Trace, float | None]
     | tuple[Pipeline, Trace, float | None, float]
 )
-_MOST_USD = 1e9
+METHODS = ("auto", "columns", "joint")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a fleet is planned by, whatever its pipelines: arguments of `plan_fleet`, unchecked."""
+
+    budget: float | None
+    quantile: float
+    seed: int
+    gap: float
+    time_limit_s: float | None
+    method: str
+    checkpoint: str | PathLike[str] | None
+
+    def check(self) -> None:
+        """Refuse what cannot be.
+
+        Raises
+        ------
+        InputError
+            Listing every fault.
+        """
+        faults = faults_of(
+            lambda: check_budget(self.budget, "budget"),
+            lambda: check_time_limit(self.time_limit_s),
+            lambda: check_quantile(self.quantile),
+            lambda: check_seed(self.seed),
+        )
+        if not (is_number(self.gap) and 0 <= self.gap < 1):
+            faults.append(Fault("gap", f"expected a share from 0 up to 1, found {shown(self.gap)}"))
+        if self.method not in METHODS:
+            message = f"expected one of {', '.join(METHODS)}, found {shown(self.method)}"
+            faults.append(Fault("method", message))
+        if self.checkpoint is not None:
+            problem = output_problem(self.checkpoint)
+            if self.method == "joint":
+                problem = 'goes with method="columns" only'
+            if problem is not None:
+                faults.append(Fault("checkpoint", problem))
+        if faults:
+            raise InputError(faults)
 
 
 def read_fleet(
     pipelines: Mapping[str, PipelineArgument],
     profiles: Profiles,
-    *,
     limits: Mapping[str, int | None] | None,
-    budget: float | None,
-    quantile: float,
-    seed: int,
-    gap: float,
-    time_limit_s: float | None,
-    method: tuple[str, Sequence[str]],
-    checkpoint_problem: str | None,
+    search: Search,
 ) -> Fleet:
     """Make the fleet, or say everything that is wrong with it.
 
@@ -51,20 +85,8 @@ def read_fleet(
     InputError
         Listing every fault.
     """
-    faults = [
-        *_limit_faults(limits or {}, profiles),
-        *_number_faults("budget", budget, 0.0, _MOST_USD, "dollars per hour above 0, at most a billion"),
-        *_number_faults("time_limit_s", time_limit_s, 0.0, math.inf, "seconds above 0, or None"),
-    ]
-    if not (is_number(gap) and 0 <= gap < 1):
-        faults.append(Fault("gap", f"expected a share from 0 up to 1, found {shown(gap)}"))
-    if method[0] not in method[1]:
-        faults.append(Fault("method", f"expected one of {', '.join(method[1])}, found {shown(method[0])}"))
-    if checkpoint_problem is not None:
-        faults.append(Fault("checkpoint", checkpoint_problem))
-    faults += faults_of(lambda: check_quantile(quantile), lambda: check_seed(seed))
     members, wrong = _members(pipelines, profiles)
-    faults += wrong
+    faults = [*faults_of(search.check), *_limit_faults(limits or {}, profiles), *wrong]
     if faults:
         raise InputError(faults)
     limited = [
@@ -74,9 +96,9 @@ def read_fleet(
     return Fleet(
         members,
         Profiles.from_parts(limited, profiles.tables.values()),
-        check_quantile(quantile),
-        check_seed(seed),
-        None if budget is None else dollars_to_microdollars(budget),
+        check_quantile(search.quantile),
+        check_seed(search.seed),
+        check_budget(search.budget, "budget"),
     )
 
 
@@ -105,7 +127,10 @@ def _members(
         if not wrong and trace.span_ns == 0:
             wrong.append("all arrivals of its trace are at one instant: it has no rate to plan for")
         faults += [Fault(place, message) for message in wrong]
-        found = _number_faults(f"{place}.weight", weight, 0.0, MAX_WEIGHT, "a weight above 0, at most 1000")
+        found: list[Fault] = []
+        if not is_number(weight) or not 0 < weight <= MAX_WEIGHT:
+            message = f"expected a weight above 0, at most {MAX_WEIGHT:g}, found {shown(weight)}"
+            found.append(Fault(f"{place}.weight", message))
         if not wrong:
             found += [
                 Fault(f"{place}: {fault.place}", fault.message)
@@ -137,11 +162,3 @@ def _limit_faults(limits: Mapping[str, int | None], profiles: Profiles) -> list[
         if problem is not None:
             faults.append(Fault(f"limits.{name}", problem))
     return faults
-
-
-def _number_faults(place: str, value: object, above: float, most: float, expected: str) -> list[Fault]:
-    if value is None and place in ("budget", "time_limit_s"):
-        return []
-    if is_number(value) and above < value <= most:
-        return []
-    return [Fault(place, f"expected {expected}, found {shown(value)}")]

@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mipplan.errors import InputError
-from mipplan.files import output_problem
 from mipplan.fleet.alternatives import admit, ease, within_budget
-from mipplan.fleet.arguments import PipelineArgument, read_fleet
+from mipplan.fleet.arguments import PipelineArgument, Search, read_fleet
 from mipplan.fleet.checkpoint import Checkpoint, fleet_fingerprint, read_checkpoint, write_checkpoint
 from mipplan.fleet.generation import Pool, Progress, fresh_pool
 from mipplan.fleet.joint import JointSearch
@@ -28,7 +26,6 @@ from mipplan.solvers import resolve_solver
 _ALTERNATIVES_S = 30.0
 #: Fleets of at most so many pipelines are put into one MILP if columns leave a gap, for so long.
 _MOST_JOINT, _JOINT_S = 30, 60.0
-_METHODS = ("auto", "columns", "joint")
 
 
 def plan_fleet(
@@ -101,20 +98,8 @@ def plan_fleet(
     formulations/columns.md (the bound, claims 1 and 2) and formulations/joint.md.
     """
     started = time.monotonic()
-    fleet = read_fleet(
-        pipelines,
-        profiles,
-        limits=limits,
-        budget=budget,
-        quantile=quantile,
-        seed=seed,
-        gap=gap,
-        time_limit_s=time_limit_s,
-        method=(method, _METHODS),
-        checkpoint_problem=None if checkpoint is None else output_problem(checkpoint),
-    )
-    if method == "joint" and checkpoint is not None:
-        raise InputError.one("checkpoint", 'goes with method="columns" only')
+    search = Search(budget, quantile, seed, gap, time_limit_s, method, checkpoint)
+    fleet = read_fleet(pipelines, profiles, limits, search)
     solver = resolve_solver(solver)
     ends_at = math.inf if time_limit_s is None else started + time_limit_s
     report = progress or (lambda _: None)

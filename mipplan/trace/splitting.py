@@ -7,9 +7,25 @@ from fractions import Fraction
 
 import numpy as np
 
+from mipplan.documents import shown
 from mipplan.errors import InputError
 from mipplan.numbers import is_number
 from mipplan.trace.model import Trace
+
+
+def check_split(split: object) -> float:
+    """Return a share of a trace's time.
+
+    Raises
+    ------
+    InputError
+        If it is no number in (0, 1).
+    """
+    if not is_number(split) or not 0.0 < split < 1.0:
+        raise InputError.one(
+            "split", f"expected a share of the trace's time between 0 and 1, found {shown(split)}"
+        )
+    return float(split)
 
 
 def split_trace(trace: Trace, split: float) -> tuple[Trace, Trace]:
@@ -28,12 +44,8 @@ def split_trace(trace: Trace, split: float) -> tuple[Trace, Trace]:
     InputError
         If `split` is no such number, or one of the parts has fewer than two arrivals or no duration.
     """
-    if not is_number(split) or not 0.0 < split < 1.0:
-        raise InputError.one(
-            "split", f"expected a share of the trace's time between 0 and 1, found {split!r}"
-        )
     # Whole numbers: over a few months, float64 no longer tells nanoseconds apart.
-    cut_ns = int(trace.arrival_ns[0]) + math.ceil(Fraction(float(split)) * trace.span_ns)
+    cut_ns = int(trace.arrival_ns[0]) + math.ceil(Fraction(check_split(split)) * trace.span_ns)
     first = int(np.searchsorted(trace.arrival_ns, cut_ns))
     parts = trace.arrival_ns[:first], trace.arrival_ns[first:]
     for name, part in zip(("first part", "rest"), parts, strict=True):

@@ -199,6 +199,22 @@ def test_interrupted_shows_the_rows_so_far(run: Run, monkeypatch: pytest.MonkeyP
     assert json.loads(run("--json").stdout)["left_out"] == ["inferline"]
 
 
+def test_mistakes_in_flags_and_files_are_told_together(run: Run) -> None:
+    mistakes = {
+        "--profiles": ("none", "there is no such"),
+        "--split": ("7", "between 0 and 1"),
+        "--quantile": ("99", "for P99 write 0.99"),
+        "--planners": ("greedy", "did you mean 'inferline'?"),
+        "--discipline": ("lifo", "oldest_first, fifo"),
+        "--seed": ("-1", "non-negative"),
+    }
+    done = run(*(word for flag, (value, _) in mistakes.items() for word in (flag, value)))
+    assert done.exit_code == 2
+    assert f"the input has {len(mistakes)} faults" in done.stderr
+    for _, said in mistakes.values():
+        assert said in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

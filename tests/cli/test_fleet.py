@@ -159,4 +159,13 @@ def test_every_fault_of_what_the_file_names_is_told_with_where_it_is_named(run: 
     assert result.exit_code == 2
     for said in ("limits.t5: the profiles have no hardware", "--gap: expected", "--method: expected one of"):
         assert said in result.stderr
-    assert "there is no such file" in run(file="none.yaml").stderr
+    flags = ("--gap", "2", "--method", "joint", "--checkpoint", "state.json", "--budget", "0")
+    result = run(*flags, file="none.yaml")
+    assert "the input has 4 faults" in result.stderr
+    for said in (
+        "none.yaml: there is no such file",
+        "--gap: expected a share",
+        "--budget: expected dollars above 0",
+        '--checkpoint: goes with method="columns" only',
+    ):
+        assert said in result.stderr

@@ -317,7 +317,7 @@ def test_all_bad_arguments_come_at_once(problem: Problem) -> None:
         )
     places = [fault.place for fault in failure.value.faults]
     assert places == [
-        *("split", "slo_s", "quantile", "discipline", "planners", "planners", "seeds", "time_limit_s")
+        *("quantile", "split", "discipline", "planners", "planners", "seeds", "time_limit_s", "slo_s")
     ]
     assert "did you mean 'certified'" in str(failure.value)
 

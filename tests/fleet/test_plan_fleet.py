@@ -214,15 +214,15 @@ def test_every_fault_is_named_at_once() -> None:
     places = [fault.place for fault in caught.value.faults]
     assert places == [
         *(
-            "limits.a10",
-            "limits.t4",
             "budget",
             "time_limit_s",
+            "quantile",
+            "seed",
             "gap",
             "method",
             "checkpoint",
-            "quantile",
-            "seed",
+            "limits.a10",
+            "limits.t4",
         ),
         *(f"pipelines.{first}: slo_s", f"pipelines.{second}", "pipelines.a/b", "pipelines.heavy.weight"),
         "pipelines.short",
