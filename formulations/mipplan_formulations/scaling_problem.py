@@ -225,7 +225,11 @@ class ScalingProblem:
             before[arc.head] = max(before[arc.head], before[arc.tail] + arc.lag + alone[arc.head])
         for arc in back:
             after[arc.tail] = max(after[arc.tail], after[arc.head] + arc.lag + alone[arc.tail])
-        return np.array(before, dtype=np.int64) + np.array(after, dtype=np.int64) - own + wait
+        through = np.zeros(count, dtype=np.int64)
+        through[timed] = (np.array(before, dtype=np.int64) + np.array(after, dtype=np.int64) - own + wait)[
+            timed
+        ]
+        return through
 
     def _violations(self, units: Sequence[int], shed: Sequence[int]) -> Iterator[str]:
         for activity, n, low, high in zip(

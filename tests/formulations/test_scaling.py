@@ -147,6 +147,42 @@ def test_times_side_by_side_are_those_of_each() -> None:
             assert owns[i].tolist() == given[v].own_times(units[i]).tolist(), f"case {seed}"
 
 
+def test_longest_paths_are_those_found_by_walking_all() -> None:
+    walked = 0
+    for seed in range(campaign_size(quick=60, deep=1_000)):
+        rng = np.random.default_rng([14, seed])
+        problem = random_scaling(rng)
+        units = rng.integers(1, 9, len(problem.activities)).tolist()
+        expected = [0] * len(units)
+        own = [
+            0 if demand is None else activity.duration + int(demand.own_times(n))
+            for activity, demand, n in zip(problem.activities, problem.demands, units, strict=True)
+        ]
+        for path, lags in all_paths(problem):
+            length = lags + sum(own[v] for v in path)
+            for v in path:
+                demand = problem.demands[v]
+                if demand is not None:
+                    expected[v] = max(expected[v], length + int(demand.waits(units[v])))
+                    walked += len(path) > 1
+        assert problem.longest_paths(units).tolist() == expected, f"case {seed}"
+    assert walked > 20
+
+
+def all_paths(problem: ScalingProblem) -> list[tuple[list[int], int]]:
+    """Every path from an activity that no arc leads to, to one that none leaves, and the sum of its lags."""
+    heads = {arc.head for arc in problem.arcs}
+    found = []
+    waiting = [([v], 0) for v in range(len(problem.activities)) if v not in heads]
+    while waiting:
+        path, lags = waiting.pop()
+        onward = [arc for arc in problem.arcs if arc.tail == path[-1]]
+        waiting += [([*path, arc.head], lags + arc.lag) for arc in onward]
+        if not onward:
+            found.append((path, lags))
+    return found
+
+
 def test_demand_by_hand() -> None:
     demand = Demand(np.array([0, 10]), np.array([30, 90]), 8)
     assert demand.waits([1, 2, 3, 4, 9]).tolist() == [80, 35, 20, 13, 4]
