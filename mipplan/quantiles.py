@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 from mipplan.errors import InputError
 from mipplan.numbers import is_number
 
+Numbers = NDArray[np.int64] | NDArray[np.float64]
+
+#: Of so many values or some more it is told how large the largest of all are, …
+_SAMPLE = 4_096
+#: … a little too small, so that there are mostly enough.
+_SURPLUS = 1.25
+
 
 def check_quantile(quantile: float) -> float:
     """Return `quantile` as a float.
@@ -33,7 +40,42 @@ def higher_rank(quantile: float, count: int) -> int:
     return min(count - 1, math.ceil(quantile * (count - 1)))
 
 
+def quantile_exceeds(values_ns: NDArray[np.int64], quantile: float, limit_ns: int) -> bool:
+    """Whether ``quantile_ns(values_ns, quantile) > limit_ns``; counting is many times as fast as ordering."""
+    at_or_after = values_ns.size - higher_rank(quantile, values_ns.size)
+    return int(np.count_nonzero(values_ns > limit_ns)) >= at_or_after
+
+
 def quantile_ns(values_ns: NDArray[np.int64], quantile: float) -> int:
     """Return the quantile of integer nanoseconds, shape (n,), n ≥ 1: an element of `values_ns`."""
-    rank = higher_rank(quantile, values_ns.size)
-    return int(np.partition(values_ns, rank)[rank])
+    return order_statistic(values_ns, higher_rank(quantile, values_ns.size))
+
+
+def order_statistic(values: Numbers, rank: int) -> int:
+    """Return the value of a rank (0-based, ascending); near the end it is looked for among few."""
+    above = values.size - rank
+    largest = find_largest(values, above)
+    among = values.copy() if largest is None else values[largest]
+    among.partition(among.size - above)
+    return int(among[among.size - above])
+
+
+def find_largest(values: Numbers, count: int) -> NDArray[np.int64] | None:
+    """Index of so many of the largest values at least, ascending, and not many more; None if a sample tells nothing.
+
+    Parameters
+    ----------
+    values : int64, shape (n,)
+    count : int
+        At least 1, at most n.
+    """
+    every = values.size // _SAMPLE
+    if every < 2:
+        return None
+    sample = values[::every].copy()
+    rank = sample.size - 1 - math.ceil(_SURPLUS * count / every)
+    if rank <= 0:
+        return None
+    sample.partition(rank)
+    found = np.flatnonzero(values >= sample[rank])
+    return found if found.size >= count else None

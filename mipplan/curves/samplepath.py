@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,15 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.errors import InputError
+from mipplan.quantiles import find_largest
 
 #: Products above this are split, so that no intermediate leaves int64.
 _SAFE = 2**62
 #: Waits below this share of what is known to be the least one asked for are not looked at.
 _DOUBTED = 0.8
-#: Of so many waits or some more it is told how long the longest of all are, …
-_SAMPLE = 4_096
-#: … a little too short, so that there are mostly enough.
-_SURPLUS = 1.25
 
 
 def latest_start_ns(
@@ -183,9 +179,13 @@ def longest_waits_ns(
     waits, greatest = scaled
     above = waits.size - rank
     # Rounding up may have added one unit of time. (Of 0 nothing follows: some waits may be negative.)
-    doubtful = _longest(waits, kept)
-    if doubtful.size == waits.size and least_ns > 1:
-        doubtful = np.flatnonzero(waits >= int(_DOUBTED * (least_ns - 1)) * tokens)
+    doubtful = find_largest(waits, kept)
+    if doubtful is None:
+        doubtful = (
+            np.flatnonzero(waits >= int(_DOUBTED * (least_ns - 1)) * tokens)
+            if least_ns > 1
+            else np.arange(waits.size)
+        )
     those = waits[doubtful]
     order = np.partition(those, [max(0, those.size - kept), those.size - above])
     slow = doubtful[_above(those, int(order[max(0, those.size - kept)]), kept)]
@@ -197,20 +197,6 @@ def longest_waits_ns(
     own = (slow if position is None else position[slow]) if number is None else number[slow]
     work = own - (since if position is None else position[since])
     return exact, Supports(work, ingress_ns[slow] - arrival_ns[since])
-
-
-def _longest(waits: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Index of so many of the longest waits at least, ascending; not many more where a sample tells their length."""
-    every = waits.size // _SAMPLE
-    if every < 2:
-        return np.arange(waits.size)
-    sample = waits[::every].copy()
-    rank = sample.size - 1 - math.ceil(_SURPLUS * count / every)
-    if rank <= 0:
-        return np.arange(waits.size)
-    sample.partition(rank)
-    found = np.flatnonzero(waits >= sample[rank])
-    return found if found.size >= count else np.arange(waits.size)
 
 
 def _above(waits: NDArray[np.int64], least: int, count: int) -> NDArray[np.int64]:

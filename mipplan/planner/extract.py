@@ -20,7 +20,7 @@ from mipplan.certificate import CertificateEvaluator
 from mipplan.curves import StageService
 from mipplan.planner.chains import Chains, critical_chains, waited_for_queries
 from mipplan.planner.witnesses import Witnesses
-from mipplan.quantiles import higher_rank
+from mipplan.quantiles import higher_rank, order_statistic
 from mipplan.tokens import StageTokens
 from mipplan.units import UNLIMITED_NS
 
@@ -212,7 +212,7 @@ def _greatest(values: NDArray[np.int64] | NDArray[np.float64], count: int) -> ND
 def _reached_by_more(latency_ns: NDArray[np.int64] | NDArray[np.float64], allowed: int) -> int:
     """Latency that more than `allowed` queries reach, whole ns; 0 if there are no more than these."""
     rank = latency_ns.size - 1 - allowed
-    return int(np.partition(latency_ns, rank)[rank]) if rank >= 0 else 0
+    return order_statistic(latency_ns, rank) if rank >= 0 else 0
 
 
 def _covered(first: NDArray[np.int64], last: NDArray[np.int64], count: int) -> NDArray[np.bool_]:

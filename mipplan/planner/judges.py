@@ -11,7 +11,7 @@ from mipplan.certificate import CertificateEvaluator, certify_services
 from mipplan.curves import PathWaits, StageService, WorstCase, analyse_paths
 from mipplan.planner.extract import Extract
 from mipplan.planner.witnesses import Witnesses
-from mipplan.quantiles import quantile_ns
+from mipplan.quantiles import quantile_exceeds, quantile_ns
 from mipplan.result import CriticalStage
 from mipplan.tokens import Workload
 from mipplan.units import UNLIMITED_NS
@@ -114,7 +114,7 @@ class TraceJudge:
         if self.surely_exceeds(services, limit_ns):
             return True
         latency_ns = self._evaluator.latency_ns(services)
-        exceeded = quantile_ns(latency_ns, self._quantile) > limit_ns
+        exceeded = quantile_exceeds(latency_ns, self._quantile, limit_ns)
         if exceeded:
             self._extract.learn(services, limit_ns)
         return exceeded

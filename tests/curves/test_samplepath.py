@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.curves import latest_start_ns, samplepath
+from mipplan import quantiles
+from mipplan.curves import latest_start_ns
 from mipplan.curves.samplepath import longest_waits_ns, wait_order_statistic_ns
 from mipplan.errors import InputError
 
@@ -136,11 +137,11 @@ def test_the_longest_waits_are_the_same_whether_a_sample_tells_their_length_or_n
     }
     for name, arrival_ns in arrivals.items():
         rank, kept = 3_950, 75
-        monkeypatch.setattr(samplepath, "_SAMPLE", 10**9)
+        monkeypatch.setattr(quantiles, "_SAMPLE", 10**9)
         truth, supports = longest_waits_ns(arrival_ns, 17, 2, rank, kept)
         assert truth == wait_order_statistic_ns(arrival_ns, 17, 2, rank)
         for sample in (8, 64, 500):
-            monkeypatch.setattr(samplepath, "_SAMPLE", sample)
+            monkeypatch.setattr(quantiles, "_SAMPLE", sample)
             for least_ns in (0, truth // 2, truth):
                 found, others = longest_waits_ns(arrival_ns, 17, 2, rank, kept, least_ns=least_ns)
                 assert found == truth, (name, sample)
