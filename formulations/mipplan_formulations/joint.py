@@ -108,7 +108,8 @@ def _leave_out(programme: Programme, parts: list[LinearModel]) -> Sparse:
     """Coefficients of the columns ``p{i}_out``: with the column at 1 and no mode chosen, every row is kept."""
     if programme.forgone is None:
         return sparse.csr_array((sum(part.num_rows for part in parts), 0), dtype=np.int64)
-    return sparse.csr_array(sparse.block_diag([_filling(part) for part in parts], format="csr"))
+    filled = [sparse.coo_array(_filling(part)) for part in parts]
+    return sparse.csr_array(sparse.block_diag(filled, format="csr"))
 
 
 def _filling(part: LinearModel) -> NDArray[np.int64]:
