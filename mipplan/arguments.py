@@ -59,6 +59,14 @@ def check_budget(usd_per_hour: object, name: str = "budget_usd_per_hour") -> int
     return dollars_to_microdollars(usd_per_hour)
 
 
+def to_ns(seconds: object) -> int | None:
+    """Round a time to nanoseconds; None for what is no number, or no time of at most ten years."""
+    try:
+        return seconds_to_ns(seconds) if is_number(seconds) else None
+    except ValueError:
+        return None
+
+
 def check_margin(margin_s: object, slo_ns: int) -> int:
     """Return what is kept back from an objective in ns.
 
@@ -69,11 +77,8 @@ def check_margin(margin_s: object, slo_ns: int) -> int:
     """
     if not is_number(margin_s):
         raise InputError.one("margin_s", f"expected seconds such as 0.01, found {shown(margin_s)}")
-    try:
-        margin_ns = seconds_to_ns(margin_s)
-    except (ValueError, OverflowError):  # not finite, or beyond what is counted in ns
-        margin_ns = -1
-    if not 0 <= margin_ns < slo_ns:
+    margin_ns = to_ns(margin_s)
+    if margin_ns is None or not 0 <= margin_ns < slo_ns:
         limit = f"the objective of {slo_ns / NS_PER_S:g} s"
         raise InputError.one(
             "margin_s", f"expected at least 0 and less than {limit}, found {shown(margin_s)}"

@@ -88,7 +88,10 @@ def seconds_to_ns(seconds: float) -> int:
     ValueError
         If not finite or beyond ten years.
     """
-    value = float(seconds)
+    try:
+        value = float(seconds)
+    except OverflowError:  # an integer beyond all floats
+        value = math.inf
     if not math.isfinite(value) or abs(value) * NS_PER_S > MAX_DURATION_NS:
         raise ValueError(f"{seconds!r} s is not a usable time")
     return round(value * NS_PER_S)

@@ -8,9 +8,8 @@ from fractions import Fraction
 import numpy as np
 
 from mipplan.errors import InputError
-from mipplan.numbers import is_number
+from mipplan.result.checks import positive_ns
 from mipplan.trace import Trace
-from mipplan.units import seconds_to_ns
 
 
 class Mode(StrEnum):
@@ -63,10 +62,7 @@ def check_window(window_s: float | None, default_ns: int) -> int:
     """
     if window_s is None:
         return default_ns
-    try:
-        window_ns = seconds_to_ns(window_s) if is_number(window_s) else 0
-    except (TypeError, ValueError):
-        window_ns = 0
-    if window_ns < 1:
+    window_ns = positive_ns(window_s)
+    if window_ns is None:
         raise InputError.one("window_s", f"expected a positive number of seconds, found {window_s!r}")
     return window_ns

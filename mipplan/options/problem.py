@@ -24,8 +24,6 @@ from mipplan_formulations import Activity, Arc, Cover, Path, Resource, TimeCostP
 
 #: Without a budget, `time_cost_problem` offers this many times the replicas that keep up with the mean rate.
 _SPARE_REPLICAS = 4
-#: Budgets beyond it say nothing, and their micro-dollars would leave int64.
-_MOST_USD_PER_HOUR = 1e12
 
 
 def time_cost_problem(

@@ -138,7 +138,7 @@ def plan(
         solver=solver,
         lower_bound_microusd_per_hour=0,
         trace=TraceReference.of(trace),
-        headroom=headroom,
+        headroom=float(headroom),
         margin_ns=margin_ns,
         envelope=None if envelope is None else envelope.buckets,
         budget_microusd_per_hour=budget,

@@ -60,6 +60,8 @@ class Hardware:
         object.__setattr__(self, "usd_per_hour", float(self.usd_per_hour))
         if self.memory_gib is not None:
             object.__setattr__(self, "memory_gib", float(self.memory_gib))
+        if self.limit is not None:
+            object.__setattr__(self, "limit", int(self.limit))
 
     @property
     def microusd_per_hour(self) -> int:

@@ -10,11 +10,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mipplan.arguments import to_ns
 from mipplan.documents import shown
 from mipplan.errors import Fault, InputError
-from mipplan.numbers import is_number, is_whole
+from mipplan.numbers import is_whole
 from mipplan.replayer.task import ALWAYS, Capacity
-from mipplan.units import MAX_DURATION_NS, seconds_to_ns
+from mipplan.units import MAX_DURATION_NS
 
 Integers = NDArray[np.int64]
 
@@ -213,13 +214,10 @@ def _relation_faults(change_ns: Integers | None, replicas: Integers | None) -> l
 
 
 def _nanoseconds(name: str, seconds: float, faults: list[Fault]) -> int:
-    try:
-        if not is_number(seconds):
-            raise TypeError
-        return seconds_to_ns(seconds)
-    except (TypeError, ValueError, OverflowError):
+    rounded = to_ns(seconds)
+    if rounded is None:
         faults.append(Fault(name, f"expected a time in seconds, found {shown(seconds)}"))
-        return 0
+    return rounded or 0
 
 
 def _frozen(array: Integers) -> Integers:

@@ -1,12 +1,11 @@
-"""Checks of the numbers that describe a problem: objective and seed."""
+"""Checks of the objective, and of other times that must be positive."""
 
 from __future__ import annotations
 
+from mipplan.arguments import to_ns
 from mipplan.documents import shown
 from mipplan.errors import InputError
-from mipplan.numbers import is_number
 from mipplan.pipeline import Pipeline
-from mipplan.units import seconds_to_ns
 
 
 def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
@@ -46,10 +45,5 @@ def check_slo(slo_s: float) -> int:
 
 def positive_ns(seconds: object) -> int | None:
     """Round a time to nanoseconds; None for what is no number, or no positive time of at most ten years."""
-    if not is_number(seconds):
-        return None
-    try:
-        rounded = seconds_to_ns(float(seconds))
-    except (ValueError, OverflowError):
-        return None
-    return rounded if rounded > 0 else None
+    rounded = to_ns(seconds)
+    return None if rounded is None or rounded <= 0 else rounded

@@ -101,7 +101,7 @@ def time_ns(name: str, seconds: float) -> int:
     """Convert one time given in seconds; a fault names the argument."""
     try:
         return seconds_to_ns(seconds)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError):
         raise InputError.one(name, f"expected a time in seconds, found {shown(seconds)}") from None
 
 

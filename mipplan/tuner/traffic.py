@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mipplan.arguments import to_ns
 from mipplan.curves import ArrivalCurve, Envelope, WindowCounts
 from mipplan.documents import shown
 from mipplan.errors import Fault, InputError
-from mipplan.numbers import is_number, is_whole
+from mipplan.numbers import is_whole
 from mipplan.pipeline import Pipeline
-from mipplan.units import seconds_to_ns
 
 #: Traffic as a tuner takes it: an arrival curve, counts over windows, or the corners that both come down to.
 Traffic = ArrivalCurve | WindowCounts | Envelope
@@ -68,11 +68,8 @@ def read_seconds(name: str, seconds: float, *, least_ns: int = 0) -> int:
     InputError
         If it is no number of seconds, or less than `least_ns`.
     """
-    try:
-        duration_ns = seconds_to_ns(seconds) if is_number(seconds) else -1
-    except (TypeError, ValueError):
-        duration_ns = -1
-    if duration_ns < least_ns:
+    duration_ns = to_ns(seconds)
+    if duration_ns is None or duration_ns < least_ns:
         raise InputError.one(name, f"expected seconds, at least {least_ns} ns, found {shown(seconds)}")
     return duration_ns
 
