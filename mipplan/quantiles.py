@@ -65,7 +65,7 @@ def find_largest(values: Numbers, count: int) -> NDArray[np.int64] | None:
 
     Parameters
     ----------
-    values : int64, shape (n,)
+    values : int64 or float64, shape (n,)
     count : int
         At least 1, at most n.
     """

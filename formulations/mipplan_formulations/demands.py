@@ -10,8 +10,9 @@ import numpy as np
 from mipplan_formulations.arrays import IntArray
 from mipplan_formulations.demand import Demand
 
-WAIT, OWN = 0, 1
+KINDS = ("wait", "own")
 """First index of arrays that tell of waits and own times."""
+WAIT, OWN = range(len(KINDS))
 
 #: Numbers of units that are simply all looked at.
 _FEW = 512

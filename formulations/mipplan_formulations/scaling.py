@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mipplan_formulations.arrays import IntArray
 from mipplan_formulations.demand import lower_hull
-from mipplan_formulations.demands import OWN, WAIT, side_by_side
+from mipplan_formulations.demands import KINDS, side_by_side
 from mipplan_formulations.linear import LinearModel
 from mipplan_formulations.rows import RowCollector
 from mipplan_formulations.scaling_problem import WHOLE, ScalingProblem
@@ -158,7 +158,7 @@ def _add_all_times(problem: ScalingProblem, columns: _Columns, rows: RowCollecto
                 f"activity {problem.activities[v].name!r}: {high - low + 1} numbers of units; give slopes"
             )
         units = np.arange(low, high + 1, dtype=np.int64)
-        for kind in ("wait", "own"):
+        for kind in KINDS:
             cuts = lower_hull(units, demand.times(kind, units))
             places = columns.at(("n", v), (kind, v))
             for k, (units_slope, time_slope, side) in enumerate(cuts):  # (5), (6)
@@ -170,7 +170,7 @@ def _add_times(problem: ScalingProblem, columns: _Columns, rows: RowCollector, s
     timed = list(demands.activities)
     sides = demands.supports(slopes, problem.least[timed], problem.most[timed])
     for i, v in enumerate(timed):
-        for kind, name in ((WAIT, "wait"), (OWN, "own")):
+        for kind, name in enumerate(KINDS):
             places = columns.at(("n", v), (name, v))
             for k in np.flatnonzero(slopes[kind, i]).tolist():  # (5), (6)
                 pair = np.array([slopes[kind, i, k], 1])

@@ -215,9 +215,8 @@ class ScalingProblem:
         demands = side_by_side(self.demands)
         timed = list(demands.activities)
         times = demands.times(np.array(units, dtype=np.int64)[timed, None])[:, :, 0]
-        own, wait = np.zeros((2, count), dtype=np.int64)
+        own = np.zeros(count, dtype=np.int64)
         own[timed] = times[OWN] + [self.activities[v].duration for v in timed]
-        wait[timed] = times[WAIT]
         alone: list[int] = own.tolist()
         before, after = alone.copy(), alone.copy()
         forth, back = arcs_in_order(count, self.arcs)
@@ -226,9 +225,7 @@ class ScalingProblem:
         for arc in back:
             after[arc.tail] = max(after[arc.tail], after[arc.head] + arc.lag + alone[arc.tail])
         through = np.zeros(count, dtype=np.int64)
-        through[timed] = (np.array(before, dtype=np.int64) + np.array(after, dtype=np.int64) - own + wait)[
-            timed
-        ]
+        through[timed] = (np.array(before, dtype=np.int64) + after - own)[timed] + times[WAIT]
         return through
 
     def _violations(self, units: Sequence[int], shed: Sequence[int]) -> Iterator[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan_formulations.arrays import IntArray
-from mipplan_formulations.demands import side_by_side
+from mipplan_formulations.arrays import BoolArray, IntArray
+from mipplan_formulations.demands import KINDS, side_by_side
 from mipplan_formulations.linear import LinearModel
 from mipplan_formulations.scaling import build
 from mipplan_formulations.scaling_problem import WHOLE, ScalingProblem
@@ -60,13 +60,10 @@ class ScalingTemplate:
             (g, columns[f"shed_{g}"]) for g, x in enumerate(problem.groups) if x.penalty is not None
         ]
         self._timed = np.flatnonzero(problem.is_timed)
-        if slopes is not None:
-            self._sloped = slopes != 0
-            names = [
-                f"{('wait', 'own')[kind]}_{self._timed[i]}_{k}" for kind, i, k in np.argwhere(self._sloped)
-            ]
-            self._time_rows = np.array([rows[name] for name in names], dtype=np.int64)
-            self._time_at = starts[self._time_rows]
+        self._sloped = _with_rows(slopes)
+        names = [f"{KINDS[kind]}_{self._timed[i]}_{k}" for kind, i, k in np.argwhere(self._sloped)]
+        self._time_rows = np.array([rows[name] for name in names], dtype=np.int64)
+        self._time_at = starts[self._time_rows]
 
     def fits(self, problem: ScalingProblem) -> bool:
         """Whether `write` accepts a problem: the same parts, but for numbers that may differ."""
@@ -90,7 +87,7 @@ class ScalingTemplate:
         """
         if not self.fits(problem):
             raise ValueError("the problem differs from that of the template in more than its numbers")
-        if slopes is not None and not np.array_equal(slopes != 0, self._sloped):
+        if not np.array_equal(_with_rows(slopes), self._sloped):
             raise ValueError("the slopes differ from those of the template in which of them are 0")
         model = self._model
         entries = model.matrix.data.copy()
@@ -145,3 +142,8 @@ class ScalingTemplate:
         )
         entries[self._time_at] = slopes[self._sloped]
         lower[self._time_rows] = sides[self._sloped]
+
+
+def _with_rows(slopes: IntArray | None) -> BoolArray:
+    """Which slopes have a row."""
+    return np.zeros((2, 0, 0), dtype=np.bool_) if slopes is None else slopes != 0

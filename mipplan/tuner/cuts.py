@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mipplan_formulations.demands import Demands
+from mipplan_formulations.demands import OWN, Demands
 
 Integers = NDArray[np.int64]
 
@@ -41,7 +41,7 @@ class CutPlaces:
         falls = times[:, :, :ROWS] - times[:, :, ROWS:]
         smallest = np.where(falls > 0, falls, _LARGEST).min(axis=2, keepdims=True)
         slopes = np.where(falls > 0, falls, np.where(smallest < _LARGEST, smallest, 1))
-        slopes[1, demands.own_load == 0] = 0
+        slopes[OWN, demands.own_load == 0] = 0
         return np.asarray(slopes, dtype=np.int64)
 
     def move_to(self, units: ArrayLike) -> bool:

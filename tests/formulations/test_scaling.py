@@ -255,6 +255,11 @@ def test_template_of_what_cannot_be_is_refused() -> None:
     timed = single(groups=(Group("none"),), demands=(Demand(np.array([0]), np.array([1])),) * 2)
     with pytest.raises(ValueError, match="needs slopes"):
         ScalingTemplate(timed)
+    slopes = np.array([[[3, 2], [5, 4]], [[0, 0], [0, 0]]])
+    template = ScalingTemplate(timed, slopes)
+    for others in (None, np.where(slopes == 5, 0, slopes), slopes[:, :, :1]):
+        with pytest.raises(ValueError, match="which of them are 0"):
+            template.write(timed, others)
 
 
 def test_many_units_need_slopes() -> None:
