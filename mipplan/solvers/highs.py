@@ -77,8 +77,7 @@ class RelaxationSolver:
         self._lower = scaled.column_lower
         self._columns = np.arange(model.num_columns, dtype=np.int32)
         self._highs = make_quiet_highs()
-        # Few rows: simplex is done in less time than presolve takes to look at all columns (a third on the solver
-        # benchmark's problems, less yet where there are more columns).
+        # Few rows: simplex is done in less time than presolve takes to look at all columns.
         require(self._highs.setOptionValue("presolve", "off"), "presolve")
         pass_arrays(self._highs, model, scaled)
         continuous = np.full(model.num_columns, int(highspy.HighsVarType.kContinuous), dtype=np.uint8)
