@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.curves import StageService, latest_start_ns, stage_service
-from mipplan.quantiles import quantile_ns
+from mipplan.calculus import StageService, latest_start_ns, stage_service
+from mipplan.core import NS_PER_S, quantile_ns
 from mipplan.result import CriticalStage, Plan
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
-from mipplan.units import NS_PER_S
 
 
 @dataclass(frozen=True)

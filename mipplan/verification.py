@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, overrun, worst_case_paths
 from mipplan.certificate import Certificate, certify, plan_services
-from mipplan.curves import ArrivalCurve, WorstCase, analyse_paths, overrun, worst_case_paths
-from mipplan.result import Guarantee, Plan, PlanStatus
-from mipplan.result.document import altered_parts, read_document
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, format_duration
+from mipplan.result import Guarantee, Plan, PlanStatus, altered_parts, read_document
 from mipplan.tokens import realise
 from mipplan.trace import Trace
-from mipplan.units import MICRODOLLARS_PER_DOLLAR, format_duration
 
 
 @dataclass(frozen=True)

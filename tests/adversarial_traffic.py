@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.curves import ArrivalCurve
+from mipplan.calculus import ArrivalCurve
 from mipplan.trace import Trace
 from oracle_envelope import reach_ns
 

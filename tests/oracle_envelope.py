@@ -1,6 +1,6 @@
 """The worst case inside an arrival curve as it is written (design §3): every path, every window, rational numbers.
 
-It knows neither `mipplan.curves.worstcase` nor the piecewise curves; an arrival curve is its (burst, rate) pairs.
+It knows neither `mipplan.calculus.worstcase` nor the piecewise curves; an arrival curve is its (burst, rate) pairs.
 """
 
 from __future__ import annotations

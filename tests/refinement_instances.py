@@ -14,7 +14,7 @@ from mipplan.refinement.judging import Judge
 from mipplan.refinement.meter import Meter, Tally
 from mipplan.refinement.search import Search
 from mipplan.refinement.stage_runs import StageReplays
-from mipplan.replayer.engines import ENGINES
+from mipplan.replayer import ENGINES
 from mipplan.tokens import realise
 from oracle_refinement import OraclePlan, replay_everything
 from random_pipelines import random_pipeline, random_trace

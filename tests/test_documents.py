@@ -9,21 +9,16 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mipplan.core import InputError, field_text, name_problem, plain, shown, suggestion
 from mipplan.documents import (
     FAULTS_TOLD,
     MAX_DOCUMENT_BYTES,
     Document,
     decode_text,
-    field_text,
-    name_problem,
     parse_yaml,
-    plain,
     read_bytes,
     read_yaml,
-    shown,
-    suggestion,
 )
-from mipplan.errors import InputError
 
 
 def faults_of(text: str) -> list[str]:

@@ -9,14 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mipplan.arguments import check_budget, check_margin, check_seed, check_time_limit, to_ns
 from mipplan.baselines.rates import check_window
-from mipplan.errors import InputError
-from mipplan.numbers import is_finite, is_number, is_whole
+from mipplan.core import (
+    InputError,
+    check_budget,
+    check_margin,
+    check_seed,
+    check_slo,
+    check_time_limit,
+    is_finite,
+    is_number,
+    is_whole,
+    to_ns,
+)
 from mipplan.planner import plan as plan_pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.replayer import ReplicaSchedule
-from mipplan.result.checks import check_slo
 from mipplan.tuner.traffic import read_seconds
 from planning_instances import hand_made
 

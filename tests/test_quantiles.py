@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.quantiles import find_largest, higher_rank, order_statistic, quantile_exceeds, quantile_ns
+from mipplan.core import find_largest, higher_rank, order_statistic, quantile_exceeds, quantile_ns
 
 #: Enough for a sample to be taken, and fewer.
 SIZES = [1, 2, 1_000, 9_000, 30_000]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.units import (
+from mipplan.core import (
     MAX_DURATION_NS,
     dollars_to_microdollars,
     duration_text,

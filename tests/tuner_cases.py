@@ -9,8 +9,8 @@ import networkx as nx
 import numpy as np
 
 import mipplan as mp
+from mipplan.calculus import ArrivalCurve, WorstCase
 from mipplan.certificate import plan_services
-from mipplan.curves import ArrivalCurve, WorstCase
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from oracle_envelope import slow_most_tokens

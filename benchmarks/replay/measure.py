@@ -30,7 +30,7 @@ from benchmarks.replay.instances import (
     stage_settings,
     stream_arrivals,
 )
-from mipplan.replayer.engines import ENGINES
+from mipplan.replayer import ENGINES
 from mipplan.replayer.shared import SharedReplay
 from mipplan.replayer.tasks import read_conditions
 from mipplan.tokens import Workload, realise

@@ -8,7 +8,7 @@ import networkx as nx
 import numpy as np
 
 import mipplan as mp
-from mipplan.curves import WindowCounts
+from mipplan.calculus import WindowCounts
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.tuner import doubling_windows_ns

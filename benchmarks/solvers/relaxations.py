@@ -10,7 +10,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mipplan.solvers.relaxation import prove, relax
+from mipplan.solvers import relax
+from mipplan.solvers.relaxation import prove
 from mipplan.solvers.scaling import scale_model
 from mipplan.solvers.scip import translate
 from mipplan_formulations import LinearModel

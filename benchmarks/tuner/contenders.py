@@ -7,11 +7,11 @@ from typing import Any
 
 import mipplan as mp
 from benchmarks.tuner.traffic import SEEN, Scenario
-from mipplan.shipped import shipped_folder
+from mipplan.core import NS_PER_S
+from mipplan.documents import shipped_folder
 from mipplan.tuner import POLICIES, simulate
 from mipplan.tuner.hindsight import least_usd
 from mipplan.tuner.policies import Clairvoyant, Hpa, Policy, Ray, Setting
-from mipplan.units import NS_PER_S
 
 #: Queries per second of the samples: such that plans have a few replicas.
 RATES_RPS = {

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from mipplan.baselines.configuration import Assignment, Configuration, cost_of, devices_used
 from mipplan.baselines.problem import Device, Problem
-from mipplan.options.families import Family
+from mipplan.options import Family
 
 
 class Actions:

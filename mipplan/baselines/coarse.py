@@ -18,13 +18,12 @@ from mipplan.baselines.configuration import (
 )
 from mipplan.baselines.problem import Device, Problem, pose
 from mipplan.baselines.rates import Mode, check_mode, check_window, queries_per_ns
-from mipplan.options.families import Family
+from mipplan.core import format_duration
+from mipplan.options import Family
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.result import Effort, Plan
-from mipplan.result.checks import resolve_slo_ns
+from mipplan.result import Effort, Plan, resolve_slo_ns
 from mipplan.trace import Trace
-from mipplan.units import format_duration
 
 
 def coarse_grained(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias
 
-from mipplan.options.families import Family
+from mipplan.options import Family
 from mipplan.pipeline import Pipeline
 from mipplan.result import Choice
 

@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mipplan.baselines.configuration import Assignment, Configuration
 from mipplan.baselines.problem import Problem
-from mipplan.quantiles import higher_rank
-from mipplan.replayer.engines import resolve_engine
-from mipplan.replayer.task import Capacity, StageTask
+from mipplan.core import Int64, higher_rank
+from mipplan.replayer import Capacity, StageTask, resolve_engine
 from mipplan.result import Choice
 
-Times = NDArray[np.int64]
 #: The choices of a stage and of all stages above it: what happens at the stage depends on nothing else.
 _Cause: TypeAlias = tuple[Choice, ...]
 
@@ -45,8 +42,8 @@ class _Seen:
         Whether any token waited.
     """
 
-    exit_ns: Times
-    late: Times
+    exit_ns: Int64
+    late: Int64
     waited: bool
 
 
@@ -128,7 +125,7 @@ class Estimator:
             del remembered[next(iter(remembered))]
         return seen
 
-    def _serve(self, stage: str, assignment: Assignment, arrival_ns: Times) -> _Seen:
+    def _serve(self, stage: str, assignment: Assignment, arrival_ns: Int64) -> _Seen:
         task = StageTask(
             arrival_ns,
             assignment.family.service_ns[np.newaxis],

@@ -11,11 +11,11 @@ from mipplan.baselines.configuration import Configuration, choices_of, cost_of, 
 from mipplan.baselines.estimator import DISCIPLINE, Estimator, TimeUpError
 from mipplan.baselines.problem import Problem, pose
 from mipplan.baselines.settings import check_engine, ends_at, share
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, format_duration
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.result import Effort, Plan
 from mipplan.trace import Trace
-from mipplan.units import MICRODOLLARS_PER_DOLLAR, format_duration
 
 Report: TypeAlias = Callable[[str], object]
 

@@ -6,20 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from mipplan.arguments import check_seed
+from mipplan.calculus import analyse_paths
 from mipplan.certificate import certify_services, plan_services
-from mipplan.curves import analyse_paths
-from mipplan.errors import Fault, InputError
+from mipplan.core import Fault, InputError, check_quantile, check_seed
 
 # From the modules that hold them: the package's front also builds problems for solvers, which no baseline needs.
-from mipplan.options.admissibility import check_names
-from mipplan.options.families import Family, find_families
+from mipplan.options import Family, check_names, find_families
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.quantiles import check_quantile
-from mipplan.result import Choice, Effort, Plan, PlanStatus, TraceReference
-from mipplan.result.checks import resolve_slo_ns
-from mipplan.result.plan import relevant_profiles
+from mipplan.result import Choice, Effort, Plan, PlanStatus, TraceReference, relevant_profiles, resolve_slo_ns
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 

@@ -7,8 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from mipplan.errors import InputError
-from mipplan.result.checks import positive_ns
+from mipplan.core import InputError, positive_ns
 from mipplan.trace import Trace
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mipplan.arguments import check_time_limit
-from mipplan.replayer.engines import resolve_engine
+from mipplan.core import check_time_limit
+from mipplan.replayer import resolve_engine
 
 
 def ends_at(started: float, time_limit_s: float | None) -> float:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mipplan as mp
-from mipplan.arguments import check_seed
 from mipplan.cli.inputs import (
     Gathering,
     TraceRequest,
@@ -20,11 +19,11 @@ from mipplan.cli.inputs import (
     shipped_path,
 )
 from mipplan.cli.session import EXIT_DONE, EXIT_NO_ANSWER, EXIT_NOT_MET, Session
-from mipplan.planner.planning import check_search
-from mipplan.quantiles import check_quantile
+from mipplan.core import check_quantile, check_seed
+from mipplan.documents import shipped_folder
+from mipplan.planner import check_search
 from mipplan.reporting import examination, summaries, terminal
-from mipplan.result.document import read_document
-from mipplan.shipped import shipped_folder
+from mipplan.result import read_document
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,8 @@ from mipplan.cli.inputs import (
     shipped_path,
 )
 from mipplan.cli.session import EXIT_DONE, EXIT_INTERRUPTED, Session
-from mipplan.comparison import Contender
-from mipplan.comparison.comparing import check_rules
-from mipplan.reporting import comparison_figures, replay_figures
-from mipplan.reporting.comparisons import comparison_report, show_comparison
+from mipplan.comparison import Contender, check_rules
+from mipplan.reporting import comparison_figures, comparison_report, replay_figures, show_comparison
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,9 @@ import typer
 import mipplan as mp
 from mipplan.cli.inputs import Gathering, check_apart, check_out, optional_seconds, shipped_path
 from mipplan.cli.session import EXIT_DONE, EXIT_NO_ANSWER, EXIT_NOT_MET, Session
-from mipplan.errors import InputError
-from mipplan.fleet import FleetFile, read_fleet_file
-from mipplan.fleet.arguments import Search, read_fleet
-from mipplan.reporting import fleet_figures, replay_figures
-from mipplan.reporting.fleets import fleet_report, show_fleet
+from mipplan.core import InputError
+from mipplan.fleet import FleetFile, Search, read_fleet, read_fleet_file
+from mipplan.reporting import fleet_figures, fleet_report, replay_figures, show_fleet
 
 _ENDINGS = {"pipelines": (".yaml",), "traces": (".csv.gz", ".csv")}
 #: From so many pipelines on, workers on all cores are worth starting.

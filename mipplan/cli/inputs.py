@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import mipplan as mp
-from mipplan.curves import ArrivalCurve
-from mipplan.documents import suggestion
-from mipplan.errors import Fault, InputError
-from mipplan.files import output_problem
-from mipplan.shipped import shipped_folder
-from mipplan.trace.stream_files import read_pieces
-from mipplan.units import NS_PER_S, parse_duration_ns
+from mipplan.calculus import ArrivalCurve
+from mipplan.core import NS_PER_S, Fault, InputError, parse_duration_ns, suggestion
+from mipplan.documents import output_problem, shipped_folder
+from mipplan.trace import read_pieces
 
 ValueT = TypeVar("ValueT")
 

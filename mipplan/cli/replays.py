@@ -15,11 +15,10 @@ from mipplan.cli.inputs import (
     read_plan_and_trace,
 )
 from mipplan.cli.session import EXIT_DONE, Session
-from mipplan.files import write_text_atomically
+from mipplan.documents import write_text_atomically
 from mipplan.replayer import check_manner
-from mipplan.reporting import replay_figures, summaries, terminal
-from mipplan.reporting.latency_files import LATENCY_FILES, write_latencies
-from mipplan.result.windows import check_window, check_windows
+from mipplan.reporting import LATENCY_FILES, replay_figures, summaries, terminal, write_latencies
+from mipplan.result import check_window, check_windows
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
 
-from mipplan.errors import Fault, InputError, NoPlanError, SolverError
-from mipplan.reporting.summaries import error_report
+from mipplan.core import Fault, InputError, NoPlanError, SolverError
+from mipplan.reporting import error_report
 
 EXIT_DONE = 0
 EXIT_NOT_MET = 1

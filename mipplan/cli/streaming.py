@@ -6,9 +6,9 @@ import mipplan as mp
 from mipplan.cli.inputs import Gathering, check_beginning, trace_path
 from mipplan.cli.replays import ReplayRequest, check_common_flags
 from mipplan.cli.session import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_MET, Session
-from mipplan.errors import Fault, InputError
-from mipplan.files import write_text_atomically
-from mipplan.reporting.streams import show_stream, stream_report
+from mipplan.core import Fault, InputError
+from mipplan.documents import write_text_atomically
+from mipplan.reporting import show_stream, stream_report
 from mipplan.result import StreamEnd
 
 _EXITS = {

@@ -16,11 +16,10 @@ from mipplan.cli.inputs import (
     read_trace,
 )
 from mipplan.cli.session import EXIT_DONE, EXIT_INTERRUPTED, Session
-from mipplan.files import write_text_atomically
+from mipplan.documents import write_text_atomically
 from mipplan.replayer import check_manner
-from mipplan.reporting import replay_figures, tuning_figures
-from mipplan.reporting.tunings import show_tuning, tune_report
-from mipplan.tuner.simulation import check_delay, check_period, read_policies
+from mipplan.reporting import replay_figures, show_tuning, tune_report, tuning_figures
+from mipplan.tuner import check_delay, check_period, read_policies
 
 
 @dataclass(frozen=True)

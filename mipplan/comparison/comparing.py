@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from mipplan.arguments import check_seed, check_time_limit
 from mipplan.comparison.contenders import Contender, PlanningTask
 from mipplan.comparison.interrupts import InterruptWatch
 from mipplan.comparison.judging import Judge
 from mipplan.comparison.result import Comparison, ComparisonRow
-from mipplan.documents import listed, shown, suggestion
-from mipplan.errors import Fault, InputError, check_all
+from mipplan.core import (
+    NS_PER_S,
+    Fault,
+    InputError,
+    check_all,
+    check_quantile,
+    check_seed,
+    check_time_limit,
+    listed,
+    shown,
+    suggestion,
+)
 from mipplan.options import check_names
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.quantiles import check_quantile
-from mipplan.replayer.tasks import Discipline
-from mipplan.result.checks import resolve_slo_ns
-from mipplan.trace import Trace
-from mipplan.trace.splitting import check_split, split_trace
-from mipplan.units import NS_PER_S
+from mipplan.replayer import Discipline
+from mipplan.result import resolve_slo_ns
+from mipplan.trace import Trace, check_split, split_trace
 
 #: Number of draws that the rest of the trace is replayed with, unless told otherwise.
 _SEEDS = 5

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mipplan.comparison.contenders import Contender
-from mipplan.quantiles import quantile_ns
+from mipplan.core import NS_PER_S, quantile_ns
 from mipplan.result import Plan
 from mipplan.trace import Trace
-from mipplan.units import NS_PER_S
 
 
 @dataclass(frozen=True)

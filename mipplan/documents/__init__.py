@@ -7,10 +7,19 @@ contain is said by their own schemas.
 from __future__ import annotations
 
 from mipplan.documents.document import FAULTS_TOLD, Document, FieldPath, Finding, first_faults
-from mipplan.documents.files import MAX_DOCUMENT_BYTES, AnyPath, decode_text, open_file, read_bytes
+from mipplan.documents.files import (
+    MAX_DOCUMENT_BYTES,
+    AnyPath,
+    decode_text,
+    open_file,
+    output_problem,
+    read_bytes,
+    shipped_folder,
+    write_atomically,
+    write_text_atomically,
+)
 from mipplan.documents.parsing import parse_yaml, read_yaml
 from mipplan.documents.schemas import TAG_MARK, schema_findings
-from mipplan.documents.wording import field_text, listed, name_problem, plain, shown, suggestion
 
 __all__ = [
     "FAULTS_TOLD",
@@ -21,16 +30,14 @@ __all__ = [
     "FieldPath",
     "Finding",
     "decode_text",
-    "field_text",
     "first_faults",
-    "listed",
-    "name_problem",
     "open_file",
+    "output_problem",
     "parse_yaml",
-    "plain",
     "read_bytes",
     "read_yaml",
     "schema_findings",
-    "shown",
-    "suggestion",
+    "shipped_folder",
+    "write_atomically",
+    "write_text_atomically",
 ]

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mipplan.documents.wording import field_text
-from mipplan.errors import Fault
+from mipplan.core import Fault, field_text
 
 FieldPath = tuple[str | int, ...]
 #: One thing wrong: the path of the field, and what was expected there.

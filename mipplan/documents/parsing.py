@@ -6,10 +6,9 @@ import os
 import re
 from typing import Any
 
+from mipplan.core import InputError, shown
 from mipplan.documents.document import Document, FieldPath, Finding
 from mipplan.documents.files import AnyPath, decode_text, read_bytes
-from mipplan.documents.wording import shown
-from mipplan.errors import InputError
 
 MAX_DEPTH = 24
 #: Values and keys in one document; the largest that people write hold some thousands.

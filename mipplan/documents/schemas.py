@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from mipplan.core import shown, suggestion
 from mipplan.documents.document import FieldPath, Finding
-from mipplan.documents.wording import shown, suggestion
 
 if TYPE_CHECKING:
     import pydantic

@@ -8,19 +8,27 @@ from functools import partial
 from os import PathLike
 from typing import Any
 
-from mipplan.arguments import check_budget, check_seed, check_time_limit
-from mipplan.documents import listed, name_problem, shown, suggestion
-from mipplan.errors import Fault, InputError, faults_of
-from mipplan.files import output_problem
+from mipplan.core import (
+    Fault,
+    InputError,
+    check_budget,
+    check_quantile,
+    check_seed,
+    check_time_limit,
+    faults_of,
+    is_number,
+    listed,
+    name_problem,
+    shown,
+    suggestion,
+)
+from mipplan.documents import output_problem
 from mipplan.fleet.request import Fleet, Member
 from mipplan.fleet.schema import MAX_PIPELINES, MAX_WEIGHT
-from mipplan.numbers import is_number
 from mipplan.options import check_names
 from mipplan.pipeline import Pipeline
-from mipplan.profiles import Profiles
-from mipplan.profiles.hardware import limit_problem
-from mipplan.quantiles import check_quantile
-from mipplan.result.checks import resolve_slo_ns
+from mipplan.profiles import Profiles, limit_problem
+from mipplan.result import resolve_slo_ns
 from mipplan.trace import Trace
 
 PipelineArgument = (

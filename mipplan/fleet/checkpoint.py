@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from mipplan.errors import InputError
-from mipplan.files import write_text_atomically
+from mipplan.core import InputError
+from mipplan.documents import write_text_atomically
 from mipplan.fleet.columns import Column, Memory
 from mipplan.fleet.generation import Pool, Progress
 from mipplan.fleet.request import Fleet

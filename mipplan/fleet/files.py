@@ -8,13 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
+from mipplan.core import NS_PER_S, Fault, InputError
 from mipplan.documents import AnyPath, Document, first_faults, read_yaml
-from mipplan.errors import Fault, InputError
 from mipplan.fleet.schema import FleetEntry, MemberEntry, parse_fleet
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.trace import Trace
-from mipplan.units import NS_PER_S
 
 ReadT = TypeVar("ReadT")
 #: Finds the file that a name in a fleet file stands for, given the kind of file and the fleet file's folder.

@@ -13,16 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.errors import SolverError
+from mipplan.core import Int64, SolverError
 from mipplan.fleet.columns import Column, Priced
 from mipplan.fleet.objective import Objective
 from mipplan.fleet.workers import Office
 from mipplan.solvers import Continuous, solve_relaxed
 from mipplan_formulations import PROGRAMME_FORMULATIONS
 
-Integers = NDArray[np.int64]
 #: How much of the best prices so far is kept in the next ones: at most so much, and so many times the relative gap
 #: between bound and master, so that the last steps are full ones.
 _SMOOTHING, _PER_GAP = 0.4, 10.0
@@ -60,7 +58,7 @@ class Pool:
                     new += 1
         return new
 
-    def cheapest(self, index: int, prices: Integers) -> int | None:
+    def cheapest(self, index: int, prices: Int64) -> int | None:
         """Least cost of a known plan at these device prices."""
         costs = [int(prices @ np.array(column.devices)) for column in self.columns[index]]
         return min(costs, default=None)
@@ -91,7 +89,7 @@ class Progress:
         Its optimum.
     """
 
-    duals: Integers
+    duals: Int64
     least: list[int] = field(default_factory=list)
     rounds: int = 0
     lower_bound: int | None = None
@@ -189,7 +187,7 @@ class Generation:
         else:
             progress.converged = True
 
-    def _round(self, duals: Integers) -> int:
+    def _round(self, duals: Int64) -> int:
         """Price every pipeline at these duals, take in plans and bound; return how many plans were new."""
         prices = self.objective.device_prices(duals)
         known = {
@@ -212,7 +210,7 @@ class Generation:
         better = known - max(1, known // _SHARE)
         return better if forgone is None else min(better, forgone)
 
-    def _take_bound(self, duals: Integers, least: dict[int, int | None]) -> None:
+    def _take_bound(self, duals: Int64, least: dict[int, int | None]) -> None:
         """Claim 1: what all pipelines cost at least at these prices, less what all capacities are worth."""
         forgone = self.objective.forgone
         total = -int(duals @ self.objective.capacity)
@@ -237,7 +235,7 @@ class Generation:
             raise SolverError("highs could not solve the relaxation of the master problem")
         return solved
 
-    def _duals_of(self, master: Continuous) -> Integers:
+    def _duals_of(self, master: Continuous) -> Int64:
         """Duals of the capacities, as prices: whole and not negative."""
         return np.rint(np.maximum(-master.row_duals[len(self.pool.columns) :], 0.0)).astype(np.int64)
 

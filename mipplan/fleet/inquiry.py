@@ -8,15 +8,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.core import UNLIMITED_NS, Int64
 from mipplan.fleet.columns import Refused
 from mipplan.fleet.knowledge import Knowledge
 from mipplan.fleet.relaxation import DeadlineRows, Relaxed
 from mipplan.fleet.tables import StageTable
 from mipplan.options import StageOptions, frontier
-from mipplan.planner.candidates import Bounds, Candidates, PathPart, StagePart, TooManyError, list_choices
-from mipplan.units import UNLIMITED_NS
+from mipplan.planner import Bounds, Candidates, PathPart, StagePart, TooManyError, list_choices
 
-Integers = NDArray[np.int64]
 #: Steps of an ascent from scratch, and with fewer options in question.
 _FIRST_STEPS, _LATER_STEPS = 80, 25
 #: Of all plans within a cost no more than this are judged, and no more choices listed.
@@ -26,7 +25,7 @@ _MOST_JUDGED, _MOST_LISTED = 400, 400_000
 class Inquiry:
     """One pipeline under one set of prices, with or without the limits on devices."""
 
-    def __init__(self, knowledge: Knowledge, prices: Integers, *, firm: bool) -> None:
+    def __init__(self, knowledge: Knowledge, prices: Int64, *, firm: bool) -> None:
         self._knowledge = knowledge
         self.prices = prices
         self._limits = knowledge.limits if firm else np.full_like(knowledge.limits, np.iinfo(np.int64).max)
@@ -55,7 +54,7 @@ class Inquiry:
         """Note that no certified plan costs less than `proven`."""
         self._proven = max(self._proven, proven)
 
-    def cheapest_within(self, most: int) -> tuple[Integers, int] | None:
+    def cheapest_within(self, most: int) -> tuple[Int64, int] | None:
         """Cheapest certified choice that costs at most `most`, and its cost; None if there is none.
 
         Raises
@@ -71,7 +70,7 @@ class Inquiry:
             if not learnt:
                 return best
 
-    def all_within(self, most: int) -> list[Integers]:
+    def all_within(self, most: int) -> list[Int64]:
         """All certified choices of at most that cost, but for those that another one beats in every device.
 
         Raises
@@ -84,7 +83,7 @@ class Inquiry:
             return []
         found = self._without_refused(self._listed(parts, most, _MOST_LISTED))
         devices = self._devices(found)
-        certified: list[Integers] = []
+        certified: list[Int64] = []
         for _ in range(_MOST_JUDGED):
             if not found.cost.size:
                 return certified
@@ -98,7 +97,7 @@ class Inquiry:
             found, devices = found.keep(kept), devices[kept]
         raise TooManyError
 
-    def _devices(self, found: Candidates) -> Integers:
+    def _devices(self, found: Candidates) -> Int64:
         """Devices of each type that the choices are charged for, shape (k, H)."""
         used = np.zeros((found.cost.size, self.prices.size), dtype=np.int64)
         for place, table in enumerate(self._tables.stages):
@@ -106,7 +105,7 @@ class Inquiry:
             used[np.arange(rows.size), table.device[rows]] += table.charged[rows]
         return used
 
-    def _first_certified(self, found: Candidates) -> tuple[tuple[Integers, int] | None, bool]:
+    def _first_certified(self, found: Candidates) -> tuple[tuple[Int64, int] | None, bool]:
         """First choice that the certificate does not refuse; or whether refusing one has taught something."""
         while found.cost.size:
             pick = found.picks[0]
@@ -227,7 +226,7 @@ class Inquiry:
         return mask
 
 
-def _frontier(table: StageTable, cost: Integers) -> NDArray[np.bool_]:
+def _frontier(table: StageTable, cost: Int64) -> NDArray[np.bool_]:
     return frontier(cost, table.options.latency_ns, table.options.speed)
 
 

@@ -13,25 +13,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mipplan.curves import StageService
-from mipplan.errors import SolverError
+from mipplan.calculus import StageService
+from mipplan.core import SolverError
 from mipplan.fleet.columns import Column
 from mipplan.fleet.request import Fleet
 from mipplan.fleet.selection import Chosen
 from mipplan.options import StageOptions, build_problem, extremes, undominated
-from mipplan.planner import plan
-from mipplan.planner.cuts import Cut, cover_of, strengthen
-from mipplan.planner.incumbent import trim
-from mipplan.planner.instance import Instance
+from mipplan.planner import Cut, Instance, cover_of, plan, strengthen, trim
 from mipplan.solvers import Termination, solve
-from mipplan_formulations import (
-    PROGRAMME_FORMULATIONS,
-    Activity,
-    Cover,
-    Programme,
-    Resource,
-    TimeCostProblem,
-)
+from mipplan_formulations import PROGRAMME_FORMULATIONS, Activity, Cover, Programme, Resource, TimeCostProblem
 
 #: Waits are bounded from below to within this share of the deadline; every optimum is judged exactly.
 _TOLERANCE = 0.01

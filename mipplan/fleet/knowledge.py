@@ -7,17 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.curves import PathWaits, StageService, Wait
+from mipplan.calculus import PathWaits, StageService, Wait
+from mipplan.core import Int64
 from mipplan.fleet.columns import Column, Memory, Refused
 from mipplan.fleet.tables import PricingTables, curves_of, first_caps, make_tables
 from mipplan.options import StageOptions
-from mipplan.planner.cuts import strengthen
-from mipplan.planner.instance import Instance
-from mipplan.planner.judges import TraceJudge
-
-Integers = NDArray[np.int64]
+from mipplan.planner import Instance, TraceJudge, strengthen
 
 
 class Knowledge:
@@ -93,7 +89,7 @@ class Knowledge:
             raise AssertionError("a hopeless pipeline is not priced")
         return self.tables
 
-    def column_of(self, pick: Integers) -> Column:
+    def column_of(self, pick: Int64) -> Column:
         """Return the plan that takes these rows of the tables."""
         devices = [0] * len(self._hardware)
         choices = []
@@ -103,7 +99,7 @@ class Knowledge:
             choices.append(choice)
         return Column(tuple(choices), tuple(devices))
 
-    def services(self, pick: Integers) -> dict[str, StageService]:
+    def services(self, pick: Int64) -> dict[str, StageService]:
         """Service of every stage under these rows of the tables."""
         tables = self.required_tables.stages
         return {
@@ -111,7 +107,7 @@ class Knowledge:
             for stage, table, row in zip(self.stages, tables, pick.tolist(), strict=True)
         }
 
-    def judge(self, pick: Integers) -> Refused | None:
+    def judge(self, pick: Int64) -> Refused | None:
         """Ask the certificate; None if it keeps the deadline, else what is refused with this choice."""
         services = self.services(pick)
         instance = self.instance
@@ -132,7 +128,7 @@ class Knowledge:
         self.memory = replace(self.memory, refused=(*self.memory.refused, tuple(refused)))
         return tuple(refused)
 
-    def sharpen(self, entry: int, rows: Integers) -> None:
+    def sharpen(self, entry: int, rows: Int64) -> None:
         """Make waits exact where they may decide."""
         tables = self.required_tables
         if not tables.exact[entry][rows].all():

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mipplan.core import Int64
 from mipplan.fleet.columns import Column
 from mipplan.fleet.request import Fleet
 from mipplan_formulations import ColumnPool, Columns, Resource
 
-Integers = NDArray[np.int64]
 #: The price of one device beyond a limit starts at this many times that of the dearest device.
 _EXCESS = 1
 #: A thousandth of a weight, in what admission maximises; large, so that rounded duals say enough.
@@ -39,12 +38,12 @@ class Objective:
         Price of leaving each pipeline out; None if all have to be served.
     """
 
-    prices: Integers
+    prices: Int64
     rows: tuple[str, ...]
-    usage: Integers
-    capacity: Integers
-    excess: Integers
-    forgone: Integers | None = None
+    usage: Int64
+    capacity: Int64
+    excess: Int64
+    forgone: Int64 | None = None
 
     @cached_property
     def step(self) -> int:
@@ -56,7 +55,7 @@ class Objective:
         """Return the least cost of a choice, given that none is below `bound`."""
         return -(-bound // self.step) * self.step
 
-    def device_prices(self, duals: Integers) -> Integers:
+    def device_prices(self, duals: Int64) -> Int64:
         """Prices of devices with the duals of all rows added, shape (H,)."""
         return self.prices + duals @ self.usage
 
@@ -111,7 +110,7 @@ def weight_objective(fleet: Fleet) -> Objective:
     return Objective(np.zeros_like(fleet.prices), names, usage, capacity, excess, forgone)
 
 
-def _limits(fleet: Fleet) -> tuple[tuple[str, ...], Integers, Integers]:
+def _limits(fleet: Fleet) -> tuple[tuple[str, ...], Int64, Int64]:
     """Names, uses and capacities of the rows of limited hardware."""
     names = tuple(name for name in fleet.hardware if name in fleet.limits)
     usage = np.array(

@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.calculus import analyse_paths
 from mipplan.certificate import certify_services, plan_services
-from mipplan.curves import analyse_paths
+from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.fleet.columns import Column
 from mipplan.fleet.generation import Pool
 from mipplan.fleet.request import Fleet, Realisation
@@ -18,7 +19,6 @@ from mipplan.fleet.result import DeviceUse, FleetEffort, FleetPlan, FleetStatus
 from mipplan.fleet.solving import Settled
 from mipplan.result import Plan, PlanStatus
 from mipplan.tokens import realise
-from mipplan.units import MICRODOLLARS_PER_DOLLAR
 
 #: So many names are listed in a sentence.
 _MOST_NAMED = 5

@@ -18,16 +18,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mipplan.core import Int64
 from mipplan.fleet.columns import Column, Priced
 from mipplan.fleet.inquiry import Inquiry
 from mipplan.fleet.knowledge import Knowledge
-from mipplan.planner.benders import Search
-from mipplan.planner.candidates import TooManyError
+from mipplan.planner import Search, TooManyError
 from mipplan_formulations import FORMULATIONS
 
-Integers = NDArray[np.int64]
 #: Without a plan in hand, costs are searched up to this share above the bound, then further.
 _FIRST_STEP, _FURTHER = 0.01, 2.0
 #: Ranges are spelt out up to so many replicas; a wider one stays a bound.
@@ -37,7 +35,7 @@ MOST_SPELT = 20_000
 class Pricer(Knowledge):
     """One pipeline, ready to be priced."""
 
-    def price(self, prices: Integers, most: int | None) -> Priced:
+    def price(self, prices: Int64, most: int | None) -> Priced:
         """Find the cheapest certified plan under `prices`.
 
         Parameters
@@ -59,7 +57,7 @@ class Pricer(Knowledge):
             return priced
         return self._price_exactly(prices, most, firm=True)
 
-    def _price_exactly(self, prices: Integers, most: int | None, *, firm: bool) -> Priced:
+    def _price_exactly(self, prices: Int64, most: int | None, *, firm: bool) -> Priced:
         """Price, and where a range of replicas is chosen, spell it out and price again.
 
         Whether limits bind a pipeline alone is mostly not the question, and without them fewer options
@@ -71,7 +69,7 @@ class Pricer(Knowledge):
                 return priced
             self.spell_out(spelt)
 
-    def price_all(self, prices: Integers, most: int) -> Priced:
+    def price_all(self, prices: Int64, most: int) -> Priced:
         """Find all certified plans that cost at most `most` under `prices`.
 
         Left out are plans that another one beats or equals in devices of every type: whatever the prices are, they
@@ -119,14 +117,12 @@ class Pricer(Knowledge):
             question.raise_bound(goal + 1)
             reach *= _FURTHER
 
-    def _answer(
-        self, question: Inquiry, pick: Integers, cost: int
-    ) -> tuple[Priced, Mapping[str, int] | None]:
+    def _answer(self, question: Inquiry, pick: Int64, cost: int) -> tuple[Priced, Mapping[str, int] | None]:
         """Turn the cheapest choice into an answer; a range in it is spelt out first, unless it is a wide one."""
         ranges = self._ranges(question, pick)
         return Priced(cost, (self.column_of(pick),)), ranges or None
 
-    def _ranges(self, question: Inquiry, pick: Integers) -> dict[str, int]:
+    def _ranges(self, question: Inquiry, pick: Int64) -> dict[str, int]:
         """Ranges in a choice that are worth spelling out: row of the table by stage."""
         ranges: dict[str, int] = {}
         for stage, table, row in zip(self.stages, self.required_tables.stages, pick.tolist(), strict=True):
@@ -136,7 +132,7 @@ class Pricer(Knowledge):
                 ranges[stage] = row
         return ranges
 
-    def _has_range(self, pick: Integers) -> bool:
+    def _has_range(self, pick: Int64) -> bool:
         tables = self.required_tables.stages
         return any(
             table.charged[row] < table.options.replicas[row]

@@ -17,10 +17,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from mipplan.core import Float64, Int64
+
 #: Rounding of the sums below, as a share of their terms' absolute values.
 _ROUNDING = 1e-10
 #: An ascent that has not gained this share for as many steps in a row has arrived.
@@ -41,8 +40,8 @@ class Relaxed:
     """
 
     bound: float
-    added: Floats
-    multipliers: Floats
+    added: Float64
+    multipliers: Float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +59,12 @@ class DeadlineRows:
         Where each stage's options start.
     """
 
-    cost: Integers
-    taken: Floats
-    room: Floats
-    starts: Integers
+    cost: Int64
+    taken: Float64
+    room: Float64
+    starts: Int64
 
-    def relaxed(self, multipliers: Floats) -> Relaxed:
+    def relaxed(self, multipliers: Float64) -> Relaxed:
         """Evaluate the bound at given multipliers, safely rounded down."""
         value = self.cost + self.taken @ multipliers
         least = np.minimum.reduceat(value, self.starts)
@@ -73,7 +72,7 @@ class DeadlineRows:
         bound = float(least.sum() - self.room @ multipliers) - _ROUNDING * (1.0 + terms)
         return Relaxed(bound, value - np.repeat(least, self._counts()), multipliers)
 
-    def ascend(self, multipliers: Floats, target: float, steps: int) -> Relaxed:
+    def ascend(self, multipliers: Float64, target: float, steps: int) -> Relaxed:
         """Improve multipliers by subgradient steps towards `target`, a cost that is thought to be in reach."""
         best = self.relaxed(multipliers)
         current, reach, waited = best, 1.0, 0
@@ -104,5 +103,5 @@ class DeadlineRows:
                 best = current
         return best
 
-    def _counts(self) -> Integers:
+    def _counts(self) -> Int64:
         return np.diff(np.append(self.starts, self.cost.size))

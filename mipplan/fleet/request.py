@@ -10,13 +10,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.core import UNLIMITED_NS
 from mipplan.pipeline import Pipeline
-from mipplan.planner.instance import Instance, trace_instance
+from mipplan.planner import Instance, trace_instance
 from mipplan.profiles import Profiles
-from mipplan.result import Plan, PlanStatus, TraceReference
-from mipplan.result.plan import relevant_profiles
+from mipplan.result import Plan, PlanStatus, TraceReference, relevant_profiles
 from mipplan.trace import Trace
-from mipplan.units import UNLIMITED_NS
 
 
 @dataclass(frozen=True)

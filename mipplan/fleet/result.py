@@ -8,9 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
-from mipplan.errors import InputError, NoPlanError
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, InputError, NoPlanError
 from mipplan.result import Plan
-from mipplan.units import MICRODOLLARS_PER_DOLLAR
 
 
 class FleetStatus(StrEnum):

@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from mipplan.documents import Document, FieldPath, Finding, name_problem, schema_findings, shown
-from mipplan.errors import InputError
-from mipplan.profiles.hardware import limit_problem
-from mipplan.units import parse_duration_ns
+from mipplan.core import InputError, name_problem, parse_duration_ns, shown
+from mipplan.documents import Document, FieldPath, Finding, schema_findings
+from mipplan.profiles import limit_problem
 
 #: Larger fleets and weights are surely mistaken.
 MAX_PIPELINES = 100_000

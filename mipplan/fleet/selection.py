@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mipplan.core import Int64
 from mipplan.fleet.columns import Column
 from mipplan.fleet.objective import Objective
 from mipplan.solvers import solve
 from mipplan_formulations import PROGRAMME_FORMULATIONS
 
-Integers = NDArray[np.int64]
 #: Combinations of the plans of split pipelines that are tried one by one.
 _MOST_COMBINATIONS = 20_000
 #: Exchanges of a plan for another one, per pipeline, before giving up.
@@ -50,10 +49,10 @@ class _Options:
     usage : int64, shape (k, r)
     """
 
-    owner: Integers
-    place: Integers
-    cost: Integers
-    usage: Integers
+    owner: Int64
+    place: Int64
+    cost: Int64
+    usage: Int64
 
 
 def choose_by_rounding(
@@ -152,8 +151,8 @@ def _row(options: _Options, index: int, place: int) -> int:
 
 
 def _best_combination(
-    objective: Objective, options: _Options, picks: Integers, split: Sequence[int]
-) -> Integers | None:
+    objective: Objective, options: _Options, picks: Int64, split: Sequence[int]
+) -> Int64 | None:
     """Cheapest combination of the split pipelines' plans that fits beside the others; None if none does."""
     rows = [np.flatnonzero(options.owner == index).tolist() for index in split]
     if math.prod(map(len, rows)) > _MOST_COMBINATIONS:
@@ -173,7 +172,7 @@ def _best_combination(
     return found
 
 
-def _exchanged(objective: Objective, options: _Options, picks: Integers) -> Integers | None:
+def _exchanged(objective: Objective, options: _Options, picks: Int64) -> Int64 | None:
     """Exchange plans until all fits; None if that does not come about."""
     picks = picks.copy()
     for _ in range(_MOST_EXCHANGES * picks.size):
@@ -194,7 +193,7 @@ def _exchanged(objective: Objective, options: _Options, picks: Integers) -> Inte
 
 
 def _chosen(
-    objective: Objective, options: _Options, known: Sequence[list[Column]], picks: Integers
+    objective: Objective, options: _Options, known: Sequence[list[Column]], picks: Int64
 ) -> Chosen | None:
     if np.any(options.usage[picks].sum(axis=0) > objective.capacity):
         return None

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.curves import PathWait, Wait
+from mipplan.calculus import PathWait, Wait
+from mipplan.core import Int64
 from mipplan.options import Family, StageFamilies, StageOptions, tabulate, undominated, wait_bounds
-from mipplan.planner.instance import Instance
+from mipplan.planner import Instance
 
-Integers = NDArray[np.int64]
 #: Replicas to spell out per family: this many times the fewest, and a few more.
 _TIMES, _MORE = 2, 6
 #: From one range to the next.
@@ -47,8 +47,8 @@ class StageTable:
     """
 
     options: StageOptions
-    device: Integers
-    charged: Integers
+    device: Int64
+    charged: Int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +88,12 @@ class PricingTables:
 
     stages: tuple[StageTable, ...]
     paths: tuple[PathRow, ...]
-    waits: list[Integers]
+    waits: list[Int64]
     exact: list[NDArray[np.bool_]]
     owners: tuple[int, ...]
     uses: tuple[tuple[tuple[int, int], ...], ...]
 
-    def sharpen(self, entry: int, rows: Integers, curves: Sequence[Wait]) -> None:
+    def sharpen(self, entry: int, rows: Int64, curves: Sequence[Wait]) -> None:
         """Evaluate the waits of some options exactly; of several curves the lowest counts, which holds for all."""
         rows = rows[~self.exact[entry][rows]]
         options = self.stages[self.owners[entry]].options
@@ -205,7 +205,7 @@ def _tabulate(found: StageFamilies, caps: Sequence[int]) -> StageOptions:
     return undominated(replace(table, cost=price[table.family] * np.concatenate(charged)))
 
 
-def _blocks(family: Family, cap: int) -> tuple[Integers, Integers]:
+def _blocks(family: Family, cap: int) -> tuple[Int64, Int64]:
     """Replicas on offer, and those charged for."""
     exact = list(range(family.fewest, min(cap, family.most) + 1))
     charged = exact.copy()

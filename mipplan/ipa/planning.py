@@ -10,18 +10,15 @@ from fractions import Fraction
 
 import numpy as np
 
-from mipplan.baselines.configuration import Assignment, choices_of
-from mipplan.baselines.problem import Problem, pose
-from mipplan.errors import Fault, InputError
+from mipplan.baselines import Assignment, Problem, choices_of, pose
+from mipplan.core import Fault, InputError, format_duration, is_number
 from mipplan.ipa.program import Variant, Weights, pose_program, size_family
-from mipplan.numbers import is_number
-from mipplan.options.families import find_families
+from mipplan.options import find_families
 from mipplan.pipeline import FanOut, Pipeline
 from mipplan.profiles import Profiles
 from mipplan.result import Effort, Plan
 from mipplan.solvers import Termination, solve_problem
 from mipplan.trace import Trace
-from mipplan.units import format_duration
 from mipplan_formulations import TimeCostProblem
 
 

@@ -13,8 +13,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from mipplan.options.families import Family
-from mipplan.units import MICRODOLLARS_PER_DOLLAR
+from mipplan.core import MICRODOLLARS_PER_DOLLAR
+from mipplan.options import Family
 from mipplan_formulations import Activity, Arc, Path, Resource, TimeCostProblem
 
 _PER_UNIT = 1_000_000

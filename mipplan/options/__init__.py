@@ -11,7 +11,7 @@ from mipplan.options.enumeration import (
     undominated_per_hardware,
 )
 from mipplan.options.families import MAX_REPLICAS, Family, StageFamilies, find_families, trace_demand
-from mipplan.options.problem import build_problem, time_cost_problem
+from mipplan.options.problem import build_problem, limits_of, time_cost_problem
 from mipplan.options.waits import wait_bounds
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "extremes",
     "find_families",
     "frontier",
+    "limits_of",
     "tabulate",
     "time_cost_problem",
     "trace_demand",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mipplan.documents import listed, suggestion
-from mipplan.errors import Fault, InputError
+from mipplan.core import Fault, InputError, listed, suggestion
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 

@@ -9,11 +9,10 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.curves import StageService
+from mipplan.calculus import StageService
+from mipplan.core import Int64
 from mipplan.options.families import Family, StageFamilies
 from mipplan.result import Choice
-
-Column = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,13 @@ class StageOptions:
     """
 
     families: StageFamilies
-    family: Column
-    replicas: Column
-    cost: Column
-    latency_ns: Column
-    period_ns: Column
-    tokens: Column
-    speed: Column
+    family: Int64
+    replicas: Int64
+    cost: Int64
+    latency_ns: Int64
+    period_ns: Int64
+    tokens: Int64
+    speed: Int64
 
     @property
     def count(self) -> int:
@@ -135,7 +134,7 @@ def extremes(stage: StageFamilies) -> StageOptions:
     )
 
 
-def tabulate(stage: StageFamilies, blocks: Sequence[Column]) -> StageOptions:
+def tabulate(stage: StageFamilies, blocks: Sequence[Int64]) -> StageOptions:
     """Options with the given numbers of replicas of each family, one array of them per family."""
     members = np.repeat(np.arange(len(blocks), dtype=np.int64), [block.size for block in blocks])
     replicas = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
@@ -188,7 +187,7 @@ def _frontier(options: StageOptions, among: NDArray[np.bool_]) -> NDArray[np.boo
 
 
 def frontier(
-    cost: Column, latency_ns: Column, speed: Column, last: NDArray[np.bool_] | None = None
+    cost: Int64, latency_ns: Int64, speed: Int64, last: NDArray[np.bool_] | None = None
 ) -> NDArray[np.bool_]:
     """Which options no other one dominates in (cost, T, R), given as columns of shape (m,).
 
@@ -208,7 +207,7 @@ def frontier(
     return kept
 
 
-def _speed_ranks(period_ns: Column, tokens: Column) -> Column:
+def _speed_ranks(period_ns: Int64, tokens: Int64) -> Int64:
     """Rank of tokens/period, exactly.
 
     1/R = period/tokens is split into whole and broken ns. Broken parts are fractions; with denominators up to

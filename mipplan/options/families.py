@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.curves import StageService, stage_service
+from mipplan.calculus import StageService, stage_service
 from mipplan.pipeline import Pipeline, Stage
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.tokens import Workload

@@ -7,17 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.arguments import check_budget
-from mipplan.curves import PathWaits, Wait, analyse_paths
-from mipplan.errors import Fault, InputError
+from mipplan.calculus import PathWaits, Wait, analyse_paths
+from mipplan.core import Fault, InputError, check_budget, check_quantile
 from mipplan.options.admissibility import check_names
 from mipplan.options.enumeration import StageOptions, expand, undominated
 from mipplan.options.families import find_families, trace_demand
 from mipplan.options.waits import wait_bounds
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.quantiles import check_quantile
-from mipplan.result.checks import resolve_slo_ns
+from mipplan.result import resolve_slo_ns
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 from mipplan_formulations import Activity, Arc, Cover, Path, Resource, TimeCostProblem

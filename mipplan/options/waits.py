@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.curves import Wait
+from mipplan.calculus import Wait
 from mipplan.options.enumeration import StageOptions
 
 Rate = tuple[int, int]

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from mipplan.documents import shown
-from mipplan.errors import InputError
-from mipplan.numbers import is_finite, is_number, is_whole
+from mipplan.core import InputError, is_finite, is_number, is_whole, shown
 
 #: Largest mean number of tokens made of one; beyond it a pipeline is surely mistaken.
 MAX_MEAN = 10_000

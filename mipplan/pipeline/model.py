@@ -10,10 +10,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from mipplan.documents import AnyPath, Document, FieldPath, name_problem, plain, read_yaml
-from mipplan.errors import Fault, InputError
+from mipplan.core import NS_PER_S, Fault, InputError, duration_text, name_problem, plain, seconds_to_ns
+from mipplan.documents import AnyPath, Document, FieldPath, read_yaml
 from mipplan.pipeline.fanout import FanOut
-from mipplan.units import NS_PER_S, duration_text, seconds_to_ns
 
 if TYPE_CHECKING:
     import networkx as nx

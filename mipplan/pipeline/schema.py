@@ -20,19 +20,10 @@ from pydantic import (
     model_validator,
 )
 
-from mipplan.documents import (
-    TAG_MARK,
-    Document,
-    FieldPath,
-    Finding,
-    name_problem,
-    schema_findings,
-    shown,
-)
-from mipplan.errors import InputError
+from mipplan.core import InputError, name_problem, parse_duration_ns, shown
+from mipplan.documents import TAG_MARK, Document, FieldPath, Finding, schema_findings
 from mipplan.pipeline.fanout import choice_problem, mean_problem
 from mipplan.pipeline.structure import structure_findings
-from mipplan.units import parse_duration_ns
 
 #: Larger batch caps and replica counts are surely mistaken, and would overflow sums.
 MAX_COUNT = 1_000_000

@@ -5,10 +5,11 @@ They are checked on the raw document, so that a misspelt field elsewhere hides n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mipplan.documents import Document, Finding, name_problem, shown, suggestion
+from mipplan.core import find_cycle, name_problem, shown, suggestion
+from mipplan.documents import Document, Finding
 
 
 def structure_findings(document: Document) -> list[Finding]:
@@ -73,36 +74,3 @@ def _edge_findings(
         where = f"edges[{arcs[arc]}]" if first is None else f"line {first}"
         findings.append((("edges", index), f"the edge {arc[0]} → {arc[1]} is given twice; first at {where}"))
     return findings
-
-
-def find_cycle(arcs: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the stages of one directed cycle in order, the same one every time, or an empty list.
-
-    Stages without a successor are removed until none is left to remove; from any stage that remains,
-    following remaining successors must come back to a stage already met.
-    """
-    successors: dict[str, list[str]] = {}
-    for parent, child in arcs:
-        successors.setdefault(parent, []).append(child)
-        successors.setdefault(child, [])
-    ends = [name for name, children in successors.items() if not children]
-    waiting = {name: len(children) for name, children in successors.items()}
-    parents: dict[str, list[str]] = {}
-    for parent, children in successors.items():
-        for child in children:
-            parents.setdefault(child, []).append(parent)
-    while ends:
-        name = ends.pop()
-        del waiting[name]
-        for parent in parents.get(name, ()):
-            waiting[parent] -= 1
-            if waiting[parent] == 0:
-                ends.append(parent)
-    if not waiting:
-        return []
-    walk = [next(iter(waiting))]
-    while True:
-        following = next(child for child in successors[walk[-1]] if child in waiting)
-        if following in walk:
-            return walk[walk.index(following) :]
-        walk.append(following)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.curves import StageService
+from mipplan.calculus import StageService
 from mipplan.options import StageOptions, build_problem
 from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.enumeration import Enumeration

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from mipplan.core import Float64, Int64
+
 #: More partial choices than this are not worth keeping at once: a MILP solver does better.
 MOST_LABELS = 150_000
 #: So many times as many extensions are looked at, so many at once, …
@@ -43,8 +43,8 @@ class Candidates:
         So many partial choices were kept at once to find them.
     """
 
-    picks: Integers
-    cost: Integers
+    picks: Int64
+    cost: Int64
     labels: int = 0
 
     def in_order(self) -> Candidates:
@@ -73,11 +73,11 @@ class StagePart:
         What each takes of every limited resource.
     """
 
-    rows: Integers
-    cost: Integers
-    added: Floats
-    duration_ns: Integers
-    usage: Integers
+    rows: Int64
+    cost: Int64
+    added: Float64
+    duration_ns: Int64
+    usage: Int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ class PathPart:
 
     stages: tuple[int, ...]
     lag_ns: int
-    waits: tuple[Integers, ...]
+    waits: tuple[Int64, ...]
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Bounds:
     deadline_ns: int
     spare: float
     most: int
-    capacities: Integers
+    capacities: Int64
     labels: int | None = None
 
 
@@ -156,7 +156,7 @@ class _Walk:
         self._duration = [np.zeros(1, dtype=np.int64) for _ in paths]
         self._wait = [np.zeros(1, dtype=np.int64) for _ in paths]
         self._used = np.zeros((1, bounds.capacities.size), dtype=np.int64)
-        self.picks: dict[int, Integers] = {}
+        self.picks: dict[int, Int64] = {}
         self.labels = 1
 
     def choose(self, to_come: Sequence[int]) -> int:
@@ -191,8 +191,8 @@ class _Walk:
         self.labels = max(self.labels, label.size)
 
     def _extensions(
-        self, stage: int, to_come: Sequence[int], some: Integers
-    ) -> tuple[Integers, Integers, Integers, dict[int, tuple[Integers, Integers]]]:
+        self, stage: int, to_come: Sequence[int], some: Int64
+    ) -> tuple[Int64, Int64, Int64, dict[int, tuple[Int64, Int64]]]:
         """Some partial choices with every option of a stage that can still lead to a complete one.
 
         Returns partial choice and option of each, what it uses, and duration and wait along the paths through the
@@ -202,7 +202,7 @@ class _Walk:
         used = self._used[label] + self._parts[stage].usage[option]
         kept = (used <= self._bounds.capacities).all(axis=1)
         label, option, used = label[kept], option[kept], used[kept]
-        found: dict[int, tuple[Integers, Integers]] = {}
+        found: dict[int, tuple[Int64, Int64]] = {}
         for number, path in enumerate(self._paths):
             if stage in path.stages:
                 times = self._times(number, stage, label, option)
@@ -213,7 +213,7 @@ class _Walk:
                 found[number] = times[0][kept], times[1][kept]
         return label, option, used, found
 
-    def _affordable(self, stage: int, to_come: Sequence[int], some: Integers) -> tuple[Integers, Integers]:
+    def _affordable(self, stage: int, to_come: Sequence[int], some: Int64) -> tuple[Int64, Int64]:
         """Pairs of some partial choices and an option of a stage that keep the bounds on cost."""
         part = self._parts[stage]
         most = self._bounds.most - sum(self._cheapest[other] for other in to_come)
@@ -230,7 +230,7 @@ class _Walk:
                 raise TooManyError
         return np.concatenate([label for label, _ in pairs]), np.concatenate([option for _, option in pairs])
 
-    def _times(self, number: int, stage: int, label: Integers, option: Integers) -> tuple[Integers, Integers]:
+    def _times(self, number: int, stage: int, label: Int64, option: Int64) -> tuple[Int64, Int64]:
         """Duration and wait along one path through a stage, of each partial choice with its new option."""
         path = self._paths[number]
         waits = path.waits[path.stages.index(stage)]
@@ -240,7 +240,7 @@ class _Walk:
         )
 
     def _keep_deadline(
-        self, number: int, duration: Integers, wait: Integers, to_come: Sequence[int]
+        self, number: int, duration: Int64, wait: Int64, to_come: Sequence[int]
     ) -> NDArray[np.bool_]:
         """Which partial choices may still keep the deadline on one path."""
         path = self._paths[number]

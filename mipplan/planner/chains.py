@@ -17,10 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.curves import StageService
+from mipplan.calculus import StageService
+from mipplan.core import Int64
 from mipplan.tokens import StageTokens, Workload
-
-Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Chains:
 
 
 def critical_chains(
-    workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Tokens], queries: Tokens
+    workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Int64], queries: Int64
 ) -> Chains:
     """Follow every query's last exit back to a source.
 
@@ -99,8 +98,8 @@ def critical_chains(
 
 
 def waited_for_queries(
-    workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Tokens], queries: Tokens
-) -> Tokens:
+    workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Int64], queries: Int64
+) -> Int64:
     """Return the queries that these wait for along their critical chains, each once, ascending.
 
     Parameters
@@ -126,7 +125,7 @@ def waited_for_queries(
     return np.unique(np.concatenate(found))
 
 
-def _last_exits(workload: Workload, exits: Mapping[str, Tokens], queries: Tokens) -> tuple[Tokens, Tokens]:
+def _last_exits(workload: Workload, exits: Mapping[str, Int64], queries: Int64) -> tuple[Int64, Int64]:
     """Stage (by its place in the workload) and token of each query's last exit."""
     stage = np.full(queries.size, -1, dtype=np.int64)
     token = np.zeros(queries.size, dtype=np.int64)
@@ -140,7 +139,7 @@ def _last_exits(workload: Workload, exits: Mapping[str, Tokens], queries: Tokens
     return stage, token
 
 
-def _latest_of(owner: Tokens, time_ns: Tokens, wanted: Tokens) -> tuple[Tokens, Tokens]:
+def _latest_of(owner: Int64, time_ns: Int64, wanted: Int64) -> tuple[Int64, Int64]:
     """Per wanted owner the entry with the latest time, and that time; the least int64 where there is none.
 
     `owner` is non-decreasing, shape (k,), k ≥ 1. So are the times of each owner: bounds on exits do not fall in token
@@ -150,7 +149,7 @@ def _latest_of(owner: Tokens, time_ns: Tokens, wanted: Tokens) -> tuple[Tokens, 
     return entry, np.where(owner[entry] == wanted, time_ns[entry], np.iinfo(np.int64).min)
 
 
-def _waited_for(tokens: StageTokens, arrival_ns: Tokens, service: StageService, last: Tokens) -> Tokens:
+def _waited_for(tokens: StageTokens, arrival_ns: Int64, service: StageService, last: Int64) -> Int64:
     """Token whose arrival and the work since decide when each of `last` starts: the maximum over j ≤ i.
 
     In floats: where rounding mistakes one token for another, the chain is another, and as valid.
@@ -161,9 +160,7 @@ def _waited_for(tokens: StageTokens, arrival_ns: Tokens, service: StageService, 
     return np.searchsorted(greatest, greatest[last])
 
 
-def _senders(
-    tokens: StageTokens, exits: Mapping[str, Tokens], wanted: Tokens
-) -> tuple[Tokens, Tokens, Tokens]:
+def _senders(tokens: StageTokens, exits: Mapping[str, Int64], wanted: Int64) -> tuple[Int64, Int64, Int64]:
     """Edge (by its place), parent token and delay of the latest message that reaches each token."""
     edge = np.zeros(wanted.size, dtype=np.int64)
     parent = np.zeros(wanted.size, dtype=np.int64)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan.curves import StageService
+from mipplan.calculus import StageService
 from mipplan.options import StageOptions
 from mipplan_formulations import Cover
 

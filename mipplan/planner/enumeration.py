@@ -25,8 +25,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.core import Float64, Int64
 from mipplan.planner.candidates import TooManyError
-from mipplan.planner.hearing import Column, Hearing, Rows
+from mipplan.planner.hearing import Hearing
 from mipplan.planner.listing import Listing
 from mipplan.planner.pricing import Prices, Pricing
 from mipplan.planner.witnesses import Witnesses
@@ -66,7 +67,7 @@ class _Set:
         With so many options it, or one that holds it, was too large to be listed.
     """
 
-    rows: Rows
+    rows: Int64
     prices: Prices
     priced: int
     tried: int
@@ -172,7 +173,7 @@ class Enumeration:
                 rise *= 2
         return False
 
-    def _is_settled(self, rows: Rows, prices: Prices, most: int, labels: int, ends_at: float) -> bool:
+    def _is_settled(self, rows: Int64, prices: Prices, most: int, labels: int, ends_at: float) -> bool:
         """List some options; return whether the cheapest plan of at most that cost has been found among them."""
         found = self._listing.cheapest(rows, prices, most, labels, ends_at)
         if found is None:
@@ -219,7 +220,7 @@ class Enumeration:
             return []
         return [_Set(half, prices, priced, tried) for half in self._halves(rows, prices)]
 
-    def _reduced(self, rows: Rows, prices: Prices) -> Rows | None:
+    def _reduced(self, rows: Int64, prices: Prices) -> Int64 | None:
         """Strike options that are too dear, or refused whatever the other stages choose; None if nothing is left."""
         asked = len(self._hearing.witnesses)
         while True:
@@ -238,7 +239,7 @@ class Enumeration:
             # Striking raises what the others leave by little: those who refuse now are mostly those who struck.
             asked = _ASKED
 
-    def _affordable(self, rows: Rows, prices: Prices, most: int) -> Rows | None:
+    def _affordable(self, rows: Int64, prices: Prices, most: int) -> Int64 | None:
         """Strike options that make every plan too dear: by cost, and by reduced cost; None if nothing is left."""
         for values, base in ((self._hearing.cost, 0.0), (prices.reduced, prices.bound)):
             starts = self._starts(rows)
@@ -251,13 +252,13 @@ class Enumeration:
             rows = rows[values[rows] <= (least + spare)[self._hearing.stage[rows]]]
         return rows
 
-    def _starts(self, rows: Rows) -> NDArray[np.int64] | None:
+    def _starts(self, rows: Int64) -> NDArray[np.int64] | None:
         """Where in `rows` each stage's options start; None if a stage has none."""
         starts = np.searchsorted(self._hearing.stage[rows], np.arange(self._hearing.stages))
         found: bool = starts[-1] < rows.size and bool((np.diff(starts) > 0).all())
         return starts if found else None
 
-    def _least(self, rows: Rows) -> tuple[Column, Column]:
+    def _least(self, rows: Int64) -> tuple[Float64, Float64]:
         """Least T and least 1/R of every stage, shape (stages,)."""
         starts = np.searchsorted(self._hearing.stage[rows], np.arange(self._hearing.stages))
         return np.minimum.reduceat(self._hearing.latency[rows], starts), np.minimum.reduceat(
@@ -265,7 +266,7 @@ class Enumeration:
         )
 
     def _strike(
-        self, rows: Rows, kept: NDArray[np.bool_], latency: Column, period: Column, witnesses: Witnesses
+        self, rows: Int64, kept: NDArray[np.bool_], latency: Float64, period: Float64, witnesses: Witnesses
     ) -> None:
         """Unmark in `kept` what these witnesses refuse even where all other stages are at their least."""
         stage = self._hearing.stage[rows]
@@ -280,17 +281,17 @@ class Enumeration:
             own = slice(ends[number], ends[number + 1])
             kept[own] &= ~witnesses.refuse_each(excess, number, more_latency[own], more_period[own])
 
-    def _hear(self, choice: Rows) -> None:
+    def _hear(self, choice: Int64) -> None:
         if self._hearing.is_allowed(choice) and self._hearing.keeps_slo(choice):
             self._take(choice)
 
-    def _take(self, choice: Rows) -> None:
+    def _take(self, choice: Int64) -> None:
         """Only cheaper plans than this one are looked for from now on."""
         self._best = self._hearing.selection_of(choice)
         self._near = choice
         self._most = int(self._hearing.cost[choice].sum()) - self._step
 
-    def _halves(self, rows: Rows, prices: Prices) -> tuple[Rows, Rows]:
+    def _halves(self, rows: Int64, prices: Prices) -> tuple[Int64, Int64]:
         """Halve, by cost, the options of the stage that decides most about the latency; last, what to look at first."""
         stage = self._weightiest(rows, prices)
         own = self._hearing.stage[rows] == stage
@@ -309,7 +310,7 @@ class Enumeration:
         )
         return (cheaper, dearer) if np.isin(self._near[stage], dearer) else (dearer, cheaper)
 
-    def _weightiest(self, rows: Rows, prices: Prices) -> int:
+    def _weightiest(self, rows: Int64, prices: Prices) -> int:
         """Stage with more than one option where the one of least reduced cost costs the witnesses most latency."""
         starts = np.searchsorted(self._hearing.stage[rows], np.arange(self._hearing.stages))
         sizes = np.diff(np.append(starts, rows.size))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from mipplan.curves import ArrivalCurve, StageService
+from mipplan.calculus import ArrivalCurve, StageService
 from mipplan.options import Family, StageOptions, undominated_per_hardware
 from mipplan.planner.benders import Search
 from mipplan.planner.instance import Instance
 from mipplan.planner.members import Members, choice_of, cost_of, keeps_limits, services_of
 from mipplan.planner.request import Request
 from mipplan.result import Alternative, Choice, Explanation, NearPlan, Plan, StageExplanation
-from mipplan.solvers.auto import NAME as AUTO
+from mipplan.solvers import NAME as AUTO
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS, Cover
 

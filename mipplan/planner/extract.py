@@ -16,13 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.calculus import StageService
 from mipplan.certificate import CertificateEvaluator
-from mipplan.curves import StageService
+from mipplan.core import UNLIMITED_NS, higher_rank, order_statistic
 from mipplan.planner.chains import Chains, critical_chains, waited_for_queries
 from mipplan.planner.witnesses import Witnesses
-from mipplan.quantiles import higher_rank, order_statistic
 from mipplan.tokens import StageTokens
-from mipplan.units import UNLIMITED_NS
 
 #: Utilisations at which the longest waits of each stage are looked up.
 _LOADS = (0.65,)

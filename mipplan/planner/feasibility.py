@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mipplan.curves import StageService
+from mipplan.calculus import StageService
+from mipplan.core import UNLIMITED_NS
 from mipplan.options import Family, StageOptions, extremes, undominated
 from mipplan.planner.benders import Outcome, Search
 from mipplan.planner.instance import Instance
 from mipplan.planner.members import Members, keeps_limits, services_of
-from mipplan.units import UNLIMITED_NS
 from mipplan_formulations import Formulation
 
 

@@ -7,13 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.curves import StageService
+from mipplan.calculus import StageService
+from mipplan.core import Float64, Int64
 from mipplan.options import StageOptions
 from mipplan.planner.instance import Instance
 from mipplan.planner.witnesses import Witnesses
-
-Rows = NDArray[np.int64]
-Column = NDArray[np.float64]
 
 #: So many groups of witnesses are remembered.
 _REMEMBERED = 12
@@ -50,7 +48,7 @@ class Hearing:
         self,
         instance: Instance,
         options: Mapping[str, StageOptions],
-        number: Mapping[str, Rows],
+        number: Mapping[str, Int64],
         is_allowed: Callable[[Mapping[str, int]], bool],
         witnesses: Sequence[Witnesses] = (),
     ) -> None:
@@ -75,7 +73,7 @@ class Hearing:
         """Number of stages."""
         return len(self._options)
 
-    def rows_of(self, selection: Mapping[str, int]) -> Rows:
+    def rows_of(self, selection: Mapping[str, int]) -> Int64:
         """Return what a selection's options are called here, −1 where one is not among these; shape (stages,)."""
         return np.array(
             [
@@ -86,16 +84,16 @@ class Hearing:
             ]
         )
 
-    def selection_of(self, choice: Rows) -> dict[str, int]:
+    def selection_of(self, choice: Int64) -> dict[str, int]:
         """Return a choice, shape (stages,), as a selection."""
         chosen = zip(self._number.items(), (choice - self.first).tolist(), strict=True)
         return {name: int(number[option]) for (name, number), option in chosen}
 
-    def is_allowed(self, choice: Rows) -> bool:
+    def is_allowed(self, choice: Int64) -> bool:
         """Whether a choice keeps everything but the objective."""
         return self._is_allowed(self.selection_of(choice))
 
-    def keeps_slo(self, choice: Rows) -> bool:
+    def keeps_slo(self, choice: Int64) -> bool:
         """Put one choice before the judge; if it misses the objective, remember who bore witness."""
         chosen = zip(self._options.items(), (choice - self.first).tolist(), strict=True)
         services = {name: table.service(option) for (name, table), option in chosen}
@@ -104,7 +102,7 @@ class Hearing:
         self._learn(services)
         return False
 
-    def is_hopeless(self, rows: Rows) -> bool:
+    def is_hopeless(self, rows: Int64) -> bool:
         """Ask the judge, quickly, about the best of all stages together; if it refuses, remember who bore witness."""
         services = self._best_services(rows)
         if not self._instance.surely_misses_slo(services):
@@ -112,7 +110,7 @@ class Hearing:
         self._learn(services)
         return True
 
-    def is_known_refused(self, latency: Column, period: Column, asked: int) -> bool:
+    def is_known_refused(self, latency: Float64, period: Float64, asked: int) -> bool:
         """Whether some of the first witnesses refuse services, shape (stages,); they move to the front."""
         for place, witnesses in enumerate(self.witnesses[:asked]):
             if witnesses.refuse(witnesses.excess_ns(latency, period)):
@@ -120,7 +118,7 @@ class Hearing:
                 return True
         return False
 
-    def not_refused(self, choices: Rows, asked: int | None = None) -> NDArray[np.int64]:
+    def not_refused(self, choices: Int64, asked: int | None = None) -> NDArray[np.int64]:
         """Places of the choices, shape (k, stages), that none of the first witnesses refuses, ascending."""
         left = np.arange(len(choices))
         for witnesses in self.witnesses[:asked]:
@@ -130,14 +128,14 @@ class Hearing:
             left = left[~witnesses.refuse_many(self.latency[rows], self.period[rows])]
         return left
 
-    def are_better(self, choices: Rows, refused: Rows) -> NDArray[np.bool_]:
+    def are_better(self, choices: Int64, refused: Int64) -> NDArray[np.bool_]:
         """Which choices, shape (k, stages), have a smaller T or a greater R at some stage than one that was refused."""
         quicker = self._latency_ns[choices] < self._latency_ns[refused]
         faster = self._speed[choices] > self._speed[refused]
         better: NDArray[np.bool_] = np.any(quicker | faster, axis=1)
         return better
 
-    def _best_services(self, rows: Rows) -> dict[str, StageService]:
+    def _best_services(self, rows: Int64) -> dict[str, StageService]:
         starts = np.searchsorted(self.stage[rows], np.arange(self.stages))
         services = {}
         for own, first, (name, table) in zip(

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mipplan.curves import PathWait, StageService, grid_rate, grid_step
+from mipplan.calculus import PathWait, StageService, grid_rate, grid_step
 from mipplan.options import Family
 from mipplan.planner.instance import Instance
 from mipplan.planner.members import Members, cost_of, keeps_limits, services_of

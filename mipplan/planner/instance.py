@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from mipplan.curves import (
+from mipplan.calculus import (
     ArrivalCurve,
     StageService,
     WorstCase,
@@ -14,23 +14,22 @@ from mipplan.curves import (
     most_tokens_per_query,
     worst_case_paths,
 )
-from mipplan.errors import InputError
+from mipplan.core import NS_PER_S, InputError
 from mipplan.options import (
     StageFamilies,
     StageOptions,
     expand,
     find_families,
+    limits_of,
     trace_demand,
     undominated,
 )
-from mipplan.options.problem import limits_of
 from mipplan.pipeline import Pipeline
 from mipplan.planner.judges import EnvelopeJudge, Judge, QuickTest, TraceJudge
 from mipplan.planner.witnesses import Witnesses
 from mipplan.profiles import Profiles
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
-from mipplan.units import NS_PER_S
 
 
 @dataclass(frozen=True)

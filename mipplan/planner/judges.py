@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+from mipplan.calculus import PathWaits, StageService, WorstCase, analyse_paths
 from mipplan.certificate import CertificateEvaluator, certify_services
-from mipplan.curves import PathWaits, StageService, WorstCase, analyse_paths
+from mipplan.core import UNLIMITED_NS, quantile_exceeds, quantile_ns
 from mipplan.planner.extract import Extract
 from mipplan.planner.witnesses import Witnesses
-from mipplan.quantiles import quantile_exceeds, quantile_ns
 from mipplan.result import CriticalStage
 from mipplan.tokens import Workload
-from mipplan.units import UNLIMITED_NS
 
 Services = Mapping[str, StageService]
 

@@ -13,8 +13,9 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.core import Int64
 from mipplan.planner.candidates import Bounds, Candidates, PathPart, StagePart, TooManyError, list_choices
-from mipplan.planner.hearing import Hearing, Rows
+from mipplan.planner.hearing import Hearing
 from mipplan.planner.pricing import Prices
 from mipplan_formulations import TimeCostProblem
 
@@ -41,7 +42,7 @@ class Listing:
         self.labels = 0
         self.heard = 0
 
-    def cheapest(self, rows: Rows, prices: Prices, most: int, labels: int, ends_at: float) -> Rows | None:
+    def cheapest(self, rows: Int64, prices: Prices, most: int, labels: int, ends_at: float) -> Int64 | None:
         """Cheapest choice of certain options that keeps everything and costs at most `most`; None if there is none.
 
         Parameters
@@ -71,7 +72,7 @@ class Listing:
             while len(picks):
                 if time.monotonic() >= ends_at or self.heard - heard >= _MOST_HEARD:
                     raise TooManyError
-                pick: Rows = picks[0]
+                pick: Int64 = picks[0]
                 picks = picks[1:]
                 if not self._hearing.is_allowed(pick):
                     continue
@@ -82,7 +83,7 @@ class Listing:
                 picks = picks[self._hearing.not_refused(picks, 1)]
         return None
 
-    def _listed(self, rows: Rows, prices: Prices, most: int, labels: int) -> Candidates:
+    def _listed(self, rows: Int64, prices: Prices, most: int, labels: int) -> Candidates:
         first = self._hearing.first
         parts = []
         for own, start, activity in zip(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mipplan.curves import StageService
+from mipplan.calculus import StageService
 from mipplan.options import Family
 from mipplan.result import Choice
 

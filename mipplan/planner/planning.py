@@ -6,24 +6,29 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from mipplan.arguments import check_budget, check_margin, check_seed, check_time_limit
-from mipplan.curves import ArrivalCurve, empirical_envelope
-from mipplan.errors import InputError, check_all
-from mipplan.numbers import is_number
+from mipplan.calculus import ArrivalCurve, empirical_envelope
+from mipplan.core import (
+    UNLIMITED_NS,
+    InputError,
+    check_all,
+    check_budget,
+    check_margin,
+    check_quantile,
+    check_seed,
+    check_time_limit,
+    is_number,
+    seconds_to_ns,
+)
 from mipplan.options import check_names
 from mipplan.pipeline import Pipeline
 from mipplan.planner.explanation import explain
 from mipplan.planner.request import Request
 from mipplan.planner.solving import Solving
 from mipplan.profiles import Profiles
-from mipplan.quantiles import check_quantile
-from mipplan.result import Guarantee, Plan, PlanStatus, TraceReference
-from mipplan.result.checks import resolve_slo_ns
-from mipplan.result.plan import relevant_profiles
+from mipplan.result import Guarantee, Plan, PlanStatus, TraceReference, relevant_profiles, resolve_slo_ns
+from mipplan.solvers import NAME as AUTO
 from mipplan.solvers import resolve_solver
-from mipplan.solvers.auto import NAME as AUTO
 from mipplan.trace import Trace
-from mipplan.units import UNLIMITED_NS, seconds_to_ns
 from mipplan_formulations import FORMULATIONS
 
 #: A plan that rests on replays is made by `mipplan.refine`.

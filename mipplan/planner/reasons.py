@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mipplan.core import NS_PER_MS, NS_PER_S, format_duration
 from mipplan.options import StageFamilies
 from mipplan.planner.feasibility import AnyPlan, Feasibility
 from mipplan.planner.instance import Instance
 from mipplan.planner.request import Request
-from mipplan.result.explanation import step_text
-from mipplan.units import NS_PER_MS, NS_PER_S, format_duration
+from mipplan.result import step_text
 
 #: The highest rate that works is found in whole percents of the trace's: what is named was tried, not rounded.
 _WHOLE = 100

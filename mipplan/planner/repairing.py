@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from mipplan.curves import StageService
+from mipplan.calculus import StageService
 from mipplan.options import StageOptions
 from mipplan.planner.instance import Instance
 

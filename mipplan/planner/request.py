@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from mipplan.curves import ArrivalCurve
+from mipplan.calculus import ArrivalCurve
+from mipplan.core import UNLIMITED_NS, format_duration
 from mipplan.options import find_families
 from mipplan.pipeline import Pipeline
 from mipplan.planner.instance import Instance, envelope_instance, workload_instance
 from mipplan.profiles import Profiles
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
-from mipplan.units import UNLIMITED_NS, format_duration
 
 
 @dataclass(frozen=True)

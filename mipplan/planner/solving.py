@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from mipplan.curves import StageService
+from mipplan.calculus import StageService
+from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.options import StageOptions
 from mipplan.planner.benders import Certified, Outcome, Search
 from mipplan.planner.feasibility import Feasibility
@@ -17,7 +18,6 @@ from mipplan.planner.polishing import polish
 from mipplan.planner.reasons import Diagnosis
 from mipplan.planner.request import Request
 from mipplan.result import Choice, Plan, PlanStatus
-from mipplan.units import MICRODOLLARS_PER_DOLLAR
 from mipplan_formulations import Formulation
 
 #: Begins the reason of a search that did not come to its end.

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.core import Float64
 from mipplan.planner.chains import Chains
-
-Column = NDArray[np.float64]
-
 
 #: Many choices are put to many witnesses in pieces: of so many witnesses, …
 _TOGETHER = 1024
@@ -33,9 +31,9 @@ class Witnesses:
         More queries than this may not miss the limit.
     """
 
-    constant_ns: Column
-    uses: Column
-    tokens: Column
+    constant_ns: Float64
+    uses: Float64
+    tokens: Float64
     allowed: int
 
     @classmethod
@@ -50,16 +48,16 @@ class Witnesses:
             chains.constant_ns - limit_ns - margin_ns, chains.uses[place], chains.tokens[place], allowed
         )
 
-    def excess_ns(self, latency_ns: Column, period_ns: Column) -> Column:
+    def excess_ns(self, latency_ns: Float64, period_ns: Float64) -> Float64:
         """Lower bounds on how far each query misses the limit, given T and 1/R of every stage; shape (q,)."""
-        excess: Column = self.constant_ns + latency_ns @ self.uses + period_ns @ self.tokens
+        excess: Float64 = self.constant_ns + latency_ns @ self.uses + period_ns @ self.tokens
         return excess
 
-    def refuse(self, excess_ns: Column) -> bool:
+    def refuse(self, excess_ns: Float64) -> bool:
         """Whether too many miss the limit."""
         return int(np.count_nonzero(excess_ns > 0)) > self.allowed
 
-    def refuse_many(self, latency_ns: Column, period_ns: Column) -> NDArray[np.bool_]:
+    def refuse_many(self, latency_ns: Float64, period_ns: Float64) -> NDArray[np.bool_]:
         """Whether too many miss the limit, given T and 1/R of every stage of many choices, shape (k, stages)."""
         services = np.concatenate([latency_ns, period_ns], axis=1)
         late = np.zeros(len(services), dtype=np.int64)
@@ -73,18 +71,18 @@ class Witnesses:
                 late[asked] += np.count_nonzero(services[asked] @ chains > in_time, axis=1)
         return late > self.allowed
 
-    def refuse_some(self, excess_ns: Column, more_latency_ns: Column, more_period_ns: Column) -> list[int]:
+    def refuse_some(self, excess_ns: Float64, more_latency_ns: Float64, more_period_ns: Float64) -> list[int]:
         """Stages any one of which, if T and 1/R grow by that much, shape (stages,), makes too many miss the limit."""
         worst = excess_ns + more_latency_ns[:, None] * self.uses + more_period_ns[:, None] * self.tokens
         return np.flatnonzero(np.count_nonzero(worst > 0, axis=1) > self.allowed).tolist()
 
-    def burdens_ns(self, more_latency_ns: Column, more_period_ns: Column) -> Column:
+    def burdens_ns(self, more_latency_ns: Float64, more_period_ns: Float64) -> Float64:
         """Sum over queries of what they wait longer if T and 1/R of one stage grow by that much, shape (stages,)."""
-        burdens: Column = more_latency_ns * self.uses.sum(axis=1) + more_period_ns * self.tokens.sum(axis=1)
+        burdens: Float64 = more_latency_ns * self.uses.sum(axis=1) + more_period_ns * self.tokens.sum(axis=1)
         return burdens
 
     def refuse_each(
-        self, excess_ns: Column, stage: int, more_latency_ns: Column, more_period_ns: Column
+        self, excess_ns: Float64, stage: int, more_latency_ns: Float64, more_period_ns: Float64
     ) -> NDArray[np.bool_]:
         """Whether too many miss the limit once one stage gets that much slower; shape (options,).
 

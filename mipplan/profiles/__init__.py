@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from mipplan.profiles.doctor import Finding, Severity, examine
-from mipplan.profiles.hardware import Hardware
+from mipplan.profiles.hardware import Hardware, limit_problem
+from mipplan.profiles.lint import Finding, Severity, examine
 from mipplan.profiles.model import Profiles
 from mipplan.profiles.tables import LatencyTable
 
-__all__ = ["Finding", "Hardware", "LatencyTable", "Profiles", "Severity", "examine"]
+__all__ = [
+    "Finding",
+    "Hardware",
+    "LatencyTable",
+    "Profiles",
+    "Severity",
+    "examine",
+    "limit_problem",
+]

@@ -9,20 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mipplan.documents import (
-    FAULTS_TOLD,
-    AnyPath,
-    Document,
-    decode_text,
-    first_faults,
-    listed,
-    name_problem,
-    read_bytes,
-    read_yaml,
-    shown,
-    suggestion,
-)
-from mipplan.errors import Fault, InputError
+from mipplan.core import Fault, InputError, listed, name_problem, shown, suggestion
+from mipplan.documents import FAULTS_TOLD, AnyPath, Document, decode_text, first_faults, read_bytes, read_yaml
 from mipplan.profiles.hardware import Hardware
 from mipplan.profiles.schema import HardwareEntry, parse_hardware, parse_profiles
 from mipplan.profiles.tables import OPTIONAL_COLUMNS, LatencyTable, batch_problem, measurement_problem

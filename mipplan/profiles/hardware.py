@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mipplan.documents import name_problem, shown
-from mipplan.errors import Fault, InputError
-from mipplan.numbers import is_finite, is_whole
-from mipplan.units import MICRODOLLARS_PER_DOLLAR, dollars_to_microdollars
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    Fault,
+    InputError,
+    dollars_to_microdollars,
+    is_finite,
+    is_whole,
+    name_problem,
+    shown,
+)
 
 #: Dearer devices are surely mistaken, and would overflow sums of micro-dollars.
 MAX_USD_PER_HOUR = 1_000_000.0

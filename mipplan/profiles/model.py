@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from mipplan.documents import AnyPath, Document, plain
-from mipplan.errors import Fault, InputError
+from mipplan.core import Fault, InputError, plain
+from mipplan.documents import AnyPath, Document
 from mipplan.profiles.hardware import Hardware
 from mipplan.profiles.tables import LatencyTable
 
@@ -88,7 +88,7 @@ class Profiles:
     @property
     def remarks(self) -> tuple[str, ...]:
         """The warnings of `mipplan.profiles.examine`: what a user should know although it is no fault."""
-        from mipplan.profiles.doctor import Severity, examine
+        from mipplan.profiles.lint import Severity, examine
 
         return tuple(str(finding) for finding in examine(self) if finding.severity is Severity.WARNING)
 
@@ -128,7 +128,7 @@ class Profiles:
     @classmethod
     def default(cls) -> Profiles:
         """Read the profiles that come with mipplan."""
-        from mipplan.shipped import shipped_folder
+        from mipplan.documents import shipped_folder
 
         return cls.read(shipped_folder())
 

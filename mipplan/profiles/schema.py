@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from mipplan.documents import Document, FieldPath, Finding, name_problem, schema_findings
-from mipplan.errors import InputError
+from mipplan.core import InputError, name_problem
+from mipplan.documents import Document, FieldPath, Finding, schema_findings
 from mipplan.profiles.hardware import limit_problem, memory_problem, price_problem
 
 

@@ -8,14 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.documents import name_problem, shown
-from mipplan.errors import Fault, InputError
-from mipplan.units import MAX_DURATION_NS, NS_PER_MS
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from mipplan.core import MAX_DURATION_NS, NS_PER_MS, Fault, Float64, InputError, Int64, name_problem, shown
 
 #: Largest batch size accepted: a service table has an entry for every size up to the cap.
 MAX_BATCH = 1_000_000
@@ -47,13 +41,13 @@ class LatencyTable:
 
     model: str
     hardware: str
-    batch: Integers
-    latency_ms: Floats
+    batch: Int64
+    latency_ms: Float64
     source: tuple[str, ...] = ()
-    latency_p99_ms: Floats | None = None
-    accuracy: Floats | None = None
-    energy_j: Floats | None = None
-    memory_gib: Floats | None = None
+    latency_p99_ms: Float64 | None = None
+    accuracy: Float64 | None = None
+    energy_j: Float64 | None = None
+    memory_gib: Float64 | None = None
 
     def __post_init__(self) -> None:
         place = f"profile of {self.model} on {self.hardware}"
@@ -90,7 +84,7 @@ class LatencyTable:
         """Smallest measured batch size; smaller batches cost as much as this one."""
         return int(self.batch[0])
 
-    def service_ns(self, cap: int) -> Integers:
+    def service_ns(self, cap: int) -> Int64:
         """Return the latency ℓ of every batch size up to a cap.
 
         ℓ(k) = max(1, rint(interp(k, batch, latency_ms)·10⁶)), in float64: linear between measured sizes,
@@ -167,8 +161,8 @@ def measurement_problem(name: str, value: float) -> str | None:
     return None
 
 
-def _whole_column(values: object) -> tuple[Integers, str | None]:
-    empty: Integers = np.empty(0, np.int64)
+def _whole_column(values: object) -> tuple[Int64, str | None]:
+    empty: Int64 = np.empty(0, np.int64)
     try:
         given = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
@@ -183,7 +177,7 @@ def _whole_column(values: object) -> tuple[Integers, str | None]:
     return _read_only(given.astype(np.int64)), problem
 
 
-def _real_column(values: object, length: int, name: str) -> tuple[Floats, str | None]:
+def _real_column(values: object, length: int, name: str) -> tuple[Float64, str | None]:
     try:
         column = np.array(values, dtype=np.float64)
     except (TypeError, ValueError):

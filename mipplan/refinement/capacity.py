@@ -18,12 +18,10 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mipplan.core import Int64
 from mipplan.refinement.least_times import LeastTimes
-from mipplan.replayer.task import NEVER
-
-Times = NDArray[np.int64]
+from mipplan.replayer import NEVER
 
 #: The least work is found to this share of itself.
 _PRECISION = 4_096
@@ -43,12 +41,12 @@ class Crowds:
         Lengths in increasing order.
     """
 
-    length_ns: Times
-    tokens: Times
+    length_ns: Int64
+    tokens: Int64
 
-    def at_most(self, length_ns: Times) -> Times:
+    def at_most(self, length_ns: Int64) -> Int64:
         """Bound the tokens within windows of these lengths, none longer than the longest here."""
-        counted: Times = self.tokens[np.searchsorted(self.length_ns, length_ns)]
+        counted: Int64 = self.tokens[np.searchsorted(self.length_ns, length_ns)]
         return counted
 
 
@@ -74,7 +72,7 @@ class NeededCapacity:
     window_ns: int
     crowds: Crowds
 
-    def fewest_replicas(self, service_ns: Times) -> int | None:
+    def fewest_replicas(self, service_ns: Int64) -> int | None:
         """With fewer replicas whose batches of k take ``service_ns[k - 1]``, too many queries are late.
 
         None if they are with any number, since every batch takes longer than the window.
@@ -133,7 +131,7 @@ def window_ns(times: LeastTimes, stage: str) -> int:
     return int((times.due_ns[stage] - ingress_ns).max() - (times.arrival_ns[stage] - ingress_ns).min())
 
 
-def _count_crowds(ingress_ns: Times, longest_ns: int) -> Crowds:
+def _count_crowds(ingress_ns: Int64, longest_ns: int) -> Crowds:
     lengths = np.unique((longest_ns * _SHARES_OF_WINDOW).astype(np.int64))
     lengths[-1] = longest_ns
     first = np.arange(ingress_ns.size)
@@ -144,7 +142,7 @@ def _count_crowds(ingress_ns: Times, longest_ns: int) -> Crowds:
     return Crowds(lengths, np.array(most, dtype=np.int64))
 
 
-def count_turned_away(gaps: Sequence[int] | Times, window: int, work: int, most: int) -> int:
+def count_turned_away(gaps: Sequence[int] | Int64, window: int, work: int, most: int) -> int:
     """Count the tokens that a machine must turn away; stops counting once there are more than `most`.
 
     Parameters
@@ -171,11 +169,11 @@ def count_turned_away(gaps: Sequence[int] | Times, window: int, work: int, most:
 
 
 @cache
-def _counter() -> Callable[[Times, int, int, int], int]:
+def _counter() -> Callable[[Int64, int, int, int], int]:
     """`count_turned_away`, compiled where numba is there."""
     if find_spec("numba") is None:
         return lambda gaps, window, work, most: count_turned_away(gaps.tolist(), window, work, most)
-    from mipplan.replayer.engines.compiled_jit import compiled
+    from mipplan.replayer import compiled
 
     fast: Callable[..., Any] = compiled(count_turned_away)
     return lambda gaps, window, work, most: int(fast(gaps, window, work, most))

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
 
-from mipplan.options import Family, find_families
-from mipplan.options.problem import limits_of
+from mipplan.core import higher_rank
+from mipplan.options import Family, find_families, limits_of
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.quantiles import higher_rank
 from mipplan.result import Choice
 from mipplan.tokens import Workload
 

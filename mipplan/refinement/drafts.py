@@ -14,16 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.core import Int64
 from mipplan.pipeline import Pipeline
 from mipplan.refinement.domains import Option, Options, Problem, cost_of
 from mipplan.refinement.judging import Judge
 from mipplan.refinement.meter import Meter
 from mipplan.refinement.stage_runs import StageReplays, StageRun
 from mipplan.refinement.starts import StageAlone, near_options
-from mipplan.replayer.task import NEVER
-
-Times = NDArray[np.int64]
-Costs = NDArray[np.int64]
+from mipplan.replayer import NEVER
 
 #: Ranks of the queries that count, by how late they are, as multiples of those that may be late.
 MARGINS = ((0.7, 1.5), (0.7, 3.0), (0.0, 2.0), (1.0, 8.0))
@@ -48,8 +46,8 @@ class Menu:
     """
 
     options: Sequence[Option]
-    cost: Costs
-    time_ns: Times
+    cost: Int64
+    time_ns: Int64
 
 
 def redraft(
@@ -188,7 +186,7 @@ def _served(
         yield from replays.serve(stage, options[start : start + replays.together], runs, meter)
 
 
-def _counting(lateness_ns: Times, allowed: int, margin: tuple[float, float]) -> NDArray[np.bool_]:
+def _counting(lateness_ns: Int64, allowed: int, margin: tuple[float, float]) -> NDArray[np.bool_]:
     """Mark the queries that count: those of certain ranks, the latest first."""
     first = min(int(margin[0] * allowed), lateness_ns.size - 1)
     last = min(max(int(margin[1] * allowed), first + 1), lateness_ns.size)
@@ -213,8 +211,8 @@ class Drafts:
 
     menus: Mapping[str, Menu]
     picked: NDArray[np.int32]
-    cost: Costs
-    longest_ns: Times
+    cost: Int64
+    longest_ns: Int64
 
     def front(self) -> list[Options]:
         """What no other beats in both cost and length: the cheapest, with the longest path, first."""
@@ -250,7 +248,7 @@ def draft_plans(pipeline: Pipeline, menus: Mapping[str, Menu], budget: int) -> D
     tails = _least_tails(pipeline, menus)
     cost, longest = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
     picked = np.zeros((1, 0), dtype=np.int32)
-    ends: dict[str, Times] = {}
+    ends: dict[str, Int64] = {}
     for depth, name in enumerate(names):
         menu = menus[name]
         begin = np.zeros(cost.size, dtype=np.int64)
@@ -280,7 +278,7 @@ def _least_tails(pipeline: Pipeline, menus: Mapping[str, Menu]) -> dict[str, int
     return tails
 
 
-def _thinned(cost: Costs, reach_ns: Times) -> NDArray[np.intp]:
+def _thinned(cost: Int64, reach_ns: Int64) -> NDArray[np.intp]:
     """Of drafts whose longest paths are about as long, the few cheapest."""
     if not cost.size:
         return np.zeros(0, dtype=np.intp)

@@ -13,7 +13,7 @@ from mipplan.refinement.domains import Options, Problem
 from mipplan.refinement.least_times import find_least_times
 from mipplan.refinement.meter import Meter
 from mipplan.refinement.stage_runs import StageReplays, StageRun
-from mipplan.replayer.task import NEVER
+from mipplan.replayer import NEVER
 
 #: Weight of the latest plan in the share of late queries that show on the screen.
 _LEARNING = 0.5

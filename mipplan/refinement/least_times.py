@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.core import Int64
 from mipplan.pipeline import Edge
 from mipplan.refinement.domains import Domain, Domains
 from mipplan.tokens import Messages, Workload
-
-Times = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,10 @@ class LeastTimes:
 
     workload: Workload
     least_service_ns: Mapping[str, int]
-    arrival_ns: Mapping[str, Times]
-    due_ns: Mapping[str, Times]
+    arrival_ns: Mapping[str, Int64]
+    due_ns: Mapping[str, Int64]
 
-    def late_queries(self, stage: str, exit_ns: Times) -> NDArray[np.int64]:
+    def late_queries(self, stage: str, exit_ns: Int64) -> NDArray[np.int64]:
         """Queries that miss the deadline for certain, with these exits (or earlier ones than the true) at a stage.
 
         In order, a query once for each of its tokens that leaves too late.
@@ -55,8 +54,8 @@ class LeastTimes:
 def find_least_times(workload: Workload, domains: Domains, deadline_ns: int) -> LeastTimes:
     """Bound the times of every token under all plans of these domains, none of which may be empty."""
     least = least_services_ns(domains)
-    arrival: dict[str, Times] = {}
-    exits: dict[str, Times] = {}
+    arrival: dict[str, Int64] = {}
+    exits: dict[str, Int64] = {}
     for stage in workload.stages:
         arrival[stage] = workload.arrival_ns(stage, exits)
         exits[stage] = arrival[stage] + least[stage]
@@ -68,7 +67,7 @@ def least_services_ns(domains: Domains) -> dict[str, int]:
     return {stage: _least_service_ns(domain) for stage, domain in domains.items()}
 
 
-def late_queries(workload: Workload, stage: str, exit_ns: Times, due_ns: Times) -> NDArray[np.int64]:
+def late_queries(workload: Workload, stage: str, exit_ns: Int64, due_ns: Int64) -> NDArray[np.int64]:
     """Queries of the tokens that leave a stage after their due times, in order."""
     late = np.flatnonzero(exit_ns > due_ns)
     queries: NDArray[np.int64] = workload.stages[stage].query[late]
@@ -92,7 +91,7 @@ class Following:
             if messages.parent.size
         ]
 
-    def due_ns(self, least_service_ns: Mapping[str, int], deadline_ns: int) -> dict[str, Times]:
+    def due_ns(self, least_service_ns: Mapping[str, int], deadline_ns: int) -> dict[str, Int64]:
         """By when every token must have left its stage, if no batch of the stages below takes less than stated."""
         remaining = self._remaining_ns(least_service_ns)
         return {
@@ -100,7 +99,7 @@ class Following:
             for stage, tokens in self._workload.stages.items()
         }
 
-    def _remaining_ns(self, least_service_ns: Mapping[str, int]) -> dict[str, Times]:
+    def _remaining_ns(self, least_service_ns: Mapping[str, int]) -> dict[str, Int64]:
         """Least time from the exit of each token to the last exit of what follows from it; 0 if nothing does."""
         remaining = {
             stage: np.zeros(tokens.count, dtype=np.int64) for stage, tokens in self._workload.stages.items()
@@ -133,8 +132,8 @@ class _Link:
 
     stage: str
     edge: Edge
-    child: Times | slice
-    parents: Times | slice
+    child: Int64 | slice
+    parents: Int64 | slice
     first: NDArray[np.intp] | None
 
     @classmethod
@@ -151,7 +150,7 @@ class _Link:
         )
 
 
-def _as_slice(tokens: Times, count: int) -> Times | slice:
+def _as_slice(tokens: Int64, count: int) -> Int64 | slice:
     """All tokens in their order are faster to take as a slice."""
     return slice(None) if np.array_equal(tokens, np.arange(count)) else tokens
 

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from mipplan.errors import MipplanError
+from mipplan.core import MipplanError
 
 
 class OutOfAllowanceError(MipplanError):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from mipplan.calculus import analyse_paths
 from mipplan.certificate import certify_services, plan_services
-from mipplan.curves import analyse_paths
 from mipplan.refinement.fragility import noisy_quantiles_ns, other_seeds_quantiles_ns
 from mipplan.refinement.meter import Tally
 from mipplan.replayer import replay
-from mipplan.result import Choice, Plan, PlanStatus
-from mipplan.result.refinement import Refinement
+from mipplan.result import Choice, Plan, PlanStatus, Refinement
 from mipplan.tokens import Workload
 from mipplan.trace import Trace
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, format_duration
 from mipplan.refinement.conditions import Known, Narrowed, narrow
 from mipplan.refinement.domains import Domains, Options, Problem, cost_of, least_cost, options_of
 from mipplan.refinement.drafts import redraft
@@ -27,15 +28,12 @@ from mipplan.refinement.starts import (
     study_stages,
     sufficient_domains,
 )
-from mipplan.replayer import replay_many
-from mipplan.replayer.engines import resolve_engine
-from mipplan.replayer.tasks import Discipline
+from mipplan.replayer import Discipline, replay_many, resolve_engine
 from mipplan.result import Choice, Plan, PlanStatus
 from mipplan.trace import Trace
-from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S, format_duration
 
 if TYPE_CHECKING:
-    from mipplan.replayer.engines import Engine
+    from mipplan.replayer import Engine
 
 #: Shares of the time limit by whose end looking for better plans, and then the search on trust, must be done.
 _IMPROVED_BY = 0.85

@@ -7,17 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from mipplan.arguments import check_margin, check_seed, check_time_limit
-from mipplan.errors import Fault, InputError
+from mipplan.core import Fault, InputError, check_margin, check_quantile, check_seed, check_time_limit
 from mipplan.options import check_names
-from mipplan.quantiles import check_quantile
 from mipplan.refinement.domains import state_problem
 from mipplan.refinement.outcome import Outcome, finished_plan
 from mipplan.refinement.phases import Refining
-from mipplan.replayer.engines import resolve_engine
-from mipplan.replayer.tasks import Discipline
-from mipplan.result import Guarantee, Plan, PlanStatus, TraceReference
-from mipplan.result.checks import resolve_slo_ns
+from mipplan.replayer import Discipline, resolve_engine
+from mipplan.result import Guarantee, Plan, PlanStatus, TraceReference, resolve_slo_ns
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 

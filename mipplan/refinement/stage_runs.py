@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mipplan.core import Int64
 from mipplan.refinement.domains import Option
 from mipplan.refinement.least_times import Following
 from mipplan.refinement.meter import Meter
-from mipplan.replayer.engines import Engine
-from mipplan.replayer.task import Capacity, StageTask
+from mipplan.replayer import Capacity, Engine, StageTask
 from mipplan.tokens import Workload
-
-Times = NDArray[np.int64]
 
 #: Memory for exits that may be needed again.
 CACHE_BYTES = 1 << 29
@@ -37,7 +34,7 @@ class StageRun:
     """
 
     number: int
-    exit_ns: Times
+    exit_ns: Int64
     saturates: bool
 
 
@@ -99,12 +96,12 @@ class StageReplays:
                 self._remember(keys[place], run)
         return [run for run in found if run is not None]
 
-    def serve_alone(self, arrival_ns: Times, options: Sequence[Option], meter: Meter) -> list[StageRun]:
+    def serve_alone(self, arrival_ns: Int64, options: Sequence[Option], meter: Meter) -> list[StageRun]:
         """Serve tokens that arrive at these times, under each option; nothing is remembered."""
         meter.spend(len(options))
         return self._replay(arrival_ns, options)
 
-    def _replay(self, arrival_ns: Times, options: Sequence[Option]) -> list[StageRun]:
+    def _replay(self, arrival_ns: Int64, options: Sequence[Option]) -> list[StageRun]:
         tasks = [
             StageTask(
                 arrival_ns,

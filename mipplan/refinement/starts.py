@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 
-from mipplan.quantiles import higher_rank
+from mipplan.core import higher_rank
 from mipplan.refinement.domains import Domain, Domains, Option, Options, Problem, Span, cost_of
 from mipplan.refinement.least_times import LeastTimes, find_least_times
 from mipplan.refinement.meter import Meter

@@ -15,16 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.core import Int64
 from mipplan.replayer.engines import Engine
 from mipplan.replayer.task import ALWAYS, NEVER, Capacity, Served, StageTask, latest_exit_ns
 from mipplan.replayer.tasks import Conditions, stage_identity, stage_task
-from mipplan.result import Plan
-from mipplan.result.stream import StageTotals
-from mipplan.tokens import Workload
-from mipplan.tokens.chunks import joined, without_first
-from mipplan.tokens.workload import realise_queries
-
-Times = NDArray[np.int64]
+from mipplan.result import Plan, StageTotals
+from mipplan.tokens import Workload, joined, realise_queries, without_first
 
 #: Exit of a token that was not dispatched yet: beyond every time, and adding a delay to it does not overflow.
 UNKNOWN = NEVER // 2
@@ -43,9 +39,9 @@ class Released:
         One array per plan.
     """
 
-    query: Times
-    ingress_ns: Times
-    latency_ns: tuple[Times, ...]
+    query: Int64
+    ingress_ns: Int64
+    latency_ns: tuple[Int64, ...]
 
 
 @dataclass
@@ -71,8 +67,8 @@ class _Lane:
     parents: dict[str, int]
     blank: StageTask
     totals: StageTotals
-    exit_ns: Times
-    busy_until_ns: Times
+    exit_ns: Int64
+    busy_until_ns: Int64
     latest_ns: int = ALWAYS
 
 
@@ -104,7 +100,7 @@ class ChunkedReplay:
         self._pipeline = plans[0].pipeline
         self._window: Workload = realise_queries(self._pipeline, np.empty(0, dtype=np.int64), seed)
         #: Numbers in the whole trace of the window's queries, increasing.
-        self.query: Times = np.empty(0, dtype=np.int64)
+        self.query: Int64 = np.empty(0, dtype=np.int64)
         self._seen = 0
         self._served_until_ns = self._until_ns = ALWAYS
         self._lanes: dict[str, dict[int, _Lane]] = {stage: {} for stage in self._window.stages}
@@ -151,7 +147,7 @@ class ChunkedReplay:
             for lane in self._lanes[stage].values():
                 lane.blank = replace(lane.blank, capacity=capacity)
 
-    def advance(self, ingress_ns: Times, until_ns: int = NEVER) -> None:
+    def advance(self, ingress_ns: Int64, until_ns: int = NEVER) -> None:
         """Take in the next queries, and serve everything that happens up to an instant.
 
         Parameters
@@ -208,13 +204,13 @@ class ChunkedReplay:
         )
         return max(above, default=last_ns)
 
-    def _record(self, lane: _Lane, tokens: Times, task: StageTask, served: Served) -> None:
+    def _record(self, lane: _Lane, tokens: Int64, task: StageTask, served: Served) -> None:
         lane.exit_ns[tokens] = np.minimum(served.exit_ns, UNKNOWN)
         ends_ns = np.concatenate([lane.busy_until_ns, served.batch_start_ns + served.batch_service_ns])
         lane.busy_until_ns = ends_ns[ends_ns > self._until_ns]
         lane.totals = lane.totals.plus(task.arrival_ns, served)
 
-    def _arrival_ns(self, stage: str, lane: _Lane) -> Times:
+    def _arrival_ns(self, stage: str, lane: _Lane) -> Int64:
         """When the window's tokens are ready; at least `UNKNOWN` if that is not known yet."""
         exits = {parent: self._lanes[parent][number].exit_ns for parent, number in lane.parents.items()}
         return self._window.arrival_ns(stage, exits)
@@ -242,7 +238,7 @@ class ChunkedReplay:
         self._keep(~finished)
         return released
 
-    def _latency_ns(self, plan: int) -> Times:
+    def _latency_ns(self, plan: int) -> Int64:
         return self._window.latency_ns({stage: self._lane(plan, stage).exit_ns for stage in self._lanes})
 
     def _give_up_all_but(self, plans: list[int]) -> None:
@@ -263,7 +259,7 @@ class ChunkedReplay:
         self._window = rest if picked.all() else rest.restricted(picked)
         self.query = self.query[kept]
 
-    def latency_floor_ns(self, plan: int) -> tuple[Times, NDArray[np.bool_]]:
+    def latency_floor_ns(self, plan: int) -> tuple[Int64, NDArray[np.bool_]]:
         """Bound the latency of the window's queries under one plan from below, as far as it is known.
 
         Returns
@@ -273,7 +269,7 @@ class ChunkedReplay:
             and not before they are ready, and then take the fastest batch of each stage still ahead.
         finished : bool, shape (k,)
         """
-        exits: dict[str, Times] = {}
+        exits: dict[str, Int64] = {}
         later_ns = min(self._until_ns, UNKNOWN) + 1
         for stage in self._lanes:
             lane = self._lane(plan, stage)

@@ -10,17 +10,20 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mipplan.arguments import check_seed
-from mipplan.documents import shown
-from mipplan.errors import Fault, InputError, faults_of
-from mipplan.numbers import is_finite
+from mipplan.core import (
+    MAX_DURATION_NS,
+    Fault,
+    Float64,
+    InputError,
+    Int64,
+    check_seed,
+    faults_of,
+    is_finite,
+    shown,
+)
 from mipplan.profiles import LatencyTable
-from mipplan.tokens import StageTokens
-from mipplan.tokens.draws import service_key, uniform_pairs
-from mipplan.units import MAX_DURATION_NS
+from mipplan.tokens import StageTokens, service_key, uniform_pairs
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 Levels = NDArray[np.uint16]
 
 #: Equally likely quantiles of a distribution, unless it is given by its own.
@@ -57,7 +60,7 @@ class ServiceNoise:
         For reports.
     """
 
-    factors: Floats | None
+    factors: Float64 | None
     seed: int | None = None
     label: str = "by factors"
 
@@ -71,7 +74,7 @@ class ServiceNoise:
             raise InputError(faults)
         object.__setattr__(self, "seed", None if self.seed is None else int(self.seed))
 
-    def __reduce__(self) -> tuple[type[ServiceNoise], tuple[Floats | None, int | None, str]]:
+    def __reduce__(self) -> tuple[type[ServiceNoise], tuple[Float64 | None, int | None, str]]:
         # Unpickled arrays are writeable; going through the constructor makes them read-only again.
         return ServiceNoise, (self.factors, self.seed, self.label)
 
@@ -161,7 +164,7 @@ class ServiceNoise:
             if not mean <= p99 <= mean * most
         ]
 
-    def service_ns(self, table: LatencyTable, cap: int) -> Integers:
+    def service_ns(self, table: LatencyTable, cap: int) -> Int64:
         """Quantiles of the service time of every batch size, whole ns and at least 1, shape (levels, cap).
 
         Raises
@@ -192,7 +195,7 @@ class ServiceNoise:
         whole_ns.flags.writeable = False
         return whole_ns
 
-    def draw_levels(self, seed: int, tokens: StageTokens, numbers: Integers | None = None) -> Levels:
+    def draw_levels(self, seed: int, tokens: StageTokens, numbers: Int64 | None = None) -> Levels:
         """Draw the level of every token of a stage, for the batches of which it is the oldest, shape (tokens,).
 
         Parameters
@@ -223,25 +226,25 @@ class ServiceNoise:
         return f"{self.label} (seed {seed if self.seed is None else self.seed})"
 
 
-def _middles(levels: int) -> Floats:
+def _middles(levels: int) -> Float64:
     """Probabilities in the middle of equal shares."""
     return (np.arange(levels) + 0.5) / levels
 
 
 @cache
-def _normal_quantiles() -> Floats:
+def _normal_quantiles() -> Float64:
     normal = NormalDist()
     return np.array([normal.inv_cdf(probability) for probability in _middles(LEVELS).tolist()])
 
 
-def _lognormal_factors(sigma: Floats) -> Floats:
+def _lognormal_factors(sigma: Float64) -> Float64:
     """Quantiles of lognormal noise of mean 1, shape (levels, len(sigma)); their mean is 1 as well."""
     factors = np.exp(np.multiply.outer(_normal_quantiles(), sigma) - sigma * sigma / 2)
-    scaled: Floats = factors / factors.mean(axis=0)
+    scaled: Float64 = factors / factors.mean(axis=0)
     return scaled
 
 
-def _p99_factors(table: LatencyTable, cap: int) -> Floats:
+def _p99_factors(table: LatencyTable, cap: int) -> Float64:
     """Solve P99/mean = exp(z·σ − σ²/2) for the smaller σ, at every batch size; shape (levels, cap)."""
     sizes = np.arange(1, cap + 1)
     mean = np.interp(sizes, table.batch, table.latency_ms)
@@ -251,7 +254,7 @@ def _p99_factors(table: LatencyTable, cap: int) -> Floats:
     return _lognormal_factors(np.maximum(0.0, _Z99 - root))
 
 
-def _ordinals(tokens: StageTokens) -> Integers:
+def _ordinals(tokens: StageTokens) -> Int64:
     """Number of each token among those of its query."""
     if tokens.one_per_query:
         return np.zeros(tokens.count, dtype=np.int64)
@@ -259,7 +262,7 @@ def _ordinals(tokens: StageTokens) -> Integers:
     return np.arange(tokens.count, dtype=np.int64) - np.repeat(first, np.diff(np.r_[first, tokens.count]))
 
 
-def _read_factors(given: object) -> tuple[Floats, Fault | None]:
+def _read_factors(given: object) -> tuple[Float64, Fault | None]:
     factors = np.array(given)
     if factors.ndim != 1 or not 1 <= factors.size <= MOST_LEVELS or factors.dtype.kind not in "iuf":
         return np.empty(0), Fault("factors", f"expected 1 to {MOST_LEVELS} numbers, found {shown(given)}")

@@ -12,9 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import overload
 
-from mipplan.documents import shown
-from mipplan.errors import InputError, check_all
-from mipplan.quantiles import check_quantile
+from mipplan.core import InputError, check_all, check_quantile, check_slo, shown
 from mipplan.replayer.engines import Feature, resolve_engine
 from mipplan.replayer.memory import hold_on_to_memory
 from mipplan.replayer.schedule import ReplicaSchedule
@@ -22,7 +20,6 @@ from mipplan.replayer.shared import SharedReplay
 from mipplan.replayer.tasks import Noise, check_plan, check_trace, engine_and_seed, read_conditions
 from mipplan.replayer.verdicts import Verdict, decide_many
 from mipplan.result import Plan, ReplayResult
-from mipplan.result.checks import check_slo
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 

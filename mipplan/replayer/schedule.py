@@ -8,16 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mipplan.arguments import to_ns
-from mipplan.documents import shown
-from mipplan.errors import Fault, InputError
-from mipplan.numbers import is_whole
+from mipplan.core import MAX_DURATION_NS, Fault, InputError, Int64, is_whole, shown, to_ns
 from mipplan.replayer.task import ALWAYS, Capacity
-from mipplan.units import MAX_DURATION_NS
-
-Integers = NDArray[np.int64]
 
 #: Far beyond any use: a larger count is a slip.
 MAX_REPLICAS = 1_000_000_000
@@ -70,8 +64,8 @@ class ReplicaSchedule:
         With every fault.
     """
 
-    change_ns: Integers
-    replicas: Integers
+    change_ns: Int64
+    replicas: Int64
     delay_ns: int = 0
 
     def __post_init__(self) -> None:
@@ -108,7 +102,7 @@ class ReplicaSchedule:
             raise InputError([*faults, *_whole_numbers("replicas", replicas, MAX_REPLICAS)[1]])
         return cls(np.array(times, dtype=np.int64), replicas, delay_ns)  # type: ignore[arg-type]  # checked there
 
-    def __reduce__(self) -> tuple[type[ReplicaSchedule], tuple[Integers, Integers, int]]:
+    def __reduce__(self) -> tuple[type[ReplicaSchedule], tuple[Int64, Int64, int]]:
         # Unpickled arrays are writeable; going through the constructor makes them read-only again.
         return ReplicaSchedule, (self.change_ns, self.replicas, self.delay_ns)
 
@@ -124,9 +118,7 @@ class ReplicaSchedule:
         changes = np.concatenate([[True], active[1:] != active[:-1]])
         return Capacity(_frozen(from_ns[changes]), _frozen(active[changes]))
 
-    def paid_ns(
-        self, batch_start_ns: Integers, batch_service_ns: Integers, start_ns: int, end_ns: int
-    ) -> int:
+    def paid_ns(self, batch_start_ns: Int64, batch_service_ns: Int64, start_ns: int, end_ns: int) -> int:
         """Replica-nanoseconds paid for from `start_ns` to `end_ns`: the integral of n(t) + f(t), exactly.
 
         Parameters
@@ -145,7 +137,7 @@ class ReplicaSchedule:
         return commanded + _finishing_ns(self.capacity, batch_start_ns, batch_start_ns + batch_service_ns)
 
 
-def _finishing_ns(capacity: Capacity, start_ns: Integers, end_ns: Integers) -> int:
+def _finishing_ns(capacity: Capacity, start_ns: Int64, end_ns: Int64) -> int:
     """Integrate max(0, batches under way − capacity) over time."""
     if capacity.is_constant:
         return 0  # no batch ever starts beyond it
@@ -181,7 +173,7 @@ def _window_minima(values: Sequence[int], first: Sequence[int], last: Sequence[i
     return least
 
 
-def _whole_numbers(name: str, given: object, most: int) -> tuple[Integers | None, list[Fault]]:
+def _whole_numbers(name: str, given: object, most: int) -> tuple[Int64 | None, list[Fault]]:
     """Read a list of numbers from 0 to `most`; None if it is no such list at all."""
     try:
         values = np.asarray(given)
@@ -196,7 +188,7 @@ def _whole_numbers(name: str, given: object, most: int) -> tuple[Integers | None
     return _frozen(np.array(values, dtype=np.int64)), faults
 
 
-def _relation_faults(change_ns: Integers | None, replicas: Integers | None) -> list[Fault]:
+def _relation_faults(change_ns: Int64 | None, replicas: Int64 | None) -> list[Fault]:
     faults = []
     if change_ns is not None:
         faults += [
@@ -220,6 +212,6 @@ def _nanoseconds(name: str, seconds: float, faults: list[Fault]) -> int:
     return rounded or 0
 
 
-def _frozen(array: Integers) -> Integers:
+def _frozen(array: Int64) -> Int64:
     array.flags.writeable = False
     return array

@@ -8,11 +8,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from mipplan.core import Int64
 from mipplan.replayer.engines import Engine
-from mipplan.replayer.task import Served, StageTask, Times, latest_exit_ns
+from mipplan.replayer.task import Served, StageTask, latest_exit_ns
 from mipplan.replayer.tasks import Conditions, stage_identity, stage_task
-from mipplan.result import Plan, ReplayResult, StageReplay
-from mipplan.result.rides import Following
+from mipplan.result import Following, Plan, ReplayResult, StageReplay
 from mipplan.tokens import Workload
 
 #: Which of the distinct replays of each parent of a stage.
@@ -78,7 +78,7 @@ class SharedReplay:
             self._number[member][stage] = numbers[identity]
         return wanted
 
-    def _arrivals(self, stage: str, member: int) -> Times | Following:
+    def _arrivals(self, stage: str, member: int) -> Int64 | Following:
         """When the tokens of a stage arrive under a plan; as what they follow, if the engine makes use of that."""
         edge = self._workload.follows(stage)
         if edge is not None and self._engine.follow_many is not None:
@@ -95,7 +95,7 @@ class SharedReplay:
         )
         return max(bounds_ns, default=int(self._workload.ingress_ns[-1]))
 
-    def _answers(self, tasks: list[StageTask], arrivals: list[Times | Following]) -> list[Served]:
+    def _answers(self, tasks: list[StageTask], arrivals: list[Int64 | Following]) -> list[Served]:
         follow_many = self._engine.follow_many
         if follow_many is None or not any(isinstance(given, Following) for given in arrivals):
             return self._engine.serve_many(tasks)
@@ -111,7 +111,7 @@ class SharedReplay:
         """What happened at a stage under a plan."""
         return self._served[stage][self._number[member][stage]]
 
-    def exits_ns(self, member: int, stages: Iterable[str]) -> dict[str, Times]:
+    def exits_ns(self, member: int, stages: Iterable[str]) -> dict[str, Int64]:
         """Exit of every token of these stages under a plan."""
         return {stage: self.stage_replay(member, stage).exit_ns for stage in stages}
 
@@ -152,11 +152,11 @@ def _paid_ns(seen: StageReplay, stage: str, conditions: Conditions, start_ns: in
     return scheduled.paid_ns(seen.batch_start_ns, seen.batch_service_ns, start_ns, end_ns)
 
 
-def _written(arrivals: Times | Following) -> Times:
+def _written(arrivals: Int64 | Following) -> Int64:
     """Arrivals as a task holds them: none where they follow from a stage above."""
     return np.empty(0, dtype=np.int64) if isinstance(arrivals, Following) else arrivals
 
 
-def _frozen(array: Times) -> Times:
+def _frozen(array: Int64) -> Int64:
     array.flags.writeable = False
     return array

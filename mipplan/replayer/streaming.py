@@ -8,29 +8,24 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.arguments import check_seed
-from mipplan.documents import shown
-from mipplan.errors import InputError
-from mipplan.numbers import is_whole
+from mipplan.core import NS_PER_S, InputError, Int64, check_seed, check_slo, is_whole, shown
 from mipplan.replayer.chunks import ChunkedReplay, Released
 from mipplan.replayer.engines import Feature, resolve_engine
 from mipplan.replayer.memory import hold_on_to_memory
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.task import NEVER
 from mipplan.replayer.tasks import Noise, check_plan, engine_and_seed, read_conditions
-from mipplan.result import Plan
-from mipplan.result.checks import check_slo, resolve_slo_ns
-from mipplan.result.histogram import LatencyHistogram
-from mipplan.result.stream import StageTotals, StreamEnd, StreamResult
-from mipplan.result.totals import exact_sum
-from mipplan.trace import Trace
-from mipplan.trace.stream_files import read_pieces
-from mipplan.trace.streams import checked_chunks
-from mipplan.units import NS_PER_S
-
-Times = NDArray[np.int64]
+from mipplan.result import (
+    LatencyHistogram,
+    Plan,
+    StageTotals,
+    StreamEnd,
+    StreamResult,
+    exact_sum,
+    resolve_slo_ns,
+)
+from mipplan.trace import Trace, checked_chunks, read_pieces
 
 #: Queries in a piece: enough to make the work per piece negligible, few enough to stay within some 100 MiB.
 CHUNK = 2**16
@@ -40,7 +35,7 @@ BACKLOG = 2_000_000
 
 def replay_stream(
     plan: Plan,
-    source: str | os.PathLike[str] | Trace | Iterable[Times],
+    source: str | os.PathLike[str] | Trace | Iterable[Int64],
     *,
     discipline: str = "oldest_first",
     engine: str = "auto",
@@ -154,8 +149,8 @@ def replay_stream(
 
 
 def _pieces(
-    source: str | os.PathLike[str] | Trace | Iterable[Times], size: int
-) -> Iterator[tuple[Times, int]]:
+    source: str | os.PathLike[str] | Trace | Iterable[Int64], size: int
+) -> Iterator[tuple[Int64, int]]:
     """Yield arrivals with the instant up to which everything is known, and in the end nothing and `NEVER`."""
     if isinstance(source, str | os.PathLike):
         pieces: Iterable[object] = read_pieces(source)

@@ -8,11 +8,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.errors import InputError
-from mipplan.result.rides import Rides
-from mipplan.units import format_duration
-
-Times = NDArray[np.int64]
+from mipplan.core import InputError, Int64, format_duration
+from mipplan.result import Rides
 
 #: Dispatch and exit of a token that was left waiting; also "no last instant".
 NEVER = int(np.iinfo(np.int64).max)
@@ -37,8 +34,8 @@ class Capacity:
         Not negative; the last is positive, or tokens would wait for ever.
     """
 
-    from_ns: Times
-    replicas: Times
+    from_ns: Int64
+    replicas: Int64
 
     @classmethod
     def constant(cls, replicas: int) -> Capacity:
@@ -56,7 +53,7 @@ class Capacity:
         return int(self.replicas.max())
 
 
-def _nothing() -> Times:
+def _nothing() -> Int64:
     return np.empty(0, dtype=np.int64)
 
 
@@ -85,12 +82,12 @@ class StageTask:
         Nothing is dispatched after this instant; what then still waits, or arrives later, is left waiting.
     """
 
-    arrival_ns: Times
-    service_ns: Times
+    arrival_ns: Int64
+    service_ns: Int64
     capacity: Capacity
     fifo: bool = False
     level: NDArray[np.uint16] | None = None
-    busy_until_ns: Times = field(default_factory=_nothing)
+    busy_until_ns: Int64 = field(default_factory=_nothing)
     until_ns: int = NEVER
 
     @property

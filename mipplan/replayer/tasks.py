@@ -10,14 +10,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.arguments import check_seed
-from mipplan.documents import listed, shown, suggestion
-from mipplan.errors import Fault, InputError, faults_of
+from mipplan.core import Fault, InputError, Int64, check_seed, faults_of, listed, shown, suggestion
 from mipplan.profiles import LatencyTable
 from mipplan.replayer.engines import Feature, resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.schedule import ReplicaSchedule
-from mipplan.replayer.task import Capacity, StageTask, Times
+from mipplan.replayer.task import Capacity, StageTask
 from mipplan.result import Plan
 from mipplan.tokens import StageTokens
 from mipplan.trace import Trace
@@ -84,7 +82,7 @@ class Conditions:
         return "as measured" if self.noise is None else self.noise.describe(seed)
 
     def levels(
-        self, seed: int, tokens: StageTokens, numbers: Times | None = None
+        self, seed: int, tokens: StageTokens, numbers: Int64 | None = None
     ) -> NDArray[np.uint16] | None:
         """Level of random service for every token of a stage; see `ServiceNoise.draw_levels`."""
         noise = self.noise_at(tokens.name)
@@ -151,7 +149,7 @@ def stage_table(plan: Plan, stage: str) -> LatencyTable:
 def stage_task(
     plan: Plan,
     stage: str,
-    arrival_ns: Times,
+    arrival_ns: Int64,
     conditions: Conditions,
     level: NDArray[np.uint16] | None = None,
 ) -> StageTask:

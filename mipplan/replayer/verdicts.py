@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.arguments import check_seed
-from mipplan.quantiles import check_quantile, higher_rank
+from mipplan.core import NS_PER_S, Int64, check_quantile, check_seed, higher_rank
 from mipplan.replayer.chunks import ChunkedReplay
 from mipplan.replayer.task import NEVER
-from mipplan.result.checks import resolve_slo_ns
-from mipplan.units import NS_PER_S
+from mipplan.result import resolve_slo_ns
 
 if TYPE_CHECKING:
     from mipplan.replayer.engines import Engine
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from mipplan.result import Plan
     from mipplan.trace import Trace
 
-Times = NDArray[np.int64]
 
 #: Queries in the first piece. Later ones double, so that pieces stay few, up to a share of the trace, so that
 #: little is replayed in vain; and up to this many over all plans, as a piece is held under all of them at once.
@@ -117,7 +114,7 @@ def _alike(plans: Sequence[Plan], seed: int | None) -> list[list[int]]:
 
 
 def _decide(
-    tallies: Sequence[_Tally], chunks: ChunkedReplay, ingress_ns: Times, first_piece: int
+    tallies: Sequence[_Tally], chunks: ChunkedReplay, ingress_ns: Int64, first_piece: int
 ) -> list[Verdict]:
     start, size = 0, first_piece
     verdicts: dict[int, Verdict] = {}
@@ -148,11 +145,11 @@ class _Tally:
         self._allowed = queries - 1 - higher_rank(self._quantile, queries)
         self._misses = 0
 
-    def count(self, latency_ns: Times) -> None:
+    def count(self, latency_ns: Int64) -> None:
         """Count the misses among queries that were released."""
         self._misses += int(np.count_nonzero(latency_ns > self._slo_ns))
 
-    def verdict(self, floor_ns: Times, finished: NDArray[np.bool_], seen: int) -> Verdict | None:
+    def verdict(self, floor_ns: Int64, finished: NDArray[np.bool_], seen: int) -> Verdict | None:
         """Return the verdict if it is certain.
 
         Parameters

@@ -10,11 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from mipplan.comparison import Comparison, ComparisonRow, Contender, Judgement
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, format_duration
 from mipplan.pipeline import Pipeline
 from mipplan.reporting.documents import ChoiceReport, TraceReport
 from mipplan.reporting.summaries import trace_report
 from mipplan.result import Plan
-from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S, format_duration
 
 IN_SAMPLE = (
     "in sample: judged on what was planned on (bound and certificate too); held out: on arrivals and draws that no "

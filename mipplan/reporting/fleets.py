@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.fleet import DeviceUse, FleetPlan
 from mipplan.reporting.comparisons import choice_reports
 from mipplan.reporting.documents import ChoiceReport
 from mipplan.reporting.wording import figures, seconds_text
 from mipplan.result import Plan
-from mipplan.units import MICRODOLLARS_PER_DOLLAR
 
 #: Pipelines listed in a table; the dearest ones of larger fleets.
 _MOST_LISTED = 40

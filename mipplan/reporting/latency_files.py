@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.errors import InputError
-from mipplan.files import write_atomically
+from mipplan.core import NS_PER_S, InputError
+from mipplan.documents import write_atomically
 from mipplan.result import ReplayResult
-from mipplan.units import NS_PER_S
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.files import write_atomically
+from mipplan.core import NS_PER_S, format_duration
+from mipplan.documents import write_atomically
 from mipplan.result import ReplayResult, Windows
-from mipplan.units import NS_PER_S, format_duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mipplan.core import NS_PER_S
 from mipplan.reporting.wording import (
     LABELS,
     NO_THEOREM_UNDER_FIFO,
@@ -18,10 +19,7 @@ from mipplan.reporting.wording import (
     objective_text,
     seconds_text,
 )
-from mipplan.result import Plan, StreamEnd, StreamResult
-from mipplan.result.histogram import RELATIVE_ERROR
-from mipplan.result.replay_summary import FIGURES
-from mipplan.units import NS_PER_S
+from mipplan.result import FIGURES, RELATIVE_ERROR, Plan, StreamEnd, StreamResult
 
 _UNDER_WAY = "Queries under way, the slow ones among them, are not in these figures"
 _ENDS = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from mipplan.certificate import Certificate
-from mipplan.errors import Fault
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Fault
 from mipplan.profiles import Profiles
 from mipplan.reporting.documents import (
     BucketReport,
@@ -30,7 +30,6 @@ from mipplan.reporting.documents import (
 from mipplan.result import Explanation, Plan, ReplayResult, Windows
 from mipplan.solvers import SolverInfo
 from mipplan.trace import Trace
-from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S
 from mipplan.verification import Verification
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S
 from mipplan.tuner import Tuning, TuningRun
-from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

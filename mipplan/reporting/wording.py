@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from mipplan.quantiles import higher_rank
-from mipplan.units import NS_PER_S, format_duration
+from mipplan.core import NS_PER_S, format_duration, higher_rank
 
 #: How figures of a replay are called.
 LABELS = {

@@ -1,6 +1,8 @@
 """What planning and replaying return: data with provenance, no theory."""
 
+from mipplan.result.checks import resolve_slo_ns
 from mipplan.result.choices import Choice
+from mipplan.result.document import altered_parts, read_document
 from mipplan.result.effort import Effort
 from mipplan.result.explanation import (
     Alternative,
@@ -8,29 +10,41 @@ from mipplan.result.explanation import (
     Explanation,
     NearPlan,
     StageExplanation,
+    step_text,
 )
+from mipplan.result.histogram import RELATIVE_ERROR, LatencyHistogram
 from mipplan.result.latency_statistics import Estimate, Interval, LatencyStatistics
-from mipplan.result.plan import Guarantee, Plan, PlanStatus, TraceReference
+from mipplan.result.plan import Guarantee, Plan, PlanStatus, TraceReference, relevant_profiles
+from mipplan.result.refinement import Refinement
 from mipplan.result.replay import ReplayResult
+from mipplan.result.replay_summary import FIGURES
+from mipplan.result.rides import Following, Rides
 from mipplan.result.stage_replay import StageReplay
 from mipplan.result.steps import StepFunction
 from mipplan.result.stream import StageTotals, StreamEnd, StreamResult
-from mipplan.result.windows import Windows
+from mipplan.result.totals import exact_sum
+from mipplan.result.windows import Windows, check_window, check_windows
 
 __all__ = [
+    "FIGURES",
+    "RELATIVE_ERROR",
     "Alternative",
     "Choice",
     "CriticalStage",
     "Effort",
     "Estimate",
     "Explanation",
+    "Following",
     "Guarantee",
     "Interval",
+    "LatencyHistogram",
     "LatencyStatistics",
     "NearPlan",
     "Plan",
     "PlanStatus",
+    "Refinement",
     "ReplayResult",
+    "Rides",
     "StageExplanation",
     "StageReplay",
     "StageTotals",
@@ -39,4 +53,12 @@ __all__ = [
     "StreamResult",
     "TraceReference",
     "Windows",
+    "altered_parts",
+    "check_window",
+    "check_windows",
+    "exact_sum",
+    "read_document",
+    "relevant_profiles",
+    "resolve_slo_ns",
+    "step_text",
 ]

@@ -27,10 +27,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.quantiles import higher_rank
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from mipplan.core import Float64, Int64, higher_rank
 
 #: Replicates of one bootstrap.
 REPLICATES = 1_000
@@ -47,7 +44,7 @@ SAFETY = 2
 _REPLICATES_AT_ONCE = 200
 
 
-def cell_totals(values: NDArray[np.bool_] | Integers, cells: int) -> Integers:
+def cell_totals(values: NDArray[np.bool_] | Int64, cells: int) -> Int64:
     """Sum up the values in each of at most `cells` cells of consecutive ones, whose sizes differ by at most one."""
     return np.add.reduceat(values, cell_starts(values.size, cells), dtype=np.int64)
 
@@ -101,12 +98,12 @@ def block_length(exceeds: NDArray[np.bool_]) -> int | None:
 
 
 def quantile_replicates(
-    latency_ns: Integers,
-    sorted_ns: Integers,
+    latency_ns: Int64,
+    sorted_ns: Int64,
     quantile: float,
     block: int,
     rng: np.random.Generator,
-) -> Integers:
+) -> Int64:
     """Redraw a quantile.
 
     Parameters
@@ -138,7 +135,7 @@ def quantile_replicates(
     counts[:, 0] = sizes - counts.sum(axis=1)
     # Columns: how many do not exceed each threshold; last: how many there are.
     at_most = np.cumsum(counts, axis=1, dtype=np.float64)
-    redrawn: list[Integers] = []
+    redrawn: list[Int64] = []
     for weights in _weights(cells, _cells_per_block(block, count), rng):
         drawn = weights @ at_most
         wanted = np.ceil(quantile * (drawn[:, -1:] - 1.0)) + 1.0
@@ -147,7 +144,7 @@ def quantile_replicates(
     return np.concatenate(redrawn)
 
 
-def share_replicates(exceeds: NDArray[np.bool_], block: int, rng: np.random.Generator) -> Floats:
+def share_replicates(exceeds: NDArray[np.bool_], block: int, rng: np.random.Generator) -> Float64:
     """Redraw the share of a series, shape (n,), in which something holds; shape (REPLICATES,)."""
     sizes = np.diff(cell_starts(exceeds.size, CELLS), append=exceeds.size)
     totals = np.stack([cell_totals(exceeds, CELLS), sizes], axis=1).astype(np.float64)
@@ -156,7 +153,7 @@ def share_replicates(exceeds: NDArray[np.bool_], block: int, rng: np.random.Gene
     return np.asarray(drawn[:, 0] / drawn[:, 1], dtype=np.float64)
 
 
-def _weights(cells: int, per_block: int, rng: np.random.Generator) -> Iterator[Floats]:
+def _weights(cells: int, per_block: int, rng: np.random.Generator) -> Iterator[Float64]:
     """How often each replicate holds each cell, shape (replicates, cells), some replicates at a time."""
     blocks = max(1, round(cells / per_block))
     for first in range(0, REPLICATES, _REPLICATES_AT_ONCE):
@@ -182,14 +179,14 @@ def _rank_error(exceeds: NDArray[np.bool_], block: int) -> float:
     return math.sqrt(totals.size / per_block * float(np.var(sums)))
 
 
-def _autocovariances(series: Floats, largest_lag: int) -> Floats:
+def _autocovariances(series: Float64, largest_lag: int) -> Float64:
     centred = series - series.mean()
     length = 1 << (2 * series.size - 1).bit_length()
     power = np.abs(np.fft.rfft(centred, length)) ** 2
     return np.asarray(np.fft.irfft(power, length)[: largest_lag + 1] / series.size, dtype=np.float64)
 
 
-def _last_significant_lag(correlation: Floats, count: int) -> int | None:
+def _last_significant_lag(correlation: Float64, count: int) -> int | None:
     """Lag after which so many neighbouring autocorrelations are insignificant that the others count as zero."""
     band = 2.0 * math.sqrt(math.log10(count) / count)
     run = max(5, math.ceil(math.sqrt(math.log10(count))))

@@ -1,10 +1,8 @@
-"""Checks of the objective, and of other times that must be positive."""
+"""The objective of a call: its argument, else the pipeline's."""
 
 from __future__ import annotations
 
-from mipplan.arguments import to_ns
-from mipplan.documents import shown
-from mipplan.errors import InputError
+from mipplan.core import InputError, check_slo
 from mipplan.pipeline import Pipeline
 
 
@@ -25,25 +23,3 @@ def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
             )
         return pipeline.slo_ns
     return check_slo(slo_s)
-
-
-def check_slo(slo_s: float) -> int:
-    """Return an objective in ns.
-
-    Raises
-    ------
-    InputError
-        If it is no positive time of at most ten years.
-    """
-    slo_ns = positive_ns(slo_s)
-    if slo_ns is None:
-        raise InputError.one(
-            "slo_s", f"expected a positive time in seconds such as 0.3, found {shown(slo_s)}"
-        )
-    return slo_ns
-
-
-def positive_ns(seconds: object) -> int | None:
-    """Round a time to nanoseconds; None for what is no number, or no positive time of at most ten years."""
-    rounded = to_ns(seconds)
-    return None if rounded is None or rounded <= 0 else rounded

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mipplan.errors import Fault, InputError
-from mipplan.numbers import is_whole
+from mipplan.core import Fault, InputError, is_whole
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mipplan.documents import Document, FieldPath, decode_text, read_bytes, schema_findings, shown
-from mipplan.errors import Fault, InputError
+from mipplan.core import Fault, InputError, shown
+from mipplan.documents import Document, FieldPath, decode_text, read_bytes, schema_findings
 
 #: Plans carry their latency tables; the largest shipped problem takes a few hundred kilobytes. JSON made for the
 #: purpose takes twenty times its size in memory.

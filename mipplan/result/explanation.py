@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, format_duration
 from mipplan.result.choices import Choice
-from mipplan.units import MICRODOLLARS_PER_DOLLAR, format_duration
 
 
 @dataclass(frozen=True)

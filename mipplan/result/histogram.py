@@ -13,12 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.quantiles import check_quantile, higher_rank
-
-Counts = NDArray[np.int64]
-Times = NDArray[np.int64]
+from mipplan.core import Int64, check_quantile, higher_rank
 
 PRECISION_BITS = 10
 #: No quantile is further above the true one than this share of it (and never below it).
@@ -31,10 +27,10 @@ _ONE = int(np.float64(1.0).view(np.int64)) >> _DROPPED_BITS
 BUCKETS = (63 << PRECISION_BITS) + 2
 
 
-def bucket_counts(values_ns: Times) -> Counts:
+def bucket_counts(values_ns: Int64) -> Int64:
     """Count non-negative nanoseconds, shape (n,), by bucket, shape (`BUCKETS`,)."""
     upper = values_ns.astype(np.float64).view(np.int64) >> _DROPPED_BITS
-    counted: Counts = np.bincount(np.maximum(upper - (_ONE - 1), 0), minlength=BUCKETS).astype(np.int64)
+    counted: Int64 = np.bincount(np.maximum(upper - (_ONE - 1), 0), minlength=BUCKETS).astype(np.int64)
     return counted
 
 
@@ -57,7 +53,7 @@ class LatencyHistogram:
         The largest latency itself; 0 if there is none.
     """
 
-    counts: Counts
+    counts: Int64
     largest_ns: int = 0
 
     @classmethod
@@ -65,7 +61,7 @@ class LatencyHistogram:
         """A histogram of nothing."""
         return cls(np.zeros(BUCKETS, dtype=np.int64))
 
-    def plus(self, values_ns: Times) -> LatencyHistogram:
+    def plus(self, values_ns: Int64) -> LatencyHistogram:
         """Return the histogram with these added, shape (n,), none negative."""
         if not values_ns.size:
             return self

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.arguments import check_seed
-from mipplan.documents import shown
-from mipplan.errors import InputError, check_all
-from mipplan.quantiles import check_quantile, higher_rank
+from mipplan.core import (
+    NS_PER_S,
+    InputError,
+    Int64,
+    check_all,
+    check_quantile,
+    check_seed,
+    check_slo,
+    higher_rank,
+    shown,
+)
 from mipplan.result.bootstrap import REPLICATES, block_length, quantile_replicates, share_replicates
-from mipplan.result.checks import check_slo
-from mipplan.units import NS_PER_S
-
-Times = NDArray[np.int64]
 
 #: The quantiles of a summary.
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
@@ -81,7 +84,7 @@ class LatencyStatistics:
 
 
 def latency_statistics(
-    latency_ns: Times,
+    latency_ns: Int64,
     *,
     quantiles: tuple[float, ...] = QUANTILES,
     slo_s: float | None = None,
@@ -135,7 +138,7 @@ def _check_confidence(confidence: object) -> None:
 
 
 def _quantile_estimate(
-    latency_ns: Times, sorted_ns: Times, quantile: float, confidence: float, seed: int
+    latency_ns: Int64, sorted_ns: Int64, quantile: float, confidence: float, seed: int
 ) -> Estimate:
     value_ns = int(sorted_ns[higher_rank(quantile, latency_ns.size)])
     if value_ns == sorted_ns[-1]:
@@ -147,7 +150,7 @@ def _quantile_estimate(
     return _estimate(value_ns / NS_PER_S, latency_ns > value_ns, redraw, confidence, seed)
 
 
-def _miss_estimate(latency_ns: Times, slo_ns: int, confidence: float, seed: int) -> Estimate:
+def _miss_estimate(latency_ns: Int64, slo_ns: int, confidence: float, seed: int) -> Estimate:
     missed = latency_ns > slo_ns
     share = float(np.mean(missed))
     if share in (0.0, 1.0):

@@ -13,12 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.arguments import check_seed
-from mipplan.errors import Fault, InputError, NoPlanError
-from mipplan.files import write_text_atomically
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    NS_PER_S,
+    Fault,
+    InputError,
+    NoPlanError,
+    check_quantile,
+    check_seed,
+)
+from mipplan.documents import write_text_atomically
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.quantiles import check_quantile
 from mipplan.result.checks import resolve_slo_ns
 from mipplan.result.choices import Choice, read_choices
 from mipplan.result.document import (
@@ -33,7 +39,6 @@ from mipplan.result.effort import Effort
 from mipplan.result.explanation import Explanation
 from mipplan.result.refinement import Refinement
 from mipplan.trace import Trace
-from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S
 
 
 class PlanStatus(StrEnum):

@@ -8,7 +8,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from mipplan.units import NS_PER_S
+from mipplan.core import NS_PER_S
 
 
 @dataclass(frozen=True)

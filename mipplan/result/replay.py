@@ -13,28 +13,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.documents import listed, shown
-from mipplan.errors import InputError
-from mipplan.files import write_text_atomically
-from mipplan.quantiles import check_quantile, quantile_ns
-from mipplan.result.checks import check_slo
-from mipplan.result.latency_statistics import (
-    CONFIDENCE,
-    QUANTILES,
-    LatencyStatistics,
-    latency_statistics,
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    NS_PER_HOUR,
+    NS_PER_S,
+    InputError,
+    Int64,
+    check_quantile,
+    check_slo,
+    listed,
+    quantile_ns,
+    shown,
 )
+from mipplan.documents import write_text_atomically
+from mipplan.result.latency_statistics import CONFIDENCE, QUANTILES, LatencyStatistics, latency_statistics
 from mipplan.result.replay_summary import replay_summary, summary_text
 from mipplan.result.stage_replay import StageReplay
 from mipplan.result.steps import StepFunction
 from mipplan.result.totals import exact_sum
 from mipplan.result.windows import Windows, latency_windows
-from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_HOUR, NS_PER_S
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Times = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class ReplayResult:
         and no batch of k can take longer than ℓ(k).
     """
 
-    latency_ns: Times
+    latency_ns: Int64
     stages: Mapping[str, StageReplay]
     discipline: str
     engine: str
     seed: int
-    ingress_ns: Times
+    ingress_ns: Int64
     replica_microusd_per_hour: Mapping[str, int]
     paid_replica_ns: Mapping[str, int]
     service: str = "as measured"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from mipplan.result.checks import check_slo
+from mipplan.core import NS_PER_S, check_slo
 from mipplan.result.latency_statistics import Estimate
 from mipplan.result.stage_replay import StageReplay
-from mipplan.units import NS_PER_S
 
 if TYPE_CHECKING:
     from mipplan.result.replay import ReplayResult

@@ -13,7 +13,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Times = NDArray[np.int64]
+from mipplan.core import Int64
+
 Numbers: TypeAlias = NDArray[np.int32] | NDArray[np.int64]
 
 #: Dispatch and exit of a token that was left waiting.
@@ -41,9 +42,9 @@ class Rides:
 
     tokens: int
     rider: Numbers | None
-    batch_start_ns: Times
-    batch_size: Times
-    batch_service_ns: Times
+    batch_start_ns: Int64
+    batch_size: Int64
+    batch_service_ns: Int64
     by_end: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
@@ -52,12 +53,12 @@ class Rides:
                 array.flags.writeable = False
 
     @cached_property
-    def dispatch_ns(self) -> Times:
+    def dispatch_ns(self) -> Int64:
         """When each token was taken into a batch, shape (tokens,); `NEVER` if it was left waiting."""
         return _frozen(self._per_token(self.batch_start_ns))
 
     @cached_property
-    def exit_ns(self) -> Times:
+    def exit_ns(self) -> Int64:
         """When the batch of each token was done, shape (tokens,); `NEVER` if it was left waiting."""
         return _frozen(self._per_token(self.batch_start_ns + self.batch_service_ns))
 
@@ -66,7 +67,7 @@ class Rides:
         """When the last batch was done; there must be one."""
         return int(np.max(self.batch_start_ns + self.batch_service_ns))
 
-    def _per_token(self, instant_ns: Times) -> Times:
+    def _per_token(self, instant_ns: Int64) -> Int64:
         """An instant of each batch for each of its riders, in token order."""
         if self.rider is None and instant_ns.size == self.tokens:
             return instant_ns.view()  # Each rides alone.
@@ -76,7 +77,7 @@ class Rides:
         self._hand_out(instant_ns, by_token)
         return by_token
 
-    def _hand_out(self, instant_ns: Times, by_token: Times) -> None:
+    def _hand_out(self, instant_ns: Int64, by_token: Int64) -> None:
         """Write an instant of each batch down for each of its riders."""
         place = 0
         for low in range(0, instant_ns.size, _BLOCK):
@@ -102,12 +103,12 @@ class Following:
     delay_ns: int
 
     @cached_property
-    def at_ns(self) -> Times:
+    def at_ns(self) -> Int64:
         """When each token arrives, shape (tokens,)."""
         exit_ns = self.above.exit_ns
         return _frozen(exit_ns + np.int64(self.delay_ns)) if self.delay_ns else exit_ns
 
 
-def _frozen(array: Times) -> Times:
+def _frozen(array: Int64) -> Int64:
     array.flags.writeable = False
     return array

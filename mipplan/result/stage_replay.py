@@ -6,18 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.quantiles import check_quantile, quantile_ns
+from mipplan.core import NS_PER_S, Int64, check_quantile, quantile_ns
 from mipplan.result.rides import Following, Rides
 from mipplan.result.steps import StepFunction
 from mipplan.result.totals import exact_sum
-from mipplan.units import NS_PER_S
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Times = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -41,35 +37,35 @@ class StageReplay:
 
     replicas: int
     rides: Rides
-    arrivals: Times | Following
+    arrivals: Int64 | Following
 
     @property
-    def arrival_ns(self) -> Times:
+    def arrival_ns(self) -> Int64:
         """When each token was ready at the stage, in token order, shape (tokens,)."""
         return self.arrivals.at_ns if isinstance(self.arrivals, Following) else self.arrivals
 
     @property
-    def dispatch_ns(self) -> Times:
+    def dispatch_ns(self) -> Int64:
         """When each token was taken into a batch, in token order, shape (tokens,)."""
         return self.rides.dispatch_ns
 
     @property
-    def exit_ns(self) -> Times:
+    def exit_ns(self) -> Int64:
         """When the batch of each token was done, in token order, shape (tokens,)."""
         return self.rides.exit_ns
 
     @property
-    def batch_start_ns(self) -> Times:
+    def batch_start_ns(self) -> Int64:
         """When each batch was dispatched, in this order, shape (batches,)."""
         return self.rides.batch_start_ns
 
     @property
-    def batch_size(self) -> Times:
+    def batch_size(self) -> Int64:
         """Tokens in each batch, shape (batches,)."""
         return self.rides.batch_size
 
     @property
-    def batch_service_ns(self) -> Times:
+    def batch_service_ns(self) -> Int64:
         """How long each batch took, shape (batches,)."""
         return self.rides.batch_service_ns
 
@@ -91,7 +87,7 @@ class StageReplay:
     # ----------------------------------------------------------------------------------------- waiting
 
     @property
-    def wait_ns(self) -> Times:
+    def wait_ns(self) -> Int64:
         """Time of each token from ready to dispatch, shape (tokens,); computed anew each time."""
         return self.dispatch_ns - self.arrival_ns
 
@@ -208,5 +204,5 @@ class StageReplay:
         return pd.DataFrame(columns, index=pd.RangeIndex(self.batches, name="batch"))
 
 
-def _is_sorted(times: Times) -> bool:
+def _is_sorted(times: Int64) -> bool:
     return bool(np.all(times[1:] >= times[:-1]))

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.documents import shown
-from mipplan.errors import InputError
+from mipplan.core import InputError, Int64, shown
 from mipplan.result.totals import exact_product_sum
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +27,11 @@ class StepFunction:
         The count from ``at_ns[i]`` (included) until ``at_ns[i+1]``; it is 0 before the first and from the last on.
     """
 
-    at_ns: Integers
-    value: Integers
+    at_ns: Int64
+    value: Int64
 
     @classmethod
-    def counting(cls, from_ns: Integers, until_ns: Integers) -> StepFunction:
+    def counting(cls, from_ns: Int64, until_ns: Int64) -> StepFunction:
         """Count, at each instant t, the intervals with ``from_ns <= t < until_ns``, both shape (n,).
 
         What begins and ends at one instant is never counted: a token that is dispatched at the instant it arrives
@@ -58,7 +55,7 @@ class StepFunction:
         """Integral over all time, count · nanoseconds; exact."""
         return exact_product_sum(self.value[:-1], np.diff(self.at_ns))
 
-    def at(self, instants_ns: NDArray[np.int64]) -> Integers:
+    def at(self, instants_ns: NDArray[np.int64]) -> Int64:
         """Count at each instant, shape as `instants_ns`.
 
         Raises
@@ -104,7 +101,7 @@ class StepFunction:
         return pd.Series(self.value, index=pd.Index(self.at_ns, name="at_ns"), name="count")
 
 
-def _instants(name: str, given: object) -> Integers:
+def _instants(name: str, given: object) -> Int64:
     try:
         instants = np.asarray(given)
     except ValueError:  # rows of different lengths
@@ -114,6 +111,6 @@ def _instants(name: str, given: object) -> Integers:
     return instants.astype(np.int64, copy=False)
 
 
-def _frozen(array: Integers) -> Integers:
+def _frozen(array: Int64) -> Int64:
     array.flags.writeable = False
     return array

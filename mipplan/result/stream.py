@@ -8,13 +8,10 @@ from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mipplan.core import NS_PER_S, Int64
 from mipplan.result.histogram import LatencyHistogram
 from mipplan.result.totals import exact_sum
-from mipplan.units import NS_PER_S
-
-Times = NDArray[np.int64]
 
 
 class StreamEnd(StrEnum):
@@ -32,13 +29,13 @@ class _Dispatched(Protocol):
     """Tokens and batches that a stage served."""
 
     @property
-    def dispatch_ns(self) -> Times: ...
+    def dispatch_ns(self) -> Int64: ...
     @property
-    def exit_ns(self) -> Times: ...
+    def exit_ns(self) -> Int64: ...
     @property
-    def batch_size(self) -> Times: ...
+    def batch_size(self) -> Int64: ...
     @property
-    def batch_service_ns(self) -> Times: ...
+    def batch_service_ns(self) -> Int64: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class StageTotals:
     first_arrival_ns: int = 0
     last_exit_ns: int = 0
 
-    def plus(self, arrival_ns: Times, served: _Dispatched) -> StageTotals:
+    def plus(self, arrival_ns: Int64, served: _Dispatched) -> StageTotals:
         """Return the totals with more tokens, shape (k,); those not dispatched count for nothing."""
         if not served.batch_size.size:
             return self

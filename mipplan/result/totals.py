@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Integers = NDArray[np.int64]
+from mipplan.core import Int64
 
 _HALF_BITS = 32
 _LOW_HALF = np.int64(2**_HALF_BITS - 1)
 
 
-def exact_sum(values: Integers) -> int:
+def exact_sum(values: Int64) -> int:
     """Add up int64 numbers, shape (n,), n < 2³¹.
 
     An overloaded stage makes 10⁷ tokens wait for an hour each: 3.6·10¹⁹ ns, beyond int64.
@@ -24,7 +23,7 @@ def exact_sum(values: Integers) -> int:
     return (int((values >> _HALF_BITS).sum()) << _HALF_BITS) + int((values & _LOW_HALF).sum())
 
 
-def exact_product_sum(counts: Integers, durations_ns: Integers) -> int:
+def exact_product_sum(counts: Int64, durations_ns: Int64) -> int:
     """Add up ``counts · durations_ns``, both shape (n,); counts below 2³¹, durations not negative."""
     high, low = durations_ns >> _HALF_BITS, durations_ns & _LOW_HALF
     return (exact_sum(counts * high) << _HALF_BITS) + exact_sum(counts * low)

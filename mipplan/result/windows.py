@@ -8,16 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.documents import shown
-from mipplan.errors import InputError
-from mipplan.result.checks import check_slo, positive_ns
-from mipplan.units import NS_PER_S, format_duration
+from mipplan.core import NS_PER_S, Float64, InputError, Int64, check_slo, format_duration, positive_ns, shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 #: More windows than this are refused; nobody reads them, and they would fill the memory.
 MOST_WINDOWS = 1_000_000
@@ -44,14 +39,14 @@ class Windows:
     """
 
     window_s: float
-    start_s: Floats
-    queries: Integers
-    mean_s: Floats
-    p50_s: Floats
-    p90_s: Floats
-    p99_s: Floats
-    max_s: Floats
-    miss_rate: Floats | None
+    start_s: Float64
+    queries: Int64
+    mean_s: Float64
+    p50_s: Float64
+    p90_s: Float64
+    p99_s: Float64
+    max_s: Float64
+    miss_rate: Float64 | None
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per window."""
@@ -63,7 +58,7 @@ class Windows:
 
 
 def latency_windows(
-    ingress_ns: Integers, latency_ns: Integers, window_s: float, slo_s: float | None = None
+    ingress_ns: Int64, latency_ns: Int64, window_s: float, slo_s: float | None = None
 ) -> Windows:
     """Cut a replay into windows by ingress.
 
@@ -90,7 +85,7 @@ def latency_windows(
     # Sorted inside each window: the k-th fastest of a window is k places after its first.
     ordered = latency_ns[np.lexsort((latency_ns, np.repeat(filled, sizes)))]
 
-    def spread(values: NDArray[np.float64] | Integers) -> Floats:
+    def spread(values: NDArray[np.float64] | Int64) -> Float64:
         out = np.full(count, np.nan)
         out[filled] = values
         out.flags.writeable = False
@@ -131,7 +126,7 @@ def check_window(window_s: float) -> int:
     return window_ns
 
 
-def check_windows(ingress_ns: Integers, window_s: float) -> tuple[int, int, int]:
+def check_windows(ingress_ns: Int64, window_s: float) -> tuple[int, int, int]:
     """Return the length of a window in nanoseconds, the number of the first one, and how many there are.
 
     Raises

@@ -1,7 +1,7 @@
 """Solving linear models with free solvers, each answer re-checked by our own arithmetic."""
 
 from mipplan.solvers.answer import Answer, SolverInfo, Termination
-from mipplan.solvers.auto import choose_formulation
+from mipplan.solvers.auto import NAME, choose_formulation
 from mipplan.solvers.dispatch import available_solvers, resolve_solver, solve
 from mipplan.solvers.files import write_model
 from mipplan.solvers.kept import KeptRelaxation, Relaxed
@@ -11,6 +11,7 @@ from mipplan.solvers.relaxation import Continuous, Relaxation, Relaxations, rela
 from mipplan.solvers.shrinking import Shrunk, shrink
 
 __all__ = [
+    "NAME",
     "Answer",
     "Continuous",
     "KeptRelaxation",

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mipplan.errors import SolverUnavailableError
+from mipplan.core import SolverUnavailableError
 from mipplan.solvers import cp_sat, highs, labels
 from mipplan.solvers.answer import Settings, SolverInfo, Termination
 from mipplan.solvers.dispatch import resolve_solver

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.errors import SolverError
+from mipplan.core import SolverError
 from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
 from mipplan.solvers.pulp_models import build_pulp
 from mipplan.solvers.recheck import check_solution

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mipplan.errors import SolverError
+from mipplan.core import SolverError
 from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
 from mipplan.solvers.differences import find_differences
 from mipplan.solvers.interrupts import run_interruptibly

@@ -10,7 +10,7 @@ from types import MappingProxyType, ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.errors import SolverError, SolverUnavailableError
+from mipplan.core import SolverError, SolverUnavailableError
 from mipplan.solvers import cbc, cp_sat, highs, pulp_highs, scip
 from mipplan.solvers.answer import Answer, RawAnswer, Settings, SolverInfo, Termination
 from mipplan.solvers.exactness import add_conflict, cut_off, find_broken_row

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from mipplan.errors import SolverError
+from mipplan.core import SolverError
 from mipplan.solvers.differences import Conflict
 from mipplan_formulations.linear import LinearModel
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.errors import SolverError
+from mipplan.core import SolverError
 from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
 from mipplan.solvers.interrupts import run_interruptibly
 from mipplan.solvers.scaling import ScaledModel, scale_model

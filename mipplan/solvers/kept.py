@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.errors import SolverError
+from mipplan.core import Float64, SolverError
 from mipplan.solvers import highs as backend
 from mipplan.solvers.highs import require
 from mipplan_formulations.linear import LinearModel
-
-Floats = NDArray[np.float64]
 
 #: Columns with larger bounds than this, which are times, are measured in units of about a hundredth of them.
 _LARGE = 2.0**20
@@ -40,7 +38,7 @@ class Relaxed:
         Whether the model kept was used, with its basis.
     """
 
-    values: Floats
+    values: Float64
     bound: float
     reused: bool
 
@@ -203,22 +201,22 @@ class KeptRelaxation:
 class _Numbers:
     """A model's numbers, as they are passed."""
 
-    cost: Floats
-    column_lower: Floats
-    column_upper: Floats
-    row_lower: Floats
-    row_upper: Floats
-    entries: Floats
+    cost: Float64
+    column_lower: Float64
+    column_upper: Float64
+    row_lower: Float64
+    row_upper: Float64
+    entries: Float64
 
 
-def _column_units(model: LinearModel) -> Floats:
+def _column_units(model: LinearModel) -> Float64:
     """Powers of two, so that scaling rounds nothing."""
     largest = np.maximum(np.abs(model.column_lower), np.abs(model.column_upper))
     units = np.exp2(np.ceil(np.log2(np.maximum(largest, 1.0))) - _HUNDRED)
     return np.where(largest > _LARGE, units, 1.0)
 
 
-def _row_units(model: LinearModel, units: Floats, row_of_entry: NDArray[np.int32]) -> Floats:
+def _row_units(model: LinearModel, units: Float64, row_of_entry: NDArray[np.int32]) -> Float64:
     largest = np.ones(model.num_rows)
     sizes = np.abs(model.matrix.data) * units[model.matrix.indices]
     np.maximum.at(largest, row_of_entry, sizes)
@@ -229,12 +227,12 @@ def _where(*conditions: NDArray[np.bool_]) -> NDArray[np.int32]:
     return np.flatnonzero(np.logical_or.reduce(conditions)).astype(np.int32)
 
 
-def _usable_duals(numbers: _Numbers, duals: Floats) -> Floats:
+def _usable_duals(numbers: _Numbers, duals: Float64) -> Float64:
     """Set to 0 what points to a side that its row does not have: no more than the solver's tolerance."""
     return np.where(np.isfinite(np.where(duals > 0, numbers.row_lower, numbers.row_upper)), duals, 0.0)
 
 
-def _proven_bound(numbers: _Numbers, duals: Floats, reduced: Floats) -> float:
+def _proven_bound(numbers: _Numbers, duals: Float64, reduced: Float64) -> float:
     """Lagrangian bound of any multipliers: a dual solution slightly off costs strength, not validity."""
     side = np.where(duals > 0, numbers.row_lower, np.where(duals < 0, numbers.row_upper, 0.0))
     box = np.where(reduced > 0, numbers.column_lower, numbers.column_upper)

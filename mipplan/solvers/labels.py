@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Sequence
 
-from mipplan.errors import SolverError
+from mipplan.core import SolverError
 from mipplan.solvers.answer import Settings, SolverInfo, Termination
 from mipplan.solvers.problem_answer import RawProblemAnswer
 from mipplan.solvers.shrinking import solve_shrunk

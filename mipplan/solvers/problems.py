@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType, ModuleType
 
-from mipplan.errors import SolverError, SolverUnavailableError
+from mipplan.core import SolverError, SolverUnavailableError
 from mipplan.solvers import auto, cp_sat_native, labels
 from mipplan.solvers.answer import Settings, SolverInfo, Termination
 from mipplan.solvers.dispatch import available_solvers, resolve_solver

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mipplan.errors import SolverError
+from mipplan.core import SolverError
 from mipplan.solvers import highs
 from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
 from mipplan.solvers.pulp_models import build_pulp

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.errors import SolverError
+from mipplan.core import SolverError
 from mipplan.solvers.differences import Conflict, DifferenceSystem, find_differences
 from mipplan.solvers.scaling import largest_coefficients
 from mipplan_formulations.linear import LinearModel

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mipplan.errors import SolverError
+from mipplan.core import SolverError
 from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
 from mipplan.solvers.scaling import ScaledModel, scale_model
 from mipplan_formulations.linear import LinearModel

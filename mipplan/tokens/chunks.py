@@ -10,7 +10,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mipplan.tokens.stage_tokens import Messages, StageTokens, Tokens
+from mipplan.core import Int64
+from mipplan.tokens.stage_tokens import Messages, StageTokens
 from mipplan.tokens.workload import Workload
 
 
@@ -55,12 +56,12 @@ def without_first(workload: Workload, queries: int) -> Workload:
     return Workload(workload.pipeline, ingress_ns, workload.seed, MappingProxyType(stages))
 
 
-def _before(sorted_numbers: Tokens, number: int) -> int:
+def _before(sorted_numbers: Int64, number: int) -> int:
     """How many of them lie below `number`."""
     return int(np.searchsorted(sorted_numbers, number))
 
 
-def _appended(first: Tokens, second: Tokens, shift: int) -> Tokens:
+def _appended(first: Int64, second: Int64, shift: int) -> Int64:
     together = np.empty(first.size + second.size, dtype=np.int64)
     together[: first.size] = first
     np.add(second, shift, out=together[first.size :])
@@ -68,7 +69,7 @@ def _appended(first: Tokens, second: Tokens, shift: int) -> Tokens:
     return together
 
 
-def _shifted(numbers: Tokens, shift: int) -> Tokens:
+def _shifted(numbers: Int64, shift: int) -> Int64:
     """A copy, so that the array that is cut can be freed."""
     moved = numbers + shift
     moved.flags.writeable = False

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mipplan.core import Int64
 from mipplan.pipeline import Edge
-
-Tokens = NDArray[np.int64]
 
 #: Numbers looked at together: few enough to stay in the processor's cache.
 _PIECE = 1 << 14
@@ -30,8 +28,8 @@ class Messages:
     """
 
     edge: Edge
-    parent: Tokens
-    child: Tokens
+    parent: Int64
+    child: Int64
     known_one_to_one: bool = False
 
     @cached_property
@@ -42,7 +40,7 @@ class Messages:
         return counts_up(self.parent) and (self.child is self.parent or counts_up(self.child))
 
     @cached_property
-    def first_to_child(self) -> Tokens:
+    def first_to_child(self) -> Int64:
         """At a join `all`, where `child` is non-decreasing: the first message to each child, shape (children,)."""
         return frozen(run_starts(self.child))
 
@@ -69,10 +67,10 @@ class StageTokens:
     """
 
     name: str
-    query: Tokens
+    query: Int64
     messages: tuple[Messages, ...]
     queries: int
-    number: Tokens | None = None
+    number: Int64 | None = None
     known_one_per_query: bool = False
 
     @property
@@ -86,22 +84,22 @@ class StageTokens:
         return self.known_one_per_query or (self.count == self.queries and counts_up(self.query))
 
     @cached_property
-    def first_of_query(self) -> Tokens:
+    def first_of_query(self) -> Int64:
         """Token numbers at which a new query starts, shape (distinct queries,)."""
         return frozen(run_starts(self.query))
 
 
-def numbers_of(array: Tokens) -> Tokens:
+def numbers_of(array: Int64) -> Int64:
     """0, 1, 2, … in the shape of `array`: the array itself if it is so, since most workloads hold many such."""
     return array if counts_up(array) else np.arange(array.size, dtype=np.int64)
 
 
-def is_one_of(array: Tokens, others: list[Tokens]) -> bool:
+def is_one_of(array: Int64, others: list[Int64]) -> bool:
     """Whether it is the same object as one of these."""
     return any(array is other for other in others)
 
 
-def counts_up(array: Tokens) -> bool:
+def counts_up(array: Int64) -> bool:
     """Whether the array is 0, 1, 2, …; looked at piece by piece, in no memory worth mentioning."""
     numbers = np.arange(min(array.size, _PIECE), dtype=np.int64)
     for start in range(0, array.size, _PIECE):
@@ -111,14 +109,14 @@ def counts_up(array: Tokens) -> bool:
     return True
 
 
-def run_starts(array: Tokens) -> Tokens:
+def run_starts(array: Int64) -> Int64:
     """Where runs of equal neighbours start."""
     if array.size == 0:
         return np.empty(0, dtype=np.int64)
     return np.flatnonzero(np.r_[True, array[1:] != array[:-1]])
 
 
-def frozen(array: Tokens) -> Tokens:
+def frozen(array: Int64) -> Int64:
     """Make the array read-only, and return it."""
     array.flags.writeable = False
     return array

@@ -15,19 +15,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.arguments import check_seed
-from mipplan.errors import InputError
+from mipplan.core import InputError, Int64, check_seed
 from mipplan.pipeline import Edge, FanOut, Join, Pipeline
 from mipplan.tokens.draws import edge_key, uniform_pairs
-from mipplan.tokens.stage_tokens import (
-    Messages,
-    StageTokens,
-    Tokens,
-    counts_up,
-    frozen,
-    is_one_of,
-    numbers_of,
-)
+from mipplan.tokens.stage_tokens import Messages, StageTokens, counts_up, frozen, is_one_of, numbers_of
 from mipplan.trace import Trace
 
 #: More tokens than this at one stage are refused: beyond it memory, not the planner, gives out.
@@ -49,7 +40,7 @@ class Workload:
     """
 
     pipeline: Pipeline
-    ingress_ns: Tokens
+    ingress_ns: Int64
     seed: int
     stages: Mapping[str, StageTokens]
 
@@ -82,7 +73,7 @@ class Workload:
     def _passes_all(self, messages: Messages) -> bool:
         return messages.one_to_one and messages.parent.size == self.stages[messages.edge.parent].count
 
-    def arrival_ns(self, stage: str, exit_ns: Mapping[str, Tokens]) -> Tokens:
+    def arrival_ns(self, stage: str, exit_ns: Mapping[str, Int64]) -> Int64:
         """When each token of `stage` is ready, given the exit of every token of its parents, shape (k,).
 
         At a source the ingress time; else exit plus the edge's delay, at a join the latest of those merged. Where
@@ -107,7 +98,7 @@ class Workload:
                 ready[children] = np.maximum(ready[children], latest)
         return ready
 
-    def at(self, ingress_ns: Tokens) -> Workload:
+    def at(self, ingress_ns: Int64) -> Workload:
         """Return the same tokens of the same queries at other ingress times, shape (n,), non-decreasing.
 
         The draws do not depend on times, so this is what `realise` would make of a trace with those times.
@@ -142,7 +133,7 @@ class Workload:
         ingress_ns = frozen(self.ingress_ns[kept])
         return Workload(self.pipeline, ingress_ns, self.seed, MappingProxyType(stages))
 
-    def latency_ns(self, exit_ns: Mapping[str, Tokens]) -> Tokens:
+    def latency_ns(self, exit_ns: Mapping[str, Int64]) -> Int64:
         """Latency of each query: the last exit of any of its tokens minus its ingress, shape (n,).
 
         Only the exits from `last_stages` are looked at: a token leaves later than the one it follows.
@@ -183,7 +174,7 @@ def realise(pipeline: Pipeline, trace: Trace, seed: int = 0) -> Workload:
     return realise_queries(pipeline, trace.arrival_ns, check_seed(seed))
 
 
-def realise_queries(pipeline: Pipeline, ingress_ns: Tokens, seed: int, first_query: int = 0) -> Workload:
+def realise_queries(pipeline: Pipeline, ingress_ns: Int64, seed: int, first_query: int = 0) -> Workload:
     """Draw the tokens of the queries numbered from `first_query` on, whose ingress times are given, shape (n,).
 
     Their draws are those that they have in the whole trace; in the workload, numbers start at 0 again.
@@ -225,7 +216,7 @@ def _stage_tokens(
     return StageTokens(name, frozen(query), messages, queries, known_one_per_query=known)
 
 
-def _parents_of_messages(edge: Edge, tokens: StageTokens, seed: int, first_query: int) -> Tokens:
+def _parents_of_messages(edge: Edge, tokens: StageTokens, seed: int, first_query: int) -> Int64:
     numbers = tokens.query if tokens.one_per_query else np.arange(tokens.count, dtype=np.int64)
     place = f"edge {edge.parent} -> {edge.child}"
     certain = edge.probability >= 1.0
@@ -252,7 +243,7 @@ def _check_count(place: str, count: int) -> None:
         )
 
 
-def _fanout_draws(fanout: FanOut, uniform: NDArray[np.float64]) -> Tokens:
+def _fanout_draws(fanout: FanOut, uniform: NDArray[np.float64]) -> Int64:
     """Turn uniforms into fan-outs by inversion of the distribution function, shape (k,)."""
     if fanout.poisson_mean is not None:
         values, cumulative = _poisson_table(fanout.poisson_mean)
@@ -264,7 +255,7 @@ def _fanout_draws(fanout: FanOut, uniform: NDArray[np.float64]) -> Tokens:
     return values[slot]
 
 
-def _poisson_table(mean: float) -> tuple[Tokens, NDArray[np.float64]]:
+def _poisson_table(mean: float) -> tuple[Int64, NDArray[np.float64]]:
     # Twelve standard deviations: what is cut off lies below the 2⁻⁵³ resolution of the uniforms.
     largest = math.ceil(mean + 12.0 * math.sqrt(mean) + 40.0)
     values = np.arange(largest + 1, dtype=np.int64)
@@ -272,12 +263,12 @@ def _poisson_table(mean: float) -> tuple[Tokens, NDArray[np.float64]]:
     return values, np.cumsum(np.exp(logs))
 
 
-def _owners(tokens: StageTokens, parent: Tokens) -> Tokens:
+def _owners(tokens: StageTokens, parent: Int64) -> Int64:
     """Query of each message that leaves these parent tokens."""
     return parent if tokens.one_per_query else tokens.query[parent]
 
 
-def _interleave(owners: list[Tokens], counted: list[Tokens]) -> tuple[Tokens, list[Tokens]]:
+def _interleave(owners: list[Int64], counted: list[Int64]) -> tuple[Int64, list[Int64]]:
     """`join: each`: one token per message, ordered by (query, edge, parent token, copy)."""
     if len(owners) == 1:
         (owner,) = owners
@@ -291,7 +282,7 @@ def _interleave(owners: list[Tokens], counted: list[Tokens]) -> tuple[Tokens, li
     return everyone[order], list(np.split(place, ends))
 
 
-def _merge(owners: list[Tokens], queries: int, counted: list[Tokens]) -> tuple[Tokens, list[Tokens]]:
+def _merge(owners: list[Int64], queries: int, counted: list[Int64]) -> tuple[Int64, list[Int64]]:
     """`join: all`: one token per query that sent any message."""
     for owner in owners:
         if is_one_of(owner, counted) or (owner.size == queries and counts_up(owner)):
@@ -303,7 +294,7 @@ def _merge(owners: list[Tokens], queries: int, counted: list[Tokens]) -> tuple[T
     return np.flatnonzero(sent), [token_number[owner] for owner in owners]
 
 
-def _received(messages: Messages, exit_ns: Mapping[str, Tokens]) -> Tokens:
+def _received(messages: Messages, exit_ns: Mapping[str, Int64]) -> Int64:
     """When each message of an edge arrives."""
     sent = exit_ns[messages.edge.parent]
     if not (messages.one_to_one and messages.parent.size == sent.size):

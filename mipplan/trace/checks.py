@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mipplan.documents import shown
-from mipplan.errors import Fault, InputError
-from mipplan.numbers import is_finite
-from mipplan.units import MAX_DURATION_NS, NS_PER_S, seconds_to_ns
-
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from mipplan.core import (
+    MAX_DURATION_NS,
+    NS_PER_S,
+    Fault,
+    Float64,
+    InputError,
+    Int64,
+    is_finite,
+    seconds_to_ns,
+    shown,
+)
 
 #: Faulty rows named in a message; their number is always told.
 ROWS_NAMED = 5
@@ -23,7 +27,7 @@ ROWS_NAMED = 5
 MAX_ARRIVALS = 200_000_000
 
 
-def check_arrivals(values: object) -> Integers:
+def check_arrivals(values: object) -> Int64:
     """Return arrival times as a read-only int64 array, or raise `InputError` saying what is wrong."""
     given = np.asarray(values)
     if given.ndim != 1:
@@ -48,7 +52,7 @@ def check_arrivals(values: object) -> Integers:
     return _own_read_only(given)
 
 
-def _own_read_only(given: NDArray[np.integer]) -> Integers:
+def _own_read_only(given: NDArray[np.integer]) -> Int64:
     """Copy unless nobody can write to the array any more, so that a trace never changes under its user."""
     if given.dtype == np.int64 and given.base is None and not given.flags.writeable:
         return given  # type: ignore[return-value]  # just checked
@@ -62,7 +66,7 @@ def decreases(times: NDArray[Any]) -> NDArray[np.intp]:
     return np.flatnonzero(times[1:] < times[:-1]) + 1
 
 
-def decreases_among_numbers(times: Floats) -> NDArray[np.intp]:
+def decreases_among_numbers(times: Float64) -> NDArray[np.intp]:
     """Positions whose time is below the last number before, where NaN stands for no number."""
     numbers = np.flatnonzero(~np.isnan(times))
     return numbers[decreases(times[numbers])]
@@ -75,7 +79,7 @@ def positions_text(positions: Sequence[int] | NDArray[np.intp]) -> str:
     return f"{named}{more} ({len(positions)} in all)"
 
 
-def seconds_column_to_ns(seconds: ArrayLike) -> Integers:
+def seconds_column_to_ns(seconds: ArrayLike) -> Int64:
     """Round float seconds, shape (n,), to the nearest nanoseconds.
 
     Raises

@@ -7,21 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.documents import shown
-from mipplan.errors import Fault, InputError
+from mipplan.core import Fault, Float64, InputError, Int64, Positions, shown
 from mipplan.trace.checks import ROWS_NAMED
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Rows = NDArray[np.intp]
 
 #: One kind of fault in a column, and the 0-based rows that have it; ``{rows}`` in the text stands for them.
-RowFault = tuple[str, Rows]
+RowFault = tuple[str, Positions]
 
 #: Cells turned into Python objects at a time; as such they take ten times the memory.
 CELLS_AT_ONCE = 100_000
@@ -39,7 +34,7 @@ class NumberColumn:
         What those cells hold instead.
     """
 
-    values: Floats
+    values: Float64
     faults: tuple[RowFault, ...] = ()
 
 
@@ -57,10 +52,10 @@ class Table(Protocol):
     def numbers(self, name: str) -> NumberColumn:
         """Return a column of numbers with its faults."""
 
-    def instants(self, name: str) -> Integers:
+    def instants(self, name: str) -> Int64:
         """Return a column of dates as nanoseconds since 1970, or raise `InputError`."""
 
-    def rows(self, indices: Sequence[int] | Rows) -> str:
+    def rows(self, indices: Sequence[int] | Positions) -> str:
         """Name rows, given by 0-based index, for people."""
 
 
@@ -78,7 +73,7 @@ def row_names(unit: str, numbers: Sequence[int], count: int) -> str:
     return f"{unit}s {', '.join(map(str, numbers))}{', …' if count > len(numbers) else ''} ({count:,} in all)"
 
 
-def first_rows(indices: Sequence[int] | Rows) -> list[int]:
+def first_rows(indices: Sequence[int] | Positions) -> list[int]:
     """Return the rows that a message names."""
     return [int(index) for index in indices[:ROWS_NAMED]]
 
@@ -91,7 +86,7 @@ def number_of(text: str) -> float:
         return float("nan")
 
 
-def dates_to_ns(table: Table, name: str, cells: Iterable[Sequence[str]]) -> Integers:
+def dates_to_ns(table: Table, name: str, cells: Iterable[Sequence[str]]) -> Int64:
     """Convert ISO dates, given piece by piece, to nanoseconds since 1970.
 
     Raises
@@ -99,8 +94,8 @@ def dates_to_ns(table: Table, name: str, cells: Iterable[Sequence[str]]) -> Inte
     InputError
         If the column holds numbers, or naming the rows without a date.
     """
-    pieces: list[Integers] = [np.empty(0, np.int64)]
-    bad: list[Rows] = [np.empty(0, np.intp)]
+    pieces: list[Int64] = [np.empty(0, np.int64)]
+    bad: list[Positions] = [np.empty(0, np.intp)]
     example = ""
     read = 0
     for texts in cells:
@@ -128,7 +123,7 @@ def _braced(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def _piece_to_ns(table: Table, name: str, texts: Sequence[str]) -> tuple[Integers, Rows]:
+def _piece_to_ns(table: Table, name: str, texts: Sequence[str]) -> tuple[Int64, Positions]:
     import pandas as pd
 
     series = pd.Series(texts, dtype=object)
@@ -137,7 +132,7 @@ def _piece_to_ns(table: Table, name: str, texts: Sequence[str]) -> tuple[Integer
     return checked_dates(table, name, dates), missing
 
 
-def checked_dates(table: Table, name: str, dates: pd.Series[Any]) -> Integers:
+def checked_dates(table: Table, name: str, dates: pd.Series[Any]) -> Int64:
     """Convert dates to nanoseconds since 1970, or raise `InputError` if they do not fit."""
     import pandas as pd
 
@@ -155,9 +150,9 @@ class OddCells:
     example: str = ""
 
     def __post_init__(self) -> None:
-        self._rows: dict[str, list[Rows]] = {"empty": [], "nan": [], "infinite": [], "text": []}
+        self._rows: dict[str, list[Positions]] = {"empty": [], "nan": [], "infinite": [], "text": []}
 
-    def convert(self, texts: Sequence[str]) -> Floats:
+    def convert(self, texts: Sequence[str]) -> Float64:
         """Return the numbers of one piece, NaN where there is none, and remember which cells those are."""
         values = np.array([number_of(text) for text in texts], dtype=np.float64)
         odd = np.flatnonzero(~np.isfinite(values))
@@ -167,7 +162,9 @@ class OddCells:
         self.read += len(texts)
         return values
 
-    def _sorted_out(self, texts: Sequence[str], values: Floats, odd: Rows) -> Iterator[tuple[str, list[int]]]:
+    def _sorted_out(
+        self, texts: Sequence[str], values: Float64, odd: Positions
+    ) -> Iterator[tuple[str, list[int]]]:
         kinds: dict[str, list[int]] = {}
         for row in odd.tolist():
             text = texts[row].lower().lstrip("+-")

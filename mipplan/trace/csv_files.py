@@ -11,20 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mipplan.core import Float64, InputError, Int64, Positions
 from mipplan.documents import decode_text
-from mipplan.errors import InputError
 from mipplan.trace.checks import ROWS_NAMED
-from mipplan.trace.columns import (
-    CELLS_AT_ONCE,
-    Floats,
-    Integers,
-    NumberColumn,
-    OddCells,
-    Rows,
-    dates_to_ns,
-    first_rows,
-    row_names,
-)
+from mipplan.trace.columns import CELLS_AT_ONCE, NumberColumn, OddCells, dates_to_ns, first_rows, row_names
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -145,7 +135,7 @@ class CsvTable:
             column = self._column(name, pa.float64())
         except pa.ArrowInvalid:
             return self._numbers_of_texts(name)  # some cell is no number; read again as text to tell which
-        values: Floats = column.to_numpy()
+        values: Float64 = column.to_numpy()
         return NumberColumn(values) if np.isfinite(values).all() else self._numbers_of_texts(name)
 
     def _numbers_of_texts(self, name: str) -> NumberColumn:
@@ -153,11 +143,11 @@ class CsvTable:
         values = [odd.convert(texts) for texts in self._texts(name)]
         return NumberColumn(np.concatenate(values) if values else np.empty(0), odd.faults())
 
-    def instants(self, name: str) -> Integers:
+    def instants(self, name: str) -> Int64:
         """Return a column of dates as nanoseconds since 1970."""
         return dates_to_ns(self, name, self._texts(name))
 
-    def rows(self, indices: Sequence[int] | Rows) -> str:
+    def rows(self, indices: Sequence[int] | Positions) -> str:
         """Name rows by their lines in the file."""
         wanted = first_rows(indices)
         lines: list[int] = []

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.arguments import check_seed
-from mipplan.documents import shown, suggestion
-from mipplan.errors import InputError
+from mipplan.core import Float64, InputError, Int64, check_seed, shown, suggestion
 from mipplan.trace.checks import MAX_ARRIVALS
-
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 #: How counts can be expanded, and what each means.
 EXPANSIONS = {
@@ -38,8 +32,8 @@ def check_expansion(expand: object, place: str) -> str:
 
 
 def expand_counts(
-    start_ns: Integers, interval_ns: int, counts: Floats, expand: str, seed: int, place: str = "counts"
-) -> Integers:
+    start_ns: Int64, interval_ns: int, counts: Float64, expand: str, seed: int, place: str = "counts"
+) -> Int64:
     """Make arrival times from counts.
 
     Parameters

@@ -9,16 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.documents import AnyPath, shown, suggestion
-from mipplan.errors import InputError
+from mipplan.core import MAX_DURATION_NS, NS_PER_MS, NS_PER_S, Float64, InputError, Int64, shown, suggestion
+from mipplan.documents import AnyPath
 from mipplan.trace.checks import decreases, decreases_among_numbers, window_ns, window_text
 from mipplan.trace.columns import NumberColumn, RowFault, Table, row_faults
 from mipplan.trace.expansion import check_expansion, expand_counts
 from mipplan.trace.tables import read_table
-from mipplan.units import MAX_DURATION_NS, NS_PER_MS, NS_PER_S
-
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 _NS_PER_MINUTE = 60 * NS_PER_S
 #: Arrival columns and their unit; a timestamp has none.
@@ -31,7 +27,7 @@ INTERVAL_COLUMNS = {"t_s": NS_PER_S, "minute_index": _NS_PER_MINUTE, "window_sta
 
 def read_arrivals(
     path: AnyPath, *, expand: str | None, seed: int, start_s: float | None, end_s: float | None
-) -> tuple[Integers, str]:
+) -> tuple[Int64, str]:
     """Read a trace file; see `mipplan.trace.model.Trace.read`.
 
     Returns
@@ -70,7 +66,7 @@ def read_arrivals(
     return arrival_ns, "; ".join(notes)
 
 
-def _span_text(first_ns: Integers, last_ns: Integers) -> str:
+def _span_text(first_ns: Int64, last_ns: Int64) -> str:
     """Write from when to when a trace reaches, given its first and last instant if it has any."""
     if not len(first_ns):
         return "no rows"
@@ -127,10 +123,10 @@ class ArrivalReader:
     """
 
     latest: float = -math.inf
-    latest_ns: Integers = field(default_factory=lambda: np.empty(0, np.int64))
-    zero_ns: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+    latest_ns: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
+    zero_ns: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
 
-    def read(self, table: Table, column: str) -> Integers:
+    def read(self, table: Table, column: str) -> Int64:
         """Return arrivals in nanoseconds, dates relative to the first of all, shape (rows,).
 
         Raises
@@ -141,13 +137,13 @@ class ArrivalReader:
         unit = ARRIVAL_COLUMNS[column]
         return self._dates(table, column) if unit is None else self._numbers(table, column, unit)
 
-    def _numbers(self, table: Table, column: str, unit: int) -> Integers:
+    def _numbers(self, table: Table, column: str, unit: int) -> Int64:
         found = table.numbers(column)
         _checked_numbers(table, column, unit, found, self.latest)
         self.latest = float(found.values[-1]) if found.values.size else self.latest
         return np.rint(found.values * unit).astype(np.int64)
 
-    def _dates(self, table: Table, column: str) -> Integers:
+    def _dates(self, table: Table, column: str) -> Int64:
         instants = table.instants(column)
         late = decreases(np.concatenate([self.latest_ns, instants])) - self.latest_ns.size
         _checked(table, column, [(_unsorted_message(column), late)])
@@ -191,9 +187,9 @@ def _unsorted_message(column: str) -> str:
 class _Counts:
     """Mean arrivals `count` in intervals that begin at `start_ns` and last `interval_ns`."""
 
-    start_ns: Integers
+    start_ns: Int64
     interval_ns: int
-    count: Floats
+    count: Float64
     notes: tuple[str, ...]
 
 
@@ -213,14 +209,14 @@ def _counts(table: Table, column: str) -> _Counts:
         unit = "second" if per_ns == NS_PER_S else "minute"
         return _Counts(start_ns, per_ns, values, (f"read from {column}, one row a {unit}",))
     start_ns, interval_ns, which = _intervals(table, keys[0])
-    summed: Floats = np.bincount(which, weights=values).astype(np.float64) * (interval_ns / per_ns)
+    summed: Float64 = np.bincount(which, weights=values).astype(np.float64) * (interval_ns / per_ns)
     notes = [f"read from {column} per {interval_ns / NS_PER_S:.12g} s of {keys[0]}"]
     if len(start_ns) < len(values):
         notes.append(f"{len(values)} rows of {len(start_ns)} intervals, those of one interval added up")
     return _Counts(start_ns, interval_ns, summed, tuple(notes))
 
 
-def _intervals(table: Table, key: str) -> tuple[Integers, int, NDArray[np.intp]]:
+def _intervals(table: Table, key: str) -> tuple[Int64, int, NDArray[np.intp]]:
     """Return the distinct starts, the common length, and the interval of each row."""
     unit = INTERVAL_COLUMNS[key]
     found = table.numbers(key)
@@ -253,7 +249,7 @@ def _check_end(table: Table, column: str, end_ns: int) -> None:
         raise InputError.one(f"{table.origin}: {column}", "spans more than ten years")
 
 
-def _expanded(table: Table, counts: _Counts, window: tuple[int, int], expand: str, seed: int) -> Integers:
+def _expanded(table: Table, counts: _Counts, window: tuple[int, int], expand: str, seed: int) -> Int64:
     """Expand the intervals that meet the window, then keep the arrivals in it."""
     start, end = window
     meets = (counts.start_ns + counts.interval_ns > start) & (counts.start_ns < end)

@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.arguments import check_seed
-from mipplan.errors import Fault, InputError
+from mipplan.core import MAX_DURATION_NS, NS_PER_S, Fault, Float64, InputError, Int64, check_seed
 from mipplan.trace.checks import MAX_ARRIVALS, number_fault
-from mipplan.units import MAX_DURATION_NS, NS_PER_S
-
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 _MAX_DURATION_S = MAX_DURATION_NS / NS_PER_S
 _MAX_CV = 1_000.0
@@ -23,7 +17,7 @@ _MAX_JUMPS = 10_000_000
 _RAMP_PIECES = 16
 
 
-def poisson(rate_rps: float, duration_s: float, seed: int) -> Integers:
+def poisson(rate_rps: float, duration_s: float, seed: int) -> Int64:
     """Draw a Poisson process of constant rate.
 
     Parameters
@@ -48,7 +42,7 @@ def poisson(rate_rps: float, duration_s: float, seed: int) -> Integers:
     return _uniform_ns(rng, rng.poisson(_expected(rate_rps * duration_s)), duration_s)
 
 
-def gamma(rate_rps: float, cv: float, duration_s: float, seed: int) -> Integers:
+def gamma(rate_rps: float, cv: float, duration_s: float, seed: int) -> Int64:
     """Draw a renewal process with gamma-distributed gaps.
 
     The first arrival comes one gap after time 0. So the process is not stationary: bursty traces (cv above 1)
@@ -81,7 +75,7 @@ def gamma(rate_rps: float, cv: float, duration_s: float, seed: int) -> Integers:
 
 def markov_modulated(
     rates_rps: Sequence[float], mean_sojourn_s: float | Sequence[float], duration_s: float, seed: int
-) -> Integers:
+) -> Int64:
     """Draw a Poisson process whose rate jumps between states, stationary from time 0 on.
 
     Parameters
@@ -121,7 +115,7 @@ def markov_modulated(
     return _floor_ns(np.sort(np.repeat(starts, counts) + offsets), duration_s)
 
 
-def diurnal(mean_rps: float, amplitude: float, period_s: float, duration_s: float, seed: int) -> Integers:
+def diurnal(mean_rps: float, amplitude: float, period_s: float, duration_s: float, seed: int) -> Int64:
     """Draw a Poisson process of rate ``mean_rps · (1 + amplitude · sin(2π t / period_s))``.
 
     Parameters
@@ -162,7 +156,7 @@ def ramp(
     durations_s: Sequence[float],
     transition_s: float,
     seed: int,
-) -> Integers:
+) -> Int64:
     """Draw regimes of constant rate and burstiness, with linear ramps of both between them.
 
     Parameters
@@ -187,7 +181,7 @@ def ramp(
     pieces = _ramp_pieces(rates_rps, cvs, durations_s, transition_s)
     _expected(sum((first + last) / 2 * length for first, last, _, length in pieces))
     rng = _random(seed)
-    parts: list[Floats] = []
+    parts: list[Float64] = []
     start_s, carried = 0.0, None
     for first, last, cv, length in pieces:
         mass = (first + last) / 2 * length
@@ -236,7 +230,7 @@ def _ramp_pieces(
 
 def _renewals(
     rng: np.random.Generator, cv: float, until: float, first: float | None = None, *, keep_next: bool = False
-) -> Floats:
+) -> Float64:
     """Draw renewal times below `until` with gamma gaps of mean 1; `keep_next` adds the one that follows.
 
     `first` is the first renewal time where it is known already.
@@ -257,7 +251,7 @@ def _renewals(
     return times[: count + 1] if keep_next else times[:count]
 
 
-def _state_path(rng: np.random.Generator, sojourns: Floats, duration_s: float) -> tuple[Floats, Integers]:
+def _state_path(rng: np.random.Generator, sojourns: Float64, duration_s: float) -> tuple[Float64, Int64]:
     """Draw the states visited until `duration_s` and the times of entering them."""
     states = [int(rng.choice(len(sojourns), p=sojourns / sojourns.sum()))]  # stationary: by time spent
     starts = [0.0]
@@ -269,11 +263,11 @@ def _state_path(rng: np.random.Generator, sojourns: Floats, duration_s: float) -
         states.append((states[-1] + int(rng.integers(1, len(sojourns)))) % len(sojourns))
 
 
-def _uniform_ns(rng: np.random.Generator, count: int, duration_s: float) -> Integers:
+def _uniform_ns(rng: np.random.Generator, count: int, duration_s: float) -> Int64:
     return np.sort(_floor_ns(rng.random(count) * duration_s, duration_s))
 
 
-def _floor_ns(times_s: Floats, duration_s: float) -> Integers:
+def _floor_ns(times_s: Float64, duration_s: float) -> Int64:
     """Round down, so that everything before the end stays before it."""
     last = max(int(duration_s * NS_PER_S) - 1, 0)
     return np.minimum(np.floor(times_s * NS_PER_S).astype(np.int64), last)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mipplan.documents import AnyPath, name_problem
-from mipplan.errors import InputError
+from mipplan.core import MAX_DURATION_NS, NS_PER_S, Float64, InputError, Int64, name_problem
+from mipplan.documents import AnyPath
 from mipplan.trace.checks import (
     check_arrivals,
     number_fault,
@@ -23,10 +23,7 @@ from mipplan.trace.checks import (
     window_ns,
     window_text,
 )
-from mipplan.units import MAX_DURATION_NS, NS_PER_S
 
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
 Expansion = Literal["poisson", "uniform", "even"]
 
 
@@ -49,7 +46,7 @@ class Trace:
         If the times are not such an array (positions are counted from 0).
     """
 
-    arrival_ns: Integers
+    arrival_ns: Int64
     name: str = "trace"
     note: str = ""
 
@@ -92,7 +89,7 @@ class Trace:
         """SHA-256 of the arrival times as little-endian int64, in hexadecimal."""
         return hashlib.sha256(np.ascontiguousarray(self.arrival_ns, dtype="<i8").data).hexdigest()
 
-    def rate_over_time(self, window_s: float) -> tuple[Floats, Floats]:
+    def rate_over_time(self, window_s: float) -> tuple[Float64, Float64]:
         """Count arrivals in windows that follow each other from the first arrival on.
 
         Returns
@@ -111,8 +108,8 @@ class Trace:
         if step_ns < 1 or self.span_ns // step_ns >= 10_000_000:
             raise InputError.one("window_s", f"expected a longer window, found {window_s!r} s")
         counts = np.bincount((self.arrival_ns - self.arrival_ns[0]) // step_ns)
-        starts: Floats = (self.arrival_ns[0] + step_ns * np.arange(len(counts))) / NS_PER_S
-        rates: Floats = counts.astype(np.float64) * (NS_PER_S / step_ns)
+        starts: Float64 = (self.arrival_ns[0] + step_ns * np.arange(len(counts))) / NS_PER_S
+        rates: Float64 = counts.astype(np.float64) * (NS_PER_S / step_ns)
         return starts, rates
 
     # ----------------------------------------------------------------------------------- variations
@@ -180,7 +177,7 @@ class Trace:
         note = "concatenation of " + "; ".join(f"{trace.name} ({trace.note})" for trace in traces)
         return cls(np.concatenate(parts), traces[0].name, note)
 
-    def _made(self, arrival_ns: Integers, how: str) -> Trace:
+    def _made(self, arrival_ns: Int64, how: str) -> Trace:
         return Trace(arrival_ns, self.name, f"{self.note}; {how}" if self.note else how)
 
     # -------------------------------------------------------------------------------------- sources

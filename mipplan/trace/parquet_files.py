@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mipplan.errors import InputError
+from mipplan.core import Float64, InputError, Int64, Positions
 from mipplan.trace.columns import (
     CELLS_AT_ONCE,
-    Floats,
-    Integers,
     NumberColumn,
     RowFault,
-    Rows,
     checked_dates,
     dates_to_ns,
     first_rows,
@@ -87,7 +84,7 @@ class ParquetTable:
             if pa.types.is_boolean(column.type):
                 raise pa.ArrowTypeError("truth values are no numbers")
             # Not `safe`: counts and milliseconds beyond 2**53 are refused as too large later on anyway.
-            values: Floats = np.array(column.cast(pa.float64(), safe=False).to_numpy())
+            values: Float64 = np.array(column.cast(pa.float64(), safe=False).to_numpy())
         except pa.ArrowException:
             raise InputError.one(
                 f"{self.origin}: {name}", f"expected numbers, the column holds {column.type}"
@@ -101,7 +98,7 @@ class ParquetTable:
         values[~np.isfinite(values)] = np.nan
         return NumberColumn(values, tuple(kinds))
 
-    def instants(self, name: str) -> Integers:
+    def instants(self, name: str) -> Int64:
         """Return a column of dates as nanoseconds since 1970."""
         import pyarrow as pa
 
@@ -113,7 +110,7 @@ class ParquetTable:
             return checked_dates(self, name, column.to_pandas())
         return dates_to_ns(self, name, _texts(column))
 
-    def rows(self, indices: Sequence[int] | Rows) -> str:
+    def rows(self, indices: Sequence[int] | Positions) -> str:
         """Name rows by their number."""
         return row_names("row", [self.rows_before + index + 1 for index in first_rows(indices)], len(indices))
 

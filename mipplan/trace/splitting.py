@@ -7,9 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from mipplan.documents import shown
-from mipplan.errors import InputError
-from mipplan.numbers import is_number
+from mipplan.core import InputError, is_number, shown
 from mipplan.trace.model import Trace
 
 

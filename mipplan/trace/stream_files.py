@@ -9,10 +9,9 @@ from io import BufferedReader
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mipplan.core import InputError, Int64
 from mipplan.documents import AnyPath, open_file
-from mipplan.errors import InputError
 from mipplan.trace.columns import Table
 from mipplan.trace.csv_files import open_csv
 from mipplan.trace.files import COUNT_COLUMNS, ArrivalReader, main_column
@@ -22,14 +21,13 @@ from mipplan.trace.tables import GZIP_MAGIC, PARQUET_MAGIC, check_kind, gzip_fau
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Integers = NDArray[np.int64]
 
 #: Rows of a Parquet file, and bytes of a CSV file, read at a time.
 _ROWS_AT_ONCE = 2**17
 _BYTES_AT_ONCE = 2**21
 
 
-def read_pieces(path: AnyPath) -> Iterator[Integers]:
+def read_pieces(path: AnyPath) -> Iterator[Int64]:
     """Yield the arrivals of a file in nanoseconds, piece by piece.
 
     Parameters

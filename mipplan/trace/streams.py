@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.arguments import check_seed
-from mipplan.documents import shown
-from mipplan.errors import Fault, InputError, faults_of
+from mipplan.core import MAX_DURATION_NS, NS_PER_S, Fault, InputError, Int64, check_seed, faults_of, shown
 from mipplan.trace.checks import decreases, number_fault
-from mipplan.units import MAX_DURATION_NS, NS_PER_S
-
-Integers = NDArray[np.int64]
 
 
-def checked_chunks(pieces: Iterable[object], size: int, origin: str = "source") -> Iterator[Integers]:
+def checked_chunks(pieces: Iterable[object], size: int, origin: str = "source") -> Iterator[Int64]:
     """Yield arrivals in arrays of `size`, the last one shorter, from pieces of any sizes.
 
     Parameters
@@ -32,7 +26,7 @@ def checked_chunks(pieces: Iterable[object], size: int, origin: str = "source") 
     InputError
         When the piece at fault is reached, naming the first row at fault (counted from 1 over all pieces).
     """
-    held: list[Integers] = []
+    held: list[Int64] = []
     count, rows, last_ns = 0, 0, 0
     for piece in pieces:
         arrival_ns = _checked(piece, rows, last_ns, origin)
@@ -51,7 +45,7 @@ def checked_chunks(pieces: Iterable[object], size: int, origin: str = "source") 
         yield np.concatenate(held)
 
 
-def _checked(piece: object, rows: int, last_ns: int, origin: str) -> Integers:
+def _checked(piece: object, rows: int, last_ns: int, origin: str) -> Int64:
     try:
         given = np.asarray(piece)
     except ValueError:  # rows of different lengths
@@ -79,9 +73,7 @@ def _checked(piece: object, rows: int, last_ns: int, origin: str) -> Integers:
     return arrival_ns
 
 
-def gamma_chunks(
-    rate_rps: float, cv: float, queries: int, seed: int, size: int = 2**18
-) -> Iterator[Integers]:
+def gamma_chunks(rate_rps: float, cv: float, queries: int, seed: int, size: int = 2**18) -> Iterator[Int64]:
     """Generate arrivals with gamma gaps, piece by piece; `Trace.gamma` for traces of any length.
 
     Parameters
@@ -118,7 +110,7 @@ def gamma_chunks(
     return _gamma_pieces(float(rate_rps), float(cv), int(queries), check_seed(seed), int(size))
 
 
-def _gamma_pieces(rate_rps: float, cv: float, queries: int, seed: int, size: int) -> Iterator[Integers]:
+def _gamma_pieces(rate_rps: float, cv: float, queries: int, seed: int, size: int) -> Iterator[Int64]:
     rng = np.random.Generator(np.random.PCG64(seed))
     # Gaps of a CV below that are whole nanoseconds all the same.
     shape = max(cv, 1e-9) ** -2

@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mipplan.core import InputError
 from mipplan.documents import AnyPath, read_bytes
-from mipplan.errors import InputError
 from mipplan.trace.columns import Table
 
 #: Largest file read, before and after decompression.

@@ -5,7 +5,7 @@ from mipplan.tuner.joint import JointTuner
 from mipplan.tuner.live import LiveEnvelope, doubling_windows_ns
 from mipplan.tuner.outcome import Action, Tuning, TuningRun, WorstWindow
 from mipplan.tuner.policies import POLICIES
-from mipplan.tuner.simulation import simulate, tune
+from mipplan.tuner.simulation import check_delay, check_period, read_policies, simulate, tune
 from mipplan.tuner.stages import StageScale, Tokens, stage_scales
 from mipplan.tuner.step import TuningStep
 from mipplan.tuner.traffic import Traffic, as_envelope
@@ -28,7 +28,10 @@ __all__ = [
     "TuningStep",
     "WorstWindow",
     "as_envelope",
+    "check_delay",
+    "check_period",
     "doubling_windows_ns",
+    "read_policies",
     "simulate",
     "stage_scales",
     "tune",

@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
 
-from mipplan.curves import Envelope
-from mipplan.curves.worstcase import EnvelopeCurve
-from mipplan.documents import shown
-from mipplan.errors import Fault, InputError
+from mipplan.calculus import Envelope, EnvelopeCurve
+from mipplan.core import UNLIMITED_NS, Fault, InputError, shown
 from mipplan.tuner.paths import PathTimes
 from mipplan.tuner.stages import StageScale
-from mipplan.units import UNLIMITED_NS
 
 
 class Keep(StrEnum):

@@ -6,20 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.replayer.chunks import ChunkedReplay
-from mipplan.replayer.engines import Engine
-from mipplan.replayer.schedule import ReplicaSchedule
-from mipplan.replayer.task import NEVER, Capacity, Served, StageTask
-from mipplan.replayer.tasks import Conditions
+from mipplan.core import Int64
+from mipplan.replayer import (
+    NEVER,
+    Capacity,
+    ChunkedReplay,
+    Conditions,
+    Engine,
+    ReplicaSchedule,
+    Served,
+    StageTask,
+)
 from mipplan.trace import Trace
 from mipplan.tuner.gauges import StageGauge
 from mipplan.tuner.observation import Observation, StageObservation
 from mipplan.tuner.policies.policy import Controller, Setting
 from mipplan.tuner.staffing import Staffing
-
-Times = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,11 @@ class LoopRun:
     """
 
     schedules: Mapping[str, ReplicaSchedule]
-    latency_ns: Times
+    latency_ns: Int64
     decisions: int
 
 
-def control_instants(trace: Trace, setting: Setting) -> Times:
+def control_instants(trace: Trace, setting: Setting) -> Int64:
     """Every instant of control: period by period, until after the last arrival."""
     last_ns = int(trace.arrival_ns[-1])
     count = max(0, -(-(last_ns + 1 - setting.start_ns) // setting.period_ns))
@@ -99,7 +102,7 @@ def run_closed_loop(
     return LoopRun(staffing.schedules(), latency_ns, instants.size)
 
 
-def _collect(replay: ChunkedReplay, latency_ns: Times) -> None:
+def _collect(replay: ChunkedReplay, latency_ns: Int64) -> None:
     released = replay.release([0])
     latency_ns[released.query] = released.latency_ns[0]
 

@@ -6,11 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from mipplan.documents import shown
-from mipplan.errors import Fault, InputError
-from mipplan.numbers import is_number, is_whole
+from mipplan.core import Fault, InputError, dollars_to_microdollars, is_number, is_whole, shown
 from mipplan.result import Plan
-from mipplan.units import dollars_to_microdollars
 
 
 @dataclass(frozen=True)

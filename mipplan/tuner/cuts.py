@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from mipplan.core import Int64
 from mipplan_formulations.demands import OWN, Demands
-
-Integers = NDArray[np.int64]
 
 #: Rows per activity for its wait, and for its own time.
 ROWS = 9
@@ -25,9 +24,9 @@ class CutPlaces:
         # Between neighbours a·2^(1/2) apart a function c/n is cut off by at most 3 %; the solution adds its own.
         units = np.unique(np.rint(2.0 ** (np.arange(ROWS) / 2)).astype(np.int64))
         units = np.concatenate([units, units[-1] * 2 ** np.arange(1, ROWS - units.size + 1)])
-        self.units: Integers = np.tile(units, (count, 1))
+        self.units: Int64 = np.tile(units, (count, 1))
 
-    def slopes(self, demands: Demands, least: Integers, most: Integers) -> Integers:
+    def slopes(self, demands: Demands, least: Int64, most: Int64) -> Int64:
         """Positive slopes of the rows (5) and (6) for `least` to `most` units, shape (2, t, ROWS).
 
         Where a time no longer falls by 1, or beyond what is allowed, the smallest slope of the activity's others
@@ -53,7 +52,7 @@ class CutPlaces:
         return bool(absent.size)
 
     @staticmethod
-    def _move(placed: Integers, here: int) -> None:
+    def _move(placed: Int64, here: int) -> None:
         there = placed.tolist()
         for n in (n for n in (here, here - 1, here + 1) if n >= 1 and n not in there):
             distance = np.abs(np.log(placed / here))

@@ -7,14 +7,13 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from mipplan.curves import Envelope, rate_needed
-from mipplan.errors import InputError
+from mipplan.calculus import Envelope, rate_needed
+from mipplan.core import UNLIMITED_NS, InputError, format_duration
 from mipplan.tuner.scaler import Scaled, Scaler, Want
 from mipplan.tuner.stages import StageScale, Tokens
 from mipplan.tuner.step import TuningStep
 from mipplan.tuner.traffic import Situation
 from mipplan.tuner.transients import Transient
-from mipplan.units import UNLIMITED_NS, format_duration
 from mipplan_formulations import Demand
 from mipplan_formulations.arrays import LARGEST_MAGNITUDE
 from mipplan_formulations.scaling_problem import WHOLE

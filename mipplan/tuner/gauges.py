@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mipplan.replayer.task import NEVER, Capacity, Served, StageTask
+from mipplan.replayer import NEVER, Capacity, Served, StageTask
 from mipplan.tuner.observation import StageObservation
 
 

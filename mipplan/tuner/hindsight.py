@@ -6,18 +6,14 @@ import math
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_HOUR, NS_PER_S, Float64, Int64
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 from mipplan.tuner.policies.policy import Setting
-from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_HOUR, NS_PER_S
-
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
-def required_replicas(setting: Setting, stage: str, token_ns: Integers, slack_ns: int) -> Integers:
+def required_replicas(setting: Setting, stage: str, token_ns: Int64, slack_ns: int) -> Int64:
     """Least replicas in each control period, forward in time: no token may find more than a slack of work, shape (t,).
 
     Parameters
@@ -42,7 +38,7 @@ def required_replicas(setting: Setting, stage: str, token_ns: Integers, slack_ns
     return required
 
 
-def _least(backlog: float, since: Floats, rate: float, slack_ns: int, length_ns: int) -> tuple[int, float]:
+def _least(backlog: float, since: Float64, rate: float, slack_ns: int, length_ns: int) -> tuple[int, float]:
     """Least replicas of a rate for one period, and the tokens left at its end."""
     high = max(1, math.ceil(backlog / (rate * slack_ns)))
     low = high - 1
@@ -55,7 +51,7 @@ def _least(backlog: float, since: Floats, rate: float, slack_ns: int, length_ns:
     return high, _work(backlog, since, high * rate, length_ns)[1]
 
 
-def _work(backlog: float, since: Floats, rate: float, length_ns: int) -> tuple[float, float]:
+def _work(backlog: float, since: Float64, rate: float, length_ns: int) -> tuple[float, float]:
     """Tokens ahead of the one that finds the most of them, and those left at the end, at a server of this rate."""
     if not since.size:
         return backlog, max(0.0, backlog - rate * length_ns)
@@ -66,7 +62,7 @@ def _work(backlog: float, since: Floats, rate: float, length_ns: int) -> tuple[f
     return max(backlog, float(ahead.max())), left
 
 
-def cheapest_cover(required: Integers, gap: int, initial: int) -> Integers:
+def cheapest_cover(required: Int64, gap: int, initial: int) -> Int64:
     """Least-cost counts that are nowhere below `required`, where ordering a replica costs as much as `gap` periods.
 
     Replicas are a stack: the p-th is needed where ``required >= p``, and the first `initial` are there just before the
@@ -136,9 +132,7 @@ def _least_ways_ns(setting: Setting, workload: Workload) -> tuple[dict[str, int]
     return before, after
 
 
-def _least_paid_ns(
-    setting: Setting, token_ns: Integers, end_ns: int, share_ns: float, spare_ns: int
-) -> float:
+def _least_paid_ns(setting: Setting, token_ns: Int64, end_ns: int, share_ns: float, spare_ns: int) -> float:
     """Largest sum, over intervals that follow each other, of what is paid at least; cut at instants of control."""
     count = max(1, (end_ns - setting.start_ns) // setting.period_ns)
     edges = setting.start_ns + setting.period_ns * np.arange(count + 1, dtype=np.int64)

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from mipplan.documents import shown
-from mipplan.errors import Fault, InputError
-from mipplan.numbers import is_number
+from mipplan.core import Fault, InputError, dollars_to_microdollars, is_number, shown
 from mipplan.tuner.conditions import MOST_USD, Conditions
 from mipplan.tuner.decisions import decide
 from mipplan.tuner.scaler import Scaler
 from mipplan.tuner.step import TuningStep
 from mipplan.tuner.traffic import Traffic
 from mipplan.tuner.tuner import Tuner
-from mipplan.units import dollars_to_microdollars
 
 
 class JointTuner:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mipplan.curves import WindowCounts
-from mipplan.documents import shown
-from mipplan.errors import InputError
-from mipplan.units import NS_PER_S
-
-Integers = NDArray[np.int64]
+from mipplan.calculus import WindowCounts
+from mipplan.core import NS_PER_S, InputError, Int64, shown
 
 LONGEST_WINDOW_NS = 60 * NS_PER_S
 SLOT_NS = NS_PER_S
@@ -22,7 +18,7 @@ _MOST_SLOTS = 100_000
 _PIECE = 1 << 14
 
 
-def doubling_windows_ns(shortest_ns: int, longest_ns: int = LONGEST_WINDOW_NS) -> Integers:
+def doubling_windows_ns(shortest_ns: int, longest_ns: int = LONGEST_WINDOW_NS) -> Int64:
     """Window lengths from `shortest_ns`, doubling, the last at most `longest_ns` (but always one), shape (k,)."""
     windows = [max(1, int(shortest_ns))]
     while 2 * windows[-1] <= longest_ns:
@@ -69,7 +65,7 @@ class LiveEnvelope:
         if slot_ns < 1 or not 1 <= horizon_ns <= _MOST_SLOTS * slot_ns:
             message = f"expected 1 ns to {_MOST_SLOTS} slots, of 1 ns and more ({slot_ns} given)"
             raise InputError.one("horizon_ns", f"{message}, found {shown(horizon_ns)}")
-        self.window_ns: Integers = np.array(lengths, dtype=np.int64)
+        self.window_ns: Int64 = np.array(lengths, dtype=np.int64)
         self.window_ns.flags.writeable = False
         self.horizon_ns, self.slot_ns = int(horizon_ns), int(slot_ns)
         self.touched = 0
@@ -134,7 +130,7 @@ class LiveEnvelope:
         seen = max(1, int(np.searchsorted(self.window_ns, now_ns - self._first_ns, side="right")))
         return WindowCounts(self.window_ns[:seen], most[:seen])
 
-    def _take(self, arrivals: Integers) -> None:
+    def _take(self, arrivals: Int64) -> None:
         if self._first_ns is None:
             self._first_ns = int(arrivals[0])
         begin = self._append(arrivals)
@@ -153,7 +149,7 @@ class LiveEnvelope:
             else:
                 self._slot[place], self._most[place] = slot, most
 
-    def _advance(self, k: int, thresholds: Integers) -> Integers:
+    def _advance(self, k: int, thresholds: Int64) -> Int64:
         """For each threshold the oldest held arrival not before it; the pointer of window k follows the last one."""
         begin, last = int(self._oldest[k]), int(thresholds[-1])
         reach, stride = begin, 1
@@ -166,7 +162,7 @@ class LiveEnvelope:
         self._oldest[k] = found[-1]
         return found
 
-    def _append(self, arrivals: Integers) -> int:
+    def _append(self, arrivals: Int64) -> int:
         """Store further arrivals, first letting go of what no window can reach; return where they begin."""
         if self._size + arrivals.size > self._held.size:
             gone = int(self._oldest.min())
@@ -183,7 +179,7 @@ class LiveEnvelope:
         return begin
 
 
-def _checked(arrival_ns: ArrayLike, last_ns: int | None) -> Integers:
+def _checked(arrival_ns: ArrayLike, last_ns: int | None) -> Int64:
     try:
         given = np.asarray(arrival_ns)
     except ValueError:  # rows of different lengths

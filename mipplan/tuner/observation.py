@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-Times = NDArray[np.int64]
+from mipplan.core import Int64
 
 
 @dataclass(frozen=True)
@@ -68,5 +65,5 @@ class Observation:
 
     now_ns: int
     period_ns: int
-    arrival_ns: Times
+    arrival_ns: Int64
     stages: Mapping[str, StageObservation]

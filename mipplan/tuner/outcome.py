@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.core import NS_PER_HOUR, NS_PER_S
 from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan, ReplayResult, Windows
 from mipplan.trace import Trace
-from mipplan.units import NS_PER_HOUR, NS_PER_S
 
 #: Windows by which a run is judged over time (s).
 WINDOW_S = 5.0

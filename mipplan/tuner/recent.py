@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mipplan.core import NS_PER_S, Int64
 from mipplan.result import Plan
-from mipplan.units import NS_PER_S
-
-Times = NDArray[np.int64]
 
 #: The longest window that an envelope looks at.
 LONGEST_NS = 60 * NS_PER_S
@@ -24,7 +21,7 @@ def service_time_ns(plan: Plan) -> int:
     return max(done.values())
 
 
-def window_lengths_ns(plan: Plan) -> Times:
+def window_lengths_ns(plan: Plan) -> Int64:
     """Lengths of an envelope's windows: the pipeline's service time, doubling to 60 s, shape (w,)."""
     lengths, length = [], service_time_ns(plan)
     while length < LONGEST_NS:
@@ -33,12 +30,12 @@ def window_lengths_ns(plan: Plan) -> Times:
     return np.array([*lengths, LONGEST_NS], dtype=np.int64)
 
 
-def most_in_windows(arrival_ns: Times, window_ns: Times) -> Times:
+def most_in_windows(arrival_ns: Int64, window_ns: Int64) -> Int64:
     """Most arrivals in any closed window of each length, shape (w,)."""
     return _most_ending(arrival_ns, arrival_ns, window_ns)
 
 
-def _most_ending(arrival_ns: Times, end_ns: Times, window_ns: Times) -> Times:
+def _most_ending(arrival_ns: Int64, end_ns: Int64, window_ns: Int64) -> Int64:
     """Most arrivals in the closed windows that end at these arrivals; 0 if there are none."""
     if not end_ns.size:
         return np.zeros(window_ns.size, dtype=np.int64)
@@ -58,15 +55,15 @@ class RecentArrivals:
 
     def __init__(self, kept_ns: int) -> None:
         self._kept_ns = kept_ns
-        self.arrival_ns: Times = np.empty(0, dtype=np.int64)
+        self.arrival_ns: Int64 = np.empty(0, dtype=np.int64)
 
-    def add(self, arrival_ns: Times, now_ns: int) -> None:
+    def add(self, arrival_ns: Int64, now_ns: int) -> None:
         """Take in what came since the last time."""
         together = np.concatenate([self.arrival_ns, arrival_ns])
         # Windows that end at the oldest of the new ones must be covered.
         oldest_ns = (int(arrival_ns[0]) if arrival_ns.size else now_ns) - self._kept_ns
         self.arrival_ns = together[np.searchsorted(together, oldest_ns) :]
 
-    def most_ending(self, end_ns: Times, window_ns: Times) -> Times:
+    def most_ending(self, end_ns: Int64, window_ns: Int64) -> Int64:
         """Most arrivals in the closed windows of each length that end at these arrivals, shape (w,)."""
         return _most_ending(self.arrival_ns, end_ns, window_ns)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.errors import Fault, InputError
+from mipplan.core import Fault, InputError, Int64
 from mipplan.tuner.conditions import Conditions
 from mipplan.tuner.sizing import Sized, Sizing
 from mipplan.tuner.stages import StageScale
@@ -16,8 +15,6 @@ from mipplan.tuner.timing import Timing
 from mipplan_formulations import Arc, Demand, Group, Resource, ScalingActivity, ScalingProblem
 from mipplan_formulations.arrays import LARGEST_MAGNITUDE
 from mipplan_formulations.scaling_problem import WHOLE
-
-Integers = NDArray[np.int64]
 
 #: Thousandths of a replica that a stage may need: more is a slip, and left out of what solvers are given.
 MOST_NEED = LARGEST_MAGNITUDE // (WHOLE * WHOLE)
@@ -239,7 +236,7 @@ class Scaler:
         )
         return sizing.size(problem)
 
-    def _needs(self, wants: Sequence[Want]) -> Integers:
+    def _needs(self, wants: Sequence[Want]) -> Int64:
         """What all stages need, in thousandths of a replica.
 
         Raises
@@ -302,7 +299,7 @@ class Scaler:
             demands=want.demands or (),
         )
 
-    def _allowed(self, present: Integers, stages: Sequence[StageScale]) -> tuple[Integers, Integers]:
+    def _allowed(self, present: Int64, stages: Sequence[StageScale]) -> tuple[Int64, Int64]:
         least = np.array([s.least for s in stages], dtype=np.int64)
         most = np.array([s.most if s.most is not None else UNLIMITED for s in stages], dtype=np.int64)
         added, removed = self.conditions.most_added, self.conditions.most_removed
@@ -343,7 +340,7 @@ class Scaler:
         """Groups: those that shed come first, then one for all whose waits are shared out and who shed nothing."""
         return max(self._shedding) + 1 if timed[m] else self._shedding[m]
 
-    def _groups(self, timed: Sequence[bool], needs: Integers) -> tuple[Group, ...]:
+    def _groups(self, timed: Sequence[bool], needs: Int64) -> tuple[Group, ...]:
         groups = []
         for g in range(max(self._shedding) + 1):
             loss = None if self._common else self.members[g].loss_microusd

@@ -7,23 +7,37 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mipplan.arguments import check_seed
-from mipplan.documents import listed, shown, suggestion
-from mipplan.errors import Fault, InputError, check_all
-from mipplan.numbers import is_number, is_whole
-from mipplan.replayer import check_manner, replay
-from mipplan.replayer.engines import Feature, resolve_engine
-from mipplan.replayer.tasks import Conditions, Discipline, check_plan, check_trace
+from mipplan.core import (
+    NS_PER_S,
+    Fault,
+    InputError,
+    check_all,
+    check_seed,
+    is_number,
+    is_whole,
+    listed,
+    positive_ns,
+    seconds_to_ns,
+    shown,
+    suggestion,
+)
+from mipplan.replayer import (
+    Conditions,
+    Discipline,
+    Feature,
+    check_manner,
+    check_plan,
+    check_trace,
+    replay,
+    resolve_engine,
+)
 from mipplan.result import Plan
-from mipplan.result.checks import positive_ns
-from mipplan.trace import Trace
-from mipplan.trace.splitting import split_trace
+from mipplan.trace import Trace, split_trace
 from mipplan.tuner.closed_loop import run_closed_loop
 from mipplan.tuner.observation import Observation
 from mipplan.tuner.outcome import Tuning, TuningRun
 from mipplan.tuner.policies import POLICIES
 from mipplan.tuner.policies.policy import Clairvoyant, Controller, Policy, Setting
-from mipplan.units import NS_PER_S, seconds_to_ns
 
 #: Instants of control beyond which a run would take for ever.
 MOST_DECISIONS = 1_000_000

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.core import Int64
 from mipplan.solvers import KeptRelaxation
 from mipplan.tuner.cuts import CutPlaces
 from mipplan.tuner.rounding import improve, round_shedding, round_times
@@ -15,8 +16,6 @@ from mipplan_formulations import ScalingEvaluation, ScalingProblem
 from mipplan_formulations.demands import side_by_side
 from mipplan_formulations.scaling_problem import WHOLE
 from mipplan_formulations.scaling_template import ScalingTemplate
-
-Integers = NDArray[np.int64]
 
 #: Rounds of rows put at the solution before what is left is accepted as gap.
 _MOST_ROUNDS = 6
@@ -59,7 +58,7 @@ class Sizing:
         self.relaxation = KeptRelaxation()
         self._template: ScalingTemplate | None = None
         self._places: CutPlaces | None = None
-        self._windows: Integers | None = None
+        self._windows: Int64 | None = None
 
     def size(self, problem: ScalingProblem) -> Sized | None:
         """Solve a problem; None if no units are feasible, or none were found where resources leave hardly any."""
@@ -179,7 +178,7 @@ class Sizing:
             self._places = CutPlaces(len(timed))
         return self._places
 
-    def _windows_of(self, problem: ScalingProblem, timed: Sequence[int]) -> Integers:
+    def _windows_of(self, problem: ScalingProblem, timed: Sequence[int]) -> Int64:
         if self._windows is None:
             self._windows = np.maximum(_WINDOW, 4 * problem.present[timed])
         return self._windows

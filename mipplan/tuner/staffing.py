@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mipplan.replayer.schedule import ReplicaSchedule
-from mipplan.replayer.task import Capacity
+from mipplan.replayer import Capacity, ReplicaSchedule
 from mipplan.tuner.policies.policy import Setting
 
 

@@ -10,8 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
-from mipplan.curves import most_tokens_per_query, stage_service
-from mipplan.errors import InputError
+from mipplan.calculus import most_tokens_per_query, stage_service
+from mipplan.core import InputError
 from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace

@@ -8,8 +8,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from mipplan.curves import Envelope
-from mipplan.units import MICRODOLLARS_PER_DOLLAR, NS_PER_S, UNLIMITED_NS
+from mipplan.calculus import Envelope
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, UNLIMITED_NS
 
 
 @dataclass(frozen=True)

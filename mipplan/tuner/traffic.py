@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mipplan.arguments import to_ns
-from mipplan.curves import ArrivalCurve, Envelope, WindowCounts
-from mipplan.documents import shown
-from mipplan.errors import Fault, InputError
-from mipplan.numbers import is_whole
+from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts
+from mipplan.core import Fault, InputError, is_whole, shown, to_ns
 from mipplan.pipeline import Pipeline
 
 #: Traffic as a tuner takes it: an arrival curve, counts over windows, or the corners that both come down to.

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from mipplan.curves import Envelope
-from mipplan.units import UNLIMITED_NS
+from mipplan.calculus import Envelope
+from mipplan.core import UNLIMITED_NS
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,9 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from mipplan.curves import ArrivalCurve, Envelope, WindowCounts, servers_needed
-from mipplan.curves.worstcase import EnvelopeCurve
-from mipplan.documents import shown
-from mipplan.errors import Fault, InputError, check_all, faults_of
-from mipplan.replayer.tasks import check_plan
+from mipplan.calculus import ArrivalCurve, Envelope, EnvelopeCurve, WindowCounts, servers_needed
+from mipplan.core import UNLIMITED_NS, Fault, InputError, check_all, faults_of, seconds_to_ns, shown
+from mipplan.replayer import check_plan
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner.allowances import Allowances, check_keep
@@ -33,7 +31,6 @@ from mipplan.tuner.traffic import (
     read_outstanding,
     read_seconds,
 )
-from mipplan.units import UNLIMITED_NS, seconds_to_ns
 
 
 class Tuner:

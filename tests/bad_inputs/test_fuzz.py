@@ -18,8 +18,8 @@ import mipplan as mp
 from bad_inputs.broken_plans import good_plan
 from bad_inputs.case import HARDWARE, HEADER, PIPELINE, ROWS, lay_out
 from campaigns import campaign_size
+from mipplan.core import InputError
 from mipplan.documents import parse_yaml
-from mipplan.errors import InputError
 from mipplan.profiles import Profiles, examine
 from mipplan.result.document import document_text, fingerprint
 

@@ -6,9 +6,9 @@ import networkx as nx
 import numpy as np
 import pytest
 
+from mipplan.calculus import StageService, analyse_paths
 from mipplan.certificate import bound_exits_ns, certify, certify_services
-from mipplan.curves import StageService, analyse_paths
-from mipplan.errors import NoPlanError
+from mipplan.core import NoPlanError
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.replayer import replay

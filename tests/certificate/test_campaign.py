@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from campaigns import campaign_size, write_summary
+from mipplan.calculus import analyse_paths
 from mipplan.certificate import Certificate, certify, plan_services
-from mipplan.curves import analyse_paths
 from mipplan.tokens import realise
 from oracle_replay import EventLoop
 from oracle_tokens import SlowTokens, slow_tokens

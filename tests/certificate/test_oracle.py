@@ -8,14 +8,8 @@ import itertools
 import numpy as np
 
 from campaigns import campaign_size
-from mipplan.certificate import (
-    CertificateEvaluator,
-    bound_exits_ns,
-    certify,
-    certify_services,
-    plan_services,
-)
-from mipplan.curves import StageService
+from mipplan.calculus import StageService
+from mipplan.certificate import CertificateEvaluator, bound_exits_ns, certify, certify_services, plan_services
 from mipplan.tokens import realise
 from oracle_certificate import slow_exits, slow_latencies, slow_latency, slow_rate
 from oracle_curves import slow_quantile

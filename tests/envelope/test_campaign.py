@@ -17,8 +17,8 @@ import numpy as np
 
 from adversarial_traffic import MOST_QUERIES, conforming_traffic
 from campaigns import campaign_size, write_summary
+from mipplan.calculus import ArrivalCurve, StageService, WorstCase, empirical_envelope, overrun
 from mipplan.certificate import certify, plan_services
-from mipplan.curves import ArrivalCurve, StageService, WorstCase, empirical_envelope, overrun
 from mipplan.pipeline import Pipeline
 from mipplan.replayer import replay
 from mipplan.tokens import realise

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import mipplan as mp
+from mipplan.calculus import ArrivalCurve, StageService, WorstCase, most_tokens_per_query, worst_case_paths
 from mipplan.certificate import plan_services
-from mipplan.curves import ArrivalCurve, StageService, WorstCase, most_tokens_per_query, worst_case_paths
+from mipplan.core import NS_PER_S, UNLIMITED_NS
 from mipplan.profiles import Hardware, LatencyTable
-from mipplan.units import NS_PER_S, UNLIMITED_NS
 from oracle_envelope import (
     SlowService,
     conforms,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mipplan as mp
-from mipplan.curves import analyse_paths
+from mipplan.calculus import analyse_paths
 from mipplan.options import expand, find_families, trace_demand, undominated, wait_bounds
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.tokens import realise

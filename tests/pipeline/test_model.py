@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.errors import InputError
+from mipplan.core import InputError
 from mipplan.pipeline import Edge, FanOut, Join, Pipeline, Stage
 
 VIDEO = """\

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mipplan.errors import InputError
+from mipplan.core import InputError, find_cycle
 from mipplan.pipeline import Pipeline
-from mipplan.pipeline.structure import find_cycle
 
 HEAD = "stages:\n  a: {model: m}\n  b: {model: n}\n"
 

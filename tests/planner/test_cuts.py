@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from mipplan.curves import StageService
+from mipplan.calculus import StageService
 from mipplan.options import StageOptions, expand, undominated
 from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.instance import Instance, trace_instance

@@ -13,9 +13,9 @@ import pytest
 
 import mipplan as mp
 from campaigns import campaign_size, write_summary
-from mipplan.curves import ArrivalCurve
+from mipplan.calculus import ArrivalCurve
+from mipplan.core import parse_duration_ns
 from mipplan.tokens import realise
-from mipplan.units import parse_duration_ns
 from oracle_planner import (
     OracleFamily,
     Services,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import mipplan as mp
-from mipplan.curves import StageService
+from mipplan.calculus import StageService
 from mipplan.planner.explanation import NEAR_SHARE, request_of
 from mipplan.planner.members import services_of
 from planning_instances import PlanningInstance, hand_made, planning_instance

@@ -8,14 +8,14 @@ import pytest
 from numpy.typing import NDArray
 
 from campaigns import campaign_size
+from mipplan.calculus import StageService, analyse_paths
 from mipplan.certificate import CertificateEvaluator, bound_exits_ns
-from mipplan.curves import StageService, analyse_paths
+from mipplan.core import quantile_ns
 from mipplan.pipeline import Pipeline
 from mipplan.planner import extract as module
 from mipplan.planner.chains import critical_chains
 from mipplan.planner.extract import Extract
 from mipplan.planner.judges import TraceJudge
-from mipplan.quantiles import quantile_ns
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 from random_pipelines import Case, features, random_case

@@ -9,7 +9,7 @@ import pytest
 
 import mipplan as mp
 from campaigns import campaign_size
-from mipplan.curves import empirical_envelope
+from mipplan.calculus import empirical_envelope
 from planning_instances import hand_made, planning_instance
 
 NUMBERS = range(9000, 9000 + campaign_size(10, 60))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import mipplan as mp
-from mipplan.shipped import shipped_folder
+from mipplan.documents import shipped_folder
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "traces"
 PIPELINES = ("image-processing", "cascade", "video-monitoring", "social-media", "audio-question-answering")

@@ -12,8 +12,8 @@ import pytest
 
 import mipplan as mp
 from mipplan import certificate
+from mipplan.calculus import PathWaits, StageService
 from mipplan.certificate import CertificateEvaluator, bound_exits_ns
-from mipplan.curves import PathWaits, StageService
 from mipplan.options import Family, StageFamilies, StageOptions, expand
 from mipplan.planner.benders import Certified, Outcome, Search
 from mipplan.planner.instance import Instance, trace_instance

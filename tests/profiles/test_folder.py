@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mipplan import shipped
-from mipplan.errors import InputError
+from mipplan.core import InputError
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 
 HARDWARE = "t4: {usd_per_hour: 0.526, memory_gib: 16, limit: 64, source: list}\na100: {usd_per_hour: 4.1}\n"

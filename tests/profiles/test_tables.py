@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.errors import InputError
+from mipplan.core import InputError
 from mipplan.profiles import Hardware, LatencyTable
 
 

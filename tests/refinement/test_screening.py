@@ -12,7 +12,7 @@ from mipplan.refinement.domains import Option, Problem, state_problem
 from mipplan.refinement.judging import Judge, Screen
 from mipplan.refinement.meter import Meter, Tally
 from mipplan.refinement.stage_runs import StageReplays
-from mipplan.replayer.engines import ENGINES
+from mipplan.replayer import ENGINES
 from mipplan.tokens import realise
 
 STEADY_MS, CROWD_MS = 20, 2

@@ -28,7 +28,7 @@ from mipplan.refinement.domains import (
 from mipplan.refinement.meter import Meter, OutOfAllowanceError, Tally
 from mipplan.refinement.search import Search
 from mipplan.refinement.stage_runs import StageReplays
-from mipplan.replayer.engines import ENGINES
+from mipplan.replayer import ENGINES
 from mipplan.result import Choice
 from mipplan.tokens import realise
 from random_pipelines import random_pipeline, random_trace

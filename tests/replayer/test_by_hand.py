@@ -4,7 +4,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from mipplan.errors import InputError, NoPlanError
+from mipplan.core import InputError, NoPlanError
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.replayer import ENGINES, Discipline, replay, replay_many

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from campaigns import campaign_size, write_summary
-from mipplan.errors import InputError
+from mipplan.core import InputError
 from mipplan.replayer import ENGINES, ReplicaSchedule, ServiceNoise, replay
 from mipplan.replayer import engines as all_engines
 from mipplan.replayer.engines import Feature

@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 
 from campaigns import campaign_size, write_summary
 from chunked_replays import RESUMING, random_conditions, variant
-from mipplan.replayer import replay_many
+from mipplan.replayer import Discipline, replay_many
 from mipplan.replayer.chunks import ChunkedReplay
 from mipplan.replayer.engines import Engine
 from mipplan.replayer.task import NEVER
-from mipplan.replayer.tasks import Conditions, Discipline
-from mipplan.result import Plan, ReplayResult
-from mipplan.result.stream import StageTotals
+from mipplan.replayer.tasks import Conditions
+from mipplan.result import Plan, ReplayResult, StageTotals
 from mipplan.tokens import Workload, realise
 from mipplan.tokens.chunks import joined, without_first
 from mipplan.tokens.workload import realise_queries

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from campaigns import campaign_size, write_summary
-from mipplan.errors import InputError
+from mipplan.core import InputError
 from mipplan.replayer.engines import compiled, compiled_sorting, plain, resolve_engine
 from mipplan.replayer.engines.compiled_jit import compiled as compile_function
 from mipplan.replayer.engines.engine import ALL_FEATURES

@@ -6,9 +6,9 @@ from types import MappingProxyType
 
 import pytest
 
-from mipplan.errors import InputError
-from mipplan.replayer import engines
-from mipplan.replayer.engines import ENGINES, LARGE_JOB, Engine, Feature, resolve_engine
+from mipplan.core import InputError
+from mipplan.replayer import ENGINES, engines
+from mipplan.replayer.engines import LARGE_JOB, Engine, Feature, resolve_engine
 
 
 def engine(name: str, *, able: bool = True, missing: str | None = None, cold: bool = False) -> Engine:

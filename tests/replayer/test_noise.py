@@ -8,7 +8,7 @@ import pytest
 
 import mipplan as mp
 from campaigns import campaign_size
-from mipplan.errors import InputError
+from mipplan.core import InputError
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.tokens import realise

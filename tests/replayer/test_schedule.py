@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mipplan as mp
-from mipplan.errors import InputError
+from mipplan.core import InputError
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.replayer.task import ALWAYS

@@ -15,13 +15,11 @@ from hypothesis import strategies as st
 import mipplan as mp
 from campaigns import campaign_size
 from chunked_replays import RESUMING, chain, random_conditions
-from mipplan.errors import InputError
-from mipplan.quantiles import higher_rank
-from mipplan.replayer.streaming import replay_stream
+from mipplan.core import InputError, higher_rank
+from mipplan.replayer import Discipline, replay_stream
 from mipplan.replayer.task import Served
-from mipplan.replayer.tasks import Discipline
+from mipplan.result import StageTotals, StreamEnd, StreamResult
 from mipplan.result.histogram import RELATIVE_ERROR, LatencyHistogram
-from mipplan.result.stream import StageTotals, StreamEnd, StreamResult
 from mipplan.trace import Trace
 from mipplan.trace.streams import gamma_chunks
 from random_pipelines import random_case

@@ -11,16 +11,15 @@ import pytest
 
 from campaigns import campaign_size, write_summary
 from chunked_replays import RESUMING, chain, random_conditions, variant
-from mipplan.errors import InputError
+from mipplan.core import NS_PER_S, InputError
 from mipplan.profiles import Hardware, LatencyTable, Profiles
-from mipplan.replayer import ENGINES, ReplicaSchedule, ServiceNoise, replay, replay_many
+from mipplan.replayer import ENGINES, Discipline, ReplicaSchedule, ServiceNoise, Verdict, replay, replay_many
 from mipplan.replayer.engines import Engine
 from mipplan.replayer.task import Served, StageTask
-from mipplan.replayer.tasks import Conditions, Discipline
-from mipplan.replayer.verdicts import Verdict, decide_many
+from mipplan.replayer.tasks import Conditions
+from mipplan.replayer.verdicts import decide_many
 from mipplan.result import Plan
 from mipplan.trace import Trace
-from mipplan.units import NS_PER_S
 from random_pipelines import Case, random_case
 
 

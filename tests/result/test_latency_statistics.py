@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size, write_summary
-from mipplan.errors import InputError
-from mipplan.quantiles import quantile_ns
+from mipplan.core import InputError, quantile_ns
+from mipplan.result import Estimate
 from mipplan.result.bootstrap import REPLICATES, block_length, quantile_replicates, share_replicates
-from mipplan.result.latency_statistics import Estimate, latency_statistics
+from mipplan.result.latency_statistics import latency_statistics
 
 SERVICE_S = 0.8
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size
-from mipplan.errors import InputError
+from mipplan.core import InputError
 from mipplan.replayer import replay
 from mipplan.reporting.documents import ReplayReport
 from mipplan.result import ReplayResult, StageReplay, StepFunction

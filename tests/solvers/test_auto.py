@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size, write_summary
-from mipplan.errors import SolverUnavailableError
-from mipplan.solvers import Termination, auto, shrinking, solve_problem
-from mipplan.solvers.answer import SolverInfo
+from mipplan.core import SolverUnavailableError
+from mipplan.solvers import SolverInfo, Termination, auto, shrinking, solve_problem
 from mipplan_formulations import TimeCostProblem, solve_exhaustively
 from mipplan_formulations.reduction import drop_dominated
 from random_problems import chain_problem, random_problem

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mipplan.errors import SolverError
-from mipplan.solvers import dispatch, highs, solve, write_model
-from mipplan.solvers.answer import RawAnswer, Termination
+from mipplan.core import SolverError
+from mipplan.solvers import Termination, dispatch, highs, solve, write_model
+from mipplan.solvers.answer import RawAnswer
 from mipplan.solvers.exactness import BrokenRow, cut_off, find_broken_row
 from mipplan.solvers.recheck import check_solution
 from mipplan.solvers.scaling import scale_model

@@ -9,16 +9,10 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size, write_summary
-from mipplan.errors import SolverError, SolverUnavailableError
+from mipplan.core import SolverError, SolverUnavailableError
 from mipplan.solvers import Termination, available_problem_solvers, solve_problem
 from mipplan.solvers.shrinking import find_guide
-from mipplan_formulations import (
-    Activity,
-    Cover,
-    Path,
-    TimeCostProblem,
-    solve_exhaustively,
-)
+from mipplan_formulations import Activity, Cover, Path, TimeCostProblem, solve_exhaustively
 from mipplan_formulations.labelling import solve_by_labels
 from random_problems import chain_problem, random_problem
 

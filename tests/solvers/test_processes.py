@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mipplan.errors import SolverError
+from mipplan.core import SolverError
 from mipplan.solvers import solve
 from random_problems import binary_model
 

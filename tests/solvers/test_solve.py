@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mipplan.errors import SolverUnavailableError
+from mipplan.core import SolverUnavailableError
 from mipplan.solvers import Answer, Termination, available_solvers, resolve_solver, solve
 from mipplan_formulations import FORMULATIONS, LinearModel, solve_exhaustively
 from random_problems import binary_model, chain_problem, hard_covering, market_split, random_problem

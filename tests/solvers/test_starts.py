@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size
-from mipplan.solvers import solve
-from mipplan.solvers.answer import RawAnswer, Settings, Termination
+from mipplan.solvers import Termination, solve
+from mipplan.solvers.answer import RawAnswer, Settings
 from mipplan.solvers.starts import run_from_start
 from mipplan_formulations import FORMULATIONS, TimeCostProblem, solve_exhaustively
 from random_problems import binary_model, chain_problem, random_problem

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size
-from mipplan.errors import InputError
+from mipplan.core import InputError
 from mipplan.pipeline import Pipeline
 from mipplan.tokens import Workload, realise
 from mipplan.tokens import workload as workload_module

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.errors import InputError
+from mipplan.core import InputError
 from mipplan.trace.expansion import EXPANSIONS, check_expansion, expand_counts
 
 SECOND = 10**9

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.errors import InputError
+from mipplan.core import InputError
 from mipplan.trace import Trace
 from mipplan.trace import tables as trace_tables
 

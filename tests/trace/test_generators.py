@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mipplan.errors import InputError
+from mipplan.core import InputError
 from mipplan.trace import Trace, generators
 
 EXAMPLES: dict[str, dict[str, Any]] = {

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.errors import InputError
+from mipplan.core import MAX_DURATION_NS, InputError
 from mipplan.trace import Trace
-from mipplan.units import MAX_DURATION_NS
 
 times = st.lists(st.integers(0, 10**13), min_size=2, max_size=30).map(sorted)
 

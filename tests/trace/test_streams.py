@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.errors import InputError
+from mipplan.core import InputError
 from mipplan.trace import Trace, stream_files
 from mipplan.trace.stream_files import read_pieces
 from mipplan.trace.streams import checked_chunks, gamma_chunks

@@ -9,10 +9,10 @@ import networkx as nx
 import numpy as np
 
 from campaigns import campaign_size
+from mipplan.calculus import ArrivalCurve, Envelope, WorstCase, servers_needed
 from mipplan.certificate import plan_services
-from mipplan.curves import ArrivalCurve, Envelope, WorstCase, servers_needed
+from mipplan.core import NS_PER_S, UNLIMITED_NS
 from mipplan.pipeline import Pipeline
-from mipplan.units import NS_PER_S, UNLIMITED_NS
 from oracle_envelope import SlowService
 from oracle_scaling import slow_keeps, slow_least_counts
 from random_pipelines import Case, random_case

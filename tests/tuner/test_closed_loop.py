@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size, write_summary
-from mipplan.replayer import replay
-from mipplan.replayer.engines import ENGINES, Engine, Feature
-from mipplan.replayer.tasks import Conditions, Discipline
+from mipplan.replayer import ENGINES, Discipline, replay
+from mipplan.replayer.engines import Engine, Feature
+from mipplan.replayer.tasks import Conditions
 from mipplan.tuner.closed_loop import LoopRun, control_instants, run_closed_loop
 from mipplan.tuner.observation import Observation
 from mipplan.tuner.policies import Setting

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import mipplan as mp
-from mipplan.curves import WindowCounts
-from mipplan.errors import InputError
+from mipplan.calculus import WindowCounts
+from mipplan.core import InputError
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner import POLICIES, simulate

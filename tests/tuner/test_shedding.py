@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import mipplan as mp
-from mipplan.curves import ArrivalCurve
+from mipplan.calculus import ArrivalCurve
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from tuner_cases import chain
 

@@ -12,7 +12,7 @@ import pytest
 import mipplan as mp
 from adversarial_traffic import conforming_traffic
 from campaigns import campaign_size, write_summary
-from mipplan.curves import ArrivalCurve, Envelope
+from mipplan.calculus import ArrivalCurve, Envelope
 from mipplan.tokens import realise
 from mipplan.tuner import Transient
 from mipplan.tuner.decisions import transient_bound_ns

@@ -16,8 +16,8 @@ import pytest
 import mipplan as mp
 from adversarial_traffic import conforming_traffic
 from campaigns import campaign_size, write_summary
+from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts, WorstCase
 from mipplan.certificate import plan_services
-from mipplan.curves import ArrivalCurve, Envelope, WindowCounts, WorstCase
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.result import Plan
 from mipplan.tuner import Tokens

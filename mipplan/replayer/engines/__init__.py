@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from mipplan.documents import shown
-from mipplan.errors import InputError
+from mipplan.core import InputError, shown
 from mipplan.replayer.engines import compiled, plain, vectorised
 from mipplan.replayer.engines.engine import ALL_FEATURES, Engine, Feature
 

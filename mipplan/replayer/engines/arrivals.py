@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan.replayer.task import StageTask, Times
+from mipplan.core import Int64
+from mipplan.replayer.task import StageTask
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,11 @@ class SortedArrivals:
         Number of the token at each position; None where tokens arrive in token order.
     """
 
-    at_ns: Times
-    token: Times | None
+    at_ns: Int64
+    token: Int64 | None
 
 
-def sort_arrivals(arrival_ns: Times) -> SortedArrivals:
+def sort_arrivals(arrival_ns: Int64) -> SortedArrivals:
     """Sort tokens by arrival; costs next to nothing where they are in order, little where they nearly are."""
     if (arrival_ns[1:] >= arrival_ns[:-1]).all():
         return SortedArrivals(arrival_ns, None)

@@ -10,9 +10,10 @@ from heapq import heapreplace
 
 import numpy as np
 
+from mipplan.core import Int64
 from mipplan.replayer.engines.arrivals import SortedArrivals, latest_end_ns
 from mipplan.replayer.engines.batches import Batches
-from mipplan.replayer.task import StageTask, Times
+from mipplan.replayer.task import StageTask
 
 #: Tokens turned into Python numbers at once.
 _WINDOW = 1 << 14
@@ -124,7 +125,7 @@ class _Found:
         return Batches(start, size, task.service_ns[0].take(size - 1))
 
 
-def _sizes(start_ns: Times, at_ns: Times, cap: int) -> Times:
+def _sizes(start_ns: Int64, at_ns: Int64, cap: int) -> Int64:
     """How many tokens each batch takes, given when it starts.
 
     Of a_i tokens that have come by then, p_i have left: it takes min(a_i − p_i, cap), so p_{i+1} = min(a_i, p_i + cap).

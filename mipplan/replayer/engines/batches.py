@@ -13,8 +13,9 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.core import Int64
 from mipplan.replayer.engines.arrivals import SortedArrivals
-from mipplan.replayer.task import NEVER, Served, Times
+from mipplan.replayer.task import NEVER, Served
 
 #: With more tokens waiting than this, a heap beats sorting the few that have come into those that wait.
 _FEW_WAITING = 128
@@ -29,9 +30,9 @@ class Batches:
     start_ns, size, service_ns : int64, shape (batches,)
     """
 
-    start_ns: Times
-    size: Times
-    service_ns: Times
+    start_ns: Int64
+    size: Int64
+    service_ns: Int64
 
 
 def board(arrivals: SortedArrivals, batches: Batches, *, fifo: bool) -> Served:
@@ -46,7 +47,7 @@ def board(arrivals: SortedArrivals, batches: Batches, *, fifo: bool) -> Served:
     return Served(arrivals.at_ns.size, rider, batches.start_ns, batches.size, batches.service_ns)
 
 
-def _oldest_first(arrivals: SortedArrivals, batches: Batches) -> Times:
+def _oldest_first(arrivals: SortedArrivals, batches: Batches) -> Int64:
     """Token in each slot (batch after batch) if every batch takes the lowest token numbers that wait."""
     token = arrivals.token
     assert token is not None
@@ -94,7 +95,7 @@ def _lowest_first(token: list[int], arrived: list[int], size: list[int]) -> list
     return served
 
 
-def _entangled(token: Times, size: Times, emptied: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _entangled(token: Int64, size: Int64, emptied: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Batches in whose neighbourhood the order of arrival and the token order disagree.
 
     Between two batches everything can be cut apart where the earlier one emptied the queue, or where all tokens

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from mipplan.core import Int64
 from mipplan.replayer.engines.arrivals import SortedArrivals
 from mipplan.replayer.engines.batches import Batches
-from mipplan.replayer.task import ALWAYS, StageTask, Times
+from mipplan.replayer.task import ALWAYS, StageTask
 
 #: Tokens worked on at once: what is read and written stays in the cache.
 _BLOCK = 1 << 15
@@ -59,7 +60,7 @@ def find_batches(task: StageTask, arrivals: SortedArrivals) -> Batches:
     )
 
 
-def _idle_from(task: StageTask) -> Times:
+def _idle_from(task: StageTask) -> Int64:
     """When each replica is idle first, ascending.
 
     With more batches under way than replicas, the first to end make way for none.

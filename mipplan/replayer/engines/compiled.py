@@ -10,8 +10,9 @@ from typing import NamedTuple, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.replayer.task import ALWAYS, NEVER, Served, StageTask, Times
-from mipplan.result.rides import Following, Rides
+from mipplan.core import Int64
+from mipplan.replayer.task import ALWAYS, NEVER, Served, StageTask
+from mipplan.result import Following, Rides
 
 #: Least room for ends of batches beside those that matter.
 _ROOM = 256
@@ -64,10 +65,10 @@ class _Room(NamedTuple):
     by_end : int32, shape (tokens,)
     """
 
-    key: Times
-    start_ns: Times
-    size: Times
-    service_ns: Times
+    key: Int64
+    start_ns: Int64
+    size: Int64
+    service_ns: Int64
     by_end: Order
 
     @classmethod
@@ -77,7 +78,7 @@ class _Room(NamedTuple):
         return cls(key, start_ns, size, service_ns, rest.view(np.int32)[:tokens])
 
 
-def _serve_queue(task: StageTask, key: Times, order: Order | None, room: _Room) -> Served:
+def _serve_queue(task: StageTask, key: Int64, order: Order | None, room: _Room) -> Served:
     """Serve tokens by arrival at the stage.
 
     Parameters
@@ -123,14 +124,14 @@ def _serve_queue(task: StageTask, key: Times, order: Order | None, room: _Room) 
 class _CompiledRides(Rides):
     """Rides whose times per token are written out by machine code."""
 
-    def _hand_out(self, instant_ns: Times, by_token: Times) -> None:
+    def _hand_out(self, instant_ns: Int64, by_token: Int64) -> None:
         from mipplan.replayer.engines import compiled_sorting as sorting
 
         rider = None if self.rider is None else _readable(self.rider)
         sorting.hand_out(_readable(instant_ns), _readable(self.batch_size), rider, by_token)
 
 
-def _behind(following: Following, room: _Room) -> tuple[Times, Order | None]:
+def _behind(following: Following, room: _Room) -> tuple[Int64, Order | None]:
     """What `_by_arrival` returns, for tokens that follow those of a stage above: its batches are sorted instead."""
     from mipplan.replayer.engines import compiled_sorting as sorting
 
@@ -151,7 +152,7 @@ def _behind(following: Following, room: _Room) -> tuple[Times, Order | None]:
     return _readable(key), None if in_order else _readable(order)
 
 
-def _by_arrival(arrival_ns: Times) -> tuple[Times, Order | None]:
+def _by_arrival(arrival_ns: Int64) -> tuple[Int64, Order | None]:
     """Arrivals sorted, and the token at each place, or None if every token is at its own."""
     from mipplan.replayer.engines import compiled_sorting as sorting
 
@@ -170,7 +171,7 @@ def _by_arrival(arrival_ns: Times) -> tuple[Times, Order | None]:
     return _readable(key), _readable(order)
 
 
-def _window(busy_until_ns: Times, most: int) -> Times:
+def _window(busy_until_ns: Int64, most: int) -> Int64:
     """The `most` largest ends of batches under way, sorted, and room for more; idle replicas ended long ago."""
     ends = np.sort(np.append(np.full(most, ALWAYS, dtype=np.int64), busy_until_ns))[-most:]
     return np.append(ends, np.empty(max(most, _ROOM), dtype=np.int64))

@@ -15,11 +15,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.core import Int32, Int64, UInt64
 from mipplan.replayer.engines.compiled_jit import compiled
-from mipplan.replayer.task import ALWAYS, NEVER, Times
-
-Order = NDArray[np.int32]
-Words = NDArray[np.uint64]
+from mipplan.replayer.task import ALWAYS, NEVER
 
 #: With more replicas than this, if their number is constant, ends are kept in a heap (measured).
 MOST_SORTED = 64
@@ -36,18 +34,18 @@ _BIT[[(int(_DE_BRUIJN) << bit) % 2**64 >> 58 for bit in range(64)]] = np.arange(
 
 @compiled
 def serve_in_order(
-    key: Times,
-    order: Order | None,
-    service_ns: Times,
+    key: Int64,
+    order: Int32 | None,
+    service_ns: Int64,
     level: NDArray[np.uint16] | None,
-    from_ns: Times,
-    replicas: Times,
-    ends: Times,
-    by_end: Order | None,
+    from_ns: Int64,
+    replicas: Int64,
+    ends: Int64,
+    by_end: Int32 | None,
     until_ns: int,
-    batch_start_ns: Times,
-    batch_size: Times,
-    batch_service_ns: Times,
+    batch_start_ns: Int64,
+    batch_size: Int64,
+    batch_service_ns: Int64,
 ) -> tuple[int, int]:
     """Serve tokens by arrival, ties by token number; return how many batches there were and how many tokens rode.
 
@@ -100,19 +98,19 @@ def serve_in_order(
 
 @compiled
 def serve_oldest_first(
-    key: Times,
-    order: Order,
-    service_ns: Times,
+    key: Int64,
+    order: Int32,
+    service_ns: Int64,
     level: NDArray[np.uint16] | None,
-    from_ns: Times,
-    replicas: Times,
-    ends: Times,
-    by_end: Order | None,
+    from_ns: Int64,
+    replicas: Int64,
+    ends: Int64,
+    by_end: Int32 | None,
     until_ns: int,
-    rider: Order,
-    batch_start_ns: Times,
-    batch_size: Times,
-    batch_service_ns: Times,
+    rider: Int32,
+    batch_start_ns: Int64,
+    batch_size: Int64,
+    batch_service_ns: Int64,
 ) -> tuple[int, int]:
     """Serve tokens that arrive out of order by token number; parameters as for `serve_in_order`, and one more.
 
@@ -181,7 +179,7 @@ def serve_oldest_first(
 
 
 @compiled
-def _least(tokens: Order, low: int, high: int) -> np.int32:
+def _least(tokens: Int32, low: int, high: int) -> np.int32:
     least: np.int32 = tokens[low]
     for place in range(low + 1, high):
         least = min(least, tokens[place])
@@ -190,7 +188,7 @@ def _least(tokens: Order, low: int, high: int) -> np.int32:
 
 @compiled
 def _idle_from(
-    instant: np.int64, ends: Times, last: int, step: int, from_ns: Times, replicas: Times
+    instant: np.int64, ends: Int64, last: int, step: int, from_ns: Int64, replicas: Int64
 ) -> tuple[np.int64, int]:
     """Return the first instant from `instant` on at which a replica may start, and the step it falls into."""
     while True:
@@ -205,7 +203,7 @@ def _idle_from(
 
 
 @compiled
-def _add_end(ends: Times, number: Order, last: int, end: np.int64, batch: int) -> int:
+def _add_end(ends: Int64, number: Int32, last: int, end: np.int64, batch: int) -> int:
     """Insert the end of a batch before `last`, behind those of the same instant, and return the new last."""
     place = last
     # Stops at the replica just taken, at the latest: that one was idle.
@@ -217,7 +215,7 @@ def _add_end(ends: Times, number: Order, last: int, end: np.int64, batch: int) -
 
 
 @compiled
-def _note(by_end: Order, noted: int, number: Order, upto: int) -> int:
+def _note(by_end: Int32, noted: int, number: Int32, upto: int) -> int:
     """Note the batches with the first ends of the window, and return how many are noted now."""
     for place in range(upto):
         if number[place] != _EARLIER:
@@ -227,7 +225,7 @@ def _note(by_end: Order, noted: int, number: Order, upto: int) -> int:
 
 
 @compiled
-def _slide(ends: Times, number: Order, most: int) -> int:
+def _slide(ends: Int64, number: Int32, most: int) -> int:
     """Keep only the last `most` ends of a full window, and return how many these are."""
     for place in range(most):
         ends[place] = ends[ends.size - most + place]
@@ -236,7 +234,7 @@ def _slide(ends: Times, number: Order, most: int) -> int:
 
 
 @compiled
-def _replace_root(ends: Times, size: int, end: np.int64) -> None:
+def _replace_root(ends: Int64, size: int, end: np.int64) -> None:
     """Put an end into a heap of this size, instead of its smallest."""
     place, child = 0, 1
     while child < size:
@@ -251,7 +249,7 @@ def _replace_root(ends: Times, size: int, end: np.int64) -> None:
 
 @compiled
 def _sort_in(
-    order: Order, head: int, tail: int, rider: Order, low: int, high: int, shifts: int
+    order: Int32, head: int, tail: int, rider: Int32, low: int, high: int, shifts: int
 ) -> tuple[int, int]:
     """Sort the tokens at places [head, tail) into the seats [low, high), which grow by as many.
 
@@ -276,7 +274,7 @@ def _sort_in(
 
 
 @compiled
-def _bit_tree(count: int) -> tuple[Times, Words]:
+def _bit_tree(count: int) -> tuple[Int64, UInt64]:
     """Return where each layer of a bit tree over numbers below `count` starts, and its empty words.
 
     A bit of the lowest layer is a number, a bit of a higher one says whether a word below holds any bit.
@@ -291,7 +289,7 @@ def _bit_tree(count: int) -> tuple[Times, Words]:
 
 
 @compiled
-def _add_bit(words: Words, offset: Times, number: int) -> None:
+def _add_bit(words: UInt64, offset: Int64, number: int) -> None:
     for layer in range(offset.size - 1):
         place = offset[layer] + (number >> 6)
         before = words[place]
@@ -302,7 +300,7 @@ def _add_bit(words: Words, offset: Times, number: int) -> None:
 
 
 @compiled
-def _take_lowest_bits(words: Words, offset: Times, taken: Order, seat: int, size: int) -> None:
+def _take_lowest_bits(words: UInt64, offset: Int64, taken: Int32, seat: int, size: int) -> None:
     """Move the lowest `size` numbers in the tree to `taken`, from `seat` on, ascending; there are that many."""
     layers = offset.size - 1
     found = 0

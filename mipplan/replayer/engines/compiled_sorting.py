@@ -10,12 +10,9 @@ anything is left to sort.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mipplan.core import Int32, Int64
 from mipplan.replayer.engines.compiled_jit import compiled
-from mipplan.replayer.task import Times
-
-Order = NDArray[np.int32]
 
 #: Length of the stretches that are sorted by insertion: at most 32 shifts a token, if in reverse order.
 _STRETCH = 64
@@ -24,7 +21,7 @@ _WIDTH = 8
 
 
 @compiled
-def survey_arrivals(arrival_ns: Times) -> tuple[bool, int]:
+def survey_arrivals(arrival_ns: Int64) -> tuple[bool, int]:
     """Return whether the arrivals are sorted, and how many runs of equal neighbours they have."""
     count = arrival_ns.size
     is_sorted = True
@@ -36,7 +33,7 @@ def survey_arrivals(arrival_ns: Times) -> tuple[bool, int]:
 
 
 @compiled
-def list_runs(arrival_ns: Times, key: Times, start: Order) -> None:
+def list_runs(arrival_ns: Int64, key: Int64, start: Int32) -> None:
     """Note the arrival and the first token of each run of equal neighbours."""
     run = key.size - 1
     # Backwards, and writing again and again: the last write is right, and there is no branch to guess wrong.
@@ -47,7 +44,7 @@ def list_runs(arrival_ns: Times, key: Times, start: Order) -> None:
 
 
 @compiled
-def list_tokens(arrival_ns: Times, run_key: Times, run_start: Order, key: Times, order: Order) -> None:
+def list_tokens(arrival_ns: Int64, run_key: Int64, run_start: Int32, key: Int64, order: Int32) -> None:
     """Spell runs out, token by token."""
     place = 0
     for run in range(run_key.size):
@@ -60,7 +57,7 @@ def list_tokens(arrival_ns: Times, run_key: Times, run_start: Order, key: Times,
 
 
 @compiled
-def line_up(end_ns: Times, by_end: Order, size: Times, rider: Order | None, key: Times, order: Order) -> bool:
+def line_up(end_ns: Int64, by_end: Int32, size: Int64, rider: Int32 | None, key: Int64, order: Int32) -> bool:
     """Line up the riders of batches behind the stage that served them, and return whether they are in token order.
 
     Parameters
@@ -102,7 +99,7 @@ def line_up(end_ns: Times, by_end: Order, size: Times, rider: Order | None, key:
 
 
 @compiled
-def hand_out(instant_ns: Times, size: Times, rider: Order | None, by_token: Times) -> None:
+def hand_out(instant_ns: Int64, size: Int64, rider: Int32 | None, by_token: Int64) -> None:
     """Write an instant of each batch down for each of its riders; parameters as for `line_up`."""
     seat = 0
     for batch in range(size.size):
@@ -112,7 +109,7 @@ def hand_out(instant_ns: Times, size: Times, rider: Order | None, by_token: Time
 
 
 @compiled
-def _sort_ties(key: Times, order: Order) -> None:
+def _sort_ties(key: Int64, order: Int32) -> None:
     """Sort `order` where keys are equal; they are sorted."""
     count = key.size
     low = 1
@@ -138,7 +135,7 @@ def _sort_ties(key: Times, order: Order) -> None:
 
 
 @compiled
-def sort_together(key: Times, order: Order) -> None:
+def sort_together(key: Int64, order: Int32) -> None:
     """Sort `key`, stably, and move `order` along."""
     count = key.size
     for low in range(0, count, _STRETCH):
@@ -154,7 +151,7 @@ def sort_together(key: Times, order: Order) -> None:
 
 
 @compiled
-def _insert_all(key: Times, order: Order, low: int, high: int) -> None:
+def _insert_all(key: Int64, order: Int32, low: int, high: int) -> None:
     for unsorted in range(low + 1, high):
         moving_key, moving = key[unsorted], order[unsorted]
         place = unsorted
@@ -166,7 +163,7 @@ def _insert_all(key: Times, order: Order, low: int, high: int) -> None:
 
 @compiled
 def _merge(
-    key: Times, order: Order, low: int, middle: int, high: int, left_key: Times, left_order: Order
+    key: Int64, order: Int32, low: int, middle: int, high: int, left_key: Int64, left_order: Int32
 ) -> None:
     """Merge the sorted stretches before and from `middle`, where they overlap."""
     if key[middle - 1] <= key[middle]:
@@ -192,7 +189,7 @@ def _merge(
 
 
 @compiled
-def _first_above(key: Times, low: int, middle: int, bound: int) -> int:
+def _first_above(key: Int64, low: int, middle: int, bound: int) -> int:
     """Return the first place in [low, middle) with a key above `bound`; the last one has such a key."""
     step = 1
     while middle - step > low and key[middle - step] > bound:
@@ -208,7 +205,7 @@ def _first_above(key: Times, low: int, middle: int, bound: int) -> int:
 
 
 @compiled
-def _end_of_below(key: Times, middle: int, high: int, bound: int) -> int:
+def _end_of_below(key: Int64, middle: int, high: int, bound: int) -> int:
     """Return the place after the last in [middle, high) with a key below `bound`; the first has such a key."""
     step = 1
     while middle + step < high and key[middle + step] < bound:

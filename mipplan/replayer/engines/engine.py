@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mipplan.replayer.task import Served, StageTask
-from mipplan.result.rides import Following
+from mipplan.result import Following
 
 
 class Feature(StrEnum):

@@ -12,13 +12,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.core import Int64
 from mipplan.replayer.engines import batch_loop
 from mipplan.replayer.engines.arrivals import SortedArrivals, latest_end_ns
 from mipplan.replayer.engines.batches import Batches
-from mipplan.replayer.task import StageTask, Times
+from mipplan.replayer.task import StageTask
 
 #: Start, since the first arrival, and size of some batches.
-Part = tuple[Times, Times]
+Part = tuple[Int64, Int64]
 
 #: With fewer lanes than this, one task after the other is faster.
 FEWEST = 80
@@ -153,12 +154,12 @@ class _Lanes:
         self.place += np.minimum(place - begin, left)
         self._keep(self.place < self._count)
 
-    def idle_since_origin(self, lane: int) -> Times:
+    def idle_since_origin(self, lane: int) -> Int64:
         """When each replica of a lane is idle next, since its first arrival."""
-        since: Times = self.idle[:, lane] >> self._shift
+        since: Int64 = self.idle[:, lane] >> self._shift
         return since[since < _FAR]
 
-    def _window(self, width: int) -> Times:
+    def _window(self, width: int) -> Int64:
         """The next tokens of all lanes since their first arrivals, lane after lane, `width` each."""
         window = np.full((self.task.size, width), _FAR, dtype=np.int64)
         for row, task, place in zip(window, self.task.tolist(), self.place.tolist(), strict=True):
@@ -167,7 +168,7 @@ class _Lanes:
             np.subtract(ahead, queue[0], out=row[: ahead.size])
         return window.reshape(-1)
 
-    def _dispatch(self, arrival: Times, place: Times, start: Times, size: Times, reach: int) -> None:
+    def _dispatch(self, arrival: Int64, place: Int64, start: Int64, size: Int64, reach: int) -> None:
         """Dispatch one batch in every lane for each row of `start` and `size`, which are filled in.
 
         Parameters
@@ -208,7 +209,7 @@ class _Lanes:
             np.add(replica, lane, out=replica)
             idle[replica] = seen
 
-    def _put_away(self, start: Times, size: Times, left: Times) -> None:
+    def _put_away(self, start: Int64, size: Int64, left: Int64) -> None:
         """Append the batches of each lane to those of its task, as far as it has tokens for them."""
         start, size = np.ascontiguousarray(start.T), np.ascontiguousarray(size.T)
         ending = size.sum(axis=1) >= left

@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mipplan.core import Int64
 from mipplan.replayer.engines import batch_loop, lanes
 from mipplan.replayer.engines.arrivals import SortedArrivals
 from mipplan.replayer.engines.batches import Batches
-from mipplan.replayer.task import ALWAYS, NEVER, StageTask, Times
+from mipplan.replayer.task import ALWAYS, NEVER, StageTask
 
 #: Fewer tokens than this are served faster in one go.
 FEWEST_TOKENS = 3 << 18
@@ -46,9 +47,9 @@ class _Run:
         Batches that start up to then are not to be handed out: they tell what was under way.
     """
 
-    start_ns: Times
-    size: Times
-    end_ns: Times
+    start_ns: Int64
+    size: Int64
+    end_ns: Int64
     first: int
     next: int
     new_ns: int = ALWAYS
@@ -110,7 +111,7 @@ def _forgets(task: StageTask, arrivals: SortedArrivals, overlap: int) -> bool:
     return met >= _ENOUGH
 
 
-def _by_itself(task: StageTask, arrivals: SortedArrivals, low: int, high: int, busy_until_ns: Times) -> _Run:
+def _by_itself(task: StageTask, arrivals: SortedArrivals, low: int, high: int, busy_until_ns: Int64) -> _Run:
     """Serve the tokens at these positions as far as later ones make no difference."""
     unseen_ns = _unseen_ns(arrivals, high)
     queue = SortedArrivals(arrivals.at_ns[low:high], None)

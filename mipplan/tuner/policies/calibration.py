@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mipplan.curves import WindowCounts
+from mipplan.calculus import WindowCounts
 from mipplan.replayer import replay
 from mipplan.result import Choice, Plan
 from mipplan.trace import Trace

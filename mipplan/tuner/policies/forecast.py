@@ -6,15 +6,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.curves import WindowCounts
+from mipplan.calculus import WindowCounts
+from mipplan.core import NS_PER_S, Int64
 from mipplan.trace import Trace
 from mipplan.tuner.policies.parameters import DAY_S, MOST_TIMES, NANOSECOND_S, check_numbers
 from mipplan.tuner.recent import RecentArrivals
-from mipplan.units import NS_PER_S
-
-Integers = NDArray[np.int64]
 
 #: Rates are compared with the sample's in steps of this: the sample's envelope is stretched once for each.
 _RATE_STEP = 1.02
@@ -84,17 +81,17 @@ class Forecast:
     """
 
     def __init__(
-        self, rule: ForecastRule, sample: Trace, window_ns: Integers, start_ns: int, lead_ns: int
+        self, rule: ForecastRule, sample: Trace, window_ns: Int64, start_ns: int, lead_ns: int
     ) -> None:
         self._rule, self._sample, self._window_ns = rule, sample, window_ns
         self._start_ns, self._lead_s = start_ns, lead_ns / NS_PER_S
         self._recent = RecentArrivals(_BURSTINESS_SPAN_NS)
-        self._stretched: dict[int, Integers] = {}
+        self._stretched: dict[int, Int64] = {}
         self._peak_rps = peak_rate_rps(sample, round(rule.peak_s * NS_PER_S))
         known = burstiness(sample.arrival_ns, int(sample.arrival_ns[0]), int(sample.arrival_ns[-1]))
         self._sample_burstiness = known or 1.0
 
-    def observe(self, arrival_ns: Integers, now_ns: int) -> None:
+    def observe(self, arrival_ns: Int64, now_ns: int) -> None:
         """Take in what came since the last time."""
         self._recent.add(arrival_ns, now_ns)
 
@@ -152,7 +149,7 @@ class Forecast:
         # Spans are `span` apart; the late one's middle lies half of that back.
         return late / span + rise / span**2 * (rule.trend_lead * self._lead_s + span / 2)
 
-    def _sample_counts(self, ratio: float) -> Integers:
+    def _sample_counts(self, ratio: float) -> Int64:
         """Counts of the sample at about `ratio` times its pace (not less): its windows are that much longer."""
         step = math.ceil(math.log(max(ratio, 1e-3)) / math.log(_RATE_STEP))
         if step not in self._stretched:
@@ -204,7 +201,7 @@ def peak_rate_rps(sample: Trace, span_ns: int) -> float:
     return float(most) * NS_PER_S / span_ns
 
 
-def burstiness(arrival_ns: Integers, since_ns: int, now_ns: int) -> float | None:
+def burstiness(arrival_ns: Int64, since_ns: int, now_ns: int) -> float | None:
     """Estimate the CV of the gaps from counts in cells of a quarter of a second; None from fewer than twenty.
 
     For renewal traffic the variance of a count is about its mean times CV². Neighbouring cells are compared, so that a

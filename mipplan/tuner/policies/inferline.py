@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mipplan.core import NS_PER_S
 from mipplan.tuner.observation import Observation
 from mipplan.tuner.policies.parameters import DAY_S, NANOSECOND_S, check_numbers
 from mipplan.tuner.policies.policy import Setting
 from mipplan.tuner.recent import RecentArrivals, most_in_windows, window_lengths_ns
-from mipplan.units import NS_PER_S
 
 #: Rounding must not turn ⌈3.0000000001⌉ into 4.
 _ROUNDING = 1e-9

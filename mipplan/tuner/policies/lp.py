@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from mipplan.core import NS_PER_S
 from mipplan.tuner.observation import Observation, StageObservation
 from mipplan.tuner.policies.calibration import calibrate
 from mipplan.tuner.policies.forecast import Forecast, ForecastRule, Outlook
@@ -15,7 +16,6 @@ from mipplan.tuner.policies.policy import Setting
 from mipplan.tuner.policies.spares import SpareRule
 from mipplan.tuner.step import TuningStep
 from mipplan.tuner.tuner import Tuner
-from mipplan.units import NS_PER_S
 
 
 @dataclass(frozen=True)

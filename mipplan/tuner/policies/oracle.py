@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mipplan.core import Int64
 from mipplan.replayer import ReplicaSchedule, replay
 from mipplan.tokens import realise
 from mipplan.trace import Trace
@@ -16,8 +16,6 @@ from mipplan.tuner.paths import PathTimes
 from mipplan.tuner.policies.parameters import check_numbers
 from mipplan.tuner.policies.policy import Setting
 from mipplan.tuner.stages import Tokens, stage_scales
-
-Integers = NDArray[np.int64]
 
 #: Multiples of the objective to size for, from careful to bold.
 FACTORS = (1.0, 1.15, 1.3, 1.5, 1.7, 2.0, 2.4, 3.0, 4.0, 5.5, 8.0)
@@ -86,7 +84,7 @@ class Oracle:
         )[2]
 
 
-def _schedule(setting: Setting, required: Integers, planned: int) -> ReplicaSchedule:
+def _schedule(setting: Setting, required: Int64, planned: int) -> ReplicaSchedule:
     """Commands that make these counts active when they are needed, each order one delay ahead."""
     lead = -(-setting.delay_ns // setting.period_ns)
     cover = cheapest_cover(required, lead, planned)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from mipplan.documents import shown
-from mipplan.errors import Fault, InputError
-from mipplan.numbers import is_finite
+from mipplan.core import Fault, InputError, is_finite, shown
 
 #: A day: nothing that a policy waits for or looks back at takes longer.
 DAY_S = 86_400.0

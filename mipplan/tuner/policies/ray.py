@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mipplan.core import NS_PER_S
 from mipplan.tuner.observation import Observation
 from mipplan.tuner.policies.parameters import DAY_S, NANOSECOND_S, check_numbers
 from mipplan.tuner.policies.policy import Setting
-from mipplan.units import NS_PER_S
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+ValueT = TypeVar("ValueT")
 
 
 class MipplanError(Exception):
@@ -51,6 +54,65 @@ class InputError(MipplanError, ValueError):
         return cls([Fault(place, message)])
 
 
+class Faults:
+    """Reads one input after the other and keeps every fault, so that the user hears of all of them at once."""
+
+    def __init__(self) -> None:
+        self._found: dict[Fault, None] = {}
+
+    def __bool__(self) -> bool:
+        """Whether anything was wrong."""
+        return bool(self._found)
+
+    def take(self, read: Callable[[], ValueT]) -> Taken[ValueT]:
+        """Read one input, or make one check; what is wrong in it is kept."""
+        try:
+            return Taken(self, [read()])
+        except InputError as error:
+            self.add(*error.faults)
+            return Taken(self, [])
+
+    def add(self, *faults: Fault) -> None:
+        """Keep faults found in another way; of equal ones the first."""
+        self._found |= dict.fromkeys(faults)
+
+    def check(self) -> None:
+        """Complain of everything wrong so far.
+
+        Raises
+        ------
+        InputError
+            If anything was.
+        """
+        if self._found:
+            raise InputError(self._found)
+
+
+@dataclass(frozen=True)
+class Taken(Generic[ValueT]):
+    """What `Faults.take` read, if it could be read."""
+
+    _faults: Faults
+    _read: list[ValueT]
+
+    @property
+    def value(self) -> ValueT:
+        """What was read.
+
+        Raises
+        ------
+        InputError
+            With all faults found so far, if it could not be read.
+        """
+        if not self._read:
+            self._faults.check()
+        return self._read[0]
+
+    def or_else(self, other: ValueT) -> ValueT:
+        """Return what was read, or something else in the place of what could not be."""
+        return self._read[0] if self._read else other
+
+
 def faults_of(*checks: Callable[[], object]) -> list[Fault]:
     """Make every check before complaining, and return all faults, so that one run shows all that is wrong."""
     faults: list[Fault] = []
@@ -70,9 +132,10 @@ def check_all(*checks: Callable[[], object]) -> None:
     InputError
         With every fault.
     """
-    faults = faults_of(*checks)
-    if faults:
-        raise InputError(dict.fromkeys(faults))
+    faults = Faults()
+    for check in checks:
+        faults.take(check)
+    faults.check()
 
 
 class NoPlanError(MipplanError):

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
-from mipplan.curves.envelopes import Envelope
-from mipplan.curves.paths import MAX_PATHS, PathWait, PathWaits
-from mipplan.curves.piecewise import ArrivalCurve
-from mipplan.curves.service import StageService, service_time_ns
-from mipplan.errors import Fault, InputError
+from mipplan.calculus.envelopes import Envelope
+from mipplan.calculus.paths import MAX_PATHS, PathWait, PathWaits
+from mipplan.calculus.piecewise import ArrivalCurve
+from mipplan.calculus.service import StageService, service_time_ns
+from mipplan.core import UNLIMITED_NS, Fault, InputError
 from mipplan.pipeline import Join, Pipeline
-from mipplan.units import UNLIMITED_NS
 
 
 def most_tokens_per_query(pipeline: Pipeline) -> dict[str, int]:

@@ -12,12 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mipplan.curves.samplepath import Supports, longest_waits_ns
-
-Tokens = NDArray[np.int64]
+from mipplan.calculus.samplepath import Supports, longest_waits_ns
+from mipplan.core import Int64
 
 
 @dataclass(frozen=True)
@@ -34,9 +30,9 @@ class Probes:
         Its token number at the stage.
     """
 
-    ingress_ns: Tokens
-    last: Tokens
-    number: Tokens
+    ingress_ns: Int64
+    last: Int64
+    number: Int64
 
 
 #: Waits are looked up on one geometric grid of rates, the same for all stages, so that stages share evaluations …
@@ -89,7 +85,7 @@ class WaitCurve:
         Which of these waits (ascending) is the quantile over all queries.
     """
 
-    def __init__(self, arrival_ns: Tokens, position: Tokens | None, probes: Probes | None, rank: int) -> None:
+    def __init__(self, arrival_ns: Int64, position: Int64 | None, probes: Probes | None, rank: int) -> None:
         self._arrival_ns = arrival_ns
         self._position = position
         self._probes = None if probes is None else (probes.last, probes.number, probes.ingress_ns)

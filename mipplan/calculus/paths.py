@@ -21,13 +21,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.curves.service import StageService, service_time_ns
-from mipplan.curves.waits import Probes, Wait, WaitCurve
+from mipplan.calculus.service import StageService, service_time_ns
+from mipplan.calculus.waits import Probes, Wait, WaitCurve
+from mipplan.core import Int64, higher_rank
 from mipplan.pipeline import Edge
-from mipplan.quantiles import higher_rank
 from mipplan.tokens import Messages, StageTokens, Workload
 
-Tokens = NDArray[np.int64]
 #: With more paths than this the rest is left out: the bound stays a relaxation, only a weaker one.
 MAX_PATHS = 512
 
@@ -114,7 +113,7 @@ class _Analysis:
     truncated: bool = False
     # Curves are shared between paths with the same tokens at a stage: a chain of any length costs one curve.
     curves: dict[tuple[tuple[str, ...], ...], WaitCurve] = field(default_factory=dict)
-    suffixes: dict[tuple[str, ...], Tokens | None] = field(default_factory=dict)
+    suffixes: dict[tuple[str, ...], Int64 | None] = field(default_factory=dict)
     representatives: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> PathWaits:
@@ -122,7 +121,7 @@ class _Analysis:
             self._extend([source], [None])
         return PathWaits(tuple(self.found), self.truncated)
 
-    def _extend(self, stages: list[str], reached: list[Tokens | None]) -> None:
+    def _extend(self, stages: list[str], reached: list[Int64 | None]) -> None:
         """Grow the path `stages`; ``reached[k]`` are the tokens of its k-th stage on it (None for all)."""
         if len(self.found) >= MAX_PATHS:
             self.truncated = True
@@ -139,7 +138,7 @@ class _Analysis:
         if not always_continued:
             self._record(stages, reached)
 
-    def _record(self, stages: list[str], reached: list[Tokens | None]) -> None:
+    def _record(self, stages: list[str], reached: list[Int64 | None]) -> None:
         curves = [
             self._curve(tuple(stages[: step + 1]), tuple(stages[step:]), reached[step])
             for step in range(len(stages))
@@ -153,14 +152,14 @@ class _Analysis:
     def _messages(self, parent: str, child: str) -> Messages:
         return next(m for m in self.workload.stages[child].messages if m.edge.parent == parent)
 
-    def _received(self, messages: Messages, sent: _Sent) -> Tokens | None:
+    def _received(self, messages: Messages, sent: _Sent) -> Int64 | None:
         child = self.workload.stages[messages.edge.child]
         children = messages.child if sent.selected is None else messages.child[sent.selected]
         mask = np.zeros(child.count, dtype=bool)
         mask[children] = True
         return None if mask.all() else np.flatnonzero(mask)
 
-    def _going_on(self, remainder: tuple[str, ...]) -> Tokens | None:
+    def _going_on(self, remainder: tuple[str, ...]) -> Int64 | None:
         """Tokens of the first stage that go on along the remainder of a path (None for all)."""
         if len(remainder) == 1:
             return None
@@ -177,7 +176,7 @@ class _Analysis:
         return self.suffixes[remainder]
 
     def _curve(
-        self, beginning: tuple[str, ...], remainder: tuple[str, ...], reached: Tokens | None
+        self, beginning: tuple[str, ...], remainder: tuple[str, ...], reached: Int64 | None
     ) -> WaitCurve:
         """Make the curve of the stage where `beginning` ends and `remainder` starts; equal ones are shared."""
         tokens = self.workload.stages[remainder[0]]
@@ -205,7 +204,7 @@ class _Analysis:
             )
         return self.representatives[tokens.name]
 
-    def _make_curve(self, tokens: StageTokens, reached: Tokens | None, going_on: Tokens | None) -> WaitCurve:
+    def _make_curve(self, tokens: StageTokens, reached: Int64 | None, going_on: Int64 | None) -> WaitCurve:
         ingress = self.workload.ingress_ns if tokens.one_per_query else self.workload.ingress_ns[tokens.query]
         arrival = ingress if reached is None else ingress[reached]
         if reached is None and going_on is None and tokens.one_per_query:
@@ -228,7 +227,7 @@ class _Sent:
     everyone: bool
 
 
-def _sent_along(messages: Messages, reached: Tokens | None, parent_count: int) -> _Sent:
+def _sent_along(messages: Messages, reached: Int64 | None, parent_count: int) -> _Sent:
     senders = np.zeros(parent_count, dtype=bool)
     senders[messages.parent] = True
     if reached is None:
@@ -238,13 +237,13 @@ def _sent_along(messages: Messages, reached: Tokens | None, parent_count: int) -
     return _Sent(member[messages.parent], bool(senders[reached].all()))
 
 
-def _last_of_each_query(query: Tokens, numbers: Tokens | None) -> Tokens:
+def _last_of_each_query(query: Int64, numbers: Int64 | None) -> Int64:
     owners = query if numbers is None else query[numbers]
     ends = np.flatnonzero(np.r_[owners[1:] != owners[:-1], True])
     return ends if numbers is None else numbers[ends]
 
 
-def _queries_on(tokens: StageTokens, reached: Tokens | None) -> int:
+def _queries_on(tokens: StageTokens, reached: Int64 | None) -> int:
     if reached is None:
         return int(tokens.first_of_query.size)
     if reached.size == 0:
@@ -253,9 +252,9 @@ def _queries_on(tokens: StageTokens, reached: Tokens | None) -> int:
     return int(np.count_nonzero(owners[1:] != owners[:-1])) + 1
 
 
-def _alike(some: Tokens | None, others: Tokens | None) -> bool:
+def _alike(some: Int64 | None, others: Int64 | None) -> bool:
     return some is others or (some is not None and others is not None and np.array_equal(some, others))
 
 
-def _numbered(tokens: StageTokens, index: Tokens) -> Tokens:
+def _numbered(tokens: StageTokens, index: Int64) -> Int64:
     return index if tokens.number is None else tokens.number[index]

@@ -15,13 +15,12 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mipplan.curves.piecewise import ArrivalCurve
-from mipplan.units import NS_PER_S
+from mipplan.calculus.piecewise import ArrivalCurve
+from mipplan.core import NS_PER_S, Int64
 
 Number = int | Fraction
-Integers = NDArray[np.int64]
 
 #: Steps kept of each doubling of the window; half as many would raise the bound of long windows by a percent.
 _STEPS_PER_DOUBLING = 64
@@ -96,8 +95,8 @@ class WindowCounts:
         If they are not so.
     """
 
-    window_ns: Integers
-    count: Integers
+    window_ns: Int64
+    count: Int64
 
     def __post_init__(self) -> None:
         for name in ("window_ns", "count"):
@@ -112,7 +111,7 @@ class WindowCounts:
             raise ValueError("counts must not be negative, and a longer window holds no fewer arrivals")
 
     @classmethod
-    def of_arrivals(cls, arrival_ns: Integers, window_ns: ArrayLike) -> WindowCounts:
+    def of_arrivals(cls, arrival_ns: Int64, window_ns: ArrayLike) -> WindowCounts:
         """Count a whole trace (non-decreasing, at least one arrival)."""
         windows = np.array(window_ns, dtype=np.int64)
         ends = np.arange(1, arrival_ns.size + 1)
@@ -121,7 +120,7 @@ class WindowCounts:
         ]
         return cls(windows, np.array(counts, dtype=np.int64))
 
-    def steps(self) -> tuple[Integers, Integers]:
+    def steps(self) -> tuple[Int64, Int64]:
         """Staircase above every curve with these counts: windows d and a bound for windows just longer than d.
 
         A window of length u with ``d < u ≤ next d`` holds at most ``bound`` arrivals. That is the count of the
@@ -176,7 +175,7 @@ class WindowCounts:
                 below, within = length, most
 
 
-def _thin_out(starts: Integers, bounds: Integers) -> tuple[Integers, Integers]:
+def _thin_out(starts: Int64, bounds: Int64) -> tuple[Int64, Int64]:
     """Join neighbouring steps if there are too many: a step from the first to the last, as high as the last."""
     stride = -(-starts.size // _STEPS_PER_DOUBLING)
     if stride <= 1:
@@ -185,7 +184,7 @@ def _thin_out(starts: Integers, bounds: Integers) -> tuple[Integers, Integers]:
     return starts[::stride], bounds[last]
 
 
-def _upper_hull(x: Integers, y: Integers) -> list[int]:
+def _upper_hull(x: Int64, y: Int64) -> list[int]:
     """Positions of the corners of the upper hull, from the first point to the last; x increases strictly.
 
     Each corner is guessed by its slope in floating point and then pushed out until no point lies above the chord,

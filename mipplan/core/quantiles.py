@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.errors import InputError
-from mipplan.numbers import is_number
+from mipplan.core.checks import is_number
+from mipplan.core.errors import InputError
 
 Numbers = NDArray[np.int64] | NDArray[np.float64]
 

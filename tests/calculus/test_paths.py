@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size
+from mipplan.calculus import StageService, analyse_paths
+from mipplan.calculus import paths as paths_module
 from mipplan.certificate import certify_services, plan_services
-from mipplan.curves import StageService, analyse_paths
-from mipplan.curves import paths as paths_module
 from mipplan.pipeline import Pipeline
 from mipplan.tokens import realise
 from mipplan.trace import Trace

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipplan import quantiles
-from mipplan.curves import latest_start_ns
-from mipplan.curves.samplepath import longest_waits_ns, wait_order_statistic_ns
-from mipplan.errors import InputError
+from mipplan.calculus import latest_start_ns
+from mipplan.calculus.samplepath import longest_waits_ns, wait_order_statistic_ns
+from mipplan.core import InputError
 
 times = st.lists(st.integers(0, 60), min_size=1, max_size=12)
 #: An arrival so late that E·tokens leaves int64, and everything is computed in two parts.

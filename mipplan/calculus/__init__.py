@@ -1,24 +1,25 @@
 """Network calculus: arrival and service curves, their deviations, and the trace's own virtual waiting times."""
 
-from mipplan.curves.capacity import rate_needed, servers_needed
-from mipplan.curves.empirical import empirical_envelope, overrun
-from mipplan.curves.envelopes import Envelope, WindowCounts
-from mipplan.curves.paths import PathWait, PathWaits, analyse_paths
-from mipplan.curves.piecewise import (
+from mipplan.calculus.capacity import rate_needed, servers_needed
+from mipplan.calculus.empirical import empirical_envelope, overrun
+from mipplan.calculus.envelopes import Envelope, WindowCounts
+from mipplan.calculus.paths import PathWait, PathWaits, analyse_paths
+from mipplan.calculus.piecewise import (
     ArrivalCurve,
     ServiceCurve,
     convolve,
     horizontal_deviation,
     vertical_deviation,
 )
-from mipplan.curves.samplepath import latest_start_ns
-from mipplan.curves.service import StageService, ideal_service, service_time_ns, stage_service
-from mipplan.curves.waits import Wait, WaitCurve, grid_rate, grid_step
-from mipplan.curves.worstcase import WorstCase, most_tokens_per_query, worst_case_paths
+from mipplan.calculus.samplepath import latest_start_ns
+from mipplan.calculus.service import StageService, ideal_service, service_time_ns, stage_service
+from mipplan.calculus.waits import Wait, WaitCurve, grid_rate, grid_step
+from mipplan.calculus.worstcase import EnvelopeCurve, WorstCase, most_tokens_per_query, worst_case_paths
 
 __all__ = [
     "ArrivalCurve",
     "Envelope",
+    "EnvelopeCurve",
     "PathWait",
     "PathWaits",
     "ServiceCurve",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from mipplan.curves.envelopes import Envelope
+from mipplan.calculus.envelopes import Envelope
 
 
 def rate_needed(envelope: Envelope, wait_ns: int) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.units import NS_PER_S
+from mipplan.core import NS_PER_S
 
 
 @dataclass(frozen=True)

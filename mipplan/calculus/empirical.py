@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.curves.piecewise import ArrivalCurve
-from mipplan.units import NS_PER_S
+from mipplan.calculus.piecewise import ArrivalCurve
+from mipplan.core import NS_PER_S
 
 
 def empirical_envelope(arrival_ns: NDArray[np.int64], max_pieces: int = 64) -> ArrivalCurve:

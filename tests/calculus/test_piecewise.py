@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.curves import ArrivalCurve, ServiceCurve, convolve, horizontal_deviation, vertical_deviation
+from mipplan.calculus import ArrivalCurve, ServiceCurve, convolve, horizontal_deviation, vertical_deviation
 
 INF = math.inf
 Pair = tuple[float, float]

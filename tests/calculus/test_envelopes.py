@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size
-from mipplan.curves import ArrivalCurve, Envelope, WindowCounts
+from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts
 from oracle_scaling import slow_most_in_windows, slow_step
 from random_pipelines import random_trace
 

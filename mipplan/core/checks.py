@@ -1,16 +1,39 @@
-"""Checks of arguments that several calls take, so that all take and refuse the same."""
+"""Checks of arguments that several calls take, so that all take and refuse the same.
+
+What counts as a number where one is expected: Python's and NumPy's, but no truth value.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
-from mipplan.documents import shown
-from mipplan.errors import InputError
-from mipplan.numbers import is_finite, is_number, is_whole
-from mipplan.units import NS_PER_S, dollars_to_microdollars, seconds_to_ns
+import numpy as np
 
-#: Dollars per hour: more is a slip.
+from mipplan.core.errors import InputError
+from mipplan.core.units import NS_PER_S, dollars_to_microdollars, seconds_to_ns
+from mipplan.core.wording import shown
+
+#: The largest price or budget in dollars per hour; anything above is a slip.
 _MOST_USD_PER_HOUR = 1e9
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether it is a whole number."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a number; perhaps infinite, or none at all (NaN)."""
+    return is_whole(value) or isinstance(value, float | np.floating)
+
+
+def is_finite(value: object) -> TypeGuard[float]:
+    """Whether it is a finite number that a float can hold."""
+    try:
+        return is_number(value) and math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def check_seed(seed: object, name: str = "seed") -> int:
@@ -84,3 +107,25 @@ def check_margin(margin_s: object, slo_ns: int) -> int:
             "margin_s", f"expected at least 0 and less than {limit}, found {shown(margin_s)}"
         )
     return margin_ns
+
+
+def check_slo(slo_s: float) -> int:
+    """Return an objective in ns.
+
+    Raises
+    ------
+    InputError
+        If it is no positive time of at most ten years.
+    """
+    slo_ns = positive_ns(slo_s)
+    if slo_ns is None:
+        raise InputError.one(
+            "slo_s", f"expected a positive time in seconds such as 0.3, found {shown(slo_s)}"
+        )
+    return slo_ns
+
+
+def positive_ns(seconds: object) -> int | None:
+    """Round a time to nanoseconds; None for what is no number, or no positive time of at most ten years."""
+    rounded = to_ns(seconds)
+    return None if rounded is None or rounded <= 0 else rounded

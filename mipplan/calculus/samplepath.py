@@ -8,8 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.errors import InputError
-from mipplan.quantiles import find_largest
+from mipplan.core import InputError, find_largest
 
 #: Products above this are split, so that no intermediate leaves int64.
 _SAFE = 2**62

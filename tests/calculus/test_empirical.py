@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.curves import empirical_envelope
+from mipplan.calculus import empirical_envelope
 from oracle_curves import concave_hull, slow_envelope
 
 NS_PER_S = 10**9

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mipplan.curves import StageService, ideal_service, stage_service
+from mipplan.calculus import StageService, ideal_service, stage_service
 
 
 @pytest.mark.parametrize(

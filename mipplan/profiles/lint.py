@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.documents import listed
+from mipplan.core import listed
 from mipplan.profiles.model import Profiles
 from mipplan.profiles.tables import LatencyTable
 

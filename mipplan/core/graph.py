@@ -1,0 +1,93 @@
+"""Directed acyclic graphs of named nodes: cycles, longest paths, and extremes along paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import TypeVar
+
+_Rate = TypeVar("_Rate", int, Fraction)
+
+
+def find_cycle(arcs: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the nodes of one directed cycle in order, the same one every time, or an empty list.
+
+    Nodes without a successor are removed until none is left to remove; from any node that remains,
+    following remaining successors must come back to a node already met.
+    """
+    successors: dict[str, list[str]] = {}
+    for parent, child in arcs:
+        successors.setdefault(parent, []).append(child)
+        successors.setdefault(child, [])
+    ends = [name for name, children in successors.items() if not children]
+    waiting = {name: len(children) for name, children in successors.items()}
+    parents: dict[str, list[str]] = {}
+    for parent, children in successors.items():
+        for child in children:
+            parents.setdefault(child, []).append(parent)
+    while ends:
+        name = ends.pop()
+        del waiting[name]
+        for parent in parents.get(name, ()):
+            waiting[parent] -= 1
+            if waiting[parent] == 0:
+                ends.append(parent)
+    if not waiting:
+        return []
+    walk = [next(iter(waiting))]
+    while True:
+        following = next(child for child in successors[walk[-1]] if child in waiting)
+        if following in walk:
+            return walk[walk.index(following) :]
+        walk.append(following)
+
+
+class LongestPaths:
+    """Longest paths of a directed acyclic graph under weights that change: its order is worked out once.
+
+    Parameters
+    ----------
+    nodes : sequence of str
+        Parents before children.
+    edges : iterable of (str, str, int)
+        Parent, child, and the length of the edge itself (a delay in ns).
+    """
+
+    def __init__(self, nodes: Sequence[str], edges: Iterable[tuple[str, str, int]]) -> None:
+        place = {node: i for i, node in enumerate(nodes)}
+        arcs = list(edges)
+        self.nodes = tuple(nodes)
+        self._down = sorted(arcs, key=lambda arc: place[arc[0]])
+        self._up = sorted(arcs, key=lambda arc: -place[arc[1]])
+
+    def down_to(self, weights: Mapping[str, int]) -> dict[str, int]:
+        """Longest path that ends with each node, its own weight included."""
+        longest = dict(weights)
+        for parent, child, length in self._down:
+            reached = longest[parent] + length + weights[child]
+            if reached > longest[child]:
+                longest[child] = reached
+        return longest
+
+    def up_from(self, weights: Mapping[str, int]) -> dict[str, int]:
+        """Longest path that begins with each node, its own weight included."""
+        longest = dict(weights)
+        for parent, child, length in self._up:
+            reached = longest[child] + length + weights[parent]
+            if reached > longest[parent]:
+                longest[parent] = reached
+        return longest
+
+    def through(self, weights: Mapping[str, int]) -> dict[str, int]:
+        """Longest path through each node."""
+        before, after = self.down_to(weights), self.up_from(weights)
+        return {node: before[node] + after[node] - own for node, own in weights.items()}
+
+    def least_along(self, values: Mapping[str, _Rate]) -> dict[str, _Rate]:
+        """Least value of the nodes on a path with each node, itself included."""
+        above, below = dict(values), dict(values)
+        for parent, child, _ in self._down:
+            above[child] = min(above[child], above[parent])
+        for parent, child, _ in self._up:
+            below[parent] = min(below[parent], below[child])
+        return {node: min(above[node], below[node]) for node in values}
