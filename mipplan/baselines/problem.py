@@ -14,7 +14,17 @@ from mipplan.core import Fault, InputError, check_quantile, check_seed
 from mipplan.options import Family, check_names, find_families
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.result import Choice, Effort, Plan, PlanStatus, TraceReference, relevant_profiles, resolve_slo_ns
+from mipplan.result import (
+    Choice,
+    Effort,
+    Objective,
+    Plan,
+    PlanStatus,
+    Provenance,
+    TraceReference,
+    relevant_profiles,
+    resolve_slo_ns,
+)
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 
@@ -88,11 +98,15 @@ class Problem:
 
     def infeasible(self, reason: str, effort: Effort) -> Plan:
         """Return the answer that there is no plan by the baseline's rule."""
-        return replace(self.base, status=PlanStatus.INFEASIBLE, reason=reason, effort=effort)
+        return self._without(PlanStatus.INFEASIBLE, reason, effort)
 
     def unknown(self, reason: str, effort: Effort) -> Plan:
         """Return the answer that a limit was hit before there was any plan."""
-        return replace(self.base, status=PlanStatus.UNKNOWN, reason=reason, effort=effort)
+        return self._without(PlanStatus.UNKNOWN, reason, effort)
+
+    def _without(self, status: PlanStatus, reason: str, effort: Effort) -> Plan:
+        provenance = replace(self.base.provenance, effort=effort)
+        return replace(self.base, status=status, reason=reason, provenance=provenance)
 
     def with_choices(self, choices: Mapping[str, Choice]) -> Plan:
         """Return the problem with these choices, its latencies unknown."""
@@ -104,10 +118,13 @@ class Problem:
         services, quantile = plan_services(plan), plan.quantile
         return replace(
             plan,
-            bound_ns=analyse_paths(self.workload, quantile).bound_ns(services),
-            certificate_ns=certify_services(self.workload, services, quantile).bound_ns,
+            figures=replace(
+                plan.figures,
+                bound_ns=analyse_paths(self.workload, quantile).bound_ns(services),
+                certificate_ns=certify_services(self.workload, services, quantile).bound_ns,
+            ),
             reason=reason,
-            effort=effort,
+            provenance=replace(plan.provenance, effort=effort),
         )
 
 
@@ -161,18 +178,16 @@ def pose(
     base = Plan(
         pipeline,
         relevant,
-        resolve_slo_ns(pipeline, slo_s),
-        quantile,
-        seed,
-        solver=name,
-        trace=TraceReference.of(trace),
+        Objective(resolve_slo_ns(pipeline, slo_s), quantile, seed),
+        provenance=Provenance(TraceReference.of(trace), solver=name),
     )
     # No demand: a family is left out only if its stage or its hardware allows no replica at all.
     found = find_families(pipeline, relevant, dict.fromkeys(pipeline.stages, Fraction(0)))
     blocked = [f"{stage}: {'; '.join(seen.rejected)}" for stage, seen in found.items() if not seen.families]
     if blocked:
         reason = f"nothing can carry {' and '.join(blocked)}"
-        return replace(base, status=PlanStatus.INFEASIBLE, reason=reason, effort=Effort(0, 0.0))
+        provenance = replace(base.provenance, effort=Effort(0, 0.0))
+        return replace(base, status=PlanStatus.INFEASIBLE, reason=reason, provenance=provenance)
     return Problem(
         base,
         trace,

@@ -25,6 +25,7 @@ from .errors import SolverUnavailableError as SolverUnavailableError
 from .errors import Taken as Taken
 from .errors import check_all as check_all
 from .errors import faults_of as faults_of
+from .front import from_front as from_front
 from .graph import LongestPaths as LongestPaths
 from .graph import find_cycle as find_cycle
 from .quantiles import Numbers as Numbers

@@ -17,7 +17,7 @@ from mipplan.fleet.generation import Pool
 from mipplan.fleet.request import Fleet, Realisation
 from mipplan.fleet.result import DeviceUse, FleetEffort, FleetPlan, FleetStatus
 from mipplan.fleet.solving import Settled
-from mipplan.result import Plan, PlanStatus
+from mipplan.result import Figures, Plan, PlanStatus
 from mipplan.tokens import realise
 
 #: So many names are listed in a sentence.
@@ -127,7 +127,7 @@ def _plan(made: Realisation, column: Column, solver: str, method: str, alone: in
         made.base_plan(solver, method),
         status=PlanStatus.FEASIBLE,
         choices=choices,
-        lower_bound_microusd_per_hour=alone,
+        figures=Figures(lower_bound_microusd_per_hour=alone),
         reason="chosen for a fleet: what is cheapest for all its pipelines together",
     )
     workload = realise(made.member.pipeline, made.member.trace, made.seed)
@@ -140,8 +140,11 @@ def _plan(made: Realisation, column: Column, solver: str, method: str, alone: in
         plan,
         status=PlanStatus.OPTIMAL if optimal else PlanStatus.FEASIBLE,
         reason=None if optimal else plan.reason,
-        certificate_ns=certificate.bound_ns,
-        bound_ns=analyse_paths(workload, made.quantile).bound_ns(services),
+        figures=replace(
+            plan.figures,
+            bound_ns=analyse_paths(workload, made.quantile).bound_ns(services),
+            certificate_ns=certificate.bound_ns,
+        ),
     )
 
 

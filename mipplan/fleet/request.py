@@ -14,7 +14,7 @@ from mipplan.core import UNLIMITED_NS
 from mipplan.pipeline import Pipeline
 from mipplan.planner import Instance, trace_instance
 from mipplan.profiles import Profiles
-from mipplan.result import Plan, PlanStatus, TraceReference, relevant_profiles
+from mipplan.result import Figures, Objective, Plan, PlanStatus, Provenance, TraceReference, relevant_profiles
 from mipplan.trace import Trace
 
 
@@ -70,14 +70,10 @@ class Realisation:
         return Plan(
             member.pipeline,
             self.profiles,
-            member.slo_ns,
-            self.quantile,
-            self.seed,
+            Objective(member.slo_ns, self.quantile, self.seed),
             status=PlanStatus.UNKNOWN,
-            formulation=formulation,
-            solver=solver,
-            lower_bound_microusd_per_hour=0,
-            trace=TraceReference.of(member.trace),
+            figures=Figures(lower_bound_microusd_per_hour=0),
+            provenance=Provenance(TraceReference.of(member.trace), formulation, solver),
         )
 
 

@@ -232,7 +232,7 @@ def _plan_of(posed: Problem, profiles: Profiles, chosen: Mapping[str, Variant], 
     )
     if isinstance(again, Plan):
         raise AssertionError("what was chosen can be served")
-    again = replace(again, base=replace(again.base, slo_ns=posed.deadline_ns))
+    again = replace(again, base=again.base.with_slo(posed.deadline_ns))
     assigned = {stage: Assignment(chosen[stage].family, chosen[stage].replicas) for stage in pipeline.stages}
     return again.given(choices_of(assigned), effort)
 

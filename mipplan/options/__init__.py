@@ -1,6 +1,7 @@
 """The options of every stage (hardware × batch × replicas), and the time-cost problem made of them."""
 
 from mipplan.options.admissibility import check_names
+from mipplan.options.configuration import Configuration, Option
 from mipplan.options.enumeration import (
     StageOptions,
     expand,
@@ -16,7 +17,9 @@ from mipplan.options.waits import wait_bounds
 
 __all__ = [
     "MAX_REPLICAS",
+    "Configuration",
     "Family",
+    "Option",
     "StageFamilies",
     "StageOptions",
     "build_problem",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from mipplan.calculus import ArrivalCurve, empirical_envelope
 from mipplan.core import (
@@ -21,11 +20,20 @@ from mipplan.core import (
 )
 from mipplan.options import check_names
 from mipplan.pipeline import Pipeline
-from mipplan.planner.explanation import explain
 from mipplan.planner.request import Request
 from mipplan.planner.solving import Solving
 from mipplan.profiles import Profiles
-from mipplan.result import Guarantee, Plan, PlanStatus, TraceReference, relevant_profiles, resolve_slo_ns
+from mipplan.result import (
+    Figures,
+    Guarantee,
+    Objective,
+    Plan,
+    PlanStatus,
+    Provenance,
+    TraceReference,
+    relevant_profiles,
+    resolve_slo_ns,
+)
 from mipplan.solvers import NAME as AUTO
 from mipplan.solvers import resolve_solver
 from mipplan.trace import Trace
@@ -134,19 +142,19 @@ def plan(
     base = Plan(
         pipeline,
         relevant,
-        slo_ns,
-        quantile,
-        seed,
+        Objective(
+            slo_ns,
+            quantile,
+            seed,
+            Guarantee(guarantee),
+            float(headroom),
+            margin_ns,
+            None if envelope is None else envelope.buckets,
+            budget,
+        ),
         status=PlanStatus.UNKNOWN,
-        guarantee=Guarantee(guarantee),
-        formulation=formulation,
-        solver=solver,
-        lower_bound_microusd_per_hour=0,
-        trace=TraceReference.of(trace),
-        headroom=float(headroom),
-        margin_ns=margin_ns,
-        envelope=None if envelope is None else envelope.buckets,
-        budget_microusd_per_hour=budget,
+        figures=Figures(lower_bound_microusd_per_hour=0),
+        provenance=Provenance(TraceReference.of(trace), formulation, solver, sample=trace),
     )
     report = progress or (lambda _: None)
     report(f"analysing {len(trace):,} queries")
@@ -155,8 +163,7 @@ def plan(
     solving = Solving(
         base, request, request.instance(), FORMULATIONS.get(formulation), solver, ends_at, report
     )
-    made = solving.cheapest() if budget is None else solving.fastest(budget)
-    return replace(made, explainer=lambda plan: explain(plan, trace))
+    return solving.cheapest() if budget is None else solving.fastest(budget)
 
 
 def check_search(

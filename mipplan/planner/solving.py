@@ -17,7 +17,7 @@ from mipplan.planner.members import choices_of, cost_of
 from mipplan.planner.polishing import polish
 from mipplan.planner.reasons import Diagnosis
 from mipplan.planner.request import Request
-from mipplan.result import Choice, Plan, PlanStatus
+from mipplan.result import Choice, Figures, Plan, PlanStatus
 from mipplan_formulations import Formulation
 
 #: Begins the reason of a search that did not come to its end.
@@ -104,7 +104,7 @@ class Solving:
         members = smallest.plan.members
         certificate_ns = smallest.plan.certificate_ns
         made = self._made(choices_of(members), cost_of(members), None, certificate_ns, smallest.proven)
-        return replace(made, slo_ns=max(1, certificate_ns))
+        return replace(made, objective=replace(made.objective, slo_ns=max(1, certificate_ns)))
 
     def _feasibility(self, ends_at: float, budget: int | None = None) -> Feasibility:
         return Feasibility(self.formulation, self.solver, ends_at, self.report, budget)
@@ -122,10 +122,7 @@ class Solving:
             self.base,
             status=PlanStatus.OPTIMAL if optimal else PlanStatus.FEASIBLE,
             choices=choices,
-            microusd_per_hour=cost,
-            lower_bound_microusd_per_hour=lower_bound,
-            bound_ns=self.instance.judge.bound_ns(services),
-            certificate_ns=certificate_ns,
+            figures=Figures(cost, lower_bound, self.instance.judge.bound_ns(services), certificate_ns),
             reason=None if optimal else f"{STOPPED} before this plan was proven the best",
         )
 
@@ -135,7 +132,7 @@ class Solving:
         return replace(
             self.base,
             # The search for any plan bounds no cost: what keeps up with the mean rate does.
-            lower_bound_microusd_per_hour=sum(self.instance.cheapest_by_stage().values()),
+            figures=Figures(lower_bound_microusd_per_hour=sum(self.instance.cheapest_by_stage().values())),
             reason=f"{STOPPED} before any certified plan was found; allow more time",
         )
 
@@ -159,9 +156,7 @@ class Solving:
         )
 
     def _without_plan(self, reason: str) -> Plan:
-        return replace(
-            self.base, status=PlanStatus.INFEASIBLE, reason=reason, lower_bound_microusd_per_hour=None
-        )
+        return replace(self.base, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())
 
     def _service(self, stage: str, choice: Choice) -> StageService:
         families = self.instance.families[stage].families

@@ -10,7 +10,7 @@ from mipplan.certificate import certify_services, plan_services
 from mipplan.refinement.fragility import noisy_quantiles_ns, other_seeds_quantiles_ns
 from mipplan.refinement.meter import Tally
 from mipplan.replayer import replay
-from mipplan.result import Choice, Plan, PlanStatus, Refinement
+from mipplan.result import Choice, Figures, Plan, PlanStatus, Refinement
 from mipplan.tokens import Workload
 from mipplan.trace import Trace
 
@@ -59,10 +59,9 @@ def finished_plan(
         base,
         status=outcome.status,
         choices=dict(outcome.choices),
-        microusd_per_hour=None,
-        lower_bound_microusd_per_hour=outcome.lower_bound,
+        figures=Figures(lower_bound_microusd_per_hour=outcome.lower_bound),
         reason=outcome.reason,
-        refinement=record,
+        provenance=replace(base.provenance, refinement=record),
     )
     if not made.choices:
         return made
@@ -76,7 +75,10 @@ def finished_plan(
     )
     return replace(
         made,
-        bound_ns=analyse_paths(workload, made.quantile).bound_ns(services),
-        certificate_ns=certify_services(workload, services, made.quantile).bound_ns,
-        refinement=record,
+        figures=replace(
+            made.figures,
+            bound_ns=analyse_paths(workload, made.quantile).bound_ns(services),
+            certificate_ns=certify_services(workload, services, made.quantile).bound_ns,
+        ),
+        provenance=replace(made.provenance, refinement=record),
     )

@@ -13,7 +13,16 @@ from mipplan.refinement.domains import state_problem
 from mipplan.refinement.outcome import Outcome, finished_plan
 from mipplan.refinement.phases import Refining
 from mipplan.replayer import Discipline, resolve_engine
-from mipplan.result import Guarantee, Plan, PlanStatus, TraceReference, resolve_slo_ns
+from mipplan.result import (
+    Figures,
+    Guarantee,
+    Objective,
+    Plan,
+    PlanStatus,
+    Provenance,
+    TraceReference,
+    resolve_slo_ns,
+)
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 
@@ -124,25 +133,12 @@ def _base(
         raise InputError(faults)
     base = replace(
         plan,
-        slo_ns=slo_ns,
-        margin_ns=margin_ns,
-        quantile=wanted,
-        seed=drawn,
+        objective=Objective(slo_ns, wanted, drawn, Guarantee.REPLAY, margin_ns=margin_ns),
         status=PlanStatus.UNKNOWN,
-        guarantee=Guarantee.REPLAY,
-        formulation=None,
-        solver=None,
-        lower_bound_microusd_per_hour=0,
-        bound_ns=None,
-        certificate_ns=None,
+        figures=Figures(plan.microusd_per_hour, 0),
+        provenance=Provenance(TraceReference.of(trace)),
         reason=None,
-        trace=TraceReference.of(trace),
-        headroom=1.0,
-        envelope=None,
-        budget_microusd_per_hour=None,
-        explainer=None,
-        effort=None,
-        refinement=None,
+        limit=None,
     )
     return base, slo_ns - margin_ns
 

@@ -1,9 +1,6 @@
 """What planning and replaying return: data with provenance, no theory."""
 
-from mipplan.result.checks import resolve_slo_ns
 from mipplan.result.choices import Choice
-from mipplan.result.document import altered_parts, read_document
-from mipplan.result.effort import Effort
 from mipplan.result.explanation import (
     Alternative,
     CriticalStage,
@@ -12,9 +9,13 @@ from mipplan.result.explanation import (
     StageExplanation,
     step_text,
 )
+from mipplan.result.figures import Figures, Limit, PlanStatus
 from mipplan.result.histogram import RELATIVE_ERROR, LatencyHistogram
 from mipplan.result.latency_statistics import Estimate, Interval, LatencyStatistics
-from mipplan.result.plan import Guarantee, Plan, PlanStatus, TraceReference, relevant_profiles
+from mipplan.result.objective import Guarantee, Objective, resolve_slo_ns
+from mipplan.result.plan import Plan, relevant_profiles
+from mipplan.result.plan_file import altered_parts, read_document
+from mipplan.result.provenance import Effort, Provenance, TraceReference
 from mipplan.result.refinement import Refinement
 from mipplan.result.replay import ReplayResult
 from mipplan.result.replay_summary import FIGURES
@@ -34,14 +35,18 @@ __all__ = [
     "Effort",
     "Estimate",
     "Explanation",
+    "Figures",
     "Following",
     "Guarantee",
     "Interval",
     "LatencyHistogram",
     "LatencyStatistics",
+    "Limit",
     "NearPlan",
+    "Objective",
     "Plan",
     "PlanStatus",
+    "Provenance",
     "Refinement",
     "ReplayResult",
     "Rides",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -19,15 +18,16 @@ from mipplan.core import (
     Fault,
     InputError,
     NoPlanError,
-    check_quantile,
-    check_seed,
+    from_front,
 )
 from mipplan.documents import write_text_atomically
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.result.checks import resolve_slo_ns
 from mipplan.result.choices import Choice, read_choices
-from mipplan.result.document import (
+from mipplan.result.explanation import Explanation
+from mipplan.result.figures import Figures, Limit, PlanStatus
+from mipplan.result.objective import Guarantee, Objective, resolve_slo_ns
+from mipplan.result.plan_file import (
     PlanDocument,
     altered_parts,
     document_text,
@@ -35,62 +35,8 @@ from mipplan.result.document import (
     placed_in,
     read_document,
 )
-from mipplan.result.effort import Effort
-from mipplan.result.explanation import Explanation
+from mipplan.result.provenance import Effort, Provenance, TraceReference
 from mipplan.result.refinement import Refinement
-from mipplan.trace import Trace
-
-
-class PlanStatus(StrEnum):
-    """How much is proven about a plan."""
-
-    OPTIMAL = "optimal"
-    """The cheapest certified plan of the option set; proven. Of a refined plan (guarantee ``replay``): the cheapest
-    whose replay keeps the objective."""
-    FEASIBLE = "feasible"
-    """Certified, but a limit was hit before it was proven cheapest: compare cost and lower bound."""
-    INFEASIBLE = "infeasible"
-    """Proven: no plan of the option set can be certified; `reason` says why."""
-    UNKNOWN = "unknown"
-    """A limit was hit before any plan was found or excluded."""
-    GIVEN = "given"
-    """Made from choices by `Plan.from_choices`, or by a baseline's rule; nothing is proven about it."""
-
-
-class Guarantee(StrEnum):
-    """What traffic the latency bound holds for."""
-
-    TRACE = "trace"
-    """The trace planned for, with the token draws of the plan's seed."""
-    ENVELOPE = "envelope"
-    """Every query of any traffic inside an arrival curve, whatever is drawn."""
-    REPLAY = "replay"
-    """None by a theorem: the *replay* of the trace kept the objective (`mipplan.refine`)."""
-
-
-@dataclass(frozen=True)
-class TraceReference:
-    """Which trace a plan was made for.
-
-    Attributes
-    ----------
-    name, note : str
-        Name and how it was made.
-    sha256 : str
-        Of its arrival times (little-endian int64 ns).
-    queries, span_ns : int
-    """
-
-    name: str
-    note: str
-    sha256: str
-    queries: int
-    span_ns: int
-
-    @classmethod
-    def of(cls, trace: Trace) -> TraceReference:
-        """Reference to `trace`."""
-        return cls(trace.name, trace.note, trace.sha256, len(trace), trace.span_ns)
 
 
 @dataclass(frozen=True)
@@ -102,79 +48,44 @@ class Plan:
     pipeline : Pipeline
     profiles : Profiles
         The hardware and latency tables admissible for the pipeline's models.
-    slo_ns : int
-    quantile : float
-    seed : int
-        Of the token draws.
-    status : PlanStatus
+    objective : Objective
+        What was asked for; its fields are the plan's, too (`slo_ns`, `quantile`, `seed`, …).
     choices : mapping of str to Choice
         In file order of the stages; empty if there is no plan.
-    guarantee : Guarantee
-    formulation, solver : str or None
-        How it was found; None for a given plan.
-    microusd_per_hour, lower_bound_microusd_per_hour : int or None
-        Whole micro-dollars per hour; None where there is no such figure.
-    bound_ns, certificate_ns : int or None
+    status : PlanStatus
+    figures : Figures
+        Their fields are the plan's, too.
+    provenance : Provenance
+        Its fields are the plan's, too.
     reason : str or None
         Why there is no plan, or what kept it from being proven optimal.
-    trace : TraceReference or None
-        None for a given plan.
-    headroom : float
-        Multiple of the trace's traffic that was planned for; the certificate is for that multiple.
-    margin_ns : int
-        Kept back: the certificate is at most the objective less this.
-    envelope : tuple of (burst, rate) or None
-        Arrival curve of ``guarantee="envelope"``: queries and queries per second.
-    budget_microusd_per_hour : int or None
-        If the plan is the fastest within a budget instead of the cheapest within an objective.
-    effort : Effort or None
-        What finding it took; not part of the plan file.
-    explainer : callable or None
-        What `explain` calls: set by `mipplan.plan`, which has the trace at hand; not part of the plan file.
-    refinement : Refinement or None
-        What `mipplan.refine` found out: set by it; not part of the plan file.
+    limit : Limit or None
+        What stopped the search, if anything did.
     """
 
     pipeline: Pipeline
     profiles: Profiles
-    slo_ns: int
-    quantile: float = 0.99
-    seed: int = 0
-    status: PlanStatus = PlanStatus.GIVEN
+    objective: Objective
     choices: Mapping[str, Choice] = field(default_factory=dict)
-    guarantee: Guarantee = Guarantee.TRACE
-    formulation: str | None = None
-    solver: str | None = None
-    microusd_per_hour: int | None = None
-    lower_bound_microusd_per_hour: int | None = None
-    bound_ns: int | None = None
-    certificate_ns: int | None = None
+    status: PlanStatus = PlanStatus.GIVEN
+    figures: Figures = field(default_factory=Figures)
+    provenance: Provenance = field(default_factory=Provenance)
     reason: str | None = None
-    trace: TraceReference | None = None
-    headroom: float = 1.0
-    margin_ns: int = 0
-    envelope: tuple[tuple[float, float], ...] | None = None
-    budget_microusd_per_hour: int | None = None
-    effort: Effort | None = field(default=None, compare=False, repr=False)
-    refinement: Refinement | None = field(default=None, compare=False, repr=False)
-    explainer: Callable[[Plan], Explanation] | None = field(default=None, compare=False, repr=False)
+    limit: Limit | None = None
 
     def __post_init__(self) -> None:
-        # A file holds plain numbers: whole ones and NumPy's would not come back as the same bytes.
-        object.__setattr__(self, "quantile", check_quantile(self.quantile))
-        object.__setattr__(self, "seed", check_seed(self.seed))
-        if self.choices:
-            choices = read_choices(self.pipeline, self.profiles, self.choices)
-            if self.microusd_per_hour is None:
-                object.__setattr__(self, "microusd_per_hour", _microusd_per_hour(self.profiles, choices))
-        else:
-            choices = {}
+        choices = read_choices(self.pipeline, self.profiles, self.choices) if self.choices else {}
+        if choices and self.figures.microusd_per_hour is None:
+            cost = _microusd_per_hour(self.profiles, choices)
+            object.__setattr__(self, "figures", replace(self.figures, microusd_per_hour=cost))
         object.__setattr__(self, "choices", MappingProxyType(choices))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Read-only views cannot be pickled or copied; going through the constructor makes them anew.
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "explainer"}
-        return partial(type(self), **{**values, "choices": dict(self.choices)}), ()
+        # Read-only views cannot be pickled or copied; going through the constructor makes them anew. The sample
+        # would be most of what is sent to another process.
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        provenance = replace(self.provenance, sample=None)
+        return partial(type(self), **{**values, "choices": dict(self.choices), "provenance": provenance}), ()
 
     @classmethod
     def from_choices(
@@ -209,7 +120,92 @@ class Plan:
         slo_ns = resolve_slo_ns(pipeline, slo_s)
         relevant = relevant_profiles(pipeline, profiles)
         made = read_choices(pipeline, relevant, choices)
-        return cls(pipeline, relevant, slo_ns, quantile, seed, choices=made)
+        return cls(pipeline, relevant, Objective(slo_ns, quantile, seed), made)
+
+    @property
+    def slo_ns(self) -> int:
+        """The latency objective in nanoseconds."""
+        return self.objective.slo_ns
+
+    @property
+    def quantile(self) -> float:
+        """Of latency over queries that must keep the objective."""
+        return self.objective.quantile
+
+    @property
+    def seed(self) -> int:
+        """Of the token draws."""
+        return self.objective.seed
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """What traffic the latency bound holds for."""
+        return self.objective.guarantee
+
+    @property
+    def headroom(self) -> float:
+        """Multiple of the trace's traffic that was planned for."""
+        return self.objective.headroom
+
+    @property
+    def margin_ns(self) -> int:
+        """Kept back of the objective."""
+        return self.objective.margin_ns
+
+    @property
+    def envelope(self) -> tuple[tuple[float, float], ...] | None:
+        """Arrival curve of ``guarantee="envelope"``: (burst, rate) of every token bucket."""
+        return self.objective.envelope
+
+    @property
+    def budget_microusd_per_hour(self) -> int | None:
+        """If the plan is the fastest within a budget."""
+        return self.objective.budget_microusd_per_hour
+
+    @property
+    def microusd_per_hour(self) -> int | None:
+        """Cost in whole micro-dollars per hour."""
+        return self.figures.microusd_per_hour
+
+    @property
+    def lower_bound_microusd_per_hour(self) -> int | None:
+        """Proven lower bound in whole micro-dollars per hour."""
+        return self.figures.lower_bound_microusd_per_hour
+
+    @property
+    def bound_ns(self) -> int | None:
+        """The latency bound used inside the MILP, ns."""
+        return self.figures.bound_ns
+
+    @property
+    def certificate_ns(self) -> int | None:
+        """The certified latency quantile on the trace planned for, ns."""
+        return self.figures.certificate_ns
+
+    @property
+    def trace(self) -> TraceReference | None:
+        """The trace planned for; None for a given plan."""
+        return self.provenance.trace
+
+    @property
+    def formulation(self) -> str | None:
+        """Formulation asked for; None for a given plan."""
+        return self.provenance.formulation
+
+    @property
+    def solver(self) -> str | None:
+        """Solver asked for, or the rule of a baseline; None for a given plan."""
+        return self.provenance.solver
+
+    @property
+    def effort(self) -> Effort | None:
+        """What finding it took."""
+        return self.provenance.effort
+
+    @property
+    def refinement(self) -> Refinement | None:
+        """What `mipplan.refine` found out."""
+        return self.provenance.refinement
 
     @property
     def slo_s(self) -> float:
@@ -246,6 +242,10 @@ class Plan:
         """The certified latency quantile on the trace planned for, seconds."""
         return _scaled(self.certificate_ns, NS_PER_S)
 
+    def with_slo(self, slo_ns: int) -> Plan:
+        """Return the same choices with another latency objective, ns."""
+        return replace(self, objective=replace(self.objective, slo_ns=slo_ns))
+
     def service_ns(self, stage: str) -> NDArray[np.int64]:
         """ℓ(1), …, ℓ(b) of a stage's choice in ns, shape (b,)."""
         choice = self.choices[stage]
@@ -266,11 +266,12 @@ class Plan:
             ``mipplan.explain(plan, trace)`` must be given one.
         """
         self.require()
-        if self.explainer is None:
+        if self.provenance.sample is None:
             raise InputError.one(
                 "plan", "has no trace at hand to explain it on; use mipplan.explain(plan, trace)"
             )
-        return self.explainer(self)
+        explanation: Explanation = from_front("explain")(self, self.provenance.sample)
+        return explanation
 
     def require(self) -> Plan:
         """Return the plan itself if it has choices.
@@ -299,22 +300,16 @@ class Plan:
         return document_text(self.to_document())
 
     def to_document(self) -> dict[str, Any]:
-        """JSON-able form; see `mipplan.result.document` for the fields."""
+        """JSON-able form; see `mipplan.result.plan_file` for the fields."""
         pipeline, profiles = self.pipeline.to_document(), self.profiles.to_document()
+        limit = {} if self.limit is None else {"limit": self.limit.value}
         return {
             "format": 1,
             "status": self.status.value,
             "reason": self.reason,
-            "choices": {
-                stage: {"hardware": c.hardware, "batch": c.batch, "replicas": c.replicas}
-                for stage, c in self.choices.items()
-            },
-            "figures": {
-                "microusd_per_hour": self.microusd_per_hour,
-                "lower_bound_microusd_per_hour": self.lower_bound_microusd_per_hour,
-                "bound_ns": self.bound_ns,
-                "certificate_ns": self.certificate_ns,
-            },
+            **limit,
+            "choices": {stage: asdict(choice) for stage, choice in self.choices.items()},
+            "figures": asdict(self.figures),
             "slo_ns": self.slo_ns,
             "quantile": self.quantile,
             "guarantee": self.guarantee.value,
@@ -325,7 +320,7 @@ class Plan:
             "seed": self.seed,
             "formulation": self.formulation,
             "solver": self.solver,
-            "trace": None if self.trace is None else vars(self.trace).copy(),
+            "trace": None if self.trace is None else asdict(self.trace),
             "pipeline": pipeline,
             "profiles": profiles,
             "hashes": {"pipeline": fingerprint(pipeline), "profiles": fingerprint(profiles)},
@@ -356,26 +351,28 @@ class Plan:
         """Build a plan from a validated document; a fault names its place in `origin`."""
         with placed_in(origin):
             return cls(
-                pipeline=Pipeline.from_document(document.pipeline, origin=f"{origin}: pipeline"),
-                profiles=Profiles.from_document(document.profiles, origin=f"{origin}: profiles"),
-                slo_ns=document.slo_ns,
-                quantile=document.quantile,
-                seed=document.seed,
-                status=PlanStatus(document.status),
-                choices={s: Choice(c.hardware, c.batch, c.replicas) for s, c in document.choices.items()},
-                guarantee=Guarantee(document.guarantee),
-                formulation=document.formulation,
-                solver=document.solver,
-                microusd_per_hour=document.figures.microusd_per_hour,
-                lower_bound_microusd_per_hour=document.figures.lower_bound_microusd_per_hour,
-                bound_ns=document.figures.bound_ns,
-                certificate_ns=document.figures.certificate_ns,
-                reason=document.reason,
-                trace=None if document.trace is None else TraceReference(**document.trace.model_dump()),
-                headroom=document.headroom,
-                margin_ns=document.margin_ns,
-                envelope=None if document.envelope is None else tuple((b, r) for b, r in document.envelope),
-                budget_microusd_per_hour=document.budget_microusd_per_hour,
+                Pipeline.from_document(document.pipeline, origin=f"{origin}: pipeline"),
+                Profiles.from_document(document.profiles, origin=f"{origin}: profiles"),
+                Objective(
+                    document.slo_ns,
+                    document.quantile,
+                    document.seed,
+                    Guarantee(document.guarantee),
+                    document.headroom,
+                    document.margin_ns,
+                    None if document.envelope is None else tuple((b, r) for b, r in document.envelope),
+                    document.budget_microusd_per_hour,
+                ),
+                {stage: Choice(**choice.model_dump()) for stage, choice in document.choices.items()},
+                PlanStatus(document.status),
+                Figures(**document.figures.model_dump()),
+                Provenance(
+                    None if document.trace is None else TraceReference(**document.trace.model_dump()),
+                    document.formulation,
+                    document.solver,
+                ),
+                document.reason,
+                None if document.limit is None else Limit(document.limit),
             )
 
 

@@ -12,7 +12,7 @@ from mipplan.core import NoPlanError
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.replayer import replay
-from mipplan.result import Plan
+from mipplan.result import Objective, Plan
 from mipplan.tokens import Messages, StageTokens, Workload
 from mipplan.trace import Trace
 from oracle_replay import EventLoop
@@ -155,6 +155,6 @@ def test_fifo_is_not_covered() -> None:
 
 
 def test_certificate_needs_choices() -> None:
-    empty = Plan(graph_of("a"), Profiles.from_parts([], []), 10**9, reason="too slow")
+    empty = Plan(graph_of("a"), Profiles.from_parts([], []), Objective(10**9), reason="too slow")
     with pytest.raises(NoPlanError, match="too slow"):
         certify(empty, Trace.from_ns([0, 1]))

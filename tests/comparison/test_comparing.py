@@ -13,7 +13,7 @@ import pytest
 
 import mipplan as mp
 from mipplan.comparison import Comparison, ComparisonRow, Contender, Judgement, contenders, judging
-from mipplan.result import Effort
+from mipplan.result import Effort, Provenance
 from mipplan.result.refinement import Refinement
 from planning_instances import hand_made
 
@@ -99,7 +99,7 @@ def test_objective_is_kept_up_to_the_nanosecond(problem: Problem) -> None:
     reached_ns = result.quantile_ns(0.99)
     judge = judging.Judge(trace, trace, "oldest_first", 0, (1,))
     for slo_ns in (reached_ns, reached_ns - 1):
-        made = contenders.Made(replace(plan, slo_ns=slo_ns), 1.0, 0)
+        made = contenders.Made(plan.with_slo(slo_ns), 1.0, 0)
         judged = judge.row(Contender.HALF_SLO, made, lambda _: None).in_sample
         assert judged is not None
         assert judged.keeps == (slo_ns == reached_ns)
@@ -256,8 +256,8 @@ def test_refinement_starts_from_the_certified_plan_which_is_made_once(
     problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[Any, ...]] = []
-    certified = replace(stub(problem, [])(), effort=Effort(3, 20.0))
-    refined = replace(certified, effort=None, refinement=Refinement("fifo", replays=5))
+    certified = replace(stub(problem, [])(), provenance=Provenance(effort=Effort(3, 20.0)))
+    refined = replace(certified, provenance=Provenance(refinement=Refinement("fifo", replays=5)))
     monkeypatch.setattr(contenders, "plan", lambda *given, **more: calls.append(given) or certified)
     monkeypatch.setattr(contenders, "refine", lambda *given, **more: calls.append(given) or refined)
     comparison = mp.compare(*problem, planners=["refined", "certified"])

@@ -14,6 +14,7 @@ from mipplan.refinement.capacity import count_turned_away, find_needed_capacity
 from mipplan.refinement.conditions import CAPACITY, PATH_SERVICE, narrow
 from mipplan.refinement.domains import Domains, Problem, state_problem
 from mipplan.refinement.least_times import find_least_times
+from mipplan.result import Objective
 from mipplan.tokens import realise
 from oracle_refinement import Choices
 from refinement_instances import RefinementInstance, refinement_instance
@@ -146,7 +147,7 @@ def test_capacity_by_hand() -> None:
     assert needed.fewest_replicas(np.array([40, 40])) == 2
     assert needed.fewest_replicas(np.array([101, 101])) is None
     assert needed.crowds.at_most(np.array([0, 50, 100])).tolist() == [10, 10, 10]
-    start = mp.Plan(pipeline, profiles, 100, 1.0)
+    start = mp.Plan(pipeline, profiles, Objective(100, 1.0))
     best = mp.refine(start, trace)
     assert (best.status, best.choices["s"].replicas) == ("optimal", 3)
 

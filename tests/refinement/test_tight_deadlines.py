@@ -29,7 +29,7 @@ from mipplan.refinement.meter import Meter, OutOfAllowanceError, Tally
 from mipplan.refinement.search import Search
 from mipplan.refinement.stage_runs import StageReplays
 from mipplan.replayer import ENGINES
-from mipplan.result import Choice
+from mipplan.result import Choice, Figures
 from mipplan.tokens import realise
 from random_pipelines import random_pipeline, random_trace
 
@@ -58,9 +58,7 @@ class Tight:
     def around(self, options: Options) -> Tight:
         """Another plan with the deadline that it reaches."""
         choices = {stage: option.choice for stage, option in options.items()}
-        return tighten(
-            replace(self.plan, choices=choices, microusd_per_hour=None), self.trace, self.discipline
-        )
+        return tighten(replace(self.plan, choices=choices, figures=Figures()), self.trace, self.discipline)
 
 
 def tighten(plan: mp.Plan, trace: mp.Trace, discipline: str) -> Tight:

@@ -8,7 +8,7 @@ from mipplan.core import InputError, NoPlanError
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.replayer import ENGINES, Discipline, replay, replay_many
-from mipplan.result import Plan
+from mipplan.result import Objective, Plan
 from mipplan.trace import Trace
 from oracle_replay import EventLoop
 from oracle_tokens import slow_tokens
@@ -249,6 +249,6 @@ def test_options_are_keywords(engine: str) -> None:
 
 
 def test_plan_without_choices_is_refused(engine: str) -> None:
-    empty = Plan(pipeline(["a"], {}), Profiles.from_parts([], []), 10**9, reason="too slow")
+    empty = Plan(pipeline(["a"], {}), Profiles.from_parts([], []), Objective(10**9), reason="too slow")
     with pytest.raises(NoPlanError, match="too slow"):
         replay(empty, Trace.from_ns([0, 1]), engine=engine)

@@ -13,7 +13,7 @@ import pytest
 
 import mipplan as mp
 from mipplan.profiles import Hardware, LatencyTable, Profiles
-from mipplan.result import Plan
+from mipplan.result import Objective, Plan
 from mipplan.trace import Trace
 from mipplan.trace.splitting import split_trace
 from mipplan.tuner import simulate
@@ -159,7 +159,7 @@ def test_what_is_no_plan_or_trace_is_told() -> None:
     with pytest.raises(mp.InputError, match=r"plan: expected a Plan[\s\S]*trace: expected a Trace"):
         mp.tune("plan.json", "trace.csv")  # type: ignore[arg-type]
     with pytest.raises(mp.NoPlanError):
-        mp.tune(Plan(one_stage(1).pipeline, one_stage(1).profiles, NS), steady())
+        mp.tune(Plan(one_stage(1).pipeline, one_stage(1).profiles, Objective(NS)), steady())
 
 
 class Answering:

@@ -8,7 +8,7 @@ them; a replay of the sample says how far one may go.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mipplan.calculus import WindowCounts
 from mipplan.replayer import replay
@@ -64,7 +64,7 @@ def calibrate(plan: Plan, sample: Trace, miss_rate: float) -> Calibration:
 
 def _keeps(plan: Plan, sample: Trace, traces: Sequence[Trace], factor: float, miss_rate: float) -> bool:
     """Whether counts for this target miss at most so much; where there are none, the target is too short."""
-    tuner = Tuner(replace(plan, slo_ns=round(factor * plan.slo_ns)), sample=sample, tokens="mean")
+    tuner = Tuner(plan.with_slo(round(factor * plan.slo_ns)), sample=sample, tokens="mean")
     missed = (_missed(plan, tuner, trace) for trace in traces)
     return all(share is None or share <= miss_rate for share in missed)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from mipplan.core import NS_PER_S
@@ -95,7 +95,7 @@ class _Follower:
 
     def _tuner(self, delay_s: float, recovery_s: float) -> Tuner:
         return Tuner(
-            replace(self._setting.plan, slo_ns=self._target_ns),
+            self._setting.plan.with_slo(self._target_ns),
             sample=self._setting.sample,
             tokens="mean",
             horizon_s=self._policy.horizon_s,

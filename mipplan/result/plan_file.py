@@ -76,6 +76,7 @@ class PlanDocument(_Strict):
     format: Literal[1]
     status: Literal["optimal", "feasible", "infeasible", "unknown", "given"]
     reason: str | None
+    limit: Literal["time", "interrupt"] | None = None
     choices: dict[str, ChoiceDocument]
     figures: FiguresDocument
     slo_ns: int = Field(ge=1, le=2**62)
@@ -146,7 +147,8 @@ def altered_parts(document: PlanDocument) -> tuple[str, ...]:
         for part, content in (("pipeline", document.pipeline), ("profiles", document.profiles))
         if fingerprint(content) != getattr(document.hashes, part)
     ]
-    body = document.model_dump(exclude={"checksum"})
+    # A limit is written only where one was hit, as files had none before: a field that is not there is no part.
+    body = document.model_dump(exclude={"checksum"}, exclude_unset=True)
     if not parts and fingerprint(body) != document.checksum:
         parts.append("choices or figures")
     return tuple(parts)
