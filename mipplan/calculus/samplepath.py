@@ -7,10 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
-from mipplan.core import InputError, Int64, find_largest
+from mipplan.core import InputError, Int64, SampleParams, find_largest
 
 #: Products above this are split, because no intermediate result may leave int64.
 _SAFE = 2**62
+_SAMPLE_PARAMS = SampleParams()
 #: Waits below 0.8 of what is known to be the least one asked for are not looked at, because none of them can count.
 _DOUBTED = 0.8
 
@@ -157,6 +158,7 @@ def longest_waits_ns(
     position: Int64 | None = None,
     probes: tuple[Int64, Int64, Int64] | None = None,
     least_ns: int = 0,
+    params: SampleParams = _SAMPLE_PARAMS,
 ) -> tuple[int, Supports]:
     """Return what `wait_order_statistic_ns` does, and what the `kept` tokens that wait longest wait for.
 
@@ -168,6 +170,7 @@ def longest_waits_ns(
         At least as many as there are from `rank` up; of equal waits, the first.
     least_ns : int
         What is known already: the wait is no shorter. Much shorter ones are not looked at.
+    params : SampleParams
     """
     scaled = _scaled_waits(arrival_ns, period_ns, tokens, position, probes)
     if scaled is None:
@@ -177,7 +180,7 @@ def longest_waits_ns(
     waits, greatest = scaled
     above = waits.size - rank
     # Rounding up may have added one unit of time. (Of 0 nothing follows: some waits may be negative.)
-    doubtful = find_largest(waits, kept)
+    doubtful = find_largest(waits, kept, params)
     if doubtful is None:
         doubtful = (
             np.flatnonzero(waits >= int(_DOUBTED * (least_ns - 1)) * tokens)

@@ -29,6 +29,7 @@ from .front import from_front as from_front
 from .graph import LongestPaths as LongestPaths
 from .graph import find_cycle as find_cycle
 from .quantiles import Numbers as Numbers
+from .quantiles import SampleParams as SampleParams
 from .quantiles import check_quantile as check_quantile
 from .quantiles import find_largest as find_largest
 from .quantiles import higher_rank as higher_rank
