@@ -161,7 +161,7 @@ class WorstCase:
         return self._own(services)[stage]
 
     @cached_property
-    def _paths(self) -> LongestPaths:
+    def _paths(self) -> LongestPaths[str]:
         edges = ((edge.parent, edge.child, edge.delay_ns) for edge in self.pipeline.edges)
         return LongestPaths(self.pipeline.topological_order, edges)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from campaigns import campaign_size
-from mipplan.tuner.cuts import ROWS, CutPlaces
+from mipplan.tuner.scaling_solver import CutPlaces, ScalingParams
 from mipplan_formulations import Demand
 from mipplan_formulations.demands import Demands
 from random_scaling import random_demand
@@ -46,4 +46,4 @@ def test_places_move_to_a_solution_and_beside_it_and_keep_their_ends() -> None:
     assert np.array_equal(places.units[0], before[0])
     assert {29, 30, 31, int(before[1].min()), int(before[1].max())} <= set(places.units[1].tolist())
     assert not places.move_to([before[0, 3], 30.0])
-    assert places.units.shape == (2, ROWS)
+    assert places.units.shape == (2, ScalingParams().rows)

@@ -11,8 +11,8 @@ from mipplan.replayer import ReplicaSchedule, replay
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner import simulate
-from mipplan.tuner.hindsight import cheapest_cover, least_usd, required_replicas
-from mipplan.tuner.policies import Oracle, Setting
+from mipplan.tuner.policies import Oracle, Setting, least_usd
+from mipplan.tuner.policies.oracle import cheapest_cover, required_replicas
 from random_pipelines import random_case
 from tuned_plans import one_stage
 

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from campaigns import campaign_size, write_summary
-from mipplan.tuner.sizing import Sizing
+from mipplan.tuner.scaling_solver import ScalingSolver
 from mipplan_formulations import Demand, Group, ScalingActivity, ScalingProblem, scale_exhaustively
 from random_scaling import random_scaling, tightened
 
@@ -21,7 +21,7 @@ def test_rounding_stays_within_the_proven_gap() -> None:
         rng = np.random.default_rng([15, seed])
         problem = random_scaling(rng, unit=int(rng.choice([1, 1, 1000])))
         best = scale_exhaustively(problem)
-        sized = Sizing().size(problem)
+        sized = ScalingSolver().solve(problem)
         assert (sized is None) == (best is None), seed
         if sized is None or best is None:
             seen["infeasible"] += 1
@@ -52,7 +52,7 @@ def test_units_are_found_where_limits_leave_hardly_any() -> None:
         selections = math.prod((problem.most - problem.least + 1).tolist())
         if not problem.resources or not any(problem.is_timed) or selections > 3_000:
             continue
-        best, sized = scale_exhaustively(problem), Sizing().size(problem)
+        best, sized = scale_exhaustively(problem), ScalingSolver().solve(problem)
         if sized is None:
             seen["none" if best is None else "missed"] += 1
             continue
@@ -70,12 +70,12 @@ def test_kept_from_one_problem_to_the_next_is_as_good_as_new() -> None:
     for seed in range(25):
         rng = np.random.default_rng([16, seed])
         problem = random_scaling(rng)
-        kept = Sizing()
+        kept = ScalingSolver()
         for _ in range(6):
             count = problem.need.size
             need = np.where(problem.is_timed, problem.need, rng.integers(0, 5000, count))
             moved = replace(problem, need=need, present=rng.integers(1, 6, count))
-            found, fresh = kept.size(moved), Sizing().size(moved)
+            found, fresh = kept.solve(moved), ScalingSolver().solve(moved)
             assert (found is None) == (fresh is None)
             best = scale_exhaustively(moved)
             if found is not None and best is not None:
@@ -93,9 +93,9 @@ def demanding(deadline: int, load: int, own: int = 0, most: int = 100_000) -> Sc
 
 def test_more_units_are_looked_at_where_few_are_not_enough() -> None:
     # 5 + wait ≤ 15 takes load/10 units, far beyond the numbers that are looked at to begin with.
-    sizing = Sizing()
+    solver = ScalingSolver()
     for load in (5_000, 20_000, 90):
-        sized = sizing.size(demanding(15, load))
+        sized = solver.solve(demanding(15, load))
         assert sized is not None
         assert sized.units == (max(load // 10, 2 * load // 50, 1),)
         # The rows of so many units may lie two below the hull.
@@ -103,9 +103,9 @@ def test_more_units_are_looked_at_where_few_are_not_enough() -> None:
 
 
 def test_unreachable_deadlines_are_told_from_tight_ones() -> None:
-    assert Sizing().size(demanding(5, 10)) is None
-    assert Sizing().size(demanding(6, 10, own=5, most=14)) is None
-    tight = Sizing().size(demanding(7, 10, own=5))
+    assert ScalingSolver().solve(demanding(5, 10)) is None
+    assert ScalingSolver().solve(demanding(6, 10, own=5, most=14)) is None
+    tight = ScalingSolver().solve(demanding(7, 10, own=5))
     assert tight is not None
     assert tight.units == (8,)
-    assert Sizing().size(demanding(7, 10, own=5, most=7)) is None
+    assert ScalingSolver().solve(demanding(7, 10, own=5, most=7)) is None

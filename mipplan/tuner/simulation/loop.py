@@ -1,8 +1,9 @@
-"""`mipplan.tune`: policies in closed loop on a trace, each replayed exactly."""
+"""`mipplan.tune`: policies in closed loop on a trace, one control period at a time, each replayed exactly."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -11,6 +12,7 @@ from mipplan.core import (
     NS_PER_S,
     Fault,
     InputError,
+    Int64,
     check_all,
     check_seed,
     is_number,
@@ -22,9 +24,16 @@ from mipplan.core import (
     suggestion,
 )
 from mipplan.replayer import (
+    NEVER,
+    Capacity,
+    ChunkedReplay,
     Conditions,
     Discipline,
+    Engine,
     Feature,
+    ReplicaSchedule,
+    Served,
+    StageTask,
     check_manner,
     check_plan,
     check_trace,
@@ -33,19 +42,25 @@ from mipplan.replayer import (
 )
 from mipplan.result import Plan
 from mipplan.trace import Trace, split_trace
-from mipplan.tuner.closed_loop import run_closed_loop
-from mipplan.tuner.observation import Observation
-from mipplan.tuner.outcome import Tuning, TuningRun
-from mipplan.tuner.policies import POLICIES
-from mipplan.tuner.policies.policy import Clairvoyant, Controller, Policy, Setting
+from mipplan.tuner.policies import (
+    USUAL,
+    Clairvoyant,
+    Controller,
+    Observation,
+    Policy,
+    Setting,
+    StageObservation,
+    read_policies,
+)
+from mipplan.tuner.simulation.metrics import StageMetrics
+from mipplan.tuner.simulation.outcome import Tuning, TuningRun
+from mipplan.tuner.simulation.replica_state import ReplicaState
 
-#: Instants of control beyond which a run would take for ever.
-MOST_DECISIONS = 1_000_000
-#: More replicas of a stage are a slip.
+#: With more instants of control than this a run would take for ever.
+_MOST_DECISIONS = 1_000_000
+#: More replicas of a stage than this are a slip.
 _MOST_REPLICAS = 1_000_000_000
-#: Those that a user compares, unless told otherwise.
-USUAL = ("lp", "inferline", "hpa", "ray", "static")
-#: Share of a trace's time that stands for the sample planned for, unless that is given.
+#: This share of a trace's time stands for the sample planned for, unless that is given.
 SPLIT = 0.2
 
 
@@ -167,7 +182,7 @@ def simulate(
         run = run_closed_loop(
             setting,
             trace,
-            _Checked(policy.name, policy.start(setting), setting.stages),
+            _CheckedController(policy.name, policy.start(setting), setting.stages),
             Conditions(Discipline(discipline)),
             resolve_engine(engine, needed, len(trace)),
             seed,
@@ -186,7 +201,7 @@ def simulate(
     )
 
 
-class _Checked:
+class _CheckedController:
     """A controller whose answers are looked at: a stage misspelt would keep its replicas without a word."""
 
     def __init__(self, name: str, controller: Controller, stages: Sequence[str]) -> None:
@@ -208,38 +223,6 @@ class _Checked:
         if faults:
             raise InputError(faults)
         return wanted
-
-
-def read_policies(policies: Sequence[str | Policy | Clairvoyant]) -> list[Policy | Clairvoyant]:
-    """Return the policies of these names; those given as such stay what they are.
-
-    Raises
-    ------
-    InputError
-        With every name that is unknown or there twice.
-    """
-    if isinstance(policies, str) or not isinstance(policies, Sequence) or not policies:
-        raise InputError.one("policies", f"expected some of {listed(POLICIES)}, found {shown(policies)}")
-    faults: list[Fault] = []
-    chosen: list[Policy | Clairvoyant] = []
-    for policy in policies:
-        if isinstance(policy, str):
-            if policy in POLICIES:
-                chosen.append(POLICIES[policy]())
-            else:
-                hint = suggestion(policy, POLICIES) or f"; there are {listed(POLICIES)}"
-                faults.append(Fault("policies", f"there is no {shown(policy)}{hint}"))
-        elif isinstance(policy, Policy | Clairvoyant):
-            chosen.append(policy)
-        else:
-            faults.append(Fault("policies", f"expected a name or a policy, found {shown(policy)}"))
-    names = [policy.name for policy in chosen]
-    faults += [
-        Fault("policies", f"names {name} twice") for name in dict.fromkeys(names) if names.count(name) > 1
-    ]
-    if faults:
-        raise InputError(faults)
-    return chosen
 
 
 def _check_sample(sample: object) -> None:
@@ -264,8 +247,103 @@ def check_delay(delay_s: object) -> None:
 
 def _check_length(trace: Trace, setting: Setting) -> None:
     decisions = trace.span_ns // setting.period_ns
-    if decisions > MOST_DECISIONS:
+    if decisions > _MOST_DECISIONS:
         raise InputError.one(
             "period_s",
-            f"makes {decisions:,} decisions on this trace, more than {MOST_DECISIONS:,}; take a longer one",
+            f"makes {decisions:,} decisions on this trace, more than {_MOST_DECISIONS:,}; take a longer one",
         )
+
+
+@dataclass(frozen=True)
+class LoopRun:
+    """What came of a closed loop.
+
+    Attributes
+    ----------
+    schedules : mapping of str to ReplicaSchedule
+        What the controller commanded, stage by stage.
+    latency_ns : int64, shape (n,)
+        Of each query.
+    decisions : int
+        Instants of control.
+    """
+
+    schedules: Mapping[str, ReplicaSchedule]
+    latency_ns: Int64
+    decisions: int
+
+
+def control_instants(trace: Trace, setting: Setting) -> Int64:
+    """Every instant of control: period by period, until after the last arrival."""
+    last_ns = int(trace.arrival_ns[-1])
+    count = max(0, -(-(last_ns + 1 - setting.start_ns) // setting.period_ns))
+    return setting.start_ns + setting.period_ns * np.arange(1, count + 1, dtype=np.int64)
+
+
+def run_closed_loop(
+    setting: Setting, trace: Trace, controller: Controller, conditions: Conditions, engine: Engine, seed: int
+) -> LoopRun:
+    """Replay a trace while a controller looks at it and changes replicas.
+
+    At an instant of control everything before it is seen, and what is decided counts from that very instant on. So
+    the replay up to it is final when the controller looks at it, and the run as a whole is the replay of the
+    schedules that come of it.
+
+    Parameters
+    ----------
+    setting : Setting
+    trace : Trace
+        No arrival before `setting.start_ns`.
+    controller : Controller
+    conditions : Conditions
+        Without schedules.
+    engine : Engine
+    seed : int
+        Of the token draws.
+    """
+    state = ReplicaState(setting)
+    metrics = {stage: StageMetrics(setting.start_ns) for stage in setting.stages}
+    answers: dict[str, tuple[StageTask, Served]] = {}
+    replay = ChunkedReplay(
+        [setting.plan], conditions, engine, seed, lambda stage, *answer: answers.update({stage: answer})
+    )
+    latency_ns = np.full(len(trace), -1, dtype=np.int64)
+    instants = control_instants(trace, setting)
+    cuts = np.searchsorted(trace.arrival_ns, instants)
+    before_ns, begin = setting.start_ns, 0
+    for now_ns, end in zip(instants.tolist(), cuts.tolist(), strict=True):
+        arrival_ns = trace.arrival_ns[begin:end]
+        capacities = state.capacities(before_ns)
+        replay.set_capacity(capacities)
+        replay.advance(arrival_ns, now_ns - 1)
+        _collect(replay, latency_ns)
+        seen = Observation(
+            now_ns,
+            now_ns - before_ns,
+            arrival_ns,
+            _read(metrics, answers, now_ns, capacities, state.replicas),
+        )
+        state.command(now_ns, controller.decide(seen))
+        before_ns, begin = now_ns, end
+    replay.set_capacity(state.capacities(before_ns))
+    replay.advance(trace.arrival_ns[begin:], NEVER)
+    _collect(replay, latency_ns)
+    return LoopRun(state.schedules(), latency_ns, instants.size)
+
+
+def _collect(replay: ChunkedReplay, latency_ns: Int64) -> None:
+    released = replay.release([0])
+    latency_ns[released.query] = released.latency_ns[0]
+
+
+def _read(
+    metrics: Mapping[str, StageMetrics],
+    answers: Mapping[str, tuple[StageTask, Served]],
+    now_ns: int,
+    capacities: Mapping[str, Capacity],
+    replicas: Mapping[str, int],
+) -> dict[str, StageObservation]:
+    return {
+        stage: metric.read(*answers[stage], now_ns, capacities[stage], replicas[stage])
+        for stage, metric in metrics.items()
+    }

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from mipplan.replayer import Capacity, ReplicaSchedule
-from mipplan.tuner.policies.policy import Setting
+from mipplan.tuner.policies import Setting
 
 
-class Staffing:
+class ReplicaState:
     """Commands so far, stage by stage.
 
     Parameters

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from mipplan.replayer import NEVER, Capacity, Served, StageTask
-from mipplan.tuner.observation import StageObservation
+from mipplan.tuner.policies import StageObservation
 
 
-class StageGauge:
+class StageMetrics:
     """Totals of one stage's present period.
 
     Parameters
