@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from mipplan.core import Fault, InputError, dollars_to_microdollars, is_number, shown
 from mipplan.tuner.conditions import MOST_USD, Conditions
@@ -71,23 +72,17 @@ class JointTuner:
         ------
         InputError
         """
-        given = {
+        given: dict[str, Mapping[str, Any]] = {
             "traffic": traffic or {},
             "backlog": backlog or {},
             "active": active or {},
             "ordered": ordered or {},
         }
         _check_names(given, self.tuners)
-        situations = [
-            tuner.situation(
-                now_ns,
-                traffic=(traffic or {}).get(name),
-                backlog=(backlog or {}).get(name, 0),
-                active=(active or {}).get(name),
-                ordered=(ordered or {}).get(name),
-            )
-            for name, tuner in self.tuners.items()
-        ]
+        situations = []
+        for name, tuner in self.tuners.items():
+            own = {argument: values[name] for argument, values in given.items() if name in values}
+            situations.append(tuner.situation(now_ns, **own))
         steps = decide([tuner.budget for tuner in self.tuners.values()], self.scaler, situations)
         for tuner, step in zip(self.tuners.values(), steps, strict=True):
             tuner.accept(step)

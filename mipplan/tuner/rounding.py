@@ -22,14 +22,6 @@ def round_shedding(problem: ScalingProblem, relaxed: Float64, shed: Sequence[flo
 
     Each unit is rounded up. Where a resource does not admit that, first what is more than needed goes, then the group
     for which that costs least sheds a little more, and so on: at most a unit per activity is too many.
-
-    Parameters
-    ----------
-    problem : ScalingProblem
-    relaxed : float64, shape (v,)
-        Units in the relaxation.
-    shed : sequence of float
-        Thousandths shed in it, per group.
     """
     shedding = _Shedding(problem, shed)
     upwards = np.ceil(relaxed - _CLOSE).astype(np.int64)

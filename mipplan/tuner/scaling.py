@@ -27,16 +27,9 @@ UNLIMITED = 100_000
 
 @dataclass(frozen=True)
 class PipelineShape:
-    """What of a pipeline stays the same from one scaling to the next.
+    """What of a pipeline stays the same from one scaling to the next; edges are (parent, child, delay in ns).
 
-    Attributes
-    ----------
-    stages : tuple of StageScale
-    edges : tuple of (int, int, int)
-        Parent and child by position in `stages`, and delay in ns.
-    deadline_ns : int
-    loss_microusd : int or None
-        What it costs per hour to serve none of its traffic; None: as much as it takes to serve as much as possible.
+    To serve none of its traffic costs `loss_microusd` per hour; None: as much as it takes to serve all that can be.
     """
 
     stages: tuple[StageScale, ...]
@@ -47,55 +40,37 @@ class PipelineShape:
 
 @dataclass(frozen=True)
 class Requirement:
-    """What a pipeline needs now.
-
-    Attributes
-    ----------
-    needs : tuple of int
-        Thousandths of a replica, per stage.
-    present : tuple of int
-        Replicas that changes are counted from.
-    demands : tuple of Demand or None
-        Per stage, if waits are to be shared out; `needs` are then what no share of the wait can save.
-    owned : tuple of int or None
-        Replicas that own times assume, per stage: not to be shed.
-    """
+    """What the stages of a pipeline need now."""
 
     needs: tuple[int, ...]
+    """Thousandths of a replica; with demands those that no share of the wait can save."""
     present: tuple[int, ...]
+    """Replicas that changes are counted from."""
     demands: tuple[Demand, ...] | None = None
+    """If waits are to be shared out."""
     owned: tuple[int, ...] | None = None
+    """Replicas that own times assume: not to be shed."""
 
 
 @dataclass(frozen=True)
 class ScalingResult:
-    """Replica counts of all pipelines.
+    """Replica counts of all pipelines, and the thousandths of a replica that their stages needed.
 
-    Attributes
-    ----------
-    replicas : tuple of tuple of int
-    needs : tuple of tuple of int
-        Thousandths of a replica that were needed, per stage; where waits were shared out only what that cannot save.
-    shed : tuple of int
-        Thousandths of each pipeline's traffic.
-    objective, bound : int or None
-        Micro-dollars per hour with what changes and shedding are counted as; the bound is proven. None if even the
-        fewest replicas are more than the conditions admit.
-    reused : bool
-    unreachable : tuple of bool
-        Pipelines whose deadline no replica counts keep, so that waits could not be shared out.
-    keeps_own_times : bool
-        Whether there are the replicas that own times assume; if not, what is served takes longer than it should.
+    Objective and bound are micro-dollars per hour, with what changes and shedding are counted as; the bound is proven.
+    They are None if even the fewest replicas are more than the conditions admit.
     """
 
     replicas: tuple[tuple[int, ...], ...]
     needs: tuple[tuple[int, ...], ...]
     shed: tuple[int, ...]
+    """Thousandths of each pipeline's traffic."""
     objective: int | None
     bound: int | None
     reused: bool
     unreachable: tuple[bool, ...]
+    """Pipelines whose deadline no replica counts keep, so that waits could not be shared out."""
     keeps_own_times: bool
+    """Whether there are the replicas that own times assume; if not, what is served takes longer than it should."""
 
 
 @dataclass(frozen=True)

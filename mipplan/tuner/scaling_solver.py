@@ -42,16 +42,7 @@ _PARAMS = ScalingParams()
 
 @dataclass(frozen=True)
 class ScalingSolution:
-    """Whole units, and what is proven about them.
-
-    Attributes
-    ----------
-    units : tuple of int
-    shed : tuple of int
-        Thousandths, per group.
-    cost, bound : int
-        Objective of these units, and proven least objective.
-    """
+    """Whole units, thousandths that each group sheds, the objective of these, and its proven least value."""
 
     units: tuple[int, ...]
     shed: tuple[int, ...]
@@ -195,11 +186,7 @@ class ScalingSolver:
 class CutPlaces:
     """Numbers of units n at which the chord from n to n + 1 becomes a row, for every activity with a demand.
 
-    They are few, near the solution, and kept from one solve to the next.
-
-    Attributes
-    ----------
-    units : int64, shape (t, rows)
+    They are few, near the solution, and kept from one solve to the next: `units` has the shape (t, rows).
     """
 
     def __init__(self, count: int, rows: int = _PARAMS.rows) -> None:

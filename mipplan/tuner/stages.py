@@ -141,45 +141,28 @@ def pipeline_paths(pipeline: Pipeline) -> LongestPaths[str]:
     return LongestPaths(pipeline.topological_order, edges)
 
 
+@dataclass(eq=False)
 class DelayBudget:
-    """How long each stage of a pipeline may make queries wait, and how long its replicas do.
+    """How long each stage of a pipeline may make queries wait, and how long its replicas do."""
 
-    Parameters
-    ----------
-    stages : mapping of str to StageScale
-    paths : LongestPaths
-    deadline_ns : int
-        The objective less any margin.
-    fixed_ns : mapping of str to int, optional
-        Waits that do not depend on the replicas; by default what own times leave of the deadline.
-    activation_delay_ns, recovery_ns : int
-        New replicas serve from then on; queries that arrive from then on must keep their wait, whatever is there now.
-
-    Attributes
-    ----------
-    fixed_ns : dict of str to int or None
-        Waits that do not depend on the replicas; None: what own times leave of the deadline.
-    """
-
-    def __init__(
-        self,
-        stages: Mapping[str, StageScale],
-        paths: LongestPaths[str],
-        deadline_ns: int,
-        tokens: Tokens = Tokens.MOST,
-        activation_delay_ns: int = 0,
-        recovery_ns: int = 0,
-    ) -> None:
-        self.stages, self.deadline_ns, self.tokens = stages, deadline_ns, tokens
-        self._paths = paths
-        self.fixed_ns: dict[str, int] | None = None
-        self.activation_delay_ns, self.recovery_ns = activation_delay_ns, recovery_ns
+    stages: Mapping[str, StageScale]
+    paths: LongestPaths[str]
+    deadline_ns: int
+    """The objective less any margin."""
+    tokens: Tokens
+    """How they were counted: only with the most of them are latencies proven."""
+    activation_delay_ns: int
+    """New replicas serve from then on."""
+    recovery_ns: int
+    """Queries that arrive from then on must keep their wait, whatever is there now."""
+    fixed_ns: dict[str, int] | None = None
+    """Waits that do not depend on the replicas; by default they are what own times leave of the deadline."""
 
     @property
     def service_time_ns(self) -> int:
         """Largest sum of T and delays along a path: what a query takes that waits for no other."""
         own = {stage: scale.latency_ns for stage, scale in self.stages.items()}
-        return max(self._paths.through(own).values())
+        return max(self.paths.through(own).values())
 
     @property
     def is_shared_out(self) -> bool:
@@ -195,7 +178,7 @@ class DelayBudget:
         """Longest wait of each stage, with own times as these replicas leave them; perhaps negative."""
         if self.fixed_ns is not None:
             return self.fixed_ns
-        through = self._paths.through(self._own_ns(replicas))
+        through = self.paths.through(self._own_ns(replicas))
         return {stage: self.deadline_ns - through[stage] for stage in self.stages}
 
     def bound_ns(self, replicas: Mapping[str, int], envelope: Envelope) -> int:
@@ -218,7 +201,7 @@ class DelayBudget:
         rises = any(replicas[stage] > active[stage] for stage in self.stages)
         delay_ns = self.activation_delay_ns if rises else 0
         remaining = {s: min(replicas[s], active[s]) * scale.pace for s, scale in self.stages.items()}
-        slowest = self._paths.least_along(remaining)
+        slowest = self.paths.least_along(remaining)
         waits = {}
         for stage, scale in self.stages.items():
             rate = replicas[stage] * scale.pace
@@ -237,7 +220,7 @@ class DelayBudget:
         at_once = self._needed(waits_ns, situation, dict.fromkeys(self.stages, Fraction(0)), 0)
         if self.activation_delay_ns == 0 or all(need <= active[stage] for stage, need in at_once.items()):
             return at_once
-        slowest = self._paths.least_along({s: active[s] * scale.pace for s, scale in self.stages.items()})
+        slowest = self.paths.least_along({s: active[s] * scale.pace for s, scale in self.stages.items()})
         return self._needed(waits_ns, situation, slowest, self.activation_delay_ns)
 
     def _needed(
@@ -260,18 +243,12 @@ class DelayBudget:
 
     def _longest_ns(self, replicas: Mapping[str, int], waits_ns: Mapping[str, int]) -> int:
         """Longest path, ns: own times, delays, and once the largest wait on it."""
-        through = self._paths.through(self._own_ns(replicas))
+        through = self.paths.through(self._own_ns(replicas))
         return max(length + waits_ns[stage] for stage, length in through.items())
 
 
 def sample_waits_ns(stages: Mapping[str, StageScale], sample: Envelope | None) -> dict[str, int]:
-    """How long the plan's replicas make the traffic of its sample wait, stage by stage.
-
-    Raises
-    ------
-    InputError
-        If there is no sample, or the plan does not keep up with it.
-    """
+    """How long the plan's replicas make its sample wait; raises `InputError` without one, or if they fall behind."""
     if sample is None:
         raise InputError.one("sample", "keep=sample needs the sample that the plan was made for")
     waits = {

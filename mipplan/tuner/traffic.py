@@ -30,25 +30,16 @@ _MOST = 1_000_000_000
 
 @dataclass(frozen=True)
 class Situation:
-    """What a pipeline is in when it is tuned.
-
-    Attributes
-    ----------
-    envelope : Envelope
-        What to be ready for.
-    outstanding : mapping of str to int
-        Queries that each stage has yet to serve, those still on their way to it included.
-    active : mapping of str to int
-        Replicas that serve now.
-    ordered : mapping of str to int
-        Replicas that were asked for last; changes are counted from them.
-    now_ns : int or None
-    """
+    """What a pipeline is in when it is tuned."""
 
     envelope: Envelope
+    """What to be ready for."""
     outstanding: Mapping[str, int]
+    """Queries that each stage has yet to serve, those still on their way to it included."""
     active: Mapping[str, int]
+    """Replicas that serve now."""
     ordered: Mapping[str, int]
+    """Replicas that were asked for last; changes are counted from them."""
     now_ns: int | None
 
 
@@ -278,20 +269,9 @@ def read_instant(now_ns: int | None) -> int | None:
 def read_outstanding(
     before: Mapping[str, Collection[str]], backlog: int | Mapping[str, int]
 ) -> dict[str, int]:
-    """Queries that each stage has yet to serve.
+    """Queries that each stage has yet to serve: all in the system, or its own tokens and those on the way to it.
 
-    Parameters
-    ----------
-    before : mapping of str to collection of str
-        Of each stage those on the way to it, and itself.
-    backlog : int or mapping of str to int
-        All queries in the system; or per stage the tokens that wait or are being served there (0 if left out). Of
-        the latter every stage is charged with its own and those of the stages before it.
-
-    Raises
-    ------
-    InputError
-        With every fault.
+    `before` names, for each stage, the stages on the way to it and itself. Raises `InputError` with every fault.
     """
     if not isinstance(backlog, Mapping):
         counts = read_counts("backlog", {"queries": backlog}, {"queries"}, least=0)
@@ -303,13 +283,7 @@ def read_outstanding(
 def read_counts(
     name: str, given: Mapping[str, int], known: set[str], *, least: int, most: int = _MOST
 ) -> dict[str, int]:
-    """Whole numbers by name.
-
-    Raises
-    ------
-    InputError
-        With every fault.
-    """
+    """Whole numbers by name; raises `InputError` with every fault."""
     if not isinstance(given, Mapping):
         raise InputError.one(name, f"expected a mapping of names to whole numbers, found {shown(given)}")
     faults = []

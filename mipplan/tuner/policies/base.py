@@ -191,14 +191,9 @@ class _Still:
 
 
 class StabilizationWindow:
-    """The largest count of each stage in the last `length_ns`: what is not gone below yet, as Kubernetes calls it.
+    """The largest count of each stage in the last `length_ns`, its count at the start included, if it had any.
 
-    Parameters
-    ----------
-    length_ns : int
-    start_ns : int
-    counts : mapping of str to int
-        Counts as at the start, if there were any.
+    Kubernetes calls it so: no count goes below it.
     """
 
     def __init__(self, length_ns: int, start_ns: int, counts: Mapping[str, int]) -> None:
@@ -243,13 +238,7 @@ def whole_replicas(needed: float) -> int:
 
 
 def check_numbers(owner: object, **ranges: tuple[float, float]) -> None:
-    """Check that attributes are numbers within closed ranges; of a tuple, each of its numbers.
-
-    Raises
-    ------
-    InputError
-        With every one that is not.
-    """
+    """Raise `InputError` with every attribute that is no number within a closed range; of a tuple, each of its."""
     faults = []
     for name, (least, most) in ranges.items():
         value, place = getattr(owner, name), f"{type(owner).__name__}.{name}"

@@ -76,19 +76,10 @@ class ForecastRule:
 
 
 class Forecast:
-    """Envelopes of the traffic to come, as far as the past tells.
+    """Envelopes of the traffic to come, as far as the past since `start_ns` tells.
 
-    Parameters
-    ----------
-    rule : ForecastRule
-    sample : Trace
-        The traffic that was planned for.
-    window_ns : int64, shape (k,)
-        Of the live envelope.
-    start_ns : int
-        When observation begins.
-    lead_ns : int
-        How far ahead to look: until what is decided now takes effect.
+    Windows are those of the live envelope, shape (k,). It looks ahead by `lead_ns`: until what is decided now takes
+    effect.
     """
 
     def __init__(
@@ -174,24 +165,15 @@ class Forecast:
 
 @dataclass(frozen=True, eq=False)
 class Outlook:
-    """What a forecast says at one instant.
-
-    Attributes
-    ----------
-    forecast : Forecast
-    live : WindowCounts
-        Counts seen lately.
-    level_rps, trend_rps : float
-        The rate now, and the one that a trend leads to (0 if there is none).
-    wider : float
-        How many times as bursty as the sample traffic is, at least 1.
-    """
+    """What a forecast says at one instant: the rate now, and the one that a trend leads to (0 if there is none)."""
 
     forecast: Forecast
     live: WindowCounts
+    """Counts seen lately."""
     level_rps: float
     trend_rps: float
     wider: float
+    """How many times as bursty as the sample traffic is, at least 1."""
 
     def counts(self, surge: float = 1.0) -> WindowCounts:
         """Most arrivals to be ready for in windows of each length, if the rate jumps to `surge` times what it is.

@@ -112,14 +112,7 @@ def _constant(setting: Setting, count: int) -> ReplicaSchedule:
 def required_replicas(setting: Setting, stage: str, token_ns: Int64, slack_ns: int) -> Int64:
     """Least replicas in each control period, forward in time: no token may find more than a slack of work, shape (t,).
 
-    Parameters
-    ----------
-    setting : Setting
-    stage : str
-    token_ns : int64, shape (k,)
-        Ingress of the tokens' queries, non-decreasing.
-    slack_ns : int
-        Positive.
+    `token_ns` holds the ingress of the tokens' queries, non-decreasing, shape (k,); the slack is positive.
     """
     last_ns = int(token_ns[-1]) if token_ns.size else setting.start_ns
     periods = max(1, -(-(last_ns + 1 - setting.start_ns) // setting.period_ns))

@@ -7,14 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mipplan.core import NS_PER_S
-from mipplan.tuner.policies.base import (
-    DAY_S,
-    NANOSECOND_S,
-    MetricWindow,
-    Observation,
-    Setting,
-    check_numbers,
-)
+from mipplan.tuner.policies.base import DAY_S, NANOSECOND_S, MetricWindow, Observation, Setting, check_numbers
 
 
 @dataclass(frozen=True)

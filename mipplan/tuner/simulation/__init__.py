@@ -3,13 +3,4 @@
 from mipplan.tuner.simulation.loop import check_delay, check_period, simulate, tune
 from mipplan.tuner.simulation.outcome import Action, Tuning, TuningRun, WorstWindow
 
-__all__ = [
-    "Action",
-    "Tuning",
-    "TuningRun",
-    "WorstWindow",
-    "check_delay",
-    "check_period",
-    "simulate",
-    "tune",
-]
+__all__ = ["Action", "Tuning", "TuningRun", "WorstWindow", "check_delay", "check_period", "simulate", "tune"]

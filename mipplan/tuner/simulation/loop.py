@@ -25,7 +25,6 @@ from mipplan.core import (
 )
 from mipplan.replayer import (
     NEVER,
-    Capacity,
     ChunkedReplay,
     Conditions,
     Discipline,
@@ -42,16 +41,7 @@ from mipplan.replayer import (
 )
 from mipplan.result import Plan
 from mipplan.trace import Trace, split_trace
-from mipplan.tuner.policies import (
-    USUAL,
-    Clairvoyant,
-    Controller,
-    Observation,
-    Policy,
-    Setting,
-    StageObservation,
-    read_policies,
-)
+from mipplan.tuner.policies import USUAL, Clairvoyant, Controller, Observation, Policy, Setting, read_policies
 from mipplan.tuner.simulation.metrics import StageMetrics
 from mipplan.tuner.simulation.outcome import Tuning, TuningRun
 from mipplan.tuner.simulation.replica_state import ReplicaState
@@ -256,21 +246,10 @@ def _check_length(trace: Trace, setting: Setting) -> None:
 
 @dataclass(frozen=True)
 class LoopRun:
-    """What came of a closed loop.
-
-    Attributes
-    ----------
-    schedules : mapping of str to ReplicaSchedule
-        What the controller commanded, stage by stage.
-    latency_ns : int64, shape (n,)
-        Of each query.
-    decisions : int
-        Instants of control.
-    """
+    """What came of a closed loop: what the controller commanded, and the latency of each query."""
 
     schedules: Mapping[str, ReplicaSchedule]
     latency_ns: Int64
-    decisions: int
 
 
 def control_instants(trace: Trace, setting: Setting) -> Int64:
@@ -287,19 +266,7 @@ def run_closed_loop(
 
     At an instant of control everything before it is seen, and what is decided counts from that very instant on. So
     the replay up to it is final when the controller looks at it, and the run as a whole is the replay of the
-    schedules that come of it.
-
-    Parameters
-    ----------
-    setting : Setting
-    trace : Trace
-        No arrival before `setting.start_ns`.
-    controller : Controller
-    conditions : Conditions
-        Without schedules.
-    engine : Engine
-    seed : int
-        Of the token draws.
+    schedules that come of it. No arrival may come before `setting.start_ns`.
     """
     state = ReplicaState(setting)
     metrics = {stage: StageMetrics(setting.start_ns) for stage in setting.stages}
@@ -317,33 +284,19 @@ def run_closed_loop(
         replay.set_capacity(capacities)
         replay.advance(arrival_ns, now_ns - 1)
         _collect(replay, latency_ns)
-        seen = Observation(
-            now_ns,
-            now_ns - before_ns,
-            arrival_ns,
-            _read(metrics, answers, now_ns, capacities, state.replicas),
-        )
+        stages = {
+            stage: metric.read(*answers[stage], now_ns, capacities[stage], state.replicas[stage])
+            for stage, metric in metrics.items()
+        }
+        seen = Observation(now_ns, now_ns - before_ns, arrival_ns, stages)
         state.command(now_ns, controller.decide(seen))
         before_ns, begin = now_ns, end
     replay.set_capacity(state.capacities(before_ns))
     replay.advance(trace.arrival_ns[begin:], NEVER)
     _collect(replay, latency_ns)
-    return LoopRun(state.schedules(), latency_ns, instants.size)
+    return LoopRun(state.schedules(), latency_ns)
 
 
 def _collect(replay: ChunkedReplay, latency_ns: Int64) -> None:
     released = replay.release([0])
     latency_ns[released.query] = released.latency_ns[0]
-
-
-def _read(
-    metrics: Mapping[str, StageMetrics],
-    answers: Mapping[str, tuple[StageTask, Served]],
-    now_ns: int,
-    capacities: Mapping[str, Capacity],
-    replicas: Mapping[str, int],
-) -> dict[str, StageObservation]:
-    return {
-        stage: metric.read(*answers[stage], now_ns, capacities[stage], replicas[stage])
-        for stage, metric in metrics.items()
-    }

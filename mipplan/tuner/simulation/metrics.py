@@ -9,19 +9,13 @@ from mipplan.tuner.policies import StageObservation
 
 
 class StageMetrics:
-    """Totals of one stage's present period.
-
-    Parameters
-    ----------
-    start_ns : int
-        Begin of the first period; nothing has arrived before.
-    """
+    """Totals of one stage's present period; nothing has arrived before the first begins."""
 
     def __init__(self, start_ns: int) -> None:
         self._since_ns = start_ns
         self._waiting = 0
         self._tokens = 0
-        #: Ends and sizes of the batches under way.
+        # Ends and sizes of the batches under way.
         self._end_ns = np.empty(0, dtype=np.int64)
         self._size = np.empty(0, dtype=np.int64)
 
@@ -30,17 +24,7 @@ class StageMetrics:
     ) -> StageObservation:
         """Close the period that ends at `now_ns`, in which this was served, and begin the next.
 
-        Parameters
-        ----------
-        task : StageTask
-            Its arrivals: what waited at the begin, and what became ready before `now_ns`.
-        served : Served
-            Everything dispatched in the period.
-        now_ns : int
-        capacity : Capacity
-            Of the period.
-        replicas : int
-            Told to have.
+        The task's arrivals are what waited at the begin, and what became ready before `now_ns`.
         """
         since_ns = self._since_ns
         length_ns = now_ns - since_ns

@@ -11,13 +11,7 @@ from mipplan.tuner.policies import Setting
 
 
 class ReplicaState:
-    """Commands so far, stage by stage.
-
-    Parameters
-    ----------
-    setting : Setting
-        The plan's replicas are there, and active, from the beginning.
-    """
+    """Commands so far, stage by stage; the plan's replicas are there, and active, from the beginning."""
 
     def __init__(self, setting: Setting) -> None:
         self._plan, self._delay_ns = setting.plan, setting.delay_ns
