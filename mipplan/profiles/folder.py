@@ -8,17 +8,76 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, RootModel
 
 from mipplan.core import Fault, InputError, listed, name_problem, shown, suggestion
-from mipplan.documents import FAULTS_TOLD, AnyPath, Document, decode_text, first_faults, read_bytes, read_yaml
-from mipplan.profiles.hardware import Hardware
-from mipplan.profiles.schema import HardwareEntry, parse_hardware, parse_profiles
+from mipplan.documents import (
+    FAULTS_TOLD,
+    AnyPath,
+    Document,
+    FieldPath,
+    Finding,
+    StrictEntry,
+    checked_by,
+    decode_text,
+    first_faults,
+    parse_entry,
+    read_bytes,
+    read_yaml,
+)
+from mipplan.profiles.hardware import Hardware, limit_problem, memory_problem, price_problem
 from mipplan.profiles.tables import OPTIONAL_COLUMNS, LatencyTable, batch_problem, measurement_problem
 
 _REQUIRED_COLUMNS = ("model", "hardware", "batch", "latency_ms", "source")
-#: Rows of one file: nobody measures more, and a hostile file could hold millions.
+#: At most 100,000 rows of one file are read, because nobody measures more and a hostile file could hold millions.
 MAX_ROWS = 100_000
 _COLUMNS = (*_REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
+
+
+#: At most 1,000 hardware types are read, because more are surely mistaken.
+MAX_HARDWARE = 1_000
+
+
+class HardwareEntry(StrictEntry):
+    """One hardware type as written."""
+
+    usd_per_hour: Annotated[float, checked_by(price_problem)]
+    memory_gib: Annotated[float, checked_by(memory_problem)] | None = None
+    limit: Annotated[int, checked_by(limit_problem)] | None = None
+    source: str = ""
+
+
+class TableEntry(StrictEntry):
+    """One latency table as a plan file holds it; its values are checked by `LatencyTable`."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # what was not measured is no number
+
+    model: str
+    hardware: str
+    batch: list[int] = Field(min_length=1)
+    latency_ms: list[float] = Field(min_length=1)
+    latency_p99_ms: list[float] | None = None
+    accuracy: list[float] | None = None
+    energy_j: list[float] | None = None
+    memory_gib: list[float] | None = None
+    source: list[str] = Field(default_factory=list)
+
+
+class HardwareFile(
+    RootModel[Annotated[dict[str, HardwareEntry], Field(min_length=1, max_length=MAX_HARDWARE)]]
+):
+    """The content of ``hardware.yaml``."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class ProfilesEntry(StrictEntry):
+    """All hardware types and tables in one document."""
+
+    hardware: dict[str, HardwareEntry] = Field(max_length=MAX_HARDWARE)
+    tables: list[TableEntry]
 
 
 @dataclass(frozen=True)
@@ -56,7 +115,7 @@ def read_profiles(folder: AnyPath) -> tuple[list[Hardware], list[LatencyTable]]:
     hardware: list[Hardware] = []
     known: tuple[str, ...] | None = None
     try:
-        hardware = _hardware(parse_hardware(read_yaml(root / "hardware.yaml")))
+        hardware = _hardware(_parse_hardware(read_yaml(root / "hardware.yaml")))
         known = tuple(entry.name for entry in hardware)
     except InputError as error:
         faults += error.faults
@@ -80,7 +139,8 @@ def parse_document(document: Document) -> tuple[list[Hardware], list[LatencyTabl
     InputError
         With every fault of the document.
     """
-    entry = parse_profiles(document)
+    written = document.value.get("hardware") if isinstance(document.value, dict) else None
+    entry = parse_entry(document, ProfilesEntry, before=_name_findings(written, ("hardware",)))
     faults: list[Fault] = []
     tables: list[LatencyTable] = []
     for index, table in enumerate(entry.tables):
@@ -96,6 +156,17 @@ def parse_document(document: Document) -> tuple[list[Hardware], list[LatencyTabl
     if faults:
         raise InputError(faults)
     return _hardware(entry.hardware), tables
+
+
+def _parse_hardware(document: Document) -> dict[str, HardwareEntry]:
+    return parse_entry(document, HardwareFile, before=_name_findings(document.value, ())).root
+
+
+def _name_findings(entries: object, path: FieldPath) -> list[Finding]:
+    if not isinstance(entries, dict):
+        return []
+    judged = ((name, name_problem(name)) for name in entries if isinstance(name, str))
+    return [((*path, name), problem) for name, problem in judged if problem is not None]
 
 
 def _hardware(entries: dict[str, HardwareEntry]) -> list[Hardware]:
