@@ -1,10 +1,3 @@
-from .arrays import Bool as Bool
-from .arrays import Float64 as Float64
-from .arrays import Int32 as Int32
-from .arrays import Int64 as Int64
-from .arrays import Positions as Positions
-from .arrays import UInt64 as UInt64
-from .arrays import frozen as frozen
 from .checks import check_budget as check_budget
 from .checks import check_margin as check_margin
 from .checks import check_seed as check_seed
@@ -28,6 +21,13 @@ from .errors import faults_of as faults_of
 from .front import from_front as from_front
 from .graph import LongestPaths as LongestPaths
 from .graph import find_cycle as find_cycle
+from .numbers import Bool as Bool
+from .numbers import Float64 as Float64
+from .numbers import Int32 as Int32
+from .numbers import Int64 as Int64
+from .numbers import Positions as Positions
+from .numbers import UInt64 as UInt64
+from .numbers import frozen as frozen
 from .quantiles import Numbers as Numbers
 from .quantiles import SampleParams as SampleParams
 from .quantiles import check_quantile as check_quantile
