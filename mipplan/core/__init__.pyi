@@ -3,9 +3,6 @@ from .checks import check_margin as check_margin
 from .checks import check_seed as check_seed
 from .checks import check_slo as check_slo
 from .checks import check_time_limit as check_time_limit
-from .checks import is_finite as is_finite
-from .checks import is_number as is_number
-from .checks import is_whole as is_whole
 from .checks import positive_ns as positive_ns
 from .checks import to_ns as to_ns
 from .errors import Fault as Fault
@@ -28,6 +25,9 @@ from .numbers import Int64 as Int64
 from .numbers import Positions as Positions
 from .numbers import UInt64 as UInt64
 from .numbers import frozen as frozen
+from .numbers import is_finite as is_finite
+from .numbers import is_number as is_number
+from .numbers import is_whole as is_whole
 from .quantiles import Numbers as Numbers
 from .quantiles import SampleParams as SampleParams
 from .quantiles import check_quantile as check_quantile
