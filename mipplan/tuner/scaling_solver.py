@@ -61,14 +61,18 @@ class ScalingSolver:
         self.relaxation = KeptRelaxation()
         self._params = params
         self._template: ScalingTemplate | None = None
-        self._places: CutPlaces | None = None
-        self._windows: Int64 | None = None
+        self._places = CutPlaces(0, params.rows)
+        # How many units are allowed for now, of each activity with a demand.
+        self._windows = np.zeros(0, dtype=np.int64)
 
     def solve(self, problem: ScalingProblem) -> ScalingSolution | None:
         """Solve a problem; None if no units are feasible, or none were found where resources leave hardly any."""
         if _is_short(problem):
             return None
         timed = list(side_by_side(problem.demands).activities)
+        if self._windows.size != len(timed):
+            self._places = CutPlaces(len(timed), self._params.rows)
+            self._windows = np.maximum(self._params.first_window, 4 * problem.present[timed])
         best: _Judged | None = None
         bound = 0
         for _ in range(self._params.most_passes):
@@ -85,10 +89,9 @@ class ScalingSolver:
                 best = found
             # Where a gap is left and no rows tell how it is around these units, the bound can still rise.
             found_units = np.array(best[0])[timed]
-            if best[1].cost <= bound or not timed or not self._places_of(timed).move_to(found_units):
+            if best[1].cost <= bound or not timed or not self._places.move_to(found_units):
                 break
-            windows = self._windows_of(problem, timed)
-            np.maximum(windows, 2 * found_units, out=windows)
+            np.maximum(self._windows, 2 * found_units, out=self._windows)
         if best is None:
             return None
         units, evaluation = best
@@ -137,7 +140,7 @@ class ScalingSolver:
 
         The rows hold for any number of units. So a solution below the most allowed is one without that bound.
         """
-        windows = self._windows_of(problem, timed)
+        windows = self._windows
         allowed = problem.most[timed]
         needed = np.maximum(problem.least[timed], -(-problem.need[timed] // WHOLE))
         while True:
@@ -159,7 +162,7 @@ class ScalingSolver:
             slopes = None
             if timed:
                 demands = side_by_side(problem.demands)
-                slopes = self._places_of(timed).slopes(demands, problem.least[timed], problem.most[timed])
+                slopes = self._places.slopes(demands, problem.least[timed], problem.most[timed])
             if self._template is None or not self._template.fits(problem):
                 self._template = ScalingTemplate(problem, slopes)
             relaxed = self.relaxation.solve(self._template.write(problem, slopes))
@@ -167,20 +170,10 @@ class ScalingSolver:
                 return None
             # Costs are whole numbers.
             values, bound = relaxed.values, max(bound, int(np.ceil(relaxed.bound - 1e-6)))
-            if not timed or not self._places_of(timed).move_to(values[timed]):
+            if not timed or not self._places.move_to(values[timed]):
                 break
         assert values is not None
         return values, bound
-
-    def _places_of(self, timed: Sequence[int]) -> CutPlaces:
-        if self._places is None:
-            self._places = CutPlaces(len(timed), self._params.rows)
-        return self._places
-
-    def _windows_of(self, problem: ScalingProblem, timed: Sequence[int]) -> Int64:
-        if self._windows is None:
-            self._windows = np.maximum(self._params.first_window, 4 * problem.present[timed])
-        return self._windows
 
 
 class CutPlaces:

@@ -11,9 +11,9 @@ import numpy as np
 from mipplan.core import (
     NS_PER_S,
     Fault,
+    Faults,
     InputError,
     Int64,
-    check_all,
     check_seed,
     is_number,
     is_whole,
@@ -108,17 +108,19 @@ def tune(
     NoPlanError
         If the plan holds no choices.
     """
-    chosen: list[Policy | Clairvoyant] = []
-    check_all(
-        lambda: check_plan(plan),
-        lambda: check_trace(trace),
-        lambda: None if sample is None else _check_sample(sample),
-        lambda: chosen.extend(read_policies(policies)),
-        lambda: check_period(period_s),
-        lambda: check_delay(activation_delay_s),
-        lambda: check_manner(discipline, engine, seed),
-        lambda: None if sample is not None or not isinstance(trace, Trace) else split_trace(trace, split),
+    faults = Faults()
+    faults.take(lambda: check_plan(plan))
+    faults.take(lambda: check_trace(trace))
+    faults.take(lambda: None if sample is None else _check_sample(sample))
+    read = faults.take(lambda: read_policies(policies))
+    faults.take(lambda: check_period(period_s))
+    faults.take(lambda: check_delay(activation_delay_s))
+    faults.take(lambda: check_manner(discipline, engine, seed))
+    faults.take(
+        lambda: None if sample is not None or not isinstance(trace, Trace) else split_trace(trace, split)
     )
+    faults.check()
+    chosen = read.value
     plan.require()
     known, judged = split_trace(trace, split) if sample is None else (sample, trace)
     setting = Setting(

@@ -7,28 +7,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.core import NS_PER_HOUR, NS_PER_S
+from mipplan.core import NS_PER_HOUR, NS_PER_S, Float64
 from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan, ReplayResult, Windows
 from mipplan.trace import Trace
 
-#: Windows by which a run is judged over time (s).
+#: A run is judged over time by windows of so many seconds.
 WINDOW_S = 5.0
 
 
 @dataclass(frozen=True)
 class Action:
-    """One change of a replica count.
-
-    Attributes
-    ----------
-    at_s : float
-        On the trace's time axis.
-    stage : str
-    before, after : int
-    """
+    """One change of a replica count; its time is on the trace's axis."""
 
     at_s: float
     stage: str
@@ -38,15 +29,7 @@ class Action:
 
 @dataclass(frozen=True)
 class WorstWindow:
-    """The stretch in which the largest share of queries missed the objective.
-
-    Attributes
-    ----------
-    start_s, window_s : float
-    queries : int
-    miss_rate : float
-    p99_s : float
-    """
+    """The stretch in which the largest share of queries missed the objective."""
 
     start_s: float
     window_s: float
@@ -121,7 +104,7 @@ class TuningRun:
         return self.result.windows(WINDOW_S, self.slo_s)
 
     @property
-    def missed_over_time(self) -> NDArray[np.float64]:
+    def missed_over_time(self) -> Float64:
         """Share of queries slower than the objective, window by window; 0 where none came."""
         if self.windows.miss_rate is None:
             raise AssertionError("made with an objective")
