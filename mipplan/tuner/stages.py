@@ -16,7 +16,7 @@ from mipplan.pipeline import Pipeline
 from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace
-from mipplan.tuner.traffic import Situation
+from mipplan.tuner.traffic import Situation, Traffic, as_envelope
 from mipplan.tuner.transients import Transient
 
 #: So many queries are drawn to estimate mean tokens per query where no trace is given.
@@ -181,13 +181,14 @@ class DelayBudget:
         through = self.paths.through(self._own_ns(replicas))
         return {stage: self.deadline_ns - through[stage] for stage in self.stages}
 
-    def bound_ns(self, replicas: Mapping[str, int], envelope: Envelope) -> int:
+    def bound_ns(self, replicas: Mapping[str, int], traffic: Traffic) -> int:
         """Bound on the latency of any query of traffic inside an envelope that meets an empty system, ns.
 
         `UNLIMITED_NS` if there is none.
         """
         if self.tokens is not Tokens.MOST:
             return UNLIMITED_NS
+        envelope = as_envelope(traffic)
         curves = {f: EnvelopeCurve(envelope, f) for f in {s.tokens_per_query for s in self.stages.values()}}
         waits = {}
         for stage, scale in self.stages.items():

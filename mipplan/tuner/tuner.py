@@ -8,7 +8,7 @@ from fractions import Fraction
 from numpy.typing import ArrayLike
 
 from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts, servers_needed
-from mipplan.core import UNLIMITED_NS, Fault, Faults, InputError, seconds_to_ns, shown
+from mipplan.core import UNLIMITED_NS, Fault, Faults, InputError, shown
 from mipplan.replayer import check_plan
 from mipplan.result import Plan
 from mipplan.trace import Trace
@@ -96,26 +96,26 @@ class Tuner:
         faults.take(lambda: _check_parts(conditions, live))
         counted = faults.take(lambda: check_tokens(tokens))
         kept = faults.take(lambda: check_keep(keep))
-        faults.take(lambda: read_seconds("margin_s", margin_s))
-        faults.take(lambda: read_seconds("horizon_s", horizon_s, least_ns=1))
-        faults.take(lambda: read_seconds("activation_delay_s", activation_delay_s))
-        faults.take(lambda: read_seconds("recovery_s", 0.0 if recovery_s is None else recovery_s))
+        margin = faults.take(lambda: read_seconds("margin_s", margin_s))
+        horizon = faults.take(lambda: read_seconds("horizon_s", horizon_s, least_ns=1))
+        delay = faults.take(lambda: read_seconds("activation_delay_s", activation_delay_s))
+        recovery = faults.take(lambda: read_seconds("recovery_s", 0.0 if recovery_s is None else recovery_s))
         faults.check()
         self.plan = plan.require()
         self.tokens, self.keep = counted.value, kept.value
         self.conditions = conditions if conditions is not None else Conditions.of_plans([plan])
         trace = sample if isinstance(sample, Trace) else None
         self.stages: Mapping[str, StageScale] = stage_scales(plan, self.tokens, trace)
-        self._horizon_ns = seconds_to_ns(horizon_s)
-        delay_ns = seconds_to_ns(activation_delay_s)
-        recovery_ns = 2 * delay_ns if recovery_s is None else seconds_to_ns(recovery_s)
+        self._horizon_ns = horizon.value
+        self.activation_delay_ns = delay.value
+        self.recovery_ns = max(delay.value, 2 * delay.value if recovery_s is None else recovery.value)
         self.budget = DelayBudget(
             self.stages,
             pipeline_paths(plan.pipeline),
-            plan.slo_ns - seconds_to_ns(margin_s),
+            plan.slo_ns - margin.value,
             self.tokens,
-            delay_ns,
-            max(delay_ns, recovery_ns),
+            self.activation_delay_ns,
+            self.recovery_ns,
         )
         self.live = live or LiveEnvelope(
             doubling_windows_ns(self.service_time_ns), horizon_ns=self._horizon_ns
@@ -302,7 +302,7 @@ class Tuner:
         Theorem (worst case), docs/theory.md.
         """
         self._read_all("replicas", replicas, least=1)
-        return self.budget.bound_ns(replicas, as_envelope(traffic))
+        return self.budget.bound_ns(replicas, traffic)
 
     def _read_all(self, name: str, given: Mapping[str, int], **limits: int) -> dict[str, int]:
         """Whole numbers for every stage."""

@@ -19,7 +19,6 @@ from mipplan.core import (
     is_whole,
     listed,
     positive_ns,
-    seconds_to_ns,
     shown,
     suggestion,
 )
@@ -113,8 +112,8 @@ def tune(
     faults.take(lambda: check_trace(trace))
     faults.take(lambda: None if sample is None else _check_sample(sample))
     read = faults.take(lambda: read_policies(policies))
-    faults.take(lambda: check_period(period_s))
-    faults.take(lambda: check_delay(activation_delay_s))
+    period = faults.take(lambda: check_period(period_s))
+    delay = faults.take(lambda: check_delay(activation_delay_s))
     faults.take(lambda: check_manner(discipline, engine, seed))
     faults.take(
         lambda: None if sample is not None or not isinstance(trace, Trace) else split_trace(trace, split)
@@ -123,10 +122,13 @@ def tune(
     chosen = read.value
     plan.require()
     known, judged = split_trace(trace, split) if sample is None else (sample, trace)
-    setting = Setting(
-        plan, known, int(judged.arrival_ns[0]), seconds_to_ns(period_s), seconds_to_ns(activation_delay_s)
-    )
-    _check_length(judged, setting)
+    setting = Setting(plan, known, int(judged.arrival_ns[0]), period.value, delay.value)
+    decisions = judged.span_ns // setting.period_ns
+    if decisions > _MOST_DECISIONS:
+        message = (
+            f"makes {decisions:,} decisions on this trace, more than {_MOST_DECISIONS:,}; take a longer one"
+        )
+        raise InputError.one("period_s", message)
     drawn = check_seed(plan.seed if seed is None else seed)
     runs: list[TuningRun] = []
     try:
@@ -137,17 +139,9 @@ def tune(
     except KeyboardInterrupt:
         if not runs:
             raise
-    return Tuning(
-        plan,
-        known,
-        judged,
-        setting.period_ns / NS_PER_S,
-        setting.delay_ns / NS_PER_S,
-        drawn,
-        discipline,
-        tuple(runs),
-        left_out=tuple(policy.name for policy in chosen[len(runs) :]),
-    )
+    period_s, delay_s = setting.period_ns / NS_PER_S, setting.delay_ns / NS_PER_S
+    left_out = tuple(policy.name for policy in chosen[len(runs) :])
+    return Tuning(plan, known, judged, period_s, delay_s, drawn, discipline, tuple(runs), left_out)
 
 
 def simulate(
@@ -167,30 +161,20 @@ def simulate(
         If the policy answers something else than whole numbers of replicas for stages that there are.
     """
     plan = setting.plan
+    latency_ns: Int64 | None = None
     if isinstance(policy, Clairvoyant):
-        schedules, latency_ns = policy.schedules(setting, trace, seed), None
+        schedules = policy.schedules(setting, trace, seed)
     else:
-        needed = frozenset({Feature.SCHEDULE, Feature.RESUME})
-        run = run_closed_loop(
-            setting,
-            trace,
-            _CheckedController(policy.name, policy.start(setting), setting.stages),
-            Conditions(Discipline(discipline)),
-            resolve_engine(engine, needed, len(trace)),
-            seed,
-        )
+        controller = _CheckedController(policy.name, policy.start(setting), setting.stages)
+        found = resolve_engine(engine, frozenset({Feature.SCHEDULE, Feature.RESUME}), len(trace))
+        conditions = Conditions(Discipline(discipline))
+        run = run_closed_loop(setting, trace, controller, conditions, found, seed)
         schedules, latency_ns = run.schedules, run.latency_ns
     result = replay(plan, trace, discipline=discipline, engine=engine, seed=seed, schedule=schedules)
     if latency_ns is not None and not np.array_equal(result.latency_ns, latency_ns):
         raise AssertionError("what the controller saw is not what its commands lead to")
-    return TuningRun(
-        policy.name,
-        isinstance(policy, Clairvoyant),
-        plan.slo_s,
-        plan.quantile,
-        MappingProxyType(dict(schedules)),
-        result,
-    )
+    clairvoyant, commanded = isinstance(policy, Clairvoyant), MappingProxyType(dict(schedules))
+    return TuningRun(policy.name, clairvoyant, plan.slo_s, plan.quantile, commanded, result)
 
 
 class _CheckedController:
@@ -224,26 +208,21 @@ def _check_sample(sample: object) -> None:
         raise InputError.one("sample", "all its queries arrive at once: it has no rate")
 
 
-def check_period(period_s: object) -> None:
-    """Refuse what is no time between two instants of control; raises `InputError`."""
-    if positive_ns(period_s) is None:
+def check_period(period_s: object) -> int:
+    """Return the time between two instants of control in ns; raises `InputError`."""
+    period_ns = positive_ns(period_s)
+    if period_ns is None:
         raise InputError.one("period_s", f"expected a positive number of seconds, found {shown(period_s)}")
+    return period_ns
 
 
-def check_delay(delay_s: object) -> None:
-    """Refuse what is no activation delay; raises `InputError`."""
-    if not is_number(delay_s) or (delay_s != 0 and positive_ns(delay_s) is None):
+def check_delay(delay_s: object) -> int:
+    """Return an activation delay in ns; raises `InputError`."""
+    delay_ns = positive_ns(delay_s)
+    if delay_ns is None and not (is_number(delay_s) and delay_s == 0):
         message = f"expected 0 or a positive number of seconds, found {shown(delay_s)}"
         raise InputError.one("activation_delay_s", message)
-
-
-def _check_length(trace: Trace, setting: Setting) -> None:
-    decisions = trace.span_ns // setting.period_ns
-    if decisions > _MOST_DECISIONS:
-        raise InputError.one(
-            "period_s",
-            f"makes {decisions:,} decisions on this trace, more than {_MOST_DECISIONS:,}; take a longer one",
-        )
+    return delay_ns or 0
 
 
 @dataclass(frozen=True)
