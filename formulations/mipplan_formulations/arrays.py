@@ -1,20 +1,22 @@
-"""Checks of numbers and arrays shared by the parts of a problem."""
+"""Types of arrays, and checks of the numbers, arrays and names that make up a problem."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+Int64 = NDArray[np.int64]
+Float64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
 
 LARGEST_MAGNITUDE = 2**53
 """Largest number allowed anywhere in a problem: up to here float64 holds every integer exactly."""
 
 
-def read_integers(values: ArrayLike, ndim: int, place: str, faults: list[str]) -> IntArray:
+def read_integers(values: ArrayLike, ndim: int, place: str, faults: list[str]) -> Int64:
     """Turn into a read-only int64 array, noting faults; floats are refused: they would hide rounding."""
     array = np.asarray(values)
     if array.size and array.dtype.kind not in "iu":
@@ -38,6 +40,15 @@ def check_number(value: int, place: str, faults: list[str]) -> None:
         faults.append(f"{place}: must be an integer, not {value!r}")
     elif not 0 <= value <= LARGEST_MAGNITUDE:
         faults.append(f"{place}: must be between 0 and 2**53, not {value}")
+
+
+def repeated_names(kind: str, names: Sequence[str]) -> Iterator[str]:
+    """Yield a fault for every name that was there before."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            yield f"two {kind} entries are called {name!r}"
+        seen.add(name)
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mipplan_formulations.demands import OWN, Demands
+from mipplan_formulations.scaling import OWN, Demands
 
 Integers = NDArray[np.int64]
 

@@ -7,9 +7,7 @@ import pytest
 
 from campaigns import campaign_size
 from mipplan_formulations import solve_exhaustively
-from mipplan_formulations.dominance import find_undominated
-from mipplan_formulations.improvement import Improver
-from mipplan_formulations.reduction import drop_dominated, keep_modes
+from mipplan_formulations.time_cost import Improver, drop_dominated, find_undominated, keep_modes
 from random_problems import random_problem
 
 

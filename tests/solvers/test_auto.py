@@ -13,7 +13,7 @@ from mipplan.errors import SolverUnavailableError
 from mipplan.solvers import Termination, auto, shrinking, solve_problem
 from mipplan.solvers.answer import SolverInfo
 from mipplan_formulations import TimeCostProblem, solve_exhaustively
-from mipplan_formulations.reduction import drop_dominated
+from mipplan_formulations.time_cost import drop_dominated
 from random_problems import chain_problem, random_problem
 
 UNITS = (1, 10_000_000)

@@ -9,17 +9,34 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mipplan_formulations.extents import breakable_paths
-from mipplan_formulations.labelling.chain_search import ChainSearch
-from mipplan_formulations.labelling.chains import tabulate
-from mipplan_formulations.labelling.guides import Guide
-from mipplan_formulations.labelling.limits import Limits
-from mipplan_formulations.labelling.network_search import NetworkSearch, trivial_guide
-from mipplan_formulations.problem import Activity, Path, TimeCostProblem
-from mipplan_formulations.reduction import Reduction, drop_dominated
+from mipplan_formulations.labelling.chain import DEFAULT as CHAIN
+from mipplan_formulations.labelling.chain import ChainParams, ChainSearch
+from mipplan_formulations.labelling.lagrange import DualBound, tabulate
+from mipplan_formulations.labelling.network import DEFAULT as NETWORK
+from mipplan_formulations.labelling.network import NetworkParams, NetworkSearch
+from mipplan_formulations.labelling.search import GapSearch, LabelLimits
+from mipplan_formulations.time_cost import (
+    Activity,
+    Path,
+    Reduction,
+    TimeCostProblem,
+    breakable_paths,
+    drop_dominated,
+)
 
 _LARGEST_SUM = 2**59
-"""Sums of costs or times beyond it would come close to the end of int64."""
+"""Sums of costs or times from this on are refused, because they come close to the end of int64."""
+
+
+@dataclass(frozen=True)
+class LabelParams:
+    """Numbers that tune the search, for each of the two kinds of problems."""
+
+    chain: ChainParams = CHAIN
+    network: NetworkParams = NETWORK
+
+
+DEFAULT = LabelParams()
 
 
 @dataclass(frozen=True)
@@ -53,8 +70,9 @@ def solve_by_labels(
     time_limit_s: float | None = None,
     gap: float = 0.0,
     start: Sequence[int] | None = None,
-    guide: Guide | None = None,
+    guide: DualBound | None = None,
     most_labels: int = 200_000,
+    params: LabelParams = DEFAULT,
 ) -> LabelAnswer:
     """Find the cheapest feasible selection, and prove that it is.
 
@@ -72,14 +90,11 @@ def solve_by_labels(
         Relative gap between cost and bound that is proof enough.
     start : sequence of int, optional
         A mode per activity to start from; it need not be feasible.
-    guide : Guide, optional
+    guide : DualBound, optional
         Of the problem's linear relaxation, say.
     most_labels : int
-        More labels than this are not kept at a time: what is found is then perhaps not the best.
-
-    Returns
-    -------
-    LabelAnswer
+        At most this many labels are kept at a time. If there are more, what is found is perhaps not the best.
+    params : LabelParams
 
     Raises
     ------
@@ -93,7 +108,7 @@ def solve_by_labels(
         known = tuple(map(int, start))
     reduction = drop_dominated(problem)
     smaller = _without_idle_conditions(reduction.problem)
-    task = _Task(problem, reduction, smaller, Limits(ends_at, most_labels), gap, known)
+    task = _LabelTask(problem, reduction, smaller, LabelLimits(ends_at, most_labels), gap, known, params)
     if _is_bare_chain(smaller):
         breakable = breakable_paths(smaller)
         return _solve_chain(task, smaller.paths[breakable[0][0]] if breakable else None)
@@ -110,22 +125,23 @@ def _is_bare_chain(problem: TimeCostProblem) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class _Task:
+class _LabelTask:
     """A problem, the part of it that matters, and what is asked for."""
 
     problem: TimeCostProblem
     reduction: Reduction
     smaller: TimeCostProblem
-    limits: Limits
+    limits: LabelLimits
     gap: float
     known: tuple[int, ...] | None
+    params: LabelParams
 
     @property
     def known_cost(self) -> int | None:
         """Cost of the selection to start from."""
         return None if self.known is None else self.problem.evaluate(self.known).cost
 
-    def answer(self, selection: Sequence[int] | None, search: ChainSearch | NetworkSearch) -> LabelAnswer:
+    def answer(self, selection: Sequence[int] | None, search: GapSearch) -> LabelAnswer:
         """Put together what a search found; its selection is None if the one to start from is as good."""
         found = self.known if selection is None else self.reduction.lift(selection)
         if found is None:
@@ -137,7 +153,7 @@ class _Task:
         return LabelAnswer(found, cost, bound, finished, search.labels, search.passes)
 
 
-def _solve_chain(task: _Task, path: Path | None) -> LabelAnswer:
+def _solve_chain(task: _LabelTask, path: Path | None) -> LabelAnswer:
     """Off the path, the cheapest mode is right."""
     activities = task.smaller.activities
     chosen = [int(np.argmin(activity.cost)) for activity in activities]
@@ -153,19 +169,20 @@ def _solve_chain(task: _Task, path: Path | None) -> LabelAnswer:
         [a.cost for a in own], [a.duration for a in own], path.waits, task.smaller.deadline - path.lag
     )
     known = task.known_cost
-    search = ChainSearch(table, task.limits, task.gap, fixed, cost=None if known is None else known - fixed)
+    left = None if known is None else known - fixed
+    search = ChainSearch(table, task.limits, task.gap, left, fixed, task.params.chain)
     search.run()
     search.bound += fixed
-    if search.chosen is None:
+    if search.selection is None:
         return task.answer(None, search)
-    for v, mode in zip(path.activities, search.chosen.tolist(), strict=True):
+    for v, mode in zip(path.activities, search.selection, strict=True):
         chosen[v] = mode
     return task.answer(chosen, search)
 
 
-def _solve_network(task: _Task, guide: Guide | None) -> LabelAnswer:
-    own = trivial_guide(task.smaller) if guide is None else guide.lower(task.reduction.kept)
-    search = NetworkSearch(task.smaller, own, task.limits, task.gap, cost=task.known_cost)
+def _solve_network(task: _LabelTask, guide: DualBound | None) -> LabelAnswer:
+    own = DualBound.from_costs(task.smaller) if guide is None else guide.lower(task.reduction.kept)
+    search = NetworkSearch(task.smaller, own, task.limits, task.gap, task.known_cost, task.params.network)
     search.run()
     return task.answer(search.selection, search)
 

@@ -1,4 +1,4 @@
-"""Programmes: several projects that share resources, and pools of ways to carry each of them out.
+"""Several projects that share resources, and pools of ways to carry each of them out.
 
 Each project is a `TimeCostProblem` of its own, with its own deadline. What joins them are the resources: all projects
 together may use no more than there is. A *column* is one way to carry out one project as far as the others can
@@ -14,20 +14,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan_formulations.arrays import IntArray, check_number, raise_if_any, read_integers
-from mipplan_formulations.problem import Resource, TimeCostProblem
+from mipplan_formulations.arrays import Int64, check_number, raise_if_any, read_integers
+from mipplan_formulations.time_cost import Resource, TimeCostProblem
 
 Selections = Sequence[Sequence[int] | None]
 
 
 @dataclass(frozen=True)
-class Programme:
+class MultiProjectProblem:
     """Carry out every project, at least cost, within the shared capacities.
 
     Attributes
     ----------
     projects : tuple of TimeCostProblem
-        At least one. Each has the programme's resources, by name and in order; capacities it states itself bind
+        At least one. Each has the shared resources, by name and in order; capacities it states itself bind
         it alone.
     resources : tuple of Resource
         What all projects share.
@@ -56,7 +56,7 @@ class Programme:
         faults += _forgone_faults(self.forgone, len(self.projects))
         raise_if_any(faults)
 
-    def evaluate(self, selections: Selections) -> ProgrammeEvaluation:
+    def evaluate(self, selections: Selections) -> MultiProjectEvaluation:
         """Judge a selection of modes per project (None: left out) by plain integer arithmetic."""
         cost, usage = 0, np.zeros(len(self.resources), dtype=np.int64)
         violations: list[str] = []
@@ -70,11 +70,11 @@ class Programme:
             usage += found.usage
             violations += [f"project {index}: {violation}" for violation in found.violations]
         violations += _overuse(self.resources, usage)
-        return ProgrammeEvaluation(cost, usage, tuple(violations))
+        return MultiProjectEvaluation(cost, usage, tuple(violations))
 
 
 @dataclass(frozen=True, eq=False)
-class ProgrammeEvaluation:
+class MultiProjectEvaluation:
     """What a choice costs and whether it is allowed, in exact integers.
 
     Attributes
@@ -86,7 +86,7 @@ class ProgrammeEvaluation:
     """
 
     cost: int
-    usage: IntArray
+    usage: Int64
     violations: tuple[str, ...]
 
     @property
@@ -107,8 +107,8 @@ class Columns:
         Amount that each uses of each shared resource, not negative.
     """
 
-    cost: IntArray
-    usage: IntArray
+    cost: Int64
+    usage: Int64
 
     def __post_init__(self) -> None:
         faults: list[str] = []
@@ -123,7 +123,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class ColumnPool:
-    """Choose one known column per project: a programme restricted to what is known of it.
+    """Choose one known column per project: a multi-project problem restricted to what is known of it.
 
     Attributes
     ----------
@@ -162,7 +162,7 @@ class ColumnPool:
                 check_number(price, "excess", faults)
         raise_if_any(faults)
 
-    def evaluate(self, chosen: Sequence[int | None]) -> ProgrammeEvaluation:
+    def evaluate(self, chosen: Sequence[int | None]) -> MultiProjectEvaluation:
         """Judge a column per project (None: left out) by plain integer arithmetic; excess is a violation."""
         cost, usage = 0, np.zeros(len(self.resources), dtype=np.int64)
         violations: list[str] = []
@@ -173,7 +173,7 @@ class ColumnPool:
             else:
                 cost += int(columns.cost[column])
                 usage += columns.usage[column]
-        return ProgrammeEvaluation(cost, usage, (*violations, *_overuse(self.resources, usage)))
+        return MultiProjectEvaluation(cost, usage, (*violations, *_overuse(self.resources, usage)))
 
 
 def _capacity_faults(resources: Sequence[Resource]) -> list[str]:
@@ -195,7 +195,7 @@ def _forgone_faults(forgone: Sequence[int] | None, projects: int) -> list[str]:
     return faults
 
 
-def _overuse(resources: Sequence[Resource], usage: IntArray) -> Iterator[str]:
+def _overuse(resources: Sequence[Resource], usage: Int64) -> Iterator[str]:
     for resource, used in zip(resources, usage, strict=True):
         if used > resource.capacity:
             yield f"resource {resource.name!r}: {used} used of {resource.capacity}"

@@ -1,4 +1,4 @@
-"""The listed paths of a problem as one network without double parts.
+"""The paths of a problem: what each can come to, and all of them as one network without double parts.
 
 Paths share beginnings and ends. The network has a node wherever some paths are about to go on alike, and an edge
 for a step that some of them take there: its walks from start to end are exactly the paths, so what holds along
@@ -18,17 +18,47 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan_formulations.arrays import IntArray
-from mipplan_formulations.problem import Path, TimeCostProblem
+from mipplan_formulations.arrays import Int64
+from mipplan_formulations.time_cost.problem import Path, TimeCostProblem, lags_between
 
 START = 0
 """Node at which all walks begin."""
 END = -1
 """Node at which all walks end."""
+NEVER = -(2**60)
+"""A time that nothing has."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The least wait of a path, and bounds on its value, over all choices of modes.
+
+    Perhaps no choice makes the path as short or long as its bounds: the shortest modes may have the longer waits.
+    """
+
+    least_wait: int
+    shortest: int
+    longest: int
+
+    @staticmethod
+    def of(problem: TimeCostProblem, path: Path) -> Extent:
+        """Bound what a path can come to."""
+        durations = [problem.activities[v].duration for v in path.activities]
+        least = max(int(waits.min()) for waits in path.waits)
+        largest = max(int(waits.max()) for waits in path.waits)
+        shortest = sum(int(d.min()) for d in durations)
+        longest = sum(int(d.max()) for d in durations)
+        return Extent(least, path.lag + shortest + least, path.lag + longest + largest)
+
+
+def breakable_paths(problem: TimeCostProblem) -> list[tuple[int, Extent]]:
+    """Number and extent of every path that some choice of modes might make miss the deadline."""
+    extents = ((p, Extent.of(problem, path)) for p, path in enumerate(problem.paths))
+    return [(p, extent) for p, extent in extents if extent.longest > problem.deadline]
 
 
 @dataclass(frozen=True, eq=False)
-class Edge:
+class PathEdge:
     """A step that walks take: on to an activity, through it, and to the next node.
 
     Attributes
@@ -46,34 +76,61 @@ class Edge:
     head: int
     activity: int
     lag: int
-    waits: IntArray
+    waits: Int64
 
 
 @dataclass(frozen=True)
-class Network:
+class PathNetwork:
     """Nodes and edges; the walks from `START` to `END` are the paths.
 
     Attributes
     ----------
     num_nodes : int
         `END` does not count.
-    edges : tuple of Edge
+    edges : tuple of PathEdge
         Ordered by tail; tails and inner heads are numbered such that every edge leads to a larger number.
     """
 
     num_nodes: int
-    edges: tuple[Edge, ...]
+    edges: tuple[PathEdge, ...]
+
+    def times_reached(self, spent: Sequence[int], waited: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Longest time until each node is reached, without a wait and with one.
+
+        Parameters
+        ----------
+        spent, waited : sequences of int
+            What each edge takes without its wait, and with it.
+        """
+        early, late = [NEVER] * self.num_nodes, [NEVER] * self.num_nodes
+        if self.num_nodes:
+            early[START] = 0
+        for edge, alone, both in zip(
+            self.edges, spent, waited, strict=True
+        ):  # both times of the tail are final
+            if edge.head != END:
+                early[edge.head] = max(early[edge.head], early[edge.tail] + alone)
+                late[edge.head] = max(late[edge.head], late[edge.tail] + alone, early[edge.tail] + both)
+        return early, late
+
+    def times_to_go(self, spent: Sequence[int], waited: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Longest time from each node to the end, the last entry, without a wait and with one; see `times_reached`."""
+        alone, waiting = [NEVER] * (self.num_nodes + 1), [NEVER] * (self.num_nodes + 1)
+        alone[END] = 0
+        for edge, own, both in zip(reversed(self.edges), reversed(spent), reversed(waited), strict=True):
+            alone[edge.tail] = max(alone[edge.tail], own + alone[edge.head])
+            waiting[edge.tail] = max(waiting[edge.tail], own + waiting[edge.head], both + alone[edge.head])
+        return alone, waiting
 
 
-def join_paths(problem: TimeCostProblem, paths: Sequence[Path]) -> Network:
-    """Join paths into the smallest network whose walks they are.
+def breakable_network(problem: TimeCostProblem) -> PathNetwork:
+    """Network of the paths that some choice of modes might make miss the deadline."""
+    paths = [problem.paths[p] for p, _ in breakable_paths(problem)]
+    return join_paths(problem, paths) if paths else PathNetwork(0, ())
 
-    Parameters
-    ----------
-    problem : TimeCostProblem
-    paths : sequence of Path
-        Some of the problem's.
-    """
+
+def join_paths(problem: TimeCostProblem, paths: Sequence[Path]) -> PathNetwork:
+    """Join paths, some of the problem's, into the smallest network whose walks they are."""
     steps = _Steps(problem, paths)
     successors = _merge(_grow(steps.words))
     floors = steps.find_floors()
@@ -81,8 +138,8 @@ def join_paths(problem: TimeCostProblem, paths: Sequence[Path]) -> Network:
     for tail, following in enumerate(successors):
         for symbol, head in following:
             activity, lag, waits = steps.meaning(symbol)
-            edges.append(Edge(tail, head, activity, lag, np.maximum(waits, floors[activity, id(waits)])))
-    return Network(len(successors), tuple(edges))
+            edges.append(PathEdge(tail, head, activity, lag, np.maximum(waits, floors[activity, id(waits)])))
+    return PathNetwork(len(successors), tuple(edges))
 
 
 class _Steps:
@@ -90,13 +147,14 @@ class _Steps:
 
     def __init__(self, problem: TimeCostProblem, paths: Sequence[Path]) -> None:
         self._paths = paths
-        self._lags = _least_lags(problem)
-        self._pool: dict[tuple[int, bytes], IntArray] = {}
+        # Of parallel arcs a path may mean any; its last step gets what its lag exceeds the least ones by.
+        self._lags = {step: least for step, (least, _) in lags_between(problem.arcs).items()}
+        self._pool: dict[tuple[int, bytes], Int64] = {}
         self._numbers: dict[tuple[int, int, int, bool], int] = {}
-        self._meanings: list[tuple[int, int, IntArray]] = []
+        self._meanings: list[tuple[int, int, Int64]] = []
         self.words = [self._spell(path) for path in paths]
 
-    def meaning(self, symbol: int) -> tuple[int, int, IntArray]:
+    def meaning(self, symbol: int) -> tuple[int, int, Int64]:
         """Activity, lag and waits (one array object for all that are equal) of a step."""
         return self._meanings[symbol]
 
@@ -125,15 +183,6 @@ class _Steps:
                 self._meanings.append((activity, lags[position], pooled))
             word.append(self._numbers[key])
         return word
-
-
-def _least_lags(problem: TimeCostProblem) -> dict[tuple[int, int], int]:
-    """Least lag from one activity to another: of parallel arcs, a path may mean any."""
-    lags: dict[tuple[int, int], int] = {}
-    for arc in problem.arcs:
-        key = (arc.tail, arc.head)
-        lags[key] = min(lags.get(key, arc.lag), arc.lag)
-    return lags
 
 
 def _grow(words: Sequence[Sequence[int]]) -> list[dict[int, int]]:
