@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mipplan.errors import SolverError
 from mipplan.solvers import highs as backend
 from mipplan.solvers.highs import require
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 Floats = NDArray[np.float64]
 
