@@ -27,15 +27,7 @@ from mipplan_formulations.register import (
     ScalingFormulation,
 )
 from mipplan_formulations.scaling import Demand, Group, ScalingActivity, ScalingEvaluation, ScalingProblem
-from mipplan_formulations.time_cost import (
-    Activity,
-    Arc,
-    Cover,
-    Evaluation,
-    Path,
-    Resource,
-    TimeCostProblem,
-)
+from mipplan_formulations.time_cost import Activity, Arc, Cover, Evaluation, Path, Resource, TimeCostProblem
 
 # Old names.
 PROGRAMME_FORMULATIONS = MULTI_PROJECT_FORMULATIONS

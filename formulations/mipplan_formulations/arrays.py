@@ -34,6 +34,13 @@ def read_integers(values: ArrayLike, ndim: int, place: str, faults: list[str]) -
     return read_only(integers)
 
 
+def set_integers(part: object, prefix: str, faults: list[str], **dimensions: int) -> None:
+    """Turn fields of a frozen part into read-only int64 arrays of these dimensions, as `read_integers` does."""
+    for name, ndim in dimensions.items():
+        array = read_integers(getattr(part, name), ndim, f"{prefix}{name}", faults)
+        object.__setattr__(part, name, array)
+
+
 def check_number(value: int, place: str, faults: list[str]) -> None:
     """Note a fault unless the value is an integer between 0 and the largest magnitude allowed."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):

@@ -136,13 +136,7 @@ class ModelBuilder:
         return np.arange(first, first + count, dtype=np.int64)
 
     def add_row(
-        self,
-        name: str,
-        columns: Int64,
-        coefficients: Int64,
-        *,
-        lower: float = -np.inf,
-        upper: float = np.inf,
+        self, name: str, columns: Int64, coefficients: Int64, *, lower: float = -np.inf, upper: float = np.inf
     ) -> None:
         """Append ``lower <= coefficients @ x[columns] <= upper``; no column may occur twice."""
         self._row_names.append(name)

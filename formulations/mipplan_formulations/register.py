@@ -77,7 +77,7 @@ class RegisteredFormulation(Generic[P, E]):
         return f"{self.name}.md"
 
 
-_REGISTERED: tuple[RegisteredFormulation[Any, Any], ...] = (
+_FORMULATIONS: tuple[FormulationOf[Any, Any], ...] = (
     RegisteredFormulation("paths", TimeCostProblem, paths.build, paths.decode, paths.encode),
     RegisteredFormulation("potentials", TimeCostProblem, potentials.build, paths.decode, potentials.encode),
     RegisteredFormulation("levels", TimeCostProblem, levels.build, paths.decode, levels.encode),
@@ -90,21 +90,19 @@ _REGISTERED: tuple[RegisteredFormulation[Any, Any], ...] = (
     ),
 )
 
-
-def _by_name(*problems: type) -> Mapping[str, Any]:
-    return MappingProxyType({entry.name: entry for entry in _REGISTERED if entry.problem in problems})
-
-
-FORMULATIONS: Mapping[str, Formulation] = _by_name(TimeCostProblem)
-"""The formulations of the time-cost problem, by name: those that `mipplan.plan` takes."""
-
-SCALING: Mapping[str, ScalingFormulation] = _by_name(ScalingProblem)
-"""The formulations of the scaling problem, by name."""
-
-MULTI_PROJECT_FORMULATIONS: Mapping[str, MultiProjectFormulation] = _by_name(MultiProjectProblem, ColumnPool)
-"""The formulations of problems with several projects, by name."""
-
-REGISTER: Mapping[str, FormulationOf[Any, Any]] = MappingProxyType(
-    {**FORMULATIONS, **SCALING, **MULTI_PROJECT_FORMULATIONS}
-)
+REGISTER = MappingProxyType({formulation.name: formulation for formulation in _FORMULATIONS})
 """All formulations, by name. A new one needs an entry above, a page and golden files; a test sees to it."""
+
+
+def _of(*problems: type) -> Mapping[str, Any]:
+    return MappingProxyType({name: entry for name, entry in REGISTER.items() if entry.problem in problems})
+
+
+FORMULATIONS: Mapping[str, Formulation] = _of(TimeCostProblem)
+"""The formulations of the time-cost problem: those that `mipplan.plan` takes."""
+
+SCALING: Mapping[str, ScalingFormulation] = _of(ScalingProblem)
+"""The formulations of the scaling problem."""
+
+MULTI_PROJECT_FORMULATIONS: Mapping[str, MultiProjectFormulation] = _of(MultiProjectProblem, ColumnPool)
+"""The formulations of problems with several projects."""

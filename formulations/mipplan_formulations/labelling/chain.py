@@ -6,7 +6,7 @@ Bounds for every height of the wait come first (`lagrange`), then labels within 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,21 @@ from mipplan_formulations.labelling.lagrange import (
     all_heights,
     gathered_heights,
     improve,
+    tabulate,
 )
-from mipplan_formulations.labelling.search import GapSearch, LabelLimits, LabelPass
-from mipplan_formulations.time_cost import find_undominated
+from mipplan_formulations.labelling.search import (
+    GapParams,
+    GapSearch,
+    LabelLimits,
+    LabelPass,
+    Labels,
+    trace_back,
+)
+from mipplan_formulations.time_cost import Path, TimeCostProblem, find_undominated
 
 
 @dataclass(frozen=True)
-class ChainParams:
+class ChainParams(GapParams):
     """Numbers that tune the search on one path; the answer without limits does not depend on them."""
 
     most_heights: int = 2048
@@ -35,10 +43,7 @@ class ChainParams:
     """At most this many prices are tried to raise a bound."""
     prices: int = 3
     """At most this many prices, those with the best bounds, judge modes and labels."""
-    first_share: float = 1 / 16
-    """The first pass looks this share into the gap between bound and best selection."""
     growth: int = 4
-    """Each next pass looks this many times as far."""
     most_children: int = 1 << 20
     """Labels are extended in portions that make at most this many, because memory is finite."""
     screened: int = 4
@@ -49,21 +54,38 @@ DEFAULT = ChainParams()
 
 
 class ChainSearch(GapSearch):
-    """The cheapest selection on one path; selections are mode numbers of the table's activities."""
+    """The cheapest selection of a problem with one path; off the path, the cheapest mode is right."""
 
     def __init__(
         self,
-        table: ChainTable,
+        problem: TimeCostProblem,
+        path: Path,
         limits: LabelLimits,
-        gap: float = 0.0,
-        cost: int | None = None,
-        fixed: int = 0,
+        gap: float,
+        cost: int | None,
         params: ChainParams = DEFAULT,
     ) -> None:
-        super().__init__(limits, gap, cost, first_share=params.first_share, growth=params.growth, fixed=fixed)
-        self._params = params
-        self._table = table
-        self._heights = all_heights(table, params.most_heights)
+        self._params, self._path = params, path
+        self._cheapest = [int(np.argmin(activity.cost)) for activity in problem.activities]
+        fixed = sum(
+            int(activity.cost[self._cheapest[v]])
+            for v, activity in enumerate(problem.activities)
+            if v not in path.activities
+        )
+        own = [problem.activities[v] for v in path.activities]
+        costs, durations = [a.cost for a in own], [a.duration for a in own]
+        self._table = tabulate(costs, durations, path.waits, problem.deadline - path.lag)
+        self._heights = all_heights(self._table, params.most_heights)
+        super().__init__(limits, gap, None if cost is None else cost - fixed, params, fixed)
+
+    def best(self) -> tuple[int, ...] | None:
+        """The best selection found, a mode per activity."""
+        if self.selection is None:
+            return None
+        chosen = self._cheapest.copy()
+        for v, mode in zip(self._path.activities, self.selection, strict=True):
+            chosen[v] = mode
+        return tuple(chosen)
 
     def _prepare(self) -> bool:
         heights = self._heights
@@ -146,20 +168,16 @@ def search_chain(
     price cuts off labels.
     """
     run = _Run(heights, prices, cutoff, limits, params)
-    state = _State.start(int(heights.lows.size > 0))
-    trail: list[_State] = []
+    labels = _ChainLabels.start(int(heights.lows.size > 0))
+    trail: list[Labels] = []
     for stage in range(run.order.size):
-        state = run.extend(stage, state)
-        if state.cost.size == 0:
+        labels = run.extend(stage, labels)
+        if labels.cost.size == 0:
             return LabelPass(None, 0, run.complete, run.labels)
-        trail.append(state)
-    best = int(np.argmin(state.cost))
-    cost = int(state.cost[best])
-    chosen = np.zeros(run.order.size, dtype=np.int64)
-    for reached, v in zip(reversed(trail), reversed(run.order.tolist()), strict=True):
-        chosen[v] = reached.mode[best]
-        best = int(reached.parent[best])
-    return LabelPass(heights.table.selection(chosen), cost, run.complete, run.labels)
+        trail.append(labels)
+    best = int(np.argmin(labels.cost))
+    chosen = np.array(trace_back(trail, run.order.tolist(), best), dtype=np.int64)
+    return LabelPass(heights.table.selection(chosen), int(labels.cost[best]), run.complete, run.labels)
 
 
 class _Run:
@@ -175,7 +193,7 @@ class _Run:
         self.complete = True
         self.labels = 0
 
-    def extend(self, stage: int, state: _State) -> _State:
+    def extend(self, stage: int, labels: _ChainLabels) -> _ChainLabels:
         """Give every label every mode of the next activity, and keep what may come to something."""
         table, v = self._heights.table, int(self.order[stage])
         modes = int(table.allowed[v].sum())
@@ -183,15 +201,15 @@ class _Run:
         level = np.searchsorted(self._heights.lows, table.wait[v, :modes])
         most, screened = self._most(), self._params.screened
         found = []
-        for portion in state.portions(max(1, self._params.most_children // modes)):
+        for portion in labels.portions(max(1, self._params.most_children // modes)):
             child = portion.extend(
                 table.cost[v, :modes], table.duration[v, :modes], level, self._heights.lows.size
             )
             found.append(self._cut(stage, child))
             if sum(part.cost.size for part in found) > screened * most:
-                found = [self._trim(stage, _State.join(found), most)]
+                found = [self._trim(stage, _ChainLabels.join(found), most)]
                 most = self._most()  # time goes by
-        children = self._trim(stage, _State.join(found), screened * most)
+        children = self._trim(stage, _ChainLabels.join(found), screened * most)
         kept = children.take(np.flatnonzero(find_undominated(children.measures())))
         kept = self._trim(stage, kept, most)
         self.labels += kept.cost.size
@@ -200,74 +218,52 @@ class _Run:
     def _most(self) -> int:
         return self._limits.few_labels if self._limits.is_over() else self._limits.most_labels
 
-    def _cut(self, stage: int, state: _State) -> _State:
+    def _cut(self, stage: int, labels: _ChainLabels) -> _ChainLabels:
         """Leave out labels that miss the deadline, or whose completions cost more than the cutoff."""
-        good = state.duration + self._shortest[stage][state.level] <= self._heights.table.room
+        good = labels.duration + self._shortest[stage][labels.level] <= self._heights.table.room
         limit = self._cutoff + 1e-9 * (abs(self._cutoff) + 1.0)
         for completion in self._completions:
-            good &= completion.bound(stage, state) <= limit
-        return state.take(np.flatnonzero(good))
+            good &= completion.bound(stage, labels) <= limit
+        return labels.take(np.flatnonzero(good))
 
-    def _trim(self, stage: int, state: _State, most: int) -> _State:
+    def _trim(self, stage: int, labels: _ChainLabels, most: int) -> _ChainLabels:
         """Keep at most `most` labels, those with the least bounds."""
-        if state.cost.size <= most:
-            return state
+        if labels.cost.size <= most:
+            return labels
         self.complete = False
-        worth = self._completions[0].bound(stage, state)
-        return state.take(np.sort(np.argsort(worth, kind="stable")[:most]))
+        worth = self._completions[0].bound(stage, labels)
+        return labels.take(np.sort(np.argsort(worth, kind="stable")[:most]))
 
 
 @dataclass(frozen=True, eq=False)
-class _State:
-    """Labels after some activities: cost and duration so far, position of the height that the wait needs."""
+class _ChainLabels(Labels):
+    """Besides, the duration so far, and the position of the height that the wait needs."""
 
-    cost: Int64
     duration: Int64
     level: Int64
-    parent: NDArray[np.int32]
-    mode: NDArray[np.int32]
 
     @staticmethod
-    def start(count: int) -> _State:
+    def start(count: int) -> _ChainLabels:
         """One label that has done nothing, or none."""
         zeros, none = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int32)
-        return _State(zeros, zeros, zeros, none, none)
+        return _ChainLabels(zeros, none, none, zeros, zeros)
 
-    @staticmethod
-    def join(states: list[_State]) -> _State:
-        """All labels of several states."""
-        if len(states) == 1:
-            return states[0]
-        return _State(
-            *(
-                np.concatenate([getattr(state, name) for state in states])
-                for name in ("cost", "duration", "level", "parent", "mode")
-            )
-        )
-
-    def portions(self, size: int) -> list[_State]:
+    def portions(self, size: int) -> list[_ChainLabels]:
         """Parts of at most `size` labels; parents are numbered within the whole."""
-        numbers = np.arange(self.cost.size, dtype=np.int32)
-        numbered = _State(self.cost, self.duration, self.level, numbers, self.mode)
+        numbered = replace(self, parent=np.arange(self.cost.size, dtype=np.int32))
         starts = range(0, max(1, self.cost.size), size)
         return [numbered.take(np.arange(start, min(start + size, self.cost.size))) for start in starts]
 
-    def extend(self, cost: Int64, duration: Int64, level: Int64, count: int) -> _State:
+    def extend(self, cost: Int64, duration: Int64, level: Int64, count: int) -> _ChainLabels:
         """Every label with every mode whose wait has a height."""
         able = np.flatnonzero(level < count)
         shape = self.cost.size, able.size
-        return _State(
+        return _ChainLabels(
             (self.cost[:, None] + cost[able]).ravel(),
-            (self.duration[:, None] + duration[able]).ravel(),
-            np.maximum(self.level[:, None], level[able]).ravel(),
             np.broadcast_to(self.parent[:, None], shape).ravel(),
             np.broadcast_to(able.astype(np.int32), shape).ravel(),
-        )
-
-    def take(self, rows: Int64) -> _State:
-        """Some of the labels."""
-        return _State(
-            self.cost[rows], self.duration[rows], self.level[rows], self.parent[rows], self.mode[rows]
+            (self.duration[:, None] + duration[able]).ravel(),
+            np.maximum(self.level[:, None], level[able]).ravel(),
         )
 
     def measures(self) -> Int64:
@@ -291,9 +287,9 @@ class _Completion:
         rests += price * (heights.lows - heights.table.room)
         return _Completion(price, np.minimum.accumulate(rests[:, ::-1], axis=1)[:, ::-1])
 
-    def bound(self, stage: int, state: _State) -> Float64:
+    def bound(self, stage: int, labels: _ChainLabels) -> Float64:
         """Least cost of all completions of each label."""
-        return np.asarray(state.cost + self.price * state.duration + self.rests[stage][state.level])
+        return np.asarray(labels.cost + self.price * labels.duration + self.rests[stage][labels.level])
 
 
 def _shortest_rests(heights: Heights, order: Int64) -> Int64:

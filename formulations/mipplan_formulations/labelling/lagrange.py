@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mipplan_formulations.arrays import Bool, Float64, Int64
 from mipplan_formulations.time_cost import TimeCostProblem
@@ -139,14 +141,8 @@ def tabulate(
 class Heights:
     """Heights the wait may have, and bounds for each of them.
 
-    Parameters
-    ----------
-    table : ChainTable
-    lows : int64 array, shape (k,)
-        Increasing. A wait counts as the largest of these that does not exceed it …
-    highs : int64 array, shape (k,)
-        … and then modes that wait up to this long are allowed. Where both agree the bounds are those of the module's
-        heading.
+    A wait counts as the largest of the increasing `lows` that does not exceed it, and then modes that wait up to the
+    `high` at the same place are allowed. Where both agree the bounds are those of the module's heading.
     """
 
     def __init__(self, table: ChainTable, lows: Int64, highs: Int64) -> None:
@@ -178,11 +174,10 @@ class Heights:
         return least, total
 
     def choose(self, price: float, height: int) -> Int64:
-        """Columns of the modes at which the least terms of a height are attained, shape (v,)."""
-        weighted = self.table.cost + price * self.table.duration
-        columns = np.arange(weighted.shape[1])
-        allowed = columns[None, :] <= self._last[:, height, None]
-        return np.asarray(np.argmin(np.where(allowed, weighted, np.inf), axis=1))
+        """Columns of the modes of least weight at a height, shape (v,); at an infinite price, of the shortest."""
+        if np.isinf(price):
+            return self._least_at(height, self.table.duration, _FORBIDDEN)
+        return self._least_at(height, self.table.cost + price * self.table.duration, np.inf)
 
     def maximise(self, most_tangents: int = 40) -> None:
         """Maximise the bound over prices: where the tangents on both sides meet, until they meet on the curve.
@@ -243,14 +238,14 @@ class Heights:
         return tangent
 
     def _tangent(self, price: float, height: int, bound: float = -np.inf) -> Tangent:
-        chosen = self._choose_fastest(height) if np.isinf(price) else self.choose(price, height)
+        chosen = self.choose(price, height)
         cost, duration, _ = self.table.value(chosen)
         return Tangent(price, height, cost, duration + int(self.lows[height]) - self.table.room, bound)
 
-    def _choose_fastest(self, height: int) -> Int64:
-        columns = np.arange(self.table.wait.shape[1])
-        allowed = columns[None, :] <= self._last[:, height, None]
-        return np.asarray(np.argmin(np.where(allowed, self.table.duration, _FORBIDDEN), axis=1))
+    def _least_at(self, height: int, weights: NDArray[Any], filler: float) -> Int64:
+        """Per activity the column of least weight among the modes allowed at a height."""
+        allowed = np.arange(weights.shape[1]) <= self._last[:, height, None]
+        return np.asarray(np.argmin(np.where(allowed, weights, filler), axis=1))
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mipplan_formulations.arrays import Bool, Float64, Int64
 from mipplan_formulations.labelling.lagrange import DualBound
-from mipplan_formulations.labelling.search import GapSearch, LabelLimits, LabelPass
+from mipplan_formulations.labelling.search import (
+    GapParams,
+    GapSearch,
+    LabelLimits,
+    LabelPass,
+    Labels,
+    trace_back,
+)
 from mipplan_formulations.time_cost import (
     END,
     NEVER,
@@ -33,13 +39,9 @@ from mipplan_formulations.time_cost import (
 
 
 @dataclass(frozen=True)
-class NetworkParams:
+class NetworkParams(GapParams):
     """Numbers that tune the search on a network; the answer without limits does not depend on them."""
 
-    first_share: float = 1 / 16
-    """The first pass looks this share into the gap between bound and best selection."""
-    growth: int = 3
-    """Each next pass looks this many times as far."""
     most_children: int = 1 << 19
     """Labels are extended in portions that make at most this many numbers of their state."""
     most_labels: int = 20_000
@@ -65,7 +67,7 @@ class NetworkSearch(GapSearch):
         cost: int | None = None,
         params: NetworkParams = DEFAULT,
     ) -> None:
-        super().__init__(limits, gap, cost, first_share=params.first_share, growth=params.growth)
+        super().__init__(limits, gap, cost, params)
         self._problem, self._guide, self._params = problem, guide, params
 
     def _prepare(self) -> bool:
@@ -241,25 +243,13 @@ def _carried(before: _Layout, after: _Layout, idle: Sequence[int]) -> Iterator[t
 
 
 @dataclass(frozen=True, eq=False)
-class _Labels:
-    """Labels after some activities, one a row.
+class _NetworkLabels(Labels):
+    """Besides, by how much the modes chosen lift the bound, and the state: in each of its columns smaller is better."""
 
-    The excess is by how much the modes chosen lift the bound; in each column of the state smaller is better.
-    """
-
-    cost: Int64
     excess: Float64
     state: Int64
-    parent: NDArray[np.int32]
-    mode: NDArray[np.int32]
 
-    def take(self, rows: Int64) -> _Labels:
-        """Some of the labels."""
-        return _Labels(
-            self.cost[rows], self.excess[rows], self.state[rows], self.parent[rows], self.mode[rows]
-        )
-
-    def most_promising(self, most: int) -> _Labels:
+    def most_promising(self, most: int) -> _NetworkLabels:
         """At most `most` labels, those that lift the bound least; the labels themselves if they are no more."""
         if self.cost.size <= most:
             return self
@@ -269,8 +259,8 @@ class _Labels:
 def search_network(plan: _LabelPlan, cutoff: int, limits: LabelLimits, params: NetworkParams) -> LabelPass:
     """Find the cheapest selection that costs at most `cutoff`, among the modes a plan has left."""
     none = np.zeros(1, dtype=np.int32)
-    labels = _Labels(np.zeros(1, dtype=np.int64), np.zeros(1), plan.first_state(), none, none)
-    trail: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
+    labels = _NetworkLabels(np.zeros(1, dtype=np.int64), none, none, np.zeros(1), plan.first_state())
+    trail: list[Labels] = []
     complete, count = True, 0
     for step in plan.steps:
         labels = _extend(plan, step, labels, cutoff, params)
@@ -283,27 +273,26 @@ def search_network(plan: _LabelPlan, cutoff: int, limits: LabelLimits, params: N
         complete &= screened is labels and kept.cost.size <= most
         labels = kept.most_promising(most)
         count += labels.cost.size
-        trail.append((labels.parent, labels.mode))
+        trail.append(Labels(labels.cost, labels.parent, labels.mode))  # the states need much memory
     best = int(np.argmin(labels.cost))
-    cost = int(labels.cost[best])
-    chosen = [0] * len(plan.steps)
-    for (parent, mode), step in zip(reversed(trail), reversed(plan.steps), strict=True):
-        chosen[step.activity] = int(mode[best])
-        best = int(parent[best])
-    return LabelPass(tuple(chosen), cost, complete, count)
+    selection = trace_back(trail, [step.activity for step in plan.steps], best)
+    return LabelPass(selection, int(labels.cost[best]), complete, count)
 
 
-def _extend(plan: _LabelPlan, step: _Step, labels: _Labels, cutoff: int, params: NetworkParams) -> _Labels:
+def _extend(
+    plan: _LabelPlan, step: _Step, labels: _NetworkLabels, cutoff: int, params: NetworkParams
+) -> _NetworkLabels:
     size = max(1, params.most_children // max(1, step.modes.size * (1 + labels.state.shape[1])))
     parts = []
     for start in range(0, labels.cost.size, size):
         rows = np.arange(start, min(start + size, labels.cost.size))
         parts.append(_extend_portion(plan, step, labels, rows, cutoff))
-    names = ("cost", "excess", "state", "parent", "mode")
-    return _Labels(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return _NetworkLabels.join(parts)
 
 
-def _extend_portion(plan: _LabelPlan, step: _Step, labels: _Labels, rows: Int64, cutoff: int) -> _Labels:
+def _extend_portion(
+    plan: _LabelPlan, step: _Step, labels: _NetworkLabels, rows: Int64, cutoff: int
+) -> _NetworkLabels:
     """Every label of a portion with every mode left, less those that cannot come to anything."""
     activity = plan.problem.activities[step.activity]
     cost = labels.cost[rows][:, None] + activity.cost[step.modes]
@@ -330,12 +319,12 @@ def _extend_portion(plan: _LabelPlan, step: _Step, labels: _Labels, rows: Int64,
         else:
             new[:, place] = still
     kept = np.flatnonzero(fits)
-    return _Labels(
+    return _NetworkLabels(
         cost[parents[kept], modes[kept]],
-        excess[parents[kept], modes[kept]],
-        new[kept],
         rows[parents[kept]].astype(np.int32),
         options[kept].astype(np.int32),
+        excess[parents[kept], modes[kept]],
+        new[kept],
     )
 
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan_formulations.arrays import Int64
+
+Int32 = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,47 @@ class LabelLimits:
 
 
 @dataclass(frozen=True)
+class GapParams:
+    """How fast the gap grows in which labels are set."""
+
+    first_share: float = 1 / 16
+    """The first pass looks this share into the gap between bound and best selection."""
+    growth: int = 3
+    """Each next pass looks this many times as far."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Labels after some activities, one a row: what each has cost, the label it came from, and its last mode."""
+
+    cost: Int64
+    parent: Int32
+    mode: Int32
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """All labels of several parts."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            *(np.concatenate(arrays) for arrays in zip(*(vars(p).values() for p in parts), strict=True))
+        )
+
+    def take(self, rows: Int64) -> Self:
+        """Some of the labels."""
+        return type(self)(*(array[rows] for array in vars(self).values()))
+
+
+def trace_back(trail: Sequence[Labels], order: Sequence[int], best: int) -> tuple[int, ...]:
+    """Modes along the way to a label, given the labels after each activity in order."""
+    chosen = [0] * len(order)
+    for labels, v in zip(reversed(trail), reversed(order), strict=True):
+        chosen[v] = int(labels.mode[best])
+        best = int(labels.parent[best])
+    return tuple(chosen)
+
+
+@dataclass(frozen=True)
 class LabelPass:
     """The cheapest selection that one run over the activities found within a cutoff, and the labels it kept for that.
 
@@ -40,35 +90,16 @@ class LabelPass:
 class GapSearch(ABC):
     """Looks for the cheapest selection within a gap above the bound that grows until it is found and proven.
 
-    The best selection so far and the bound always hold.
-
-    Parameters
-    ----------
-    limits : LabelLimits
-    gap : float
-        Relative gap between cost and bound that is proof enough.
-    cost : int or None
-        Of a selection known from elsewhere; `selection` stays None until a cheaper one is found.
-    first_share : float
-        The first pass looks this share into the gap between bound and best selection.
-    growth : int
-        Each next pass looks this many times as far.
-    fixed : int
-        Further cost of every selection, which `cost` and `bound` leave out.
+    The best selection so far and the bound always hold. A relative `gap` between cost and bound is proof enough. The
+    cost may be that of a selection known from elsewhere: `selection` stays None until a cheaper one is found. What is
+    fixed is further cost of every selection, which `cost` and `bound` leave out.
     """
 
     def __init__(
-        self,
-        limits: LabelLimits,
-        gap: float,
-        cost: int | None,
-        *,
-        first_share: float,
-        growth: int,
-        fixed: int = 0,
+        self, limits: LabelLimits, gap: float, cost: int | None, growing: GapParams, fixed: int = 0
     ) -> None:
         self.limits, self.gap, self.cost, self.fixed = limits, gap, cost, fixed
-        self._first_share, self._growth = first_share, growth
+        self._growing = growing
         self.selection: tuple[int, ...] | None = None
         self.bound = 0
         self.labels = 0
@@ -83,7 +114,7 @@ class GapSearch(ABC):
             return
         top = self._dearest()
         span = (top if self.cost is None else self.cost) - self.bound
-        reach = max(1, int(span * self._first_share))
+        reach = max(1, int(span * self._growing.first_share))
         while not self._is_done() and time.monotonic() < self.limits.ends_at:
             most = top if self.cost is None else self.cost - 1
             cutoff = min(most, self.bound + reach)
@@ -91,7 +122,11 @@ class GapSearch(ABC):
                 return
             if cutoff == most and self.bound > cutoff:
                 self.exhausted = True
-            reach *= self._growth
+            reach *= self._growing.growth
+
+    def best(self) -> tuple[int, ...] | None:
+        """The best selection found, a mode per activity."""
+        return self.selection
 
     def offer(self, cost: int, selection: tuple[int, ...]) -> None:
         """Take over a feasible selection if it is better."""

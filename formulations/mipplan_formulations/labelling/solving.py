@@ -11,18 +11,11 @@ import numpy as np
 
 from mipplan_formulations.labelling.chain import DEFAULT as CHAIN
 from mipplan_formulations.labelling.chain import ChainParams, ChainSearch
-from mipplan_formulations.labelling.lagrange import DualBound, tabulate
+from mipplan_formulations.labelling.lagrange import DualBound
 from mipplan_formulations.labelling.network import DEFAULT as NETWORK
 from mipplan_formulations.labelling.network import NetworkParams, NetworkSearch
 from mipplan_formulations.labelling.search import GapSearch, LabelLimits
-from mipplan_formulations.time_cost import (
-    Activity,
-    Path,
-    Reduction,
-    TimeCostProblem,
-    breakable_paths,
-    drop_dominated,
-)
+from mipplan_formulations.time_cost import Activity, TimeCostProblem, breakable_paths, drop_dominated
 
 _LARGEST_SUM = 2**59
 """Sums of costs or times from this on are refused, because they come close to the end of int64."""
@@ -102,17 +95,32 @@ def solve_by_labels(
         If costs or times are so large that their sums leave int64.
     """
     _check_sums(problem)
-    ends_at = math.inf if time_limit_s is None else time.monotonic() + time_limit_s
-    known = None
-    if start is not None and problem.evaluate(start).feasible:
-        known = tuple(map(int, start))
+    limits = LabelLimits(math.inf if time_limit_s is None else time.monotonic() + time_limit_s, most_labels)
+    known, known_cost = None, None
+    if start is not None and (judged := problem.evaluate(start)).feasible:
+        known, known_cost = tuple(map(int, start)), judged.cost
     reduction = drop_dominated(problem)
     smaller = _without_idle_conditions(reduction.problem)
-    task = _LabelTask(problem, reduction, smaller, LabelLimits(ends_at, most_labels), gap, known, params)
-    if _is_bare_chain(smaller):
-        breakable = breakable_paths(smaller)
-        return _solve_chain(task, smaller.paths[breakable[0][0]] if breakable else None)
-    return _solve_network(task, guide)
+    search: GapSearch
+    if not _is_bare_chain(smaller):
+        own = DualBound.from_costs(smaller) if guide is None else guide.lower(reduction.kept)
+        search = NetworkSearch(smaller, own, limits, gap, known_cost, params.network)
+    elif breakable := breakable_paths(smaller):
+        search = ChainSearch(smaller, smaller.paths[breakable[0][0]], limits, gap, known_cost, params.chain)
+    else:
+        found = reduction.lift([int(np.argmin(activity.cost)) for activity in smaller.activities])
+        cost = problem.evaluate(found).cost
+        return LabelAnswer(found, cost, float(cost), True, 0, 0)
+    search.run()
+    best, lower_bound = search.best(), search.bound + search.fixed
+    selection = known if best is None else reduction.lift(best)
+    if selection is None:
+        bound = math.inf if search.exhausted else float(lower_bound)
+        return LabelAnswer(None, None, bound, search.exhausted, search.labels, search.passes)
+    cost = problem.evaluate(selection).cost
+    bound = float(cost if search.exhausted else min(lower_bound, cost))
+    finished = search.exhausted or cost - bound <= gap * cost
+    return LabelAnswer(selection, cost, bound, finished, search.labels, search.passes)
 
 
 def is_chain(problem: TimeCostProblem) -> bool:
@@ -122,69 +130,6 @@ def is_chain(problem: TimeCostProblem) -> bool:
 
 def _is_bare_chain(problem: TimeCostProblem) -> bool:
     return not problem.resources and not problem.covers and len(breakable_paths(problem)) <= 1
-
-
-@dataclass(frozen=True, eq=False)
-class _LabelTask:
-    """A problem, the part of it that matters, and what is asked for."""
-
-    problem: TimeCostProblem
-    reduction: Reduction
-    smaller: TimeCostProblem
-    limits: LabelLimits
-    gap: float
-    known: tuple[int, ...] | None
-    params: LabelParams
-
-    @property
-    def known_cost(self) -> int | None:
-        """Cost of the selection to start from."""
-        return None if self.known is None else self.problem.evaluate(self.known).cost
-
-    def answer(self, selection: Sequence[int] | None, search: GapSearch) -> LabelAnswer:
-        """Put together what a search found; its selection is None if the one to start from is as good."""
-        found = self.known if selection is None else self.reduction.lift(selection)
-        if found is None:
-            bound = math.inf if search.exhausted else float(search.bound)
-            return LabelAnswer(None, None, bound, search.exhausted, search.labels, search.passes)
-        cost = self.problem.evaluate(found).cost
-        bound = float(cost if search.exhausted else min(search.bound, cost))
-        finished = search.exhausted or cost - bound <= self.gap * cost
-        return LabelAnswer(found, cost, bound, finished, search.labels, search.passes)
-
-
-def _solve_chain(task: _LabelTask, path: Path | None) -> LabelAnswer:
-    """Off the path, the cheapest mode is right."""
-    activities = task.smaller.activities
-    chosen = [int(np.argmin(activity.cost)) for activity in activities]
-    on_path = () if path is None else path.activities
-    fixed = sum(
-        int(a.cost[o]) for v, (a, o) in enumerate(zip(activities, chosen, strict=True)) if v not in on_path
-    )
-    if path is None:
-        found = task.reduction.lift(chosen)
-        return LabelAnswer(found, fixed, float(fixed), True, 0, 0)
-    own = [activities[v] for v in path.activities]
-    table = tabulate(
-        [a.cost for a in own], [a.duration for a in own], path.waits, task.smaller.deadline - path.lag
-    )
-    known = task.known_cost
-    left = None if known is None else known - fixed
-    search = ChainSearch(table, task.limits, task.gap, left, fixed, task.params.chain)
-    search.run()
-    search.bound += fixed
-    if search.selection is None:
-        return task.answer(None, search)
-    for v, mode in zip(path.activities, search.selection, strict=True):
-        chosen[v] = mode
-    return task.answer(chosen, search)
-
-
-def _solve_network(task: _LabelTask, guide: DualBound | None) -> LabelAnswer:
-    own = DualBound.from_costs(task.smaller) if guide is None else guide.lower(task.reduction.kept)
-    search = NetworkSearch(task.smaller, own, task.limits, task.gap, task.known_cost, task.params.network)
-    search.run()
-    return task.answer(search.selection, search)
 
 
 def _without_idle_conditions(problem: TimeCostProblem) -> TimeCostProblem:

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mipplan_formulations.arrays import Int64, check_number, raise_if_any, read_integers
+from mipplan_formulations.arrays import Int64, check_number, raise_if_any, set_integers
 
 KINDS = ("wait", "own")
 """First index of arrays that tell of waits and own times."""
@@ -57,14 +57,11 @@ class Demand:
 
     def __post_init__(self) -> None:
         faults: list[str] = []
-        offset = read_integers(self.offset, 1, "demand: offset", faults)
-        load = read_integers(self.load, 1, "demand: load", faults)
+        set_integers(self, "demand: ", faults, offset=1, load=1)
         check_number(self.own_load, "demand: own load", faults)
-        if not faults and offset.shape != load.shape:
-            faults.append(f"demand: {offset.size} offsets for {load.size} loads")
+        if not faults and self.offset.shape != self.load.shape:
+            faults.append(f"demand: {self.offset.size} offsets for {self.load.size} loads")
         raise_if_any(faults)
-        object.__setattr__(self, "offset", offset)
-        object.__setattr__(self, "load", load)
 
     def times(self, kind: str, units: ArrayLike) -> Int64:
         """Times (``wait`` or ``own``) for each number of units, shape as `units`."""
@@ -99,16 +96,9 @@ class Demand:
 
 
 class Demands:
-    """Demands of several activities side by side, padded to one length: a load of 0 asks for nothing.
+    """Demands of several activities side by side, for a few array operations on all of them.
 
-    Times and rows of all of them take a few array operations.
-
-    Attributes
-    ----------
-    activities : tuple of int
-        Indices of the t activities that have a demand.
-    offset, load : int64 arrays, shape (t, k)
-    own_load : int64 array, shape (t,)
+    Arrays have a row for each of the t `activities` with a demand, padded to one length: a load of 0 asks for nothing.
     """
 
     def __init__(self, demands: Sequence[Demand | None], params: SupportParams = DEFAULT) -> None:
@@ -124,31 +114,15 @@ class Demands:
         self.own_load = np.array([demand.own_load for _, demand in present], dtype=np.int64)
 
     def times(self, units: Int64) -> Int64:
-        """Waits and own times.
-
-        Parameters
-        ----------
-        units : int64 array, shape (t, m)
-            At least 1, per activity.
-
-        Returns
-        -------
-        int64 array, shape (2, t, m)
-        """
+        """Waits and own times, shape (2, t, m), for numbers of units of at least 1, shape (t, m)."""
         return self._times_of(slice(None), units)
 
     def supports(self, slopes: Int64, least: Int64, most: Int64) -> Int64:
-        """For each slope s the least of ``time(n) + s·n`` over least <= n <= most, shape as `slopes`.
+        """For each slope s the least of ``time(n) + s·n`` over least <= n <= most, shape as `slopes`: (2, t, r).
 
         Few numbers of units are all looked at. Of many, only those around the place where sparse ones are least: before
         rounding the sum is convex. Where it is so level that rounding hides which way it falls, the least may lie
         elsewhere, but it is less than 2 below; so 2 less is returned then.
-
-        Parameters
-        ----------
-        slopes : int64 array, shape (2, t, r)
-            Of waits and own times.
-        least, most : int64 arrays, shape (t,)
         """
         found = np.empty_like(slopes)
         count = most - least + 1
@@ -204,15 +178,8 @@ def side_by_side(demands: tuple[Demand | None, ...]) -> Demands:
 def lower_hull(units: Int64, times: Int64) -> list[tuple[int, int, int]]:
     """Rows ``a·n + b·time >= c`` through neighbouring corners of the lower hull of the points (n, time).
 
-    Parameters
-    ----------
-    units, times : int64 arrays, shape (m,)
-        Units increasing, times decreasing (not strictly).
-
-    Returns
-    -------
-    list of (a, b, c)
-        a and b positive; none for a level edge, which a bound on the time does for.
+    Units increase, times decrease (not strictly). All a and b are positive: a level edge has no row, as a bound on the
+    time does for it.
     """
     corners: list[tuple[int, int]] = []
     for n, time in zip(units.tolist(), times.tolist(), strict=True):

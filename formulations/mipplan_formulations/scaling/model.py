@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -231,18 +231,15 @@ class ScalingTemplate:
         self._bound = np.flatnonzero(np.logical_not(shedding))
         if self._is_short(problem):
             raise ValueError("a template needs a problem in which no more is needed than is allowed")
-        self._need_rows = np.array([rows[f"need_{v}"] for v in self._sheds], dtype=np.int64)
-        self._round_rows = np.array([rows[f"round_{v}"] for v in self._sheds], dtype=np.int64)
+        self._need_rows = _places(rows, "need", self._sheds)
+        self._round_rows = _places(rows, "round", self._sheds)
         # In each of these rows the units come first: columns are sorted, and theirs are the first of all.
         self._need_at, self._round_at = starts[self._need_rows], starts[self._round_rows]
-        self._resource_rows = np.array(
-            [rows[f"resource_{r}"] for r in range(len(problem.resources))], dtype=np.int64
-        )
-        changing = [v for v in range(len(problem.activities)) if f"up_{v}" in columns]
-        self._changing = np.array(changing, dtype=np.int64)
-        self._change_rows = np.array([rows[f"change_{v}"] for v in changing], dtype=np.int64)
-        self._up = np.array([columns[f"up_{v}"] for v in changing], dtype=np.int64)
-        self._down = np.array([columns[f"down_{v}"] for v in changing], dtype=np.int64)
+        self._resource_rows = _places(rows, "resource", range(len(problem.resources)))
+        self._changing = np.array([v for v in range(len(shedding)) if f"up_{v}" in columns], dtype=np.int64)
+        self._change_rows = _places(rows, "change", self._changing)
+        self._up = _places(columns, "up", self._changing)
+        self._down = _places(columns, "down", self._changing)
         self._penal = [
             (g, columns[f"shed_{g}"]) for g, x in enumerate(problem.groups) if x.penalty is not None
         ]
@@ -325,6 +322,10 @@ class ScalingTemplate:
         )
         entries[self._time_at] = slopes[self._sloped]
         lower[self._time_rows] = sides[self._sloped]
+
+
+def _places(table: Mapping[str, int], kind: str, indices: Iterable[int]) -> Int64:
+    return np.array([table[f"{kind}_{index}"] for index in indices], dtype=np.int64)
 
 
 def _with_rows(slopes: Int64 | None) -> Bool:

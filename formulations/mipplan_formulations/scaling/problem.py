@@ -24,6 +24,7 @@ from mipplan_formulations.arrays import (
     raise_if_any,
     read_integers,
     repeated_names,
+    set_integers,
 )
 from mipplan_formulations.scaling.demands import OWN, WAIT, Demand, side_by_side
 from mipplan_formulations.time_cost import Arc, Resource, topological_order
@@ -67,9 +68,8 @@ class ScalingActivity:
         faults: list[str] = [] if self.name else ["an activity needs a name"]
         for label in ("cost", "group", "duration", "deadline", "up_cost", "down_cost"):
             check_number(getattr(self, label), f"{place}: {label}", faults)
-        usage = read_integers(self.usage, 1, f"{place}: usage", faults)
+        set_integers(self, f"{place}: ", faults, usage=1)
         raise_if_any(faults)
-        object.__setattr__(self, "usage", usage)
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,7 @@ class ScalingProblem:
         for name in ("activities", "groups", "resources", "arcs", "demands"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         faults: list[str] = []
-        for name in ("need", "least", "most", "present"):
-            object.__setattr__(self, name, read_integers(getattr(self, name), 1, name, faults))
+        set_integers(self, "", faults, need=1, least=1, most=1, present=1)
         raise_if_any(faults or list(_find_faults(self)))
 
     @property

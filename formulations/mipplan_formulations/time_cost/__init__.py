@@ -3,12 +3,7 @@
 Formulations are to be had by name from `mipplan_formulations.FORMULATIONS`.
 """
 
-from mipplan_formulations.time_cost.dominance import (
-    Reduction,
-    drop_dominated,
-    find_undominated,
-    keep_modes,
-)
+from mipplan_formulations.time_cost.dominance import Reduction, drop_dominated, find_undominated, keep_modes
 from mipplan_formulations.time_cost.improvement import ImprovementParams, Improver, suggest
 from mipplan_formulations.time_cost.levels import LevelsParams
 from mipplan_formulations.time_cost.networks import (

@@ -16,14 +16,7 @@ _BLOCK = 128
 
 @dataclass(frozen=True, eq=False)
 class Reduction:
-    """A problem with some modes left out.
-
-    Attributes
-    ----------
-    problem : TimeCostProblem
-    kept : tuple of int64 arrays
-        Per activity, what number each remaining mode had before.
-    """
+    """A problem with some modes left out: what is kept is, per activity, the number each remaining mode had before."""
 
     problem: TimeCostProblem
     kept: tuple[Int64, ...]

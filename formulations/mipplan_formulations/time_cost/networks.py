@@ -61,15 +61,9 @@ def breakable_paths(problem: TimeCostProblem) -> list[tuple[int, Extent]]:
 class PathEdge:
     """A step that walks take: on to an activity, through it, and to the next node.
 
-    Attributes
-    ----------
-    tail, head : int
-        Nodes; `START` is nobody's head, `END` nobody's tail.
-    activity : int
-    lag : int
-        Passes before the activity (at the last step of a path, also what its lag exceeds those of its arcs by).
-    waits : int64 array, shape (modes of the activity,)
-        Raised to the least wait that all paths with this step have anyway.
+    The lag passes before the activity; at the last step of a path, what its lag exceeds those of its arcs by comes on
+    top. Waits, one per mode of the activity, are raised to the least wait that all paths with this step have anyway.
+    `START` is nobody's head, `END` nobody's tail.
     """
 
     tail: int
@@ -81,14 +75,9 @@ class PathEdge:
 
 @dataclass(frozen=True)
 class PathNetwork:
-    """Nodes and edges; the walks from `START` to `END` are the paths.
+    """Nodes (`END` does not count) and edges; the walks from `START` to `END` are the paths.
 
-    Attributes
-    ----------
-    num_nodes : int
-        `END` does not count.
-    edges : tuple of PathEdge
-        Ordered by tail; tails and inner heads are numbered such that every edge leads to a larger number.
+    Edges are ordered by tail; tails and inner heads are numbered such that every edge leads to a larger number.
     """
 
     num_nodes: int
@@ -97,18 +86,13 @@ class PathNetwork:
     def times_reached(self, spent: Sequence[int], waited: Sequence[int]) -> tuple[list[int], list[int]]:
         """Longest time until each node is reached, without a wait and with one.
 
-        Parameters
-        ----------
-        spent, waited : sequences of int
-            What each edge takes without its wait, and with it.
+        Given is what each edge takes without its wait, and with it.
         """
         early, late = [NEVER] * self.num_nodes, [NEVER] * self.num_nodes
         if self.num_nodes:
             early[START] = 0
-        for edge, alone, both in zip(
-            self.edges, spent, waited, strict=True
-        ):  # both times of the tail are final
-            if edge.head != END:
+        for edge, alone, both in zip(self.edges, spent, waited, strict=True):
+            if edge.head != END:  # both times of the tail are final
                 early[edge.head] = max(early[edge.head], early[edge.tail] + alone)
                 late[edge.head] = max(late[edge.head], late[edge.tail] + alone, early[edge.tail] + both)
         return early, late

@@ -26,6 +26,7 @@ from mipplan_formulations.arrays import (
     read_integers,
     read_only,
     repeated_names,
+    set_integers,
 )
 
 Lags = dict[tuple[int, int], tuple[int, int]]
@@ -60,21 +61,17 @@ class Activity:
     def __post_init__(self) -> None:
         place = f"activity {self.name!r}"
         faults: list[str] = [] if self.name else ["an activity needs a name"]
-        cost = read_integers(self.cost, 1, f"{place}: cost", faults)
-        duration = read_integers(self.duration, 1, f"{place}: duration", faults)
-        modes = cost.size
-        given = np.asarray(self.usage)
-        given = given if given.size else np.zeros((modes, 0), dtype=np.int64)
-        usage = read_integers(given, 2, f"{place}: usage", faults)
+        set_integers(self, f"{place}: ", faults, cost=1, duration=1)
+        modes = self.cost.size
+        if not np.size(self.usage):
+            object.__setattr__(self, "usage", np.zeros((modes, 0), dtype=np.int64))
+        set_integers(self, f"{place}: ", faults, usage=2)
         if modes == 0:
             faults.append(f"{place}: needs at least one mode")
-        for label, rows in (("duration", duration.shape[0]), ("usage", usage.shape[0])):
+        for label, rows in (("duration", self.duration.shape[0]), ("usage", self.usage.shape[0])):
             if rows != modes:
                 faults.append(f"{place}: {label} has {rows} modes, cost has {modes}")
         raise_if_any(faults)
-        object.__setattr__(self, "cost", cost)
-        object.__setattr__(self, "duration", duration)
-        object.__setattr__(self, "usage", usage)
 
     @property
     def num_modes(self) -> int:
