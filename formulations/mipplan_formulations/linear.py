@@ -110,8 +110,10 @@ class ModelBuilder:
         self._column_names: list[str] = []
         self._blocks: list[tuple[Int64, Float64, Float64, Bool]] = []
         self._row_names: list[str] = []
-        self._rows: list[tuple[Int64, Int64]] = []
-        self._sides: list[tuple[float, float]] = []
+        self._row_columns: list[Int64] = [np.zeros(0, dtype=np.int64)]  # np.concatenate refuses an empty list
+        self._coefficients: list[Int64] = [np.zeros(0, dtype=np.int64)]
+        self._row_lower: list[float] = []
+        self._row_upper: list[float] = []
 
     def add_columns(
         self,
@@ -140,20 +142,21 @@ class ModelBuilder:
     ) -> None:
         """Append ``lower <= coefficients @ x[columns] <= upper``; no column may occur twice."""
         self._row_names.append(name)
-        self._rows.append((columns, coefficients))
-        self._sides.append((lower, upper))
+        self._row_columns.append(columns)
+        self._coefficients.append(coefficients)
+        self._row_lower.append(lower)
+        self._row_upper.append(upper)
 
     def build(self, name: str) -> LinearModel:
         """Return the model of all columns and rows so far."""
         objective, column_lower, column_upper, integrality = map(
             np.concatenate, zip(*self._blocks, strict=True)
         )
-        sides = np.array(self._sides, dtype=np.float64).reshape(-1, 2)
         return LinearModel(
             objective=objective,
             matrix=self._join_rows(),
-            row_lower=sides[:, 0].copy(),
-            row_upper=sides[:, 1].copy(),
+            row_lower=np.array(self._row_lower, dtype=np.float64),
+            row_upper=np.array(self._row_upper, dtype=np.float64),
             column_lower=column_lower,
             column_upper=column_upper,
             integrality=integrality,
@@ -163,11 +166,9 @@ class ModelBuilder:
         )
 
     def _join_rows(self) -> sparse.csr_array[Any, tuple[int, int]]:
-        none = np.zeros(0, dtype=np.int64)  # np.concatenate refuses an empty list
-        starts = np.cumsum([0, *(columns.size for columns, _ in self._rows)])
-        columns = np.concatenate([none, *(columns for columns, _ in self._rows)])
-        coefficients = np.concatenate([none, *(coefficients for _, coefficients in self._rows)])
-        shape = (len(self._rows), len(self._column_names))
+        starts = np.cumsum([columns.size for columns in self._row_columns])
+        columns, coefficients = np.concatenate(self._row_columns), np.concatenate(self._coefficients)
+        shape = (len(self._row_names), len(self._column_names))
         # Rows stand one after the other already, so there is nothing to sort but within them.
         matrix = sparse.csr_array((coefficients, columns, starts), shape=shape)
         matrix.eliminate_zeros()

@@ -76,21 +76,17 @@ class _Writer:
     def __init__(self, problem: ScalingProblem, *, bound_times: bool) -> None:
         self._problem = problem
         self.model = ModelBuilder()
-        columns = list(_columns(problem, bound_times=bound_times))
-        self._places = {(kind, index): place for place, (kind, index, *_) in enumerate(columns)}
-        self.model.add_columns(
-            [f"{kind}_{index}" for kind, index, *_ in columns],
-            lower=[lower for *_, lower, _, _ in columns],
-            upper=[upper for *_, upper, _ in columns],
-            cost=[cost for *_, cost in columns],
-        )
+        kinds, indices, lower, upper, cost = zip(*_columns(problem, bound_times=bound_times), strict=True)
+        names = list(map("{}_{}".format, kinds, indices))
+        self.model.add_columns(names, lower=lower, upper=upper, cost=cost)
+        self._places = {column: place for place, column in enumerate(zip(kinds, indices, strict=True))}
 
     def _add_row(
         self, name: str, *terms: tuple[int, str, int], lower: float = -np.inf, upper: float = np.inf
     ) -> None:
         """Add the sum of the terms (coefficient, kind, index) between two sides."""
         places = np.array([self._places[kind, index] for _, kind, index in terms], dtype=np.int64)
-        coefficients = np.array([coefficient for coefficient, _, _ in terms], dtype=np.int64)
+        coefficients = np.array([term[0] for term in terms], dtype=np.int64)
         self.model.add_row(name, places, coefficients, lower=lower, upper=upper)
 
     def add_needs(self) -> None:
@@ -134,8 +130,9 @@ class _Writer:
                 raise ValueError(f"activity {name!r}: {high - low + 1} numbers of units; give slopes")
             units = np.arange(low, high + 1, dtype=np.int64)
             for kind in KINDS:
+                places = np.array([self._places["n", v], self._places[kind, v]], dtype=np.int64)
                 for k, (slope, time, side) in enumerate(lower_hull(units, demand.times(kind, units))):
-                    self._add_row(f"{kind}_{v}_{k}", (slope, "n", v), (time, kind, v), lower=side)
+                    self.model.add_row(f"{kind}_{v}_{k}", places, np.array([slope, time]), lower=side)
 
     def add_times(self, slopes: Int64) -> None:
         """Rows (5) and (6) of the given slopes."""
