@@ -71,3 +71,10 @@ def raise_if_any(faults: list[str]) -> None:
     """Raise one ValueError that names all faults, one a line."""
     if faults:
         raise ValueError("\n".join(faults))
+
+
+def thin_out(values: Int64, most: int) -> Int64:
+    """Keep at most `most` of the increasing values, evenly by rank."""
+    if values.size <= most:
+        return values
+    return values[np.unique(np.linspace(0, values.size - 1, most).round().astype(np.int64))]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from mipplan_formulations.projects import ColumnPool, Columns, MultiProjectProbl
 from mipplan_formulations.scaling import Demand, Group, ScalingActivity, ScalingProblem
 from mipplan_formulations.time_cost import Activity, Arc, Cover, Path, Resource, TimeCostProblem
 
+Part = TypeVar("Part", Activity, Arc, Demand, Group, Path, Resource, ScalingActivity)
 Problem = TimeCostProblem | ScalingProblem | MultiProjectProblem | ColumnPool
 
 _COUNTS = ("need", "least", "most", "present")
@@ -44,7 +45,9 @@ def from_document(document: Mapping[str, Any]) -> Any:
     """
     if "projects" in document:
         projects = tuple(_read_time_cost(project) for project in document["projects"])
-        return MultiProjectProblem(projects, _read_resources(document), _read_costs(document["forgone"]))
+        return MultiProjectProblem(
+            projects, _parts(Resource, document["resources"]), _costs(document["forgone"])
+        )
     if "columns" in document:
         return _read_pool(document)
     return _read_scaling(document) if "groups" in document else _read_time_cost(document)
@@ -64,27 +67,18 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _read_resources(document: Mapping[str, Any]) -> tuple[Resource, ...]:
-    return tuple(Resource(r["name"], r["capacity"]) for r in document["resources"])
-
-
-def _read_arcs(document: Mapping[str, Any]) -> tuple[Arc, ...]:
-    return tuple(Arc(arc["tail"], arc["head"], arc["lag"]) for arc in document["arcs"])
+def _parts(kind: type[Part], documents: Iterable[Mapping[str, Any]]) -> tuple[Part, ...]:
+    names = [field.name for field in fields(kind)]
+    return tuple(kind(**{name: document[name] for name in names}) for document in documents)
 
 
 def _read_time_cost(document: Mapping[str, Any]) -> TimeCostProblem:
     return TimeCostProblem(
-        activities=tuple(
-            Activity(a["name"], np.array(a["cost"]), np.array(a["duration"]), np.array(a["usage"], np.int64))
-            for a in document["activities"]
-        ),
-        arcs=_read_arcs(document),
-        paths=tuple(
-            Path(tuple(p["activities"]), p["lag"], tuple(np.array(w) for w in p["waits"]))
-            for p in document["paths"]
-        ),
+        activities=_parts(Activity, document["activities"]),
+        arcs=_parts(Arc, document["arcs"]),
+        paths=_parts(Path, document["paths"]),
         deadline=document["deadline"],
-        resources=_read_resources(document),
+        resources=_parts(Resource, document["resources"]),
         covers=tuple(
             Cover(tuple((member["activity"], np.array(member["marked"], dtype=bool)) for member in members))
             for members in document["covers"]
@@ -94,32 +88,23 @@ def _read_time_cost(document: Mapping[str, Any]) -> TimeCostProblem:
 
 def _read_scaling(document: Mapping[str, Any]) -> ScalingProblem:
     return ScalingProblem(
-        activities=tuple(
-            ScalingActivity(**{**activity, "usage": np.array(activity["usage"], dtype=np.int64)})
-            for activity in document["activities"]
-        ),
-        groups=tuple(Group(group["name"], group["penalty"]) for group in document["groups"]),
-        resources=_read_resources(document),
-        arcs=_read_arcs(document),
-        demands=tuple(
-            None if d is None else Demand(np.array(d["offset"]), np.array(d["load"]), d["own_load"])
-            for d in document["demands"]
-        ),
-        **{name: np.array(document[name], dtype=np.int64) for name in _COUNTS},
+        activities=_parts(ScalingActivity, document["activities"]),
+        groups=_parts(Group, document["groups"]),
+        resources=_parts(Resource, document["resources"]),
+        arcs=_parts(Arc, document["arcs"]),
+        demands=tuple(d and _parts(Demand, [d])[0] for d in document["demands"]),
+        **{name: document[name] for name in _COUNTS},
     )
 
 
 def _read_pool(document: Mapping[str, Any]) -> ColumnPool:
-    resources = _read_resources(document)
+    resources = _parts(Resource, document["resources"])
     columns = tuple(
-        Columns(
-            np.array(entry["cost"], dtype=np.int64),
-            np.array(entry["usage"], dtype=np.int64).reshape(-1, len(resources)),
-        )
-        for entry in document["columns"]
+        Columns(np.array(c["cost"], np.int64), np.array(c["usage"], np.int64).reshape(-1, len(resources)))
+        for c in document["columns"]
     )
-    return ColumnPool(columns, resources, _read_costs(document["forgone"]), _read_costs(document["excess"]))
+    return ColumnPool(columns, resources, _costs(document["forgone"]), _costs(document["excess"]))
 
 
-def _read_costs(costs: list[int] | None) -> tuple[int, ...] | None:
+def _costs(costs: list[int] | None) -> tuple[int, ...] | None:
     return None if costs is None else tuple(costs)

@@ -30,14 +30,7 @@ DEFAULT = ExhaustiveParams()
 
 @dataclass(frozen=True)
 class Optimum:
-    """The cheapest feasible selection; among several the lexicographically smallest.
-
-    Attributes
-    ----------
-    cost : int
-    selection : tuple of int
-        Chosen mode of every activity.
-    """
+    """The cheapest feasible selection, a mode per activity; among several the lexicographically smallest."""
 
     cost: int
     selection: tuple[int, ...]
@@ -47,12 +40,7 @@ class Optimum:
 class ScalingOptimum:
     """The cheapest feasible numbers of units; among several the lexicographically smallest.
 
-    Attributes
-    ----------
-    cost : int
-    units : tuple of int
-    shed : tuple of int
-        Thousandths per group.
+    Shed is in thousandths per group.
     """
 
     cost: int

@@ -187,14 +187,15 @@ def _shape_faults(model: LinearModel) -> list[str]:
     """Find wrong types and shapes; the values are only looked at once these are right."""
     columns, rows = model.objective.shape[0], model.row_lower.shape[0]
     faults = [] if columns else ["a model needs at least one column"]
-    for label, array, dtype, length in (
-        ("objective", model.objective, np.int64, columns),
-        ("row_lower", model.row_lower, np.float64, rows),
-        ("row_upper", model.row_upper, np.float64, rows),
-        ("column_lower", model.column_lower, np.float64, columns),
-        ("column_upper", model.column_upper, np.float64, columns),
-        ("integrality", model.integrality, np.bool_, columns),
+    for label, dtype, length in (
+        ("objective", np.int64, columns),
+        ("row_lower", np.float64, rows),
+        ("row_upper", np.float64, rows),
+        ("column_lower", np.float64, columns),
+        ("column_upper", np.float64, columns),
+        ("integrality", np.bool_, columns),
     ):
+        array = getattr(model, label)
         if array.dtype != dtype or array.shape != (length,):
             faults.append(
                 f"{label}: expected {np.dtype(dtype)} of shape ({length},), got {array.dtype} {array.shape}"
@@ -208,10 +209,8 @@ def _shape_faults(model: LinearModel) -> list[str]:
         )
     elif not matrix.has_canonical_format or np.any(matrix.data == 0):
         faults.append("matrix: has duplicate, unsorted or zero entries; call sum_duplicates, eliminate_zeros")
-    for label, names, length in (
-        ("column_names", model.column_names, columns),
-        ("row_names", model.row_names, rows),
-    ):
+    for label, length in (("column_names", columns), ("row_names", rows)):
+        names = getattr(model, label)
         if len(names) != length or len(set(names)) != length:
             faults.append(f"{label}: expected {length} different names")
         elif any(not name or not name.isascii() or " " in name for name in names):
@@ -233,10 +232,8 @@ def _value_faults(model: LinearModel) -> list[str]:
             faults.append(f"{label}: numbers beyond 2**53 are not exact in floating point")
     if np.any(model.objective[~integral] != 0):
         faults.append("only integer columns may have an objective coefficient")
-    for label, side, forbidden in (
-        ("row_lower", model.row_lower, np.inf),
-        ("row_upper", model.row_upper, -np.inf),
-    ):
+    for label, forbidden in (("row_lower", np.inf), ("row_upper", -np.inf)):
+        side = getattr(model, label)
         finite = side[np.isfinite(side)]
         if np.isnan(side).any() or np.any(side == forbidden):
             faults.append(f"{label}: neither nan nor {forbidden} is allowed")

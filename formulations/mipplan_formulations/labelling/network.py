@@ -76,7 +76,7 @@ class NetworkSearch(GapSearch):
             return False
         self.bound = max(self.bound, math.ceil(guide.bound - 1e-6 - 1e-9 * abs(guide.bound)))
         for selection in suggest(problem, guide.excess, self.limits.ends_at):
-            self.offer(self._cost_of(selection), selection)
+            self.offer(problem.cost_of(selection), selection)
         return True
 
     def _dearest(self) -> int:
@@ -92,10 +92,7 @@ class NetworkSearch(GapSearch):
         if found.selection is None or found.complete:
             return found
         better = Improver(self._problem).improve(found.selection)
-        return LabelPass(better, self._cost_of(better), False, found.labels)
-
-    def _cost_of(self, selection: Sequence[int]) -> int:
-        return sum(int(a.cost[o]) for a, o in zip(self._problem.activities, selection, strict=True))
+        return LabelPass(better, self._problem.cost_of(better), False, found.labels)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan_formulations.arrays import Bool, Float64, Int64
+from mipplan_formulations.arrays import Bool, Float64, Int64, thin_out
 from mipplan_formulations.time_cost.networks import START, breakable_network
 from mipplan_formulations.time_cost.problem import TimeCostProblem
 
@@ -81,11 +81,8 @@ class Improver:
         problem = self._problem
         if self._network.edges and self._clocks(selection).to_go_waiting[START] > problem.deadline:
             return False
-        used = sum(
-            (a.usage[o] for a, o in zip(problem.activities, selection, strict=True)),
-            start=np.zeros(len(problem.resources), dtype=np.int64),
-        )
-        within = all(amount <= r.capacity for amount, r in zip(used.tolist(), problem.resources, strict=True))
+        used = problem.usage_of(selection).tolist()
+        within = all(amount <= r.capacity for amount, r in zip(used, problem.resources, strict=True))
         return within and all(cover.is_met(selection) for cover in problem.covers)
 
     def round_up(
@@ -203,10 +200,10 @@ def suggest(
     for own in penalties:
         selection = improver.round_up(own, params)
         if selection is not None:
-            found[selection] = sum(int(a.cost[o]) for a, o in zip(activities, selection, strict=True))
+            found[selection] = problem.cost_of(selection)
         if time.monotonic() > ends_at:
             break
-    for selection in sorted(found, key=lambda selection: found[selection])[: params.most_improved]:
+    for selection in sorted(found, key=found.__getitem__)[: params.most_improved]:
         yield selection if time.monotonic() > ends_at else improver.improve(selection)
 
 
@@ -214,8 +211,7 @@ def _heights(waits: Sequence[Int64], most: int) -> Int64:
     """Some heights, at most `most`, below which every activity has a mode."""
     lowest = max(int(own.min()) for own in waits)
     usable = np.unique(np.concatenate(waits))
-    usable = usable[usable >= lowest]
-    return usable[np.unique(np.linspace(0, usable.size - 1, most).round().astype(np.int64))]
+    return thin_out(usable[usable >= lowest], most)
 
 
 def _longest_waits(problem: TimeCostProblem) -> list[Int64]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan_formulations.arrays import Float64, Int64
+from mipplan_formulations.arrays import Float64, Int64, thin_out
 from mipplan_formulations.linear import LinearModel, ModelBuilder
 from mipplan_formulations.time_cost import paths
 from mipplan_formulations.time_cost.networks import Extent, breakable_paths
@@ -87,18 +87,11 @@ def _staircases(problem: TimeCostProblem, params: LevelsParams) -> list[_Stairca
         highest = extent.least_wait + problem.deadline - extent.shortest
         waits = np.unique(np.concatenate(path.waits))
         waits = waits[(waits > extent.least_wait) & (waits <= highest)]
-        heights = _thin_out(waits, most)
+        heights = thin_out(waits, most)  # the steps then part the modes evenly
         columns = np.arange(first, first + heights.size, dtype=np.int64)
         staircases.append(_Staircase(p, path, extent, heights, heights.size == waits.size, columns))
         first += heights.size
     return staircases
-
-
-def _thin_out(waits: Int64, most: int) -> Int64:
-    """Keep at most `most` of the increasing waits: evenly by rank, as the steps then part the modes evenly."""
-    if waits.size <= most:
-        return waits
-    return waits[np.unique(np.linspace(0, waits.size - 1, most).round().astype(np.int64))]
 
 
 def _add_path_rows(

@@ -40,10 +40,8 @@ class Activity:
     ----------
     name : str
         Unique within the problem.
-    cost : int64 array, shape (m,)
-        Cost of each mode, not negative; at least one mode.
-    duration : int64 array, shape (m,)
-        Duration of each mode, not negative.
+    cost, duration : int64 arrays, shape (m,)
+        Of each mode, not negative; at least one mode.
     usage : int64 array, shape (m, r)
         Amount each mode takes of each of the problem's r resources, not negative. Left out: no resources.
 
@@ -248,7 +246,7 @@ class TimeCostProblem:
 
     @property
     def mode_counts(self) -> Int64:
-        """Number of modes of each activity, shape (number of activities,)."""
+        """Number of modes of each activity."""
         return np.array([activity.num_modes for activity in self.activities], dtype=np.int64)
 
     @property
@@ -266,6 +264,15 @@ class TimeCostProblem:
         wait = max(int(waits[selection[v]]) for v, waits in zip(path.activities, path.waits, strict=True))
         return path.lag + durations + wait
 
+    def cost_of(self, selection: Sequence[int]) -> int:
+        """Sum of the costs of the chosen modes, for a mode index per activity."""
+        return sum(int(a.cost[o]) for a, o in zip(self.activities, selection, strict=True))
+
+    def usage_of(self, selection: Sequence[int]) -> Int64:
+        """Amount the chosen modes use of each resource, shape (r,), for a mode index per activity."""
+        none = np.zeros(len(self.resources), dtype=np.int64)
+        return sum((a.usage[o] for a, o in zip(self.activities, selection, strict=True)), start=none)
+
     def evaluate(self, selection: Sequence[int]) -> Evaluation:
         """Judge a mode index per activity by plain integer arithmetic, independently of any formulation or solver.
 
@@ -275,14 +282,11 @@ class TimeCostProblem:
             If the selection does not name one existing mode per activity.
         """
         chosen = self._checked(selection)
-        cost, usage = 0, np.zeros(len(self.resources), dtype=np.int64)
-        for activity, mode in zip(self.activities, chosen, strict=True):
-            cost += int(activity.cost[mode])
-            usage += activity.usage[mode]
+        usage = self.usage_of(chosen)
         makespan = max((self.path_value(path, chosen) for path in self.paths), default=0)
         violations = tuple(self._violations(chosen, makespan, usage))
         usage.flags.writeable = False
-        return Evaluation(cost, makespan, usage, not violations, violations)
+        return Evaluation(self.cost_of(chosen), makespan, usage, not violations, violations)
 
     def _checked(self, selection: Sequence[int]) -> tuple[int, ...]:
         chosen = tuple(int(mode) for mode in selection)
