@@ -91,6 +91,13 @@ def test_no_golden_file_is_left_over() -> None:
     assert set((FOLDER / "golden").rglob("*.lp")) == expected
 
 
+@pytest.mark.parametrize("name", FORMULATIONS)
+def test_formulation_that_plans_take_has_a_line_style_in_the_benchmark(name: str) -> None:
+    plots = (ROOT / "benchmarks" / "solvers" / "plots.py").read_text(encoding="utf-8")
+    styles = next(line for line in plots.splitlines() if line.startswith("FORMULATION_STYLES"))
+    assert f'"{name}":' in styles
+
+
 @pytest.mark.parametrize("problem", [TimeCostProblem, ScalingProblem, MultiProjectProblem, ColumnPool])
 def test_there_are_golden_instances_of_all_problems(problem: type) -> None:
     found = [read(path) for path in INSTANCES if type(read(path)[0]) is problem]

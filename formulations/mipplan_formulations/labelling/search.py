@@ -1,4 +1,4 @@
-"""What both ways of labelling share: labels within a gap that grows until the proof is there, and the answer."""
+"""What both ways of labelling share: their labels, and a gap to search that grows until the proof is there."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class ScalingEvaluation:
 
 
 @dataclass(frozen=True, eq=False)
-class PathTimes:
+class LongestPaths:
     """Longest paths per activity: up to its end, from its start on, and through it with its wait."""
 
     before: list[int]
@@ -221,7 +221,7 @@ class ScalingProblem:
         """Longest path through each activity, its own wait included, shape (v,); without a demand 0."""
         return self.path_times(units).through
 
-    def path_times(self, units: Sequence[int]) -> PathTimes:
+    def path_times(self, units: Sequence[int]) -> LongestPaths:
         """What the longest paths through each activity take with these units."""
         count = len(self.activities)
         demands = side_by_side(self.demands)
@@ -238,7 +238,7 @@ class ScalingProblem:
             after[arc.tail] = max(after[arc.tail], after[arc.head] + arc.lag + alone[arc.tail])
         through = np.zeros(count, dtype=np.int64)
         through[timed] = (np.array(before, dtype=np.int64) + after - own)[timed] + times[WAIT]
-        return PathTimes(before, after, through)
+        return LongestPaths(before, after, through)
 
     def _violations(self, units: Sequence[int], shed: Sequence[int]) -> Iterator[str]:
         for activity, n, low, high in zip(
