@@ -90,17 +90,16 @@ def measure_modes(problem: TimeCostProblem) -> list[Int64]:
     """
     columns: list[list[Int64]] = [[a.cost, a.duration, *a.usage.T] for a in problem.activities]
     seen: set[tuple[int, bytes]] = set()
-    raised: dict[tuple[int, int], Int64] = {}
+    looked_at: set[tuple[int, int, int]] = set()
     for path in problem.paths:
         least = max(int(waits.min()) for waits in path.waits)
         for v, waits in zip(path.activities, path.waits, strict=True):
-            if (id(waits), least) not in raised:
-                raised[id(waits), least] = np.maximum(waits, least)
-                own = raised[id(waits), least]
-                key = (v, own.tobytes())
-                if key not in seen:
-                    seen.add(key)
-                    columns[v].append(own)
+            if (v, id(waits), least) not in looked_at:  # activities may share an array
+                looked_at.add((v, id(waits), least))
+                raised = np.maximum(waits, least)
+                if (v, raised.tobytes()) not in seen:
+                    seen.add((v, raised.tobytes()))
+                    columns[v].append(raised)
     for cover in problem.covers:
         for v, marks in cover.members:
             columns[v].append(1 - marks.astype(np.int64))
