@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from golden.hops import measure_all
 
 import mipplan
-from golden.hops import measure_all
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {
