@@ -14,9 +14,8 @@ from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, UNLIMITED_NS, InputE
 from mipplan.tuner.scaling import Requirement, Scaler, ScalingResult
 from mipplan.tuner.stages import DelayBudget, StageScale, Tokens
 from mipplan.tuner.traffic import Situation
-from mipplan_formulations import Demand
-from mipplan_formulations.arrays import LARGEST_MAGNITUDE
-from mipplan_formulations.scaling_problem import WHOLE
+from mipplan_formulations import LARGEST_MAGNITUDE, Demand
+from mipplan_formulations.scaling import WHOLE
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 
 from mipplan.core import Bool, Float64, Int64, LongestPaths, first_true
 from mipplan_formulations import Arc, ScalingEvaluation, ScalingProblem
-from mipplan_formulations.demands import side_by_side
-from mipplan_formulations.scaling_problem import WHOLE, topological_order
+from mipplan_formulations.scaling import WHOLE, side_by_side
+from mipplan_formulations.time_cost import topological_order
 
 #: Numbers closer than this to a whole one are taken for it, because the solver is no more exact than that.
 _CLOSE = 1e-5

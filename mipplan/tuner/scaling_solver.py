@@ -12,9 +12,7 @@ from mipplan.core import Float64, Int64
 from mipplan.solvers import KeptRelaxation
 from mipplan.tuner.rounding import improve, round_shedding, round_times
 from mipplan_formulations import ScalingEvaluation, ScalingProblem
-from mipplan_formulations.demands import OWN, Demands, side_by_side
-from mipplan_formulations.scaling_problem import WHOLE
-from mipplan_formulations.scaling_template import ScalingTemplate
+from mipplan_formulations.scaling import OWN, WHOLE, Demands, ScalingTemplate, side_by_side
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from campaigns import campaign_size, write_summary
 from mipplan.tuner.scaling_solver import CutPlaces, ScalingParams, ScalingSolver
 from mipplan_formulations import Demand, Group, ScalingActivity, ScalingProblem, scale_exhaustively
-from mipplan_formulations.demands import Demands
+from mipplan_formulations.scaling import Demands
 from random_scaling import random_demand, random_scaling, tightened
 
 
