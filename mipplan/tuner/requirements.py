@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any
 
-from mipplan.calculus import Envelope, rate_needed
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, UNLIMITED_NS, InputError, format_duration
+from mipplan.calculus import Envelope, EnvelopeCurve, rate_needed
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    NS_PER_S,
+    UNLIMITED_NS,
+    InputError,
+    LongestPaths,
+    format_duration,
+)
 from mipplan.tuner.scaling import Requirement, Scaler, ScalingResult
-from mipplan.tuner.stages import DelayBudget, StageScale, Tokens
-from mipplan.tuner.traffic import Situation
+from mipplan.tuner.stages import StageScale, Tokens
+from mipplan.tuner.traffic import Situation, Traffic, as_envelope
+from mipplan.tuner.transients import Transient
 from mipplan_formulations import LARGEST_MAGNITUDE, Demand
 from mipplan_formulations.scaling import WHOLE
 
@@ -106,6 +114,115 @@ class TuningStep:
 
 def _seconds(bound_ns: int | None) -> float:
     return float("inf") if bound_ns is None else bound_ns / NS_PER_S
+
+
+@dataclass(eq=False)
+class DelayBudget:
+    """How long each stage of a pipeline may make queries wait, and how long its replicas do."""
+
+    stages: Mapping[str, StageScale]
+    paths: LongestPaths[str]
+    deadline_ns: int
+    """The objective less any margin."""
+    tokens: Tokens
+    """How they were counted: only with the most of them are latencies proven."""
+    activation_delay_ns: int
+    """New replicas serve from then on."""
+    recovery_ns: int
+    """Queries that arrive from then on must keep their wait, whatever is there now."""
+    fixed_ns: dict[str, int] | None = None
+    """Waits that do not depend on the replicas; by default they are what own times leave of the deadline."""
+
+    @property
+    def service_time_ns(self) -> int:
+        """Largest sum of T and delays along a path: what a query takes that waits for no other."""
+        own = {stage: scale.latency_ns for stage, scale in self.stages.items()}
+        return max(self.paths.through(own).values())
+
+    @property
+    def is_shared_out(self) -> bool:
+        """Whether waits depend on replica counts: on how long queries wait for their own tokens."""
+        return self.fixed_ns is None and any(stage.own_load_ns for stage in self.stages.values())
+
+    @cached_property
+    def waits_ns(self) -> dict[str, int]:
+        """Longest wait of each stage, with own times as the plan's replicas leave them; perhaps negative."""
+        return self.waits_with({stage: scale.planned for stage, scale in self.stages.items()})
+
+    def waits_with(self, replicas: Mapping[str, int]) -> dict[str, int]:
+        """Longest wait of each stage, with own times as these replicas leave them; perhaps negative."""
+        if self.fixed_ns is not None:
+            return self.fixed_ns
+        through = self.paths.through(self._own_ns(replicas))
+        return {stage: self.deadline_ns - through[stage] for stage in self.stages}
+
+    def bound_ns(self, replicas: Mapping[str, int], traffic: Traffic) -> int:
+        """Bound on the latency of any query of traffic inside an envelope that meets an empty system, ns.
+
+        `UNLIMITED_NS` if there is none.
+        """
+        if self.tokens is not Tokens.MOST:
+            return UNLIMITED_NS
+        envelope = as_envelope(traffic)
+        curves = {f: EnvelopeCurve(envelope, f) for f in {s.tokens_per_query for s in self.stages.values()}}
+        waits = {}
+        for stage, scale in self.stages.items():
+            curve = curves[scale.tokens_per_query]
+            waits[stage] = curve.exact(scale.period_ns, replicas[stage] * scale.batch)
+        return self._longest_ns(replicas, waits)
+
+    def transient_bound_ns(self, replicas: Mapping[str, int], situation: Situation) -> int:
+        """Bound on the latency of any query from now on, ns; `UNLIMITED_NS` if there is none."""
+        active = situation.active
+        rises = any(replicas[stage] > active[stage] for stage in self.stages)
+        delay_ns = self.activation_delay_ns if rises else 0
+        remaining = {s: min(replicas[s], active[s]) * scale.pace for s, scale in self.stages.items()}
+        slowest = self.paths.least_along(remaining)
+        waits = {}
+        for stage, scale in self.stages.items():
+            rate = replicas[stage] * scale.pace
+            way = Transient(situation.outstanding[stage], slowest[stage] if delay_ns else rate, delay_ns, 0)
+            waits[stage] = way.wait_ns(situation.envelope, rate)
+        return self._longest_ns(replicas, waits)
+
+    def transient_needs(self, waits_ns: Mapping[str, int], situation: Situation) -> dict[str, Fraction]:
+        """Replicas, as real numbers, that a backlog and the activation delay ask for, given the waits; perhaps none.
+
+        If what is active is enough at once, the delay does not matter. Otherwise it counts for all stages.
+        """
+        if not any(situation.outstanding.values()) and self.activation_delay_ns == 0:
+            return {}
+        active = situation.active
+        at_once = self._needed(waits_ns, situation, dict.fromkeys(self.stages, Fraction(0)), 0)
+        if self.activation_delay_ns == 0 or all(need <= active[stage] for stage, need in at_once.items()):
+            return at_once
+        slowest = self.paths.least_along({s: active[s] * scale.pace for s, scale in self.stages.items()})
+        return self._needed(waits_ns, situation, slowest, self.activation_delay_ns)
+
+    def _needed(
+        self,
+        waits_ns: Mapping[str, int],
+        situation: Situation,
+        slowest: Mapping[str, Fraction],
+        delay_ns: int,
+    ) -> dict[str, Fraction]:
+        needed = {}
+        for stage, scale in self.stages.items():
+            way = Transient(situation.outstanding[stage], slowest[stage], delay_ns, self.recovery_ns)
+            rate = way.rate_needed(situation.envelope, waits_ns[stage]) if waits_ns[stage] > 0 else None
+            if rate is not None:
+                needed[stage] = rate / scale.pace
+        return needed
+
+    def _own_ns(self, replicas: Mapping[str, int]) -> dict[str, int]:
+        """T and the time for the other tokens of a query, stage by stage, ns, rounded up."""
+        stages = self.stages.items()
+        return {stage: scale.latency_ns + -(-scale.own_load_ns // replicas[stage]) for stage, scale in stages}
+
+    def _longest_ns(self, replicas: Mapping[str, int], waits_ns: Mapping[str, int]) -> int:
+        """Longest path, ns: own times, delays, and once the largest wait on it."""
+        through = self.paths.through(self._own_ns(replicas))
+        return max(length + waits_ns[stage] for stage, length in through.items())
 
 
 def decide(

@@ -1,4 +1,4 @@
-"""What a plan leaves to the tuner: per stage one replica's price and speed, and how long it may make traffic wait."""
+"""What a plan leaves to the tuner: per stage one replica's price and speed, and how many there may be."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from mipplan.pipeline import Pipeline
 from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace
-from mipplan.tuner.traffic import Situation, Traffic, as_envelope
-from mipplan.tuner.transients import Transient
 
 #: So many queries are drawn to estimate mean tokens per query where no trace is given.
 _DRAWN = 20_000
@@ -83,10 +81,6 @@ class StageScale:
         serial = max(Fraction(0), Fraction(self.tokens_per_query) - 1)
         return -(-serial.numerator * self.period_ns // (serial.denominator * self.batch))
 
-    def own_ns(self, replicas: int) -> int:
-        """T and the time for the other tokens of a query, ns, rounded up."""
-        return self.latency_ns + -(-self.own_load_ns // replicas)
-
     @cached_property
     def pace(self) -> Fraction:
         """Queries that one replica serves per ns; where queries have no tokens, more than ever come."""
@@ -139,113 +133,6 @@ def pipeline_paths(pipeline: Pipeline) -> LongestPaths[str]:
     """Return the paths through a pipeline, its delays their lengths."""
     edges = [(edge.parent, edge.child, edge.delay_ns) for edge in pipeline.edges]
     return LongestPaths(pipeline.topological_order, edges)
-
-
-@dataclass(eq=False)
-class DelayBudget:
-    """How long each stage of a pipeline may make queries wait, and how long its replicas do."""
-
-    stages: Mapping[str, StageScale]
-    paths: LongestPaths[str]
-    deadline_ns: int
-    """The objective less any margin."""
-    tokens: Tokens
-    """How they were counted: only with the most of them are latencies proven."""
-    activation_delay_ns: int
-    """New replicas serve from then on."""
-    recovery_ns: int
-    """Queries that arrive from then on must keep their wait, whatever is there now."""
-    fixed_ns: dict[str, int] | None = None
-    """Waits that do not depend on the replicas; by default they are what own times leave of the deadline."""
-
-    @property
-    def service_time_ns(self) -> int:
-        """Largest sum of T and delays along a path: what a query takes that waits for no other."""
-        own = {stage: scale.latency_ns for stage, scale in self.stages.items()}
-        return max(self.paths.through(own).values())
-
-    @property
-    def is_shared_out(self) -> bool:
-        """Whether waits depend on replica counts: on how long queries wait for their own tokens."""
-        return self.fixed_ns is None and any(stage.own_load_ns for stage in self.stages.values())
-
-    @cached_property
-    def waits_ns(self) -> dict[str, int]:
-        """Longest wait of each stage, with own times as the plan's replicas leave them; perhaps negative."""
-        return self.waits_with({stage: scale.planned for stage, scale in self.stages.items()})
-
-    def waits_with(self, replicas: Mapping[str, int]) -> dict[str, int]:
-        """Longest wait of each stage, with own times as these replicas leave them; perhaps negative."""
-        if self.fixed_ns is not None:
-            return self.fixed_ns
-        through = self.paths.through(self._own_ns(replicas))
-        return {stage: self.deadline_ns - through[stage] for stage in self.stages}
-
-    def bound_ns(self, replicas: Mapping[str, int], traffic: Traffic) -> int:
-        """Bound on the latency of any query of traffic inside an envelope that meets an empty system, ns.
-
-        `UNLIMITED_NS` if there is none.
-        """
-        if self.tokens is not Tokens.MOST:
-            return UNLIMITED_NS
-        envelope = as_envelope(traffic)
-        curves = {f: EnvelopeCurve(envelope, f) for f in {s.tokens_per_query for s in self.stages.values()}}
-        waits = {}
-        for stage, scale in self.stages.items():
-            curve = curves[scale.tokens_per_query]
-            waits[stage] = curve.exact(scale.period_ns, replicas[stage] * scale.batch)
-        return self._longest_ns(replicas, waits)
-
-    def transient_bound_ns(self, replicas: Mapping[str, int], situation: Situation) -> int:
-        """Bound on the latency of any query from now on, ns; `UNLIMITED_NS` if there is none."""
-        active = situation.active
-        rises = any(replicas[stage] > active[stage] for stage in self.stages)
-        delay_ns = self.activation_delay_ns if rises else 0
-        remaining = {s: min(replicas[s], active[s]) * scale.pace for s, scale in self.stages.items()}
-        slowest = self.paths.least_along(remaining)
-        waits = {}
-        for stage, scale in self.stages.items():
-            rate = replicas[stage] * scale.pace
-            way = Transient(situation.outstanding[stage], slowest[stage] if delay_ns else rate, delay_ns, 0)
-            waits[stage] = way.wait_ns(situation.envelope, rate)
-        return self._longest_ns(replicas, waits)
-
-    def transient_needs(self, waits_ns: Mapping[str, int], situation: Situation) -> dict[str, Fraction]:
-        """Replicas, as real numbers, that a backlog and the activation delay ask for, given the waits; perhaps none.
-
-        If what is active is enough at once, the delay does not matter. Otherwise it counts for all stages.
-        """
-        if not any(situation.outstanding.values()) and self.activation_delay_ns == 0:
-            return {}
-        active = situation.active
-        at_once = self._needed(waits_ns, situation, dict.fromkeys(self.stages, Fraction(0)), 0)
-        if self.activation_delay_ns == 0 or all(need <= active[stage] for stage, need in at_once.items()):
-            return at_once
-        slowest = self.paths.least_along({s: active[s] * scale.pace for s, scale in self.stages.items()})
-        return self._needed(waits_ns, situation, slowest, self.activation_delay_ns)
-
-    def _needed(
-        self,
-        waits_ns: Mapping[str, int],
-        situation: Situation,
-        slowest: Mapping[str, Fraction],
-        delay_ns: int,
-    ) -> dict[str, Fraction]:
-        needed = {}
-        for stage, scale in self.stages.items():
-            way = Transient(situation.outstanding[stage], slowest[stage], delay_ns, self.recovery_ns)
-            rate = way.rate_needed(situation.envelope, waits_ns[stage]) if waits_ns[stage] > 0 else None
-            if rate is not None:
-                needed[stage] = rate / scale.pace
-        return needed
-
-    def _own_ns(self, replicas: Mapping[str, int]) -> dict[str, int]:
-        return {stage: scale.own_ns(replicas[stage]) for stage, scale in self.stages.items()}
-
-    def _longest_ns(self, replicas: Mapping[str, int], waits_ns: Mapping[str, int]) -> int:
-        """Longest path, ns: own times, delays, and once the largest wait on it."""
-        through = self.paths.through(self._own_ns(replicas))
-        return max(length + waits_ns[stage] for stage, length in through.items())
 
 
 def sample_waits_ns(stages: Mapping[str, StageScale], sample: Envelope | None) -> dict[str, int]:

@@ -292,7 +292,8 @@ def read_counts(
             faults.append(
                 Fault(f"{name}.{key}", f"there is no such stage; there are {', '.join(sorted(known))}")
             )
-        elif not is_whole(value) or not least <= value <= most:
+        # Python's own integers, as nearly always, need no further look.
+        elif not (type(value) is int or is_whole(value)) or not least <= value <= most:
             faults.append(
                 Fault(f"{name}.{key}", f"expected a whole number of at least {least}, found {shown(value)}")
             )

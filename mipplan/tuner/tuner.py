@@ -13,10 +13,9 @@ from mipplan.replayer import check_plan
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner.conditions import Conditions
-from mipplan.tuner.requirements import TuningStep, decide
+from mipplan.tuner.requirements import DelayBudget, TuningStep, decide
 from mipplan.tuner.scaling import UNLIMITED, PipelineShape, Scaler
 from mipplan.tuner.stages import (
-    DelayBudget,
     Keep,
     StageScale,
     check_keep,
