@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
 import mipplan as mp
 from mipplan.calculus import WindowCounts
+from mipplan.cli.app import app
 from mipplan.core import InputError
 from mipplan.result import Plan
 from mipplan.trace import Trace
-from mipplan.tuner import POLICIES, simulate
+from mipplan.tuner import POLICIES, USUAL, simulate
 from mipplan.tuner.policies import (
     Clairvoyant,
     ForecastRule,
@@ -76,6 +78,14 @@ def run_of(controller: object, replicas: int, periods: int, start: int = 0, **fi
         replicas = {"only": replicas, **controller.decide(seen)}["only"]
         counts.append(replicas)
     return counts
+
+
+def test_the_command_names_every_policy_of_the_register() -> None:
+    # The command's help must not load what policies need, so it cannot read the register itself.
+    (option,) = (one for one in get_command(app).commands["tune"].params if one.name == "policy")
+    assert option.help == f"Some of {','.join(POLICIES)}, with commas between."
+    assert option.default == ",".join(USUAL)
+    assert all(isinstance(make(), Policy | Clairvoyant) for make in POLICIES.values())
 
 
 def test_static_never_changes_anything() -> None:
