@@ -64,7 +64,7 @@ class _Part:
         made = build_problem(
             instance.pipeline,
             self.options,
-            instance.judge.paths,
+            instance.oracle.paths,
             instance.deadline_ns,
             instance.limits,
             covers=tuple(self.cuts.values()),
@@ -93,7 +93,7 @@ class _Part:
         instance = self.instance
         if instance.keeps_slo(services):
             return True
-        if instance.judge.paths.bound_ns(services) > instance.deadline_ns:
+        if instance.oracle.paths.bound_ns(services) > instance.deadline_ns:
             return False  # its waits, now known exactly, are too long already: the next master avoids it by itself
 
         def test_from(at: Mapping[str, StageService]) -> Callable[[Mapping[str, StageService]], bool]:

@@ -13,7 +13,7 @@ from mipplan.core import Int64
 from mipplan.fleet.columns import Column, Memory, Refused
 from mipplan.fleet.tables import PricingTables, curves_of, first_caps, make_tables
 from mipplan.options import StageOptions
-from mipplan.planner import Instance, TraceJudge, strengthen
+from mipplan.planner import Instance, CertificateOracle, strengthen
 
 
 class Knowledge:
@@ -137,14 +137,14 @@ class Knowledge:
 
     def has_learnt(self) -> bool:
         """Whether waits can be known better since the judge has been asked; then none counts as exact."""
-        if self.instance.judge.paths is self._paths:
+        if self.instance.oracle.paths is self._paths:
             return False
         self._look_up_curves()
         self.required_tables.doubt()
         return True
 
     def _look_up_curves(self) -> None:
-        paths = self.instance.judge.paths
+        paths = self.instance.oracle.paths
         if paths is not self._paths:
             self._curves = curves_of(self.required_tables, paths.paths, self.stages)
             self._paths = paths
@@ -179,7 +179,7 @@ class Knowledge:
         return {stage: options.ideal() for stage, options in self._options().items()}
 
 
-def _trace_judge(instance: Instance) -> TraceJudge:
-    if not isinstance(instance.judge, TraceJudge):
+def _trace_judge(instance: Instance) -> CertificateOracle:
+    if not isinstance(instance.oracle, CertificateOracle):
         raise AssertionError("fleets are certified on their traces")
-    return instance.judge
+    return instance.oracle

@@ -23,7 +23,7 @@ from mipplan.core import Int64
 from mipplan.fleet.columns import Column, Priced
 from mipplan.fleet.inquiry import Inquiry
 from mipplan.fleet.knowledge import Knowledge
-from mipplan.planner import Search, TooManyError
+from mipplan.planner import PlanSearch, TooManyError
 from mipplan_formulations import FORMULATIONS
 
 #: Without a plan in hand, costs are searched up to this share above the bound, then further.
@@ -152,7 +152,7 @@ class Pricer(Knowledge):
             stage: replace(table.options, cost=question.prices[table.device] * table.charged)
             for stage, table in zip(self.stages, self.required_tables.stages, strict=True)
         }
-        search = Search(
+        search = PlanSearch(
             self.instance,
             options,
             FORMULATIONS["paths"],

@@ -1,12 +1,12 @@
 """The planner: the cheapest certified plan, by logic-based Benders decomposition (design §4)."""
 
-from mipplan.planner.benders import Search
+from mipplan.planner.benders import PlanSearch
 from mipplan.planner.candidates import Bounds, Candidates, PathPart, StagePart, TooManyError, list_choices
 from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.explanation import explain
 from mipplan.planner.incumbent import trim
 from mipplan.planner.instance import Instance, trace_instance
-from mipplan.planner.judges import TraceJudge
+from mipplan.planner.oracle import CertificateOracle
 from mipplan.planner.planning import check_search, plan
 
 __all__ = [
@@ -15,10 +15,10 @@ __all__ = [
     "Cut",
     "Instance",
     "PathPart",
-    "Search",
+    "PlanSearch",
     "StagePart",
     "TooManyError",
-    "TraceJudge",
+    "CertificateOracle",
     "check_search",
     "cover_of",
     "explain",

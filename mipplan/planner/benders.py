@@ -66,7 +66,7 @@ class Certified:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SearchOutcome:
     """How the search ended.
 
     Attributes
@@ -84,7 +84,7 @@ class Outcome:
     finished: bool
 
 
-class Search:
+class PlanSearch:
     """One Benders search.
 
     Parameters
@@ -142,13 +142,13 @@ class Search:
         self._pricing: tuple[Pricing, Prices] | None = None
         self._enumeration: Enumeration | None = None
 
-    def run(self) -> Outcome:
+    def run(self) -> SearchOutcome:
         """Solve masters and add cuts until one is certified, none exists, or time is up; Ctrl-C is a limit too."""
         try:
             finished = not self._instance.keeps_slo(_ideal(self._options)) or self._solve_masters()
         except KeyboardInterrupt:
             finished = False
-        return Outcome(self._best, self._lower_bound, finished)
+        return SearchOutcome(self._best, self._lower_bound, finished)
 
     def _solve_masters(self) -> bool:
         """Return whether the search came to its end: the best plan is proven, or that there is none."""
@@ -252,7 +252,7 @@ class Search:
         return build_problem(
             self._instance.pipeline,
             self._active(),
-            self._instance.judge.paths,
+            self._instance.oracle.paths,
             self._instance.deadline_ns,
             self._instance.limits,
             covers=covers,
@@ -265,7 +265,7 @@ class Search:
         return solve_problem(problem, self._solver, formulation=name, time_limit_s=limit_s)
 
     def _improve(self, modes: Sequence[int]) -> bool:
-        """Judge a master's optimum; if it is refused, repair it into a certified plan, and exclude it.
+        """Oracle a master's optimum; if it is refused, repair it into a certified plan, and exclude it.
 
         `modes` holds an active option per stage. Returns False if nothing better can be left.
         """
@@ -342,7 +342,7 @@ class Search:
 
     def _misses_by_bound(self, services: Mapping[str, StageService]) -> bool:
         """Whether the bound itself misses the deadline with exact waits, which the next master then knows."""
-        return self._instance.judge.bound_ns(services) > self._instance.deadline_ns
+        return self._instance.oracle.bound_ns(services) > self._instance.deadline_ns
 
     def _selection(self, chosen: Mapping[str, int]) -> dict[str, int]:
         """Turn a choice of active options into one of all."""

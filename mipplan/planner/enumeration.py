@@ -7,7 +7,7 @@ there are too many, sets are halved, until they are refused, too dear, or so sma
 that holds the best plan known comes first, else the cheaper one.
 
 Most sets are refused without the judge, by queries that bore witness against others before: the bounds on their
-latency are linear (`Witnesses`), and also strike single options from the sets.
+latency are linear (`QueryCuts`), and also strike single options from the sets.
 
 References
 ----------
@@ -30,7 +30,7 @@ from mipplan.planner.candidates import TooManyError
 from mipplan.planner.hearing import Hearing
 from mipplan.planner.listing import Listing
 from mipplan.planner.pricing import Prices, Pricing
-from mipplan.planner.witnesses import Witnesses
+from mipplan.planner.witnesses import QueryCuts
 from mipplan_formulations import TimeCostProblem
 
 #: So many groups of witnesses, those that refused last, are asked about single options.
@@ -125,7 +125,7 @@ class Enumeration:
         return self._most
 
     @property
-    def witnesses(self) -> Sequence[Witnesses]:
+    def witnesses(self) -> Sequence[QueryCuts]:
         """Those remembered, who refused last first."""
         return self._hearing.witnesses
 
@@ -266,7 +266,7 @@ class Enumeration:
         )
 
     def _strike(
-        self, rows: Int64, kept: NDArray[np.bool_], latency: Float64, period: Float64, witnesses: Witnesses
+        self, rows: Int64, kept: NDArray[np.bool_], latency: Float64, period: Float64, witnesses: QueryCuts
     ) -> None:
         """Unmark in `kept` what these witnesses refuse even where all other stages are at their least."""
         stage = self._hearing.stage[rows]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from mipplan.calculus import ArrivalCurve, StageService
 from mipplan.options import Family, StageOptions, undominated_per_hardware
-from mipplan.planner.benders import Search
+from mipplan.planner.benders import PlanSearch
 from mipplan.planner.instance import Instance
 from mipplan.planner.members import Members, choice_of, cost_of, keeps_limits, services_of
 from mipplan.planner.request import Request
@@ -49,7 +49,7 @@ def explain(plan: Plan, trace: Trace, *, time_limit_s: float = 20.0) -> Explanat
         microusd_per_hour=cost_of(members),
         certificate_ns=instance.certificate_ns(services),
         deadline_ns=instance.deadline_ns,
-        critical_path=instance.judge.critical_path(services),
+        critical_path=instance.oracle.critical_path(services),
         stages=tuple(_stage(instance, members, stage) for stage in members),
         near_plans=near,
         near_share=NEAR_SHARE,
@@ -159,7 +159,7 @@ def _near_plans(instance: Instance, plan: Plan, ends_at: float) -> tuple[tuple[N
     patterns = [{stage: choice.hardware for stage, choice in plan.choices.items()}]
     found: list[NearPlan] = []
     while len(found) < _MOST_NEAR_PLANS:
-        search = Search(
+        search = PlanSearch(
             instance,
             options,
             FORMULATIONS.get(plan.formulation or AUTO),

@@ -20,7 +20,7 @@ from mipplan.calculus import StageService
 from mipplan.certificate import CertificateEvaluator
 from mipplan.core import UNLIMITED_NS, higher_rank, order_statistic
 from mipplan.planner.chains import Chains, critical_chains, waited_for_queries
-from mipplan.planner.witnesses import Witnesses
+from mipplan.planner.witnesses import QueryCuts
 from mipplan.tokens import StageTokens
 
 #: Utilisations at which the longest waits of each stage are looked up.
@@ -61,7 +61,7 @@ class Misses:
         return _reached_by_more(self.chains.latency_ns(services), self.allowed)
 
 
-class Extract:
+class CriticalSample:
     """Quick lower bounds on certificates, from part of a workload.
 
     Parameters
@@ -106,7 +106,7 @@ class Extract:
 
     def witnesses(
         self, services: Mapping[str, StageService], limit_ns: int, order: Sequence[str]
-    ) -> Witnesses:
+    ) -> QueryCuts:
         """Return the slowest queries under `services`, for testing many others at once, stages in the given order."""
         evaluator = self._current()
         exits = evaluator.exits_ns(services)
@@ -114,7 +114,7 @@ class Extract:
         wanted = min(latency_ns.size, math.ceil(_WITNESSES * (self._allowed + 1)))
         slow = _greatest(latency_ns, wanted)
         chains = critical_chains(evaluator.workload, services, exits, slow)
-        return Witnesses.of(chains, order, limit_ns, self._allowed)
+        return QueryCuts.of(chains, order, limit_ns, self._allowed)
 
     def learn(self, services: Mapping[str, StageService], limit_ns: int) -> None:
         """Take in what is slowest under some services, and whom it waits for: then the extract refuses them, too.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mipplan.calculus import StageService
 from mipplan.core import UNLIMITED_NS
 from mipplan.options import Family, StageOptions, extremes, undominated
-from mipplan.planner.benders import Outcome, Search
+from mipplan.planner.benders import SearchOutcome, PlanSearch
 from mipplan.planner.instance import Instance
 from mipplan.planner.members import Members, keeps_limits, services_of
 from mipplan_formulations import Formulation
@@ -70,7 +70,7 @@ class Feasibility:
     report: Callable[[str], None]
     budget: int | None = None
 
-    def find(self, instance: Instance, start: AnyPlan | None = None) -> tuple[AnyPlan | None, Outcome]:
+    def find(self, instance: Instance, start: AnyPlan | None = None) -> tuple[AnyPlan | None, SearchOutcome]:
         """Find any plan that keeps the instance's deadline.
 
         Parameters
@@ -85,14 +85,14 @@ class Feasibility:
             No plan and a finished outcome: there is none.
         """
         if not all(found.families for found in instance.families.values()):
-            return None, Outcome(None, 0, True)
+            return None, SearchOutcome(None, 0, True)
         members = None if start is None else _moved(start.members, instance)
         if members is not None and instance.keeps_slo(services_of(members)):
-            return AnyPlan(members, instance.certificate_ns(services_of(members))), Outcome(None, 0, True)
+            return AnyPlan(members, instance.certificate_ns(services_of(members))), SearchOutcome(None, 0, True)
         options = self._options(instance)
         if not all(table.count for table in options.values()):
-            return None, Outcome(None, 0, True)
-        search = Search(
+            return None, SearchOutcome(None, 0, True)
+        search = PlanSearch(
             instance,
             options,
             self.formulation,

@@ -11,7 +11,7 @@ from mipplan.calculus import StageService
 from mipplan.core import Float64, Int64
 from mipplan.options import StageOptions
 from mipplan.planner.instance import Instance
-from mipplan.planner.witnesses import Witnesses
+from mipplan.planner.witnesses import QueryCuts
 
 #: So many groups of witnesses are remembered.
 _REMEMBERED = 12
@@ -29,7 +29,7 @@ class Hearing:
         What each of a stage's options is called in selections.
     is_allowed : callable
         Whether a selection keeps everything but the objective.
-    witnesses : sequence of Witnesses
+    witnesses : sequence of QueryCuts
         Known from elsewhere, of the same instance and the same order of stages.
 
     Attributes
@@ -40,7 +40,7 @@ class Hearing:
         Where each stage's options start.
     latency, period, cost : float64, shape (N,)
         T and 1/R in ns, micro-dollars per hour.
-    witnesses : list of Witnesses
+    witnesses : list of QueryCuts
         Who refused last comes first.
     """
 
@@ -50,7 +50,7 @@ class Hearing:
         options: Mapping[str, StageOptions],
         number: Mapping[str, Int64],
         is_allowed: Callable[[Mapping[str, int]], bool],
-        witnesses: Sequence[Witnesses] = (),
+        witnesses: Sequence[QueryCuts] = (),
     ) -> None:
         self._instance = instance
         self._options = options

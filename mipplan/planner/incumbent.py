@@ -136,7 +136,7 @@ def _sized(instance: Instance, families: Mapping[str, Family], share: float) -> 
     members: dict[str, tuple[Family, int]] = {}
     for stage, family in families.items():
         replicas = family.fewest
-        for path in instance.judge.paths.paths:
+        for path in instance.oracle.paths.paths:
             if stage in path.stages:
                 needed = _replicas_on_path(path, stage, families, share, instance.deadline_ns)
                 if needed is None:

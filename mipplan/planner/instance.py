@@ -25,8 +25,8 @@ from mipplan.options import (
     undominated,
 )
 from mipplan.pipeline import Pipeline
-from mipplan.planner.judges import EnvelopeJudge, Judge, QuickTest, TraceJudge
-from mipplan.planner.witnesses import Witnesses
+from mipplan.planner.oracle import WorstCaseOracle, Oracle, QuickTest, CertificateOracle
+from mipplan.planner.witnesses import QueryCuts
 from mipplan.profiles import Profiles
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
@@ -45,7 +45,7 @@ class Instance:
         In file order of the stages.
     limits : mapping of str to int
         Devices by hardware name.
-    judge : Judge
+    judge : Oracle
         It remembers what it evaluated; otherwise nothing here changes.
     deadline_ns : int
         What the judge's figure must keep: the objective less any margin.
@@ -55,28 +55,28 @@ class Instance:
     demand: Mapping[str, Fraction]
     families: Mapping[str, StageFamilies]
     limits: Mapping[str, int]
-    judge: Judge
+    oracle: Oracle
     deadline_ns: int
 
     def certificate_ns(self, services: Mapping[str, StageService]) -> int:
         """Latency guaranteed under these services."""
-        return self.judge.certificate_ns(services)
+        return self.oracle.certificate_ns(services)
 
     def keeps_slo(self, services: Mapping[str, StageService]) -> bool:
         """Whether the guaranteed latency keeps the deadline."""
-        return not self.judge.exceeds(services, self.deadline_ns)
+        return not self.oracle.exceeds(services, self.deadline_ns)
 
     def surely_misses_slo(self, services: Mapping[str, StageService]) -> bool:
         """Quick test: True only if the guaranteed latency exceeds the deadline."""
-        return self.judge.surely_exceeds(services, self.deadline_ns)
+        return self.oracle.surely_exceeds(services, self.deadline_ns)
 
     def quick_test(self, refused: Mapping[str, StageService]) -> QuickTest:
         """Make a quick, one-sided test of the deadline for services near some that were refused."""
-        return self.judge.quick_test(refused, self.deadline_ns)
+        return self.oracle.quick_test(refused, self.deadline_ns)
 
-    def witnesses(self, services: Mapping[str, StageService], order: Sequence[str]) -> Witnesses | None:
+    def witnesses(self, services: Mapping[str, StageService], order: Sequence[str]) -> QueryCuts | None:
         """Return queries that miss the deadline under these services or nearly so; None where no query decides."""
-        return self.judge.witnesses(services, self.deadline_ns, order)
+        return self.oracle.witnesses(services, self.deadline_ns, order)
 
     def ideal_services(self) -> dict[str, StageService]:
         """Per stage the least T and the greatest R of all its options: no plan is certified below this."""
@@ -129,7 +129,7 @@ def workload_instance(profiles: Profiles, workload: Workload, deadline_ns: int, 
         demand,
         find_families(workload.pipeline, profiles, demand),
         limits_of(profiles),
-        TraceJudge(workload, quantile, deadline_ns),
+        CertificateOracle(workload, quantile, deadline_ns),
         deadline_ns,
     )
 
@@ -152,7 +152,7 @@ def envelope_instance(
         demand,
         find_families(pipeline, profiles, demand),
         limits_of(profiles),
-        EnvelopeJudge(WorstCase(pipeline, arrival), worst_case_paths(pipeline, arrival)),
+        WorstCaseOracle(WorstCase(pipeline, arrival), worst_case_paths(pipeline, arrival)),
         deadline_ns,
     )
 

@@ -36,7 +36,7 @@ def polish(instance: Instance, options: Mapping[str, StageOptions], found: Certi
             for option in _alternatives(table, selection[stage]):
                 trial = {**selection, stage: option}
                 services = {name: options[name].service(chosen) for name, chosen in trial.items()}
-                if instance.judge.floor_ns(services) >= best:
+                if instance.oracle.floor_ns(services) >= best:
                     continue
                 certificate_ns = instance.certificate_ns(services)
                 if certificate_ns < best:

@@ -52,7 +52,7 @@ class Diagnosis:
             return []
         certificate_ns = smallest.plan.certificate_ns
         path = " → ".join(
-            step_text(step) for step in self.instance.judge.critical_path(smallest.plan.services())
+            step_text(step) for step in self.instance.oracle.critical_path(smallest.plan.services())
         )
         kind = "fastest reachable" if smallest.proven else "fastest certificate found in time"
         noun = " certificate" if smallest.proven else ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from mipplan.calculus import StageService
 from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.options import StageOptions
-from mipplan.planner.benders import Certified, Outcome, Search
+from mipplan.planner.benders import Certified, SearchOutcome, PlanSearch
 from mipplan.planner.feasibility import Feasibility
 from mipplan.planner.incumbent import Incumbent, find_incumbent, trim
 from mipplan.planner.instance import Instance
@@ -69,7 +69,7 @@ class Solving:
         self.report(f"first certified plan: {incumbent.cost / 1e6:.4f} $/h")
         options = self.instance.affordable(incumbent.cost)
         self.report(f"choosing among {sum(table.count for table in options.values()):,} options")
-        outcome = Search(
+        outcome = PlanSearch(
             self.instance,
             options,
             self.formulation,
@@ -122,11 +122,11 @@ class Solving:
             self.base,
             status=PlanStatus.OPTIMAL if optimal else PlanStatus.FEASIBLE,
             choices=choices,
-            figures=Figures(cost, lower_bound, self.instance.judge.bound_ns(services), certificate_ns),
+            figures=Figures(cost, lower_bound, self.instance.oracle.bound_ns(services), certificate_ns),
             reason=None if optimal else f"{STOPPED} before this plan was proven the best",
         )
 
-    def _nothing_found(self, outcome: Outcome) -> Plan:
+    def _nothing_found(self, outcome: SearchOutcome) -> Plan:
         if outcome.finished:
             return self._infeasible()
         return replace(

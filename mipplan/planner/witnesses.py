@@ -18,7 +18,7 @@ _PRODUCTS = 250_000
 
 
 @dataclass(frozen=True, eq=False)
-class Witnesses:
+class QueryCuts:
     """By how much queries miss a limit at least, as linear functions of every stage's T and 1/R.
 
     Attributes
@@ -37,7 +37,7 @@ class Witnesses:
     allowed: int
 
     @classmethod
-    def of(cls, chains: Chains, order: Sequence[str], limit_ns: int, allowed: int) -> Witnesses:
+    def of(cls, chains: Chains, order: Sequence[str], limit_ns: int, allowed: int) -> QueryCuts:
         """Make witnesses of critical chains, with the stages in the given order."""
         place = [chains.stages.index(stage) for stage in order]
         # Sums of fewer than 4·(stages + 6) terms: off by an ε each, of all terms together. Only the constant may be

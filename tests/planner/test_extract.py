@@ -14,8 +14,8 @@ from mipplan.core import quantile_ns
 from mipplan.pipeline import Pipeline
 from mipplan.planner import extract as module
 from mipplan.planner.chains import critical_chains
-from mipplan.planner.extract import Extract
-from mipplan.planner.judges import TraceJudge
+from mipplan.planner.extract import CriticalSample
+from mipplan.planner.oracle import CertificateOracle
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 from random_pipelines import Case, features, random_case
@@ -82,7 +82,7 @@ def test_an_extract_is_never_above_the_truth(quantile: float, monkeypatch: pytes
     smaller = 0
     for number in CASES[:: 3 if quantile != 0.9 else 1]:
         rng, case, workload = drawn(number)
-        extract = Extract(CertificateEvaluator(workload), quantile)
+        extract = CriticalSample(CertificateEvaluator(workload), quantile)
         for _ in range(4):
             services = some_services(rng, case)
             latency_ns = workload.latency_ns(bound_exits_ns(workload, services))
@@ -129,7 +129,7 @@ def test_of_equal_waits_the_first_are_kept() -> None:
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_node("a", model="m")
     workload = realise(Pipeline(graph), Trace.from_ns(np.arange(1000) * 100))
-    extract = Extract(CertificateEvaluator(workload), 0.99)
+    extract = CriticalSample(CertificateEvaluator(workload), 0.99)
     assert extract.queries <= 16
     latency_ns = np.full(1000, 7)
     latency_ns[900:] = 8
@@ -147,7 +147,7 @@ def test_an_extract_reaches_back_to_where_a_long_busy_period_began(monkeypatch: 
         Pipeline(graph), Trace.from_ns(np.cumsum(np.repeat([1150, 700, 1150], [500, 1000, 1500])))
     )
     whole = CertificateEvaluator(workload)
-    extract = Extract(whole, 0.99)
+    extract = CriticalSample(whole, 0.99)
     assert extract.queries < workload.queries / 4
     services = {"a": StageService(1, 900, 1)}
     certificate_ns = quantile_ns(whole.latency_ns(services), 0.99)
@@ -157,7 +157,7 @@ def test_an_extract_reaches_back_to_where_a_long_busy_period_began(monkeypatch: 
 def test_an_extract_of_more_than_half_is_the_whole() -> None:
     for number in CASES[:40]:
         rng, case, workload = drawn(number)
-        extract = Extract(CertificateEvaluator(workload), 0.9)
+        extract = CriticalSample(CertificateEvaluator(workload), 0.9)
         assert extract.queries == workload.queries or extract.queries <= workload.queries / 2
         services = some_services(rng, case)
         certificate_ns = quantile_ns(workload.latency_ns(bound_exits_ns(workload, services)), 0.9)
@@ -173,7 +173,7 @@ def test_witnesses_refuse_only_what_is_refused_and_what_they_were_made_from(
     said = struck = 0
     for number in CASES:
         rng, case, workload = drawn(number)
-        judge = TraceJudge(workload, 0.9)
+        judge = CertificateOracle(workload, 0.9)
         order = list(case.pipeline.stages)
         services = some_services(rng, case)
         limit_ns = int(judge.certificate_ns(services) * 0.8)
@@ -220,7 +220,7 @@ def test_what_it_has_learnt_from_it_refuses() -> None:
     for number in CASES:
         rng, case, workload = drawn(number)
         services = some_services(rng, case)
-        judge = TraceJudge(workload, 0.9)
+        judge = CertificateOracle(workload, 0.9)
         limit_ns = judge.certificate_ns(services) - 1
         assert judge.exceeds(services, limit_ns)
         assert not judge.exceeds(services, limit_ns + 1)
@@ -232,7 +232,7 @@ def test_quick_tests_only_refuse_what_is_refused() -> None:
     said = 0
     for number in CASES:
         rng, case, workload = drawn(number)
-        judge = TraceJudge(workload, 0.9)
+        judge = CertificateOracle(workload, 0.9)
         services = some_services(rng, case)
         limit_ns = int(judge.certificate_ns(services) * 0.8)
         test = judge.quick_test(services, limit_ns)

@@ -15,9 +15,9 @@ from mipplan import certificate
 from mipplan.calculus import PathWaits, StageService
 from mipplan.certificate import CertificateEvaluator, bound_exits_ns
 from mipplan.options import Family, StageFamilies, StageOptions, expand
-from mipplan.planner.benders import Certified, Outcome, Search
+from mipplan.planner.benders import Certified, SearchOutcome, PlanSearch
 from mipplan.planner.instance import Instance, trace_instance
-from mipplan.planner.judges import TraceJudge
+from mipplan.planner.oracle import CertificateOracle
 from mipplan.planner.repairing import repair
 from mipplan.tokens import Workload, realise
 from mipplan_formulations import FORMULATIONS
@@ -26,7 +26,7 @@ from planning_instances import PlanningInstance, hand_made, planning_instance
 Services = Mapping[str, StageService]
 
 
-class IgnorantJudge(TraceJudge):
+class IgnorantJudge(CertificateOracle):
     """Knows nothing but whole certificates: no waits beforehand, no refusal before the whole trace was asked."""
 
     paths = PathWaits((), False)  # type: ignore[assignment]
@@ -41,7 +41,7 @@ class IgnorantJudge(TraceJudge):
 class WholeTest:
     """A test that is not quick."""
 
-    def __init__(self, judge: TraceJudge, limit_ns: int) -> None:
+    def __init__(self, judge: CertificateOracle, limit_ns: int) -> None:
         self._judge, self._limit_ns = judge, limit_ns
 
     def surely_exceeds(self, services: Services) -> bool:
@@ -52,13 +52,13 @@ class WholeTest:
 
 
 def realised(
-    drawn: PlanningInstance, judge: Callable[[Workload, float], TraceJudge] = TraceJudge
+    drawn: PlanningInstance, judge: Callable[[Workload, float], CertificateOracle] = CertificateOracle
 ) -> Instance:
     instance = trace_instance(
         drawn.pipeline, drawn.profiles, drawn.trace, drawn.slo_ns, drawn.quantile, drawn.seed
     )
     workload = realise(drawn.pipeline, drawn.trace, drawn.seed)
-    return replace(instance, judge=judge(workload, drawn.quantile))
+    return replace(instance, oracle=judge(workload, drawn.quantile))
 
 
 def among(instance: Instance, options: Mapping[str, StageOptions], plan: mp.Plan) -> dict[str, int]:
@@ -71,13 +71,13 @@ def among(instance: Instance, options: Mapping[str, StageOptions], plan: mp.Plan
     return selection
 
 
-def searched(instance: Instance, plan: mp.Plan) -> Outcome:
-    """Search from the optimum on: all that is left to do is to prove it."""
+def searched(instance: Instance, plan: mp.Plan) -> SearchOutcome:
+    """PlanSearch from the optimum on: all that is left to do is to prove it."""
     assert plan.microusd_per_hour is not None
     assert plan.certificate_ns is not None
     options = instance.affordable(plan.microusd_per_hour)
     known = Certified(among(instance, options, plan), plan.microusd_per_hour, plan.certificate_ns)
-    return Search(
+    return PlanSearch(
         instance, options, FORMULATIONS["paths"], "highs", math.inf, lambda _: None, known=known
     ).run()
 
@@ -151,7 +151,7 @@ def test_repair_of_what_the_quick_test_takes_for_good_enough_is_cheap() -> None:
     assert sum(extras.values()) == min(better)
 
 
-class EdgeJudge(TraceJudge):
+class EdgeJudge(CertificateOracle):
     """Its quick test is a few nanoseconds short."""
 
     def quick_test(self, refused: Services, limit_ns: int) -> ShortTest:

@@ -10,8 +10,8 @@ from typing import Protocol
 from mipplan.calculus import PathWaits, StageService, WorstCase, analyse_paths
 from mipplan.certificate import CertificateEvaluator, certify_services
 from mipplan.core import UNLIMITED_NS, quantile_exceeds, quantile_ns
-from mipplan.planner.extract import Extract
-from mipplan.planner.witnesses import Witnesses
+from mipplan.planner.extract import CriticalSample
+from mipplan.planner.witnesses import QueryCuts
 from mipplan.result import CriticalStage
 from mipplan.tokens import Workload
 
@@ -28,7 +28,7 @@ class QuickTest(Protocol):
         """Return a lower bound on the guaranteed latency, ns."""
 
 
-class Judge(Protocol):
+class Oracle(Protocol):
     """Bounds the latency of plans; the bound grows with every T and falls with every R."""
 
     @property
@@ -53,14 +53,14 @@ class Judge(Protocol):
     def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:
         """Make a test for services near some that were refused, cheaper still than `surely_exceeds`."""
 
-    def witnesses(self, services: Services, limit_ns: int, order: Sequence[str]) -> Witnesses | None:
+    def witnesses(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
         """Queries that miss the limit or nearly so, for testing many services; None where latency is not by query."""
 
     def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
         """How the guaranteed latency comes about."""
 
 
-class TraceJudge:
+class CertificateOracle:
     """The certificate's quantile over the queries of one trace.
 
     Parameters
@@ -88,8 +88,8 @@ class TraceJudge:
         self._extract.forget()
 
     @cached_property
-    def _extract(self) -> Extract:
-        return Extract(self._evaluator, self._quantile, self._horizon_ns)
+    def _extract(self) -> CriticalSample:
+        return CriticalSample(self._evaluator, self._quantile, self._horizon_ns)
 
     @cached_property
     def paths(self) -> PathWaits:
@@ -126,7 +126,7 @@ class TraceJudge:
         """Make a test by the critical chains of the queries that miss the limit."""
         return self._extract.misses(refused, limit_ns)
 
-    def witnesses(self, services: Services, limit_ns: int, order: Sequence[str]) -> Witnesses | None:
+    def witnesses(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
         """Return the slowest queries of the extract under these services."""
         return self._extract.witnesses(services, limit_ns, order)
 
@@ -135,7 +135,7 @@ class TraceJudge:
         return certify_services(self._workload, services, self._quantile).critical_path
 
 
-class EnvelopeJudge:
+class WorstCaseOracle:
     """The worst case over all traffic inside an arrival curve.
 
     Parameters
