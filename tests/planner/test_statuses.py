@@ -10,10 +10,10 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
+from mipplan.planner.incumbent import find_incumbent
 
 import mipplan as mp
 from mipplan.planner import benders
-from mipplan.planner.incumbent import find_incumbent
 from mipplan.profiles import LatencyTable
 from mipplan.solvers import ProblemAnswer, Termination
 from mipplan_formulations import FORMULATIONS
