@@ -13,7 +13,7 @@ from mipplan.core import Int64
 from mipplan.fleet.columns import Column, Memory, Refused
 from mipplan.fleet.tables import PricingTables, curves_of, first_caps, make_tables
 from mipplan.options import StageOptions
-from mipplan.planner import CertificateOracle, Instance
+from mipplan.planner import CertificateOracle, Instance, WalkParams
 
 
 class Knowledge:
@@ -27,11 +27,18 @@ class Knowledge:
         The fleet's hardware types, in the order in which devices are counted.
     memory : Memory
         What was learnt before.
+    walk : WalkParams, optional
+        How far choices are built.
     """
 
     def __init__(
-        self, make_instance: Callable[[], Instance], hardware: tuple[str, ...], memory: Memory | None = None
+        self,
+        make_instance: Callable[[], Instance],
+        hardware: tuple[str, ...],
+        memory: Memory | None = None,
+        walk: WalkParams | None = None,
     ) -> None:
+        self.walk = WalkParams() if walk is None else walk
         self._make_instance = make_instance
         self._hardware = hardware
         self._instance: Instance | None = None
