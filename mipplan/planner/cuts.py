@@ -322,7 +322,7 @@ class QueryCuts:
     ) -> Bool:
         """Whether too many miss the limit, given T and 1/R of every stage of many choices, shape (k, stages).
 
-        Choices are put to at most so many queries at once, with at most so many products: more would leave the
+        Choices meet at most `queries` of them at once, with at most that many products: more would leave the
         cache, and threads that wait for each other would take over.
         """
         services = np.concatenate([latency_ns, period_ns], axis=1)

@@ -350,7 +350,7 @@ class CriticalSample:
 
 
 def _greatest(values: Int64 | Float64, count: int) -> Int64:
-    """Index of so many values, the greatest of them, ascending; of equal ones, the first.
+    """Index of the `count` greatest values, ascending; of equal ones, the first.
 
     (An `argpartition` would take any of these, on another processor others.)
     """
