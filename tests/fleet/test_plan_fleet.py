@@ -12,7 +12,7 @@ import pytest
 import mipplan as mp
 from campaigns import campaign_size
 from fleet_instances import arguments_of, fleet_of, small_fleet
-from mipplan.fleet.request import Fleet
+from mipplan.fleet.problem import Fleet
 from oracle_fleet import certified_device_vectors, cheapest_selection, greatest_weight
 
 

@@ -1,0 +1,240 @@
+"""One pipeline under one set of prices: a Lagrangean bound on its cost, and the choices that the bound leaves.
+
+With a multiplier per row (4) of formulation `paths`, every stage chooses for itself: the option with the least sum of
+cost and multiplied latency. Any multipliers at all give a bound, so those of the last prices are where the next
+ascent starts; and what an option adds to the bound if it is chosen decides whether it can be part of a plan below
+a given cost.
+
+References
+----------
+M. L. Fisher, "The Lagrangian relaxation method for solving integer programming problems", Management Science 27
+(1981), doi:10.1287/mnsc.27.1.1. Steps: B. T. Polyak, "Minimization of unsmooth functionals", USSR Comput. Math.
+Math. Phys. 9 (1969), doi:10.1016/0041-5553(69)90061-5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mipplan.core import Float64, Int64
+from mipplan.fleet.tables import PricingParams, PricingTables
+from mipplan.options import frontier
+from mipplan.planner import Bounds, Candidates, PathPart, StagePart, list_choices
+
+#: The sums below are rounded by at most this share of their terms' absolute values.
+_ROUNDING = 1e-10
+#: Where there is no limit on devices.
+_NO_LIMIT = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, eq=False)
+class LagrangianBound:
+    """What multipliers prove of all choices that keep the deadline rows."""
+
+    bound: float  # none of them costs less
+    added: Float64  # none with this option costs less than the bound and this, shape (N,)
+    multipliers: Float64  # shape (R,)
+
+
+@dataclass(frozen=True, eq=False)
+class DeadlineRows:
+    """All N options of all stages side by side, and what they take of R deadline rows, as shares of the deadline."""
+
+    cost: Int64
+    taken: Float64  # duration, and wait where the row is about this stage, shape (N, R)
+    room: Float64  # the deadline less the path's lag, shape (R,)
+    starts: Int64  # where each stage's options start
+
+    def bound(self, multipliers: Float64) -> LagrangianBound:
+        """Evaluate the bound at given multipliers, safely rounded down."""
+        value = self.cost + self.taken @ multipliers
+        least = np.minimum.reduceat(value, self.starts)
+        terms = float(np.abs(least).sum() + np.abs(self.room) @ multipliers)
+        bound = float(least.sum() - self.room @ multipliers) - _ROUNDING * (1.0 + terms)
+        counts = np.diff(np.append(self.starts, self.cost.size))
+        return LagrangianBound(bound, value - np.repeat(least, counts), multipliers)
+
+    def ascend(
+        self, multipliers: Float64, target: float, steps: int, params: PricingParams
+    ) -> LagrangianBound:
+        """Improve multipliers by subgradient steps towards `target`, a cost that is thought to be in reach."""
+        best = self.bound(multipliers)
+        current, reach, waited = best, 1.0, 0
+        ends = np.append(self.starts[1:], self.cost.size)
+        for _ in range(steps):
+            if best.bound >= target:
+                break
+            chosen = [
+                start + int(np.argmin(current.added[start:end]))
+                for start, end in zip(self.starts.tolist(), ends.tolist(), strict=True)
+            ]
+            slope = self.taken[chosen].sum(axis=0) - self.room
+            slope[(slope < 0) & (current.multipliers <= 0)] = 0.0
+            steepness = float(slope @ slope)
+            if steepness <= 1e-18:
+                break  # no row is broken, and none that counts is slack: this is the best there is
+            step = reach * (target - current.bound) / steepness
+            current = self.bound(np.maximum(current.multipliers + step * slope, 0.0))
+            if current.bound > best.bound * (1.0 + params.least_gain):
+                waited = 0
+            else:
+                waited += 1
+                if waited % 4 == 0:
+                    reach /= 2
+                if waited >= params.patience:
+                    break
+            if current.bound > best.bound:
+                best = current
+        return best
+
+
+class PricedTables:
+    """The tables of one pipeline under one set of prices, and perhaps limits on devices, both of shape (H,)."""
+
+    def __init__(
+        self,
+        tables: PricingTables,
+        deadline_ns: int,
+        prices: Int64,
+        limits: Int64 | None,
+        multipliers: Sequence[float],
+        params: PricingParams,
+    ) -> None:
+        self._tables = tables
+        self._deadline_ns = deadline_ns
+        self.prices = prices
+        self._params = params
+        capacities = np.full_like(prices, _NO_LIMIT) if limits is None else limits
+        self._limited = np.flatnonzero(capacities < _NO_LIMIT)
+        self._capacities = capacities[self._limited]
+        costs = [prices[table.device] * table.charged for table in tables.stages]
+        self._rows = [
+            # What beats another at these prices may use more of a limited device.
+            np.arange(cost.size)
+            if limits is not None
+            else np.flatnonzero(frontier(cost, table.options.latency_ns, table.options.speed))
+            for table, cost in zip(tables.stages, costs, strict=True)
+        ]
+        self._cost = [cost[rows] for cost, rows in zip(costs, self._rows, strict=True)]
+        self._kept = [np.ones(rows.size, dtype=bool) for rows in self._rows]
+        self.dearest = sum(int(cost.max()) for cost in self._cost)
+        self._proven = 0
+        known = np.array(multipliers)
+        size = sum(len(path.stages) for path in tables.paths)
+        self._best = self._ascended(known if known.size == size else np.zeros(size), params.first_steps)
+
+    @property
+    def bound(self) -> int:
+        """No certified plan costs less."""
+        return max(self._proven, math.ceil(self._best.bound))
+
+    @property
+    def multipliers(self) -> tuple[float, ...]:
+        """Where the last ascent ended."""
+        return tuple(self._best.multipliers.tolist())
+
+    def raise_bound(self, proven: int) -> None:
+        """Note that no certified plan costs less than `proven`."""
+        self._proven = max(self._proven, proven)
+
+    def parts(self, most: int, sharpen: Callable[[int, Int64], None]) -> list[StagePart] | None:
+        """Return options that may be part of a plan of at most that cost; None if some stage has none.
+
+        `sharpen` makes the waits of some options exact, given the entry of the tables' waits and the rows.
+        """
+        for _ in range(2):
+            if not self._drop(most):
+                return None
+            if not self._sharpen(sharpen):
+                break
+            self._best = self._ascended(self._best.multipliers, self._params.later_steps)
+        if not self._drop(most):
+            return None
+        self._sharpen(sharpen)  # of what the last ascent has brought back
+        return [
+            StagePart(
+                rows[kept],
+                cost[kept],
+                added[kept],
+                table.options.latency_ns[rows[kept]],
+                np.where(table.device[rows[kept], None] == self._limited, table.charged[rows[kept], None], 0),
+            )
+            for table, rows, cost, added, kept in zip(
+                self._tables.stages, self._rows, self._cost, self._added(), self._kept, strict=True
+            )
+        ]
+
+    def choices(self, parts: Sequence[StagePart], most: int, labels: int | None) -> Candidates:
+        """List all choices of at most that cost within the deadline rows and the limits, the cheapest first.
+
+        Raises
+        ------
+        TooManyError
+            If there are more than `labels` partial ones.
+        """
+        paths = [
+            PathPart(
+                path.stages,
+                path.lag_ns,
+                tuple(
+                    self._tables.waits[entry][parts[stage].rows]
+                    for stage, entry in zip(path.stages, path.waits, strict=True)
+                ),
+            )
+            for path in self._tables.paths
+        ]
+        bounds = Bounds(self._deadline_ns, most - self._best.bound, most, self._capacities, labels)
+        return list_choices(parts, paths, bounds).in_order()
+
+    def _drop(self, most: int) -> bool:
+        """Mark what may be part of a plan of at most that cost; return whether every stage has such an option."""
+        self._kept = [self._best.bound + added <= most for added in self._added()]
+        return all(kept.any() for kept in self._kept)
+
+    def _sharpen(self, sharpen: Callable[[int, Int64], None]) -> bool:
+        """Make the waits of options in question exact; return whether any was not."""
+        sharper = False
+        for entry, owner in enumerate(self._tables.owners):
+            rows = self._rows[owner][self._kept[owner]]
+            if not self._tables.exact[entry][rows].all():
+                sharpen(entry, rows)
+                sharper = True
+        return sharper
+
+    def _added(self) -> list[Float64]:
+        """What the options of each stage add to the bound."""
+        return np.split(self._best.added, np.cumsum([rows.size for rows in self._rows])[:-1])
+
+    def _ascended(self, multipliers: Float64, steps: int) -> LagrangianBound:
+        rows = self._deadline_rows()
+        best = rows.bound(multipliers)
+        target = max(best.bound, float(self._proven), float(sum(c.min() for c in self._cost))) * 1.03 + 1.0
+        for _ in range(6):
+            reached = rows.ascend(best.multipliers, target, steps, self._params)
+            best = reached if reached.bound > best.bound else best
+            if best.bound < target * 0.99:
+                break
+            target = best.bound * 1.2 + 1.0  # the goal was too near
+        return best
+
+    def _deadline_rows(self) -> DeadlineRows:
+        """Rows (4) of formulation `paths` over the options in question."""
+        tables, deadline = self._tables, float(self._deadline_ns)
+        starts = np.cumsum([0, *(rows.size for rows in self._rows)])
+        taken = np.zeros((int(starts[-1]), sum(len(path.stages) for path in tables.paths)))
+        room = np.empty(taken.shape[1])
+        first = 0
+        for path in tables.paths:
+            columns = slice(first, first + len(path.stages))
+            room[columns] = (deadline - path.lag_ns) / deadline
+            for place, (stage, entry) in enumerate(zip(path.stages, path.waits, strict=True)):
+                block = slice(starts[stage], starts[stage + 1])
+                rows = self._rows[stage]
+                taken[block, columns] = (tables.stages[stage].options.latency_ns[rows] / deadline)[:, None]
+                taken[block, first + place] += tables.waits[entry][rows] / deadline
+            first += len(path.stages)
+        return DeadlineRows(np.concatenate(self._cost), taken, room, starts[:-1])

@@ -1,0 +1,361 @@
+"""The restricted master: column generation makes better and better prices and plans, then plans are chosen among.
+
+Column generation solves the relaxed master over the known plans of every pipeline, prices what is scarce by its duals,
+proves a bound from these prices, and asks pricing for the plans that are missing. A choice of one known plan per
+pipeline is then made by rounding the relaxed master, or by a MILP.
+
+References
+----------
+formulations/columns.md: claim 1 is the bound, rows and steps are numbered there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mipplan.core import Int64, SearchLimits, SolverError
+from mipplan.fleet.pricing import Priced
+from mipplan.fleet.problem import Column, FleetChoice, FleetObjective
+from mipplan.fleet.workers import WorkerPool
+from mipplan.solvers import Continuous, solve, solve_relaxed
+from mipplan_formulations import PROGRAMME_FORMULATIONS
+
+
+@dataclass(frozen=True)
+class MasterParams:
+    """How prices move, and how plans are chosen among by rounding."""
+
+    smoothing: float = 0.4
+    """At most this share of the best prices so far is kept in the next ones, …"""
+    smoothing_per_gap: float = 10.0
+    """… and at most this many times the relative gap between bound and master: the last steps are full ones."""
+    better_share: int = 10_000
+    """Pricing looks for plans that are better by more than one part in this many; the bound is as much lower."""
+    excess_growth: int = 4
+    """While the relaxed master needs more than there is, excess gets this many times as dear, …"""
+    most_raises: int = 6
+    """… at most this many times: one unit of it then costs far more than any plan."""
+    most_combinations: int = 20_000
+    """At most this many combinations of the plans of split pipelines are tried one by one."""
+    exchanges: int = 3
+    """At most this many plans per pipeline are exchanged for others before rounding gives up."""
+
+
+@dataclass
+class Pool:
+    """The known plans of every pipeline, in the order in which they were found."""
+
+    columns: list[list[Column]]
+    hopeless: set[int] = field(
+        default_factory=set
+    )  # no plan can be certified for these, whatever devices cost
+
+    @classmethod
+    def empty(cls, pipelines: int) -> Pool:
+        """Return a pool without any plan."""
+        return cls([[] for _ in range(pipelines)])
+
+    def add(self, answers: Mapping[int, Priced]) -> int:
+        """Take in the plans that came with answers; return how many were new."""
+        new = 0
+        for index, priced in answers.items():
+            if not priced.feasible:
+                self.hopeless.add(index)
+            for column in priced.columns:
+                if column not in self.columns[index]:
+                    self.columns[index].append(column)
+                    new += 1
+        return new
+
+
+@dataclass
+class Progress:
+    """Where column generation stands; all of it that a checkpoint needs."""
+
+    duals: Int64  # that prove the bound, shape (r,)
+    least: list[int] = field(default_factory=list)  # what each pipeline costs at least at these
+    rounds: int = 0
+    lower_bound: int | None = None  # no allowed choice costs less; None before the first round
+    raises: int = 0  # how often excess was made dearer
+    converged: bool = (
+        False  # no plan is missing that would lower the relaxed master by what pricing looks for
+    )
+    doubted: bool = False  # it was asked whether all fits at all
+    excess: bool = False  # the relaxed master needs more than there is
+    relaxation: float = float("inf")  # its optimum
+
+
+class ColumnGeneration:
+    """Column generation for one objective: its pool grows until `after_round` returns True, or nothing is missing."""
+
+    def __init__(
+        self,
+        objective: FleetObjective,
+        pool: Pool,
+        workers: WorkerPool,
+        search: SearchLimits,
+        after_round: Callable[[ColumnGeneration], bool],
+        progress: Progress | None = None,
+        params: MasterParams = MasterParams(),
+    ) -> None:
+        self._objective = objective
+        self._pool = pool
+        self._workers = workers
+        self._search = search
+        self._after_round = after_round
+        self._params = params
+        self.progress = progress or Progress(np.zeros(len(objective.rows), dtype=np.int64))
+        #: The relaxed master's last solution; None before the first.
+        self.master: Continuous | None = None
+        self._known: list[int] = []
+
+    def run(self) -> None:
+        """Generate until nothing is missing, `after_round` has enough, or time is up."""
+        progress = self.progress
+        if progress.rounds == 0:
+            self._round(progress.duals)
+            progress.converged = self._objective.forgone is None and bool(self._pool.hopeless)
+            if self._after_round(self):
+                return
+        while not progress.converged and not self._search.deadline.is_over:
+            self.master = master = self._solve_master()
+            # Duals of the capacities, as prices: whole and not negative.
+            pressing = np.maximum(-master.row_duals[len(self._pool.columns) :], 0.0)
+            duals = np.rint(pressing).astype(np.int64)
+            new = 0
+            for kept in (self._smoothing(master), 0.0):
+                mixed = np.rint(kept * progress.duals + (1 - kept) * duals).astype(np.int64)
+                before = progress.lower_bound
+                new = self._round(mixed)
+                if new or progress.lower_bound != before or self._search.deadline.is_over:
+                    break
+            self._settle(master, new)
+            if self._after_round(self):
+                return
+
+    def shares(self) -> list[Sequence[float]]:
+        """How much the master's relaxation takes of every plan that it knew, per pipeline."""
+        values = [] if self.master is None else self.master.values.tolist()
+        ends = itertools.accumulate(self._known)
+        return [values[end - count : end] for end, count in zip(ends, self._known, strict=True)]
+
+    def _smoothing(self, master: Continuous) -> float:
+        bound, most = self.progress.lower_bound, self._params.smoothing
+        if bound is None or master.objective <= 0:
+            return most
+        return float(np.clip(self._params.smoothing_per_gap * (1.0 - bound / master.objective), 0.0, most))
+
+    def _settle(self, master: Continuous, new: int) -> None:
+        """Note what a round has shown of the master."""
+        progress = self.progress
+        used = master.values[master.values.size - len(self._objective.rows) :]
+        progress.excess = bool((used > 1e-6).any())
+        progress.relaxation = master.objective
+        if new:
+            return
+        if progress.excess and progress.raises < self._params.most_raises:
+            progress.raises += 1
+        else:
+            progress.converged = True
+
+    def _round(self, duals: Int64) -> int:
+        """Price every pipeline at these duals, take in plans and bound; return how many plans were new."""
+        prices = self._objective.device_prices(duals)
+        known = {
+            index: min((column.cost(prices) for column in columns), default=None)
+            for index, columns in enumerate(self._pool.columns)
+            if index not in self._pool.hopeless
+        }
+        answers = self._workers.price(
+            prices, {index: self._most(index, cost) for index, cost in known.items()}
+        )
+        new = self._pool.add(answers)
+        self._take_bound(duals, answers, known)
+        self.progress.rounds += 1
+        return new
+
+    def _most(self, index: int, known: int | None) -> int | None:
+        """What a plan may cost to be worth knowing."""
+        forgone = None if self._objective.forgone is None else int(self._objective.forgone[index]) - 1
+        if known is None:
+            return forgone
+        better = known - max(1, known // self._params.better_share)
+        return better if forgone is None else min(better, forgone)
+
+    def _take_bound(
+        self, duals: Int64, answers: Mapping[int, Priced], known: Mapping[int, int | None]
+    ) -> None:
+        """Claim 1: what all pipelines cost at least at these prices, less what all capacities are worth."""
+        costs = []
+        for index in range(len(self._pool.columns)):
+            least = []
+            if index in answers and answers[index].feasible:
+                least = [cost for cost in (known[index], answers[index].lower_bound) if cost is not None]
+            if self._objective.forgone is not None:
+                least.append(int(self._objective.forgone[index]))
+            if not least:
+                return  # a pipeline without any plan: there is no fleet to bound
+            costs.append(min(least))
+        total = sum(costs) - int(duals @ self._objective.capacity)
+        if self.progress.lower_bound is None or total > self.progress.lower_bound:
+            self.progress.lower_bound, self.progress.duals, self.progress.least = total, duals, costs
+
+    def _solve_master(self) -> Continuous:
+        columns = self._pool.columns
+        objective = self._objective.with_excess_times(self._params.excess_growth**self.progress.raises)
+        self._known = list(map(len, columns))
+        solved = solve_relaxed(PROGRAMME_FORMULATIONS["columns"].build(objective.pool(columns, firm=False)))
+        if solved is None:
+            raise SolverError("highs could not solve the relaxation of the master problem")
+        return solved
+
+
+def choose_exactly(
+    objective: FleetObjective,
+    known: Sequence[Sequence[Column]],
+    start: FleetChoice | None,
+    time_limit_s: float | None,
+    gap: float,
+) -> tuple[FleetChoice | None, float]:
+    """Choose among the known plans by a MILP (price and branch); return what any choice of *known* plans costs, too.
+
+    The start is the choice if nothing better is found in time.
+    """
+    pool = objective.pool(known, firm=True)
+    formulation = PROGRAMME_FORMULATIONS["columns"]
+    model = formulation.build(pool)
+    values = None
+    if start is not None:
+        places = [
+            None if column is None else columns.index(column)
+            for columns, column in zip(known, start.columns, strict=True)
+        ]
+        values = formulation.encode(pool, model, places)
+    answer = solve(model, time_limit_s=time_limit_s, gap=gap, start=values)
+    if answer.values is None:
+        return start, answer.lower_bound
+    picked = formulation.decode(pool, model, answer.values)
+    found = pool.evaluate(picked)
+    if not found.feasible or (start is not None and found.cost >= start.cost):
+        return start, answer.lower_bound
+    return FleetChoice(_taken(known, picked), found.cost), answer.lower_bound
+
+
+def choose_by_rounding(
+    objective: FleetObjective,
+    known: Sequence[Sequence[Column]],
+    shares: Sequence[Sequence[float]],
+    params: MasterParams = MasterParams(),
+) -> FleetChoice | None:
+    """Round a solution of the relaxed master to a fleet that fits; None where that does not succeed.
+
+    Pipelines that the relaxation does not split keep their plan. For the few others all combinations are tried; where
+    none fits, plans are exchanged, each time the one that costs least per unit of what is missing.
+    """
+    return _Rounding.of(objective, known, params).choose(known, shares)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rounding:
+    """All known plans side by side, shape (k,); the last one of a pipeline may be to leave it out (place −1)."""
+
+    objective: FleetObjective
+    params: MasterParams
+    owner: Int64
+    place: Int64
+    cost: Int64
+    usage: Int64
+
+    @classmethod
+    def of(
+        cls, objective: FleetObjective, known: Sequence[Sequence[Column]], params: MasterParams
+    ) -> _Rounding:
+        places: list[list[int]] = []
+        cost, usage = [], []
+        for index, columns in enumerate(objective.pool(known, firm=True).projects):
+            places.append(list(range(columns.cost.size)))
+            cost.append(columns.cost)
+            usage.append(columns.usage)
+            if objective.forgone is not None:
+                places[-1].append(-1)
+                cost.append(objective.forgone[index : index + 1])
+                usage.append(np.zeros((1, len(objective.rows)), dtype=np.int64))
+        owner = np.repeat(np.arange(len(places)), list(map(len, places)))
+        place = np.array(list(itertools.chain.from_iterable(places)), dtype=np.int64)
+        return cls(objective, params, owner, place, np.concatenate(cost), np.concatenate(usage))
+
+    def choose(
+        self, known: Sequence[Sequence[Column]], shares: Sequence[Sequence[float]]
+    ) -> FleetChoice | None:
+        picks = np.full(len(known), -1, dtype=np.int64)
+        split = []
+        for index, taken in enumerate(shares):
+            whole = [place for place, share in enumerate(taken) if share > 1.0 - 1e-6]
+            if whole:
+                picks[index] = self._row(index, whole[0])
+            elif self.objective.forgone is not None and sum(taken) < 1e-6:
+                picks[index] = self._row(index, -1)
+            else:
+                split.append(index)
+        best = self._best_combination(picks, split)
+        if best is None:
+            for index in split:
+                rows = np.flatnonzero(self.owner == index)
+                picks[index] = rows[np.argmin(self.cost[rows])]
+            best = self._exchanged(picks)
+        if best is None or np.any(self.usage[best].sum(axis=0) > self.objective.capacity):
+            return None
+        places = [None if place < 0 else place for place in self.place[best].tolist()]
+        return FleetChoice(_taken(known, places), sum(self.cost[best].tolist()))
+
+    def _row(self, index: int, place: int) -> int:
+        return int(np.flatnonzero((self.owner == index) & (self.place == place))[0])
+
+    def _best_combination(self, picks: Int64, split: list[int]) -> Int64 | None:
+        """Cheapest combination of the split pipelines' plans that fits beside the others; None if none does."""
+        rows = [np.flatnonzero(self.owner == index).tolist() for index in split]
+        if math.prod(map(len, rows)) > self.params.most_combinations:
+            return None
+        used = self.usage[np.delete(picks, split)].sum(axis=0)
+        best: tuple[int, tuple[int, ...]] | None = None
+        for combination in itertools.product(*rows):
+            taken = used + self.usage[list(combination)].sum(axis=0)
+            if np.all(taken <= self.objective.capacity):
+                cost = int(self.cost[list(combination)].sum())
+                if best is None or cost < best[0]:
+                    best = cost, combination
+        if best is None:
+            return None
+        found = picks.copy()
+        found[split] = best[1]
+        return found
+
+    def _exchanged(self, picks: Int64) -> Int64 | None:
+        """Exchange plans until all fits; None if that does not come about."""
+        capacity = self.objective.capacity
+        for _ in range(self.params.exchanges * picks.size):
+            used = self.usage[picks].sum(axis=0)
+            missing = np.maximum(used - capacity, 0)
+            if not missing.any():
+                return picks
+            after = used - self.usage[picks[self.owner]] + self.usage
+            less = (missing - np.maximum(after - capacity, 0)) @ (1.0 / np.maximum(capacity, 1))
+            extra = self.cost - self.cost[picks[self.owner]]
+            helpful = np.flatnonzero(less > 1e-12)
+            if helpful.size == 0:
+                return None
+            best = helpful[np.argmin(np.maximum(extra[helpful], 0) / less[helpful])]
+            picks[self.owner[best]] = best
+        return None
+
+
+def _taken(known: Sequence[Sequence[Column]], places: Sequence[int | None]) -> tuple[Column | None, ...]:
+    """Return the plan at each pipeline's place among its known ones."""
+    return tuple(
+        None if place is None else columns[place] for columns, place in zip(known, places, strict=True)
+    )
