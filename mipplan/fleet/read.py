@@ -5,14 +5,14 @@ Knows the form of both; every fault is told, each with its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from mipplan.core import (
     NS_PER_S,
@@ -26,19 +26,21 @@ from mipplan.core import (
     is_number,
     listed,
     name_problem,
-    parse_duration_ns,
     shown,
     suggestion,
 )
 from mipplan.documents import (
     AnyPath,
     Document,
-    FieldPath,
+    Duration,
     Finding,
+    PositiveDuration,
+    StrictEntry,
+    checked_by,
     first_faults,
     output_problem,
+    parse_entry,
     read_yaml,
-    schema_findings,
 )
 from mipplan.fleet.problem import Fleet, FleetMember
 from mipplan.options import check_names
@@ -61,8 +63,6 @@ MAX_WEIGHT = 1000.0
 #: Finds the file that a name in a fleet file stands for, given the kind of file and the fleet file's folder.
 Finder = Callable[[str, str, Path], str]
 ReadT = TypeVar("ReadT")
-
-# ----------------------------------------------------------------------------------------- arguments
 
 
 @dataclass(frozen=True)
@@ -187,9 +187,6 @@ def _retold(read: Callable[[], ReadT], retell: Callable[[Fault], Fault]) -> Read
         raise InputError(map(retell, error.faults)) from error
 
 
-# ----------------------------------------------------------------------------------------- files
-
-
 @dataclass(frozen=True)
 class FleetFile:
     """A fleet file with everything that it names, ready for `mipplan.plan_fleet`.
@@ -234,112 +231,79 @@ def read_fleet_file(path: AnyPath, *, profiles: str | None = None, find: Finder 
         With every fault of the file, or else of everything that it names, each with its place.
     """
     document = read_yaml(path)
-    entry = _parse(document)
-    return _Reading(document, Path(path).parent, find or _beside).read(entry, profiles)
-
-
-def _beside(kind: str, name: str, folder: Path) -> str:
-    del kind
-    return str(folder / name)
+    entry = parse_entry(document, FleetEntry, after=_name_findings(document.value))
+    folder = Path(path).parent
+    find = find or (lambda _, name, folder: str(folder / name))
+    named_profiles = None if entry.profiles is None else str(folder / entry.profiles)
+    reading = _Reading(document, folder, find, entry.seed)
+    profiles_folder = profiles or named_profiles
+    read = reading.faults.take(
+        lambda: Profiles.default() if profiles_folder is None else Profiles.read(profiles_folder)
+    )
+    members = {name: reading.member(name, member) for name, member in entry.pipelines.items()}
+    try:
+        reading.faults.check()
+    except InputError as error:
+        raise InputError(first_faults(error.faults, document.origin)) from None
+    return FleetFile(
+        entry.name,
+        {name: member for name, member in members.items() if member is not None},
+        read.value,
+        profiles_folder,
+        dict(entry.limits),
+        entry.budget,
+        entry.quantile,
+        entry.seed,
+    )
 
 
 class _Reading:
-    """Reads what a fleet file names, every file once, and keeps all faults."""
+    """Reads the pipelines and traces that a fleet file names, every file once, and keeps all faults."""
 
-    def __init__(self, document: Document, folder: Path, find: Finder) -> None:
+    def __init__(self, document: Document, folder: Path, find: Finder, seed: int) -> None:
+        self.faults = Faults()
         self._document = document
-        self._folder = folder
-        self._find = find
-        self._faults = Faults()
-        self._pipeline = cache(self._read_pipeline)
-        self._trace = cache(self._read_trace)
-
-    def read(self, entry: FleetEntry, profiles: str | None) -> FleetFile:
-        folder = profiles or (None if entry.profiles is None else str(self._folder / entry.profiles))
-        read = self._faults.take(lambda: Profiles.default() if folder is None else Profiles.read(folder))
-        members = {name: self._member(name, member, entry.seed) for name, member in entry.pipelines.items()}
-        try:
-            self._faults.check()
-        except InputError as error:
-            raise InputError(first_faults(error.faults, self._document.origin)) from None
-        return FleetFile(
-            entry.name,
-            {name: member for name, member in members.items() if member is not None},
-            read.value,
-            folder,
-            dict(entry.limits),
-            entry.budget,
-            entry.quantile,
-            entry.seed,
+        self._pipeline = cache(lambda name: Pipeline.read(find("pipelines", name, folder)))
+        self._trace = cache(
+            lambda name, expand, start_s, end_s: Trace.read(
+                find("traces", name, folder), expand=expand, seed=seed, start_s=start_s, end_s=end_s
+            )
         )
 
-    def _member(
-        self, name: str, member: MemberEntry, seed: int
-    ) -> tuple[Pipeline, Trace, float | None, float] | None:
-        window = tuple(None if ns is None else ns / NS_PER_S for ns in (member.start, member.end))
+    def member(self, name: str, member: MemberEntry) -> tuple[Pipeline, Trace, float | None, float] | None:
+        slo_s, *window = (
+            None if ns is None else ns / NS_PER_S for ns in (member.slo, member.start, member.end)
+        )
         pipeline = self._named((name, "pipeline"), lambda: self._pipeline(member.pipeline))
-        trace = self._named((name, "trace"), lambda: self._trace(member.trace, member.expand, seed, window))
+        trace = self._named((name, "trace"), lambda: self._trace(member.trace, member.expand, *window))
         if pipeline is None or trace is None:
             return None
-        slo_s = None if member.slo is None else member.slo / NS_PER_S
-        scaled = trace if member.scale == 1.0 else trace.scale(member.scale)
-        return pipeline, scaled, slo_s, member.weight
-
-    def _read_pipeline(self, name: str) -> Pipeline:
-        return Pipeline.read(self._find("pipelines", name, self._folder))
-
-    def _read_trace(
-        self, name: str, expand: str | None, seed: int, window: tuple[float | None, ...]
-    ) -> Trace:
-        start_s, end_s = window
-        path = self._find("traces", name, self._folder)
-        return Trace.read(path, expand=expand, seed=seed, start_s=start_s, end_s=end_s)
+        return pipeline, trace if member.scale == 1.0 else trace.scale(member.scale), slo_s, member.weight
 
     def _named(self, place: tuple[str, str], read: Callable[[], ReadT]) -> ReadT | None:
         """Read a file; None if it is faulty, with the faults kept, and where in the fleet file it was named."""
+        named = self._document.place(("pipelines", *place))
 
-        def retell(fault: Fault) -> Fault:
-            named = self._document.place(("pipelines", *place))
-            return Fault(fault.place, f"{fault.message} (named in {named})")
+        def retold() -> ReadT | None:
+            return _retold(read, lambda f: Fault(f.place, f"{f.message} (named in {named})"))
 
-        return self._faults.take(lambda: _retold(read, retell)).or_else(None)  # type: ignore[arg-type]
-
-
-# ----------------------------------------------------------------------------------------- form of files
+        return self.faults.take(retold).or_else(None)
 
 
-def _positive_duration(value: object) -> int:
-    ns = parse_duration_ns(value)
-    if ns < 1:
-        raise ValueError(f"expected a positive duration, found {shown(value)}")
-    return ns
-
-
-def _limit(value: object) -> object:
-    problem = limit_problem(value)
-    if problem is not None:
-        raise ValueError(problem)
-    return value
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
-
-
-class MemberEntry(_Entry):
+class MemberEntry(StrictEntry):
     """One pipeline of the fleet as written."""
 
     pipeline: str = Field(min_length=1)
     trace: str = Field(min_length=1)
-    slo: Annotated[int, BeforeValidator(_positive_duration)] | None = None
+    slo: PositiveDuration | None = None
     weight: float = Field(default=1.0, gt=0, le=MAX_WEIGHT)
     scale: float = Field(default=1.0, gt=0, le=1000)
     expand: Literal["poisson", "uniform", "even"] | None = None
-    start: Annotated[int, BeforeValidator(parse_duration_ns)] | None = Field(default=None, alias="from")
-    end: Annotated[int, BeforeValidator(parse_duration_ns)] | None = Field(default=None, alias="to")
+    start: Duration | None = Field(default=None, alias="from")
+    end: Duration | None = Field(default=None, alias="to")
 
 
-class FleetEntry(_Entry):
+class FleetEntry(StrictEntry):
     """A whole fleet file as written."""
 
     name: str = "fleet"
@@ -347,36 +311,15 @@ class FleetEntry(_Entry):
     quantile: float = Field(default=0.99, gt=0, le=1)
     seed: int = Field(default=0, ge=0)
     budget: float | None = Field(default=None, gt=0, le=1e9)
-    limits: dict[str, Annotated[int, BeforeValidator(_limit)]] = Field(default_factory=dict)
+    limits: dict[str, Annotated[int, checked_by(limit_problem)]] = Field(default_factory=dict)
     pipelines: dict[str, MemberEntry] = Field(min_length=1, max_length=MAX_PIPELINES)
-
-
-def _parse(document: Document) -> FleetEntry:
-    """Check a document and return its entries, or tell every fault of it in its order."""
-    findings: list[Finding] = []
-    entry: FleetEntry | None = None
-    try:
-        entry = FleetEntry.model_validate(document.value)
-    except ValidationError as error:
-        findings += schema_findings(error, _known_keys)
-    findings += _name_findings(document.value)
-    faults = document.faults(findings)
-    if faults or entry is None:
-        raise InputError(faults)
-    return entry
-
-
-def _known_keys(path: FieldPath) -> Iterable[str]:
-    model = MemberEntry if len(path) == 2 else FleetEntry
-    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _name_findings(value: Any) -> list[Finding]:
     """Names become those of files, so they may hold no slash either."""
     pipelines = value.get("pipelines") if isinstance(value, dict) else None
-    findings: list[Finding] = []
-    for name in pipelines if isinstance(pipelines, dict) else ():
-        problem = name_problem(name) or ("the name may hold no slash" if "/" in name else None)
-        if problem is not None:
-            findings.append((("pipelines", name), problem))
-    return findings
+    problems = {
+        name: name_problem(name) or ("the name may hold no slash" if "/" in name else None)
+        for name in (pipelines if isinstance(pipelines, dict) else ())
+    }
+    return [(("pipelines", name), problem) for name, problem in problems.items() if problem is not None]
