@@ -11,8 +11,8 @@ from typing import Any
 #: Phase, module (or module:class) and name of each function that is timed. What is not wrapped is "other".
 PHASES = (
     ("trace analysis", "mipplan.planner.request", "realise"),
-    ("trace analysis", "mipplan.planner.judges", "analyse_paths"),
-    ("trace analysis", "mipplan.planner.judges", "Extract"),
+    ("trace analysis", "mipplan.planner.oracle", "analyse_paths"),
+    ("trace analysis", "mipplan.planner.oracle", "CriticalSample"),
     ("waits", "mipplan.options.problem", "wait_bounds"),
     ("waits", "mipplan.planner.incumbent", "_replicas_on_path"),
     ("options", "mipplan.planner.instance", "find_families"),

@@ -12,12 +12,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mipplan.calculus import StageService
 from mipplan.core import NS_PER_S, SearchLimits, SolverError
 from mipplan.fleet.problem import Column, Fleet, FleetChoice, FleetSolution
-from mipplan.options import StageOptions, build_problem, extremes, undominated
-from mipplan.planner import Cut, Instance, cover_of, plan, strengthen, trim
-from mipplan.result import Choice
+from mipplan.options import Configuration, StageOptions, build_problem, extremes, undominated
+from mipplan.planner import Cut, Instance, cover_of, plan, trim
 from mipplan.solvers import Termination, solve
 from mipplan_formulations import PROGRAMME_FORMULATIONS, Activity, Cover, Programme, Resource, TimeCostProblem
 
@@ -46,7 +44,7 @@ class _Part:
         made = build_problem(
             instance.pipeline,
             self.options,
-            instance.judge.paths,
+            instance.oracle.paths,
             instance.deadline_ns,
             instance.limits,
             covers=tuple(self.cuts.values()),
@@ -64,40 +62,25 @@ class _Part:
 
     def accepts(self, modes: Sequence[int]) -> bool:
         """Whether the certificate does; if not, the master is told."""
-        services = {
-            stage: table.service(mode)
-            for (stage, table), mode in zip(self.options.items(), modes, strict=True)
-        }
+        services = self.configuration(modes).services
         instance = self.instance
         if instance.keeps_slo(services):
             return True
-        if instance.judge.paths.bound_ns(services) > instance.deadline_ns:
+        if instance.oracle.paths.bound_ns(services) > instance.deadline_ns:
             return False  # its waits, now known exactly, are too long already: the next master avoids it by itself
-
-        def test_from(at: Mapping[str, StageService]) -> Callable[[Mapping[str, StageService]], bool]:
-            test = instance.quick_test(at).surely_exceeds
-            return test if test(at) else instance.surely_misses_slo
-
-        for order in (tuple(self.options), tuple(self.options)[::-1]):
-            cut = strengthen(services, self.options, test_from, order, True)
+        order = tuple(self.options)
+        for cut in instance.cuts(services, self.options, ((order, True), (order[::-1], True))):
             self.cuts[cut] = cover_of(cut, self.options)
         return False
 
-    def choices(self, modes: Sequence[int]) -> list[Choice]:
-        """Return an option per stage as people read it."""
-        return [table.choice(mode) for table, mode in zip(self.options.values(), modes, strict=True)]
+    def configuration(self, modes: Sequence[int]) -> Configuration:
+        """Return the configuration of an option per stage."""
+        tables = zip(self.options.items(), modes, strict=True)
+        return Configuration({stage: table.option(mode) for (stage, table), mode in tables})
 
-    def trimmed_choices(self, modes: Sequence[int]) -> list[Choice]:
-        """Return an option per stage with no more replicas than the certificate needs."""
-        members = {
-            stage: table.member(mode)
-            for (stage, table), mode in zip(self.options.items(), modes, strict=True)
-        }
-        kept = trim(self.instance, members).members
-        return [
-            replace(choice, replicas=kept[stage][1])
-            for stage, choice in zip(self.options, self.choices(modes), strict=True)
-        ]
+    def trimmed(self, modes: Sequence[int]) -> Configuration:
+        """Return the same with no more replicas than the certificate needs."""
+        return trim(self.instance, self.configuration(modes)).configuration
 
 
 class JointSearch:
@@ -143,7 +126,7 @@ class JointSearch:
                     _Part(instance, instance.affordable(budget))
                     for instance, budget in zip(self._instances, budgets, strict=True)
                 ],
-                _Part.choices,
+                _Part.configuration,
             )
             known = solution
             if solution.chosen is None and solution.infeasible:
@@ -192,10 +175,10 @@ class JointSearch:
             )
             for instance in self._instances
         ]
-        return self._solve(parts, _Part.trimmed_choices)
+        return self._solve(parts, _Part.trimmed)
 
     def _solve(
-        self, parts: Sequence[_Part], choices: Callable[[_Part, Sequence[int]], list[Choice]]
+        self, parts: Sequence[_Part], plan_of: Callable[[_Part, Sequence[int]], Configuration]
     ) -> FleetSolution:
         """Solve masters until the certificates accept the answer, and make plans of it."""
         formulation = PROGRAMME_FORMULATIONS["joint"]
@@ -219,7 +202,7 @@ class JointSearch:
             self._search.report(f"all pipelines together: at least {(bound or 0) / 1e6:.4f} $/h")
             if all(accepted):
                 columns = tuple(
-                    Column.of(choices(part, modes), self._fleet.hardware)
+                    Column.of(plan_of(part, modes), self._fleet.hardware)
                     for part, modes in zip(parts, selections, strict=True)
                 )
                 cost = sum(column.cost(self._fleet.prices) for column in columns)

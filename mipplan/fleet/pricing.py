@@ -25,9 +25,16 @@ from mipplan.core import Int64
 from mipplan.fleet.lagrange import PricedTables
 from mipplan.fleet.problem import Column
 from mipplan.fleet.tables import PricingParams, PricingState, PricingTables, Refused, first_caps, make_tables
-from mipplan.options import StageOptions
-from mipplan.planner import Candidates, Instance, Search, TooManyError, TraceJudge, strengthen
-from mipplan_formulations import FORMULATIONS
+from mipplan.options import Configuration, StageOptions
+from mipplan.planner import (
+    Candidates,
+    CertificateOracle,
+    Instance,
+    PlanSearch,
+    SearchMethod,
+    SearchSpace,
+    TooManyError,
+)
 
 _PARAMS = PricingParams()
 
@@ -69,7 +76,7 @@ class PricingProblem:
         self.state = PricingState() if state is None else state
         instance = self.instance
         self._deadline_ns = instance.deadline_ns
-        self.tokens = _trace_judge(instance).tokens
+        self.tokens = _trace_oracle(instance).tokens
         self._limits = np.array(
             [instance.limits.get(name, np.iinfo(np.int64).max) for name in hardware], dtype=np.int64
         )
@@ -167,15 +174,13 @@ class PricingProblem:
             stage: replace(table.options, cost=prices[table.device] * table.charged)
             for stage, table in zip(self._stages, self._tables.stages, strict=True)
         }
-        search = Search(
-            self.instance, options, FORMULATIONS["paths"], "auto", math.inf, lambda _: None, budget=most
-        )
-        outcome = search.run()
+        space = SearchSpace(options, self.instance.limits)
+        outcome = PlanSearch(self.instance, space, SearchMethod("paths"), budget=most).run()
         if not outcome.finished:
             raise KeyboardInterrupt  # it has no other limit, and took the interrupt for one
         if outcome.best is None:
             return Priced(0 if most is None else most + 1, feasible=most is not None), {}
-        pick = np.array([outcome.best.selection[stage] for stage in self._stages], dtype=np.int64)
+        pick = outcome.best.choice - space.first
         return Priced(outcome.best.cost, (self._column(pick),)), self._ranges(prices, pick)
 
     # ------------------------------------------------------------------------------------- choices
@@ -236,16 +241,11 @@ class PricingProblem:
             stage: table.service(row)
             for (stage, table), row in zip(options.items(), pick.tolist(), strict=True)
         }
-        instance = self.instance
-        if instance.keeps_slo(services):
+        cuts = self.instance.separate(services, options, ((self._stages, True),))
+        if not cuts:
             return None
-
-        def test_from(at: Mapping[str, StageService]) -> Callable[[Mapping[str, StageService]], bool]:
-            test = instance.quick_test(at).surely_exceeds
-            return test if test(at) else instance.surely_misses_slo
-
         refused = []
-        for stage, latency_ns, speed in strengthen(services, options, test_from, self._stages, True):
+        for stage, latency_ns, speed in cuts[0]:
             table = options[stage]
             row = int(np.flatnonzero(table.speed == speed)[0])
             refused.append((stage, latency_ns, int(table.period_ns[row]), int(table.tokens[row])))
@@ -254,10 +254,10 @@ class PricingProblem:
 
     def _column(self, pick: Int64) -> Column:
         """Return the plan that takes these rows of the tables."""
-        choices = [
-            table.options.choice(row) for table, row in zip(self._tables.stages, pick.tolist(), strict=True)
-        ]
-        return Column.of(choices, self._hardware)
+        options = zip(self._options().items(), pick.tolist(), strict=True)
+        return Column.of(
+            Configuration({stage: table.option(row) for (stage, table), row in options}), self._hardware
+        )
 
     # ------------------------------------------------------------------------------------- tables
 
@@ -319,14 +319,14 @@ class PricingProblem:
 
     def _has_learnt(self) -> bool:
         """Whether waits can be known better since the oracle has been asked; then none counts as exact."""
-        if self.instance.judge.paths is self._paths:
+        if self.instance.oracle.paths is self._paths:
             return False
         self._look_up_curves()
         self._tables.doubt()
         return True
 
     def _look_up_curves(self) -> None:
-        paths = self.instance.judge.paths
+        paths = self.instance.oracle.paths
         if paths is not self._paths:
             self._curves = self._tables.curves(paths.paths, self._stages)
             self._paths = paths
@@ -348,7 +348,7 @@ class PricingProblem:
     def forget_exits(self) -> None:
         """Let go of what certificates were last computed from; the trace stays."""
         if self._instance is not None:
-            _trace_judge(self._instance).forget()
+            _trace_oracle(self._instance).forget()
 
     def recall(self, state: PricingState) -> None:
         """Take on what was learnt elsewhere."""
@@ -361,7 +361,7 @@ class PricingProblem:
         return {**self.__dict__, "_instance": None, "_paths": None, "_curves": []}
 
 
-def _trace_judge(instance: Instance) -> TraceJudge:
-    if not isinstance(instance.judge, TraceJudge):
+def _trace_oracle(instance: Instance) -> CertificateOracle:
+    if not isinstance(instance.oracle, CertificateOracle):
         raise AssertionError("fleets are certified on their traces")
-    return instance.judge
+    return instance.oracle

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from mipplan.core import UNLIMITED_NS, Int64
+from mipplan.options import Configuration
 from mipplan.pipeline import Pipeline
 from mipplan.planner import Instance, trace_instance
 from mipplan.profiles import Profiles
@@ -106,10 +107,10 @@ class Column:
     devices: tuple[int, ...]
 
     @classmethod
-    def of(cls, choices: Sequence[Choice], hardware: Sequence[str]) -> Column:
-        """Make the column of a choice per stage."""
-        devices = tuple(sum(c.replicas for c in choices if c.hardware == name) for name in hardware)
-        return cls(tuple(choices), devices)
+    def of(cls, plan: Configuration, hardware: Sequence[str]) -> Column:
+        """Make the column of a plan."""
+        devices = plan.devices
+        return cls(tuple(plan.choices.values()), tuple(devices.get(name, 0) for name in hardware))
 
     def cost(self, prices: Int64) -> int:
         """What it costs under these prices of devices."""

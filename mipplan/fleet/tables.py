@@ -181,7 +181,7 @@ def make_tables(
     """Tabulate the options of every stage, bound their waits, and drop those that no certified plan can contain."""
     order = list(instance.families)
     tables = [_tabulate(instance.families[stage], caps[stage], params.range_ratio) for stage in order]
-    entries, rows = _entries(instance.judge.paths.paths, order)
+    entries, rows = _entries(instance.oracle.paths.paths, order)
     least = [int(table.latency_ns.min()) for table in tables]
     slack_ns = [instance.deadline_ns - row.lag_ns - sum(least[other] for other in row.stages) for row in rows]
     tolerance_ns = int(params.wait_tolerance * instance.deadline_ns)

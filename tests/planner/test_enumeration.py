@@ -51,7 +51,7 @@ def enumeration(drawn: PlanningInstance, budget: int, near: int = 0) -> Enumerat
         return keeps_limits(members, instance.limits)
 
     numbers = {stage: np.arange(table.count) for stage, table in options.items()}
-    paths, deadline_ns, limits = instance.judge.paths, instance.deadline_ns, instance.limits
+    paths, deadline_ns, limits = instance.oracle.paths, instance.deadline_ns, instance.limits
     return Enumeration(
         Hearing(instance, options, numbers, is_allowed),
         build_problem(instance.pipeline, options, paths, deadline_ns, limits),
@@ -134,7 +134,7 @@ def test_it_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_masters_and_cuts_alone_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """The enumeration ends most searches; what goes on without it is held to brute force, too."""
     for way in ("_climb", "_enumerate"):
-        monkeypatch.setattr(benders.Search, way, lambda _: False)
+        monkeypatch.setattr(benders.PlanSearch, way, lambda _: False)
     compared = 0
     for number in range(FIRST, FIRST + campaign_size(20, 200)):
         drawn = planning_instance(number)
@@ -196,20 +196,20 @@ def test_a_search_that_it_ends_would_have_ended_there(
     if way == "_enumerate":
         without_listing(monkeypatch)
     ended = 0
-    original = getattr(benders.Search, way)
+    original = getattr(benders.PlanSearch, way)
 
-    def counted(self: benders.Search) -> bool:
+    def counted(self: benders.PlanSearch) -> bool:
         nonlocal ended
         found: bool = original(self)
         ended += found
         return found
 
-    monkeypatch.setattr(benders.Search, way, counted)
+    monkeypatch.setattr(benders.PlanSearch, way, counted)
     plan, make = branching(stages, seed)
     assert plan.status == "optimal"
     assert ended == 1
     for other in ("_climb", "_enumerate"):
-        monkeypatch.setattr(benders.Search, other, lambda _: False)
+        monkeypatch.setattr(benders.PlanSearch, other, lambda _: False)
     assert make().microusd_per_hour == plan.microusd_per_hour
 
 

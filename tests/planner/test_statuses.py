@@ -10,10 +10,10 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
+from mipplan.planner.incumbent import find_incumbent
 
 import mipplan as mp
 from mipplan.planner import benders
-from mipplan.planner.incumbent import find_incumbent
 from mipplan.profiles import LatencyTable
 from mipplan.solvers import ProblemAnswer, Termination
 from mipplan_formulations import FORMULATIONS
@@ -51,7 +51,7 @@ def test_limit_without_any_plan_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("after", [0, 1])
 def test_interrupt_returns_the_best_plan(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     # One that needs more than one master, so that the interrupt may come between two.
-    monkeypatch.setattr(benders.Search, "_enumerate", lambda _: False)
+    monkeypatch.setattr(benders.PlanSearch, "_enumerate", lambda _: False)
     drawn = map(planning_instance, range(1000, 1400))
     instance = next(i for i in drawn if i.plan().choices and masters(i, monkeypatch) > 1)
     original, solved = benders.solve_problem, 0

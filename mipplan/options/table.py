@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.calculus import StageService
-from mipplan.core import Int64
-from mipplan.options.families import Family, StageFamilies
+from mipplan.core import Bool, Int64
+from mipplan.options.families import Option, StageFamilies
 from mipplan.result import Choice
 
 
@@ -53,26 +53,23 @@ class StageOptions:
         return np.array(names, dtype=object)[self.family]
 
     @property
-    def limited(self) -> NDArray[np.bool_]:
+    def limited(self) -> Bool:
         """Whether each option's hardware is shared under a limit, shape (m,)."""
         return np.array([family.limited for family in self.families.families], dtype=bool)[self.family]
 
-    def member(self, option: int) -> tuple[Family, int]:
+    def option(self, row: int) -> Option:
         """Family and replicas of an option."""
-        return self.families.families[int(self.family[option])], int(self.replicas[option])
+        return Option(self.families.families[int(self.family[row])], int(self.replicas[row]))
 
-    def service(self, option: int) -> StageService:
+    def service(self, row: int) -> StageService:
         """T and R of an option."""
-        return StageService(
-            int(self.latency_ns[option]), int(self.period_ns[option]), int(self.tokens[option])
-        )
+        return StageService(int(self.latency_ns[row]), int(self.period_ns[row]), int(self.tokens[row]))
 
-    def choice(self, option: int) -> Choice:
+    def choice(self, row: int) -> Choice:
         """Return the option as people read it."""
-        family = self.families.families[int(self.family[option])]
-        return Choice(family.hardware, family.batch, int(self.replicas[option]))
+        return self.option(row).choice
 
-    def no_worse(self, family: Family, replicas: int) -> int:
+    def no_worse(self, option: Option) -> int:
         """Cheapest option that is no worse than this one in T, R and devices used.
 
         Raises
@@ -80,7 +77,7 @@ class StageOptions:
         ValueError
             If there is none: what `undominated` leaves always holds one, if the option itself was among the given.
         """
-        service = family.service(replicas)
+        (family, replicas), service = option, option.service
         speed = _speed_ranks(
             np.append(self.period_ns, service.period_ns), np.append(self.tokens, service.tokens)
         )
@@ -98,7 +95,7 @@ class StageOptions:
             int(self.latency_ns.min()), int(self.period_ns[fastest]), int(self.tokens[fastest])
         )
 
-    def keep(self, rows: NDArray[np.bool_]) -> StageOptions:
+    def keep(self, rows: Bool) -> StageOptions:
         """Only the options marked in `rows`, shape (m,); their speeds keep their ranks."""
         return StageOptions(
             self.families,
@@ -153,7 +150,7 @@ def undominated(options: StageOptions) -> StageOptions:
     """Drop every option that another beats or equals in cost, T, R and in every limited device it uses.
 
     Valid for the certified problem, since the certificate grows with T and falls with R; not valid for replay,
-    where batching anomalies break that order (design §4). Of equal options the first stays.
+    where batching anomalies break that order (docs/theory.md). Of equal options the first stays.
     """
     limited, names = options.limited, options.hardware
     kept = np.zeros(options.count, dtype=bool)
@@ -175,7 +172,7 @@ def undominated_per_hardware(options: StageOptions) -> StageOptions:
     return options.keep(kept)
 
 
-def _frontier(options: StageOptions, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _frontier(options: StageOptions, among: Bool) -> Bool:
     """Which of the options marked in `among` no other marked one dominates in (cost, T, R); shape (m,)."""
     kept = np.zeros(options.count, dtype=bool)
     rows = np.flatnonzero(among)
@@ -186,9 +183,7 @@ def _frontier(options: StageOptions, among: NDArray[np.bool_]) -> NDArray[np.boo
     return kept
 
 
-def frontier(
-    cost: Int64, latency_ns: Int64, speed: Int64, last: NDArray[np.bool_] | None = None
-) -> NDArray[np.bool_]:
+def frontier(cost: Int64, latency_ns: Int64, speed: Int64, last: Bool | None = None) -> Bool:
     """Which options no other one dominates in (cost, T, R), given as columns of shape (m,).
 
     Of options alike in all three the first one stays that is not marked in `last`, if any is.

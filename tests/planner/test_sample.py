@@ -1,4 +1,4 @@
-"""Extracts and critical chains: never above the truth, and at it where they were made."""
+"""Samples and critical chains: never above the truth, and at it where they were made."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from mipplan.calculus import StageService, analyse_paths
 from mipplan.certificate import CertificateEvaluator, bound_exits_ns
 from mipplan.core import quantile_ns
 from mipplan.pipeline import Pipeline
-from mipplan.planner import extract as module
-from mipplan.planner.chains import critical_chains
-from mipplan.planner.extract import Extract
-from mipplan.planner.judges import TraceJudge
+from mipplan.planner import CertificateOracle
+from mipplan.planner.cuts import critical_chains
+from mipplan.planner.oracle import CriticalSample, SampleParams
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 from random_pipelines import Case, features, random_case
@@ -75,35 +74,34 @@ def test_chains_are_exact_far_from_time_zero() -> None:
 
 
 @pytest.mark.parametrize("quantile", [0.5, 0.9, 1.0])
-def test_an_extract_is_never_above_the_truth(quantile: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    # On traces as short as these most extracts would be the whole.
-    monkeypatch.setattr(module, "_LARGEST", 1.0)
-    monkeypatch.setattr(module, "_LOADS", (0.9,))
+def test_a_sample_is_never_above_the_truth(quantile: float) -> None:
+    # On traces as short as these most samples would be the whole.
+    params = SampleParams(loads=(0.9,), largest=1.0)
     smaller = 0
     for number in CASES[:: 3 if quantile != 0.9 else 1]:
         rng, case, workload = drawn(number)
-        extract = Extract(CertificateEvaluator(workload), quantile)
+        sample = CriticalSample(CertificateEvaluator(workload), quantile, params=params)
         for _ in range(4):
             services = some_services(rng, case)
             latency_ns = workload.latency_ns(bound_exits_ns(workload, services))
             truth = quantile_ns(latency_ns, quantile)
-            floor_ns = extract.floor_ns(services)
+            floor_ns = sample.floor_ns(services)
             assert floor_ns <= truth
-            assert not extract.exceeds(services, truth)
+            assert not sample.exceeds(services, truth)
             # The chains of those that miss a limit tell as much under the same services, but for rounding.
-            misses = extract.misses(services, floor_ns - 1)
+            misses = sample.misses(services, floor_ns - 1)
             assert floor_ns - len(services) - 1 <= misses.floor_ns(services) <= floor_ns
-            smaller += extract.queries < workload.queries
+            smaller += sample.queries < workload.queries
             if rng.random() < 0.3:
-                extract.learn(services, truth - 1)
-                # What the whole trace refuses, the extract refuses from then on: waits of long ago are in it.
-                assert extract.exceeds(services, truth - 1)
-                assert extract.floor_ns(services) == truth
-    assert smaller > len(CASES) / 2, "few extracts are smaller than the trace"
+                sample.learn(services, truth - 1)
+                # What the whole trace refuses, the sample refuses from then on: waits of long ago are in it.
+                assert sample.exceeds(services, truth - 1)
+                assert sample.floor_ns(services) == truth
+    assert smaller > len(CASES) / 2, "few samples are smaller than the trace"
 
 
-def test_stages_that_only_the_extract_visits_alike_have_waits_of_their_own() -> None:
-    # Nearly every query goes on: at both stages an extract may hold one token of each of its queries, but between two
+def test_stages_that_only_the_sample_visits_alike_have_waits_of_their_own() -> None:
+    # Nearly every query goes on: at both stages a sample may hold one token of each of its queries, but between two
     # of them other numbers of tokens lie. One curve of waits for both would be too high for the second stage.
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_node("a", model="m")
@@ -129,17 +127,16 @@ def test_of_equal_waits_the_first_are_kept() -> None:
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_node("a", model="m")
     workload = realise(Pipeline(graph), Trace.from_ns(np.arange(1000) * 100))
-    extract = Extract(CertificateEvaluator(workload), 0.99)
-    assert extract.queries <= 16
+    sample = CriticalSample(CertificateEvaluator(workload), 0.99)
+    assert sample.queries <= 16
     latency_ns = np.full(1000, 7)
     latency_ns[900:] = 8
-    extract.learn_slowest(latency_ns, 7)
-    kept = np.flatnonzero(extract._kept)
+    sample.learn_slowest(latency_ns, 7)
+    kept = np.flatnonzero(sample._kept)
     assert kept.tolist() == [*range(15), *range(900, 915)]
 
 
-def test_an_extract_reaches_back_to_where_a_long_busy_period_began(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LOADS", (0.9,))
+def test_a_sample_reaches_back_to_where_a_long_busy_period_began() -> None:
     # A little more than the stage can do, for a long time: who waits longest waits for less time than it went on.
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_node("a", model="m")
@@ -147,64 +144,62 @@ def test_an_extract_reaches_back_to_where_a_long_busy_period_began(monkeypatch: 
         Pipeline(graph), Trace.from_ns(np.cumsum(np.repeat([1150, 700, 1150], [500, 1000, 1500])))
     )
     whole = CertificateEvaluator(workload)
-    extract = Extract(whole, 0.99)
-    assert extract.queries < workload.queries / 4
+    sample = CriticalSample(whole, 0.99, params=SampleParams(loads=(0.9,)))
+    assert sample.queries < workload.queries / 4
     services = {"a": StageService(1, 900, 1)}
     certificate_ns = quantile_ns(whole.latency_ns(services), 0.99)
-    assert extract.floor_ns(services) >= 0.95 * certificate_ns
+    assert sample.floor_ns(services) >= 0.95 * certificate_ns
 
 
-def test_an_extract_of_more_than_half_is_the_whole() -> None:
+def test_a_sample_of_more_than_half_is_the_whole() -> None:
     for number in CASES[:40]:
         rng, case, workload = drawn(number)
-        extract = Extract(CertificateEvaluator(workload), 0.9)
-        assert extract.queries == workload.queries or extract.queries <= workload.queries / 2
+        sample = CriticalSample(CertificateEvaluator(workload), 0.9)
+        assert sample.queries == workload.queries or sample.queries <= workload.queries / 2
         services = some_services(rng, case)
         certificate_ns = quantile_ns(workload.latency_ns(bound_exits_ns(workload, services)), 0.9)
-        if extract.queries == workload.queries:
-            assert extract.floor_ns(services) == certificate_ns
+        if sample.queries == workload.queries:
+            assert sample.floor_ns(services) == certificate_ns
 
 
-def test_witnesses_refuse_only_what_is_refused_and_what_they_were_made_from(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for size, small in (("_TOGETHER", 3), ("_PRODUCTS", 50)):  # many choices are asked about in pieces
-        monkeypatch.setattr(f"mipplan.planner.witnesses.{size}", small)
+def test_query_cuts_refuse_only_what_is_refused_and_what_they_were_made_from() -> None:
     said = struck = 0
     for number in CASES:
         rng, case, workload = drawn(number)
-        judge = TraceJudge(workload, 0.9)
+        oracle = CertificateOracle(workload, 0.9)
         order = list(case.pipeline.stages)
         services = some_services(rng, case)
-        limit_ns = int(judge.certificate_ns(services) * 0.8)
-        witnesses = judge.witnesses(services, limit_ns, order)
-        assert witnesses is not None
-        refused = witnesses.refuse(witnesses.excess_ns(*numbers(services, order)))
-        assert refused or not judge.surely_exceeds(services, limit_ns + len(order) + 1)
+        limit_ns = int(oracle.certificate_ns(services) * 0.8)
+        cuts = oracle.query_cuts(services, limit_ns, order)
+        assert cuts is not None
+        refused = cuts.refuse(cuts.excess_ns(*numbers(services, order)))
+        assert refused or not oracle.surely_exceeds(services, limit_ns + len(order) + 1)
         for _ in range(4):
             other = some_services(rng, case)
             latency, period = numbers(other, order)
-            excess = witnesses.excess_ns(latency, period)
-            if witnesses.refuse(excess):
+            excess = cuts.excess_ns(latency, period)
+            if cuts.refuse(excess):
                 said += 1
-                assert judge.certificate_ns(other) > limit_ns
+                assert oracle.certificate_ns(other) > limit_ns
             # One stage gets slower by this or that: refused each for itself as all services together are.
             stage = int(rng.integers(len(order)))
             more = np.array([0.0, 3.0, 40.0]), np.array([0.0, 5.0, 30.0])
-            each = witnesses.refuse_each(excess, stage, *more)
+            each = cuts.refuse_each(excess, stage, *more)
             for option, found in enumerate(each.tolist()):
                 slower = latency.copy(), period.copy()
                 slower[0][stage] += more[0][option]
                 slower[1][stage] += more[1][option]
-                assert found == witnesses.refuse(witnesses.excess_ns(*slower))
+                assert found == cuts.refuse(cuts.excess_ns(*slower))
                 struck += found and option > 0
             # Many choices at once are refused as each by itself.
             many = [numbers(some_services(rng, case), order) for _ in range(5)]
-            together = witnesses.refuse_many(np.array([t for t, _ in many]), np.array([r for _, r in many]))
-            assert together.tolist() == [witnesses.refuse(witnesses.excess_ns(*one)) for one in many]
+            pieces = {"queries": 3, "products": 50}  # many choices are asked about in pieces
+            latencies, periods = (np.array(values) for values in zip(*many, strict=True))
+            together = cuts.refuse_many(latencies, periods, **pieces)
+            assert together.tolist() == [cuts.refuse(cuts.excess_ns(*one)) for one in many]
             most = np.zeros(len(order)), np.zeros(len(order))
             most[0][stage], most[1][stage] = 40.0, 30.0
-            assert (stage in witnesses.refuse_some(excess, *most)) == each[-1]
+            assert (stage in cuts.refuse_some(excess, *most)) == each[-1]
     assert min(said, struck) > len(CASES) / 2
 
 
@@ -220,11 +215,11 @@ def test_what_it_has_learnt_from_it_refuses() -> None:
     for number in CASES:
         rng, case, workload = drawn(number)
         services = some_services(rng, case)
-        judge = TraceJudge(workload, 0.9)
-        limit_ns = judge.certificate_ns(services) - 1
-        assert judge.exceeds(services, limit_ns)
-        assert not judge.exceeds(services, limit_ns + 1)
-        refused += judge.surely_exceeds(services, limit_ns)
+        oracle = CertificateOracle(workload, 0.9)
+        limit_ns = oracle.certificate_ns(services) - 1
+        assert oracle.exceeds(services, limit_ns)
+        assert not oracle.exceeds(services, limit_ns + 1)
+        refused += oracle.surely_exceeds(services, limit_ns)
     assert refused > 0.9 * len(CASES)
 
 
@@ -232,14 +227,14 @@ def test_quick_tests_only_refuse_what_is_refused() -> None:
     said = 0
     for number in CASES:
         rng, case, workload = drawn(number)
-        judge = TraceJudge(workload, 0.9)
+        oracle = CertificateOracle(workload, 0.9)
         services = some_services(rng, case)
-        limit_ns = int(judge.certificate_ns(services) * 0.8)
-        test = judge.quick_test(services, limit_ns)
+        limit_ns = int(oracle.certificate_ns(services) * 0.8)
+        test = oracle.quick_test(services, limit_ns)
         for _ in range(6):
             other = some_services(rng, case)
-            assert test.floor_ns(other) <= judge.certificate_ns(other)
+            assert test.floor_ns(other) <= oracle.certificate_ns(other)
             if test.surely_exceeds(other):
                 said += 1
-                assert judge.certificate_ns(other) > limit_ns
+                assert oracle.certificate_ns(other) > limit_ns
     assert said > len(CASES) / 2
