@@ -30,7 +30,7 @@ class JointParams:
     """At first every pipeline may cost this many times what it costs alone."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Part:
     """One pipeline in the joint master."""
 
@@ -83,18 +83,18 @@ class _Part:
         return trim(self.instance, self.configuration(modes)).configuration
 
 
+@dataclass(eq=False)
 class JointSearch:
     """Finds the cheapest set of certified plans of a small fleet."""
 
-    def __init__(
-        self, fleet: Fleet, solver: str, search: SearchLimits, params: JointParams = JointParams()
-    ) -> None:
-        self._fleet = fleet
-        self._solver = solver
-        self._search = search
-        self._params = params
-        self._resources = tuple(Resource(name, limit) for name, limit in fleet.limits.items())
-        self._instances = [make() for make in fleet.realisations]
+    fleet: Fleet
+    solver: str
+    search: SearchLimits
+    params: JointParams = field(default_factory=JointParams)
+
+    def __post_init__(self) -> None:
+        self._resources = tuple(Resource(name, limit) for name, limit in self.fleet.limits.items())
+        self._instances = [make() for make in self.fleet.realisations]
         self._alone: list[int] = []
 
     def run(self) -> FleetSolution:
@@ -111,7 +111,7 @@ class JointSearch:
 
     def _time_limit_s(self) -> float | None:
         """Seconds left, at least a millisecond; None without a limit."""
-        left_s = self._search.deadline.left_s(1e-3)
+        left_s = self.search.deadline.left_s(1e-3)
         return None if math.isinf(left_s) else left_s
 
     def _run(self) -> FleetSolution:
@@ -119,7 +119,7 @@ class JointSearch:
             return FleetSolution(None, None, True)
         if not self._is_complete:
             return FleetSolution(None, None, False)
-        budgets = [self._params.first_budget * cost for cost in self._alone]
+        budgets = [self.params.first_budget * cost for cost in self._alone]
         while True:
             solution = self._solve(
                 [
@@ -140,15 +140,15 @@ class JointSearch:
             needed = [spare + cost for cost in self._alone]
             if solution.chosen is not None and all(n <= b for n, b in zip(needed, budgets, strict=True)):
                 return solution
-            if self._search.deadline.is_over:
+            if self.search.deadline.is_over:
                 return replace(solution, lower_bound=sum(self._alone))
             budgets = [max(n, b) for n, b in zip(needed, budgets, strict=True)]
 
     def _plan_alone(self) -> bool:
         """Plan every pipeline by itself; False if one has no plan."""
-        fleet = self._fleet
+        fleet = self.fleet
         for member in fleet.members:
-            if self._search.deadline.is_over:
+            if self.search.deadline.is_over:
                 return True
             found = plan(
                 member.pipeline,
@@ -157,13 +157,13 @@ class JointSearch:
                 slo_s=member.slo_ns / NS_PER_S,
                 quantile=fleet.quantile,
                 seed=fleet.seed,
-                solver=self._solver,
+                solver=self.solver,
                 time_limit_s=self._time_limit_s(),
             )
             if found.status == "infeasible":
                 return False
             self._alone.append(found.lower_bound_microusd_per_hour or 0)
-            self._search.report(f"{member.name}: at least {self._alone[-1] / 1e6:.4f} $/h by itself")
+            self.search.report(f"{member.name}: at least {self._alone[-1] / 1e6:.4f} $/h by itself")
         return True
 
     def _any_fleet(self) -> FleetSolution:
@@ -182,14 +182,14 @@ class JointSearch:
     ) -> FleetSolution:
         """Solve masters until the certificates accept the answer, and make plans of it."""
         formulation = PROGRAMME_FORMULATIONS["joint"]
-        tolerance = self._params.wait_tolerance
+        tolerance = self.params.wait_tolerance
         bound: int | None = None
-        while not self._search.deadline.is_over:
+        while not self.search.deadline.is_over:
             programme = Programme(
                 tuple(part.problem(self._resources, tolerance) for part in parts), self._resources
             )
             model = formulation.build(programme)
-            answer = solve(model, self._solver, time_limit_s=self._time_limit_s())
+            answer = solve(model, self.solver, time_limit_s=self._time_limit_s())
             if answer.termination is Termination.INFEASIBLE:
                 return FleetSolution(None, None, True)
             if math.isfinite(answer.lower_bound):
@@ -199,13 +199,13 @@ class JointSearch:
             selections = formulation.decode(programme, model, answer.values)
             self._check(programme, selections)
             accepted = [part.accepts(modes) for part, modes in zip(parts, selections, strict=True)]
-            self._search.report(f"all pipelines together: at least {(bound or 0) / 1e6:.4f} $/h")
+            self.search.report(f"all pipelines together: at least {(bound or 0) / 1e6:.4f} $/h")
             if all(accepted):
                 columns = tuple(
-                    Column.of(plan_of(part, modes), self._fleet.hardware)
+                    Column.of(plan_of(part, modes), self.fleet.hardware)
                     for part, modes in zip(parts, selections, strict=True)
                 )
-                cost = sum(column.cost(self._fleet.prices) for column in columns)
+                cost = sum(column.cost(self.fleet.prices) for column in columns)
                 return FleetSolution(FleetChoice(columns, cost), bound, False)
             if answer.termination is not Termination.OPTIMAL:
                 break
@@ -217,4 +217,4 @@ class JointSearch:
         for project, modes in zip(programme.projects, selections, strict=True):
             used += project.evaluate(modes).usage
         if any(amount > resource.capacity for amount, resource in zip(used, self._resources, strict=True)):
-            raise SolverError(f"{self._solver} returned a choice that uses more devices than there are")
+            raise SolverError(f"{self.solver} returned a choice that uses more devices than there are")

@@ -90,26 +90,20 @@ class Progress:
     relaxation: float = float("inf")  # its optimum
 
 
+@dataclass(eq=False)
 class ColumnGeneration:
     """Column generation for one objective: its pool grows until `after_round` returns True, or nothing is missing."""
 
-    def __init__(
-        self,
-        objective: FleetObjective,
-        pool: Pool,
-        workers: WorkerPool,
-        search: SearchLimits,
-        after_round: Callable[[ColumnGeneration], bool],
-        progress: Progress | None = None,
-        params: MasterParams = MasterParams(),
-    ) -> None:
-        self._objective = objective
-        self._pool = pool
-        self._workers = workers
-        self._search = search
-        self._after_round = after_round
-        self._params = params
-        self.progress = progress or Progress(np.zeros(len(objective.rows), dtype=np.int64))
+    objective: FleetObjective
+    pool: Pool
+    workers: WorkerPool
+    search: SearchLimits
+    after_round: Callable[[ColumnGeneration], bool]
+    start: Progress | None = None
+    params: MasterParams = field(default_factory=MasterParams)
+
+    def __post_init__(self) -> None:
+        self.progress = self.start or Progress(np.zeros(len(self.objective.rows), dtype=np.int64))
         #: The relaxed master's last solution; None before the first.
         self.master: Continuous | None = None
         self._known: list[int] = []
@@ -119,23 +113,23 @@ class ColumnGeneration:
         progress = self.progress
         if progress.rounds == 0:
             self._round(progress.duals)
-            progress.converged = self._objective.forgone is None and bool(self._pool.hopeless)
-            if self._after_round(self):
+            progress.converged = self.objective.forgone is None and bool(self.pool.hopeless)
+            if self.after_round(self):
                 return
-        while not progress.converged and not self._search.deadline.is_over:
+        while not progress.converged and not self.search.deadline.is_over:
             self.master = master = self._solve_master()
             # Duals of the capacities, as prices: whole and not negative.
-            pressing = np.maximum(-master.row_duals[len(self._pool.columns) :], 0.0)
+            pressing = np.maximum(-master.row_duals[len(self.pool.columns) :], 0.0)
             duals = np.rint(pressing).astype(np.int64)
             new = 0
             for kept in (self._smoothing(master), 0.0):
                 mixed = np.rint(kept * progress.duals + (1 - kept) * duals).astype(np.int64)
                 before = progress.lower_bound
                 new = self._round(mixed)
-                if new or progress.lower_bound != before or self._search.deadline.is_over:
+                if new or progress.lower_bound != before or self.search.deadline.is_over:
                     break
             self._settle(master, new)
-            if self._after_round(self):
+            if self.after_round(self):
                 return
 
     def shares(self) -> list[Sequence[float]]:
@@ -145,46 +139,46 @@ class ColumnGeneration:
         return [values[end - count : end] for end, count in zip(ends, self._known, strict=True)]
 
     def _smoothing(self, master: Continuous) -> float:
-        bound, most = self.progress.lower_bound, self._params.smoothing
+        bound, most = self.progress.lower_bound, self.params.smoothing
         if bound is None or master.objective <= 0:
             return most
-        return float(np.clip(self._params.smoothing_per_gap * (1.0 - bound / master.objective), 0.0, most))
+        return float(np.clip(self.params.smoothing_per_gap * (1.0 - bound / master.objective), 0.0, most))
 
     def _settle(self, master: Continuous, new: int) -> None:
         """Note what a round has shown of the master."""
         progress = self.progress
-        used = master.values[master.values.size - len(self._objective.rows) :]
+        used = master.values[master.values.size - len(self.objective.rows) :]
         progress.excess = bool((used > 1e-6).any())
         progress.relaxation = master.objective
         if new:
             return
-        if progress.excess and progress.raises < self._params.most_raises:
+        if progress.excess and progress.raises < self.params.most_raises:
             progress.raises += 1
         else:
             progress.converged = True
 
     def _round(self, duals: Int64) -> int:
         """Price every pipeline at these duals, take in plans and bound; return how many plans were new."""
-        prices = self._objective.device_prices(duals)
+        prices = self.objective.device_prices(duals)
         known = {
             index: min((column.cost(prices) for column in columns), default=None)
-            for index, columns in enumerate(self._pool.columns)
-            if index not in self._pool.hopeless
+            for index, columns in enumerate(self.pool.columns)
+            if index not in self.pool.hopeless
         }
-        answers = self._workers.price(
+        answers = self.workers.price(
             prices, {index: self._most(index, cost) for index, cost in known.items()}
         )
-        new = self._pool.add(answers)
+        new = self.pool.add(answers)
         self._take_bound(duals, answers, known)
         self.progress.rounds += 1
         return new
 
     def _most(self, index: int, known: int | None) -> int | None:
         """What a plan may cost to be worth knowing."""
-        forgone = None if self._objective.forgone is None else int(self._objective.forgone[index]) - 1
+        forgone = None if self.objective.forgone is None else int(self.objective.forgone[index]) - 1
         if known is None:
             return forgone
-        better = known - max(1, known // self._params.better_share)
+        better = known - max(1, known // self.params.better_share)
         return better if forgone is None else min(better, forgone)
 
     def _take_bound(
@@ -192,22 +186,22 @@ class ColumnGeneration:
     ) -> None:
         """Claim 1: what all pipelines cost at least at these prices, less what all capacities are worth."""
         costs = []
-        for index in range(len(self._pool.columns)):
+        for index in range(len(self.pool.columns)):
             least = []
             if index in answers and answers[index].feasible:
                 least = [cost for cost in (known[index], answers[index].lower_bound) if cost is not None]
-            if self._objective.forgone is not None:
-                least.append(int(self._objective.forgone[index]))
+            if self.objective.forgone is not None:
+                least.append(int(self.objective.forgone[index]))
             if not least:
                 return  # a pipeline without any plan: there is no fleet to bound
             costs.append(min(least))
-        total = sum(costs) - int(duals @ self._objective.capacity)
+        total = sum(costs) - int(duals @ self.objective.capacity)
         if self.progress.lower_bound is None or total > self.progress.lower_bound:
             self.progress.lower_bound, self.progress.duals, self.progress.least = total, duals, costs
 
     def _solve_master(self) -> Continuous:
-        columns = self._pool.columns
-        objective = self._objective.with_excess_times(self._params.excess_growth**self.progress.raises)
+        columns = self.pool.columns
+        objective = self.objective.with_excess_times(self.params.excess_growth**self.progress.raises)
         self._known = list(map(len, columns))
         solved = solve_relaxed(PROGRAMME_FORMULATIONS["columns"].build(objective.pool(columns, firm=False)))
         if solved is None:

@@ -10,17 +10,11 @@ from pathlib import Path
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, Deadline, SearchLimits, listed
 from mipplan.fleet.joint import JointSearch
-from mipplan.fleet.master import Pool, Progress
-from mipplan.fleet.problem import WEIGHT_UNIT, Fleet, FleetChoice, FleetObjective, FleetSolution
+from mipplan.fleet.master import Pool
+from mipplan.fleet.problem import WEIGHT_UNIT, Fleet, FleetObjective, FleetSolution
 from mipplan.fleet.read import FleetSettings, PipelineArgument, read_fleet
 from mipplan.fleet.result import Admission, FleetEffort, FleetPlan, SloRelaxation, make_fleet_plan
-from mipplan.fleet.solve import (
-    Checkpoint,
-    ColumnSearch,
-    fleet_fingerprint,
-    read_checkpoint,
-    write_checkpoint,
-)
+from mipplan.fleet.solve import CheckpointFile, ColumnSearch
 from mipplan.fleet.workers import WorkerParams, WorkerPool
 from mipplan.profiles import Profiles
 from mipplan.solvers import resolve_solver
@@ -155,22 +149,17 @@ class FleetPlanner:
     def by_columns(self, checkpoint: str | Path | None, *, alternatives: bool, joint_too: bool) -> FleetPlan:
         """Generate columns, and where not all fits, look for what would do."""
         fleet = self.fleet
-        fingerprint = "" if checkpoint is None else fleet_fingerprint(fleet, self.gap)
-        before = None if checkpoint is None else read_checkpoint(checkpoint, fingerprint)
+        file = None if checkpoint is None else CheckpointFile.of(checkpoint, fleet, self.gap)
+        before = None if file is None else file.read()
         pool = Pool.empty(len(fleet.members)) if before is None else before.pool
-        with WorkerPool.open(fleet.realisations, fleet.hardware, self.n_jobs, self.params.workers) as workers:
+        with WorkerPool.open(fleet, self.n_jobs, self.params.workers) as workers:
             if before is not None:
                 workers.states = list(before.states)
                 self.search.report(f"going on from round {before.progress.rounds} of {checkpoint}")
-
-            def keep(progress: Progress, best: FleetChoice | None) -> None:
-                if checkpoint is not None:
-                    write_checkpoint(
-                        checkpoint, fingerprint, Checkpoint(pool, workers.states, progress, best)
-                    )
-
             objective = FleetObjective.of_cost(fleet)
-            columns = ColumnSearch(objective, pool, workers, self.gap, self.search, keep=keep, start=before)
+            columns = ColumnSearch(
+                objective, pool, workers, self.gap, self.search, checkpoint=file, start=before
+            )
             solution = columns.run().within_budget(fleet.budget)
             is_open = not (solution.infeasible or solution.interrupted or solution.within(self.gap))
             if is_open and joint_too:
@@ -196,8 +185,6 @@ class FleetPlanner:
             infeasible=found.infeasible,
         )
         return decided.within_budget(self.fleet.budget)
-
-    # ------------------------------------------------------------------------------------- alternatives
 
     def _with_alternatives(self, made: FleetPlan, pool: Pool, workers: WorkerPool) -> FleetPlan:
         """Add a set to admit and objectives with which all fit; Ctrl-C leaves out what is not there yet."""
@@ -284,7 +271,7 @@ class FleetPlanner:
 
     def _cheapest(self, fleet: Fleet, pool: Pool, gap: float, search: SearchLimits) -> FleetSolution:
         """Search the cheapest plans of another fleet than that of the request, with workers of its own."""
-        with WorkerPool.open(fleet.realisations, fleet.hardware, self.n_jobs, self.params.workers) as workers:
+        with WorkerPool.open(fleet, self.n_jobs, self.params.workers) as workers:
             return ColumnSearch(FleetObjective.of_cost(fleet), pool, workers, gap, search).run()
 
     def _longer(self) -> SearchLimits:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mipplan.calculus import PathWaits, StageService, Wait
+from mipplan.calculus import PathWaits, Wait
 from mipplan.core import Int64
 from mipplan.fleet.lagrange import PricedTables
 from mipplan.fleet.problem import Column
@@ -86,8 +86,6 @@ class PricingProblem:
         self.hopeless = self._optional_tables is None or not instance.keeps_slo(
             {stage: options.ideal() for stage, options in self._options().items()}
         )
-
-    # ------------------------------------------------------------------------------------- requests
 
     def price(self, prices: Int64, most: int | None) -> Priced:
         """Find the cheapest certified plan under prices of one device of each type, shape (H,), not negative.
@@ -183,8 +181,6 @@ class PricingProblem:
         pick = outcome.best.choice - space.first
         return Priced(outcome.best.cost, (self._column(pick),)), self._ranges(prices, pick)
 
-    # ------------------------------------------------------------------------------------- choices
-
     def _cheapest_within(self, tables: PricedTables, most: int) -> tuple[Int64, int] | None:
         """Cheapest certified choice that costs at most `most`, and its cost; None if there is none."""
         while True:
@@ -237,11 +233,7 @@ class PricingProblem:
     def _refused(self, pick: Int64) -> Refused | None:
         """Ask the certificate; None if it keeps the deadline, else what is refused with this choice."""
         options = self._options()
-        services = {
-            stage: table.service(row)
-            for (stage, table), row in zip(options.items(), pick.tolist(), strict=True)
-        }
-        cuts = self.instance.separate(services, options, ((self._stages, True),))
+        cuts = self.instance.separate(self._configuration(pick).services, options, ((self._stages, True),))
         if not cuts:
             return None
         refused = []
@@ -252,14 +244,13 @@ class PricingProblem:
         self.state = replace(self.state, refused=(*self.state.refused, tuple(refused)))
         return tuple(refused)
 
-    def _column(self, pick: Int64) -> Column:
+    def _configuration(self, pick: Int64) -> Configuration:
         """Return the plan that takes these rows of the tables."""
-        options = zip(self._options().items(), pick.tolist(), strict=True)
-        return Column.of(
-            Configuration({stage: table.option(row) for (stage, table), row in options}), self._hardware
-        )
+        rows = zip(self._options().items(), pick.tolist(), strict=True)
+        return Configuration({stage: table.option(row) for (stage, table), row in rows})
 
-    # ------------------------------------------------------------------------------------- tables
+    def _column(self, pick: Int64) -> Column:
+        return Column.of(self._configuration(pick), self._hardware)
 
     @property
     def _tables(self) -> PricingTables:
@@ -330,8 +321,6 @@ class PricingProblem:
         if paths is not self._paths:
             self._curves = self._tables.curves(paths.paths, self._stages)
             self._paths = paths
-
-    # ------------------------------------------------------------------------------------- memory
 
     @property
     def instance(self) -> Instance:

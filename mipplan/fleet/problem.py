@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from mipplan_formulations import ColumnPool, Columns, Resource
 #: A thousandth of a weight counts this much in what admission minimises. It is large, so that duals rounded to whole
 #: numbers say enough.
 WEIGHT_UNIT = 10**9
+#: Makes one pipeline's instance, in any process and as often as needed.
+Realisation = Callable[[], Instance]
 
 
 @dataclass(frozen=True)
@@ -32,23 +34,6 @@ class FleetMember:
     trace: Trace
     slo_ns: int
     weight: int
-
-
-@dataclass(frozen=True)
-class Realisation:
-    """Makes one pipeline's instance, in any process and as often as needed; holds its models' profiles only."""
-
-    member: FleetMember
-    profiles: Profiles
-    quantile: float
-    seed: int
-
-    def __call__(self) -> Instance:
-        """Realise the pipeline's tokens, options and oracle."""
-        member = self.member
-        return trace_instance(
-            member.pipeline, self.profiles, member.trace, member.slo_ns, self.quantile, self.seed
-        )
 
 
 @dataclass(frozen=True)
@@ -80,9 +65,17 @@ class Fleet:
 
     @cached_property
     def realisations(self) -> tuple[Realisation, ...]:
-        """One per member."""
+        """What makes each member's instance, with the profiles of its own models only."""
         return tuple(
-            Realisation(member, relevant_profiles(member.pipeline, self.profiles), self.quantile, self.seed)
+            partial(
+                trace_instance,
+                member.pipeline,
+                relevant_profiles(member.pipeline, self.profiles),
+                member.trace,
+                member.slo_ns,
+                self.quantile,
+                self.seed,
+            )
             for member in self.members
         )
 

@@ -13,8 +13,8 @@ import numpy as np
 from mipplan.calculus import analyse_paths
 from mipplan.certificate import certify_services, plan_services
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, InputError, Int64, NoPlanError
-from mipplan.fleet.problem import Column, Fleet, FleetSolution, Realisation
-from mipplan.result import Figures, Objective, Plan, PlanStatus, Provenance, TraceReference
+from mipplan.fleet.problem import Column, Fleet, FleetMember, FleetSolution
+from mipplan.result import Figures, Objective, Plan, PlanStatus, Provenance, TraceReference, relevant_profiles
 from mipplan.tokens import realise
 
 
@@ -237,11 +237,12 @@ def make_fleet_plan(
     plans: dict[str, Plan] = {}
     used = np.zeros(len(fleet.hardware), dtype=np.int64)
     if chosen is not None:
-        for index, (made, column) in enumerate(zip(fleet.realisations, chosen.columns, strict=True)):
+        for index, (member, column) in enumerate(zip(fleet.members, chosen.columns, strict=True)):
             if column is None:
                 raise AssertionError("every pipeline of a fleet that fits has a plan")
+            provenance = Provenance(TraceReference.of(member.trace), effort.method, solver)
             least = alone[index] if alone else 0
-            plans[made.member.name] = _plan(made, column, solver, effort.method, least)
+            plans[member.name] = _plan(fleet, member, column, provenance, least)
             used += np.array(column.devices)
     cost = None if chosen is None else int(used @ fleet.prices)
     bound = None if solution.infeasible else solution.lower_bound
@@ -265,22 +266,21 @@ def make_fleet_plan(
     )
 
 
-def _plan(made: Realisation, column: Column, solver: str, method: str, alone: int) -> Plan:
+def _plan(fleet: Fleet, member: FleetMember, column: Column, provenance: Provenance, alone: int) -> Plan:
     """Make a pipeline's plan, with figures that are computed from the whole trace."""
-    member = made.member
     plan = Plan(
         member.pipeline,
-        made.profiles,
-        Objective(member.slo_ns, made.quantile, made.seed),
+        relevant_profiles(member.pipeline, fleet.profiles),
+        Objective(member.slo_ns, fleet.quantile, fleet.seed),
         choices=dict(zip(member.pipeline.stages, column.choices, strict=True)),
         status=PlanStatus.FEASIBLE,
         figures=Figures(lower_bound_microusd_per_hour=alone),
-        provenance=Provenance(TraceReference.of(member.trace), method, solver),
+        provenance=provenance,
         reason="chosen for a fleet: what is cheapest for all its pipelines together",
     )
-    workload = realise(member.pipeline, member.trace, made.seed)
+    workload = realise(member.pipeline, member.trace, fleet.seed)
     services = plan_services(plan)
-    certificate = certify_services(workload, services, made.quantile)
+    certificate = certify_services(workload, services, fleet.quantile)
     if certificate.bound_ns > member.slo_ns:
         raise AssertionError(f"{member.name}: a plan that was certified is not")
     optimal = plan.microusd_per_hour == alone
@@ -290,7 +290,7 @@ def _plan(made: Realisation, column: Column, solver: str, method: str, alone: in
         reason=None if optimal else plan.reason,
         figures=replace(
             plan.figures,
-            bound_ns=analyse_paths(workload, made.quantile).bound_ns(services),
+            bound_ns=analyse_paths(workload, fleet.quantile).bound_ns(services),
             certificate_ns=certificate.bound_ns,
         ),
     )

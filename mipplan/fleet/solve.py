@@ -11,8 +11,8 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,6 @@ from mipplan.fleet.workers import WorkerPool
 from mipplan.result import Choice
 
 _FORMAT = 1
-#: Called after every round: keeps a checkpoint.
-Keep = Callable[[Progress, FleetChoice | None], None]
 
 
 @dataclass(frozen=True)
@@ -54,34 +52,26 @@ class SolveParams:
     """Fleets of at most this many pipelines are proven so: in larger ones too many plans are within the spare cost."""
 
 
+@dataclass(eq=False)
 class ColumnSearch:
     """Searches the best choice for one objective by column generation; its lines of progress count in `unit`."""
 
-    def __init__(
-        self,
-        objective: FleetObjective,
-        pool: Pool,
-        workers: WorkerPool,
-        gap: float,
-        search: SearchLimits,
-        name: str = "cost in $/h",
-        unit: float = 1e6,
-        keep: Keep = lambda *_: None,
-        start: Checkpoint | None = None,
-        params: SolveParams = SolveParams(),
-    ) -> None:
-        self._objective = objective
-        self._pool = pool
-        self._workers = workers
-        self._gap = gap
-        self._search = search
-        self._name = name
-        self._unit = unit
-        self._keep = keep
-        self._params = params
-        self._best = None if start is None else start.best
+    objective: FleetObjective
+    pool: Pool
+    workers: WorkerPool
+    gap: float
+    search: SearchLimits
+    name: str = "cost in $/h"
+    unit: float = 1e6
+    checkpoint: CheckpointFile | None = None
+    start: Checkpoint | None = None
+    params: SolveParams = field(default_factory=SolveParams)
+
+    def __post_init__(self) -> None:
+        progress = None if self.start is None else self.start.progress
+        self._best = None if self.start is None else self.start.best
         self._generation = ColumnGeneration(
-            objective, pool, workers, search, self._after_round, None if start is None else start.progress
+            self.objective, self.pool, self.workers, self.search, self._after_round, progress
         )
         self._progress = self._generation.progress
 
@@ -91,7 +81,7 @@ class ColumnSearch:
         try:
             if self._progress.rounds == 0 or not self._has_enough():
                 self._generation.run()
-            if self._is_doubtful() and not self._search.deadline.is_over:
+            if self._is_doubtful() and not self.search.deadline.is_over:
                 if self._cannot_fit():
                     return self._solution(infeasible=True)
                 self._generation.run()
@@ -99,23 +89,24 @@ class ColumnSearch:
             self._close()
         except KeyboardInterrupt:
             interrupted = True
-        hopeless = bool(self._pool.hopeless) and self._objective.forgone is None
+        hopeless = bool(self.pool.hopeless) and self.objective.forgone is None
         return replace(self._solution(infeasible=hopeless), interrupted=interrupted)
 
     def _after_round(self, generation: ColumnGeneration) -> bool:
         progress = generation.progress
         if generation.master is not None and not progress.excess:
-            self._offer(choose_by_rounding(self._objective, self._pool.columns, generation.shares()))
-        elif generation.master is None and not self._pool.hopeless:
+            self._offer(choose_by_rounding(self.objective, self.pool.columns, generation.shares()))
+        elif generation.master is None and not self.pool.hopeless:
             self._offer_cheapest()
-        self._search.report(self._line(progress))
-        self._keep(progress, self._best)
+        self.search.report(self._line(progress))
+        if self.checkpoint is not None:
+            self.checkpoint.write(Checkpoint(self.pool, self.workers.states, progress, self._best))
         return self._has_enough()
 
     def _has_enough(self) -> bool:
         """Whether generating more plans is not what helps now; it depends on nothing but what a checkpoint holds."""
         progress = self._progress
-        if self._good_enough(self._gap):
+        if self._good_enough(self.gap):
             return True
         if progress.excess:
             return self._is_doubtful() and not progress.converged
@@ -126,59 +117,57 @@ class ColumnSearch:
     def _is_doubtful(self) -> bool:
         """Whether it is time to ask if all fits at all."""
         progress = self._progress
-        return progress.excess and progress.raises >= self._params.doubts and not progress.doubted
+        return progress.excess and progress.raises >= self.params.doubts and not progress.doubted
 
     @property
     def _tail(self) -> float:
         """Relative gap between the relaxed master and the bound that is small enough."""
-        return self._params.relaxed_share * min(self._gap, self._params.relaxed_gap)
+        return self.params.relaxed_share * min(self.gap, self.params.relaxed_gap)
 
     @property
     def _choice_s(self) -> float:
-        return min(self._params.choice_s, self._search.deadline.left_s(self._params.least_choice_s))
+        return min(self.params.choice_s, self.search.deadline.left_s(self.params.least_choice_s))
 
     def _cannot_fit(self) -> bool:
         """Whether it is proven that the plans of all pipelines need more devices than there are (claim 2)."""
         self._progress.doubted = True
-        if self._objective.forgone is not None:
+        if self.objective.forgone is not None:
             return False
 
         def is_decided(fitting: ColumnGeneration) -> bool:
             bound = fitting.progress.lower_bound
-            self._search.report(f"whether it fits at all, round {fitting.progress.rounds}")
+            self.search.report(f"whether it fits at all, round {fitting.progress.rounds}")
             return (bound is not None and bound > 0) or (
                 fitting.master is not None and fitting.master.objective < 0.5
             )
 
-        fitting = ColumnGeneration(
-            self._objective.of_fit(), self._pool, self._workers, self._search, is_decided
-        )
+        fitting = ColumnGeneration(self.objective.of_fit(), self.pool, self.workers, self.search, is_decided)
         fitting.run()
         bound = fitting.progress.lower_bound
         return bound is not None and bound > 0
 
     def _offer_cheapest(self) -> None:
         """Where nothing is scarce, every pipeline has its cheapest plan."""
-        objective = self._objective
+        objective = self.objective
         columns = tuple(
             min(known, key=lambda column: column.cost(objective.prices))
-            for known in self._pool.columns
+            for known in self.pool.columns
             if known
         )
-        if len(columns) == len(self._pool.columns):
+        if len(columns) == len(self.pool.columns):
             devices = np.sum([column.devices for column in columns], axis=0)
             if np.all(objective.usage @ devices <= objective.capacity):
                 self._offer(FleetChoice(columns, sum(column.cost(objective.prices) for column in columns)))
 
     def _choose(self) -> None:
         """Choose among all known plans, unless what there is is good enough."""
-        if self._pool.hopeless and self._objective.forgone is None:
+        if self.pool.hopeless and self.objective.forgone is None:
             return
-        if self._good_enough(self._gap) or self._progress.lower_bound is None:
+        if self._good_enough(self.gap) or self._progress.lower_bound is None:
             return
-        self._search.report("choosing among all known plans")
+        self.search.report("choosing among all known plans")
         self._offer(
-            choose_exactly(self._objective, self._pool.columns, self._best, self._choice_s, self._tail)[0]
+            choose_exactly(self.objective, self.pool.columns, self._best, self._choice_s, self._tail)[0]
         )
 
     def _close(self) -> None:
@@ -189,24 +178,22 @@ class ColumnSearch:
         """
         progress = self._progress
         bound = progress.lower_bound  # what the prices prove; what is looked up may prove more
-        if self._best is None or bound is None or self._good_enough(0.0) or self._gap >= self._params.any_gap:
+        if self._best is None or bound is None or self._good_enough(0.0) or self.gap >= self.params.any_gap:
             return
-        if len(self._pool.columns) > self._params.most_closed or self._search.deadline.is_over:
+        if len(self.pool.columns) > self.params.most_closed or self.search.deadline.is_over:
             return
-        self._search.report("looking up every plan that could be part of a better choice")
-        for share in self._params.close_shares:
+        self.search.report("looking up every plan that could be part of a better choice")
+        for share in self.params.close_shares:
             spare = math.ceil(share * (self._best.cost - 1 - bound))
             complete = self._look_up(spare)
-            chosen, least = choose_exactly(
-                self._objective, self._pool.columns, self._best, self._choice_s, 0.0
-            )
+            chosen, least = choose_exactly(self.objective, self.pool.columns, self._best, self._choice_s, 0.0)
             self._offer(chosen)
             if not complete:
                 return
             # A choice either takes known plans only, or one that costs more than `spare` above its pipeline's least.
             known = math.ceil(least) if math.isfinite(least) else bound
             progress.lower_bound = max(bound, min(self._best.cost, known, bound + spare + 1))
-            if self._good_enough(0.0) or self._search.deadline.is_over:
+            if self._good_enough(0.0) or self.search.deadline.is_over:
                 return
 
     def _look_up(self, spare: int) -> bool:
@@ -214,14 +201,14 @@ class ColumnSearch:
         most = {
             index: least + spare
             for index, least in enumerate(self._progress.least)
-            if index not in self._pool.hopeless
+            if index not in self.pool.hopeless
         }
-        prices = self._objective.device_prices(self._progress.duals)
+        prices = self.objective.device_prices(self._progress.duals)
         asked = iter(most.items())
-        while part := dict(itertools.islice(asked, self._workers.at_once)):
-            answers = self._workers.price(prices, part, wants_all=True)
-            self._pool.add(answers)
-            if self._search.deadline.is_over or not all(a.complete for a in answers.values()):
+        while part := dict(itertools.islice(asked, self.workers.at_once)):
+            answers = self.workers.price(prices, part, wants_all=True)
+            self.pool.add(answers)
+            if self.search.deadline.is_over or not all(a.complete for a in answers.values()):
                 return False
         return True
 
@@ -232,28 +219,25 @@ class ColumnSearch:
     def _good_enough(self, gap: float) -> bool:
         if self._best is None or self._progress.lower_bound is None:
             return False
-        bound = self._objective.raised_to_step(self._progress.lower_bound)
+        bound = self.objective.raised_to_step(self._progress.lower_bound)
         return self._best.cost - bound <= gap * self._best.cost
 
     def _solution(self, *, infeasible: bool) -> FleetSolution:
         bound = self._progress.lower_bound
         if bound is not None and self._best is not None:
-            bound = min(self._objective.raised_to_step(bound), self._best.cost)
-        saved = dict(zip(self._objective.rows, self._progress.duals.tolist(), strict=True))
+            bound = min(self.objective.raised_to_step(bound), self._best.cost)
+        saved = dict(zip(self.objective.rows, self._progress.duals.tolist(), strict=True))
         return FleetSolution(
             None if infeasible else self._best, bound, infeasible, saved, self._progress.rounds
         )
 
     def _line(self, progress: Progress) -> str:
-        bound = "none yet" if progress.lower_bound is None else f"{progress.lower_bound / self._unit:,.4f}"
-        best = "none yet" if self._best is None else f"{self._best.cost / self._unit:,.4f}"
+        bound = "none yet" if progress.lower_bound is None else f"{progress.lower_bound / self.unit:,.4f}"
+        best = "none yet" if self._best is None else f"{self._best.cost / self.unit:,.4f}"
         gap = ""
         if self._best is not None and progress.lower_bound is not None:
             gap = f", gap {100 * max(0.0, 1 - progress.lower_bound / max(self._best.cost, 1)):.2f} %"
-        return f"{self._name}, round {progress.rounds}: bound {bound}, best {best}{gap}"
-
-
-# ----------------------------------------------------------------------------------------- checkpoints
+        return f"{self.name}, round {progress.rounds}: bound {bound}, best {best}{gap}"
 
 
 @dataclass(frozen=True)
@@ -266,74 +250,77 @@ class Checkpoint:
     best: FleetChoice | None
 
 
-def fleet_fingerprint(fleet: Fleet, gap: float) -> str:
-    """SHA-256 of everything that decides how a search goes."""
-    digest = hashlib.sha256()
-    parts: list[Any] = [fleet.profiles.to_document(), fleet.quantile, fleet.seed, fleet.budget, gap]
-    for member in fleet.members:
-        pipeline, trace = member.pipeline.to_document(), member.trace.sha256
-        parts += [member.name, pipeline, trace, member.slo_ns, member.weight]
-    for part in parts:
-        digest.update(json.dumps(part, sort_keys=True).encode())
-    return digest.hexdigest()
+@dataclass(frozen=True)
+class CheckpointFile:
+    """The file of checkpoints of one fleet's search, which its fingerprint tells from others."""
+
+    path: str | Path
+    fingerprint: str
+
+    @classmethod
+    def of(cls, path: str | Path, fleet: Fleet, gap: float) -> CheckpointFile:
+        """Return the file with the SHA-256 of everything that decides how a search goes."""
+        digest = hashlib.sha256()
+        parts: list[Any] = [fleet.profiles.to_document(), fleet.quantile, fleet.seed, fleet.budget, gap]
+        for member in fleet.members:
+            pipeline, trace = member.pipeline.to_document(), member.trace.sha256
+            parts += [member.name, pipeline, trace, member.slo_ns, member.weight]
+        for part in parts:
+            digest.update(json.dumps(part, sort_keys=True).encode())
+        return cls(path, digest.hexdigest())
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, whole or not at all."""
+        pool, progress, best = checkpoint.pool, checkpoint.progress, checkpoint.best
+        places = None
+        if best is not None:
+            chosen = zip(best.columns, pool.columns, strict=True)
+            places = [None if column is None else known.index(column) for column, known in chosen]
+        document = {
+            "format": _FORMAT,
+            "fleet": self.fingerprint,
+            "columns": [[_column_document(column) for column in known] for known in pool.columns],
+            "hopeless": sorted(pool.hopeless),
+            "memories": [[state.refused, state.multipliers, dict(state.caps)] for state in checkpoint.states],
+            "progress": {**asdict(progress), "duals": progress.duals.tolist()},
+            "best": places,
+            "cost": None if best is None else best.cost,
+        }
+        write_text_atomically(self.path, json.dumps(document, separators=(",", ":")))
+
+    def read(self) -> Checkpoint | None:
+        """Read the last checkpoint; None if there is no such file.
+
+        Raises
+        ------
+        InputError
+            If the file is no checkpoint, or one of another fleet.
+        """
+        place = str(self.path)
+        try:
+            text = Path(self.path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError.one(place, f"cannot be read: {error}") from error
+        try:
+            document = json.loads(text)
+            if document["format"] != _FORMAT:
+                message = f"is a checkpoint of format {document['format']!r}, not {_FORMAT}"
+                raise InputError.one(place, message)
+            if document["fleet"] != self.fingerprint:
+                message = "is the checkpoint of another fleet, or of this one with other settings; name another file"
+                raise InputError.one(place, message)
+            return _checkpoint(document)
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            message = "is no checkpoint of a fleet; remove it or name another file"
+            raise InputError.one(place, message) from error
 
 
-def write_checkpoint(path: str | Path, fingerprint: str, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, whole or not at all."""
-    pool, progress, best = checkpoint.pool, checkpoint.progress, checkpoint.best
-    places = best is not None and [
-        None if column is None else known.index(column)
-        for column, known in zip(best.columns, pool.columns, strict=True)
-    ]
-    document = {
-        "format": _FORMAT,
-        "fleet": fingerprint,
-        "columns": [
-            [
-                [[[c.hardware, c.batch, c.replicas] for c in column.choices], column.devices]
-                for column in known
-            ]
-            for known in pool.columns
-        ],
-        "hopeless": sorted(pool.hopeless),
-        "memories": [[state.refused, state.multipliers, dict(state.caps)] for state in checkpoint.states],
-        "progress": {**asdict(progress), "duals": progress.duals.tolist()},
-        "best": None if best is None else places,
-        "cost": None if best is None else best.cost,
-    }
-    write_text_atomically(path, json.dumps(document, separators=(",", ":")))
-
-
-def read_checkpoint(path: str | Path, fingerprint: str) -> Checkpoint | None:
-    """Read a checkpoint; None if there is no such file.
-
-    Raises
-    ------
-    InputError
-        If the file is no checkpoint, or one of another fleet.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError.one(str(path), f"cannot be read: {error}") from error
-    try:
-        document = json.loads(text)
-        if document["format"] != _FORMAT:
-            message = f"is a checkpoint of format {document['format']!r}, not {_FORMAT}"
-            raise InputError.one(str(path), message)
-        if document["fleet"] != fingerprint:
-            message = (
-                "is the checkpoint of another fleet, or of this one with other settings; name another file"
-            )
-            raise InputError.one(str(path), message)
-        return _checkpoint(document)
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        message = "is no checkpoint of a fleet; remove it or name another file"
-        raise InputError.one(str(path), message) from error
+def _column_document(column: Column) -> list[Any]:
+    return [[[c.hardware, c.batch, c.replicas] for c in column.choices], column.devices]
 
 
 def _checkpoint(document: dict[str, Any]) -> Checkpoint:

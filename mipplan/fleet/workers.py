@@ -20,7 +20,7 @@ from typing import Any
 
 from mipplan.core import Int64
 from mipplan.fleet.pricing import Priced, PricingProblem
-from mipplan.fleet.problem import Realisation
+from mipplan.fleet.problem import Fleet, Realisation
 from mipplan.fleet.tables import PricingState
 
 
@@ -45,15 +45,6 @@ class PricingRequest:
 
 
 @dataclass(frozen=True)
-class PricingReply:
-    """The answer, and what was learnt on the way."""
-
-    index: int
-    priced: Priced
-    state: PricingState
-
-
-@dataclass(frozen=True)
 class PricingTask:
     """Some requests for one worker."""
 
@@ -68,8 +59,8 @@ class PricingTask:
     params: WorkerParams = WorkerParams()
 
 
-def answer(task: PricingTask) -> tuple[list[PricingReply], list[int]]:
-    """Answer a task's requests; also name the pipelines that this worker has no data of."""
+def answer(task: PricingTask) -> tuple[list[tuple[int, Priced, PricingState]], list[int]]:
+    """Answer a task's requests, with what was learnt; also name the pipelines that this worker has no data of."""
     worker = worker_of(task.run, task.folder, task.hardware, task.params)
     replies, missing = [], []
     for request in task.requests:
@@ -81,7 +72,7 @@ def answer(task: PricingTask) -> tuple[list[PricingReply], list[int]]:
             priced = problem.price_all(task.prices, request.most)
         else:
             priced = problem.price(task.prices, request.most)
-        replies.append(PricingReply(request.index, priced, problem.state))
+        replies.append((request.index, priced, problem.state))
         worker.tidy(request.index, problem)
     return replies, missing
 
@@ -142,35 +133,25 @@ def worker_of(run: str, folder: str, hardware: tuple[str, ...], params: WorkerPa
     return _Worker(folder, hardware, params)
 
 
+@dataclass(eq=False)
 class WorkerPool:
     """Has pipelines priced by joblib's workers; made by `open`."""
 
-    def __init__(
-        self,
-        realisations: Sequence[Realisation],
-        hardware: tuple[str, ...],
-        folder: str,
-        parallel: Any,
-        params: WorkerParams,
-    ) -> None:
-        self._realisations = realisations
-        self._hardware = hardware
-        self._folder = folder
-        self._parallel = parallel
-        self._params = params
+    fleet: Fleet
+    folder: str
+    parallel: Any
+    params: WorkerParams
+
+    def __post_init__(self) -> None:
         self._run = uuid.uuid4().hex
         self._known: set[int] = set()
         #: What was learnt about each pipeline.
-        self.states = [PricingState()] * len(realisations)
+        self.states = [PricingState()] * len(self.fleet.members)
 
     @classmethod
     @contextlib.contextmanager
     def open(
-        cls,
-        realisations: Sequence[Realisation],
-        hardware: tuple[str, ...],
-        n_jobs: int | None,
-        params: WorkerParams = WorkerParams(),
+        cls, fleet: Fleet, n_jobs: int | None, params: WorkerParams = WorkerParams()
     ) -> Iterator[WorkerPool]:
         """Start workers (as many as ``joblib.Parallel`` makes of `n_jobs`); their folder goes with them."""
         import joblib
@@ -180,18 +161,17 @@ class WorkerPool:
             joblib.Parallel(n_jobs=n_jobs, batch_size=1, pre_dispatch="all") as parallel,
         ):
             alone = joblib.effective_n_jobs(parallel.n_jobs) == 1
-            yield cls(realisations, hardware, f"{folder}/none" if alone else folder, parallel, params)
+            yield cls(fleet, f"{folder}/none" if alone else folder, parallel, params)
 
     @property
     def at_once(self) -> int:
         """How many pipelines to price at once where an answer may make the others needless."""
-        return 4 * self._count
+        return 4 * self._workers()
 
-    @property
-    def _count(self) -> int:
+    def _workers(self) -> int:
         import joblib
 
-        return int(joblib.effective_n_jobs(self._parallel.n_jobs))
+        return int(joblib.effective_n_jobs(self.parallel.n_jobs))
 
     def price(
         self, prices: Int64, most: Mapping[int, int | None], *, wants_all: bool = False
@@ -203,11 +183,10 @@ class WorkerPool:
         ]
         lost: set[int] = set()
         while waiting:
-            for replies, missing in self._parallel(self._tasks(prices, waiting, lost)):
-                for reply in replies:
-                    answers[reply.index] = reply.priced
-                    self.states[reply.index] = reply.state
-                    self._known.add(reply.index)
+            for replies, missing in self.parallel(self._tasks(prices, waiting, lost)):
+                for index, priced, state in replies:
+                    answers[index], self.states[index] = priced, state
+                    self._known.add(index)
                 lost.update(missing)
             waiting = [request for request in waiting if request.index not in answers]
         return {index: answers[index] for index in most}
@@ -215,14 +194,14 @@ class WorkerPool:
     def _tasks(self, prices: Int64, requests: Sequence[PricingRequest], lost: set[int]) -> Iterator[Any]:
         import joblib
 
-        count = min(len(requests), self._params.tasks_per_worker * self._count)
+        count = min(len(requests), self.params.tasks_per_worker * self._workers())
         for part in range(count):
             asked = tuple(requests[part::count])
             data = {
-                request.index: self._realisations[request.index]
+                request.index: self.fleet.realisations[request.index]
                 for request in asked
                 if request.index not in self._known or request.index in lost
             }
             yield joblib.delayed(answer)(
-                PricingTask(self._run, self._folder, self._hardware, prices, asked, data, self._params)
+                PricingTask(self._run, self.folder, self.fleet.hardware, prices, asked, data, self.params)
             )

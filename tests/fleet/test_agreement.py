@@ -17,7 +17,7 @@ from mipplan.fleet.workers import WorkerPool
 
 
 def by_columns(fleet: Fleet, gap: float = 0.0) -> FleetSolution:
-    with WorkerPool.open(fleet.realisations, fleet.hardware, 1) as workers:
+    with WorkerPool.open(fleet, 1) as workers:
         pool = Pool.empty(len(fleet.members))
         search = SearchLimits(Deadline.after(60))
         return ColumnSearch(FleetObjective.of_cost(fleet), pool, workers, gap, search).run()

@@ -54,13 +54,13 @@ def test_a_worker_without_data_asks_for_them(fleet: Fleet, tmp_path: Path) -> No
         "run", str(tmp_path), fleet.hardware, fleet.prices, requests, {0: fleet.realisations[0]}
     )
     replies, missing = answer(task)
-    assert ([reply.index for reply in replies], missing) == ([0], [1])
+    assert ([index for index, *_ in replies], missing) == ([0], [1])
     assert (tmp_path / "0.pickle").is_file()
     # another worker of this machine finds what the first one has left
     elsewhere = PricingTask("run 2", str(tmp_path), fleet.hardware, fleet.prices, requests, {})
     again, missing = answer(elsewhere)
-    assert ([reply.index for reply in again], missing) == ([0], [1])
-    assert again[0].priced == replies[0].priced
+    assert ([index for index, *_ in again], missing) == ([0], [1])
+    assert again[0][1] == replies[0][1]
 
 
 def test_data_that_were_lost_are_sent_again(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_data_that_were_lost_are_sent_again(fleet: Fleet, monkeypatch: pytest.Mo
         return answer(task)
 
     monkeypatch.setattr(workers, "answer", forgetful)
-    with WorkerPool.open(fleet.realisations, fleet.hardware, 1) as pool:
+    with WorkerPool.open(fleet, 1) as pool:
         first = pool.price(fleet.prices, {0: None, 1: None})
         assert sent == [[0], [1]]
         second = pool.price(fleet.prices, {0: None, 1: None})
