@@ -24,10 +24,10 @@ from mipplan_formulations import PROGRAMME_FORMULATIONS, Activity, Cover, Progra
 class JointParams:
     """How the joint master is made."""
 
+    #: Waits are bounded from below to within this share of the deadline; every optimum is judged exactly.
     wait_tolerance: float = 0.01
-    """Waits are bounded from below to within this share of the deadline; every optimum is judged exactly."""
+    #: At first every pipeline may cost this many times what it costs alone.
     first_budget: int = 2
-    """At first every pipeline may cost this many times what it costs alone."""
 
 
 @dataclass(eq=False)

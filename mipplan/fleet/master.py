@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mipplan.core import Int64, SearchLimits, SolverError
+from mipplan.core import Int64, Positions, SearchLimits, SolverError
 from mipplan.fleet.pricing import Priced
 from mipplan.fleet.problem import Column, FleetChoice, FleetObjective
 from mipplan.fleet.workers import WorkerPool
@@ -30,20 +30,20 @@ from mipplan_formulations import PROGRAMME_FORMULATIONS
 class MasterParams:
     """How prices move, and how plans are chosen among by rounding."""
 
+    #: At most this share of the best prices so far is kept in the next ones, …
     smoothing: float = 0.4
-    """At most this share of the best prices so far is kept in the next ones, …"""
+    #: … and at most this many times the relative gap between bound and master: the last steps are full ones.
     smoothing_per_gap: float = 10.0
-    """… and at most this many times the relative gap between bound and master: the last steps are full ones."""
+    #: Pricing looks for plans that are better by more than one part in this many; the bound is as much lower.
     better_share: int = 10_000
-    """Pricing looks for plans that are better by more than one part in this many; the bound is as much lower."""
+    #: While the relaxed master needs more than there is, excess gets this many times as dear, …
     excess_growth: int = 4
-    """While the relaxed master needs more than there is, excess gets this many times as dear, …"""
+    #: … at most this many times: one unit of it then costs far more than any plan.
     most_raises: int = 6
-    """… at most this many times: one unit of it then costs far more than any plan."""
+    #: At most this many combinations of the plans of split pipelines are tried one by one.
     most_combinations: int = 20_000
-    """At most this many combinations of the plans of split pipelines are tried one by one."""
+    #: At most this many plans per pipeline are exchanged for others before rounding gives up.
     exchanges: int = 3
-    """At most this many plans per pipeline are exchanged for others before rounding gives up."""
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Pool:
     columns: list[list[Column]]
     hopeless: set[int] = field(
         default_factory=set
-    )  # no plan can be certified for these, whatever devices cost
+    )  # nothing can be certified for these, whatever devices cost
 
     @classmethod
     def empty(cls, pipelines: int) -> Pool:
@@ -82,9 +82,7 @@ class Progress:
     rounds: int = 0
     lower_bound: int | None = None  # no allowed choice costs less; None before the first round
     raises: int = 0  # how often excess was made dearer
-    converged: bool = (
-        False  # no plan is missing that would lower the relaxed master by what pricing looks for
-    )
+    converged: bool = False  # no plan is missing that would lower the relaxed master
     doubted: bool = False  # it was asked whether all fits at all
     excess: bool = False  # the relaxed master needs more than there is
     relaxation: float = float("inf")  # its optimum
@@ -237,7 +235,8 @@ def choose_exactly(
     found = pool.evaluate(picked)
     if not found.feasible or (start is not None and found.cost >= start.cost):
         return start, answer.lower_bound
-    return FleetChoice(_taken(known, picked), found.cost), answer.lower_bound
+    columns = tuple(None if place is None else own[place] for own, place in zip(known, picked, strict=True))
+    return FleetChoice(columns, found.cost), answer.lower_bound
 
 
 def choose_by_rounding(
@@ -251,75 +250,64 @@ def choose_by_rounding(
     Pipelines that the relaxation does not split keep their plan. For the few others all combinations are tried; where
     none fits, plans are exchanged, each time the one that costs least per unit of what is missing.
     """
-    return _Rounding.of(objective, known, params).choose(known, shares)
+    rounding = _Rounding(objective, known)
+    picks, split = rounding.first.copy(), []
+    for index, taken in enumerate(shares):
+        whole = [place for place, share in enumerate(taken) if share > 1.0 - 1e-6]
+        if whole:
+            picks[index] += whole[0]
+        elif objective.forgone is not None and sum(taken) < 1e-6:
+            picks[index] += len(known[index])
+        else:
+            split.append(index)
+    best = rounding.best_combination(picks, split, params.most_combinations)
+    if best is None:
+        for index in split:
+            picks[index] += np.argmin(rounding.cost[rounding.rows(index)])
+        best = rounding.exchanged(picks, params.exchanges)
+    return None if best is None else rounding.choice(best)
 
 
-@dataclass(frozen=True, eq=False)
 class _Rounding:
-    """All known plans side by side, shape (k,); the last one of a pipeline may be to leave it out (place −1)."""
+    """All k known plans side by side, pipeline after pipeline; the last of a pipeline may be to leave it out."""
 
-    objective: FleetObjective
-    params: MasterParams
-    owner: Int64
-    place: Int64
-    cost: Int64
-    usage: Int64
+    def __init__(self, objective: FleetObjective, known: Sequence[Sequence[Column]]) -> None:
+        pool = objective.pool(known, firm=True)
+        cost = [columns.cost for columns in pool.projects]
+        usage = [columns.usage for columns in pool.projects]
+        if objective.forgone is not None:
+            nothing = np.zeros((1, len(objective.rows)), dtype=np.int64)
+            cost = [np.append(own, forgone) for own, forgone in zip(cost, objective.forgone, strict=True)]
+            usage = [np.concatenate([own, nothing]) for own in usage]
+        counts = [own.size for own in cost]
+        self.known, self.capacity = known, objective.capacity
+        self.first = np.cumsum([0, *counts[:-1]])  # row of each pipeline's first plan, shape (N,)
+        self.owner = np.repeat(np.arange(len(known)), counts)
+        self.cost, self.usage = np.concatenate(cost), np.concatenate(usage)
 
-    @classmethod
-    def of(
-        cls, objective: FleetObjective, known: Sequence[Sequence[Column]], params: MasterParams
-    ) -> _Rounding:
-        places: list[list[int]] = []
-        cost, usage = [], []
-        for index, columns in enumerate(objective.pool(known, firm=True).projects):
-            places.append(list(range(columns.cost.size)))
-            cost.append(columns.cost)
-            usage.append(columns.usage)
-            if objective.forgone is not None:
-                places[-1].append(-1)
-                cost.append(objective.forgone[index : index + 1])
-                usage.append(np.zeros((1, len(objective.rows)), dtype=np.int64))
-        owner = np.repeat(np.arange(len(places)), list(map(len, places)))
-        place = np.array(list(itertools.chain.from_iterable(places)), dtype=np.int64)
-        return cls(objective, params, owner, place, np.concatenate(cost), np.concatenate(usage))
+    def rows(self, index: int) -> Positions:
+        return np.flatnonzero(self.owner == index)
 
-    def choose(
-        self, known: Sequence[Sequence[Column]], shares: Sequence[Sequence[float]]
-    ) -> FleetChoice | None:
-        picks = np.full(len(known), -1, dtype=np.int64)
-        split = []
-        for index, taken in enumerate(shares):
-            whole = [place for place, share in enumerate(taken) if share > 1.0 - 1e-6]
-            if whole:
-                picks[index] = self._row(index, whole[0])
-            elif self.objective.forgone is not None and sum(taken) < 1e-6:
-                picks[index] = self._row(index, -1)
-            else:
-                split.append(index)
-        best = self._best_combination(picks, split)
-        if best is None:
-            for index in split:
-                rows = np.flatnonzero(self.owner == index)
-                picks[index] = rows[np.argmin(self.cost[rows])]
-            best = self._exchanged(picks)
-        if best is None or np.any(self.usage[best].sum(axis=0) > self.objective.capacity):
+    def choice(self, picks: Int64) -> FleetChoice | None:
+        """Return the fleet that takes a row per pipeline, if that fits."""
+        if np.any(self.usage[picks].sum(axis=0) > self.capacity):
             return None
-        places = [None if place < 0 else place for place in self.place[best].tolist()]
-        return FleetChoice(_taken(known, places), sum(self.cost[best].tolist()))
+        places = (picks - self.first).tolist()
+        columns = tuple(
+            own[place] if place < len(own) else None for own, place in zip(self.known, places, strict=True)
+        )
+        return FleetChoice(columns, sum(self.cost[picks].tolist()))
 
-    def _row(self, index: int, place: int) -> int:
-        return int(np.flatnonzero((self.owner == index) & (self.place == place))[0])
-
-    def _best_combination(self, picks: Int64, split: list[int]) -> Int64 | None:
+    def best_combination(self, picks: Int64, split: list[int], most: int) -> Int64 | None:
         """Cheapest combination of the split pipelines' plans that fits beside the others; None if none does."""
-        rows = [np.flatnonzero(self.owner == index).tolist() for index in split]
-        if math.prod(map(len, rows)) > self.params.most_combinations:
+        rows = [self.rows(index).tolist() for index in split]
+        if math.prod(map(len, rows)) > most:
             return None
         used = self.usage[np.delete(picks, split)].sum(axis=0)
         best: tuple[int, tuple[int, ...]] | None = None
         for combination in itertools.product(*rows):
             taken = used + self.usage[list(combination)].sum(axis=0)
-            if np.all(taken <= self.objective.capacity):
+            if np.all(taken <= self.capacity):
                 cost = int(self.cost[list(combination)].sum())
                 if best is None or cost < best[0]:
                     best = cost, combination
@@ -329,16 +317,15 @@ class _Rounding:
         found[split] = best[1]
         return found
 
-    def _exchanged(self, picks: Int64) -> Int64 | None:
-        """Exchange plans until all fits; None if that does not come about."""
-        capacity = self.objective.capacity
-        for _ in range(self.params.exchanges * picks.size):
+    def exchanged(self, picks: Int64, most: int) -> Int64 | None:
+        """Exchange plans, at most so many per pipeline, until all fits; None if that does not come about."""
+        for _ in range(most * picks.size):
             used = self.usage[picks].sum(axis=0)
-            missing = np.maximum(used - capacity, 0)
+            missing = np.maximum(used - self.capacity, 0)
             if not missing.any():
                 return picks
             after = used - self.usage[picks[self.owner]] + self.usage
-            less = (missing - np.maximum(after - capacity, 0)) @ (1.0 / np.maximum(capacity, 1))
+            less = (missing - np.maximum(after - self.capacity, 0)) @ (1.0 / np.maximum(self.capacity, 1))
             extra = self.cost - self.cost[picks[self.owner]]
             helpful = np.flatnonzero(less > 1e-12)
             if helpful.size == 0:
@@ -346,10 +333,3 @@ class _Rounding:
             best = helpful[np.argmin(np.maximum(extra[helpful], 0) / less[helpful])]
             picks[self.owner[best]] = best
         return None
-
-
-def _taken(known: Sequence[Sequence[Column]], places: Sequence[int | None]) -> tuple[Column | None, ...]:
-    """Return the plan at each pipeline's place among its known ones."""
-    return tuple(
-        None if place is None else columns[place] for columns, place in zip(known, places, strict=True)
-    )

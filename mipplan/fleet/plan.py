@@ -27,20 +27,20 @@ _MOST_NAMED = 5
 class FleetParams:
     """What is tried where columns leave a question open, or where not all pipelines fit."""
 
+    #: Fleets of at most this many pipelines are put into one MILP if columns leave a gap, …
     most_joint: int = 30
-    """Fleets of at most this many pipelines are put into one MILP if columns leave a gap, …"""
+    #: … for at most this many seconds.
     joint_s: float = 60.0
-    """… for at most this many seconds."""
+    #: What would do instead may be looked for this many seconds, whatever the time limit.
     alternatives_s: float = 30.0
-    """What would do instead may be looked for this many seconds, whatever the time limit."""
+    #: A set to admit whose weight left out is within this share of the bound is good enough.
     weight_gap: float = 1e-3
-    """A set to admit whose weight left out is within this share of the bound is good enough."""
+    #: Objectives are relaxed at most this many times, …
     most_factor: float = 1000.0
-    """Objectives are relaxed at most this many times, …"""
+    #: … to within this share of what is needed.
     factor_precision: float = 0.01
-    """… to within this share of what is needed."""
+    #: From one factor that is too small the next is at most this many times as large: mostly little is needed.
     factor_stride: float = 1.5
-    """From one factor that is too small the next is at most this many times as large: mostly little is needed."""
     workers: WorkerParams = field(default_factory=WorkerParams)
 
 

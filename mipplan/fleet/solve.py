@@ -33,23 +33,23 @@ _FORMAT = 1
 class SolveParams:
     """When column generation has done enough, and how hard the proof is tried."""
 
+    #: The relaxed master may stay this share of the gap asked for above the bound, …
     relaxed_share: float = 0.25
-    """The relaxed master may stay this share of the gap asked for above the bound, …"""
+    #: … or this share of this gap, if that is less.
     relaxed_gap: float = 0.01
-    """… or this share of this gap, if that is less."""
+    #: Who asks for no smaller gap than this wants any choice, and no proof.
     any_gap: float = 0.05
-    """Who asks for no smaller gap than this wants any choice, and no proof."""
+    #: Whether all fits at all is asked once excess was made dearer this many times and is still needed.
     doubts: int = 2
-    """Whether all fits at all is asked once excess was made dearer this many times and is still needed."""
+    #: Choosing among known plans takes at most this many seconds, …
     choice_s: float = 20.0
-    """Choosing among known plans takes at most this many seconds, …"""
+    #: … and even late it is given this many.
     least_choice_s: float = 1.0
-    """… and even late it is given this many."""
+    #: To prove a choice best, plans within these parts of what they may cost are looked up in turn: the better the
+    #: best choice, the fewer there are in the end.
     close_shares: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
-    """To prove a choice best, plans within these parts of what they may cost are looked up in turn: the better the
-    best choice, the fewer there are in the end."""
+    #: Fleets of at most this many pipelines are proven so: in larger ones too many plans are within the spare cost.
     most_closed: int = 200
-    """Fleets of at most this many pipelines are proven so: in larger ones too many plans are within the spare cost."""
 
 
 @dataclass(eq=False)

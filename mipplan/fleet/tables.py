@@ -31,32 +31,32 @@ Refused = tuple[tuple[str, int, int, int], ...]
 class PricingParams:
     """How pricing searches; no answer depends on it but for which of equally cheap plans is found."""
 
+    #: Of a family, this many times the fewest replicas are spelt out at first, …
     spelt_times: int = 2
-    """Of a family, this many times the fewest replicas are spelt out at first, …"""
+    #: … and this many more; what is beyond comes in ranges.
     spelt_more: int = 6
-    """… and this many more; what is beyond comes in ranges."""
+    #: The most replicas of a range are this many times the most of the range before it.
     range_ratio: float = 1.5
-    """The most replicas of a range are this many times the most of the range before it."""
+    #: At most this many replicas of a family are spelt out, because a table holds them all; a wider range stays.
     most_spelt: int = 20_000
-    """At most this many replicas of a family are spelt out, because a table holds them all; a wider range stays."""
+    #: Waits are known to within this share of the deadline until they matter.
     wait_tolerance: float = 0.01
-    """Waits are known to within this share of the deadline until they matter."""
+    #: An ascent under new prices takes at most this many steps.
     first_steps: int = 80
-    """An ascent under new prices takes at most this many steps."""
+    #: An ascent with fewer options in question takes at most this many steps.
     later_steps: int = 25
-    """An ascent with fewer options in question takes at most this many steps."""
+    #: A step that raises the bound by less than this share gains nothing.
     least_gain: float = 2e-4
-    """A step that raises the bound by less than this share gains nothing."""
+    #: An ascent ends once this many steps in a row have gained nothing.
     patience: int = 12
-    """An ascent ends once this many steps in a row have gained nothing."""
+    #: Without a plan in hand, costs are first searched up to this share above the bound, …
     first_reach: float = 0.01
-    """Without a plan in hand, costs are first searched up to this share above the bound, …"""
+    #: … and each further search goes this many times as far.
     reach_growth: float = 2.0
-    """… and each further search goes this many times as far."""
+    #: At most this many plans within a cost are judged, because each takes a certificate; more are too many.
     most_judged: int = 400
-    """At most this many plans within a cost are judged, because each takes a certificate; more are too many."""
+    #: At most this many partial choices are kept where all plans within a cost are wanted, because of memory.
     most_listed: int = 400_000
-    """At most this many partial choices are kept where all plans within a cost are wanted, because of memory."""
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ from mipplan.fleet.tables import PricingState
 class WorkerParams:
     """What workers keep, and how work is cut up for them."""
 
+    #: At most this many tokens' traces are kept by a process, because of memory; the others are drawn again.
     most_tokens: int = 12_000_000
-    """At most this many tokens' traces are kept by a process, because of memory; the others are drawn again."""
+    #: At most this many tasks per worker and round, so that a slow one does not leave the others idle for long.
     tasks_per_worker: int = 6
-    """At most this many tasks per worker and round, so that a slow one does not leave the others idle for long."""
 
 
 @dataclass(frozen=True)
