@@ -50,13 +50,12 @@ class _Part:
             covers=tuple(self.cuts.values()),
             tolerance=tolerance,
         )
-        place = {resource.name: column for column, resource in enumerate(made.resources)}
+        place = {resource.name: column for column, resource in enumerate(resources)}
+        columns = [place[resource.name] for resource in made.resources]
         activities = []
         for activity in made.activities:
             usage = np.zeros((activity.num_modes, len(resources)), dtype=np.int64)
-            for column, resource in enumerate(resources):
-                if resource.name in place:
-                    usage[:, column] = activity.usage[:, place[resource.name]]
+            usage[:, columns] = activity.usage
             activities.append(Activity(activity.name, activity.cost, activity.duration, usage))
         return replace(made, activities=tuple(activities), resources=tuple(resources))
 

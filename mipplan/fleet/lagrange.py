@@ -17,10 +17,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mipplan.core import Float64, Int64
+from mipplan.core import Bool, Float64, Int64
 from mipplan.fleet.tables import PricingParams, PricingTables
 from mipplan.options import frontier
 from mipplan.planner import Bounds, Candidates, PathPart, StagePart, list_choices
@@ -92,50 +94,42 @@ class DeadlineRows:
         return best
 
 
+@dataclass(eq=False)
 class PricedTables:
     """The tables of one pipeline under one set of prices, and perhaps limits on devices, both of shape (H,)."""
 
-    def __init__(
-        self,
-        tables: PricingTables,
-        deadline_ns: int,
-        prices: Int64,
-        limits: Int64 | None,
-        multipliers: Sequence[float],
-        params: PricingParams,
-    ) -> None:
-        self._tables = tables
-        self._deadline_ns = deadline_ns
-        self.prices = prices
-        self._params = params
-        capacities = np.full_like(prices, _NO_LIMIT) if limits is None else limits
+    tables: PricingTables
+    deadline_ns: int
+    prices: Int64
+    limits: Int64 | None
+    multipliers: Float64  # where the last ascent ended; to start from, of no use if they belong to other rows
+    params: PricingParams
+
+    def __post_init__(self) -> None:
+        capacities = np.full_like(self.prices, _NO_LIMIT) if self.limits is None else self.limits
         self._limited = np.flatnonzero(capacities < _NO_LIMIT)
         self._capacities = capacities[self._limited]
-        costs = [prices[table.device] * table.charged for table in tables.stages]
+        costs = [self.prices[table.device] * table.charged for table in self.tables.stages]
         self._rows = [
             # What beats another at these prices may use more of a limited device.
             np.arange(cost.size)
-            if limits is not None
+            if self.limits is not None
             else np.flatnonzero(frontier(cost, table.options.latency_ns, table.options.speed))
-            for table, cost in zip(tables.stages, costs, strict=True)
+            for table, cost in zip(self.tables.stages, costs, strict=True)
         ]
-        self._cost = [cost[rows] for cost, rows in zip(costs, self._rows, strict=True)]
-        self._kept = [np.ones(rows.size, dtype=bool) for rows in self._rows]
-        self.dearest = sum(int(cost.max()) for cost in self._cost)
+        self._starts = np.cumsum([0, *(rows.size for rows in self._rows[:-1])])
+        self._cost = np.concatenate([cost[rows] for cost, rows in zip(costs, self._rows, strict=True)])
+        #: What the dearest choice costs.
+        self.dearest = int(np.maximum.reduceat(self._cost, self._starts).sum())
         self._proven = 0
-        known = np.array(multipliers)
-        size = sum(len(path.stages) for path in tables.paths)
-        self._best = self._ascended(known if known.size == size else np.zeros(size), params.first_steps)
+        size = sum(len(path.stages) for path in self.tables.paths)
+        known = self.multipliers if self.multipliers.size == size else np.zeros(size)
+        self._ascend(known, self.params.first_steps)
 
     @property
     def bound(self) -> int:
         """No certified plan costs less."""
         return max(self._proven, math.ceil(self._best.bound))
-
-    @property
-    def multipliers(self) -> tuple[float, ...]:
-        """Where the last ascent ended."""
-        return tuple(self._best.multipliers.tolist())
 
     def raise_bound(self, proven: int) -> None:
         """Note that no certified plan costs less than `proven`."""
@@ -146,27 +140,21 @@ class PricedTables:
 
         `sharpen` makes the waits of some options exact, given the entry of the tables' waits and the rows.
         """
-        for _ in range(2):
-            if not self._drop(most):
+        for ascends in (True, True, False):
+            kept = self._best.bound + self._best.added <= most
+            if not np.logical_or.reduceat(kept, self._starts).all():
                 return None
-            if not self._sharpen(sharpen):
+            # After the last ascent waits of what it has brought back are sharpened, too.
+            if not self._sharpen(self._split(kept), sharpen) or not ascends:
                 break
-            self._best = self._ascended(self._best.multipliers, self._params.later_steps)
-        if not self._drop(most):
-            return None
-        self._sharpen(sharpen)  # of what the last ascent has brought back
-        return [
-            StagePart(
-                rows[kept],
-                cost[kept],
-                added[kept],
-                table.options.latency_ns[rows[kept]],
-                np.where(table.device[rows[kept], None] == self._limited, table.charged[rows[kept], None], 0),
-            )
-            for table, rows, cost, added, kept in zip(
-                self._tables.stages, self._rows, self._cost, self._added(), self._kept, strict=True
-            )
-        ]
+            self._ascend(self.multipliers, self.params.later_steps)
+        parts = []
+        by_stage = (self._rows, self._split(kept), self._split(self._cost), self._split(self._best.added))
+        for table, own, marked, cost, added in zip(self.tables.stages, *by_stage, strict=True):
+            rows = own[marked]
+            usage = np.where(table.device[rows, None] == self._limited, table.charged[rows, None], 0)
+            parts.append(StagePart(rows, cost[marked], added[marked], table.options.latency_ns[rows], usage))
+        return parts
 
     def choices(self, parts: Sequence[StagePart], most: int, labels: int | None) -> Candidates:
         """List all choices of at most that cost within the deadline rows and the limits, the cheapest first.
@@ -181,60 +169,56 @@ class PricedTables:
                 path.stages,
                 path.lag_ns,
                 tuple(
-                    self._tables.waits[entry][parts[stage].rows]
+                    self.tables.waits[entry].ns[parts[stage].rows]
                     for stage, entry in zip(path.stages, path.waits, strict=True)
                 ),
             )
-            for path in self._tables.paths
+            for path in self.tables.paths
         ]
-        bounds = Bounds(self._deadline_ns, most - self._best.bound, most, self._capacities, labels)
+        bounds = Bounds(self.deadline_ns, most - self._best.bound, most, self._capacities, labels)
         return list_choices(parts, paths, bounds).in_order()
 
-    def _drop(self, most: int) -> bool:
-        """Mark what may be part of a plan of at most that cost; return whether every stage has such an option."""
-        self._kept = [self._best.bound + added <= most for added in self._added()]
-        return all(kept.any() for kept in self._kept)
-
-    def _sharpen(self, sharpen: Callable[[int, Int64], None]) -> bool:
+    def _sharpen(self, kept: Sequence[Bool], sharpen: Callable[[int, Int64], None]) -> bool:
         """Make the waits of options in question exact; return whether any was not."""
         sharper = False
-        for entry, owner in enumerate(self._tables.owners):
-            rows = self._rows[owner][self._kept[owner]]
-            if not self._tables.exact[entry][rows].all():
+        for entry, wait in enumerate(self.tables.waits):
+            rows = self._rows[wait.stage][kept[wait.stage]]
+            if not wait.exact[rows].all():
                 sharpen(entry, rows)
                 sharper = True
         return sharper
 
-    def _added(self) -> list[Float64]:
-        """What the options of each stage add to the bound."""
-        return np.split(self._best.added, np.cumsum([rows.size for rows in self._rows])[:-1])
+    def _split(self, values: NDArray[Any]) -> list[NDArray[Any]]:
+        """Part values of all options by stage."""
+        return np.split(values, self._starts[1:])
 
-    def _ascended(self, multipliers: Float64, steps: int) -> LagrangianBound:
+    def _ascend(self, multipliers: Float64, steps: int) -> None:
         rows = self._deadline_rows()
         best = rows.bound(multipliers)
-        target = max(best.bound, float(self._proven), float(sum(c.min() for c in self._cost))) * 1.03 + 1.0
+        cheapest = float(np.minimum.reduceat(self._cost, self._starts).sum())
+        target = max(best.bound, float(self._proven), cheapest) * 1.03 + 1.0
         for _ in range(6):
-            reached = rows.ascend(best.multipliers, target, steps, self._params)
+            reached = rows.ascend(best.multipliers, target, steps, self.params)
             best = reached if reached.bound > best.bound else best
             if best.bound < target * 0.99:
                 break
             target = best.bound * 1.2 + 1.0  # the goal was too near
-        return best
+        self._best, self.multipliers = best, best.multipliers
 
     def _deadline_rows(self) -> DeadlineRows:
         """Rows (4) of formulation `paths` over the options in question."""
-        tables, deadline = self._tables, float(self._deadline_ns)
-        starts = np.cumsum([0, *(rows.size for rows in self._rows)])
-        taken = np.zeros((int(starts[-1]), sum(len(path.stages) for path in tables.paths)))
+        deadline = float(self.deadline_ns)
+        taken = np.zeros((self._cost.size, sum(len(path.stages) for path in self.tables.paths)))
         room = np.empty(taken.shape[1])
+        blocks = self._split(taken)
         first = 0
-        for path in tables.paths:
+        for path in self.tables.paths:
             columns = slice(first, first + len(path.stages))
             room[columns] = (deadline - path.lag_ns) / deadline
             for place, (stage, entry) in enumerate(zip(path.stages, path.waits, strict=True)):
-                block = slice(starts[stage], starts[stage + 1])
                 rows = self._rows[stage]
-                taken[block, columns] = (tables.stages[stage].options.latency_ns[rows] / deadline)[:, None]
-                taken[block, first + place] += tables.waits[entry][rows] / deadline
+                latency_ns = self.tables.stages[stage].options.latency_ns[rows]
+                blocks[stage][:, columns] = (latency_ns / deadline)[:, None]
+                blocks[stage][:, first + place] += self.tables.waits[entry].ns[rows] / deadline
             first += len(path.stages)
-        return DeadlineRows(np.concatenate(self._cost), taken, room, starts[:-1])
+        return DeadlineRows(self._cost, taken, room, self._starts)

@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 
 from mipplan.calculus import PathWaits, Wait
-from mipplan.core import Int64
+from mipplan.core import Float64, Int64
 from mipplan.fleet.lagrange import PricedTables
 from mipplan.fleet.problem import Column
 from mipplan.fleet.tables import PricingParams, PricingState, PricingTables, Refused, first_caps, make_tables
-from mipplan.options import Configuration, StageOptions
 from mipplan.planner import (
     Candidates,
     CertificateOracle,
@@ -80,11 +79,10 @@ class PricingProblem:
         self._limits = np.array(
             [instance.limits.get(name, np.iinfo(np.int64).max) for name in hardware], dtype=np.int64
         )
-        self._stages = tuple(instance.families)
         self._optional_tables = self._tabulate()
         #: Whether there is no certified plan at all, whatever the prices are.
         self.hopeless = self._optional_tables is None or not instance.keeps_slo(
-            {stage: options.ideal() for stage, options in self._options().items()}
+            {stage: options.ideal() for stage, options in self._tables.options.items()}
         )
 
     def price(self, prices: Int64, most: int | None) -> Priced:
@@ -163,14 +161,14 @@ class PricingProblem:
         """Let the planner's own search answer; it counts devices, so no range of limited ones may be left."""
         ranges = {
             stage: int(np.flatnonzero(limited)[-1])
-            for stage, table in zip(self._stages, self._tables.stages, strict=True)
+            for stage, table in zip(self._tables.names, self._tables.stages, strict=True)
             if (limited := table.is_range & table.options.limited).any()
         }
         if ranges:
             return Priced(0), ranges
         options = {
             stage: replace(table.options, cost=prices[table.device] * table.charged)
-            for stage, table in zip(self._stages, self._tables.stages, strict=True)
+            for stage, table in zip(self._tables.names, self._tables.stages, strict=True)
         }
         space = SearchSpace(options, self.instance.limits)
         outcome = PlanSearch(self.instance, space, SearchMethod("paths"), budget=most).run()
@@ -211,14 +209,14 @@ class PricingProblem:
                 certified.append(pick)
                 kept = (devices < devices[0]).any(axis=1)
             else:
-                kept = ~self._tables.is_refused(found.picks, self._stages, refused)
+                kept = ~self._tables.is_refused(found.picks, refused)
             found, devices = found.keep(kept), devices[kept]
         raise TooManyError
 
     def _candidates(self, tables: PricedTables, most: int, labels: int | None = None) -> Candidates | None:
         """Choices of at most that cost that nothing known rules out, the cheapest first."""
         parts = tables.parts(most, self._sharpen)
-        self.state = replace(self.state, multipliers=tables.multipliers)
+        self._keep(tables.multipliers)
         if parts is None:
             return None
         found = tables.choices(parts, most, labels)
@@ -228,12 +226,13 @@ class PricingProblem:
 
     def _unrefused(self, found: Candidates, refused: Refused) -> Candidates:
         """Leave out the choices that are no better than what was refused."""
-        return found.keep(~self._tables.is_refused(found.picks, self._stages, refused))
+        return found.keep(~self._tables.is_refused(found.picks, refused))
 
     def _refused(self, pick: Int64) -> Refused | None:
         """Ask the certificate; None if it keeps the deadline, else what is refused with this choice."""
-        options = self._options()
-        cuts = self.instance.separate(self._configuration(pick).services, options, ((self._stages, True),))
+        options = self._tables.options
+        services = self._tables.configuration(pick).services
+        cuts = self.instance.separate(services, options, ((self._tables.names, True),))
         if not cuts:
             return None
         refused = []
@@ -244,13 +243,8 @@ class PricingProblem:
         self.state = replace(self.state, refused=(*self.state.refused, tuple(refused)))
         return tuple(refused)
 
-    def _configuration(self, pick: Int64) -> Configuration:
-        """Return the plan that takes these rows of the tables."""
-        rows = zip(self._options().items(), pick.tolist(), strict=True)
-        return Configuration({stage: table.option(row) for (stage, table), row in rows})
-
     def _column(self, pick: Int64) -> Column:
-        return Column.of(self._configuration(pick), self._hardware)
+        return Column.of(self._tables.configuration(pick), self._hardware)
 
     @property
     def _tables(self) -> PricingTables:
@@ -259,12 +253,13 @@ class PricingProblem:
         return self._optional_tables
 
     def _priced_tables(self, prices: Int64, *, firm: bool) -> PricedTables:
-        limits = self._limits if firm else None
-        tables = PricedTables(
-            self._tables, self._deadline_ns, prices, limits, self.state.multipliers, self._params
-        )
-        self.state = replace(self.state, multipliers=tables.multipliers)
+        limits, known = self._limits if firm else None, np.array(self.state.multipliers)
+        tables = PricedTables(self._tables, self._deadline_ns, prices, limits, known, self._params)
+        self._keep(tables.multipliers)
         return tables
+
+    def _keep(self, multipliers: Float64) -> None:
+        self.state = replace(self.state, multipliers=tuple(multipliers.tolist()))
 
     def _tabulate(self) -> PricingTables | None:
         families = self.instance.families
@@ -274,13 +269,10 @@ class PricingProblem:
         tables = make_tables(self.instance, self._hardware, caps, self._params)
         return tables if all(table.options.count for table in tables.stages) else None
 
-    def _options(self) -> dict[str, StageOptions]:
-        return {stage: table.options for stage, table in zip(self._stages, self._tables.stages, strict=True)}
-
     def _ranges(self, prices: Int64, pick: Int64) -> dict[str, int]:
         """Ranges in a choice that are worth spelling out: row of the table by stage."""
         ranges: dict[str, int] = {}
-        for stage, table, row in zip(self._stages, self._tables.stages, pick.tolist(), strict=True):
+        for stage, table, row in zip(self._tables.names, self._tables.stages, pick.tolist(), strict=True):
             narrow = table.options.replicas[row] <= self._params.most_spelt
             if table.is_range[row] and narrow and prices[table.device[row]] > 0:
                 ranges[stage] = row
@@ -290,7 +282,7 @@ class PricingProblem:
         """Spell out more replicas of the families whose ranges were chosen, up to what was chosen."""
         caps = dict(self.state.caps or first_caps(self.instance.families, self._params))
         for stage, row in rows.items():
-            options = self._tables.stages[self._stages.index(stage)].options
+            options = self._tables.options[stage]
             family = int(options.family[row])
             reached = list(caps[stage])
             reached[family] = max(reached[family], int(options.replicas[row]))
@@ -306,7 +298,8 @@ class PricingProblem:
     def _sharpen(self, entry: int, rows: Int64) -> None:
         """Make waits exact where they may decide."""
         self._look_up_curves()
-        self._tables.sharpen(entry, rows, self._curves[entry])
+        wait = self._tables.waits[entry]
+        wait.sharpen(self._tables.stages[wait.stage].options, rows, self._curves[entry])
 
     def _has_learnt(self) -> bool:
         """Whether waits can be known better since the oracle has been asked; then none counts as exact."""
@@ -319,7 +312,7 @@ class PricingProblem:
     def _look_up_curves(self) -> None:
         paths = self.instance.oracle.paths
         if paths is not self._paths:
-            self._curves = self._tables.curves(paths.paths, self._stages)
+            self._curves = self._tables.curves(paths.paths)
             self._paths = paths
 
     @property

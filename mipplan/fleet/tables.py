@@ -17,7 +17,15 @@ import numpy as np
 
 from mipplan.calculus import PathWait, Wait
 from mipplan.core import UNLIMITED_NS, Bool, Int64
-from mipplan.options import Family, StageFamilies, StageOptions, tabulate, undominated, wait_bounds
+from mipplan.options import (
+    Configuration,
+    Family,
+    StageFamilies,
+    StageOptions,
+    tabulate,
+    undominated,
+    wait_bounds,
+)
 from mipplan.planner import Instance
 
 #: Per stage and family the most replicas that are spelt out.
@@ -96,7 +104,7 @@ class StageTable:
 
 @dataclass(frozen=True)
 class PathRow:
-    """One path: the stages on it, the entry of `PricingTables.waits` that holds for each of them, and its lag."""
+    """One path: the stages on it, which of `PricingTables.waits` holds for each of them, and its lag."""
 
     stages: tuple[int, ...]
     waits: tuple[int, ...]
@@ -104,34 +112,46 @@ class PathRow:
 
 
 @dataclass(eq=False)
-class PricingTables:
-    """Everything about a pipeline that does not depend on prices; stages in file order.
+class WaitBounds:
+    """Lower bounds on the wait of every option of a stage, ns, on the paths that use them; exact where it mattered."""
 
-    An entry of `waits` holds lower bounds on the wait, ns, of every option of the stage that owns it. They become exact
-    where that mattered once.
-    """
+    stage: int
+    uses: tuple[tuple[int, int], ...]  # each path, and the place of the stage along it
+    ns: Int64
+    exact: Bool
 
-    stages: tuple[StageTable, ...]
-    paths: tuple[PathRow, ...]
-    waits: list[Int64]
-    exact: list[Bool]
-    owners: tuple[int, ...]
-    uses: tuple[tuple[tuple[int, int], ...], ...]  # which paths use each entry, and at which place along them
-
-    def sharpen(self, entry: int, rows: Int64, curves: Sequence[Wait]) -> None:
+    def sharpen(self, options: StageOptions, rows: Int64, curves: Sequence[Wait]) -> None:
         """Evaluate the waits of some options exactly; of several curves the lowest counts, which holds for all."""
-        rows = rows[~self.exact[entry][rows]]
-        options = self.stages[self.owners[entry]].options
+        rows = rows[~self.exact[rows]]
         for row in rows.tolist() if curves else ():
             rate = int(options.period_ns[row]), int(options.tokens[row])
-            found = min(curve.exact(*rate) for curve in curves)
-            self.waits[entry][row] = max(found, int(self.waits[entry][row]))
-        self.exact[entry][rows] = True
+            self.ns[row] = max(min(curve.exact(*rate) for curve in curves), int(self.ns[row]))
+        self.exact[rows] = True
+
+
+@dataclass(frozen=True, eq=False)
+class PricingTables:
+    """Everything about a pipeline that does not depend on prices; stages in file order."""
+
+    names: tuple[str, ...]
+    stages: tuple[StageTable, ...]
+    paths: tuple[PathRow, ...]
+    waits: tuple[WaitBounds, ...]
+
+    @property
+    def options(self) -> dict[str, StageOptions]:
+        """Options by stage."""
+        return {name: table.options for name, table in zip(self.names, self.stages, strict=True)}
+
+    def configuration(self, pick: Int64) -> Configuration:
+        """Return the plan that takes these rows, shape (stages,)."""
+        rows = zip(self.options.items(), pick.tolist(), strict=True)
+        return Configuration({name: options.option(row) for (name, options), row in rows})
 
     def doubt(self) -> None:
         """Take no wait for exact: what they are computed from has grown."""
-        for marked in self.exact:
-            marked[:] = False
+        for wait in self.waits:
+            wait.exact[:] = False
 
     def devices(self, picks: Int64, types: int) -> Int64:
         """Devices of each type that choices are charged for; shapes (k, stages) and (k, types)."""
@@ -140,27 +160,28 @@ class PricingTables:
             used[np.arange(rows.size), table.device[rows]] += table.charged[rows]
         return used
 
-    def is_refused(self, picks: Int64, stages: Sequence[str], refused: Refused) -> Bool:
+    def is_refused(self, picks: Int64, refused: Refused) -> Bool:
         """Which choices are no better than what was refused; shapes (k, stages) and (k,)."""
         mask = np.ones(picks.shape[0], dtype=bool)
-        for stage, *service in refused:
-            place = stages.index(stage)
+        for name, *service in refused:
+            place = self.names.index(name)
             mask &= self.stages[place].no_better(*service)[picks[:, place]]
         return mask
 
-    def curves(self, paths: Sequence[PathWait], stages: Sequence[str]) -> list[list[Wait]]:
+    def curves(self, paths: Sequence[PathWait]) -> list[list[Wait]]:
         """Return the curves behind each entry of `waits`, none where a path is not among those given.
 
         Once more of a trace is looked at, paths that shared a curve may each have their own, and come in another
         order.
         """
         known = {path.stages: path for path in paths}
-        asked = [tuple(stages[stage] for stage in row.stages) for row in self.paths]
+        asked = [known.get(tuple(self.names[stage] for stage in row.stages)) for row in self.paths]
         found: list[list[Wait]] = []
-        for used in self.uses:
-            there = all(asked[number] in known for number, _ in used)
-            curves = [known[asked[number]].curves[place] for number, place in used] if there else []
-            found.append(list({id(curve): curve for curve in curves}.values()))
+        for wait in self.waits:
+            used = [(asked[number], place) for number, place in wait.uses]
+            curves = [path.curves[place] for path, place in used if path is not None]
+            there = len(curves) == len(used)
+            found.append(list({id(curve): curve for curve in curves}.values()) if there else [])
         return found
 
 
@@ -186,24 +207,24 @@ def make_tables(
     slack_ns = [instance.deadline_ns - row.lag_ns - sum(least[other] for other in row.stages) for row in rows]
     tolerance_ns = int(params.wait_tolerance * instance.deadline_ns)
     waits = []
+    uses: list[list[tuple[int, int]]] = [[] for _ in entries]
     for (stage, _), curve in entries.items():
         most_ns = max(slack for row, slack in zip(rows, slack_ns, strict=True) if stage in row.stages)
         waits.append(wait_bounds(curve, tables[stage], tolerance_ns, most_ns))
-    uses: list[list[tuple[int, int]]] = [[] for _ in entries]
     usable = [np.ones(table.count, dtype=bool) for table in tables]
     for number, (row, slack) in enumerate(zip(rows, slack_ns, strict=True)):
         for place, (stage, entry) in enumerate(zip(row.stages, row.waits, strict=True)):
             uses[entry].append((number, place))
             usable[stage] &= tables[stage].latency_ns - least[stage] + waits[entry] <= slack
-    owners = tuple(stage for stage, _ in entries)
     places = {name: place for place, name in enumerate(hardware)}
     return PricingTables(
+        tuple(order),
         tuple(_stage_table(table.keep(kept), places) for table, kept in zip(tables, usable, strict=True)),
         tuple(rows),
-        [wait[usable[stage]] for wait, stage in zip(waits, owners, strict=True)],
-        [np.zeros(int(usable[stage].sum()), dtype=bool) for stage in owners],
-        owners,
-        tuple(map(tuple, uses)),
+        tuple(
+            WaitBounds(stage, tuple(used), ns[usable[stage]], np.zeros(int(usable[stage].sum()), dtype=bool))
+            for (stage, _), used, ns in zip(entries, uses, waits, strict=True)
+        ),
     )
 
 

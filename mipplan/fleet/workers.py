@@ -53,9 +53,7 @@ class PricingTask:
     hardware: tuple[str, ...]
     prices: Int64
     requests: tuple[PricingRequest, ...]
-    data: Mapping[
-        int, Realisation
-    ]  # of pipelines that are priced for the first time, or that the worker has lost
+    data: Mapping[int, Realisation]  # of pipelines that are new, or that the worker has lost
     params: WorkerParams = WorkerParams()
 
 
