@@ -198,7 +198,10 @@ class FleetPlanner:
             return made
 
     def _admission(self, pool: Pool, workers: WorkerPool) -> Admission | None:
-        """Find the set of greatest weight that fits limits and budget, then its cheapest plans; None if out of time."""
+        """Find the set of greatest weight that fits limits and budget, then its cheapest plans.
+
+        None if time runs out, or no pipeline at all can be admitted.
+        """
         fleet, search = self.fleet, self._longer()
         heaviest = ColumnSearch(
             FleetObjective.of_weight(fleet),
@@ -216,13 +219,13 @@ class FleetPlanner:
         total = sum(member.weight for member in fleet.members)
         bound = total - max(0, math.ceil(heaviest.lower_bound / WEIGHT_UNIT))
         kept = [index for index, column in enumerate(heaviest.chosen.columns) if column is not None]
+        if not kept:
+            return None
         subset = fleet.subset(kept)
         known = Pool([list(pool.columns[index]) for index in kept])
-        solution = heaviest
-        if kept:
-            solution = self._cheapest(subset, known, self.gap, _until(search, 1.0))
-            if solution.chosen is None or (fleet.budget is not None and solution.chosen.cost > fleet.budget):
-                return None
+        solution = self._cheapest(subset, known, self.gap, _until(search, 1.0))
+        if solution.chosen is None or (fleet.budget is not None and solution.chosen.cost > fleet.budget):
+            return None
         return Admission(
             self._made(subset, solution, known, None),
             tuple(member.name for index, member in enumerate(fleet.members) if index not in set(kept)),

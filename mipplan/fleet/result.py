@@ -97,7 +97,7 @@ class FleetPlan:
     reason : str or None
         Why there is no set, or what kept it from being proven cheapest.
     admission : Admission or None
-        Where not all pipelines fit: those to admit.
+        Where not all pipelines fit: those to admit; None if no pipeline can be, or time ran out.
     relaxation : SloRelaxation or None
         Where not all pipelines fit: the objectives with which they would.
     effort : FleetEffort

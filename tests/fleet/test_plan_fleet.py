@@ -176,6 +176,16 @@ def test_a_pipeline_that_nothing_can_carry_is_named() -> None:
     assert first in found.admission.left_out
 
 
+def test_where_no_pipeline_fits_none_is_admitted() -> None:
+    fleet = fleet_of(3)
+    pipelines, profiles = arguments_of(fleet)
+    found = mp.plan_fleet(
+        pipelines, profiles, quantile=fleet.quantile, limits=dict.fromkeys(profiles.hardware, 0)
+    )
+    assert (found.status, found.plans, found.admission, found.relaxation) == ("infeasible", {}, None, None)
+    assert found.reason.endswith("looser latency objectives would not help")
+
+
 def test_saved_plans_are_verified_by_their_files(tmp_path: Path) -> None:
     fleet = fleet_of(8)
     pipelines, profiles = arguments_of(fleet)
