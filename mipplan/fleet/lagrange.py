@@ -176,7 +176,7 @@ class PricedTables:
             for path in self.tables.paths
         ]
         bounds = Bounds(self.deadline_ns, most - self._best.bound, most, self._capacities, labels)
-        return list_choices(parts, paths, bounds).in_order()
+        return list_choices(parts, paths, bounds, self.params.walk).in_order()
 
     def _sharpen(self, kept: Sequence[Bool], sharpen: Callable[[int, Int64], None]) -> bool:
         """Make the waits of options in question exact; return whether any was not."""

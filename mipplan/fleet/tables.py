@@ -26,7 +26,7 @@ from mipplan.options import (
     undominated,
     wait_bounds,
 )
-from mipplan.planner import Instance
+from mipplan.planner import Instance, WalkParams
 
 #: Per stage and family the most replicas that are spelt out.
 Caps = Mapping[str, tuple[int, ...]]
@@ -65,6 +65,7 @@ class PricingParams:
     most_judged: int = 400
     #: At most this many partial choices are kept where all plans within a cost are wanted, because of memory.
     most_listed: int = 400_000
+    walk: WalkParams = field(default_factory=WalkParams)
 
 
 @dataclass(frozen=True)

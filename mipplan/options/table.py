@@ -78,7 +78,7 @@ class StageOptions:
             If there is none: what `undominated` leaves always holds one, if the option itself was among the given.
         """
         (family, replicas), service = option, option.service
-        speed = _speed_ranks(
+        speed = speed_ranks(
             np.append(self.period_ns, service.period_ns), np.append(self.tokens, service.tokens)
         )
         fast = speed[:-1] >= speed[-1]
@@ -142,7 +142,7 @@ def tabulate(stage: StageFamilies, blocks: Sequence[Int64]) -> StageOptions:
     tokens = np.array([service.tokens for service in services], dtype=np.int64)[members] * replicas
     price = np.array([family.microusd_per_hour for family in stage.families], dtype=np.int64)[members]
     return StageOptions(
-        stage, members, replicas, price * replicas, latency, period, tokens, _speed_ranks(period, tokens)
+        stage, members, replicas, price * replicas, latency, period, tokens, speed_ranks(period, tokens)
     )
 
 
@@ -202,7 +202,7 @@ def frontier(cost: Int64, latency_ns: Int64, speed: Int64, last: Bool | None = N
     return kept
 
 
-def _speed_ranks(period_ns: Int64, tokens: Int64) -> Int64:
+def speed_ranks(period_ns: Int64, tokens: Int64) -> Int64:
     """Rank of tokens/period, exactly.
 
     1/R = period/tokens is split into whole and broken ns. Broken parts are fractions; with denominators up to

@@ -63,9 +63,9 @@ class SearchParams:
     most_doublings: int = 40
     #: The linear relaxation of a master may take this share of the time left, because it only saves time.
     relaxation_share: float = 0.25
-    #: Whether choices near the bound are listed before a master is solved.
+    #: Whether choices near the bound are listed.
     lists: bool = True
-    #: Whether choices are enumerated, by lists and by halves, where masters do not end the search.
+    #: Whether sets of choices are halved where masters do not end the search.
     halves: bool = True
     enumeration: EnumerationParams = field(default_factory=EnumerationParams)
 
@@ -151,7 +151,7 @@ class PlanSearch:
         while True:
             if self._deadline.is_over:
                 return Limit.TIME
-            if not self._narrow() or (self._params.lists and self._list()):
+            if not self._narrow() or self._list():
                 break
             if self._is_settled():
                 return None
@@ -279,7 +279,7 @@ class PlanSearch:
 
     def _list(self) -> bool:
         """List what costs little more than the bound, unless that was done; return whether nothing better is left."""
-        if self._best is None or self._bound is None:
+        if self._best is None or self._bound is None or not (self._params.lists or self._params.halves):
             return False
         before = self._enumeration
         if before is not None and before.most < self._best.cost:
@@ -297,7 +297,7 @@ class PlanSearch:
             params=self._params.enumeration,
         )
         try:
-            return self._enumeration.raise_bound(self._deadline)
+            return self._params.lists and self._enumeration.raise_bound(self._deadline)
         finally:  # an interrupt, too, leaves what was found
             if self._enumeration.best is not None:
                 self._accept(self._enumeration.best)
@@ -305,7 +305,7 @@ class PlanSearch:
 
     def _enumerate(self) -> bool:
         """List, and look through some of what is left by halves; return whether nothing better is left for sure."""
-        if self._params.lists and self._list():
+        if self._list():
             return True
         if self._enumeration is None:
             return False

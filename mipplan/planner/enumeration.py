@@ -201,7 +201,7 @@ class Enumeration:
                 if not self._space.is_allowed(pick):
                     continue
                 asked += 1
-                if self._is_certified(pick):
+                if self.is_certified(pick):
                     return True
                 # what has no smaller T and no greater R at any stage is refused with it
                 quicker = self._space.latency_ns[picks] < self._space.latency_ns[pick]
@@ -271,7 +271,7 @@ class Enumeration:
                 return []
         if rows.size == self._near.size:
             if self._space.is_allowed(rows):
-                self._is_certified(rows)
+                self.is_certified(rows)
             return []
         return [ChoiceSet(half, costs, bounded, tried) for half in self._halves(rows, costs)]
 
@@ -351,7 +351,7 @@ class Enumeration:
 
     # ------------------------------------------------------------------------------------- what is refused
 
-    def _is_certified(self, choice: Int64) -> bool:
+    def is_certified(self, choice: Int64) -> bool:
         """Put one choice before the oracle: a certified plan is kept, of another one the queries that are late."""
         services = self._space.services(choice)
         if self._instance.oracle.exceeds(services, self._instance.deadline_ns):

@@ -12,7 +12,7 @@ import mipplan as mp
 from campaigns import campaign_size, write_summary
 from mipplan.fleet.pricing import PricingProblem
 from mipplan.fleet.tables import PricingParams
-from mipplan.planner import Instance, trace_instance
+from mipplan.planner import Instance, WalkParams, trace_instance
 from mipplan.result import relevant_profiles
 from planning_instances import PlanningInstance, planning_instance
 
@@ -72,17 +72,15 @@ def check_price(
 
 
 @pytest.mark.parametrize("most_labels", [None, 3])
-def test_pricing_is_planning_with_other_prices(
-    most_labels: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if most_labels is not None:  # then mostly the planner's own search answers
-        monkeypatch.setattr("mipplan.planner.candidates.MOST_LABELS", most_labels)
+def test_pricing_is_planning_with_other_prices(most_labels: int | None) -> None:
+    # With few labels mostly the planner's own search answers.
+    few = None if most_labels is None else PricingParams(walk=WalkParams(most_labels=most_labels))
     verdicts: Counter[str] = Counter()
     count = campaign_size(24, 400) // (1 if most_labels is None else 4)
     for number in range(FIRST, FIRST + count):
         case = planning_instance(number, limited=number % 4 != 0)
         rng = np.random.default_rng(number)
-        pricing = pricing_of(case)
+        pricing = pricing_of(case, few or DEFAULTS)
         for _ in range(3):
             check_price(case, pricing, random_prices(case, rng), verdicts)
             if rng.random() < 0.5:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mipplan.options import Family, StageFamilies, StageOptions, enumeration, expand, undominated
+from mipplan.options import Family, StageFamilies, StageOptions, expand, undominated
+from mipplan.options.table import speed_ranks
 
 #: Pays for every option there is in these tests.
 PLENTY = 10**9
@@ -109,7 +110,7 @@ def test_speed_ranks_are_those_of_fractions(ratios: list[tuple[int, int]], facto
     # Multiplied by 2²⁶ the denominators leave the range in which floats tell broken parts apart.
     period = np.array([p for p, _ in ratios], dtype=np.int64)
     tokens = np.array([t * factor for _, t in ratios], dtype=np.int64)
-    ranks = enumeration._speed_ranks(period, tokens)
+    ranks = speed_ranks(period, tokens)
     exact = [Fraction(int(t), int(p)) for p, t in zip(period, tokens, strict=True)]
     order = {value: rank for rank, value in enumerate(sorted(set(exact)))}
     assert ranks.tolist() == [order[value] for value in exact]
@@ -119,9 +120,9 @@ def test_neighbouring_fractions_get_different_ranks() -> None:
     large = 2**25
     period = np.array([large - 2, large - 1, large - 2, 10**15 + 1, 10**15], dtype=np.int64)
     tokens = np.array([large - 1, large, large - 1, large, large], dtype=np.int64)
-    ranks = enumeration._speed_ranks(period, tokens).tolist()
+    ranks = speed_ranks(period, tokens).tolist()
     assert ranks == [3, 2, 3, 0, 1]
-    assert enumeration._speed_ranks(np.empty(0, np.int64), np.empty(0, np.int64)).size == 0
+    assert speed_ranks(np.empty(0, np.int64), np.empty(0, np.int64)).size == 0
 
 
 @given(FAMILIES, st.integers(0, 20) | st.just(PLENTY))

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size
-from mipplan.planner import candidates
-from mipplan.planner.candidates import Bounds, PathPart, StagePart, TooManyError, list_choices
+from mipplan.planner import Bounds, PathPart, StagePart, TooManyError, WalkParams, list_choices
 from mipplan_formulations import TimeCostProblem
 from random_problems import random_problem
 
@@ -36,11 +35,9 @@ def by_trying_all(problem: TimeCostProblem, added: Sequence[np.ndarray], bounds:
 
 
 @pytest.mark.parametrize("few", [2, 1_000])
-def test_all_choices_within_the_bounds_are_listed_in_order(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_choices_within_the_bounds_are_listed_in_order(few: int) -> None:
     # With 2 the order of the stages is always decided by looking at some partial choices, here at two.
-    monkeypatch.setattr(candidates, "_FEW", few)
-    monkeypatch.setattr(candidates, "_SAMPLE", min(few, 100))
-    monkeypatch.setattr(candidates, "_AT_ONCE", 3)
+    params = WalkParams(few=few, sample=min(few, 100), at_once=3)
     verdicts: Counter[str] = Counter()
     for number in range(campaign_size(300, 6_000)):
         rng = np.random.default_rng([41, number])
@@ -57,7 +54,7 @@ def test_all_choices_within_the_bounds_are_listed_in_order(few: int, monkeypatch
             int(rng.integers(0, dearest + 1)),
             capacities,
         )
-        found = list_choices(*parts_of(problem, added), bounds).in_order()
+        found = list_choices(*parts_of(problem, added), bounds, params).in_order()
         listed = [
             [cost, *picks] for cost, picks in zip(found.cost.tolist(), found.picks.tolist(), strict=True)
         ]
