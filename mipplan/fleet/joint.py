@@ -17,7 +17,14 @@ from mipplan.fleet.problem import Column, Fleet, FleetChoice, FleetSolution
 from mipplan.options import Configuration, StageOptions, build_problem, extremes, undominated
 from mipplan.planner import Cut, Instance, cover_of, plan, trim
 from mipplan.solvers import Termination, solve
-from mipplan_formulations import PROGRAMME_FORMULATIONS, Activity, Cover, Programme, Resource, TimeCostProblem
+from mipplan_formulations import (
+    MULTI_PROJECT_FORMULATIONS,
+    Activity,
+    Cover,
+    MultiProjectProblem,
+    Resource,
+    TimeCostProblem,
+)
 
 
 @dataclass(frozen=True)
@@ -180,14 +187,14 @@ class JointSearch:
         self, parts: Sequence[_Part], plan_of: Callable[[_Part, Sequence[int]], Configuration]
     ) -> FleetSolution:
         """Solve masters until the certificates accept the answer, and make plans of it."""
-        formulation = PROGRAMME_FORMULATIONS["joint"]
+        formulation = MULTI_PROJECT_FORMULATIONS["joint"]
         tolerance = self.params.wait_tolerance
         bound: int | None = None
         while not self.search.deadline.is_over:
-            programme = Programme(
+            problem = MultiProjectProblem(
                 tuple(part.problem(self._resources, tolerance) for part in parts), self._resources
             )
-            model = formulation.build(programme)
+            model = formulation.build(problem)
             answer = solve(model, self.solver, time_limit_s=self._time_limit_s())
             if answer.termination is Termination.INFEASIBLE:
                 return FleetSolution(None, None, True)
@@ -195,8 +202,8 @@ class JointSearch:
                 bound = max(bound or 0, math.floor(answer.lower_bound))
             if answer.values is None:
                 break
-            selections = formulation.decode(programme, model, answer.values)
-            self._check(programme, selections)
+            selections = formulation.decode(problem, model, answer.values)
+            self._check(problem, selections)
             accepted = [part.accepts(modes) for part, modes in zip(parts, selections, strict=True)]
             self.search.report(f"all pipelines together: at least {(bound or 0) / 1e6:.4f} $/h")
             if all(accepted):
@@ -210,10 +217,10 @@ class JointSearch:
                 break
         return FleetSolution(None, bound, False)
 
-    def _check(self, programme: Programme, selections: Sequence[Sequence[int]]) -> None:
+    def _check(self, problem: MultiProjectProblem, selections: Sequence[Sequence[int]]) -> None:
         """Refuse a wrong answer; the deadline is judged by the certificate anyway."""
         used = np.zeros(len(self._resources), dtype=np.int64)
-        for project, modes in zip(programme.projects, selections, strict=True):
+        for project, modes in zip(problem.projects, selections, strict=True):
             used += project.evaluate(modes).usage
         if any(amount > resource.capacity for amount, resource in zip(used, self._resources, strict=True)):
             raise SolverError(f"{self.solver} returned a choice that uses more devices than there are")

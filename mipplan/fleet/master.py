@@ -23,7 +23,7 @@ from mipplan.fleet.pricing import Priced
 from mipplan.fleet.problem import Column, FleetChoice, FleetObjective
 from mipplan.fleet.workers import WorkerPool
 from mipplan.solvers import Continuous, solve, solve_relaxed
-from mipplan_formulations import PROGRAMME_FORMULATIONS
+from mipplan_formulations import MULTI_PROJECT_FORMULATIONS
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,9 @@ class ColumnGeneration:
         columns = self.pool.columns
         objective = self.objective.with_excess_times(self.params.excess_growth**self.progress.raises)
         self._known = list(map(len, columns))
-        solved = solve_relaxed(PROGRAMME_FORMULATIONS["columns"].build(objective.pool(columns, firm=False)))
+        solved = solve_relaxed(
+            MULTI_PROJECT_FORMULATIONS["columns"].build(objective.pool(columns, firm=False))
+        )
         if solved is None:
             raise SolverError("highs could not solve the relaxation of the master problem")
         return solved
@@ -219,7 +221,7 @@ def choose_exactly(
     The start is the choice if nothing better is found in time.
     """
     pool = objective.pool(known, firm=True)
-    formulation = PROGRAMME_FORMULATIONS["columns"]
+    formulation = MULTI_PROJECT_FORMULATIONS["columns"]
     model = formulation.build(pool)
     values = None
     if start is not None:
