@@ -24,31 +24,21 @@ MAX_REPLICAS = 100_000
 
 @dataclass(frozen=True)
 class Family:
-    """One (hardware, batch cap) of a stage.
-
-    Attributes
-    ----------
-    hardware : str
-    batch : int
-    service_ns : int64, shape (batch,)
-        ℓ(1), …, ℓ(b).
-    microusd_per_hour : int
-        Of one replica.
-    fewest, most : int
-        Replicas: at least what the mean rate and the stage's minimum need, at most what its limits allow.
-    is_source : bool
-        Whether the stage has no incoming edge (T is then smaller at b = 1).
-    limited : bool
-        Whether the hardware is shared under a limit with other stages.
-    """
+    """One (hardware, batch cap) of a stage."""
 
     hardware: str
     batch: int
+    #: Shape (batch,): ℓ(1), …, ℓ(b).
     service_ns: Int64
+    #: Of one replica.
     microusd_per_hour: int
+    #: At least the replicas that the mean rate and the stage's minimum need.
     fewest: int
+    #: At most the replicas that its limits allow.
     most: int
+    #: Whether the stage has no incoming edge (T is then smaller at b = 1).
     is_source: bool
+    #: Whether the hardware is shared under a limit with other stages.
     limited: bool
 
     def service(self, replicas: int) -> StageService:
@@ -58,19 +48,12 @@ class Family:
 
 @dataclass(frozen=True)
 class StageFamilies:
-    """What one stage can run on.
-
-    Attributes
-    ----------
-    stage : str
-    families : tuple of Family
-        In order of hardware, then batch; empty if nothing can carry the stage.
-    rejected : tuple of str
-        Why each hardware, or part of it, was left out: one sentence each.
-    """
+    """What one stage can run on."""
 
     stage: str
+    #: In order of hardware, then batch; empty if nothing can carry the stage.
     families: tuple[Family, ...]
+    #: Why each hardware, or part of it, was left out: one sentence each.
     rejected: tuple[str, ...]
 
     def option(self, choice: Choice) -> Option:
@@ -183,13 +166,8 @@ def find_families(
 ) -> dict[str, StageFamilies]:
     """Find every (hardware, batch cap) each stage may use, in file order of the stages.
 
-    Parameters
-    ----------
-    pipeline : Pipeline
-    profiles : Profiles
-    demand : mapping of str to Fraction
-        Tokens per ns of each stage. A family counts only if some allowed number of replicas serves more: a finite
-        trace hides overload, so R must exceed the mean rate.
+    A family counts only if some allowed number of replicas serves more than the stage's demand, tokens per ns: a finite
+    trace hides overload, so R must exceed the mean rate.
     """
     return {
         name: _stage_families(pipeline, profiles, demand[name], stage)

@@ -91,20 +91,10 @@ def build_problem(
     covers: Sequence[Cover] = (),
     tolerance: float = 0.0,
 ) -> TimeCostProblem:
-    """Assemble activities, arcs, paths and resources from the options of every stage.
+    """Assemble activities, arcs, paths and resources from the options of every stage, in file order, none empty.
 
-    Parameters
-    ----------
-    pipeline : Pipeline
-    options : mapping of str to StageOptions
-        One per stage, in file order, none empty.
-    paths : PathWaits
-    deadline_ns : int
-    limits : mapping of str to int
-    covers : sequence of Cover
-        Cuts found so far.
-    tolerance : float
-        0 for exact waits, else lower bounds, told apart to within this share of the deadline.
+    `covers` are cuts found so far. With a `tolerance` of 0 waits are exact, else lower bounds on them, told apart to
+    within this share of the deadline.
     """
     index = {stage: position for position, stage in enumerate(options)}
     used = {f.hardware for table in options.values() for f in table.families.families if f.limited}
@@ -142,16 +132,9 @@ def wait_bounds(
 ) -> Int64:
     """Wait of every option on the curve's path, or a lower bound on it; shape (m,), ns.
 
-    Parameters
-    ----------
-    curve : Wait
-    options : StageOptions
-    tolerance_ns : int
-        0 evaluates every option exactly. Otherwise the curve's own lower bounds are taken, only as finely as to know
-        these within the tolerance: the wait grows with 1/R, so what bounds that of a faster option bounds that of a
-        slower one, too.
-    beyond_ns : int, optional
-        Bounds above this need not be told apart.
+    With a tolerance of 0 every option is evaluated exactly. Otherwise the curve's own lower bounds are taken, only as
+    finely as to know these within the tolerance: the wait grows with 1/R, so what bounds that of a faster option bounds
+    that of a slower one, too. Bounds above `beyond_ns` need not be told apart.
     """
     rates = list(zip(options.period_ns.tolist(), options.tokens.tolist(), strict=True))
     if tolerance_ns <= 0 or not rates:

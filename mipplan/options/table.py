@@ -17,28 +17,20 @@ from mipplan.result import Choice
 
 @dataclass(frozen=True)
 class StageOptions:
-    """Every option of one stage, one per row of equally long columns.
-
-    Attributes
-    ----------
-    families : StageFamilies
-    family, replicas : int64, shape (m,)
-        Index into the families, and n.
-    cost : int64, shape (m,)
-        Micro-dollars per hour.
-    latency_ns, period_ns, tokens : int64, shape (m,)
-        T, ℓ(b) and n·b: R = tokens / period_ns.
-    speed : int64, shape (m,)
-        Rank of R among the options that were expanded together: equal exactly when R is, larger when R is larger.
-    """
+    """Every option of one stage, one per row of equally long columns, shape (m,)."""
 
     families: StageFamilies
+    #: Index into the families.
     family: Int64
     replicas: Int64
+    #: Micro-dollars per hour.
     cost: Int64
+    #: T.
     latency_ns: Int64
+    #: ℓ(b) and n·b: R = tokens / period_ns.
     period_ns: Int64
     tokens: Int64
+    #: Rank of R among the options that were expanded together: equal exactly when R is, larger when R is larger.
     speed: Int64
 
     @property

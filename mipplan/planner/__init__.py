@@ -15,10 +15,11 @@ from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.explanation import explain
 from mipplan.planner.heuristics import CertifiedConfiguration, trim
 from mipplan.planner.instance import Instance, Request, trace_instance
-from mipplan.planner.oracle import CertificateOracle, Oracle, WorstCaseOracle
+from mipplan.planner.oracle import ORACLES, CertificateOracle, Oracle, WorstCaseOracle
 from mipplan.planner.planning import PlanMaker, PlanningParams, check_search, plan
 
 __all__ = [
+    "ORACLES",
     "Bounds",
     "Candidates",
     "CertificateOracle",

@@ -99,17 +99,8 @@ class SearchOutcome:
 class PlanSearch:
     """One search for the cheapest certified choice.
 
-    Parameters
-    ----------
-    instance : Instance
-    space : SearchSpace
-    method : SearchMethod
-    any_plan : bool
-        Whether any certified plan will do: the search ends with the first one.
-    budget : int, optional
-        Most micro-dollars per hour a plan may cost; dearer ones do not count as found.
-    known : CertifiedChoice, optional
-        A certified plan to start from: only cheaper ones are looked for.
+    With `any_plan` any certified choice will do, and the search ends with the first one. Choices dearer than `budget`
+    (micro-dollars per hour) do not count as found. If one is `known`, only cheaper ones are looked for.
     """
 
     def __init__(
@@ -158,7 +149,12 @@ class PlanSearch:
             left_s = self._deadline.left_s()
             if left_s <= 0:
                 return Limit.TIME
-            answer = self._solve(self._master(self._params.fine), left_s)
+            answer = solve_problem(
+                self._master(self._params.fine),
+                self._method.solver,
+                formulation=self._method.formulation,
+                time_limit_s=None if math.isinf(left_s) else left_s,
+            )
             self._rounds += 1
             if answer.termination is Termination.INFEASIBLE:
                 break
@@ -235,12 +231,6 @@ class PlanSearch:
             ),
             tolerance=tolerance,
         )
-
-    def _solve(self, problem: TimeCostProblem, left_s: float) -> ProblemAnswer:
-        """Solve a master; the selection is allowed by the arithmetic of the problem itself."""
-        limit_s = None if math.isinf(left_s) else left_s
-        formulation = self._method.formulation
-        return solve_problem(problem, self._method.solver, formulation=formulation, time_limit_s=limit_s)
 
     def _improve(self, modes: Sequence[int]) -> bool:
         """Ask about a master's optimum; if it is refused, repair it into a certified plan, and exclude it.

@@ -42,14 +42,8 @@ class WalkParams:
 class SearchSpace:
     """All options that a plan may be chosen from, side by side, and what a choice must keep beside the objective.
 
-    Parameters
-    ----------
-    tables : mapping of str to StageOptions
-        One per stage in file order, none empty.
-    limits : mapping of str to int
-        Devices by hardware name.
-    required : sequence of Cover
-        Further conditions, over all options.
+    `tables` hold the options of each stage in file order, none empty; `limits` the devices by hardware name; `required`
+    further conditions over all options.
 
     Attributes
     ----------
@@ -176,19 +170,13 @@ class TooManyError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Complete choices.
+    """Complete choices."""
 
-    Attributes
-    ----------
-    picks : int64, shape (k, stages)
-        Option of each stage, as its `StagePart` calls it.
-    cost : int64, shape (k,)
-    labels : int
-        The most partial choices that were kept at once to find them.
-    """
-
+    #: Shape (k, stages): option of each stage, as its `StagePart` calls it.
     picks: Int64
+    #: Shape (k,).
     cost: Int64
+    #: The most partial choices that were kept at once to find them.
     labels: int = 0
 
     def in_order(self) -> Candidates:
@@ -203,24 +191,15 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False)
 class StagePart:
-    """The options of one stage that are in question, at least one.
+    """The m options of one stage that are in question, at least one; arrays of shape (m,)."""
 
-    Attributes
-    ----------
-    rows : int64, shape (m,)
-        What they are called.
-    cost : int64, shape (m,)
-    added : float64, shape (m,)
-        What each adds to the bound on the cost of a choice.
-    duration_ns : int64, shape (m,)
-    usage : int64, shape (m, r)
-        What each takes of every limited resource.
-    """
-
+    #: What they are called.
     rows: Int64
     cost: Int64
+    #: What each adds to the bound on the cost of a choice.
     added: Float64
     duration_ns: Int64
+    #: Shape (m, r): what each takes of every limited resource.
     usage: Int64
 
 
@@ -238,26 +217,17 @@ class PathPart:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What choices are asked for.
+    """What choices are asked for."""
 
-    Attributes
-    ----------
-    deadline_ns : int
-        Of every path.
-    spare : float
-        What all options of a choice may add to the bound.
-    most : int
-        What a choice may cost.
-    capacities : int64, shape (r,)
-        Of the limited resources.
-    labels : int, optional
-        Partial choices to keep at most; `WalkParams.most_labels` by default.
-    """
-
+    #: Of every path.
     deadline_ns: int
+    #: What all options of a choice may add to the bound.
     spare: float
+    #: What a choice may cost.
     most: int
+    #: Shape (r,): of the limited resources.
     capacities: Int64
+    #: Partial choices to keep at most; `WalkParams.most_labels` by default.
     labels: int | None = None
 
 

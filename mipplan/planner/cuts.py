@@ -17,9 +17,9 @@ over the trace. `QueryCuts` refuse many choices at once by them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,12 +50,11 @@ def strengthen(
         What any plan of interest chooses from, and what is ideal therefore.
     make_test : callable
         Makes, from services that are refused, a test whether better ones surely are; monotone. Where it fails to
-        recognise even `refused`, the cut stays at `refused`: valid, only weaker. It is made anew wherever
-        one has led to, because it may see farther from there.
-    order : iterable of str
-        In which the stages are tried; what is found is maximal, but which maximum depends on it.
-    speed_first : bool
-        Whether a stage's R is raised before its T is lowered.
+        recognise even `refused`, the cut stays there: valid, only weaker. It is made anew wherever one has led to,
+        because it may see farther from there.
+    order, speed_first
+        In which order the stages are tried, and whether R is raised before T is lowered: what is found is maximal, but
+        which maximum depends on it.
 
     Returns
     -------
@@ -74,45 +73,38 @@ def strengthen(
                 blamed.append(stage)
         cut: list[tuple[str, int, int]] = []
         for stage in blamed:
-            services[stage], speed = _furthest(
-                options[stage],
-                services[stage],
-                partial(_holds_with, is_refused, services, stage),
-                speed_first,
-            )
+            services[stage], speed = _furthest(options[stage], services, stage, is_refused, speed_first)
             cut.append((stage, services[stage].latency_ns, speed))
         if services == before:
             return tuple(sorted(cut))
 
 
-def _holds_with(
-    test: Callable[[Mapping[str, StageService]], bool],
+def _furthest(
+    table: StageOptions,
     services: Mapping[str, StageService],
     stage: str,
-    service: StageService,
-) -> bool:
-    return test({**services, stage: service})
-
-
-def _furthest(
-    table: StageOptions, start: StageService, holds: Callable[[StageService], bool], speed_first: bool
+    is_refused: Callable[[Mapping[str, StageService]], bool],
+    speed_first: bool,
 ) -> tuple[StageService, int]:
-    """Move a refused service as far as it stays refused, first along one axis, then along the other.
+    """Move a stage's service over the latencies and rates of its options, as far as all services stay refused.
 
-    It moves over the latencies and rates of a stage's options. Returns the service and its speed rank.
+    First along one axis, then along the other. Returns the service and its speed rank.
     """
+    start = services[stage]
     latencies = np.unique(table.latency_ns)[::-1].tolist()
     speeds, rows = np.unique(table.speed, return_index=True)
     rates = list(zip(table.period_ns[rows].tolist(), table.tokens[rows].tolist(), strict=True))
     step = latencies.index(start.latency_ns)
     rank = next(i for i, (p, n) in enumerate(rates) if p * start.tokens == start.period_ns * n)
+
+    def holds(step: int, rank: int) -> bool:
+        return is_refused({**services, stage: StageService(latencies[step], *rates[rank])})
+
     for along_speed in (speed_first, not speed_first):
         if along_speed:
-            latency = latencies[step]
-            rank = last_true(rank, len(rates) - 1, lambda i: holds(StageService(latency, *rates[i])))  # noqa: B023
+            rank = last_true(rank, len(rates) - 1, lambda i: holds(step, i))  # noqa: B023
         else:
-            rate = rates[rank]
-            step = last_true(step, len(latencies) - 1, lambda i: holds(StageService(latencies[i], *rate)))  # noqa: B023
+            step = last_true(step, len(latencies) - 1, lambda i: holds(i, rank))  # noqa: B023
     return StageService(latencies[step], *rates[rank]), int(speeds[rank])
 
 
@@ -184,30 +176,16 @@ def critical_chains(
     `exits` bounds the exit of every token under these services; `queries`, shape (q,), are numbers in the workload.
     """
     order = tuple(workload.stages)
-    stage, token = _last_exits(workload, exits, queries)
     constant = -workload.ingress_ns[queries]  # in integers: times may be those of a clock
     uses = np.zeros((len(order), queries.size))
     tokens = np.zeros((len(order), queries.size))
-    for index in range(len(order) - 1, -1, -1):
-        name = order[index]
-        here = np.flatnonzero(stage == index)
-        if here.size == 0:
-            continue
-        made = workload.stages[name]
-        arrival = workload.arrival_ns(name, exits)
-        last = token[here]
-        first = _waited_for(made, arrival, services[name], last)
-        uses[index, here] = 1.0
-        tokens[index, here] = (
-            (last - first) if made.number is None else made.number[last] - made.number[first]
+    for link in _links(workload, services, exits, queries):
+        number = link.tokens.number
+        uses[link.stage, link.here] = 1.0
+        tokens[link.stage, link.here] = (
+            link.last - link.first if number is None else number[link.last] - number[link.first]
         )
-        if not made.messages:
-            constant[here] += arrival[first]
-            continue
-        sender, parent, delay_ns = _senders(made, exits, first)
-        stage[here] = np.array([order.index(messages.edge.parent) for messages in made.messages])[sender]
-        token[here] = parent
-        constant[here] += delay_ns
+        constant[link.here] += link.earlier_ns
     return Chains(order, constant.astype(np.float64), uses, tokens)
 
 
@@ -215,22 +193,45 @@ def waited_for_queries(
     workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Int64], queries: Int64
 ) -> Int64:
     """Return the queries that these, as for `critical_chains`, wait for along their chains: each once, ascending."""
+    links = _links(workload, services, exits, queries)
+    return np.unique(np.concatenate([queries, *(link.tokens.query[link.first] for link in links)]))
+
+
+class _Link(NamedTuple):
+    """What the chains of some queries come to at one stage."""
+
+    #: By its place in the workload.
+    stage: int
+    tokens: StageTokens
+    #: Places of the queries whose chains pass through the stage.
+    here: Int64
+    #: Their tokens there, and those that these wait for.
+    last: Int64
+    first: Int64
+    #: Arrival of the latter at a source; else the delay of the message that it waited for.
+    earlier_ns: Int64
+
+
+def _links(
+    workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Int64], queries: Int64
+) -> Iterator[_Link]:
+    """Follow chains from the last stage to the first."""
     order = tuple(workload.stages)
     stage, token = _last_exits(workload, exits, queries)
-    found = [queries]
     for index in range(len(order) - 1, -1, -1):
         here = np.flatnonzero(stage == index)
         if here.size == 0:
             continue
         made = workload.stages[order[index]]
-        arrival = workload.arrival_ns(order[index], exits)
-        first = _waited_for(made, arrival, services[order[index]], token[here])
-        found.append(made.query[first])
-        if made.messages:
-            sender, parent, _ = _senders(made, exits, first)
-            stage[here] = np.array([order.index(m.edge.parent) for m in made.messages])[sender]
-            token[here] = parent
-    return np.unique(np.concatenate(found))
+        arrival_ns, last = workload.arrival_ns(order[index], exits), token[here]
+        first = _waited_for(made, arrival_ns, services[order[index]], last)
+        if not made.messages:
+            yield _Link(index, made, here, last, first, arrival_ns[first])
+            continue
+        sender, parent, delay_ns = _senders(made, exits, first)
+        yield _Link(index, made, here, last, first, delay_ns)
+        stage[here] = np.array([order.index(messages.edge.parent) for messages in made.messages])[sender]
+        token[here] = parent
 
 
 def _last_exits(workload: Workload, exits: Mapping[str, Int64], queries: Int64) -> tuple[Int64, Int64]:

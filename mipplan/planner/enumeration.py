@@ -148,8 +148,6 @@ class Enumeration:
             marked[rows[stage][modes]] = True
         return marked
 
-    # ------------------------------------------------------------------------------------------- by lists
-
     def raise_bound(self, deadline: Deadline) -> bool:
         """List all choices up to costs that rise, until one is certified, they are too many, or the time is up.
 
@@ -233,8 +231,6 @@ class Enumeration:
         for marked in self._covers:
             kept &= marked[found.picks].any(axis=1)
         return found.keep(kept).in_order()
-
-    # ------------------------------------------------------------------------------------------ by halves
 
     def halve(self, most_sets: int, deadline: Deadline) -> bool:
         """Look at this many more sets of choices at most, until the deadline.
@@ -348,8 +344,6 @@ class Enumeration:
                 self._space.latency[usual] - latency, self._space.period[usual] - period
             )
         return int(np.argmax(np.where(sizes > 1, weights, -1.0)))
-
-    # ------------------------------------------------------------------------------------- what is refused
 
     def is_certified(self, choice: Int64) -> bool:
         """Put one choice before the oracle: a certified plan is kept, of another one the queries that are late."""

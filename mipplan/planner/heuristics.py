@@ -183,21 +183,8 @@ def _shrunk(instance: Instance, found: Configuration, steps: int) -> Configurati
 def repair(instance: Instance, space: SearchSpace, rows: Int64, refused: Int64, most: int) -> Int64 | None:
     """Exchange one option after another, each time the one that saves most latency per dollar.
 
-    Parameters
-    ----------
-    instance : Instance
-    space : SearchSpace
-    rows : int64, shape (m,)
-        What may be chosen, ascending.
-    refused : int64, shape (stages,)
-        A choice that misses the objective.
-    most : int
-        What the repaired choice may cost (micro-dollars per hour).
-
-    Returns
-    -------
-    int64, shape (stages,), or None
-        A choice that keeps the objective; None if the way to one gets too dear or ends.
+    Returns a choice of these rows, shape (m,), that keeps the objective and costs at most `most` (micro-dollars per
+    hour); None if the way to one from `refused`, shape (stages,), gets too dear or ends.
     """
     choice = refused.copy()
     names = tuple(space.tables)
@@ -248,12 +235,8 @@ def break_ties(
     """Exchange options for others of the same cost, one stage at a time, while the certificate falls.
 
     Between plans of equal cost the one with the least certificate found is the better answer: latency for free. Batch
-    caps cost nothing by themselves, so ties are common, and which of them a solver returns is arbitrary.
-
-    Returns
-    -------
-    choice, certificate_ns
-        Of the same cost and devices; no single exchange lowers the certificate.
+    caps cost nothing by themselves, so ties are common, and which of them a solver returns is arbitrary. Returns a
+    choice of the same cost and devices, and its certificate, which no single exchange lowers.
     """
     improved = True
     while improved:

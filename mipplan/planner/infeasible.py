@@ -49,18 +49,9 @@ class Feasibility:
     def find(
         self, instance: Instance, start: CertifiedConfiguration | None = None
     ) -> tuple[CertifiedConfiguration | None, Limit | None]:
-        """Find any plan that keeps the instance's deadline.
+        """Find any plan that keeps the instance's deadline; neither a plan nor a limit: there is none.
 
-        Parameters
-        ----------
-        instance : Instance
-        start : CertifiedConfiguration, optional
-            A plan for a similar instance: if it serves this one as well, there is nothing to search for.
-
-        Returns
-        -------
-        plan, limit
-            Neither: there is no plan.
+        If a plan for a similar instance, from which it starts, serves this one as well, there is nothing to search for.
         """
         if not instance.has_options:
             return None, None

@@ -38,28 +38,18 @@ Services = Mapping[str, StageService]
 
 @dataclass(frozen=True)
 class Instance:
-    """A planning request with its options and oracle.
-
-    Attributes
-    ----------
-    pipeline : Pipeline
-    demand : mapping of str to Fraction
-        Tokens per ns that each stage must outrun.
-    families : mapping of str to StageFamilies
-        In file order of the stages.
-    limits : mapping of str to int
-        Devices by hardware name.
-    oracle : Oracle
-        It remembers what it evaluated; otherwise nothing here changes.
-    deadline_ns : int
-        What the guaranteed latency must keep: the objective less any margin.
-    """
+    """A planning request with its options and oracle."""
 
     pipeline: Pipeline
+    #: Tokens per ns that each stage must outrun.
     demand: Mapping[str, Fraction]
+    #: In file order of the stages.
     families: Mapping[str, StageFamilies]
+    #: Devices by hardware name.
     limits: Mapping[str, int]
+    #: It remembers what it evaluated; otherwise nothing here changes.
     oracle: Oracle
+    #: What the guaranteed latency must keep: the objective less any margin.
     deadline_ns: int
 
     @property
@@ -85,20 +75,11 @@ class Instance:
         options: Mapping[str, StageOptions],
         ways: Sequence[tuple[Sequence[str], bool]],
     ) -> tuple[Cut, ...]:
-        """Say what follows from services that do not keep the deadline: a cut in each of some ways.
+        """Say what follows from services that do not keep the deadline.
 
-        Parameters
-        ----------
-        refused : mapping of str to StageService
-        options : mapping of str to StageOptions
-            What any plan of interest chooses from; every such plan meets the cuts.
-        ways : sequence of (order of the stages, whether rates come first)
-            See `strengthen`.
-
-        Returns
-        -------
-        tuple of Cut
-            An empty cut ends it: even where all stages are ideal the deadline is missed.
+        Returns a cut, which every certified plan of these options meets, for each of some ways to find one: an order of
+        the stages, and whether rates come first (`strengthen`). An empty one ends it: even where all stages are ideal
+        the deadline is missed.
         """
 
         def test_from(at: Services) -> Callable[[Services], bool]:
@@ -174,9 +155,9 @@ class Request:
         deadline_ns = plan.objective.deadline_ns
         if plan.envelope is None:
             workload = self._workload.at(trace.arrival_ns)
-            return workload_instance(plan.profiles, workload, deadline_ns, plan.quantile)
+            return _workload_instance(plan.profiles, workload, deadline_ns, plan.quantile)
         arrival = ArrivalCurve(tuple((burst, rate * factor) for burst, rate in plan.envelope))
-        return envelope_instance(plan.pipeline, plan.profiles, trace, deadline_ns, arrival)
+        return _envelope_instance(plan.pipeline, plan.profiles, trace, deadline_ns, arrival)
 
 
 def trace_instance(
@@ -189,44 +170,27 @@ def trace_instance(
     InputError
         If the trace spans no time: it has no rate that a stage could keep up with.
     """
-    return workload_instance(profiles, realise(pipeline, trace, seed), deadline_ns, quantile)
+    return _workload_instance(profiles, realise(pipeline, trace, seed), deadline_ns, quantile)
 
 
-def workload_instance(profiles: Profiles, workload: Workload, deadline_ns: int, quantile: float) -> Instance:
-    """Make the instance of a request whose tokens are known already; errors as for `trace_instance`."""
+def _workload_instance(profiles: Profiles, workload: Workload, deadline_ns: int, quantile: float) -> Instance:
     _check_span(workload.span_ns)
     demand = trace_demand(workload)
-    return Instance(
-        workload.pipeline,
-        demand,
-        find_families(workload.pipeline, profiles, demand),
-        limits_of(profiles),
-        CertificateOracle(workload, quantile, deadline_ns),
-        deadline_ns,
-    )
+    families = find_families(workload.pipeline, profiles, demand)
+    oracle = CertificateOracle(workload, quantile, deadline_ns)
+    return Instance(workload.pipeline, demand, families, limits_of(profiles), oracle, deadline_ns)
 
 
-def envelope_instance(
+def _envelope_instance(
     pipeline: Pipeline, profiles: Profiles, trace: Trace, deadline_ns: int, arrival: ArrivalCurve
 ) -> Instance:
-    """Realise a request that holds for all traffic inside `arrival`; replicas outrun the trace's mean rate, too.
-
-    Raises
-    ------
-    InputError
-        If a fan-out has no largest value, or the trace spans no time.
-    """
+    """Realise a request that holds for all traffic inside `arrival`; replicas outrun the trace's mean rate, too."""
     _check_span(trace.span_ns)
     rate = max(Fraction(len(trace), trace.span_ns), Fraction(arrival.rate) / NS_PER_S)
     demand = {stage: rate * most for stage, most in most_tokens_per_query(pipeline).items()}
-    return Instance(
-        pipeline,
-        demand,
-        find_families(pipeline, profiles, demand),
-        limits_of(profiles),
-        WorstCaseOracle(WorstCase(pipeline, arrival), worst_case_paths(pipeline, arrival)),
-        deadline_ns,
-    )
+    families = find_families(pipeline, profiles, demand)
+    oracle = WorstCaseOracle(WorstCase(pipeline, arrival), worst_case_paths(pipeline, arrival))
+    return Instance(pipeline, demand, families, limits_of(profiles), oracle, deadline_ns)
 
 
 def _check_span(span_ns: int) -> None:

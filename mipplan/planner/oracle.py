@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -29,7 +30,7 @@ from mipplan.core import (
     quantile_ns,
 )
 from mipplan.planner.cuts import Misses, QueryCuts, critical_chains, reached_by_more, waited_for_queries
-from mipplan.result import CriticalStage
+from mipplan.result import CriticalStage, Guarantee
 from mipplan.tokens import StageTokens, Workload
 
 Services = Mapping[str, StageService]
@@ -46,7 +47,10 @@ class QuickTest(Protocol):
 
 
 class Oracle(Protocol):
-    """Bounds the latency of plans; the bound grows with every T and falls with every R."""
+    """Bounds the latency of plans; the bound grows with every T and falls with every R.
+
+    What has a body here is right, and quick where `certificate_ns` is.
+    """
 
     @property
     def paths(self) -> PathWaits:
@@ -55,23 +59,44 @@ class Oracle(Protocol):
     def certificate_ns(self, services: Services) -> int:
         """Latency that is guaranteed under these services, ns."""
 
-    def floor_ns(self, services: Services) -> int:
-        """Return a lower bound on the guaranteed latency that costs little, ns."""
+    def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
+        """How the guaranteed latency comes about."""
 
     def exceeds(self, services: Services, limit_ns: int) -> bool:
         """Whether the guaranteed latency exceeds `limit_ns`."""
+        return self.certificate_ns(services) > limit_ns
 
     def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
         """Quick test: True only if the guaranteed latency exceeds `limit_ns`."""
+        return self.certificate_ns(services) > limit_ns
 
-    def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:
+    def floor_ns(self, services: Services) -> int:
+        """Return a lower bound on the guaranteed latency that costs little, ns."""
+        return self.certificate_ns(services)
+
+    def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:  # noqa: ARG002
         """Make a test for services near some that were refused, cheaper still than `surely_exceeds`."""
+        return ExactTest(self, limit_ns)
 
-    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
+    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:  # noqa: ARG002
         """Queries that miss the limit or nearly so, for testing many services; None where latency is not by query."""
+        return None
 
-    def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
-        """How the guaranteed latency comes about."""
+
+@dataclass(frozen=True)
+class ExactTest:
+    """Asks an oracle for the guaranteed latency itself."""
+
+    oracle: Oracle
+    limit_ns: int
+
+    def surely_exceeds(self, services: Services) -> bool:
+        """Whether the guaranteed latency exceeds the limit."""
+        return self.oracle.certificate_ns(services) > self.limit_ns
+
+    def floor_ns(self, services: Services) -> int:
+        """Return the guaranteed latency, ns."""
+        return self.oracle.certificate_ns(services)
 
 
 @dataclass(frozen=True)
@@ -90,21 +115,14 @@ class SampleParams:
     largest: float = 0.5
 
 
-class CertificateOracle:
+class CertificateOracle(Oracle):
     """The certificate's quantile over the queries of one trace.
 
-    Parameters
-    ----------
-    workload : Workload
-    quantile : float
-    horizon_ns : int
-        Latencies beyond it need not be told apart quickly: the deadline that will mostly be asked about.
+    Latencies beyond `horizon_ns` need not be told apart quickly: the deadline that will mostly be asked about.
     """
 
     def __init__(self, workload: Workload, quantile: float, horizon_ns: int = UNLIMITED_NS) -> None:
-        self._workload = workload
-        self._quantile = quantile
-        self._horizon_ns = horizon_ns
+        self._workload, self._quantile, self._horizon_ns = workload, quantile, horizon_ns
         self._evaluator = CertificateEvaluator(workload)
 
     @property
@@ -161,35 +179,20 @@ class CertificateOracle:
         return certify_services(self._workload, services, self._quantile).critical_path
 
 
-class WorstCaseOracle:
-    """The worst case over all traffic inside an arrival curve, and its waits per path."""
+class WorstCaseOracle(Oracle):
+    """The worst case over all traffic inside an arrival curve: quick, and not that of a query."""
 
     def __init__(self, worst_case: WorstCase, paths: PathWaits) -> None:
-        self._worst_case = worst_case
-        self.paths = paths
+        self._worst_case, self._paths = worst_case, paths
+
+    @property
+    def paths(self) -> PathWaits:
+        """Waits per path of any traffic inside the curve."""
+        return self._paths
 
     def certificate_ns(self, services: Services) -> int:
         """Worst latency of any query under these services, ns."""
         return self._worst_case.bound_ns(services)
-
-    def floor_ns(self, services: Services) -> int:
-        """Worst latency itself, ns: it costs little."""
-        return self._worst_case.bound_ns(services)
-
-    def exceeds(self, services: Services, limit_ns: int) -> bool:
-        """Whether the worst latency exceeds `limit_ns`."""
-        return self._worst_case.bound_ns(services) > limit_ns
-
-    def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
-        """Return what `exceeds` does: it is quick already."""
-        return self.exceeds(services, limit_ns)
-
-    def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:  # noqa: ARG002
-        """Return the exact test: it is quick already."""
-        return ExactTest(self, limit_ns)
-
-    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> None:
-        """Return None: the worst case is not that of a query."""
 
     def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
         """Return the longest path through the stage whose wait is the worst, with that wait."""
@@ -208,33 +211,16 @@ class WorstCaseOracle:
         )
 
 
-@dataclass(frozen=True)
-class ExactTest:
-    """Asks an oracle for the guaranteed latency itself."""
-
-    oracle: Oracle
-    limit_ns: int
-
-    def surely_exceeds(self, services: Services) -> bool:
-        """Whether the guaranteed latency exceeds the limit."""
-        return self.oracle.certificate_ns(services) > self.limit_ns
-
-    def floor_ns(self, services: Services) -> int:
-        """Return the guaranteed latency, ns."""
-        return self.oracle.certificate_ns(services)
+#: What certifies plans, by what is guaranteed.
+ORACLES: Mapping[Guarantee, type[Oracle]] = MappingProxyType(
+    {Guarantee.TRACE: CertificateOracle, Guarantee.ENVELOPE: WorstCaseOracle}
+)
 
 
 class CriticalSample:
-    """Quick lower bounds on certificates, from part of a workload.
+    """Quick lower bounds on certificates, from part of the workload whose evaluator is given.
 
-    Parameters
-    ----------
-    whole : CertificateEvaluator
-        Of the workload.
-    quantile : float
-        Of latency over queries, in (0, 1].
-    horizon_ns : int
-        Latencies beyond it need not be told apart: nobody waits for what came longer ago.
+    Latencies beyond `horizon_ns` need not be told apart: nobody waits for what came longer ago.
     """
 
     def __init__(
@@ -244,10 +230,8 @@ class CriticalSample:
         horizon_ns: int = UNLIMITED_NS,
         params: SampleParams = SampleParams(),
     ) -> None:
-        self._whole = whole
-        self._params = params
+        self._whole, self._params, self._horizon_ns = whole, params, horizon_ns
         self._workload = workload = whole.workload
-        self._horizon_ns = horizon_ns
         self._allowed = workload.queries - 1 - higher_rank(quantile, workload.queries)
         self._kept = np.zeros(workload.queries, dtype=bool)
         self._evaluator: CertificateEvaluator | None = None

@@ -34,6 +34,7 @@ from mipplan.planner.heuristics import (
 )
 from mipplan.planner.infeasible import Diagnosis, Feasibility
 from mipplan.planner.instance import Request
+from mipplan.planner.oracle import ORACLES
 from mipplan.profiles import Profiles
 from mipplan.result import (
     Figures,
@@ -52,8 +53,6 @@ from mipplan.solvers import resolve_solver
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS
 
-#: A plan that rests on replays is made by `mipplan.refine`.
-_PLANNED_FOR = (Guarantee.TRACE, Guarantee.ENVELOPE)
 #: Begins the reason of a search that did not come to its end.
 _STOPPED = "the search was stopped (time limit or interrupt)"
 
@@ -348,8 +347,9 @@ def _check_headroom(headroom: float) -> None:
 
 
 def _known_guarantee(name: str) -> Guarantee:
-    if name not in _PLANNED_FOR:
-        raise InputError.one("guarantee", f"expected one of {', '.join(_PLANNED_FOR)}, found {name!r}")
+    known = tuple(ORACLES)  # a plan that rests on replays is made by `mipplan.refine`
+    if name not in known:
+        raise InputError.one("guarantee", f"expected one of {', '.join(known)}, found {name!r}")
     return Guarantee(name)
 
 

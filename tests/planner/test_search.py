@@ -27,7 +27,7 @@ from mipplan.planner import (
 )
 from mipplan.planner.cuts import QueryCuts
 from mipplan.planner.heuristics import repair
-from mipplan.planner.oracle import ExactTest, QuickTest
+from mipplan.planner.oracle import ExactTest
 from mipplan.result import CriticalStage
 from mipplan.tokens import Workload, realise
 from planning_instances import PlanningInstance, hand_made, planning_instance
@@ -35,8 +35,8 @@ from planning_instances import PlanningInstance, hand_made, planning_instance
 Services = Mapping[str, StageService]
 
 
-class Asking:
-    """An oracle that asks another one."""
+class WholeOracle(Oracle):
+    """Asks another one for whole certificates."""
 
     def __init__(self, oracle: Oracle) -> None:
         self._oracle = oracle
@@ -48,27 +48,12 @@ class Asking:
     def certificate_ns(self, services: Services) -> int:
         return self._oracle.certificate_ns(services)
 
-    def floor_ns(self, services: Services) -> int:
-        return self._oracle.floor_ns(services)
-
-    def exceeds(self, services: Services, limit_ns: int) -> bool:
-        return self._oracle.exceeds(services, limit_ns)
-
-    def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
-        return self._oracle.surely_exceeds(services, limit_ns)
-
-    def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:
-        return self._oracle.quick_test(refused, limit_ns)
-
-    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
-        return self._oracle.query_cuts(services, limit_ns, order)
-
     def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
         return self._oracle.critical_path(services)
 
 
-class IgnorantOracle(Asking):
-    """Knows nothing but whole certificates: no waits beforehand, no refusal before the whole trace was asked."""
+class IgnorantOracle(WholeOracle):
+    """Knows nothing else: no waits beforehand, no refusal before the whole trace was asked."""
 
     @property
     def paths(self) -> PathWaits:
@@ -77,11 +62,11 @@ class IgnorantOracle(Asking):
     def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
         return False
 
-    def quick_test(self, refused: Services, limit_ns: int) -> ExactTest:
-        return ExactTest(self, limit_ns)
+    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
+        return self._oracle.query_cuts(services, limit_ns, order)
 
 
-class EdgeOracle(Asking):
+class EdgeOracle(WholeOracle):
     """Its quick test is a few nanoseconds short."""
 
     def quick_test(self, refused: Services, limit_ns: int) -> ShortTest:
