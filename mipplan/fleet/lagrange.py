@@ -120,7 +120,7 @@ class PricedTables:
         self._starts = np.cumsum([0, *(rows.size for rows in self._rows[:-1])])
         self._cost = np.concatenate([cost[rows] for cost, rows in zip(costs, self._rows, strict=True)])
         #: What the dearest choice costs.
-        self.dearest = int(np.maximum.reduceat(self._cost, self._starts).sum())
+        self.dearest = sum(np.maximum.reduceat(self._cost, self._starts).tolist())
         self._proven = 0
         size = sum(len(path.stages) for path in self.tables.paths)
         known = self.multipliers if self.multipliers.size == size else np.zeros(size)
@@ -195,7 +195,7 @@ class PricedTables:
     def _ascend(self, multipliers: Float64, steps: int) -> None:
         rows = self._deadline_rows()
         best = rows.bound(multipliers)
-        cheapest = float(np.minimum.reduceat(self._cost, self._starts).sum())
+        cheapest = float(sum(np.minimum.reduceat(self._cost, self._starts).tolist()))
         target = max(best.bound, float(self._proven), cheapest) * 1.03 + 1.0
         for _ in range(6):
             reached = rows.ascend(best.multipliers, target, steps, self.params)

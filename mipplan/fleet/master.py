@@ -320,7 +320,7 @@ class _Rounding:
         return found
 
     def exchanged(self, picks: Int64, most: int) -> Int64 | None:
-        """Exchange plans, at most so many per pipeline, until all fits; None if that does not come about."""
+        """Exchange plans, at most `most` per pipeline, until all fits; None if that does not come about."""
         for _ in range(most * picks.size):
             used = self.usage[picks].sum(axis=0)
             missing = np.maximum(used - self.capacity, 0)

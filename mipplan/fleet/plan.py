@@ -143,8 +143,9 @@ class FleetPlanner:
         if solution.chosen is None:
             what = "no set of certified plans fits" if solution.infeasible else "stopped before one was found"
             reason = f"{what} within {_shared_text(self.fleet)}"
-        effort = FleetEffort("joint", 0, 0, self._seconds())
-        return make_fleet_plan(self.fleet, solution, solution.alone, effort, self.solver, reason)
+        return make_fleet_plan(
+            self.fleet, solution, solution.alone, self._effort("joint"), self.solver, reason
+        )
 
     def by_columns(self, checkpoint: str | Path | None, *, alternatives: bool, joint_too: bool) -> FleetPlan:
         """Generate columns, and where not all fits, look for what would do."""
@@ -202,7 +203,8 @@ class FleetPlanner:
 
         None if time runs out, or no pipeline at all can be admitted.
         """
-        fleet, search = self.fleet, self._longer()
+        fleet = self.fleet
+        search = _until(self.search, self.params.alternatives_s)
         heaviest = ColumnSearch(
             FleetObjective.of_weight(fleet),
             pool,
@@ -240,7 +242,8 @@ class FleetPlanner:
         A factor is too small if that is proven, or if no fleet was found. None is returned if no fleet was found with
         any factor, in the time there is; and whether it is proven that none helps.
         """
-        fleet, search, params = self.fleet, self._longer(), self.params
+        fleet, params = self.fleet, self.params
+        search = _until(self.search, params.alternatives_s)
         # Any fleet will do while looking; with a budget it must be a cheap one.
         enough = 1.0 if fleet.budget is None else self.gap
         low, proven, high = 1.0, True, params.most_factor
@@ -277,14 +280,11 @@ class FleetPlanner:
         with WorkerPool.open(fleet, self.n_jobs, self.params.workers) as workers:
             return ColumnSearch(FleetObjective.of_cost(fleet), pool, workers, gap, search).run()
 
-    def _longer(self) -> SearchLimits:
-        return _until(self.search, self.params.alternatives_s)
-
-    def _seconds(self) -> float:
-        return round(time.monotonic() - self.started, 3)
+    def _effort(self, method: str, rounds: int = 0, columns: int = 0) -> FleetEffort:
+        return FleetEffort(method, rounds, columns, round(time.monotonic() - self.started, 3))
 
     def _made(self, fleet: Fleet, solution: FleetSolution, pool: Pool, reason: str | None) -> FleetPlan:
-        effort = FleetEffort("columns", solution.rounds, sum(map(len, pool.columns)), self._seconds())
+        effort = self._effort("columns", solution.rounds, sum(map(len, pool.columns)))
         # What each pipeline costs by itself: its first known plan was found at the hardware's own prices.
         alone = [known[0].cost(fleet.prices) if known else 0 for known in pool.columns]
         return make_fleet_plan(fleet, solution, alone, effort, self.solver, reason)

@@ -91,7 +91,7 @@ def test_pricing_is_planning_with_other_prices(most_labels: int | None) -> None:
 
 
 def test_what_was_learnt_is_valid_under_other_prices() -> None:
-    """A pricing that starts from another one's memory gives the same answers as one that starts from nothing."""
+    """A problem that starts from another one's state gives the same answers as one that starts from nothing."""
     for number in range(FIRST, FIRST + campaign_size(10, 100)):
         case = planning_instance(number, limited=True)
         rng = np.random.default_rng(number)
