@@ -18,7 +18,7 @@ from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.result import Choice
 from mipplan.tokens import Workload
 
-#: The most replicas considered for a stage where neither stage nor hardware sets a limit.
+#: At most this many replicas of a stage are considered where neither stage nor hardware sets a limit.
 MAX_REPLICAS = 100_000
 
 

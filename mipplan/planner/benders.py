@@ -129,59 +129,57 @@ class PlanSearch:
 
     def run(self) -> SearchOutcome:
         """Search until the best plan is proven, there is none, or time is up; Ctrl-C is a limit, too."""
-        limit = None
         try:
-            if self._instance.keeps_slo(self._space.ideal(self._rows)):
-                limit = self._search()
+            if not self._instance.keeps_slo(self._space.ideal(self._rows)):
+                return self._ended()
+            while not self._deadline.is_over:
+                if not self._narrow() or self._list():
+                    return self._exhausted()
+                if self._is_settled():
+                    return self._ended()
+                left_s = self._deadline.left_s()
+                if left_s <= 0:
+                    break
+                answer = solve_problem(
+                    self._master(self._params.fine),
+                    self._method.solver,
+                    formulation=self._method.formulation,
+                    time_limit_s=None if math.isinf(left_s) else left_s,
+                )
+                self._rounds += 1
+                if answer.termination is Termination.INFEASIBLE:
+                    return self._exhausted()
+                bound = _whole_bound(answer)
+                # Only plans that beat the best one were looked at.
+                bound = bound if self._best is None else min(bound, self._best.cost)
+                self._lower_bound = max(self._lower_bound, bound)
+                if self._budget is not None and self._lower_bound > self._budget:
+                    return self._ended()
+                if answer.selection is None:
+                    break
+                if not self._improve(answer.selection):
+                    return self._exhausted()
+                if self._is_settled():
+                    return self._ended()
+                if answer.termination is not Termination.OPTIMAL:
+                    break
+                if self._enumerate():
+                    return self._exhausted()
+                cost = "none yet" if self._best is None else f"{self._best.cost / 1e6:.4f} $/h"
+                proven = f"no plan below {self._lower_bound / 1e6:.4f} $/h"
+                self._method.limits.report(f"round {self._rounds}: {proven}, best certified {cost}")
         except KeyboardInterrupt:
-            limit = Limit.INTERRUPT
+            return self._ended(Limit.INTERRUPT)
+        return self._ended(Limit.TIME)
+
+    def _ended(self, limit: Limit | None = None) -> SearchOutcome:
         return SearchOutcome(self._best, self._lower_bound, limit)
 
-    def _search(self) -> Limit | None:
-        """Return what stopped the search; None where the best plan is proven, or that there is none."""
-        while True:
-            if self._deadline.is_over:
-                return Limit.TIME
-            if not self._narrow() or self._list():
-                break
-            if self._is_settled():
-                return None
-            left_s = self._deadline.left_s()
-            if left_s <= 0:
-                return Limit.TIME
-            answer = solve_problem(
-                self._master(self._params.fine),
-                self._method.solver,
-                formulation=self._method.formulation,
-                time_limit_s=None if math.isinf(left_s) else left_s,
-            )
-            self._rounds += 1
-            if answer.termination is Termination.INFEASIBLE:
-                break
-            bound = _whole_bound(answer)
-            # Only plans that beat the best one were looked at.
-            bound = bound if self._best is None else min(bound, self._best.cost)
-            self._lower_bound = max(self._lower_bound, bound)
-            if self._budget is not None and self._lower_bound > self._budget:
-                return None
-            if answer.selection is None:
-                return Limit.TIME
-            if not self._improve(answer.selection):
-                break
-            if self._is_settled():
-                return None
-            if answer.termination is not Termination.OPTIMAL:
-                return Limit.TIME
-            if self._params.halves and self._sharpened >= self._params.most_sharpened and self._enumerate():
-                break
-            cost = "none yet" if self._best is None else f"{self._best.cost / 1e6:.4f} $/h"
-            self._method.limits.report(
-                f"round {self._rounds}: no plan below {self._lower_bound / 1e6:.4f} $/h, best certified {cost}"
-            )
-        # No plan beats the best one; if there is none yet, there is none at all.
+    def _exhausted(self) -> SearchOutcome:
+        """No plan beats the best one; if there is none yet, there is none at all."""
         if self._best is not None:
             self._lower_bound = self._best.cost
-        return None
+        return self._ended()
 
     def _is_settled(self) -> bool:
         """Whether the best plan is good enough, or proven by the bound."""
@@ -295,6 +293,8 @@ class PlanSearch:
 
     def _enumerate(self) -> bool:
         """List, and look through some of what is left by halves; return whether nothing better is left for sure."""
+        if not self._params.halves or self._sharpened < self._params.most_sharpened:
+            return False
         if self._list():
             return True
         if self._enumeration is None:
