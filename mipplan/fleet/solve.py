@@ -217,12 +217,9 @@ class ColumnSearch:
             self._best = chosen
 
     def _good_enough(self, gap: float) -> bool:
-        if self._best is None or self._progress.lower_bound is None:
-            return False
-        bound = self.objective.raised_to_step(self._progress.lower_bound)
-        return self._best.cost - bound <= gap * self._best.cost
+        return self._solution().within(gap)
 
-    def _solution(self, *, infeasible: bool) -> FleetSolution:
+    def _solution(self, *, infeasible: bool = False) -> FleetSolution:
         bound = self._progress.lower_bound
         if bound is not None and self._best is not None:
             bound = min(self.objective.raised_to_step(bound), self._best.cost)
