@@ -13,7 +13,7 @@ import mipplan as mp
 from benchmarks.planning.instances import make_pipeline, make_profiles, make_trace, objective_s
 from campaigns import campaign_size, write_summary
 from mipplan.core import Deadline, Int64
-from mipplan.fleet.pricing import Pricer
+from mipplan.fleet.pricing import PricingProblem
 from mipplan.options import build_problem
 from mipplan.planner import SearchParams, SearchSpace, trace_instance
 from mipplan.planner.choices import ReducedCosts
@@ -154,14 +154,14 @@ def test_a_plan_that_keeps_the_objective_by_far_too_much_is_trimmed_on_all_stage
     plan = drawn.plan(progress=told.append)
     assert plan.status == "optimal"
     profiles = relevant_profiles(drawn.pipeline, drawn.profiles)
-    pricer = Pricer(
+    pricing = PricingProblem(
         lambda: trace_instance(
             drawn.pipeline, profiles, drawn.trace, drawn.slo_ns, drawn.quantile, drawn.seed
         ),
         tuple(drawn.profiles.hardware),
     )
     prices = np.array([device.microusd_per_hour for device in drawn.profiles.hardware.values()])
-    assert plan.microusd_per_hour == pricer.price(prices, None).lower_bound
+    assert plan.microusd_per_hour == pricing.price(prices, None).lower_bound
     (choosing,) = (line for line in told if line.startswith("choosing among"))
     assert int(choosing.split()[2].replace(",", "")) < 10_000
     assert sum(line.startswith("round") for line in told) <= 3
