@@ -7,9 +7,15 @@ import numpy as np
 
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
-from mipplan.replayer import ENGINES, Discipline, ReplicaSchedule, ServiceNoise
-from mipplan.replayer.engines import Engine, Feature
-from mipplan.replayer.tasks import Conditions
+from mipplan.replayer import (
+    ENGINES,
+    Discipline,
+    Engine,
+    Feature,
+    ReplaySettings,
+    ReplicaSchedule,
+    ServiceNoise,
+)
 from mipplan.result import Plan
 from random_pipelines import HARDWARE, Case
 
@@ -43,9 +49,9 @@ def variant(case: Case, rng: np.random.Generator) -> Plan:
     return case._replace(choices=choices).plan()
 
 
-def random_conditions(
+def random_settings(
     case: Case, discipline: Discipline, engine: Engine, rng: np.random.Generator
-) -> Conditions:
+) -> ReplaySettings:
     """In a third of the cases changing replicas, in a third random service, as far as the engine can."""
     schedule: dict[str, ReplicaSchedule] = {}
     span_ns = 2 * case.trace.span_ns + 10
@@ -57,4 +63,4 @@ def random_conditions(
     noise = None
     if Feature.RANDOM_SERVICE in engine.features and rng.random() < 1 / 3:
         noise = ServiceNoise.from_factors(rng.uniform(0.2, 3.0, 5))
-    return Conditions(discipline, schedule, noise)
+    return ReplaySettings(discipline, schedule, noise)

@@ -10,9 +10,8 @@ from collections.abc import Callable, Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.replayer.engines import Feature
-from mipplan.replayer.engines.engine import ALL_FEATURES
-from mipplan.replayer.task import ALWAYS, NEVER, Capacity, Served, StageTask
+from mipplan.replayer import Feature
+from mipplan.replayer.stage_task import ALWAYS, NEVER, Capacity, Served, StageTask
 
 #: Where a trace may start: at 0, or at a Unix time in ns, beyond what a double holds exactly.
 EPOCHS = (0, 1_700_000_000_000_000_001)
@@ -22,7 +21,7 @@ SERVED_ARRAYS = ("dispatch_ns", "exit_ns", "batch_start_ns", "batch_size", "batc
 def random_task(
     rng: np.random.Generator,
     *,
-    features: Collection[Feature] = ALL_FEATURES,
+    features: Collection[Feature] = tuple(Feature),
     most_tokens: int = 60,
     fifo: bool | None = None,
 ) -> StageTask:

@@ -14,8 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from mipplan.core import Int64
-from mipplan.replayer.engines import Engine
-from mipplan.replayer.task import Capacity, StageTask
+from mipplan.replayer.stage_task import Capacity, Engine, StageTask
 from mipplan.tokens import Workload
 
 
@@ -95,7 +94,7 @@ class StageReplays:
     @property
     def together(self) -> int:
         """How many stage replays are best asked for at once."""
-        return 1 if self._engine.name != "numpy" else 32
+        return self._engine.together
 
     def serve(
         self,

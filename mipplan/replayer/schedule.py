@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mipplan.core import MAX_DURATION_NS, Fault, InputError, Int64, is_whole, shown, to_ns
-from mipplan.replayer.task import ALWAYS, Capacity
+from mipplan.replayer.stage_task import ALWAYS, Capacity
 
 #: Far beyond any use: a larger count is a slip.
 MAX_REPLICAS = 1_000_000_000

@@ -12,8 +12,8 @@ from mipplan.replayer import (
     NEVER,
     Capacity,
     ChunkedReplay,
-    Conditions,
     Engine,
+    ReplaySettings,
     ReplicaSchedule,
     Served,
     StageTask,
@@ -52,7 +52,12 @@ def control_instants(trace: Trace, setting: Setting) -> Int64:
 
 
 def run_closed_loop(
-    setting: Setting, trace: Trace, controller: Controller, conditions: Conditions, engine: Engine, seed: int
+    setting: Setting,
+    trace: Trace,
+    controller: Controller,
+    conditions: ReplaySettings,
+    engine: Engine,
+    seed: int,
 ) -> LoopRun:
     """Replay a trace while a controller looks at it and changes replicas.
 
@@ -66,7 +71,7 @@ def run_closed_loop(
     trace : Trace
         No arrival before `setting.start_ns`.
     controller : Controller
-    conditions : Conditions
+    conditions : ReplaySettings
         Without schedules.
     engine : Engine
     seed : int

@@ -22,9 +22,9 @@ from mipplan.core import (
     suggestion,
 )
 from mipplan.replayer import (
-    Conditions,
     Discipline,
     Feature,
+    ReplaySettings,
     check_manner,
     check_plan,
     check_trace,
@@ -168,7 +168,7 @@ def simulate(
             setting,
             trace,
             _Checked(policy.name, policy.start(setting), setting.stages),
-            Conditions(Discipline(discipline)),
+            ReplaySettings(Discipline(discipline)),
             resolve_engine(engine, needed, len(trace)),
             seed,
         )

@@ -6,7 +6,6 @@ Every engine that is installed, both disciplines, with and without replica sched
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -16,9 +15,9 @@ from hypothesis import strategies as st
 
 from campaigns import campaign_size, write_summary
 from mipplan.core import InputError
-from mipplan.replayer import ENGINES, ReplicaSchedule, ServiceNoise, replay
+from mipplan.replayer import ENGINES, Feature, ReplicaSchedule, ServiceNoise, replay
 from mipplan.replayer import engines as all_engines
-from mipplan.replayer.engines import Feature
+from mipplan.replayer.engines.plain import PlainEngine
 from mipplan.result import ReplayResult
 from mipplan.tokens import realise
 from oracle_replay import Discipline, EventLoop, SlowReplay, SlowSchedule, slow_noise
@@ -54,6 +53,13 @@ WANTED_OF_SCHEDULES = (
     "change at a completion",
     "activation at a completion",
 )
+
+
+class Limited(PlainEngine):
+    """Can do nothing beyond the plain model."""
+
+    name = "limited"
+    features = frozenset()
 
 
 def differences(made: ReplayResult, expected: SlowReplay) -> list[str]:
@@ -184,7 +190,7 @@ def test_engines_equal_the_event_loop_on_cases_that_hypothesis_picks(
 @pytest.mark.parametrize("variation", VARIATIONS)
 def test_engine_that_cannot_says_who_can(variation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Engines there are, and one that can do nothing beyond the plain model."""
-    limited = replace(ENGINES["python"], name="limited", features=frozenset())
+    limited = Limited()
     monkeypatch.setattr(all_engines, "ENGINES", {"limited": limited, **ENGINES})
     case = random_case(np.random.default_rng(0))
     needed = VARIATIONS[variation]

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import MappingProxyType
 
 import pytest
 
 from mipplan.core import InputError
-from mipplan.replayer import ENGINES, engines
-from mipplan.replayer.engines import LARGE_JOB, Engine, Feature, resolve_engine
+from mipplan.replayer import (
+    ENGINES,
+    Engine,
+    EngineParams,
+    Feature,
+    Served,
+    StageTask,
+    engines,
+    resolve_engine,
+)
+
+LARGE_JOB = EngineParams().large_job
 
 
-def engine(name: str, *, able: bool = True, missing: str | None = None, cold: bool = False) -> Engine:
-    features = frozenset(Feature) if able else frozenset()
-    return Engine(name, features, lambda: missing, lambda tasks: [], lambda: cold)
+class Named(Engine):
+    """An engine that serves nothing."""
+
+    def __init__(
+        self, name: str, *, able: bool = True, missing: str | None = None, cold: bool = False
+    ) -> None:
+        self.name, self._missing, self._cold = name, missing, cold
+        self.features = frozenset(Feature) if able else frozenset()
+
+    def missing(self) -> str | None:
+        return self._missing
+
+    def is_cold(self) -> bool:
+        return self._cold
+
+    def serve_many(self, tasks: Sequence[StageTask]) -> list[Served]:
+        raise NotImplementedError
 
 
 @pytest.fixture
 def three(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = (engine("fast", cold=True), engine("plain", able=False), engine("slow"))
+    made = (Named("fast", cold=True), Named("plain", able=False), Named("slow"))
     monkeypatch.setattr(engines, "ENGINES", MappingProxyType({each.name: each for each in made}))
 
 
@@ -39,7 +64,7 @@ def test_auto_loads_the_fastest_only_where_that_pays(
 
 
 def test_auto_passes_over_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = (engine("fast", missing="not there"), engine("slow"))
+    made = (Named("fast", missing="not there"), Named("slow"))
     monkeypatch.setattr(engines, "ENGINES", MappingProxyType({each.name: each for each in made}))
     assert resolve_engine("auto", frozenset()).name == "slow"
     with pytest.raises(InputError, match="not there"):

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size, write_summary
-from mipplan.replayer import ENGINES, Discipline, replay
-from mipplan.replayer.engines import Engine, Feature
-from mipplan.replayer.tasks import Conditions
+from mipplan.replayer import ENGINES, Discipline, Engine, Feature, ReplaySettings, replay
 from mipplan.tuner.closed_loop import LoopRun, control_instants, run_closed_loop
 from mipplan.tuner.observation import Observation
 from mipplan.tuner.policies import Setting
@@ -49,7 +47,7 @@ def setting_of(case: Case, rng: np.random.Generator, seed: int) -> Setting:
 
 
 def loop(case: Case, setting: Setting, engine: Engine, seed: int, whim: Whim) -> LoopRun:
-    return run_closed_loop(setting, case.trace, whim, Conditions(Discipline.OLDEST_FIRST), engine, seed)
+    return run_closed_loop(setting, case.trace, whim, ReplaySettings(Discipline.OLDEST_FIRST), engine, seed)
 
 
 def as_told(seen: Observation) -> tuple[object, ...]:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import Int32, Int64, UInt64
-from mipplan.replayer.engines.compiled_jit import compiled
-from mipplan.replayer.task import ALWAYS, NEVER
+from mipplan.replayer.engines.numba_engine import compiled
+from mipplan.replayer.stage_task import ALWAYS, NEVER
 
 #: With more replicas than this, if their number is constant, ends are kept in a heap (measured).
 MOST_SORTED = 64
