@@ -14,7 +14,7 @@ import mipplan as mp
 from chunked_replays import chain
 from mipplan.cli.app import app
 from mipplan.reporting.streams import StreamReport
-from mipplan.trace.streams import gamma_chunks
+from mipplan.trace import gamma_chunks
 
 
 @pytest.fixture

@@ -20,8 +20,7 @@ from mipplan.replayer import Discipline, Served, StageTask, replay_stream
 from mipplan.replayer.engines.numpy_engine import NumpyEngine
 from mipplan.result import StageTotals, StreamEnd, StreamResult
 from mipplan.result.histogram import RELATIVE_ERROR, LatencyHistogram
-from mipplan.trace import Trace
-from mipplan.trace.streams import gamma_chunks
+from mipplan.trace import Trace, gamma_chunks
 from random_pipelines import random_case
 
 Times = np.ndarray
