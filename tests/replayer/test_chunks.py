@@ -12,9 +12,7 @@ from campaigns import campaign_size, write_summary
 from chunked_replays import RESUMING, random_settings, variant
 from mipplan.replayer import NEVER, ChunkedReplay, Discipline, Engine, ReplaySettings, replay_many
 from mipplan.result import Plan, ReplayResult, StageTotals
-from mipplan.tokens import Workload, realise
-from mipplan.tokens.chunks import joined, without_first
-from mipplan.tokens.workload import realise_queries
+from mipplan.tokens import Workload, joined, realise, realise_queries, without_first
 from random_pipelines import Case, cases, random_case
 
 
