@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mipplan.core import (
@@ -69,7 +70,7 @@ class Hardware:
         if self.limit is not None:
             object.__setattr__(self, "limit", int(self.limit))
 
-    @property
+    @cached_property
     def microusd_per_hour(self) -> int:
         """Price of one device in whole micro-dollars per hour, the planner's currency."""
         return dollars_to_microdollars(self.usd_per_hour)

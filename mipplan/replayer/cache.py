@@ -51,13 +51,7 @@ class StageOption(Protocol):
 class StageRun:
     """A stage replayed under one option, below given runs of the stages above it.
 
-    Attributes
-    ----------
-    number : int
-        Two runs with one number are the same.
-    exit_ns : int64, shape (tokens,)
-    waits : bool
-        Whether any token waits. If none does, more replicas with the same service times change nothing.
+    Two runs with one number are the same. If no token waits, more replicas with the same service times change nothing.
     """
 
     number: int
@@ -66,16 +60,7 @@ class StageRun:
 
 
 class StageReplays:
-    """Serves stages of a workload under options, and remembers the latest.
-
-    Parameters
-    ----------
-    workload : Workload
-    engine : Engine
-    fifo : bool
-        The discipline.
-    params : CacheParams, optional
-    """
+    """Serves stages of a workload under options, by arrival or by token number, and remembers the latest."""
 
     def __init__(
         self, workload: Workload, engine: Engine, *, fifo: bool, params: CacheParams = CacheParams()
@@ -103,16 +88,9 @@ class StageReplays:
         above: Mapping[str, StageRun],
         spend: Callable[[int], None] = lambda _: None,
     ) -> list[StageRun]:
-        """Replay a stage under each of these options.
+        """Replay a stage under each of these options, where `above` happened at the stage's parents.
 
-        Parameters
-        ----------
-        stage : str
-        options : sequence of StageOption
-        above : mapping of str to StageRun
-            What happened upstream, at the stage's parents at least.
-        spend : callable
-            Told how many stage replays are to be made, before they are; it may refuse by raising.
+        `spend` is told how many stage replays are to be made, before they are; it may refuse by raising.
         """
         numbers = tuple(above[parent].number for parent in self._parents[stage])
         keys = [(stage, option.choice, numbers) for option in options]

@@ -170,13 +170,7 @@ def check_trace(trace: object) -> None:
 
 
 def check_manner(discipline: str, engine: str, seed: int | None) -> None:
-    """Check what can be checked of a replay before plan and trace are at hand.
-
-    Raises
-    ------
-    InputError
-        With every fault.
-    """
+    """Check what can be checked of a replay before plan and trace are at hand; all faults are told at once."""
     check_all(lambda: _check_discipline(discipline), *engine_and_seed(engine, seed))
 
 

@@ -172,14 +172,7 @@ def latest_exit_ns(task: StageTask, arrived_ns: int, tokens: int | None = None) 
 
     Once everything has arrived and the capacity is what it will stay, n replicas are busy while a token waits. They
     have then begun at most all tokens one by one, besides what was under way; and the last batch takes its time.
-
-    Parameters
-    ----------
-    task : StageTask
-    arrived_ns : int
-        Not before the last arrival.
-    tokens : int, optional
-        How many there will be, where `task` holds none yet.
+    Nothing arrives after `arrived_ns`; `tokens` is how many there will be, where the task holds none yet.
 
     Raises
     ------

@@ -264,13 +264,7 @@ class ChunkedReplay(_Walk[_ChunkLane]):
         return {stage: lanes[self._lane_of[plan][stage]].totals for stage, lanes in self._lanes.items()}
 
     def set_capacity(self, capacities: Mapping[str, Capacity]) -> None:
-        """Change how many replicas these stages may use, under all plans, later than the instant reached.
-
-        Parameters
-        ----------
-        capacities : mapping of str to Capacity
-            What they say about the time up to that instant has no effect.
-        """
+        """Change how many replicas these stages may use, under all plans, later than the instant reached."""
         for stage, capacity in capacities.items():
             for lane in self._lanes[stage].values():
                 lane.blank = replace(lane.blank, capacity=capacity)
@@ -278,12 +272,8 @@ class ChunkedReplay(_Walk[_ChunkLane]):
     def advance(self, ingress_ns: Int64, until_ns: int = NEVER) -> None:
         """Take in the next queries, and serve everything that happens up to an instant.
 
-        Parameters
-        ----------
-        ingress_ns : int64, shape (k,)
-            Non-decreasing, and all later than `until_ns` of the call before.
-        until_ns : int
-            Before the ingress of every query still to come; by default there is none.
+        Ingress times are non-decreasing, and all later than `until_ns` of the call before. That is before the ingress
+        of every query still to come; by default there is none.
         """
         chunk = realise_queries(self._pipeline, ingress_ns, self._seed, self._seen)
         numbers = np.arange(self._seen, self._seen + ingress_ns.size, dtype=np.int64)
@@ -376,14 +366,10 @@ class ChunkedReplay(_Walk[_ChunkLane]):
         self.query = self.query[kept]
 
     def latency_floor_ns(self, plan: int) -> tuple[Int64, Bool]:
-        """Bound the latency of the window's queries under one plan from below, as far as it is known.
+        """Bound the latency of the window's queries under one plan from below, and say which are finished.
 
-        Returns
-        -------
-        floor_ns : int64, shape (k,)
-            For a finished query its latency. For another, its tokens are dispatched after the instant reached,
-            and not before they are ready, and then take the fastest batch of each stage still ahead.
-        finished : bool, shape (k,)
+        For a finished query it is the latency. For another, its tokens are dispatched after the instant reached,
+        and not before they are ready, and then take the fastest batch of each stage still ahead.
         """
         exits: dict[str, Int64] = {}
         later_ns = min(self._until_ns, UNKNOWN) + 1

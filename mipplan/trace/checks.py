@@ -112,13 +112,7 @@ def seconds_column_to_ns(seconds: ArrayLike) -> Int64:
 def checked_chunks(pieces: Iterable[object], size: int, origin: str = "source") -> Iterator[Int64]:
     """Yield arrivals in arrays of `size`, the last one shorter, from pieces of any sizes.
 
-    Parameters
-    ----------
-    pieces : iterable of int64, shape (k,)
-        Nanoseconds from 0 to ten years, non-decreasing from the first piece to the last.
-    size : int
-    origin : str
-        For messages.
+    They are whole nanoseconds from 0 to ten years, non-decreasing from the first piece to the last.
 
     Raises
     ------
@@ -184,13 +178,7 @@ def time_ns(name: str, seconds: float) -> int:
 
 
 def window_ns(start_s: float | None, end_s: float | None) -> tuple[int, int]:
-    """Convert a half-open window to nanoseconds; None is no limit on that side.
-
-    Raises
-    ------
-    InputError
-        If a limit is no time, or the window is empty.
-    """
+    """Convert a half-open window to nanoseconds, and refuse an empty one; None is no limit on that side."""
     start = 0 if start_s is None else time_ns("start_s", start_s)
     end = MAX_DURATION_NS + 1 if end_s is None else time_ns("end_s", end_s)
     if start >= end:

@@ -52,13 +52,7 @@ class Counts:
 
 
 def read_counts(table: Table, column: str) -> Counts:
-    """Read a column of counts, and the one that tells their intervals if there is one.
-
-    Raises
-    ------
-    InputError
-        With the rows of every kind of fault in the column at fault first.
-    """
+    """Read a column of counts, and the one that tells their intervals if there is one."""
     found = table.numbers(column)
     values = found.values
     check_rows(table, column, [*found.faults, ("a negative count in {rows}", np.flatnonzero(values < 0))])
@@ -133,30 +127,14 @@ def check_expansion(expand: object, place: str) -> str:
 def expand_counts(
     start_ns: Int64, interval_ns: int, counts: Float64, expand: str, seed: int, place: str = "counts"
 ) -> Int64:
-    """Make arrival times from counts.
+    """Make sorted arrival times from the mean or observed number of arrivals in intervals of one length.
 
-    Parameters
-    ----------
-    start_ns : int64[w]
-        Starts of the intervals, increasing.
-    interval_ns : int
-        Their common length.
-    counts : float64[w]
-        Mean or observed number of arrivals in each; observed ones are rounded to whole numbers.
-    expand : {"poisson", "uniform", "even"}
-    seed : int
-    place : str
-        For messages.
-
-    Returns
-    -------
-    int64[n]
-        Sorted; each arrival lies in its interval.
+    Each arrival lies in its interval; observed numbers are rounded to whole ones.
 
     Raises
     ------
     InputError
-        If there would be more than 200 million arrivals.
+        If there would be more than `MAX_ARRIVALS`.
     """
     rng = np.random.Generator(np.random.PCG64(check_seed(seed)))
     _check_total(float(counts.sum()), place)

@@ -32,13 +32,7 @@ _STEP = 1024 * 1024
 
 
 def open_csv(data: bytes, origin: str) -> CsvTable:
-    """Find the header of a CSV file.
-
-    Raises
-    ------
-    InputError
-        If it is no UTF-8 text, or has no header.
-    """
+    """Find the header of a CSV file; refuse what is no UTF-8 text, or has none."""
     data = _checked(data, origin).removeprefix(b"\xef\xbb\xbf")
     for _, last, cells in _records(data):
         return CsvTable(origin, tuple(cell.strip() for cell in cells), data, header_lines=last)
@@ -160,13 +154,7 @@ class CsvTable:
     lines_left_out: int = 0
 
     def with_rows(self, rows: bytes, lines_before: int) -> CsvTable:
-        """Return a table of other whole rows of the same file, before which there are so many lines.
-
-        Raises
-        ------
-        InputError
-            If they are no UTF-8 text, or a quoted value in them is not closed.
-        """
+        """Return a table of other whole rows of the same file, before which there are so many lines."""
         end = _end_of_line(self.data, self.header_lines)
         header = self.data[:end]
         text = _checked(rows, self.origin, lines_before)

@@ -28,10 +28,7 @@ if TYPE_CHECKING:
 def open_parquet(data: bytes, origin: str, most_bytes: int) -> ParquetTable:
     """Read the schema of a Parquet file of which a column may take `most_bytes`.
 
-    Raises
-    ------
-    InputError
-        If the file is damaged, or claims more rows than a file of its size should hold.
+    It is refused if it is damaged, or claims more rows than a file of its size should hold.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

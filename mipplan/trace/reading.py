@@ -81,15 +81,7 @@ def read_arrivals(
     end_s: float | None,
     params: ReadParams = DEFAULTS,
 ) -> tuple[Int64, str]:
-    """Read a trace file; see `mipplan.trace.model.Trace.read`.
-
-    Returns
-    -------
-    arrival_ns : int64[n]
-        At least two, sorted.
-    note : str
-        How they came about.
-    """
+    """Read at least two sorted arrivals from a file, and say how they came about; see `Trace.read`."""
     window = window_ns(start_s, end_s)
     (table,) = _tables(path, params, whole=True)
     column = _main_column(table)
@@ -243,13 +235,7 @@ def _gzip_faults(origin: str) -> Iterator[None]:
 
 
 def _main_column(table: Table) -> str:
-    """Return the one column that holds arrivals or counts.
-
-    Raises
-    ------
-    InputError
-        If there is none, or more than one.
-    """
+    """Return the one column that holds arrivals or counts."""
     wanted = [*ARRIVAL_COLUMNS, *COUNT_COLUMNS]
     found = [name for name in table.columns if name in wanted]
     if len(found) == 1:
@@ -283,13 +269,7 @@ class _ArrivalReader:
     zero_ns: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
 
     def read(self, table: Table, column: str) -> Int64:
-        """Return arrivals in nanoseconds, dates relative to the first of all, shape (rows,).
-
-        Raises
-        ------
-        InputError
-            With the rows of every kind of fault in the table.
-        """
+        """Return arrivals in nanoseconds, dates relative to the first of all, shape (rows,)."""
         unit = ARRIVAL_COLUMNS[column]
         return self._dates(table, column) if unit is None else self._numbers(table, column, unit)
 

@@ -74,14 +74,9 @@ DEFAULTS = NumpyParams()
 
 @dataclass(frozen=True)
 class SortedArrivals:
-    """Tokens by arrival at the stage, ties by token order.
+    """When tokens arrive at the stage, non-decreasing, and the number of the token at each position.
 
-    Attributes
-    ----------
-    at_ns : int64, shape (tokens,)
-        Non-decreasing.
-    token : int64, shape (tokens,), or None
-        Number of the token at each position; None where tokens arrive in token order.
+    Ties are in token order; `token` is None where all tokens arrive in token order.
     """
 
     at_ns: Int64
@@ -90,12 +85,7 @@ class SortedArrivals:
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches in order of dispatch.
-
-    Attributes
-    ----------
-    start_ns, size, service_ns : int64, shape (batches,)
-    """
+    """Batches in order of dispatch."""
 
     start_ns: Int64
     size: Int64
@@ -275,14 +265,8 @@ def _advance(
 ) -> bool:
     """Dispatch the tokens of a window; False if the last instant of dispatch comes before its end.
 
-    Parameters
-    ----------
-    window : _Window
-        Its `place` moves on.
-    service : list of list of float
-        By level and batch size.
-    idle : list of float
-        When each replica is idle next; a heap, kept up to date.
+    The window's `place` moves on. `service` is by level and batch size, and `idle`, when each replica is idle next, a
+    heap that is kept up to date.
     """
     if window.code is not None:
         return _advance_by_level(window, window.code, service, idle, until, found)

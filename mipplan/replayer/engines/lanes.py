@@ -63,17 +63,10 @@ def _joined(task: StageTask, origin_ns: int, parts: list[Part]) -> Batches:
 class _Lanes:
     """Tasks not done yet, one a lane.
 
-    Attributes
-    ----------
-    task : int64, shape (lanes,)
-        Number of the task in each lane.
-    place : int64, shape (lanes,)
-        Position of the next token in the task's queue.
-    idle : int64, shape (replicas, lanes)
-        When each replica is idle next, since the first arrival, with the replica's number in the lowest bits: so
-        a minimum over a column tells when and which. Lanes with fewer replicas have some that never are.
-    found : list of list of Part
-        Batches by task, window by window.
+    `task` is the number of the task in each lane, `place` the position of the next token in its queue, and `found` has
+    the batches by task, window by window. `idle`, shape (replicas, lanes), says when each replica is idle next, since
+    the first arrival, with the replica's number in the lowest bits: so a minimum over a column tells when and which.
+    Lanes with fewer replicas have some that never are.
     """
 
     def __init__(
@@ -140,11 +133,7 @@ class _Lanes:
     def _dispatch(self, arrival: Int64, place: Int64, start: Int64, size: Int64, reach: int) -> None:
         """Dispatch one batch in every lane for each row of `start` and `size`, which are filled in.
 
-        Parameters
-        ----------
-        arrival : int64, shape (lanes · width,)
-        place : int64, shape (lanes,)
-            Into `arrival`; moves on.
+        `arrival` has shape (lanes · width,); `place` points into it, and moves on.
         """
         lanes = place.size
         lane = np.arange(lanes)

@@ -81,12 +81,7 @@ class NumbaEngine(Engine):
 class _Room(NamedTuple):
     """Memory for what is kept for one stage only, or found to be shorter than it could be; used again for every task.
 
-    What is never written to takes no memory.
-
-    Attributes
-    ----------
-    key, start_ns, size, service_ns : int64, shape (tokens,)
-    by_end : int32, shape (tokens,)
+    All arrays have shape (tokens,). What is never written to takes no memory.
     """
 
     key: Int64
@@ -105,25 +100,17 @@ class _Room(NamedTuple):
 def _serve_queue(
     task: StageTask, key: Int64, order: Order | None, room: _Room, params: NumbaParams
 ) -> Served:
-    """Serve tokens by arrival at the stage.
-
-    Parameters
-    ----------
-    task : StageTask
-        Its arrivals are not looked at.
-    key : int64, shape (tokens,)
-        Sorted arrivals.
-    order : int32, shape (tokens,), or None
-        The token at each place; None if every token is at its own.
-    room : _Room
-    """
+    """Serve tokens, given their sorted arrivals and the token at each place (None if every one is at its own)."""
     from mipplan.replayer.engines import numba_kernels as kernels
 
     tokens = key.size
     replicas = np.minimum(task.capacity.replicas, tokens + task.busy_until_ns.size)
     is_sorted = replicas.max() <= kernels.MOST_SORTED or not task.capacity.is_constant
+    # Sorted in token order, both disciplines are one and the same queue.
+    by_arrival = task.fifo or order is None
+    rider = None if by_arrival else np.empty(tokens, dtype=np.int32)
     batches = (room.start_ns, room.size, room.service_ns)
-    inputs = (
+    count, served = kernels.serve_queue(
         key,
         order,
         _readable(task.service_ns),
@@ -133,17 +120,13 @@ def _serve_queue(
         _window(task.busy_until_ns, int(replicas.max()), params.ends_room),
         room.by_end if is_sorted else None,
         task.until_ns,
+        rider,
+        *batches,
     )
-    # Sorted in token order, both disciplines are one and the same queue.
-    if task.fifo or order is None:
-        rider = order
-        count, served = kernels.serve_in_order(*inputs, *batches)
-    else:
-        rider = np.empty(tokens, dtype=np.int32)
-        count, served = kernels.serve_oldest_first(*inputs, rider, *batches)
     start_ns, size, service_ns = (array[:count].copy() for array in batches)
     by_end = room.by_end[:count].copy() if is_sorted else None
-    seats = rider if rider is None else rider[:served]
+    rider = order if by_arrival else rider
+    seats = None if rider is None else rider[:served]
     return _CompiledRides(tokens, seats, start_ns, size, service_ns, by_end)
 
 

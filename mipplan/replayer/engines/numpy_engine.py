@@ -194,14 +194,9 @@ def _oldest_first(arrivals: SortedArrivals, batches: Batches, few_waiting: int) 
 
 
 def _lowest_first(token: list[int], arrived: list[int], size: list[int], few_waiting: int) -> list[int]:
-    """Serve tokens in batches, the lowest of those that have come first.
+    """Serve tokens, given by arrival, in batches of the lowest that have come.
 
-    Parameters
-    ----------
-    token : list of int
-        By arrival.
-    arrived, size : list of int
-        For each batch, how many have arrived in all, and how many it takes.
+    For each batch, so many have `arrived` in all, and it takes `size`.
     """
     served: list[int] = []
     waiting: list[int] = []  # Always a heap: so is a sorted list.

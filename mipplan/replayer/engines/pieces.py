@@ -26,13 +26,8 @@ from mipplan.replayer.stage_task import ALWAYS, NEVER, StageTask
 class Run:
     """Some consecutive batches, all certain given the tokens that were seen.
 
-    Attributes
-    ----------
-    start_ns, size, end_ns : int64, shape (batches,)
-    first, next : int
-        Position in the queue of the first token, and of that after the last one.
-    new_ns : int
-        Batches that start up to then are not to be handed out: they tell what was under way.
+    `first` and `next` are positions in the queue of the first token, and of that after the last one. Batches that
+    start up to `new_ns` are not to be handed out: they tell what was under way.
     """
 
     start_ns: Int64
