@@ -1,6 +1,6 @@
 """Walk a workload's stages in topological order under several plans, all queries at once or piece by piece.
 
-Plans that are alike at a stage and at all stages above it share a *lane* there, which is served once.
+Plans that are alike at a stage and at all stages above it share a *variant* there, which is served once.
 
 **Pieces.** Pipelines are feed-forward. When all queries that enter up to an instant H are known, so is everything that
 arrives at a source up to H, and every dispatch there up to H is final. A batch takes at least 1 ns, so whatever arrives
@@ -33,10 +33,10 @@ def _no_times() -> Int64:
 
 
 @dataclass
-class _Lane:
+class _Variant:
     """A stage as at least one plan configures it, below parents as that plan configures them.
 
-    `parents` has the lane of each parent stage, `blank` is a task without a token, and no batch served so far ends
+    `parents` has the variant of each parent stage, `blank` is a task without a token, and no batch served so far ends
     after `latest_ns`.
     """
 
@@ -45,53 +45,47 @@ class _Lane:
     latest_ns: int = ALWAYS
 
 
-_LaneT = TypeVar("_LaneT", bound=_Lane)
+_VariantT = TypeVar("_VariantT", bound=_Variant)
 
 
-class _Walk(Generic[_LaneT]):
-    """Plans of one pipeline, and their lanes at every stage walked so far."""
+class _Walk(Generic[_VariantT]):
+    """Plans of one pipeline, and their variants at every stage walked so far."""
 
     def __init__(self, plans: Sequence[Plan], settings: ReplaySettings, engine: Engine) -> None:
         self._plans, self._settings, self._engine = plans, settings, engine
         self._pipeline = plans[0].pipeline
-        self._lanes: dict[str, dict[int, _LaneT]] = {}
-        self._lane_of: list[dict[str, int]] = [{} for _ in plans]
+        self._variants: dict[str, dict[int, _VariantT]] = {}
+        self._variant_of: list[dict[str, int]] = [{} for _ in plans]
 
-    def _enter(self, stage: str, make: Callable[[dict[str, int], StageTask], _LaneT]) -> None:
-        """Make the lanes of a stage; those of its parents must have been made."""
-        lanes: dict[int, _LaneT] = {}
+    def _enter(self, stage: str, make: Callable[[dict[str, int], StageTask], _VariantT]) -> None:
+        """Make the variants of a stage; those of its parents must have been made."""
+        variants: dict[int, _VariantT] = {}
         numbers: dict[tuple[object, ...], int] = {}
-        for plan, lane_of in zip(self._plans, self._lane_of, strict=True):
-            parents = {edge.parent: lane_of[edge.parent] for edge in self._pipeline.incoming(stage)}
+        for plan, variant_of in zip(self._plans, self._variant_of, strict=True):
+            parents = {edge.parent: variant_of[edge.parent] for edge in self._pipeline.incoming(stage)}
             identity = (stage_identity(plan, stage, self._settings), *parents.values())
-            lane_of[stage] = number = numbers.setdefault(identity, len(numbers))
-            if number not in lanes:
-                lanes[number] = make(parents, blank_task(plan, stage, self._settings))
-        self._lanes[stage] = lanes
+            variant_of[stage] = number = numbers.setdefault(identity, len(numbers))
+            if number not in variants:
+                variants[number] = make(parents, blank_task(plan, stage, self._settings))
+        self._variants[stage] = variants
 
-    def _lane(self, plan: int, stage: str) -> _LaneT:
-        return self._lanes[stage][self._lane_of[plan][stage]]
+    def _variant(self, plan: int, stage: str) -> _VariantT:
+        return self._variants[stage][self._variant_of[plan][stage]]
 
-    def _arrived_ns(self, stage: str, lane: _LaneT, last_ns: int) -> int:
+    def _arrived_ns(self, stage: str, variant: _VariantT, last_ns: int) -> int:
         """Bound the arrivals at a stage; those at a source by `last_ns`."""
         above = (
-            self._lanes[edge.parent][lane.parents[edge.parent]].latest_ns + edge.delay_ns
+            self._variants[edge.parent][variant.parents[edge.parent]].latest_ns + edge.delay_ns
             for edge in self._pipeline.incoming(stage)
         )
         return max(above, default=last_ns)
 
 
 @dataclass
-class _WholeLane(_Lane):
-    """A lane in which all tokens are served at once."""
+class _WholeVariant(_Variant):
+    """A variant all of whose tokens are served at once."""
 
-    replay: StageReplay | None = None
-
-    @property
-    def seen(self) -> StageReplay:
-        """What happened there."""
-        assert self.replay is not None, "stages are served in topological order"
-        return self.replay
+    replay: StageReplay = field(init=False)
 
 
 def replay_together(
@@ -104,7 +98,7 @@ def replay_together(
     return [walk.result(number) for number in range(len(plans))]
 
 
-class _WholeReplay(_Walk[_WholeLane]):
+class _WholeReplay(_Walk[_WholeVariant]):
     def __init__(
         self, plans: Sequence[Plan], workload: Workload, settings: ReplaySettings, engine: Engine
     ) -> None:
@@ -113,31 +107,31 @@ class _WholeReplay(_Walk[_WholeLane]):
 
     def serve(self, stage: str) -> None:
         """Serve a stage; all stages above it must have been served."""
-        self._enter(stage, _WholeLane)
-        workload, lanes = self._workload, list(self._lanes[stage].values())
-        # Lanes below the same parents share their arrivals.
+        self._enter(stage, _WholeVariant)
+        workload, variants = self._workload, list(self._variants[stage].values())
+        # Variants below the same parents share their arrivals.
         by_parents: dict[tuple[int, ...], Int64 | Following] = {}
         arrivals: list[Int64 | Following] = []
-        for lane in lanes:
-            above = tuple(lane.parents.values())
+        for variant in variants:
+            above = tuple(variant.parents.values())
             if above not in by_parents:
-                by_parents[above] = self._arrivals(stage, lane)
+                by_parents[above] = self._arrivals(stage, variant)
             arrivals.append(by_parents[above])
         level = self._settings.levels(workload.seed, workload.stages[stage])
         last_ns, tokens = int(workload.ingress_ns[-1]), workload.stages[stage].count
         tasks = []
-        for lane, given in zip(lanes, arrivals, strict=True):
-            written = lane.blank.arrival_ns if isinstance(given, Following) else given
-            tasks.append(replace(lane.blank, arrival_ns=written, level=level))
-            arrived_ns = self._arrived_ns(stage, lane, last_ns)
-            lane.latest_ns = latest_exit_ns(tasks[-1], arrived_ns, tokens)
+        for variant, given in zip(variants, arrivals, strict=True):
+            written = variant.blank.arrival_ns if isinstance(given, Following) else given
+            tasks.append(replace(variant.blank, arrival_ns=written, level=level))
+            arrived_ns = self._arrived_ns(stage, variant, last_ns)
+            variant.latest_ns = latest_exit_ns(tasks[-1], arrived_ns, tokens)
         answers = self._answers(tasks, arrivals)
-        for lane, served, given in zip(lanes, answers, arrivals, strict=True):
-            lane.replay = StageReplay(lane.blank.capacity.most, served, given)
+        for variant, served, given in zip(variants, answers, arrivals, strict=True):
+            variant.replay = StageReplay(variant.blank.capacity.most, served, given)
 
-    def _arrivals(self, stage: str, lane: _WholeLane) -> Int64 | Following:
+    def _arrivals(self, stage: str, variant: _WholeVariant) -> Int64 | Following:
         """When the tokens of a stage arrive; as what they follow, if the engine makes use of that."""
-        above = {parent: self._lanes[parent][number].seen for parent, number in lane.parents.items()}
+        above = {parent: self._variants[parent][number].replay for parent, number in variant.parents.items()}
         edge = self._workload.follows(stage) if self._engine.follows else None
         if edge is not None:
             return Following(above[edge.parent].rides, edge.delay_ns)
@@ -158,7 +152,7 @@ class _WholeReplay(_Walk[_WholeLane]):
     def result(self, number: int) -> ReplayResult:
         """Put together the replay of a plan."""
         plan, workload, settings = self._plans[number], self._workload, self._settings
-        stages = {stage: self._lane(number, stage).seen for stage in workload.stages}
+        stages = {stage: self._variant(number, stage).replay for stage in workload.stages}
         exit_ns = {stage: stages[stage].exit_ns for stage in workload.last_stages}
         latency_ns = frozen(workload.latency_ns(exit_ns))
         first_ns, last_ns = int(workload.ingress_ns[0]), int((workload.ingress_ns + latency_ns).max())
@@ -201,8 +195,8 @@ class Released:
 
 
 @dataclass
-class _ChunkLane(_Lane):
-    """A lane that is served piece by piece.
+class _ChunkVariant(_Variant):
+    """A variant that is served piece by piece.
 
     `exit_ns` has the window's tokens, `UNKNOWN` if not dispatched, and `busy_until_ns` the batches under way.
     """
@@ -215,7 +209,7 @@ class _ChunkLane(_Lane):
         self.totals = StageTotals(self.blank.capacity.most)
 
 
-class ChunkedReplay(_Walk[_ChunkLane]):
+class ChunkedReplay(_Walk[_ChunkVariant]):
     """Replays of plans of one pipeline on the same tokens, in step; alike stages below alike stages are shared.
 
     Parameters
@@ -247,7 +241,7 @@ class ChunkedReplay(_Walk[_ChunkLane]):
         self._seen = 0
         self._served_until_ns = self._until_ns = ALWAYS
         for stage in self._window.stages:
-            self._enter(stage, _ChunkLane)
+            self._enter(stage, _ChunkVariant)
 
     @property
     def seen(self) -> int:
@@ -261,13 +255,16 @@ class ChunkedReplay(_Walk[_ChunkLane]):
 
     def totals(self, plan: int) -> dict[str, StageTotals]:
         """What each stage did so far under one plan, in topological order."""
-        return {stage: lanes[self._lane_of[plan][stage]].totals for stage, lanes in self._lanes.items()}
+        return {
+            stage: variants[self._variant_of[plan][stage]].totals
+            for stage, variants in self._variants.items()
+        }
 
     def set_capacity(self, capacities: Mapping[str, Capacity]) -> None:
         """Change how many replicas these stages may use, under all plans, later than the instant reached."""
         for stage, capacity in capacities.items():
-            for lane in self._lanes[stage].values():
-                lane.blank = replace(lane.blank, capacity=capacity)
+            for variant in self._variants[stage].values():
+                variant.blank = replace(variant.blank, capacity=capacity)
 
     def advance(self, ingress_ns: Int64, until_ns: int = NEVER) -> None:
         """Take in the next queries, and serve everything that happens up to an instant.
@@ -281,47 +278,49 @@ class ChunkedReplay(_Walk[_ChunkLane]):
         self.query = np.concatenate([self.query, numbers])
         self._window = joined(self._window, chunk)
         self._served_until_ns, self._until_ns = self._until_ns, until_ns
-        for stage, lanes in self._lanes.items():
+        for stage, variants in self._variants.items():
             undispatched = np.full(chunk.stages[stage].count, UNKNOWN, dtype=np.int64)
-            for lane in lanes.values():
-                lane.exit_ns = np.concatenate([lane.exit_ns, undispatched])
-            self._serve(stage, list(lanes.values()))
+            for variant in variants.values():
+                variant.exit_ns = np.concatenate([variant.exit_ns, undispatched])
+            self._serve(stage, list(variants.values()))
 
-    def _serve(self, stage: str, lanes: list[_ChunkLane]) -> None:
+    def _serve(self, stage: str, variants: list[_ChunkVariant]) -> None:
         level = self._settings.levels(self._seed, self._window.stages[stage], self.query)
         last_ns = int(self._window.ingress_ns[-1]) if self._window.queries else ALWAYS
         ready, tasks = [], []
-        for lane in lanes:
-            arrival_ns = self._arrival_ns(stage, lane)
-            tokens = np.flatnonzero((lane.exit_ns == UNKNOWN) & (arrival_ns <= self._until_ns))
+        for variant in variants:
+            arrival_ns = self._arrival_ns(stage, variant)
+            tokens = np.flatnonzero((variant.exit_ns == UNKNOWN) & (arrival_ns <= self._until_ns))
             ready.append(tokens)
             tasks.append(
                 replace(
-                    lane.blank,
+                    variant.blank,
                     arrival_ns=arrival_ns[tokens],
-                    capacity=_capacity_after(self._served_until_ns, lane.blank.capacity),
+                    capacity=_capacity_after(self._served_until_ns, variant.blank.capacity),
                     level=None if level is None else level[tokens],
-                    busy_until_ns=lane.busy_until_ns,
+                    busy_until_ns=variant.busy_until_ns,
                     until_ns=self._until_ns,
                 )
             )
-            arrived_ns = self._arrived_ns(stage, lane, last_ns) if self._until_ns == NEVER else self._until_ns
-            lane.latest_ns = max(lane.latest_ns, latest_exit_ns(tasks[-1], arrived_ns))
+            arrived_ns = (
+                self._arrived_ns(stage, variant, last_ns) if self._until_ns == NEVER else self._until_ns
+            )
+            variant.latest_ns = max(variant.latest_ns, latest_exit_ns(tasks[-1], arrived_ns))
         answers = self._engine.serve_many(tasks)
-        for lane, tokens, task, served in zip(lanes, ready, tasks, answers, strict=True):
-            self._record(lane, tokens, task, served)
+        for variant, tokens, task, served in zip(variants, ready, tasks, answers, strict=True):
+            self._record(variant, tokens, task, served)
             if self._watch is not None:
                 self._watch(stage, task, served)
 
-    def _record(self, lane: _ChunkLane, tokens: Int64, task: StageTask, served: Served) -> None:
-        lane.exit_ns[tokens] = np.minimum(served.exit_ns, UNKNOWN)
-        ends_ns = np.concatenate([lane.busy_until_ns, served.batch_start_ns + served.batch_service_ns])
-        lane.busy_until_ns = ends_ns[ends_ns > self._until_ns]
-        lane.totals = lane.totals.plus(task.arrival_ns, served)
+    def _record(self, variant: _ChunkVariant, tokens: Int64, task: StageTask, served: Served) -> None:
+        variant.exit_ns[tokens] = np.minimum(served.exit_ns, UNKNOWN)
+        ends_ns = np.concatenate([variant.busy_until_ns, served.batch_start_ns + served.batch_service_ns])
+        variant.busy_until_ns = ends_ns[ends_ns > self._until_ns]
+        variant.totals = variant.totals.plus(task.arrival_ns, served)
 
-    def _arrival_ns(self, stage: str, lane: _ChunkLane) -> Int64:
+    def _arrival_ns(self, stage: str, variant: _ChunkVariant) -> Int64:
         """When the window's tokens are ready; at least `UNKNOWN` if that is not known yet."""
-        exits = {parent: self._lanes[parent][number].exit_ns for parent, number in lane.parents.items()}
+        exits = {parent: self._variants[parent][number].exit_ns for parent, number in variant.parents.items()}
         return self._window.arrival_ns(stage, exits)
 
     def release(self, plans: Iterable[int]) -> Released:
@@ -345,23 +344,27 @@ class ChunkedReplay(_Walk[_ChunkLane]):
         return released
 
     def _latency_ns(self, plan: int) -> Int64:
-        return self._window.latency_ns({stage: self._lane(plan, stage).exit_ns for stage in self._lanes})
+        return self._window.latency_ns(
+            {stage: self._variant(plan, stage).exit_ns for stage in self._variants}
+        )
 
     def _give_up_all_but(self, plans: list[int]) -> None:
-        for stage, lanes in self._lanes.items():
-            used = {self._lane_of[plan][stage] for plan in plans}
-            self._lanes[stage] = {number: lane for number, lane in lanes.items() if number in used}
+        for stage, variants in self._variants.items():
+            used = {self._variant_of[plan][stage] for plan in plans}
+            self._variants[stage] = {
+                number: variant for number, variant in variants.items() if number in used
+            }
 
     def _keep(self, kept: Bool) -> None:
         """Keep these of the window's queries. Most often they are its last few: so cut first, then pick."""
         first = int(np.argmax(kept)) if kept.any() else kept.size
         picked = kept[first:]
         rest = without_first(self._window, first)
-        for stage, lanes in self._lanes.items():
+        for stage, variants in self._variants.items():
             tokens = rest.stages[stage]
             mark = picked[tokens.query]
-            for lane in lanes.values():
-                lane.exit_ns = lane.exit_ns[lane.exit_ns.size - tokens.count :][mark]
+            for variant in variants.values():
+                variant.exit_ns = variant.exit_ns[variant.exit_ns.size - tokens.count :][mark]
         self._window = rest if picked.all() else rest.restricted(picked)
         self.query = self.query[kept]
 
@@ -373,11 +376,11 @@ class ChunkedReplay(_Walk[_ChunkLane]):
         """
         exits: dict[str, Int64] = {}
         later_ns = min(self._until_ns, UNKNOWN) + 1
-        for stage in self._lanes:
-            lane = self._lane(plan, stage)
+        for stage in self._variants:
+            variant = self._variant(plan, stage)
             ready_ns = np.maximum(self._window.arrival_ns(stage, exits), later_ns)
             exits[stage] = np.where(
-                lane.exit_ns == UNKNOWN, ready_ns + int(lane.blank.service_ns.min()), lane.exit_ns
+                variant.exit_ns == UNKNOWN, ready_ns + int(variant.blank.service_ns.min()), variant.exit_ns
             )
         return self._window.latency_ns(exits), self._latency_ns(plan) < UNKNOWN // 2
 

@@ -210,13 +210,13 @@ def gamma_chunks(rate_rps: float, cv: float, queries: int, seed: int, size: int 
         With every argument that cannot be used; and when times beyond ten years are reached.
     """
     faults = Faults()
-    for fault in (
+    arguments = (
         number_fault("rate_rps", rate_rps),
         number_fault("cv", cv, most=_MAX_CV),
         _whole_number_fault("queries", queries),
         _whole_number_fault("size", size),
-    ):
-        faults.add(*([] if fault is None else [fault]))
+    )
+    faults.add(*filter(None, arguments))
     faults.take(lambda: check_seed(seed))
     faults.check()
     # A generator function would check its arguments only when the first piece is asked for.

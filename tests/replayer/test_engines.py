@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
+import numpy as np
 import pytest
 
 from mipplan.core import InputError
@@ -18,6 +20,9 @@ from mipplan.replayer import (
     engines,
     resolve_engine,
 )
+from mipplan.replayer.engines import plain
+from mipplan.result import Following
+from random_tasks import differences, random_task
 
 LARGE_JOB = EngineParams().large_job
 
@@ -82,3 +87,30 @@ def test_refusals_name_the_way_out() -> None:
 def test_the_reference_engine_is_always_there() -> None:
     assert ENGINES["python"].missing() is None
     assert ENGINES["python"].can(frozenset(Feature))
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_registered_engine_serves_as_the_plain_one_does(name: str) -> None:
+    engine = ENGINES[name]
+    assert engine.name == name
+    assert engine.missing() is None, "tests run with every engine installed"
+    rng = np.random.default_rng(94)
+    tasks = [random_task(rng, features=engine.features) for _ in range(200)]
+    answers = engine.serve_many(tasks)
+    assert not engine.is_cold()
+    for number, (asked, answer) in enumerate(zip(tasks, answers, strict=True)):
+        assert not differences(answer, plain.serve(asked)), f"task {number}"
+    assert engine.serve_many([]) == []
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_registered_engine_serves_tokens_that_follow_others(name: str) -> None:
+    engine = ENGINES[name]
+    rng = np.random.default_rng(95)
+    for number in range(100):
+        above = engine.serve_many([random_task(rng, features=())])[0]
+        following = Following(above, int(rng.integers(20)))
+        blank = replace(random_task(rng, features=()), arrival_ns=np.empty(0, dtype=np.int64))
+        (made,) = engine.follow_many([blank], following)
+        expected = plain.serve(replace(blank, arrival_ns=following.at_ns))
+        assert not differences(made, expected), f"case {number}"

@@ -127,10 +127,10 @@ def _serve_queue(
     by_end = room.by_end[:count].copy() if is_sorted else None
     rider = order if by_arrival else rider
     seats = None if rider is None else rider[:served]
-    return _CompiledRides(tokens, seats, start_ns, size, service_ns, by_end)
+    return _NumbaRides(tokens, seats, start_ns, size, service_ns, by_end)
 
 
-class _CompiledRides(Rides):
+class _NumbaRides(Rides):
     """Rides whose times per token are written out by machine code."""
 
     def _hand_out(self, instant_ns: Int64, by_token: Int64) -> None:
