@@ -148,7 +148,8 @@ def group_by_tokens(plans: Sequence[Plan], seed: int | None) -> list[list[int]]:
     for number, plan in enumerate(plans):
         for group in groups:
             first = plans[group[0]]
-            if (seed is not None or plan.seed == first.seed) and plan.pipeline == first.pipeline:
+            alike = plan.pipeline is first.pipeline or plan.pipeline == first.pipeline
+            if alike and (seed is not None or plan.seed == first.seed):
                 group.append(number)
                 break
         else:

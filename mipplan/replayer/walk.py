@@ -61,8 +61,9 @@ class _Walk(Generic[_VariantT]):
         """Make the variants of a stage; those of its parents must have been made."""
         variants: dict[int, _VariantT] = {}
         numbers: dict[tuple[object, ...], int] = {}
+        above = [edge.parent for edge in self._pipeline.incoming(stage)]
         for plan, variant_of in zip(self._plans, self._variant_of, strict=True):
-            parents = {edge.parent: variant_of[edge.parent] for edge in self._pipeline.incoming(stage)}
+            parents = {parent: variant_of[parent] for parent in above}
             identity = (stage_identity(plan, stage, self._settings), *parents.values())
             variant_of[stage] = number = numbers.setdefault(identity, len(numbers))
             if number not in variants:
@@ -121,8 +122,9 @@ class _WholeReplay(_Walk[_WholeVariant]):
         last_ns, tokens = int(workload.ingress_ns[-1]), workload.stages[stage].count
         tasks = []
         for variant, given in zip(variants, arrivals, strict=True):
-            written = variant.blank.arrival_ns if isinstance(given, Following) else given
-            tasks.append(replace(variant.blank, arrival_ns=written, level=level))
+            blank = variant.blank
+            written = blank.arrival_ns if isinstance(given, Following) else given
+            tasks.append(StageTask(written, blank.service_ns, blank.capacity, blank.fifo, level))
             arrived_ns = self._arrived_ns(stage, variant, last_ns)
             variant.latest_ns = latest_exit_ns(tasks[-1], arrived_ns, tokens)
         answers = self._answers(tasks, arrivals)
@@ -238,15 +240,11 @@ class ChunkedReplay(_Walk[_ChunkVariant]):
         self._window: Workload = realise_queries(self._pipeline, _no_times(), seed)
         #: Numbers in the whole trace of the window's queries, increasing.
         self.query = _no_times()
-        self._seen = 0
+        #: Queries taken in so far.
+        self.seen = 0
         self._served_until_ns = self._until_ns = ALWAYS
         for stage in self._window.stages:
             self._enter(stage, _ChunkVariant)
-
-    @property
-    def seen(self) -> int:
-        """Queries taken in so far."""
-        return self._seen
 
     @property
     def carried_tokens(self) -> int:
@@ -272,9 +270,9 @@ class ChunkedReplay(_Walk[_ChunkVariant]):
         Ingress times are non-decreasing, and all later than `until_ns` of the call before. That is before the ingress
         of every query still to come; by default there is none.
         """
-        chunk = realise_queries(self._pipeline, ingress_ns, self._seed, self._seen)
-        numbers = np.arange(self._seen, self._seen + ingress_ns.size, dtype=np.int64)
-        self._seen += ingress_ns.size
+        chunk = realise_queries(self._pipeline, ingress_ns, self._seed, self.seen)
+        numbers = np.arange(self.seen, self.seen + ingress_ns.size, dtype=np.int64)
+        self.seen += ingress_ns.size
         self.query = np.concatenate([self.query, numbers])
         self._window = joined(self._window, chunk)
         self._served_until_ns, self._until_ns = self._until_ns, until_ns

@@ -119,8 +119,8 @@ def serve_queue(
                 waiting -= size
             if level is not None:
                 row = level[_least(rider, seat, seat + size)]
+            seat += size
         head = tail
-        seat += size
         busy_ns = service_ns[row, size - 1]
         end = now + busy_ns
         batch_start_ns[batches], batch_size[batches], batch_service_ns[batches] = now, size, busy_ns
@@ -134,7 +134,7 @@ def serve_queue(
         batches += 1
     if by_end is not None:
         _note(by_end, noted, number, last)
-    return batches, seat
+    return batches, head if rider is None else seat
 
 
 @compiled
