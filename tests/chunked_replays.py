@@ -11,7 +11,7 @@ from mipplan.replayer import (
     ENGINES,
     Discipline,
     Engine,
-    Feature,
+    EngineFeature,
     ReplaySettings,
     ReplicaSchedule,
     ServiceNoise,
@@ -19,7 +19,7 @@ from mipplan.replayer import (
 from mipplan.result import Plan
 from random_pipelines import HARDWARE, Case
 
-RESUMING = [engine for engine in ENGINES.values() if engine.can(frozenset({Feature.RESUME}))]
+RESUMING = [engine for engine in ENGINES.values() if engine.can(frozenset({EngineFeature.RESUME}))]
 
 
 def chain(
@@ -55,12 +55,12 @@ def random_settings(
     """In a third of the cases changing replicas, in a third random service, as far as the engine can."""
     schedule: dict[str, ReplicaSchedule] = {}
     span_ns = 2 * case.trace.span_ns + 10
-    if Feature.SCHEDULE in engine.features and rng.random() < 1 / 3:
+    if EngineFeature.SCHEDULE in engine.features and rng.random() < 1 / 3:
         for stage in case.choices:
             change_ns = np.unique(rng.integers(0, span_ns, int(rng.integers(0, 5))))
             replicas = np.append(rng.integers(0, 4, change_ns.size), int(rng.integers(1, 4)))
             schedule[stage] = ReplicaSchedule(change_ns, replicas, int(rng.integers(0, 20)))
     noise = None
-    if Feature.RANDOM_SERVICE in engine.features and rng.random() < 1 / 3:
+    if EngineFeature.RANDOM_SERVICE in engine.features and rng.random() < 1 / 3:
         noise = ServiceNoise.from_factors(rng.uniform(0.2, 3.0, 5))
     return ReplaySettings(discipline, schedule, noise)

@@ -17,7 +17,7 @@ from mipplan.replayer.settings import (
     check_trace,
     read_settings,
 )
-from mipplan.replayer.stage_task import NEVER, Capacity, Engine, Feature, Served, StageTask
+from mipplan.replayer.stage_task import NEVER, Capacity, Engine, EngineFeature, Served, StageTask
 from mipplan.replayer.stream import replay_stream
 from mipplan.replayer.verdicts import Verdict
 from mipplan.replayer.walk import ChunkedReplay, replay_together
@@ -30,8 +30,8 @@ __all__ = [
     "ChunkedReplay",
     "Discipline",
     "Engine",
+    "EngineFeature",
     "EngineParams",
-    "Feature",
     "ReplaySettings",
     "ReplicaSchedule",
     "Served",

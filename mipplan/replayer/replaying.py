@@ -25,7 +25,7 @@ from mipplan.replayer.settings import (
     group_by_tokens,
     read_settings,
 )
-from mipplan.replayer.stage_task import Feature
+from mipplan.replayer.stage_task import EngineFeature
 from mipplan.replayer.verdicts import Verdict, decide_many
 from mipplan.replayer.walk import replay_together
 from mipplan.result import Plan, ReplayResult
@@ -154,7 +154,7 @@ def replay_many(
     # By stages and queries: a little off where tokens multiply, and good enough to choose an engine.
     tokens = sum(trace.arrival_ns.size * len(plan.pipeline.stages) for plan in asked)
     if slo_s is not None:
-        able = resolve_engine(engine, settings.needed | {Feature.RESUME}, tokens)
+        able = resolve_engine(engine, settings.needed | {EngineFeature.RESUME}, tokens)
         return decide_many(
             asked, trace, slo_s=slo_s, quantile=quantile, settings=settings, engine=able, seed=seed
         )

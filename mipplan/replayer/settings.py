@@ -15,7 +15,7 @@ from mipplan.profiles import LatencyTable
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.schedule import ReplicaSchedule
-from mipplan.replayer.stage_task import Capacity, Feature, StageTask
+from mipplan.replayer.stage_task import Capacity, EngineFeature, StageTask
 from mipplan.result import Plan
 from mipplan.tokens import StageTokens
 from mipplan.trace import Trace
@@ -53,10 +53,10 @@ class ReplaySettings:
         return self.noise.get(stage) if isinstance(self.noise, Mapping) else self.noise
 
     @property
-    def needed(self) -> frozenset[Feature]:
+    def needed(self) -> frozenset[EngineFeature]:
         """What an engine must be able to do."""
         changing = any(not schedule.capacity.is_constant for schedule in self.schedule.values())
-        wanted = {Feature.SCHEDULE: changing, Feature.RANDOM_SERVICE: bool(self.noises)}
+        wanted = {EngineFeature.SCHEDULE: changing, EngineFeature.RANDOM_SERVICE: bool(self.noises)}
         return frozenset(feature for feature, wants in wanted.items() if wants)
 
     @property

@@ -117,7 +117,7 @@ class StageTask:
 Served: TypeAlias = Rides
 
 
-class Feature(StrEnum):
+class EngineFeature(StrEnum):
     """What a task may ask for beyond constant replicas, certain service times and an empty start."""
 
     SCHEDULE = "schedule"
@@ -134,7 +134,7 @@ class Engine(Protocol):
     Attributes
     ----------
     name : str
-    features : frozenset of Feature
+    features : frozenset of EngineFeature
         By default all. Both queue disciplines are a matter of course.
     together : int
         How many tasks it is best asked for at once.
@@ -143,11 +143,11 @@ class Engine(Protocol):
     """
 
     name: str
-    features: frozenset[Feature] = frozenset(Feature)
+    features: frozenset[EngineFeature] = frozenset(EngineFeature)
     together: int = 1
     follows: bool = False
 
-    def can(self, needed: frozenset[Feature]) -> bool:
+    def can(self, needed: frozenset[EngineFeature]) -> bool:
         """Whether it does all that is needed."""
         return needed <= self.features
 

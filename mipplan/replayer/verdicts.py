@@ -81,7 +81,7 @@ def decide_many(
 ) -> list[Verdict]:
     """Judge several plans on one trace, in their order; parameters as for `mipplan.replayer.replay_many`.
 
-    The engine can do what the settings need, and `Feature.RESUME`.
+    The engine can do what the settings need, and `EngineFeature.RESUME`.
     """
     verdicts: dict[int, Verdict] = {}
     for members in group_by_tokens([plan.require() for plan in plans], seed):

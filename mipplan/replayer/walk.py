@@ -220,7 +220,7 @@ class ChunkedReplay(_Walk[_ChunkVariant]):
         Of one pipeline.
     settings : ReplaySettings
     engine : Engine
-        That can do what they need, and `Feature.RESUME`.
+        That can do what they need, and `EngineFeature.RESUME`.
     seed : int
         Of the token draws.
     watch : callable, optional

@@ -23,7 +23,7 @@ from mipplan.core import (
 )
 from mipplan.replayer import (
     Discipline,
-    Feature,
+    EngineFeature,
     ReplaySettings,
     check_manner,
     check_plan,
@@ -163,7 +163,7 @@ def simulate(
     if isinstance(policy, Clairvoyant):
         schedules, latency_ns = policy.schedules(setting, trace, seed), None
     else:
-        needed = frozenset({Feature.SCHEDULE, Feature.RESUME})
+        needed = frozenset({EngineFeature.SCHEDULE, EngineFeature.RESUME})
         run = run_closed_loop(
             setting,
             trace,

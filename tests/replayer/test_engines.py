@@ -13,8 +13,8 @@ from mipplan.core import InputError
 from mipplan.replayer import (
     ENGINES,
     Engine,
+    EngineFeature,
     EngineParams,
-    Feature,
     Served,
     StageTask,
     engines,
@@ -34,7 +34,7 @@ class Named(Engine):
         self, name: str, *, able: bool = True, missing: str | None = None, cold: bool = False
     ) -> None:
         self.name, self._missing, self._cold = name, missing, cold
-        self.features = frozenset(Feature) if able else frozenset()
+        self.features = frozenset(EngineFeature) if able else frozenset()
 
     def missing(self) -> str | None:
         return self._missing
@@ -59,11 +59,11 @@ def three(monkeypatch: pytest.MonkeyPatch) -> None:
         (frozenset(), None, "fast"),
         (frozenset(), LARGE_JOB, "fast"),
         (frozenset(), LARGE_JOB - 1, "plain"),
-        (frozenset({Feature.SCHEDULE}), LARGE_JOB - 1, "slow"),
+        (frozenset({EngineFeature.SCHEDULE}), LARGE_JOB - 1, "slow"),
     ],
 )
 def test_auto_loads_the_fastest_only_where_that_pays(
-    needed: frozenset[Feature], tokens: int | None, chosen: str
+    needed: frozenset[EngineFeature], tokens: int | None, chosen: str
 ) -> None:
     assert resolve_engine("auto", needed, tokens).name == chosen
 
@@ -79,14 +79,14 @@ def test_auto_passes_over_what_is_not_installed(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.usefixtures("three")
 def test_refusals_name_the_way_out() -> None:
     with pytest.raises(InputError, match="schedule; use one of auto, fast, slow"):
-        resolve_engine("plain", frozenset({Feature.SCHEDULE}))
+        resolve_engine("plain", frozenset({EngineFeature.SCHEDULE}))
     with pytest.raises(InputError, match="expected one of auto, fast, plain, slow, found 'quick'"):
         resolve_engine("quick", frozenset())
 
 
 def test_the_reference_engine_is_always_there() -> None:
     assert ENGINES["python"].missing() is None
-    assert ENGINES["python"].can(frozenset(Feature))
+    assert ENGINES["python"].can(frozenset(EngineFeature))
 
 
 @pytest.mark.parametrize("name", ENGINES)

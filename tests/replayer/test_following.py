@@ -13,7 +13,7 @@ from campaigns import campaign_size, write_summary
 from chunked_replays import chain
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
-from mipplan.replayer import Feature
+from mipplan.replayer import EngineFeature
 from mipplan.replayer.engines import plain
 from mipplan.replayer.engines.numba_engine import NumbaEngine
 from mipplan.replayer.stage_task import Capacity, Served, StageTask
@@ -39,7 +39,9 @@ def serve(task: StageTask) -> Served:
 
 def stage_above(rng: np.random.Generator, most_tokens: int) -> StageTask:
     """A stage that starts empty and serves everything; now and then with more replicas than are kept sorted."""
-    above = random_task(rng, features=(Feature.SCHEDULE, Feature.RANDOM_SERVICE), most_tokens=most_tokens)
+    above = random_task(
+        rng, features=(EngineFeature.SCHEDULE, EngineFeature.RANDOM_SERVICE), most_tokens=most_tokens
+    )
     if above.capacity.is_constant and rng.random() < 0.3:
         above = replace(above, capacity=Capacity.constant(int(rng.choice([65, 200, 1_000]))))
     return above
@@ -47,7 +49,7 @@ def stage_above(rng: np.random.Generator, most_tokens: int) -> StageTask:
 
 def stage_below(rng: np.random.Generator, above: StageTask, following: Following) -> StageTask:
     """Any stage that serves them."""
-    below = random_task(rng, features=(Feature.SCHEDULE, Feature.RANDOM_SERVICE))
+    below = random_task(rng, features=(EngineFeature.SCHEDULE, EngineFeature.RANDOM_SERVICE))
     levels = below.service_ns.shape[0]
     level = rng.integers(levels, size=above.tokens).astype(np.uint16) if levels > 1 else None
     capacity = above.capacity if rng.random() < 0.5 else Capacity.constant(int(rng.choice([1, 2, 5])))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from campaigns import campaign_size, write_summary
 from mipplan.core import InputError
-from mipplan.replayer import NEVER, Capacity, Feature, StageTask, compiled, resolve_engine
+from mipplan.replayer import NEVER, Capacity, EngineFeature, StageTask, compiled, resolve_engine
 from mipplan.replayer.engines import numba_engine, numba_sorting, plain
 from mipplan.replayer.stage_task import ALWAYS, Served
 from random_tasks import differences, random_task
@@ -166,11 +166,11 @@ print("numba" in sys.modules)
 
 def test_without_numba_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ENGINE.missing() is None
-    assert resolve_engine("auto", frozenset(Feature)).name == "numba"
+    assert resolve_engine("auto", frozenset(EngineFeature)).name == "numba"
     monkeypatch.setattr(numba_engine, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'mipplan\[fast\]'"):
         resolve_engine("numba", frozenset())
-    assert resolve_engine("auto", frozenset(Feature)).name != "numba"
+    assert resolve_engine("auto", frozenset(EngineFeature)).name != "numba"
 
 
 def test_compiles_without_a_place_for_the_cache() -> None:

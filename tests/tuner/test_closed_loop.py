@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size, write_summary
-from mipplan.replayer import ENGINES, Discipline, Engine, Feature, ReplaySettings, replay
+from mipplan.replayer import ENGINES, Discipline, Engine, EngineFeature, ReplaySettings, replay
 from mipplan.tuner.closed_loop import LoopRun, control_instants, run_closed_loop
 from mipplan.tuner.observation import Observation
 from mipplan.tuner.policies import Setting
@@ -16,7 +16,7 @@ from oracle_closed_loop import SlowClosedLoop
 from oracle_tokens import slow_tokens
 from random_pipelines import Case, random_case
 
-NEEDED = frozenset({Feature.SCHEDULE, Feature.RESUME})
+NEEDED = frozenset({EngineFeature.SCHEDULE, EngineFeature.RESUME})
 LOOPING = [engine for engine in ENGINES.values() if engine.can(NEEDED)]
 
 

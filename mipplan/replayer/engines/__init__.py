@@ -10,7 +10,7 @@ from mipplan.core import InputError, shown
 from mipplan.replayer.engines.numba_engine import NumbaEngine, compiled
 from mipplan.replayer.engines.numpy_engine import NumpyEngine
 from mipplan.replayer.engines.plain import PlainEngine
-from mipplan.replayer.stage_task import Engine, Feature
+from mipplan.replayer.stage_task import Engine, EngineFeature
 
 ENGINES: Mapping[str, Engine] = MappingProxyType(
     {engine.name: engine for engine in (NumbaEngine(), NumpyEngine(), PlainEngine())}
@@ -26,14 +26,17 @@ class EngineParams:
 
 
 def resolve_engine(
-    name: str, needed: frozenset[Feature], tokens: int | None = None, params: EngineParams = EngineParams()
+    name: str,
+    needed: frozenset[EngineFeature],
+    tokens: int | None = None,
+    params: EngineParams = EngineParams(),
 ) -> Engine:
     """Return the engine asked for; for ``"auto"`` the fastest that is there and does what is needed.
 
     Parameters
     ----------
     name : str
-    needed : frozenset of Feature
+    needed : frozenset of EngineFeature
     tokens : int, optional
         About how many there are to serve: for a small job ``"auto"`` does not load what is not loaded yet.
     params : EngineParams, optional
