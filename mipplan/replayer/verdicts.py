@@ -32,11 +32,11 @@ class VerdictParams:
     """How much is replayed between two looks at whether the verdict is certain; no verdict depends on it."""
 
     first_piece: int = 1_024
-    """So many queries are replayed before the first look; later pieces double, so that they stay few."""
+    """Queries replayed before the first look. Later pieces double, so that they stay few."""
     largest_share: int = 32
-    """A piece is at most the trace divided by this, so that little is replayed in vain."""
+    """A piece is at most this part of the trace (one in …), so that little is replayed in vain."""
     queries_at_once: int = 2**22
-    """At most so many queries in a piece over all plans, because it is held under all of them at once."""
+    """Queries in a piece over all plans, at most, because it is held under all of them at once."""
 
 
 @dataclass(frozen=True)

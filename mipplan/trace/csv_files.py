@@ -154,7 +154,7 @@ class CsvTable:
     lines_left_out: int = 0
 
     def with_rows(self, rows: bytes, lines_before: int) -> CsvTable:
-        """Return a table of other whole rows of the same file, before which there are so many lines."""
+        """Return a table of other whole rows of the same file, given how many lines come before them."""
         end = _end_of_line(self.data, self.header_lines)
         header = self.data[:end]
         text = _checked(rows, self.origin, lines_before)
@@ -264,7 +264,7 @@ class CsvTable:
 
 
 def _end_of_line(data: bytes, lines: int) -> int:
-    """Return where so many lines end: at the end of all, if there are fewer."""
+    """Return where this number of lines ends: at the end of all, if there are fewer."""
     offset = 0
     for _ in range(lines):
         offset = data.find(b"\n", offset) + 1

@@ -51,7 +51,7 @@ def open_parquet(data: bytes, origin: str, most_bytes: int) -> ParquetTable:
 def parquet_tables(
     file: BufferedReader, origin: str, at_once: int, main_column: Callable[[ParquetTable], str]
 ) -> Iterator[ParquetTable]:
-    """Cut a Parquet file into tables of so many rows of its main column."""
+    """Cut a Parquet file into tables of `at_once` rows of its main column."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -51,12 +51,12 @@ class ReadParams:
     """How much of a trace file is read, as a whole or at a time."""
 
     most_bytes: int = 4 * 1024**3
-    """At most so many bytes are read of a whole file, before and after decompression, because all are held at once."""
+    """Bytes of a whole file, before and after decompression, at most, because all are held at once."""
     free_bytes: int = 64 * 1024**2
     """Gzip data may expand to so much without question."""
     most_expansion: int = 100
-    """Beyond that they may expand at most so many times: arrival times, which are all different, never do more, and
-    a few megabytes made to expand a thousand times would fill the memory."""
+    """Beyond that, how many times they may expand: arrival times, which are all different, never do more, and a few
+    megabytes made to expand a thousand times would fill the memory."""
     free_column_bytes: int = 256 * 1024**2
     """A Parquet column may take so much memory, or `most_expansion` times its file: small files can claim any number
     of rows."""

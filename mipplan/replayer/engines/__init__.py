@@ -22,7 +22,7 @@ class EngineParams:
     """When an engine is worth loading."""
 
     large_job: int = 3_000_000
-    """From so many tokens on, over all stages and plans, loading the compiled engine pays."""
+    """Tokens, over all stages and plans, from which loading the compiled engine pays."""
 
 
 def resolve_engine(

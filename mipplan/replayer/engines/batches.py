@@ -32,25 +32,25 @@ class NumpyParams:
     fewest_lanes: int = 80
     """With fewer tasks than this, one after the other is faster: a step of all lanes costs some thirty NumPy calls."""
     most_lanes: int = 1024
-    """At most so many lanes at once, because the state of more no longer fits the cache."""
+    """Lanes served at once, at most, because the state of more no longer fits the cache."""
     most_lane_replicas: int = 256
     """More replicas than this are searched faster by a heap of their own than row by row."""
     largest_lane_cap: int = 256
     """Larger caps would need windows that no longer fit the cache."""
     lanes_memory: int = 1 << 29
-    """At most so many bytes for what lanes need at once besides the answers."""
+    """Bytes for what lanes need at once besides the answers, at most, because a group is held as a whole."""
     lane_bytes_per_token: int = 64
     """Sorted arrivals and their order, and at worst a batch for every token, found and then joined."""
     lane_window: int = 1024
-    """So many tokens of each lane are copied side by side at once."""
+    """Tokens of each lane that are copied side by side at once."""
     lane_steps: int = 512
-    """So many batches of each lane are found before they are put away."""
+    """Batches of each lane that are found before they are put away."""
     fewest_lane_steps: int = 8
     """A window is given up for a new one when it is good for fewer steps than this."""
     fewest_to_cut: int = 3 << 18
     """Fewer tokens than this are served faster in one go than in pieces."""
     most_pieces: int = 512
-    """At most so many pieces, because more lanes gain little and each runs on over a part of the next."""
+    """Pieces of a task, at most, because more lanes gain little and each runs on over a part of the next."""
     shortest_piece: int = 1 << 12
     """Tokens of a piece, at least."""
     overlap: float = 1 / 8
@@ -58,13 +58,13 @@ class NumpyParams:
     shortest_overlap: int = 1 << 10
     """Tokens over which a piece runs on, at least."""
     trials: int = 8
-    """So many pairs of runs are tried before a task is cut into pieces."""
+    """Pairs of runs that are tried before a task is cut into pieces."""
     enough_meet: int = 7
-    """At least so many of them must meet: a piece that does not meet the next is done again."""
+    """Pairs of these that must meet, because a piece that does not meet the next is done again."""
     loop_window: int = 1 << 14
-    """So many tokens are turned into Python numbers at once."""
+    """Tokens that are turned into Python numbers at once."""
     block: int = 1 << 15
-    """So many tokens are worked on at once in closed form: what is read and written stays in the cache."""
+    """Tokens that are worked on at once in closed form: what is read and written stays in the cache."""
     few_waiting: int = 128
     """With more tokens waiting than this, a heap beats sorting the few that have come into those that wait."""
 

@@ -92,7 +92,7 @@ class _Room(NamedTuple):
 
     @classmethod
     def of(cls, tokens: int) -> _Room:
-        """As much as a stage with so many tokens may need."""
+        """As much as a stage with this number of tokens may need."""
         key, start_ns, size, service_ns, rest = np.empty((5, tokens), dtype=np.int64)
         return cls(key, start_ns, size, service_ns, rest.view(np.int32)[:tokens])
 

@@ -1,8 +1,8 @@
 """The NumPy engine: no compiler, and no work in Python for single tokens where that can be avoided.
 
 Tasks with a cap of one token are served in closed form, many tasks together in lockstep lanes, a very long one in
-pieces in such lanes, others in a loop over batches. Only random service times that hang on the oldest of tokens
-which have overtaken each other need the plain engine.
+pieces in such lanes, others in a loop over batches. Only random service times that depend on the oldest of
+tokens which have overtaken each other need the plain engine.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class NumpyEngine(Engine):
         ]
 
     def choose_way(self, task: StageTask, arrivals: SortedArrivals, *, together: bool = False) -> Way:
-        """Return the fastest way to serve a task, by itself or in the same breath as others like it."""
+        """Return the fastest way to serve a task, alone or together with others like it."""
         if task.tokens == 0:
             return Way.PLAIN
         span_ns = _latest_end_ns(task, arrivals) - int(arrivals.at_ns[0])
@@ -196,7 +196,7 @@ def _oldest_first(arrivals: SortedArrivals, batches: Batches, few_waiting: int) 
 def _lowest_first(token: list[int], arrived: list[int], size: list[int], few_waiting: int) -> list[int]:
     """Serve tokens, given by arrival, in batches of the lowest that have come.
 
-    For each batch, so many have `arrived` in all, and it takes `size`.
+    `arrived` tells how many have when each batch starts, and `size` how many it takes.
     """
     served: list[int] = []
     waiting: list[int] = []  # Always a heap: so is a sorted list.
