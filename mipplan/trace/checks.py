@@ -14,6 +14,7 @@ from mipplan.core import (
     MAX_DURATION_NS,
     NS_PER_S,
     Fault,
+    Faults,
     Float64,
     InputError,
     Int64,
@@ -52,17 +53,15 @@ def check_arrivals(values: object) -> Int64:
         )
     if len(given) < 2:
         raise InputError.one("arrival_ns", f"expected at least two arrivals, found {len(given)}")
-    faults = [
-        Fault("arrival_ns", f"{message} at position {positions_text(bad)}")
-        for message, bad in (
-            ("negative time", np.flatnonzero(given < 0)),
-            ("time beyond ten years", np.flatnonzero(given > MAX_DURATION_NS)),
-            ("earlier than the arrival before it", decreases(given)),
-        )
-        if len(bad)
-    ]
-    if faults:
-        raise InputError(faults)
+    faults = Faults()
+    for message, bad in (
+        ("negative time", np.flatnonzero(given < 0)),
+        ("time beyond ten years", np.flatnonzero(given > MAX_DURATION_NS)),
+        ("earlier than the arrival before it", decreases(given)),
+    ):
+        if len(bad):
+            faults.add(Fault("arrival_ns", f"{message} at position {positions_text(bad)}"))
+    faults.check()
     return _own_read_only(given)
 
 
@@ -213,7 +212,7 @@ class NumberColumn:
     faults: tuple[RowFault, ...] = ()
 
 
-class Table(Protocol):
+class TableFile(Protocol):
     """A file with named columns."""
 
     @property
@@ -234,18 +233,13 @@ class Table(Protocol):
         """Name rows, given by 0-based index, for people."""
 
 
-def row_faults(table: Table, name: str, found: Iterable[RowFault]) -> list[Fault]:
-    """Return one fault for each kind that occurs in a column, naming its rows."""
-    return [
-        Fault(f"{table.origin}: {name}", text.format(rows=table.rows(bad))) for text, bad in found if len(bad)
-    ]
-
-
-def check_rows(table: Table, name: str, found: Iterable[RowFault]) -> None:
-    """Raise `InputError` with one fault for each kind that occurs in a column."""
-    faults = row_faults(table, name, found)
-    if faults:
-        raise InputError(faults)
+def check_rows(table: TableFile, name: str, found: Iterable[RowFault]) -> None:
+    """Raise `InputError` with one fault for each kind that occurs in a column, naming its rows."""
+    faults = Faults()
+    for text, bad in found:
+        if len(bad):
+            faults.add(Fault(f"{table.origin}: {name}", text.format(rows=table.rows(bad))))
+    faults.check()
 
 
 def row_names(unit: str, numbers: Sequence[int], count: int) -> str:
@@ -268,7 +262,7 @@ def number_of(text: str) -> float:
         return float("nan")
 
 
-def dates_to_ns(table: Table, name: str, cells: Iterable[Sequence[str]]) -> Int64:
+def dates_to_ns(table: TableFile, name: str, cells: Iterable[Sequence[str]]) -> Int64:
     """Convert ISO dates, given piece by piece, to nanoseconds since 1970; refuse rows without one, and numbers."""
     pieces: list[Int64] = [np.empty(0, np.int64)]
     bad: list[Positions] = [np.empty(0, np.intp)]
@@ -296,7 +290,7 @@ def braced(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def _piece_to_ns(table: Table, name: str, texts: Sequence[str]) -> tuple[Int64, Positions]:
+def _piece_to_ns(table: TableFile, name: str, texts: Sequence[str]) -> tuple[Int64, Positions]:
     import pandas as pd
 
     series = pd.Series(texts, dtype=object)
@@ -305,7 +299,7 @@ def _piece_to_ns(table: Table, name: str, texts: Sequence[str]) -> tuple[Int64, 
     return checked_dates(table, name, dates), missing
 
 
-def checked_dates(table: Table, name: str, dates: pd.Series[Any]) -> Int64:
+def checked_dates(table: TableFile, name: str, dates: pd.Series[Any]) -> Int64:
     """Convert dates to nanoseconds since 1970, or raise `InputError` if they do not fit."""
     import pandas as pd
 

@@ -17,7 +17,7 @@ from mipplan.core import (
     shown,
     suggestion,
 )
-from mipplan.trace.checks import MAX_ARRIVALS, Table, check_rows
+from mipplan.trace.checks import MAX_ARRIVALS, TableFile, check_rows
 
 _NS_PER_MINUTE = 60 * NS_PER_S
 #: Count columns, and the time to which their numbers refer.
@@ -51,7 +51,7 @@ class Counts:
         return arrival_ns[slice(*np.searchsorted(arrival_ns, window))]
 
 
-def read_counts(table: Table, column: str) -> Counts:
+def read_counts(table: TableFile, column: str) -> Counts:
     """Read a column of counts, and the one that tells their intervals if there is one."""
     found = table.numbers(column)
     values = found.values
@@ -75,7 +75,7 @@ def read_counts(table: Table, column: str) -> Counts:
     return Counts(start_ns, interval_ns, summed, tuple(notes))
 
 
-def _intervals(table: Table, key: str) -> tuple[Int64, int, Positions]:
+def _intervals(table: TableFile, key: str) -> tuple[Int64, int, Positions]:
     """Return the distinct starts, the common length, and the interval of each row."""
     unit = INTERVAL_COLUMNS[key]
     found = table.numbers(key)
@@ -103,7 +103,7 @@ def _intervals(table: Table, key: str) -> tuple[Int64, int, Positions]:
     return start_ns, interval_ns, which
 
 
-def _check_end(table: Table, column: str, end_ns: int) -> None:
+def _check_end(table: TableFile, column: str, end_ns: int) -> None:
     if end_ns > MAX_DURATION_NS:
         raise InputError.one(f"{table.origin}: {column}", "spans more than ten years")
 

@@ -142,7 +142,7 @@ def _records(data: bytes) -> Iterator[tuple[int, int, list[str]]]:
 
 @dataclass(frozen=True)
 class CsvTable:
-    """A CSV file, or its header and some of its rows; see `mipplan.trace.checks.Table`.
+    """A CSV file, or its header and some of its rows; see `mipplan.trace.checks.TableFile`.
 
     `data` has header and rows; `lines_left_out` are lines of the file between the header and the first of these rows.
     """

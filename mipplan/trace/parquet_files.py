@@ -92,7 +92,7 @@ def _damaged(origin: str) -> InputError:
 
 @dataclass(frozen=True)
 class ParquetTable:
-    """A Parquet file, or some rows of one, before which there are `rows_before`; see `mipplan.trace.checks.Table`.
+    """A Parquet file, or some rows of one, before which there are `rows_before`; see `mipplan.trace.checks.TableFile`.
 
     `read` gets from the name of a column to what it holds.
     """

@@ -21,7 +21,7 @@ from mipplan.core import MAX_DURATION_NS, NS_PER_MS, NS_PER_S, InputError, Int64
 from mipplan.documents import AnyPath, open_file, read_bytes
 from mipplan.trace.checks import (
     NumberColumn,
-    Table,
+    TableFile,
     check_rows,
     decreases,
     decreases_among_numbers,
@@ -149,7 +149,7 @@ def read_pieces(path: AnyPath, params: ReadParams = DEFAULTS) -> Iterator[Int64]
 # -------------------------------------------------------------------------------- files into tables
 
 
-def _tables(path: AnyPath, params: ReadParams, *, whole: bool) -> Iterator[Table]:
+def _tables(path: AnyPath, params: ReadParams, *, whole: bool) -> Iterator[TableFile]:
     """Yield a file as one table, or cut into tables of some rows each; the first of these may have none."""
     origin = os.fspath(path)
     if whole:
@@ -165,7 +165,7 @@ def _tables(path: AnyPath, params: ReadParams, *, whole: bool) -> Iterator[Table
         yield from csv_tables(read, origin, params.bytes_at_once, _check_unzipped)
 
 
-def _whole_table(data: bytes, origin: str, params: ReadParams) -> Table:
+def _whole_table(data: bytes, origin: str, params: ReadParams) -> TableFile:
     if data.startswith(_GZIP_MAGIC):
         data = _unzipped(data, origin, params)
     _check_kind(data, origin)
@@ -234,7 +234,7 @@ def _gzip_faults(origin: str) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------- columns
 
 
-def _main_column(table: Table) -> str:
+def _main_column(table: TableFile) -> str:
     """Return the one column that holds arrivals or counts."""
     wanted = [*ARRIVAL_COLUMNS, *COUNT_COLUMNS]
     found = [name for name in table.columns if name in wanted]
@@ -268,18 +268,18 @@ class _ArrivalReader:
     latest_ns: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
     zero_ns: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
 
-    def read(self, table: Table, column: str) -> Int64:
+    def read(self, table: TableFile, column: str) -> Int64:
         """Return arrivals in nanoseconds, dates relative to the first of all, shape (rows,)."""
         unit = ARRIVAL_COLUMNS[column]
         return self._dates(table, column) if unit is None else self._numbers(table, column, unit)
 
-    def _numbers(self, table: Table, column: str, unit: int) -> Int64:
+    def _numbers(self, table: TableFile, column: str, unit: int) -> Int64:
         found = table.numbers(column)
         self._check_numbers(table, column, unit, found)
         self.latest = float(found.values[-1]) if found.values.size else self.latest
         return np.rint(found.values * unit).astype(np.int64)
 
-    def _check_numbers(self, table: Table, column: str, unit: int, found: NumberColumn) -> None:
+    def _check_numbers(self, table: TableFile, column: str, unit: int, found: NumberColumn) -> None:
         values = found.values
         early = decreases_among_numbers(values)
         if values.size and values[0] < self.latest:
@@ -298,7 +298,7 @@ class _ArrivalReader:
             ],
         )
 
-    def _dates(self, table: Table, column: str) -> Int64:
+    def _dates(self, table: TableFile, column: str) -> Int64:
         instants = table.instants(column)
         late = decreases(np.concatenate([self.latest_ns, instants])) - self.latest_ns.size
         check_rows(table, column, [(_unsorted_message(column), late)])
