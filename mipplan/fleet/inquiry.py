@@ -163,7 +163,7 @@ class Inquiry:
         spare = most - self._relaxed.bound
         capacities = self._limits[self._limited]
         bounds = Bounds(self._knowledge.deadline_ns, spare, most, capacities, labels)
-        return list_choices(parts, paths, bounds).in_order()
+        return list_choices(parts, paths, bounds, self._knowledge.walk).in_order()
 
     def _drop(self, most: int) -> bool:
         """Mark what may be part of a plan of at most that cost; return whether every stage has such an option."""

@@ -18,8 +18,8 @@ from mipplan.core import SolverError
 from mipplan.fleet.columns import Column
 from mipplan.fleet.request import Fleet
 from mipplan.fleet.selection import Chosen
-from mipplan.options import StageOptions, build_problem, extremes, undominated
-from mipplan.planner import Cut, Instance, cover_of, plan, strengthen, trim
+from mipplan.options import Configuration, StageOptions, build_problem, extremes, undominated
+from mipplan.planner import Cut, Instance, cover_of, plan, trim
 from mipplan.solvers import Termination, solve
 from mipplan_formulations import (
     MULTI_PROJECT_FORMULATIONS,
@@ -71,7 +71,7 @@ class _Part:
         made = build_problem(
             instance.pipeline,
             self.options,
-            instance.judge.paths,
+            instance.oracle.paths,
             instance.deadline_ns,
             instance.limits,
             covers=tuple(self.cuts.values()),
@@ -100,15 +100,10 @@ class _Part:
         instance = self.instance
         if instance.keeps_slo(services):
             return True
-        if instance.judge.paths.bound_ns(services) > instance.deadline_ns:
+        if instance.oracle.paths.bound_ns(services) > instance.deadline_ns:
             return False  # its waits, now known exactly, are too long already: the next master avoids it by itself
-
-        def test_from(at: Mapping[str, StageService]) -> Callable[[Mapping[str, StageService]], bool]:
-            test = instance.quick_test(at).surely_exceeds
-            return test if test(at) else instance.surely_misses_slo
-
-        for order in (tuple(self.options), tuple(self.options)[::-1]):
-            cut = strengthen(services, self.options, test_from, order, True)
+        order = tuple(self.options)
+        for cut in instance.cuts(services, self.options, ((order, True), (order[::-1], True))):
             self.cuts[cut] = cover_of(cut, self.options)
         return False
 
@@ -262,13 +257,15 @@ class JointSearch:
     def _trimmed(self, parts: Sequence[_Part], selections: Sequence[Sequence[int]]) -> Chosen:
         columns = []
         for part, modes in zip(parts, selections, strict=True):
-            members = {
-                stage: table.member(mode)
-                for (stage, table), mode in zip(part.options.items(), modes, strict=True)
-            }
-            kept = trim(part.instance, members).members
+            found = Configuration(
+                {
+                    stage: table.option(mode)
+                    for (stage, table), mode in zip(part.options.items(), modes, strict=True)
+                }
+            )
+            kept = trim(part.instance, found).configuration
             choices = tuple(
-                replace(table.choice(mode), replicas=kept[stage][1])
+                replace(table.choice(mode), replicas=kept[stage].replicas)
                 for (stage, table), mode in zip(part.options.items(), modes, strict=True)
             )
             devices = tuple(

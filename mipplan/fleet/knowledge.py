@@ -13,7 +13,7 @@ from mipplan.core import Int64
 from mipplan.fleet.columns import Column, Memory, Refused
 from mipplan.fleet.tables import PricingTables, curves_of, first_caps, make_tables
 from mipplan.options import StageOptions
-from mipplan.planner import Instance, TraceJudge, strengthen
+from mipplan.planner import CertificateOracle, Instance, WalkParams
 
 
 class Knowledge:
@@ -27,11 +27,18 @@ class Knowledge:
         The fleet's hardware types, in the order in which devices are counted.
     memory : Memory
         What was learnt before.
+    walk : WalkParams, optional
+        How far choices are built.
     """
 
     def __init__(
-        self, make_instance: Callable[[], Instance], hardware: tuple[str, ...], memory: Memory | None = None
+        self,
+        make_instance: Callable[[], Instance],
+        hardware: tuple[str, ...],
+        memory: Memory | None = None,
+        walk: WalkParams | None = None,
     ) -> None:
+        self.walk = WalkParams() if walk is None else walk
         self._make_instance = make_instance
         self._hardware = hardware
         self._instance: Instance | None = None
@@ -40,7 +47,7 @@ class Knowledge:
         self.memory = Memory() if memory is None else memory
         instance = self.instance
         self.deadline_ns = instance.deadline_ns
-        self._size = _trace_judge(instance).tokens
+        self._size = _trace_oracle(instance).tokens
         self.limits = np.array(
             [instance.limits.get(name, np.iinfo(np.int64).max) for name in hardware], dtype=np.int64
         )
@@ -63,7 +70,7 @@ class Knowledge:
     def forget_exits(self) -> None:
         """Let go of what certificates were last computed from; the trace stays."""
         if self._instance is not None:
-            _trace_judge(self._instance).forget()
+            _trace_oracle(self._instance).forget()
 
     def recall(self, memory: Memory) -> None:
         """Take on what was learnt elsewhere."""
@@ -109,19 +116,12 @@ class Knowledge:
 
     def judge(self, pick: Int64) -> Refused | None:
         """Ask the certificate; None if it keeps the deadline, else what is refused with this choice."""
-        services = self.services(pick)
-        instance = self.instance
-        if instance.keeps_slo(services):
-            return None
         options = self._options()
-
-        def test_from(at: Mapping[str, StageService]) -> Callable[[Mapping[str, StageService]], bool]:
-            test = instance.quick_test(at).surely_exceeds
-            return test if test(at) else instance.surely_misses_slo
-
-        cut = strengthen(services, options, test_from, self.stages, True)
+        cuts = self.instance.separate(self.services(pick), options, ((self.stages, True),))
+        if not cuts:
+            return None
         refused = []
-        for stage, latency_ns, speed in cut:
+        for stage, latency_ns, speed in cuts[0]:
             table = options[stage]
             row = int(np.flatnonzero(table.speed == speed)[0])
             refused.append((stage, latency_ns, int(table.period_ns[row]), int(table.tokens[row])))
@@ -137,14 +137,14 @@ class Knowledge:
 
     def has_learnt(self) -> bool:
         """Whether waits can be known better since the judge has been asked; then none counts as exact."""
-        if self.instance.judge.paths is self._paths:
+        if self.instance.oracle.paths is self._paths:
             return False
         self._look_up_curves()
         self.required_tables.doubt()
         return True
 
     def _look_up_curves(self) -> None:
-        paths = self.instance.judge.paths
+        paths = self.instance.oracle.paths
         if paths is not self._paths:
             self._curves = curves_of(self.required_tables, paths.paths, self.stages)
             self._paths = paths
@@ -179,7 +179,7 @@ class Knowledge:
         return {stage: options.ideal() for stage, options in self._options().items()}
 
 
-def _trace_judge(instance: Instance) -> TraceJudge:
-    if not isinstance(instance.judge, TraceJudge):
+def _trace_oracle(instance: Instance) -> CertificateOracle:
+    if not isinstance(instance.oracle, CertificateOracle):
         raise AssertionError("fleets are certified on their traces")
-    return instance.judge
+    return instance.oracle

@@ -23,8 +23,7 @@ from mipplan.core import Int64
 from mipplan.fleet.columns import Column, Priced
 from mipplan.fleet.inquiry import Inquiry
 from mipplan.fleet.knowledge import Knowledge
-from mipplan.planner import Search, TooManyError
-from mipplan_formulations import FORMULATIONS
+from mipplan.planner import PlanSearch, SearchMethod, SearchSpace, TooManyError
 
 #: Without a plan in hand, costs are searched up to this share above the bound, then further.
 _FIRST_STEP, _FURTHER = 0.01, 2.0
@@ -152,19 +151,11 @@ class Pricer(Knowledge):
             stage: replace(table.options, cost=question.prices[table.device] * table.charged)
             for stage, table in zip(self.stages, self.required_tables.stages, strict=True)
         }
-        search = Search(
-            self.instance,
-            options,
-            FORMULATIONS["paths"],
-            "auto",
-            math.inf,
-            lambda _: None,
-            budget=most,
-        )
-        outcome = search.run()
+        space = SearchSpace(options, self.instance.limits)
+        outcome = PlanSearch(self.instance, space, SearchMethod("paths"), budget=most).run()
         if not outcome.finished:
             raise KeyboardInterrupt  # it has no other limit, and took the interrupt for one
         if outcome.best is None:
             return Priced(0 if most is None else most + 1, feasible=most is not None), None
-        pick = np.array([outcome.best.selection[stage] for stage in self.stages], dtype=np.int64)
+        pick = outcome.best.choice - space.first
         return self._answer(question, pick, outcome.best.cost)

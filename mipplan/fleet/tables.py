@@ -129,7 +129,7 @@ def make_tables(instance: Instance, hardware: Sequence[str], caps: Caps) -> Pric
     """
     order = list(instance.families)
     tables = [_tabulate(instance.families[stage], caps[stage]) for stage in order]
-    paths = instance.judge.paths.paths
+    paths = instance.oracle.paths.paths
     entries, rows = _entries(paths, order)
     least = [int(table.latency_ns.min()) for table in tables]
     waits = []

@@ -11,20 +11,20 @@ import pytest
 import mipplan as mp
 from campaigns import campaign_size, write_summary
 from mipplan.fleet.pricing import Pricer
-from mipplan.planner.instance import Instance, trace_instance
+from mipplan.planner import Instance, WalkParams, trace_instance
 from mipplan.result.plan import relevant_profiles
 from planning_instances import PlanningInstance, planning_instance
 
 FIRST = 7000
 
 
-def pricer_of(case: PlanningInstance) -> Pricer:
+def pricer_of(case: PlanningInstance, walk: WalkParams | None = None) -> Pricer:
     profiles = relevant_profiles(case.pipeline, case.profiles)
 
     def make() -> Instance:
         return trace_instance(case.pipeline, profiles, case.trace, case.slo_ns, case.quantile, case.seed)
 
-    return Pricer(make, tuple(case.profiles.hardware))
+    return Pricer(make, tuple(case.profiles.hardware), walk=walk)
 
 
 def repriced(case: PlanningInstance, prices: np.ndarray) -> PlanningInstance:
@@ -68,17 +68,15 @@ def check_price(case: PlanningInstance, pricer: Pricer, prices: np.ndarray, verd
 
 
 @pytest.mark.parametrize("most_labels", [None, 3])
-def test_pricing_is_planning_with_other_prices(
-    most_labels: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if most_labels is not None:  # then mostly the planner's own search answers
-        monkeypatch.setattr("mipplan.planner.candidates.MOST_LABELS", most_labels)
+def test_pricing_is_planning_with_other_prices(most_labels: int | None) -> None:
+    # With few labels mostly the planner's own search answers.
+    walk = None if most_labels is None else WalkParams(most_labels=most_labels)
     verdicts: Counter[str] = Counter()
     count = campaign_size(24, 400) // (1 if most_labels is None else 4)
     for number in range(FIRST, FIRST + count):
         case = planning_instance(number, limited=number % 4 != 0)
         rng = np.random.default_rng(number)
-        pricer = pricer_of(case)
+        pricer = pricer_of(case, walk)
         for _ in range(3):
             check_price(case, pricer, random_prices(case, rng), verdicts)
             if rng.random() < 0.5:
