@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size
-from mipplan.solvers.differences import Conflict, find_differences
+from mipplan.solvers.exact import Conflict, find_differences
 from mipplan_formulations import Activity, Arc, Path, TimeCostProblem, paths
 from mipplan_formulations.networks import END, START, Network, join_paths
 from mipplan_formulations.potentials import build, decode, encode

@@ -13,32 +13,51 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
-from mipplan.solvers.differences import find_differences
+from mipplan.core import Float64, Int64
+from mipplan.solvers.exact import find_differences
 from mipplan_formulations.linear import LinearModel
 
-_OBJECTIVE_BITS = 20
-"""Scaled objective coefficients stay below 2**20: far from overflow, far above every solver's tolerances."""
+Matrix = sparse.csr_array[Any, tuple[int, int]]
 
+# Scaled objective coefficients stay below 2**20: far from overflow, far above every solver's tolerances.
+_OBJECTIVE_BITS = 20
+
+# A unit in a row scaled to 1 is 2**-24 or more up to here, which is 60 times the tightest tolerance in use.
 _RESOLVED_BITS = 24
-"""A unit in a row scaled to 1 is 2**-24 or more up to here, 60 times the tightest tolerance in use."""
 
 
 @dataclass(frozen=True, eq=False)
-class ScaledModel:
+class LpArrays:
+    """The numbers of a linear program: minimise ``objective @ x`` over rows and columns between their sides."""
+
+    objective: Float64
+    matrix: Matrix
+    row_lower: Float64
+    row_upper: Float64
+    column_lower: Float64
+    column_upper: Float64
+
+    def price(self, duals: Float64) -> Float64:
+        """Sum the rows, each times its dual: shape (n,)."""
+        matrix = self.matrix
+        weights = (
+            np.repeat(duals, np.diff(matrix.indptr)) * matrix.data
+        )  # for small matrices faster than matrix.T @
+        sums = np.bincount(matrix.indices, weights=weights, minlength=matrix.shape[1])
+        return np.asarray(sums, dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledModel(LpArrays):
     """A model as floating-point solvers want it.
+
+    The largest coefficient of each row lies in [1/√2, √2], or up to 2**gain_bits times that. Sides of rows are infinite
+    where no point within the column bounds could break them.
 
     Attributes
     ----------
-    objective : float64 array, shape (n,)
-        The model's, divided by `objective_unit`.
-    matrix : csr_array of float64, shape (k, n)
-        The largest coefficient of each row lies in [1/√2, √2], or up to 2**gain_bits times that.
-    row_lower, row_upper : float64 arrays, shape (k,)
-        Scaled with their row; infinite where no point within the column bounds could break that side.
-    column_lower, column_upper : float64 arrays, shape (n,)
     column_exponents : int64 array, shape (n,)
         A column of the model is this one times 2**exponent; 0 for integer columns.
     objective_unit : int
@@ -47,21 +66,15 @@ class ScaledModel:
         Two different values of the scaled objective differ by at least this; a multiple of it is attained.
     """
 
-    objective: NDArray[np.float64]
-    matrix: sparse.csr_array[Any, tuple[int, int]]
-    row_lower: NDArray[np.float64]
-    row_upper: NDArray[np.float64]
-    column_lower: NDArray[np.float64]
-    column_upper: NDArray[np.float64]
-    column_exponents: NDArray[np.int64]
+    column_exponents: Int64
     objective_unit: int
     objective_step: float
 
-    def lift_values(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def lift_values(self, values: Float64) -> Float64:
         """Turn values of the scaled columns into values of the model's, shape (n,)."""
         return np.ldexp(values, self.column_exponents)
 
-    def lower_values(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def lower_values(self, values: Float64) -> Float64:
         """Turn values of the model's columns into values of the scaled ones, shape (n,)."""
         return np.ldexp(values, -self.column_exponents)
 
@@ -112,32 +125,7 @@ def scale_model(model: LinearModel, *, gain_bits: int = 0, slack: float = 0.0) -
     )
 
 
-def _column_exponents(model: LinearModel) -> NDArray[np.int64]:
-    """Exponent per column that brings continuous columns to values of at most 1."""
-    extent = np.maximum(1.0, np.maximum(np.abs(model.column_lower), np.abs(model.column_upper)))
-    return np.where(model.integrality, 0, np.ceil(np.log2(extent))).astype(np.int64)
-
-
-def _slack_by_row(model: LinearModel, slack: float) -> NDArray[np.float64]:
-    differences = find_differences(model) if slack else None
-    if differences is None:
-        return np.zeros(model.num_rows)
-    return np.where(differences.is_row_in, slack, 0.0)
-
-
-def _row_exponents(matrix: sparse.csr_array[Any, tuple[int, int]], gain_bits: int) -> NDArray[np.int64]:
-    """Exponent e per row: 2**e is nearest to 1 over the largest coefficient, but for the gain."""
-    largest = largest_in_rows(matrix)
-    bits = np.rint(np.log2(np.where(largest > 0, largest, 1.0)))
-    return np.asarray(np.clip(bits - _RESOLVED_BITS, 0, gain_bits) - bits, dtype=np.int64)
-
-
-def largest_coefficients(model: LinearModel) -> NDArray[np.float64]:
-    """Largest absolute coefficient of each row, 0 for an empty row."""
-    return largest_in_rows(model.matrix)
-
-
-def largest_in_rows(matrix: sparse.csr_array[Any, tuple[int, int]]) -> NDArray[np.float64]:
+def largest_in_rows(matrix: Matrix) -> Float64:
     """Largest absolute entry of each row, 0 for an empty row."""
     largest = np.zeros(matrix.shape[0])
     starts = matrix.indptr[:-1]
@@ -148,7 +136,27 @@ def largest_in_rows(matrix: sparse.csr_array[Any, tuple[int, int]]) -> NDArray[n
     return largest
 
 
-def _binding_sides(model: LinearModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _column_exponents(model: LinearModel) -> Int64:
+    """Exponent per column that brings continuous columns to values of at most 1."""
+    extent = np.maximum(1.0, np.maximum(np.abs(model.column_lower), np.abs(model.column_upper)))
+    return np.where(model.integrality, 0, np.ceil(np.log2(extent))).astype(np.int64)
+
+
+def _slack_by_row(model: LinearModel, slack: float) -> Float64:
+    differences = find_differences(model) if slack else None
+    if differences is None:
+        return np.zeros(model.num_rows)
+    return np.where(differences.is_row_in, slack, 0.0)
+
+
+def _row_exponents(matrix: Matrix, gain_bits: int) -> Int64:
+    """Exponent e per row: 2**e is nearest to 1 over the largest coefficient, but for the gain."""
+    largest = largest_in_rows(matrix)
+    bits = np.rint(np.log2(np.where(largest > 0, largest, 1.0)))
+    return np.asarray(np.clip(bits - _RESOLVED_BITS, 0, gain_bits) - bits, dtype=np.int64)
+
+
+def _binding_sides(model: LinearModel) -> tuple[Float64, Float64]:
     """Drop the sides no point of the box can break: far larger than their row, they only harm precision."""
     positive = model.matrix.maximum(0).astype(np.float64)
     negative = model.matrix.minimum(0).astype(np.float64)
@@ -160,7 +168,7 @@ def _binding_sides(model: LinearModel) -> tuple[NDArray[np.float64], NDArray[np.
     return lower, upper
 
 
-def _scale_objective(objective: NDArray[np.int64]) -> tuple[NDArray[np.float64], int, float]:
+def _scale_objective(objective: Int64) -> tuple[Float64, int, float]:
     divisor = int(np.gcd.reduce(objective))
     if divisor == 0:  # nothing to minimise
         return objective.astype(np.float64), 1, 1.0

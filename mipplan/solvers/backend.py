@@ -1,0 +1,262 @@
+"""What a solver is asked and what it answers, in the same words for all: the Protocol of a backend."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import math
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Generic, Protocol, TypeVar
+
+from mipplan.core import Deadline, Float64
+from mipplan_formulations import TimeCostProblem
+from mipplan_formulations.linear import LinearModel
+
+#: A mode per activity of a `TimeCostProblem`.
+Selection = tuple[int, ...]
+
+Input_contra = TypeVar("Input_contra", contravariant=True)
+Found = TypeVar("Found")
+Result = TypeVar("Result")
+
+# Less would be taken for no time at all by some solvers, and for no limit by others.
+_LEAST_TIME_S = 1e-3
+
+
+class Termination(StrEnum):
+    """How a solve ended. That a limit was hit says nothing about feasibility, hence two outcomes for it."""
+
+    OPTIMAL = "optimal"
+    """A best solution within the gap asked for, and the proof."""
+    FEASIBLE = "feasible"
+    """A limit was hit; the solution at hand may not be the best."""
+    INFEASIBLE = "infeasible"
+    """Proven: there is no solution."""
+    NO_SOLUTION_FOUND = "no_solution_found"
+    """A limit was hit before any solution was found; there may be one."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a caller may ask of any solver.
+
+    Attributes
+    ----------
+    time_limit_s : float or None
+        Wall-clock seconds, above 0; None: no limit.
+    gap : float
+        Relative gap between objective and bound that counts as optimal; 0 asks for a full proof.
+    threads : int
+        Most threads to use, at least 1.
+    seed : int
+        Random seed handed to the solver, from 0 to 2**31 - 1.
+    log : bool
+        Write the solver's own log to stderr.
+
+    Raises
+    ------
+    ValueError
+        If one of them is out of range.
+    """
+
+    time_limit_s: float | None = None
+    gap: float = 0.0
+    threads: int = 1
+    seed: int = 0
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if self.time_limit_s is not None and not self.time_limit_s > 0:
+            raise ValueError(f"time_limit_s must be above 0 or None, not {self.time_limit_s}")
+        if not 0 <= self.gap < math.inf:
+            raise ValueError(f"gap must be 0 or more, not {self.gap}")
+        if self.threads < 1:
+            raise ValueError(f"threads must be at least 1, not {self.threads}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be from 0 to 2**31 - 1, not {self.seed}")
+
+    def deadline(self) -> Deadline:
+        """Return when the limit is over, counted from now."""
+        return Deadline.after(self.time_limit_s)
+
+    def until(self, deadline: Deadline) -> Settings:
+        """Return the same settings with the time left until a deadline of theirs, at least a millisecond."""
+        if self.time_limit_s is None:
+            return self
+        return replace(self, time_limit_s=deadline.left_s(_LEAST_TIME_S))
+
+    def share(self, part: float) -> Settings:
+        """Return the same settings with a part of the time."""
+        return self if self.time_limit_s is None else replace(self, time_limit_s=part * self.time_limit_s)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer(Generic[Found]):
+    """The outcome of a solve.
+
+    Attributes
+    ----------
+    termination : Termination
+    values : float64 array, shape (n,), or None
+        One value per column, integer columns rounded to integers; None unless OPTIMAL or FEASIBLE. Of a problem: a
+        mode per activity.
+    objective : int or None
+        Recomputed in integers from `values`.
+    lower_bound : float
+        No solution costs less. Equals the objective if OPTIMAL with gap 0; minus infinity if the solver proved nothing;
+        plus infinity if INFEASIBLE.
+    solver : str
+    solve_s : float
+        Wall-clock seconds inside the backend, building its data structures included.
+    details : mapping
+        `version`, and where the solver tells them `nodes` and `gap` (relative), or other numbers and short texts.
+    checked : bool
+        Whether our own arithmetic confirms it. What a backend returns is not checked, and nobody else sees it.
+    """
+
+    termination: Termination
+    values: Found | None
+    objective: int | None = None
+    lower_bound: float = -math.inf
+    solver: str = ""
+    solve_s: float = 0.0
+    details: Mapping[str, float | int | str] = field(default_factory=lambda: MappingProxyType({}))
+    checked: bool = False
+
+
+@dataclass(frozen=True)
+class ProblemAnswer(Answer[Selection]):
+    """The outcome of solving a time-cost problem: a selection of modes, its cost, and a lower bound on any cost.
+
+    Attributes
+    ----------
+    formulation : str or None
+        The linear model it was solved by. None for solvers that work on the problem itself.
+    build_s : float
+        Wall-clock seconds of building that model, 0 without one; `solve_s` is all the rest.
+    """
+
+    formulation: str | None = None
+    build_s: float = 0.0
+
+    @property
+    def selection(self) -> Selection | None:
+        """The chosen mode of every activity; None unless OPTIMAL or FEASIBLE."""
+        return self.values
+
+    @property
+    def cost(self) -> int | None:
+        """Of the selection, recomputed by `TimeCostProblem.evaluate`."""
+        return self.objective
+
+
+@dataclass(frozen=True)
+class SolverInfo:
+    """Whether a solver can be used here.
+
+    Attributes
+    ----------
+    name : str
+    available : bool
+    version : str or None
+        The solver's own if it tells one, else that of the Python package it comes in.
+    reason : str or None
+        Why it is not available.
+    """
+
+    name: str
+    available: bool
+    version: str | None
+    reason: str | None
+
+
+class Feature(StrEnum):
+    """What not every backend can do, for whoever chooses among them."""
+
+    CONTINUOUS = "continuous"
+    """Takes any continuous columns, not only event times, which integers are enough for."""
+    PRESOLVES = "presolves"
+    """Leaves out modes of a problem by itself (`mipplan.solvers.presolve`)."""
+
+
+class Backend(Protocol[Input_contra, Found]):
+    """A solver of linear models, or one of time-cost problems.
+
+    Packages are imported inside of `run`: asking whether a solver is there must not load any other.
+    """
+
+    name: str
+    features: frozenset[Feature]
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Python packages it comes in, without which it does not work."""
+
+    def probe(self) -> SolverInfo:
+        """Tell whether the solver works here; cheap, as every solve asks."""
+
+    def run(self, model: Input_contra, settings: Settings, start: Found | None) -> Answer[Found]:
+        """Solve, from a start that need not be feasible and does not bind.
+
+        Raises
+        ------
+        SolverError
+            If the solver refuses the model, or ends in a way that tells nothing.
+        """
+
+
+LinearBackend = Backend[LinearModel, Float64]
+ProblemBackend = Backend[TimeCostProblem, Selection]
+
+
+class PackageBackend:
+    """What backends have in common that are there if Python packages are, and have the version of the last one."""
+
+    name: str
+    packages: tuple[str, ...]
+    features: frozenset[Feature] = frozenset()
+
+    def probe(self) -> SolverInfo:
+        """Tell whether the packages are installed, without importing them."""
+        for package in self.packages:
+            if importlib.util.find_spec(package) is None:
+                return SolverInfo(self.name, False, None, f"the package {package} is not installed")
+        return SolverInfo(self.name, True, importlib.metadata.version(self.packages[-1]), None)
+
+
+def run_interruptibly(work: Callable[[], Result], stop: Callable[[], object], name: str) -> Result:
+    """Work in a second thread, so that Ctrl-C reaches this one, which then stops the solver and passes it on.
+
+    `work` must return soon after `stop` was called; `name` is that of the solver.
+    """
+    results: list[Result] = []
+    failures: list[BaseException] = []
+    # not Thread.join: interrupted in it, Python 3.11 takes the thread for ended while it still runs, and the
+    # process would end, and abort, beneath the solver
+    ended = threading.Event()
+
+    def attempt() -> None:
+        try:
+            results.append(work())
+        except BaseException as failure:  # raised again by the thread that waits
+            failures.append(failure)
+        finally:
+            ended.set()
+
+    threading.Thread(target=attempt, name=f"mipplan-{name}", daemon=True).start()
+    try:
+        while not ended.wait(timeout=0.2):  # without a timeout, Ctrl-C would not get through on Windows
+            pass
+    except BaseException:
+        # a solver that had not begun yet when asked to stop needs to be asked again
+        while not ended.is_set():
+            stop()
+            ended.wait(timeout=0.2)
+        raise
+    if failures:
+        raise failures[0]
+    return results[0]
