@@ -12,7 +12,7 @@ from mipplan.planner.instance import Instance
 from mipplan.planner.members import Members, choice_of, cost_of, keeps_limits, services_of
 from mipplan.planner.request import Request
 from mipplan.result import Alternative, Choice, Explanation, NearPlan, Plan, StageExplanation
-from mipplan.solvers import NAME as AUTO
+from mipplan.solvers import AUTO
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS, Cover
 

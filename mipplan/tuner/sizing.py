@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import Int64
-from mipplan.solvers import KeptRelaxation
+from mipplan.solvers import IncrementalLp
 from mipplan.tuner.cuts import CutPlaces
 from mipplan.tuner.rounding import improve, round_shedding, round_times
 from mipplan_formulations import ScalingEvaluation, ScalingProblem
@@ -55,7 +55,7 @@ class Sizing:
     """Solves scaling problems that differ in numbers only."""
 
     def __init__(self) -> None:
-        self.relaxation = KeptRelaxation()
+        self.relaxation = IncrementalLp()
         self._template: ScalingTemplate | None = None
         self._places: CutPlaces | None = None
         self._windows: Int64 | None = None
