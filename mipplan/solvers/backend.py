@@ -42,26 +42,7 @@ class Termination(StrEnum):
 
 @dataclass(frozen=True)
 class Settings:
-    """What a caller may ask of any solver.
-
-    Attributes
-    ----------
-    time_limit_s : float or None
-        Wall-clock seconds, above 0; None: no limit.
-    gap : float
-        Relative gap between objective and bound that counts as optimal; 0 asks for a full proof.
-    threads : int
-        Most threads to use, at least 1.
-    seed : int
-        Random seed handed to the solver, from 0 to 2**31 - 1.
-    log : bool
-        Write the solver's own log to stderr.
-
-    Raises
-    ------
-    ValueError
-        If one of them is out of range.
-    """
+    """What a caller may ask of any solver, as `mipplan.solvers.solve` explains it."""
 
     time_limit_s: float | None = None
     gap: float = 0.0

@@ -97,11 +97,10 @@ def pass_arrays(highs: Any, arrays: LpArrays, integrality: Bool) -> None:
     """Hand a linear program to HiGHS, with a mark for each column that is integer."""
     import highspy
 
-    matrix = arrays.matrix
     status = highs.passModel(
-        matrix.shape[1],
-        matrix.shape[0],
-        matrix.nnz,
+        arrays.objective.size,
+        arrays.row_lower.size,
+        arrays.entries.size,
         int(highspy.MatrixFormat.kRowwise),
         int(highspy.ObjSense.kMinimize),
         0.0,
@@ -110,9 +109,9 @@ def pass_arrays(highs: Any, arrays: LpArrays, integrality: Bool) -> None:
         arrays.column_upper,
         arrays.row_lower,
         arrays.row_upper,
-        matrix.indptr.astype(np.int32),
-        matrix.indices.astype(np.int32),
-        matrix.data,
+        arrays.starts.astype(np.int32),
+        arrays.columns.astype(np.int32),
+        arrays.entries,
         integrality.astype(np.int32),
     )
     require(status, "the model")
@@ -272,7 +271,9 @@ def write_model(model: LinearModel, path: str | Path) -> None:
             raise ValueError(f"{path.name}: numbers of more than 15 digits would be rounded in the file")
     arrays = LpArrays(
         model.objective.astype(np.float64),
-        model.matrix.astype(np.float64),
+        model.matrix.indptr,
+        model.matrix.indices,
+        model.matrix.data.astype(np.float64),
         model.row_lower,
         model.row_upper,
         model.column_lower,

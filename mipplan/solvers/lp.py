@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from mipplan.core import Bool, Float64, Int32, SolverError
 from mipplan.solvers.highs import Highs, make_quiet_highs, pass_arrays, require
@@ -33,6 +32,7 @@ class HighsLp:
     """A linear program in HiGHS: each run starts from the last basis."""
 
     def __init__(self, arrays: LpArrays) -> None:
+        self.arrays = arrays
         self._highs = make_quiet_highs()
         # Presolve would throw the basis away, and takes longer to look at all columns than simplex, with few rows,
         # to be done. The number of threads stays as it is: dual simplex uses one, and HiGHS refuses to run if it is
@@ -49,7 +49,8 @@ class HighsLp:
         limit_s = highs.inf if time_limit_s is None else highs.getRunTime() + float(time_limit_s)
         require(highs.setOptionValue("time_limit", limit_s), "option time_limit")
         highs.run()
-        return {ends.kOptimal: True, ends.kInfeasible: False}.get(highs.getModelStatus())
+        status = highs.getModelStatus()
+        return status == ends.kOptimal if status in (ends.kOptimal, ends.kInfeasible) else None
 
     @property
     def status(self) -> str:
@@ -69,24 +70,32 @@ class HighsLp:
         _, has_ray, ray = self._highs.getDualRay()
         return np.array(ray, dtype=np.float64) if has_ray else None
 
-    def change_columns(self, columns: Int32, lower: Float64, upper: Float64) -> None:
+    def bound(self, columns: Int32, lower: Float64, upper: Float64) -> None:
         """Change the bounds of some columns."""
         require(self._highs.changeColsBounds(columns.size, columns, lower, upper), "column bounds")
 
-    def change_rows(self, rows: Int32, lower: Float64, upper: Float64) -> None:
-        """Change the sides of some rows."""
-        require(self._highs.changeRowsBounds(rows.size, rows, lower, upper), "row sides")
-
-    def change_costs(self, columns: Int32, costs: Float64) -> None:
-        """Change the costs of some columns."""
-        require(self._highs.changeColsCost(columns.size, columns, costs), "costs")
-
-    def change_entries(self, rows: Int32, columns: Int32, entries: Float64) -> None:
-        """Change entries of the matrix, one by one: there is no other way."""
-        change = self._highs.changeCoeff
-        cells = zip(rows.tolist(), columns.tolist(), entries.tolist(), strict=True)
-        for status in {change(row, column, entry) for row, column, entry in cells}:
+    def change(self, new: LpArrays) -> None:
+        """Hand over the numbers that differ; coefficients go one by one, there is no other way."""
+        old, self.arrays, highs = self.arrays, new, self._highs
+        changed = _where((old.column_lower != new.column_lower) | (old.column_upper != new.column_upper))
+        if changed.size:
+            self.bound(changed, new.column_lower[changed], new.column_upper[changed])
+        changed = _where((old.row_lower != new.row_lower) | (old.row_upper != new.row_upper))
+        if changed.size:
+            lower, upper = new.row_lower[changed], new.row_upper[changed]
+            require(highs.changeRowsBounds(changed.size, changed, lower, upper), "row sides")
+        changed = _where(old.objective != new.objective)
+        if changed.size:
+            require(highs.changeColsCost(changed.size, changed, new.objective[changed]), "costs")
+        changed = _where(old.entries != new.entries)
+        rows = np.searchsorted(new.starts, changed, side="right") - 1
+        cells = (each.tolist() for each in (rows, new.columns[changed], new.entries[changed]))
+        for status in {highs.changeCoeff(*cell) for cell in zip(*cells, strict=True)}:
             require(status, "a coefficient")
+
+
+def _where(condition: Bool) -> Int32:
+    return np.flatnonzero(condition).astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +136,7 @@ class Relaxations:
         """
         scaled, lp = self._scaled, self._lp
         column_upper = np.where(allowed, scaled.column_upper, 0.0)
-        lp.change_columns(self._columns, scaled.column_lower, column_upper)
+        lp.bound(self._columns, scaled.column_lower, column_upper)
         solved = lp.run(time_limit_s)
         if solved:
             return _relaxation(scaled, lp.duals(), column_upper)
@@ -200,7 +209,7 @@ def solve_relaxed(model: LinearModel, *, time_limit_s: float | None = None) -> C
     if not lp.run(time_limit_s):
         return None
     values = scaled.lift_values(lp.values())
-    given, used = largest_in_rows(model.matrix), largest_in_rows(scaled.matrix)
+    given, used = (largest_in_rows(scaled.starts, each) for each in (model.matrix.data, scaled.entries))
     # a row was multiplied by a power of two, and so was its dual divided
     factors = np.divide(used, given, out=np.ones_like(used), where=given > 0)
     return Continuous(float(model.objective @ values), values, lp.duals() * factors * scaled.objective_unit)
@@ -240,7 +249,7 @@ class IncrementalLp:
     def __init__(self) -> None:
         self.builds = 0
         self.solves = 0
-        self._kept: tuple[HighsLp, _Units, LpArrays] | None = None
+        self._kept: tuple[HighsLp, _Units] | None = None
 
     def solve(self, model: LinearModel) -> Relaxed | None:
         """Solve the relaxation of a model; None if it is infeasible.
@@ -250,50 +259,31 @@ class IncrementalLp:
         SolverError
             If HiGHS ends in any other way.
         """
-        kept = self._kept
+        kept, self._kept = self._kept, None  # an error on the way must not leave a model that nobody knows
         reused = kept is not None and kept[1].fit(model)
-        lp, units, arrays = self._pass_changes(model, *kept) if kept and reused else self._pass_whole(model)
+        if kept and reused:
+            lp, units = kept
+            lp.change(units.scale(model))
+        else:
+            lp, units = self._pass_whole(model)
         self.solves += 1
         solved = lp.run()
         if solved is None and reused:
             reused = False  # a basis can be too far off to start from
-            lp, units, arrays = self._pass_whole(model)
+            lp, units = self._pass_whole(model)
             solved = lp.run()
+        self._kept = lp, units
         if solved is None:
             raise SolverError(f"highs: ended with {lp.status!r}")
         if not solved:
             return None
-        bound, _ = _lagrangian(arrays, lp.duals(), arrays.objective, arrays.column_upper)
+        bound, _ = _lagrangian(lp.arrays, lp.duals(), lp.arrays.objective, lp.arrays.column_upper)
         return Relaxed(lp.values() * units.columns, bound * units.cost, reused)
 
-    def _pass_whole(self, model: LinearModel) -> tuple[HighsLp, _Units, LpArrays]:
+    def _pass_whole(self, model: LinearModel) -> tuple[HighsLp, _Units]:
         self.builds += 1
-        self._kept = None
         units = _Units.of(model)
-        arrays = units.scale(model)
-        self._kept = HighsLp(arrays), units, arrays
-        return self._kept
-
-    def _pass_changes(
-        self, model: LinearModel, lp: HighsLp, units: _Units, old: LpArrays
-    ) -> tuple[HighsLp, _Units, LpArrays]:
-        self._kept = None  # an error on the way must not leave a model that nobody knows
-        new = units.scale(model)
-        changed = _where((old.column_lower != new.column_lower) | (old.column_upper != new.column_upper))
-        if changed.size:
-            lp.change_columns(changed, new.column_lower[changed], new.column_upper[changed])
-        changed = _where((old.row_lower != new.row_lower) | (old.row_upper != new.row_upper))
-        if changed.size:
-            lp.change_rows(changed, new.row_lower[changed], new.row_upper[changed])
-        changed = _where(old.objective != new.objective)
-        if changed.size:
-            lp.change_costs(changed, new.objective[changed])
-        changed = _where(old.matrix.data != new.matrix.data)
-        if changed.size:
-            rows, columns = units.row_of_entry[changed], new.matrix.indices[changed]
-            lp.change_entries(rows, columns, new.matrix.data[changed])
-        self._kept = lp, units, new
-        return self._kept
+        return HighsLp(units.scale(model)), units
 
 
 @dataclass(frozen=True, eq=False)
@@ -331,16 +321,13 @@ class _Units:
 
     def scale(self, model: LinearModel) -> LpArrays:
         """Measure a model of this shape in these units."""
-        entries = model.matrix.data * self.columns[self.indices] / self.rows[self.row_of_entry]
         return LpArrays(
             model.objective * self.columns / self.cost,
-            sparse.csr_array((entries, self.indices, self.starts), shape=model.matrix.shape),
+            self.starts,
+            self.indices,
+            model.matrix.data * self.columns[self.indices] / self.rows[self.row_of_entry],
             model.row_lower / self.rows,
             model.row_upper / self.rows,
             model.column_lower / self.columns,
             model.column_upper / self.columns,
         )
-
-
-def _where(condition: Bool) -> Int32:
-    return np.flatnonzero(condition).astype(np.int32)

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from mipplan.core import Float64, Int64
 from mipplan.solvers.exact import find_differences
 from mipplan_formulations.linear import LinearModel
-
-Matrix = sparse.csr_array[Any, tuple[int, int]]
 
 # Scaled objective coefficients stay below 2**20: far from overflow, far above every solver's tolerances.
 _OBJECTIVE_BITS = 20
@@ -27,26 +27,36 @@ _OBJECTIVE_BITS = 20
 # A unit in a row scaled to 1 is 2**-24 or more up to here, which is 60 times the tightest tolerance in use.
 _RESOLVED_BITS = 24
 
+# At most 5,000 entries, because making a sparse matrix takes longer than summing them up without one.
+_FEW_ENTRIES = 5_000
+
 
 @dataclass(frozen=True, eq=False)
 class LpArrays:
     """The numbers of a linear program: minimise ``objective @ x`` over rows and columns between their sides."""
 
     objective: Float64
-    matrix: Matrix
+    starts: NDArray[np.integer]
+    """Where each row begins in `columns` and `entries`, and where the last one ends."""
+    columns: NDArray[np.integer]
+    entries: Float64
     row_lower: Float64
     row_upper: Float64
     column_lower: Float64
     column_upper: Float64
 
     def price(self, duals: Float64) -> Float64:
-        """Sum the rows, each times its dual: shape (n,)."""
-        matrix = self.matrix
-        weights = (
-            np.repeat(duals, np.diff(matrix.indptr)) * matrix.data
-        )  # for small matrices faster than matrix.T @
-        sums = np.bincount(matrix.indices, weights=weights, minlength=matrix.shape[1])
+        """Sum the rows, each times its dual: shape (n,). Both ways add in the same order."""
+        if self.entries.size > _FEW_ENTRIES:
+            return np.asarray(self._transposed @ duals)
+        weights = np.repeat(duals, np.diff(self.starts)) * self.entries
+        sums = np.bincount(self.columns, weights=weights, minlength=self.objective.size)
         return np.asarray(sums, dtype=np.float64)
+
+    @cached_property
+    def _transposed(self) -> sparse.csc_array[Any]:
+        shape = self.objective.size, self.row_lower.size
+        return sparse.csc_array((self.entries, self.columns, self.starts), shape=shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,17 +114,19 @@ def scale_model(model: LinearModel, *, gain_bits: int = 0, slack: float = 0.0) -
         Rows with event times are relaxed by this much once scaled. It should exceed what the solver's tolerance
         and arithmetic can do to such a row, lest it miss a solution by a hair; what it finds is judged exactly.
     """
-    matrix = model.matrix.astype(np.float64)
+    starts, columns = model.matrix.indptr, model.matrix.indices
     column_exponents = _column_exponents(model)
-    matrix.data = np.ldexp(matrix.data, column_exponents[matrix.indices])
-    exponents = _row_exponents(matrix, gain_bits)
-    matrix.data = np.ldexp(matrix.data, np.repeat(exponents, np.diff(matrix.indptr)))
+    entries = np.ldexp(model.matrix.data.astype(np.float64), column_exponents[columns])
+    exponents = _row_exponents(largest_in_rows(starts, entries), gain_bits)
+    entries = np.ldexp(entries, np.repeat(exponents, np.diff(starts)))
     lower, upper = _binding_sides(model)
     objective, unit, step = _scale_objective(model.objective)
     given = _slack_by_row(model, slack)
     return ScaledModel(
         objective,
-        matrix,
+        starts,
+        columns,
+        entries,
         np.ldexp(lower, exponents) - given,
         np.ldexp(upper, exponents) + given,
         np.ldexp(model.column_lower, -column_exponents),
@@ -125,14 +137,13 @@ def scale_model(model: LinearModel, *, gain_bits: int = 0, slack: float = 0.0) -
     )
 
 
-def largest_in_rows(matrix: Matrix) -> Float64:
+def largest_in_rows(starts: NDArray[np.integer], entries: NDArray[Any]) -> Float64:
     """Largest absolute entry of each row, 0 for an empty row."""
-    largest = np.zeros(matrix.shape[0])
-    starts = matrix.indptr[:-1]
-    filled = np.diff(matrix.indptr) > 0
+    largest = np.zeros(starts.size - 1)
+    filled = np.diff(starts) > 0
     if filled.any():
         # reduceat over the starts of filled rows only: an empty row would repeat its successor's first entry
-        largest[filled] = np.maximum.reduceat(np.abs(matrix.data), starts[filled])
+        largest[filled] = np.maximum.reduceat(np.abs(entries), starts[:-1][filled])
     return largest
 
 
@@ -149,9 +160,8 @@ def _slack_by_row(model: LinearModel, slack: float) -> Float64:
     return np.where(differences.is_row_in, slack, 0.0)
 
 
-def _row_exponents(matrix: Matrix, gain_bits: int) -> Int64:
+def _row_exponents(largest: Float64, gain_bits: int) -> Int64:
     """Exponent e per row: 2**e is nearest to 1 over the largest coefficient, but for the gain."""
-    largest = largest_in_rows(matrix)
     bits = np.rint(np.log2(np.where(largest > 0, largest, 1.0)))
     return np.asarray(np.clip(bits - _RESOLVED_BITS, 0, gain_bits) - bits, dtype=np.int64)
 

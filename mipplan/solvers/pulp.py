@@ -47,8 +47,8 @@ def build_pulp(model: LinearModel, scaled: ScaledModel) -> Any:
     ]
     costs = scaled.objective.tolist()
     problem.setObjective(pulp.LpAffineExpression([(x, c) for x, c in zip(columns, costs, strict=True) if c]))
-    starts, indices = scaled.matrix.indptr.tolist(), scaled.matrix.indices.tolist()
-    coefficients = scaled.matrix.data.tolist()
+    starts, indices = scaled.starts.tolist(), scaled.columns.tolist()
+    coefficients = scaled.entries.tolist()
     for i, (lower, upper) in enumerate(
         zip(scaled.row_lower.tolist(), scaled.row_upper.tolist(), strict=True)
     ):

@@ -110,9 +110,9 @@ def translate(model: LinearModel, scaled: ScaledModel) -> Any:
     rows.lower_bounds.extend(scaled.row_lower.tolist())
     rows.upper_bounds.extend(scaled.row_upper.tolist())
     entries = proto.linear_constraint_matrix
-    entries.row_ids.extend(np.repeat(np.arange(model.num_rows), np.diff(scaled.matrix.indptr)).tolist())
-    entries.column_ids.extend(scaled.matrix.indices.tolist())
-    entries.coefficients.extend(scaled.matrix.data.tolist())
+    entries.row_ids.extend(np.repeat(np.arange(model.num_rows), np.diff(scaled.starts)).tolist())
+    entries.column_ids.extend(scaled.columns.tolist())
+    entries.coefficients.extend(scaled.entries.tolist())
     used = np.flatnonzero(scaled.objective)
     proto.objective.linear_coefficients.ids.extend(used.tolist())
     proto.objective.linear_coefficients.values.extend(scaled.objective[used].tolist())
