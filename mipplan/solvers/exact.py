@@ -84,12 +84,7 @@ def solve_exactly(
     """Solve, and while the solution breaks an integer row within the solver's tolerance, cut it off and repeat.
 
     The same where it leaves no exact event times. The bound of a later round holds for the model, too: a cut removes
-    no solution of it.
-
-    Raises
-    ------
-    SolverError
-        If the solver fails, or its solution is wrong beyond tolerances, or after as many rounds as are allowed.
+    no solution of it. Solutions that are wrong beyond tolerances, and too many rounds, are errors.
     """
     deadline, current = settings.deadline(), model
     for _ in range(most_rounds):
@@ -142,10 +137,7 @@ def _contradicts_itself(model: LinearModel, raw: Answer[Float64], gap: float) ->
 def check_solution(model: LinearModel, values: Float64, solver: str) -> CheckedSolution:
     """Round a solver's values, shape (n,), check integrality, bounds and rows, and recompute the objective.
 
-    Raises
-    ------
-    SolverError
-        Naming the solver, the column or row that is wrong, and by how much.
+    An error names the solver, the column or row that is wrong, and by how much.
     """
     if values.shape != (model.num_columns,) or not np.isfinite(values).all():
         raise SolverError(f"{solver}: expected {model.num_columns} finite values")
@@ -240,12 +232,7 @@ def cut_off(model: LinearModel, broken: BrokenRow, values: Float64, solver: str)
 
     Suppose the activity is too large. It stays so unless a column at 1 with a positive coefficient goes to 0,
     or a column at 0 with a negative coefficient goes to 1: at least one of these has to change. Too small: the
-    same with the signs exchanged.
-
-    Raises
-    ------
-    SolverError
-        If a column of the row is no binary, for which the inequality would not be valid.
+    same with the signs exchanged. For a column that is no binary the inequality would not be valid: that is an error.
     """
     row = slice(model.matrix.indptr[broken.index], model.matrix.indptr[broken.index + 1])
     columns = model.matrix.indices[row].astype(np.int64)

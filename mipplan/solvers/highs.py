@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class Highs(PackageBackend):
         if start is not None or model.num_columns <= params.small_columns:
             leave_out_searches(highs)
         run_until_told(highs)
-        return _read_answer(highs, scaled)
+        return read_answer(highs, scaled, self.name, lambda: values_of(highs))
 
 
 def make_quiet_highs() -> Any:
@@ -191,57 +192,40 @@ def _run(highs: Any) -> None:
         highs.run()
 
 
-def has_solution(info: Any) -> bool:
-    """Whether HiGHS has a solution that keeps all rows."""
+def read_answer(
+    highs: Any, scaled: ScaledModel, solver: str, values: Callable[[], Float64]
+) -> Answer[Float64]:
+    """How HiGHS ended, and, if it has a solution, the scaled model's values, which `values` reads.
+
+    A model without integer columns has its optimum as bound, or nothing; only a search has nodes and a gap.
+    """
     import highspy
 
-    return bool(info.primal_solution_status == int(highspy.SolutionStatus.kSolutionStatusFeasible))
-
-
-def was_limited(highs: Any) -> bool:
-    """Whether a limit ended the run."""
-    import highspy
-
-    ends = highspy.HighsModelStatus
-    limits = (ends.kTimeLimit, ends.kIterationLimit, ends.kSolutionLimit, ends.kMemoryLimit)
-    return highs.getModelStatus() in limits
-
-
-def _read_answer(highs: Any, scaled: ScaledModel) -> Answer[Float64]:
-    import highspy
-
-    status, info = highs.getModelStatus(), highs.getInfo()
-    ends = highspy.HighsModelStatus
+    status, info, ends = highs.getModelStatus(), highs.getInfo(), highspy.HighsModelStatus
+    bound = float("-inf")
     if status == ends.kOptimal:
-        termination = Termination.OPTIMAL
+        termination, bound = Termination.OPTIMAL, float(info.objective_function_value)
     elif status in (ends.kInfeasible, ends.kUnboundedOrInfeasible):  # bounded columns: it is the former
         termination = Termination.INFEASIBLE
-    elif was_limited(highs):
-        termination = Termination.FEASIBLE if has_solution(info) else Termination.NO_SOLUTION_FOUND
+    elif status in (ends.kTimeLimit, ends.kIterationLimit, ends.kSolutionLimit, ends.kMemoryLimit):
+        found = info.primal_solution_status == int(highspy.SolutionStatus.kSolutionStatusFeasible)
+        termination = Termination.FEASIBLE if found else Termination.NO_SOLUTION_FOUND
     else:
-        raise SolverError(f"highs: ended with {highs.modelStatusToString(status)!r}")
-    values = None
-    if termination in (Termination.OPTIMAL, Termination.FEASIBLE):
-        values = scaled.lift_values(np.array(highs.getSolution().col_value, dtype=np.float64))
-    bound = scaled.lift_bound(read_bound(highs, info, termination))
-    return Answer(termination, values, lower_bound=bound, details=read_details(info))
-
-
-def read_bound(highs: Any, info: Any, termination: Termination) -> float:
-    """Bound on the scaled objective; a model without integer columns has its optimum as bound, or nothing."""
-    if termination is Termination.INFEASIBLE:
-        return float("inf")
+        raise SolverError(f"{solver}: ended with {highs.modelStatusToString(status)!r}")
+    details: dict[str, float | int | str] = {}
     if info.mip_node_count >= 0:
-        bound = float(info.mip_dual_bound)
-        return bound if abs(bound) < highs.inf else float("-inf")
-    return float(info.objective_function_value) if termination is Termination.OPTIMAL else float("-inf")
+        details = {"nodes": int(info.mip_node_count), "gap": float(info.mip_gap)}
+        bound = float(info.mip_dual_bound) if abs(info.mip_dual_bound) < highs.inf else float("-inf")
+    if termination is Termination.INFEASIBLE:
+        bound = float("inf")
+    is_solved = termination in (Termination.OPTIMAL, Termination.FEASIBLE)
+    lifted = scaled.lift_values(values()) if is_solved else None
+    return Answer(termination, lifted, lower_bound=scaled.lift_bound(bound), details=details)
 
 
-def read_details(info: Any) -> dict[str, float | int | str]:
-    """Nodes and gap, if there was a search."""
-    if info.mip_node_count < 0:
-        return {}
-    return {"nodes": int(info.mip_node_count), "gap": float(info.mip_gap)}
+def values_of(highs: Any) -> Float64:
+    """Columns of the solution at hand, shape (n,)."""
+    return np.array(highs.getSolution().col_value, dtype=np.float64)
 
 
 def write_model(model: LinearModel, path: str | Path) -> None:

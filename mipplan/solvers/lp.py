@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import Bool, Float64, Int32, SolverError
-from mipplan.solvers.highs import Highs, make_quiet_highs, pass_arrays, require
+from mipplan.solvers.highs import Highs, make_quiet_highs, pass_arrays, require, values_of
 from mipplan.solvers.numerics import LpArrays, ScaledModel, largest_in_rows, scale_model
 from mipplan_formulations.linear import LinearModel
 
@@ -59,7 +59,7 @@ class HighsLp:
 
     def values(self) -> Float64:
         """Columns of the last optimum, shape (n,)."""
-        return np.array(self._highs.getSolution().col_value, dtype=np.float64)
+        return values_of(self._highs)
 
     def duals(self) -> Float64:
         """Row duals of the last optimum, shape (k,)."""

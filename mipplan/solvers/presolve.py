@@ -175,8 +175,7 @@ def solve_reduced(
 ) -> Answer[Selection]:
     """Shrink a problem, solve what is left, and put both answers together.
 
-    `solve` is given the smaller problem, settings with the time left, and the best selection known in its terms, if it
-    has it.
+    `solve` gets the smaller problem, settings with the time left, and the best selection known, if it is left there.
     """
     deadline, time_limit_s = settings.deadline(), settings.share(params.share).time_limit_s
     reduced = shrink(problem, start=start, time_limit_s=time_limit_s, params=params)
@@ -233,13 +232,7 @@ class Labels:
         return SolverInfo(self.name, True, importlib.metadata.version("mipplan"), None)
 
     def run(self, problem: TimeCostProblem, settings: Settings, start: Selection | None) -> Answer[Selection]:
-        """Solve a problem; threads, seed and log play no part.
-
-        Raises
-        ------
-        SolverError
-            If sums of the problem's numbers would leave int64.
-        """
+        """Solve a problem; threads, seed and log play no part. Sums that would leave int64 are an error."""
         if is_chain(problem):
             return self.run_guided(problem, settings, start, None)
         return solve_reduced(
@@ -252,13 +245,7 @@ class Labels:
     def run_guided(
         self, problem: TimeCostProblem, settings: Settings, start: Selection | None, guide: Guide | None
     ) -> Answer[Selection]:
-        """Solve a problem as it is, labels cut off by a guide.
-
-        Raises
-        ------
-        SolverError
-            If sums of the problem's numbers would leave int64.
-        """
+        """Solve a problem as it is, labels cut off by a guide."""
         try:
             found = solve_by_labels(
                 problem,

@@ -1,7 +1,7 @@
 """Solvers that are reached through PuLP: HiGHS, and the CBC that PuLP bundles.
 
-PuLP's own ways of running them are replaced, piece by piece: its `HiGHS` prints a banner and its log to stdout, knows
-no start and cannot be interrupted, and it would leave CBC running after Ctrl-C.
+PuLP builds models and files. Running the solvers is done here: PuLP's own `HiGHS` prints a banner and its log to
+stdout, knows no start and cannot be interrupted, and CBC would be left running after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -67,10 +67,9 @@ def _sides(lower: float, upper: float) -> list[tuple[float, int]]:
 
 
 class PulpHighs(PackageBackend):
-    """HiGHS through PuLP: the model takes PuLP's way, the settings are those of the solver `highs`.
+    """HiGHS through PuLP: the model takes PuLP's way, the settings and the answer are those of the solver `highs`.
 
-    The two steps in which PuLP makes and runs the solver are replaced. How it ended is read from PuLP, by `sol_status`:
-    after a time limit `status` says Optimal.
+    How it ended is not read from PuLP: after a time limit its `status` says Optimal, and its table is not complete.
     """
 
     name = "pulp_highs"
@@ -80,63 +79,28 @@ class PulpHighs(PackageBackend):
 
     def run(self, model: LinearModel, settings: Settings, start: Float64 | None) -> Answer[Float64]:
         """Solve a model."""
+        import pulp
+
         scaled = scale_model(model, gain_bits=self.params.gain_bits, slack=self.params.slack)
         problem = build_pulp(model, scaled)
+        problem.fixObjective()
+        problem.solverModel = solver = highs.make_highs(settings.log)
+        highs.set_options(solver, scaled, settings, self.params)
+        pulp.HiGHS(msg=False).buildSolverModel(problem)
+        # PuLP sorts columns by name, has one of its own where objective or a row is empty, and does not know a column
+        # that occurs nowhere: for that any value will do
         columns = {f"x{j}": j for j in range(model.num_columns)}
-        try:
-            problem.solve(self._make_solver(scaled, settings, start, columns))
-        except KeyError as unknown:  # PuLP's table of statuses is not complete
-            raise SolverError(f"{self.name}: PuLP does not know the status {unknown}") from unknown
-        return self._read_answer(scaled, problem, columns)
+        order = np.array([columns.get(variable.name, -1) for variable in problem.variables()], dtype=np.intp)
+        if start is not None:
+            highs.pass_start(solver, np.append(scaled.lower_values(start), 0.0)[order])
+        highs.run_until_told(solver)
 
-    def _make_solver(
-        self, scaled: ScaledModel, settings: Settings, start: Float64 | None, columns: dict[str, int]
-    ) -> Any:
-        import pulp
+        def values() -> Float64:
+            found = np.append(scaled.column_lower, 0.0)
+            found[order] = highs.values_of(solver)
+            return found[:-1]
 
-        params = self.params
-
-        class Solver(pulp.HiGHS):  # type: ignore[misc]
-            def createAndConfigureSolver(self, lp: Any) -> None:  # noqa: N802
-                lp.solverModel = highs.make_highs(settings.log)
-                highs.set_options(lp.solverModel, scaled, settings, params)
-
-            def callSolver(self, lp: Any) -> None:  # noqa: N802
-                if start is not None:
-                    values = np.append(scaled.lower_values(start), 0.0)
-                    # PuLP sorts columns by name, and has one of its own where objective or a row is empty
-                    order = [columns.get(variable.name, -1) for variable in lp.variables()]
-                    highs.pass_start(lp.solverModel, values[order])
-                highs.run_until_told(lp.solverModel)
-
-        return Solver(msg=False)
-
-    def _read_answer(self, scaled: ScaledModel, problem: Any, columns: dict[str, int]) -> Answer[Float64]:
-        import pulp
-
-        info = problem.solverModel.getInfo()
-        termination = {
-            pulp.LpSolutionOptimal: Termination.OPTIMAL,
-            pulp.LpSolutionIntegerFeasible: Termination.FEASIBLE,
-            pulp.LpSolutionInfeasible: Termination.INFEASIBLE,
-            pulp.LpSolutionNoSolutionFound: Termination.NO_SOLUTION_FOUND,
-        }.get(problem.sol_status)
-        if termination is None:
-            raise SolverError(f"{self.name}: ended with {pulp.LpSolution[problem.sol_status]!r}")
-        if problem.status == pulp.LpStatusNotSolved and not highs.was_limited(problem.solverModel):
-            raise SolverError(f"{self.name}: HiGHS ended without telling how")
-        if termination is Termination.FEASIBLE and not highs.has_solution(info):
-            termination = Termination.NO_SOLUTION_FOUND
-        values = None
-        if termination in (Termination.OPTIMAL, Termination.FEASIBLE):
-            # a column that occurs nowhere is unknown to PuLP: any value will do
-            found = scaled.column_lower.copy()
-            for variable in problem.variables():
-                if variable.name in columns:
-                    found[columns[variable.name]] = variable.varValue
-            values = scaled.lift_values(found.astype(np.float64))
-        bound = scaled.lift_bound(highs.read_bound(problem.solverModel, info, termination))
-        return Answer(termination, values, lower_bound=bound, details=highs.read_details(info))
+        return highs.read_answer(solver, scaled, self.name, values)
 
 
 @dataclass(frozen=True)

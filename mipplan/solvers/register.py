@@ -243,15 +243,7 @@ def run_checked(
     *,
     shrinking: bool = False,
 ) -> ProblemAnswer:
-    """Solve a problem by a backend, after leaving out modes if asked to, and check the selection.
-
-    Raises
-    ------
-    SolverUnavailableError
-        If the backend does not work here.
-    SolverError
-        If it fails, or its selection is not allowed.
-    """
+    """Solve a problem by a backend, after leaving out modes if asked to, and check the selection."""
     info = backend.probe()
     if not info.available:
         raise SolverUnavailableError(f"solver {backend.name!r} does not work here: {info.reason}")
@@ -274,13 +266,7 @@ def run_checked(
 
 
 class ByModel:
-    """Solves problems by a linear model of them, and adds up how long building these takes.
-
-    Raises
-    ------
-    KeyError
-        If there is no such formulation.
-    """
+    """Solves problems by a linear model of them, and adds up how long building these takes."""
 
     packages = ()
     features: frozenset[Feature] = frozenset()
@@ -297,13 +283,7 @@ class ByModel:
         return self._info
 
     def run(self, problem: TimeCostProblem, settings: Settings, start: Selection | None) -> Answer[Selection]:
-        """Build a linear model, solve it, and return the answer in terms of the problem; the limit includes building.
-
-        Raises
-        ------
-        SolverError
-            If the solver fails.
-        """
+        """Build a linear model, solve it, and return the answer in terms of the problem; building is timed, too."""
         chosen, deadline = self._formulation, settings.deadline()
         began = time.perf_counter()
         model = chosen.build(problem)
@@ -356,13 +336,7 @@ class Auto:
         return replace(Labels().probe(), name=self.name)
 
     def run(self, problem: TimeCostProblem, settings: Settings, start: Selection | None) -> Answer[Selection]:
-        """Solve a problem; `details` names what has settled it under ``by``.
-
-        Raises
-        ------
-        SolverError
-            If a solver fails.
-        """
+        """Solve a problem; `details` names what has settled it under ``by``."""
         if is_chain(problem):
             return _settled(Labels().run(problem, settings, start), Labels.name)
         found = solve_reduced(problem, settings, start, self._solve_rest, self.params.presolve)
@@ -386,13 +360,7 @@ class Auto:
         return _settled(_better(problem, few, modelled), f"{formulation}/{solver}")
 
     def choose_pair(self, problem: TimeCostProblem) -> tuple[str, str]:
-        """Formulation and solver, which works here, for a problem that labels do not settle.
-
-        Raises
-        ------
-        SolverUnavailableError
-            If no solver works here.
-        """
+        """Formulation and solver, which works here, for a problem that labels do not settle."""
         formulation = choose_formulation(problem, self.params)
         if problem.num_binaries <= self.params.few_modes and LINEAR_BACKENDS["cp_sat"].probe().available:
             return formulation, "cp_sat"
