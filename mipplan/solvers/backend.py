@@ -91,12 +91,11 @@ class Answer(Generic[Found]):
         No solution costs less. Equals the objective if OPTIMAL with gap 0; minus infinity if the solver proved nothing;
         plus infinity if INFEASIBLE.
     solver : str
+        Empty while nobody has checked what a backend returned.
     solve_s : float
         Wall-clock seconds inside the backend, building its data structures included.
     details : mapping
         `version`, and where the solver tells them `nodes` and `gap` (relative), or other numbers and short texts.
-    checked : bool
-        Whether our own arithmetic confirms it. What a backend returns is not checked, and nobody else sees it.
     """
 
     termination: Termination
@@ -106,33 +105,44 @@ class Answer(Generic[Found]):
     solver: str = ""
     solve_s: float = 0.0
     details: Mapping[str, float | int | str] = field(default_factory=lambda: MappingProxyType({}))
-    checked: bool = False
+
+    @property
+    def checked(self) -> bool:
+        """Whether our own arithmetic confirms it. What a backend returns is not checked, and nobody else sees it."""
+        return bool(self.solver)
 
 
 @dataclass(frozen=True)
-class ProblemAnswer(Answer[Selection]):
-    """The outcome of solving a time-cost problem: a selection of modes, its cost, and a lower bound on any cost.
+class ProblemAnswer:
+    """The checked outcome of solving a time-cost problem.
 
     Attributes
     ----------
+    termination : Termination
+    selection : tuple of int or None
+        The chosen mode of every activity; None unless OPTIMAL or FEASIBLE.
+    cost : int or None
+        Recomputed by `TimeCostProblem.evaluate`.
+    lower_bound : float
+        As of an `Answer`.
+    solver : str
     formulation : str or None
-        The linear model it was solved by. None for solvers that work on the problem itself.
-    build_s : float
-        Wall-clock seconds of building that model, 0 without one; `solve_s` is all the rest.
+        None for solvers that work on the problem itself.
+    build_s, solve_s : float
+        Wall-clock seconds of building a linear model (0 without one), and of all the rest.
+    details : mapping
+        As the solver tells them.
     """
 
-    formulation: str | None = None
-    build_s: float = 0.0
-
-    @property
-    def selection(self) -> Selection | None:
-        """The chosen mode of every activity; None unless OPTIMAL or FEASIBLE."""
-        return self.values
-
-    @property
-    def cost(self) -> int | None:
-        """Of the selection, recomputed by `TimeCostProblem.evaluate`."""
-        return self.objective
+    termination: Termination
+    selection: Selection | None
+    cost: int | None
+    lower_bound: float
+    solver: str
+    formulation: str | None
+    build_s: float
+    solve_s: float
+    details: Mapping[str, float | int | str]
 
 
 @dataclass(frozen=True)

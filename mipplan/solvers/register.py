@@ -171,7 +171,7 @@ def _checked(
         proven = raw.termination is Termination.OPTIMAL and gap == 0
         bound = float(cost) if proven else min(bound, float(cost))
     details = MappingProxyType({"version": info.version or "unknown", **raw.details})
-    return Answer(raw.termination, raw.values, cost, bound, info.name, solve_s, details, checked=True)
+    return Answer(raw.termination, raw.values, cost, bound, info.name, solve_s, details)
 
 
 def solve_problem(
@@ -262,7 +262,18 @@ def run_checked(
             faults = "; ".join(judged.violations)
             raise SolverError(f"{info.name}: returned a selection that is not allowed: {faults}")
         cost = judged.cost
-    return ProblemAnswer(**vars(_checked(raw, cost, info, settings.gap, solve_s)))
+    answer = _checked(raw, cost, info, settings.gap, solve_s)
+    return ProblemAnswer(
+        answer.termination,
+        answer.values,
+        answer.objective,
+        answer.lower_bound,
+        answer.solver,
+        None,
+        0.0,
+        answer.solve_s,
+        answer.details,
+    )
 
 
 class ByModel:

@@ -103,7 +103,9 @@ def test_formulations_that_are_not_exact_prove_nothing_and_are_refused(
 
 
 def test_solver_that_finds_nothing_in_time_leaves_the_first_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing = ProblemAnswer(Termination.NO_SOLUTION_FOUND, None, solver="highs", formulation="paths")
+    nothing = ProblemAnswer(
+        Termination.NO_SOLUTION_FOUND, None, None, -math.inf, "highs", "paths", 0.0, 0.0, {}
+    )
     monkeypatch.setattr(benders, "solve_problem", lambda *arguments, **settings: nothing)
     instance = hand_made()
     plan = instance.plan()

@@ -39,6 +39,7 @@ def test_optimal(solver: str) -> None:
     assert (answer.objective, answer.lower_bound, answer.solver) == (220, 220.0, solver)
     assert answer.details["version"]
     assert not answer.values.flags.writeable
+    assert answer.checked
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
