@@ -213,10 +213,16 @@ class PackageBackend:
 
     def probe(self) -> SolverInfo:
         """Tell whether the packages are installed, without importing them."""
+        return self.missing() or SolverInfo(
+            self.name, True, importlib.metadata.version(self.packages[-1]), None
+        )
+
+    def missing(self) -> SolverInfo | None:
+        """Name the first package that is not installed, if one is not."""
         for package in self.packages:
             if importlib.util.find_spec(package) is None:
                 return SolverInfo(self.name, False, None, f"the package {package} is not installed")
-        return SolverInfo(self.name, True, importlib.metadata.version(self.packages[-1]), None)
+        return None
 
 
 def run_interruptibly(work: Callable[[], Result], stop: Callable[[], object], name: str) -> Result:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +130,12 @@ class Cbc(PackageBackend):
 
     def probe(self) -> SolverInfo:
         """Tell whether PuLP and the CBC it bundles work here."""
-        info = super().probe()
-        if not info.available:
-            return info
+        if missing := self.missing():
+            return missing
         reader = _bundled_cbc()
         if not reader.available():
             return SolverInfo(self.name, False, None, "PuLP brings no CBC for this platform")
-        return replace(info, version=_read_version(reader.path))
+        return SolverInfo(self.name, True, _read_version(reader.path), None)
 
     def run(self, model: LinearModel, settings: Settings, start: Float64 | None) -> Answer[Float64]:
         """Solve a model; where CBC finds it infeasible, crashes or gives no solution, ask it again in another way."""

@@ -262,18 +262,9 @@ def run_checked(
             faults = "; ".join(judged.violations)
             raise SolverError(f"{info.name}: returned a selection that is not allowed: {faults}")
         cost = judged.cost
-    answer = _checked(raw, cost, info, settings.gap, solve_s)
-    return ProblemAnswer(
-        answer.termination,
-        answer.values,
-        answer.objective,
-        answer.lower_bound,
-        answer.solver,
-        None,
-        0.0,
-        answer.solve_s,
-        answer.details,
-    )
+    checked = _checked(raw, cost, info, settings.gap, solve_s)
+    bound, details = checked.lower_bound, checked.details
+    return ProblemAnswer(raw.termination, raw.values, cost, bound, info.name, None, 0.0, solve_s, details)
 
 
 class ByModel:

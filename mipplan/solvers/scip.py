@@ -62,11 +62,8 @@ class Scip(PackageBackend):
                 model_params=mathopt.ModelSolveParameters(solution_hints=hints),
                 msg_cb=_log if settings.log else None,
             )
-        except (
-            AttributeError,
-            RuntimeError,
-            ValueError,
-        ) as refusal:  # MathOpt masks some refusals as the first
+        except (AttributeError, RuntimeError, ValueError) as refusal:
+            # MathOpt masks some refusals as the first
             raise SolverError(f"{self.name} refused the model: {refusal}") from refusal
         if result.termination.limit == mathopt.Limit.INTERRUPTED:
             raise KeyboardInterrupt
