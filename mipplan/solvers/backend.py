@@ -13,8 +13,7 @@ from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
 from mipplan.core import Deadline, Float64
-from mipplan_formulations import TimeCostProblem
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel, TimeCostProblem
 
 #: A mode per activity of a `TimeCostProblem`.
 Selection = tuple[int, ...]

@@ -21,9 +21,8 @@ from mipplan.solvers.backend import (
     run_interruptibly,
 )
 from mipplan.solvers.exact import find_differences
-from mipplan_formulations import TimeCostProblem
-from mipplan_formulations.extents import breakable_paths
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel, TimeCostProblem
+from mipplan_formulations.time_cost import breakable_paths
 
 # Stands for infinity: CP-SAT refuses models in which sums could reach it.
 _BEYOND = 2**62

@@ -27,7 +27,7 @@ from scipy import sparse
 
 from mipplan.core import Bool, Float64, Int64, SolverError
 from mipplan.solvers.backend import Answer, LinearBackend, Settings, Termination
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 # Largest violation of a row, relative to its largest coefficient.
 _ROW_TOLERANCE = 1e-6

@@ -20,7 +20,7 @@ from mipplan.solvers.backend import (
     run_interruptibly,
 )
 from mipplan.solvers.numerics import LpArrays, ScaledModel, scale_model
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 # HiGHS writes 15 significant digits to a file.
 _LARGEST_WRITTEN = 10**15
@@ -36,7 +36,7 @@ class HighsParams:
 
     tolerance: float = 1e-9
     """Tolerance of rows and integers, because the default 1e-6 would let a row of coefficients near 1 s be broken by
-    microseconds; HiGHS takes no tighter one."""
+    microseconds."""
     slack: float = 2e-7
     """Rows with event times are relaxed by more than presolving shifts them by, of which 3e-8 was seen."""
     gain_bits: int = 12

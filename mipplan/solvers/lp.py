@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mipplan.core import Bool, Float64, Int32, SolverError
 from mipplan.solvers.highs import Highs, make_quiet_highs, pass_arrays, require, values_of
 from mipplan.solvers.numerics import LpArrays, ScaledModel, largest_in_rows, scale_model
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 # Rounding of the sums of a proof, as a share of the sum of absolute values: n·ε for far more terms than there are.
 _ROUNDING = 1e-9

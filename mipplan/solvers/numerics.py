@@ -19,7 +19,7 @@ from scipy import sparse
 
 from mipplan.core import Float64, Int64
 from mipplan.solvers.exact import find_differences
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 # Scaled objective coefficients stay below 2**20: far from overflow, far above every solver's tolerances.
 _OBJECTIVE_BITS = 20

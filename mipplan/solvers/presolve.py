@@ -19,9 +19,8 @@ from mipplan.core import Deadline, SolverError
 from mipplan.solvers.backend import Answer, Feature, Selection, Settings, SolverInfo, Termination
 from mipplan.solvers.lp import relax
 from mipplan_formulations import FORMULATIONS, TimeCostProblem
-from mipplan_formulations.improvement import suggest
 from mipplan_formulations.labelling import Guide, is_chain, solve_by_labels
-from mipplan_formulations.reduction import Reduction, drop_dominated, keep_modes
+from mipplan_formulations.time_cost import Reduction, drop_dominated, keep_modes, suggest
 
 
 @dataclass(frozen=True)

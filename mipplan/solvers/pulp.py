@@ -23,7 +23,7 @@ from mipplan.solvers import highs
 from mipplan.solvers.backend import Answer, Feature, PackageBackend, Settings, SolverInfo, Termination
 from mipplan.solvers.exact import check_solution
 from mipplan.solvers.numerics import ScaledModel, scale_model
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 _BOUND_PATTERN = re.compile(r"^Lower bound:\s+(\S+)", re.MULTILINE)
 _VERSION_PATTERN = re.compile(r"^Version:\s+(\S+)", re.MULTILINE)

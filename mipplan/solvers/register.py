@@ -36,9 +36,8 @@ from mipplan.solvers.highs import Highs
 from mipplan.solvers.presolve import Labels, PresolveParams, ReducedProblem, solve_reduced
 from mipplan.solvers.pulp import Cbc, PulpHighs
 from mipplan.solvers.scip import Scip
-from mipplan_formulations import FORMULATIONS, TimeCostProblem
+from mipplan_formulations import FORMULATIONS, LinearModel, TimeCostProblem
 from mipplan_formulations.labelling import is_chain
-from mipplan_formulations.linear import LinearModel
 
 AUTO = "auto"
 

@@ -16,7 +16,7 @@ import numpy as np
 from mipplan.core import Float64, SolverError
 from mipplan.solvers.backend import Answer, Feature, PackageBackend, Settings, Termination
 from mipplan.solvers.numerics import ScaledModel, scale_model
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 
 @dataclass(frozen=True)

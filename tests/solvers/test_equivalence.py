@@ -9,8 +9,7 @@ import numpy as np
 from campaigns import campaign_size, write_summary
 from mipplan.solvers import Termination, available_solvers, solve
 from mipplan.solvers.register import LINEAR_BACKENDS
-from mipplan_formulations import FORMULATIONS, Formulation, TimeCostProblem, solve_exhaustively
-from mipplan_formulations.exhaustive import Optimum
+from mipplan_formulations import FORMULATIONS, Formulation, Optimum, TimeCostProblem, solve_exhaustively
 from random_problems import random_problem
 
 UNITS = [1, 10_000_000, 1_000_000_000]
