@@ -1,6 +1,6 @@
 """Solving linear models with free solvers, each answer re-checked by our own arithmetic."""
 
-from mipplan.solvers.backend import Answer, Backend, Feature, ProblemAnswer, SolverInfo, Termination
+from mipplan.solvers.backend import Answer, Backend, ProblemAnswer, SolverFeature, SolverInfo, Termination
 from mipplan.solvers.highs import write_model
 from mipplan.solvers.lp import (
     Continuous,
@@ -33,7 +33,6 @@ __all__ = [
     "Answer",
     "Backend",
     "Continuous",
-    "Feature",
     "IncrementalLp",
     "KeptRelaxation",
     "ProblemAnswer",
@@ -42,6 +41,7 @@ __all__ = [
     "Relaxations",
     "Relaxed",
     "Shrunk",
+    "SolverFeature",
     "SolverInfo",
     "Termination",
     "available_problem_solvers",

@@ -164,7 +164,7 @@ class SolverInfo:
     reason: str | None
 
 
-class Feature(StrEnum):
+class SolverFeature(StrEnum):
     """What not every backend can do, for whoever chooses among them."""
 
     CONTINUOUS = "continuous"
@@ -180,7 +180,7 @@ class Backend(Protocol[Input_contra, Found]):
     """
 
     name: str
-    features: frozenset[Feature]
+    features: frozenset[SolverFeature]
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -208,7 +208,7 @@ class PackageBackend:
 
     name: str
     packages: tuple[str, ...]
-    features: frozenset[Feature] = frozenset()
+    features: frozenset[SolverFeature] = frozenset()
 
     def probe(self) -> SolverInfo:
         """Tell whether the packages are installed, without importing them."""

@@ -13,9 +13,9 @@ import numpy as np
 from mipplan.core import Bool, Float64, SolverError
 from mipplan.solvers.backend import (
     Answer,
-    Feature,
     PackageBackend,
     Settings,
+    SolverFeature,
     Termination,
     run_interruptibly,
 )
@@ -51,7 +51,7 @@ class Highs(PackageBackend):
 
     name = "highs"
     packages = ("highspy",)
-    features = frozenset({Feature.CONTINUOUS})
+    features = frozenset({SolverFeature.CONTINUOUS})
     params = HighsParams()
 
     def run(self, model: LinearModel, settings: Settings, start: Float64 | None) -> Answer[Float64]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mipplan.core import Deadline, SolverError
-from mipplan.solvers.backend import Answer, Feature, Selection, Settings, SolverInfo, Termination
+from mipplan.solvers.backend import Answer, Selection, Settings, SolverFeature, SolverInfo, Termination
 from mipplan.solvers.lp import relax
 from mipplan_formulations import FORMULATIONS, TimeCostProblem
 from mipplan_formulations.labelling import Guide, is_chain, solve_by_labels
@@ -207,7 +207,7 @@ def _merge(
     return replace(found, termination=termination, values=selection, lower_bound=bound)
 
 
-class Labels:
+class LabelSolver:
     """Labels over (cost, duration, wait), which are part of this package.
 
     Chains need no other solver. On other problems labels are cut off by the linear relaxation of `levels` or
@@ -221,7 +221,7 @@ class Labels:
 
     name = "labels"
     packages = ()
-    features = frozenset({Feature.PRESOLVES})
+    features = frozenset({SolverFeature.PRESOLVES})
 
     def __init__(self, most_labels: int = 200_000) -> None:
         self.most_labels = most_labels

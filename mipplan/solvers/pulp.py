@@ -20,7 +20,7 @@ import numpy as np
 
 from mipplan.core import Float64, SolverError
 from mipplan.solvers import highs
-from mipplan.solvers.backend import Answer, Feature, PackageBackend, Settings, SolverInfo, Termination
+from mipplan.solvers.backend import Answer, PackageBackend, Settings, SolverFeature, SolverInfo, Termination
 from mipplan.solvers.exact import check_solution
 from mipplan.solvers.numerics import ScaledModel, scale_model
 from mipplan_formulations import LinearModel
@@ -74,7 +74,7 @@ class PulpHighs(PackageBackend):
 
     name = "pulp_highs"
     packages = ("pulp", "highspy")
-    features = frozenset({Feature.CONTINUOUS})
+    features = frozenset({SolverFeature.CONTINUOUS})
     params = highs.HighsParams()
 
     def run(self, model: LinearModel, settings: Settings, start: Float64 | None) -> Answer[Float64]:
@@ -125,7 +125,7 @@ class Cbc(PackageBackend):
 
     name = "cbc"
     packages = ("pulp",)
-    features = frozenset({Feature.CONTINUOUS})
+    features = frozenset({SolverFeature.CONTINUOUS})
     params = CbcParams()
 
     def probe(self) -> SolverInfo:

@@ -20,20 +20,20 @@ from types import MappingProxyType
 from mipplan.core import Float64, SolverError, SolverUnavailableError
 from mipplan.solvers.backend import (
     Answer,
-    Feature,
     Found,
     LinearBackend,
     ProblemAnswer,
     ProblemBackend,
     Selection,
     Settings,
+    SolverFeature,
     SolverInfo,
     Termination,
 )
 from mipplan.solvers.cp_sat import CpSat, CpSatNative
 from mipplan.solvers.exact import solve_exactly
 from mipplan.solvers.highs import Highs
-from mipplan.solvers.presolve import Labels, PresolveParams, ReducedProblem, solve_reduced
+from mipplan.solvers.presolve import LabelSolver, PresolveParams, ReducedProblem, solve_reduced
 from mipplan.solvers.pulp import Cbc, PulpHighs
 from mipplan.solvers.scip import Scip
 from mipplan_formulations import FORMULATIONS, LinearModel, TimeCostProblem
@@ -42,7 +42,7 @@ from mipplan_formulations.labelling import is_chain
 AUTO = "auto"
 
 _LINEAR: tuple[LinearBackend, ...] = (Highs(), PulpHighs(), Cbc(), CpSat(), Scip())
-_PROBLEM: tuple[ProblemBackend, ...] = (CpSatNative(), Labels())
+_PROBLEM: tuple[ProblemBackend, ...] = (CpSatNative(), LabelSolver())
 
 #: Solvers of linear models by name, in the order in which "auto" asks whether they work.
 LINEAR_BACKENDS: Mapping[str, LinearBackend] = MappingProxyType({b.name: b for b in _LINEAR})
@@ -247,7 +247,7 @@ def run_checked(
     if not info.available:
         raise SolverUnavailableError(f"solver {backend.name!r} does not work here: {info.reason}")
     started = time.perf_counter()
-    if shrinking and Feature.PRESOLVES not in backend.features:
+    if shrinking and SolverFeature.PRESOLVES not in backend.features:
         raw = solve_reduced(
             problem, settings, start, lambda reduced, left, known: backend.run(reduced.problem, left, known)
         )
@@ -270,7 +270,7 @@ class ByModel:
     """Solves problems by a linear model of them, and adds up how long building these takes."""
 
     packages = ()
-    features: frozenset[Feature] = frozenset()
+    features: frozenset[SolverFeature] = frozenset()
 
     def __init__(self, formulation: str, backend: LinearBackend, info: SolverInfo) -> None:
         self.name = backend.name
@@ -327,19 +327,19 @@ class Auto:
 
     name = AUTO
     packages = ()
-    features = frozenset({Feature.PRESOLVES})
+    features = frozenset({SolverFeature.PRESOLVES})
 
     def __init__(self, params: AutoParams = AutoParams()) -> None:
         self.params = params
 
     def probe(self) -> SolverInfo:
         """It is part of this package: labels need no other."""
-        return replace(Labels().probe(), name=self.name)
+        return replace(LabelSolver().probe(), name=self.name)
 
     def run(self, problem: TimeCostProblem, settings: Settings, start: Selection | None) -> Answer[Selection]:
         """Solve a problem; `details` names what has settled it under ``by``."""
         if is_chain(problem):
-            return _settled(Labels().run(problem, settings, start), Labels.name)
+            return _settled(LabelSolver().run(problem, settings, start), LabelSolver.name)
         found = solve_reduced(problem, settings, start, self._solve_rest, self.params.presolve)
         return _settled(found, "shrinking")
 
@@ -349,14 +349,16 @@ class Auto:
         """Set few labels on the smaller problem; if they don't settle it, solve a model from what they found."""
         problem, deadline = reduced.problem, settings.deadline()
         share = settings.share(self.params.labels_share)
-        few = Labels(self.params.few_labels).run_guided(problem, share, known, reduced.guide)
+        few = LabelSolver(self.params.few_labels).run_guided(problem, share, known, reduced.guide)
         if few.termination in (Termination.OPTIMAL, Termination.INFEASIBLE):
-            return _settled(few, Labels.name)
+            return _settled(few, LabelSolver.name)
         settings = settings.until(deadline)
         try:
             formulation, solver = self.choose_pair(problem)
         except SolverUnavailableError:  # then labels have to go on
-            return _settled(Labels().run_guided(problem, settings, few.values, reduced.guide), Labels.name)
+            return _settled(
+                LabelSolver().run_guided(problem, settings, few.values, reduced.guide), LabelSolver.name
+            )
         modelled = ByModel(formulation, *_choose(solver)).run(problem, settings, few.values)
         return _settled(_better(problem, few, modelled), f"{formulation}/{solver}")
 

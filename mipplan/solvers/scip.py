@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mipplan.core import Float64, SolverError
-from mipplan.solvers.backend import Answer, Feature, PackageBackend, Settings, Termination
+from mipplan.solvers.backend import Answer, PackageBackend, Settings, SolverFeature, Termination
 from mipplan.solvers.numerics import ScaledModel, scale_model
 from mipplan_formulations import LinearModel
 
@@ -41,7 +41,7 @@ class Scip(PackageBackend):
 
     name = "scip"
     packages = ("ortools",)
-    features = frozenset({Feature.CONTINUOUS})
+    features = frozenset({SolverFeature.CONTINUOUS})
     params = ScipParams()
 
     def run(self, model: LinearModel, settings: Settings, start: Float64 | None) -> Answer[Float64]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mipplan.core import SolverError
-from mipplan.solvers import Feature, solve
+from mipplan.solvers import SolverFeature, solve
 from mipplan.solvers.register import LINEAR_BACKENDS
 from random_problems import binary_model
 
@@ -86,7 +86,7 @@ def test_a_solver_process_that_dies_is_an_error(tmp_path: Path, monkeypatch: pyt
 def test_columns_that_may_need_fractions_are_solved_or_refused(solver: str) -> None:
     base = binary_model([1, 0], [[3, 2]], [1], [1])
     model = replace(base, integrality=np.array([True, False]))
-    if Feature.CONTINUOUS in LINEAR_BACKENDS[solver].features:
+    if SolverFeature.CONTINUOUS in LINEAR_BACKENDS[solver].features:
         assert solve(model, solver).objective == 0
     else:
         with pytest.raises(SolverError, match="may need fractions"):
