@@ -25,11 +25,9 @@ from mipplan.solvers.register import (
 # Former names, for whoever still uses them.
 KeptRelaxation = IncrementalLp
 Shrunk = ReducedProblem
-NAME = AUTO
 
 __all__ = [
     "AUTO",
-    "NAME",
     "Answer",
     "Backend",
     "Continuous",
