@@ -4,6 +4,7 @@ The judge shares nothing with the judged: this package knows tokens and batch la
 bounds, options or solvers that made the plan.
 """
 
+from mipplan.replayer.cache import CacheParams, StageOption, StageReplays, StageRun
 from mipplan.replayer.chunks import ChunkedReplay
 from mipplan.replayer.engines import ENGINES, Engine, Feature, resolve_engine
 from mipplan.replayer.engines.compiled_jit import compiled
@@ -18,6 +19,7 @@ from mipplan.replayer.verdicts import Verdict
 __all__ = [
     "ENGINES",
     "NEVER",
+    "CacheParams",
     "Capacity",
     "ChunkedReplay",
     "Conditions",
@@ -27,6 +29,9 @@ __all__ = [
     "ReplicaSchedule",
     "Served",
     "ServiceNoise",
+    "StageOption",
+    "StageReplays",
+    "StageRun",
     "StageTask",
     "Verdict",
     "check_manner",
