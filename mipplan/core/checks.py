@@ -6,6 +6,7 @@ What counts as a number where one is expected: Python's and NumPy's, but no trut
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import TypeGuard
 
 import numpy as np
@@ -34,6 +35,20 @@ def is_finite(value: object) -> TypeGuard[float]:
         return is_number(value) and math.isfinite(value)
     except OverflowError:  # an integer beyond all floats
         return False
+
+
+def check_one_of(
+    name: str, value: object, known: Iterable[str], write: Callable[[object], str] = shown
+) -> None:
+    """Refuse what is none of the known words; `write` says how to write it in the message.
+
+    Raises
+    ------
+    InputError
+    """
+    words = list(known)
+    if value not in words:
+        raise InputError.one(name, f"expected one of {', '.join(words)}, found {write(value)}")
 
 
 def check_seed(seed: object, name: str = "seed") -> int:
