@@ -8,10 +8,4 @@ from mipplan.baselines.greedy import inferline
 from mipplan.baselines.halving import half_slo
 from mipplan.baselines.problem import BaselineProblem, pose
 
-__all__ = [
-    "BaselineProblem",
-    "coarse_grained",
-    "half_slo",
-    "inferline",
-    "pose",
-]
+__all__ = ["BaselineProblem", "coarse_grained", "half_slo", "inferline", "pose"]

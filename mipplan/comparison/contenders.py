@@ -1,23 +1,23 @@
-"""The planners that are compared, each asked the same."""
+"""The planners that are compared, each asked the same; and a watch for Ctrl-C, which they take as their own end."""
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from types import FrameType, TracebackType
 
 from mipplan.baselines import coarse_grained, half_slo, inferline
+from mipplan.core import Report
 from mipplan.pipeline import Pipeline
 from mipplan.planner import plan
 from mipplan.profiles import Profiles
 from mipplan.refinement import refine
 from mipplan.result import Plan
 from mipplan.trace import Trace
-
-#: Told of progress.
-Report: TypeAlias = Callable[[str], None]
 
 
 class Contender(StrEnum):
@@ -38,15 +38,8 @@ class Contender(StrEnum):
 
 
 @dataclass(frozen=True)
-class Made:
-    """A plan and what it took.
-
-    Attributes
-    ----------
-    plan : Plan
-    seconds : float
-    estimator_calls : int
-    """
+class TimedPlan:
+    """A plan and what it took."""
 
     plan: Plan
     seconds: float
@@ -55,20 +48,7 @@ class Made:
 
 @dataclass(frozen=True)
 class PlanningTask:
-    """What every planner is given: the part of the trace to plan on, and nothing of the rest.
-
-    Attributes
-    ----------
-    pipeline : Pipeline
-    profiles : Profiles
-    trace : Trace
-    slo_s, quantile : float
-    seed : int
-    discipline : str
-        That the plans are judged under; only refinement can make use of it.
-    time_limit_s : float or None
-        Of each search.
-    """
+    """What every planner is given: the part of the trace to plan on, and nothing of the rest."""
 
     pipeline: Pipeline
     profiles: Profiles
@@ -77,16 +57,18 @@ class PlanningTask:
     quantile: float
     seed: int
     discipline: str
+    """That the plans are judged under; only refinement can make use of it."""
     time_limit_s: float | None
-    _made: dict[Contender, Made] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """Of each search."""
+    _made: dict[Contender, TimedPlan] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    def make(self, contender: Contender, report: Report) -> Made:
+    def make(self, contender: Contender, report: Report) -> TimedPlan:
         """Have a planner make its plan, once."""
         if contender not in self._made:
             self._made[contender] = self._make(contender, report)
         return self._made[contender]
 
-    def _make(self, contender: Contender, report: Report) -> Made:
+    def _make(self, contender: Contender, report: Report) -> TimedPlan:
         match contender:
             case Contender.CERTIFIED:
                 return self._ask(plan, time_limit_s=self.time_limit_s, progress=report)
@@ -101,7 +83,7 @@ class PlanningTask:
             case Contender.HALF_SLO:
                 return self._ask(half_slo)
 
-    def _refined(self, report: Report) -> Made:
+    def _refined(self, report: Report) -> TimedPlan:
         """Refine the certified plan, whose time counts for both."""
         start = self.make(Contender.CERTIFIED, report)
         made = _timed(
@@ -113,9 +95,11 @@ class PlanningTask:
                 progress=report,
             )
         )
-        return Made(made.plan, start.seconds + made.seconds, start.estimator_calls + made.estimator_calls)
+        return TimedPlan(
+            made.plan, start.seconds + made.seconds, start.estimator_calls + made.estimator_calls
+        )
 
-    def _ask(self, planner: Callable[..., Plan], **more: object) -> Made:
+    def _ask(self, planner: Callable[..., Plan], **more: object) -> TimedPlan:
         return _timed(
             lambda: planner(
                 self.pipeline,
@@ -129,10 +113,45 @@ class PlanningTask:
         )
 
 
-def _timed(make: Callable[[], Plan]) -> Made:
+def _timed(make: Callable[[], Plan]) -> TimedPlan:
     started = time.monotonic()
     made = make()
     elapsed_s = time.monotonic() - started
     if made.effort is not None:
-        return Made(made, made.effort.seconds, made.effort.estimator_calls)
-    return Made(made, elapsed_s, 0 if made.refinement is None else made.refinement.replays)
+        return TimedPlan(made, made.effort.seconds, made.effort.estimator_calls)
+    return TimedPlan(made, elapsed_s, 0 if made.refinement is None else made.refinement.replays)
+
+
+class InterruptWatch:
+    """Within its ``with`` block, remembers that Ctrl-C was pressed; what Ctrl-C does otherwise stays the same.
+
+    Planners stop at Ctrl-C and return what they have, so their caller would not hear of it and go on.
+
+    Attributes
+    ----------
+    seen : bool
+        Whether Ctrl-C came.
+    """
+
+    def __init__(self) -> None:
+        self.seen = False
+        self._restore: Callable[[], object] | None = None
+
+    def __enter__(self) -> InterruptWatch:
+        previous = signal.getsignal(signal.SIGINT)
+        # Python delivers signals to the main thread, and lets no other one set a handler.
+        if callable(previous) and threading.current_thread() is threading.main_thread():
+
+            def notice(number: int, frame: FrameType | None) -> None:
+                self.seen = True
+                previous(number, frame)
+
+            signal.signal(signal.SIGINT, notice)
+            self._restore = lambda: signal.signal(signal.SIGINT, previous)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._restore is not None:
+            self._restore()

@@ -48,25 +48,15 @@ class CapacityParams:
 _CAPACITY_PARAMS = CapacityParams()
 
 
-# ------------------------------------------------------------------------------------------------- least times
-
-
 @dataclass(frozen=True)
 class LeastTimes:
-    """Bounds on the times of every token, whatever is chosen.
-
-    Attributes
-    ----------
-    problem : RefinementProblem
-    arrival_ns : mapping of str to int64, shape (tokens,)
-        No token arrives earlier.
-    due_ns : mapping of str to int64, shape (tokens,)
-        A token that leaves later makes its query miss the deadline.
-    """
+    """Bounds on the times of every token, whatever is chosen."""
 
     problem: RefinementProblem
     arrival_ns: Mapping[str, Int64]
+    """No token arrives earlier."""
     due_ns: Mapping[str, Int64]
+    """A token that leaves later makes its query miss the deadline."""
 
     def late_queries(self, stage: str, exit_ns: Int64) -> Int64:
         """Queries that miss the deadline for certain, with these exits (or earlier ones than the true) at a stage."""
@@ -96,26 +86,16 @@ def find_least_times(problem: RefinementProblem) -> LeastTimes:
     return LeastTimes(problem, arrival, problem.due_ns(least))
 
 
-# --------------------------------------------------------------------------------------------------- conditions
-
-
 @dataclass(frozen=True)
 class Narrowed:
-    """A problem without the options that the conditions exclude.
-
-    Attributes
-    ----------
-    problem : RefinementProblem
-        A domain is empty if nothing is left for its stage: then no plan keeps the deadline.
-    blocked : str or None
-        That stage.
-    refuted : Counter of str
-        Options excluded, by condition.
-    """
+    """A problem without the options that the conditions exclude."""
 
     problem: RefinementProblem
+    """A domain is empty if nothing is left for its stage: then no plan keeps the deadline."""
     blocked: str | None
+    """That stage."""
     refuted: Counter[str]
+    """Options excluded, by condition."""
 
 
 #: Capacities found before, by stage and window.
@@ -125,14 +105,9 @@ Known: TypeAlias = dict[tuple[str, int], "NeededCapacity | None"]
 def narrow(problem: RefinementProblem, budget: int | None = None, known: Known | None = None) -> Narrowed:
     """Exclude options by path service times and by capacity, until no more follow from that.
 
-    Parameters
-    ----------
-    problem : RefinementProblem
-    budget : int, optional
-        Only plans that cost less matter. Families too dear for it are left out first, which makes the least times
-        longer, and the capacity needed larger.
-    known : dict, optional
-        Of earlier calls on the same workload with as many allowed queries; what is found is added.
+    With a budget only plans that cost less matter. Families too dear for it are left out first, which makes the least
+    times longer, and the capacity needed larger. What is `known` from earlier calls on the same workload, with as many
+    allowed queries, is added to.
     """
     refuted: Counter[str] = Counter()
     known = {} if known is None else known
@@ -206,18 +181,9 @@ def _with_capacity(known: Known, times: LeastTimes, refuted: Counter[str]) -> di
     return kept
 
 
-# --------------------------------------------------------------------------------------------- needed capacity
-
-
 @dataclass(frozen=True)
 class Crowds:
-    """The most tokens that enter within a closed window, for some lengths of it.
-
-    Attributes
-    ----------
-    length_ns, tokens : int64, shape (m,)
-        Lengths in increasing order.
-    """
+    """The most tokens that enter within a closed window, for some lengths of it, in increasing order."""
 
     length_ns: Int64
     tokens: Int64
@@ -230,25 +196,16 @@ class Crowds:
 
 @dataclass(frozen=True)
 class NeededCapacity:
-    """What a stage's replicas must be able to do at least.
-
-    Attributes
-    ----------
-    work : int
-        If each token takes at least so much of the stage as a whole, in parts of a ns, more queries than allowed
-        are late.
-    parts : int
-        In a ns.
-    window_ns : int
-        From the earliest arrival of a token to its due time.
-    crowds : Crowds
-        Of the tokens that enter within so much time, or less.
-    """
+    """What a stage's replicas must be able to do at least."""
 
     work: int
+    """If each token takes so much of the stage as a whole, in parts of a ns, more queries than allowed are late."""
     parts: int
+    """In a ns."""
     window_ns: int
+    """From the earliest arrival of a token to its due time."""
     crowds: Crowds
+    """Of the tokens that enter within so much time, or less."""
 
     def fewest_replicas(self, service_ns: Int64) -> int | None:
         """With fewer replicas whose batches of k take ``service_ns[k - 1]``, too many queries are late.
@@ -317,15 +274,7 @@ def _count_crowds(ingress_ns: Int64, longest_ns: int, windows: int) -> Crowds:
 def count_turned_away(gaps: Sequence[int] | Int64, window: int, work: int, most: int) -> int:
     """Count the tokens that a machine must turn away; stops counting once there are more than `most`.
 
-    Parameters
-    ----------
-    gaps : int64, shape (tokens,)
-        Time since the previous token arrived.
-    window : int
-        From the arrival of a token to its due time.
-    work : int
-        That a token takes.
-    most : int
+    `gaps` are times since the previous token arrived, the window is from the arrival of a token to its due time.
     """
     unfinished = 0
     away = 0

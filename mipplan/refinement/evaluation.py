@@ -30,21 +30,14 @@ class LimitReachedError(MipplanError):
 
 @dataclass
 class Counters:
-    """What was done.
-
-    Attributes
-    ----------
-    replays : int
-        Complete plans of which a replay said whether they keep the objective.
-    stage_replays : int
-        Stages replayed; plans that agree on a stage and on all above it share one.
-    refuted : Counter of str
-        By ground: how many plans, or partial plans with all that extends them, were refuted.
-    """
+    """What was done."""
 
     replays: int = 0
+    """Complete plans of which a replay said whether they keep the objective."""
     stage_replays: int = 0
+    """Stages replayed; plans that agree on a stage and on all above it share one."""
     refuted: Counter[str] = field(default_factory=Counter)
+    """By ground: how many plans, or partial plans with all that extends them, were refuted."""
 
 
 @dataclass
@@ -68,9 +61,6 @@ class WorkLimit:
         if self._used > self.most_stage_replays or self.deadline.is_over:
             raise LimitReachedError
         self.counters.stage_replays += stage_replays
-
-
-# ------------------------------------------------------------------------------------------------ single plans
 
 
 class ReplayOracle:
@@ -115,9 +105,6 @@ class ReplayOracle:
         return lateness
 
 
-# ------------------------------------------------------------------------------------ a part of a long trace
-
-
 @dataclass(frozen=True)
 class ScreenParams:
     """Which part of a trace stands for the whole."""
@@ -141,12 +128,7 @@ class Screen:
     """A part of the trace in place of the whole, and how many of the late queries show there.
 
     What keeps the deadline on the part is judged on the whole. From every such plan is learnt how many may be late
-    on the part, so that few are put forward in vain.
-
-    Parameters
-    ----------
-    part, whole : ReplayOracle
-        The same if the trace is not screened.
+    on the part, so that few are put forward in vain. Part and whole are the same if the trace is not screened.
     """
 
     def __init__(
@@ -212,9 +194,6 @@ def _rank_blocks(ingress_ns: Int64, rate: float, block: int) -> Int64:
     return order
 
 
-# -------------------------------------------------------------------------------------- stages on their own
-
-
 @dataclass(frozen=True)
 class StageParams:
     """What is tried of a stage on its own."""
@@ -246,12 +225,7 @@ class StageAlone:
 
 
 def sufficient_domains(problem: RefinementProblem, replays: StageReplays, limit: WorkLimit) -> Domains | None:
-    """Leave out what is too slow even if every token arrives as early as it can; None if nothing is left.
-
-    Raises
-    ------
-    LimitReachedError
-    """
+    """Leave out what is too slow even if every token arrives as early as it can; None if nothing is left."""
     times = find_least_times(problem)
     kept: dict[str, Domain] = {}
     for stage, domain in problem.domains.items():
@@ -267,12 +241,7 @@ def study_stages(
     limit: WorkLimit,
     params: StageParams = _STAGE_PARAMS,
 ) -> dict[str, StageAlone] | None:
-    """Study every stage on its own; None if nothing would do for one of them.
-
-    Raises
-    ------
-    LimitReachedError
-    """
+    """Study every stage on its own; None if nothing would do for one of them."""
     domains = sufficient_domains(problem, replays, limit)
     if domains is None:
         return None

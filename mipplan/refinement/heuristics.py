@@ -22,13 +22,7 @@ import numpy as np
 from mipplan.core import Bool, Int32, Int64, LongestPaths, Positions, first_true
 from mipplan.options import Configuration, Option
 from mipplan.pipeline import Pipeline
-from mipplan.refinement.evaluation import (
-    LimitReachedError,
-    RatedOption,
-    ReplayOracle,
-    StageAlone,
-    WorkLimit,
-)
+from mipplan.refinement.evaluation import LimitReachedError, RatedOption, ReplayOracle, StageAlone, WorkLimit
 from mipplan.refinement.problem import Domain, RefinementProblem, Span
 from mipplan.refinement.search import RefinementSearch
 from mipplan.replayer import NEVER, StageReplays
@@ -63,9 +57,6 @@ class HeuristicParams:
 
 
 _PARAMS = HeuristicParams()
-
-
-# ------------------------------------------------------------------------------------------------- first plans
 
 
 def propose_plans(
@@ -104,33 +95,21 @@ def _cost(plan: Configuration) -> int:
     return plan.microusd_per_hour
 
 
-# ------------------------------------------------------------------------------------------------ cheaper plans
-
-
 @dataclass(frozen=True)
 class Heuristics:
     """Ways from plans that keep the deadline to cheaper ones.
 
     All methods raise `LimitReachedError` when the limit is reached; `accept` knows the best plan.
-
-    Attributes
-    ----------
-    problem_now : callable
-        The problem, on a part of the trace that may be judged by new standards as plans are accepted or not.
-    stages : mapping of str to StageAlone
-    replays : StageReplays
-    limit : WorkLimit
-        For time; each neighbourhood has an allowance of stage replays of its own.
-    accept : callable
-        Told of every cheaper plan that keeps the deadline; says whether it counts.
-    params : HeuristicParams
     """
 
     problem_now: Callable[[], RefinementProblem]
+    """The problem, on a part of the trace that may be judged by new standards as plans are accepted or not."""
     stages: Mapping[str, StageAlone]
     replays: StageReplays
     limit: WorkLimit
+    """For time; each neighbourhood has an allowance of stage replays of its own."""
     accept: Callable[[Configuration], bool]
+    """Told of every cheaper plan that keeps the deadline; says whether it counts."""
     params: HeuristicParams = _PARAMS
 
     def redraft(self, start: Configuration) -> Configuration:
@@ -162,8 +141,6 @@ class Heuristics:
             if found is not None and _cost(found) < _cost(best):
                 best, kicks = self._settle(found, (1, 2), rng) or found, 0
         return best
-
-    # ----------------------------------------------------------------------------------------------- drafts
 
     def _draft(self, plan: Configuration, budget: int, turn: int) -> Configuration | None:
         """Draft plans by the times of a plan, and return the cheapest found that keeps the deadline.
@@ -238,8 +215,6 @@ class Heuristics:
         options[now.choice] = now
         return list(options.values())
 
-    # ---------------------------------------------------------------------------------------- neighbourhoods
-
     def _settle(
         self, plan: Configuration, sizes: Sequence[int], rng: np.random.Generator
     ) -> Configuration | None:
@@ -306,9 +281,6 @@ def _counting(lateness_ns: Int64, allowed: int, margin: tuple[float, float]) -> 
     counting = np.zeros(lateness_ns.size, dtype=np.bool_)
     counting[np.argsort(-lateness_ns, kind="stable")[first:last]] = True
     return counting
-
-
-# --------------------------------------------------------------------------------- drafts by dynamic programming
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from fractions import Fraction
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.core import Int64, higher_rank
+from mipplan.core import Bool, Int64, Positions, higher_rank
 from mipplan.options import Configuration, Family, Option, find_families, limits_of
 from mipplan.pipeline import Edge, Pipeline
 from mipplan.profiles import Profiles
@@ -45,28 +44,18 @@ Domains: TypeAlias = Mapping[str, Domain]
 
 @dataclass(frozen=True)
 class RefinementProblem:
-    """What a plan is asked to keep, and what it may be made of.
-
-    Attributes
-    ----------
-    workload : Workload
-    due_times : DueTimes
-        Of the workload.
-    deadline_ns : int
-        Largest latency of a query that is not missed.
-    allowed : int
-        Queries that may be missed.
-    domains : mapping of str to Domain
-    limits : mapping of str to int
-        Devices by hardware name.
-    """
+    """What a plan is asked to keep, and what it may be made of."""
 
     workload: Workload
     due_times: DueTimes
+    """Of the workload."""
     deadline_ns: int
+    """Largest latency of a query that is not missed."""
     allowed: int
+    """Queries that may be missed."""
     domains: Domains
     limits: Mapping[str, int]
+    """Devices by hardware name."""
 
     def due_ns(self, least_service_ns: Mapping[str, int]) -> dict[str, Int64]:
         """By when every token must have left its stage, if no batch of the stages below takes less than stated."""
@@ -77,7 +66,7 @@ class RefinementProblem:
         queries: Int64 = self.workload.stages[stage].query[np.flatnonzero(exit_ns > due_ns)]
         return queries
 
-    def restricted(self, kept: NDArray[np.bool_]) -> RefinementProblem:
+    def restricted(self, kept: Bool) -> RefinementProblem:
         """Only the queries marked in `kept`; as many of them may be missed as of all."""
         workload = self.workload.restricted(kept)
         return replace(self, workload=workload, due_times=DueTimes(workload))
@@ -166,26 +155,16 @@ class DueTimes:
 
 @dataclass(frozen=True)
 class _Link:
-    """The messages along one edge, by their parents.
-
-    Attributes
-    ----------
-    stage : str
-        Where they arrive.
-    edge : Edge
-    child : int64, shape (messages,), or slice
-        Token that each of them makes; a slice if it is one each.
-    parents : int64, shape (p,), or slice
-        Tokens that send any; a slice if all do.
-    first : int64, shape (p,), or None
-        First message of each; None if none sends several.
-    """
+    """The messages along one edge to a stage, by their parents."""
 
     stage: str
     edge: Edge
     child: Int64 | slice
+    """Token that each message makes; a slice if it is one each."""
     parents: Int64 | slice
-    first: NDArray[np.intp] | None
+    """Tokens that send any; a slice if all do."""
+    first: Positions | None
+    """First message of each of these; None if none sends several."""
 
     @classmethod
     def of(cls, workload: Workload, stage: str, messages: Messages) -> _Link:

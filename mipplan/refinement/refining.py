@@ -166,16 +166,7 @@ def refine(
 
 
 class Refining:
-    """One refinement under way, of a plan whose objective is what is asked for.
-
-    Parameters
-    ----------
-    base : Plan
-    trace : Trace
-    discipline, engine : str
-    limits : SearchLimits
-    params : RefinementParams, optional
-    """
+    """One refinement under way, of a plan whose objective is what is asked for."""
 
     def __init__(
         self,
@@ -232,8 +223,6 @@ class Refining:
         if excluded is not None and excluded.blocked is not None:
             return self._concluded(OPTIMAL, self._why_blocked(excluded.blocked))
         return self._concluded(proof)
-
-    # ----------------------------------------------------------------------------------------------- phases
 
     def _try_given(self) -> None:
         """Take the choices of the given plan, if they keep the deadline."""
@@ -348,8 +337,6 @@ class Refining:
         except LimitReachedError:
             return False
         return True
-
-    # -------------------------------------------------------------------------------- best plan, bound, outcome
 
     def _take(self, plan: Configuration) -> bool:
         """Keep a plan that keeps the deadline, if it is the cheapest so far; it counts in any case."""

@@ -18,14 +18,7 @@ import numpy as np
 from mipplan.core import Bool, Int64, first_true
 from mipplan.options import Configuration, Family, Option
 from mipplan.refinement.evaluation import WorkLimit
-from mipplan.refinement.problem import (
-    Domain,
-    Domains,
-    RefinementProblem,
-    Span,
-    least_cost,
-    least_services_ns,
-)
+from mipplan.refinement.problem import Domain, Domains, RefinementProblem, Span, least_cost, least_services_ns
 from mipplan.replayer import StageReplays, StageRun
 
 #: Grounds of refutation, as they stand in a plan's record.
@@ -54,39 +47,26 @@ class PartialPlan:
 
 @dataclass
 class RefinementSearch:
-    """Finds the cheapest plan of some domains below a budget.
-
-    Attributes
-    ----------
-    problem : RefinementProblem
-        Its domains do not matter here.
-    domains : mapping of str to Domain
-        To be searched; none is empty.
-    replays : StageReplays
-    limit : WorkLimit
-    trusting : bool
-        Whether to take for granted that fewer replicas are never better than more of the same family. That is no
-        theorem; it saves most of the work.
-    accept : callable
-        Told of every plan found, which is cheaper than all before; says whether it counts.
-    is_brief : bool
-        Whether so little is searched that it does not pay to find out what the budget leaves for the stages below.
-    budget : int
-        Plans must cost less, in micro-dollars per hour.
-    best : Configuration or None
-        The cheapest plan accepted so far.
-    """
+    """Finds the cheapest plan of some domains below a budget."""
 
     problem: RefinementProblem
+    """Its domains do not matter here."""
     domains: Domains
+    """To be searched; none is empty."""
     replays: StageReplays
     limit: WorkLimit
     trusting: bool
+    """Whether to take for granted that fewer replicas are never better than more of the same family. That is no
+    theorem; it saves most of the work."""
     accept: Callable[[Configuration], bool] = lambda _: True
+    """Told of every plan found, which is cheaper than all before; says whether it counts."""
     is_brief: bool = False
+    """Whether so little is searched that it does not pay to find out what the budget leaves for the stages below."""
     params: RefinementSearchParams = RefinementSearchParams()
     budget: int = field(default=0, init=False)
+    """Plans must cost less, in micro-dollars per hour."""
     best: Configuration | None = field(default=None, init=False)
+    """The cheapest plan accepted so far."""
 
     def __post_init__(self) -> None:
         self._order = tuple(self.problem.workload.stages)
@@ -103,10 +83,7 @@ class RefinementSearch:
     def run(self, budget: int) -> Configuration | None:
         """Return the cheapest plan that keeps the deadline and costs less than `budget`, or None.
 
-        Raises
-        ------
-        LimitReachedError
-            If the limit is reached; `best` is the best plan so far.
+        If the limit is reached (`LimitReachedError`), `best` is the best plan so far.
         """
         self.budget, self.best = budget, None
         late = np.zeros(self.problem.workload.queries, dtype=np.bool_)
