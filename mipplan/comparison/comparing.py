@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mipplan.certificate import certify
-from mipplan.comparison.contenders import Contender, InterruptWatch, PlanningTask, TimedPlan
+from mipplan.comparison.contenders import Contender, PlanningTask, TimedPlan, interrupts_seen
 from mipplan.comparison.result import Comparison, ComparisonRow, Judgement
 from mipplan.core import (
     NS_PER_S,
     Fault,
     InputError,
+    Report,
     check_all,
     check_one_of,
     check_quantile,
@@ -120,12 +121,12 @@ def compare(
     evaluator = Evaluator(planned_on, judged_on, discipline, seed, drawn)
     rows: list[ComparisonRow] = []
     # Ctrl-C ends the comparison, and what was complete is the answer.
-    with InterruptWatch() as watch, suppress(KeyboardInterrupt):
+    with interrupts_seen() as interrupts, suppress(KeyboardInterrupt):
         for contender in contenders:
             report = _reporter(contender, progress)
             report("planning")
             row = evaluator.row(contender, task.make(contender, report), report)
-            if watch.seen:
+            if interrupts:
                 break
             rows.append(row)
     return Comparison(
@@ -154,24 +155,23 @@ class Evaluator:
     seeds: Sequence[int]
     """Of the draws on the rest."""
 
-    def row(self, contender: Contender, made: TimedPlan, report: Callable[[str], None]) -> ComparisonRow:
+    def row(self, contender: Contender, made: TimedPlan, report: Report) -> ComparisonRow:
         """Judge what a planner came to."""
         row = ComparisonRow(contender, made.plan, made.seconds, made.estimator_calls)
         if not made.plan.choices:
             return row
         report(f"replaying {len(self.planned_on):,} queries planned on")
+        certified = certify(made.plan, self.planned_on, seed=self.seed)
+        in_sample = self._judge(made.plan, self.planned_on, self.seed)
+        over_seeds = []
+        for seed in self.seeds:
+            report(f"replaying {len(self.judged_on):,} queries held out, seed {seed}")
+            over_seeds.append(self._judge(made.plan, self.judged_on, seed))
         return replace(
-            row,
-            certificate_ns=certify(made.plan, self.planned_on, seed=self.seed).bound_ns,
-            in_sample=self._judgement(made.plan, self.planned_on, self.seed),
-            over_seeds=tuple(self._held_out(made.plan, seed, report) for seed in self.seeds),
+            row, certificate_ns=certified.bound_ns, in_sample=in_sample, over_seeds=tuple(over_seeds)
         )
 
-    def _held_out(self, plan: Plan, seed: int, report: Callable[[str], None]) -> Judgement:
-        report(f"replaying {len(self.judged_on):,} queries held out, seed {seed}")
-        return self._judgement(plan, self.judged_on, seed)
-
-    def _judgement(self, plan: Plan, trace: Trace, seed: int) -> Judgement:
+    def _judge(self, plan: Plan, trace: Trace, seed: int) -> Judgement:
         replayed = replay(plan, trace, discipline=self.discipline, seed=seed)
         quantile_ns = replayed.quantile_ns(plan.quantile)
         misses = int(np.count_nonzero(replayed.latency_ns > plan.slo_ns))
@@ -205,7 +205,7 @@ def check_rules(
     )
 
 
-def _reporter(contender: Contender, progress: Callable[[str], None] | None) -> Callable[[str], None]:
+def _reporter(contender: Contender, progress: Report | None) -> Report:
     """Say of whom a line of progress is."""
     return lambda line: None if progress is None else progress(f"{contender}: {line}")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import FrameType, TracebackType
+from types import FrameType
 
 from mipplan.baselines import coarse_grained, half_slo, inferline
 from mipplan.core import Report
@@ -122,36 +123,25 @@ def _timed(make: Callable[[], Plan]) -> TimedPlan:
     return TimedPlan(made, elapsed_s, 0 if made.refinement is None else made.refinement.replays)
 
 
-class InterruptWatch:
-    """Within its ``with`` block, remembers that Ctrl-C was pressed; what Ctrl-C does otherwise stays the same.
+@contextmanager
+def interrupts_seen() -> Iterator[list[int]]:
+    """Within this context, note every Ctrl-C in a list; what Ctrl-C does otherwise stays the same.
 
     Planners stop at Ctrl-C and return what they have, so their caller would not hear of it and go on.
-
-    Attributes
-    ----------
-    seen : bool
-        Whether Ctrl-C came.
     """
+    seen: list[int] = []
+    previous = signal.getsignal(signal.SIGINT)
+    # Python delivers signals to the main thread, and lets no other one set a handler.
+    if not callable(previous) or threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
 
-    def __init__(self) -> None:
-        self.seen = False
-        self._restore: Callable[[], object] | None = None
+    def notice(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        previous(number, frame)
 
-    def __enter__(self) -> InterruptWatch:
-        previous = signal.getsignal(signal.SIGINT)
-        # Python delivers signals to the main thread, and lets no other one set a handler.
-        if callable(previous) and threading.current_thread() is threading.main_thread():
-
-            def notice(number: int, frame: FrameType | None) -> None:
-                self.seen = True
-                previous(number, frame)
-
-            signal.signal(signal.SIGINT, notice)
-            self._restore = lambda: signal.signal(signal.SIGINT, previous)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._restore is not None:
-            self._restore()
+    signal.signal(signal.SIGINT, notice)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, previous)
