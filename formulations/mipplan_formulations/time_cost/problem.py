@@ -1,0 +1,400 @@
+"""The discrete time-cost trade-off problem (deadline version) with a bottleneck term per path.
+
+A project is a directed acyclic graph of *activities*. Each activity is carried out in one of several *modes*;
+a mode has a cost, a duration and an amount used of every shared resource. Besides durations and arc lags,
+every path carries a *wait*: the largest of the waits of the modes chosen along it. Wanted is the cheapest
+choice of one mode per activity such that every path meets the deadline.
+
+All data are integers in whatever units the caller likes, so that evaluation is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan_formulations.arrays import (
+    Bool,
+    Int64,
+    check_number,
+    raise_if_any,
+    read_integers,
+    read_only,
+    repeated_names,
+    set_integers,
+)
+
+Lags = dict[tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """Something to be carried out in exactly one of its modes.
+
+    Attributes
+    ----------
+    name : str
+        Unique within the problem.
+    cost, duration : int64 arrays, shape (m,)
+        Of each mode, not negative; at least one mode.
+    usage : int64 array, shape (m, r)
+        Amount each mode takes of each of the problem's r resources, not negative. Left out: no resources.
+
+    Raises
+    ------
+    ValueError
+        Naming every fault: not integers, negative or too large numbers, shapes that do not agree.
+    """
+
+    name: str
+    cost: Int64
+    duration: Int64
+    usage: Int64 = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        place = f"activity {self.name!r}"
+        faults: list[str] = [] if self.name else ["an activity needs a name"]
+        set_integers(self, f"{place}: ", faults, cost=1, duration=1)
+        modes = self.cost.size
+        if not np.size(self.usage):
+            object.__setattr__(self, "usage", np.zeros((modes, 0), dtype=np.int64))
+        set_integers(self, f"{place}: ", faults, usage=2)
+        if modes == 0:
+            faults.append(f"{place}: needs at least one mode")
+        for label, rows in (("duration", self.duration.shape[0]), ("usage", self.usage.shape[0])):
+            if rows != modes:
+                faults.append(f"{place}: {label} has {rows} modes, cost has {modes}")
+        raise_if_any(faults)
+
+    @property
+    def num_modes(self) -> int:
+        """Number of modes."""
+        return int(self.cost.size)
+
+
+@dataclass(frozen=True)
+class Arc:
+    """A precedence: the head starts no earlier than `lag` (not negative) after the end of the tail.
+
+    Attributes
+    ----------
+    tail, head : int
+        Indices into the problem's activities.
+    lag : int
+    """
+
+    tail: int
+    head: int
+    lag: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """A chain of activities that has to meet the deadline.
+
+    Attributes
+    ----------
+    activities : tuple of int
+        Indices in order; consecutive activities are joined by an arc.
+    lag : int
+        Sum of the lags of the arcs along the path.
+    waits : tuple of int64 arrays
+        Per activity of the path, shape (its modes,): the wait if that mode is chosen, not negative. The largest of
+        the chosen waits counts once for the whole path.
+
+    Raises
+    ------
+    ValueError
+        Naming every fault.
+    """
+
+    activities: tuple[int, ...]
+    lag: int
+    waits: tuple[Int64, ...]
+
+    def __post_init__(self) -> None:
+        activities = tuple(int(v) for v in self.activities)
+        place = f"path {activities}"
+        faults: list[str] = [] if activities else ["a path needs at least one activity"]
+        if len(set(activities)) != len(activities):
+            faults.append(f"{place}: an activity occurs twice")
+        if len(self.waits) != len(activities):
+            faults.append(f"{place}: {len(self.waits)} wait arrays for {len(activities)} activities")
+        check_number(self.lag, f"{place}: lag", faults)
+        waits = tuple(read_integers(w, 1, f"{place}: waits[{i}]", faults) for i, w in enumerate(self.waits))
+        raise_if_any(faults)
+        object.__setattr__(self, "activities", activities)
+        object.__setattr__(self, "lag", int(self.lag))
+        object.__setattr__(self, "waits", waits)
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Something all activities share.
+
+    Attributes
+    ----------
+    name : str
+        Unique within the problem.
+    capacity : int
+        The most that the chosen modes may use together, not negative.
+    """
+
+    name: str
+    capacity: int
+
+
+@dataclass(frozen=True, eq=False)
+class Cover:
+    """At least one listed activity must be in one of its marked modes, as a logic-based Benders cut says.
+
+    Attributes
+    ----------
+    members : tuple of (int, bool array)
+        Index of an activity, and for each of its modes whether it is marked. Where nothing is marked at all
+        the problem is infeasible.
+
+    Raises
+    ------
+    ValueError
+        Naming every fault.
+    """
+
+    members: tuple[tuple[int, Bool], ...]
+
+    def __post_init__(self) -> None:
+        faults: list[str] = [] if self.members else ["a cover needs at least one member"]
+        members = []
+        for index, marked in self.members:
+            array = np.asarray(marked)
+            if array.dtype != np.bool_ or array.ndim != 1:
+                faults.append(f"cover: the marks of activity {index} must be a one-dimensional bool array")
+            members.append((int(index), read_only(array)))
+        if len({index for index, _ in members}) != len(members):
+            faults.append("cover: an activity is listed twice")
+        raise_if_any(faults)
+        object.__setattr__(self, "members", tuple(members))
+
+    def is_met(self, selection: Sequence[int]) -> bool:
+        """Tell whether the selection (a mode index per activity) has a listed activity in a marked mode."""
+        return any(bool(marked[selection[index]]) for index, marked in self.members)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a selection costs and whether it is allowed, in exact integers.
+
+    Attributes
+    ----------
+    cost : int
+        Sum of the costs of the chosen modes.
+    makespan : int
+        Largest path value; 0 for a problem without paths.
+    usage : int64 array, shape (r,)
+        Amount used of each resource.
+    feasible : bool
+        Deadline, capacities and covers are all kept.
+    violations : tuple of str
+        One sentence per constraint that is not kept; empty exactly if feasible.
+    """
+
+    cost: int
+    makespan: int
+    usage: Int64
+    feasible: bool
+    violations: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TimeCostProblem:
+    """Choose one mode per activity, at least cost, so that every path meets the deadline.
+
+    Attributes
+    ----------
+    activities : tuple of Activity
+        At least one.
+    arcs : tuple of Arc
+        Acyclic. Parallel arcs are allowed.
+    paths : tuple of Path
+        The paths that must meet the deadline: ``lag + sum of durations + largest wait <= deadline``.
+    deadline : int
+    resources : tuple of Resource
+    covers : tuple of Cover
+
+    Raises
+    ------
+    ValueError
+        Naming every fault, one a line.
+    """
+
+    activities: tuple[Activity, ...]
+    arcs: tuple[Arc, ...]
+    paths: tuple[Path, ...]
+    deadline: int
+    resources: tuple[Resource, ...] = ()
+    covers: tuple[Cover, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("activities", "arcs", "paths", "resources", "covers"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        raise_if_any(list(_find_faults(self)))
+
+    @property
+    def mode_counts(self) -> Int64:
+        """Number of modes of each activity."""
+        return np.array([activity.num_modes for activity in self.activities], dtype=np.int64)
+
+    @property
+    def num_binaries(self) -> int:
+        """Number of modes over all activities: the binaries of a formulation that has one per mode."""
+        return sum(activity.num_modes for activity in self.activities)
+
+    def with_covers(self, *covers: Cover) -> TimeCostProblem:
+        """Return this problem with further covers appended to those it has."""
+        return replace(self, covers=(*self.covers, *covers))
+
+    def path_value(self, path: Path, selection: Sequence[int]) -> int:
+        """Lag, durations and the largest wait along one path, for a mode index per activity."""
+        durations = sum(int(self.activities[v].duration[selection[v]]) for v in path.activities)
+        wait = max(int(waits[selection[v]]) for v, waits in zip(path.activities, path.waits, strict=True))
+        return path.lag + durations + wait
+
+    def cost_of(self, selection: Sequence[int]) -> int:
+        """Sum of the costs of the chosen modes, for a mode index per activity."""
+        return sum(int(a.cost[o]) for a, o in zip(self.activities, selection, strict=True))
+
+    def usage_of(self, selection: Sequence[int]) -> Int64:
+        """Amount the chosen modes use of each resource, shape (r,), for a mode index per activity."""
+        none = np.zeros(len(self.resources), dtype=np.int64)
+        return sum((a.usage[o] for a, o in zip(self.activities, selection, strict=True)), start=none)
+
+    def evaluate(self, selection: Sequence[int]) -> Evaluation:
+        """Judge a mode index per activity by plain integer arithmetic, independently of any formulation or solver.
+
+        Raises
+        ------
+        ValueError
+            If the selection does not name one existing mode per activity.
+        """
+        chosen = self._checked(selection)
+        usage = self.usage_of(chosen)
+        makespan = max((self.path_value(path, chosen) for path in self.paths), default=0)
+        violations = tuple(self._violations(chosen, makespan, usage))
+        usage.flags.writeable = False
+        return Evaluation(self.cost_of(chosen), makespan, usage, not violations, violations)
+
+    def _checked(self, selection: Sequence[int]) -> tuple[int, ...]:
+        chosen = tuple(int(mode) for mode in selection)
+        if len(chosen) != len(self.activities):
+            raise ValueError(f"the selection has {len(chosen)} modes for {len(self.activities)} activities")
+        for activity, mode in zip(self.activities, chosen, strict=True):
+            if not 0 <= mode < activity.num_modes:
+                raise ValueError(
+                    f"activity {activity.name!r} has modes 0 to {activity.num_modes - 1}, not {mode}"
+                )
+        return chosen
+
+    def _violations(self, chosen: tuple[int, ...], makespan: int, usage: Int64) -> Iterator[str]:
+        if makespan > self.deadline:
+            yield f"makespan {makespan} exceeds the deadline {self.deadline}"
+        for resource, used in zip(self.resources, usage, strict=True):
+            if used > resource.capacity:
+                yield f"resource {resource.name!r}: {used} used of {resource.capacity}"
+        for index, cover in enumerate(self.covers):
+            if not cover.is_met(chosen):
+                yield f"cover {index} is not met"
+
+
+@lru_cache(maxsize=8)
+def topological_order(count: int, arcs: tuple[Arc, ...]) -> tuple[int, ...]:
+    """Activities, tails before heads; fewer than `count` if the arcs contain a cycle."""
+    # The last few are remembered: arcs are the same from one problem to the next.
+    waiting = [0] * count
+    heads: list[list[int]] = [[] for _ in range(count)]
+    for arc in arcs:
+        waiting[arc.head] += 1
+        heads[arc.tail].append(arc.head)
+    order = [v for v in range(count) if waiting[v] == 0]
+    for v in order:  # it grows as activities become ready
+        for head in heads[v]:
+            waiting[head] -= 1
+            if waiting[head] == 0:
+                order.append(head)
+    return tuple(order)
+
+
+def _find_faults(problem: TimeCostProblem) -> Iterator[str]:
+    """What can be wrong with a problem whose parts are each valid on their own."""
+    if not problem.activities:
+        yield "a problem needs at least one activity"
+    yield from repeated_names("activity", [activity.name for activity in problem.activities])
+    yield from repeated_names("resource", [resource.name for resource in problem.resources])
+    numbers: list[str] = []
+    check_number(problem.deadline, "deadline", numbers)
+    for resource in problem.resources:
+        check_number(resource.capacity, f"resource {resource.name!r}: capacity", numbers)
+    yield from numbers
+    resources = len(problem.resources)
+    for activity in problem.activities:
+        columns = activity.usage.shape[1]
+        if columns != resources:
+            yield f"activity {activity.name!r}: usage has {columns} columns, there are {resources} resources"
+    arc_faults = list(_arc_faults(problem))
+    yield from arc_faults
+    if not arc_faults:
+        lags = lags_between(problem.arcs)
+        for path in problem.paths:
+            yield from _path_faults(problem, path, lags)
+    for index, cover in enumerate(problem.covers):
+        for activity_index, marked in cover.members:
+            yield from _array_faults(problem, activity_index, marked, f"cover {index}")
+
+
+def _arc_faults(problem: TimeCostProblem) -> Iterator[str]:
+    count = len(problem.activities)
+    faults: list[str] = []
+    for arc in problem.arcs:
+        if not (0 <= arc.tail < count and 0 <= arc.head < count):
+            faults.append(f"arc {arc.tail} -> {arc.head}: no such activity")
+        check_number(arc.lag, f"arc {arc.tail} -> {arc.head}: lag", faults)
+    yield from faults
+    if not faults and len(topological_order(count, problem.arcs)) < count:
+        yield "the arcs contain a cycle"
+
+
+def _path_faults(problem: TimeCostProblem, path: Path, lags: Lags) -> Iterator[str]:
+    place = f"path {path.activities}"
+    for v, waits in zip(path.activities, path.waits, strict=True):
+        yield from _array_faults(problem, v, waits, place)
+    steps = list(zip(path.activities, path.activities[1:], strict=False))
+    missing = [step for step in steps if step not in lags]
+    if missing:
+        yield from (f"{place}: there is no arc {tail} -> {head}" for tail, head in missing)
+        return
+    least, greatest = (sum(lags[step][side] for step in steps) for side in (0, 1))
+    if not least <= path.lag <= greatest:
+        expected = f"{least}" if least == greatest else f"between {least} and {greatest}"
+        yield f"{place}: lag {path.lag}, the arcs along it make {expected}"
+
+
+def _array_faults(problem: TimeCostProblem, index: int, array: NDArray[Any], place: str) -> Iterator[str]:
+    if not 0 <= index < len(problem.activities):
+        yield f"{place}: there is no activity {index}"
+        return
+    name, modes = problem.activities[index].name, problem.activities[index].num_modes
+    if array.shape[0] != modes:
+        yield f"{place}: {array.shape[0]} entries for activity {name!r}, which has {modes} modes"
+
+
+def lags_between(arcs: Sequence[Arc]) -> Lags:
+    """Least and greatest lag of the arcs from one activity to another (they differ for parallel arcs)."""
+    lags: Lags = {}
+    for arc in arcs:
+        least, greatest = lags.get((arc.tail, arc.head), (arc.lag, arc.lag))
+        lags[arc.tail, arc.head] = (min(least, arc.lag), max(greatest, arc.lag))
+    return lags
