@@ -11,7 +11,7 @@ proven.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from mipplan.core import Bool, Deadline, Int64, MipplanError, first_true, higher_rank
 from mipplan.options import Configuration, Option
-from mipplan.refinement.bounds import LeastTimes, find_least_times
+from mipplan.refinement.bounds import find_least_times
 from mipplan.refinement.problem import Domain, Domains, RefinementProblem, Span
 from mipplan.replayer import NEVER, StageReplays, StageRun
 
@@ -68,8 +68,8 @@ class ReplayOracle:
 
     def __init__(self, problem: RefinementProblem, replays: StageReplays) -> None:
         self.problem = problem
-        self._replays = replays
-        self._times = find_least_times(problem)
+        self.replays = replays
+        self.times = find_least_times(problem)
 
     def keeps(self, plan: Configuration, limit: WorkLimit) -> bool:
         """Whether a plan keeps deadline and device limits."""
@@ -78,11 +78,9 @@ class ReplayOracle:
     def count_late(self, plan: Configuration, limit: WorkLimit) -> int:
         """Count late queries; once they are more than allowed, those known by then."""
         late = np.zeros(self.problem.workload.queries, dtype=np.bool_)
-        runs: dict[str, StageRun] = {}
         count = 0
-        for stage in self.problem.workload.stages:
-            (runs[stage],) = self._replays.serve(stage, [plan[stage]], runs, limit.spend)
-            late[self._times.late_queries(stage, runs[stage].exit_ns)] = True
+        for stage, run in self._runs(plan, limit):
+            late[self.times.late_queries(stage, run.exit_ns)] = True
             count = int(np.count_nonzero(late))
             if count > self.problem.allowed:
                 break
@@ -91,17 +89,20 @@ class ReplayOracle:
 
     def replay(self, plan: Configuration, limit: WorkLimit) -> dict[str, StageRun]:
         """Replay all stages of a plan."""
+        return dict(self._runs(plan, limit))
+
+    def _runs(self, plan: Configuration, limit: WorkLimit) -> Iterator[tuple[str, StageRun]]:
         runs: dict[str, StageRun] = {}
         for stage in self.problem.workload.stages:
-            (runs[stage],) = self._replays.serve(stage, [plan[stage]], runs, limit.spend)
-        return runs
+            (runs[stage],) = self.replays.serve(stage, [plan[stage]], runs, limit.spend)
+            yield stage, runs[stage]
 
     def lateness_ns(self, runs: Mapping[str, StageRun]) -> Int64:
         """By how much each query misses the deadline; negative if it keeps it."""
         workload = self.problem.workload
         lateness = np.full(workload.queries, -NEVER, dtype=np.int64)
         for stage, tokens in workload.stages.items():
-            np.maximum.at(lateness, tokens.query, runs[stage].exit_ns - self._times.due_ns[stage])
+            np.maximum.at(lateness, tokens.query, runs[stage].exit_ns - self.times.due_ns[stage])
         return lateness
 
 
@@ -224,45 +225,34 @@ class StageAlone:
     """Of a sample of them, those that no other beats in both cost and time; by cost."""
 
 
-def sufficient_domains(problem: RefinementProblem, replays: StageReplays, limit: WorkLimit) -> Domains | None:
+def sufficient_domains(oracle: ReplayOracle, limit: WorkLimit) -> Domains | None:
     """Leave out what is too slow even if every token arrives as early as it can; None if nothing is left."""
-    times = find_least_times(problem)
     kept: dict[str, Domain] = {}
-    for stage, domain in problem.domains.items():
-        spans = [_sufficient(replays, times, stage, span, limit) for span in domain]
+    for stage, domain in oracle.problem.domains.items():
+        spans = [_sufficient(oracle, stage, span, limit) for span in domain]
         kept[stage] = tuple(span for span in spans if span is not None)
     return kept if all(kept.values()) else None
 
 
 def study_stages(
-    problem: RefinementProblem,
-    replays: StageReplays,
-    quantile: float,
-    limit: WorkLimit,
-    params: StageParams = _STAGE_PARAMS,
+    oracle: ReplayOracle, quantile: float, limit: WorkLimit, params: StageParams = _STAGE_PARAMS
 ) -> dict[str, StageAlone] | None:
     """Study every stage on its own; None if nothing would do for one of them."""
-    domains = sufficient_domains(problem, replays, limit)
-    if domains is None:
-        return None
-    times = find_least_times(problem)
     studied: dict[str, StageAlone] = {}
-    for stage, domain in domains.items():
+    for stage, domain in (sufficient_domains(oracle, limit) or {}).items():
         sample = [Option(span.family, n) for span in domain for n in _some_replicas(span, params)]
-        frontier = _rate(replays, times.arrival_ns[stage], sample, quantile, limit)
+        frontier = _rate(oracle.replays, oracle.times.arrival_ns[stage], sample, quantile, limit)
         studied[stage] = StageAlone(domain, frontier)
-    return studied
+    return studied or None
 
 
-def _sufficient(
-    replays: StageReplays, times: LeastTimes, stage: str, span: Span, limit: WorkLimit
-) -> Span | None:
+def _sufficient(oracle: ReplayOracle, stage: str, span: Span, limit: WorkLimit) -> Span | None:
     """Leave out replicas that are too few even if every token arrives as early as it can."""
 
     def suffices(replicas: int) -> bool:
         option = Option(span.family, replicas)
-        (run,) = replays.serve_alone(times.arrival_ns[stage], [option], limit.spend)
-        return times.count_late(stage, run.exit_ns) <= times.problem.allowed
+        (run,) = oracle.replays.serve_alone(oracle.times.arrival_ns[stage], [option], limit.spend)
+        return oracle.times.count_late(stage, run.exit_ns) <= oracle.problem.allowed
 
     low, high = span.fewest, span.fewest
     while not suffices(high):

@@ -106,17 +106,15 @@ def least_services_ns(domains: Domains) -> dict[str, int]:
 
 def find_options(domains: Domains, choices: Mapping[str, Choice]) -> Configuration | None:
     """Find the options that these choices are; None if one of them is not on offer."""
-    found = Configuration()
+    found: dict[str, Option] = {}
     for stage, domain in domains.items():
         choice = choices[stage]
-        for span in domain:
-            alike = (span.family.hardware, span.family.batch) == (choice.hardware, choice.batch)
-            if alike and span.fewest <= choice.replicas <= span.most:
-                found = found.replaced(stage, Option(span.family, choice.replicas))
-                break
-        else:
+        offered = {(span.family.hardware, span.family.batch): span for span in domain}
+        span = offered.get((choice.hardware, choice.batch))
+        if span is None or not span.fewest <= choice.replicas <= span.most:
             return None
-    return found
+        found[stage] = Option(span.family, choice.replicas)
+    return Configuration(found)
 
 
 class DueTimes:

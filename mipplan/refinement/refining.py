@@ -248,15 +248,14 @@ class Refining:
         limit = self._improving
         whole = ReplayOracle(self._problem, self._replays)
         part = screen(self._problem, self._params.screen)
-        replays = self._replays if part is None else self._replays_of(part)
-        partial = whole if part is None else ReplayOracle(part, replays)
-        screening = Screen(partial, whole, self._params.screen)
+        oracle = whole if part is None else ReplayOracle(part, self._replays_of(part))
+        screening = Screen(oracle, whole, self._params.screen)
 
         def accept(plan: Configuration) -> bool:
             return screening.confirms(plan, limit) and self._take(plan)
 
         try:
-            stages = study_stages(part or self._problem, replays, self._base.quantile, limit)
+            stages = study_stages(oracle, self._base.quantile, limit)
             if stages is None:
                 return
             if part is None:
@@ -264,7 +263,7 @@ class Refining:
             self._find_first(stages, whole, limit)
             if self._best is not None:
                 heuristics = Heuristics(
-                    lambda: screening.problem, stages, replays, limit, accept, self._params.heuristics
+                    lambda: screening.problem, stages, oracle.replays, limit, accept, self._params.heuristics
                 )
                 first = self._best
                 drafted = heuristics.redraft(first)
@@ -302,11 +301,11 @@ class Refining:
     def _search_on_trust(self) -> bool:
         """Search everything that could be cheaper, on trust; whether that was done to the end."""
         domains = self._sufficient
-        try:
-            if domains is None:
-                domains = sufficient_domains(self._problem, self._replays, self._trusting)
-        except LimitReachedError:
-            return False
+        if domains is None:
+            try:
+                domains = sufficient_domains(ReplayOracle(self._problem, self._replays), self._trusting)
+            except LimitReachedError:
+                return False
         if domains is None:
             return True
         problem = replace(self._problem, domains=domains)

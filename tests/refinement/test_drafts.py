@@ -69,7 +69,7 @@ def test_redrafted_plans_keep_the_deadline_and_are_no_dearer() -> None:
         bench = Bench(instance, "python")
         oracle, limit = bench.oracle, bench.limit
         start = fastest_plan(bench.problem)
-        stages = study_stages(bench.problem, bench.replays, instance.quantile, limit)
+        stages = study_stages(bench.oracle, instance.quantile, limit)
         if stages is None or not oracle.keeps(start, limit):
             continue
         seen: list[int] = []

@@ -8,7 +8,13 @@ from campaigns import campaign_size
 from mipplan.core import Deadline
 from mipplan.options import Configuration
 from mipplan.refinement.bounds import narrow
-from mipplan.refinement.evaluation import LimitReachedError, WorkLimit, study_stages, sufficient_domains
+from mipplan.refinement.evaluation import (
+    LimitReachedError,
+    ReplayOracle,
+    WorkLimit,
+    study_stages,
+    sufficient_domains,
+)
 from mipplan.refinement.heuristics import Heuristics, fastest_plan, propose_plans
 from mipplan.refinement.problem import find_options
 from mipplan.refinement.search import RefinementSearch
@@ -65,7 +71,7 @@ def test_trust_is_no_theorem() -> None:
     """An instance where a stage does with less what it does not do with more."""
     instance = refinement_instance(738)
     bench = Bench(instance)
-    domains = sufficient_domains(narrow(bench.problem).problem, bench.replays, bench.limit)
+    domains = sufficient_domains(ReplayOracle(narrow(bench.problem).problem, bench.replays), bench.limit)
     found = None
     if domains is not None:
         found = RefinementSearch(bench.problem, domains, bench.replays, bench.limit, trusting=True).run(
@@ -106,7 +112,7 @@ def test_neighbourhoods_only_improve() -> None:
         instance = refinement_instance(number)
         bench = Bench(instance)
         start = fastest_plan(bench.problem)
-        stages = study_stages(bench.problem, bench.replays, instance.quantile, bench.limit)
+        stages = study_stages(bench.oracle, instance.quantile, bench.limit)
         if stages is None or not bench.oracle.keeps(start, bench.limit):
             continue
         heuristics = Heuristics(
