@@ -23,23 +23,12 @@ class TimeUpError(Exception):
 class Estimator:
     """Judges configurations by exact replays, each once.
 
-    A configuration is refused at the first stage by which too many queries are late.
-
-    Parameters
-    ----------
-    problem : BaselineProblem
-    engine : str
-        As for `mipplan.replay`.
-    deadline : Deadline
-        After which every question raises `TimeUpError`.
-
-    Attributes
-    ----------
-    calls : int
-        Configurations judged so far; asking again for one of them costs nothing and is not counted.
+    A configuration is refused at the first stage by which too many queries are late. After the deadline every question
+    raises `TimeUpError`.
     """
 
     def __init__(self, problem: BaselineProblem, engine: str, deadline: Deadline) -> None:
+        #: Configurations judged so far; asking again for one of them costs nothing and is not counted.
         self.calls = 0
         self._workload = workload = problem.workload
         self._deadline = deadline
@@ -56,12 +45,7 @@ class Estimator:
         self._known: dict[tuple[Choice, ...], bool] = {}
 
     def keeps(self, configuration: Configuration) -> bool:
-        """Whether the replayed latency quantile is at most the objective.
-
-        Raises
-        ------
-        TimeUpError
-        """
+        """Whether the replayed latency quantile is at most the objective."""
         key = tuple(option.choice for option in configuration.values())
         if key not in self._known:
             if self._deadline.is_over:

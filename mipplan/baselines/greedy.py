@@ -189,18 +189,12 @@ class Actions:
 
 
 class GreedySearch:
-    """One greedy search.
-
-    Attributes
-    ----------
-    best : Configuration or None
-        Keeps the objective; what the search has come to.
-    failure : str
-        Why there is no start, if there is none.
-    """
+    """One greedy search."""
 
     def __init__(self, problem: BaselineProblem, estimator: Estimator, report: Report) -> None:
+        #: Keeps the objective; what the search has come to.
         self.best: Configuration | None = None
+        #: Why there is no start, if there is none.
         self.failure = ""
         self._problem = problem
         self._estimator = estimator

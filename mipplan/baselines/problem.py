@@ -30,18 +30,12 @@ from mipplan.trace import Trace
 
 @dataclass(frozen=True)
 class Device:
-    """A hardware type that a stage may run on.
-
-    Attributes
-    ----------
-    hardware : str
-    families : tuple of Family
-        One per batch cap, caps ascending; at least one. Their `fewest` are the replicas that the stage demands
-        whatever the traffic.
-    """
+    """A hardware type that a stage may run on."""
 
     hardware: str
     families: tuple[Family, ...]
+    """One per batch cap, caps ascending; at least one. Their `fewest` are the replicas that the stage demands whatever
+    the traffic."""
 
     @property
     def microusd_per_hour(self) -> int:
@@ -56,26 +50,17 @@ class Device:
 
 @dataclass(frozen=True)
 class BaselineProblem:
-    """A planning problem as every baseline sees it.
-
-    Attributes
-    ----------
-    base : Plan
-        Without choices; holds pipeline, profiles, objective, quantile, seed and trace.
-    trace : Trace
-    workload : Workload
-        The realised tokens.
-    devices : mapping of str to tuple of Device
-        Of each stage, in the order of the profiles; none empty.
-    limits : mapping of str to int
-        Devices over all stages, by hardware name, where there is a limit.
-    """
+    """A planning problem as every baseline sees it."""
 
     base: Plan
+    """Without choices; holds pipeline, profiles, objective, quantile, seed and trace."""
     trace: Trace
     workload: Workload
+    """The realised tokens."""
     devices: Mapping[str, tuple[Device, ...]]
+    """Of each stage, in the order of the profiles; none empty."""
     limits: Mapping[str, int]
+    """Devices over all stages, by hardware name, where there is a limit."""
 
     @property
     def pipeline(self) -> Pipeline:
@@ -148,20 +133,9 @@ def pose(
     seed: int,
     checks: tuple[Callable[[], object], ...] = (),
 ) -> BaselineProblem | Plan:
-    """Check the arguments and realise the problem.
+    """Check the arguments and realise the problem; an infeasible plan if some stage can run on nothing.
 
-    Parameters
-    ----------
-    pipeline, profiles, trace, slo_s, quantile, seed
-        As for `mipplan.plan`.
-    name : str
-        Of the baseline.
-    checks : tuple of callable
-        Of the baseline's own arguments; each raises InputError.
-
-    Returns
-    -------
-    BaselineProblem, or an infeasible Plan if some stage can run on nothing
+    `name` is that of the baseline, and `checks` are of its own arguments: each raises InputError.
 
     Raises
     ------

@@ -87,36 +87,19 @@ class PlanningTask:
     def _refined(self, report: Report) -> TimedPlan:
         """Refine the certified plan, whose time counts for both."""
         start = self.make(Contender.CERTIFIED, report)
-        made = _timed(
-            lambda: refine(
-                start.plan,
-                self.trace,
-                discipline=self.discipline,
-                time_limit_s=self.time_limit_s,
-                progress=report,
-            )
-        )
-        return TimedPlan(
-            made.plan, start.seconds + made.seconds, start.estimator_calls + made.estimator_calls
-        )
+        how = {"discipline": self.discipline, "time_limit_s": self.time_limit_s, "progress": report}
+        made = _timed(refine, start.plan, self.trace, **how)
+        calls = start.estimator_calls + made.estimator_calls
+        return TimedPlan(made.plan, start.seconds + made.seconds, calls)
 
     def _ask(self, planner: Callable[..., Plan], **more: object) -> TimedPlan:
-        return _timed(
-            lambda: planner(
-                self.pipeline,
-                self.profiles,
-                self.trace,
-                slo_s=self.slo_s,
-                quantile=self.quantile,
-                seed=self.seed,
-                **more,
-            )
-        )
+        asked = {"slo_s": self.slo_s, "quantile": self.quantile, "seed": self.seed, **more}
+        return _timed(planner, self.pipeline, self.profiles, self.trace, **asked)
 
 
-def _timed(make: Callable[[], Plan]) -> TimedPlan:
+def _timed(planner: Callable[..., Plan], *given: object, **asked: object) -> TimedPlan:
     started = time.monotonic()
-    made = make()
+    made = planner(*given, **asked)
     elapsed_s = time.monotonic() - started
     if made.effort is not None:
         return TimedPlan(made, made.effort.seconds, made.effort.estimator_calls)

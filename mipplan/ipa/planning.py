@@ -225,14 +225,9 @@ def _plan_of(
 ) -> Plan:
     """Write the choice as a plan of the pipeline with the chosen models, certified for the trace."""
     pipeline = _with_models(posed.pipeline, {stage: variant.model for stage, variant in chosen.items()})
+    base = posed.base
     again = pose(
-        pipeline,
-        profiles,
-        posed.trace,
-        "ipa",
-        slo_s=posed.deadline_ns / 1e9,
-        quantile=posed.base.quantile,
-        seed=posed.base.seed,
+        pipeline, profiles, posed.trace, "ipa", slo_s=base.slo_s, quantile=base.quantile, seed=base.seed
     )
     if isinstance(again, Plan):
         raise AssertionError("what was chosen can be served")

@@ -16,7 +16,7 @@ whatever would be late (docs/theory.md, section on refinement, has the proof).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.util import find_spec
@@ -38,7 +38,7 @@ class CapacityParams:
     """How exactly the least capacity of a stage is found."""
 
     precision: int = 4_096
-    """The least work per token is found to this share of itself: nearer than batch latencies are measured."""
+    """The least work per token is found to one part in so many of itself."""
     most_parts: int = 1_024
     """Work is counted in at most so many parts of a ns, and in fewer where the times leave no room for them."""
     windows: int = 41
@@ -48,15 +48,20 @@ class CapacityParams:
 _CAPACITY_PARAMS = CapacityParams()
 
 
-@dataclass(frozen=True)
 class LeastTimes:
-    """Bounds on the times of every token, whatever is chosen."""
+    """Bounds on the times of every token under all plans of a problem's domains, none of which may be empty."""
 
-    problem: RefinementProblem
-    arrival_ns: Mapping[str, Int64]
-    """No token arrives earlier."""
-    due_ns: Mapping[str, Int64]
-    """A token that leaves later makes its query miss the deadline."""
+    def __init__(self, problem: RefinementProblem) -> None:
+        least = least_services_ns(problem.domains)
+        self.problem = problem
+        #: No token arrives earlier, by stage.
+        self.arrival_ns: dict[str, Int64] = {}
+        exits: dict[str, Int64] = {}
+        for stage in problem.workload.stages:
+            self.arrival_ns[stage] = problem.workload.arrival_ns(stage, exits)
+            exits[stage] = self.arrival_ns[stage] + least[stage]
+        #: A token that leaves its stage later makes its query miss the deadline.
+        self.due_ns = problem.due_ns(least)
 
     def late_queries(self, stage: str, exit_ns: Int64) -> Int64:
         """Queries that miss the deadline for certain, with these exits (or earlier ones than the true) at a stage."""
@@ -73,17 +78,6 @@ class LeastTimes:
             return 0
         ingress_ns = self.problem.workload.ingress_ns[tokens.query]
         return int((self.due_ns[stage] - ingress_ns).max() - (self.arrival_ns[stage] - ingress_ns).min())
-
-
-def find_least_times(problem: RefinementProblem) -> LeastTimes:
-    """Bound the times of every token under all plans of the domains, none of which may be empty."""
-    least = least_services_ns(problem.domains)
-    arrival: dict[str, Int64] = {}
-    exits: dict[str, Int64] = {}
-    for stage in problem.workload.stages:
-        arrival[stage] = problem.workload.arrival_ns(stage, exits)
-        exits[stage] = arrival[stage] + least[stage]
-    return LeastTimes(problem, arrival, problem.due_ns(least))
 
 
 @dataclass(frozen=True)
@@ -119,7 +113,7 @@ def narrow(problem: RefinementProblem, budget: int | None = None, known: Known |
             blocked = next((stage for stage, domain in problem.domains.items() if not domain), None)
             if blocked is not None:
                 return Narrowed(problem, blocked, refuted)
-            problem = replace(problem, domains=condition(find_least_times(problem), refuted))
+            problem = replace(problem, domains=condition(LeastTimes(problem), refuted))
         if _count(problem.domains) == before:
             return Narrowed(problem, None, refuted)
 
@@ -181,12 +175,18 @@ def _with_capacity(known: Known, times: LeastTimes, refuted: Counter[str]) -> di
     return kept
 
 
-@dataclass(frozen=True)
 class Crowds:
-    """The most tokens that enter within a closed window, for some lengths of it, in increasing order."""
+    """The most tokens that enter within a closed window, for some lengths of it."""
 
-    length_ns: Int64
-    tokens: Int64
+    def __init__(self, ingress_ns: Int64, longest_ns: int, windows: int) -> None:
+        self.length_ns = np.unique((longest_ns * np.linspace(0.0, 1.0, windows)).astype(np.int64))
+        self.length_ns[-1] = longest_ns
+        first = np.arange(ingress_ns.size)
+        most = [
+            int((np.searchsorted(ingress_ns, ingress_ns + length, side="right") - first).max())
+            for length in self.length_ns.tolist()
+        ]
+        self.tokens = np.array(most, dtype=np.int64)
 
     def at_most(self, length_ns: Int64) -> Int64:
         """Bound the tokens within windows of these lengths, none longer than the longest here."""
@@ -257,18 +257,7 @@ def find_needed_capacity(
             fails = work
         else:
             fits = work
-    return NeededCapacity(fails, parts, length_ns, _count_crowds(ingress_ns, length_ns, params.windows))
-
-
-def _count_crowds(ingress_ns: Int64, longest_ns: int, windows: int) -> Crowds:
-    lengths = np.unique((longest_ns * np.linspace(0.0, 1.0, windows)).astype(np.int64))
-    lengths[-1] = longest_ns
-    first = np.arange(ingress_ns.size)
-    most = [
-        int((np.searchsorted(ingress_ns, ingress_ns + length, side="right") - first).max())
-        for length in lengths.tolist()
-    ]
-    return Crowds(lengths, np.array(most, dtype=np.int64))
+    return NeededCapacity(fails, parts, length_ns, Crowds(ingress_ns, length_ns, params.windows))
 
 
 def count_turned_away(gaps: Sequence[int] | Int64, window: int, work: int, most: int) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 
 from mipplan.core import Bool, Deadline, Int64, MipplanError, first_true, higher_rank
 from mipplan.options import Configuration, Option
-from mipplan.refinement.bounds import find_least_times
+from mipplan.refinement.bounds import LeastTimes
 from mipplan.refinement.problem import Domain, Domains, RefinementProblem, Span
 from mipplan.replayer import NEVER, StageReplays, StageRun
 
@@ -69,7 +69,7 @@ class ReplayOracle:
     def __init__(self, problem: RefinementProblem, replays: StageReplays) -> None:
         self.problem = problem
         self.replays = replays
-        self.times = find_least_times(problem)
+        self.times = LeastTimes(problem)
 
     def keeps(self, plan: Configuration, limit: WorkLimit) -> bool:
         """Whether a plan keeps deadline and device limits."""

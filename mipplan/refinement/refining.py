@@ -74,7 +74,7 @@ class RefinementParams:
     proof_steps: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     """Budgets of the proof, as shares of the way from the lower bound to the best plan."""
     bound_precision: int = 200
-    """To this share of itself the cost is found up to which conditions alone refute every plan."""
+    """The cost up to which conditions alone refute every plan is found to one part in so many of itself."""
     screen: ScreenParams = field(default_factory=ScreenParams)
     heuristics: HeuristicParams = field(default_factory=HeuristicParams)
 

@@ -13,8 +13,8 @@ from campaigns import campaign_size
 from mipplan.refinement.bounds import (
     CAPACITY,
     PATH_SERVICE,
+    LeastTimes,
     count_turned_away,
-    find_least_times,
     find_needed_capacity,
     narrow,
 )
@@ -76,7 +76,7 @@ def test_no_good_plan_is_excluded() -> None:
 def test_least_times_bound_every_replay() -> None:
     for number in range(campaign_size(40, 500)):
         instance = refinement_instance(number)
-        times = find_least_times(problem_of(instance))
+        times = LeastTimes(problem_of(instance))
         for plan in instance.plans[:: max(1, len(instance.plans) // 20)]:
             made = mp.Plan.from_choices(
                 instance.pipeline, instance.profiles, plan.choices, slo_s=1.0, seed=instance.seed
@@ -94,7 +94,7 @@ def test_last_stage_of_a_chain_is_late_exactly_when_its_query_is() -> None:
         for found in map(refinement_instance, range(100))
         if len(found.pipeline.stages) == 1 and found.good and len(found.good) < len(found.plans)
     )
-    times = find_least_times(problem_of(instance))
+    times = LeastTimes(problem_of(instance))
     (stage,) = instance.pipeline.stages
     for plan in instance.plans:
         made = mp.Plan.from_choices(instance.pipeline, instance.profiles, plan.choices, slo_s=1.0)
@@ -137,7 +137,7 @@ def test_capacity_by_hand() -> None:
     trace = mp.Trace.from_ns(np.zeros(10, dtype=np.int64))
     workload = realise(pipeline, trace)
     problem = state_problem(pipeline, profiles, workload, 100, 1.0)
-    times = find_least_times(problem)
+    times = LeastTimes(problem)
     needed = find_needed_capacity(times, "s")
     assert needed is not None
     # Fluid: 10 tokens of 20 ns in 100 ns need 2 replicas. (That the second batch of a pair ends at 80 is for replay.)
@@ -157,7 +157,7 @@ def test_a_batch_is_no_larger_than_the_crowd() -> None:
     trace = mp.Trace.from_ns(np.arange(200) * 10)
     workload = realise(pipeline, trace)
     problem = state_problem(pipeline, profiles, workload, 80, 1.0)
-    times = find_least_times(problem)
+    times = LeastTimes(problem)
     needed = find_needed_capacity(times, "s")
     assert needed is not None
     # 80 - 60 = 20 ns hold 3 tokens: 60/3 = 20 ns each, one every 10 ns, so 2 replicas; 64 a batch would ask for 1.
