@@ -12,10 +12,8 @@ from mipplan.refinement.evaluation import (
     LimitReachedError,
     ReplayOracle,
     WorkLimit,
-    study_stages,
     sufficient_domains,
 )
-from mipplan.refinement.heuristics import Heuristics, fastest_plan, propose_plans
 from mipplan.refinement.problem import find_options
 from mipplan.refinement.search import RefinementSearch
 from mipplan.result import Choice
@@ -103,27 +101,3 @@ def test_a_plan_that_is_not_accepted_does_not_count() -> None:
     found = cost(search.run(ANYTHING))
     assert found is not None
     assert found >= costs[1]
-
-
-def test_neighbourhoods_only_improve() -> None:
-    """And often reach the optimum, which nothing proves."""
-    reached = started = 0
-    for number in range(campaign_size(60, 600)):
-        instance = refinement_instance(number)
-        bench = Bench(instance)
-        start = fastest_plan(bench.problem)
-        stages = study_stages(bench.oracle, instance.quantile, bench.limit)
-        if stages is None or not bench.oracle.keeps(start, bench.limit):
-            continue
-        heuristics = Heuristics(
-            lambda bench=bench: bench.problem, stages, bench.replays, bench.limit, lambda _: True
-        )
-        best = heuristics.improve([start])
-        assert bench.oracle.keeps(best, bench.limit)
-        assert best.microusd_per_hour <= start.microusd_per_hour
-        started += 1
-        reached += best.microusd_per_hour == instance.optimum
-        proposed = [plan.microusd_per_hour for plan in propose_plans(stages)]
-        assert proposed == sorted(proposed)
-    assert started > 10
-    assert reached >= 0.9 * started

@@ -1,4 +1,4 @@
-"""Drafts: against every choice there is, and never worse than what they start from."""
+"""Drafts: against every choice there is. What drafts and neighbourhoods lead to is never worse than the start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import mipplan as mp
 from campaigns import campaign_size
 from mipplan.options import Configuration, Family, Option
 from mipplan.refinement.evaluation import study_stages
-from mipplan.refinement.heuristics import Heuristics, Menu, draft_plans, fastest_plan
+from mipplan.refinement.heuristics import Heuristics, Menu, draft_plans, fastest_plan, propose_plans
 from mipplan.refinement.problem import find_options
 from mipplan.result import Choice
 from random_pipelines import random_pipeline
@@ -103,3 +103,27 @@ def test_lateness_is_latency_beyond_the_deadline() -> None:
             latency_ns = mp.replay(made, instance.trace, discipline=instance.discipline).latency_ns
             found = bench.oracle.lateness_ns(bench.oracle.replay(options, bench.limit))
             assert np.array_equal(found, latency_ns - instance.slo_ns)
+
+
+def test_neighbourhoods_only_improve() -> None:
+    """And often reach the optimum, which nothing proves."""
+    reached = started = 0
+    for number in range(campaign_size(60, 600)):
+        instance = refinement_instance(number)
+        bench = Bench(instance)
+        start = fastest_plan(bench.problem)
+        stages = study_stages(bench.oracle, instance.quantile, bench.limit)
+        if stages is None or not bench.oracle.keeps(start, bench.limit):
+            continue
+        heuristics = Heuristics(
+            lambda bench=bench: bench.problem, stages, bench.replays, bench.limit, lambda _: True
+        )
+        best = heuristics.improve([start])
+        assert bench.oracle.keeps(best, bench.limit)
+        assert best.microusd_per_hour <= start.microusd_per_hour
+        started += 1
+        reached += best.microusd_per_hour == instance.optimum
+        proposed = [plan.microusd_per_hour for plan in propose_plans(stages)]
+        assert proposed == sorted(proposed)
+    assert started > 10
+    assert reached >= 0.9 * started
