@@ -14,7 +14,7 @@ import mipplan as mp
 from mipplan.cli.inputs import Gathering, check_apart, check_out, optional_seconds, shipped_path
 from mipplan.cli.session import EXIT_DONE, EXIT_NO_ANSWER, EXIT_NOT_MET, Session
 from mipplan.core import InputError
-from mipplan.fleet import FleetFile, Search, read_fleet, read_fleet_file
+from mipplan.fleet import FleetFile, FleetSettings, read_fleet, read_fleet_file
 from mipplan.reporting import fleet_figures, fleet_report, replay_figures, show_fleet
 
 _ENDINGS = {"pipelines": (".yaml",), "traces": (".csv.gz", ".csv")}
@@ -92,7 +92,7 @@ def _check_search(
     request: FleetRequest, file: FleetFile | None, limits: dict[str, int], time_limit_s: float | None
 ) -> None:
     """Check the flags, and with them what the file holds, if it could be read."""
-    search = Search(
+    settings = FleetSettings(
         budget=request.budget,
         quantile=0.99 if file is None else file.quantile,
         seed=0 if file is None else file.seed,
@@ -102,9 +102,9 @@ def _check_search(
         checkpoint=request.checkpoint,
     )
     if file is None:
-        search.check()
+        settings.check()
     else:
-        read_fleet(file.pipelines, file.profiles, file.limits | limits, search)
+        read_fleet(file.pipelines, file.profiles, file.limits | limits, settings)
 
 
 def find_named(kind: str, name: str, folder: Path) -> str:
