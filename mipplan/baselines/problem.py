@@ -73,7 +73,7 @@ class BaselineProblem:
         return self.base.slo_ns
 
     @cached_property
-    def paths(self) -> LongestPaths:
+    def paths(self) -> LongestPaths[str]:
         """Longest paths through the pipeline, its delays included."""
         edges = [(edge.parent, edge.child, edge.delay_ns) for edge in self.pipeline.edges]
         return LongestPaths(self.pipeline.topological_order, edges)
