@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 
 from mipplan.core.errors import InputError
 from mipplan.core.numbers import is_finite, is_number, is_whole
@@ -11,6 +12,20 @@ from mipplan.core.wording import shown
 
 #: The largest price or budget in dollars per hour; anything above is a slip.
 _MOST_USD_PER_HOUR = 1e9
+
+
+def check_one_of(
+    name: str, value: object, known: Iterable[str], write: Callable[[object], str] = shown
+) -> None:
+    """Refuse what is none of the known words; `write` says how to write it in the message.
+
+    Raises
+    ------
+    InputError
+    """
+    words = list(known)
+    if value not in words:
+        raise InputError.one(name, f"expected one of {', '.join(words)}, found {write(value)}")
 
 
 def check_seed(seed: object, name: str = "seed") -> int:
