@@ -137,10 +137,7 @@ def pose(
 
     `name` is that of the baseline, and `checks` are of its own arguments: each raises InputError.
 
-    Raises
-    ------
-    InputError
-        Listing every bad argument.
+    Raises `InputError` listing every bad argument.
     """
     check_all(
         lambda: check_quantile(quantile),

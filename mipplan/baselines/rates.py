@@ -38,10 +38,7 @@ def pose_at_rate(
 ) -> tuple[BaselineProblem, Fraction] | Plan:
     """Pose a problem as `pose` does, and find the rate to size for, in queries per ns.
 
-    Raises
-    ------
-    InputError
-        Listing every bad argument.
+    Raises `InputError` listing every bad argument.
     """
     problem = pose(
         pipeline,
@@ -74,10 +71,7 @@ def queries_per_ns(trace: Trace, mode: Mode, window_ns: int) -> Fraction:
 def check_window(window_s: float | None, default_ns: int) -> int:
     """Return the length of a window in nanoseconds.
 
-    Raises
-    ------
-    InputError
-        If it is no positive number of seconds.
+    Raises `InputError` if it is no positive number of seconds.
     """
     if window_s is None:
         return default_ns

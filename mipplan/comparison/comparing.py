@@ -190,10 +190,7 @@ def check_rules(
 ) -> None:
     """Refuse what `compare` cannot compare by, whatever the pipeline.
 
-    Raises
-    ------
-    InputError
-        Listing every fault.
+    Raises `InputError` listing every fault.
     """
     check_all(
         lambda: check_quantile(quantile),

@@ -52,10 +52,7 @@ class WorkLimit:
     def spend(self, stage_replays: int) -> None:
         """Take stage replays off the allowance, before they are made.
 
-        Raises
-        ------
-        LimitReachedError
-            If the time or the work is used up.
+        Raises `LimitReachedError` if the time or the work is used up.
         """
         self._used += stage_replays
         if self._used > self.most_stage_replays or self.deadline.is_over:
