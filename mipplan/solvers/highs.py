@@ -19,7 +19,7 @@ from mipplan.solvers.backend import (
     Termination,
     run_interruptibly,
 )
-from mipplan.solvers.numerics import LpArrays, ScaledModel, scale_model
+from mipplan.solvers.numerics import LpArrays, ScaledModel, require, scale_model
 from mipplan_formulations import LinearModel
 
 # HiGHS writes 15 significant digits to a file.
@@ -160,14 +160,6 @@ def set_options(highs: Any, scaled: ScaledModel, settings: Settings, params: Hig
         options["time_limit"] = float(settings.time_limit_s)
     for name, value in options.items():
         require(highs.setOptionValue(name, value), f"option {name} = {value}")
-
-
-def require(status: Any, what: str) -> None:
-    """Turn an error status of HiGHS into an exception; a mere warning passes."""
-    import highspy
-
-    if status == highspy.HighsStatus.kError:
-        raise SolverError(f"highs refused {what}")
 
 
 def run_until_told(highs: Any) -> None:

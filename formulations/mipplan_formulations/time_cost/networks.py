@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan_formulations.arrays import Int64
+from mipplan_formulations.linear import Int64
 from mipplan_formulations.time_cost.problem import Path, TimeCostProblem, lags_between
 
 START = 0

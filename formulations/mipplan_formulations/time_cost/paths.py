@@ -11,8 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mipplan_formulations.arrays import Float64, Int64
-from mipplan_formulations.linear import LinearModel, ModelBuilder
+from mipplan_formulations.linear import Float64, Int64, LinearModel, ModelBuilder
 from mipplan_formulations.time_cost.networks import Extent, breakable_paths
 from mipplan_formulations.time_cost.problem import Path, TimeCostProblem
 
