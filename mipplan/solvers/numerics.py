@@ -186,3 +186,8 @@ def require(status: Any, what: str) -> None:
 
     if status == highspy.HighsStatus.kError:
         raise SolverError(f"highs refused {what}")
+
+
+def values_of(highs: Any) -> Float64:
+    """Columns of the solution at hand, shape (n,)."""
+    return np.array(highs.getSolution().col_value, dtype=np.float64)
