@@ -15,8 +15,9 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.reporting import tunings
-from mipplan.reporting.tuning_figures import draw_tuning
+from mipplan.cli.flags import Policies
+from mipplan.reporting import documents, draw_tuning
+from mipplan.tuner import POLICIES as REGISTER
 from mipplan.tuner.policies import hpa
 
 Run = Callable[..., Result]
@@ -86,8 +87,8 @@ def test_the_document_holds_what_the_library_found(run: Run, tuning: mp.Tuning) 
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
     assert json.loads(Path("report.json").read_text()) == document
-    jsonschema.validate(document, tunings.TuneReport.model_json_schema())
-    assert [one["policy"] for one in document["runs"]] == list(POLICIES)
+    jsonschema.validate(document, documents.TuneReport.model_json_schema())
+    assert [one["policy"] for one in document["runs"]] == list(REGISTER)
     for one, made in zip(document["runs"], tuning.runs, strict=True):
         assert (one["misses"], one["usd"]) == (made.misses, made.usd)
         assert one["actions"] == [vars(action) for action in made.actions]
@@ -235,3 +236,9 @@ def test_ctrl_c_leaves_the_policies_that_were_done(run: Run, monkeypatch: pytest
     done = run("--policy", "hpa")
     assert done.exit_code == 130
     assert "interrupted" in done.stderr
+
+
+def test_the_help_names_every_policy() -> None:
+    """The text is written out, since asking the register would load what `mipplan --help` must not."""
+    (names,) = re.findall(r"Some of (\S+), with", Policies.__metadata__[0].help)
+    assert names.split(",") == list(REGISTER)
