@@ -1,4 +1,4 @@
-"""The certificate: a proven bound on every query's latency, for this trace, seed and plan (theorem, design §3).
+"""The certificate: a proven bound on every query's latency, for this trace, seed and plan (docs/theory.md, section 3).
 
 It needs the tokens and each stage's service (T, R), nothing else: neither the options a planner considered nor
 a solver. `mipplan verify` re-checks a plan file through this module alone.
@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mipplan.calculus import StageService, latest_start_ns, stage_service
-from mipplan.core import NS_PER_S, quantile_ns
+from mipplan.core import NS_PER_S, Int64, quantile_ns
 from mipplan.result import CriticalStage, Plan
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
@@ -34,7 +33,7 @@ class Certificate:
         How a query at the quantile comes to its bound, from source to last exit.
     """
 
-    latency_ns: NDArray[np.int64]
+    latency_ns: Int64
     quantile: float
     bound_ns: int
     critical_path: tuple[CriticalStage, ...]
@@ -105,13 +104,13 @@ class CertificateEvaluator:
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
         self._services: dict[str, StageService] = {}
-        self._exits: dict[str, NDArray[np.int64]] = {}
+        self._exits: dict[str, Int64] = {}
 
-    def latency_ns(self, services: Mapping[str, StageService]) -> NDArray[np.int64]:
+    def latency_ns(self, services: Mapping[str, StageService]) -> Int64:
         """Bound on each query's latency under `services`, ns, shape (n,)."""
         return self.workload.latency_ns(self.exits_ns(services))
 
-    def exits_ns(self, services: Mapping[str, StageService]) -> Mapping[str, NDArray[np.int64]]:
+    def exits_ns(self, services: Mapping[str, StageService]) -> Mapping[str, Int64]:
         """Bound on the exit of every token of every stage, ns; it stands until the next call."""
         stale: list[str] = []
         for stage in self.workload.stages:
@@ -132,22 +131,22 @@ class CertificateEvaluator:
         self._exits = {}
 
 
-def bound_exits_ns(workload: Workload, services: Mapping[str, StageService]) -> dict[str, NDArray[np.int64]]:
+def bound_exits_ns(workload: Workload, services: Mapping[str, StageService]) -> dict[str, Int64]:
     """Bound X_v(i) on the exit of every token: ``X = T + max_{j ≤ i} (E(j) + (i − j)/R)``, stage by stage.
 
     References
     ----------
     Theorem (sample path), docs/theory.md.
     """
-    exits: dict[str, NDArray[np.int64]] = {}
+    exits: dict[str, Int64] = {}
     for stage in workload.stages:
         exits[stage] = stage_exits_ns(workload, stage, services[stage], exits)
     return exits
 
 
 def stage_exits_ns(
-    workload: Workload, stage: str, service: StageService, exits: Mapping[str, NDArray[np.int64]]
-) -> NDArray[np.int64]:
+    workload: Workload, stage: str, service: StageService, exits: Mapping[str, Int64]
+) -> Int64:
     """Bound on the exit of every token of one stage, given its parents' in `exits`; shape (tokens,)."""
     arrival = workload.arrival_ns(stage, exits)
     number = workload.stages[stage].number
@@ -157,7 +156,7 @@ def stage_exits_ns(
 def _critical_path(
     workload: Workload,
     services: Mapping[str, StageService],
-    exits: Mapping[str, NDArray[np.int64]],
+    exits: Mapping[str, Int64],
     query: int,
 ) -> tuple[CriticalStage, ...]:
     """Follow the query's last exit back to its source, at each join along the latest arrival."""
@@ -173,7 +172,7 @@ def _critical_path(
         stage, token = sender
 
 
-def _last_exit(workload: Workload, exits: Mapping[str, NDArray[np.int64]], query: int) -> tuple[str, int]:
+def _last_exit(workload: Workload, exits: Mapping[str, Int64], query: int) -> tuple[str, int]:
     best: tuple[int, str, int] | None = None
     for stage, tokens in workload.stages.items():
         first, end = np.searchsorted(tokens.query, [query, query + 1])
@@ -187,7 +186,7 @@ def _last_exit(workload: Workload, exits: Mapping[str, NDArray[np.int64]], query
 
 
 def _latest_arrival(
-    workload: Workload, exits: Mapping[str, NDArray[np.int64]], stage: str, token: int
+    workload: Workload, exits: Mapping[str, Int64], stage: str, token: int
 ) -> tuple[int, int, tuple[str, int] | None]:
     """Arrival bound of a token, the delay of the edge it came by and the parent token (None at a source)."""
     tokens = workload.stages[stage]

@@ -1,34 +1,157 @@
-"""Cheap rules of the house that no linter checks."""
+"""Rules of the house that no linter checks (CONTRIBUTING.md, "The house")."""
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import mipplan
+from golden.hops import measure_all
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = sorted([*ROOT.glob("mipplan/**/*.py"), *ROOT.glob("formulations/**/*.py")])
-MOST_LINES = 400
+PACKAGES = {
+    "mipplan": ROOT / "mipplan",
+    "mipplan_formulations": ROOT / "formulations" / "mipplan_formulations",
+}
+SOURCES = sorted(path for folder in PACKAGES.values() for path in folder.rglob("*.py"))
+ROOMS = sorted({path.parent for path in SOURCES})
+TESTS = sorted([*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
+
+#: A file is read at one sitting, and worth opening.
+MOST_LINES, LEAST_LINES = 400, 60
+MOST_FILES = 12
+MOST_FILES_OF_ALL, MOST_LINES_OF_ALL = 200, 37_000
+#: How many of the package's files a call enters, and how deep its stack gets, on the shipped examples.
+HOPS = {"plan, video-monitoring": (35, 14), "replay, numpy engine": (18, None), "retune, second": (15, None)}
 
 #: What takes long to import. `mipplan --help` and completion must not pay for it.
 HEAVY = ("highspy", "matplotlib", "numpy", "ortools", "pandas", "pulp", "pyarrow", "scipy")
 
 
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def lines_of(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+# --------------------------------------------------------------------------------------------- files and rooms
+
+
 def test_sources_are_found() -> None:
-    folders = {path.relative_to(ROOT).parts[0] for path in SOURCES}
-    assert folders == {"mipplan", "formulations"}
+    assert all(any(path.is_relative_to(folder) for path in SOURCES) for folder in PACKAGES.values())
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_file_is_short_enough_to_read(path: Path) -> None:
-    lines = len(path.read_text(encoding="utf-8").splitlines())
+    lines = lines_of(path)
     assert lines <= MOST_LINES, f"{lines} lines: split it by what its parts do"
+
+
+def is_protocol(path: Path) -> bool:
+    """Whether a file says what a plug point must offer."""
+    classes = [node for node in tree_of(path).body if isinstance(node, ast.ClassDef)]
+    return any("Protocol" in ast.unparse(base) for node in classes for base in node.bases)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_file_is_worth_opening(path: Path) -> None:
+    lines = lines_of(path)
+    if path.stem not in ("__init__", "__main__") and not is_protocol(path):
+        assert lines >= LEAST_LINES, f"{lines} lines: a part of another file's subject"
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=name_of)
+def test_room_is_small_enough_to_know(room: Path) -> None:
+    files = [path.name for path in room.glob("*.py")]
+    assert len(files) <= MOST_FILES, f"{len(files)} files: two rooms in one, or two files for one thing"
+
+
+def test_house_is_small_enough_to_walk() -> None:
+    assert len(SOURCES) <= MOST_FILES_OF_ALL
+    assert sum(lines_of(path) for path in SOURCES) <= MOST_LINES_OF_ALL
+
+
+@cache
+def hops() -> dict[str, tuple[int, int]]:
+    return {call: (measured.files, measured.depth) for call, measured in measure_all().items()}
+
+
+@pytest.mark.parametrize("call", HOPS)
+def test_walk_of_a_request_is_short(call: str) -> None:
+    (files, depth), (most_files, most_depth) = hops()[call], HOPS[call]
+    assert files <= most_files, "python tests/golden/hops.py --files says which"
+    assert most_depth is None or depth <= most_depth
+
+
+# ------------------------------------------------------------------------------------------ names and imports
+
+
+def test_class_names_are_unique() -> None:
+    """One word, one thing: private names do not count."""
+    homes: dict[str, list[str]] = defaultdict(list)
+    for path in SOURCES:
+        for node in tree_of(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(name_of(path))
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and module of every import of ours in a file."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.lineno, node.module
+        elif isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_other_rooms_are_entered_by_their_front(path: Path) -> None:
+    """`from mipplan.room import name`, never `from mipplan.room.module import name`, but in the room itself."""
+    package = "mipplan" if path.is_relative_to(PACKAGES["mipplan"]) else "mipplan_formulations"
+    own = path.relative_to(PACKAGES[package]).parts[:-1]
+    for line, module in imports_of(path):
+        parts = module.split(".")
+        if parts[0] == package and own[:1] == tuple(parts[1:2]):
+            continue
+        rooms = [*PACKAGES.get(parts[0], Path()).joinpath(*parts[1:2]).glob("__init__.py")]
+        if parts[0] in PACKAGES and rooms and path.name != "__init__.py":
+            assert len(parts) <= 2, f"line {line} imports {module}: take the name from the room's front"
+
+
+def private_patches(path: Path) -> Iterator[str]:
+    """Calls `setattr(…, "_name", …)` and texts such as "mipplan.room.module._name" in a test."""
+    for node in ast.walk(tree_of(path)):
+        if not (isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr")):
+            continue
+        for argument in node.args[:2]:
+            text = argument.value if isinstance(argument, ast.Constant) else None
+            if isinstance(text, str) and re.search(r"(^|\.)_[A-Za-z]\w*$", text):
+                yield f"{name_of(path)}:{node.lineno}: {text}"
+
+
+def test_no_test_patches_private_names() -> None:
+    """What tunes a search is a parameter (a frozen `…Params`), so that a test can pass another."""
+    assert [found for path in TESTS for found in private_patches(path)] == []
+
+
+# ---------------------------------------------------------------------------------------------------- the front
 
 
 @pytest.mark.parametrize("module", ["mipplan", "mipplan.cli"])

@@ -1,16 +1,8 @@
 """Network calculus: arrival and service curves, their deviations, and the trace's own virtual waiting times."""
 
-from mipplan.calculus.capacity import rate_needed, servers_needed
-from mipplan.calculus.empirical import empirical_envelope, overrun
-from mipplan.calculus.envelopes import Envelope, WindowCounts
+from mipplan.calculus.arrival import ArrivalCurve, empirical_envelope, overrun
+from mipplan.calculus.envelopes import Envelope, WindowCounts, rate_needed, servers_needed
 from mipplan.calculus.paths import PathWait, PathWaits, analyse_paths
-from mipplan.calculus.piecewise import (
-    ArrivalCurve,
-    ServiceCurve,
-    convolve,
-    horizontal_deviation,
-    vertical_deviation,
-)
 from mipplan.calculus.samplepath import latest_start_ns
 from mipplan.calculus.service import StageService, ideal_service, service_time_ns, stage_service
 from mipplan.calculus.waits import Wait, WaitCurve, grid_rate, grid_step
@@ -22,18 +14,15 @@ __all__ = [
     "EnvelopeCurve",
     "PathWait",
     "PathWaits",
-    "ServiceCurve",
     "StageService",
     "Wait",
     "WaitCurve",
     "WindowCounts",
     "WorstCase",
     "analyse_paths",
-    "convolve",
     "empirical_envelope",
     "grid_rate",
     "grid_step",
-    "horizontal_deviation",
     "ideal_service",
     "latest_start_ns",
     "most_tokens_per_query",
@@ -42,6 +31,5 @@ __all__ = [
     "servers_needed",
     "service_time_ns",
     "stage_service",
-    "vertical_deviation",
     "worst_case_paths",
 ]

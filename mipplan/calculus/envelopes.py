@@ -1,9 +1,9 @@
-"""What an arrival curve asks of a server: the corners of its concave hull and its long-run rate, in exact numbers.
+"""What an arrival curve asks of a server, in exact numbers: the corners of its concave hull, and the servers needed.
 
 A server of rate R answers within S after its latency if and only if ``R·(u + S) ≥ α(u) − 1`` for all windows u
-(design §3). For a given R that is a straight line above α, so only the corners of the concave hull of α can decide
-it. Two kinds of knowledge about traffic come down to such corners: an `ArrivalCurve`, and counts measured over a few
-windows.
+(docs/theory.md, section 6). For a given R that is a straight line above α, so only the corners of the concave hull of
+α can decide it. Two kinds of knowledge about traffic come down to such corners: an `ArrivalCurve`, and counts measured
+over a few windows.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mipplan.calculus.piecewise import ArrivalCurve
+from mipplan.calculus.arrival import ArrivalCurve
 from mipplan.core import NS_PER_S, Int64
 
 Number = int | Fraction
 
-#: Steps kept of each doubling of the window; half as many would raise the bound of long windows by a percent.
+#: At most 64 steps are kept of each doubling of the window: half as many would raise the bound of long windows by a
+#: percent.
 _STEPS_PER_DOUBLING = 64
 
 
@@ -173,6 +174,61 @@ class WindowCounts:
                 most = count if length == target else min(count, 2 * within)
                 yield length, most, below, within
                 below, within = length, most
+
+
+def rate_needed(envelope: Envelope, wait_ns: int) -> tuple[int, int] | None:
+    """Least rate, in queries per ns, at which all but the first query of each window u are served within ``u + wait``.
+
+    ``max over corners of (a − 1)/(u + wait)``, and at least the long-run rate.
+
+    Returns
+    -------
+    (int, int) or None
+        Numerator and denominator; None if no rate is enough.
+
+    References
+    ----------
+    Theorem (replicas), docs/theory.md.
+    """
+    if wait_ns < 0:
+        return None
+    best, per = envelope.rate.numerator, envelope.rate.denominator
+    for excess, window, common in envelope.excesses:
+        time = window + wait_ns * common
+        if excess * per > best * time:
+            if time == 0:
+                return None  # several at one instant, and no time for any but the first
+            best, per = excess, time
+    return best, per
+
+
+def servers_needed(
+    envelope: Envelope, period_ns: int, tokens: int, wait_ns: int, tokens_per_query: int | Fraction = 1
+) -> Fraction | None:
+    """Least real number n for which n servers keep a wait; None if no number does.
+
+    ``n = F·period/tokens · rate_needed``: the n servers then serve at the rate that is needed.
+
+    Parameters
+    ----------
+    envelope : Envelope
+    period_ns, tokens : int
+        One server takes `period_ns` for `tokens` tokens.
+    wait_ns : int
+        Longest wait allowed; None is returned if it is negative.
+    tokens_per_query : int or Fraction
+        F.
+
+    References
+    ----------
+    Theorem (replicas), docs/theory.md.
+    """
+    rate = rate_needed(envelope, wait_ns)
+    if rate is None:
+        return None
+    up, down = rate
+    fanout = tokens_per_query
+    return Fraction(fanout.numerator * period_ns * up, fanout.denominator * tokens * down)
 
 
 def _thin_out(starts: Int64, bounds: Int64) -> tuple[Int64, Int64]:

@@ -1,4 +1,4 @@
-"""Waits per path and stage: the coefficients w_{p,v}(R) of the planning problem (relaxation, design §3).
+"""Waits per path and stage: the coefficients w_{p,v}(R) of the planning problem (docs/theory.md, section 4).
 
 For a path p, a stage v on it and a rate R, unrolling the theorem along p gives inside the certificate
 
@@ -19,15 +19,15 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mipplan.calculus.service import StageService, service_time_ns
 from mipplan.calculus.waits import Probes, Wait, WaitCurve
-from mipplan.core import Int64, higher_rank
+from mipplan.core import Bool, Int64, higher_rank
 from mipplan.pipeline import Edge
 from mipplan.tokens import Messages, StageTokens, Workload
 
-#: With more paths than this the rest is left out: the bound stays a relaxation, only a weaker one.
+#: At most 512 paths are looked at, because there can be exponentially many: the bound stays a relaxation, only a
+#: weaker one.
 MAX_PATHS = 512
 
 
@@ -84,7 +84,9 @@ class PathWaits:
         return worst
 
 
-def analyse_paths(workload: Workload, quantile: float, *, queries: int | None = None) -> PathWaits:
+def analyse_paths(
+    workload: Workload, quantile: float, *, queries: int | None = None, most_paths: int = MAX_PATHS
+) -> PathWaits:
     """Find every path the quantile can see, with its wait curves.
 
     A path may end at any stage where a query may end. One that is always continued is left out, because the
@@ -98,9 +100,11 @@ def analyse_paths(workload: Workload, quantile: float, *, queries: int | None = 
     queries : int, optional
         Number of queries of the whole workload if this is an extract of it. The waits are then lower bounds of
         those of the whole, and paths that the extract hardly takes are left out.
+    most_paths : int
+        Of more paths the rest is left out.
     """
     count = workload.queries if queries is None else queries
-    return _Analysis(workload, higher_rank(quantile, count) - count).run()
+    return _Analysis(workload, higher_rank(quantile, count) - count, most_paths).run()
 
 
 @dataclass
@@ -109,6 +113,7 @@ class _Analysis:
 
     workload: Workload
     off_path_rank: int
+    most_paths: int
     found: list[PathWait] = field(default_factory=list)
     truncated: bool = False
     # Curves are shared between paths with the same tokens at a stage: a chain of any length costs one curve.
@@ -123,7 +128,7 @@ class _Analysis:
 
     def _extend(self, stages: list[str], reached: list[Int64 | None]) -> None:
         """Grow the path `stages`; ``reached[k]`` are the tokens of its k-th stage on it (None for all)."""
-        if len(self.found) >= MAX_PATHS:
+        if len(self.found) >= self.most_paths:
             self.truncated = True
             return
         tokens = self.workload.stages[stages[-1]]
@@ -223,7 +228,7 @@ class _Analysis:
 class _Sent:
     """Which messages of an edge belong to a path, and whether every token of the path sent one."""
 
-    selected: NDArray[np.bool_] | None
+    selected: Bool | None
     everyone: bool
 
 

@@ -1,4 +1,4 @@
-"""The one recursion under every bound: the maximum of arrivals plus the work counted since (theorem, design §3)."""
+"""The recursion under every bound: the maximum of arrivals plus the work since (docs/theory.md, section 3)."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.core import InputError, find_largest
+from mipplan.core import InputError, Int64, SampleParams, find_largest
 
-#: Products above this are split, so that no intermediate leaves int64.
+#: Products above this are split, because no intermediate result may leave int64.
 _SAFE = 2**62
-#: Waits below this share of what is known to be the least one asked for are not looked at.
+_SAMPLE_PARAMS = SampleParams()
+#: Waits below 0.8 of what is known to be the least one asked for are not looked at, because none of them can count.
 _DOUBTED = 0.8
 
 
 def latest_start_ns(
-    arrival_ns: NDArray[np.int64],
+    arrival_ns: Int64,
     period_ns: int,
     tokens: int,
-    position: NDArray[np.int64] | None = None,
-    probes: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
-) -> NDArray[np.int64]:
+    position: Int64 | None = None,
+    probes: tuple[Int64, Int64] | None = None,
+) -> Int64:
     """``Y(i) = ⌈ max_{j ≤ i} ( E(j) + (p(i) − p(j))·period_ns/tokens ) ⌉``, shape (k,).
 
     Parameters
@@ -76,17 +76,17 @@ def latest_start_ns(
     whole, least_remainder = _lexicographic_maximum(arrival_ns - done, remainder, tokens)
     asked, broken = _work_ns(number, period_ns, tokens)
     # The broken part asked for, less the one done, lies between −1 and 1 ns: rounded up it is 1 or 0.
-    latest: NDArray[np.int64] = whole[last] + asked + (broken > least_remainder[last])
+    latest: Int64 = whole[last] + asked + (broken > least_remainder[last])
     return latest
 
 
 def wait_order_statistic_ns(
-    arrival_ns: NDArray[np.int64],
+    arrival_ns: Int64,
     period_ns: int,
     tokens: int,
     rank: int,
-    position: NDArray[np.int64] | None = None,
-    probes: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None = None,
+    position: Int64 | None = None,
+    probes: tuple[Int64, Int64, Int64] | None = None,
 ) -> int:
     """Return the wait ``Y(i) − t(i)`` that has `rank` others at or below it, rounded up to ns.
 
@@ -127,8 +127,8 @@ class Supports:
         How much later the token entered than the older one.
     """
 
-    work: NDArray[np.int64]
-    gap_ns: NDArray[np.int64]
+    work: Int64
+    gap_ns: Int64
 
     def lower_ns(self, period_ns: int, tokens: int, above: int) -> int:
         """Wait that `above` of these tokens reach at least at ``1/R = period_ns / tokens``, rounded up; ≥ 0."""
@@ -150,14 +150,15 @@ class Supports:
 
 
 def longest_waits_ns(
-    arrival_ns: NDArray[np.int64],
+    arrival_ns: Int64,
     period_ns: int,
     tokens: int,
     rank: int,
     kept: int,
-    position: NDArray[np.int64] | None = None,
-    probes: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None = None,
+    position: Int64 | None = None,
+    probes: tuple[Int64, Int64, Int64] | None = None,
     least_ns: int = 0,
+    params: SampleParams = _SAMPLE_PARAMS,
 ) -> tuple[int, Supports]:
     """Return what `wait_order_statistic_ns` does, and what the `kept` tokens that wait longest wait for.
 
@@ -169,6 +170,7 @@ def longest_waits_ns(
         At least as many as there are from `rank` up; of equal waits, the first.
     least_ns : int
         What is known already: the wait is no shorter. Much shorter ones are not looked at.
+    params : SampleParams
     """
     scaled = _scaled_waits(arrival_ns, period_ns, tokens, position, probes)
     if scaled is None:
@@ -178,7 +180,7 @@ def longest_waits_ns(
     waits, greatest = scaled
     above = waits.size - rank
     # Rounding up may have added one unit of time. (Of 0 nothing follows: some waits may be negative.)
-    doubtful = find_largest(waits, kept)
+    doubtful = find_largest(waits, kept, params)
     if doubtful is None:
         doubtful = (
             np.flatnonzero(waits >= int(_DOUBTED * (least_ns - 1)) * tokens)
@@ -198,7 +200,7 @@ def longest_waits_ns(
     return exact, Supports(work, ingress_ns[slow] - arrival_ns[since])
 
 
-def _above(waits: NDArray[np.int64], least: int, count: int) -> NDArray[np.int64]:
+def _above(waits: Int64, least: int, count: int) -> Int64:
     """Index of all waits above `least`, and of as many equal to it as make up `count`, ascending."""
     chosen = waits > least
     chosen[np.flatnonzero(waits == least)[: max(0, count - int(np.count_nonzero(chosen)))]] = True
@@ -206,12 +208,12 @@ def _above(waits: NDArray[np.int64], least: int, count: int) -> NDArray[np.int64
 
 
 def _scaled_waits(
-    arrival_ns: NDArray[np.int64],
+    arrival_ns: Int64,
     period_ns: int,
     tokens: int,
-    position: NDArray[np.int64] | None,
-    probes: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    position: Int64 | None,
+    probes: tuple[Int64, Int64, Int64] | None,
+) -> tuple[Int64, Int64] | None:
     """Waits times `tokens`, and the running maximum behind them; None if that could leave int64."""
     newest = arrival_ns.size - 1 if position is None else int(position[-1])
     served = (newest if probes is None else int(probes[1].max(initial=0))) + 1
@@ -233,9 +235,7 @@ def _scaled_waits(
     return greatest[last] - entered, greatest
 
 
-def _lexicographic_maximum(
-    whole: NDArray[np.int64], remainder: NDArray[np.int64], tokens: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _lexicographic_maximum(whole: Int64, remainder: Int64, tokens: int) -> tuple[Int64, Int64]:
     """Running maximum of ``whole − remainder/tokens``, remainders in [0, tokens): greatest whole, least remainder."""
     greatest = np.maximum.accumulate(whole)
     # Remainders count only where the maximum is attained. Each new maximum starts a segment whose remainders are
@@ -252,9 +252,7 @@ def _check_range(latest_ns: int, served: int, period_ns: int, tokens: int) -> No
         raise InputError.one("load", message)
 
 
-def _work_ns(
-    index: NDArray[np.int64], period_ns: int, tokens: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _work_ns(index: Int64, period_ns: int, tokens: int) -> tuple[Int64, Int64]:
     """``index·period_ns/tokens`` as whole ns and the remainder (in 1/tokens ns), without overflow."""
     whole, broken = divmod(period_ns, tokens)
     part, remainder = np.divmod(index * np.int64(broken), np.int64(tokens))

@@ -1,14 +1,11 @@
-"""The service a stage guarantees under one option: rate R and latency T of design §3, exact in integers."""
+"""The service a stage guarantees under one option: rate R and latency T, exact in integers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mipplan.core import NS_PER_S
+from mipplan.core import NS_PER_S, Int64
 
 
 @dataclass(frozen=True)
@@ -40,19 +37,19 @@ class StageService:
         return Fraction(self.period_ns, self.tokens)
 
 
-def stage_latency_ns(service_ns: NDArray[np.int64], is_source: bool) -> int:
+def stage_latency_ns(service_ns: Int64, is_source: bool) -> int:
     """T of an option whose batch latencies ℓ(1..b) are `service_ns`, shape (b,).
 
     ``T = 2·max ℓ(k)``: the batch in service may be waited out in full, then the own batch takes as long again.
     ``T = ℓ(1)`` at a source with b = 1: tokens arrive in token order and are served one by one in constant
-    time, so the recursion below T is exact (design §3).
+    time, so the recursion below T is exact (docs/theory.md, section 2).
     """
     if is_source and service_ns.size == 1:
         return int(service_ns[0])
     return 2 * int(service_ns.max())
 
 
-def stage_service(service_ns: NDArray[np.int64], replicas: int, is_source: bool) -> StageService:
+def stage_service(service_ns: Int64, replicas: int, is_source: bool) -> StageService:
     """Service curve of `replicas` replicas with batch cap ``b = service_ns.size``.
 
     Parameters

@@ -35,27 +35,46 @@ class Probes:
     number: Int64
 
 
-#: Waits are looked up on one geometric grid of rates, the same for all stages, so that stages share evaluations …
-_GRID_RATIO = 1.02
-_GRID_TOKENS = 1024
-#: … of which each so many-th is evaluated on the trace, and what lies between is bounded from there.
-_COARSE = 16
-#: So many times the tokens above the quantile are remembered with what they wait for: elsewhere others are slowest.
-_REMEMBERED = 1.5
+@dataclass(frozen=True)
+class WaitParams:
+    """How finely waits are known, chosen by timing plans of 3 to 10 stages on 10⁵ queries.
+
+    Attributes
+    ----------
+    grid_ratio : float
+        Rates on the grid are this factor apart; the grid is the same for all stages, so that they share evaluations.
+    grid_tokens : int
+        Tokens of a rate on the grid: 1/R is a whole number of ns for so many of them.
+    coarse : int
+        Every 16th rate of the grid is evaluated on the trace, because what lies between is bounded well from there.
+    remembered : float
+        Of 1.5 times as many tokens as wait longer than the quantile it is remembered what they wait for, because at
+        other rates other tokens are slowest.
+    """
+
+    grid_ratio: float = 1.02
+    grid_tokens: int = 1024
+    coarse: int = 16
+    remembered: float = 1.5
+
+
+_PARAMS = WaitParams()
 
 
 def grid_rate(step: int) -> tuple[int, int]:
     """1/R of a grid step as (period_ns, tokens): from 1 ns per token (step 0) up, a ratio apart; 0 below that."""
-    return (round(_GRID_TOKENS * _GRID_RATIO**step), _GRID_TOKENS) if step >= 0 else (0, 1)
+    return (
+        (round(_PARAMS.grid_tokens * _PARAMS.grid_ratio**step), _PARAMS.grid_tokens) if step >= 0 else (0, 1)
+    )
 
 
 def grid_step(ns_per_token: float) -> int:
     """Largest grid step whose 1/R is surely at most `ns_per_token`; −1 if there is none."""
     if ns_per_token < 1.0:
         return -1
-    step = math.floor(math.log(ns_per_token) / math.log(_GRID_RATIO))
+    step = math.floor(math.log(ns_per_token) / math.log(_PARAMS.grid_ratio))
     # The logarithm and the rounding of the grid may each be off by a step.
-    while step >= 0 and grid_rate(step)[0] > ns_per_token * _GRID_TOKENS * (1.0 - 1e-12):
+    while step >= 0 and grid_rate(step)[0] > ns_per_token * _PARAMS.grid_tokens * (1.0 - 1e-12):
         step -= 1
     return step
 
@@ -116,8 +135,8 @@ class WaitCurve:
             return self._known[key]
         if key not in self._bounds:
             step = grid_step(period_ns / tokens)
-            below = step // _COARSE * _COARSE if step >= 0 else -1
-            for neighbour in (below, below + _COARSE if step >= 0 else 0):
+            below = step // _PARAMS.coarse * _PARAMS.coarse if step >= 0 else -1
+            for neighbour in (below, below + _PARAMS.coarse if step >= 0 else 0):
                 self.exact(*grid_rate(neighbour))
             self._bounds[key] = self._bound(*key)
         return self._bounds[key]
@@ -126,7 +145,7 @@ class WaitCurve:
         """Look the wait up on the trace, and remember what the slowest tokens wait for."""
         self.evaluations += 1
         least_ns = self._bound(*key)
-        kept = math.ceil(_REMEMBERED * self._above)
+        kept = math.ceil(_PARAMS.remembered * self._above)
         self._known[key], supports = longest_waits_ns(
             self._arrival_ns, *key, self._rank, kept, self._position, self._probes, least_ns
         )

@@ -1,4 +1,4 @@
-"""The worst case over all traffic inside an arrival curve (envelope, design §3).
+"""The worst case over all traffic inside an arrival curve (docs/theory.md, section 6).
 
 With α(u) the most queries in any closed window of length u and F_v the most tokens a query has at stage v,
 
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
+from mipplan.calculus.arrival import ArrivalCurve
 from mipplan.calculus.envelopes import Envelope
 from mipplan.calculus.paths import MAX_PATHS, PathWait, PathWaits
-from mipplan.calculus.piecewise import ArrivalCurve
 from mipplan.calculus.service import StageService, service_time_ns
-from mipplan.core import UNLIMITED_NS, Fault, InputError
+from mipplan.core import UNLIMITED_NS, Fault, InputError, LongestPaths
 from mipplan.pipeline import Join, Pipeline
 
 
@@ -140,7 +140,7 @@ class WorstCase:
     def longest_path(self, services: Mapping[str, StageService], stage: str) -> tuple[str, ...]:
         """Stages of a longest path through `stage`."""
         own = self._own(services)
-        before, after = self._before(own), self._after(own)
+        before, after = self._paths.down_to(own), self._paths.up_from(own)
         path = [stage]
         while self.pipeline.incoming(path[0]):
             path.insert(
@@ -161,6 +161,11 @@ class WorstCase:
         return self._own(services)[stage]
 
     @cached_property
+    def _paths(self) -> LongestPaths:
+        edges = ((edge.parent, edge.child, edge.delay_ns) for edge in self.pipeline.edges)
+        return LongestPaths(self.pipeline.topological_order, edges)
+
+    @cached_property
     def _most(self) -> dict[str, int]:
         return most_tokens_per_query(self.pipeline)
 
@@ -171,25 +176,6 @@ class WorstCase:
     def _own(self, services: Mapping[str, StageService]) -> dict[str, int]:
         return {stage: service_time_ns(services[stage], most - 1) for stage, most in self._most.items()}
 
-    def _before(self, own: Mapping[str, int]) -> dict[str, int]:
-        """Longest path up to and with each stage."""
-        longest: dict[str, int] = {}
-        for stage in self.pipeline.topological_order:
-            arrivals = [longest[edge.parent] + edge.delay_ns for edge in self.pipeline.incoming(stage)]
-            longest[stage] = own[stage] + max(arrivals, default=0)
-        return longest
-
-    def _after(self, own: Mapping[str, int]) -> dict[str, int]:
-        """Longest path from each stage on, with it."""
-        longest: dict[str, int] = {}
-        for stage in reversed(self.pipeline.topological_order):
-            onward = [longest[edge.child] + edge.delay_ns for edge in self.pipeline.outgoing(stage)]
-            longest[stage] = own[stage] + max(onward, default=0)
-        return longest
-
     def _through(self, services: Mapping[str, StageService]) -> dict[str, int]:
-        own = self._own(services)
-        before, after = self._before(own), self._after(own)
-        return {
-            stage: before[stage] + after[stage] - own[stage] + self.wait_ns(services, stage) for stage in own
-        }
+        through = self._paths.through(self._own(services))
+        return {stage: length + self.wait_ns(services, stage) for stage, length in through.items()}

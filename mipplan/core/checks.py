@@ -1,39 +1,16 @@
-"""Checks of arguments that several calls take, so that all take and refuse the same.
-
-What counts as a number where one is expected: Python's and NumPy's, but no truth value.
-"""
+"""Checks of arguments that several calls take, so that all take and refuse the same."""
 
 from __future__ import annotations
 
 import math
-from typing import TypeGuard
-
-import numpy as np
 
 from mipplan.core.errors import InputError
+from mipplan.core.numbers import is_finite, is_number, is_whole
 from mipplan.core.units import NS_PER_S, dollars_to_microdollars, seconds_to_ns
 from mipplan.core.wording import shown
 
 #: The largest price or budget in dollars per hour; anything above is a slip.
 _MOST_USD_PER_HOUR = 1e9
-
-
-def is_whole(value: object) -> TypeGuard[int]:
-    """Whether it is a whole number."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether it is a number; perhaps infinite, or none at all (NaN)."""
-    return is_whole(value) or isinstance(value, float | np.floating)
-
-
-def is_finite(value: object) -> TypeGuard[float]:
-    """Whether it is a finite number that a float can hold."""
-    try:
-        return is_number(value) and math.isfinite(value)
-    except OverflowError:  # an integer beyond all floats
-        return False
 
 
 def check_seed(seed: object, name: str = "seed") -> int:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.core.checks import is_number
 from mipplan.core.errors import InputError
+from mipplan.core.numbers import Float64, Int64, is_number
 
-Numbers = NDArray[np.int64] | NDArray[np.float64]
+Numbers = Int64 | Float64
 
-#: Of so many values or some more it is told how large the largest of all are, …
-_SAMPLE = 4_096
-#: … a little too small, so that there are mostly enough.
-_SURPLUS = 1.25
+
+@dataclass(frozen=True)
+class SampleParams:
+    """How the largest of many values are looked for among few.
+
+    Attributes
+    ----------
+    size : int
+        A sample of about 4,096 values tells how large the largest are; fewer than twice as many are all looked at.
+    surplus : float
+        The sample is asked for 1.25 times as many as are wanted, so that there are mostly enough.
+    """
+
+    size: int = 4_096
+    surplus: float = 1.25
 
 
 def check_quantile(quantile: float) -> float:
@@ -40,13 +51,13 @@ def higher_rank(quantile: float, count: int) -> int:
     return min(count - 1, math.ceil(quantile * (count - 1)))
 
 
-def quantile_exceeds(values_ns: NDArray[np.int64], quantile: float, limit_ns: int) -> bool:
+def quantile_exceeds(values_ns: Int64, quantile: float, limit_ns: int) -> bool:
     """Whether ``quantile_ns(values_ns, quantile) > limit_ns``; counting is many times as fast as ordering."""
     at_or_after = values_ns.size - higher_rank(quantile, values_ns.size)
     return int(np.count_nonzero(values_ns > limit_ns)) >= at_or_after
 
 
-def quantile_ns(values_ns: NDArray[np.int64], quantile: float) -> int:
+def quantile_ns(values_ns: Int64, quantile: float) -> int:
     """Return the quantile of integer nanoseconds, shape (n,), n ≥ 1: an element of `values_ns`."""
     return order_statistic(values_ns, higher_rank(quantile, values_ns.size))
 
@@ -60,20 +71,21 @@ def order_statistic(values: Numbers, rank: int) -> int:
     return int(among[among.size - above])
 
 
-def find_largest(values: Numbers, count: int) -> NDArray[np.int64] | None:
-    """Index of so many of the largest values at least, ascending, and not many more; None if a sample tells nothing.
+def find_largest(values: Numbers, count: int, params: SampleParams = SampleParams()) -> Int64 | None:
+    """Index of at least `count` of the largest values, ascending, and not many more; None if a sample tells nothing.
 
     Parameters
     ----------
     values : int64 or float64, shape (n,)
     count : int
         At least 1, at most n.
+    params : SampleParams
     """
-    every = values.size // _SAMPLE
+    every = values.size // params.size
     if every < 2:
         return None
     sample = values[::every].copy()
-    rank = sample.size - 1 - math.ceil(_SURPLUS * count / every)
+    rank = sample.size - 1 - math.ceil(params.surplus * count / every)
     if rank <= 0:
         return None
     sample.partition(rank)

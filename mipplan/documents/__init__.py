@@ -6,7 +6,6 @@ contain is said by their own schemas.
 
 from __future__ import annotations
 
-from mipplan.documents.document import FAULTS_TOLD, Document, FieldPath, Finding, first_faults
 from mipplan.documents.files import (
     MAX_DOCUMENT_BYTES,
     AnyPath,
@@ -19,7 +18,21 @@ from mipplan.documents.files import (
     write_text_atomically,
 )
 from mipplan.documents.parsing import parse_yaml, read_yaml
-from mipplan.documents.schemas import TAG_MARK, schema_findings
+from mipplan.documents.schema import (
+    FAULTS_TOLD,
+    TAG_MARK,
+    Document,
+    Duration,
+    FieldPath,
+    Finding,
+    Name,
+    PositiveDuration,
+    StrictEntry,
+    checked_by,
+    first_faults,
+    parse_entry,
+    schema_findings,
+)
 
 __all__ = [
     "FAULTS_TOLD",
@@ -27,12 +40,18 @@ __all__ = [
     "TAG_MARK",
     "AnyPath",
     "Document",
+    "Duration",
     "FieldPath",
     "Finding",
+    "Name",
+    "PositiveDuration",
+    "StrictEntry",
+    "checked_by",
     "decode_text",
     "first_faults",
     "open_file",
     "output_problem",
+    "parse_entry",
     "parse_yaml",
     "read_bytes",
     "read_yaml",

@@ -15,6 +15,8 @@ from mipplan.core import InputError, suggestion
 
 AnyPath = str | os.PathLike[str]
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+
 #: Larger text documents are refused: nobody writes a pipeline of four megabytes by hand.
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 
@@ -174,8 +176,13 @@ def _default_mode() -> int:
     return 0o666 & ~mask
 
 
-def shipped_folder() -> Path:
+def shipped_folder(package: Path = _PACKAGE) -> Path:
     """Find the shipped profiles, pipelines and traces.
+
+    Parameters
+    ----------
+    package : Path
+        Folder of the package.
 
     Returns
     -------
@@ -188,7 +195,6 @@ def shipped_folder() -> Path:
     InputError
         If neither exists.
     """
-    package = Path(__file__).resolve().parents[1]
     for folder in (package / "shipped_profiles", package.parent / "profiles"):
         if (folder / "hardware.yaml").is_file():
             return folder

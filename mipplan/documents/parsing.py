@@ -6,9 +6,11 @@ import os
 import re
 from typing import Any
 
+import yaml
+
 from mipplan.core import InputError, shown
-from mipplan.documents.document import Document, FieldPath, Finding
 from mipplan.documents.files import AnyPath, decode_text, read_bytes
+from mipplan.documents.schema import Document, FieldPath, Finding
 
 MAX_DEPTH = 24
 #: Values and keys in one document; the largest that people write hold some thousands.
@@ -39,8 +41,6 @@ def parse_yaml(text: str, origin: str) -> Document:
     InputError
         If it is no YAML at all, empty, several documents, or nested too deeply.
     """
-    import yaml
-
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # refuses control characters at once
         try:
@@ -94,8 +94,6 @@ class _Reader:
         self._values = 0
 
     def document(self) -> Document:
-        import yaml
-
         loader = self._loader
         loader.get_event()  # start of the stream
         if loader.check_event(yaml.StreamEndEvent):
@@ -109,8 +107,6 @@ class _Reader:
         return Document(value, self._origin, self._lines, tuple(self._findings), frozenset(self._unreadable))
 
     def _value(self, path: FieldPath, event: Any) -> Any:
-        import yaml
-
         line = event.start_mark.line + 1
         self._lines.setdefault(path, line)
         self._count(line)
@@ -144,8 +140,6 @@ class _Reader:
         self._unreadable.add(path)
 
     def _mapping(self, path: FieldPath) -> dict[str, Any]:
-        import yaml
-
         entries: dict[str, Any] = {}
         while not self._loader.check_event(yaml.MappingEndEvent):
             event = self._loader.get_event()
@@ -186,8 +180,6 @@ class _Reader:
         return key
 
     def _sequence(self, path: FieldPath) -> list[Any]:
-        import yaml
-
         entries: list[Any] = []
         while not self._loader.check_event(yaml.SequenceEndEvent):
             entries.append(self._value((*path, len(entries)), self._loader.get_event()))
@@ -195,8 +187,6 @@ class _Reader:
         return entries
 
     def _scalar(self, path: FieldPath, event: Any) -> Any:
-        import yaml
-
         tag = self._tag(event)
         text: str = event.value
         if tag in ("int", "float"):
@@ -225,8 +215,6 @@ class _Reader:
         return text  # dates stay text too
 
     def _tag(self, event: Any) -> str:
-        import yaml
-
         if event.tag == "!" or not event.implicit[0]:
             return "str"
         tag: str = self._loader.resolve(yaml.ScalarNode, event.value, event.implicit)
@@ -234,8 +222,6 @@ class _Reader:
 
     def _skip(self, event: Any) -> None:
         """Pass over one value without keeping it."""
-        import yaml
-
         depth = 0
         while True:
             line = event.start_mark.line + 1

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mipplan.core import InputError, name_problem, parse_duration_ns, shown
-from mipplan.documents import Document, FieldPath, Finding, schema_findings
+from mipplan.documents import Document, Finding, schema_findings
 from mipplan.profiles import limit_problem
 
 #: Larger fleets and weights are surely mistaken.
@@ -76,17 +75,12 @@ def parse_fleet(document: Document) -> FleetEntry:
     try:
         entry = FleetEntry.model_validate(document.value)
     except ValidationError as error:
-        findings += schema_findings(error, _known_keys)
+        findings += schema_findings(error, FleetEntry)
     findings += _name_findings(document.value)
     faults = document.faults(findings)
     if faults or entry is None:
         raise InputError(faults)
     return entry
-
-
-def _known_keys(path: FieldPath) -> Iterable[str]:
-    model = MemberEntry if len(path) == 2 else FleetEntry
-    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _name_findings(value: Any) -> list[Finding]:

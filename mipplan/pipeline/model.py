@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import networkx as nx
 
 from mipplan.core import NS_PER_S, Fault, InputError, duration_text, name_problem, plain, seconds_to_ns
 from mipplan.documents import AnyPath, Document, FieldPath, read_yaml
 from mipplan.pipeline.fanout import FanOut
-
-if TYPE_CHECKING:
-    import networkx as nx
-
-    from mipplan.pipeline import schema
+from mipplan.pipeline.schema import EdgeEntry, PipelineEntry, StageEntry, parse_pipeline
 
 #: Graph attribute that keeps the order of the edges in the file: NetworkX groups edges by their parent.
 EDGE_ORDER = "mipplan_edge_order"
@@ -114,24 +113,28 @@ class Pipeline:
     _document: Document | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        import networkx as nx
-
-        from mipplan.pipeline.schema import parse_pipeline
-
         _check_arguments(self.graph, self.slo_s, self.name)
         graph = copy.deepcopy(nx.DiGraph(self.graph))
         arcs = _ordered_arcs(graph)
         entry = parse_pipeline(Document(_raw_document(graph, arcs), "pipeline"))
         graph.graph[EDGE_ORDER] = arcs
+        self._complete(graph, entry, None)
+
+    def _complete(self, graph: nx.DiGraph[str], entry: PipelineEntry, document: Document | None) -> None:
+        """Fill in what follows from the checked entries of the graph."""
         edges = tuple(_edge(raw) for raw in entry.edges)
-        merging = {name for name in entry.stages if sum(edge.child == name for edge in edges) > 1}
-        stages = {name: _stage(name, raw, name in merging) for name, raw in entry.stages.items()}
+        parents = Counter(edge.child for edge in edges)
+        stages = {name: _stage(name, raw, parents[name] > 1) for name, raw in entry.stages.items()}
         rank = {name: position for position, name in enumerate(stages)}
         order = tuple(nx.lexicographical_topological_sort(graph, key=rank.__getitem__))
-        object.__setattr__(self, "graph", nx.freeze(graph))
-        object.__setattr__(self, "_stages", stages)
-        object.__setattr__(self, "_edges", edges)
-        object.__setattr__(self, "_order", order)
+        for name, value in (
+            ("graph", nx.freeze(graph)),
+            ("_stages", stages),
+            ("_edges", edges),
+            ("_order", order),
+            ("_document", document),
+        ):
+            object.__setattr__(self, name, value)
 
     @property
     def stages(self) -> Mapping[str, Stage]:
@@ -211,10 +214,6 @@ class Pipeline:
         InputError
             With every fault of the document.
         """
-        import networkx as nx
-
-        from mipplan.pipeline.schema import parse_pipeline
-
         if not isinstance(document, Document):
             document = Document(plain(document), origin)
         entry = parse_pipeline(document)
@@ -225,9 +224,10 @@ class Pipeline:
             attributes = {key: value for key, value in raw.items() if key not in ("from", "to")}
             graph.add_edge(raw["from"], raw["to"], **attributes)
         graph.graph[EDGE_ORDER] = tuple((edge.parent, edge.child) for edge in entry.edges)
-        slo_s = None if entry.slo is None else entry.slo / NS_PER_S
-        pipeline = cls(graph=graph, slo_s=slo_s, name=entry.name)
-        object.__setattr__(pipeline, "_document", document)  # for `place` only
+        pipeline = object.__new__(cls)  # what is read from a document is checked already
+        object.__setattr__(pipeline, "slo_s", None if entry.slo is None else entry.slo / NS_PER_S)
+        object.__setattr__(pipeline, "name", entry.name)
+        pipeline._complete(graph, entry, document)
         return pipeline
 
     @classmethod
@@ -257,8 +257,6 @@ class Pipeline:
 
 def _check_arguments(graph: object, slo_s: object, name: object) -> None:
     """Report what is wrong with the arguments themselves; the document checks come after."""
-    import networkx as nx
-
     faults: list[Fault] = []
     if not isinstance(graph, nx.DiGraph) or isinstance(graph, nx.MultiDiGraph):
         faults.append(Fault("graph", f"expected a networkx.DiGraph, found {type(graph).__name__}"))
@@ -291,7 +289,7 @@ def _raw_document(graph: nx.DiGraph[str], arcs: Sequence[tuple[str, str]]) -> di
     }
 
 
-def _edge(raw: schema.EdgeEntry) -> Edge:
+def _edge(raw: EdgeEntry) -> Edge:
     if isinstance(raw.fanout, float):
         fanout = FanOut.constant(raw.fanout)
     elif raw.fanout.poisson is not None:
@@ -301,7 +299,7 @@ def _edge(raw: schema.EdgeEntry) -> Edge:
     return Edge(raw.parent, raw.child, raw.delay, raw.probability, fanout)
 
 
-def _stage(name: str, raw: schema.StageEntry, merging: bool) -> Stage:
+def _stage(name: str, raw: StageEntry, merging: bool) -> Stage:
     hardware = (raw.hardware,) if isinstance(raw.hardware, str) else raw.hardware
     sizes = [raw.batch] if isinstance(raw.batch, int) else raw.batch
     # Lists and single numbers name the caps themselves, mappings a range of them.

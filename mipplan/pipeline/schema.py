@@ -5,45 +5,32 @@ This module knows no model: it turns a document into checked raw entries and rep
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationError,
-    model_validator,
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from mipplan.core import find_cycle, name_problem, shown, suggestion
+from mipplan.documents import (
+    TAG_MARK,
+    Document,
+    Duration,
+    FieldPath,
+    Finding,
+    Name,
+    PositiveDuration,
+    StrictEntry,
+    checked_by,
+    parse_entry,
 )
-
-from mipplan.core import InputError, name_problem, parse_duration_ns, shown
-from mipplan.documents import TAG_MARK, Document, FieldPath, Finding, schema_findings
 from mipplan.pipeline.fanout import choice_problem, mean_problem
-from mipplan.pipeline.structure import structure_findings
 
-#: Larger batch caps and replica counts are surely mistaken, and would overflow sums.
+#: Batch caps and replica counts are at most a million, because larger ones are surely mistaken and would overflow sums.
 MAX_COUNT = 1_000_000
-#: Larger pipelines are surely mistaken, and would take forever.
+#: Pipelines have at most 1,000 stages and 10,000 edges, because larger ones are surely mistaken and would take forever.
 MAX_STAGES = 1_000
 MAX_EDGES = 10_000
-
-
-def _name(value: object) -> object:
-    problem = name_problem(value)
-    if problem is not None:
-        raise ValueError(problem)
-    return value
-
-
-def _positive_duration(value: object) -> int:
-    ns = parse_duration_ns(value)
-    if ns < 1:
-        raise ValueError(f"expected a positive duration, found {shown(value)}")
-    return ns
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -56,13 +43,6 @@ def _distinct(values: list[Any]) -> list[Any]:
 def _join(value: object) -> object:
     if value not in ("each", "all"):
         raise ValueError(f"expected each or all, found {shown(value)}")
-    return value
-
-
-def _mean(value: object) -> object:
-    problem = mean_problem(value)
-    if problem is not None:
-        raise ValueError(problem)
     return value
 
 
@@ -81,18 +61,14 @@ def _forms(expected: str) -> Discriminator:
     return Discriminator(_kind, custom_error_type="form", custom_error_message=f"expected {expected}")
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
-
-
 _Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
-_Name = Annotated[str, BeforeValidator(_name)]
+_Mean = Annotated[float, checked_by(mean_problem)]
 _One = Tag(f"{TAG_MARK}one")
 _List = Tag(f"{TAG_MARK}list")
 _Mapping = Tag(f"{TAG_MARK}mapping")
 
 
-class Range(_Entry):
+class Range(StrictEntry):
     """Smallest and largest accepted value."""
 
     min: _Count = 1
@@ -105,10 +81,10 @@ class Range(_Entry):
         return self
 
 
-class Choice(_Entry):
+class Choice(StrictEntry):
     """A fan-out distribution: Poisson, or values with weights."""
 
-    poisson: Annotated[float, BeforeValidator(_mean)] | None = None
+    poisson: _Mean | None = None
     values: list[int] | None = None
     weights: list[float] | None = None
 
@@ -125,14 +101,14 @@ class Choice(_Entry):
         return self
 
 
-class StageEntry(_Entry):
+class StageEntry(StrictEntry):
     """One stage as written."""
 
-    model: _Name
+    model: Name
     hardware: (
         Annotated[
-            Annotated[_Name, _One]
-            | Annotated[list[_Name], Field(min_length=1), AfterValidator(_distinct), _List],
+            Annotated[Name, _One]
+            | Annotated[list[Name], Field(min_length=1), AfterValidator(_distinct), _List],
             _forms("a hardware type or a list of them"),
         ]
         | None
@@ -156,39 +132,26 @@ class StageEntry(_Entry):
     join: Annotated[Literal["each", "all"], BeforeValidator(_join)] | None = None
 
 
-class EdgeEntry(_Entry):
+class EdgeEntry(StrictEntry):
     """One edge as written; `delay` in nanoseconds."""
 
-    parent: _Name = Field(alias="from")
-    child: _Name = Field(alias="to")
-    delay: Annotated[int, BeforeValidator(parse_duration_ns)] = 0
+    parent: Name = Field(alias="from")
+    child: Name = Field(alias="to")
+    delay: Duration = 0
     probability: Annotated[float, Field(gt=0, le=1)] = 1.0
     fanout: Annotated[
-        Annotated[float, BeforeValidator(_mean), _One] | Annotated[Choice, _Mapping],
+        Annotated[_Mean, _One] | Annotated[Choice, _Mapping],
         _forms("a mean number of tokens, {poisson: mean} or {values: […], weights: […]}"),
     ] = 1.0
 
 
-class PipelineEntry(_Entry):
+class PipelineEntry(StrictEntry):
     """A whole document; `slo` in nanoseconds."""
 
-    name: _Name = "pipeline"
-    slo: Annotated[int, BeforeValidator(_positive_duration)] | None = None
+    name: Name = "pipeline"
+    slo: PositiveDuration | None = None
     stages: dict[str, StageEntry] = Field(min_length=1, max_length=MAX_STAGES)
     edges: list[EdgeEntry] = Field(default_factory=list, max_length=MAX_EDGES)
-
-
-def known_keys(path: FieldPath) -> Iterable[str]:
-    """Return the keys allowed in the mapping at a field path."""
-    if not path:
-        return PipelineEntry.model_fields
-    if len(path) == 2:
-        return (
-            ("from", "to", "delay", "probability", "fanout")
-            if path[0] == "edges"
-            else StageEntry.model_fields
-        )
-    return Choice.model_fields if path[-1] == "fanout" else Range.model_fields
 
 
 def parse_pipeline(document: Document) -> PipelineEntry:
@@ -200,17 +163,8 @@ def parse_pipeline(document: Document) -> PipelineEntry:
         With every fault of the document, in its order.
     """
     findings: list[Finding] = []
-    entry: PipelineEntry | None = None
-    try:
-        entry = PipelineEntry.model_validate(_without_odd_keys(document.value, findings))
-    except ValidationError as error:
-        findings += schema_findings(error, known_keys)
-    if not _is_oversized(document.value):
-        findings += structure_findings(document)
-    faults = document.faults(findings)
-    if faults or entry is None:
-        raise InputError(faults)
-    return entry
+    cleaned = replace(document, value=_without_odd_keys(document.value, findings))
+    return parse_entry(cleaned, PipelineEntry, before=findings, after=_structure_findings(document))
 
 
 def _is_oversized(value: Any) -> bool:
@@ -235,3 +189,70 @@ def _without_odd_keys(value: Any, findings: list[Finding], path: FieldPath = ())
         elif path != ("stages",):  # the names of stages have their own rule
             findings.append((path, f"the key {shown(key)} is not text"))
     return kept
+
+
+# ------------------------------------------------------------------------- rules between the entries
+
+
+def _structure_findings(document: Document) -> list[Finding]:
+    """Return what is wrong between the entries of a document, whatever else is wrong in them."""
+    if not isinstance(document.value, Mapping) or _is_oversized(document.value):
+        return []
+    stages = document.value.get("stages")
+    edges = document.value.get("edges")
+    if not isinstance(stages, Mapping):
+        return []
+    findings = _name_findings(stages)
+    if not isinstance(edges, Sequence) or isinstance(edges, str):
+        return findings
+    arcs: dict[tuple[str, str], int] = {}
+    for index, edge in enumerate(edges):
+        found = _edge_findings(document, stages, index, edge, arcs)
+        findings += found
+        if not found and isinstance(edge, Mapping) and {"from", "to"} <= edge.keys():
+            arcs[edge["from"], edge["to"]] = index
+    cycle = find_cycle(arcs)
+    if cycle:
+        last = arcs[cycle[-1], cycle[0]]
+        route = " → ".join([*cycle, cycle[0]])
+        findings.append((("edges", last), f"this edge closes a cycle: {route}"))
+    return findings
+
+
+def _name_findings(stages: Mapping[Any, Any]) -> list[Finding]:
+    findings: list[Finding] = []
+    for name in stages:
+        problem = name_problem(name)
+        if problem is not None:
+            findings.append((("stages", name if isinstance(name, str) else repr(name)), problem))
+    return findings
+
+
+def _edge_findings(
+    document: Document,
+    stages: Mapping[Any, Any],
+    index: int,
+    edge: object,
+    arcs: Mapping[tuple[str, str], int],
+) -> list[Finding]:
+    if not isinstance(edge, Mapping):
+        return []  # the schema says so
+    findings: list[Finding] = []
+    for end in ("from", "to"):
+        name = edge.get(end)
+        if isinstance(name, str) and name not in stages:
+            known = [stage for stage in stages if isinstance(stage, str)]
+            message = f"there is no stage {shown(name)}{suggestion(name, known)}"
+            findings.append((("edges", index, end), message))
+        elif end in edge and not isinstance(name, str):
+            return [*findings, (("edges", index, end), f"expected the name of a stage, found {shown(name)}")]
+    if findings:
+        return findings
+    arc = (edge.get("from", ""), edge.get("to", ""))
+    if arc[0] and arc[0] == arc[1]:
+        findings.append((("edges", index), f"the edge leads from {shown(arc[0])} to itself"))
+    elif arc in arcs:
+        first = document.line(("edges", arcs[arc]))
+        where = f"edges[{arcs[arc]}]" if first is None else f"line {first}"
+        findings.append((("edges", index), f"the edge {arc[0]} → {arc[1]} is given twice; first at {where}"))
+    return findings

@@ -121,7 +121,7 @@ class Profiles:
         InputError
             With every fault of every file, each with its line and field.
         """
-        from mipplan.profiles.files import read_profiles
+        from mipplan.profiles.folder import read_profiles
 
         return cls.from_parts(*read_profiles(folder))
 
@@ -148,7 +148,7 @@ class Profiles:
         InputError
             With every fault.
         """
-        from mipplan.profiles.files import parse_document
+        from mipplan.profiles.folder import parse_document
 
         if not isinstance(document, Document):
             document = Document(plain(document), origin)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mipplan.core import Fault, InputError, shown
-from mipplan.documents import Document, FieldPath, decode_text, read_bytes, schema_findings
+from mipplan.documents import Document, decode_text, read_bytes, schema_findings
 
 #: Plans carry their latency tables; the largest shipped problem takes a few hundred kilobytes. JSON made for the
 #: purpose takes twenty times its size in memory.
@@ -125,7 +125,7 @@ def read_document(path: str | Path) -> PlanDocument:
         return PlanDocument.model_validate(raw)
     except ValidationError as error:
         document = Document(raw, str(path))
-        raise InputError(document.faults(schema_findings(error, _known_keys))) from None
+        raise InputError(document.faults(schema_findings(error, PlanDocument))) from None
 
 
 @contextmanager
@@ -152,19 +152,6 @@ def altered_parts(document: PlanDocument) -> tuple[str, ...]:
     if not parts and fingerprint(body) != document.checksum:
         parts.append("choices or figures")
     return tuple(parts)
-
-
-def _known_keys(path: FieldPath) -> list[str]:
-    """Fields allowed in the mapping at a field path."""
-    if not path:
-        return list(PlanDocument.model_fields)
-    parts: dict[str | int, type[BaseModel]] = {
-        "choices": ChoiceDocument,
-        "figures": FiguresDocument,
-        "trace": TraceDocument,
-        "hashes": HashesDocument,
-    }
-    return list(parts[path[0]].model_fields) if path[0] in parts else []
 
 
 def _parse(path: str | Path) -> Any:

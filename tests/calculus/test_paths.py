@@ -8,7 +8,6 @@ import pytest
 
 from campaigns import campaign_size
 from mipplan.calculus import StageService, analyse_paths
-from mipplan.calculus import paths as paths_module
 from mipplan.certificate import certify_services, plan_services
 from mipplan.pipeline import Pipeline
 from mipplan.tokens import realise
@@ -150,7 +149,7 @@ def test_rare_branch_is_not_seen_by_the_quantile() -> None:
     assert seen[0.999] == {("a",), ("a", "often"), ("a", "rare")}
 
 
-def test_too_many_paths_leave_a_weaker_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_paths_leave_a_weaker_bound() -> None:
     case = next(
         case
         for case in (random_case(np.random.default_rng([36, number])) for number in range(200))
@@ -158,8 +157,7 @@ def test_too_many_paths_leave_a_weaker_bound(monkeypatch: pytest.MonkeyPatch) ->
     )
     workload, services = realise(case.pipeline, case.trace), plan_services(case.plan())
     whole = analyse_paths(workload, 1.0)
-    monkeypatch.setattr(paths_module, "MAX_PATHS", 2)
-    part = analyse_paths(workload, 1.0)
+    part = analyse_paths(workload, 1.0, most_paths=2)
     assert part.truncated
     assert len(part.paths) == 2
     assert [path.stages for path in part.paths] == [path.stages for path in whole.paths[:2]]

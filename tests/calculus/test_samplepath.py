@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan import quantiles
 from mipplan.calculus import latest_start_ns
 from mipplan.calculus.samplepath import longest_waits_ns, wait_order_statistic_ns
-from mipplan.core import InputError
+from mipplan.core import InputError, SampleParams
 
 times = st.lists(st.integers(0, 60), min_size=1, max_size=12)
 #: An arrival so late that E·tokens leaves int64, and everything is computed in two parts.
@@ -124,9 +123,7 @@ def test_what_would_wrap_round_is_refused(period_ns: int, tokens: int) -> None:
         latest_start_ns(np.zeros(100, dtype=np.int64), period_ns, tokens)
 
 
-def test_the_longest_waits_are_the_same_whether_a_sample_tells_their_length_or_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_longest_waits_are_the_same_whether_a_sample_tells_their_length_or_not() -> None:
     """Waits of all lengths, waits that mostly tie, and long ones in places that the sample misses."""
     rng = np.random.default_rng(5)
     gaps = rng.gamma(0.3, 30.0, 4_000)
@@ -137,13 +134,13 @@ def test_the_longest_waits_are_the_same_whether_a_sample_tells_their_length_or_n
     }
     for name, arrival_ns in arrivals.items():
         rank, kept = 3_950, 75
-        monkeypatch.setattr(quantiles, "_SAMPLE", 10**9)
-        truth, supports = longest_waits_ns(arrival_ns, 17, 2, rank, kept)
+        truth, supports = longest_waits_ns(arrival_ns, 17, 2, rank, kept, params=SampleParams(10**9))
         assert truth == wait_order_statistic_ns(arrival_ns, 17, 2, rank)
         for sample in (8, 64, 500):
-            monkeypatch.setattr(quantiles, "_SAMPLE", sample)
             for least_ns in (0, truth // 2, truth):
-                found, others = longest_waits_ns(arrival_ns, 17, 2, rank, kept, least_ns=least_ns)
+                found, others = longest_waits_ns(
+                    arrival_ns, 17, 2, rank, kept, least_ns=least_ns, params=SampleParams(sample)
+                )
                 assert found == truth, (name, sample)
                 if others.work.size == supports.work.size:
                     assert np.array_equal(others.work, supports.work)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mipplan import shipped
 from mipplan.core import InputError
+from mipplan.documents import shipped_folder
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 
 HARDWARE = "t4: {usd_per_hour: 0.526, memory_gib: 16, limit: 64, source: list}\na100: {usd_per_hour: 4.1}\n"
@@ -276,15 +276,13 @@ def test_shipped_profiles_load() -> None:
     assert Profiles.from_document(profiles.to_document()) == profiles
 
 
-def test_shipped_folder_of_an_installed_package_comes_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "mipplan" / "shipped.py"))
+def test_shipped_folder_of_an_installed_package_comes_first(tmp_path: Path) -> None:
+    package = tmp_path / "mipplan"
     with pytest.raises(InputError, match="holds no profile folder"):
-        shipped.shipped_folder()
+        shipped_folder(package)
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "hardware.yaml").write_text(HARDWARE)
-    assert shipped.shipped_folder() == tmp_path / "profiles"
+    assert shipped_folder(package) == tmp_path / "profiles"
     (tmp_path / "mipplan" / "shipped_profiles").mkdir(parents=True)
     (tmp_path / "mipplan" / "shipped_profiles" / "hardware.yaml").write_text(HARDWARE)
-    assert shipped.shipped_folder() == tmp_path / "mipplan" / "shipped_profiles"
+    assert shipped_folder(package) == tmp_path / "mipplan" / "shipped_profiles"

@@ -1,0 +1,189 @@
+"""Arrival curves: concave, piecewise linear, for all traffic or as a trace itself obeys.
+
+Float tokens and seconds: these curves describe traffic for people and for the envelope guarantee. What a plan is
+certified by is computed in integers elsewhere (`samplepath`, `envelopes`).
+
+References
+----------
+J.-Y. Le Boudec, P. Thiran, "Network Calculus", Springer LNCS 2050, 2001, doi:10.1007/3-540-45318-0.
+A. Bouillard, M. Boyer, E. Le Corronc, "Deterministic Network Calculus", Wiley 2018, doi:10.1002/9781119440284.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from mipplan.core import NS_PER_S, Float64, Int64
+
+
+@dataclass(frozen=True)
+class ArrivalCurve:
+    """Concave arrival curve ``α(u) = min_k (burst_k + rate_k·u)`` for u > 0 and ``α(0) = 0``.
+
+    At most α(u) tokens arrive in any window of length u. Made through `token_bucket` or `minimum`.
+
+    Attributes
+    ----------
+    buckets : tuple of (burst, rate)
+        Only those that matter somewhere, by rate descending, burst ascending (tokens, tokens/s).
+    """
+
+    buckets: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        if not self.buckets:
+            raise ValueError("an arrival curve needs at least one (burst, rate) pair")
+        for burst, rate in self.buckets:
+            if not (math.isfinite(burst) and math.isfinite(rate) and burst >= 0 and rate >= 0):
+                raise ValueError(f"burst and rate must be finite and not negative, found ({burst}, {rate})")
+        object.__setattr__(self, "buckets", _lower_envelope(self.buckets))
+
+    @classmethod
+    def token_bucket(cls, burst: float, rate: float) -> ArrivalCurve:
+        """Build α(u) = burst + rate·u."""
+        return cls(((float(burst), float(rate)),))
+
+    def minimum(self, other: ArrivalCurve) -> ArrivalCurve:
+        """Both constraints at once. For concave curves also their min-plus convolution (Le Boudec, thm 3.1.6)."""
+        return ArrivalCurve(self.buckets + other.buckets)
+
+    @property
+    def rate(self) -> float:
+        """Long-run rate, tokens/s."""
+        return self.buckets[-1][1]
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether nothing ever arrives."""
+        return self.buckets == ((0.0, 0.0),)
+
+    def breakpoints(self) -> tuple[float, ...]:
+        """Window lengths (s, ascending) where the slope changes."""
+        return tuple((b2 - b1) / (r1 - r2) for (b1, r1), (b2, r2) in pairwise(self.buckets))
+
+    def __call__(self, window_s: float) -> float:
+        """α at one window length (s)."""
+        if window_s <= 0:
+            return 0.0
+        return self.just_after(window_s)
+
+    def just_after(self, window_s: float) -> float:
+        """Right limit of α: at 0 this is the burst, elsewhere α itself."""
+        return min(burst + rate * window_s for burst, rate in self.buckets)
+
+    def first_reach(self, tokens: float) -> float:
+        """Infimum of u > 0 with α(u) ≥ tokens (s); 0 within the burst, ∞ if never."""
+        if tokens <= self.just_after(0.0):
+            return 0.0
+        return max(
+            (tokens - burst) / rate if rate > 0 else _beyond(burst, tokens) for burst, rate in self.buckets
+        )
+
+
+def empirical_envelope(arrival_ns: Int64, max_pieces: int = 64) -> ArrivalCurve:
+    """Smallest concave curve that no closed window of the trace exceeds.
+
+    The envelope α⁺(u), the most arrivals in any closed window of length u, needs all O(n²) windows; its concave
+    hull needs only ``burst(r) = max over i ≥ j of (i − j + 1) − r·(t_i − t_j)``, one running maximum per slope r.
+    Slopes are found as in a convex-hull search: the chord between two known vertices is either an edge of the
+    hull, or its slope yields a new vertex beyond it. Cost O(n) per vertex.
+
+    Parameters
+    ----------
+    arrival_ns : int64, shape (n,)
+        Non-decreasing, n ≥ 1.
+    max_pieces : int
+        Stop refining after about this many pieces; the result still lies above the envelope, only less tightly.
+
+    Returns
+    -------
+    ArrivalCurve
+        In arrivals and seconds; its long-run rate is zero, because a trace is finite.
+    """
+    times = (arrival_ns - arrival_ns[0]).astype(np.float64) / NS_PER_S
+    count = times.size
+    last = (float(times[-1]), float(count))
+    if last[0] == 0.0:
+        return ArrivalCurve.token_bucket(count, 0.0)
+    first = (0.0, float(_most_at_once(arrival_ns)))
+    vertices = [first, last]
+    pending = [(first, last)]
+    while pending and len(vertices) < max_pieces:
+        left, right = pending.pop(0)
+        slope = (right[1] - left[1]) / (right[0] - left[0])
+        vertex, excess = _support(times, slope)
+        if excess > left[1] - slope * left[0] + 1e-9 * count and left[0] < vertex[0] < right[0]:
+            vertices.append(vertex)
+            pending += [(left, vertex), (vertex, right)]
+    vertices.sort()
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(vertices)]
+    # The burst of every slope is computed from the trace itself, so the curve is valid even if refinement stopped.
+    lines = [(max(0.0, _support(times, slope)[1]), slope) for slope in slopes]
+    return ArrivalCurve((*lines, (float(count), 0.0)))
+
+
+def overrun(arrival_ns: Int64, curve: ArrivalCurve) -> float:
+    """By how many arrivals the worst closed window of a trace exceeds an arrival curve; at most 0 if inside it.
+
+    Parameters
+    ----------
+    arrival_ns : int64, shape (n,)
+        Non-decreasing, n ≥ 1.
+    curve : ArrivalCurve
+        In arrivals and seconds.
+    """
+    times = (arrival_ns - arrival_ns[0]).astype(np.float64) / NS_PER_S
+    # Neither the guard in `_support` nor rounding itself may put a trace outside that touches the curve exactly.
+    return max(
+        float(_support(times, rate)[1]) - 2 * _guard(times, rate) - burst for burst, rate in curve.buckets
+    )
+
+
+def _guard(times: Float64, slope: float) -> float:
+    """More than floating-point rounding can take away from a burst."""
+    return float(16.0 * np.finfo(np.float64).eps * (times.size + slope * float(times[-1])))
+
+
+def _support(times: Float64, slope: float) -> tuple[tuple[float, float], float]:
+    """Window (length, arrivals) that is furthest above a line of this slope, and that line's burst."""
+    height = np.arange(times.size, dtype=np.float64) - slope * times
+    lowest = np.minimum.accumulate(height)
+    gain = height - lowest
+    end = int(np.argmax(gain))
+    start = int(np.flatnonzero(height[: end + 1] == lowest[end])[0])
+    return (float(times[end] - times[start]), float(end - start + 1)), float(gain[end]) + 1.0 + _guard(
+        times, slope
+    )
+
+
+def _most_at_once(arrival_ns: Int64) -> int:
+    edges = np.flatnonzero(np.r_[True, arrival_ns[1:] != arrival_ns[:-1], True])
+    return int(np.diff(edges).max())
+
+
+def _lower_envelope(lines: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Keep the lines that are the minimum somewhere on u > 0, by rate descending."""
+    kept: list[tuple[float, float]] = []
+    for burst, rate in sorted(lines, key=lambda line: (-line[1], line[0])):
+        if kept and kept[-1][1] == rate:
+            continue
+        # A lower rate with no larger burst is below everything before it.
+        while kept and burst <= kept[-1][0]:
+            kept.pop()
+        while len(kept) >= 2 and _cross(kept[-2], (burst, rate)) <= _cross(kept[-2], kept[-1]):
+            kept.pop()
+        kept.append((burst, rate))
+    return tuple(kept)
+
+
+def _cross(steep: tuple[float, float], flat: tuple[float, float]) -> float:
+    return (flat[0] - steep[0]) / (steep[1] - flat[1])
+
+
+def _beyond(burst: float, tokens: float) -> float:
+    return 0.0 if burst >= tokens else math.inf

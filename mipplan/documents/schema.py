@@ -1,0 +1,239 @@
+"""Documents that people write: where each field stands, what a schema demands, faults worded for the writer."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, RootModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from mipplan.core import Fault, InputError, field_text, name_problem, parse_duration_ns, shown, suggestion
+
+_EntryT = TypeVar("_EntryT", bound=BaseModel)
+
+FieldPath = tuple[str | int, ...]
+#: One thing wrong: the path of the field, and what was expected there.
+Finding = tuple[FieldPath, str]
+#: Faults told of one file: nobody reads more, and a hostile file could hold millions.
+FAULTS_TOLD = 100
+
+
+def first_faults(faults: Iterable[Fault], origin: str) -> list[Fault]:
+    """Return the first faults of a file; if there are more, one in their place says so."""
+    told = list(itertools.islice(faults, FAULTS_TOLD + 1))
+    if len(told) > FAULTS_TOLD:
+        told[-1] = Fault(origin, f"has more faults; only the first {FAULTS_TOLD} are told")
+    return told
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed document, where each of its fields stands, and what was wrong with its form.
+
+    Attributes
+    ----------
+    value : Any
+        Mappings, lists, text, numbers, booleans and None only.
+    origin : str
+        The file, or what the document is called in messages.
+    lines : mapping of field path to int
+        1-based lines; empty for a document that did not come from a file.
+    findings : tuple of Finding
+        Faults of form (duplicate keys, aliases, tags); reported together with those of content.
+    unreadable : frozenset of field path
+        Fields without a usable value; nothing more is said about them.
+    """
+
+    value: Any
+    origin: str
+    lines: Mapping[FieldPath, int] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    unreadable: frozenset[FieldPath] = frozenset()
+
+    def line(self, path: FieldPath) -> int | None:
+        """Return the line of a field, or of the closest field around it that has one."""
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.lines:
+                return self.lines[path[:length]]
+        return None
+
+    def place(self, path: FieldPath) -> str:
+        """Write the place of a field: ``video.yaml:12: stages.detect.batch``."""
+        line = self.line(path)
+        place = self.origin if line is None else f"{self.origin}:{line}"
+        return f"{place}: {field_text(path)}" if path else place
+
+    def faults(self, findings: Iterable[Finding]) -> list[Fault]:
+        """Return the first faults of form and the first given ones, in the order of the file, each once."""
+        said = dict.fromkeys(
+            [*self.findings, *(finding for finding in findings if not self._is_unreadable(finding[0]))]
+        )
+        ordered = sorted(said, key=lambda finding: self.line(finding[0]) or 0)
+        return first_faults((Fault(self.place(path), message) for path, message in ordered), self.origin)
+
+    def _is_unreadable(self, path: FieldPath) -> bool:
+        return any(path[:length] in self.unreadable for length in range(len(path) + 1))
+
+
+class StrictEntry(BaseModel):
+    """Base of all entries of documents: unknown keys are faults, nothing is converted, numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+def checked_by(problem: Callable[[object], str | None]) -> BeforeValidator:
+    """Make a validator of a function that says what is wrong with a value, or None."""
+
+    def check(value: object) -> object:
+        found = problem(value)
+        if found is not None:
+            raise ValueError(found)
+        return value
+
+    return BeforeValidator(check)
+
+
+def _positive_duration(value: object) -> int:
+    ns = parse_duration_ns(value)
+    if ns < 1:
+        raise ValueError(f"expected a positive duration, found {shown(value)}")
+    return ns
+
+
+#: The name of a stage, model or hardware type.
+Name = Annotated[str, checked_by(name_problem)]
+#: A duration as people write it, in nanoseconds.
+Duration = Annotated[int, BeforeValidator(parse_duration_ns)]
+PositiveDuration = Annotated[int, BeforeValidator(_positive_duration)]
+
+
+#: Marks the tags of discriminated unions, which pydantic puts into field paths where no user wrote them.
+TAG_MARK = "\0"
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+
+
+def parse_entry(
+    document: Document, kind: type[_EntryT], *, before: Iterable[Finding] = (), after: Iterable[Finding] = ()
+) -> _EntryT:
+    """Check a document against a schema and return its entries.
+
+    Parameters
+    ----------
+    document : Document
+    kind : subclass of pydantic.BaseModel
+        A `RootModel` for a document whose keys are not fixed.
+    before, after : iterable of Finding
+        What else is wrong with the document, found in its raw value, so that a misspelt field elsewhere hides none
+        of it; told before or after what the schema finds in the same line.
+
+    Raises
+    ------
+    InputError
+        With every fault of the document, in its order.
+    """
+    findings = list(before)
+    entry: _EntryT | None = None
+    try:
+        entry = kind.model_validate(document.value)
+    except ValidationError as error:
+        findings += schema_findings(error, kind)
+    faults = document.faults([*findings, *after])
+    if faults or entry is None:
+        raise InputError(faults)
+    return entry
+
+
+def schema_findings(error: ValidationError, kind: type[BaseModel]) -> list[Finding]:
+    """Turn pydantic's errors about a schema into findings worded for the writer of the document."""
+    findings: list[Finding] = []
+    for detail in error.errors(include_url=False):
+        path = tuple(
+            part for part in detail["loc"] if not (isinstance(part, str) and part.startswith(TAG_MARK))
+        )
+        findings.append((path, _wording(detail, path, kind)))
+    return findings
+
+
+def known_keys(kind: type[BaseModel], path: FieldPath) -> list[str]:
+    """Keys that a schema allows in the mapping at a field path, as a document spells them."""
+    kinds: list[Any] = [kind]
+    for part in path:
+        kinds = [inner for outer in kinds for inner in _step(outer, part)]
+    return [key for found in kinds if _is_schema(found) for key in _fields(found)]
+
+
+def _step(kind: Any, part: str | int) -> list[Any]:
+    """What may stand below one key or index of a type."""
+    if _is_schema(kind):
+        if issubclass(kind, RootModel):
+            return [
+                inner
+                for root in _alternatives(kind.model_fields["root"].annotation)
+                for inner in _step(root, part)
+            ]
+        return _alternatives(_fields(kind).get(str(part)))
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (list, dict):
+        return _alternatives(arguments[-1])
+    return []
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    """The types that an annotation allows, without what it adds to them."""
+    if get_origin(kind) is Annotated:
+        return _alternatives(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [inner for member in get_args(kind) for inner in _alternatives(member)]
+    return [kind]
+
+
+def _fields(kind: type[BaseModel]) -> dict[str, Any]:
+    return {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
+
+
+def _is_schema(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _wording(detail: ErrorDetails, path: FieldPath, schema: type[BaseModel]) -> str:
+    kind = detail["type"]
+    context = detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = sorted(known_keys(schema, path[:-1]))
+        hint = suggestion(path[-1], known) or f"; known keys are {', '.join(known)}"
+        return f"unknown key{hint}"
+    if kind == "missing":
+        return "is missing"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
+        sign = {"greater_than": ">", "greater_than_equal": "≥", "less_than": "<", "less_than_equal": "≤"}[
+            kind
+        ]
+        bound = next(iter(context.values()))
+        limit = f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
+        return f"expected a number {sign} {limit}, found {shown(detail['input'])}"
+    if kind == "too_short":
+        return "must not be empty"
+    if kind == "literal_error":
+        return f"expected {context['expected']}, found {shown(detail['input'])}"
+    if kind == "too_long":
+        return f"holds more than {context['max_length']:,} entries"
+    if kind in _EXPECTED:
+        return f"expected {_EXPECTED[kind]}, found {shown(detail['input'])}"
+    return f"{detail['msg']}, found {shown(detail['input'])}"

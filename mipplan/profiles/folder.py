@@ -1,0 +1,337 @@
+"""Profile folders (``hardware.yaml`` and ``models/*.csv``) and documents, read with every fault at once."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, RootModel
+
+from mipplan.core import Fault, InputError, listed, name_problem, shown, suggestion
+from mipplan.documents import (
+    FAULTS_TOLD,
+    AnyPath,
+    Document,
+    FieldPath,
+    Finding,
+    StrictEntry,
+    checked_by,
+    decode_text,
+    first_faults,
+    parse_entry,
+    read_bytes,
+    read_yaml,
+)
+from mipplan.profiles.hardware import Hardware, limit_problem, memory_problem, price_problem
+from mipplan.profiles.tables import OPTIONAL_COLUMNS, LatencyTable, batch_problem, measurement_problem
+
+_REQUIRED_COLUMNS = ("model", "hardware", "batch", "latency_ms", "source")
+#: At most 100,000 rows of one file are read, because nobody measures more and a hostile file could hold millions.
+MAX_ROWS = 100_000
+_COLUMNS = (*_REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
+
+
+#: At most 1,000 hardware types are read, because more are surely mistaken.
+MAX_HARDWARE = 1_000
+
+
+class HardwareEntry(StrictEntry):
+    """One hardware type as written."""
+
+    usd_per_hour: Annotated[float, checked_by(price_problem)]
+    memory_gib: Annotated[float, checked_by(memory_problem)] | None = None
+    limit: Annotated[int, checked_by(limit_problem)] | None = None
+    source: str = ""
+
+
+class TableEntry(StrictEntry):
+    """One latency table as a plan file holds it; its values are checked by `LatencyTable`."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # what was not measured is no number
+
+    model: str
+    hardware: str
+    batch: list[int] = Field(min_length=1)
+    latency_ms: list[float] = Field(min_length=1)
+    latency_p99_ms: list[float] | None = None
+    accuracy: list[float] | None = None
+    energy_j: list[float] | None = None
+    memory_gib: list[float] | None = None
+    source: list[str] = Field(default_factory=list)
+
+
+class HardwareFile(
+    RootModel[Annotated[dict[str, HardwareEntry], Field(min_length=1, max_length=MAX_HARDWARE)]]
+):
+    """The content of ``hardware.yaml``."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class ProfilesEntry(StrictEntry):
+    """All hardware types and tables in one document."""
+
+    hardware: dict[str, HardwareEntry] = Field(max_length=MAX_HARDWARE)
+    tables: list[TableEntry]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of a table file; `place` is the file and its line."""
+
+    place: str
+    batch: int
+    source: str
+    values: dict[str, float | None]
+
+
+@dataclass
+class _Reading:
+    """What has been read so far, and what was wrong with it."""
+
+    known_hardware: tuple[str, ...] | None
+    faults: list[Fault] = field(default_factory=list)
+    rows: dict[tuple[str, str], list[_Row]] = field(default_factory=dict)
+
+
+def read_profiles(folder: AnyPath) -> tuple[list[Hardware], list[LatencyTable]]:
+    """Read a profile folder.
+
+    Raises
+    ------
+    InputError
+        With every fault of every file.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        what = "is a file; a profile folder was expected" if root.exists() else "there is no such folder"
+        raise InputError.one(os.fspath(folder), what)
+    faults: list[Fault] = []
+    hardware: list[Hardware] = []
+    known: tuple[str, ...] | None = None
+    try:
+        hardware = _hardware(_parse_hardware(read_yaml(root / "hardware.yaml")))
+        known = tuple(entry.name for entry in hardware)
+    except InputError as error:
+        faults += error.faults
+    reading = _Reading(known, faults)
+    paths = sorted((root / "models").glob("*.csv"))
+    if not paths:
+        faults.append(Fault(str(root / "models"), "there is no table here; expected at least one *.csv file"))
+    for path in paths:
+        _read_file(path, reading)
+    tables = _tables(reading)
+    if faults:
+        raise InputError(faults)
+    return hardware, tables
+
+
+def parse_document(document: Document) -> tuple[list[Hardware], list[LatencyTable]]:
+    """Make hardware types and tables of a document of profiles.
+
+    Raises
+    ------
+    InputError
+        With every fault of the document.
+    """
+    written = document.value.get("hardware") if isinstance(document.value, dict) else None
+    entry = parse_entry(document, ProfilesEntry, before=_name_findings(written, ("hardware",)))
+    faults: list[Fault] = []
+    tables: list[LatencyTable] = []
+    for index, table in enumerate(entry.tables):
+        place = document.place(("tables", index))
+        if table.hardware not in entry.hardware:
+            faults.append(
+                Fault(f"{place}.hardware", _unknown_hardware(table.hardware, tuple(entry.hardware)))
+            )
+        try:
+            tables.append(LatencyTable(**table.model_dump()))
+        except InputError as error:
+            faults += [Fault(f"{place}: {fault.place}", fault.message) for fault in error.faults]
+    if faults:
+        raise InputError(faults)
+    return _hardware(entry.hardware), tables
+
+
+def _parse_hardware(document: Document) -> dict[str, HardwareEntry]:
+    return parse_entry(document, HardwareFile, before=_name_findings(document.value, ())).root
+
+
+def _name_findings(entries: object, path: FieldPath) -> list[Finding]:
+    if not isinstance(entries, dict):
+        return []
+    judged = ((name, name_problem(name)) for name in entries if isinstance(name, str))
+    return [((*path, name), problem) for name, problem in judged if problem is not None]
+
+
+def _hardware(entries: dict[str, HardwareEntry]) -> list[Hardware]:
+    return [Hardware(name=name, **entry.model_dump()) for name, entry in entries.items()]
+
+
+def _unknown_hardware(name: str, known: Sequence[str]) -> str:
+    hint = suggestion(name, known) or f"; known are {listed(known)}"
+    return f"there is no hardware type {shown(name)}{hint}"
+
+
+# --------------------------------------------------------------------------------------- rows of a file
+
+
+def _read_file(path: Path, reading: _Reading) -> None:
+    """Read the rows of one file; of very many faults only the first are kept."""
+    before = len(reading.faults)
+    try:
+        records = _records(decode_text(read_bytes(path), str(path)), str(path))
+    except InputError as error:
+        reading.faults += error.faults
+        return
+    if not records:
+        reading.faults.append(Fault(str(path), "is empty; the first line must name the columns"))
+        return
+    line, header = records[0]
+    header = [name.strip() for name in header]
+    wrong = list(_header_problems(header))
+    if wrong:
+        reading.faults += [Fault(f"{path}:{line}", problem) for problem in wrong]
+        return
+    if len(records) == 1:
+        reading.faults.append(Fault(str(path), "holds no row below its header"))
+    for line, cells in records[1:]:
+        if len(reading.faults) > before + FAULTS_TOLD:
+            reading.faults[before:] = first_faults(reading.faults[before:], str(path))
+            return
+        place = f"{path}:{line}"
+        if len(cells) != len(header):
+            message = f"expected {len(header)} values as in the header, found {len(cells)}"
+            reading.faults.append(Fault(place, message))
+            continue
+        _read_row(place, dict(zip(header, (cell.strip() for cell in cells), strict=True)), reading)
+
+
+def _records(text: str, origin: str) -> list[tuple[int, list[str]]]:
+    """Return the first line and the cells of each record that is not blank."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    records: list[tuple[int, list[str]]] = []
+    before = 0
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                records.append((before + 1, cells))
+            before = reader.line_num
+            if len(records) > MAX_ROWS:
+                raise InputError.one(f"{origin}:{before}", f"holds more than {MAX_ROWS:,} rows up to here")
+    except csv.Error as error:
+        raise InputError.one(f"{origin}:{before + 1}", f"is not well-formed CSV: {error}") from None
+    return records
+
+
+def _header_problems(header: Sequence[str]) -> Iterator[str]:
+    separator = next((sign for sign in ";\t|" if len(header) == 1 and sign in header[0]), None)
+    if separator is not None:
+        yield f"the columns are separated by {separator!r}: use commas"
+        return
+    if not set(header) & set(_COLUMNS):
+        yield f"names none of the columns {', '.join(_REQUIRED_COLUMNS)}; the first line must name them"
+        return
+    for name in dict.fromkeys(header):
+        if name not in _COLUMNS:
+            hint = suggestion(name, _COLUMNS) or f"; known are {', '.join(_COLUMNS)}"
+            yield f"unknown column {shown(name)}{hint}"
+        elif header.count(name) > 1:
+            yield f"the column {name} is given twice"
+    missing = [name for name in _REQUIRED_COLUMNS if name not in header]
+    if missing:
+        yield f"missing column(s) {', '.join(missing)}"
+
+
+def _read_row(place: str, cells: dict[str, str], reading: _Reading) -> None:
+    """Check one row; keep it if it can be used."""
+    faults: list[Fault] = []
+    for name in ("model", "hardware"):
+        problem = name_problem(cells[name])
+        if problem is not None:
+            faults.append(Fault(f"{place}: {name}", problem))
+    known = reading.known_hardware
+    if known is not None and cells["hardware"].strip() and cells["hardware"] not in known:
+        message = f"{_unknown_hardware(cells['hardware'], known)} (in hardware.yaml)"
+        faults.append(Fault(f"{place}: hardware", message))
+    batch = _number(f"{place}: batch", cells["batch"], faults)
+    if batch is not None:
+        problem = batch_problem(batch)
+        if problem is not None:
+            faults.append(Fault(f"{place}: batch", problem))
+    values: dict[str, float | None] = {}
+    for name in ("latency_ms", *OPTIONAL_COLUMNS):
+        optional = name in OPTIONAL_COLUMNS
+        values[name] = None
+        if name in cells and not (optional and cells[name] == ""):
+            values[name] = _measurement(place, name, cells[name], faults)
+    reading.faults += faults
+    if not faults and batch is not None:
+        row = _Row(place, int(batch), cells["source"], values)
+        reading.rows.setdefault((cells["model"], cells["hardware"]), []).append(row)
+
+
+def _measurement(place: str, name: str, text: str, faults: list[Fault]) -> float | None:
+    value = _number(f"{place}: {name}", text, faults)
+    problem = None if value is None else measurement_problem(name, value)
+    if problem is not None:
+        faults.append(Fault(f"{place}: {name}", problem))
+    return value
+
+
+def _number(place: str, text: str, faults: list[Fault]) -> float | None:
+    try:
+        if "_" in text:  # Python would read 1_000; spreadsheets do not
+            raise ValueError
+        return float(text)
+    except ValueError:
+        faults.append(Fault(place, f"expected a number, found {shown(text)}"))
+        return None
+
+
+# ----------------------------------------------------------------------------------------------- tables
+
+
+def _tables(reading: _Reading) -> list[LatencyTable]:
+    tables: list[LatencyTable] = []
+    for (model, hardware), rows in reading.rows.items():
+        faults = [*_repeated(rows), *_partly_given(rows)]
+        reading.faults += faults
+        if faults:
+            continue
+        rows.sort(key=lambda row: row.batch)
+        columns = {
+            name: [row.values[name] for row in rows]
+            for name in ("latency_ms", *OPTIONAL_COLUMNS)
+            if rows[0].values[name] is not None
+        }
+        source = tuple(row.source for row in rows)
+        batch = [row.batch for row in rows]
+        tables.append(LatencyTable(model, hardware, batch=batch, source=source, **columns))  # type: ignore[arg-type]
+    return tables
+
+
+def _repeated(rows: Sequence[_Row]) -> Iterator[Fault]:
+    first: dict[int, str] = {}
+    for row in rows:
+        if row.batch in first:
+            yield Fault(
+                f"{row.place}: batch", f"batch {row.batch} is given twice; first at {first[row.batch]}"
+            )
+        first.setdefault(row.batch, row.place)
+
+
+def _partly_given(rows: Sequence[_Row]) -> Iterator[Fault]:
+    """A column must be filled for all batch sizes of a model on a hardware type, or for none."""
+    for name in OPTIONAL_COLUMNS:
+        blank = [row.place for row in rows if row.values[name] is None]
+        if blank and len(blank) < len(rows):
+            yield Fault(
+                f"{blank[0]}: {name}",
+                f"is blank in {len(blank)} of {len(rows)} rows of this model and hardware: fill all or none",
+            )

@@ -1,0 +1,1 @@
+"""Golden answers of the whole package: see `regenerate`."""
