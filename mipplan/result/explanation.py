@@ -10,18 +10,7 @@ from mipplan.result.choices import Choice
 
 @dataclass(frozen=True)
 class CriticalStage:
-    """One stage on a critical path.
-
-    Attributes
-    ----------
-    stage : str
-    latency_ns : int
-        T of the stage: at most one batch in service, and the own batch.
-    wait_ns : int
-        Bound on waiting behind other tokens.
-    delay_ns : int
-        Delay of the edge that leads here.
-    """
+    """One stage on a critical path: T of the stage, a bound on waiting behind others, the delay of the edge before."""
 
     stage: str
     latency_ns: int
@@ -31,15 +20,7 @@ class CriticalStage:
 
 @dataclass(frozen=True)
 class Alternative:
-    """Another choice for one stage, the others left as they are.
-
-    Attributes
-    ----------
-    choice : Choice
-    microusd_per_hour : int
-        Of the whole plan with it.
-    certificate_ns : int
-    """
+    """Another choice for one stage, the others left as they are; cost and certificate of the whole plan with it."""
 
     choice: Choice
     microusd_per_hour: int
@@ -52,8 +33,6 @@ class StageExplanation:
 
     Attributes
     ----------
-    stage : str
-    choice : Choice
     spare_latency_ns : int
         By how much the stage's T could grow before the certificate misses the deadline.
     one_fewer_certificate_ns : int or None
@@ -71,14 +50,7 @@ class StageExplanation:
 
 @dataclass(frozen=True)
 class NearPlan:
-    """A certified plan on other hardware that costs little more.
-
-    Attributes
-    ----------
-    choices : tuple of (stage, Choice)
-    microusd_per_hour : int
-    certificate_ns : int
-    """
+    """A certified plan on other hardware that costs little more."""
 
     choices: tuple[tuple[str, Choice], ...]
     microusd_per_hour: int

@@ -9,14 +9,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_S,
     Fault,
     InputError,
+    Int64,
     NoPlanError,
     from_front,
 )
@@ -25,8 +23,6 @@ from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.result.choices import Choice, read_choices
 from mipplan.result.explanation import Explanation
-from mipplan.result.figures import Figures, Limit, PlanStatus
-from mipplan.result.objective import Guarantee, Objective, resolve_slo_ns
 from mipplan.result.plan_file import (
     PlanDocument,
     altered_parts,
@@ -35,8 +31,18 @@ from mipplan.result.plan_file import (
     placed_in,
     read_document,
 )
-from mipplan.result.provenance import Effort, Provenance, TraceReference
-from mipplan.result.refinement import Refinement
+from mipplan.result.record import (
+    Effort,
+    Figures,
+    Guarantee,
+    Limit,
+    Objective,
+    PlanStatus,
+    Provenance,
+    Refinement,
+    TraceReference,
+    resolve_slo_ns,
+)
 
 
 @dataclass(frozen=True)
@@ -246,7 +252,7 @@ class Plan:
         """Return the same choices with another latency objective, ns."""
         return replace(self, objective=replace(self.objective, slo_ns=slo_ns))
 
-    def service_ns(self, stage: str) -> NDArray[np.int64]:
+    def service_ns(self, stage: str) -> Int64:
         """ℓ(1), …, ℓ(b) of a stage's choice in ns, shape (b,)."""
         choice = self.choices[stage]
         table = self.profiles.table(self.pipeline.stages[stage].model, choice.hardware)

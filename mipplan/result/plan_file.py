@@ -11,10 +11,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from mipplan.core import Fault, InputError, shown
-from mipplan.documents import Document, decode_text, read_bytes, schema_findings
+from mipplan.documents import Document, StrictEntry, decode_text, read_bytes, schema_findings
 
 #: Plans carry their latency tables; the largest shipped problem takes a few hundred kilobytes. JSON made for the
 #: purpose takes twenty times its size in memory.
@@ -32,11 +32,7 @@ _Bucket = Annotated[
 ]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class ChoiceDocument(_Strict):
+class ChoiceDocument(StrictEntry):
     """One stage's choice."""
 
     hardware: str
@@ -44,7 +40,7 @@ class ChoiceDocument(_Strict):
     replicas: int = _Count
 
 
-class FiguresDocument(_Strict):
+class FiguresDocument(StrictEntry):
     """Exact figures; null where there is none."""
 
     microusd_per_hour: int | None = _Microdollars
@@ -53,7 +49,7 @@ class FiguresDocument(_Strict):
     certificate_ns: int | None = _Nanoseconds
 
 
-class TraceDocument(_Strict):
+class TraceDocument(StrictEntry):
     """The trace planned for."""
 
     name: str
@@ -63,14 +59,14 @@ class TraceDocument(_Strict):
     span_ns: int = _Nanoseconds
 
 
-class HashesDocument(_Strict):
+class HashesDocument(StrictEntry):
     """SHA-256 of the two inputs as they stand in this file."""
 
     pipeline: str
     profiles: str
 
 
-class PlanDocument(_Strict):
+class PlanDocument(StrictEntry):
     """A plan file; `pipeline` and `profiles` are checked by their own readers."""
 
     format: Literal[1]

@@ -12,7 +12,7 @@ import mipplan as mp
 from campaigns import campaign_size, write_summary
 from mipplan.fleet.pricing import Pricer
 from mipplan.planner.instance import Instance, trace_instance
-from mipplan.result.plan import relevant_profiles
+from mipplan.result import relevant_profiles
 from planning_instances import PlanningInstance, planning_instance
 
 FIRST = 7000

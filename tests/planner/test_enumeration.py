@@ -21,7 +21,7 @@ from mipplan.planner.hearing import Hearing
 from mipplan.planner.instance import trace_instance
 from mipplan.planner.members import keeps_limits
 from mipplan.planner.pricing import Prices, Pricing
-from mipplan.result.plan import relevant_profiles
+from mipplan.result import relevant_profiles
 from oracle_planner import OracleAnswer, TooLargeError, cheapest_certified
 from planning_instances import PlanningInstance, planning_instance
 

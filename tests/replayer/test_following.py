@@ -16,7 +16,7 @@ from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.replayer.engines import compiled, plain
 from mipplan.replayer.engines.engine import Feature
 from mipplan.replayer.task import Capacity, Served, StageTask
-from mipplan.result.rides import Following
+from mipplan.result import Following
 from random_tasks import differences, random_task
 
 WANTED = (

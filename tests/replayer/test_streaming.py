@@ -18,8 +18,7 @@ from chunked_replays import RESUMING, chain, random_conditions
 from mipplan.core import InputError, higher_rank
 from mipplan.replayer import Discipline, replay_stream
 from mipplan.replayer.task import Served
-from mipplan.result import StageTotals, StreamEnd, StreamResult
-from mipplan.result.histogram import RELATIVE_ERROR, LatencyHistogram
+from mipplan.result import RELATIVE_ERROR, LatencyHistogram, StageTotals, StreamEnd, StreamResult
 from mipplan.trace import Trace
 from mipplan.trace.streams import gamma_chunks
 from random_pipelines import random_case

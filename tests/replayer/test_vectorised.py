@@ -15,7 +15,7 @@ from mipplan.replayer.engines import batch_loop, batches, closed_form, lanes, pl
 from mipplan.replayer.engines.arrivals import sort_arrivals
 from mipplan.replayer.engines.vectorised import Way
 from mipplan.replayer.task import Capacity, StageTask
-from mipplan.result import rides
+from mipplan.result import BatchAssignment
 from random_tasks import differences, random_task
 
 
@@ -52,7 +52,7 @@ def way_of(asked: StageTask, *, together: bool = False) -> Way:
 def test_serves_random_stages_as_the_plain_engine_does(monkeypatch: pytest.MonkeyPatch, window: int) -> None:
     monkeypatch.setattr(batch_loop, "_WINDOW", window)
     monkeypatch.setattr(batches, "_FEW_WAITING", min(window, 4))
-    monkeypatch.setattr(rides, "_BLOCK", window)
+    monkeypatch.setattr(BatchAssignment, "batches_at_once", window)
     monkeypatch.setattr(closed_form, "_BLOCK", window)
     rng = np.random.default_rng(window)
     ways: Counter[str] = Counter()

@@ -3,17 +3,126 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Int64, check_quantile, quantile_ns
-from mipplan.result.rides import Following, Rides
-from mipplan.result.steps import StepFunction
-from mipplan.result.totals import exact_sum
+from mipplan.core import (
+    NS_PER_S,
+    Int32,
+    Int64,
+    check_quantile,
+    frozen,
+    quantile_ns,
+)
+from mipplan.result.stream import exact_sum
+from mipplan.result.timeline import StepFunction
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Dispatch and exit of a token that was left waiting.
+NEVER = int(np.iinfo(np.int64).max)
+
+
+# --- who was served in which batch -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class BatchAssignment:
+    """The batches of one stage, and which tokens were in them: all that happened there, in little memory.
+
+    Times per token follow from those of the batches, and are written out only when somebody asks for them. A replay
+    of a chain asks for those of its last stage alone.
+
+    Attributes
+    ----------
+    tokens : int
+        Those that the stage was asked to serve.
+    rider : int32 or int64, shape (served,), or None
+        Token at each place, batch after batch; None if places are in token order. Tokens beyond the last batch were
+        left waiting.
+    batch_start_ns, batch_size, batch_service_ns : int64, shape (batches,)
+        In order of dispatch.
+    by_end : int32, shape (batches,), or None
+        The batches in order of their ends, those of one instant in order of dispatch; None if nobody noted it.
+    """
+
+    tokens: int
+    rider: Int32 | Int64 | None
+    batch_start_ns: Int64
+    batch_size: Int64
+    batch_service_ns: Int64
+    by_end: Int32 | None = None
+
+    #: This many batches are spread over their tokens at once, so that what is read and written stays in the cache.
+    batches_at_once: ClassVar[int] = 1 << 13
+
+    def __post_init__(self) -> None:
+        for array in (self.rider, self.batch_start_ns, self.batch_size, self.batch_service_ns, self.by_end):
+            if array is not None:
+                array.flags.writeable = False
+
+    @cached_property
+    def dispatch_ns(self) -> Int64:
+        """When each token was taken into a batch, shape (tokens,); `NEVER` if it was left waiting."""
+        return frozen(self._per_token(self.batch_start_ns))
+
+    @cached_property
+    def exit_ns(self) -> Int64:
+        """When the batch of each token was done, shape (tokens,); `NEVER` if it was left waiting."""
+        return frozen(self._per_token(self.batch_start_ns + self.batch_service_ns))
+
+    @property
+    def last_exit_ns(self) -> int:
+        """When the last batch was done; there must be one."""
+        return int(np.max(self.batch_start_ns + self.batch_service_ns))
+
+    def _per_token(self, instant_ns: Int64) -> Int64:
+        """An instant of each batch for each of its riders, in token order."""
+        if self.rider is None and instant_ns.size == self.tokens:
+            return instant_ns.view()  # Each rides alone.
+        by_token = np.empty(self.tokens, dtype=np.int64)
+        if int(self.batch_size.sum()) < self.tokens:
+            by_token.fill(NEVER)
+        self._hand_out(instant_ns, by_token)
+        return by_token
+
+    def _hand_out(self, instant_ns: Int64, by_token: Int64) -> None:
+        """Write an instant of each batch down for each of its riders."""
+        place = 0
+        for low in range(0, instant_ns.size, self.batches_at_once):
+            here = slice(low, low + self.batches_at_once)
+            instants, size = instant_ns[here], self.batch_size[here]
+            upto = place + int(size.sum())
+            riding = slice(place, upto) if self.rider is None else self.rider[place:upto]
+            by_token[riding] = instants if upto - place == size.size else np.repeat(instants, size)
+            place = upto
+
+
+@dataclass(frozen=True, eq=False)
+class Following:
+    """Arrivals of tokens that each follow the same token of a stage above.
+
+    Attributes
+    ----------
+    above : BatchAssignment
+    delay_ns : int
+        From exit to arrival.
+    """
+
+    above: BatchAssignment
+    delay_ns: int
+
+    @cached_property
+    def at_ns(self) -> Int64:
+        """When each token arrives, shape (tokens,)."""
+        exit_ns = self.above.exit_ns
+        return frozen(exit_ns + np.int64(self.delay_ns)) if self.delay_ns else exit_ns
+
+
+# --- one stage --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -29,14 +138,14 @@ class StageReplay:
     ----------
     replicas : int
         The most there were at any time.
-    rides : Rides
+    rides : BatchAssignment
         Its batches, and who rode in them.
     arrivals : int64, shape (tokens,), or Following
         When each token was ready at the stage.
     """
 
     replicas: int
-    rides: Rides
+    rides: BatchAssignment
     arrivals: Int64 | Following
 
     @property
@@ -83,8 +192,6 @@ class StageReplay:
     def span_ns(self) -> int:
         """Time from the stage's first arrival to its last exit; 0 if it saw no token."""
         return self.rides.last_exit_ns - int(self.arrival_ns.min()) if self.tokens else 0
-
-    # ----------------------------------------------------------------------------------------- waiting
 
     @property
     def wait_ns(self) -> Int64:
@@ -142,8 +249,6 @@ class StageReplay:
         gone = np.cumsum(self.batch_size) - self.batch_size
         return max(0, int(np.max(arrived - gone)))
 
-    # ----------------------------------------------------------------------------------------- service
-
     @property
     def mean_batch(self) -> float:
         """Mean batch size; 0 if there was no batch."""
@@ -178,18 +283,11 @@ class StageReplay:
         """
         return self.total_service_ns / (self.span_ns * self.replicas) if self.tokens else 0.0
 
-    # ------------------------------------------------------------------------------------------ tables
-
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per token, in token order: ``arrival_ns``, ``dispatch_ns``, ``exit_ns``, ``wait_ns``."""
         import pandas as pd
 
-        columns = {
-            "arrival_ns": self.arrival_ns,
-            "dispatch_ns": self.dispatch_ns,
-            "exit_ns": self.exit_ns,
-            "wait_ns": self.wait_ns,
-        }
+        columns = {name: getattr(self, name) for name in ("arrival_ns", "dispatch_ns", "exit_ns", "wait_ns")}
         return pd.DataFrame(columns, index=pd.RangeIndex(self.tokens, name="token"))
 
     def batches_to_pandas(self) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Latencies over time: figures of the queries that came in each window."""
+"""Figures over time: of the queries that came in each window, and numbers that change in steps, exactly."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.core import NS_PER_S, Float64, InputError, Int64, check_slo, format_duration, positive_ns, shown
+from mipplan.core import (
+    NS_PER_S,
+    Float64,
+    InputError,
+    Int64,
+    check_slo,
+    format_duration,
+    frozen,
+    positive_ns,
+    shown,
+)
+from mipplan.result.stream import exact_product_sum
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-#: More windows than this are refused; nobody reads them, and they would fill the memory.
+#: At most this many windows are made, because nobody reads more, and they would fill the memory.
 MOST_WINDOWS = 1_000_000
-#: Quantiles of each window.
+#: These quantiles are computed in each window.
 WINDOW_QUANTILES = {"p50_s": 0.5, "p90_s": 0.9, "p99_s": 0.99}
 
 
@@ -60,15 +69,7 @@ class Windows:
 def latency_windows(
     ingress_ns: Int64, latency_ns: Int64, window_s: float, slo_s: float | None = None
 ) -> Windows:
-    """Cut a replay into windows by ingress.
-
-    Parameters
-    ----------
-    ingress_ns, latency_ns : int64, shape (n,)
-        Ingress non-decreasing.
-    window_s : float
-        Positive.
-    slo_s : float, optional
+    """Cut a replay into windows by ingress, which does not decrease.
 
     Raises
     ------
@@ -85,7 +86,7 @@ def latency_windows(
     # Sorted inside each window: the k-th fastest of a window is k places after its first.
     ordered = latency_ns[np.lexsort((latency_ns, np.repeat(filled, sizes)))]
 
-    def spread(values: NDArray[np.float64] | Int64) -> Float64:
+    def spread(values: Float64 | Int64) -> Float64:
         out = np.full(count, np.nan)
         out[filled] = values
         out.flags.writeable = False
@@ -113,13 +114,7 @@ def latency_windows(
 
 
 def check_window(window_s: float) -> int:
-    """Return the length of a window in nanoseconds.
-
-    Raises
-    ------
-    InputError
-        If it is not positive.
-    """
+    """Return the length of a window in nanoseconds; it must be positive."""
     window_ns = positive_ns(window_s)
     if window_ns is None:
         raise InputError.one("window_s", f"expected a positive number of seconds, found {shown(window_s)}")
@@ -143,3 +138,99 @@ def check_windows(ingress_ns: Int64, window_s: float) -> tuple[int, int, int]:
             f"{format_duration(window_ns)} makes {count:,} windows, more than {MOST_WINDOWS:,}; take longer ones",
         )
     return window_ns, first, count
+
+
+@dataclass(frozen=True, eq=False)
+class StepFunction:
+    """A count over time, such as how many tokens wait.
+
+    Attributes
+    ----------
+    at_ns : int64, shape (m,)
+        Instants at which the count changes, strictly increasing.
+    value : int64, shape (m,)
+        The count from ``at_ns[i]`` (included) until ``at_ns[i+1]``; it is 0 before the first and from the last on.
+    """
+
+    at_ns: Int64
+    value: Int64
+
+    @classmethod
+    def counting(cls, from_ns: Int64, until_ns: Int64) -> StepFunction:
+        """Count, at each instant t, the intervals with ``from_ns <= t < until_ns``, both shape (n,).
+
+        What begins and ends at one instant is never counted: a token that is dispatched at the instant it arrives
+        does not wait.
+        """
+        begins, ends = np.sort(from_ns), np.sort(until_ns)
+        instants = np.unique(np.concatenate([begins, ends]))
+        value = np.searchsorted(begins, instants, side="right") - np.searchsorted(
+            ends, instants, side="right"
+        )
+        changes = np.diff(value, prepend=0) != 0
+        return cls(frozen(instants[changes]), frozen(value[changes].astype(np.int64)))
+
+    @property
+    def maximum(self) -> int:
+        """The largest count at any time."""
+        return int(self.value.max(initial=0))
+
+    @property
+    def integral_ns(self) -> int:
+        """Integral over all time, count · nanoseconds; exact."""
+        return exact_product_sum(self.value[:-1], np.diff(self.at_ns))
+
+    def at(self, instants_ns: Int64) -> Int64:
+        """Count at each instant, shape as `instants_ns`.
+
+        Raises
+        ------
+        InputError
+            If these are not whole nanoseconds.
+        """
+        place = np.searchsorted(self.at_ns, _instants("instants_ns", instants_ns), side="right")
+        return np.concatenate([np.zeros(1, dtype=np.int64), self.value])[place]
+
+    def means(self, edges_ns: Int64) -> Float64:
+        """Time-average between neighbouring edges.
+
+        Parameters
+        ----------
+        edges_ns : int64, shape (w + 1,)
+            Strictly increasing.
+
+        Returns
+        -------
+        float64, shape (w,)
+
+        Raises
+        ------
+        InputError
+            If these are not whole nanoseconds, fewer than two, or do not increase.
+        """
+        edges = _instants("edges_ns", edges_ns)
+        if edges.ndim != 1 or edges.size < 2 or bool(np.any(np.diff(edges) <= 0)):
+            raise InputError.one("edges_ns", "expected at least two instants that increase")
+        # Breaking the function at the edges leaves pieces that lie in one window each.
+        inside = self.at_ns[(self.at_ns > edges[0]) & (self.at_ns < edges[-1])]
+        breaks = np.union1d(edges, inside)
+        areas = self.at(breaks[:-1]).astype(np.float64) * np.diff(breaks)
+        return np.asarray(
+            np.add.reduceat(areas, np.searchsorted(breaks, edges[:-1])) / np.diff(edges), dtype=np.float64
+        )
+
+    def to_pandas(self) -> pd.Series[int]:
+        """Return the counts as a series over the instants (index ``at_ns``)."""
+        import pandas as pd
+
+        return pd.Series(self.value, index=pd.Index(self.at_ns, name="at_ns"), name="count")
+
+
+def _instants(name: str, given: object) -> Int64:
+    try:
+        instants = np.asarray(given)
+    except ValueError:  # rows of different lengths
+        instants = np.empty(0)
+    if instants.dtype.kind not in "iu":
+        raise InputError.one(name, f"expected whole nanoseconds, found {shown(given)}")
+    return instants.astype(np.int64, copy=False)
