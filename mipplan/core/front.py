@@ -10,6 +10,6 @@ from importlib import import_module
 from typing import Any
 
 
-def from_front(name: str) -> Any:
-    """Return what ``mipplan`` offers under a name."""
-    return getattr(import_module("mipplan"), name)
+def from_front(name: str, room: str = "mipplan") -> Any:
+    """Return what ``mipplan``, or the front of one of its rooms, offers under a name."""
+    return getattr(import_module(room), name)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, format_duration
+from mipplan.core import Printable, Summary, format_duration
 from mipplan.result.choices import Choice
+from mipplan.result.summaries import dollars_text, explanation_line, explanation_summary
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class NearPlan:
     certificate_ns: int
 
 
-@dataclass(frozen=True)
-class Explanation:
+@dataclass(frozen=True, repr=False)
+class Explanation(Printable):
     """Why a plan is what it is.
 
     Attributes
@@ -89,8 +90,11 @@ class Explanation:
         """Deadline less certificate."""
         return self.deadline_ns - self.certificate_ns
 
-    def __str__(self) -> str:
-        return "\n".join(self.lines())
+    def _summary(self) -> Summary:
+        return explanation_summary(self)
+
+    def _line(self) -> str:
+        return explanation_line(self)
 
     def lines(self) -> list[str]:
         """Return the explanation in sentences, one a line."""
@@ -104,7 +108,7 @@ class Explanation:
             lines.append(f"{known} no certified plan on other hardware within {share} of the cost.")
         for near in self.near_plans:
             mix = ", ".join(f"{stage} {_choice_text(choice)}" for stage, choice in near.choices)
-            lines.append(f"Within {share} of the cost, at {_dollars(near.microusd_per_hour)}: {mix}.")
+            lines.append(f"Within {share} of the cost, at {dollars_text(near.microusd_per_hour)}: {mix}.")
         return lines
 
 
@@ -126,7 +130,7 @@ def _stage_text(stage: StageExplanation, whole: Explanation) -> str:
         parts.append("no other hardware or batch is certified in its place")
     else:
         extra = stage.alternative.microusd_per_hour - whole.microusd_per_hour
-        more = "at the same cost" if extra == 0 else f"for {_dollars(extra)} more"
+        more = "at the same cost" if extra == 0 else f"for {dollars_text(extra)} more"
         parts.append(f"cheapest other choice {_choice_text(stage.alternative.choice)} {more}")
     return "; ".join(parts) + "."
 
@@ -143,7 +147,3 @@ def step_text(step: CriticalStage) -> str:
     if step.delay_ns:
         parts.append(f"after a delay of {format_duration(step.delay_ns)}")
     return f"{step.stage} ({', '.join(parts)})"
-
-
-def _dollars(microusd: int) -> str:
-    return f"{microusd / MICRODOLLARS_PER_DOLLAR:.4f} $/h"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -90,6 +92,17 @@ class PlanDocument(StrictEntry):
     profiles: dict[str, Any]
     hashes: HashesDocument
     checksum: str
+
+
+def json_form(value: Any) -> Any:
+    """Write a part of a plan as a plan file does: enumerations as words, dataclasses by their fields."""
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {key: json_form(held) for key, held in value.items()}
+    if isinstance(value, tuple):
+        return [json_form(held) for held in value]
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def fingerprint(document: dict[str, Any]) -> str:

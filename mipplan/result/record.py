@@ -68,6 +68,7 @@ class Objective:
         # A file holds plain numbers: whole ones and NumPy's would not come back as the same bytes.
         object.__setattr__(self, "quantile", check_quantile(self.quantile))
         object.__setattr__(self, "seed", check_seed(self.seed))
+        object.__setattr__(self, "headroom", float(self.headroom))
 
     @property
     def deadline_ns(self) -> int:

@@ -20,8 +20,11 @@ from mipplan.core import (
     Float64,
     InputError,
     Int64,
+    Printable,
+    Summary,
     check_quantile,
     check_slo,
+    from_front,
     listed,
     quantile_ns,
     shown,
@@ -30,10 +33,12 @@ from mipplan.documents import write_text_atomically
 from mipplan.result.stage import StageReplay
 from mipplan.result.statistics import CONFIDENCE, QUANTILES, Estimate, LatencyStatistics, latency_statistics
 from mipplan.result.stream import exact_sum
+from mipplan.result.summaries import replay_line, replay_summary
 from mipplan.result.timeline import StepFunction, Windows, latency_windows
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 #: The quantiles of a summary, by their names in JSON.
 FIGURES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
@@ -52,8 +57,8 @@ _STAGE_FIGURES = (
 )
 
 
-@dataclass(frozen=True)
-class ReplayResult:
+@dataclass(frozen=True, repr=False)
+class ReplayResult(Printable):
     """Outcome of one replay.
 
     Attributes
@@ -209,6 +214,29 @@ class ReplayResult:
             raise InputError.one("stage", f"expected one of {listed(self.stages)}, found {shown(stage)}")
         paid_ns = self.paid_replica_ns[stage]
         return self.stages[stage].total_service_ns / paid_ns if paid_ns else 0.0
+
+    def plot(self, slo_s: float, quantile: float = 0.99, window_s: float | None = None) -> Figure:
+        """Draw latencies over time, the traffic, and how latencies are distributed, beside an objective.
+
+        Parameters
+        ----------
+        slo_s, quantile : float
+            The objective, drawn as lines.
+        window_s : float, optional
+            Length of the windows; by default such that each holds enough queries for a quantile.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        figure: Figure = from_front("draw_replay", "mipplan.reporting")(self, slo_s, quantile, window_s)
+        return figure
+
+    def _summary(self) -> Summary:
+        return replay_summary(self)
+
+    def _line(self) -> str:
+        return replay_line(self)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per query: ``ingress_ns`` and ``latency_ns``, which ``pandas.to_timedelta`` understands."""

@@ -29,7 +29,7 @@ NEVER = int(np.iinfo(np.int64).max)
 # --- who was served in which batch -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BatchAssignment:
     """The batches of one stage, and which tokens were in them: all that happened there, in little memory.
 
@@ -63,6 +63,9 @@ class BatchAssignment:
         for array in (self.rider, self.batch_start_ns, self.batch_size, self.batch_service_ns, self.by_end):
             if array is not None:
                 array.flags.writeable = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.tokens} tokens in {self.batch_size.size} batches>"
 
     @cached_property
     def dispatch_ns(self) -> Int64:
@@ -125,7 +128,7 @@ class Following:
 # --- one stage --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StageReplay:
     """One stage's tokens and batches, in integer ns.
 
@@ -147,6 +150,10 @@ class StageReplay:
     replicas: int
     rides: BatchAssignment
     arrivals: Int64 | Following
+
+    def __repr__(self) -> str:
+        service = f"{self.tokens} tokens in {self.batches} batches"
+        return f"<StageReplay: {self.replicas} replicas, {service}, busy {self.utilisation:.1%}>"
 
     @property
     def arrival_ns(self) -> Int64:

@@ -11,13 +11,14 @@ G. Tene, HdrHistogram, for the layout of buckets; the error bound follows from t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Int64, check_quantile, frozen, higher_rank
+from mipplan.core import NS_PER_S, Int64, Printable, Summary, check_quantile, frozen, higher_rank
+from mipplan.result.summaries import stream_line, stream_summary
 
 PRECISION_BITS = 10
 #: No quantile is further above the true one than this share of it (and never below it).
@@ -77,7 +78,7 @@ class LatencyHistogram:
         The largest latency itself; 0 if there is none.
     """
 
-    counts: Int64
+    counts: Int64 = field(repr=False)
     largest_ns: int = 0
 
     @classmethod
@@ -203,8 +204,8 @@ class StageTotals:
         return self.busy_ns / (span_ns * self.replicas) if self.tokens else 0.0
 
 
-@dataclass(frozen=True)
-class StreamResult:
+@dataclass(frozen=True, repr=False)
+class StreamResult(Printable):
     """Outcome of a streamed replay, over the queries that finished.
 
     Counts, the largest latency, the mean and all figures of stages are exact; quantiles come from a histogram and
@@ -281,3 +282,9 @@ class StreamResult:
     def miss_rate(self) -> float:
         """Share of queries slower than `slo_s`."""
         return self.misses / self.queries
+
+    def _summary(self) -> Summary:
+        return stream_summary(self)
+
+    def _line(self) -> str:
+        return stream_line(self)

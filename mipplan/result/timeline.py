@@ -29,7 +29,7 @@ MOST_WINDOWS = 1_000_000
 WINDOW_QUANTILES = {"p50_s": 0.5, "p90_s": 0.9, "p99_s": 0.99}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Windows:
     """Figures of the queries whose ingress lies in each of w windows that follow each other.
 
@@ -56,6 +56,9 @@ class Windows:
     p99_s: Float64
     max_s: Float64
     miss_rate: Float64 | None
+
+    def __repr__(self) -> str:
+        return f"<Windows: {self.start_s.size} of {self.window_s:g} s, {int(self.queries.sum())} queries>"
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per window."""
@@ -140,7 +143,7 @@ def check_windows(ingress_ns: Int64, window_s: float) -> tuple[int, int, int]:
     return window_ns, first, count
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StepFunction:
     """A count over time, such as how many tokens wait.
 
@@ -154,6 +157,9 @@ class StepFunction:
 
     at_ns: Int64
     value: Int64
+
+    def __repr__(self) -> str:
+        return f"<StepFunction: {self.at_ns.size} steps, at most {self.maximum}>"
 
     @classmethod
     def counting(cls, from_ns: Int64, until_ns: Int64) -> StepFunction:

@@ -88,7 +88,7 @@ def test_the_document_holds_what_the_library_found(run: Run, tuning: mp.Tuning) 
     document = json.loads(done.stdout)
     assert json.loads(Path("report.json").read_text()) == document
     jsonschema.validate(document, documents.TuneReport.model_json_schema())
-    assert [one["policy"] for one in document["runs"]] == list(REGISTER)
+    assert [one["policy"] for one in document["runs"]] == list(POLICIES)
     for one, made in zip(document["runs"], tuning.runs, strict=True):
         assert (one["misses"], one["usd"]) == (made.misses, made.usd)
         assert one["actions"] == [vars(action) for action in made.actions]
