@@ -110,11 +110,11 @@ class Printable:
         raise NotImplementedError
 
     def _line(self) -> str:
-        """What `repr` says behind the name of the class."""
+        """What `repr` says behind the name of the class: `` name: figures`` or ``: figures``."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._line()}>"
+        return f"<{type(self).__name__}{self._line()}>"
 
     def __str__(self) -> str:
         return self._summary().text()

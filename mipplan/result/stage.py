@@ -153,7 +153,8 @@ class StageReplay:
 
     def __repr__(self) -> str:
         service = f"{self.tokens} tokens in {self.batches} batches"
-        return f"<StageReplay: {self.replicas} replicas, {service}, busy {self.utilisation:.1%}>"
+        several = "" if self.replicas == 1 else "s"
+        return f"<StageReplay: {self.replicas} replica{several}, {service}, busy {self.utilisation:.1%}>"
 
     @property
     def arrival_ns(self) -> Int64:

@@ -35,7 +35,7 @@ def plan_line(plan: Plan) -> str:
     cost = "" if plan.microusd_per_hour is None else f", {dollars_text(plan.microusd_per_hour)}"
     bound = "" if plan.certificate_ns is None else f" (certificate {format_duration(plan.certificate_ns)})"
     stages = len(plan.pipeline.stages)
-    return f"{plan.pipeline.name}: {plan.status}{cost}, {objective_text(plan)}{bound}, {stages} stages"
+    return f" {plan.pipeline.name}: {plan.status}{cost}, {objective_text(plan)}{bound}, {stages} stages"
 
 
 def plan_summary(plan: Plan) -> Summary:
@@ -107,7 +107,7 @@ def replay_line(result: ReplayResult) -> str:
     """Describe a replay in one line."""
     span = f"{result.span_ns / NS_PER_S:.6g} s"
     latencies = _latencies(result, "P50", "P99", "max")
-    return f"{result.queries} queries, {span}, {latencies}, {len(result.stages)} stages"
+    return f": {result.queries} queries, {span}, {latencies}, {len(result.stages)} stages"
 
 
 def replay_summary(result: ReplayResult) -> Summary:
@@ -133,7 +133,7 @@ def replay_summary(result: ReplayResult) -> Summary:
 def stream_line(result: StreamResult) -> str:
     """Describe a streamed replay in one line."""
     if not result.queries:
-        return f"{result.end}, 0 queries of {result.read}"
+        return f": {result.end}, 0 queries of {result.read}"
     latencies = _latencies(result, "P50", "P99", "max")
     return (
         f"{result.end}, {result.queries} queries, {latencies}, {result.misses} slower than {result.slo_s:g} s"
@@ -180,7 +180,7 @@ def explanation_line(explanation: Explanation) -> str:
     """Describe an explanation in one line."""
     certificate, slack = map(format_duration, (explanation.certificate_ns, explanation.slack_ns))
     cost = dollars_text(explanation.microusd_per_hour)
-    return f"{cost}, certificate {certificate}, slack {slack}, {len(explanation.stages)} stages"
+    return f": {cost}, certificate {certificate}, slack {slack}, {len(explanation.stages)} stages"
 
 
 def explanation_summary(explanation: Explanation) -> Summary:
