@@ -15,10 +15,10 @@ from .figures import FIGURE_FILES as FIGURE_FILES
 from .figures import draw_replay as draw_replay
 from .figures import draw_tuning as draw_tuning
 from .figures import write_figure as write_figure
-from .fleets import fleet_report as fleet_report
-from .fleets import show_fleet as show_fleet
 from .plans import error_report as error_report
+from .plans import fleet_report as fleet_report
 from .plans import plan_report as plan_report
+from .plans import show_fleet as show_fleet
 from .plans import show_plan as show_plan
 from .plans import show_verification as show_verification
 from .plans import verify_report as verify_report

@@ -1,7 +1,4 @@
-"""The JSON documents of ``mipplan … --json``; docs/json.md describes every field, a test holds the two together.
-
-A field that a result has under the same name is taken from there; whoever makes a document names only the others.
-"""
+"""The JSON documents of ``mipplan … --json``; docs/json.md describes every field, a test holds the two together."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from mipplan.tuner import Action, WorstWindow
 
 
 class Report(BaseModel):
-    """A document, or a part of one."""
+    """A document, or a part of one; what a result has under the same name is taken from there."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)
 
@@ -245,6 +242,7 @@ class PlanReport(Report):
     pipeline: str
     status: str
     reason: str | None
+    limit: str | None
     slo_s: float
     quantile: float
     guarantee: str
