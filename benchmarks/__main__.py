@@ -14,6 +14,7 @@ BENCHMARKS = {
     "resolve": "benchmarks.resolve.run",
     "tuner": "benchmarks.tuner.run",
     "fleet": "benchmarks.fleet.run",
+    "house": "benchmarks.house.run",
 }
 RESULTS = Path(__file__).parent / "results"
 

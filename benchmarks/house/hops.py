@@ -1,6 +1,6 @@
 """How many files, functions and layers of the package one request goes through, measured with a profiler hook.
 
-``python tests/golden/hops.py`` prints a table; with ``--files`` also the files that each call enters. Every call is
+``python -m benchmarks.house.hops`` prints a table; with ``--files`` also the files that each call enters. Every call is
 made once before it is measured, so that imports and caches are no part of it.
 """
 
@@ -27,8 +27,9 @@ class Hops:
 
     Attributes
     ----------
-    files : tuple of str
-        The package's own files that were entered, most calls first, relative to the checkout.
+    calls_of : mapping of str to int
+        The package's own files that were entered, relative to the checkout, with the calls of their functions; most
+        calls first.
     functions : int
         Distinct functions of the package (comprehensions and lambdas count).
     calls : int
@@ -37,10 +38,15 @@ class Hops:
         Most frames of the package on the stack at once.
     """
 
-    files: tuple[str, ...]
+    calls_of: dict[str, int]
     functions: int
     calls: int
     depth: int
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files entered, most calls first."""
+        return tuple(self.calls_of)
 
 
 def measure(call: Callable[[], object]) -> Hops:
@@ -50,7 +56,7 @@ def measure(call: Callable[[], object]) -> Hops:
     counts: Counter[CodeType] = Counter()
     depth = deepest = 0
 
-    def hook(frame: FrameType, event: str, argument: Any) -> None:
+    def hook(frame: FrameType, event: str, _: Any) -> None:
         nonlocal depth, deepest
         code = frame.f_code
         if code not in own:
@@ -73,7 +79,7 @@ def measure(call: Callable[[], object]) -> Hops:
     files: Counter[str] = Counter()
     for code, count in counts.items():
         files[_relative(code.co_filename)] += count
-    return Hops(tuple(name for name, _ in files.most_common()), len(counts), counts.total(), deepest)
+    return Hops(dict(files.most_common()), len(counts), counts.total(), deepest)
 
 
 def _packages() -> tuple[Any, ...]:
