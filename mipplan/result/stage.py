@@ -106,14 +106,7 @@ class BatchAssignment:
 
 @dataclass(frozen=True, eq=False)
 class Following:
-    """Arrivals of tokens that each follow the same token of a stage above.
-
-    Attributes
-    ----------
-    above : BatchAssignment
-    delay_ns : int
-        From exit to arrival.
-    """
+    """Arrivals of tokens that each follow the same token of a stage above, a fixed delay after its exit there."""
 
     above: BatchAssignment
     delay_ns: int

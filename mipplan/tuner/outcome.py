@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.core import NS_PER_HOUR, NS_PER_S, Printable, Summary, format_duration, from_front
+from mipplan.core import NS_PER_HOUR, NS_PER_S, Int64, Printable, Summary, format_duration, from_front
 from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan, ReplayResult, Windows
 from mipplan.trace import Trace
@@ -115,21 +115,10 @@ class TuningRun(Printable):
                 ("latency", f"P{100 * self.quantile:g} {_duration(self.result.quantile(self.quantile))}"),
                 ("cost", f"{self.usd_per_hour:.4f} $/h"),
                 ("actions", f"{len(self.actions):,}"),
-                (
-                    "worst",
-                    f"{worst.miss_rate:.0%} missed within {worst.window_s:g} s at {worst.start_s:.4g} s",
-                ),
+                ("worst", when if worst.miss_rate else None),
             ),
             headings=("stage", ">least", ">mean", ">most replicas"),
-            rows=(
-                (
-                    stage,
-                    *(f"{count:g}" for count in (counts.min(), round(float(counts.mean()), 2), counts.max())),
-                )
-                for stage, counts in (
-                    (stage, schedule.replicas) for stage, schedule in self.schedules.items()
-                )
-            ),
+            rows=(_counts_row(stage, schedule.replicas) for stage, schedule in self.schedules.items()),
             count=len(self.schedules),
             what="stages",
         )
@@ -290,6 +279,10 @@ class Tuning(Printable):
     def _line(self) -> str:
         runs = ", ".join(f"{run.policy} {run.miss_rate:.2%} missed" for run in self.runs[:6])
         return f": {self.trace.name}, {runs}"
+
+
+def _counts_row(stage: str, counts: Int64) -> tuple[str, ...]:
+    return (stage, str(counts.min()), f"{counts.mean():.3g}", str(counts.max()))
 
 
 def _duration(seconds: float) -> str:
