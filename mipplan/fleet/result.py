@@ -228,7 +228,9 @@ class FleetPlan(Printable):
                     f"{use.used:,}",
                     "" if use.limit is None else f"{use.limit:,}",
                     f"{use.microusd_per_hour / MICRODOLLARS_PER_DOLLAR:,.4f}",
-                    f"{_dollars(use.one_more_microusd_per_hour):.4f} $/h" if use.binds else "",
+                    f"{(use.one_more_microusd_per_hour or 0) / MICRODOLLARS_PER_DOLLAR:.4f} $/h"
+                    if use.binds
+                    else "",
                 )
                 for name, use in self.devices.items()
             ),

@@ -9,11 +9,18 @@ from types import MappingProxyType
 from typing import Any
 
 from mipplan.calculus import Envelope
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, UNLIMITED_NS
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    NS_PER_S,
+    UNLIMITED_NS,
+    Printable,
+    Summary,
+    format_duration,
+)
 
 
-@dataclass(frozen=True)
-class TuningStep:
+@dataclass(frozen=True, repr=False)
+class TuningStep(Printable):
     """Replica counts for the traffic at hand.
 
     Attributes
@@ -96,6 +103,27 @@ class TuningStep:
     def transient_bound_s(self) -> float:
         """`transient_bound_ns` in seconds, infinite if there is none."""
         return _seconds(self.transient_bound_ns)
+
+    def _summary(self) -> Summary:
+        bounds = (self.latency_bound_ns, self.transient_bound_ns)
+        steady, from_now = ("none" if bound is None else f"≤ {format_duration(bound)}" for bound in bounds)
+        proof = "" if self.gap is None else ", proven best" if self.gap == 0 else f", gap {self.gap:.1%}"
+        return Summary(
+            f"Retuned: {self.usd_per_hour:.4f} $/h{proof}{', a new plan is needed' if self.replan else ''}",
+            figures=(
+                ("bound", f"{steady} for traffic inside the envelope, {from_now} from now on"),
+                ("served", None if self.share == 1.0 else f"{self.share:.1%} of the traffic"),
+                *(("note", note) for note in self.notes),
+            ),
+            headings=("stage", ">replicas"),
+            rows=((stage, f"{count:,}") for stage, count in self.replicas.items()),
+            count=len(self.replicas),
+            what="stages",
+        )
+
+    def _line(self) -> str:
+        bound = "no bound" if self.latency_bound_ns is None else f"≤ {format_duration(self.latency_bound_ns)}"
+        return f": {sum(self.replicas.values())} replicas, {self.usd_per_hour:.4f} $/h, {bound}"
 
 
 def _seconds(bound_ns: int | None) -> float:

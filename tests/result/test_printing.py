@@ -67,14 +67,33 @@ def results(trace: mp.Trace, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         "explanation": planned.explain(),
         "comparison": mp.compare(pipeline, mp.Profiles.default(), trace, planners=["certified", "half_slo"]),
         "fleet": mp.plan_fleet({ODD: (pipeline, trace), "b": (pipeline, trace)}, mp.Profiles.default()),
-        "tuning": mp.tune(short, trace, policies=["static", "hpa"], split=0.5),
+        "tuning": (tuning := mp.tune(short, trace, policies=["static", "hpa"], split=0.5)),
+        "run": tuning.runs[0],
+        "step of 3": retuned(short, trace),
+        "step of 100": retuned(plan_of(100), trace),
     }
+
+
+def retuned(plan: mp.Plan, trace: mp.Trace) -> mp.TuningStep:
+    tuner = mp.Tuner(plan, sample=trace)
+    tuner.observe(trace.arrival_ns[:200])
+    return tuner.retune()
 
 
 NAMES = [
     *(f"{kind} of {stages}" for stages in (3, 100) for kind in ("plan", "replay", "stream")),
     *(f"{kind} of {stages}" for stages in (3, 100) for kind in ("certificate", "verification")),
-    *("planned", "infeasible", "explanation", "comparison", "fleet", "tuning"),
+    *(
+        "planned",
+        "infeasible",
+        "explanation",
+        "comparison",
+        "fleet",
+        "tuning",
+        "run",
+        "step of 3",
+        "step of 100",
+    ),
 ]
 
 
@@ -109,7 +128,7 @@ def test_names_are_escaped_in_a_notebook(results: dict[str, Any]) -> None:
 
 
 def test_stages_beyond_the_lines_are_counted(results: dict[str, Any]) -> None:
-    for kind in ("plan", "replay", "stream", "certificate"):
+    for kind in ("plan", "replay", "stream", "certificate", "step"):
         text = str(results[f"{kind} of 100"])
         shown = sum(stage in text for stage in [ODD, *(f"stage-{number} " for number in range(2, 101))])
         assert shown >= 5
@@ -219,3 +238,9 @@ def test_long_texts_are_cut_to_size() -> None:
     assert max(map(len, lines)) <= MOST_COLUMNS
     assert lines[-1].endswith("more things")
     assert np.all([line.isprintable() for line in lines])
+
+
+def test_what_a_replay_is_given_shows_no_arrays() -> None:
+    schedule = mp.ReplicaSchedule([10, 20], [1, 3, 2])
+    assert repr(schedule) == "<ReplicaSchedule: 2 changes, 1 to 3 replicas>"
+    assert "array" not in repr(mp.ServiceNoise.from_factors([0.9, 1.0, 1.2]))
