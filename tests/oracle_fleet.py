@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import mipplan as mp
 from mipplan.fleet.request import Fleet, Member
 from mipplan.tokens import realise
-from mipplan_formulations import ColumnPool, Programme, TimeCostProblem
+from mipplan_formulations import ColumnPool, MultiProjectProblem, TimeCostProblem
 
 MOST = 400_000
 
@@ -21,7 +21,7 @@ class TooLargeError(Exception):
     """There are more combinations than patience."""
 
 
-def cheapest_programme(programme: Programme) -> int | None:
+def cheapest_programme(programme: MultiProjectProblem) -> int | None:
     """Cost of the cheapest allowed choice of modes of every project; None if nothing is allowed."""
     choices = [_allowed(project) for project in programme.projects]
     if programme.forgone is not None:

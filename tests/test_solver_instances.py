@@ -28,7 +28,7 @@ from benchmarks.instances.shapes import SHAPES, list_paths, make_arcs
 from benchmarks.instances.specs import Spec, read_frozen
 from campaigns import campaign_size, is_deep
 from mipplan_formulations import Cover
-from mipplan_formulations.dominance import find_undominated
+from mipplan_formulations.time_cost import find_undominated
 from random_problems import random_problem
 
 FROZEN = read_frozen()

@@ -17,7 +17,7 @@ from benchmarks.instances.selections import fastest, good
 from benchmarks.instances.shapes import SHAPES, list_paths, make_arcs
 from benchmarks.instances.specs import Spec
 from mipplan_formulations import Activity, Arc, Cover, Path, Resource, TimeCostProblem
-from mipplan_formulations.reduction import drop_dominated
+from mipplan_formulations.time_cost import drop_dominated
 
 #: Nanoseconds between stages.
 LAGS_NS = (0, 100_000, 500_000, 1_000_000)

@@ -19,7 +19,7 @@ PHASES = (
     ("options", "mipplan.planner.instance", "expand"),
     ("options", "mipplan.options.enumeration", "_frontier"),
     ("build", "mipplan.planner.benders", "build_problem"),
-    ("build", "mipplan_formulations.paths", "add_choice_rows"),
+    ("build", "mipplan_formulations.time_cost.paths", "add_choices"),
     ("solve", "mipplan.planner.benders", "solve_problem"),
     ("relax", "mipplan.planner.pricing:Pricing", "within"),
     ("enumerate", "mipplan.planner.enumeration:Enumeration", "climb"),

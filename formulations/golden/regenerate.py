@@ -1,8 +1,8 @@
 """Write the LP files and optima of all golden instances anew: python formulations/golden/regenerate.py.
 
 The problem in each JSON file is written by hand and stays as it is; its optimum comes from brute force, its
-LP files from every registered formulation. Look at the difference before keeping it: these files are there to
-show that a formulation changed.
+LP files from every registered formulation of its type. Look at the difference before keeping it: these files are there
+to show that a formulation changed.
 """
 
 from __future__ import annotations
@@ -10,22 +10,21 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 from mipplan.solvers import write_model
 from mipplan_formulations import (
-    FORMULATIONS,
-    PROGRAMME_FORMULATIONS,
-    SCALING,
+    REGISTER,
     ColumnPool,
     Columns,
-    Programme,
+    MultiProjectProblem,
+    ScalingProblem,
     TimeCostProblem,
+    from_document,
     scale_exhaustively,
     solve_exhaustively,
+    to_document,
 )
-from mipplan_formulations.documents import from_document, to_document
-from mipplan_formulations.programme_documents import from_document as read_programme
-from mipplan_formulations.scaling_documents import scaling_from_document, scaling_to_document
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -34,40 +33,29 @@ def regenerate(path: Path) -> None:
     """Rewrite one instance's file and its LP files."""
     document = json.loads(path.read_text(encoding="utf-8"))
     problem = from_document(document["problem"])
-    best = solve_exhaustively(problem)
     document["problem"] = to_document(problem)
-    document["optimum"] = None if best is None else {"cost": best.cost, "selection": list(best.selection)}
-    path.write_text(_lay_out(document), encoding="utf-8")
-    for name, formulation in FORMULATIONS.items():
-        write_model(formulation.build(problem), FOLDER / f"{path.stem}.{name}.lp")
-
-
-def regenerate_scaling(path: Path) -> None:
-    """Rewrite one instance of the scaling problem and its LP files."""
-    document = json.loads(path.read_text(encoding="utf-8"))
-    problem = scaling_from_document(document["problem"])
-    best = scale_exhaustively(problem)
-    document["problem"] = scaling_to_document(problem)
-    document["optimum"] = (
-        None if best is None else {"cost": best.cost, "units": list(best.units), "shed": list(best.shed)}
-    )
-    path.write_text(_lay_out(document), encoding="utf-8")
-    for name, formulation in SCALING.items():
-        write_model(formulation.build(problem), path.with_name(f"{path.stem}.{name}.lp"))
-
-
-def regenerate_programme(path: Path) -> None:
-    """Rewrite the files of an instance with several projects."""
-    document = json.loads(path.read_text(encoding="utf-8"))
-    problem = read_programme(document["problem"])
     document["optimum"] = _optimum(problem)
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    for name, formulation in PROGRAMME_FORMULATIONS.items():
+    several = isinstance(problem, MultiProjectProblem | ColumnPool)
+    text = json.dumps(document, indent=2) + "\n" if several else _lay_out(document)
+    path.write_text(text, encoding="utf-8")
+    for name, formulation in REGISTER.items():
         if isinstance(problem, formulation.problem):
             write_model(formulation.build(problem), path.with_name(f"{path.stem}.{name}.lp"))
 
 
-def _optimum(problem: Programme | ColumnPool) -> int | None:
+def _optimum(problem: Any) -> Any:
+    if isinstance(problem, TimeCostProblem):
+        best = solve_exhaustively(problem)
+        return None if best is None else {"cost": best.cost, "selection": list(best.selection)}
+    if isinstance(problem, ScalingProblem):
+        least = scale_exhaustively(problem)
+        if least is None:
+            return None
+        return {"cost": least.cost, "units": list(least.units), "shed": list(least.shed)}
+    return _cheapest(problem)
+
+
+def _cheapest(problem: MultiProjectProblem | ColumnPool) -> int | None:
     """Of every combination of choices the cheapest that is allowed."""
     out = [] if problem.forgone is None else [None]
     ways: list[list[object]] = [
@@ -102,9 +90,5 @@ def _lay_out(document: dict[str, object]) -> str:
 
 
 if __name__ == "__main__":
-    for instance in sorted(FOLDER.glob("*.json")):
+    for instance in sorted(FOLDER.rglob("*.json")):
         regenerate(instance)
-    for instance in sorted((FOLDER / "scaling").glob("*.json")):
-        regenerate_scaling(instance)
-    for instance in sorted((FOLDER / "programmes").glob("*.json")):
-        regenerate_programme(instance)

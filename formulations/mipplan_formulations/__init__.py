@@ -4,27 +4,42 @@ Speaks of activities, modes, costs, durations, waits, resources, arcs, paths and
 no solver: what is built here can be handed to any.
 """
 
-from mipplan_formulations.demand import Demand
-from mipplan_formulations.exhaustive import Optimum, solve_exhaustively
-from mipplan_formulations.linear import LinearModel
-from mipplan_formulations.problem import (
-    Activity,
-    Arc,
-    Cover,
-    Evaluation,
-    Path,
-    Resource,
-    TimeCostProblem,
+from mipplan_formulations.arrays import LARGEST_MAGNITUDE, Int64
+from mipplan_formulations.documents import from_document, to_document
+from mipplan_formulations.exhaustive import (
+    ExhaustiveParams,
+    Optimum,
+    ScalingOptimum,
+    scale_exhaustively,
+    solve_exhaustively,
 )
-from mipplan_formulations.programme import ColumnPool, Columns, Programme
-from mipplan_formulations.programme_registry import PROGRAMME_FORMULATIONS, ProgrammeFormulation
-from mipplan_formulations.registry import FORMULATIONS, SCALING, Formulation, ScalingFormulation
-from mipplan_formulations.scaling_exhaustive import ScalingOptimum, scale_exhaustively
-from mipplan_formulations.scaling_problem import Group, ScalingActivity, ScalingEvaluation, ScalingProblem
+from mipplan_formulations.linear import LinearModel, ModelBuilder
+from mipplan_formulations.projects import ColumnPool, Columns, MultiProjectEvaluation, MultiProjectProblem
+from mipplan_formulations.register import (
+    FORMULATIONS,
+    MULTI_PROJECT_FORMULATIONS,
+    REGISTER,
+    SCALING,
+    Formulation,
+    FormulationOf,
+    MultiProjectFormulation,
+    RegisteredFormulation,
+    ScalingFormulation,
+)
+from mipplan_formulations.scaling import Demand, Group, ScalingActivity, ScalingEvaluation, ScalingProblem
+from mipplan_formulations.time_cost import Activity, Arc, Cover, Evaluation, Path, Resource, TimeCostProblem
+
+# Old names.
+PROGRAMME_FORMULATIONS = MULTI_PROJECT_FORMULATIONS
+Programme = MultiProjectProblem
+ProgrammeFormulation = MultiProjectFormulation
 
 __all__ = [
     "FORMULATIONS",
+    "LARGEST_MAGNITUDE",
+    "MULTI_PROJECT_FORMULATIONS",
     "PROGRAMME_FORMULATIONS",
+    "REGISTER",
     "SCALING",
     "Activity",
     "Arc",
@@ -33,13 +48,21 @@ __all__ = [
     "Cover",
     "Demand",
     "Evaluation",
+    "ExhaustiveParams",
     "Formulation",
+    "FormulationOf",
     "Group",
+    "Int64",
     "LinearModel",
+    "ModelBuilder",
+    "MultiProjectEvaluation",
+    "MultiProjectFormulation",
+    "MultiProjectProblem",
     "Optimum",
     "Path",
     "Programme",
     "ProgrammeFormulation",
+    "RegisteredFormulation",
     "Resource",
     "ScalingActivity",
     "ScalingEvaluation",
@@ -47,6 +70,8 @@ __all__ = [
     "ScalingOptimum",
     "ScalingProblem",
     "TimeCostProblem",
+    "from_document",
     "scale_exhaustively",
     "solve_exhaustively",
+    "to_document",
 ]

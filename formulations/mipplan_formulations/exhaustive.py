@@ -4,45 +4,52 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan_formulations.arrays import IntArray
-from mipplan_formulations.problem import TimeCostProblem
+from mipplan_formulations.arrays import Bool, Int64
+from mipplan_formulations.scaling import ScalingProblem
+from mipplan_formulations.time_cost import TimeCostProblem
 
-MOST_SELECTIONS = 5_000_000
-"""More selections than this are refused: that many take seconds, ten times as many minutes."""
 
-_CHUNK = 1 << 16
+@dataclass(frozen=True)
+class ExhaustiveParams:
+    """How much brute force may try."""
+
+    most_selections: int = 5_000_000
+    """At most this many selections of modes are tried: they take seconds, ten times as many minutes."""
+    most_units: int = 2_000_000
+    """At most this many combinations of numbers of units are tried, because each is judged in Python."""
+    chunk: int = 1 << 16
+    """This many selections of modes are judged at a time, because all at once would not fit into memory."""
+
+
+DEFAULT = ExhaustiveParams()
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """The cheapest feasible selection; among several the lexicographically smallest.
-
-    Attributes
-    ----------
-    cost : int
-    selection : tuple of int
-        Chosen mode of every activity.
-    """
+    """The cheapest feasible selection, a mode per activity; among several the lexicographically smallest."""
 
     cost: int
     selection: tuple[int, ...]
 
 
-def solve_exhaustively(problem: TimeCostProblem) -> Optimum | None:
-    """Try every selection.
+@dataclass(frozen=True)
+class ScalingOptimum:
+    """The cheapest feasible numbers of units; among several the lexicographically smallest.
 
-    Parameters
-    ----------
-    problem : TimeCostProblem
+    Shed is in thousandths per group.
+    """
 
-    Returns
-    -------
-    Optimum or None
-        None if no selection is feasible.
+    cost: int
+    units: tuple[int, ...]
+    shed: tuple[int, ...]
+
+
+def solve_exhaustively(problem: TimeCostProblem, params: ExhaustiveParams = DEFAULT) -> Optimum | None:
+    """Try every selection; None if none is feasible.
 
     Raises
     ------
@@ -50,12 +57,10 @@ def solve_exhaustively(problem: TimeCostProblem) -> Optimum | None:
         If there are more than 5 million selections.
     """
     counts = tuple(int(count) for count in problem.mode_counts)
-    total = math.prod(counts)
-    if total > MOST_SELECTIONS:
-        raise ValueError(f"{total} selections are too many to try; at most {MOST_SELECTIONS}")
+    total = _checked(math.prod(counts), params.most_selections)
     best: Optimum | None = None
-    for start in range(0, total, _CHUNK):
-        numbers = np.arange(start, min(start + _CHUNK, total))
+    for start in range(0, total, params.chunk):
+        numbers = np.arange(start, min(start + params.chunk, total))
         selections = np.array(np.unravel_index(numbers, counts))  # one row per activity, lexicographic order
         costs = _add_up([a.cost[selections[v]] for v, a in enumerate(problem.activities)])
         allowed = np.flatnonzero(_are_feasible(problem, selections))
@@ -66,7 +71,33 @@ def solve_exhaustively(problem: TimeCostProblem) -> Optimum | None:
     return best
 
 
-def _are_feasible(problem: TimeCostProblem, selections: IntArray) -> NDArray[np.bool_]:
+def scale_exhaustively(problem: ScalingProblem, params: ExhaustiveParams = DEFAULT) -> ScalingOptimum | None:
+    """Try all numbers of units that are allowed; None if none is feasible.
+
+    Raises
+    ------
+    ValueError
+        If there are more than two million.
+    """
+    ranges = [
+        range(low, high + 1) for low, high in zip(problem.least.tolist(), problem.most.tolist(), strict=True)
+    ]
+    _checked(math.prod(len(units) for units in ranges), params.most_units)
+    best: ScalingOptimum | None = None
+    for units in product(*ranges):
+        evaluation = problem.evaluate(units)
+        if evaluation.feasible and (best is None or evaluation.cost < best.cost):
+            best = ScalingOptimum(evaluation.cost, units, evaluation.shed)
+    return best
+
+
+def _checked(total: int, most: int) -> int:
+    if total > most:
+        raise ValueError(f"{total} selections are too many to try; at most {most}")
+    return total
+
+
+def _are_feasible(problem: TimeCostProblem, selections: Int64) -> Bool:
     feasible = np.ones(selections.shape[1], dtype=np.bool_)
     for path in problem.paths:
         durations = _add_up([problem.activities[v].duration[selections[v]] for v in path.activities])
@@ -81,5 +112,5 @@ def _are_feasible(problem: TimeCostProblem, selections: IntArray) -> NDArray[np.
     return feasible
 
 
-def _add_up(terms: list[IntArray]) -> IntArray:
+def _add_up(terms: list[Int64]) -> Int64:
     return np.asarray(np.sum(terms, axis=0), dtype=np.int64)

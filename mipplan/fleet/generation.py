@@ -19,7 +19,7 @@ from mipplan.fleet.columns import Column, Priced
 from mipplan.fleet.objective import Objective
 from mipplan.fleet.workers import Office
 from mipplan.solvers import Continuous, solve_relaxed
-from mipplan_formulations import PROGRAMME_FORMULATIONS
+from mipplan_formulations import MULTI_PROJECT_FORMULATIONS
 
 #: How much of the best prices so far is kept in the next ones: at most so much, and so many times the relative gap
 #: between bound and master, so that the last steps are full ones.
@@ -228,7 +228,7 @@ class Generation:
 
     def _solve_master(self) -> Continuous:
         objective = self.objective.raised(_DEARER**self.progress.raises)
-        model = PROGRAMME_FORMULATIONS["columns"].build(objective.pool(self.pool.columns, firm=False))
+        model = MULTI_PROJECT_FORMULATIONS["columns"].build(objective.pool(self.pool.columns, firm=False))
         self._known = [len(columns) for columns in self.pool.columns]
         solved = solve_relaxed(model)
         if solved is None:

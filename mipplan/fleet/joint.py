@@ -21,7 +21,14 @@ from mipplan.fleet.selection import Chosen
 from mipplan.options import StageOptions, build_problem, extremes, undominated
 from mipplan.planner import Cut, Instance, cover_of, plan, strengthen, trim
 from mipplan.solvers import Termination, solve
-from mipplan_formulations import PROGRAMME_FORMULATIONS, Activity, Cover, Programme, Resource, TimeCostProblem
+from mipplan_formulations import (
+    MULTI_PROJECT_FORMULATIONS,
+    Activity,
+    Cover,
+    MultiProjectProblem,
+    Resource,
+    TimeCostProblem,
+)
 
 #: Waits are bounded from below to within this share of the deadline; every optimum is judged exactly.
 _TOLERANCE = 0.01
@@ -212,13 +219,15 @@ class JointSearch:
         return self._solve(parts, any_fleet=True)
 
     def _solve(self, parts: Sequence[_Part], *, any_fleet: bool) -> JointOutcome:
-        formulation = PROGRAMME_FORMULATIONS["joint"]
+        formulation = MULTI_PROJECT_FORMULATIONS["joint"]
         bound: int | None = None
         while True:
             left_s = self._ends_at - time.monotonic()
             if left_s <= 0:
                 return JointOutcome(None, bound, False)
-            programme = Programme(tuple(part.problem(self._resources) for part in parts), self._resources)
+            programme = MultiProjectProblem(
+                tuple(part.problem(self._resources) for part in parts), self._resources
+            )
             model = formulation.build(programme)
             answer = solve(model, self._solver, time_limit_s=None if math.isinf(left_s) else left_s)
             if answer.termination is Termination.INFEASIBLE:
@@ -237,7 +246,7 @@ class JointSearch:
             if answer.termination is not Termination.OPTIMAL:
                 return JointOutcome(None, bound, False)
 
-    def _check(self, programme: Programme, selections: Sequence[Sequence[int]]) -> None:
+    def _check(self, programme: MultiProjectProblem, selections: Sequence[Sequence[int]]) -> None:
         """Refuse a wrong answer; the deadline is judged by the certificate anyway."""
         used = np.zeros(len(self._resources), dtype=np.int64)
         for project, modes in zip(programme.projects, selections, strict=True):

@@ -13,7 +13,7 @@ from mipplan.core import Int64
 from mipplan.fleet.columns import Column
 from mipplan.fleet.objective import Objective
 from mipplan.solvers import solve
-from mipplan_formulations import PROGRAMME_FORMULATIONS
+from mipplan_formulations import MULTI_PROJECT_FORMULATIONS
 
 #: Combinations of the plans of split pipelines that are tried one by one.
 _MOST_COMBINATIONS = 20_000
@@ -100,7 +100,7 @@ def choose_exactly(
         The start if nothing better is found in time; and what any choice of *known* plans costs at least.
     """
     pool = objective.pool(list(known), firm=True)
-    formulation = PROGRAMME_FORMULATIONS["columns"]
+    formulation = MULTI_PROJECT_FORMULATIONS["columns"]
     model = formulation.build(pool)
     values = None
     if start is not None:

@@ -28,7 +28,7 @@ from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
 from mipplan.solvers.pulp_models import build_pulp
 from mipplan.solvers.recheck import check_solution
 from mipplan.solvers.scaling import ScaledModel, scale_model
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 NAME = "cbc"
 

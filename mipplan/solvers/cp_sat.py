@@ -20,7 +20,7 @@ from mipplan.core import SolverError
 from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
 from mipplan.solvers.differences import find_differences
 from mipplan.solvers.interrupts import run_interruptibly
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 NAME = "cp_sat"
 

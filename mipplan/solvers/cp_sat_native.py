@@ -17,9 +17,8 @@ from mipplan.solvers import cp_sat
 from mipplan.solvers.answer import Settings, SolverInfo, Termination
 from mipplan.solvers.interrupts import run_interruptibly
 from mipplan.solvers.problem_answer import RawProblemAnswer
-from mipplan_formulations import TimeCostProblem
-from mipplan_formulations.arrays import IntArray
-from mipplan_formulations.extents import breakable_paths
+from mipplan_formulations import Int64, TimeCostProblem
+from mipplan_formulations.time_cost import breakable_paths
 
 NAME = "cp_sat_native"
 
@@ -82,7 +81,7 @@ class _Builder:
             marked = [self._literals[v][o] for v, marks in cover.members for o in np.flatnonzero(marks)]
             self.model.add_bool_or(marked)  # an empty one is false, as it should be
 
-    def minimise(self, costs: IntArray) -> None:
+    def minimise(self, costs: Int64) -> None:
         """Set the objective, one coefficient per mode."""
         everything = [literal for own in self._literals for literal in own]
         self.model.minimize(self._cp.LinearExpr.weighted_sum(everything, costs.tolist()))
@@ -121,7 +120,7 @@ class _Builder:
             used = self._cp.LinearExpr.weighted_sum(everything, usage.tolist())
             self.model.add(used <= resource.capacity)
 
-    def _value(self, activity: int, values: IntArray) -> Any:
+    def _value(self, activity: int, values: Int64) -> Any:
         """Variable that equals the value of the chosen mode; one for all that ask for the same."""
         key = (activity, values.tobytes())
         if key not in self._known:

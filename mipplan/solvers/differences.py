@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 _UNREACHED = 2**62
 

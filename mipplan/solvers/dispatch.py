@@ -16,7 +16,7 @@ from mipplan.solvers.answer import Answer, RawAnswer, Settings, SolverInfo, Term
 from mipplan.solvers.exactness import add_conflict, cut_off, find_broken_row
 from mipplan.solvers.recheck import CheckedSolution, check_solution
 from mipplan.solvers.starts import run_from_start
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 # Each backend is a module with `NAME`, `probe()` and `run(model, settings)`; "auto" takes the first
 # that works.

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from mipplan.core import SolverError
 from mipplan.solvers.differences import Conflict
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mipplan.solvers import highs
 from mipplan.solvers.scaling import ScaledModel
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 _LARGEST_WRITTEN = 10**15
 """HiGHS writes 15 significant digits."""

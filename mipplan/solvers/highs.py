@@ -14,7 +14,7 @@ from mipplan.core import SolverError
 from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
 from mipplan.solvers.interrupts import run_interruptibly
 from mipplan.solvers.scaling import ScaledModel, scale_model
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 NAME = "highs"
 

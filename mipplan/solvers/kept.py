@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mipplan.core import Float64, SolverError
 from mipplan.solvers import highs as backend
 from mipplan.solvers.highs import require
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 #: Columns with larger bounds than this, which are times, are measured in units of about a hundredth of them.
 _LARGE = 2.0**20

@@ -18,7 +18,7 @@ from mipplan.solvers import highs
 from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
 from mipplan.solvers.pulp_models import build_pulp
 from mipplan.solvers.scaling import ScaledModel, scale_model
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 NAME = "pulp_highs"
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mipplan.solvers.scaling import ScaledModel
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 
 def build_pulp(model: LinearModel, scaled: ScaledModel) -> Any:

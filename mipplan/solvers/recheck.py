@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mipplan.core import SolverError
 from mipplan.solvers.differences import Conflict, DifferenceSystem, find_differences
 from mipplan.solvers.scaling import largest_coefficients
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 ROW_TOLERANCE = 1e-6
 """Largest violation of a row, relative to its largest coefficient."""

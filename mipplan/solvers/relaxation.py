@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mipplan.solvers import highs as backend
 from mipplan.solvers.scaling import ScaledModel, largest_in_rows, scale_model
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 #: Rounding of the sums below, as a share of the sum of absolute values: n·ε for far more terms than there are.
 _ROUNDING = 1e-9

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from mipplan.solvers.differences import find_differences
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 _OBJECTIVE_BITS = 20
 """Scaled objective coefficients stay below 2**20: far from overflow, far above every solver's tolerances."""

@@ -17,7 +17,7 @@ import numpy as np
 from mipplan.core import SolverError
 from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
 from mipplan.solvers.scaling import ScaledModel, scale_model
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 NAME = "scip"
 

@@ -18,9 +18,8 @@ from mipplan.solvers.answer import Settings, Termination
 from mipplan.solvers.problem_answer import RawProblemAnswer
 from mipplan.solvers.relaxation import relax
 from mipplan_formulations import FORMULATIONS, TimeCostProblem
-from mipplan_formulations.improvement import suggest
 from mipplan_formulations.labelling import Guide
-from mipplan_formulations.reduction import Reduction, drop_dominated, keep_modes
+from mipplan_formulations.time_cost import Reduction, drop_dominated, keep_modes, suggest
 
 _FEW_PATHS = 50
 """Up to so many paths the relaxation of `levels` is worth its time."""

@@ -15,7 +15,7 @@ from types import ModuleType
 import numpy as np
 
 from mipplan.solvers.answer import RawAnswer, Settings, Termination
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations import LinearModel
 
 _LEAST_TIME_S = 1e-3
 

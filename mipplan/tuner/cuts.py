@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mipplan.core import Int64
-from mipplan_formulations.demands import OWN, Demands
+from mipplan_formulations.scaling import OWN, Demands
 
 #: Rows per activity for its wait, and for its own time.
 ROWS = 9

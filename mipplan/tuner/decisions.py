@@ -14,9 +14,8 @@ from mipplan.tuner.stages import StageScale, Tokens
 from mipplan.tuner.step import TuningStep
 from mipplan.tuner.traffic import Situation
 from mipplan.tuner.transients import Transient
-from mipplan_formulations import Demand
-from mipplan_formulations.arrays import LARGEST_MAGNITUDE
-from mipplan_formulations.scaling_problem import WHOLE
+from mipplan_formulations import LARGEST_MAGNITUDE, Demand
+from mipplan_formulations.scaling import WHOLE
 
 if TYPE_CHECKING:
     from mipplan.tuner.tuner import Tuner

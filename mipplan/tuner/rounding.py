@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mipplan.tuner.timing import Timing
 from mipplan_formulations import ScalingEvaluation, ScalingProblem
-from mipplan_formulations.scaling_problem import WHOLE
+from mipplan_formulations.scaling import WHOLE
 
 #: Further from a whole number than the solver's tolerance.
 _CLOSE = 1e-5

@@ -12,9 +12,16 @@ from mipplan.tuner.conditions import Conditions
 from mipplan.tuner.sizing import Sized, Sizing
 from mipplan.tuner.stages import StageScale
 from mipplan.tuner.timing import Timing
-from mipplan_formulations import Arc, Demand, Group, Resource, ScalingActivity, ScalingProblem
-from mipplan_formulations.arrays import LARGEST_MAGNITUDE
-from mipplan_formulations.scaling_problem import WHOLE
+from mipplan_formulations import (
+    LARGEST_MAGNITUDE,
+    Arc,
+    Demand,
+    Group,
+    Resource,
+    ScalingActivity,
+    ScalingProblem,
+)
+from mipplan_formulations.scaling import WHOLE
 
 #: Thousandths of a replica that a stage may need: more is a slip, and left out of what solvers are given.
 MOST_NEED = LARGEST_MAGNITUDE // (WHOLE * WHOLE)

@@ -13,9 +13,7 @@ from mipplan.solvers import KeptRelaxation
 from mipplan.tuner.cuts import CutPlaces
 from mipplan.tuner.rounding import improve, round_shedding, round_times
 from mipplan_formulations import ScalingEvaluation, ScalingProblem
-from mipplan_formulations.demands import side_by_side
-from mipplan_formulations.scaling_problem import WHOLE
-from mipplan_formulations.scaling_template import ScalingTemplate
+from mipplan_formulations.scaling import WHOLE, ScalingTemplate, side_by_side
 
 #: Rounds of rows put at the solution before what is left is accepted as gap.
 _MOST_ROUNDS = 6

@@ -9,8 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from mipplan_formulations import Arc, ScalingProblem
-from mipplan_formulations.demands import side_by_side
-from mipplan_formulations.scaling_problem import arcs_in_order
+from mipplan_formulations.scaling import arcs_in_order, side_by_side
 
 
 @dataclass(frozen=True)

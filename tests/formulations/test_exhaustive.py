@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from mipplan_formulations import Activity, Optimum, TimeCostProblem, exhaustive, solve_exhaustively
+from mipplan_formulations import Activity, ExhaustiveParams, Optimum, TimeCostProblem, solve_exhaustively
 from random_problems import random_problem
 
 
@@ -20,12 +20,12 @@ def try_one_by_one(problem: TimeCostProblem) -> Optimum | None:
     return Optimum(*min(allowed)) if allowed else None
 
 
-def test_agrees_with_a_loop_over_evaluate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exhaustive, "_CHUNK", 7)  # several pieces even for small problems
+def test_agrees_with_a_loop_over_evaluate() -> None:
+    params = ExhaustiveParams(chunk=7)  # several pieces even for small problems
     found = set()
     for seed in range(60):
         problem = random_problem(np.random.default_rng(seed))
-        best = solve_exhaustively(problem)
+        best = solve_exhaustively(problem, params)
         assert best == try_one_by_one(problem), seed
         found.add(best is not None)
     assert found == {True, False}

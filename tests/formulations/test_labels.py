@@ -10,17 +10,24 @@ import pytest
 
 from campaigns import campaign_size
 from mipplan_formulations import (
+    FORMULATIONS,
     Activity,
     Arc,
     Cover,
     Path,
     Resource,
     TimeCostProblem,
-    levels,
     solve_exhaustively,
 )
-from mipplan_formulations.labelling import Guide, LabelAnswer, chain_search, is_chain, solve_by_labels
-from mipplan_formulations.labelling.chains import Heights, Table, all_heights, tabulate
+from mipplan_formulations.labelling import (
+    ChainParams,
+    DualBound,
+    LabelAnswer,
+    LabelParams,
+    is_chain,
+    solve_by_labels,
+)
+from mipplan_formulations.labelling.lagrange import ChainTable, Heights, all_heights, tabulate
 from random_problems import chain_problem, random_problem
 from relaxations import relaxed_optimum
 
@@ -45,7 +52,7 @@ def chains(cases: int, unit: int) -> list[TimeCostProblem]:
     return found
 
 
-def table_of(problem: TimeCostProblem) -> Table:
+def table_of(problem: TimeCostProblem) -> ChainTable:
     """Everything on the only path."""
     path = problem.paths[0]
     costs = [activity.cost for activity in problem.activities]
@@ -85,10 +92,10 @@ def test_networks_resources_and_covers_too(unit: int) -> None:
     assert bare < seed / 2
 
 
-def test_gathered_heights_bound_and_solve_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chain_search, "_MOST_HEIGHTS", 3)
+def test_gathered_heights_bound_and_solve_alike() -> None:
+    params = LabelParams(chain=ChainParams(most_heights=3))
     for problem in chains(60, 1):
-        check(problem, solve_by_labels(problem))
+        check(problem, solve_by_labels(problem, params=params))
 
 
 def test_a_guide_that_holds_changes_nothing_but_the_work() -> None:
@@ -115,11 +122,11 @@ def test_a_guide_that_holds_changes_nothing_but_the_work() -> None:
         # a sum of excesses must not exceed what is left: one activity's share each
         share = 1 / len(problem.activities)
         excess = tuple((np.array(own, dtype=float) - best.cost) * share for own in least)
-        check(problem, solve_by_labels(problem, guide=Guide(float(best.cost), excess)))
+        check(problem, solve_by_labels(problem, guide=DualBound(float(best.cost), excess)))
 
 
 def test_reduced_costs_at_both_ends_of_the_box_make_a_guide() -> None:
-    guide = Guide.from_reduced_costs(10.0, [np.array([-3.0, -1.0]), np.array([2.0, 5.0, np.inf])])
+    guide = DualBound.from_reduced_costs(10.0, [np.array([-3.0, -1.0]), np.array([2.0, 5.0, np.inf])])
     # -4 was taken for the first activity, -3 is the least it can be; the second costs 2 at least
     assert guide.bound == 10 + 1 + 2
     assert [own.tolist() for own in guide.excess] == [[0, 2], [0, 3, np.inf]]
@@ -147,7 +154,7 @@ def test_the_bound_is_that_of_the_best_price() -> None:
     # by hand: without time limits 0; at price 1 the long modes cost as much as the short ones
     table = tabulate([np.array([10, 0])] * 2, [np.array([0, 10])] * 2, [np.array([0, 0])] * 2, 10)
     heights = Heights(table, np.array([0]), np.array([0]))
-    heights.climb()
+    heights.maximise()
     assert heights.bound == pytest.approx(10, rel=1e-6)
     assert heights.best_prices(1) == [pytest.approx(1)]
 
@@ -157,10 +164,10 @@ def test_the_best_bound_is_the_relaxation_of_levels_without_clashes() -> None:
     for problem in chains(120, 1):
         table = table_of(problem)
         heights = all_heights(table, 1000)
-        model = levels.build(problem)
+        model = FORMULATIONS["levels"].build(problem)
         if heights.fastest().min() > table.room or not any(name == "total_0" for name in model.row_names):
             continue
-        heights.climb()
+        heights.maximise()
         kept = np.array([not name.startswith("clash") for name in model.row_names])
         upper = np.ones(model.num_columns)
         waits = np.concatenate(problem.paths[0].waits)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size
-from mipplan_formulations import Activity, Arc, Path, TimeCostProblem, levels, paths
-from mipplan_formulations.levels import build, decode, encode
+from mipplan_formulations import Activity, Arc, Path, TimeCostProblem
+from mipplan_formulations.time_cost import LevelsParams, paths
+from mipplan_formulations.time_cost.levels import build, encode
+from mipplan_formulations.time_cost.paths import decode
 from random_problems import chain_problem, random_problem
 from relaxations import is_solution, relaxed_optimum
 
@@ -27,19 +29,17 @@ def by_hand(deadline: int) -> TimeCostProblem:
 
 @pytest.mark.parametrize("unit", [1, 100_000_000])
 @pytest.mark.parametrize("most", [1, 2, 256])
-def test_a_selection_keeps_all_rows_exactly_if_the_problem_allows_it(
-    unit: int, most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(levels, "MOST_STEPS_PER_PATH", most)
+def test_a_selection_keeps_all_rows_exactly_if_the_problem_allows_it(unit: int, most: int) -> None:
+    params = LevelsParams(most_steps_per_path=most)
     verdicts = set()
     for seed in range(campaign_size(40, 500)):
         problem = random_problem(np.random.default_rng([unit, seed]), unit=unit)
-        model = build(problem)
+        model = build(problem, params)
         binaries = model.num_columns - problem.num_binaries
         steps = [np.array(bits) for bits in product((0, 1), repeat=binaries)] if binaries <= 4 else []
         for selection in product(*(range(m) for m in problem.mode_counts)):
             evaluation = problem.evaluate(selection)
-            values = encode(problem, model, selection)
+            values = encode(problem, model, selection, params)
             assert decode(problem, model, values) == selection
             assert int(model.objective @ values.astype(np.int64)) == evaluation.cost
             assert is_solution(model, values) == evaluation.feasible, (seed, selection)
@@ -51,15 +51,15 @@ def test_a_selection_keeps_all_rows_exactly_if_the_problem_allows_it(
 
 
 @pytest.mark.parametrize("most", [1, 3, 256])
-def test_relaxation_is_never_weaker_than_that_of_paths(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(levels, "MOST_STEPS_PER_PATH", most)
+def test_relaxation_is_never_weaker_than_that_of_paths(most: int) -> None:
+    params = LevelsParams(most_steps_per_path=most)
     stronger = 0
     for seed in range(campaign_size(80, 500)):
         problem = random_problem(np.random.default_rng(seed))
         if seed % 2:
             problem = chain_problem(3, 6, 2, seed)
             problem = replace(problem, deadline=int(problem.deadline * (0.8 + 0.02 * (seed % 20))))
-        weak, strong = relaxed_optimum(paths.build(problem)), relaxed_optimum(build(problem))
+        weak, strong = relaxed_optimum(paths.build(problem)), relaxed_optimum(build(problem, params))
         assert strong >= weak - 1e-6 * max(1.0, abs(weak)) or strong == weak == np.inf, seed
         stronger += strong > weak + 1e-4 * max(1.0, abs(weak))
     assert stronger >= 5
@@ -117,7 +117,7 @@ def test_without_a_path_that_can_break_there_are_no_steps() -> None:
 def test_many_modes_make_a_coarser_staircase_and_keep_the_rows_of_paths() -> None:
     problem = chain_problem(4, 500, 1, seed=3)
     model = build(problem)
-    assert model.num_columns == problem.num_binaries + levels.MOST_STEPS_PER_PATH
+    assert model.num_columns == problem.num_binaries + LevelsParams().most_steps_per_path
     assert sum(name.startswith("deadline_0_") for name in model.row_names) == 4
     fine = build(chain_problem(4, 20, 1, seed=3))
     assert not any(name.startswith("deadline_") for name in fine.row_names)

@@ -9,7 +9,7 @@ import pytest
 
 from campaigns import campaign_size
 from mipplan_formulations import FORMULATIONS, Activity, Cover, LinearModel, Path, Resource, TimeCostProblem
-from mipplan_formulations.paths import build, decode, encode
+from mipplan_formulations.time_cost.paths import build, decode, encode
 from random_problems import chain_problem, random_problem
 
 

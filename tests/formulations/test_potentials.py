@@ -10,9 +10,10 @@ import pytest
 
 from campaigns import campaign_size
 from mipplan.solvers.differences import Conflict, find_differences
-from mipplan_formulations import Activity, Arc, Path, TimeCostProblem, paths
-from mipplan_formulations.networks import END, START, Network, join_paths
-from mipplan_formulations.potentials import build, decode, encode
+from mipplan_formulations import Activity, Arc, Path, TimeCostProblem
+from mipplan_formulations.time_cost import END, START, PathNetwork, join_paths, paths
+from mipplan_formulations.time_cost.paths import decode
+from mipplan_formulations.time_cost.potentials import build, encode
 from random_problems import random_problem
 from relaxations import is_solution, relaxed_optimum
 
@@ -49,7 +50,7 @@ def with_some_paths(problem: TimeCostProblem, rng: np.random.Generator) -> TimeC
     return replace(problem, paths=tuple(kept))
 
 
-def walks_of(network: Network) -> list[tuple[tuple[int, ...], int]]:
+def walks_of(network: PathNetwork) -> list[tuple[tuple[int, ...], int]]:
     """Activities and lag of every walk from start to end."""
     open_walks: list[tuple[int, tuple[int, ...], int]] = [(START, (), 0)]
     done = []

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size
-from mipplan_formulations import solve_exhaustively
-from mipplan_formulations.dominance import find_undominated
-from mipplan_formulations.improvement import Improver
-from mipplan_formulations.reduction import drop_dominated, keep_modes
+from mipplan_formulations import Activity, Arc, Path, TimeCostProblem, solve_exhaustively
+from mipplan_formulations.time_cost import Improver, drop_dominated, find_undominated, keep_modes
 from random_problems import random_problem
 
 
@@ -56,6 +54,20 @@ def test_leaving_out_dominated_modes_keeps_the_optimum() -> None:
             assert problem.evaluate(lifted).cost == before.cost
             assert reduction.lower(lifted) == after.selection
     assert dropped > 50
+
+
+def test_activities_that_share_their_waits_keep_what_differs_in_them_only() -> None:
+    waits = np.array([0, 9])
+    waits.flags.writeable = False  # so that both keep this very array
+    problem = TimeCostProblem(
+        (Activity("a", [5, 1], [1, 1]), Activity("b", [5, 1], [1, 1])),
+        (Arc(0, 1),),
+        (Path((0, 1), 0, (waits, waits)),),
+        5,
+    )
+    reduction = drop_dominated(problem)
+    assert [kept.tolist() for kept in reduction.kept] == [[0, 1], [0, 1]]
+    assert solve_exhaustively(reduction.problem) == solve_exhaustively(problem)
 
 
 def test_a_selection_with_a_mode_left_out_cannot_be_lowered() -> None:

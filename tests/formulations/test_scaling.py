@@ -22,11 +22,9 @@ from mipplan_formulations import (
     ScalingProblem,
     scale_exhaustively,
 )
-from mipplan_formulations.demand import lower_hull
-from mipplan_formulations.demands import Demands
-from mipplan_formulations.scaling import build
-from mipplan_formulations.scaling_template import ScalingTemplate
+from mipplan_formulations.scaling import Demands, ScalingTemplate, build, lower_hull
 from random_scaling import random_demand, random_scaling
+from relaxations import is_solution
 
 
 def single(**changes: object) -> ScalingProblem:
@@ -54,7 +52,9 @@ def test_optimum_is_that_of_brute_force() -> None:
                 assert answer.termination is Termination.INFEASIBLE, (name, seed)
                 continue
             assert answer.values is not None
-            evaluation = problem.evaluate(formulation.decode(problem, model, answer.values))
+            units = formulation.decode(problem, model, answer.values)
+            evaluation = problem.evaluate(units)
+            assert is_solution(model, formulation.encode(problem, model, units)), (name, seed)
             assert formulation.exact
             assert (answer.objective, evaluation.cost, evaluation.feasible) == (best.cost, best.cost, True), (
                 seed
@@ -65,6 +65,26 @@ def test_optimum_is_that_of_brute_force() -> None:
         seen["dear changes"] += any(a.down_cost for a in problem.activities)
     assert min(seen[kind] for kind in ("feasible", "infeasible", "with demands", "shedding")) >= 5
     write_summary("scaling_against_exhaustive", dict(seen))
+
+
+def test_values_of_units_keep_all_rows_exactly_if_the_problem_allows_them() -> None:
+    verdicts = Counter()
+    for seed in range(campaign_size(quick=40, deep=500)):
+        rng = np.random.default_rng([10, seed])
+        problem = random_scaling(rng, unit=int(rng.choice([1, 1000])))
+        for name, formulation in SCALING.items():
+            model = formulation.build(problem)
+            for _ in range(10):
+                units = tuple(
+                    int(rng.integers(low, high + 1))
+                    for low, high in zip(problem.least, problem.most, strict=True)
+                )
+                evaluation, values = problem.evaluate(units), formulation.encode(problem, model, units)
+                assert formulation.decode(problem, model, values) == units
+                assert is_solution(model, values) == evaluation.feasible, (name, seed, units)
+                assert not evaluation.feasible or int(model.objective @ values) == evaluation.cost
+                verdicts[evaluation.feasible] += 1
+    assert min(verdicts[True], verdicts[False]) >= 10
 
 
 def test_rows_by_hand() -> None:

@@ -13,7 +13,7 @@ from mipplan.calculus import analyse_paths
 from mipplan.options import expand, find_families, trace_demand, undominated, wait_bounds
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.tokens import realise
-from mipplan_formulations.exhaustive import MOST_SELECTIONS, solve_exhaustively
+from mipplan_formulations import ExhaustiveParams, solve_exhaustively
 from oracle_planner import oracle_families
 from planning_instances import PlanningInstance, hand_made, planning_instance
 
@@ -124,7 +124,7 @@ def problem_of(instance: PlanningInstance, budget: float | None):  # type: ignor
         )
     except mp.InputError:
         return None
-    return problem if np.prod(problem.mode_counts) <= MOST_SELECTIONS else None
+    return problem if np.prod(problem.mode_counts) <= ExhaustiveParams().most_selections else None
 
 
 def test_problem_has_names_limits_and_undominated_modes() -> None:

@@ -12,7 +12,7 @@ from campaigns import campaign_size, write_summary
 from mipplan.core import SolverUnavailableError
 from mipplan.solvers import SolverInfo, Termination, auto, shrinking, solve_problem
 from mipplan_formulations import TimeCostProblem, solve_exhaustively
-from mipplan_formulations.reduction import drop_dominated
+from mipplan_formulations.time_cost import drop_dominated
 from random_problems import chain_problem, random_problem
 
 UNITS = (1, 10_000_000)

@@ -8,8 +8,7 @@ import numpy as np
 
 from campaigns import campaign_size, write_summary
 from mipplan.solvers import Termination, available_solvers, solve
-from mipplan_formulations import FORMULATIONS, Formulation, TimeCostProblem, solve_exhaustively
-from mipplan_formulations.exhaustive import Optimum
+from mipplan_formulations import FORMULATIONS, Formulation, Optimum, TimeCostProblem, solve_exhaustively
 from random_problems import random_problem
 
 SOLVERS = ["highs", "pulp_highs", "cbc", "cp_sat", "scip"]

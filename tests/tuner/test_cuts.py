@@ -7,7 +7,7 @@ import numpy as np
 from campaigns import campaign_size
 from mipplan.tuner.cuts import ROWS, CutPlaces
 from mipplan_formulations import Demand
-from mipplan_formulations.demands import Demands
+from mipplan_formulations.scaling import Demands
 from random_scaling import random_demand
 
 

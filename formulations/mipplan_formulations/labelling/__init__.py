@@ -3,7 +3,21 @@
 The method, with proofs, is on the page ``labels.md``.
 """
 
-from mipplan_formulations.labelling.guides import Guide
-from mipplan_formulations.labelling.solving import LabelAnswer, is_chain, solve_by_labels
+from mipplan_formulations.labelling.chain import ChainParams
+from mipplan_formulations.labelling.lagrange import DualBound
+from mipplan_formulations.labelling.network import NetworkParams
+from mipplan_formulations.labelling.solving import LabelAnswer, LabelParams, is_chain, solve_by_labels
 
-__all__ = ["Guide", "LabelAnswer", "is_chain", "solve_by_labels"]
+Guide = DualBound
+"""The old name of `DualBound`."""
+
+__all__ = [
+    "ChainParams",
+    "DualBound",
+    "Guide",
+    "LabelAnswer",
+    "LabelParams",
+    "NetworkParams",
+    "is_chain",
+    "solve_by_labels",
+]

@@ -9,17 +9,27 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mipplan_formulations.extents import breakable_paths
-from mipplan_formulations.labelling.chain_search import ChainSearch
-from mipplan_formulations.labelling.chains import tabulate
-from mipplan_formulations.labelling.guides import Guide
-from mipplan_formulations.labelling.limits import Limits
-from mipplan_formulations.labelling.network_search import NetworkSearch, trivial_guide
-from mipplan_formulations.problem import Activity, Path, TimeCostProblem
-from mipplan_formulations.reduction import Reduction, drop_dominated
+from mipplan_formulations.labelling.chain import DEFAULT as CHAIN
+from mipplan_formulations.labelling.chain import ChainParams, ChainSearch
+from mipplan_formulations.labelling.lagrange import DualBound
+from mipplan_formulations.labelling.network import DEFAULT as NETWORK
+from mipplan_formulations.labelling.network import NetworkParams, NetworkSearch
+from mipplan_formulations.labelling.search import GapSearch, LabelLimits
+from mipplan_formulations.time_cost import Activity, TimeCostProblem, breakable_paths, drop_dominated
 
 _LARGEST_SUM = 2**59
-"""Sums of costs or times beyond it would come close to the end of int64."""
+"""Sums of costs or times from this on are refused, because they come close to the end of int64."""
+
+
+@dataclass(frozen=True)
+class LabelParams:
+    """Numbers that tune the search, for each of the two kinds of problems."""
+
+    chain: ChainParams = CHAIN
+    network: NetworkParams = NETWORK
+
+
+DEFAULT = LabelParams()
 
 
 @dataclass(frozen=True)
@@ -53,8 +63,9 @@ def solve_by_labels(
     time_limit_s: float | None = None,
     gap: float = 0.0,
     start: Sequence[int] | None = None,
-    guide: Guide | None = None,
+    guide: DualBound | None = None,
     most_labels: int = 200_000,
+    params: LabelParams = DEFAULT,
 ) -> LabelAnswer:
     """Find the cheapest feasible selection, and prove that it is.
 
@@ -72,14 +83,11 @@ def solve_by_labels(
         Relative gap between cost and bound that is proof enough.
     start : sequence of int, optional
         A mode per activity to start from; it need not be feasible.
-    guide : Guide, optional
+    guide : DualBound, optional
         Of the problem's linear relaxation, say.
     most_labels : int
-        More labels than this are not kept at a time: what is found is then perhaps not the best.
-
-    Returns
-    -------
-    LabelAnswer
+        At most this many labels are kept at a time. If there are more, what is found is perhaps not the best.
+    params : LabelParams
 
     Raises
     ------
@@ -87,17 +95,32 @@ def solve_by_labels(
         If costs or times are so large that their sums leave int64.
     """
     _check_sums(problem)
-    ends_at = math.inf if time_limit_s is None else time.monotonic() + time_limit_s
-    known = None
-    if start is not None and problem.evaluate(start).feasible:
-        known = tuple(map(int, start))
+    limits = LabelLimits(math.inf if time_limit_s is None else time.monotonic() + time_limit_s, most_labels)
+    known, known_cost = None, None
+    if start is not None and (judged := problem.evaluate(start)).feasible:
+        known, known_cost = tuple(map(int, start)), judged.cost
     reduction = drop_dominated(problem)
     smaller = _without_idle_conditions(reduction.problem)
-    task = _Task(problem, reduction, smaller, Limits(ends_at, most_labels), gap, known)
-    if _is_bare_chain(smaller):
-        breakable = breakable_paths(smaller)
-        return _solve_chain(task, smaller.paths[breakable[0][0]] if breakable else None)
-    return _solve_network(task, guide)
+    search: GapSearch
+    if not _is_bare_chain(smaller):
+        own = DualBound.from_costs(smaller) if guide is None else guide.lower(reduction.kept)
+        search = NetworkSearch(smaller, own, limits, gap, known_cost, params.network)
+    elif breakable := breakable_paths(smaller):
+        search = ChainSearch(smaller, smaller.paths[breakable[0][0]], limits, gap, known_cost, params.chain)
+    else:
+        found = reduction.lift([int(np.argmin(activity.cost)) for activity in smaller.activities])
+        cost = problem.evaluate(found).cost
+        return LabelAnswer(found, cost, float(cost), True, 0, 0)
+    search.run()
+    best, lower_bound = search.best(), search.bound + search.fixed
+    selection = known if best is None else reduction.lift(best)
+    if selection is None:
+        bound = math.inf if search.exhausted else float(lower_bound)
+        return LabelAnswer(None, None, bound, search.exhausted, search.labels, search.passes)
+    cost = problem.evaluate(selection).cost
+    bound = float(cost if search.exhausted else min(lower_bound, cost))
+    finished = search.exhausted or cost - bound <= gap * cost
+    return LabelAnswer(selection, cost, bound, finished, search.labels, search.passes)
 
 
 def is_chain(problem: TimeCostProblem) -> bool:
@@ -107,67 +130,6 @@ def is_chain(problem: TimeCostProblem) -> bool:
 
 def _is_bare_chain(problem: TimeCostProblem) -> bool:
     return not problem.resources and not problem.covers and len(breakable_paths(problem)) <= 1
-
-
-@dataclass(frozen=True, eq=False)
-class _Task:
-    """A problem, the part of it that matters, and what is asked for."""
-
-    problem: TimeCostProblem
-    reduction: Reduction
-    smaller: TimeCostProblem
-    limits: Limits
-    gap: float
-    known: tuple[int, ...] | None
-
-    @property
-    def known_cost(self) -> int | None:
-        """Cost of the selection to start from."""
-        return None if self.known is None else self.problem.evaluate(self.known).cost
-
-    def answer(self, selection: Sequence[int] | None, search: ChainSearch | NetworkSearch) -> LabelAnswer:
-        """Put together what a search found; its selection is None if the one to start from is as good."""
-        found = self.known if selection is None else self.reduction.lift(selection)
-        if found is None:
-            bound = math.inf if search.exhausted else float(search.bound)
-            return LabelAnswer(None, None, bound, search.exhausted, search.labels, search.passes)
-        cost = self.problem.evaluate(found).cost
-        bound = float(cost if search.exhausted else min(search.bound, cost))
-        finished = search.exhausted or cost - bound <= self.gap * cost
-        return LabelAnswer(found, cost, bound, finished, search.labels, search.passes)
-
-
-def _solve_chain(task: _Task, path: Path | None) -> LabelAnswer:
-    """Off the path, the cheapest mode is right."""
-    activities = task.smaller.activities
-    chosen = [int(np.argmin(activity.cost)) for activity in activities]
-    on_path = () if path is None else path.activities
-    fixed = sum(
-        int(a.cost[o]) for v, (a, o) in enumerate(zip(activities, chosen, strict=True)) if v not in on_path
-    )
-    if path is None:
-        found = task.reduction.lift(chosen)
-        return LabelAnswer(found, fixed, float(fixed), True, 0, 0)
-    own = [activities[v] for v in path.activities]
-    table = tabulate(
-        [a.cost for a in own], [a.duration for a in own], path.waits, task.smaller.deadline - path.lag
-    )
-    known = task.known_cost
-    search = ChainSearch(table, task.limits, task.gap, fixed, cost=None if known is None else known - fixed)
-    search.run()
-    search.bound += fixed
-    if search.chosen is None:
-        return task.answer(None, search)
-    for v, mode in zip(path.activities, search.chosen.tolist(), strict=True):
-        chosen[v] = mode
-    return task.answer(chosen, search)
-
-
-def _solve_network(task: _Task, guide: Guide | None) -> LabelAnswer:
-    own = trivial_guide(task.smaller) if guide is None else guide.lower(task.reduction.kept)
-    search = NetworkSearch(task.smaller, own, task.limits, task.gap, cost=task.known_cost)
-    search.run()
-    return task.answer(search.selection, search)
 
 
 def _without_idle_conditions(problem: TimeCostProblem) -> TimeCostProblem:

@@ -8,39 +8,34 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan_formulations.arrays import BoolArray, IntArray
-from mipplan_formulations.extents import breakable_paths
-from mipplan_formulations.networks import END, START, Network, join_paths
-from mipplan_formulations.problem import TimeCostProblem
+from mipplan_formulations.arrays import Bool, Float64, Int64, thin_out
+from mipplan_formulations.time_cost.networks import START, breakable_network
+from mipplan_formulations.time_cost.problem import TimeCostProblem
 
-_NEVER = -(2**60)
-"""A time that nothing has."""
 
-_PRICE_STEPS = 24
-_HIGHEST_PRICE = 2.0**20
+@dataclass(frozen=True)
+class ImprovementParams:
+    """How many selections are made of the prices of a relaxation, and how many of them are made cheaper."""
 
-_BLENDS = (0.0, 0.01, 0.1, 0.5)
-"""Shares of plain time in the prices tried."""
+    price_steps: int = 24
+    """At most this many prices are tried per penalty, because the interval of prices is halved each time."""
+    highest_price: float = 2.0**20
+    """The highest multiple of a penalty that is tried: where it is not enough, none is."""
+    blends: tuple[float, ...] = (0.0, 0.01, 0.1, 0.5)
+    """Shares of plain time in the prices tried, because prices say nothing about paths with slack."""
+    heights: int = 20
+    """At most this many heights are tried above which nothing may wait."""
+    most_improved: int = 8
+    """At most this many selections, the cheapest, are made cheaper, because that takes longer than finding them."""
 
-_HEIGHTS = 20
 
-_PROMISING = 8
-"""So many of what the prices lead to are made cheaper: the cheapest."""
+DEFAULT = ImprovementParams()
 
 
 @dataclass(frozen=True, eq=False)
-class Clocks:
-    """Longest times through the network of paths for one selection.
-
-    Attributes
-    ----------
-    early, late : list of int
-        Until each node is reached, without a wait and with one.
-    to_go, to_go_waiting : list of int
-        From each node to the end, without a wait and with one.
-    """
+class _Clocks:
+    """Longest times for one selection: until each node of the network is reached, and on to the end."""
 
     early: list[int]
     late: list[int]
@@ -53,8 +48,7 @@ class Improver:
 
     def __init__(self, problem: TimeCostProblem) -> None:
         self._problem = problem
-        paths = [problem.paths[p] for p, _ in breakable_paths(problem)]
-        self._network = join_paths(problem, paths) if paths else Network(0, ())
+        self._network = breakable_network(problem)
         self._edges_of: list[list[int]] = [[] for _ in problem.activities]
         for number, edge in enumerate(self._network.edges):
             self._edges_of[edge.activity].append(number)
@@ -87,14 +81,13 @@ class Improver:
         problem = self._problem
         if self._network.edges and self._clocks(selection).to_go_waiting[START] > problem.deadline:
             return False
-        used = sum(
-            (a.usage[o] for a, o in zip(problem.activities, selection, strict=True)),
-            start=np.zeros(len(problem.resources), dtype=np.int64),
-        )
-        within = all(amount <= r.capacity for amount, r in zip(used.tolist(), problem.resources, strict=True))
+        used = problem.usage_of(selection).tolist()
+        within = all(amount <= r.capacity for amount, r in zip(used, problem.resources, strict=True))
         return within and all(cover.is_met(selection) for cover in problem.covers)
 
-    def round_up(self, penalties: Sequence[NDArray[np.float64]]) -> tuple[int, ...] | None:
+    def round_up(
+        self, penalties: Sequence[Float64], params: ImprovementParams = DEFAULT
+    ) -> tuple[int, ...] | None:
         """Find a feasible selection by what delay costs; None if none is found.
 
         Parameters
@@ -104,8 +97,8 @@ class Improver:
             They are multiplied by more and more until the selection of least total is feasible.
         """
         best: tuple[int, ...] | None = None
-        low, high = 1.0, _HIGHEST_PRICE
-        for step in range(_PRICE_STEPS):
+        low, high = 1.0, params.highest_price
+        for step in range(params.price_steps):
             factor = high if step == 0 else float(np.sqrt(low * high))
             chosen = tuple(
                 int(np.argmin(a.cost + factor * own))
@@ -121,32 +114,17 @@ class Improver:
                 break
         return best
 
-    def _clocks(self, chosen: Sequence[int]) -> Clocks:
-        edges, nodes = self._network.edges, self._network.num_nodes
+    def _clocks(self, chosen: Sequence[int]) -> _Clocks:
+        edges = self._network.edges
         durations = [int(a.duration[o]) for a, o in zip(self._problem.activities, chosen, strict=True)]
-        early, late = [_NEVER] * nodes, [_NEVER] * nodes
-        to_go, waiting = [_NEVER] * (nodes + 1), [_NEVER] * (nodes + 1)  # the last stands for the end
-        to_go[END] = 0
-        if nodes:
-            early[START] = 0
-        for edge in edges:
-            if edge.head != END:
-                spent = edge.lag + durations[edge.activity]
-                wait = int(edge.waits[chosen[edge.activity]])
-                early[edge.head] = max(early[edge.head], early[edge.tail] + spent)
-                late[edge.head] = max(
-                    late[edge.head], late[edge.tail] + spent, early[edge.tail] + spent + wait
-                )
-        for edge in reversed(edges):
-            spent = edge.lag + durations[edge.activity]
-            wait = int(edge.waits[chosen[edge.activity]])
-            to_go[edge.tail] = max(to_go[edge.tail], spent + to_go[edge.head])
-            waiting[edge.tail] = max(
-                waiting[edge.tail], spent + waiting[edge.head], spent + wait + to_go[edge.head]
-            )
-        return Clocks(early, late, to_go, waiting)
+        spent = [edge.lag + durations[edge.activity] for edge in edges]
+        waited = [
+            own + int(edge.waits[chosen[edge.activity]]) for own, edge in zip(spent, edges, strict=True)
+        ]
+        reached, to_go = self._network.times_reached(spent, waited), self._network.times_to_go(spent, waited)
+        return _Clocks(*reached, *to_go)
 
-    def _best_saving(self, v: int, chosen: Sequence[int], clocks: Clocks) -> tuple[int, int]:
+    def _best_saving(self, v: int, chosen: Sequence[int], clocks: _Clocks) -> tuple[int, int]:
         activity = self._problem.activities[v]
         saving = int(activity.cost[chosen[v]]) - activity.cost
         worth = np.flatnonzero(saving > 0)
@@ -157,7 +135,7 @@ class Improver:
         best = int(worth[np.argmax(saving[worth])])
         return int(saving[best]), best
 
-    def _allowed(self, v: int, chosen: Sequence[int], clocks: Clocks, modes: IntArray) -> BoolArray:
+    def _allowed(self, v: int, chosen: Sequence[int], clocks: _Clocks, modes: Int64) -> Bool:
         problem = self._problem
         activity = problem.activities[v]
         allowed = np.ones(modes.size, dtype=np.bool_)
@@ -181,7 +159,10 @@ class Improver:
 
 
 def suggest(
-    problem: TimeCostProblem, excess: Sequence[NDArray[np.float64]], ends_at: float = math.inf
+    problem: TimeCostProblem,
+    excess: Sequence[Float64],
+    ends_at: float = math.inf,
+    params: ImprovementParams = DEFAULT,
 ) -> Iterator[tuple[int, ...]]:
     """Yield feasible selections, made cheaper one exchange at a time, that the prices of a relaxation suggest.
 
@@ -196,6 +177,7 @@ def suggest(
         relaxation charges for its times.
     ends_at : float
         ``time.monotonic()`` value from which on what is there is given as it is.
+    params : ImprovementParams
     """
     improver = Improver(problem)
     activities = problem.activities
@@ -204,34 +186,35 @@ def suggest(
     plain = [activity.duration + wait for activity, wait in zip(activities, waits, strict=True)]
     spans = [np.ptp(own[np.isfinite(own)]) for own in priced]
     price = max(float(span) / max(1, int(np.ptp(t))) for span, t in zip(spans, plain, strict=True))
-    penalties = [[own + share * price * t for own, t in zip(priced, plain, strict=True)] for share in _BLENDS]
+    penalties = [
+        [own + share * price * t for own, t in zip(priced, plain, strict=True)] for share in params.blends
+    ]
     penalties += [
         [
             np.where(wait <= height, price * activity.duration, np.inf)
             for activity, wait in zip(activities, waits, strict=True)
         ]
-        for height in _heights(waits).tolist()
+        for height in _heights(waits, params.heights).tolist()
     ]
     found: dict[tuple[int, ...], int] = {}
     for own in penalties:
-        selection = improver.round_up(own)
+        selection = improver.round_up(own, params)
         if selection is not None:
-            found[selection] = sum(int(a.cost[o]) for a, o in zip(activities, selection, strict=True))
+            found[selection] = problem.cost_of(selection)
         if time.monotonic() > ends_at:
             break
-    for selection in sorted(found, key=lambda selection: found[selection])[:_PROMISING]:
+    for selection in sorted(found, key=found.__getitem__)[: params.most_improved]:
         yield selection if time.monotonic() > ends_at else improver.improve(selection)
 
 
-def _heights(waits: Sequence[IntArray]) -> IntArray:
-    """Some heights below which every activity has a mode."""
+def _heights(waits: Sequence[Int64], most: int) -> Int64:
+    """Some heights, at most `most`, below which every activity has a mode."""
     lowest = max(int(own.min()) for own in waits)
     usable = np.unique(np.concatenate(waits))
-    usable = usable[usable >= lowest]
-    return usable[np.unique(np.linspace(0, usable.size - 1, _HEIGHTS).round().astype(np.int64))]
+    return thin_out(usable[usable >= lowest], most)
 
 
-def _longest_waits(problem: TimeCostProblem) -> list[IntArray]:
+def _longest_waits(problem: TimeCostProblem) -> list[Int64]:
     """Per activity and mode, the longest of its waits on any path."""
     waits = [np.zeros(activity.num_modes, dtype=np.int64) for activity in problem.activities]
     seen: set[tuple[int, int]] = set()

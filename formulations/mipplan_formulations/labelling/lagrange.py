@@ -1,7 +1,7 @@
-"""One path whose wait counts once: Lagrangian bounds for every height of the wait at once.
+"""Lagrangian bounds: what a dual solution says of each mode, and bounds on one path for every height of its wait.
 
-Fix the height h of the wait: then only modes that wait no longer are allowed, and what is left of the deadline is a
-knapsack for durations. With a price λ per unit of time it falls apart into activities,
+On a path the wait counts once. Fix its height h: then only modes that wait no longer are allowed, and what is left of
+the deadline is a knapsack for durations. With a price λ per unit of time it falls apart into activities,
 
     L(λ, h) = Σ_v min { c + λ·d : w <= h }  +  λ·(h - room),
 
@@ -13,48 +13,87 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan_formulations.arrays import BoolArray, IntArray
-
-FloatArray = NDArray[np.float64]
+from mipplan_formulations.arrays import Bool, Float64, Int64
+from mipplan_formulations.time_cost import TimeCostProblem
 
 _ROUNDING = 1e-9
-"""Of the magnitude of the terms: more than floating point can lose in such sums, given away before anything is cut."""
-
-_MOST_TANGENTS = 40
+"""This share of the terms' magnitude, more than floating point can lose in such sums, is given away in every bound."""
 
 _FORBIDDEN = 2**60
+"""The wait of an entry that is no mode."""
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
-    """Modes of the activities of a chain, one row each, sorted by wait; short rows are filled up with forbidden modes.
+class DualBound:
+    """What a relaxation, whoever solved it, says about the cost of selections: a bound, and how each mode lifts it.
 
     Attributes
     ----------
-    cost, duration, wait : int64 arrays, shape (v, m)
-        Waits are raised to the least wait of the path. Forbidden modes wait for ever.
-    number : int64 array, shape (v, m)
-        Of the mode within its activity.
-    room : int
-        Deadline less the lags.
+    bound : float
+    excess : tuple of float64 arrays
+        Per activity and mode, not negative. A feasible selection costs at least ``bound`` plus the sum of the excesses
+        of its modes: reduced costs are such, whatever dual solution they come from.
     """
 
-    cost: IntArray
-    duration: IntArray
-    wait: IntArray
-    number: IntArray
+    bound: float
+    excess: tuple[Float64, ...]
+
+    @staticmethod
+    def from_reduced_costs(bound: float, reduced_costs: Sequence[Float64]) -> DualBound:
+        """Make one of a Lagrangian bound in which every binary stands at its cheaper end, and its reduced costs.
+
+        Exactly one mode per activity is chosen, so of the terms ``min(0, reduced cost)`` in such a bound, all but one
+        were too pessimistic. Modes that cannot be chosen, as their binary is fixed at 0, have infinite reduced cost.
+        """
+        excess = []
+        for own in reduced_costs:
+            if np.isposinf(own).all():
+                return DualBound(float("inf"), tuple(np.zeros(modes.size) for modes in reduced_costs))
+            bound += float(own.min() - np.minimum(own, 0.0).sum())
+            excess.append(own - own.min())
+        return DualBound(bound, tuple(excess))
+
+    @staticmethod
+    def from_costs(problem: TimeCostProblem) -> DualBound:
+        """What costs alone say."""
+        least = [int(activity.cost.min()) for activity in problem.activities]
+        excess = [
+            (activity.cost - cost).astype(np.float64)
+            for activity, cost in zip(problem.activities, least, strict=True)
+        ]
+        return DualBound(float(sum(least)), tuple(excess))
+
+    def lower(self, kept: Sequence[Int64]) -> DualBound:
+        """The same for the modes kept only, numbers per activity."""
+        excess = tuple(own[numbers] for own, numbers in zip(self.excess, kept, strict=True))
+        return DualBound(self.bound, excess)
+
+
+@dataclass(frozen=True, eq=False)
+class ChainTable:
+    """Modes of the activities of a chain, one row each, sorted by wait; short rows are filled up with forbidden modes.
+
+    All arrays have shape (v, m). Waits are raised to the least wait of the path; forbidden modes wait for ever. The
+    number is that of the mode within its activity, the room the deadline less the lags.
+    """
+
+    cost: Int64
+    duration: Int64
+    wait: Int64
+    number: Int64
     room: int
 
     @property
-    def allowed(self) -> BoolArray:
+    def allowed(self) -> Bool:
         """Which entries are modes."""
         return self.wait < _FORBIDDEN
 
-    def keep(self, marked: BoolArray) -> Table:
+    def keep(self, marked: Bool) -> ChainTable:
         """Only the marked modes; every activity keeps at least one."""
         counts = marked.sum(axis=1)
         first = np.argsort(~marked, axis=1, kind="stable")[:, : int(counts.max())]
@@ -63,9 +102,13 @@ class Table:
         cost, duration, wait = (
             np.where(left, filler, part) for part, filler in zip(parts, _FILLERS, strict=True)
         )
-        return Table(cost, duration, wait, np.take_along_axis(self.number, first, axis=1), self.room)
+        return ChainTable(cost, duration, wait, np.take_along_axis(self.number, first, axis=1), self.room)
 
-    def value(self, chosen: IntArray) -> tuple[int, int, int]:
+    def selection(self, chosen: Int64) -> tuple[int, ...]:
+        """Mode numbers of a choice of columns, shape (v,)."""
+        return tuple(self.number[np.arange(chosen.size), chosen].tolist())
+
+    def value(self, chosen: Int64) -> tuple[int, int, int]:
         """Cost, total duration and wait of a choice of columns, shape (v,)."""
         rows = np.arange(chosen.size)
         return (
@@ -79,8 +122,8 @@ _FILLERS = (_FORBIDDEN, 0, _FORBIDDEN)
 
 
 def tabulate(
-    costs: Sequence[IntArray], durations: Sequence[IntArray], waits: Sequence[IntArray], room: int
-) -> Table:
+    costs: Sequence[Int64], durations: Sequence[Int64], waits: Sequence[Int64], room: int
+) -> ChainTable:
     """Arrange modes by activity and wait."""
     least = max(int(own.min()) for own in waits)
     shape = len(costs), max(own.size for own in costs)
@@ -92,23 +135,17 @@ def tabulate(
         used = slice(0, order.size)
         cost[v, used], duration[v, used], wait[v, used] = costs[v][order], durations[v][order], raised[order]
         number[v, used] = order
-    return Table(cost, duration, wait, number, room)
+    return ChainTable(cost, duration, wait, number, room)
 
 
 class Heights:
     """Heights the wait may have, and bounds for each of them.
 
-    Parameters
-    ----------
-    table : Table
-    lows : int64 array, shape (k,)
-        Increasing. A wait counts as the largest of these that does not exceed it …
-    highs : int64 array, shape (k,)
-        … and then modes that wait up to this long are allowed. Where both agree the bounds are those of the module's
-        heading.
+    A wait counts as the largest of the increasing `lows` that does not exceed it, and then modes that wait up to the
+    `high` at the same place are allowed. Where both agree the bounds are those of the module's heading.
     """
 
-    def __init__(self, table: Table, lows: IntArray, highs: IntArray) -> None:
+    def __init__(self, table: ChainTable, lows: Int64, highs: Int64) -> None:
         self.table, self.lows, self.highs = table, lows, highs
         counts = [np.searchsorted(own, highs, side="right") for own in table.wait]
         self._last = np.stack(counts) - 1
@@ -117,16 +154,16 @@ class Heights:
             self.lows, self.highs, self._last = lows[usable], highs[usable], self._last[:, usable]
         self.tangents: list[Tangent] = []
 
-    def shortest(self) -> IntArray:
+    def shortest(self) -> Int64:
         """Least duration per activity for every height, shape (v, k)."""
         least = np.minimum.accumulate(np.where(self.table.allowed, self.table.duration, _FORBIDDEN), axis=1)
         return np.asarray(np.take_along_axis(least, self._last, axis=1))
 
-    def fastest(self) -> IntArray:
+    def fastest(self) -> Int64:
         """Least total of durations plus the wait, for every height, shape (k,)."""
         return np.asarray(self.shortest().sum(axis=0) + self.lows)
 
-    def weigh(self, price: float) -> tuple[FloatArray, FloatArray]:
+    def weigh(self, price: float) -> tuple[Float64, Float64]:
         """Least of ``c + price·d`` per activity and height, and L(price, h) per height."""
         weighted = self.table.cost + price * self.table.duration
         least = np.minimum.accumulate(weighted, axis=1)
@@ -136,21 +173,23 @@ class Heights:
         total -= _ROUNDING * (least.sum(axis=0) + np.abs(terms) + 1.0)
         return least, total
 
-    def choose(self, price: float, height: int) -> IntArray:
-        """Columns of the modes at which the least terms of a height are attained, shape (v,)."""
-        weighted = self.table.cost + price * self.table.duration
-        columns = np.arange(weighted.shape[1])
-        allowed = columns[None, :] <= self._last[:, height, None]
-        return np.asarray(np.argmin(np.where(allowed, weighted, np.inf), axis=1))
+    def choose(self, price: float, height: int) -> Int64:
+        """Columns of the modes of least weight at a height, shape (v,); at an infinite price, of the shortest."""
+        if np.isinf(price):
+            return self._least_at(height, self.table.duration, _FORBIDDEN)
+        return self._least_at(height, self.table.cost + price * self.table.duration, np.inf)
 
-    def climb(self) -> None:
-        """Maximise the bound over prices: where the tangents on both sides meet, until they meet on the curve."""
+    def maximise(self, most_tangents: int = 40) -> None:
+        """Maximise the bound over prices: where the tangents on both sides meet, until they meet on the curve.
+
+        At most `most_tangents` are drawn; a few already come close to the maximum.
+        """
         fast = int(np.argmin(self.fastest()))
         right = self._tangent(np.inf, fast)
         if right.slope > 0:
             raise ValueError("no selection meets the deadline")
         left = self._evaluate(0.0)
-        while left.slope > 0 and len(self.tangents) < _MOST_TANGENTS:
+        while left.slope > 0 and len(self.tangents) < most_tangents:
             price = max(0.0, (right.cost - left.cost) / (left.slope - right.slope))
             expected = left.cost + price * left.slope
             found = self._evaluate(price)
@@ -172,7 +211,7 @@ class Heights:
         """No selection costs less."""
         return max((tangent.bound for tangent in self.tangents), default=-np.inf)
 
-    def bound_modes(self, price: float) -> tuple[FloatArray, FloatArray]:
+    def bound_modes(self, price: float) -> tuple[Float64, Float64]:
         """What selections with a mode cost at least, and what those cost in which it has the longest wait.
 
         The latter is infinite for a mode whose wait is no height.
@@ -199,31 +238,22 @@ class Heights:
         return tangent
 
     def _tangent(self, price: float, height: int, bound: float = -np.inf) -> Tangent:
-        chosen = self._choose_fastest(height) if np.isinf(price) else self.choose(price, height)
+        chosen = self.choose(price, height)
         cost, duration, _ = self.table.value(chosen)
         return Tangent(price, height, cost, duration + int(self.lows[height]) - self.table.room, bound)
 
-    def _choose_fastest(self, height: int) -> IntArray:
-        columns = np.arange(self.table.wait.shape[1])
-        allowed = columns[None, :] <= self._last[:, height, None]
-        return np.asarray(np.argmin(np.where(allowed, self.table.duration, _FORBIDDEN), axis=1))
+    def _least_at(self, height: int, weights: NDArray[Any], filler: float) -> Int64:
+        """Per activity the column of least weight among the modes allowed at a height."""
+        allowed = np.arange(weights.shape[1]) <= self._last[:, height, None]
+        return np.asarray(np.argmin(np.where(allowed, weights, filler), axis=1))
 
 
 @dataclass(frozen=True)
 class Tangent:
     """A selection as a line over the price: ``cost + price·slope``, at least the bound's curve everywhere.
 
-    Attributes
-    ----------
-    price : float
-        At which it touches the curve.
-    height : int
-        Position of its height.
-    cost : int
-    slope : int
-        By how much it misses the deadline.
-    bound : float
-        What the curve's value there proves.
+    It touches the curve at its price, where the curve's value proves the bound. The height is a position, the slope is
+    by how much the selection misses the deadline.
     """
 
     price: float
@@ -233,20 +263,22 @@ class Tangent:
     bound: float
 
 
-def all_heights(table: Table, most: int) -> Heights:
+def all_heights(table: ChainTable, most: int) -> Heights:
     """Heights at all waits that leave room for durations, gathered if there are more than `most`."""
     durations = np.where(table.allowed, table.duration, _FORBIDDEN)
     highest = table.room - int(durations.min(axis=1).sum())
     waits = np.unique(table.wait)
     waits = waits[waits <= max(highest, int(waits[0]))]
-    if waits.size <= most:
-        return Heights(table, waits, waits)
+    return Heights(table, waits, waits) if waits.size <= most else gathered_heights(table, waits, most)
+
+
+def gathered_heights(table: ChainTable, waits: Int64, most: int) -> Heights:
+    """Heights at the increasing waits, gathered evenly into at most `most`."""
     firsts = np.unique(np.linspace(0, waits.size, most, endpoint=False).astype(np.int64))
-    highs = np.append(waits[firsts[1:] - 1], waits[-1])
-    return Heights(table, waits[firsts], highs)
+    return Heights(table, waits[firsts], np.append(waits[firsts[1:] - 1], waits[-1]))
 
 
-def improve(table: Table, chosen: IntArray) -> IntArray:
+def improve(table: ChainTable, chosen: Int64) -> Int64:
     """While time is left, exchange the mode that saves most; the choice must meet the deadline."""
     chosen = chosen.copy()
     rows = np.arange(chosen.size)

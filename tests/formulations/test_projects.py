@@ -1,42 +1,34 @@
-"""Formulations of several projects: golden files, pages, and brute force on random programmes and pools."""
+"""Formulations of several projects against brute force on random problems and pools."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from campaigns import campaign_size
-from mipplan.solvers import Termination, solve, write_model
+from mipplan.solvers import Termination, solve
 from mipplan_formulations import (
-    PROGRAMME_FORMULATIONS,
+    MULTI_PROJECT_FORMULATIONS,
     ColumnPool,
     Columns,
-    Programme,
+    MultiProjectProblem,
     Resource,
     TimeCostProblem,
 )
-from mipplan_formulations.programme_documents import from_document, to_document
 from oracle_fleet import TooLargeError, cheapest_of_pool, cheapest_programme
 from random_problems import random_problem
 
-FOLDER = Path(__file__).resolve().parents[2] / "formulations"
-INSTANCES = sorted((FOLDER / "golden" / "programmes").glob("*.json"))
+
+def optimum_of(problem: MultiProjectProblem | ColumnPool) -> int | None:
+    return (
+        cheapest_programme(problem) if isinstance(problem, MultiProjectProblem) else cheapest_of_pool(problem)
+    )
 
 
-def lines_of(text: str) -> list[str]:
-    return [" ".join(line.split()) for line in text.splitlines() if line.strip() and line[0] != "\\"]
-
-
-def optimum_of(problem: Programme | ColumnPool) -> int | None:
-    return cheapest_programme(problem) if isinstance(problem, Programme) else cheapest_of_pool(problem)
-
-
-def random_programme(rng: np.random.Generator) -> Programme:
+def random_programme(rng: np.random.Generator) -> MultiProjectProblem:
     """Two or three small projects that share two resources, often scarce, at times with a way out."""
     projects = []
     for _ in range(int(rng.integers(2, 4))):
@@ -50,7 +42,7 @@ def random_programme(rng: np.random.Generator) -> Programme:
     )
     resources = tuple(Resource(f"r{r}", int(rng.integers(0, int(most[r]) + 1))) for r in range(2))
     forgone = tuple(int(c) for c in rng.integers(0, 40, len(projects))) if rng.random() < 0.5 else None
-    return Programme(tuple(projects), resources, forgone)
+    return MultiProjectProblem(tuple(projects), resources, forgone)
 
 
 def random_pool(rng: np.random.Generator) -> ColumnPool:
@@ -66,9 +58,9 @@ def random_pool(rng: np.random.Generator) -> ColumnPool:
 
 
 def check_solved(
-    problem: Programme | ColumnPool, name: str, truth: int | None, solver: str = "highs"
+    problem: MultiProjectProblem | ColumnPool, name: str, truth: int | None, solver: str = "highs"
 ) -> None:
-    formulation = PROGRAMME_FORMULATIONS[name]
+    formulation = MULTI_PROJECT_FORMULATIONS[name]
     model = formulation.build(problem)
     answer = solve(model, solver)
     if truth is None:
@@ -103,11 +95,11 @@ def test_excess_is_paid_for() -> None:
         (Resource("r", 4),),
         excess=(3,),
     )
-    model = PROGRAMME_FORMULATIONS["columns"].build(pool)
+    model = MULTI_PROJECT_FORMULATIONS["columns"].build(pool)
     answer = solve(model)
     # both cheap ones take 6 of 4: 2 + 2·3 = 8, while any other choice costs at least 10
     assert answer.objective == 8
-    assert PROGRAMME_FORMULATIONS["columns"].encode(pool, model, (0, 0))[-1] == 2
+    assert MULTI_PROJECT_FORMULATIONS["columns"].encode(pool, model, (0, 0))[-1] == 2
 
 
 def test_a_project_that_cannot_be_carried_out_can_be_left_out() -> None:
@@ -116,57 +108,16 @@ def test_a_project_that_cannot_be_carried_out_can_be_left_out() -> None:
         project.activities, project.arcs, project.paths, 0, project.resources, project.covers
     )
     hopeless = replace(hopeless, deadline=max(0, min(path.lag for path in project.paths) - 1))
-    programme = Programme((hopeless,), hopeless.resources, (7,))
+    programme = MultiProjectProblem((hopeless,), hopeless.resources, (7,))
     check_solved(programme, "joint", cheapest_programme(programme))
-
-
-@pytest.mark.parametrize("name", PROGRAMME_FORMULATIONS)
-def test_formulation_has_its_name_a_page_and_golden_files(name: str) -> None:
-    formulation = PROGRAMME_FORMULATIONS[name]
-    assert formulation.name == name
-    page = (FOLDER / formulation.page).read_text(encoding="utf-8")
-    assert page.startswith(f"# Formulation `{name}`")
-    golden = [path for path in INSTANCES if type(read(path)[0]) is formulation.problem]
-    assert {read(path)[1] is None for path in golden} == {True, False}
-    for path in golden:
-        assert path.with_name(f"{path.stem}.{name}.lp").is_file()
-
-
-def read(path: Path) -> tuple[Programme | ColumnPool, int | None]:
-    document = json.loads(path.read_text(encoding="utf-8"))
-    return from_document(document["problem"]), document["optimum"]
-
-
-def test_no_golden_file_is_left_over() -> None:
-    expected = {
-        f"{path.stem}.{name}.lp"
-        for path in INSTANCES
-        for name, formulation in PROGRAMME_FORMULATIONS.items()
-        if formulation.problem is type(read(path)[0])
-    }
-    assert {path.name for path in (FOLDER / "golden" / "programmes").glob("*.lp")} == expected
-
-
-@pytest.mark.parametrize("path", INSTANCES, ids=lambda path: path.stem)
-def test_golden_instance(path: Path, tmp_path: Path) -> None:
-    problem, optimum = read(path)
-    assert optimum_of(problem) == optimum
-    assert to_document(from_document(to_document(problem))) == to_document(problem)
-    for name, formulation in PROGRAMME_FORMULATIONS.items():
-        if formulation.problem is type(problem):
-            write_model(formulation.build(problem), tmp_path / "rebuilt.lp")
-            golden = path.with_name(f"{path.stem}.{name}.lp").read_text(encoding="utf-8")
-            assert lines_of((tmp_path / "rebuilt.lp").read_text(encoding="utf-8")) == lines_of(golden)
-            for solver in ("highs", "cbc"):
-                check_solved(problem, name, optimum, solver)
 
 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Programme((), ()), "at least one project"),
+        (lambda: MultiProjectProblem((), ()), "at least one project"),
         (
-            lambda: Programme((random_problem(np.random.default_rng(0)),), (Resource("q", 1),)),
+            lambda: MultiProjectProblem((random_problem(np.random.default_rng(0)),), (Resource("q", 1),)),
             "has the resources",
         ),
         (lambda: ColumnPool((), ()), "at least one project"),

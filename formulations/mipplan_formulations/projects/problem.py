@@ -1,4 +1,4 @@
-"""Programmes: several projects that share resources, and pools of ways to carry each of them out.
+"""Several projects that share resources, and pools of ways to carry each of them out.
 
 Each project is a `TimeCostProblem` of its own, with its own deadline. What joins them are the resources: all projects
 together may use no more than there is. A *column* is one way to carry out one project as far as the others can
@@ -9,25 +9,25 @@ All data are integers, so that evaluation is exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan_formulations.arrays import IntArray, check_number, raise_if_any, read_integers
-from mipplan_formulations.problem import Resource, TimeCostProblem
+from mipplan_formulations.arrays import Int64, check_number, raise_if_any, set_integers
+from mipplan_formulations.time_cost import Evaluation, Resource, TimeCostProblem
 
 Selections = Sequence[Sequence[int] | None]
 
 
 @dataclass(frozen=True)
-class Programme:
+class MultiProjectProblem:
     """Carry out every project, at least cost, within the shared capacities.
 
     Attributes
     ----------
     projects : tuple of TimeCostProblem
-        At least one. Each has the programme's resources, by name and in order; capacities it states itself bind
+        At least one. Each has the shared resources, by name and in order; capacities it states itself bind
         it alone.
     resources : tuple of Resource
         What all projects share.
@@ -52,29 +52,20 @@ class Programme:
             for index, project in enumerate(self.projects)
             if [resource.name for resource in project.resources] != names
         ]
-        faults += _capacity_faults(self.resources)
-        faults += _forgone_faults(self.forgone, len(self.projects))
+        faults += _shared_faults(self.resources, self.forgone, len(self.projects))
         raise_if_any(faults)
 
-    def evaluate(self, selections: Selections) -> ProgrammeEvaluation:
+    def evaluate(self, selections: Selections) -> MultiProjectEvaluation:
         """Judge a selection of modes per project (None: left out) by plain integer arithmetic."""
-        cost, usage = 0, np.zeros(len(self.resources), dtype=np.int64)
-        violations: list[str] = []
-        for index, (project, selection) in enumerate(zip(self.projects, selections, strict=True)):
-            if selection is None:
-                cost += self.forgone[index] if self.forgone is not None else 0
-                violations += [] if self.forgone is not None else [f"project {index} is left out"]
-                continue
-            found = project.evaluate(selection)
-            cost += found.cost
-            usage += found.usage
-            violations += [f"project {index}: {violation}" for violation in found.violations]
-        violations += _overuse(self.resources, usage)
-        return ProgrammeEvaluation(cost, usage, tuple(violations))
+        parts = [
+            None if selection is None else project.evaluate(selection)
+            for project, selection in zip(self.projects, selections, strict=True)
+        ]
+        return _add_up(self.resources, self.forgone, parts)
 
 
 @dataclass(frozen=True, eq=False)
-class ProgrammeEvaluation:
+class MultiProjectEvaluation:
     """What a choice costs and whether it is allowed, in exact integers.
 
     Attributes
@@ -86,7 +77,7 @@ class ProgrammeEvaluation:
     """
 
     cost: int
-    usage: IntArray
+    usage: Int64
     violations: tuple[str, ...]
 
     @property
@@ -107,23 +98,20 @@ class Columns:
         Amount that each uses of each shared resource, not negative.
     """
 
-    cost: IntArray
-    usage: IntArray
+    cost: Int64
+    usage: Int64
 
     def __post_init__(self) -> None:
         faults: list[str] = []
-        cost = read_integers(self.cost, 1, "columns: cost", faults)
-        usage = read_integers(self.usage, 2, "columns: usage", faults)
-        if usage.shape[0] != cost.size:
-            faults.append(f"columns: usage has {usage.shape[0]} rows, cost has {cost.size}")
+        set_integers(self, "columns: ", faults, cost=1, usage=2)
+        if self.usage.shape[0] != self.cost.size:
+            faults.append(f"columns: usage has {self.usage.shape[0]} rows, cost has {self.cost.size}")
         raise_if_any(faults)
-        object.__setattr__(self, "cost", cost)
-        object.__setattr__(self, "usage", usage)
 
 
 @dataclass(frozen=True)
 class ColumnPool:
-    """Choose one known column per project: a programme restricted to what is known of it.
+    """Choose one known column per project: a multi-project problem restricted to what is known of it.
 
     Attributes
     ----------
@@ -153,8 +141,7 @@ class ColumnPool:
                 faults.append(f"project {index}: usage has {columns.usage.shape[1]} columns")
             if self.forgone is None and columns.cost.size == 0:
                 faults.append(f"project {index}: has no column and cannot be left out")
-        faults += _capacity_faults(self.resources)
-        faults += _forgone_faults(self.forgone, len(self.projects))
+        faults += _shared_faults(self.resources, self.forgone, len(self.projects))
         if self.excess is not None:
             if len(self.excess) != len(self.resources):
                 faults.append(f"excess: {len(self.excess)} prices for {len(self.resources)} resources")
@@ -162,31 +149,23 @@ class ColumnPool:
                 check_number(price, "excess", faults)
         raise_if_any(faults)
 
-    def evaluate(self, chosen: Sequence[int | None]) -> ProgrammeEvaluation:
+    def evaluate(self, chosen: Sequence[int | None]) -> MultiProjectEvaluation:
         """Judge a column per project (None: left out) by plain integer arithmetic; excess is a violation."""
-        cost, usage = 0, np.zeros(len(self.resources), dtype=np.int64)
-        violations: list[str] = []
-        for index, (columns, column) in enumerate(zip(self.projects, chosen, strict=True)):
-            if column is None:
-                cost += self.forgone[index] if self.forgone is not None else 0
-                violations += [] if self.forgone is not None else [f"project {index} is left out"]
-            else:
-                cost += int(columns.cost[column])
-                usage += columns.usage[column]
-        return ProgrammeEvaluation(cost, usage, (*violations, *_overuse(self.resources, usage)))
+        parts = [
+            None
+            if column is None
+            else MultiProjectEvaluation(int(columns.cost[column]), columns.usage[column], ())
+            for columns, column in zip(self.projects, chosen, strict=True)
+        ]
+        return _add_up(self.resources, self.forgone, parts)
 
 
-def _capacity_faults(resources: Sequence[Resource]) -> list[str]:
+def _shared_faults(resources: Sequence[Resource], forgone: Sequence[int] | None, projects: int) -> list[str]:
     faults: list[str] = []
     for resource in resources:
         check_number(resource.capacity, f"resource {resource.name!r}: capacity", faults)
     if len({resource.name for resource in resources}) != len(resources):
         faults.append("two resources have one name")
-    return faults
-
-
-def _forgone_faults(forgone: Sequence[int] | None, projects: int) -> list[str]:
-    faults: list[str] = []
     if forgone is not None:
         if len(forgone) != projects:
             faults.append(f"forgone: {len(forgone)} costs for {projects} projects")
@@ -195,7 +174,24 @@ def _forgone_faults(forgone: Sequence[int] | None, projects: int) -> list[str]:
     return faults
 
 
-def _overuse(resources: Sequence[Resource], usage: IntArray) -> Iterator[str]:
+def _add_up(
+    resources: Sequence[Resource],
+    forgone: Sequence[int] | None,
+    parts: Sequence[Evaluation | MultiProjectEvaluation | None],
+) -> MultiProjectEvaluation:
+    """Cost, usage and violations of all projects, given those of each; None for a project left out."""
+    cost, usage = 0, np.zeros(len(resources), dtype=np.int64)
+    violations: list[str] = []
+    for index, part in enumerate(parts):
+        if part is not None:
+            cost += part.cost
+            usage += part.usage
+            violations += [f"project {index}: {violation}" for violation in part.violations]
+        elif forgone is not None:
+            cost += forgone[index]
+        else:
+            violations.append(f"project {index} is left out")
     for resource, used in zip(resources, usage, strict=True):
         if used > resource.capacity:
-            yield f"resource {resource.name!r}: {used} used of {resource.capacity}"
+            violations.append(f"resource {resource.name!r}: {used} used of {resource.capacity}")
+    return MultiProjectEvaluation(cost, usage, tuple(violations))

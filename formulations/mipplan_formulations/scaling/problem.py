@@ -19,14 +19,15 @@ import numpy as np
 
 from mipplan_formulations.arrays import (
     LARGEST_MAGNITUDE,
-    IntArray,
+    Int64,
     check_number,
     raise_if_any,
     read_integers,
+    repeated_names,
+    set_integers,
 )
-from mipplan_formulations.demand import Demand
-from mipplan_formulations.demands import OWN, WAIT, side_by_side
-from mipplan_formulations.problem import Arc, Resource
+from mipplan_formulations.scaling.demands import OWN, WAIT, Demand, side_by_side
+from mipplan_formulations.time_cost import Arc, Resource, topological_order
 
 WHOLE = 1000
 """Needs are in thousandths of a unit, what is shed in thousandths of the whole."""
@@ -55,7 +56,7 @@ class ScalingActivity:
 
     name: str
     cost: int
-    usage: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    usage: Int64 = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     group: int = 0
     duration: int = 0
     deadline: int = 0
@@ -67,9 +68,8 @@ class ScalingActivity:
         faults: list[str] = [] if self.name else ["an activity needs a name"]
         for label in ("cost", "group", "duration", "deadline", "up_cost", "down_cost"):
             check_number(getattr(self, label), f"{place}: {label}", faults)
-        usage = read_integers(self.usage, 1, f"{place}: usage", faults)
+        set_integers(self, f"{place}: ", faults, usage=1)
         raise_if_any(faults)
-        object.__setattr__(self, "usage", usage)
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,15 @@ class ScalingEvaluation:
 
 
 @dataclass(frozen=True, eq=False)
+class LongestPaths:
+    """Longest paths per activity: up to its end, from its start on, and through it with its wait."""
+
+    before: list[int]
+    after: list[int]
+    through: Int64
+
+
+@dataclass(frozen=True, eq=False)
 class ScalingProblem:
     """Choose the number of units of every activity, at least cost.
 
@@ -144,10 +153,10 @@ class ScalingProblem:
 
     activities: tuple[ScalingActivity, ...]
     groups: tuple[Group, ...]
-    need: IntArray
-    least: IntArray
-    most: IntArray
-    present: IntArray
+    need: Int64
+    least: Int64
+    most: Int64
+    present: Int64
     resources: tuple[Resource, ...] = ()
     arcs: tuple[Arc, ...] = ()
     demands: tuple[Demand | None, ...] = ()
@@ -158,8 +167,7 @@ class ScalingProblem:
         for name in ("activities", "groups", "resources", "arcs", "demands"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         faults: list[str] = []
-        for name in ("need", "least", "most", "present"):
-            object.__setattr__(self, name, read_integers(getattr(self, name), 1, name, faults))
+        set_integers(self, "", faults, need=1, least=1, most=1, present=1)
         raise_if_any(faults or list(_find_faults(self)))
 
     @property
@@ -167,7 +175,7 @@ class ScalingProblem:
         """Whether each activity has a demand."""
         return tuple(demand is not None for demand in self.demands)
 
-    def within(self, least: IntArray, most: IntArray) -> ScalingProblem:
+    def within(self, least: Int64, most: Int64) -> ScalingProblem:
         """Return the same problem with other numbers of units allowed; nothing else is checked again.
 
         Raises
@@ -209,8 +217,12 @@ class ScalingProblem:
                 shed[activity.group] = max(shed[activity.group], WHOLE - n * WHOLE * WHOLE // need)
         return tuple(shed)
 
-    def longest_paths(self, units: Sequence[int]) -> IntArray:
+    def longest_paths(self, units: Sequence[int]) -> Int64:
         """Longest path through each activity, its own wait included, shape (v,); without a demand 0."""
+        return self.path_times(units).through
+
+    def path_times(self, units: Sequence[int]) -> LongestPaths:
+        """What the longest paths through each activity take with these units."""
         count = len(self.activities)
         demands = side_by_side(self.demands)
         timed = list(demands.activities)
@@ -226,7 +238,7 @@ class ScalingProblem:
             after[arc.tail] = max(after[arc.tail], after[arc.head] + arc.lag + alone[arc.tail])
         through = np.zeros(count, dtype=np.int64)
         through[timed] = (np.array(before, dtype=np.int64) + after - own)[timed] + times[WAIT]
-        return through
+        return LongestPaths(before, after, through)
 
     def _violations(self, units: Sequence[int], shed: Sequence[int]) -> Iterator[str]:
         for activity, n, low, high in zip(
@@ -250,28 +262,8 @@ class ScalingProblem:
 
 
 @lru_cache(maxsize=8)
-def topological_order(count: int, arcs: tuple[Arc, ...]) -> tuple[int, ...]:
-    """Activities, tails before heads; fewer than `count` if the arcs contain a cycle.
-
-    The last few are remembered: arcs are the same from one problem to the next.
-    """
-    waiting = [0] * count
-    heads: list[list[int]] = [[] for _ in range(count)]
-    for arc in arcs:
-        waiting[arc.head] += 1
-        heads[arc.tail].append(arc.head)
-    order = [v for v in range(count) if waiting[v] == 0]
-    for v in order:  # it grows as activities become ready
-        for head in heads[v]:
-            waiting[head] -= 1
-            if waiting[head] == 0:
-                order.append(head)
-    return tuple(order)
-
-
-@lru_cache(maxsize=8)
 def arcs_in_order(count: int, arcs: tuple[Arc, ...]) -> tuple[tuple[Arc, ...], tuple[Arc, ...]]:
-    """Acyclic arcs forth, those that lead to a tail before those that leave it, and back; remembered likewise."""
+    """Acyclic arcs forth, those that lead to a tail before those that leave it, and back."""
     place = {v: i for i, v in enumerate(topological_order(count, arcs))}
     forth = sorted(arcs, key=lambda arc: place[arc.tail])
     back = sorted(arcs, key=lambda arc: -place[arc.head])
@@ -282,16 +274,9 @@ def _find_faults(problem: ScalingProblem) -> Iterator[str]:
     count = len(problem.activities)
     if not count:
         yield "a problem needs at least one activity"
-    for kind, named in (
-        ("activity", problem.activities),
-        ("group", problem.groups),
-        ("resource", problem.resources),
-    ):
-        seen: set[str] = set()
-        for entry in named:
-            if entry.name in seen:
-                yield f"two {kind} entries are called {entry.name!r}"
-            seen.add(entry.name)
+    yield from repeated_names("activity", [activity.name for activity in problem.activities])
+    yield from repeated_names("group", [group.name for group in problem.groups])
+    yield from repeated_names("resource", [resource.name for resource in problem.resources])
     wrong = [*_size_faults(problem)]
     yield from wrong
     if wrong:

@@ -12,18 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mipplan_formulations.arrays import (
-    BoolArray,
-    IntArray,
+    Bool,
+    Int64,
     check_number,
     raise_if_any,
     read_integers,
     read_only,
+    repeated_names,
+    set_integers,
 )
-from mipplan_formulations.consistency import find_faults
+
+Lags = dict[tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +40,8 @@ class Activity:
     ----------
     name : str
         Unique within the problem.
-    cost : int64 array, shape (m,)
-        Cost of each mode, not negative; at least one mode.
-    duration : int64 array, shape (m,)
-        Duration of each mode, not negative.
+    cost, duration : int64 arrays, shape (m,)
+        Of each mode, not negative; at least one mode.
     usage : int64 array, shape (m, r)
         Amount each mode takes of each of the problem's r resources, not negative. Left out: no resources.
 
@@ -48,29 +52,24 @@ class Activity:
     """
 
     name: str
-    cost: IntArray
-    duration: IntArray
-    usage: IntArray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    cost: Int64
+    duration: Int64
+    usage: Int64 = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
 
     def __post_init__(self) -> None:
         place = f"activity {self.name!r}"
         faults: list[str] = [] if self.name else ["an activity needs a name"]
-        cost = read_integers(self.cost, 1, f"{place}: cost", faults)
-        duration = read_integers(self.duration, 1, f"{place}: duration", faults)
-        modes = cost.size
-        given = np.asarray(self.usage)
-        usage = read_integers(
-            given if given.size else np.zeros((modes, 0), dtype=np.int64), 2, f"{place}: usage", faults
-        )
+        set_integers(self, f"{place}: ", faults, cost=1, duration=1)
+        modes = self.cost.size
+        if not np.size(self.usage):
+            object.__setattr__(self, "usage", np.zeros((modes, 0), dtype=np.int64))
+        set_integers(self, f"{place}: ", faults, usage=2)
         if modes == 0:
             faults.append(f"{place}: needs at least one mode")
-        for label, rows in (("duration", duration.shape[0]), ("usage", usage.shape[0])):
+        for label, rows in (("duration", self.duration.shape[0]), ("usage", self.usage.shape[0])):
             if rows != modes:
                 faults.append(f"{place}: {label} has {rows} modes, cost has {modes}")
         raise_if_any(faults)
-        object.__setattr__(self, "cost", cost)
-        object.__setattr__(self, "duration", duration)
-        object.__setattr__(self, "usage", usage)
 
     @property
     def num_modes(self) -> int:
@@ -80,14 +79,13 @@ class Activity:
 
 @dataclass(frozen=True)
 class Arc:
-    """A precedence: the head starts no earlier than `lag` after the end of the tail.
+    """A precedence: the head starts no earlier than `lag` (not negative) after the end of the tail.
 
     Attributes
     ----------
     tail, head : int
         Indices into the problem's activities.
     lag : int
-        Not negative.
     """
 
     tail: int
@@ -102,12 +100,12 @@ class Path:
     Attributes
     ----------
     activities : tuple of int
-        Indices of the activities in order; consecutive ones are joined by an arc.
+        Indices in order; consecutive activities are joined by an arc.
     lag : int
         Sum of the lags of the arcs along the path.
     waits : tuple of int64 arrays
-        One array per activity of the path, shape (number of its modes,): the wait if that mode is chosen, not
-        negative. The largest of the chosen waits counts once for the whole path.
+        Per activity of the path, shape (its modes,): the wait if that mode is chosen, not negative. The largest of
+        the chosen waits counts once for the whole path.
 
     Raises
     ------
@@ -117,14 +115,12 @@ class Path:
 
     activities: tuple[int, ...]
     lag: int
-    waits: tuple[IntArray, ...]
+    waits: tuple[Int64, ...]
 
     def __post_init__(self) -> None:
         activities = tuple(int(v) for v in self.activities)
         place = f"path {activities}"
-        faults: list[str] = []
-        if not activities:
-            faults.append("a path needs at least one activity")
+        faults: list[str] = [] if activities else ["a path needs at least one activity"]
         if len(set(activities)) != len(activities):
             faults.append(f"{place}: an activity occurs twice")
         if len(self.waits) != len(activities):
@@ -155,13 +151,13 @@ class Resource:
 
 @dataclass(frozen=True, eq=False)
 class Cover:
-    """At least one listed activity must be in one of its marked modes (as a logic-based Benders cut says).
+    """At least one listed activity must be in one of its marked modes, as a logic-based Benders cut says.
 
     Attributes
     ----------
     members : tuple of (int, bool array)
         Index of an activity, and for each of its modes whether it is marked. Where nothing is marked at all
-        the problem is infeasible: an empty disjunction is false.
+        the problem is infeasible.
 
     Raises
     ------
@@ -169,7 +165,7 @@ class Cover:
         Naming every fault.
     """
 
-    members: tuple[tuple[int, BoolArray], ...]
+    members: tuple[tuple[int, Bool], ...]
 
     def __post_init__(self) -> None:
         faults: list[str] = [] if self.members else ["a cover needs at least one member"]
@@ -209,7 +205,7 @@ class Evaluation:
 
     cost: int
     makespan: int
-    usage: IntArray
+    usage: Int64
     feasible: bool
     violations: tuple[str, ...]
 
@@ -227,11 +223,8 @@ class TimeCostProblem:
     paths : tuple of Path
         The paths that must meet the deadline: ``lag + sum of durations + largest wait <= deadline``.
     deadline : int
-        Not negative.
     resources : tuple of Resource
-        Capacities for the amounts used by all chosen modes together.
     covers : tuple of Cover
-        Further conditions on the choice.
 
     Raises
     ------
@@ -249,11 +242,11 @@ class TimeCostProblem:
     def __post_init__(self) -> None:
         for name in ("activities", "arcs", "paths", "resources", "covers"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        raise_if_any(list(find_faults(self)))
+        raise_if_any(list(_find_faults(self)))
 
     @property
-    def mode_counts(self) -> IntArray:
-        """Number of modes of each activity, shape (number of activities,)."""
+    def mode_counts(self) -> Int64:
+        """Number of modes of each activity."""
         return np.array([activity.num_modes for activity in self.activities], dtype=np.int64)
 
     @property
@@ -271,13 +264,17 @@ class TimeCostProblem:
         wait = max(int(waits[selection[v]]) for v, waits in zip(path.activities, path.waits, strict=True))
         return path.lag + durations + wait
 
-    def evaluate(self, selection: Sequence[int]) -> Evaluation:
-        """Judge a selection by plain integer arithmetic, independently of any formulation or solver.
+    def cost_of(self, selection: Sequence[int]) -> int:
+        """Sum of the costs of the chosen modes, for a mode index per activity."""
+        return sum(int(a.cost[o]) for a, o in zip(self.activities, selection, strict=True))
 
-        Parameters
-        ----------
-        selection : sequence of int, length = number of activities
-            The index of the chosen mode of each activity.
+    def usage_of(self, selection: Sequence[int]) -> Int64:
+        """Amount the chosen modes use of each resource, shape (r,), for a mode index per activity."""
+        none = np.zeros(len(self.resources), dtype=np.int64)
+        return sum((a.usage[o] for a, o in zip(self.activities, selection, strict=True)), start=none)
+
+    def evaluate(self, selection: Sequence[int]) -> Evaluation:
+        """Judge a mode index per activity by plain integer arithmetic, independently of any formulation or solver.
 
         Raises
         ------
@@ -285,14 +282,11 @@ class TimeCostProblem:
             If the selection does not name one existing mode per activity.
         """
         chosen = self._checked(selection)
-        cost = sum(int(a.cost[o]) for a, o in zip(self.activities, chosen, strict=True))
-        usage = np.zeros(len(self.resources), dtype=np.int64)
-        for activity, mode in zip(self.activities, chosen, strict=True):
-            usage += activity.usage[mode]
+        usage = self.usage_of(chosen)
         makespan = max((self.path_value(path, chosen) for path in self.paths), default=0)
         violations = tuple(self._violations(chosen, makespan, usage))
         usage.flags.writeable = False
-        return Evaluation(cost, makespan, usage, not violations, violations)
+        return Evaluation(self.cost_of(chosen), makespan, usage, not violations, violations)
 
     def _checked(self, selection: Sequence[int]) -> tuple[int, ...]:
         chosen = tuple(int(mode) for mode in selection)
@@ -305,7 +299,7 @@ class TimeCostProblem:
                 )
         return chosen
 
-    def _violations(self, chosen: tuple[int, ...], makespan: int, usage: IntArray) -> Iterator[str]:
+    def _violations(self, chosen: tuple[int, ...], makespan: int, usage: Int64) -> Iterator[str]:
         if makespan > self.deadline:
             yield f"makespan {makespan} exceeds the deadline {self.deadline}"
         for resource, used in zip(self.resources, usage, strict=True):
@@ -314,3 +308,93 @@ class TimeCostProblem:
         for index, cover in enumerate(self.covers):
             if not cover.is_met(chosen):
                 yield f"cover {index} is not met"
+
+
+@lru_cache(maxsize=8)
+def topological_order(count: int, arcs: tuple[Arc, ...]) -> tuple[int, ...]:
+    """Activities, tails before heads; fewer than `count` if the arcs contain a cycle."""
+    # The last few are remembered: arcs are the same from one problem to the next.
+    waiting = [0] * count
+    heads: list[list[int]] = [[] for _ in range(count)]
+    for arc in arcs:
+        waiting[arc.head] += 1
+        heads[arc.tail].append(arc.head)
+    order = [v for v in range(count) if waiting[v] == 0]
+    for v in order:  # it grows as activities become ready
+        for head in heads[v]:
+            waiting[head] -= 1
+            if waiting[head] == 0:
+                order.append(head)
+    return tuple(order)
+
+
+def _find_faults(problem: TimeCostProblem) -> Iterator[str]:
+    """What can be wrong with a problem whose parts are each valid on their own."""
+    if not problem.activities:
+        yield "a problem needs at least one activity"
+    yield from repeated_names("activity", [activity.name for activity in problem.activities])
+    yield from repeated_names("resource", [resource.name for resource in problem.resources])
+    numbers: list[str] = []
+    check_number(problem.deadline, "deadline", numbers)
+    for resource in problem.resources:
+        check_number(resource.capacity, f"resource {resource.name!r}: capacity", numbers)
+    yield from numbers
+    resources = len(problem.resources)
+    for activity in problem.activities:
+        columns = activity.usage.shape[1]
+        if columns != resources:
+            yield f"activity {activity.name!r}: usage has {columns} columns, there are {resources} resources"
+    arc_faults = list(_arc_faults(problem))
+    yield from arc_faults
+    if not arc_faults:
+        lags = lags_between(problem.arcs)
+        for path in problem.paths:
+            yield from _path_faults(problem, path, lags)
+    for index, cover in enumerate(problem.covers):
+        for activity_index, marked in cover.members:
+            yield from _array_faults(problem, activity_index, marked, f"cover {index}")
+
+
+def _arc_faults(problem: TimeCostProblem) -> Iterator[str]:
+    count = len(problem.activities)
+    faults: list[str] = []
+    for arc in problem.arcs:
+        if not (0 <= arc.tail < count and 0 <= arc.head < count):
+            faults.append(f"arc {arc.tail} -> {arc.head}: no such activity")
+        check_number(arc.lag, f"arc {arc.tail} -> {arc.head}: lag", faults)
+    yield from faults
+    if not faults and len(topological_order(count, problem.arcs)) < count:
+        yield "the arcs contain a cycle"
+
+
+def _path_faults(problem: TimeCostProblem, path: Path, lags: Lags) -> Iterator[str]:
+    place = f"path {path.activities}"
+    for v, waits in zip(path.activities, path.waits, strict=True):
+        yield from _array_faults(problem, v, waits, place)
+    steps = list(zip(path.activities, path.activities[1:], strict=False))
+    missing = [step for step in steps if step not in lags]
+    if missing:
+        yield from (f"{place}: there is no arc {tail} -> {head}" for tail, head in missing)
+        return
+    least, greatest = (sum(lags[step][side] for step in steps) for side in (0, 1))
+    if not least <= path.lag <= greatest:
+        expected = f"{least}" if least == greatest else f"between {least} and {greatest}"
+        yield f"{place}: lag {path.lag}, the arcs along it make {expected}"
+
+
+def _array_faults(problem: TimeCostProblem, index: int, array: NDArray[Any], place: str) -> Iterator[str]:
+    if not 0 <= index < len(problem.activities):
+        yield f"{place}: there is no activity {index}"
+        return
+    name, modes = problem.activities[index].name, problem.activities[index].num_modes
+    if array.shape[0] != modes:
+        yield f"{place}: {array.shape[0]} entries for activity {name!r}, which has {modes} modes"
+
+
+def lags_between(arcs: Sequence[Arc]) -> Lags:
+    """Least and greatest lag of the arcs from one activity to another (they differ for parallel arcs)."""
+    lags: Lags = {}
+    for arc in arcs:
+        least, greatest = lags.get((arc.tail, arc.head), (arc.lag, arc.lag))
+        lags[arc.tail, arc.head] = (min(least, arc.lag), max(greatest, arc.lag))
+    return lags

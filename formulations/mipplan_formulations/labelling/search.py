@@ -1,0 +1,166 @@
+"""What both ways of labelling share: their labels, and a gap to search that grows until the proof is there."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan_formulations.arrays import Int64
+
+Int32 = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class LabelLimits:
+    """How long and how much a search may take."""
+
+    ends_at: float
+    """``time.monotonic()`` value at which to come to an end."""
+    most_labels: int = 200_000
+    """At most this many labels, those with the least bounds, are kept after an activity, because memory is finite."""
+    few_labels: int = 100
+    """At most this many are followed up once the time is over, to end with a solution soon."""
+
+    def is_over(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() > self.ends_at
+
+
+@dataclass(frozen=True)
+class GapParams:
+    """How fast the gap grows in which labels are set."""
+
+    first_share: float = 1 / 16
+    """The first pass looks this share into the gap between bound and best selection."""
+    growth: int = 3
+    """Each next pass looks this many times as far."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Labels after some activities, one a row: what each has cost, the label it came from, and its last mode."""
+
+    cost: Int64
+    parent: Int32
+    mode: Int32
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """All labels of several parts."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            *(np.concatenate(arrays) for arrays in zip(*(vars(p).values() for p in parts), strict=True))
+        )
+
+    def take(self, rows: Int64) -> Self:
+        """Some of the labels."""
+        return type(self)(*(array[rows] for array in vars(self).values()))
+
+
+def trace_back(trail: Sequence[Labels], order: Sequence[int], best: int) -> tuple[int, ...]:
+    """Modes along the way to a label, given the labels after each activity in order."""
+    chosen = [0] * len(order)
+    for labels, v in zip(reversed(trail), reversed(order), strict=True):
+        chosen[v] = int(labels.mode[best])
+        best = int(labels.parent[best])
+    return tuple(chosen)
+
+
+@dataclass(frozen=True)
+class LabelPass:
+    """The cheapest selection that one run over the activities found within a cutoff, and the labels it kept for that.
+
+    It is complete if no label was thrown away for lack of room or time: then the selection is the cheapest of all, and
+    none means that everything costs more than the cutoff.
+    """
+
+    selection: tuple[int, ...] | None
+    cost: int
+    complete: bool
+    labels: int
+
+
+class GapSearch(ABC):
+    """Looks for the cheapest selection within a gap above the bound that grows until it is found and proven.
+
+    The best selection so far and the bound always hold. A relative `gap` between cost and bound is proof enough. The
+    cost may be that of a selection known from elsewhere: `selection` stays None until a cheaper one is found. What is
+    fixed is further cost of every selection, which `cost` and `bound` leave out.
+    """
+
+    def __init__(
+        self, limits: LabelLimits, gap: float, cost: int | None, growing: GapParams, fixed: int = 0
+    ) -> None:
+        self.limits, self.gap, self.cost, self.fixed = limits, gap, cost, fixed
+        self._growing = growing
+        self.selection: tuple[int, ...] | None = None
+        self.bound = 0
+        self.labels = 0
+        self.passes = 0
+        self.exhausted = False
+        """Whether nothing is left to look at: the selection is the best, or there is none."""
+
+    def run(self) -> None:
+        """Search until nothing is left, the gap is reached, or time is over."""
+        if not self._prepare():
+            self.exhausted = True
+            return
+        top = self._dearest()
+        span = (top if self.cost is None else self.cost) - self.bound
+        reach = max(1, int(span * self._growing.first_share))
+        while not self._is_done() and time.monotonic() < self.limits.ends_at:
+            most = top if self.cost is None else self.cost - 1
+            cutoff = min(most, self.bound + reach)
+            if not self._look_below(cutoff):
+                return
+            if cutoff == most and self.bound > cutoff:
+                self.exhausted = True
+            reach *= self._growing.growth
+
+    def best(self) -> tuple[int, ...] | None:
+        """The best selection found, a mode per activity."""
+        return self.selection
+
+    def offer(self, cost: int, selection: tuple[int, ...]) -> None:
+        """Take over a feasible selection if it is better."""
+        if self.cost is None or cost < self.cost:
+            self.cost, self.selection = cost, selection
+
+    @abstractmethod
+    def _prepare(self) -> bool:
+        """Find a first bound, and perhaps selections; False if there is no feasible one at all."""
+
+    @abstractmethod
+    def _dearest(self) -> int:
+        """No selection costs more."""
+
+    @abstractmethod
+    def _search(self, cutoff: int) -> LabelPass:
+        """Find the cheapest selection that costs at most `cutoff`."""
+
+    def _is_done(self) -> bool:
+        if self.exhausted or self.cost is None:
+            return self.exhausted
+        if self.cost <= self.bound:
+            self.exhausted = True
+        return self.cost - self.bound <= self.gap * (self.cost + self.fixed)
+
+    def _look_below(self, cutoff: int) -> bool:
+        """Find the cheapest selection up to a cutoff, or that there is none; False if that is too much."""
+        self.passes += 1
+        found = self._search(cutoff)
+        self.labels += found.labels
+        if found.selection is not None:
+            self.offer(found.cost, found.selection)
+            if found.complete and self.cost is not None:
+                self.bound = self.cost
+        elif found.complete:
+            self.bound = max(self.bound, cutoff + 1)
+        return found.complete

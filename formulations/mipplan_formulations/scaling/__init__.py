@@ -1,0 +1,40 @@
+"""The scaling problem: how many units each activity gets, modes fixed; its formulation, and a template of its model."""
+
+from mipplan_formulations.scaling.demands import (
+    KINDS,
+    OWN,
+    WAIT,
+    Demand,
+    Demands,
+    SupportParams,
+    lower_hull,
+    side_by_side,
+)
+from mipplan_formulations.scaling.model import ScalingTemplate, build
+from mipplan_formulations.scaling.problem import (
+    WHOLE,
+    Group,
+    ScalingActivity,
+    ScalingEvaluation,
+    ScalingProblem,
+    arcs_in_order,
+)
+
+__all__ = [
+    "KINDS",
+    "OWN",
+    "WAIT",
+    "WHOLE",
+    "Demand",
+    "Demands",
+    "Group",
+    "ScalingActivity",
+    "ScalingEvaluation",
+    "ScalingProblem",
+    "ScalingTemplate",
+    "SupportParams",
+    "arcs_in_order",
+    "build",
+    "lower_hull",
+    "side_by_side",
+]

@@ -1,0 +1,190 @@
+"""Smaller problems with the same optimum: leaving out modes that others beat or equal in every respect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mipplan_formulations.arrays import Bool, Int64
+from mipplan_formulations.time_cost.problem import Activity, Cover, Path, TimeCostProblem
+
+_BLOCK = 128
+"""Rows are compared with each other in blocks of this size: it fits the cache, and Python is entered rarely."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """A problem with some modes left out: what is kept is, per activity, the number each remaining mode had before."""
+
+    problem: TimeCostProblem
+    kept: tuple[Int64, ...]
+
+    def after(self, earlier: Reduction) -> Reduction:
+        """Return this reduction of what an earlier one left as one of the problem the earlier one began with."""
+        kept = tuple(before[own] for before, own in zip(earlier.kept, self.kept, strict=True))
+        return Reduction(self.problem, kept)
+
+    def lift(self, selection: Sequence[int]) -> tuple[int, ...]:
+        """Turn a selection of the smaller problem into one of the original."""
+        return tuple(int(kept[mode]) for kept, mode in zip(self.kept, selection, strict=True))
+
+    def lower(self, selection: Sequence[int]) -> tuple[int, ...] | None:
+        """Turn a selection of the original problem into one of the smaller; None if it uses a mode left out."""
+        lowered = []
+        for kept, mode in zip(self.kept, selection, strict=True):
+            position = int(np.searchsorted(kept, mode))
+            if position == kept.size or kept[position] != mode:
+                return None
+            lowered.append(position)
+        return tuple(lowered)
+
+
+def keep_modes(problem: TimeCostProblem, marked: Sequence[Bool]) -> Reduction | None:
+    """Keep the marked modes only, shape (modes,) per activity; None if an activity has none left."""
+    if not all(rows.any() for rows in marked):
+        return None
+    cut: dict[tuple[int, int], Int64] = {}  # paths go on sharing what they shared
+
+    def waits_of(v: int, waits: Int64) -> Int64:
+        key = (v, id(waits))
+        if key not in cut:
+            cut[key] = waits[marked[v]]
+            cut[key].flags.writeable = False
+        return cut[key]
+
+    smaller = replace(
+        problem,
+        activities=tuple(
+            Activity(a.name, a.cost[rows], a.duration[rows], a.usage[rows])
+            for a, rows in zip(problem.activities, marked, strict=True)
+        ),
+        paths=tuple(
+            Path(path.activities, path.lag, tuple(map(waits_of, path.activities, path.waits)))
+            for path in problem.paths
+        ),
+        covers=tuple(
+            Cover(tuple((v, marks[marked[v]]) for v, marks in cover.members)) for cover in problem.covers
+        ),
+    )
+    return Reduction(smaller, tuple(np.flatnonzero(rows) for rows in marked))
+
+
+def drop_dominated(problem: TimeCostProblem) -> Reduction:
+    """Leave out every mode that another of its activity beats or equals in all that matters.
+
+    That is cost, duration, the wait on every path, the use of every resource, and the covers it meets: exchanging one
+    for the other makes no selection dearer, and none that was feasible infeasible. So the optimum stays.
+    """
+    reduced = keep_modes(problem, [find_undominated(measures) for measures in measure_modes(problem)])
+    assert reduced is not None  # something is always undominated
+    return reduced
+
+
+def measure_modes(problem: TimeCostProblem) -> list[Int64]:
+    """Per activity a row per mode with all that can make it better than another: smaller is better, cost first.
+
+    Waits that agree on several paths are one column; so are those below the least wait of their path, as nobody
+    ever waits less.
+    """
+    columns: list[list[Int64]] = [[a.cost, a.duration, *a.usage.T] for a in problem.activities]
+    seen: set[tuple[int, bytes]] = set()
+    looked_at: set[tuple[int, int, int]] = set()
+    for path in problem.paths:
+        least = max(int(waits.min()) for waits in path.waits)
+        for v, waits in zip(path.activities, path.waits, strict=True):
+            if (v, id(waits), least) not in looked_at:  # activities may share an array
+                looked_at.add((v, id(waits), least))
+                raised = np.maximum(waits, least)
+                if (v, raised.tobytes()) not in seen:
+                    seen.add((v, raised.tobytes()))
+                    columns[v].append(raised)
+    for cover in problem.covers:
+        for v, marks in cover.members:
+            columns[v].append(1 - marks.astype(np.int64))
+    return [np.stack(own, axis=1) for own in columns]
+
+
+def find_undominated(measures: Int64, *, most_compared: int | None = None) -> Bool:
+    """Tell which rows no other row beats or equals in every column; of equal ones one stays.
+
+    Parameters
+    ----------
+    measures : int64 array, shape (n, k)
+        Smaller is better in each column.
+    most_compared : int, optional
+        With more than three columns, each row is compared with at most this many undominated ones, those nearest in
+        the first column: some dominated rows then stay, none is marked wrongly.
+
+    Returns
+    -------
+    bool array, shape (n,)
+    """
+    count, columns = measures.shape
+    if count <= 1 or columns == 0:
+        return _only_first(count)
+    order = np.lexsort(measures.T[::-1])  # whoever dominates a row comes before it, or equals it
+    ordered = np.ascontiguousarray(measures[order])
+    result = np.zeros(count, dtype=np.bool_)
+    result[order] = _sweep(ordered[:, 1:], most_compared)
+    return result
+
+
+def _sweep(rest: Int64, most_compared: int | None) -> Bool:
+    """Which rows no earlier row is at most equal to in all columns."""
+    if rest.shape[1] == 0:
+        return _only_first(rest.shape[0])
+    if rest.shape[1] == 1:
+        least = np.minimum.accumulate(rest[:, 0])
+        return np.concatenate([[True], rest[1:, 0] < least[:-1]])
+    kept = np.ones(rest.shape[0], dtype=np.bool_)
+    front = rest[:0]
+    for start in range(0, rest.shape[0], _BLOCK):
+        block = rest[start : start + _BLOCK]
+        alive = ~_is_beaten(block, front)
+        own = block[alive]
+        alive[alive] = ~_is_beaten_within(own)
+        kept[start : start + _BLOCK] = alive
+        front = _advance(front, block[alive], most_compared)
+    return kept
+
+
+def _only_first(count: int) -> Bool:
+    return np.asarray(np.arange(count) == 0)
+
+
+def _is_beaten(block: Int64, front: Int64) -> Bool:
+    """Which rows of a block some row of the front is at most equal to in all columns."""
+    if front.shape[0] == 0:
+        return np.zeros(block.shape[0], dtype=np.bool_)
+    if block.shape[1] == 2:  # the front is a staircase: first column increasing, second decreasing
+        below = np.searchsorted(front[:, 0], block[:, 0], side="right") - 1
+        return np.asarray((below >= 0) & (front[below, 1] <= block[:, 1]))
+    beaten = np.zeros(block.shape[0], dtype=np.bool_)
+    for start in range(0, front.shape[0], 4 * _BLOCK):
+        part = front[start : start + 4 * _BLOCK]
+        beaten |= _compare(part, block).any(axis=0)
+    return beaten
+
+
+def _is_beaten_within(rows: Int64) -> Bool:
+    earlier = np.triu(np.ones((rows.shape[0], rows.shape[0]), dtype=np.bool_), 1)
+    return np.asarray((_compare(rows, rows) & earlier).any(axis=0))
+
+
+def _compare(first: Int64, second: Int64) -> Bool:
+    """Whether row i of the first is at most row j of the second in all columns, shape (i, j)."""
+    result = first[:, None, 0] <= second[None, :, 0]
+    for column in range(1, first.shape[1]):
+        result &= first[:, None, column] <= second[None, :, column]
+    return np.asarray(result)
+
+
+def _advance(front: Int64, found: Int64, most_compared: int | None) -> Int64:
+    joined = np.concatenate([front, found])
+    if joined.shape[1] == 2:
+        joined = joined[np.lexsort((joined[:, 1], joined[:, 0]))]
+        least = np.minimum.accumulate(joined[:, 1])
+        return np.asarray(joined[np.concatenate([[True], joined[1:, 1] < least[:-1]])])
+    return joined if most_compared is None else joined[-most_compared:]
