@@ -28,6 +28,7 @@ from .numbers import frozen as frozen
 from .numbers import is_finite as is_finite
 from .numbers import is_number as is_number
 from .numbers import is_whole as is_whole
+from .printing import MOST_LINES as MOST_LINES
 from .printing import Printable as Printable
 from .printing import Summary as Summary
 from .quantiles import Numbers as Numbers
