@@ -92,7 +92,6 @@ def test_help_loads_nothing_heavy() -> None:
         "pandas",
         "pulp",
         "pyarrow",
-        "pydantic",
         "scipy",
     )
     probe = (
