@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from mipplan.profiles.hardware import Hardware, limit_problem
 from mipplan.profiles.lint import Finding, Severity, examine
-from mipplan.profiles.model import Profiles
+from mipplan.profiles.model import Hardware, Profiles, limit_problem
 from mipplan.profiles.tables import LatencyTable
 
 __all__ = [

@@ -27,7 +27,7 @@ from mipplan.documents import (
     read_bytes,
     read_yaml,
 )
-from mipplan.profiles.hardware import Hardware, limit_problem, memory_problem, price_problem
+from mipplan.profiles.model import Hardware, limit_problem, memory_problem, price_problem
 from mipplan.profiles.tables import OPTIONAL_COLUMNS, LatencyTable, batch_problem, measurement_problem
 
 _REQUIRED_COLUMNS = ("model", "hardware", "batch", "latency_ms", "source")

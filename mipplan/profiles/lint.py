@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.core import listed
+from mipplan.core import Bool, listed
 from mipplan.profiles.model import Profiles
 from mipplan.profiles.tables import LatencyTable
 
-#: Between sizes further apart than this, a straight line says little about the sizes between them.
-WIDEST_GAP = 4.0
-#: A batch whose latency per item is more than this many times that of a smaller one was hardly measured right.
-STEEPEST_RISE = 2.0
-#: A larger batch that takes less than this share of the time of a smaller one was hardly measured right.
-DEEPEST_FALL = 0.5
-#: Batches faster than 10 µs or slower than a minute hint at another unit than milliseconds.
-FASTEST_MS = 0.01
-SLOWEST_MS = 60_000.0
-#: Latencies in proportion to the batch size are equal per item but for rounding.
-_LEAST_RISE = 1.0 + 1e-9
+
+@dataclass(frozen=True)
+class LintParams:
+    """Beyond what a measurement is called odd.
+
+    Attributes
+    ----------
+    widest_gap : float
+        Between sizes further apart than a factor of 4 a straight line says little about the sizes between them.
+    steepest_rise : float
+        A batch whose latency per item is more than twice that of a smaller one was hardly measured right.
+    deepest_fall : float
+        A batch that takes less than half the time of a smaller one was hardly measured right.
+    fastest_ms, slowest_ms : float
+        Batches faster than 10 µs or slower than a minute hint at another unit than milliseconds.
+    least_rise : float
+        Latencies in proportion to the batch size are equal per item but for rounding.
+    """
+
+    widest_gap: float = 4.0
+    steepest_rise: float = 2.0
+    deepest_fall: float = 0.5
+    fastest_ms: float = 0.01
+    slowest_ms: float = 60_000.0
+    least_rise: float = 1.0 + 1e-9
+
+
+_PARAMS = LintParams()
 
 
 class Severity(StrEnum):
@@ -87,157 +104,90 @@ def examine(profiles: Profiles) -> tuple[Finding, ...]:
 
 
 def _examined(table: LatencyTable) -> Iterator[Finding]:
+    for rule in _rules(table):
+        if rule.which.any():
+            sizes = tuple(table.batch[rule.which].tolist())
+            named = f"batch size{'' if len(sizes) == 1 else 's'} {listed(map(str, sizes))}"
+            found = rule.found.format(sizes=named)
+            yield Finding(rule.severity, table.model, table.hardware, sizes, found, rule.treatment)
+
+
+class _Rule(NamedTuple):
+    """What is odd about the batch sizes marked in `which`, shape (sizes,); ``{sizes}`` in the text names them."""
+
+    severity: Severity
+    which: Bool
+    found: str
+    treatment: str = "used as measured"
+
+
+def _rules(table: LatencyTable) -> Iterator[_Rule]:
+    note, warning, smallest = Severity.NOTE, Severity.WARNING, table.smallest_batch
     if len(table.batch) == 1:
-        yield from _single_size(table)
+        only = "only batch size 1 was measured, so nothing is known about batching"
+        yield _Rule(note, table.batch == 1, only, "requests are served one at a time")
     elif (table.latency_ms == table.latency_ms[0]).all():
-        yield from _constant(table)
-    else:
-        for check in _CHECKS_OF_CURVES:
-            yield from check(table)
-    yield from _unmeasured_small_batches(table)
-    yield from _gaps(table)
-    yield from _odd_units(table)
-    yield from _percentile_below_latency(table)
-
-
-def _finding(
-    severity: Severity, table: LatencyTable, which: NDArray[np.bool_], found: str, treatment: str
-) -> Iterator[Finding]:
-    """Yield one finding about the batch sizes marked in `which`, if there are any; ``{sizes}`` names them."""
-    if not which.any():
-        return
-    sizes = tuple(table.batch[which].tolist())
-    named = f"batch size{'' if len(sizes) == 1 else 's'} {listed(map(str, sizes))}"
-    yield Finding(severity, table.model, table.hardware, sizes, found.format(sizes=named), treatment)
-
-
-# ------------------------------------------------------------------------------------ how many were measured
-
-
-def _single_size(table: LatencyTable) -> Iterator[Finding]:
-    if table.smallest_batch == 1:
-        yield from _finding(
-            Severity.NOTE,
-            table,
-            table.batch == 1,
-            "only batch size 1 was measured, so nothing is known about batching",
-            "requests are served one at a time",
+        constant = (
+            f"the latency is {table.latency_ms[0]:g} ms at every batch size, as if a batch cost no more than one item "
+            "(is it a latency per item, or a placeholder?)"
         )
-
-
-def _unmeasured_small_batches(table: LatencyTable) -> Iterator[Finding]:
-    smallest = table.smallest_batch
-    yield from _finding(
-        Severity.WARNING,
-        table,
+        yield _Rule(warning, np.ones(len(table.batch), dtype=bool), constant)
+    else:
+        yield from _rules_of_curve(table)
+    yield _Rule(
+        warning,
         (table.batch == smallest) & (smallest > 1),
         f"nothing was measured below batch {smallest}",
         "smaller batches are taken to cost as much as that one",
     )
-
-
-def _gaps(table: LatencyTable) -> Iterator[Finding]:
-    after = _marked_pairs(table, table.batch[1:] > WIDEST_GAP * table.batch[:-1])
-    before = np.append(after[1:], False)
-    yield from _finding(
-        Severity.WARNING,
-        table,
-        after | before,
-        f"the gaps between {{sizes}} are wider than a factor of {WIDEST_GAP:g}",
+    after = _larger_of(table.batch[1:] > _PARAMS.widest_gap * table.batch[:-1])
+    yield _Rule(
+        warning,
+        after | np.append(after[1:], False),
+        f"the gaps between {{sizes}} are wider than a factor of {_PARAMS.widest_gap:g}",
         "batches between them are interpolated along a straight line",
     )
+    unit = "at {sizes} (is the column in milliseconds?)"
+    yield _Rule(warning, table.latency_ms < _PARAMS.fastest_ms, f"the latency is below 10 µs {unit}")
+    yield _Rule(warning, table.latency_ms > _PARAMS.slowest_ms, f"the latency is above one minute {unit}")
+    if table.latency_p99_ms is not None:
+        below = table.latency_p99_ms < table.latency_ms
+        yield _Rule(
+            warning, below, "latency_p99_ms is below latency_ms at {sizes}", "plans use latency_ms only"
+        )
 
 
-# --------------------------------------------------------------------------------------- how latency behaves
-
-
-def _constant(table: LatencyTable) -> Iterator[Finding]:
-    yield from _finding(
+def _rules_of_curve(table: LatencyTable) -> Iterator[_Rule]:
+    per_item = table.latency_ms / table.batch
+    fall, rise = table.latency_ms[1:] / table.latency_ms[:-1], per_item[1:] / per_item[:-1]
+    deepest, steepest = _PARAMS.deepest_fall, _PARAMS.steepest_rise
+    yield _Rule(
         Severity.WARNING,
-        table,
-        np.ones(len(table.batch), dtype=bool),
-        f"the latency is {table.latency_ms[0]:g} ms at every batch size, as if a batch cost no more than one item "
-        "(is it a latency per item, or a placeholder?)",
-        "used as measured",
-    )
-
-
-def _falling_latency(table: LatencyTable) -> Iterator[Finding]:
-    ratio = table.latency_ms[1:] / table.latency_ms[:-1]
-    yield from _finding(
-        Severity.WARNING,
-        table,
-        _marked_pairs(table, ratio < DEEPEST_FALL),
+        _larger_of(fall < deepest),
         "the latency falls by more than half at {sizes}, which is implausible",
-        "used as measured",
     )
-    yield from _finding(
+    yield _Rule(
         Severity.NOTE,
-        table,
-        _marked_pairs(table, (ratio < 1) & (ratio >= DEEPEST_FALL)),
+        _larger_of((fall < 1) & (fall >= deepest)),
         "the latency falls at {sizes}",
         "used as measured; the bound counts the slowest batch up to the cap",
     )
-
-
-def _falling_throughput(table: LatencyTable) -> Iterator[Finding]:
-    per_item = table.latency_ms / table.batch
-    ratio = per_item[1:] / per_item[:-1]
-    yield from _finding(
+    yield _Rule(
         Severity.WARNING,
-        table,
-        _marked_pairs(table, ratio > STEEPEST_RISE),
-        f"the latency per item grows more than {STEEPEST_RISE:g} times at {{sizes}}, which is implausible",
-        "used as measured",
+        _larger_of(rise > steepest),
+        f"the latency per item grows more than {steepest:g} times at {{sizes}}, which is implausible",
     )
-    yield from _finding(
+    yield _Rule(
         Severity.NOTE,
-        table,
-        _marked_pairs(table, (ratio > _LEAST_RISE) & (ratio <= STEEPEST_RISE)),
+        _larger_of((rise > _PARAMS.least_rise) & (rise <= steepest)),
         "the throughput falls at {sizes}",
         "used as measured; such a cap seldom pays",
     )
 
 
-def _odd_units(table: LatencyTable) -> Iterator[Finding]:
-    yield from _finding(
-        Severity.WARNING,
-        table,
-        table.latency_ms < FASTEST_MS,
-        "the latency is below 10 µs at {sizes} (is the column in milliseconds?)",
-        "used as measured",
-    )
-    yield from _finding(
-        Severity.WARNING,
-        table,
-        table.latency_ms > SLOWEST_MS,
-        "the latency is above one minute at {sizes} (is the column in milliseconds?)",
-        "used as measured",
-    )
-
-
-def _percentile_below_latency(table: LatencyTable) -> Iterator[Finding]:
-    if table.latency_p99_ms is not None:
-        yield from _finding(
-            Severity.WARNING,
-            table,
-            table.latency_p99_ms < table.latency_ms,
-            "latency_p99_ms is below latency_ms at {sizes}",
-            "plans use latency_ms only",
-        )
-
-
-_CHECKS_OF_CURVES: tuple[Callable[[LatencyTable], Iterator[Finding]], ...] = (
-    _falling_latency,
-    _falling_throughput,
-)
-
-
-def _marked_pairs(table: LatencyTable, pairs: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Mark the larger size of each pair of neighbours."""
-    marked = np.zeros(len(table.batch), dtype=bool)
-    marked[1:] = pairs
-    return marked
+def _larger_of(pairs: Bool) -> Bool:
+    """Mark the larger size of each pair of neighbours that is marked."""
+    return np.concatenate([[False], pairs])
 
 
 # -------------------------------------------------------------------------------------------- across tables

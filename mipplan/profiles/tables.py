@@ -9,9 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from mipplan.core import MAX_DURATION_NS, NS_PER_MS, Fault, Float64, InputError, Int64, name_problem, shown
+from mipplan.core import (
+    MAX_DURATION_NS,
+    NS_PER_MS,
+    Fault,
+    Float64,
+    InputError,
+    Int64,
+    frozen,
+    name_problem,
+    shown,
+)
 
-#: Largest batch size accepted: a service table has an entry for every size up to the cap.
+#: A batch holds at most a million items, because a table of services has an entry for every size up to the cap.
 MAX_BATCH = 1_000_000
 #: Optional measured columns, and whether they may be zero.
 OPTIONAL_COLUMNS = {"latency_p99_ms": False, "accuracy": True, "energy_j": True, "memory_gib": True}
@@ -112,9 +122,7 @@ class LatencyTable:
             )
         sizes = np.arange(1, cap + 1)
         latency_ms = np.interp(sizes, self.batch, self.latency_ms)
-        service = np.maximum(1, np.rint(latency_ms * NS_PER_MS)).astype(np.int64)
-        service.flags.writeable = False
-        return service
+        return frozen(np.maximum(1, np.rint(latency_ms * NS_PER_MS)).astype(np.int64))
 
     def to_document(self) -> dict[str, Any]:
         """Write the table as a JSON-able mapping of columns."""
@@ -174,7 +182,7 @@ def _whole_column(values: object) -> tuple[Int64, str | None]:
         return empty, problem
     if bool(np.any(np.diff(given) <= 0)):
         problem = "the sizes must increase strictly"
-    return _read_only(given.astype(np.int64)), problem
+    return frozen(given.astype(np.int64)), problem
 
 
 def _real_column(values: object, length: int, name: str) -> tuple[Float64, str | None]:
@@ -187,7 +195,7 @@ def _real_column(values: object, length: int, name: str) -> tuple[Float64, str |
     problem = next(
         (found for found in (measurement_problem(name, value) for value in column.tolist()) if found), None
     )
-    return _read_only(column), problem
+    return frozen(column), problem
 
 
 def _sources(source: Sequence[str], length: int) -> tuple[str, ...]:
@@ -198,8 +206,3 @@ def _sources(source: Sequence[str], length: int) -> tuple[str, ...]:
     if len(texts) not in (0, length):
         raise InputError.one("source", f"expected one text for each of {length} rows, found {len(texts)}")
     return texts or ("",) * length
-
-
-def _read_only(array: Any) -> Any:
-    array.flags.writeable = False
-    return array
