@@ -1,6 +1,5 @@
 """What planning and replaying return: data with provenance, no theory."""
 
-from mipplan.result.choices import Choice
 from mipplan.result.explanation import (
     Alternative,
     CriticalStage,
@@ -12,6 +11,7 @@ from mipplan.result.explanation import (
 from mipplan.result.plan import Plan, relevant_profiles
 from mipplan.result.plan_file import altered_parts, document_text, fingerprint, read_document
 from mipplan.result.record import (
+    Choice,
     Effort,
     Figures,
     Guarantee,
@@ -36,7 +36,7 @@ from mipplan.result.stream import (
 )
 from mipplan.result.timeline import StepFunction, Windows, check_window, check_windows
 
-Rides = BatchAssignment
+Rides = BatchAssignment  # until the replayer says BatchAssignment
 
 __all__ = [
     "FIGURES",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mipplan.core import MOST_LINES, Printable, Summary, format_duration
-from mipplan.result.choices import Choice
+from mipplan.result.record import Choice
 from mipplan.result.summaries import dollars_text, explanation_line, explanation_summary
 
 

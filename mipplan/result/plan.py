@@ -23,7 +23,6 @@ from mipplan.core import (
 from mipplan.documents import write_text_atomically
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.result.choices import Choice, read_choices
 from mipplan.result.explanation import Explanation
 from mipplan.result.plan_file import (
     PlanDocument,
@@ -35,6 +34,7 @@ from mipplan.result.plan_file import (
     read_document,
 )
 from mipplan.result.record import (
+    Choice,
     Effort,
     Figures,
     Guarantee,
@@ -44,6 +44,7 @@ from mipplan.result.record import (
     Provenance,
     Refinement,
     TraceReference,
+    read_choices,
     resolve_slo_ns,
 )
 from mipplan.result.summaries import plan_line, plan_summary

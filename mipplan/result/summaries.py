@@ -8,9 +8,9 @@ from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Summary, format_dura
 from mipplan.result.record import Guarantee, PlanStatus
 
 if TYPE_CHECKING:
-    from mipplan.result.choices import Choice
     from mipplan.result.explanation import Explanation, StageExplanation
     from mipplan.result.plan import Plan
+    from mipplan.result.record import Choice
     from mipplan.result.replay import ReplayResult
     from mipplan.result.stage import StageReplay
     from mipplan.result.stream import StageTotals, StreamResult
