@@ -147,7 +147,7 @@ class StageReplay:
     def __repr__(self) -> str:
         service = f"{self.tokens} tokens in {self.batches} batches"
         several = "" if self.replicas == 1 else "s"
-        return f"<StageReplay: {self.replicas} replica{several}, {service}, busy {self.utilisation:.1%}>"
+        return f"<StageReplay: {self.replicas} replica{several}, {service}>"
 
     @property
     def arrival_ns(self) -> Int64:
