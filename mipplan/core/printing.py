@@ -123,11 +123,6 @@ class Printable:
         return self._summary().html()
 
 
-def percent(share: float) -> str:
-    """Write a share or a quantile in percent, without zeros at its end."""
-    return f"{100 * share:.10g}"
-
-
 def _aligned(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
