@@ -11,9 +11,9 @@ from pathlib import Path
 import mipplan as mp
 from mipplan.core import NS_PER_S, Fault, Faults, InputError, parse_duration_ns, suggestion
 
-#: How the names of shipped files end.
+#: The names of shipped files end like this.
 _ENDINGS = {"pipelines": (".yaml",), "traces": (".csv.gz", ".csv")}
-#: Flags whose times are seconds rather than milliseconds.
+#: A bare number given with one of these flags means seconds rather than milliseconds.
 _COARSE = ("--time-limit", "--from", "--to", "--windows", "--period", "--activation-delay")
 _BARE_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{0,12})?", re.ASCII)
 _LONG_UNITS = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{0,9})?) *(?P<unit>m|h)(in|ins|r|rs)?", re.ASCII)

@@ -36,10 +36,10 @@ EXIT_UNREAD = 141
 DocumentT = TypeVar("DocumentT", bound="BaseModel")
 #: What is wrong in a file is told with the file, not with the option that names it.
 _FILES = ("trace", "profiles")
-#: How signs are written where the terminal's encoding lacks them; others become a question mark.
+#: Where the terminal's encoding lacks these signs they are written like this; others become a question mark.
 _SIGNS = "≤≥→…×·−–µ∞"
 _PLAIN = dict(zip(_SIGNS, ("<=", ">=", "->", "...", "x", "*", "-", "-", "u", "inf"), strict=True))
-#: Width of tables that go to a file or pipe, where there is no window to fit.
+#: Tables that go to a file or pipe are this wide, since there is no window to fit.
 _PIPE_WIDTH = 140
 
 

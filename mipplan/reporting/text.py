@@ -12,7 +12,7 @@ from rich.text import Text
 from mipplan.core import NS_PER_S, format_duration, higher_rank
 from mipplan.reporting.documents import TraceReport
 
-#: How figures of a replay are called.
+#: Figures of a replay are called by these names.
 LABELS = {
     "mean": "mean",
     "p50": "P50",

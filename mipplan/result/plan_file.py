@@ -28,7 +28,7 @@ MAX_DIGITS = 100
 _Count = Field(ge=1, le=10**9)
 _Nanoseconds = Field(ge=0, le=2**62)
 _Microdollars = Field(ge=0, le=2**62)
-#: (burst, rate): both finite and not negative, or no arrival curve could be made of it.
+#: Burst and rate are both finite and not negative, or no arrival curve could be made of them.
 _Bucket = Annotated[
     list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=2, max_length=2)
 ]

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-#: The quantiles of a summary, by their names in JSON.
+#: A summary holds these quantiles, by their names in JSON.
 FIGURES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 _STAGE_FIGURES = (
     *(

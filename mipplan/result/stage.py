@@ -22,11 +22,11 @@ from mipplan.result.timeline import StepFunction
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Dispatch and exit of a token that was left waiting.
+#: Dispatch and exit of a token that was left waiting are at this instant.
 NEVER = int(np.iinfo(np.int64).max)
 
 
-# --- who was served in which batch -----------------------------------------------------------------------------------
+# --- which batch served which token -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,7 +46,7 @@ class BatchAssignment:
     batch_start_ns, batch_size, batch_service_ns : int64, shape (batches,)
         In order of dispatch.
     by_end : int32, shape (batches,), or None
-        The batches in order of their ends, those of one instant in order of dispatch; None if nobody noted it.
+        The batches in order of their ends, those of one instant in order of dispatch; None if that was not noted.
     """
 
     tokens: int
@@ -83,9 +83,9 @@ class BatchAssignment:
         return int(np.max(self.batch_start_ns + self.batch_service_ns))
 
     def _per_token(self, instant_ns: Int64) -> Int64:
-        """An instant of each batch for each of its riders, in token order."""
+        """An instant of each batch for each of its tokens, in token order."""
         if self.rider is None and instant_ns.size == self.tokens:
-            return instant_ns.view()  # Each rides alone.
+            return instant_ns.view()  # Each is alone in its batch.
         by_token = np.empty(self.tokens, dtype=np.int64)
         if int(self.batch_size.sum()) < self.tokens:
             by_token.fill(NEVER)
@@ -93,14 +93,14 @@ class BatchAssignment:
         return by_token
 
     def _hand_out(self, instant_ns: Int64, by_token: Int64) -> None:
-        """Write an instant of each batch down for each of its riders."""
+        """Write an instant of each batch down for each of its tokens."""
         place = 0
         for low in range(0, instant_ns.size, self.batches_at_once):
             here = slice(low, low + self.batches_at_once)
             instants, size = instant_ns[here], self.batch_size[here]
             upto = place + int(size.sum())
-            riding = slice(place, upto) if self.rider is None else self.rider[place:upto]
-            by_token[riding] = instants if upto - place == size.size else np.repeat(instants, size)
+            served = slice(place, upto) if self.rider is None else self.rider[place:upto]
+            by_token[served] = instants if upto - place == size.size else np.repeat(instants, size)
             place = upto
 
 
@@ -135,7 +135,7 @@ class StageReplay:
     replicas : int
         The most there were at any time.
     rides : BatchAssignment
-        Its batches, and who rode in them.
+        Its batches, and the tokens in them.
     arrivals : int64, shape (tokens,), or Following
         When each token was ready at the stage.
     """

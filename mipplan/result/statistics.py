@@ -42,7 +42,7 @@ from mipplan.core import (
     shown,
 )
 
-#: The quantiles of a summary.
+#: A summary holds these quantiles.
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 CONFIDENCE = 0.95
 
@@ -341,7 +341,7 @@ def _autocovariances(series: Float64, largest_lag: int) -> Float64:
 
 
 def _last_significant_lag(correlation: Float64, count: int) -> int | None:
-    """Lag after which so many neighbouring autocorrelations are insignificant that the others count as zero."""
+    """Lag after which a run of autocorrelations is insignificant, so that all later ones count as zero."""
     band = 2.0 * math.sqrt(math.log10(count) / count)
     run = max(5, math.ceil(math.sqrt(math.log10(count))))
     significant = np.abs(correlation[1:]) >= band

@@ -25,9 +25,9 @@ PRECISION_BITS = 10
 RELATIVE_ERROR = 2.0**-PRECISION_BITS
 
 _DROPPED_BITS = 52 - PRECISION_BITS
-#: Upper bits of the double 1.0, so that bucket 1 begins at 1 ns and bucket 0 holds 0.
+#: These are the upper bits of the double 1.0, so that bucket 1 begins at 1 ns and bucket 0 holds 0.
 _ONE = int(np.float64(1.0).view(np.int64)) >> _DROPPED_BITS
-#: Buckets up to 2**63 ns.
+#: This many buckets reach up to 2**63 ns.
 BUCKETS = (63 << PRECISION_BITS) + 2
 _HALF_BITS = 32
 _LOW_HALF = np.int64(2**_HALF_BITS - 1)
