@@ -8,7 +8,7 @@ import networkx as nx
 import numpy as np
 
 import mipplan as mp
-from mipplan.fleet.request import Fleet, Member
+from mipplan.fleet.problem import Fleet, FleetMember
 from mipplan.profiles import Hardware, LatencyTable
 from planning_instances import planning_instance
 
@@ -56,7 +56,7 @@ def fleet_of(number: int, *, pipelines: int | None = None, scarcity: float | Non
         if alone.status == "optimal":
             name = f"{case.pipeline.name}-{len(members)}"
             weight = 1000 * int(rng.integers(1, 4))
-            members.append((alone, Member(name, case.pipeline, case.trace, case.slo_ns * 2, weight)))
+            members.append((alone, FleetMember(name, case.pipeline, case.trace, case.slo_ns * 2, weight)))
     used = dict.fromkeys(profiles.hardware, 0)
     for alone, _ in members:
         for choice in alone.choices.values():
@@ -104,7 +104,7 @@ def small_fleet(number: int, *, scarcity: float | None = None) -> Fleet:
         if alone.status != "optimal":
             continue
         weight = 1000 * int(rng.integers(1, 4))
-        members.append(Member(f"p{len(members)}", pipeline, trace, round(slo_s * 1e9), weight))
+        members.append(FleetMember(f"p{len(members)}", pipeline, trace, round(slo_s * 1e9), weight))
         for choice in alone.choices.values():
             used[choice.hardware] += choice.replicas
     limits = {name: max(1, int(share * amount)) for name, amount in used.items()}

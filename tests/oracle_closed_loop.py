@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mipplan.tuner.observation import Observation, StageObservation
-from mipplan.tuner.policies.policy import Controller
+from mipplan.tuner.policies import Controller, Observation, StageObservation
 from oracle_replay import Event, EventLoop, SlowReplay, SlowSchedule
 from oracle_tokens import SlowTokens
 

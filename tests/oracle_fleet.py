@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 import mipplan as mp
-from mipplan.fleet.request import Fleet, Member
+from mipplan.fleet.problem import Fleet, FleetMember
 from mipplan.tokens import realise
 from mipplan_formulations import ColumnPool, MultiProjectProblem, TimeCostProblem
 
@@ -54,7 +54,7 @@ def _allowed(project: TimeCostProblem) -> list[tuple[int, ...] | None]:
     return [selection for selection in itertools.product(*modes) if project.evaluate(selection).feasible]
 
 
-def certified_device_vectors(member: Member, fleet: Fleet) -> set[tuple[int, ...]]:
+def certified_device_vectors(member: FleetMember, fleet: Fleet) -> set[tuple[int, ...]]:
     """Devices used, of each hardware type, by every certified plan of a pipeline: each plan is certified by itself."""
     options = []
     for name, stage in member.pipeline.stages.items():
@@ -88,7 +88,7 @@ def certified_device_vectors(member: Member, fleet: Fleet) -> set[tuple[int, ...
     return found
 
 
-def _keeps_up(member: Member, fleet: Fleet, stage: str, choice: tuple[str, int, int]) -> bool:
+def _keeps_up(member: FleetMember, fleet: Fleet, stage: str, choice: tuple[str, int, int]) -> bool:
     """Whether the replicas serve more than the stage's mean rate."""
     tokens = realise(member.pipeline, member.trace, fleet.seed).stages[stage].count
     hardware, batch, replicas = choice

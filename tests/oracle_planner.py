@@ -1,4 +1,4 @@
-"""The cheapest certified plan by trying everything: slow, and written from design §2–§4 alone.
+"""The cheapest certified plan by trying everything: slow, and written from the definitions in docs/theory.md alone.
 
 It shares the realised tokens with the planner, because they are data; families, services, certificate and search
 are its own. Only one fact about the theorem is used to stop: with the other choices fixed, more replicas of a
@@ -29,8 +29,6 @@ MOST_REPLICAS = 100_000
 
 #: Instances that take more certificates, or more nodes, than this are left: a campaign counts how many it skips.
 MOST_CERTIFICATES = 6_000
-#: Up to this many tokens at a stage the oracle compares all pairs of them.
-_ALL_PAIRS = 80
 
 Column = NDArray[np.int64]
 #: (T, ℓ(b), n·b) of every stage.
@@ -138,12 +136,15 @@ def oracle_families(
 
 
 def batch_ns(sizes: Column, latency_ms: NDArray[np.float64], k: int) -> int:
-    """ℓ(k) of design §2 for one k."""
+    """ℓ(k), as docs/theory.md defines it, for one k."""
     return max(1, int(np.rint(np.interp(k, sizes, latency_ms) * 1e6)))
 
 
-def oracle_certificate(workload: Workload, services: Services, quantile: float) -> int:
-    """The theorem by its definition, in integers; quantile over queries, ``method="higher"``."""
+def oracle_certificate(workload: Workload, services: Services, quantile: float, all_pairs: int = 80) -> int:
+    """The theorem by its definition, in integers; quantile over queries, ``method="higher"``.
+
+    Of up to `all_pairs` tokens at a stage all pairs are compared.
+    """
     exits: dict[str, Column] = {}
     last = np.full(workload.ingress_ns.size, -1, dtype=np.int64)
     for name in workload.pipeline.topological_order:
@@ -158,21 +159,21 @@ def oracle_certificate(workload: Workload, services: Services, quantile: float) 
                     np.maximum.at(arrival, messages.child, sent)
         else:
             arrival = workload.ingress_ns
-        exits[name] = _exits(arrival, *services[name])
+        exits[name] = _exits(arrival, *services[name], all_pairs)
         np.maximum.at(last, tokens.query, exits[name])
     latency = np.sort(last - workload.ingress_ns)
     return int(latency[math.ceil(quantile * (latency.size - 1))])
 
 
-def _exits(arrival: Column, latency_ns: int, period_ns: int, tokens: int) -> Column:
+def _exits(arrival: Column, latency_ns: int, period_ns: int, tokens: int, all_pairs: int) -> Column:
     """T + max over j ≤ i of E(j) + (i − j)/R, rounded up to whole nanoseconds once per stage."""
-    return latency_ns - (-_reach(arrival, period_ns, tokens) // tokens)
+    return latency_ns - (-_reach(arrival, period_ns, tokens, all_pairs) // tokens)
 
 
-def _reach(arrival: Column, period_ns: int, tokens: int) -> Column:
+def _reach(arrival: Column, period_ns: int, tokens: int, all_pairs: int) -> Column:
     """The maximum, times n·b: all pairs while they are few, else (i, j) parted and a cumulative maximum."""
     index = np.arange(arrival.size)
-    if arrival.size > _ALL_PAIRS:
+    if arrival.size > all_pairs:
         return np.maximum.accumulate(arrival * tokens - index * period_ns) + index * period_ns
     gap = np.maximum(index[:, None] - index[None, :], 0)
     reach = arrival[None, :] * tokens + gap * period_ns

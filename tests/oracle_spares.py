@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from mipplan.tuner.policies.spares import SpareRule
+from mipplan.tuner.policies import SpareRule
 
 #: A multiple of the steps in which halving looks.
 _STEPS = 320

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import networkx as nx
 import numpy as np
 
 import mipplan as mp
+from mipplan.core import SearchLimits
+from mipplan.planner import PlanMaker, PlanningParams, SearchParams
 from mipplan.profiles import Hardware, LatencyTable
+from mipplan.result import Figures, PlanStatus
 from mipplan.tokens import Workload, realise
 from oracle_planner import OracleFamily, oracle_certificate, oracle_families
 
@@ -43,6 +46,19 @@ class PlanningInstance:
     def plan(self, **more: Any) -> mp.Plan:
         """Plan it."""
         return mp.plan(self.pipeline, self.profiles, self.trace, **{**self.arguments, **more})
+
+
+def made_again(plan: mp.Plan, params: SearchParams) -> mp.Plan:
+    """Search for the same plan in another way."""
+    asked = replace(
+        plan,
+        choices={},
+        status=PlanStatus.UNKNOWN,
+        figures=Figures(lower_bound_microusd_per_hour=0),
+        reason=None,
+        limit=None,
+    )
+    return PlanMaker(asked, SearchLimits(), PlanningParams(search=params)).cheapest()
 
 
 def planning_instance(

@@ -10,23 +10,23 @@ from typing import Any
 
 #: Phase, module (or module:class) and name of each function that is timed. What is not wrapped is "other".
 PHASES = (
-    ("trace analysis", "mipplan.planner.request", "realise"),
-    ("trace analysis", "mipplan.planner.judges", "analyse_paths"),
-    ("trace analysis", "mipplan.planner.judges", "Extract"),
+    ("trace analysis", "mipplan.planner.instance", "realise"),
+    ("trace analysis", "mipplan.planner.oracle", "analyse_paths"),
+    ("trace analysis", "mipplan.planner.oracle", "CriticalSample"),
     ("waits", "mipplan.options.problem", "wait_bounds"),
-    ("waits", "mipplan.planner.incumbent", "_replicas_on_path"),
+    ("waits", "mipplan.planner.heuristics", "replicas_on_path"),
     ("options", "mipplan.planner.instance", "find_families"),
     ("options", "mipplan.planner.instance", "expand"),
-    ("options", "mipplan.options.enumeration", "_frontier"),
+    ("options", "mipplan.options.table", "frontier"),
     ("build", "mipplan.planner.benders", "build_problem"),
     ("build", "mipplan_formulations.time_cost.paths", "add_choices"),
     ("solve", "mipplan.planner.benders", "solve_problem"),
-    ("relax", "mipplan.planner.pricing:Pricing", "within"),
-    ("enumerate", "mipplan.planner.enumeration:Enumeration", "climb"),
-    ("enumerate", "mipplan.planner.enumeration:Enumeration", "run"),
+    ("relax", "mipplan.planner.choices:LpBound", "within"),
+    ("enumerate", "mipplan.planner.enumeration:Enumeration", "raise_bound"),
+    ("enumerate", "mipplan.planner.enumeration:Enumeration", "halve"),
     ("certify", "mipplan.certificate", "stage_exits_ns"),
-    ("certify", "mipplan.planner.instance:Instance", "witnesses"),
-    ("certify", "mipplan.planner.benders", "strengthen"),
+    ("certify", "mipplan.planner.oracle:CertificateOracle", "query_cuts"),
+    ("certify", "mipplan.planner.instance", "strengthen"),
     ("certify", "mipplan.planner.benders", "repair"),
 )
 

@@ -96,16 +96,16 @@ def collect_models(case: Case) -> list[LinearModel]:
             models.append(model)
             return super().solve(model)
 
-    import mipplan.tuner.sizing as sizing
+    import mipplan.tuner.scaling_solver as scaling_solver
 
-    original = sizing.KeptRelaxation
-    sizing.KeptRelaxation = Collecting  # type: ignore[misc]
+    original = scaling_solver.KeptRelaxation
+    scaling_solver.KeptRelaxation = Collecting  # type: ignore[misc]
     try:
         tuner = make_tuner(case)
         for step in make_traffic(case):
             tuner.retune(traffic=step)
     finally:
-        sizing.KeptRelaxation = original  # type: ignore[misc]
+        scaling_solver.KeptRelaxation = original  # type: ignore[misc]
     shape = models[0].matrix.shape
     # A pipeline solved by itself has a model of its own; kept ways keep one.
     return [model for model in models if model.matrix.shape == shape]

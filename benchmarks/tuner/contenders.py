@@ -10,8 +10,7 @@ from benchmarks.tuner.traffic import SEEN, Scenario
 from mipplan.core import NS_PER_S
 from mipplan.documents import shipped_folder
 from mipplan.tuner import POLICIES, simulate
-from mipplan.tuner.hindsight import least_usd
-from mipplan.tuner.policies import Clairvoyant, Hpa, Policy, Ray, Setting
+from mipplan.tuner.policies import Clairvoyant, Hpa, Policy, Ray, Setting, least_usd
 
 #: Queries per second of the samples: such that plans have a few replicas.
 RATES_RPS = {

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mipplan.calculus.arrival import ArrivalCurve
-from mipplan.core import NS_PER_S, Int64
+from mipplan.core import NS_PER_S, UNLIMITED_NS, Int64
 
 Number = int | Fraction
 
@@ -174,6 +174,39 @@ class WindowCounts:
                 most = count if length == target else min(count, 2 * within)
                 yield length, most, below, within
                 below, within = length, most
+
+
+class EnvelopeCurve:
+    """The wait ``sup_u [ (F/R)·(α(u) − 1) − u ]⁺`` of one stage as a function of R; exact, rounded up to ns.
+
+    Parameters
+    ----------
+    arrival : ArrivalCurve or Envelope
+        α, in queries and seconds; or the corners of its hull.
+    tokens_per_query : int or Fraction
+        F.
+    """
+
+    def __init__(self, arrival: ArrivalCurve | Envelope, tokens_per_query: int | Fraction) -> None:
+        self._fanout = tokens_per_query
+        # The hull of α is concave, so the supremum lies at one of its corners or at infinity.
+        envelope = arrival if isinstance(arrival, Envelope) else Envelope.of_curve(arrival)
+        self._rate = envelope.rate
+        self._excesses = envelope.excesses
+
+    def exact(self, period_ns: int, tokens: int) -> int:
+        """Return the wait in ns at ``1/R = period_ns / tokens``; `UNLIMITED_NS` if the traffic outruns R."""
+        up, down = self._fanout.numerator * period_ns, self._fanout.denominator * tokens
+        if up * self._rate.numerator > down * self._rate.denominator:
+            return UNLIMITED_NS
+        wait = max(
+            -((window * down - up * excess) // (down * common)) for excess, window, common in self._excesses
+        )
+        return min(UNLIMITED_NS, max(0, wait))
+
+    def lower(self, period_ns: int, tokens: int) -> int:
+        """Return `exact`: nothing is saved by a bound."""
+        return self.exact(period_ns, tokens)
 
 
 def rate_needed(envelope: Envelope, wait_ns: int) -> tuple[int, int] | None:

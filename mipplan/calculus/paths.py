@@ -14,7 +14,7 @@ for any plan.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -108,6 +108,16 @@ def analyse_paths(
 
 
 @dataclass
+class _Beginning:
+    """The beginning of a path: its stages, the tokens of each that are on it (None for all), and where it goes on."""
+
+    stages: tuple[str, ...]
+    reached: tuple[Int64 | None, ...]
+    onward: Iterator[Edge]
+    always_continued: bool = False
+
+
+@dataclass
 class _Analysis:
     """Depth-first search over paths with the token sets that reach each stage along the path."""
 
@@ -120,42 +130,50 @@ class _Analysis:
     curves: dict[tuple[tuple[str, ...], ...], WaitCurve] = field(default_factory=dict)
     suffixes: dict[tuple[str, ...], Int64 | None] = field(default_factory=dict)
     representatives: dict[str, str] = field(default_factory=dict)
+    messages: dict[tuple[str, str], Messages] = field(default_factory=dict)
 
     def run(self) -> PathWaits:
+        for name, tokens in self.workload.stages.items():
+            for messages in tokens.messages:
+                self.messages[messages.edge.parent, name] = messages
         for source in self.workload.pipeline.sources:
-            self._extend([source], [None])
+            self._search(source)
         return PathWaits(tuple(self.found), self.truncated)
 
-    def _extend(self, stages: list[str], reached: list[Int64 | None]) -> None:
-        """Grow the path `stages`; ``reached[k]`` are the tokens of its k-th stage on it (None for all)."""
+    def _search(self, source: str) -> None:
+        begun = self._begin((source,), (None,))
+        stack = [] if begun is None else [begun]
+        while stack:
+            here = stack[-1]
+            edge = next(here.onward, None)
+            if edge is None:
+                stack.pop()
+                if not here.always_continued:
+                    self._record(here.stages, here.reached)
+                continue
+            messages = self.messages[edge.parent, edge.child]
+            sent = _sent_along(messages, here.reached[-1], self.workload.stages[edge.parent].count)
+            here.always_continued = here.always_continued or sent.everyone
+            received = self._received(messages, sent)
+            longer = self._begin((*here.stages, edge.child), (*here.reached, received))
+            if longer is not None:
+                stack.append(longer)
+
+    def _begin(self, stages: tuple[str, ...], reached: tuple[Int64 | None, ...]) -> _Beginning | None:
+        """Enter the last of these stages; None if no path through it is looked at."""
         if len(self.found) >= self.most_paths:
             self.truncated = True
-            return
-        tokens = self.workload.stages[stages[-1]]
-        if _queries_on(tokens, reached[-1]) + self.off_path_rank < 0:
-            return
-        always_continued = False
-        for edge in self.workload.pipeline.outgoing(stages[-1]):
-            messages = self._messages(edge.parent, edge.child)
-            sent = _sent_along(messages, reached[-1], tokens.count)
-            always_continued = always_continued or sent.everyone
-            self._extend([*stages, edge.child], [*reached, self._received(messages, sent)])
-        if not always_continued:
-            self._record(stages, reached)
+            return None
+        if _queries_on(self.workload.stages[stages[-1]], reached[-1]) + self.off_path_rank < 0:
+            return None
+        return _Beginning(stages, reached, iter(self.workload.pipeline.outgoing(stages[-1])))
 
-    def _record(self, stages: list[str], reached: list[Int64 | None]) -> None:
+    def _record(self, stages: tuple[str, ...], reached: tuple[Int64 | None, ...]) -> None:
         curves = [
-            self._curve(tuple(stages[: step + 1]), tuple(stages[step:]), reached[step])
-            for step in range(len(stages))
+            self._curve(stages[: step + 1], stages[step:], reached[step]) for step in range(len(stages))
         ]
-        lag = sum(self._edge(parent, child).delay_ns for parent, child in pairwise(stages))
-        self.found.append(PathWait(tuple(stages), lag, tuple(curves)))
-
-    def _edge(self, parent: str, child: str) -> Edge:
-        return next(edge for edge in self.workload.pipeline.outgoing(parent) if edge.child == child)
-
-    def _messages(self, parent: str, child: str) -> Messages:
-        return next(m for m in self.workload.stages[child].messages if m.edge.parent == parent)
+        lag = sum(self.messages[arc].edge.delay_ns for arc in pairwise(stages))
+        self.found.append(PathWait(stages, lag, tuple(curves)))
 
     def _received(self, messages: Messages, sent: _Sent) -> Int64 | None:
         child = self.workload.stages[messages.edge.child]
@@ -166,19 +184,20 @@ class _Analysis:
 
     def _going_on(self, remainder: tuple[str, ...]) -> Int64 | None:
         """Tokens of the first stage that go on along the remainder of a path (None for all)."""
-        if len(remainder) == 1:
-            return None
-        if remainder not in self.suffixes:
-            further = self._going_on(remainder[1:])
-            messages = self._messages(remainder[0], remainder[1])
-            member = np.ones(self.workload.stages[remainder[1]].count, dtype=bool)
-            if further is not None:
-                member[:] = False
-                member[further] = True
-            mask = np.zeros(self.workload.stages[remainder[0]].count, dtype=bool)
-            mask[messages.parent[member[messages.child]]] = True
-            self.suffixes[remainder] = None if mask.all() else np.flatnonzero(mask)
-        return self.suffixes[remainder]
+        further: Int64 | None = None
+        for start in range(len(remainder) - 2, -1, -1):
+            rest = remainder[start:]
+            if rest not in self.suffixes:
+                messages = self.messages[rest[0], rest[1]]
+                member = np.ones(self.workload.stages[rest[1]].count, dtype=bool)
+                if further is not None:
+                    member[:] = False
+                    member[further] = True
+                mask = np.zeros(self.workload.stages[rest[0]].count, dtype=bool)
+                mask[messages.parent[member[messages.child]]] = True
+                self.suffixes[rest] = None if mask.all() else np.flatnonzero(mask)
+            further = self.suffixes[rest]
+        return further
 
     def _curve(
         self, beginning: tuple[str, ...], remainder: tuple[str, ...], reached: Int64 | None

@@ -157,8 +157,10 @@ class WaitCurve:
     def _bound(self, period_ns: int, tokens: int) -> int:
         """What the tokens that wait longest at the evaluated rates beside this one wait at least."""
         place = bisect.bisect_left(self._slopes, period_ns / tokens)
-        beside = self._supports[max(0, place - 1) : place + 1]
-        return max((supports.lower_ns(period_ns, tokens, self._above) for supports in beside), default=0)
+        least_ns = 0
+        for supports in self._supports[max(0, place - 1) : place + 1]:
+            least_ns = max(least_ns, supports.lower_ns(period_ns, tokens, self._above))
+        return least_ns
 
 
 def _reduced(period_ns: int, tokens: int) -> tuple[int, int]:

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 
 from mipplan.calculus.arrival import ArrivalCurve
-from mipplan.calculus.envelopes import Envelope
+from mipplan.calculus.envelopes import Envelope, EnvelopeCurve
 from mipplan.calculus.paths import MAX_PATHS, PathWait, PathWaits
 from mipplan.calculus.service import StageService, service_time_ns
-from mipplan.core import UNLIMITED_NS, Fault, InputError, LongestPaths
+from mipplan.core import Fault, InputError, LongestPaths
 from mipplan.pipeline import Join, Pipeline
 
 
@@ -50,39 +49,6 @@ def most_tokens_per_query(pipeline: Pipeline) -> dict[str, int]:
     if faults:
         raise InputError(faults)
     return most
-
-
-class EnvelopeCurve:
-    """The wait ``sup_u [ (F/R)·(α(u) − 1) − u ]⁺`` of one stage as a function of R; exact, rounded up to ns.
-
-    Parameters
-    ----------
-    arrival : ArrivalCurve or Envelope
-        α, in queries and seconds; or the corners of its hull.
-    tokens_per_query : int or Fraction
-        F.
-    """
-
-    def __init__(self, arrival: ArrivalCurve | Envelope, tokens_per_query: int | Fraction) -> None:
-        self._fanout = tokens_per_query
-        # The hull of α is concave, so the supremum lies at one of its corners or at infinity.
-        envelope = arrival if isinstance(arrival, Envelope) else Envelope.of_curve(arrival)
-        self._rate = envelope.rate
-        self._excesses = envelope.excesses
-
-    def exact(self, period_ns: int, tokens: int) -> int:
-        """Return the wait in ns at ``1/R = period_ns / tokens``; `UNLIMITED_NS` if the traffic outruns R."""
-        up, down = self._fanout.numerator * period_ns, self._fanout.denominator * tokens
-        if up * self._rate.numerator > down * self._rate.denominator:
-            return UNLIMITED_NS
-        wait = max(
-            -((window * down - up * excess) // (down * common)) for excess, window, common in self._excesses
-        )
-        return min(UNLIMITED_NS, max(0, wait))
-
-    def lower(self, period_ns: int, tokens: int) -> int:
-        """Return `exact`: nothing is saved by a bound."""
-        return self.exact(period_ns, tokens)
 
 
 def worst_case_paths(pipeline: Pipeline, arrival: ArrivalCurve) -> PathWaits:
@@ -161,7 +127,7 @@ class WorstCase:
         return self._own(services)[stage]
 
     @cached_property
-    def _paths(self) -> LongestPaths:
+    def _paths(self) -> LongestPaths[str]:
         edges = ((edge.parent, edge.child, edge.delay_ns) for edge in self.pipeline.edges)
         return LongestPaths(self.pipeline.topological_order, edges)
 

@@ -198,11 +198,11 @@ def fleet(
 ) -> None:
     """Plan many pipelines that share limited hardware: the cheapest set of certified plans."""
     with Session(context, json) as session:
-        from mipplan.fleet import FleetFile, Search, read_fleet, read_fleet_file
+        from mipplan.fleet import FleetFile, FleetSettings, read_fleet, read_fleet_file
 
-        def check_search(file: FleetFile | None) -> None:
+        def check_settings(file: FleetFile | None) -> None:
             """Check the flags, and with them what the file holds, if it could be read."""
-            search = Search(
+            settings = FleetSettings(
                 budget=budget,
                 quantile=0.99 if file is None else file.quantile,
                 seed=0 if file is None else file.seed,
@@ -212,16 +212,16 @@ def fleet(
                 checkpoint=checkpoint,
             )
             if file is None:
-                search.check()
+                settings.check()
             else:
-                read_fleet(file.pipelines, file.profiles, file.limits | limits.or_else({}), search)
+                read_fleet(file.pipelines, file.profiles, file.limits | limits.or_else({}), settings)
 
         faults = Faults()
         time_limit_s = faults.take(lambda: optional_seconds("--time-limit", time_limit))
         limits = faults.take(lambda: device_limits(limit or ()))
         folder = None if profiles is None else str(profiles)
         read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=find_named))
-        faults.take(lambda: check_search(read.value if read else None))
+        faults.take(lambda: check_settings(read.value if read else None))
         faults.take(lambda: check_out("--plot", plot, reporting.FIGURE_FILES))
         outputs = {"--plot": plot, "--checkpoint": checkpoint}
         faults.take(lambda: check_apart({"fleet file": fleet}, outputs))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import TypeVar
+from typing import Generic, TypeVar
 
+_NodeT = TypeVar("_NodeT", bound=Hashable)
 _Rate = TypeVar("_Rate", int, Fraction)
 
 
@@ -42,25 +43,25 @@ def find_cycle(arcs: Iterable[tuple[str, str]]) -> list[str]:
         walk.append(following)
 
 
-class LongestPaths:
+class LongestPaths(Generic[_NodeT]):
     """Longest paths of a directed acyclic graph under weights that change: its order is worked out once.
 
     Parameters
     ----------
-    nodes : sequence of str
+    nodes : sequence of str or int
         Parents before children.
-    edges : iterable of (str, str, int)
+    edges : iterable of (node, node, int)
         Parent, child, and the length of the edge itself (a delay in ns).
     """
 
-    def __init__(self, nodes: Sequence[str], edges: Iterable[tuple[str, str, int]]) -> None:
+    def __init__(self, nodes: Sequence[_NodeT], edges: Iterable[tuple[_NodeT, _NodeT, int]]) -> None:
         place = {node: i for i, node in enumerate(nodes)}
         arcs = list(edges)
         self.nodes = tuple(nodes)
         self._down = sorted(arcs, key=lambda arc: place[arc[0]])
         self._up = sorted(arcs, key=lambda arc: -place[arc[1]])
 
-    def down_to(self, weights: Mapping[str, int]) -> dict[str, int]:
+    def down_to(self, weights: Mapping[_NodeT, int]) -> dict[_NodeT, int]:
         """Longest path that ends with each node, its own weight included."""
         longest = dict(weights)
         for parent, child, length in self._down:
@@ -69,7 +70,7 @@ class LongestPaths:
                 longest[child] = reached
         return longest
 
-    def up_from(self, weights: Mapping[str, int]) -> dict[str, int]:
+    def up_from(self, weights: Mapping[_NodeT, int]) -> dict[_NodeT, int]:
         """Longest path that begins with each node, its own weight included."""
         longest = dict(weights)
         for parent, child, length in self._up:
@@ -78,12 +79,12 @@ class LongestPaths:
                 longest[parent] = reached
         return longest
 
-    def through(self, weights: Mapping[str, int]) -> dict[str, int]:
+    def through(self, weights: Mapping[_NodeT, int]) -> dict[_NodeT, int]:
         """Longest path through each node."""
         before, after = self.down_to(weights), self.up_from(weights)
         return {node: before[node] + after[node] - own for node, own in weights.items()}
 
-    def least_along(self, values: Mapping[str, _Rate]) -> dict[str, _Rate]:
+    def least_along(self, values: Mapping[_NodeT, _Rate]) -> dict[_NodeT, _Rate]:
         """Least value of the nodes on a path with each node, itself included."""
         above, below = dict(values), dict(values)
         for parent, child, _ in self._down:

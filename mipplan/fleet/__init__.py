@@ -1,8 +1,7 @@
 """Many pipelines on shared hardware: the cheapest set of certified plans, with a proven gap."""
 
-from mipplan.fleet.arguments import Search, read_fleet
-from mipplan.fleet.files import FleetFile, read_fleet_file
-from mipplan.fleet.planning import plan_fleet
+from mipplan.fleet.plan import plan_fleet
+from mipplan.fleet.read import FleetFile, FleetSettings, read_fleet, read_fleet_file
 from mipplan.fleet.result import Admission, DeviceUse, FleetEffort, FleetPlan, FleetStatus, SloRelaxation
 
 __all__ = [
@@ -11,8 +10,8 @@ __all__ = [
     "FleetEffort",
     "FleetFile",
     "FleetPlan",
+    "FleetSettings",
     "FleetStatus",
-    "Search",
     "SloRelaxation",
     "plan_fleet",
     "read_fleet",

@@ -1,25 +1,21 @@
-"""All pipelines of a small fleet in one MILP, with the certificate of each as judge.
+"""All pipelines of a small fleet in one MILP, with the certificate of each as oracle.
 
-The method of `mipplan.planner.benders` on formulation `joint`: relaxed master, judges, cuts. It shares neither prices
+The method of `mipplan.planner.benders` on formulation `joint`: relaxed master, oracles, cuts. It shares neither prices
 nor columns with column generation, and so is what that is held to.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mipplan.calculus import StageService
-from mipplan.core import SolverError
-from mipplan.fleet.columns import Column
-from mipplan.fleet.request import Fleet
-from mipplan.fleet.selection import Chosen
-from mipplan.options import StageOptions, build_problem, extremes, undominated
-from mipplan.planner import Cut, Instance, cover_of, plan, strengthen, trim
+from mipplan.core import NS_PER_S, SearchLimits, SolverError
+from mipplan.fleet.problem import Column, Fleet, FleetChoice, FleetSolution
+from mipplan.options import Configuration, StageOptions, build_problem, extremes, undominated
+from mipplan.planner import Cut, Instance, cover_of, plan, trim
 from mipplan.solvers import Termination, solve
 from mipplan_formulations import (
     MULTI_PROJECT_FORMULATIONS,
@@ -30,34 +26,18 @@ from mipplan_formulations import (
     TimeCostProblem,
 )
 
-#: Waits are bounded from below to within this share of the deadline; every optimum is judged exactly.
-_TOLERANCE = 0.01
-#: At first every pipeline may cost so many times what it costs alone.
-_AMPLE = 2
-
 
 @dataclass(frozen=True)
-class JointOutcome:
-    """How a joint search ended.
+class JointParams:
+    """How the joint master is made."""
 
-    Attributes
-    ----------
-    chosen : Chosen or None
-    lower_bound : int or None
-        No set of certified plans costs less.
-    infeasible : bool
-        Proven: there is no set.
-    alone : tuple of int
-        What pipelines cost at least by themselves, as far as that was found out.
-    """
-
-    chosen: Chosen | None
-    lower_bound: int | None
-    infeasible: bool
-    alone: tuple[int, ...] = ()
+    #: Waits are bounded from below to within this share of the deadline; every optimum is judged exactly.
+    wait_tolerance: float = 0.01
+    #: At first every pipeline may cost this many times what it costs alone.
+    first_budget: int = 2
 
 
-@dataclass
+@dataclass(eq=False)
 class _Part:
     """One pipeline in the joint master."""
 
@@ -65,149 +45,134 @@ class _Part:
     options: Mapping[str, StageOptions]
     cuts: dict[Cut, Cover] = field(default_factory=dict)
 
-    def problem(self, resources: Sequence[Resource]) -> TimeCostProblem:
+    def problem(self, resources: Sequence[Resource], tolerance: float) -> TimeCostProblem:
         """The pipeline's master with all of the fleet's resources, those it does not use included."""
         instance = self.instance
         made = build_problem(
             instance.pipeline,
             self.options,
-            instance.judge.paths,
+            instance.oracle.paths,
             instance.deadline_ns,
             instance.limits,
             covers=tuple(self.cuts.values()),
-            tolerance=_TOLERANCE,
+            tolerance=tolerance,
         )
-        place = {resource.name: column for column, resource in enumerate(made.resources)}
+        place = {resource.name: column for column, resource in enumerate(resources)}
+        columns = [place[resource.name] for resource in made.resources]
         activities = []
         for activity in made.activities:
             usage = np.zeros((activity.num_modes, len(resources)), dtype=np.int64)
-            for column, resource in enumerate(resources):
-                if resource.name in place:
-                    usage[:, column] = activity.usage[:, place[resource.name]]
+            usage[:, columns] = activity.usage
             activities.append(Activity(activity.name, activity.cost, activity.duration, usage))
         return replace(made, activities=tuple(activities), resources=tuple(resources))
 
-    def services(self, modes: Sequence[int]) -> dict[str, StageService]:
-        """Service of every stage under an option each."""
-        return {
-            stage: table.service(mode)
-            for (stage, table), mode in zip(self.options.items(), modes, strict=True)
-        }
-
     def accepts(self, modes: Sequence[int]) -> bool:
         """Whether the certificate does; if not, the master is told."""
-        services = self.services(modes)
+        services = self.configuration(modes).services
         instance = self.instance
         if instance.keeps_slo(services):
             return True
-        if instance.judge.paths.bound_ns(services) > instance.deadline_ns:
+        if instance.oracle.paths.bound_ns(services) > instance.deadline_ns:
             return False  # its waits, now known exactly, are too long already: the next master avoids it by itself
-
-        def test_from(at: Mapping[str, StageService]) -> Callable[[Mapping[str, StageService]], bool]:
-            test = instance.quick_test(at).surely_exceeds
-            return test if test(at) else instance.surely_misses_slo
-
-        for order in (tuple(self.options), tuple(self.options)[::-1]):
-            cut = strengthen(services, self.options, test_from, order, True)
+        order = tuple(self.options)
+        for cut in instance.cuts(services, self.options, ((order, True), (order[::-1], True))):
             self.cuts[cut] = cover_of(cut, self.options)
         return False
 
-    def column(self, modes: Sequence[int], hardware: Sequence[str]) -> Column:
-        """Return the plan that an option per stage makes."""
-        choices = tuple(table.choice(mode) for table, mode in zip(self.options.values(), modes, strict=True))
-        devices = tuple(sum(c.replicas for c in choices if c.hardware == name) for name in hardware)
-        return Column(choices, devices)
+    def configuration(self, modes: Sequence[int]) -> Configuration:
+        """Return the configuration of an option per stage."""
+        tables = zip(self.options.items(), modes, strict=True)
+        return Configuration({stage: table.option(mode) for (stage, table), mode in tables})
+
+    def trimmed(self, modes: Sequence[int]) -> Configuration:
+        """Return the same with no more replicas than the certificate needs."""
+        return trim(self.instance, self.configuration(modes)).configuration
 
 
+@dataclass(eq=False)
 class JointSearch:
-    """Finds the cheapest set of certified plans of a small fleet.
+    """Finds the cheapest set of certified plans of a small fleet."""
 
-    Parameters
-    ----------
-    fleet : Fleet
-    solver : str
-    ends_at : float
-        ``time.monotonic()`` value at which to stop.
-    report : callable
-    """
+    fleet: Fleet
+    solver: str
+    search: SearchLimits
+    params: JointParams = field(default_factory=JointParams)
 
-    def __init__(self, fleet: Fleet, solver: str, ends_at: float, report: Callable[[str], None]) -> None:
-        self._fleet = fleet
-        self._solver = solver
-        self._ends_at = ends_at
-        self._report = report
-        self._resources = tuple(Resource(name, limit) for name, limit in fleet.limits.items())
-        self._instances = [make() for make in fleet.realisations]
+    def __post_init__(self) -> None:
+        self._resources = tuple(Resource(name, limit) for name, limit in self.fleet.limits.items())
+        self._instances = [make() for make in self.fleet.realisations]
         self._alone: list[int] = []
 
-    def run(self) -> JointOutcome:
+    def run(self) -> FleetSolution:
         """Search; Ctrl-C stops as the time limit does."""
         try:
-            outcome = self._run()
+            solution = self._run()
         except KeyboardInterrupt:
-            outcome = JointOutcome(None, sum(self._alone) if self._complete else None, False)
-        return replace(outcome, alone=tuple(self._alone))
+            solution = FleetSolution(None, sum(self._alone) if self._is_complete else None, False)
+        return replace(solution, alone=tuple(self._alone))
 
     @property
-    def _complete(self) -> bool:
+    def _is_complete(self) -> bool:
         return len(self._alone) == len(self._instances)
 
-    def _run(self) -> JointOutcome:
+    def _time_limit_s(self) -> float | None:
+        """Seconds left, at least a millisecond; None without a limit."""
+        left_s = self.search.deadline.left_s(1e-3)
+        return None if math.isinf(left_s) else left_s
+
+    def _run(self) -> FleetSolution:
         if not self._plan_alone():
-            return JointOutcome(None, None, True)
-        if not self._complete:
-            return JointOutcome(None, None, False)
-        budgets = [_AMPLE * cost for cost in self._alone]
+            return FleetSolution(None, None, True)
+        if not self._is_complete:
+            return FleetSolution(None, None, False)
+        budgets = [self.params.first_budget * cost for cost in self._alone]
         while True:
-            outcome = self._within(budgets)
-            if outcome.chosen is None and outcome.infeasible:
+            solution = self._solve(
+                [
+                    _Part(instance, instance.affordable(budget))
+                    for instance, budget in zip(self._instances, budgets, strict=True)
+                ],
+                _Part.configuration,
+            )
+            known = solution
+            if solution.chosen is None and solution.infeasible:
                 known = self._any_fleet()
                 if known.chosen is None:
                     return known
-                most = known.chosen.cost
-            elif outcome.chosen is not None:
-                most = outcome.chosen.cost
-            else:
-                return replace(outcome, lower_bound=sum(self._alone))
+            if known.chosen is None:
+                return replace(solution, lower_bound=sum(self._alone))
             # No pipeline can cost more than what the others, at their cheapest, leave of the best fleet known.
-            needed = [most - sum(self._alone) + cost for cost in self._alone]
-            if outcome.chosen is not None and all(n <= b for n, b in zip(needed, budgets, strict=True)):
-                return outcome
-            if time.monotonic() >= self._ends_at:
-                return replace(outcome, lower_bound=sum(self._alone))
+            spare = known.chosen.cost - sum(self._alone)
+            needed = [spare + cost for cost in self._alone]
+            if solution.chosen is not None and all(n <= b for n, b in zip(needed, budgets, strict=True)):
+                return solution
+            if self.search.deadline.is_over:
+                return replace(solution, lower_bound=sum(self._alone))
             budgets = [max(n, b) for n, b in zip(needed, budgets, strict=True)]
 
     def _plan_alone(self) -> bool:
         """Plan every pipeline by itself; False if one has no plan."""
-        fleet = self._fleet
+        fleet = self.fleet
         for member in fleet.members:
-            left_s = self._ends_at - time.monotonic()
-            if left_s <= 0:
+            if self.search.deadline.is_over:
                 return True
             found = plan(
                 member.pipeline,
                 fleet.profiles,
                 member.trace,
-                slo_s=member.slo_ns / 1e9,
+                slo_s=member.slo_ns / NS_PER_S,
                 quantile=fleet.quantile,
                 seed=fleet.seed,
-                solver=self._solver,
-                time_limit_s=None if math.isinf(left_s) else left_s,
+                solver=self.solver,
+                time_limit_s=self._time_limit_s(),
             )
             if found.status == "infeasible":
                 return False
             self._alone.append(found.lower_bound_microusd_per_hour or 0)
-            self._report(f"{member.name}: at least {self._alone[-1] / 1e6:.4f} $/h by itself")
+            self.search.report(f"{member.name}: at least {self._alone[-1] / 1e6:.4f} $/h by itself")
         return True
 
-    def _within(self, budgets: Sequence[int]) -> JointOutcome:
-        parts = [
-            _Part(instance, instance.affordable(budget))
-            for instance, budget in zip(self._instances, budgets, strict=True)
-        ]
-        return self._solve(parts, any_fleet=False)
-
-    def _any_fleet(self) -> JointOutcome:
+    def _any_fleet(self) -> FleetSolution:
         """Whether anything fits, with the most replicas of everything that is not limited, then trimmed."""
         parts = [
             _Part(
@@ -216,67 +181,46 @@ class JointSearch:
             )
             for instance in self._instances
         ]
-        return self._solve(parts, any_fleet=True)
+        return self._solve(parts, _Part.trimmed)
 
-    def _solve(self, parts: Sequence[_Part], *, any_fleet: bool) -> JointOutcome:
+    def _solve(
+        self, parts: Sequence[_Part], plan_of: Callable[[_Part, Sequence[int]], Configuration]
+    ) -> FleetSolution:
+        """Solve masters until the certificates accept the answer, and make plans of it."""
         formulation = MULTI_PROJECT_FORMULATIONS["joint"]
+        tolerance = self.params.wait_tolerance
         bound: int | None = None
-        while True:
-            left_s = self._ends_at - time.monotonic()
-            if left_s <= 0:
-                return JointOutcome(None, bound, False)
-            programme = MultiProjectProblem(
-                tuple(part.problem(self._resources) for part in parts), self._resources
+        while not self.search.deadline.is_over:
+            problem = MultiProjectProblem(
+                tuple(part.problem(self._resources, tolerance) for part in parts), self._resources
             )
-            model = formulation.build(programme)
-            answer = solve(model, self._solver, time_limit_s=None if math.isinf(left_s) else left_s)
+            model = formulation.build(problem)
+            answer = solve(model, self.solver, time_limit_s=self._time_limit_s())
             if answer.termination is Termination.INFEASIBLE:
-                return JointOutcome(None, None, True)
+                return FleetSolution(None, None, True)
             if math.isfinite(answer.lower_bound):
                 bound = max(bound or 0, math.floor(answer.lower_bound))
             if answer.values is None:
-                return JointOutcome(None, bound, False)
-            selections = formulation.decode(programme, model, answer.values)
-            self._check(programme, selections)
+                break
+            selections = formulation.decode(problem, model, answer.values)
+            self._check(problem, selections)
             accepted = [part.accepts(modes) for part, modes in zip(parts, selections, strict=True)]
-            self._report(f"all pipelines together: at least {(bound or 0) / 1e6:.4f} $/h")
+            self.search.report(f"all pipelines together: at least {(bound or 0) / 1e6:.4f} $/h")
             if all(accepted):
-                found = self._trimmed(parts, selections) if any_fleet else self._chosen(parts, selections)
-                return JointOutcome(found, bound, False)
+                columns = tuple(
+                    Column.of(plan_of(part, modes), self.fleet.hardware)
+                    for part, modes in zip(parts, selections, strict=True)
+                )
+                cost = sum(column.cost(self.fleet.prices) for column in columns)
+                return FleetSolution(FleetChoice(columns, cost), bound, False)
             if answer.termination is not Termination.OPTIMAL:
-                return JointOutcome(None, bound, False)
+                break
+        return FleetSolution(None, bound, False)
 
-    def _check(self, programme: MultiProjectProblem, selections: Sequence[Sequence[int]]) -> None:
+    def _check(self, problem: MultiProjectProblem, selections: Sequence[Sequence[int]]) -> None:
         """Refuse a wrong answer; the deadline is judged by the certificate anyway."""
         used = np.zeros(len(self._resources), dtype=np.int64)
-        for project, modes in zip(programme.projects, selections, strict=True):
+        for project, modes in zip(problem.projects, selections, strict=True):
             used += project.evaluate(modes).usage
         if any(amount > resource.capacity for amount, resource in zip(used, self._resources, strict=True)):
-            raise SolverError(f"{self._solver} returned a choice that uses more devices than there are")
-
-    def _chosen(self, parts: Sequence[_Part], selections: Sequence[Sequence[int]]) -> Chosen:
-        hardware = self._fleet.hardware
-        columns = tuple(part.column(modes, hardware) for part, modes in zip(parts, selections, strict=True))
-        return self._priced(columns)
-
-    def _trimmed(self, parts: Sequence[_Part], selections: Sequence[Sequence[int]]) -> Chosen:
-        columns = []
-        for part, modes in zip(parts, selections, strict=True):
-            members = {
-                stage: table.member(mode)
-                for (stage, table), mode in zip(part.options.items(), modes, strict=True)
-            }
-            kept = trim(part.instance, members).members
-            choices = tuple(
-                replace(table.choice(mode), replicas=kept[stage][1])
-                for (stage, table), mode in zip(part.options.items(), modes, strict=True)
-            )
-            devices = tuple(
-                sum(c.replicas for c in choices if c.hardware == name) for name in self._fleet.hardware
-            )
-            columns.append(Column(choices, devices))
-        return self._priced(tuple(columns))
-
-    def _priced(self, columns: tuple[Column, ...]) -> Chosen:
-        prices = self._fleet.prices
-        return Chosen(columns, sum(int(prices @ np.array(column.devices)) for column in columns))
+            raise SolverError(f"{self.solver} returned a choice that uses more devices than there are")

@@ -1,8 +1,8 @@
 """Pricing: the cheapest certified plan of one pipeline when devices have other prices.
 
-The same exact method as `mipplan.planner.benders` (a relaxation, the certificate as judge, cuts from what it refuses),
+The same exact method as `mipplan.planner.benders` (a relaxation, the certificate as oracle, cuts from what it refuses),
 made for being asked again and again: multipliers, cuts and sharpened waits stay valid under all prices, so a later
-question is mostly answered by a bound, or by judging a handful of choices. Choices are enumerated within the bound
+request is mostly answered by a bound, or by judging a handful of choices. Choices are enumerated within the bound
 instead of handed to a solver; where they are too many, the planner's own search takes over.
 
 References
@@ -14,60 +14,88 @@ Claim 1 of formulations/columns.md; J. N. Hooker, G. Ottosson, "Logic-based Bend
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from mipplan.core import Int64
-from mipplan.fleet.columns import Column, Priced
-from mipplan.fleet.inquiry import Inquiry
-from mipplan.fleet.knowledge import Knowledge
-from mipplan.planner import Search, TooManyError
-from mipplan_formulations import FORMULATIONS
+from mipplan.calculus import PathWaits, Wait
+from mipplan.core import Float64, Int64
+from mipplan.fleet.lagrange import PricedTables
+from mipplan.fleet.problem import Column
+from mipplan.fleet.tables import PricingParams, PricingState, PricingTables, Refused, first_caps, make_tables
+from mipplan.planner import (
+    Candidates,
+    CertificateOracle,
+    Instance,
+    PlanSearch,
+    SearchMethod,
+    SearchSpace,
+    TooManyError,
+)
 
-#: Without a plan in hand, costs are searched up to this share above the bound, then further.
-_FIRST_STEP, _FURTHER = 0.01, 2.0
-#: Ranges are spelt out up to so many replicas; a wider one stays a bound.
-MOST_SPELT = 20_000
+_PARAMS = PricingParams()
 
 
-class Pricer(Knowledge):
-    """One pipeline, ready to be priced."""
+@dataclass(frozen=True)
+class Priced:
+    """The answer to one pricing request.
+
+    The column is a plan that attains the bound; there is none if it costs more than the caller has use for. Where all
+    plans within a cost were asked for, the columns are these.
+    """
+
+    lower_bound: int  # no certified plan costs less under these prices
+    columns: tuple[Column, ...] = ()
+    feasible: bool = True  # False: there is no certified plan at all, whatever the prices
+    complete: bool = True  # False: all plans were asked for, and there are too many
+
+
+class PricingProblem:
+    """One pipeline, ready to be priced: its options, waits and oracle, and what was learnt about it.
+
+    `make_instance` realises the pipeline's request. It is called whenever the certificate is needed and the instance is
+    not at hand. Devices are counted in the order of `hardware`.
+    """
+
+    def __init__(
+        self,
+        make_instance: Callable[[], Instance],
+        hardware: tuple[str, ...],
+        state: PricingState | None = None,
+        params: PricingParams = _PARAMS,
+    ) -> None:
+        self._make_instance = make_instance
+        self._hardware = hardware
+        self._params = params
+        self._instance: Instance | None = None
+        self._paths: PathWaits | None = None
+        self._curves: list[list[Wait]] = []
+        self.state = PricingState() if state is None else state
+        instance = self.instance
+        self._deadline_ns = instance.deadline_ns
+        self.tokens = _trace_oracle(instance).tokens
+        self._limits = np.array(
+            [instance.limits.get(name, np.iinfo(np.int64).max) for name in hardware], dtype=np.int64
+        )
+        self._optional_tables = self._tabulate()
+        #: Whether there is no certified plan at all, whatever the prices are.
+        self.hopeless = self._optional_tables is None or not instance.keeps_slo(
+            {stage: options.ideal() for stage, options in self._tables.options.items()}
+        )
 
     def price(self, prices: Int64, most: int | None) -> Priced:
-        """Find the cheapest certified plan under `prices`.
+        """Find the cheapest certified plan under prices of one device of each type, shape (H,), not negative.
 
-        Parameters
-        ----------
-        prices : int64, shape (H,)
-            Of one device of each hardware type; not negative.
-        most : int or None
-            Only plans that cost at most this much are of interest.
-
-        Returns
-        -------
-        Priced
-            With a column if there is a plan of at most that cost; without, the lower bound is above `most`.
+        Only plans that cost at most `most` are of interest: if there is none, the lower bound is above it.
         """
         if self.hopeless:
             return Priced(0, feasible=False)
-        priced = self._price_exactly(prices, most, firm=False)
-        if all(map(self._keeps_limits, priced.columns)):
+        priced = self._price(prices, most, firm=False)
+        if all(np.all(np.array(column.devices) <= self._limits) for column in priced.columns):
             return priced
-        return self._price_exactly(prices, most, firm=True)
-
-    def _price_exactly(self, prices: Int64, most: int | None, *, firm: bool) -> Priced:
-        """Price, and where a range of replicas is chosen, spell it out and price again.
-
-        Whether limits bind a pipeline alone is mostly not the question, and without them fewer options
-        matter. So they are left out at first, which can only make plans cheaper (`firm` puts them in).
-        """
-        while True:
-            priced, spelt = self._price_once(Inquiry(self, prices, firm=firm), most)
-            if spelt is None:
-                return priced
-            self.spell_out(spelt)
+        return self._price(prices, most, firm=True)
 
     def price_all(self, prices: Int64, most: int) -> Priced:
         """Find all certified plans that cost at most `most` under `prices`.
@@ -78,93 +106,244 @@ class Pricer(Knowledge):
         if self.hopeless:
             return Priced(0, feasible=False)
         while True:
-            question = Inquiry(self, prices, firm=True)
+            tables = self._priced_tables(prices, firm=True)
             try:
-                picks = question.all_within(most)
+                picks = self._all_within(tables, most)
             except TooManyError:
                 return Priced(0, complete=False)
-            spelt = next((ranges for pick in picks if (ranges := self._ranges(question, pick))), None)
-            if spelt is None:
+            ranges = next((found for pick in picks if (found := self._ranges(prices, pick))), None)
+            if ranges is None:
                 # A range that is too wide to be spelt out stands for plans that are not listed.
-                complete = not any(self._has_range(pick) for pick in picks)
-                return Priced(0, tuple(map(self.column_of, picks)), complete=complete)
-            self.spell_out(spelt)
+                complete = not any(
+                    table.is_range[row]
+                    for pick in picks
+                    for table, row in zip(self._tables.stages, pick.tolist(), strict=True)
+                )
+                return Priced(0, tuple(map(self._column, picks)), complete=complete)
+            self._spell_out(ranges)
 
-    def _keeps_limits(self, column: Column) -> bool:
-        return bool(np.all(np.array(column.devices) <= self.limits))
+    def _price(self, prices: Int64, most: int | None, *, firm: bool) -> Priced:
+        """Price, and where a range of replicas is chosen, spell it out and price again.
 
-    # ------------------------------------------------------------------------------------- one attempt
-
-    def _price_once(self, question: Inquiry, most: int | None) -> tuple[Priced, Mapping[str, int] | None]:
-        """Answer, and say which ranges to spell out before the answer counts (None: it does)."""
-        reach = _FIRST_STEP
+        Whether limits bind a pipeline alone is mostly not the question, and without them fewer options
+        matter. So they are left out at first, which can only make plans cheaper (`firm` puts them in).
+        """
         while True:
-            if most is not None and question.bound > most:
+            priced, ranges = self._price_once(self._priced_tables(prices, firm=firm), most)
+            if not ranges:
+                return priced
+            self._spell_out(ranges)
+
+    def _price_once(self, tables: PricedTables, most: int | None) -> tuple[Priced, Mapping[str, int]]:
+        """Answer, and say which ranges to spell out before the answer counts."""
+        reach = self._params.first_reach
+        while True:
+            if most is not None and tables.bound > most:
                 # No more than was asked for: how much higher the bound is depends on what was learnt before.
-                return Priced(most + 1), None
-            goal = math.ceil(question.bound * (1.0 + reach)) + 1
+                return Priced(most + 1), {}
+            goal = math.ceil(tables.bound * (1.0 + reach)) + 1
             if most is not None:
-                goal = most if goal > most - (goal - question.bound) // 4 else goal
-            goal = min(goal, question.dearest)
+                goal = most if goal > most - (goal - tables.bound) // 4 else goal
+            goal = min(goal, tables.dearest)
             try:
-                found = question.cheapest_within(goal)
+                found = self._cheapest_within(tables, goal)
             except TooManyError:
-                return self._search(question, most)
+                return self._search(tables.prices, most)
             if found is not None:
-                return self._answer(question, *found)
-            if goal == question.dearest:
-                return Priced(0, feasible=False), None  # nothing on offer is certified within the limits
-            question.raise_bound(goal + 1)
-            reach *= _FURTHER
+                pick, cost = found
+                return Priced(cost, (self._column(pick),)), self._ranges(tables.prices, pick)
+            if goal == tables.dearest:
+                return Priced(0, feasible=False), {}  # nothing on offer is certified within the limits
+            tables.raise_bound(goal + 1)
+            reach *= self._params.reach_growth
 
-    def _answer(self, question: Inquiry, pick: Int64, cost: int) -> tuple[Priced, Mapping[str, int] | None]:
-        """Turn the cheapest choice into an answer; a range in it is spelt out first, unless it is a wide one."""
-        ranges = self._ranges(question, pick)
-        return Priced(cost, (self.column_of(pick),)), ranges or None
-
-    def _ranges(self, question: Inquiry, pick: Int64) -> dict[str, int]:
-        """Ranges in a choice that are worth spelling out: row of the table by stage."""
-        ranges: dict[str, int] = {}
-        for stage, table, row in zip(self.stages, self.required_tables.stages, pick.tolist(), strict=True):
-            replicas = int(table.options.replicas[row])
-            price = int(question.prices[table.device[row]])
-            if table.charged[row] < replicas <= MOST_SPELT and price > 0:
-                ranges[stage] = row
-        return ranges
-
-    def _has_range(self, pick: Int64) -> bool:
-        tables = self.required_tables.stages
-        return any(
-            table.charged[row] < table.options.replicas[row]
-            for table, row in zip(tables, pick.tolist(), strict=True)
-        )
-
-    def _search(self, question: Inquiry, most: int | None) -> tuple[Priced, Mapping[str, int] | None]:
+    def _search(self, prices: Int64, most: int | None) -> tuple[Priced, Mapping[str, int]]:
         """Let the planner's own search answer; it counts devices, so no range of limited ones may be left."""
         ranges = {
-            stage: int(np.flatnonzero(ranged)[-1])
-            for stage, table in zip(self.stages, self.required_tables.stages, strict=True)
-            if (ranged := (table.charged < table.options.replicas) & table.options.limited).any()
+            stage: int(np.flatnonzero(limited)[-1])
+            for stage, table in zip(self._tables.names, self._tables.stages, strict=True)
+            if (limited := table.is_range & table.options.limited).any()
         }
         if ranges:
             return Priced(0), ranges
         options = {
-            stage: replace(table.options, cost=question.prices[table.device] * table.charged)
-            for stage, table in zip(self.stages, self.required_tables.stages, strict=True)
+            stage: replace(table.options, cost=prices[table.device] * table.charged)
+            for stage, table in zip(self._tables.names, self._tables.stages, strict=True)
         }
-        search = Search(
-            self.instance,
-            options,
-            FORMULATIONS["paths"],
-            "auto",
-            math.inf,
-            lambda _: None,
-            budget=most,
-        )
-        outcome = search.run()
+        space = SearchSpace(options, self.instance.limits)
+        outcome = PlanSearch(self.instance, space, SearchMethod("paths"), budget=most).run()
         if not outcome.finished:
             raise KeyboardInterrupt  # it has no other limit, and took the interrupt for one
         if outcome.best is None:
-            return Priced(0 if most is None else most + 1, feasible=most is not None), None
-        pick = np.array([outcome.best.selection[stage] for stage in self.stages], dtype=np.int64)
-        return self._answer(question, pick, outcome.best.cost)
+            return Priced(0 if most is None else most + 1, feasible=most is not None), {}
+        pick = outcome.best.choice - space.first
+        return Priced(outcome.best.cost, (self._column(pick),)), self._ranges(prices, pick)
+
+    def _cheapest_within(self, tables: PricedTables, most: int) -> tuple[Int64, int] | None:
+        """Cheapest certified choice that costs at most `most`, and its cost; None if there is none."""
+        while True:
+            found = self._candidates(tables, most)
+            while found is not None and found.cost.size:
+                refused = self._refused(found.picks[0])
+                if refused is None:
+                    return found.picks[0], int(found.cost[0])
+                if self._has_learnt():
+                    break
+                found = self._unrefused(found, refused)
+            else:
+                return None
+
+    def _all_within(self, tables: PricedTables, most: int) -> list[Int64]:
+        """All certified choices of at most that cost, but for those that another one beats in every device."""
+        found = self._candidates(tables, most, self._params.most_listed)
+        if found is None:
+            return []
+        devices = self._tables.devices(found.picks, len(self._hardware))
+        certified: list[Int64] = []
+        for _ in range(self._params.most_judged):
+            if not found.cost.size:
+                return certified
+            pick = found.picks[0]
+            refused = self._refused(pick)
+            if refused is None:
+                certified.append(pick)
+                kept = (devices < devices[0]).any(axis=1)
+            else:
+                kept = ~self._tables.is_refused(found.picks, refused)
+            found, devices = found.keep(kept), devices[kept]
+        raise TooManyError
+
+    def _candidates(self, tables: PricedTables, most: int, labels: int | None = None) -> Candidates | None:
+        """Choices of at most that cost that nothing known rules out, the cheapest first."""
+        parts = tables.parts(most, self._sharpen)
+        self._keep(tables.multipliers)
+        if parts is None:
+            return None
+        found = tables.choices(parts, most, labels)
+        for refused in self.state.refused:
+            found = self._unrefused(found, refused)
+        return found
+
+    def _unrefused(self, found: Candidates, refused: Refused) -> Candidates:
+        """Leave out the choices that are no better than what was refused."""
+        return found.keep(~self._tables.is_refused(found.picks, refused))
+
+    def _refused(self, pick: Int64) -> Refused | None:
+        """Ask the certificate; None if it keeps the deadline, else what is refused with this choice."""
+        options = self._tables.options
+        services = self._tables.configuration(pick).services
+        cuts = self.instance.separate(services, options, ((self._tables.names, True),))
+        if not cuts:
+            return None
+        refused = []
+        for stage, latency_ns, speed in cuts[0]:
+            table = options[stage]
+            row = int(np.flatnonzero(table.speed == speed)[0])
+            refused.append((stage, latency_ns, int(table.period_ns[row]), int(table.tokens[row])))
+        self.state = replace(self.state, refused=(*self.state.refused, tuple(refused)))
+        return tuple(refused)
+
+    def _column(self, pick: Int64) -> Column:
+        return Column.of(self._tables.configuration(pick), self._hardware)
+
+    @property
+    def _tables(self) -> PricingTables:
+        if self._optional_tables is None:
+            raise AssertionError("a hopeless pipeline is not priced")
+        return self._optional_tables
+
+    def _priced_tables(self, prices: Int64, *, firm: bool) -> PricedTables:
+        limits, known = self._limits if firm else None, np.array(self.state.multipliers)
+        tables = PricedTables(self._tables, self._deadline_ns, prices, limits, known, self._params)
+        self._keep(tables.multipliers)
+        return tables
+
+    def _keep(self, multipliers: Float64) -> None:
+        self.state = replace(self.state, multipliers=tuple(multipliers.tolist()))
+
+    def _tabulate(self) -> PricingTables | None:
+        families = self.instance.families
+        if not all(found.families for found in families.values()):
+            return None
+        caps = self.state.caps or first_caps(families, self._params)
+        tables = make_tables(self.instance, self._hardware, caps, self._params)
+        return tables if all(table.options.count for table in tables.stages) else None
+
+    def _ranges(self, prices: Int64, pick: Int64) -> dict[str, int]:
+        """Ranges in a choice that are worth spelling out: row of the table by stage."""
+        ranges: dict[str, int] = {}
+        for stage, table, row in zip(self._tables.names, self._tables.stages, pick.tolist(), strict=True):
+            narrow = table.options.replicas[row] <= self._params.most_spelt
+            if table.is_range[row] and narrow and prices[table.device[row]] > 0:
+                ranges[stage] = row
+        return ranges
+
+    def _spell_out(self, rows: Mapping[str, int]) -> None:
+        """Spell out more replicas of the families whose ranges were chosen, up to what was chosen."""
+        caps = dict(self.state.caps or first_caps(self.instance.families, self._params))
+        for stage, row in rows.items():
+            options = self._tables.options[stage]
+            family = int(options.family[row])
+            reached = list(caps[stage])
+            reached[family] = max(reached[family], int(options.replicas[row]))
+            caps[stage] = tuple(reached)
+        self._retabulate(replace(self.state, caps=caps))
+
+    def _retabulate(self, state: PricingState) -> None:
+        """Tabulate anew from a fresh instance, so that tables do not depend on what the oracle has learnt."""
+        self.state = state
+        self.forget_instance()
+        self._optional_tables = self._tabulate()
+
+    def _sharpen(self, entry: int, rows: Int64) -> None:
+        """Make waits exact where they may decide."""
+        self._look_up_curves()
+        wait = self._tables.waits[entry]
+        wait.sharpen(self._tables.stages[wait.stage].options, rows, self._curves[entry])
+
+    def _has_learnt(self) -> bool:
+        """Whether waits can be known better since the oracle has been asked; then none counts as exact."""
+        if self.instance.oracle.paths is self._paths:
+            return False
+        self._look_up_curves()
+        self._tables.doubt()
+        return True
+
+    def _look_up_curves(self) -> None:
+        paths = self.instance.oracle.paths
+        if paths is not self._paths:
+            self._curves = self._tables.curves(paths.paths)
+            self._paths = paths
+
+    @property
+    def instance(self) -> Instance:
+        """The pipeline's request, realised."""
+        if self._instance is None:
+            self._instance = self._make_instance()
+        return self._instance
+
+    def forget_instance(self) -> None:
+        """Let go of the trace and all that was made of it; it comes back when needed."""
+        self._instance = self._paths = None
+        self._curves = []
+
+    def forget_exits(self) -> None:
+        """Let go of what certificates were last computed from; the trace stays."""
+        if self._instance is not None:
+            _trace_oracle(self._instance).forget()
+
+    def recall(self, state: PricingState) -> None:
+        """Take on what was learnt elsewhere."""
+        if dict(state.caps) != dict(self.state.caps):
+            self._retabulate(state)
+        self.state = state
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the trace's tokens, which can be drawn again."""
+        return {**self.__dict__, "_instance": None, "_paths": None, "_curves": []}
+
+
+def _trace_oracle(instance: Instance) -> CertificateOracle:
+    if not isinstance(instance.oracle, CertificateOracle):
+        raise AssertionError("fleets are certified on their traces")
+    return instance.oracle

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, InputError, NoPlanError, Printable, Summary, from_front
-from mipplan.result import Plan
+import numpy as np
+
+from mipplan.calculus import analyse_paths
+from mipplan.certificate import certify_services, plan_services
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    InputError,
+    Int64,
+    NoPlanError,
+    Printable,
+    Summary,
+    from_front,
+)
+from mipplan.fleet.problem import Column, Fleet, FleetMember, FleetSolution
+from mipplan.result import Figures, Objective, Plan, PlanStatus, Provenance, TraceReference, relevant_profiles
+from mipplan.tokens import realise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +110,7 @@ class FleetPlan(Printable):
     reason : str or None
         Why there is no set, or what kept it from being proven cheapest.
     admission : Admission or None
-        Where not all pipelines fit: those to admit.
+        Where not all pipelines fit: those to admit; None if no pipeline can be, or time ran out.
     relaxation : SloRelaxation or None
         Where not all pipelines fit: the objectives with which they would.
     effort : FleetEffort
@@ -120,12 +134,13 @@ class FleetPlan(Printable):
     @property
     def usd_per_hour(self) -> float | None:
         """Cost of all plans, dollars per hour."""
-        return _dollars(self.microusd_per_hour)
+        return None if self.microusd_per_hour is None else self.microusd_per_hour / MICRODOLLARS_PER_DOLLAR
 
     @property
     def lower_bound_usd_per_hour(self) -> float | None:
         """Proven: no set of certified plans within the limits costs less. None if none exists."""
-        return _dollars(self.lower_bound_microusd_per_hour)
+        bound = self.lower_bound_microusd_per_hour
+        return None if bound is None else bound / MICRODOLLARS_PER_DOLLAR
 
     @property
     def gap(self) -> float | None:
@@ -287,5 +302,86 @@ class SloRelaxation:
     fleet: FleetPlan
 
 
-def _dollars(microusd: int | None) -> float | None:
-    return None if microusd is None else microusd / MICRODOLLARS_PER_DOLLAR
+def make_fleet_plan(
+    fleet: Fleet,
+    solution: FleetSolution,
+    alone: Sequence[int],
+    effort: FleetEffort,
+    solver: str,
+    reason: str | None,
+) -> FleetPlan:
+    """Make the plans of a fleet, certify each of them anew, and add up what they use.
+
+    `alone` is what each pipeline costs at least by itself, empty if unknown; `reason` is why there are no plans.
+    """
+    chosen = solution.chosen
+    plans: dict[str, Plan] = {}
+    used = np.zeros(len(fleet.hardware), dtype=np.int64)
+    if chosen is not None:
+        for index, (member, column) in enumerate(zip(fleet.members, chosen.columns, strict=True)):
+            if column is None:
+                raise AssertionError("every pipeline of a fleet that fits has a plan")
+            provenance = Provenance(TraceReference.of(member.trace), effort.method, solver)
+            least = alone[index] if alone else 0
+            plans[member.name] = _plan(fleet, member, column, provenance, least)
+            used += np.array(column.devices)
+    cost = None if chosen is None else int(used @ fleet.prices)
+    bound = None if solution.infeasible else solution.lower_bound
+    closed = cost is not None and bound is not None and bound >= cost
+    if cost is not None and not closed:
+        reason = "the gap asked for was reached, or the search stopped, before this was proven the cheapest"
+    status = FleetStatus.OPTIMAL if closed else FleetStatus.FEASIBLE
+    if chosen is None:
+        status = FleetStatus.UNKNOWN
+    if solution.infeasible:
+        status = FleetStatus.INFEASIBLE
+    return FleetPlan(
+        status=status,
+        plans=plans,
+        devices=_devices(fleet, used, solution),
+        microusd_per_hour=cost,
+        lower_bound_microusd_per_hour=bound,
+        budget_microusd_per_hour=fleet.budget,
+        reason=reason,
+        effort=effort,
+    )
+
+
+def _plan(fleet: Fleet, member: FleetMember, column: Column, provenance: Provenance, alone: int) -> Plan:
+    """Make a pipeline's plan, with figures that are computed from the whole trace."""
+    plan = Plan(
+        member.pipeline,
+        relevant_profiles(member.pipeline, fleet.profiles),
+        Objective(member.slo_ns, fleet.quantile, fleet.seed),
+        choices=dict(zip(member.pipeline.stages, column.choices, strict=True)),
+        status=PlanStatus.FEASIBLE,
+        figures=Figures(lower_bound_microusd_per_hour=alone),
+        provenance=provenance,
+        reason="chosen for a fleet: what is cheapest for all its pipelines together",
+    )
+    workload = realise(member.pipeline, member.trace, fleet.seed)
+    services = plan_services(plan)
+    certificate = certify_services(workload, services, fleet.quantile)
+    if certificate.bound_ns > member.slo_ns:
+        raise AssertionError(f"{member.name}: a plan that was certified is not")
+    optimal = plan.microusd_per_hour == alone
+    return replace(
+        plan,
+        status=PlanStatus.OPTIMAL if optimal else PlanStatus.FEASIBLE,
+        reason=None if optimal else plan.reason,
+        figures=replace(
+            plan.figures,
+            bound_ns=analyse_paths(workload, fleet.quantile).bound_ns(services),
+            certificate_ns=certificate.bound_ns,
+        ),
+    )
+
+
+def _devices(fleet: Fleet, used: Int64, solution: FleetSolution) -> dict[str, DeviceUse]:
+    """What is used of every hardware type, and what one more would save."""
+    saved = {} if solution.chosen is None else solution.saved
+    return {
+        name: DeviceUse(name, amount, fleet.limits.get(name), amount * price, saved.get(name))
+        for name, amount, price in zip(fleet.hardware, used.tolist(), fleet.prices.tolist(), strict=True)
+        if amount or name in fleet.limits
+    }

@@ -10,57 +10,102 @@ chosen, the range is spelt out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mipplan.calculus import PathWait, Wait
-from mipplan.core import Int64
-from mipplan.options import Family, StageFamilies, StageOptions, tabulate, undominated, wait_bounds
-from mipplan.planner import Instance
-
-#: Replicas to spell out per family: this many times the fewest, and a few more.
-_TIMES, _MORE = 2, 6
-#: From one range to the next.
-_RATIO = 1.5
-#: Waits are known to within this share of the deadline until it matters.
-_TOLERANCE = 0.01
+from mipplan.core import UNLIMITED_NS, Bool, Int64
+from mipplan.options import (
+    Configuration,
+    Family,
+    StageFamilies,
+    StageOptions,
+    tabulate,
+    undominated,
+    wait_bounds,
+)
+from mipplan.planner import Instance, WalkParams
 
 #: Per stage and family the most replicas that are spelt out.
 Caps = Mapping[str, tuple[int, ...]]
+#: A combination that the certificate refused: some of these stages must beat its T (ns) or its R (period in ns and
+#: tokens).
+Refused = tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class PricingParams:
+    """How pricing searches; no answer depends on it but for which of equally cheap plans is found."""
+
+    #: Of a family, this many times the fewest replicas are spelt out at first, …
+    spelt_times: int = 2
+    #: … and this many more; what is beyond comes in ranges.
+    spelt_more: int = 6
+    #: The most replicas of a range are this many times the most of the range before it.
+    range_ratio: float = 1.5
+    #: At most this many replicas of a family are spelt out, because a table holds them all; a wider range stays.
+    most_spelt: int = 20_000
+    #: Waits are known to within this share of the deadline until they matter.
+    wait_tolerance: float = 0.01
+    #: An ascent under new prices takes at most this many steps.
+    first_steps: int = 80
+    #: An ascent with fewer options in question takes at most this many steps.
+    later_steps: int = 25
+    #: A step that raises the bound by less than this share gains nothing.
+    least_gain: float = 2e-4
+    #: An ascent ends once this many steps in a row have gained nothing.
+    patience: int = 12
+    #: Without a plan in hand, costs are first searched up to this share above the bound, …
+    first_reach: float = 0.01
+    #: … and each further search goes this many times as far.
+    reach_growth: float = 2.0
+    #: At most this many plans within a cost are judged, because each takes a certificate; more are too many.
+    most_judged: int = 400
+    #: At most this many partial choices are kept where all plans within a cost are wanted, because of memory.
+    most_listed: int = 400_000
+    walk: WalkParams = field(default_factory=WalkParams)
+
+
+@dataclass(frozen=True)
+class PricingState:
+    """What was learnt about a pipeline while pricing it; small, and valid under all prices."""
+
+    refused: tuple[Refused, ...] = ()
+    multipliers: tuple[float, ...] = ()  # of the deadline rows, where the last ascent ended
+    caps: Caps = field(default_factory=dict)  # empty until they differ from the first guess
 
 
 @dataclass(frozen=True, eq=False)
 class StageTable:
-    """Options of one stage.
+    """The m options of one stage that may be part of a certified plan and that no other beats.
 
-    Attributes
-    ----------
-    options : StageOptions
-        Those that may be part of a certified plan and that no other beats in cost, T, R and every limited device;
-        its cost is that of the replicas charged.
-    device : int64, shape (m,)
-        Place of each option's hardware in the fleet's list.
-    charged : int64, shape (m,)
-        Replicas to pay for: all, or the fewest of a range.
+    To beat is to be no worse in cost, T, R and every limited device; the cost is that of the replicas charged.
     """
 
     options: StageOptions
-    device: Int64
-    charged: Int64
+    device: Int64  # place of each option's hardware in the fleet's list
+    charged: Int64  # replicas to pay for: all, or the fewest of a range
+
+    @cached_property
+    def is_range(self) -> Bool:
+        """Which options are ranges, shape (m,)."""
+        return self.charged < self.options.replicas
+
+    def no_better(self, latency_ns: int, period_ns: int, tokens: int) -> Bool:
+        """Which options have neither a smaller T nor R > tokens/period_ns, shape (m,); exactly."""
+        options = self.options
+        largest = max(int(options.tokens.max()) * period_ns, int(options.period_ns.max()) * tokens)
+        kind = np.int64 if largest < UNLIMITED_NS * 1024 else object
+        own, other = options.tokens.astype(kind, copy=False), options.period_ns.astype(kind, copy=False)
+        slow: Bool = (own * period_ns <= tokens * other).astype(bool, copy=False)
+        return slow & (options.latency_ns >= latency_ns)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class PathRow:
-    """One path: which stages lie on it, and for each of them which entry of `PricingTables.waits` holds.
-
-    Attributes
-    ----------
-    stages : tuple of int
-    waits : tuple of int
-    lag_ns : int
-    """
+    """One path: the stages on it, which of `PricingTables.waits` holds for each of them, and its lag."""
 
     stages: tuple[int, ...]
     waits: tuple[int, ...]
@@ -68,109 +113,120 @@ class PathRow:
 
 
 @dataclass(eq=False)
-class PricingTables:
-    """Everything about a pipeline that does not depend on prices.
+class WaitBounds:
+    """Lower bounds on the wait of every option of a stage, ns, on the paths that use them; exact where it mattered."""
 
-    Attributes
-    ----------
-    stages : tuple of StageTable
-        In file order.
-    paths : tuple of PathRow
-    waits : list of int64 arrays, shape (options of the stage,)
-        Lower bounds on the wait of every option, ns; they become exact where that mattered once.
-    exact : list of bool arrays
-        Which of them are.
-    owners : tuple of int
-        The stage that each entry of `waits` belongs to.
-    uses : tuple of tuple of (int, int)
-        Which paths use each entry, and at which place along them.
-    """
+    stage: int
+    uses: tuple[tuple[int, int], ...]  # each path, and the place of the stage along it
+    ns: Int64
+    exact: Bool
 
-    stages: tuple[StageTable, ...]
-    paths: tuple[PathRow, ...]
-    waits: list[Int64]
-    exact: list[NDArray[np.bool_]]
-    owners: tuple[int, ...]
-    uses: tuple[tuple[tuple[int, int], ...], ...]
-
-    def sharpen(self, entry: int, rows: Int64, curves: Sequence[Wait]) -> None:
+    def sharpen(self, options: StageOptions, rows: Int64, curves: Sequence[Wait]) -> None:
         """Evaluate the waits of some options exactly; of several curves the lowest counts, which holds for all."""
-        rows = rows[~self.exact[entry][rows]]
-        options = self.stages[self.owners[entry]].options
+        rows = rows[~self.exact[rows]]
         for row in rows.tolist() if curves else ():
             rate = int(options.period_ns[row]), int(options.tokens[row])
-            found = min(curve.exact(*rate) for curve in curves)
-            self.waits[entry][row] = max(found, int(self.waits[entry][row]))
-        self.exact[entry][rows] = True
+            self.ns[row] = max(min(curve.exact(*rate) for curve in curves), int(self.ns[row]))
+        self.exact[rows] = True
+
+
+@dataclass(frozen=True, eq=False)
+class PricingTables:
+    """Everything about a pipeline that does not depend on prices; stages in file order."""
+
+    names: tuple[str, ...]
+    stages: tuple[StageTable, ...]
+    paths: tuple[PathRow, ...]
+    waits: tuple[WaitBounds, ...]
+
+    @property
+    def options(self) -> dict[str, StageOptions]:
+        """Options by stage."""
+        return {name: table.options for name, table in zip(self.names, self.stages, strict=True)}
+
+    def configuration(self, pick: Int64) -> Configuration:
+        """Return the plan that takes these rows, shape (stages,)."""
+        rows = zip(self.options.items(), pick.tolist(), strict=True)
+        return Configuration({name: options.option(row) for (name, options), row in rows})
 
     def doubt(self) -> None:
         """Take no wait for exact: what they are computed from has grown."""
-        for marked in self.exact:
-            marked[:] = False
+        for wait in self.waits:
+            wait.exact[:] = False
+
+    def devices(self, picks: Int64, types: int) -> Int64:
+        """Devices of each type that choices are charged for; shapes (k, stages) and (k, types)."""
+        used = np.zeros((picks.shape[0], types), dtype=np.int64)
+        for table, rows in zip(self.stages, picks.T, strict=True):
+            used[np.arange(rows.size), table.device[rows]] += table.charged[rows]
+        return used
+
+    def is_refused(self, picks: Int64, refused: Refused) -> Bool:
+        """Which choices are no better than what was refused; shapes (k, stages) and (k,)."""
+        mask = np.ones(picks.shape[0], dtype=bool)
+        for name, *service in refused:
+            place = self.names.index(name)
+            mask &= self.stages[place].no_better(*service)[picks[:, place]]
+        return mask
+
+    def curves(self, paths: Sequence[PathWait]) -> list[list[Wait]]:
+        """Return the curves behind each entry of `waits`, none where a path is not among those given.
+
+        Once more of a trace is looked at, paths that shared a curve may each have their own, and come in another
+        order.
+        """
+        known = {path.stages: path for path in paths}
+        asked = [known.get(tuple(self.names[stage] for stage in row.stages)) for row in self.paths]
+        found: list[list[Wait]] = []
+        for wait in self.waits:
+            used = [(asked[number], place) for number, place in wait.uses]
+            curves = [path.curves[place] for path, place in used if path is not None]
+            there = len(curves) == len(used)
+            found.append(list({id(curve): curve for curve in curves}.values()) if there else [])
+        return found
 
 
-def first_caps(families: Mapping[str, StageFamilies]) -> dict[str, tuple[int, ...]]:
+def first_caps(families: Mapping[str, StageFamilies], params: PricingParams) -> Caps:
     """How many replicas of each family to spell out at first."""
     return {
-        stage: tuple(min(family.most, _TIMES * family.fewest + _MORE) for family in found.families)
+        stage: tuple(
+            min(family.most, params.spelt_times * family.fewest + params.spelt_more)
+            for family in found.families
+        )
         for stage, found in families.items()
     }
 
 
-def make_tables(instance: Instance, hardware: Sequence[str], caps: Caps) -> PricingTables:
-    """Tabulate the options of every stage, bound their waits, and drop those that no certified plan can contain.
-
-    Parameters
-    ----------
-    instance : Instance
-    hardware : sequence of str
-        The fleet's hardware types, in the order in which devices are counted.
-    caps : mapping of str to tuple of int
-    """
+def make_tables(
+    instance: Instance, hardware: Sequence[str], caps: Caps, params: PricingParams
+) -> PricingTables:
+    """Tabulate the options of every stage, bound their waits, and drop those that no certified plan can contain."""
     order = list(instance.families)
-    tables = [_tabulate(instance.families[stage], caps[stage]) for stage in order]
-    paths = instance.judge.paths.paths
-    entries, rows = _entries(paths, order)
+    tables = [_tabulate(instance.families[stage], caps[stage], params.range_ratio) for stage in order]
+    entries, rows = _entries(instance.oracle.paths.paths, order)
     least = [int(table.latency_ns.min()) for table in tables]
+    slack_ns = [instance.deadline_ns - row.lag_ns - sum(least[other] for other in row.stages) for row in rows]
+    tolerance_ns = int(params.wait_tolerance * instance.deadline_ns)
     waits = []
-    for (stage, _), curve in entries.items():
-        slack_ns = max(_slack_ns(row, least, instance.deadline_ns) for row in rows if stage in row.stages)
-        tolerance_ns = int(_TOLERANCE * instance.deadline_ns)
-        waits.append(wait_bounds(curve, tables[stage], tolerance_ns, slack_ns))
-    owners = tuple(stage for stage, _ in entries)
     uses: list[list[tuple[int, int]]] = [[] for _ in entries]
-    for number, row in enumerate(rows):
-        for place, entry in enumerate(row.waits):
-            uses[entry].append((number, place))
+    for (stage, _), curve in entries.items():
+        most_ns = max(slack for row, slack in zip(rows, slack_ns, strict=True) if stage in row.stages)
+        waits.append(wait_bounds(curve, tables[stage], tolerance_ns, most_ns))
     usable = [np.ones(table.count, dtype=bool) for table in tables]
-    for row in rows:
-        spare_ns = _slack_ns(row, least, instance.deadline_ns)
-        for stage, entry in zip(row.stages, row.waits, strict=True):
-            usable[stage] &= tables[stage].latency_ns - least[stage] + waits[entry] <= spare_ns
+    for number, (row, slack) in enumerate(zip(rows, slack_ns, strict=True)):
+        for place, (stage, entry) in enumerate(zip(row.stages, row.waits, strict=True)):
+            uses[entry].append((number, place))
+            usable[stage] &= tables[stage].latency_ns - least[stage] + waits[entry] <= slack
     places = {name: place for place, name in enumerate(hardware)}
     return PricingTables(
+        tuple(order),
         tuple(_stage_table(table.keep(kept), places) for table, kept in zip(tables, usable, strict=True)),
         tuple(rows),
-        [wait[usable[stage]] for wait, stage in zip(waits, owners, strict=True)],
-        [np.zeros(int(usable[stage].sum()), dtype=bool) for stage in owners],
-        owners,
-        tuple(tuple(used) for used in uses),
+        tuple(
+            WaitBounds(stage, tuple(used), ns[usable[stage]], np.zeros(int(usable[stage].sum()), dtype=bool))
+            for (stage, _), used, ns in zip(entries, uses, waits, strict=True)
+        ),
     )
-
-
-def curves_of(tables: PricingTables, paths: Sequence[PathWait], stages: Sequence[str]) -> list[list[Wait]]:
-    """Return the curves behind each entry of `PricingTables.waits`, none where a path is not among those given.
-
-    Once more of a trace is looked at, paths that shared a curve may each have their own, and come in another order.
-    """
-    known = {path.stages: path for path in paths}
-    asked = [tuple(stages[stage] for stage in row.stages) for row in tables.paths]
-    found: list[list[Wait]] = []
-    for used in tables.uses:
-        there = all(asked[number] in known for number, _ in used)
-        curves = [known[asked[number]].curves[place] for number, place in used] if there else []
-        found.append(list({id(curve): curve for curve in curves}.values()))
-    return found
 
 
 def _entries(
@@ -190,36 +246,33 @@ def _entries(
     return entries, rows
 
 
-def _slack_ns(row: PathRow, least: Sequence[int], deadline_ns: int) -> int:
-    """What the least T of all its stages leaves of the deadline on a path."""
-    return deadline_ns - row.lag_ns - sum(least[other] for other in row.stages)
-
-
-def _tabulate(found: StageFamilies, caps: Sequence[int]) -> StageOptions:
+def _tabulate(found: StageFamilies, caps: Sequence[int], ratio: float) -> StageOptions:
     """Replicas spelt out up to the caps, and in ranges beyond; without what is beaten whatever the prices are."""
-    blocks, charged = zip(
-        *(_blocks(f, cap) for f, cap in zip(found.families, caps, strict=True)), strict=True
-    )
-    table = tabulate(found, blocks)
-    price = np.array([family.microusd_per_hour for family in found.families], dtype=np.int64)
-    return undominated(replace(table, cost=price[table.family] * np.concatenate(charged)))
+    spelt = [_replicas(family, cap, ratio) for family, cap in zip(found.families, caps, strict=True)]
+    table = tabulate(found, [offered for offered, _ in spelt])
+    charged = np.concatenate([charged for _, charged in spelt])
+    return undominated(replace(table, cost=_prices(found)[table.family] * charged))
 
 
-def _blocks(family: Family, cap: int) -> tuple[Int64, Int64]:
+def _replicas(family: Family, cap: int, ratio: float) -> tuple[Int64, Int64]:
     """Replicas on offer, and those charged for."""
-    exact = list(range(family.fewest, min(cap, family.most) + 1))
-    charged = exact.copy()
-    last = exact[-1]
+    offered = list(range(family.fewest, min(cap, family.most) + 1))
+    charged = offered.copy()
+    last = offered[-1]
     while last < family.most:
-        following = min(family.most, max(last + 1, int(last * _RATIO)))
-        exact.append(following)
+        following = min(family.most, max(last + 1, int(last * ratio)))
+        offered.append(following)
         charged.append(last + 1)
         last = following
-    return np.array(exact, dtype=np.int64), np.array(charged, dtype=np.int64)
+    return np.array(offered, dtype=np.int64), np.array(charged, dtype=np.int64)
 
 
 def _stage_table(options: StageOptions, places: Mapping[str, int]) -> StageTable:
-    families = options.families.families
-    place = np.array([places[family.hardware] for family in families], dtype=np.int64)
-    price = np.array([family.microusd_per_hour for family in families], dtype=np.int64)
-    return StageTable(options, place[options.family], options.cost // price[options.family])
+    families = options.families
+    place = np.array([places[family.hardware] for family in families.families], dtype=np.int64)
+    return StageTable(options, place[options.family], options.cost // _prices(families)[options.family])
+
+
+def _prices(found: StageFamilies) -> Int64:
+    """Micro-dollars per hour of one device of each family."""
+    return np.array([family.microusd_per_hour for family in found.families], dtype=np.int64)

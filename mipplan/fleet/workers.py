@@ -1,9 +1,9 @@
 """Pricing many pipelines at once through joblib, wherever its workers are.
 
-A pipeline's data (pipeline, profiles, trace) travel once: whoever is asked about it keeps what was made of them, and
-leaves it in the run's folder for the other workers of the machine. A worker that has neither says so, and is sent the
-data. What a pricer learns comes back with each answer and goes out with the next question; all else that a worker
-keeps makes it quicker only, so that an answer does not depend on who gives it.
+A pipeline's data (pipeline, profiles, trace) travel once: the worker that is asked about it keeps what was made of
+them, and leaves it in the run's folder for the other workers of the machine. A worker that has neither says so, and
+is sent the data. What pricing learns comes back with each answer and goes out with the next request; all else that a
+worker keeps makes it quicker only, so that an answer does not depend on which worker gives it.
 """
 
 from __future__ import annotations
@@ -18,190 +18,140 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mipplan.fleet.columns import Memory, Priced
-from mipplan.fleet.pricing import Pricer
-from mipplan.fleet.request import Realisation
-
-#: Tokens whose traces a process keeps at hand; what is beyond is made anew when a certificate needs it.
-_MOST_TOKENS = 12_000_000
-#: Tasks per worker and round, so that a slow one does not leave the others idle for long.
-_TASKS_PER_WORKER = 6
+from mipplan.core import Int64
+from mipplan.fleet.pricing import Priced, PricingProblem
+from mipplan.fleet.problem import Fleet, Realisation
+from mipplan.fleet.tables import PricingState
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked about one pipeline.
+class WorkerParams:
+    """What workers keep, and how work is cut up for them."""
 
-    Attributes
-    ----------
-    index : int
-    most : int or None
-        Only plans of at most this cost are of interest.
-    memory : Memory
-    wants_all : bool
-        Whether all plans within that cost are wanted instead of the cheapest.
-    """
+    #: At most this many tokens' traces are kept by a process, because of memory; the others are drawn again.
+    most_tokens: int = 12_000_000
+    #: At most this many tasks per worker and round, so that a slow one does not leave the others idle for long.
+    tasks_per_worker: int = 6
+
+
+@dataclass(frozen=True)
+class PricingRequest:
+    """A pipeline to price; `most` is what a plan of interest costs at most."""
 
     index: int
     most: int | None
-    memory: Memory
-    wants_all: bool = False
+    state: PricingState
+    wants_all: bool = False  # all plans within that cost instead of the cheapest
 
 
 @dataclass(frozen=True)
-class Reply:
-    """The answer, and what was learnt on the way."""
-
-    index: int
-    priced: Priced
-    memory: Memory
-
-
-@dataclass(frozen=True)
-class Task:
-    """Some questions for one worker.
-
-    Attributes
-    ----------
-    run : str
-        Names the run.
-    folder : str
-        Where pricers of the run lie, on machines that see it.
-    hardware : tuple of str
-    prices : int64, shape (H,)
-    questions : tuple of Question
-    data : mapping of int to Realisation
-        Of the pipelines that are asked about for the first time, or that the worker has lost.
-    """
+class PricingTask:
+    """Some requests for one worker."""
 
     run: str
-    folder: str
+    folder: str  # where what other workers of the machine made lies, if they can see it
     hardware: tuple[str, ...]
-    prices: NDArray[np.int64]
-    questions: tuple[Question, ...]
-    data: Mapping[int, Realisation]
+    prices: Int64
+    requests: tuple[PricingRequest, ...]
+    data: Mapping[int, Realisation]  # of pipelines that are new, or that the worker has lost
+    params: WorkerParams = WorkerParams()
 
 
-def answer(task: Task) -> tuple[list[Reply], list[int]]:
-    """Answer a task's questions; also name the pipelines that this worker has no data of."""
-    desk = _desk(task.run, task.folder, task.hardware)
+def answer(task: PricingTask) -> tuple[list[tuple[int, Priced, PricingState]], list[int]]:
+    """Answer a task's requests, with what was learnt; also name the pipelines that this worker has no data of."""
+    worker = worker_of(task.run, task.folder, task.hardware, task.params)
     replies, missing = [], []
-    for question in task.questions:
-        pricer = desk.pricer(question, task.data.get(question.index))
-        if pricer is None:
-            missing.append(question.index)
+    for request in task.requests:
+        problem = worker.problem(request, task.data.get(request.index))
+        if problem is None:
+            missing.append(request.index)
             continue
-        if question.wants_all and question.most is not None:
-            priced = pricer.price_all(task.prices, question.most)
+        if request.wants_all and request.most is not None:
+            priced = problem.price_all(task.prices, request.most)
         else:
-            priced = pricer.price(task.prices, question.most)
-        replies.append(Reply(question.index, priced, pricer.memory))
-        desk.tidy(question.index, pricer)
+            priced = problem.price(task.prices, request.most)
+        replies.append((request.index, priced, problem.state))
+        worker.tidy(request.index, problem)
     return replies, missing
 
 
-class _Desk:
-    """The pricers of one run that this process has."""
+class _Worker:
+    """The pricing problems of one run that this process has."""
 
-    def __init__(self, folder: str, hardware: tuple[str, ...]) -> None:
+    def __init__(self, folder: str, hardware: tuple[str, ...], params: WorkerParams) -> None:
         self._folder = Path(folder)
         self._hardware = hardware
-        self._pricers: dict[int, Pricer] = {}
+        self._params = params
+        self._problems: dict[int, PricingProblem] = {}
         self._tokens: dict[int, int] = {}
 
-    def pricer(self, question: Question, data: Realisation | None) -> Pricer | None:
-        pricer = self._pricers.get(question.index) or self._read(question.index)
-        if pricer is None and data is not None:
-            pricer = Pricer(data, self._hardware, question.memory)
-            self._write(question.index, pricer)
-        if pricer is None:
-            return None
-        pricer.recall(question.memory)
-        self._pricers[question.index] = pricer
-        return pricer
+    def problem(self, request: PricingRequest, data: Realisation | None) -> PricingProblem | None:
+        problem = self._problems.get(request.index) or self._read(request.index)
+        if problem is None and data is not None:
+            problem = PricingProblem(data, self._hardware, request.state)
+            self._write(request.index, problem)
+        if problem is not None:
+            problem.recall(request.state)
+            self._problems[request.index] = problem
+        return problem
 
-    def tidy(self, index: int, pricer: Pricer) -> None:
+    def tidy(self, index: int, problem: PricingProblem) -> None:
         """Keep the trace at hand as long as there is room for it."""
-        tokens = self._tokens.pop(index, 0) or pricer.tokens
-        if sum(self._tokens.values()) + tokens <= _MOST_TOKENS:
+        tokens = self._tokens.pop(index, 0) or problem.tokens
+        if sum(self._tokens.values()) + tokens <= self._params.most_tokens:
             self._tokens[index] = tokens
-            pricer.forget_exits()
+            problem.forget_exits()
         else:
-            pricer.forget_instance()
+            problem.forget_instance()
 
     def _path(self, index: int) -> Path:
         return self._folder / f"{index}.pickle"
 
-    def _read(self, index: int) -> Pricer | None:
+    def _read(self, index: int) -> PricingProblem | None:
         try:
             with self._path(index).open("rb") as stream:
-                pricer: Pricer = pickle.load(stream)
+                problem: PricingProblem = pickle.load(stream)
         except FileNotFoundError:
             return None
-        return pricer
+        return problem
 
-    def _write(self, index: int, pricer: Pricer) -> None:
+    def _write(self, index: int, problem: PricingProblem) -> None:
         if not self._folder.is_dir():
             return  # nobody else needs it, or nobody else could find it
         # A folder of this run only: it need not survive a crash, but whoever reads must find a whole file.
         part = self._folder / f"{uuid.uuid4().hex}.part"
-        part.write_bytes(pickle.dumps(pricer))
+        part.write_bytes(pickle.dumps(problem))
         part.replace(self._path(index))
 
 
 @lru_cache(maxsize=1)
-def _desk(run: str, folder: str, hardware: tuple[str, ...]) -> _Desk:
-    del run  # names the desk: folders may be used again
-    return _Desk(folder, hardware)
+def worker_of(run: str, folder: str, hardware: tuple[str, ...], params: WorkerParams) -> _Worker:
+    """Return what this process keeps of a run; its name counts because folders may be used again."""
+    del run
+    return _Worker(folder, hardware, params)
 
 
-class Office:
-    """Puts questions about pipelines to joblib's workers.
+@dataclass(eq=False)
+class WorkerPool:
+    """Has pipelines priced by joblib's workers; made by `open`."""
 
-    Parameters
-    ----------
-    realisations : sequence of Realisation
-    hardware : tuple of str
-    folder : str
-        Where workers on this machine leave what they have made.
-    parallel : joblib.Parallel
-    n_jobs : int or None
-        What it was made with.
-    """
+    fleet: Fleet
+    folder: str
+    parallel: Any
+    params: WorkerParams
 
-    def __init__(
-        self,
-        realisations: Sequence[Realisation],
-        hardware: tuple[str, ...],
-        folder: str,
-        parallel: Any,
-        n_jobs: int | None,
-    ) -> None:
-        self._realisations = realisations
-        self._hardware = hardware
-        self._folder = folder
-        self._parallel = parallel
-        self._n_jobs = n_jobs
+    def __post_init__(self) -> None:
         self._run = uuid.uuid4().hex
         self._known: set[int] = set()
-        self.memories = [Memory()] * len(realisations)
+        #: What was learnt about each pipeline.
+        self.states = [PricingState()] * len(self.fleet.members)
 
     @classmethod
     @contextlib.contextmanager
     def open(
-        cls, realisations: Sequence[Realisation], hardware: tuple[str, ...], n_jobs: int | None
-    ) -> Iterator[Office]:
-        """Open an office; its folder goes when it closes.
-
-        Parameters
-        ----------
-        realisations, hardware
-        n_jobs : int or None
-            As for ``joblib.Parallel``; None leaves it to ``joblib.parallel_config``.
-        """
+        cls, fleet: Fleet, n_jobs: int | None, params: WorkerParams = WorkerParams()
+    ) -> Iterator[WorkerPool]:
+        """Start workers (as many as ``joblib.Parallel`` makes of `n_jobs`); their folder goes with them."""
         import joblib
 
         with (
@@ -209,48 +159,47 @@ class Office:
             joblib.Parallel(n_jobs=n_jobs, batch_size=1, pre_dispatch="all") as parallel,
         ):
             alone = joblib.effective_n_jobs(parallel.n_jobs) == 1
-            yield cls(realisations, hardware, f"{folder}/none" if alone else folder, parallel, n_jobs)
-
-    @property
-    def n_jobs(self) -> int | None:
-        """Workers asked for; None if that was left to ``joblib.parallel_config``."""
-        return self._n_jobs
-
-    def ask(
-        self, prices: NDArray[np.int64], most: Mapping[int, int | None], *, wants_all: bool = False
-    ) -> dict[int, Priced]:
-        """Price pipelines, by index, each with the most that a plan of interest may cost."""
-        answers: dict[int, Priced] = {}
-        waiting = [Question(index, limit, self.memories[index], wants_all) for index, limit in most.items()]
-        lost: set[int] = set()
-        while waiting:
-            for replies, missing in self._parallel(self._tasks(prices, waiting, lost)):
-                for reply in replies:
-                    answers[reply.index] = reply.priced
-                    self.memories[reply.index] = reply.memory
-                    self._known.add(reply.index)
-                lost.update(missing)
-            waiting = [question for question in waiting if question.index not in answers]
-        return {index: answers[index] for index in most}
+            yield cls(fleet, f"{folder}/none" if alone else folder, parallel, params)
 
     @property
     def at_once(self) -> int:
-        """How many pipelines to ask about at once where an answer may make the others needless."""
+        """How many pipelines to price at once where an answer may make the others needless."""
+        return 4 * self._workers()
+
+    def _workers(self) -> int:
         import joblib
 
-        return 4 * int(joblib.effective_n_jobs(self._parallel.n_jobs))
+        return int(joblib.effective_n_jobs(self.parallel.n_jobs))
 
-    def _tasks(
-        self, prices: NDArray[np.int64], questions: Sequence[Question], lost: set[int]
-    ) -> Iterator[Any]:
+    def price(
+        self, prices: Int64, most: Mapping[int, int | None], *, wants_all: bool = False
+    ) -> dict[int, Priced]:
+        """Price pipelines, by index, each with the most that a plan of interest may cost."""
+        answers: dict[int, Priced] = {}
+        waiting = [
+            PricingRequest(index, limit, self.states[index], wants_all) for index, limit in most.items()
+        ]
+        lost: set[int] = set()
+        while waiting:
+            for replies, missing in self.parallel(self._tasks(prices, waiting, lost)):
+                for index, priced, state in replies:
+                    answers[index], self.states[index] = priced, state
+                    self._known.add(index)
+                lost.update(missing)
+            waiting = [request for request in waiting if request.index not in answers]
+        return {index: answers[index] for index in most}
+
+    def _tasks(self, prices: Int64, requests: Sequence[PricingRequest], lost: set[int]) -> Iterator[Any]:
         import joblib
 
-        count = min(len(questions), _TASKS_PER_WORKER * joblib.effective_n_jobs(self._parallel.n_jobs))
+        count = min(len(requests), self.params.tasks_per_worker * self._workers())
         for part in range(count):
-            asked = tuple(questions[part::count])
+            asked = tuple(requests[part::count])
             data = {
-                question.index: self._realisations[question.index]
-                for question in asked
-                if question.index not in self._known or question.index in lost
+                request.index: self.fleet.realisations[request.index]
+                for request in asked
+                if request.index not in self._known or request.index in lost
             }
-            yield joblib.delayed(answer)(Task(self._run, self._folder, self._hardware, prices, asked, data))
+            yield joblib.delayed(answer)(
+                PricingTask(self._run, self.folder, self.fleet.hardware, prices, asked, data, self.params)
+            )

@@ -1,8 +1,17 @@
 """The options of every stage (hardware × batch × replicas), and the time-cost problem made of them."""
 
-from mipplan.options.admissibility import check_names
-from mipplan.options.configuration import Configuration, Option
-from mipplan.options.enumeration import (
+from mipplan.options.families import (
+    MAX_REPLICAS,
+    Configuration,
+    Family,
+    Option,
+    StageFamilies,
+    check_names,
+    find_families,
+    trace_demand,
+)
+from mipplan.options.problem import build_problem, limits_of, time_cost_problem, wait_bounds
+from mipplan.options.table import (
     StageOptions,
     expand,
     extremes,
@@ -11,9 +20,6 @@ from mipplan.options.enumeration import (
     undominated,
     undominated_per_hardware,
 )
-from mipplan.options.families import MAX_REPLICAS, Family, StageFamilies, find_families, trace_demand
-from mipplan.options.problem import build_problem, limits_of, time_cost_problem
-from mipplan.options.waits import wait_bounds
 
 __all__ = [
     "MAX_REPLICAS",

@@ -1,4 +1,4 @@
-"""Families of options: a stage's hardware and batch cap, before the number of replicas is chosen.
+"""What a stage can run on (hardware and batch cap, apart from the number of replicas), and a choice of it per stage.
 
 Within a family T is one number and R, cost and device use grow in proportion to the replicas.
 """
@@ -9,46 +9,36 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from mipplan.calculus import StageService, stage_service
+from mipplan.core import Fault, InputError, Int64, listed, suggestion
 from mipplan.pipeline import Pipeline, Stage
 from mipplan.profiles import Hardware, LatencyTable, Profiles
+from mipplan.result import Choice
 from mipplan.tokens import Workload
 
-#: The most replicas considered for a stage where neither stage nor hardware sets a limit.
+#: At most this many replicas of a stage are considered where neither stage nor hardware sets a limit.
 MAX_REPLICAS = 100_000
 
 
 @dataclass(frozen=True)
 class Family:
-    """One (hardware, batch cap) of a stage.
-
-    Attributes
-    ----------
-    hardware : str
-    batch : int
-    service_ns : int64, shape (batch,)
-        ℓ(1), …, ℓ(b).
-    microusd_per_hour : int
-        Of one replica.
-    fewest, most : int
-        Replicas: at least what the mean rate and the stage's minimum need, at most what its limits allow.
-    is_source : bool
-        Whether the stage has no incoming edge (T is then smaller at b = 1).
-    limited : bool
-        Whether the hardware is shared under a limit with other stages.
-    """
+    """One (hardware, batch cap) of a stage."""
 
     hardware: str
     batch: int
-    service_ns: NDArray[np.int64]
+    #: Shape (batch,): ℓ(1), …, ℓ(b).
+    service_ns: Int64
+    #: Of one replica.
     microusd_per_hour: int
+    #: At least the replicas that the mean rate and the stage's minimum need.
     fewest: int
+    #: At most the replicas that its limits allow.
     most: int
+    #: Whether the stage has no incoming edge (T is then smaller at b = 1).
     is_source: bool
+    #: Whether the hardware is shared under a limit with other stages.
     limited: bool
 
     def service(self, replicas: int) -> StageService:
@@ -58,20 +48,112 @@ class Family:
 
 @dataclass(frozen=True)
 class StageFamilies:
-    """What one stage can run on.
-
-    Attributes
-    ----------
-    stage : str
-    families : tuple of Family
-        In order of hardware, then batch; empty if nothing can carry the stage.
-    rejected : tuple of str
-        Why each hardware, or part of it, was left out: one sentence each.
-    """
+    """What one stage can run on."""
 
     stage: str
+    #: In order of hardware, then batch; empty if nothing can carry the stage.
     families: tuple[Family, ...]
+    #: Why each hardware, or part of it, was left out: one sentence each.
     rejected: tuple[str, ...]
+
+    def option(self, choice: Choice) -> Option:
+        """Return the option that a choice names; its replicas need not be among those on offer.
+
+        Raises
+        ------
+        KeyError
+            If the stage cannot run on that hardware with that batch cap.
+        """
+        for family in self.families:
+            if (family.hardware, family.batch) == (choice.hardware, choice.batch):
+                return Option(family, choice.replicas)
+        raise KeyError(f"stage {self.stage} has no option {choice}")
+
+
+class Option(NamedTuple):
+    """A number of replicas of one family."""
+
+    family: Family
+    replicas: int
+
+    @property
+    def microusd_per_hour(self) -> int:
+        """Cost."""
+        return self.family.microusd_per_hour * self.replicas
+
+    @property
+    def tokens_per_ns(self) -> Fraction:
+        """Throughput with full batches: R."""
+        return Fraction(self.replicas * self.family.batch, int(self.family.service_ns[-1]))
+
+    @property
+    def service(self) -> StageService:
+        """Service curve: T and R."""
+        return self.family.service(self.replicas)
+
+    @property
+    def choice(self) -> Choice:
+        """The option as people read it."""
+        return Choice(self.family.hardware, self.family.batch, self.replicas)
+
+
+class Configuration(dict[str, Option]):
+    """One option per stage. Never changed once made: `replaced` makes another."""
+
+    @property
+    def microusd_per_hour(self) -> int:
+        """Cost of all stages."""
+        return sum(option.microusd_per_hour for option in self.values())
+
+    @property
+    def devices(self) -> dict[str, int]:
+        """Replicas by hardware."""
+        used: dict[str, int] = {}
+        for family, replicas in self.values():
+            used[family.hardware] = used.get(family.hardware, 0) + replicas
+        return used
+
+    @property
+    def services(self) -> dict[str, StageService]:
+        """Service curve of every stage."""
+        return {stage: option.service for stage, option in self.items()}
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """The configuration as people read it."""
+        return {stage: option.choice for stage, option in self.items()}
+
+    def keeps(self, limits: Mapping[str, int]) -> bool:
+        """Whether all stages together use no more devices of any hardware type than there are."""
+        used = self.devices
+        return all(used.get(name, 0) <= limit for name, limit in limits.items())
+
+    def replaced(self, stage: str, option: Option) -> Configuration:
+        """Return the configuration with another option for one stage, the stages in the same order."""
+        return Configuration({**self, stage: option})
+
+
+def check_names(pipeline: Pipeline, profiles: Profiles) -> None:
+    """Check that every model is measured somewhere and every hardware named in an allow-list exists.
+
+    Raises
+    ------
+    InputError
+        Listing every unknown name, with the closest known one.
+    """
+    faults: list[Fault] = []
+    for name, stage in pipeline.stages.items():
+        if stage.model not in profiles.models:
+            hint = suggestion(stage.model, profiles.models) or f"; measured are {listed(profiles.models)}"
+            place = pipeline.place(("stages", name, "model"))
+            faults.append(Fault(place, f"the profiles have no model {stage.model!r}{hint}"))
+        for hardware in stage.hardware or ():
+            if hardware not in profiles.hardware:
+                hint = suggestion(hardware, profiles.hardware) or f"; there are {listed(profiles.hardware)}"
+                place = pipeline.place(("stages", name, "hardware"))
+                faults.append(Fault(place, f"the profiles have no hardware {hardware!r}{hint}"))
+    if faults:
+        raise InputError(faults)
 
 
 def trace_demand(workload: Workload) -> dict[str, Fraction]:
@@ -84,13 +166,8 @@ def find_families(
 ) -> dict[str, StageFamilies]:
     """Find every (hardware, batch cap) each stage may use, in file order of the stages.
 
-    Parameters
-    ----------
-    pipeline : Pipeline
-    profiles : Profiles
-    demand : mapping of str to Fraction
-        Tokens per ns of each stage. A family counts only if some allowed number of replicas serves more: a finite
-        trace hides overload, so R must exceed the mean rate.
+    A family counts only if some allowed number of replicas serves more than the stage's demand, tokens per ns: a finite
+    trace hides overload, so R must exceed the mean rate.
     """
     return {
         name: _stage_families(pipeline, profiles, demand[name], stage)

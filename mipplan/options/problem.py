@@ -1,18 +1,18 @@
-"""Assemble the time-cost problem: stages become activities, options modes, devices resources."""
+"""Assemble the time-cost problem: stages become activities, options modes, devices resources.
+
+The wait of every option on a path is exact, or bounded from below at little cost.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mipplan.calculus import PathWaits, Wait, analyse_paths
-from mipplan.core import Fault, InputError, check_budget, check_quantile
-from mipplan.options.admissibility import check_names
-from mipplan.options.enumeration import StageOptions, expand, undominated
-from mipplan.options.families import find_families, trace_demand
-from mipplan.options.waits import wait_bounds
+from mipplan.core import Fault, InputError, Int64, check_budget, check_quantile
+from mipplan.options.families import check_names, find_families, trace_demand
+from mipplan.options.table import StageOptions, expand, undominated
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.result import resolve_slo_ns
@@ -91,64 +91,72 @@ def build_problem(
     covers: Sequence[Cover] = (),
     tolerance: float = 0.0,
 ) -> TimeCostProblem:
-    """Assemble activities, arcs, paths and resources from the options of every stage.
+    """Assemble activities, arcs, paths and resources from the options of every stage, in file order, none empty.
 
-    Parameters
-    ----------
-    pipeline : Pipeline
-    options : mapping of str to StageOptions
-        One per stage, in file order, none empty.
-    paths : PathWaits
-    deadline_ns : int
-    limits : mapping of str to int
-    covers : sequence of Cover
-        Cuts found so far.
-    tolerance : float
-        0 for exact waits, else lower bounds, told apart to within this share of the deadline.
+    `covers` are cuts found so far. With a `tolerance` of 0 waits are exact, else lower bounds on them, told apart to
+    within this share of the deadline.
     """
     index = {stage: position for position, stage in enumerate(options)}
     used = {f.hardware for table in options.values() for f in table.families.families if f.limited}
     devices = [name for name in limits if name in used]
-    activities = tuple(
-        Activity(
-            stage, table.cost, _durations(table, paths.serial_tokens.get(stage, 0)), _usage(table, devices)
-        )
-        for stage, table in options.items()
-    )
+    activities, least_ns = [], {}
+    for stage, table in options.items():
+        serial_ns: Int64 = -(-paths.serial_tokens.get(stage, 0) * table.period_ns // table.tokens)
+        hardware = table.hardware
+        usage = np.zeros((table.count, len(devices)), dtype=np.int64)
+        for column, name in enumerate(devices):
+            usage[:, column] = np.where(hardware == name, table.replicas, 0)
+        activities.append(Activity(stage, table.cost, table.latency_ns + serial_ns, usage))
+        least_ns[stage] = int(activities[-1].duration.min())
     arcs = tuple(Arc(index[edge.parent], index[edge.child], edge.delay_ns) for edge in pipeline.edges)
-    least_ns = {
-        stage: int(activity.duration.min()) for stage, activity in zip(options, activities, strict=True)
-    }
-    known: dict[tuple[str, int], NDArray[np.int64]] = {}
-    slacks: dict[tuple[str, int], int] = {}
-
-    def waits(stage: str, curve: Wait, slack_ns: int) -> NDArray[np.int64]:
-        key = (stage, id(curve))
-        if key not in known or slack_ns > slacks[key]:
-            known[key] = wait_bounds(curve, options[stage], int(tolerance * deadline_ns), slack_ns)
-            slacks[key] = slack_ns
-        return known[key]
-
+    # Paths share curves: a stage's waits on one are looked up once, unless another path leaves it more slack.
+    known: dict[tuple[str, int], tuple[int, Int64]] = {}
     rows = []
     for path in paths.paths:
         # More wait than this no option of the path can afford, whatever the others are.
         slack_ns = deadline_ns - path.lag_ns - sum(least_ns[stage] for stage in path.stages)
-        members = tuple(index[stage] for stage in path.stages)
-        curves = zip(path.stages, path.curves, strict=True)
-        rows.append(
-            Path(members, path.lag_ns, tuple(waits(stage, curve, slack_ns) for stage, curve in curves))
-        )
+        waits = []
+        for stage, curve in zip(path.stages, path.curves, strict=True):
+            key = (stage, id(curve))
+            if key not in known or slack_ns > known[key][0]:
+                found = wait_bounds(curve, options[stage], int(tolerance * deadline_ns), slack_ns)
+                known[key] = slack_ns, found
+            waits.append(known[key][1])
+        rows.append(Path(tuple(index[stage] for stage in path.stages), path.lag_ns, tuple(waits)))
     resources = tuple(Resource(name, limits[name]) for name in devices)
-    return TimeCostProblem(activities, arcs, tuple(rows), deadline_ns, resources, tuple(covers))
+    return TimeCostProblem(tuple(activities), arcs, tuple(rows), deadline_ns, resources, tuple(covers))
 
 
-def _durations(options: StageOptions, serial_tokens: int) -> NDArray[np.int64]:
-    """``T + serial_tokens/R`` of every option, rounded up, shape (m,)."""
-    serial_ns: NDArray[np.int64] = -(-serial_tokens * options.period_ns // options.tokens)
-    return options.latency_ns + serial_ns
+def wait_bounds(
+    curve: Wait, options: StageOptions, tolerance_ns: int = 0, beyond_ns: int | None = None
+) -> Int64:
+    """Wait of every option on the curve's path, or a lower bound on it; shape (m,), ns.
 
-
-def _usage(options: StageOptions, devices: Sequence[str]) -> NDArray[np.int64]:
-    hardware = options.hardware
-    columns = [np.where(hardware == name, options.replicas, 0) for name in devices]
-    return np.stack(columns, axis=1) if columns else np.zeros((options.count, 0), dtype=np.int64)
+    With a tolerance of 0 every option is evaluated exactly. Otherwise the curve's own lower bounds are taken, only as
+    finely as to know these within the tolerance: the wait grows with 1/R, so what bounds that of a faster option bounds
+    that of a slower one, too. Bounds above `beyond_ns` need not be told apart.
+    """
+    rates = list(zip(options.period_ns.tolist(), options.tokens.tolist(), strict=True))
+    if tolerance_ns <= 0 or not rates:
+        return np.array([curve.exact(*rate) for rate in rates], dtype=np.int64)
+    wanted: dict[tuple[int, int], list[int]] = {}
+    for option in np.argsort(-options.speed, kind="stable").tolist():
+        wanted.setdefault(rates[option], []).append(option)
+    # From fast to slow, by halving where the bounds still differ; they do not fall.
+    distinct, farthest = list(wanted), np.iinfo(np.int64).max if beyond_ns is None else beyond_ns
+    found = [0] * len(distinct)
+    found[0] = curve.lower(*distinct[0])
+    found[-1] = max(found[0], curve.lower(*distinct[-1])) if found[0] <= farthest else found[0]
+    pending = [(0, len(distinct) - 1)]
+    while pending:
+        low, high = pending.pop()
+        if found[low] > farthest or found[high] - found[low] <= tolerance_ns:
+            found[low + 1 : high] = [found[low]] * max(0, high - low - 1)
+        elif high - low > 1:
+            middle = (low + high) // 2
+            found[middle] = min(found[high], max(found[low], curve.lower(*distinct[middle])))
+            pending += [(low, middle), (middle, high)]
+    bounds = np.empty(options.count, dtype=np.int64)
+    for members, bound in zip(wanted.values(), found, strict=True):
+        bounds[members] = bound
+    return bounds

@@ -1,24 +1,46 @@
-"""The planner: the cheapest certified plan, by logic-based Benders decomposition (design §4)."""
+"""The planner: the cheapest certified plan, by bounds, enumeration and logic-based Benders decomposition."""
 
-from mipplan.planner.benders import Search
-from mipplan.planner.candidates import Bounds, Candidates, PathPart, StagePart, TooManyError, list_choices
+from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchOutcome, SearchParams
+from mipplan.planner.choices import (
+    Bounds,
+    Candidates,
+    PathPart,
+    SearchSpace,
+    StagePart,
+    TooManyError,
+    WalkParams,
+    list_choices,
+)
 from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.explanation import explain
-from mipplan.planner.incumbent import trim
-from mipplan.planner.instance import Instance, trace_instance
-from mipplan.planner.judges import TraceJudge
-from mipplan.planner.planning import check_search, plan
+from mipplan.planner.heuristics import CertifiedConfiguration, trim
+from mipplan.planner.instance import Instance, Request, trace_instance
+from mipplan.planner.oracle import ORACLES, CertificateOracle, Oracle, WorstCaseOracle
+from mipplan.planner.planning import PlanMaker, PlanningParams, check_search, plan
 
 __all__ = [
+    "ORACLES",
     "Bounds",
     "Candidates",
+    "CertificateOracle",
+    "CertifiedChoice",
+    "CertifiedConfiguration",
     "Cut",
     "Instance",
+    "Oracle",
     "PathPart",
-    "Search",
+    "PlanMaker",
+    "PlanSearch",
+    "PlanningParams",
+    "Request",
+    "SearchMethod",
+    "SearchOutcome",
+    "SearchParams",
+    "SearchSpace",
     "StagePart",
     "TooManyError",
-    "TraceJudge",
+    "WalkParams",
+    "WorstCaseOracle",
     "check_search",
     "cover_of",
     "explain",

@@ -1,23 +1,35 @@
-"""Cuts from a refused selection: which stages must get better, and by how much at least.
+"""Cuts from what the certificate refuses: in terms of T and R of few stages, or of the queries that miss.
 
-A certificate grows with every T and falls with every R. So if it fails at services (T_v, R_v), it fails wherever
-no stage is better, and some stage must have a smaller T or a greater R. The cut is the stronger, the better
-the services are that still fail: stages that can be made ideal without success drop out of it, and the others
-are moved as far towards ideal as the certificate keeps failing.
+**Cuts.** A certificate grows with every T and falls with every R. So if it fails at services (T_v, R_v), it fails
+wherever no stage is better, and some stage must have a smaller T or a greater R. The cut is the stronger, the better
+the services are that still fail: stages that can be made ideal without success drop out of it, and the others are
+moved as far towards ideal as the certificate keeps failing.
+
+**Critical chains** say how the slowest queries come to their latency bounds, as linear functions of every T and 1/R.
+Unrolling the theorem along the tokens that attain its maxima gives, for a query q,
+
+    latency(q) = constant + Σ_v uses_v·T_v + Σ_v tokens_v·(1/R_v)        (rounded up stage by stage)
+
+Under other services these tokens need no longer attain the maxima, but the maxima are never below them. So a chain
+bounds the latency under *any* services from below, for the price of a few multiplications instead of passes
+over the trace. `QueryCuts` refuse many choices at once by them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from mipplan.calculus import StageService
+from mipplan.core import Bool, Float64, Int64, last_true, order_statistic
 from mipplan.options import StageOptions
+from mipplan.tokens import StageTokens, Workload
 from mipplan_formulations import Cover
 
-#: Per stage in the cut: (stage, T in ns, speed rank): some stage must beat its pair in T or in speed.
+#: Some stage of the cut must beat its pair: (stage, T in ns, speed rank).
 Cut = tuple[tuple[str, int, int], ...]
 
 
@@ -38,94 +50,62 @@ def strengthen(
         What any plan of interest chooses from, and what is ideal therefore.
     make_test : callable
         Makes, from services that are refused, a test whether better ones surely are; monotone. Where it fails to
-        recognise even `refused`, the cut stays at `refused`: valid, only weaker. It is made anew wherever
-        one has led to, because it may see farther from there.
-    order : iterable of str
-        In which the stages are tried; what is found is maximal, but which maximum depends on it.
-    speed_first : bool
-        Whether a stage's R is raised before its T is lowered.
+        recognise even `refused`, the cut stays there: valid, only weaker. It is made anew wherever one has led to,
+        because it may see farther from there.
+    order, speed_first
+        In which order the stages are tried, and whether R is raised before T is lowered: what is found is maximal, but
+        which maximum depends on it.
 
     Returns
     -------
     Cut
         By stage name; empty if even with all stages ideal the objective is missed.
     """
-    services = dict(refused)
+    services, order = dict(refused), tuple(order)
     while True:
-        cut, moved = _strengthen_once(services, options, make_test(services), order, speed_first)
-        if moved == services:
-            return cut
-        services = moved
-
-
-def _strengthen_once(
-    refused: Mapping[str, StageService],
-    options: Mapping[str, StageOptions],
-    is_refused: Callable[[Mapping[str, StageService]], bool],
-    order: Iterable[str],
-    speed_first: bool,
-) -> tuple[Cut, dict[str, StageService]]:
-    services = dict(refused)
-    blamed: list[str] = []
-    for stage in order:
-        trial = {**services, stage: options[stage].ideal()}
-        if is_refused(trial):
-            services = trial
-        else:
-            blamed.append(stage)
-    cut: list[tuple[str, int, int]] = []
-    for stage in blamed:
-        scale = _Scale.of(options[stage])
-        services[stage], speed = scale.furthest(
-            services[stage],
-            lambda service, stage=stage: is_refused({**services, stage: service}),  # type: ignore[misc]
-            speed_first,
-        )
-        cut.append((stage, services[stage].latency_ns, speed))
-    return tuple(sorted(cut)), services
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """The distinct latencies and rates of a stage's options, from worse to better.
-
-    Attributes
-    ----------
-    latencies : list of int
-        T in ns, falling.
-    speeds : list of int
-        Speed ranks, rising …
-    rates : list of (period_ns, tokens)
-        … and the rates they stand for.
-    """
-
-    latencies: list[int]
-    speeds: list[int]
-    rates: list[tuple[int, int]]
-
-    @classmethod
-    def of(cls, table: StageOptions) -> _Scale:
-        speeds, rows = np.unique(table.speed, return_index=True)
-        rates = zip(table.period_ns[rows].tolist(), table.tokens[rows].tolist(), strict=True)
-        return cls(np.unique(table.latency_ns)[::-1].tolist(), speeds.tolist(), list(rates))
-
-    def furthest(
-        self, start: StageService, holds: Callable[[StageService], bool], speed_first: bool
-    ) -> tuple[StageService, int]:
-        """Move a refused service as far as it stays refused, first along one axis, then along the other.
-
-        Returns the service and its speed rank.
-        """
-        step = self.latencies.index(start.latency_ns)
-        rank = next(i for i, (p, n) in enumerate(self.rates) if p * start.tokens == start.period_ns * n)
-        for along_speed in (speed_first, not speed_first):
-            if along_speed:
-                candidates = [StageService(self.latencies[step], *rate) for rate in self.rates[rank:]]
-                rank += _last_holding(candidates, holds)
+        before, is_refused = services, make_test(services)
+        services, blamed = dict(services), []
+        for stage in order:
+            trial = {**services, stage: options[stage].ideal()}
+            if is_refused(trial):
+                services = trial
             else:
-                candidates = [StageService(latency, *self.rates[rank]) for latency in self.latencies[step:]]
-                step += _last_holding(candidates, holds)
-        return StageService(self.latencies[step], *self.rates[rank]), self.speeds[rank]
+                blamed.append(stage)
+        cut: list[tuple[str, int, int]] = []
+        for stage in blamed:
+            services[stage], speed = _furthest(options[stage], services, stage, is_refused, speed_first)
+            cut.append((stage, services[stage].latency_ns, speed))
+        if services == before:
+            return tuple(sorted(cut))
+
+
+def _furthest(
+    table: StageOptions,
+    services: Mapping[str, StageService],
+    stage: str,
+    is_refused: Callable[[Mapping[str, StageService]], bool],
+    speed_first: bool,
+) -> tuple[StageService, int]:
+    """Move a stage's service over the latencies and rates of its options, as far as all services stay refused.
+
+    First along one axis, then along the other. Returns the service and its speed rank.
+    """
+    start = services[stage]
+    latencies = np.unique(table.latency_ns)[::-1].tolist()
+    speeds, rows = np.unique(table.speed, return_index=True)
+    rates = list(zip(table.period_ns[rows].tolist(), table.tokens[rows].tolist(), strict=True))
+    step = latencies.index(start.latency_ns)
+    rank = next(i for i, (p, n) in enumerate(rates) if p * start.tokens == start.period_ns * n)
+
+    def holds(step: int, rank: int) -> bool:
+        return is_refused({**services, stage: StageService(latencies[step], *rates[rank])})
+
+    for along_speed in (speed_first, not speed_first):
+        if along_speed:
+            rank = last_true(rank, len(rates) - 1, lambda i: holds(step, i))  # noqa: B023
+        else:
+            step = last_true(step, len(latencies) - 1, lambda i: holds(i, rank))  # noqa: B023
+    return StageService(latencies[step], *rates[rank]), int(speeds[rank])
 
 
 def cover_of(cut: Cut, options: Mapping[str, StageOptions]) -> Cover:
@@ -139,13 +119,247 @@ def cover_of(cut: Cut, options: Mapping[str, StageOptions]) -> Cover:
     )
 
 
-def _last_holding(candidates: Sequence[StageService], holds: Callable[[StageService], bool]) -> int:
-    """Index of the last candidate for which `holds`: true for the first, and from some candidate on false."""
-    low, high = 0, len(candidates) - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        if holds(candidates[middle]):
-            low = middle
-        else:
-            high = middle - 1
-    return low
+@dataclass(frozen=True)
+class Chains:
+    """Critical chains of q queries under some services."""
+
+    stages: tuple[str, ...]
+    #: Shape (q,): delays, and how much earlier or later than the query the chain's first token came.
+    constant_ns: Float64
+    #: Shape (stages, q): 1 where the chain passes through the stage, else 0.
+    uses: Float64
+    #: Shape (stages, q): tokens served at each stage between the chain's own and the one it waits for.
+    tokens: Float64
+
+    def latency_ns(self, services: Mapping[str, StageService]) -> Float64:
+        """Return lower bounds on the queries' latency bounds under `services`, ns, shape (q,)."""
+        chosen = [services[stage] for stage in self.stages]
+        latency = np.array([service.latency_ns for service in chosen], dtype=np.float64)
+        period = np.array([service.period_ns / service.tokens for service in chosen])
+        lower: Float64 = self.constant_ns + latency @ self.uses + period @ self.tokens
+        # Two sums of as many products as stages: off by less than an ε per stage, of all terms together. Only the
+        # constant may be negative, so these are at most twice what is added here.
+        terms = np.abs(self.constant_ns) + np.abs(lower)
+        lower -= 2 * (len(self.stages) + 4) * np.finfo(np.float64).eps * terms
+        return lower
+
+
+@dataclass(frozen=True)
+class Misses:
+    """The queries that miss a limit under some services, and why: a quick test for services somewhat better."""
+
+    chains: Chains
+    limit_ns: int
+    #: More queries than this may not miss the limit.
+    allowed: int
+
+    def surely_exceeds(self, services: Mapping[str, StageService]) -> bool:
+        """Whether under other services, too, these queries alone are too many to miss the limit."""
+        return int(np.count_nonzero(self.chains.latency_ns(services) > self.limit_ns)) > self.allowed
+
+    def floor_ns(self, services: Mapping[str, StageService]) -> int:
+        """Return a lower bound on the certificate under other services; of use down to the limit."""
+        return reached_by_more(self.chains.latency_ns(services), self.allowed)
+
+
+def reached_by_more(latency_ns: Int64 | Float64, allowed: int) -> int:
+    """Latency that more than `allowed` queries reach, whole ns; 0 if there are no more than these."""
+    rank = latency_ns.size - 1 - allowed
+    return order_statistic(latency_ns, rank) if rank >= 0 else 0
+
+
+def critical_chains(
+    workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Int64], queries: Int64
+) -> Chains:
+    """Follow every query's last exit back to a source.
+
+    `exits` bounds the exit of every token under these services; `queries`, shape (q,), are numbers in the workload.
+    """
+    order = tuple(workload.stages)
+    constant = -workload.ingress_ns[queries]  # in integers: times may be those of a clock
+    uses = np.zeros((len(order), queries.size))
+    tokens = np.zeros((len(order), queries.size))
+    for link in _links(workload, services, exits, queries):
+        number = link.tokens.number
+        uses[link.stage, link.here] = 1.0
+        tokens[link.stage, link.here] = (
+            link.last - link.first if number is None else number[link.last] - number[link.first]
+        )
+        constant[link.here] += link.earlier_ns
+    return Chains(order, constant.astype(np.float64), uses, tokens)
+
+
+def waited_for_queries(
+    workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Int64], queries: Int64
+) -> Int64:
+    """Return the queries that these, as for `critical_chains`, wait for along their chains: each once, ascending."""
+    links = _links(workload, services, exits, queries)
+    return np.unique(np.concatenate([queries, *(link.tokens.query[link.first] for link in links)]))
+
+
+class _Link(NamedTuple):
+    """What the chains of some queries come to at one stage."""
+
+    #: By its place in the workload.
+    stage: int
+    tokens: StageTokens
+    #: Places of the queries whose chains pass through the stage.
+    here: Int64
+    #: Their tokens there, and those that these wait for.
+    last: Int64
+    first: Int64
+    #: Arrival of the latter at a source; else the delay of the message that it waited for.
+    earlier_ns: Int64
+
+
+def _links(
+    workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Int64], queries: Int64
+) -> Iterator[_Link]:
+    """Follow chains from the last stage to the first."""
+    order = tuple(workload.stages)
+    stage, token = _last_exits(workload, exits, queries)
+    for index in range(len(order) - 1, -1, -1):
+        here = np.flatnonzero(stage == index)
+        if here.size == 0:
+            continue
+        made = workload.stages[order[index]]
+        arrival_ns, last = workload.arrival_ns(order[index], exits), token[here]
+        first = _waited_for(made, arrival_ns, services[order[index]], last)
+        if not made.messages:
+            yield _Link(index, made, here, last, first, arrival_ns[first])
+            continue
+        sender, parent, delay_ns = _senders(made, exits, first)
+        yield _Link(index, made, here, last, first, delay_ns)
+        stage[here] = np.array([order.index(messages.edge.parent) for messages in made.messages])[sender]
+        token[here] = parent
+
+
+def _last_exits(workload: Workload, exits: Mapping[str, Int64], queries: Int64) -> tuple[Int64, Int64]:
+    """Stage (by its place in the workload) and token of each query's last exit."""
+    stage = np.full(queries.size, -1, dtype=np.int64)
+    token = np.zeros(queries.size, dtype=np.int64)
+    latest = np.full(queries.size, np.iinfo(np.int64).min)
+    for index, (name, made) in enumerate(workload.stages.items()):
+        if made.count == 0:
+            continue
+        found, greatest = _latest_of(made.query, exits[name], queries)
+        better = greatest > latest
+        stage[better], token[better], latest[better] = index, found[better], greatest[better]
+    return stage, token
+
+
+def _latest_of(owner: Int64, time_ns: Int64, wanted: Int64) -> tuple[Int64, Int64]:
+    """Per wanted owner the entry with the latest time, and that time; the least int64 where there is none.
+
+    `owner` is non-decreasing, shape (k,), k ≥ 1. So are the times of each owner: bounds on exits do not fall in token
+    order, so the last entry is the latest.
+    """
+    entry = np.searchsorted(owner, wanted, side="right") - 1
+    return entry, np.where(owner[entry] == wanted, time_ns[entry], np.iinfo(np.int64).min)
+
+
+def _waited_for(tokens: StageTokens, arrival_ns: Int64, service: StageService, last: Int64) -> Int64:
+    """Token whose arrival and the work since decide when each of `last` starts: the maximum over j ≤ i.
+
+    In floats: where rounding mistakes one token for another, the chain is another, and as valid.
+    """
+    number = np.arange(tokens.count) if tokens.number is None else tokens.number
+    key = (arrival_ns - arrival_ns.min()) - number * (service.period_ns / service.tokens)
+    greatest = np.maximum.accumulate(key)
+    return np.searchsorted(greatest, greatest[last])
+
+
+def _senders(tokens: StageTokens, exits: Mapping[str, Int64], wanted: Int64) -> tuple[Int64, Int64, Int64]:
+    """Edge (by its place), parent token and delay of the latest message that reaches each token."""
+    edge = np.zeros(wanted.size, dtype=np.int64)
+    parent = np.zeros(wanted.size, dtype=np.int64)
+    latest = np.full(wanted.size, np.iinfo(np.int64).min)
+    for index, messages in enumerate(tokens.messages):
+        if messages.child.size == 0:
+            continue
+        sent = exits[messages.edge.parent][messages.parent] + np.int64(messages.edge.delay_ns)
+        found, greatest = _latest_of(messages.child, sent, wanted)
+        better = greatest > latest
+        edge[better], parent[better], latest[better] = index, messages.parent[found][better], greatest[better]
+    delays = np.array([messages.edge.delay_ns for messages in tokens.messages], dtype=np.int64)
+    return edge, parent, delays[edge]
+
+
+@dataclass(frozen=True, eq=False)
+class QueryCuts:
+    """By how much queries miss a limit at least, as linear functions of every stage's T and 1/R (see `Chains`)."""
+
+    #: Less the limit, and less what rounding may add to any sum that is about as large as the limit.
+    constant_ns: Float64
+    uses: Float64
+    tokens: Float64
+    #: More queries than this may not miss the limit.
+    allowed: int
+
+    @classmethod
+    def of(cls, chains: Chains, order: Sequence[str], limit_ns: int, allowed: int) -> QueryCuts:
+        """Make cuts of critical chains, with the stages in the given order."""
+        place = [chains.stages.index(stage) for stage in order]
+        # Sums of fewer than 4·(stages + 6) terms: off by an ε each, of all terms together. Only the constant may be
+        # negative, so where the sum is near the limit these are at most twice |constant| + limit.
+        share = 8 * (len(place) + 6) * np.finfo(np.float64).eps
+        margin_ns = share * (np.abs(chains.constant_ns) + limit_ns)
+        return cls(
+            chains.constant_ns - limit_ns - margin_ns, chains.uses[place], chains.tokens[place], allowed
+        )
+
+    def excess_ns(self, latency_ns: Float64, period_ns: Float64) -> Float64:
+        """Lower bounds on how far each query misses the limit, given T and 1/R of every stage; shape (q,)."""
+        excess: Float64 = self.constant_ns + latency_ns @ self.uses + period_ns @ self.tokens
+        return excess
+
+    def refuse(self, excess_ns: Float64) -> bool:
+        """Whether too many miss the limit."""
+        return int(np.count_nonzero(excess_ns > 0)) > self.allowed
+
+    def refuse_many(
+        self, latency_ns: Float64, period_ns: Float64, queries: int = 1024, products: int = 250_000
+    ) -> Bool:
+        """Whether too many miss the limit, given T and 1/R of every stage of many choices, shape (k, stages).
+
+        Choices meet at most `queries` of them at once, with at most that many products: more would leave the
+        cache, and threads that wait for each other would take over.
+        """
+        services = np.concatenate([latency_ns, period_ns], axis=1)
+        late = np.zeros(len(services), dtype=np.int64)
+        for first in range(0, self.constant_ns.size, queries):
+            some = slice(first, first + queries)
+            chains = np.concatenate([self.uses[:, some], self.tokens[:, some]])
+            in_time = -self.constant_ns[some]
+            step = max(1, products // max(1, chains.size))
+            for start in range(0, len(services), step):
+                asked = slice(start, start + step)
+                late[asked] += np.count_nonzero(services[asked] @ chains > in_time, axis=1)
+        return late > self.allowed
+
+    def refuse_some(self, excess_ns: Float64, more_latency_ns: Float64, more_period_ns: Float64) -> list[int]:
+        """Stages any one of which, if T and 1/R grow by that much, shape (stages,), makes too many miss the limit."""
+        worst = excess_ns + more_latency_ns[:, None] * self.uses + more_period_ns[:, None] * self.tokens
+        return np.flatnonzero(np.count_nonzero(worst > 0, axis=1) > self.allowed).tolist()
+
+    def burdens_ns(self, more_latency_ns: Float64, more_period_ns: Float64) -> Float64:
+        """Sum over queries of what they wait longer if T and 1/R of one stage grow by that much, shape (stages,)."""
+        burdens: Float64 = more_latency_ns * self.uses.sum(axis=1) + more_period_ns * self.tokens.sum(axis=1)
+        return burdens
+
+    def refuse_each(
+        self, excess_ns: Float64, stage: int, more_latency_ns: Float64, more_period_ns: Float64
+    ) -> Bool:
+        """Whether too many miss the limit once T and 1/R of one stage grow that much, at least 0; shape (options,)."""
+        needed = self.allowed + 1 - int(np.count_nonzero(excess_ns > 0))
+        # What is on time even where the stage is slowest is on time with all its options.
+        slowest = (
+            excess_ns + more_latency_ns.max() * self.uses[stage] + more_period_ns.max() * self.tokens[stage]
+        )
+        doubtful = np.flatnonzero((excess_ns <= 0) & (slowest > 0))
+        if doubtful.size < needed:
+            return np.zeros(more_latency_ns.size, dtype=bool)
+        uses, tokens = self.uses[stage, doubtful], self.tokens[stage, doubtful]
+        excess = excess_ns[doubtful] + more_latency_ns[:, None] * uses + more_period_ns[:, None] * tokens
+        refused: Bool = np.count_nonzero(excess > 0, axis=1) >= needed
+        return refused

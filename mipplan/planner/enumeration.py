@@ -1,13 +1,15 @@
-"""Prove that nothing cheaper is certified: by listing what costs little more than the bound, and by halving the rest.
+"""Prove that nothing cheaper is certified: list what costs little more than the bound, and halve what is left.
 
-A certificate falls with every T and 1/R, so a set of options per stage holds no certified plan if even the least T and
-the least 1/R of every stage are refused together. What its plans cost at least follows from the linear relaxation of
-the master (`Prices`). So all choices are listed up to costs that rise until one of them is certified (`Listing`). Where
-there are too many, sets are halved, until they are refused, too dear, or so small that they can be listed. The half
-that holds the best plan known comes first, else the cheaper one.
+This is how most searches end. A certificate falls with every T and 1/R, so a set of options per stage holds no
+certified plan if even the least T and the least 1/R of every stage are refused together. What its plans cost at least
+follows from the linear relaxation of the master (`ReducedCosts`). So all choices are listed up to costs that rise, and
+put before the oracle, the cheapest first: the first certified one is the cheapest. Mostly the choices are few, because
+the bound is close: the linear relaxation drops them by their sum of reduced costs, the master's own rows by their
+latency bound, in integers (`list_choices`). Where there are too many, sets are halved, until they are refused, too
+dear, or so small that they can be listed. The half that holds the best plan known comes first, else the cheaper one.
 
-Most sets are refused without the judge, by queries that bore witness against others before: the bounds on their
-latency are linear (`Witnesses`), and also strike single options from the sets.
+Most choices and sets are refused without the oracle, by queries that missed the deadline under others before: the
+bounds on their latency are linear (`QueryCuts`), and also strike single options from the sets.
 
 References
 ----------
@@ -18,286 +20,306 @@ doi:10.2307/1910129.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.core import Float64, Int64
-from mipplan.planner.candidates import TooManyError
-from mipplan.planner.hearing import Hearing
-from mipplan.planner.listing import Listing
-from mipplan.planner.pricing import Prices, Pricing
-from mipplan.planner.witnesses import Witnesses
+from mipplan.calculus import StageService
+from mipplan.core import Bool, Deadline, Float64, Int64
+from mipplan.planner.choices import (
+    Bounds,
+    Candidates,
+    LpBound,
+    PathPart,
+    ReducedCosts,
+    SearchSpace,
+    StagePart,
+    TooManyError,
+    WalkParams,
+    list_choices,
+)
+from mipplan.planner.cuts import QueryCuts
+from mipplan.planner.instance import Instance
 from mipplan_formulations import TimeCostProblem
 
-#: So many groups of witnesses, those that refused last, are asked about single options.
-_ASKED = 3
-#: A set is priced anew when it has lost so many of its options that only this share is left.
-_REPRICED = 0.5
-#: Costs rise by this share of the bound, twice as much each time that so few partial choices had to be kept …
-_RISE = 0.03
-_FEW = 1_000
-#: … and half as much where they were more than this; but no less than that share.
-_MOST_LISTED = 100_000
-_LEAST_RISE = 0.01
-#: Where the bound is close to nothing, this share of what plans may cost stands in for it.
-_LEAST_BASE = 0.02
-#: A set is listed rather than halved where no more partial choices have to be kept.
-_LISTED = 3_000
-#: If there were more, that is tried again with this share of the options.
-_RETRIED = 0.8
+
+@dataclass(frozen=True)
+class EnumerationParams:
+    """How far choices are listed and sets halved."""
+
+    #: At most this many groups of query cuts are remembered.
+    remembered: int = 12
+    #: Single options are held against this many of them, those that refused last.
+    asked: int = 3
+    #: A set gets a new bound when it has lost so many of its options that only this share is left.
+    bounded_anew: float = 0.5
+    #: The cost up to which choices are listed rises by this share of the bound at first.
+    rise: float = 0.03
+    #: It rises twice as much each time that no more partial choices than this had to be kept.
+    few: int = 1_000
+    #: It rises half as much where more partial choices than this would have to be kept.
+    most_listed: int = 100_000
+    #: It rises by no less than this share of the bound.
+    least_rise: float = 0.01
+    #: Where the bound is close to nothing, this share of what plans may cost stands in for it.
+    least_base: float = 0.02
+    #: A set is listed rather than halved where no more partial choices than this have to be kept.
+    listed: int = 3_000
+    #: If there were more, that is tried again with this share of the options.
+    retried: float = 0.8
+    #: Listed choices are held against the query cuts in groups of at most this many.
+    together: int = 2_000
+    #: At most this many choices of one list are put before the oracle.
+    most_asked: int = 400
+    walk: WalkParams = field(default_factory=WalkParams)
 
 
 @dataclass(frozen=True, eq=False)
-class _Set:
-    """Plans of certain options.
+class Master:
+    """A time-cost problem, and the rows, ascending, that its modes stand for."""
 
-    Attributes
-    ----------
-    rows : int64, shape (m,)
-        The options, ascending, of all stages one after the other.
-    prices : Prices
-        Of this set or one that holds it, …
-    priced : int
-        … with so many options.
-    tried : int
-        With so many options it, or one that holds it, was too large to be listed.
-    """
+    problem: TimeCostProblem
+    rows: Int64
+
+
+@dataclass(frozen=True, eq=False)
+class ChoiceSet:
+    """All choices of some rows, ascending."""
 
     rows: Int64
-    prices: Prices
-    priced: int
+    #: Of this set or of one that holds it.
+    costs: ReducedCosts
+    #: How many rows that one has.
+    bounded: int
+    #: With this many rows the set, or one that holds it, was too large to be listed.
     tried: int
 
 
 class Enumeration:
-    """Looks for certified plans below a cost.
+    """Looks for certified plans that cost at most `most`, if another one is cheaper by at least `step`.
 
-    Parameters
+    `lp` is over the rows of the master or more, `costs` are of all the master's rows. Where a good choice `near`
+    chooses from one half of a set, that half is looked at first.
+
+    Attributes
     ----------
-    hearing : Hearing
-        Of the options.
-    problem : TimeCostProblem
-        A master over these options.
-    pricing : Pricing
-        Of these options.
-    prices : Prices
-        Of all of them.
     most : int
-        Plans may cost that much (micro-dollars per hour) …
-    step : int
-        … and another plan is cheaper by at least this.
+        What plans that are still looked for may cost, micro-dollars per hour.
     proven : int
         No certified plan costs less.
-    near : mapping of str to int
-        A good selection: where it chooses from one half of a set, that is looked at first.
+    best : int64, shape (stages,), or None
+        The cheapest plan found.
+    query_cuts : list of QueryCuts
+        What refused last comes first.
     """
 
     def __init__(
         self,
-        hearing: Hearing,
-        problem: TimeCostProblem,
-        pricing: Pricing,
-        prices: Prices,
+        instance: Instance,
+        space: SearchSpace,
+        master: Master,
+        lp: LpBound,
+        costs: ReducedCosts,
         most: int,
         step: int,
         *,
+        near: Int64,
         proven: int = 0,
-        near: Mapping[str, int],
+        query_cuts: Sequence[QueryCuts] = (),
+        params: EnumerationParams = EnumerationParams(),
     ) -> None:
-        self._hearing = hearing
-        self._listing = Listing(hearing, problem)
-        self._pricing = pricing
-        self._most = most
-        self._step = step
-        self._proven = proven
-        everything = np.arange(hearing.stage.size)
-        self._pending = [_Set(everything, prices, everything.size, everything.size)]
-        self._near = hearing.rows_of(near)
-        self._best: dict[str, int] | None = None
+        self._instance, self._space, self._master, self._lp = instance, space, master, lp
+        self._params = params
+        self._capacities = np.array([r.capacity for r in master.problem.resources], dtype=np.int64)
+        self._covers = [self._by_row(cover.members) for cover in master.problem.covers]
+        self._labels = 0
+        self._near, self._step = near, step
+        self._pending = [ChoiceSet(master.rows, costs, master.rows.size, master.rows.size)]
+        self.most, self.proven = most, proven
+        self.best: Int64 | None = None
+        self.query_cuts = list(query_cuts)
 
-    @property
-    def most(self) -> int:
-        """What plans that are still looked for may cost."""
-        return self._most
+    def _by_row(self, members: Sequence[tuple[int, Bool]]) -> Bool:
+        """Mark, shape (N,), the rows any of which meets a cover of the master."""
+        marked = np.zeros(self._space.size, dtype=bool)
+        rows = self._space.by_stage(self._master.rows)
+        for stage, modes in members:
+            marked[rows[stage][modes]] = True
+        return marked
 
-    @property
-    def witnesses(self) -> Sequence[Witnesses]:
-        """Those remembered, who refused last first."""
-        return self._hearing.witnesses
-
-    @property
-    def proven(self) -> int:
-        """No certified plan of these options costs less."""
-        return self._proven
-
-    @property
-    def heard(self) -> int:
-        """Choices that were listed and put before the judge."""
-        return self._listing.heard
-
-    @property
-    def best(self) -> Mapping[str, int] | None:
-        """Option of each stage in the cheapest plan found within what plans may cost."""
-        return self._best
-
-    def climb(self, ends_at: float) -> bool:
+    def raise_bound(self, deadline: Deadline) -> bool:
         """List all choices up to costs that rise, until one is certified, they are too many, or the time is up.
 
         Returns whether no plan is cheaper than the best one; False if that is not known.
         """
-        (everything,) = self._pending
-        bound, rise = everything.prices.bound, _RISE
-        while time.monotonic() < ends_at:
-            reach = max(rise * max(bound, _LEAST_BASE * self._most), self._step)
-            goal = min(self._most, math.ceil(max(bound, self._proven - 1) + reach))
+        params, (everything,) = self._params, self._pending
+        bound, rise = everything.costs.bound, params.rise
+        while not deadline.is_over:
+            reach = max(rise * max(bound, params.least_base * self.most), self._step)
+            goal = min(self.most, math.ceil(max(bound, self.proven - 1) + reach))
             goal -= goal % self._step  # there is nothing in between
-            rows = self._affordable(everything.rows, everything.prices, goal)
+            rows = self._affordable(everything.rows, everything.costs, goal)
             try:
-                if rows is not None and self._is_settled(
-                    rows, everything.prices, goal, _MOST_LISTED, ends_at
+                if rows is not None and self.is_listed(
+                    rows, everything.costs, goal, params.most_listed, deadline
                 ):
                     return True
             except TooManyError:
-                if rise <= _LEAST_RISE or reach <= self._step:
+                if rise <= params.least_rise or reach <= self._step:
                     return False
                 rise /= 2
                 continue
-            self._proven = max(self._proven, goal + self._step)
-            if goal + self._step > self._most:
+            self.proven = max(self.proven, goal + self._step)
+            if goal + self._step > self.most:
                 return True
-            if self._listing.labels <= _FEW:
+            if self._labels <= params.few:
                 rise *= 2
         return False
 
-    def _is_settled(self, rows: Int64, prices: Prices, most: int, labels: int, ends_at: float) -> bool:
-        """List some options; return whether the cheapest plan of at most that cost has been found among them."""
-        found = self._listing.cheapest(rows, prices, most, labels, ends_at)
-        if found is None:
-            return False
-        self._take(found)
-        return True
+    def is_listed(self, rows: Int64, costs: ReducedCosts, most: int, labels: int, deadline: Deadline) -> bool:
+        """List choices of some rows; return whether a certified plan of at most that cost was found, the cheapest.
 
-    def run(self, most_sets: int, ends_at: float) -> bool:
-        """Look at so many more sets of options at most, until ``time.monotonic()`` reaches `ends_at`.
+        Raises
+        ------
+        TooManyError
+            If there are more partial choices, or too many complete ones to ask about, or the time is up.
+        """
+        found = self._listed(rows, costs, most, labels)
+        self._labels = found.labels
+        asked = 0
+        for start in range(0, found.cost.size, self._params.together):
+            picks = found.picks[start : start + self._params.together]
+            picks = picks[self._not_refused(picks)]
+            while len(picks):
+                if deadline.is_over or asked >= self._params.most_asked:
+                    raise TooManyError
+                pick: Int64 = picks[0]
+                picks = picks[1:]
+                if not self._space.is_allowed(pick):
+                    continue
+                asked += 1
+                if self.is_certified(pick):
+                    return True
+                # what has no smaller T and no greater R at any stage is refused with it
+                quicker = self._space.latency_ns[picks] < self._space.latency_ns[pick]
+                faster = self._space.speed[picks] > self._space.speed[pick]
+                picks = picks[np.any(quicker | faster, axis=1)]
+                picks = picks[self._not_refused(picks, 1)]
+        return False
+
+    def _listed(self, rows: Int64, costs: ReducedCosts, most: int, labels: int) -> Candidates:
+        """All choices of some rows that keep the master, cost at most `most`, in order of cost."""
+        problem = self._master.problem
+        both = zip(self._space.by_stage(self._master.rows), self._space.by_stage(rows), strict=True)
+        modes = [np.searchsorted(every, own) for every, own in both]
+        parts = [
+            StagePart(own, a.cost[mode], costs.reduced[own], a.duration[mode], a.usage[mode])
+            for own, mode, a in zip(self._space.by_stage(rows), modes, problem.activities, strict=True)
+        ]
+        paths = [
+            PathPart(
+                path.activities,
+                path.lag,
+                tuple(waits[modes[stage]] for stage, waits in zip(path.activities, path.waits, strict=True)),
+            )
+            for path in problem.paths
+        ]
+        bounds = Bounds(problem.deadline, most - costs.bound, most, self._capacities, labels)
+        found = list_choices(parts, paths, bounds, self._params.walk)
+        kept = np.ones(found.cost.size, dtype=bool)
+        for marked in self._covers:
+            kept &= marked[found.picks].any(axis=1)
+        return found.keep(kept).in_order()
+
+    def halve(self, most_sets: int, deadline: Deadline) -> bool:
+        """Look at this many more sets of choices at most, until the deadline.
 
         Returns whether no plan is cheaper than the best one; False if it stopped before that is known.
         """
         for _ in range(most_sets):
-            if not self._pending or time.monotonic() >= ends_at:
+            if not self._pending or deadline.is_over:
                 break
             # Only what is settled leaves the pile: an interrupt loses nothing.
-            parts = self._parts(self._pending[-1], ends_at)
+            parts = self.parts_of(self._pending[-1], deadline)
             self._pending[-1:] = parts
         return not self._pending
 
-    def _parts(self, whole: _Set, ends_at: float) -> list[_Set]:
-        """Return what is left to look at in a set of plans, first what to look at last; nothing if it is settled."""
-        rows = self._reduced(whole.rows, whole.prices)
-        if rows is None or self._hearing.is_hopeless(rows):
+    def parts_of(self, whole: ChoiceSet, deadline: Deadline) -> list[ChoiceSet]:
+        """Return what is left to look at in a set, first what to look at last; nothing if it is settled."""
+        rows = self._reduced(whole.rows, whole.costs)
+        if rows is None or self._is_hopeless(rows):
             return []
-        prices, priced = whole.prices, whole.priced
-        if rows.size <= _REPRICED * priced:
-            found = self._pricing.within(rows)
+        costs, bounded, tried = whole.costs, whole.bounded, whole.tried
+        if rows.size <= self._params.bounded_anew * bounded:
+            found = self._lp.within(rows)
             if found is not None:
-                prices, priced = found, rows.size
-                rows = self._affordable(rows, prices, self._most)
+                costs, bounded = found, rows.size
+                rows = self._affordable(rows, costs, self.most)
                 if rows is None:
                     return []
-        tried = whole.tried
-        if rows.size <= _RETRIED * tried:
+        if rows.size <= self._params.retried * tried:
             try:
-                self._is_settled(rows, prices, self._most, _LISTED, ends_at)
+                self.is_listed(rows, costs, self.most, self._params.listed, deadline)
             except TooManyError:
                 tried = rows.size
             else:
                 return []
-        if rows.size == self._hearing.stages:
-            self._hear(rows)
+        if rows.size == self._near.size:
+            if self._space.is_allowed(rows):
+                self.is_certified(rows)
             return []
-        return [_Set(half, prices, priced, tried) for half in self._halves(rows, prices)]
+        return [ChoiceSet(half, costs, bounded, tried) for half in self._halves(rows, costs)]
 
-    def _reduced(self, rows: Int64, prices: Prices) -> Int64 | None:
-        """Strike options that are too dear, or refused whatever the other stages choose; None if nothing is left."""
-        asked = len(self._hearing.witnesses)
+    def _reduced(self, rows: Int64, costs: ReducedCosts) -> Int64 | None:
+        """Strike rows that are too dear, or refused whatever the other stages choose; None if nothing is left."""
+        asked = len(self.query_cuts)
         while True:
-            left = self._affordable(rows, prices, self._most)
+            left = self._affordable(rows, costs, self.most)
             if left is None:
                 return None
             least = self._least(left)
-            if self._hearing.is_known_refused(*least, asked):
+            if self._is_known_refused(*least, asked):
                 return None
             kept = np.ones(left.size, dtype=bool)
-            for witnesses in self._hearing.witnesses[:_ASKED]:
-                self._strike(left, kept, *least, witnesses)
+            for cuts in self.query_cuts[: self._params.asked]:
+                self._strike(left, kept, *least, cuts)
             if kept.all():
                 return left
             rows = left[kept]
-            # Striking raises what the others leave by little: those who refuse now are mostly those who struck.
-            asked = _ASKED
+            # Striking raises what the others leave by little: what refuses now is mostly what struck.
+            asked = self._params.asked
 
-    def _affordable(self, rows: Int64, prices: Prices, most: int) -> Int64 | None:
-        """Strike options that make every plan too dear: by cost, and by reduced cost; None if nothing is left."""
-        for values, base in ((self._hearing.cost, 0.0), (prices.reduced, prices.bound)):
-            starts = self._starts(rows)
-            if starts is None:
-                return None
-            least = np.minimum.reduceat(values[rows], starts)
-            spare = most - base - least.sum()
-            if spare < 0:
-                return None
-            rows = rows[values[rows] <= (least + spare)[self._hearing.stage[rows]]]
-        return rows
-
-    def _starts(self, rows: Int64) -> NDArray[np.int64] | None:
-        """Where in `rows` each stage's options start; None if a stage has none."""
-        starts = np.searchsorted(self._hearing.stage[rows], np.arange(self._hearing.stages))
-        found: bool = starts[-1] < rows.size and bool((np.diff(starts) > 0).all())
-        return starts if found else None
+    def _affordable(self, rows: Int64, costs: ReducedCosts, most: int) -> Int64 | None:
+        """Strike rows that make every plan too dear: by cost, and by reduced cost; None if nothing is left."""
+        left = self._space.affordable(rows, self._space.cost, most)
+        return None if left is None else self._space.affordable(left, costs.reduced, most - costs.bound)
 
     def _least(self, rows: Int64) -> tuple[Float64, Float64]:
         """Least T and least 1/R of every stage, shape (stages,)."""
-        starts = np.searchsorted(self._hearing.stage[rows], np.arange(self._hearing.stages))
-        return np.minimum.reduceat(self._hearing.latency[rows], starts), np.minimum.reduceat(
-            self._hearing.period[rows], starts
-        )
+        starts = np.searchsorted(rows, self._space.first)
+        latency, period = self._space.latency[rows], self._space.period[rows]
+        return np.minimum.reduceat(latency, starts), np.minimum.reduceat(period, starts)
 
-    def _strike(
-        self, rows: Int64, kept: NDArray[np.bool_], latency: Float64, period: Float64, witnesses: Witnesses
-    ) -> None:
-        """Unmark in `kept` what these witnesses refuse even where all other stages are at their least."""
-        stage = self._hearing.stage[rows]
-        more_latency, more_period = (
-            self._hearing.latency[rows] - latency[stage],
-            self._hearing.period[rows] - period[stage],
-        )
-        ends = np.append(np.searchsorted(stage, np.arange(self._hearing.stages)), rows.size)
-        excess = witnesses.excess_ns(latency, period)
+    def _strike(self, rows: Int64, kept: Bool, latency: Float64, period: Float64, cuts: QueryCuts) -> None:
+        """Unmark in `kept` what these cuts refuse even where all other stages are at their least."""
+        stage = self._space.stage[rows]
+        more_latency = self._space.latency[rows] - latency[stage]
+        more_period = self._space.period[rows] - period[stage]
+        ends = np.append(np.searchsorted(rows, self._space.first), rows.size)
+        excess = cuts.excess_ns(latency, period)
         most = (np.maximum.reduceat(more, ends[:-1]) for more in (more_latency, more_period))
-        for number in witnesses.refuse_some(excess, *most):
+        for number in cuts.refuse_some(excess, *most):
             own = slice(ends[number], ends[number + 1])
-            kept[own] &= ~witnesses.refuse_each(excess, number, more_latency[own], more_period[own])
+            kept[own] &= ~cuts.refuse_each(excess, number, more_latency[own], more_period[own])
 
-    def _hear(self, choice: Int64) -> None:
-        if self._hearing.is_allowed(choice) and self._hearing.keeps_slo(choice):
-            self._take(choice)
-
-    def _take(self, choice: Int64) -> None:
-        """Only cheaper plans than this one are looked for from now on."""
-        self._best = self._hearing.selection_of(choice)
-        self._near = choice
-        self._most = int(self._hearing.cost[choice].sum()) - self._step
-
-    def _halves(self, rows: Int64, prices: Prices) -> tuple[Int64, Int64]:
-        """Halve, by cost, the options of the stage that decides most about the latency; last, what to look at first."""
-        stage = self._weightiest(rows, prices)
-        own = self._hearing.stage[rows] == stage
+    def _halves(self, rows: Int64, costs: ReducedCosts) -> tuple[Int64, Int64]:
+        """Halve, by cost, the rows of the stage that decides most about the latency; last, what to look at first."""
+        stage = self._weightiest(rows, costs)
+        own = self._space.stage[rows] == stage
         options = rows[own]
-        options = options[np.argsort(self._hearing.cost[options], kind="stable")]
-        cost = self._hearing.cost[options]
+        options = options[np.argsort(self._space.cost[options], kind="stable")]
+        cost = self._space.cost[options]
         middle = options.size // 2
         # Options that cost the same stay together if that leaves two parts.
         first = int(np.searchsorted(cost, cost[middle])) or int(
@@ -310,17 +332,57 @@ class Enumeration:
         )
         return (cheaper, dearer) if np.isin(self._near[stage], dearer) else (dearer, cheaper)
 
-    def _weightiest(self, rows: Int64, prices: Prices) -> int:
-        """Stage with more than one option where the one of least reduced cost costs the witnesses most latency."""
-        starts = np.searchsorted(self._hearing.stage[rows], np.arange(self._hearing.stages))
-        sizes = np.diff(np.append(starts, rows.size))
+    def _weightiest(self, rows: Int64, costs: ReducedCosts) -> int:
+        """Stage with more than one row where the one of least reduced cost makes queries wait longest."""
+        by_stage = self._space.by_stage(rows)
+        sizes = np.array([own.size for own in by_stage])
         weights = sizes.astype(np.float64)
-        if self._hearing.witnesses:
+        if self.query_cuts:
             latency, period = self._least(rows)
-            usual = np.array(
-                [own[np.argmin(prices.reduced[own])] for own in np.split(rows, starts[1:])], dtype=np.int64
-            )
-            weights = self._hearing.witnesses[0].burdens_ns(
-                self._hearing.latency[usual] - latency, self._hearing.period[usual] - period
+            usual = np.array([own[np.argmin(costs.reduced[own])] for own in by_stage], dtype=np.int64)
+            weights = self.query_cuts[0].burdens_ns(
+                self._space.latency[usual] - latency, self._space.period[usual] - period
             )
         return int(np.argmax(np.where(sizes > 1, weights, -1.0)))
+
+    def is_certified(self, choice: Int64) -> bool:
+        """Put one choice before the oracle: a certified plan is kept, of another one the queries that are late."""
+        services = self._space.services(choice)
+        if self._instance.oracle.exceeds(services, self._instance.deadline_ns):
+            self._learn(services)
+            return False
+        self.best = self._near = choice  # only cheaper ones are looked for from now on
+        self.most = int(self._space.cost[choice].sum()) - self._step
+        return True
+
+    def _is_hopeless(self, rows: Int64) -> bool:
+        """Ask the oracle, quickly, about the best of all stages together; if it refuses, remember why."""
+        services = self._space.ideal(rows)
+        if not self._instance.surely_misses_slo(services):
+            return False
+        self._learn(services)
+        return True
+
+    def _learn(self, services: Mapping[str, StageService]) -> None:
+        instance = self._instance
+        found = instance.oracle.query_cuts(services, instance.deadline_ns, tuple(self._space.tables))
+        if found is not None:
+            self.query_cuts = [found, *self.query_cuts[: self._params.remembered - 1]]
+
+    def _is_known_refused(self, latency: Float64, period: Float64, asked: int) -> bool:
+        """Whether one of the first query cuts refuses services, shape (stages,); it moves to the front."""
+        for place, cuts in enumerate(self.query_cuts[:asked]):
+            if cuts.refuse(cuts.excess_ns(latency, period)):
+                self.query_cuts.insert(0, self.query_cuts.pop(place))
+                return True
+        return False
+
+    def _not_refused(self, choices: Int64, asked: int | None = None) -> Int64:
+        """Places of the choices, shape (k, stages), that none of the first query cuts refuses, ascending."""
+        left = np.arange(len(choices))
+        for cuts in self.query_cuts[:asked]:
+            if not left.size:
+                break
+            rows = choices[left]
+            left = left[~cuts.refuse_many(self._space.latency[rows], self._space.period[rows])]
+        return left

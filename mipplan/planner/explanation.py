@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from mipplan.calculus import ArrivalCurve, StageService
-from mipplan.options import Family, StageOptions, undominated_per_hardware
-from mipplan.planner.benders import Search
-from mipplan.planner.instance import Instance
-from mipplan.planner.members import Members, choice_of, cost_of, keeps_limits, services_of
-from mipplan.planner.request import Request
-from mipplan.result import Alternative, Choice, Explanation, NearPlan, Plan, StageExplanation
+from mipplan.calculus import StageService
+from mipplan.core import Deadline, SearchLimits, first_true
+from mipplan.options import Configuration, Family, Option, StageOptions, undominated_per_hardware
+from mipplan.planner.benders import PlanSearch, SearchMethod
+from mipplan.planner.choices import SearchSpace
+from mipplan.planner.instance import Instance, Request
+from mipplan.result import Alternative, Explanation, NearPlan, Plan, StageExplanation
 from mipplan.solvers import NAME as AUTO
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS, Cover
 
-#: Plans within this share of the cost are worth knowing about …
-NEAR_SHARE = 0.05
-#: … but no more than this many of them.
-_MOST_NEAR_PLANS = 3
+
+@dataclass(frozen=True)
+class ExplanationParams:
+    """Which other plans are worth knowing about."""
+
+    #: Plans within this share of the cost are.
+    near_share: float = 0.05
+    #: At most this many of them are looked for, because each takes a search.
+    most_near_plans: int = 3
+
+
+_PARAMS = ExplanationParams()
 
 
 def explain(plan: Plan, trace: Trace, *, time_limit_s: float = 20.0) -> Explanation:
@@ -40,99 +49,76 @@ def explain(plan: Plan, trace: Trace, *, time_limit_s: float = 20.0) -> Explanat
         If the plan holds no choices.
     """
     plan.require()
-    request = request_of(plan, trace)
-    instance = request.instance()
-    members = {stage: _member(instance, stage, choice) for stage, choice in plan.choices.items()}
-    services = services_of(members)
-    near, complete = _near_plans(instance, plan, time.monotonic() + time_limit_s)
+    instance = Request.of(plan, trace).instance()
+    configuration = Configuration(
+        {stage: instance.families[stage].option(choice) for stage, choice in plan.choices.items()}
+    )
+    services = configuration.services
+    near, complete = _near_plans(instance, plan, Deadline(time.monotonic() + time_limit_s), _PARAMS)
     return Explanation(
-        microusd_per_hour=cost_of(members),
+        microusd_per_hour=configuration.microusd_per_hour,
         certificate_ns=instance.certificate_ns(services),
         deadline_ns=instance.deadline_ns,
-        critical_path=instance.judge.critical_path(services),
-        stages=tuple(_stage(instance, members, stage) for stage in members),
+        critical_path=instance.oracle.critical_path(services),
+        stages=tuple(_stage(instance, configuration, stage) for stage in configuration),
         near_plans=near,
-        near_share=NEAR_SHARE,
+        near_share=_PARAMS.near_share,
         near_complete=complete,
     )
 
 
-def request_of(plan: Plan, trace: Trace) -> Request:
-    """Return the request that a plan answers."""
-    return Request(
-        plan.pipeline,
-        plan.profiles,
-        trace if plan.headroom == 1.0 else trace.scale(plan.headroom),
-        plan.slo_ns,
-        plan.margin_ns,
-        plan.quantile,
-        plan.seed,
-        None if plan.envelope is None else ArrivalCurve(plan.envelope),
-    )
-
-
-def _member(instance: Instance, stage: str, choice: Choice) -> tuple[Family, int]:
-    """Family and replicas of a choice; it may lie outside what the planner would consider."""
-    for family in instance.families[stage].families:
-        if (family.hardware, family.batch) == (choice.hardware, choice.batch):
-            return family, choice.replicas
-    raise AssertionError(f"stage {stage} has no option {choice}")
-
-
-def _stage(instance: Instance, members: Members, stage: str) -> StageExplanation:
-    family, replicas = members[stage]
+def _stage(instance: Instance, configuration: Configuration, stage: str) -> StageExplanation:
+    family, replicas = configuration[stage]
     fewer = None
     if replicas > family.fewest:
-        fewer = instance.certificate_ns(services_of({**members, stage: (family, replicas - 1)}))
+        one_fewer = configuration.replaced(stage, Option(family, replicas - 1))
+        fewer = instance.certificate_ns(one_fewer.services)
     return StageExplanation(
         stage=stage,
-        choice=choice_of(family, replicas),
-        spare_latency_ns=_spare_latency_ns(instance, members, stage),
+        choice=configuration[stage].choice,
+        spare_latency_ns=_spare_latency_ns(instance, configuration, stage),
         one_fewer_certificate_ns=fewer,
-        alternative=_alternative(instance, members, stage),
+        alternative=_alternative(instance, configuration, stage),
     )
 
 
-def _spare_latency_ns(instance: Instance, members: Members, stage: str) -> int:
+def _spare_latency_ns(instance: Instance, configuration: Configuration, stage: str) -> int:
     """Largest growth of the stage's T that the deadline allows, by bisection: the certificate grows with T."""
-    services = services_of(members)
+    services, most = configuration.services, instance.deadline_ns
     own = services[stage]
-    low, high = 0, instance.deadline_ns
-    while low < high:
-        middle = (low + high + 1) // 2
-        grown = StageService(own.latency_ns + middle, own.period_ns, own.tokens)
-        if instance.keeps_slo({**services, stage: grown}):
-            low = middle
-        else:
-            high = middle - 1
-    return low
+
+    def is_kept(less: int) -> bool:
+        grown = StageService(own.latency_ns + most - less, own.period_ns, own.tokens)
+        return instance.keeps_slo({**services, stage: grown})
+
+    return most - first_true(0, most, is_kept)
 
 
-def _alternative(instance: Instance, members: Members, stage: str) -> Alternative | None:
+def _alternative(instance: Instance, configuration: Configuration, stage: str) -> Alternative | None:
     """Cheapest certified replacement of the stage's hardware or batch cap, within the device limits."""
     best: Alternative | None = None
-    others = cost_of(members) - members[stage][0].microusd_per_hour * members[stage][1]
+    others = configuration.microusd_per_hour - configuration[stage].microusd_per_hour
     for family in instance.families[stage].families:
-        if family is members[stage][0]:
+        if family is configuration[stage].family:
             continue
         most = family.most
         if best is not None:
             most = min(most, (best.microusd_per_hour - others - 1) // family.microusd_per_hour)
-        replicas = _fewest_certified(instance, members, stage, family, most)
-        if replicas is None:
-            continue
-        trial = {**members, stage: (family, replicas)}
-        choice = choice_of(family, replicas)
-        best = Alternative(choice, cost_of(trial), instance.certificate_ns(services_of(trial)))
+        trial = _fewest_certified(instance, configuration, stage, family, most)
+        if trial is not None:
+            certificate_ns = instance.certificate_ns(trial.services)
+            best = Alternative(trial[stage].choice, trial.microusd_per_hour, certificate_ns)
     return best
 
 
 def _fewest_certified(
-    instance: Instance, members: Members, stage: str, family: Family, most: int
-) -> int | None:
+    instance: Instance, configuration: Configuration, stage: str, family: Family, most: int
+) -> Configuration | None:
+    """Return the configuration with the fewest replicas of another family for one stage that is certified."""
+
     def is_certified(replicas: int) -> bool:
-        trial = {**members, stage: (family, replicas)}
-        return keeps_limits(trial, instance.limits) and instance.keeps_slo(services_of(trial))
+        trial = configuration.replaced(stage, Option(family, replicas))
+        return trial.keeps(instance.limits) and instance.keeps_slo(trial.services)
 
     low, high = family.fewest, family.fewest
     # Doubling finds an upper end without asking for absurd numbers of replicas first.
@@ -140,40 +126,32 @@ def _fewest_certified(
         low, high = high + 1, min(most, 2 * high)
     if high > most or not is_certified(high):
         return None
-    while low < high:
-        middle = (low + high) // 2
-        if is_certified(middle):
-            high = middle
-        else:
-            low = middle + 1
-    return high
+    return configuration.replaced(stage, Option(family, first_true(low, high, is_certified)))
 
 
-def _near_plans(instance: Instance, plan: Plan, ends_at: float) -> tuple[tuple[NearPlan, ...], bool]:
+def _near_plans(
+    instance: Instance, plan: Plan, deadline: Deadline, params: ExplanationParams
+) -> tuple[tuple[NearPlan, ...], bool]:
     """Plans on other hardware, cheapest first, by solving again with the patterns found so far excluded."""
     if plan.microusd_per_hour is None:
         raise AssertionError("a plan with choices has a cost")
-    budget = int(plan.microusd_per_hour * (1 + NEAR_SHARE))
+    budget = int(plan.microusd_per_hour * (1 + params.near_share))
     # Dominance across hardware would hide just the plans that are wanted.
     options = instance.affordable(budget, undominated_per_hardware)
     patterns = [{stage: choice.hardware for stage, choice in plan.choices.items()}]
+    # A plan may come from elsewhere, by what is no formulation of these problems.
+    formulation = plan.formulation if plan.formulation in FORMULATIONS else AUTO
+    method = SearchMethod(formulation or AUTO, plan.solver or AUTO, SearchLimits(deadline))
     found: list[NearPlan] = []
-    while len(found) < _MOST_NEAR_PLANS:
-        search = Search(
-            instance,
-            options,
-            FORMULATIONS.get(plan.formulation or AUTO),
-            plan.solver or AUTO,
-            ends_at,
-            lambda _: None,
-            budget=budget,
-            required=[_other_hardware(options, pattern) for pattern in patterns],
-        )
-        outcome = search.run()
-        if outcome.best is None:
+    while len(found) < params.most_near_plans:
+        required = [_other_hardware(options, pattern) for pattern in patterns]
+        space = SearchSpace(options, instance.limits, required)
+        outcome = PlanSearch(instance, space, method, budget=budget).run()
+        best = outcome.best
+        if best is None:
             return tuple(found), outcome.finished
-        chosen = {stage: options[stage].choice(option) for stage, option in outcome.best.selection.items()}
-        found.append(NearPlan(tuple(chosen.items()), outcome.best.cost, outcome.best.certificate_ns))
+        chosen = space.configuration(best.choice).choices
+        found.append(NearPlan(tuple(chosen.items()), best.cost, best.certificate_ns))
         patterns.append({stage: choice.hardware for stage, choice in chosen.items()})
     return tuple(found), False
 

@@ -1,10 +1,11 @@
-"""One planning request, realised: everything the search needs and nothing it may change."""
+"""A planning request, realised: everything the search needs and nothing it may change."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 
 from mipplan.calculus import (
     ArrivalCurve,
@@ -25,58 +26,82 @@ from mipplan.options import (
     undominated,
 )
 from mipplan.pipeline import Pipeline
-from mipplan.planner.judges import EnvelopeJudge, Judge, QuickTest, TraceJudge
-from mipplan.planner.witnesses import Witnesses
+from mipplan.planner.cuts import Cut, strengthen
+from mipplan.planner.oracle import CertificateOracle, Oracle, WorstCaseOracle
 from mipplan.profiles import Profiles
+from mipplan.result import Plan
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
+
+Services = Mapping[str, StageService]
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A planning request with its options and judge.
-
-    Attributes
-    ----------
-    pipeline : Pipeline
-    demand : mapping of str to Fraction
-        Tokens per ns that each stage must outrun.
-    families : mapping of str to StageFamilies
-        In file order of the stages.
-    limits : mapping of str to int
-        Devices by hardware name.
-    judge : Judge
-        It remembers what it evaluated; otherwise nothing here changes.
-    deadline_ns : int
-        What the judge's figure must keep: the objective less any margin.
-    """
+    """A planning request with its options and oracle."""
 
     pipeline: Pipeline
+    #: Tokens per ns that each stage must outrun.
     demand: Mapping[str, Fraction]
+    #: In file order of the stages.
     families: Mapping[str, StageFamilies]
+    #: Devices by hardware name.
     limits: Mapping[str, int]
-    judge: Judge
+    #: It remembers what it evaluated; otherwise nothing here changes.
+    oracle: Oracle
+    #: What the guaranteed latency must keep: the objective less any margin.
     deadline_ns: int
 
-    def certificate_ns(self, services: Mapping[str, StageService]) -> int:
+    @property
+    def has_options(self) -> bool:
+        """Whether every stage has an option at all."""
+        return all(found.families for found in self.families.values())
+
+    def certificate_ns(self, services: Services) -> int:
         """Latency guaranteed under these services."""
-        return self.judge.certificate_ns(services)
+        return self.oracle.certificate_ns(services)
 
-    def keeps_slo(self, services: Mapping[str, StageService]) -> bool:
+    def keeps_slo(self, services: Services) -> bool:
         """Whether the guaranteed latency keeps the deadline."""
-        return not self.judge.exceeds(services, self.deadline_ns)
+        return not self.oracle.exceeds(services, self.deadline_ns)
 
-    def surely_misses_slo(self, services: Mapping[str, StageService]) -> bool:
+    def surely_misses_slo(self, services: Services) -> bool:
         """Quick test: True only if the guaranteed latency exceeds the deadline."""
-        return self.judge.surely_exceeds(services, self.deadline_ns)
+        return self.oracle.surely_exceeds(services, self.deadline_ns)
 
-    def quick_test(self, refused: Mapping[str, StageService]) -> QuickTest:
-        """Make a quick, one-sided test of the deadline for services near some that were refused."""
-        return self.judge.quick_test(refused, self.deadline_ns)
+    def cuts(
+        self,
+        refused: Services,
+        options: Mapping[str, StageOptions],
+        ways: Sequence[tuple[Sequence[str], bool]],
+    ) -> tuple[Cut, ...]:
+        """Say what follows from services that do not keep the deadline.
 
-    def witnesses(self, services: Mapping[str, StageService], order: Sequence[str]) -> Witnesses | None:
-        """Return queries that miss the deadline under these services or nearly so; None where no query decides."""
-        return self.judge.witnesses(services, self.deadline_ns, order)
+        Returns a cut, which every certified plan of these options meets, for each of some ways to find one: an order of
+        the stages, and whether rates come first (`strengthen`). An empty one ends it: even where all stages are ideal
+        the deadline is missed.
+        """
+
+        def test_from(at: Services) -> Callable[[Services], bool]:
+            test = self.oracle.quick_test(at, self.deadline_ns).surely_exceeds
+            # Misses by a fraction of a nanosecond are below the quick test's rounding.
+            return test if test(at) else self.surely_misses_slo
+
+        found: list[Cut] = []
+        for order, speed_first in ways:
+            found.append(strengthen(refused, options, test_from, order, speed_first))
+            if not found[-1]:
+                break
+        return tuple(found)
+
+    def separate(
+        self,
+        services: Services,
+        options: Mapping[str, StageOptions],
+        ways: Sequence[tuple[Sequence[str], bool]],
+    ) -> tuple[Cut, ...]:
+        """Ask the oracle: return no cut if the services keep the deadline, else what follows (see `cuts`)."""
+        return () if self.keeps_slo(services) else self.cuts(services, options, ways)
 
     def ideal_services(self) -> dict[str, StageService]:
         """Per stage the least T and the greatest R of all its options: no plan is certified below this."""
@@ -103,8 +128,36 @@ class Instance:
         }
 
     def with_deadline(self, deadline_ns: int) -> Instance:
-        """Return the same request with another deadline; options and judge are shared."""
+        """Return the same request with another deadline; options and oracle are shared."""
         return replace(self, deadline_ns=deadline_ns)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to plan for: a plan that states it, without choices, and the trace, headroom included."""
+
+    plan: Plan
+    trace: Trace
+
+    @classmethod
+    def of(cls, plan: Plan, sample: Trace) -> Request:
+        """Return the request that a plan answers, given the trace before headroom."""
+        return cls(plan, sample if plan.headroom == 1.0 else sample.scale(plan.headroom))
+
+    @cached_property
+    def _workload(self) -> Workload:
+        """Return the tokens of the trace: drawn once, whatever its rate is multiplied by."""
+        return realise(self.plan.pipeline, self.trace, self.plan.seed)
+
+    def instance(self, factor: float = 1.0) -> Instance:
+        """Realise the request, with the traffic multiplied by `factor`."""
+        plan, trace = self.plan, self.trace if factor == 1.0 else self.trace.scale(factor)
+        deadline_ns = plan.objective.deadline_ns
+        if plan.envelope is None:
+            workload = self._workload.at(trace.arrival_ns)
+            return _workload_instance(plan.profiles, workload, deadline_ns, plan.quantile)
+        arrival = ArrivalCurve(tuple((burst, rate * factor) for burst, rate in plan.envelope))
+        return _envelope_instance(plan.pipeline, plan.profiles, trace, deadline_ns, arrival)
 
 
 def trace_instance(
@@ -117,44 +170,27 @@ def trace_instance(
     InputError
         If the trace spans no time: it has no rate that a stage could keep up with.
     """
-    return workload_instance(profiles, realise(pipeline, trace, seed), deadline_ns, quantile)
+    return _workload_instance(profiles, realise(pipeline, trace, seed), deadline_ns, quantile)
 
 
-def workload_instance(profiles: Profiles, workload: Workload, deadline_ns: int, quantile: float) -> Instance:
-    """Make the instance of a request whose tokens are known already; errors as for `trace_instance`."""
+def _workload_instance(profiles: Profiles, workload: Workload, deadline_ns: int, quantile: float) -> Instance:
     _check_span(workload.span_ns)
     demand = trace_demand(workload)
-    return Instance(
-        workload.pipeline,
-        demand,
-        find_families(workload.pipeline, profiles, demand),
-        limits_of(profiles),
-        TraceJudge(workload, quantile, deadline_ns),
-        deadline_ns,
-    )
+    families = find_families(workload.pipeline, profiles, demand)
+    oracle = CertificateOracle(workload, quantile, deadline_ns)
+    return Instance(workload.pipeline, demand, families, limits_of(profiles), oracle, deadline_ns)
 
 
-def envelope_instance(
+def _envelope_instance(
     pipeline: Pipeline, profiles: Profiles, trace: Trace, deadline_ns: int, arrival: ArrivalCurve
 ) -> Instance:
-    """Realise a request that holds for all traffic inside `arrival`; replicas outrun the trace's mean rate, too.
-
-    Raises
-    ------
-    InputError
-        If a fan-out has no largest value, or the trace spans no time.
-    """
+    """Realise a request that holds for all traffic inside `arrival`; replicas outrun the trace's mean rate, too."""
     _check_span(trace.span_ns)
     rate = max(Fraction(len(trace), trace.span_ns), Fraction(arrival.rate) / NS_PER_S)
     demand = {stage: rate * most for stage, most in most_tokens_per_query(pipeline).items()}
-    return Instance(
-        pipeline,
-        demand,
-        find_families(pipeline, profiles, demand),
-        limits_of(profiles),
-        EnvelopeJudge(WorstCase(pipeline, arrival), worst_case_paths(pipeline, arrival)),
-        deadline_ns,
-    )
+    families = find_families(pipeline, profiles, demand)
+    oracle = WorstCaseOracle(WorstCase(pipeline, arrival), worst_case_paths(pipeline, arrival))
+    return Instance(pipeline, demand, families, limits_of(profiles), oracle, deadline_ns)
 
 
 def _check_span(span_ns: int) -> None:

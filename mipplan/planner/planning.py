@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from mipplan.calculus import ArrivalCurve, empirical_envelope
 from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
     UNLIMITED_NS,
+    Deadline,
     InputError,
+    SearchLimits,
     check_all,
     check_budget,
     check_margin,
@@ -18,14 +22,24 @@ from mipplan.core import (
     is_number,
     seconds_to_ns,
 )
-from mipplan.options import check_names
+from mipplan.options import Configuration, check_names
 from mipplan.pipeline import Pipeline
-from mipplan.planner.request import Request
-from mipplan.planner.solving import Solving
+from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
+from mipplan.planner.choices import SearchSpace
+from mipplan.planner.heuristics import (
+    FirstPlanParams,
+    break_ties,
+    find_first_plan,
+    trim,
+)
+from mipplan.planner.infeasible import Diagnosis, Feasibility
+from mipplan.planner.instance import Request
+from mipplan.planner.oracle import ORACLES
 from mipplan.profiles import Profiles
 from mipplan.result import (
     Figures,
     Guarantee,
+    Limit,
     Objective,
     Plan,
     PlanStatus,
@@ -39,8 +53,18 @@ from mipplan.solvers import resolve_solver
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS
 
-#: A plan that rests on replays is made by `mipplan.refine`.
-_PLANNED_FOR = (Guarantee.TRACE, Guarantee.ENVELOPE)
+#: Begins the reason of a search that did not come to its end.
+_STOPPED = "the search was stopped (time limit or interrupt)"
+
+
+@dataclass(frozen=True)
+class PlanningParams:
+    """Parameters of all that making a plan consists of."""
+
+    #: Finding out why there is no plan may take this long after that is known, whatever the time limit.
+    diagnosis_s: float = 20.0
+    first_plan: FirstPlanParams = field(default_factory=FirstPlanParams)
+    search: SearchParams = field(default_factory=SearchParams)
 
 
 def plan(
@@ -130,40 +154,151 @@ def plan(
         lambda: None if by_budget else check_margin(margin_s, resolve_slo_ns(pipeline, slo_s)),
         lambda: check_names(pipeline, profiles),
     )
-    budget = check_budget(budget_usd_per_hour)
+    # Whatever "auto" will mean, a solver that does not work here is found before any work. With a formulation by name
+    # "auto" is the first solver that works; without one it stays with each problem that is solved.
     resolved = resolve_solver(solver)
-    solver = AUTO if solver == formulation == AUTO else resolved
-    relevant = relevant_profiles(pipeline, profiles)
-    slo_ns = UNLIMITED_NS if budget is not None else resolve_slo_ns(pipeline, slo_s)
-    scaled = trace if headroom == 1.0 else trace.scale(headroom)
     if Guarantee(guarantee) is Guarantee.ENVELOPE and envelope is None:
-        envelope = empirical_envelope(scaled.arrival_ns)
-    margin_ns = 0 if budget is not None else seconds_to_ns(margin_s)
-    base = Plan(
+        envelope = empirical_envelope((trace if headroom == 1.0 else trace.scale(headroom)).arrival_ns)
+    asked = Plan(
         pipeline,
-        relevant,
+        relevant_profiles(pipeline, profiles),
         Objective(
-            slo_ns,
+            UNLIMITED_NS if by_budget else resolve_slo_ns(pipeline, slo_s),
             quantile,
             seed,
             Guarantee(guarantee),
             float(headroom),
-            margin_ns,
+            0 if by_budget else seconds_to_ns(margin_s),
             None if envelope is None else envelope.buckets,
-            budget,
+            check_budget(budget_usd_per_hour),
         ),
         status=PlanStatus.UNKNOWN,
         figures=Figures(lower_bound_microusd_per_hour=0),
-        provenance=Provenance(TraceReference.of(trace), formulation, solver, sample=trace),
+        provenance=Provenance(
+            TraceReference.of(trace),
+            formulation,
+            AUTO if solver == formulation == AUTO else resolved,
+            sample=trace,
+        ),
     )
-    report = progress or (lambda _: None)
-    report(f"analysing {len(trace):,} queries")
-    request = Request(pipeline, relevant, scaled, slo_ns, margin_ns, base.quantile, base.seed, envelope)
-    ends_at = started + check_time_limit(time_limit_s)
-    solving = Solving(
-        base, request, request.instance(), FORMULATIONS.get(formulation), solver, ends_at, report
-    )
-    return solving.cheapest() if budget is None else solving.fastest(budget)
+    maker = PlanMaker(asked, SearchLimits(Deadline.after(time_limit_s, started), progress or _untold))
+    budget = asked.budget_microusd_per_hour
+    return maker.cheapest() if budget is None else maker.fastest(budget)
+
+
+def _untold(_: str) -> None:
+    """Report to nobody."""
+
+
+class PlanMaker:
+    """Makes the plan that one without choices asks for, with its provenance's sample at hand."""
+
+    def __init__(self, asked: Plan, limits: SearchLimits, params: PlanningParams = PlanningParams()) -> None:
+        if asked.provenance.sample is None:
+            raise AssertionError("a plan is made for a trace")
+        limits.report(f"analysing {len(asked.provenance.sample):,} queries")
+        self._asked, self._params = asked, params
+        self._method = SearchMethod(asked.formulation or AUTO, asked.solver or AUTO, limits)
+        self._request = Request.of(asked, asked.provenance.sample)
+        self._instance = self._request.instance()
+
+    def cheapest(self) -> Plan:
+        """Return the cheapest plan that keeps the objective."""
+        instance, report = self._instance, self._method.limits.report
+        if not instance.has_options:
+            return self._infeasible()
+        report("looking for a first certified plan")
+        first = find_first_plan(instance, self._params.first_plan)
+        if first is None:
+            report("deciding whether any plan can be certified")
+            found, limit = self._feasibility(self._method).find(instance)
+            if found is None:
+                return self._infeasible() if limit is None else self._nothing_found(limit)
+            first = trim(instance, found.configuration, self._params.first_plan)
+        report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
+        space = SearchSpace(instance.affordable(first.cost), instance.limits)
+        report(f"choosing among {space.size:,} options")
+        known = self._among(space, first.configuration)
+        outcome = PlanSearch(instance, space, self._method, known=known, params=self._params.search).run()
+        best = outcome.best
+        if best is None:
+            raise AssertionError("a search that starts from a plan ends with one")
+        choice, certificate_ns = break_ties(instance, space, best.choice, best.certificate_ns)
+        optimal = outcome.finished or outcome.lower_bound >= best.cost
+        lower_bound = best.cost if optimal else outcome.lower_bound
+        limit = None if optimal else outcome.limit
+        return self._made(space.configuration(choice), lower_bound, certificate_ns, limit)
+
+    def _among(self, space: SearchSpace, first: Configuration) -> CertifiedChoice:
+        """Write the first plan in terms of the options: where its own was dropped, by one that is no worse."""
+        choice = space.first + [space.tables[stage].no_worse(option) for stage, option in first.items()]
+        cost = int(space.cost[choice].sum())
+        return CertifiedChoice(choice, cost, self._instance.certificate_ns(space.services(choice)))
+
+    def fastest(self, budget: int) -> Plan:
+        """Return the plan with the least certified latency that costs at most `budget` (micro-dollars per hour)."""
+        self._method.limits.report("looking for the least latency within the budget")
+        smallest = self._feasibility(self._method, budget).smallest_deadline(self._instance)
+        best = smallest.plan
+        if best is None:
+            if smallest.limit is None and not self._method.limits.deadline.is_over:
+                return self._over_budget(budget)
+            return replace(
+                self._asked,
+                reason=f"{_STOPPED} before any plan within the budget was found",
+                limit=smallest.limit or Limit.TIME,
+            )
+        made = self._made(best.configuration, None, best.certificate_ns, smallest.limit)
+        return made.with_slo(max(1, best.certificate_ns))
+
+    def _feasibility(self, method: SearchMethod, budget: int | None = None) -> Feasibility:
+        return Feasibility(method, budget, self._params.search)
+
+    def _made(
+        self, configuration: Configuration, lower_bound: int | None, certificate_ns: int, limit: Limit | None
+    ) -> Plan:
+        bound_ns = self._instance.oracle.paths.bound_ns(configuration.services)
+        return replace(
+            self._asked,
+            status=PlanStatus.OPTIMAL if limit is None else PlanStatus.FEASIBLE,
+            choices=configuration.choices,
+            figures=Figures(configuration.microusd_per_hour, lower_bound, bound_ns, certificate_ns),
+            reason=None if limit is None else f"{_STOPPED} before this plan was proven the best",
+            limit=limit,
+        )
+
+    def _nothing_found(self, limit: Limit) -> Plan:
+        # The search for any plan bounds no cost: what keeps up with the mean rate does.
+        lower_bound = sum(self._instance.cheapest_by_stage().values())
+        return replace(
+            self._asked,
+            figures=Figures(lower_bound_microusd_per_hour=lower_bound),
+            reason=f"{_STOPPED} before any certified plan was found; allow more time",
+            limit=limit,
+        )
+
+    def _infeasible(self) -> Plan:
+        self._method.limits.report("finding out why there is no plan")
+        deadline = Deadline(time.monotonic() + self._params.diagnosis_s)
+        method = replace(self._method, limits=replace(self._method.limits, deadline=deadline))
+        reason = Diagnosis(self._request, self._instance, self._feasibility(method)).reason()
+        return self._without_plan(reason)
+
+    def _over_budget(self, budget: int) -> Plan:
+        # With a budget the instance has no deadline: this is what any plan takes, device limits included.
+        cheapest = self.cheapest()
+        if cheapest.microusd_per_hour is None:
+            return cheapest
+        figures = [
+            f"{cost / MICRODOLLARS_PER_DOLLAR:.10g} $/h" for cost in (budget, cheapest.microusd_per_hour)
+        ]
+        known = "the cheapest" if cheapest.status is PlanStatus.OPTIMAL else "the cheapest found in time"
+        return self._without_plan(
+            f"no plan costs at most {figures[0]}: {known} that keeps up with the mean rate costs {figures[1]}"
+        )
+
+    def _without_plan(self, reason: str) -> Plan:
+        return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())
 
 
 def check_search(
@@ -212,8 +347,9 @@ def _check_headroom(headroom: float) -> None:
 
 
 def _known_guarantee(name: str) -> Guarantee:
-    if name not in _PLANNED_FOR:
-        raise InputError.one("guarantee", f"expected one of {', '.join(_PLANNED_FOR)}, found {name!r}")
+    known = tuple(ORACLES)  # a plan that rests on replays is made by `mipplan.refine`
+    if name not in known:
+        raise InputError.one("guarantee", f"expected one of {', '.join(known)}, found {name!r}")
     return Guarantee(name)
 
 

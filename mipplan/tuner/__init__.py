@@ -2,18 +2,26 @@
 
 from mipplan.tuner.conditions import Conditions
 from mipplan.tuner.joint import JointTuner
-from mipplan.tuner.live import LiveEnvelope, doubling_windows_ns
-from mipplan.tuner.outcome import Action, Tuning, TuningRun, WorstWindow
-from mipplan.tuner.policies import POLICIES
-from mipplan.tuner.simulation import check_delay, check_period, read_policies, simulate, tune
+from mipplan.tuner.policies import POLICIES, USUAL, read_policies
+from mipplan.tuner.requirements import TuningStep
+from mipplan.tuner.simulation import (
+    Action,
+    Tuning,
+    TuningRun,
+    WorstWindow,
+    check_delay,
+    check_period,
+    simulate,
+    tune,
+)
 from mipplan.tuner.stages import StageScale, Tokens, stage_scales
-from mipplan.tuner.step import TuningStep
-from mipplan.tuner.traffic import Traffic, as_envelope
+from mipplan.tuner.traffic import LiveEnvelope, Traffic, as_envelope, doubling_windows_ns
 from mipplan.tuner.transients import Transient
 from mipplan.tuner.tuner import Tuner
 
 __all__ = [
     "POLICIES",
+    "USUAL",
     "Action",
     "Conditions",
     "JointTuner",

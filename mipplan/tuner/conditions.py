@@ -9,6 +9,9 @@ from types import MappingProxyType
 from mipplan.core import Fault, InputError, dollars_to_microdollars, is_number, is_whole, shown
 from mipplan.result import Plan
 
+#: More dollars per hour than this are a slip, and would leave the numbers that solvers take.
+MOST_USD = 1e6
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -89,7 +92,3 @@ class Conditions:
 
 def _is_count(value: object) -> bool:
     return is_whole(value) and value >= 0
-
-
-#: More dollars per hour than this are a slip, and would leave the numbers that solvers take.
-MOST_USD = 1e6

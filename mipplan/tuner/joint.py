@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from mipplan.core import Fault, InputError, dollars_to_microdollars, is_number, shown
 from mipplan.tuner.conditions import MOST_USD, Conditions
-from mipplan.tuner.decisions import decide
-from mipplan.tuner.scaler import Scaler
-from mipplan.tuner.step import TuningStep
+from mipplan.tuner.requirements import TuningStep, decide
+from mipplan.tuner.scaling import Scaler
 from mipplan.tuner.traffic import Traffic
 from mipplan.tuner.tuner import Tuner
 
@@ -47,10 +47,10 @@ class JointTuner:
         plans = [tuner.plan for tuner in self.tuners.values()]
         self.conditions = conditions if conditions is not None else Conditions.of_plans(plans)
         losses = None if loss_usd_per_hour is None else _read_losses(loss_usd_per_hour, self.tuners)
-        members = [
-            tuner.member(None if losses is None else losses[name]) for name, tuner in self.tuners.items()
+        shapes = [
+            tuner.shape(None if losses is None else losses[name]) for name, tuner in self.tuners.items()
         ]
-        self.scaler = Scaler(members, self.conditions)
+        self.scaler = Scaler(shapes, self.conditions)
 
     def retune(
         self,
@@ -72,24 +72,18 @@ class JointTuner:
         ------
         InputError
         """
-        given = {
+        given: dict[str, Mapping[str, Any]] = {
             "traffic": traffic or {},
             "backlog": backlog or {},
             "active": active or {},
             "ordered": ordered or {},
         }
         _check_names(given, self.tuners)
-        situations = [
-            tuner.situation(
-                now_ns,
-                traffic=(traffic or {}).get(name),
-                backlog=(backlog or {}).get(name, 0),
-                active=(active or {}).get(name),
-                ordered=(ordered or {}).get(name),
-            )
-            for name, tuner in self.tuners.items()
-        ]
-        steps = decide(list(self.tuners.values()), self.scaler, situations)
+        situations = []
+        for name, tuner in self.tuners.items():
+            own = {argument: values[name] for argument, values in given.items() if name in values}
+            situations.append(tuner.situation(now_ns, **own))
+        steps = decide([tuner.budget for tuner in self.tuners.values()], self.scaler, situations)
         for tuner, step in zip(self.tuners.values(), steps, strict=True):
             tuner.accept(step)
         return dict(zip(self.tuners, steps, strict=True))

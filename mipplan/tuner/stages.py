@@ -10,15 +10,16 @@ from functools import cached_property
 
 import numpy as np
 
-from mipplan.calculus import most_tokens_per_query, stage_service
-from mipplan.core import InputError
+from mipplan.calculus import Envelope, EnvelopeCurve, most_tokens_per_query, stage_service
+from mipplan.core import UNLIMITED_NS, Fault, InputError, LongestPaths, shown
+from mipplan.pipeline import Pipeline
 from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 
-#: Queries drawn to estimate mean tokens per query where no trace is given.
+#: So many queries are drawn to estimate mean tokens per query where no trace is given.
 _DRAWN = 20_000
-#: Queries per ns at a stage that no query reaches.
+#: So many queries per ns are served at a stage that no query reaches.
 _ENDLESS = 10**9
 
 
@@ -29,6 +30,15 @@ class Tokens(StrEnum):
     """As many as it can have: what the bound is proven for."""
     MEAN = "mean"
     """As many as queries have on average: closer to the load, no guarantee."""
+
+
+class Keep(StrEnum):
+    """What replica counts keep."""
+
+    OBJECTIVE = "objective"
+    """The latency objective, for every query inside the envelope."""
+    SAMPLE = "sample"
+    """The waits of the plan on its sample."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +81,6 @@ class StageScale:
         serial = max(Fraction(0), Fraction(self.tokens_per_query) - 1)
         return -(-serial.numerator * self.period_ns // (serial.denominator * self.batch))
 
-    def own_ns(self, replicas: int) -> int:
-        """T and the time for the other tokens of a query, ns, rounded up."""
-        return self.latency_ns + -(-self.own_load_ns // replicas)
-
     @cached_property
     def pace(self) -> Fraction:
         """Queries that one replica serves per ns; where queries have no tokens, more than ever come."""
@@ -87,6 +93,8 @@ def stage_scales(
 ) -> dict[str, StageScale]:
     """Read a plan's stages, in file order.
 
+    Tokens are the most of a query, or the mean of the sample's draws (of drawn queries, where there is no sample).
+
     Raises
     ------
     NoPlanError
@@ -95,7 +103,13 @@ def stage_scales(
         If the most tokens of a query are asked for and a fan-out has no largest value.
     """
     plan.require()
-    counts = tokens_per_query(plan, tokens, sample)
+    counts: Mapping[str, int | Fraction]
+    if tokens is Tokens.MOST:
+        counts = most_tokens_per_query(plan.pipeline)
+    else:
+        trace = sample if sample is not None else Trace.from_ns(np.arange(_DRAWN, dtype=np.int64))
+        drawn = realise(plan.pipeline, trace, plan.seed).stages
+        counts = {stage: Fraction(found.count, len(trace)) for stage, found in drawn.items()}
     scales = {}
     for name, choice in plan.choices.items():
         stage = plan.pipeline.stages[name]
@@ -115,22 +129,36 @@ def stage_scales(
     return scales
 
 
-def tokens_per_query(plan: Plan, tokens: Tokens, sample: Trace | None) -> Mapping[str, int | Fraction]:
-    """F of every stage: the most, or the mean of the sample's draws (of drawn queries, where there is no sample)."""
-    if tokens is Tokens.MOST:
-        return most_tokens_per_query(plan.pipeline)
-    trace = sample if sample is not None else Trace.from_ns(np.arange(_DRAWN, dtype=np.int64))
-    workload = realise(plan.pipeline, trace, plan.seed)
-    return {stage: Fraction(drawn.count, len(trace)) for stage, drawn in workload.stages.items()}
+def pipeline_paths(pipeline: Pipeline) -> LongestPaths[str]:
+    """Return the paths through a pipeline, its delays their lengths."""
+    edges = [(edge.parent, edge.child, edge.delay_ns) for edge in pipeline.edges]
+    return LongestPaths(pipeline.topological_order, edges)
+
+
+def sample_waits_ns(stages: Mapping[str, StageScale], sample: Envelope | None) -> dict[str, int]:
+    """How long the plan's replicas make its sample wait; raises `InputError` without one, or if they fall behind."""
+    if sample is None:
+        raise InputError.one("sample", "keep=sample needs the sample that the plan was made for")
+    waits = {
+        stage: EnvelopeCurve(sample, s.tokens_per_query).exact(s.period_ns, s.planned * s.batch)
+        for stage, s in stages.items()
+    }
+    message = "the plan's replicas do not keep up with the sample's most tokens per query; use tokens=mean"
+    faults = [Fault(f"sample: {stage}", message) for stage, wait in waits.items() if wait >= UNLIMITED_NS]
+    if faults:
+        raise InputError(faults)
+    return waits
+
+
+def check_keep(keep: str) -> Keep:
+    """Return what to keep by name; raises `InputError`."""
+    if keep not in list(Keep):
+        raise InputError.one("keep", f"expected one of {', '.join(Keep)}, found {shown(keep)}")
+    return Keep(keep)
 
 
 def check_tokens(tokens: str) -> Tokens:
-    """Return the way of counting tokens of that name.
-
-    Raises
-    ------
-    InputError
-    """
+    """Return the way of counting tokens of that name; raises `InputError`."""
     if tokens not in list(Tokens):
         raise InputError.one("tokens", f"expected one of {', '.join(Tokens)}, found {tokens!r}")
     return Tokens(tokens)

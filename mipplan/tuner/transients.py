@@ -23,24 +23,16 @@ from mipplan.core import UNLIMITED_NS
 
 @dataclass(frozen=True)
 class Transient:
-    """The way from what serves now to what will.
-
-    Attributes
-    ----------
-    backlog : int
-        Q: queries in the system that the stage has yet to serve, those on their way to it included.
-    slowest : Fraction
-        m: queries per ns that get through before the delay is over.
-    delay_ns : int
-        δ: new replicas serve from then on; 0 if none is needed.
-    recovery_ns : int
-        θ: queries that arrive from then on must keep their wait.
-    """
+    """The way from what serves now to what will."""
 
     backlog: int
+    """Q: queries in the system that the stage has yet to serve, those on their way to it included."""
     slowest: Fraction
+    """m: queries per ns that get through before the delay is over."""
     delay_ns: int
+    """δ: new replicas serve from then on; 0 if none is needed."""
     recovery_ns: int
+    """θ: queries that arrive from then on must keep their wait."""
 
     def rate_needed(self, envelope: Envelope, wait_ns: int) -> Fraction | None:
         """Least rate g, at least m, with which queries from θ on wait at most `wait_ns`; None if none is enough."""

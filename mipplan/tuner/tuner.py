@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
-from functools import partial
-from typing import Any
 
 from numpy.typing import ArrayLike
 
-from mipplan.calculus import ArrivalCurve, Envelope, EnvelopeCurve, WindowCounts, servers_needed
-from mipplan.core import UNLIMITED_NS, Fault, InputError, check_all, faults_of, seconds_to_ns, shown
+from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts, servers_needed
+from mipplan.core import UNLIMITED_NS, Fault, Faults, InputError, shown
 from mipplan.replayer import check_plan
 from mipplan.result import Plan
 from mipplan.trace import Trace
-from mipplan.tuner.allowances import Allowances, check_keep
 from mipplan.tuner.conditions import Conditions
-from mipplan.tuner.decisions import decide
-from mipplan.tuner.live import LiveEnvelope, doubling_windows_ns
-from mipplan.tuner.paths import PathTimes
-from mipplan.tuner.scaler import UNLIMITED, Member, Scaler
-from mipplan.tuner.stages import StageScale, Tokens, check_tokens, stage_scales
-from mipplan.tuner.step import TuningStep
+from mipplan.tuner.requirements import DelayBudget, TuningStep, decide
+from mipplan.tuner.scaling import UNLIMITED, PipelineShape, Scaler
+from mipplan.tuner.stages import (
+    Keep,
+    StageScale,
+    check_keep,
+    check_tokens,
+    pipeline_paths,
+    sample_waits_ns,
+    stage_scales,
+)
 from mipplan.tuner.traffic import (
+    LiveEnvelope,
     Situation,
     Traffic,
     as_envelope,
+    doubling_windows_ns,
     read_counts,
     read_instant,
     read_outstanding,
@@ -86,45 +90,51 @@ class Tuner:
         recovery_s: float | None = None,
         live: LiveEnvelope | None = None,
     ) -> None:
-        check_all(
-            partial(check_plan, plan),
-            partial(_check_parts, conditions, live),
-            partial(check_tokens, tokens),
-            partial(check_keep, keep),
-            partial(read_seconds, "margin_s", margin_s),
-            partial(read_seconds, "horizon_s", horizon_s, least_ns=1),
-            partial(read_seconds, "activation_delay_s", activation_delay_s),
-            partial(read_seconds, "recovery_s", 0.0 if recovery_s is None else recovery_s),
-        )
+        faults = Faults()
+        faults.take(lambda: check_plan(plan))
+        faults.take(lambda: _check_parts(conditions, live))
+        counted = faults.take(lambda: check_tokens(tokens))
+        kept = faults.take(lambda: check_keep(keep))
+        margin = faults.take(lambda: read_seconds("margin_s", margin_s))
+        horizon = faults.take(lambda: read_seconds("horizon_s", horizon_s, least_ns=1))
+        delay = faults.take(lambda: read_seconds("activation_delay_s", activation_delay_s))
+        recovery = faults.take(lambda: read_seconds("recovery_s", 0.0 if recovery_s is None else recovery_s))
+        faults.check()
         self.plan = plan.require()
-        self.tokens = check_tokens(tokens)
-        self.keep = check_keep(keep)
+        self.tokens, self.keep = counted.value, kept.value
         self.conditions = conditions if conditions is not None else Conditions.of_plans([plan])
         trace = sample if isinstance(sample, Trace) else None
         self.stages: Mapping[str, StageScale] = stage_scales(plan, self.tokens, trace)
-        self.paths = PathTimes(plan.pipeline)
-        self._horizon_ns = seconds_to_ns(horizon_s)
-        self.activation_delay_ns = seconds_to_ns(activation_delay_s)
-        recovery_ns = 2 * self.activation_delay_ns if recovery_s is None else seconds_to_ns(recovery_s)
-        self.recovery_ns = max(self.activation_delay_ns, recovery_ns)
+        self._horizon_ns = horizon.value
+        self.activation_delay_ns = delay.value
+        self.recovery_ns = max(delay.value, 2 * delay.value if recovery_s is None else recovery.value)
+        self.budget = DelayBudget(
+            self.stages,
+            pipeline_paths(plan.pipeline),
+            plan.slo_ns - margin.value,
+            self.tokens,
+            self.activation_delay_ns,
+            self.recovery_ns,
+        )
         self.live = live or LiveEnvelope(
-            doubling_windows_ns(self.service_time_ns),
-            horizon_ns=self._horizon_ns,
+            doubling_windows_ns(self.service_time_ns), horizon_ns=self._horizon_ns
         )
         self._sample = self._read_sample(sample)
-        deadline_ns = plan.slo_ns - seconds_to_ns(margin_s)
-        self.allowances = Allowances(self.paths, self.stages, deadline_ns, self.keep, self._sample)
+        if self.keep is Keep.SAMPLE:
+            self.budget.fixed_ns = sample_waits_ns(self.stages, self._sample)
         self._ordered = {stage: scale.planned for stage, scale in self.stages.items()}
-        self.scaler = Scaler([self.member()], self.conditions)
-        self._free = Scaler(
-            [self.member()], Conditions(self.conditions.limits, self.conditions.budget_usd_per_hour)
-        )
+        self._before: dict[str, set[str]] = {}
+        for stage in plan.pipeline.topological_order:
+            parents = [self._before[edge.parent] for edge in plan.pipeline.incoming(stage)]
+            self._before[stage] = {stage}.union(*parents)
+        self.scaler = Scaler([self.shape()], self.conditions)
+        unchanged = Conditions(self.conditions.limits, self.conditions.budget_usd_per_hour)
+        self._free = Scaler([self.shape()], unchanged)
 
     @property
     def service_time_ns(self) -> int:
         """Largest sum of T and delays along a path: what a query takes that waits for no other."""
-        own = {stage: scale.latency_ns for stage, scale in self.stages.items()}
-        return max(self.paths.through_ns(own).values())
+        return self.budget.service_time_ns
 
     @property
     def replicas(self) -> dict[str, int]:
@@ -188,7 +198,7 @@ class Tuner:
         """
         envelope = as_envelope(traffic)
         waits = (
-            self.allowances.waits_ns
+            self.budget.waits_ns
             if waits_ns is None
             else self._read_all("waits_ns", waits_ns, least=0, most=UNLIMITED_NS)
         )
@@ -206,7 +216,7 @@ class Tuner:
         idle, ready = dict.fromkeys(self.stages, 0), dict.fromkeys(self.stages, UNLIMITED)
         # No replica is waited for: otherwise the counts would depend on those that serve now.
         situation = Situation(envelope, idle, ready, self._ordered, None)
-        return dict(decide([self], self._free, [situation])[0].replicas)
+        return dict(decide([self.budget], self._free, [situation])[0].replicas)
 
     def retune(
         self,
@@ -237,7 +247,7 @@ class Tuner:
         InputError
         """
         situation = self.situation(now_ns, traffic=traffic, backlog=backlog, active=active, ordered=ordered)
-        step = decide([self], self.scaler, [situation])[0]
+        step = decide([self.budget], self.scaler, [situation])[0]
         self.accept(step)
         return step
 
@@ -252,43 +262,26 @@ class Tuner:
     ) -> Situation:
         """Check and complete the arguments of `retune`."""
         known = set(self.stages)
-        taken: dict[str, Any] = {}
-
-        def take(name: str, read: Callable[[], object]) -> None:
-            taken[name] = read()
-
-        faults = faults_of(
-            lambda: take("ordered", lambda: read_counts("ordered", ordered or {}, known, least=0)),
-            lambda: take("active", lambda: read_counts("active", active or {}, known, least=0)),
-            lambda: take("outstanding", lambda: read_outstanding(self.plan.pipeline, backlog)),
-            lambda: take("now_ns", lambda: read_instant(now_ns)),
-            lambda: take(
-                "envelope", lambda: self.envelope(now_ns) if traffic is None else as_envelope(traffic)
-            ),
-        )
-        if faults:
-            raise InputError(dict.fromkeys(faults))
-        asked = self._ordered | taken["ordered"]
-        return Situation(
-            taken["envelope"],
-            taken["outstanding"],
-            asked | taken["active"],
-            asked,
-            self.live.last_ns if taken["now_ns"] is None else taken["now_ns"],
-        )
+        faults = Faults()
+        asked = faults.take(lambda: read_counts("ordered", ordered or {}, known, least=0))
+        serving = faults.take(lambda: read_counts("active", active or {}, known, least=0))
+        outstanding = faults.take(lambda: read_outstanding(self._before, backlog))
+        instant = faults.take(lambda: read_instant(now_ns))
+        envelope = faults.take(lambda: self.envelope(now_ns) if traffic is None else as_envelope(traffic))
+        faults.check()
+        replicas = self._ordered | asked.value
+        now = self.live.last_ns if instant.value is None else instant.value
+        return Situation(envelope.value, outstanding.value, replicas | serving.value, replicas, now)
 
     def accept(self, step: TuningStep) -> None:
         """Take a step's counts as ordered."""
         self._ordered = dict(step.replicas)
 
-    def member(self, loss_microusd: int | None = None) -> Member:
+    def shape(self, loss_microusd: int | None = None) -> PipelineShape:
         """Return what a scaler needs to know of this pipeline."""
         place = {stage: v for v, stage in enumerate(self.stages)}
-        edges = [(place[e.parent], place[e.child], e.delay_ns) for e in self.plan.pipeline.edges]
-        stages = tuple(self.stages.values())
-        return Member(
-            self.plan.pipeline.name, stages, tuple(edges), self.allowances.deadline_ns, loss_microusd
-        )
+        edges = tuple((place[e.parent], place[e.child], e.delay_ns) for e in self.plan.pipeline.edges)
+        return PipelineShape(tuple(self.stages.values()), edges, self.budget.deadline_ns, loss_microusd)
 
     def bound_ns(self, replicas: Mapping[str, int], traffic: Traffic) -> int:
         """Bound on the latency of any query of traffic inside an envelope, ns; `UNLIMITED_NS` if there is none.
@@ -308,16 +301,7 @@ class Tuner:
         Theorem (worst case), docs/theory.md.
         """
         self._read_all("replicas", replicas, least=1)
-        if self.tokens is not Tokens.MOST:
-            return UNLIMITED_NS
-        envelope = as_envelope(traffic)
-        curves = {f: EnvelopeCurve(envelope, f) for f in {s.tokens_per_query for s in self.stages.values()}}
-        own, waits = {}, {}
-        for stage, scale in self.stages.items():
-            own[stage] = scale.own_ns(replicas[stage])
-            curve = curves[scale.tokens_per_query]
-            waits[stage] = curve.exact(scale.period_ns, replicas[stage] * scale.batch)
-        return self.paths.longest_ns(own, waits)
+        return self.budget.bound_ns(replicas, traffic)
 
     def _read_all(self, name: str, given: Mapping[str, int], **limits: int) -> dict[str, int]:
         """Whole numbers for every stage."""

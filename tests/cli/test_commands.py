@@ -207,7 +207,7 @@ def test_the_reason_of_an_infeasible_objective_names_one_that_works(run: Run) ->
 
 
 def test_nothing_found_within_the_limit_is_exit_code_3(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mipplan.planner.solving.find_incumbent", lambda instance: None)
+    monkeypatch.setattr("mipplan.planner.planning.find_first_plan", lambda instance, params: None)
     result = run(*PLAN, "--time-limit", "1ns")
     assert result.exit_code == 3
     assert "unknown" in result.stdout

@@ -18,7 +18,7 @@ from mipplan.cli.app import app
 from mipplan.cli.flags import Policies
 from mipplan.reporting import documents, draw_tuning
 from mipplan.tuner import POLICIES as REGISTER
-from mipplan.tuner.policies import hpa
+from mipplan.tuner.policies import Hpa
 
 Run = Callable[..., Result]
 CASCADE = Path(__file__).parents[2] / "profiles" / "pipelines" / "cascade.yaml"
@@ -226,7 +226,7 @@ def test_ctrl_c_leaves_the_policies_that_were_done(run: Run, monkeypatch: pytest
         signal.raise_signal(signal.SIGINT)
         raise AssertionError("Ctrl-C was not heard")
 
-    monkeypatch.setattr(hpa.Hpa, "start", interrupt)
+    monkeypatch.setattr(Hpa, "start", interrupt)
     done = run("--json")
     assert done.exit_code == 130
     document = json.loads(done.stdout)

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 
 import numpy as np
 
 from campaigns import campaign_size, write_summary
 from fleet_instances import fleet_of
-from mipplan.fleet.generation import fresh_pool
-from mipplan.fleet.joint import JointOutcome, JointSearch
-from mipplan.fleet.request import Fleet
-from mipplan.fleet.solving import Settled, settle_cost
-from mipplan.fleet.workers import Office
+from mipplan.core import Deadline, SearchLimits
+from mipplan.fleet.joint import JointSearch
+from mipplan.fleet.master import Pool
+from mipplan.fleet.problem import Fleet, FleetObjective, FleetSolution
+from mipplan.fleet.solve import ColumnSearch
+from mipplan.fleet.workers import WorkerPool
 
 
-def by_columns(fleet: Fleet, gap: float = 0.0) -> Settled:
-    with Office.open(fleet.realisations, fleet.hardware, 1) as office:
-        pool = fresh_pool(len(fleet.members))
-        return settle_cost(fleet, pool, office, gap, time.monotonic() + 60, lambda _: None, lambda *_: None)
+def by_columns(fleet: Fleet, gap: float = 0.0) -> FleetSolution:
+    with WorkerPool.open(fleet, 1) as workers:
+        pool = Pool.empty(len(fleet.members))
+        search = SearchLimits(Deadline.after(60))
+        return ColumnSearch(FleetObjective.of_cost(fleet), pool, workers, gap, search).run()
 
 
-def jointly(fleet: Fleet) -> JointOutcome:
-    return JointSearch(fleet, "highs", time.monotonic() + 60, lambda _: None).run()
+def jointly(fleet: Fleet) -> FleetSolution:
+    return JointSearch(fleet, "highs", SearchLimits(Deadline.after(60))).run()
 
 
 def test_columns_find_the_optimum_of_the_joint_milp() -> None:

@@ -12,7 +12,7 @@ import pytest
 import mipplan as mp
 from campaigns import campaign_size
 from fleet_instances import arguments_of, fleet_of, small_fleet
-from mipplan.fleet.request import Fleet
+from mipplan.fleet.problem import Fleet
 from oracle_fleet import certified_device_vectors, cheapest_selection, greatest_weight
 
 
@@ -174,6 +174,16 @@ def test_a_pipeline_that_nothing_can_carry_is_named() -> None:
     assert "1 of" in found.reason
     assert found.admission is not None
     assert first in found.admission.left_out
+
+
+def test_where_no_pipeline_fits_none_is_admitted() -> None:
+    fleet = fleet_of(3)
+    pipelines, profiles = arguments_of(fleet)
+    found = mp.plan_fleet(
+        pipelines, profiles, quantile=fleet.quantile, limits=dict.fromkeys(profiles.hardware, 0)
+    )
+    assert (found.status, found.plans, found.admission, found.relaxation) == ("infeasible", {}, None, None)
+    assert found.reason.endswith("looser latency objectives would not help")
 
 
 def test_saved_plans_are_verified_by_their_files(tmp_path: Path) -> None:

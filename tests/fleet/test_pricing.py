@@ -10,21 +10,23 @@ import pytest
 
 import mipplan as mp
 from campaigns import campaign_size, write_summary
-from mipplan.fleet.pricing import Pricer
-from mipplan.planner.instance import Instance, trace_instance
+from mipplan.fleet.pricing import PricingProblem
+from mipplan.fleet.tables import PricingParams
+from mipplan.planner import Instance, WalkParams, trace_instance
 from mipplan.result import relevant_profiles
 from planning_instances import PlanningInstance, planning_instance
 
 FIRST = 7000
+DEFAULTS = PricingParams()
 
 
-def pricer_of(case: PlanningInstance) -> Pricer:
+def pricing_of(case: PlanningInstance, params: PricingParams = DEFAULTS) -> PricingProblem:
     profiles = relevant_profiles(case.pipeline, case.profiles)
 
     def make() -> Instance:
         return trace_instance(case.pipeline, profiles, case.trace, case.slo_ns, case.quantile, case.seed)
 
-    return Pricer(make, tuple(case.profiles.hardware))
+    return PricingProblem(make, tuple(case.profiles.hardware), params=params)
 
 
 def repriced(case: PlanningInstance, prices: np.ndarray) -> PlanningInstance:
@@ -43,9 +45,11 @@ def random_prices(case: PlanningInstance, rng: np.random.Generator) -> np.ndarra
     return base + limited * rng.integers(0, 4, base.size) * rng.integers(0, 2_000_000, base.size)
 
 
-def check_price(case: PlanningInstance, pricer: Pricer, prices: np.ndarray, verdicts: Counter[str]) -> None:
+def check_price(
+    case: PlanningInstance, pricing: PricingProblem, prices: np.ndarray, verdicts: Counter[str]
+) -> None:
     truth = repriced(case, prices).plan(time_limit_s=0.5)
-    found = pricer.price(prices, None)
+    found = pricing.price(prices, None)
     verdicts[truth.status] += 1
     if truth.status == "infeasible":
         assert not found.feasible
@@ -58,7 +62,7 @@ def check_price(case: PlanningInstance, pricer: Pricer, prices: np.ndarray, verd
     assert truth.lower_bound_microusd_per_hour <= cost <= truth.microusd_per_hour
     if truth.status == "optimal":
         assert cost == truth.microusd_per_hour
-    again = pricer.price(prices, cost - 1)
+    again = pricing.price(prices, cost - 1)
     assert (again.lower_bound, again.columns, again.feasible) == (cost, (), True)
     choices = dict(zip(case.pipeline.stages, column.choices, strict=True))
     plan = mp.Plan.from_choices(
@@ -68,36 +72,34 @@ def check_price(case: PlanningInstance, pricer: Pricer, prices: np.ndarray, verd
 
 
 @pytest.mark.parametrize("most_labels", [None, 3])
-def test_pricing_is_planning_with_other_prices(
-    most_labels: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if most_labels is not None:  # then mostly the planner's own search answers
-        monkeypatch.setattr("mipplan.planner.candidates.MOST_LABELS", most_labels)
+def test_pricing_is_planning_with_other_prices(most_labels: int | None) -> None:
+    # With few labels mostly the planner's own search answers.
+    few = None if most_labels is None else PricingParams(walk=WalkParams(most_labels=most_labels))
     verdicts: Counter[str] = Counter()
     count = campaign_size(24, 400) // (1 if most_labels is None else 4)
     for number in range(FIRST, FIRST + count):
         case = planning_instance(number, limited=number % 4 != 0)
         rng = np.random.default_rng(number)
-        pricer = pricer_of(case)
+        pricing = pricing_of(case, few or DEFAULTS)
         for _ in range(3):
-            check_price(case, pricer, random_prices(case, rng), verdicts)
+            check_price(case, pricing, random_prices(case, rng), verdicts)
             if rng.random() < 0.5:
-                pricer.forget_instance()
+                pricing.forget_instance()
     assert min(verdicts["optimal"], verdicts["infeasible"]) >= 0.15 * 3 * count
     if most_labels is None:
         write_summary("fleet_pricing", {"questions": 3 * count, "mismatches": 0, "verdicts": dict(verdicts)})
 
 
 def test_what_was_learnt_is_valid_under_other_prices() -> None:
-    """A pricer that starts from another one's memory gives the same answers as one that starts from nothing."""
+    """A problem that starts from another one's state gives the same answers as one that starts from nothing."""
     for number in range(FIRST, FIRST + campaign_size(10, 100)):
         case = planning_instance(number, limited=True)
         rng = np.random.default_rng(number)
-        experienced = pricer_of(case)
+        experienced = pricing_of(case)
         for _ in range(4):
             experienced.price(random_prices(case, rng), None)
         prices = random_prices(case, rng)
-        assert experienced.price(prices, None) == pricer_of(case).price(prices, None)
+        assert experienced.price(prices, None) == pricing_of(case).price(prices, None)
 
 
 def test_all_plans_within_a_cost_are_all_that_could_matter() -> None:
@@ -106,13 +108,13 @@ def test_all_plans_within_a_cost_are_all_that_could_matter() -> None:
     for number in range(FIRST, FIRST + campaign_size(16, 200)):
         case = planning_instance(number, limited=True)
         rng = np.random.default_rng(number)
-        pricer = pricer_of(case)
+        pricing = pricing_of(case)
         prices = random_prices(case, rng)
-        cheapest = pricer.price(prices, None)
+        cheapest = pricing.price(prices, None)
         if not cheapest.feasible:
             continue
         most = int(cheapest.lower_bound * 1.3)
-        everything = pricer.price_all(prices, most)
+        everything = pricing.price_all(prices, most)
         if not everything.complete:
             continue
         devices = np.array([column.devices for column in everything.columns])
@@ -120,28 +122,26 @@ def test_all_plans_within_a_cost_are_all_that_could_matter() -> None:
         assert (devices @ prices).max() <= most
         for _ in range(5):
             others = random_prices(case, rng)
-            (best,) = pricer.price(others, None).columns
+            (best,) = pricing.price(others, None).columns
             if int(prices @ np.array(best.devices)) <= most:
                 assert (devices @ others).min() == int(others @ np.array(best.devices))
                 compared += 1
     assert compared >= 10
 
 
-def test_ranges_of_replicas_are_spelt_out_where_they_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mipplan.fleet.tables._TIMES", 1)
-    monkeypatch.setattr("mipplan.fleet.tables._MORE", 0)
+def test_ranges_of_replicas_are_spelt_out_where_they_matter() -> None:
     verdicts: Counter[str] = Counter()
     for number in range(FIRST, FIRST + campaign_size(24, 100)):
         case = planning_instance(number, limited=False)
-        pricer = pricer_of(case)
+        pricing = pricing_of(case, PricingParams(spelt_times=1, spelt_more=0))
         base = np.array([device.microusd_per_hour for device in case.profiles.hardware.values()])
-        check_price(case, pricer, base, verdicts)
-        verdicts["spelt out"] += bool(pricer.memory.caps)
+        check_price(case, pricing, base, verdicts)
+        verdicts["spelt out"] += bool(pricing.state.caps)
     assert verdicts["spelt out"] >= 1
 
 
 def test_devices_that_cost_nothing_are_taken_in_plenty() -> None:
     case = planning_instance(FIRST, limited=False)
-    pricer = pricer_of(case)
-    found = pricer.price(np.zeros(len(case.profiles.hardware), dtype=np.int64), None)
-    assert (found.lower_bound, found.feasible) == (0, not pricer.hopeless)
+    pricing = pricing_of(case)
+    found = pricing.price(np.zeros(len(case.profiles.hardware), dtype=np.int64), None)
+    assert (found.lower_bound, found.feasible) == (0, not pricing.hopeless)

@@ -14,10 +14,13 @@ import pytest
 
 import mipplan as mp
 from fleet_instances import arguments_of, fleet_of
-from mipplan.fleet import workers
-from mipplan.fleet.columns import Memory
-from mipplan.fleet.request import Fleet
-from mipplan.fleet.workers import Office, Question, Task, answer
+from mipplan.core import SearchLimits
+from mipplan.fleet import FleetSettings, read_fleet, workers
+from mipplan.fleet.plan import FleetParams, FleetPlanner
+from mipplan.fleet.problem import Fleet
+from mipplan.fleet.tables import PricingState
+from mipplan.fleet.workers import PricingRequest, PricingTask, WorkerParams, WorkerPool, answer
+from mipplan.solvers import resolve_solver
 
 FLEET_NUMBER = 3
 SIZE = 6
@@ -46,42 +49,53 @@ def test_several_processes_give_the_same_fleet(fleet: Fleet, expected: mp.FleetP
 
 
 def test_a_worker_without_data_asks_for_them(fleet: Fleet, tmp_path: Path) -> None:
-    questions = tuple(Question(index, None, Memory()) for index in range(2))
-    task = Task("run", str(tmp_path), fleet.hardware, fleet.prices, questions, {0: fleet.realisations[0]})
+    requests = tuple(PricingRequest(index, None, PricingState()) for index in range(2))
+    task = PricingTask(
+        "run", str(tmp_path), fleet.hardware, fleet.prices, requests, {0: fleet.realisations[0]}
+    )
     replies, missing = answer(task)
-    assert ([reply.index for reply in replies], missing) == ([0], [1])
+    assert ([index for index, *_ in replies], missing) == ([0], [1])
     assert (tmp_path / "0.pickle").is_file()
     # another worker of this machine finds what the first one has left
-    elsewhere = Task("run 2", str(tmp_path), fleet.hardware, fleet.prices, questions, {})
+    elsewhere = PricingTask("run 2", str(tmp_path), fleet.hardware, fleet.prices, requests, {})
     again, missing = answer(elsewhere)
-    assert ([reply.index for reply in again], missing) == ([0], [1])
-    assert again[0].priced == replies[0].priced
+    assert ([index for index, *_ in again], missing) == ([0], [1])
+    assert again[0][1] == replies[0][1]
 
 
 def test_data_that_were_lost_are_sent_again(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that forget everything after each task, as new ones on other machines would."""
     sent = []
 
-    def forgetful(task: Task) -> Any:
-        workers._desk.cache_clear()
+    def forgetful(task: PricingTask) -> Any:
+        workers.worker_of.cache_clear()
         sent.append(sorted(task.data))
         return answer(task)
 
     monkeypatch.setattr(workers, "answer", forgetful)
-    with Office.open(fleet.realisations, fleet.hardware, 1) as office:
-        first = office.ask(fleet.prices, {0: None, 1: None})
+    with WorkerPool.open(fleet, 1) as pool:
+        first = pool.price(fleet.prices, {0: None, 1: None})
         assert sent == [[0], [1]]
-        second = office.ask(fleet.prices, {0: None, 1: None})
+        second = pool.price(fleet.prices, {0: None, 1: None})
     # asked without data, found to be missing, and sent
     assert sent[2:] == [[], [], [0], [1]]
     assert first == second
 
 
-def test_traces_that_no_longer_fit_are_made_anew(
-    fleet: Fleet, expected: mp.FleetPlan, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(workers, "_MOST_TOKENS", 0)
-    assert planned(fleet, n_jobs=1) == expected
+def test_traces_that_no_longer_fit_are_made_anew(fleet: Fleet, expected: mp.FleetPlan) -> None:
+    params = FleetParams(workers=WorkerParams(most_tokens=0))
+    pipelines, profiles = arguments_of(fleet)
+    settings = FleetSettings(None, fleet.quantile, 0, 1e-3, None, "auto", None)
+    planner = FleetPlanner(
+        read_fleet(pipelines, profiles, None, settings),
+        1e-3,
+        SearchLimits(),
+        1,
+        resolve_solver("auto"),
+        0.0,
+        params,
+    )
+    assert planner.by_columns(None, alternatives=True, joint_too=True) == expected
 
 
 def test_a_killed_run_goes_on_to_the_same_fleet(fleet: Fleet, expected: mp.FleetPlan, tmp_path: Path) -> None:

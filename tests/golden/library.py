@@ -257,7 +257,7 @@ def solver_answers(name: str) -> Any:
 def programme_answers() -> Any:
     """Models of several projects on shared resources."""
     answers = {}
-    for path in sorted((ROOT / "formulations" / "golden" / "programmes").glob("*.json")):
+    for path in sorted((ROOT / "formulations" / "golden" / "projects").glob("*.json")):
         document = json.loads(path.read_text(encoding="utf-8"))["problem"]
         if "projects" not in document or "deadline" not in document["projects"][0]:
             continue

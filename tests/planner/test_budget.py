@@ -13,6 +13,8 @@ import pytest
 
 import mipplan as mp
 from campaigns import campaign_size, write_summary
+from mipplan.planner import benders
+from mipplan.solvers import ProblemAnswer
 from mipplan.tokens import realise
 from oracle_planner import (
     Services,
@@ -186,3 +188,14 @@ def test_stopped_search_says_so() -> None:
     plan = hand_made().plan(budget_usd_per_hour=1.0, time_limit_s=1e-9)
     assert plan.status in ("feasible", "unknown")
     assert "stopped" in (plan.reason or "")
+
+
+def test_an_interrupt_is_not_taken_for_a_budget_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object, **settings: object) -> ProblemAnswer:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(benders, "solve_problem", interrupted)
+    plan = hand_made().plan(budget_usd_per_hour=100.0)
+    assert (plan.status, plan.limit, dict(plan.choices)) == ("unknown", "interrupt", {})
+    assert plan.reason is not None
+    assert plan.reason.endswith("before any plan within the budget was found")

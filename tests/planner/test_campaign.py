@@ -9,7 +9,7 @@ import pytest
 
 import mipplan as mp
 from campaigns import campaign_size, write_summary
-from mipplan.planner.instance import trace_instance
+from mipplan.planner import trace_instance
 from oracle_planner import OracleAnswer, TooLargeError, cheapest_certified
 from planning_instances import PlanningInstance, hand_made, planning_instance
 

@@ -9,8 +9,7 @@ import pytest
 
 from mipplan.calculus import StageService
 from mipplan.options import StageOptions, expand, undominated
-from mipplan.planner.cuts import Cut, cover_of, strengthen
-from mipplan.planner.instance import Instance, trace_instance
+from mipplan.planner import Cut, Instance, cover_of, strengthen, trace_instance
 from planning_instances import planning_instance
 
 #: Options per stage in these tests: all combinations are judged.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,53 +12,52 @@ import pytest
 import mipplan as mp
 from benchmarks.planning.instances import make_pipeline, make_profiles, make_trace, objective_s
 from campaigns import campaign_size, write_summary
-from mipplan.fleet.pricing import Pricer
+from mipplan.core import Deadline, Int64
+from mipplan.fleet.pricing import PricingProblem
 from mipplan.options import build_problem
-from mipplan.planner import benders
-from mipplan.planner.enumeration import Enumeration
-from mipplan.planner.hearing import Hearing
-from mipplan.planner.instance import trace_instance
-from mipplan.planner.members import keeps_limits
-from mipplan.planner.pricing import Prices, Pricing
+from mipplan.planner import SearchParams, SearchSpace, trace_instance
+from mipplan.planner.choices import ReducedCosts
+from mipplan.planner.enumeration import Enumeration, EnumerationParams, Master
 from mipplan.result import relevant_profiles
 from oracle_planner import OracleAnswer, TooLargeError, cheapest_certified
-from planning_instances import PlanningInstance, planning_instance
+from planning_instances import PlanningInstance, made_again, planning_instance
 
 FIRST = 6000
+FOREVER = Deadline()
+USUAL = EnumerationParams()
+MASTERS_ALONE = SearchParams(lists=False, halves=False)
+#: Only masters, cuts and halving.
+WITHOUT_LISTS = SearchParams(lists=False, enumeration=EnumerationParams(listed=0))
 
 
-class NoPricing(Pricing):
+class NoBound:
     """Knows nothing about cost: not even the linear relaxation."""
 
     def __init__(self, options: int) -> None:
         self._options = options
 
-    def within(self, rows: object = None, time_limit_s: float | None = None) -> Prices:
-        return Prices(0.0, np.zeros(self._options))
+    def within(self, rows: Int64, time_limit_s: float | None = None) -> ReducedCosts:
+        return ReducedCosts(0.0, np.zeros(self._options))
 
 
-def enumeration(drawn: PlanningInstance, budget: int, near: int = 0) -> Enumeration:
+def enumeration(drawn: PlanningInstance, budget: int, params: EnumerationParams = USUAL) -> Enumeration:
     """Everything that costs no more than the budget, near the first options that come."""
     instance = trace_instance(
         drawn.pipeline, drawn.profiles, drawn.trace, drawn.slo_ns, drawn.quantile, drawn.seed
     )
-    options = instance.affordable(budget)
-    count = sum(table.count for table in options.values())
-
-    def is_allowed(selection: Mapping[str, int]) -> bool:
-        members = {stage: options[stage].member(option) for stage, option in selection.items()}
-        return keeps_limits(members, instance.limits)
-
-    numbers = {stage: np.arange(table.count) for stage, table in options.items()}
-    paths, deadline_ns, limits = instance.judge.paths, instance.deadline_ns, instance.limits
+    space = SearchSpace(instance.affordable(budget), instance.limits)
+    paths, deadline_ns, limits = instance.oracle.paths, instance.deadline_ns, instance.limits
+    problem = build_problem(instance.pipeline, space.tables, paths, deadline_ns, limits)
     return Enumeration(
-        Hearing(instance, options, numbers, is_allowed),
-        build_problem(instance.pipeline, options, paths, deadline_ns, limits),
-        NoPricing(count),
-        Prices(0.0, np.zeros(count)),
+        instance,
+        space,
+        Master(problem, np.arange(space.size)),
+        NoBound(space.size),
+        ReducedCosts(0.0, np.zeros(space.size)),
         budget,
         1,
-        near=dict.fromkeys(options, near),
+        near=space.first,
+        params=params,
     )
 
 
@@ -72,11 +70,7 @@ def truth_of(drawn: PlanningInstance) -> OracleAnswer | None:
         return None
 
 
-def cost_of(search: Enumeration, selection: Mapping[str, int]) -> int:
-    return int(search._hearing.cost[search._hearing.rows_of(selection)].sum())
-
-
-def test_the_cheapest_certified_plan_is_found_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cheapest_certified_plan_is_found_from_nothing() -> None:
     """By halving alone, by halving until sets can be listed, and by listing everything up to rising costs."""
     verdicts: Counter[str] = Counter()
     numbers = range(FIRST, FIRST + campaign_size(25, 400))
@@ -87,61 +81,64 @@ def test_the_cheapest_certified_plan_is_found_from_nothing(monkeypatch: pytest.M
             continue
         verdicts["compared"] += 1
         for listed in (0, 3_000):
-            monkeypatch.setattr("mipplan.planner.enumeration._LISTED", listed)
-            dearer, cheaper = enumeration(drawn, truth.cost * 3 // 2), enumeration(drawn, truth.cost)
-            cheaper._most = truth.cost - 1
-            assert dearer.run(100_000, math.inf)
-            assert cheaper.run(100_000, math.inf)
+            dearer, cheaper = around(drawn, truth, EnumerationParams(listed=listed))
+            assert dearer.halve(100_000, FOREVER)
+            assert cheaper.halve(100_000, FOREVER)
             check(dearer, cheaper, truth, number)
-        dearer, cheaper = enumeration(drawn, truth.cost * 3 // 2), enumeration(drawn, truth.cost)
-        cheaper._most = truth.cost - 1
-        if dearer.climb(math.inf) and cheaper.climb(math.inf):
+        dearer, cheaper = around(drawn, truth)
+        if dearer.raise_bound(FOREVER) and cheaper.raise_bound(FOREVER):
             check(dearer, cheaper, truth, number)
             assert dearer.proven <= truth.cost == cheaper.proven
             verdicts["listed"] += 1
-        else:  # too many choices, without any prices that tell them apart
+        else:  # too many choices, without any bound that tells them apart
             assert max(dearer.proven, cheaper.proven) <= truth.cost
     assert verdicts["listed"] > len(numbers) / 4
     write_summary("enumeration", {"instances": len(numbers), **verdicts, "mismatches": 0})
 
 
+def around(
+    drawn: PlanningInstance, truth: OracleAnswer, params: EnumerationParams = USUAL
+) -> tuple[Enumeration, Enumeration]:
+    """Two enumerations: of what may cost more than the optimum, and of what has to cost less."""
+    dearer, cheaper = (enumeration(drawn, budget, params) for budget in (truth.cost * 3 // 2, truth.cost))
+    cheaper.most = truth.cost - 1
+    return dearer, cheaper
+
+
 def check(dearer: Enumeration, cheaper: Enumeration, truth: OracleAnswer, number: int) -> None:
     assert dearer.best is not None, number
-    assert cost_of(dearer, dearer.best) == truth.cost, number
+    assert dearer.most == truth.cost - 1, number  # only cheaper ones than what was found are still looked for
     assert cheaper.best is None, number
 
 
-def test_it_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mipplan.planner.enumeration._LISTED", 0)
+def test_it_goes_on_where_it_stopped() -> None:
     stopped = 0
     for number in range(FIRST, FIRST + 15):
         drawn = planning_instance(number)
         truth = truth_of(drawn)
         if truth is None:
             continue
-        search = enumeration(drawn, truth.cost)
-        assert not search.run(0, math.inf)
-        assert not search.run(5, -math.inf), "the time is up before it begins"
+        search = enumeration(drawn, truth.cost, EnumerationParams(listed=0))
+        assert not search.halve(0, FOREVER)
+        assert not search.halve(5, Deadline(-math.inf)), "the time is up before it begins"
         rounds = 0
-        while not search.run(3, math.inf):
+        while not search.halve(3, FOREVER):
             rounds += 1
         assert search.best is not None
-        assert cost_of(search, search.best) == truth.cost
+        assert search.most == truth.cost - 1
         stopped += rounds > 0
     assert stopped > 1
 
 
-def test_masters_and_cuts_alone_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masters_and_cuts_alone_find_the_same() -> None:
     """The enumeration ends most searches; what goes on without it is held to brute force, too."""
-    for way in ("_climb", "_enumerate"):
-        monkeypatch.setattr(benders.Search, way, lambda _: False)
     compared = 0
     for number in range(FIRST, FIRST + campaign_size(20, 200)):
         drawn = planning_instance(number)
         truth = truth_of(drawn)
         if truth is None:
             continue
-        assert drawn.plan().microusd_per_hour == truth.cost, number
+        assert made_again(drawn.plan(), MASTERS_ALONE).microusd_per_hour == truth.cost, number
         compared += 1
     assert compared > 5
 
@@ -157,101 +154,81 @@ def test_a_plan_that_keeps_the_objective_by_far_too_much_is_trimmed_on_all_stage
     plan = drawn.plan(progress=told.append)
     assert plan.status == "optimal"
     profiles = relevant_profiles(drawn.pipeline, drawn.profiles)
-    pricer = Pricer(
+    pricing = PricingProblem(
         lambda: trace_instance(
             drawn.pipeline, profiles, drawn.trace, drawn.slo_ns, drawn.quantile, drawn.seed
         ),
         tuple(drawn.profiles.hardware),
     )
     prices = np.array([device.microusd_per_hour for device in drawn.profiles.hardware.values()])
-    assert plan.microusd_per_hour == pricer.price(prices, None).lower_bound
+    assert plan.microusd_per_hour == pricing.price(prices, None).lower_bound
     (choosing,) = (line for line in told if line.startswith("choosing among"))
     assert int(choosing.split()[2].replace(",", "")) < 10_000
     assert sum(line.startswith("round") for line in told) <= 3
 
 
-def branching(stages: int, seed: int) -> tuple[mp.Plan, Callable[[], mp.Plan]]:
-    """A tree with rare branches, where masters alone take many rounds: its plan, and a way to make it again."""
+def branching(stages: int, seed: int) -> mp.Plan:
+    """The plan of a tree with rare branches, where masters alone take many rounds."""
     pipeline, profiles = make_pipeline("tree", stages, seed), make_profiles(stages, seed)
-    trace, slo_s = make_trace(3_000, seed), objective_s(pipeline, profiles)
-
-    def make() -> mp.Plan:
-        return mp.plan(pipeline, profiles, trace, slo_s=slo_s)
-
-    return make(), make
-
-
-def without_listing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only masters, cuts and halving."""
-    monkeypatch.setattr(Enumeration, "climb", lambda *_: False)
-    monkeypatch.setattr("mipplan.planner.enumeration._LISTED", 0)
+    return mp.plan(pipeline, profiles, make_trace(3_000, seed), slo_s=objective_s(pipeline, profiles))
 
 
 @pytest.mark.parametrize(("stages", "seed"), [(4, 1), (4, 2), (5, 2)])
-@pytest.mark.parametrize("way", ["_climb", "_enumerate"])
+@pytest.mark.parametrize("way", ["raise_bound", "halve"])
 def test_a_search_that_it_ends_would_have_ended_there(
     stages: int, seed: int, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By listing, or where there is none, by halving."""
-    if way == "_enumerate":
-        without_listing(monkeypatch)
     ended = 0
-    original = getattr(benders.Search, way)
+    original = getattr(Enumeration, way)
 
-    def counted(self: benders.Search) -> bool:
+    def counted(self: Enumeration, *arguments: Any) -> bool:
         nonlocal ended
-        found: bool = original(self)
+        found: bool = original(self, *arguments)
         ended += found
         return found
 
-    monkeypatch.setattr(benders.Search, way, counted)
-    plan, make = branching(stages, seed)
-    assert plan.status == "optimal"
+    plan = branching(stages, seed)
+    monkeypatch.setattr(Enumeration, way, counted)
+    found = made_again(plan, WITHOUT_LISTS if way == "halve" else SearchParams())
+    assert found.status == "optimal"
+    assert found.microusd_per_hour == plan.microusd_per_hour
     assert ended == 1
-    for other in ("_climb", "_enumerate"):
-        monkeypatch.setattr(benders.Search, other, lambda _: False)
-    assert make().microusd_per_hour == plan.microusd_per_hour
+    assert made_again(plan, MASTERS_ALONE).microusd_per_hour == plan.microusd_per_hour
 
 
 @pytest.mark.parametrize("after", [0, 5, 40])
 def test_an_interrupt_leaves_what_was_found(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_listing(monkeypatch)
-    best, make = branching(5, 2)
-    original = Enumeration._parts
-    looked = 0
-
-    def stopped(self: Any, whole: Any, ends_at: float) -> Any:
-        nonlocal looked
-        looked += 1
-        if looked > after:
-            raise KeyboardInterrupt
-        return original(self, whole, ends_at)
-
-    monkeypatch.setattr(Enumeration, "_parts", stopped)
-    plan = make()
-    assert looked == after + 1
-    assert plan.status == "feasible"
-    assert None not in (plan.microusd_per_hour, best.microusd_per_hour, plan.lower_bound_microusd_per_hour)
-    assert plan.lower_bound_microusd_per_hour <= best.microusd_per_hour <= plan.microusd_per_hour
-    assert plan.certificate_ns <= plan.slo_ns
+    best = branching(5, 2)
+    check_interrupted(best, WITHOUT_LISTS, "parts_of", after, monkeypatch)
 
 
 @pytest.mark.parametrize("after", [0, 2, 4])
 def test_an_interrupted_list_leaves_a_plan_and_a_bound(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    best, make = branching(5, 2)
-    original = Hearing.keeps_slo
-    heard = 0
+    best = branching(5, 2)
+    plan = check_interrupted(best, SearchParams(), "is_certified", after, monkeypatch)
+    assert plan.lower_bound_microusd_per_hour
 
-    def stopped(self: Hearing, choice: Any) -> bool:
-        nonlocal heard
-        heard += 1
-        if heard > after:
+
+def check_interrupted(
+    best: mp.Plan, params: SearchParams, step: str, after: int, monkeypatch: pytest.MonkeyPatch
+) -> mp.Plan:
+    """Make a plan again, and press Ctrl-C after so many steps of the enumeration."""
+    original = getattr(Enumeration, step)
+    done = 0
+
+    def stopped(self: Enumeration, *arguments: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done > after:
             raise KeyboardInterrupt
-        return original(self, choice)
+        return original(self, *arguments)
 
-    monkeypatch.setattr(Hearing, "keeps_slo", stopped)
-    plan = make()
-    assert heard == after + 1
-    assert plan.status == "feasible"
+    monkeypatch.setattr(Enumeration, step, stopped)
+    plan = made_again(best, params)
+    assert done == after + 1
+    assert (plan.status, plan.limit) == ("feasible", "interrupt")
     assert None not in (plan.microusd_per_hour, best.microusd_per_hour, plan.lower_bound_microusd_per_hour)
-    assert 0 < plan.lower_bound_microusd_per_hour <= best.microusd_per_hour <= plan.microusd_per_hour
+    assert plan.lower_bound_microusd_per_hour <= best.microusd_per_hour <= plan.microusd_per_hour
+    assert plan.certificate_ns <= plan.slo_ns
+    return plan

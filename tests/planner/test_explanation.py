@@ -9,11 +9,13 @@ import pytest
 
 import mipplan as mp
 from mipplan.calculus import StageService
-from mipplan.planner.explanation import NEAR_SHARE, request_of
-from mipplan.planner.members import services_of
+from mipplan.options import Configuration
+from mipplan.planner import Request
+from mipplan.planner.explanation import ExplanationParams
 from planning_instances import PlanningInstance, hand_made, planning_instance
 
 NUMBERS = range(9500, 9520)
+NEAR_SHARE = ExplanationParams().near_share
 
 
 def planned() -> Iterator[tuple[PlanningInstance, mp.Plan]]:
@@ -36,19 +38,11 @@ def test_figures_of_every_stage_are_true() -> None:
     seen = {"spare": 0, "fewer": 0, "alternative": 0, "none": 0}
     for instance, plan in planned():
         explained = plan.explain()
-        realised = request_of(plan, instance.trace).instance()
-        members = {
-            stage: (
-                next(
-                    f
-                    for f in realised.families[stage].families
-                    if (f.hardware, f.batch) == (c.hardware, c.batch)
-                ),
-                c.replicas,
-            )
-            for stage, c in plan.choices.items()
-        }
-        services = services_of(members)
+        realised = Request.of(plan, instance.trace).instance()
+        configuration = Configuration(
+            {stage: realised.families[stage].option(choice) for stage, choice in plan.choices.items()}
+        )
+        services = configuration.services
         assert explained.certificate_ns == plan.certificate_ns
         assert explained.microusd_per_hour == plan.microusd_per_hour
         assert explained.slack_ns == plan.slo_ns - explained.certificate_ns >= 0
@@ -75,14 +69,14 @@ def test_figures_of_every_stage_are_true() -> None:
                     stage.one_fewer_certificate_ns
                 )
                 seen["fewer"] += 1
-            others = sum(f.microusd_per_hour * n for s, (f, n) in members.items() if s != stage.stage)
+            others = sum(f.microusd_per_hour * n for s, (f, n) in configuration.items() if s != stage.stage)
             cheapest = None if stage.alternative is None else stage.alternative.microusd_per_hour
             if stage.alternative is not None:
                 changed = {stage.stage: stage.alternative.choice}
                 assert certificate_ns(plan, instance.trace, **changed) == stage.alternative.certificate_ns
                 assert stage.alternative.certificate_ns <= plan.slo_ns
             for family in realised.families[stage.stage].families:
-                if family is members[stage.stage][0] or family.limited:
+                if family is configuration[stage.stage][0] or family.limited:
                     continue
                 # Any cheaper replacement, or if there is said to be none any one at all, must be refused.
                 most = (
@@ -124,7 +118,7 @@ def test_plans_on_other_hardware_are_found_and_no_cheaper_one_is_missed() -> Non
 
 def missed(instance: PlanningInstance, plan: mp.Plan, patterns: list[list[str]]) -> Iterator[object]:
     """Certified plans within the share on a hardware pattern that was not named, by brute force."""
-    realised = request_of(plan, instance.trace).instance()
+    realised = Request.of(plan, instance.trace).instance()
     assert plan.microusd_per_hour is not None
     budget = int(plan.microusd_per_hour * (1 + NEAR_SHARE))
     per_stage = [
@@ -145,8 +139,10 @@ def missed(instance: PlanningInstance, plan: mp.Plan, patterns: list[list[str]])
             used[family.hardware] = used.get(family.hardware, 0) + n
         if any(used.get(name, 0) > limit for name, limit in realised.limits.items()):
             continue
-        members = dict(zip(realised.families, selection, strict=True))
-        if realised.keeps_slo(services_of(members)):
+        services = {
+            stage: family.service(n) for stage, (family, n) in zip(realised.families, selection, strict=True)
+        }
+        if realised.keeps_slo(services):
             yield selection
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import networkx as nx
@@ -14,72 +13,91 @@ import mipplan as mp
 from mipplan import certificate
 from mipplan.calculus import PathWaits, StageService
 from mipplan.certificate import CertificateEvaluator, bound_exits_ns
-from mipplan.options import Family, StageFamilies, StageOptions, expand
-from mipplan.planner.benders import Certified, Outcome, Search
-from mipplan.planner.instance import Instance, trace_instance
-from mipplan.planner.judges import TraceJudge
-from mipplan.planner.repairing import repair
+from mipplan.core import Int64
+from mipplan.options import Family, Option, StageFamilies, StageOptions, expand
+from mipplan.planner import (
+    CertifiedChoice,
+    Instance,
+    Oracle,
+    PlanSearch,
+    SearchMethod,
+    SearchOutcome,
+    SearchSpace,
+    trace_instance,
+)
+from mipplan.planner.cuts import QueryCuts
+from mipplan.planner.heuristics import repair
+from mipplan.planner.oracle import ExactTest
+from mipplan.result import CriticalStage
 from mipplan.tokens import Workload, realise
-from mipplan_formulations import FORMULATIONS
 from planning_instances import PlanningInstance, hand_made, planning_instance
 
 Services = Mapping[str, StageService]
 
 
-class IgnorantJudge(TraceJudge):
-    """Knows nothing but whole certificates: no waits beforehand, no refusal before the whole trace was asked."""
+class WholeOracle(Oracle):
+    """Asks another one for whole certificates."""
 
-    paths = PathWaits((), False)  # type: ignore[assignment]
+    def __init__(self, oracle: Oracle) -> None:
+        self._oracle = oracle
+
+    @property
+    def paths(self) -> PathWaits:
+        return self._oracle.paths
+
+    def certificate_ns(self, services: Services) -> int:
+        return self._oracle.certificate_ns(services)
+
+    def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
+        return self._oracle.critical_path(services)
+
+
+class IgnorantOracle(WholeOracle):
+    """Knows nothing else: no waits beforehand, no refusal before the whole trace was asked."""
+
+    @property
+    def paths(self) -> PathWaits:
+        return PathWaits((), False)
 
     def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
         return False
 
-    def quick_test(self, refused: Services, limit_ns: int) -> WholeTest:
-        return WholeTest(self, limit_ns)
+    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
+        return self._oracle.query_cuts(services, limit_ns, order)
 
 
-class WholeTest:
-    """A test that is not quick."""
+class EdgeOracle(WholeOracle):
+    """Its quick test is a few nanoseconds short."""
 
-    def __init__(self, judge: TraceJudge, limit_ns: int) -> None:
-        self._judge, self._limit_ns = judge, limit_ns
+    def quick_test(self, refused: Services, limit_ns: int) -> ShortTest:
+        return ShortTest(self, limit_ns)
 
-    def surely_exceeds(self, services: Services) -> bool:
-        return self._judge.certificate_ns(services) > self._limit_ns
+
+class ShortTest(ExactTest):
+    """A lower bound, a few nanoseconds below the truth."""
 
     def floor_ns(self, services: Services) -> int:
-        return self._judge.certificate_ns(services)
+        return super().floor_ns(services) - 3
 
 
-def realised(
-    drawn: PlanningInstance, judge: Callable[[Workload, float], TraceJudge] = TraceJudge
-) -> Instance:
+def realised(drawn: PlanningInstance, made: Callable[[Oracle], Oracle] = lambda oracle: oracle) -> Instance:
     instance = trace_instance(
         drawn.pipeline, drawn.profiles, drawn.trace, drawn.slo_ns, drawn.quantile, drawn.seed
     )
-    workload = realise(drawn.pipeline, drawn.trace, drawn.seed)
-    return replace(instance, judge=judge(workload, drawn.quantile))
+    return replace(instance, oracle=made(instance.oracle))
 
 
-def among(instance: Instance, options: Mapping[str, StageOptions], plan: mp.Plan) -> dict[str, int]:
-    """The plan in terms of the options, or one that is no worse."""
-    selection = {}
-    for stage, choice in plan.choices.items():
-        families = instance.families[stage].families
-        family = next(f for f in families if (f.hardware, f.batch) == (choice.hardware, choice.batch))
-        selection[stage] = options[stage].no_worse(family, choice.replicas)
-    return selection
-
-
-def searched(instance: Instance, plan: mp.Plan) -> Outcome:
+def searched(instance: Instance, plan: mp.Plan) -> SearchOutcome:
     """Search from the optimum on: all that is left to do is to prove it."""
     assert plan.microusd_per_hour is not None
     assert plan.certificate_ns is not None
-    options = instance.affordable(plan.microusd_per_hour)
-    known = Certified(among(instance, options, plan), plan.microusd_per_hour, plan.certificate_ns)
-    return Search(
-        instance, options, FORMULATIONS["paths"], "highs", math.inf, lambda _: None, known=known
-    ).run()
+    space = SearchSpace(instance.affordable(plan.microusd_per_hour), instance.limits)
+    options = [
+        space.tables[stage].no_worse(instance.families[stage].option(choice))
+        for stage, choice in plan.choices.items()
+    ]
+    known = CertifiedChoice(space.first + options, plan.microusd_per_hour, plan.certificate_ns)
+    return PlanSearch(instance, space, SearchMethod("paths", "highs"), known=known).run()
 
 
 def test_what_is_left_may_turn_out_to_be_refused_as_a_whole() -> None:
@@ -91,7 +109,7 @@ def test_what_is_left_may_turn_out_to_be_refused_as_a_whole() -> None:
         plan = drawn.plan()
         if not plan.choices:
             continue
-        outcome = searched(realised(drawn, IgnorantJudge), plan)
+        outcome = searched(realised(drawn, IgnorantOracle), plan)
         assert outcome.finished
         assert outcome.best is not None
         assert outcome.best.cost == outcome.lower_bound == plan.microusd_per_hour, number
@@ -109,60 +127,42 @@ def test_repair_ends_certified_and_within_what_it_may_cost() -> None:
         instance = realised(drawn)
         assert plan.microusd_per_hour is not None
         most = 2 * plan.microusd_per_hour
-        options = instance.affordable(most)
-        cheapest = {stage: int(np.argmin(table.cost)) for stage, table in options.items()}
-        if instance.keeps_slo(services_of(options, cheapest)):
+        space = SearchSpace(instance.affordable(most), instance.limits)
+        rows, cheapest = np.arange(space.size), cheapest_of(space)
+        if instance.keeps_slo(space.services(cheapest)):
             continue
-        found = repair(instance, options, cheapest, most)
+        found = repair(instance, space, rows, cheapest, most)
         if found is None:
             beyond += 1
             continue
         repaired += 1
-        cost = sum(int(options[stage].cost[option]) for stage, option in found.items())
-        assert plan.microusd_per_hour <= cost <= most
-        assert instance.certificate_ns(services_of(options, found)) <= instance.deadline_ns
+        assert plan.microusd_per_hour <= space.cost[found].sum() <= most
+        assert instance.certificate_ns(space.services(found)) <= instance.deadline_ns
         # One micro-dollar less than what the plan costs, and there is nothing to be found.
-        assert repair(instance, options, cheapest, plan.microusd_per_hour - 1) is None
+        assert repair(instance, space, rows, cheapest, plan.microusd_per_hour - 1) is None
     assert repaired > 2 * beyond
 
 
-def services_of(options: Mapping[str, StageOptions], selection: Mapping[str, int]) -> dict[str, StageService]:
-    return {stage: options[stage].service(option) for stage, option in selection.items()}
+def cheapest_of(space: SearchSpace) -> Int64:
+    return np.array([own[np.argmin(space.cost[own])] for own in space.by_stage(np.arange(space.size))])
 
 
 def test_repair_of_what_the_quick_test_takes_for_good_enough_is_cheap() -> None:
     # The certificate exceeds the objective by 1 ns; chains, which do not round, see that it is kept by 2.
     drawn = hand_made(1.0)
-    instance = realised(drawn, EdgeJudge)
-    options = instance.affordable(3_000_000)
-    cheapest = {stage: int(np.argmin(table.cost)) for stage, table in options.items()}
-    tight = instance.with_deadline(instance.certificate_ns(services_of(options, cheapest)) - 1)
-    found = repair(tight, options, cheapest, 3_000_000)
+    instance = realised(drawn, EdgeOracle)
+    space = SearchSpace(instance.affordable(3_000_000), instance.limits)
+    cheapest = cheapest_of(space)
+    tight = instance.with_deadline(instance.certificate_ns(space.services(cheapest)) - 1)
+    found = repair(tight, space, np.arange(space.size), cheapest, 3_000_000)
     assert found is not None
-    extras = {
-        stage: int(table.cost[found[stage]] - table.cost[cheapest[stage]]) for stage, table in options.items()
-    }
-    better = [
-        int(cost - table.cost[cheapest[stage]])
-        for stage, table in options.items()
-        for option, cost in enumerate(table.cost.tolist())
-        if tight.keeps_slo(services_of(options, {**cheapest, stage: option}))
-    ]
-    assert sum(extras.values()) == min(better)
-
-
-class EdgeJudge(TraceJudge):
-    """Its quick test is a few nanoseconds short."""
-
-    def quick_test(self, refused: Services, limit_ns: int) -> ShortTest:
-        return ShortTest(self, limit_ns)
-
-
-class ShortTest(WholeTest):
-    """A lower bound, a few nanoseconds below the truth."""
-
-    def floor_ns(self, services: Services) -> int:
-        return super().floor_ns(services) - 3
+    better = []
+    for row, stage in enumerate(space.stage):
+        other = cheapest.copy()
+        other[stage] = row
+        if tight.keeps_slo(space.services(other)):
+            better.append(int((space.cost[other] - space.cost[cheapest]).sum()))
+    assert int((space.cost[found] - space.cost[cheapest]).sum()) == min(better)
 
 
 def test_an_interrupt_leaves_no_stale_exits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +196,7 @@ def test_an_option_that_is_no_worse_is_found_whatever_the_size_of_the_numbers() 
     table = expanded(period_ns=2**46, batch=256)
     family = table.families.families[0]
     for replicas in (1, 1000, 50_000, 99_999):
-        assert int(table.replicas[table.no_worse(family, replicas)]) == replicas
+        assert int(table.replicas[table.no_worse(Option(family, replicas))]) == replicas
 
 
 def expanded(period_ns: int, batch: int) -> StageOptions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from dataclasses import replace
 from typing import Any
@@ -12,22 +11,19 @@ import numpy as np
 import pytest
 
 import mipplan as mp
-from mipplan.planner import benders
-from mipplan.planner.incumbent import find_incumbent
+from mipplan.planner import SearchParams, benders, planning, trace_instance
+from mipplan.planner.heuristics import find_first_plan
 from mipplan.profiles import LatencyTable
 from mipplan.solvers import ProblemAnswer, Termination
 from mipplan_formulations import FORMULATIONS
-from planning_instances import hand_made, planning_instance
-
-planning = importlib.import_module("mipplan.planner.planning")
-solving = importlib.import_module("mipplan.planner.solving")
+from planning_instances import hand_made, made_again, planning_instance
 
 
 def test_tiny_limit_gives_a_certified_plan_and_its_gap() -> None:
     instance = hand_made()
     best = instance.plan()
     plan = instance.plan(time_limit_s=1e-9)
-    assert plan.status == "feasible"
+    assert (plan.status, plan.limit) == ("feasible", "time")
     assert plan.reason
     assert plan.certificate_ns == mp.certify(plan, instance.trace).bound_ns <= plan.slo_ns
     assert plan.lower_bound_usd_per_hour is not None
@@ -38,10 +34,11 @@ def test_tiny_limit_gives_a_certified_plan_and_its_gap() -> None:
 
 
 def test_limit_without_any_plan_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solving, "find_incumbent", lambda instance: None)
+    monkeypatch.setattr(planning, "find_first_plan", lambda instance, params: None)
     instance = hand_made(limit=3)
     plan = instance.plan(time_limit_s=1e-9)
     assert (plan.status, dict(plan.choices), plan.usd_per_hour) == ("unknown", {}, None)
+    assert plan.limit == "time"
     assert plan.lower_bound_usd_per_hour is not None
     assert "time limit" in (plan.reason or "")
     with pytest.raises(mp.NoPlanError, match="time limit"):
@@ -51,9 +48,10 @@ def test_limit_without_any_plan_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("after", [0, 1])
 def test_interrupt_returns_the_best_plan(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     # One that needs more than one master, so that the interrupt may come between two.
-    monkeypatch.setattr(benders.Search, "_enumerate", lambda _: False)
-    drawn = map(planning_instance, range(1000, 1400))
-    instance = next(i for i in drawn if i.plan().choices and masters(i, monkeypatch) > 1)
+    params = SearchParams(halves=False)
+    numbered = map(planning_instance, range(1000, 1400))
+    drawn = ((instance, instance.plan()) for instance in numbered)
+    instance, best = next((i, p) for i, p in drawn if p.choices and masters(p, params, monkeypatch) > 1)
     original, solved = benders.solve_problem, 0
 
     def interrupted(*arguments: Any, **settings: Any) -> ProblemAnswer:
@@ -63,9 +61,8 @@ def test_interrupt_returns_the_best_plan(monkeypatch: pytest.MonkeyPatch, after:
         solved += 1
         return original(*arguments, **settings)
 
-    best = instance.plan()
     monkeypatch.setattr(benders, "solve_problem", interrupted)
-    plan = instance.plan()
+    plan = made_again(best, params)
     # Optimal only if the masters solved before had proven it already.
     proven = plan.lower_bound_microusd_per_hour == plan.microusd_per_hour
     assert plan.status in (("optimal",) if proven else ("feasible", "unknown"))
@@ -79,7 +76,7 @@ def test_interrupt_returns_the_best_plan(monkeypatch: pytest.MonkeyPatch, after:
         assert plan.microusd_per_hour >= best.microusd_per_hour
 
 
-def masters(instance: Any, monkeypatch: pytest.MonkeyPatch) -> int:
+def masters(plan: mp.Plan, params: SearchParams, monkeypatch: pytest.MonkeyPatch) -> int:
     original, solved = benders.solve_problem, 0
 
     def counted(*arguments: Any, **settings: Any) -> ProblemAnswer:
@@ -89,7 +86,7 @@ def masters(instance: Any, monkeypatch: pytest.MonkeyPatch) -> int:
 
     with monkeypatch.context() as patch:
         patch.setattr(benders, "solve_problem", counted)
-        instance.plan()
+        made_again(plan, params)
     return solved
 
 
@@ -234,8 +231,6 @@ def test_huge_and_tiny_latencies() -> None:
 
 
 def test_first_plan_is_certified_within_limits() -> None:
-    from mipplan.planner.instance import trace_instance
-
     found = 0
     for number in range(6000, 6040):
         drawn = planning_instance(number)
@@ -243,19 +238,23 @@ def test_first_plan_is_certified_within_limits() -> None:
             drawn.pipeline, drawn.profiles, drawn.trace, drawn.slo_ns, drawn.quantile, drawn.seed
         )
         incumbent = (
-            None if any(not f.families for f in instance.families.values()) else find_incumbent(instance)
+            None if any(not f.families for f in instance.families.values()) else find_first_plan(instance)
         )
         if incumbent is None:
             continue
         found += 1
-        assert instance.certificate_ns(incumbent.services()) == incumbent.certificate_ns <= drawn.slo_ns
+        assert (
+            instance.certificate_ns(incumbent.configuration.services)
+            == incumbent.certificate_ns
+            <= drawn.slo_ns
+        )
         used = dict.fromkeys(instance.limits, 0)
-        for family, replicas in incumbent.members.values():
+        for family, replicas in incumbent.configuration.values():
             assert family.fewest <= replicas <= family.most
             if family.hardware in used:
                 used[family.hardware] += replicas
         assert all(used[name] <= limit for name, limit in instance.limits.items())
-        assert incumbent.cost == sum(f.microusd_per_hour * n for f, n in incumbent.members.values())
+        assert incumbent.cost == sum(f.microusd_per_hour * n for f, n in incumbent.configuration.values())
     assert found >= 10
 
 

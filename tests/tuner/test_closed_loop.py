@@ -11,9 +11,8 @@ from campaigns import campaign_size, write_summary
 from mipplan.replayer import ENGINES, Discipline, replay
 from mipplan.replayer.engines import Engine, Feature
 from mipplan.replayer.tasks import Conditions
-from mipplan.tuner.closed_loop import LoopRun, control_instants, run_closed_loop
-from mipplan.tuner.observation import Observation
-from mipplan.tuner.policies import Setting
+from mipplan.tuner.policies import Observation, Setting
+from mipplan.tuner.simulation.loop import LoopRun, control_instants, run_closed_loop
 from oracle_closed_loop import SlowClosedLoop
 from oracle_tokens import slow_tokens
 from random_pipelines import Case, random_case

@@ -6,29 +6,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
 import mipplan as mp
 from mipplan.calculus import WindowCounts
+from mipplan.cli.app import app
 from mipplan.core import InputError
 from mipplan.result import Plan
 from mipplan.trace import Trace
-from mipplan.tuner import POLICIES, simulate
-from mipplan.tuner.observation import Observation, StageObservation
+from mipplan.tuner import POLICIES, USUAL, simulate
 from mipplan.tuner.policies import (
     Clairvoyant,
+    ForecastRule,
     Hpa,
     InferLine,
     Lp,
+    Observation,
     Oracle,
     Policy,
     Ray,
     Setting,
     SpareRule,
+    StageObservation,
     Static,
 )
-from mipplan.tuner.policies.calibration import FACTORS, calibrate
-from mipplan.tuner.policies.forecast import Forecast, ForecastRule, burstiness, peak_rate_rps
-from mipplan.tuner.recent import RecentArrivals, most_in_windows
+from mipplan.tuner.policies.forecast import Forecast, burstiness, peak_rate_rps
+from mipplan.tuner.policies.lp import LpParams, calibrate
+from mipplan.tuner.traffic import RecentArrivals
 from tuned_plans import one_stage
 
 NS = 1_000_000_000
@@ -74,6 +78,14 @@ def run_of(controller: object, replicas: int, periods: int, start: int = 0, **fi
         replicas = {"only": replicas, **controller.decide(seen)}["only"]
         counts.append(replicas)
     return counts
+
+
+def test_the_command_names_every_policy_of_the_register() -> None:
+    # The command's help must not load what policies need, so it cannot read the register itself.
+    (option,) = (one for one in get_command(app).commands["tune"].params if one.name == "policy")
+    assert option.help == f"Some of {','.join(POLICIES)}, with commas between."
+    assert option.default == ",".join(USUAL)
+    assert all(isinstance(make(), Policy | Clairvoyant) for make in POLICIES.values())
 
 
 def test_static_never_changes_anything() -> None:
@@ -184,7 +196,7 @@ def test_inferline_scales_down_after_15_quiet_seconds_to_the_largest_rate_in_5_s
 
 def test_windows_are_closed_and_end_at_new_arrivals() -> None:
     times = np.array([0, 10, 20, 20, 35])
-    assert most_in_windows(times, np.array([0 + 1, 10, 20, 100])).tolist() == [2, 3, 4, 5]
+    assert WindowCounts.of_arrivals(times, [0 + 1, 10, 20, 100]).count.tolist() == [2, 3, 4, 5]
     recent = RecentArrivals(20)
     recent.add(times[:4], 21)
     recent.add(times[4:], 36)
@@ -278,10 +290,10 @@ def planned() -> tuple[Plan, Trace]:
 def test_calibration_takes_the_longest_target_that_keeps_the_objective(planned: tuple[Plan, Trace]) -> None:
     plan, sample = planned
     strict, lax = calibrate(plan, sample, 0.0), calibrate(plan, sample, 0.05)
-    assert strict.factor in FACTORS
+    assert strict.factor in LpParams().factors
     assert strict.slo_ns == round(strict.factor * plan.slo_ns)
     assert strict.factor <= lax.factor
-    assert calibrate(plan, sample, 1.0).factor == FACTORS[-1]
+    assert calibrate(plan, sample, 1.0).factor == LpParams().factors[-1]
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -17,9 +17,8 @@ from mipplan.result import Objective, Plan
 from mipplan.trace import Trace
 from mipplan.trace.splitting import split_trace
 from mipplan.tuner import simulate
-from mipplan.tuner.observation import Observation
-from mipplan.tuner.policies import Setting
-from mipplan.tuner.staffing import Staffing
+from mipplan.tuner.policies import Observation, Setting
+from mipplan.tuner.simulation.replica_state import ReplicaState
 from tuned_plans import one_stage
 
 NS = 1_000_000_000
@@ -213,33 +212,33 @@ def two_stages(limit: int | None) -> Setting:
 
 
 def test_counts_stay_within_the_bounds_of_the_stage() -> None:
-    staffing = Staffing(two_stages(None))
-    staffing.command(NS, {"a": 9, "b": 0})
-    assert staffing.replicas == {"a": 5, "b": 1}
-    staffing.command(2 * NS, {"a": 1, "b": 7})
-    assert staffing.replicas == {"a": 2, "b": 7}
+    state = ReplicaState(two_stages(None))
+    state.command(NS, {"a": 9, "b": 0})
+    assert state.replicas == {"a": 5, "b": 1}
+    state.command(2 * NS, {"a": 1, "b": 7})
+    assert state.replicas == {"a": 2, "b": 7}
 
 
 def test_hardware_is_granted_as_far_as_there_is_some() -> None:
-    staffing = Staffing(two_stages(limit=6))
-    staffing.command(NS, {"a": 5, "b": 5})
-    assert staffing.replicas == {"a": 4, "b": 2}
-    staffing.command(2 * NS, {"a": 2, "b": 9})
-    assert staffing.replicas == {"a": 2, "b": 4}
-    staffing.command(3 * NS, {"a": 5})
-    assert staffing.replicas == {"a": 2, "b": 4}
+    state = ReplicaState(two_stages(limit=6))
+    state.command(NS, {"a": 5, "b": 5})
+    assert state.replicas == {"a": 4, "b": 2}
+    state.command(2 * NS, {"a": 2, "b": 9})
+    assert state.replicas == {"a": 2, "b": 4}
+    state.command(3 * NS, {"a": 5})
+    assert state.replicas == {"a": 2, "b": 4}
 
 
 def test_schedules_hold_every_command_and_capacities_those_that_still_count() -> None:
-    staffing = Staffing(two_stages(None))
+    state = ReplicaState(two_stages(None))
     for second, count in ((1, 4), (2, 4), (3, 2), (5, 3)):
-        staffing.command(second * NS, {"b": count})
-    schedule = staffing.schedules()["b"]
+        state.command(second * NS, {"b": count})
+    schedule = state.schedules()["b"]
     assert (schedule.change_ns // NS).tolist() == [1, 3, 5]
     assert schedule.replicas.tolist() == [2, 4, 2, 3]
     whole = schedule.capacity
     for since in range(1, 9):
-        part = staffing.capacities(since * NS)["b"]
+        part = state.capacities(since * NS)["b"]
         for at in range(since * NS, 10 * NS, NS // 2):
             assert _at(part, at) == _at(whole, at)
 

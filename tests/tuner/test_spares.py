@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.tuner.policies.held import Held
-from mipplan.tuner.policies.spares import SpareRule
+from mipplan.tuner.policies import SpareRule
+from mipplan.tuner.policies.base import StabilizationWindow
 from oracle_spares import best_spares, most_since
 
 NS = 1_000_000_000
@@ -95,10 +95,10 @@ def test_the_largest_count_of_late_is_held(
     steps: list[tuple[int, int]], hold_ns: int, first: int | None
 ) -> None:
     start: Mapping[str, int] = {} if first is None else {"only": first}
-    held = Held(hold_ns, 0, start)
+    held = StabilizationWindow(hold_ns, 0, start)
     history = [(0, count) for count in start.values()]
     now = 0
     for gap, count in steps:
         now += gap
         history.append((now, count))
-        assert held.most(now, {"only": count}) == {"only": most_since(history, now - hold_ns)}
+        assert held.largest(now, {"only": count}) == {"only": most_since(history, now - hold_ns)}

@@ -15,7 +15,6 @@ from campaigns import campaign_size, write_summary
 from mipplan.calculus import ArrivalCurve, Envelope
 from mipplan.tokens import realise
 from mipplan.tuner import Transient
-from mipplan.tuner.decisions import transient_bound_ns
 from random_pipelines import random_trace
 from tuner_cases import bounded_case, chain, with_objective
 
@@ -45,7 +44,7 @@ def test_a_stage_by_itself_promises_too_much() -> None:
     # What the tuner states is with the least rate of the path until the delay is over, and that is kept.
     tuner = mp.Tuner(plan, activation_delay_s=1e-6)
     situation = tuner.situation(0, traffic=envelope, active={"a": 1, "b": 1})
-    assert latest <= transient_bound_ns(tuner, situation, {"a": 10, "b": 1}) <= latest + 2 * 50
+    assert latest <= tuner.budget.transient_bound_ns({"a": 10, "b": 1}, situation) <= latest + 2 * 50
     shared = Transient(0, Fraction(1, 100), 1_000, 0).wait_ns(envelope, Fraction(1, 50))
     assert latest <= service_ns + shared
 

@@ -1,18 +1,26 @@
-"""Policies by which replicas follow traffic: ours, and what others do."""
+"""Policies by which replicas follow traffic: ours, and what others do. `POLICIES` is their register."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+from mipplan.core import Fault, InputError, listed, shown, suggestion
+from mipplan.tuner.policies.base import (
+    Clairvoyant,
+    Controller,
+    Observation,
+    Policy,
+    Setting,
+    StageObservation,
+    Static,
+)
+from mipplan.tuner.policies.forecast import ForecastRule
 from mipplan.tuner.policies.hpa import Hpa
 from mipplan.tuner.policies.inferline import InferLine
-from mipplan.tuner.policies.lp import Lp
-from mipplan.tuner.policies.oracle import Oracle
-from mipplan.tuner.policies.policy import Clairvoyant, Controller, Policy, Setting
+from mipplan.tuner.policies.lp import Lp, SpareRule
+from mipplan.tuner.policies.oracle import Oracle, least_usd
 from mipplan.tuner.policies.ray import Ray
-from mipplan.tuner.policies.spares import SpareRule
-from mipplan.tuner.policies.static import Static
 
 #: Policies with their usual parameters, by name.
 POLICIES: Mapping[str, Callable[[], Policy | Clairvoyant]] = MappingProxyType(
@@ -27,18 +35,59 @@ POLICIES: Mapping[str, Callable[[], Policy | Clairvoyant]] = MappingProxyType(
         "oracle": Oracle,
     }
 )
+#: Those that a user compares, unless told otherwise.
+USUAL = ("lp", "inferline", "hpa", "ray", "static")
+
+
+def read_policies(policies: Sequence[str | Policy | Clairvoyant]) -> list[Policy | Clairvoyant]:
+    """Return the policies of these names; those given as such stay what they are.
+
+    Raises
+    ------
+    InputError
+        With every name that is unknown or there twice.
+    """
+    if isinstance(policies, str) or not isinstance(policies, Sequence) or not policies:
+        raise InputError.one("policies", f"expected some of {listed(POLICIES)}, found {shown(policies)}")
+    faults: list[Fault] = []
+    chosen: list[Policy | Clairvoyant] = []
+    for policy in policies:
+        if isinstance(policy, str):
+            if policy in POLICIES:
+                chosen.append(POLICIES[policy]())
+            else:
+                hint = suggestion(policy, POLICIES) or f"; there are {listed(POLICIES)}"
+                faults.append(Fault("policies", f"there is no {shown(policy)}{hint}"))
+        elif isinstance(policy, Policy | Clairvoyant):
+            chosen.append(policy)
+        else:
+            faults.append(Fault("policies", f"expected a name or a policy, found {shown(policy)}"))
+    names = [policy.name for policy in chosen]
+    faults += [
+        Fault("policies", f"names {name} twice") for name in dict.fromkeys(names) if names.count(name) > 1
+    ]
+    if faults:
+        raise InputError(faults)
+    return chosen
+
 
 __all__ = [
     "POLICIES",
+    "USUAL",
     "Clairvoyant",
     "Controller",
+    "ForecastRule",
     "Hpa",
     "InferLine",
     "Lp",
+    "Observation",
     "Oracle",
     "Policy",
     "Ray",
     "Setting",
     "SpareRule",
+    "StageObservation",
     "Static",
+    "least_usd",
+    "read_policies",
 ]

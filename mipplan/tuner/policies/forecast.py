@@ -10,18 +10,29 @@ import numpy as np
 from mipplan.calculus import WindowCounts
 from mipplan.core import NS_PER_S, Int64
 from mipplan.trace import Trace
-from mipplan.tuner.policies.parameters import DAY_S, MOST_TIMES, NANOSECOND_S, check_numbers
-from mipplan.tuner.recent import RecentArrivals
+from mipplan.tuner.policies.base import DAY_S, MOST_TIMES, NANOSECOND_S, check_numbers
+from mipplan.tuner.traffic import RecentArrivals
 
-#: Rates are compared with the sample's in steps of this: the sample's envelope is stretched once for each.
-_RATE_STEP = 1.02
-#: Counts whose spread tells how bursty traffic is: in cells of this length, over at most so long a time.
-_CELL_NS = NS_PER_S // 4
-_BURSTINESS_SPAN_NS = 60 * NS_PER_S
-#: Over so short a time it is known sooner but less surely, and so much of it is believed.
-_SHORT_SPAN_NS, _SHORT_SHARE = 15 * NS_PER_S, 0.85
-#: Fewer cells tell nothing.
-_FEWEST_CELLS = 20
+
+@dataclass(frozen=True)
+class ForecastParams:
+    """How rates are compared, and how burstiness is estimated."""
+
+    rate_step: float = 1.02
+    """Rates are compared with the sample's in steps of this: the sample's envelope is stretched once for each."""
+    cell_ns: int = NS_PER_S // 4
+    """Counts in cells of this length tell by their spread how bursty traffic is,"""
+    span_ns: int = 60 * NS_PER_S
+    """over at most so long a time,"""
+    fewest_cells: int = 20
+    """and in at least so many cells: fewer tell nothing."""
+    short_span_ns: int = 15 * NS_PER_S
+    """Over so short a time burstiness is known sooner but less surely,"""
+    short_share: float = 0.85
+    """and so much of it is believed."""
+
+
+_PARAMS = ForecastParams()
 
 
 @dataclass(frozen=True)
@@ -65,19 +76,10 @@ class ForecastRule:
 
 
 class Forecast:
-    """Envelopes of the traffic to come, as far as the past tells.
+    """Envelopes of the traffic to come, as far as the past since `start_ns` tells.
 
-    Parameters
-    ----------
-    rule : ForecastRule
-    sample : Trace
-        The traffic that was planned for.
-    window_ns : int64, shape (k,)
-        Of the live envelope.
-    start_ns : int
-        When observation begins.
-    lead_ns : int
-        How far ahead to look: until what is decided now takes effect.
+    Windows are those of the live envelope, shape (k,). It looks ahead by `lead_ns`: until what is decided now takes
+    effect.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Forecast:
     ) -> None:
         self._rule, self._sample, self._window_ns = rule, sample, window_ns
         self._start_ns, self._lead_s = start_ns, lead_ns / NS_PER_S
-        self._recent = RecentArrivals(_BURSTINESS_SPAN_NS)
+        self._recent = RecentArrivals(_PARAMS.span_ns)
         self._stretched: dict[int, Int64] = {}
         self._peak_rps = peak_rate_rps(sample, round(rule.peak_s * NS_PER_S))
         known = burstiness(sample.arrival_ns, int(sample.arrival_ns[0]), int(sample.arrival_ns[-1]))
@@ -119,13 +121,12 @@ class Forecast:
         found = [
             share
             * (burstiness(self._recent.arrival_ns, max(self._start_ns, now_ns - span_ns), now_ns) or 0.0)
-            for share, span_ns in ((1.0, _BURSTINESS_SPAN_NS), (_SHORT_SHARE, _SHORT_SPAN_NS))
+            for share, span_ns in ((1.0, _PARAMS.span_ns), (_PARAMS.short_share, _PARAMS.short_span_ns))
         ]
         return max(found) or self._sample_burstiness
 
     def _count(self, now_ns: int, span_s: float) -> int:
-        arrivals = self._recent.arrival_ns
-        return arrivals.size - int(np.searchsorted(arrivals, now_ns - round(span_s * NS_PER_S)))
+        return self._recent.since(now_ns - round(span_s * NS_PER_S))
 
     def _level_rps(self, now_ns: int, spread: float) -> float:
         """The rate now: of some seconds, or a higher one of fewer, if it is no chance."""
@@ -151,9 +152,9 @@ class Forecast:
 
     def _sample_counts(self, ratio: float) -> Int64:
         """Counts of the sample at about `ratio` times its pace (not less): its windows are that much longer."""
-        step = math.ceil(math.log(max(ratio, 1e-3)) / math.log(_RATE_STEP))
+        step = math.ceil(math.log(max(ratio, 1e-3)) / math.log(_PARAMS.rate_step))
         if step not in self._stretched:
-            lengths = np.rint(self._window_ns * _RATE_STEP**step).astype(np.int64)
+            lengths = np.rint(self._window_ns * _PARAMS.rate_step**step).astype(np.int64)
             counts = WindowCounts.of_arrivals(self._sample.arrival_ns, lengths).count
             # No window of the sample is longer than itself: it goes on at its mean rate.
             mean = np.ceil(self._sample.rate_rps * lengths / NS_PER_S).astype(np.int64)
@@ -164,24 +165,15 @@ class Forecast:
 
 @dataclass(frozen=True, eq=False)
 class Outlook:
-    """What a forecast says at one instant.
-
-    Attributes
-    ----------
-    forecast : Forecast
-    live : WindowCounts
-        Counts seen lately.
-    level_rps, trend_rps : float
-        The rate now, and the one that a trend leads to (0 if there is none).
-    wider : float
-        How many times as bursty as the sample traffic is, at least 1.
-    """
+    """What a forecast says at one instant: the rate now, and the one that a trend leads to (0 if there is none)."""
 
     forecast: Forecast
     live: WindowCounts
+    """Counts seen lately."""
     level_rps: float
     trend_rps: float
     wider: float
+    """How many times as bursty as the sample traffic is, at least 1."""
 
     def counts(self, surge: float = 1.0) -> WindowCounts:
         """Most arrivals to be ready for in windows of each length, if the rate jumps to `surge` times what it is.
@@ -207,10 +199,10 @@ def burstiness(arrival_ns: Int64, since_ns: int, now_ns: int) -> float | None:
     For renewal traffic the variance of a count is about its mean times CV². Neighbouring cells are compared, so that a
     drifting rate does not count as burstiness.
     """
-    cells = min(_BURSTINESS_SPAN_NS, now_ns - since_ns) // _CELL_NS
-    if cells < _FEWEST_CELLS:
+    cells = min(_PARAMS.span_ns, now_ns - since_ns) // _PARAMS.cell_ns
+    if cells < _PARAMS.fewest_cells:
         return None
-    edges = now_ns - _CELL_NS * np.arange(cells, -1, -1, dtype=np.int64)
+    edges = now_ns - _PARAMS.cell_ns * np.arange(cells, -1, -1, dtype=np.int64)
     counts = np.diff(np.searchsorted(arrival_ns, edges)).astype(np.float64)
     mean = float(counts.mean())
     if mean == 0.0:

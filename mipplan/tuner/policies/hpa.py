@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mipplan.core import NS_PER_S
-from mipplan.tuner.observation import Observation
-from mipplan.tuner.policies.held import Held
-from mipplan.tuner.policies.parameters import DAY_S, NANOSECOND_S, check_numbers
-from mipplan.tuner.policies.policy import Setting
-
-#: Rounding must not turn ⌈3.0000000001⌉ into 4.
-_ROUNDING = 1e-9
+from mipplan.tuner.policies.base import (
+    DAY_S,
+    NANOSECOND_S,
+    ROUNDING,
+    MetricWindow,
+    Observation,
+    Setting,
+    StabilizationWindow,
+    check_numbers,
+    whole_replicas,
+)
 
 
 @dataclass(frozen=True)
@@ -65,30 +67,28 @@ class Hpa:
 class _Autoscaler:
     def __init__(self, policy: Hpa, setting: Setting) -> None:
         self._policy = policy
-        self._next_ns = setting.start_ns + round(policy.sync_s * NS_PER_S)
-        self._seen: deque[Observation] = deque()
-        self._wishes = Held(round(policy.down_window_s * NS_PER_S), setting.start_ns, setting.replicas)
+        self._sync_ns = round(policy.sync_s * NS_PER_S)
+        self._next_ns = setting.start_ns + self._sync_ns
+        self._periods = MetricWindow(policy.sync_s, policy.metric_delay_s)
+        down_ns = round(policy.down_window_s * NS_PER_S)
+        self._wishes = StabilizationWindow(down_ns, setting.start_ns, setting.replicas)
 
     def decide(self, seen: Observation) -> Mapping[str, int]:
-        policy = self._policy
-        self._seen.append(seen)
-        known_ns = seen.now_ns - round(policy.metric_delay_s * NS_PER_S)
-        while self._seen and self._seen[0].now_ns <= known_ns - round(policy.sync_s * NS_PER_S):
-            self._seen.popleft()
+        self._periods.add(seen)
         if seen.now_ns < self._next_ns:
             return {}
-        self._next_ns += round(policy.sync_s * NS_PER_S)
-        known = [earlier for earlier in self._seen if earlier.now_ns <= known_ns]
+        self._next_ns += self._sync_ns
+        known = self._periods.known()
         return {stage: self._count(stage, seen, known) for stage in seen.stages}
 
     def _count(self, stage: str, seen: Observation, known: list[Observation]) -> int:
         policy, present = self._policy, seen.stages[stage].replicas
-        active_ns = sum(earlier.stages[stage].active_ns for earlier in known)
-        busy_ns = sum(earlier.stages[stage].busy_ns for earlier in known)
+        active_ns = sum(period.stages[stage].active_ns for period in known)
+        busy_ns = sum(period.stages[stage].busy_ns for period in known)
         ratio = min(1.0, busy_ns / active_ns) / policy.target if active_ns else 1.0
-        within = abs(ratio - 1.0) <= policy.tolerance + _ROUNDING
-        wish = present if within else max(1, math.ceil(present * ratio - _ROUNDING))
-        largest = self._wishes.most(seen.now_ns, {stage: wish})[stage]
+        within = abs(ratio - 1.0) <= policy.tolerance + ROUNDING
+        wish = present if within else whole_replicas(present * ratio)
+        largest = self._wishes.largest(seen.now_ns, {stage: wish})[stage]
         if wish > present:
             return min(wish, max(2 * present, present + 4))
         return min(present, largest)

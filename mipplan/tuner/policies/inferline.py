@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.core import NS_PER_S
-from mipplan.tuner.observation import Observation
-from mipplan.tuner.policies.parameters import DAY_S, NANOSECOND_S, check_numbers
-from mipplan.tuner.policies.policy import Setting
-from mipplan.tuner.recent import RecentArrivals, most_in_windows, window_lengths_ns
-
-#: Rounding must not turn ⌈3.0000000001⌉ into 4.
-_ROUNDING = 1e-9
+from mipplan.calculus import WindowCounts
+from mipplan.core import NS_PER_S, Int64
+from mipplan.result import Plan
+from mipplan.tuner.policies.base import (
+    DAY_S,
+    NANOSECOND_S,
+    Observation,
+    Setting,
+    check_numbers,
+    whole_replicas,
+)
+from mipplan.tuner.stages import pipeline_paths
+from mipplan.tuner.traffic import LONGEST_WINDOW_NS, RecentArrivals, doubling_windows_ns
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,19 @@ class InferLine:
         lengths = dict.fromkeys(("down_look_back_s", "down_window_s"), (NANOSECOND_S, DAY_S))
         check_numbers(self, quiet_s=(0.0, DAY_S), **lengths)
 
-    def start(self, setting: Setting) -> _Tuner:
+    def start(self, setting: Setting) -> _Follower:
         """Learn the sample's envelope."""
-        return _Tuner(self, setting)
+        return _Follower(self, setting)
 
 
-class _Tuner:
+class _Follower:
     def __init__(self, policy: InferLine, setting: Setting) -> None:
         self._policy, self._setting = policy, setting
-        lengths_ns = window_lengths_ns(setting.plan)
+        lengths_ns = _window_lengths_ns(setting.plan)
         # In a window longer than itself the sample shows too little: any traffic would exceed it for ever.
         covered = max(1, int(np.searchsorted(lengths_ns, setting.sample.span_ns, side="right")))
         self._window_ns = lengths_ns[:covered]
-        self._known = most_in_windows(setting.sample.arrival_ns, self._window_ns)
+        self._known = WindowCounts.of_arrivals(setting.sample.arrival_ns, self._window_ns).count
         self._recent = RecentArrivals(int(self._window_ns[-1]))
         self._changed_ns = setting.start_ns
         self._ratio = {
@@ -101,13 +104,20 @@ class _Tuner:
             if ratio
             else 0.0  # a stage that the sample never reached
         )
-        return max(1, math.ceil(needed - _ROUNDING))
+        return whole_replicas(needed)
 
     def _recent_rate_rps(self, now_ns: int) -> float:
         """Largest rate in consecutive windows that end now, as far back as the run goes."""
         length_ns = round(self._policy.down_window_s * NS_PER_S)
         windows = round(self._policy.down_look_back_s / self._policy.down_window_s)
         windows = min(windows, max(1, (now_ns - self._setting.start_ns) // length_ns))
-        edges: NDArray[np.int64] = now_ns - length_ns * np.arange(windows, -1, -1, dtype=np.int64)
+        edges: Int64 = now_ns - length_ns * np.arange(windows, -1, -1, dtype=np.int64)
         counts = np.diff(np.searchsorted(self._recent.arrival_ns, edges))
         return float(counts.max()) * NS_PER_S / length_ns
+
+
+def _window_lengths_ns(plan: Plan) -> Int64:
+    """Lengths of an envelope's windows: the time through full batches, doubling to 60 s, and that, shape (w,)."""
+    full_ns = {stage: int(plan.service_ns(stage)[-1]) for stage in plan.pipeline.topological_order}
+    lengths = doubling_windows_ns(max(pipeline_paths(plan.pipeline).down_to(full_ns).values()))
+    return np.append(lengths[lengths < LONGEST_WINDOW_NS], LONGEST_WINDOW_NS)

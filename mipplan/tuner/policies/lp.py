@@ -2,20 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from mipplan.core import NS_PER_S
-from mipplan.tuner.observation import Observation, StageObservation
-from mipplan.tuner.policies.calibration import calibrate
+from mipplan.calculus import WindowCounts
+from mipplan.core import NS_PER_S, first_true
+from mipplan.replayer import replay
+from mipplan.result import Choice, Plan
+from mipplan.trace import Trace
+from mipplan.tuner.policies.base import (
+    DAY_S,
+    MOST_TIMES,
+    NANOSECOND_S,
+    Observation,
+    Setting,
+    StabilizationWindow,
+    StageObservation,
+    check_numbers,
+)
 from mipplan.tuner.policies.forecast import Forecast, ForecastRule, Outlook
-from mipplan.tuner.policies.held import Held
-from mipplan.tuner.policies.parameters import DAY_S, NANOSECOND_S, check_numbers
-from mipplan.tuner.policies.policy import Setting
-from mipplan.tuner.policies.spares import SpareRule
-from mipplan.tuner.step import TuningStep
+from mipplan.tuner.requirements import TuningStep
 from mipplan.tuner.tuner import Tuner
+
+
+@dataclass(frozen=True)
+class LpParams:
+    """What is tried before and during a run."""
+
+    factors: tuple[float, ...] = tuple(round(0.7 + 0.1 * step, 1) for step in range(75))
+    """Multiples of the objective that calibration tries, by bisection, in increasing order."""
+    scales: tuple[float, ...] = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2)
+    """The sample is replayed at these rates: few replicas round up generously, many do not."""
+    most_queries: int = 25_000
+    """At most so many queries are replayed at each rate."""
+    halvings: int = 5
+    """So often the interval that the multiple for spares lies in is halved."""
+
+
+_PARAMS = LpParams()
+
+
+@dataclass(frozen=True)
+class SpareRule:
+    """For what multiple of the present rate to have replicas.
+
+    The pipeline is as fast as its slowest stage, so all stages are ready for the same multiple.
+
+    Attributes
+    ----------
+    most : float
+        At most this one,
+    share : float
+        as long as what is spare costs no more than this share of what the rate itself needs.
+
+    Raises
+    ------
+    InputError
+        With every parameter that makes no sense.
+    """
+
+    most: float = 3.0
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_numbers(self, most=(1.0, MOST_TIMES), share=(0.0, MOST_TIMES))
+
+    def counts(
+        self,
+        present: Mapping[str, int] | None,
+        price: Mapping[str, int],
+        at_surge: Callable[[float], Mapping[str, int] | None],
+    ) -> Mapping[str, int]:
+        """Return the counts at the largest multiple found within the limits; none where there are to be no spares.
+
+        Parameters
+        ----------
+        present : mapping of str to int or None
+            Counts for the rate itself; None if there are not enough devices.
+        price : mapping of str to int
+            Micro-dollars per hour of a replica.
+        at_surge : callable
+            The same for a multiple of the rate, non-decreasing in it.
+
+        Returns
+        -------
+        mapping of str to int
+            Empty if not even the rate itself can be served.
+        """
+        if present is None or self.most <= 1.0:
+            return {}
+        affordable = (1.0 + self.share) * _cost_of(present, price)
+
+        def tried(surge: float) -> Mapping[str, int] | None:
+            counts = at_surge(surge)
+            return None if counts is None or _cost_of(counts, price) > affordable else counts
+
+        largest = tried(self.most)
+        if largest is not None:
+            return largest
+        low, high, found = 1.0, self.most, present
+        for _ in range(_PARAMS.halvings):
+            surge = (low + high) / 2
+            counts = tried(surge)
+            if counts is None:
+                high = surge
+            else:
+                low, found = surge, counts
+        return found
+
+
+def _cost_of(counts: Mapping[str, int], price: Mapping[str, int]) -> int:
+    return sum(price[stage] * count for stage, count in counts.items())
 
 
 @dataclass(frozen=True)
@@ -89,9 +187,11 @@ class _Follower:
             setting.start_ns,
             setting.delay_ns + setting.period_ns,
         )
-        self._needed = Held(round(policy.hold_s * NS_PER_S), setting.start_ns, setting.replicas)
+        self._needed = StabilizationWindow(
+            round(policy.hold_s * NS_PER_S), setting.start_ns, setting.replicas
+        )
         # Whoever lets a spare go and wants it back pays for the delay again: keep it as long as that.
-        self._ready = Held(setting.delay_ns, setting.start_ns, {})
+        self._ready = StabilizationWindow(setting.delay_ns, setting.start_ns, {})
 
     def _tuner(self, delay_s: float, recovery_s: float) -> Tuner:
         return Tuner(
@@ -114,8 +214,8 @@ class _Follower:
         step = self._steady.retune(seen.now_ns, traffic=traffic)
         at_surge = partial(self._at_surge, seen.now_ns, outlook)
         ready = self._policy.spares.counts(_if_enough(step), self._price, at_surge)
-        wanted = self._needed.most(seen.now_ns, step.replicas)
-        for stage, count in self._ready.most(seen.now_ns, ready).items():
+        wanted = self._needed.largest(seen.now_ns, step.replicas)
+        for stage, count in self._ready.largest(seen.now_ns, ready).items():
             wanted[stage] = max(wanted[stage], count)
         backlog = {stage: self._backlog(stage, observed) for stage, observed in seen.stages.items()}
         if any(backlog.values()):
@@ -141,3 +241,52 @@ class _Follower:
 
 def _if_enough(step: TuningStep) -> Mapping[str, int] | None:
     return None if step.replan or step.share < 1.0 else step.replicas
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was found: the target to size for, and what multiple of the objective it is."""
+
+    slo_ns: int
+    factor: float
+
+
+def calibrate(plan: Plan, sample: Trace, miss_rate: float, params: LpParams = _PARAMS) -> Calibration:
+    """Find the longest target whose counts miss at most `miss_rate` on the sample, at several times its rate.
+
+    The theorem behind the tuner assumes the worst at every stage (T = 2·max ℓ, the most tokens at once), so counts for
+    the objective itself keep it with room to spare. Sized for a longer target the counts are fewer, and no theorem
+    covers them; a replay of the sample says how far one may go. Only the sample is used. If no target does, the
+    shortest one is returned.
+    """
+    part = sample
+    if len(sample) > params.most_queries:
+        part = Trace(sample.arrival_ns[: params.most_queries], sample.name, sample.note)
+    traces = [part.scale(scale) for scale in params.scales]
+    # From the longest target down: shorter ones keep the objective more easily.
+    factors = params.factors[::-1]
+    place = first_true(
+        0, len(factors), lambda number: _keeps(plan, sample, traces, factors[number], miss_rate)
+    )
+    factor = factors[min(place, len(factors) - 1)]
+    return Calibration(round(factor * plan.slo_ns), factor)
+
+
+def _keeps(plan: Plan, sample: Trace, traces: Sequence[Trace], factor: float, miss_rate: float) -> bool:
+    """Whether counts for this target miss at most so much; where there are none, the target is too short."""
+    tuner = Tuner(plan.with_slo(round(factor * plan.slo_ns)), sample=sample, tokens="mean")
+    missed = (_missed(plan, tuner, trace) for trace in traces)
+    return all(share is None or share <= miss_rate for share in missed)
+
+
+def _missed(plan: Plan, tuner: Tuner, trace: Trace) -> float | None:
+    """Share of queries beyond the objective with the tuner's counts; None if it has none."""
+    envelope = WindowCounts.of_arrivals(trace.arrival_ns, tuner.live.window_ns).envelope()
+    if any(need is None for need in tuner.needs(envelope).values()):
+        return None
+    counts = tuner.replicas_for(envelope)
+    choices = {
+        stage: Choice(choice.hardware, choice.batch, counts[stage]) for stage, choice in plan.choices.items()
+    }
+    sized = Plan.from_choices(plan.pipeline, plan.profiles, choices, slo_s=plan.slo_s, seed=plan.seed)
+    return replay(sized, trace).miss_rate(plan.slo_s)

@@ -1,26 +1,33 @@
-"""A clairvoyant schedule: what somebody who knows the trace would command, to measure the others by."""
+"""A clairvoyant schedule, to measure policies by: what a trace needs, known in hindsight, and a lower bound."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from mipplan.core import Int64
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_HOUR, NS_PER_S, Float64, Int64, first_true
 from mipplan.replayer import ReplicaSchedule, replay
-from mipplan.tokens import realise
+from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
-from mipplan.tuner.hindsight import cheapest_cover, required_replicas
-from mipplan.tuner.paths import PathTimes
-from mipplan.tuner.policies.parameters import check_numbers
-from mipplan.tuner.policies.policy import Setting
-from mipplan.tuner.stages import Tokens, stage_scales
+from mipplan.tuner.policies.base import Setting, check_numbers
+from mipplan.tuner.stages import Tokens, pipeline_paths, stage_scales
 
-#: Multiples of the objective to size for, from careful to bold.
-FACTORS = (1.0, 1.15, 1.3, 1.5, 1.7, 2.0, 2.4, 3.0, 4.0, 5.5, 8.0)
-#: Bolder ones are not tried once one makes so many times the further misses that are allowed.
-_HOPELESS = 10.0
+
+@dataclass(frozen=True)
+class OracleParams:
+    """What targets are tried."""
+
+    factors: tuple[float, ...] = (1.0, 1.15, 1.3, 1.5, 1.7, 2.0, 2.4, 3.0, 4.0, 5.5, 8.0)
+    """Multiples of the objective to size for, from careful to bold."""
+    hopeless: float = 10.0
+    """Bolder ones are not tried once one makes so many times the further misses that are allowed."""
+
+
+_PARAMS = OracleParams()
 
 
 @dataclass(frozen=True)
@@ -59,10 +66,10 @@ class Oracle:
         """Choose all commands at once, knowing the trace and its draws."""
         scales = stage_scales(setting.plan, Tokens.MEAN, setting.sample)
         own_ns = {stage: scale.latency_ns for stage, scale in scales.items()}
-        spent_ns = PathTimes(setting.plan.pipeline).through_ns(own_ns)
+        spent_ns = pipeline_paths(setting.plan.pipeline).through(own_ns)
         workload = realise(setting.plan.pipeline, trace, seed)
         found: list[tuple[float, float, dict[str, ReplicaSchedule]]] = []
-        for factor in FACTORS:
+        for factor in _PARAMS.factors:
             target_ns = round(factor * setting.plan.slo_ns)
             if target_ns <= max(spent_ns.values()):
                 continue
@@ -73,7 +80,7 @@ class Oracle:
                 made[stage] = _schedule(setting, required, setting.replicas[stage])
             result = replay(setting.plan, trace, schedule=made, seed=seed)
             found.append((result.miss_rate(setting.plan.slo_s), result.usd, made))
-            if found[-1][0] > found[0][0] + _HOPELESS * self.miss_rate:
+            if found[-1][0] > found[0][0] + _PARAMS.hopeless * self.miss_rate:
                 break
         if not found:
             return {stage: _constant(setting, count) for stage, count in setting.replicas.items()}
@@ -100,3 +107,131 @@ def _schedule(setting: Setting, required: Int64, planned: int) -> ReplicaSchedul
 def _constant(setting: Setting, count: int) -> ReplicaSchedule:
     nothing = np.empty(0, dtype=np.int64)
     return ReplicaSchedule(nothing, np.array([count]), setting.delay_ns)
+
+
+def required_replicas(setting: Setting, stage: str, token_ns: Int64, slack_ns: int) -> Int64:
+    """Least replicas in each control period, forward in time: no token may find more than a slack of work, shape (t,).
+
+    `token_ns` holds the ingress of the tokens' queries, non-decreasing, shape (k,); the slack is positive.
+    """
+    last_ns = int(token_ns[-1]) if token_ns.size else setting.start_ns
+    periods = max(1, -(-(last_ns + 1 - setting.start_ns) // setting.period_ns))
+    edges = setting.start_ns + setting.period_ns * np.arange(periods + 1, dtype=np.int64)
+    cuts = np.searchsorted(token_ns, edges)
+    rate = setting.replica_rate_rps[stage] / NS_PER_S
+    required = np.ones(periods, dtype=np.int64)
+    backlog = 0.0
+    for number in range(periods):
+        since = (token_ns[cuts[number] : cuts[number + 1]] - edges[number]).astype(np.float64)
+        required[number], backlog = _least(backlog, since, rate, slack_ns, setting.period_ns)
+    return required
+
+
+def _least(backlog: float, since: Float64, rate: float, slack_ns: int, length_ns: int) -> tuple[int, float]:
+    """Least replicas of a rate for one period, and the tokens left at its end."""
+    high = max(1, math.ceil(backlog / (rate * slack_ns)))
+    low = high
+
+    def suffice(count: int) -> bool:
+        return _work(backlog, since, count * rate, length_ns)[0] <= count * rate * slack_ns
+
+    while not suffice(high):
+        low, high = high + 1, 2 * high
+    count = first_true(low, high, suffice)
+    return count, _work(backlog, since, count * rate, length_ns)[1]
+
+
+def _work(backlog: float, since: Float64, rate: float, length_ns: int) -> tuple[float, float]:
+    """Tokens ahead of the one that finds the most of them, and those left at the end, at a server of this rate."""
+    if not since.size:
+        return backlog, max(0.0, backlog - rate * length_ns)
+    net = np.arange(since.size, dtype=np.float64) - rate * since
+    # Ahead of token i: the backlog and all before it if the server never idled, else what came since it last did.
+    ahead = net - np.minimum(np.minimum.accumulate(net), -backlog)
+    left = max(0.0, float(ahead[-1]) + 1.0 - rate * (length_ns - float(since[-1])))
+    return max(backlog, float(ahead.max())), left
+
+
+def cheapest_cover(required: Int64, gap: int, initial: int) -> Int64:
+    """Least-cost counts that are nowhere below `required`, where ordering a replica costs as much as `gap` periods.
+
+    Replicas are a stack: the p-th is needed where ``required >= p``, and the first `initial` are there just before the
+    first period. The cost is a sum over p of the periods it is there and of `gap` for every time it is ordered, so each
+    p is decided on its own: between two periods that need it (or the beginning, if it is there then, and the first), it
+    stays if and only if at most `gap` periods lie between. What is kept for p is kept for p − 1, too, which is needed
+    wherever p is. So the result is a stack, and optimal.
+    """
+    cover = np.array(required, dtype=np.int64)
+    for level in range(1, int(cover.max()) + 1):
+        needed = np.flatnonzero(required >= level).tolist()
+        there = [-1, *needed] if level <= initial else needed
+        for left, right in pairwise(there):
+            if 1 < right - left <= gap + 1:
+                cover[left + 1 : right] = np.maximum(cover[left + 1 : right], level)
+    return cover
+
+
+def least_usd(setting: Setting, trace: Trace, seed: int) -> float:
+    """Bound from below what any schedule costs in which every query of a trace keeps the objective.
+
+    Let every stage have a replica at all times. Let a token of stage v be ready at the earliest ρ_v after its query's
+    ingress (fastest batches and delays on the way), and need r_v at least from its exit on. A batch of k tokens takes
+    ℓ(k), so each token takes at least ``c = min ℓ(k)/k`` of some replica's time, after its ingress plus ρ_v and before
+    its ingress plus ``D − r_v``. For queries that enter in [x, y] all this lies in ``[x + ρ_v, y + D − r_v]``. So in an
+    interval [x, z] of time shifted by ρ_v, replicas are paid for at least c times the tokens whose queries enter in
+    ``[x, z − ω]``, ``ω = D − r_v − ρ_v``, and for at least its length. The bound is the largest sum over intervals that
+    follow each other, cut at instants of control. It says nothing about schedules in which some queries are late.
+    """
+    workload = realise(setting.plan.pipeline, trace, seed)
+    before_ns, after_ns = _least_ways_ns(setting, workload)
+    hardware = setting.plan.profiles.hardware
+    microusd_ns = 0.0
+    for stage, tokens in workload.stages.items():
+        choice = setting.plan.choices[stage]
+        service_ns = setting.plan.service_ns(stage)
+        share_ns = float(np.min(service_ns / np.arange(1, service_ns.size + 1)))
+        spare_ns = max(0, setting.plan.slo_ns - after_ns[stage] - before_ns[stage])
+        ingress_ns = workload.ingress_ns[tokens.query]
+        # Shifted by ρ, time runs to the last ingress, before which nobody stops paying; and one replica until ρ, when
+        # somebody comes. Where nobody ever does, the run may end before that.
+        reached_ns = before_ns[stage] if tokens.count else 0
+        end_ns = max(setting.start_ns, int(trace.arrival_ns[-1]) - reached_ns)
+        paid_ns = reached_ns + _least_paid_ns(setting, ingress_ns, end_ns, share_ns, spare_ns)
+        microusd_ns += paid_ns * hardware[choice.hardware].microusd_per_hour
+    return microusd_ns / (NS_PER_HOUR * MICRODOLLARS_PER_DOLLAR)
+
+
+def _least_ways_ns(setting: Setting, workload: Workload) -> tuple[dict[str, int], dict[str, int]]:
+    """Least time from ingress to a stage, over all its tokens, and from its exit on: 0, as a token may end there."""
+    pipeline, plan = setting.plan.pipeline, setting.plan
+    before: dict[str, int] = {}
+    for stage in workload.stages:
+        ways = [
+            before[edge.parent] + int(plan.service_ns(edge.parent).min()) + edge.delay_ns
+            for edge in pipeline.incoming(stage)
+        ]
+        before[stage] = min(ways, default=0)
+    after = dict.fromkeys(before, 0)
+    for stage in reversed(list(before)):
+        certain = [
+            edge.delay_ns + int(plan.service_ns(edge.child).min()) + after[edge.child]
+            for edge in pipeline.outgoing(stage)
+            if edge.probability >= 1.0 and edge.fanout.is_constant_integer and edge.fanout.values[0] >= 1
+        ]
+        after[stage] = max(certain, default=0)
+    return before, after
+
+
+def _least_paid_ns(setting: Setting, token_ns: Int64, end_ns: int, share_ns: float, spare_ns: int) -> float:
+    """Largest sum, over intervals that follow each other, of what is paid at least; cut at instants of control."""
+    count = max(1, (end_ns - setting.start_ns) // setting.period_ns)
+    edges = setting.start_ns + setting.period_ns * np.arange(count + 1, dtype=np.int64)
+    edges[-1] = end_ns
+    entered = np.searchsorted(token_ns, edges)
+    inside = np.searchsorted(token_ns, edges - spare_ns, side="right")
+    best = np.zeros(count + 1)
+    for end in range(1, count + 1):
+        work = share_ns * np.maximum(0, inside[end] - entered[:end])
+        length = (edges[end] - edges[:end]).astype(np.float64)
+        best[end] = float(np.max(best[:end] + np.maximum(work, length)))
+    return float(best[-1])

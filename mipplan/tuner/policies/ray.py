@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mipplan.core import NS_PER_S
-from mipplan.tuner.observation import Observation
-from mipplan.tuner.policies.parameters import DAY_S, NANOSECOND_S, check_numbers
-from mipplan.tuner.policies.policy import Setting
+from mipplan.tuner.policies.base import DAY_S, NANOSECOND_S, MetricWindow, Observation, Setting, check_numbers
 
 
 @dataclass(frozen=True)
@@ -74,20 +71,19 @@ class _Autoscaler:
             stage: policy.target * (setting.plan.choices[stage].batch if policy.per_batch else 1)
             for stage in setting.stages
         }
-        self._seen: deque[Observation] = deque()
+        self._periods = MetricWindow(policy.look_back_s)
         # Since when each stage's wish has been on one side of what it has: (side, instant).
         self._side: dict[str, tuple[int, int]] = {}
 
     def decide(self, seen: Observation) -> Mapping[str, int]:
-        self._seen.append(seen)
-        while self._seen[0].now_ns <= seen.now_ns - round(self._policy.look_back_s * NS_PER_S):
-            self._seen.popleft()
-        return {stage: self._count(stage, seen) for stage in seen.stages}
+        self._periods.add(seen)
+        known = self._periods.known()
+        return {stage: self._count(stage, seen, known) for stage in seen.stages}
 
-    def _count(self, stage: str, seen: Observation) -> int:
+    def _count(self, stage: str, seen: Observation, known: list[Observation]) -> int:
         policy, present = self._policy, seen.stages[stage].replicas
-        ongoing_ns = sum(earlier.stages[stage].ongoing_ns for earlier in self._seen)
-        span_ns = sum(earlier.period_ns for earlier in self._seen)
+        ongoing_ns = sum(period.stages[stage].ongoing_ns for period in known)
+        span_ns = sum(period.period_ns for period in known)
         wish = min(policy.most, max(1, math.ceil(ongoing_ns / span_ns / self._target[stage])))
         side = (wish > present) - (wish < present)
         before, since_ns = self._side.get(stage, (0, 0))

@@ -1,0 +1,231 @@
+"""A fleet: pipelines, the devices and the budget they share, what is minimised in numbers, and what solves it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+
+import numpy as np
+
+from mipplan.core import UNLIMITED_NS, Int64
+from mipplan.options import Configuration
+from mipplan.pipeline import Pipeline
+from mipplan.planner import Instance, trace_instance
+from mipplan.profiles import Profiles
+from mipplan.result import Choice, relevant_profiles
+from mipplan.trace import Trace
+from mipplan_formulations import ColumnPool, Columns, Resource
+
+#: A thousandth of a weight counts this much in what admission minimises. It is large, so that duals rounded to whole
+#: numbers say enough.
+WEIGHT_UNIT = 10**9
+#: Makes one pipeline's instance, in any process and as often as needed.
+Realisation = Callable[[], Instance]
+
+
+@dataclass(frozen=True)
+class FleetMember:
+    """One pipeline of a fleet; `weight` (in thousandths) is what it counts if not all can be admitted."""
+
+    name: str
+    pipeline: Pipeline
+    trace: Trace
+    slo_ns: int
+    weight: int
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Everything asked for; limits on devices are those of the profiles, the budget is in micro-dollars per hour."""
+
+    members: tuple[FleetMember, ...]
+    profiles: Profiles
+    quantile: float
+    seed: int
+    budget: int | None = None
+
+    @cached_property
+    def hardware(self) -> tuple[str, ...]:
+        """Hardware types, in the order in which devices are counted."""
+        return tuple(self.profiles.hardware)
+
+    @cached_property
+    def prices(self) -> Int64:
+        """Micro-dollars per hour of one device of each type, shape (H,)."""
+        devices = self.profiles.hardware.values()
+        return np.array([device.microusd_per_hour for device in devices], dtype=np.int64)
+
+    @cached_property
+    def limits(self) -> Mapping[str, int]:
+        """Devices there are, of the types that are limited."""
+        devices = self.profiles.hardware.values()
+        return {device.name: device.limit for device in devices if device.limit is not None}
+
+    @cached_property
+    def realisations(self) -> tuple[Realisation, ...]:
+        """What makes each member's instance, with the profiles of its own models only."""
+        return tuple(
+            partial(
+                trace_instance,
+                member.pipeline,
+                relevant_profiles(member.pipeline, self.profiles),
+                member.trace,
+                member.slo_ns,
+                self.quantile,
+                self.seed,
+            )
+            for member in self.members
+        )
+
+    def subset(self, kept: Sequence[int]) -> Fleet:
+        """Return the fleet of some of the members only."""
+        return replace(self, members=tuple(self.members[index] for index in kept))
+
+    def relaxed(self, factor: float) -> Fleet:
+        """Return the fleet with every objective multiplied by a factor, rounded up to ns."""
+        members = tuple(
+            replace(member, slo_ns=min(UNLIMITED_NS, math.ceil(member.slo_ns * factor)))
+            for member in self.members
+        )
+        return replace(self, members=members)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A certified plan of one pipeline: a choice per stage, in file order, and devices used of each of the H types."""
+
+    choices: tuple[Choice, ...]
+    devices: tuple[int, ...]
+
+    @classmethod
+    def of(cls, plan: Configuration, hardware: Sequence[str]) -> Column:
+        """Make the column of a plan."""
+        devices = plan.devices
+        return cls(tuple(plan.choices.values()), tuple(devices.get(name, 0) for name in hardware))
+
+    def cost(self, prices: Int64) -> int:
+        """What it costs under these prices of devices."""
+        return int(prices @ np.array(self.devices, dtype=np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class FleetObjective:
+    """Minimise device prices and prices of leaving out, such that each row's use stays within its capacity.
+
+    There is a row for everything that is scarce: r limited hardware types, perhaps the budget.
+    """
+
+    prices: Int64  # of one device of each hardware type, shape (H,)
+    rows: tuple[str, ...]
+    usage: Int64  # what one device of each type takes of each row, shape (r, H)
+    capacity: Int64  # shape (r,)
+    excess: Int64  # price of one unit beyond a capacity: the most a dual can rise to, shape (r,)
+    forgone: Int64 | None = (
+        None  # price of leaving each pipeline out, shape (N,); None if all have to be served
+    )
+
+    @classmethod
+    def of_cost(cls, fleet: Fleet) -> FleetObjective:
+        """Minimise the cost of the fleet within the limits."""
+        names, usage, capacity = _limits(fleet)
+        excess = np.full(len(names), int(fleet.prices.max()), dtype=np.int64)
+        return cls(fleet.prices, names, usage, capacity, excess)
+
+    @classmethod
+    def of_weight(cls, fleet: Fleet) -> FleetObjective:
+        """Minimise the weight that is left out, within limits and budget."""
+        names, usage, capacity = _limits(fleet)
+        if fleet.budget is not None:
+            names = (*names, "budget")
+            usage = np.vstack([usage, fleet.prices])
+            capacity = np.append(capacity, fleet.budget)
+        forgone = np.array([member.weight * WEIGHT_UNIT for member in fleet.members], dtype=np.int64)
+        excess = np.full(len(names), int(forgone.max()) + 1, dtype=np.int64)
+        return cls(np.zeros_like(fleet.prices), names, usage, capacity, excess, forgone)
+
+    def of_fit(self) -> FleetObjective:
+        """Minimise the devices that are missing, by price: the optimum is 0 exactly if all fits."""
+        excess = np.maximum(self.usage @ self.prices, 1)
+        return replace(self, prices=np.zeros_like(self.prices), excess=excess)
+
+    def with_excess_times(self, factor: int) -> FleetObjective:
+        """Return the same with dearer excess."""
+        return replace(self, excess=self.excess * factor)
+
+    @cached_property
+    def step(self) -> int:
+        """Costs of choices are multiples of this."""
+        forgone = [] if self.forgone is None else self.forgone.tolist()
+        return math.gcd(*self.prices.tolist(), *forgone) or 1
+
+    def raised_to_step(self, bound: int) -> int:
+        """Return the least cost of a choice, given that none is below `bound`."""
+        return -(-bound // self.step) * self.step
+
+    def device_prices(self, duals: Int64) -> Int64:
+        """Prices of devices with the duals of all rows added, shape (H,)."""
+        return self.prices + duals @ self.usage
+
+    def pool(self, columns: Sequence[Sequence[Column]], *, firm: bool) -> ColumnPool:
+        """Return the restricted master over the known columns of every pipeline; `firm` allows no excess."""
+        devices = [
+            np.array([column.devices for column in known], dtype=np.int64).reshape(-1, self.prices.size)
+            for known in columns
+        ]
+        return ColumnPool(
+            tuple(Columns(used @ self.prices, used @ self.usage.T) for used in devices),
+            tuple(map(Resource, self.rows, self.capacity.tolist())),
+            None if self.forgone is None else tuple(self.forgone.tolist()),
+            None if firm else tuple(self.excess.tolist()),
+        )
+
+
+@dataclass(frozen=True)
+class FleetChoice:
+    """A plan for every pipeline, or none where it is left out, within all capacities; `cost` as the objective says."""
+
+    columns: tuple[Column | None, ...]
+    cost: int
+
+
+@dataclass(frozen=True, eq=False)
+class FleetSolution:
+    """The best choice found, and what is proven of all choices."""
+
+    chosen: FleetChoice | None
+    lower_bound: int | None  # no allowed choice costs less; None if nothing is known
+    infeasible: bool  # proven: nothing fits
+    saved: Mapping[str, int] = field(
+        default_factory=dict
+    )  # by one unit more of each row, as the proof's duals say
+    rounds: int = 0
+    interrupted: bool = False  # by Ctrl-C
+    alone: tuple[
+        int, ...
+    ] = ()  # what pipelines cost at least by themselves, as far as a joint search found out
+
+    def within(self, gap: float) -> bool:
+        """Whether the choice is proven to be at most that share dearer than the best."""
+        if self.chosen is None or self.lower_bound is None:
+            return False
+        return self.chosen.cost - self.lower_bound <= gap * self.chosen.cost
+
+    def within_budget(self, budget: int | None) -> FleetSolution:
+        """Return the same, but for what a budget rules out."""
+        if budget is None:
+            return self
+        too_dear = self.chosen is not None and self.chosen.cost > budget
+        impossible = self.lower_bound is not None and self.lower_bound > budget
+        return replace(
+            self, chosen=None if too_dear else self.chosen, infeasible=self.infeasible or impossible
+        )
+
+
+def _limits(fleet: Fleet) -> tuple[tuple[str, ...], Int64, Int64]:
+    """Names, uses and capacities of the rows of limited hardware."""
+    names = tuple(name for name in fleet.hardware if name in fleet.limits)
+    usage = np.array([[name == other for other in fleet.hardware] for name in names], dtype=np.int64)
+    capacity = np.array([fleet.limits[name] for name in names], dtype=np.int64)
+    return names, usage.reshape(-1, len(fleet.hardware)), capacity

@@ -1,0 +1,345 @@
+"""From an objective to the best choice: prices, then whole numbers, then the proof; and the checkpoint of all that.
+
+A checkpoint holds all that decides how the search goes on: the known plans of every pipeline in the order in which they
+were found, what pricing has learnt of it, the prices and the bound they prove, and the best choice. It is written
+beside and renamed, so that there is always a whole one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mipplan.core import InputError, SearchLimits
+from mipplan.documents import write_text_atomically
+from mipplan.fleet.master import ColumnGeneration, Pool, Progress, choose_by_rounding, choose_exactly
+from mipplan.fleet.problem import Column, Fleet, FleetChoice, FleetObjective, FleetSolution
+from mipplan.fleet.tables import PricingState
+from mipplan.fleet.workers import WorkerPool
+from mipplan.result import Choice
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SolveParams:
+    """When column generation has done enough, and how hard the proof is tried."""
+
+    #: The relaxed master may stay this share of the gap asked for above the bound, …
+    relaxed_share: float = 0.25
+    #: … or this share of this gap, if that is less.
+    relaxed_gap: float = 0.01
+    #: Who asks for no smaller gap than this wants any choice, and no proof.
+    any_gap: float = 0.05
+    #: Whether all fits at all is asked once excess was made dearer this many times and is still needed.
+    doubts: int = 2
+    #: Choosing among known plans takes at most this many seconds, …
+    choice_s: float = 20.0
+    #: … and even late it is given this many.
+    least_choice_s: float = 1.0
+    #: To prove a choice best, plans within these parts of what they may cost are looked up in turn: the better the
+    #: best choice, the fewer there are in the end.
+    close_shares: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
+    #: Fleets of at most this many pipelines are proven so: in larger ones too many plans are within the spare cost.
+    most_closed: int = 200
+
+
+@dataclass(eq=False)
+class ColumnSearch:
+    """Searches the best choice for one objective by column generation; its lines of progress count in `unit`."""
+
+    objective: FleetObjective
+    pool: Pool
+    workers: WorkerPool
+    gap: float
+    search: SearchLimits
+    name: str = "cost in $/h"
+    unit: float = 1e6
+    checkpoint: CheckpointFile | None = None
+    start: Checkpoint | None = None
+    params: SolveParams = field(default_factory=SolveParams)
+
+    def __post_init__(self) -> None:
+        progress = None if self.start is None else self.start.progress
+        self._best = None if self.start is None else self.start.best
+        self._generation = ColumnGeneration(
+            self.objective, self.pool, self.workers, self.search, self._after_round, progress
+        )
+        self._progress = self._generation.progress
+
+    def run(self) -> FleetSolution:
+        """Generate, round, choose; Ctrl-C stops as a time limit does."""
+        interrupted = False
+        try:
+            if self._progress.rounds == 0 or not self._has_enough():
+                self._generation.run()
+            if self._is_doubtful() and not self.search.deadline.is_over:
+                if self._cannot_fit():
+                    return self._solution(infeasible=True)
+                self._generation.run()
+            self._choose()
+            self._close()
+        except KeyboardInterrupt:
+            interrupted = True
+        hopeless = bool(self.pool.hopeless) and self.objective.forgone is None
+        return replace(self._solution(infeasible=hopeless), interrupted=interrupted)
+
+    def _after_round(self, generation: ColumnGeneration) -> bool:
+        progress = generation.progress
+        if generation.master is not None and not progress.excess:
+            self._offer(choose_by_rounding(self.objective, self.pool.columns, generation.shares()))
+        elif generation.master is None and not self.pool.hopeless:
+            self._offer_cheapest()
+        self.search.report(self._line(progress))
+        if self.checkpoint is not None:
+            self.checkpoint.write(Checkpoint(self.pool, self.workers.states, progress, self._best))
+        return self._has_enough()
+
+    def _has_enough(self) -> bool:
+        """Whether generating more plans is not what helps now; it depends on nothing but what a checkpoint holds."""
+        progress = self._progress
+        if self._good_enough(self.gap):
+            return True
+        if progress.excess:
+            return self._is_doubtful() and not progress.converged
+        if progress.lower_bound is None or not math.isfinite(progress.relaxation):
+            return False
+        return progress.relaxation - progress.lower_bound <= self._tail * progress.relaxation
+
+    def _is_doubtful(self) -> bool:
+        """Whether it is time to ask if all fits at all."""
+        progress = self._progress
+        return progress.excess and progress.raises >= self.params.doubts and not progress.doubted
+
+    @property
+    def _tail(self) -> float:
+        """Relative gap between the relaxed master and the bound that is small enough."""
+        return self.params.relaxed_share * min(self.gap, self.params.relaxed_gap)
+
+    @property
+    def _choice_s(self) -> float:
+        return min(self.params.choice_s, self.search.deadline.left_s(self.params.least_choice_s))
+
+    def _cannot_fit(self) -> bool:
+        """Whether it is proven that the plans of all pipelines need more devices than there are (claim 2)."""
+        self._progress.doubted = True
+        if self.objective.forgone is not None:
+            return False
+
+        def is_decided(fitting: ColumnGeneration) -> bool:
+            bound = fitting.progress.lower_bound
+            self.search.report(f"whether it fits at all, round {fitting.progress.rounds}")
+            return (bound is not None and bound > 0) or (
+                fitting.master is not None and fitting.master.objective < 0.5
+            )
+
+        fitting = ColumnGeneration(self.objective.of_fit(), self.pool, self.workers, self.search, is_decided)
+        fitting.run()
+        bound = fitting.progress.lower_bound
+        return bound is not None and bound > 0
+
+    def _offer_cheapest(self) -> None:
+        """Where nothing is scarce, every pipeline has its cheapest plan."""
+        objective = self.objective
+        columns = tuple(
+            min(known, key=lambda column: column.cost(objective.prices))
+            for known in self.pool.columns
+            if known
+        )
+        if len(columns) == len(self.pool.columns):
+            devices = np.sum([column.devices for column in columns], axis=0)
+            if np.all(objective.usage @ devices <= objective.capacity):
+                self._offer(FleetChoice(columns, sum(column.cost(objective.prices) for column in columns)))
+
+    def _choose(self) -> None:
+        """Choose among all known plans, unless what there is is good enough."""
+        if self.pool.hopeless and self.objective.forgone is None:
+            return
+        if self._good_enough(self.gap) or self._progress.lower_bound is None:
+            return
+        self.search.report("choosing among all known plans")
+        self._offer(
+            choose_exactly(self.objective, self.pool.columns, self._best, self._choice_s, self._tail)[0]
+        )
+
+    def _close(self) -> None:
+        """Look up every plan that could be part of a better choice, and choose among them: that is then the best.
+
+        A better choice costs at most `spare` more than the bound. At the prices that prove it, so does, more than it
+        costs at least, each of its plans: otherwise all of them together cost too much.
+        """
+        progress = self._progress
+        bound = progress.lower_bound  # what the prices prove; what is looked up may prove more
+        if self._best is None or bound is None or self._good_enough(0.0) or self.gap >= self.params.any_gap:
+            return
+        if len(self.pool.columns) > self.params.most_closed or self.search.deadline.is_over:
+            return
+        self.search.report("looking up every plan that could be part of a better choice")
+        for share in self.params.close_shares:
+            spare = math.ceil(share * (self._best.cost - 1 - bound))
+            complete = self._look_up(spare)
+            chosen, least = choose_exactly(self.objective, self.pool.columns, self._best, self._choice_s, 0.0)
+            self._offer(chosen)
+            if not complete:
+                return
+            # A choice either takes known plans only, or one that costs more than `spare` above its pipeline's least.
+            known = math.ceil(least) if math.isfinite(least) else bound
+            progress.lower_bound = max(bound, min(self._best.cost, known, bound + spare + 1))
+            if self._good_enough(0.0) or self.search.deadline.is_over:
+                return
+
+    def _look_up(self, spare: int) -> bool:
+        """Take in all plans that cost at most `spare` more than their pipeline's least; False if these are too many."""
+        most = {
+            index: least + spare
+            for index, least in enumerate(self._progress.least)
+            if index not in self.pool.hopeless
+        }
+        prices = self.objective.device_prices(self._progress.duals)
+        asked = iter(most.items())
+        while part := dict(itertools.islice(asked, self.workers.at_once)):
+            answers = self.workers.price(prices, part, wants_all=True)
+            self.pool.add(answers)
+            if self.search.deadline.is_over or not all(a.complete for a in answers.values()):
+                return False
+        return True
+
+    def _offer(self, chosen: FleetChoice | None) -> None:
+        if chosen is not None and (self._best is None or chosen.cost < self._best.cost):
+            self._best = chosen
+
+    def _good_enough(self, gap: float) -> bool:
+        return self._solution().within(gap)
+
+    def _solution(self, *, infeasible: bool = False) -> FleetSolution:
+        bound = self._progress.lower_bound
+        if bound is not None and self._best is not None:
+            bound = min(self.objective.raised_to_step(bound), self._best.cost)
+        saved = dict(zip(self.objective.rows, self._progress.duals.tolist(), strict=True))
+        return FleetSolution(
+            None if infeasible else self._best, bound, infeasible, saved, self._progress.rounds
+        )
+
+    def _line(self, progress: Progress) -> str:
+        bound = "none yet" if progress.lower_bound is None else f"{progress.lower_bound / self.unit:,.4f}"
+        best = "none yet" if self._best is None else f"{self._best.cost / self.unit:,.4f}"
+        gap = ""
+        if self._best is not None and progress.lower_bound is not None:
+            gap = f", gap {100 * max(0.0, 1 - progress.lower_bound / max(self._best.cost, 1)):.2f} %"
+        return f"{self.name}, round {progress.rounds}: bound {bound}, best {best}{gap}"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the search for the cheapest fleet stands."""
+
+    pool: Pool
+    states: Sequence[PricingState]
+    progress: Progress
+    best: FleetChoice | None
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """The file of checkpoints of one fleet's search, which its fingerprint tells from others."""
+
+    path: str | Path
+    fingerprint: str
+
+    @classmethod
+    def of(cls, path: str | Path, fleet: Fleet, gap: float) -> CheckpointFile:
+        """Return the file with the SHA-256 of everything that decides how a search goes."""
+        digest = hashlib.sha256()
+        parts: list[Any] = [fleet.profiles.to_document(), fleet.quantile, fleet.seed, fleet.budget, gap]
+        for member in fleet.members:
+            pipeline, trace = member.pipeline.to_document(), member.trace.sha256
+            parts += [member.name, pipeline, trace, member.slo_ns, member.weight]
+        for part in parts:
+            digest.update(json.dumps(part, sort_keys=True).encode())
+        return cls(path, digest.hexdigest())
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, whole or not at all."""
+        pool, progress, best = checkpoint.pool, checkpoint.progress, checkpoint.best
+        places = None
+        if best is not None:
+            chosen = zip(best.columns, pool.columns, strict=True)
+            places = [None if column is None else known.index(column) for column, known in chosen]
+        document = {
+            "format": _FORMAT,
+            "fleet": self.fingerprint,
+            "columns": [[_column_document(column) for column in known] for known in pool.columns],
+            "hopeless": sorted(pool.hopeless),
+            "memories": [[state.refused, state.multipliers, dict(state.caps)] for state in checkpoint.states],
+            "progress": {**asdict(progress), "duals": progress.duals.tolist()},
+            "best": places,
+            "cost": None if best is None else best.cost,
+        }
+        write_text_atomically(self.path, json.dumps(document, separators=(",", ":")))
+
+    def read(self) -> Checkpoint | None:
+        """Read the last checkpoint; None if there is no such file.
+
+        Raises
+        ------
+        InputError
+            If the file is no checkpoint, or one of another fleet.
+        """
+        place = str(self.path)
+        try:
+            text = Path(self.path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError.one(place, f"cannot be read: {error}") from error
+        try:
+            document = json.loads(text)
+            if document["format"] != _FORMAT:
+                message = f"is a checkpoint of format {document['format']!r}, not {_FORMAT}"
+                raise InputError.one(place, message)
+            if document["fleet"] != self.fingerprint:
+                message = "is the checkpoint of another fleet, or of this one with other settings; name another file"
+                raise InputError.one(place, message)
+            return _checkpoint(document)
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            message = "is no checkpoint of a fleet; remove it or name another file"
+            raise InputError.one(place, message) from error
+
+
+def _column_document(column: Column) -> list[Any]:
+    return [[[c.hardware, c.batch, c.replicas] for c in column.choices], column.devices]
+
+
+def _checkpoint(document: dict[str, Any]) -> Checkpoint:
+    columns = [
+        [Column(tuple(Choice(*choice) for choice in choices), tuple(devices)) for choices, devices in known]
+        for known in document["columns"]
+    ]
+    states = [
+        PricingState(
+            tuple(tuple((s, int(t), int(p), int(n)) for s, t, p, n in cut) for cut in refused),
+            tuple(multipliers),
+            {stage: tuple(most) for stage, most in caps.items()},
+        )
+        for refused, multipliers, caps in document["memories"]
+    ]
+    duals = np.array(document["progress"]["duals"], dtype=np.int64)
+    best = None
+    if document["best"] is not None:
+        chosen = [
+            None if place is None else known[place]
+            for known, place in zip(columns, document["best"], strict=True)
+        ]
+        best = FleetChoice(tuple(chosen), document["cost"])
+    pool = Pool(columns, set(document["hopeless"]))
+    return Checkpoint(pool, states, Progress(**{**document["progress"], "duals": duals}), best)

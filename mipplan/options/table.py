@@ -1,0 +1,215 @@
+"""Options of a stage as columns, and which of them can matter (dominance)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.calculus import StageService
+from mipplan.core import Bool, Int64
+from mipplan.options.families import Option, StageFamilies
+from mipplan.result import Choice
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """Every option of one stage, one per row of equally long columns, shape (m,)."""
+
+    families: StageFamilies
+    #: Index into the families.
+    family: Int64
+    replicas: Int64
+    #: Micro-dollars per hour.
+    cost: Int64
+    #: T.
+    latency_ns: Int64
+    #: ℓ(b) and n·b: R = tokens / period_ns.
+    period_ns: Int64
+    tokens: Int64
+    #: Rank of R among the options that were expanded together: equal exactly when R is, larger when R is larger.
+    speed: Int64
+
+    @property
+    def count(self) -> int:
+        """Number of options."""
+        return int(self.family.size)
+
+    @property
+    def hardware(self) -> NDArray[np.object_]:
+        """Hardware of every option, shape (m,)."""
+        names = [family.hardware for family in self.families.families]
+        return np.array(names, dtype=object)[self.family]
+
+    @property
+    def limited(self) -> Bool:
+        """Whether each option's hardware is shared under a limit, shape (m,)."""
+        return np.array([family.limited for family in self.families.families], dtype=bool)[self.family]
+
+    def option(self, row: int) -> Option:
+        """Family and replicas of an option."""
+        return Option(self.families.families[int(self.family[row])], int(self.replicas[row]))
+
+    def service(self, row: int) -> StageService:
+        """T and R of an option."""
+        return StageService(int(self.latency_ns[row]), int(self.period_ns[row]), int(self.tokens[row]))
+
+    def choice(self, row: int) -> Choice:
+        """Return the option as people read it."""
+        return self.option(row).choice
+
+    def no_worse(self, option: Option) -> int:
+        """Cheapest option that is no worse than this one in T, R and devices used.
+
+        Raises
+        ------
+        ValueError
+            If there is none: what `undominated` leaves always holds one, if the option itself was among the given.
+        """
+        (family, replicas), service = option, option.service
+        speed = speed_ranks(
+            np.append(self.period_ns, service.period_ns), np.append(self.tokens, service.tokens)
+        )
+        fast = speed[:-1] >= speed[-1]
+        devices = ~self.limited | ((self.hardware == family.hardware) & (self.replicas <= replicas))
+        rows = np.flatnonzero(fast & devices & (self.latency_ns <= service.latency_ns))
+        if rows.size == 0:
+            raise ValueError(f"no option is as good as {replicas} × {family.hardware} at {family.batch}")
+        return int(rows[np.argmin(self.cost[rows])])
+
+    def ideal(self) -> StageService:
+        """Least T and greatest R among the options."""
+        fastest = int(np.argmax(self.speed))
+        return StageService(
+            int(self.latency_ns.min()), int(self.period_ns[fastest]), int(self.tokens[fastest])
+        )
+
+    def keep(self, rows: Bool) -> StageOptions:
+        """Only the options marked in `rows`, shape (m,); their speeds keep their ranks."""
+        return StageOptions(
+            self.families,
+            self.family[rows],
+            self.replicas[rows],
+            self.cost[rows],
+            self.latency_ns[rows],
+            self.period_ns[rows],
+            self.tokens[rows],
+            self.speed[rows],
+        )
+
+
+def expand(stage: StageFamilies, most_microusd: int) -> StageOptions:
+    """Every family with every allowed number of replicas that costs at most `most_microusd` per hour."""
+    return tabulate(
+        stage,
+        [
+            np.arange(f.fewest, min(f.most, most_microusd // f.microusd_per_hour) + 1, dtype=np.int64)
+            for f in stage.families
+        ],
+    )
+
+
+def extremes(stage: StageFamilies) -> StageOptions:
+    """Every family with the most replicas; on limited hardware, which stages share, with every number of them.
+
+    If any plan at all is certified, so is one of these: more replicas of unlimited hardware only help.
+    """
+    return tabulate(
+        stage,
+        [np.arange(f.fewest if f.limited else f.most, f.most + 1, dtype=np.int64) for f in stage.families],
+    )
+
+
+def tabulate(stage: StageFamilies, blocks: Sequence[Int64]) -> StageOptions:
+    """Options with the given numbers of replicas of each family, one array of them per family."""
+    members = np.repeat(np.arange(len(blocks), dtype=np.int64), [block.size for block in blocks])
+    replicas = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
+    # Latency, period, batch and price per family; the columns of the options follow by look-up.
+    services = [family.service(1) for family in stage.families]
+    latency = np.array([service.latency_ns for service in services], dtype=np.int64)[members]
+    period = np.array([service.period_ns for service in services], dtype=np.int64)[members]
+    tokens = np.array([service.tokens for service in services], dtype=np.int64)[members] * replicas
+    price = np.array([family.microusd_per_hour for family in stage.families], dtype=np.int64)[members]
+    return StageOptions(
+        stage, members, replicas, price * replicas, latency, period, tokens, speed_ranks(period, tokens)
+    )
+
+
+def undominated(options: StageOptions) -> StageOptions:
+    """Drop every option that another beats or equals in cost, T, R and in every limited device it uses.
+
+    Valid for the certified problem, since the certificate grows with T and falls with R; not valid for replay,
+    where batching anomalies break that order (docs/theory.md). Of equal options the first stays.
+    """
+    limited, names = options.limited, options.hardware
+    kept = np.zeros(options.count, dtype=bool)
+    kept[~limited] = _frontier(options, ~limited)[~limited]
+    # An option on limited hardware is beaten only by one that uses none, or no more of the same. Cost is
+    # devices × price, so on the same hardware the order by cost is the order by devices used.
+    for name in sorted(set(names[limited])):
+        group = limited & (names == name)
+        kept[group] = _frontier(options, group | ~limited)[group]
+    return options.keep(kept)
+
+
+def undominated_per_hardware(options: StageOptions) -> StageOptions:
+    """Drop what another option on the same hardware dominates: for looking at plans that differ in hardware."""
+    names = options.hardware
+    kept = np.zeros(options.count, dtype=bool)
+    for name in sorted(set(names)):
+        kept |= _frontier(options, names == name)
+    return options.keep(kept)
+
+
+def _frontier(options: StageOptions, among: Bool) -> Bool:
+    """Which of the options marked in `among` no other marked one dominates in (cost, T, R); shape (m,)."""
+    kept = np.zeros(options.count, dtype=bool)
+    rows = np.flatnonzero(among)
+    # Of options alike in all three, one that uses no limited device comes first: it beats the others.
+    kept[rows] = frontier(
+        options.cost[rows], options.latency_ns[rows], options.speed[rows], options.limited[rows]
+    )
+    return kept
+
+
+def frontier(cost: Int64, latency_ns: Int64, speed: Int64, last: Bool | None = None) -> Bool:
+    """Which options no other one dominates in (cost, T, R), given as columns of shape (m,).
+
+    Of options alike in all three the first one stays that is not marked in `last`, if any is.
+    """
+    kept = np.zeros(cost.size, dtype=bool)
+    if cost.size == 0:
+        return kept
+    order = np.lexsort((-speed, latency_ns, cost) if last is None else (last, -speed, latency_ns, cost))
+    levels, level = np.unique(latency_ns[order], return_inverse=True)
+    # best[k, t]: the greatest speed among the first k options (by cost) with latency level ≤ t.
+    best = np.full((order.size + 1, levels.size), -1, dtype=np.int64)
+    best[np.arange(1, order.size + 1), level] = speed[order]
+    np.maximum.accumulate(best, axis=0, out=best)
+    np.maximum.accumulate(best, axis=1, out=best)
+    kept[order] = speed[order] > best[np.arange(order.size), level]
+    return kept
+
+
+def speed_ranks(period_ns: Int64, tokens: Int64) -> Int64:
+    """Rank of tokens/period, exactly.
+
+    1/R = period/tokens is split into whole and broken ns. Broken parts are fractions; with denominators up to
+    2²⁵ different ones differ by at least 2⁻⁵⁰, and float64 tells them apart without doubt.
+    """
+    if period_ns.size == 0:
+        return np.empty(0, dtype=np.int64)
+    if int(tokens.max()) > 2**25:
+        ratios = [Fraction(p, t) for p, t in zip(period_ns.tolist(), tokens.tolist(), strict=True)]
+        rank_of = {ratio: rank for rank, ratio in enumerate(sorted(set(ratios), reverse=True))}
+        return np.array([rank_of[ratio] for ratio in ratios], dtype=np.int64)
+    whole, rest = np.divmod(period_ns, tokens)
+    broken = rest / tokens
+    order = np.lexsort((broken, whole))[::-1]
+    changed = (np.diff(whole[order]) != 0) | (np.diff(broken[order]) != 0)
+    ranks = np.empty(period_ns.size, dtype=np.int64)
+    ranks[order] = np.r_[0, np.cumsum(changed)]
+    return ranks

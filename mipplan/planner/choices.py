@@ -1,0 +1,362 @@
+"""Choices of one option per stage: how options are numbered, what choices cost at least, and which ones bounds leave.
+
+A *row* is the number of an option among those of all stages, one stage after another; a choice has a row per stage.
+
+Choices are built stage by stage. A partial one is dropped as soon as its cost bound exceeds what is asked for, or some
+path cannot keep the deadline however the stages to come are chosen, or it uses too much of a limited resource already.
+The planner looks through these choices near its bound, and so does the pricing of a fleet's pipelines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mipplan.calculus import StageService
+from mipplan.core import Bool, Float64, Int64
+from mipplan.options import Configuration, StageOptions
+from mipplan.solvers import Relaxations
+from mipplan_formulations import Cover, Formulation, TimeCostProblem
+
+
+@dataclass(frozen=True)
+class WalkParams:
+    """How far choices are built."""
+
+    #: At most this many partial choices are kept at once, because beyond that a MILP solver does better.
+    most_labels: int = 150_000
+    #: At most this many times as many extensions are looked at.
+    most_extensions: int = 100
+    #: Extensions are looked at in pieces of at most this many, because of memory.
+    at_once: int = 500_000
+    #: At most this many times as many extensions may keep the bounds on cost.
+    most_pairs: int = 20
+    #: Up to this many partial choices it hardly matters which stage comes next.
+    few: int = 1_000
+    #: Of more partial choices this many are looked at to decide which stage comes next.
+    sample: int = 100
+
+
+class SearchSpace:
+    """All options that a plan may be chosen from, side by side, and what a choice must keep beside the objective.
+
+    `tables` hold the options of each stage in file order, none empty; `limits` the devices by hardware name; `required`
+    further conditions over all options.
+
+    Attributes
+    ----------
+    stage : int64, shape (N,)
+        Stage of every row, by its place.
+    first : int64, shape (stages,)
+        Where each stage's rows start.
+    cost, latency_ns, speed : int64, shape (N,)
+        Speeds are ranks, since floats do not tell all rates apart.
+    latency, period : float64, shape (N,)
+        T and 1/R in ns.
+    """
+
+    def __init__(
+        self, tables: Mapping[str, StageOptions], limits: Mapping[str, int], required: Sequence[Cover] = ()
+    ) -> None:
+        self.tables, self.limits, self.required = tables, limits, tuple(required)
+        every = list(tables.values())
+        counts = [table.count for table in every]
+        self.stage = np.repeat(np.arange(len(every)), counts)
+        self.first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        self.cost = np.concatenate([table.cost for table in every])
+        self.speed = np.concatenate([table.speed for table in every])
+        self.latency_ns = np.concatenate([table.latency_ns for table in every])
+        self.latency = self.latency_ns.astype(np.float64)
+        self.period = np.concatenate([table.period_ns / table.tokens for table in every])
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return int(self.stage.size)
+
+    def configuration(self, choice: Int64) -> Configuration:
+        """Return the options that a choice, shape (stages,), names."""
+        chosen = zip(self.tables.items(), (choice - self.first).tolist(), strict=True)
+        return Configuration({name: table.option(option) for (name, table), option in chosen})
+
+    def services(self, choice: Int64) -> dict[str, StageService]:
+        """Service of every stage under a choice."""
+        chosen = zip(self.tables.items(), (choice - self.first).tolist(), strict=True)
+        return {name: table.service(option) for (name, table), option in chosen}
+
+    def is_allowed(self, choice: Int64) -> bool:
+        """Whether a choice keeps the device limits and what else is required of it."""
+        options = (choice - self.first).tolist()
+        return self.configuration(choice).keeps(self.limits) and all(c.is_met(options) for c in self.required)
+
+    def starts(self, rows: Int64) -> Int64 | None:
+        """Where in `rows`, ascending, each stage's start; None if a stage has none."""
+        starts = np.searchsorted(self.stage[rows], np.arange(self.first.size))
+        found: bool = starts[-1] < rows.size and bool((np.diff(starts) > 0).all())
+        return starts if found else None
+
+    def by_stage(self, rows: Int64) -> list[Int64]:
+        """Rows of each stage among `rows`, ascending."""
+        return np.split(rows, np.searchsorted(rows, self.first[1:]))
+
+    def tables_of(self, rows: Int64) -> dict[str, StageOptions]:
+        """Only the options in `rows`, ascending."""
+        parts = zip(self.tables.items(), self.by_stage(rows), self.first, strict=True)
+        return {name: table.keep(own - first) for (name, table), own, first in parts}
+
+    def ideal(self, rows: Int64) -> dict[str, StageService]:
+        """Least T and greatest R of every stage among `rows`."""
+        services = {}
+        for own, first, (name, table) in zip(
+            self.by_stage(rows), self.first, self.tables.items(), strict=True
+        ):
+            fastest = own[np.argmax(self.speed[own])] - first
+            services[name] = StageService(
+                int(self.latency_ns[own].min()), int(table.period_ns[fastest]), int(table.tokens[fastest])
+            )
+        return services
+
+    def affordable(self, rows: Int64, values: Int64 | Float64, most: float) -> Int64 | None:
+        """Strike rows with which the least sum of values, shape (N,), exceeds `most`; None if a stage has none left."""
+        starts = self.starts(rows)
+        if starts is None:
+            return None
+        least = np.minimum.reduceat(values[rows], starts)
+        spare = most - least.sum()
+        return None if spare < 0 else rows[values[rows] <= (least + spare)[self.stage[rows]]]
+
+
+@dataclass(frozen=True, eq=False)
+class ReducedCosts:
+    """Lower bounds on cost: every plan costs at least `bound` plus the reduced costs, shape (N,), of its rows.
+
+    The bound is infinite if there is no plan; reduced costs are at least 0.
+    """
+
+    bound: float
+    reduced: Float64
+
+
+class LpBound:
+    """What plans within any sets of rows cost at least, by the linear relaxation of the master over some rows."""
+
+    def __init__(self, formulation: Formulation, problem: TimeCostProblem, rows: Int64, size: int) -> None:
+        model = formulation.build(problem)
+        self._relaxations = Relaxations(model)
+        self._columns, self._binaries = model.num_columns, problem.num_binaries
+        self._rows = rows
+        # The binaries come first in every formulation, activity by activity.
+        self._column_of = np.full(size, -1)
+        self._column_of[rows] = np.arange(self._binaries)
+
+    def within(self, rows: Int64, time_limit_s: float | None = None) -> ReducedCosts | None:
+        """Return what plans of these rows, among those that the bound is over, cost at least; None if that fails."""
+        allowed = np.ones(self._columns, dtype=bool)
+        allowed[: self._binaries] = False
+        allowed[self._column_of[rows]] = True
+        relaxation = self._relaxations.within(allowed, time_limit_s)
+        if relaxation is None:
+            return None
+        reduced = np.zeros(self._column_of.size)
+        reduced[self._rows] = np.maximum(relaxation.reduced_costs[: self._binaries], 0.0)
+        return ReducedCosts(relaxation.bound, reduced)
+
+
+class TooManyError(Exception):
+    """There are more partial choices than are worth keeping."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Complete choices."""
+
+    #: Shape (k, stages): option of each stage, as its `StagePart` calls it.
+    picks: Int64
+    #: Shape (k,).
+    cost: Int64
+    #: The most partial choices that were kept at once to find them.
+    labels: int = 0
+
+    def in_order(self) -> Candidates:
+        """Return them by cost, those of equal cost by their options: the same order wherever they come from."""
+        order = np.lexsort((*self.picks.T[::-1], self.cost))
+        return Candidates(self.picks[order], self.cost[order], self.labels)
+
+    def keep(self, kept: Bool) -> Candidates:
+        """Only those marked, shape (k,)."""
+        return Candidates(self.picks[kept], self.cost[kept], self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class StagePart:
+    """The m options of one stage that are in question, at least one; arrays of shape (m,)."""
+
+    #: What they are called.
+    rows: Int64
+    cost: Int64
+    #: What each adds to the bound on the cost of a choice.
+    added: Float64
+    duration_ns: Int64
+    #: Shape (m, r): what each takes of every limited resource.
+    usage: Int64
+
+
+@dataclass(frozen=True, eq=False)
+class PathPart:
+    """A path that has to keep the deadline: lag, durations, and the longest wait.
+
+    `waits` holds, per stage of the path, those of each of its options in question.
+    """
+
+    stages: tuple[int, ...]
+    lag_ns: int
+    waits: tuple[Int64, ...]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What choices are asked for."""
+
+    #: Of every path.
+    deadline_ns: int
+    #: What all options of a choice may add to the bound.
+    spare: float
+    #: What a choice may cost.
+    most: int
+    #: Shape (r,): of the limited resources.
+    capacities: Int64
+    #: Partial choices to keep at most; `WalkParams.most_labels` by default.
+    labels: int | None = None
+
+
+def list_choices(
+    parts: Sequence[StagePart], paths: Sequence[PathPart], bounds: Bounds, params: WalkParams = WalkParams()
+) -> Candidates:
+    """Find all choices of one option per stage that keep the bounds.
+
+    Raises
+    ------
+    TooManyError
+        If there are too many partial ones at some stage.
+    """
+    to_come = sorted(range(len(parts)), key=lambda stage: parts[stage].rows.size)
+    walk = _Walk(parts, paths, bounds, params)
+    while to_come:
+        stage = walk.choose(to_come)
+        to_come.remove(stage)
+        walk.extend(stage, to_come)
+    picks = np.empty((walk.cost.size, len(parts)), dtype=np.int64)
+    for stage, column in walk.picks.items():
+        picks[:, stage] = column
+    return Candidates(picks, walk.cost, walk.labels)
+
+
+class _Walk:
+    """Partial choices, one per entry of equally long arrays."""
+
+    def __init__(
+        self, parts: Sequence[StagePart], paths: Sequence[PathPart], bounds: Bounds, params: WalkParams
+    ) -> None:
+        self._parts, self._paths, self._bounds, self._params = parts, paths, bounds, params
+        self._most_labels = params.most_labels if bounds.labels is None else bounds.labels
+        self._cheapest = [int(part.cost.min()) for part in parts]
+        self._least_ns = [int(part.duration_ns.min()) for part in parts]
+        self._least_wait = [[int(waits.min()) for waits in path.waits] for path in paths]
+        self.cost = np.zeros(1, dtype=np.int64)
+        self._added = np.zeros(1)
+        self._duration = [np.zeros(1, dtype=np.int64) for _ in paths]
+        self._wait = [np.zeros(1, dtype=np.int64) for _ in paths]
+        self._used = np.zeros((1, bounds.capacities.size), dtype=np.int64)
+        self.picks: dict[int, Int64] = {}
+        self.labels = 1
+
+    def choose(self, to_come: Sequence[int]) -> int:
+        """Stage to go on with: the first; where there are many partial choices, the one that leaves fewest of some."""
+        if self.cost.size <= self._params.few or len(to_come) == 1:
+            return to_come[0]
+        some = np.arange(0, self.cost.size, self.cost.size // self._params.sample)
+        left = [
+            self._extensions(stage, [s for s in to_come if s != stage], some)[0].size for stage in to_come
+        ]
+        return to_come[int(np.argmin(left))]
+
+    def extend(self, stage: int, to_come: Sequence[int]) -> None:
+        """Extend every partial choice by every option of a stage that can still lead to a complete one."""
+        part = self._parts[stage]
+        if self.cost.size * part.rows.size > self._params.most_extensions * self._most_labels:
+            raise TooManyError
+        label, option, used, times = self._extensions(stage, to_come, np.arange(self.cost.size))
+        if label.size > self._most_labels:
+            raise TooManyError
+        for number in range(len(self._paths)):
+            if number in times:
+                self._duration[number], self._wait[number] = times[number]
+            else:
+                self._duration[number] = self._duration[number][label]
+                self._wait[number] = self._wait[number][label]
+        self.cost = self.cost[label] + part.cost[option]
+        self._added = self._added[label] + part.added[option]
+        self._used = used
+        self.picks = {other: column[label] for other, column in self.picks.items()}
+        self.picks[stage] = part.rows[option]
+        self.labels = max(self.labels, label.size)
+
+    def _extensions(
+        self, stage: int, to_come: Sequence[int], some: Int64
+    ) -> tuple[Int64, Int64, Int64, dict[int, tuple[Int64, Int64]]]:
+        """Some partial choices with every option of a stage that can still lead to a complete one.
+
+        Returns partial choice and option of each, what it uses, and duration and wait along the paths through the
+        stage.
+        """
+        label, option = self._affordable(stage, to_come, some)
+        used = self._used[label] + self._parts[stage].usage[option]
+        kept = (used <= self._bounds.capacities).all(axis=1)
+        label, option, used = label[kept], option[kept], used[kept]
+        found: dict[int, tuple[Int64, Int64]] = {}
+        for number, path in enumerate(self._paths):
+            if stage in path.stages:
+                times = self._times(number, stage, label, option)
+                kept = self._keep_deadline(number, *times, to_come)
+                label, option, used = label[kept], option[kept], used[kept]
+                # What one path drops is not worth keeping for the others: there may be hundreds.
+                found = {n: (duration[kept], wait[kept]) for n, (duration, wait) in found.items()}
+                found[number] = times[0][kept], times[1][kept]
+        return label, option, used, found
+
+    def _affordable(self, stage: int, to_come: Sequence[int], some: Int64) -> tuple[Int64, Int64]:
+        """Pairs of some partial choices and an option of a stage that keep the bounds on cost."""
+        part = self._parts[stage]
+        most = self._bounds.most - sum(self._cheapest[other] for other in to_come)
+        step = max(1, self._params.at_once // part.rows.size)
+        pairs, count = [], 0
+        for start in range(0, max(1, some.size), step):
+            own = some[start : start + step]
+            keeps = self._added[own, None] + part.added <= self._bounds.spare
+            keeps &= self.cost[own, None] + part.cost <= most
+            label, option = np.nonzero(keeps)
+            pairs.append((own[label], option))
+            count += label.size
+            if count > self._params.most_pairs * self._most_labels:
+                raise TooManyError
+        return np.concatenate([label for label, _ in pairs]), np.concatenate([option for _, option in pairs])
+
+    def _times(self, number: int, stage: int, label: Int64, option: Int64) -> tuple[Int64, Int64]:
+        """Duration and wait along one path through a stage, of each partial choice with its new option."""
+        path = self._paths[number]
+        waits = path.waits[path.stages.index(stage)]
+        return (
+            self._duration[number][label] + self._parts[stage].duration_ns[option],
+            np.maximum(self._wait[number][label], waits[option]),
+        )
+
+    def _keep_deadline(self, number: int, duration: Int64, wait: Int64, to_come: Sequence[int]) -> Bool:
+        """Which partial choices may still keep the deadline on one path."""
+        path = self._paths[number]
+        still = [place for place, stage in enumerate(path.stages) if stage in to_come]
+        least_ns = path.lag_ns + sum(self._least_ns[path.stages[place]] for place in still)
+        least_wait = max((self._least_wait[number][place] for place in still), default=0)
+        kept: Bool = duration + np.maximum(wait, least_wait) <= self._bounds.deadline_ns - least_ns
+        return kept

@@ -1,0 +1,263 @@
+"""Certified plans found quickly, and small exchanges that make a plan cheaper, certified, or faster at no cost.
+
+**First plan**: its cost bounds how many replicas are worth considering at all. For each of a few degrees of patience
+every stage takes the family that serves a token cheapest among those whose T is at most that many times its least T.
+What the objective then leaves for waiting on the stage's tightest path decides its replicas.
+
+Nothing here is proven except the certificate of what is returned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mipplan.calculus import PathWait, grid_rate, grid_step
+from mipplan.core import Int64, first_true
+from mipplan.options import Configuration, Family, Option
+from mipplan.planner.choices import SearchSpace
+from mipplan.planner.instance import Instance
+
+
+@dataclass(frozen=True)
+class FirstPlanParams:
+    """What is tried for a first plan."""
+
+    #: Degrees of patience: T may be this many times the stage's least.
+    patience: tuple[float, ...] = (1.0, 1.25, 1.6, 2.0, 2.6, 3.4, 4.5, 6.0, 9.0, 14.0)
+    #: Shares of the path's slack given to waiting: the certificate exceeds the bound a little, on branches more.
+    shares: tuple[float, ...] = (1.0, 0.8, 0.5, 0.2, 0.0)
+    #: Steps, each by the same factor, from the most replicas to the fewest.
+    shrinking: int = 32
+
+
+@dataclass(frozen=True)
+class CertifiedConfiguration:
+    """A certified plan."""
+
+    configuration: Configuration
+    certificate_ns: int
+
+    @property
+    def cost(self) -> int:
+        """Micro-dollars per hour."""
+        return self.configuration.microusd_per_hour
+
+
+def certified(instance: Instance, configuration: Configuration) -> CertifiedConfiguration:
+    """Return a configuration with its certificate."""
+    return CertifiedConfiguration(configuration, instance.certificate_ns(configuration.services))
+
+
+def find_first_plan(
+    instance: Instance, params: FirstPlanParams = FirstPlanParams()
+) -> CertifiedConfiguration | None:
+    """Cheapest of a handful of certified plans; None if none of them is certified within the limits."""
+    paths = instance.oracle.paths.paths
+    patterns: dict[tuple[tuple[str, int], ...], dict[str, Family]] = {}
+    for patience in params.patience:
+        families = {
+            stage: _cheapest_within(found.families, patience) for stage, found in instance.families.items()
+        }
+        patterns[tuple((family.hardware, family.batch) for family in families.values())] = families
+    candidates = []
+    for families in patterns.values():
+        found = _candidate(instance, paths, families, params.shares)
+        if found is not None:
+            candidates.append(found)
+    while candidates:
+        cheapest = min(candidates, key=lambda candidate: candidate.microusd_per_hour)
+        candidates.remove(cheapest)
+        if instance.keeps_slo(cheapest.services):
+            return certified(instance, cheapest)
+        # The quick test is one-sided. From being wrong the oracle has learnt enough to size this pattern anew.
+        families = {stage: family for stage, (family, _) in cheapest.items()}
+        again = _candidate(instance, paths, families, params.shares)
+        if again is not None and again != cheapest:
+            candidates.append(again)
+    return None
+
+
+def _cheapest_within(families: tuple[Family, ...], patience: float) -> Family:
+    services = [family.service(1) for family in families]
+    least = min(service.latency_ns for service in services)
+    admitted = [
+        family
+        for family, service in zip(families, services, strict=True)
+        if service.latency_ns <= patience * least
+    ]
+    return min(admitted, key=lambda family: family.microusd_per_hour * float(family.service(1).ns_per_token))
+
+
+def _candidate(
+    instance: Instance, paths: tuple[PathWait, ...], families: Mapping[str, Family], shares: tuple[float, ...]
+) -> Configuration | None:
+    """Return the first sizing that is not surely refused; None if all are."""
+    for share in shares:
+        sized = _sized(instance, paths, families, share)
+        if sized is not None and not instance.surely_misses_slo(sized.services):
+            return sized
+    return None
+
+
+def _sized(
+    instance: Instance, paths: tuple[PathWait, ...], families: Mapping[str, Family], share: float
+) -> Configuration | None:
+    """Give every stage the replicas its tightest path needs; None if that is too slow or too many."""
+    sized = Configuration()
+    for stage, family in families.items():
+        replicas = family.fewest
+        for path in paths:
+            if stage in path.stages:
+                needed = replicas_on_path(path, stage, families, share, instance.deadline_ns)
+                if needed is None:
+                    return None
+                replicas = max(replicas, needed)
+        # At the limit a plan may still be certified: the share was only a guess.
+        sized[stage] = Option(family, min(replicas, family.most))
+    return sized if sized.keeps(instance.limits) else None
+
+
+def replicas_on_path(
+    path: PathWait, stage: str, families: Mapping[str, Family], share: float, deadline_ns: int
+) -> int | None:
+    """Replicas with which a stage's wait takes at most that share of its path's slack; None if there is no slack."""
+    slack = deadline_ns - path.lag_ns - sum(families[other].service(1).latency_ns for other in path.stages)
+    if slack < 0:
+        return None
+    curve = path.curves[path.stages.index(stage)]
+    # Largest 1/R on the grid with a wait within the slack: the wait grows with 1/R. It need not be looked for beyond
+    # what the fewest replicas give, nor below what the most give; mostly it lies near the former.
+    family = families[stage]
+    slowest, quickest = family.service(family.fewest), family.service(family.most)
+    least, high = grid_step(float(quickest.ns_per_token)), grid_step(float(slowest.ns_per_token)) + 1
+    low, stride = high, 1
+    while low > least and curve.lower(*grid_rate(low)) > slack * share:
+        low, high, stride = max(least, low - stride), low - 1, 2 * stride
+    # From the top, because which rates are asked about sharpens the bounds on others.
+    down = first_true(0, high - low, lambda down: curve.lower(*grid_rate(high - down)) <= slack * share)
+    period_ns, tokens = grid_rate(high - down)
+    if period_ns == 0:
+        return family.most
+    return -(-int(family.service_ns[-1]) * tokens // (family.batch * period_ns))
+
+
+def trim(
+    instance: Instance, found: Configuration, params: FirstPlanParams = FirstPlanParams()
+) -> CertifiedConfiguration:
+    """Take away replicas of a certified plan: of all stages alike, then as many as can go, dearest stage first.
+
+    One stage after another alone would leave all the waiting to the first, and the last ones no time for any.
+    """
+    trimmed = _shrunk(instance, found, params.shrinking)
+    for stage in sorted(found, key=lambda stage: -found[stage].microusd_per_hour):
+        family, most = found[stage]
+        replicas = first_true(
+            family.fewest,
+            most,
+            lambda n: instance.keeps_slo(trimmed.replaced(stage, Option(family, n)).services),  # noqa: B023
+        )
+        trimmed = trimmed.replaced(stage, Option(family, replicas))
+    return certified(instance, trimmed)
+
+
+def _shrunk(instance: Instance, found: Configuration, steps: int) -> Configuration:
+    """Move all stages alike from the most replicas towards the fewest, as far as the plan stays certified."""
+
+    def moved(left: int) -> Configuration:
+        share = (steps - left) / steps
+        return Configuration(
+            {
+                stage: Option(f, max(f.fewest, math.ceil(most * (f.fewest / most) ** share)))
+                for stage, (f, most) in found.items()
+            }
+        )
+
+    # From the fewest, because the oracle learns from what is refused.
+    return moved(first_true(0, steps, lambda left: instance.keeps_slo(moved(left).services)))
+
+
+def repair(instance: Instance, space: SearchSpace, rows: Int64, refused: Int64, most: int) -> Int64 | None:
+    """Exchange one option after another, each time the one that saves most latency per dollar.
+
+    Returns a choice of these rows, shape (m,), that keeps the objective and costs at most `most` (micro-dollars per
+    hour); None if the way to one from `refused`, shape (stages,), gets too dear or ends.
+    """
+    choice = refused.copy()
+    names = tuple(space.tables)
+    while True:
+        services = space.services(choice)
+        if instance.keeps_slo(services):
+            return choice
+        test = instance.oracle.quick_test(services, instance.deadline_ns)
+        excess_ns = test.floor_ns(services) - instance.deadline_ns
+        best: tuple[float, int, int] | None = None
+        for place, row, extra in _steps(space, rows, choice, most - int(space.cost[choice].sum())):
+            name = names[place]
+            service = space.tables[name].service(row - int(space.first[place]))
+            left_ns = test.floor_ns({**services, name: service}) - instance.deadline_ns
+            if left_ns < excess_ns:
+                # More than what is in excess is worth nothing. (The test, which rounds down, may see no excess.)
+                worth = min(excess_ns - left_ns, max(excess_ns, 1)) / extra
+                if best is None or worth > best[0]:
+                    best = worth, place, row
+        if best is None:
+            return None
+        choice[best[1]] = best[2]
+
+
+def _steps(space: SearchSpace, rows: Int64, choice: Int64, spare: int) -> Iterator[tuple[int, int, int]]:
+    """Per stage the cheapest dearer options with a smaller T or a greater R, with and without loss in the other.
+
+    Yields stage, row and extra cost.
+    """
+    for place, (own, chosen) in enumerate(zip(space.by_stage(rows), choice, strict=True)):
+        extra = space.cost[own] - space.cost[chosen]
+        latency_ns, speed = space.latency_ns[own], space.speed[own]
+        dearer = (extra > 0) & (extra <= spare)
+        quicker, faster = latency_ns < space.latency_ns[chosen], speed > space.speed[chosen]
+        no_slower, no_weaker = latency_ns <= space.latency_ns[chosen], speed >= space.speed[chosen]
+        found: set[int] = set()
+        for wanted in (quicker, faster, quicker & no_weaker, faster & no_slower):
+            places = np.flatnonzero(dearer & wanted)
+            if places.size:
+                found.add(int(places[np.argmin(extra[places])]))
+        for option in sorted(found):
+            yield place, int(own[option]), int(extra[option])
+
+
+def break_ties(
+    instance: Instance, space: SearchSpace, choice: Int64, certificate_ns: int
+) -> tuple[Int64, int]:
+    """Exchange options for others of the same cost, one stage at a time, while the certificate falls.
+
+    Between plans of equal cost the one with the least certificate found is the better answer: latency for free. Batch
+    caps cost nothing by themselves, so ties are common, and which of them a solver returns is arbitrary. Returns a
+    choice of the same cost and devices, and its certificate, which no single exchange lowers.
+    """
+    improved = True
+    while improved:
+        improved = False
+        for place, first in enumerate(space.first):
+            for row in _equals(space, place, int(choice[place] - first)):
+                trial = choice.copy()
+                trial[place] = first + row
+                services = space.services(trial)
+                if instance.oracle.floor_ns(services) >= certificate_ns:
+                    continue
+                found_ns = instance.certificate_ns(services)
+                if found_ns < certificate_ns:
+                    choice, certificate_ns, improved = trial, found_ns, True
+    return choice, certificate_ns
+
+
+def _equals(space: SearchSpace, place: int, chosen: int) -> list[int]:
+    """Other options of a stage of the same cost on the same hardware, so that no device limit is touched."""
+    table = list(space.tables.values())[place]
+    hardware = table.hardware
+    alike = (table.cost == table.cost[chosen]) & (hardware == hardware[chosen])
+    alike[chosen] = False
+    return np.flatnonzero(alike).tolist()

@@ -1,0 +1,366 @@
+"""Oracles, which decide whether services keep a deadline: the certificate of a trace, or the worst case of an envelope.
+
+Whether a plan keeps an objective on a trace depends on its slowest queries alone. Leaving all others out of the theorem
+can only lower the bounds of those kept (the maximum over older tokens runs over fewer of them; token numbers
+stay those of the whole trace), so a plan that misses the objective on a sample of critical queries misses it in truth.
+Only what the sample does not refuse is put before the whole trace; and where the whole trace then refuses, the sample
+learns from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Protocol
+
+import numpy as np
+
+from mipplan.calculus import PathWaits, StageService, WorstCase, analyse_paths
+from mipplan.certificate import CertificateEvaluator, certify_services
+from mipplan.core import (
+    UNLIMITED_NS,
+    Bool,
+    Float64,
+    Int64,
+    higher_rank,
+    quantile_exceeds,
+    quantile_ns,
+)
+from mipplan.planner.cuts import Misses, QueryCuts, critical_chains, reached_by_more, waited_for_queries
+from mipplan.result import CriticalStage, Guarantee
+from mipplan.tokens import StageTokens, Workload
+
+Services = Mapping[str, StageService]
+
+
+class QuickTest(Protocol):
+    """Quick and one-sided: tests services near some that were refused."""
+
+    def surely_exceeds(self, services: Services) -> bool:
+        """Return True only if the guaranteed latency exceeds the limit."""
+
+    def floor_ns(self, services: Services) -> int:
+        """Return a lower bound on the guaranteed latency, ns."""
+
+
+class Oracle(Protocol):
+    """Bounds the latency of plans; the bound grows with every T and falls with every R.
+
+    What has a body here is right, and quick where `certificate_ns` is.
+    """
+
+    @property
+    def paths(self) -> PathWaits:
+        """Waits per path, or lower bounds on them that are quick to evaluate and may get sharper with use."""
+
+    def certificate_ns(self, services: Services) -> int:
+        """Latency that is guaranteed under these services, ns."""
+
+    def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
+        """How the guaranteed latency comes about."""
+
+    def exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Whether the guaranteed latency exceeds `limit_ns`."""
+        return self.certificate_ns(services) > limit_ns
+
+    def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Quick test: True only if the guaranteed latency exceeds `limit_ns`."""
+        return self.certificate_ns(services) > limit_ns
+
+    def floor_ns(self, services: Services) -> int:
+        """Return a lower bound on the guaranteed latency that costs little, ns."""
+        return self.certificate_ns(services)
+
+    def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:  # noqa: ARG002
+        """Make a test for services near some that were refused, cheaper still than `surely_exceeds`."""
+        return ExactTest(self, limit_ns)
+
+    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:  # noqa: ARG002
+        """Queries that miss the limit or nearly so, for testing many services; None where latency is not by query."""
+        return None
+
+
+@dataclass(frozen=True)
+class ExactTest:
+    """Asks an oracle for the guaranteed latency itself."""
+
+    oracle: Oracle
+    limit_ns: int
+
+    def surely_exceeds(self, services: Services) -> bool:
+        """Whether the guaranteed latency exceeds the limit."""
+        return self.oracle.certificate_ns(services) > self.limit_ns
+
+    def floor_ns(self, services: Services) -> int:
+        """Return the guaranteed latency, ns."""
+        return self.oracle.certificate_ns(services)
+
+
+@dataclass(frozen=True)
+class SampleParams:
+    """How large samples of critical queries are, in terms of how many queries are too many to miss the objective."""
+
+    #: Utilisations at which the longest waits of each stage are looked up at first.
+    loads: tuple[float, ...] = (0.65,)
+    #: For each load and each lesson this many times the queries that are too many are kept.
+    watched: float = 1.5
+    #: What came before a query is kept back to this many times its wait.
+    look_back: float = 1.0
+    #: This many times the queries that are too many make cuts.
+    cutting: float = 1.5
+    #: A sample of more than this share of the queries becomes the whole trace, because it saves too little.
+    largest: float = 0.5
+
+
+class CertificateOracle(Oracle):
+    """The certificate's quantile over the queries of one trace.
+
+    Latencies beyond `horizon_ns` need not be told apart quickly: the deadline that will mostly be asked about.
+    """
+
+    def __init__(self, workload: Workload, quantile: float, horizon_ns: int = UNLIMITED_NS) -> None:
+        self._workload, self._quantile, self._horizon_ns = workload, quantile, horizon_ns
+        self._evaluator = CertificateEvaluator(workload)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the trace, at all stages together."""
+        return sum(stage.count for stage in self._workload.stages.values())
+
+    def forget(self) -> None:
+        """Let go of what the last questions left behind, not of what was learnt."""
+        self._evaluator.forget()
+        self._sample.forget()
+
+    @cached_property
+    def _sample(self) -> CriticalSample:
+        return CriticalSample(self._evaluator, self._quantile, self._horizon_ns)
+
+    @cached_property
+    def paths(self) -> PathWaits:
+        """Paths and waits of the whole trace."""
+        return analyse_paths(self._workload, self._quantile)
+
+    def certificate_ns(self, services: Services) -> int:
+        """Certified latency quantile under these services, ns."""
+        return quantile_ns(self._evaluator.latency_ns(services), self._quantile)
+
+    def floor_ns(self, services: Services) -> int:
+        """Certified latency quantile of the sample, ns."""
+        return self._sample.floor_ns(services)
+
+    def exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Whether the certificate exceeds `limit_ns`; the whole trace is only asked if the sample does not know."""
+        if self._sample.exceeds(services, limit_ns):
+            return True
+        latency_ns = self._evaluator.latency_ns(services)
+        exceeded = quantile_exceeds(latency_ns, self._quantile, limit_ns)
+        if exceeded:
+            self._sample.learn(services, limit_ns)
+        return exceeded
+
+    def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Whether the certificate exceeds `limit_ns` on the sample already."""
+        return self._sample.exceeds(services, limit_ns)
+
+    def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:
+        """Make a test by the critical chains of the queries that miss the limit."""
+        return self._sample.misses(refused, limit_ns)
+
+    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
+        """Return cuts by the slowest queries of the sample under these services."""
+        return self._sample.query_cuts(services, limit_ns, order)
+
+    def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
+        """How a query at the quantile comes to its bound."""
+        return certify_services(self._workload, services, self._quantile).critical_path
+
+
+class WorstCaseOracle(Oracle):
+    """The worst case over all traffic inside an arrival curve: quick, and not that of a query."""
+
+    def __init__(self, worst_case: WorstCase, paths: PathWaits) -> None:
+        self._worst_case, self._paths = worst_case, paths
+
+    @property
+    def paths(self) -> PathWaits:
+        """Waits per path of any traffic inside the curve."""
+        return self._paths
+
+    def certificate_ns(self, services: Services) -> int:
+        """Worst latency of any query under these services, ns."""
+        return self._worst_case.bound_ns(services)
+
+    def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
+        """Return the longest path through the stage whose wait is the worst, with that wait."""
+        worst = self._worst_case
+        bottleneck = worst.critical_stage(services)
+        path = worst.longest_path(services, bottleneck)
+        delays = {(edge.parent, edge.child): edge.delay_ns for edge in worst.pipeline.edges}
+        return tuple(
+            CriticalStage(
+                stage,
+                worst.own_ns(services, stage),
+                worst.wait_ns(services, stage) if stage == bottleneck else 0,
+                delays[path[step - 1], stage] if step else 0,
+            )
+            for step, stage in enumerate(path)
+        )
+
+
+#: What certifies plans, by what is guaranteed.
+ORACLES: Mapping[Guarantee, type[Oracle]] = MappingProxyType(
+    {Guarantee.TRACE: CertificateOracle, Guarantee.ENVELOPE: WorstCaseOracle}
+)
+
+
+class CriticalSample:
+    """Quick lower bounds on certificates, from part of the workload whose evaluator is given.
+
+    Latencies beyond `horizon_ns` need not be told apart: nobody waits for what came longer ago.
+    """
+
+    def __init__(
+        self,
+        whole: CertificateEvaluator,
+        quantile: float,
+        horizon_ns: int = UNLIMITED_NS,
+        params: SampleParams = SampleParams(),
+    ) -> None:
+        self._whole, self._params, self._horizon_ns = whole, params, horizon_ns
+        self._workload = workload = whole.workload
+        self._allowed = workload.queries - 1 - higher_rank(quantile, workload.queries)
+        self._kept = np.zeros(workload.queries, dtype=bool)
+        self._evaluator: CertificateEvaluator | None = None
+        self._seed()
+
+    @property
+    def queries(self) -> int:
+        """Number of queries kept."""
+        return int(np.count_nonzero(self._kept))
+
+    def exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Whether the certificate surely exceeds `limit_ns`; if False, it may still."""
+        latency_ns = self._current().latency_ns(services)
+        return int(np.count_nonzero(latency_ns > limit_ns)) > self._allowed
+
+    def floor_ns(self, services: Services) -> int:
+        """Return a lower bound on the certificate."""
+        return reached_by_more(self._current().latency_ns(services), self._allowed)
+
+    def misses(self, services: Services, limit_ns: int) -> Misses:
+        """Return the queries whose bound exceeds `limit_ns` under `services`, for quick tests of other services."""
+        evaluator = self._current()
+        exits = evaluator.exits_ns(services)
+        late = np.flatnonzero(evaluator.workload.latency_ns(exits) > limit_ns)
+        return Misses(critical_chains(evaluator.workload, services, exits, late), limit_ns, self._allowed)
+
+    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts:
+        """Return cuts by the slowest queries under `services`, with the stages in the given order."""
+        evaluator = self._current()
+        exits = evaluator.exits_ns(services)
+        latency_ns = evaluator.workload.latency_ns(exits)
+        wanted = min(latency_ns.size, math.ceil(self._params.cutting * (self._allowed + 1)))
+        slow = _greatest(latency_ns, wanted)
+        chains = critical_chains(evaluator.workload, services, exits, slow)
+        return QueryCuts.of(chains, order, limit_ns, self._allowed)
+
+    def learn(self, services: Services, limit_ns: int) -> None:
+        """Take in what is slowest under some services, and whom it waits for: then the sample refuses them, too.
+
+        A query may wait for one that came long before it, for as long as the queue has not been empty in between.
+        """
+        exits = self._whole.exits_ns(services)
+        latency_ns = self._workload.latency_ns(exits)
+        self.learn_slowest(latency_ns, limit_ns)
+        kept = np.zeros(self._workload.queries, dtype=bool)
+        kept[waited_for_queries(self._workload, services, exits, self._greatest(latency_ns))] = True
+        self._keep(kept)
+
+    def learn_slowest(self, latency_ns: Int64, limit_ns: int) -> None:
+        """Take in the slowest queries, given the certified latency of every query of the whole trace, shape (n,)."""
+        ingress_ns = self._workload.ingress_ns
+        slow = self._greatest(latency_ns)
+        back = np.minimum(latency_ns[slow], limit_ns)
+        first = np.searchsorted(ingress_ns, ingress_ns[slow] - back)
+        self._keep(_covered(first, slow, self._workload.queries))
+
+    def forget(self) -> None:
+        """Let go of what the last question left behind, not of what was learnt."""
+        if self._evaluator is not None:
+            self._evaluator.forget()
+
+    def _current(self) -> CertificateEvaluator:
+        if self._evaluator is None:
+            self._evaluator = (
+                self._whole
+                if self._kept.all()
+                else CertificateEvaluator(self._workload.restricted(self._kept))
+            )
+        return self._evaluator
+
+    def _keep(self, queries: Bool) -> None:
+        if not np.any(queries & ~self._kept):
+            return
+        self._kept |= queries
+        if self._kept.mean() > self._params.largest:
+            self._kept[:] = True
+        self._evaluator = None
+
+    def _seed(self) -> None:
+        """Look up the longest waits of every stage at a few loads; stages that see the same tokens only once."""
+        seen: list[StageTokens] = []
+        for tokens in self._workload.stages.values():
+            if tokens.count == 0 or any(np.array_equal(tokens.query, other.query) for other in seen):
+                continue
+            seen.append(tokens)
+            arrival_ns = self._workload.ingress_ns[tokens.query]
+            marked = np.zeros(tokens.count, dtype=bool)
+            for load in self._params.loads:
+                marked |= self._longest_waits(arrival_ns, load)
+            kept = np.zeros(self._workload.queries, dtype=bool)
+            kept[tokens.query[marked]] = True
+            self._keep(kept)
+
+    def _longest_waits(self, arrival_ns: Int64, load: float) -> Bool:
+        """Tokens that wait longest where the stage has this load, and those they wait for; shape (tokens,)."""
+        count = arrival_ns.size
+        since_ns = (arrival_ns - arrival_ns[0]).astype(np.float64)
+        ahead_ns = np.arange(count) * (load * self._workload.span_ns / count)
+        ahead_ns -= since_ns
+        np.negative(ahead_ns, out=ahead_ns)
+        greatest = np.maximum.accumulate(ahead_ns)
+        wait_ns = greatest - ahead_ns
+        slow = self._greatest(wait_ns)
+        # A maximum lasts from the token that starts a busy period.
+        start = np.searchsorted(greatest, greatest[slow])
+        back_ns = np.minimum(self._params.look_back * wait_ns[slow], self._horizon_ns)
+        back = np.searchsorted(since_ns, since_ns[slow] - back_ns)
+        marked = _covered(np.maximum(start, back), slow, count)
+        marked[start] = True
+        return marked
+
+    def _greatest(self, values: Int64 | Float64) -> Int64:
+        """Index of the watched share of the values, see `_greatest`."""
+        share = self._params.watched * (self._allowed + 1) / self._workload.queries
+        return _greatest(values, min(values.size, math.ceil(share * values.size)))
+
+
+def _greatest(values: Int64 | Float64, count: int) -> Int64:
+    """Index of the `count` greatest values, ascending; of equal ones, the first.
+
+    (An `argpartition` would take any of these, on another processor others.)
+    """
+    least = np.partition(values, values.size - count)[values.size - count]
+    chosen = values > least
+    chosen[np.flatnonzero(values == least)[: count - np.count_nonzero(chosen)]] = True
+    return np.flatnonzero(chosen)
+
+
+def _covered(first: Int64, last: Int64, count: int) -> Bool:
+    """Which of 0, …, count − 1 lie in some interval from `first` to `last`, ends included; shape (count,)."""
+    change = np.bincount(first, minlength=count + 1) - np.bincount(last + 1, minlength=count + 1)
+    return np.cumsum(change[:count]) > 0

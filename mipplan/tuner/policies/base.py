@@ -1,0 +1,251 @@
+"""What every policy shares: what it is told and sees, how it decides, and what autoscalers remember."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+from mipplan.core import NS_PER_S, Fault, InputError, Int64, is_finite, shown
+from mipplan.replayer import ReplicaSchedule
+from mipplan.result import Plan
+from mipplan.tokens import realise
+from mipplan.trace import Trace
+
+#: A day: nothing that a policy waits for or looks back at takes longer.
+DAY_S = 86_400.0
+#: The shortest time that is one.
+NANOSECOND_S = 1e-9
+#: Nobody provisions for more times the traffic than this.
+MOST_TIMES = 1_000.0
+#: Rounding must not turn ⌈3.0000000001⌉ into 4.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class StageObservation:
+    """One stage over one control period, which lasts from the last instant of control (included) to this one (not).
+
+    Attributes
+    ----------
+    replicas : int
+        Told to have, until now.
+    active : int
+        Of these, how many may serve at the end of the period: the others still start.
+    waiting : int
+        Tokens that wait at the end of the period.
+    under_way : int
+        Tokens in batches at its end.
+    arrived : int
+        Tokens that became ready in it.
+    busy_ns : int
+        Sum over replicas of the time that they were busy in it.
+    active_ns : int
+        Sum over replicas of the time that they were active in it.
+    ongoing_ns : int
+        Sum over tokens of the time that they waited or were served in it.
+    """
+
+    replicas: int
+    active: int
+    waiting: int
+    under_way: int
+    arrived: int
+    busy_ns: int
+    active_ns: int
+    ongoing_ns: int
+
+    @property
+    def ongoing(self) -> int:
+        """Tokens that wait or are served at the end of the period."""
+        return self.waiting + self.under_way
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A pipeline over one control period; nothing of what happens from `now_ns` on.
+
+    Attributes
+    ----------
+    now_ns : int
+        The instant of control. What happens at this very instant is not seen yet.
+    period_ns : int
+        Since the instant of control before.
+    arrival_ns : int64, shape (k,)
+        Ingress of the queries of this period, non-decreasing.
+    stages : mapping of str to StageObservation
+        In topological order.
+    """
+
+    now_ns: int
+    period_ns: int
+    arrival_ns: Int64
+    stages: Mapping[str, StageObservation]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a controller is told before it starts; nothing of the traffic to come.
+
+    Attributes
+    ----------
+    plan : Plan
+        Hardware, batch sizes, and the replicas to start with.
+    sample : Trace
+        The traffic that was planned for.
+    start_ns : int
+        When the run begins.
+    period_ns : int
+        Time between two instants of control.
+    delay_ns : int
+        Time from ordering a replica to its first batch.
+    """
+
+    plan: Plan
+    sample: Trace
+    start_ns: int
+    period_ns: int
+    delay_ns: int
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """In topological order."""
+        return self.plan.pipeline.topological_order
+
+    @cached_property
+    def replicas(self) -> dict[str, int]:
+        """The plan's."""
+        return {stage: self.plan.choices[stage].replicas for stage in self.stages}
+
+    @cached_property
+    def tokens_per_query(self) -> dict[str, float]:
+        """Mean number of tokens of a query, in the sample."""
+        workload = realise(self.plan.pipeline, self.sample, self.plan.seed)
+        return {stage: workload.stages[stage].count / workload.queries for stage in self.stages}
+
+    @cached_property
+    def replica_rate_rps(self) -> dict[str, float]:
+        """Tokens per second of one replica with full batches."""
+        service = {stage: self.plan.service_ns(stage) for stage in self.stages}
+        return {stage: 1e9 * ns.size / float(ns[-1]) for stage, ns in service.items()}
+
+    @cached_property
+    def sample_rate_rps(self) -> float:
+        """Queries per second in the sample."""
+        return self.sample.rate_rps
+
+
+class Controller(Protocol):
+    """One run of a policy. It remembers what it saw, and sees nothing else."""
+
+    def decide(self, seen: Observation) -> Mapping[str, int]:
+        """Say how many replicas each stage is to have from now on; stages left out keep theirs."""
+        ...
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """A rule by which replicas follow traffic."""
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        ...
+
+    def start(self, setting: Setting) -> Controller:
+        """Start a controller that has seen nothing yet."""
+        ...
+
+
+@runtime_checkable
+class Clairvoyant(Protocol):
+    """What nobody can run: all commands at once, knowing the traffic to come."""
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        ...
+
+    def schedules(self, setting: Setting, trace: Trace, seed: int) -> Mapping[str, ReplicaSchedule]:
+        """Choose what is commanded, stage by stage, for a trace and its draws."""
+        ...
+
+
+@dataclass(frozen=True)
+class Static:
+    """The plan's replicas, whatever comes."""
+
+    name: str = "static"
+
+    def start(self, setting: Setting) -> _Still:  # noqa: ARG002  # as every policy
+        """Start."""
+        return _Still()
+
+
+class _Still:
+    def decide(self, seen: Observation) -> Mapping[str, int]:  # noqa: ARG002  # as every controller
+        return {}
+
+
+class StabilizationWindow:
+    """The largest count of each stage in the last `length_ns`, its count at the start included, if it had any.
+
+    Kubernetes calls it so: no count goes below it.
+    """
+
+    def __init__(self, length_ns: int, start_ns: int, counts: Mapping[str, int]) -> None:
+        self._length_ns = length_ns
+        # Of each stage instants and counts, the counts decreasing: the first is the largest.
+        self._found = {stage: deque([(start_ns, count)]) for stage, count in counts.items()}
+
+    def largest(self, now_ns: int, counts: Mapping[str, int]) -> dict[str, int]:
+        """Take in the counts of now, and return the largest since `length_ns` ago."""
+        for stage, count in counts.items():
+            found = self._found.setdefault(stage, deque())
+            while found and found[-1][1] <= count:
+                found.pop()
+            found.append((now_ns, count))
+            while found[0][0] < now_ns - self._length_ns:
+                found.popleft()
+        return {stage: self._found[stage][0][1] for stage in counts}
+
+
+class MetricWindow:
+    """The control periods of the last `length_s` that are known, those of the last `delay_s` not being known yet."""
+
+    def __init__(self, length_s: float, delay_s: float = 0.0) -> None:
+        self._length_ns, self._delay_ns = round(length_s * NS_PER_S), round(delay_s * NS_PER_S)
+        self._seen: deque[Observation] = deque()
+
+    def add(self, seen: Observation) -> None:
+        """Take in the period that ends now."""
+        self._seen.append(seen)
+        while self._seen and self._seen[0].now_ns <= seen.now_ns - self._delay_ns - self._length_ns:
+            self._seen.popleft()
+
+    def known(self) -> list[Observation]:
+        """Periods that are known now, the oldest first."""
+        known_ns = self._seen[-1].now_ns - self._delay_ns
+        return [seen for seen in self._seen if seen.now_ns <= known_ns]
+
+
+def whole_replicas(needed: float) -> int:
+    """Round up to replicas, at least one."""
+    return max(1, math.ceil(needed - ROUNDING))
+
+
+def check_numbers(owner: object, **ranges: tuple[float, float]) -> None:
+    """Raise `InputError` with every attribute that is no number within a closed range; of a tuple, each of its."""
+    faults = []
+    for name, (least, most) in ranges.items():
+        value, place = getattr(owner, name), f"{type(owner).__name__}.{name}"
+        faults += [
+            Fault(place, f"expected a number from {least:g} to {most:g}, found {shown(number)}")
+            for number in (value if isinstance(value, tuple) else (value,))
+            if not is_finite(number) or not least <= number <= most
+        ]
+    if faults:
+        raise InputError(faults)

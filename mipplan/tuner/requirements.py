@@ -1,0 +1,412 @@
+"""From situations to steps: what each stage needs, replica counts for all, and what is proven about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+from functools import cached_property, partial
+from types import MappingProxyType
+from typing import Any
+
+from mipplan.calculus import Envelope, EnvelopeCurve, rate_needed
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    NS_PER_S,
+    UNLIMITED_NS,
+    InputError,
+    LongestPaths,
+    Printable,
+    Summary,
+    format_duration,
+)
+from mipplan.tuner.scaling import Requirement, Scaler, ScalingResult
+from mipplan.tuner.stages import StageScale, Tokens
+from mipplan.tuner.traffic import Situation, Traffic, as_envelope
+from mipplan.tuner.transients import Transient
+from mipplan_formulations import LARGEST_MAGNITUDE, Demand
+from mipplan_formulations.scaling import WHOLE
+
+
+@dataclass(frozen=True, repr=False)
+class TuningStep(Printable):
+    """Replica counts for the traffic at hand.
+
+    Attributes
+    ----------
+    replicas : mapping of str to int
+        For every stage, in file order.
+    microusd_per_hour : int
+        What they cost.
+    objective_microusd_per_hour, lower_bound_microusd_per_hour : int or None
+        What was minimised: the cost, and what changes and traffic that is not served are counted as; and the proven
+        least value of that. Of a joint retuning both are for all pipelines together. Where queries have several tokens
+        and something binds, so that `share` is below 1, the bound is for waits shared out as without limits. None
+        where the conditions admit no replica counts at all.
+    latency_bound_ns : int or None
+        Bound on the latency of every query of traffic inside the envelope that meets an empty system with these
+        replicas; None if there is no bound: the long-run rate exceeds what they serve, or tokens were counted by
+        their mean.
+    transient_bound_ns : int or None
+        The same for all queries from now on, with the backlog and the activation delay as given.
+    share : float
+        Share of the traffic that is served within the objective: 1, or less where a limit binds. Whoever admits a share
+        s of the queries, so that at most ``1 + s·(α(u) − 1)`` of them come in any window u, keeps it for those.
+    reused : bool
+        Whether the models of the last retuning were used again, with their bases.
+    replan : bool
+        Whether the plan's hardware or batch caps no longer fit: no allowed replica counts keep the objective.
+    notes : tuple of str
+        What binds, a sentence each.
+    envelope : Envelope
+        What was tuned for.
+    now_ns : int or None
+        When it was decided.
+    """
+
+    replicas: Mapping[str, int]
+    microusd_per_hour: int
+    objective_microusd_per_hour: int | None
+    lower_bound_microusd_per_hour: int | None
+    latency_bound_ns: int | None
+    transient_bound_ns: int | None
+    share: float
+    reused: bool
+    replan: bool
+    notes: tuple[str, ...]
+    envelope: Envelope
+    now_ns: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "replicas", MappingProxyType(dict(self.replicas)))
+        for name in ("latency_bound_ns", "transient_bound_ns"):
+            bound = getattr(self, name)
+            if bound is not None and bound >= UNLIMITED_NS:
+                object.__setattr__(self, name, None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Read-only views cannot be pickled; the constructor makes them anew.
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return partial(type(self), **{**values, "replicas": dict(self.replicas)}), ()
+
+    @property
+    def usd_per_hour(self) -> float:
+        """Cost, dollars per hour."""
+        return self.microusd_per_hour / MICRODOLLARS_PER_DOLLAR
+
+    @property
+    def gap(self) -> float | None:
+        """(objective − lower bound) / objective: 0 if proven best."""
+        if self.objective_microusd_per_hour is None or self.lower_bound_microusd_per_hour is None:
+            return None
+        if self.objective_microusd_per_hour == 0:
+            return 0.0
+        return 1.0 - self.lower_bound_microusd_per_hour / self.objective_microusd_per_hour
+
+    @property
+    def latency_bound_s(self) -> float:
+        """`latency_bound_ns` in seconds, infinite if there is none."""
+        return _seconds(self.latency_bound_ns)
+
+    @property
+    def transient_bound_s(self) -> float:
+        """`transient_bound_ns` in seconds, infinite if there is none."""
+        return _seconds(self.transient_bound_ns)
+
+    def _summary(self) -> Summary:
+        bounds = (self.latency_bound_ns, self.transient_bound_ns)
+        steady, from_now = ("none" if bound is None else f"≤ {format_duration(bound)}" for bound in bounds)
+        proof = "" if self.gap is None else ", proven best" if self.gap == 0 else f", gap {self.gap:.1%}"
+        return Summary(
+            f"Retuned: {self.usd_per_hour:.4f} $/h{proof}{', a new plan is needed' if self.replan else ''}",
+            figures=(
+                ("bound", f"{steady} for traffic inside the envelope, {from_now} from now on"),
+                ("served", None if self.share == 1.0 else f"{self.share:.1%} of the traffic"),
+                *(("note", note) for note in self.notes),
+            ),
+            headings=("stage", ">replicas"),
+            rows=((stage, f"{count:,}") for stage, count in self.replicas.items()),
+            count=len(self.replicas),
+            what="stages",
+        )
+
+    def _line(self) -> str:
+        bound = "no bound" if self.latency_bound_ns is None else f"≤ {format_duration(self.latency_bound_ns)}"
+        return f": {sum(self.replicas.values())} replicas, {self.usd_per_hour:.4f} $/h, {bound}"
+
+
+def _seconds(bound_ns: int | None) -> float:
+    return float("inf") if bound_ns is None else bound_ns / NS_PER_S
+
+
+@dataclass(eq=False)
+class DelayBudget:
+    """How long each stage of a pipeline may make queries wait, and how long its replicas do."""
+
+    stages: Mapping[str, StageScale]
+    paths: LongestPaths[str]
+    deadline_ns: int
+    """The objective less any margin."""
+    tokens: Tokens
+    """How they were counted: only with the most of them are latencies proven."""
+    activation_delay_ns: int
+    """New replicas serve from then on."""
+    recovery_ns: int
+    """Queries that arrive from then on must keep their wait, whatever is there now."""
+    fixed_ns: dict[str, int] | None = None
+    """Waits that do not depend on the replicas; by default they are what own times leave of the deadline."""
+
+    @property
+    def service_time_ns(self) -> int:
+        """Largest sum of T and delays along a path: what a query takes that waits for no other."""
+        own = {stage: scale.latency_ns for stage, scale in self.stages.items()}
+        return max(self.paths.through(own).values())
+
+    @property
+    def is_shared_out(self) -> bool:
+        """Whether waits depend on replica counts: on how long queries wait for their own tokens."""
+        return self.fixed_ns is None and any(stage.own_load_ns for stage in self.stages.values())
+
+    @cached_property
+    def waits_ns(self) -> dict[str, int]:
+        """Longest wait of each stage, with own times as the plan's replicas leave them; perhaps negative."""
+        return self.waits_with({stage: scale.planned for stage, scale in self.stages.items()})
+
+    def waits_with(self, replicas: Mapping[str, int]) -> dict[str, int]:
+        """Longest wait of each stage, with own times as these replicas leave them; perhaps negative."""
+        if self.fixed_ns is not None:
+            return self.fixed_ns
+        through = self.paths.through(self._own_ns(replicas))
+        return {stage: self.deadline_ns - through[stage] for stage in self.stages}
+
+    def bound_ns(self, replicas: Mapping[str, int], traffic: Traffic) -> int:
+        """Bound on the latency of any query of traffic inside an envelope that meets an empty system, ns.
+
+        `UNLIMITED_NS` if there is none.
+        """
+        if self.tokens is not Tokens.MOST:
+            return UNLIMITED_NS
+        envelope = as_envelope(traffic)
+        curves = {f: EnvelopeCurve(envelope, f) for f in {s.tokens_per_query for s in self.stages.values()}}
+        waits = {}
+        for stage, scale in self.stages.items():
+            curve = curves[scale.tokens_per_query]
+            waits[stage] = curve.exact(scale.period_ns, replicas[stage] * scale.batch)
+        return self._longest_ns(replicas, waits)
+
+    def transient_bound_ns(self, replicas: Mapping[str, int], situation: Situation) -> int:
+        """Bound on the latency of any query from now on, ns; `UNLIMITED_NS` if there is none."""
+        active = situation.active
+        rises = any(replicas[stage] > active[stage] for stage in self.stages)
+        delay_ns = self.activation_delay_ns if rises else 0
+        remaining = {s: min(replicas[s], active[s]) * scale.pace for s, scale in self.stages.items()}
+        slowest = self.paths.least_along(remaining)
+        waits = {}
+        for stage, scale in self.stages.items():
+            rate = replicas[stage] * scale.pace
+            way = Transient(situation.outstanding[stage], slowest[stage] if delay_ns else rate, delay_ns, 0)
+            waits[stage] = way.wait_ns(situation.envelope, rate)
+        return self._longest_ns(replicas, waits)
+
+    def transient_needs(self, waits_ns: Mapping[str, int], situation: Situation) -> dict[str, Fraction]:
+        """Replicas, as real numbers, that a backlog and the activation delay ask for, given the waits; perhaps none.
+
+        If what is active is enough at once, the delay does not matter. Otherwise it counts for all stages.
+        """
+        if not any(situation.outstanding.values()) and self.activation_delay_ns == 0:
+            return {}
+        active = situation.active
+        at_once = self._needed(waits_ns, situation, dict.fromkeys(self.stages, Fraction(0)), 0)
+        if self.activation_delay_ns == 0 or all(need <= active[stage] for stage, need in at_once.items()):
+            return at_once
+        slowest = self.paths.least_along({s: active[s] * scale.pace for s, scale in self.stages.items()})
+        return self._needed(waits_ns, situation, slowest, self.activation_delay_ns)
+
+    def _needed(
+        self,
+        waits_ns: Mapping[str, int],
+        situation: Situation,
+        slowest: Mapping[str, Fraction],
+        delay_ns: int,
+    ) -> dict[str, Fraction]:
+        needed = {}
+        for stage, scale in self.stages.items():
+            way = Transient(situation.outstanding[stage], slowest[stage], delay_ns, self.recovery_ns)
+            rate = way.rate_needed(situation.envelope, waits_ns[stage]) if waits_ns[stage] > 0 else None
+            if rate is not None:
+                needed[stage] = rate / scale.pace
+        return needed
+
+    def _own_ns(self, replicas: Mapping[str, int]) -> dict[str, int]:
+        """T and the time for the other tokens of a query, stage by stage, ns, rounded up."""
+        stages = self.stages.items()
+        return {stage: scale.latency_ns + -(-scale.own_load_ns // replicas[stage]) for stage, scale in stages}
+
+    def _longest_ns(self, replicas: Mapping[str, int], waits_ns: Mapping[str, int]) -> int:
+        """Longest path, ns: own times, delays, and once the largest wait on it."""
+        through = self.paths.through(self._own_ns(replicas))
+        return max(length + waits_ns[stage] for stage, length in through.items())
+
+
+def decide(
+    budgets: Sequence[DelayBudget], scaler: Scaler, situations: Sequence[Situation]
+) -> list[TuningStep]:
+    """Replica counts of all pipelines, one step each."""
+    pairs = list(zip(budgets, situations, strict=True))
+    needed = [_required(budget, situation) for budget, situation in pairs]
+    result = scaler.scale(needed)
+    floors = [
+        _with_transients(budget, needed[m], situation, result.replicas[m])
+        for m, (budget, situation) in enumerate(pairs)
+    ]
+    if floors != needed and not any(result.unreachable):
+        # Waits were shared out first; what the backlog needs on top is decided for those waits.
+        again = scaler.scale(floors)
+        # Nothing was shed to find the first bound; to shed may cost less than that, if losses are small.
+        bound = again.bound if any(again.shed) else result.bound
+        result = replace(again, bound=bound, reused=result.reused and again.reused)
+    return [
+        _step(budget, needed[m], situation, scaler, result, m) for m, (budget, situation) in enumerate(pairs)
+    ]
+
+
+def _required(budget: DelayBudget, situation: Situation) -> Requirement:
+    """What the pipeline needs; with demands where waits are to be shared out."""
+    stages, envelope = budget.stages, situation.envelope
+    present = tuple(max(1, situation.ordered[stage]) for stage in stages)
+    if budget.is_shared_out:
+        rates = tuple(_rate_thousandths(scale, envelope) for scale in stages.values())
+        return Requirement(rates, present, tuple(make_demand(s, envelope) for s in stages.values()))
+    waits = budget.waits_ns
+    extra = budget.transient_needs(waits, situation)
+    needs = []
+    for stage, scale in stages.items():
+        rate = rate_needed(envelope, waits[stage])
+        if rate is None:  # no count is enough: keep up with the rate, and give up nothing
+            needs.append(max(_rate_thousandths(scale, envelope), WHOLE * situation.ordered[stage]))
+        else:
+            # Thousandths, rounded up: rate / pace.
+            up, down = WHOLE * rate[0] * scale.pace.denominator, rate[1] * scale.pace.numerator
+            needs.append(max(-(-up // down), _thousandths(extra[stage]) if stage in extra else 0))
+    return Requirement(tuple(needs), present)
+
+
+def _with_transients(
+    budget: DelayBudget, needed: Requirement, situation: Situation, counts: Sequence[int]
+) -> Requirement:
+    """Raise the needs of a pipeline whose waits were shared out to what a backlog or a delay asks for.
+
+    The waits are those that the counts found leave. With as many or more replicas everywhere they only grow, so
+    what is asked for stays right.
+    """
+    if needed.demands is None:
+        return needed
+    stages = budget.stages
+    waits = budget.waits_with(dict(zip(stages, counts, strict=True)))
+    extra = budget.transient_needs(waits, situation)
+    needs = [
+        max(n * WHOLE, _thousandths(extra.get(stage, Fraction(0))))
+        for n, stage in zip(counts, stages, strict=True)
+    ]
+    if all(need == n * WHOLE for need, n in zip(needs, counts, strict=True)):
+        return needed
+    owned = [n if scale.own_load_ns else 1 for n, scale in zip(counts, stages.values(), strict=True)]
+    return Requirement(tuple(needs), needed.present, owned=tuple(owned))
+
+
+def _step(
+    budget: DelayBudget,
+    needed: Requirement,
+    situation: Situation,
+    scaler: Scaler,
+    result: ScalingResult,
+    m: int,
+) -> TuningStep:
+    """State what was found for a pipeline, the m-th of the scaler's."""
+    replicas = dict(zip(budget.stages, result.replicas[m], strict=True))
+    notes, replan = _judge(budget, needed, situation, scaler, result, m)
+    bound = transient = budget.bound_ns(replicas, situation.envelope)
+    moving = budget.activation_delay_ns or any(situation.outstanding.values())
+    if moving and budget.tokens is Tokens.MOST:
+        transient = budget.transient_bound_ns(replicas, situation)
+    return TuningStep(
+        replicas=replicas,
+        microusd_per_hour=sum(replicas[s] * x.microusd_per_hour for s, x in budget.stages.items()),
+        objective_microusd_per_hour=result.objective,
+        lower_bound_microusd_per_hour=result.bound,
+        latency_bound_ns=bound,
+        transient_bound_ns=transient,
+        share=1 - result.shed[m] / WHOLE,
+        reused=result.reused,
+        replan=replan,
+        notes=notes,
+        envelope=situation.envelope,
+        now_ns=situation.now_ns,
+    )
+
+
+def _judge(
+    budget: DelayBudget,
+    needed: Requirement,
+    situation: Situation,
+    scaler: Scaler,
+    result: ScalingResult,
+    m: int,
+) -> tuple[tuple[str, ...], bool]:
+    """What binds, and whether other hardware or batch caps are called for."""
+    notes: list[str] = []
+    replan = False
+    if result.unreachable[m] or _is_unreachable(budget, situation.envelope):
+        notes.append(
+            f"no number of replicas keeps the objective: service times and delays alone take "
+            f"{format_duration(budget.service_time_ns)} of {format_duration(budget.deadline_ns)}"
+        )
+        replan = True
+    if result.objective is None:
+        notes.append("the conditions admit not even the fewest replicas")
+        replan = True
+    elif result.shed[m]:
+        share = f"{1 - result.shed[m] / WHOLE:.1%} of the traffic"
+        binding = scaler.binding(needed, result, m)
+        if not binding and scaler.pipelines[m].loss_microusd is not None:
+            notes.append(f"{share} is served: to serve more would cost more than is lost (loss_usd_per_hour)")
+        else:
+            share += " can be served within the objective"
+            notes.append(f"{share}: {', '.join(binding)}" if binding else share)
+            replan = replan or not scaler.is_rate_limited(needed, result, m)
+        if not result.keeps_own_times and budget.is_shared_out:
+            notes.append("queries wait longer for their own tokens than that assumes: see the latency bound")
+    return tuple(notes), replan
+
+
+def _is_unreachable(budget: DelayBudget, envelope: Envelope) -> bool:
+    """Whether waits are fixed, and a stage has none left although queries may come together."""
+    if budget.is_shared_out:
+        return False
+    return any(rate_needed(envelope, wait) is None for wait in budget.waits_ns.values())
+
+
+def make_demand(scale: StageScale, envelope: Envelope) -> Demand:
+    """Times of a stage as functions of its replicas; windows that are no whole ns are rounded down.
+
+    Raises
+    ------
+    InputError
+        If the work of a window is more than can be reckoned with.
+    """
+    up, down = scale.pace.denominator, scale.pace.numerator
+    offsets = [window // common for _, window, common in envelope.excesses]
+    loads = [max(0, -(-up * excess // (down * common))) for excess, _, common in envelope.excesses]
+    if max(loads, default=0) > LARGEST_MAGNITUDE:
+        raise InputError.one(
+            "traffic", f"holds more queries at once than stage {scale.stage!r} serves in months"
+        )
+    return Demand(offsets, loads, scale.own_load_ns)  # type: ignore[arg-type]  # made arrays there
+
+
+def _rate_thousandths(scale: StageScale, envelope: Envelope) -> int:
+    return _thousandths(Fraction(envelope.rate) / scale.pace)
+
+
+def _thousandths(need: Fraction) -> int:
+    return -(-need.numerator * WHOLE // need.denominator)

@@ -1,0 +1,263 @@
+"""Solves scaling problems that differ in numbers only: a relaxation that is kept, whole units, and an own check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mipplan.core import Float64, Int64
+from mipplan.solvers import KeptRelaxation
+from mipplan.tuner.rounding import improve, round_shedding, round_times
+from mipplan_formulations import ScalingEvaluation, ScalingProblem
+from mipplan_formulations.scaling import OWN, WHOLE, Demands, ScalingTemplate, side_by_side
+
+
+@dataclass(frozen=True)
+class ScalingParams:
+    """How much is tried before what is left is accepted as gap."""
+
+    rows: int = 9
+    """Rows per activity for its wait, and for its own time."""
+    most_rounds: int = 6
+    """At most so many rounds of rows are put at the relaxation's solution in one pass."""
+    most_passes: int = 3
+    """At most so often the relaxation is solved with rows at the whole units found."""
+    most_halves: int = 50
+    """At most so many halves of a problem are looked at where rounding finds no units that resources admit."""
+    first_window: int = 48
+    """At first no more units than this are allowed for an activity with a demand."""
+    few: int = 32
+    """With up to so many activities a gap is worth looking for something better by hand,"""
+    few_timed: int = 8
+    """and with up to so many where some have demands."""
+
+
+_PARAMS = ScalingParams()
+
+
+@dataclass(frozen=True)
+class ScalingSolution:
+    """Whole units, thousandths that each group sheds, the objective of these, and its proven least value."""
+
+    units: tuple[int, ...]
+    shed: tuple[int, ...]
+    cost: int
+    bound: int
+
+
+#: Whole units, and our own judgement of them.
+_Judged = tuple[list[int], ScalingEvaluation]
+
+
+class ScalingSolver:
+    """Solves problems with the same activities, groups, resources and arcs; the model is kept with its basis."""
+
+    def __init__(self, params: ScalingParams = _PARAMS) -> None:
+        self.relaxation = KeptRelaxation()
+        self._params = params
+        self._template: ScalingTemplate | None = None
+        self._places = CutPlaces(0, params.rows)
+        # How many units are allowed for now, of each activity with a demand.
+        self._windows = np.zeros(0, dtype=np.int64)
+
+    def solve(self, problem: ScalingProblem) -> ScalingSolution | None:
+        """Solve a problem; None if no units are feasible, or none were found where resources leave hardly any."""
+        if _is_short(problem):
+            return None
+        timed = list(side_by_side(problem.demands).activities)
+        if self._windows.size != len(timed):
+            self._places = CutPlaces(len(timed), self._params.rows)
+            self._windows = np.maximum(self._params.first_window, 4 * problem.present[timed])
+        best: _Judged | None = None
+        bound = 0
+        for _ in range(self._params.most_passes):
+            solved = self._relax_within(problem, timed) if timed else self._relax(problem, timed)
+            if solved is None:
+                return None
+            bound = max(bound, solved[1])
+            found = self._whole(problem, solved[0], timed, bound)
+            if found is None and best is None and len(timed) <= self._params.few:
+                found = self._branch(problem, solved[0], timed, bound)
+            if found is None:
+                break
+            if best is None or found[1].cost < best[1].cost:
+                best = found
+            # Where a gap is left and no rows tell how it is around these units, the bound can still rise.
+            found_units = np.array(best[0])[timed]
+            if best[1].cost <= bound or not timed or not self._places.move_to(found_units):
+                break
+            np.maximum(self._windows, 2 * found_units, out=self._windows)
+        if best is None:
+            return None
+        units, evaluation = best
+        return ScalingSolution(tuple(units), evaluation.shed, evaluation.cost, bound)
+
+    def _whole(
+        self, problem: ScalingProblem, values: Float64, timed: Sequence[int], bound: int
+    ) -> _Judged | None:
+        """Whole units near the relaxation's; None if they are not feasible."""
+        units = _round(problem, values, timed)
+        if units is None:
+            return None
+        evaluation = problem.evaluate(units)
+        if not evaluation.feasible:
+            return None
+        if evaluation.cost > bound and len(units) <= (self._params.few_timed if timed else self._params.few):
+            return improve(problem, units, evaluation)
+        return units, evaluation
+
+    def _branch(
+        self, problem: ScalingProblem, values: Float64, timed: Sequence[int], bound: int
+    ) -> _Judged | None:
+        """Look for whole units by halves where rounding found none: fewer units of an activity first, then more.
+
+        Deadlines can be kept in several ways, of which resources may admit one that is far from the relaxation's.
+        """
+        halves = _halves(problem, values, timed)
+        for _ in range(self._params.most_halves):
+            if not halves:
+                return None
+            half = halves.pop()
+            solved = None if _is_short(half) else self._relax_within(half, timed)
+            if solved is None:
+                continue
+            found = self._whole(half, solved[0], timed, bound)
+            if found is not None:
+                units, _ = found
+                evaluation = problem.evaluate(units)
+                few = len(units) <= self._params.few_timed
+                return improve(problem, units, evaluation) if few else (units, evaluation)
+            halves += _halves(half, solved[0], timed)
+        return None
+
+    def _relax_within(self, problem: ScalingProblem, timed: Sequence[int]) -> tuple[Float64, int] | None:
+        """Relax with few numbers of units at first: more are allowed where the solution would use the most.
+
+        The rows hold for any number of units. So a solution below the most allowed is one without that bound.
+        """
+        windows = self._windows
+        allowed = problem.most[timed]
+        needed = np.maximum(problem.least[timed], -(-problem.need[timed] // WHOLE))
+        while True:
+            most = problem.most.copy()
+            most[timed] = np.minimum(allowed, np.maximum(windows, 2 * needed))
+            solved = self._relax(problem.within(problem.least, most), timed)
+            narrow = most[timed] < allowed
+            if solved is not None:
+                narrow &= solved[0][timed] > most[timed] - 1.5
+            if not narrow.any():
+                return solved
+            windows[narrow] *= 4
+
+    def _relax(self, problem: ScalingProblem, timed: Sequence[int]) -> tuple[Float64, int] | None:
+        """Values of the columns and bound of the relaxation, with rows for demands added where the solution is."""
+        values: Float64 | None = None
+        bound = 0
+        for _ in range(self._params.most_rounds if timed else 1):
+            slopes = None
+            if timed:
+                demands = side_by_side(problem.demands)
+                slopes = self._places.slopes(demands, problem.least[timed], problem.most[timed])
+            if self._template is None or not self._template.fits(problem):
+                self._template = ScalingTemplate(problem, slopes)
+            relaxed = self.relaxation.solve(self._template.write(problem, slopes))
+            if relaxed is None:
+                return None
+            # Costs are whole numbers.
+            values, bound = relaxed.values, max(bound, int(np.ceil(relaxed.bound - 1e-6)))
+            if not timed or not self._places.move_to(values[timed]):
+                break
+        assert values is not None
+        return values, bound
+
+
+class CutPlaces:
+    """Numbers of units n at which the chord from n to n + 1 becomes a row, for every activity with a demand.
+
+    They are few, near the solution, and kept from one solve to the next: `units` has the shape (t, rows).
+    """
+
+    def __init__(self, count: int, rows: int = _PARAMS.rows) -> None:
+        # Between neighbours a·2^(1/2) apart a function c/n is cut off by at most 3 %; the solution adds its own.
+        units = np.unique(np.rint(2.0 ** (np.arange(rows) / 2)).astype(np.int64))
+        units = np.concatenate([units, units[-1] * 2 ** np.arange(1, rows - units.size + 1)])
+        self.units: Int64 = np.tile(units, (count, 1))
+
+    def slopes(self, demands: Demands, least: Int64, most: Int64) -> Int64:
+        """Positive slopes of the rows (5) and (6) for `least` to `most` units, shape (2, t, rows).
+
+        Where a time no longer falls by 1, or beyond what is allowed, the smallest slope of the activity's others
+        stands in: the row then holds for any number of units. Without an own time there are no rows (6): 0.
+        """
+        last = np.maximum(least, most - 1)[:, None]
+        places = np.clip(self.units, least[:, None], last)
+        # Where one number of units is allowed, there is no next: no fall.
+        beside = np.minimum(places + 1, most[:, None])
+        times = demands.times(np.concatenate([places, beside], axis=1))
+        rows = self.units.shape[1]
+        falls = times[:, :, :rows] - times[:, :, rows:]
+        none = np.iinfo(np.int64).max
+        smallest = np.where(falls > 0, falls, none).min(axis=2, keepdims=True)
+        slopes = np.where(falls > 0, falls, np.where(smallest < none, smallest, 1))
+        slopes[OWN, demands.own_load == 0] = 0
+        return np.asarray(slopes, dtype=np.int64)
+
+    def move_to(self, units: ArrayLike) -> bool:
+        """Put rows at a solution, shape (t,), and those beside it; False if all are there."""
+        here = np.maximum(1, (np.asarray(units) + 1e-6).astype(np.int64))
+        absent = np.flatnonzero(~(self.units == here[:, None]).any(axis=1))
+        for i in absent.tolist():
+            _place(self.units[i], int(here[i]))
+        return bool(absent.size)
+
+
+def _place(placed: Int64, here: int) -> None:
+    there = placed.tolist()
+    for n in (n for n in (here, here - 1, here + 1) if n >= 1 and n not in there):
+        distance = np.abs(np.log(placed / here))
+        # The ends stay: they bound what is far away.
+        distance[[int(np.argmin(placed)), int(np.argmax(placed))]] = -1.0
+        placed[int(np.argmax(distance))] = n
+
+
+def _round(problem: ScalingProblem, values: Float64, timed: Sequence[int]) -> list[int] | None:
+    count = len(problem.activities)
+    relaxed = values[:count]
+    # What is shed follows the units, in the order of the groups that may shed.
+    shedding = [g for g, group in enumerate(problem.groups) if group.penalty is not None]
+    shed = [0.0] * len(problem.groups)
+    for group, value in zip(shedding, values[count:].tolist(), strict=False):
+        shed[group] = value
+    if timed:
+        whole = round_times(problem, relaxed)
+        if whole is None:
+            return None
+        # Deadlines are kept with these; what is left to round sheds, or is needed as it is.
+        is_timed = np.array(problem.is_timed)
+        problem = problem.within(
+            np.where(is_timed, whole, problem.least), np.where(is_timed, whole, problem.most)
+        )
+    return round_shedding(problem, relaxed, shed)
+
+
+def _halves(problem: ScalingProblem, values: Float64, timed: Sequence[int]) -> list[ScalingProblem]:
+    """The problem with more, and with fewer units of the activity furthest from whole ones; none if all are fixed."""
+    free = [v for v in timed if problem.least[v] < problem.most[v]]
+    if not free:
+        return []
+    whole = {v: int(np.clip(np.floor(values[v] + 1e-6), problem.least[v], problem.most[v] - 1)) for v in free}
+    v = max(
+        free, key=lambda v: (min(values[v] - whole[v], whole[v] + 1 - values[v]), problem.most[v] - whole[v])
+    )
+    more, fewer = problem.least.copy(), problem.most.copy()
+    more[v], fewer[v] = whole[v] + 1, whole[v]
+    return [problem.within(more, problem.most), problem.within(problem.least, fewer)]
+
+
+def _is_short(problem: ScalingProblem) -> bool:
+    """Whether more is needed of something than is allowed, and nothing may be shed."""
+    strict = np.array([problem.groups[a.group].penalty is None for a in problem.activities])
+    return bool(np.any(strict & (problem.need > WHOLE * problem.most)))

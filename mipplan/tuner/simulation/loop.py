@@ -1,0 +1,283 @@
+"""`mipplan.tune`: policies in closed loop on a trace, one control period at a time, each replayed exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from mipplan.core import (
+    NS_PER_S,
+    Fault,
+    Faults,
+    InputError,
+    Int64,
+    check_seed,
+    is_number,
+    is_whole,
+    listed,
+    positive_ns,
+    shown,
+    suggestion,
+)
+from mipplan.replayer import (
+    NEVER,
+    ChunkedReplay,
+    Conditions,
+    Discipline,
+    Engine,
+    Feature,
+    ReplicaSchedule,
+    Served,
+    StageTask,
+    check_manner,
+    check_plan,
+    check_trace,
+    replay,
+    resolve_engine,
+)
+from mipplan.result import Plan
+from mipplan.trace import Trace, split_trace
+from mipplan.tuner.policies import USUAL, Clairvoyant, Controller, Observation, Policy, Setting, read_policies
+from mipplan.tuner.simulation.metrics import StageMetrics
+from mipplan.tuner.simulation.outcome import Tuning, TuningRun
+from mipplan.tuner.simulation.replica_state import ReplicaState
+
+#: With more instants of control than this a run would take for ever.
+_MOST_DECISIONS = 1_000_000
+#: More replicas of a stage than this are a slip.
+_MOST_REPLICAS = 1_000_000_000
+#: This share of a trace's time stands for the sample planned for, unless that is given.
+SPLIT = 0.2
+
+
+def tune(
+    plan: Plan,
+    trace: Trace,
+    *,
+    policies: Sequence[str | Policy | Clairvoyant] = USUAL,
+    sample: Trace | None = None,
+    split: float = SPLIT,
+    period_s: float = 1.0,
+    activation_delay_s: float = 5.0,
+    discipline: str = "oldest_first",
+    engine: str = "auto",
+    seed: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Tuning:
+    """Let policies change a plan's replica counts as a trace goes by, and replay each exactly.
+
+    Hardware and batch caps stay the plan's, and so do the replicas until the first instant of control. At each such
+    instant a policy sees what happened before it, and nothing else; what it decides counts from then on, and a
+    replica that it orders serves `activation_delay_s` later. A replica that goes finishes its batch. Replicas are paid
+    from their order on.
+
+    Parameters
+    ----------
+    plan : Plan
+        With choices.
+    trace : Trace
+    policies : sequence of str or Policy
+        Names (`POLICIES`), or policies with parameters of your own.
+    sample : Trace, optional
+        The traffic that was planned for; then the whole trace is run. By default the first part of the trace stands for
+        it, and the rest is run.
+    split : float
+        That part, as a share of the trace's time, in (0, 1).
+    period_s : float
+        Time between two instants of control.
+    activation_delay_s : float
+        Not negative.
+    discipline, engine, seed
+        As for `mipplan.replay`.
+    progress : callable, optional
+        Called with one line of text as the work proceeds.
+
+    Returns
+    -------
+    Tuning
+        A run for each policy. After Ctrl-C: those that were complete.
+
+    Raises
+    ------
+    InputError
+        With every argument that cannot be used.
+    NoPlanError
+        If the plan holds no choices.
+    """
+    faults = Faults()
+    faults.take(lambda: check_plan(plan))
+    faults.take(lambda: check_trace(trace))
+    faults.take(lambda: None if sample is None else _check_sample(sample))
+    read = faults.take(lambda: read_policies(policies))
+    period = faults.take(lambda: check_period(period_s))
+    delay = faults.take(lambda: check_delay(activation_delay_s))
+    faults.take(lambda: check_manner(discipline, engine, seed))
+    faults.take(
+        lambda: None if sample is not None or not isinstance(trace, Trace) else split_trace(trace, split)
+    )
+    faults.check()
+    chosen = read.value
+    plan.require()
+    known, judged = split_trace(trace, split) if sample is None else (sample, trace)
+    setting = Setting(plan, known, int(judged.arrival_ns[0]), period.value, delay.value)
+    decisions = judged.span_ns // setting.period_ns
+    if decisions > _MOST_DECISIONS:
+        message = (
+            f"makes {decisions:,} decisions on this trace, more than {_MOST_DECISIONS:,}; take a longer one"
+        )
+        raise InputError.one("period_s", message)
+    drawn = check_seed(plan.seed if seed is None else seed)
+    runs: list[TuningRun] = []
+    try:
+        for policy in chosen:
+            if progress is not None:
+                progress(f"{policy.name}: {len(judged):,} queries in closed loop")
+            runs.append(simulate(setting, judged, policy, discipline=discipline, engine=engine, seed=drawn))
+    except KeyboardInterrupt:
+        if not runs:
+            raise
+    period_s, delay_s = setting.period_ns / NS_PER_S, setting.delay_ns / NS_PER_S
+    left_out = tuple(policy.name for policy in chosen[len(runs) :])
+    return Tuning(plan, known, judged, period_s, delay_s, drawn, discipline, tuple(runs), left_out)
+
+
+def simulate(
+    setting: Setting,
+    trace: Trace,
+    policy: Policy | Clairvoyant,
+    *,
+    discipline: str = "oldest_first",
+    engine: str = "auto",
+    seed: int = 0,
+) -> TuningRun:
+    """Run one policy on a trace, from `setting.start_ns` on.
+
+    Raises
+    ------
+    InputError
+        If the policy answers something else than whole numbers of replicas for stages that there are.
+    """
+    plan = setting.plan
+    latency_ns: Int64 | None = None
+    if isinstance(policy, Clairvoyant):
+        schedules = policy.schedules(setting, trace, seed)
+    else:
+        controller = _CheckedController(policy.name, policy.start(setting), setting.stages)
+        found = resolve_engine(engine, frozenset({Feature.SCHEDULE, Feature.RESUME}), len(trace))
+        conditions = Conditions(Discipline(discipline))
+        run = run_closed_loop(setting, trace, controller, conditions, found, seed)
+        schedules, latency_ns = run.schedules, run.latency_ns
+    result = replay(plan, trace, discipline=discipline, engine=engine, seed=seed, schedule=schedules)
+    if latency_ns is not None and not np.array_equal(result.latency_ns, latency_ns):
+        raise AssertionError("what the controller saw is not what its commands lead to")
+    clairvoyant, commanded = isinstance(policy, Clairvoyant), MappingProxyType(dict(schedules))
+    return TuningRun(policy.name, clairvoyant, plan.slo_s, plan.quantile, commanded, result)
+
+
+class _CheckedController:
+    """A controller whose answers are looked at: a stage misspelt would keep its replicas without a word."""
+
+    def __init__(self, name: str, controller: Controller, stages: Sequence[str]) -> None:
+        self._name, self._controller, self._stages = name, controller, frozenset(stages)
+
+    def decide(self, seen: Observation) -> Mapping[str, int]:
+        wanted = self._controller.decide(seen)
+        place = f"policy {self._name}"
+        if not isinstance(wanted, Mapping):
+            raise InputError.one(place, f"expected a mapping of stages to replicas, found {shown(wanted)}")
+        faults = []
+        for stage, count in wanted.items():
+            if stage not in self._stages:
+                hint = suggestion(stage, self._stages) or f"; there are {listed(sorted(self._stages))}"
+                faults.append(Fault(place, f"there is no stage {shown(stage)}{hint}"))
+            elif not is_whole(count) or count > _MOST_REPLICAS:
+                message = f"expected a whole number of replicas for {stage}, found {shown(count)}"
+                faults.append(Fault(place, message))
+        if faults:
+            raise InputError(faults)
+        return wanted
+
+
+def _check_sample(sample: object) -> None:
+    if not isinstance(sample, Trace):
+        raise InputError.one("sample", f"expected a Trace, found {shown(sample)}")
+    if sample.span_ns == 0:
+        raise InputError.one("sample", "all its queries arrive at once: it has no rate")
+
+
+def check_period(period_s: object) -> int:
+    """Return the time between two instants of control in ns; raises `InputError`."""
+    period_ns = positive_ns(period_s)
+    if period_ns is None:
+        raise InputError.one("period_s", f"expected a positive number of seconds, found {shown(period_s)}")
+    return period_ns
+
+
+def check_delay(delay_s: object) -> int:
+    """Return an activation delay in ns; raises `InputError`."""
+    delay_ns = positive_ns(delay_s)
+    if delay_ns is None and not (is_number(delay_s) and delay_s == 0):
+        message = f"expected 0 or a positive number of seconds, found {shown(delay_s)}"
+        raise InputError.one("activation_delay_s", message)
+    return delay_ns or 0
+
+
+@dataclass(frozen=True)
+class LoopRun:
+    """What came of a closed loop: what the controller commanded, and the latency of each query."""
+
+    schedules: Mapping[str, ReplicaSchedule]
+    latency_ns: Int64
+
+
+def control_instants(trace: Trace, setting: Setting) -> Int64:
+    """Every instant of control: period by period, until after the last arrival."""
+    last_ns = int(trace.arrival_ns[-1])
+    count = max(0, -(-(last_ns + 1 - setting.start_ns) // setting.period_ns))
+    return setting.start_ns + setting.period_ns * np.arange(1, count + 1, dtype=np.int64)
+
+
+def run_closed_loop(
+    setting: Setting, trace: Trace, controller: Controller, conditions: Conditions, engine: Engine, seed: int
+) -> LoopRun:
+    """Replay a trace while a controller looks at it and changes replicas.
+
+    At an instant of control everything before it is seen, and what is decided counts from that very instant on. So
+    the replay up to it is final when the controller looks at it, and the run as a whole is the replay of the
+    schedules that come of it. No arrival may come before `setting.start_ns`.
+    """
+    state = ReplicaState(setting)
+    metrics = {stage: StageMetrics(setting.start_ns) for stage in setting.stages}
+    answers: dict[str, tuple[StageTask, Served]] = {}
+    replay = ChunkedReplay(
+        [setting.plan], conditions, engine, seed, lambda stage, *answer: answers.update({stage: answer})
+    )
+    latency_ns = np.full(len(trace), -1, dtype=np.int64)
+    instants = control_instants(trace, setting)
+    cuts = np.searchsorted(trace.arrival_ns, instants)
+    before_ns, begin = setting.start_ns, 0
+    for now_ns, end in zip(instants.tolist(), cuts.tolist(), strict=True):
+        arrival_ns = trace.arrival_ns[begin:end]
+        capacities = state.capacities(before_ns)
+        replay.set_capacity(capacities)
+        replay.advance(arrival_ns, now_ns - 1)
+        _collect(replay, latency_ns)
+        stages = {
+            stage: metric.read(*answers[stage], now_ns, capacities[stage], state.replicas[stage])
+            for stage, metric in metrics.items()
+        }
+        seen = Observation(now_ns, now_ns - before_ns, arrival_ns, stages)
+        state.command(now_ns, controller.decide(seen))
+        before_ns, begin = now_ns, end
+    replay.set_capacity(state.capacities(before_ns))
+    replay.advance(trace.arrival_ns[begin:], NEVER)
+    _collect(replay, latency_ns)
+    return LoopRun(state.schedules(), latency_ns)
+
+
+def _collect(replay: ChunkedReplay, latency_ns: Int64) -> None:
+    released = replay.release([0])
+    latency_ns[released.query] = released.latency_ns[0]

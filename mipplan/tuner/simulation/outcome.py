@@ -1,0 +1,281 @@
+"""What came of policies in closed loop: commands, an exact replay, and figures of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mipplan.core import (
+    NS_PER_HOUR,
+    NS_PER_S,
+    Float64,
+    Int64,
+    Printable,
+    Summary,
+    format_duration,
+    from_front,
+)
+from mipplan.replayer import ReplicaSchedule
+from mipplan.result import Plan, ReplayResult, Windows
+from mipplan.trace import Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+#: A run is judged over time by windows of this length.
+WINDOW_S = 5.0
+
+
+@dataclass(frozen=True)
+class Action:
+    """One change of a replica count; its time is on the trace's axis."""
+
+    at_s: float
+    stage: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class WorstWindow:
+    """The stretch in which the largest share of queries missed the objective."""
+
+    start_s: float
+    window_s: float
+    queries: int
+    miss_rate: float
+    p99_s: float
+
+
+@dataclass(frozen=True, repr=False)
+class TuningRun(Printable):
+    """One policy on one trace.
+
+    Attributes
+    ----------
+    policy : str
+        Its name.
+    clairvoyant : bool
+        Whether it knew the trace beforehand.
+    slo_s, quantile : float
+        The plan's objective.
+    schedules : mapping of str to ReplicaSchedule
+        What was commanded, stage by stage.
+    result : ReplayResult
+        The replay of the trace under these schedules.
+    """
+
+    policy: str
+    clairvoyant: bool
+    slo_s: float
+    quantile: float
+    schedules: Mapping[str, ReplicaSchedule]
+    result: ReplayResult
+
+    @property
+    def misses(self) -> int:
+        """Queries slower than the objective."""
+        return self.result.misses(self.slo_s)
+
+    @property
+    def miss_rate(self) -> float:
+        """Share of queries slower than the objective."""
+        return self.result.miss_rate(self.slo_s)
+
+    @property
+    def usd(self) -> float:
+        """Dollars paid between the first ingress and the last exit."""
+        return self.result.usd
+
+    @property
+    def usd_per_hour(self) -> float:
+        """Dollars paid per hour, on average."""
+        return self.usd * NS_PER_HOUR / self.result.span_ns
+
+    def _summary(self) -> Summary:
+        worst = self.worst_window
+        when = f"{worst.miss_rate:.0%} missed within {worst.window_s:g} s at {worst.start_s:.4g} s"
+        return Summary(
+            f"Policy {self.policy} on {self.result.queries:,} queries",
+            figures=(
+                ("missed", f"{self.miss_rate:.3%} of queries, objective {_duration(self.slo_s)}"),
+                ("latency", f"P{100 * self.quantile:g} {_duration(self.result.quantile(self.quantile))}"),
+                ("cost", f"{self.usd_per_hour:.4f} $/h"),
+                ("actions", f"{len(self.actions):,}"),
+                ("worst", when if worst.miss_rate else None),
+            ),
+            headings=("stage", ">least", ">mean", ">most replicas"),
+            rows=(_counts_row(stage, schedule.replicas) for stage, schedule in self.schedules.items()),
+            count=len(self.schedules),
+            what="stages",
+        )
+
+    def _line(self) -> str:
+        return f" {self.policy}: {self.miss_rate:.3%} missed, {self.usd_per_hour:.4f} $/h"
+
+    @cached_property
+    def actions(self) -> tuple[Action, ...]:
+        """Every change of a count, in order of time."""
+        found = [
+            Action(at_ns / NS_PER_S, stage, before, after)
+            for stage, schedule in self.schedules.items()
+            for at_ns, before, after in zip(
+                schedule.change_ns.tolist(),
+                schedule.replicas[:-1].tolist(),
+                schedule.replicas[1:].tolist(),
+                strict=True,
+            )
+        ]
+        return tuple(sorted(found, key=lambda action: action.at_s))
+
+    @cached_property
+    def windows(self) -> Windows:
+        """Latencies over time, by ingress, in windows of five seconds."""
+        return self.result.windows(WINDOW_S, self.slo_s)
+
+    @property
+    def missed_over_time(self) -> Float64:
+        """Share of queries slower than the objective, window by window; 0 where none came."""
+        if self.windows.miss_rate is None:
+            raise AssertionError("made with an objective")
+        return np.nan_to_num(self.windows.miss_rate)
+
+    @property
+    def worst_window(self) -> WorstWindow:
+        """The first of the windows with the largest miss rate; with the largest P99, if none misses."""
+        windows = self.windows
+        missed = self.missed_over_time
+        rank = missed if missed.any() else np.nan_to_num(windows.p99_s)
+        worst = int(np.argmax(rank))
+        return WorstWindow(
+            float(windows.start_s[worst]),
+            windows.window_s,
+            int(windows.queries[worst]),
+            float(missed[worst]),
+            float(windows.p99_s[worst]),
+        )
+
+    @property
+    def reaction_s(self) -> float:
+        """Longest time, window by window, that the objective was missed at a stretch: until replicas had caught up."""
+        allowed = 1.0 - self.quantile
+        broken = self.missed_over_time > allowed + 1e-12
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], broken, [False]]).astype(np.int8)))
+        lengths = edges[1::2] - edges[::2]
+        return float(lengths.max(initial=0)) * self.windows.window_s
+
+
+@dataclass(frozen=True, repr=False)
+class Tuning(Printable):
+    """Several policies on one trace.
+
+    Attributes
+    ----------
+    plan : Plan
+    sample : Trace
+        The traffic planned for, as policies are told.
+    trace : Trace
+        The traffic that they met.
+    period_s, activation_delay_s : float
+    seed : int
+        Of the token draws.
+    discipline : str
+    runs : tuple of TuningRun
+        In the order asked for.
+    left_out : tuple of str
+        Policies asked for, but Ctrl-C came first.
+    """
+
+    plan: Plan
+    sample: Trace
+    trace: Trace
+    period_s: float
+    activation_delay_s: float
+    seed: int
+    discipline: str
+    runs: tuple[TuningRun, ...]
+    left_out: tuple[str, ...] = ()
+
+    def run(self, policy: str) -> TuningRun:
+        """Return the run of a policy.
+
+        Raises
+        ------
+        KeyError
+            If it has none.
+        """
+        found = next((run for run in self.runs if run.policy == policy), None)
+        if found is None:
+            raise KeyError(policy)
+        return found
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per policy: misses, latency quantile, cost, number of changes."""
+        import pandas as pd
+
+        rows = [
+            {
+                "policy": run.policy,
+                "miss_rate": run.miss_rate,
+                "latency_s": run.result.quantile(run.quantile),
+                "usd_per_hour": run.usd_per_hour,
+                "actions": len(run.actions),
+                "reaction_s": run.reaction_s,
+            }
+            for run in self.runs
+        ]
+        return pd.DataFrame(rows).set_index("policy")
+
+    def plot(self) -> Figure:
+        """Draw the traffic, what replicas cost, the P99 and the misses of each policy over time.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        title = f"{self.plan.pipeline.name} on {self.trace.name}"
+        figure: Figure = from_front("draw_tuning", "mipplan.reporting")(self, title=title)
+        return figure
+
+    def _summary(self) -> Summary:
+        plan = self.plan
+        return Summary(
+            f"{len(self.runs)} policies on {self.trace.name}: "
+            f"P{100 * plan.quantile:g} ≤ {_duration(plan.slo_s)}, planned at {plan.usd_per_hour or 0:.4f} $/h",
+            figures=(
+                ("control", f"every {_duration(self.period_s)}"),
+                ("replicas", f"serve {_duration(self.activation_delay_s)} after their order"),
+                ("left out", ", ".join(self.left_out)),
+            ),
+            headings=("policy", ">missed", f">P{100 * plan.quantile:g}", ">$/h", ">actions", ">reaction"),
+            rows=(
+                (
+                    run.policy,
+                    f"{run.miss_rate:.3%}",
+                    _duration(run.result.quantile(run.quantile)),
+                    f"{run.usd_per_hour:.4f}",
+                    f"{len(run.actions):,}",
+                    _duration(run.reaction_s) if run.reaction_s else "none",
+                )
+                for run in self.runs
+            ),
+            count=len(self.runs),
+            what="policies",
+        )
+
+    def _line(self) -> str:
+        runs = ", ".join(f"{run.policy} {run.miss_rate:.2%} missed" for run in self.runs[:6])
+        return f": {self.trace.name}, {runs}"
+
+
+def _counts_row(stage: str, counts: Int64) -> tuple[str, ...]:
+    return (stage, str(counts.min()), f"{counts.mean():.3g}", str(counts.max()))
+
+
+def _duration(seconds: float) -> str:
+    return format_duration(seconds * NS_PER_S)

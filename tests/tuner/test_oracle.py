@@ -1,0 +1,111 @@
+"""What a trace needs in hindsight: by hand, by brute force, and a bound that no schedule on time undercuts."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from campaigns import campaign_size
+from mipplan.replayer import ReplicaSchedule, replay
+from mipplan.result import Plan
+from mipplan.trace import Trace
+from mipplan.tuner import simulate
+from mipplan.tuner.policies import Oracle, Setting, least_usd
+from mipplan.tuner.policies.oracle import cheapest_cover, required_replicas
+from random_pipelines import random_case
+from tuned_plans import one_stage
+
+NS = 1_000_000_000
+
+
+def cover_cost(counts: np.ndarray, gap: int, initial: int) -> int:
+    """Periods paid for, and `gap` for every replica ordered."""
+    return int(counts.sum()) + gap * int(np.maximum(0, np.diff(counts, prepend=initial)).sum())
+
+
+def test_the_cheapest_cover_is_the_cheapest() -> None:
+    for number in range(campaign_size(quick=150, deep=1_500)):
+        rng = np.random.default_rng([81, number])
+        required = rng.integers(1, 4, int(rng.integers(1, 7)))
+        gap = int(rng.integers(0, 4))
+        initial = int(rng.integers(1, 4))
+        found = cheapest_cover(required, gap, initial)
+        assert np.all(found >= required)
+        choices = itertools.product(*(range(count, 4) for count in required.tolist()))
+        best = min(cover_cost(np.array(counts), gap, initial) for counts in choices)
+        assert cover_cost(found, gap, initial) == best
+
+
+def test_replicas_that_a_period_requires_by_hand() -> None:
+    # A replica serves 10/s. Twenty at once may be served within 0.5 s: 19 ahead of the last by 40/s at least.
+    plan = one_stage(1)
+    setting = Setting(plan, Trace.from_seconds([0.0, 1.0]), 0, NS, 0)
+    token_ns = np.concatenate([np.full(20, NS // 2), [2 * NS + NS // 2]])
+    assert required_replicas(setting, "only", token_ns, NS // 2).tolist() == [4, 1, 1]
+    # Within 2.1 s one replica does: nineteen take 1.9 s; half a second later 15 are left for the periods to come.
+    assert required_replicas(setting, "only", token_ns, 21 * NS // 10).tolist() == [1, 1, 1]
+    # Ten more in the next period find what is left.
+    more = np.sort(np.concatenate([token_ns, np.full(10, NS + 1)]))
+    assert required_replicas(setting, "only", more, 21 * NS // 10).tolist() == [1, 2, 1]
+
+
+def random_schedules(plan: Plan, setting: Setting, rng: np.random.Generator) -> dict[str, ReplicaSchedule]:
+    schedules = {}
+    for stage in plan.choices:
+        changes = np.flatnonzero(rng.random(8) < 0.3) + 1
+        counts = rng.integers(1, 5, changes.size + 1)
+        instants = setting.start_ns + setting.period_ns * changes.astype(np.int64)
+        schedules[stage] = ReplicaSchedule(instants, counts, setting.delay_ns)
+    return schedules
+
+
+def test_no_schedule_on_time_costs_less_than_the_bound() -> None:
+    on_time = tight = 0
+    # In 629 nobody reaches the last stage, and the run ends before anybody could.
+    for number in (629, *range(campaign_size(quick=120, deep=2_000))):
+        rng = np.random.default_rng([82, number])
+        case = random_case(rng, max_stages=4, max_arrivals=40)
+        start_ns, period_ns = int(case.trace.arrival_ns[0]), max(1, case.trace.span_ns // 6)
+        for _ in range(3):
+            slowest = 0
+            plan = case.plan(seed=number)
+            setting = Setting(plan, case.trace, start_ns, period_ns, int(rng.integers(0, 20)))
+            result = replay(plan, case.trace, seed=number, schedule=random_schedules(plan, setting, rng))
+            slowest = int(result.latency_ns.max())
+            if slowest < 1:
+                continue
+            # With this objective everybody is just on time.
+            strict = Plan.from_choices(
+                case.pipeline, case.profiles, case.choices, slo_s=slowest / NS, seed=number
+            )
+            bound = least_usd(Setting(strict, case.trace, start_ns, period_ns, 0), case.trace, number)
+            assert bound <= result.usd * (1 + 1e-9)
+            on_time += 1
+            tight += bound > 0.4 * result.usd
+    assert on_time > 200
+    assert tight > 20
+
+
+def test_the_bound_counts_work_where_there_is_more_of_it_than_one_replica_does() -> None:
+    plan = one_stage(1, batch=2)  # 100 ms for up to two: 50 ms each
+    trace = Trace.from_seconds(np.concatenate([np.arange(0.0, 10.0, 0.01), [100.0]]))
+    setting = Setting(plan, trace, 0, NS, 0)
+    # A thousand tokens take at least 50 s, within the first 10.5 s; 89 s more at one replica: about 139 s at 1 $/h.
+    seconds = least_usd(setting, trace, 0) * 3600.0
+    assert 137.0 < seconds <= 140.0
+
+
+def test_the_oracle_orders_ahead_and_starts_with_the_plan() -> None:
+    plan = one_stage(1, most=None)
+    times = np.concatenate(
+        [np.arange(0.0, 20.0, 0.2), np.arange(20.0, 30.0, 0.02), np.arange(30.0, 50.0, 0.2)]
+    )
+    trace = Trace.from_seconds(np.sort(times))
+    run = simulate(Setting(plan, trace.slice(end_s=20.0), 0, NS, 5 * NS), trace, Oracle())
+    (schedule,) = run.schedules.values()
+    assert run.clairvoyant
+    assert run.misses == 0
+    assert schedule.replicas[0] == 1
+    assert schedule.change_ns[0] == 15 * NS
+    assert schedule.replicas[-1] == 1
