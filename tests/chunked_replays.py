@@ -7,13 +7,19 @@ import numpy as np
 
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
-from mipplan.replayer import ENGINES, Discipline, ReplicaSchedule, ServiceNoise
-from mipplan.replayer.engines import Engine, Feature
-from mipplan.replayer.tasks import Conditions
+from mipplan.replayer import (
+    ENGINES,
+    Discipline,
+    Engine,
+    EngineFeature,
+    ReplaySettings,
+    ReplicaSchedule,
+    ServiceNoise,
+)
 from mipplan.result import Plan
 from random_pipelines import HARDWARE, Case
 
-RESUMING = [engine for engine in ENGINES.values() if engine.can(frozenset({Feature.RESUME}))]
+RESUMING = [engine for engine in ENGINES.values() if engine.can(frozenset({EngineFeature.RESUME}))]
 
 
 def chain(
@@ -43,18 +49,18 @@ def variant(case: Case, rng: np.random.Generator) -> Plan:
     return case._replace(choices=choices).plan()
 
 
-def random_conditions(
+def random_settings(
     case: Case, discipline: Discipline, engine: Engine, rng: np.random.Generator
-) -> Conditions:
+) -> ReplaySettings:
     """In a third of the cases changing replicas, in a third random service, as far as the engine can."""
     schedule: dict[str, ReplicaSchedule] = {}
     span_ns = 2 * case.trace.span_ns + 10
-    if Feature.SCHEDULE in engine.features and rng.random() < 1 / 3:
+    if EngineFeature.SCHEDULE in engine.features and rng.random() < 1 / 3:
         for stage in case.choices:
             change_ns = np.unique(rng.integers(0, span_ns, int(rng.integers(0, 5))))
             replicas = np.append(rng.integers(0, 4, change_ns.size), int(rng.integers(1, 4)))
             schedule[stage] = ReplicaSchedule(change_ns, replicas, int(rng.integers(0, 20)))
     noise = None
-    if Feature.RANDOM_SERVICE in engine.features and rng.random() < 1 / 3:
+    if EngineFeature.RANDOM_SERVICE in engine.features and rng.random() < 1 / 3:
         noise = ServiceNoise.from_factors(rng.uniform(0.2, 3.0, 5))
-    return Conditions(discipline, schedule, noise)
+    return ReplaySettings(discipline, schedule, noise)

@@ -1,4 +1,4 @@
-"""Event-by-event replay of a whole pipeline in one global event loop, written from design §2 alone.
+"""Event-by-event replay of a whole pipeline in one global event loop, written from the theory page alone.
 
 Plain Python objects and a heap. It knows neither `mipplan.replayer` nor `mipplan.tokens`. Besides the serving
 model itself it can play the executions that the certificate also covers: shorter service, shorter delays, and

@@ -1,4 +1,4 @@
-"""Which tokens every query makes, derived one token at a time from the text of the model (design §2).
+"""Which tokens every query makes, derived one token at a time from the text of the model (theory, "Serving model").
 
 Slow and obvious: nested loops and Python integers. Nothing of `mipplan.tokens` is used.
 """

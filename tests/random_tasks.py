@@ -10,9 +10,8 @@ from collections.abc import Callable, Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.replayer.engines import Feature
-from mipplan.replayer.engines.engine import ALL_FEATURES
-from mipplan.replayer.task import ALWAYS, NEVER, Capacity, Served, StageTask
+from mipplan.replayer import EngineFeature
+from mipplan.replayer.stage_task import ALWAYS, NEVER, Capacity, Served, StageTask
 
 #: Where a trace may start: at 0, or at a Unix time in ns, beyond what a double holds exactly.
 EPOCHS = (0, 1_700_000_000_000_000_001)
@@ -22,7 +21,7 @@ SERVED_ARRAYS = ("dispatch_ns", "exit_ns", "batch_start_ns", "batch_size", "batc
 def random_task(
     rng: np.random.Generator,
     *,
-    features: Collection[Feature] = ALL_FEATURES,
+    features: Collection[EngineFeature] = tuple(EngineFeature),
     most_tokens: int = 60,
     fifo: bool | None = None,
 ) -> StageTask:
@@ -31,7 +30,7 @@ def random_task(
     Parameters
     ----------
     rng : numpy.random.Generator
-    features : collection of Feature
+    features : collection of EngineFeature
         What the task may ask for; each is asked for, or not, by the toss of a coin.
     most_tokens : int
         It has 0 to this many tokens.
@@ -43,9 +42,9 @@ def random_task(
     scale = int(rng.choice([2, 10, 100]))
     span = 1 + int(tokens * scale * rng.choice([0.0, 0.1, 1.0, 3.0]))
     arrival_ns = epoch + _arrivals(rng, tokens, span)
-    levels = int(rng.integers(1, 5)) if _asks(rng, features, Feature.RANDOM_SERVICE) else 0
-    scheduled = _asks(rng, features, Feature.SCHEDULE)
-    resumes = _asks(rng, features, Feature.RESUME)
+    levels = int(rng.integers(1, 5)) if _asks(rng, features, EngineFeature.RANDOM_SERVICE) else 0
+    scheduled = _asks(rng, features, EngineFeature.SCHEDULE)
+    resumes = _asks(rng, features, EngineFeature.RESUME)
     busy = int(rng.integers(5)) if resumes else 0
     until_ns = epoch + int(rng.integers(-1, span + scale)) if resumes and rng.random() < 0.5 else NEVER
     return StageTask(
@@ -69,7 +68,7 @@ def differences(made: Served, expected: Served) -> list[str]:
     ]
 
 
-def _asks(rng: np.random.Generator, features: Collection[Feature], feature: Feature) -> bool:
+def _asks(rng: np.random.Generator, features: Collection[EngineFeature], feature: EngineFeature) -> bool:
     return bool(rng.integers(2)) and feature in features
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from benchmarks.replay.peers import StageSettings
 from mipplan import Pipeline, Plan, Profiles, Trace
 from mipplan.profiles import Hardware, LatencyTable
-from mipplan.trace.streams import gamma_chunks
+from mipplan.trace import gamma_chunks
 
 #: (a ms, c ms, b, n) of each stage, where a batch of k takes ℓ(k) = a + c·k; longer chains repeat them.
 REFERENCE = ((10.0, 2.0, 8, 4), (20.0, 5.0, 4, 11), (5.0, 1.0, 16, 2))

@@ -30,9 +30,7 @@ from benchmarks.replay.instances import (
     stage_settings,
     stream_arrivals,
 )
-from mipplan.replayer import ENGINES
-from mipplan.replayer.shared import SharedReplay
-from mipplan.replayer.tasks import read_conditions
+from mipplan.replayer import ENGINES, read_settings, replay_together
 from mipplan.tokens import Workload, realise
 
 #: A case is repeated so often,
@@ -121,12 +119,7 @@ def _write_out(results: list[mp.ReplayResult]) -> None:
 
 def _serve(case: Case, plans: list[mp.Plan], workload: Workload) -> None:
     """Replay as `replay_many` does, with the tokens drawn already."""
-    conditions = read_conditions(plans, case.discipline, None, None)
-    shared = SharedReplay(plans, workload, conditions, ENGINES[case.engine])
-    for stage in workload.stages:
-        shared.serve(stage, range(len(plans)))
-    for number in range(len(plans)):
-        shared.result(number)
+    replay_together(plans, workload, read_settings(plans, case.discipline), ENGINES[case.engine])
 
 
 def _peer(case: Case, plans: list[mp.Plan], trace: mp.Trace, few: mp.Trace) -> Row:

@@ -62,10 +62,9 @@ Envelope = Annotated[
         "minimum of several. The trace's own envelope by default.",
     ),
 ]
-Policies = Annotated[
+Policy = Annotated[
     str,
     typer.Option(
-        "--policy",
         metavar="NAMES",
         help="Some of lp,lp-lean,inferline,hpa,ray,ray-tuned,static,oracle, with commas between.",
     ),

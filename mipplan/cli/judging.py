@@ -220,7 +220,7 @@ def tune(
     context: typer.Context,
     plan: flags.PlanFile,
     trace: flags.TraceFile,
-    policies: flags.Policies = "lp,inferline,hpa,ray,static",
+    policy: flags.Policy = "lp,inferline,hpa,ray,static",
     sample: Annotated[
         str | None,
         typer.Option(
@@ -256,7 +256,7 @@ def tune(
         from mipplan.tuner import check_delay, check_period, read_policies
 
         faults = Faults()
-        names = names_in(policies)
+        names = names_in(policy)
         faults.take(lambda: check_manner(discipline, engine, seed))
         faults.take(lambda: read_policies(names))
         if sample is not None and split is not None:

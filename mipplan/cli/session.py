@@ -150,7 +150,12 @@ def _options(context: typer.Context) -> dict[str, str]:
         if option.param_type_name == "option" and option.name is not None and option.name not in _FILES
     }
     timed = {f"{name}_s": flag for name, flag in flags.items()}
-    others = {"budget_usd_per_hour": "--budget", "window": "--from, --to", "window_s": "--windows"}
+    others = {
+        "budget_usd_per_hour": "--budget",
+        "window": "--from, --to",
+        "window_s": "--windows",
+        "policies": "--policy",
+    }
     return flags | timed | others
 
 

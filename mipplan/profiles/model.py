@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -74,7 +75,7 @@ class Hardware:
         if self.limit is not None:
             object.__setattr__(self, "limit", int(self.limit))
 
-    @property
+    @cached_property
     def microusd_per_hour(self) -> int:
         """Price of one device in whole micro-dollars per hour, the planner's currency."""
         return dollars_to_microdollars(self.usd_per_hour)

@@ -13,11 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from mipplan.core import (
     MAX_DURATION_NS,
     Fault,
+    Faults,
     Float64,
     InputError,
     Int64,
     check_seed,
-    faults_of,
+    frozen,
     is_finite,
     shown,
 )
@@ -67,11 +68,11 @@ class ServiceNoise:
     def __post_init__(self) -> None:
         faults = _seed_faults(self.seed)
         if self.factors is not None:
-            factors, fault = _read_factors(self.factors)
-            faults += [fault] if fault is not None else []
-            object.__setattr__(self, "factors", factors)
-        if faults:
-            raise InputError(faults)
+            factors = self.factors
+            object.__setattr__(
+                self, "factors", faults.take(lambda: _read_factors(factors)).or_else(np.empty(0))
+            )
+        faults.check()
         object.__setattr__(self, "seed", None if self.seed is None else int(self.seed))
 
     def __reduce__(self) -> tuple[type[ServiceNoise], tuple[Float64 | None, int | None, str]]:
@@ -96,7 +97,7 @@ class ServiceNoise:
         """
         if not is_finite(cv) or not 0 <= cv <= _MAX_CV:
             fault = Fault("cv", f"expected a number from 0 to {_MAX_CV:g}, found {shown(cv)}")
-            raise InputError([fault, *_seed_faults(seed)])
+            _seed_faults(seed, fault).check()
         sigma = math.sqrt(math.log1p(cv * cv))
         return cls(_lognormal_factors(np.array([sigma]))[:, 0], seed, f"lognormal, CV {cv:g}")
 
@@ -111,7 +112,7 @@ class ServiceNoise:
         if not faults and low > high:
             faults.append(Fault("low", f"expected at most high = {high:g}, found {low:g}"))
         if faults:
-            raise InputError([*faults, *_seed_faults(seed)])
+            _seed_faults(seed, *faults).check()
         return cls(low + (high - low) * _middles(LEVELS), seed, f"uniform, {low:g} to {high:g} times")
 
     @classmethod
@@ -198,17 +199,8 @@ class ServiceNoise:
     def draw_levels(self, seed: int, tokens: StageTokens, numbers: Int64 | None = None) -> Levels:
         """Draw the level of every token of a stage, for the batches of which it is the oldest, shape (tokens,).
 
-        Parameters
-        ----------
-        seed : int
-            Seed of the replay; used if the noise has none of its own.
-        tokens : StageTokens
-        numbers : int64, shape (queries,), optional
-            Number in the whole trace of each query that `tokens` speaks of; by default its own, 0, 1, ….
-
-        Notes
-        -----
-        The counter is (query, number of the token among those of its query at this stage).
+        The counter is (query, number of the token among those of its query at this stage); `numbers` are those of the
+        queries in the whole trace, by default 0, 1, …. The replay's `seed` is used if the noise has none of its own.
         """
         key = service_key(seed if self.seed is None else self.seed, tokens.name)
         ordinal = _ordinals(tokens)
@@ -262,18 +254,21 @@ def _ordinals(tokens: StageTokens) -> Int64:
     return np.arange(tokens.count, dtype=np.int64) - np.repeat(first, np.diff(np.r_[first, tokens.count]))
 
 
-def _read_factors(given: object) -> tuple[Float64, Fault | None]:
+def _read_factors(given: object) -> Float64:
     factors = np.array(given)
     if factors.ndim != 1 or not 1 <= factors.size <= MOST_LEVELS or factors.dtype.kind not in "iuf":
-        return np.empty(0), Fault("factors", f"expected 1 to {MOST_LEVELS} numbers, found {shown(given)}")
+        raise InputError.one("factors", f"expected 1 to {MOST_LEVELS} numbers, found {shown(given)}")
     factors = factors.astype(np.float64)
     if not bool(np.all((factors > 0) & np.isfinite(factors))):
-        return factors, Fault("factors", "expected finite numbers above 0")
+        raise InputError.one("factors", "expected finite numbers above 0")
     if bool(np.any(np.diff(factors) < 0)):
-        return factors, Fault("factors", "expected them in increasing order; from_factors() sorts them")
-    factors.flags.writeable = False
-    return factors, None
+        raise InputError.one("factors", "expected them in increasing order; from_factors() sorts them")
+    return frozen(factors)
 
 
-def _seed_faults(seed: object) -> list[Fault]:
-    return [] if seed is None else faults_of(lambda: check_seed(seed, "noise seed"))
+def _seed_faults(seed: object, *others: Fault) -> Faults:
+    """Faults found so far, and those of a seed."""
+    faults = Faults()
+    faults.add(*others)
+    faults.take(lambda: None if seed is None else check_seed(seed, "noise seed"))
+    return faults

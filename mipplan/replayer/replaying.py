@@ -8,20 +8,32 @@ at a time, and every batch takes at least 1 ns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import overload
 
+import numpy as np
+
 from mipplan.core import InputError, check_all, check_quantile, check_slo, shown
-from mipplan.replayer.engines import Feature, resolve_engine
-from mipplan.replayer.memory import hold_on_to_memory
+from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.schedule import ReplicaSchedule
-from mipplan.replayer.shared import SharedReplay
-from mipplan.replayer.tasks import Noise, check_plan, check_trace, engine_and_seed, read_conditions
+from mipplan.replayer.settings import (
+    Noise,
+    check_plan,
+    check_trace,
+    engine_and_seed,
+    group_by_tokens,
+    read_settings,
+)
+from mipplan.replayer.stage_task import EngineFeature
 from mipplan.replayer.verdicts import Verdict, decide_many
+from mipplan.replayer.walk import replay_together
 from mipplan.result import Plan, ReplayResult
-from mipplan.tokens import Workload, realise
+from mipplan.tokens import realise
 from mipplan.trace import Trace
+
+#: The largest piece that glibc takes as a measure is 32 MiB.
+_LARGEST_MEASURE = 31 << 20
 
 
 def replay(
@@ -128,7 +140,7 @@ def replay_many(
         In the order of `plans`.
     """
     asked = _read_plans(plans)
-    conditions = read_conditions(
+    settings = read_settings(
         asked,
         discipline,
         schedule,
@@ -140,21 +152,31 @@ def replay_many(
         ],
     )
     # By stages and queries: a little off where tokens multiply, and good enough to choose an engine.
-    tokens = sum(len(trace) * len(plan.pipeline.stages) for plan in asked)
+    tokens = sum(trace.arrival_ns.size * len(plan.pipeline.stages) for plan in asked)
     if slo_s is not None:
-        able = resolve_engine(engine, conditions.needed | {Feature.RESUME}, tokens)
+        able = resolve_engine(engine, settings.needed | {EngineFeature.RESUME}, tokens)
         return decide_many(
-            asked, trace, slo_s=slo_s, quantile=quantile, conditions=conditions, engine=able, seed=seed
+            asked, trace, slo_s=slo_s, quantile=quantile, settings=settings, engine=able, seed=seed
         )
-    chosen = resolve_engine(engine, conditions.needed, tokens)
+    chosen = resolve_engine(engine, settings.needed, tokens)
     hold_on_to_memory()
     results: dict[int, ReplayResult] = {}
-    for workload, members in together(asked, trace, seed):
-        shared = SharedReplay([asked[member] for member in members], workload, conditions, chosen)
-        for stage in workload.stages:
-            shared.serve(stage, range(len(members)))
-        results.update((member, shared.result(place)) for place, member in enumerate(members))
+    for members in group_by_tokens(asked, seed):
+        first = asked[members[0]]
+        workload = realise(first.pipeline, trace, first.seed if seed is None else seed)
+        together = replay_together([asked[member] for member in members], workload, settings, chosen)
+        results.update(zip(members, together, strict=True))
     return [results[number] for number in range(len(asked))]
+
+
+def hold_on_to_memory() -> None:
+    """Let freed memory stay with the process, some 60 MiB of it, for the next arrays.
+
+    Pages that are new to a process cost as much as serving the tokens whose times they hold. By default glibc returns
+    memory to the system beyond twice the largest piece that was ever freed, so freeing a large one is enough; it is
+    never written to, and takes no memory itself. Elsewhere this does nothing.
+    """
+    np.empty(_LARGEST_MEASURE, dtype=np.uint8)
 
 
 def _read_plans(plans: object) -> list[Plan]:
@@ -172,19 +194,3 @@ def _check_objective(slo_s: float | None, quantile: float | None) -> None:
         lambda: None if slo_s is None else check_slo(slo_s),
         lambda: None if quantile is None else check_quantile(quantile),
     )
-
-
-def together(plans: Sequence[Plan], trace: Trace, seed: int | None) -> Iterator[tuple[Workload, list[int]]]:
-    """Realise the tokens of the plans, once for all of one pipeline and seed; numbers of the plans that share them."""
-    left = list(range(len(plans)))
-    while left:
-        first = plans[left[0]].require()
-        wanted = first.seed if seed is None else seed
-        alike = [
-            number
-            for number in left
-            if (plans[number].seed if seed is None else seed) == wanted
-            and plans[number].pipeline == first.pipeline
-        ]
-        yield realise(first.pipeline, trace, wanted), alike
-        left = [number for number in left if number not in set(alike)]

@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mipplan.core import MAX_DURATION_NS, Fault, InputError, Int64, is_whole, shown, to_ns
-from mipplan.replayer.task import ALWAYS, Capacity
+from mipplan.core import MAX_DURATION_NS, Fault, InputError, Int64, frozen, is_whole, shown, to_ns
+from mipplan.replayer.stage_task import ALWAYS, Capacity
 
 #: Far beyond any use: a larger count is a slip.
 MAX_REPLICAS = 1_000_000_000
@@ -120,17 +120,12 @@ class ReplicaSchedule:
         from_ns = np.concatenate([[ALWAYS], instants])
         active = np.array([int(self.replicas[0]), *least], dtype=np.int64)
         changes = np.concatenate([[True], active[1:] != active[:-1]])
-        return Capacity(_frozen(from_ns[changes]), _frozen(active[changes]))
+        return Capacity(frozen(from_ns[changes]), frozen(active[changes]))
 
     def paid_ns(self, batch_start_ns: Int64, batch_service_ns: Int64, start_ns: int, end_ns: int) -> int:
         """Replica-nanoseconds paid for from `start_ns` to `end_ns`: the integral of n(t) + f(t), exactly.
 
-        Parameters
-        ----------
-        batch_start_ns, batch_service_ns : int64, shape (batches,)
-            What was served under this schedule, in order of dispatch.
-        start_ns, end_ns : int
-            All of it within these.
+        The batches, in order of dispatch, were served under this schedule, all within these instants.
         """
         edges = np.concatenate([[start_ns], np.clip(self.change_ns, start_ns, end_ns), [end_ns]])
         # Python integers: replicas times nanoseconds leave int64 sooner than one thinks.
@@ -189,7 +184,7 @@ def _whole_numbers(name: str, given: object, most: int) -> tuple[Int64 | None, l
         Fault(f"{name}[{position}]", f"expected 0 to {most}, found {values[position]}")
         for position in np.flatnonzero((values < 0) | (values > most)).tolist()
     ]
-    return _frozen(np.array(values, dtype=np.int64)), faults
+    return frozen(np.array(values, dtype=np.int64)), faults
 
 
 def _relation_faults(change_ns: Int64 | None, replicas: Int64 | None) -> list[Fault]:
@@ -214,8 +209,3 @@ def _nanoseconds(name: str, seconds: float, faults: list[Fault]) -> int:
     if rounded is None:
         faults.append(Fault(name, f"expected a time in seconds, found {shown(seconds)}"))
     return rounded or 0
-
-
-def _frozen(array: Int64) -> Int64:
-    array.flags.writeable = False
-    return array

@@ -13,25 +13,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.core import NS_PER_S, Int64, check_quantile, check_seed, higher_rank
-from mipplan.replayer.chunks import ChunkedReplay
-from mipplan.replayer.task import NEVER
+from mipplan.core import NS_PER_S, Bool, Int64, check_quantile, check_seed, higher_rank
+from mipplan.replayer.settings import group_by_tokens
+from mipplan.replayer.stage_task import NEVER
+from mipplan.replayer.walk import ChunkedReplay
 from mipplan.result import resolve_slo_ns
 
 if TYPE_CHECKING:
-    from mipplan.replayer.engines import Engine
-    from mipplan.replayer.tasks import Conditions
+    from mipplan.replayer.settings import ReplaySettings
+    from mipplan.replayer.stage_task import Engine
     from mipplan.result import Plan
     from mipplan.trace import Trace
 
 
-#: Queries in the first piece. Later ones double, so that pieces stay few, up to a share of the trace, so that
-#: little is replayed in vain; and up to this many over all plans, as a piece is held under all of them at once.
-_FIRST_PIECE = 1_024
-_LARGEST_SHARE = 32
-_QUERIES_AT_ONCE = 2**22
+@dataclass(frozen=True)
+class VerdictParams:
+    """How much is replayed between two looks at whether the verdict is certain; no verdict depends on it."""
+
+    first_piece: int = 1_024
+    """Queries replayed before the first look. Later pieces double, so that they stay few."""
+    largest_share: int = 32
+    """A piece is at most this part of the trace (one in …), so that little is replayed in vain."""
+    queries_at_once: int = 2**22
+    """Queries in a piece over all plans, at most, because it is held under all of them at once."""
 
 
 @dataclass(frozen=True)
@@ -69,54 +74,30 @@ def decide_many(
     *,
     slo_s: float,
     quantile: float | None,
-    conditions: Conditions,
+    settings: ReplaySettings,
     engine: Engine,
     seed: int | None = None,
-    first_piece: int = _FIRST_PIECE,
+    params: VerdictParams = VerdictParams(),
 ) -> list[Verdict]:
-    """Judge several plans on one trace; parameters as for `mipplan.replayer.replay_many`.
+    """Judge several plans on one trace, in their order; parameters as for `mipplan.replayer.replay_many`.
 
-    Parameters
-    ----------
-    engine : Engine
-        That can do what the conditions need, and `Feature.RESUME`.
-    first_piece : int
-        Queries replayed before the first look.
-
-    Returns
-    -------
-    list of Verdict
-        In the order of `plans`.
+    The engine can do what the settings need, and `EngineFeature.RESUME`.
     """
     verdicts: dict[int, Verdict] = {}
-    for members in _alike([plan.require() for plan in plans], seed):
+    for members in group_by_tokens([plan.require() for plan in plans], seed):
         group = [plans[member] for member in members]
         tallies = [_Tally(plan, len(trace), slo_s, quantile) for plan in group]
         drawn = check_seed(group[0].seed if seed is None else seed)
-        chunks = ChunkedReplay(group, conditions, engine, drawn)
-        found = _decide(tallies, chunks, trace.arrival_ns, first_piece)
+        chunks = ChunkedReplay(group, settings, engine, drawn)
+        found = _decide(tallies, chunks, trace.arrival_ns, params)
         verdicts.update(zip(members, found, strict=True))
     return [verdicts[number] for number in range(len(plans))]
 
 
-def _alike(plans: Sequence[Plan], seed: int | None) -> list[list[int]]:
-    """Numbers of the plans that see the same tokens, group by group."""
-    groups: list[list[int]] = []
-    for number, plan in enumerate(plans):
-        for group in groups:
-            first = plans[group[0]]
-            if (seed is not None or plan.seed == first.seed) and plan.pipeline == first.pipeline:
-                group.append(number)
-                break
-        else:
-            groups.append([number])
-    return groups
-
-
 def _decide(
-    tallies: Sequence[_Tally], chunks: ChunkedReplay, ingress_ns: Int64, first_piece: int
+    tallies: Sequence[_Tally], chunks: ChunkedReplay, ingress_ns: Int64, params: VerdictParams
 ) -> list[Verdict]:
-    start, size = 0, first_piece
+    start, size = 0, params.first_piece
     verdicts: dict[int, Verdict] = {}
     undecided = list(range(len(tallies)))
     while undecided:
@@ -130,8 +111,8 @@ def _decide(
             if verdict is not None:
                 verdicts[plan] = verdict
         undecided = [plan for plan in undecided if plan not in verdicts]
-        most = min(ingress_ns.size // _LARGEST_SHARE, _QUERIES_AT_ONCE // max(len(undecided), 1))
-        start, size = end, min(2 * size, max(first_piece, most))
+        most = min(ingress_ns.size // params.largest_share, params.queries_at_once // max(len(undecided), 1))
+        start, size = end, min(2 * size, max(params.first_piece, most))
     return [verdicts[plan] for plan in range(len(tallies))]
 
 
@@ -149,15 +130,11 @@ class _Tally:
         """Count the misses among queries that were released."""
         self._misses += int(np.count_nonzero(latency_ns > self._slo_ns))
 
-    def verdict(self, floor_ns: Int64, finished: NDArray[np.bool_], seen: int) -> Verdict | None:
+    def verdict(self, floor_ns: Int64, finished: Bool, seen: int) -> Verdict | None:
         """Return the verdict if it is certain.
 
-        Parameters
-        ----------
-        floor_ns, finished : shape (k,)
-            Of the queries not yet released: a lower bound of the latency, and whether it is the latency itself.
-        seen : int
-            Queries taken in so far.
+        Of the queries not yet released, `floor_ns` is a lower bound of the latency, and `finished` tells whether it is
+        the latency itself; `seen` queries were taken in so far.
         """
         late = floor_ns > self._slo_ns
         least = self._misses + int(np.count_nonzero(late))

@@ -36,8 +36,6 @@ from mipplan.result.stream import (
 )
 from mipplan.result.timeline import StepFunction, Windows, check_window, check_windows
 
-Rides = BatchAssignment  # until the replayer says BatchAssignment
-
 __all__ = [
     "FIGURES",
     "RELATIVE_ERROR",
@@ -62,7 +60,6 @@ __all__ = [
     "Provenance",
     "Refinement",
     "ReplayResult",
-    "Rides",
     "StageExplanation",
     "StageReplay",
     "StageTotals",

@@ -134,14 +134,14 @@ class StageReplay:
     ----------
     replicas : int
         The most there were at any time.
-    rides : BatchAssignment
+    assignment : BatchAssignment
         Its batches, and the tokens in them.
     arrivals : int64, shape (tokens,), or Following
         When each token was ready at the stage.
     """
 
     replicas: int
-    rides: BatchAssignment
+    assignment: BatchAssignment
     arrivals: Int64 | Following
 
     def __repr__(self) -> str:
@@ -157,32 +157,32 @@ class StageReplay:
     @property
     def dispatch_ns(self) -> Int64:
         """When each token was taken into a batch, in token order, shape (tokens,)."""
-        return self.rides.dispatch_ns
+        return self.assignment.dispatch_ns
 
     @property
     def exit_ns(self) -> Int64:
         """When the batch of each token was done, in token order, shape (tokens,)."""
-        return self.rides.exit_ns
+        return self.assignment.exit_ns
 
     @property
     def batch_start_ns(self) -> Int64:
         """When each batch was dispatched, in this order, shape (batches,)."""
-        return self.rides.batch_start_ns
+        return self.assignment.batch_start_ns
 
     @property
     def batch_size(self) -> Int64:
         """Tokens in each batch, shape (batches,)."""
-        return self.rides.batch_size
+        return self.assignment.batch_size
 
     @property
     def batch_service_ns(self) -> Int64:
         """How long each batch took, shape (batches,)."""
-        return self.rides.batch_service_ns
+        return self.assignment.batch_service_ns
 
     @property
     def tokens(self) -> int:
         """Number of tokens served."""
-        return self.rides.tokens
+        return self.assignment.tokens
 
     @property
     def batches(self) -> int:
@@ -192,7 +192,7 @@ class StageReplay:
     @property
     def span_ns(self) -> int:
         """Time from the stage's first arrival to its last exit; 0 if it saw no token."""
-        return self.rides.last_exit_ns - int(self.arrival_ns.min()) if self.tokens else 0
+        return self.assignment.last_exit_ns - int(self.arrival_ns.min()) if self.tokens else 0
 
     @property
     def wait_ns(self) -> Int64:

@@ -2,8 +2,7 @@
 
 from mipplan.tokens.chunks import joined, without_first
 from mipplan.tokens.draws import service_key, uniform_pairs
-from mipplan.tokens.stage_tokens import Messages, StageTokens
-from mipplan.tokens.workload import MAX_TOKENS, Workload, realise, realise_queries
+from mipplan.tokens.workload import MAX_TOKENS, Messages, StageTokens, Workload, realise, realise_queries
 
 __all__ = [
     "MAX_TOKENS",

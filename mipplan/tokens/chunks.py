@@ -10,9 +10,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mipplan.core import Int64
-from mipplan.tokens.stage_tokens import Messages, StageTokens
-from mipplan.tokens.workload import Workload
+from mipplan.core import Int64, frozen
+from mipplan.tokens.workload import Messages, StageTokens, Workload
 
 
 def joined(first: Workload, second: Workload) -> Workload:
@@ -65,12 +64,9 @@ def _appended(first: Int64, second: Int64, shift: int) -> Int64:
     together = np.empty(first.size + second.size, dtype=np.int64)
     together[: first.size] = first
     np.add(second, shift, out=together[first.size :])
-    together.flags.writeable = False
-    return together
+    return frozen(together)
 
 
 def _shifted(numbers: Int64, shift: int) -> Int64:
     """A copy, so that the array that is cut can be freed."""
-    moved = numbers + shift
-    moved.flags.writeable = False
-    return moved
+    return frozen(numbers + shift)

@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from numpy.typing import NDArray
+
+from mipplan.core import Float64, Int64, UInt64
 
 _MULTIPLIER_0 = np.uint64(0xD2511F53)
 _MULTIPLIER_1 = np.uint64(0xCD9E8D57)
@@ -25,22 +26,13 @@ _HALF = np.uint64(32)
 _ROUNDS = 10
 
 
-def philox4x32(
-    counter: tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]],
-    key: tuple[int, int],
-) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
-    """Philox-4x32-10 on arrays of 32-bit words held in uint64.
+Words = tuple[UInt64, UInt64, UInt64, UInt64]
 
-    Parameters
-    ----------
-    counter : four arrays of one shape
-        The counter's words, least significant first.
-    key : two ints below 2**32
 
-    Returns
-    -------
-    four arrays of that shape
-        Random 32-bit words.
+def philox4x32(counter: Words, key: tuple[int, int]) -> Words:
+    """Return random 32-bit words of a counter's words, least significant first, and a key, by Philox-4x32-10.
+
+    Words are held in uint64, and arrays have one shape; the key's two are below 2**32.
 
     References
     ----------
@@ -75,9 +67,7 @@ def service_key(seed: int, stage: str) -> tuple[int, int]:
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
 
 
-def uniform_pairs(
-    key: tuple[int, int], query: NDArray[np.int64], ordinal: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def uniform_pairs(key: tuple[int, int], query: Int64, ordinal: Int64) -> tuple[Float64, Float64]:
     """Draw two independent uniforms in [0, 1) for each (query, token of the query), shape (k,) each.
 
     Parameters
@@ -93,7 +83,7 @@ def uniform_pairs(
     return _unit_interval(words[0], words[1]), _unit_interval(words[2], words[3])
 
 
-def _unit_interval(low: NDArray[np.uint64], high: NDArray[np.uint64]) -> NDArray[np.float64]:
+def _unit_interval(low: UInt64, high: UInt64) -> Float64:
     # The top 53 of 64 bits: every double k·2⁻⁵³ in [0, 1) equally likely.
     bits = ((high << _HALF) | low) >> np.uint64(11)
     return bits.astype(np.float64) * 2.0**-53

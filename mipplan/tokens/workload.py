@@ -1,4 +1,4 @@
-"""Realise a pipeline's tokens for a trace and seed (design §2).
+"""The tokens of every stage and the messages that reach them, realised for a trace and seed.
 
 The workload is data about *what* arrives, not about when: times follow from a plan. It is shared by the
 certificate and the replayer, which share nothing else.
@@ -13,16 +13,91 @@ from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.core import InputError, Int64, check_seed
+from mipplan.core import Bool, Float64, InputError, Int64, check_seed, frozen
 from mipplan.pipeline import Edge, FanOut, Join, Pipeline
 from mipplan.tokens.draws import edge_key, uniform_pairs
-from mipplan.tokens.stage_tokens import Messages, StageTokens, counts_up, frozen, is_one_of, numbers_of
 from mipplan.trace import Trace
 
 #: More tokens than this at one stage are refused: beyond it memory, not the planner, gives out.
 MAX_TOKENS = 200_000_000
+#: Numbers looked at together: few enough to stay in the processor's cache.
+_PIECE = 1 << 14
+
+
+@dataclass(frozen=True)
+class Messages:
+    """What passes along one edge: message k leaves parent token ``parent[k]`` and reaches token ``child[k]``.
+
+    Attributes
+    ----------
+    edge : Edge
+    parent, child : int64, shape (m,)
+        Token numbers at the edge's two ends; `parent` is non-decreasing.
+    known_one_to_one : bool
+        Whether it is known without a look that message k goes from token k to token k.
+    """
+
+    edge: Edge
+    parent: Int64
+    child: Int64
+    known_one_to_one: bool = False
+
+    @cached_property
+    def one_to_one(self) -> bool:
+        """Whether message k goes from token k to token k."""
+        if self.known_one_to_one:
+            return True
+        return _counts_up(self.parent) and (self.child is self.parent or _counts_up(self.child))
+
+    @cached_property
+    def first_to_child(self) -> Int64:
+        """At a join `all`, where `child` is non-decreasing: the first message to each child, shape (children,)."""
+        return frozen(_run_starts(self.child))
+
+
+@dataclass(frozen=True)
+class StageTokens:
+    """The tokens of one stage in token order: (query, incoming edge, parent token, copy).
+
+    Queries are numbered by ingress time, so this is the order in which the serving model takes tokens.
+
+    Attributes
+    ----------
+    name : str
+    query : int64, shape (k,)
+        The query of each token, non-decreasing.
+    messages : tuple of Messages
+        One per incoming edge in file order; empty at a source.
+    queries : int
+        Number of queries in the trace.
+    number : int64, shape (k,), or None
+        In an extract of a workload, the numbers that the tokens have in the whole of it.
+    known_one_per_query : bool
+        Whether it is known without a look that token i belongs to query i, for every query.
+    """
+
+    name: str
+    query: Int64
+    messages: tuple[Messages, ...]
+    queries: int
+    number: Int64 | None = None
+    known_one_per_query: bool = False
+
+    @property
+    def count(self) -> int:
+        """Number of tokens."""
+        return int(self.query.size)
+
+    @cached_property
+    def one_per_query(self) -> bool:
+        """Whether token i belongs to query i, for every query (so token and query numbers are the same)."""
+        return self.known_one_per_query or (self.count == self.queries and _counts_up(self.query))
+
+    @cached_property
+    def first_of_query(self) -> Int64:
+        """Token numbers at which a new query starts, shape (distinct queries,)."""
+        return frozen(_run_starts(self.query))
 
 
 @dataclass(frozen=True)
@@ -99,13 +174,10 @@ class Workload:
         return ready
 
     def at(self, ingress_ns: Int64) -> Workload:
-        """Return the same tokens of the same queries at other ingress times, shape (n,), non-decreasing.
-
-        The draws do not depend on times, so this is what `realise` would make of a trace with those times.
-        """
+        """Return the same tokens at other ingress times, shape (n,), non-decreasing: draws do not depend on these."""
         return replace(self, ingress_ns=ingress_ns)
 
-    def restricted(self, kept: NDArray[np.bool_]) -> Workload:
+    def restricted(self, kept: Bool) -> Workload:
         """Only the tokens of the queries marked in `kept`, shape (n,), numbered anew.
 
         Each stage's `number` says which of the whole workload they are: how many tokens lie between two.
@@ -115,18 +187,13 @@ class Workload:
         token_number = {name: np.cumsum(marked) - 1 for name, marked in token_kept.items()}
         stages: dict[str, StageTokens] = {}
         for name, tokens in self.stages.items():
-            messages = []
-            for edge_messages in tokens.messages:
-                parent = edge_messages.edge.parent
-                sent = token_kept[name][edge_messages.child]
-                messages.append(
-                    Messages(
-                        edge_messages.edge,
-                        frozen(token_number[parent][edge_messages.parent[sent]]),
-                        frozen(token_number[name][edge_messages.child[sent]]),
-                    )
-                )
             marked = token_kept[name]
+            messages = []
+            for passed in tokens.messages:
+                sent = marked[passed.child]
+                parent = token_number[passed.edge.parent][passed.parent[sent]]
+                child = token_number[name][passed.child[sent]]
+                messages.append(Messages(passed.edge, frozen(parent), frozen(child)))
             query = query_number[tokens.query[marked]]
             number = np.flatnonzero(marked) if tokens.number is None else tokens.number[marked]
             stages[name] = StageTokens(name, frozen(query), tuple(messages), int(kept.sum()), frozen(number))
@@ -209,10 +276,10 @@ def _stage_tokens(
         _check_count(f"stage {name}", sum(owner.size for owner in owners))
         query, children = _interleave(owners, counted)
     messages = tuple(
-        Messages(edge, frozen(parent), frozen(child), child is parent and is_one_of(child, counted))
+        Messages(edge, frozen(parent), frozen(child), child is parent and _is_one_of(child, counted))
         for edge, parent, child in zip(incoming, parents, children, strict=True)
     )
-    known = is_one_of(query, counted)
+    known = _is_one_of(query, counted)
     return StageTokens(name, frozen(query), messages, queries, known_one_per_query=known)
 
 
@@ -243,7 +310,7 @@ def _check_count(place: str, count: int) -> None:
         )
 
 
-def _fanout_draws(fanout: FanOut, uniform: NDArray[np.float64]) -> Int64:
+def _fanout_draws(fanout: FanOut, uniform: Float64) -> Int64:
     """Turn uniforms into fan-outs by inversion of the distribution function, shape (k,)."""
     if fanout.poisson_mean is not None:
         values, cumulative = _poisson_table(fanout.poisson_mean)
@@ -255,8 +322,8 @@ def _fanout_draws(fanout: FanOut, uniform: NDArray[np.float64]) -> Int64:
     return values[slot]
 
 
-def _poisson_table(mean: float) -> tuple[Int64, NDArray[np.float64]]:
-    # Twelve standard deviations: what is cut off lies below the 2⁻⁵³ resolution of the uniforms.
+def _poisson_table(mean: float) -> tuple[Int64, Float64]:
+    # Beyond twelve standard deviations all lies below the 2⁻⁵³ resolution of the uniforms.
     largest = math.ceil(mean + 12.0 * math.sqrt(mean) + 40.0)
     values = np.arange(largest + 1, dtype=np.int64)
     logs = np.array([k * math.log(mean) - mean - math.lgamma(k + 1) for k in range(largest + 1)])
@@ -272,7 +339,7 @@ def _interleave(owners: list[Int64], counted: list[Int64]) -> tuple[Int64, list[
     """`join: each`: one token per message, ordered by (query, edge, parent token, copy)."""
     if len(owners) == 1:
         (owner,) = owners
-        return owner, [owner if is_one_of(owner, counted) else numbers_of(owner)]
+        return owner, [owner if _is_one_of(owner, counted) else _numbers_of(owner)]
     everyone = np.concatenate(owners)
     # Each edge's messages are in (query, parent, copy) order already, so a stable sort by query finishes it.
     order = np.argsort(everyone, kind="stable")
@@ -285,7 +352,7 @@ def _interleave(owners: list[Int64], counted: list[Int64]) -> tuple[Int64, list[
 def _merge(owners: list[Int64], queries: int, counted: list[Int64]) -> tuple[Int64, list[Int64]]:
     """`join: all`: one token per query that sent any message."""
     for owner in owners:
-        if is_one_of(owner, counted) or (owner.size == queries and counts_up(owner)):
+        if _is_one_of(owner, counted) or (owner.size == queries and _counts_up(owner)):
             return owner, owners
     sent = np.zeros(queries, dtype=np.bool_)
     for owner in owners:
@@ -300,3 +367,30 @@ def _received(messages: Messages, exit_ns: Mapping[str, Int64]) -> Int64:
     if not (messages.one_to_one and messages.parent.size == sent.size):
         sent = sent[messages.parent]
     return sent + np.int64(messages.edge.delay_ns) if messages.edge.delay_ns else sent
+
+
+def _numbers_of(array: Int64) -> Int64:
+    """0, 1, 2, … in the shape of `array`: the array itself if it is so, as in most workloads."""
+    return array if _counts_up(array) else np.arange(array.size, dtype=np.int64)
+
+
+def _is_one_of(array: Int64, others: list[Int64]) -> bool:
+    """Whether it is the same object as one of these."""
+    return any(array is other for other in others)
+
+
+def _counts_up(array: Int64) -> bool:
+    """Whether the array is 0, 1, 2, …; looked at piece by piece, in no memory worth mentioning."""
+    numbers = np.arange(min(array.size, _PIECE), dtype=np.int64)
+    for start in range(0, array.size, _PIECE):
+        piece = array[start : start + _PIECE]
+        if piece[0] != start or not np.array_equal(piece - start, numbers[: piece.size]):
+            return False
+    return True
+
+
+def _run_starts(array: Int64) -> Int64:
+    """Where runs of equal neighbours start."""
+    if array.size == 0:
+        return np.empty(0, dtype=np.int64)
+    return np.flatnonzero(np.r_[True, array[1:] != array[:-1]])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from mipplan.trace.model import Trace
-from mipplan.trace.splitting import check_split, split_trace
-from mipplan.trace.stream_files import read_pieces
-from mipplan.trace.streams import checked_chunks
+from mipplan.trace.checks import checked_chunks
+from mipplan.trace.generators import gamma_chunks
+from mipplan.trace.model import Trace, check_split, split_trace
+from mipplan.trace.reading import ReadParams, read_pieces
 
 __all__ = [
+    "ReadParams",
     "Trace",
     "check_split",
     "checked_chunks",
+    "gamma_chunks",
     "read_pieces",
     "split_trace",
 ]

@@ -1,10 +1,11 @@
-"""Checks and conversions of times, shared by traces, their readers and generators."""
+"""Checks and conversions of times, for traces, their readers and generators, and how rows at fault are named."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,18 +14,32 @@ from mipplan.core import (
     MAX_DURATION_NS,
     NS_PER_S,
     Fault,
+    Faults,
     Float64,
     InputError,
     Int64,
+    Positions,
     is_finite,
     seconds_to_ns,
     shown,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 #: Faulty rows named in a message; their number is always told.
 ROWS_NAMED = 5
 #: Most arrivals made from counts or by a generator: 1.6 GB.
 MAX_ARRIVALS = 200_000_000
+
+#: Cells turned into Python objects at a time; as such they take ten times the memory.
+CELLS_AT_ONCE = 100_000
+
+#: One kind of fault in a column, and the 0-based rows that have it; ``{rows}`` in the text stands for them.
+RowFault = tuple[str, Positions]
+
+
+# ------------------------------------------------------------------------------------ times in arrays
 
 
 def check_arrivals(values: object) -> Int64:
@@ -38,17 +53,15 @@ def check_arrivals(values: object) -> Int64:
         )
     if len(given) < 2:
         raise InputError.one("arrival_ns", f"expected at least two arrivals, found {len(given)}")
-    faults = [
-        Fault("arrival_ns", f"{message} at position {positions_text(bad)}")
-        for message, bad in (
-            ("negative time", np.flatnonzero(given < 0)),
-            ("time beyond ten years", np.flatnonzero(given > MAX_DURATION_NS)),
-            ("earlier than the arrival before it", decreases(given)),
-        )
-        if len(bad)
-    ]
-    if faults:
-        raise InputError(faults)
+    faults = Faults()
+    for message, bad in (
+        ("negative time", np.flatnonzero(given < 0)),
+        ("time beyond ten years", np.flatnonzero(given > MAX_DURATION_NS)),
+        ("earlier than the arrival before it", decreases(given)),
+    ):
+        if len(bad):
+            faults.add(Fault("arrival_ns", f"{message} at position {positions_text(bad)}"))
+    faults.check()
     return _own_read_only(given)
 
 
@@ -61,18 +74,18 @@ def _own_read_only(given: NDArray[np.integer]) -> Int64:
     return own
 
 
-def decreases(times: NDArray[Any]) -> NDArray[np.intp]:
+def decreases(times: NDArray[Any]) -> Positions:
     """Positions whose time is below the one before."""
     return np.flatnonzero(times[1:] < times[:-1]) + 1
 
 
-def decreases_among_numbers(times: Float64) -> NDArray[np.intp]:
+def decreases_among_numbers(times: Float64) -> Positions:
     """Positions whose time is below the last number before, where NaN stands for no number."""
     numbers = np.flatnonzero(~np.isnan(times))
     return numbers[decreases(times[numbers])]
 
 
-def positions_text(positions: Sequence[int] | NDArray[np.intp]) -> str:
+def positions_text(positions: Sequence[int] | Positions) -> str:
     """Write the first few positions, and how many there are: ``3, 4, 9 (3 in all)``."""
     named = ", ".join(str(int(position)) for position in positions[:ROWS_NAMED])
     more = ", …" if len(positions) > ROWS_NAMED else ""
@@ -80,13 +93,7 @@ def positions_text(positions: Sequence[int] | NDArray[np.intp]) -> str:
 
 
 def seconds_column_to_ns(seconds: ArrayLike) -> Int64:
-    """Round float seconds, shape (n,), to the nearest nanoseconds.
-
-    Raises
-    ------
-    InputError
-        If a value is no number, not finite, or beyond ten years.
-    """
+    """Round float seconds, shape (n,), to the nearest nanoseconds; refuse what is not below ten years."""
     try:
         values = np.asarray(seconds, dtype=np.float64)
     except (TypeError, ValueError):
@@ -101,6 +108,66 @@ def seconds_column_to_ns(seconds: ArrayLike) -> Int64:
     return np.rint(values * NS_PER_S).astype(np.int64)
 
 
+def checked_chunks(pieces: Iterable[object], size: int, origin: str = "source") -> Iterator[Int64]:
+    """Yield arrivals in arrays of `size`, the last one shorter, from pieces of any sizes.
+
+    They are whole nanoseconds from 0 to ten years, non-decreasing from the first piece to the last.
+
+    Raises
+    ------
+    InputError
+        When the piece at fault is reached, naming the first row at fault (counted from 1 over all pieces).
+    """
+    held: list[Int64] = []
+    count, rows, last_ns = 0, 0, 0
+    for piece in pieces:
+        arrival_ns = _checked(piece, rows, last_ns, origin)
+        if not arrival_ns.size:
+            continue
+        rows, last_ns = rows + arrival_ns.size, int(arrival_ns[-1])
+        held.append(arrival_ns)
+        count += arrival_ns.size
+        if count >= size:
+            together = np.concatenate(held)
+            full = count - count % size
+            for start in range(0, full, size):
+                yield together[start : start + size]
+            held, count = [together[full:]], count - full
+    if count:
+        yield np.concatenate(held)
+
+
+def _checked(piece: object, rows: int, last_ns: int, origin: str) -> Int64:
+    try:
+        given = np.asarray(piece)
+    except ValueError:  # rows of different lengths
+        given = np.empty((0, 0))
+    if given.ndim == 1 and not given.size:  # an empty list comes as floats
+        return given.astype(np.int64)
+    if given.ndim != 1 or given.dtype.kind not in "iu":
+        raise InputError.one(
+            origin,
+            f"expected arrays of whole nanoseconds, shape (k,); after row {rows:,} comes {given.dtype}, "
+            f"shape {given.shape}",
+        )
+    beyond = np.flatnonzero(given > MAX_DURATION_NS)
+    if len(beyond):
+        raise InputError.one(f"{origin}: row {rows + int(beyond[0]) + 1:,}", "a time beyond ten years")
+    arrival_ns = given.astype(np.int64, copy=False)
+    before = np.array([last_ns], dtype=np.int64) if rows else arrival_ns[:1]
+    earlier = decreases(np.concatenate([before, arrival_ns])) - 1
+    if len(earlier):
+        raise InputError.one(
+            f"{origin}: row {rows + int(earlier[0]) + 1:,}", "earlier than the row before: sort by time"
+        )
+    if arrival_ns[0] < 0:
+        raise InputError.one(f"{origin}: row {rows + 1:,}", "a negative time: begin at 0 or later")
+    return arrival_ns
+
+
+# ----------------------------------------------------------------------------------------- arguments
+
+
 def time_ns(name: str, seconds: float) -> int:
     """Convert one time given in seconds; a fault names the argument."""
     try:
@@ -110,13 +177,7 @@ def time_ns(name: str, seconds: float) -> int:
 
 
 def window_ns(start_s: float | None, end_s: float | None) -> tuple[int, int]:
-    """Convert a half-open window to nanoseconds; None is no limit on that side.
-
-    Raises
-    ------
-    InputError
-        If a limit is no time, or the window is empty.
-    """
+    """Convert a half-open window to nanoseconds, and refuse an empty one; None is no limit on that side."""
     start = 0 if start_s is None else time_ns("start_s", start_s)
     end = MAX_DURATION_NS + 1 if end_s is None else time_ns("end_s", end_s)
     if start >= end:
@@ -138,3 +199,111 @@ def number_fault(name: str, value: object, *, zero: bool = False, most: float = 
     least = "of at least 0" if zero else "above 0"
     limit = "" if math.isinf(most) else f" and at most {most:g}"
     return Fault(name, f"expected a number {least}{limit}, found {shown(value)}")
+
+
+# ---------------------------------------------------------------------------------- columns and rows
+
+
+@dataclass(frozen=True)
+class NumberColumn:
+    """A column read as numbers: finite, NaN where a cell holds no usable number; `faults` say what it holds instead."""
+
+    values: Float64
+    faults: tuple[RowFault, ...] = ()
+
+
+class TableFile(Protocol):
+    """A file with named columns."""
+
+    @property
+    def origin(self) -> str:
+        """The file, for messages."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns as written."""
+
+    def numbers(self, name: str) -> NumberColumn:
+        """Return a column of numbers with its faults."""
+
+    def instants(self, name: str) -> Int64:
+        """Return a column of dates as nanoseconds since 1970, or raise `InputError`."""
+
+    def rows(self, indices: Sequence[int] | Positions) -> str:
+        """Name rows, given by 0-based index, for people."""
+
+
+def check_rows(table: TableFile, name: str, found: Iterable[RowFault]) -> None:
+    """Raise `InputError` with one fault for each kind that occurs in a column, naming its rows."""
+    faults = Faults()
+    for text, bad in found:
+        if len(bad):
+            faults.add(Fault(f"{table.origin}: {name}", text.format(rows=table.rows(bad))))
+    faults.check()
+
+
+def row_names(unit: str, numbers: Sequence[int], count: int) -> str:
+    """Write the first few of `count` rows: ``line 7``, ``lines 3, 4, 9 (3 in all)``."""
+    if count == 1:
+        return f"{unit} {numbers[0]}"
+    return f"{unit}s {', '.join(map(str, numbers))}{', …' if count > len(numbers) else ''} ({count:,} in all)"
+
+
+def first_rows(indices: Sequence[int] | Positions) -> list[int]:
+    """Return the rows that a message names."""
+    return [int(index) for index in indices[:ROWS_NAMED]]
+
+
+def number_of(text: str) -> float:
+    """Convert text to a number, NaN if it is none (Python alone would accept 1_000, other tools do not)."""
+    try:
+        return float("nan") if "_" in text else float(text)
+    except ValueError:
+        return float("nan")
+
+
+def dates_to_ns(table: TableFile, name: str, cells: Iterable[Sequence[str]]) -> Int64:
+    """Convert ISO dates, given piece by piece, to nanoseconds since 1970; refuse rows without one, and numbers."""
+    pieces: list[Int64] = [np.empty(0, np.int64)]
+    bad: list[Positions] = [np.empty(0, np.intp)]
+    example = ""
+    read = 0
+    for texts in cells:
+        if not read and not np.isnan(number_of(texts[0])):
+            raise InputError.one(
+                f"{table.origin}: {name}",
+                "holds numbers; dates such as 2024-01-31T12:00:00.5 were expected "
+                "(call a column of seconds arrival_s, one of milliseconds arrival_ms)",
+            )
+        instants, missing = _piece_to_ns(table, name, texts)
+        if len(missing):
+            example = example or shown(texts[int(missing[0])])
+            bad.append(missing + read)
+        pieces.append(instants)
+        read += len(texts)
+    check_rows(table, name, [(f"no ISO date (such as {braced(example)}) in {{rows}}", np.concatenate(bad))])
+    return np.concatenate(pieces)
+
+
+def braced(text: str) -> str:
+    """Write what a template shall leave as it is."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _piece_to_ns(table: TableFile, name: str, texts: Sequence[str]) -> tuple[Int64, Positions]:
+    import pandas as pd
+
+    series = pd.Series(texts, dtype=object)
+    dates = pd.to_datetime(series, format="ISO8601", utc=True, errors="coerce")
+    missing = np.flatnonzero(dates.isna().to_numpy())
+    return checked_dates(table, name, dates), missing
+
+
+def checked_dates(table: TableFile, name: str, dates: pd.Series[Any]) -> Int64:
+    """Convert dates to nanoseconds since 1970, or raise `InputError` if they do not fit."""
+    import pandas as pd
+
+    try:
+        return np.asarray(dates.dt.as_unit("ns").to_numpy(dtype="datetime64[ns]").astype(np.int64))
+    except (pd.errors.OutOfBoundsDatetime, OverflowError):
+        raise InputError.one(f"{table.origin}: {name}", "holds dates before 1678 or after 2261") from None

@@ -5,16 +5,25 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mipplan.core import Float64, InputError, Int64, Positions
+from mipplan.core import Float64, InputError, Int64, Positions, shown
 from mipplan.documents import decode_text
-from mipplan.trace.checks import ROWS_NAMED
-from mipplan.trace.columns import CELLS_AT_ONCE, NumberColumn, OddCells, dates_to_ns, first_rows, row_names
+from mipplan.trace.checks import (
+    CELLS_AT_ONCE,
+    ROWS_NAMED,
+    NumberColumn,
+    RowFault,
+    braced,
+    dates_to_ns,
+    first_rows,
+    number_of,
+    row_names,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,19 +32,57 @@ _STEP = 1024 * 1024
 
 
 def open_csv(data: bytes, origin: str) -> CsvTable:
-    """Find the header of a CSV file.
-
-    Raises
-    ------
-    InputError
-        If it is no UTF-8 text, or has no header.
-    """
+    """Find the header of a CSV file; refuse what is no UTF-8 text, or has none."""
     data = _checked(data, origin).removeprefix(b"\xef\xbb\xbf")
     for _, last, cells in _records(data):
         return CsvTable(origin, tuple(cell.strip() for cell in cells), data, header_lines=last)
     if data.strip():
         raise InputError.one(f"{origin}:1", "is no line of column names: it is far too long for one")
     raise InputError.one(origin, "is empty; the first line must name the columns")
+
+
+def csv_tables(
+    read: Callable[[int], bytes], origin: str, at_once: int, check: Callable[[bytes, str], None]
+) -> Iterator[CsvTable]:
+    """Cut a CSV file into tables of about `at_once` bytes; `check` is shown the first bytes, and may refuse them."""
+    blocks = _whole_rows(read, origin, at_once)
+    first, _ = next(blocks, (b"", 0))
+    check(first, origin)
+    table = open_csv(first, origin)
+    yield table
+    for rows, lines_before in blocks:
+        yield table.with_rows(rows, lines_before)
+
+
+def _whole_rows(read: Callable[[int], bytes], origin: str, at_once: int) -> Iterator[tuple[bytes, int]]:
+    """Yield whole rows, some megabytes at a time, and how many lines come before them."""
+    held, lines = b"", 0
+    while piece := read(at_once):
+        while piece.endswith(b"\r") and (following := read(1)):  # may be half of an end of line
+            piece += following
+        held += piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in piece else piece
+        end = _end_of_rows(held)
+        if end:
+            yield held[:end], lines
+            lines += held.count(b"\n", 0, end)
+            held = held[end:]
+        elif len(held) >= at_once:
+            raise InputError.one(
+                f"{origin}:{lines + 1}",
+                f"a row of more than {at_once // 2**20} MiB begins here: is a quote not closed?",
+            )
+    if held:
+        yield held, lines
+
+
+def _end_of_rows(text: bytes) -> int:
+    """Return where the last whole row ends; what stands in quotes ends none."""
+    if b'"' not in text:
+        return text.rfind(b"\n") + 1
+    symbols = np.frombuffer(text, dtype=np.uint8)
+    ends, quotes = np.flatnonzero(symbols == ord("\n")), np.flatnonzero(symbols == ord('"'))
+    outside = ends[np.searchsorted(quotes, ends) % 2 == 0]
+    return int(outside[-1]) + 1 if outside.size else 0
 
 
 def _checked(data: bytes, origin: str, lines_before: int = 0) -> bytes:
@@ -95,17 +142,9 @@ def _records(data: bytes) -> Iterator[tuple[int, int, list[str]]]:
 
 @dataclass(frozen=True)
 class CsvTable:
-    """A CSV file, or its header and some of its rows; see `mipplan.trace.columns.Table`.
+    """A CSV file, or its header and some of its rows; see `mipplan.trace.checks.TableFile`.
 
-    Attributes
-    ----------
-    origin : str
-    columns : tuple of str
-    data : bytes
-        Header and rows.
-    header_lines : int
-    lines_left_out : int
-        Lines of the file between the header and the first of these rows.
+    `data` has header and rows; `lines_left_out` are lines of the file between the header and the first of these rows.
     """
 
     origin: str
@@ -115,13 +154,7 @@ class CsvTable:
     lines_left_out: int = 0
 
     def with_rows(self, rows: bytes, lines_before: int) -> CsvTable:
-        """Return a table of other whole rows of the same file, before which there are so many lines.
-
-        Raises
-        ------
-        InputError
-            If they are no UTF-8 text, or a quoted value in them is not closed.
-        """
+        """Return a table of other whole rows of the same file, given how many lines come before them."""
         end = _end_of_line(self.data, self.header_lines)
         header = self.data[:end]
         text = _checked(rows, self.origin, lines_before)
@@ -139,7 +172,7 @@ class CsvTable:
         return NumberColumn(values) if np.isfinite(values).all() else self._numbers_of_texts(name)
 
     def _numbers_of_texts(self, name: str) -> NumberColumn:
-        odd = OddCells()
+        odd = _OddCells()
         values = [odd.convert(texts) for texts in self._texts(name)]
         return NumberColumn(np.concatenate(values) if values else np.empty(0), odd.faults())
 
@@ -231,7 +264,7 @@ class CsvTable:
 
 
 def _end_of_line(data: bytes, lines: int) -> int:
-    """Return where so many lines end: at the end of all, if there are fewer."""
+    """Return where this number of lines ends: at the end of all, if there are fewer."""
     offset = 0
     for _ in range(lines):
         offset = data.find(b"\n", offset) + 1
@@ -242,3 +275,42 @@ def _end_of_line(data: bytes, lines: int) -> int:
 
 def _values(count: int) -> str:
     return "1 value" if count == 1 else f"{count} values"
+
+
+class _OddCells:
+    """The cells of a column that are no finite numbers, piece by piece."""
+
+    def __init__(self) -> None:
+        self._read, self._example = 0, ""
+        self._rows: dict[str, list[int]] = {"empty": [], "nan": [], "infinite": [], "text": []}
+
+    def convert(self, texts: Sequence[str]) -> Float64:
+        """Return the numbers of one piece, NaN where there is none, and remember which cells those are."""
+        values = np.array([number_of(text) for text in texts], dtype=np.float64)
+        odd = np.flatnonzero(~np.isfinite(values))
+        for row in odd.tolist():
+            self._rows[self._kind(texts[row], is_nan=bool(np.isnan(values[row])))].append(self._read + row)
+        values[odd] = np.nan
+        self._read += len(texts)
+        return values
+
+    def _kind(self, text: str, *, is_nan: bool) -> str:
+        word = text.lower().lstrip("+-")
+        if word == "":
+            return "empty"
+        if not is_nan:
+            return "infinite"
+        if word == "nan":
+            return "nan"
+        self._example = self._example or shown(text)
+        return "text"
+
+    def faults(self) -> tuple[RowFault, ...]:
+        """Return the kinds that occurred."""
+        wording = {
+            "empty": "no value in {rows}",
+            "nan": "NaN in {rows}",
+            "infinite": "an infinite value in {rows}",
+            "text": f"no number (such as {braced(self._example)}) in {{rows}}",
+        }
+        return tuple((wording[kind], np.array(rows)) for kind, rows in self._rows.items() if rows)

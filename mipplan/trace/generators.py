@@ -1,12 +1,26 @@
-"""Synthetic traffic. Every generator takes a seed and returns sorted int64 nanoseconds in [0, duration)."""
+"""Synthetic traffic. Every generator takes a seed and returns sorted int64 nanoseconds in [0, duration),
+shape (n,); it raises `InputError` if an argument is unusable.
+
+`gamma_chunks` makes traces larger than memory, piece by piece.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from mipplan.core import MAX_DURATION_NS, NS_PER_S, Fault, Float64, InputError, Int64, check_seed
+from mipplan.core import (
+    MAX_DURATION_NS,
+    NS_PER_S,
+    Fault,
+    Faults,
+    Float64,
+    InputError,
+    Int64,
+    check_seed,
+    shown,
+)
 from mipplan.trace.checks import MAX_ARRIVALS, number_fault
 
 _MAX_DURATION_S = MAX_DURATION_NS / NS_PER_S
@@ -27,15 +41,6 @@ def poisson(rate_rps: float, duration_s: float, seed: int) -> Int64:
     duration_s : float
     seed : int
 
-    Returns
-    -------
-    int64[n]
-        Arrival times in nanoseconds.
-
-    Raises
-    ------
-    InputError
-        If an argument is unusable; so for all generators here.
     """
     _check([number_fault("rate_rps", rate_rps), _duration_fault(duration_s)])
     rng = _random(seed)
@@ -56,10 +61,6 @@ def gamma(rate_rps: float, cv: float, duration_s: float, seed: int) -> Int64:
         Coefficient of variation of the gaps: 1 is Poisson, 4 very bursty; at most 1000.
     duration_s : float
     seed : int
-
-    Returns
-    -------
-    int64[n]
     """
     _check(
         [
@@ -87,10 +88,6 @@ def markov_modulated(
         equally likely.
     duration_s : float
     seed : int
-
-    Returns
-    -------
-    int64[n]
     """
     sojourns = (
         [mean_sojourn_s] * len(rates_rps) if isinstance(mean_sojourn_s, int | float) else [*mean_sojourn_s]
@@ -127,9 +124,6 @@ def diurnal(mean_rps: float, amplitude: float, period_s: float, duration_s: floa
     period_s, duration_s : float
     seed : int
 
-    Returns
-    -------
-    int64[n]
 
     Notes
     -----
@@ -168,9 +162,6 @@ def ramp(
         ``sum(durations_s) + (len(rates_rps) − 1) · transition_s``.
     seed : int
 
-    Returns
-    -------
-    int64[n]
 
     Notes
     -----
@@ -192,6 +183,70 @@ def ramp(
         parts.append(start_s + 2 * inside / (first + root))
         start_s += length
     return _floor_ns(np.concatenate(parts), start_s)
+
+
+def gamma_chunks(rate_rps: float, cv: float, queries: int, seed: int, size: int = 2**18) -> Iterator[Int64]:
+    """Generate arrivals with gamma gaps, piece by piece; `Trace.gamma` for traces of any length.
+
+    Parameters
+    ----------
+    rate_rps : float
+        Mean arrivals per second.
+    cv : float
+        Coefficient of variation of the gaps: 1 is Poisson, 4 very bursty; at most 1000.
+    queries : int
+        Arrivals in all.
+    seed : int
+    size : int
+        Arrivals in a piece. With another size, other numbers are drawn.
+
+    Yields
+    ------
+    int64, shape (k,)
+
+    Raises
+    ------
+    InputError
+        With every argument that cannot be used; and when times beyond ten years are reached.
+    """
+    faults = Faults()
+    arguments = (
+        number_fault("rate_rps", rate_rps),
+        number_fault("cv", cv, most=_MAX_CV),
+        _whole_number_fault("queries", queries),
+        _whole_number_fault("size", size),
+    )
+    faults.add(*filter(None, arguments))
+    faults.take(lambda: check_seed(seed))
+    faults.check()
+    # A generator function would check its arguments only when the first piece is asked for.
+    return _gamma_pieces(float(rate_rps), float(cv), int(queries), check_seed(seed), int(size))
+
+
+def _gamma_pieces(rate_rps: float, cv: float, queries: int, seed: int, size: int) -> Iterator[Int64]:
+    rng = np.random.Generator(np.random.PCG64(seed))
+    # Gaps of a CV below that are whole nanoseconds all the same.
+    shape = max(cv, 1e-9) ** -2
+    last_ns = 0
+    for start in range(0, queries, size):
+        gaps_ns = rng.gamma(shape, NS_PER_S / (rate_rps * shape), min(size, queries - start))
+        # Sums begin anew in each piece: one float sum over all would lose nanoseconds in the end.
+        since_ns = np.floor(np.cumsum(gaps_ns))
+        if not since_ns[-1] <= MAX_DURATION_NS - last_ns:
+            raise InputError.one(
+                "rate_rps", f"{queries:,} queries at {rate_rps:g} per second take over ten years"
+            )
+        arrival_ns = last_ns + since_ns.astype(np.int64)
+        last_ns = int(arrival_ns[-1])
+        yield arrival_ns
+
+
+def _whole_number_fault(name: str, value: object) -> Fault | None:
+    """Return a fault unless `value` is a whole number from 1 on; ``1e6`` is one."""
+    fault = number_fault(name, value)
+    if fault is None and float(value) % 1 == 0:  # type: ignore[arg-type]  # a number, as just checked
+        return None
+    return Fault(name, f"expected a whole number from 1 on, found {shown(value)}")
 
 
 def _ramp_faults(

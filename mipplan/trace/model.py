@@ -7,13 +7,14 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mipplan.core import MAX_DURATION_NS, NS_PER_S, Float64, InputError, Int64, name_problem
+from mipplan.core import MAX_DURATION_NS, NS_PER_S, Float64, InputError, Int64, is_number, name_problem, shown
 from mipplan.documents import AnyPath
 from mipplan.trace.checks import (
     check_arrivals,
@@ -225,7 +226,7 @@ class Trace:
         InputError
             With every kind of fault in the file and the rows where it occurs.
         """
-        from mipplan.trace.files import read_arrivals
+        from mipplan.trace.reading import read_arrivals
 
         arrival_ns, note = read_arrivals(path, expand=expand, seed=seed, start_s=start_s, end_s=end_s)
         name = Path(path).name.split(".")[0].strip()
@@ -234,16 +235,12 @@ class Trace:
     @classmethod
     def poisson(cls, rate_rps: float, duration_s: float, seed: int) -> Trace:
         """Generate Poisson arrivals; see `mipplan.trace.generators.poisson`."""
-        from mipplan.trace import generators
-
-        return cls._generated(generators.poisson, rate_rps=rate_rps, duration_s=duration_s, seed=seed)
+        return cls._generated("poisson", rate_rps=rate_rps, duration_s=duration_s, seed=seed)
 
     @classmethod
     def gamma(cls, rate_rps: float, cv: float, duration_s: float, seed: int) -> Trace:
         """Generate arrivals with gamma gaps; see `mipplan.trace.generators.gamma`."""
-        from mipplan.trace import generators
-
-        return cls._generated(generators.gamma, rate_rps=rate_rps, cv=cv, duration_s=duration_s, seed=seed)
+        return cls._generated("gamma", rate_rps=rate_rps, cv=cv, duration_s=duration_s, seed=seed)
 
     @classmethod
     def markov_modulated(
@@ -254,10 +251,8 @@ class Trace:
         seed: int,
     ) -> Trace:
         """Generate Markov-modulated Poisson arrivals; see `mipplan.trace.generators.markov_modulated`."""
-        from mipplan.trace import generators
-
         return cls._generated(
-            generators.markov_modulated,
+            "markov_modulated",
             rates_rps=rates_rps,
             mean_sojourn_s=mean_sojourn_s,
             duration_s=duration_s,
@@ -269,10 +264,8 @@ class Trace:
         cls, mean_rps: float, amplitude: float, period_s: float, duration_s: float, seed: int
     ) -> Trace:
         """Generate Poisson arrivals of sinusoidal rate; see `mipplan.trace.generators.diurnal`."""
-        from mipplan.trace import generators
-
         return cls._generated(
-            generators.diurnal,
+            "diurnal",
             mean_rps=mean_rps,
             amplitude=amplitude,
             period_s=period_s,
@@ -290,10 +283,8 @@ class Trace:
         seed: int,
     ) -> Trace:
         """Generate regimes of rate and burstiness with ramps between; see `mipplan.trace.generators.ramp`."""
-        from mipplan.trace import generators
-
         return cls._generated(
-            generators.ramp,
+            "ramp",
             rates_rps=rates_rps,
             cvs=cvs,
             durations_s=durations_s,
@@ -302,15 +293,17 @@ class Trace:
         )
 
     @classmethod
-    def _generated(cls, generator: Any, **arguments: Any) -> Trace:
-        arrival_ns = generator(**arguments)
+    def _generated(cls, name: str, **arguments: Any) -> Trace:
+        from mipplan.trace import generators
+
+        arrival_ns = getattr(generators, name)(**arguments)
         if len(arrival_ns) < 2:
             raise InputError.one(
-                generator.__name__,
+                name,
                 f"only {len(arrival_ns)} arrival(s) were drawn; a trace needs two: raise rate or duration",
             )
-        how = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        return cls(arrival_ns, generator.__name__, f"{generator.__name__}({how})")
+        how = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        return cls(arrival_ns, name, f"{name}({how})")
 
     # ------------------------------------------------------------------------------------- protocol
 
@@ -331,3 +324,53 @@ class Trace:
     def __repr__(self) -> str:
         measures = f"{self.duration_s:.6g} s, {self.rate_rps:.4g}/s, CV {self.cv:.3g}"
         return f"<Trace {self.name}: {len(self)} queries, {measures}>"
+
+
+def check_split(split: object) -> float:
+    """Return a share of a trace's time.
+
+    Raises
+    ------
+    InputError
+        If it is no number in (0, 1).
+    """
+    if not is_number(split) or not 0.0 < split < 1.0:
+        raise InputError.one(
+            "split", f"expected a share of the trace's time between 0 and 1, found {shown(split)}"
+        )
+    return float(split)
+
+
+def split_trace(trace: Trace, split: float) -> tuple[Trace, Trace]:
+    """Cut a trace in two: what comes before the share `split` of its time, and the rest, times unchanged.
+
+    The cut is exact: an arrival at t belongs to the first part if and only if t − t₁ < split · (tₙ − t₁).
+
+    Parameters
+    ----------
+    trace : Trace
+    split : float
+        In (0, 1).
+
+    Raises
+    ------
+    InputError
+        If `split` is no such number, or one of the parts has fewer than two arrivals or no duration.
+    """
+    # Whole numbers: over a few months, float64 no longer tells nanoseconds apart.
+    cut_ns = int(trace.arrival_ns[0]) + math.ceil(Fraction(check_split(split)) * trace.span_ns)
+    first = int(np.searchsorted(trace.arrival_ns, cut_ns))
+    parts = trace.arrival_ns[:first], trace.arrival_ns[first:]
+    for name, part in zip(("first part", "rest"), parts, strict=True):
+        if part.size < 2 or part[0] == part[-1]:
+            raise InputError.one(
+                "split",
+                f"the {name} of the trace, cut at {split:g} of its time, has {part.size:,} arrival(s) and no "
+                "duration: choose another split or a longer trace",
+            )
+    share = f"first {100 * split:.6g}% of its time"
+    planned_on, judged_on = (
+        Trace(part, trace.name, f"{trace.note}; {note}" if trace.note else note)
+        for part, note in zip(parts, (share, f"after the {share}"), strict=True)
+    )
+    return planned_on, judged_on

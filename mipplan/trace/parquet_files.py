@@ -4,37 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mipplan.core import Float64, InputError, Int64, Positions
-from mipplan.trace.columns import (
+from mipplan.trace.checks import (
     CELLS_AT_ONCE,
     NumberColumn,
     RowFault,
+    check_rows,
     checked_dates,
     dates_to_ns,
     first_rows,
-    row_faults,
     row_names,
 )
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: A column may take this much memory, or `MOST_EXPANSION` times its file: small files can claim any number of rows.
-FREE_COLUMN_BYTES = 256 * 1024**2
-MOST_EXPANSION = 100
 
+def open_parquet(data: bytes, origin: str, most_bytes: int) -> ParquetTable:
+    """Read the schema of a Parquet file of which a column may take `most_bytes`.
 
-def open_parquet(data: bytes, origin: str) -> ParquetTable:
-    """Read the schema of a Parquet file.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged, or claims more rows than a file of its size should hold.
+    It is refused if it is damaged, or claims more rows than a file of its size should hold.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -43,11 +37,9 @@ def open_parquet(data: bytes, origin: str) -> ParquetTable:
         file = pq.ParquetFile(pa.BufferReader(data))
         columns = tuple(file.schema_arrow.names)
     except (pa.ArrowException, OSError, ValueError):
-        raise InputError.one(
-            origin, "begins like a Parquet file but cannot be read as one: it is damaged"
-        ) from None
+        raise _damaged(origin) from None
     rows = file.metadata.num_rows
-    if rows * 8 > max(FREE_COLUMN_BYTES, MOST_EXPANSION * len(data)):
+    if rows * 8 > most_bytes:
         raise InputError.one(
             origin,
             f"claims {rows:,} rows, too many for a file of {len(data):,} bytes: write it without compression "
@@ -56,18 +48,53 @@ def open_parquet(data: bytes, origin: str) -> ParquetTable:
     return ParquetTable(origin, columns, lambda name: file.read([name]).column(0))
 
 
+def parquet_tables(
+    file: BufferedReader, origin: str, at_once: int, main_column: Callable[[ParquetTable], str]
+) -> Iterator[ParquetTable]:
+    """Cut a Parquet file into tables of `at_once` rows of its main column."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not file.seekable():
+        raise InputError.one(
+            origin, "is a Parquet file in a pipe: these are read from their end; give the file"
+        )
+    try:
+        # Otherwise the whole column of a row group is read at once, and one group may be all there is.
+        with pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as parquet:
+            table = ParquetTable(origin, tuple(parquet.schema_arrow.names), _no_column)
+            batches = parquet.iter_batches(at_once, columns=[main_column(table)])
+            rows = 0
+            for batch in batches:
+                yield ParquetTable(origin, table.columns, _column_of(batch), rows)
+                rows += batch.num_rows
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError):
+        raise _damaged(origin) from None
+    if not rows:
+        raise InputError.one(origin, "holds no arrival")
+
+
+def _no_column(name: str) -> pa.ChunkedArray:
+    raise AssertionError(f"only the schema was read, and not {name}")
+
+
+def _column_of(batch: pa.RecordBatch) -> Callable[[str], pa.ChunkedArray]:
+    import pyarrow as pa
+
+    return lambda _name: pa.chunked_array([batch.column(0)])
+
+
+def _damaged(origin: str) -> InputError:
+    return InputError.one(origin, "begins like a Parquet file but cannot be read as one: it is damaged")
+
+
 @dataclass(frozen=True)
 class ParquetTable:
-    """A Parquet file, or some rows of one; see `mipplan.trace.columns.Table`.
+    """A Parquet file, or some rows of one, before which there are `rows_before`; see `mipplan.trace.checks.TableFile`.
 
-    Attributes
-    ----------
-    origin : str
-    columns : tuple of str
-    read : callable
-        From the name of a column to what it holds.
-    rows_before : int
-        Rows of the file before the first of these.
+    `read` gets from the name of a column to what it holds.
     """
 
     origin: str
@@ -104,8 +131,7 @@ class ParquetTable:
 
         column = self._loaded(name)
         missing = np.flatnonzero(np.asarray(column.is_null().to_numpy(), dtype=bool))
-        if len(missing):
-            raise InputError(row_faults(self, name, [("no value in {rows}", missing)]))
+        check_rows(self, name, [("no value in {rows}", missing)])
         if pa.types.is_timestamp(column.type):
             return checked_dates(self, name, column.to_pandas())
         return dates_to_ns(self, name, _texts(column))

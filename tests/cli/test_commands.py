@@ -282,7 +282,7 @@ def test_ctrl_c_outside_the_search_says_so(run: Run, monkeypatch: pytest.MonkeyP
         raise KeyboardInterrupt
 
     assert run(*PLAN, "--out", "plan.json").exit_code == 0
-    monkeypatch.setattr("mipplan.replayer.shared.SharedReplay.serve", interrupted)
+    monkeypatch.setattr("mipplan.replayer.replaying.replay_together", interrupted)
     result = run("replay", "plan.json", "--trace", "trace.csv")
     assert result.exit_code == 130
     assert "interrupted" in result.stderr

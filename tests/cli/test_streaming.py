@@ -14,7 +14,7 @@ import mipplan as mp
 from chunked_replays import chain
 from mipplan.cli.app import app
 from mipplan.reporting.documents import StreamReport
-from mipplan.trace.streams import gamma_chunks
+from mipplan.trace import gamma_chunks
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_partial_result_is_shown_as_one(
         yield from gamma_chunks(3_000.0, 1.0, 30_000, seed=1, size=1_000)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mipplan.replayer.streaming.read_pieces", pieces)
+    monkeypatch.setattr("mipplan.replayer.stream.read_pieces", pieces)
     defaults = mp.replay_stream.__kwdefaults__
     monkeypatch.setitem(defaults, "chunk", 1_000)
     monkeypatch.setitem(defaults, "backlog", 10_000 if end == "overloaded" else 10**9)

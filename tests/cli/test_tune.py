@@ -15,9 +15,7 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.cli.flags import Policies
 from mipplan.reporting import documents, draw_tuning
-from mipplan.tuner import POLICIES as REGISTER
 from mipplan.tuner.policies import Hpa
 
 Run = Callable[..., Result]
@@ -236,9 +234,3 @@ def test_ctrl_c_leaves_the_policies_that_were_done(run: Run, monkeypatch: pytest
     done = run("--policy", "hpa")
     assert done.exit_code == 130
     assert "interrupted" in done.stderr
-
-
-def test_the_help_names_every_policy() -> None:
-    """The text is written out, since asking the register would load what `mipplan --help` must not."""
-    (names,) = re.findall(r"Some of (\S+), with", Policies.__metadata__[0].help)
-    assert names.split(",") == list(REGISTER)

@@ -12,7 +12,7 @@ from chunked_replays import chain
 from mipplan.core import MAX_DURATION_NS, InputError
 from mipplan.profiles import LatencyTable
 from mipplan.replayer.noise import MOST_ENTRIES
-from mipplan.trace.streams import gamma_chunks
+from mipplan.trace import gamma_chunks
 from random_pipelines import HARDWARE
 
 TRACE = mp.Trace.from_seconds([0, 0.1, 0.2, 0.5])

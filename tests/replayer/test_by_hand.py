@@ -45,7 +45,7 @@ def lone(service: list[int], replicas: int) -> Plan:
 
 
 def test_idle_replicas_share_what_waits(engine: str) -> None:
-    """Design §8: n = 2, b = 2, ℓ = (1, 1.5) s, four arrivals at 5 s all leave at 6.5 s."""
+    """By hand: n = 2, b = 2, ℓ = (1, 1.5) s, four arrivals at 5 s all leave at 6.5 s."""
     seconds = 10**9
     result = replay(lone([seconds, 3 * seconds // 2], 2), Trace.from_ns([5 * seconds] * 4), engine=engine)
     stage = result.stages["a"]
@@ -150,7 +150,7 @@ def test_disciplines_differ_where_tokens_overtake(engine: str) -> None:
 
 
 def test_reference_pipeline(engine: str) -> None:
-    """Design §8 at small size: ℓ(k) = a + c·k ms, fifo; equal to the event loop in whole ns."""
+    """The reference pipeline at small size: ℓ(k) = a + c·k ms, fifo; equal to the event loop in whole ns."""
     shape = {"decode": (10, 2, 8, 4), "detect": (20, 5, 4, 11), "merge": (5, 1, 16, 2)}
     names = list(shape)
     flow = pipeline(names, {(names[0], names[1]): {}, (names[1], names[2]): {}})

@@ -6,7 +6,6 @@ Every engine that is installed, both disciplines, with and without replica sched
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -16,9 +15,9 @@ from hypothesis import strategies as st
 
 from campaigns import campaign_size, write_summary
 from mipplan.core import InputError
-from mipplan.replayer import ENGINES, ReplicaSchedule, ServiceNoise, replay
+from mipplan.replayer import ENGINES, EngineFeature, ReplicaSchedule, ServiceNoise, replay
 from mipplan.replayer import engines as all_engines
-from mipplan.replayer.engines import Feature
+from mipplan.replayer.engines.plain import PlainEngine
 from mipplan.result import ReplayResult
 from mipplan.tokens import realise
 from oracle_replay import Discipline, EventLoop, SlowReplay, SlowSchedule, slow_noise
@@ -27,11 +26,11 @@ from random_pipelines import Case, cases, features, random_case, random_noise, r
 
 DISCIPLINES: tuple[Discipline, ...] = ("oldest_first", "fifo")
 #: What is added to constant replicas and certain service times.
-VARIATIONS: dict[str, frozenset[Feature]] = {
+VARIATIONS: dict[str, frozenset[EngineFeature]] = {
     "plain": frozenset(),
-    "schedule": frozenset({Feature.SCHEDULE}),
-    "noise": frozenset({Feature.RANDOM_SERVICE}),
-    "schedule and noise": frozenset({Feature.SCHEDULE, Feature.RANDOM_SERVICE}),
+    "schedule": frozenset({EngineFeature.SCHEDULE}),
+    "noise": frozenset({EngineFeature.RANDOM_SERVICE}),
+    "schedule and noise": frozenset({EngineFeature.SCHEDULE, EngineFeature.RANDOM_SERVICE}),
 }
 WANTED = (
     "join all",
@@ -54,6 +53,13 @@ WANTED_OF_SCHEDULES = (
     "change at a completion",
     "activation at a completion",
 )
+
+
+class Limited(PlainEngine):
+    """Can do nothing beyond the plain model."""
+
+    name = "limited"
+    features = frozenset()
 
 
 def differences(made: ReplayResult, expected: SlowReplay) -> list[str]:
@@ -120,7 +126,7 @@ def meetings(schedules: dict[str, ReplicaSchedule], seen: SlowReplay) -> set[str
 
 
 @cache
-def able_engines(needed: frozenset[Feature]) -> tuple[str, ...]:
+def able_engines(needed: frozenset[EngineFeature]) -> tuple[str, ...]:
     """Engines that are installed and can do what is needed."""
     return tuple(name for name, engine in ENGINES.items() if engine.can(needed) and engine.missing() is None)
 
@@ -134,8 +140,8 @@ def test_engines_equal_the_event_loop(variation: str) -> None:
     for number in range(count):
         rng = np.random.default_rng([51, number])
         case = random_case(rng)
-        schedules = random_schedules(rng, case) if Feature.SCHEDULE in needed else {}
-        noise = random_noise(rng) if Feature.RANDOM_SERVICE in needed else None
+        schedules = random_schedules(rng, case) if EngineFeature.SCHEDULE in needed else {}
+        noise = random_noise(rng) if EngineFeature.RANDOM_SERVICE in needed else None
         kinds = features(case, realise(case.pipeline, case.trace, number))
         tokens = slow_tokens(case.pipeline, len(case.trace), number)
         for discipline in DISCIPLINES:
@@ -153,7 +159,7 @@ def test_engines_equal_the_event_loop(variation: str) -> None:
                 found = differences(made, expected)
                 assert not found, f"case {number}, {discipline}, {engine}: {found}"
         seen.update(kinds)
-    wanted = WANTED + (WANTED_OF_SCHEDULES if Feature.SCHEDULE in needed else ())
+    wanted = WANTED + (WANTED_OF_SCHEDULES if EngineFeature.SCHEDULE in needed else ())
     rare = {name: seen[name] for name in wanted if seen[name] < count / 20}
     assert not rare, f"too few of {count} cases hold these: {rare}"
     write_summary(
@@ -184,15 +190,17 @@ def test_engines_equal_the_event_loop_on_cases_that_hypothesis_picks(
 @pytest.mark.parametrize("variation", VARIATIONS)
 def test_engine_that_cannot_says_who_can(variation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Engines there are, and one that can do nothing beyond the plain model."""
-    limited = replace(ENGINES["python"], name="limited", features=frozenset())
+    limited = Limited()
     monkeypatch.setattr(all_engines, "ENGINES", {"limited": limited, **ENGINES})
     case = random_case(np.random.default_rng(0))
     needed = VARIATIONS[variation]
     stage = next(iter(case.pipeline.stages))
     schedule = (
-        {stage: ReplicaSchedule(np.array([5]), np.array([1, 2]))} if Feature.SCHEDULE in needed else None
+        {stage: ReplicaSchedule(np.array([5]), np.array([1, 2]))}
+        if EngineFeature.SCHEDULE in needed
+        else None
     )
-    noise = ServiceNoise.uniform(0.5, 1) if Feature.RANDOM_SERVICE in needed else None
+    noise = ServiceNoise.uniform(0.5, 1) if EngineFeature.RANDOM_SERVICE in needed else None
     for name, engine in all_engines.ENGINES.items():
         if engine.missing() is not None or engine.can(needed):
             continue

@@ -13,12 +13,14 @@ from campaigns import campaign_size, write_summary
 from chunked_replays import chain
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
-from mipplan.replayer.engines import compiled, plain
-from mipplan.replayer.engines.engine import Feature
-from mipplan.replayer.task import Capacity, Served, StageTask
+from mipplan.replayer import EngineFeature
+from mipplan.replayer.engines import plain
+from mipplan.replayer.engines.numba_engine import NumbaEngine
+from mipplan.replayer.stage_task import Capacity, Served, StageTask
 from mipplan.result import Following
 from random_tasks import differences, random_task
 
+ENGINE = NumbaEngine()
 WANTED = (
     "heap above",
     "replicas change above",
@@ -31,9 +33,15 @@ WANTED = (
 )
 
 
+def serve(task: StageTask) -> Served:
+    return ENGINE.serve_many([task])[0]
+
+
 def stage_above(rng: np.random.Generator, most_tokens: int) -> StageTask:
     """A stage that starts empty and serves everything; now and then with more replicas than are kept sorted."""
-    above = random_task(rng, features=(Feature.SCHEDULE, Feature.RANDOM_SERVICE), most_tokens=most_tokens)
+    above = random_task(
+        rng, features=(EngineFeature.SCHEDULE, EngineFeature.RANDOM_SERVICE), most_tokens=most_tokens
+    )
     if above.capacity.is_constant and rng.random() < 0.3:
         above = replace(above, capacity=Capacity.constant(int(rng.choice([65, 200, 1_000]))))
     return above
@@ -41,7 +49,7 @@ def stage_above(rng: np.random.Generator, most_tokens: int) -> StageTask:
 
 def stage_below(rng: np.random.Generator, above: StageTask, following: Following) -> StageTask:
     """Any stage that serves them."""
-    below = random_task(rng, features=(Feature.SCHEDULE, Feature.RANDOM_SERVICE))
+    below = random_task(rng, features=(EngineFeature.SCHEDULE, EngineFeature.RANDOM_SERVICE))
     levels = below.service_ns.shape[0]
     level = rng.integers(levels, size=above.tokens).astype(np.uint16) if levels > 1 else None
     capacity = above.capacity if rng.random() < 0.5 else Capacity.constant(int(rng.choice([1, 2, 5])))
@@ -70,14 +78,14 @@ def test_equals_the_plain_engine_on_arrivals_written_out() -> None:
     for number in range(count):
         rng = np.random.default_rng([91, number])
         above = stage_above(rng, most_tokens=400 if number % 3 == 0 else 60)
-        served = compiled.serve(above)
+        served = serve(above)
         assert differences(served, plain.serve(above)) == [], f"above, case {number}"
         following = Following(served, int(rng.integers(20)) if rng.random() < 0.5 else 0)
         seen.update(kinds(above, served, following))
         below = stage_below(rng, above, following)
         blank = replace(below, arrival_ns=np.empty(0, dtype=np.int64))
         for fifo in (False, True):
-            (made,) = compiled.follow_many([replace(blank, fifo=fifo)], following)
+            (made,) = ENGINE.follow_many([replace(blank, fifo=fifo)], following)
             expected = plain.serve(replace(below, fifo=fifo))
             assert differences(made, expected) == [], f"case {number}, fifo {fifo}"
     rare = {name: seen[name] for name in WANTED if seen[name] < count / 50}
@@ -91,7 +99,7 @@ def test_batches_are_noted_in_order_of_their_ends() -> None:
     rng = np.random.default_rng(92)
     for number in range(300):
         asked = random_task(rng, most_tokens=600 if number % 10 == 0 else 60)
-        served = compiled.serve(asked)
+        served = serve(asked)
         if served.by_end is None:
             continue
         ends = served.batch_start_ns + served.batch_service_ns
@@ -103,11 +111,11 @@ def test_a_queue_that_arrives_backwards_is_sorted_in_a_tree() -> None:
     count = 1_000_000
     arrival_ns = np.arange(count, 0, -1) * 2
     task = StageTask(arrival_ns, np.array([[5, 6, 7]]), Capacity.constant(1), fifo=False)
-    served = compiled.serve(task)
+    served = serve(task)
     assert served.rider is not None
     assert np.array_equal(np.sort(served.rider), np.arange(count))
     few = replace(task, arrival_ns=arrival_ns[-5_000:])
-    assert differences(compiled.serve(few), plain.serve(few)) == []
+    assert differences(serve(few), plain.serve(few)) == []
 
 
 @pytest.mark.parametrize("discipline", ["oldest_first", "fifo"])
@@ -137,7 +145,7 @@ def test_a_long_chain_of_many_replicas_is_replayed_alike(discipline: str) -> Non
     for name in names:
         left, right = (result.stages[name] for result in results)
         assert left.arrival_ns.tolist() == right.arrival_ns.tolist()
-        assert differences(left.rides, right.rides) == []
+        assert differences(left.assignment, right.assignment) == []
     assert results[0].latency_ns.tolist() == results[1].latency_ns.tolist()
 
 
@@ -145,7 +153,7 @@ def test_times_per_token_are_written_out_when_asked_for() -> None:
     trace = mp.Trace.gamma(rate_rps=800, cv=2, duration_s=2, seed=1)
     result = mp.replay(chain(), trace, engine="numba")
     first, middle, last = result.stages.values()
-    written = [{"dispatch_ns", "exit_ns"} & vars(stage.rides).keys() for stage in (first, middle, last)]
+    written = [{"dispatch_ns", "exit_ns"} & vars(stage.assignment).keys() for stage in (first, middle, last)]
     assert written == [set(), set(), {"exit_ns"}]
     assert middle.exit_ns is middle.exit_ns
     assert last.arrival_ns is middle.exit_ns  # no delay: no second array

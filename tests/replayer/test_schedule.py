@@ -14,7 +14,7 @@ import mipplan as mp
 from mipplan.core import InputError
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
-from mipplan.replayer.task import ALWAYS
+from mipplan.replayer.stage_task import ALWAYS
 
 DAY_NS = 24 * 3600 * 10**9
 

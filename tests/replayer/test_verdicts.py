@@ -4,34 +4,40 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from campaigns import campaign_size, write_summary
-from chunked_replays import RESUMING, chain, random_conditions, variant
+from chunked_replays import RESUMING, chain, random_settings, variant
 from mipplan.core import NS_PER_S, InputError
 from mipplan.profiles import Hardware, LatencyTable, Profiles
-from mipplan.replayer import ENGINES, Discipline, ReplicaSchedule, ServiceNoise, Verdict, replay, replay_many
-from mipplan.replayer.engines import Engine
-from mipplan.replayer.task import Served, StageTask
-from mipplan.replayer.tasks import Conditions
-from mipplan.replayer.verdicts import decide_many
+from mipplan.replayer import (
+    Discipline,
+    Engine,
+    ReplaySettings,
+    ReplicaSchedule,
+    ServiceNoise,
+    Verdict,
+    replay,
+    replay_many,
+)
+from mipplan.replayer.engines.plain import PlainEngine
+from mipplan.replayer.stage_task import Served, StageTask
+from mipplan.replayer.verdicts import VerdictParams, decide_many
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from random_pipelines import Case, random_case
 
 
-class Counting:
+class Counting(PlainEngine):
     """An engine that counts the tokens it dispatches."""
 
     def __init__(self) -> None:
         self.tokens = 0
-        self.engine: Engine = replace(ENGINES["python"], serve_many=self._serve_many)
 
-    def _serve_many(self, tasks: Sequence[StageTask]) -> list[Served]:
-        answers = ENGINES["python"].serve_many(tasks)
+    def serve_many(self, tasks: Sequence[StageTask]) -> list[Served]:
+        answers = super().serve_many(tasks)
         self.tokens += sum(int(answer.batch_size.sum()) for answer in answers)
         return answers
 
@@ -47,7 +53,7 @@ def objectives_ns(latency_ns: np.ndarray, quantile_ns: int) -> list[int]:
 def check(
     case: Case, discipline: Discipline, engine: Engine, seed: int, rng: np.random.Generator
 ) -> Counter[str]:
-    conditions = random_conditions(case, discipline, engine, rng)
+    settings = random_settings(case, discipline, engine, rng)
     plans = [case.plan(), variant(case, rng), variant(case, rng)]
     quantile = float(rng.choice([0.01, 0.5, 0.8, 0.9, 0.99, 1.0]))
     full = replay_many(
@@ -55,8 +61,8 @@ def check(
         case.trace,
         discipline=discipline.value,
         seed=seed,
-        schedule=conditions.schedule,
-        noise=conditions.noise,
+        schedule=settings.schedule,
+        noise=settings.noise,
     )
     seen: Counter[str] = Counter()
     for slo_ns in objectives_ns(full[0].latency_ns, full[0].quantile_ns(quantile)):
@@ -65,10 +71,10 @@ def check(
             case.trace,
             slo_s=slo_ns / NS_PER_S,
             quantile=quantile,
-            conditions=conditions,
+            settings=settings,
             engine=engine,
             seed=seed,
-            first_piece=int(rng.integers(1, 8)),
+            params=VerdictParams(first_piece=int(rng.integers(1, 8))),
         )
         for verdict, result in zip(found, full, strict=True):
             misses = int(np.sum(result.latency_ns > slo_ns))
@@ -98,9 +104,7 @@ def test_equal_those_of_full_replays(engine: Engine) -> None:
 
 def judged(plans: list[Plan], trace: Trace, slo_s: float) -> tuple[list[Verdict], int]:
     counting = Counting()
-    found = decide_many(
-        plans, trace, slo_s=slo_s, quantile=0.99, conditions=Conditions(), engine=counting.engine
-    )
+    found = decide_many(plans, trace, slo_s=slo_s, quantile=0.99, settings=ReplaySettings(), engine=counting)
     return found, counting.tokens
 
 
@@ -129,9 +133,9 @@ def test_what_no_batch_can_be_fast_enough_for_is_seen_before_it_is_served() -> N
         trace,
         slo_s=1e-3,
         quantile=0.99,
-        conditions=Conditions(),
-        engine=counting.engine,
-        first_piece=16,
+        settings=ReplaySettings(),
+        engine=counting,
+        params=VerdictParams(first_piece=16),
     )
     assert not verdict.keeps
     assert verdict.queries_replayed <= 16

@@ -205,7 +205,7 @@ def test_no_part_of_a_result_shows_arrays(results: dict[str, Any], kind: str) ->
         "in_flight": result.in_flight,
         "windows": result.windows(1.0),
         "histogram": results["stream of 3"].histogram,
-        "assignment": [stage.rides, stage.queue_length],
+        "assignment": [stage.assignment, stage.queue_length],
         "quantile": result.statistics(0.1),
     }[kind]
     assert not re.search(r"array|\[\s*\d+[ ,]+\d+", repr(part))

@@ -24,8 +24,8 @@ def ns(*values: int) -> np.ndarray:
 
 def stage(replicas: int = 2) -> StageReplay:
     """ℓ = (10, 14), two replicas: {0, 1} at 0–14, {2} at 0–10, {3} arrives at 4, served at 10–20."""
-    rides = BatchAssignment(4, None, ns(0, 0, 10), ns(2, 1, 1), ns(14, 10, 10))
-    return StageReplay(replicas, rides, ns(0, 0, 0, 4))
+    assignment = BatchAssignment(4, None, ns(0, 0, 10), ns(2, 1, 1), ns(14, 10, 10))
+    return StageReplay(replicas, assignment, ns(0, 0, 0, 4))
 
 
 def result(latency_ns: np.ndarray, ingress_ns: np.ndarray, **fields: object) -> ReplayResult:

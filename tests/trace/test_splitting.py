@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mipplan as mp
-from mipplan.trace.splitting import split_trace
+from mipplan.trace import split_trace
 
 #: Years in nanoseconds are beyond what float64 tells apart.
 _YEAR_NS = 366 * 86_400 * 10**9

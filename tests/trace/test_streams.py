@@ -6,7 +6,6 @@ import gzip
 import os
 import threading
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipplan.core import InputError
-from mipplan.trace import Trace, stream_files
-from mipplan.trace.stream_files import read_pieces
-from mipplan.trace.streams import checked_chunks, gamma_chunks
+from mipplan.trace import ReadParams, Trace, checked_chunks, gamma_chunks, read_pieces
 
 
 def fault_of(caught: pytest.ExceptionInfo[InputError]) -> tuple[str, str]:
@@ -66,14 +63,10 @@ def test_what_precedes_a_fault_is_yielded() -> None:
         next(chunks)
 
 
-@pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(stream_files, "_BYTES_AT_ONCE", 4_096)
-    monkeypatch.setattr(stream_files, "_ROWS_AT_ONCE", 300)
-    return iter(())
+#: Few bytes and rows at a time.
+SMALL = ReadParams(bytes_at_once=4_096, rows_at_once=300)
 
 
-@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("column", ["arrival_s", "arrival_ms", "timestamp"])
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet"])
 def test_files_hold_what_trace_read_finds(tmp_path: Path, column: str, kind: str) -> None:
@@ -92,12 +85,11 @@ def test_files_hold_what_trace_read_finds(tmp_path: Path, column: str, kind: str
         table.to_parquet(path)
     else:
         table.to_csv(path, index=False)
-    pieces = list(read_pieces(path))
+    pieces = list(read_pieces(path, SMALL))
     assert len(pieces) > 3
     assert np.concatenate(pieces).tolist() == Trace.read(path).arrival_ns.tolist()
 
 
-@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize(
     ("cell", "column", "said"),
     [
@@ -119,7 +111,7 @@ def test_bad_cells_have_their_line(tmp_path: Path, cell: str, column: str, said:
     lines = [header.format(column), *[f"a,{good}"] * 2_000, f"b,{cell}"]
     path.write_text("\n".join(lines) + "\n", newline="")
     with pytest.raises(InputError) as caught:
-        list(read_pieces(path))
+        list(read_pieces(path, SMALL))
     first = caught.value.faults[0]
     assert first.place == f"{path}: {column}"
     assert said in first.message
@@ -129,12 +121,11 @@ def test_bad_cells_have_their_line(tmp_path: Path, cell: str, column: str, said:
     assert whole.value.faults == caught.value.faults
 
 
-@pytest.mark.usefixtures("small_blocks")
 def test_all_kinds_of_faults_in_a_piece_come_at_once(tmp_path: Path) -> None:
     path = tmp_path / "arrivals.csv"
     path.write_text("\n".join(["arrival_s", *["5"] * 3_000, "x", "4", "-1", "nan", "inf"]) + "\n")
     with pytest.raises(InputError) as caught:
-        list(read_pieces(path))
+        list(read_pieces(path, SMALL))
     assert [fault.message.split(" in line")[0] for fault in caught.value.faults] == [
         "NaN",
         "an infinite value",
@@ -164,9 +155,7 @@ def test_pieces_of_messy_files_hold_what_trace_read_finds(
 ) -> None:
     path = tmp_path_factory.mktemp("messy") / "arrivals.csv"
     path.write_bytes(gzip.compress(data) if zipped else data)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream_files, "_BYTES_AT_ONCE", block)
-        pieces = list(read_pieces(path))
+    pieces = list(read_pieces(path, ReadParams(bytes_at_once=block)))
     assert np.concatenate(pieces).tolist() == Trace.read(path).arrival_ns.tolist()
 
 
@@ -202,29 +191,26 @@ def test_unusable_files_are_refused(tmp_path: Path, name: str) -> None:
     assert message in found
 
 
-def test_text_at_fault_has_its_line_in_later_blocks_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream_files, "_BYTES_AT_ONCE", 4_096)
+def test_text_at_fault_has_its_line_in_later_blocks_too(tmp_path: Path) -> None:
     path = tmp_path / "arrivals.csv"
     rows = b"arrival_s,who\n" + b"1,abc\n" * 2_000
     for last, line in ((b"2,caf\xe9\n", 2_002), (b"2,\0\n", 2_002), (b'2,x\n3,"y\n', 2_003)):
         path.write_bytes(rows + last)
         with pytest.raises(InputError) as caught:
-            list(read_pieces(path))
+            list(read_pieces(path, SMALL))
         assert fault_of(caught)[0] == f"{path}:{line}"
     path.write_bytes(rows + b"2\n")
     with pytest.raises(InputError, match="found 1 value in line 2002"):
-        list(read_pieces(path))
+        list(read_pieces(path, SMALL))
 
 
-def test_an_endless_row_is_refused_where_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_files, "_BYTES_AT_ONCE", 2**20)
+def test_an_endless_row_is_refused_where_it_begins(tmp_path: Path) -> None:
+    params = ReadParams(bytes_at_once=2**20)
     path = tmp_path / "arrivals.csv"
     for endless in (b"1," + b"x" * 3 * 2**20, b'1,"' + b"x\n" * 2**20):
         path.write_bytes(b"arrival_s,who\n1,a\n" + endless)
         with pytest.raises(InputError) as caught:
-            list(read_pieces(path))
+            list(read_pieces(path, params))
         place, message = fault_of(caught)
         assert (place, "a row of more than 1 MiB begins here" in message) == (f"{path}:3", True)
 
@@ -260,12 +246,11 @@ def test_one_large_row_group_is_not_read_at_once(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.usefixtures("small_blocks")
 def test_parquet_columns_must_hold_times(tmp_path: Path) -> None:
     path = tmp_path / "arrivals.parquet"
     pd.DataFrame({"arrival_s": [True, False]}).to_parquet(path)
     with pytest.raises(InputError, match="expected numbers, the column holds bool"):
-        list(read_pieces(path))
+        list(read_pieces(path, SMALL))
     rows = [0.5] * 1_000
     for column, last, said in (
         ("arrival_s", None, "no value in row 1001"),
@@ -274,7 +259,7 @@ def test_parquet_columns_must_hold_times(tmp_path: Path) -> None:
     ):
         pd.DataFrame({column: [*rows, last]}).to_parquet(path)
         with pytest.raises(InputError) as caught:
-            list(read_pieces(path))
+            list(read_pieces(path, SMALL))
         assert said in str(caught.value)
 
 

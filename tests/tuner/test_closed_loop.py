@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size, write_summary
-from mipplan.replayer import ENGINES, Discipline, replay
-from mipplan.replayer.engines import Engine, Feature
-from mipplan.replayer.tasks import Conditions
+from mipplan.replayer import ENGINES, Discipline, Engine, EngineFeature, ReplaySettings, replay
 from mipplan.tuner.policies import Observation, Setting
 from mipplan.tuner.simulation.loop import LoopRun, control_instants, run_closed_loop
 from oracle_closed_loop import SlowClosedLoop
 from oracle_tokens import slow_tokens
 from random_pipelines import Case, random_case
 
-NEEDED = frozenset({Feature.SCHEDULE, Feature.RESUME})
+NEEDED = frozenset({EngineFeature.SCHEDULE, EngineFeature.RESUME})
 LOOPING = [engine for engine in ENGINES.values() if engine.can(NEEDED)]
 
 
@@ -48,7 +46,7 @@ def setting_of(case: Case, rng: np.random.Generator, seed: int) -> Setting:
 
 
 def loop(case: Case, setting: Setting, engine: Engine, seed: int, whim: Whim) -> LoopRun:
-    return run_closed_loop(setting, case.trace, whim, Conditions(Discipline.OLDEST_FIRST), engine, seed)
+    return run_closed_loop(setting, case.trace, whim, ReplaySettings(Discipline.OLDEST_FIRST), engine, seed)
 
 
 def as_told(seen: Observation) -> tuple[object, ...]:

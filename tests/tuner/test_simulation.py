@@ -14,8 +14,7 @@ import pytest
 import mipplan as mp
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.result import Objective, Plan
-from mipplan.trace import Trace
-from mipplan.trace.splitting import split_trace
+from mipplan.trace import Trace, split_trace
 from mipplan.tuner import simulate
 from mipplan.tuner.policies import Observation, Setting
 from mipplan.tuner.simulation.replica_state import ReplicaState

@@ -3,44 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from mipplan.core import InputError, shown
-from mipplan.replayer.engines import compiled, plain, vectorised
-from mipplan.replayer.engines.engine import ALL_FEATURES, Engine, Feature
+from mipplan.replayer.engines.numba_engine import NumbaEngine, compiled
+from mipplan.replayer.engines.numpy_engine import NumpyEngine
+from mipplan.replayer.engines.plain import PlainEngine
+from mipplan.replayer.stage_task import Engine, EngineFeature
 
 ENGINES: Mapping[str, Engine] = MappingProxyType(
-    {
-        engine.name: engine
-        for engine in (
-            Engine(
-                "numba",
-                ALL_FEATURES,
-                compiled.missing,
-                compiled.serve_many,
-                compiled.is_cold,
-                compiled.follow_many,
-            ),
-            Engine("numpy", ALL_FEATURES, lambda: None, vectorised.serve_many),
-            Engine("python", ALL_FEATURES, lambda: None, lambda tasks: [plain.serve(task) for task in tasks]),
-        )
-    }
+    {engine.name: engine for engine in (NumbaEngine(), NumpyEngine(), PlainEngine())}
 )
 
 
-#: Tokens, over all stages and plans, from which loading the compiled engine pays.
-LARGE_JOB = 3_000_000
+@dataclass(frozen=True)
+class EngineParams:
+    """When an engine is worth loading."""
+
+    large_job: int = 3_000_000
+    """Tokens, over all stages and plans, from which loading the compiled engine pays."""
 
 
-def resolve_engine(name: str, needed: frozenset[Feature], tokens: int | None = None) -> Engine:
+def resolve_engine(
+    name: str,
+    needed: frozenset[EngineFeature],
+    tokens: int | None = None,
+    params: EngineParams = EngineParams(),
+) -> Engine:
     """Return the engine asked for; for ``"auto"`` the fastest that is there and does what is needed.
 
     Parameters
     ----------
     name : str
-    needed : frozenset of Feature
+    needed : frozenset of EngineFeature
     tokens : int, optional
-        About how many there are to serve: below `LARGE_JOB`, ``"auto"`` does not load what is not loaded yet.
+        About how many there are to serve: for a small job ``"auto"`` does not load what is not loaded yet.
+    params : EngineParams, optional
 
     Raises
     ------
@@ -48,7 +47,7 @@ def resolve_engine(name: str, needed: frozenset[Feature], tokens: int | None = N
         If there is no such engine, it is not installed, or it cannot do what is needed.
     """
     if name == "auto":
-        is_small = tokens is not None and tokens < LARGE_JOB
+        is_small = tokens is not None and tokens < params.large_job
         return next(
             engine
             for engine in ENGINES.values()
@@ -67,4 +66,4 @@ def resolve_engine(name: str, needed: frozenset[Feature], tokens: int | None = N
     return engine
 
 
-__all__ = ["ENGINES", "LARGE_JOB", "Engine", "Feature", "resolve_engine"]
+__all__ = ["ENGINES", "EngineParams", "compiled", "resolve_engine"]

@@ -1,115 +1,320 @@
-"""The batches of a stage, and which token rides in which.
+"""The batches of one stage under one plan: in closed form where there is one, else in a loop over batches.
 
 When a batch starts and how many tokens it takes depends on how many tokens wait, never on which ones (as long
 as its service time does not depend on its oldest token). So both queue disciplines have the same batches: these
-are found from sorted arrivals alone, and the discipline only says who rides.
+are found from sorted arrivals alone, and the discipline only says which token is in which.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from heapq import heappop, heappush
+import math
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from heapq import heapreplace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mipplan.core import Int64
-from mipplan.replayer.engines.arrivals import SortedArrivals
-from mipplan.replayer.task import NEVER, Served
+from mipplan.replayer.stage_task import ALWAYS, StageTask
 
-#: With more tokens waiting than this, a heap beats sorting the few that have come into those that wait.
-_FEW_WAITING = 128
+#: Times since the first arrival are whole float64 below this: exact, and faster than Python integers.
+EXACT = 1 << 53
+#: Levels of random service are uint16: a token number and its level share an integer.
+_LEVEL_BITS = 16
+_LEVEL_MASK = (1 << _LEVEL_BITS) - 1
+
+
+@dataclass(frozen=True)
+class NumpyParams:
+    """Thresholds of the NumPy engine, measured with the replay benchmark; no answer depends on them."""
+
+    fewest_lanes: int = 80
+    """With fewer tasks than this, one after the other is faster: a step of all lanes costs some thirty NumPy calls."""
+    most_lanes: int = 1024
+    """Lanes served at once, at most, because the state of more no longer fits the cache."""
+    most_lane_replicas: int = 256
+    """More replicas than this are searched faster by a heap of their own than row by row."""
+    largest_lane_cap: int = 256
+    """Larger caps would need windows that no longer fit the cache."""
+    lanes_memory: int = 1 << 29
+    """Bytes for what lanes need at once besides the answers, at most, because a group is held as a whole."""
+    lane_bytes_per_token: int = 64
+    """Sorted arrivals and their order, and at worst a batch for every token, found and then joined."""
+    lane_window: int = 1024
+    """Tokens of each lane that are copied side by side at once."""
+    lane_steps: int = 512
+    """Batches of each lane that are found before they are put away."""
+    fewest_lane_steps: int = 8
+    """A window is given up for a new one when it is good for fewer steps than this."""
+    fewest_to_cut: int = 3 << 18
+    """Fewer tokens than this are served faster in one go than in pieces."""
+    most_pieces: int = 512
+    """Pieces of a task, at most, because more lanes gain little and each runs on over a part of the next."""
+    shortest_piece: int = 1 << 12
+    """Tokens of a piece, at least."""
+    overlap: float = 1 / 8
+    """Each piece runs on over this part of the next one."""
+    shortest_overlap: int = 1 << 10
+    """Tokens over which a piece runs on, at least."""
+    trials: int = 8
+    """Pairs of runs that are tried before a task is cut into pieces."""
+    enough_meet: int = 7
+    """Pairs of these that must meet, because a piece that does not meet the next is done again."""
+    loop_window: int = 1 << 14
+    """Tokens that are turned into Python numbers at once."""
+    block: int = 1 << 15
+    """Tokens that are worked on at once in closed form: what is read and written stays in the cache."""
+    few_waiting: int = 128
+    """With more tokens waiting than this, a heap beats sorting the few that have come into those that wait."""
+
+
+DEFAULTS = NumpyParams()
+
+
+@dataclass(frozen=True)
+class SortedArrivals:
+    """When tokens arrive at the stage, non-decreasing, and the number of the token at each position.
+
+    Ties are in token order; `token` is None where all tokens arrive in token order.
+    """
+
+    at_ns: Int64
+    token: Int64 | None
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches in order of dispatch.
-
-    Attributes
-    ----------
-    start_ns, size, service_ns : int64, shape (batches,)
-    """
+    """Batches in order of dispatch."""
 
     start_ns: Int64
     size: Int64
     service_ns: Int64
 
 
-def board(arrivals: SortedArrivals, batches: Batches, *, fifo: bool) -> Served:
-    """Put every token into its batch; tokens beyond the last batch are left waiting.
-
-    The arrays of the answer may share memory with `arrivals` and `batches`.
-    """
-    by_arrival = fifo or arrivals.token is None
-    rider = arrivals.token if by_arrival else _oldest_first(arrivals, batches)
-    if rider is not None:
-        rider = rider[: int(batches.size.sum())]
-    return Served(arrivals.at_ns.size, rider, batches.start_ns, batches.size, batches.service_ns)
+def has_closed_form(task: StageTask, arrivals: SortedArrivals) -> bool:
+    """Whether replicas, each busy for the same time with one token, take turns from the first token on."""
+    if task.batch > 1 or task.level is not None or not task.capacity.is_constant:
+        return False
+    idle_ns = _idle_from(task)
+    first_end_ns = max(int(arrivals.at_ns[0]), int(idle_ns[0])) + int(task.service_ns[0, 0])
+    return int(idle_ns[-1]) <= first_end_ns
 
 
-def _oldest_first(arrivals: SortedArrivals, batches: Batches) -> Int64:
-    """Token in each slot (batch after batch) if every batch takes the lowest token numbers that wait."""
-    token = arrivals.token
-    assert token is not None
-    tokens = token.size
-    starts, sizes = batches.start_ns, batches.size
-    left = tokens - int(sizes.sum())
-    if left:  # One more batch, at the end of time, for those left waiting.
-        starts, sizes = np.append(starts, NEVER), np.append(sizes, left)
-    emptied = arrivals.at_ns[np.cumsum(sizes)[:-1]] > starts[:-1]
-    entangled = _entangled(token, sizes, emptied)
-    if not entangled.any():
-        return token
-    slots = np.repeat(entangled, sizes)
-    position = np.concatenate([[0], np.cumsum(slots)])
-    arrived = np.searchsorted(arrivals.at_ns, starts[entangled], side="right")
-    rider = token.copy()
-    rider[slots] = _lowest_first(token[slots].tolist(), position[arrived].tolist(), sizes[entangled].tolist())
-    return rider
+def find_in_closed_form(task: StageTask, arrivals: SortedArrivals, params: NumpyParams) -> Batches:
+    """Find the batches of a task that `has_closed_form`.
 
+    Tokens start in order of arrival and all take ℓ, so token i gets the replica that token i − n had:
+    ``start[i] = max(arrival[i], start[i − n] + ℓ)``. In ``start[i] − ℓ·⌊i/n⌋`` that is a cumulative maximum over
+    every n-th token.
 
-def _lowest_first(token: list[int], arrived: list[int], size: list[int]) -> list[int]:
-    """Serve tokens in batches, the lowest of those that have come first.
-
-    Parameters
+    References
     ----------
-    token : list of int
-        By arrival.
-    arrived, size : list of int
-        For each batch, how many have arrived in all, and how many it takes.
+    D. V. Lindley, "The theory of queues with a single server", 1952, doi:10.1017/S0305004100027638.
     """
-    served: list[int] = []
-    waiting: list[int] = []  # Always a heap: so is a sorted list.
-    enqueued = 0
-    for upto, taken in zip(arrived, size, strict=True):
-        if len(waiting) <= _FEW_WAITING:
-            waiting += token[enqueued:upto]
-            waiting.sort()
-            served += waiting[:taken]
-            del waiting[:taken]
+    service_ns = int(task.service_ns[0, 0])
+    count = task.tokens
+    idle_ns = _idle_from(task)[:count]
+    replicas = idle_ns.size
+    start_ns = np.empty(count, dtype=np.int64)
+    whole = count - count % replicas
+    rows = max(min(params.block, whole) // replicas, 1)
+    # One number per token, not per row: NumPy is quick where it need not know of columns.
+    served_before = np.repeat(np.arange(rows, dtype=np.int64) * service_ns, replicas)
+    for low in range(0, whole, rows * replicas):
+        high = min(low + rows * replicas, whole)
+        since = start_ns[low:high]
+        rounds = since.reshape(-1, replicas)
+        np.subtract(arrivals.at_ns[low:high], served_before[: since.size], out=since)
+        np.maximum(rounds[0], idle_ns, out=rounds[0])
+        np.maximum.accumulate(rounds, axis=0, out=rounds)
+        np.add(since, served_before[: since.size], out=since)
+        idle_ns = rounds[-1] + service_ns
+    np.maximum(arrivals.at_ns[whole:], idle_ns[: count - whole], out=start_ns[whole:])
+    start_ns = start_ns[: np.searchsorted(start_ns, task.until_ns, side="right")]
+    return Batches(
+        start_ns,
+        np.broadcast_to(np.int64(1), start_ns.shape),
+        np.broadcast_to(np.int64(service_ns), start_ns.shape),
+    )
+
+
+def _idle_from(task: StageTask) -> Int64:
+    """When each replica is idle first, ascending.
+
+    With more batches under way than replicas, the first to end make way for none.
+    """
+    replicas = task.capacity.most
+    busy_ns = np.sort(task.busy_until_ns)[-replicas:]
+    return np.concatenate([np.full(replicas - busy_ns.size, ALWAYS, dtype=np.int64), busy_ns])
+
+
+def find_in_loop(task: StageTask, arrivals: SortedArrivals, params: NumpyParams) -> Batches:
+    """Find the batches of a task whose instants are exact in float64; with random service, of a queue by arrival."""
+    origin_ns = int(arrivals.at_ns[0])
+    found = _Found()
+    # By level and batch size; sizes count from 1.
+    service = [[math.nan, *map(float, row)] for row in task.service_ns.tolist()]
+    ends = [float(max(end - origin_ns, 0)) for end in task.busy_until_ns.tolist()]
+    window = _Window(task, arrivals, 0, params.loop_window)
+    for begin, until, replicas in _periods(task, origin_ns):
+        if replicas == 0:
+            continue
+        # A replica that is taken away is busy until its batch ends, and counts then if others are added.
+        under_way = sorted(end for end in ends if end > begin)
+        kept = under_way[-replicas:]
+        idle = [begin] * (replicas - len(kept)) + kept
+        while _advance(window, service, idle, until, found):
+            if window.next_token == task.tokens:
+                return found.batches(task, arrivals)
+            found.pack()
+            window = _Window(task, arrivals, window.next_token, params.loop_window)
+        ends = under_way[:-replicas] + idle
+    return found.batches(task, arrivals)
+
+
+def _periods(task: StageTask, origin_ns: int) -> Iterator[tuple[float, float, int]]:
+    """Begin, last instant of dispatch (both since the first arrival) and replicas, while these are constant."""
+    begins = task.capacity.from_ns.tolist()
+    for begin, following, replicas in zip(
+        begins, [*begins[1:], None], task.capacity.replicas.tolist(), strict=True
+    ):
+        until = task.until_ns if following is None else min(following - 1, task.until_ns)
+        yield float(max(begin - origin_ns, 0)), float(min(until - origin_ns, EXACT)), replicas
+
+
+class _Window:
+    """A stretch of the queue in Python numbers, with as many tokens beyond it as a batch may hold."""
+
+    def __init__(self, task: StageTask, arrivals: SortedArrivals, low: int, size: int) -> None:
+        cap = task.batch
+        high = min(low + size, task.tokens)
+        seen = slice(low, high + cap)
+        since = arrivals.at_ns[seen] - arrivals.at_ns[0]
+        self.low, self.stop, self.place = low, high - low, 0
+        self.arrival: list[float] = since.astype(np.float64).tolist()
+        self.arrival += [math.inf] * (self.stop + cap - len(self.arrival))
+        self.code: list[int] | None = None
+        if task.level is not None:
+            token = (
+                np.arange(low, min(high + cap, task.tokens))
+                if arrivals.token is None
+                else arrivals.token[seen]
+            )
+            self.code = ((token << _LEVEL_BITS) | task.level[token]).tolist()
+
+    @property
+    def next_token(self) -> int:
+        """Position in the queue of the next token to be dispatched."""
+        return self.low + self.place
+
+
+@dataclass
+class _Found:
+    """Batches found so far: those of the present window as Python numbers, the others packed.
+
+    Levels and sizes are noted where service is random only: else sizes follow from the starts.
+    """
+
+    start: list[float] = field(default_factory=list)
+    size: list[int] = field(default_factory=list)
+    level: list[int] = field(default_factory=list)
+    packed: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    def pack(self) -> None:
+        """Put away what there is."""
+        self.packed.append(
+            (
+                np.array(self.start, dtype=np.float64).astype(np.int64),
+                np.array(self.size, dtype=np.int64),
+                np.array(self.level, dtype=np.int64),
+            )
+        )
+        for numbers in (self.start, self.size, self.level):
+            numbers.clear()
+
+    def batches(self, task: StageTask, arrivals: SortedArrivals) -> Batches:
+        """All of them, for good."""
+        self.pack()
+        start, size, level = (np.concatenate(arrays) for arrays in zip(*self.packed, strict=True))
+        self.packed.clear()
+        start += arrivals.at_ns[0]
+        if task.level is not None:
+            return Batches(start, size, task.service_ns[level, size - 1])
+        size = _sizes(start, arrivals.at_ns, task.batch)
+        return Batches(start, size, task.service_ns[0].take(size - 1))
+
+
+def _sizes(start_ns: Int64, at_ns: Int64, cap: int) -> Int64:
+    """How many tokens each batch takes, given when it starts.
+
+    Of a_i tokens that have come by then, p_i have left: it takes min(a_i − p_i, cap), so p_{i+1} = min(a_i, p_i + cap).
+    In p_i − i·cap that is a cumulative minimum.
+    """
+    full = np.arange(cap, cap * start_ns.size + 1, cap)
+    left = np.searchsorted(at_ns, start_ns, side="right")
+    left -= full
+    np.minimum.accumulate(left, out=left)
+    np.minimum(left, 0, out=left)
+    left += full
+    return np.diff(left, prepend=0)
+
+
+def _advance(
+    window: _Window, service: list[list[float]], idle: list[float], until: float, found: _Found
+) -> bool:
+    """Dispatch the tokens of a window; False if the last instant of dispatch comes before its end.
+
+    The window's `place` moves on. `service` is by level and batch size, and `idle`, when each replica is idle next, a
+    heap that is kept up to date.
+    """
+    if window.code is not None:
+        return _advance_by_level(window, window.code, service, idle, until, found)
+    busy_for = service[0]
+    arrival, place, stop = window.arrival, window.place, window.stop
+    cap = len(busy_for) - 1
+    add_start = found.start.append
+    while place < stop:
+        now = idle[0]
+        first = arrival[place]
+        if first > now:
+            # The stage was empty: usually, one token came alone.
+            now = first
+            following = place + 1
+            if arrival[following] <= now:
+                following = bisect_right(arrival, now, following, place + cap)
         else:
-            for number in token[enqueued:upto]:
-                heappush(waiting, number)
-            served += [heappop(waiting) for _ in range(taken)]
-        enqueued = upto
-    return served
+            following = bisect_right(arrival, now, place + 1, place + cap)
+        if now > until:
+            break
+        heapreplace(idle, now + busy_for[following - place])
+        add_start(now)
+        place = following
+    window.place = place
+    return place >= stop
 
 
-def _entangled(token: Int64, size: Int64, emptied: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Batches in whose neighbourhood the order of arrival and the token order disagree.
-
-    Between two batches everything can be cut apart where the earlier one emptied the queue, or where all tokens
-    that arrived up to then are older than all that come later: they then fill the slots so far under either
-    discipline. What lies between two cuts and is one batch only has the same riders under either.
-    """
-    # Numbers that rise from busy period to busy period make every emptied queue a cut of the second kind.
-    period = np.concatenate([[0], np.cumsum(emptied)])
-    number = token + np.repeat(period * token.size, size)
-    first = np.cumsum(size) - size
-    highest_so_far = np.maximum.accumulate(number)[first[1:] - 1]
-    lowest_to_come = np.minimum.accumulate(number[::-1])[::-1][first[1:]]
-    joined = highest_so_far > lowest_to_come
-    entangled = np.zeros(size.size, dtype=np.bool_)
-    entangled[1:] |= joined
-    entangled[:-1] |= joined
-    return entangled
+def _advance_by_level(
+    window: _Window,
+    code: list[int],
+    service: list[list[float]],
+    idle: list[float],
+    until: float,
+    found: _Found,
+) -> bool:
+    """Do the same where service times depend on the oldest token of the batch."""
+    arrival, place, stop = window.arrival, window.place, window.stop
+    cap = len(service[0]) - 1
+    while place < stop:
+        now = max(idle[0], arrival[place])
+        if now > until:
+            break
+        size = bisect_right(arrival, now, place + 1, place + cap) - place
+        level = min(code[place : place + size]) & _LEVEL_MASK
+        heapreplace(idle, now + service[level][size])
+        found.start.append(now)
+        found.size.append(size)
+        found.level.append(level)
+        place += size
+    window.place = place
+    return place >= stop

@@ -13,78 +13,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import Int64
-from mipplan.replayer.engines import batch_loop
-from mipplan.replayer.engines.arrivals import SortedArrivals, latest_end_ns
-from mipplan.replayer.engines.batches import Batches
-from mipplan.replayer.task import StageTask
+from mipplan.replayer.engines.batches import Batches, NumpyParams, SortedArrivals, find_in_loop
+from mipplan.replayer.stage_task import StageTask
 
 #: Start, since the first arrival, and size of some batches.
 Part = tuple[Int64, Int64]
 
-#: With fewer lanes than this, one task after the other is faster.
-FEWEST = 80
-#: More replicas than this are searched faster by a heap of their own than row by row.
-MOST_REPLICAS = 256
-#: Larger caps would need windows that no longer fit the cache.
-LARGEST_CAP = 256
 #: Stands for "after everything": an instant shifted by the bits of a replica's number stays within int64.
-_FAR = 1 << 53
-#: Tokens per lane copied side by side at once.
-_WINDOW = 1024
-#: Batches per lane kept before they are put away.
-_STEPS = 512
-#: A window is given up for a new one when it is good for fewer steps than this.
-_FEW_STEPS = 8
-
-
-def suits_lanes(task: StageTask) -> bool:
-    """Whether the task can be one of `find_batches` as long as its instants are not too far apart."""
-    return (
-        task.tokens > 0
-        and task.is_plain
-        and task.batch <= LARGEST_CAP
-        and task.capacity.most <= MOST_REPLICAS
-    )
-
-
-def fits_lane(task: StageTask, arrivals: SortedArrivals) -> bool:
-    """Whether the task can be one of `find_batches`."""
-    return suits_lanes(task) and latest_end_ns(task, arrivals) - int(arrivals.at_ns[0]) < _FAR // 2
+FAR = 1 << 53
 
 
 def find_batches(
-    tasks: Sequence[StageTask], queues: Sequence[SortedArrivals], fewest: int = FEWEST
+    tasks: Sequence[StageTask], queues: Sequence[SortedArrivals], params: NumpyParams
 ) -> list[Batches]:
-    """Find the batches of tasks that all fit a lane; they may differ in every respect.
+    """Find the batches of tasks that all fit a lane; they may differ in every other respect.
 
-    Parameters
-    ----------
-    tasks : sequence of StageTask
-    queues : sequence of SortedArrivals
-        Their tokens.
-    fewest : int
-        With fewer lanes left than this, each is brought to its end by itself.
+    `queues` are their tokens. With fewer than `fewest_lanes` left, each is brought to its end by itself.
     """
     if not tasks:
         return []
-    lanes = _Lanes(tasks, queues)
-    while lanes.task.size >= max(fewest, 1):
+    lanes = _Lanes(tasks, queues, params)
+    while lanes.task.size >= max(params.fewest_lanes, 1):
         lanes.advance()
     for lane, number in enumerate(lanes.task.tolist()):
-        lanes.found[number].append(_rest(tasks[number], queues[number], lanes, lane))
+        lanes.found[number].append(_rest(tasks[number], queues[number], lanes, lane, params))
     return [
         _joined(task, int(arrivals.at_ns[0]), parts)
         for task, arrivals, parts in zip(tasks, queues, lanes.found, strict=True)
     ]
 
 
-def _rest(task: StageTask, arrivals: SortedArrivals, lanes: _Lanes, lane: int) -> Part:
+def _rest(task: StageTask, arrivals: SortedArrivals, lanes: _Lanes, lane: int, params: NumpyParams) -> Part:
     """Batches of a lane from where it has come to until its task is done."""
     origin_ns = arrivals.at_ns[0]
     left_ns = arrivals.at_ns[lanes.place[lane] :]
     busy_until_ns = origin_ns + lanes.idle_since_origin(lane)
     rest = replace(task, arrival_ns=left_ns, busy_until_ns=busy_until_ns)
-    batches = batch_loop.find_batches(rest, SortedArrivals(left_ns, None))
+    batches = find_in_loop(rest, SortedArrivals(left_ns, None), params)
     return batches.start_ns - origin_ns, batches.size
 
 
@@ -98,21 +63,17 @@ def _joined(task: StageTask, origin_ns: int, parts: list[Part]) -> Batches:
 class _Lanes:
     """Tasks not done yet, one a lane.
 
-    Attributes
-    ----------
-    task : int64, shape (lanes,)
-        Number of the task in each lane.
-    place : int64, shape (lanes,)
-        Position of the next token in the task's queue.
-    idle : int64, shape (replicas, lanes)
-        When each replica is idle next, since the first arrival, with the replica's number in the lowest bits: so
-        a minimum over a column tells when and which. Lanes with fewer replicas have some that never are.
-    found : list of list of Part
-        Batches by task, window by window.
+    `task` is the number of the task in each lane, `place` the position of the next token in its queue, and `found` has
+    the batches by task, window by window. `idle`, shape (replicas, lanes), says when each replica is idle next, since
+    the first arrival, with the replica's number in the lowest bits: so a minimum over a column tells when and which.
+    Lanes with fewer replicas have some that never are.
     """
 
-    def __init__(self, tasks: Sequence[StageTask], queues: Sequence[SortedArrivals]) -> None:
+    def __init__(
+        self, tasks: Sequence[StageTask], queues: Sequence[SortedArrivals], params: NumpyParams
+    ) -> None:
         lanes = len(tasks)
+        self._params = params
         self._queues = [arrivals.at_ns for arrivals in queues]
         self.found: list[list[Part]] = [[] for _ in tasks]
         self.task = np.arange(lanes)
@@ -122,32 +83,33 @@ class _Lanes:
         replicas = np.array([task.capacity.most for task in tasks])
         number = np.arange(replicas.max())[:, np.newaxis]
         self._shift = int(replicas.max()).bit_length()
-        self.idle = np.where(number < replicas, 0, _FAR << self._shift) | number
+        self.idle = np.where(number < replicas, 0, FAR << self._shift) | number
         self._service = np.zeros((lanes, self._cap.max() + 1), dtype=np.int64)
         for row, task in zip(self._service, tasks, strict=True):
             row[1 : task.batch + 1] = task.service_ns[0]
 
     def advance(self) -> None:
         """Dispatch what a window of every lane is good for, and let go of lanes that are done."""
+        few_steps, most_steps = self._params.fewest_lane_steps, self._params.lane_steps
         lanes = self.task.size
         # A batch's size is found by halving: what may be looked at beyond its first token is a power of two.
         reach = 1 << int(self._cap.max() - 1).bit_length()
-        width = max(_WINDOW, 2 * _FEW_STEPS * reach)
+        width = max(self._params.lane_window, 2 * few_steps * reach)
         arrival = self._window(width)
         begin = np.arange(lanes) * width
         left = self._count - self.place
         place = begin.copy()
-        start = np.empty((_STEPS, lanes), dtype=np.int64)
-        size = np.empty((_STEPS, lanes), dtype=np.int64)
+        start = np.empty((most_steps, lanes), dtype=np.int64)
+        size = np.empty((most_steps, lanes), dtype=np.int64)
         done = 0
-        while done < _STEPS:
+        while done < most_steps:
             # A lane that has come to its end waits there; what is dispatched in it from then on is dropped (and
             # may lie beyond int64, which wraps around and harms no other lane).
             np.minimum(place, begin + left, out=place)
             safe = (width - int((place - begin).max())) // reach
-            if safe < _FEW_STEPS or bool((place == begin + left).all()):
+            if safe < few_steps or bool((place == begin + left).all()):
                 break
-            upto = min(done + safe, _STEPS)
+            upto = min(done + safe, most_steps)
             self._dispatch(arrival, place, start[done:upto], size[done:upto], reach)
             done = upto
         self._put_away(start[:done], size[:done], left)
@@ -157,11 +119,11 @@ class _Lanes:
     def idle_since_origin(self, lane: int) -> Int64:
         """When each replica of a lane is idle next, since its first arrival."""
         since: Int64 = self.idle[:, lane] >> self._shift
-        return since[since < _FAR]
+        return since[since < FAR]
 
     def _window(self, width: int) -> Int64:
         """The next tokens of all lanes since their first arrivals, lane after lane, `width` each."""
-        window = np.full((self.task.size, width), _FAR, dtype=np.int64)
+        window = np.full((self.task.size, width), FAR, dtype=np.int64)
         for row, task, place in zip(window, self.task.tolist(), self.place.tolist(), strict=True):
             queue = self._queues[task]
             ahead = queue[place : place + width]
@@ -171,11 +133,7 @@ class _Lanes:
     def _dispatch(self, arrival: Int64, place: Int64, start: Int64, size: Int64, reach: int) -> None:
         """Dispatch one batch in every lane for each row of `start` and `size`, which are filled in.
 
-        Parameters
-        ----------
-        arrival : int64, shape (lanes · width,)
-        place : int64, shape (lanes,)
-            Into `arrival`; moves on.
+        `arrival` has shape (lanes · width,); `place` points into it, and moves on.
         """
         lanes = place.size
         lane = np.arange(lanes)

@@ -17,34 +17,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mipplan.core import Int64
-from mipplan.replayer.engines import batch_loop, lanes
-from mipplan.replayer.engines.arrivals import SortedArrivals
-from mipplan.replayer.engines.batches import Batches
-from mipplan.replayer.task import ALWAYS, NEVER, StageTask
-
-#: Fewer tokens than this are served faster in one go.
-FEWEST_TOKENS = 3 << 18
-#: At most so many pieces, and of so many tokens at least.
-_MOST_PIECES = 512
-_PIECE = 1 << 12
-#: Each piece runs on over this part of the next one, and over so many tokens at least.
-_OVERLAP = 1 / 8
-_LEAST_OVERLAP = 1 << 10
-#: Pairs of runs that are tried first, and how many of them must meet.
-_TRIALS, _ENOUGH = 8, 7
+from mipplan.replayer.engines import lanes
+from mipplan.replayer.engines.batches import Batches, NumpyParams, SortedArrivals, find_in_loop
+from mipplan.replayer.stage_task import ALWAYS, NEVER, StageTask
 
 
 @dataclass(frozen=True)
-class _Run:
+class Run:
     """Some consecutive batches, all certain given the tokens that were seen.
 
-    Attributes
-    ----------
-    start_ns, size, end_ns : int64, shape (batches,)
-    first, next : int
-        Position in the queue of the first token, and of that after the last one.
-    new_ns : int
-        Batches that start up to then are not to be handed out: they tell what was under way.
+    `first` and `next` are positions in the queue of the first token, and of that after the last one. Batches that
+    start up to `new_ns` are not to be handed out: they tell what was under way.
     """
 
     start_ns: Int64
@@ -59,7 +42,7 @@ class _Run:
         """The start of the last batch."""
         return int(self.start_ns[-1]) if self.start_ns.size else ALWAYS
 
-    def upto(self, instant_ns: int) -> _Run:
+    def upto(self, instant_ns: int) -> Run:
         """Only what starts by then."""
         count = int(np.searchsorted(self.start_ns, instant_ns, side="right"))
         size = self.size[:count]
@@ -68,7 +51,7 @@ class _Run:
             self, start_ns=self.start_ns[:count], size=size, end_ns=self.end_ns[:count], next=following
         )
 
-    def after(self, instant_ns: int) -> _Run:
+    def after(self, instant_ns: int) -> Run:
         """Only what starts later."""
         count = int(np.searchsorted(self.start_ns, instant_ns, side="right"))
         first = self.first + int(self.size[:count].sum())
@@ -81,53 +64,112 @@ class _Run:
         )
 
 
-def find_batches(task: StageTask, arrivals: SortedArrivals) -> Batches | None:
+def find_batches(task: StageTask, arrivals: SortedArrivals, params: NumpyParams) -> Batches | None:
     """Find the batches of a task that fits a lane; None if its stage forgets too slowly for this to pay."""
-    length = -(-task.tokens // min(max(task.tokens // _PIECE, 1), _MOST_PIECES))
-    overlap = max(int(length * _OVERLAP), _LEAST_OVERLAP)
-    if not _forgets(task, arrivals, overlap):
-        return None
-    spans = [(low, min(low + length + overlap, task.tokens)) for low in range(0, task.tokens, length)]
-    queues = [SortedArrivals(arrivals.at_ns[low:high], None) for low, high in spans]
-    found = lanes.find_batches([replace(task, arrival_ns=queue.at_ns) for queue in queues], queues)
-    runs = [
-        _certain(batches, low, _unseen_ns(arrivals, high))
-        for batches, (low, high) in zip(found, spans, strict=True)
-    ]
-    return _joined(_stitched(task, arrivals, runs, [high for _, high in spans]))
+    return Pieces(task, arrivals, params).find_batches()
 
 
-def _forgets(task: StageTask, arrivals: SortedArrivals, overlap: int) -> bool:
-    """Whether runs from an empty stage, one started before the other, meet soon, at most places tried."""
-    longest_ns = int(task.service_ns.max())
-    met = 0
-    for place in np.linspace(overlap, task.tokens - overlap, _TRIALS, dtype=np.int64).tolist():
-        high = min(place + overlap, task.tokens)
-        earlier, later = (
-            _by_itself(task, arrivals, low, high, np.empty(0, dtype=np.int64))
-            for low in (place - overlap, place)
+class Pieces:
+    """A task that fits a lane, to be cut."""
+
+    def __init__(self, task: StageTask, arrivals: SortedArrivals, params: NumpyParams) -> None:
+        self._task, self._arrivals, self._params = task, arrivals, params
+        self._longest_ns = int(task.service_ns.max())
+
+    def find_batches(self) -> Batches | None:
+        """Find its batches; None if the stage forgets too slowly for this to pay."""
+        tokens, params = self._task.tokens, self._params
+        length = -(-tokens // min(max(tokens // params.shortest_piece, 1), params.most_pieces))
+        overlap = max(int(length * params.overlap), params.shortest_overlap)
+        if not self._forgets(overlap):
+            return None
+        spans = [(low, min(low + length + overlap, tokens)) for low in range(0, tokens, length)]
+        queues = [SortedArrivals(self._arrivals.at_ns[low:high], None) for low, high in spans]
+        tasks = [replace(self._task, arrival_ns=queue.at_ns) for queue in queues]
+        found = lanes.find_batches(tasks, queues, params)
+        runs = [
+            _certain(batches, low, self._unseen_ns(high))
+            for batches, (low, high) in zip(found, spans, strict=True)
+        ]
+        return _joined(self._stitched(runs, [high for _, high in spans]))
+
+    def meeting(self, earlier: Run, later: Run) -> int | None:
+        """Return an instant from which on the two are one, if they are at the end of what both know.
+
+        They are if they have dispatched the same tokens, and the same batches at the same instants for as long as a
+        batch may take: then the same replicas' worth of work is under way.
+        """
+        instant_ns = min(earlier.last_ns, later.last_ns)
+        if instant_ns == ALWAYS or instant_ns < earlier.new_ns:
+            return None
+        earlier, later = earlier.upto(instant_ns), later.upto(instant_ns)
+        if earlier.next != later.next:
+            return None
+        recent = [run.after(instant_ns - self._longest_ns) for run in (earlier, later)]
+        same = np.array_equal(recent[0].start_ns, recent[1].start_ns) and np.array_equal(
+            recent[0].size, recent[1].size
         )
-        met += _meeting(earlier, later, longest_ns) is not None
-    return met >= _ENOUGH
+        return instant_ns if same else None
+
+    def _forgets(self, overlap: int) -> bool:
+        """Whether runs from an empty stage, one started before the other, meet soon, at most places tried."""
+        tokens = self._task.tokens
+        met = 0
+        for place in np.linspace(overlap, tokens - overlap, self._params.trials, dtype=np.int64).tolist():
+            high = min(place + overlap, tokens)
+            earlier, later = (
+                self._by_itself(low, high, np.empty(0, dtype=np.int64)) for low in (place - overlap, place)
+            )
+            met += self.meeting(earlier, later) is not None
+        return met >= self._params.enough_meet
+
+    def _by_itself(self, low: int, high: int, busy_until_ns: Int64) -> Run:
+        """Serve the tokens at these positions as far as later ones make no difference."""
+        unseen_ns = self._unseen_ns(high)
+        queue = SortedArrivals(self._arrivals.at_ns[low:high], None)
+        until_ns = unseen_ns if unseen_ns == NEVER else unseen_ns - 1
+        alone = replace(self._task, arrival_ns=queue.at_ns, busy_until_ns=busy_until_ns, until_ns=until_ns)
+        return _certain(find_in_loop(alone, queue, self._params), low, unseen_ns)
+
+    def _unseen_ns(self, high: int) -> int:
+        """When the first token at or after this position arrives."""
+        at_ns = self._arrivals.at_ns
+        return int(at_ns[high]) if high < at_ns.size else NEVER
+
+    def _stitched(self, runs: list[Run], highs: list[int]) -> list[Run]:
+        """The true run, in parts; the first of `runs` is true, and the others are from where they meet a true one."""
+        parts: list[Run] = []
+        true = runs[0]
+        for following, high in zip(runs[1:], highs[1:], strict=True):
+            met_ns = self.meeting(true, following)
+            if met_ns is None:
+                parts.append(true.after(true.new_ns))
+                true = self._continued(true, high)
+            else:
+                parts.append(true.upto(met_ns).after(true.new_ns))
+                true = replace(following, new_ns=met_ns)
+        return [*parts, true.after(true.new_ns)]
+
+    def _continued(self, true: Run, high: int) -> Run:
+        """What follows a true run, as far as tokens up to a position decide it."""
+        last_ns = true.last_ns
+        recent = true.after(last_ns - self._longest_ns) if true.start_ns.size else true
+        if true.next >= high:
+            return replace(recent, new_ns=last_ns)
+        more = self._by_itself(true.next, high, recent.end_ns[recent.end_ns > last_ns])
+        return Run(
+            np.concatenate([recent.start_ns, more.start_ns]),
+            np.concatenate([recent.size, more.size]),
+            np.concatenate([recent.end_ns, more.end_ns]),
+            recent.first,
+            more.next,
+            last_ns,
+        )
 
 
-def _by_itself(task: StageTask, arrivals: SortedArrivals, low: int, high: int, busy_until_ns: Int64) -> _Run:
-    """Serve the tokens at these positions as far as later ones make no difference."""
-    unseen_ns = _unseen_ns(arrivals, high)
-    queue = SortedArrivals(arrivals.at_ns[low:high], None)
-    until_ns = unseen_ns if unseen_ns == NEVER else unseen_ns - 1
-    alone = replace(task, arrival_ns=queue.at_ns, busy_until_ns=busy_until_ns, until_ns=until_ns)
-    return _certain(batch_loop.find_batches(alone, queue), low, unseen_ns)
-
-
-def _unseen_ns(arrivals: SortedArrivals, high: int) -> int:
-    """When the first token at or after this position arrives."""
-    return int(arrivals.at_ns[high]) if high < arrivals.at_ns.size else NEVER
-
-
-def _certain(batches: Batches, low: int, unseen_ns: int) -> _Run:
+def _certain(batches: Batches, low: int, unseen_ns: int) -> Run:
     """Batches from position `low` on that start before the first token arrives that was not seen."""
-    run = _Run(
+    run = Run(
         batches.start_ns,
         batches.size,
         batches.start_ns + batches.service_ns,
@@ -137,59 +179,7 @@ def _certain(batches: Batches, low: int, unseen_ns: int) -> _Run:
     return run if unseen_ns == NEVER else run.upto(unseen_ns - 1)
 
 
-def _meeting(earlier: _Run, later: _Run, longest_ns: int) -> int | None:
-    """Return an instant from which on the two are one, if they are at the end of what both know.
-
-    They are if they have dispatched the same tokens, and the same batches at the same instants for as long as a
-    batch may take: then the same replicas' worth of work is under way.
-    """
-    instant_ns = min(earlier.last_ns, later.last_ns)
-    if instant_ns == ALWAYS or instant_ns < earlier.new_ns:
-        return None
-    earlier, later = earlier.upto(instant_ns), later.upto(instant_ns)
-    if earlier.next != later.next:
-        return None
-    recent = [run.after(instant_ns - longest_ns) for run in (earlier, later)]
-    same = np.array_equal(recent[0].start_ns, recent[1].start_ns) and np.array_equal(
-        recent[0].size, recent[1].size
-    )
-    return instant_ns if same else None
-
-
-def _stitched(task: StageTask, arrivals: SortedArrivals, runs: list[_Run], highs: list[int]) -> list[_Run]:
-    """The true run, in parts; the first of `runs` is true, and the others are from where they meet a true one."""
-    longest_ns = int(task.service_ns.max())
-    parts: list[_Run] = []
-    true = runs[0]
-    for following, high in zip(runs[1:], highs[1:], strict=True):
-        met_ns = _meeting(true, following, longest_ns)
-        if met_ns is None:
-            parts.append(true.after(true.new_ns))
-            true = _continued(task, arrivals, true, high)
-        else:
-            parts.append(true.upto(met_ns).after(true.new_ns))
-            true = replace(following, new_ns=met_ns)
-    return [*parts, true.after(true.new_ns)]
-
-
-def _continued(task: StageTask, arrivals: SortedArrivals, true: _Run, high: int) -> _Run:
-    """What follows a true run, as far as tokens up to a position decide it."""
-    last_ns = true.last_ns
-    recent = true.after(last_ns - int(task.service_ns.max())) if true.start_ns.size else true
-    if true.next >= high:
-        return replace(recent, new_ns=last_ns)
-    more = _by_itself(task, arrivals, true.next, high, recent.end_ns[recent.end_ns > last_ns])
-    return _Run(
-        np.concatenate([recent.start_ns, more.start_ns]),
-        np.concatenate([recent.size, more.size]),
-        np.concatenate([recent.end_ns, more.end_ns]),
-        recent.first,
-        more.next,
-        last_ns,
-    )
-
-
-def _joined(parts: list[_Run]) -> Batches:
+def _joined(parts: list[Run]) -> Batches:
     start_ns, size, end_ns = (
         np.concatenate(arrays)
         for arrays in zip(*((part.start_ns, part.size, part.end_ns) for part in parts), strict=False)

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
-from mipplan.replayer.task import NEVER, Served, StageTask
+from mipplan.replayer.stage_task import NEVER, Engine, Served, StageTask
+
+
+class PlainEngine(Engine):
+    """Python and nothing else."""
+
+    name = "python"
+
+    def serve_many(self, tasks: Sequence[StageTask]) -> list[Served]:
+        """Serve one stage under several plans."""
+        return [serve(task) for task in tasks]
 
 
 def serve(task: StageTask) -> Served:

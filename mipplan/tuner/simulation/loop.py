@@ -25,10 +25,10 @@ from mipplan.core import (
 from mipplan.replayer import (
     NEVER,
     ChunkedReplay,
-    Conditions,
     Discipline,
     Engine,
-    Feature,
+    EngineFeature,
+    ReplaySettings,
     ReplicaSchedule,
     Served,
     StageTask,
@@ -166,9 +166,9 @@ def simulate(
         schedules = policy.schedules(setting, trace, seed)
     else:
         controller = _CheckedController(policy.name, policy.start(setting), setting.stages)
-        found = resolve_engine(engine, frozenset({Feature.SCHEDULE, Feature.RESUME}), len(trace))
-        conditions = Conditions(Discipline(discipline))
-        run = run_closed_loop(setting, trace, controller, conditions, found, seed)
+        found = resolve_engine(engine, frozenset({EngineFeature.SCHEDULE, EngineFeature.RESUME}), len(trace))
+        settings = ReplaySettings(Discipline(discipline))
+        run = run_closed_loop(setting, trace, controller, settings, found, seed)
         schedules, latency_ns = run.schedules, run.latency_ns
     result = replay(plan, trace, discipline=discipline, engine=engine, seed=seed, schedule=schedules)
     if latency_ns is not None and not np.array_equal(result.latency_ns, latency_ns):
@@ -241,7 +241,12 @@ def control_instants(trace: Trace, setting: Setting) -> Int64:
 
 
 def run_closed_loop(
-    setting: Setting, trace: Trace, controller: Controller, conditions: Conditions, engine: Engine, seed: int
+    setting: Setting,
+    trace: Trace,
+    controller: Controller,
+    settings: ReplaySettings,
+    engine: Engine,
+    seed: int,
 ) -> LoopRun:
     """Replay a trace while a controller looks at it and changes replicas.
 
@@ -253,7 +258,7 @@ def run_closed_loop(
     metrics = {stage: StageMetrics(setting.start_ns) for stage in setting.stages}
     answers: dict[str, tuple[StageTask, Served]] = {}
     replay = ChunkedReplay(
-        [setting.plan], conditions, engine, seed, lambda stage, *answer: answers.update({stage: answer})
+        [setting.plan], settings, engine, seed, lambda stage, *answer: answers.update({stage: answer})
     )
     latency_ns = np.full(len(trace), -1, dtype=np.int64)
     instants = control_instants(trace, setting)

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from campaigns import campaign_size, write_summary
-from chunked_replays import RESUMING, random_conditions, variant
-from mipplan.replayer import Discipline, replay_many
-from mipplan.replayer.chunks import ChunkedReplay
-from mipplan.replayer.engines import Engine
-from mipplan.replayer.task import NEVER
-from mipplan.replayer.tasks import Conditions
+from chunked_replays import RESUMING, random_settings, variant
+from mipplan.replayer import NEVER, ChunkedReplay, Discipline, Engine, ReplaySettings, replay_many
 from mipplan.result import Plan, ReplayResult, StageTotals
-from mipplan.tokens import Workload, realise
-from mipplan.tokens.chunks import joined, without_first
-from mipplan.tokens.workload import realise_queries
+from mipplan.tokens import Workload, joined, realise, realise_queries, without_first
 from random_pipelines import Case, cases, random_case
 
 
 def in_chunks(
-    plans: list[Plan], case: Case, sizes: list[int], *, conditions: Conditions, engine: Engine, seed: int
+    plans: list[Plan], case: Case, sizes: list[int], *, settings: ReplaySettings, engine: Engine, seed: int
 ) -> tuple[list[list[int]], list[dict[str, StageTotals]]]:
     """Latency of each query and totals of each stage, plan by plan, from pieces of these sizes in turn."""
-    chunks = ChunkedReplay(plans, conditions, engine, seed)
+    chunks = ChunkedReplay(plans, settings, engine, seed)
     ingress_ns = case.trace.arrival_ns
     latency_ns = np.full((len(plans), ingress_ns.size), -1)
     start, turn = 0, 0
@@ -68,17 +63,17 @@ def check(
     case: Case, sizes: list[int], discipline: Discipline, engine: Engine, seed: int, rng: np.random.Generator
 ) -> None:
     plans = [case.plan(), variant(case, rng), variant(case, rng)]
-    conditions = random_conditions(case, discipline, engine, rng)
+    settings = random_settings(case, discipline, engine, rng)
     expected = replay_many(
         plans,
         case.trace,
         discipline=discipline.value,
         engine="python",
         seed=seed,
-        schedule=conditions.schedule,
-        noise=conditions.noise,
+        schedule=settings.schedule,
+        noise=settings.noise,
     )
-    latency_ns, totals = in_chunks(plans, case, sizes, conditions=conditions, engine=engine, seed=seed)
+    latency_ns, totals = in_chunks(plans, case, sizes, settings=settings, engine=engine, seed=seed)
     assert latency_ns == [result.latency_ns.tolist() for result in expected]
     assert totals == [totals_of(result) for result in expected]
 
@@ -100,7 +95,7 @@ def test_equals_one_replay(engine: Engine, discipline: Discipline) -> None:
     st.lists(st.integers(1, 6), min_size=1, max_size=4),
     st.sampled_from(Discipline),
 )
-@settings(max_examples=campaign_size(quick=80, deep=400), deadline=None)
+@examples(max_examples=campaign_size(quick=80, deep=400), deadline=None)
 def test_equals_one_replay_on_cases_that_hypothesis_picks(
     case: Case, sizes: list[int], discipline: Discipline
 ) -> None:
@@ -137,7 +132,7 @@ def test_the_floor_of_a_latency_holds_and_rises_to_it() -> None:
         plan = case.plan()
         discipline = Discipline.FIFO if number % 2 else Discipline.OLDEST_FIRST
         actual = replay_many([plan], case.trace, discipline=discipline, seed=number)[0].latency_ns
-        chunks = ChunkedReplay([plan], Conditions(discipline), RESUMING[0], number)
+        chunks = ChunkedReplay([plan], ReplaySettings(discipline), RESUMING[0], number)
         ingress_ns = case.trace.arrival_ns
         before = np.zeros_like(actual)
         for end in range(4, ingress_ns.size, 4):

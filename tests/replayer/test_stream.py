@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 
 import mipplan as mp
 from campaigns import campaign_size
-from chunked_replays import RESUMING, chain, random_conditions
+from chunked_replays import RESUMING, chain, random_settings
 from mipplan.core import InputError, higher_rank
-from mipplan.replayer import Discipline, replay_stream
-from mipplan.replayer.task import Served
+from mipplan.replayer import Discipline, Served, StageTask, replay_stream
+from mipplan.replayer.engines.numpy_engine import NumpyEngine
 from mipplan.result import RELATIVE_ERROR, LatencyHistogram, StageTotals, StreamEnd, StreamResult
-from mipplan.trace import Trace
-from mipplan.trace.streams import gamma_chunks
+from mipplan.trace import Trace, gamma_chunks
 from random_pipelines import random_case
 
 Times = np.ndarray
@@ -54,7 +53,7 @@ def test_figures_are_those_of_a_replay(engine: mp.replayer.engines.Engine) -> No
     for number in range(campaign_size(quick=60, deep=300)):
         rng = np.random.default_rng([91, number])
         case = random_case(rng)
-        conditions = random_conditions(case, list(Discipline)[number % 2], engine, rng)
+        conditions = random_settings(case, list(Discipline)[number % 2], engine, rng)
         common = {
             "discipline": conditions.discipline.value,
             "seed": number,
@@ -128,18 +127,17 @@ def test_an_interrupt_returns_what_is_done() -> None:
 
 def test_an_interrupt_amid_a_piece_leaves_whole_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C may come anywhere: here after the first stages of a piece were served."""
-    engine = RESUMING[0]
-    calls = 0
 
-    def serve_many(tasks: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls == 3 * 10 + 2:
-            raise KeyboardInterrupt
-        return engine.serve_many(tasks)  # type: ignore[arg-type]
+    class Broken(NumpyEngine):
+        calls = 0
 
-    broken = mp.replayer.engines.Engine("broken", engine.features, lambda: None, serve_many)  # type: ignore[arg-type]
-    monkeypatch.setattr("mipplan.replayer.streaming.resolve_engine", lambda *_: broken)
+        def serve_many(self, tasks: Sequence[StageTask]) -> list[Served]:
+            self.calls += 1
+            if self.calls == 3 * 10 + 2:
+                raise KeyboardInterrupt
+            return super().serve_many(tasks)
+
+    monkeypatch.setattr("mipplan.replayer.stream.resolve_engine", lambda *_: Broken())
     result = replay_stream(chain(), gamma_chunks(150.0, 4.0, 10_000, seed=1, size=500), chunk=500)
     assert (result.end, result.read) == (StreamEnd.INTERRUPTED, 5_000)
     assert result.histogram.total == result.queries

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mipplan.core import InputError
 from mipplan.trace import Trace
-from mipplan.trace import tables as trace_tables
+from mipplan.trace.reading import ReadParams, read_arrivals
 
 
 def written(tmp_path: Path, content: str | bytes, name: str = "t.csv") -> Path:
@@ -219,10 +219,12 @@ def test_any_table_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, 
     read_or_refuse(path)
 
 
-def test_decompression_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_tables, "MAX_FILE_BYTES", 10_000)
-    faults = faults_of(written(tmp_path, gzip.compress(bytes(100_000))))
-    assert "when decompressed" in faults[0]
+def test_decompression_is_bounded(tmp_path: Path) -> None:
+    path = written(tmp_path, gzip.compress(bytes(100_000)))
+    with pytest.raises(InputError, match="when decompressed"):
+        read_arrivals(
+            path, expand=None, seed=0, start_s=None, end_s=None, params=ReadParams(most_bytes=10_000)
+        )
 
 
 def test_missing_files(tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
-"""What an engine is asked to do at one stage, and what it answers."""
+"""What an engine is asked to do at one stage, what it answers, and what an engine is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import InputError, Int64, format_duration
-from mipplan.result import Rides
+from mipplan.result import BatchAssignment, Following
 
 #: Dispatch and exit of a token that was left waiting; also "no last instant".
 NEVER = int(np.iinfo(np.int64).max)
@@ -112,7 +114,57 @@ class StageTask:
 
 
 #: What happened at one stage.
-Served: TypeAlias = Rides
+Served: TypeAlias = BatchAssignment
+
+
+class EngineFeature(StrEnum):
+    """What a task may ask for beyond constant replicas, certain service times and an empty start."""
+
+    SCHEDULE = "schedule"
+    """Replica counts that change."""
+    RANDOM_SERVICE = "random service"
+    """Service times by level."""
+    RESUME = "resume"
+    """Batches under way at the start, or a last instant of dispatch."""
+
+
+class Engine(Protocol):
+    """One way to serve a stage; all engines agree bit for bit on what they can do.
+
+    Attributes
+    ----------
+    name : str
+    features : frozenset of EngineFeature
+        By default all. Both queue disciplines are a matter of course.
+    together : int
+        How many tasks it is best asked for at once.
+    follows : bool
+        Whether `follow_many` is faster than to write the arrivals out.
+    """
+
+    name: str
+    features: frozenset[EngineFeature] = frozenset(EngineFeature)
+    together: int = 1
+    follows: bool = False
+
+    def can(self, needed: frozenset[EngineFeature]) -> bool:
+        """Whether it does all that is needed."""
+        return needed <= self.features
+
+    def missing(self) -> str | None:
+        """Why it cannot run here (a package that is not installed), or None."""
+        return None
+
+    def is_cold(self) -> bool:
+        """Whether its next use has to load, or even compile, what takes longer than a small job."""
+        return False
+
+    def serve_many(self, tasks: Sequence[StageTask]) -> list[Served]:
+        """Serve one stage under several plans: one answer for each task."""
+
+    def follow_many(self, tasks: Sequence[StageTask], following: Following) -> list[Served]:
+        """Serve a stage whose tokens all follow those of one above; the tasks hold no arrivals."""
+        return self.serve_many([replace(task, arrival_ns=following.at_ns) for task in tasks])
 
 
 def latest_exit_ns(task: StageTask, arrived_ns: int, tokens: int | None = None) -> int:
@@ -120,14 +172,7 @@ def latest_exit_ns(task: StageTask, arrived_ns: int, tokens: int | None = None) 
 
     Once everything has arrived and the capacity is what it will stay, n replicas are busy while a token waits. They
     have then begun at most all tokens one by one, besides what was under way; and the last batch takes its time.
-
-    Parameters
-    ----------
-    task : StageTask
-    arrived_ns : int
-        Not before the last arrival.
-    tokens : int, optional
-        How many there will be, where `task` holds none yet.
+    Nothing arrives after `arrived_ns`; `tokens` is how many there will be, where the task holds none yet.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from mipplan.core import Int32, Int64
-from mipplan.replayer.engines.compiled_jit import compiled
+from mipplan.replayer.engines.numba_engine import compiled
 
 #: Length of the stretches that are sorted by insertion: at most 32 shifts a token, if in reverse order.
 _STRETCH = 64

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from campaigns import campaign_size, write_summary
 from mipplan.core import InputError
-from mipplan.replayer.engines import compiled, compiled_sorting, plain, resolve_engine
-from mipplan.replayer.engines.compiled_jit import compiled as compile_function
-from mipplan.replayer.engines.engine import ALL_FEATURES
-from mipplan.replayer.task import ALWAYS, NEVER, Capacity, StageTask
+from mipplan.replayer import NEVER, Capacity, EngineFeature, StageTask, compiled, resolve_engine
+from mipplan.replayer.engines import numba_engine, numba_sorting, plain
+from mipplan.replayer.stage_task import ALWAYS, Served
 from random_tasks import differences, random_task
 
+ENGINE = numba_engine.NumbaEngine()
 WANTED = (
     "fifo",
     "oldest first",
@@ -31,6 +31,10 @@ WANTED = (
     "full batches",
     "oldest first matters",
 )
+
+
+def serve(task: StageTask) -> Served:
+    return ENGINE.serve_many([task])[0]
 
 
 def kinds(task: StageTask) -> list[str]:
@@ -57,7 +61,7 @@ def test_equals_the_plain_engine() -> None:
         # The long ones wrap the window of batch ends and merge sorted stretches.
         task = random_task(np.random.default_rng([81, number]), most_tokens=600 if number % 5 == 0 else 60)
         seen.update(kinds(task))
-        found = differences(compiled.serve(task), plain.serve(task))
+        found = differences(serve(task), plain.serve(task))
         assert not found, f"task {number}: {found}"
     rare = {name: seen[name] for name in WANTED if seen[name] < count / 20}
     assert not rare, f"too few of {count} tasks hold these: {rare}"
@@ -71,7 +75,7 @@ def test_equals_the_plain_engine_on_a_long_queue(fifo: bool) -> None:
     rng = np.random.default_rng(82)
     arrival_ns = rng.integers(10**6, size=64**3 + 1_000)
     task = StageTask(arrival_ns, np.array([[4, 7, 9]]), Capacity.constant(2), fifo)
-    assert differences(compiled.serve(task), plain.serve(task)) == []
+    assert differences(serve(task), plain.serve(task)) == []
 
 
 @pytest.mark.parametrize("fifo", [True, False])
@@ -90,7 +94,7 @@ def test_equals_the_plain_engine_with_many_replicas(scheduled: bool, fifo: bool)
     )
     expected = plain.serve(task)
     assert np.mean(expected.dispatch_ns > arrival_ns) > 0.2
-    assert differences(compiled.serve(task), expected) == []
+    assert differences(serve(task), expected) == []
 
 
 def shapes(rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
@@ -116,7 +120,7 @@ def test_sorting_is_right_and_stable(name: str) -> None:
     arrival_ns = shapes(np.random.default_rng(83))[name]
     expected = np.argsort(arrival_ns, kind="stable")
     key, order = arrival_ns.copy(), np.arange(arrival_ns.size, dtype=np.int32)
-    compiled_sorting.sort_together(key, order)
+    numba_sorting.sort_together(key, order)
     assert order.tolist() == expected.tolist()
     assert key.tolist() == arrival_ns[expected].tolist()
 
@@ -131,7 +135,7 @@ def test_takes_arrays_of_any_kind_and_leaves_them_alone() -> None:
     expected = plain.serve(task)
     for array in (task.arrival_ns, doubled, frozen):
         before = array.tolist()
-        served = compiled.serve(replace(task, arrival_ns=array))
+        served = serve(replace(task, arrival_ns=array))
         assert differences(served, expected) == []
         assert array.tolist() == before
         assert not np.shares_memory(served.exit_ns, array)
@@ -139,7 +143,7 @@ def test_takes_arrays_of_any_kind_and_leaves_them_alone() -> None:
 
 def test_batches_take_the_memory_of_batches() -> None:
     arrival_ns = np.zeros(10_000, dtype=np.int64)
-    served = compiled.serve(StageTask(arrival_ns, np.full((1, 100), 5), Capacity.constant(1)))
+    served = serve(StageTask(arrival_ns, np.full((1, 100), 5), Capacity.constant(1)))
     for array in (served.batch_start_ns, served.batch_size, served.batch_service_ns):
         assert array.shape == (100,)
         assert array.base is None
@@ -150,8 +154,7 @@ def test_numba_is_loaded_only_to_serve() -> None:
 import sys
 import numpy as np
 import mipplan.replayer
-from mipplan.replayer.engines import resolve_engine
-from mipplan.replayer.task import Capacity, StageTask
+from mipplan.replayer import Capacity, StageTask, resolve_engine
 engine = resolve_engine("numba", frozenset())
 print("numba" in sys.modules)
 engine.serve_many([StageTask(np.array([1, 2]), np.array([[3]]), Capacity.constant(1))])
@@ -162,16 +165,16 @@ print("numba" in sys.modules)
 
 
 def test_without_numba_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert compiled.missing() is None
-    assert resolve_engine("auto", ALL_FEATURES).name == "numba"
-    monkeypatch.setattr(compiled, "find_spec", lambda name: None)
+    assert ENGINE.missing() is None
+    assert resolve_engine("auto", frozenset(EngineFeature)).name == "numba"
+    monkeypatch.setattr(numba_engine, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'mipplan\[fast\]'"):
         resolve_engine("numba", frozenset())
-    assert resolve_engine("auto", ALL_FEATURES).name != "numba"
+    assert resolve_engine("auto", frozenset(EngineFeature)).name != "numba"
 
 
 def test_compiles_without_a_place_for_the_cache() -> None:
     # Nothing lies beside a function that came from no file.
     names: dict[str, Any] = {}
     exec("def doubled(number):\n    return 2 * number\n", names)
-    assert compile_function(names["doubled"])(21) == 42
+    assert compiled(names["doubled"])(21) == 42

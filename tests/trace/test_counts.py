@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipplan.core import InputError
-from mipplan.trace.expansion import EXPANSIONS, check_expansion, expand_counts
+from mipplan.trace.counts import EXPANSIONS, check_expansion, expand_counts
 
 SECOND = 10**9
 

@@ -1,4 +1,4 @@
-"""From a plan and the conditions of a replay to what an engine is asked at a stage."""
+"""What a replay is subject to besides plan, trace and draws of tokens: checked, and as an engine is asked."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.core import Fault, InputError, Int64, check_seed, faults_of, listed, shown, suggestion
+from mipplan.core import Fault, Faults, InputError, Int64, check_all, check_seed, listed, shown, suggestion
 from mipplan.profiles import LatencyTable
-from mipplan.replayer.engines import Feature, resolve_engine
+from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.schedule import ReplicaSchedule
-from mipplan.replayer.task import Capacity, StageTask
+from mipplan.replayer.stage_task import Capacity, EngineFeature, StageTask
 from mipplan.result import Plan
 from mipplan.tokens import StageTokens
 from mipplan.trace import Trace
@@ -34,17 +34,8 @@ class Discipline(StrEnum):
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """What a replay is subject to besides plan, trace and draws of tokens.
-
-    Attributes
-    ----------
-    discipline : Discipline
-    schedule : mapping of str to ReplicaSchedule
-        Stages not named keep the plan's replicas.
-    noise : ServiceNoise, or mapping of str to ServiceNoise, or None
-        For all stages or for those named; at others a batch of k takes ℓ(k).
-    """
+class ReplaySettings:
+    """What a replay is subject to; stages that `schedule` or `noise` do not name keep the plan's replicas and ℓ(k)."""
 
     discipline: Discipline = Discipline.OLDEST_FIRST
     schedule: Mapping[str, ReplicaSchedule] = field(default_factory=dict)
@@ -62,10 +53,10 @@ class Conditions:
         return self.noise.get(stage) if isinstance(self.noise, Mapping) else self.noise
 
     @property
-    def needed(self) -> frozenset[Feature]:
+    def needed(self) -> frozenset[EngineFeature]:
         """What an engine must be able to do."""
         changing = any(not schedule.capacity.is_constant for schedule in self.schedule.values())
-        wanted = {Feature.SCHEDULE: changing, Feature.RANDOM_SERVICE: bool(self.noises)}
+        wanted = {EngineFeature.SCHEDULE: changing, EngineFeature.RANDOM_SERVICE: bool(self.noises)}
         return frozenset(feature for feature, wants in wanted.items() if wants)
 
     @property
@@ -89,22 +80,15 @@ class Conditions:
         return None if noise is None else noise.draw_levels(seed, tokens, numbers)
 
 
-def read_conditions(
+def read_settings(
     plans: Sequence[Plan],
     discipline: str = "oldest_first",
     schedule: Mapping[str, ReplicaSchedule] | None = None,
     noise: Noise = None,
     *,
     also: Iterable[Callable[[], object]] = (),
-) -> Conditions:
-    """Check the conditions of a replay of these plans.
-
-    Parameters
-    ----------
-    plans, discipline, schedule, noise
-        As `replay_many` is given them.
-    also : iterable of callable
-        Further checks, whose faults are to be told together with those of the conditions.
+) -> ReplaySettings:
+    """Check the settings of a replay of these plans, with `also` further checks whose faults are told together.
 
     Raises
     ------
@@ -114,31 +98,29 @@ def read_conditions(
         If a plan holds no choices.
     """
     asked = [plan.require() for plan in plans]
-    faults = [
-        *faults_of(*also),
-        *_discipline_faults(discipline),
-        *_schedule_faults(asked, schedule),
-        *_noise_faults(asked, noise),
-    ]
-    if faults:
-        raise InputError(dict.fromkeys(faults))  # plans alike have the same ones
+    faults = Faults()
+    for check in also:
+        faults.take(check)
+    faults.take(lambda: _check_discipline(discipline))
+    faults.add(*_schedule_faults(asked, schedule), *_noise_faults(asked, noise))
+    faults.check()
     kept = dict(noise) if isinstance(noise, Mapping) else noise
-    return Conditions(Discipline(discipline), dict(schedule or {}), kept)
+    return ReplaySettings(Discipline(discipline), dict(schedule or {}), kept)
 
 
-def stage_identity(plan: Plan, stage: str, conditions: Conditions) -> tuple[object, ...]:
+def stage_identity(plan: Plan, stage: str, settings: ReplaySettings) -> tuple[object, ...]:
     """What decides how a plan serves given arrivals: plans alike in this serve them alike."""
-    replicas = None if stage in conditions.schedule else plan.require().choices[stage].replicas
+    replicas = None if stage in settings.schedule else plan.require().choices[stage].replicas
     identity = (replicas, plan.service_ns(stage).tobytes())
-    if conditions.noise_at(stage) is None:
+    if settings.noise_at(stage) is None:
         return identity
     # Random service may follow from more of the profile than ℓ.
-    table = stage_table(plan, stage)
+    table = _stage_table(plan, stage)
     columns = (table.batch, table.latency_ms, table.latency_p99_ms)
     return (*identity, *(None if column is None else column.tobytes() for column in columns))
 
 
-def stage_table(plan: Plan, stage: str) -> LatencyTable:
+def _stage_table(plan: Plan, stage: str) -> LatencyTable:
     """The measurements that a plan's choice for a stage rests on."""
     table = plan.profiles.table(plan.pipeline.stages[stage].model, plan.choices[stage].hardware)
     if table is None:
@@ -146,35 +128,33 @@ def stage_table(plan: Plan, stage: str) -> LatencyTable:
     return table
 
 
-def stage_task(
-    plan: Plan,
-    stage: str,
-    arrival_ns: Int64,
-    conditions: Conditions,
-    level: NDArray[np.uint16] | None = None,
-) -> StageTask:
-    """What an engine is asked for one stage of a plan.
-
-    Parameters
-    ----------
-    plan : Plan
-    stage : str
-    arrival_ns : int64, shape (tokens,)
-        In token order.
-    conditions : Conditions
-    level : uint16, shape (tokens,), or None
-        From `Conditions.levels`; the same for all plans of a workload.
-    """
+def blank_task(plan: Plan, stage: str, settings: ReplaySettings) -> StageTask:
+    """What an engine is asked for one stage of a plan, without a token."""
     choice = plan.require().choices[stage]
-    scheduled = conditions.schedule.get(stage)
+    scheduled = settings.schedule.get(stage)
     capacity = Capacity.constant(choice.replicas) if scheduled is None else scheduled.capacity
-    noise = conditions.noise_at(stage)
+    noise = settings.noise_at(stage)
     if noise is None:
         service_ns = plan.service_ns(stage)[np.newaxis]
     else:
-        service_ns = noise.service_ns(stage_table(plan, stage), choice.batch)
-    fifo = conditions.discipline is Discipline.FIFO
-    return StageTask(arrival_ns, service_ns, capacity, fifo, level)
+        service_ns = noise.service_ns(_stage_table(plan, stage), choice.batch)
+    fifo = settings.discipline is Discipline.FIFO
+    return StageTask(np.empty(0, dtype=np.int64), service_ns, capacity, fifo)
+
+
+def group_by_tokens(plans: Sequence[Plan], seed: int | None) -> list[list[int]]:
+    """Numbers of the plans that see the same tokens, group by group."""
+    groups: list[list[int]] = []
+    for number, plan in enumerate(plans):
+        for group in groups:
+            first = plans[group[0]]
+            alike = plan.pipeline is first.pipeline or plan.pipeline == first.pipeline
+            if alike and (seed is not None or plan.seed == first.seed):
+                group.append(number)
+                break
+        else:
+            groups.append([number])
+    return groups
 
 
 def check_plan(plan: object, place: str = "plan") -> None:
@@ -191,16 +171,8 @@ def check_trace(trace: object) -> None:
 
 
 def check_manner(discipline: str, engine: str, seed: int | None) -> None:
-    """Check what can be checked of a replay before plan and trace are at hand.
-
-    Raises
-    ------
-    InputError
-        With every fault.
-    """
-    faults = [*_discipline_faults(discipline), *faults_of(*engine_and_seed(engine, seed))]
-    if faults:
-        raise InputError(faults)
+    """Check what can be checked of a replay before plan and trace are at hand; all faults are told at once."""
+    check_all(lambda: _check_discipline(discipline), *engine_and_seed(engine, seed))
 
 
 def engine_and_seed(engine: str, seed: int | None) -> list[Callable[[], object]]:
@@ -211,11 +183,10 @@ def engine_and_seed(engine: str, seed: int | None) -> list[Callable[[], object]]
     ]
 
 
-def _discipline_faults(discipline: str) -> list[Fault]:
+def _check_discipline(discipline: str) -> None:
     names = [known.value for known in Discipline]
-    if discipline in names:
-        return []
-    return [Fault("discipline", f"expected one of {', '.join(names)}, found {shown(discipline)}")]
+    if discipline not in names:
+        raise InputError.one("discipline", f"expected one of {', '.join(names)}, found {shown(discipline)}")
 
 
 def _schedule_faults(plans: list[Plan], schedule: object) -> list[Fault]:
@@ -261,5 +232,5 @@ def _profile_faults(plans: list[Plan], noise: Mapping[str, ServiceNoise]) -> lis
         for plan in plans
         for stage, given in noise.items()
         if stage in plan.choices
-        for fault in given.faults(stage, stage_table(plan, stage))
+        for fault in given.faults(stage, _stage_table(plan, stage))
     ]

@@ -10,12 +10,12 @@ from types import MappingProxyType
 import numpy as np
 
 from mipplan.core import NS_PER_S, InputError, Int64, check_seed, check_slo, is_whole, shown
-from mipplan.replayer.chunks import ChunkedReplay, Released
-from mipplan.replayer.engines import Feature, resolve_engine
-from mipplan.replayer.memory import hold_on_to_memory
+from mipplan.replayer.engines import resolve_engine
+from mipplan.replayer.replaying import hold_on_to_memory
 from mipplan.replayer.schedule import ReplicaSchedule
-from mipplan.replayer.task import NEVER
-from mipplan.replayer.tasks import Noise, check_plan, engine_and_seed, read_conditions
+from mipplan.replayer.settings import Noise, check_plan, engine_and_seed, read_settings
+from mipplan.replayer.stage_task import NEVER, EngineFeature
+from mipplan.replayer.walk import ChunkedReplay, Released
 from mipplan.result import (
     LatencyHistogram,
     Plan,
@@ -92,7 +92,7 @@ def replay_stream(
         If Ctrl-C comes before any query is finished.
     """
     check_plan(plan)
-    conditions = read_conditions(
+    settings = read_settings(
         [plan],
         discipline,
         schedule,
@@ -106,10 +106,10 @@ def replay_stream(
             lambda: _check_progress(progress),
         ],
     )
-    chosen = resolve_engine(engine, conditions.needed | {Feature.RESUME})
+    chosen = resolve_engine(engine, settings.needed | {EngineFeature.RESUME})
     drawn = check_seed(plan.seed if seed is None else seed)
     slo_ns = resolve_slo_ns(plan.pipeline, plan.slo_s if slo_s is None else slo_s)
-    chunks = ChunkedReplay([plan], conditions, chosen, drawn)
+    chunks = ChunkedReplay([plan], settings, chosen, drawn)
     seen = _Seen(slo_ns, chunks.totals(0))
     hold_on_to_memory()
     end = StreamEnd.COMPLETE
@@ -139,11 +139,11 @@ def replay_stream(
         slo_ns / NS_PER_S,
         seen.misses,
         MappingProxyType(dict(seen.stages)),
-        conditions.discipline.value,
+        settings.discipline.value,
         chosen.name,
         drawn,
-        conditions.service(drawn),
-        conditions.certificate_applies,
+        settings.service(drawn),
+        settings.certificate_applies,
         end,
     )
 

@@ -1,13 +1,13 @@
-"""Loops over the batches of one stage, compiled by numba. Imported only when the compiled engine serves.
+"""A loop over the batches of one stage, compiled by numba. Imported only when the compiled engine serves.
 
-Both loops see tokens sorted by arrival, which makes the queue's end a matter of counting. They keep the ends of
+The loop sees tokens sorted by arrival, which makes the queue's end a matter of counting. It keeps the ends of
 batches in a sorted window: with n replicas, one is idle at t exactly if the n-th largest end is not after t.
 What else ended earlier matters to nobody here, so the window holds the `most` largest ends and slides; the batches it
 leaves behind are in order of their ends, as the stage below wants them. New ends belong near its upper edge, so
 sorting them in is cheap, unless replicas are many and service times vary; a heap takes its place then, if their
 number does not change: at its root lies the n-th largest end.
 
-All that the loops call is in this file, since numba's cache looks for changes only here.
+All that the loop calls is in this file, since numba's cache looks for changes only here.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import Int32, Int64, UInt64
-from mipplan.replayer.engines.compiled_jit import compiled
-from mipplan.replayer.task import ALWAYS, NEVER
+from mipplan.replayer.engines.numba_engine import compiled
+from mipplan.replayer.stage_task import ALWAYS, NEVER
 
 #: With more replicas than this, if their number is constant, ends are kept in a heap (measured).
 MOST_SORTED = 64
@@ -33,7 +33,7 @@ _BIT[[(int(_DE_BRUIJN) << bit) % 2**64 >> 58 for bit in range(64)]] = np.arange(
 
 
 @compiled
-def serve_in_order(
+def serve_queue(
     key: Int64,
     order: Int32 | None,
     service_ns: Int64,
@@ -43,11 +43,14 @@ def serve_in_order(
     ends: Int64,
     by_end: Int32 | None,
     until_ns: int,
+    rider: Int32 | None,
     batch_start_ns: Int64,
     batch_size: Int64,
     batch_service_ns: Int64,
 ) -> tuple[int, int]:
-    """Serve tokens by arrival, ties by token number; return how many batches there were and how many tokens rode.
+    """Serve tokens; return how many batches there were and how many tokens rode. The last four arrays are filled in.
+
+    Numba compiles this for every combination of arguments that are None, and leaves out what the others need.
 
     Parameters
     ----------
@@ -62,62 +65,9 @@ def serve_in_order(
     by_end : int32, shape (tokens,), or None
         Filled in: numbers of the batches in order of their ends. None, with replicas that do not change, for ends to
         be kept in a heap.
-    """
-    count, cap = key.size, service_ns.shape[1]
-    most = replicas.max()
-    last, step, batches, head = most, 0, 0, 0
-    number, noted = np.full(ends.size, _EARLIER, dtype=np.int32), 0
-    now = np.int64(ALWAYS)
-    while head < count:
-        now, step = _idle_from(max(now, key[head]), ends, last, step, from_ns, replicas)
-        if now > until_ns:
-            break
-        stop = min(head + cap, count)
-        tail = head + 1
-        while tail < stop and key[tail] <= now:
-            tail += 1
-        row = 0
-        if level is not None:
-            row = level[head if order is None else _least(order, head, tail)]
-        busy_ns = service_ns[row, tail - head - 1]
-        end = now + busy_ns
-        batch_start_ns[batches], batch_size[batches], batch_service_ns[batches] = now, tail - head, busy_ns
-        head = tail
-        if by_end is None:
-            _replace_root(ends, most, end)
-        else:
-            if last == ends.size:
-                noted = _note(by_end, noted, number, last - most)
-                last = _slide(ends, number, most)
-            last = _add_end(ends, number, last, end, batches)
-        batches += 1
-    if by_end is not None:
-        _note(by_end, noted, number, last)
-    return batches, head
-
-
-@compiled
-def serve_oldest_first(
-    key: Int64,
-    order: Int32,
-    service_ns: Int64,
-    level: NDArray[np.uint16] | None,
-    from_ns: Int64,
-    replicas: Int64,
-    ends: Int64,
-    by_end: Int32 | None,
-    until_ns: int,
-    rider: Int32,
-    batch_start_ns: Int64,
-    batch_size: Int64,
-    batch_service_ns: Int64,
-) -> tuple[int, int]:
-    """Serve tokens that arrive out of order by token number; parameters as for `serve_in_order`, and one more.
-
-    Parameters
-    ----------
-    rider : int32, shape (tokens,)
-        Filled in: the token in each place, batch after batch.
+    rider : int32, shape (tokens,), or None
+        The token in each place, batch after batch, if those that wait ride by token number; None if they ride by
+        arrival, ties by token number.
     """
     count, cap = key.size, service_ns.shape[1]
     most = replicas.max()
@@ -133,35 +83,44 @@ def serve_oldest_first(
         now, step = _idle_from(now, ends, last, step, from_ns, replicas)
         if now > until_ns:
             break
-        tail = head
-        while tail < count and key[tail] <= now:
-            tail += 1
-        if waiting == 0 and tail - head <= cap:
-            # Everybody goes: no need to ask who is oldest.
-            size = tail - head
-            for place in range(size):
-                rider[seat + place] = order[head + place]
-        else:
-            joined = head
-            if not in_tree:
-                joined, shifts = _sort_in(order, head, tail, rider, seat, seat + waiting, shifts)
-                if joined < tail:
-                    in_tree = True
-                    offset, words = _bit_tree(count)
-                    for place in range(seat, seat + waiting + joined - head):
-                        _add_bit(words, offset, rider[place])
-            for place in range(joined, tail):
-                _add_bit(words, offset, order[place])
-            waiting += tail - head
-            size = min(cap, waiting)
-            if in_tree:
-                _take_lowest_bits(words, offset, rider, seat, size)
-            waiting -= size
-        head = tail
         row = 0
-        if level is not None:
-            row = level[_least(rider, seat, seat + size)]
-        seat += size
+        if rider is None:
+            stop = min(head + cap, count)
+            tail = head + 1
+            while tail < stop and key[tail] <= now:
+                tail += 1
+            size = tail - head
+            if level is not None:
+                row = level[head if order is None else _least(order, head, tail)]
+        else:
+            tail = head
+            while tail < count and key[tail] <= now:
+                tail += 1
+            if waiting == 0 and tail - head <= cap:
+                # Everybody goes: no need to ask who is oldest.
+                size = tail - head
+                for place in range(size):
+                    rider[seat + place] = order[head + place]  # type: ignore[index]  # riders have an order
+            else:
+                joined = head
+                if not in_tree:
+                    joined, shifts = _sort_in(order, head, tail, rider, seat, seat + waiting, shifts)
+                    if joined < tail:
+                        in_tree = True
+                        offset, words = _bit_tree(count)
+                        for place in range(seat, seat + waiting + joined - head):
+                            _add_bit(words, offset, rider[place])
+                for place in range(joined, tail):
+                    _add_bit(words, offset, order[place])  # type: ignore[index]
+                waiting += tail - head
+                size = min(cap, waiting)
+                if in_tree:
+                    _take_lowest_bits(words, offset, rider, seat, size)
+                waiting -= size
+            if level is not None:
+                row = level[_least(rider, seat, seat + size)]
+            seat += size
+        head = tail
         busy_ns = service_ns[row, size - 1]
         end = now + busy_ns
         batch_start_ns[batches], batch_size[batches], batch_service_ns[batches] = now, size, busy_ns
@@ -175,7 +134,7 @@ def serve_oldest_first(
         batches += 1
     if by_end is not None:
         _note(by_end, noted, number, last)
-    return batches, seat
+    return batches, head if rider is None else seat
 
 
 @compiled
@@ -253,12 +212,8 @@ def _sort_in(
 ) -> tuple[int, int]:
     """Sort the tokens at places [head, tail) into the seats [low, high), which grow by as many.
 
-    Returns
-    -------
-    place : int
-        The first place not sorted in, because too many have had to make room so far; `tail` if there is none.
-    shifts : int
-        How many have.
+    Return the first place not sorted in, because too many have had to make room so far (`tail` if there is none), and
+    how many have.
     """
     for place in range(head, tail):
         if shifts > _MOST_SHIFTS * (place + _MOST_SHIFTS):

@@ -1,0 +1,147 @@
+"""Exact replays of single stages for searches, each made once for all plans that agree on the stage and on all above.
+
+What happens at a stage depends on nothing but the choices of the stage and of all stages above it. A run of a stage
+has a number, and is remembered by its own choice and the numbers of the runs above it, which stand for theirs.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from mipplan.core import Int64
+from mipplan.replayer.stage_task import Capacity, Engine, StageTask
+from mipplan.tokens import Workload
+
+
+@dataclass(frozen=True)
+class CacheParams:
+    """What a cache of stage replays may hold."""
+
+    most_bytes: int = 1 << 29
+    """At most so much memory for exits, because those of a long trace would fill it; the longest unused go first."""
+
+
+class _ServiceTimes(Protocol):
+    @property
+    def service_ns(self) -> Int64: ...
+
+
+class StageOption(Protocol):
+    """A choice for one stage, such as `mipplan.options.Option`."""
+
+    @property
+    def choice(self) -> Hashable:
+        """What tells it from others for the stage."""
+
+    @property
+    def family(self) -> _ServiceTimes:
+        """ℓ(1), …, ℓ(b)."""
+
+    @property
+    def replicas(self) -> int:
+        """How many there are, at all times."""
+
+
+@dataclass(frozen=True, eq=False)
+class StageRun:
+    """A stage replayed under one option, below given runs of the stages above it.
+
+    Two runs with one number are the same. If no token waits, more replicas with the same service times change nothing.
+    """
+
+    number: int
+    exit_ns: Int64
+    waits: bool
+
+
+class StageReplays:
+    """Serves stages of a workload under options, by arrival or by token number, and remembers the latest."""
+
+    def __init__(
+        self, workload: Workload, engine: Engine, *, fifo: bool, params: CacheParams = CacheParams()
+    ) -> None:
+        self.workload = workload
+        self._engine = engine
+        self._fifo = fifo
+        self._runs: OrderedDict[tuple[Hashable, ...], StageRun] = OrderedDict()
+        self._free = params.most_bytes
+        self._made = 0
+        self._parents = {
+            stage: tuple(edge.parent for edge in workload.pipeline.incoming(stage))
+            for stage in workload.stages
+        }
+
+    @property
+    def together(self) -> int:
+        """How many stage replays are best asked for at once."""
+        return self._engine.together
+
+    def serve(
+        self,
+        stage: str,
+        options: Sequence[StageOption],
+        above: Mapping[str, StageRun],
+        spend: Callable[[int], None] = lambda _: None,
+    ) -> list[StageRun]:
+        """Replay a stage under each of these options, where `above` happened at the stage's parents.
+
+        `spend` is told how many stage replays are to be made, before they are; it may refuse by raising.
+        """
+        numbers = tuple(above[parent].number for parent in self._parents[stage])
+        keys = [(stage, option.choice, numbers) for option in options]
+        found = [self._recalled(key) for key in keys]
+        missing = [place for place, run in enumerate(found) if run is None]
+        spend(len(missing))
+        if missing:
+            exits = {parent: above[parent].exit_ns for parent in self._parents[stage]}
+            arrival_ns = self.workload.arrival_ns(stage, exits)
+            made = self._replay(arrival_ns, [options[place] for place in missing])
+            for place, run in zip(missing, made, strict=True):
+                found[place] = run
+                self._remember(keys[place], run)
+        return [run for run in found if run is not None]
+
+    def serve_alone(
+        self,
+        arrival_ns: Int64,
+        options: Sequence[StageOption],
+        spend: Callable[[int], None] = lambda _: None,
+    ) -> list[StageRun]:
+        """Serve tokens that arrive at these times, under each option; nothing is remembered."""
+        spend(len(options))
+        return self._replay(arrival_ns, options)
+
+    def _replay(self, arrival_ns: Int64, options: Sequence[StageOption]) -> list[StageRun]:
+        tasks = [
+            StageTask(
+                arrival_ns,
+                option.family.service_ns[np.newaxis],
+                Capacity.constant(option.replicas),
+                self._fifo,
+            )
+            for option in options
+        ]
+        runs = []
+        for served in self._engine.serve_many(tasks):
+            self._made += 1
+            waits = not np.array_equal(served.dispatch_ns, arrival_ns)
+            runs.append(StageRun(self._made, served.exit_ns, waits))
+        return runs
+
+    def _recalled(self, key: tuple[Hashable, ...]) -> StageRun | None:
+        run = self._runs.get(key)
+        if run is not None:
+            self._runs.move_to_end(key)
+        return run
+
+    def _remember(self, key: tuple[Hashable, ...], run: StageRun) -> None:
+        self._runs[key] = run
+        self._free -= run.exit_ns.nbytes
+        while self._free < 0 and len(self._runs) > 1:
+            _, oldest = self._runs.popitem(last=False)
+            self._free += oldest.exit_ns.nbytes

@@ -1,0 +1,193 @@
+"""The compiled engine: a loop over batches in machine code (numba), which is loaded when the engine first serves."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipplan.core import Int64
+from mipplan.replayer.stage_task import ALWAYS, NEVER, Engine, Served, StageTask
+from mipplan.result import BatchAssignment, Following
+
+Order: TypeAlias = NDArray[np.int32]
+
+_Number = TypeVar("_Number", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class NumbaParams:
+    """Thresholds of the compiled engine; no answer depends on them."""
+
+    few_runs: float = 0.6
+    """Sorting runs of equal arrivals instead of tokens pays if there are fewer runs than this per token (measured)."""
+    ends_room: int = 256
+    """Least room for ends of batches beside those that matter: what is full is moved to its start."""
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile at the first call, without the interpreter lock, and remember the machine code between processes.
+
+    Where neither the folder of the source nor the user's own cache can be written to, it is compiled anew in
+    every process.
+    """
+    from numba import njit
+
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # no place for a cache
+        return njit(nogil=True)(function)
+
+
+class NumbaEngine(Engine):
+    """Does everything."""
+
+    name = "numba"
+    follows = True
+
+    def __init__(self, params: NumbaParams = NumbaParams()) -> None:
+        self._params = params
+
+    def missing(self) -> str | None:
+        """Why it cannot run here, or None."""
+        if find_spec("numba") is None:
+            return "the engine numba needs the package numba: pip install 'mipplan[fast]'"
+        return None
+
+    def is_cold(self) -> bool:
+        """Whether numba and the kernels are still to be loaded: most of a second, and ten if they are not cached."""
+        return "mipplan.replayer.engines.numba_kernels" not in sys.modules
+
+    def serve_many(self, tasks: Sequence[StageTask]) -> list[Served]:
+        """Serve one stage under several plans."""
+        room = _Room.of(max((task.tokens for task in tasks), default=0))
+        return [
+            _serve_queue(task, *_by_arrival(_readable(task.arrival_ns), self._params), room, self._params)
+            for task in tasks
+        ]
+
+    def follow_many(self, tasks: Sequence[StageTask], following: Following) -> list[Served]:
+        """Serve tokens that follow those of a stage above, under several plans; the tasks hold no arrivals."""
+        room = _Room.of(following.above.tokens)
+        key, order = _behind(following, room)
+        return [_serve_queue(task, key, order, room, self._params) for task in tasks]
+
+
+class _Room(NamedTuple):
+    """Memory for what is kept for one stage only, or found to be shorter than it could be; used again for every task.
+
+    All arrays have shape (tokens,). What is never written to takes no memory.
+    """
+
+    key: Int64
+    start_ns: Int64
+    size: Int64
+    service_ns: Int64
+    by_end: Order
+
+    @classmethod
+    def of(cls, tokens: int) -> _Room:
+        """As much as a stage with this number of tokens may need."""
+        key, start_ns, size, service_ns, rest = np.empty((5, tokens), dtype=np.int64)
+        return cls(key, start_ns, size, service_ns, rest.view(np.int32)[:tokens])
+
+
+def _serve_queue(
+    task: StageTask, key: Int64, order: Order | None, room: _Room, params: NumbaParams
+) -> Served:
+    """Serve tokens, given their sorted arrivals and the token at each place (None if every one is at its own)."""
+    from mipplan.replayer.engines import numba_kernels as kernels
+
+    tokens = key.size
+    replicas = np.minimum(task.capacity.replicas, tokens + task.busy_until_ns.size)
+    is_sorted = replicas.max() <= kernels.MOST_SORTED or not task.capacity.is_constant
+    # Sorted in token order, both disciplines are one and the same queue.
+    by_arrival = task.fifo or order is None
+    rider = None if by_arrival else np.empty(tokens, dtype=np.int32)
+    batches = (room.start_ns, room.size, room.service_ns)
+    count, served = kernels.serve_queue(
+        key,
+        order,
+        _readable(task.service_ns),
+        None if task.level is None else _readable(task.level),
+        np.append(task.capacity.from_ns, NEVER),
+        replicas,
+        _window(task.busy_until_ns, int(replicas.max()), params.ends_room),
+        room.by_end if is_sorted else None,
+        task.until_ns,
+        rider,
+        *batches,
+    )
+    start_ns, size, service_ns = (array[:count].copy() for array in batches)
+    by_end = room.by_end[:count].copy() if is_sorted else None
+    rider = order if by_arrival else rider
+    seats = None if rider is None else rider[:served]
+    return _NumbaAssignment(tokens, seats, start_ns, size, service_ns, by_end)
+
+
+class _NumbaAssignment(BatchAssignment):
+    """An assignment whose times per token are written out by machine code."""
+
+    def _hand_out(self, instant_ns: Int64, by_token: Int64) -> None:
+        from mipplan.replayer.engines import numba_sorting as sorting
+
+        rider = None if self.rider is None else _readable(self.rider)
+        sorting.hand_out(_readable(instant_ns), _readable(self.batch_size), rider, by_token)
+
+
+def _behind(following: Following, room: _Room) -> tuple[Int64, Order | None]:
+    """What `_by_arrival` returns, for tokens that follow those of a stage above: its batches are sorted instead."""
+    from mipplan.replayer.engines import numba_sorting as sorting
+
+    above = following.above
+    key, order = room.key, np.empty(above.tokens, dtype=np.int32)
+    end_ns = above.batch_start_ns + above.batch_service_ns + following.delay_ns
+    by_end = _readable(
+        np.argsort(end_ns, kind="stable").astype(np.int32) if above.by_end is None else above.by_end
+    )
+    in_order = sorting.line_up(
+        _readable(end_ns),
+        by_end,
+        _readable(above.batch_size),
+        None if above.rider is None else _readable(above.rider),
+        key,
+        order,
+    )
+    return _readable(key), None if in_order else _readable(order)
+
+
+def _by_arrival(arrival_ns: Int64, params: NumbaParams) -> tuple[Int64, Order | None]:
+    """Arrivals sorted, and the token at each place, or None if every token is at its own."""
+    from mipplan.replayer.engines import numba_sorting as sorting
+
+    is_sorted, runs = sorting.survey_arrivals(arrival_ns)
+    if is_sorted:
+        return arrival_ns, None
+    if runs > params.few_runs * arrival_ns.size:
+        key, order = arrival_ns.copy(), np.arange(arrival_ns.size, dtype=np.int32)
+        sorting.sort_together(key, order)
+        return _readable(key), _readable(order)
+    run_key, run_start = np.empty(runs, dtype=np.int64), np.empty(runs, dtype=np.int32)
+    sorting.list_runs(arrival_ns, run_key, run_start)
+    sorting.sort_together(run_key, run_start)
+    key, order = np.empty(arrival_ns.size, dtype=np.int64), np.empty(arrival_ns.size, dtype=np.int32)
+    sorting.list_tokens(arrival_ns, run_key, run_start, key, order)
+    return _readable(key), _readable(order)
+
+
+def _window(busy_until_ns: Int64, most: int, room: int) -> Int64:
+    """The `most` largest ends of batches under way, sorted, and room for more; idle replicas ended long ago."""
+    ends = np.sort(np.append(np.full(most, ALWAYS, dtype=np.int64), busy_until_ns))[-most:]
+    return np.append(ends, np.empty(max(most, room), dtype=np.int64))
+
+
+def _readable(array: NDArray[_Number]) -> NDArray[_Number]:
+    """Make a contiguous array that is read-only, whether `array` was or not: to numba these are different types."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,398 @@
+"""Walk a workload's stages in topological order under several plans, all queries at once or piece by piece.
+
+Plans that are alike at a stage and at all stages above it share a *variant* there, which is served once.
+
+**Pieces.** Pipelines are feed-forward. When all queries that enter up to an instant H are known, so is everything that
+arrives at a source up to H, and every dispatch there up to H is final. A batch takes at least 1 ns, so whatever arrives
+at a stage up to H comes from dispatches above it before H: stage after stage, all dispatches up to H are final.
+Later ones wait for the next piece. Queries with a token not yet dispatched stay in a *window*, with what is
+known of their tokens; the others are released. So the answer is bit-equal to one replay of everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from mipplan.core import Bool, Int64, frozen
+from mipplan.replayer.settings import ReplaySettings, blank_task, stage_identity
+from mipplan.replayer.stage_task import ALWAYS, NEVER, Capacity, Engine, Served, StageTask, latest_exit_ns
+from mipplan.result import Following, Plan, ReplayResult, StageReplay, StageTotals
+from mipplan.tokens import Workload, joined, realise_queries, without_first
+
+#: Exit of a token that was not dispatched yet: beyond every time, and adding a delay to it does not overflow.
+UNKNOWN = NEVER // 2
+
+
+def _no_times() -> Int64:
+    return np.empty(0, dtype=np.int64)
+
+
+@dataclass
+class _Variant:
+    """A stage as at least one plan configures it, below parents as that plan configures them.
+
+    `parents` has the variant of each parent stage, `blank` is a task without a token, and no batch served so far ends
+    after `latest_ns`.
+    """
+
+    parents: dict[str, int]
+    blank: StageTask
+    latest_ns: int = ALWAYS
+
+
+_VariantT = TypeVar("_VariantT", bound=_Variant)
+
+
+class _Walk(Generic[_VariantT]):
+    """Plans of one pipeline, and their variants at every stage walked so far."""
+
+    def __init__(self, plans: Sequence[Plan], settings: ReplaySettings, engine: Engine) -> None:
+        self._plans, self._settings, self._engine = plans, settings, engine
+        self._pipeline = plans[0].pipeline
+        self._variants: dict[str, dict[int, _VariantT]] = {}
+        self._variant_of: list[dict[str, int]] = [{} for _ in plans]
+
+    def _enter(self, stage: str, make: Callable[[dict[str, int], StageTask], _VariantT]) -> None:
+        """Make the variants of a stage; those of its parents must have been made."""
+        variants: dict[int, _VariantT] = {}
+        numbers: dict[tuple[object, ...], int] = {}
+        above = [edge.parent for edge in self._pipeline.incoming(stage)]
+        for plan, variant_of in zip(self._plans, self._variant_of, strict=True):
+            parents = {parent: variant_of[parent] for parent in above}
+            identity = (stage_identity(plan, stage, self._settings), *parents.values())
+            variant_of[stage] = number = numbers.setdefault(identity, len(numbers))
+            if number not in variants:
+                variants[number] = make(parents, blank_task(plan, stage, self._settings))
+        self._variants[stage] = variants
+
+    def _variant(self, plan: int, stage: str) -> _VariantT:
+        return self._variants[stage][self._variant_of[plan][stage]]
+
+    def _arrived_ns(self, stage: str, variant: _VariantT, last_ns: int) -> int:
+        """Bound the arrivals at a stage; those at a source by `last_ns`."""
+        above = (
+            self._variants[edge.parent][variant.parents[edge.parent]].latest_ns + edge.delay_ns
+            for edge in self._pipeline.incoming(stage)
+        )
+        return max(above, default=last_ns)
+
+
+@dataclass
+class _WholeVariant(_Variant):
+    """A variant all of whose tokens are served at once."""
+
+    replay: StageReplay = field(init=False)
+
+
+def replay_together(
+    plans: Sequence[Plan], workload: Workload, settings: ReplaySettings, engine: Engine
+) -> list[ReplayResult]:
+    """Replay plans of the workload's pipeline; the engine can do what the settings need."""
+    walk = _WholeReplay(plans, workload, settings, engine)
+    for stage in workload.stages:
+        walk.serve(stage)
+    return [walk.result(number) for number in range(len(plans))]
+
+
+class _WholeReplay(_Walk[_WholeVariant]):
+    def __init__(
+        self, plans: Sequence[Plan], workload: Workload, settings: ReplaySettings, engine: Engine
+    ) -> None:
+        super().__init__(plans, settings, engine)
+        self._workload = workload
+
+    def serve(self, stage: str) -> None:
+        """Serve a stage; all stages above it must have been served."""
+        self._enter(stage, _WholeVariant)
+        workload, variants = self._workload, list(self._variants[stage].values())
+        # Variants below the same parents share their arrivals.
+        by_parents: dict[tuple[int, ...], Int64 | Following] = {}
+        arrivals: list[Int64 | Following] = []
+        for variant in variants:
+            above = tuple(variant.parents.values())
+            if above not in by_parents:
+                by_parents[above] = self._arrivals(stage, variant)
+            arrivals.append(by_parents[above])
+        level = self._settings.levels(workload.seed, workload.stages[stage])
+        last_ns, tokens = int(workload.ingress_ns[-1]), workload.stages[stage].count
+        tasks = []
+        for variant, given in zip(variants, arrivals, strict=True):
+            blank = variant.blank
+            written = blank.arrival_ns if isinstance(given, Following) else given
+            tasks.append(StageTask(written, blank.service_ns, blank.capacity, blank.fifo, level))
+            arrived_ns = self._arrived_ns(stage, variant, last_ns)
+            variant.latest_ns = latest_exit_ns(tasks[-1], arrived_ns, tokens)
+        answers = self._answers(tasks, arrivals)
+        for variant, served, given in zip(variants, answers, arrivals, strict=True):
+            variant.replay = StageReplay(variant.blank.capacity.most, served, given)
+
+    def _arrivals(self, stage: str, variant: _WholeVariant) -> Int64 | Following:
+        """When the tokens of a stage arrive; as what they follow, if the engine makes use of that."""
+        above = {parent: self._variants[parent][number].replay for parent, number in variant.parents.items()}
+        edge = self._workload.follows(stage) if self._engine.follows else None
+        if edge is not None:
+            return Following(above[edge.parent].assignment, edge.delay_ns)
+        exit_ns = {parent: seen.exit_ns for parent, seen in above.items()}
+        return frozen(self._workload.arrival_ns(stage, exit_ns))
+
+    def _answers(self, tasks: list[StageTask], arrivals: list[Int64 | Following]) -> list[Served]:
+        answers: dict[int, Served] = {}
+        # All follow the same stage, but each may follow another replay of it.
+        for following in dict.fromkeys(given for given in arrivals if isinstance(given, Following)):
+            alike = [number for number, given in enumerate(arrivals) if given is following]
+            served = self._engine.follow_many([tasks[number] for number in alike], following)
+            answers.update(zip(alike, served, strict=True))
+        return (
+            [answers[number] for number in range(len(tasks))] if answers else self._engine.serve_many(tasks)
+        )
+
+    def result(self, number: int) -> ReplayResult:
+        """Put together the replay of a plan."""
+        plan, workload, settings = self._plans[number], self._workload, self._settings
+        stages = {stage: self._variant(number, stage).replay for stage in workload.stages}
+        exit_ns = {stage: stages[stage].exit_ns for stage in workload.last_stages}
+        latency_ns = frozen(workload.latency_ns(exit_ns))
+        first_ns, last_ns = int(workload.ingress_ns[0]), int((workload.ingress_ns + latency_ns).max())
+        hardware = plan.profiles.hardware
+        return ReplayResult(
+            latency_ns,
+            MappingProxyType(stages),
+            settings.discipline.value,
+            self._engine.name,
+            workload.seed,
+            service=settings.service(workload.seed),
+            certificate_applies=settings.certificate_applies,
+            ingress_ns=workload.ingress_ns,
+            replica_microusd_per_hour=MappingProxyType(
+                {stage: hardware[choice.hardware].microusd_per_hour for stage, choice in plan.choices.items()}
+            ),
+            paid_replica_ns=MappingProxyType(
+                {stage: _paid_ns(seen, stage, settings, first_ns, last_ns) for stage, seen in stages.items()}
+            ),
+        )
+
+
+def _paid_ns(seen: StageReplay, stage: str, settings: ReplaySettings, start_ns: int, end_ns: int) -> int:
+    scheduled = settings.schedule.get(stage)
+    if scheduled is None:
+        return seen.replicas * (end_ns - start_ns)
+    return scheduled.paid_ns(seen.batch_start_ns, seen.batch_service_ns, start_ns, end_ns)
+
+
+@dataclass(frozen=True)
+class Released:
+    """Queries that are finished under every plan, all arrays of shape (k,).
+
+    `query` has their numbers in the whole trace, increasing, and `latency_ns` one array per plan.
+    """
+
+    query: Int64
+    ingress_ns: Int64
+    latency_ns: tuple[Int64, ...]
+
+
+@dataclass
+class _ChunkVariant(_Variant):
+    """A variant that is served piece by piece.
+
+    `exit_ns` has the window's tokens, `UNKNOWN` if not dispatched, and `busy_until_ns` the batches under way.
+    """
+
+    totals: StageTotals = field(init=False)
+    exit_ns: Int64 = field(default_factory=_no_times)
+    busy_until_ns: Int64 = field(default_factory=_no_times)
+
+    def __post_init__(self) -> None:
+        self.totals = StageTotals(self.blank.capacity.most)
+
+
+class ChunkedReplay(_Walk[_ChunkVariant]):
+    """Replays of plans of one pipeline on the same tokens, in step; alike stages below alike stages are shared.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+        Of one pipeline.
+    settings : ReplaySettings
+    engine : Engine
+        That can do what they need, and `EngineFeature.RESUME`.
+    seed : int
+        Of the token draws.
+    watch : callable, optional
+        Told of each stage, as one plan has it, what an engine was asked for and what it answered.
+    """
+
+    def __init__(
+        self,
+        plans: Sequence[Plan],
+        settings: ReplaySettings,
+        engine: Engine,
+        seed: int,
+        watch: Callable[[str, StageTask, Served], None] | None = None,
+    ) -> None:
+        super().__init__(plans, settings, engine)
+        self._seed, self._watch = seed, watch
+        self._window: Workload = realise_queries(self._pipeline, _no_times(), seed)
+        #: Numbers in the whole trace of the window's queries, increasing.
+        self.query = _no_times()
+        #: Queries taken in so far.
+        self.seen = 0
+        self._served_until_ns = self._until_ns = ALWAYS
+        for stage in self._window.stages:
+            self._enter(stage, _ChunkVariant)
+
+    @property
+    def carried_tokens(self) -> int:
+        """Tokens of the queries that were not released yet, at all stages."""
+        return sum(tokens.count for tokens in self._window.stages.values())
+
+    def totals(self, plan: int) -> dict[str, StageTotals]:
+        """What each stage did so far under one plan, in topological order."""
+        return {
+            stage: variants[self._variant_of[plan][stage]].totals
+            for stage, variants in self._variants.items()
+        }
+
+    def set_capacity(self, capacities: Mapping[str, Capacity]) -> None:
+        """Change how many replicas these stages may use, under all plans, later than the instant reached."""
+        for stage, capacity in capacities.items():
+            for variant in self._variants[stage].values():
+                variant.blank = replace(variant.blank, capacity=capacity)
+
+    def advance(self, ingress_ns: Int64, until_ns: int = NEVER) -> None:
+        """Take in the next queries, and serve everything that happens up to an instant.
+
+        Ingress times are non-decreasing, and all later than `until_ns` of the call before. That is before the ingress
+        of every query still to come; by default there is none.
+        """
+        chunk = realise_queries(self._pipeline, ingress_ns, self._seed, self.seen)
+        numbers = np.arange(self.seen, self.seen + ingress_ns.size, dtype=np.int64)
+        self.seen += ingress_ns.size
+        self.query = np.concatenate([self.query, numbers])
+        self._window = joined(self._window, chunk)
+        self._served_until_ns, self._until_ns = self._until_ns, until_ns
+        for stage, variants in self._variants.items():
+            undispatched = np.full(chunk.stages[stage].count, UNKNOWN, dtype=np.int64)
+            for variant in variants.values():
+                variant.exit_ns = np.concatenate([variant.exit_ns, undispatched])
+            self._serve(stage, list(variants.values()))
+
+    def _serve(self, stage: str, variants: list[_ChunkVariant]) -> None:
+        level = self._settings.levels(self._seed, self._window.stages[stage], self.query)
+        last_ns = int(self._window.ingress_ns[-1]) if self._window.queries else ALWAYS
+        ready, tasks = [], []
+        for variant in variants:
+            arrival_ns = self._arrival_ns(stage, variant)
+            tokens = np.flatnonzero((variant.exit_ns == UNKNOWN) & (arrival_ns <= self._until_ns))
+            ready.append(tokens)
+            tasks.append(
+                replace(
+                    variant.blank,
+                    arrival_ns=arrival_ns[tokens],
+                    capacity=_capacity_after(self._served_until_ns, variant.blank.capacity),
+                    level=None if level is None else level[tokens],
+                    busy_until_ns=variant.busy_until_ns,
+                    until_ns=self._until_ns,
+                )
+            )
+            arrived_ns = (
+                self._arrived_ns(stage, variant, last_ns) if self._until_ns == NEVER else self._until_ns
+            )
+            variant.latest_ns = max(variant.latest_ns, latest_exit_ns(tasks[-1], arrived_ns))
+        answers = self._engine.serve_many(tasks)
+        for variant, tokens, task, served in zip(variants, ready, tasks, answers, strict=True):
+            self._record(variant, tokens, task, served)
+            if self._watch is not None:
+                self._watch(stage, task, served)
+
+    def _record(self, variant: _ChunkVariant, tokens: Int64, task: StageTask, served: Served) -> None:
+        variant.exit_ns[tokens] = np.minimum(served.exit_ns, UNKNOWN)
+        ends_ns = np.concatenate([variant.busy_until_ns, served.batch_start_ns + served.batch_service_ns])
+        variant.busy_until_ns = ends_ns[ends_ns > self._until_ns]
+        variant.totals = variant.totals.plus(task.arrival_ns, served)
+
+    def _arrival_ns(self, stage: str, variant: _ChunkVariant) -> Int64:
+        """When the window's tokens are ready; at least `UNKNOWN` if that is not known yet."""
+        exits = {parent: self._variants[parent][number].exit_ns for parent, number in variant.parents.items()}
+        return self._window.arrival_ns(stage, exits)
+
+    def release(self, plans: Iterable[int]) -> Released:
+        """Hand over the queries that are finished under all of these plans, and forget them.
+
+        Plans left out are given up: they are served no further, and must not be asked for again.
+        """
+        asked = list(plans)
+        self._give_up_all_but(asked)
+        latencies = [self._latency_ns(plan) for plan in asked]
+        finished = np.ones(self._window.queries, dtype=bool)
+        for latency_ns in latencies:
+            # An unknown exit is far beyond every known one, whichever time is taken off it.
+            finished &= latency_ns < UNKNOWN // 2
+        released = Released(
+            self.query[finished],
+            self._window.ingress_ns[finished],
+            tuple(latency_ns[finished] for latency_ns in latencies),
+        )
+        self._keep(~finished)
+        return released
+
+    def _latency_ns(self, plan: int) -> Int64:
+        return self._window.latency_ns(
+            {stage: self._variant(plan, stage).exit_ns for stage in self._variants}
+        )
+
+    def _give_up_all_but(self, plans: list[int]) -> None:
+        for stage, variants in self._variants.items():
+            used = {self._variant_of[plan][stage] for plan in plans}
+            self._variants[stage] = {
+                number: variant for number, variant in variants.items() if number in used
+            }
+
+    def _keep(self, kept: Bool) -> None:
+        """Keep these of the window's queries. Most often they are its last few: so cut first, then pick."""
+        first = int(np.argmax(kept)) if kept.any() else kept.size
+        picked = kept[first:]
+        rest = without_first(self._window, first)
+        for stage, variants in self._variants.items():
+            tokens = rest.stages[stage]
+            mark = picked[tokens.query]
+            for variant in variants.values():
+                variant.exit_ns = variant.exit_ns[variant.exit_ns.size - tokens.count :][mark]
+        self._window = rest if picked.all() else rest.restricted(picked)
+        self.query = self.query[kept]
+
+    def latency_floor_ns(self, plan: int) -> tuple[Int64, Bool]:
+        """Bound the latency of the window's queries under one plan from below, and say which are finished.
+
+        For a finished query it is the latency. For another, its tokens are dispatched after the instant reached,
+        and not before they are ready, and then take the fastest batch of each stage still ahead.
+        """
+        exits: dict[str, Int64] = {}
+        later_ns = min(self._until_ns, UNKNOWN) + 1
+        for stage in self._variants:
+            variant = self._variant(plan, stage)
+            ready_ns = np.maximum(self._window.arrival_ns(stage, exits), later_ns)
+            exits[stage] = np.where(
+                variant.exit_ns == UNKNOWN, ready_ns + int(variant.blank.service_ns.min()), variant.exit_ns
+            )
+        return self._window.latency_ns(exits), self._latency_ns(plan) < UNKNOWN // 2
+
+
+def _capacity_after(instant_ns: int, capacity: Capacity) -> Capacity:
+    """Let nothing start up to an instant, as everything up to it is served.
+
+    Where replicas are constant, a token still waiting then has all of them busy. But where they change, a stage
+    without any may have tokens waiting that arrived when it had some.
+    """
+    if capacity.is_constant or instant_ns == ALWAYS:
+        return capacity
+    now = int(np.searchsorted(capacity.from_ns, instant_ns + 1, side="right")) - 1
+    if now == capacity.from_ns.size - 1 and capacity.from_ns[now] <= instant_ns:
+        return Capacity.constant(int(capacity.replicas[now]))
+    from_ns = np.concatenate([[ALWAYS, instant_ns + 1], capacity.from_ns[now + 1 :]])
+    return Capacity(from_ns, np.concatenate([[0], capacity.replicas[now:]]))

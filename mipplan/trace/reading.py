@@ -1,0 +1,315 @@
+"""Arrival times out of trace files, read whole or piece by piece: what the columns mean, and which are needed.
+
+Compression and kind of a file are recognised by content, not by name, and what it expands to is bounded.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BufferedReader
+
+import numpy as np
+
+from mipplan.core import MAX_DURATION_NS, NS_PER_MS, NS_PER_S, InputError, Int64, shown, suggestion
+from mipplan.documents import AnyPath, open_file, read_bytes
+from mipplan.trace.checks import (
+    NumberColumn,
+    TableFile,
+    check_rows,
+    decreases,
+    decreases_among_numbers,
+    window_ns,
+    window_text,
+)
+from mipplan.trace.counts import COUNT_COLUMNS, Counts, check_expansion, read_counts
+from mipplan.trace.csv_files import csv_tables, open_csv
+from mipplan.trace.parquet_files import open_parquet, parquet_tables
+
+#: Arrival columns and their unit; a timestamp has none.
+ARRIVAL_COLUMNS = {"arrival_s": NS_PER_S, "arrival_ms": NS_PER_MS, "timestamp": None}
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_PARQUET_MAGIC = b"PAR1"
+_FOREIGN = {
+    b"PK\x03\x04": "a zip archive or a spreadsheet: unpack it, or save the sheet as CSV",
+    b"BZh": "compressed with bzip2: use gzip or none",
+    b"\xfd7zXZ\x00": "compressed with xz: use gzip or none",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd: use gzip or none",
+}
+_STEP = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ReadParams:
+    """How much of a trace file is read, as a whole or at a time."""
+
+    most_bytes: int = 4 * 1024**3
+    """Bytes of a whole file, before and after decompression, at most, because all are held at once."""
+    free_bytes: int = 64 * 1024**2
+    """Gzip data may expand to so much without question."""
+    most_expansion: int = 100
+    """Beyond that, how many times they may expand: arrival times, which are all different, never do more, and a few
+    megabytes made to expand a thousand times would fill the memory."""
+    free_column_bytes: int = 256 * 1024**2
+    """A Parquet column may take so much memory, or `most_expansion` times its file: small files can claim any number
+    of rows."""
+    rows_at_once: int = 2**17
+    """Rows of a Parquet file that is read piece by piece: a piece takes about a megabyte."""
+    bytes_at_once: int = 2**21
+    """Bytes of a CSV file that is read piece by piece; no row may be longer."""
+
+
+DEFAULTS = ReadParams()
+
+
+# ---------------------------------------------------------------------------------------- whole files
+
+
+def read_arrivals(
+    path: AnyPath,
+    *,
+    expand: str | None,
+    seed: int,
+    start_s: float | None,
+    end_s: float | None,
+    params: ReadParams = DEFAULTS,
+) -> tuple[Int64, str]:
+    """Read at least two sorted arrivals from a file, and say how they came about; see `Trace.read`."""
+    window = window_ns(start_s, end_s)
+    (table,) = _tables(path, params, whole=True)
+    column = _main_column(table)
+    if column in ARRIVAL_COLUMNS:
+        if expand is not None:
+            raise InputError.one(
+                f"{table.origin}: {column}",
+                "holds arrival times, which need no expansion: leave out --expand (in Python: expand)",
+            )
+        arrival_ns, notes = _ArrivalReader().read(table, column), [f"read from {column}"]
+        spans = _span_text(arrival_ns[:1], arrival_ns[-1:])
+        arrival_ns = arrival_ns[slice(*np.searchsorted(arrival_ns, window))]
+    else:
+        expand = check_expansion(expand, f"{table.origin}: {column}")
+        counts: Counts = read_counts(table, column)
+        arrival_ns = counts.expanded(window, expand, seed, table.origin)
+        spans = _span_text(counts.start_ns[:1], counts.start_ns[-1:] + counts.interval_ns)
+        notes = [*counts.notes, f"expanded by {expand}, seed {seed}"]
+    is_cut = start_s is not None or end_s is not None
+    if is_cut:
+        notes.append(f"window {window_text(start_s, end_s)}")
+    if len(arrival_ns) < 2:
+        found = "one arrival" if len(arrival_ns) else "no arrival"
+        where = f" in {window_text(start_s, end_s)} of its {spans}" if is_cut else ""
+        raise InputError.one(f"{table.origin}: {column}", f"gives {found}{where}; a trace needs at least two")
+    return arrival_ns, "; ".join(notes)
+
+
+def _span_text(first_ns: Int64, last_ns: Int64) -> str:
+    """Write from when to when a trace reaches, given its first and last instant if it has any."""
+    if not len(first_ns):
+        return "no rows"
+    return f"{first_ns[0] / NS_PER_S:.6g} s to {last_ns[0] / NS_PER_S:.6g} s"
+
+
+# ------------------------------------------------------------------------------------ piece by piece
+
+
+def read_pieces(path: AnyPath, params: ReadParams = DEFAULTS) -> Iterator[Int64]:
+    """Yield the arrivals of a file in nanoseconds, piece by piece, in bounded memory.
+
+    Parameters
+    ----------
+    path : str or path
+        CSV or Parquet, gzip accepted for CSV (recognised by content), with one column ``arrival_s``,
+        ``arrival_ms`` or ``timestamp`` (times become relative to the first). Files of counts are not streamed.
+    params : ReadParams, optional
+
+    Raises
+    ------
+    InputError
+        If there is no such file or column; with every fault of the first piece that has any, and their rows.
+    """
+    reader = _ArrivalReader()
+    for table in _tables(path, params, whole=False):
+        column = _main_column(table)
+        if column in COUNT_COLUMNS:
+            raise InputError.one(
+                f"{table.origin}: {column}",
+                "counts per interval are not streamed: leave out --stream (in Python: give Trace.read(…))",
+            )
+        yield reader.read(table, column)
+
+
+# -------------------------------------------------------------------------------- files into tables
+
+
+def _tables(path: AnyPath, params: ReadParams, *, whole: bool) -> Iterator[TableFile]:
+    """Yield a file as one table, or cut into tables of some rows each; the first of these may have none."""
+    origin = os.fspath(path)
+    if whole:
+        yield _whole_table(read_bytes(path, limit=params.most_bytes), origin, params)
+        return
+    with open_file(path) as file:
+        first = file.peek(8)[:8]
+        _check_kind(first, origin)
+        if first.startswith(_PARQUET_MAGIC):
+            yield from parquet_tables(file, origin, params.rows_at_once, _main_column)
+            return
+        read = _unzipping(file, origin) if first.startswith(_GZIP_MAGIC) else file.read
+        yield from csv_tables(read, origin, params.bytes_at_once, _check_unzipped)
+
+
+def _whole_table(data: bytes, origin: str, params: ReadParams) -> TableFile:
+    if data.startswith(_GZIP_MAGIC):
+        data = _unzipped(data, origin, params)
+    _check_kind(data, origin)
+    if data.startswith(_PARQUET_MAGIC):
+        most_bytes = max(params.free_column_bytes, params.most_expansion * len(data))
+        return open_parquet(data, origin, most_bytes)
+    return open_csv(data, origin)
+
+
+def _check_kind(first: bytes, origin: str) -> None:
+    """Refuse, by its first bytes, what is neither text nor Parquet, and say what it is."""
+    for magic, kind in _FOREIGN.items():
+        if first.startswith(magic):
+            raise InputError.one(origin, f"is {kind}")
+
+
+def _check_unzipped(first: bytes, origin: str) -> None:
+    """Refuse what a stream of text begins with, if that is none."""
+    _check_kind(first, origin)
+    if first.startswith(_PARQUET_MAGIC):
+        raise InputError.one(origin, "is a Parquet file under gzip: decompress it, it is compressed itself")
+
+
+def _unzipped(data: bytes, origin: str, params: ReadParams) -> bytes:
+    source = io.BytesIO(data)
+    plain = io.BytesIO()
+    with _gzip_faults(origin), gzip.GzipFile(fileobj=source) as stream:
+        while piece := stream.read(_STEP):
+            plain.write(piece)
+            produced, consumed = plain.tell(), source.tell()
+            if produced > params.most_bytes:
+                limit = params.most_bytes // 1024**3
+                raise InputError.one(origin, f"is larger than {limit} GiB when decompressed")
+            if produced > max(params.free_bytes, params.most_expansion * consumed):
+                raise InputError.one(
+                    origin,
+                    f"expands to more than {params.most_expansion} times its size when decompressed, as no trace "
+                    "does; if it is one, decompress it first",
+                )
+    return plain.getvalue()
+
+
+def _unzipping(file: BufferedReader, origin: str) -> Callable[[int], bytes]:
+    unzipped = gzip.GzipFile(fileobj=file)
+
+    def read(size: int) -> bytes:
+        with _gzip_faults(origin):
+            return unzipped.read(size)
+
+    return read
+
+
+@contextmanager
+def _gzip_faults(origin: str) -> Iterator[None]:
+    """Say in our words what is wrong with gzip data that are read inside."""
+    try:
+        yield
+    except EOFError:
+        raise InputError.one(
+            origin, "the gzip data end too early: the file is incomplete; copy or download it again"
+        ) from None
+    except (OSError, zlib.error):
+        raise InputError.one(origin, "the gzip data are damaged; copy or download the file again") from None
+
+
+# ------------------------------------------------------------------------------------------- columns
+
+
+def _main_column(table: TableFile) -> str:
+    """Return the one column that holds arrivals or counts."""
+    wanted = [*ARRIVAL_COLUMNS, *COUNT_COLUMNS]
+    found = [name for name in table.columns if name in wanted]
+    if len(found) == 1:
+        return found[0]
+    columns = ", ".join(shown(name, 30) for name in table.columns[:12])
+    if found:
+        raise InputError.one(
+            table.origin,
+            f"expected one of the columns {', '.join(wanted)}, found {' and '.join(found)}: keep one",
+        )
+    if len(table.columns) == 1 and any(separator in table.columns[0] for separator in ";\t|"):
+        columns += " as one column: separate columns by commas"
+    hints = (suggestion(name, wanted) for name in table.columns)
+    hint = next((hint for hint in hints if hint), "")
+    raise InputError.one(
+        table.origin,
+        f"expected one of the columns {', '.join(wanted)}; the first line names {columns}{hint}",
+    )
+
+
+@dataclass
+class _ArrivalReader:
+    """Arrivals of a file, read in one table or in several that follow each other.
+
+    `latest` is the last number read so far; `latest_ns` and `zero_ns`, of no or one element, are the last date and
+    the first of all, in nanoseconds since 1970.
+    """
+
+    latest: float = -math.inf
+    latest_ns: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
+    zero_ns: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def read(self, table: TableFile, column: str) -> Int64:
+        """Return arrivals in nanoseconds, dates relative to the first of all, shape (rows,)."""
+        unit = ARRIVAL_COLUMNS[column]
+        return self._dates(table, column) if unit is None else self._numbers(table, column, unit)
+
+    def _numbers(self, table: TableFile, column: str, unit: int) -> Int64:
+        found = table.numbers(column)
+        self._check_numbers(table, column, unit, found)
+        self.latest = float(found.values[-1]) if found.values.size else self.latest
+        return np.rint(found.values * unit).astype(np.int64)
+
+    def _check_numbers(self, table: TableFile, column: str, unit: int, found: NumberColumn) -> None:
+        values = found.values
+        early = decreases_among_numbers(values)
+        if values.size and values[0] < self.latest:
+            early = np.concatenate([np.zeros(1, np.intp), early])
+        check_rows(
+            table,
+            column,
+            [
+                *found.faults,
+                ("a negative time in {rows}: let the trace begin at 0 or later", np.flatnonzero(values < 0)),
+                (
+                    "a time beyond ten years in {rows}: subtract the time of the first arrival",
+                    np.flatnonzero(values > MAX_DURATION_NS / unit),
+                ),
+                (_unsorted_message(column), early),
+            ],
+        )
+
+    def _dates(self, table: TableFile, column: str) -> Int64:
+        instants = table.instants(column)
+        late = decreases(np.concatenate([self.latest_ns, instants])) - self.latest_ns.size
+        check_rows(table, column, [(_unsorted_message(column), late)])
+        if not instants.size:
+            return instants
+        self.zero_ns = self.zero_ns if self.zero_ns.size else instants[:1].copy()
+        self.latest_ns = instants[-1:].copy()
+        if instants[-1] - self.zero_ns[0] > MAX_DURATION_NS:
+            raise InputError.one(f"{table.origin}: {column}", "spans more than ten years")
+        return instants - self.zero_ns
+
+
+def _unsorted_message(column: str) -> str:
+    return f"earlier than the row before in {{rows}}: sort the file by {column}"
