@@ -20,12 +20,11 @@ doi:10.2307/1910129.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from mipplan.calculus import StageService
 from mipplan.core import Bool, Deadline, Float64, Int64
 from mipplan.planner.choices import (
     Bounds,
@@ -349,7 +348,7 @@ class Enumeration:
         """Put one choice before the oracle: a certified plan is kept, of another one the queries that are late."""
         services = self._space.services(choice)
         if self._instance.oracle.exceeds(services, self._instance.deadline_ns):
-            self._learn(services)
+            self._remember(self._instance.oracle.query_cuts(services, *self._asked))
             return False
         self.best = self._near = choice  # only cheaper ones are looked for from now on
         self.most = int(self._space.cost[choice].sum()) - self._step
@@ -360,12 +359,15 @@ class Enumeration:
         services = self._space.ideal(rows)
         if not self._instance.surely_misses_slo(services):
             return False
-        self._learn(services)
+        self._remember(self._instance.oracle.query_cuts(services, *self._asked))
         return True
 
-    def _learn(self, services: Mapping[str, StageService]) -> None:
-        instance = self._instance
-        found = instance.oracle.query_cuts(services, instance.deadline_ns, tuple(self._space.tables))
+    @property
+    def _asked(self) -> tuple[int, tuple[str, ...]]:
+        """Deadline, and the stages in the order of the cuts."""
+        return self._instance.deadline_ns, tuple(self._space.tables)
+
+    def _remember(self, found: QueryCuts | None) -> None:
         if found is not None:
             self.query_cuts = [found, *self.query_cuts[: self._params.remembered - 1]]
 

@@ -162,10 +162,11 @@ class Workload:
         ready = np.full(tokens.count, np.iinfo(np.int64).min, dtype=np.int64)
         merges = self.pipeline.stages[stage].join is Join.ALL
         for messages in tokens.messages:
+            one_to_one = messages.one_to_one
             received = _received(messages, exit_ns)
             if not merges:
                 ready[messages.child] = received
-            elif messages.one_to_one and received.size == ready.size:
+            elif one_to_one and received.size == ready.size:
                 np.maximum(ready, received, out=ready)
             elif received.size:
                 children = messages.child[messages.first_to_child]
