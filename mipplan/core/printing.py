@@ -1,4 +1,7 @@
-"""How results print: at most 15 lines for people, a small table in a notebook, one line inside anything else."""
+"""What results can do beside holding data: they print, and offer functions of the rooms above as methods.
+
+They print in at most 15 lines for people, as a small table in a notebook, in one line inside anything else.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import itertools
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
 
 #: A result prints in at most this many lines, so that several of them fit on a screen.
 MOST_LINES = 15
@@ -121,6 +126,15 @@ class Printable:
 
     def _repr_html_(self) -> str:
         return self._summary().html()
+
+
+def from_front(name: str, room: str = "mipplan") -> Any:
+    """Return what ``mipplan``, or the front of one of its rooms, offers under a name.
+
+    A result knows nothing of the rooms above it. Still ``plan.explain()`` is where people look for
+    ``mipplan.explain(plan, …)``: such a method asks for the function when it is called.
+    """
+    return getattr(import_module(room), name)
 
 
 def _aligned(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> Iterator[str]:
