@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mipplan.solvers import KeptRelaxation
+from mipplan.solvers import IncrementalLp
 from mipplan_formulations import LinearModel
 
 Solve = Callable[[LinearModel], float]
@@ -14,7 +14,7 @@ Solve = Callable[[LinearModel], float]
 
 def highs_kept() -> Solve:
     """HiGHS through highspy, model and basis kept: what mipplan does."""
-    kept = KeptRelaxation()
+    kept = IncrementalLp()
 
     def solve(model: LinearModel) -> float:
         found = kept.solve(model)
@@ -27,7 +27,7 @@ def highs_anew() -> Solve:
     """HiGHS through highspy, arrays passed as a whole every time."""
 
     def solve(model: LinearModel) -> float:
-        found = KeptRelaxation().solve(model)
+        found = IncrementalLp().solve(model)
         return float("inf") if found is None else float(model.objective @ found.values)
 
     return solve

@@ -18,7 +18,7 @@ from benchmarks.resolve.instances import CASES, Case, make_traffic, make_tuner
 from benchmarks.resolve.peers import PEERS
 from benchmarks.resolve.plots import draw
 from benchmarks.resolve.summary import summarise
-from mipplan.solvers import KeptRelaxation
+from mipplan.solvers import IncrementalLp
 from mipplan_formulations import LinearModel
 
 #: Steps until everything is loaded; not measured.
@@ -91,21 +91,21 @@ def collect_models(case: Case) -> list[LinearModel]:
     """All relaxations that mipplan solves in a case, in order."""
     models: list[LinearModel] = []
 
-    class Collecting(KeptRelaxation):
+    class Collecting(IncrementalLp):
         def solve(self, model: LinearModel) -> Any:
             models.append(model)
             return super().solve(model)
 
     import mipplan.tuner.scaling_solver as scaling_solver
 
-    original = scaling_solver.KeptRelaxation
-    scaling_solver.KeptRelaxation = Collecting  # type: ignore[misc]
+    original = scaling_solver.IncrementalLp
+    scaling_solver.IncrementalLp = Collecting  # type: ignore[misc]
     try:
         tuner = make_tuner(case)
         for step in make_traffic(case):
             tuner.retune(traffic=step)
     finally:
-        scaling_solver.KeptRelaxation = original  # type: ignore[misc]
+        scaling_solver.IncrementalLp = original  # type: ignore[misc]
     shape = models[0].matrix.shape
     # A pipeline solved by itself has a model of its own; kept ways keep one.
     return [model for model in models if model.matrix.shape == shape]

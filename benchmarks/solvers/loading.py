@@ -10,13 +10,14 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mipplan.solvers import highs
-from mipplan.solvers.scaling import scale_model
+from mipplan.solvers.highs import Highs, make_quiet_highs, pass_arrays
+from mipplan.solvers.numerics import scale_model
 from mipplan_formulations import LinearModel
 
 
 def _into_highs(model: LinearModel) -> str:
-    highs.pass_arrays(highs.make_quiet_highs(), model, scale_model(model, gain_bits=highs.GAIN_BITS))
+    scaled = scale_model(model, gain_bits=Highs.params.gain_bits)
+    pass_arrays(make_quiet_highs(), scaled, model.integrality)
     return version("highspy")
 
 
@@ -37,7 +38,7 @@ def _into_cbc(model: LinearModel) -> str:
 
 
 def _into_pulp(model: LinearModel) -> object:
-    from mipplan.solvers.pulp_models import build_pulp
+    from mipplan.solvers.pulp import build_pulp
 
     return build_pulp(model, scale_model(model))
 

@@ -11,8 +11,8 @@ from types import MappingProxyType
 import numpy as np
 
 from mipplan.solvers import relax
-from mipplan.solvers.relaxation import prove
-from mipplan.solvers.scaling import scale_model
+from mipplan.solvers.lp import prove
+from mipplan.solvers.numerics import scale_model
 from mipplan.solvers.scip import translate
 from mipplan_formulations import LinearModel
 

@@ -29,8 +29,7 @@ from mipplan.planner.enumeration import Enumeration, EnumerationParams, Master
 from mipplan.planner.heuristics import repair
 from mipplan.planner.instance import Instance
 from mipplan.result import Limit
-from mipplan.solvers import NAME as AUTO
-from mipplan.solvers import ProblemAnswer, Termination, choose_formulation, solve_problem
+from mipplan.solvers import AUTO, ProblemAnswer, Termination, choose_formulation, solve_problem
 from mipplan_formulations import FORMULATIONS, Cover, TimeCostProblem
 
 

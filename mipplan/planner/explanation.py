@@ -13,7 +13,7 @@ from mipplan.planner.benders import PlanSearch, SearchMethod
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.instance import Instance, Request
 from mipplan.result import Alternative, Explanation, NearPlan, Plan, StageExplanation
-from mipplan.solvers import NAME as AUTO
+from mipplan.solvers import AUTO
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS, Cover
 

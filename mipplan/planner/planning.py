@@ -48,8 +48,7 @@ from mipplan.result import (
     relevant_profiles,
     resolve_slo_ns,
 )
-from mipplan.solvers import NAME as AUTO
-from mipplan.solvers import resolve_solver
+from mipplan.solvers import AUTO, resolve_solver
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS
 

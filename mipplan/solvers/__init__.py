@@ -1,25 +1,45 @@
 """Solving linear models with free solvers, each answer re-checked by our own arithmetic."""
 
-from mipplan.solvers.answer import Answer, SolverInfo, Termination
-from mipplan.solvers.auto import NAME, choose_formulation
-from mipplan.solvers.dispatch import available_solvers, resolve_solver, solve
-from mipplan.solvers.files import write_model
-from mipplan.solvers.kept import KeptRelaxation, Relaxed
-from mipplan.solvers.problem_answer import ProblemAnswer
-from mipplan.solvers.problems import available_problem_solvers, solve_problem
-from mipplan.solvers.relaxation import Continuous, Relaxation, Relaxations, relax, solve_relaxed
-from mipplan.solvers.shrinking import Shrunk, shrink
+from mipplan.solvers.backend import Answer, Backend, ProblemAnswer, SolverFeature, SolverInfo, Termination
+from mipplan.solvers.highs import write_model
+from mipplan.solvers.lp import (
+    Continuous,
+    IncrementalLp,
+    Relaxation,
+    Relaxations,
+    Relaxed,
+    relax,
+    solve_relaxed,
+)
+from mipplan.solvers.presolve import ReducedProblem, shrink
+from mipplan.solvers.register import (
+    AUTO,
+    available_problem_solvers,
+    available_solvers,
+    choose_formulation,
+    resolve_solver,
+    solve,
+    solve_problem,
+)
+
+# Former names, for whoever still uses them.
+KeptRelaxation = IncrementalLp
+Shrunk = ReducedProblem
 
 __all__ = [
-    "NAME",
+    "AUTO",
     "Answer",
+    "Backend",
     "Continuous",
+    "IncrementalLp",
     "KeptRelaxation",
     "ProblemAnswer",
+    "ReducedProblem",
     "Relaxation",
     "Relaxations",
     "Relaxed",
     "Shrunk",
+    "SolverFeature",
     "SolverInfo",
     "Termination",
     "available_problem_solvers",

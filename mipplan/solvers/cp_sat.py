@@ -2,70 +2,93 @@
 
 Yet the dual reductions of its presolve now and then lose the optimum: with OR-Tools 9.15 in 4 of 15,000 random models
 with event times. They are switched off, and with the same models it then lost none.
-
-It has no continuous columns. Those that only occur alone or as differences of two may be taken for integer ones: once
-the other columns are fixed they have integer values if they have any (see `mipplan.solvers.differences`).
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import sys
 from typing import Any
 
 import numpy as np
 
-from mipplan.core import SolverError
-from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
-from mipplan.solvers.differences import find_differences
-from mipplan.solvers.interrupts import run_interruptibly
-from mipplan_formulations import LinearModel
+from mipplan.core import Float64, Int64, SolverError
+from mipplan.solvers.backend import (
+    Answer,
+    PackageBackend,
+    Selection,
+    Settings,
+    Termination,
+    run_interruptibly,
+)
+from mipplan.solvers.exact import find_differences
+from mipplan_formulations import LinearModel, TimeCostProblem
+from mipplan_formulations.time_cost import breakable_paths
 
-NAME = "cp_sat"
-
+# Stands for infinity: CP-SAT refuses models in which sums could reach it.
 _BEYOND = 2**62
-"""Stands for infinity: CP-SAT refuses models in which sums could reach it."""
 
 
-def probe() -> SolverInfo:
-    """Tell whether OR-Tools is installed, without importing it."""
-    if importlib.util.find_spec("ortools") is None:
-        return SolverInfo(NAME, False, None, "the package ortools is not installed")
-    return SolverInfo(NAME, True, importlib.metadata.version("ortools"), None)
+class CpSat(PackageBackend):
+    """CP-SAT on linear models.
 
-
-def run(model: LinearModel, settings: Settings) -> RawAnswer:
-    """Solve a model.
-
-    Raises
-    ------
-    SolverError
-        If the model has continuous columns that cannot be taken for integer ones, if its numbers are too large,
-        or if CP-SAT ends in a way that tells nothing.
+    It has no continuous columns. Those that only occur alone or as differences of two may be taken for integer ones:
+    once the other columns are fixed they have integer values if they have any (see `mipplan.solvers.exact`).
     """
-    from ortools.sat.python import cp_model
 
-    if not model.integrality.all() and find_differences(model) is None:
-        raise SolverError(f"{NAME}: the model has continuous columns that may need fractions")
-    unit = max(1, int(np.gcd.reduce(model.objective)))
-    translated = translate(model, unit)
-    if settings.start is not None:
-        _add_hint(translated.proto, settings.start)
-    solver = make_solver(cp_model, settings)
-    status = run_interruptibly(lambda: solver.solve(translated), solver.stop_search, NAME)
-    termination = termination_of(cp_model, translated, status)
-    values, bound = None, float("-inf")
-    if termination in (Termination.OPTIMAL, Termination.FEASIBLE):
-        values = np.array(solver.response_proto.solution, dtype=np.float64)
-    if termination is Termination.INFEASIBLE:
-        bound = float("inf")
-    elif model.objective.any():
-        # an integer; the floating-point bound beside it is rounded
-        bound = float(solver.response_proto.inner_objective_lower_bound * unit)
-    elif values is not None:
-        bound = 0.0
-    return RawAnswer(termination, values, bound, {"branches": int(solver.num_branches)})
+    name = "cp_sat"
+    packages = ("ortools",)
+
+    def run(self, model: LinearModel, settings: Settings, start: Float64 | None) -> Answer[Float64]:
+        """Solve a model."""
+        if not model.integrality.all() and find_differences(model) is None:
+            raise SolverError(f"{self.name}: the model has continuous columns that may need fractions")
+        unit = max(1, int(np.gcd.reduce(model.objective)))
+        translated = translate(model, unit)
+        if start is not None:
+            translated.proto.solution_hint.vars.extend(range(start.size))
+            translated.proto.solution_hint.values.extend(np.rint(start).astype(np.int64).tolist())
+        solver, termination = _solve(translated, settings, self.name)
+        values, bound = None, float("-inf")
+        if termination in (Termination.OPTIMAL, Termination.FEASIBLE):
+            values = np.array(solver.response_proto.solution, dtype=np.float64)
+        if termination is Termination.INFEASIBLE:
+            bound = float("inf")
+        elif model.objective.any():
+            # an integer; the floating-point bound beside it is rounded
+            bound = float(solver.response_proto.inner_objective_lower_bound * unit)
+        elif values is not None:
+            bound = 0.0
+        return Answer(termination, values, lower_bound=bound, details={"branches": int(solver.num_branches)})
+
+
+class CpSatNative(PackageBackend):
+    """CP-SAT on the problem itself: a maximum stays a maximum, no linear model lies between.
+
+    Everything is an integer, so what comes back is exact. The model lives here and not with the formulations because it
+    is written in CP-SAT's own terms.
+    """
+
+    name = "cp_sat_native"
+    packages = ("ortools",)
+
+    def run(self, problem: TimeCostProblem, settings: Settings, start: Selection | None) -> Answer[Selection]:
+        """Solve a problem."""
+        costs = np.concatenate([activity.cost for activity in problem.activities])
+        unit = max(1, int(np.gcd.reduce(costs)))
+        builder = _NativeModel(problem)
+        builder.minimise(costs // unit)
+        if start is not None:
+            builder.hint(start)
+        solver, termination = _solve(builder.model, settings, self.name)
+        selection, bound = None, float(sum(int(activity.cost.min()) for activity in problem.activities))
+        if termination in (Termination.OPTIMAL, Termination.FEASIBLE):
+            selection = builder.read(solver)
+        if termination is Termination.INFEASIBLE:
+            bound = float("inf")
+        elif costs.any():
+            bound = max(bound, float(solver.response_proto.inner_objective_lower_bound * unit))
+        details = {"branches": int(solver.num_branches), "conflicts": int(solver.num_conflicts)}
+        return Answer(termination, selection, lower_bound=bound, details=details)
 
 
 def translate(model: LinearModel, unit: int) -> Any:
@@ -95,14 +118,14 @@ def _whole(side: float) -> int:
     return int(side) if np.isfinite(side) else int(np.sign(side)) * _BEYOND
 
 
-def _add_hint(proto: Any, start: np.typing.NDArray[np.float64]) -> None:
-    proto.solution_hint.vars.extend(range(start.size))
-    proto.solution_hint.values.extend(np.rint(start).astype(np.int64).tolist())
+def _solve(model: Any, settings: Settings, name: str) -> tuple[Any, Termination]:
+    """Run CP-SAT on a model of its own with limit, gap, threads, seed and log as asked; the solver and how it ended.
 
+    A status that says the model is invalid becomes an error.
+    """
+    from ortools.sat.python import cp_model
 
-def make_solver(cp_model: Any, settings: Settings) -> Any:
-    """Return CP-SAT's solver with limit, gap, threads, seed and log as asked."""
-    solver = cp_model.CpSolver()
+    solver: Any = cp_model.CpSolver()
     parameters = solver.parameters
     parameters.num_workers = settings.threads
     parameters.keep_all_feasible_solutions_in_presolve = True  # no dual reductions: see above
@@ -115,17 +138,86 @@ def make_solver(cp_model: Any, settings: Settings) -> Any:
         parameters.log_search_progress = True
         parameters.log_to_stdout = False
         solver.log_callback = lambda line: sys.stderr.write(f"{line}\n")
-    return solver
+    status = run_interruptibly(lambda: solver.solve(model), solver.stop_search, name)
+    termination = {
+        cp_model.OPTIMAL: Termination.OPTIMAL,
+        cp_model.FEASIBLE: Termination.FEASIBLE,
+        cp_model.INFEASIBLE: Termination.INFEASIBLE,
+        cp_model.UNKNOWN: Termination.NO_SOLUTION_FOUND,
+    }.get(status)
+    if termination is None:
+        raise SolverError(f"{CpSat.name} refused the model: {model.validate()}")
+    return solver, termination
 
 
-def termination_of(cp_model: Any, translated: Any, status: Any) -> Termination:
-    """Translate CP-SAT's status; one that says the model is invalid becomes an error."""
-    if status == cp_model.OPTIMAL:
-        return Termination.OPTIMAL
-    if status == cp_model.FEASIBLE:
-        return Termination.FEASIBLE
-    if status == cp_model.INFEASIBLE:
-        return Termination.INFEASIBLE
-    if status == cp_model.UNKNOWN:
-        return Termination.NO_SOLUTION_FOUND
-    raise SolverError(f"{NAME} refused the model: {translated.validate()}")
+class _NativeModel:
+    """A CP-SAT model under construction: literals per mode, then what they bring along."""
+
+    def __init__(self, problem: TimeCostProblem) -> None:
+        from ortools.sat.python import cp_model
+
+        self._cp: Any = cp_model
+        self._problem = problem
+        self.model: Any = cp_model.CpModel()
+        self._literals = [
+            [self.model.new_bool_var("") for _ in range(activity.num_modes)]
+            for activity in problem.activities
+        ]
+        for own in self._literals:
+            self.model.add_exactly_one(own)
+        self._known: dict[tuple[int, bytes], Any] = {}
+        self._add_paths()
+        self._add_resources()
+        for cover in problem.covers:
+            marked = [self._literals[v][o] for v, marks in cover.members for o in np.flatnonzero(marks)]
+            self.model.add_bool_or(marked)  # an empty one is false, as it should be
+
+    def minimise(self, costs: Int64) -> None:
+        """Set the objective, one coefficient per mode."""
+        everything = [literal for own in self._literals for literal in own]
+        self.model.minimize(self._cp.LinearExpr.weighted_sum(everything, costs.tolist()))
+
+    def hint(self, start: Selection) -> None:
+        """Suggest a mode per activity."""
+        for own, mode in zip(self._literals, start, strict=True):
+            for o, literal in enumerate(own):
+                self.model.add_hint(literal, o == mode)
+
+    def read(self, solver: Any) -> Selection:
+        """Modes chosen by a solution."""
+        return tuple(
+            next(o for o, literal in enumerate(own) if solver.boolean_value(literal))
+            for own in self._literals
+        )
+
+    def _add_paths(self) -> None:
+        problem = self._problem
+        for p, extent in breakable_paths(problem):
+            path = problem.paths[p]
+            durations = [self._value(v, problem.activities[v].duration) for v in path.activities]
+            waits = [
+                self._value(v, np.maximum(own, extent.least_wait))
+                for v, own in zip(path.activities, path.waits, strict=True)
+            ]
+            highest = max(int(own.max()) for own in path.waits)
+            wait = self.model.new_int_var(extent.least_wait, highest, "")
+            self.model.add_max_equality(wait, waits)
+            self.model.add(sum(durations) + wait <= problem.deadline - path.lag)
+
+    def _add_resources(self) -> None:
+        everything = [literal for own in self._literals for literal in own]
+        for r, resource in enumerate(self._problem.resources):
+            usage = np.concatenate([activity.usage[:, r] for activity in self._problem.activities])
+            used = self._cp.LinearExpr.weighted_sum(everything, usage.tolist())
+            self.model.add(used <= resource.capacity)
+
+    def _value(self, activity: int, values: Int64) -> Any:
+        """Variable that equals the value of the chosen mode; one for all that ask for the same."""
+        key = (activity, values.tobytes())
+        if key not in self._known:
+            domain = self._cp.Domain.from_values(np.unique(values).tolist())
+            variable = self.model.new_int_var_from_domain(domain, "")
+            chosen = self._cp.LinearExpr.weighted_sum(self._literals[activity], values.tolist())
+            self.model.add(chosen == variable)
+            self._known[key] = variable
+        return self._known[key]

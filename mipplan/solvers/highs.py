@@ -2,122 +2,71 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.core import SolverError
-from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
-from mipplan.solvers.interrupts import run_interruptibly
-from mipplan.solvers.scaling import ScaledModel, scale_model
+from mipplan.core import Bool, Float64, SolverError
+from mipplan.solvers.backend import (
+    Answer,
+    PackageBackend,
+    Settings,
+    SolverFeature,
+    Termination,
+    run_interruptibly,
+)
+from mipplan.solvers.numerics import LpArrays, ScaledModel, scale_model
 from mipplan_formulations import LinearModel
 
-NAME = "highs"
+# HiGHS writes 15 significant digits to a file.
+_LARGEST_WRITTEN = 10**15
 
-_TIGHTEST_TOLERANCE = 1e-9
-"""The default 1e-6 would let a row of coefficients near 1 s be broken by microseconds."""
-
-SLACK = 2e-7
-"""More than presolving shifts a row with event times by, of which 3e-8 was seen."""
-
+# Bit of presolve's search for parallel rows and columns: seen not to end, past every time limit, on models with
+# thousands of options that cost the same (HiGHS 1.16).
 _ENDLESS_RULES = 1 << 13
-"""Presolve's search for parallel rows and columns: seen not to end, past every time limit, on models with thousands
-of options that cost the same (HiGHS 1.16)."""
-
-_SMALL = 500
-"""Columns up to which looking for a first solution takes longer than it saves."""
-
-GAIN_BITS = 12
-"""Resolves one unit in rows of coefficients up to 2**36, in nanoseconds more than a minute."""
 
 
-def probe() -> SolverInfo:
-    """Tell whether highspy is installed, without importing it."""
-    if importlib.util.find_spec("highspy") is None:
-        return SolverInfo(NAME, False, None, "the package highspy is not installed")
-    return SolverInfo(NAME, True, importlib.metadata.version("highspy"), None)
+@dataclass(frozen=True)
+class HighsParams:
+    """What HiGHS is tuned to, however it is reached."""
+
+    tolerance: float = 1e-9
+    """Tolerance of rows and integers, because the default 1e-6 would let a row of coefficients near 1 s be broken by
+    microseconds."""
+    slack: float = 2e-7
+    """Rows with event times are relaxed by more than presolving shifts them by, of which 3e-8 was seen."""
+    gain_bits: int = 12
+    """Long rows are scaled up by 2**12 at most, which resolves one unit in rows of coefficients up to 2**36: in
+    nanoseconds more than a minute."""
+    small_columns: int = 500
+    """At most 500 columns make a small model, in which looking for a first solution takes longer than it saves."""
 
 
-def run(model: LinearModel, settings: Settings) -> RawAnswer:
-    """Solve a model.
+class Highs(PackageBackend):
+    """HiGHS, the solver that is asked first."""
 
-    Raises
-    ------
-    SolverError
-        If HiGHS rejects the model or an option, or ends in a way that tells nothing.
-    """
-    scaled = scale_model(model, gain_bits=GAIN_BITS, slack=SLACK)
-    highs = make_highs(settings.log)
-    set_options(highs, scaled, settings)
-    pass_arrays(highs, model, scaled)
-    if settings.start is not None:
-        pass_start(highs, scaled.lower_values(settings.start))
-    if settings.start is not None or model.num_columns <= _SMALL:
-        leave_out_searches(highs)
-    run_until_told(highs)
-    return _read_answer(highs, scaled)
+    name = "highs"
+    packages = ("highspy",)
+    features = frozenset({SolverFeature.CONTINUOUS})
+    params = HighsParams()
 
-
-class RelaxationSolver:
-    """Row duals of a scaled model's linear relaxation, for changing upper bounds of its columns.
-
-    Parameters
-    ----------
-    model : LinearModel
-    scaled : ScaledModel
-    """
-
-    def __init__(self, model: LinearModel, scaled: ScaledModel) -> None:
-        import highspy
-
-        self._lower = scaled.column_lower
-        self._columns = np.arange(model.num_columns, dtype=np.int32)
-        self._highs = make_quiet_highs()
-        # Few rows: simplex is done in less time than presolve takes to look at all columns.
-        require(self._highs.setOptionValue("presolve", "off"), "presolve")
-        pass_arrays(self._highs, model, scaled)
-        continuous = np.full(model.num_columns, int(highspy.HighsVarType.kContinuous), dtype=np.uint8)
-        status = self._highs.changeColsIntegrality(model.num_columns, self._columns, continuous)
-        require(status, "a relaxation")
-
-    def duals(
-        self, column_upper: NDArray[np.float64], time_limit_s: float | None
-    ) -> tuple[NDArray[np.float64], bool] | None:
-        """Return the row duals, shape (k,), and False; or a ray of them that proves infeasibility, and True."""
-        import highspy
-
-        highs = self._highs
-        status = highs.changeColsBounds(column_upper.size, self._columns, self._lower, column_upper)
-        require(status, "bounds of a relaxation")
-        limit_s = highs.inf if time_limit_s is None else highs.getRunTime() + float(time_limit_s)
-        require(highs.setOptionValue("time_limit", limit_s), "option time_limit")
-        highs.run()
-        if highs.getModelStatus() == highspy.HighsModelStatus.kOptimal:
-            return np.array(highs.getSolution().row_dual, dtype=np.float64), False
-        if highs.getModelStatus() == highspy.HighsModelStatus.kInfeasible:
-            _, has_ray, ray = highs.getDualRay()
-            return (np.array(ray, dtype=np.float64), True) if has_ray else None
-        return None
-
-    def values(self) -> NDArray[np.float64]:
-        """Return the columns of the last optimum, shape (n,)."""
-        return np.array(self._highs.getSolution().col_value, dtype=np.float64)
-
-
-def solve_continuous(
-    model: LinearModel, scaled: ScaledModel, time_limit_s: float | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Solve the scaled model's linear relaxation: its columns, shape (n,), and row duals, shape (k,).
-
-    None unless it is solved to optimality.
-    """
-    solver = RelaxationSolver(model, scaled)
-    found = solver.duals(scaled.column_upper, time_limit_s)
-    return None if found is None or found[1] else (solver.values(), found[0])
+    def run(self, model: LinearModel, settings: Settings, start: Float64 | None) -> Answer[Float64]:
+        """Solve a model."""
+        params = self.params
+        scaled = scale_model(model, gain_bits=params.gain_bits, slack=params.slack)
+        highs = make_highs(settings.log)
+        set_options(highs, scaled, settings, params)
+        pass_arrays(highs, scaled, model.integrality)
+        if start is not None:
+            pass_start(highs, scaled.lower_values(start))
+        if start is not None or model.num_columns <= params.small_columns:
+            leave_out_searches(highs)
+        run_until_told(highs)
+        return read_answer(highs, scaled, self.name, lambda: values_of(highs))
 
 
 def make_quiet_highs() -> Any:
@@ -135,31 +84,6 @@ def make_quiet_highs() -> Any:
     return make()
 
 
-def pass_arrays(highs: Any, model: LinearModel, scaled: ScaledModel) -> None:
-    """Hand the scaled model to HiGHS."""
-    import highspy
-
-    matrix = scaled.matrix
-    status = highs.passModel(
-        model.num_columns,
-        model.num_rows,
-        matrix.nnz,
-        int(highspy.MatrixFormat.kRowwise),
-        int(highspy.ObjSense.kMinimize),
-        0.0,
-        scaled.objective,
-        scaled.column_lower,
-        scaled.column_upper,
-        scaled.row_lower,
-        scaled.row_upper,
-        matrix.indptr.astype(np.int32),
-        matrix.indices.astype(np.int32),
-        matrix.data,
-        model.integrality.astype(np.int32),
-    )
-    require(status, "the model")
-
-
 def make_highs(log: bool) -> Any:
     """Return a Highs object that logs to stderr, or not at all."""
     highs = make_quiet_highs()
@@ -170,7 +94,31 @@ def make_highs(log: bool) -> Any:
     return highs
 
 
-def pass_start(highs: Any, start: NDArray[np.float64]) -> None:
+def pass_arrays(highs: Any, arrays: LpArrays, integrality: Bool) -> None:
+    """Hand a linear program to HiGHS, with a mark for each column that is integer."""
+    import highspy
+
+    status = highs.passModel(
+        arrays.objective.size,
+        arrays.row_lower.size,
+        arrays.entries.size,
+        int(highspy.MatrixFormat.kRowwise),
+        int(highspy.ObjSense.kMinimize),
+        0.0,
+        arrays.objective,
+        arrays.column_lower,
+        arrays.column_upper,
+        arrays.row_lower,
+        arrays.row_upper,
+        arrays.starts.astype(np.int32),
+        arrays.columns.astype(np.int32),
+        arrays.entries,
+        integrality.astype(np.int32),
+    )
+    require(status, "the model")
+
+
+def pass_start(highs: Any, start: Float64) -> None:
     """Hand over a solution to start from."""
     import highspy
 
@@ -192,7 +140,7 @@ def leave_out_searches(highs: Any) -> None:
         require(highs.setOptionValue(option, False), option)
 
 
-def set_options(highs: Any, scaled: ScaledModel, settings: Settings) -> None:
+def set_options(highs: Any, scaled: ScaledModel, settings: Settings, params: HighsParams) -> None:
     """Hand over limits, gap, threads, seed and tolerances."""
     options: dict[str, float | int] = {
         "mip_rel_gap": settings.gap,
@@ -203,8 +151,8 @@ def set_options(highs: Any, scaled: ScaledModel, settings: Settings) -> None:
         # a restart solves the root again, which on these models costs more than the columns it gets rid of
         "mip_allow_restart": False,
         "presolve_rule_off": _ENDLESS_RULES,
-        "mip_feasibility_tolerance": _TIGHTEST_TOLERANCE,
-        "primal_feasibility_tolerance": _TIGHTEST_TOLERANCE,
+        "mip_feasibility_tolerance": params.tolerance,
+        "primal_feasibility_tolerance": params.tolerance,
         # the default 1e-9 silently drops 1 ns beside 1 s in a scaled row
         "small_matrix_value": 1e-12,
     }
@@ -229,7 +177,7 @@ def run_until_told(highs: Any) -> None:
     """
     highs.HandleUserInterrupt = True
     try:
-        run_interruptibly(lambda: _run(highs), highs.cancelSolve, NAME)
+        run_interruptibly(lambda: _run(highs), highs.cancelSolve, Highs.name)
     except Exception as failure:
         raise SolverError(f"highs: {failure}") from failure
 
@@ -244,55 +192,81 @@ def _run(highs: Any) -> None:
         highs.run()
 
 
-def has_solution(info: Any) -> bool:
-    """Whether HiGHS has a solution that keeps all rows."""
+def read_answer(
+    highs: Any, scaled: ScaledModel, solver: str, values: Callable[[], Float64]
+) -> Answer[Float64]:
+    """How HiGHS ended, and, if it has a solution, the scaled model's values, which `values` reads.
+
+    A model without integer columns has its optimum as bound, or nothing; only a search has nodes and a gap.
+    """
     import highspy
 
-    return bool(info.primal_solution_status == int(highspy.SolutionStatus.kSolutionStatusFeasible))
-
-
-def was_limited(highs: Any) -> bool:
-    """Whether a limit ended the run."""
-    import highspy
-
-    ends = highspy.HighsModelStatus
-    limits = (ends.kTimeLimit, ends.kIterationLimit, ends.kSolutionLimit, ends.kMemoryLimit)
-    return highs.getModelStatus() in limits
-
-
-def _read_answer(highs: Any, scaled: ScaledModel) -> RawAnswer:
-    import highspy
-
-    status, info = highs.getModelStatus(), highs.getInfo()
-    ends = highspy.HighsModelStatus
+    status, info, ends = highs.getModelStatus(), highs.getInfo(), highspy.HighsModelStatus
+    bound = float("-inf")
     if status == ends.kOptimal:
-        termination = Termination.OPTIMAL
+        termination, bound = Termination.OPTIMAL, float(info.objective_function_value)
     elif status in (ends.kInfeasible, ends.kUnboundedOrInfeasible):  # bounded columns: it is the former
         termination = Termination.INFEASIBLE
-    elif was_limited(highs):
-        termination = Termination.FEASIBLE if has_solution(info) else Termination.NO_SOLUTION_FOUND
+    elif status in (ends.kTimeLimit, ends.kIterationLimit, ends.kSolutionLimit, ends.kMemoryLimit):
+        found = info.primal_solution_status == int(highspy.SolutionStatus.kSolutionStatusFeasible)
+        termination = Termination.FEASIBLE if found else Termination.NO_SOLUTION_FOUND
     else:
-        raise SolverError(f"highs: ended with {highs.modelStatusToString(status)!r}")
-    solved = termination in (Termination.OPTIMAL, Termination.FEASIBLE)
-    values = None
-    if solved:
-        values = scaled.lift_values(np.array(highs.getSolution().col_value, dtype=np.float64))
-    bound = scaled.lift_bound(read_bound(highs, info, termination))
-    return RawAnswer(termination, values, bound, read_details(info))
-
-
-def read_bound(highs: Any, info: Any, termination: Termination) -> float:
-    """Bound on the scaled objective; a model without integer columns has its optimum as bound, or nothing."""
-    if termination is Termination.INFEASIBLE:
-        return float("inf")
+        raise SolverError(f"{solver}: ended with {highs.modelStatusToString(status)!r}")
+    details: dict[str, float | int | str] = {}
     if info.mip_node_count >= 0:
-        bound = float(info.mip_dual_bound)
-        return bound if abs(bound) < highs.inf else float("-inf")
-    return float(info.objective_function_value) if termination is Termination.OPTIMAL else float("-inf")
+        details = {"nodes": int(info.mip_node_count), "gap": float(info.mip_gap)}
+        bound = float(info.mip_dual_bound) if abs(info.mip_dual_bound) < highs.inf else float("-inf")
+    if termination is Termination.INFEASIBLE:
+        bound = float("inf")
+    is_solved = termination in (Termination.OPTIMAL, Termination.FEASIBLE)
+    lifted = scaled.lift_values(values()) if is_solved else None
+    return Answer(termination, lifted, lower_bound=scaled.lift_bound(bound), details=details)
 
 
-def read_details(info: Any) -> dict[str, float | int | str]:
-    """Nodes and gap, if there was a search."""
-    if info.mip_node_count < 0:
-        return {}
-    return {"nodes": int(info.mip_node_count), "gap": float(info.mip_gap)}
+def values_of(highs: Any) -> Float64:
+    """Columns of the solution at hand, shape (n,)."""
+    return np.array(highs.getSolution().col_value, dtype=np.float64)
+
+
+def write_model(model: LinearModel, path: str | Path) -> None:
+    """Write a model to a file, unscaled and with its names, through HiGHS.
+
+    Parameters
+    ----------
+    model : LinearModel
+    path : str or Path
+        The format follows the ending: ``.lp`` or ``.mps``.
+
+    Raises
+    ------
+    ValueError
+        If the ending is another, or a number has more digits than the file would keep.
+    SolverError
+        If the file cannot be written.
+    SolverUnavailableError
+        If highspy is not installed.
+    """
+    path = Path(path)
+    if path.suffix not in (".lp", ".mps"):
+        raise ValueError(f"{path.name}: expected a name that ends in .lp or .mps")
+    sides = np.concatenate([model.row_lower, model.row_upper])
+    for numbers in (model.objective, model.matrix.data, sides[np.isfinite(sides)]):
+        if numbers.size and np.abs(numbers).max() >= _LARGEST_WRITTEN:
+            raise ValueError(f"{path.name}: numbers of more than 15 digits would be rounded in the file")
+    arrays = LpArrays(
+        model.objective.astype(np.float64),
+        model.matrix.indptr,
+        model.matrix.indices,
+        model.matrix.data.astype(np.float64),
+        model.row_lower,
+        model.row_upper,
+        model.column_lower,
+        model.column_upper,
+    )
+    writer = make_quiet_highs()
+    pass_arrays(writer, arrays, model.integrality)
+    for j, name in enumerate(model.column_names):
+        writer.passColName(j, name)
+    for i, name in enumerate(model.row_names):
+        writer.passRowName(i, name)
+    require(writer.writeModel(str(path)), f"to write {path}")

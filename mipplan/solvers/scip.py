@@ -6,67 +6,91 @@ OR-Tools brings a HiGHS, too, which must not be used: where highspy is loaded as
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
-import importlib.util
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mipplan.core import SolverError
-from mipplan.solvers.answer import RawAnswer, Settings, SolverInfo, Termination
-from mipplan.solvers.scaling import ScaledModel, scale_model
+from mipplan.core import Float64, SolverError
+from mipplan.solvers.backend import Answer, PackageBackend, Settings, SolverFeature, Termination
+from mipplan.solvers.numerics import ScaledModel, scale_model
 from mipplan_formulations import LinearModel
 
-NAME = "scip"
 
-_TOLERANCE = 1e-9
-"""SCIP's default 1e-6 would let a row of coefficients near 1 s be broken by microseconds."""
+@dataclass(frozen=True)
+class ScipParams:
+    """What SCIP is tuned to."""
 
-_EPSILON = 1e-12
-"""SCIP's default 1e-9, relative, makes equal two costs that differ by a micro-dollar in 8,000 dollars."""
-
-_SLACK = 2e-6
-"""Far above the tolerance, far below what matters to the search."""
-
-_GAIN_BITS = 12
-
-
-def probe() -> SolverInfo:
-    """Tell whether OR-Tools is installed, without importing it."""
-    if importlib.util.find_spec("ortools") is None:
-        return SolverInfo(NAME, False, None, "the package ortools is not installed")
-    return SolverInfo(NAME, True, importlib.metadata.version("ortools"), None)
+    tolerance: float = 1e-9
+    """Tolerance of rows, because the default 1e-6 would let a row of coefficients near 1 s be broken by
+    microseconds."""
+    epsilon: float = 1e-12
+    """Two relative numbers this close are equal: the default 1e-9 makes equal two costs that differ by a micro-dollar
+    in 8,000 dollars."""
+    slack: float = 2e-6
+    """Rows with event times are relaxed by far more than the tolerance, and far less than what matters to the
+    search."""
+    gain_bits: int = 12
+    """Long rows are scaled up by 2**12 at most, as for HiGHS."""
 
 
-def run(model: LinearModel, settings: Settings) -> RawAnswer:
-    """Solve a model.
+class Scip(PackageBackend):
+    """SCIP through MathOpt."""
 
-    Raises
-    ------
-    SolverError
-        If SCIP or MathOpt rejects the model or a parameter, or ends in a way that tells nothing.
-    """
-    from ortools.math_opt.python import mathopt
+    name = "scip"
+    packages = ("ortools",)
+    features = frozenset({SolverFeature.CONTINUOUS})
+    params = ScipParams()
 
-    scaled = scale_model(model, gain_bits=_GAIN_BITS, slack=_SLACK)
-    translated = mathopt.Model.from_model_proto(translate(model, scaled))
-    try:
-        result = mathopt.solve(
-            translated,
-            mathopt.SolverType.GSCIP,
-            params=_make_parameters(mathopt, model, scaled, settings),
-            model_params=mathopt.ModelSolveParameters(
-                solution_hints=_make_hints(mathopt, translated, scaled, settings)
-            ),
-            msg_cb=_log if settings.log else None,
+    def run(self, model: LinearModel, settings: Settings, start: Float64 | None) -> Answer[Float64]:
+        """Solve a model."""
+        from ortools.math_opt.python import mathopt
+
+        scaled = scale_model(model, gain_bits=self.params.gain_bits, slack=self.params.slack)
+        translated = mathopt.Model.from_model_proto(translate(model, scaled))
+        hints = []
+        if start is not None:
+            values = dict(zip(translated.variables(), scaled.lower_values(start).tolist(), strict=True))
+            hints.append(mathopt.SolutionHint(variable_values=values))
+        try:
+            result = mathopt.solve(
+                translated,
+                mathopt.SolverType.GSCIP,
+                params=self._make_parameters(mathopt, model, scaled, settings),
+                model_params=mathopt.ModelSolveParameters(solution_hints=hints),
+                msg_cb=_log if settings.log else None,
+            )
+        except (AttributeError, RuntimeError, ValueError) as refusal:
+            # MathOpt masks some refusals as the first
+            raise SolverError(f"{self.name} refused the model: {refusal}") from refusal
+        if result.termination.limit == mathopt.Limit.INTERRUPTED:
+            raise KeyboardInterrupt
+        return _read_answer(mathopt, scaled, result)
+
+    def _make_parameters(
+        self, mathopt: Any, model: LinearModel, scaled: ScaledModel, settings: Settings
+    ) -> Any:
+        # threads are left out: SCIP's search uses one
+        parameters = mathopt.SolveParameters(
+            enable_output=False,
+            random_seed=settings.seed,
+            relative_gap_tolerance=settings.gap,
+            # objectives differ by a whole step, so half a step left is a proof
+            absolute_gap_tolerance=scaled.objective_step / 2,
         )
-    except (AttributeError, RuntimeError, ValueError) as refusal:  # MathOpt masks some refusals as the first
-        raise SolverError(f"{NAME} refused the model: {refusal}") from refusal
-    if result.termination.limit == mathopt.Limit.INTERRUPTED:
-        raise KeyboardInterrupt
-    return _read_answer(mathopt, scaled, result)
+        if settings.time_limit_s is not None:
+            parameters.time_limit = datetime.timedelta(seconds=settings.time_limit_s)
+        parameters.gscip.real_params["numerics/feastol"] = self.params.tolerance
+        parameters.gscip.real_params["numerics/epsilon"] = self.params.epsilon
+        if not model.integrality.all():
+            # presolving loses solutions that keep rows with event times by a hair: one in 500 random near-ties
+            parameters.gscip.int_params["presolving/maxrounds"] = 0
+        # SCIP takes Ctrl-C from Python, so it had better act on it (it then prints a line to stdout that nothing can
+        # keep back). MathOpt's own interrupter fails with this SCIP, and complains on stderr.
+        parameters.gscip.bool_params["misc/catchctrlc"] = True
+        return parameters
 
 
 def translate(model: LinearModel, scaled: ScaledModel) -> Any:
@@ -83,60 +107,30 @@ def translate(model: LinearModel, scaled: ScaledModel) -> Any:
     rows.lower_bounds.extend(scaled.row_lower.tolist())
     rows.upper_bounds.extend(scaled.row_upper.tolist())
     entries = proto.linear_constraint_matrix
-    entries.row_ids.extend(np.repeat(np.arange(model.num_rows), np.diff(scaled.matrix.indptr)).tolist())
-    entries.column_ids.extend(scaled.matrix.indices.tolist())
-    entries.coefficients.extend(scaled.matrix.data.tolist())
+    entries.row_ids.extend(np.repeat(np.arange(model.num_rows), np.diff(scaled.starts)).tolist())
+    entries.column_ids.extend(scaled.columns.tolist())
+    entries.coefficients.extend(scaled.entries.tolist())
     used = np.flatnonzero(scaled.objective)
     proto.objective.linear_coefficients.ids.extend(used.tolist())
     proto.objective.linear_coefficients.values.extend(scaled.objective[used].tolist())
     return proto
 
 
-def _make_parameters(mathopt: Any, model: LinearModel, scaled: ScaledModel, settings: Settings) -> Any:
-    # threads are left out: SCIP's search uses one
-    parameters = mathopt.SolveParameters(
-        enable_output=False,
-        random_seed=settings.seed,
-        relative_gap_tolerance=settings.gap,
-        # objectives differ by a whole step, so half a step left is a proof
-        absolute_gap_tolerance=scaled.objective_step / 2,
-    )
-    if settings.time_limit_s is not None:
-        parameters.time_limit = datetime.timedelta(seconds=settings.time_limit_s)
-    parameters.gscip.real_params["numerics/feastol"] = _TOLERANCE
-    parameters.gscip.real_params["numerics/epsilon"] = _EPSILON
-    if not model.integrality.all():
-        # presolving loses solutions that keep rows with event times by a hair: one in 500 random near-ties
-        parameters.gscip.int_params["presolving/maxrounds"] = 0
-    # SCIP takes Ctrl-C from Python, so it had better act on it (it then prints a line to stdout that nothing can keep
-    # back). MathOpt's own interrupter fails with this SCIP, and complains on stderr.
-    parameters.gscip.bool_params["misc/catchctrlc"] = True
-    return parameters
-
-
-def _make_hints(mathopt: Any, translated: Any, scaled: ScaledModel, settings: Settings) -> list[Any]:
-    if settings.start is None:
-        return []
-    values = scaled.lower_values(settings.start).tolist()
-    return [mathopt.SolutionHint(variable_values=dict(zip(translated.variables(), values, strict=True)))]
-
-
 def _log(lines: Sequence[str]) -> None:
     sys.stderr.writelines(f"{line}\n" for line in lines)
 
 
-def _read_answer(mathopt: Any, scaled: ScaledModel, result: Any) -> RawAnswer:
+def _read_answer(mathopt: Any, scaled: ScaledModel, result: Any) -> Answer[Float64]:
     reason, reasons = result.termination.reason, mathopt.TerminationReason
-    if reason == reasons.OPTIMAL:
-        termination = Termination.OPTIMAL
-    elif reason in (reasons.INFEASIBLE, reasons.INFEASIBLE_OR_UNBOUNDED):  # bounded columns: it is the former
-        termination = Termination.INFEASIBLE
-    elif reason == reasons.FEASIBLE:
-        termination = Termination.FEASIBLE
-    elif reason == reasons.NO_SOLUTION_FOUND:
-        termination = Termination.NO_SOLUTION_FOUND
-    else:
-        raise SolverError(f"{NAME}: ended with {reason.name}: {result.termination.detail}")
+    termination = {
+        reasons.OPTIMAL: Termination.OPTIMAL,
+        reasons.INFEASIBLE: Termination.INFEASIBLE,
+        reasons.INFEASIBLE_OR_UNBOUNDED: Termination.INFEASIBLE,  # bounded columns: it is the former
+        reasons.FEASIBLE: Termination.FEASIBLE,
+        reasons.NO_SOLUTION_FOUND: Termination.NO_SOLUTION_FOUND,
+    }.get(reason)
+    if termination is None:
+        raise SolverError(f"{Scip.name}: ended with {reason.name}: {result.termination.detail}")
     values = None
     if termination in (Termination.OPTIMAL, Termination.FEASIBLE):
         by_column = result.variable_values()
@@ -146,7 +140,7 @@ def _read_answer(mathopt: Any, scaled: ScaledModel, result: Any) -> RawAnswer:
     if termination is not Termination.INFEASIBLE:
         bound = scaled.lift_bound(_usable(float(result.termination.objective_bounds.dual_bound)))
     nodes = {"nodes": int(result.solve_stats.node_count)}
-    return RawAnswer(termination, values, bound, nodes)
+    return Answer(termination, values, lower_bound=bound, details=nodes)
 
 
 def _usable(bound: float) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mipplan.core import Float64, Int64
-from mipplan.solvers import KeptRelaxation
+from mipplan.solvers import IncrementalLp
 from mipplan.tuner.rounding import improve, round_shedding, round_times
 from mipplan_formulations import ScalingEvaluation, ScalingProblem
 from mipplan_formulations.scaling import OWN, WHOLE, Demands, ScalingTemplate, side_by_side
@@ -56,7 +56,7 @@ class ScalingSolver:
     """Solves problems with the same activities, groups, resources and arcs; the model is kept with its basis."""
 
     def __init__(self, params: ScalingParams = _PARAMS) -> None:
-        self.relaxation = KeptRelaxation()
+        self.relaxation = IncrementalLp()
         self._params = params
         self._template: ScalingTemplate | None = None
         self._places = CutPlaces(0, params.rows)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size
-from mipplan.solvers.differences import Conflict, find_differences
+from mipplan.solvers.exact import Conflict, find_differences
 from mipplan_formulations import Activity, Arc, Path, TimeCostProblem
 from mipplan_formulations.time_cost import END, START, PathNetwork, join_paths, paths
 from mipplan_formulations.time_cost.paths import decode

@@ -9,19 +9,20 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size, write_summary
-from mipplan.core import SolverUnavailableError
-from mipplan.solvers import SolverInfo, Termination, auto, shrinking, solve_problem
+from mipplan.solvers import SolverInfo, Termination, choose_formulation, solve_problem
+from mipplan.solvers.backend import Settings
+from mipplan.solvers.presolve import PresolveParams
+from mipplan.solvers.register import LINEAR_BACKENDS, Auto, AutoParams, run_checked
 from mipplan_formulations import TimeCostProblem, solve_exhaustively
-from mipplan_formulations.time_cost import drop_dominated
 from random_problems import chain_problem, random_problem
 
 UNITS = (1, 10_000_000)
 
 
-def check(problem: TimeCostProblem, **settings: object) -> str:
+def check(problem: TimeCostProblem, auto: Auto, settings: Settings) -> str:
     """Hold the answer to brute force and tell what has settled the problem."""
     best = solve_exhaustively(problem)
-    answer = solve_problem(problem, **settings)  # type: ignore[arg-type]
+    answer = run_checked(auto, problem, settings)
     if best is None:
         assert (answer.termination, answer.selection) == (Termination.INFEASIBLE, None)
     else:
@@ -30,23 +31,19 @@ def check(problem: TimeCostProblem, **settings: object) -> str:
     return str(answer.details["by"])
 
 
-@pytest.mark.parametrize("few_labels", [auto.FEW_LABELS, 1])
-@pytest.mark.parametrize("few_modes", [auto.FEW_MODES, 0])
-def test_every_way_leads_to_the_optimum(
-    few_labels: int, few_modes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(auto, "FEW_LABELS", few_labels)
-    monkeypatch.setattr(auto, "FEW_MODES", few_modes)
-    if few_labels == 1:
-        # What shrinking leaves of so small problems is rarely worth a model.
-        monkeypatch.setattr(shrinking, "shrink", lambda problem, **_: _unshrunk(problem))
+@pytest.mark.parametrize("few_labels", [AutoParams().few_labels, 1])
+@pytest.mark.parametrize("few_modes", [AutoParams().few_modes, 0])
+def test_every_way_leads_to_the_optimum(few_labels: int, few_modes: int) -> None:
+    # What shrinking leaves of so small problems is rarely worth a model.
+    presolve = PresolveParams(most_rounds=0) if few_labels == 1 else PresolveParams()
+    auto = Auto(AutoParams(few_labels=few_labels, few_modes=few_modes, presolve=presolve))
     seen: Counter[str] = Counter()
     cases = campaign_size(25, 1_500)
     for unit in UNITS:
         for seed in range(cases):
             problem = random_problem(np.random.default_rng([seed, 77]), unit=unit)
             try:
-                seen[check(problem, seed=seed)] += 1
+                seen[check(problem, auto, Settings(seed=seed))] += 1
             except Exception as failure:
                 raise AssertionError(f"unit {unit}, seed {seed}") from failure
     assert seen["labels"] > 3
@@ -58,11 +55,6 @@ def test_every_way_leads_to_the_optimum(
         f"auto_{few_labels}_labels_{few_modes}_modes",
         {"problems": cases * len(UNITS), "units": UNITS, "settled_by": dict(seen), "differences": 0},
     )
-
-
-def _unshrunk(problem: TimeCostProblem) -> shrinking.Shrunk:
-    whole = drop_dominated(problem)
-    return shrinking.Shrunk(whole, None, None, None, 0.0, (problem.num_binaries,))
 
 
 def test_a_chain_is_for_labels_at_any_size() -> None:
@@ -81,29 +73,22 @@ def test_a_named_formulation_or_solver_is_kept_to() -> None:
     assert by_solver.cost == by_formulation.cost == solve_problem(problem).cost
 
 
-def test_many_paths_choose_potentials(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_paths_choose_potentials() -> None:
     problem = chain_problem(5, 3, 3, seed=1)
-    assert auto.choose_pair(problem) == ("paths", "cp_sat")
-    monkeypatch.setattr(auto, "FEW_STOPS", 14)
-    assert auto.choose_pair(problem) == ("potentials", "cp_sat")
-    monkeypatch.setattr(auto, "FEW_MODES", 14)
-    assert auto.choose_pair(problem) == ("potentials", "highs")
-    monkeypatch.setattr(auto, "FEW_STOPS", 15)
-    assert auto.choose_formulation(problem) == "paths"
+    assert Auto().choose_pair(problem) == ("paths", "cp_sat")
+    assert Auto(AutoParams(few_stops=14)).choose_pair(problem) == ("potentials", "cp_sat")
+    assert Auto(AutoParams(few_stops=14, few_modes=14)).choose_pair(problem) == ("potentials", "highs")
+    assert choose_formulation(problem, AutoParams(few_stops=15, few_modes=14)) == "paths"
 
 
 def test_without_solvers_labels_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_works(_name: str) -> str:
-        raise SolverUnavailableError("no solver works here")
-
     nothing = SolverInfo("none", False, None, "not here")
-    monkeypatch.setattr(auto, "FEW_LABELS", 1)
-    monkeypatch.setattr(auto, "resolve_solver", none_works)
-    for backend in (auto.cp_sat, auto.highs):
-        monkeypatch.setattr(backend, "probe", lambda: nothing)
+    for backend in LINEAR_BACKENDS.values():
+        monkeypatch.setattr(type(backend), "probe", lambda _: nothing)
+    auto = Auto(AutoParams(few_labels=1))
     for seed in range(15):
         problem = random_problem(np.random.default_rng(seed))
-        best, answer = solve_exhaustively(problem), solve_problem(problem)
+        best, answer = solve_exhaustively(problem), run_checked(auto, problem, Settings())
         assert answer.cost == (None if best is None else best.cost)
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mipplan.core import SolverError
-from mipplan.solvers import Termination, dispatch, highs, solve, write_model
-from mipplan.solvers.answer import RawAnswer
-from mipplan.solvers.exactness import BrokenRow, cut_off, find_broken_row
-from mipplan.solvers.recheck import check_solution
-from mipplan.solvers.scaling import scale_model
+from mipplan.core import Float64, SolverError
+from mipplan.solvers import Answer, Termination, solve, write_model
+from mipplan.solvers.backend import Settings
+from mipplan.solvers.exact import BrokenRow, check_solution, cut_off, find_broken_row, solve_exactly
+from mipplan.solvers.highs import Highs, make_quiet_highs
+from mipplan.solvers.numerics import scale_model
 from mipplan_formulations import LinearModel
 from random_problems import binary_model
 
@@ -22,15 +22,16 @@ from random_problems import binary_model
 def test_rows_are_scaled_by_powers_of_two_to_about_one() -> None:
     model = binary_model([1, 1], [[300_000_000, 1], [1, 1], [7, -5]], [5, 1, 0], [10**8, 1, np.inf])
     scaled = scale_model(model)
-    factors = scaled.matrix.toarray()[:, 0] / model.matrix.toarray()[:, 0]
+    matrix = scaled.entries.reshape(3, 2)  # none of them is 0
+    factors = matrix[:, 0] / model.matrix.toarray()[:, 0]
     assert factors.tolist() == [2.0**-28, 1.0, 2.0**-3]
     assert scaled.row_upper.tolist() == [10**8 * 2.0**-28, 1.0, np.inf]
-    assert (scaled.matrix.toarray() / factors[:, None]).tolist() == model.matrix.toarray().tolist()
+    assert (matrix / factors[:, None]).tolist() == model.matrix.toarray().tolist()
 
 
 def test_long_rows_gain_resolution_up_to_the_limit_asked_for() -> None:
     model = binary_model([1, 1, 1], np.diag([2**20, 2**30, 2**50]), [1] * 3, [np.inf] * 3)
-    assert np.diag(scale_model(model, gain_bits=12).matrix.toarray()).tolist() == [1, 2**6, 2**12]
+    assert scale_model(model, gain_bits=12).entries.tolist() == [1, 2**6, 2**12]
 
 
 def test_sides_out_of_reach_are_dropped() -> None:
@@ -95,8 +96,8 @@ def test_recheck_tolerates_a_millionth_of_the_row() -> None:
 
 
 def test_a_broken_answer_reaches_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = RawAnswer(Termination.OPTIMAL, np.array([1.0, 1.0, 0.0]), 7.0, {})
-    monkeypatch.setattr(highs, "run", lambda model, settings: broken)
+    broken = Answer(Termination.OPTIMAL, np.array([1.0, 1.0, 0.0]), lower_bound=7.0)
+    monkeypatch.setattr(Highs, "run", lambda self, model, settings, start: broken)
     with pytest.raises(SolverError, match="highs: row r1 is violated"):
         solve(sample(), "highs")
 
@@ -133,33 +134,32 @@ def test_a_cut_needs_binaries() -> None:
         cut_off(model, BrokenRow(0, True), np.array([2.0]), "test")
 
 
-def test_solutions_within_the_tolerance_are_cut_off_until_one_is_exact(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+class Saying(Highs):
+    """Says one point after the other, and notes how many rows the model had."""
+
+    def __init__(self, *points: list[float]) -> None:
+        self.points = iter(points)
+        self.rows: list[int] = []
+
+    def run(self, model: LinearModel, settings: Settings, start: Float64 | None) -> Answer[Float64]:
+        self.rows.append(model.num_rows)
+        point = np.array(next(self.points))
+        return Answer(Termination.OPTIMAL, point, lower_bound=float(model.objective @ point))
+
+
+def test_solutions_within_the_tolerance_are_cut_off_until_one_is_exact() -> None:
     model = binary_model([1, 2, 9], [[1, 1, 1], [10**9 + 1, 10**9 + 1, 10**9]], [1, -np.inf], [1, 10**9])
-    points = iter([np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), np.array([0, 0, 1.0])])
-    seen: list[int] = []
-
-    def run(current: LinearModel, settings: object) -> RawAnswer:
-        seen.append(current.num_rows)
-        point = next(points)
-        return RawAnswer(Termination.OPTIMAL, point, float(current.objective @ point), {})
-
-    monkeypatch.setattr(highs, "run", run)
-    answer = solve(model, "highs")
-    assert (answer.objective, answer.lower_bound, seen) == (9, 9.0, [2, 3, 4])
+    backend = Saying([1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0])
+    answer = solve_exactly(backend, model, Settings())
+    assert (answer.objective, answer.lower_bound, backend.rows) == (9, 9.0, [2, 3, 4])
 
 
-def test_that_does_not_go_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = binary_model([1], [[10**9 + 1]], [-np.inf], [10**9])
-    stuck = RawAnswer(Termination.OPTIMAL, np.array([1.0]), 1.0, {})
-    monkeypatch.setattr(highs, "run", lambda current, settings: stuck)
-    monkeypatch.setattr(
-        dispatch, "check_solution", lambda current, values, name: check_solution(model, values, name)
-    )
-    monkeypatch.setattr(dispatch, "_MOST_ROUNDS", 3)
-    with pytest.raises(SolverError, match="3 solutions in a row"):
-        solve(model, "highs")
+def test_that_does_not_go_on_for_ever() -> None:
+    model = binary_model([1] * 4, [[10**9 + 1] * 4], [-np.inf], [10**9])
+    backend = Saying(*np.eye(4).tolist())
+    with pytest.raises(SolverError, match="highs: 3 solutions in a row"):
+        solve_exactly(backend, model, Settings(), most_rounds=3)
+    assert backend.rows == [1, 2, 3]
 
 
 @pytest.mark.parametrize("ending", ["lp", "mps"])
@@ -167,7 +167,7 @@ def test_files_read_back_as_the_same_model(ending: str, tmp_path: Path) -> None:
     model = binary_model([3, 5_000_000_001], [[123_456_789_012_345, 1], [1, 1]], [-np.inf, 1], [10**14, 1])
     path = tmp_path / f"model.{ending}"
     write_model(model, path)
-    reader = highs.make_quiet_highs()
+    reader = make_quiet_highs()
     reader.readModel(str(path))
     lp = reader.getLp()
     assert list(lp.col_cost_) == model.objective.tolist()

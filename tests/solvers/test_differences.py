@@ -8,9 +8,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from mipplan.solvers import Termination, highs, solve
-from mipplan.solvers.answer import RawAnswer
-from mipplan.solvers.differences import Conflict, find_differences
+from mipplan.solvers import Answer, Termination, solve
+from mipplan.solvers.exact import Conflict, find_differences
+from mipplan.solvers.highs import Highs
 from mipplan_formulations import LinearModel
 from random_problems import binary_model
 
@@ -108,12 +108,12 @@ def test_a_solution_without_event_times_is_cut_off(monkeypatch: pytest.MonkeyPat
     points = iter([np.array([1.0, 0, day]), np.array([0, 1.0, 0])])
     rows: list[int] = []
 
-    def run(current: LinearModel, settings: object) -> RawAnswer:
+    def run(_backend: Highs, current: LinearModel, *_: object) -> Answer[np.ndarray]:
         rows.append(current.num_rows)
         point = next(points)
-        return RawAnswer(Termination.OPTIMAL, point, float(current.objective @ point), {})
+        return Answer(Termination.OPTIMAL, point, lower_bound=float(current.objective @ point))
 
-    monkeypatch.setattr(highs, "run", run)
+    monkeypatch.setattr(Highs, "run", run)
     answer = solve(model, "highs")
     assert (answer.objective, answer.lower_bound, rows) == (7, 7.0, [3, 5])
     assert answer.values is not None

@@ -11,12 +11,12 @@ import pytest
 from campaigns import campaign_size, write_summary
 from mipplan.core import SolverError, SolverUnavailableError
 from mipplan.solvers import Termination, available_problem_solvers, solve_problem
-from mipplan.solvers.shrinking import find_guide
+from mipplan.solvers.presolve import find_guide
+from mipplan.solvers.register import PROBLEM_BACKENDS
 from mipplan_formulations import Activity, Cover, Path, TimeCostProblem, solve_exhaustively
 from mipplan_formulations.labelling import solve_by_labels
 from random_problems import chain_problem, random_problem
 
-NATIVE = ["labels", "cp_sat_native"]
 UNITS = [1, 10_000_000, 1_000_000_000]
 
 
@@ -39,7 +39,7 @@ def check(problem: TimeCostProblem, solver: str, seed: int) -> bool:
 def test_optimum_is_that_of_brute_force() -> None:
     cases = campaign_size(20, 600)
     verdicts = {True: 0, False: 0}
-    for unit, seed, solver in product(UNITS, range(cases), NATIVE):
+    for unit, seed, solver in product(UNITS, range(cases), PROBLEM_BACKENDS):
         problem = random_problem(np.random.default_rng([unit, seed]), unit=unit)
         try:
             verdicts[check(problem, solver, seed)] += 1
@@ -51,7 +51,7 @@ def test_optimum_is_that_of_brute_force() -> None:
         {
             "problems": cases * len(UNITS),
             "units": UNITS,
-            "solves": cases * len(UNITS) * len(NATIVE),
+            "solves": cases * len(UNITS) * len(PROBLEM_BACKENDS),
             "feasible": verdicts[True],
             "infeasible": verdicts[False],
             "solvers": {info.name: info.version for info in available_problem_solvers()},
@@ -60,7 +60,7 @@ def test_optimum_is_that_of_brute_force() -> None:
     )
 
 
-@pytest.mark.parametrize("solver", [*NATIVE, "highs"])
+@pytest.mark.parametrize("solver", [*PROBLEM_BACKENDS, "highs"])
 def test_figures_and_words_are_alike(solver: str) -> None:
     problem = replace(chain_problem(4, 6, 1, seed=2), deadline=220_000_000)
     best = solve_exhaustively(problem)
@@ -76,7 +76,7 @@ def test_figures_and_words_are_alike(solver: str) -> None:
     assert repeated.cost == best.cost
 
 
-@pytest.mark.parametrize("solver", NATIVE)
+@pytest.mark.parametrize("solver", PROBLEM_BACKENDS)
 def test_a_cover_without_marks_is_infeasible(solver: str) -> None:
     problem = TimeCostProblem(
         (Activity("a", [1], [1]),), (), (), 5, covers=(Cover(((0, np.array([False])),)),)
@@ -84,7 +84,7 @@ def test_a_cover_without_marks_is_infeasible(solver: str) -> None:
     assert solve_problem(problem, solver).termination is Termination.INFEASIBLE
 
 
-@pytest.mark.parametrize("solver", NATIVE)
+@pytest.mark.parametrize("solver", PROBLEM_BACKENDS)
 def test_costs_of_nothing_and_of_one_activity(solver: str) -> None:
     path = Path((0,), 0, (np.array([3, 0]),))
     free = TimeCostProblem((Activity("a", [0, 0], [5, 5]),), (), (path,), 6)
@@ -92,7 +92,7 @@ def test_costs_of_nothing_and_of_one_activity(solver: str) -> None:
     assert (answer.selection, answer.cost, answer.lower_bound) == ((1,), 0, 0.0)
 
 
-@pytest.mark.parametrize("solver", NATIVE)
+@pytest.mark.parametrize("solver", PROBLEM_BACKENDS)
 def test_a_limit_leaves_a_bound(solver: str) -> None:
     problem = replace(chain_problem(25, 60, 3, seed=1), deadline=700_000_000)
     answer = solve_problem(problem, solver, time_limit_s=0.2)
@@ -101,7 +101,7 @@ def test_a_limit_leaves_a_bound(solver: str) -> None:
     assert answer.cost is None or answer.lower_bound <= answer.cost
 
 
-@pytest.mark.parametrize("solver", NATIVE)
+@pytest.mark.parametrize("solver", PROBLEM_BACKENDS)
 def test_a_gap_is_enough_if_asked_for(solver: str) -> None:
     problem = chain_problem(6, 8, 1, seed=8)
     answer = solve_problem(problem, solver, gap=0.2)

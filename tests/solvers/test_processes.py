@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from mipplan.core import SolverError
-from mipplan.solvers import solve
+from mipplan.solvers import SolverFeature, solve
+from mipplan.solvers.register import LINEAR_BACKENDS
 from random_problems import binary_model
 
-SOLVERS = ["highs", "pulp_highs", "cbc", "cp_sat", "scip"]
-NEEDS = {"highspy": {"highs", "pulp_highs"}, "pulp": {"pulp_highs", "cbc"}, "ortools": {"cp_sat", "scip"}}
+SOLVERS = list(LINEAR_BACKENDS)
+PACKAGES = sorted({package for backend in LINEAR_BACKENDS.values() for package in backend.packages})
 
 
 def run_python(script: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +32,7 @@ def run_python(script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("blocked", NEEDS)
+@pytest.mark.parametrize("blocked", PACKAGES)
 def test_a_missing_package_leaves_the_others_alone(blocked: str) -> None:
     script = (
         "import sys\n"
@@ -43,7 +44,8 @@ def test_a_missing_package_leaves_the_others_alone(blocked: str) -> None:
         "print(sorted(works))"
     )
     done = run_python(script)
-    assert (done.stdout.strip(), done.stderr) == (str(sorted(set(SOLVERS) - NEEDS[blocked])), "")
+    left = sorted(name for name, backend in LINEAR_BACKENDS.items() if blocked not in backend.packages)
+    assert (done.stdout.strip(), done.stderr) == (str(left), "")
 
 
 @pytest.mark.parametrize("order", [SOLVERS, SOLVERS[::-1]], ids=["highspy first", "ortools first"])
@@ -80,9 +82,12 @@ def test_a_solver_process_that_dies_is_an_error(tmp_path: Path, monkeypatch: pyt
         solve(binary_model([1], [[1]], [1], [1]), "cbc")
 
 
-def test_cp_sat_refuses_columns_that_may_need_fractions() -> None:
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_columns_that_may_need_fractions_are_solved_or_refused(solver: str) -> None:
     base = binary_model([1, 0], [[3, 2]], [1], [1])
     model = replace(base, integrality=np.array([True, False]))
-    assert solve(model, "highs").objective == 0
-    with pytest.raises(SolverError, match="may need fractions"):
-        solve(model, "cp_sat")
+    if SolverFeature.CONTINUOUS in LINEAR_BACKENDS[solver].features:
+        assert solve(model, solver).objective == 0
+    else:
+        with pytest.raises(SolverError, match="may need fractions"):
+            solve(model, solver)

@@ -11,16 +11,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mipplan.core import SolverUnavailableError
-from mipplan.solvers import Answer, Termination, available_solvers, resolve_solver, solve
+from mipplan.solvers import Answer, Backend, Termination, available_solvers, resolve_solver, solve
+from mipplan.solvers.register import LINEAR_BACKENDS, PROBLEM_BACKENDS
 from mipplan_formulations import FORMULATIONS, LinearModel, solve_exhaustively
 from random_problems import binary_model, chain_problem, hard_covering, market_split, random_problem
 
-SOLVERS = ["highs", "pulp_highs", "cbc", "cp_sat", "scip"]
+SOLVERS = list(LINEAR_BACKENDS)
 pytestmark = pytest.mark.filterwarnings("error")
 
 
@@ -37,6 +39,7 @@ def test_optimal(solver: str) -> None:
     assert (answer.objective, answer.lower_bound, answer.solver) == (220, 220.0, solver)
     assert answer.details["version"]
     assert not answer.values.flags.writeable
+    assert answer.checked
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -245,6 +248,23 @@ def test_settings_out_of_range(setting: dict) -> None:
 def test_auto_is_highs() -> None:
     assert resolve_solver() == "highs"
     assert solve(knapsack()).solver == "highs"
+
+
+def test_auto_asks_no_more_solvers_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *others = LINEAR_BACKENDS.values()
+    for backend in others:
+        monkeypatch.setattr(type(backend), "probe", lambda _: pytest.fail("asked in vain"))
+    assert resolve_solver() == first.name
+    assert solve(knapsack()).solver == first.name
+
+
+@pytest.mark.parametrize("backend", [*LINEAR_BACKENDS.values(), *PROBLEM_BACKENDS.values()])
+def test_a_backend_is_registered_by_the_name_it_goes_by(backend: Backend[Any, Any]) -> None:
+    assert backend.probe().name == backend.name
+    assert ({**LINEAR_BACKENDS, **PROBLEM_BACKENDS})[backend.name] is backend
+    # packages of solvers are named in this room only, which a contract of imports checks for each of them
+    contracts = (Path(__file__).parents[2] / ".importlinter").read_text(encoding="utf-8")
+    assert all(f"mipplan.solvers.** -> {package}" in contracts for package in backend.packages)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import ModuleType, SimpleNamespace
-from typing import cast
 
 import numpy as np
 import pytest
 
 from campaigns import campaign_size
-from mipplan.solvers import Termination, solve
-from mipplan.solvers.answer import RawAnswer, Settings
-from mipplan.solvers.starts import run_from_start
-from mipplan_formulations import FORMULATIONS, TimeCostProblem, solve_exhaustively
+from mipplan.core import Float64
+from mipplan.solvers import Answer, Termination, solve
+from mipplan.solvers.backend import Settings
+from mipplan.solvers.exact import run_from_start
+from mipplan.solvers.highs import Highs
+from mipplan.solvers.register import LINEAR_BACKENDS
+from mipplan_formulations import FORMULATIONS, LinearModel, TimeCostProblem, solve_exhaustively
 from random_problems import binary_model, chain_problem, random_problem
-
-SOLVERS = ["highs", "pulp_highs", "cbc", "cp_sat", "scip"]
 
 
 def problem_of(seed: int) -> tuple[TimeCostProblem, np.random.Generator]:
@@ -50,44 +49,47 @@ def test_any_feasible_start_leads_to_the_optimum() -> None:
             continue
         started += 1
         model = formulation.build(problem)
-        for solver in SOLVERS:
+        for solver in LINEAR_BACKENDS:
             answer = solve(model, solver, start=formulation.encode(problem, model, selection))
             assert answer.objective == best.cost, (solver, seed)
     assert started >= 10
 
 
-def backend_that_says(*answers: RawAnswer) -> tuple[ModuleType, list[Settings]]:
-    asked: list[Settings] = []
+class Saying(Highs):
+    """Gives one answer after the other, and notes what it was asked."""
 
-    def run(_model: object, settings: Settings) -> RawAnswer:
-        asked.append(settings)
-        return answers[len(asked) - 1]
+    def __init__(self, *answers: Answer[Float64]) -> None:
+        self.answers = iter(answers)
+        self.asked: list[tuple[Settings, Float64 | None]] = []
 
-    return cast(ModuleType, SimpleNamespace(run=run)), asked
+    def run(self, model: LinearModel, settings: Settings, start: Float64 | None) -> Answer[Float64]:
+        self.asked.append((settings, start))
+        return next(self.answers)
 
 
 def test_only_a_contradiction_is_asked_again() -> None:
     model = binary_model([5, 3], [[1, 1]], [1], [2])
     dear, cheap = np.array([1.0, 0.0]), np.array([0.0, 1.0])
-    start = Settings(start=dear, time_limit_s=9)
-    wrong = RawAnswer(Termination.OPTIMAL, dear, 2.0, {})
-    right = RawAnswer(Termination.OPTIMAL, cheap, 3.0, {})
-    nothing = RawAnswer(Termination.NO_SOLUTION_FOUND, None, 1.0, {})
-    backend, asked = backend_that_says(wrong, right)
-    assert run_from_start(backend, model, start) is right
-    assert asked[1].start is None
-    assert asked[1].time_limit_s is not None
-    assert asked[1].time_limit_s <= 9
+    limited = Settings(time_limit_s=9)
+    wrong = Answer(Termination.OPTIMAL, dear, lower_bound=2.0)
+    right = Answer(Termination.OPTIMAL, cheap, lower_bound=3.0)
+    nothing: Answer[Float64] = Answer(Termination.NO_SOLUTION_FOUND, None, lower_bound=1.0)
+    backend = Saying(wrong, right)
+    assert run_from_start(backend, model, limited, dear) is right
+    again, start = backend.asked[1]
+    assert start is None
+    assert again.time_limit_s is not None
+    assert again.time_limit_s <= 9
     # the solution at hand is kept if the second run finds none
-    again = run_from_start(backend_that_says(wrong, nothing)[0], model, start)
-    assert (again.termination, again.values, again.lower_bound) == (Termination.FEASIBLE, dear, 1.0)
-    for settings, answer in (
-        (Settings(), wrong),
-        (start, right),
-        (replace(start, gap=0.6), wrong),
-        (start, replace(wrong, termination=Termination.FEASIBLE)),
-        (start, replace(wrong, lower_bound=-np.inf)),
+    kept = run_from_start(Saying(wrong, nothing), model, limited, dear)
+    assert (kept.termination, kept.values, kept.lower_bound) == (Termination.FEASIBLE, dear, 1.0)
+    for settings, start, answer in (
+        (Settings(), None, wrong),
+        (limited, dear, right),
+        (replace(limited, gap=0.6), dear, wrong),
+        (limited, dear, replace(wrong, termination=Termination.FEASIBLE)),
+        (limited, dear, replace(wrong, lower_bound=-np.inf)),
     ):
-        backend, asked = backend_that_says(answer)
-        assert run_from_start(backend, model, settings) is answer
-        assert len(asked) == 1
+        backend = Saying(answer)
+        assert run_from_start(backend, model, settings, start) is answer
+        assert len(backend.asked) == 1

@@ -10,35 +10,64 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from mipplan.solvers.differences import find_differences
+from mipplan.core import Float64, Int64
+from mipplan.solvers.exact import find_differences
 from mipplan_formulations import LinearModel
 
+# Scaled objective coefficients stay below 2**20: far from overflow, far above every solver's tolerances.
 _OBJECTIVE_BITS = 20
-"""Scaled objective coefficients stay below 2**20: far from overflow, far above every solver's tolerances."""
 
+# A unit in a row scaled to 1 is 2**-24 or more up to here, which is 60 times the tightest tolerance in use.
 _RESOLVED_BITS = 24
-"""A unit in a row scaled to 1 is 2**-24 or more up to here, 60 times the tightest tolerance in use."""
+
+# At most 5,000 entries, because making a sparse matrix takes longer than summing them up without one.
+_FEW_ENTRIES = 5_000
 
 
 @dataclass(frozen=True, eq=False)
-class ScaledModel:
+class LpArrays:
+    """The numbers of a linear program: minimise ``objective @ x`` over rows and columns between their sides."""
+
+    objective: Float64
+    starts: NDArray[np.integer]
+    """Where each row begins in `columns` and `entries`, and where the last one ends."""
+    columns: NDArray[np.integer]
+    entries: Float64
+    row_lower: Float64
+    row_upper: Float64
+    column_lower: Float64
+    column_upper: Float64
+
+    def price(self, duals: Float64) -> Float64:
+        """Sum the rows, each times its dual: shape (n,). Both ways add in the same order."""
+        if self.entries.size > _FEW_ENTRIES:
+            return np.asarray(self._transposed @ duals)
+        weights = np.repeat(duals, np.diff(self.starts)) * self.entries
+        sums = np.bincount(self.columns, weights=weights, minlength=self.objective.size)
+        return np.asarray(sums, dtype=np.float64)
+
+    @cached_property
+    def _transposed(self) -> sparse.csc_array[Any]:
+        shape = self.objective.size, self.row_lower.size
+        return sparse.csc_array((self.entries, self.columns, self.starts), shape=shape)
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledModel(LpArrays):
     """A model as floating-point solvers want it.
+
+    The largest coefficient of each row lies in [1/√2, √2], or up to 2**gain_bits times that. Sides of rows are infinite
+    where no point within the column bounds could break them.
 
     Attributes
     ----------
-    objective : float64 array, shape (n,)
-        The model's, divided by `objective_unit`.
-    matrix : csr_array of float64, shape (k, n)
-        The largest coefficient of each row lies in [1/√2, √2], or up to 2**gain_bits times that.
-    row_lower, row_upper : float64 arrays, shape (k,)
-        Scaled with their row; infinite where no point within the column bounds could break that side.
-    column_lower, column_upper : float64 arrays, shape (n,)
     column_exponents : int64 array, shape (n,)
         A column of the model is this one times 2**exponent; 0 for integer columns.
     objective_unit : int
@@ -47,21 +76,15 @@ class ScaledModel:
         Two different values of the scaled objective differ by at least this; a multiple of it is attained.
     """
 
-    objective: NDArray[np.float64]
-    matrix: sparse.csr_array[Any, tuple[int, int]]
-    row_lower: NDArray[np.float64]
-    row_upper: NDArray[np.float64]
-    column_lower: NDArray[np.float64]
-    column_upper: NDArray[np.float64]
-    column_exponents: NDArray[np.int64]
+    column_exponents: Int64
     objective_unit: int
     objective_step: float
 
-    def lift_values(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def lift_values(self, values: Float64) -> Float64:
         """Turn values of the scaled columns into values of the model's, shape (n,)."""
         return np.ldexp(values, self.column_exponents)
 
-    def lower_values(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def lower_values(self, values: Float64) -> Float64:
         """Turn values of the model's columns into values of the scaled ones, shape (n,)."""
         return np.ldexp(values, -self.column_exponents)
 
@@ -91,17 +114,19 @@ def scale_model(model: LinearModel, *, gain_bits: int = 0, slack: float = 0.0) -
         Rows with event times are relaxed by this much once scaled. It should exceed what the solver's tolerance
         and arithmetic can do to such a row, lest it miss a solution by a hair; what it finds is judged exactly.
     """
-    matrix = model.matrix.astype(np.float64)
+    starts, columns = model.matrix.indptr, model.matrix.indices
     column_exponents = _column_exponents(model)
-    matrix.data = np.ldexp(matrix.data, column_exponents[matrix.indices])
-    exponents = _row_exponents(matrix, gain_bits)
-    matrix.data = np.ldexp(matrix.data, np.repeat(exponents, np.diff(matrix.indptr)))
+    entries = np.ldexp(model.matrix.data.astype(np.float64), column_exponents[columns])
+    exponents = _row_exponents(largest_in_rows(starts, entries), gain_bits)
+    entries = np.ldexp(entries, np.repeat(exponents, np.diff(starts)))
     lower, upper = _binding_sides(model)
     objective, unit, step = _scale_objective(model.objective)
     given = _slack_by_row(model, slack)
     return ScaledModel(
         objective,
-        matrix,
+        starts,
+        columns,
+        entries,
         np.ldexp(lower, exponents) - given,
         np.ldexp(upper, exponents) + given,
         np.ldexp(model.column_lower, -column_exponents),
@@ -112,43 +137,36 @@ def scale_model(model: LinearModel, *, gain_bits: int = 0, slack: float = 0.0) -
     )
 
 
-def _column_exponents(model: LinearModel) -> NDArray[np.int64]:
+def largest_in_rows(starts: NDArray[np.integer], entries: NDArray[Any]) -> Float64:
+    """Largest absolute entry of each row, 0 for an empty row."""
+    largest = np.zeros(starts.size - 1)
+    filled = np.diff(starts) > 0
+    if filled.any():
+        # reduceat over the starts of filled rows only: an empty row would repeat its successor's first entry
+        largest[filled] = np.maximum.reduceat(np.abs(entries), starts[:-1][filled])
+    return largest
+
+
+def _column_exponents(model: LinearModel) -> Int64:
     """Exponent per column that brings continuous columns to values of at most 1."""
     extent = np.maximum(1.0, np.maximum(np.abs(model.column_lower), np.abs(model.column_upper)))
     return np.where(model.integrality, 0, np.ceil(np.log2(extent))).astype(np.int64)
 
 
-def _slack_by_row(model: LinearModel, slack: float) -> NDArray[np.float64]:
+def _slack_by_row(model: LinearModel, slack: float) -> Float64:
     differences = find_differences(model) if slack else None
     if differences is None:
         return np.zeros(model.num_rows)
     return np.where(differences.is_row_in, slack, 0.0)
 
 
-def _row_exponents(matrix: sparse.csr_array[Any, tuple[int, int]], gain_bits: int) -> NDArray[np.int64]:
+def _row_exponents(largest: Float64, gain_bits: int) -> Int64:
     """Exponent e per row: 2**e is nearest to 1 over the largest coefficient, but for the gain."""
-    largest = largest_in_rows(matrix)
     bits = np.rint(np.log2(np.where(largest > 0, largest, 1.0)))
     return np.asarray(np.clip(bits - _RESOLVED_BITS, 0, gain_bits) - bits, dtype=np.int64)
 
 
-def largest_coefficients(model: LinearModel) -> NDArray[np.float64]:
-    """Largest absolute coefficient of each row, 0 for an empty row."""
-    return largest_in_rows(model.matrix)
-
-
-def largest_in_rows(matrix: sparse.csr_array[Any, tuple[int, int]]) -> NDArray[np.float64]:
-    """Largest absolute entry of each row, 0 for an empty row."""
-    largest = np.zeros(matrix.shape[0])
-    starts = matrix.indptr[:-1]
-    filled = np.diff(matrix.indptr) > 0
-    if filled.any():
-        # reduceat over the starts of filled rows only: an empty row would repeat its successor's first entry
-        largest[filled] = np.maximum.reduceat(np.abs(matrix.data), starts[filled])
-    return largest
-
-
-def _binding_sides(model: LinearModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _binding_sides(model: LinearModel) -> tuple[Float64, Float64]:
     """Drop the sides no point of the box can break: far larger than their row, they only harm precision."""
     positive = model.matrix.maximum(0).astype(np.float64)
     negative = model.matrix.minimum(0).astype(np.float64)
@@ -160,7 +178,7 @@ def _binding_sides(model: LinearModel) -> tuple[NDArray[np.float64], NDArray[np.
     return lower, upper
 
 
-def _scale_objective(objective: NDArray[np.int64]) -> tuple[NDArray[np.float64], int, float]:
+def _scale_objective(objective: Int64) -> tuple[Float64, int, float]:
     divisor = int(np.gcd.reduce(objective))
     if divisor == 0:  # nothing to minimise
         return objective.astype(np.float64), 1, 1.0

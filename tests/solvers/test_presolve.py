@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size, write_summary
-from mipplan.solvers import Termination, shrink, shrinking, solve_problem
+from mipplan.solvers import Termination, presolve, shrink, solve_problem
 from mipplan_formulations import FORMULATIONS, TimeCostProblem, solve_exhaustively
 from random_problems import chain_problem, random_problem
 
@@ -80,7 +80,7 @@ def test_time_may_run_out_at_once() -> None:
 
 
 def test_without_highs_dominated_modes_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shrinking, "relax", lambda *_, **__: None)
+    monkeypatch.setattr(presolve, "relax", lambda *_, **__: None)
     problem = replace(chain_problem(3, 6, 2, seed=1), deadline=200_000_000)
     shrunk = shrink(problem)
     assert shrunk.counts[-1] <= shrunk.counts[0]

@@ -1,0 +1,258 @@
+"""What a solver is asked and what it answers, in the same words for all: the Protocol of a backend."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import math
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Generic, Protocol, TypeVar
+
+from mipplan.core import Deadline, Float64
+from mipplan_formulations import LinearModel, TimeCostProblem
+
+#: A mode per activity of a `TimeCostProblem`.
+Selection = tuple[int, ...]
+
+Input_contra = TypeVar("Input_contra", contravariant=True)
+Found = TypeVar("Found")
+Result = TypeVar("Result")
+
+# Less would be taken for no time at all by some solvers, and for no limit by others.
+_LEAST_TIME_S = 1e-3
+
+
+class Termination(StrEnum):
+    """How a solve ended. That a limit was hit says nothing about feasibility, hence two outcomes for it."""
+
+    OPTIMAL = "optimal"
+    """A best solution within the gap asked for, and the proof."""
+    FEASIBLE = "feasible"
+    """A limit was hit; the solution at hand may not be the best."""
+    INFEASIBLE = "infeasible"
+    """Proven: there is no solution."""
+    NO_SOLUTION_FOUND = "no_solution_found"
+    """A limit was hit before any solution was found; there may be one."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a caller may ask of any solver, as `mipplan.solvers.solve` explains it."""
+
+    time_limit_s: float | None = None
+    gap: float = 0.0
+    threads: int = 1
+    seed: int = 0
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if self.time_limit_s is not None and not self.time_limit_s > 0:
+            raise ValueError(f"time_limit_s must be above 0 or None, not {self.time_limit_s}")
+        if not 0 <= self.gap < math.inf:
+            raise ValueError(f"gap must be 0 or more, not {self.gap}")
+        if self.threads < 1:
+            raise ValueError(f"threads must be at least 1, not {self.threads}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be from 0 to 2**31 - 1, not {self.seed}")
+
+    def deadline(self) -> Deadline:
+        """Return when the limit is over, counted from now."""
+        return Deadline.after(self.time_limit_s)
+
+    def until(self, deadline: Deadline) -> Settings:
+        """Return the same settings with the time left until a deadline of theirs, at least a millisecond."""
+        if self.time_limit_s is None:
+            return self
+        return replace(self, time_limit_s=deadline.left_s(_LEAST_TIME_S))
+
+    def share(self, part: float) -> Settings:
+        """Return the same settings with a part of the time."""
+        return self if self.time_limit_s is None else replace(self, time_limit_s=part * self.time_limit_s)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer(Generic[Found]):
+    """The outcome of a solve.
+
+    Attributes
+    ----------
+    termination : Termination
+    values : float64 array, shape (n,), or None
+        One value per column, integer columns rounded to integers; None unless OPTIMAL or FEASIBLE. Of a problem: a
+        mode per activity.
+    objective : int or None
+        Recomputed in integers from `values`.
+    lower_bound : float
+        No solution costs less. Equals the objective if OPTIMAL with gap 0; minus infinity if the solver proved nothing;
+        plus infinity if INFEASIBLE.
+    solver : str
+        Empty while nobody has checked what a backend returned.
+    solve_s : float
+        Wall-clock seconds inside the backend, building its data structures included.
+    details : mapping
+        `version`, and where the solver tells them `nodes` and `gap` (relative), or other numbers and short texts.
+    """
+
+    termination: Termination
+    values: Found | None
+    objective: int | None = None
+    lower_bound: float = -math.inf
+    solver: str = ""
+    solve_s: float = 0.0
+    details: Mapping[str, float | int | str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def checked(self) -> bool:
+        """Whether our own arithmetic confirms it. What a backend returns is not checked, and nobody else sees it."""
+        return bool(self.solver)
+
+
+@dataclass(frozen=True)
+class ProblemAnswer:
+    """The checked outcome of solving a time-cost problem.
+
+    Attributes
+    ----------
+    termination : Termination
+    selection : tuple of int or None
+        The chosen mode of every activity; None unless OPTIMAL or FEASIBLE.
+    cost : int or None
+        Recomputed by `TimeCostProblem.evaluate`.
+    lower_bound : float
+        As of an `Answer`.
+    solver : str
+    formulation : str or None
+        None for solvers that work on the problem itself.
+    build_s, solve_s : float
+        Wall-clock seconds of building a linear model (0 without one), and of all the rest.
+    details : mapping
+        As the solver tells them.
+    """
+
+    termination: Termination
+    selection: Selection | None
+    cost: int | None
+    lower_bound: float
+    solver: str
+    formulation: str | None
+    build_s: float
+    solve_s: float
+    details: Mapping[str, float | int | str]
+
+
+@dataclass(frozen=True)
+class SolverInfo:
+    """Whether a solver can be used here.
+
+    Attributes
+    ----------
+    name : str
+    available : bool
+    version : str or None
+        The solver's own if it tells one, else that of the Python package it comes in.
+    reason : str or None
+        Why it is not available.
+    """
+
+    name: str
+    available: bool
+    version: str | None
+    reason: str | None
+
+
+class SolverFeature(StrEnum):
+    """What not every backend can do, for whoever chooses among them."""
+
+    CONTINUOUS = "continuous"
+    """Takes any continuous columns, not only event times, which integers are enough for."""
+    PRESOLVES = "presolves"
+    """Leaves out modes of a problem by itself (`mipplan.solvers.presolve`)."""
+
+
+class Backend(Protocol[Input_contra, Found]):
+    """A solver of linear models, or one of time-cost problems.
+
+    Packages are imported inside of `run`: asking whether a solver is there must not load any other.
+    """
+
+    name: str
+    features: frozenset[SolverFeature]
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Python packages it comes in, without which it does not work."""
+
+    def probe(self) -> SolverInfo:
+        """Tell whether the solver works here; cheap, as every solve asks."""
+
+    def run(self, model: Input_contra, settings: Settings, start: Found | None) -> Answer[Found]:
+        """Solve, from a start that need not be feasible and does not bind.
+
+        Raises
+        ------
+        SolverError
+            If the solver refuses the model, or ends in a way that tells nothing.
+        """
+
+
+LinearBackend = Backend[LinearModel, Float64]
+ProblemBackend = Backend[TimeCostProblem, Selection]
+
+
+class PackageBackend:
+    """What backends have in common that are there if Python packages are, and have the version of the last one."""
+
+    name: str
+    packages: tuple[str, ...]
+    features: frozenset[SolverFeature] = frozenset()
+
+    def probe(self) -> SolverInfo:
+        """Tell whether the packages are installed, without importing them."""
+        return self.missing() or SolverInfo(
+            self.name, True, importlib.metadata.version(self.packages[-1]), None
+        )
+
+    def missing(self) -> SolverInfo | None:
+        """Name the first package that is not installed, if one is not."""
+        for package in self.packages:
+            if importlib.util.find_spec(package) is None:
+                return SolverInfo(self.name, False, None, f"the package {package} is not installed")
+        return None
+
+
+def run_interruptibly(work: Callable[[], Result], stop: Callable[[], object], name: str) -> Result:
+    """Work in a second thread, so that Ctrl-C reaches this one, which then stops the solver and passes it on.
+
+    `work` must return soon after `stop` was called; `name` is that of the solver.
+    """
+    results: list[Result] = []
+    failures: list[BaseException] = []
+    # not Thread.join: interrupted in it, Python 3.11 takes the thread for ended while it still runs, and the
+    # process would end, and abort, beneath the solver
+    ended = threading.Event()
+
+    def attempt() -> None:
+        try:
+            results.append(work())
+        except BaseException as failure:  # raised again by the thread that waits
+            failures.append(failure)
+        finally:
+            ended.set()
+
+    threading.Thread(target=attempt, name=f"mipplan-{name}", daemon=True).start()
+    try:
+        while not ended.wait(timeout=0.2):  # without a timeout, Ctrl-C would not get through on Windows
+            pass
+    except BaseException:
+        # a solver that had not begun yet when asked to stop needs to be asked again
+        while not ended.is_set():
+            stop()
+            ended.wait(timeout=0.2)
+        raise
+    if failures:
+        raise failures[0]
+    return results[0]
