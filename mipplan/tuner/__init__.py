@@ -3,6 +3,7 @@
 from mipplan.tuner.conditions import Conditions
 from mipplan.tuner.joint import JointTuner
 from mipplan.tuner.policies import POLICIES, USUAL, read_policies
+from mipplan.tuner.requirements import TuningStep
 from mipplan.tuner.simulation import (
     Action,
     Tuning,
@@ -14,7 +15,6 @@ from mipplan.tuner.simulation import (
     tune,
 )
 from mipplan.tuner.stages import StageScale, Tokens, stage_scales
-from mipplan.tuner.step import TuningStep
 from mipplan.tuner.traffic import LiveEnvelope, Traffic, as_envelope, doubling_windows_ns
 from mipplan.tuner.transients import Transient
 from mipplan.tuner.tuner import Tuner

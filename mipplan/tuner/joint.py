@@ -8,9 +8,8 @@ from typing import Any
 
 from mipplan.core import Fault, InputError, dollars_to_microdollars, is_number, shown
 from mipplan.tuner.conditions import MOST_USD, Conditions
-from mipplan.tuner.requirements import decide
+from mipplan.tuner.requirements import TuningStep, decide
 from mipplan.tuner.scaling import Scaler
-from mipplan.tuner.step import TuningStep
 from mipplan.tuner.traffic import Traffic
 from mipplan.tuner.tuner import Tuner
 

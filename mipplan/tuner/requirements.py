@@ -3,24 +3,137 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
+from types import MappingProxyType
+from typing import Any
 
 from mipplan.calculus import Envelope, EnvelopeCurve, rate_needed
 from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    NS_PER_S,
     UNLIMITED_NS,
-    InputError,
     LongestPaths,
+    Printable,
+    Summary,
     format_duration,
 )
-from mipplan.tuner.scaling import Requirement, Scaler, ScalingResult
+from mipplan.tuner.scaling import Requirement, Scaler, ScalingResult, make_demand
 from mipplan.tuner.stages import StageScale, Tokens
-from mipplan.tuner.step import TuningStep
 from mipplan.tuner.traffic import Situation, Traffic, as_envelope
 from mipplan.tuner.transients import Transient
-from mipplan_formulations import LARGEST_MAGNITUDE, Demand
 from mipplan_formulations.scaling import WHOLE
+
+
+@dataclass(frozen=True, repr=False)
+class TuningStep(Printable):
+    """Replica counts for the traffic at hand.
+
+    Attributes
+    ----------
+    replicas : mapping of str to int
+        For every stage, in file order.
+    microusd_per_hour : int
+        What they cost.
+    objective_microusd_per_hour, lower_bound_microusd_per_hour : int or None
+        What was minimised: the cost, and what changes and traffic that is not served are counted as; and the proven
+        least value of that. Of a joint retuning both are for all pipelines together. Where queries have several tokens
+        and something binds, so that `share` is below 1, the bound is for waits shared out as without limits. None
+        where the conditions admit no replica counts at all.
+    latency_bound_ns : int or None
+        Bound on the latency of every query of traffic inside the envelope that meets an empty system with these
+        replicas; None if there is no bound: the long-run rate exceeds what they serve, or tokens were counted by
+        their mean.
+    transient_bound_ns : int or None
+        The same for all queries from now on, with the backlog and the activation delay as given.
+    share : float
+        Share of the traffic that is served within the objective: 1, or less where a limit binds. Whoever admits a share
+        s of the queries, so that at most ``1 + s·(α(u) − 1)`` of them come in any window u, keeps it for those.
+    reused : bool
+        Whether the models of the last retuning were used again, with their bases.
+    replan : bool
+        Whether the plan's hardware or batch caps no longer fit: no allowed replica counts keep the objective.
+    notes : tuple of str
+        What binds, a sentence each.
+    envelope : Envelope
+        What was tuned for.
+    now_ns : int or None
+        When it was decided.
+    """
+
+    replicas: Mapping[str, int]
+    microusd_per_hour: int
+    objective_microusd_per_hour: int | None
+    lower_bound_microusd_per_hour: int | None
+    latency_bound_ns: int | None
+    transient_bound_ns: int | None
+    share: float
+    reused: bool
+    replan: bool
+    notes: tuple[str, ...]
+    envelope: Envelope
+    now_ns: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "replicas", MappingProxyType(dict(self.replicas)))
+        for name in ("latency_bound_ns", "transient_bound_ns"):
+            bound = getattr(self, name)
+            if bound is not None and bound >= UNLIMITED_NS:
+                object.__setattr__(self, name, None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Read-only views cannot be pickled; the constructor makes them anew.
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return partial(type(self), **{**values, "replicas": dict(self.replicas)}), ()
+
+    @property
+    def usd_per_hour(self) -> float:
+        """Cost, dollars per hour."""
+        return self.microusd_per_hour / MICRODOLLARS_PER_DOLLAR
+
+    @property
+    def gap(self) -> float | None:
+        """(objective − lower bound) / objective: 0 if proven best."""
+        if self.objective_microusd_per_hour is None or self.lower_bound_microusd_per_hour is None:
+            return None
+        if self.objective_microusd_per_hour == 0:
+            return 0.0
+        return 1.0 - self.lower_bound_microusd_per_hour / self.objective_microusd_per_hour
+
+    @property
+    def latency_bound_s(self) -> float:
+        """`latency_bound_ns` in seconds, infinite if there is none."""
+        return _seconds(self.latency_bound_ns)
+
+    @property
+    def transient_bound_s(self) -> float:
+        """`transient_bound_ns` in seconds, infinite if there is none."""
+        return _seconds(self.transient_bound_ns)
+
+    def _summary(self) -> Summary:
+        bounds_s = (self.latency_bound_s, self.transient_bound_s)
+        steady, from_now = (format_duration(bound_s * NS_PER_S) for bound_s in bounds_s)
+        return Summary(
+            f"Retuned: {self.usd_per_hour:.4f} $/h{', a new plan is needed' if self.replan else ''}",
+            figures=(
+                ("bound", f"{steady} for traffic inside the envelope, {from_now} from now on"),
+                ("served", None if self.share == 1.0 else f"{self.share:.1%} of the traffic"),
+                *(("note", note) for note in self.notes),
+            ),
+            headings=("stage", ">replicas"),
+            rows=((stage, f"{count:,}") for stage, count in self.replicas.items()),
+            count=len(self.replicas),
+            what="stages",
+        )
+
+    def _line(self) -> str:
+        bound = format_duration(self.latency_bound_s * NS_PER_S)
+        return f": {sum(self.replicas.values())} replicas, {self.usd_per_hour:.4f} $/h, bound {bound}"
+
+
+def _seconds(bound_ns: int | None) -> float:
+    return float("inf") if bound_ns is None else bound_ns / NS_PER_S
 
 
 @dataclass(eq=False)
@@ -268,24 +381,6 @@ def _is_unreachable(budget: DelayBudget, envelope: Envelope) -> bool:
     if budget.is_shared_out:
         return False
     return any(rate_needed(envelope, wait) is None for wait in budget.waits_ns.values())
-
-
-def make_demand(scale: StageScale, envelope: Envelope) -> Demand:
-    """Times of a stage as functions of its replicas; windows that are no whole ns are rounded down.
-
-    Raises
-    ------
-    InputError
-        If the work of a window is more than can be reckoned with.
-    """
-    up, down = scale.pace.denominator, scale.pace.numerator
-    offsets = [window // common for _, window, common in envelope.excesses]
-    loads = [max(0, -(-up * excess // (down * common))) for excess, _, common in envelope.excesses]
-    if max(loads, default=0) > LARGEST_MAGNITUDE:
-        raise InputError.one(
-            "traffic", f"holds more queries at once than stage {scale.stage!r} serves in months"
-        )
-    return Demand(offsets, loads, scale.own_load_ns)  # type: ignore[arg-type]  # made arrays there
 
 
 def _rate_thousandths(scale: StageScale, envelope: Envelope) -> int:

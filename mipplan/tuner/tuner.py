@@ -13,7 +13,7 @@ from mipplan.replayer import check_plan
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner.conditions import Conditions
-from mipplan.tuner.requirements import DelayBudget, decide
+from mipplan.tuner.requirements import DelayBudget, TuningStep, decide
 from mipplan.tuner.scaling import UNLIMITED, PipelineShape, Scaler
 from mipplan.tuner.stages import (
     Keep,
@@ -24,7 +24,6 @@ from mipplan.tuner.stages import (
     sample_waits_ns,
     stage_scales,
 )
-from mipplan.tuner.step import TuningStep
 from mipplan.tuner.traffic import (
     LiveEnvelope,
     Situation,

@@ -22,7 +22,7 @@ from mipplan.tuner.policies.base import (
     check_numbers,
 )
 from mipplan.tuner.policies.forecast import Forecast, ForecastRule, Outlook
-from mipplan.tuner.step import TuningStep
+from mipplan.tuner.requirements import TuningStep
 from mipplan.tuner.tuner import Tuner
 
 
