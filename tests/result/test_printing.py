@@ -14,9 +14,11 @@ import pandas as pd
 import pytest
 
 import mipplan as mp
+from mipplan.calculus import WindowCounts
 from mipplan.core import MOST_LINES, Printable, Summary
 from mipplan.core.printing import MOST_COLUMNS
 from mipplan.result import Figures, Limit, Objective, Provenance, Refinement, TraceReference
+from mipplan.solvers import Answer, Termination
 
 ODD = "<b>a & b"
 
@@ -255,3 +257,13 @@ def test_what_a_replay_is_given_shows_no_arrays() -> None:
     schedule = mp.ReplicaSchedule([10, 20], [1, 3, 2])
     assert repr(schedule) == "<ReplicaSchedule: 2 changes, 1 to 3 replicas>"
     assert "array" not in repr(mp.ServiceNoise.from_factors([0.9, 1.0, 1.2]))
+
+
+def test_what_other_rooms_offer_shows_no_arrays() -> None:
+    table = mp.Profiles.default().table("preprocess", "cpu")
+    assert table is not None
+    assert re.fullmatch(r"<LatencyTable preprocess on cpu: \d+ batch sizes>", repr(table))
+    counts = WindowCounts(np.array([10, 20]), np.array([1, 2]))
+    assert repr(counts) == "<WindowCounts: 2 windows, at most 2 queries>"
+    answer = Answer(Termination.OPTIMAL, np.array([0.0, 1.0]))
+    assert "array" not in repr(answer)
