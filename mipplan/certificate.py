@@ -113,10 +113,6 @@ class CertificateEvaluator:
 
     A stage's exits depend on its own service and its parents' exits; a search that alters one stage at a time
     leaves most of them as they were.
-
-    Parameters
-    ----------
-    workload : Workload
     """
 
     def __init__(self, workload: Workload) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 import mipplan as mp
+from mipplan.core import Deadline, SearchLimits
 from mipplan.profiles import Hardware, LatencyTable
-from mipplan.refinement.domains import Problem, state_problem
-from mipplan.refinement.judging import Judge
-from mipplan.refinement.meter import Meter, Tally
-from mipplan.refinement.search import Search
-from mipplan.refinement.stage_runs import StageReplays
-from mipplan.replayer import ENGINES
+from mipplan.refinement.evaluation import ReplayOracle, WorkLimit
+from mipplan.refinement.problem import RefinementProblem, state_problem
+from mipplan.refinement.refining import RefinementParams, Refining
+from mipplan.refinement.search import RefinementSearch
+from mipplan.replayer import ENGINES, CacheParams, StageReplays
 from mipplan.tokens import realise
 from oracle_refinement import OraclePlan, replay_everything
 from random_pipelines import random_pipeline, random_trace
@@ -58,6 +58,13 @@ class RefinementInstance:
     def refine(self, number: int = 0, **more: Any) -> mp.Plan:
         """Refine one of its plans."""
         return mp.refine(self.start(number), self.trace, discipline=self.discipline, **more)
+
+    def refine_by(
+        self, params: RefinementParams, number: int = 0, time_limit_s: float | None = None
+    ) -> mp.Plan:
+        """Refine one of its plans by other numbers."""
+        limits = SearchLimits(Deadline.after(time_limit_s))
+        return Refining(self.start(number), self.trace, self.discipline, "auto", limits, params).run()
 
 
 def refinement_instance(number: int) -> RefinementInstance:
@@ -113,16 +120,16 @@ class Bench:
         self, instance: RefinementInstance, engine: str = "numpy", cache_bytes: int = 1 << 20
     ) -> None:
         workload = realise(instance.pipeline, instance.trace, instance.seed)
-        self.problem: Problem = state_problem(
+        self.problem: RefinementProblem = state_problem(
             instance.pipeline, instance.profiles, workload, instance.slo_ns, instance.quantile
         )
         fifo = instance.discipline == "fifo"
-        self.replays = StageReplays(workload, ENGINES[engine], fifo=fifo, cache_bytes=cache_bytes)
-        self.meter = Meter(Tally(), float("inf"))
-        self.judge = Judge(self.problem, self.replays)
+        self.replays = StageReplays(workload, ENGINES[engine], fifo=fifo, params=CacheParams(cache_bytes))
+        self.limit = WorkLimit()
+        self.oracle = ReplayOracle(self.problem, self.replays)
 
-    def search(self, *, trusting: bool = False, is_brief: bool = False) -> Search:
+    def search(self, *, trusting: bool = False, is_brief: bool = False) -> RefinementSearch:
         """Over all domains."""
-        return Search(
-            self.problem, self.problem.domains, self.replays, self.meter, trusting, is_brief=is_brief
+        return RefinementSearch(
+            self.problem, self.problem.domains, self.replays, self.limit, trusting, is_brief=is_brief
         )

@@ -23,8 +23,7 @@ from benchmarks.compare.run import COLUMNS, go_on, in_order, missing
 from benchmarks.compare.specs import Spec, read_frozen
 from benchmarks.compare.summary import summarise
 from benchmarks.compare.ties import RULES, compare_rules
-from mipplan.baselines.actions import Actions
-from mipplan.baselines.greedy import Search
+from mipplan.baselines.greedy import Actions, GreedySearch
 
 FROZEN = read_frozen()
 #: Where the public data are absent, their instances are left out of the suite, and of these tests.
@@ -143,11 +142,11 @@ def test_an_instance_is_measured_by_every_planner() -> None:
 
 
 def test_other_rules_of_greedy_are_tried_and_taken_back() -> None:
-    usual = Actions.rank, Actions.promise, Search.run
+    usual = Actions.rank, Actions.promise, GreedySearch.run
     lines = compare_rules([build(TINY)]).splitlines()
     assert len(lines) == 2 + len(RULES) + 2
     assert all(line.split("|")[3:6] != [" 0 ", " 0 ", " 0 "] for line in lines[2 : 2 + len(RULES)])
-    assert (Actions.rank, Actions.promise, Search.run) == usual
+    assert (Actions.rank, Actions.promise, GreedySearch.run) == usual
 
 
 def test_only_what_has_no_rows_is_measured_again(tmp_path: Path) -> None:

@@ -15,17 +15,17 @@ from benchmarks.compare.figures import EQUAL, geometric_mean
 from benchmarks.compare.instances import Instance, build
 from benchmarks.compare.planners import GREEDY, PLANNERS
 from benchmarks.compare.specs import read_frozen
-from mipplan.baselines.actions import Actions
-from mipplan.baselines.configuration import Configuration, cost_of
-from mipplan.baselines.greedy import Search
+from mipplan.baselines.greedy import Actions, GreedySearch
+from mipplan.options import Configuration
+from mipplan.result import Limit
 
 OUT = Path(__file__).parents[1] / "results" / "compare" / "ties.md"
 #: One in so many instances, of those that need nothing but this repository.
 SHARE = 6
 
 
-def _batches_first(search: Search) -> str | None:
-    """As `Search.run`, but a larger batch goes before everything that lowers the cost."""
+def _batches_first(search: GreedySearch) -> Limit | None:
+    """As `GreedySearch.run`, but a larger batch goes before everything that lowers the cost."""
     search.best = search._start()
     while search.best is not None:
         better = search._larger_batch(search.best, list(search.best)) or search._cheaper(search.best)
@@ -36,11 +36,11 @@ def _batches_first(search: Search) -> str | None:
 
 
 def _first_of_file(_: Actions, configuration: Configuration) -> tuple[int, int]:
-    return cost_of(configuration), 0
+    return configuration.microusd_per_hour, 0
 
 
 def _least_throughput(actions: Actions, configuration: Configuration) -> tuple[int, Fraction | float]:
-    return cost_of(configuration), min(
+    return configuration.microusd_per_hour, min(
         actions.queries_per_ns(configuration, stage) for stage in configuration
     )
 
@@ -62,7 +62,7 @@ RULES: Mapping[str, Mapping[tuple[type, str], Callable[..., Any]]] = {
     "equal savings: least throughput kept": {(Actions, "rank"): _least_throughput},
     "larger batches: first in the file": {(Actions, "promise"): _any_batch},
     "larger batches: least latency added": {(Actions, "promise"): _quickest_batch},
-    "larger batches before savings": {(Search, "run"): _batches_first},
+    "larger batches before savings": {(GreedySearch, "run"): _batches_first},
 }
 
 

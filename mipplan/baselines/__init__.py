@@ -4,17 +4,8 @@ None of them uses a solver.
 """
 
 from mipplan.baselines.coarse import coarse_grained
-from mipplan.baselines.configuration import Assignment, choices_of
 from mipplan.baselines.greedy import inferline
 from mipplan.baselines.halving import half_slo
-from mipplan.baselines.problem import Problem, pose
+from mipplan.baselines.problem import BaselineProblem, pose
 
-__all__ = [
-    "Assignment",
-    "Problem",
-    "choices_of",
-    "coarse_grained",
-    "half_slo",
-    "inferline",
-    "pose",
-]
+__all__ = ["BaselineProblem", "coarse_grained", "half_slo", "inferline", "pose"]

@@ -8,21 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from mipplan.baselines.configuration import (
-    Assignment,
-    Configuration,
-    choices_of,
-    cost_of,
-    devices_used,
-    longest_path,
-)
-from mipplan.baselines.problem import Device, Problem, pose
-from mipplan.baselines.rates import Mode, check_mode, check_window, queries_per_ns
+from mipplan.baselines.problem import BaselineProblem, Device
+from mipplan.baselines.rates import pose_at_rate
 from mipplan.core import format_duration
-from mipplan.options import Family
+from mipplan.options import Configuration, Family, Option
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.result import Effort, Plan, resolve_slo_ns
+from mipplan.result import Effort, Plan
 from mipplan.trace import Trace
 
 
@@ -71,53 +63,47 @@ def coarse_grained(
     Crankshaw et al., "InferLine", SoCC 2020, doi:10.1145/3419111.3421285, section 7 (baselines CG-Mean, CG-Peak).
     """
     started = time.monotonic()
-    problem = pose(
+    posed = pose_at_rate(
         pipeline,
         profiles,
         trace,
-        f"coarse_grained, {mode}",
+        "coarse_grained",
+        mode=mode,
+        window_s=window_s,
         slo_s=slo_s,
         quantile=quantile,
         seed=seed,
-        checks=(lambda: check_mode(mode), lambda: check_window(window_s, 1)),
     )
-    if isinstance(problem, Plan):
-        return problem
-    window_ns = check_window(window_s, resolve_slo_ns(pipeline, slo_s))
-    rate = queries_per_ns(trace, Mode(mode), window_ns)
+    if isinstance(posed, Plan):
+        return posed
+    problem, rate = posed
     boxes = [_Box.of(problem, devices, batch) for devices, batch in _box_kinds(problem)]
     fast = [box for box in boxes if box is not None and box.latency_ns <= problem.deadline_ns]
     copies = [(box, _copies(problem, box, rate)) for box in fast]
-    found = [(cost_of(made), Fraction(box.period_ns, box.batch), made) for box, made in copies if made]
+    found = [
+        (made.microusd_per_hour, Fraction(box.period_ns, box.batch), made) for box, made in copies if made
+    ]
     effort = Effort(0, time.monotonic() - started)
     if not found:
         return problem.infeasible(_failure(problem, boxes, fast), effort)
     _, _, cheapest = min(found, key=lambda entry: entry[:2])
-    return problem.given(choices_of(cheapest), effort)
+    return problem.given(cheapest, effort)
 
 
 @dataclass(frozen=True)
 class _Box:
-    """One replica of every stage, serving batches of queries.
-
-    Attributes
-    ----------
-    families : mapping of str to Family
-    latency_ns : int
-        Time from taking in a batch to its end.
-    period_ns : int
-        Time from taking in a batch to taking in the next.
-    batch : int
-        Queries in a batch.
-    """
+    """One replica of every stage, serving batches of queries."""
 
     families: Mapping[str, Family]
     latency_ns: int
+    """Time from taking in a batch to its end."""
     period_ns: int
+    """Time from taking in a batch to taking in the next."""
     batch: int
+    """Queries in a batch."""
 
     @classmethod
-    def of(cls, problem: Problem, devices: Mapping[str, Device], batch: int) -> _Box | None:
+    def of(cls, problem: BaselineProblem, devices: Mapping[str, Device], batch: int) -> _Box | None:
         """Make a box of these devices; None if a stage only takes larger batches."""
         families: dict[str, Family] = {}
         for stage, device in devices.items():
@@ -129,7 +115,7 @@ class _Box:
             stage: _busy_ns(family, math.ceil(problem.tokens_per_query(stage) * batch))
             for stage, family in families.items()
         }
-        latency_ns, _ = longest_path(problem.pipeline, busy_ns)
+        latency_ns, _ = problem.longest_path(busy_ns)
         return cls(families, latency_ns, max(busy_ns.values()), batch)
 
 
@@ -139,7 +125,7 @@ def _busy_ns(family: Family, tokens: int) -> int:
     return full * int(family.service_ns[-1]) + (int(family.service_ns[rest - 1]) if rest else 0)
 
 
-def _box_kinds(problem: Problem) -> Iterator[tuple[dict[str, Device], int]]:
+def _box_kinds(problem: BaselineProblem) -> Iterator[tuple[dict[str, Device], int]]:
     """Devices of every kind of box, with every batch size that some stage has."""
     fastest = {
         stage: min(devices, key=lambda d: (d.latency_ns, d.microusd_per_hour))
@@ -156,18 +142,17 @@ def _box_kinds(problem: Problem) -> Iterator[tuple[dict[str, Device], int]]:
             yield box, size
 
 
-def _copies(problem: Problem, box: _Box, rate: Fraction) -> Configuration | None:
+def _copies(problem: BaselineProblem, box: _Box, rate: Fraction) -> Configuration | None:
     """As many whole boxes as the rate needs; a stage that demands more replicas gets them. None beyond a limit."""
     copies = max(1, math.ceil(rate * box.period_ns / box.batch))
-    made = {stage: Assignment(family, max(copies, family.fewest)) for stage, family in box.families.items()}
-    used = devices_used(made)
-    possible = all(chosen.replicas <= chosen.family.most for chosen in made.values()) and all(
-        used.get(name, 0) <= limit for name, limit in problem.limits.items()
+    made = Configuration(
+        {stage: Option(family, max(copies, family.fewest)) for stage, family in box.families.items()}
     )
-    return made if possible else None
+    bounded = all(replicas <= family.most for family, replicas in made.values())
+    return made if bounded and made.keeps(problem.limits) else None
 
 
-def _failure(problem: Problem, boxes: list[_Box | None], fast: list[_Box]) -> str:
+def _failure(problem: BaselineProblem, boxes: list[_Box | None], fast: list[_Box]) -> str:
     latencies = [box.latency_ns for box in boxes if box is not None]
     if not latencies:
         return "no batch size suits every stage of a box"

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from typing import TypeAlias
 
-from mipplan.baselines.actions import Actions
-from mipplan.baselines.configuration import Configuration, choices_of, cost_of, longest_path
 from mipplan.baselines.estimator import DISCIPLINE, Estimator, TimeUpError
-from mipplan.baselines.problem import Problem, pose
-from mipplan.baselines.settings import check_engine, ends_at, share
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, format_duration
+from mipplan.baselines.problem import BaselineProblem, Device, pose
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, Deadline, check_time_limit, format_duration
+from mipplan.options import Configuration, Option
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.result import Effort, Plan
+from mipplan.replayer import resolve_engine
+from mipplan.result import Effort, Limit, Plan
 from mipplan.trace import Trace
 
 Report: TypeAlias = Callable[[str], object]
+#: Why there may be better plans than the one found.
+_STOPPED = {
+    Limit.TIME: "the time limit was reached before the greedy search came to its end",
+    Limit.INTERRUPT: "the greedy search was interrupted before it came to its end",
+}
 
 
 def inferline(
@@ -89,46 +95,113 @@ def inferline(
         slo_s=slo_s,
         quantile=quantile,
         seed=seed,
-        checks=(lambda: ends_at(started, time_limit_s), lambda: check_engine(engine)),
+        checks=(lambda: check_time_limit(time_limit_s), lambda: resolve_engine(engine, frozenset())),
     )
     if isinstance(problem, Plan):
         return problem
-    estimator = Estimator(problem, engine, ends_at(started, time_limit_s))
-    search = Search(problem, estimator, progress or (lambda _: None))
+    estimator = Estimator(problem, engine, Deadline.after(time_limit_s, started))
+    search = GreedySearch(problem, estimator, progress or (lambda _: None))
     stopped = search.run()
     effort = Effort(estimator.calls, time.monotonic() - started)
-    if search.best is None:
-        reason = f"the greedy search gives up: {search.failure}"
-        return problem.unknown(stopped, effort) if stopped else problem.infeasible(reason, effort)
-    return problem.given(choices_of(search.best), effort, stopped)
+    reason = None if stopped is None else _STOPPED[stopped]
+    if search.best is not None:
+        return problem.given(search.best, effort, reason, stopped)
+    if stopped is not None:
+        return problem.unknown(_STOPPED[stopped], effort, stopped)
+    return problem.infeasible(f"the greedy search gives up: {search.failure}", effort)
 
 
-class Search:
-    """One greedy search.
+class Actions:
+    """What InferLine's planner may do to one stage within caps, replica bounds and device limits; how it ranks that."""
 
-    Parameters
-    ----------
-    problem : Problem
-    estimator : Estimator
-    report : callable
+    def __init__(self, problem: BaselineProblem) -> None:
+        self._problem = problem
+        self._load = {stage: problem.tokens_per_query(stage) for stage in problem.devices}
 
-    Attributes
-    ----------
-    best : Configuration or None
-        Keeps the objective; what the search has come to.
-    failure : str
-        Why there is no start, if there is none.
-    """
+    def start(self, stage: str, device: Device, others: Configuration) -> Configuration | None:
+        """Put a stage on a device with the smallest cap and the fewest replicas; None if no device is left."""
+        family = device.families[0]
+        started = others.replaced(stage, Option(family, family.fewest))
+        return started if started.keeps(self._problem.limits) else None
 
-    def __init__(self, problem: Problem, estimator: Estimator, report: Report) -> None:
+    def can_grow(self, configuration: Configuration, stage: str) -> bool:
+        """Whether one more replica is allowed and could be of use: never more than there are tokens."""
+        family, replicas = configuration[stage]
+        more = self.add_replica(configuration, stage)
+        return replicas < min(family.most, self._problem.tokens(stage)) and more.keeps(self._problem.limits)
+
+    def add_replica(self, configuration: Configuration, stage: str) -> Configuration:
+        """One replica more."""
+        family, replicas = configuration[stage]
+        return configuration.replaced(stage, Option(family, replicas + 1))
+
+    def bottleneck(self, configuration: Configuration, stages: list[str]) -> str:
+        """The stage with the least throughput in queries; of equal ones the first."""
+        return min(stages, key=lambda stage: self.queries_per_ns(configuration, stage))
+
+    def queries_per_ns(self, configuration: Configuration, stage: str) -> Fraction | float:
+        """Throughput of a stage in queries; infinite where no query has a token."""
+        load = self._load[stage]
+        return configuration[stage].tokens_per_ns / load if load else math.inf
+
+    def remove_replica(self, configuration: Configuration, stage: str) -> Configuration | None:
+        """One replica less; None at the fewest allowed."""
+        family, replicas = configuration[stage]
+        if replicas <= family.fewest:
+            return None
+        return configuration.replaced(stage, Option(family, replicas - 1))
+
+    def increase_batch(self, configuration: Configuration, stage: str) -> Configuration | None:
+        """At least double the cap, to the next measured one that raises throughput; None if there is none.
+
+        Where no cap is twice the current one, the largest one will do.
+        """
+        now = configuration[stage]
+        hardware = now.family.hardware
+        caps = next(d.families for d in self._problem.devices[stage] if d.hardware == hardware)
+        doubled = [family for family in caps if family.batch >= 2 * now.family.batch] or [caps[-1]]
+        for family in doubled:
+            increased = Option(family, now.replicas)
+            if family.batch > now.family.batch and increased.tokens_per_ns > now.tokens_per_ns:
+                return configuration.replaced(stage, increased)
+        return None
+
+    def next_cheaper(self, configuration: Configuration, stage: str) -> Device | None:
+        """The most expensive device below the current one's price, of equal ones the fastest."""
+        price = configuration[stage].family.microusd_per_hour
+        cheaper = [device for device in self._problem.devices[stage] if device.microusd_per_hour < price]
+        return max(cheaper, key=lambda device: (device.microusd_per_hour, -device.latency_ns), default=None)
+
+    def rank(self, configuration: Configuration) -> tuple[int, Fraction | float]:
+        """Sort key of configurations that lower the cost: the cheapest, then the one with most throughput left."""
+        slowest = min(self.queries_per_ns(configuration, stage) for stage in configuration)
+        return configuration.microusd_per_hour, -slowest
+
+    def promise(
+        self, configuration: Configuration, increased: Configuration, stage: str
+    ) -> tuple[Fraction, int]:
+        """Sort key of batch increases: the money that the added throughput could free, then the added latency."""
+        before, after = configuration[stage], increased[stage]
+        needed = before.replicas * (before.tokens_per_ns / after.tokens_per_ns)
+        spare = before.replicas - max(needed, Fraction(before.family.fewest))
+        added_ns = int(after.family.service_ns[-1] - before.family.service_ns[-1])
+        return -spare * before.family.microusd_per_hour, added_ns
+
+
+class GreedySearch:
+    """One greedy search."""
+
+    def __init__(self, problem: BaselineProblem, estimator: Estimator, report: Report) -> None:
+        #: Keeps the objective; what the search has come to.
         self.best: Configuration | None = None
+        #: Why there is no start, if there is none.
         self.failure = ""
         self._problem = problem
         self._estimator = estimator
         self._actions = Actions(problem)
         self._report = report
 
-    def run(self) -> str | None:
+    def run(self) -> Limit | None:
         """Search; return what stopped it early, None if it came to its end."""
         try:
             self.best = self._start()
@@ -139,9 +212,9 @@ class Search:
                     return None
                 self.best = better
         except TimeUpError:
-            return "the time limit was reached before the greedy search came to its end"
+            return Limit.TIME
         except KeyboardInterrupt:
-            return "the greedy search was interrupted before it came to its end"
+            return Limit.INTERRUPT
         return None
 
     # ------------------------------------------------------------------------------ algorithm 1: start
@@ -153,14 +226,14 @@ class Search:
         if fastest is not None and grown is None:
             base = self._problem.base
             self.failure = (
-                f"no token waits where replicas may be added, and {share(base.quantile)} under {DISCIPLINE} "
+                f"no token waits where replicas may be added, and P{100 * base.quantile:g} under {DISCIPLINE} "
                 f"still exceeds the objective of {format_duration(base.slo_ns)}"
             )
         return grown
 
     def _fastest(self) -> Configuration | None:
         """Every stage on its lowest-latency hardware that has devices left, if the objective allows for that."""
-        configuration: Configuration = {}
+        configuration = Configuration()
         for stage, devices in self._problem.devices.items():
             fastest_first = sorted(devices, key=lambda d: (d.latency_ns, d.microusd_per_hour))
             starts = (self._actions.start(stage, device, configuration) for device in fastest_first)
@@ -181,7 +254,7 @@ class Search:
     def _service_time(self, configuration: Configuration) -> tuple[int, tuple[str, ...]]:
         """Batches of one along the longest path, no queueing."""
         one_ns = {stage: int(chosen.family.service_ns[0]) for stage, chosen in configuration.items()}
-        return longest_path(self._problem.pipeline, one_ns)
+        return self._problem.longest_path(one_ns)
 
     def _grown(self, configuration: Configuration, stages: list[str]) -> Configuration | None:
         """Add replicas to the slowest of `stages` until the objective is kept; None if they are of no use."""
@@ -200,15 +273,15 @@ class Search:
         removal = self._fewer_replicas(configuration, list(configuration))
         found = [] if removal is None else [removal]
         for stage in configuration:
-            downgraded = self._downgraded(configuration, stage, min(map(cost_of, [configuration, *found])))
-            if downgraded is not None and cost_of(downgraded) < cost_of(configuration):
+            downgraded = self._downgraded(configuration, stage, min(map(_cost, [configuration, *found])))
+            if downgraded is not None and _cost(downgraded) < _cost(configuration):
                 found.append(downgraded)
         return min(found, key=self._actions.rank, default=None)
 
     def _fewer_replicas(self, configuration: Configuration, stages: list[str]) -> Configuration | None:
         """Remove the replica that saves most."""
         removals = [self._actions.remove_replica(configuration, stage) for stage in stages]
-        cheaper = [c for c in removals if c is not None and cost_of(c) < cost_of(configuration)]
+        cheaper = [c for c in removals if c is not None and _cost(c) < _cost(configuration)]
         return self._estimator.first_kept(sorted(cheaper, key=self._actions.rank))
 
     def _larger_batch(self, configuration: Configuration, stages: list[str]) -> Configuration | None:
@@ -230,7 +303,7 @@ class Search:
         device = self._actions.next_cheaper(configuration, stage)
         start = None if device is None else self._actions.start(stage, device, configuration)
         # It starts with the fewest replicas, so nothing it could come to costs less.
-        if start is None or cost_of(start) > most:
+        if start is None or _cost(start) > most:
             return None
         if self._service_time(start)[0] > self._problem.deadline_ns:
             return None
@@ -243,5 +316,9 @@ class Search:
         return found
 
     def _tell(self, configuration: Configuration) -> None:
-        cost = cost_of(configuration) / MICRODOLLARS_PER_DOLLAR
+        cost = _cost(configuration) / MICRODOLLARS_PER_DOLLAR
         self._report(f"{cost:.4f} $/h after {self._estimator.calls} replays")
+
+
+def _cost(configuration: Configuration) -> int:
+    return configuration.microusd_per_hour

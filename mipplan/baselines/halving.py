@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mipplan.baselines.configuration import Assignment, choices_of, longest_path
-from mipplan.baselines.problem import Device, Problem, pose
-from mipplan.baselines.rates import Mode, check_mode, check_window, queries_per_ns
+from mipplan.baselines.problem import BaselineProblem, Device
+from mipplan.baselines.rates import pose_at_rate
 from mipplan.core import format_duration
+from mipplan.options import Configuration, Option
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.result import Effort, Plan, resolve_slo_ns
+from mipplan.result import Effort, Plan
 from mipplan.trace import Trace
 
 
@@ -64,20 +64,20 @@ def half_slo(
     hardware and accuracy scaling", HPDC 2024, doi:10.1145/3625549.3658688.
     """
     started = time.monotonic()
-    problem = pose(
+    posed = pose_at_rate(
         pipeline,
         profiles,
         trace,
-        f"half_slo, {mode}",
+        "half_slo",
+        mode=mode,
+        window_s=window_s,
         slo_s=slo_s,
         quantile=quantile,
         seed=seed,
-        checks=(lambda: check_mode(mode), lambda: check_window(window_s, 1)),
     )
-    if isinstance(problem, Plan):
-        return problem
-    window_ns = check_window(window_s, resolve_slo_ns(pipeline, slo_s))
-    rate = queries_per_ns(trace, Mode(mode), window_ns)
+    if isinstance(posed, Plan):
+        return posed
+    problem, rate = posed
     offers = {
         stage: _sized(devices, rate * problem.tokens_per_query(stage))
         for stage, devices in problem.devices.items()
@@ -87,10 +87,10 @@ def half_slo(
     effort = Effort(0, time.monotonic() - started)
     if chosen is None:
         return problem.infeasible(reason or "the limits on devices leave too few of them", effort)
-    return problem.given(choices_of({stage: chosen[stage] for stage in offers}), effort)
+    return problem.given(Configuration({stage: chosen[stage] for stage in offers}), effort)
 
 
-def _sized(devices: Sequence[Device], tokens_per_ns: Fraction) -> list[Assignment]:
+def _sized(devices: Sequence[Device], tokens_per_ns: Fraction) -> list[Option]:
     """Every (hardware, cap) of a stage with as few replicas as serve that rate."""
     sized = []
     for device in devices:
@@ -98,22 +98,22 @@ def _sized(devices: Sequence[Device], tokens_per_ns: Fraction) -> list[Assignmen
             needed = math.ceil(tokens_per_ns * int(family.service_ns[-1]) / family.batch)
             replicas = max(needed, family.fewest)
             if replicas <= family.most:
-                sized.append(Assignment(family, replicas))
+                sized.append(Option(family, replicas))
     return sized
 
 
-def _doubled_ns(assignment: Assignment) -> int:
+def _doubled_ns(option: Option) -> int:
     """Twice the batch latency: the batch and as long a wait."""
-    return 2 * int(assignment.family.service_ns[-1])
+    return 2 * int(option.family.service_ns[-1])
 
 
-def _failure(problem: Problem, offers: Mapping[str, Sequence[Assignment]]) -> str:
+def _failure(problem: BaselineProblem, offers: Mapping[str, Sequence[Option]]) -> str:
     """Why nothing obeys the rule even if devices abound; empty if something does."""
     short = [stage for stage, offered in offers.items() if not offered]
     if short:
         return f"no allowed number of replicas keeps up with the rate at {', '.join(short)}"
     least_ns = {stage: min(map(_doubled_ns, offered)) for stage, offered in offers.items()}
-    total_ns, path = longest_path(problem.pipeline, least_ns)
+    total_ns, path = problem.longest_path(least_ns)
     if total_ns <= problem.deadline_ns:
         return ""
     return (
@@ -123,23 +123,15 @@ def _failure(problem: Problem, offers: Mapping[str, Sequence[Assignment]]) -> st
 
 
 class _Label(NamedTuple):
-    """Choices for some stages, and all that matters about them to the choices still to come.
-
-    Attributes
-    ----------
-    cost : int
-    ends_ns : tuple of int
-        When each open stage (one with children still to come) is done at the latest.
-    used : tuple of int
-        Devices taken, of each limited hardware type.
-    chosen : tuple of Assignment
-        In topological order.
-    """
+    """Choices for some stages, and all that matters about them to the choices still to come."""
 
     cost: int
     ends_ns: tuple[int, ...]
+    """When each open stage (one with children still to come) is done at the latest."""
     used: tuple[int, ...]
-    chosen: tuple[Assignment, ...]
+    """Devices taken, of each limited hardware type."""
+    chosen: tuple[Option, ...]
+    """In topological order."""
 
     @property
     def burden(self) -> tuple[int, ...]:
@@ -148,23 +140,18 @@ class _Label(NamedTuple):
 
 
 class _Selection:
-    """The cheapest assignment of every stage, by dynamic programming with dominance.
+    """The cheapest option of every stage, of offers none of which is empty: dynamic programming with dominance."""
 
-    Parameters
-    ----------
-    problem : Problem
-    offers : mapping of str to sequence of Assignment
-        Of each stage, none empty.
-    """
-
-    def __init__(self, problem: Problem, offers: Mapping[str, Sequence[Assignment]]) -> None:
+    def __init__(self, problem: BaselineProblem, offers: Mapping[str, Sequence[Option]]) -> None:
         self._problem = problem
         self._offers = offers
         self._limits = tuple(problem.limits.items())
         least_ns = {stage: min(map(_doubled_ns, offered)) for stage, offered in offers.items()}
-        self._tails_ns = _tails_ns(problem.pipeline, least_ns)
+        from_begin_ns = problem.paths.up_from(least_ns)
+        #: The least time from the end of each stage to the end of the pipeline.
+        self._tails_ns = {stage: from_begin_ns[stage] - own_ns for stage, own_ns in least_ns.items()}
 
-    def cheapest(self) -> dict[str, Assignment] | None:
+    def cheapest(self) -> dict[str, Option] | None:
         """Return it, None if limits and objective leave none."""
         order = self._problem.pipeline.topological_order
         labels = [_Label(0, (), (0,) * len(self._limits), ())]
@@ -190,23 +177,23 @@ class _Selection:
     def _extensions(
         self, label: _Label, ends_ns: Mapping[str, int], stage: str, open_stages: Sequence[str]
     ) -> Iterator[_Label]:
-        """Add every assignment of a stage that leaves the others a chance."""
+        """Add every option of a stage that leaves the others a chance."""
         incoming = self._problem.pipeline.incoming(stage)
         start_ns = max((ends_ns[edge.parent] + edge.delay_ns for edge in incoming), default=0)
-        for assignment in self._offers[stage]:
-            end_ns = start_ns + _doubled_ns(assignment)
+        for option in self._offers[stage]:
+            end_ns = start_ns + _doubled_ns(option)
             used = tuple(
-                taken + (assignment.replicas if name == assignment.family.hardware else 0)
+                taken + (option.replicas if name == option.family.hardware else 0)
                 for (name, _), taken in zip(self._limits, label.used, strict=True)
             )
             within = all(taken <= limit for (_, limit), taken in zip(self._limits, used, strict=True))
             if within and end_ns + self._tails_ns[stage] <= self._problem.deadline_ns:
                 ends = {**ends_ns, stage: end_ns}
                 yield _Label(
-                    label.cost + assignment.microusd_per_hour,
+                    label.cost + option.microusd_per_hour,
                     tuple(ends[name] for name in open_stages),
                     used,
-                    (*label.chosen, assignment),
+                    (*label.chosen, option),
                 )
 
 
@@ -223,14 +210,3 @@ def _undominated(labels: list[_Label]) -> list[_Label]:
             least[count] = burden
             count += 1
     return kept
-
-
-def _tails_ns(pipeline: Pipeline, least_ns: Mapping[str, int]) -> dict[str, int]:
-    """The least time from the end of each stage to the end of the pipeline."""
-    tails: dict[str, int] = {}
-    for stage in reversed(pipeline.topological_order):
-        tails[stage] = max(
-            (edge.delay_ns + least_ns[edge.child] + tails[edge.child] for edge in pipeline.outgoing(stage)),
-            default=0,
-        )
-    return tails

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 
 from mipplan.calculus import analyse_paths
 from mipplan.certificate import certify_services, plan_services
-from mipplan.core import Fault, InputError, check_quantile, check_seed
-
-# From the modules that hold them: the package's front also builds problems for solvers, which no baseline needs.
-from mipplan.options import Family, check_names, find_families
+from mipplan.core import InputError, LongestPaths, check_all, check_quantile, check_seed
+from mipplan.options import Configuration, Family, check_names, find_families, limits_of
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.result import (
-    Choice,
     Effort,
+    Limit,
     Objective,
     Plan,
     PlanStatus,
@@ -31,18 +30,12 @@ from mipplan.trace import Trace
 
 @dataclass(frozen=True)
 class Device:
-    """A hardware type that a stage may run on.
-
-    Attributes
-    ----------
-    hardware : str
-    families : tuple of Family
-        One per batch cap, caps ascending; at least one. Their `fewest` are the replicas that the stage demands
-        whatever the traffic.
-    """
+    """A hardware type that a stage may run on."""
 
     hardware: str
     families: tuple[Family, ...]
+    """One per batch cap, caps ascending; at least one. Their `fewest` are the replicas that the stage demands whatever
+    the traffic."""
 
     @property
     def microusd_per_hour(self) -> int:
@@ -56,27 +49,18 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """A planning problem as every baseline sees it.
-
-    Attributes
-    ----------
-    base : Plan
-        Without choices; holds pipeline, profiles, objective, quantile, seed and trace.
-    trace : Trace
-    workload : Workload
-        The realised tokens.
-    devices : mapping of str to tuple of Device
-        Of each stage, in the order of the profiles; none empty.
-    limits : mapping of str to int
-        Devices over all stages, by hardware name, where there is a limit.
-    """
+class BaselineProblem:
+    """A planning problem as every baseline sees it."""
 
     base: Plan
+    """Without choices; holds pipeline, profiles, objective, quantile, seed and trace."""
     trace: Trace
     workload: Workload
+    """The realised tokens."""
     devices: Mapping[str, tuple[Device, ...]]
+    """Of each stage, in the order of the profiles; none empty."""
     limits: Mapping[str, int]
+    """Devices over all stages, by hardware name, where there is a limit."""
 
     @property
     def pipeline(self) -> Pipeline:
@@ -88,6 +72,12 @@ class Problem:
         """The objective."""
         return self.base.slo_ns
 
+    @cached_property
+    def paths(self) -> LongestPaths[str]:
+        """Longest paths through the pipeline, its delays included."""
+        edges = [(edge.parent, edge.child, edge.delay_ns) for edge in self.pipeline.edges]
+        return LongestPaths(self.pipeline.topological_order, edges)
+
     def tokens(self, stage: str) -> int:
         """Number of tokens that a stage serves over the trace."""
         return self.workload.stages[stage].count
@@ -96,25 +86,28 @@ class Problem:
         """Mean number of tokens of a query at a stage (InferLine calls it the scale factor)."""
         return Fraction(self.tokens(stage), self.workload.queries)
 
+    def longest_path(self, duration_ns: Mapping[str, int]) -> tuple[int, tuple[str, ...]]:
+        """Find the path with the largest sum of stages' durations and delays: the sum, and the path's stages."""
+        end_ns = self.paths.down_to(duration_ns)
+        path = [max(self.paths.nodes, key=end_ns.__getitem__)]
+        while incoming := self.pipeline.incoming(path[0]):
+            latest = max(incoming, key=lambda edge: end_ns[edge.parent] + edge.delay_ns)
+            path.insert(0, latest.parent)
+        return end_ns[path[-1]], tuple(path)
+
     def infeasible(self, reason: str, effort: Effort) -> Plan:
         """Return the answer that there is no plan by the baseline's rule."""
-        return self._without(PlanStatus.INFEASIBLE, reason, effort)
+        return _infeasible(self.base, reason, effort)
 
-    def unknown(self, reason: str, effort: Effort) -> Plan:
+    def unknown(self, reason: str, effort: Effort, limit: Limit) -> Plan:
         """Return the answer that a limit was hit before there was any plan."""
-        return self._without(PlanStatus.UNKNOWN, reason, effort)
+        return replace(self.infeasible(reason, effort), status=PlanStatus.UNKNOWN, limit=limit)
 
-    def _without(self, status: PlanStatus, reason: str, effort: Effort) -> Plan:
-        provenance = replace(self.base.provenance, effort=effort)
-        return replace(self.base, status=status, reason=reason, provenance=provenance)
-
-    def with_choices(self, choices: Mapping[str, Choice]) -> Plan:
-        """Return the problem with these choices, its latencies unknown."""
-        return replace(self.base, choices=choices)
-
-    def given(self, choices: Mapping[str, Choice], effort: Effort, reason: str | None = None) -> Plan:
-        """Return these choices with their certified latency and its bound, which no baseline looks at."""
-        plan = self.with_choices(choices)
+    def given(
+        self, made: Configuration, effort: Effort, reason: str | None = None, limit: Limit | None = None
+    ) -> Plan:
+        """Return a configuration with its certified latency and its bound, which no baseline looks at."""
+        plan = replace(self.base, choices=made.choices)
         services, quantile = plan_services(plan), plan.quantile
         return replace(
             plan,
@@ -124,6 +117,7 @@ class Problem:
                 certificate_ns=certify_services(self.workload, services, quantile).bound_ns,
             ),
             reason=reason,
+            limit=limit,
             provenance=replace(plan.provenance, effort=effort),
         )
 
@@ -138,42 +132,21 @@ def pose(
     quantile: float,
     seed: int,
     checks: tuple[Callable[[], object], ...] = (),
-) -> Problem | Plan:
-    """Check the arguments and realise the problem.
+) -> BaselineProblem | Plan:
+    """Check the arguments and realise the problem; an infeasible plan if some stage can run on nothing.
 
-    Parameters
-    ----------
-    pipeline, profiles, trace, slo_s, quantile, seed
-        As for `mipplan.plan`.
-    name : str
-        Of the baseline.
-    checks : tuple of callable
-        Of the baseline's own arguments; each raises InputError.
+    `name` is that of the baseline, and `checks` are of its own arguments: each raises InputError.
 
-    Returns
-    -------
-    Problem, or an infeasible Plan if some stage can run on nothing
-
-    Raises
-    ------
-    InputError
-        Listing every bad argument.
+    Raises `InputError` listing every bad argument.
     """
-    faults: list[Fault] = []
-    for check in (
+    check_all(
         lambda: check_quantile(quantile),
         lambda: check_seed(seed),
         lambda: resolve_slo_ns(pipeline, slo_s),
         lambda: check_names(pipeline, profiles),
         lambda: _check_span(trace),
         *checks,
-    ):
-        try:
-            check()
-        except InputError as error:
-            faults += error.faults
-    if faults:
-        raise InputError(faults)
+    )
     relevant = relevant_profiles(pipeline, profiles)
     base = Plan(
         pipeline,
@@ -185,16 +158,15 @@ def pose(
     found = find_families(pipeline, relevant, dict.fromkeys(pipeline.stages, Fraction(0)))
     blocked = [f"{stage}: {'; '.join(seen.rejected)}" for stage, seen in found.items() if not seen.families]
     if blocked:
-        reason = f"nothing can carry {' and '.join(blocked)}"
-        provenance = replace(base.provenance, effort=Effort(0, 0.0))
-        return replace(base, status=PlanStatus.INFEASIBLE, reason=reason, provenance=provenance)
-    return Problem(
-        base,
-        trace,
-        realise(pipeline, trace, base.seed),
-        {stage: _devices(seen.families) for stage, seen in found.items()},
-        {hw: device.limit for hw, device in relevant.hardware.items() if device.limit is not None},
-    )
+        return _infeasible(base, f"nothing can carry {' and '.join(blocked)}", Effort(0, 0.0))
+    devices = {stage: _devices(seen.families) for stage, seen in found.items()}
+    workload = realise(pipeline, trace, base.seed)
+    return BaselineProblem(base, trace, workload, devices, limits_of(relevant))
+
+
+def _infeasible(base: Plan, reason: str, effort: Effort) -> Plan:
+    provenance = replace(base.provenance, effort=effort)
+    return replace(base, status=PlanStatus.INFEASIBLE, reason=reason, provenance=provenance)
 
 
 def _check_span(trace: Trace) -> None:

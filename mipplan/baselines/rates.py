@@ -7,7 +7,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from mipplan.core import InputError, positive_ns
+from mipplan.baselines.problem import BaselineProblem, pose
+from mipplan.core import InputError, check_one_of, positive_ns
+from mipplan.pipeline import Pipeline
+from mipplan.profiles import Profiles
+from mipplan.result import Plan
 from mipplan.trace import Trace
 
 
@@ -20,16 +24,41 @@ class Mode(StrEnum):
     """The most queries in any window, over its length."""
 
 
-def queries_per_ns(trace: Trace, mode: Mode, window_ns: int) -> Fraction:
-    """Return the rate to size for.
+def pose_at_rate(
+    pipeline: Pipeline,
+    profiles: Profiles,
+    trace: Trace,
+    name: str,
+    *,
+    mode: str,
+    window_s: float | None,
+    slo_s: float | None,
+    quantile: float,
+    seed: int,
+) -> tuple[BaselineProblem, Fraction] | Plan:
+    """Pose a problem as `pose` does, and find the rate to size for, in queries per ns.
 
-    Parameters
-    ----------
-    trace : Trace
-        That spans some time.
-    mode : Mode
-    window_ns : int
-        Length of the half-open windows of ``peak``; they may start anywhere.
+    Raises `InputError` listing every bad argument.
+    """
+    problem = pose(
+        pipeline,
+        profiles,
+        trace,
+        f"{name}, {mode}",
+        slo_s=slo_s,
+        quantile=quantile,
+        seed=seed,
+        checks=(lambda: check_one_of("mode", mode, Mode, repr), lambda: check_window(window_s, 1)),
+    )
+    if isinstance(problem, Plan):
+        return problem
+    return problem, queries_per_ns(trace, Mode(mode), check_window(window_s, problem.deadline_ns))
+
+
+def queries_per_ns(trace: Trace, mode: Mode, window_ns: int) -> Fraction:
+    """Return the rate to size for, of a trace that spans some time.
+
+    The half-open windows of ``peak``, of that length, may start anywhere.
     """
     if mode is Mode.MEAN:
         return Fraction(len(trace), trace.span_ns)
@@ -39,25 +68,10 @@ def queries_per_ns(trace: Trace, mode: Mode, window_ns: int) -> Fraction:
     return Fraction(int(np.max(ends - np.arange(len(trace)))), window_ns)
 
 
-def check_mode(mode: str) -> Mode:
-    """Return the mode of that name.
-
-    Raises
-    ------
-    InputError
-    """
-    if mode not in list(Mode):
-        raise InputError.one("mode", f"expected one of {', '.join(Mode)}, found {mode!r}")
-    return Mode(mode)
-
-
 def check_window(window_s: float | None, default_ns: int) -> int:
     """Return the length of a window in nanoseconds.
 
-    Raises
-    ------
-    InputError
-        If it is no positive number of seconds.
+    Raises `InputError` if it is no positive number of seconds.
     """
     if window_s is None:
         return default_ns

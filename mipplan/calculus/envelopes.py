@@ -29,18 +29,12 @@ _STEPS_PER_DOUBLING = 64
 
 @dataclass(frozen=True)
 class Envelope:
-    """Corners of an arrival curve's concave hull; exact.
+    """Corners of an arrival curve's concave hull; exact."""
 
-    Attributes
-    ----------
-    corners : tuple of (int or Fraction, int or Fraction)
-        Window length in ns, the first 0, and the arrivals just after it, both increasing.
-    rate : int or Fraction
-        Long-run arrivals per ns, at most the slope of the hull before the last corner; from there on the curve stays
-        below the line of this slope.
-    """
-
+    # Window length in ns, the first 0, and the arrivals just after it, both increasing.
     corners: tuple[tuple[Number, Number], ...]
+    # Long-run arrivals per ns, at most the slope of the hull before the last corner; from there on the curve
+    # stays below the line of this slope.
     rate: Number
 
     @cached_property
@@ -247,7 +241,6 @@ def servers_needed(
 
     Parameters
     ----------
-    envelope : Envelope
     period_ns, tokens : int
         One server takes `period_ns` for `tokens` tokens.
     wait_ns : int

@@ -33,38 +33,22 @@ MAX_PATHS = 512
 
 @dataclass(frozen=True)
 class PathWait:
-    """One path that enough queries take for the quantile to see it.
-
-    Attributes
-    ----------
-    stages : tuple of str
-    lag_ns : int
-        Sum of the delays along it.
-    curves : tuple of Wait
-        One per stage of the path.
-    """
+    """One path that enough queries take for the quantile to see it."""
 
     stages: tuple[str, ...]
-    lag_ns: int
-    curves: tuple[Wait, ...]
+    lag_ns: int  # Sum of the delays along it.
+    curves: tuple[Wait, ...]  # One per stage of the path.
 
 
 @dataclass(frozen=True)
 class PathWaits:
-    """All paths of a workload at one quantile.
-
-    Attributes
-    ----------
-    paths : tuple of PathWait
-    truncated : bool
-        Whether there were more than `MAX_PATHS`: some are missing, and the bound is weaker for it.
-    serial_tokens : mapping of str to int
-        Per stage, tokens of the same query that are served before its last one whatever the wait; none for a
-        trace, where the waits count them.
-    """
+    """All paths of a workload at one quantile."""
 
     paths: tuple[PathWait, ...]
+    # Whether there were more than `MAX_PATHS`: some are missing, and the bound is weaker for it.
     truncated: bool
+    # Per stage, tokens of the same query that are served before its last one whatever the wait; none for a
+    # trace, where the waits count them.
     serial_tokens: Mapping[str, int] = field(default_factory=dict)
 
     def bound_ns(self, services: Mapping[str, StageService]) -> int:
@@ -94,7 +78,6 @@ def analyse_paths(
 
     Parameters
     ----------
-    workload : Workload
     quantile : float
         In (0, 1], over queries.
     queries : int, optional

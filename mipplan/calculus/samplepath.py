@@ -25,6 +25,9 @@ def latest_start_ns(
 ) -> Int64:
     """``Y(i) = ⌈ max_{j ≤ i} ( E(j) + (p(i) − p(j))·period_ns/tokens ) ⌉``, shape (k,).
 
+    Raises `InputError` if the result would come near the end of int64 (292 years): absurd overload, and no
+    wrong number for it.
+
     Parameters
     ----------
     arrival_ns : int64, shape (k,)
@@ -47,11 +50,6 @@ def latest_start_ns(
     References
     ----------
     Theorem (sample path), docs/theory.md.
-
-    Raises
-    ------
-    InputError
-        If the result would come near the end of int64 (292 years): absurd overload, and no wrong number for it.
     """
     count = arrival_ns.size
     if count == 0:
@@ -117,18 +115,10 @@ def wait_order_statistic_ns(
 
 @dataclass(frozen=True)
 class Supports:
-    """Lower bounds on the waits of some tokens at every rate: the work since an older token, less the time since.
+    """Lower bounds on the waits of some tokens at every rate: the work since an older token, less the time since."""
 
-    Attributes
-    ----------
-    work : int64, shape (s,)
-        Tokens served from the older one on.
-    gap_ns : int64, shape (s,)
-        How much later the token entered than the older one.
-    """
-
-    work: Int64
-    gap_ns: Int64
+    work: Int64  # Shape (s,). Tokens served from the older one on.
+    gap_ns: Int64  # Shape (s,). How much later the token entered than the older one.
 
     def lower_ns(self, period_ns: int, tokens: int, above: int) -> int:
         """Wait that `above` of these tokens reach at least at ``1/R = period_ns / tokens``, rounded up; ≥ 0."""
@@ -170,7 +160,6 @@ def longest_waits_ns(
         At least as many as there are from `rank` up; of equal waits, the first.
     least_ns : int
         What is known already: the wait is no shorter. Much shorter ones are not looked at.
-    params : SampleParams
     """
     scaled = _scaled_waits(arrival_ns, period_ns, tokens, position, probes)
     if scaled is None:

@@ -10,21 +10,11 @@ from mipplan.core import NS_PER_S, Int64
 
 @dataclass(frozen=True)
 class StageService:
-    """Rate-latency service β(t) = R·(t − T)⁺ with R = ``tokens / period_ns`` kept as a ratio of integers.
+    """Rate-latency service β(t) = R·(t − T)⁺ with R = ``tokens / period_ns`` kept as a ratio of integers."""
 
-    Attributes
-    ----------
-    latency_ns : int
-        T, in ns.
-    period_ns : int
-        ℓ(b), the time of one full batch; 0 stands for R = ∞.
-    tokens : int
-        n·b, tokens served per period.
-    """
-
-    latency_ns: int
-    period_ns: int
-    tokens: int
+    latency_ns: int  # T, in ns.
+    period_ns: int  # ℓ(b), the time of one full batch; 0 stands for R = ∞.
+    tokens: int  # n·b, tokens served per period.
 
     @property
     def rate_rps(self) -> float:
@@ -56,7 +46,6 @@ def stage_service(service_ns: Int64, replicas: int, is_source: bool) -> StageSer
     ----------
     service_ns : int64, shape (b,)
         ℓ(1), …, ℓ(b).
-    replicas : int
     is_source : bool
         Whether the stage has no incoming edge.
 

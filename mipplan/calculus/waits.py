@@ -18,43 +18,26 @@ from mipplan.core import Int64
 
 @dataclass(frozen=True)
 class Probes:
-    """One token per query that goes on along a path's remainder.
+    """One token per query that goes on along a path's remainder."""
 
-    Attributes
-    ----------
-    ingress_ns : int64, shape (q,)
-        Ingress of the query.
-    last : int64, shape (q,)
-        Index of the last token before or at it that came along the path's beginning.
-    number : int64, shape (q,)
-        Its token number at the stage.
-    """
-
-    ingress_ns: Int64
-    last: Int64
-    number: Int64
+    ingress_ns: Int64  # Shape (q,). Ingress of the query.
+    last: Int64  # Shape (q,). Index of the last token before or at it that came along the path's beginning.
+    number: Int64  # Shape (q,). Its token number at the stage.
 
 
 @dataclass(frozen=True)
 class WaitParams:
-    """How finely waits are known, chosen by timing plans of 3 to 10 stages on 10⁵ queries.
+    """How finely waits are known, chosen by timing plans of 3 to 10 stages on 10⁵ queries."""
 
-    Attributes
-    ----------
-    grid_ratio : float
-        Rates on the grid are this factor apart; the grid is the same for all stages, so that they share evaluations.
-    grid_tokens : int
-        Tokens of a rate on the grid: 1/R is a whole number of ns for so many of them.
-    coarse : int
-        Every 16th rate of the grid is evaluated on the trace, because what lies between is bounded well from there.
-    remembered : float
-        Of 1.5 times as many tokens as wait longer than the quantile it is remembered what they wait for, because at
-        other rates other tokens are slowest.
-    """
-
+    # Rates on the grid are this factor apart; the grid is the same for all stages, so that they share
+    # evaluations.
     grid_ratio: float = 1.02
-    grid_tokens: int = 1024
+    grid_tokens: int = 1024  # Tokens of a rate on the grid: 1/R is a whole number of ns for so many of them.
+    # Every 16th rate of the grid is evaluated on the trace, because what lies between is bounded well from
+    # there.
     coarse: int = 16
+    # Of 1.5 times as many tokens as wait longer than the quantile it is remembered what they wait for,
+    # because at other rates other tokens are slowest.
     remembered: float = 1.5
 
 

@@ -27,10 +27,7 @@ def most_tokens_per_query(pipeline: Pipeline) -> dict[str, int]:
 
     A branch counts as taken; a stage that merges has one token; where each token is processed, edges add up.
 
-    Raises
-    ------
-    InputError
-        If a fan-out has no largest value (Poisson): then no worst case exists.
+    Raises `InputError` if a fan-out has no largest value (Poisson): then no worst case exists.
     """
     most: dict[str, int] = {}
     faults: list[Fault] = []
@@ -54,10 +51,7 @@ def most_tokens_per_query(pipeline: Pipeline) -> dict[str, int]:
 def worst_case_paths(pipeline: Pipeline, arrival: ArrivalCurve) -> PathWaits:
     """All paths of a pipeline with the worst-case waits of their stages.
 
-    Raises
-    ------
-    InputError
-        As `most_tokens_per_query`.
+    Raises `InputError` as `most_tokens_per_query`.
     """
     most = most_tokens_per_query(pipeline)
     curves = {tokens: EnvelopeCurve(arrival, tokens) for tokens in set(most.values())}
@@ -80,13 +74,7 @@ def worst_case_paths(pipeline: Pipeline, arrival: ArrivalCurve) -> PathWaits:
 
 @dataclass(frozen=True)
 class WorstCase:
-    """Evaluates the envelope bound of plans, over all paths at once, however many there are.
-
-    Attributes
-    ----------
-    pipeline : Pipeline
-    arrival : ArrivalCurve or Envelope
-    """
+    """Evaluates the envelope bound of plans, over all paths at once, however many there are."""
 
     pipeline: Pipeline
     arrival: ArrivalCurve | Envelope

@@ -4,11 +4,4 @@ from mipplan.comparison.comparing import check_rules, compare
 from mipplan.comparison.contenders import Contender
 from mipplan.comparison.result import Comparison, ComparisonRow, Judgement
 
-__all__ = [
-    "Comparison",
-    "ComparisonRow",
-    "Contender",
-    "Judgement",
-    "check_rules",
-    "compare",
-]
+__all__ = ["Comparison", "ComparisonRow", "Contender", "Judgement", "check_rules", "compare"]

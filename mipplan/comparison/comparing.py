@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 
-from mipplan.comparison.contenders import Contender, PlanningTask
-from mipplan.comparison.interrupts import InterruptWatch
-from mipplan.comparison.judging import Judge
-from mipplan.comparison.result import Comparison, ComparisonRow
+import numpy as np
+
+from mipplan.certificate import certify
+from mipplan.comparison.contenders import Contender, PlanningTask, TimedPlan, interrupts_seen
+from mipplan.comparison.result import Comparison, ComparisonRow, Judgement
 from mipplan.core import (
     NS_PER_S,
     Fault,
     InputError,
+    Report,
     check_all,
+    check_one_of,
     check_quantile,
     check_seed,
     check_time_limit,
@@ -24,16 +28,16 @@ from mipplan.core import (
 from mipplan.options import check_names
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.replayer import Discipline
-from mipplan.result import resolve_slo_ns
+from mipplan.replayer import Discipline, replay
+from mipplan.result import Plan, resolve_slo_ns
 from mipplan.trace import Trace, check_split, split_trace
 
-#: Number of draws that the rest of the trace is replayed with, unless told otherwise.
+#: The rest of the trace is replayed with so many draws, unless told otherwise.
 _SEEDS = 5
-#: Seeds are below this.
+#: Seeds are below this, for the generators of draws.
 _SEED_LIMIT = 2**128
 
-#: What people call planners besides.
+#: Words that people use for planners besides their names.
 _ALSO_CALLED = {"greedy": Contender.INFERLINE, "coarse": Contender.COARSE_MEAN, "optimal": Contender.REFINED}
 
 
@@ -114,15 +118,15 @@ def compare(
     task = PlanningTask(
         pipeline, profiles, planned_on, slo_ns / NS_PER_S, quantile, seed, discipline, time_limit_s
     )
-    judge = Judge(planned_on, judged_on, discipline, seed, drawn)
+    evaluator = Evaluator(planned_on, judged_on, discipline, seed, drawn)
     rows: list[ComparisonRow] = []
     # Ctrl-C ends the comparison, and what was complete is the answer.
-    with InterruptWatch() as watch, suppress(KeyboardInterrupt):
+    with interrupts_seen() as interrupts, suppress(KeyboardInterrupt):
         for contender in contenders:
             report = _reporter(contender, progress)
             report("planning")
-            row = judge.row(contender, task.make(contender, report), report)
-            if watch.seen:
+            row = evaluator.row(contender, task.make(contender, report), report)
+            if interrupts:
                 break
             rows.append(row)
     return Comparison(
@@ -139,6 +143,41 @@ def compare(
     )
 
 
+@dataclass(frozen=True)
+class Evaluator:
+    """Judges all plans alike, whoever made them: by replays and by the certificate."""
+
+    planned_on: Trace
+    judged_on: Trace
+    discipline: str
+    seed: int
+    """Of the draws planned with."""
+    seeds: Sequence[int]
+    """Of the draws on the rest."""
+
+    def row(self, contender: Contender, made: TimedPlan, report: Report) -> ComparisonRow:
+        """Judge what a planner came to."""
+        row = ComparisonRow(contender, made.plan, made.seconds, made.estimator_calls)
+        if not made.plan.choices:
+            return row
+        report(f"replaying {len(self.planned_on):,} queries planned on")
+        certified = certify(made.plan, self.planned_on, seed=self.seed)
+        in_sample = self._judge(made.plan, self.planned_on, self.seed)
+        over_seeds = []
+        for seed in self.seeds:
+            report(f"replaying {len(self.judged_on):,} queries held out, seed {seed}")
+            over_seeds.append(self._judge(made.plan, self.judged_on, seed))
+        return replace(
+            row, certificate_ns=certified.bound_ns, in_sample=in_sample, over_seeds=tuple(over_seeds)
+        )
+
+    def _judge(self, plan: Plan, trace: Trace, seed: int) -> Judgement:
+        replayed = replay(plan, trace, discipline=self.discipline, seed=seed)
+        quantile_ns = replayed.quantile_ns(plan.quantile)
+        misses = int(np.count_nonzero(replayed.latency_ns > plan.slo_ns))
+        return Judgement(seed, replayed.queries, quantile_ns, misses, quantile_ns <= plan.slo_ns)
+
+
 def check_rules(
     *,
     quantile: float,
@@ -151,22 +190,19 @@ def check_rules(
 ) -> None:
     """Refuse what `compare` cannot compare by, whatever the pipeline.
 
-    Raises
-    ------
-    InputError
-        Listing every fault.
+    Raises `InputError` listing every fault.
     """
     check_all(
         lambda: check_quantile(quantile),
         lambda: check_split(split),
-        lambda: _check_discipline(discipline),
+        lambda: check_one_of("discipline", discipline, Discipline, repr),
         lambda: _contenders(planners),
         lambda: _seeds(seed, seeds),
         lambda: check_time_limit(time_limit_s),
     )
 
 
-def _reporter(contender: Contender, progress: Callable[[str], None] | None) -> Callable[[str], None]:
+def _reporter(contender: Contender, progress: Report | None) -> Report:
     """Say of whom a line of progress is."""
     return lambda line: None if progress is None else progress(f"{contender}: {line}")
 
@@ -176,10 +212,7 @@ def _contenders(planners: Sequence[str]) -> tuple[Contender, ...]:
     if isinstance(planners, str) or not planners:
         raise InputError.one("planners", f"expected some of {listed(known)}, found {shown(planners)}")
     faults = [
-        Fault(
-            "planners",
-            f"there is no {shown(name)}{_hint(name, known)}",
-        )
+        Fault("planners", f"there is no {shown(name)}{_hint(name, known)}")
         for name in planners
         if name not in known
     ]
@@ -207,9 +240,3 @@ def _seeds(seed: int, seeds: Sequence[int] | None) -> tuple[int, ...]:
             f"expected different numbers, other than the seed planned with ({seed}), found {shown(seeds)}",
         )
     return drawn
-
-
-def _check_discipline(discipline: str) -> None:
-    if discipline not in list(Discipline):
-        message = f"expected one of {', '.join(Discipline)}, found {discipline!r}"
-        raise InputError.one("discipline", message)

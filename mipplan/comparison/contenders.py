@@ -1,23 +1,24 @@
-"""The planners that are compared, each asked the same."""
+"""The planners that are compared, each asked the same; and a watch for Ctrl-C, which they take as their own end."""
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from types import FrameType
 
 from mipplan.baselines import coarse_grained, half_slo, inferline
+from mipplan.core import Report
 from mipplan.pipeline import Pipeline
 from mipplan.planner import plan
 from mipplan.profiles import Profiles
 from mipplan.refinement import refine
 from mipplan.result import Plan
 from mipplan.trace import Trace
-
-#: Told of progress.
-Report: TypeAlias = Callable[[str], None]
 
 
 class Contender(StrEnum):
@@ -38,15 +39,8 @@ class Contender(StrEnum):
 
 
 @dataclass(frozen=True)
-class Made:
-    """A plan and what it took.
-
-    Attributes
-    ----------
-    plan : Plan
-    seconds : float
-    estimator_calls : int
-    """
+class TimedPlan:
+    """A plan and what it took."""
 
     plan: Plan
     seconds: float
@@ -55,20 +49,7 @@ class Made:
 
 @dataclass(frozen=True)
 class PlanningTask:
-    """What every planner is given: the part of the trace to plan on, and nothing of the rest.
-
-    Attributes
-    ----------
-    pipeline : Pipeline
-    profiles : Profiles
-    trace : Trace
-    slo_s, quantile : float
-    seed : int
-    discipline : str
-        That the plans are judged under; only refinement can make use of it.
-    time_limit_s : float or None
-        Of each search.
-    """
+    """What every planner is given: the part of the trace to plan on, and nothing of the rest."""
 
     pipeline: Pipeline
     profiles: Profiles
@@ -77,16 +58,18 @@ class PlanningTask:
     quantile: float
     seed: int
     discipline: str
+    """That the plans are judged under; only refinement can make use of it."""
     time_limit_s: float | None
-    _made: dict[Contender, Made] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """Of each search."""
+    _made: dict[Contender, TimedPlan] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    def make(self, contender: Contender, report: Report) -> Made:
+    def make(self, contender: Contender, report: Report) -> TimedPlan:
         """Have a planner make its plan, once."""
         if contender not in self._made:
             self._made[contender] = self._make(contender, report)
         return self._made[contender]
 
-    def _make(self, contender: Contender, report: Report) -> Made:
+    def _make(self, contender: Contender, report: Report) -> TimedPlan:
         match contender:
             case Contender.CERTIFIED:
                 return self._ask(plan, time_limit_s=self.time_limit_s, progress=report)
@@ -101,38 +84,47 @@ class PlanningTask:
             case Contender.HALF_SLO:
                 return self._ask(half_slo)
 
-    def _refined(self, report: Report) -> Made:
+    def _refined(self, report: Report) -> TimedPlan:
         """Refine the certified plan, whose time counts for both."""
         start = self.make(Contender.CERTIFIED, report)
-        made = _timed(
-            lambda: refine(
-                start.plan,
-                self.trace,
-                discipline=self.discipline,
-                time_limit_s=self.time_limit_s,
-                progress=report,
-            )
-        )
-        return Made(made.plan, start.seconds + made.seconds, start.estimator_calls + made.estimator_calls)
+        how = {"discipline": self.discipline, "time_limit_s": self.time_limit_s, "progress": report}
+        made = _timed(refine, start.plan, self.trace, **how)
+        calls = start.estimator_calls + made.estimator_calls
+        return TimedPlan(made.plan, start.seconds + made.seconds, calls)
 
-    def _ask(self, planner: Callable[..., Plan], **more: object) -> Made:
-        return _timed(
-            lambda: planner(
-                self.pipeline,
-                self.profiles,
-                self.trace,
-                slo_s=self.slo_s,
-                quantile=self.quantile,
-                seed=self.seed,
-                **more,
-            )
-        )
+    def _ask(self, planner: Callable[..., Plan], **more: object) -> TimedPlan:
+        asked = {"slo_s": self.slo_s, "quantile": self.quantile, "seed": self.seed, **more}
+        return _timed(planner, self.pipeline, self.profiles, self.trace, **asked)
 
 
-def _timed(make: Callable[[], Plan]) -> Made:
+def _timed(planner: Callable[..., Plan], *given: object, **asked: object) -> TimedPlan:
     started = time.monotonic()
-    made = make()
+    made = planner(*given, **asked)
     elapsed_s = time.monotonic() - started
     if made.effort is not None:
-        return Made(made, made.effort.seconds, made.effort.estimator_calls)
-    return Made(made, elapsed_s, 0 if made.refinement is None else made.refinement.replays)
+        return TimedPlan(made, made.effort.seconds, made.effort.estimator_calls)
+    return TimedPlan(made, elapsed_s, 0 if made.refinement is None else made.refinement.replays)
+
+
+@contextmanager
+def interrupts_seen() -> Iterator[list[int]]:
+    """Within this context, note every Ctrl-C in a list; what Ctrl-C does otherwise stays the same.
+
+    Planners stop at Ctrl-C and return what they have, so their caller would not hear of it and go on.
+    """
+    seen: list[int] = []
+    previous = signal.getsignal(signal.SIGINT)
+    # Python delivers signals to the main thread, and lets no other one set a handler.
+    if not callable(previous) or threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+
+    def notice(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        previous(number, frame)
+
+    signal.signal(signal.SIGINT, notice)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, previous)

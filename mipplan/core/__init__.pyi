@@ -1,5 +1,6 @@
 from .checks import check_budget as check_budget
 from .checks import check_margin as check_margin
+from .checks import check_one_of as check_one_of
 from .checks import check_seed as check_seed
 from .checks import check_slo as check_slo
 from .checks import check_time_limit as check_time_limit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 
 from mipplan.core.errors import InputError
 from mipplan.core.numbers import is_finite, is_number, is_whole
@@ -13,13 +14,22 @@ from mipplan.core.wording import shown
 _MOST_USD_PER_HOUR = 1e9
 
 
+def check_one_of(
+    name: str, value: object, known: Iterable[str], write: Callable[[object], str] = shown
+) -> None:
+    """Refuse what is none of the known words; `write` says how to write it in the message.
+
+    Raises `InputError`.
+    """
+    words = list(known)
+    if value not in words:
+        raise InputError.one(name, f"expected one of {', '.join(words)}, found {write(value)}")
+
+
 def check_seed(seed: object, name: str = "seed") -> int:
     """Return a seed as a plain integer.
 
-    Raises
-    ------
-    InputError
-        If it is no non-negative whole number below 2**128.
+    Raises `InputError` if it is no non-negative whole number below 2**128.
     """
     if not is_whole(seed) or not 0 <= seed < 2**128:
         raise InputError.one(name, f"expected a non-negative whole number below 2**128, found {shown(seed)}")
@@ -29,10 +39,7 @@ def check_seed(seed: object, name: str = "seed") -> int:
 def check_time_limit(time_limit_s: object) -> float:
     """Return a limit on the time in seconds, infinite for None.
 
-    Raises
-    ------
-    InputError
-        If it is no positive number.
+    Raises `InputError` if it is no positive number.
     """
     if time_limit_s is None:
         return math.inf
@@ -46,10 +53,7 @@ def check_time_limit(time_limit_s: object) -> float:
 def check_budget(usd_per_hour: object, name: str = "budget_usd_per_hour") -> int | None:
     """Return a budget in micro-dollars per hour; None stays None.
 
-    Raises
-    ------
-    InputError
-        If it is no number of dollars above 0, or more than a billion.
+    Raises `InputError` if it is no number of dollars above 0, or more than a billion.
     """
     if usd_per_hour is None:
         return None
@@ -70,10 +74,7 @@ def to_ns(seconds: object) -> int | None:
 def check_margin(margin_s: object, slo_ns: int) -> int:
     """Return what is kept back from an objective in ns.
 
-    Raises
-    ------
-    InputError
-        If it is no number of seconds from 0 up to the objective.
+    Raises `InputError` if it is no number of seconds from 0 up to the objective.
     """
     if not is_number(margin_s):
         raise InputError.one("margin_s", f"expected seconds such as 0.01, found {shown(margin_s)}")
@@ -89,10 +90,7 @@ def check_margin(margin_s: object, slo_ns: int) -> int:
 def check_slo(slo_s: float) -> int:
     """Return an objective in ns.
 
-    Raises
-    ------
-    InputError
-        If it is no positive time of at most ten years.
+    Raises `InputError` if it is no positive time of at most ten years.
     """
     slo_ns = positive_ns(slo_s)
     if slo_ns is None:

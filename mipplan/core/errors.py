@@ -103,10 +103,7 @@ class Taken(Generic[ValueT]):
     def value(self) -> ValueT:
         """What was read.
 
-        Raises
-        ------
-        InputError
-            With all faults found so far, if it could not be read.
+        Raises `InputError` with all faults found so far, if it could not be read.
         """
         if not self._read:
             self._faults.check()
@@ -131,10 +128,7 @@ def faults_of(*checks: Callable[[], object]) -> list[Fault]:
 def check_all(*checks: Callable[[], object]) -> None:
     """Make every check, then complain of all that is wrong at once; of what two checks find, once.
 
-    Raises
-    ------
-    InputError
-        With every fault.
+    Raises `InputError` with every fault.
     """
     faults = Faults()
     for check in checks:

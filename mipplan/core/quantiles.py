@@ -15,27 +15,19 @@ Numbers = Int64 | Float64
 
 @dataclass(frozen=True)
 class SampleParams:
-    """How the largest of many values are looked for among few.
+    """How the largest of many values are looked for among few."""
 
-    Attributes
-    ----------
-    size : int
-        A sample of about 4,096 values tells how large the largest are; fewer than twice as many are all looked at.
-    surplus : float
-        The sample is asked for 1.25 times as many as are wanted, so that there are mostly enough.
-    """
-
+    # A sample of about 4,096 values tells how large the largest are; fewer than twice as many are all looked
+    # at.
     size: int = 4_096
+    # The sample is asked for 1.25 times as many as are wanted, so that there are mostly enough.
     surplus: float = 1.25
 
 
 def check_quantile(quantile: float) -> float:
     """Return `quantile` as a float.
 
-    Raises
-    ------
-    InputError
-        If it is no number in (0, 1].
+    Raises `InputError` if it is no number in (0, 1].
     """
     if not is_number(quantile):
         raise InputError.one("quantile", f"expected a number in (0, 1] such as 0.99, found {quantile!r}")
@@ -79,7 +71,6 @@ def find_largest(values: Numbers, count: int, params: SampleParams = SampleParam
     values : int64 or float64, shape (n,)
     count : int
         At least 1, at most n.
-    params : SampleParams
     """
     every = values.size // params.size
     if every < 2:

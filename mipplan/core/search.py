@@ -32,24 +32,15 @@ def last_true(low: int, high: int, test: Callable[[int], bool]) -> int:
 
 @dataclass(frozen=True)
 class Deadline:
-    """A moment at which a search stops, on the clock of `time.monotonic`.
+    """A moment at which a search stops, on the clock of `time.monotonic`."""
 
-    Attributes
-    ----------
-    at : float
-        Infinite if there is none.
-    """
-
-    at: float = math.inf
+    at: float = math.inf  # Infinite if there is none.
 
     @classmethod
     def after(cls, time_limit_s: object, started: float | None = None) -> Deadline:
         """Return the deadline that many seconds from `started` (now by default); None sets none.
 
-        Raises
-        ------
-        InputError
-            If the limit is no positive number of seconds.
+        Raises `InputError` if the limit is no positive number of seconds.
         """
         return cls((time.monotonic() if started is None else started) + check_time_limit(time_limit_s))
 
@@ -72,14 +63,7 @@ class Deadline:
 
 @dataclass(frozen=True)
 class SearchLimits:
-    """How long a search may take, and whom it tells how it goes.
-
-    Attributes
-    ----------
-    deadline : Deadline
-    report : callable
-        Called with a line of text now and then.
-    """
+    """How long a search may take, and whom it tells how it goes."""
 
     deadline: Deadline = Deadline()
-    report: Report = lambda _: None
+    report: Report = lambda _: None  # Called with a line of text now and then.

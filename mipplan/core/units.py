@@ -26,6 +26,9 @@ UNLIMITED_NS = 2**52
 def parse_duration_ns(text: object) -> int:
     """Read a duration such as ``300ms`` or ``0.5 s`` into nanoseconds.
 
+    Raises `ValueError` if there is no unit, an unknown unit, a negative or non-finite number, or no string at
+    all.
+
     Parameters
     ----------
     text : object
@@ -35,11 +38,6 @@ def parse_duration_ns(text: object) -> int:
     -------
     int
         Nanoseconds, rounded to the nearest.
-
-    Raises
-    ------
-    ValueError
-        If there is no unit, an unknown unit, a negative or non-finite number, or no string at all.
     """
     if isinstance(text, bool) or not isinstance(text, str | int | float):
         raise ValueError(f"expected a duration with a unit such as 300ms, found {text!r}")
@@ -83,10 +81,7 @@ def duration_text(ns: int) -> str:
 def seconds_to_ns(seconds: float) -> int:
     """Round float seconds to the nearest nanosecond.
 
-    Raises
-    ------
-    ValueError
-        If not finite or beyond ten years.
+    Raises `ValueError` if not finite or beyond ten years.
     """
     try:
         value = float(seconds)

@@ -24,11 +24,8 @@ MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 def read_bytes(path: AnyPath, *, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
     """Read a whole file of at most `limit` bytes.
 
-    Raises
-    ------
-    InputError
-        If there is no such file (with the closest name in that folder), it is a folder or a device, too
-        large, or cannot be read.
+    Raises `InputError` if there is no such file (with the closest name in that folder), it is a folder or a
+    device, too large, or cannot be read.
     """
     place = os.fspath(path)
     with open_file(path) as stream:
@@ -44,11 +41,8 @@ def read_bytes(path: AnyPath, *, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
 def open_file(path: AnyPath) -> BufferedReader:
     """Open a file, or a pipe such as a shell's ``<(…)``, for reading.
 
-    Raises
-    ------
-    InputError
-        If there is no such file (with the closest name in that folder), it is a folder or a device, or it
-        cannot be opened.
+    Raises `InputError` if there is no such file (with the closest name in that folder), it is a folder or a
+    device, or it cannot be opened.
     """
     place = os.fspath(path)
     if not place:
@@ -97,10 +91,7 @@ def _why_missing(path: Path) -> str:
 def decode_text(data: bytes, origin: str, lines_before: int = 0) -> str:
     """Decode UTF-8 text, with or without a byte-order mark; part of a file if lines come before it.
 
-    Raises
-    ------
-    InputError
-        With the line of the first byte that is not UTF-8.
+    Raises `InputError` with the line of the first byte that is not UTF-8.
     """
     try:
         return data.decode("utf-8-sig")
@@ -122,10 +113,8 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
 
     Where `path` is a link, the file that it leads to is written.
 
-    Raises
-    ------
-    InputError
-        If the folder does not exist or cannot be written to, or `path` is a folder or a device.
+    Raises `InputError` if the folder does not exist or cannot be written to, or `path` is a folder or a
+    device.
     """
     problem = output_problem(path)
     if problem is not None:
@@ -179,6 +168,8 @@ def _default_mode() -> int:
 def shipped_folder(package: Path = _PACKAGE) -> Path:
     """Find the shipped profiles, pipelines and traces.
 
+    Raises `InputError` if neither exists.
+
     Parameters
     ----------
     package : Path
@@ -189,11 +180,6 @@ def shipped_folder(package: Path = _PACKAGE) -> Path:
     pathlib.Path
         ``mipplan/shipped_profiles`` of an installed package, else ``profiles/`` beside the package in a
         checkout.
-
-    Raises
-    ------
-    InputError
-        If neither exists.
     """
     for folder in (package / "shipped_profiles", package.parent / "profiles"):
         if (folder / "hardware.yaml").is_file():

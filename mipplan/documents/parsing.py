@@ -36,10 +36,7 @@ def parse_yaml(text: str, origin: str) -> Document:
     Aliases, anchors, tags, merge keys, duplicate keys and keys that are not text are faults: they are
     kept as `Document.findings`, so that faults of content can be reported with them.
 
-    Raises
-    ------
-    InputError
-        If it is no YAML at all, empty, several documents, or nested too deeply.
+    Raises `InputError` if it is no YAML at all, empty, several documents, or nested too deeply.
     """
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # refuses control characters at once

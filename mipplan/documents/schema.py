@@ -32,26 +32,15 @@ def first_faults(faults: Iterable[Fault], origin: str) -> list[Fault]:
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed document, where each of its fields stands, and what was wrong with its form.
+    """A parsed document, where each of its fields stands, and what was wrong with its form."""
 
-    Attributes
-    ----------
-    value : Any
-        Mappings, lists, text, numbers, booleans and None only.
-    origin : str
-        The file, or what the document is called in messages.
-    lines : mapping of field path to int
-        1-based lines; empty for a document that did not come from a file.
-    findings : tuple of Finding
-        Faults of form (duplicate keys, aliases, tags); reported together with those of content.
-    unreadable : frozenset of field path
-        Fields without a usable value; nothing more is said about them.
-    """
-
-    value: Any
-    origin: str
+    value: Any  # Mappings, lists, text, numbers, booleans and None only.
+    origin: str  # The file, or what the document is called in messages.
+    # 1-based lines; empty for a document that did not come from a file.
     lines: Mapping[FieldPath, int] = field(default_factory=dict)
+    # Faults of form (duplicate keys, aliases, tags); reported together with those of content.
     findings: tuple[Finding, ...] = ()
+    # Fields without a usable value; nothing more is said about them.
     unreadable: frozenset[FieldPath] = frozenset()
 
     def line(self, path: FieldPath) -> int | None:
@@ -132,19 +121,15 @@ def parse_entry(
 ) -> _EntryT:
     """Check a document against a schema and return its entries.
 
+    Raises `InputError` with every fault of the document, in its order.
+
     Parameters
     ----------
-    document : Document
     kind : subclass of pydantic.BaseModel
         A `RootModel` for a document whose keys are not fixed.
     before, after : iterable of Finding
         What else is wrong with the document, found in its raw value, so that a misspelt field elsewhere hides none
         of it; told before or after what the schema finds in the same line.
-
-    Raises
-    ------
-    InputError
-        With every fault of the document, in its order.
     """
     findings = list(before)
     entry: _EntryT | None = None

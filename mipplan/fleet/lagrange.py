@@ -159,10 +159,7 @@ class PricedTables:
     def choices(self, parts: Sequence[StagePart], most: int, labels: int | None) -> Candidates:
         """List all choices of at most that cost within the deadline rows and the limits, the cheapest first.
 
-        Raises
-        ------
-        TooManyError
-            If there are more than `labels` partial ones.
+        Raises `TooManyError` if there are more than `labels` partial ones.
         """
         paths = [
             PathPart(

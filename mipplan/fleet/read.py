@@ -80,10 +80,7 @@ class FleetSettings:
     def check(self) -> None:
         """Refuse what cannot be.
 
-        Raises
-        ------
-        InputError
-            Listing every fault.
+        Raises `InputError` listing every fault.
         """
         faults = Faults()
         faults.take(lambda: check_budget(self.budget, "budget"))
@@ -112,10 +109,7 @@ def read_fleet(
 ) -> Fleet:
     """Make the fleet, or say everything that is wrong with it.
 
-    Raises
-    ------
-    InputError
-        Listing every fault.
+    Raises `InputError` listing every fault.
     """
     faults = Faults()
     faults.take(settings.check)

@@ -288,10 +288,7 @@ class CheckpointFile:
     def read(self) -> Checkpoint | None:
         """Read the last checkpoint; None if there is no such file.
 
-        Raises
-        ------
-        InputError
-            If the file is no checkpoint, or one of another fleet.
+        Raises `InputError` if the file is no checkpoint, or one of another fleet.
         """
         place = str(self.path)
         try:

@@ -10,13 +10,13 @@ from fractions import Fraction
 
 import numpy as np
 
-from mipplan.baselines import Assignment, Problem, choices_of, pose
+from mipplan.baselines import BaselineProblem, pose
 from mipplan.core import Fault, InputError, format_duration, is_number
 from mipplan.ipa.program import Variant, Weights, pose_program, size_family
-from mipplan.options import find_families
+from mipplan.options import Configuration, Option, find_families
 from mipplan.pipeline import FanOut, Pipeline
 from mipplan.profiles import Profiles
-from mipplan.result import Effort, Plan
+from mipplan.result import Effort, Limit, Plan
 from mipplan.solvers import Termination, solve_problem
 from mipplan.trace import Trace
 from mipplan_formulations import TimeCostProblem
@@ -129,7 +129,9 @@ def configure(
     if answer.selection is None:
         if answer.termination is Termination.INFEASIBLE:
             return Configured(posed.infeasible(_reason(problem), effort), {}, None, True)
-        return Configured(posed.unknown("the solver found nothing in time", effort), {}, None, False)
+        return Configured(
+            posed.unknown("the solver found nothing in time", effort, Limit.TIME), {}, None, False
+        )
     chosen = {stage: sized[stage][mode] for stage, mode in zip(order, answer.selection, strict=True)}
     return Configured(
         _plan_of(posed, profiles, chosen, effort),
@@ -218,23 +220,20 @@ def _with_models(pipeline: Pipeline, models: Mapping[str, str]) -> Pipeline:
     return Pipeline.from_document(document)
 
 
-def _plan_of(posed: Problem, profiles: Profiles, chosen: Mapping[str, Variant], effort: Effort) -> Plan:
+def _plan_of(
+    posed: BaselineProblem, profiles: Profiles, chosen: Mapping[str, Variant], effort: Effort
+) -> Plan:
     """Write the choice as a plan of the pipeline with the chosen models, certified for the trace."""
     pipeline = _with_models(posed.pipeline, {stage: variant.model for stage, variant in chosen.items()})
+    base = posed.base
     again = pose(
-        pipeline,
-        profiles,
-        posed.trace,
-        "ipa",
-        slo_s=posed.deadline_ns / 1e9,
-        quantile=posed.base.quantile,
-        seed=posed.base.seed,
+        pipeline, profiles, posed.trace, "ipa", slo_s=base.slo_s, quantile=base.quantile, seed=base.seed
     )
     if isinstance(again, Plan):
         raise AssertionError("what was chosen can be served")
     again = replace(again, base=again.base.with_slo(posed.deadline_ns))
-    assigned = {stage: Assignment(chosen[stage].family, chosen[stage].replicas) for stage in pipeline.stages}
-    return again.given(choices_of(assigned), effort)
+    made = {stage: Option(chosen[stage].family, chosen[stage].replicas) for stage in pipeline.stages}
+    return again.given(Configuration(made), effort)
 
 
 def _reason(problem: TimeCostProblem) -> str:

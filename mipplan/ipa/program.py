@@ -17,8 +17,8 @@ from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.options import Family
 from mipplan_formulations import Activity, Arc, Path, Resource, TimeCostProblem
 
+#: The objective is counted in millionths, because costs of a program are whole numbers.
 _PER_UNIT = 1_000_000
-"""The objective is a whole number of millionths."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,7 @@ class Weights:
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """A model on one hardware with one batch size, and the fewest replicas that keep up with the rate (3).
-
-    Attributes
-    ----------
-    model : str
-    family : Family
-    replicas : int
-    accuracy : float
-    """
+    """A model on one hardware with one batch size, and the fewest replicas that keep up with the rate (3)."""
 
     model: str
     family: Family
@@ -92,18 +84,8 @@ def pose_program(
 ) -> TimeCostProblem:
     """Write the program for a chain; a mode costs what its value falls short of the stage's best, in millionths.
 
-    Parameters
-    ----------
-    stages : mapping of str to sequence of Variant
-        In order of the chain, none empty.
-    delays_ns : sequence of int
-        Between one stage and the next.
-    deadline_ns : int
-    limits : mapping of str to int
-        Devices by hardware name.
-    queries_per_ns : Fraction
-        λ.
-    weights : Weights
+    Stages come in the order of the chain, none without variants, with the delay between one and the next; limits are
+    devices by hardware name, and `queries_per_ns` is λ.
     """
     activities = []
     for name, variants in stages.items():

@@ -59,10 +59,7 @@ class StageFamilies:
     def option(self, choice: Choice) -> Option:
         """Return the option that a choice names; its replicas need not be among those on offer.
 
-        Raises
-        ------
-        KeyError
-            If the stage cannot run on that hardware with that batch cap.
+        Raises `KeyError` if the stage cannot run on that hardware with that batch cap.
         """
         for family in self.families:
             if (family.hardware, family.batch) == (choice.hardware, choice.batch):
@@ -136,10 +133,7 @@ class Configuration(dict[str, Option]):
 def check_names(pipeline: Pipeline, profiles: Profiles) -> None:
     """Check that every model is measured somewhere and every hardware named in an allow-list exists.
 
-    Raises
-    ------
-    InputError
-        Listing every unknown name, with the closest known one.
+    Raises `InputError` listing every unknown name, with the closest known one.
     """
     faults: list[Fault] = []
     for name, stage in pipeline.stages.items():

@@ -64,10 +64,8 @@ class StageOptions:
     def no_worse(self, option: Option) -> int:
         """Cheapest option that is no worse than this one in T, R and devices used.
 
-        Raises
-        ------
-        ValueError
-            If there is none: what `undominated` leaves always holds one, if the option itself was among the given.
+        Raises `ValueError` if there is none: what `undominated` leaves always holds one, if the option itself
+        was among the given.
         """
         (family, replicas), service = option, option.service
         speed = speed_ranks(

@@ -21,20 +21,12 @@ class FanOut:
     """Distribution of the number of tokens an edge makes of one parent token, once it is taken.
 
     Either a finite distribution (`values`, `weights`) or a Poisson one (`poisson_mean`).
-
-    Attributes
-    ----------
-    values : tuple of int
-        Distinct numbers of tokens, each of positive probability; empty for Poisson.
-    weights : tuple of float
-        Their probabilities, summing to 1; empty for Poisson.
-    poisson_mean : float or None
-        Mean of a Poisson distribution.
     """
 
+    # Distinct numbers of tokens, each of positive probability; empty for Poisson.
     values: tuple[int, ...] = (1,)
-    weights: tuple[float, ...] = (1.0,)
-    poisson_mean: float | None = None
+    weights: tuple[float, ...] = (1.0,)  # Their probabilities, summing to 1; empty for Poisson.
+    poisson_mean: float | None = None  # Mean of a Poisson distribution.
 
     def __post_init__(self) -> None:
         if self.poisson_mean is not None:
@@ -53,10 +45,7 @@ class FanOut:
     def constant(cls, mean: float) -> FanOut:
         """Make the two-point distribution on the whole numbers next to `mean` (one point if it is whole).
 
-        Raises
-        ------
-        InputError
-            If `mean` is not in (0, 10 000].
+        Raises `InputError` if `mean` is not in (0, 10 000].
         """
         problem = mean_problem(mean)
         if problem is not None:

@@ -31,34 +31,20 @@ class Join(StrEnum):
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a pipeline.
+    """One stage of a pipeline."""
 
-    Attributes
-    ----------
-    name : str
-        Unique in the pipeline.
-    model : str
-        The model whose profiles apply.
-    hardware : tuple of str or None
-        Hardware types allowed, None for all that have a profile.
-    batch_sizes : tuple of int or None
-        The only batch caps allowed, increasing, None for all measured ones.
-    batch_min, batch_max : int, int or None
-        Range of batch caps allowed; None for no upper limit.
-    replicas_min, replicas_max : int, int or None
-        Range of replica counts allowed; equal when pinned.
-    join : Join
-        ``EACH``: every token is processed. ``ALL``: one token per query, ready when all have arrived.
-    """
-
-    name: str
-    model: str
-    hardware: tuple[str, ...] | None = None
+    name: str  # Unique in the pipeline.
+    model: str  # The model whose profiles apply.
+    hardware: tuple[str, ...] | None = None  # Hardware types allowed, None for all that have a profile.
+    # The only batch caps allowed, increasing, None for all measured ones.
     batch_sizes: tuple[int, ...] | None = None
+    # Range of batch caps allowed; None for no upper limit.
     batch_min: int = 1
     batch_max: int | None = None
+    # Range of replica counts allowed; equal when pinned.
     replicas_min: int = 1
     replicas_max: int | None = None
+    # ``EACH``: every token is processed. ``ALL``: one token per query, ready when all have arrived.
     join: Join = Join.EACH
 
     def allows_batch(self, cap: int) -> bool:

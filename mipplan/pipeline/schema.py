@@ -157,10 +157,7 @@ class PipelineEntry(StrictEntry):
 def parse_pipeline(document: Document) -> PipelineEntry:
     """Check a document and return its entries.
 
-    Raises
-    ------
-    InputError
-        With every fault of the document, in its order.
+    Raises `InputError` with every fault of the document, in its order.
     """
     findings: list[Finding] = []
     cleaned = replace(document, value=_without_odd_keys(document.value, findings))

@@ -236,10 +236,7 @@ def list_choices(
 ) -> Candidates:
     """Find all choices of one option per stage that keep the bounds.
 
-    Raises
-    ------
-    TooManyError
-        If there are too many partial ones at some stage.
+    Raises `TooManyError` if there are too many partial ones at some stage.
     """
     to_come = sorted(range(len(parts)), key=lambda stage: parts[stage].rows.size)
     walk = _Walk(parts, paths, bounds, params)

@@ -179,10 +179,8 @@ class Enumeration:
     def is_listed(self, rows: Int64, costs: ReducedCosts, most: int, labels: int, deadline: Deadline) -> bool:
         """List choices of some rows; return whether a certified plan of at most that cost was found, the cheapest.
 
-        Raises
-        ------
-        TooManyError
-            If there are more partial choices, or too many complete ones to ask about, or the time is up.
+        Raises `TooManyError` if there are more partial choices, or too many complete ones to ask about, or
+        the time is up.
         """
         found = self._listed(rows, costs, most, labels)
         self._labels = found.labels

@@ -165,10 +165,7 @@ def trace_instance(
 ) -> Instance:
     """Realise a request that is certified on its trace.
 
-    Raises
-    ------
-    InputError
-        If the trace spans no time: it has no rate that a stage could keep up with.
+    Raises `InputError` if the trace spans no time: it has no rate that a stage could keep up with.
     """
     return _workload_instance(profiles, realise(pipeline, trace, seed), deadline_ns, quantile)
 

@@ -311,10 +311,7 @@ def check_search(
 ) -> None:
     """Refuse what `plan` cannot search by, whatever the pipeline.
 
-    Raises
-    ------
-    InputError
-        Listing every fault.
+    Raises `InputError` listing every fault.
     """
     check_all(
         lambda: _known_formulation(formulation),

@@ -102,10 +102,7 @@ class _Reading:
 def read_profiles(folder: AnyPath) -> tuple[list[Hardware], list[LatencyTable]]:
     """Read a profile folder.
 
-    Raises
-    ------
-    InputError
-        With every fault of every file.
+    Raises `InputError` with every fault of every file.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -134,10 +131,7 @@ def read_profiles(folder: AnyPath) -> tuple[list[Hardware], list[LatencyTable]]:
 def parse_document(document: Document) -> tuple[list[Hardware], list[LatencyTable]]:
     """Make hardware types and tables of a document of profiles.
 
-    Raises
-    ------
-    InputError
-        With every fault of the document.
+    Raises `InputError` with every fault of the document.
     """
     written = document.value.get("hardware") if isinstance(document.value, dict) else None
     entry = parse_entry(document, ProfilesEntry, before=_name_findings(written, ("hardware",)))

@@ -16,27 +16,18 @@ from mipplan.profiles.tables import LatencyTable
 
 @dataclass(frozen=True)
 class LintParams:
-    """Beyond what a measurement is called odd.
+    """Beyond what a measurement is called odd."""
 
-    Attributes
-    ----------
-    widest_gap : float
-        Between sizes further apart than a factor of 4 a straight line says little about the sizes between them.
-    steepest_rise : float
-        A batch whose latency per item is more than twice that of a smaller one was hardly measured right.
-    deepest_fall : float
-        A batch that takes less than half the time of a smaller one was hardly measured right.
-    fastest_ms, slowest_ms : float
-        Batches faster than 10 µs or slower than a minute hint at another unit than milliseconds.
-    least_rise : float
-        Latencies in proportion to the batch size are equal per item but for rounding.
-    """
-
+    # Between sizes further apart than a factor of 4 a straight line says little about the sizes between them.
     widest_gap: float = 4.0
+    # A batch whose latency per item is more than twice that of a smaller one was hardly measured right.
     steepest_rise: float = 2.0
+    # A batch that takes less than half the time of a smaller one was hardly measured right.
     deepest_fall: float = 0.5
+    # Batches faster than 10 µs or slower than a minute hint at another unit than milliseconds.
     fastest_ms: float = 0.01
     slowest_ms: float = 60_000.0
+    # Latencies in proportion to the batch size are equal per item but for rounding.
     least_rise: float = 1.0 + 1e-9
 
 
@@ -54,26 +45,14 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One odd thing in the measurements of a model on a hardware type.
-
-    Attributes
-    ----------
-    severity : Severity
-    model, hardware : str
-    batches : tuple of int
-        The batch sizes concerned, increasing.
-    found : str
-        What is odd.
-    treatment : str
-        What mipplan does about it.
-    """
+    """One odd thing in the measurements of a model on a hardware type."""
 
     severity: Severity
     model: str
     hardware: str
-    batches: tuple[int, ...]
-    found: str
-    treatment: str
+    batches: tuple[int, ...]  # The batch sizes concerned, increasing.
+    found: str  # What is odd.
+    treatment: str  # What mipplan does about it.
 
     def __str__(self) -> str:
         return f"{self.model} on {self.hardware}: {self.found}; {self.treatment}"
@@ -85,10 +64,6 @@ def examine(profiles: Profiles) -> tuple[Finding, ...]:
     Nothing found here is refused or changed: tables are used as they are, and nothing is ever extrapolated, since
     batch caps end at the largest measured size. What cannot be used at all, such as a batch size measured twice,
     is an `InputError` when profiles are read.
-
-    Parameters
-    ----------
-    profiles : Profiles
 
     Returns
     -------

@@ -30,29 +30,14 @@ MAX_USD_PER_HOUR = 1_000_000.0
 class Hardware:
     """A hardware type; one replica occupies one device.
 
-    Attributes
-    ----------
-    name : str
-    usd_per_hour : float
-        Price of one device: at least a micro-dollar.
-    memory_gib : float or None
-        Memory of one device, None if it does not matter.
-    limit : int or None
-        Most devices over all stages, None for any number.
-    source : str
-        Where the figures come from.
-
-    Raises
-    ------
-    InputError
-        With every fault.
+    Raises `InputError` with every fault.
     """
 
     name: str
-    usd_per_hour: float
-    memory_gib: float | None = None
-    limit: int | None = None
-    source: str = ""
+    usd_per_hour: float  # Price of one device: at least a micro-dollar.
+    memory_gib: float | None = None  # Memory of one device, None if it does not matter.
+    limit: int | None = None  # Most devices over all stages, None for any number.
+    source: str = ""  # Where the figures come from.
 
     def __post_init__(self) -> None:
         problems = {

@@ -31,29 +31,16 @@ OPTIONAL_COLUMNS = {"latency_p99_ms": False, "accuracy": True, "energy_j": True,
 class LatencyTable:
     """Latency of one whole batch of a model on a hardware type, at the measured batch sizes.
 
-    Attributes
-    ----------
-    model, hardware : str
-    batch : int64[k]
-        Measured batch sizes, at least 1, strictly increasing. Read-only, as are all arrays.
-    latency_ms : float64[k]
-        Latency of the whole batch in milliseconds, finite and positive. It need not be monotone.
-    source : tuple of str
-        Provenance of each row, or one text for all; empty if unknown.
-    latency_p99_ms, accuracy, energy_j, memory_gib : float64[k] or None
-        Further measurements at the same batch sizes.
-
-    Raises
-    ------
-    InputError
-        With every fault.
+    Raises `InputError` with every fault.
     """
 
     model: str
     hardware: str
-    batch: Int64
+    batch: Int64  # Measured batch sizes, at least 1, strictly increasing. Read-only, as are all arrays.
+    # Latency of the whole batch in milliseconds, finite and positive. It need not be monotone.
     latency_ms: Float64
-    source: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()  # Provenance of each row, or one text for all; empty if unknown.
+    # Further measurements at the same batch sizes.
     latency_p99_ms: Float64 | None = None
     accuracy: Float64 | None = None
     energy_j: Float64 | None = None
@@ -103,6 +90,8 @@ class LatencyTable:
         ℓ(k) = max(1, rint(interp(k, batch, latency_ms)·10⁶)), in float64: linear between measured sizes,
         constant below the smallest one.
 
+        Raises `InputError` if `cap` is out of range: latencies are never extrapolated.
+
         Parameters
         ----------
         cap : int
@@ -112,11 +101,6 @@ class LatencyTable:
         -------
         int64[cap]
             Read-only; entry ``k - 1`` is ℓ(k) in nanoseconds.
-
-        Raises
-        ------
-        InputError
-            If `cap` is out of range: latencies are never extrapolated.
         """
         if not 1 <= cap <= self.largest_batch:
             raise InputError.one(

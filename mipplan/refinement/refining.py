@@ -1,32 +1,85 @@
-"""`mipplan.refine`: a plan in, the cheapest plan that replays within the objective out."""
+"""`mipplan.refine`: a plan in, the cheapest plan that replays within the objective out.
+
+Its phases: exclude, find a cheap plan, make it cheaper, prove. Every phase starts from the best plan of those before.
+A limit or Ctrl-C ends the phase that is under way.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
-from mipplan.core import Fault, InputError, check_margin, check_quantile, check_seed, check_time_limit
-from mipplan.options import check_names
-from mipplan.refinement.domains import state_problem
-from mipplan.refinement.outcome import Outcome, finished_plan
-from mipplan.refinement.phases import Refining
-from mipplan.replayer import Discipline, resolve_engine
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    NS_PER_S,
+    Deadline,
+    Faults,
+    SearchLimits,
+    check_margin,
+    check_one_of,
+    check_quantile,
+    check_seed,
+    check_time_limit,
+    format_duration,
+)
+from mipplan.options import Configuration, check_names
+from mipplan.refinement.bounds import Known, Narrowed, narrow
+from mipplan.refinement.evaluation import (
+    Counters,
+    LimitReachedError,
+    ReplayOracle,
+    Screen,
+    ScreenParams,
+    StageAlone,
+    WorkLimit,
+    screen,
+    study_stages,
+    sufficient_domains,
+)
+from mipplan.refinement.heuristics import HeuristicParams, Heuristics, fastest_plan, propose_plans
+from mipplan.refinement.problem import Domains, RefinementProblem, find_options, least_cost, state_problem
+from mipplan.refinement.result import ASSUMING, OPTIMAL, conclude, record_refinement
+from mipplan.refinement.search import RefinementSearch
+from mipplan.replayer import Discipline, StageReplays, replay_many, resolve_engine
 from mipplan.result import (
+    Choice,
     Figures,
     Guarantee,
+    Limit,
     Objective,
     Plan,
     PlanStatus,
     Provenance,
+    Refinement,
     TraceReference,
     resolve_slo_ns,
 )
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 
-Value = TypeVar("Value")
+
+@dataclass(frozen=True)
+class RefinementParams:
+    """How a refinement divides its time and work."""
+
+    improved_by: float = 0.85
+    """By the end of this share of the time limit looking for better plans must be done, to leave time for proving."""
+    trusted_by: float = 0.92
+    """By the end of this share the search on trust must be done."""
+    proven_by: float = 1.0
+    """By the end of this share the proof must be done."""
+    trusted_replays: int = 400_000
+    """At most so many stage replays of the search on trust, because without a time limit it has to end as well."""
+    proof_steps: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    """Budgets of the proof, as shares of the way from the lower bound to the best plan."""
+    bound_precision: int = 200
+    """The cost up to which conditions alone refute every plan is found to one part in so many of itself."""
+    screen: ScreenParams = field(default_factory=ScreenParams)
+    heuristics: HeuristicParams = field(default_factory=HeuristicParams)
+
+
+_PARAMS = RefinementParams()
 
 
 def refine(
@@ -74,7 +127,7 @@ def refine(
         Always, with `refinement` set. `status` is ``optimal`` if every cheaper plan of the option set was refuted;
         ``feasible`` if some were left, then compare cost and lower bound; ``infeasible`` if all were refuted;
         ``unknown`` if no plan was found. Its certificate is that of the theorem, and may be above the objective.
-        Ctrl-C stops the search as the time limit does.
+        Ctrl-C stops the search as the time limit does; `limit` says which of them did.
 
     Raises
     ------
@@ -87,67 +140,248 @@ def refine(
     within its limits. What is refuted without a replay is refuted by the conditions of docs/theory.md.
     """
     started = time.monotonic()
-    base, deadline_ns = _base(plan, trace, slo_s, quantile, margin_s, seed, discipline, engine, time_limit_s)
-    ends_at = float("inf") if time_limit_s is None else started + time_limit_s
-    report = progress or (lambda _: None)
-    report(f"refining on {len(trace):,} queries")
-    workload = realise(base.pipeline, trace, base.seed)
-    problem = state_problem(base.pipeline, base.profiles, workload, deadline_ns, base.quantile)
-    refining = Refining(base, trace, problem, Discipline(discipline), engine, ends_at, report)
-    outcome: Outcome = refining.run()
-    return finished_plan(base, trace, workload, outcome, discipline, engine)
-
-
-def _base(
-    plan: Plan,
-    trace: Trace,
-    slo_s: float | None,
-    quantile: float | None,
-    margin_s: float,
-    seed: int | None,
-    discipline: str,
-    engine: str,
-    time_limit_s: float | None,
-) -> tuple[Plan, int]:
-    """Check the arguments; the plan with them in place, and the deadline."""
-    faults: list[Fault] = []
-
-    def checked(check: Callable[[], Value], otherwise: Value) -> Value:
-        try:
-            return check()
-        except InputError as error:
-            faults.extend(error.faults)
-            return otherwise
-
+    faults = Faults()
     slo_ns = plan.slo_ns
     if slo_s is not None:
-        slo_ns = checked(lambda: resolve_slo_ns(plan.pipeline, slo_s), plan.slo_ns)
-    margin_ns = checked(lambda: check_margin(margin_s, slo_ns), 0)
-    wanted = plan.quantile if quantile is None else checked(lambda: check_quantile(quantile), plan.quantile)
-    drawn = plan.seed if seed is None else checked(lambda: check_seed(seed), plan.seed)
-    checked(lambda: _check_discipline(discipline), None)
-    checked(lambda: _check_engine(engine), None)
-    checked(lambda: check_time_limit(time_limit_s), None)
-    checked(lambda: check_names(plan.pipeline, plan.profiles), None)
-    if faults:
-        raise InputError(faults)
+        slo_ns = faults.take(lambda: resolve_slo_ns(plan.pipeline, slo_s)).or_else(plan.slo_ns)
+    margin_ns = faults.take(lambda: check_margin(margin_s, slo_ns))
+    wanted = faults.take(lambda: plan.quantile if quantile is None else check_quantile(quantile))
+    drawn = faults.take(lambda: plan.seed if seed is None else check_seed(seed))
+    faults.take(lambda: check_one_of("discipline", discipline, Discipline, repr))
+    faults.take(lambda: resolve_engine(engine, frozenset()))
+    faults.take(lambda: check_time_limit(time_limit_s))
+    faults.take(lambda: check_names(plan.pipeline, plan.profiles))
+    faults.check()
     base = replace(
         plan,
-        objective=Objective(slo_ns, wanted, drawn, Guarantee.REPLAY, margin_ns=margin_ns),
+        objective=Objective(slo_ns, wanted.value, drawn.value, Guarantee.REPLAY, margin_ns=margin_ns.value),
         status=PlanStatus.UNKNOWN,
         figures=Figures(plan.microusd_per_hour, 0),
         provenance=Provenance(TraceReference.of(trace)),
         reason=None,
         limit=None,
     )
-    return base, slo_ns - margin_ns
+    limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
+    return Refining(base, trace, discipline, engine, limits).run()
 
 
-def _check_discipline(discipline: str) -> None:
-    names = [known.value for known in Discipline]
-    if discipline not in names:
-        raise InputError.one("discipline", f"expected one of {', '.join(names)}, found {discipline!r}")
+class Refining:
+    """One refinement under way, of a plan whose objective is what is asked for."""
 
+    def __init__(
+        self,
+        base: Plan,
+        trace: Trace,
+        discipline: str,
+        engine: str,
+        limits: SearchLimits,
+        params: RefinementParams = _PARAMS,
+    ) -> None:
+        limits.report(f"refining on {len(trace):,} queries")
+        self._base = base
+        self._trace = trace
+        self._discipline = Discipline(discipline)
+        self._engine, self._engine_name = resolve_engine(engine, frozenset()), engine
+        self._limits = limits
+        self._params = params
+        self._workload = realise(base.pipeline, trace, base.seed)
+        deadline_ns = base.slo_ns - base.margin_ns
+        self._problem = state_problem(
+            base.pipeline, base.profiles, self._workload, deadline_ns, base.quantile
+        )
+        self._counters = Counters()
+        self._improving = self._work_until(params.improved_by)
+        self._trusting = self._work_until(params.trusted_by, params.trusted_replays)
+        self._proving = self._work_until(params.proven_by)
+        self._replays = self._replays_of(self._problem)
+        #: The best plan as people read it; as options unless it is not made of them; and its cost.
+        self._choices: Mapping[str, Choice] = {}
+        self._best: Configuration | None = None
+        self._cost: int | None = None
+        self._lower_bound = 0
+        self._known: Known = {}
+        self._sufficient: Domains | None = None
+        self._stopped = Limit.TIME
 
-def _check_engine(engine: str) -> None:
-    resolve_engine(engine, frozenset())
+    def run(self) -> Plan:
+        """Go through the phases."""
+        excluded: Narrowed | None = None
+        proof: str | None = None
+        try:
+            self._try_given()
+            excluded = narrow(self._problem, None, self._known)
+            self._counters.refuted += excluded.refuted
+            if excluded.blocked is None:
+                self._problem = excluded.problem
+                self._raise_bound(sum(least_cost(domain) for domain in self._problem.domains.values()))
+                self._improve()
+                self._bound()
+                trusted = self._search_on_trust()
+                proof = OPTIMAL if self._prove() else ASSUMING if trusted else None
+        except KeyboardInterrupt:
+            self._stopped = Limit.INTERRUPT
+        if excluded is not None and excluded.blocked is not None:
+            return self._concluded(OPTIMAL, self._why_blocked(excluded.blocked))
+        return self._concluded(proof)
+
+    def _try_given(self) -> None:
+        """Take the choices of the given plan, if they keep the deadline."""
+        choices = self._base.choices
+        if not choices:
+            return
+        (verdict,) = replay_many(
+            [self._base],
+            self._trace,
+            discipline=self._discipline,
+            engine=self._engine.name,
+            slo_s=self._problem.deadline_ns / NS_PER_S,
+            quantile=self._base.quantile,
+        )
+        self._counters.replays += 1
+        self._limits.report(f"the given plan {'keeps' if verdict.keeps else 'does not keep'} the objective")
+        if verdict.keeps:
+            self._choices, self._cost = dict(choices), self._base.microusd_per_hour
+            self._best = find_options(self._problem.domains, choices)
+
+    def _improve(self) -> None:
+        """Find a first plan if there is none, and make it cheaper."""
+        limit = self._improving
+        whole = ReplayOracle(self._problem, self._replays)
+        part = screen(self._problem, self._params.screen)
+        oracle = whole if part is None else ReplayOracle(part, self._replays_of(part))
+        screening = Screen(oracle, whole, self._params.screen)
+
+        def accept(plan: Configuration) -> bool:
+            return screening.confirms(plan, limit) and self._take(plan)
+
+        try:
+            stages = study_stages(oracle, self._base.quantile, limit)
+            if stages is None:
+                return
+            if part is None:
+                self._sufficient = {stage: alone.domain for stage, alone in stages.items()}
+            self._find_first(stages, whole, limit)
+            if self._best is not None:
+                heuristics = Heuristics(
+                    lambda: screening.problem, stages, oracle.replays, limit, accept, self._params.heuristics
+                )
+                first = self._best
+                drafted = heuristics.redraft(first)
+                # Drafts lead far and fast, and not always to where small steps from the first plan would.
+                heuristics.improve([drafted] if drafted is first else [drafted, first])
+        except LimitReachedError:
+            self._limits.report("no time left to look for cheaper plans")
+
+    def _find_first(self, stages: dict[str, StageAlone], oracle: ReplayOracle, limit: WorkLimit) -> None:
+        """Cheapest of the plans that weigh cost against time; the fastest plan if none of them will do."""
+        for plan in propose_plans(stages, self._params.heuristics):
+            if self._cost is not None and plan.microusd_per_hour >= self._cost:
+                return
+            if oracle.keeps(plan, limit):
+                self._take(plan)
+                return
+        if self._cost is None:
+            plan = fastest_plan(self._problem)
+            if oracle.keeps(plan, limit):
+                self._take(plan)
+
+    def _bound(self) -> None:
+        """Raise the lower bound by conditions alone: by bisection, to where they no longer refute every plan."""
+        low, high = self._lower_bound, self._budget()
+        while self._cost is not None and high - low > max(1, high // self._params.bound_precision):
+            middle = (low + high) // 2
+            if narrow(self._problem, middle, self._known).blocked is not None:
+                low = middle
+            else:
+                high = middle
+            if self._limits.deadline.is_over:
+                break
+        self._raise_bound(low)
+
+    def _search_on_trust(self) -> bool:
+        """Search everything that could be cheaper, on trust; whether that was done to the end."""
+        domains = self._sufficient
+        if domains is None:
+            try:
+                domains = sufficient_domains(ReplayOracle(self._problem, self._replays), self._trusting)
+            except LimitReachedError:
+                return False
+        if domains is None:
+            return True
+        problem = replace(self._problem, domains=domains)
+        return self._search(problem, self._budget(), self._trusting, trusting=True)
+
+    def _prove(self) -> bool:
+        """Search everything that could be cheaper, without trust, the cheapest first; whether to the end."""
+        start, end = self._lower_bound, self._budget()
+        for step in self._params.proof_steps:
+            if self._cost is None and step < 1:
+                continue
+            if self._lower_bound == self._cost:
+                return True
+            budget = min(self._budget(), start + round(step * (end - start)))
+            if not self._search(self._problem, budget, self._proving, trusting=False):
+                return False
+            self._raise_bound(budget)
+        return True
+
+    def _search(self, problem: RefinementProblem, budget: int, limit: WorkLimit, *, trusting: bool) -> bool:
+        narrowed = narrow(problem, budget, self._known)
+        if narrowed.blocked is not None:
+            return True
+        domains = narrowed.problem.domains
+        search = RefinementSearch(problem, domains, self._replays, limit, trusting, accept=self._take)
+        try:
+            search.run(budget)
+        except LimitReachedError:
+            return False
+        return True
+
+    def _take(self, plan: Configuration) -> bool:
+        """Keep a plan that keeps the deadline, if it is the cheapest so far; it counts in any case."""
+        cost = plan.microusd_per_hour
+        if self._cost is None or cost < self._cost:
+            self._choices = {stage: plan[stage].choice for stage in self._base.pipeline.stages}
+            self._best, self._cost = plan, cost
+            self._limits.report(f"found a plan of {cost / MICRODOLLARS_PER_DOLLAR:.4g} $/h")
+        return True
+
+    def _budget(self) -> int:
+        """Plans must cost less."""
+        if self._cost is not None:
+            return self._cost
+        dearest = [
+            max(s.family.microusd_per_hour * s.most for s in d) for d in self._problem.domains.values()
+        ]
+        return sum(dearest) + 1
+
+    def _raise_bound(self, bound: int) -> None:
+        self._lower_bound = max(self._lower_bound, bound)
+        if self._cost is not None:
+            self._lower_bound = min(self._lower_bound, self._cost)
+
+    def _replays_of(self, problem: RefinementProblem) -> StageReplays:
+        return StageReplays(problem.workload, self._engine, fifo=self._discipline is Discipline.FIFO)
+
+    def _work_until(self, share: float, most_stage_replays: float = float("inf")) -> WorkLimit:
+        return WorkLimit(self._counters, self._limits.deadline.share(share), most_stage_replays)
+
+    def _why_blocked(self, stage: str) -> str:
+        limit = format_duration(self._problem.deadline_ns)
+        return (
+            f"no option of stage {stage!r} can keep {limit}: whatever the other stages run on, its batch latencies "
+            "and theirs, or its capacity within its limits, make too many queries late"
+        )
+
+    def _concluded(self, proof: str | None, why: str | None = None) -> Plan:
+        """The best plan with what is proven about it; without any, the reason."""
+        made = conclude(self._base, self._choices, self._lower_bound, proof == OPTIMAL, self._stopped, why)
+        done = self._counters
+        record = Refinement(
+            self._discipline.value,
+            proof if made.choices else None,
+            replays=done.replays,
+            stage_replays=done.stage_replays,
+            refuted=done.refuted,
+        )
+        return record_refinement(made, self._trace, self._workload, record, self._engine_name)

@@ -6,119 +6,91 @@ times below, make more queries late than may be. That refutes all plans that ext
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.options import Family
-from mipplan.refinement.domains import (
-    Domain,
-    Domains,
-    Option,
-    OptionQueue,
-    Options,
-    Problem,
-    Span,
-    least_cost,
-)
-from mipplan.refinement.least_times import late_queries, least_services_ns
-from mipplan.refinement.meter import Meter
-from mipplan.refinement.stage_runs import StageReplays, StageRun
+from mipplan.core import Bool, Int64, first_true
+from mipplan.options import Configuration, Family, Option
+from mipplan.refinement.evaluation import WorkLimit
+from mipplan.refinement.problem import Domain, Domains, RefinementProblem, Span, least_cost, least_services_ns
+from mipplan.replayer import StageReplays, StageRun
 
 #: Grounds of refutation, as they stand in a plan's record.
 PARTIAL_REPLAY = "replay of a part, with least times below"
 REPLAY = "replay"
 
-#: Due times that are kept at hand.
-_MOST_DUE = 200
+
+@dataclass(frozen=True)
+class RefinementSearchParams:
+    """What a search keeps at hand."""
+
+    most_due_times: int = 200
+    """At most so many arrays of due times, one for each way to spend what is left of the budget below a stage."""
 
 
 @dataclass(frozen=True)
-class Partial:
-    """A plan of the first stages.
+class PartialPlan:
+    """A plan of the first stages."""
 
-    Attributes
-    ----------
-    options : mapping of str to Option
-    runs : mapping of str to StageRun
-    late : bool, shape (queries,)
-        Queries that are late for certain.
-    cost : int
-    """
-
-    options: Options
+    plan: Configuration
     runs: Mapping[str, StageRun]
-    late: NDArray[np.bool_]
+    late: Bool
+    """Queries that are late for certain, shape (queries,)."""
     cost: int
 
 
 @dataclass
-class Search:
-    """Finds the cheapest plan of some domains below a budget.
+class RefinementSearch:
+    """Finds the cheapest plan of some domains below a budget."""
 
-    Parameters
-    ----------
-    problem : Problem
-        Its domains do not matter here.
-    domains : mapping of str to Domain
-        To be searched; none is empty.
-    replays : StageReplays
-    meter : Meter
-    trusting : bool
-        Whether to take for granted that fewer replicas are never better than more of the same family. That is no
-        theorem; it saves most of the work.
-    accept : callable
-        Told of every plan found, which is cheaper than all before; says whether it counts.
-    is_brief : bool
-        Whether so little is searched that it does not pay to find out what the budget leaves for the stages below.
-    """
-
-    problem: Problem
+    problem: RefinementProblem
+    """Its domains do not matter here."""
     domains: Domains
+    """To be searched; none is empty."""
     replays: StageReplays
-    meter: Meter
+    limit: WorkLimit
     trusting: bool
-    accept: Callable[[Options], bool] = lambda _: True
+    """Whether to take for granted that fewer replicas are never better than more of the same family. That is no
+    theorem; it saves most of the work."""
+    accept: Callable[[Configuration], bool] = lambda _: True
+    """Told of every plan found, which is cheaper than all before; says whether it counts."""
     is_brief: bool = False
+    """Whether so little is searched that it does not pay to find out what the budget leaves for the stages below."""
+    params: RefinementSearchParams = RefinementSearchParams()
     budget: int = field(default=0, init=False)
-    best: Options | None = field(default=None, init=False)
+    """Plans must cost less, in micro-dollars per hour."""
+    best: Configuration | None = field(default=None, init=False)
+    """The cheapest plan accepted so far."""
 
     def __post_init__(self) -> None:
-        workload = self.problem.workload
-        self._order = tuple(workload.stages)
+        self._order = tuple(self.problem.workload.stages)
         self._least = least_services_ns(self.domains)
-        self._due_at_most = self.replays.following.due_ns(self._least, self.problem.deadline_ns)
+        self._due_at_most = self.problem.due_ns(self._least)
         cheapest = [least_cost(self.domains[stage]) for stage in self._order]
         # Cost of the stages from each on, at least.
         self._rest = [sum(cheapest[depth:]) for depth in range(len(cheapest) + 1)]
         settled = [_is_single(self.domains[stage]) for stage in self._order]
         self._settled_from = [all(settled[depth:]) for depth in range(len(settled) + 1)]
         self._floors = ServiceFloors(self.domains, self._order)
-        self._due: OrderedDict[tuple[int, ...], NDArray[np.int64]] = OrderedDict()
+        self._due: OrderedDict[tuple[int, ...], Int64] = OrderedDict()
 
-    @property
-    def least_cost(self) -> int:
-        """No plan of these domains costs less."""
-        return self._rest[0]
-
-    def run(self, budget: int) -> Options | None:
+    def run(self, budget: int) -> Configuration | None:
         """Return the cheapest plan that keeps the deadline and costs less than `budget`, or None.
 
-        Raises
-        ------
-        OutOfAllowanceError
-            If the meter runs out; `best` is the best plan so far.
+        If the limit is reached (`LimitReachedError`), `best` is the best plan so far.
         """
         self.budget, self.best = budget, None
-        nothing = Partial({}, {}, np.zeros(self.problem.workload.queries, dtype=np.bool_), 0)
-        self._descend(0, nothing)
+        late = np.zeros(self.problem.workload.queries, dtype=np.bool_)
+        self._descend(0, PartialPlan(Configuration(), {}, late, 0))
         return self.best
 
-    def _descend(self, depth: int, above: Partial) -> None:
+    def _descend(self, depth: int, above: PartialPlan) -> None:
         if depth == len(self._order):
             self._complete(above)
         elif self.trusting and self._settled_from[depth + 1]:
@@ -131,39 +103,30 @@ class Search:
             for partial in self._all(depth, above):
                 self._descend(depth + 1, partial)
 
-    def _complete(self, plan: Partial) -> bool:
+    def _complete(self, found: PartialPlan) -> bool:
         """Note a plan that keeps the deadline, if it is accepted."""
-        if plan.cost >= self.budget or not self.accept(plan.options):
+        if found.cost >= self.budget or not self.accept(found.plan):
             return False
-        self.best, self.budget = plan.options, plan.cost
+        self.best, self.budget = found.plan, found.cost
         return True
 
-    def _all(self, depth: int, above: Partial) -> Iterator[Partial]:
+    def _all(self, depth: int, above: PartialPlan) -> Iterator[PartialPlan]:
         """All that stands one stage further, cheapest first, within the budget as it is then."""
-        queue = OptionQueue(self._affordable(depth, above))
-        group: list[tuple[int, Option]] = []
-        for number, option in queue:
-            if above.cost + option.cost + self._rest[depth + 1] >= self.budget:
-                break
-            group.append((number, option))
-            if len(group) >= self.replays.together:
-                yield from self._drain(depth, above, queue, group)
-        yield from self._drain(depth, above, queue, group)
+        beside = above.cost + self._rest[depth + 1]
+        dropped: set[int] = set()
+        queue = _by_cost(self._affordable(depth, above), dropped)
+        within = takewhile(lambda entry: beside + entry[1].microusd_per_hour < self.budget, queue)
+        while group := list(islice(within, self.replays.together)):
+            made = self._extend(depth, above, [option for _, option in group])
+            for (number, _), (run, partial) in zip(group, made, strict=True):
+                if not run.waits:
+                    dropped.add(number)
+                if partial is not None and partial.cost + self._rest[depth + 1] < self.budget:
+                    yield partial
 
-    def _drain(
-        self, depth: int, above: Partial, queue: OptionQueue, group: list[tuple[int, Option]]
-    ) -> Iterator[Partial]:
-        asked, group[:] = list(group), []
-        made = self._extend(depth, above, [option for _, option in asked])
-        for (number, _), (run, partial) in zip(asked, made, strict=True):
-            if not run.saturates:
-                queue.drop(number)
-            if partial is not None and partial.cost + self._rest[depth + 1] < self.budget:
-                yield partial
-
-    def _standing(self, depth: int, above: Partial) -> list[Partial]:
+    def _standing(self, depth: int, above: PartialPlan) -> list[PartialPlan]:
         """Trusting: per family, what has at least the fewest replicas that stand; cheapest first."""
-        standing: list[Partial] = []
+        standing: list[PartialPlan] = []
         for span in self._affordable(depth, above):
 
             def stands(replicas: int, family: Family = span.family) -> bool:
@@ -176,21 +139,21 @@ class Search:
                 run, partial = self._extend(depth, above, [Option(span.family, replicas)])[0]
                 if partial is not None:
                     standing.append(partial)
-                if not run.saturates:
+                if not run.waits:
                     break
         return sorted(standing, key=lambda partial: partial.cost)
 
-    def _finish(self, depth: int, above: Partial) -> None:
+    def _finish(self, depth: int, above: PartialPlan) -> None:
         """Trusting: the last stage with a choice. Per family, the fewest replicas with which the plan stands."""
         for span in sorted(self._affordable(depth, above), key=lambda span: span.least_cost):
             left = self.budget - 1 - above.cost - self._rest[depth + 1]
             within = Span(span.family, span.fewest, min(span.most, left // span.family.microusd_per_hour))
             if within.fewest > within.most:
                 continue
-            found: dict[int, Partial] = {}
+            found: dict[int, PartialPlan] = {}
 
             def stands(
-                replicas: int, family: Family = span.family, found: dict[int, Partial] = found
+                replicas: int, family: Family = span.family, found: dict[int, PartialPlan] = found
             ) -> bool:
                 plan = self._to_the_end(depth, above, Option(family, replicas))
                 if plan is not None:
@@ -202,7 +165,7 @@ class Search:
                 # Not accepted: elsewhere it may need more.
                 fewest = next((n for n in range(fewest + 1, within.most + 1) if stands(n)), None)
 
-    def _to_the_end(self, depth: int, above: Partial, option: Option) -> Partial | None:
+    def _to_the_end(self, depth: int, above: PartialPlan, option: Option) -> PartialPlan | None:
         """Choose an option, and below it what is settled."""
         partial = self._extend(depth, above, [option])[0][1]
         for later in range(depth + 1, len(self._order)):
@@ -212,7 +175,7 @@ class Search:
             partial = self._extend(later, partial, [Option(span.family, span.fewest)])[0][1]
         return partial
 
-    def _affordable(self, depth: int, above: Partial) -> list[Span]:
+    def _affordable(self, depth: int, above: PartialPlan) -> list[Span]:
         """Options of a stage that the budget and the device limits leave room for."""
         left = self.budget - 1 - above.cost - self._rest[depth + 1]
         spans = []
@@ -220,47 +183,45 @@ class Search:
             most = min(span.most, left // span.family.microusd_per_hour)
             limit = self.problem.limits.get(span.family.hardware)
             if limit is not None:
-                most = min(most, limit - self._used(depth, above.options, span.family.hardware))
+                most = min(most, limit - self._used(depth, above.plan, span.family.hardware))
             if span.fewest <= most:
                 spans.append(Span(span.family, span.fewest, most))
         return spans
 
-    def _used(self, depth: int, above: Options, hardware: str) -> int:
+    def _used(self, depth: int, above: Configuration, hardware: str) -> int:
         """Devices that the stages above use, and those below that have no choice."""
         below = [self.domains[stage] for stage in self._order[depth + 1 :]]
         settled = [domain[0] for domain in below if _is_single(domain)]
-        return sum(o.replicas for o in above.values() if o.family.hardware == hardware) + sum(
+        return above.devices.get(hardware, 0) + sum(
             span.fewest for span in settled if span.family.hardware == hardware
         )
 
     def _extend(
-        self, depth: int, above: Partial, options: Sequence[Option]
-    ) -> list[tuple[StageRun, Partial | None]]:
+        self, depth: int, above: PartialPlan, options: Sequence[Option]
+    ) -> list[tuple[StageRun, PartialPlan | None]]:
         """Replay one stage further under each option; None where the plan is refuted."""
-        if not options:
-            return []
         stage = self._order[depth]
-        made: list[tuple[StageRun, Partial | None]] = []
+        made: list[tuple[StageRun, PartialPlan | None]] = []
         last = depth + 1 == len(self._order)
-        runs = self.replays.serve(stage, options, above.runs, self.meter)
+        counters = self.limit.counters
+        runs = self.replays.serve(stage, options, above.runs, self.limit.spend)
         for option, run in zip(options, runs, strict=True):
             late = above.late
-            due_ns = self._due_ns(depth, above.cost + option.cost)
-            queries = late_queries(self.problem.workload, stage, run.exit_ns, due_ns)
+            cost = above.cost + option.microusd_per_hour
+            queries = self.problem.late_queries(stage, run.exit_ns, self._due_ns(depth, cost))
             if queries.size:
                 late = late.copy()
                 late[queries] = True
-            refuted = np.count_nonzero(late) > self.problem.allowed
-            self.meter.tally.replays += last
-            if refuted:
-                self.meter.tally.refuted[REPLAY if last else PARTIAL_REPLAY] += 1
+            counters.replays += last
+            if np.count_nonzero(late) > self.problem.allowed:
+                counters.refuted[REPLAY if last else PARTIAL_REPLAY] += 1
                 made.append((run, None))
                 continue
-            chosen = {**above.options, stage: option}
-            made.append((run, Partial(chosen, {**above.runs, stage: run}, late, above.cost + option.cost)))
+            plan = above.plan.replaced(stage, option)
+            made.append((run, PartialPlan(plan, {**above.runs, stage: run}, late, cost)))
         return made
 
-    def _due_ns(self, depth: int, cost: int) -> NDArray[np.int64]:
+    def _due_ns(self, depth: int, cost: int) -> Int64:
         """Due times at a stage, if the stages below must make do with what is left of the budget."""
         if self.is_brief:
             return self._due_at_most[self._order[depth]]
@@ -269,10 +230,9 @@ class Search:
         due_ns = self._due.get((depth, *floors))
         if due_ns is None:
             least = dict(zip(self._order[depth + 1 :], floors, strict=True))
-            stages = {**self._least, **least}
-            every = self.replays.following.due_ns(stages, self.problem.deadline_ns)
+            every = self.problem.due_ns({**self._least, **least})
             due_ns = self._due[depth, *floors] = every[self._order[depth]]
-            if len(self._due) > _MOST_DUE:
+            if len(self._due) > self.params.most_due_times:
                 self._due.popitem(last=False)
         return due_ns
 
@@ -296,19 +256,24 @@ class ServiceFloors:
         )
 
 
+def _by_cost(spans: Sequence[Span], dropped: Container[int]) -> Iterator[tuple[int, Option]]:
+    """Options with the number of their span, cheapest first; what is still to come of a span can be dropped."""
+
+    def options(number: int, span: Span) -> Iterator[tuple[int, int, Option]]:
+        for replicas in range(span.fewest, span.most + 1):
+            if number in dropped:
+                return
+            yield span.family.microusd_per_hour * replicas, number, Option(span.family, replicas)
+
+    for _, number, option in heapq.merge(*(options(number, span) for number, span in enumerate(spans))):
+        if number not in dropped:
+            yield number, option
+
+
 def _is_single(domain: Domain) -> bool:
     return len(domain) == 1 and domain[0].fewest == domain[0].most
 
 
 def _fewest(span: Span, stands: Callable[[int], bool]) -> int | None:
     """Return the fewest replicas that stand, if more always do; None if the most do not."""
-    low, high = span.fewest, span.most
-    if not stands(high):
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        if stands(middle):
-            high = middle
-        else:
-            low = middle + 1
-    return high
+    return first_true(span.fewest, span.most, stands) if stands(span.most) else None

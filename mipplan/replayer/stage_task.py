@@ -27,17 +27,10 @@ class Capacity:
 
     A batch may be dispatched at an instant t only while fewer than ``replicas`` of the last step with
     ``from_ns <= t`` are busy. So a replica that is taken away finishes its batch and retires.
-
-    Attributes
-    ----------
-    from_ns : int64, shape (c,)
-        Strictly increasing; the first is `ALWAYS`.
-    replicas : int64, shape (c,)
-        Not negative; the last is positive, or tokens would wait for ever.
     """
 
-    from_ns: Int64
-    replicas: Int64
+    from_ns: Int64  # Shape (c,). Strictly increasing; the first is `ALWAYS`.
+    replicas: Int64  # Shape (c,). Not negative; the last is positive, or tokens would wait for ever.
 
     @classmethod
     def constant(cls, replicas: int) -> Capacity:
@@ -66,30 +59,19 @@ class StageTask:
     Whenever a replica is idle and a token waits, it takes the first ``k = min(b, waiting)`` tokens in queue order
     and is busy for ℓ(k). At one instant everything that arrives or completes is enqueued before anything is
     dispatched.
-
-    Attributes
-    ----------
-    arrival_ns : int64, shape (tokens,)
-        In token order.
-    service_ns : int64, shape (levels, b)
-        ℓ(1), …, ℓ(b), at least 1 each; one row per level of random service.
-    capacity : Capacity
-    fifo : bool
-        Queue by arrival at the stage, ties by token order; else by token order alone.
-    level : uint16, shape (tokens,), or None
-        Row of `service_ns` for a batch whose oldest token (lowest number) is this one; None means row 0.
-    busy_until_ns : int64, shape (m,)
-        Ends of batches that were under way before the first of these tokens, in any order.
-    until_ns : int
-        Nothing is dispatched after this instant; what then still waits, or arrives later, is left waiting.
     """
 
-    arrival_ns: Int64
+    arrival_ns: Int64  # Shape (tokens,). In token order.
+    # Shape (levels, b). ℓ(1), …, ℓ(b), at least 1 each; one row per level of random service.
     service_ns: Int64
     capacity: Capacity
-    fifo: bool = False
+    fifo: bool = False  # Queue by arrival at the stage, ties by token order; else by token order alone.
+    # Shape (tokens,), or None. Row of `service_ns` for a batch whose oldest token (lowest number) is this
+    # one; None means row 0.
     level: NDArray[np.uint16] | None = None
+    # Shape (m,). Ends of batches that were under way before the first of these tokens, in any order.
     busy_until_ns: Int64 = field(default_factory=_nothing)
+    # Nothing is dispatched after this instant; what then still waits, or arrives later, is left waiting.
     until_ns: int = NEVER
 
     @property
@@ -129,23 +111,13 @@ class EngineFeature(StrEnum):
 
 
 class Engine(Protocol):
-    """One way to serve a stage; all engines agree bit for bit on what they can do.
-
-    Attributes
-    ----------
-    name : str
-    features : frozenset of EngineFeature
-        By default all. Both queue disciplines are a matter of course.
-    together : int
-        How many tasks it is best asked for at once.
-    follows : bool
-        Whether `follow_many` is faster than to write the arrivals out.
-    """
+    """One way to serve a stage; all engines agree bit for bit on what they can do."""
 
     name: str
+    # By default all. Both queue disciplines are a matter of course.
     features: frozenset[EngineFeature] = frozenset(EngineFeature)
-    together: int = 1
-    follows: bool = False
+    together: int = 1  # How many tasks it is best asked for at once.
+    follows: bool = False  # Whether `follow_many` is faster than to write the arrivals out.
 
     def can(self, needed: frozenset[EngineFeature]) -> bool:
         """Whether it does all that is needed."""
@@ -174,10 +146,7 @@ def latest_exit_ns(task: StageTask, arrived_ns: int, tokens: int | None = None) 
     have then begun at most all tokens one by one, besides what was under way; and the last batch takes its time.
     Nothing arrives after `arrived_ns`; `tokens` is how many there will be, where the task holds none yet.
 
-    Raises
-    ------
-    InputError
-        If that is later than `LATEST`.
+    Raises `InputError` if that is later than `LATEST`.
     """
     tokens = task.tokens if tokens is None else tokens
     if not tokens:

@@ -218,7 +218,6 @@ class ChunkedReplay(_Walk[_ChunkVariant]):
     ----------
     plans : sequence of Plan
         Of one pipeline.
-    settings : ReplaySettings
     engine : Engine
         That can do what they need, and `EngineFeature.RESUME`.
     seed : int

@@ -65,19 +65,12 @@ class ScaledModel(LpArrays):
 
     The largest coefficient of each row lies in [1/√2, √2], or up to 2**gain_bits times that. Sides of rows are infinite
     where no point within the column bounds could break them.
-
-    Attributes
-    ----------
-    column_exponents : int64 array, shape (n,)
-        A column of the model is this one times 2**exponent; 0 for integer columns.
-    objective_unit : int
-        What 1 in the scaled objective stands for.
-    objective_step : float
-        Two different values of the scaled objective differ by at least this; a multiple of it is attained.
     """
 
+    # Shape (n,). A column of the model is this one times 2**exponent; 0 for integer columns.
     column_exponents: Int64
-    objective_unit: int
+    objective_unit: int  # What 1 in the scaled objective stands for.
+    # Two different values of the scaled objective differ by at least this; a multiple of it is attained.
     objective_step: float
 
     def lift_values(self, values: Float64) -> Float64:
@@ -106,7 +99,6 @@ def scale_model(model: LinearModel, *, gain_bits: int = 0, slack: float = 0.0) -
 
     Parameters
     ----------
-    model : LinearModel
     gain_bits : int
         Rows whose coefficients have more than 24 bits are scaled up to 2**gain_bits beyond 1: the solver's
         absolute tolerance then still tells apart what differs by one unit.

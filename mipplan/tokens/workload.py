@@ -27,20 +27,13 @@ _PIECE = 1 << 14
 
 @dataclass(frozen=True)
 class Messages:
-    """What passes along one edge: message k leaves parent token ``parent[k]`` and reaches token ``child[k]``.
-
-    Attributes
-    ----------
-    edge : Edge
-    parent, child : int64, shape (m,)
-        Token numbers at the edge's two ends; `parent` is non-decreasing.
-    known_one_to_one : bool
-        Whether it is known without a look that message k goes from token k to token k.
-    """
+    """What passes along one edge: message k leaves parent token ``parent[k]`` and reaches token ``child[k]``."""
 
     edge: Edge
+    # Shape (m,). Token numbers at the edge's two ends; `parent` is non-decreasing.
     parent: Int64
     child: Int64
+    # Whether it is known without a look that message k goes from token k to token k.
     known_one_to_one: bool = False
 
     @cached_property
@@ -61,27 +54,15 @@ class StageTokens:
     """The tokens of one stage in token order: (query, incoming edge, parent token, copy).
 
     Queries are numbered by ingress time, so this is the order in which the serving model takes tokens.
-
-    Attributes
-    ----------
-    name : str
-    query : int64, shape (k,)
-        The query of each token, non-decreasing.
-    messages : tuple of Messages
-        One per incoming edge in file order; empty at a source.
-    queries : int
-        Number of queries in the trace.
-    number : int64, shape (k,), or None
-        In an extract of a workload, the numbers that the tokens have in the whole of it.
-    known_one_per_query : bool
-        Whether it is known without a look that token i belongs to query i, for every query.
     """
 
     name: str
-    query: Int64
-    messages: tuple[Messages, ...]
-    queries: int
+    query: Int64  # Shape (k,). The query of each token, non-decreasing.
+    messages: tuple[Messages, ...]  # One per incoming edge in file order; empty at a source.
+    queries: int  # Number of queries in the trace.
+    # Shape (k,), or None. In an extract of a workload, the numbers that the tokens have in the whole of it.
     number: Int64 | None = None
+    # Whether it is known without a look that token i belongs to query i, for every query.
     known_one_per_query: bool = False
 
     @property
@@ -102,22 +83,12 @@ class StageTokens:
 
 @dataclass(frozen=True)
 class Workload:
-    """All tokens of a trace through a pipeline, for one seed.
-
-    Attributes
-    ----------
-    pipeline : Pipeline
-    ingress_ns : int64, shape (n,)
-        Ingress time of each query, non-decreasing.
-    seed : int
-    stages : mapping of str to StageTokens
-        In topological order.
-    """
+    """All tokens of a trace through a pipeline, for one seed."""
 
     pipeline: Pipeline
-    ingress_ns: Int64
+    ingress_ns: Int64  # Shape (n,). Ingress time of each query, non-decreasing.
     seed: int
-    stages: Mapping[str, StageTokens]
+    stages: Mapping[str, StageTokens]  # In topological order.
 
     @property
     def queries(self) -> int:
@@ -227,17 +198,13 @@ class Workload:
 def realise(pipeline: Pipeline, trace: Trace, seed: int = 0) -> Workload:
     """Draw the tokens of every query at every stage.
 
+    Raises `InputError` if the seed is no non-negative integer, or a stage would see more than `MAX_TOKENS`
+    tokens.
+
     Parameters
     ----------
-    pipeline : Pipeline
-    trace : Trace
     seed : int
         Non-negative; the draws are keyed by (seed, edge, query, token).
-
-    Raises
-    ------
-    InputError
-        If the seed is no non-negative integer, or a stage would see more than `MAX_TOKENS` tokens.
     """
     return realise_queries(pipeline, trace.arrival_ns, check_seed(seed))
 

@@ -113,10 +113,8 @@ def checked_chunks(pieces: Iterable[object], size: int, origin: str = "source") 
 
     They are whole nanoseconds from 0 to ten years, non-decreasing from the first piece to the last.
 
-    Raises
-    ------
-    InputError
-        When the piece at fault is reached, naming the first row at fault (counted from 1 over all pieces).
+    Raises `InputError` when the piece at fault is reached, naming the first row at fault (counted from 1 over
+    all pieces).
     """
     held: list[Int64] = []
     count, rows, last_ns = 0, 0, 0

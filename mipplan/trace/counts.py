@@ -131,10 +131,7 @@ def expand_counts(
 
     Each arrival lies in its interval; observed numbers are rounded to whole ones.
 
-    Raises
-    ------
-    InputError
-        If there would be more than `MAX_ARRIVALS`.
+    Raises `InputError` if there would be more than `MAX_ARRIVALS`.
     """
     rng = np.random.Generator(np.random.PCG64(check_seed(seed)))
     _check_total(float(counts.sum()), place)

@@ -38,9 +38,6 @@ def poisson(rate_rps: float, duration_s: float, seed: int) -> Int64:
     ----------
     rate_rps : float
         Mean arrivals per second.
-    duration_s : float
-    seed : int
-
     """
     _check([number_fault("rate_rps", rate_rps), _duration_fault(duration_s)])
     rng = _random(seed)
@@ -59,8 +56,6 @@ def gamma(rate_rps: float, cv: float, duration_s: float, seed: int) -> Int64:
         Arrivals per second in the long run; the mean gap is its inverse.
     cv : float
         Coefficient of variation of the gaps: 1 is Poisson, 4 very bursty; at most 1000.
-    duration_s : float
-    seed : int
     """
     _check(
         [
@@ -86,8 +81,6 @@ def markov_modulated(
     mean_sojourn_s : float or sequence of float
         Mean of the exponential time spent in a state, one for all or one each. The next state is any other,
         equally likely.
-    duration_s : float
-    seed : int
     """
     sojourns = (
         [mean_sojourn_s] * len(rates_rps) if isinstance(mean_sojourn_s, int | float) else [*mean_sojourn_s]
@@ -121,9 +114,6 @@ def diurnal(mean_rps: float, amplitude: float, period_s: float, duration_s: floa
         Mean rate over whole periods.
     amplitude : float
         From 0 (constant) to 1 (the rate falls to 0).
-    period_s, duration_s : float
-    seed : int
-
 
     Notes
     -----
@@ -160,8 +150,6 @@ def ramp(
     transition_s : float
         Length of each ramp, 0 for jumps. It adds to the regimes: the trace lasts
         ``sum(durations_s) + (len(rates_rps) − 1) · transition_s``.
-    seed : int
-
 
     Notes
     -----

@@ -329,10 +329,7 @@ class Trace:
 def check_split(split: object) -> float:
     """Return a share of a trace's time.
 
-    Raises
-    ------
-    InputError
-        If it is no number in (0, 1).
+    Raises `InputError` if it is no number in (0, 1).
     """
     if not is_number(split) or not 0.0 < split < 1.0:
         raise InputError.one(
@@ -346,16 +343,13 @@ def split_trace(trace: Trace, split: float) -> tuple[Trace, Trace]:
 
     The cut is exact: an arrival at t belongs to the first part if and only if t − t₁ < split · (tₙ − t₁).
 
+    Raises `InputError` if `split` is no such number, or one of the parts has fewer than two arrivals or no
+    duration.
+
     Parameters
     ----------
-    trace : Trace
     split : float
         In (0, 1).
-
-    Raises
-    ------
-    InputError
-        If `split` is no such number, or one of the parts has fewer than two arrivals or no duration.
     """
     # Whole numbers: over a few months, float64 no longer tells nanoseconds apart.
     cut_ns = int(trace.arrival_ns[0]) + math.ceil(Fraction(check_split(split)) * trace.span_ns)

@@ -123,17 +123,14 @@ def _span_text(first_ns: Int64, last_ns: Int64) -> str:
 def read_pieces(path: AnyPath, params: ReadParams = DEFAULTS) -> Iterator[Int64]:
     """Yield the arrivals of a file in nanoseconds, piece by piece, in bounded memory.
 
+    Raises `InputError` if there is no such file or column; with every fault of the first piece that has any,
+    and their rows.
+
     Parameters
     ----------
     path : str or path
         CSV or Parquet, gzip accepted for CSV (recognised by content), with one column ``arrival_s``,
         ``arrival_ms`` or ``timestamp`` (times become relative to the first). Files of counts are not streamed.
-    params : ReadParams, optional
-
-    Raises
-    ------
-    InputError
-        If there is no such file or column; with every fault of the first piece that has any, and their rows.
     """
     reader = _ArrivalReader()
     for table in _tables(path, params, whole=False):

@@ -344,10 +344,7 @@ def _thousandths(demand: Demand, wait: int) -> int:
 def make_demand(scale: StageScale, envelope: Envelope) -> Demand:
     """Times of a stage as functions of its replicas; windows that are no whole ns are rounded down.
 
-    Raises
-    ------
-    InputError
-        If the work of a window is more than can be reckoned with.
+    Raises `InputError` if the work of a window is more than can be reckoned with.
     """
     up, down = scale.pace.denominator, scale.pace.numerator
     offsets = [window // common for _, window, common in envelope.excesses]

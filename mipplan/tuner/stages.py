@@ -43,37 +43,19 @@ class Keep(StrEnum):
 
 @dataclass(frozen=True)
 class StageScale:
-    """One stage with its hardware and batch cap fixed.
-
-    Attributes
-    ----------
-    stage, hardware : str
-    microusd_per_hour : int
-        Price of one replica.
-    period_ns, batch : int
-        One replica serves `batch` tokens in ``period_ns = ℓ(batch)``.
-    latency_ns : int
-        T; it does not depend on the number of replicas.
-    tokens_per_query : int or Fraction
-        F: most (or mean) tokens of a query.
-    least : int
-        Fewest replicas, at least 1.
-    most : int or None
-        Most replicas, None for any number.
-    planned : int
-        Replicas of the plan.
-    """
+    """One stage with its hardware and batch cap fixed."""
 
     stage: str
     hardware: str
-    microusd_per_hour: int
+    microusd_per_hour: int  # Price of one replica.
+    # One replica serves `batch` tokens in ``period_ns = ℓ(batch)``.
     period_ns: int
     batch: int
-    latency_ns: int
-    tokens_per_query: int | Fraction
-    least: int
-    most: int | None
-    planned: int
+    latency_ns: int  # T; it does not depend on the number of replicas.
+    tokens_per_query: int | Fraction  # F: most (or mean) tokens of a query.
+    least: int  # Fewest replicas, at least 1.
+    most: int | None  # Most replicas, None for any number.
+    planned: int  # Replicas of the plan.
 
     @cached_property
     def own_load_ns(self) -> int:

@@ -235,10 +235,7 @@ class RecentArrivals:
 def as_envelope(traffic: Traffic) -> Envelope:
     """Corners of whatever describes traffic.
 
-    Raises
-    ------
-    InputError
-        If it is something else.
+    Raises `InputError` if it is something else.
     """
     if isinstance(traffic, Envelope):
         return traffic

@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 import mipplan as mp
 from campaigns import campaign_size, write_summary
 from mipplan.baselines.estimator import Estimator
+from mipplan.baselines.greedy import GreedySearch
+from mipplan.baselines.problem import BaselineProblem, pose
+from mipplan.core import Deadline
 from mipplan.profiles import Hardware, LatencyTable
+from mipplan.result import Limit
 from oracle_greedy import Settings, SlowGreedy, as_settings
 from planning_instances import PlanningInstance, planning_instance
 
@@ -123,10 +127,12 @@ def test_estimates_are_what_replay_says(number: int) -> None:
             posed.append(({s: c.choice for s, c in configuration.items()}, answer))
             return answer
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mipplan.baselines.greedy.Estimator", Watched)
-        if instance.trace.span_ns:
-            greedy(instance)
+    if instance.trace.span_ns:
+        problem = pose(
+            instance.pipeline, instance.profiles, instance.trace, "inferline", **instance.arguments
+        )
+        if isinstance(problem, BaselineProblem):
+            GreedySearch(problem, Watched(problem, "auto", Deadline()), lambda _: None).run()
     plans = [
         mp.Plan.from_choices(instance.pipeline, instance.profiles, choices, **instance.arguments)
         for choices, _ in posed[:60]
@@ -245,14 +251,14 @@ def test_devices_that_are_taken_are_passed_over() -> None:
 def test_time_limit_and_interrupt_leave_the_best_so_far() -> None:
     pipeline, profiles, trace = knapsack()
     plan = mp.baselines.inferline(pipeline, profiles, trace, time_limit_s=1e-9)
-    assert plan.status == "unknown"
+    assert (plan.status, plan.limit) == ("unknown", Limit.TIME)
     assert "time limit" in (plan.reason or "")
 
     def interrupt(line: str) -> None:
         raise KeyboardInterrupt
 
     plan = mp.baselines.inferline(pipeline, profiles, trace, progress=interrupt)
-    assert (plan.status, plan.usd_per_hour) == ("given", 15.0)
+    assert (plan.status, plan.usd_per_hour, plan.limit) == ("given", 15.0, Limit.INTERRUPT)
     assert "interrupted" in (plan.reason or "")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mipplan as mp
-from mipplan.comparison import Comparison, ComparisonRow, Contender, Judgement, contenders, judging
+from mipplan.comparison import Comparison, ComparisonRow, Contender, Judgement, comparing, contenders
 from mipplan.result import Effort, Provenance, Refinement
 from planning_instances import hand_made
 
@@ -96,10 +96,10 @@ def test_objective_is_kept_up_to_the_nanosecond(problem: Problem) -> None:
     plan, trace = stub(problem, [])(), problem[2]
     result = mp.replay(plan, trace, seed=0)
     reached_ns = result.quantile_ns(0.99)
-    judge = judging.Judge(trace, trace, "oldest_first", 0, (1,))
+    evaluator = comparing.Evaluator(trace, trace, "oldest_first", 0, (1,))
     for slo_ns in (reached_ns, reached_ns - 1):
-        made = contenders.Made(plan.with_slo(slo_ns), 1.0, 0)
-        judged = judge.row(Contender.HALF_SLO, made, lambda _: None).in_sample
+        made = contenders.TimedPlan(plan.with_slo(slo_ns), 1.0, 0)
+        judged = evaluator.row(Contender.HALF_SLO, made, lambda _: None).in_sample
         assert judged is not None
         assert judged.keeps == (slo_ns == reached_ns)
         assert judged.misses == sum(latency > slo_ns for latency in result.latency_ns.tolist())
@@ -225,7 +225,7 @@ def test_all_are_judged_alike(problem: Problem, monkeypatch: pytest.MonkeyPatch)
         judged.append((trace, how["discipline"], how["seed"]))
         return replay(plan, trace, **how)
 
-    monkeypatch.setattr(judging, "replay", recording)
+    monkeypatch.setattr(comparing, "replay", recording)
     comparison = mp.compare(*problem, discipline="fifo", planners=_FAST, seed=4, seeds=[7, 2])
     expected = [
         (comparison.planned_on, "fifo", 4),

@@ -14,7 +14,9 @@ import pytest
 import mipplan as mp
 from campaigns import campaign_size, write_summary
 from mipplan.profiles import Hardware, LatencyTable
-from mipplan.refinement import phases, screening
+from mipplan.refinement.evaluation import ScreenParams
+from mipplan.refinement.refining import RefinementParams
+from mipplan.result import Limit
 from refinement_instances import refinement_instance
 
 
@@ -46,7 +48,7 @@ def test_a_limit_leaves_the_best_plan_so_far_and_a_true_bound(monkeypatch: pytes
         instance = refinement_instance(number)
         ticks = count()
         with monkeypatch.context() as patch:
-            patch.setattr("mipplan.refinement.meter.time.monotonic", lambda ticks=ticks: float(next(ticks)))
+            patch.setattr("time.monotonic", lambda ticks=ticks: float(next(ticks)))
             best = instance.refine(number, time_limit_s=float(3 + number % 40))
         seen[best.status.value] += 1
         assert best.refinement is not None
@@ -58,6 +60,7 @@ def test_a_limit_leaves_the_best_plan_so_far_and_a_true_bound(monkeypatch: pytes
             assert best.lower_bound_microusd_per_hour <= instance.optimum
         if best.status is mp.PlanStatus.FEASIBLE:
             assert best.reason
+            assert best.limit is Limit.TIME
             assert best.refinement.proof is None or best.refinement.proof.startswith("optimal assuming")
         if best.status is mp.PlanStatus.OPTIMAL:
             assert best.microusd_per_hour == instance.optimum
@@ -81,6 +84,7 @@ def test_ctrl_c_returns_the_best_so_far(after: int) -> None:
     assert best.status in (mp.PlanStatus.FEASIBLE, mp.PlanStatus.UNKNOWN, mp.PlanStatus.OPTIMAL)
     if best.status is not mp.PlanStatus.OPTIMAL:
         assert "interrupted" in str(best.reason)
+        assert best.limit is Limit.INTERRUPT
     if best.choices:
         replayed = mp.replay(best, instance.trace, discipline=instance.discipline)
         assert replayed.quantile_ns(best.quantile) <= instance.slo_ns
@@ -90,26 +94,27 @@ def _with_a_good_start() -> int:
     return next(n for n in range(200) if len({p.cost for p in refinement_instance(n).good}) > 3)
 
 
-def test_without_trust_nothing_is_claimed_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the proof does not end, the plan says what it rests on."""
-    monkeypatch.setattr(phases.Refining, "_prove", lambda _: False)
-    instance = refinement_instance(_with_a_good_start())
-    best = instance.refine(0)
-    assert best.status is mp.PlanStatus.FEASIBLE
-    assert best.refinement is not None
-    assert str(best.refinement.proof).startswith("optimal assuming")
-    assert best.lower_bound_microusd_per_hour is not None
-    assert instance.optimum is not None
-    assert best.lower_bound_microusd_per_hour <= instance.optimum
+def test_without_trust_nothing_is_claimed_on_it() -> None:
+    """When the proof has no time, and conditions alone do not prove it, the plan says what it rests on."""
+    params = RefinementParams(proven_by=0.0)
+    plans = [
+        (made, made.refine_by(params, time_limit_s=60.0)) for made in map(refinement_instance, range(30))
+    ]
+    unproven = [(made, best) for made, best in plans if best.status is mp.PlanStatus.FEASIBLE]
+    assert unproven
+    for instance, best in unproven:
+        assert best.refinement is not None
+        assert str(best.refinement.proof).startswith("optimal assuming")
+        assert best.lower_bound_microusd_per_hour is not None
+        assert instance.optimum is not None
+        assert best.lower_bound_microusd_per_hour <= instance.optimum
 
 
-def test_a_screened_trace_gives_the_same_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(screening, "LONGEST_UNSCREENED", 10)
-    monkeypatch.setattr(screening, "SCREENED", 8)
-    monkeypatch.setattr(screening, "_BLOCK", 4)
+def test_a_screened_trace_gives_the_same_plan() -> None:
+    params = RefinementParams(screen=ScreenParams(longest_unscreened=10, queries=8, block=4))
     for number in range(campaign_size(30, 500)):
         instance = refinement_instance(number)
-        assert instance.refine(number, time_limit_s=None).microusd_per_hour == instance.optimum
+        assert instance.refine_by(params, number).microusd_per_hour == instance.optimum
 
 
 @pytest.mark.parametrize("engine", ["numba", "numpy", "python"])

@@ -5,21 +5,26 @@ from __future__ import annotations
 import pytest
 
 from campaigns import campaign_size
-from mipplan.refinement.conditions import narrow
-from mipplan.refinement.domains import Options, cost_of, options_of
-from mipplan.refinement.meter import Meter, OutOfAllowanceError, Tally
-from mipplan.refinement.neighbourhoods import improve
-from mipplan.refinement.search import Search
-from mipplan.refinement.starts import fastest_plan, propose_plans, study_stages, sufficient_domains
+from mipplan.core import Deadline
+from mipplan.options import Configuration
+from mipplan.refinement.bounds import narrow
+from mipplan.refinement.evaluation import (
+    LimitReachedError,
+    ReplayOracle,
+    WorkLimit,
+    sufficient_domains,
+)
+from mipplan.refinement.problem import find_options
+from mipplan.refinement.search import RefinementSearch
 from mipplan.result import Choice
 from refinement_instances import Bench, refinement_instance
 
 ANYTHING = 10**12
 
 
-def cost(options: Options | None) -> int | None:
+def cost(found: Configuration | None) -> int | None:
     """Cost of what was found, if anything."""
-    return None if options is None else cost_of(options)
+    return None if found is None else found.microusd_per_hour
 
 
 @pytest.mark.parametrize(
@@ -43,9 +48,9 @@ def test_every_plan_is_judged_as_its_replay_says() -> None:
         bench = Bench(instance)
         for plan in instance.plans[:30]:
             choices = {stage: Choice(*made) for stage, made in plan.choices.items()}
-            options = options_of(bench.problem.domains, choices)
+            options = find_options(bench.problem.domains, choices)
             if options is not None:
-                kept = bench.judge.keeps(options, bench.meter)
+                kept = bench.oracle.keeps(options, bench.limit)
                 assert kept == (plan.quantile_ns <= instance.slo_ns), (number, plan)
 
 
@@ -64,10 +69,12 @@ def test_trust_is_no_theorem() -> None:
     """An instance where a stage does with less what it does not do with more."""
     instance = refinement_instance(738)
     bench = Bench(instance)
-    domains = sufficient_domains(narrow(bench.problem).problem, bench.replays, bench.meter)
+    domains = sufficient_domains(ReplayOracle(narrow(bench.problem).problem, bench.replays), bench.limit)
     found = None
     if domains is not None:
-        found = Search(bench.problem, domains, bench.replays, bench.meter, trusting=True).run(ANYTHING)
+        found = RefinementSearch(bench.problem, domains, bench.replays, bench.limit, trusting=True).run(
+            ANYTHING
+        )
     assert instance.optimum is not None
     assert cost(found) != instance.optimum
 
@@ -76,11 +83,11 @@ def test_search_stops_when_the_allowance_is_used_up() -> None:
     instance = refinement_instance(3)
     bench = Bench(instance)
     search = bench.search()
-    search.meter = Meter(Tally(), float("inf"), 2)
-    with pytest.raises(OutOfAllowanceError):
+    search.limit = WorkLimit(most_stage_replays=2)
+    with pytest.raises(LimitReachedError):
         search.run(ANYTHING)
-    search.meter = Meter(Tally(), 0.0)
-    with pytest.raises(OutOfAllowanceError):
+    search.limit = WorkLimit(deadline=Deadline(0.0))
+    with pytest.raises(LimitReachedError):
         search.run(ANYTHING)
 
 
@@ -90,34 +97,7 @@ def test_a_plan_that_is_not_accepted_does_not_count() -> None:
     costs = sorted({plan.cost for plan in instance.good})
     bench = Bench(instance)
     search = bench.search()
-    search.accept = lambda options: cost_of(options) >= costs[1]
+    search.accept = lambda plan: plan.microusd_per_hour >= costs[1]
     found = cost(search.run(ANYTHING))
     assert found is not None
     assert found >= costs[1]
-
-
-def test_neighbourhoods_only_improve() -> None:
-    """And often reach the optimum, which nothing proves."""
-    reached = started = 0
-    for number in range(campaign_size(60, 600)):
-        instance = refinement_instance(number)
-        bench = Bench(instance)
-        start = fastest_plan(bench.problem)
-        stages = study_stages(bench.problem, bench.replays, instance.quantile, bench.meter)
-        if stages is None or not bench.judge.keeps(start, bench.meter):
-            continue
-        seen: list[int] = []
-
-        def accept(options: Options, seen: list[int] = seen) -> bool:
-            seen.append(cost_of(options))
-            return True
-
-        best = improve(lambda bench=bench: bench.problem, stages, bench.replays, [start], bench.meter, accept)
-        assert bench.judge.keeps(best, bench.meter)
-        assert cost_of(best) <= cost_of(start)
-        started += 1
-        reached += cost_of(best) == instance.optimum
-        proposed = [cost_of(plan) for plan in propose_plans(stages)]
-        assert proposed == sorted(proposed)
-    assert started > 10
-    assert reached >= 0.9 * started

@@ -13,22 +13,20 @@ import numpy as np
 
 import mipplan as mp
 from campaigns import campaign_size, write_summary
+from mipplan.options import Configuration
 from mipplan.profiles import Hardware, LatencyTable
-from mipplan.refinement.conditions import narrow
-from mipplan.refinement.domains import (
+from mipplan.refinement.bounds import narrow
+from mipplan.refinement.evaluation import LimitReachedError, WorkLimit
+from mipplan.refinement.problem import (
     Domain,
     Domains,
-    Options,
-    Problem,
+    RefinementProblem,
     Span,
-    cost_of,
-    options_of,
+    find_options,
     state_problem,
 )
-from mipplan.refinement.meter import Meter, OutOfAllowanceError, Tally
-from mipplan.refinement.search import Search
-from mipplan.refinement.stage_runs import StageReplays
-from mipplan.replayer import ENGINES
+from mipplan.refinement.search import RefinementSearch
+from mipplan.replayer import ENGINES, StageReplays
 from mipplan.result import Choice, Figures
 from mipplan.tokens import realise
 from random_pipelines import random_pipeline, random_trace
@@ -45,20 +43,21 @@ class Tight:
     plan: mp.Plan
     trace: mp.Trace
     discipline: str
-    problem: Problem
-    options: Options
+    problem: RefinementProblem
+    options: Configuration
 
-    def finds(self, domains: Domains, allowance: float = float("inf")) -> Options | None:
+    def finds(self, domains: Domains, allowance: float = float("inf")) -> Configuration | None:
         """The cheapest plan of some domains that is no dearer than the one known."""
         replays = StageReplays(self.problem.workload, ENGINES["python"], fifo=self.discipline == "fifo")
-        meter = Meter(Tally(), float("inf"), allowance)
-        search = Search(self.problem, domains, replays, meter, trusting=False)
-        return search.run(cost_of(self.options) + 1)
+        limit = WorkLimit(most_stage_replays=allowance)
+        search = RefinementSearch(self.problem, domains, replays, limit, trusting=False)
+        return search.run(self.options.microusd_per_hour + 1)
 
-    def around(self, options: Options) -> Tight:
+    def around(self, options: Configuration) -> Tight:
         """Another plan with the deadline that it reaches."""
-        choices = {stage: option.choice for stage, option in options.items()}
-        return tighten(replace(self.plan, choices=choices, figures=Figures()), self.trace, self.discipline)
+        return tighten(
+            replace(self.plan, choices=options.choices, figures=Figures()), self.trace, self.discipline
+        )
 
 
 def tighten(plan: mp.Plan, trace: mp.Trace, discipline: str) -> Tight:
@@ -66,7 +65,7 @@ def tighten(plan: mp.Plan, trace: mp.Trace, discipline: str) -> Tight:
     workload = realise(plan.pipeline, trace, plan.seed)
     reached_ns = mp.replay(plan, trace, discipline=discipline).quantile_ns(plan.quantile)
     problem = state_problem(plan.pipeline, plan.profiles, workload, reached_ns, plan.quantile)
-    options = options_of(problem.domains, plan.choices)
+    options = find_options(problem.domains, plan.choices)
     assert options is not None
     return Tight(plan, trace, discipline, problem, options)
 
@@ -114,7 +113,7 @@ def test_nothing_refutes_a_plan_that_keeps_its_deadline_to_the_nanosecond() -> N
 def refuted_beside(tight: Tight, number: int) -> int:
     """Hold the conditions and the search to the plan; count the options that they refute beside it."""
     refuted = 0
-    for narrowed in (narrow(tight.problem), narrow(tight.problem, cost_of(tight.options) + 1)):
+    for narrowed in (narrow(tight.problem), narrow(tight.problem, tight.options.microusd_per_hour + 1)):
         assert narrowed.blocked is None, number
         assert holds(narrowed.problem.domains, tight.options), number
         refuted += narrowed.refuted.total()
@@ -123,19 +122,19 @@ def refuted_beside(tight: Tight, number: int) -> int:
     return refuted
 
 
-def searched(tight: Tight, number: int) -> Options | None:
+def searched(tight: Tight, number: int) -> Configuration | None:
     """Search all that is no dearer than the plan; None if that would take too long."""
-    domains = narrow(tight.problem, cost_of(tight.options) + 1).problem.domains
+    domains = narrow(tight.problem, tight.options.microusd_per_hour + 1).problem.domains
     try:
         found = tight.finds(domains, ALLOWANCE)
-    except OutOfAllowanceError:
+    except LimitReachedError:
         return None
     assert found is not None, number
-    assert cost_of(found) <= cost_of(tight.options), number
+    assert found.microusd_per_hour <= tight.options.microusd_per_hour, number
     return found
 
 
-def holds(domains: Domains, options: Options) -> bool:
+def holds(domains: Domains, options: Configuration) -> bool:
     """Whether a plan is made of what is left in the domains."""
     return all(
         any(

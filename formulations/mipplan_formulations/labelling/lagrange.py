@@ -30,17 +30,11 @@ _FORBIDDEN = 2**60
 
 @dataclass(frozen=True, eq=False)
 class DualBound:
-    """What a relaxation, whoever solved it, says about the cost of selections: a bound, and how each mode lifts it.
-
-    Attributes
-    ----------
-    bound : float
-    excess : tuple of float64 arrays
-        Per activity and mode, not negative. A feasible selection costs at least ``bound`` plus the sum of the excesses
-        of its modes: reduced costs are such, whatever dual solution they come from.
-    """
+    """What a relaxation, whoever solved it, says about the cost of selections: a bound, and how each mode lifts it."""
 
     bound: float
+    # Per activity and mode, not negative. A feasible selection costs at least ``bound`` plus the sum of the
+    # excesses of its modes: reduced costs are such, whatever dual solution they come from.
     excess: tuple[Float64, ...]
 
     @staticmethod

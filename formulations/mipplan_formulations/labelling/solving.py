@@ -34,25 +34,14 @@ DEFAULT = LabelParams()
 
 @dataclass(frozen=True)
 class LabelAnswer:
-    """What labels found and proved.
+    """What labels found and proved."""
 
-    Attributes
-    ----------
-    selection : tuple of int or None
-        A mode per activity; None if none was found.
-    cost : int or None
-    lower_bound : float
-        No feasible selection costs less; infinite if it is proven that there is none.
-    finished : bool
-        The selection is within the gap asked for, or there is none at all. False: a limit came first.
-    labels, passes : int
-        Labels kept, and runs over the activities.
-    """
-
-    selection: tuple[int, ...] | None
+    selection: tuple[int, ...] | None  # A mode per activity; None if none was found.
     cost: int | None
-    lower_bound: float
+    lower_bound: float  # No feasible selection costs less; infinite if it is proven that there is none.
+    # The selection is within the gap asked for, or there is none at all. False: a limit came first.
     finished: bool
+    # Labels kept, and runs over the activities.
     labels: int
     passes: int
 
@@ -74,9 +63,10 @@ def solve_by_labels(
     network of its paths. There `guide` says how many labels are needed; without it, costs alone cut labels off, which
     is enough for small problems only.
 
+    Raises `ValueError` if costs or times are so large that their sums leave int64.
+
     Parameters
     ----------
-    problem : TimeCostProblem
     time_limit_s : float, optional
         Wall-clock seconds.
     gap : float
@@ -87,12 +77,6 @@ def solve_by_labels(
         Of the problem's linear relaxation, say.
     most_labels : int
         At most this many labels are kept at a time. If there are more, what is found is perhaps not the best.
-    params : LabelParams
-
-    Raises
-    ------
-    ValueError
-        If costs or times are so large that their sums leave int64.
     """
     _check_sums(problem)
     limits = LabelLimits(math.inf if time_limit_s is None else time.monotonic() + time_limit_s, most_labels)

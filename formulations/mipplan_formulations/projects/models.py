@@ -50,10 +50,8 @@ def decode_joint(
 ) -> tuple[tuple[int, ...] | None, ...]:
     """Read the chosen mode of every activity of every project off a solution; None for a project left out.
 
-    Raises
-    ------
-    ValueError
-        If the values are no solution: wrong length, not binary within 1e-5, not one mode per activity.
+    Raises `ValueError` if the values are no solution: wrong length, not binary within 1e-5, not one mode per
+    activity.
     """
     if values.shape != (model.num_columns,):
         raise ValueError(f"expected {model.num_columns} values, got shape {values.shape}")
@@ -119,10 +117,7 @@ def build_columns(pool: ColumnPool) -> LinearModel:
 def decode_columns(pool: ColumnPool, model: LinearModel, values: Float64) -> tuple[int | None, ...]:
     """Read the chosen column of every project off a solution; None for a project left out.
 
-    Raises
-    ------
-    ValueError
-        If the values are no solution: wrong length, not one column per project.
+    Raises `ValueError` if the values are no solution: wrong length, not one column per project.
     """
     if values.shape != (model.num_columns,):
         raise ValueError(f"expected {model.num_columns} values, got shape {values.shape}")

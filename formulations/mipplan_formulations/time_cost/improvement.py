@@ -171,13 +171,11 @@ def suggest(
 
     Parameters
     ----------
-    problem : TimeCostProblem
     excess : sequence of float64 arrays
         Per activity and mode, its reduced cost up to a constant. What it has beyond the mode's cost is what the
         relaxation charges for its times.
     ends_at : float
         ``time.monotonic()`` value from which on what is there is given as it is.
-    params : ImprovementParams
     """
     improver = Improver(problem)
     activities = problem.activities

@@ -33,18 +33,12 @@ def resolve_engine(
 ) -> Engine:
     """Return the engine asked for; for ``"auto"`` the fastest that is there and does what is needed.
 
+    Raises `InputError` if there is no such engine, it is not installed, or it cannot do what is needed.
+
     Parameters
     ----------
-    name : str
-    needed : frozenset of EngineFeature
     tokens : int, optional
         About how many there are to serve: for a small job ``"auto"`` does not load what is not loaded yet.
-    params : EngineParams, optional
-
-    Raises
-    ------
-    InputError
-        If there is no such engine, it is not installed, or it cannot do what is needed.
     """
     if name == "auto":
         is_small = tokens is not None and tokens < params.large_job

@@ -42,10 +42,7 @@ USUAL = ("lp", "inferline", "hpa", "ray", "static")
 def read_policies(policies: Sequence[str | Policy | Clairvoyant]) -> list[Policy | Clairvoyant]:
     """Return the policies of these names; those given as such stay what they are.
 
-    Raises
-    ------
-    InputError
-        With every name that is unknown or there twice.
+    Raises `InputError` with every name that is unknown or there twice.
     """
     if isinstance(policies, str) or not isinstance(policies, Sequence) or not policies:
         raise InputError.one("policies", f"expected some of {listed(POLICIES)}, found {shown(policies)}")

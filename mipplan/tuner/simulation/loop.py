@@ -155,10 +155,8 @@ def simulate(
 ) -> TuningRun:
     """Run one policy on a trace, from `setting.start_ns` on.
 
-    Raises
-    ------
-    InputError
-        If the policy answers something else than whole numbers of replicas for stages that there are.
+    Raises `InputError` if the policy answers something else than whole numbers of replicas for stages that
+    there are.
     """
     plan = setting.plan
     latency_ns: Int64 | None = None

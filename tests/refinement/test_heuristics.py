@@ -1,4 +1,4 @@
-"""Drafts: against every choice there is, and never worse than what they start from."""
+"""Drafts: against every choice there is. What drafts and neighbourhoods lead to is never worse than the start."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 
 import mipplan as mp
 from campaigns import campaign_size
-from mipplan.options import Family
-from mipplan.refinement.domains import Option, Options, cost_of, options_of
-from mipplan.refinement.drafts import Menu, draft_plans, redraft
-from mipplan.refinement.starts import fastest_plan, study_stages
+from mipplan.options import Configuration, Family, Option
+from mipplan.refinement.evaluation import study_stages
+from mipplan.refinement.heuristics import Heuristics, Menu, draft_plans, fastest_plan, propose_plans
+from mipplan.refinement.problem import find_options
 from mipplan.result import Choice
 from random_pipelines import random_pipeline
 from refinement_instances import Bench, refinement_instance
@@ -58,8 +58,8 @@ def test_front_is_that_of_all_choices() -> None:
             if all(reached[cost] < reached[other] for other in reached if other < cost)
         ]
         drafts = draft_plans(pipeline, menus, BUDGET)
-        assert [cost_of(draft) for draft in drafts.front()] == expected, number
-        assert [cost_of(draft) for draft in drafts.quickest(1)] == expected[-1:]
+        assert [draft.microusd_per_hour for draft in drafts.front()] == expected, number
+        assert [draft.microusd_per_hour for draft in drafts.quickest(1)] == expected[-1:]
 
 
 def test_redrafted_plans_keep_the_deadline_and_are_no_dearer() -> None:
@@ -67,23 +67,24 @@ def test_redrafted_plans_keep_the_deadline_and_are_no_dearer() -> None:
     for number in range(campaign_size(60, 600)):
         instance = refinement_instance(number)
         bench = Bench(instance, "python")
-        judge, meter = bench.judge, bench.meter
+        oracle, limit = bench.oracle, bench.limit
         start = fastest_plan(bench.problem)
-        stages = study_stages(bench.problem, bench.replays, instance.quantile, meter)
-        if stages is None or not judge.keeps(start, meter):
+        stages = study_stages(bench.oracle, instance.quantile, limit)
+        if stages is None or not oracle.keeps(start, limit):
             continue
         seen: list[int] = []
 
-        def accept(options: Options, seen: list[int] = seen) -> bool:
-            seen.append(cost_of(options))
+        def accept(plan: Configuration, seen: list[int] = seen) -> bool:
+            seen.append(plan.microusd_per_hour)
             return True
 
-        best = redraft(lambda bench=bench: bench.problem, stages, bench.replays, start, meter, accept)
-        assert judge.keeps(best, meter)
-        assert cost_of(best) == min([cost_of(start), *seen])
+        heuristics = Heuristics(lambda bench=bench: bench.problem, stages, bench.replays, limit, accept)
+        best = heuristics.redraft(start)
+        assert oracle.keeps(best, limit)
+        assert best.microusd_per_hour == min([start.microusd_per_hour, *seen])
         assert instance.optimum is not None
-        assert cost_of(best) >= instance.optimum
-        cheaper += cost_of(best) < cost_of(start)
+        assert best.microusd_per_hour >= instance.optimum
+        cheaper += best.microusd_per_hour < start.microusd_per_hour
     assert cheaper > 5
 
 
@@ -93,12 +94,36 @@ def test_lateness_is_latency_beyond_the_deadline() -> None:
         bench = Bench(instance, "python")
         for plan in instance.plans[:10]:
             choices = {stage: Choice(*made) for stage, made in plan.choices.items()}
-            options = options_of(bench.problem.domains, choices)
+            options = find_options(bench.problem.domains, choices)
             if options is None:
                 continue
             made = mp.Plan.from_choices(
                 instance.pipeline, instance.profiles, choices, slo_s=1.0, seed=instance.seed
             )
             latency_ns = mp.replay(made, instance.trace, discipline=instance.discipline).latency_ns
-            found = bench.judge.lateness_ns(bench.judge.replay(options, bench.meter))
+            found = bench.oracle.lateness_ns(bench.oracle.replay(options, bench.limit))
             assert np.array_equal(found, latency_ns - instance.slo_ns)
+
+
+def test_neighbourhoods_only_improve() -> None:
+    """And often reach the optimum, which nothing proves."""
+    reached = started = 0
+    for number in range(campaign_size(60, 600)):
+        instance = refinement_instance(number)
+        bench = Bench(instance)
+        start = fastest_plan(bench.problem)
+        stages = study_stages(bench.oracle, instance.quantile, bench.limit)
+        if stages is None or not bench.oracle.keeps(start, bench.limit):
+            continue
+        heuristics = Heuristics(
+            lambda bench=bench: bench.problem, stages, bench.replays, bench.limit, lambda _: True
+        )
+        best = heuristics.improve([start])
+        assert bench.oracle.keeps(best, bench.limit)
+        assert best.microusd_per_hour <= start.microusd_per_hour
+        started += 1
+        reached += best.microusd_per_hour == instance.optimum
+        proposed = [plan.microusd_per_hour for plan in propose_plans(stages)]
+        assert proposed == sorted(proposed)
+    assert started > 10
+    assert reached >= 0.9 * started

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 import mipplan as mp
+from mipplan.core import Deadline
+from mipplan.options import Configuration, Option
 from mipplan.profiles import Hardware, LatencyTable
-from mipplan.refinement import screening
-from mipplan.refinement.domains import Option, Problem, state_problem
-from mipplan.refinement.judging import Judge, Screen
-from mipplan.refinement.meter import Meter, Tally
-from mipplan.refinement.stage_runs import StageReplays
-from mipplan.replayer import ENGINES
+from mipplan.refinement.evaluation import ReplayOracle, Screen, ScreenParams, WorkLimit, screen
+from mipplan.refinement.problem import RefinementProblem, state_problem
+from mipplan.replayer import ENGINES, StageReplays
 from mipplan.tokens import realise
 
 STEADY_MS, CROWD_MS = 20, 2
@@ -26,7 +24,7 @@ def crowded_trace() -> mp.Trace:
     return mp.Trace.from_ns(np.cumsum(gaps), name="crowded")
 
 
-def problem_of(trace: mp.Trace, quantile: float = 0.99) -> Problem:
+def problem_of(trace: mp.Trace, quantile: float = 0.99) -> RefinementProblem:
     """One stage of 5 ms a query, within 30 ms."""
     pipeline = mp.Pipeline.from_document({"name": "one", "stages": {"s": {"model": "m"}}, "edges": []})
     table = LatencyTable("m", "h", np.array([1]), np.array([5.0]))
@@ -34,56 +32,55 @@ def problem_of(trace: mp.Trace, quantile: float = 0.99) -> Problem:
     return state_problem(pipeline, profiles, realise(pipeline, trace), 30_000_000, quantile)
 
 
-def judge_of(problem: Problem) -> Judge:
-    """A judge with replays of its own."""
-    return Judge(problem, StageReplays(problem.workload, ENGINES["numpy"], fifo=False))
+def oracle_of(problem: RefinementProblem) -> ReplayOracle:
+    """An oracle with replays of its own."""
+    return ReplayOracle(problem, StageReplays(problem.workload, ENGINES["numpy"], fifo=False))
 
 
-def option(problem: Problem, replicas: int) -> dict[str, Option]:
+def option(problem: RefinementProblem, replicas: int) -> Configuration:
     """The plan with that many replicas."""
-    return {"s": Option(problem.domains["s"][0].family, replicas)}
+    return Configuration({"s": Option(problem.domains["s"][0].family, replicas)})
 
 
 def test_the_screen_holds_the_crowd() -> None:
     problem = problem_of(crowded_trace())
-    part = screening.screen(problem)
+    part = screen(problem)
     assert part is not None
     kept = set(part.workload.ingress_ns.tolist())
     assert kept < set(problem.workload.ingress_ns.tolist())
     assert set(problem.workload.ingress_ns[14_600:15_500].tolist()) <= kept
-    assert part.workload.queries <= screening.SCREENED + 1_000
+    assert part.workload.queries <= ScreenParams().queries + 1_000
     assert part.allowed == problem.allowed
 
 
 def test_short_traces_are_not_screened() -> None:
-    trace = mp.Trace.from_ns(np.arange(screening.LONGEST_UNSCREENED) * 1_000_000)
-    assert screening.screen(problem_of(trace)) is None
+    trace = mp.Trace.from_ns(np.arange(ScreenParams().longest_unscreened) * 1_000_000)
+    assert screen(problem_of(trace)) is None
 
 
-def test_screen_learns_how_many_late_queries_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_screen_learns_how_many_late_queries_show() -> None:
     """Two crowds, of which the part holds one: half of what is late shows there, so half as many are allowed."""
-    monkeypatch.setattr(screening, "SCREENED", 1_000)
     gaps = np.full(30_000, STEADY_MS * 1_000_000)
     for start in (10_000, 20_000):
         gaps[start : start + 400] = CROWD_MS * 1_000_000
     problem = problem_of(mp.Trace.from_ns(np.cumsum(gaps)), 0.98)
-    part = screening.screen(problem)
+    part = screen(problem, ScreenParams(queries=1_000))
     assert part is not None
-    whole, seen = judge_of(problem), judge_of(part)
-    meter = Meter(Tally(), float("inf"))
-    screen = Screen(seen, whole)
+    whole, seen = oracle_of(problem), oracle_of(part)
+    limit = WorkLimit()
+    screening = Screen(seen, whole)
     slow = option(problem, 1)
-    assert 0 < seen.count_late(slow, meter) <= problem.allowed < whole.count_late(slow, meter)
-    assert screen.problem.allowed == problem.allowed
+    assert 0 < seen.count_late(slow, limit) <= problem.allowed < whole.count_late(slow, limit)
+    assert screening.problem.allowed == problem.allowed
     for _ in range(20):
-        assert not screen.confirms(slow, meter)
-    assert screen.problem.allowed < seen.count_late(slow, meter)
-    assert screen.confirms(option(problem, 3), meter)
+        assert not screening.confirms(slow, limit)
+    assert screening.problem.allowed < seen.count_late(slow, limit)
+    assert screening.confirms(option(problem, 3), limit)
 
 
 def test_without_a_part_everything_is_confirmed() -> None:
     problem = problem_of(mp.Trace.from_ns(np.arange(100) * 1_000_000))
-    whole = judge_of(problem)
-    screen = Screen(whole, whole)
-    assert screen.problem is problem
-    assert screen.confirms(option(problem, 1), Meter(Tally(), 0.0))
+    whole = oracle_of(problem)
+    screening = Screen(whole, whole)
+    assert screening.problem is problem
+    assert screening.confirms(option(problem, 1), WorkLimit(deadline=Deadline(0.0)))

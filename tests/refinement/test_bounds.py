@@ -10,17 +10,22 @@ import pytest
 
 import mipplan as mp
 from campaigns import campaign_size
-from mipplan.refinement.capacity import count_turned_away, find_needed_capacity
-from mipplan.refinement.conditions import CAPACITY, PATH_SERVICE, narrow
-from mipplan.refinement.domains import Domains, Problem, state_problem
-from mipplan.refinement.least_times import find_least_times
+from mipplan.refinement.bounds import (
+    CAPACITY,
+    PATH_SERVICE,
+    LeastTimes,
+    count_turned_away,
+    find_needed_capacity,
+    narrow,
+)
+from mipplan.refinement.problem import Domains, RefinementProblem, state_problem
 from mipplan.result import Objective
 from mipplan.tokens import realise
 from oracle_refinement import Choices
 from refinement_instances import RefinementInstance, refinement_instance
 
 
-def problem_of(instance: RefinementInstance) -> Problem:
+def problem_of(instance: RefinementInstance) -> RefinementProblem:
     """The search problem of an instance."""
     workload = realise(instance.pipeline, instance.trace, instance.seed)
     return state_problem(instance.pipeline, instance.profiles, workload, instance.slo_ns, instance.quantile)
@@ -71,11 +76,7 @@ def test_no_good_plan_is_excluded() -> None:
 def test_least_times_bound_every_replay() -> None:
     for number in range(campaign_size(40, 500)):
         instance = refinement_instance(number)
-        times = find_least_times(
-            realise(instance.pipeline, instance.trace, instance.seed),
-            problem_of(instance).domains,
-            instance.slo_ns,
-        )
+        times = LeastTimes(problem_of(instance))
         for plan in instance.plans[:: max(1, len(instance.plans) // 20)]:
             made = mp.Plan.from_choices(
                 instance.pipeline, instance.profiles, plan.choices, slo_s=1.0, seed=instance.seed
@@ -93,11 +94,7 @@ def test_last_stage_of_a_chain_is_late_exactly_when_its_query_is() -> None:
         for found in map(refinement_instance, range(100))
         if len(found.pipeline.stages) == 1 and found.good and len(found.good) < len(found.plans)
     )
-    times = find_least_times(
-        realise(instance.pipeline, instance.trace, instance.seed),
-        problem_of(instance).domains,
-        instance.slo_ns,
-    )
+    times = LeastTimes(problem_of(instance))
     (stage,) = instance.pipeline.stages
     for plan in instance.plans:
         made = mp.Plan.from_choices(instance.pipeline, instance.profiles, plan.choices, slo_s=1.0)
@@ -140,8 +137,8 @@ def test_capacity_by_hand() -> None:
     trace = mp.Trace.from_ns(np.zeros(10, dtype=np.int64))
     workload = realise(pipeline, trace)
     problem = state_problem(pipeline, profiles, workload, 100, 1.0)
-    times = find_least_times(workload, problem.domains, 100)
-    needed = find_needed_capacity(times, "s", problem.allowed)
+    times = LeastTimes(problem)
+    needed = find_needed_capacity(times, "s")
     assert needed is not None
     # Fluid: 10 tokens of 20 ns in 100 ns need 2 replicas. (That the second batch of a pair ends at 80 is for replay.)
     assert needed.fewest_replicas(np.array([40, 40])) == 2
@@ -160,8 +157,8 @@ def test_a_batch_is_no_larger_than_the_crowd() -> None:
     trace = mp.Trace.from_ns(np.arange(200) * 10)
     workload = realise(pipeline, trace)
     problem = state_problem(pipeline, profiles, workload, 80, 1.0)
-    times = find_least_times(workload, problem.domains, 80)
-    needed = find_needed_capacity(times, "s", problem.allowed)
+    times = LeastTimes(problem)
+    needed = find_needed_capacity(times, "s")
     assert needed is not None
     # 80 - 60 = 20 ns hold 3 tokens: 60/3 = 20 ns each, one every 10 ns, so 2 replicas; 64 a batch would ask for 1.
     assert needed.fewest_replicas(np.full(64, 60)) == 2

@@ -1,0 +1,289 @@
+"""Options that no plan can be made of: conditions proven necessary, applied before anything is replayed.
+
+*Path service times.* A token cannot leave before its earliest arrival plus the least batch latency on offer, and what
+follows from it needs at least the delays and the least batch latencies below. Neither depends on discipline or
+replicas.
+
+*Capacity.* Every token of a query that keeps its deadline is served within a window of its own, from its earliest
+arrival to its due time. A batch of k that serves any of them on time fits into its window, and holds no more such
+tokens than arrive close enough to each other; so there is a least time that a replica spends on each. Whatever the
+discipline, the batches and the replicas upstream do, those tokens could also be served on time by one machine that
+takes ``work`` for each, at will and with interruptions, if ``work`` is at most that least time divided by the
+replicas. The most tokens such a machine can finish on time are found by serving them in order and turning away
+whatever would be late (docs/theory.md, section on refinement, has the proof).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from importlib.util import find_spec
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from mipplan.core import Int64
+from mipplan.refinement.problem import Domain, Domains, RefinementProblem, least_cost, least_services_ns
+from mipplan.replayer import NEVER
+
+#: Grounds of refutation, as they stand in a plan's record.
+PATH_SERVICE = "path service times"
+CAPACITY = "capacity over the trace"
+
+
+@dataclass(frozen=True)
+class CapacityParams:
+    """How exactly the least capacity of a stage is found."""
+
+    precision: int = 4_096
+    """The least work per token is found to one part in so many of itself."""
+    most_parts: int = 1_024
+    """Work is counted in at most so many parts of a ns, and in fewer where the times leave no room for them."""
+    windows: int = 41
+    """Tokens are counted in windows of so many lengths; between two lengths the longer one counts."""
+
+
+_CAPACITY_PARAMS = CapacityParams()
+
+
+class LeastTimes:
+    """Bounds on the times of every token under all plans of a problem's domains, none of which may be empty."""
+
+    def __init__(self, problem: RefinementProblem) -> None:
+        least = least_services_ns(problem.domains)
+        self.problem = problem
+        #: No token arrives earlier, by stage.
+        self.arrival_ns: dict[str, Int64] = {}
+        exits: dict[str, Int64] = {}
+        for stage in problem.workload.stages:
+            self.arrival_ns[stage] = problem.workload.arrival_ns(stage, exits)
+            exits[stage] = self.arrival_ns[stage] + least[stage]
+        #: A token that leaves its stage later makes its query miss the deadline.
+        self.due_ns = problem.due_ns(least)
+
+    def late_queries(self, stage: str, exit_ns: Int64) -> Int64:
+        """Queries that miss the deadline for certain, with these exits (or earlier ones than the true) at a stage."""
+        return self.problem.late_queries(stage, exit_ns, self.due_ns[stage])
+
+    def count_late(self, stage: str, exit_ns: Int64) -> int:
+        """Count these queries, each once."""
+        return np.unique(self.late_queries(stage, exit_ns)).size
+
+    def window_ns(self, stage: str) -> int:
+        """One window for all tokens, since ingress: from the earliest arrival of any to the latest due time of any."""
+        tokens = self.problem.workload.stages[stage]
+        if tokens.count == 0:
+            return 0
+        ingress_ns = self.problem.workload.ingress_ns[tokens.query]
+        return int((self.due_ns[stage] - ingress_ns).max() - (self.arrival_ns[stage] - ingress_ns).min())
+
+
+@dataclass(frozen=True)
+class Narrowed:
+    """A problem without the options that the conditions exclude."""
+
+    problem: RefinementProblem
+    """A domain is empty if nothing is left for its stage: then no plan keeps the deadline."""
+    blocked: str | None
+    """That stage."""
+    refuted: Counter[str]
+    """Options excluded, by condition."""
+
+
+#: Capacities found before, by stage and window.
+Known: TypeAlias = dict[tuple[str, int], "NeededCapacity | None"]
+
+
+def narrow(problem: RefinementProblem, budget: int | None = None, known: Known | None = None) -> Narrowed:
+    """Exclude options by path service times and by capacity, until no more follow from that.
+
+    With a budget only plans that cost less matter. Families too dear for it are left out first, which makes the least
+    times longer, and the capacity needed larger. What is `known` from earlier calls on the same workload, with as many
+    allowed queries, is added to.
+    """
+    refuted: Counter[str] = Counter()
+    known = {} if known is None else known
+    while True:
+        before = _count(problem.domains)
+        if budget is not None:
+            problem = replace(problem, domains=_within(problem.domains, budget))
+        for condition in (_served_in_time, partial(_with_capacity, known)):
+            blocked = next((stage for stage, domain in problem.domains.items() if not domain), None)
+            if blocked is not None:
+                return Narrowed(problem, blocked, refuted)
+            problem = replace(problem, domains=condition(LeastTimes(problem), refuted))
+        if _count(problem.domains) == before:
+            return Narrowed(problem, None, refuted)
+
+
+def _count(domains: Domains) -> int:
+    return sum(span.most - span.fewest + 1 for domain in domains.values() for span in domain)
+
+
+def _within(domains: Domains, budget: int) -> dict[str, Domain]:
+    """Leave out what costs too much even if the other stages take the cheapest they can."""
+    if not all(domains.values()):
+        return dict(domains)
+    cheapest = {stage: least_cost(domain) for stage, domain in domains.items()}
+    left = budget - 1 - sum(cheapest.values())
+    kept: dict[str, Domain] = {}
+    for stage, domain in domains.items():
+        most_cost = left + cheapest[stage]
+        spans = [
+            replace(span, most=min(span.most, most_cost // span.family.microusd_per_hour)) for span in domain
+        ]
+        kept[stage] = tuple(span for span in spans if span.fewest <= span.most)
+    return kept
+
+
+def _served_in_time(times: LeastTimes, refuted: Counter[str]) -> dict[str, Domain]:
+    """Leave out families whose least batch latency alone is too long."""
+    kept: dict[str, Domain] = {}
+    for stage, domain in times.problem.domains.items():
+        spans = []
+        for span in domain:
+            exit_ns = times.arrival_ns[stage] + int(span.family.service_ns.min())
+            if times.count_late(stage, exit_ns) <= times.problem.allowed:
+                spans.append(span)
+            else:
+                refuted[PATH_SERVICE] += span.most - span.fewest + 1
+        kept[stage] = tuple(spans)
+    return kept
+
+
+def _with_capacity(known: Known, times: LeastTimes, refuted: Counter[str]) -> dict[str, Domain]:
+    """Leave out replicas that are too few."""
+    kept: dict[str, Domain] = {}
+    for stage, domain in times.problem.domains.items():
+        window = (stage, times.window_ns(stage))
+        if window not in known:
+            known[window] = find_needed_capacity(times, stage)
+        needed = known[window]
+        if needed is None:
+            kept[stage] = domain
+            continue
+        spans = []
+        for span in domain:
+            enough = needed.fewest_replicas(span.family.service_ns)
+            fewest = span.most + 1 if enough is None else max(span.fewest, min(enough, span.most + 1))
+            refuted[CAPACITY] += fewest - span.fewest
+            if fewest <= span.most:
+                spans.append(replace(span, fewest=fewest))
+        kept[stage] = tuple(spans)
+    return kept
+
+
+class Crowds:
+    """The most tokens that enter within a closed window, for some lengths of it."""
+
+    def __init__(self, ingress_ns: Int64, longest_ns: int, windows: int) -> None:
+        self.length_ns = np.unique((longest_ns * np.linspace(0.0, 1.0, windows)).astype(np.int64))
+        self.length_ns[-1] = longest_ns
+        first = np.arange(ingress_ns.size)
+        most = [
+            int((np.searchsorted(ingress_ns, ingress_ns + length, side="right") - first).max())
+            for length in self.length_ns.tolist()
+        ]
+        self.tokens = np.array(most, dtype=np.int64)
+
+    def at_most(self, length_ns: Int64) -> Int64:
+        """Bound the tokens within windows of these lengths, none longer than the longest here."""
+        counted: Int64 = self.tokens[np.searchsorted(self.length_ns, length_ns)]
+        return counted
+
+
+@dataclass(frozen=True)
+class NeededCapacity:
+    """What a stage's replicas must be able to do at least."""
+
+    work: int
+    """If each token takes so much of the stage as a whole, in parts of a ns, more queries than allowed are late."""
+    parts: int
+    """In a ns."""
+    window_ns: int
+    """From the earliest arrival of a token to its due time."""
+    crowds: Crowds
+    """Of the tokens that enter within so much time, or less."""
+
+    def fewest_replicas(self, service_ns: Int64) -> int | None:
+        """With fewer replicas whose batches of k take ``service_ns[k - 1]``, too many queries are late.
+
+        None if they are with any number, since every batch takes longer than the window.
+        """
+        size = np.arange(1, service_ns.size + 1, dtype=np.int64)
+        fits = service_ns <= self.window_ns
+        if not fits.any():
+            return None
+        # Tokens that a batch serves on time entered within what it leaves of the window.
+        useful = np.minimum(size[fits], self.crowds.at_most(self.window_ns - service_ns[fits]))
+        # n replicas are too few if ℓ(k) per useful token is n·work or more for every k.
+        too_few = min(
+            latency * self.parts // (tokens * self.work)
+            for latency, tokens in zip(service_ns[fits].tolist(), useful.tolist(), strict=True)
+        )
+        return int(too_few) + 1
+
+
+def find_needed_capacity(
+    times: LeastTimes, stage: str, params: CapacityParams = _CAPACITY_PARAMS
+) -> NeededCapacity | None:
+    """Find the least capacity of a stage with which no more queries than allowed are late, or nearly that.
+
+    None if any capacity will do, as far as this condition tells.
+    """
+    workload = times.problem.workload
+    tokens = workload.stages[stage]
+    if tokens.count == 0:
+        return None
+    per_query = np.sort(np.bincount(tokens.query))[::-1]
+    spare = int(per_query[: times.problem.allowed].sum())
+    if spare >= tokens.count:
+        return None
+    length_ns = times.window_ns(stage)
+    if length_ns <= 0:  # then path service times say it all
+        return None
+    ingress_ns = workload.ingress_ns[tokens.query]
+    reach_ns = int(ingress_ns[-1] - ingress_ns[0]) + length_ns
+    parts = max(1, min(params.most_parts, (NEVER >> 2) // reach_ns))
+    gaps = np.diff(ingress_ns, prepend=ingress_ns[0]) * parts
+    window = length_ns * parts
+    count = _counter()
+    fits, fails = 0, window + 1
+    while fails - fits > max(1, fails // params.precision):
+        work = (fits + fails) // 2
+        if count(gaps, window, work, spare) > spare:
+            fails = work
+        else:
+            fits = work
+    return NeededCapacity(fails, parts, length_ns, Crowds(ingress_ns, length_ns, params.windows))
+
+
+def count_turned_away(gaps: Sequence[int] | Int64, window: int, work: int, most: int) -> int:
+    """Count the tokens that a machine must turn away; stops counting once there are more than `most`.
+
+    `gaps` are times since the previous token arrived, the window is from the arrival of a token to its due time.
+    """
+    unfinished = 0
+    away = 0
+    for gap in gaps:
+        unfinished = max(unfinished - gap, 0)
+        if unfinished + work <= window:
+            unfinished += work
+        else:
+            away += 1
+            if away > most:
+                return away
+    return away
+
+
+@cache
+def _counter() -> Callable[[Int64, int, int, int], int]:
+    """`count_turned_away`, compiled where numba is there."""
+    if find_spec("numba") is None:
+        return lambda gaps, window, work, most: count_turned_away(gaps.tolist(), window, work, most)
+    from mipplan.replayer import compiled
+
+    fast: Callable[..., Any] = compiled(count_turned_away)
+    return lambda gaps, window, work, most: int(fast(gaps, window, work, most))

@@ -1,0 +1,183 @@
+"""What a refined plan is asked to keep, and what it may be made of: families, and the replicas not excluded so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TypeAlias
+
+import numpy as np
+
+from mipplan.core import Bool, Int64, Positions, higher_rank
+from mipplan.options import Configuration, Family, Option, find_families, limits_of
+from mipplan.pipeline import Edge, Pipeline
+from mipplan.profiles import Profiles
+from mipplan.result import Choice
+from mipplan.tokens import Messages, Workload
+
+
+@dataclass(frozen=True)
+class Span:
+    """A family with the replicas from `fewest` to `most`."""
+
+    family: Family
+    fewest: int
+    most: int
+
+    @classmethod
+    def of(cls, option: Option) -> Span:
+        """Only that option."""
+        return cls(option.family, option.replicas, option.replicas)
+
+    @property
+    def least_cost(self) -> int:
+        """Micro-dollars per hour with the fewest replicas."""
+        return self.family.microusd_per_hour * self.fewest
+
+
+#: Empty if nothing is left for the stage.
+Domain: TypeAlias = tuple[Span, ...]
+#: In topological order of the stages.
+Domains: TypeAlias = Mapping[str, Domain]
+
+
+@dataclass(frozen=True)
+class RefinementProblem:
+    """What a plan is asked to keep, and what it may be made of."""
+
+    workload: Workload
+    due_times: DueTimes
+    """Of the workload."""
+    deadline_ns: int
+    """Largest latency of a query that is not missed."""
+    allowed: int
+    """Queries that may be missed."""
+    domains: Domains
+    limits: Mapping[str, int]
+    """Devices by hardware name."""
+
+    def due_ns(self, least_service_ns: Mapping[str, int]) -> dict[str, Int64]:
+        """By when every token must have left its stage, if no batch of the stages below takes less than stated."""
+        return self.due_times.under(least_service_ns, self.deadline_ns)
+
+    def late_queries(self, stage: str, exit_ns: Int64, due_ns: Int64) -> Int64:
+        """Queries of the tokens that leave a stage after their due times: in order, once for each such token."""
+        queries: Int64 = self.workload.stages[stage].query[np.flatnonzero(exit_ns > due_ns)]
+        return queries
+
+    def restricted(self, kept: Bool) -> RefinementProblem:
+        """Only the queries marked in `kept`; as many of them may be missed as of all."""
+        workload = self.workload.restricted(kept)
+        return replace(self, workload=workload, due_times=DueTimes(workload))
+
+
+def state_problem(
+    pipeline: Pipeline, profiles: Profiles, workload: Workload, deadline_ns: int, quantile: float
+) -> RefinementProblem:
+    """Set up the search for a plan that replays within the deadline.
+
+    The families are the planner's, without its demand that a stage outruns the mean rate: a finite trace can be
+    served with less. Replicas beyond the number of tokens never find one to serve, so they are left out.
+    """
+    found = find_families(pipeline, profiles, dict.fromkeys(pipeline.stages, Fraction(0)))
+    domains = {
+        stage: tuple(
+            Span(family, family.fewest, max(family.fewest, min(family.most, tokens.count)))
+            for family in found[stage].families
+        )
+        for stage, tokens in workload.stages.items()
+    }
+    allowed = workload.queries - 1 - higher_rank(quantile, workload.queries)
+    return RefinementProblem(workload, DueTimes(workload), deadline_ns, allowed, domains, limits_of(profiles))
+
+
+def least_cost(domain: Domain) -> int:
+    """Cost of the cheapest option of a domain that is not empty."""
+    return min(span.least_cost for span in domain)
+
+
+def least_services_ns(domains: Domains) -> dict[str, int]:
+    """Find the least batch latency on offer at every stage."""
+    return {
+        stage: min(int(span.family.service_ns.min()) for span in domain) for stage, domain in domains.items()
+    }
+
+
+def find_options(domains: Domains, choices: Mapping[str, Choice]) -> Configuration | None:
+    """Find the options that these choices are; None if one of them is not on offer."""
+    found: dict[str, Option] = {}
+    for stage, domain in domains.items():
+        choice = choices[stage]
+        offered = {(span.family.hardware, span.family.batch): span for span in domain}
+        span = offered.get((choice.hardware, choice.batch))
+        if span is None or not span.fewest <= choice.replicas <= span.most:
+            return None
+        found[stage] = Option(span.family, choice.replicas)
+    return Configuration(found)
+
+
+class DueTimes:
+    """When tokens must leave their stages: the messages made ready for adding up least times from the end."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+        self._links = [
+            _Link.of(workload, stage, messages)
+            for stage in reversed(list(workload.stages))
+            for messages in workload.stages[stage].messages
+            if messages.parent.size
+        ]
+
+    def under(self, least_service_ns: Mapping[str, int], deadline_ns: int) -> dict[str, Int64]:
+        """By when every token must have left its stage, if no batch of the stages below takes less than stated."""
+        remaining = self._remaining_ns(least_service_ns)
+        return {
+            stage: self._workload.ingress_ns[tokens.query] + (deadline_ns - remaining[stage])
+            for stage, tokens in self._workload.stages.items()
+        }
+
+    def _remaining_ns(self, least_service_ns: Mapping[str, int]) -> dict[str, Int64]:
+        """Least time from the exit of each token to the last exit of what follows from it; 0 if nothing does."""
+        remaining = {
+            stage: np.zeros(tokens.count, dtype=np.int64) for stage, tokens in self._workload.stages.items()
+        }
+        for link in self._links:
+            needed = remaining[link.stage][link.child] + (link.edge.delay_ns + least_service_ns[link.stage])
+            if link.first is not None:
+                needed = np.maximum.reduceat(needed, link.first)
+            above = remaining[link.edge.parent]
+            above[link.parents] = np.maximum(above[link.parents], needed)
+        return remaining
+
+
+@dataclass(frozen=True)
+class _Link:
+    """The messages along one edge to a stage, by their parents."""
+
+    stage: str
+    edge: Edge
+    child: Int64 | slice
+    """Token that each message makes; a slice if it is one each."""
+    parents: Int64 | slice
+    """Tokens that send any; a slice if all do."""
+    first: Positions | None
+    """First message of each of these; None if none sends several."""
+
+    @classmethod
+    def of(cls, workload: Workload, stage: str, messages: Messages) -> _Link:
+        # Messages are in order of their parents, so those of one parent are neighbours.
+        first = np.flatnonzero(np.diff(messages.parent, prepend=-1))
+        parents = messages.parent[first]
+        return cls(
+            stage,
+            messages.edge,
+            _as_slice(messages.child, workload.stages[stage].count),
+            _as_slice(parents, workload.stages[messages.edge.parent].count),
+            None if first.size == messages.parent.size else first,
+        )
+
+
+def _as_slice(tokens: Int64, count: int) -> Int64 | slice:
+    """All tokens in their order are faster to take as a slice."""
+    return slice(None) if np.array_equal(tokens, np.arange(count)) else tokens

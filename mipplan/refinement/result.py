@@ -1,0 +1,79 @@
+"""The plan that a refinement comes to, and its record: how much worse it does in a world that is not quite the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mipplan.calculus import analyse_paths
+from mipplan.certificate import certify_services, plan_services
+from mipplan.core import MICRODOLLARS_PER_DOLLAR
+from mipplan.replayer import ServiceNoise, replay
+from mipplan.result import Choice, Figures, Limit, Plan, PlanStatus, Refinement
+from mipplan.tokens import Workload
+from mipplan.trace import Trace
+
+#: What a plan's record says is proven.
+OPTIMAL = "optimal"
+ASSUMING = (
+    "optimal assuming that neither fewer replicas nor later arrivals ever make a stage serve more "
+    "queries in time"
+)
+
+#: A plan's record says how it does under service times with these coefficients of variation.
+_NOISE = (0.1, 0.3)
+#: It says how it does with this number of other draws of branches and fan-outs.
+_OTHER_SEEDS = 3
+
+
+def conclude(
+    base: Plan, choices: Mapping[str, Choice], lower_bound: int, proven: bool, stopped: Limit, why: str | None
+) -> Plan:
+    """Say what a search came to, whose choices are empty if it found no plan.
+
+    `why` is the reason if it is proven that there is none; `stopped` is what ended the search if nothing is proven.
+    """
+    made = replace(base, choices=choices, figures=Figures())
+    if proven and choices:
+        figures = replace(made.figures, lower_bound_microusd_per_hour=made.microusd_per_hour)
+        return replace(made, status=PlanStatus.OPTIMAL, figures=figures)
+    if proven:
+        nothing = "every plan within the limits was replayed, or refuted without, and none will do"
+        return replace(made, status=PlanStatus.INFEASIBLE, reason=why or nothing)
+    figures = replace(made.figures, lower_bound_microusd_per_hour=lower_bound)
+    ended = "it was interrupted" if stopped is Limit.INTERRUPT else "the time was up"
+    if choices:
+        status = PlanStatus.FEASIBLE
+        reason = (
+            f"{ended}: plans that cost from {lower_bound / MICRODOLLARS_PER_DOLLAR:.4g} $/h up to this one's cost "
+            "were not all refuted"
+        )
+    else:
+        status = PlanStatus.UNKNOWN
+        reason = f"{ended} before any plan was found that keeps the objective in replay"
+    return replace(made, status=status, figures=figures, reason=reason, limit=stopped)
+
+
+def record_refinement(plan: Plan, trace: Trace, workload: Workload, record: Refinement, engine: str) -> Plan:
+    """Give a plan its record, and, if it has choices, its figures and how fragile it is."""
+    if not plan.choices:
+        return replace(plan, provenance=replace(plan.provenance, refinement=record))
+
+    def replayed_ns(noise: ServiceNoise | None = None, seed: int | None = None) -> int:
+        replayed = replay(plan, trace, discipline=record.discipline, engine=engine, noise=noise, seed=seed)
+        return replayed.quantile_ns(plan.quantile)
+
+    services = plan_services(plan)
+    others = range(plan.seed + 1, plan.seed + 1 + _OTHER_SEEDS) if plan.pipeline.is_random else ()
+    record = replace(
+        record,
+        quantile_ns=replayed_ns(),
+        noisy_ns={noise.label: replayed_ns(noise) for noise in map(ServiceNoise.lognormal, _NOISE)},
+        other_seeds_ns={seed: replayed_ns(seed=seed) for seed in others},
+    )
+    figures = replace(
+        plan.figures,
+        bound_ns=analyse_paths(workload, plan.quantile).bound_ns(services),
+        certificate_ns=certify_services(workload, services, plan.quantile).bound_ns,
+    )
+    return replace(plan, figures=figures, provenance=replace(plan.provenance, refinement=record))
