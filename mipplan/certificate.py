@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from mipplan.calculus import StageService, latest_start_ns, stage_service
-from mipplan.core import NS_PER_S, Int64, quantile_ns
+from mipplan.core import NS_PER_S, Int64, Printable, Summary, format_duration, quantile_ns
 from mipplan.result import CriticalStage, Plan
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 
 
-@dataclass(frozen=True)
-class Certificate:
+@dataclass(frozen=True, repr=False)
+class Certificate(Printable):
     """What is guaranteed.
 
     Attributes
@@ -42,6 +42,24 @@ class Certificate:
     def bound_s(self) -> float:
         """`bound_ns` in seconds."""
         return self.bound_ns / NS_PER_S
+
+    def _summary(self) -> Summary:
+        return Summary(
+            f"Certificate: P{100 * self.quantile:g} ≤ {format_duration(self.bound_ns)} "
+            f"for {self.latency_ns.size:,} queries",
+            figures=(("any query", f"≤ {format_duration(int(self.latency_ns.max()))}"),),
+            headings=("critical path", ">T", ">wait", ">delay before"),
+            rows=(
+                (step.stage, *map(format_duration, (step.latency_ns, step.wait_ns, step.delay_ns)))
+                for step in self.critical_path
+            ),
+            count=len(self.critical_path),
+            what="stages",
+        )
+
+    def _line(self) -> str:
+        bound = f"P{100 * self.quantile:g} ≤ {format_duration(self.bound_ns)}"
+        return f": {bound} for {self.latency_ns.size} queries, {len(self.critical_path)} stages on the critical path"
 
 
 def certify(plan: Plan, trace: Trace, *, seed: int | None = None) -> Certificate:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, overrun, worst_case_paths
 from mipplan.certificate import Certificate, certify, plan_services
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, format_duration
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, Printable, Summary, format_duration
 from mipplan.result import Guarantee, Plan, PlanStatus, altered_parts, read_document
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Printable):
     """Outcome of a re-check.
 
     Attributes
@@ -38,6 +38,29 @@ class Verification:
     plan: Plan
     certificate: Certificate | None
     worst_case_ns: int | None = None
+
+    def _summary(self) -> Summary:
+        plan, bound = self.plan, None if self.certificate is None else self.certificate.bound_ns
+        objective = f"P{100 * plan.quantile:g} ≤ {format_duration(plan.slo_ns)}"
+        worst = self.worst_case_ns
+        return Summary(
+            f"{'Verified' if self.verified else 'Not verified'}: plan for {plan.pipeline.name}",
+            figures=(
+                ("cost", None if plan.usd_per_hour is None else f"{plan.usd_per_hour:.4f} $/h"),
+                ("objective", objective),
+                ("certificate", None if bound is None else f"{format_duration(bound)}, recomputed"),
+                (
+                    "worst case",
+                    None if worst is None else f"{format_duration(worst)}, inside the arrival curve",
+                ),
+                *(("problem", problem) for problem in self.problems),
+                *(("remark", remark) for remark in self.remarks),
+            ),
+        )
+
+    def _line(self) -> str:
+        verdict = "verified" if self.verified else f"not verified, {len(self.problems)} problem(s)"
+        return f" {self.plan.pipeline.name}: {verdict}"
 
 
 def verify(path: str | Path, trace: Trace) -> Verification:

@@ -7,6 +7,7 @@ A ``text`` block right after a ``python`` or ``bash`` block is its output. When 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import io
 import os
@@ -26,51 +27,54 @@ import pytest
 from pydantic import BaseModel
 
 import mipplan as mp
-from mipplan.reporting import comparisons, documents, examination, fleets, streams, summaries, tunings
+from mipplan.core import Fault
+from mipplan.reporting import catalog, documents
+from mipplan.result import Interval
+from mipplan.tuner import Action, WorstWindow
 
 ROOT = Path(__file__).resolve().parents[1]
 JSON_PAGE = ROOT / "docs" / "json.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
-# --- docs/json.md against the pydantic models ------------------------------------------------------------------------
+# --- docs/json.md against the documents' types ------------------------------------------------------------------------
 
-#: Heading of each model's table on the page.
-HEADINGS: dict[type[BaseModel], str] = {
+#: Heading of each table on the page.
+HEADINGS: dict[type, str] = {
     documents.PlanReport: "plan",
     documents.ReplayCommandReport: "replay",
-    streams.StreamReport: "replay --stream",
+    documents.StreamReport: "replay --stream",
     documents.VerifyReport: "verify",
-    comparisons.ComparisonReport: "compare",
-    tunings.TuneReport: "tune",
-    fleets.FleetReport: "fleet",
-    documents.ProfilesReport: "profiles",
-    examination.ExaminationReport: "profiles --check",
-    documents.SolversReport: "solvers",
+    documents.ComparisonReport: "compare",
+    documents.TuneReport: "tune",
+    documents.FleetReport: "fleet",
+    catalog.ProfilesReport: "profiles",
+    catalog.ExaminationReport: "profiles --check",
+    catalog.SolversReport: "solvers",
     documents.ErrorReport: "error",
     documents.ChoiceReport: "choice",
     documents.BucketReport: "bucket",
     documents.TraceReport: "trace",
     documents.ReplayReport: "replay figures",
-    documents.IntervalReport: "interval",
+    Interval: "interval",
     documents.WindowReport: "window",
     documents.StageReport: "stage",
-    streams.StreamStageReport: "streamed stage",
+    documents.StreamStageReport: "streamed stage",
     documents.CriticalStageReport: "critical stage",
-    comparisons.ComparisonRowReport: "comparison row",
-    comparisons.JudgementReport: "judgement",
-    tunings.TuningRunReport: "tuning run",
-    tunings.ActionReport: "action",
-    tunings.WorstWindowReport: "worst window",
-    fleets.FleetSetReport: "fleet set",
-    fleets.FleetMemberReport: "fleet member",
-    fleets.DeviceUseReport: "device use",
-    fleets.AdmissionReport: "admission",
-    fleets.SloRelaxationReport: "relaxation",
-    documents.HardwareReport: "hardware",
-    documents.TableReport: "table",
-    documents.SolverReport: "solver",
-    documents.FaultReport: "fault",
-    examination.FindingReport: "finding",
+    documents.ComparisonRowReport: "comparison row",
+    documents.JudgementReport: "judgement",
+    documents.TuningRunReport: "tuning run",
+    Action: "action",
+    WorstWindow: "worst window",
+    documents.FleetSetReport: "fleet set",
+    documents.FleetMemberReport: "fleet member",
+    documents.DeviceUseReport: "device use",
+    documents.AdmissionReport: "admission",
+    documents.SloRelaxationReport: "relaxation",
+    catalog.HardwareReport: "hardware",
+    catalog.TableReport: "table",
+    catalog.SolverReport: "solver",
+    Fault: "fault",
+    catalog.FindingReport: "finding",
 }
 SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 FIELD_ROW = re.compile(r"^\| `(?P<name>\w+)` \| (?P<type>.+?) \| (?P<meaning>.+?) \|$", re.MULTILINE)
@@ -90,7 +94,7 @@ def type_text(annotation: Any) -> str:
     """Write a type as the page does; the key of an object is named on the page only."""
     if annotation in SCALARS:
         return SCALARS[annotation]
-    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+    if annotation in HEADINGS:
         heading = HEADINGS[annotation]
         return f"[{heading}](#{heading.replace(' ', '-')})"
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -105,37 +109,35 @@ def type_text(annotation: Any) -> str:
     raise AssertionError(f"no wording for {annotation}")
 
 
-def report_models() -> list[type[BaseModel]]:
+def fields_of(model: type) -> list[str]:
+    """Names of the fields in a document; parts of it may be the results themselves."""
+    if issubclass(model, BaseModel):
+        return list(model.model_fields)
+    return [field.name for field in dataclasses.fields(model)]
+
+
+def report_models() -> list[type]:
     return [
         value
-        for name, value in {
-            **vars(comparisons),
-            **vars(examination),
-            **vars(fleets),
-            **vars(streams),
-            **vars(tunings),
-            **vars(documents),
-        }.items()
-        if inspect.isclass(value)
-        and issubclass(value, BaseModel)
-        and name.endswith("Report")
-        and name[0] != "_"
+        for value in (vars(documents) | vars(catalog)).values()
+        if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report
     ]
 
 
 def test_every_document_has_its_table() -> None:
-    assert set(report_models()) == set(HEADINGS)
+    parts = {model for model in HEADINGS if not issubclass(model, BaseModel)}
+    assert {*report_models(), *parts} == set(HEADINGS)
     with_fields = {heading for heading, fields in documented_tables().items() if fields}
     assert with_fields == set(HEADINGS.values())
 
 
 @pytest.mark.parametrize("model", HEADINGS, ids=lambda model: model.__name__)
-def test_fields_and_types_are_as_documented(model: type[BaseModel]) -> None:
+def test_fields_and_types_are_as_documented(model: type) -> None:
     table = documented_tables()[HEADINGS[model]]
-    assert list(table) == list(model.model_fields)
+    assert list(table) == fields_of(model)
     hints = typing.get_type_hints(model)
     documented = {name: kind.split(" by ")[0] for name, (kind, _) in table.items()}
-    assert documented == {name: type_text(hints[name]) for name in model.model_fields}
+    assert documented == {name: type_text(hints[name]) for name in fields_of(model)}
 
 
 def test_named_values_are_all_documented() -> None:
@@ -148,7 +150,7 @@ def test_named_values_are_all_documented() -> None:
         {"preprocess": ("cpu", 1, 1), "classify": ("v100", 1, 1)},
     )
     result = mp.replay(plan, mp.Trace.from_seconds([0.0, 1.0]))
-    figures = summaries.replay_report(result, plan.slo_s).latency_s
+    figures = result.summary(plan.slo_s)["latency_s"]
     assert re.findall(r"`(\w+)`", tables["replay figures"]["latency_s"][1]) == list(figures)
 
 

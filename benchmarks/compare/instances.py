@@ -16,7 +16,7 @@ from benchmarks.compare.synthetic import make_pipeline, make_profiles
 from mipplan import Pipeline, Profiles, Trace
 from mipplan.core import NS_PER_S, seconds_to_ns
 from mipplan.documents import shipped_folder
-from mipplan.result.plan import relevant_profiles
+from mipplan.result import relevant_profiles
 
 #: Arrivals are rounded down to this, and objectives: last bits of a machine's logarithms do not matter then.
 GRID_NS = 1_000

@@ -73,7 +73,7 @@ class Envelope:
         return Envelope(corners, share * self.rate)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WindowCounts:
     """Most arrivals in any closed window of a few lengths, as they are measured.
 
@@ -92,6 +92,9 @@ class WindowCounts:
 
     window_ns: Int64
     count: Int64
+
+    def __repr__(self) -> str:
+        return f"<WindowCounts: {self.window_ns.size} windows, at most {int(self.count.max())} queries>"
 
     def __post_init__(self) -> None:
         for name in ("window_ns", "count"):

@@ -1,4 +1,4 @@
-"""The commands and their flags. Nothing heavy is imported here: ``mipplan --help`` must be instant."""
+"""The commands, and those that plan. Nothing heavy is imported before its use: ``mipplan --help`` must be instant."""
 
 from __future__ import annotations
 
@@ -7,7 +7,29 @@ from typing import Annotated
 
 import typer
 
+import mipplan as mp
+from mipplan import reporting
 from mipplan.cli import flags
+from mipplan.cli.inputs import (
+    TraceRequest,
+    arrival_curve,
+    check_apart,
+    check_out,
+    device_limits,
+    find_named,
+    optional_seconds,
+    read_pipeline,
+    read_profiles,
+    read_trace,
+    seconds_of,
+    shipped_names,
+)
+from mipplan.cli.judging import compare, replay, tune, verify
+from mipplan.cli.session import EXIT_DONE, EXIT_NO_ANSWER, EXIT_NOT_MET, Session
+from mipplan.core import Fault, Faults
+
+#: From this many pipelines on, workers on all cores are worth starting.
+_MANY_PIPELINES = 40
 
 app = typer.Typer(
     name="mipplan",
@@ -25,39 +47,21 @@ def options(
 ) -> None:
     """Options of the program itself."""
     if version:
-        from mipplan import __version__
-
-        typer.echo(f"mipplan {__version__}")
+        typer.echo(f"mipplan {mp.__version__}")
         raise typer.Exit
 
 
-@app.command()
 def plan(
+    context: typer.Context,
     pipeline: flags.PipelineFile,
     trace: flags.TraceFile,
     slo: flags.Slo = None,
     profiles: flags.ProfilesDir = None,
     quantile: flags.Quantile = 0.99,
-    headroom: Annotated[
-        float, typer.Option(metavar="FACTOR", help="Plan for this multiple of the traffic, such as 1.2.")
-    ] = 1.0,
-    margin: Annotated[
-        str, typer.Option(metavar="TIME", help="Keep back this much of the objective, such as 10ms.")
-    ] = "0ms",
-    guarantee: Annotated[
-        str,
-        typer.Option(
-            help="trace: certified on this trace; envelope: for any traffic inside an arrival curve."
-        ),
-    ] = "trace",
-    envelope: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="BURST:RATE",
-            help="With --guarantee envelope: at most BURST + RATE·u queries in any u seconds; repeat for the "
-            "minimum of several. The trace's own envelope by default.",
-        ),
-    ] = None,
+    headroom: flags.Headroom = 1.0,
+    margin: flags.Margin = "0ms",
+    guarantee: flags.Guarantee = "trace",
+    envelope: flags.Envelope = None,
     budget: Annotated[
         float | None,
         typer.Option(metavar="USD", help="Instead: the least certified latency for at most this many $/h."),
@@ -82,208 +86,72 @@ def plan(
     json: flags.Json = False,
 ) -> None:
     """Find the cheapest certified configuration of a pipeline, and replay it."""
-    from mipplan.cli.commands import PlanRequest, run_plan
-    from mipplan.cli.inputs import TraceRequest
-    from mipplan.cli.session import run
+    with Session(context, json) as session:
+        from mipplan.core import check_quantile, check_seed
+        from mipplan.planner import check_search
 
-    request = PlanRequest(
-        pipeline=pipeline,
-        trace=TraceRequest(trace, expand, seed, start, end),
-        slo=slo,
-        profiles=profiles,
-        quantile=quantile,
-        headroom=headroom,
-        margin=margin,
-        guarantee=guarantee,
-        envelope=tuple(envelope or ()),
-        budget=budget,
-        out=out,
-        formulation=formulation,
-        solver=solver,
-        time_limit=time_limit,
-        seed=seed,
-        replay=replay,
-        explain=explain,
-    )
-    run(json, lambda session: run_plan(session, request))
-
-
-@app.command()
-def replay(
-    plan: flags.PlanFile,
-    trace: flags.TraceFile,
-    discipline: Annotated[
-        str, typer.Option(help="oldest_first, or fifo (the certificate does not cover fifo).")
-    ] = "oldest_first",
-    engine: flags.Engine = "auto",
-    seed: flags.PlanSeed = None,
-    expand: flags.Expand = None,
-    start: flags.From = None,
-    end: flags.To = None,
-    windows: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Show latencies over time as well, in windows such as 60s."),
-    ] = None,
-    out: flags.Document = None,
-    latencies: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Write arrival and latency of every query here (.csv or .parquet)."
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Draw latencies over time and their distribution (.png, .svg or .pdf)."
-        ),
-    ] = None,
-    stream: Annotated[
-        bool,
-        typer.Option(
-            "--stream", help="For traces larger than memory: keep sums and a histogram, not every query."
-        ),
-    ] = False,
-    json: flags.Json = False,
-) -> None:
-    """Replay a plan on a trace, exactly, and show latencies and what each stage did."""
-    from mipplan.cli.inputs import TraceRequest
-    from mipplan.cli.replays import ReplayRequest, run_replay
-    from mipplan.cli.session import run
-    from mipplan.cli.streaming import run_stream
-
-    request = ReplayRequest(
-        plan=plan,
-        trace=TraceRequest(trace, expand, seed, start, end),
-        discipline=discipline,
-        engine=engine,
-        seed=seed,
-        windows=windows,
-        out=out,
-        latencies=latencies,
-        plot=plot,
-    )
-    run(json, lambda session: (run_stream if stream else run_replay)(session, request))
+        faults = Faults()
+        slo_s = faults.take(lambda: optional_seconds("--slo", slo))
+        margin_s = faults.take(lambda: seconds_of("--margin", margin))
+        curve = faults.take(lambda: arrival_curve(envelope or ()))
+        time_limit_s = faults.take(lambda: optional_seconds("--time-limit", time_limit))
+        asked = faults.take(lambda: read_pipeline(pipeline))
+        measured = faults.take(lambda: read_profiles(profiles))
+        arrivals = faults.take(lambda: read_trace(TraceRequest(trace, expand, seed, start, end)))
+        faults.take(lambda: check_quantile(quantile))
+        faults.take(lambda: check_seed(seed))
+        faults.take(
+            lambda: check_search(
+                formulation=formulation,
+                guarantee=guarantee,
+                envelope=curve.or_else(None),
+                time_limit_s=time_limit_s.or_else(None),
+                headroom=headroom,
+                budget_usd_per_hour=budget,
+            )
+        )
+        faults.take(lambda: check_out("--out", out))
+        faults.take(lambda: check_apart({"pipeline": pipeline, "trace": trace}, {"--out": out}, profiles))
+        faults.check()
+        with session.progress() as progress:
+            made = mp.plan(
+                asked.value,
+                measured.value,
+                arrivals.value,
+                slo_s=slo_s.value,
+                quantile=quantile,
+                formulation=formulation,
+                solver=solver,
+                time_limit_s=time_limit_s.value,
+                seed=seed,
+                guarantee=guarantee,
+                headroom=headroom,
+                margin_s=margin_s.value,
+                envelope=curve.value,
+                budget_usd_per_hour=budget,
+                progress=progress,
+            )
+            if out is not None:
+                made.save(out)
+            replayed, explanation = None, None
+            if made.choices and replay:
+                progress("replaying the plan")
+                replayed = mp.replay(made, arrivals.value)
+            if made.choices and explain:
+                progress("explaining the plan")
+                explanation = made.explain()
+        remarks = reporting.plan_remarks(made, None if profiles is None else str(profiles))
+        written = None if out is None else str(out)
+        report = reporting.plan_report(made, arrivals.value, replayed, explanation, remarks, written)
+        session.show(report, reporting.show_plan)
+        if made.status is mp.PlanStatus.INFEASIBLE:
+            session.exit_code = EXIT_NOT_MET
+        elif not made.choices:
+            session.exit_code = EXIT_NO_ANSWER
 
 
-@app.command()
-def compare(
-    pipeline: flags.PipelineFile,
-    trace: flags.TraceFile,
-    slo: flags.Slo = None,
-    profiles: flags.ProfilesDir = None,
-    quantile: flags.Quantile = 0.99,
-    split: Annotated[
-        float,
-        typer.Option(metavar="SHARE", help="Plan on this share of the trace's time, judge on the rest too."),
-    ] = 0.5,
-    planners: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Some of certified,refined,inferline,coarse_mean,coarse_peak,half_slo; all by default.",
-        ),
-    ] = None,
-    discipline: Annotated[
-        str, typer.Option(help="Judge everybody under this: oldest_first, or fifo.")
-    ] = "oldest_first",
-    time_limit: Annotated[
-        str, typer.Option(metavar="TIME", help="Stop each search after this long.")
-    ] = "60s",
-    seed: flags.Seed = 0,
-    expand: flags.Expand = None,
-    start: flags.From = None,
-    end: flags.To = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Draw costs and latencies as bars (.png, .svg or .pdf)."),
-    ] = None,
-    json: flags.Json = False,
-) -> None:
-    """Compare planners: plan on the first part of a trace, judge on that and on the rest."""
-    from mipplan.cli.comparing import CompareRequest, run_compare
-    from mipplan.cli.inputs import TraceRequest
-    from mipplan.cli.session import run
-
-    request = CompareRequest(
-        pipeline=pipeline,
-        trace=TraceRequest(trace, expand, seed, start, end),
-        slo=slo,
-        profiles=profiles,
-        quantile=quantile,
-        split=split,
-        planners=planners,
-        discipline=discipline,
-        time_limit=time_limit,
-        seed=seed,
-        plot=plot,
-    )
-    run(json, lambda session: run_compare(session, request))
-
-
-@app.command()
-def tune(
-    plan: flags.PlanFile,
-    trace: flags.TraceFile,
-    policy: Annotated[
-        str,
-        typer.Option(
-            metavar="NAMES",
-            help="Some of lp,lp-lean,inferline,hpa,ray,ray-tuned,static,oracle, with commas between.",
-        ),
-    ] = "lp,inferline,hpa,ray,static",
-    sample: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="The trace planned for; by default the first part of --trace stands for it."
-        ),
-    ] = None,
-    split: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="That part, as a share of the trace's time; 0.2 by default."),
-    ] = None,
-    period: Annotated[str, typer.Option(metavar="TIME", help="Time between two instants of control.")] = "1s",
-    activation_delay: Annotated[
-        str, typer.Option(metavar="TIME", help="Time from ordering a replica to its first batch.")
-    ] = "5s",
-    discipline: Annotated[str, typer.Option(help="oldest_first, or fifo.")] = "oldest_first",
-    engine: flags.Engine = "auto",
-    seed: flags.PlanSeed = None,
-    expand: flags.Expand = None,
-    start: flags.From = None,
-    end: flags.To = None,
-    out: flags.Document = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Draw rate, replicas, latencies and misses over time (.png, .svg or .pdf)."
-        ),
-    ] = None,
-    json: flags.Json = False,
-) -> None:
-    """Let replicas follow a trace under several policies, replay each exactly, and compare misses and cost."""
-    from mipplan.cli.inputs import TraceRequest
-    from mipplan.cli.session import run
-    from mipplan.cli.tuning import TuneRequest, run_tune
-
-    request = TuneRequest(
-        plan=plan,
-        trace=TraceRequest(trace, expand, seed, start, end),
-        policies=policy,
-        sample=sample,
-        split=split,
-        period=period,
-        activation_delay=activation_delay,
-        discipline=discipline,
-        engine=engine,
-        seed=seed,
-        out=out,
-        plot=plot,
-    )
-    run(json, lambda session: run_tune(session, request))
-
-
-@app.command()
 def fleet(
+    context: typer.Context,
     fleet: Annotated[
         Path, typer.Argument(metavar="FLEET", help="Fleet file (YAML): pipelines, traces, limits, budget.")
     ],
@@ -329,45 +197,69 @@ def fleet(
     json: flags.Json = False,
 ) -> None:
     """Plan many pipelines that share limited hardware: the cheapest set of certified plans."""
-    from mipplan.cli.fleets import FleetRequest, run_fleet
-    from mipplan.cli.session import run
+    with Session(context, json) as session:
+        from mipplan.fleet import FleetFile, FleetSettings, read_fleet, read_fleet_file
 
-    request = FleetRequest(
-        fleet=fleet,
-        profiles=profiles,
-        limits=tuple(limit or ()),
-        budget=budget,
-        method=method,
-        gap=gap,
-        time_limit=time_limit,
-        jobs=jobs,
-        checkpoint=checkpoint,
-        out=out,
-        plot=plot,
-    )
-    run(json, lambda session: run_fleet(session, request))
+        def check_settings(file: FleetFile | None) -> None:
+            """Check the flags, and with them what the file holds, if it could be read."""
+            settings = FleetSettings(
+                budget=budget,
+                quantile=0.99 if file is None else file.quantile,
+                seed=0 if file is None else file.seed,
+                gap=gap,
+                time_limit_s=time_limit_s.or_else(None),
+                method=method,
+                checkpoint=checkpoint,
+            )
+            if file is None:
+                settings.check()
+            else:
+                read_fleet(file.pipelines, file.profiles, file.limits | limits.or_else({}), settings)
+
+        faults = Faults()
+        time_limit_s = faults.take(lambda: optional_seconds("--time-limit", time_limit))
+        limits = faults.take(lambda: device_limits(limit or ()))
+        folder = None if profiles is None else str(profiles)
+        read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=find_named))
+        faults.take(lambda: check_settings(read.value if read else None))
+        faults.take(lambda: check_out("--plot", plot, reporting.FIGURE_FILES))
+        outputs = {"--plot": plot, "--checkpoint": checkpoint}
+        faults.take(lambda: check_apart({"fleet file": fleet}, outputs))
+        if out is not None and out.exists() and not out.is_dir():
+            faults.add(Fault(f"--out {out}", "is a file; name a folder for the plan files"))
+        faults.check()
+        file = read.value
+        with session.progress(as_log=True) as progress:  # a log of bound and gap
+            made = mp.plan_fleet(
+                file.pipelines,
+                file.profiles,
+                limits=file.limits | limits.value,
+                budget=budget if budget is not None else file.budget,
+                quantile=file.quantile,
+                seed=file.seed,
+                method=method,
+                gap=gap,
+                time_limit_s=time_limit_s.value,
+                n_jobs=jobs if jobs is not None else (-1 if len(file.pipelines) >= _MANY_PIPELINES else 1),
+                checkpoint=checkpoint,
+                progress=progress,
+            )
+            written = []
+            if out is not None and made.plans:
+                made.save(out)
+                written.append(f"{out}/ ({len(made.plans):,} plan files)")
+            if plot is not None:
+                written.append(str(plot))
+            report = reporting.fleet_report(file.name, file.quantile, file.seed, made, written)
+            if plot is not None:
+                reporting.write_figure(plot, reporting.draw_fleet(report))
+        session.show(report, reporting.show_fleet)
+        if not made.plans:
+            session.exit_code = EXIT_NOT_MET if made.status == "infeasible" else EXIT_NO_ANSWER
 
 
-@app.command()
-def verify(
-    plan: flags.PlanFile,
-    trace: flags.TraceFile,
-    seed: Annotated[int | None, typer.Option(help="Seed of --expand; the plan's by default.")] = None,
-    expand: flags.Expand = None,
-    start: flags.From = None,
-    end: flags.To = None,
-    json: flags.Json = False,
-) -> None:
-    """Re-check a plan file on a trace without a solver; exit code 1 if it does not hold."""
-    from mipplan.cli.commands import run_verify
-    from mipplan.cli.inputs import TraceRequest
-    from mipplan.cli.session import run
-
-    run(json, lambda session: run_verify(session, plan, TraceRequest(trace, expand, seed, start, end)))
-
-
-@app.command()
 def profiles(
+    context: typer.Context,
     profiles: flags.ProfilesDir = None,
     check: Annotated[
         bool, typer.Option("--check", help="List odd measurements instead; exit code 1 if one needs a look.")
@@ -375,16 +267,32 @@ def profiles(
     json: flags.Json = False,
 ) -> None:
     """Show hardware, prices and measured models of a profile folder, or what is odd in them."""
-    from mipplan.cli.commands import run_profiles
-    from mipplan.cli.session import run
+    with Session(context, json) as session:
+        from mipplan.documents import shipped_folder
 
-    run(json, lambda session: run_profiles(session, profiles, check))
+        measured = read_profiles(profiles)
+        folder = str(shipped_folder() if profiles is None else profiles)
+        if check:
+            examined = reporting.examination_report(measured, folder)
+            session.show(examined, reporting.show_examination)
+            session.exit_code = EXIT_NOT_MET if examined.warnings else EXIT_DONE
+            return
+        pipelines = shipped_names("pipelines") if profiles is None else []
+        traces = shipped_names("traces") if profiles is None else []
+        report = reporting.profiles_report(measured, folder, pipelines, traces)
+        session.show(report, reporting.show_profiles)
 
 
-@app.command()
-def solvers(json: flags.Json = False) -> None:
+def solvers(context: typer.Context, json: flags.Json = False) -> None:
     """Show which solvers work here, and which formulations there are."""
-    from mipplan.cli.commands import run_solvers
-    from mipplan.cli.session import run
+    with Session(context, json) as session:
+        from mipplan_formulations import FORMULATIONS
 
-    run(json, run_solvers)
+        found = mp.solvers.available_solvers()
+        session.show(reporting.solvers_report(found, list(FORMULATIONS)), reporting.show_solvers)
+        if not any(solver.available for solver in found):
+            session.exit_code = EXIT_NO_ANSWER
+
+
+for _command in (plan, replay, compare, tune, fleet, verify, profiles, solvers):  # in the order of the help
+    app.command()(_command)

@@ -1,4 +1,4 @@
-"""Flags that several commands have, in the same words everywhere."""
+"""Flags that several commands have, in the same words everywhere, and those with long texts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
+# --- what is read ----------------------------------------------------------------------------------------------------
+
 PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="Plan file written by `mipplan plan --out`.")]
+PipelineFile = Annotated[
+    str, typer.Argument(metavar="PIPELINE", help="Pipeline file (YAML), or the name of a shipped pipeline.")
+]
 TraceFile = Annotated[
     str,
     typer.Option(
@@ -28,26 +33,68 @@ From = Annotated[
     str | None, typer.Option("--from", metavar="TIME", help="Use the trace from here, such as 60s.")
 ]
 To = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Use the trace up to here.")]
-Seed = Annotated[int, typer.Option(help="Seed of the token draws and of --expand.")]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
+ProfilesDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Profile folder; the shipped one by default.")
 ]
-PipelineFile = Annotated[
-    str, typer.Argument(metavar="PIPELINE", help="Pipeline file (YAML), or the name of a shipped pipeline.")
-]
+
+# --- what is asked for -----------------------------------------------------------------------------------------------
+
 Slo = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Latency objective such as 300ms; the pipeline's by default."),
 ]
-ProfilesDir = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Profile folder; the shipped one by default.")
-]
 Quantile = Annotated[float, typer.Option(help="Share of queries that must keep the objective.")]
+Headroom = Annotated[
+    float, typer.Option(metavar="FACTOR", help="Plan for this multiple of the traffic, such as 1.2.")
+]
+Margin = Annotated[
+    str, typer.Option(metavar="TIME", help="Keep back this much of the objective, such as 10ms.")
+]
+Guarantee = Annotated[
+    str,
+    typer.Option(help="trace: certified on this trace; envelope: for any traffic inside an arrival curve."),
+]
+Envelope = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="BURST:RATE",
+        help="With --guarantee envelope: at most BURST + RATE·u queries in any u seconds; repeat for the "
+        "minimum of several. The trace's own envelope by default.",
+    ),
+]
+Policy = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMES",
+        help="Some of lp,lp-lean,inferline,hpa,ray,ray-tuned,static,oracle, with commas between.",
+    ),
+]
+Planners = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Some of certified,refined,inferline,coarse_mean,coarse_peak,half_slo; all by default.",
+    ),
+]
+
+# --- how it is done --------------------------------------------------------------------------------------------------
+
+Seed = Annotated[int, typer.Option(help="Seed of the token draws and of --expand.")]
 PlanSeed = Annotated[
     int | None, typer.Option(help="Seed of the token draws and of --expand; the plan's by default.")
 ]
 Engine = Annotated[str, typer.Option(help="Replay engine; all give the same result.")]
+Solver = Annotated[str, typer.Option(help="See `mipplan solvers`.")]
+
+# --- what comes of it ------------------------------------------------------------------------------------------------
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
+]
 Document = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write the document of --json here as well.")
 ]
-Solver = Annotated[str, typer.Option(help="See `mipplan solvers`.")]
+Latencies = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write arrival and latency of every query here (.csv or .parquet)."),
+]

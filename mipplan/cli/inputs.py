@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import mipplan as mp
-from mipplan.calculus import ArrivalCurve
-from mipplan.core import NS_PER_S, Fault, InputError, parse_duration_ns, suggestion
-from mipplan.documents import output_problem, shipped_folder
-from mipplan.trace import read_pieces
+from mipplan.core import NS_PER_S, Fault, Faults, InputError, parse_duration_ns, suggestion
 
-ValueT = TypeVar("ValueT")
-
-#: Flags whose times are seconds rather than milliseconds.
+#: The names of shipped files end like this.
+_ENDINGS = {"pipelines": (".yaml",), "traces": (".csv.gz", ".csv")}
+#: A bare number given with one of these flags means seconds rather than milliseconds.
 _COARSE = ("--time-limit", "--from", "--to", "--windows", "--period", "--activation-delay")
 _BARE_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{0,12})?", re.ASCII)
 _LONG_UNITS = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{0,9})?) *(?P<unit>m|h)(in|ins|r|rs)?", re.ASCII)
@@ -34,41 +30,20 @@ class TraceRequest:
     end: str | None
 
 
-class Gathering:
-    """Reads several inputs and keeps every fault, so that the user hears of all of them in one go."""
-
-    def __init__(self) -> None:
-        self._faults: list[Fault] = []
-
-    def take(self, read: Callable[[], ValueT]) -> ValueT | None:
-        """Read one input; None if it is faulty, which `check` reports."""
-        try:
-            return read()
-        except InputError as error:
-            self._faults += error.faults
-            return None
-
-    def check(self) -> None:
-        """Raise one error with all faults, if there were any."""
-        if self._faults:
-            raise InputError(dict.fromkeys(self._faults))
-
-
-def read_plan_and_trace(
-    plan_file: Path, request: TraceRequest, gathering: Gathering | None = None
-) -> tuple[mp.Plan, mp.Trace]:
+def read_plan_and_trace(faults: Faults, plan_file: Path, request: TraceRequest) -> tuple[mp.Plan, mp.Trace]:
     """Read a plan file and a trace; the seed of an expansion is the plan's unless another is given.
 
-    Faults of inputs read before, with `gathering`, are reported together with these.
+    Faults of what was read before are reported together with these.
     """
-    inputs = gathering or Gathering()
-    plan = inputs.take(lambda: mp.Plan.load(plan_file))
-    fallback = plan.seed if plan is not None else 0
-    trace = inputs.take(lambda: read_trace(request, fallback))
-    inputs.check()
-    if plan is None or trace is None:
-        raise AssertionError("faults were reported")
-    return plan, trace
+    plan = faults.take(lambda: mp.Plan.load(plan_file))
+    trace = faults.take(lambda: read_trace(request, plan.value.seed if plan else 0))
+    faults.check()
+    return plan.value, trace.value
+
+
+def read_pipeline(name: str) -> mp.Pipeline:
+    """Read a pipeline file, or the shipped pipeline of that name."""
+    return mp.Pipeline.read(shipped_path("pipelines", name))
 
 
 def read_profiles(folder: Path | None) -> mp.Profiles:
@@ -78,23 +53,26 @@ def read_profiles(folder: Path | None) -> mp.Profiles:
 
 def read_trace(request: TraceRequest, seed: int = 0) -> mp.Trace:
     """Read the trace asked for; `seed` places its arrivals unless the request has a seed of its own."""
-    gathering = Gathering()
-    start_s = gathering.take(lambda: optional_seconds("--from", request.start))
-    end_s = gathering.take(lambda: optional_seconds("--to", request.end))
-    gathering.check()
+    faults = Faults()
+    start_s = faults.take(lambda: optional_seconds("--from", request.start))
+    end_s = faults.take(lambda: optional_seconds("--to", request.end))
+    faults.check()
     return mp.Trace.read(
-        trace_path(request.file),
+        shipped_path("traces", request.file),
         expand=request.expand,
         seed=seed if request.seed is None else request.seed,
-        start_s=start_s,
-        end_s=end_s,
+        start_s=start_s.value,
+        end_s=end_s.value,
     )
 
 
 def optional_seconds(flag: str, text: str | None) -> float | None:
     """Read the time given with a flag; None if the flag was not given."""
-    if text is None:
-        return None
+    return None if text is None else seconds_of(flag, text)
+
+
+def seconds_of(flag: str, text: str) -> float:
+    """Read the time given with a flag."""
     try:
         return parse_duration_ns(text) / NS_PER_S
     except ValueError as error:
@@ -107,22 +85,40 @@ def optional_seconds(flag: str, text: str | None) -> float | None:
         raise InputError.one(flag, message) from error
 
 
-def arrival_curve(buckets: tuple[str, ...]) -> ArrivalCurve | None:
+def names_in(text: str) -> list[str]:
+    """Read names with commas between."""
+    return [name.strip() for name in text.split(",")]
+
+
+def device_limits(given: Iterable[str]) -> dict[str, int]:
+    """Read HARDWARE=NUMBER pairs."""
+    limits: dict[str, int] = {}
+    for text in given:
+        name, equals, number = text.partition("=")
+        if not equals or not number.isdecimal():
+            raise InputError.one("--limit", f"expected HARDWARE=NUMBER such as t4=40, found {text!r}")
+        limits[name] = int(number)
+    return limits
+
+
+def arrival_curve(buckets: Iterable[str]) -> mp.ArrivalCurve | None:
     """Read BURST:RATE pairs; None if there are none."""
     pairs: list[tuple[float, float]] = []
     for text in buckets:
         burst, _, rate = text.partition(":")
         try:
             pairs.append((float(burst), float(rate)))
-            ArrivalCurve.token_bucket(*pairs[-1])
+            mp.ArrivalCurve.token_bucket(*pairs[-1])
         except ValueError as error:
             message = f"expected BURST:RATE in queries and queries/s, such as 20:150, found {text!r}"
             raise InputError.one("--envelope", message) from error
-    return ArrivalCurve(tuple(pairs)) if pairs else None
+    return mp.ArrivalCurve(tuple(pairs)) if pairs else None
 
 
 def check_out(flag: str, out: Path | None, endings: tuple[str, ...] = ()) -> None:
     """Find out before the work, not after it, that a file could not be written."""
+    from mipplan.documents import output_problem
+
     if out is None:
         return
     place = f"{flag} {out}"
@@ -170,16 +166,19 @@ def check_apart(
 
 def check_beginning(file: str) -> None:
     """Find out with everything else whether a trace to be streamed begins as one; a pipe can be read only once."""
+    from mipplan.trace import read_pieces
+
     if not Path(file).is_fifo():
         next(read_pieces(file), None)
 
 
-def trace_path(file: str) -> str:
-    """Return the file itself, or that of the shipped trace of that name."""
-    return shipped_path("traces", file, (".csv.gz", ".csv"))
+def find_named(kind: str, name: str, folder: Path) -> str:
+    """Return the file beside a fleet file, or the shipped one of that name."""
+    beside = folder / name
+    return str(beside) if beside.exists() or "/" in name or "." in name else shipped_path(kind, name)
 
 
-def shipped_path(kind: str, name: str, endings: tuple[str, ...]) -> str:
+def shipped_path(kind: str, name: str) -> str:
     """Return the path itself, or the shipped file of that name if there is no such path.
 
     Raises
@@ -187,21 +186,25 @@ def shipped_path(kind: str, name: str, endings: tuple[str, ...]) -> str:
     InputError
         If a bare name is neither a file nor shipped.
     """
+    from mipplan.documents import shipped_folder
+
     if Path(name).exists() or "/" in name or "." in name:
         return name
-    for ending in endings:
+    for ending in _ENDINGS[kind]:
         candidate = shipped_folder() / kind / f"{name}{ending}"
         if candidate.is_file():
             return str(candidate)
-    known = shipped_names(kind, endings)
+    known = shipped_names(kind)
     hint = suggestion(name, known) or f"; shipped are {', '.join(known)}"
     raise InputError.one(name, f"is neither a file nor one of the shipped {kind}{hint}")
 
 
-def shipped_names(kind: str, endings: tuple[str, ...]) -> list[str]:
+def shipped_names(kind: str) -> list[str]:
     """Names of the shipped files of a kind."""
+    from mipplan.documents import shipped_folder
+
     folder = shipped_folder() / kind
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(
-        {name.removesuffix(ending) for name in names for ending in endings if name.endswith(ending)}
+        {name.removesuffix(ending) for name in names for ending in _ENDINGS[kind] if name.endswith(ending)}
     )

@@ -14,15 +14,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TextIO, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self, TextIO, TypeVar
 
 import typer
-from pydantic import BaseModel
-from rich.console import Console
-from rich.markup import escape
 
+from mipplan import reporting
 from mipplan.core import Fault, InputError, NoPlanError, SolverError
-from mipplan.reporting import error_report
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from rich.console import Console
 
 EXIT_DONE = 0
 EXIT_NOT_MET = 1
@@ -31,38 +33,13 @@ EXIT_NO_ANSWER = 3
 EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141
 
-DocumentT = TypeVar("DocumentT", bound=BaseModel)
-#: How library arguments are called on the command line.
-_FLAGS = {
-    name: f"--{name.removesuffix('_s').replace('_', '-')}"
-    for name in (
-        *("slo_s", "quantile", "headroom", "margin_s", "guarantee", "envelope", "seed", "formulation"),
-        *("solver", "time_limit_s", "discipline", "engine", "split", "planners"),
-        *("period_s", "activation_delay_s", "sample"),
-        *("method", "gap", "checkpoint", "budget"),
-    )
-} | {
-    "start_s": "--from",
-    "end_s": "--to",
-    "window": "--from, --to",
-    "budget_usd_per_hour": "--budget",
-    "window_s": "--windows",
-    "policies": "--policy",
-}
-#: How signs are written where the terminal's encoding lacks them; others become a question mark.
-_PLAIN = {
-    "≤": "<=",
-    "≥": ">=",
-    "→": "->",
-    "…": "...",
-    "×": "x",
-    "·": "*",
-    "−": "-",
-    "–": "-",
-    "µ": "u",
-    "∞": "inf",
-}
-#: Width of tables that go to a file or pipe, where there is no window to fit.
+DocumentT = TypeVar("DocumentT", bound="BaseModel")
+#: What is wrong in a file is told with the file, not with the option that names it.
+_FILES = ("trace", "profiles")
+#: Where the terminal's encoding lacks these signs they are written like this; others become a question mark.
+_SIGNS = "≤≥→…×·−–µ∞"
+_PLAIN = dict(zip(_SIGNS, ("<=", ">=", "->", "...", "x", "*", "-", "-", "u", "inf"), strict=True))
+#: Tables that go to a file or pipe are this wide, since there is no window to fit.
 _PIPE_WIDTH = 140
 
 
@@ -75,10 +52,29 @@ class _OutputError(Exception):
 
 
 class Session:
-    """Output of one command: its document on stdout, as JSON or for people; progress and errors on stderr."""
+    """One run of a command; leaving it ends the process with its exit code, or that of what went wrong.
 
-    def __init__(self, as_json: bool) -> None:
+    Output: the command's document on stdout, as JSON or for people; progress and errors on stderr.
+    """
+
+    def __init__(self, context: typer.Context, as_json: bool) -> None:
         self.as_json = as_json
+        self.exit_code = EXIT_DONE
+        self._options = _options(context)
+
+    def __enter__(self) -> Self:
+        codecs.register_error("mipplan_plain", _plainly)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper) and not _holds_all(stream):
+                stream.reconfigure(errors="mipplan_plain")
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        code = self.exit_code if error is None else self._failed(error)
+        if code is not None:
+            sys.exit(code)
 
     def show(self, report: DocumentT, render: Callable[[Console, DocumentT], None]) -> None:
         """Print a document."""
@@ -93,13 +89,45 @@ class Session:
             raise _OutputError(error) from error
 
     @contextmanager
-    def progress(self) -> Iterator[Callable[[str], None]]:
-        """Show one changing line on stderr while the work goes on; nothing where stderr is no terminal."""
-        console = _console(sys.stderr)
-        with console.status("starting") as status:
+    def progress(self, *, as_log: bool = False) -> Iterator[Callable[[str], None]]:
+        """Show one changing line on stderr while the work goes on.
+
+        Where stderr is no terminal, nothing is shown, or with `as_log` a line for each step.
+        """
+        from rich.markup import escape
+
+        if as_log and not (sys.stderr is not None and sys.stderr.isatty()):
+            yield _echo_progress
+            return
+        with _console(sys.stderr).status("starting") as status:
             yield lambda line: status.update(escape(line))
 
-    def fail(
+    def _failed(self, error: BaseException) -> int | None:
+        """Say what went wrong and return the exit code for it; None for a defect of ours."""
+        if isinstance(error, InputError):
+            faults = tuple(Fault(self._options.get(f.place, f.place), f.message) for f in error.faults)
+            several = "s" if len(faults) > 1 else ""
+            self._complain("input", f"the input has {len(faults)} fault{several}", faults)
+            return EXIT_BAD_INPUT
+        if isinstance(error, SolverError):
+            self._complain("solver", str(error))
+            return EXIT_NO_ANSWER
+        if isinstance(error, NoPlanError):
+            self._complain("no_plan", str(error))
+            return EXIT_NOT_MET
+        if isinstance(error, KeyboardInterrupt):
+            self._complain("interrupted", "interrupted")
+            return EXIT_INTERRUPTED
+        if isinstance(error, _OutputError):
+            _leave_stdout()
+            if isinstance(error.error, BrokenPipeError):
+                return EXIT_UNREAD
+            self.as_json = False
+            self._complain("input", f"the output cannot be written: {error.error.strerror}")
+            return EXIT_BAD_INPUT
+        return None
+
+    def _complain(
         self,
         kind: Literal["input", "solver", "no_plan", "interrupted"],
         message: str,
@@ -111,41 +139,29 @@ class Session:
             typer.echo("\n".join(lines), err=True)
         if self.as_json:
             with contextlib.suppress(OSError):
-                _echo_json(error_report(kind, message, faults))
+                _echo_json(reporting.error_report(kind, message, faults))
 
 
-def run(as_json: bool, command: Callable[[Session], int]) -> None:
-    """Run a command and leave the process with its exit code."""
-    codecs.register_error("mipplan_plain", _plainly)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and not _holds_all(stream):
-            stream.reconfigure(errors="mipplan_plain")
-    session = Session(as_json)
-    sys.exit(_exit_code(session, command))
+def _options(context: typer.Context) -> dict[str, str]:
+    """Options of a command by what the library calls these arguments: the same, with a unit where they have one."""
+    flags = {
+        option.name: option.opts[0]
+        for option in context.command.params
+        if option.param_type_name == "option" and option.name is not None and option.name not in _FILES
+    }
+    timed = {f"{name}_s": flag for name, flag in flags.items()}
+    others = {
+        "budget_usd_per_hour": "--budget",
+        "window": "--from, --to",
+        "window_s": "--windows",
+        "policies": "--policy",
+    }
+    return flags | timed | others
 
 
-def _exit_code(session: Session, command: Callable[[Session], int]) -> int:
-    try:
-        return command(session)
-    except InputError as error:
-        faults = tuple(Fault(_FLAGS.get(f.place, f.place), f.message) for f in error.faults)
-        session.fail("input", f"the input has {len(faults)} fault{'s' if len(faults) > 1 else ''}", faults)
-        return EXIT_BAD_INPUT
-    except SolverError as error:
-        session.fail("solver", str(error))
-        return EXIT_NO_ANSWER
-    except NoPlanError as error:
-        session.fail("no_plan", str(error))
-        return EXIT_NOT_MET
-    except KeyboardInterrupt:
-        session.fail("interrupted", "interrupted")
-        return EXIT_INTERRUPTED
-    except _OutputError as lost:
-        _leave_stdout()
-        if isinstance(lost.error, BrokenPipeError):
-            return EXIT_UNREAD
-        Session(as_json=False).fail("input", f"the output cannot be written: {lost.error.strerror}")
-        return EXIT_BAD_INPUT
+def _echo_progress(line: str) -> None:
+    with contextlib.suppress(OSError):  # nobody reads the log: no reason to end the search
+        typer.echo(line, err=True)
 
 
 def _leave_stdout() -> None:
@@ -174,13 +190,14 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
     return "".join(_PLAIN.get(sign, "?") for sign in signs), error.end
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Leave it to `_exit_code`: the exit code 1 that rich would choose means something else here."""
-        raise BrokenPipeError
-
-
 def _console(stream: TextIO | None) -> Console:
+    from rich.console import Console
+
+    class PipeConsole(Console):
+        def on_broken_pipe(self) -> None:
+            """Leave it to the session: the exit code 1 that rich would choose means something else here."""
+            raise BrokenPipeError
+
     if stream is None:  # closed before the start
         return Console(file=io.StringIO())
-    return _Console(file=stream, highlight=False, width=None if stream.isatty() else _PIPE_WIDTH)
+    return PipeConsole(file=stream, highlight=False, width=None if stream.isatty() else _PIPE_WIDTH)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mipplan.comparison.contenders import Contender
-from mipplan.core import NS_PER_S, quantile_ns
+from mipplan.core import NS_PER_S, Printable, Summary, format_duration, from_front, quantile_ns
 from mipplan.result import Plan
 from mipplan.trace import Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -110,8 +115,8 @@ class ComparisonRow:
         return self.over_seeds[0].queries if self.over_seeds else 1
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Printable):
     """Several planners on one problem.
 
     Attributes
@@ -167,6 +172,71 @@ class Comparison:
         if found is None:
             raise KeyError(planner)
         return found
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per planner, cheapest first: status, cost, certificate, quantiles and miss rates."""
+        import pandas as pd
+
+        rows = [
+            {
+                "planner": row.planner.value,
+                "status": row.plan.status.value,
+                "usd_per_hour": row.plan.usd_per_hour,
+                "certificate_s": row.certificate_s,
+                "planning_s": row.planning_s,
+                "in_sample_s": None if row.in_sample is None else row.in_sample.quantile_s,
+                "in_sample_miss_rate": None if row.in_sample is None else row.in_sample.miss_rate,
+                "held_out_s": None if row.held_out is None else row.held_out.quantile_s,
+                "held_out_miss_rate": None if row.held_out is None else row.held_out.miss_rate,
+            }
+            for row in self.by_cost
+        ]
+        return pd.DataFrame(rows).set_index("planner")
+
+    def plot(self) -> Figure:
+        """Draw what each plan costs, and its latency quantile in sample and held out.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        report = from_front("comparison_report", "mipplan.reporting")(self.rows[0].plan.pipeline, self, [])
+        figure: Figure = from_front("draw_comparison", "mipplan.reporting")(report)
+        return figure
+
+    def _summary(self) -> Summary:
+        return Summary(
+            f"{len(self.rows)} planners on {self.planned_on.name}: "
+            f"P{100 * self.quantile:g} ≤ {format_duration(self.slo_ns)}",
+            figures=(
+                ("planned on", f"the first {self.split:.0%} of its time, {len(self.planned_on):,} queries"),
+                ("held out", f"the rest, {len(self.judged_on):,} queries, {len(self.seeds)} seed(s)"),
+                ("left out", ", ".join(self.left_out)),
+            ),
+            headings=("planner", "status", ">$/h", "in sample", "held out"),
+            rows=(
+                (
+                    row.planner.value,
+                    row.plan.status.value,
+                    "" if row.plan.usd_per_hour is None else f"{row.plan.usd_per_hour:.4f}",
+                    _verdict_text(row.in_sample),
+                    _verdict_text(row.held_out),
+                )
+                for row in self.by_cost
+            ),
+            count=len(self.rows),
+            what="planners",
+        )
+
+    def _line(self) -> str:
+        planners = ", ".join(row.planner.value for row in self.rows[:8])
+        return f": P{100 * self.quantile:g} ≤ {format_duration(self.slo_ns)}, {planners}"
+
+
+def _verdict_text(judged: Judgement | None) -> str:
+    if judged is None:
+        return ""
+    return f"{'kept' if judged.keeps else 'MISSED'}, {format_duration(judged.quantile_ns)}"
 
 
 def _cost_key(plan: Plan) -> tuple[bool, int]:

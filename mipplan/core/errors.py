@@ -95,6 +95,10 @@ class Taken(Generic[ValueT]):
     _faults: Faults
     _read: list[ValueT]
 
+    def __bool__(self) -> bool:
+        """Whether it could be read."""
+        return bool(self._read)
+
     @property
     def value(self) -> ValueT:
         """What was read.

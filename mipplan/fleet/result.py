@@ -7,15 +7,28 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mipplan.calculus import analyse_paths
 from mipplan.certificate import certify_services, plan_services
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, InputError, Int64, NoPlanError
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    InputError,
+    Int64,
+    NoPlanError,
+    Printable,
+    Summary,
+    from_front,
+)
 from mipplan.fleet.problem import Column, Fleet, FleetMember, FleetSolution
 from mipplan.result import Figures, Objective, Plan, PlanStatus, Provenance, TraceReference, relevant_profiles
 from mipplan.tokens import realise
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
 class FleetStatus(StrEnum):
@@ -80,8 +93,8 @@ class FleetEffort:
     seconds: float
 
 
-@dataclass(frozen=True)
-class FleetPlan:
+@dataclass(frozen=True, repr=False)
+class FleetPlan(Printable):
     """A set of certified plans on shared hardware, or the reason why there is none.
 
     Attributes
@@ -175,6 +188,74 @@ class FleetPlan:
             plan.save(path)
             written.append(path)
         return written
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per pipeline: status, cost, what it would cost alone, certificate and objective."""
+        import pandas as pd
+
+        columns = ("usd_per_hour", "lower_bound_usd_per_hour", "certificate_s", "slo_s")
+        rows = {
+            name: {"status": plan.status.value, **{column: getattr(plan, column) for column in columns}}
+            for name, plan in self.plans.items()
+        }
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=["status", *columns])
+        return table.rename(columns={"lower_bound_usd_per_hour": "alone_usd_per_hour"}).rename_axis(
+            "pipeline"
+        )
+
+    def plot(self, title: str = "fleet") -> Figure:
+        """Draw devices used beside their limits, and the cost of the dearest pipelines by hardware.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        report = from_front("fleet_report", "mipplan.reporting")(title, 1.0, 0, self, [])
+        figure: Figure = from_front("draw_fleet", "mipplan.reporting")(report)
+        return figure
+
+    def _summary(self) -> Summary:
+        cost, gap = self.usd_per_hour, self.gap
+        proof = (
+            f", gap {gap:.3%}" if gap else ", proven cheapest" if self.status is FleetStatus.OPTIMAL else ""
+        )
+        dearest = sorted(self.plans.items(), key=lambda item: -(item[1].microusd_per_hour or 0))[:4]
+        admission, relaxation = "", ""
+        if self.admission is not None:
+            admission = f"weight {self.admission.weight:g} of {self.admission.total_weight:g}"
+        if self.relaxation is not None:
+            relaxation = f"every objective to {self.relaxation.factor:.4g} times what it is"
+        return Summary(
+            f"Fleet of {len(self.plans):,} pipelines: {self.status}"
+            if self.plans
+            else f"Fleet: {self.status}",
+            figures=(
+                ("cost", None if cost is None else f"{cost:,.4f} $/h{proof}"),
+                ("dearest", ", ".join(f"{name} {plan.usd_per_hour:.2f} $/h" for name, plan in dearest)),
+                ("reason", self.reason),
+                ("admit", admission),
+                ("or relax", relaxation),
+            ),
+            headings=("hardware", ">used", ">limit", ">$/h", ">one more saves"),
+            rows=(
+                (
+                    name,
+                    f"{use.used:,}",
+                    "" if use.limit is None else f"{use.limit:,}",
+                    f"{use.microusd_per_hour / MICRODOLLARS_PER_DOLLAR:,.4f}",
+                    f"{(use.one_more_microusd_per_hour or 0) / MICRODOLLARS_PER_DOLLAR:.4f} $/h"
+                    if use.binds
+                    else "",
+                )
+                for name, use in self.devices.items()
+            ),
+            count=len(self.devices),
+            what="hardware types",
+        )
+
+    def _line(self) -> str:
+        cost = "" if self.usd_per_hour is None else f", {self.usd_per_hour:,.4f} $/h"
+        return f": {len(self.plans)} pipelines, {self.status}{cost}, {len(self.devices)} hardware types"
 
 
 @dataclass(frozen=True)

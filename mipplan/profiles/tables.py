@@ -27,7 +27,7 @@ MAX_BATCH = 1_000_000
 OPTIONAL_COLUMNS = {"latency_p99_ms": False, "accuracy": True, "energy_j": True, "memory_gib": True}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LatencyTable:
     """Latency of one whole batch of a model on a hardware type, at the measured batch sizes.
 
@@ -45,6 +45,9 @@ class LatencyTable:
     accuracy: Float64 | None = None
     energy_j: Float64 | None = None
     memory_gib: Float64 | None = None
+
+    def __repr__(self) -> str:
+        return f"<LatencyTable {self.model} on {self.hardware}: {self.batch.size} batch sizes>"
 
     def __post_init__(self) -> None:
         place = f"profile of {self.model} on {self.hardware}"

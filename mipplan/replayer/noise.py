@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from statistics import NormalDist
 
@@ -61,7 +61,7 @@ class ServiceNoise:
         For reports.
     """
 
-    factors: Float64 | None
+    factors: Float64 | None = field(repr=False)
     seed: int | None = None
     label: str = "by factors"
 

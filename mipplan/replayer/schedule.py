@@ -17,7 +17,7 @@ from mipplan.replayer.stage_task import ALWAYS, Capacity
 MAX_REPLICAS = 1_000_000_000
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ReplicaSchedule:
     r"""How many replicas a stage is told to have, piecewise constant, and how long one takes to start.
 
@@ -67,6 +67,10 @@ class ReplicaSchedule:
     change_ns: Int64
     replicas: Int64
     delay_ns: int = 0
+
+    def __repr__(self) -> str:
+        counts = f"{self.replicas.min()} to {self.replicas.max()} replicas"
+        return f"<ReplicaSchedule: {self.change_ns.size} changes, {counts}>"
 
     def __post_init__(self) -> None:
         change_ns, faults = _whole_numbers("change_ns", self.change_ns, MAX_DURATION_NS)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import InputError, Int64, format_duration
-from mipplan.result import Following, Rides
+from mipplan.result import BatchAssignment, Following
 
 #: Dispatch and exit of a token that was left waiting; also "no last instant".
 NEVER = int(np.iinfo(np.int64).max)
@@ -96,7 +96,7 @@ class StageTask:
 
 
 #: What happened at one stage.
-Served: TypeAlias = Rides
+Served: TypeAlias = BatchAssignment
 
 
 class EngineFeature(StrEnum):

@@ -136,7 +136,7 @@ class _WholeReplay(_Walk[_WholeVariant]):
         above = {parent: self._variants[parent][number].replay for parent, number in variant.parents.items()}
         edge = self._workload.follows(stage) if self._engine.follows else None
         if edge is not None:
-            return Following(above[edge.parent].rides, edge.delay_ns)
+            return Following(above[edge.parent].assignment, edge.delay_ns)
         exit_ns = {parent: seen.exit_ns for parent, seen in above.items()}
         return frozen(self._workload.arrival_ns(stage, exit_ns))
 

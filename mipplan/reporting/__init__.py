@@ -1,22 +1,5 @@
-"""What people and programs are shown: JSON documents, and tables for a terminal."""
+"""What people and programs are shown: JSON documents, tables and pictures; each is imported on first use."""
 
-from mipplan.reporting.comparisons import comparison_report, show_comparison
-from mipplan.reporting.fleets import fleet_report, show_fleet
-from mipplan.reporting.latency_files import LATENCY_FILES, write_latencies
-from mipplan.reporting.streams import show_stream, stream_report
-from mipplan.reporting.summaries import error_report
-from mipplan.reporting.tunings import show_tuning, tune_report
+import lazy_loader
 
-__all__ = [
-    "LATENCY_FILES",
-    "comparison_report",
-    "error_report",
-    "fleet_report",
-    "show_comparison",
-    "show_fleet",
-    "show_stream",
-    "show_tuning",
-    "stream_report",
-    "tune_report",
-    "write_latencies",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from mipplan.core import Fault
+from mipplan.result import Interval
+from mipplan.tuner import Action, WorstWindow
 
-class _Report(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class Report(BaseModel):
+    """A document, or a part of one; what a result has under the same name is taken from there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)
+
+    @classmethod
+    def of(cls, result: object, **others: object) -> Self:
+        """Take what is not given from the attributes of `result`."""
+        fields = [name for name, field in cls.model_fields.items() if field.is_required()]
+        return cls.model_validate(
+            {name: getattr(result, name) for name in fields if name not in others} | others
+        )
 
 
-class TraceReport(_Report):
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+class TraceReport(Report):
     """The trace a command worked on."""
 
     name: str
@@ -23,7 +40,7 @@ class TraceReport(_Report):
     cv: float | None
 
 
-class ChoiceReport(_Report):
+class ChoiceReport(Report):
     """Configuration of one stage and what it costs."""
 
     hardware: str
@@ -32,7 +49,14 @@ class ChoiceReport(_Report):
     usd_per_hour: float
 
 
-class StageReport(_Report):
+class BucketReport(Report):
+    """One token bucket of an arrival curve: at most ``burst + rate_rps·u`` queries in any window of u seconds."""
+
+    burst: float
+    rate_rps: float
+
+
+class StageReport(Report):
     """What one stage did in a replay."""
 
     replicas: int
@@ -49,14 +73,7 @@ class StageReport(_Report):
     max_queue: int
 
 
-class IntervalReport(_Report):
-    """A confidence interval."""
-
-    low: float
-    high: float
-
-
-class ReplayReport(_Report):
+class ReplayReport(Report):
     """Figures of one replay: what `mipplan.result.ReplayResult.summary` returns."""
 
     discipline: str
@@ -71,15 +88,15 @@ class ReplayReport(_Report):
     misses: int | None
     miss_rate: float | None
     confidence: float
-    latency_interval_s: dict[str, IntervalReport | None]
-    miss_rate_interval: IntervalReport | None
+    latency_interval_s: dict[str, Interval | None]
+    miss_rate_interval: Interval | None
     no_interval: dict[str, str]
     usd: float
     usd_per_query: float
     stages: dict[str, StageReport]
 
 
-class WindowReport(_Report):
+class WindowReport(Report):
     """Latencies of the queries that came in one window; null where none did."""
 
     start_s: float
@@ -92,7 +109,19 @@ class WindowReport(_Report):
     miss_rate: float | None
 
 
-class CriticalStageReport(_Report):
+class StreamStageReport(Report):
+    """What one stage did in a streamed replay."""
+
+    replicas: int
+    tokens: int
+    batches: int
+    mean_batch: float
+    utilisation: float
+    mean_wait_s: float
+    max_wait_s: float
+
+
+class CriticalStageReport(Report):
     """One stage on the critical path of a query at the quantile."""
 
     stage: str
@@ -101,20 +130,119 @@ class CriticalStageReport(_Report):
     delay_s: float
 
 
-class BucketReport(_Report):
-    """One token bucket of an arrival curve: at most ``burst + rate_rps·u`` queries in any window of u seconds."""
+class JudgementReport(Report):
+    """A plan replayed on one part of the trace."""
 
-    burst: float
-    rate_rps: float
+    seed: int
+    queries: int
+    latency_s: float
+    misses: int
+    miss_rate: float
+    kept: bool
 
 
-class PlanReport(_Report):
+class ComparisonRowReport(Report):
+    """One planner."""
+
+    planner: str
+    status: str
+    reason: str | None
+    proof: str | None
+    usd_per_hour: float | None
+    lower_bound_usd_per_hour: float | None
+    bound_s: float | None
+    certificate_s: float | None
+    choices: dict[str, ChoiceReport]
+    planning_s: float
+    estimator_calls: int
+    in_sample: JudgementReport | None
+    held_out: JudgementReport | None
+    over_seeds: list[JudgementReport]
+    median_latency_s: float | None
+    worst_latency_s: float | None
+    median_miss_rate: float | None
+    worst_miss_rate: float | None
+
+
+class DeviceUseReport(Report):
+    """What a fleet uses of one hardware type."""
+
+    used: int
+    limit: int | None
+    usd_per_hour: float
+    one_more_usd_per_hour: float | None
+
+
+class FleetMemberReport(Report):
+    """One pipeline's plan."""
+
+    status: str
+    slo_s: float
+    usd_per_hour: float
+    alone_usd_per_hour: float
+    certificate_s: float
+    choices: dict[str, ChoiceReport]
+
+
+class FleetSetReport(Report):
+    """Plans for a set of pipelines."""
+
+    usd_per_hour: float
+    lower_bound_usd_per_hour: float
+    gap: float
+    devices: dict[str, DeviceUseReport]
+    pipelines: dict[str, FleetMemberReport]
+
+
+class AdmissionReport(Report):
+    """Pipelines to admit where not all fit."""
+
+    weight: float
+    total_weight: float
+    weight_bound: float
+    left_out: list[str]
+    fleet: FleetSetReport | None
+
+
+class SloRelaxationReport(Report):
+    """Objectives with which all pipelines fit."""
+
+    factor: float
+    too_small: float
+    proven: bool
+    fleet: FleetSetReport
+
+
+class TuningRunReport(Report):
+    """One policy."""
+
+    policy: str
+    clairvoyant: bool
+    queries: int
+    misses: int
+    miss_rate: float
+    kept: bool
+    latency_s: float
+    usd: float
+    usd_per_hour: float
+    action_count: int
+    actions: list[Action]
+    worst_window: WorstWindow
+    reaction_s: float
+    most_replicas: dict[str, int]
+
+
+# --- whole documents -------------------------------------------------------------------------------------------------
+
+
+class PlanReport(Report):
     """``mipplan plan --json``."""
 
     command: Literal["plan"] = "plan"
     pipeline: str
     status: str
     reason: str | None
+    limit: str | None
     slo_s: float
     quantile: float
     guarantee: str
@@ -139,7 +267,7 @@ class PlanReport(_Report):
     plan_file: str | None
 
 
-class ReplayCommandReport(_Report):
+class ReplayCommandReport(Report):
     """``mipplan replay --json``."""
 
     command: Literal["replay"] = "replay"
@@ -154,7 +282,32 @@ class ReplayCommandReport(_Report):
     written: list[str]
 
 
-class VerifyReport(_Report):
+class StreamReport(Report):
+    """``mipplan replay --stream --json``."""
+
+    command: Literal["replay --stream"] = "replay --stream"
+    plan_file: str
+    trace_file: str
+    usd_per_hour: float
+    end: str
+    read: int
+    queries: int
+    first_s: float
+    last_s: float
+    discipline: str
+    engine: str
+    seed: int
+    latency_s: dict[str, float]
+    quantile_error: float
+    slo_s: float
+    quantile: float
+    misses: int
+    miss_rate: float
+    stages: dict[str, StreamStageReport]
+    written: list[str]
+
+
+class VerifyReport(Report):
     """``mipplan verify --json``."""
 
     command: Literal["verify"] = "verify"
@@ -171,63 +324,75 @@ class VerifyReport(_Report):
     trace: TraceReport
 
 
-class HardwareReport(_Report):
-    """One hardware type."""
+class ComparisonReport(Report):
+    """``mipplan compare --json``."""
 
-    usd_per_hour: float
-    memory_gib: float | None
-    limit: int | None
-    source: str
-
-
-class TableReport(_Report):
-    """One latency table."""
-
-    model: str
-    hardware: str
-    batch: list[int]
-    latency_ms: list[float]
-
-
-class ProfilesReport(_Report):
-    """``mipplan profiles --json``."""
-
-    command: Literal["profiles"] = "profiles"
-    folder: str
-    hardware: dict[str, HardwareReport]
-    tables: list[TableReport]
-    shipped_pipelines: list[str]
-    shipped_traces: list[str]
-    remarks: list[str]
+    command: Literal["compare"] = "compare"
+    pipeline: str
+    slo_s: float
+    quantile: float
+    discipline: str
+    split: float
+    seed: int
+    seeds: list[int]
+    planned_on: TraceReport
+    judged_on: TraceReport
+    rows: list[ComparisonRowReport]
+    left_out: list[str]
+    notes: list[str]
+    written: list[str]
 
 
-class SolverReport(_Report):
-    """One solver."""
+class TuneReport(Report):
+    """``mipplan tune --json``."""
 
+    command: Literal["tune"] = "tune"
+    pipeline: str
+    plan_file: str
+    slo_s: float
+    quantile: float
+    planned_usd_per_hour: float
+    planned_replicas: dict[str, int]
+    period_s: float
+    activation_delay_s: float
+    discipline: str
+    seed: int
+    sample: TraceReport
+    trace: TraceReport
+    runs: list[TuningRunReport]
+    left_out: list[str]
+    notes: list[str]
+    written: list[str]
+
+
+class FleetReport(Report):
+    """``mipplan fleet --json``."""
+
+    command: Literal["fleet"] = "fleet"
     name: str
-    available: bool
-    version: str | None
+    status: str
     reason: str | None
+    quantile: float
+    seed: int
+    usd_per_hour: float | None
+    lower_bound_usd_per_hour: float | None
+    gap: float | None
+    budget_usd_per_hour: float | None
+    devices: dict[str, DeviceUseReport]
+    pipelines: dict[str, FleetMemberReport]
+    admission: AdmissionReport | None
+    relaxation: SloRelaxationReport | None
+    method: str
+    rounds: int
+    columns: int
+    seconds: float
+    notes: list[str]
+    written: list[str]
 
 
-class SolversReport(_Report):
-    """``mipplan solvers --json``."""
-
-    command: Literal["solvers"] = "solvers"
-    solvers: list[SolverReport]
-    formulations: list[str]
-
-
-class FaultReport(_Report):
-    """One thing wrong, and where."""
-
-    place: str
-    message: str
-
-
-class ErrorReport(_Report):
+class ErrorReport(Report):
     """Printed instead of a command's own document when it could not do its work."""
 
     error: Literal["input", "solver", "no_plan", "interrupted"]
     message: str
-    faults: list[FaultReport]
+    faults: list[Fault]

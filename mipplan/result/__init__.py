@@ -1,6 +1,5 @@
 """What planning and replaying return: data with provenance, no theory."""
 
-from mipplan.result.choices import Choice
 from mipplan.result.explanation import (
     Alternative,
     CriticalStage,
@@ -9,27 +8,39 @@ from mipplan.result.explanation import (
     StageExplanation,
     step_text,
 )
-from mipplan.result.figures import Figures, Limit, PlanStatus
-from mipplan.result.histogram import RELATIVE_ERROR, LatencyHistogram
-from mipplan.result.latency_statistics import Estimate, Interval, LatencyStatistics
-from mipplan.result.objective import Guarantee, Objective, resolve_slo_ns
 from mipplan.result.plan import Plan, relevant_profiles
-from mipplan.result.plan_file import altered_parts, read_document
-from mipplan.result.provenance import Effort, Provenance, TraceReference
-from mipplan.result.refinement import Refinement
-from mipplan.result.replay import ReplayResult
-from mipplan.result.replay_summary import FIGURES
-from mipplan.result.rides import Following, Rides
-from mipplan.result.stage_replay import StageReplay
-from mipplan.result.steps import StepFunction
-from mipplan.result.stream import StageTotals, StreamEnd, StreamResult
-from mipplan.result.totals import exact_sum
-from mipplan.result.windows import Windows, check_window, check_windows
+from mipplan.result.plan_file import altered_parts, document_text, fingerprint, read_document
+from mipplan.result.record import (
+    Choice,
+    Effort,
+    Figures,
+    Guarantee,
+    Limit,
+    Objective,
+    PlanStatus,
+    Provenance,
+    Refinement,
+    TraceReference,
+    resolve_slo_ns,
+)
+from mipplan.result.replay import FIGURES, ReplayResult
+from mipplan.result.stage import BatchAssignment, Following, StageReplay
+from mipplan.result.statistics import Estimate, Interval, LatencyStatistics
+from mipplan.result.stream import (
+    RELATIVE_ERROR,
+    LatencyHistogram,
+    StageTotals,
+    StreamEnd,
+    StreamResult,
+    exact_sum,
+)
+from mipplan.result.timeline import StepFunction, Windows, check_window, check_windows
 
 __all__ = [
     "FIGURES",
     "RELATIVE_ERROR",
     "Alternative",
+    "BatchAssignment",
     "Choice",
     "CriticalStage",
     "Effort",
@@ -49,7 +60,6 @@ __all__ = [
     "Provenance",
     "Refinement",
     "ReplayResult",
-    "Rides",
     "StageExplanation",
     "StageReplay",
     "StageTotals",
@@ -61,7 +71,9 @@ __all__ = [
     "altered_parts",
     "check_window",
     "check_windows",
+    "document_text",
     "exact_sum",
+    "fingerprint",
     "read_document",
     "relevant_profiles",
     "resolve_slo_ns",

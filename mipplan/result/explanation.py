@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, format_duration
-from mipplan.result.choices import Choice
+from mipplan.core import MOST_LINES, Printable, Summary, format_duration
+from mipplan.result.record import Choice
+from mipplan.result.summaries import dollars_text, explanation_line, explanation_summary
 
 
 @dataclass(frozen=True)
 class CriticalStage:
-    """One stage on a critical path.
-
-    Attributes
-    ----------
-    stage : str
-    latency_ns : int
-        T of the stage: at most one batch in service, and the own batch.
-    wait_ns : int
-        Bound on waiting behind other tokens.
-    delay_ns : int
-        Delay of the edge that leads here.
-    """
+    """One stage on a critical path: T of the stage, a bound on waiting behind others, the delay of the edge before."""
 
     stage: str
     latency_ns: int
@@ -31,15 +21,7 @@ class CriticalStage:
 
 @dataclass(frozen=True)
 class Alternative:
-    """Another choice for one stage, the others left as they are.
-
-    Attributes
-    ----------
-    choice : Choice
-    microusd_per_hour : int
-        Of the whole plan with it.
-    certificate_ns : int
-    """
+    """Another choice for one stage, the others left as they are; cost and certificate of the whole plan with it."""
 
     choice: Choice
     microusd_per_hour: int
@@ -52,8 +34,6 @@ class StageExplanation:
 
     Attributes
     ----------
-    stage : str
-    choice : Choice
     spare_latency_ns : int
         By how much the stage's T could grow before the certificate misses the deadline.
     one_fewer_certificate_ns : int or None
@@ -71,22 +51,15 @@ class StageExplanation:
 
 @dataclass(frozen=True)
 class NearPlan:
-    """A certified plan on other hardware that costs little more.
-
-    Attributes
-    ----------
-    choices : tuple of (stage, Choice)
-    microusd_per_hour : int
-    certificate_ns : int
-    """
+    """A certified plan on other hardware that costs little more."""
 
     choices: tuple[tuple[str, Choice], ...]
     microusd_per_hour: int
     certificate_ns: int
 
 
-@dataclass(frozen=True)
-class Explanation:
+@dataclass(frozen=True, repr=False)
+class Explanation(Printable):
     """Why a plan is what it is.
 
     Attributes
@@ -117,8 +90,17 @@ class Explanation:
         """Deadline less certificate."""
         return self.deadline_ns - self.certificate_ns
 
+    def _summary(self) -> Summary:
+        return explanation_summary(self)
+
     def __str__(self) -> str:
-        return "\n".join(self.lines())
+        """In sentences; of very many stages, the first."""
+        lines = self.lines()
+        left_out = len(lines) - MOST_LINES + 1
+        return "\n".join(lines if left_out <= 1 else [*lines[:-left_out], f"… and {left_out} more sentences"])
+
+    def _line(self) -> str:
+        return explanation_line(self)
 
     def lines(self) -> list[str]:
         """Return the explanation in sentences, one a line."""
@@ -132,7 +114,7 @@ class Explanation:
             lines.append(f"{known} no certified plan on other hardware within {share} of the cost.")
         for near in self.near_plans:
             mix = ", ".join(f"{stage} {_choice_text(choice)}" for stage, choice in near.choices)
-            lines.append(f"Within {share} of the cost, at {_dollars(near.microusd_per_hour)}: {mix}.")
+            lines.append(f"Within {share} of the cost, at {dollars_text(near.microusd_per_hour)}: {mix}.")
         return lines
 
 
@@ -154,7 +136,7 @@ def _stage_text(stage: StageExplanation, whole: Explanation) -> str:
         parts.append("no other hardware or batch is certified in its place")
     else:
         extra = stage.alternative.microusd_per_hour - whole.microusd_per_hour
-        more = "at the same cost" if extra == 0 else f"for {_dollars(extra)} more"
+        more = "at the same cost" if extra == 0 else f"for {dollars_text(extra)} more"
         parts.append(f"cheapest other choice {_choice_text(stage.alternative.choice)} {more}")
     return "; ".join(parts) + "."
 
@@ -171,7 +153,3 @@ def step_text(step: CriticalStage) -> str:
     if step.delay_ns:
         parts.append(f"after a delay of {format_duration(step.delay_ns)}")
     return f"{step.stage} ({', '.join(parts)})"
-
-
-def _dollars(microusd: int) -> str:
-    return f"{microusd / MICRODOLLARS_PER_DOLLAR:.4f} $/h"

@@ -7,40 +7,54 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_S,
     Fault,
     InputError,
+    Int64,
     NoPlanError,
+    Printable,
+    Summary,
     from_front,
 )
 from mipplan.documents import write_text_atomically
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.result.choices import Choice, read_choices
 from mipplan.result.explanation import Explanation
-from mipplan.result.figures import Figures, Limit, PlanStatus
-from mipplan.result.objective import Guarantee, Objective, resolve_slo_ns
 from mipplan.result.plan_file import (
     PlanDocument,
     altered_parts,
     document_text,
     fingerprint,
+    json_form,
     placed_in,
     read_document,
 )
-from mipplan.result.provenance import Effort, Provenance, TraceReference
-from mipplan.result.refinement import Refinement
+from mipplan.result.record import (
+    Choice,
+    Effort,
+    Figures,
+    Guarantee,
+    Limit,
+    Objective,
+    PlanStatus,
+    Provenance,
+    Refinement,
+    TraceReference,
+    read_choices,
+    resolve_slo_ns,
+)
+from mipplan.result.summaries import plan_line, plan_summary
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Printable):
     """One choice per stage (or none, with the reason), self-contained and immutable.
 
     Attributes
@@ -246,7 +260,7 @@ class Plan:
         """Return the same choices with another latency objective, ns."""
         return replace(self, objective=replace(self.objective, slo_ns=slo_ns))
 
-    def service_ns(self, stage: str) -> NDArray[np.int64]:
+    def service_ns(self, stage: str) -> Int64:
         """ℓ(1), …, ℓ(b) of a stage's choice in ns, shape (b,)."""
         choice = self.choices[stage]
         table = self.profiles.table(self.pipeline.stages[stage].model, choice.hardware)
@@ -272,6 +286,22 @@ class Plan:
             )
         explanation: Explanation = from_front("explain")(self, self.provenance.sample)
         return explanation
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per stage: ``hardware``, ``batch``, ``replicas`` and ``usd_per_hour``."""
+        import pandas as pd
+
+        rows = {stage: asdict(choice) for stage, choice in self.choices.items()}
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=["hardware", "batch", "replicas"])
+        prices = table["hardware"].map(lambda name: self.profiles.hardware[name].microusd_per_hour)
+        usd_per_hour = table["replicas"] * prices / MICRODOLLARS_PER_DOLLAR
+        return table.assign(usd_per_hour=usd_per_hour.astype(float)).rename_axis("stage")
+
+    def _summary(self) -> Summary:
+        return plan_summary(self)
+
+    def _line(self) -> str:
+        return plan_line(self)
 
     def require(self) -> Plan:
         """Return the plan itself if it has choices.
@@ -301,30 +331,15 @@ class Plan:
 
     def to_document(self) -> dict[str, Any]:
         """JSON-able form; see `mipplan.result.plan_file` for the fields."""
-        pipeline, profiles = self.pipeline.to_document(), self.profiles.to_document()
-        limit = {} if self.limit is None else {"limit": self.limit.value}
-        return {
-            "format": 1,
-            "status": self.status.value,
-            "reason": self.reason,
-            **limit,
-            "choices": {stage: asdict(choice) for stage, choice in self.choices.items()},
-            "figures": asdict(self.figures),
-            "slo_ns": self.slo_ns,
-            "quantile": self.quantile,
-            "guarantee": self.guarantee.value,
-            "headroom": float(self.headroom),
-            "margin_ns": self.margin_ns,
-            "envelope": None if self.envelope is None else [list(bucket) for bucket in self.envelope],
-            "budget_microusd_per_hour": self.budget_microusd_per_hour,
-            "seed": self.seed,
-            "formulation": self.formulation,
-            "solver": self.solver,
-            "trace": None if self.trace is None else asdict(self.trace),
-            "pipeline": pipeline,
-            "profiles": profiles,
-            "hashes": {"pipeline": fingerprint(pipeline), "profiles": fingerprint(profiles)},
-        }
+        inputs = {"pipeline": self.pipeline.to_document(), "profiles": self.profiles.to_document()}
+        made = {"format": 1, **inputs, "hashes": {part: fingerprint(held) for part, held in inputs.items()}}
+        # A limit is written only where one was hit: files had none before.
+        own = [
+            name
+            for name in PlanDocument.model_fields
+            if name != "checksum" and (name != "limit" or self.limit)
+        ]
+        return {name: made[name] if name in made else json_form(getattr(self, name)) for name in own}
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
@@ -350,27 +365,19 @@ class Plan:
     def from_document(cls, document: PlanDocument, *, origin: str = "plan") -> Plan:
         """Build a plan from a validated document; a fault names its place in `origin`."""
         with placed_in(origin):
+            asked = {part.name: getattr(document, part.name) for part in fields(Objective)}
+            asked["guarantee"] = Guarantee(document.guarantee)
+            if document.envelope is not None:
+                asked["envelope"] = tuple((burst, rate) for burst, rate in document.envelope)
+            made_for = None if document.trace is None else TraceReference(**document.trace.model_dump())
             return cls(
                 Pipeline.from_document(document.pipeline, origin=f"{origin}: pipeline"),
                 Profiles.from_document(document.profiles, origin=f"{origin}: profiles"),
-                Objective(
-                    document.slo_ns,
-                    document.quantile,
-                    document.seed,
-                    Guarantee(document.guarantee),
-                    document.headroom,
-                    document.margin_ns,
-                    None if document.envelope is None else tuple((b, r) for b, r in document.envelope),
-                    document.budget_microusd_per_hour,
-                ),
+                Objective(**asked),
                 {stage: Choice(**choice.model_dump()) for stage, choice in document.choices.items()},
                 PlanStatus(document.status),
                 Figures(**document.figures.model_dump()),
-                Provenance(
-                    None if document.trace is None else TraceReference(**document.trace.model_dump()),
-                    document.formulation,
-                    document.solver,
-                ),
+                Provenance(made_for, document.formulation, document.solver),
                 document.reason,
                 None if document.limit is None else Limit(document.limit),
             )

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from mipplan.core import Fault, InputError, shown
-from mipplan.documents import Document, decode_text, read_bytes, schema_findings
+from mipplan.documents import Document, StrictEntry, decode_text, read_bytes, schema_findings
 
 #: Plans carry their latency tables; the largest shipped problem takes a few hundred kilobytes. JSON made for the
 #: purpose takes twenty times its size in memory.
@@ -26,17 +28,13 @@ MAX_DIGITS = 100
 _Count = Field(ge=1, le=10**9)
 _Nanoseconds = Field(ge=0, le=2**62)
 _Microdollars = Field(ge=0, le=2**62)
-#: (burst, rate): both finite and not negative, or no arrival curve could be made of it.
+#: Burst and rate are both finite and not negative, or no arrival curve could be made of them.
 _Bucket = Annotated[
     list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=2, max_length=2)
 ]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class ChoiceDocument(_Strict):
+class ChoiceDocument(StrictEntry):
     """One stage's choice."""
 
     hardware: str
@@ -44,7 +42,7 @@ class ChoiceDocument(_Strict):
     replicas: int = _Count
 
 
-class FiguresDocument(_Strict):
+class FiguresDocument(StrictEntry):
     """Exact figures; null where there is none."""
 
     microusd_per_hour: int | None = _Microdollars
@@ -53,7 +51,7 @@ class FiguresDocument(_Strict):
     certificate_ns: int | None = _Nanoseconds
 
 
-class TraceDocument(_Strict):
+class TraceDocument(StrictEntry):
     """The trace planned for."""
 
     name: str
@@ -63,14 +61,14 @@ class TraceDocument(_Strict):
     span_ns: int = _Nanoseconds
 
 
-class HashesDocument(_Strict):
+class HashesDocument(StrictEntry):
     """SHA-256 of the two inputs as they stand in this file."""
 
     pipeline: str
     profiles: str
 
 
-class PlanDocument(_Strict):
+class PlanDocument(StrictEntry):
     """A plan file; `pipeline` and `profiles` are checked by their own readers."""
 
     format: Literal[1]
@@ -94,6 +92,17 @@ class PlanDocument(_Strict):
     profiles: dict[str, Any]
     hashes: HashesDocument
     checksum: str
+
+
+def json_form(value: Any) -> Any:
+    """Write a part of a plan as a plan file does: enumerations as words, dataclasses by their fields."""
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {key: json_form(held) for key, held in value.items()}
+    if isinstance(value, tuple):
+        return [json_form(held) for held in value]
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def fingerprint(document: dict[str, Any]) -> str:

@@ -5,40 +5,60 @@ Figures are computed when asked for: a replay of 10⁷ queries keeps nothing bes
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_HOUR,
     NS_PER_S,
+    Float64,
     InputError,
     Int64,
+    Printable,
+    Summary,
     check_quantile,
     check_slo,
+    from_front,
     listed,
     quantile_ns,
     shown,
 )
 from mipplan.documents import write_text_atomically
-from mipplan.result.latency_statistics import CONFIDENCE, QUANTILES, LatencyStatistics, latency_statistics
-from mipplan.result.replay_summary import replay_summary, summary_text
-from mipplan.result.stage_replay import StageReplay
-from mipplan.result.steps import StepFunction
-from mipplan.result.totals import exact_sum
-from mipplan.result.windows import Windows, latency_windows
+from mipplan.result.stage import StageReplay
+from mipplan.result.statistics import CONFIDENCE, QUANTILES, Estimate, LatencyStatistics, latency_statistics
+from mipplan.result.stream import exact_sum
+from mipplan.result.summaries import replay_line, replay_summary
+from mipplan.result.timeline import StepFunction, Windows, latency_windows
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
+
+#: A summary holds these quantiles, by their names in JSON.
+FIGURES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
+_STAGE_FIGURES = (
+    *(
+        "replicas",
+        "tokens",
+        "batches",
+        "mean_batch",
+        "batch_sizes",
+        "utilisation",
+        "mean_wait_s",
+        "p99_wait_s",
+    ),
+    *("max_wait_s", "mean_service_s", "mean_queue", "max_queue"),
+)
 
 
-@dataclass(frozen=True)
-class ReplayResult:
+@dataclass(frozen=True, repr=False)
+class ReplayResult(Printable):
     """Outcome of one replay.
 
     Attributes
@@ -73,15 +93,13 @@ class ReplayResult:
     service: str = "as measured"
     certificate_applies: bool = True
 
-    # --------------------------------------------------------------------------------------- latencies
-
     @property
     def queries(self) -> int:
         """Number of queries."""
         return int(self.latency_ns.size)
 
     @property
-    def latency_s(self) -> NDArray[np.float64]:
+    def latency_s(self) -> Float64:
         """Latency of each query in seconds, shape (n,)."""
         return self.latency_ns / NS_PER_S
 
@@ -130,8 +148,8 @@ class ReplayResult:
 
         Parameters
         ----------
-        slo_s : float, optional
-        quantiles : tuple of float
+        slo_s, quantiles
+            The objective in seconds, and quantiles in (0, 1].
         confidence : float
             Nominal, in (0, 1).
         seed : int
@@ -166,8 +184,6 @@ class ReplayResult:
         """How many queries are in the pipeline, over time; its integral is the sum of the latencies."""
         return StepFunction.counting(self.ingress_ns, self.ingress_ns + self.latency_ns)
 
-    # ------------------------------------------------------------------------------------------- money
-
     @property
     def span_ns(self) -> int:
         """Time from the first ingress to the last exit."""
@@ -199,7 +215,28 @@ class ReplayResult:
         paid_ns = self.paid_replica_ns[stage]
         return self.stages[stage].total_service_ns / paid_ns if paid_ns else 0.0
 
-    # ------------------------------------------------------------------------------------------ output
+    def plot(self, slo_s: float, quantile: float = 0.99, window_s: float | None = None) -> Figure:
+        """Draw latencies over time, the traffic, and how latencies are distributed, beside an objective.
+
+        Parameters
+        ----------
+        slo_s, quantile : float
+            The objective, drawn as lines.
+        window_s : float, optional
+            Length of the windows; by default such that each holds enough queries for a quantile.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        figure: Figure = from_front("draw_replay", "mipplan.reporting")(self, slo_s, quantile, window_s)
+        return figure
+
+    def _summary(self) -> Summary:
+        return replay_summary(self)
+
+    def _line(self) -> str:
+        return replay_line(self)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per query: ``ingress_ns`` and ``latency_ns``, which ``pandas.to_timedelta`` understands."""
@@ -210,11 +247,54 @@ class ReplayResult:
 
     def summary(self, slo_s: float | None = None) -> dict[str, Any]:
         """All figures as a JSON-able dictionary: the *replay figures* of ``docs/json.md``."""
-        return replay_summary(self, slo_s)
+        slo_s = None if slo_s is None else check_slo(slo_s) / NS_PER_S
+        statistics = self.statistics(slo_s, quantiles=tuple(FIGURES.values()))
+        estimates = dict(zip(FIGURES, (estimate for _, estimate in statistics.quantiles), strict=True))
+        misses = statistics.misses
+        return {
+            "discipline": self.discipline,
+            "engine": self.engine,
+            "seed": self.seed,
+            "service": self.service,
+            "certificate_applies": self.certificate_applies,
+            "queries": self.queries,
+            "span_s": self.span_ns / NS_PER_S,
+            "latency_s": {
+                **{name: estimate.value for name, estimate in estimates.items()},
+                "max": self.quantile(1.0),
+                "mean": self.mean_latency_s,
+            },
+            "slo_s": slo_s,
+            "misses": None if slo_s is None else self.misses(slo_s),
+            "miss_rate": None if misses is None else misses.value,
+            "confidence": statistics.confidence,
+            "latency_interval_s": {name: _interval(estimate) for name, estimate in estimates.items()},
+            "miss_rate_interval": _interval(misses),
+            "no_interval": {
+                name: estimate.reason
+                for name, estimate in {**estimates, "miss_rate": misses}.items()
+                if estimate is not None and estimate.reason is not None
+            },
+            "usd": self.usd,
+            "usd_per_query": self.usd_per_query,
+            "stages": {name: self._stage_summary(name) for name in self.stages},
+        }
+
+    def _stage_summary(self, name: str) -> dict[str, Any]:
+        stage = self.stages[name]
+        others = {
+            "batch_sizes": {str(size): count for size, count in stage.batch_sizes.items()},
+            "utilisation": self.utilisation(name),
+            "p99_wait_s": stage.wait_quantile(0.99),
+        }
+        return {
+            figure: others[figure] if figure in others else getattr(stage, figure)
+            for figure in _STAGE_FIGURES
+        }
 
     def to_json(self, slo_s: float | None = None) -> str:
         """Return the summary as JSON text: same replay, same bytes."""
-        return summary_text(self.summary(slo_s))
+        return json.dumps(self.summary(slo_s), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def save(self, path: str | Path, slo_s: float | None = None) -> None:
         """Write the summary as a JSON file, whole or not at all.
@@ -225,3 +305,9 @@ class ReplayResult:
             If the place cannot be written to.
         """
         write_text_atomically(path, self.to_json(slo_s))
+
+
+def _interval(estimate: Estimate | None) -> dict[str, float] | None:
+    if estimate is None or estimate.interval is None:
+        return None
+    return {"low": estimate.interval.low, "high": estimate.interval.high}

@@ -98,7 +98,7 @@ class Answer(Generic[Found]):
     """
 
     termination: Termination
-    values: Found | None
+    values: Found | None = field(repr=False)
     objective: int | None = None
     lower_bound: float = -math.inf
     solver: str = ""

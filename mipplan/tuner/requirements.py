@@ -14,20 +14,20 @@ from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_S,
     UNLIMITED_NS,
-    InputError,
     LongestPaths,
+    Printable,
+    Summary,
     format_duration,
 )
-from mipplan.tuner.scaling import Requirement, Scaler, ScalingResult
+from mipplan.tuner.scaling import Requirement, Scaler, ScalingResult, make_demand
 from mipplan.tuner.stages import StageScale, Tokens
 from mipplan.tuner.traffic import Situation, Traffic, as_envelope
 from mipplan.tuner.transients import Transient
-from mipplan_formulations import LARGEST_MAGNITUDE, Demand
 from mipplan_formulations.scaling import WHOLE
 
 
-@dataclass(frozen=True)
-class TuningStep:
+@dataclass(frozen=True, repr=False)
+class TuningStep(Printable):
     """Replica counts for the traffic at hand.
 
     Attributes
@@ -110,6 +110,26 @@ class TuningStep:
     def transient_bound_s(self) -> float:
         """`transient_bound_ns` in seconds, infinite if there is none."""
         return _seconds(self.transient_bound_ns)
+
+    def _summary(self) -> Summary:
+        bounds_s = (self.latency_bound_s, self.transient_bound_s)
+        steady, from_now = (format_duration(bound_s * NS_PER_S) for bound_s in bounds_s)
+        return Summary(
+            f"Retuned: {self.usd_per_hour:.4f} $/h{', a new plan is needed' if self.replan else ''}",
+            figures=(
+                ("bound", f"{steady} for traffic inside the envelope, {from_now} from now on"),
+                ("served", None if self.share == 1.0 else f"{self.share:.1%} of the traffic"),
+                *(("note", note) for note in self.notes),
+            ),
+            headings=("stage", ">replicas"),
+            rows=((stage, f"{count:,}") for stage, count in self.replicas.items()),
+            count=len(self.replicas),
+            what="stages",
+        )
+
+    def _line(self) -> str:
+        bound = format_duration(self.latency_bound_s * NS_PER_S)
+        return f": {sum(self.replicas.values())} replicas, {self.usd_per_hour:.4f} $/h, bound {bound}"
 
 
 def _seconds(bound_ns: int | None) -> float:
@@ -361,21 +381,6 @@ def _is_unreachable(budget: DelayBudget, envelope: Envelope) -> bool:
     if budget.is_shared_out:
         return False
     return any(rate_needed(envelope, wait) is None for wait in budget.waits_ns.values())
-
-
-def make_demand(scale: StageScale, envelope: Envelope) -> Demand:
-    """Times of a stage as functions of its replicas; windows that are no whole ns are rounded down.
-
-    Raises `InputError` if the work of a window is more than can be reckoned with.
-    """
-    up, down = scale.pace.denominator, scale.pace.numerator
-    offsets = [window // common for _, window, common in envelope.excesses]
-    loads = [max(0, -(-up * excess // (down * common))) for excess, _, common in envelope.excesses]
-    if max(loads, default=0) > LARGEST_MAGNITUDE:
-        raise InputError.one(
-            "traffic", f"holds more queries at once than stage {scale.stage!r} serves in months"
-        )
-    return Demand(offsets, loads, scale.own_load_ns)  # type: ignore[arg-type]  # made arrays there
 
 
 def _rate_thousandths(scale: StageScale, envelope: Envelope) -> int:

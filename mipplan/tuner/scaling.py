@@ -8,6 +8,7 @@ from itertools import accumulate
 
 import numpy as np
 
+from mipplan.calculus import Envelope
 from mipplan.core import Fault, InputError, Int64
 from mipplan.tuner.conditions import Conditions
 from mipplan.tuner.rounding import Deadlines
@@ -338,3 +339,18 @@ def _thousandths(demand: Demand, wait: int) -> int:
     """Units needed for a wait, in thousandths, rounded up."""
     pairs = zip(demand.offset.tolist(), demand.load.tolist(), strict=True)
     return max((-(-load * WHOLE // (offset + wait)) for offset, load in pairs if load > 0), default=0)
+
+
+def make_demand(scale: StageScale, envelope: Envelope) -> Demand:
+    """Times of a stage as functions of its replicas; windows that are no whole ns are rounded down.
+
+    Raises `InputError` if the work of a window is more than can be reckoned with.
+    """
+    up, down = scale.pace.denominator, scale.pace.numerator
+    offsets = [window // common for _, window, common in envelope.excesses]
+    loads = [max(0, -(-up * excess // (down * common))) for excess, _, common in envelope.excesses]
+    if max(loads, default=0) > LARGEST_MAGNITUDE:
+        raise InputError.one(
+            "traffic", f"holds more queries at once than stage {scale.stage!r} serves in months"
+        )
+    return Demand(offsets, loads, scale.own_load_ns)  # type: ignore[arg-type]  # made arrays there

@@ -11,7 +11,7 @@ from typing import Any
 import mipplan as mp
 from bad_inputs.case import HARDWARE, HEADER, PIPELINE, ROWS, Case, Making
 from mipplan.documents import parse_yaml
-from mipplan.result.plan_file import document_text, fingerprint
+from mipplan.result import document_text, fingerprint
 
 _REPLAY = ("replay", "plan.json", "--trace", "trace.csv")
 _VERIFY = ("verify", "plan.json", "--trace", "trace.csv")

@@ -21,7 +21,7 @@ from campaigns import campaign_size
 from mipplan.core import InputError
 from mipplan.documents import parse_yaml
 from mipplan.profiles import Profiles, examine
-from mipplan.result.plan_file import document_text, fingerprint
+from mipplan.result import document_text, fingerprint
 
 EXAMPLES = campaign_size(60, 5_000)
 fuzzed = settings(

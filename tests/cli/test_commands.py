@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.reporting import documents
+from mipplan.reporting import catalog, documents
 
 PIPELINE = """\
 name: small
@@ -104,9 +104,9 @@ def test_the_json_document_is_alone_on_stdout_and_fits_its_schema(run: Run) -> N
             ("replay", "plan.json", "--trace", "trace.csv", "--discipline", "fifo"),
             documents.ReplayCommandReport,
         ),
-        (("profiles", "--profiles", "profiles"), documents.ProfilesReport),
-        (("profiles",), documents.ProfilesReport),
-        (("solvers",), documents.SolversReport),
+        (("profiles", "--profiles", "profiles"), catalog.ProfilesReport),
+        (("profiles",), catalog.ProfilesReport),
+        (("solvers",), catalog.SolversReport),
     ],
 )
 def test_every_command_has_tables_and_a_document(

@@ -16,8 +16,9 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.comparison import Comparison, contenders
-from mipplan.reporting import comparison_figures, comparisons
+from mipplan.cli.flags import Planners
+from mipplan.comparison import Comparison, Contender, contenders
+from mipplan.reporting import comparison_report, documents, draw_comparison
 
 Run = Callable[..., Result]
 PLANNERS = ("half_slo", "certified", "inferline")
@@ -92,7 +93,7 @@ def test_output_tells_in_sample_from_held_out(run: Run, compared: Comparison) ->
 
 def test_document_holds_the_figures_of_the_library(run: Run, compared: Comparison) -> None:
     document = json.loads(run("--json").stdout)
-    jsonschema.validate(document, comparisons.ComparisonReport.model_json_schema())
+    jsonschema.validate(document, documents.ComparisonReport.model_json_schema())
     assert (document["split"], document["seed"], document["seeds"]) == (0.5, 0, [1, 2, 3, 4, 5])
     assert document["planned_on"]["sha256"] == compared.planned_on.sha256
     assert document["judged_on"]["sha256"] == compared.judged_on.sha256
@@ -171,8 +172,8 @@ def test_picture_is_drawn(run: Run) -> None:
 
 
 def test_picture_shows_costs_marks_and_latencies(compared: Comparison) -> None:
-    report = comparisons.comparison_report(mp.Pipeline.read(CASCADE), compared, [])
-    costs, latencies = comparison_figures.draw_comparison(report).axes
+    report = comparison_report(mp.Pipeline.read(CASCADE), compared, [])
+    costs, latencies = draw_comparison(report).axes
     assert [bar.get_width() for bar in costs.patches] == [row.plan.usd_per_hour for row in compared.by_cost]
     assert [label.get_text() for label in costs.get_yticklabels()] == [r.planner for r in compared.by_cost]
     for row, bar, text in zip(compared.by_cost, costs.patches, costs.texts, strict=True):
@@ -235,3 +236,8 @@ def test_first_mistakes_get_one_helpful_message(run: Run, arguments: tuple[str, 
     assert said in done.stderr
     assert arguments[0] in done.stderr
     assert done.stdout == ""
+
+
+def test_the_help_names_every_planner() -> None:
+    (names,) = re.findall(r"Some of (\S+); all", Planners.__metadata__[0].help)
+    assert names.split(",") == [contender.value for contender in Contender]

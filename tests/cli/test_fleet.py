@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 import mipplan as mp
 from mipplan.cli.app import app
 from mipplan.fleet import read_fleet_file
-from mipplan.reporting.fleets import FleetReport
+from mipplan.reporting.documents import FleetReport
 
 Run = Callable[..., Result]
 SHIPPED = Path(__file__).parents[2] / "profiles"

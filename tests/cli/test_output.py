@@ -80,3 +80,26 @@ def test_ctrl_c_while_it_loads_leaves_no_traceback() -> None:
     )
     done = subprocess.run([sys.executable, "-c", loading], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (128 + signal.SIGINT, "")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = (
+        "highspy",
+        "matplotlib",
+        "numba",
+        "numpy",
+        "ortools",
+        "pandas",
+        "pulp",
+        "pyarrow",
+        "scipy",
+    )
+    probe = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from mipplan.cli.app import app\n"
+        "assert CliRunner().invoke(app, ['plan', '--help']).exit_code == 0\n"
+        f"print(*(name for name in {heavy!r} if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.stderr) == ([], "")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from bad_inputs.case import HEADER, PLAN, lay_out
 from mipplan.cli.app import app
-from mipplan.reporting import examination
+from mipplan.reporting.catalog import ExaminationReport
 
 TABLES = "profiles/models/all.csv"
 SOUND = HEADER + "resize,cpu,1,2,x\nresize,cpu,2,3,x\nclassify,cpu,1,30,x\nclassify,cpu,2,31,x\n"
@@ -28,11 +28,11 @@ def run(tables: str, *arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
-def checked(tables: str) -> tuple[int, examination.ExaminationReport]:
+def checked(tables: str) -> tuple[int, ExaminationReport]:
     result = run(tables, *CHECK, "--json")
     document = json.loads(result.stdout)
-    jsonschema.validate(document, examination.ExaminationReport.model_json_schema())
-    return result.exit_code, examination.ExaminationReport.model_validate(document)
+    jsonschema.validate(document, ExaminationReport.model_json_schema())
+    return result.exit_code, ExaminationReport.model_validate(document)
 
 
 def test_sound_measurements_give_no_finding() -> None:

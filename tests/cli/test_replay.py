@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.reporting import documents, replay_figures
+from mipplan.reporting import documents, draw_replay, write_figure
 
 Run = Callable[..., Result]
 SLO_S = 0.05
@@ -145,7 +145,7 @@ def test_a_picture_is_drawn(run: Run, name: str, magic: bytes) -> None:
 def test_the_picture_shows_windows_traffic_objective_and_tail(run: Run) -> None:
     result = replayed()
     windows = result.windows(5.0)
-    figure = replay_figures.draw_replay(result, SLO_S, 0.99, 5.0)
+    figure = draw_replay(result, SLO_S, 0.99, 5.0)
     over_time, traffic, distribution = figure.axes
     p99, p50 = (patch.get_data()[0] for patch in over_time.patches)
     assert np.array_equal(p99, windows.p99_s * 1e3)
@@ -162,7 +162,7 @@ def test_the_picture_shows_windows_traffic_objective_and_tail(run: Run) -> None:
 def test_even_tiny_replays_can_be_drawn(run: Run, arrivals: list[int], tmp_path: Path) -> None:
     result = mp.replay(mp.Plan.load("plan.json"), mp.Trace.from_ns(arrivals))
     for quantile in (0.99, 1.0):
-        replay_figures.write_figure(tmp_path / "a.png", replay_figures.draw_replay(result, SLO_S, quantile))
+        write_figure(tmp_path / "a.png", draw_replay(result, SLO_S, quantile))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ import pytest
 
 import mipplan as mp
 from mipplan.comparison import Comparison, ComparisonRow, Contender, Judgement, comparing, contenders
-from mipplan.result import Effort, Provenance
-from mipplan.result.refinement import Refinement
+from mipplan.result import Effort, Provenance, Refinement
 from planning_instances import hand_made
 
 PIPELINES = Path(__file__).parents[2] / "profiles" / "pipelines"

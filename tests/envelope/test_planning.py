@@ -18,7 +18,7 @@ import mipplan as mp
 from campaigns import campaign_size, write_summary
 from mipplan.calculus import ArrivalCurve, empirical_envelope
 from mipplan.core import NS_PER_S
-from mipplan.result.plan_file import document_text, fingerprint
+from mipplan.result import document_text, fingerprint
 from mipplan.tokens import realise
 from oracle_envelope import SlowService, slow_most_tokens, slow_worst_case
 from oracle_planner import (

@@ -18,7 +18,7 @@ from mipplan.options import build_problem
 from mipplan.planner import SearchParams, SearchSpace, trace_instance
 from mipplan.planner.choices import ReducedCosts
 from mipplan.planner.enumeration import Enumeration, EnumerationParams, Master
-from mipplan.result.plan import relevant_profiles
+from mipplan.result import relevant_profiles
 from oracle_planner import OracleAnswer, TooLargeError, cheapest_certified
 from planning_instances import PlanningInstance, made_again, planning_instance
 

@@ -145,7 +145,7 @@ def test_a_long_chain_of_many_replicas_is_replayed_alike(discipline: str) -> Non
     for name in names:
         left, right = (result.stages[name] for result in results)
         assert left.arrival_ns.tolist() == right.arrival_ns.tolist()
-        assert differences(left.rides, right.rides) == []
+        assert differences(left.assignment, right.assignment) == []
     assert results[0].latency_ns.tolist() == results[1].latency_ns.tolist()
 
 
@@ -153,7 +153,7 @@ def test_times_per_token_are_written_out_when_asked_for() -> None:
     trace = mp.Trace.gamma(rate_rps=800, cv=2, duration_s=2, seed=1)
     result = mp.replay(chain(), trace, engine="numba")
     first, middle, last = result.stages.values()
-    written = [{"dispatch_ns", "exit_ns"} & vars(stage.rides).keys() for stage in (first, middle, last)]
+    written = [{"dispatch_ns", "exit_ns"} & vars(stage.assignment).keys() for stage in (first, middle, last)]
     assert written == [set(), set(), {"exit_ns"}]
     assert middle.exit_ns is middle.exit_ns
     assert last.arrival_ns is middle.exit_ns  # no delay: no second array

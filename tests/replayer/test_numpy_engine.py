@@ -15,7 +15,7 @@ from mipplan.replayer import Capacity, Served, StageTask
 from mipplan.replayer.engines import lanes, plain
 from mipplan.replayer.engines.batches import NumpyParams
 from mipplan.replayer.engines.numpy_engine import NumpyEngine, Way, board, sort_arrivals
-from mipplan.result import rides
+from mipplan.result import BatchAssignment
 from random_tasks import differences, random_task
 
 PARAMS = NumpyParams()
@@ -59,7 +59,7 @@ def way_of(asked: StageTask, *, together: bool = False) -> Way:
 
 @pytest.mark.parametrize("window", [1, 7, PARAMS.loop_window])
 def test_serves_random_stages_as_the_plain_engine_does(monkeypatch: pytest.MonkeyPatch, window: int) -> None:
-    monkeypatch.setattr(rides, "_BLOCK", window)
+    monkeypatch.setattr(BatchAssignment, "batches_at_once", window)
     engine = NumpyEngine(NumpyParams(loop_window=window, few_waiting=min(window, 4), block=window))
     rng = np.random.default_rng(window)
     ways: Counter[str] = Counter()

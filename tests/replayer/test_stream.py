@@ -18,8 +18,7 @@ from chunked_replays import RESUMING, chain, random_settings
 from mipplan.core import InputError, higher_rank
 from mipplan.replayer import Discipline, Served, StageTask, replay_stream
 from mipplan.replayer.engines.numpy_engine import NumpyEngine
-from mipplan.result import StageTotals, StreamEnd, StreamResult
-from mipplan.result.histogram import RELATIVE_ERROR, LatencyHistogram
+from mipplan.result import RELATIVE_ERROR, LatencyHistogram, StageTotals, StreamEnd, StreamResult
 from mipplan.trace import Trace, gamma_chunks
 from random_pipelines import random_case
 

@@ -8,8 +8,13 @@ import pytest
 from campaigns import campaign_size, write_summary
 from mipplan.core import InputError, quantile_ns
 from mipplan.result import Estimate
-from mipplan.result.bootstrap import REPLICATES, block_length, quantile_replicates, share_replicates
-from mipplan.result.latency_statistics import latency_statistics
+from mipplan.result.statistics import (
+    PARAMS,
+    block_length,
+    latency_statistics,
+    quantile_replicates,
+    share_replicates,
+)
 
 SERVICE_S = 0.8
 
@@ -49,7 +54,7 @@ def test_redrawn_independent_values_spread_as_they_should(count: int, quantile: 
         rng = np.random.default_rng(seed)
         latency = independent(rng, count)
         redrawn_ns = quantile_replicates(latency, np.sort(latency), quantile, 1, rng)
-        assert redrawn_ns.shape == (REPLICATES,)
+        assert redrawn_ns.shape == (PARAMS.replicates,)
         assert np.isin(redrawn_ns, latency).all()
         spreads.append(redrawn_ns.std() / 1e9)
         offsets.append((redrawn_ns.mean() - quantile_ns(latency, quantile)) / 1e9)

@@ -11,9 +11,8 @@ from campaigns import campaign_size
 from mipplan.core import InputError
 from mipplan.replayer import replay
 from mipplan.reporting.documents import ReplayReport
-from mipplan.result import ReplayResult, StageReplay, StepFunction
-from mipplan.result.rides import Rides
-from mipplan.result.totals import exact_product_sum, exact_sum
+from mipplan.result import BatchAssignment, ReplayResult, StageReplay, StepFunction
+from mipplan.result.stream import exact_product_sum, exact_sum
 from random_pipelines import random_case
 
 S = 10**9
@@ -25,8 +24,8 @@ def ns(*values: int) -> np.ndarray:
 
 def stage(replicas: int = 2) -> StageReplay:
     """ℓ = (10, 14), two replicas: {0, 1} at 0–14, {2} at 0–10, {3} arrives at 4, served at 10–20."""
-    rides = Rides(4, None, ns(0, 0, 10), ns(2, 1, 1), ns(14, 10, 10))
-    return StageReplay(replicas, rides, ns(0, 0, 0, 4))
+    assignment = BatchAssignment(4, None, ns(0, 0, 10), ns(2, 1, 1), ns(14, 10, 10))
+    return StageReplay(replicas, assignment, ns(0, 0, 0, 4))
 
 
 def result(latency_ns: np.ndarray, ingress_ns: np.ndarray, **fields: object) -> ReplayResult:
@@ -127,7 +126,7 @@ def test_tables_of_a_stage() -> None:
 
 
 def test_a_stage_without_tokens_has_figures() -> None:
-    empty = StageReplay(3, Rides(0, None, ns(), ns(), ns()), ns())
+    empty = StageReplay(3, BatchAssignment(0, None, ns(), ns(), ns()), ns())
     figures = (
         empty.tokens,
         empty.batches,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import mipplan as mp
-from mipplan.result.plan_file import document_text, fingerprint
+from mipplan.result import document_text, fingerprint
 from planning_instances import hand_made
 
 TRACE = hand_made().trace

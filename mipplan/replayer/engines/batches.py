@@ -2,7 +2,7 @@
 
 When a batch starts and how many tokens it takes depends on how many tokens wait, never on which ones (as long
 as its service time does not depend on its oldest token). So both queue disciplines have the same batches: these
-are found from sorted arrivals alone, and the discipline only says who rides.
+are found from sorted arrivals alone, and the discipline only says which token is in which.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mipplan.core import Int64
 from mipplan.replayer.stage_task import ALWAYS, NEVER, Engine, Served, StageTask
-from mipplan.result import Following, Rides
+from mipplan.result import BatchAssignment, Following
 
 Order: TypeAlias = NDArray[np.int32]
 
@@ -127,11 +127,11 @@ def _serve_queue(
     by_end = room.by_end[:count].copy() if is_sorted else None
     rider = order if by_arrival else rider
     seats = None if rider is None else rider[:served]
-    return _NumbaRides(tokens, seats, start_ns, size, service_ns, by_end)
+    return _NumbaAssignment(tokens, seats, start_ns, size, service_ns, by_end)
 
 
-class _NumbaRides(Rides):
-    """Rides whose times per token are written out by machine code."""
+class _NumbaAssignment(BatchAssignment):
+    """An assignment whose times per token are written out by machine code."""
 
     def _hand_out(self, instant_ns: Int64, by_token: Int64) -> None:
         from mipplan.replayer.engines import numba_sorting as sorting

@@ -5,15 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mipplan.core import NS_PER_HOUR, NS_PER_S, Float64
+from mipplan.core import (
+    NS_PER_HOUR,
+    NS_PER_S,
+    Float64,
+    Int64,
+    Printable,
+    Summary,
+    format_duration,
+    from_front,
+)
 from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan, ReplayResult, Windows
 from mipplan.trace import Trace
 
-#: A run is judged over time by windows of so many seconds.
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+#: A run is judged over time by windows of this length.
 WINDOW_S = 5.0
 
 
@@ -38,8 +52,8 @@ class WorstWindow:
     p99_s: float
 
 
-@dataclass(frozen=True)
-class TuningRun:
+@dataclass(frozen=True, repr=False)
+class TuningRun(Printable):
     """One policy on one trace.
 
     Attributes
@@ -82,6 +96,27 @@ class TuningRun:
     def usd_per_hour(self) -> float:
         """Dollars paid per hour, on average."""
         return self.usd * NS_PER_HOUR / self.result.span_ns
+
+    def _summary(self) -> Summary:
+        worst = self.worst_window
+        when = f"{worst.miss_rate:.0%} missed within {worst.window_s:g} s at {worst.start_s:.4g} s"
+        return Summary(
+            f"Policy {self.policy} on {self.result.queries:,} queries",
+            figures=(
+                ("missed", f"{self.miss_rate:.3%} of queries, objective {_duration(self.slo_s)}"),
+                ("latency", f"P{100 * self.quantile:g} {_duration(self.result.quantile(self.quantile))}"),
+                ("cost", f"{self.usd_per_hour:.4f} $/h"),
+                ("actions", f"{len(self.actions):,}"),
+                ("worst", when if worst.miss_rate else None),
+            ),
+            headings=("stage", ">least", ">mean", ">most replicas"),
+            rows=(_counts_row(stage, schedule.replicas) for stage, schedule in self.schedules.items()),
+            count=len(self.schedules),
+            what="stages",
+        )
+
+    def _line(self) -> str:
+        return f" {self.policy}: {self.miss_rate:.3%} missed, {self.usd_per_hour:.4f} $/h"
 
     @cached_property
     def actions(self) -> tuple[Action, ...]:
@@ -135,8 +170,8 @@ class TuningRun:
         return float(lengths.max(initial=0)) * self.windows.window_s
 
 
-@dataclass(frozen=True)
-class Tuning:
+@dataclass(frozen=True, repr=False)
+class Tuning(Printable):
     """Several policies on one trace.
 
     Attributes
@@ -178,3 +213,69 @@ class Tuning:
         if found is None:
             raise KeyError(policy)
         return found
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per policy: misses, latency quantile, cost, number of changes."""
+        import pandas as pd
+
+        rows = [
+            {
+                "policy": run.policy,
+                "miss_rate": run.miss_rate,
+                "latency_s": run.result.quantile(run.quantile),
+                "usd_per_hour": run.usd_per_hour,
+                "actions": len(run.actions),
+                "reaction_s": run.reaction_s,
+            }
+            for run in self.runs
+        ]
+        return pd.DataFrame(rows).set_index("policy")
+
+    def plot(self) -> Figure:
+        """Draw the traffic, what replicas cost, the P99 and the misses of each policy over time.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        title = f"{self.plan.pipeline.name} on {self.trace.name}"
+        figure: Figure = from_front("draw_tuning", "mipplan.reporting")(self, title=title)
+        return figure
+
+    def _summary(self) -> Summary:
+        plan = self.plan
+        return Summary(
+            f"{len(self.runs)} policies on {self.trace.name}: "
+            f"P{100 * plan.quantile:g} ≤ {_duration(plan.slo_s)}, planned at {plan.usd_per_hour or 0:.4f} $/h",
+            figures=(
+                ("control", f"every {_duration(self.period_s)}"),
+                ("replicas", f"serve {_duration(self.activation_delay_s)} after their order"),
+                ("left out", ", ".join(self.left_out)),
+            ),
+            headings=("policy", ">missed", f">P{100 * plan.quantile:g}", ">$/h", ">actions", ">reaction"),
+            rows=(
+                (
+                    run.policy,
+                    f"{run.miss_rate:.3%}",
+                    _duration(run.result.quantile(run.quantile)),
+                    f"{run.usd_per_hour:.4f}",
+                    f"{len(run.actions):,}",
+                    _duration(run.reaction_s) if run.reaction_s else "none",
+                )
+                for run in self.runs
+            ),
+            count=len(self.runs),
+            what="policies",
+        )
+
+    def _line(self) -> str:
+        runs = ", ".join(f"{run.policy} {run.miss_rate:.2%} missed" for run in self.runs[:6])
+        return f": {self.trace.name}, {runs}"
+
+
+def _counts_row(stage: str, counts: Int64) -> tuple[str, ...]:
+    return (stage, str(counts.min()), f"{counts.mean():.3g}", str(counts.max()))
+
+
+def _duration(seconds: float) -> str:
+    return format_duration(seconds * NS_PER_S)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 from rich.text import Text
 
 from mipplan.core import NS_PER_S, format_duration, higher_rank
+from mipplan.reporting.documents import TraceReport
 
-#: How figures of a replay are called.
+#: Figures of a replay are called by these names.
 LABELS = {
     "mean": "mean",
     "p50": "P50",
@@ -32,9 +36,17 @@ def percent_text(quantile: float) -> str:
     return f"{100 * quantile:g}"
 
 
-def counted(number: int, noun: str, several: str) -> str:
+def counted(number: int, noun: str, several: str = "") -> str:
     """Write a number with the noun it needs."""
-    return f"{number:,} {noun if number == 1 else several}"
+    return f"{number:,} {noun if number == 1 else several or f'{noun}s'}"
+
+
+def trace_text(trace: TraceReport, *, cut: bool = False) -> str:
+    """Write a trace in a line, as markup; with `cut` also which part of a longer one it is."""
+    part = f", {trace.note.rsplit('; ', 1)[-1]}" if cut else ""
+    rate = "all at once" if trace.rate_rps is None else f"{trace.rate_rps:.4g} queries/s"
+    cv = "" if trace.cv is None else f", CV {trace.cv:.2f}"
+    return f"{escape(trace.name)}{part}: {trace.queries:,} queries, {trace.duration_s:.4g} s, {rate}{cv}"
 
 
 def objective_text(quantile: float, slo_s: float, queries: int, misses: int) -> str:
@@ -47,8 +59,24 @@ def objective_text(quantile: float, slo_s: float, queries: int, misses: int) -> 
     return f"P{percent_text(quantile)} ≤ {seconds_text(slo_s)}: {verdict}"
 
 
+def table(*headings: str) -> Table:
+    """Begin a table; a heading that begins with ``>`` stands above numbers, which are aligned to the right."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        made.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
+    return made
+
+
 def figures(rows: Sequence[tuple[str, str]]) -> Text:
     """Lay out label and text, long texts under themselves; not a table, which would pad every line with blanks."""
     width = max(len(name) for name, _ in rows) + 2
     lines = [Text.assemble((f"{name:<{width}}", "bold"), text) for name, text in rows]
     return Text("\n").join(lines)
+
+
+def show_notes(console: Console, notes: Iterable[str], written: Iterable[str] = ()) -> None:
+    """Say what must be known to read a document, and which files were written."""
+    for note in notes:
+        console.print(f"[yellow]note[/yellow]: {escape(note)}")
+    for path in written:
+        console.print(f"written to {escape(path)}")

@@ -3,20 +3,125 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Int64, check_quantile, quantile_ns
-from mipplan.result.rides import Following, Rides
-from mipplan.result.steps import StepFunction
-from mipplan.result.totals import exact_sum
+from mipplan.core import (
+    NS_PER_S,
+    Int32,
+    Int64,
+    check_quantile,
+    frozen,
+    quantile_ns,
+)
+from mipplan.result.stream import exact_sum
+from mipplan.result.timeline import StepFunction
 
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Dispatch and exit of a token that was left waiting are at this instant.
+NEVER = int(np.iinfo(np.int64).max)
 
-@dataclass(frozen=True)
+
+# --- which batch served which token -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BatchAssignment:
+    """The batches of one stage, and which tokens were in them: all that happened there, in little memory.
+
+    Times per token follow from those of the batches, and are written out only when somebody asks for them. A replay
+    of a chain asks for those of its last stage alone.
+
+    Attributes
+    ----------
+    tokens : int
+        Those that the stage was asked to serve.
+    rider : int32 or int64, shape (served,), or None
+        Token at each place, batch after batch; None if places are in token order. Tokens beyond the last batch were
+        left waiting.
+    batch_start_ns, batch_size, batch_service_ns : int64, shape (batches,)
+        In order of dispatch.
+    by_end : int32, shape (batches,), or None
+        The batches in order of their ends, those of one instant in order of dispatch; None if that was not noted.
+    """
+
+    tokens: int
+    rider: Int32 | Int64 | None
+    batch_start_ns: Int64
+    batch_size: Int64
+    batch_service_ns: Int64
+    by_end: Int32 | None = None
+
+    #: This many batches are spread over their tokens at once, so that what is read and written stays in the cache.
+    batches_at_once: ClassVar[int] = 1 << 13
+
+    def __post_init__(self) -> None:
+        for array in (self.rider, self.batch_start_ns, self.batch_size, self.batch_service_ns, self.by_end):
+            if array is not None:
+                array.flags.writeable = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.tokens} tokens in {self.batch_size.size} batches>"
+
+    @cached_property
+    def dispatch_ns(self) -> Int64:
+        """When each token was taken into a batch, shape (tokens,); `NEVER` if it was left waiting."""
+        return frozen(self._per_token(self.batch_start_ns))
+
+    @cached_property
+    def exit_ns(self) -> Int64:
+        """When the batch of each token was done, shape (tokens,); `NEVER` if it was left waiting."""
+        return frozen(self._per_token(self.batch_start_ns + self.batch_service_ns))
+
+    @property
+    def last_exit_ns(self) -> int:
+        """When the last batch was done; there must be one."""
+        return int(np.max(self.batch_start_ns + self.batch_service_ns))
+
+    def _per_token(self, instant_ns: Int64) -> Int64:
+        """An instant of each batch for each of its tokens, in token order."""
+        if self.rider is None and instant_ns.size == self.tokens:
+            return instant_ns.view()  # Each is alone in its batch.
+        by_token = np.empty(self.tokens, dtype=np.int64)
+        if int(self.batch_size.sum()) < self.tokens:
+            by_token.fill(NEVER)
+        self._hand_out(instant_ns, by_token)
+        return by_token
+
+    def _hand_out(self, instant_ns: Int64, by_token: Int64) -> None:
+        """Write an instant of each batch down for each of its tokens."""
+        place = 0
+        for low in range(0, instant_ns.size, self.batches_at_once):
+            here = slice(low, low + self.batches_at_once)
+            instants, size = instant_ns[here], self.batch_size[here]
+            upto = place + int(size.sum())
+            served = slice(place, upto) if self.rider is None else self.rider[place:upto]
+            by_token[served] = instants if upto - place == size.size else np.repeat(instants, size)
+            place = upto
+
+
+@dataclass(frozen=True, eq=False)
+class Following:
+    """Arrivals of tokens that each follow the same token of a stage above, a fixed delay after its exit there."""
+
+    above: BatchAssignment
+    delay_ns: int
+
+    @cached_property
+    def at_ns(self) -> Int64:
+        """When each token arrives, shape (tokens,)."""
+        exit_ns = self.above.exit_ns
+        return frozen(exit_ns + np.int64(self.delay_ns)) if self.delay_ns else exit_ns
+
+
+# --- one stage --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False)
 class StageReplay:
     """One stage's tokens and batches, in integer ns.
 
@@ -29,15 +134,20 @@ class StageReplay:
     ----------
     replicas : int
         The most there were at any time.
-    rides : Rides
-        Its batches, and who rode in them.
+    assignment : BatchAssignment
+        Its batches, and the tokens in them.
     arrivals : int64, shape (tokens,), or Following
         When each token was ready at the stage.
     """
 
     replicas: int
-    rides: Rides
+    assignment: BatchAssignment
     arrivals: Int64 | Following
+
+    def __repr__(self) -> str:
+        service = f"{self.tokens} tokens in {self.batches} batches"
+        several = "" if self.replicas == 1 else "s"
+        return f"<StageReplay: {self.replicas} replica{several}, {service}>"
 
     @property
     def arrival_ns(self) -> Int64:
@@ -47,32 +157,32 @@ class StageReplay:
     @property
     def dispatch_ns(self) -> Int64:
         """When each token was taken into a batch, in token order, shape (tokens,)."""
-        return self.rides.dispatch_ns
+        return self.assignment.dispatch_ns
 
     @property
     def exit_ns(self) -> Int64:
         """When the batch of each token was done, in token order, shape (tokens,)."""
-        return self.rides.exit_ns
+        return self.assignment.exit_ns
 
     @property
     def batch_start_ns(self) -> Int64:
         """When each batch was dispatched, in this order, shape (batches,)."""
-        return self.rides.batch_start_ns
+        return self.assignment.batch_start_ns
 
     @property
     def batch_size(self) -> Int64:
         """Tokens in each batch, shape (batches,)."""
-        return self.rides.batch_size
+        return self.assignment.batch_size
 
     @property
     def batch_service_ns(self) -> Int64:
         """How long each batch took, shape (batches,)."""
-        return self.rides.batch_service_ns
+        return self.assignment.batch_service_ns
 
     @property
     def tokens(self) -> int:
         """Number of tokens served."""
-        return self.rides.tokens
+        return self.assignment.tokens
 
     @property
     def batches(self) -> int:
@@ -82,9 +192,7 @@ class StageReplay:
     @property
     def span_ns(self) -> int:
         """Time from the stage's first arrival to its last exit; 0 if it saw no token."""
-        return self.rides.last_exit_ns - int(self.arrival_ns.min()) if self.tokens else 0
-
-    # ----------------------------------------------------------------------------------------- waiting
+        return self.assignment.last_exit_ns - int(self.arrival_ns.min()) if self.tokens else 0
 
     @property
     def wait_ns(self) -> Int64:
@@ -142,8 +250,6 @@ class StageReplay:
         gone = np.cumsum(self.batch_size) - self.batch_size
         return max(0, int(np.max(arrived - gone)))
 
-    # ----------------------------------------------------------------------------------------- service
-
     @property
     def mean_batch(self) -> float:
         """Mean batch size; 0 if there was no batch."""
@@ -178,18 +284,11 @@ class StageReplay:
         """
         return self.total_service_ns / (self.span_ns * self.replicas) if self.tokens else 0.0
 
-    # ------------------------------------------------------------------------------------------ tables
-
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per token, in token order: ``arrival_ns``, ``dispatch_ns``, ``exit_ns``, ``wait_ns``."""
         import pandas as pd
 
-        columns = {
-            "arrival_ns": self.arrival_ns,
-            "dispatch_ns": self.dispatch_ns,
-            "exit_ns": self.exit_ns,
-            "wait_ns": self.wait_ns,
-        }
+        columns = {name: getattr(self, name) for name in ("arrival_ns", "dispatch_ns", "exit_ns", "wait_ns")}
         return pd.DataFrame(columns, index=pd.RangeIndex(self.tokens, name="token"))
 
     def batches_to_pandas(self) -> pd.DataFrame:

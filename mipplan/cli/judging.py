@@ -1,0 +1,335 @@
+"""The commands that judge plans on traces: by a replay, against other planners, with policies, by the certificate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import mipplan as mp
+from mipplan import reporting
+from mipplan.cli import flags
+from mipplan.cli.inputs import (
+    TraceRequest,
+    check_apart,
+    check_beginning,
+    check_out,
+    names_in,
+    optional_seconds,
+    read_pipeline,
+    read_plan_and_trace,
+    read_profiles,
+    read_trace,
+    seconds_of,
+    shipped_path,
+)
+from mipplan.cli.session import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_MET, Session
+from mipplan.core import Fault, Faults
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+def replay(
+    context: typer.Context,
+    plan: flags.PlanFile,
+    trace: flags.TraceFile,
+    discipline: Annotated[
+        str, typer.Option(help="oldest_first, or fifo (the certificate does not cover fifo).")
+    ] = "oldest_first",
+    engine: flags.Engine = "auto",
+    seed: flags.PlanSeed = None,
+    expand: flags.Expand = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    windows: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Show latencies over time as well, in windows such as 60s."),
+    ] = None,
+    out: flags.Document = None,
+    latencies: flags.Latencies = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw latencies over time and their distribution (.png, .svg or .pdf)."
+        ),
+    ] = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="For traces larger than memory: keep sums and a histogram, not every query."
+        ),
+    ] = False,
+    json: flags.Json = False,
+) -> None:
+    """Replay a plan on a trace, exactly, and show latencies and what each stage did."""
+    with Session(context, json) as session:
+        from mipplan.replayer import check_manner
+        from mipplan.result import StreamEnd, check_window, check_windows
+
+        faults = Faults()
+        if stream:  # what needs the whole trace, or a latency for each query
+            whole, each = "the trace is never held as a whole", "latencies of single queries are not kept"
+            unusable = (
+                ("--expand", expand, whole),
+                ("--from", start, whole),
+                ("--to", end, whole),
+                ("--windows", windows, each),
+                ("--latencies", latencies, each),
+                ("--plot", plot, each),
+            )
+            for flag, given, reason in unusable:
+                if given is not None:
+                    faults.add(Fault(flag, f"does not go with --stream: {reason}"))
+        faults.take(lambda: check_manner(discipline, engine, seed))
+        faults.take(lambda: check_out("--out", out))
+        outputs = {"--out": out, "--latencies": latencies, "--plot": plot}
+        faults.take(lambda: check_apart({"plan": plan, "trace": trace}, outputs))
+        written = [str(path) for path in (out, latencies, plot) if path is not None]
+        if stream:
+            streamed = faults.take(lambda: mp.Plan.load(plan))
+            file = faults.take(lambda: shipped_path("traces", trace))
+            if file:
+                faults.take(lambda: check_beginning(file.value))
+            faults.check()
+            with session.progress() as progress:
+                totals = mp.replay_stream(
+                    streamed.value,
+                    file.value,
+                    discipline=discipline,
+                    engine=engine,
+                    seed=seed,
+                    progress=progress,
+                )
+            summed = reporting.stream_report(streamed.value, str(plan), file.value, totals, written)
+            _write(out, summed)
+            session.show(summed, reporting.show_stream)
+            session.exit_code = {
+                StreamEnd.COMPLETE: EXIT_DONE,
+                StreamEnd.OVERLOADED: EXIT_NOT_MET,
+                StreamEnd.INTERRUPTED: EXIT_INTERRUPTED,
+            }[totals.end]
+            return
+        window_s = faults.take(lambda: optional_seconds("--windows", windows))
+        faults.take(lambda: None if window_s.value is None else check_window(window_s.value))
+        faults.take(lambda: check_out("--latencies", latencies, reporting.LATENCY_FILES))
+        faults.take(lambda: check_out("--plot", plot, reporting.FIGURE_FILES))
+        request = TraceRequest(trace, expand, seed, start, end)
+        replayed, arrivals = read_plan_and_trace(faults, plan, request)
+        length_s = window_s.value
+        if length_s is not None:
+            check_windows(arrivals.arrival_ns, length_s)
+        with session.progress() as progress:
+            progress(f"replaying {len(arrivals):,} queries")
+            result = mp.replay(replayed, arrivals, discipline=discipline, engine=engine, seed=seed)
+            over_time = None if length_s is None else result.windows(length_s, replayed.slo_s)
+            progress("computing quantiles and their intervals")
+            report = reporting.replay_command_report(
+                replayed, str(plan), arrivals, result, over_time, written
+            )
+            if latencies is not None:
+                progress(f"writing {latencies}")
+                reporting.write_latencies(latencies, result)
+            if plot is not None:
+                progress(f"drawing {plot}")
+                figure = reporting.draw_replay(
+                    result, replayed.slo_s, replayed.quantile, length_s, title=arrivals.name
+                )
+                reporting.write_figure(plot, figure)
+            _write(out, report)
+        session.show(report, reporting.show_replay)
+
+
+def compare(
+    context: typer.Context,
+    pipeline: flags.PipelineFile,
+    trace: flags.TraceFile,
+    slo: flags.Slo = None,
+    profiles: flags.ProfilesDir = None,
+    quantile: flags.Quantile = 0.99,
+    split: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Plan on this share of the trace's time, judge on the rest too."),
+    ] = 0.5,
+    planners: flags.Planners = None,
+    discipline: Annotated[
+        str, typer.Option(help="Judge everybody under this: oldest_first, or fifo.")
+    ] = "oldest_first",
+    time_limit: Annotated[
+        str, typer.Option(metavar="TIME", help="Stop each search after this long.")
+    ] = "60s",
+    seed: flags.Seed = 0,
+    expand: flags.Expand = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw costs and latencies as bars (.png, .svg or .pdf)."),
+    ] = None,
+    json: flags.Json = False,
+) -> None:
+    """Compare planners: plan on the first part of a trace, judge on that and on the rest."""
+    with Session(context, json) as session:
+        from mipplan.comparison import Contender, check_rules
+
+        faults = Faults()
+        slo_s = faults.take(lambda: optional_seconds("--slo", slo))
+        time_limit_s = faults.take(lambda: optional_seconds("--time-limit", time_limit))
+        asked = faults.take(lambda: read_pipeline(pipeline))
+        measured = faults.take(lambda: read_profiles(profiles))
+        arrivals = faults.take(lambda: read_trace(TraceRequest(trace, expand, seed, start, end)))
+        names = list(Contender) if planners is None else names_in(planners)
+        faults.take(
+            lambda: check_rules(
+                quantile=quantile,
+                split=split,
+                discipline=discipline,
+                planners=names,
+                seed=seed,
+                seeds=None,
+                time_limit_s=time_limit_s.or_else(None),
+            )
+        )
+        faults.take(lambda: check_out("--plot", plot, reporting.FIGURE_FILES))
+        faults.check()
+        with session.progress() as progress:
+            comparison = mp.compare(
+                asked.value,
+                measured.value,
+                arrivals.value,
+                slo_s=slo_s.value,
+                quantile=quantile,
+                split=split,
+                discipline=discipline,
+                planners=names,
+                seed=seed,
+                time_limit_s=time_limit_s.value,
+                progress=progress,
+            )
+            written = [] if plot is None else [str(plot)]
+            report = reporting.comparison_report(asked.value, comparison, written)
+            if plot is not None:
+                progress(f"drawing {plot}")
+                reporting.write_figure(plot, reporting.draw_comparison(report))
+        session.show(report, reporting.show_comparison)
+        session.exit_code = EXIT_INTERRUPTED if comparison.left_out else EXIT_DONE
+
+
+def tune(
+    context: typer.Context,
+    plan: flags.PlanFile,
+    trace: flags.TraceFile,
+    policy: flags.Policy = "lp,inferline,hpa,ray,static",
+    sample: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="The trace planned for; by default the first part of --trace stands for it."
+        ),
+    ] = None,
+    split: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="That part, as a share of the trace's time; 0.2 by default."),
+    ] = None,
+    period: Annotated[str, typer.Option(metavar="TIME", help="Time between two instants of control.")] = "1s",
+    activation_delay: Annotated[
+        str, typer.Option(metavar="TIME", help="Time from ordering a replica to its first batch.")
+    ] = "5s",
+    discipline: Annotated[str, typer.Option(help="oldest_first, or fifo.")] = "oldest_first",
+    engine: flags.Engine = "auto",
+    seed: flags.PlanSeed = None,
+    expand: flags.Expand = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    out: flags.Document = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw rate, replicas, latencies and misses over time (.png, .svg or .pdf)."
+        ),
+    ] = None,
+    json: flags.Json = False,
+) -> None:
+    """Let replicas follow a trace under several policies, replay each exactly, and compare misses and cost."""
+    with Session(context, json) as session:
+        from mipplan.replayer import check_manner
+        from mipplan.tuner import check_delay, check_period, read_policies
+
+        faults = Faults()
+        names = names_in(policy)
+        faults.take(lambda: check_manner(discipline, engine, seed))
+        faults.take(lambda: read_policies(names))
+        if sample is not None and split is not None:
+            faults.add(Fault("--split", "does not go with --sample: then the whole trace is run"))
+        period_s = faults.take(lambda: seconds_of("--period", period))
+        delay_s = faults.take(lambda: seconds_of("--activation-delay", activation_delay))
+        faults.take(lambda: check_out("--out", out))
+        faults.take(lambda: check_out("--plot", plot, reporting.FIGURE_FILES))
+        outputs = {"--out": out, "--plot": plot}
+        faults.take(lambda: check_apart({"plan": plan, "trace": trace, "sample": sample}, outputs))
+        if period_s:
+            faults.take(lambda: check_period(period_s.value))
+        if delay_s:
+            faults.take(lambda: check_delay(delay_s.value))
+        told = faults.take(
+            lambda: None if sample is None else read_trace(TraceRequest(sample, expand, seed, None, None))
+        )
+        tuned, arrivals = read_plan_and_trace(faults, plan, TraceRequest(trace, expand, seed, start, end))
+        with session.progress() as progress:
+            tuning = mp.tune(
+                tuned,
+                arrivals,
+                policies=names,
+                sample=told.value,
+                **({} if split is None else {"split": split}),
+                period_s=period_s.value,
+                activation_delay_s=delay_s.value,
+                discipline=discipline,
+                engine=engine,
+                seed=seed,
+                progress=progress,
+            )
+            written = [str(path) for path in (out, plot) if path is not None]
+            report = reporting.tune_report(tuning, str(plan), written)
+            if plot is not None:
+                progress(f"drawing {plot}")
+                figure = reporting.draw_tuning(tuning, title=f"{tuned.pipeline.name} on {arrivals.name}")
+                reporting.write_figure(plot, figure)
+            _write(out, report)
+        session.show(report, reporting.show_tuning)
+        session.exit_code = EXIT_INTERRUPTED if tuning.left_out else EXIT_DONE
+
+
+def verify(
+    context: typer.Context,
+    plan: flags.PlanFile,
+    trace: flags.TraceFile,
+    seed: Annotated[int | None, typer.Option(help="Seed of --expand; the plan's by default.")] = None,
+    expand: flags.Expand = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    json: flags.Json = False,
+) -> None:
+    """Re-check a plan file on a trace without a solver; exit code 1 if it does not hold."""
+    with Session(context, json) as session:
+        from mipplan.result import read_document
+
+        faults = Faults()
+        document = faults.take(lambda: read_document(plan))
+        request = TraceRequest(trace, expand, seed, start, end)
+        arrivals = faults.take(lambda: read_trace(request, document.value.seed if document else 0))
+        faults.check()
+        with session.progress() as progress:
+            progress("recomputing the certificate")
+            verification = mp.verify(plan, arrivals.value)
+        report = reporting.verify_report(verification, str(plan), arrivals.value)
+        session.show(report, reporting.show_verification)
+        session.exit_code = EXIT_DONE if verification.verified else EXIT_NOT_MET
+
+
+def _write(out: Path | None, report: BaseModel) -> None:
+    """Write a document as ``--json`` prints it."""
+    from mipplan.documents import write_text_atomically
+
+    if out is not None:
+        write_text_atomically(out, report.model_dump_json(indent=2) + "\n")

@@ -1,0 +1,161 @@
+"""What results can do beside holding data: they print, and offer functions of the rooms above as methods.
+
+They print in at most 15 lines for people, as a small table in a notebook, in one line inside anything else.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+#: A result prints in at most this many lines, so that several of them fit on a screen.
+MOST_LINES = 15
+#: No line is longer, because narrower terminals are rare and wider ones are hard to read.
+MOST_COLUMNS = 100
+#: A name in a table is shortened to this length, because the figures beside it matter more.
+_LONGEST_CELL = 40
+#: A text behind a label takes at most this many lines above a table, and without one.
+_MOST_WRAPPED, _MOST_ALONE = 3, 8
+_INDENT = "  "
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a result prints.
+
+    Attributes
+    ----------
+    title : str
+    figures : sequence of (label, text)
+        Those without a text are left out.
+    headings : sequence of str
+        Of the table; one that begins with ``>`` stands above numbers.
+    rows : iterable of sequence of str
+        Made when they are printed, and no more of them than that.
+    count : int
+        Number of rows.
+    what : str
+        What a row is, several of them.
+    """
+
+    title: str
+    figures: Sequence[tuple[str, str | None]] = ()
+    headings: Sequence[str] = ()
+    rows: Iterable[Sequence[str]] = field(default=(), repr=False)
+    count: int = 0
+    what: str = "rows"
+
+    def text(self) -> str:
+        """Return at most `MOST_LINES` lines of at most `MOST_COLUMNS` signs."""
+        lines = [
+            _shortened(self.title, MOST_COLUMNS),
+            *itertools.islice(self._figure_lines(), MOST_LINES - 5),
+        ]
+        if self.count:
+            rows = self._shown_rows(MOST_LINES - len(lines) - 2)
+            cells = [[heading.removeprefix(">") for heading in self.headings], *rows]
+            lines += ["", *(_INDENT + line for line in _aligned(cells, self.headings))]
+            lines += [f"{_INDENT}{more}" for more in self._left_out(len(rows))]
+        return "\n".join(lines)
+
+    def html(self) -> str:
+        """Return the same as HTML, everything escaped."""
+        figures = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
+            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
+            for label, text in self.figures
+            if text
+        )
+        parts = [
+            f"<strong>{html.escape(self.title)}</strong>",
+            f"<table>{figures}</table>" if figures else "",
+        ]
+        if self.count:
+            rows = self._shown_rows(MOST_LINES)
+            head = "".join(_html_cell("th", heading.removeprefix(">"), heading) for heading in self.headings)
+            body = "".join(f"<tr>{''.join(map(_html_data, row, self.headings))}</tr>" for row in rows)
+            parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+            parts += [f"<p>{html.escape(more)}</p>" for more in self._left_out(len(rows))]
+        return f"<div>{''.join(parts)}</div>"
+
+    def _figure_lines(self) -> Iterator[str]:
+        width = max((len(label) for label, text in self.figures if text), default=0) + 2
+        for label, text in self.figures:
+            if text:
+                hanging = " " * (width + len(_INDENT))
+                yield from textwrap.wrap(
+                    text,
+                    MOST_COLUMNS,
+                    initial_indent=f"{_INDENT}{label:<{width}}",
+                    subsequent_indent=hanging,
+                    max_lines=_MOST_WRAPPED if self.count else _MOST_ALONE,
+                    placeholder=" …",
+                    break_on_hyphens=False,
+                )
+
+    def _shown_rows(self, room: int) -> list[list[str]]:
+        shown = self.count if self.count <= room else room - 1
+        return [
+            [_shortened(cell, _LONGEST_CELL) for cell in row] for row in itertools.islice(self.rows, shown)
+        ]
+
+    def _left_out(self, shown: int) -> list[str]:
+        return [f"… and {self.count - shown:,} more {self.what}"] if shown < self.count else []
+
+
+class Printable:
+    """A result that prints: what it says of itself is in `_summary`, and in one line in `_line`."""
+
+    def _summary(self) -> Summary:
+        raise NotImplementedError
+
+    def _line(self) -> str:
+        """What `repr` says behind the name of the class: `` name: figures`` or ``: figures``."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}{self._line()}>"
+
+    def __str__(self) -> str:
+        return self._summary().text()
+
+    def _repr_html_(self) -> str:
+        return self._summary().html()
+
+
+def from_front(name: str, room: str = "mipplan") -> Any:
+    """Return what ``mipplan``, or the front of one of its rooms, offers under a name.
+
+    A result knows nothing of the rooms above it. Still ``plan.explain()`` is where people look for
+    ``mipplan.explain(plan, …)``: such a method asks for the function when it is called.
+    """
+    return getattr(import_module(room), name)
+
+
+def _aligned(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            cell.rjust(width) if heading.startswith(">") else cell.ljust(width)
+            for cell, width, heading in zip(row, widths, headings, strict=True)
+        )
+        yield _shortened("  ".join(cells).rstrip(), MOST_COLUMNS - len(_INDENT))
+
+
+def _shortened(text: str, length: int) -> str:
+    flat = " ".join(text.split("\n"))
+    return flat if len(flat) <= length else flat[: length - 1] + "…"
+
+
+def _html_data(cell: str, heading: str) -> str:
+    return _html_cell("td", cell, heading)
+
+
+def _html_cell(tag: str, text: str, heading: str) -> str:
+    side = "right" if heading.startswith(">") else "left"
+    return f"<{tag} style='text-align:{side}'>{html.escape(text)}</{tag}>"

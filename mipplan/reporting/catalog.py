@@ -1,0 +1,219 @@
+"""What there is to choose from: profiles, what is odd in them, and solvers; their documents and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from rich.console import Console
+from rich.markup import escape
+
+from mipplan.profiles import Finding, Profiles, Severity, examine
+from mipplan.reporting.documents import Report
+from mipplan.reporting.text import counted, show_notes, table
+from mipplan.result import Plan
+from mipplan.solvers import SolverInfo
+
+#: At most this many findings about chosen hardware are spelt out in a plan's remarks, because they are read in passing.
+_SPELT_OUT = 3
+
+
+class HardwareReport(Report):
+    """One hardware type."""
+
+    usd_per_hour: float
+    memory_gib: float | None
+    limit: int | None
+    source: str
+
+
+class TableReport(Report):
+    """One latency table."""
+
+    model: str
+    hardware: str
+    batch: list[int]
+    latency_ms: list[float]
+
+
+class FindingReport(Report):
+    """One odd thing in the measurements of a model on a hardware type."""
+
+    severity: Literal["note", "warning"]
+    model: str
+    hardware: str
+    batches: list[int]
+    found: str
+    treatment: str
+
+
+class SolverReport(Report):
+    """One solver."""
+
+    name: str
+    available: bool
+    version: str | None
+    reason: str | None
+
+
+class ProfilesReport(Report):
+    """``mipplan profiles --json``."""
+
+    command: Literal["profiles"] = "profiles"
+    folder: str
+    hardware: dict[str, HardwareReport]
+    tables: list[TableReport]
+    shipped_pipelines: list[str]
+    shipped_traces: list[str]
+    remarks: list[str]
+
+
+class ExaminationReport(Report):
+    """``mipplan profiles --check --json``."""
+
+    command: Literal["profiles --check"] = "profiles --check"
+    folder: str
+    tables: int
+    warnings: int
+    notes: int
+    findings: list[FindingReport]
+
+
+class SolversReport(Report):
+    """``mipplan solvers --json``."""
+
+    command: Literal["solvers"] = "solvers"
+    solvers: list[SolverReport]
+    formulations: list[str]
+
+
+def profiles_report(
+    profiles: Profiles, folder: str, pipelines: list[str], traces: list[str]
+) -> ProfilesReport:
+    """Describe a profile folder."""
+    return ProfilesReport(
+        folder=folder,
+        hardware={name: HardwareReport.of(device) for name, device in profiles.hardware.items()},
+        tables=[
+            TableReport(
+                model=model,
+                hardware=hardware,
+                batch=measured.batch.tolist(),
+                latency_ms=measured.latency_ms.tolist(),
+            )
+            for (model, hardware), measured in profiles.tables.items()
+        ],
+        shipped_pipelines=pipelines,
+        shipped_traces=traces,
+        remarks=list(profiles.remarks),
+    )
+
+
+def show_profiles(console: Console, report: ProfilesReport) -> None:
+    """Hardware with prices, and the measured batch sizes of every model on it."""
+    console.print(f"profiles in {escape(report.folder)}\n")
+    hardware = table("hardware", ">$/h", ">memory", ">limit", "price from")
+    for name, device in report.hardware.items():
+        memory = "" if device.memory_gib is None else f"{device.memory_gib:g} GiB"
+        limit = "none" if device.limit is None else str(device.limit)
+        hardware.add_row(escape(name), f"{device.usd_per_hour:.4f}", memory, limit, escape(device.source))
+    console.print(hardware)
+    models = table("model", "hardware", "batch sizes", ">latency of one batch")
+    previous = ""
+    for measured in sorted(report.tables, key=lambda t: (t.model, t.hardware)):
+        model = "" if measured.model == previous else measured.model
+        previous = measured.model
+        sizes = ", ".join(str(size) for size in measured.batch)
+        span = f"{min(measured.latency_ms):.4g} … {max(measured.latency_ms):.4g} ms"
+        models.add_row(escape(model), escape(measured.hardware), sizes, span)
+    console.print()
+    console.print(models)
+    if report.shipped_pipelines:
+        console.print(f"\nshipped pipelines: {escape(', '.join(report.shipped_pipelines))}")
+        console.print(f"shipped traces: {escape(', '.join(report.shipped_traces))}")
+    show_notes(console, report.remarks)
+
+
+def examination_report(profiles: Profiles, folder: str) -> ExaminationReport:
+    """Describe everything odd in a profile folder."""
+    findings = examine(profiles)
+    warnings = sum(finding.severity is Severity.WARNING for finding in findings)
+    return ExaminationReport(
+        folder=folder,
+        tables=len(profiles.tables),
+        warnings=warnings,
+        notes=len(findings) - warnings,
+        findings=[FindingReport.of(finding) for finding in findings],
+    )
+
+
+def show_examination(console: Console, report: ExaminationReport) -> None:
+    """List findings by table, warnings in colour."""
+    console.print(f"profiles in {escape(report.folder)}\n")
+    shown = ""
+    for finding in report.findings:
+        heading = f"{finding.model} on {finding.hardware}"
+        if heading != shown:
+            console.print(f"[bold]{escape(heading)}[/bold]")
+            shown = heading
+        colour = "red" if finding.severity == "warning" else "yellow"
+        text = escape(f"{finding.found}; {finding.treatment}")
+        console.print(f"  [{colour}]{finding.severity}[/{colour}]: {text}")
+    if report.findings:
+        console.print()
+    counts = (counted(report.warnings, "warning"), counted(report.notes, "note"))
+    console.print(f"{counted(report.tables, 'table')}: {', '.join(counts)}")
+
+
+def plan_remarks(plan: Plan, folder: str | None) -> list[str]:
+    """Say what is doubtful in the measurements a plan rests on, in few lines.
+
+    Warnings about the tables that the plan chose are spelt out, as far as they are few; others, and those about
+    tables that it could have chosen, are counted, with the command that shows them.
+
+    Parameters
+    ----------
+    plan : Plan
+    folder : str or None
+        The profile folder, for that command; None for the shipped one.
+    """
+    warnings = [finding for finding in examine(plan.profiles) if finding.severity is Severity.WARNING]
+    chosen = {(plan.pipeline.stages[name].model, choice.hardware) for name, choice in plan.choices.items()}
+    ours = [finding for finding in warnings if (finding.model, finding.hardware) in chosen]
+    others = [finding for finding in warnings if finding not in ours and _is_open(plan, finding)]
+    remarks = [str(finding) for finding in ours[:_SPELT_OUT]]
+    rest = len(ours) - len(remarks) + len(others)
+    if rest:
+        what = counted(rest, "more warning" if remarks else "warning")
+        command = "mipplan profiles --check" + ("" if folder is None else f" --profiles {folder}")
+        remarks.append(f"{what} about {_subject(ours, others)}: see `{command}`")
+    return remarks
+
+
+def _is_open(plan: Plan, finding: Finding) -> bool:
+    """Whether some stage could have used the table a finding is about."""
+    return any(
+        stage.model == finding.model and (stage.hardware is None or finding.hardware in stage.hardware)
+        for stage in plan.pipeline.stages.values()
+    )
+
+
+def _subject(ours: Sequence[Finding], others: Sequence[Finding]) -> str:
+    if not others:
+        return "measurements this plan rests on"
+    return "measurements of hardware it could have chosen" if len(ours) <= _SPELT_OUT else "measurements"
+
+
+def solvers_report(solvers: Sequence[SolverInfo], formulations: list[str]) -> SolversReport:
+    """Describe the solvers and formulations there are."""
+    return SolversReport(solvers=[SolverReport.of(solver) for solver in solvers], formulations=formulations)
+
+
+def show_solvers(console: Console, report: SolversReport) -> None:
+    """Which solvers work here, and which formulations there are."""
+    solvers = table("solver", "works", "version", "")
+    for solver in report.solvers:
+        works = "[green]yes[/green]" if solver.available else "[red]no[/red]"
+        solvers.add_row(solver.name, works, solver.version or "", escape(solver.reason or ""))
+    console.print(solvers)
+    console.print(f"\nformulations: {', '.join(report.formulations)}")

@@ -1,0 +1,393 @@
+"""Plans for people and programs: the documents of ``mipplan plan``, ``verify`` and ``fleet``, and their tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Fault
+from mipplan.fleet import DeviceUse, FleetPlan
+from mipplan.reporting.documents import (
+    AdmissionReport,
+    BucketReport,
+    ChoiceReport,
+    CriticalStageReport,
+    DeviceUseReport,
+    ErrorReport,
+    FleetMemberReport,
+    FleetReport,
+    FleetSetReport,
+    PlanReport,
+    ReplayReport,
+    SloRelaxationReport,
+    TraceReport,
+    VerifyReport,
+)
+from mipplan.reporting.text import (
+    LABELS,
+    figures,
+    percent_text,
+    seconds_text,
+    show_notes,
+    table,
+    trace_text,
+)
+from mipplan.result import Explanation, Plan, ReplayResult
+from mipplan.trace import Trace
+from mipplan.verification import Verification
+
+IN_SAMPLE = (
+    "in-sample: planned and judged on the same trace; judge it on another one too (mipplan replay, verify)"
+)
+_FLEET_IN_SAMPLE = (
+    "in-sample: every plan is certified on the trace it was made for; judge it on others too (mipplan verify)"
+)
+#: At most this many pipelines are listed in a table, the dearest ones of larger fleets.
+_MEMBERS_LISTED = 40
+#: At most this many names are listed in a sentence.
+_MOST_NAMED = 12
+
+
+def trace_report(trace: Trace) -> TraceReport:
+    """Describe a trace; rate and CV are null where all queries arrive at once."""
+    rate_rps, cv = (value if math.isfinite(value) else None for value in (trace.rate_rps, trace.cv))
+    return TraceReport.of(trace, queries=len(trace), rate_rps=rate_rps, cv=cv)
+
+
+def choice_reports(plan: Plan) -> dict[str, ChoiceReport]:
+    """Configuration of every stage of a plan, and what it costs."""
+    prices = {name: device.microusd_per_hour for name, device in plan.profiles.hardware.items()}
+    return {
+        stage: ChoiceReport.of(
+            choice, usd_per_hour=choice.replicas * prices[choice.hardware] / MICRODOLLARS_PER_DOLLAR
+        )
+        for stage, choice in plan.choices.items()
+    }
+
+
+def error_report(
+    kind: Literal["input", "solver", "no_plan", "interrupted"], message: str, faults: Sequence[Fault]
+) -> ErrorReport:
+    """Describe why a command could not do its work."""
+    return ErrorReport(error=kind, message=message, faults=list(faults))
+
+
+def plan_report(
+    plan: Plan,
+    trace: Trace,
+    replayed: ReplayResult | None,
+    explanation: Explanation | None,
+    remarks: list[str],
+    plan_file: str | None,
+) -> PlanReport:
+    """Describe a plan made on `trace`, with its replay on the same trace if there was one."""
+    budget = plan.budget_microusd_per_hour
+    buckets = None if plan.envelope is None else [BucketReport(burst=b, rate_rps=r) for b, r in plan.envelope]
+    return PlanReport.of(
+        plan,
+        pipeline=plan.pipeline.name,
+        margin_s=plan.margin_ns / NS_PER_S,
+        envelope=buckets,
+        budget_usd_per_hour=None if budget is None else budget / MICRODOLLARS_PER_DOLLAR,
+        choices=choice_reports(plan),
+        trace=trace_report(trace),
+        replay=None if replayed is None else replayed.summary(plan.slo_s),
+        explanation=None if explanation is None else explanation.lines(),
+        remarks=remarks,
+        plan_file=plan_file,
+    )
+
+
+def show_plan(console: Console, report: PlanReport) -> None:
+    """Plan, cost, lower bound, bound, certificate and replayed quantiles."""
+    console.print(f"[bold]{escape(report.pipeline)}[/bold] on {trace_text(report.trace)}")
+    if not report.choices:
+        console.print(f"\n[bold red]{report.status}[/bold red]: {escape(report.reason or '')}")
+        return
+    choices = table("stage", "hardware", ">batch", ">replicas", ">$/h")
+    for stage, choice in report.choices.items():
+        row = (stage, choice.hardware, str(choice.batch), str(choice.replicas), f"{choice.usd_per_hour:.4f}")
+        choices.add_row(*(escape(cell) for cell in row))
+    console.print()
+    console.print(choices)
+    console.print()
+    console.print(figures(_plan_figures(report)))
+    if report.reason:
+        console.print(f"\n{escape(report.reason)}")
+    if report.explanation is not None:
+        console.print()
+        for line in report.explanation:
+            console.print(escape(line))
+        console.print()
+    show_notes(console, [*report.remarks, IN_SAMPLE], [report.plan_file] if report.plan_file else [])
+
+
+def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
+    by = ", ".join(dict.fromkeys(map(str, (report.formulation, report.solver))))  # "auto" once is enough
+    rows = [("status", f"{report.status}  ({by})"), ("cost", f"{report.usd_per_hour:.4f} $/h")]
+    if report.budget_usd_per_hour is not None:
+        proof = _proof(report, "proven fastest within it")
+        rows.append(("budget", f"{report.budget_usd_per_hour:.4f} $/h  ({proof})"))
+    else:
+        proof = _proof(report, "proven cheapest")
+        share = "every query" if report.envelope is not None else f"P{percent_text(report.quantile)}"
+        rows.append(("lower bound", f"{report.lower_bound_usd_per_hour:.4f} $/h  ({proof})"))
+        rows.append(("objective", f"{share} ≤ {seconds_text(report.slo_s)}"))
+    if report.headroom != 1.0 or report.margin_s:
+        margin = f", {seconds_text(report.margin_s)} of the objective kept back" if report.margin_s else ""
+        rows.append(("headroom", f"{report.headroom:g} × the traffic{margin}"))
+    rows.append(("bound", f"{seconds_text(report.bound_s or 0)}  (relaxation inside the MILP)"))
+    scope = "this trace" if report.headroom == 1.0 else f"{report.headroom:g} × this trace"
+    if report.envelope is not None:
+        scope = "all traffic inside the arrival curve, every query"
+        rows.append(("arrival curve", _envelope_text(report.envelope)))
+    certificate = seconds_text(report.certificate_s or 0)
+    rows.append(("certificate", f"{certificate}  (proven for {scope}, oldest first)"))
+    return rows if report.replay is None else rows + _replay_figures(report.replay)
+
+
+def _proof(report: PlanReport, proven: str) -> str:
+    if report.status == "optimal":
+        return proven
+    return "not proven" if report.gap is None else f"gap {report.gap:.1%}"
+
+
+def _envelope_text(buckets: Sequence[BucketReport]) -> str:
+    shown = [f"{bucket.burst:.4g} + {bucket.rate_rps:.4g}·u" for bucket in buckets[:3]]
+    more = [f"… ({len(buckets)} pieces)"] if len(buckets) > len(shown) else []
+    return f"queries in any u seconds ≤ min({', '.join([*shown, *more])})"
+
+
+def _replay_figures(report: ReplayReport) -> list[tuple[str, str]]:
+    shown = ("p50", "p90", "p99", "p99_9", "max")
+    latencies = ", ".join(f"{LABELS[name]} {seconds_text(report.latency_s[name])}" for name in shown)
+    rows = [("replayed", f"{latencies}  ({report.discipline.replace('_', ' ')})")]
+    if report.slo_s is not None and report.miss_rate is not None:
+        missed = f"{report.miss_rate:.3%} of queries are slower than {seconds_text(report.slo_s)}"
+        rows.append(("missed", missed))
+    return rows
+
+
+def verify_report(verification: Verification, plan_file: str, trace: Trace) -> VerifyReport:
+    """Describe the re-check of a plan file."""
+    plan, certificate, worst_ns = verification.plan, verification.certificate, verification.worst_case_ns
+    return VerifyReport.of(
+        verification,
+        plan_file=plan_file,
+        slo_s=plan.slo_s,
+        quantile=plan.quantile,
+        usd_per_hour=plan.usd_per_hour,
+        certificate_s=None if certificate is None else certificate.bound_s,
+        worst_case_s=None if worst_ns is None else worst_ns / NS_PER_S,
+        critical_path=[
+            CriticalStageReport(
+                stage=step.stage,
+                latency_s=step.latency_ns / NS_PER_S,
+                wait_s=step.wait_ns / NS_PER_S,
+                delay_s=step.delay_ns / NS_PER_S,
+            )
+            for step in (certificate.critical_path if certificate is not None else ())
+        ],
+        trace=trace_report(trace),
+    )
+
+
+def show_verification(console: Console, report: VerifyReport) -> None:
+    """Verified or not, and why."""
+    console.print(f"[bold]{escape(report.plan_file)}[/bold] on {trace_text(report.trace)}\n")
+    rows = [("objective", f"P{percent_text(report.quantile)} ≤ {seconds_text(report.slo_s)}")]
+    if report.certificate_s is not None:
+        certificate = seconds_text(report.certificate_s)
+        rows.append(("certificate", f"{certificate}  (recomputed, oldest first, no solver)"))
+        rows.append(("critical path", " → ".join(map(_step_text, report.critical_path))))
+    if report.worst_case_s is not None:
+        worst = seconds_text(report.worst_case_s)
+        rows.append(("worst case", f"{worst}  (all traffic inside the arrival curve)"))
+    console.print(figures(rows))
+    console.print()
+    show_notes(console, report.remarks)
+    if report.verified:
+        console.print("[bold green]verified[/bold green]: the certificate keeps the objective")
+        return
+    console.print("[bold red]not verified[/bold red]")
+    for problem in report.problems:
+        console.print(f"  {escape(problem)}")
+
+
+def _step_text(step: CriticalStageReport) -> str:
+    delay = f", after a delay of {seconds_text(step.delay_s)}" if step.delay_s else ""
+    return f"{step.stage} (T {seconds_text(step.latency_s)}, wait {seconds_text(step.wait_s)}{delay})"
+
+
+# --- a fleet of plans -------------------------------------------------------------------------------------------------
+
+
+def fleet_report(name: str, quantile: float, seed: int, fleet: FleetPlan, written: list[str]) -> FleetReport:
+    """Describe a fleet."""
+    admission, relaxation, effort = fleet.admission, fleet.relaxation, fleet.effort
+    admitted = None if admission is None else _set_report(admission.fleet)
+    relaxed = None if relaxation is None else _set_report(relaxation.fleet)
+    return FleetReport.of(
+        fleet,
+        name=name,
+        quantile=quantile,
+        seed=seed,
+        budget_usd_per_hour=_dollars(fleet.budget_microusd_per_hour),
+        devices=_device_reports(fleet.devices),
+        pipelines=_member_reports(fleet.plans),
+        admission=None if admission is None else AdmissionReport.of(admission, fleet=admitted),
+        relaxation=None if relaxed is None else SloRelaxationReport.of(relaxation, fleet=relaxed),
+        method=effort.method,
+        rounds=effort.rounds,
+        columns=effort.columns,
+        seconds=effort.seconds,
+        notes=[_FLEET_IN_SAMPLE] if fleet.plans or admission is not None or relaxation is not None else [],
+        written=written,
+    )
+
+
+def _set_report(fleet: FleetPlan) -> FleetSetReport | None:
+    if fleet.usd_per_hour is None or fleet.lower_bound_usd_per_hour is None or fleet.gap is None:
+        return None
+    return FleetSetReport.of(
+        fleet, devices=_device_reports(fleet.devices), pipelines=_member_reports(fleet.plans)
+    )
+
+
+def _device_reports(devices: Mapping[str, DeviceUse]) -> dict[str, DeviceUseReport]:
+    return {
+        name: DeviceUseReport.of(
+            use,
+            usd_per_hour=use.microusd_per_hour / MICRODOLLARS_PER_DOLLAR,
+            one_more_usd_per_hour=_dollars(use.one_more_microusd_per_hour),
+        )
+        for name, use in devices.items()
+    }
+
+
+def _member_reports(plans: Mapping[str, Plan]) -> dict[str, FleetMemberReport]:
+    return {
+        name: FleetMemberReport.of(
+            plan,
+            usd_per_hour=plan.usd_per_hour or 0.0,
+            alone_usd_per_hour=plan.lower_bound_usd_per_hour or 0.0,
+            certificate_s=plan.certificate_s or 0.0,
+            choices=choice_reports(plan),
+        )
+        for name, plan in plans.items()
+    }
+
+
+def show_fleet(console: Console, report: FleetReport) -> None:
+    """What is used of what, what every pipeline runs on, and what would do where not all fit."""
+    console.print(
+        f"[bold]{escape(report.name)}[/bold]: P{percent_text(report.quantile)} of every pipeline within its objective\n"
+    )
+    if report.usd_per_hour is not None:
+        _show_set(console, report.devices, report.pipelines)
+        console.print()
+    console.print(figures(_fleet_figures(report)))
+    if report.reason is not None:
+        console.print(f"[yellow]{report.status}[/yellow]: {escape(report.reason)}")
+    if report.admission is not None:
+        either = "admit" if report.relaxation is None else "either admit"
+        _show_admission(console, report.admission, either)
+    if report.relaxation is not None:
+        _show_relaxation(console, report.relaxation)
+    show_notes(console, report.notes, report.written)
+
+
+def _fleet_figures(report: FleetReport) -> list[tuple[str, str]]:
+    rows = [("status", f"{report.status}  ({report.method})")]
+    if report.usd_per_hour is not None:
+        rows.append(("cost", f"{report.usd_per_hour:,.4f} $/h"))
+    if report.lower_bound_usd_per_hour is not None:
+        gap = (
+            "" if report.gap is None else f"  (gap {report.gap:.3%})" if report.gap else "  (proven cheapest)"
+        )
+        rows.append(("lower bound", f"{report.lower_bound_usd_per_hour:,.4f} $/h{gap}"))
+    if report.budget_usd_per_hour is not None:
+        rows.append(("budget", f"{report.budget_usd_per_hour:,.10g} $/h"))
+    return rows
+
+
+def _show_set(
+    console: Console,
+    devices: Mapping[str, DeviceUseReport],
+    pipelines: Mapping[str, FleetMemberReport],
+) -> None:
+    console.print(_device_table(devices))
+    console.print()
+    console.print(_member_table(pipelines))
+    if len(pipelines) > _MEMBERS_LISTED:
+        console.print(f"… and {len(pipelines) - _MEMBERS_LISTED:,} cheaper ones (--out, --json)")
+
+
+def _device_table(devices: Mapping[str, DeviceUseReport]) -> Table:
+    used = table("hardware", ">used", ">limit", ">$/h", ">one more saves")
+    for name, use in devices.items():
+        saves = use.one_more_usd_per_hour
+        used.add_row(
+            name,
+            f"{use.used:,}",
+            "" if use.limit is None else f"{use.limit:,}",
+            f"{use.usd_per_hour:,.4f}",
+            "" if saves is None else f"{saves:.4f} $/h" if saves else "nothing",
+        )
+    return used
+
+
+def _member_table(pipelines: Mapping[str, FleetMemberReport]) -> Table:
+    members = table("pipeline", ">$/h", ">alone", ">certificate", ">SLO", "runs on")
+    shown = list(pipelines.items())
+    if len(shown) > _MEMBERS_LISTED:
+        shown = sorted(shown, key=lambda item: -item[1].usd_per_hour)[:_MEMBERS_LISTED]
+    for name, member in shown:
+        members.add_row(
+            escape(name),
+            f"{member.usd_per_hour:.4f}",
+            f"{member.alone_usd_per_hour:.4f}",
+            seconds_text(member.certificate_s),
+            seconds_text(member.slo_s),
+            _runs_on(member),
+        )
+    return members
+
+
+def _runs_on(member: FleetMemberReport) -> str:
+    used: dict[str, int] = {}
+    for choice in member.choices.values():
+        used[choice.hardware] = used.get(choice.hardware, 0) + choice.replicas
+    return ", ".join(f"{count} {name}" for name, count in used.items())
+
+
+def _show_admission(console: Console, admission: AdmissionReport, either: str) -> None:
+    proof = (
+        "the most that fits"
+        if admission.weight >= admission.weight_bound
+        else (f"no set of more than {admission.weight_bound:g} fits")
+    )
+    left_out = ", ".join(admission.left_out[:_MOST_NAMED])
+    more = len(admission.left_out) - _MOST_NAMED
+    cost = "" if admission.fleet is None else f", for {admission.fleet.usd_per_hour:,.4f} $/h"
+    console.print(
+        f"[bold]{either}[/bold] weight {admission.weight:g} of {admission.total_weight:g}{cost} ({proof}), "
+        f"without {escape(left_out)}{f' and {more:,} more' if more > 0 else ''}"
+    )
+
+
+def _show_relaxation(console: Console, relaxation: SloRelaxationReport) -> None:
+    proof = "is proven not to be enough" if relaxation.proven else "was not found to be enough"
+    console.print(
+        f"[bold]or relax[/bold] every objective to {relaxation.factor:.4g} times what it is: then all fit, for "
+        f"{relaxation.fleet.usd_per_hour:,.4f} $/h ({relaxation.too_small:.4g} times {proof})"
+    )
+
+
+def _dollars(microusd: int | None) -> float | None:
+    return None if microusd is None else microusd / MICRODOLLARS_PER_DOLLAR

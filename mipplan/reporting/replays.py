@@ -1,0 +1,285 @@
+"""A replay for people, programs and files: the documents of ``mipplan replay``, whole or streamed, and their tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mipplan.core import NS_PER_S, InputError, Int64
+from mipplan.documents import write_atomically
+from mipplan.reporting.documents import (
+    ReplayCommandReport,
+    ReplayReport,
+    StageReport,
+    StreamReport,
+    StreamStageReport,
+    WindowReport,
+)
+from mipplan.reporting.plans import IN_SAMPLE, trace_report
+from mipplan.reporting.text import (
+    LABELS,
+    NO_THEOREM_UNDER_FIFO,
+    counted,
+    figures,
+    objective_text,
+    seconds_text,
+    show_notes,
+    table,
+    trace_text,
+)
+from mipplan.result import FIGURES, RELATIVE_ERROR, Plan, ReplayResult, StreamEnd, StreamResult, Windows
+from mipplan.trace import Trace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LATENCY_FILES = (".csv", ".parquet")
+OUT_OF_SAMPLE = "out of sample: the plan was made for another trace"
+#: At most this many windows are shown in a table, because nobody reads more lines.
+_WINDOWS_SHOWN = 500
+_UNDER_WAY = "Queries under way, the slow ones among them, are not in these figures"
+_ENDS = {
+    StreamEnd.INTERRUPTED: f"interrupted, so far it was this. {_UNDER_WAY}",
+    StreamEnd.OVERLOADED: f"stopped: the plan does not keep up, and too much is waiting. {_UNDER_WAY}",
+}
+
+
+def replay_command_report(
+    plan: Plan,
+    plan_file: str,
+    trace: Trace,
+    result: ReplayResult,
+    windows: Windows | None = None,
+    written: Sequence[str] = (),
+) -> ReplayCommandReport:
+    """Describe a replay of a plan file, with latencies over time and the files written if there are any."""
+    return ReplayCommandReport(
+        plan_file=plan_file,
+        usd_per_hour=plan.usd_per_hour or 0.0,
+        quantile=plan.quantile,
+        trace=trace_report(trace),
+        in_sample=plan.trace is not None and plan.trace.sha256 == trace.sha256,
+        replay=ReplayReport.model_validate(result.summary(plan.slo_s)),
+        window_s=None if windows is None else windows.window_s,
+        windows=None if windows is None else _window_reports(windows),
+        written=list(written),
+    )
+
+
+def _window_reports(windows: Windows) -> list[WindowReport]:
+    rows = windows.to_pandas().to_dict(orient="records")
+    return [
+        WindowReport.model_validate(
+            {"miss_rate": None, **{name: None if math.isnan(value) else value for name, value in row.items()}}
+        )
+        for row in rows
+    ]
+
+
+def show_replay(console: Console, report: ReplayCommandReport) -> None:
+    """Objective, misses, cost; latencies with their intervals; what each stage did; latencies over time."""
+    replay = report.replay
+    console.print(f"[bold]{escape(report.plan_file)}[/bold] on {trace_text(report.trace)}\n")
+    console.print(figures(_verdict_figures(report)))
+    console.print()
+    console.print(_latency_table(replay))
+    console.print()
+    console.print(_stage_table(replay.stages))
+    if report.windows is not None:
+        console.print()
+        console.print(_window_table(report.windows))
+        left_out = len(report.windows) - _WINDOWS_SHOWN
+        if left_out > 0:
+            console.print(f"… and {left_out:,} windows more: --json and --out hold all of them")
+    console.print()
+    notes = [f"no interval for {LABELS[name]}: {reason}" for name, reason in replay.no_interval.items()]
+    notes.append(IN_SAMPLE if report.in_sample else OUT_OF_SAMPLE)
+    if replay.discipline != "oldest_first":
+        notes.append(NO_THEOREM_UNDER_FIFO)
+    elif not replay.certificate_applies:
+        notes.append(
+            "the certificate does not cover this run: replicas or service times are not those it was made for"
+        )
+    show_notes(console, notes, report.written)
+
+
+def _replayed(report: ReplayReport | StreamReport) -> tuple[str, str]:
+    manner = f"{report.discipline.replace('_', ' ')}, engine {report.engine}, seed {report.seed}"
+    return ("replayed", manner)
+
+
+def _verdict_figures(report: ReplayCommandReport) -> list[tuple[str, str]]:
+    replay = report.replay
+    rows = [_replayed(replay)]
+    if replay.service != "as measured":
+        rows.append(("service", replay.service))
+    if replay.slo_s is not None and replay.misses is not None and replay.miss_rate is not None:
+        verdict = objective_text(report.quantile, replay.slo_s, replay.queries, replay.misses)
+        rows.append(("objective", verdict))
+        between = ""
+        if replay.miss_rate_interval is not None:
+            low, high = replay.miss_rate_interval.low, replay.miss_rate_interval.high
+            between = f"; {replay.confidence:.0%} interval {low:.3%} to {high:.3%}"
+        share = f"{replay.misses:,} of {replay.queries:,} queries ({replay.miss_rate:.3%}{between})"
+        rows.append(("slower", share))
+    paid = f"{replay.usd:.4g} $ for the {seconds_text(replay.span_s)} replayed"
+    per_thousand = f"{1_000 * replay.usd_per_query:.4g} $ per 1,000 queries"
+    return [*rows, ("cost", f"{report.usd_per_hour:.4f} $/h; {paid}, {per_thousand}")]
+
+
+def _latency_table(replay: ReplayReport) -> Table:
+    latencies = table("latency", ">observed", f"{replay.confidence:.0%} interval")
+    for name in ("mean", *replay.latency_interval_s, "max"):
+        interval = replay.latency_interval_s.get(name)
+        between = "" if interval is None else f"{seconds_text(interval.low)} to {seconds_text(interval.high)}"
+        latencies.add_row(LABELS[name], seconds_text(replay.latency_s[name]), between)
+    return latencies
+
+
+def _stage_table(reports: Mapping[str, StageReport] | Mapping[str, StreamStageReport]) -> Table:
+    """Of a streamed replay, neither a quantile of the waits nor the longest queue is known."""
+    streamed = any(isinstance(stage, StreamStageReport) for stage in reports.values())
+    columns = ("replicas", "busy", "tokens", "mean batch", "mean wait", "P99 wait", "max wait", "max queue")
+    shown = [column for column in columns if not streamed or column not in ("P99 wait", "max queue")]
+    stages = table("stage", *(f">{column}" for column in shown))
+    for name, stage in reports.items():
+        cells = {
+            "replicas": str(stage.replicas),
+            "busy": f"{stage.utilisation:.1%}",
+            "tokens": f"{stage.tokens:,}",
+            "mean batch": f"{stage.mean_batch:.2f}",
+            "mean wait": seconds_text(stage.mean_wait_s),
+            "max wait": seconds_text(stage.max_wait_s),
+        }
+        if isinstance(stage, StageReport):
+            cells |= {"P99 wait": seconds_text(stage.p99_wait_s), "max queue": f"{stage.max_queue:,}"}
+        stages.add_row(escape(name), *(cells[column] for column in shown))
+    return stages
+
+
+def _window_table(reports: Sequence[WindowReport]) -> Table:
+    windows = table(">from", ">queries", ">mean", ">P50", ">P90", ">P99", ">max", ">slower")
+    for window in reports[:_WINDOWS_SHOWN]:
+        latencies = (window.mean_s, window.p50_s, window.p90_s, window.p99_s, window.max_s)
+        windows.add_row(
+            f"{window.start_s:.10g} s",
+            f"{window.queries:,}",
+            *("" if latency is None else seconds_text(latency) for latency in latencies),
+            "" if window.miss_rate is None else f"{window.miss_rate:.2%}",
+        )
+    return windows
+
+
+# --- streamed --------------------------------------------------------------------------------------------------------
+
+
+def stream_report(
+    plan: Plan, plan_file: str, trace_file: str, result: StreamResult, written: Sequence[str] = ()
+) -> StreamReport:
+    """Summarise a streamed replay, and name the files written if there are any."""
+    latency_s = {name: result.quantile(quantile) for name, quantile in FIGURES.items()}
+    return StreamReport.of(
+        result,
+        plan_file=plan_file,
+        trace_file=trace_file,
+        usd_per_hour=plan.usd_per_hour or 0.0,
+        first_s=result.first_ns / NS_PER_S,
+        last_s=result.last_ns / NS_PER_S,
+        latency_s={**latency_s, "max": result.max_latency_s, "mean": result.mean_latency_s},
+        quantile_error=RELATIVE_ERROR,
+        quantile=plan.quantile,
+        written=list(written),
+    )
+
+
+def show_stream(console: Console, report: StreamReport) -> None:
+    """Objective, misses and cost; latencies; what each stage did."""
+    queries = counted(report.queries, "query", "queries")
+    span = seconds_text(report.last_s - report.first_s)
+    console.print(
+        f"[bold]{escape(report.plan_file)}[/bold] on {escape(report.trace_file)}: {queries}, {span}\n"
+    )
+    console.print(figures(_stream_figures(report)))
+    console.print()
+    console.print(_stage_table(report.stages))
+    notes = [
+        f"quantiles are at most {report.quantile_error:.1%} too high and never too low; all else is exact"
+    ]
+    if report.discipline != "oldest_first":
+        notes.append(NO_THEOREM_UNDER_FIFO)
+    if report.end != StreamEnd.COMPLETE:
+        notes.append(_ENDS[StreamEnd(report.end)])
+    console.print()
+    show_notes(console, notes, report.written)
+
+
+def _stream_figures(report: StreamReport) -> list[tuple[str, str]]:
+    latencies = ", ".join(f"{LABELS[name]} {seconds_text(value)}" for name, value in report.latency_s.items())
+    rows = [_replayed(report)]
+    if report.end == StreamEnd.COMPLETE:  # what is missing of a partial result are the slow queries
+        verdict = objective_text(report.quantile, report.slo_s, report.queries, report.misses)
+        rows.append(("objective", verdict))
+    share = f"{report.misses:,} of {report.queries:,} queries ({report.miss_rate:.3%})"
+    return [
+        *rows,
+        ("slower", f"{share} than {seconds_text(report.slo_s)}"),
+        ("latency", latencies),
+        ("cost", f"{report.usd_per_hour:.4f} $/h"),
+    ]
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def write_latencies(path: str | Path, result: ReplayResult) -> None:
+    """Write ``arrival_s`` and ``latency_s`` of each query, in the order of ingress, whole or not at all.
+
+    The file is a trace file as well. CSV holds seconds with nine decimals, Parquet float64; both give back whole
+    nanoseconds when rounded.
+
+    Raises
+    ------
+    InputError
+        If the name ends in none of `LATENCY_FILES`, or the place cannot be written to.
+    """
+    ending = Path(path).suffix.lower()
+    if ending not in LATENCY_FILES:
+        raise InputError.one(str(path), f"expected a name that ends in {' or '.join(LATENCY_FILES)}")
+    write = _write_csv if ending == ".csv" else _write_parquet
+    write_atomically(path, lambda stream: write(stream, result))
+
+
+def _write_csv(stream: BinaryIO, result: ReplayResult) -> None:
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+
+    columns = {"arrival_s": _decimals(result.ingress_ns), "latency_s": _decimals(result.latency_ns)}
+    stream.write(f"{','.join(columns)}\n".encode())
+    # Arrow would put the names in quotes.
+    options = pa_csv.WriteOptions(include_header=False, quoting_style="none")
+    pa_csv.write_csv(pa.table(columns), stream, options)
+
+
+def _write_parquet(stream: BinaryIO, result: ReplayResult) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"arrival_s": result.ingress_ns / NS_PER_S, "latency_s": result.latency_ns / NS_PER_S}
+    pq.write_table(pa.table(columns), stream)
+
+
+def _decimals(times_ns: Int64) -> pa.Array:
+    """Seconds with nine decimals, exactly, as text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    whole, part = np.divmod(times_ns, NS_PER_S)
+    padded = pc.utf8_lpad(pa.array(part).cast(pa.string()), width=9, padding="0")
+    return pc.binary_join_element_wise(pa.array(whole).cast(pa.string()), padded, ".")

@@ -1,0 +1,345 @@
+"""What a plan is made of: what was asked for, its choices, what is known of it, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+from mipplan.core import NS_PER_S, Fault, InputError, check_quantile, check_seed, check_slo, is_whole
+from mipplan.pipeline import Pipeline
+from mipplan.profiles import Profiles
+from mipplan.trace import Trace
+
+# --- what was asked for ----------------------------------------------------------------------------------------------
+
+
+class Guarantee(StrEnum):
+    """What traffic the latency bound holds for."""
+
+    TRACE = "trace"
+    """The trace planned for, with the token draws of the plan's seed."""
+    ENVELOPE = "envelope"
+    """Every query of any traffic inside an arrival curve, whatever is drawn."""
+    REPLAY = "replay"
+    """None by a theorem: the *replay* of the trace kept the objective (`mipplan.refine`)."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What was asked for.
+
+    Attributes
+    ----------
+    slo_ns : int
+        The latency objective.
+    quantile : float
+        Of latency over queries that must keep it, in (0, 1].
+    seed : int
+        Of the token draws.
+    guarantee : Guarantee
+    headroom : float
+        Multiple of the trace's traffic that was planned for; the certificate is for that multiple.
+    margin_ns : int
+        Kept back: the certificate is at most the objective less this.
+    envelope : tuple of (burst, rate) or None
+        Arrival curve of ``guarantee="envelope"``: queries and queries per second.
+    budget_microusd_per_hour : int or None
+        If the plan is the fastest within a budget instead of the cheapest within an objective.
+
+    Raises
+    ------
+    InputError
+        If the quantile or the seed is none.
+    """
+
+    slo_ns: int
+    quantile: float = 0.99
+    seed: int = 0
+    guarantee: Guarantee = Guarantee.TRACE
+    headroom: float = 1.0
+    margin_ns: int = 0
+    envelope: tuple[tuple[float, float], ...] | None = None
+    budget_microusd_per_hour: int | None = None
+
+    def __post_init__(self) -> None:
+        # A file holds plain numbers: whole ones and NumPy's would not come back as the same bytes.
+        object.__setattr__(self, "quantile", check_quantile(self.quantile))
+        object.__setattr__(self, "seed", check_seed(self.seed))
+        object.__setattr__(self, "headroom", float(self.headroom))
+
+    @property
+    def deadline_ns(self) -> int:
+        """The latency to plan for: the objective less the margin."""
+        return self.slo_ns - self.margin_ns
+
+
+def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
+    """Return the objective in ns: the argument, else the pipeline's.
+
+    Raises
+    ------
+    InputError
+        If there is neither, or it is not a positive time.
+    """
+    if slo_s is not None:
+        return check_slo(slo_s)
+    if pipeline.slo_ns is None:
+        raise InputError.one(
+            pipeline.place(("slo",)),
+            f"the pipeline {pipeline.name!r} states none: write slo: 300ms there, or pass --slo 300ms "
+            "(in Python slo_s=0.3)",
+        )
+    return pipeline.slo_ns
+
+
+# --- what was chosen --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Configuration of one stage.
+
+    Attributes
+    ----------
+    hardware : str
+    batch : int
+        Batch cap.
+    replicas : int
+    """
+
+    hardware: str
+    batch: int
+    replicas: int
+
+
+def read_choices(
+    pipeline: Pipeline, profiles: Profiles, given: Mapping[str, Choice | tuple[str, int, int]]
+) -> dict[str, Choice]:
+    """Check the choices of all stages and bring them into file order, numbers as plain integers.
+
+    Raises
+    ------
+    InputError
+        Listing every stage missing, unknown, or impossible with these profiles.
+    """
+    faults = [
+        Fault(f"choices.{stage}", f"there is no such stage; the stages are {', '.join(pipeline.stages)}")
+        for stage in given
+        if stage not in pipeline.stages
+    ]
+    made: dict[str, Choice] = {}
+    for name, stage in pipeline.stages.items():
+        place = f"choices.{name}"
+        if name not in given:
+            faults.append(Fault(place, "missing: every stage needs (hardware, batch, replicas)"))
+            continue
+        choice = _as_choice(given[name])
+        if choice is None:
+            faults.append(Fault(place, f"expected (hardware, batch, replicas), found {given[name]!r}"))
+            continue
+        found = _choice_faults(stage.model, profiles, place, choice)
+        faults += found
+        if not found:
+            made[name] = Choice(choice.hardware, int(choice.batch), int(choice.replicas))
+    if faults:
+        raise InputError(faults)
+    return made
+
+
+def _as_choice(given: object) -> Choice | None:
+    if isinstance(given, Choice):
+        return given
+    return Choice(*given) if isinstance(given, tuple | list) and len(given) == 3 else None
+
+
+def _choice_faults(model: str, profiles: Profiles, place: str, choice: Choice) -> list[Fault]:
+    faults = [
+        Fault(f"{place}.{field_name}", f"expected a whole number of at least 1, found {value!r}")
+        for field_name, value in (("batch", choice.batch), ("replicas", choice.replicas))
+        if not is_whole(value) or value < 1
+    ]
+    table = profiles.table(model, choice.hardware) if isinstance(choice.hardware, str) else None
+    if table is None:
+        measured = ", ".join(profiles.hardware_for(model)) or "none"
+        message = f"model {model!r} has no measurements on {choice.hardware!r} (measured: {measured})"
+        faults.append(Fault(f"{place}.hardware", message))
+    elif not faults and choice.batch > table.largest_batch:
+        message = (
+            f"largest measured is {table.largest_batch}, found {choice.batch}; latency is not extrapolated"
+        )
+        faults.append(Fault(f"{place}.batch", message))
+    return faults
+
+
+# --- what is known ---------------------------------------------------------------------------------------------------
+
+
+class PlanStatus(StrEnum):
+    """How much is proven about a plan."""
+
+    OPTIMAL = "optimal"
+    """The cheapest certified plan of the option set; proven. Of a refined plan (guarantee ``replay``): the cheapest
+    whose replay keeps the objective."""
+    FEASIBLE = "feasible"
+    """Certified, but a limit was hit before it was proven cheapest: compare cost and lower bound."""
+    INFEASIBLE = "infeasible"
+    """Proven: no plan of the option set can be certified; `reason` says why."""
+    UNKNOWN = "unknown"
+    """A limit was hit before any plan was found or excluded."""
+    GIVEN = "given"
+    """Made from choices by `Plan.from_choices`, or by a baseline's rule; nothing is proven about it."""
+
+
+class Limit(StrEnum):
+    """What stopped a search before it was done."""
+
+    TIME = "time"
+    """The time limit."""
+    INTERRUPT = "interrupt"
+    """Ctrl-C."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures of a plan, whole numbers; None where there is no such figure.
+
+    Attributes
+    ----------
+    microusd_per_hour : int or None
+        Cost.
+    lower_bound_microusd_per_hour : int or None
+        Proven: no certified plan (of a refined one: none that replays within the objective) costs less.
+    bound_ns : int or None
+        The latency bound used inside the MILP, a relaxation of the certificate.
+    certificate_ns : int or None
+        The certified latency quantile on the trace planned for.
+    """
+
+    microusd_per_hour: int | None = None
+    lower_bound_microusd_per_hour: int | None = None
+    bound_ns: int | None = None
+    certificate_ns: int | None = None
+
+
+# --- where it comes from ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TraceReference:
+    """Which trace a plan was made for: also how that was made, and SHA-256 of its times (little-endian int64 ns)."""
+
+    name: str
+    note: str
+    sha256: str
+    queries: int
+    span_ns: int
+
+    @classmethod
+    def of(cls, trace: Trace) -> TraceReference:
+        """Reference to `trace`."""
+        return cls(trace.name, trace.note, trace.sha256, len(trace), trace.span_ns)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What finding a plan took.
+
+    Attributes
+    ----------
+    estimator_calls : int
+        Configurations that were simulated on the trace, each counted once.
+    seconds : float
+        Wall-clock time of the search, judging the result left out.
+    """
+
+    estimator_calls: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How a refined plan was found, what is proven about it, and how fragile it is.
+
+    Attributes
+    ----------
+    discipline : str
+        Queue discipline of all replays here.
+    proof : str or None
+        ``"optimal"`` if every cheaper plan of the option set was refuted, by a replay or by a condition proven
+        necessary; ``"optimal assuming …"`` if that rests on what is no theorem; None if plans were left.
+    quantile_ns : int or None
+        Replayed latency quantile on the trace refined for; None without a plan.
+    replays : int
+        Complete plans judged by a replay.
+    stage_replays : int
+        Stages replayed for that, and for partial plans; plans alike from the sources down share them.
+    refuted : mapping of str to int
+        By ground: options excluded for every plan, partial plans refuted with all that extends them, and complete
+        plans.
+    noisy_ns : mapping of str to int
+        Latency quantile under random service times, by what was drawn.
+    other_seeds_ns : mapping of int to int
+        Latency quantile with other token draws, by seed; empty if the pipeline draws nothing.
+    """
+
+    discipline: str
+    proof: str | None = None
+    quantile_ns: int | None = None
+    replays: int = 0
+    stage_replays: int = 0
+    refuted: Mapping[str, int] = field(default_factory=dict)
+    noisy_ns: Mapping[str, int] = field(default_factory=dict)
+    other_seeds_ns: Mapping[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in _MAPPINGS:
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Read-only views cannot be pickled or copied.
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return partial(type(self), **{**values, **{name: dict(values[name]) for name in _MAPPINGS}}), ()
+
+    @property
+    def quantile_s(self) -> float | None:
+        """Replayed latency quantile, seconds."""
+        return None if self.quantile_ns is None else self.quantile_ns / NS_PER_S
+
+    @property
+    def worst_s(self) -> float | None:
+        """Largest quantile seen under noise and other seeds, seconds."""
+        seen = [*self.noisy_ns.values(), *self.other_seeds_ns.values()]
+        return max(seen) / NS_PER_S if seen else None
+
+
+_MAPPINGS = ("refuted", "noisy_ns", "other_seeds_ns")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a plan comes from.
+
+    Attributes
+    ----------
+    trace : TraceReference or None
+        The trace planned for; None for a given plan.
+    formulation, solver : str or None
+        How it was found; None for a given plan.
+    effort : Effort or None
+        What finding it took; not part of the plan file.
+    refinement : Refinement or None
+        What `mipplan.refine` found out; not part of the plan file.
+    sample : Trace or None
+        The trace planned for itself, at hand until the plan is saved or pickled: what `Plan.explain` looks at.
+    """
+
+    trace: TraceReference | None = None
+    formulation: str | None = None
+    solver: str | None = None
+    effort: Effort | None = field(default=None, compare=False, repr=False)
+    refinement: Refinement | None = field(default=None, compare=False, repr=False)
+    sample: Trace | None = field(default=None, compare=False, repr=False)

@@ -1,0 +1,242 @@
+"""Figures over time: of the queries that came in each window, and numbers that change in steps, exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mipplan.core import (
+    NS_PER_S,
+    Float64,
+    InputError,
+    Int64,
+    check_slo,
+    format_duration,
+    frozen,
+    positive_ns,
+    shown,
+)
+from mipplan.result.stream import exact_product_sum
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: At most this many windows are made, because nobody reads more, and they would fill the memory.
+MOST_WINDOWS = 1_000_000
+#: These quantiles are computed in each window.
+WINDOW_QUANTILES = {"p50_s": 0.5, "p90_s": 0.9, "p99_s": 0.99}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Windows:
+    """Figures of the queries whose ingress lies in each of w windows that follow each other.
+
+    Window i is ``[start_s[i], start_s[i] + window_s)`` on the trace's own time axis; the first begins at the multiple
+    of `window_s` at or before the first query, so the first and the last may be covered in part only.
+
+    Attributes
+    ----------
+    window_s : float
+    start_s : float64, shape (w,)
+    queries : int64, shape (w,)
+    mean_s, p50_s, p90_s, p99_s, max_s : float64, shape (w,)
+        Latency in seconds, quantiles with ``method="higher"``; NaN where no query came.
+    miss_rate : float64, shape (w,), or None
+        Share of queries slower than the objective, NaN where no query came; None if none was given.
+    """
+
+    window_s: float
+    start_s: Float64
+    queries: Int64
+    mean_s: Float64
+    p50_s: Float64
+    p90_s: Float64
+    p99_s: Float64
+    max_s: Float64
+    miss_rate: Float64 | None
+
+    def __repr__(self) -> str:
+        return f"<Windows: {self.start_s.size} of {self.window_s:g} s, {int(self.queries.sum())} queries>"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per window."""
+        import pandas as pd
+
+        names = ("start_s", "queries", "mean_s", *WINDOW_QUANTILES, "max_s", "miss_rate")
+        columns = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return pd.DataFrame(columns, index=pd.RangeIndex(self.queries.size, name="window"))
+
+
+def latency_windows(
+    ingress_ns: Int64, latency_ns: Int64, window_s: float, slo_s: float | None = None
+) -> Windows:
+    """Cut a replay into windows by ingress, which does not decrease.
+
+    Raises
+    ------
+    InputError
+        If the window or the objective is not positive, or there would be more than `MOST_WINDOWS`.
+    """
+    slo_ns = None if slo_s is None else check_slo(slo_s)
+    window_ns, first, count = check_windows(ingress_ns, window_s)
+    edges = (first + np.arange(count + 1, dtype=np.int64)) * window_ns
+    begins = np.searchsorted(ingress_ns, edges)
+    queries = np.diff(begins).astype(np.int64, copy=False)
+    filled = np.flatnonzero(queries)
+    starts, sizes = begins[:-1][filled], queries[filled]
+    # Sorted inside each window: the k-th fastest of a window is k places after its first.
+    ordered = latency_ns[np.lexsort((latency_ns, np.repeat(filled, sizes)))]
+
+    def spread(values: Float64 | Int64) -> Float64:
+        out = np.full(count, np.nan)
+        out[filled] = values
+        out.flags.writeable = False
+        return out
+
+    quantiles = {
+        name: spread(ordered[starts + np.ceil(quantile * (sizes - 1)).astype(np.int64)] / NS_PER_S)
+        for name, quantile in WINDOW_QUANTILES.items()
+    }
+    missed = None
+    if slo_ns is not None:
+        missed = spread(np.add.reduceat(latency_ns > slo_ns, starts, dtype=np.int64) / sizes)
+    start_s = edges[:-1] / NS_PER_S
+    for array in (start_s, queries):
+        array.flags.writeable = False
+    return Windows(
+        window_s=window_ns / NS_PER_S,
+        start_s=start_s,
+        queries=queries,
+        mean_s=spread(np.add.reduceat(latency_ns.astype(np.float64), starts) / sizes / NS_PER_S),
+        **quantiles,
+        max_s=spread(ordered[starts + sizes - 1] / NS_PER_S),
+        miss_rate=missed,
+    )
+
+
+def check_window(window_s: float) -> int:
+    """Return the length of a window in nanoseconds; it must be positive."""
+    window_ns = positive_ns(window_s)
+    if window_ns is None:
+        raise InputError.one("window_s", f"expected a positive number of seconds, found {shown(window_s)}")
+    return window_ns
+
+
+def check_windows(ingress_ns: Int64, window_s: float) -> tuple[int, int, int]:
+    """Return the length of a window in nanoseconds, the number of the first one, and how many there are.
+
+    Raises
+    ------
+    InputError
+        If the window is not positive, or there would be more than `MOST_WINDOWS`.
+    """
+    window_ns = check_window(window_s)
+    first = int(ingress_ns[0]) // window_ns
+    count = int(ingress_ns[-1]) // window_ns - first + 1
+    if count > MOST_WINDOWS:
+        raise InputError.one(
+            "window_s",
+            f"{format_duration(window_ns)} makes {count:,} windows, more than {MOST_WINDOWS:,}; take longer ones",
+        )
+    return window_ns, first, count
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StepFunction:
+    """A count over time, such as how many tokens wait.
+
+    Attributes
+    ----------
+    at_ns : int64, shape (m,)
+        Instants at which the count changes, strictly increasing.
+    value : int64, shape (m,)
+        The count from ``at_ns[i]`` (included) until ``at_ns[i+1]``; it is 0 before the first and from the last on.
+    """
+
+    at_ns: Int64
+    value: Int64
+
+    def __repr__(self) -> str:
+        return f"<StepFunction: {self.at_ns.size} steps, at most {self.maximum}>"
+
+    @classmethod
+    def counting(cls, from_ns: Int64, until_ns: Int64) -> StepFunction:
+        """Count, at each instant t, the intervals with ``from_ns <= t < until_ns``, both shape (n,).
+
+        What begins and ends at one instant is never counted: a token that is dispatched at the instant it arrives
+        does not wait.
+        """
+        begins, ends = np.sort(from_ns), np.sort(until_ns)
+        instants = np.unique(np.concatenate([begins, ends]))
+        value = np.searchsorted(begins, instants, side="right") - np.searchsorted(
+            ends, instants, side="right"
+        )
+        changes = np.diff(value, prepend=0) != 0
+        return cls(frozen(instants[changes]), frozen(value[changes].astype(np.int64)))
+
+    @property
+    def maximum(self) -> int:
+        """The largest count at any time."""
+        return int(self.value.max(initial=0))
+
+    @property
+    def integral_ns(self) -> int:
+        """Integral over all time, count · nanoseconds; exact."""
+        return exact_product_sum(self.value[:-1], np.diff(self.at_ns))
+
+    def at(self, instants_ns: Int64) -> Int64:
+        """Count at each instant, shape as `instants_ns`.
+
+        Raises
+        ------
+        InputError
+            If these are not whole nanoseconds.
+        """
+        place = np.searchsorted(self.at_ns, _instants("instants_ns", instants_ns), side="right")
+        return np.concatenate([np.zeros(1, dtype=np.int64), self.value])[place]
+
+    def means(self, edges_ns: Int64) -> Float64:
+        """Time-average between neighbouring edges.
+
+        Parameters
+        ----------
+        edges_ns : int64, shape (w + 1,)
+            Strictly increasing.
+
+        Returns
+        -------
+        float64, shape (w,)
+
+        Raises
+        ------
+        InputError
+            If these are not whole nanoseconds, fewer than two, or do not increase.
+        """
+        edges = _instants("edges_ns", edges_ns)
+        if edges.ndim != 1 or edges.size < 2 or bool(np.any(np.diff(edges) <= 0)):
+            raise InputError.one("edges_ns", "expected at least two instants that increase")
+        # Breaking the function at the edges leaves pieces that lie in one window each.
+        inside = self.at_ns[(self.at_ns > edges[0]) & (self.at_ns < edges[-1])]
+        breaks = np.union1d(edges, inside)
+        areas = self.at(breaks[:-1]).astype(np.float64) * np.diff(breaks)
+        return np.asarray(
+            np.add.reduceat(areas, np.searchsorted(breaks, edges[:-1])) / np.diff(edges), dtype=np.float64
+        )
+
+    def to_pandas(self) -> pd.Series[int]:
+        """Return the counts as a series over the instants (index ``at_ns``)."""
+        import pandas as pd
+
+        return pd.Series(self.value, index=pd.Index(self.at_ns, name="at_ns"), name="count")
+
+
+def _instants(name: str, given: object) -> Int64:
+    try:
+        instants = np.asarray(given)
+    except ValueError:  # rows of different lengths
+        instants = np.empty(0)
+    if instants.dtype.kind not in "iu":
+        raise InputError.one(name, f"expected whole nanoseconds, found {shown(given)}")
+    return instants.astype(np.int64, copy=False)
