@@ -46,10 +46,10 @@ def parse_yaml(text: str, origin: str) -> Document:
             loader.dispose()
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise InputError.one(
-            f"{origin}:{line}",
-            f"holds the character U+{_code(error):04X}, which YAML does not allow: remove it",
-        ) from None
+        # The two loaders name the character at fault in different ways.
+        code: Any = error.character if isinstance(error.character, int) else ord(error.character)
+        message = f"holds the character U+{code:04X}, which YAML does not allow: remove it"
+        raise InputError.one(f"{origin}:{line}", message) from None
     except yaml.YAMLError as error:
         mark: Any = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -67,11 +67,6 @@ def _hint(text: str, mark: Any, problem: str) -> str:
     if problem.startswith("could not find expected ':'"):
         return "; each entry of a mapping is written as key: value"
     return ""
-
-
-def _code(error: Any) -> int:
-    """Code of the character at fault; the two loaders name it in different ways."""
-    return error.character if isinstance(error.character, int) else ord(error.character)
 
 
 class _Reader:
@@ -128,9 +123,8 @@ class _Reader:
         """Count a value or key, and stop before a document can exhaust memory or patience."""
         self._values += 1
         if self._values > MAX_VALUES:
-            raise InputError.one(
-                f"{self._origin}:{line}", f"holds more than {MAX_VALUES:,} values up to here"
-            )
+            message = f"holds more than {MAX_VALUES:,} values up to here"
+            raise InputError.one(f"{self._origin}:{line}", message)
 
     def _refuse(self, path: FieldPath, message: str) -> None:
         self._findings.append((path, message))
@@ -150,8 +144,9 @@ class _Reader:
                 continue
             key = self._key(path, event)
             if key in entries:
-                first = self._lines[(*path, key)]
-                self._repeated((*path, key), line, first)
+                self._findings.append(
+                    ((*path, key), f"the key is given twice: here and again on line {line}")
+                )
                 self._skip(self._loader.get_event())
                 continue
             self._lines[(*path, key)] = line
@@ -159,19 +154,15 @@ class _Reader:
         self._loader.get_event()
         return entries
 
-    def _repeated(self, path: FieldPath, line: int, first: int) -> None:
-        self._findings.append((path, f"the key is given twice: here and again on line {line}"))
-        self._lines[path] = first
-
     def _key(self, path: FieldPath, event: Any) -> str:
         tag = self._tag(event)
         key: str = event.value
-        if tag == "merge":
+        if tag != "str":
             self._lines.setdefault((*path, key), event.start_mark.line + 1)
+        if tag == "merge":
             self._refuse((*path, key), "merge keys are not accepted: write the entries out")
         elif tag != "str":
             kind = {"bool": "a truth value", "null": "nothing", "int": "a number", "float": "a number"}
-            self._lines.setdefault((*path, key), event.start_mark.line + 1)
             message = f'YAML reads this key as {kind.get(tag, tag)}: put it in quotes ("{key}")'
             self._findings.append(((*path, key), message))
         return key
@@ -192,24 +183,17 @@ class _Reader:
             if _SEXAGESIMAL.fullmatch(text):
                 return text
             if tag == "int" and _OCTAL.fullmatch(text):
-                return self._refuse(
-                    path, f"{text} begins with a zero, which YAML reads as octal: leave it out"
-                )
+                message = f"{text} begins with a zero, which YAML reads as octal: leave it out"
+                return self._refuse(path, message)
         elif event.implicit[0] and len(text) <= MAX_DIGITS and _EXPONENTIAL.fullmatch(text):
             tag, text = "float", f"{float(text)!r}"
-        node = yaml.ScalarNode(f"tag:yaml.org,2002:{tag}", text)
+        if tag not in ("null", "bool", "int", "float"):
+            return text  # dates stay text too
         try:
-            if tag == "null":
-                return None
-            if tag == "bool":
-                return self._loader.construct_yaml_bool(node)
-            if tag == "int":
-                return self._loader.construct_yaml_int(node)
-            if tag == "float":
-                return self._loader.construct_yaml_float(node)
+            construct = getattr(self._loader, f"construct_yaml_{tag}")
+            return construct(yaml.ScalarNode(f"tag:yaml.org,2002:{tag}", text))
         except ValueError:  # a number such as 0b2
             return self._refuse(path, f"{shown(text, 20)} is no usable number")
-        return text  # dates stay text too
 
     def _tag(self, event: Any) -> str:
         if event.tag == "!" or not event.implicit[0]:

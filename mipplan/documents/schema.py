@@ -58,14 +58,14 @@ class Document:
 
     def faults(self, findings: Iterable[Finding]) -> list[Fault]:
         """Return the first faults of form and the first given ones, in the order of the file, each once."""
-        said = dict.fromkeys(
-            [*self.findings, *(finding for finding in findings if not self._is_unreadable(finding[0]))]
-        )
+        usable = [
+            (path, message)
+            for path, message in findings
+            if not any(path[:length] in self.unreadable for length in range(len(path) + 1))
+        ]
+        said = dict.fromkeys([*self.findings, *usable])
         ordered = sorted(said, key=lambda finding: self.line(finding[0]) or 0)
         return first_faults((Fault(self.place(path), message) for path, message in ordered), self.origin)
-
-    def _is_unreadable(self, path: FieldPath) -> bool:
-        return any(path[:length] in self.unreadable for length in range(len(path) + 1))
 
 
 class StrictEntry(BaseModel):
@@ -103,6 +103,7 @@ PositiveDuration = Annotated[int, BeforeValidator(_positive_duration)]
 #: Marks the tags of discriminated unions, which pydantic puts into field paths where no user wrote them.
 TAG_MARK = "\0"
 
+_SIGNS = {"greater_than": ">", "greater_than_equal": "≥", "less_than": "<", "less_than_equal": "≤"}
 _EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -119,17 +120,12 @@ _EXPECTED = {
 def parse_entry(
     document: Document, kind: type[_EntryT], *, before: Iterable[Finding] = (), after: Iterable[Finding] = ()
 ) -> _EntryT:
-    """Check a document against a schema and return its entries.
+    """Check a document against a schema (a `RootModel` where keys are not fixed) and return its entries.
+
+    `before` and `after` are what else is wrong with the document, found in its raw value, so that a misspelt field
+    elsewhere hides none of it; told before or after what the schema finds in the same line.
 
     Raises `InputError` with every fault of the document, in its order.
-
-    Parameters
-    ----------
-    kind : subclass of pydantic.BaseModel
-        A `RootModel` for a document whose keys are not fixed.
-    before, after : iterable of Finding
-        What else is wrong with the document, found in its raw value, so that a misspelt field elsewhere hides none
-        of it; told before or after what the schema finds in the same line.
     """
     findings = list(before)
     entry: _EntryT | None = None
@@ -147,35 +143,24 @@ def schema_findings(error: ValidationError, kind: type[BaseModel]) -> list[Findi
     """Turn pydantic's errors about a schema into findings worded for the writer of the document."""
     findings: list[Finding] = []
     for detail in error.errors(include_url=False):
-        path = tuple(
-            part for part in detail["loc"] if not (isinstance(part, str) and part.startswith(TAG_MARK))
-        )
+        path = tuple(part for part in detail["loc"] if not str(part).startswith(TAG_MARK))
         findings.append((path, _wording(detail, path, kind)))
     return findings
 
 
-def known_keys(kind: type[BaseModel], path: FieldPath) -> list[str]:
+def _known_keys(kind: type[BaseModel], path: FieldPath) -> list[str]:
     """Keys that a schema allows in the mapping at a field path, as a document spells them."""
-    kinds: list[Any] = [kind]
+    kinds = _alternatives(kind)
     for part in path:
-        kinds = [inner for outer in kinds for inner in _step(outer, part)]
-    return [key for found in kinds if _is_schema(found) for key in _fields(found)]
+        kinds = [inner for outer in kinds for inner in _alternatives(_inside(outer, part))]
+    return [key for found in kinds for key in _fields(found)]
 
 
-def _step(kind: Any, part: str | int) -> list[Any]:
-    """What may stand below one key or index of a type."""
-    if _is_schema(kind):
-        if issubclass(kind, RootModel):
-            return [
-                inner
-                for root in _alternatives(kind.model_fields["root"].annotation)
-                for inner in _step(root, part)
-            ]
-        return _alternatives(_fields(kind).get(str(part)))
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (list, dict):
-        return _alternatives(arguments[-1])
-    return []
+def _inside(kind: Any, part: str | int) -> Any:
+    """What a type has below one key or index; None for nothing."""
+    if get_origin(kind) in (list, dict):
+        return get_args(kind)[-1]
+    return _fields(kind).get(str(part))
 
 
 def _alternatives(kind: Any) -> list[Any]:
@@ -184,41 +169,38 @@ def _alternatives(kind: Any) -> list[Any]:
         return _alternatives(get_args(kind)[0])
     if get_origin(kind) in (Union, UnionType):
         return [inner for member in get_args(kind) for inner in _alternatives(member)]
+    if isinstance(kind, type) and issubclass(kind, RootModel):
+        return _alternatives(kind.model_fields["root"].annotation)
     return [kind]
 
 
-def _fields(kind: type[BaseModel]) -> dict[str, Any]:
+def _fields(kind: Any) -> dict[str, Any]:
+    """Fields of a schema, as a document spells them; none for another type."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return {}
     return {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
-
-
-def _is_schema(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _wording(detail: ErrorDetails, path: FieldPath, schema: type[BaseModel]) -> str:
     kind = detail["type"]
     context = detail.get("ctx", {})
     if kind == "extra_forbidden":
-        known = sorted(known_keys(schema, path[:-1]))
+        known = sorted(_known_keys(schema, path[:-1]))
         hint = suggestion(path[-1], known) or f"; known keys are {', '.join(known)}"
         return f"unknown key{hint}"
     if kind == "missing":
         return "is missing"
     if kind == "value_error":
         return str(context["error"])
-    if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        sign = {"greater_than": ">", "greater_than_equal": "≥", "less_than": "<", "less_than_equal": "≤"}[
-            kind
-        ]
-        bound = next(iter(context.values()))
-        limit = f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
-        return f"expected a number {sign} {limit}, found {shown(detail['input'])}"
     if kind == "too_short":
         return "must not be empty"
-    if kind == "literal_error":
-        return f"expected {context['expected']}, found {shown(detail['input'])}"
     if kind == "too_long":
         return f"holds more than {context['max_length']:,} entries"
-    if kind in _EXPECTED:
-        return f"expected {_EXPECTED[kind]}, found {shown(detail['input'])}"
-    return f"{detail['msg']}, found {shown(detail['input'])}"
+    if kind in _SIGNS:
+        bound = next(iter(context.values()))
+        expected = f"expected a number {_SIGNS[kind]} {bound:{',' if isinstance(bound, int) else 'g'}}"
+    elif kind == "literal_error":
+        expected = f"expected {context['expected']}"
+    else:
+        expected = f"expected {_EXPECTED[kind]}" if kind in _EXPECTED else detail["msg"]
+    return f"{expected}, found {shown(detail['input'])}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -23,26 +23,26 @@ class FanOut:
     Either a finite distribution (`values`, `weights`) or a Poisson one (`poisson_mean`).
     """
 
-    # Distinct numbers of tokens, each of positive probability; empty for Poisson.
+    #: Distinct numbers of tokens, each of positive probability; empty for Poisson.
     values: tuple[int, ...] = (1,)
-    weights: tuple[float, ...] = (1.0,)  # Their probabilities, summing to 1; empty for Poisson.
-    poisson_mean: float | None = None  # Mean of a Poisson distribution.
-    # Whether every token makes the same number of tokens.
-    is_constant_integer: bool = field(init=False, repr=False, compare=False, default=False)
+    #: Their probabilities, summing to 1; empty for Poisson.
+    weights: tuple[float, ...] = (1.0,)
+    #: Mean of a Poisson distribution.
+    poisson_mean: float | None = None
 
     def __post_init__(self) -> None:
-        if self.poisson_mean is not None:
-            problem = "give values or poisson, not both" if self.values or self.weights else None
-            problem = problem or mean_problem(self.poisson_mean)
-        else:
+        if self.poisson_mean is None:
             problem = choice_problem(self.values, self.weights)
+        elif self.values or self.weights:
+            problem = "give values or poisson, not both"
+        else:
+            problem = mean_problem(self.poisson_mean)
         if problem is not None:
             raise InputError.one("fanout", problem)
         if self.poisson_mean is None:
             values, weights = _normalised(self.values, self.weights)
             object.__setattr__(self, "values", values)
             object.__setattr__(self, "weights", weights)
-            object.__setattr__(self, "is_constant_integer", len(values) == 1)
 
     @classmethod
     def constant(cls, mean: float) -> FanOut:
@@ -71,6 +71,11 @@ class FanOut:
         return cls(tuple(values), tuple(weights))
 
     @property
+    def is_constant_integer(self) -> bool:
+        """Whether every token makes the same number of tokens."""
+        return len(self.values) == 1
+
+    @property
     def mean(self) -> float:
         """Mean number of tokens."""
         if self.poisson_mean is not None:
@@ -87,14 +92,11 @@ class FanOut:
         if self.poisson_mean is not None:
             return {"poisson": self.poisson_mean}
         if self.is_constant_integer:
-            return self.values[0] if self.values[0] <= MAX_MEAN else self._choice_document()
+            return self.values[0]  # no more than MAX_MEAN, its mean
         if len(self.values) == 2 and self.values[1] == self.values[0] + 1:
             number = float(Decimal(self.values[0]) + Decimal(repr(self.weights[1])))
             if number <= MAX_MEAN and FanOut.constant(number) == self:
                 return number
-        return self._choice_document()
-
-    def _choice_document(self) -> dict[str, Any]:
         return {"values": list(self.values), "weights": list(self.weights)}
 
 
@@ -136,9 +138,6 @@ def _normalised(values: Sequence[int], weights: Sequence[float]) -> tuple[tuple[
     total = math.fsum(weights)
     if abs(total - 1.0) <= 1e-12:
         total = 1.0
-    kept = [
-        (value, float(weight) / total)
-        for value, weight in zip(values, weights, strict=True)
-        if weight / total > 0
-    ]
-    return tuple(value for value, _ in kept), tuple(weight for _, weight in kept)
+    shares = [(value, float(weight) / total) for value, weight in zip(values, weights, strict=True)]
+    kept_values, kept_weights = zip(*((value, share) for value, share in shares if share > 0), strict=True)
+    return kept_values, kept_weights

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from mipplan.core import find_cycle, name_problem, shown, suggestion
 from mipplan.documents import (
@@ -40,10 +40,8 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
-def _join(value: object) -> object:
-    if value not in ("each", "all"):
-        raise ValueError(f"expected each or all, found {shown(value)}")
-    return value
+def _join_problem(value: object) -> str | None:
+    return None if value in ("each", "all") else f"expected each or all, found {shown(value)}"
 
 
 def _kind(value: object) -> str | None:
@@ -81,7 +79,7 @@ class Range(StrictEntry):
         return self
 
 
-class Choice(StrictEntry):
+class Distribution(StrictEntry):
     """A fan-out distribution: Poisson, or values with weights."""
 
     poisson: _Mean | None = None
@@ -89,7 +87,7 @@ class Choice(StrictEntry):
     weights: list[float] | None = None
 
     @model_validator(mode="after")
-    def _complete(self) -> Choice:
+    def _complete(self) -> Distribution:
         if self.poisson is not None:
             problem = "give poisson, or values and weights, not both" if self.values or self.weights else None
         elif self.values is None or self.weights is None:
@@ -129,7 +127,7 @@ class StageEntry(StrictEntry):
         ]
         | None
     ) = None
-    join: Annotated[Literal["each", "all"], BeforeValidator(_join)] | None = None
+    join: Annotated[Literal["each", "all"], checked_by(_join_problem)] | None = None
 
 
 class EdgeEntry(StrictEntry):
@@ -140,7 +138,7 @@ class EdgeEntry(StrictEntry):
     delay: Duration = 0
     probability: Annotated[float, Field(gt=0, le=1)] = 1.0
     fanout: Annotated[
-        Annotated[_Mean, _One] | Annotated[Choice, _Mapping],
+        Annotated[_Mean, _One] | Annotated[Distribution, _Mapping],
         _forms("a mean number of tokens, {poisson: mean} or {values: […], weights: […]}"),
     ] = 1.0
 
@@ -164,15 +162,6 @@ def parse_pipeline(document: Document) -> PipelineEntry:
     return parse_entry(cleaned, PipelineEntry, before=findings, after=_structure_findings(document))
 
 
-def _is_oversized(value: Any) -> bool:
-    """Whether there are more entries than the schema allows; the rules between them would take forever."""
-    if not isinstance(value, dict):
-        return False
-    limits = {"stages": MAX_STAGES, "edges": MAX_EDGES}
-    entries = ((value.get(name), limit) for name, limit in limits.items())
-    return any(isinstance(given, dict | list) and len(given) > limit for given, limit in entries)
-
-
 def _without_odd_keys(value: Any, findings: list[Finding], path: FieldPath = ()) -> Any:
     """Report keys that are not text (possible in documents built in Python) and go on without them."""
     if isinstance(value, list):
@@ -188,18 +177,23 @@ def _without_odd_keys(value: Any, findings: list[Finding], path: FieldPath = ())
     return kept
 
 
-# ------------------------------------------------------------------------- rules between the entries
-
-
 def _structure_findings(document: Document) -> list[Finding]:
     """Return what is wrong between the entries of a document, whatever else is wrong in them."""
-    if not isinstance(document.value, Mapping) or _is_oversized(document.value):
-        return []
-    stages = document.value.get("stages")
-    edges = document.value.get("edges")
+    value = document.value if isinstance(document.value, Mapping) else {}
+    stages, edges = value.get("stages"), value.get("edges")
     if not isinstance(stages, Mapping):
         return []
-    findings = _name_findings(stages)
+    # More than the schema allows would take forever.
+    if any(
+        isinstance(given, dict | list) and len(given) > limit
+        for given, limit in ((stages, MAX_STAGES), (edges, MAX_EDGES))
+    ):
+        return []
+    findings: list[Finding] = [
+        (("stages", name if isinstance(name, str) else repr(name)), problem)
+        for name in stages
+        if (problem := name_problem(name)) is not None
+    ]
     if not isinstance(edges, Sequence) or isinstance(edges, str):
         return findings
     arcs: dict[tuple[str, str], int] = {}
@@ -213,15 +207,6 @@ def _structure_findings(document: Document) -> list[Finding]:
         last = arcs[cycle[-1], cycle[0]]
         route = " → ".join([*cycle, cycle[0]])
         findings.append((("edges", last), f"this edge closes a cycle: {route}"))
-    return findings
-
-
-def _name_findings(stages: Mapping[Any, Any]) -> list[Finding]:
-    findings: list[Finding] = []
-    for name in stages:
-        problem = name_problem(name)
-        if problem is not None:
-            findings.append((("stages", name if isinstance(name, str) else repr(name)), problem))
     return findings
 
 
