@@ -1,10 +1,4 @@
-"""Documents people write: read safely, keep line numbers, and report every fault with its place.
-
-Everything here is about *form* (bytes, YAML, field paths, wording); what a pipeline or a profile must
-contain is said by their own schemas.
-"""
-
-from __future__ import annotations
+"""Documents people write: read safely, with every fault and its place; what they must contain, others say."""
 
 from mipplan.documents.files import (
     MAX_DOCUMENT_BYTES,

@@ -1,7 +1,5 @@
 """Pipelines: stages that run models, and the edges along which their tokens flow."""
 
-from __future__ import annotations
-
 from mipplan.pipeline.fanout import FanOut
 from mipplan.pipeline.model import Edge, Join, Pipeline, Stage
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import networkx as nx
 
-from mipplan.core import NS_PER_S, Fault, InputError, duration_text, name_problem, plain, seconds_to_ns
+from mipplan.core import NS_PER_S, Fault, Faults, duration_text, name_problem, plain, seconds_to_ns
 from mipplan.documents import AnyPath, Document, FieldPath, read_yaml
 from mipplan.pipeline.fanout import FanOut
-from mipplan.pipeline.schema import EdgeEntry, PipelineEntry, StageEntry, parse_pipeline
+from mipplan.pipeline.schema import EdgeEntry, PipelineEntry, Range, StageEntry, parse_pipeline
 
 #: Graph attribute that keeps the order of the edges in the file: NetworkX groups edges by their parent.
 EDGE_ORDER = "mipplan_edge_order"
@@ -96,31 +96,33 @@ class Pipeline:
     _stages: dict[str, Stage] = field(init=False, repr=False)
     _edges: tuple[Edge, ...] = field(init=False, repr=False)
     _order: tuple[str, ...] = field(init=False, repr=False)
-    _document: Document | None = field(init=False, repr=False, default=None)
+    _document: Document = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_arguments(self.graph, self.slo_s, self.name)
         graph = copy.deepcopy(nx.DiGraph(self.graph))
         arcs = _ordered_arcs(graph)
-        entry = parse_pipeline(Document(_raw_document(graph, arcs), "pipeline"))
+        raw = {
+            "stages": {name: plain(attributes) for name, attributes in graph.nodes(data=True)},
+            "edges": [{**plain(graph.edges[arc]), "from": arc[0], "to": arc[1]} for arc in arcs],
+        }
+        entry = parse_pipeline(Document(raw, "pipeline"))
         graph.graph[EDGE_ORDER] = arcs
-        self._complete(graph, entry, None)
+        # No file and line are known; the name stands for them.
+        self._complete(graph, entry, Document(None, f"pipeline {self.name!r}"))
 
-    def _complete(self, graph: nx.DiGraph[str], entry: PipelineEntry, document: Document | None) -> None:
+    def _complete(self, graph: nx.DiGraph[str], entry: PipelineEntry, document: Document) -> None:
         """Fill in what follows from the checked entries of the graph."""
         edges = tuple(_edge(raw) for raw in entry.edges)
         parents = Counter(edge.child for edge in edges)
         stages = {name: _stage(name, raw, parents[name] > 1) for name, raw in entry.stages.items()}
         rank = {name: position for position, name in enumerate(stages)}
         order = tuple(nx.lexicographical_topological_sort(graph, key=rank.__getitem__))
-        for name, value in (
-            ("graph", nx.freeze(graph)),
-            ("_stages", stages),
-            ("_edges", edges),
-            ("_order", order),
-            ("_document", document),
-        ):
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "graph", nx.freeze(graph))
+        object.__setattr__(self, "_stages", stages)
+        object.__setattr__(self, "_edges", edges)
+        object.__setattr__(self, "_order", order)
+        object.__setattr__(self, "_document", document)
 
     @property
     def stages(self) -> Mapping[str, Stage]:
@@ -166,8 +168,7 @@ class Pipeline:
 
         A pipeline that was not read from a document has no file and line; its name stands for them.
         """
-        document = self._document or Document(None, f"pipeline {self.name!r}")
-        return document.place(path)
+        return self._document.place(path)
 
     def to_document(self) -> dict[str, Any]:
         """Write the pipeline in the file syntax, ready for JSON or YAML.
@@ -243,21 +244,20 @@ class Pipeline:
 
 def _check_arguments(graph: object, slo_s: object, name: object) -> None:
     """Report what is wrong with the arguments themselves; the document checks come after."""
-    faults: list[Fault] = []
+    faults = Faults()
     if not isinstance(graph, nx.DiGraph) or isinstance(graph, nx.MultiDiGraph):
-        faults.append(Fault("graph", f"expected a networkx.DiGraph, found {type(graph).__name__}"))
+        faults.add(Fault("graph", f"expected a networkx.DiGraph, found {type(graph).__name__}"))
     if slo_s is not None:
         try:
             usable = not isinstance(slo_s, bool) and seconds_to_ns(float(slo_s)) >= 1  # type: ignore[arg-type]
         except (TypeError, ValueError):
             usable = False
         if not usable:
-            faults.append(Fault("slo_s", f"expected a positive number of seconds, found {slo_s!r}"))
+            faults.add(Fault("slo_s", f"expected a positive number of seconds, found {slo_s!r}"))
     problem = name_problem(name)
     if problem is not None:
-        faults.append(Fault("name", problem))
-    if faults:
-        raise InputError(faults)
+        faults.add(Fault("name", problem))
+    faults.check()
 
 
 def _ordered_arcs(graph: nx.DiGraph[str]) -> tuple[tuple[str, str], ...]:
@@ -265,14 +265,6 @@ def _ordered_arcs(graph: nx.DiGraph[str]) -> tuple[tuple[str, str], ...]:
     known: Sequence[tuple[str, str]] = graph.graph.get(EDGE_ORDER, ())
     kept = [(parent, child) for parent, child in known if graph.has_edge(parent, child)]
     return tuple(dict.fromkeys([*kept, *graph.edges]))
-
-
-def _raw_document(graph: nx.DiGraph[str], arcs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    edges = [{**plain(graph.edges[parent, child]), "from": parent, "to": child} for parent, child in arcs]
-    return {
-        "stages": {name: plain(attributes) for name, attributes in graph.nodes(data=True)},
-        "edges": edges,
-    }
 
 
 def _edge(raw: EdgeEntry) -> Edge:
@@ -289,19 +281,19 @@ def _stage(name: str, raw: StageEntry, merging: bool) -> Stage:
     hardware = (raw.hardware,) if isinstance(raw.hardware, str) else raw.hardware
     sizes = [raw.batch] if isinstance(raw.batch, int) else raw.batch
     # Lists and single numbers name the caps themselves, mappings a range of them.
-    listed = tuple(sorted(sizes)) if isinstance(sizes, list) else None
-    batch = None if sizes is None or isinstance(sizes, list) else sizes
-    pinned = raw.replicas if isinstance(raw.replicas, int) else None
-    replicas = None if raw.replicas is None or isinstance(raw.replicas, int) else raw.replicas
+    batch = sizes if isinstance(sizes, Range) else Range()
+    replicas = raw.replicas or Range()
+    if isinstance(replicas, int):
+        replicas = Range(min=replicas, max=replicas)
     return Stage(
         name=name,
         model=raw.model,
         hardware=None if hardware is None else tuple(hardware),
-        batch_sizes=listed,
-        batch_min=batch.min if batch else 1,
-        batch_max=batch.max if batch else None,
-        replicas_min=pinned or (replicas.min if replicas else 1),
-        replicas_max=pinned or (replicas.max if replicas else None),
+        batch_sizes=tuple(sorted(sizes)) if isinstance(sizes, list) else None,
+        batch_min=batch.min,
+        batch_max=batch.max,
+        replicas_min=replicas.min,
+        replicas_max=replicas.max,
         join=Join(raw.join or ("all" if merging else "each")),
     )
 

@@ -157,9 +157,9 @@ def parse_pipeline(document: Document) -> PipelineEntry:
 
     Raises `InputError` with every fault of the document, in its order.
     """
-    findings: list[Finding] = []
-    cleaned = replace(document, value=_without_odd_keys(document.value, findings))
-    return parse_entry(cleaned, PipelineEntry, before=findings, after=_structure_findings(document))
+    odd_keys: list[Finding] = []
+    cleaned = replace(document, value=_without_odd_keys(document.value, odd_keys))
+    return parse_entry(cleaned, PipelineEntry, before=odd_keys, after=_structure_findings(document))
 
 
 def _without_odd_keys(value: Any, findings: list[Finding], path: FieldPath = ()) -> Any:
