@@ -7,7 +7,7 @@ nor columns with column generation, and so is what that is held to.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,7 +19,6 @@ from mipplan.planner import Cut, Instance, cover_of, plan, trim
 from mipplan.solvers import Termination, solve
 from mipplan_formulations import (
     MULTI_PROJECT_FORMULATIONS,
-    Activity,
     Cover,
     MultiProjectProblem,
     Resource,
@@ -57,13 +56,9 @@ class _Part:
             covers=tuple(self.cuts.values()),
             tolerance=tolerance,
         )
-        place = {resource.name: column for column, resource in enumerate(resources)}
-        columns = [place[resource.name] for resource in made.resources]
-        activities = []
-        for activity in made.activities:
-            usage = np.zeros((activity.num_modes, len(resources)), dtype=np.int64)
-            usage[:, columns] = activity.usage
-            activities.append(Activity(activity.name, activity.cost, activity.duration, usage))
+        same = [[own.name == shared.name for shared in resources] for own in made.resources]
+        spread = np.array(same, dtype=np.int64).reshape(-1, len(resources))
+        activities = (replace(activity, usage=activity.usage @ spread) for activity in made.activities)
         return replace(made, activities=tuple(activities), resources=tuple(resources))
 
     def accepts(self, modes: Sequence[int]) -> bool:
@@ -75,18 +70,14 @@ class _Part:
         if instance.oracle.paths.bound_ns(services) > instance.deadline_ns:
             return False  # its waits, now known exactly, are too long already: the next master avoids it by itself
         order = tuple(self.options)
-        for cut in instance.cuts(services, self.options, ((order, True), (order[::-1], True))):
-            self.cuts[cut] = cover_of(cut, self.options)
+        cuts = instance.cuts(services, self.options, ((order, True), (order[::-1], True)))
+        self.cuts |= {cut: cover_of(cut, self.options) for cut in cuts}
         return False
 
     def configuration(self, modes: Sequence[int]) -> Configuration:
         """Return the configuration of an option per stage."""
         tables = zip(self.options.items(), modes, strict=True)
         return Configuration({stage: table.option(mode) for (stage, table), mode in tables})
-
-    def trimmed(self, modes: Sequence[int]) -> Configuration:
-        """Return the same with no more replicas than the certificate needs."""
-        return trim(self.instance, self.configuration(modes)).configuration
 
 
 @dataclass(eq=False)
@@ -127,12 +118,9 @@ class JointSearch:
             return FleetSolution(None, None, False)
         budgets = [self.params.first_budget * cost for cost in self._alone]
         while True:
+            afforded = zip(self._instances, budgets, strict=True)
             solution = self._solve(
-                [
-                    _Part(instance, instance.affordable(budget))
-                    for instance, budget in zip(self._instances, budgets, strict=True)
-                ],
-                _Part.configuration,
+                [_Part(instance, instance.affordable(budget)) for instance, budget in afforded]
             )
             known = solution
             if solution.chosen is None and solution.infeasible:
@@ -174,19 +162,14 @@ class JointSearch:
 
     def _any_fleet(self) -> FleetSolution:
         """Whether anything fits, with the most replicas of everything that is not limited, then trimmed."""
-        parts = [
-            _Part(
-                instance,
-                {stage: undominated(extremes(found)) for stage, found in instance.families.items()},
-            )
-            for instance in self._instances
-        ]
-        return self._solve(parts, _Part.trimmed)
+        parts = []
+        for instance in self._instances:
+            options = {stage: undominated(extremes(found)) for stage, found in instance.families.items()}
+            parts.append(_Part(instance, options))
+        return self._solve(parts, trims=True)
 
-    def _solve(
-        self, parts: Sequence[_Part], plan_of: Callable[[_Part, Sequence[int]], Configuration]
-    ) -> FleetSolution:
-        """Solve masters until the certificates accept the answer, and make plans of it."""
+    def _solve(self, parts: Sequence[_Part], *, trims: bool = False) -> FleetSolution:
+        """Solve masters until the certificates accept the answer, and make plans of it, perhaps trimmed ones."""
         formulation = MULTI_PROJECT_FORMULATIONS["joint"]
         tolerance = self.params.wait_tolerance
         bound: int | None = None
@@ -203,24 +186,20 @@ class JointSearch:
             if answer.values is None:
                 break
             selections = formulation.decode(problem, model, answer.values)
-            self._check(problem, selections)
+            # The deadline is judged by the certificate anyway.
+            used = problem.evaluate(selections).usage
+            if np.any(used > [resource.capacity for resource in self._resources]):
+                raise SolverError(f"{self.solver} returned a choice that uses more devices than there are")
             accepted = [part.accepts(modes) for part, modes in zip(parts, selections, strict=True)]
             self.search.report(f"all pipelines together: at least {(bound or 0) / 1e6:.4f} $/h")
             if all(accepted):
-                columns = tuple(
-                    Column.of(plan_of(part, modes), self.fleet.hardware)
-                    for part, modes in zip(parts, selections, strict=True)
-                )
+                chosen = [part.configuration(modes) for part, modes in zip(parts, selections, strict=True)]
+                if trims:
+                    found = zip(self._instances, chosen, strict=True)
+                    chosen = [trim(instance, plan).configuration for instance, plan in found]
+                columns = tuple(Column.of(plan, self.fleet.hardware) for plan in chosen)
                 cost = sum(column.cost(self.fleet.prices) for column in columns)
                 return FleetSolution(FleetChoice(columns, cost), bound, False)
             if answer.termination is not Termination.OPTIMAL:
                 break
         return FleetSolution(None, bound, False)
-
-    def _check(self, problem: MultiProjectProblem, selections: Sequence[Sequence[int]]) -> None:
-        """Refuse a wrong answer; the deadline is judged by the certificate anyway."""
-        used = np.zeros(len(self._resources), dtype=np.int64)
-        for project, modes in zip(problem.projects, selections, strict=True):
-            used += project.evaluate(modes).usage
-        if any(amount > resource.capacity for amount, resource in zip(used, self._resources, strict=True)):
-            raise SolverError(f"{self.solver} returned a choice that uses more devices than there are")

@@ -14,6 +14,7 @@ Math. Phys. 9 (1969), doi:10.1016/0041-5553(69)90061-5.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class LagrangianBound:
 class DeadlineRows:
     """All N options of all stages side by side, and what they take of R deadline rows, as shares of the deadline."""
 
-    cost: Int64
+    cost: Int64  # shape (N,)
     taken: Float64  # duration, and wait where the row is about this stage, shape (N, R)
     room: Float64  # the deadline less the path's lag, shape (R,)
     starts: Int64  # where each stage's options start
@@ -61,19 +62,15 @@ class DeadlineRows:
         return LagrangianBound(bound, value - np.repeat(least, counts), multipliers)
 
     def ascend(
-        self, multipliers: Float64, target: float, steps: int, params: PricingParams
+        self, best: LagrangianBound, target: float, steps: int, params: PricingParams
     ) -> LagrangianBound:
         """Improve multipliers by subgradient steps towards `target`, a cost that is thought to be in reach."""
-        best = self.bound(multipliers)
         current, reach, waited = best, 1.0, 0
-        ends = np.append(self.starts[1:], self.cost.size)
+        spans = list(itertools.pairwise([*self.starts.tolist(), self.cost.size]))
         for _ in range(steps):
             if best.bound >= target:
                 break
-            chosen = [
-                start + int(np.argmin(current.added[start:end]))
-                for start, end in zip(self.starts.tolist(), ends.tolist(), strict=True)
-            ]
+            chosen = [start + int(np.argmin(current.added[start:end])) for start, end in spans]
             slope = self.taken[chosen].sum(axis=0) - self.room
             slope[(slope < 0) & (current.multipliers <= 0)] = 0.0
             steepness = float(slope @ slope)
@@ -81,14 +78,11 @@ class DeadlineRows:
                 break  # no row is broken, and none that counts is slack: this is the best there is
             step = reach * (target - current.bound) / steepness
             current = self.bound(np.maximum(current.multipliers + step * slope, 0.0))
-            if current.bound > best.bound * (1.0 + params.least_gain):
-                waited = 0
-            else:
-                waited += 1
-                if waited % 4 == 0:
-                    reach /= 2
-                if waited >= params.patience:
-                    break
+            waited = 0 if current.bound > best.bound * (1.0 + params.least_gain) else waited + 1
+            if waited >= params.patience:
+                break
+            if waited and waited % 4 == 0:
+                reach /= 2
             if current.bound > best.bound:
                 best = current
         return best
@@ -149,8 +143,8 @@ class PricedTables:
                 break
             self._ascend(self.multipliers, self.params.later_steps)
         parts = []
-        by_stage = (self._rows, self._split(kept), self._split(self._cost), self._split(self._best.added))
-        for table, own, marked, cost, added in zip(self.tables.stages, *by_stage, strict=True):
+        by_stage = map(self._split, (kept, self._cost, self._best.added))
+        for table, own, marked, cost, added in zip(self.tables.stages, self._rows, *by_stage, strict=True):
             rows = own[marked]
             usage = np.where(table.device[rows, None] == self._limited, table.charged[rows, None], 0)
             parts.append(StagePart(rows, cost[marked], added[marked], table.options.latency_ns[rows], usage))
@@ -161,17 +155,11 @@ class PricedTables:
 
         Raises `TooManyError` if there are more than `labels` partial ones.
         """
-        paths = [
-            PathPart(
-                path.stages,
-                path.lag_ns,
-                tuple(
-                    self.tables.waits[entry].ns[parts[stage].rows]
-                    for stage, entry in zip(path.stages, path.waits, strict=True)
-                ),
-            )
-            for path in self.tables.paths
-        ]
+        paths = []
+        for path in self.tables.paths:
+            members = zip(path.stages, path.waits, strict=True)
+            waits = tuple(self.tables.waits[entry].ns[parts[stage].rows] for stage, entry in members)
+            paths.append(PathPart(path.stages, path.lag_ns, waits))
         bounds = Bounds(self.deadline_ns, most - self._best.bound, most, self._capacities, labels)
         return list_choices(parts, paths, bounds, self.params.walk).in_order()
 
@@ -195,8 +183,7 @@ class PricedTables:
         cheapest = float(sum(np.minimum.reduceat(self._cost, self._starts).tolist()))
         target = max(best.bound, float(self._proven), cheapest) * 1.03 + 1.0
         for _ in range(6):
-            reached = rows.ascend(best.multipliers, target, steps, self.params)
-            best = reached if reached.bound > best.bound else best
+            best = rows.ascend(best, target, steps, self.params)
             if best.bound < target * 0.99:
                 break
             target = best.bound * 1.2 + 1.0  # the goal was too near

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -51,9 +51,8 @@ class Pool:
     """The known plans of every pipeline, in the order in which they were found."""
 
     columns: list[list[Column]]
-    hopeless: set[int] = field(
-        default_factory=set
-    )  # nothing can be certified for these, whatever devices cost
+    #: Nothing can be certified for these, whatever devices cost.
+    hopeless: set[int] = field(default_factory=set)
 
     @classmethod
     def empty(cls, pipelines: int) -> Pool:
@@ -132,9 +131,8 @@ class ColumnGeneration:
 
     def shares(self) -> list[Sequence[float]]:
         """How much the master's relaxation takes of every plan that it knew, per pipeline."""
-        values = [] if self.master is None else self.master.values.tolist()
-        ends = itertools.accumulate(self._known)
-        return [values[end - count : end] for end, count in zip(ends, self._known, strict=True)]
+        values = iter(() if self.master is None else self.master.values.tolist())
+        return [list(itertools.islice(values, count)) for count in self._known]
 
     def _smoothing(self, master: Continuous) -> float:
         bound, most = self.progress.lower_bound, self.params.smoothing
@@ -163,9 +161,8 @@ class ColumnGeneration:
             for index, columns in enumerate(self.pool.columns)
             if index not in self.pool.hopeless
         }
-        answers = self.workers.price(
-            prices, {index: self._most(index, cost) for index, cost in known.items()}
-        )
+        most = {index: self._most(index, cost) for index, cost in known.items()}
+        answers = self.workers.price(prices, most)
         new = self.pool.add(answers)
         self._take_bound(duals, answers, known)
         self.progress.rounds += 1
@@ -198,12 +195,11 @@ class ColumnGeneration:
             self.progress.lower_bound, self.progress.duals, self.progress.least = total, duals, costs
 
     def _solve_master(self) -> Continuous:
-        columns = self.pool.columns
-        objective = self.objective.with_excess_times(self.params.excess_growth**self.progress.raises)
-        self._known = list(map(len, columns))
-        solved = solve_relaxed(
-            MULTI_PROJECT_FORMULATIONS["columns"].build(objective.pool(columns, firm=False))
-        )
+        growth = self.params.excess_growth**self.progress.raises
+        objective = replace(self.objective, excess=self.objective.excess * growth)
+        self._known = list(map(len, self.pool.columns))
+        pool = objective.pool(self.pool.columns, firm=False)
+        solved = solve_relaxed(MULTI_PROJECT_FORMULATIONS["columns"].build(pool))
         if solved is None:
             raise SolverError("highs could not solve the relaxation of the master problem")
         return solved
@@ -305,18 +301,17 @@ class _Rounding:
         rows = [self.rows(index).tolist() for index in split]
         if math.prod(map(len, rows)) > most:
             return None
-        used = self.usage[np.delete(picks, split)].sum(axis=0)
-        best: tuple[int, tuple[int, ...]] | None = None
-        for combination in itertools.product(*rows):
-            taken = used + self.usage[list(combination)].sum(axis=0)
-            if np.all(taken <= self.capacity):
-                cost = int(self.cost[list(combination)].sum())
-                if best is None or cost < best[0]:
-                    best = cost, combination
+        free = self.capacity - self.usage[np.delete(picks, split)].sum(axis=0)
+        fitting = (
+            combination
+            for combination in map(list, itertools.product(*rows))
+            if np.all(self.usage[combination].sum(axis=0) <= free)
+        )
+        best = min(fitting, key=lambda combination: int(self.cost[combination].sum()), default=None)
         if best is None:
             return None
         found = picks.copy()
-        found[split] = best[1]
+        found[split] = best
         return found
 
     def exchanged(self, picks: Int64, most: int) -> Int64 | None:

@@ -85,11 +85,9 @@ class Fleet:
 
     def relaxed(self, factor: float) -> Fleet:
         """Return the fleet with every objective multiplied by a factor, rounded up to ns."""
-        members = tuple(
-            replace(member, slo_ns=min(UNLIMITED_NS, math.ceil(member.slo_ns * factor)))
-            for member in self.members
-        )
-        return replace(self, members=members)
+        slos = [min(UNLIMITED_NS, math.ceil(member.slo_ns * factor)) for member in self.members]
+        members = zip(self.members, slos, strict=True)
+        return replace(self, members=tuple(replace(member, slo_ns=slo_ns) for member, slo_ns in members))
 
 
 @dataclass(frozen=True)
@@ -122,21 +120,23 @@ class FleetObjective:
     usage: Int64  # what one device of each type takes of each row, shape (r, H)
     capacity: Int64  # shape (r,)
     excess: Int64  # price of one unit beyond a capacity: the most a dual can rise to, shape (r,)
-    forgone: Int64 | None = (
-        None  # price of leaving each pipeline out, shape (N,); None if all have to be served
-    )
+    #: Price of leaving each pipeline out, shape (N,); None if all have to be served.
+    forgone: Int64 | None = None
 
     @classmethod
     def of_cost(cls, fleet: Fleet) -> FleetObjective:
         """Minimise the cost of the fleet within the limits."""
-        names, usage, capacity = _limits(fleet)
+        names = tuple(name for name in fleet.hardware if name in fleet.limits)
+        usage = np.array([[name == other for other in fleet.hardware] for name in names], dtype=np.int64)
+        capacity = np.array([fleet.limits[name] for name in names], dtype=np.int64)
         excess = np.full(len(names), int(fleet.prices.max()), dtype=np.int64)
-        return cls(fleet.prices, names, usage, capacity, excess)
+        return cls(fleet.prices, names, usage.reshape(-1, len(fleet.hardware)), capacity, excess)
 
     @classmethod
     def of_weight(cls, fleet: Fleet) -> FleetObjective:
         """Minimise the weight that is left out, within limits and budget."""
-        names, usage, capacity = _limits(fleet)
+        limited = cls.of_cost(fleet)
+        names, usage, capacity = limited.rows, limited.usage, limited.capacity
         if fleet.budget is not None:
             names = (*names, "budget")
             usage = np.vstack([usage, fleet.prices])
@@ -149,10 +149,6 @@ class FleetObjective:
         """Minimise the devices that are missing, by price: the optimum is 0 exactly if all fits."""
         excess = np.maximum(self.usage @ self.prices, 1)
         return replace(self, prices=np.zeros_like(self.prices), excess=excess)
-
-    def with_excess_times(self, factor: int) -> FleetObjective:
-        """Return the same with dearer excess."""
-        return replace(self, excess=self.excess * factor)
 
     @cached_property
     def step(self) -> int:
@@ -197,14 +193,12 @@ class FleetSolution:
     chosen: FleetChoice | None
     lower_bound: int | None  # no allowed choice costs less; None if nothing is known
     infeasible: bool  # proven: nothing fits
-    saved: Mapping[str, int] = field(
-        default_factory=dict
-    )  # by one unit more of each row, as the proof's duals say
+    #: By one unit more of each row, as the proof's duals say.
+    saved: Mapping[str, int] = field(default_factory=dict)
     rounds: int = 0
     interrupted: bool = False  # by Ctrl-C
-    alone: tuple[
-        int, ...
-    ] = ()  # what pipelines cost at least by themselves, as far as a joint search found out
+    #: What pipelines cost at least by themselves, as far as a joint search found out.
+    alone: tuple[int, ...] = ()
 
     def within(self, gap: float) -> bool:
         """Whether the choice is proven to be at most that share dearer than the best."""
@@ -216,16 +210,7 @@ class FleetSolution:
         """Return the same, but for what a budget rules out."""
         if budget is None:
             return self
-        too_dear = self.chosen is not None and self.chosen.cost > budget
+        affordable = self.chosen is not None and self.chosen.cost <= budget
         impossible = self.lower_bound is not None and self.lower_bound > budget
-        return replace(
-            self, chosen=None if too_dear else self.chosen, infeasible=self.infeasible or impossible
-        )
-
-
-def _limits(fleet: Fleet) -> tuple[tuple[str, ...], Int64, Int64]:
-    """Names, uses and capacities of the rows of limited hardware."""
-    names = tuple(name for name in fleet.hardware if name in fleet.limits)
-    usage = np.array([[name == other for other in fleet.hardware] for name in names], dtype=np.int64)
-    capacity = np.array([fleet.limits[name] for name in names], dtype=np.int64)
-    return names, usage.reshape(-1, len(fleet.hardware)), capacity
+        chosen = self.chosen if affordable else None
+        return replace(self, chosen=chosen, infeasible=self.infeasible or impossible)
