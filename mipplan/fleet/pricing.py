@@ -24,7 +24,15 @@ from mipplan.calculus import PathWaits, Wait
 from mipplan.core import Float64, Int64
 from mipplan.fleet.lagrange import PricedTables
 from mipplan.fleet.problem import Column
-from mipplan.fleet.tables import PricingParams, PricingState, PricingTables, Refused, first_caps, make_tables
+from mipplan.fleet.tables import (
+    Caps,
+    PricingParams,
+    PricingState,
+    PricingTables,
+    Refused,
+    first_caps,
+    make_tables,
+)
 from mipplan.planner import (
     Candidates,
     CertificateOracle,
@@ -79,23 +87,34 @@ class PricingProblem:
         self._limits = np.array(
             [instance.limits.get(name, np.iinfo(np.int64).max) for name in hardware], dtype=np.int64
         )
-        self._optional_tables = self._tabulate()
         #: Whether there is no certified plan at all, whatever the prices are.
-        self.hopeless = self._optional_tables is None or not instance.keeps_slo(
-            {stage: options.ideal() for stage, options in self._tables.options.items()}
-        )
+        self.hopeless = not instance.has_options
+        if not self.hopeless:
+            self._tables = self._tabulate()
+            options = self._tables.options
+            self.hopeless = not all(table.count for table in options.values()) or not instance.keeps_slo(
+                {stage: table.ideal() for stage, table in options.items()}
+            )
 
     def price(self, prices: Int64, most: int | None) -> Priced:
         """Find the cheapest certified plan under prices of one device of each type, shape (H,), not negative.
 
         Only plans that cost at most `most` are of interest: if there is none, the lower bound is above it.
+
+        Whether limits bind a pipeline alone is mostly not the question, and without them fewer options matter. So they
+        are left out at first, which can only make plans cheaper. Where a range of replicas is chosen, it is spelt out.
         """
         if self.hopeless:
             return Priced(0, feasible=False)
-        priced = self._price(prices, most, firm=False)
-        if all(np.all(np.array(column.devices) <= self._limits) for column in priced.columns):
-            return priced
-        return self._price(prices, most, firm=True)
+        firm = False
+        while True:
+            priced, ranges = self._price_once(self._priced_tables(prices, firm=firm), most)
+            if ranges:
+                self._spell_out(ranges)
+            elif firm or all(np.all(np.array(column.devices) <= self._limits) for column in priced.columns):
+                return priced
+            else:
+                firm = True
 
     def price_all(self, prices: Int64, most: int) -> Priced:
         """Find all certified plans that cost at most `most` under `prices`.
@@ -111,27 +130,12 @@ class PricingProblem:
                 picks = self._all_within(tables, most)
             except TooManyError:
                 return Priced(0, complete=False)
-            ranges = next((found for pick in picks if (found := self._ranges(prices, pick))), None)
+            ranges = next(filter(None, (self._ranges(prices, pick) for pick in picks)), None)
             if ranges is None:
                 # A range that is too wide to be spelt out stands for plans that are not listed.
-                complete = not any(
-                    table.is_range[row]
-                    for pick in picks
-                    for table, row in zip(self._tables.stages, pick.tolist(), strict=True)
-                )
+                rows = zip(self._tables.stages, np.transpose(picks), strict=True) if picks else ()
+                complete = not any(table.is_range[chosen].any() for table, chosen in rows)
                 return Priced(0, tuple(map(self._column, picks)), complete=complete)
-            self._spell_out(ranges)
-
-    def _price(self, prices: Int64, most: int | None, *, firm: bool) -> Priced:
-        """Price, and where a range of replicas is chosen, spell it out and price again.
-
-        Whether limits bind a pipeline alone is mostly not the question, and without them fewer options
-        matter. So they are left out at first, which can only make plans cheaper (`firm` puts them in).
-        """
-        while True:
-            priced, ranges = self._price_once(self._priced_tables(prices, firm=firm), most)
-            if not ranges:
-                return priced
             self._spell_out(ranges)
 
     def _price_once(self, tables: PricedTables, most: int | None) -> tuple[Priced, Mapping[str, int]]:
@@ -189,7 +193,7 @@ class PricingProblem:
                     return found.picks[0], int(found.cost[0])
                 if self._has_learnt():
                     break
-                found = self._unrefused(found, refused)
+                found = found.keep(~self._tables.is_refused(found.picks, refused))
             else:
                 return None
 
@@ -221,12 +225,8 @@ class PricingProblem:
             return None
         found = tables.choices(parts, most, labels)
         for refused in self.state.refused:
-            found = self._unrefused(found, refused)
+            found = found.keep(~self._tables.is_refused(found.picks, refused))
         return found
-
-    def _unrefused(self, found: Candidates, refused: Refused) -> Candidates:
-        """Leave out the choices that are no better than what was refused."""
-        return found.keep(~self._tables.is_refused(found.picks, refused))
 
     def _refused(self, pick: Int64) -> Refused | None:
         """Ask the certificate; None if it keeps the deadline, else what is refused with this choice."""
@@ -246,12 +246,6 @@ class PricingProblem:
     def _column(self, pick: Int64) -> Column:
         return Column.of(self._tables.configuration(pick), self._hardware)
 
-    @property
-    def _tables(self) -> PricingTables:
-        if self._optional_tables is None:
-            raise AssertionError("a hopeless pipeline is not priced")
-        return self._optional_tables
-
     def _priced_tables(self, prices: Int64, *, firm: bool) -> PricedTables:
         limits, known = self._limits if firm else None, np.array(self.state.multipliers)
         tables = PricedTables(self._tables, self._deadline_ns, prices, limits, known, self._params)
@@ -261,13 +255,11 @@ class PricingProblem:
     def _keep(self, multipliers: Float64) -> None:
         self.state = replace(self.state, multipliers=tuple(multipliers.tolist()))
 
-    def _tabulate(self) -> PricingTables | None:
-        families = self.instance.families
-        if not all(found.families for found in families.values()):
-            return None
-        caps = self.state.caps or first_caps(families, self._params)
-        tables = make_tables(self.instance, self._hardware, caps, self._params)
-        return tables if all(table.options.count for table in tables.stages) else None
+    def _caps(self) -> Caps:
+        return self.state.caps or first_caps(self.instance.families, self._params)
+
+    def _tabulate(self) -> PricingTables:
+        return make_tables(self.instance, self._hardware, self._caps(), self._params)
 
     def _ranges(self, prices: Int64, pick: Int64) -> dict[str, int]:
         """Ranges in a choice that are worth spelling out: row of the table by stage."""
@@ -280,7 +272,7 @@ class PricingProblem:
 
     def _spell_out(self, rows: Mapping[str, int]) -> None:
         """Spell out more replicas of the families whose ranges were chosen, up to what was chosen."""
-        caps = dict(self.state.caps or first_caps(self.instance.families, self._params))
+        caps = dict(self._caps())
         for stage, row in rows.items():
             options = self._tables.options[stage]
             family = int(options.family[row])
@@ -293,7 +285,7 @@ class PricingProblem:
         """Tabulate anew from a fresh instance, so that tables do not depend on what the oracle has learnt."""
         self.state = state
         self.forget_instance()
-        self._optional_tables = self._tabulate()
+        self._tables = self._tabulate()
 
     def _sharpen(self, entry: int, rows: Int64) -> None:
         """Make waits exact where they may decide."""

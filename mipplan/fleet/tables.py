@@ -121,6 +121,10 @@ class WaitBounds:
     ns: Int64
     exact: Bool
 
+    def keep(self, rows: Bool) -> WaitBounds:
+        """Return the waits of some options only."""
+        return replace(self, ns=self.ns[rows], exact=self.exact[rows])
+
     def sharpen(self, options: StageOptions, rows: Int64, curves: Sequence[Wait]) -> None:
         """Evaluate the waits of some options exactly; of several curves the lowest counts, which holds for all."""
         rows = rows[~self.exact[rows]]
@@ -175,14 +179,13 @@ class PricingTables:
         Once more of a trace is looked at, paths that shared a curve may each have their own, and come in another
         order.
         """
-        known = {path.stages: path for path in paths}
+        known = {path.stages: path.curves for path in paths}
         asked = [known.get(tuple(self.names[stage] for stage in row.stages)) for row in self.paths]
         found: list[list[Wait]] = []
         for wait in self.waits:
-            used = [(asked[number], place) for number, place in wait.uses]
-            curves = [path.curves[place] for path, place in used if path is not None]
-            there = len(curves) == len(used)
-            found.append(list({id(curve): curve for curve in curves}.values()) if there else [])
+            curves = [own[place] for number, place in wait.uses if (own := asked[number]) is not None]
+            distinct = {id(curve): curve for curve in curves}
+            found.append(list(distinct.values()) if len(curves) == len(wait.uses) else [])
         return found
 
 
@@ -203,47 +206,35 @@ def make_tables(
     """Tabulate the options of every stage, bound their waits, and drop those that no certified plan can contain."""
     order = list(instance.families)
     tables = [_tabulate(instance.families[stage], caps[stage], params.range_ratio) for stage in order]
-    entries, rows = _entries(instance.oracle.paths.paths, order)
+    # Paths share curves: each pair of stage and curve has an entry, which knows the places where it counts.
+    entries: dict[tuple[int, int], tuple[int, Wait, list[tuple[int, int]]]] = {}
+    rows = []
+    for number, path in enumerate(instance.oracle.paths.paths):
+        stages = tuple(order.index(name) for name in path.stages)
+        waits = []
+        for place, (stage, curve) in enumerate(zip(stages, path.curves, strict=True)):
+            entry, _, uses = entries.setdefault((stage, id(curve)), (len(entries), curve, []))
+            uses.append((number, place))
+            waits.append(entry)
+        rows.append(PathRow(stages, tuple(waits), path.lag_ns))
     least = [int(table.latency_ns.min()) for table in tables]
     slack_ns = [instance.deadline_ns - row.lag_ns - sum(least[other] for other in row.stages) for row in rows]
     tolerance_ns = int(params.wait_tolerance * instance.deadline_ns)
-    waits = []
-    uses: list[list[tuple[int, int]]] = [[] for _ in entries]
-    for (stage, _), curve in entries.items():
+    bounds = []
+    for (stage, _), (_, curve, uses) in entries.items():
         most_ns = max(slack for row, slack in zip(rows, slack_ns, strict=True) if stage in row.stages)
-        waits.append(wait_bounds(curve, tables[stage], tolerance_ns, most_ns))
+        ns = wait_bounds(curve, tables[stage], tolerance_ns, most_ns)
+        bounds.append(WaitBounds(stage, tuple(uses), ns, np.zeros(ns.size, dtype=bool)))
     usable = [np.ones(table.count, dtype=bool) for table in tables]
-    for number, (row, slack) in enumerate(zip(rows, slack_ns, strict=True)):
-        for place, (stage, entry) in enumerate(zip(row.stages, row.waits, strict=True)):
-            uses[entry].append((number, place))
-            usable[stage] &= tables[stage].latency_ns - least[stage] + waits[entry] <= slack
-    places = {name: place for place, name in enumerate(hardware)}
+    for row, slack in zip(rows, slack_ns, strict=True):
+        for stage, entry in zip(row.stages, row.waits, strict=True):
+            usable[stage] &= tables[stage].latency_ns - least[stage] + bounds[entry].ns <= slack
     return PricingTables(
         tuple(order),
-        tuple(_stage_table(table.keep(kept), places) for table, kept in zip(tables, usable, strict=True)),
+        tuple(_stage_table(table.keep(kept), hardware) for table, kept in zip(tables, usable, strict=True)),
         tuple(rows),
-        tuple(
-            WaitBounds(stage, tuple(used), ns[usable[stage]], np.zeros(int(usable[stage].sum()), dtype=bool))
-            for (stage, _), used, ns in zip(entries, uses, waits, strict=True)
-        ),
+        tuple(wait.keep(usable[wait.stage]) for wait in bounds),
     )
-
-
-def _entries(
-    paths: Sequence[PathWait], order: list[str]
-) -> tuple[dict[tuple[int, int], Wait], list[PathRow]]:
-    """Distinct pairs of stage and curve, and the paths in terms of them."""
-    index = {stage: place for place, stage in enumerate(order)}
-    entries: dict[tuple[int, int], Wait] = {}
-    rows = []
-    for path in paths:
-        members = tuple(index[stage] for stage in path.stages)
-        keys = [(stage, id(curve)) for stage, curve in zip(members, path.curves, strict=True)]
-        for key, curve in zip(keys, path.curves, strict=True):
-            entries.setdefault(key, curve)
-        numbers = {key: number for number, key in enumerate(entries)}
-        rows.append(PathRow(members, tuple(numbers[key] for key in keys), path.lag_ns))
-    return entries, rows
 
 
 def _tabulate(found: StageFamilies, caps: Sequence[int], ratio: float) -> StageOptions:
@@ -258,18 +249,15 @@ def _replicas(family: Family, cap: int, ratio: float) -> tuple[Int64, Int64]:
     """Replicas on offer, and those charged for."""
     offered = list(range(family.fewest, min(cap, family.most) + 1))
     charged = offered.copy()
-    last = offered[-1]
-    while last < family.most:
-        following = min(family.most, max(last + 1, int(last * ratio)))
-        offered.append(following)
+    while (last := offered[-1]) < family.most:
+        offered.append(min(family.most, max(last + 1, int(last * ratio))))
         charged.append(last + 1)
-        last = following
     return np.array(offered, dtype=np.int64), np.array(charged, dtype=np.int64)
 
 
-def _stage_table(options: StageOptions, places: Mapping[str, int]) -> StageTable:
+def _stage_table(options: StageOptions, hardware: Sequence[str]) -> StageTable:
     families = options.families
-    place = np.array([places[family.hardware] for family in families.families], dtype=np.int64)
+    place = np.array([hardware.index(family.hardware) for family in families.families], dtype=np.int64)
     return StageTable(options, place[options.family], options.cost // _prices(families)[options.family])
 
 

@@ -138,6 +138,7 @@ class WorkerPool:
     fleet: Fleet
     folder: str
     parallel: Any
+    count: int  # of workers
     params: WorkerParams
 
     def __post_init__(self) -> None:
@@ -158,18 +159,13 @@ class WorkerPool:
             tempfile.TemporaryDirectory(prefix="mipplan-fleet-", ignore_cleanup_errors=True) as folder,
             joblib.Parallel(n_jobs=n_jobs, batch_size=1, pre_dispatch="all") as parallel,
         ):
-            alone = joblib.effective_n_jobs(parallel.n_jobs) == 1
-            yield cls(fleet, f"{folder}/none" if alone else folder, parallel, params)
+            count = int(joblib.effective_n_jobs(parallel.n_jobs))
+            yield cls(fleet, f"{folder}/none" if count == 1 else folder, parallel, count, params)
 
     @property
     def at_once(self) -> int:
         """How many pipelines to price at once where an answer may make the others needless."""
-        return 4 * self._workers()
-
-    def _workers(self) -> int:
-        import joblib
-
-        return int(joblib.effective_n_jobs(self.parallel.n_jobs))
+        return 4 * self.count
 
     def price(
         self, prices: Int64, most: Mapping[int, int | None], *, wants_all: bool = False
@@ -179,27 +175,25 @@ class WorkerPool:
         waiting = [
             PricingRequest(index, limit, self.states[index], wants_all) for index, limit in most.items()
         ]
-        lost: set[int] = set()
+        unknown = most.keys() - self._known
         while waiting:
-            for replies, missing in self.parallel(self._tasks(prices, waiting, lost)):
+            for replies, missing in self.parallel(self._tasks(prices, waiting, unknown)):
                 for index, priced, state in replies:
                     answers[index], self.states[index] = priced, state
                     self._known.add(index)
-                lost.update(missing)
+                unknown.update(missing)
             waiting = [request for request in waiting if request.index not in answers]
         return {index: answers[index] for index in most}
 
-    def _tasks(self, prices: Int64, requests: Sequence[PricingRequest], lost: set[int]) -> Iterator[Any]:
+    def _tasks(self, prices: Int64, requests: Sequence[PricingRequest], unknown: set[int]) -> Iterator[Any]:
+        """Cut requests up; data are sent of pipelines that no worker was sent yet, or that one has lost."""
         import joblib
 
-        count = min(len(requests), self.params.tasks_per_worker * self._workers())
+        count = min(len(requests), self.params.tasks_per_worker * self.count)
         for part in range(count):
             asked = tuple(requests[part::count])
-            data = {
-                request.index: self.fleet.realisations[request.index]
-                for request in asked
-                if request.index not in self._known or request.index in lost
-            }
+            sent = [request.index for request in asked if request.index in unknown]
+            data = {index: self.fleet.realisations[index] for index in sent}
             yield joblib.delayed(answer)(
                 PricingTask(self._run, self.folder, self.fleet.hardware, prices, asked, data, self.params)
             )
