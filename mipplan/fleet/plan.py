@@ -143,9 +143,8 @@ class FleetPlanner:
         if solution.chosen is None:
             what = "no set of certified plans fits" if solution.infeasible else "stopped before one was found"
             reason = f"{what} within {_shared_text(self.fleet)}"
-        return make_fleet_plan(
-            self.fleet, solution, solution.alone, self._effort("joint"), self.solver, reason
-        )
+        effort = self._effort("joint")
+        return make_fleet_plan(self.fleet, solution, solution.alone, effort, self.solver, reason)
 
     def by_columns(self, checkpoint: str | Path | None, *, alternatives: bool, joint_too: bool) -> FleetPlan:
         """Generate columns, and where not all fits, look for what would do."""
@@ -158,9 +157,7 @@ class FleetPlanner:
                 workers.states = list(before.states)
                 self.search.report(f"going on from round {before.progress.rounds} of {checkpoint}")
             objective = FleetObjective.of_cost(fleet)
-            columns = ColumnSearch(
-                objective, pool, workers, self.gap, self.search, checkpoint=file, start=before
-            )
+            columns = ColumnSearch(objective, pool, workers, self.gap, self.search, file, before)
             solution = columns.run().within_budget(fleet.budget)
             is_open = not (solution.infeasible or solution.interrupted or solution.within(self.gap))
             if is_open and joint_too:
@@ -205,15 +202,8 @@ class FleetPlanner:
         """
         fleet = self.fleet
         search = _until(self.search, self.params.alternatives_s)
-        heaviest = ColumnSearch(
-            FleetObjective.of_weight(fleet),
-            pool,
-            workers,
-            self.params.weight_gap,
-            search,
-            "weight left out",
-            1000.0 * WEIGHT_UNIT,
-        ).run()
+        weight = FleetObjective.of_weight(fleet)
+        heaviest = ColumnSearch(weight, pool, workers, self.params.weight_gap, search).run()
         if heaviest.interrupted:
             raise KeyboardInterrupt
         if heaviest.chosen is None or heaviest.lower_bound is None:

@@ -122,6 +122,8 @@ class FleetObjective:
     excess: Int64  # price of one unit beyond a capacity: the most a dual can rise to, shape (r,)
     #: Price of leaving each pipeline out, shape (N,); None if all have to be served.
     forgone: Int64 | None = None
+    name: str = "cost in $/h"
+    unit: float = 1e6  # what lines of progress count in
 
     @classmethod
     def of_cost(cls, fleet: Fleet) -> FleetObjective:
@@ -143,7 +145,8 @@ class FleetObjective:
             capacity = np.append(capacity, fleet.budget)
         forgone = np.array([member.weight * WEIGHT_UNIT for member in fleet.members], dtype=np.int64)
         excess = np.full(len(names), int(forgone.max()) + 1, dtype=np.int64)
-        return cls(np.zeros_like(fleet.prices), names, usage, capacity, excess, forgone)
+        prices, unit = np.zeros_like(fleet.prices), 1000.0 * WEIGHT_UNIT
+        return cls(prices, names, usage, capacity, excess, forgone, "weight left out", unit)
 
     def of_fit(self) -> FleetObjective:
         """Minimise the devices that are missing, by price: the optimum is 0 exactly if all fits."""

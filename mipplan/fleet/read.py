@@ -20,6 +20,7 @@ from mipplan.core import (
     Faults,
     InputError,
     check_budget,
+    check_one_of,
     check_quantile,
     check_seed,
     check_time_limit,
@@ -78,10 +79,7 @@ class FleetSettings:
     checkpoint: str | PathLike[str] | None
 
     def check(self) -> None:
-        """Refuse what cannot be.
-
-        Raises `InputError` listing every fault.
-        """
+        """Refuse what cannot be: `InputError` lists every fault."""
         faults = Faults()
         faults.take(lambda: check_budget(self.budget, "budget"))
         faults.take(lambda: check_time_limit(self.time_limit_s))
@@ -89,9 +87,7 @@ class FleetSettings:
         faults.take(lambda: check_seed(self.seed))
         if not (is_number(self.gap) and 0 <= self.gap < 1):
             faults.add(Fault("gap", f"expected a share from 0 up to 1, found {shown(self.gap)}"))
-        if self.method not in METHODS:
-            message = f"expected one of {', '.join(METHODS)}, found {shown(self.method)}"
-            faults.add(Fault("method", message))
+        faults.take(lambda: check_one_of("method", self.method, METHODS))
         if self.checkpoint is not None:
             problem = output_problem(self.checkpoint)
             if self.method == "joint":
@@ -107,10 +103,7 @@ def read_fleet(
     limits: Mapping[str, int | None] | None,
     settings: FleetSettings,
 ) -> Fleet:
-    """Make the fleet, or say everything that is wrong with it.
-
-    Raises `InputError` listing every fault.
-    """
+    """Make the fleet; `InputError` lists every fault."""
     faults = Faults()
     faults.take(settings.check)
     limits = limits or {}
@@ -183,25 +176,12 @@ def _retold(read: Callable[[], ReadT], retell: Callable[[Fault], Fault]) -> Read
 
 @dataclass(frozen=True)
 class FleetFile:
-    """A fleet file with everything that it names, ready for `mipplan.plan_fleet`.
-
-    Attributes
-    ----------
-    name : str
-    pipelines : dict of str to (Pipeline, Trace, slo_s, weight)
-    profiles : Profiles
-    profiles_folder : str or None
-        Where they were read from; None for the shipped ones.
-    limits : dict of str to int
-    budget : float or None
-    quantile : float
-    seed : int
-    """
+    """A fleet file with everything that it names, ready for `mipplan.plan_fleet`."""
 
     name: str
-    pipelines: dict[str, tuple[Pipeline, Trace, float | None, float]]
+    pipelines: dict[str, tuple[Pipeline, Trace, float | None, float]]  # objective in seconds, and weight
     profiles: Profiles
-    profiles_folder: str | None
+    profiles_folder: str | None  # where they were read from; None for the shipped ones
     limits: dict[str, int]
     budget: float | None
     quantile: float
@@ -228,9 +208,8 @@ def read_fleet_file(path: AnyPath, *, profiles: str | None = None, find: Finder 
     entry = parse_entry(document, FleetEntry, after=_name_findings(document.value))
     folder = Path(path).parent
     find = find or (lambda _, name, folder: str(folder / name))
-    named_profiles = None if entry.profiles is None else str(folder / entry.profiles)
     reading = _Reading(document, folder, find, entry.seed)
-    profiles_folder = profiles or named_profiles
+    profiles_folder = profiles or (None if entry.profiles is None else str(folder / entry.profiles))
     read = reading.faults.take(
         lambda: Profiles.default() if profiles_folder is None else Profiles.read(profiles_folder)
     )
@@ -265,9 +244,8 @@ class _Reading:
         )
 
     def member(self, name: str, member: MemberEntry) -> tuple[Pipeline, Trace, float | None, float] | None:
-        slo_s, *window = (
-            None if ns is None else ns / NS_PER_S for ns in (member.slo, member.start, member.end)
-        )
+        times = (member.slo, member.start, member.end)
+        slo_s, *window = (None if ns is None else ns / NS_PER_S for ns in times)
         pipeline = self._named((name, "pipeline"), lambda: self._pipeline(member.pipeline))
         trace = self._named((name, "trace"), lambda: self._trace(member.trace, member.expand, *window))
         if pipeline is None or trace is None:

@@ -54,15 +54,13 @@ class SolveParams:
 
 @dataclass(eq=False)
 class ColumnSearch:
-    """Searches the best choice for one objective by column generation; its lines of progress count in `unit`."""
+    """Searches the best choice for one objective by column generation."""
 
     objective: FleetObjective
     pool: Pool
     workers: WorkerPool
     gap: float
     search: SearchLimits
-    name: str = "cost in $/h"
-    unit: float = 1e6
     checkpoint: CheckpointFile | None = None
     start: Checkpoint | None = None
     params: SolveParams = field(default_factory=SolveParams)
@@ -106,7 +104,7 @@ class ColumnSearch:
     def _has_enough(self) -> bool:
         """Whether generating more plans is not what helps now; it depends on nothing but what a checkpoint holds."""
         progress = self._progress
-        if self._good_enough(self.gap):
+        if self._solution().within(self.gap):
             return True
         if progress.excess:
             return self._is_doubtful() and not progress.converged
@@ -135,16 +133,13 @@ class ColumnSearch:
             return False
 
         def is_decided(fitting: ColumnGeneration) -> bool:
-            bound = fitting.progress.lower_bound
             self.search.report(f"whether it fits at all, round {fitting.progress.rounds}")
-            return (bound is not None and bound > 0) or (
-                fitting.master is not None and fitting.master.objective < 0.5
-            )
+            fits = fitting.master is not None and fitting.master.objective < 0.5
+            return fits or (fitting.progress.lower_bound or 0) > 0
 
         fitting = ColumnGeneration(self.objective.of_fit(), self.pool, self.workers, self.search, is_decided)
         fitting.run()
-        bound = fitting.progress.lower_bound
-        return bound is not None and bound > 0
+        return (fitting.progress.lower_bound or 0) > 0
 
     def _offer_cheapest(self) -> None:
         """Where nothing is scarce, every pipeline has its cheapest plan."""
@@ -163,12 +158,12 @@ class ColumnSearch:
         """Choose among all known plans, unless what there is is good enough."""
         if self.pool.hopeless and self.objective.forgone is None:
             return
-        if self._good_enough(self.gap) or self._progress.lower_bound is None:
+        if self._solution().within(self.gap) or self._progress.lower_bound is None:
             return
         self.search.report("choosing among all known plans")
-        self._offer(
-            choose_exactly(self.objective, self.pool.columns, self._best, self._choice_s, self._tail)[0]
-        )
+        columns = self.pool.columns
+        chosen, _ = choose_exactly(self.objective, columns, self._best, self._choice_s, self._tail)
+        self._offer(chosen)
 
     def _close(self) -> None:
         """Look up every plan that could be part of a better choice, and choose among them: that is then the best.
@@ -178,9 +173,11 @@ class ColumnSearch:
         """
         progress = self._progress
         bound = progress.lower_bound  # what the prices prove; what is looked up may prove more
-        if self._best is None or bound is None or self._good_enough(0.0) or self.gap >= self.params.any_gap:
+        if self._best is None or bound is None or self._solution().within(0.0):
             return
-        if len(self.pool.columns) > self.params.most_closed or self.search.deadline.is_over:
+        if self.gap >= self.params.any_gap or len(self.pool.columns) > self.params.most_closed:
+            return
+        if self.search.deadline.is_over:
             return
         self.search.report("looking up every plan that could be part of a better choice")
         for share in self.params.close_shares:
@@ -193,7 +190,7 @@ class ColumnSearch:
             # A choice either takes known plans only, or one that costs more than `spare` above its pipeline's least.
             known = math.ceil(least) if math.isfinite(least) else bound
             progress.lower_bound = max(bound, min(self._best.cost, known, bound + spare + 1))
-            if self._good_enough(0.0) or self.search.deadline.is_over:
+            if self._solution().within(0.0) or self.search.deadline.is_over:
                 return
 
     def _look_up(self, spare: int) -> bool:
@@ -216,25 +213,22 @@ class ColumnSearch:
         if chosen is not None and (self._best is None or chosen.cost < self._best.cost):
             self._best = chosen
 
-    def _good_enough(self, gap: float) -> bool:
-        return self._solution().within(gap)
-
     def _solution(self, *, infeasible: bool = False) -> FleetSolution:
         bound = self._progress.lower_bound
         if bound is not None and self._best is not None:
             bound = min(self.objective.raised_to_step(bound), self._best.cost)
         saved = dict(zip(self.objective.rows, self._progress.duals.tolist(), strict=True))
-        return FleetSolution(
-            None if infeasible else self._best, bound, infeasible, saved, self._progress.rounds
-        )
+        best = None if infeasible else self._best
+        return FleetSolution(best, bound, infeasible, saved, self._progress.rounds)
 
     def _line(self, progress: Progress) -> str:
-        bound = "none yet" if progress.lower_bound is None else f"{progress.lower_bound / self.unit:,.4f}"
-        best = "none yet" if self._best is None else f"{self._best.cost / self.unit:,.4f}"
+        name, unit = self.objective.name, self.objective.unit
+        bound = "none yet" if progress.lower_bound is None else f"{progress.lower_bound / unit:,.4f}"
+        best = "none yet" if self._best is None else f"{self._best.cost / unit:,.4f}"
         gap = ""
         if self._best is not None and progress.lower_bound is not None:
             gap = f", gap {100 * max(0.0, 1 - progress.lower_bound / max(self._best.cost, 1)):.2f} %"
-        return f"{self.name}, round {progress.rounds}: bound {bound}, best {best}{gap}"
+        return f"{name}, round {progress.rounds}: bound {bound}, best {best}{gap}"
 
 
 @dataclass(frozen=True)
@@ -276,7 +270,10 @@ class CheckpointFile:
         document = {
             "format": _FORMAT,
             "fleet": self.fingerprint,
-            "columns": [[_column_document(column) for column in known] for known in pool.columns],
+            "columns": [
+                [([(c.hardware, c.batch, c.replicas) for c in own.choices], own.devices) for own in known]
+                for known in pool.columns
+            ],
             "hopeless": sorted(pool.hopeless),
             "memories": [[state.refused, state.multipliers, dict(state.caps)] for state in checkpoint.states],
             "progress": {**asdict(progress), "duals": progress.duals.tolist()},
@@ -300,21 +297,14 @@ class CheckpointFile:
         try:
             document = json.loads(text)
             if document["format"] != _FORMAT:
-                message = f"is a checkpoint of format {document['format']!r}, not {_FORMAT}"
-                raise InputError.one(place, message)
-            if document["fleet"] != self.fingerprint:
-                message = "is the checkpoint of another fleet, or of this one with other settings; name another file"
-                raise InputError.one(place, message)
-            return _checkpoint(document)
-        except InputError:
-            raise
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            message = "is no checkpoint of a fleet; remove it or name another file"
-            raise InputError.one(place, message) from error
-
-
-def _column_document(column: Column) -> list[Any]:
-    return [[[c.hardware, c.batch, c.replicas] for c in column.choices], column.devices]
+                problem = f"is a checkpoint of format {document['format']!r}, not {_FORMAT}"
+            elif document["fleet"] != self.fingerprint:
+                problem = "is the checkpoint of another fleet, or of this one with other settings; name another file"
+            else:
+                return _checkpoint(document)
+        except (ValueError, KeyError, TypeError, IndexError):
+            problem = "is no checkpoint of a fleet; remove it or name another file"
+        raise InputError.one(place, problem)
 
 
 def _checkpoint(document: dict[str, Any]) -> Checkpoint:
@@ -333,10 +323,8 @@ def _checkpoint(document: dict[str, Any]) -> Checkpoint:
     duals = np.array(document["progress"]["duals"], dtype=np.int64)
     best = None
     if document["best"] is not None:
-        chosen = [
-            None if place is None else known[place]
-            for known, place in zip(columns, document["best"], strict=True)
-        ]
-        best = FleetChoice(tuple(chosen), document["cost"])
+        places = zip(columns, document["best"], strict=True)
+        chosen = tuple(None if place is None else known[place] for known, place in places)
+        best = FleetChoice(chosen, document["cost"])
     pool = Pool(columns, set(document["hopeless"]))
     return Checkpoint(pool, states, Progress(**{**document["progress"], "duals": duals}), best)
