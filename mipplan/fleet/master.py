@@ -30,15 +30,15 @@ from mipplan_formulations import MULTI_PROJECT_FORMULATIONS
 class MasterParams:
     """How prices move, and how plans are chosen among by rounding."""
 
-    #: At most this share of the best prices so far is kept in the next ones, …
+    #: At most this share of the best prices so far is kept in the next ones.
     smoothing: float = 0.4
-    #: … and at most this many times the relative gap between bound and master: the last steps are full ones.
+    #: The share is at most this many times the relative gap between bound and master, so the last steps are full ones.
     smoothing_per_gap: float = 10.0
     #: Pricing looks for plans that are better by more than one part in this many; the bound is as much lower.
     better_share: int = 10_000
-    #: While the relaxed master needs more than there is, excess gets this many times as dear, …
+    #: While the relaxed master needs more than there is, excess gets this many times as dear.
     excess_growth: int = 4
-    #: … at most this many times: one unit of it then costs far more than any plan.
+    #: Excess gets dearer at most this many times, because one unit of it then costs far more than any plan.
     most_raises: int = 6
     #: At most this many combinations of the plans of split pipelines are tried one by one.
     most_combinations: int = 20_000
@@ -219,13 +219,7 @@ def choose_exactly(
     pool = objective.pool(known, firm=True)
     formulation = MULTI_PROJECT_FORMULATIONS["columns"]
     model = formulation.build(pool)
-    values = None
-    if start is not None:
-        places = [
-            None if column is None else columns.index(column)
-            for columns, column in zip(known, start.columns, strict=True)
-        ]
-        values = formulation.encode(pool, model, places)
+    values = None if start is None else formulation.encode(pool, model, start.places(known))
     answer = solve(model, time_limit_s=time_limit_s, gap=gap, start=values)
     if answer.values is None:
         return start, answer.lower_bound
@@ -233,8 +227,7 @@ def choose_exactly(
     found = pool.evaluate(picked)
     if not found.feasible or (start is not None and found.cost >= start.cost):
         return start, answer.lower_bound
-    columns = tuple(None if place is None else own[place] for own, place in zip(known, picked, strict=True))
-    return FleetChoice(columns, found.cost), answer.lower_bound
+    return FleetChoice.at(known, picked, found.cost), answer.lower_bound
 
 
 def choose_by_rounding(
@@ -290,11 +283,9 @@ class _Rounding:
         """Return the fleet that takes a row per pipeline, if that fits."""
         if np.any(self.usage[picks].sum(axis=0) > self.capacity):
             return None
-        places = (picks - self.first).tolist()
-        columns = tuple(
-            own[place] if place < len(own) else None for own, place in zip(self.known, places, strict=True)
-        )
-        return FleetChoice(columns, sum(self.cost[picks].tolist()))
+        chosen = zip(self.known, (picks - self.first).tolist(), strict=True)
+        places = [place if place < len(own) else None for own, place in chosen]
+        return FleetChoice.at(self.known, places, sum(self.cost[picks].tolist()))
 
     def best_combination(self, picks: Int64, split: list[int], most: int) -> Int64 | None:
         """Cheapest combination of the split pipelines' plans that fits beside the others; None if none does."""

@@ -27,17 +27,17 @@ _MOST_NAMED = 5
 class FleetParams:
     """What is tried where columns leave a question open, or where not all pipelines fit."""
 
-    #: Fleets of at most this many pipelines are put into one MILP if columns leave a gap, …
+    #: Fleets of at most this many pipelines are put into one MILP if columns leave a gap.
     most_joint: int = 30
-    #: … for at most this many seconds.
+    #: That MILP is given at most this many seconds.
     joint_s: float = 60.0
     #: What would do instead may be looked for this many seconds, whatever the time limit.
     alternatives_s: float = 30.0
     #: A set to admit whose weight left out is within this share of the bound is good enough.
     weight_gap: float = 1e-3
-    #: Objectives are relaxed at most this many times, …
+    #: Objectives are relaxed at most this many times.
     most_factor: float = 1000.0
-    #: … to within this share of what is needed.
+    #: The factor is found to within this share of what is needed.
     factor_precision: float = 0.01
     #: From one factor that is too small the next is at most this many times as large: mostly little is needed.
     factor_stride: float = 1.5
@@ -213,7 +213,7 @@ class FleetPlanner:
         kept = [index for index, column in enumerate(heaviest.chosen.columns) if column is not None]
         if not kept:
             return None
-        subset = fleet.subset(kept)
+        subset = replace(fleet, members=tuple(fleet.members[index] for index in kept))
         known = Pool([list(pool.columns[index]) for index in kept])
         solution = self._cheapest(subset, known, self.gap, _until(search, 1.0))
         if solution.chosen is None or (fleet.budget is not None and solution.chosen.cost > fleet.budget):

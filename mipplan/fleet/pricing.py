@@ -191,7 +191,8 @@ class PricingProblem:
                 refused = self._refused(found.picks[0])
                 if refused is None:
                     return found.picks[0], int(found.cost[0])
-                if self._has_learnt():
+                if self._renew_curves():
+                    self._tables.doubt()  # waits can be known better now
                     break
                 found = found.keep(~self._tables.is_refused(found.picks, refused))
             else:
@@ -289,23 +290,17 @@ class PricingProblem:
 
     def _sharpen(self, entry: int, rows: Int64) -> None:
         """Make waits exact where they may decide."""
-        self._look_up_curves()
+        self._renew_curves()
         wait = self._tables.waits[entry]
         wait.sharpen(self._tables.stages[wait.stage].options, rows, self._curves[entry])
 
-    def _has_learnt(self) -> bool:
-        """Whether waits can be known better since the oracle has been asked; then none counts as exact."""
-        if self.instance.oracle.paths is self._paths:
-            return False
-        self._look_up_curves()
-        self._tables.doubt()
-        return True
-
-    def _look_up_curves(self) -> None:
+    def _renew_curves(self) -> bool:
+        """Look up the curves behind the waits; return whether the oracle has others than the last time."""
         paths = self.instance.oracle.paths
-        if paths is not self._paths:
-            self._curves = self._tables.curves(paths.paths)
-            self._paths = paths
+        if paths is self._paths:
+            return False
+        self._curves, self._paths = self._tables.curves(paths.paths), paths
+        return True
 
     @property
     def instance(self) -> Instance:

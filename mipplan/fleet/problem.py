@@ -79,10 +79,6 @@ class Fleet:
             for member in self.members
         )
 
-    def subset(self, kept: Sequence[int]) -> Fleet:
-        """Return the fleet of some of the members only."""
-        return replace(self, members=tuple(self.members[index] for index in kept))
-
     def relaxed(self, factor: float) -> Fleet:
         """Return the fleet with every objective multiplied by a factor, rounded up to ns."""
         slos = [min(UNLIMITED_NS, math.ceil(member.slo_ns * factor)) for member in self.members]
@@ -187,6 +183,17 @@ class FleetChoice:
 
     columns: tuple[Column | None, ...]
     cost: int
+
+    @classmethod
+    def at(cls, known: Sequence[Sequence[Column]], places: Sequence[int | None], cost: int) -> FleetChoice:
+        """Return the choice of plans by their places among the known ones of each pipeline."""
+        chosen = zip(known, places, strict=True)
+        return cls(tuple(None if place is None else own[place] for own, place in chosen), cost)
+
+    def places(self, known: Sequence[Sequence[Column]]) -> list[int | None]:
+        """Where each plan is among the known ones of its pipeline."""
+        chosen = zip(known, self.columns, strict=True)
+        return [None if column is None else own.index(column) for own, column in chosen]
 
 
 @dataclass(frozen=True, eq=False)

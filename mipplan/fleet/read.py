@@ -56,9 +56,9 @@ PipelineArgument = (
     | tuple[Pipeline, Trace, float | None, float]
 )
 METHODS = ("auto", "columns", "joint")
-#: A fleet of more pipelines than this is surely mistaken, …
+#: A fleet of more pipelines than this is surely mistaken.
 MAX_PIPELINES = 100_000
-#: … and so is a weight above this.
+#: A weight above this is surely mistaken.
 MAX_WEIGHT = 1000.0
 
 #: Finds the file that a name in a fleet file stands for, given the kind of file and the fleet file's folder.

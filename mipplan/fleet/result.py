@@ -16,7 +16,6 @@ from mipplan.certificate import certify_services, plan_services
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     InputError,
-    Int64,
     NoPlanError,
     Printable,
     Summary,
@@ -182,12 +181,10 @@ class FleetPlan(Printable):
             target.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError.one(str(folder), f"cannot be made: {error.strerror or error}") from error
-        written = []
-        for name, plan in self.plans.items():
-            path = target / f"{name}.json"
+        written = {target / f"{name}.json": plan for name, plan in self.plans.items()}
+        for path, plan in written.items():
             plan.save(path)
-            written.append(path)
-        return written
+        return list(written)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per pipeline: status, cost, what it would cost alone, certificate and objective."""
@@ -199,9 +196,8 @@ class FleetPlan(Printable):
             for name, plan in self.plans.items()
         }
         table = pd.DataFrame.from_dict(rows, orient="index", columns=["status", *columns])
-        return table.rename(columns={"lower_bound_usd_per_hour": "alone_usd_per_hour"}).rename_axis(
-            "pipeline"
-        )
+        table.index.name = "pipeline"
+        return table.rename(columns={"lower_bound_usd_per_hour": "alone_usd_per_hour"})
 
     def plot(self, title: str = "fleet") -> Figure:
         """Draw devices used beside their limits, and the cost of the dearest pipelines by hardware.
@@ -215,10 +211,10 @@ class FleetPlan(Printable):
         return figure
 
     def _summary(self) -> Summary:
+        fleet = f"Fleet of {len(self.plans):,} pipelines" if self.plans else "Fleet"
         cost, gap = self.usd_per_hour, self.gap
-        proof = (
-            f", gap {gap:.3%}" if gap else ", proven cheapest" if self.status is FleetStatus.OPTIMAL else ""
-        )
+        proof = ", proven cheapest" if self.status is FleetStatus.OPTIMAL else ""
+        proof = f", gap {gap:.3%}" if gap else proof
         dearest = sorted(self.plans.items(), key=lambda item: -(item[1].microusd_per_hour or 0))[:4]
         admission, relaxation = "", ""
         if self.admission is not None:
@@ -226,9 +222,7 @@ class FleetPlan(Printable):
         if self.relaxation is not None:
             relaxation = f"every objective to {self.relaxation.factor:.4g} times what it is"
         return Summary(
-            f"Fleet of {len(self.plans):,} pipelines: {self.status}"
-            if self.plans
-            else f"Fleet: {self.status}",
+            f"{fleet}: {self.status}",
             figures=(
                 ("cost", None if cost is None else f"{cost:,.4f} $/h{proof}"),
                 ("dearest", ", ".join(f"{name} {plan.usd_per_hour:.2f} $/h" for name, plan in dearest)),
@@ -325,6 +319,12 @@ def make_fleet_plan(
             least = alone[index] if alone else 0
             plans[member.name] = _plan(fleet, member, column, provenance, least)
             used += np.array(column.devices)
+    saved = {} if chosen is None else solution.saved
+    devices = {
+        name: DeviceUse(name, amount, fleet.limits.get(name), amount * price, saved.get(name))
+        for name, amount, price in zip(fleet.hardware, used.tolist(), fleet.prices.tolist(), strict=True)
+        if amount or name in fleet.limits
+    }
     cost = None if chosen is None else int(used @ fleet.prices)
     bound = None if solution.infeasible else solution.lower_bound
     closed = cost is not None and bound is not None and bound >= cost
@@ -338,7 +338,7 @@ def make_fleet_plan(
     return FleetPlan(
         status=status,
         plans=plans,
-        devices=_devices(fleet, used, solution),
+        devices=devices,
         microusd_per_hour=cost,
         lower_bound_microusd_per_hour=bound,
         budget_microusd_per_hour=fleet.budget,
@@ -364,24 +364,8 @@ def _plan(fleet: Fleet, member: FleetMember, column: Column, provenance: Provena
     certificate = certify_services(workload, services, fleet.quantile)
     if certificate.bound_ns > member.slo_ns:
         raise AssertionError(f"{member.name}: a plan that was certified is not")
-    optimal = plan.microusd_per_hour == alone
-    return replace(
-        plan,
-        status=PlanStatus.OPTIMAL if optimal else PlanStatus.FEASIBLE,
-        reason=None if optimal else plan.reason,
-        figures=replace(
-            plan.figures,
-            bound_ns=analyse_paths(workload, fleet.quantile).bound_ns(services),
-            certificate_ns=certificate.bound_ns,
-        ),
-    )
-
-
-def _devices(fleet: Fleet, used: Int64, solution: FleetSolution) -> dict[str, DeviceUse]:
-    """What is used of every hardware type, and what one more would save."""
-    saved = {} if solution.chosen is None else solution.saved
-    return {
-        name: DeviceUse(name, amount, fleet.limits.get(name), amount * price, saved.get(name))
-        for name, amount, price in zip(fleet.hardware, used.tolist(), fleet.prices.tolist(), strict=True)
-        if amount or name in fleet.limits
-    }
+    bound_ns = analyse_paths(workload, fleet.quantile).bound_ns(services)
+    figures = replace(plan.figures, bound_ns=bound_ns, certificate_ns=certificate.bound_ns)
+    if plan.microusd_per_hour == alone:
+        return replace(plan, status=PlanStatus.OPTIMAL, reason=None, figures=figures)
+    return replace(plan, figures=figures)

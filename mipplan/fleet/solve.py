@@ -33,17 +33,17 @@ _FORMAT = 1
 class SolveParams:
     """When column generation has done enough, and how hard the proof is tried."""
 
-    #: The relaxed master may stay this share of the gap asked for above the bound, …
+    #: The relaxed master may stay above the bound by this share of the gap asked for.
     relaxed_share: float = 0.25
-    #: … or this share of this gap, if that is less.
+    #: Where the gap asked for is wider than this, the share is one of this gap.
     relaxed_gap: float = 0.01
     #: Who asks for no smaller gap than this wants any choice, and no proof.
     any_gap: float = 0.05
     #: Whether all fits at all is asked once excess was made dearer this many times and is still needed.
     doubts: int = 2
-    #: Choosing among known plans takes at most this many seconds, …
+    #: Choosing among known plans takes at most this many seconds.
     choice_s: float = 20.0
-    #: … and even late it is given this many.
+    #: Even late it is given this many seconds.
     least_choice_s: float = 1.0
     #: To prove a choice best, plans within these parts of what they may cost are looked up in turn: the better the
     #: best choice, the fewer there are in the end.
@@ -263,10 +263,6 @@ class CheckpointFile:
     def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, whole or not at all."""
         pool, progress, best = checkpoint.pool, checkpoint.progress, checkpoint.best
-        places = None
-        if best is not None:
-            chosen = zip(best.columns, pool.columns, strict=True)
-            places = [None if column is None else known.index(column) for column, known in chosen]
         document = {
             "format": _FORMAT,
             "fleet": self.fingerprint,
@@ -277,7 +273,7 @@ class CheckpointFile:
             "hopeless": sorted(pool.hopeless),
             "memories": [[state.refused, state.multipliers, dict(state.caps)] for state in checkpoint.states],
             "progress": {**asdict(progress), "duals": progress.duals.tolist()},
-            "best": places,
+            "best": None if best is None else best.places(pool.columns),
             "cost": None if best is None else best.cost,
         }
         write_text_atomically(self.path, json.dumps(document, separators=(",", ":")))
@@ -287,13 +283,12 @@ class CheckpointFile:
 
         Raises `InputError` if the file is no checkpoint, or one of another fleet.
         """
-        place = str(self.path)
         try:
             text = Path(self.path).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError.one(place, f"cannot be read: {error}") from error
+            raise InputError.one(str(self.path), f"cannot be read: {error}") from error
         try:
             document = json.loads(text)
             if document["format"] != _FORMAT:
@@ -304,7 +299,7 @@ class CheckpointFile:
                 return _checkpoint(document)
         except (ValueError, KeyError, TypeError, IndexError):
             problem = "is no checkpoint of a fleet; remove it or name another file"
-        raise InputError.one(place, problem)
+        raise InputError.one(str(self.path), problem)
 
 
 def _checkpoint(document: dict[str, Any]) -> Checkpoint:
@@ -321,10 +316,7 @@ def _checkpoint(document: dict[str, Any]) -> Checkpoint:
         for refused, multipliers, caps in document["memories"]
     ]
     duals = np.array(document["progress"]["duals"], dtype=np.int64)
-    best = None
-    if document["best"] is not None:
-        places = zip(columns, document["best"], strict=True)
-        chosen = tuple(None if place is None else known[place] for known, place in places)
-        best = FleetChoice(chosen, document["cost"])
+    places = document["best"]
+    best = None if places is None else FleetChoice.at(columns, places, document["cost"])
     pool = Pool(columns, set(document["hopeless"]))
     return Checkpoint(pool, states, Progress(**{**document["progress"], "duals": duals}), best)

@@ -39,9 +39,9 @@ Refused = tuple[tuple[str, int, int, int], ...]
 class PricingParams:
     """How pricing searches; no answer depends on it but for which of equally cheap plans is found."""
 
-    #: Of a family, this many times the fewest replicas are spelt out at first, …
+    #: Of a family, this many times the fewest replicas are spelt out at first.
     spelt_times: int = 2
-    #: … and this many more; what is beyond comes in ranges.
+    #: This many more replicas are spelt out at first, and what is beyond comes in ranges.
     spelt_more: int = 6
     #: The most replicas of a range are this many times the most of the range before it.
     range_ratio: float = 1.5
@@ -57,9 +57,9 @@ class PricingParams:
     least_gain: float = 2e-4
     #: An ascent ends once this many steps in a row have gained nothing.
     patience: int = 12
-    #: Without a plan in hand, costs are first searched up to this share above the bound, …
+    #: Without a plan in hand, costs are first searched up to this share above the bound.
     first_reach: float = 0.01
-    #: … and each further search goes this many times as far.
+    #: Each further search goes this many times as far.
     reach_growth: float = 2.0
     #: At most this many plans within a cost are judged, because each takes a certificate; more are too many.
     most_judged: int = 400
