@@ -22,11 +22,7 @@ MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 
 
 def read_bytes(path: AnyPath, *, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
-    """Read a whole file of at most `limit` bytes.
-
-    Raises `InputError` if there is no such file (with the closest name in that folder), it is a folder or a
-    device, too large, or cannot be read.
-    """
+    """Read a whole file of at most `limit` bytes; `InputError` as for `open_file`, and if it is larger."""
     with open_file(path) as stream:
         try:
             data = _bounded(stream, limit)
@@ -96,10 +92,8 @@ def decode_text(data: bytes, origin: str, lines_before: int = 0) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = lines_before + data.count(b"\n", 0, error.start) + 1
-        byte = data[error.start]
-        raise InputError.one(
-            f"{origin}:{line}", f"is not UTF-8 text (byte 0x{byte:02x}); save the file as UTF-8"
-        ) from None
+        message = f"is not UTF-8 text (byte 0x{data[error.start]:02x}); save the file as UTF-8"
+        raise InputError.one(f"{origin}:{line}", message) from None
 
 
 def write_text_atomically(path: str | Path, text: str) -> None:
@@ -167,7 +161,5 @@ def shipped_folder(package: Path = _PACKAGE) -> Path:
     for folder in (package / "shipped_profiles", package.parent / "profiles"):
         if (folder / "hardware.yaml").is_file():
             return folder
-    raise InputError.one(
-        "shipped profiles",
-        "this installation holds no profile folder; install mipplan again, or name a folder of your own",
-    )
+    message = "this installation holds no profile folder; install mipplan again, or name a folder of your own"
+    raise InputError.one("shipped profiles", message)

@@ -143,25 +143,25 @@ class _Reader:
                 self._skip(self._loader.get_event())
                 continue
             key = self._key(path, event)
+            inner = (*path, key)
             if key in entries:
-                self._findings.append(
-                    ((*path, key), f"the key is given twice: here and again on line {line}")
-                )
+                self._findings.append((inner, f"the key is given twice: here and again on line {line}"))
                 self._skip(self._loader.get_event())
-                continue
-            self._lines[(*path, key)] = line
-            entries[key] = self._value((*path, key), self._loader.get_event())
+            else:
+                self._lines[inner] = line
+                entries[key] = self._value(inner, self._loader.get_event())
         self._loader.get_event()
         return entries
 
     def _key(self, path: FieldPath, event: Any) -> str:
         tag = self._tag(event)
         key: str = event.value
-        if tag != "str":
-            self._lines.setdefault((*path, key), event.start_mark.line + 1)
+        if tag == "str":
+            return key
+        self._lines.setdefault((*path, key), event.start_mark.line + 1)
         if tag == "merge":
             self._refuse((*path, key), "merge keys are not accepted: write the entries out")
-        elif tag != "str":
+        else:
             kind = {"bool": "a truth value", "null": "nothing", "int": "a number", "float": "a number"}
             message = f'YAML reads this key as {kind.get(tag, tag)}: put it in quotes ("{key}")'
             self._findings.append(((*path, key), message))

@@ -36,12 +36,13 @@ class Document:
 
     value: Any  # Mappings, lists, text, numbers, booleans and None only.
     origin: str  # The file, or what the document is called in messages.
-    # 1-based lines; empty for a document that did not come from a file.
-    lines: Mapping[FieldPath, int] = field(default_factory=dict)
-    # Faults of form (duplicate keys, aliases, tags); reported together with those of content.
-    findings: tuple[Finding, ...] = ()
-    # Fields without a usable value; nothing more is said about them.
-    unreadable: frozenset[FieldPath] = frozenset()
+    lines: Mapping[FieldPath, int] = field(
+        default_factory=dict
+    )  # From 1; empty if it did not come from a file.
+    findings: tuple[Finding, ...] = ()  # Faults of form: duplicate keys, aliases, tags.
+    unreadable: frozenset[FieldPath] = (
+        frozenset()
+    )  # Fields of no usable value: nothing more is said about them.
 
     def line(self, path: FieldPath) -> int | None:
         """Return the line of a field, or of the closest field around it that has one."""

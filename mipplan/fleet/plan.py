@@ -174,14 +174,11 @@ class FleetPlanner:
             return solution
         ends = min(self.search.deadline.at, Deadline.after(self.params.joint_s).at)
         found = JointSearch(self.fleet, self.solver, replace(self.search, deadline=Deadline(ends))).run()
-        chosen = [choice for choice in (solution.chosen, found.chosen) if choice is not None]
+        choices = [choice for choice in (solution.chosen, found.chosen) if choice is not None]
         bounds = [bound for bound in (solution.lower_bound, found.lower_bound) if bound is not None]
-        decided = replace(
-            solution,
-            chosen=min(chosen, key=lambda choice: choice.cost, default=None),
-            lower_bound=max(bounds, default=None),
-            infeasible=found.infeasible,
-        )
+        chosen = min(choices, key=lambda choice: choice.cost, default=None)
+        bound = max(bounds, default=None)
+        decided = replace(solution, chosen=chosen, lower_bound=bound, infeasible=found.infeasible)
         return decided.within_budget(self.fleet.budget)
 
     def _with_alternatives(self, made: FleetPlan, pool: Pool, workers: WorkerPool) -> FleetPlan:
@@ -216,7 +213,7 @@ class FleetPlanner:
         subset = replace(fleet, members=tuple(fleet.members[index] for index in kept))
         known = Pool([list(pool.columns[index]) for index in kept])
         solution = self._cheapest(subset, known, self.gap, _until(search, 1.0))
-        if solution.chosen is None or (fleet.budget is not None and solution.chosen.cost > fleet.budget):
+        if solution.chosen is None:
             return None
         return Admission(
             self._made(subset, solution, known, None),
@@ -263,12 +260,13 @@ class FleetPlanner:
     def _relaxed(self, factor: float, gap: float, search: SearchLimits) -> tuple[FleetSolution, Pool]:
         relaxed = self.fleet.relaxed(factor)
         pool = Pool.empty(len(relaxed.members))
-        return self._cheapest(relaxed, pool, gap, search).within_budget(relaxed.budget), pool
+        return self._cheapest(relaxed, pool, gap, search), pool
 
     def _cheapest(self, fleet: Fleet, pool: Pool, gap: float, search: SearchLimits) -> FleetSolution:
         """Search the cheapest plans of another fleet than that of the request, with workers of its own."""
         with WorkerPool.open(fleet, self.n_jobs, self.params.workers) as workers:
-            return ColumnSearch(FleetObjective.of_cost(fleet), pool, workers, gap, search).run()
+            found = ColumnSearch(FleetObjective.of_cost(fleet), pool, workers, gap, search).run()
+        return found.within_budget(fleet.budget)
 
     def _effort(self, method: str, rounds: int = 0, columns: int = 0) -> FleetEffort:
         return FleetEffort(method, rounds, columns, round(time.monotonic() - self.started, 3))

@@ -79,9 +79,7 @@ class _Worker:
     """The pricing problems of one run that this process has."""
 
     def __init__(self, folder: str, hardware: tuple[str, ...], params: WorkerParams) -> None:
-        self._folder = Path(folder)
-        self._hardware = hardware
-        self._params = params
+        self._folder, self._hardware, self._params = Path(folder), hardware, params
         self._problems: dict[int, PricingProblem] = {}
         self._tokens: dict[int, int] = {}
 

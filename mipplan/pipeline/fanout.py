@@ -40,9 +40,13 @@ class FanOut:
         if problem is not None:
             raise InputError.one("fanout", problem)
         if self.poisson_mean is None:
-            values, weights = _normalised(self.values, self.weights)
+            # What never happens goes, and weights sum to 1; doing so twice is the same, so that files round-trip.
+            total = math.fsum(self.weights)
+            total = 1.0 if abs(total - 1.0) <= 1e-12 else total
+            shares = [float(weight) / total for weight in self.weights]
+            values = tuple(value for value, share in zip(self.values, shares, strict=True) if share > 0)
             object.__setattr__(self, "values", values)
-            object.__setattr__(self, "weights", weights)
+            object.__setattr__(self, "weights", tuple(share for share in shares if share > 0))
 
     @classmethod
     def constant(cls, mean: float) -> FanOut:
@@ -109,35 +113,19 @@ def mean_problem(mean: object) -> str | None:
     return None
 
 
-def choice_problem(values: Sequence[object], weights: Sequence[object]) -> str | None:
+def choice_problem(values: Sequence[int], weights: Sequence[float]) -> str | None:
     """Say what is wrong with a finite distribution, or None."""
     if not values or len(values) != len(weights):
         return f"expected as many weights as values, at least one: found {len(values)} and {len(weights)}"
-    whole: list[int] = []
     for value in values:
         if not is_whole(value) or not 0 <= value <= MAX_VALUE:
             return f"values must be whole numbers from 0 to {MAX_VALUE}, found {shown(value)}"
-        whole.append(value)
-    if len(set(whole)) < len(whole):
+    if len(set(values)) < len(values):
         return "the same value is given twice: add up its weights"
-    real: list[float] = []
     for weight in weights:
         if not is_number(weight) or not 0 <= weight < math.inf:
             return f"weights must be finite numbers ≥ 0, found {shown(weight)}"
-        real.append(float(weight))
-    total = math.fsum(real)
+    total = math.fsum(weights)
     if not 0 < total < math.inf:
         return "the weights must not all be 0, and their sum must be finite"
-    return mean_problem(
-        math.fsum(value * (weight / total) for value, weight in zip(whole, real, strict=True))
-    )
-
-
-def _normalised(values: Sequence[int], weights: Sequence[float]) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Drop what never happens and make the weights sum to 1; idempotent, so that files round-trip exactly."""
-    total = math.fsum(weights)
-    if abs(total - 1.0) <= 1e-12:
-        total = 1.0
-    shares = [(value, float(weight) / total) for value, weight in zip(values, weights, strict=True)]
-    kept_values, kept_weights = zip(*((value, share) for value, share in shares if share > 0), strict=True)
-    return kept_values, kept_weights
+    return mean_problem(math.fsum(v * (float(w) / total) for v, w in zip(values, weights, strict=True)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -101,7 +101,9 @@ class Pipeline:
     def __post_init__(self) -> None:
         _check_arguments(self.graph, self.slo_s, self.name)
         graph = copy.deepcopy(nx.DiGraph(self.graph))
-        arcs = _ordered_arcs(graph)
+        # In file order where it is known; edges added since then follow.
+        known = [arc for arc in graph.graph.get(EDGE_ORDER, ()) if graph.has_edge(*arc)]
+        arcs = tuple(dict.fromkeys([*known, *graph.edges]))
         raw = {
             "stages": {name: plain(attributes) for name, attributes in graph.nodes(data=True)},
             "edges": [{**plain(graph.edges[arc]), "from": arc[0], "to": arc[1]} for arc in arcs],
@@ -164,10 +166,7 @@ class Pipeline:
         return tuple(edge for edge in self._edges if edge.parent == name)
 
     def place(self, path: FieldPath) -> str:
-        """Write where a field stands, for messages: ``video.yaml:6: stages.detect.model``.
-
-        A pipeline that was not read from a document has no file and line; its name stands for them.
-        """
+        """Write where a field stands, for messages: ``video.yaml:6: stages.detect.model``."""
         return self._document.place(path)
 
     def to_document(self) -> dict[str, Any]:
@@ -260,13 +259,6 @@ def _check_arguments(graph: object, slo_s: object, name: object) -> None:
     faults.check()
 
 
-def _ordered_arcs(graph: nx.DiGraph[str]) -> tuple[tuple[str, str], ...]:
-    """Return the edges in file order where it is known; edges added since then follow."""
-    known: Sequence[tuple[str, str]] = graph.graph.get(EDGE_ORDER, ())
-    kept = [(parent, child) for parent, child in known if graph.has_edge(parent, child)]
-    return tuple(dict.fromkeys([*kept, *graph.edges]))
-
-
 def _edge(raw: EdgeEntry) -> Edge:
     if isinstance(raw.fanout, float):
         fanout = FanOut.constant(raw.fanout)
@@ -304,12 +296,12 @@ def _stage_document(stage: Stage, merging: bool) -> dict[str, Any]:
         document["hardware"] = list(stage.hardware)
     if stage.batch_sizes is not None:
         document["batch"] = list(stage.batch_sizes)
-    elif (stage.batch_min, stage.batch_max) != (1, None):
-        document["batch"] = _range_document(stage.batch_min, stage.batch_max)
+    elif caps := _range_document(stage.batch_min, stage.batch_max):
+        document["batch"] = caps
     if stage.replicas_min == stage.replicas_max:
         document["replicas"] = stage.replicas_min
-    elif (stage.replicas_min, stage.replicas_max) != (1, None):
-        document["replicas"] = _range_document(stage.replicas_min, stage.replicas_max)
+    elif counts := _range_document(stage.replicas_min, stage.replicas_max):
+        document["replicas"] = counts
     if merging or stage.join is Join.ALL:
         document["join"] = str(stage.join)
     return document
