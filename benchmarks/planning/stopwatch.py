@@ -13,7 +13,7 @@ PHASES = (
     ("trace analysis", "mipplan.planner.instance", "realise"),
     ("trace analysis", "mipplan.planner.oracle", "analyse_paths"),
     ("trace analysis", "mipplan.planner.oracle", "CriticalSample"),
-    ("waits", "mipplan.options.problem", "wait_bounds"),
+    ("waits", "mipplan.options.table", "wait_bounds"),
     ("waits", "mipplan.planner.heuristics", "replicas_on_path"),
     ("options", "mipplan.planner.instance", "find_families"),
     ("options", "mipplan.planner.instance", "expand"),

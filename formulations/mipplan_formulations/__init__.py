@@ -4,7 +4,6 @@ Speaks of activities, modes, costs, durations, waits, resources, arcs, paths and
 no solver: what is built here can be handed to any.
 """
 
-from mipplan_formulations.arrays import LARGEST_MAGNITUDE, Int64
 from mipplan_formulations.documents import from_document, to_document
 from mipplan_formulations.exhaustive import (
     ExhaustiveParams,
@@ -13,7 +12,7 @@ from mipplan_formulations.exhaustive import (
     scale_exhaustively,
     solve_exhaustively,
 )
-from mipplan_formulations.linear import LinearModel, ModelBuilder
+from mipplan_formulations.linear import LARGEST_MAGNITUDE, Int64, LinearModel, ModelBuilder
 from mipplan_formulations.projects import ColumnPool, Columns, MultiProjectEvaluation, MultiProjectProblem
 from mipplan_formulations.register import (
     FORMULATIONS,

@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from mipplan_formulations.arrays import Bool, Int64
+from mipplan_formulations.linear import Bool, Int64
 from mipplan_formulations.scaling import ScalingProblem
 from mipplan_formulations.time_cost import TimeCostProblem
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
-from mipplan_formulations.arrays import Float64
-from mipplan_formulations.linear import LinearModel
+from mipplan_formulations.linear import Float64, LinearModel
 from mipplan_formulations.projects import ColumnPool, MultiProjectProblem, models
 from mipplan_formulations.scaling import ScalingProblem
 from mipplan_formulations.scaling import model as scaling

@@ -3,8 +3,13 @@
 from mipplan.calculus.arrival import ArrivalCurve, empirical_envelope, overrun
 from mipplan.calculus.envelopes import Envelope, EnvelopeCurve, WindowCounts, rate_needed, servers_needed
 from mipplan.calculus.paths import PathWait, PathWaits, analyse_paths
-from mipplan.calculus.samplepath import latest_start_ns
-from mipplan.calculus.service import StageService, ideal_service, service_time_ns, stage_service
+from mipplan.calculus.samplepath import (
+    StageService,
+    ideal_service,
+    latest_start_ns,
+    service_time_ns,
+    stage_service,
+)
 from mipplan.calculus.waits import Wait, WaitCurve, grid_rate, grid_step
 from mipplan.calculus.worstcase import WorstCase, most_tokens_per_query, worst_case_paths
 

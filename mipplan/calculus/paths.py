@@ -20,7 +20,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mipplan.calculus.service import StageService, service_time_ns
+from mipplan.calculus.samplepath import StageService, service_time_ns
 from mipplan.calculus.waits import Probes, Wait, WaitCurve
 from mipplan.core import Bool, Int64, higher_rank
 from mipplan.pipeline import Edge

@@ -17,7 +17,7 @@ from functools import cached_property
 from mipplan.calculus.arrival import ArrivalCurve
 from mipplan.calculus.envelopes import Envelope, EnvelopeCurve
 from mipplan.calculus.paths import MAX_PATHS, PathWait, PathWaits
-from mipplan.calculus.service import StageService, service_time_ns
+from mipplan.calculus.samplepath import StageService, service_time_ns
 from mipplan.core import Fault, InputError, LongestPaths
 from mipplan.pipeline import Join, Pipeline
 

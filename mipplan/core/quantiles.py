@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mipplan.core.checks import Float64, Int64, is_number
 from mipplan.core.errors import InputError
-from mipplan.core.numbers import Float64, Int64, is_number
 
 Numbers = Int64 | Float64
 

@@ -10,15 +10,18 @@ from mipplan.options.families import (
     find_families,
     trace_demand,
 )
-from mipplan.options.problem import build_problem, limits_of, time_cost_problem, wait_bounds
 from mipplan.options.table import (
     StageOptions,
+    build_problem,
     expand,
     extremes,
     frontier,
+    limits_of,
     tabulate,
+    time_cost_problem,
     undominated,
     undominated_per_hardware,
+    wait_bounds,
 )
 
 __all__ = [

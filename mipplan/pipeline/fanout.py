@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -27,6 +27,8 @@ class FanOut:
     values: tuple[int, ...] = (1,)
     weights: tuple[float, ...] = (1.0,)  # Their probabilities, summing to 1; empty for Poisson.
     poisson_mean: float | None = None  # Mean of a Poisson distribution.
+    # Whether every token makes the same number of tokens.
+    is_constant_integer: bool = field(init=False, repr=False, compare=False, default=False)
 
     def __post_init__(self) -> None:
         if self.poisson_mean is not None:
@@ -40,6 +42,7 @@ class FanOut:
             values, weights = _normalised(self.values, self.weights)
             object.__setattr__(self, "values", values)
             object.__setattr__(self, "weights", weights)
+            object.__setattr__(self, "is_constant_integer", len(values) == 1)
 
     @classmethod
     def constant(cls, mean: float) -> FanOut:
@@ -78,11 +81,6 @@ class FanOut:
     def maximum(self) -> int | None:
         """Largest possible number of tokens, None if there is none."""
         return None if self.poisson_mean is not None else max(self.values)
-
-    @property
-    def is_constant_integer(self) -> bool:
-        """Whether every token makes the same number of tokens."""
-        return len(self.values) == 1
 
     def to_document(self) -> int | float | dict[str, Any]:
         """Write it in the file syntax; reading that back gives an equal object."""

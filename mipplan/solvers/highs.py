@@ -19,7 +19,7 @@ from mipplan.solvers.backend import (
     Termination,
     run_interruptibly,
 )
-from mipplan.solvers.numerics import LpArrays, ScaledModel, scale_model
+from mipplan.solvers.numerics import LpArrays, ScaledModel, require, scale_model, values_of
 from mipplan_formulations import LinearModel
 
 # HiGHS writes 15 significant digits to a file.
@@ -162,14 +162,6 @@ def set_options(highs: Any, scaled: ScaledModel, settings: Settings, params: Hig
         require(highs.setOptionValue(name, value), f"option {name} = {value}")
 
 
-def require(status: Any, what: str) -> None:
-    """Turn an error status of HiGHS into an exception; a mere warning passes."""
-    import highspy
-
-    if status == highspy.HighsStatus.kError:
-        raise SolverError(f"highs refused {what}")
-
-
 def run_until_told(highs: Any) -> None:
     """Run HiGHS; Ctrl-C stops it and is passed on.
 
@@ -221,11 +213,6 @@ def read_answer(
     is_solved = termination in (Termination.OPTIMAL, Termination.FEASIBLE)
     lifted = scaled.lift_values(values()) if is_solved else None
     return Answer(termination, lifted, lower_bound=scaled.lift_bound(bound), details=details)
-
-
-def values_of(highs: Any) -> Float64:
-    """Columns of the solution at hand, shape (n,)."""
-    return np.array(highs.getSolution().col_value, dtype=np.float64)
 
 
 def write_model(model: LinearModel, path: str | Path) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import Bool, Float64, Int32, SolverError
-from mipplan.solvers.highs import Highs, make_quiet_highs, pass_arrays, require, values_of
-from mipplan.solvers.numerics import LpArrays, ScaledModel, largest_in_rows, scale_model
+from mipplan.solvers.highs import Highs, make_quiet_highs, pass_arrays
+from mipplan.solvers.numerics import LpArrays, ScaledModel, largest_in_rows, require, scale_model, values_of
 from mipplan_formulations import LinearModel
 
 # Rounding of the sums of a proof, as a share of the sum of absolute values: n·ε for far more terms than there are.

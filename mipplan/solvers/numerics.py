@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from mipplan.core import Float64, Int64
+from mipplan.core import Float64, Int64, SolverError
 from mipplan.solvers.exact import find_differences
 from mipplan_formulations import LinearModel
 
@@ -178,3 +178,16 @@ def _scale_objective(objective: Int64) -> tuple[Float64, int, float]:
     excess_bits = max(0, int(np.abs(reduced).max()).bit_length() - _OBJECTIVE_BITS)
     scaled = np.ldexp(reduced.astype(np.float64), -excess_bits)
     return scaled, divisor << excess_bits, math.ldexp(1.0, -excess_bits)
+
+
+def require(status: Any, what: str) -> None:
+    """Turn an error status of HiGHS into an exception; a mere warning passes."""
+    import highspy
+
+    if status == highspy.HighsStatus.kError:
+        raise SolverError(f"highs refused {what}")
+
+
+def values_of(highs: Any) -> Float64:
+    """Columns of the solution at hand, shape (n,)."""
+    return np.array(highs.getSolution().col_value, dtype=np.float64)

@@ -22,7 +22,7 @@ from mipplan.core import Float64, SolverError
 from mipplan.solvers import highs
 from mipplan.solvers.backend import Answer, PackageBackend, Settings, SolverFeature, SolverInfo, Termination
 from mipplan.solvers.exact import check_solution
-from mipplan.solvers.numerics import ScaledModel, scale_model
+from mipplan.solvers.numerics import ScaledModel, scale_model, values_of
 from mipplan_formulations import LinearModel
 
 _BOUND_PATTERN = re.compile(r"^Lower bound:\s+(\S+)", re.MULTILINE)
@@ -97,7 +97,7 @@ class PulpHighs(PackageBackend):
 
         def values() -> Float64:
             found = np.append(scaled.column_lower, 0.0)
-            found[order] = highs.values_of(solver)
+            found[order] = values_of(solver)
             return found[:-1]
 
         return highs.read_answer(solver, scaled, self.name, values)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan_formulations.arrays import Bool, Float64, Int64
 from mipplan_formulations.labelling.lagrange import (
     ChainTable,
     Heights,
@@ -28,6 +27,7 @@ from mipplan_formulations.labelling.search import (
     Labels,
     trace_back,
 )
+from mipplan_formulations.linear import Bool, Float64, Int64
 from mipplan_formulations.time_cost import Path, TimeCostProblem, find_undominated
 
 

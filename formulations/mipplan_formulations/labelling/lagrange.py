@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan_formulations.arrays import Bool, Float64, Int64
+from mipplan_formulations.linear import Bool, Float64, Int64
 from mipplan_formulations.time_cost import TimeCostProblem
 
 _ROUNDING = 1e-9

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan_formulations.arrays import Bool, Float64, Int64
 from mipplan_formulations.labelling.lagrange import DualBound
 from mipplan_formulations.labelling.search import (
     GapParams,
@@ -24,6 +23,7 @@ from mipplan_formulations.labelling.search import (
     Labels,
     trace_back,
 )
+from mipplan_formulations.linear import Bool, Float64, Int64
 from mipplan_formulations.time_cost import (
     END,
     NEVER,

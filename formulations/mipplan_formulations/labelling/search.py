@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan_formulations.arrays import Int64
+from mipplan_formulations.linear import Int64
 
 Int32 = NDArray[np.int32]
 

@@ -11,8 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mipplan_formulations.arrays import Float64, Int64
-from mipplan_formulations.linear import LinearModel, ModelBuilder
+from mipplan_formulations.linear import Float64, Int64, LinearModel, ModelBuilder
 from mipplan_formulations.projects.problem import ColumnPool, MultiProjectProblem, Selections
 from mipplan_formulations.time_cost import paths
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan_formulations.arrays import Int64, check_number, raise_if_any, set_integers
+from mipplan_formulations.linear import Int64, check_number, raise_if_any, set_integers
 from mipplan_formulations.time_cost import Evaluation, Resource, TimeCostProblem
 
 Selections = Sequence[Sequence[int] | None]

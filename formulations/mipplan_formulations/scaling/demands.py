@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mipplan_formulations.arrays import Int64, check_number, raise_if_any, set_integers
+from mipplan_formulations.linear import Int64, check_number, raise_if_any, set_integers
 
 KINDS = ("wait", "own")
 """First index of arrays that tell of waits and own times."""

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from mipplan_formulations.arrays import Bool, Float64, Int64
-from mipplan_formulations.linear import LinearModel, ModelBuilder
+from mipplan_formulations.linear import Bool, Float64, Int64, LinearModel, ModelBuilder
 from mipplan_formulations.scaling.demands import KINDS, lower_hull, side_by_side
 from mipplan_formulations.scaling.problem import WHOLE, ScalingProblem
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mipplan_formulations.arrays import (
+from mipplan_formulations.linear import (
     LARGEST_MAGNITUDE,
     Int64,
     check_number,

@@ -13,9 +13,9 @@ from mipplan_formulations.time_cost.networks import (
     PathEdge,
     PathNetwork,
     breakable_network,
-    breakable_paths,
     join_paths,
 )
+from mipplan_formulations.time_cost.paths import breakable_paths
 from mipplan_formulations.time_cost.problem import (
     Activity,
     Arc,

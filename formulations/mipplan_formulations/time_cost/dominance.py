@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mipplan_formulations.arrays import Bool, Int64
+from mipplan_formulations.linear import Bool, Int64
 from mipplan_formulations.time_cost.problem import Activity, Cover, Path, TimeCostProblem
 
 _BLOCK = 128

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan_formulations.arrays import Bool, Float64, Int64, thin_out
+from mipplan_formulations.linear import Bool, Float64, Int64, thin_out
 from mipplan_formulations.time_cost.networks import START, breakable_network
 from mipplan_formulations.time_cost.problem import TimeCostProblem
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan_formulations.arrays import Float64, Int64, thin_out
-from mipplan_formulations.linear import LinearModel, ModelBuilder
+from mipplan_formulations.linear import Float64, Int64, LinearModel, ModelBuilder, thin_out
 from mipplan_formulations.time_cost import paths
-from mipplan_formulations.time_cost.networks import Extent, breakable_paths
+from mipplan_formulations.time_cost.paths import Extent, breakable_paths
 from mipplan_formulations.time_cost.problem import Path, TimeCostProblem
 
 

@@ -1,4 +1,4 @@
-"""The paths of a problem: what each can come to, and all of them as one network without double parts.
+"""All paths of a problem as one network without double parts.
 
 Paths share beginnings and ends. The network has a node wherever some paths are about to go on alike, and an edge
 for a step that some of them take there: its walks from start to end are exactly the paths, so what holds along
@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan_formulations.arrays import Int64
+from mipplan_formulations.linear import Int64
+from mipplan_formulations.time_cost.paths import breakable_paths
 from mipplan_formulations.time_cost.problem import Path, TimeCostProblem, lags_between
 
 START = 0
@@ -27,34 +28,6 @@ END = -1
 """Node at which all walks end."""
 NEVER = -(2**60)
 """A time that nothing has."""
-
-
-@dataclass(frozen=True)
-class Extent:
-    """The least wait of a path, and bounds on its value, over all choices of modes.
-
-    Perhaps no choice makes the path as short or long as its bounds: the shortest modes may have the longer waits.
-    """
-
-    least_wait: int
-    shortest: int
-    longest: int
-
-    @staticmethod
-    def of(problem: TimeCostProblem, path: Path) -> Extent:
-        """Bound what a path can come to."""
-        durations = [problem.activities[v].duration for v in path.activities]
-        least = max(int(waits.min()) for waits in path.waits)
-        largest = max(int(waits.max()) for waits in path.waits)
-        shortest = sum(int(d.min()) for d in durations)
-        longest = sum(int(d.max()) for d in durations)
-        return Extent(least, path.lag + shortest + least, path.lag + longest + largest)
-
-
-def breakable_paths(problem: TimeCostProblem) -> list[tuple[int, Extent]]:
-    """Number and extent of every path that some choice of modes might make miss the deadline."""
-    extents = ((p, Extent.of(problem, path)) for p, path in enumerate(problem.paths))
-    return [(p, extent) for p, extent in extents if extent.longest > problem.deadline]
 
 
 @dataclass(frozen=True, eq=False)

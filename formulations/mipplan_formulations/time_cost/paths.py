@@ -7,17 +7,44 @@ the rows (1) to (3), which do not depend on time, are also those of the other fo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mipplan_formulations.arrays import Float64, Int64
-from mipplan_formulations.linear import LinearModel, ModelBuilder
-from mipplan_formulations.time_cost.networks import Extent, breakable_paths
+from mipplan_formulations.linear import Float64, Int64, LinearModel, ModelBuilder
 from mipplan_formulations.time_cost.problem import Path, TimeCostProblem
 
 INTEGRALITY_TOLERANCE = 1e-5
 """How far a solver's value of a binary may be from 0 or 1; more than any solver's own tolerance."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The least wait of a path, and bounds on its value, over all choices of modes.
+
+    Perhaps no choice makes the path as short or long as its bounds: the shortest modes may have the longer waits.
+    """
+
+    least_wait: int
+    shortest: int
+    longest: int
+
+    @staticmethod
+    def of(problem: TimeCostProblem, path: Path) -> Extent:
+        """Bound what a path can come to."""
+        durations = [problem.activities[v].duration for v in path.activities]
+        least = max(int(waits.min()) for waits in path.waits)
+        largest = max(int(waits.max()) for waits in path.waits)
+        shortest = sum(int(d.min()) for d in durations)
+        longest = sum(int(d.max()) for d in durations)
+        return Extent(least, path.lag + shortest + least, path.lag + longest + largest)
+
+
+def breakable_paths(problem: TimeCostProblem) -> list[tuple[int, Extent]]:
+    """Number and extent of every path that some choice of modes might make miss the deadline."""
+    extents = ((p, Extent.of(problem, path)) for p, path in enumerate(problem.paths))
+    return [(p, extent) for p, extent in extents if extent.longest > problem.deadline]
 
 
 def build(problem: TimeCostProblem) -> LinearModel:

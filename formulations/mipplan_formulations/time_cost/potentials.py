@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mipplan_formulations.arrays import Float64, Int64
-from mipplan_formulations.linear import LinearModel, ModelBuilder
+from mipplan_formulations.linear import Float64, Int64, LinearModel, ModelBuilder
 from mipplan_formulations.time_cost import paths
 from mipplan_formulations.time_cost.networks import END, START, PathEdge, breakable_network
 from mipplan_formulations.time_cost.problem import TimeCostProblem

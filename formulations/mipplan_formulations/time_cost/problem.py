@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan_formulations.arrays import (
+from mipplan_formulations.linear import (
     Bool,
     Int64,
     check_number,
