@@ -196,8 +196,8 @@ class JointSearch:
                 chosen = [part.configuration(modes) for part, modes in zip(parts, selections, strict=True)]
                 if trims:
                     found = zip(self._instances, chosen, strict=True)
-                    chosen = [trim(instance, plan).configuration for instance, plan in found]
-                columns = tuple(Column.of(plan, self.fleet.hardware) for plan in chosen)
+                    chosen = [trim(instance, most).configuration for instance, most in found]
+                columns = tuple(Column.of(configuration, self.fleet.hardware) for configuration in chosen)
                 cost = sum(column.cost(self.fleet.prices) for column in columns)
                 return FleetSolution(FleetChoice(columns, cost), bound, False)
             if answer.termination is not Termination.OPTIMAL:
