@@ -30,7 +30,6 @@ from mipplan.fleet.tables import (
     PricingState,
     PricingTables,
     Refused,
-    first_caps,
     make_tables,
 )
 from mipplan.planner import (
@@ -257,7 +256,12 @@ class PricingProblem:
         self.state = replace(self.state, multipliers=tuple(multipliers.tolist()))
 
     def _caps(self) -> Caps:
-        return self.state.caps or first_caps(self.instance.families, self._params)
+        """How many replicas of each family to spell out: as many as was learnt, else a first guess."""
+        times, more = self._params.spelt_times, self._params.spelt_more
+        return self.state.caps or {
+            stage: tuple(min(family.most, times * family.fewest + more) for family in found.families)
+            for stage, found in self.instance.families.items()
+        }
 
     def _tabulate(self) -> PricingTables:
         return make_tables(self.instance, self._hardware, self._caps(), self._params)

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from mipplan.core import UNLIMITED_NS, Int64
-from mipplan.options import Configuration
+from mipplan.options import Configuration, limits_of
 from mipplan.pipeline import Pipeline
 from mipplan.planner import Instance, trace_instance
 from mipplan.profiles import Profiles
@@ -60,8 +60,7 @@ class Fleet:
     @cached_property
     def limits(self) -> Mapping[str, int]:
         """Devices there are, of the types that are limited."""
-        devices = self.profiles.hardware.values()
-        return {device.name: device.limit for device in devices if device.limit is not None}
+        return limits_of(self.profiles)
 
     @cached_property
     def realisations(self) -> tuple[Realisation, ...]:

@@ -144,15 +144,16 @@ class ColumnSearch:
     def _offer_cheapest(self) -> None:
         """Where nothing is scarce, every pipeline has its cheapest plan."""
         objective = self.objective
-        columns = tuple(
-            min(known, key=lambda column: column.cost(objective.prices))
-            for known in self.pool.columns
-            if known
-        )
-        if len(columns) == len(self.pool.columns):
-            devices = np.sum([column.devices for column in columns], axis=0)
-            if np.all(objective.usage @ devices <= objective.capacity):
-                self._offer(FleetChoice(columns, sum(column.cost(objective.prices) for column in columns)))
+        if not all(self.pool.columns):
+            return  # one has no known plan
+
+        def cost(column: Column) -> int:
+            return column.cost(objective.prices)
+
+        columns = tuple(min(known, key=cost) for known in self.pool.columns)
+        devices = np.sum([column.devices for column in columns], axis=0)
+        if np.all(objective.usage @ devices <= objective.capacity):
+            self._offer(FleetChoice(columns, sum(map(cost, columns))))
 
     def _choose(self) -> None:
         """Choose among all known plans, unless what there is is good enough."""

@@ -189,17 +189,6 @@ class PricingTables:
         return found
 
 
-def first_caps(families: Mapping[str, StageFamilies], params: PricingParams) -> Caps:
-    """How many replicas of each family to spell out at first."""
-    return {
-        stage: tuple(
-            min(family.most, params.spelt_times * family.fewest + params.spelt_more)
-            for family in found.families
-        )
-        for stage, found in families.items()
-    }
-
-
 def make_tables(
     instance: Instance, hardware: Sequence[str], caps: Caps, params: PricingParams
 ) -> PricingTables:

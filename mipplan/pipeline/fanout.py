@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -29,6 +29,8 @@ class FanOut:
     weights: tuple[float, ...] = (1.0,)
     #: Mean of a Poisson distribution.
     poisson_mean: float | None = None
+    #: Whether every token makes the same number of tokens.
+    is_constant_integer: bool = field(init=False, repr=False, compare=False, default=False)
 
     def __post_init__(self) -> None:
         if self.poisson_mean is None:
@@ -47,6 +49,7 @@ class FanOut:
             values = tuple(value for value, share in zip(self.values, shares, strict=True) if share > 0)
             object.__setattr__(self, "values", values)
             object.__setattr__(self, "weights", tuple(share for share in shares if share > 0))
+            object.__setattr__(self, "is_constant_integer", len(values) == 1)
 
     @classmethod
     def constant(cls, mean: float) -> FanOut:
@@ -73,11 +76,6 @@ class FanOut:
     def choice(cls, values: Sequence[int], weights: Sequence[float]) -> FanOut:
         """Make the distribution that takes `values[k]` with probability proportional to `weights[k]`."""
         return cls(tuple(values), tuple(weights))
-
-    @property
-    def is_constant_integer(self) -> bool:
-        """Whether every token makes the same number of tokens."""
-        return len(self.values) == 1
 
     @property
     def mean(self) -> float:
