@@ -95,12 +95,9 @@ class _Box:
     """One replica of every stage, serving batches of queries."""
 
     families: Mapping[str, Family]
-    latency_ns: int
-    """Time from taking in a batch to its end."""
-    period_ns: int
-    """Time from taking in a batch to taking in the next."""
-    batch: int
-    """Queries in a batch."""
+    latency_ns: int  # Time from taking in a batch to its end.
+    period_ns: int  # Time from taking in a batch to taking in the next.
+    batch: int  # Queries in a batch.
 
     @classmethod
     def of(cls, problem: BaselineProblem, devices: Mapping[str, Device], batch: int) -> _Box | None:

@@ -126,12 +126,9 @@ class _Label(NamedTuple):
     """Choices for some stages, and all that matters about them to the choices still to come."""
 
     cost: int
-    ends_ns: tuple[int, ...]
-    """When each open stage (one with children still to come) is done at the latest."""
-    used: tuple[int, ...]
-    """Devices taken, of each limited hardware type."""
-    chosen: tuple[Option, ...]
-    """In topological order."""
+    ends_ns: tuple[int, ...]  # When each open stage (one with children still to come) is done at the latest.
+    used: tuple[int, ...]  # Devices taken, of each limited hardware type.
+    chosen: tuple[Option, ...]  # In topological order.
 
     @property
     def burden(self) -> tuple[int, ...]:

@@ -33,9 +33,9 @@ class Device:
     """A hardware type that a stage may run on."""
 
     hardware: str
+    # One per batch cap, caps ascending; at least one. Their `fewest` are the replicas that the stage demands
+    # whatever the traffic.
     families: tuple[Family, ...]
-    """One per batch cap, caps ascending; at least one. Their `fewest` are the replicas that the stage demands whatever
-    the traffic."""
 
     @property
     def microusd_per_hour(self) -> int:
@@ -52,15 +52,11 @@ class Device:
 class BaselineProblem:
     """A planning problem as every baseline sees it."""
 
-    base: Plan
-    """Without choices; holds pipeline, profiles, objective, quantile, seed and trace."""
+    base: Plan  # Without choices; holds pipeline, profiles, objective, quantile, seed and trace.
     trace: Trace
-    workload: Workload
-    """The realised tokens."""
-    devices: Mapping[str, tuple[Device, ...]]
-    """Of each stage, in the order of the profiles; none empty."""
-    limits: Mapping[str, int]
-    """Devices over all stages, by hardware name, where there is a limit."""
+    workload: Workload  # The realised tokens.
+    devices: Mapping[str, tuple[Device, ...]]  # Of each stage, in the order of the profiles; none empty.
+    limits: Mapping[str, int]  # Devices over all stages, by hardware name, where there is a limit.
 
     @property
     def pipeline(self) -> Pipeline:

@@ -150,10 +150,8 @@ class Evaluator:
     planned_on: Trace
     judged_on: Trace
     discipline: str
-    seed: int
-    """Of the draws planned with."""
-    seeds: Sequence[int]
-    """Of the draws on the rest."""
+    seed: int  # Of the draws planned with.
+    seeds: Sequence[int]  # Of the draws on the rest.
 
     def row(self, contender: Contender, made: TimedPlan, report: Report) -> ComparisonRow:
         """Judge what a planner came to."""

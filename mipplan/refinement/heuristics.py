@@ -32,28 +32,22 @@ from mipplan.replayer import NEVER, StageReplays
 class HeuristicParams:
     """How much the heuristics try."""
 
-    prices: int = 48
-    """First plans are made for so many prices of time."""
-    reach: int = 3
-    """Options next to the present one have at most so many replicas more or less."""
+    prices: int = 48  # First plans are made for so many prices of time.
+    reach: int = 3  # Options next to the present one have at most so many replicas more or less.
     margins: tuple[tuple[float, float], ...] = ((0.7, 1.5), (0.7, 3.0), (0.0, 2.0), (1.0, 8.0))
     """Ranks of the queries that count in a draft, by how late they are, as multiples of those that may be late."""
+    # Partial drafts are told apart by how long their longest path must get at least, in so many steps.
     draft_cells: int = 256
-    """Partial drafts are told apart by how long their longest path must get at least, in so many steps."""
-    drafts_per_cell: int = 24
-    """So many of each are kept from one stage to the next, the cheapest."""
+    drafts_per_cell: int = 24  # So many of each are kept from one stage to the next, the cheapest.
+    # Drafts next to the cheapest that keeps the deadline, on its cheaper side, that are judged as well.
     next_drafts: int = 12
-    """Drafts next to the cheapest that keeps the deadline, on its cheaper side, that are judged as well."""
-    quick_drafts: int = 60
-    """Quick drafts that are judged where none of the front keeps the deadline."""
+    quick_drafts: int = 60  # Quick drafts that are judged where none of the front keeps the deadline.
+    # At most so many stage replays for one neighbourhood of one, two and three stages chosen anew.
     stage_replays: tuple[int, int, int] = (2_000, 4_000, 1_000)
-    """At most so many stage replays for one neighbourhood of one, two and three stages chosen anew."""
-    threes: int = 40
-    """At most so many threes of stages are tried, at random, once nothing smaller helps."""
+    threes: int = 40  # At most so many threes of stages are tried, at random, once nothing smaller helps.
+    # Kicks in a row that lead to nothing better before the search for cheaper plans gives up, for each stage.
     kicks: int = 4
-    """Kicks in a row that lead to nothing better before the search for cheaper plans gives up, for each stage."""
-    kick_reach: int = 6
-    """A kick takes one of so many dearer options of a stage."""
+    kick_reach: int = 6  # A kick takes one of so many dearer options of a stage.
 
 
 _PARAMS = HeuristicParams()
@@ -102,14 +96,13 @@ class Heuristics:
     All methods raise `LimitReachedError` when the limit is reached; `accept` knows the best plan.
     """
 
+    # The problem, on a part of the trace that may be judged by new standards as plans are accepted or not.
     problem_now: Callable[[], RefinementProblem]
-    """The problem, on a part of the trace that may be judged by new standards as plans are accepted or not."""
     stages: Mapping[str, StageAlone]
     replays: StageReplays
-    limit: WorkLimit
-    """For time; each neighbourhood has an allowance of stage replays of its own."""
+    limit: WorkLimit  # For time; each neighbourhood has an allowance of stage replays of its own.
+    # Told of every cheaper plan that keeps the deadline; says whether it counts.
     accept: Callable[[Configuration], bool]
-    """Told of every cheaper plan that keeps the deadline; says whether it counts."""
     params: HeuristicParams = _PARAMS
 
     def redraft(self, start: Configuration) -> Configuration:
@@ -297,11 +290,9 @@ class Drafts:
     """Choices of one option per stage: d of them."""
 
     menus: Mapping[str, Menu]
-    picked: Int32
-    """Place in the menu of every stage, shape (d, stages)."""
+    picked: Int32  # Place in the menu of every stage, shape (d, stages).
     cost: Int64
-    longest_ns: Int64
-    """Length of the longest path of each, shape (d,)."""
+    longest_ns: Int64  # Length of the longest path of each, shape (d,).
 
     def front(self) -> list[Configuration]:
         """What no other beats in both cost and length: the cheapest, with the longest path, first."""

@@ -47,15 +47,11 @@ class RefinementProblem:
     """What a plan is asked to keep, and what it may be made of."""
 
     workload: Workload
-    due_times: DueTimes
-    """Of the workload."""
-    deadline_ns: int
-    """Largest latency of a query that is not missed."""
-    allowed: int
-    """Queries that may be missed."""
+    due_times: DueTimes  # Of the workload.
+    deadline_ns: int  # Largest latency of a query that is not missed.
+    allowed: int  # Queries that may be missed.
     domains: Domains
-    limits: Mapping[str, int]
-    """Devices by hardware name."""
+    limits: Mapping[str, int]  # Devices by hardware name.
 
     def due_ns(self, least_service_ns: Mapping[str, int]) -> dict[str, Int64]:
         """By when every token must have left its stage, if no batch of the stages below takes less than stated."""
@@ -157,12 +153,9 @@ class _Link:
 
     stage: str
     edge: Edge
-    child: Int64 | slice
-    """Token that each message makes; a slice if it is one each."""
-    parents: Int64 | slice
-    """Tokens that send any; a slice if all do."""
-    first: Positions | None
-    """First message of each of these; None if none sends several."""
+    child: Int64 | slice  # Token that each message makes; a slice if it is one each.
+    parents: Int64 | slice  # Tokens that send any; a slice if all do.
+    first: Positions | None  # First message of each of these; None if none sends several.
 
     @classmethod
     def of(cls, workload: Workload, stage: str, messages: Messages) -> _Link:

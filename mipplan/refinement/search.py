@@ -30,8 +30,8 @@ REPLAY = "replay"
 class RefinementSearchParams:
     """What a search keeps at hand."""
 
+    # At most so many arrays of due times, one for each way to spend what is left of the budget below a stage.
     most_due_times: int = 200
-    """At most so many arrays of due times, one for each way to spend what is left of the budget below a stage."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class PartialPlan:
 
     plan: Configuration
     runs: Mapping[str, StageRun]
-    late: Bool
-    """Queries that are late for certain, shape (queries,)."""
+    late: Bool  # Queries that are late for certain, shape (queries,).
     cost: int
 
 
@@ -49,24 +48,20 @@ class PartialPlan:
 class RefinementSearch:
     """Finds the cheapest plan of some domains below a budget."""
 
-    problem: RefinementProblem
-    """Its domains do not matter here."""
-    domains: Domains
-    """To be searched; none is empty."""
+    problem: RefinementProblem  # Its domains do not matter here.
+    domains: Domains  # To be searched; none is empty.
     replays: StageReplays
     limit: WorkLimit
+    # Whether to take for granted that fewer replicas are never better than more of the same family. That is
+    # no theorem; it saves most of the work.
     trusting: bool
-    """Whether to take for granted that fewer replicas are never better than more of the same family. That is no
-    theorem; it saves most of the work."""
+    # Told of every plan found, which is cheaper than all before; says whether it counts.
     accept: Callable[[Configuration], bool] = lambda _: True
-    """Told of every plan found, which is cheaper than all before; says whether it counts."""
     is_brief: bool = False
     """Whether so little is searched that it does not pay to find out what the budget leaves for the stages below."""
     params: RefinementSearchParams = RefinementSearchParams()
-    budget: int = field(default=0, init=False)
-    """Plans must cost less, in micro-dollars per hour."""
-    best: Configuration | None = field(default=None, init=False)
-    """The cheapest plan accepted so far."""
+    budget: int = field(default=0, init=False)  # Plans must cost less, in micro-dollars per hour.
+    best: Configuration | None = field(default=None, init=False)  # The cheapest plan accepted so far.
 
     def __post_init__(self) -> None:
         self._order = tuple(self.problem.workload.stages)
