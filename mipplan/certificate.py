@@ -7,13 +7,13 @@ a solver. `mipplan verify` re-checks a plan file through this module alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mipplan.calculus import StageService, latest_start_ns, stage_service
+from mipplan.calculus import StageService, analyse_paths, latest_start_ns, stage_service
 from mipplan.core import NS_PER_S, Int64, Printable, Summary, format_duration, quantile_ns
-from mipplan.result import CriticalStage, Plan
+from mipplan.result import CriticalStage, Figures, Plan
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 
@@ -106,6 +106,16 @@ def certify_services(
     bound = quantile_ns(latency_ns, quantile)
     query = int(np.flatnonzero(latency_ns == bound)[0])
     return Certificate(latency_ns, quantile, bound, _critical_path(workload, services, exits, query))
+
+
+def certified_figures(plan: Plan, workload: Workload) -> Figures:
+    """Add bound and certificate to the figures of a plan with choices."""
+    services = plan_services(plan)
+    return replace(
+        plan.figures,
+        bound_ns=analyse_paths(workload, plan.quantile).bound_ns(services),
+        certificate_ns=certify_services(workload, services, plan.quantile).bound_ns,
+    )
 
 
 class CertificateEvaluator:
