@@ -60,7 +60,7 @@ class LeastTimes:
             self.arrival_ns[stage] = problem.workload.arrival_ns(stage, exits)
             exits[stage] = self.arrival_ns[stage] + least[stage]
         #: A token that leaves its stage later makes its query miss the deadline.
-        self.due_ns = problem.due_ns(least)
+        self.due_ns = problem.due_times.under(least, problem.deadline_ns)
 
     def late_queries(self, stage: str, exit_ns: Int64) -> Int64:
         """Queries that miss the deadline for certain, with these exits (or earlier ones than the true) at a stage."""

@@ -103,7 +103,7 @@ class ReplayOracle:
 
 @dataclass(frozen=True)
 class ScreenParams:
-    """Which part of a trace stands for the whole."""
+    """Which part of a trace stands for the whole, and what is tried of a stage on its own."""
 
     # Traces of at most so many queries are searched as they are, because replaying them is quick enough.
     longest_unscreened: int = 25_000
@@ -113,6 +113,8 @@ class ScreenParams:
     # Rates of service, as multiples of the mean rate, under which waits show what is bad.
     rates: tuple[float, ...] = (1.05, 1.2, 1.5, 2.0, 3.0, 5.0)
     learning: float = 0.5  # Weight of the latest plan in the share of late queries that show on the part.
+    # Numbers of replicas that are tried of a stage besides the fewest, as multiples of them.
+    multiples: tuple[float, ...] = (1.0, 1.05, 1.1, 1.2, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
 
 
 _SCREEN_PARAMS = ScreenParams()
@@ -189,17 +191,6 @@ def _rank_blocks(ingress_ns: Int64, rate: float, block: int) -> Int64:
 
 
 @dataclass(frozen=True)
-class StageParams:
-    """What is tried of a stage on its own."""
-
-    # Numbers of replicas that are tried besides the fewest, as multiples of them.
-    multiples: tuple[float, ...] = (1.0, 1.05, 1.1, 1.2, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
-
-
-_STAGE_PARAMS = StageParams()
-
-
-@dataclass(frozen=True)
 class RatedOption:
     """An option of a stage on its own."""
 
@@ -226,12 +217,12 @@ def sufficient_domains(oracle: ReplayOracle, limit: WorkLimit) -> Domains | None
 
 
 def study_stages(
-    oracle: ReplayOracle, quantile: float, limit: WorkLimit, params: StageParams = _STAGE_PARAMS
+    oracle: ReplayOracle, quantile: float, limit: WorkLimit, params: ScreenParams = _SCREEN_PARAMS
 ) -> dict[str, StageAlone] | None:
     """Study every stage on its own; None if nothing would do for one of them."""
     studied: dict[str, StageAlone] = {}
     for stage, domain in (sufficient_domains(oracle, limit) or {}).items():
-        sample = [Option(span.family, n) for span in domain for n in _some_replicas(span, params)]
+        sample = [Option(span.family, n) for span in domain for n in _some_replicas(span, params.multiples)]
         frontier = _rate(oracle.replays, oracle.times.arrival_ns[stage], sample, quantile, limit)
         studied[stage] = StageAlone(domain, frontier)
     return studied or None
@@ -253,8 +244,8 @@ def _sufficient(oracle: ReplayOracle, stage: str, span: Span, limit: WorkLimit) 
     return replace(span, fewest=first_true(low, high, suffices))
 
 
-def _some_replicas(span: Span, params: StageParams) -> list[int]:
-    wanted = {min(span.most, round(span.fewest * multiple)) for multiple in params.multiples}
+def _some_replicas(span: Span, multiples: Sequence[float]) -> list[int]:
+    wanted = {min(span.most, round(span.fewest * multiple)) for multiple in multiples}
     return sorted(wanted | {min(span.most, span.fewest + more) for more in (1, 2, 3)})
 
 

@@ -26,6 +26,7 @@ from mipplan.refinement.evaluation import LimitReachedError, RatedOption, Replay
 from mipplan.refinement.problem import Domain, RefinementProblem, Span
 from mipplan.refinement.search import RefinementSearch
 from mipplan.replayer import NEVER, StageReplays
+from mipplan.result import Choice
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,11 @@ def propose_plans(
     costs = [rated.option.microusd_per_hour for rated in everything]
     sojourns = [max(1, rated.sojourn_ns) for rated in everything]
     prices = np.geomspace(min(costs) / max(sojourns) / 10, max(costs) / min(sojourns) * 10, params.prices)
-    plans: dict[tuple[int, ...], Configuration] = {}
+    plans: dict[tuple[Choice, ...], Configuration] = {}
     for price in prices.tolist():
-        picked = {stage: _pick(frontier, price) for stage, frontier in frontiers.items()}
-        plans[tuple(picked.values())] = Configuration(
-            {stage: frontiers[stage][k].option for stage, k in picked.items()}
-        )
+        best = {stage: _best_at(price, frontier) for stage, frontier in frontiers.items()}
+        plan = Configuration({stage: rated.option for stage, rated in best.items()})
+        plans[tuple(plan.choices.values())] = plan
     yield from sorted(plans.values(), key=_cost)
 
 
@@ -80,9 +80,8 @@ def fastest_plan(problem: RefinementProblem) -> Configuration:
     return Configuration({stage: Option(span.family, span.most) for stage, span in fastest.items()})
 
 
-def _pick(frontier: Sequence[RatedOption], price: float) -> int:
-    weighed = [rated.option.microusd_per_hour + price * rated.sojourn_ns for rated in frontier]
-    return weighed.index(min(weighed))
+def _best_at(price: float, frontier: Sequence[RatedOption]) -> RatedOption:
+    return min(frontier, key=lambda rated: rated.option.microusd_per_hour + price * rated.sojourn_ns)
 
 
 def _cost(plan: Configuration) -> int:
@@ -146,12 +145,13 @@ class Heuristics:
         menus = self._measure(oracle, plan, self.params.margins[turn % len(self.params.margins)])
         drafts = draft_plans(problem.workload.pipeline, menus, budget - 1, self.params)
         found = self._cheapest_kept(drafts.front(), oracle)
-        if found is None:
-            # The times are none too exact: of those that are cheap enough, the ones that look quickest.
-            quick = drafts.quickest(self.params.quick_drafts)
-            kept = (draft for draft in quick if oracle.keeps(draft, self.limit) and self.accept(draft))
-            found = next(kept, None)
-        return found
+        if found is not None:
+            return found
+        # The times are none too exact: of those that are cheap enough, the ones that look quickest.
+        quick = drafts.quickest(self.params.quick_drafts)
+        return next(
+            (draft for draft in quick if oracle.keeps(draft, self.limit) and self.accept(draft)), None
+        )
 
     def _cheapest_kept(self, drafts: Sequence[Configuration], oracle: ReplayOracle) -> Configuration | None:
         """Find the cheapest that keeps the deadline, or nearly: by bisection, then by looking at the next ones."""
@@ -202,9 +202,8 @@ class Heuristics:
         for span in self.stages[stage].domain:
             if span.family is now.family:
                 fewest, most = max(span.fewest, now.replicas - reach), min(span.most, now.replicas + reach)
-                for replicas in range(fewest, most + 1):
-                    option = Option(span.family, replicas)
-                    options[option.choice] = option
+                near = (Option(span.family, replicas) for replicas in range(fewest, most + 1))
+                options |= {option.choice: option for option in near}
         options[now.choice] = now
         return list(options.values())
 
@@ -238,11 +237,11 @@ class Heuristics:
         """Find the cheapest plan with these stages chosen anew."""
         problem = self.problem_now()
         domains: dict[str, Domain] = {stage: (Span.of(option),) for stage, option in plan.items()}
-        in_order = [stage for stage in problem.workload.stages if stage in free]
-        for stage in in_order[:-1]:
+        *others, last = (stage for stage in problem.workload.stages if stage in free)
+        for stage in others:
             domains[stage] = tuple(map(Span.of, self._near_options(stage, plan[stage])))
-        domains[in_order[-1]] = self.stages[in_order[-1]].domain
-        most = self.params.stage_replays[len(in_order) - 1]
+        domains[last] = self.stages[last].domain
+        most = self.params.stage_replays[len(others)]
         allowance = WorkLimit(self.limit.counters, self.limit.deadline, most)
         search = RefinementSearch(
             problem, domains, self.replays, allowance, trusting=True, accept=self.accept, is_brief=True

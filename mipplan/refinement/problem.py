@@ -53,10 +53,6 @@ class RefinementProblem:
     domains: Domains
     limits: Mapping[str, int]  # Devices by hardware name.
 
-    def due_ns(self, least_service_ns: Mapping[str, int]) -> dict[str, Int64]:
-        """By when every token must have left its stage, if no batch of the stages below takes less than stated."""
-        return self.due_times.under(least_service_ns, self.deadline_ns)
-
     def late_queries(self, stage: str, exit_ns: Int64, due_ns: Int64) -> Int64:
         """Queries of the tokens that leave a stage after their due times: in order, once for each such token."""
         queries: Int64 = self.workload.stages[stage].query[np.flatnonzero(exit_ns > due_ns)]
@@ -102,7 +98,7 @@ def least_services_ns(domains: Domains) -> dict[str, int]:
 
 def find_options(domains: Domains, choices: Mapping[str, Choice]) -> Configuration | None:
     """Find the options that these choices are; None if one of them is not on offer."""
-    found: dict[str, Option] = {}
+    found = Configuration()
     for stage, domain in domains.items():
         choice = choices[stage]
         offered = {(span.family.hardware, span.family.batch): span for span in domain}
@@ -110,7 +106,7 @@ def find_options(domains: Domains, choices: Mapping[str, Choice]) -> Configurati
         if span is None or not span.fewest <= choice.replicas <= span.most:
             return None
         found[stage] = Option(span.family, choice.replicas)
-    return Configuration(found)
+    return found
 
 
 class DueTimes:
@@ -127,24 +123,19 @@ class DueTimes:
 
     def under(self, least_service_ns: Mapping[str, int], deadline_ns: int) -> dict[str, Int64]:
         """By when every token must have left its stage, if no batch of the stages below takes less than stated."""
-        remaining = self._remaining_ns(least_service_ns)
-        return {
-            stage: self._workload.ingress_ns[tokens.query] + (deadline_ns - remaining[stage])
-            for stage, tokens in self._workload.stages.items()
-        }
-
-    def _remaining_ns(self, least_service_ns: Mapping[str, int]) -> dict[str, Int64]:
-        """Least time from the exit of each token to the last exit of what follows from it; 0 if nothing does."""
-        remaining = {
-            stage: np.zeros(tokens.count, dtype=np.int64) for stage, tokens in self._workload.stages.items()
-        }
+        stages = self._workload.stages
+        # Least time from the exit of each token to the last exit of what follows from it; 0 if nothing does.
+        remaining = {stage: np.zeros(tokens.count, dtype=np.int64) for stage, tokens in stages.items()}
         for link in self._links:
             needed = remaining[link.stage][link.child] + (link.edge.delay_ns + least_service_ns[link.stage])
             if link.first is not None:
                 needed = np.maximum.reduceat(needed, link.first)
             above = remaining[link.edge.parent]
             above[link.parents] = np.maximum(above[link.parents], needed)
-        return remaining
+        return {
+            stage: self._workload.ingress_ns[tokens.query] + (deadline_ns - remaining[stage])
+            for stage, tokens in stages.items()
+        }
 
 
 @dataclass(frozen=True)
