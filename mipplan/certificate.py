@@ -197,16 +197,12 @@ def _critical_path(
 
 
 def _last_exit(workload: Workload, exits: Mapping[str, Int64], query: int) -> tuple[str, int]:
-    best: tuple[int, str, int] | None = None
-    for stage, tokens in workload.stages.items():
-        first, end = np.searchsorted(tokens.query, [query, query + 1])
-        for token in range(int(first), int(end)):
-            candidate = (int(exits[stage][token]), stage, token)
-            if best is None or candidate[0] > best[0]:
-                best = candidate
-    if best is None:
-        raise AssertionError(f"query {query} has no token")
-    return best[1], best[2]
+    tokens = (
+        (stage, token)
+        for stage, tokens in workload.stages.items()
+        for token in range(*np.searchsorted(tokens.query, [query, query + 1]).tolist())
+    )
+    return max(tokens, key=lambda place: int(exits[place[0]][place[1]]))
 
 
 def _latest_arrival(

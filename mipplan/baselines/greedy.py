@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from fractions import Fraction
+from functools import partial
 
 from mipplan.baselines.estimator import DISCIPLINE, Estimator, TimeUpError
 from mipplan.baselines.problem import BaselineProblem, Device, pose
@@ -116,16 +117,14 @@ class Actions:
         """Whether one more replica is allowed and could be of use: never more than there are tokens."""
         family, replicas = configuration[stage]
         more = self.add_replica(configuration, stage)
-        return replicas < min(family.most, self._problem.tokens(stage)) and more.keeps(self._problem.limits)
+        return replicas < min(family.most, self._problem.workload.stages[stage].count) and more.keeps(
+            self._problem.limits
+        )
 
     def add_replica(self, configuration: Configuration, stage: str) -> Configuration:
         """One replica more."""
         family, replicas = configuration[stage]
         return configuration.replaced(stage, Option(family, replicas + 1))
-
-    def bottleneck(self, configuration: Configuration, stages: list[str]) -> str:
-        """The stage with the least throughput in queries; of equal ones the first."""
-        return min(stages, key=lambda stage: self.queries_per_ns(configuration, stage))
 
     def queries_per_ns(self, configuration: Configuration, stage: str) -> Fraction | float:
         """Throughput of a stage in queries; infinite where no query has a token."""
@@ -249,8 +248,8 @@ class GreedySearch:
             growing = [stage for stage in stages if self._actions.can_grow(configuration, stage)]
             if not self._estimator.anyone_waits(configuration, growing):
                 return None
-            slowest = self._actions.bottleneck(configuration, growing)
-            configuration = self._actions.add_replica(configuration, slowest)
+            queries_per_ns = partial(self._actions.queries_per_ns, configuration)
+            configuration = self._actions.add_replica(configuration, min(growing, key=queries_per_ns))
         return configuration
 
     def _cheaper(self, configuration: Configuration) -> Configuration | None:

@@ -81,13 +81,9 @@ class BaselineProblem:
         edges = [(edge.parent, edge.child, edge.delay_ns) for edge in self.pipeline.edges]
         return LongestPaths(self.pipeline.topological_order, edges)
 
-    def tokens(self, stage: str) -> int:
-        """Number of tokens that a stage serves over the trace."""
-        return self.workload.stages[stage].count
-
     def tokens_per_query(self, stage: str) -> Fraction:
         """Mean number of tokens of a query at a stage (InferLine calls it the scale factor)."""
-        return Fraction(self.tokens(stage), self.workload.queries)
+        return Fraction(self.workload.stages[stage].count, self.workload.queries)
 
     def longest_path(self, duration_ns: Mapping[str, int]) -> tuple[int, tuple[str, ...]]:
         """Find the path with the largest sum of stages' durations and delays: the sum, and the path's stages."""

@@ -146,10 +146,8 @@ def _chain_faults(pipeline: Pipeline) -> Iterator[Fault]:
     for stage in pipeline.stages:
         for edges, side in ((pipeline.incoming(stage), "into"), (pipeline.outgoing(stage), "out of")):
             if len(edges) > 1:
-                yield Fault(
-                    f"stages.{stage}",
-                    f"IPA's program needs a chain; {len(edges)} edges lead {side} this stage",
-                )
+                message = f"IPA's program needs a chain; {len(edges)} edges lead {side} this stage"
+                yield Fault(f"stages.{stage}", message)
     if len(pipeline.edges) < len(pipeline.stages) - 1:
         yield Fault("edges", "IPA's program needs one chain; some stages are not connected")
     for edge in pipeline.edges:
@@ -170,20 +168,17 @@ def _variant_faults(
     pipeline: Pipeline, profiles: Profiles, variants: Mapping[str, Sequence[str]]
 ) -> Iterator[Fault]:
     for stage, models in variants.items():
+        place = f"variants.{stage}"
         if stage not in pipeline.stages:
-            yield Fault(
-                f"variants.{stage}", f"there is no such stage; there are {', '.join(pipeline.stages)}"
-            )
+            yield Fault(place, f"there is no such stage; there are {', '.join(pipeline.stages)}")
             continue
         if not models or len(set(models)) < len(models):
-            yield Fault(f"variants.{stage}", "expected at least one model, each once")
+            yield Fault(place, "expected at least one model, each once")
         for model in models:
             if model not in profiles.models:
-                yield Fault(f"variants.{stage}", f"there are no profiles of model {model!r}")
+                yield Fault(place, f"there are no profiles of model {model!r}")
             elif len(models) > 1 and any(np.isnan(value) for value in _accuracies(profiles, model)):
-                yield Fault(
-                    f"variants.{stage}", f"the profiles of {model!r} lack accuracy, by which variants differ"
-                )
+                yield Fault(place, f"the profiles of {model!r} lack accuracy, by which variants differ")
 
 
 def _accuracies(profiles: Profiles, model: str) -> Iterator[float]:

@@ -304,12 +304,13 @@ class Drafts:
         return self._at(np.lexsort((self.cost, self.longest_ns))[:count])
 
     def _at(self, places: Positions) -> list[Configuration]:
-        names, menus = list(self.menus), list(self.menus.values())
-        drafts = []
-        for picked in self.picked[places].tolist():
-            options = (menu.options[mode] for menu, mode in zip(menus, picked, strict=True))
-            drafts.append(Configuration(zip(names, options, strict=True)))
-        return drafts
+        return [
+            Configuration(
+                (stage, menu.options[mode])
+                for (stage, menu), mode in zip(self.menus.items(), picked, strict=True)
+            )
+            for picked in self.picked[places].tolist()
+        ]
 
 
 def draft_plans(

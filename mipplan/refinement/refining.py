@@ -272,16 +272,13 @@ class Refining:
 
     def _find_first(self, stages: dict[str, StageAlone], oracle: ReplayOracle, limit: WorkLimit) -> None:
         """Cheapest of the plans that weigh cost against time; the fastest plan if none of them will do."""
-        for plan in propose_plans(stages, self._params.heuristics):
+        last = [fastest_plan(self._problem)] if self._cost is None else []
+        for plan in (*propose_plans(stages, self._params.heuristics), *last):
             if self._cost is not None and plan.microusd_per_hour >= self._cost:
                 return
             if oracle.keeps(plan, limit):
                 self._take(plan)
                 return
-        if self._cost is None:
-            plan = fastest_plan(self._problem)
-            if oracle.keeps(plan, limit):
-                self._take(plan)
 
     def _bound(self) -> None:
         """Raise the lower bound by conditions alone: by bisection, to where they no longer refute every plan."""
@@ -299,11 +296,11 @@ class Refining:
     def _search_on_trust(self) -> bool:
         """Search everything that could be cheaper, on trust; whether that was done to the end."""
         domains = self._sufficient
-        if domains is None:
-            try:
+        try:
+            if domains is None:
                 domains = sufficient_domains(ReplayOracle(self._problem, self._replays), self._trusting)
-            except LimitReachedError:
-                return False
+        except LimitReachedError:
+            return False
         if domains is None:
             return True
         problem = replace(self._problem, domains=domains)
