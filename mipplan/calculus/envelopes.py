@@ -1,9 +1,9 @@
 """What an arrival curve asks of a server, in exact numbers: the corners of its concave hull, and the servers needed.
 
 A server of rate R answers within S after its latency if and only if ``R·(u + S) ≥ α(u) − 1`` for all windows u
-(docs/theory.md, section 6). For a given R that is a straight line above α, so only the corners of the concave hull of
-α can decide it. Two kinds of knowledge about traffic come down to such corners: an `ArrivalCurve`, and counts measured
-over a few windows.
+([theory, section 6][6-the-worst-case-inside-an-arrival-curve]). For a given R that is a straight line above α, so
+only the corners of the concave hull of α can decide it. Two kinds of knowledge about traffic come down to such
+corners: an `ArrivalCurve`, and counts measured over a few windows.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class WindowCounts:
 
         References
         ----------
-        Lemma (known windows), docs/theory.md.
+        [Lemma (known windows)][lemma-known-windows].
         """
         if int(self.window_ns[-1]) * int(self.count[-1]) >= 2**60:
             raise OverflowError("window counts beyond 1.1e18 arrival-nanoseconds are refused")
@@ -205,7 +205,7 @@ def rate_needed(envelope: Envelope, wait_ns: int) -> tuple[int, int] | None:
     """Least rate, in queries per ns, at which all but the first query of each window u are served within ``u + wait``.
 
     ``max over corners of (a − 1)/(u + wait)``, and at least the long-run rate, as numerator and denominator; None if
-    no rate is enough (docs/theory.md, theorem (replicas)).
+    no rate is enough ([theorem (replicas)][theorem-replicas]).
     """
     if wait_ns < 0:
         return None
@@ -225,7 +225,7 @@ def servers_needed(
     """Least real number n for which n servers keep a wait; None if no number does.
 
     ``n = F·period/tokens · rate_needed``: the n servers then serve at the rate that is needed. One server takes
-    `period_ns` for `tokens` tokens, and `tokens_per_query` is F (docs/theory.md, theorem (replicas)).
+    `period_ns` for `tokens` tokens, and `tokens_per_query` is F ([theorem (replicas)][theorem-replicas]).
     """
     rate = rate_needed(envelope, wait_ns)
     if rate is None:
