@@ -9,13 +9,13 @@ a solver. `mipplan verify` re-checks a plan file through this module alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mipplan.calculus import StageService, latest_start_ns, stage_service
+from mipplan.calculus import StageService, analyse_paths, latest_start_ns, stage_service
 from mipplan.core import NS_PER_S, Int64, Printable, Summary, format_duration, quantile_ns
-from mipplan.result import CriticalStage, Plan
+from mipplan.result import CriticalStage, Figures, Plan
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 
@@ -110,6 +110,16 @@ def certify_services(
     return Certificate(latency_ns, quantile, bound, _critical_path(workload, services, exits, query))
 
 
+def certified_figures(plan: Plan, workload: Workload) -> Figures:
+    """Add bound and certificate to the figures of a plan with choices."""
+    services = plan_services(plan)
+    return replace(
+        plan.figures,
+        bound_ns=analyse_paths(workload, plan.quantile).bound_ns(services),
+        certificate_ns=certify_services(workload, services, plan.quantile).bound_ns,
+    )
+
+
 class CertificateEvaluator:
     """Certificates of many plans on one workload, recomputing only what changed since the last one.
 
@@ -189,16 +199,12 @@ def _critical_path(
 
 
 def _last_exit(workload: Workload, exits: Mapping[str, Int64], query: int) -> tuple[str, int]:
-    best: tuple[int, str, int] | None = None
-    for stage, tokens in workload.stages.items():
-        first, end = np.searchsorted(tokens.query, [query, query + 1])
-        for token in range(int(first), int(end)):
-            candidate = (int(exits[stage][token]), stage, token)
-            if best is None or candidate[0] > best[0]:
-                best = candidate
-    if best is None:
-        raise AssertionError(f"query {query} has no token")
-    return best[1], best[2]
+    tokens = (
+        (stage, token)
+        for stage, tokens in workload.stages.items()
+        for token in range(*np.searchsorted(tokens.query, [query, query + 1]).tolist())
+    )
+    return max(tokens, key=lambda place: int(exits[place[0]][place[1]]))
 
 
 def _latest_arrival(

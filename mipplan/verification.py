@@ -93,14 +93,19 @@ def verify(path: str | Path, trace: Trace) -> Verification:
     problems += _cost_problems(plan)
     planned = trace if plan.headroom == 1.0 else trace.scale(plan.headroom)
     certificate = certify(plan, planned)
-    worst_case_ns = _worst_case_ns(plan)
+    curve = None if plan.envelope is None else ArrivalCurve(plan.envelope)
+    worst_case_ns = None if curve is None else WorstCase(plan.pipeline, curve).bound_ns(plan_services(plan))
     guaranteed_ns = certificate.bound_ns if worst_case_ns is None else worst_case_ns
     same_trace = plan.trace is not None and plan.trace.sha256 == trace.sha256
     remarks = [] if same_trace else [_other_trace(plan, trace)]
     if same_trace or worst_case_ns is not None:
-        problems += _figure_problems(plan, planned, guaranteed_ns)
+        problems += _figure_problems(plan, planned, curve, guaranteed_ns)
     problems += _consistency_problems(plan)
-    remarks += _envelope_remarks(plan, planned)
+    excess = 0.0 if curve is None else overrun(planned.arrival_ns, curve)
+    if excess > 0:
+        remarks.append(
+            f"this trace exceeds the plan's arrival curve by up to {excess:.4g} queries: no guarantee covers it"
+        )
     if guaranteed_ns > plan.slo_ns - plan.margin_ns:
         margin = f" less {format_duration(plan.margin_ns)} of margin" if plan.margin_ns else ""
         problems.append(
@@ -114,43 +119,22 @@ def verify(path: str | Path, trace: Trace) -> Verification:
 _REFINED = "; the plan was refined by replay, which no theorem covers: judge it with mipplan replay"
 
 
-def _worst_case_ns(plan: Plan) -> int | None:
-    if plan.envelope is None:
-        return None
-    return WorstCase(plan.pipeline, ArrivalCurve(plan.envelope)).bound_ns(plan_services(plan))
-
-
-def _envelope_remarks(plan: Plan, trace: Trace) -> list[str]:
-    if plan.envelope is None:
-        return []
-    excess = overrun(trace.arrival_ns, ArrivalCurve(plan.envelope))
-    if excess <= 0:
-        return []
-    return [
-        f"this trace exceeds the plan's arrival curve by up to {excess:.4g} queries: no guarantee covers it"
-    ]
-
-
 def _cost_problems(plan: Plan) -> list[str]:
-    actual = sum(
-        c.replicas * plan.profiles.hardware[c.hardware].microusd_per_hour for c in plan.choices.values()
-    )
-    if plan.microusd_per_hour == actual:
+    hardware, choices = plan.profiles.hardware, plan.choices.values()
+    actual = sum(choice.replicas * hardware[choice.hardware].microusd_per_hour for choice in choices)
+    cost = plan.microusd_per_hour
+    if cost == actual:
         return []
-    stated = (
-        "none"
-        if plan.microusd_per_hour is None
-        else f"{plan.microusd_per_hour / MICRODOLLARS_PER_DOLLAR} $/h"
-    )
+    stated = "none" if cost is None else f"{cost / MICRODOLLARS_PER_DOLLAR} $/h"
     return [f"the file states a cost of {stated}; its choices cost {actual / MICRODOLLARS_PER_DOLLAR} $/h"]
 
 
-def _figure_problems(plan: Plan, planned: Trace, guaranteed_ns: int) -> list[str]:
+def _figure_problems(plan: Plan, planned: Trace, curve: ArrivalCurve | None, guaranteed_ns: int) -> list[str]:
     """Recompute the latencies that the file states for the traffic it was made for."""
-    if plan.envelope is None:
+    if curve is None:
         paths = analyse_paths(realise(plan.pipeline, planned, plan.seed), plan.quantile)
     else:
-        paths = worst_case_paths(plan.pipeline, ArrivalCurve(plan.envelope))
+        paths = worst_case_paths(plan.pipeline, curve)
     recomputed = {
         "certificate": (plan.certificate_ns, guaranteed_ns),
         "bound": (plan.bound_ns, paths.bound_ns(plan_services(plan))),

@@ -63,17 +63,7 @@ def coarse_grained(
     Crankshaw et al., "InferLine", SoCC 2020, doi:10.1145/3419111.3421285, section 7 (baselines CG-Mean, CG-Peak).
     """
     started = time.monotonic()
-    posed = pose_at_rate(
-        pipeline,
-        profiles,
-        trace,
-        "coarse_grained",
-        mode=mode,
-        window_s=window_s,
-        slo_s=slo_s,
-        quantile=quantile,
-        seed=seed,
-    )
+    posed = pose_at_rate(pipeline, profiles, trace, "coarse_grained", mode, window_s, slo_s, quantile, seed)
     if isinstance(posed, Plan):
         return posed
     problem, rate = posed
@@ -95,12 +85,9 @@ class _Box:
     """One replica of every stage, serving batches of queries."""
 
     families: Mapping[str, Family]
-    latency_ns: int
-    """Time from taking in a batch to its end."""
-    period_ns: int
-    """Time from taking in a batch to taking in the next."""
-    batch: int
-    """Queries in a batch."""
+    latency_ns: int  # Time from taking in a batch to its end.
+    period_ns: int  # Time from taking in a batch to taking in the next.
+    batch: int  # Queries in a batch.
 
     @classmethod
     def of(cls, problem: BaselineProblem, devices: Mapping[str, Device], batch: int) -> _Box | None:

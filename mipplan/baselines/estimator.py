@@ -34,10 +34,6 @@ class Estimator:
         self._deadline = deadline
         self._replays = StageReplays(workload, resolve_engine(engine, frozenset()), fifo=DISCIPLINE == "fifo")
         self._allowed = workload.queries - 1 - higher_rank(problem.base.quantile, workload.queries)
-        self._parents = {
-            stage: tuple(edge.parent for edge in problem.pipeline.incoming(stage))
-            for stage in workload.stages
-        }
         self._due_ns = {
             stage: workload.ingress_ns[tokens.query] + problem.deadline_ns
             for stage, tokens in workload.stages.items()
@@ -77,7 +73,7 @@ class Estimator:
     def _replay(self, configuration: Configuration, stage: str, runs: dict[str, StageRun]) -> StageRun:
         """Replay one stage, and those above it, unless they are among the runs."""
         if stage not in runs:
-            for parent in self._parents[stage]:
-                self._replay(configuration, parent, runs)
+            for edge in self._workload.pipeline.incoming(stage):
+                self._replay(configuration, edge.parent, runs)
             (runs[stage],) = self._replays.serve(stage, [configuration[stage]], runs)
         return runs[stage]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from fractions import Fraction
-from typing import TypeAlias
+from functools import partial
 
 from mipplan.baselines.estimator import DISCIPLINE, Estimator, TimeUpError
 from mipplan.baselines.problem import BaselineProblem, Device, pose
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, Deadline, check_time_limit, format_duration
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, Deadline, Report, check_time_limit, format_duration
 from mipplan.options import Configuration, Option
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
@@ -18,7 +17,6 @@ from mipplan.replayer import resolve_engine
 from mipplan.result import Effort, Limit, Plan
 from mipplan.trace import Trace
 
-Report: TypeAlias = Callable[[str], object]
 #: Why there may be better plans than the one found.
 _STOPPED = {
     Limit.TIME: "the time limit was reached before the greedy search came to its end",
@@ -87,25 +85,16 @@ def inferline(
     2020, doi:10.1145/3419111.3421285, section 4, algorithms 1 and 2.
     """
     started = time.monotonic()
-    problem = pose(
-        pipeline,
-        profiles,
-        trace,
-        "inferline",
-        slo_s=slo_s,
-        quantile=quantile,
-        seed=seed,
-        checks=(lambda: check_time_limit(time_limit_s), lambda: resolve_engine(engine, frozenset())),
-    )
+    checks = (lambda: check_time_limit(time_limit_s), lambda: resolve_engine(engine, frozenset()))
+    problem = pose(pipeline, profiles, trace, "inferline", slo_s, quantile, seed, checks)
     if isinstance(problem, Plan):
         return problem
     estimator = Estimator(problem, engine, Deadline.after(time_limit_s, started))
     search = GreedySearch(problem, estimator, progress or (lambda _: None))
     stopped = search.run()
     effort = Effort(estimator.calls, time.monotonic() - started)
-    reason = None if stopped is None else _STOPPED[stopped]
     if search.best is not None:
-        return problem.given(search.best, effort, reason, stopped)
+        return problem.given(search.best, effort, stopped and _STOPPED[stopped], stopped)
     if stopped is not None:
         return problem.unknown(_STOPPED[stopped], effort, stopped)
     return problem.infeasible(f"the greedy search gives up: {search.failure}", effort)
@@ -128,16 +117,14 @@ class Actions:
         """Whether one more replica is allowed and could be of use: never more than there are tokens."""
         family, replicas = configuration[stage]
         more = self.add_replica(configuration, stage)
-        return replicas < min(family.most, self._problem.tokens(stage)) and more.keeps(self._problem.limits)
+        return replicas < min(family.most, self._problem.workload.stages[stage].count) and more.keeps(
+            self._problem.limits
+        )
 
     def add_replica(self, configuration: Configuration, stage: str) -> Configuration:
         """One replica more."""
         family, replicas = configuration[stage]
         return configuration.replaced(stage, Option(family, replicas + 1))
-
-    def bottleneck(self, configuration: Configuration, stages: list[str]) -> str:
-        """The stage with the least throughput in queries; of equal ones the first."""
-        return min(stages, key=lambda stage: self.queries_per_ns(configuration, stage))
 
     def queries_per_ns(self, configuration: Configuration, stage: str) -> Fraction | float:
         """Throughput of a stage in queries; infinite where no query has a token."""
@@ -206,7 +193,8 @@ class GreedySearch:
         try:
             self.best = self._start()
             while self.best is not None:
-                self._tell(self.best)
+                cost = _cost(self.best) / MICRODOLLARS_PER_DOLLAR
+                self._report(f"{cost:.4f} $/h after {self._estimator.calls} replays")
                 better = self._cheaper(self.best) or self._larger_batch(self.best, list(self.best))
                 if better is None:
                     return None
@@ -217,10 +205,8 @@ class GreedySearch:
             return Limit.INTERRUPT
         return None
 
-    # ------------------------------------------------------------------------------ algorithm 1: start
-
     def _start(self) -> Configuration | None:
-        """A configuration that keeps the objective; None, and `failure` says why, if the rule leads to none."""
+        """Algorithm 1: a configuration that keeps the objective; None, and `failure` says why, if it leads to none."""
         fastest = self._fastest()
         grown = None if fastest is None else self._grown(fastest, list(fastest))
         if fastest is not None and grown is None:
@@ -262,14 +248,12 @@ class GreedySearch:
             growing = [stage for stage in stages if self._actions.can_grow(configuration, stage)]
             if not self._estimator.anyone_waits(configuration, growing):
                 return None
-            slowest = self._actions.bottleneck(configuration, growing)
-            configuration = self._actions.add_replica(configuration, slowest)
+            queries_per_ns = partial(self._actions.queries_per_ns, configuration)
+            configuration = self._actions.add_replica(configuration, min(growing, key=queries_per_ns))
         return configuration
 
-    # ---------------------------------------------------------------------------- algorithm 2: improve
-
     def _cheaper(self, configuration: Configuration) -> Configuration | None:
-        """Take the action of any stage that lowers the cost most; None if none does."""
+        """Algorithm 2: take the action of any stage that lowers the cost most; None if none does."""
         removal = self._fewer_replicas(configuration, list(configuration))
         found = [] if removal is None else [removal]
         for stage in configuration:
@@ -303,9 +287,7 @@ class GreedySearch:
         device = self._actions.next_cheaper(configuration, stage)
         start = None if device is None else self._actions.start(stage, device, configuration)
         # It starts with the fewest replicas, so nothing it could come to costs less.
-        if start is None or _cost(start) > most:
-            return None
-        if self._service_time(start)[0] > self._problem.deadline_ns:
+        if start is None or _cost(start) > most or self._service_time(start)[0] > self._problem.deadline_ns:
             return None
         found = self._grown(start, [stage])
         while found is not None:
@@ -314,10 +296,6 @@ class GreedySearch:
                 break
             found = better
         return found
-
-    def _tell(self, configuration: Configuration) -> None:
-        cost = _cost(configuration) / MICRODOLLARS_PER_DOLLAR
-        self._report(f"{cost:.4f} $/h after {self._estimator.calls} replays")
 
 
 def _cost(configuration: Configuration) -> int:

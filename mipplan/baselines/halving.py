@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mipplan.baselines.problem import BaselineProblem, Device
+from mipplan.baselines.problem import BaselineProblem, Device, size_family
 from mipplan.baselines.rates import pose_at_rate
 from mipplan.core import format_duration
 from mipplan.options import Configuration, Option
@@ -64,17 +63,7 @@ def half_slo(
     hardware and accuracy scaling", HPDC 2024, doi:10.1145/3625549.3658688.
     """
     started = time.monotonic()
-    posed = pose_at_rate(
-        pipeline,
-        profiles,
-        trace,
-        "half_slo",
-        mode=mode,
-        window_s=window_s,
-        slo_s=slo_s,
-        quantile=quantile,
-        seed=seed,
-    )
+    posed = pose_at_rate(pipeline, profiles, trace, "half_slo", mode, window_s, slo_s, quantile, seed)
     if isinstance(posed, Plan):
         return posed
     problem, rate = posed
@@ -92,14 +81,8 @@ def half_slo(
 
 def _sized(devices: Sequence[Device], tokens_per_ns: Fraction) -> list[Option]:
     """Every (hardware, cap) of a stage with as few replicas as serve that rate."""
-    sized = []
-    for device in devices:
-        for family in device.families:
-            needed = math.ceil(tokens_per_ns * int(family.service_ns[-1]) / family.batch)
-            replicas = max(needed, family.fewest)
-            if replicas <= family.most:
-                sized.append(Option(family, replicas))
-    return sized
+    sized = [size_family(family, tokens_per_ns) for device in devices for family in device.families]
+    return [option for option in sized if option is not None]
 
 
 def _doubled_ns(option: Option) -> int:
@@ -126,12 +109,9 @@ class _Label(NamedTuple):
     """Choices for some stages, and all that matters about them to the choices still to come."""
 
     cost: int
-    ends_ns: tuple[int, ...]
-    """When each open stage (one with children still to come) is done at the latest."""
-    used: tuple[int, ...]
-    """Devices taken, of each limited hardware type."""
-    chosen: tuple[Option, ...]
-    """In topological order."""
+    ends_ns: tuple[int, ...]  # When each open stage (one with children still to come) is done at the latest.
+    used: tuple[int, ...]  # Devices taken, of each limited hardware type.
+    chosen: tuple[Option, ...]  # In topological order.
 
     @property
     def burden(self) -> tuple[int, ...]:

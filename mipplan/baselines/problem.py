@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
-from mipplan.calculus import analyse_paths
-from mipplan.certificate import certify_services, plan_services
+from mipplan.certificate import certified_figures
 from mipplan.core import InputError, LongestPaths, check_all, check_quantile, check_seed
-from mipplan.options import Configuration, Family, check_names, find_families, limits_of
+from mipplan.options import Configuration, Family, Option, check_names, find_families, limits_of
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.result import (
@@ -33,9 +33,9 @@ class Device:
     """A hardware type that a stage may run on."""
 
     hardware: str
+    # One per batch cap, caps ascending; at least one. Their `fewest` are the replicas that the stage demands
+    # whatever the traffic.
     families: tuple[Family, ...]
-    """One per batch cap, caps ascending; at least one. Their `fewest` are the replicas that the stage demands whatever
-    the traffic."""
 
     @property
     def microusd_per_hour(self) -> int:
@@ -48,19 +48,22 @@ class Device:
         return int(self.families[0].service_ns[0])
 
 
+def size_family(family: Family, tokens_per_ns: Fraction) -> Option | None:
+    """Give a family as few replicas as keep up with that rate; None if that is more than it may have."""
+    needed = math.ceil(tokens_per_ns * int(family.service_ns[-1]) / family.batch)
+    replicas = max(needed, family.fewest)
+    return Option(family, replicas) if replicas <= family.most else None
+
+
 @dataclass(frozen=True)
 class BaselineProblem:
     """A planning problem as every baseline sees it."""
 
-    base: Plan
-    """Without choices; holds pipeline, profiles, objective, quantile, seed and trace."""
+    base: Plan  # Without choices; holds pipeline, profiles, objective, quantile, seed and trace.
     trace: Trace
-    workload: Workload
-    """The realised tokens."""
-    devices: Mapping[str, tuple[Device, ...]]
-    """Of each stage, in the order of the profiles; none empty."""
-    limits: Mapping[str, int]
-    """Devices over all stages, by hardware name, where there is a limit."""
+    workload: Workload  # The realised tokens.
+    devices: Mapping[str, tuple[Device, ...]]  # Of each stage, in the order of the profiles; none empty.
+    limits: Mapping[str, int]  # Devices over all stages, by hardware name, where there is a limit.
 
     @property
     def pipeline(self) -> Pipeline:
@@ -78,13 +81,9 @@ class BaselineProblem:
         edges = [(edge.parent, edge.child, edge.delay_ns) for edge in self.pipeline.edges]
         return LongestPaths(self.pipeline.topological_order, edges)
 
-    def tokens(self, stage: str) -> int:
-        """Number of tokens that a stage serves over the trace."""
-        return self.workload.stages[stage].count
-
     def tokens_per_query(self, stage: str) -> Fraction:
         """Mean number of tokens of a query at a stage (InferLine calls it the scale factor)."""
-        return Fraction(self.tokens(stage), self.workload.queries)
+        return Fraction(self.workload.stages[stage].count, self.workload.queries)
 
     def longest_path(self, duration_ns: Mapping[str, int]) -> tuple[int, tuple[str, ...]]:
         """Find the path with the largest sum of stages' durations and delays: the sum, and the path's stages."""
@@ -108,18 +107,9 @@ class BaselineProblem:
     ) -> Plan:
         """Return a configuration with its certified latency and its bound, which no baseline looks at."""
         plan = replace(self.base, choices=made.choices)
-        services, quantile = plan_services(plan), plan.quantile
-        return replace(
-            plan,
-            figures=replace(
-                plan.figures,
-                bound_ns=analyse_paths(self.workload, quantile).bound_ns(services),
-                certificate_ns=certify_services(self.workload, services, quantile).bound_ns,
-            ),
-            reason=reason,
-            limit=limit,
-            provenance=replace(plan.provenance, effort=effort),
-        )
+        provenance = replace(plan.provenance, effort=effort)
+        figures = certified_figures(plan, self.workload)
+        return replace(plan, figures=figures, reason=reason, limit=limit, provenance=provenance)
 
 
 def pose(
@@ -127,7 +117,6 @@ def pose(
     profiles: Profiles,
     trace: Trace,
     name: str,
-    *,
     slo_s: float | None,
     quantile: float,
     seed: int,
@@ -160,8 +149,7 @@ def pose(
     if blocked:
         return _infeasible(base, f"nothing can carry {' and '.join(blocked)}", Effort(0, 0.0))
     devices = {stage: _devices(seen.families) for stage, seen in found.items()}
-    workload = realise(pipeline, trace, base.seed)
-    return BaselineProblem(base, trace, workload, devices, limits_of(relevant))
+    return BaselineProblem(base, trace, realise(pipeline, trace, base.seed), devices, limits_of(relevant))
 
 
 def _infeasible(base: Plan, reason: str, effort: Effort) -> Plan:

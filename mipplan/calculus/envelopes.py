@@ -176,12 +176,7 @@ class WindowCounts:
 class EnvelopeCurve:
     """The wait ``sup_u [ (F/R)·(α(u) − 1) − u ]⁺`` of one stage as a function of R; exact, rounded up to ns.
 
-    Parameters
-    ----------
-    arrival : ArrivalCurve or Envelope
-        α, in queries and seconds; or the corners of its hull.
-    tokens_per_query : int or Fraction
-        F.
+    α comes as a curve in queries and seconds, or as the corners of its hull; F is `tokens_per_query`.
     """
 
     def __init__(self, arrival: ArrivalCurve | Envelope, tokens_per_query: int | Fraction) -> None:
@@ -209,16 +204,8 @@ class EnvelopeCurve:
 def rate_needed(envelope: Envelope, wait_ns: int) -> tuple[int, int] | None:
     """Least rate, in queries per ns, at which all but the first query of each window u are served within ``u + wait``.
 
-    ``max over corners of (a − 1)/(u + wait)``, and at least the long-run rate.
-
-    Returns
-    -------
-    (int, int) or None
-        Numerator and denominator; None if no rate is enough.
-
-    References
-    ----------
-    [Theorem (replicas)][theorem-replicas].
+    ``max over corners of (a − 1)/(u + wait)``, and at least the long-run rate, as numerator and denominator; None if
+    no rate is enough ([theorem (replicas)][theorem-replicas]).
     """
     if wait_ns < 0:
         return None
@@ -237,20 +224,8 @@ def servers_needed(
 ) -> Fraction | None:
     """Least real number n for which n servers keep a wait; None if no number does.
 
-    ``n = F·period/tokens · rate_needed``: the n servers then serve at the rate that is needed.
-
-    Parameters
-    ----------
-    period_ns, tokens : int
-        One server takes `period_ns` for `tokens` tokens.
-    wait_ns : int
-        Longest wait allowed; None is returned if it is negative.
-    tokens_per_query : int or Fraction
-        F.
-
-    References
-    ----------
-    [Theorem (replicas)][theorem-replicas].
+    ``n = F·period/tokens · rate_needed``: the n servers then serve at the rate that is needed. One server takes
+    `period_ns` for `tokens` tokens, and `tokens_per_query` is F ([theorem (replicas)][theorem-replicas]).
     """
     rate = rate_needed(envelope, wait_ns)
     if rate is None:

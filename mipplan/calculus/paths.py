@@ -22,8 +22,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from mipplan.calculus.samplepath import StageService, service_time_ns
-from mipplan.calculus.waits import Probes, Wait, WaitCurve
+from mipplan.calculus.samplepath import Probes, StageService, service_time_ns
+from mipplan.calculus.waits import Wait, WaitCurve
 from mipplan.core import Bool, Int64, higher_rank
 from mipplan.pipeline import Edge
 from mipplan.tokens import Messages, StageTokens, Workload
@@ -136,11 +136,15 @@ class _Analysis:
                 if not here.always_continued:
                     self._record(here.stages, here.reached)
                 continue
-            messages = self.messages[edge.parent, edge.child]
-            sent = _sent_along(messages, here.reached[-1], self.workload.stages[edge.parent].count)
-            here.always_continued = here.always_continued or sent.everyone
-            received = self._received(messages, sent)
-            longer = self._begin((*here.stages, edge.child), (*here.reached, received))
+            messages, reached = self.messages[edge.parent, edge.child], here.reached[-1]
+            parents = self.workload.stages[edge.parent].count
+            sends, received = _marked(parents, messages.parent), messages.child
+            if reached is not None:
+                sends = sends[reached]
+                received = received[_marked(parents, reached)[messages.parent]]
+            here.always_continued = here.always_continued or bool(sends.all())
+            received_by = _none_for_all(_marked(self.workload.stages[edge.child].count, received))
+            longer = self._begin((*here.stages, edge.child), (*here.reached, received_by))
             if longer is not None:
                 stack.append(longer)
 
@@ -160,13 +164,6 @@ class _Analysis:
         lag = sum(self.messages[arc].edge.delay_ns for arc in pairwise(stages))
         self.found.append(PathWait(stages, lag, tuple(curves)))
 
-    def _received(self, messages: Messages, sent: _Sent) -> Int64 | None:
-        child = self.workload.stages[messages.edge.child]
-        children = messages.child if sent.selected is None else messages.child[sent.selected]
-        mask = np.zeros(child.count, dtype=bool)
-        mask[children] = True
-        return None if mask.all() else np.flatnonzero(mask)
-
     def _going_on(self, remainder: tuple[str, ...]) -> Int64 | None:
         """Tokens of the first stage that go on along the remainder of a path (None for all)."""
         further: Int64 | None = None
@@ -174,13 +171,10 @@ class _Analysis:
             rest = remainder[start:]
             if rest not in self.suffixes:
                 messages = self.messages[rest[0], rest[1]]
-                member = np.ones(self.workload.stages[rest[1]].count, dtype=bool)
+                parents = messages.parent
                 if further is not None:
-                    member[:] = False
-                    member[further] = True
-                mask = np.zeros(self.workload.stages[rest[0]].count, dtype=bool)
-                mask[messages.parent[member[messages.child]]] = True
-                self.suffixes[rest] = None if mask.all() else np.flatnonzero(mask)
+                    parents = parents[_marked(self.workload.stages[rest[1]].count, further)[messages.child]]
+                self.suffixes[rest] = _none_for_all(_marked(self.workload.stages[rest[0]].count, parents))
             further = self.suffixes[rest]
         return further
 
@@ -201,15 +195,13 @@ class _Analysis:
 
         In an extract the numbers must be the same, too: stages that its queries visit alike, others may not.
         """
+        if not tokens.one_per_query:
+            return tokens.name
         if tokens.name not in self.representatives:
-            self.representatives[tokens.name] = (
-                tokens.name
-                if not tokens.one_per_query
-                else next(
-                    name
-                    for name, other in self.workload.stages.items()
-                    if other.one_per_query and _alike(other.number, tokens.number)
-                )
+            self.representatives[tokens.name] = next(
+                name
+                for name, other in self.workload.stages.items()
+                if other.one_per_query and _alike(other.number, tokens.number)
             )
         return self.representatives[tokens.name]
 
@@ -224,26 +216,18 @@ class _Analysis:
         probe, last = probe[last >= 0], last[last >= 0]
         number = _numbered(tokens, probe)
         position = tokens.number if reached is None else _numbered(tokens, reached)
-        probes = Probes(ingress[probe], last, number)
+        probes = Probes(last, number, ingress[probe])
         return WaitCurve(arrival, position, probes, int(probe.size) + self.off_path_rank)
 
 
-@dataclass(frozen=True)
-class _Sent:
-    """Which messages of an edge belong to a path, and whether every token of the path sent one."""
-
-    selected: Bool | None
-    everyone: bool
+def _marked(count: int, tokens: Int64) -> Bool:
+    marked = np.zeros(count, dtype=bool)
+    marked[tokens] = True
+    return marked
 
 
-def _sent_along(messages: Messages, reached: Int64 | None, parent_count: int) -> _Sent:
-    senders = np.zeros(parent_count, dtype=bool)
-    senders[messages.parent] = True
-    if reached is None:
-        return _Sent(None, bool(senders.all()))
-    member = np.zeros(parent_count, dtype=bool)
-    member[reached] = True
-    return _Sent(member[messages.parent], bool(senders[reached].all()))
+def _none_for_all(marked: Bool) -> Int64 | None:
+    return None if marked.all() else np.flatnonzero(marked)
 
 
 def _last_of_each_query(query: Int64, numbers: Int64 | None) -> Int64:

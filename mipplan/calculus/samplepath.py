@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -142,39 +143,12 @@ def latest_start_ns(
     return latest
 
 
-def wait_order_statistic_ns(
-    arrival_ns: Int64,
-    period_ns: int,
-    tokens: int,
-    rank: int,
-    position: Int64 | None = None,
-    probes: tuple[Int64, Int64, Int64] | None = None,
-) -> int:
-    """Return the wait ``Y(i) − t(i)`` that has `rank` others at or below it, rounded up to ns.
+class Probes(NamedTuple):
+    """Tokens whose waits count: one per query that goes on along a path's remainder."""
 
-    Parameters
-    ----------
-    arrival_ns, period_ns, tokens, position
-        As for `latest_start_ns`.
-    rank : int
-        0-based, ascending.
-    probes : (last, number, ingress_ns), optional
-        As for `latest_start_ns`, and t of each probe; without them t is `arrival_ns`.
-
-    Notes
-    -----
-    Order does not change when all waits are multiplied by `tokens`, so only one of them is ever divided.
-    """
-    scaled = _scaled_waits(arrival_ns, period_ns, tokens, position, probes)
-    if scaled is None:
-        starts = latest_start_ns(
-            arrival_ns, period_ns, tokens, position, None if probes is None else probes[:2]
-        )
-        waits = starts - (arrival_ns if probes is None else probes[2])
-        return int(np.partition(waits, rank)[rank])
-    waits, _ = scaled
-    waits.partition(rank)
-    return -(-int(waits[rank]) // tokens)
+    last: Int64  # Shape (q,). Index of the last token before or at it that came along the path's beginning.
+    number: Int64  # Shape (q,). Its token number at the stage.
+    ingress_ns: Int64  # Shape (q,). Ingress of the query.
 
 
 @dataclass(frozen=True)
@@ -210,47 +184,43 @@ def longest_waits_ns(
     rank: int,
     kept: int,
     position: Int64 | None = None,
-    probes: tuple[Int64, Int64, Int64] | None = None,
+    probes: Probes | None = None,
     least_ns: int = 0,
     params: SampleParams = _SAMPLE_PARAMS,
 ) -> tuple[int, Supports]:
-    """Return what `wait_order_statistic_ns` does, and what the `kept` tokens that wait longest wait for.
+    """Return the wait ``Y(i) − t(i)`` that has `rank` others at or below it, and what the longest waits wait for.
 
-    Parameters
-    ----------
-    arrival_ns, period_ns, tokens, rank, position, probes
-        As for `wait_order_statistic_ns`.
-    kept : int
-        At least as many as there are from `rank` up; of equal waits, the first.
-    least_ns : int
-        What is known already: the wait is no shorter. Much shorter ones are not looked at.
+    Y is that of `latest_start_ns`, t the ingress of each probe, or `arrival_ns` without any; the wait is rounded up to
+    ns. The supports are those of the `kept` tokens that wait longest: at least as many as there are from `rank` up; of
+    equal waits, the first. `least_ns` is what is known already: the wait is no shorter, and much shorter ones are not
+    looked at. Order does not change when all waits are multiplied by `tokens`, so only one of them is ever divided.
     """
     scaled = _scaled_waits(arrival_ns, period_ns, tokens, position, probes)
     if scaled is None:
+        starts = latest_start_ns(arrival_ns, period_ns, tokens, position, probes and probes[:2])
+        waits = starts - (arrival_ns if probes is None else probes.ingress_ns)
         nothing = np.empty(0, dtype=np.int64)
-        exact = wait_order_statistic_ns(arrival_ns, period_ns, tokens, rank, position, probes)
-        return exact, Supports(nothing, nothing)
+        return int(np.partition(waits, rank)[rank]), Supports(nothing, nothing)
     waits, greatest = scaled
     above = waits.size - rank
     # Rounding up may have added one unit of time. (Of 0 nothing follows: some waits may be negative.)
     doubtful = find_largest(waits, kept, params)
-    if doubtful is None:
-        doubtful = (
-            np.flatnonzero(waits >= int(_DOUBTED * (least_ns - 1)) * tokens)
-            if least_ns > 1
-            else np.arange(waits.size)
-        )
+    if doubtful is None and least_ns > 1:
+        doubtful = np.flatnonzero(waits >= int(_DOUBTED * (least_ns - 1)) * tokens)
+    elif doubtful is None:
+        doubtful = np.arange(waits.size)
     those = waits[doubtful]
     order = np.partition(those, [max(0, those.size - kept), those.size - above])
     slow = doubtful[_above(those, int(order[max(0, those.size - kept)]), kept)]
     exact = -(-int(order[those.size - above]) // tokens)
-    last, number, ingress_ns = (slow, None, arrival_ns) if probes is None else probes
-    last = last if probes is None else last[slow]
+    if probes is None:
+        last, number, ingress_ns = slow, slow if position is None else position[slow], arrival_ns[slow]
+    else:
+        last, number, ingress_ns = (column[slow] for column in probes)
     # A running maximum lasts from the token that sets it.
     since = np.searchsorted(greatest, greatest[last])
-    own = (slow if position is None else position[slow]) if number is None else number[slow]
-    work = own - (since if position is None else position[since])
-    return exact, Supports(work, ingress_ns[slow] - arrival_ns[since])
+    work = number - (since if position is None else position[since])
+    return exact, Supports(work, ingress_ns - arrival_ns[since])
 
 
 def _above(waits: Int64, least: int, count: int) -> Int64:
@@ -261,17 +231,13 @@ def _above(waits: Int64, least: int, count: int) -> Int64:
 
 
 def _scaled_waits(
-    arrival_ns: Int64,
-    period_ns: int,
-    tokens: int,
-    position: Int64 | None,
-    probes: tuple[Int64, Int64, Int64] | None,
+    arrival_ns: Int64, period_ns: int, tokens: int, position: Int64 | None, probes: Probes | None
 ) -> tuple[Int64, Int64] | None:
     """Waits times `tokens`, and the running maximum behind them; None if that could leave int64."""
     newest = arrival_ns.size - 1 if position is None else int(position[-1])
-    served = (newest if probes is None else int(probes[1].max(initial=0))) + 1
+    served = (newest if probes is None else int(probes.number.max(initial=0))) + 1
     base = int(arrival_ns[0])
-    latest = int(arrival_ns[-1] if probes is None else max(arrival_ns[-1], probes[2].max(initial=0)))
+    latest = int(arrival_ns[-1] if probes is None else max(arrival_ns[-1], probes.ingress_ns.max(initial=0)))
     if (latest - base + 1) * tokens + served * period_ns >= _SAFE:
         return None
     # Two arrays are all that is made, and written again: with long traces, making more is what takes the time.

@@ -12,17 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from mipplan.calculus.samplepath import Supports, longest_waits_ns
+from mipplan.calculus.samplepath import Probes, Supports, longest_waits_ns
 from mipplan.core import Int64
-
-
-@dataclass(frozen=True)
-class Probes:
-    """One token per query that goes on along a path's remainder."""
-
-    ingress_ns: Int64  # Shape (q,). Ingress of the query.
-    last: Int64  # Shape (q,). Index of the last token before or at it that came along the path's beginning.
-    number: Int64  # Shape (q,). Its token number at the stage.
 
 
 @dataclass(frozen=True)
@@ -90,7 +81,7 @@ class WaitCurve:
     def __init__(self, arrival_ns: Int64, position: Int64 | None, probes: Probes | None, rank: int) -> None:
         self._arrival_ns = arrival_ns
         self._position = position
-        self._probes = None if probes is None else (probes.last, probes.number, probes.ingress_ns)
+        self._probes = probes
         self._rank = rank
         #: How many waits are at or above the quantile.
         self._above = (arrival_ns.size if probes is None else probes.last.size) - rank

@@ -97,15 +97,7 @@ def compare(
         If there is no solver for the certified plan.
     """
     check_all(
-        lambda: check_rules(
-            quantile=quantile,
-            split=split,
-            discipline=discipline,
-            planners=planners,
-            seed=seed,
-            seeds=seeds,
-            time_limit_s=time_limit_s,
-        ),
+        lambda: check_rules(quantile, split, discipline, planners, seed, seeds, time_limit_s),
         lambda: split_trace(trace, split),
         lambda: resolve_slo_ns(pipeline, slo_s),
         lambda: check_names(pipeline, profiles),
@@ -123,24 +115,19 @@ def compare(
     # Ctrl-C ends the comparison, and what was complete is the answer.
     with interrupts_seen() as interrupts, suppress(KeyboardInterrupt):
         for contender in contenders:
-            report = _reporter(contender, progress)
+
+            def report(line: str, contender: Contender = contender) -> None:
+                if progress is not None:
+                    progress(f"{contender}: {line}")
+
             report("planning")
             row = evaluator.row(contender, task.make(contender, report), report)
             if interrupts:
                 break
             rows.append(row)
-    return Comparison(
-        slo_ns,
-        float(quantile),
-        discipline,
-        float(split),
-        check_seed(seed),
-        drawn,
-        planned_on,
-        judged_on,
-        tuple(rows),
-        left_out=contenders[len(rows) :],
-    )
+    left_out = contenders[len(rows) :]
+    asked = (slo_ns, float(quantile), discipline, float(split), check_seed(seed), drawn)
+    return Comparison(*asked, planned_on, judged_on, tuple(rows), left_out)
 
 
 @dataclass(frozen=True)
@@ -150,10 +137,8 @@ class Evaluator:
     planned_on: Trace
     judged_on: Trace
     discipline: str
-    seed: int
-    """Of the draws planned with."""
-    seeds: Sequence[int]
-    """Of the draws on the rest."""
+    seed: int  # Of the draws planned with.
+    seeds: Sequence[int]  # Of the draws on the rest.
 
     def row(self, contender: Contender, made: TimedPlan, report: Report) -> ComparisonRow:
         """Judge what a planner came to."""
@@ -179,7 +164,6 @@ class Evaluator:
 
 
 def check_rules(
-    *,
     quantile: float,
     split: float,
     discipline: str,
@@ -202,23 +186,14 @@ def check_rules(
     )
 
 
-def _reporter(contender: Contender, progress: Report | None) -> Report:
-    """Say of whom a line of progress is."""
-    return lambda line: None if progress is None else progress(f"{contender}: {line}")
-
-
 def _contenders(planners: Sequence[str]) -> tuple[Contender, ...]:
     known = [contender.value for contender in Contender]
     if isinstance(planners, str) or not planners:
         raise InputError.one("planners", f"expected some of {listed(known)}, found {shown(planners)}")
-    faults = [
-        Fault("planners", f"there is no {shown(name)}{_hint(name, known)}")
-        for name in planners
-        if name not in known
-    ]
-    faults += [Fault("planners", f"names {name} twice") for name in known if list(planners).count(name) > 1]
-    if faults:
-        raise InputError(faults)
+    wrong = [f"there is no {shown(name)}{_hint(name, known)}" for name in planners if name not in known]
+    wrong += [f"names {name} twice" for name in known if list(planners).count(name) > 1]
+    if wrong:
+        raise InputError(Fault("planners", problem) for problem in wrong)
     return tuple(Contender(name) for name in planners)
 
 
@@ -235,8 +210,6 @@ def _seeds(seed: int, seeds: Sequence[int] | None) -> tuple[int, ...]:
         return tuple((planned_with + step) % _SEED_LIMIT for step in range(1, _SEEDS + 1))
     drawn = tuple(check_seed(other) for other in seeds)
     if not drawn or len(set(drawn)) < len(drawn) or planned_with in drawn:
-        raise InputError.one(
-            "seeds",
-            f"expected different numbers, other than the seed planned with ({seed}), found {shown(seeds)}",
-        )
+        expected = f"expected different numbers, other than the seed planned with ({seed})"
+        raise InputError.one("seeds", f"{expected}, found {shown(seeds)}")
     return drawn

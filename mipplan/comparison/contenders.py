@@ -57,10 +57,8 @@ class PlanningTask:
     slo_s: float
     quantile: float
     seed: int
-    discipline: str
-    """That the plans are judged under; only refinement can make use of it."""
-    time_limit_s: float | None
-    """Of each search."""
+    discipline: str  # That the plans are judged under; only refinement can make use of it.
+    time_limit_s: float | None  # Of each search.
     _made: dict[Contender, TimedPlan] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def make(self, contender: Contender, report: Report) -> TimedPlan:

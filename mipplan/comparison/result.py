@@ -168,10 +168,7 @@ class Comparison(Printable):
         KeyError
             If it has none.
         """
-        found = next((row for row in self.rows if row.planner == planner), None)
-        if found is None:
-            raise KeyError(planner)
-        return found
+        return {row.planner.value: row for row in self.rows}[planner]
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per planner, cheapest first: status, cost, certificate, quantiles and miss rates."""

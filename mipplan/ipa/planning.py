@@ -10,10 +10,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from mipplan.baselines import BaselineProblem, pose
+from mipplan.baselines import BaselineProblem, pose, size_family
 from mipplan.core import Fault, InputError, format_duration, is_number
-from mipplan.ipa.program import Variant, Weights, pose_program, size_family
-from mipplan.options import Configuration, Option, find_families
+from mipplan.ipa.program import Variant, Weights, pose_program
+from mipplan.options import Configuration, find_families
 from mipplan.pipeline import FanOut, Pipeline
 from mipplan.profiles import Profiles
 from mipplan.result import Effort, Limit, Plan
@@ -95,22 +95,23 @@ def configure(
     Systems Research 4(1), 2024, doi:10.5070/SR34163500.
     """
     weights = weights or Weights()
-    offered = {
-        stage: tuple((variants or {}).get(stage, (own.model,))) for stage, own in pipeline.stages.items()
-    }
+    variants = variants or {}
     faults = [
         *_chain_faults(pipeline),
         *_weight_faults(weights),
-        *_variant_faults(pipeline, profiles, variants or {}),
+        *_variant_faults(pipeline, profiles, variants),
     ]
     if faults:
         raise InputError(faults)
     started = time.monotonic()
-    posed = pose(pipeline, profiles, trace, "ipa", slo_s=slo_s, quantile=quantile, seed=seed)
+    posed = pose(pipeline, profiles, trace, "ipa", slo_s, quantile, seed)
     if isinstance(posed, Plan):
         return Configured(posed, {}, None, True)
     rate = Fraction(len(trace), trace.span_ns)
-    sized = {stage: _size(pipeline, profiles, stage, models, rate) for stage, models in offered.items()}
+    sized = {
+        stage: _size(pipeline, profiles, stage, variants.get(stage, (own.model,)), rate)
+        for stage, own in pipeline.stages.items()
+    }
     short = [stage for stage, own in sized.items() if not own]
     if short:
         reason = f"no allowed number of replicas keeps up with the rate at {', '.join(short)}"
@@ -129,9 +130,8 @@ def configure(
     if answer.selection is None:
         if answer.termination is Termination.INFEASIBLE:
             return Configured(posed.infeasible(_reason(problem), effort), {}, None, True)
-        return Configured(
-            posed.unknown("the solver found nothing in time", effort, Limit.TIME), {}, None, False
-        )
+        nothing = posed.unknown("the solver found nothing in time", effort, Limit.TIME)
+        return Configured(nothing, {}, None, False)
     chosen = {stage: sized[stage][mode] for stage, mode in zip(order, answer.selection, strict=True)}
     return Configured(
         _plan_of(posed, profiles, chosen, effort),
@@ -146,10 +146,8 @@ def _chain_faults(pipeline: Pipeline) -> Iterator[Fault]:
     for stage in pipeline.stages:
         for edges, side in ((pipeline.incoming(stage), "into"), (pipeline.outgoing(stage), "out of")):
             if len(edges) > 1:
-                yield Fault(
-                    f"stages.{stage}",
-                    f"IPA's program needs a chain; {len(edges)} edges lead {side} this stage",
-                )
+                message = f"IPA's program needs a chain; {len(edges)} edges lead {side} this stage"
+                yield Fault(f"stages.{stage}", message)
     if len(pipeline.edges) < len(pipeline.stages) - 1:
         yield Fault("edges", "IPA's program needs one chain; some stages are not connected")
     for edge in pipeline.edges:
@@ -170,20 +168,17 @@ def _variant_faults(
     pipeline: Pipeline, profiles: Profiles, variants: Mapping[str, Sequence[str]]
 ) -> Iterator[Fault]:
     for stage, models in variants.items():
+        place = f"variants.{stage}"
         if stage not in pipeline.stages:
-            yield Fault(
-                f"variants.{stage}", f"there is no such stage; there are {', '.join(pipeline.stages)}"
-            )
+            yield Fault(place, f"there is no such stage; there are {', '.join(pipeline.stages)}")
             continue
         if not models or len(set(models)) < len(models):
-            yield Fault(f"variants.{stage}", "expected at least one model, each once")
+            yield Fault(place, "expected at least one model, each once")
         for model in models:
             if model not in profiles.models:
-                yield Fault(f"variants.{stage}", f"there are no profiles of model {model!r}")
+                yield Fault(place, f"there are no profiles of model {model!r}")
             elif len(models) > 1 and any(np.isnan(value) for value in _accuracies(profiles, model)):
-                yield Fault(
-                    f"variants.{stage}", f"the profiles of {model!r} lack accuracy, by which variants differ"
-                )
+                yield Fault(place, f"the profiles of {model!r} lack accuracy, by which variants differ")
 
 
 def _accuracies(profiles: Profiles, model: str) -> Iterator[float]:
@@ -207,9 +202,9 @@ def _size(
             accuracy = 0.0
             if len(models) > 1 and table is not None and table.accuracy is not None:
                 accuracy = float(table.accuracy[int(np.searchsorted(table.batch, family.batch))])
-            variant = size_family(model, family, accuracy, queries_per_ns)
-            if variant is not None:
-                sized.append(variant)
+            option = size_family(family, queries_per_ns)
+            if option is not None:
+                sized.append(Variant(model, option, accuracy))
     return sized
 
 
@@ -226,13 +221,11 @@ def _plan_of(
     """Write the choice as a plan of the pipeline with the chosen models, certified for the trace."""
     pipeline = _with_models(posed.pipeline, {stage: variant.model for stage, variant in chosen.items()})
     base = posed.base
-    again = pose(
-        pipeline, profiles, posed.trace, "ipa", slo_s=base.slo_s, quantile=base.quantile, seed=base.seed
-    )
+    again = pose(pipeline, profiles, posed.trace, "ipa", base.slo_s, base.quantile, base.seed)
     if isinstance(again, Plan):
         raise AssertionError("what was chosen can be served")
     again = replace(again, base=again.base.with_slo(posed.deadline_ns))
-    made = {stage: Option(chosen[stage].family, chosen[stage].replicas) for stage in pipeline.stages}
+    made = {stage: chosen[stage].option for stage in pipeline.stages}
     return again.given(Configuration(made), effort)
 
 

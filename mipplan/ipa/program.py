@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR
-from mipplan.options import Family
+from mipplan.options import Option
 from mipplan_formulations import Activity, Arc, Path, Resource, TimeCostProblem
 
 #: The objective is counted in millionths, because costs of a program are whole numbers.
@@ -45,33 +45,21 @@ class Variant:
     """A model on one hardware with one batch size, and the fewest replicas that keep up with the rate (3)."""
 
     model: str
-    family: Family
-    replicas: int
+    option: Option
     accuracy: float
-
-    @property
-    def usd_per_hour(self) -> float:
-        """Cost of all replicas."""
-        return self.replicas * self.family.microusd_per_hour / MICRODOLLARS_PER_DOLLAR
 
     def latency_ns(self, queries_per_ns: Fraction) -> int:
         """Time of a full batch and of waiting for the others of the batch, (b − 1)/λ, rounded up (2)."""
-        return int(self.family.service_ns[-1]) + math.ceil((self.family.batch - 1) / queries_per_ns)
+        family = self.option.family
+        return int(family.service_ns[-1]) + math.ceil((family.batch - 1) / queries_per_ns)
 
     def value(self, weights: Weights) -> float:
         """Its part of the objective (1)."""
         return (
             weights.accuracy * self.accuracy
-            - weights.cost * self.usd_per_hour
-            - weights.batch * self.family.batch
+            - weights.cost * (self.option.microusd_per_hour / MICRODOLLARS_PER_DOLLAR)
+            - weights.batch * self.option.family.batch
         )
-
-
-def size_family(model: str, family: Family, accuracy: float, queries_per_ns: Fraction) -> Variant | None:
-    """Give a family as few replicas as keep up (3); None if that is more than it may have."""
-    needed = math.ceil(queries_per_ns * int(family.service_ns[-1]) / family.batch)
-    replicas = max(needed, family.fewest, 1)
-    return Variant(model, family, replicas, accuracy) if replicas <= family.most else None
 
 
 def pose_program(
@@ -90,20 +78,11 @@ def pose_program(
     activities = []
     for name, variants in stages.items():
         values = np.array([variant.value(weights) for variant in variants])
-        activities.append(
-            Activity(
-                name,
-                np.rint((values.max() - values) * _PER_UNIT).astype(np.int64),
-                np.array([variant.latency_ns(queries_per_ns) for variant in variants], dtype=np.int64),
-                np.array(
-                    [
-                        [v.replicas if v.family.hardware == hardware else 0 for hardware in limits]
-                        for v in variants
-                    ],
-                    dtype=np.int64,
-                ),
-            )
-        )
+        cost = np.rint((values.max() - values) * _PER_UNIT).astype(np.int64)
+        latency_ns = np.array([variant.latency_ns(queries_per_ns) for variant in variants], dtype=np.int64)
+        options = [variant.option for variant in variants]
+        used = [[n if family.hardware == hardware else 0 for hardware in limits] for family, n in options]
+        activities.append(Activity(name, cost, latency_ns, np.array(used, dtype=np.int64)))
     nothing = tuple(np.zeros(len(variants), dtype=np.int64) for variants in stages.values())
     return TimeCostProblem(
         tuple(activities),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -31,11 +32,9 @@ from mipplan.profiles.model import Hardware, limit_problem, memory_problem, pric
 from mipplan.profiles.tables import OPTIONAL_COLUMNS, LatencyTable, batch_problem, measurement_problem
 
 _REQUIRED_COLUMNS = ("model", "hardware", "batch", "latency_ms", "source")
+_COLUMNS = (*_REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
 #: At most 100,000 rows of one file are read, because nobody measures more and a hostile file could hold millions.
 MAX_ROWS = 100_000
-_COLUMNS = (*_REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
-
-
 #: At most 1,000 hardware types are read, because more are surely mistaken.
 MAX_HARDWARE = 1_000
 
@@ -112,7 +111,9 @@ def read_profiles(folder: AnyPath) -> tuple[list[Hardware], list[LatencyTable]]:
     hardware: list[Hardware] = []
     known: tuple[str, ...] | None = None
     try:
-        hardware = _hardware(_parse_hardware(read_yaml(root / "hardware.yaml")))
+        document = read_yaml(root / "hardware.yaml")
+        found = parse_entry(document, HardwareFile, before=_name_findings(document.value, ()))
+        hardware = _hardware(found.root)
         known = tuple(entry.name for entry in hardware)
     except InputError as error:
         faults += error.faults
@@ -140,9 +141,8 @@ def parse_document(document: Document) -> tuple[list[Hardware], list[LatencyTabl
     for index, table in enumerate(entry.tables):
         place = document.place(("tables", index))
         if table.hardware not in entry.hardware:
-            faults.append(
-                Fault(f"{place}.hardware", _unknown_hardware(table.hardware, tuple(entry.hardware)))
-            )
+            unknown = _unknown_hardware(table.hardware, tuple(entry.hardware))
+            faults.append(Fault(f"{place}.hardware", unknown))
         try:
             tables.append(LatencyTable(**table.model_dump()))
         except InputError as error:
@@ -150,10 +150,6 @@ def parse_document(document: Document) -> tuple[list[Hardware], list[LatencyTabl
     if faults:
         raise InputError(faults)
     return _hardware(entry.hardware), tables
-
-
-def _parse_hardware(document: Document) -> dict[str, HardwareEntry]:
-    return parse_entry(document, HardwareFile, before=_name_findings(document.value, ())).root
 
 
 def _name_findings(entries: object, path: FieldPath) -> list[Finding]:
@@ -170,9 +166,6 @@ def _hardware(entries: dict[str, HardwareEntry]) -> list[Hardware]:
 def _unknown_hardware(name: str, known: Sequence[str]) -> str:
     hint = suggestion(name, known) or f"; known are {listed(known)}"
     return f"there is no hardware type {shown(name)}{hint}"
-
-
-# --------------------------------------------------------------------------------------- rows of a file
 
 
 def _read_file(path: Path, reading: _Reading) -> None:
@@ -253,42 +246,31 @@ def _read_row(place: str, cells: dict[str, str], reading: _Reading) -> None:
     if known is not None and cells["hardware"].strip() and cells["hardware"] not in known:
         message = f"{_unknown_hardware(cells['hardware'], known)} (in hardware.yaml)"
         faults.append(Fault(f"{place}: hardware", message))
-    batch = _number(f"{place}: batch", cells["batch"], faults)
-    if batch is not None:
-        problem = batch_problem(batch)
-        if problem is not None:
-            faults.append(Fault(f"{place}: batch", problem))
+    batch = _number(f"{place}: batch", cells["batch"], batch_problem, faults)
     values: dict[str, float | None] = {}
     for name in ("latency_ms", *OPTIONAL_COLUMNS):
-        optional = name in OPTIONAL_COLUMNS
-        values[name] = None
-        if name in cells and not (optional and cells[name] == ""):
-            values[name] = _measurement(place, name, cells[name], faults)
+        text = cells.get(name, "")
+        blank = text == "" and name in OPTIONAL_COLUMNS
+        judge = partial(measurement_problem, name)
+        values[name] = None if blank else _number(f"{place}: {name}", text, judge, faults)
     reading.faults += faults
     if not faults and batch is not None:
         row = _Row(place, int(batch), cells["source"], values)
         reading.rows.setdefault((cells["model"], cells["hardware"]), []).append(row)
 
 
-def _measurement(place: str, name: str, text: str, faults: list[Fault]) -> float | None:
-    value = _number(f"{place}: {name}", text, faults)
-    problem = None if value is None else measurement_problem(name, value)
-    if problem is not None:
-        faults.append(Fault(f"{place}: {name}", problem))
-    return value
-
-
-def _number(place: str, text: str, faults: list[Fault]) -> float | None:
+def _number(place: str, text: str, judge: Callable[[float], str | None], faults: list[Fault]) -> float | None:
     try:
         if "_" in text:  # Python would read 1_000; spreadsheets do not
             raise ValueError
-        return float(text)
+        value = float(text)
     except ValueError:
         faults.append(Fault(place, f"expected a number, found {shown(text)}"))
         return None
-
-
-# ----------------------------------------------------------------------------------------------- tables
+    problem = judge(value)
+    if problem is not None:
+        faults.append(Fault(place, problem))
+    return value
 
 
 def _tables(reading: _Reading) -> list[LatencyTable]:
@@ -299,11 +281,8 @@ def _tables(reading: _Reading) -> list[LatencyTable]:
         if faults:
             continue
         rows.sort(key=lambda row: row.batch)
-        columns = {
-            name: [row.values[name] for row in rows]
-            for name in ("latency_ms", *OPTIONAL_COLUMNS)
-            if rows[0].values[name] is not None
-        }
+        given = [name for name, value in rows[0].values.items() if value is not None]
+        columns = {name: [row.values[name] for row in rows] for name in given}
         source = tuple(row.source for row in rows)
         batch = [row.batch for row in rows]
         tables.append(LatencyTable(model, hardware, batch=batch, source=source, **columns))  # type: ignore[arg-type]
@@ -314,9 +293,8 @@ def _repeated(rows: Sequence[_Row]) -> Iterator[Fault]:
     first: dict[int, str] = {}
     for row in rows:
         if row.batch in first:
-            yield Fault(
-                f"{row.place}: batch", f"batch {row.batch} is given twice; first at {first[row.batch]}"
-            )
+            message = f"batch {row.batch} is given twice; first at {first[row.batch]}"
+            yield Fault(f"{row.place}: batch", message)
         first.setdefault(row.batch, row.place)
 
 

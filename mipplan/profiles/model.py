@@ -46,11 +46,8 @@ class Hardware:
             "memory_gib": None if self.memory_gib is None else memory_problem(self.memory_gib),
             "limit": None if self.limit is None else limit_problem(self.limit),
         }
-        faults = [
-            Fault(f"hardware {shown(self.name)}: {name}", problem)
-            for name, problem in problems.items()
-            if problem
-        ]
+        place = f"hardware {shown(self.name)}"
+        faults = [Fault(f"{place}: {name}", problem) for name, problem in problems.items() if problem]
         if faults:
             raise InputError(faults)
         # One spelling of every number, so that equal hardware is written to equal files.
@@ -67,12 +64,9 @@ class Hardware:
 
     def to_document(self) -> dict[str, Any]:
         """Write it as in ``hardware.yaml``, without the name."""
-        document: dict[str, Any] = {"usd_per_hour": self.usd_per_hour}
-        if self.memory_gib is not None:
-            document["memory_gib"] = self.memory_gib
-        if self.limit is not None:
-            document["limit"] = self.limit
-        return {**document, "source": self.source}
+        limits = {"memory_gib": self.memory_gib, "limit": self.limit}
+        given = {name: value for name, value in limits.items() if value is not None}
+        return {"usd_per_hour": self.usd_per_hour, **given, "source": self.source}
 
 
 @dataclass(frozen=True)
@@ -95,18 +89,18 @@ class Profiles:
     tables: Mapping[tuple[str, str], LatencyTable]
 
     def __post_init__(self) -> None:
-        faults = [
-            Fault("profiles", f"the key {name!r} holds the hardware type {entry.name!r}")
+        wrong = [
+            f"the key {name!r} holds the hardware type {entry.name!r}"
             for name, entry in self.hardware.items()
             if name != entry.name
         ]
         for key, table in self.tables.items():
             if key != (table.model, table.hardware):
-                faults.append(Fault("profiles", f"the key {key!r} holds {table.model} on {table.hardware}"))
+                wrong.append(f"the key {key!r} holds {table.model} on {table.hardware}")
             if table.hardware not in self.hardware:
-                faults.append(Fault("profiles", f"{table.model} is profiled on unknown {table.hardware!r}"))
-        if faults:
-            raise InputError(faults)
+                wrong.append(f"{table.model} is profiled on unknown {table.hardware!r}")
+        if wrong:
+            raise InputError(Fault("profiles", problem) for problem in wrong)
         object.__setattr__(self, "hardware", MappingProxyType(dict(self.hardware)))
         object.__setattr__(self, "tables", MappingProxyType(dict(self.tables)))
 
@@ -121,17 +115,17 @@ class Profiles:
         """
         devices: dict[str, Hardware] = {}
         measured: dict[tuple[str, str], LatencyTable] = {}
-        faults: list[Fault] = []
+        wrong: list[str] = []
         for device in hardware:
             if device.name in devices:
-                faults.append(Fault("profiles", f"the hardware type {device.name!r} is given twice"))
+                wrong.append(f"the hardware type {device.name!r} is given twice")
             devices[device.name] = device
         for table in tables:
             if (table.model, table.hardware) in measured:
-                faults.append(Fault("profiles", f"{table.model} on {table.hardware} is profiled twice"))
+                wrong.append(f"{table.model} on {table.hardware} is profiled twice")
             measured[table.model, table.hardware] = table
-        if faults:
-            raise InputError(faults)
+        if wrong:
+            raise InputError(Fault("profiles", problem) for problem in wrong)
         return cls(devices, measured)
 
     @property

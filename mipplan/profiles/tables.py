@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,10 +51,10 @@ class LatencyTable:
 
     def __post_init__(self) -> None:
         place = f"profile of {self.model} on {self.hardware}"
-        faults = [Fault(place, problem) for problem in self._name_problems()]
+        wrong = [problem for problem in map(name_problem, (self.model, self.hardware)) if problem is not None]
         batch, problem = _whole_column(self.batch)
         if problem is not None:
-            faults.append(Fault(place, f"batch: {problem}"))
+            wrong.append(f"batch: {problem}")
         object.__setattr__(self, "batch", batch)
         for name in ("latency_ms", *OPTIONAL_COLUMNS):
             given = getattr(self, name)
@@ -62,17 +62,11 @@ class LatencyTable:
                 continue
             column, problem = _real_column(given, len(batch), name)
             if problem is not None:
-                faults.append(Fault(place, f"{name}: {problem}"))
+                wrong.append(f"{name}: {problem}")
             object.__setattr__(self, name, column)
-        if faults:
-            raise InputError(faults)
+        if wrong:
+            raise InputError(Fault(place, problem) for problem in wrong)
         object.__setattr__(self, "source", _sources(self.source, len(batch)))
-
-    def _name_problems(self) -> Iterator[str]:
-        for name in (self.model, self.hardware):
-            problem = name_problem(name)
-            if problem is not None:
-                yield problem
 
     @property
     def largest_batch(self) -> int:
@@ -113,18 +107,9 @@ class LatencyTable:
 
     def to_document(self) -> dict[str, Any]:
         """Write the table as a JSON-able mapping of columns."""
-        document: dict[str, Any] = {
-            "model": self.model,
-            "hardware": self.hardware,
-            "batch": self.batch.tolist(),
-            "latency_ms": self.latency_ms.tolist(),
-        }
-        for name in OPTIONAL_COLUMNS:
-            column = getattr(self, name)
-            if column is not None:
-                document[name] = column.tolist()
-        document["source"] = list(self.source)
-        return document
+        columns = {name: getattr(self, name) for name in ("batch", "latency_ms", *OPTIONAL_COLUMNS)}
+        measured = {name: column.tolist() for name, column in columns.items() if column is not None}
+        return {"model": self.model, "hardware": self.hardware, **measured, "source": list(self.source)}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LatencyTable) and self.to_document() == other.to_document()
@@ -167,9 +152,8 @@ def _whole_column(values: object) -> tuple[Int64, str | None]:
     problem = next((found for found in map(batch_problem, given.tolist()) if found), None)
     if problem is not None:
         return empty, problem
-    if bool(np.any(np.diff(given) <= 0)):
-        problem = "the sizes must increase strictly"
-    return frozen(given.astype(np.int64)), problem
+    unordered = "the sizes must increase strictly" if np.any(np.diff(given) <= 0) else None
+    return frozen(given.astype(np.int64)), unordered
 
 
 def _real_column(values: object, length: int, name: str) -> tuple[Float64, str | None]:
@@ -179,10 +163,8 @@ def _real_column(values: object, length: int, name: str) -> tuple[Float64, str |
         return np.empty(0), f"expected numbers, found {shown(values)}"
     if column.ndim != 1 or (length and len(column) != length):
         return column, f"expected {length} values, one for each batch size"
-    problem = next(
-        (found for found in (measurement_problem(name, value) for value in column.tolist()) if found), None
-    )
-    return frozen(column), problem
+    problems = (measurement_problem(name, value) for value in column.tolist())
+    return frozen(column), next((problem for problem in problems if problem), None)
 
 
 def _sources(source: Sequence[str], length: int) -> tuple[str, ...]:

@@ -37,12 +37,11 @@ CAPACITY = "capacity over the trace"
 class CapacityParams:
     """How exactly the least capacity of a stage is found."""
 
-    precision: int = 4_096
-    """The least work per token is found to one part in so many of itself."""
+    precision: int = 4_096  # The least work per token is found to one part in so many of itself.
+    # Work is counted in at most so many parts of a ns, and in fewer where the times leave no room for them.
     most_parts: int = 1_024
-    """Work is counted in at most so many parts of a ns, and in fewer where the times leave no room for them."""
+    # Tokens are counted in windows of so many lengths; between two lengths the longer one counts.
     windows: int = 41
-    """Tokens are counted in windows of so many lengths; between two lengths the longer one counts."""
 
 
 _CAPACITY_PARAMS = CapacityParams()
@@ -61,7 +60,7 @@ class LeastTimes:
             self.arrival_ns[stage] = problem.workload.arrival_ns(stage, exits)
             exits[stage] = self.arrival_ns[stage] + least[stage]
         #: A token that leaves its stage later makes its query miss the deadline.
-        self.due_ns = problem.due_ns(least)
+        self.due_ns = problem.due_times.under(least, problem.deadline_ns)
 
     def late_queries(self, stage: str, exit_ns: Int64) -> Int64:
         """Queries that miss the deadline for certain, with these exits (or earlier ones than the true) at a stage."""
@@ -84,12 +83,10 @@ class LeastTimes:
 class Narrowed:
     """A problem without the options that the conditions exclude."""
 
+    # A domain is empty if nothing is left for its stage: then no plan keeps the deadline.
     problem: RefinementProblem
-    """A domain is empty if nothing is left for its stage: then no plan keeps the deadline."""
-    blocked: str | None
-    """That stage."""
-    refuted: Counter[str]
-    """Options excluded, by condition."""
+    blocked: str | None  # That stage.
+    refuted: Counter[str]  # Options excluded, by condition.
 
 
 #: Capacities found before, by stage and window.
@@ -200,12 +197,9 @@ class NeededCapacity:
 
     work: int
     """If each token takes so much of the stage as a whole, in parts of a ns, more queries than allowed are late."""
-    parts: int
-    """In a ns."""
-    window_ns: int
-    """From the earliest arrival of a token to its due time."""
-    crowds: Crowds
-    """Of the tokens that enter within so much time, or less."""
+    parts: int  # In a ns.
+    window_ns: int  # From the earliest arrival of a token to its due time.
+    crowds: Crowds  # Of the tokens that enter within so much time, or less.
 
     def fewest_replicas(self, service_ns: Int64) -> int | None:
         """With fewer replicas whose batches of k take ``service_ns[k - 1]``, too many queries are late.

@@ -32,12 +32,10 @@ class LimitReachedError(MipplanError):
 class Counters:
     """What was done."""
 
-    replays: int = 0
-    """Complete plans of which a replay said whether they keep the objective."""
-    stage_replays: int = 0
-    """Stages replayed; plans that agree on a stage and on all above it share one."""
+    replays: int = 0  # Complete plans of which a replay said whether they keep the objective.
+    stage_replays: int = 0  # Stages replayed; plans that agree on a stage and on all above it share one.
+    # By ground: how many plans, or partial plans with all that extends them, were refuted.
     refuted: Counter[str] = field(default_factory=Counter)
-    """By ground: how many plans, or partial plans with all that extends them, were refuted."""
 
 
 @dataclass
@@ -105,18 +103,18 @@ class ReplayOracle:
 
 @dataclass(frozen=True)
 class ScreenParams:
-    """Which part of a trace stands for the whole."""
+    """Which part of a trace stands for the whole, and what is tried of a stage on its own."""
 
+    # Traces of at most so many queries are searched as they are, because replaying them is quick enough.
     longest_unscreened: int = 25_000
-    """Traces of at most so many queries are searched as they are, because replaying them is quick enough."""
-    queries: int = 10_000
-    """Longer ones are screened by about so many queries."""
+    queries: int = 10_000  # Longer ones are screened by about so many queries.
+    # Queries are taken in blocks of so many neighbours, so that a burst comes with what leads up to it.
     block: int = 500
-    """Queries are taken in blocks of so many neighbours, so that a burst comes with what leads up to it."""
+    # Rates of service, as multiples of the mean rate, under which waits show what is bad.
     rates: tuple[float, ...] = (1.05, 1.2, 1.5, 2.0, 3.0, 5.0)
-    """Rates of service, as multiples of the mean rate, under which waits show what is bad."""
-    learning: float = 0.5
-    """Weight of the latest plan in the share of late queries that show on the part."""
+    learning: float = 0.5  # Weight of the latest plan in the share of late queries that show on the part.
+    # Numbers of replicas that are tried of a stage besides the fewest, as multiples of them.
+    multiples: tuple[float, ...] = (1.0, 1.05, 1.1, 1.2, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
 
 
 _SCREEN_PARAMS = ScreenParams()
@@ -193,33 +191,20 @@ def _rank_blocks(ingress_ns: Int64, rate: float, block: int) -> Int64:
 
 
 @dataclass(frozen=True)
-class StageParams:
-    """What is tried of a stage on its own."""
-
-    multiples: tuple[float, ...] = (1.0, 1.05, 1.1, 1.2, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
-    """Numbers of replicas that are tried besides the fewest, as multiples of them."""
-
-
-_STAGE_PARAMS = StageParams()
-
-
-@dataclass(frozen=True)
 class RatedOption:
     """An option of a stage on its own."""
 
     option: Option
-    sojourn_ns: int
-    """Quantile over tokens of the time in the stage."""
+    sojourn_ns: int  # Quantile over tokens of the time in the stage.
 
 
 @dataclass(frozen=True)
 class StageAlone:
     """What is worth considering for a stage."""
 
-    domain: Domain
-    """Replicas enough for the stage on its own."""
+    domain: Domain  # Replicas enough for the stage on its own.
+    # Of a sample of them, those that no other beats in both cost and time; by cost.
     frontier: tuple[RatedOption, ...]
-    """Of a sample of them, those that no other beats in both cost and time; by cost."""
 
 
 def sufficient_domains(oracle: ReplayOracle, limit: WorkLimit) -> Domains | None:
@@ -232,12 +217,12 @@ def sufficient_domains(oracle: ReplayOracle, limit: WorkLimit) -> Domains | None
 
 
 def study_stages(
-    oracle: ReplayOracle, quantile: float, limit: WorkLimit, params: StageParams = _STAGE_PARAMS
+    oracle: ReplayOracle, quantile: float, limit: WorkLimit, params: ScreenParams = _SCREEN_PARAMS
 ) -> dict[str, StageAlone] | None:
     """Study every stage on its own; None if nothing would do for one of them."""
     studied: dict[str, StageAlone] = {}
     for stage, domain in (sufficient_domains(oracle, limit) or {}).items():
-        sample = [Option(span.family, n) for span in domain for n in _some_replicas(span, params)]
+        sample = [Option(span.family, n) for span in domain for n in _some_replicas(span, params.multiples)]
         frontier = _rate(oracle.replays, oracle.times.arrival_ns[stage], sample, quantile, limit)
         studied[stage] = StageAlone(domain, frontier)
     return studied or None
@@ -259,8 +244,8 @@ def _sufficient(oracle: ReplayOracle, stage: str, span: Span, limit: WorkLimit) 
     return replace(span, fewest=first_true(low, high, suffices))
 
 
-def _some_replicas(span: Span, params: StageParams) -> list[int]:
-    wanted = {min(span.most, round(span.fewest * multiple)) for multiple in params.multiples}
+def _some_replicas(span: Span, multiples: Sequence[float]) -> list[int]:
+    wanted = {min(span.most, round(span.fewest * multiple)) for multiple in multiples}
     return sorted(wanted | {min(span.most, span.fewest + more) for more in (1, 2, 3)})
 
 

@@ -26,34 +26,29 @@ from mipplan.refinement.evaluation import LimitReachedError, RatedOption, Replay
 from mipplan.refinement.problem import Domain, RefinementProblem, Span
 from mipplan.refinement.search import RefinementSearch
 from mipplan.replayer import NEVER, StageReplays
+from mipplan.result import Choice
 
 
 @dataclass(frozen=True)
 class HeuristicParams:
     """How much the heuristics try."""
 
-    prices: int = 48
-    """First plans are made for so many prices of time."""
-    reach: int = 3
-    """Options next to the present one have at most so many replicas more or less."""
+    prices: int = 48  # First plans are made for so many prices of time.
+    reach: int = 3  # Options next to the present one have at most so many replicas more or less.
     margins: tuple[tuple[float, float], ...] = ((0.7, 1.5), (0.7, 3.0), (0.0, 2.0), (1.0, 8.0))
     """Ranks of the queries that count in a draft, by how late they are, as multiples of those that may be late."""
+    # Partial drafts are told apart by how long their longest path must get at least, in so many steps.
     draft_cells: int = 256
-    """Partial drafts are told apart by how long their longest path must get at least, in so many steps."""
-    drafts_per_cell: int = 24
-    """So many of each are kept from one stage to the next, the cheapest."""
+    drafts_per_cell: int = 24  # So many of each are kept from one stage to the next, the cheapest.
+    # Drafts next to the cheapest that keeps the deadline, on its cheaper side, that are judged as well.
     next_drafts: int = 12
-    """Drafts next to the cheapest that keeps the deadline, on its cheaper side, that are judged as well."""
-    quick_drafts: int = 60
-    """Quick drafts that are judged where none of the front keeps the deadline."""
+    quick_drafts: int = 60  # Quick drafts that are judged where none of the front keeps the deadline.
+    # At most so many stage replays for one neighbourhood of one, two and three stages chosen anew.
     stage_replays: tuple[int, int, int] = (2_000, 4_000, 1_000)
-    """At most so many stage replays for one neighbourhood of one, two and three stages chosen anew."""
-    threes: int = 40
-    """At most so many threes of stages are tried, at random, once nothing smaller helps."""
+    threes: int = 40  # At most so many threes of stages are tried, at random, once nothing smaller helps.
+    # Kicks in a row that lead to nothing better before the search for cheaper plans gives up, for each stage.
     kicks: int = 4
-    """Kicks in a row that lead to nothing better before the search for cheaper plans gives up, for each stage."""
-    kick_reach: int = 6
-    """A kick takes one of so many dearer options of a stage."""
+    kick_reach: int = 6  # A kick takes one of so many dearer options of a stage.
 
 
 _PARAMS = HeuristicParams()
@@ -68,12 +63,11 @@ def propose_plans(
     costs = [rated.option.microusd_per_hour for rated in everything]
     sojourns = [max(1, rated.sojourn_ns) for rated in everything]
     prices = np.geomspace(min(costs) / max(sojourns) / 10, max(costs) / min(sojourns) * 10, params.prices)
-    plans: dict[tuple[int, ...], Configuration] = {}
+    plans: dict[tuple[Choice, ...], Configuration] = {}
     for price in prices.tolist():
-        picked = {stage: _pick(frontier, price) for stage, frontier in frontiers.items()}
-        plans[tuple(picked.values())] = Configuration(
-            {stage: frontiers[stage][k].option for stage, k in picked.items()}
-        )
+        best = {stage: _best_at(price, frontier) for stage, frontier in frontiers.items()}
+        plan = Configuration({stage: rated.option for stage, rated in best.items()})
+        plans[tuple(plan.choices.values())] = plan
     yield from sorted(plans.values(), key=_cost)
 
 
@@ -86,9 +80,8 @@ def fastest_plan(problem: RefinementProblem) -> Configuration:
     return Configuration({stage: Option(span.family, span.most) for stage, span in fastest.items()})
 
 
-def _pick(frontier: Sequence[RatedOption], price: float) -> int:
-    weighed = [rated.option.microusd_per_hour + price * rated.sojourn_ns for rated in frontier]
-    return weighed.index(min(weighed))
+def _best_at(price: float, frontier: Sequence[RatedOption]) -> RatedOption:
+    return min(frontier, key=lambda rated: rated.option.microusd_per_hour + price * rated.sojourn_ns)
 
 
 def _cost(plan: Configuration) -> int:
@@ -102,14 +95,13 @@ class Heuristics:
     All methods raise `LimitReachedError` when the limit is reached; `accept` knows the best plan.
     """
 
+    # The problem, on a part of the trace that may be judged by new standards as plans are accepted or not.
     problem_now: Callable[[], RefinementProblem]
-    """The problem, on a part of the trace that may be judged by new standards as plans are accepted or not."""
     stages: Mapping[str, StageAlone]
     replays: StageReplays
-    limit: WorkLimit
-    """For time; each neighbourhood has an allowance of stage replays of its own."""
+    limit: WorkLimit  # For time; each neighbourhood has an allowance of stage replays of its own.
+    # Told of every cheaper plan that keeps the deadline; says whether it counts.
     accept: Callable[[Configuration], bool]
-    """Told of every cheaper plan that keeps the deadline; says whether it counts."""
     params: HeuristicParams = _PARAMS
 
     def redraft(self, start: Configuration) -> Configuration:
@@ -153,12 +145,13 @@ class Heuristics:
         menus = self._measure(oracle, plan, self.params.margins[turn % len(self.params.margins)])
         drafts = draft_plans(problem.workload.pipeline, menus, budget - 1, self.params)
         found = self._cheapest_kept(drafts.front(), oracle)
-        if found is None:
-            # The times are none too exact: of those that are cheap enough, the ones that look quickest.
-            quick = drafts.quickest(self.params.quick_drafts)
-            kept = (draft for draft in quick if oracle.keeps(draft, self.limit) and self.accept(draft))
-            found = next(kept, None)
-        return found
+        if found is not None:
+            return found
+        # The times are none too exact: of those that are cheap enough, the ones that look quickest.
+        quick = drafts.quickest(self.params.quick_drafts)
+        return next(
+            (draft for draft in quick if oracle.keeps(draft, self.limit) and self.accept(draft)), None
+        )
 
     def _cheapest_kept(self, drafts: Sequence[Configuration], oracle: ReplayOracle) -> Configuration | None:
         """Find the cheapest that keeps the deadline, or nearly: by bisection, then by looking at the next ones."""
@@ -209,9 +202,8 @@ class Heuristics:
         for span in self.stages[stage].domain:
             if span.family is now.family:
                 fewest, most = max(span.fewest, now.replicas - reach), min(span.most, now.replicas + reach)
-                for replicas in range(fewest, most + 1):
-                    option = Option(span.family, replicas)
-                    options[option.choice] = option
+                near = (Option(span.family, replicas) for replicas in range(fewest, most + 1))
+                options |= {option.choice: option for option in near}
         options[now.choice] = now
         return list(options.values())
 
@@ -245,11 +237,11 @@ class Heuristics:
         """Find the cheapest plan with these stages chosen anew."""
         problem = self.problem_now()
         domains: dict[str, Domain] = {stage: (Span.of(option),) for stage, option in plan.items()}
-        in_order = [stage for stage in problem.workload.stages if stage in free]
-        for stage in in_order[:-1]:
+        *others, last = (stage for stage in problem.workload.stages if stage in free)
+        for stage in others:
             domains[stage] = tuple(map(Span.of, self._near_options(stage, plan[stage])))
-        domains[in_order[-1]] = self.stages[in_order[-1]].domain
-        most = self.params.stage_replays[len(in_order) - 1]
+        domains[last] = self.stages[last].domain
+        most = self.params.stage_replays[len(others)]
         allowance = WorkLimit(self.limit.counters, self.limit.deadline, most)
         search = RefinementSearch(
             problem, domains, self.replays, allowance, trusting=True, accept=self.accept, is_brief=True
@@ -297,11 +289,9 @@ class Drafts:
     """Choices of one option per stage: d of them."""
 
     menus: Mapping[str, Menu]
-    picked: Int32
-    """Place in the menu of every stage, shape (d, stages)."""
+    picked: Int32  # Place in the menu of every stage, shape (d, stages).
     cost: Int64
-    longest_ns: Int64
-    """Length of the longest path of each, shape (d,)."""
+    longest_ns: Int64  # Length of the longest path of each, shape (d,).
 
     def front(self) -> list[Configuration]:
         """What no other beats in both cost and length: the cheapest, with the longest path, first."""
@@ -314,12 +304,13 @@ class Drafts:
         return self._at(np.lexsort((self.cost, self.longest_ns))[:count])
 
     def _at(self, places: Positions) -> list[Configuration]:
-        names, menus = list(self.menus), list(self.menus.values())
-        drafts = []
-        for picked in self.picked[places].tolist():
-            options = (menu.options[mode] for menu, mode in zip(menus, picked, strict=True))
-            drafts.append(Configuration(zip(names, options, strict=True)))
-        return drafts
+        return [
+            Configuration(
+                (stage, menu.options[mode])
+                for (stage, menu), mode in zip(self.menus.items(), picked, strict=True)
+            )
+            for picked in self.picked[places].tolist()
+        ]
 
 
 def draft_plans(

@@ -47,19 +47,11 @@ class RefinementProblem:
     """What a plan is asked to keep, and what it may be made of."""
 
     workload: Workload
-    due_times: DueTimes
-    """Of the workload."""
-    deadline_ns: int
-    """Largest latency of a query that is not missed."""
-    allowed: int
-    """Queries that may be missed."""
+    due_times: DueTimes  # Of the workload.
+    deadline_ns: int  # Largest latency of a query that is not missed.
+    allowed: int  # Queries that may be missed.
     domains: Domains
-    limits: Mapping[str, int]
-    """Devices by hardware name."""
-
-    def due_ns(self, least_service_ns: Mapping[str, int]) -> dict[str, Int64]:
-        """By when every token must have left its stage, if no batch of the stages below takes less than stated."""
-        return self.due_times.under(least_service_ns, self.deadline_ns)
+    limits: Mapping[str, int]  # Devices by hardware name.
 
     def late_queries(self, stage: str, exit_ns: Int64, due_ns: Int64) -> Int64:
         """Queries of the tokens that leave a stage after their due times: in order, once for each such token."""
@@ -106,7 +98,7 @@ def least_services_ns(domains: Domains) -> dict[str, int]:
 
 def find_options(domains: Domains, choices: Mapping[str, Choice]) -> Configuration | None:
     """Find the options that these choices are; None if one of them is not on offer."""
-    found: dict[str, Option] = {}
+    found = Configuration()
     for stage, domain in domains.items():
         choice = choices[stage]
         offered = {(span.family.hardware, span.family.batch): span for span in domain}
@@ -114,7 +106,7 @@ def find_options(domains: Domains, choices: Mapping[str, Choice]) -> Configurati
         if span is None or not span.fewest <= choice.replicas <= span.most:
             return None
         found[stage] = Option(span.family, choice.replicas)
-    return Configuration(found)
+    return found
 
 
 class DueTimes:
@@ -131,24 +123,19 @@ class DueTimes:
 
     def under(self, least_service_ns: Mapping[str, int], deadline_ns: int) -> dict[str, Int64]:
         """By when every token must have left its stage, if no batch of the stages below takes less than stated."""
-        remaining = self._remaining_ns(least_service_ns)
-        return {
-            stage: self._workload.ingress_ns[tokens.query] + (deadline_ns - remaining[stage])
-            for stage, tokens in self._workload.stages.items()
-        }
-
-    def _remaining_ns(self, least_service_ns: Mapping[str, int]) -> dict[str, Int64]:
-        """Least time from the exit of each token to the last exit of what follows from it; 0 if nothing does."""
-        remaining = {
-            stage: np.zeros(tokens.count, dtype=np.int64) for stage, tokens in self._workload.stages.items()
-        }
+        stages = self._workload.stages
+        # Least time from the exit of each token to the last exit of what follows from it; 0 if nothing does.
+        remaining = {stage: np.zeros(tokens.count, dtype=np.int64) for stage, tokens in stages.items()}
         for link in self._links:
             needed = remaining[link.stage][link.child] + (link.edge.delay_ns + least_service_ns[link.stage])
             if link.first is not None:
                 needed = np.maximum.reduceat(needed, link.first)
             above = remaining[link.edge.parent]
             above[link.parents] = np.maximum(above[link.parents], needed)
-        return remaining
+        return {
+            stage: self._workload.ingress_ns[tokens.query] + (deadline_ns - remaining[stage])
+            for stage, tokens in stages.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -157,12 +144,9 @@ class _Link:
 
     stage: str
     edge: Edge
-    child: Int64 | slice
-    """Token that each message makes; a slice if it is one each."""
-    parents: Int64 | slice
-    """Tokens that send any; a slice if all do."""
-    first: Positions | None
-    """First message of each of these; None if none sends several."""
+    child: Int64 | slice  # Token that each message makes; a slice if it is one each.
+    parents: Int64 | slice  # Tokens that send any; a slice if all do.
+    first: Positions | None  # First message of each of these; None if none sends several.
 
     @classmethod
     def of(cls, workload: Workload, stage: str, messages: Messages) -> _Link:

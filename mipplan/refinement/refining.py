@@ -65,16 +65,14 @@ class RefinementParams:
 
     improved_by: float = 0.85
     """By the end of this share of the time limit looking for better plans must be done, to leave time for proving."""
-    trusted_by: float = 0.92
-    """By the end of this share the search on trust must be done."""
-    proven_by: float = 1.0
-    """By the end of this share the proof must be done."""
+    trusted_by: float = 0.92  # By the end of this share the search on trust must be done.
+    proven_by: float = 1.0  # By the end of this share the proof must be done.
     trusted_replays: int = 400_000
     """At most so many stage replays of the search on trust, because without a time limit it has to end as well."""
+    # Budgets of the proof, as shares of the way from the lower bound to the best plan.
     proof_steps: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    """Budgets of the proof, as shares of the way from the lower bound to the best plan."""
+    # The cost up to which conditions alone refute every plan is found to one part in so many of itself.
     bound_precision: int = 200
-    """The cost up to which conditions alone refute every plan is found to one part in so many of itself."""
     screen: ScreenParams = field(default_factory=ScreenParams)
     heuristics: HeuristicParams = field(default_factory=HeuristicParams)
 
@@ -275,16 +273,13 @@ class Refining:
 
     def _find_first(self, stages: dict[str, StageAlone], oracle: ReplayOracle, limit: WorkLimit) -> None:
         """Cheapest of the plans that weigh cost against time; the fastest plan if none of them will do."""
-        for plan in propose_plans(stages, self._params.heuristics):
+        last = [fastest_plan(self._problem)] if self._cost is None else []
+        for plan in (*propose_plans(stages, self._params.heuristics), *last):
             if self._cost is not None and plan.microusd_per_hour >= self._cost:
                 return
             if oracle.keeps(plan, limit):
                 self._take(plan)
                 return
-        if self._cost is None:
-            plan = fastest_plan(self._problem)
-            if oracle.keeps(plan, limit):
-                self._take(plan)
 
     def _bound(self) -> None:
         """Raise the lower bound by conditions alone: by bisection, to where they no longer refute every plan."""
@@ -302,11 +297,11 @@ class Refining:
     def _search_on_trust(self) -> bool:
         """Search everything that could be cheaper, on trust; whether that was done to the end."""
         domains = self._sufficient
-        if domains is None:
-            try:
+        try:
+            if domains is None:
                 domains = sufficient_domains(ReplayOracle(self._problem, self._replays), self._trusting)
-            except LimitReachedError:
-                return False
+        except LimitReachedError:
+            return False
         if domains is None:
             return True
         problem = replace(self._problem, domains=domains)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mipplan.calculus import analyse_paths
-from mipplan.certificate import certify_services, plan_services
+from mipplan.certificate import certified_figures
 from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.replayer import ServiceNoise, replay
 from mipplan.result import Choice, Figures, Limit, Plan, PlanStatus, Refinement
@@ -63,7 +62,6 @@ def record_refinement(plan: Plan, trace: Trace, workload: Workload, record: Refi
         replayed = replay(plan, trace, discipline=record.discipline, engine=engine, noise=noise, seed=seed)
         return replayed.quantile_ns(plan.quantile)
 
-    services = plan_services(plan)
     others = range(plan.seed + 1, plan.seed + 1 + _OTHER_SEEDS) if plan.pipeline.is_random else ()
     record = replace(
         record,
@@ -71,9 +69,5 @@ def record_refinement(plan: Plan, trace: Trace, workload: Workload, record: Refi
         noisy_ns={noise.label: replayed_ns(noise) for noise in map(ServiceNoise.lognormal, _NOISE)},
         other_seeds_ns={seed: replayed_ns(seed=seed) for seed in others},
     )
-    figures = replace(
-        plan.figures,
-        bound_ns=analyse_paths(workload, plan.quantile).bound_ns(services),
-        certificate_ns=certify_services(workload, services, plan.quantile).bound_ns,
-    )
-    return replace(plan, figures=figures, provenance=replace(plan.provenance, refinement=record))
+    provenance = replace(plan.provenance, refinement=record)
+    return replace(plan, figures=certified_figures(plan, workload), provenance=provenance)

@@ -26,12 +26,8 @@ PARTIAL_REPLAY = "replay of a part, with least times below"
 REPLAY = "replay"
 
 
-@dataclass(frozen=True)
-class RefinementSearchParams:
-    """What a search keeps at hand."""
-
-    most_due_times: int = 200
-    """At most so many arrays of due times, one for each way to spend what is left of the budget below a stage."""
+#: At most 200 arrays of due times are kept, one for each way to spend what is left of the budget below a stage.
+_MOST_DUE_TIMES = 200
 
 
 @dataclass(frozen=True)
@@ -40,8 +36,7 @@ class PartialPlan:
 
     plan: Configuration
     runs: Mapping[str, StageRun]
-    late: Bool
-    """Queries that are late for certain, shape (queries,)."""
+    late: Bool  # Queries that are late for certain, shape (queries,).
     cost: int
 
 
@@ -49,35 +44,30 @@ class PartialPlan:
 class RefinementSearch:
     """Finds the cheapest plan of some domains below a budget."""
 
-    problem: RefinementProblem
-    """Its domains do not matter here."""
-    domains: Domains
-    """To be searched; none is empty."""
+    problem: RefinementProblem  # Its domains do not matter here.
+    domains: Domains  # To be searched; none is empty.
     replays: StageReplays
     limit: WorkLimit
+    # Whether to take for granted that fewer replicas are never better than more of the same family. That is
+    # no theorem; it saves most of the work.
     trusting: bool
-    """Whether to take for granted that fewer replicas are never better than more of the same family. That is no
-    theorem; it saves most of the work."""
+    # Told of every plan found, which is cheaper than all before; says whether it counts.
     accept: Callable[[Configuration], bool] = lambda _: True
-    """Told of every plan found, which is cheaper than all before; says whether it counts."""
     is_brief: bool = False
     """Whether so little is searched that it does not pay to find out what the budget leaves for the stages below."""
-    params: RefinementSearchParams = RefinementSearchParams()
-    budget: int = field(default=0, init=False)
-    """Plans must cost less, in micro-dollars per hour."""
-    best: Configuration | None = field(default=None, init=False)
-    """The cheapest plan accepted so far."""
+    budget: int = field(default=0, init=False)  # Plans must cost less, in micro-dollars per hour.
+    best: Configuration | None = field(default=None, init=False)  # The cheapest plan accepted so far.
 
     def __post_init__(self) -> None:
         self._order = tuple(self.problem.workload.stages)
         self._least = least_services_ns(self.domains)
-        self._due_at_most = self.problem.due_ns(self._least)
+        self._due_at_most = self.problem.due_times.under(self._least, self.problem.deadline_ns)
         cheapest = [least_cost(self.domains[stage]) for stage in self._order]
         # Cost of the stages from each on, at least.
         self._rest = [sum(cheapest[depth:]) for depth in range(len(cheapest) + 1)]
         settled = [_is_single(self.domains[stage]) for stage in self._order]
         self._settled_from = [all(settled[depth:]) for depth in range(len(settled) + 1)]
-        self._floors = ServiceFloors(self.domains, self._order)
+        self._floors = [_service_floors(self.domains[stage]) for stage in self._order]
         self._due: OrderedDict[tuple[int, ...], Int64] = OrderedDict()
 
     def run(self, budget: int) -> Configuration | None:
@@ -105,10 +95,10 @@ class RefinementSearch:
 
     def _complete(self, found: PartialPlan) -> bool:
         """Note a plan that keeps the deadline, if it is accepted."""
-        if found.cost >= self.budget or not self.accept(found.plan):
-            return False
-        self.best, self.budget = found.plan, found.cost
-        return True
+        accepted = found.cost < self.budget and self.accept(found.plan)
+        if accepted:
+            self.best, self.budget = found.plan, found.cost
+        return accepted
 
     def _all(self, depth: int, above: PartialPlan) -> Iterator[PartialPlan]:
         """All that stands one stage further, cheapest first, within the budget as it is then."""
@@ -181,9 +171,9 @@ class RefinementSearch:
         spans = []
         for span in self.domains[self._order[depth]]:
             most = min(span.most, left // span.family.microusd_per_hour)
-            limit = self.problem.limits.get(span.family.hardware)
-            if limit is not None:
-                most = min(most, limit - self._used(depth, above.plan, span.family.hardware))
+            hardware = span.family.hardware
+            if hardware in self.problem.limits:
+                most = min(most, self.problem.limits[hardware] - self._used(depth, above.plan, hardware))
             if span.fewest <= most:
                 spans.append(Span(span.family, span.fewest, most))
         return spans
@@ -192,18 +182,17 @@ class RefinementSearch:
         """Devices that the stages above use, and those below that have no choice."""
         below = [self.domains[stage] for stage in self._order[depth + 1 :]]
         settled = [domain[0] for domain in below if _is_single(domain)]
-        return above.devices.get(hardware, 0) + sum(
-            span.fewest for span in settled if span.family.hardware == hardware
-        )
+        taken = sum(span.fewest for span in settled if span.family.hardware == hardware)
+        return above.devices.get(hardware, 0) + taken
 
     def _extend(
         self, depth: int, above: PartialPlan, options: Sequence[Option]
     ) -> list[tuple[StageRun, PartialPlan | None]]:
         """Replay one stage further under each option; None where the plan is refuted."""
         stage = self._order[depth]
-        made: list[tuple[StageRun, PartialPlan | None]] = []
         last = depth + 1 == len(self._order)
         counters = self.limit.counters
+        made: list[tuple[StageRun, PartialPlan | None]] = []
         runs = self.replays.serve(stage, options, above.runs, self.limit.spend)
         for option, run in zip(options, runs, strict=True):
             late = above.late
@@ -226,34 +215,25 @@ class RefinementSearch:
         if self.is_brief:
             return self._due_at_most[self._order[depth]]
         left = self.budget - 1 - cost - self._rest[depth + 1]
-        floors = self._floors.below(depth, left)
+        floors = tuple(
+            least[max(0, bisect_right(extra, left) - 1)] for extra, least in self._floors[depth + 1 :]
+        )
         due_ns = self._due.get((depth, *floors))
         if due_ns is None:
             least = dict(zip(self._order[depth + 1 :], floors, strict=True))
-            every = self.problem.due_ns({**self._least, **least})
+            every = self.problem.due_times.under({**self._least, **least}, self.problem.deadline_ns)
             due_ns = self._due[depth, *floors] = every[self._order[depth]]
-            if len(self._due) > self.params.most_due_times:
+            if len(self._due) > _MOST_DUE_TIMES:
                 self._due.popitem(last=False)
         return due_ns
 
 
-class ServiceFloors:
-    """The least batch latency of every stage, by what it may cost."""
-
-    def __init__(self, domains: Domains, order: Sequence[str]) -> None:
-        self._steps: list[tuple[list[int], list[int]]] = []
-        for stage in order:
-            spans = sorted(domains[stage], key=lambda span: span.least_cost)
-            cheapest = spans[0].least_cost
-            extra = [span.least_cost - cheapest for span in spans]
-            least = np.minimum.accumulate([int(span.family.service_ns.min()) for span in spans])
-            self._steps.append((extra, least.tolist()))
-
-    def below(self, depth: int, left: int) -> tuple[int, ...]:
-        """Least batch latency of each stage after `depth`, if it may cost `left` more than it must."""
-        return tuple(
-            least[max(0, bisect_right(extra, left) - 1)] for extra, least in self._steps[depth + 1 :]
-        )
+def _service_floors(domain: Domain) -> tuple[list[int], list[int]]:
+    """What a stage may cost beyond the least, ascending, and the least batch latency that can be had for it."""
+    spans = sorted(domain, key=lambda span: span.least_cost)
+    extra = [span.least_cost - spans[0].least_cost for span in spans]
+    least = np.minimum.accumulate([int(span.family.service_ns.min()) for span in spans])
+    return extra, least.tolist()
 
 
 def _by_cost(spans: Sequence[Span], dropped: Container[int]) -> Iterator[tuple[int, Option]]:
