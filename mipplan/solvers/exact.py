@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from mipplan.core import Bool, Float64, Int64, SolverError
+from mipplan.core import Bool, Float64, Int64, SolverError, frozen
 from mipplan.solvers.backend import Answer, LinearBackend, Settings, Termination
 from mipplan_formulations import LinearModel
 
@@ -152,8 +152,11 @@ def check_solution(model: LinearModel, values: Float64, solver: str) -> CheckedS
         else:
             settled = outcome
     _check_rows(model, settled, solver, differences)
-    settled.flags.writeable = False
-    return CheckedSolution(settled, _compute_objective(model, settled), conflict)
+    used = np.flatnonzero((model.objective != 0) & (settled != 0))
+    objective = sum(
+        int(model.objective[j]) * int(settled[j]) for j in used
+    )  # in integers that cannot overflow
+    return CheckedSolution(frozen(settled), objective, conflict)
 
 
 def _round_integers(model: LinearModel, values: Float64, solver: str) -> Float64:
@@ -197,12 +200,6 @@ def _check_rows(
             f"{solver}: row {model.row_names[worst]} is violated by {violation[worst]:.6g}; "
             f"{allowed[worst]:.3g} would be tolerated"
         )
-
-
-def _compute_objective(model: LinearModel, values: Float64) -> int:
-    """Sum in Python's integers, which cannot overflow."""
-    used = np.flatnonzero((model.objective != 0) & (values != 0))
-    return sum(int(model.objective[j]) * int(values[j]) for j in used)
 
 
 def find_broken_row(model: LinearModel, values: Float64) -> BrokenRow | None:
@@ -287,7 +284,11 @@ class DifferenceSystem:
 
         Integer columns of `values`, shape (n,), hold integers; what continuous ones hold plays no part.
         """
-        weights = self._weights(values)
+        integers = np.rint(values).astype(np.int64)
+        integers[self.times] = 0
+        activity = self.integers @ integers
+        used = np.where(self.rows >= 0, activity[self.rows] if activity.size else 0, 0)
+        weights = self.constants - self.signs * used
         origin = self.times.size
         distance = np.full(origin + 1, _UNREACHED, dtype=np.int64)
         distance[origin] = 0
@@ -311,13 +312,6 @@ class DifferenceSystem:
         for _ in range(origin + 1):  # whoever still comes closer after so many rounds does so around a cycle
             last = int(self.tails[arrived_by[last]])
         return self._add_up(self._find_cycle(arrived_by, last))
-
-    def _weights(self, values: Float64) -> Int64:
-        integers = np.rint(values).astype(np.int64)
-        integers[self.times] = 0
-        activity = self.integers @ integers
-        used = np.where(self.rows >= 0, activity[self.rows] if activity.size else 0, 0)
-        return np.asarray(self.constants - self.signs * used, dtype=np.int64)
 
     def _find_cycle(self, arrived_by: Int64, node: int) -> list[int]:
         """Arcs of the cycle met on the way back from a node; empty if the way ends."""

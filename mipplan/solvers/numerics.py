@@ -113,7 +113,8 @@ def scale_model(model: LinearModel, *, gain_bits: int = 0, slack: float = 0.0) -
     entries = np.ldexp(entries, np.repeat(exponents, np.diff(starts)))
     lower, upper = _binding_sides(model)
     objective, unit, step = _scale_objective(model.objective)
-    given = _slack_by_row(model, slack)
+    differences = find_differences(model) if slack else None
+    given = 0.0 if differences is None else np.where(differences.is_row_in, slack, 0.0)
     return ScaledModel(
         objective,
         starts,
@@ -143,13 +144,6 @@ def _column_exponents(model: LinearModel) -> Int64:
     """Exponent per column that brings continuous columns to values of at most 1."""
     extent = np.maximum(1.0, np.maximum(np.abs(model.column_lower), np.abs(model.column_upper)))
     return np.where(model.integrality, 0, np.ceil(np.log2(extent))).astype(np.int64)
-
-
-def _slack_by_row(model: LinearModel, slack: float) -> Float64:
-    differences = find_differences(model) if slack else None
-    if differences is None:
-        return np.zeros(model.num_rows)
-    return np.where(differences.is_row_in, slack, 0.0)
 
 
 def _row_exponents(largest: Float64, gain_bits: int) -> Int64:
