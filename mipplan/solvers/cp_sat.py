@@ -103,21 +103,17 @@ def translate(model: LinearModel, unit: int) -> Any:
         proto.variables.add().domain.extend([int(lower), int(upper)])
     starts, columns = model.matrix.indptr.tolist(), model.matrix.indices.tolist()
     coefficients = model.matrix.data.tolist()
-    sides = zip(model.row_lower.tolist(), model.row_upper.tolist(), strict=True)
-    for i, (lower, upper) in enumerate(sides):
+    sides = np.clip([model.row_lower, model.row_upper], -_BEYOND, _BEYOND).astype(np.int64)
+    for i, domain in enumerate(sides.T.tolist()):
         row = proto.constraints.add().linear
         row.vars.extend(columns[starts[i] : starts[i + 1]])
         row.coeffs.extend(coefficients[starts[i] : starts[i + 1]])
-        row.domain.extend([_whole(lower), _whole(upper)])
+        row.domain.extend(domain)
     used = np.flatnonzero(model.objective)
     if used.size:
         proto.objective.vars.extend(used.tolist())
         proto.objective.coeffs.extend((model.objective[used] // unit).tolist())
     return translated
-
-
-def _whole(side: float) -> int:
-    return int(side) if np.isfinite(side) else int(np.sign(side)) * _BEYOND
 
 
 def _solve(model: Any, settings: Settings, name: str) -> tuple[Any, Termination]:

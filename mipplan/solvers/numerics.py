@@ -97,14 +97,10 @@ class ScaledModel(LpArrays):
 def scale_model(model: LinearModel, *, gain_bits: int = 0, slack: float = 0.0) -> ScaledModel:
     """Scale each row and the objective by a power of two; the objective by its common divisor, too.
 
-    Parameters
-    ----------
-    gain_bits : int
-        Rows whose coefficients have more than 24 bits are scaled up to 2**gain_bits beyond 1: the solver's
-        absolute tolerance then still tells apart what differs by one unit.
-    slack : float
-        Rows with event times are relaxed by this much once scaled. It should exceed what the solver's tolerance
-        and arithmetic can do to such a row, lest it miss a solution by a hair; what it finds is judged exactly.
+    Rows whose coefficients have more than 24 bits are scaled up to 2**gain_bits beyond 1: the solver's absolute
+    tolerance then still tells apart what differs by one unit. Rows with event times are relaxed by `slack` once scaled.
+    It should exceed what the solver's tolerance and arithmetic can do to such a row, lest it miss a solution by a hair;
+    what it finds is judged exactly.
     """
     starts, columns = model.matrix.indptr, model.matrix.indices
     column_exponents = _column_exponents(model)

@@ -209,12 +209,8 @@ class LabelSolver:
     """Labels over (cost, duration, wait), which are part of this package.
 
     Chains need no other solver. On other problems labels are cut off by the linear relaxation of `levels` or
-    `potentials` if HiGHS is there to solve it; without, by costs alone.
-
-    Parameters
-    ----------
-    most_labels : int
-        More are not kept at a time: what is found is then perhaps not the best.
+    `potentials` if HiGHS is there to solve it; without, by costs alone. At most `most_labels` are kept at a time: with
+    more, what is found is perhaps not the best.
     """
 
     name = "labels"

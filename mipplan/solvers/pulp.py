@@ -205,9 +205,7 @@ class _CbcRun:
         options = ["-timeMode", "elapsed", "-randomCbcSeed", str(settings.seed), "-ratio", repr(settings.gap)]
         # objectives differ by a whole step, so half a step left is a proof
         options += ["-allow", repr(self.scaled.objective_step / 2)]
-        if (
-            settings.threads > 1
-        ):  # told to use 1 thread, CBC starts one worker, and now and then hangs or crashes
+        if settings.threads > 1:  # told to use 1, CBC starts one worker, and now and then hangs or crashes
             options += ["-threads", str(settings.threads)]
         if settings.time_limit_s is not None:
             options += ["-sec", repr(settings.time_limit_s)]
