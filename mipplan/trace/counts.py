@@ -42,13 +42,10 @@ class Counts:
     notes: tuple[str, ...]
 
     def expanded(self, window: tuple[int, int], expand: str, seed: int, place: str) -> Int64:
-        """Expand the intervals that meet the window, then keep the arrivals in it."""
+        """Expand the intervals that meet the window; arrivals of the first and the last may lie outside."""
         start, end = window
         meets = (self.start_ns + self.interval_ns > start) & (self.start_ns < end)
-        arrival_ns = expand_counts(
-            self.start_ns[meets], self.interval_ns, self.count[meets], expand, seed, place
-        )
-        return arrival_ns[slice(*np.searchsorted(arrival_ns, window))]
+        return expand_counts(self.start_ns[meets], self.interval_ns, self.count[meets], expand, seed, place)
 
 
 def read_counts(table: TableFile, column: str) -> Counts:

@@ -92,13 +92,13 @@ def read_arrivals(
             )
         arrival_ns, notes = _ArrivalReader().read(table, column), [f"read from {column}"]
         spans = _span_text(arrival_ns[:1], arrival_ns[-1:])
-        arrival_ns = arrival_ns[slice(*np.searchsorted(arrival_ns, window))]
     else:
         expand = check_expansion(expand, f"{table.origin}: {column}")
         counts = read_counts(table, column)
         arrival_ns = counts.expanded(window, expand, seed, table.origin)
         spans = _span_text(counts.start_ns[:1], counts.start_ns[-1:] + counts.interval_ns)
         notes = [*counts.notes, f"expanded by {expand}, seed {seed}"]
+    arrival_ns = arrival_ns[slice(*np.searchsorted(arrival_ns, window))]
     is_cut = start_s is not None or end_s is not None
     if is_cut:
         notes.append(f"window {window_text(start_s, end_s)}")
