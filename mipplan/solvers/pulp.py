@@ -192,12 +192,11 @@ class _CbcRun:
         ran_out = limit_s is not None and elapsed_s >= limit_s
         termination, point = self._judge(log, status, found, values, ran_out=ran_out)
         nodes = _NODES_PATTERN.search(log)
-        return Answer(
-            termination,
-            point,
-            lower_bound=self.scaled.lift_bound(_read_bound(log)),
-            details={"nodes": int(nodes[1])} if nodes else {},
-        )
+        details = {"nodes": int(nodes[1])} if nodes else {}
+        if termination is Termination.INFEASIBLE:
+            return Answer(termination, None, details=details)
+        bound = self.scaled.lift_bound(_read_bound(log))
+        return Answer(termination, point, lower_bound=bound, details=details)
 
     def _options(self, settings: Settings) -> list[str]:
         # CBC's own tolerances stay: tightened, it calls models infeasible that are not, whereas a solution that breaks

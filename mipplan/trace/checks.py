@@ -248,8 +248,9 @@ def number_of(text: str) -> float:
 
 def cells_of(column: pa.ChunkedArray) -> Iterator[list[Any]]:
     """Yield the cells of a column as Python objects, some at a time."""
-    for start in range(0, len(column), CELLS_AT_ONCE):
-        yield column.slice(start, CELLS_AT_ONCE).to_pylist()
+    for chunk in column.chunks:
+        for start in range(0, len(chunk), CELLS_AT_ONCE):
+            yield chunk.slice(start, CELLS_AT_ONCE).to_pylist()
 
 
 def dates_to_ns(table: TableFile, name: str, cells: Iterable[Sequence[str]]) -> Int64:
