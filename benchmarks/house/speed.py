@@ -1,7 +1,7 @@
 """Whether a rebuilt house is slower: processor times of today's checkout against another one, in turns.
 
-``python -m benchmarks.house.speed OTHER --rounds 5`` runs `cases` in a process of its own in this checkout and in OTHER,
-a checkout of an earlier commit, one after the other, and writes medians and ratios to
+``python -m benchmarks.house.speed OTHER --rounds 5`` runs `cases` in a process of its own in this checkout and in
+OTHER, a checkout of an earlier commit, one after the other, and writes medians and ratios to
 ``benchmarks/results/house/speed.json``.
 """
 
