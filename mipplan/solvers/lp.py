@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mipplan.core import Bool, Float64, Int32, SolverError
 from mipplan.solvers.highs import Highs, make_quiet_highs, pass_arrays
-from mipplan.solvers.numerics import LpArrays, largest_in_rows, require, scale_model, values_of
+from mipplan.solvers.numerics import LpArrays, ScaledModel, largest_in_rows, require, scale_model, values_of
 from mipplan_formulations import LinearModel
 
 # Rounding of the sums of a proof, as a share of the sum of absolute values: n·ε for far more terms than there are.
@@ -138,8 +138,7 @@ class Relaxations:
         lp.bound(self._columns, scaled.column_lower, column_upper)
         solved = lp.run(time_limit_s)
         if solved:
-            bound, reduced = _lagrangian(scaled, lp.duals(), scaled.objective, column_upper)
-            return Relaxation(bound * scaled.objective_unit, reduced * scaled.objective_unit)
+            return prove(scaled, lp.duals(), column_upper)
         ray = None if solved is None else lp.ray()
         if ray is None:
             return None
@@ -154,6 +153,12 @@ def relax(model: LinearModel, *, time_limit_s: float | None = None) -> Relaxatio
     if not Highs().probe().available:
         return None
     return Relaxations(model).within(np.ones(model.num_columns, dtype=bool), time_limit_s)
+
+
+def prove(scaled: ScaledModel, duals: Float64, column_upper: Float64) -> Relaxation:
+    """Turn multipliers of the rows of a scaled model, shape (k,), into what they prove, whatever they came from."""
+    bound, reduced = _lagrangian(scaled, duals, scaled.objective, column_upper)
+    return Relaxation(bound * scaled.objective_unit, reduced * scaled.objective_unit)
 
 
 def _lagrangian(
