@@ -19,7 +19,6 @@ import pytest
 
 from benchmarks.instances.best_known import Record
 from benchmarks.instances.specs import read_frozen
-from benchmarks.solvers import report
 from benchmarks.solvers import run as running
 from benchmarks.solvers.aims import find_aims
 from benchmarks.solvers.figures import (
@@ -287,21 +286,19 @@ def test_a_row_that_no_plan_refutes_is_not(change: dict[str, object]) -> None:
     assert find_contradictions(judge(rows)) == []
 
 
-def test_contradictions_make_the_run_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contradictions_make_the_run_fail(tmp_path: Path) -> None:
     wrong = _row(instance=SMALL.name, fingerprint=SMALL.fingerprint, solver="cbc", objective=101.0)
     right = _row(instance=SMALL.name, fingerprint=SMALL.fingerprint, solver="highs")
-    rows = [{**row, "gap": 0.0, "time_limit_s": JOB.time_limit_s} for row in (right, wrong)]
-    jobs = [replace(JOB, solver=solver) for solver in ("highs", "cbc")]
-    monkeypatch.setattr(running, "_quick", lambda _specs: [SMALL])
-    monkeypatch.setattr(running, "list_jobs", lambda _specs: jobs)
-    monkeypatch.setattr(running, "_rows_of", lambda _name, _jobs: iter(rows))
-    monkeypatch.setattr(
-        running,
-        "write_report",
-        lambda table, folder: report.write_report(table, folder, tmp_path / "known.json"),
-    )
+    (limit_s,) = {job.time_limit_s for job in list_jobs([SMALL]) if (job.kind, job.gap) == ("solve", 0.0)}
+    rows = [{**row, "gap": 0.0, "time_limit_s": limit_s} for row in (right, wrong)]
     with pytest.raises(SystemExit, match="paths / cbc, seed 0: said to be optimal at 101"):
-        running.run(tmp_path, quick=True)
+        running.run(
+            tmp_path,
+            quick=True,
+            specs=[SMALL],
+            measure=lambda _name, _jobs: iter(rows),
+            records_path=tmp_path / "known.json",
+        )
     assert "**1 rows are wrong:**" in (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert set(json.loads((tmp_path / "known.json").read_text())) == {SMALL.name}
 

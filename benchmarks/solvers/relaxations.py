@@ -55,7 +55,7 @@ def _by_ortools(solver: str, model: LinearModel, time_limit_s: float) -> Outcome
     duals = np.zeros(model.num_rows)
     for row, dual in result.dual_values().items():
         duals[row.id] = dual
-    return Outcome(prove(scaled, duals).bound, version("ortools"))
+    return Outcome(prove(scaled, duals, scaled.column_upper).bound, version("ortools"))
 
 
 RELAXERS: MappingProxyType[str, Callable[[LinearModel, float], Outcome]] = MappingProxyType(

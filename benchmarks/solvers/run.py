@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.compare import shared_data
+from benchmarks.instances.best_known import RECORDS
 from benchmarks.instances.specs import Spec, read_frozen
 from benchmarks.machine import describe
 from benchmarks.solvers.jobs import Job, list_jobs
@@ -29,29 +30,69 @@ QUICK_SHARE = 30
 PARTIAL = "partial.csv"
 
 
-def run(folder: Path, *, quick: bool) -> None:
+def measured_rows(name: str, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
+    """Rows of the jobs of one problem, from a process that holds it; which ends with this generator."""
+    command = [sys.executable, "-m", "benchmarks.solvers.measure", name]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **ONE_THREAD}
+    ) as process:
+        if process.stdin is None or process.stdout is None:
+            raise AssertionError("pipes were asked for")
+        try:
+            process.stdin.write("".join(f"{json.dumps(asdict(job))}\n" for job in jobs))
+            process.stdin.close()
+            for line in process.stdout:
+                yield json.loads(line)
+        except BaseException:
+            process.terminate()  # it ends the run under way first
+            process.wait()
+            raise
+    if process.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} failed with exit code {process.returncode}")
+
+
+def run(
+    folder: Path,
+    *,
+    quick: bool,
+    specs: Sequence[Spec] | None = None,
+    measure: Callable[[str, Sequence[Job]], Iterator[dict[str, Any]]] = measured_rows,
+    records_path: Path = RECORDS,
+) -> None:
     """Run all jobs and write ``solvers.csv``, a summary, machine and plots into `folder`.
 
     Rows are kept in ``partial.csv`` while the run lasts; delete it to start anew. Ctrl-C, or SIGTERM, ends the run
     under way, and the next call goes on from there.
+
+    Parameters
+    ----------
+    folder : Path
+    quick : bool
+        Run a few problems of each group only.
+    specs : sequence of Spec, optional
+        The problems; left out, all frozen ones whose data are here.
+    measure : callable
+        Makes the rows of some jobs of the problem of that name, as they are done.
+    records_path : Path
+        Best known values, updated in place.
 
     Raises
     ------
     SystemExit
         If the run was interrupted, or results contradict each other: the report is there all the same.
     """
-    specs = _present()
+    specs = _present() if specs is None else specs
     if quick:
         specs = _quick(specs)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / ("partial-quick.csv" if quick else PARTIAL)
     try:
         with terminated_like_interrupted():
-            _measure_missing(specs, partial)
+            _measure_missing(specs, partial, measure)
     except KeyboardInterrupt:
         print(f"interrupted; rows so far are in {partial}, the next run goes on from there", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
-    contradictions = _report(partial, specs, folder)
+    contradictions = _report(partial, specs, folder, records_path)
     partial.unlink()
     if contradictions:
         raise SystemExit("\n".join(contradictions))
@@ -65,7 +106,7 @@ def report_so_far(folder: Path) -> None:
     SystemExit
         If results contradict each other.
     """
-    contradictions = _report(folder / PARTIAL, _present(), folder)
+    contradictions = _report(folder / PARTIAL, _present(), folder, RECORDS)
     if contradictions:
         raise SystemExit("\n".join(contradictions))
 
@@ -74,9 +115,9 @@ def _present() -> list[Spec]:
     return [spec for spec in read_frozen() if shared_data.is_present() or not spec.needs_shared_data]
 
 
-def _report(partial: Path, specs: Sequence[Spec], folder: Path) -> list[str]:
+def _report(partial: Path, specs: Sequence[Spec], folder: Path, records_path: Path) -> list[str]:
     (folder / "machine.json").write_text(json.dumps(describe(), indent=2) + "\n")
-    return write_report(in_order(read_rows(partial), specs), folder)
+    return write_report(in_order(read_rows(partial), specs), folder, records_path)
 
 
 def read_rows(path: Path) -> pd.DataFrame:
@@ -122,37 +163,18 @@ def _quick(specs: Sequence[Spec]) -> list[Spec]:
     return [spec for group in groups for spec in [own for own in specs if own.group == group][::QUICK_SHARE]]
 
 
-def _measure_missing(specs: Sequence[Spec], partial: Path) -> None:
+def _measure_missing(
+    specs: Sequence[Spec], partial: Path, measure: Callable[[str, Sequence[Job]], Iterator[dict[str, Any]]]
+) -> None:
     """Append a row for each job as it is done."""
     left = missing(specs, partial)
     done, total = len(list_jobs(specs)) - len(left), len(list_jobs(specs))
     for name in dict.fromkeys(job.instance for job in left):
-        for row in _rows_of(name, [job for job in left if job.instance == name]):
+        for row in measure(name, [job for job in left if job.instance == name]):
             _append(partial, row)
             done += 1
             shown = f"{row['instance']}: {row['kind']} {row['formulation']} / {row['solver']}"
             print(f"[{done}/{total}] {shown}: {row['termination']}", file=sys.stderr, flush=True)
-
-
-def _rows_of(name: str, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
-    """Rows of the jobs of one problem, from a process that holds it; which ends with this generator."""
-    command = [sys.executable, "-m", "benchmarks.solvers.measure", name]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **ONE_THREAD}
-    ) as process:
-        if process.stdin is None or process.stdout is None:
-            raise AssertionError("pipes were asked for")
-        try:
-            process.stdin.write("".join(f"{json.dumps(asdict(job))}\n" for job in jobs))
-            process.stdin.close()
-            for line in process.stdout:
-                yield json.loads(line)
-        except BaseException:
-            process.terminate()  # it ends the run under way first
-            process.wait()
-            raise
-    if process.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} failed with exit code {process.returncode}")
 
 
 def _append(partial: Path, row: dict[str, Any]) -> None:

@@ -105,6 +105,10 @@ class Answer(Generic[Found]):
     solve_s: float = 0.0
     details: Mapping[str, float | int | str] = field(default_factory=lambda: MappingProxyType({}))
 
+    def __post_init__(self) -> None:
+        if self.termination is Termination.INFEASIBLE:  # whatever bound the solver tells then
+            object.__setattr__(self, "lower_bound", math.inf)
+
     @property
     def checked(self) -> bool:
         """Whether our own arithmetic confirms it. What a backend returns is not checked, and nobody else sees it."""

@@ -6,7 +6,9 @@ with event times. They are switched off, and with the same models it then lost n
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -48,12 +50,10 @@ class CpSat(PackageBackend):
             translated.proto.solution_hint.vars.extend(range(start.size))
             translated.proto.solution_hint.values.extend(np.rint(start).astype(np.int64).tolist())
         solver, termination = _solve(translated, settings, self.name)
-        values, bound = None, float("-inf")
+        values, bound = None, -math.inf
         if termination in (Termination.OPTIMAL, Termination.FEASIBLE):
             values = np.array(solver.response_proto.solution, dtype=np.float64)
-        if termination is Termination.INFEASIBLE:
-            bound = float("inf")
-        elif model.objective.any():
+        if model.objective.any():
             # an integer; the floating-point bound beside it is rounded
             bound = float(solver.response_proto.inner_objective_lower_bound * unit)
         elif values is not None:
@@ -73,19 +73,21 @@ class CpSatNative(PackageBackend):
 
     def run(self, problem: TimeCostProblem, settings: Settings, start: Selection | None) -> Answer[Selection]:
         """Solve a problem."""
-        costs = np.concatenate([activity.cost for activity in problem.activities])
-        unit = max(1, int(np.gcd.reduce(costs)))
-        builder = _NativeModel(problem)
-        builder.minimise(costs // unit)
+        costs = [activity.cost for activity in problem.activities]
+        unit = max(1, int(np.gcd.reduce(np.concatenate(costs))))
+        native = _NativeModel(problem)
+        native.model.minimize(native.total([own // unit for own in costs]))
         if start is not None:
-            builder.hint(start)
-        solver, termination = _solve(builder.model, settings, self.name)
-        selection, bound = None, float(sum(int(activity.cost.min()) for activity in problem.activities))
+            for own, mode in zip(native.literals, start, strict=True):
+                for o, literal in enumerate(own):
+                    native.model.add_hint(literal, o == mode)
+        solver, termination = _solve(native.model, settings, self.name)
+        selection, bound = None, float(sum(int(own.min()) for own in costs))
         if termination in (Termination.OPTIMAL, Termination.FEASIBLE):
-            selection = builder.read(solver)
-        if termination is Termination.INFEASIBLE:
-            bound = float("inf")
-        elif costs.any():
+            selection = tuple(
+                [solver.boolean_value(literal) for literal in own].index(True) for own in native.literals
+            )
+        if any(own.any() for own in costs):
             bound = max(bound, float(solver.response_proto.inner_objective_lower_bound * unit))
         details = {"branches": int(solver.num_branches), "conflicts": int(solver.num_conflicts)}
         return Answer(termination, selection, lower_bound=bound, details=details)
@@ -101,21 +103,17 @@ def translate(model: LinearModel, unit: int) -> Any:
         proto.variables.add().domain.extend([int(lower), int(upper)])
     starts, columns = model.matrix.indptr.tolist(), model.matrix.indices.tolist()
     coefficients = model.matrix.data.tolist()
-    sides = zip(model.row_lower.tolist(), model.row_upper.tolist(), strict=True)
-    for i, (lower, upper) in enumerate(sides):
+    sides = np.clip([model.row_lower, model.row_upper], -_BEYOND, _BEYOND).astype(np.int64)
+    for i, domain in enumerate(sides.T.tolist()):
         row = proto.constraints.add().linear
         row.vars.extend(columns[starts[i] : starts[i + 1]])
         row.coeffs.extend(coefficients[starts[i] : starts[i + 1]])
-        row.domain.extend([_whole(lower), _whole(upper)])
+        row.domain.extend(domain)
     used = np.flatnonzero(model.objective)
     if used.size:
         proto.objective.vars.extend(used.tolist())
         proto.objective.coeffs.extend((model.objective[used] // unit).tolist())
     return translated
-
-
-def _whole(side: float) -> int:
-    return int(side) if np.isfinite(side) else int(np.sign(side)) * _BEYOND
 
 
 def _solve(model: Any, settings: Settings, name: str) -> tuple[Any, Termination]:
@@ -151,7 +149,7 @@ def _solve(model: Any, settings: Settings, name: str) -> tuple[Any, Termination]
 
 
 class _NativeModel:
-    """A CP-SAT model under construction: literals per mode, then what they bring along."""
+    """A CP-SAT model of a problem: a literal per mode, and what paths, resources and covers ask of them."""
 
     def __init__(self, problem: TimeCostProblem) -> None:
         from ortools.sat.python import cp_model
@@ -159,36 +157,25 @@ class _NativeModel:
         self._cp: Any = cp_model
         self._problem = problem
         self.model: Any = cp_model.CpModel()
-        self._literals = [
+        #: Per activity.
+        self.literals = [
             [self.model.new_bool_var("") for _ in range(activity.num_modes)]
             for activity in problem.activities
         ]
-        for own in self._literals:
+        for own in self.literals:
             self.model.add_exactly_one(own)
         self._known: dict[tuple[int, bytes], Any] = {}
         self._add_paths()
-        self._add_resources()
+        for r, resource in enumerate(problem.resources):
+            self.model.add(self.total([own.usage[:, r] for own in problem.activities]) <= resource.capacity)
         for cover in problem.covers:
-            marked = [self._literals[v][o] for v, marks in cover.members for o in np.flatnonzero(marks)]
+            marked = [self.literals[v][o] for v, marks in cover.members for o in np.flatnonzero(marks)]
             self.model.add_bool_or(marked)  # an empty one is false, as it should be
 
-    def minimise(self, costs: Int64) -> None:
-        """Set the objective, one coefficient per mode."""
-        everything = [literal for own in self._literals for literal in own]
-        self.model.minimize(self._cp.LinearExpr.weighted_sum(everything, costs.tolist()))
-
-    def hint(self, start: Selection) -> None:
-        """Suggest a mode per activity."""
-        for own, mode in zip(self._literals, start, strict=True):
-            for o, literal in enumerate(own):
-                self.model.add_hint(literal, o == mode)
-
-    def read(self, solver: Any) -> Selection:
-        """Modes chosen by a solution."""
-        return tuple(
-            next(o for o, literal in enumerate(own) if solver.boolean_value(literal))
-            for own in self._literals
-        )
+    def total(self, values: Sequence[Int64]) -> Any:
+        """Sum of a value per mode of each activity over the chosen modes."""
+        everything = [literal for own in self.literals for literal in own]
+        return self._cp.LinearExpr.weighted_sum(everything, np.concatenate(values).tolist())
 
     def _add_paths(self) -> None:
         problem = self._problem
@@ -204,20 +191,13 @@ class _NativeModel:
             self.model.add_max_equality(wait, waits)
             self.model.add(sum(durations) + wait <= problem.deadline - path.lag)
 
-    def _add_resources(self) -> None:
-        everything = [literal for own in self._literals for literal in own]
-        for r, resource in enumerate(self._problem.resources):
-            usage = np.concatenate([activity.usage[:, r] for activity in self._problem.activities])
-            used = self._cp.LinearExpr.weighted_sum(everything, usage.tolist())
-            self.model.add(used <= resource.capacity)
-
     def _value(self, activity: int, values: Int64) -> Any:
         """Variable that equals the value of the chosen mode; one for all that ask for the same."""
         key = (activity, values.tobytes())
         if key not in self._known:
             domain = self._cp.Domain.from_values(np.unique(values).tolist())
             variable = self.model.new_int_var_from_domain(domain, "")
-            chosen = self._cp.LinearExpr.weighted_sum(self._literals[activity], values.tolist())
+            chosen = self._cp.LinearExpr.weighted_sum(self.literals[activity], values.tolist())
             self.model.add(chosen == variable)
             self._known[key] = variable
         return self._known[key]

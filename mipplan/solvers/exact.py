@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from mipplan.core import Bool, Float64, Int64, SolverError
+from mipplan.core import Bool, Float64, Int64, SolverError, frozen
 from mipplan.solvers.backend import Answer, LinearBackend, Settings, Termination
 from mipplan_formulations import LinearModel
 
@@ -43,13 +43,14 @@ _UNREACHED = 2**62
 
 @dataclass(frozen=True, eq=False)
 class Conflict:
-    """A row that a model implies and a choice of its integer columns breaks: ``coefficients @ x <= upper``.
+    """A row that a model has or implies and a choice of its integer columns breaks: ``coefficients @ x <= upper``.
 
-    Coefficients, shape (n,), are 0 for continuous columns.
+    Coefficients, shape (n,), are 0 for continuous columns. An implied row has no name.
     """
 
     coefficients: Int64
     upper: int
+    name: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +64,6 @@ class CheckedSolution:
     values: Float64
     objective: int
     conflict: Conflict | None = None
-
-
-@dataclass(frozen=True)
-class BrokenRow:
-    """A row whose activity, in exact arithmetic, a solution takes above the upper side, or below the lower one."""
-
-    index: int
-    above: bool
 
 
 def solve_exactly(
@@ -92,15 +85,12 @@ def solve_exactly(
         if raw.values is None:
             return raw
         solution = check_solution(current, raw.values, backend.name)
-        broken, conflict = find_broken_row(model, solution.values), solution.conflict
-        if broken is None and conflict is None:
+        broken = find_broken_row(model, solution.values) or solution.conflict
+        if broken is None:
             return replace(raw, values=solution.values, objective=solution.objective)
         if deadline.is_over:
             return replace(raw, termination=Termination.NO_SOLUTION_FOUND, values=None)
-        if broken is None and conflict is not None:
-            current, broken = add_conflict(current, conflict)
-        if broken is not None:
-            current = cut_off(current, broken, solution.values, backend.name)
+        current = cut_off(current, broken, solution.values, backend.name)
     raise SolverError(
         f"{backend.name}: {most_rounds} solutions in a row break a row by less than its tolerance"
     )
@@ -152,8 +142,11 @@ def check_solution(model: LinearModel, values: Float64, solver: str) -> CheckedS
         else:
             settled = outcome
     _check_rows(model, settled, solver, differences)
-    settled.flags.writeable = False
-    return CheckedSolution(settled, _compute_objective(model, settled), conflict)
+    used = np.flatnonzero((model.objective != 0) & (settled != 0))
+    objective = sum(
+        int(model.objective[j]) * int(settled[j]) for j in used
+    )  # in integers that cannot overflow
+    return CheckedSolution(frozen(settled), objective, conflict)
 
 
 def _round_integers(model: LinearModel, values: Float64, solver: str) -> Float64:
@@ -199,13 +192,7 @@ def _check_rows(
         )
 
 
-def _compute_objective(model: LinearModel, values: Float64) -> int:
-    """Sum in Python's integers, which cannot overflow."""
-    used = np.flatnonzero((model.objective != 0) & (values != 0))
-    return sum(int(model.objective[j]) * int(values[j]) for j in used)
-
-
-def find_broken_row(model: LinearModel, values: Float64) -> BrokenRow | None:
+def find_broken_row(model: LinearModel, values: Float64) -> Conflict | None:
     """Return the row without continuous columns that is broken most in integer arithmetic, if any is."""
     integers = np.where(model.integrality, values, 0).astype(np.int64)
     activity = model.matrix @ integers
@@ -216,29 +203,27 @@ def find_broken_row(model: LinearModel, values: Float64) -> BrokenRow | None:
     if excess.size == 0 or excess.max() <= 0:
         return None
     worst = int(np.argmax(excess))
-    return BrokenRow(worst, bool(over[worst] > 0))
+    row, name = model.matrix[[worst]].toarray().ravel(), model.row_names[worst]
+    if over[worst] > 0:
+        return Conflict(row, int(model.row_upper[worst]), name)
+    return Conflict(-row, -int(model.row_lower[worst]), name)
 
 
-def add_conflict(model: LinearModel, conflict: Conflict) -> tuple[LinearModel, BrokenRow]:
-    """Add the implied row of a conflict, and say that it is the one that is broken."""
-    columns = np.flatnonzero(conflict.coefficients).astype(np.int64)
-    # no event times and no choice that could help: the row says 0 <= a negative number
-    extended = _with_row(model, columns, -conflict.coefficients[columns], -float(conflict.upper))
-    return extended, BrokenRow(model.num_rows, above=False)
+def cut_off(model: LinearModel, broken: Conflict, values: Float64, solver: str) -> LinearModel:
+    """Add the cover inequality that a broken row implies, and first the row itself if the model does not have it.
 
-
-def cut_off(model: LinearModel, broken: BrokenRow, values: Float64, solver: str) -> LinearModel:
-    """Add the cover inequality that a broken row of a model implies.
-
-    Suppose the activity is too large. It stays so unless a column at 1 with a positive coefficient goes to 0,
-    or a column at 0 with a negative coefficient goes to 1: at least one of these has to change. Too small: the
-    same with the signs exchanged. For a column that is no binary the inequality would not be valid: that is an error.
+    The activity stays too large unless a column at 1 with a positive coefficient goes to 0, or a column at 0 with a
+    negative coefficient goes to 1: at least one of these has to change. For a column that is no binary the inequality
+    would not be valid: that is an error.
     """
-    row = slice(model.matrix.indptr[broken.index], model.matrix.indptr[broken.index + 1])
-    columns = model.matrix.indices[row].astype(np.int64)
-    coefficients = model.matrix.data[row] if broken.above else -model.matrix.data[row]
+    columns = np.flatnonzero(broken.coefficients).astype(np.int64)
+    coefficients = broken.coefficients[columns]
+    if not broken.name:
+        # no event times and no choice that could help: the row says 0 <= a negative number
+        model = _with_row(model, columns, -coefficients, -float(broken.upper))
     if np.any(model.column_lower[columns] < 0) or np.any(model.column_upper[columns] > 1):
-        raise SolverError(f"{solver}: row {model.row_names[broken.index]} is broken within the tolerance")
+        name = broken.name or model.row_names[-1]
+        raise SolverError(f"{solver}: row {name} is broken within the tolerance")
     at_one = values[columns] > 0.5
     to_zero, to_one = columns[(coefficients > 0) & at_one], columns[(coefficients < 0) & ~at_one]
     signs = np.concatenate([np.full(to_zero.size, -1), np.full(to_one.size, 1)]).astype(np.int64)
@@ -287,7 +272,11 @@ class DifferenceSystem:
 
         Integer columns of `values`, shape (n,), hold integers; what continuous ones hold plays no part.
         """
-        weights = self._weights(values)
+        integers = np.rint(values).astype(np.int64)
+        integers[self.times] = 0
+        activity = self.integers @ integers
+        used = np.where(self.rows >= 0, activity[self.rows] if activity.size else 0, 0)
+        weights = self.constants - self.signs * used
         origin = self.times.size
         distance = np.full(origin + 1, _UNREACHED, dtype=np.int64)
         distance[origin] = 0
@@ -311,13 +300,6 @@ class DifferenceSystem:
         for _ in range(origin + 1):  # whoever still comes closer after so many rounds does so around a cycle
             last = int(self.tails[arrived_by[last]])
         return self._add_up(self._find_cycle(arrived_by, last))
-
-    def _weights(self, values: Float64) -> Int64:
-        integers = np.rint(values).astype(np.int64)
-        integers[self.times] = 0
-        activity = self.integers @ integers
-        used = np.where(self.rows >= 0, activity[self.rows] if activity.size else 0, 0)
-        return np.asarray(self.constants - self.signs * used, dtype=np.int64)
 
     def _find_cycle(self, arrived_by: Int64, node: int) -> list[int]:
         """Arcs of the cycle met on the way back from a node; empty if the way ends."""
@@ -355,35 +337,20 @@ def find_differences(model: LinearModel) -> DifferenceSystem | None:
     integers: Any = model.matrix @ sparse.diags_array(
         model.integrality.astype(np.int64), format="csr", dtype=np.int64
     )
-    tails, heads, rows, signs, constants = _row_arcs(model, part)
-    origin, nodes = np.full(times.size, times.size), np.arange(times.size)
-    none = np.full(times.size, -1)
-    zeros = np.zeros(times.size, dtype=np.int64)
-    return DifferenceSystem(
-        times.astype(np.int64),
-        integers,
-        np.concatenate([tails, origin, nodes]).astype(np.int64),
-        np.concatenate([heads, nodes, origin]).astype(np.int64),
-        np.concatenate([rows, none, none]).astype(np.int64),
-        np.concatenate([signs, zeros, zeros]),
-        np.concatenate([constants, model.column_upper[times], -model.column_lower[times]]).astype(np.int64),
-    )
-
-
-def _row_arcs(model: LinearModel, part: sparse.csr_array[Any, tuple[int, int]]) -> tuple[Int64, ...]:
-    """Tails, heads, rows, signs and constants of the arcs that the sides of rows make."""
-    origin = part.shape[1]
-    row_of_entry = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
-    plus, minus = np.full(part.shape[0], origin), np.full(part.shape[0], origin)
+    origin = times.size
+    plus, minus = np.full((2, model.num_rows), origin)
+    row_of_entry = np.repeat(np.arange(model.num_rows), entries)
     plus[row_of_entry[part.data > 0]] = part.indices[part.data > 0]
     minus[row_of_entry[part.data < 0]] = part.indices[part.data < 0]
-    mixed = np.diff(part.indptr) > 0
-    above = np.flatnonzero(mixed & np.isfinite(model.row_upper))
-    below = np.flatnonzero(mixed & np.isfinite(model.row_lower))
-    return (
-        np.concatenate([minus[above], plus[below]]),
-        np.concatenate([plus[above], minus[below]]),
-        np.concatenate([above, below]),
-        np.concatenate([np.ones(above.size, dtype=np.int64), np.full(below.size, -1, dtype=np.int64)]),
-        np.concatenate([model.row_upper[above], -model.row_lower[below]]).astype(np.int64),
+    above = np.flatnonzero((entries > 0) & np.isfinite(model.row_upper))
+    below = np.flatnonzero((entries > 0) & np.isfinite(model.row_lower))
+    ones, nodes, zeros = np.ones(model.num_rows), np.arange(origin), np.zeros(origin)
+    # tails, heads, rows, signs and constants of upper and lower sides of rows, then of columns
+    arcs = (
+        (minus[above], plus[above], above, ones[above], model.row_upper[above]),
+        (plus[below], minus[below], below, -ones[below], -model.row_lower[below]),
+        (zeros + origin, nodes, zeros - 1, zeros, model.column_upper[times]),
+        (nodes, zeros + origin, zeros - 1, zeros, -model.column_lower[times]),
     )
+    parts = (np.concatenate(part).astype(np.int64) for part in zip(*arcs, strict=True))
+    return DifferenceSystem(times.astype(np.int64), integers, *parts)

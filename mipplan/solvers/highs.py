@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ _LARGEST_WRITTEN = 10**15
 # Bit of presolve's search for parallel rows and columns: seen not to end, past every time limit, on models with
 # thousands of options that cost the same (HiGHS 1.16).
 _ENDLESS_RULES = 1 << 13
+
+# The root's large-neighbourhood searches, which mainly look for a first good solution. With one at hand, or where the
+# model is small, they only cost time: on masters of the planner more than half.
+_FIRST_SEARCHES = ("mip_heuristic_run_rins", "mip_heuristic_run_rens", "mip_heuristic_run_root_reduced_cost")
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ class Highs(PackageBackend):
         if start is not None:
             pass_start(highs, scaled.lower_values(start))
         if start is not None or model.num_columns <= params.small_columns:
-            leave_out_searches(highs)
+            for option in _FIRST_SEARCHES:
+                require(highs.setOptionValue(option, False), option)
         run_until_told(highs)
         return read_answer(highs, scaled, self.name, lambda: values_of(highs))
 
@@ -127,19 +133,6 @@ def pass_start(highs: Any, start: Float64) -> None:
     require(highs.setSolution(solution), "the start solution")
 
 
-def leave_out_searches(highs: Any) -> None:
-    """Leave out the root's large-neighbourhood searches, which mainly look for a first good solution.
-
-    With one at hand, or where the model is small, they only cost time: on masters of the planner more than half.
-    """
-    for option in (
-        "mip_heuristic_run_rins",
-        "mip_heuristic_run_rens",
-        "mip_heuristic_run_root_reduced_cost",
-    ):
-        require(highs.setOptionValue(option, False), option)
-
-
 def set_options(highs: Any, scaled: ScaledModel, settings: Settings, params: HighsParams) -> None:
     """Hand over limits, gap, threads, seed and tolerances."""
     options: dict[str, float | int] = {
@@ -194,7 +187,7 @@ def read_answer(
     import highspy
 
     status, info, ends = highs.getModelStatus(), highs.getInfo(), highspy.HighsModelStatus
-    bound = float("-inf")
+    bound = -math.inf
     if status == ends.kOptimal:
         termination, bound = Termination.OPTIMAL, float(info.objective_function_value)
     elif status in (ends.kInfeasible, ends.kUnboundedOrInfeasible):  # bounded columns: it is the former
@@ -207,9 +200,7 @@ def read_answer(
     details: dict[str, float | int | str] = {}
     if info.mip_node_count >= 0:
         details = {"nodes": int(info.mip_node_count), "gap": float(info.mip_gap)}
-        bound = float(info.mip_dual_bound) if abs(info.mip_dual_bound) < highs.inf else float("-inf")
-    if termination is Termination.INFEASIBLE:
-        bound = float("inf")
+        bound = float(info.mip_dual_bound) if abs(info.mip_dual_bound) < highs.inf else -math.inf
     is_solved = termination in (Termination.OPTIMAL, Termination.FEASIBLE)
     lifted = scaled.lift_values(values()) if is_solved else None
     return Answer(termination, lifted, lower_bound=scaled.lift_bound(bound), details=details)

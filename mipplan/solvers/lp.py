@@ -52,7 +52,6 @@ class HighsLp:
         status = highs.getModelStatus()
         return status == ends.kOptimal if status in (ends.kOptimal, ends.kInfeasible) else None
 
-    @property
     def status(self) -> str:
         """How the last run ended, in the words of HiGHS."""
         return str(self._highs.modelStatusToString(self._highs.getModelStatus()))
@@ -139,7 +138,7 @@ class Relaxations:
         lp.bound(self._columns, scaled.column_lower, column_upper)
         solved = lp.run(time_limit_s)
         if solved:
-            return _relaxation(scaled, lp.duals(), column_upper)
+            return prove(scaled, lp.duals(), column_upper)
         ray = None if solved is None else lp.ray()
         if ray is None:
             return None
@@ -156,12 +155,8 @@ def relax(model: LinearModel, *, time_limit_s: float | None = None) -> Relaxatio
     return Relaxations(model).within(np.ones(model.num_columns, dtype=bool), time_limit_s)
 
 
-def prove(scaled: ScaledModel, duals: Float64) -> Relaxation:
+def prove(scaled: ScaledModel, duals: Float64, column_upper: Float64) -> Relaxation:
     """Turn multipliers of the rows of a scaled model, shape (k,), into what they prove, whatever they came from."""
-    return _relaxation(scaled, duals, scaled.column_upper)
-
-
-def _relaxation(scaled: ScaledModel, duals: Float64, column_upper: Float64) -> Relaxation:
     bound, reduced = _lagrangian(scaled, duals, scaled.objective, column_upper)
     return Relaxation(bound * scaled.objective_unit, reduced * scaled.objective_unit)
 
@@ -274,7 +269,7 @@ class IncrementalLp:
             solved = lp.run()
         self._kept = lp, units
         if solved is None:
-            raise SolverError(f"highs: ended with {lp.status!r}")
+            raise SolverError(f"highs: ended with {lp.status()!r}")
         if not solved:
             return None
         bound, _ = _lagrangian(lp.arrays, lp.duals(), lp.arrays.objective, lp.arrays.column_upper)

@@ -97,14 +97,10 @@ class ScaledModel(LpArrays):
 def scale_model(model: LinearModel, *, gain_bits: int = 0, slack: float = 0.0) -> ScaledModel:
     """Scale each row and the objective by a power of two; the objective by its common divisor, too.
 
-    Parameters
-    ----------
-    gain_bits : int
-        Rows whose coefficients have more than 24 bits are scaled up to 2**gain_bits beyond 1: the solver's
-        absolute tolerance then still tells apart what differs by one unit.
-    slack : float
-        Rows with event times are relaxed by this much once scaled. It should exceed what the solver's tolerance
-        and arithmetic can do to such a row, lest it miss a solution by a hair; what it finds is judged exactly.
+    Rows whose coefficients have more than 24 bits are scaled up to 2**gain_bits beyond 1: the solver's absolute
+    tolerance then still tells apart what differs by one unit. Rows with event times are relaxed by `slack` once scaled.
+    It should exceed what the solver's tolerance and arithmetic can do to such a row, lest it miss a solution by a hair;
+    what it finds is judged exactly.
     """
     starts, columns = model.matrix.indptr, model.matrix.indices
     column_exponents = _column_exponents(model)
@@ -113,7 +109,8 @@ def scale_model(model: LinearModel, *, gain_bits: int = 0, slack: float = 0.0) -
     entries = np.ldexp(entries, np.repeat(exponents, np.diff(starts)))
     lower, upper = _binding_sides(model)
     objective, unit, step = _scale_objective(model.objective)
-    given = _slack_by_row(model, slack)
+    differences = find_differences(model) if slack else None
+    given = 0.0 if differences is None else np.where(differences.is_row_in, slack, 0.0)
     return ScaledModel(
         objective,
         starts,
@@ -143,13 +140,6 @@ def _column_exponents(model: LinearModel) -> Int64:
     """Exponent per column that brings continuous columns to values of at most 1."""
     extent = np.maximum(1.0, np.maximum(np.abs(model.column_lower), np.abs(model.column_upper)))
     return np.where(model.integrality, 0, np.ceil(np.log2(extent))).astype(np.int64)
-
-
-def _slack_by_row(model: LinearModel, slack: float) -> Float64:
-    differences = find_differences(model) if slack else None
-    if differences is None:
-        return np.zeros(model.num_rows)
-    return np.where(differences.is_row_in, slack, 0.0)
 
 
 def _row_exponents(largest: Float64, gain_bits: int) -> Int64:

@@ -118,10 +118,8 @@ def shrink(
     for number in range(params.most_rounds):
         name = names[min(number, len(names) - 1)]
         left_s = deadline.left_s()
-        guide = None
-        if left_s > 0:
-            limit_s = None if math.isinf(left_s) else params.relaxation_share * left_s
-            guide = find_guide(state.problem, name, limit_s)
+        limit_s = None if math.isinf(left_s) else params.relaxation_share * left_s
+        guide = find_guide(state.problem, name, limit_s) if left_s > 0 else None
         if guide is None:
             return state
         state = _narrow(state, guide, deadline)
@@ -211,12 +209,8 @@ class LabelSolver:
     """Labels over (cost, duration, wait), which are part of this package.
 
     Chains need no other solver. On other problems labels are cut off by the linear relaxation of `levels` or
-    `potentials` if HiGHS is there to solve it; without, by costs alone.
-
-    Parameters
-    ----------
-    most_labels : int
-        More are not kept at a time: what is found is then perhaps not the best.
+    `potentials` if HiGHS is there to solve it; without, by costs alone. At most `most_labels` are kept at a time: with
+    more, what is found is perhaps not the best.
     """
 
     name = "labels"

@@ -7,6 +7,7 @@ stdout, knows no start and cannot be interrupted, and CBC would be left running 
 from __future__ import annotations
 
 import functools
+import math
 import re
 import subprocess
 import sys
@@ -49,21 +50,15 @@ def build_pulp(model: LinearModel, scaled: ScaledModel) -> Any:
     problem.setObjective(pulp.LpAffineExpression([(x, c) for x, c in zip(columns, costs, strict=True) if c]))
     starts, indices = scaled.starts.tolist(), scaled.columns.tolist()
     coefficients = scaled.entries.tolist()
-    for i, (lower, upper) in enumerate(
-        zip(scaled.row_lower.tolist(), scaled.row_upper.tolist(), strict=True)
-    ):
+    sides = zip(scaled.row_lower.tolist(), scaled.row_upper.tolist(), strict=True)
+    for i, (lower, upper) in enumerate(sides):
         entries = range(starts[i], starts[i + 1])
         terms = pulp.LpAffineExpression([(columns[indices[e]], coefficients[e]) for e in entries])
-        for side, sense in _sides(lower, upper):
-            problem.addConstraint(pulp.LpConstraint(terms, sense, f"r{i}_{sense}", side))
+        # PuLP's senses: 0 equal, 1 at least, -1 at most
+        for side, sense in [(lower, 0)] if lower == upper else [(lower, 1), (upper, -1)]:
+            if math.isfinite(side):
+                problem.addConstraint(pulp.LpConstraint(terms, sense, f"r{i}_{sense}", side))
     return problem
-
-
-def _sides(lower: float, upper: float) -> list[tuple[float, int]]:
-    """Finite sides of a row with PuLP's senses (0: equal, 1: at least, -1: at most)."""
-    if lower == upper:
-        return [(lower, 0)]
-    return [(side, sense) for side, sense in ((lower, 1), (upper, -1)) if np.isfinite(side)]
 
 
 class PulpHighs(PackageBackend):
@@ -174,16 +169,6 @@ def _read_version(path: str) -> str | None:
     return match[1] if match else None
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """What PuLP reads from CBC's solution file, and CBC's log; no status at all if CBC had to be killed."""
-
-    status: int | None
-    solution_status: int | None
-    value_by_name: dict[str, float]
-    log: str
-
-
 @dataclass(frozen=True, eq=False)
 class _CbcRun:
     """A model on its way to CBC and back; the start is one of the scaled model."""
@@ -199,11 +184,19 @@ class _CbcRun:
         with tempfile.TemporaryDirectory(prefix="mipplan-cbc-") as folder:
             started = time.monotonic()
             options = [*self._options(settings), *way]
-            outcome = self._start_cbc(options, None if limit_s is None else limit_s + grace_s, Path(folder))
+            kill_after_s = None if limit_s is None else limit_s + grace_s
+            log, status, found, values = self._run_cbc(options, kill_after_s, Path(folder))
             elapsed_s = time.monotonic() - started
         if settings.log:
-            sys.stderr.write(outcome.log)
-        return self._read_answer(outcome, ran_out=limit_s is not None and elapsed_s >= limit_s)
+            sys.stderr.write(log)
+        ran_out = limit_s is not None and elapsed_s >= limit_s
+        termination, point = self._judge(log, status, found, values, ran_out=ran_out)
+        nodes = _NODES_PATTERN.search(log)
+        details = {"nodes": int(nodes[1])} if nodes else {}
+        if termination is Termination.INFEASIBLE:
+            return Answer(termination, None, details=details)
+        bound = self.scaled.lift_bound(_read_bound(log))
+        return Answer(termination, point, lower_bound=bound, details=details)
 
     def _options(self, settings: Settings) -> list[str]:
         # CBC's own tolerances stay: tightened, it calls models infeasible that are not, whereas a solution that breaks
@@ -211,27 +204,27 @@ class _CbcRun:
         options = ["-timeMode", "elapsed", "-randomCbcSeed", str(settings.seed), "-ratio", repr(settings.gap)]
         # objectives differ by a whole step, so half a step left is a proof
         options += ["-allow", repr(self.scaled.objective_step / 2)]
-        if (
-            settings.threads > 1
-        ):  # told to use 1 thread, CBC starts one worker, and now and then hangs or crashes
+        if settings.threads > 1:  # told to use 1, CBC starts one worker, and now and then hangs or crashes
             options += ["-threads", str(settings.threads)]
         if settings.time_limit_s is not None:
             options += ["-sec", repr(settings.time_limit_s)]
         return options
 
-    def _start_cbc(self, options: list[str], kill_after_s: float | None, folder: Path) -> _Outcome:
-        """Let PuLP write and read the files, but start CBC here: PuLP would leave it running after Ctrl-C."""
+    def _run_cbc(
+        self, options: list[str], kill_after_s: float | None, folder: Path
+    ) -> tuple[str, int | None, int | None, dict[str, float]]:
+        """Let PuLP write and read the files, but start CBC here: PuLP would leave it running after Ctrl-C.
+
+        Returns CBC's log, then status, solution status and values as PuLP reads them; no status if CBC was killed.
+        """
         reader = _bundled_cbc()
-        model_path, solution_path, log_path = (
-            folder / name for name in ("model.mps", "model.sol", "cbc.log")
+        model_path, solution_path, log_path, start_path = (
+            folder / name for name in ("model.mps", "model.sol", "cbc.log", "start.txt")
         )
         columns, column_names, row_names, _ = self.problem.writeMPS(str(model_path), rename=True)
         if self.start is not None:
-            options = [
-                *options,
-                "-mipstart",
-                str(_write_start(folder / "start.txt", self.start, column_names)),
-            ]
+            _write_start(start_path, self.start, column_names)
+            options = [*options, "-mipstart", str(start_path)]
         command = [reader.path, str(model_path), *options, "-solve", "-printingOptions", "all"]
         with log_path.open("w", encoding="utf-8") as log:
             process = subprocess.Popen(
@@ -240,58 +233,45 @@ class _CbcRun:
             killed = _wait(process, kill_after_s)
         text = log_path.read_text(encoding="utf-8", errors="replace")
         if killed:
-            return _Outcome(None, None, {}, text)
+            return text, None, None, {}
         if process.returncode != 0 or not solution_path.exists():
             raise SolverError(f"cbc: ended with exit code {process.returncode}\n{text[-2000:]}")
-        status, values, _, _, _, solution_status = reader.readsol_MPS(
+        status, values, _, _, _, found = reader.readsol_MPS(
             str(solution_path), self.problem, columns, column_names, row_names
         )
-        return _Outcome(status, solution_status, values, text)
+        return text, status, found, values
 
-    def _read_answer(self, outcome: _Outcome, *, ran_out: bool) -> Answer[Float64]:
-        """Translate what PuLP read.
+    def _judge(
+        self, log: str, status: int | None, found: int | None, values: dict[str, float], *, ran_out: bool
+    ) -> tuple[Termination, Float64 | None]:
+        """Tell how it ended, and the solution if there is one, from what PuLP read.
 
         Its `status` is Optimal after a time limit, too: only the solution status tells. Yet an infeasibility found by
         branching is told by `status` alone. Values are there even if there is no solution.
         """
         import pulp
 
-        found, log = outcome.solution_status, outcome.log
-        values: Float64 | None = None
-        if found == pulp.LpSolutionOptimal:
-            termination = Termination.OPTIMAL
-            values = self._read_values(outcome.value_by_name)
-        elif found == pulp.LpSolutionIntegerFeasible:
-            values = self._keep_if_sound(self._read_values(outcome.value_by_name))
-            termination = Termination.NO_SOLUTION_FOUND if values is None else Termination.FEASIBLE
-        elif ran_out or outcome.status == pulp.LpStatusNotSolved:
+        if found in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):
+            # a column that occurs nowhere is not in the file, and any value will do for it
+            lower = enumerate(self.scaled.column_lower.tolist())
+            read = np.array([values.get(f"x{j}", low) for j, low in lower], dtype=np.float64)
+            point = self.scaled.lift_values(read)
+            if found == pulp.LpSolutionOptimal:
+                return Termination.OPTIMAL, point
+            try:
+                check_solution(self.model, point, Cbc.name)
+            except SolverError:  # stopped by a limit, CBC may write down a fractional or broken point
+                return Termination.NO_SOLUTION_FOUND, None
+            return Termination.FEASIBLE, point
+        if ran_out or status == pulp.LpStatusNotSolved:
             # even if it says infeasible: that is what CBC calls a model when stopped while preprocessing
-            termination = Termination.NO_SOLUTION_FOUND
-        elif pulp.LpStatusInfeasible in (found, outcome.status):
-            termination = Termination.INFEASIBLE
-        else:
-            raise SolverError(f"cbc: ended without telling how\n{log[-2000:]}")
-        bound = self.scaled.lift_bound(_read_bound(termination, log))
-        nodes = _NODES_PATTERN.search(log)
-        details = {"nodes": int(nodes[1])} if nodes else {}
-        return Answer(termination, values, lower_bound=bound, details=details)
-
-    def _read_values(self, value_by_name: dict[str, float]) -> Float64:
-        """One value per column; a column that occurs nowhere is not in the file, and any value will do for it."""
-        lower = self.scaled.column_lower.tolist()
-        values = [value_by_name.get(f"x{j}", low) for j, low in enumerate(lower)]
-        return self.scaled.lift_values(np.array(values, dtype=np.float64))
-
-    def _keep_if_sound(self, values: Float64) -> Float64 | None:
-        """Drop what is no solution: stopped by a limit, CBC may write down a fractional or broken point."""
-        try:
-            check_solution(self.model, values, Cbc.name)
-        except SolverError:
-            return None
-        return values
+            return Termination.NO_SOLUTION_FOUND, None
+        if pulp.LpStatusInfeasible in (found, status):
+            return Termination.INFEASIBLE, None
+        raise SolverError(f"cbc: ended without telling how\n{log[-2000:]}")
 
 
-def _write_start(path: Path, start: Float64, column_names: dict[str, str]) -> Path:
+def _write_start(path: Path, start: Float64, column_names: dict[str, str]) -> None:
     """Write a start in CBC's own format of solutions; CBC completes it, or ignores it if it is none."""
     lines = ["Stopped on time - objective value 0"]
     lines += [
@@ -300,7 +280,6 @@ def _write_start(path: Path, start: Float64, column_names: dict[str, str]) -> Pa
         if name[1:].isdecimal()  # PuLP has a column of its own where objective or a row is empty
     ]
     path.write_text("\n".join(lines) + "\n", encoding="ascii")
-    return path
 
 
 def _wait(process: subprocess.Popen[bytes], limit_s: float | None) -> bool:
@@ -316,14 +295,10 @@ def _wait(process: subprocess.Popen[bytes], limit_s: float | None) -> bool:
     return False
 
 
-def _read_bound(termination: Termination, log: str) -> float:
+def _read_bound(log: str) -> float:
     """Bound on the scaled objective from the log, which is the only place that has it."""
-    if termination is Termination.INFEASIBLE:
-        return float("inf")
     match = _BOUND_PATTERN.search(log)
-    if match is None:
-        return float("-inf")
     try:
-        return float(match[1]) - _PRINTED_PRECISION
+        return float(match[1]) - _PRINTED_PRECISION if match else -math.inf
     except ValueError:
-        return float("-inf")
+        return -math.inf

@@ -6,8 +6,8 @@ OR-Tools brings a HiGHS, too, which must not be used: where highspy is loaded as
 from __future__ import annotations
 
 import datetime
+import math
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ class Scip(PackageBackend):
                 mathopt.SolverType.GSCIP,
                 params=self._make_parameters(mathopt, model, scaled, settings),
                 model_params=mathopt.ModelSolveParameters(solution_hints=hints),
-                msg_cb=_log if settings.log else None,
+                msg_cb=mathopt.printer_message_callback(file=sys.stderr) if settings.log else None,
             )
         except (AttributeError, RuntimeError, ValueError) as refusal:
             # MathOpt masks some refusals as the first
@@ -116,10 +116,6 @@ def translate(model: LinearModel, scaled: ScaledModel) -> Any:
     return proto
 
 
-def _log(lines: Sequence[str]) -> None:
-    sys.stderr.writelines(f"{line}\n" for line in lines)
-
-
 def _read_answer(mathopt: Any, scaled: ScaledModel, result: Any) -> Answer[Float64]:
     reason, reasons = result.termination.reason, mathopt.TerminationReason
     termination = {
@@ -136,13 +132,7 @@ def _read_answer(mathopt: Any, scaled: ScaledModel, result: Any) -> Answer[Float
         by_column = result.variable_values()
         found = [by_column[column] for column in sorted(by_column, key=lambda column: column.id)]
         values = scaled.lift_values(np.array(found, dtype=np.float64))
-    bound = float("inf")
-    if termination is not Termination.INFEASIBLE:
-        bound = scaled.lift_bound(_usable(float(result.termination.objective_bounds.dual_bound)))
+    told = float(result.termination.objective_bounds.dual_bound)
+    bound = scaled.lift_bound(told if abs(told) < 1e20 else -math.inf)  # SCIP's infinity is a number
     nodes = {"nodes": int(result.solve_stats.node_count)}
     return Answer(termination, values, lower_bound=bound, details=nodes)
-
-
-def _usable(bound: float) -> float:
-    """SCIP's infinity is a number."""
-    return bound if abs(bound) < 1e20 else float("-inf")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +18,7 @@ from mipplan.core import (
     InputError,
     Int64,
     Positions,
+    frozen,
     is_finite,
     seconds_to_ns,
     shown,
@@ -26,6 +26,7 @@ from mipplan.core import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 #: Faulty rows named in a message; their number is always told.
 ROWS_NAMED = 5
@@ -34,9 +35,6 @@ MAX_ARRIVALS = 200_000_000
 
 #: Cells turned into Python objects at a time; as such they take ten times the memory.
 CELLS_AT_ONCE = 100_000
-
-#: One kind of fault in a column, and the 0-based rows that have it; ``{rows}`` in the text stands for them.
-RowFault = tuple[str, Positions]
 
 
 # ------------------------------------------------------------------------------------ times in arrays
@@ -62,16 +60,9 @@ def check_arrivals(values: object) -> Int64:
         if len(bad):
             faults.add(Fault("arrival_ns", f"{message} at position {positions_text(bad)}"))
     faults.check()
-    return _own_read_only(given)
-
-
-def _own_read_only(given: NDArray[np.integer]) -> Int64:
-    """Copy unless nobody can write to the array any more, so that a trace never changes under its user."""
     if given.dtype == np.int64 and given.base is None and not given.flags.writeable:
-        return given  # type: ignore[return-value]  # just checked
-    own = np.array(given, dtype=np.int64, order="C")
-    own.flags.writeable = False
-    return own
+        return given  # nobody can write to it any more: no copy is needed to keep a trace as it is
+    return frozen(np.array(given, dtype=np.int64, order="C"))
 
 
 def decreases(times: NDArray[Any]) -> Positions:
@@ -85,9 +76,9 @@ def decreases_among_numbers(times: Float64) -> Positions:
     return numbers[decreases(times[numbers])]
 
 
-def positions_text(positions: Sequence[int] | Positions) -> str:
+def positions_text(positions: Positions) -> str:
     """Write the first few positions, and how many there are: ``3, 4, 9 (3 in all)``."""
-    named = ", ".join(str(int(position)) for position in positions[:ROWS_NAMED])
+    named = ", ".join(map(str, positions[:ROWS_NAMED]))
     more = ", …" if len(positions) > ROWS_NAMED else ""
     return f"{named}{more} ({len(positions)} in all)"
 
@@ -202,12 +193,12 @@ def number_fault(name: str, value: object, *, zero: bool = False, most: float = 
 # ---------------------------------------------------------------------------------- columns and rows
 
 
-@dataclass(frozen=True)
-class NumberColumn:
-    """A column read as numbers: finite, NaN where a cell holds no usable number; `faults` say what it holds instead."""
+class RowFault(NamedTuple):
+    """One kind of fault in a column, the 0-based rows that have it, and what to do about it."""
 
-    values: Float64
-    faults: tuple[RowFault, ...] = ()
+    what: str
+    rows: Positions
+    advice: str = ""
 
 
 class TableFile(Protocol):
@@ -221,35 +212,30 @@ class TableFile(Protocol):
     def columns(self) -> tuple[str, ...]:
         """Names of the columns as written."""
 
-    def numbers(self, name: str) -> NumberColumn:
-        """Return a column of numbers with its faults."""
+    def numbers(self, name: str) -> tuple[Float64, list[RowFault]]:
+        """Return a column as finite numbers, NaN where a cell holds none, and the faults of such cells."""
 
     def instants(self, name: str) -> Int64:
         """Return a column of dates as nanoseconds since 1970, or raise `InputError`."""
 
-    def rows(self, indices: Sequence[int] | Positions) -> str:
+    def rows(self, indices: Positions) -> str:
         """Name rows, given by 0-based index, for people."""
 
 
 def check_rows(table: TableFile, name: str, found: Iterable[RowFault]) -> None:
     """Raise `InputError` with one fault for each kind that occurs in a column, naming its rows."""
     faults = Faults()
-    for text, bad in found:
+    for what, bad, advice in found:
         if len(bad):
-            faults.add(Fault(f"{table.origin}: {name}", text.format(rows=table.rows(bad))))
+            faults.add(Fault(f"{table.origin}: {name}", f"{what} in {table.rows(bad)}{advice}"))
     faults.check()
 
 
-def row_names(unit: str, numbers: Sequence[int], count: int) -> str:
+def row_names(unit: str, numbers: Sequence[int] | Positions, count: int) -> str:
     """Write the first few of `count` rows: ``line 7``, ``lines 3, 4, 9 (3 in all)``."""
     if count == 1:
         return f"{unit} {numbers[0]}"
     return f"{unit}s {', '.join(map(str, numbers))}{', …' if count > len(numbers) else ''} ({count:,} in all)"
-
-
-def first_rows(indices: Sequence[int] | Positions) -> list[int]:
-    """Return the rows that a message names."""
-    return [int(index) for index in indices[:ROWS_NAMED]]
 
 
 def number_of(text: str) -> float:
@@ -260,8 +246,17 @@ def number_of(text: str) -> float:
         return float("nan")
 
 
+def cells_of(column: pa.ChunkedArray) -> Iterator[list[Any]]:
+    """Yield the cells of a column as Python objects, some at a time."""
+    for chunk in column.chunks:
+        for start in range(0, len(chunk), CELLS_AT_ONCE):
+            yield chunk.slice(start, CELLS_AT_ONCE).to_pylist()
+
+
 def dates_to_ns(table: TableFile, name: str, cells: Iterable[Sequence[str]]) -> Int64:
     """Convert ISO dates, given piece by piece, to nanoseconds since 1970; refuse rows without one, and numbers."""
+    import pandas as pd
+
     pieces: list[Int64] = [np.empty(0, np.int64)]
     bad: list[Positions] = [np.empty(0, np.intp)]
     example = ""
@@ -273,28 +268,16 @@ def dates_to_ns(table: TableFile, name: str, cells: Iterable[Sequence[str]]) -> 
                 "holds numbers; dates such as 2024-01-31T12:00:00.5 were expected "
                 "(call a column of seconds arrival_s, one of milliseconds arrival_ms)",
             )
-        instants, missing = _piece_to_ns(table, name, texts)
+        series = pd.Series(texts, dtype=object)
+        dates = pd.to_datetime(series, format="ISO8601", utc=True, errors="coerce")
+        pieces.append(checked_dates(table, name, dates))
+        missing = np.flatnonzero(dates.isna().to_numpy())
         if len(missing):
             example = example or shown(texts[int(missing[0])])
             bad.append(missing + read)
-        pieces.append(instants)
         read += len(texts)
-    check_rows(table, name, [(f"no ISO date (such as {braced(example)}) in {{rows}}", np.concatenate(bad))])
+    check_rows(table, name, [RowFault(f"no ISO date (such as {example})", np.concatenate(bad))])
     return np.concatenate(pieces)
-
-
-def braced(text: str) -> str:
-    """Write what a template shall leave as it is."""
-    return text.replace("{", "{{").replace("}", "}}")
-
-
-def _piece_to_ns(table: TableFile, name: str, texts: Sequence[str]) -> tuple[Int64, Positions]:
-    import pandas as pd
-
-    series = pd.Series(texts, dtype=object)
-    dates = pd.to_datetime(series, format="ISO8601", utc=True, errors="coerce")
-    missing = np.flatnonzero(dates.isna().to_numpy())
-    return checked_dates(table, name, dates), missing
 
 
 def checked_dates(table: TableFile, name: str, dates: pd.Series[Any]) -> Int64:

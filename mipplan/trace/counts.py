@@ -17,7 +17,7 @@ from mipplan.core import (
     shown,
     suggestion,
 )
-from mipplan.trace.checks import MAX_ARRIVALS, TableFile, check_rows
+from mipplan.trace.checks import MAX_ARRIVALS, RowFault, TableFile, check_rows
 
 _NS_PER_MINUTE = 60 * NS_PER_S
 #: Count columns, and the time to which their numbers refer.
@@ -42,20 +42,16 @@ class Counts:
     notes: tuple[str, ...]
 
     def expanded(self, window: tuple[int, int], expand: str, seed: int, place: str) -> Int64:
-        """Expand the intervals that meet the window, then keep the arrivals in it."""
+        """Expand the intervals that meet the window; arrivals of the first and the last may lie outside."""
         start, end = window
         meets = (self.start_ns + self.interval_ns > start) & (self.start_ns < end)
-        arrival_ns = expand_counts(
-            self.start_ns[meets], self.interval_ns, self.count[meets], expand, seed, place
-        )
-        return arrival_ns[slice(*np.searchsorted(arrival_ns, window))]
+        return expand_counts(self.start_ns[meets], self.interval_ns, self.count[meets], expand, seed, place)
 
 
 def read_counts(table: TableFile, column: str) -> Counts:
     """Read a column of counts, and the one that tells their intervals if there is one."""
-    found = table.numbers(column)
-    values = found.values
-    check_rows(table, column, [*found.faults, ("a negative count in {rows}", np.flatnonzero(values < 0))])
+    values, faults = table.numbers(column)
+    check_rows(table, column, [*faults, RowFault("a negative count", np.flatnonzero(values < 0))])
     per_ns = COUNT_COLUMNS[column]
     keys = [name for name in table.columns if name in INTERVAL_COLUMNS]
     if len(keys) > 1:
@@ -78,20 +74,14 @@ def read_counts(table: TableFile, column: str) -> Counts:
 def _intervals(table: TableFile, key: str) -> tuple[Int64, int, Positions]:
     """Return the distinct starts, the common length, and the interval of each row."""
     unit = INTERVAL_COLUMNS[key]
-    found = table.numbers(key)
-    values = found.values
-    check_rows(
-        table,
-        key,
-        [
-            *found.faults,
-            ("a negative time in {rows}", np.flatnonzero(values < 0)),
-            (
-                "a time beyond ten years in {rows}: subtract the time of the first interval",
-                np.flatnonzero(values > MAX_DURATION_NS / unit),
-            ),
-        ],
+    values, faults = table.numbers(key)
+    beyond, advice = (
+        np.flatnonzero(values > MAX_DURATION_NS / unit),
+        ": subtract the time of the first interval",
     )
+    faults.append(RowFault("a negative time", np.flatnonzero(values < 0)))
+    faults.append(RowFault("a time beyond ten years", beyond, advice))
+    check_rows(table, key, faults)
     start_ns, which = np.unique(np.rint(values * unit).astype(np.int64), return_inverse=True)
     if len(start_ns) < 2:
         raise InputError.one(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,10 @@ import numpy as np
 from mipplan.core import Float64, InputError, Int64, Positions, shown
 from mipplan.documents import decode_text
 from mipplan.trace.checks import (
-    CELLS_AT_ONCE,
     ROWS_NAMED,
-    NumberColumn,
     RowFault,
-    braced,
+    cells_of,
     dates_to_ns,
-    first_rows,
     number_of,
     row_names,
 )
@@ -35,7 +33,10 @@ def open_csv(data: bytes, origin: str) -> CsvTable:
     """Find the header of a CSV file; refuse what is no UTF-8 text, or has none."""
     data = _checked(data, origin).removeprefix(b"\xef\xbb\xbf")
     for _, last, cells in _records(data):
-        return CsvTable(origin, tuple(cell.strip() for cell in cells), data, header_lines=last)
+        end = 0
+        for _ in range(last):
+            end = data.find(b"\n", end) + 1 or len(data)
+        return CsvTable(origin, tuple(cell.strip() for cell in cells), data[end:], lines_before=last)
     if data.strip():
         raise InputError.one(f"{origin}:1", "is no line of column names: it is far too long for one")
     raise InputError.one(origin, "is empty; the first line must name the columns")
@@ -51,7 +52,8 @@ def csv_tables(
     table = open_csv(first, origin)
     yield table
     for rows, lines_before in blocks:
-        yield table.with_rows(rows, lines_before)
+        text = _checked(rows, origin, lines_before)
+        yield replace(table, text=text, lines_before=lines_before)
 
 
 def _whole_rows(read: Callable[[int], bytes], origin: str, at_once: int) -> Iterator[tuple[bytes, int]]:
@@ -142,25 +144,14 @@ def _records(data: bytes) -> Iterator[tuple[int, int, list[str]]]:
 
 @dataclass(frozen=True)
 class CsvTable:
-    """A CSV file, or its header and some of its rows; see `mipplan.trace.checks.TableFile`.
-
-    `data` has header and rows; `lines_left_out` are lines of the file between the header and the first of these rows.
-    """
+    """A CSV file, or some rows of one, before which there are `lines_before`; see `mipplan.trace.checks.TableFile`."""
 
     origin: str
     columns: tuple[str, ...]
-    data: bytes
-    header_lines: int
-    lines_left_out: int = 0
+    text: bytes
+    lines_before: int
 
-    def with_rows(self, rows: bytes, lines_before: int) -> CsvTable:
-        """Return a table of other whole rows of the same file, given how many lines come before them."""
-        end = _end_of_line(self.data, self.header_lines)
-        header = self.data[:end]
-        text = _checked(rows, self.origin, lines_before)
-        return replace(self, data=header + text, lines_left_out=lines_before - self.header_lines)
-
-    def numbers(self, name: str) -> NumberColumn:
+    def numbers(self, name: str) -> tuple[Float64, list[RowFault]]:
         """Return a column of numbers with its faults."""
         import pyarrow as pa
 
@@ -169,24 +160,39 @@ class CsvTable:
         except pa.ArrowInvalid:
             return self._numbers_of_texts(name)  # some cell is no number; read again as text to tell which
         values: Float64 = column.to_numpy()
-        return NumberColumn(values) if np.isfinite(values).all() else self._numbers_of_texts(name)
+        return (values, []) if np.isfinite(values).all() else self._numbers_of_texts(name)
 
-    def _numbers_of_texts(self, name: str) -> NumberColumn:
-        odd = _OddCells()
-        values = [odd.convert(texts) for texts in self._texts(name)]
-        return NumberColumn(np.concatenate(values) if values else np.empty(0), odd.faults())
+    def _numbers_of_texts(self, name: str) -> tuple[Float64, list[RowFault]]:
+        pieces: list[Float64] = [np.empty(0)]
+        odd: dict[str, list[int]] = {"no value": [], "NaN": [], "an infinite value": [], "no number": []}
+        example, read = "", 0
+        for texts in self._texts(name):
+            values = np.array([number_of(text) for text in texts], dtype=np.float64)
+            for row in np.flatnonzero(~np.isfinite(values)).tolist():
+                kind = _odd_kind(texts[row], values[row])
+                odd[kind].append(read + row)
+                if kind == "no number":
+                    example = example or f" (such as {shown(texts[row])})"
+                values[row] = np.nan
+            pieces.append(values)
+            read += len(texts)
+        faults = [
+            RowFault(kind + example if kind == "no number" else kind, np.array(rows, np.intp))
+            for kind, rows in odd.items()
+        ]
+        return np.concatenate(pieces), faults
 
     def instants(self, name: str) -> Int64:
         """Return a column of dates as nanoseconds since 1970."""
         return dates_to_ns(self, name, self._texts(name))
 
-    def rows(self, indices: Sequence[int] | Positions) -> str:
+    def rows(self, indices: Positions) -> str:
         """Name rows by their lines in the file."""
-        wanted = first_rows(indices)
+        wanted = indices[:ROWS_NAMED].tolist()
         lines: list[int] = []
-        for position, (line, _, _) in enumerate(_records(self.data)):
-            if position - 1 in wanted:  # the header is record 0
-                lines.append(self._in_file(line))
+        for position, (line, _, _) in enumerate(_records(self.text)):
+            if position in wanted:
+                lines.append(self.lines_before + line)
             if len(lines) == len(wanted):
                 return row_names("line", lines, len(indices))
         return row_names("row", [index + 1 for index in wanted], len(indices))
@@ -202,9 +208,8 @@ class CsvTable:
             if "straddl" in reason:
                 reason = "it has a row of more than 1 MiB"
             raise InputError.one(self.origin, f"is not a well-formed CSV file: {reason}") from None
-        for chunk in column.chunks:
-            for start in range(0, len(chunk), CELLS_AT_ONCE):
-                yield [text.strip() for text in chunk.slice(start, CELLS_AT_ONCE).to_pylist()]
+        for cells in cells_of(column):
+            yield [text.strip() for text in cells]
 
     def _column(self, name: str, kind: pa.DataType) -> pa.ChunkedArray:
         """Read one column, or raise `pyarrow.ArrowInvalid` if it is of another kind."""
@@ -218,16 +223,15 @@ class CsvTable:
             uneven = True
             return "error"
 
-        wanted = str(self.columns.index(name))  # by position: names may repeat or be blank
-        content = pa.BufferReader(self._content())
-        if not content.size():
+        content = self.text.rstrip()  # without blank lines at the end
+        if not content:
             return pa.chunked_array([], type=kind)
+        # by position: names may repeat or be blank
+        wanted, names = str(self.columns.index(name)), [str(index) for index in range(len(self.columns))]
         try:
             table = reader.read_csv(
-                content,
-                read_options=reader.ReadOptions(
-                    column_names=[str(index) for index in range(len(self.columns))]
-                ),
+                pa.BufferReader(content),
+                read_options=reader.ReadOptions(column_names=names),
                 parse_options=reader.ParseOptions(newlines_in_values=True, invalid_row_handler=stop),
                 convert_options=reader.ConvertOptions(include_columns=[wanted], column_types={wanted: kind}),
             )
@@ -237,80 +241,29 @@ class CsvTable:
             raise
         return table.column(0)
 
-    def _content(self) -> bytes:
-        """Return everything after the header, without blank lines at the end."""
-        return self.data[_end_of_line(self.data, self.header_lines) :].rstrip()
-
-    def _in_file(self, line: int) -> int:
-        """Number in the file of a line of `data` below the header."""
-        return self.lines_left_out + line
-
     def _uneven_rows(self) -> InputError:
-        width = len(self.columns)
-        lines: list[int] = []
-        count, first = 0, width
-        for line, _, cells in _records(self.data):
+        width, lines, count, found = len(self.columns), list[int](), 0, "another number"
+        for line, _, cells in _records(self.text):
             if len(cells) != width:
+                found = found if count else _values(len(cells))
                 count += 1
-                if len(lines) < ROWS_NAMED:
-                    lines.append(self._in_file(line))
-                if count == 1:
-                    first = len(cells)
-        found = _values(first) if lines else "another number"
+                if count <= ROWS_NAMED:
+                    lines.append(self.lines_before + line)
         where = row_names("line", lines, count) if lines else "some lines"
         return InputError.one(
             self.origin, f"expected {_values(width)} as in the header, found {found} in {where}"
         )
 
 
-def _end_of_line(data: bytes, lines: int) -> int:
-    """Return where this number of lines ends: at the end of all, if there are fewer."""
-    offset = 0
-    for _ in range(lines):
-        offset = data.find(b"\n", offset) + 1
-        if offset == 0:
-            return len(data)
-    return offset
-
-
 def _values(count: int) -> str:
     return "1 value" if count == 1 else f"{count} values"
 
 
-class _OddCells:
-    """The cells of a column that are no finite numbers, piece by piece."""
-
-    def __init__(self) -> None:
-        self._read, self._example = 0, ""
-        self._rows: dict[str, list[int]] = {"empty": [], "nan": [], "infinite": [], "text": []}
-
-    def convert(self, texts: Sequence[str]) -> Float64:
-        """Return the numbers of one piece, NaN where there is none, and remember which cells those are."""
-        values = np.array([number_of(text) for text in texts], dtype=np.float64)
-        odd = np.flatnonzero(~np.isfinite(values))
-        for row in odd.tolist():
-            self._rows[self._kind(texts[row], is_nan=bool(np.isnan(values[row])))].append(self._read + row)
-        values[odd] = np.nan
-        self._read += len(texts)
-        return values
-
-    def _kind(self, text: str, *, is_nan: bool) -> str:
-        word = text.lower().lstrip("+-")
-        if word == "":
-            return "empty"
-        if not is_nan:
-            return "infinite"
-        if word == "nan":
-            return "nan"
-        self._example = self._example or shown(text)
-        return "text"
-
-    def faults(self) -> tuple[RowFault, ...]:
-        """Return the kinds that occurred."""
-        wording = {
-            "empty": "no value in {rows}",
-            "nan": "NaN in {rows}",
-            "infinite": "an infinite value in {rows}",
-            "text": f"no number (such as {braced(self._example)}) in {{rows}}",
-        }
-        return tuple((wording[kind], np.array(rows)) for kind, rows in self._rows.items() if rows)
+def _odd_kind(text: str, number: float) -> str:
+    """Say what a cell holds in the place of a finite number."""
+    word = text.lower().lstrip("+-")
+    if word == "":
+        return "no value"
+    if math.isinf(number):
+        return "an infinite value"
+    return "NaN" if word == "nan" else "no number"

@@ -6,7 +6,8 @@ shape (n,); it raises `InputError` if an argument is unusable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,10 +15,10 @@ from mipplan.core import (
     MAX_DURATION_NS,
     NS_PER_S,
     Fault,
-    Faults,
     Float64,
     InputError,
     Int64,
+    check_all,
     check_seed,
     shown,
 )
@@ -39,7 +40,7 @@ def poisson(rate_rps: float, duration_s: float, seed: int) -> Int64:
     rate_rps : float
         Mean arrivals per second.
     """
-    _check([number_fault("rate_rps", rate_rps), _duration_fault(duration_s)])
+    _check(number_fault("rate_rps", rate_rps), _duration_fault(duration_s))
     rng = _random(seed)
     return _uniform_ns(rng, rng.poisson(_expected(rate_rps * duration_s)), duration_s)
 
@@ -58,11 +59,7 @@ def gamma(rate_rps: float, cv: float, duration_s: float, seed: int) -> Int64:
         Coefficient of variation of the gaps: 1 is Poisson, 4 very bursty; at most 1000.
     """
     _check(
-        [
-            number_fault("rate_rps", rate_rps),
-            number_fault("cv", cv, most=_MAX_CV),
-            _duration_fault(duration_s),
-        ]
+        number_fault("rate_rps", rate_rps), number_fault("cv", cv, most=_MAX_CV), _duration_fault(duration_s)
     )
     _expected(rate_rps * duration_s)
     operational = _renewals(_random(seed), cv, rate_rps * duration_s)
@@ -85,13 +82,12 @@ def markov_modulated(
     sojourns = (
         [mean_sojourn_s] * len(rates_rps) if isinstance(mean_sojourn_s, int | float) else [*mean_sojourn_s]
     )
-    faults = [number_fault(f"rates_rps[{i}]", rate, zero=True) for i, rate in enumerate(rates_rps)]
-    faults += [number_fault(f"mean_sojourn_s[{i}]", sojourn) for i, sojourn in enumerate(sojourns)]
+    faults = _number_faults("rates_rps", rates_rps, zero=True) + _number_faults("mean_sojourn_s", sojourns)
     if len(rates_rps) < 2 or len(sojourns) != len(rates_rps):
         faults.append(
             Fault("rates_rps", "expected at least two rates, and one sojourn for all or one for each")
         )
-    _check([*faults, _duration_fault(duration_s)])
+    _check(*faults, _duration_fault(duration_s))
     _expected(max(rates_rps) * duration_s)
     if duration_s / min(sojourns) > _MAX_JUMPS:
         raise InputError.one(
@@ -120,12 +116,10 @@ def diurnal(mean_rps: float, amplitude: float, period_s: float, duration_s: floa
     Thinning: points of a process of the highest rate are kept with probability proportional to the rate then.
     """
     _check(
-        [
-            number_fault("mean_rps", mean_rps),
-            number_fault("amplitude", amplitude, zero=True, most=1.0),
-            number_fault("period_s", period_s),
-            _duration_fault(duration_s),
-        ]
+        number_fault("mean_rps", mean_rps),
+        number_fault("amplitude", amplitude, zero=True, most=1.0),
+        number_fault("period_s", period_s),
+        _duration_fault(duration_s),
     )
     rng = _random(seed)
     peak = mean_rps * (1 + amplitude)
@@ -156,7 +150,12 @@ def ramp(
     Gamma renewals of unit rate in operational time, mapped to real time by the inverse of the cumulative rate
     (exact for linear ramps); on a ramp the burstiness changes in sixteen steps.
     """
-    _check(_ramp_faults(rates_rps, cvs, durations_s, transition_s))
+    faults = _number_faults("rates_rps", rates_rps) + _number_faults("cvs", cvs, most=_MAX_CV)
+    faults += _number_faults("durations_s", durations_s, most=_MAX_DURATION_S)
+    faults.append(number_fault("transition_s", transition_s, zero=True, most=_MAX_DURATION_S))
+    if not len(rates_rps) == len(cvs) == len(durations_s) >= 1:
+        faults.append(Fault("rates_rps", "expected as many rates as cvs and durations, at least one"))
+    _check(*faults)
     pieces = _ramp_pieces(rates_rps, cvs, durations_s, transition_s)
     _expected(sum((first + last) / 2 * length for first, last, _, length in pieces))
     rng = _random(seed)
@@ -197,22 +196,20 @@ def gamma_chunks(rate_rps: float, cv: float, queries: int, seed: int, size: int 
     InputError
         With every argument that cannot be used; and when times beyond ten years are reached.
     """
-    faults = Faults()
     arguments = (
         number_fault("rate_rps", rate_rps),
         number_fault("cv", cv, most=_MAX_CV),
         _whole_number_fault("queries", queries),
         _whole_number_fault("size", size),
     )
-    faults.add(*filter(None, arguments))
-    faults.take(lambda: check_seed(seed))
-    faults.check()
+    check_all(lambda: _check(*arguments), lambda: check_seed(seed))
     # A generator function would check its arguments only when the first piece is asked for.
-    return _gamma_pieces(float(rate_rps), float(cv), int(queries), check_seed(seed), int(size))
+    return _gamma_pieces(float(rate_rps), float(cv), int(queries), _random(seed), int(size))
 
 
-def _gamma_pieces(rate_rps: float, cv: float, queries: int, seed: int, size: int) -> Iterator[Int64]:
-    rng = np.random.Generator(np.random.PCG64(seed))
+def _gamma_pieces(
+    rate_rps: float, cv: float, queries: int, rng: np.random.Generator, size: int
+) -> Iterator[Int64]:
     # Gaps of a CV below that are whole nanoseconds all the same.
     shape = max(cv, 1e-9) ** -2
     last_ns = 0
@@ -235,21 +232,6 @@ def _whole_number_fault(name: str, value: object) -> Fault | None:
     if fault is None and float(value) % 1 == 0:  # type: ignore[arg-type]  # a number, as just checked
         return None
     return Fault(name, f"expected a whole number from 1 on, found {shown(value)}")
-
-
-def _ramp_faults(
-    rates_rps: Sequence[float], cvs: Sequence[float], durations_s: Sequence[float], transition_s: float
-) -> list[Fault | None]:
-    faults = [number_fault(f"rates_rps[{i}]", rate) for i, rate in enumerate(rates_rps)]
-    faults += [number_fault(f"cvs[{i}]", cv, most=_MAX_CV) for i, cv in enumerate(cvs)]
-    faults += [
-        number_fault(f"durations_s[{i}]", length, most=_MAX_DURATION_S)
-        for i, length in enumerate(durations_s)
-    ]
-    faults.append(number_fault("transition_s", transition_s, zero=True, most=_MAX_DURATION_S))
-    if not len(rates_rps) == len(cvs) == len(durations_s) >= 1:
-        faults.append(Fault("rates_rps", "expected as many rates as cvs and durations, at least one"))
-    return faults
 
 
 def _ramp_pieces(
@@ -324,7 +306,13 @@ def _duration_fault(duration_s: object) -> Fault | None:
     return number_fault("duration_s", duration_s, most=_MAX_DURATION_S)
 
 
-def _check(faults: Iterable[Fault | None]) -> None:
+def _number_faults(
+    name: str, values: Sequence[object], *, zero: bool = False, most: float = math.inf
+) -> list[Fault | None]:
+    return [number_fault(f"{name}[{i}]", value, zero=zero, most=most) for i, value in enumerate(values)]
+
+
+def _check(*faults: Fault | None) -> None:
     found = [fault for fault in faults if fault is not None]
     if found:
         raise InputError(found)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mipplan.core import MAX_DURATION_NS, NS_PER_S, Float64, InputError, Int64, is_number, name_problem, shown
 from mipplan.documents import AnyPath
+from mipplan.trace import generators
 from mipplan.trace.checks import (
     check_arrivals,
     number_fault,
@@ -24,8 +26,7 @@ from mipplan.trace.checks import (
     window_ns,
     window_text,
 )
-
-Expansion = Literal["poisson", "uniform", "even"]
+from mipplan.trace.reading import read_arrivals
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -226,8 +227,6 @@ class Trace:
         InputError
             With every kind of fault in the file and the rows where it occurs.
         """
-        from mipplan.trace.reading import read_arrivals
-
         arrival_ns, note = read_arrivals(path, expand=expand, seed=seed, start_s=start_s, end_s=end_s)
         name = Path(path).name.split(".")[0].strip()
         return cls(arrival_ns, name if name_problem(name) is None else "trace", note)
@@ -235,12 +234,12 @@ class Trace:
     @classmethod
     def poisson(cls, rate_rps: float, duration_s: float, seed: int) -> Trace:
         """Generate Poisson arrivals; see `mipplan.trace.generators.poisson`."""
-        return cls._generated("poisson", rate_rps=rate_rps, duration_s=duration_s, seed=seed)
+        return cls._generated(generators.poisson, rate_rps, duration_s, seed)
 
     @classmethod
     def gamma(cls, rate_rps: float, cv: float, duration_s: float, seed: int) -> Trace:
         """Generate arrivals with gamma gaps; see `mipplan.trace.generators.gamma`."""
-        return cls._generated("gamma", rate_rps=rate_rps, cv=cv, duration_s=duration_s, seed=seed)
+        return cls._generated(generators.gamma, rate_rps, cv, duration_s, seed)
 
     @classmethod
     def markov_modulated(
@@ -251,27 +250,14 @@ class Trace:
         seed: int,
     ) -> Trace:
         """Generate Markov-modulated Poisson arrivals; see `mipplan.trace.generators.markov_modulated`."""
-        return cls._generated(
-            "markov_modulated",
-            rates_rps=rates_rps,
-            mean_sojourn_s=mean_sojourn_s,
-            duration_s=duration_s,
-            seed=seed,
-        )
+        return cls._generated(generators.markov_modulated, rates_rps, mean_sojourn_s, duration_s, seed)
 
     @classmethod
     def diurnal(
         cls, mean_rps: float, amplitude: float, period_s: float, duration_s: float, seed: int
     ) -> Trace:
         """Generate Poisson arrivals of sinusoidal rate; see `mipplan.trace.generators.diurnal`."""
-        return cls._generated(
-            "diurnal",
-            mean_rps=mean_rps,
-            amplitude=amplitude,
-            period_s=period_s,
-            duration_s=duration_s,
-            seed=seed,
-        )
+        return cls._generated(generators.diurnal, mean_rps, amplitude, period_s, duration_s, seed)
 
     @classmethod
     def ramp(
@@ -283,26 +269,18 @@ class Trace:
         seed: int,
     ) -> Trace:
         """Generate regimes of rate and burstiness with ramps between; see `mipplan.trace.generators.ramp`."""
-        return cls._generated(
-            "ramp",
-            rates_rps=rates_rps,
-            cvs=cvs,
-            durations_s=durations_s,
-            transition_s=transition_s,
-            seed=seed,
-        )
+        return cls._generated(generators.ramp, rates_rps, cvs, durations_s, transition_s, seed)
 
     @classmethod
-    def _generated(cls, name: str, **arguments: Any) -> Trace:
-        from mipplan.trace import generators
-
-        arrival_ns = getattr(generators, name)(**arguments)
+    def _generated(cls, draw: Callable[..., Int64], *arguments: object) -> Trace:
+        name, arrival_ns = draw.__name__, draw(*arguments)
         if len(arrival_ns) < 2:
             raise InputError.one(
                 name,
                 f"only {len(arrival_ns)} arrival(s) were drawn; a trace needs two: raise rate or duration",
             )
-        how = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        named = zip(inspect.signature(draw).parameters, arguments, strict=True)
+        how = ", ".join(f"{key}={value!r}" for key, value in named)
         return cls(arrival_ns, name, f"{name}({how})")
 
     # ------------------------------------------------------------------------------------- protocol
@@ -339,17 +317,11 @@ def check_split(split: object) -> float:
 
 
 def split_trace(trace: Trace, split: float) -> tuple[Trace, Trace]:
-    """Cut a trace in two: what comes before the share `split` of its time, and the rest, times unchanged.
+    """Cut a trace in two: what comes before the share `split` of its time, in (0, 1), and the rest, times unchanged.
 
     The cut is exact: an arrival at t belongs to the first part if and only if t − t₁ < split · (tₙ − t₁).
 
-    Raises `InputError` if `split` is no such number, or one of the parts has fewer than two arrivals or no
-    duration.
-
-    Parameters
-    ----------
-    split : float
-        In (0, 1).
+    Raises `InputError` if `split` is no such number, or one of the parts has fewer than two arrivals or no duration.
     """
     # Whole numbers: over a few months, float64 no longer tells nanoseconds apart.
     cut_ns = int(trace.arrival_ns[0]) + math.ceil(Fraction(check_split(split)) * trace.span_ns)
@@ -363,8 +335,4 @@ def split_trace(trace: Trace, split: float) -> tuple[Trace, Trace]:
                 "duration: choose another split or a longer trace",
             )
     share = f"first {100 * split:.6g}% of its time"
-    planned_on, judged_on = (
-        Trace(part, trace.name, f"{trace.note}; {note}" if trace.note else note)
-        for part, note in zip(parts, (share, f"after the {share}"), strict=True)
-    )
-    return planned_on, judged_on
+    return trace._made(parts[0], share), trace._made(parts[1], f"after the {share}")

@@ -11,13 +11,12 @@ import numpy as np
 
 from mipplan.core import Float64, InputError, Int64, Positions
 from mipplan.trace.checks import (
-    CELLS_AT_ONCE,
-    NumberColumn,
+    ROWS_NAMED,
     RowFault,
+    cells_of,
     check_rows,
     checked_dates,
     dates_to_ns,
-    first_rows,
     row_names,
 )
 
@@ -49,7 +48,7 @@ def open_parquet(data: bytes, origin: str, most_bytes: int) -> ParquetTable:
 
 
 def parquet_tables(
-    file: BufferedReader, origin: str, at_once: int, main_column: Callable[[ParquetTable], str]
+    file: BufferedReader, origin: str, at_once: int, main_column: Callable[[str, Sequence[str]], str]
 ) -> Iterator[ParquetTable]:
     """Cut a Parquet file into tables of `at_once` rows of its main column."""
     import pyarrow as pa
@@ -62,11 +61,10 @@ def parquet_tables(
     try:
         # Otherwise the whole column of a row group is read at once, and one group may be all there is.
         with pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as parquet:
-            table = ParquetTable(origin, tuple(parquet.schema_arrow.names), _no_column)
-            batches = parquet.iter_batches(at_once, columns=[main_column(table)])
+            columns = tuple(parquet.schema_arrow.names)
             rows = 0
-            for batch in batches:
-                yield ParquetTable(origin, table.columns, _column_of(batch), rows)
+            for batch in parquet.iter_batches(at_once, columns=[main_column(origin, columns)]):
+                yield ParquetTable(origin, columns, pa.Table.from_batches([batch]).column, rows)
                 rows += batch.num_rows
     except InputError:
         raise
@@ -74,16 +72,6 @@ def parquet_tables(
         raise _damaged(origin) from None
     if not rows:
         raise InputError.one(origin, "holds no arrival")
-
-
-def _no_column(name: str) -> pa.ChunkedArray:
-    raise AssertionError(f"only the schema was read, and not {name}")
-
-
-def _column_of(batch: pa.RecordBatch) -> Callable[[str], pa.ChunkedArray]:
-    import pyarrow as pa
-
-    return lambda _name: pa.chunked_array([batch.column(0)])
 
 
 def _damaged(origin: str) -> InputError:
@@ -102,7 +90,7 @@ class ParquetTable:
     read: Callable[[str], pa.ChunkedArray]
     rows_before: int = 0
 
-    def numbers(self, name: str) -> NumberColumn:
+    def numbers(self, name: str) -> tuple[Float64, list[RowFault]]:
         """Return a column of numbers with its faults."""
         import pyarrow as pa
 
@@ -117,13 +105,13 @@ class ParquetTable:
                 f"{self.origin}: {name}", f"expected numbers, the column holds {column.type}"
             ) from None
         missing = np.asarray(column.is_null().to_numpy(), dtype=bool)
-        kinds: list[RowFault] = [
-            ("no value in {rows}", np.flatnonzero(missing)),
-            ("NaN in {rows}", np.flatnonzero(np.isnan(values) & ~missing)),
-            ("an infinite value in {rows}", np.flatnonzero(np.isinf(values))),
+        faults = [
+            RowFault("no value", np.flatnonzero(missing)),
+            RowFault("NaN", np.flatnonzero(np.isnan(values) & ~missing)),
+            RowFault("an infinite value", np.flatnonzero(np.isinf(values))),
         ]
         values[~np.isfinite(values)] = np.nan
-        return NumberColumn(values, tuple(kinds))
+        return values, faults
 
     def instants(self, name: str) -> Int64:
         """Return a column of dates as nanoseconds since 1970."""
@@ -131,14 +119,14 @@ class ParquetTable:
 
         column = self._loaded(name)
         missing = np.flatnonzero(np.asarray(column.is_null().to_numpy(), dtype=bool))
-        check_rows(self, name, [("no value in {rows}", missing)])
+        check_rows(self, name, [RowFault("no value", missing)])
         if pa.types.is_timestamp(column.type):
             return checked_dates(self, name, column.to_pandas())
-        return dates_to_ns(self, name, _texts(column))
+        return dates_to_ns(self, name, ([str(cell) for cell in cells] for cells in cells_of(column)))
 
-    def rows(self, indices: Sequence[int] | Positions) -> str:
+    def rows(self, indices: Positions) -> str:
         """Name rows by their number."""
-        return row_names("row", [self.rows_before + index + 1 for index in first_rows(indices)], len(indices))
+        return row_names("row", self.rows_before + 1 + indices[:ROWS_NAMED], len(indices))
 
     def _loaded(self, name: str) -> pa.ChunkedArray:
         import pyarrow as pa
@@ -147,9 +135,3 @@ class ParquetTable:
             return self.read(name)
         except (pa.ArrowException, OSError, ValueError, LookupError):
             raise InputError.one(f"{self.origin}: {name}", "cannot be read: the file is damaged") from None
-
-
-def _texts(column: pa.ChunkedArray) -> Iterator[list[str]]:
-    for chunk in column.chunks:
-        for start in range(0, len(chunk), CELLS_AT_ONCE):
-            yield [str(value) for value in chunk.slice(start, CELLS_AT_ONCE).to_pylist()]

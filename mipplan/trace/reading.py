@@ -10,17 +10,16 @@ import io
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from io import BufferedReader
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 
-from mipplan.core import MAX_DURATION_NS, NS_PER_MS, NS_PER_S, InputError, Int64, shown, suggestion
+from mipplan.core import MAX_DURATION_NS, NS_PER_MS, NS_PER_S, InputError, Int64, Positions, shown, suggestion
 from mipplan.documents import AnyPath, open_file, read_bytes
 from mipplan.trace.checks import (
-    NumberColumn,
+    RowFault,
     TableFile,
     check_rows,
     decreases,
@@ -28,7 +27,7 @@ from mipplan.trace.checks import (
     window_ns,
     window_text,
 )
-from mipplan.trace.counts import COUNT_COLUMNS, Counts, check_expansion, read_counts
+from mipplan.trace.counts import COUNT_COLUMNS, check_expansion, read_counts
 from mipplan.trace.csv_files import csv_tables, open_csv
 from mipplan.trace.parquet_files import open_parquet, parquet_tables
 
@@ -84,7 +83,7 @@ def read_arrivals(
     """Read at least two sorted arrivals from a file, and say how they came about; see `Trace.read`."""
     window = window_ns(start_s, end_s)
     (table,) = _tables(path, params, whole=True)
-    column = _main_column(table)
+    column = _main_column(table.origin, table.columns)
     if column in ARRIVAL_COLUMNS:
         if expand is not None:
             raise InputError.one(
@@ -93,13 +92,13 @@ def read_arrivals(
             )
         arrival_ns, notes = _ArrivalReader().read(table, column), [f"read from {column}"]
         spans = _span_text(arrival_ns[:1], arrival_ns[-1:])
-        arrival_ns = arrival_ns[slice(*np.searchsorted(arrival_ns, window))]
     else:
         expand = check_expansion(expand, f"{table.origin}: {column}")
-        counts: Counts = read_counts(table, column)
+        counts = read_counts(table, column)
         arrival_ns = counts.expanded(window, expand, seed, table.origin)
         spans = _span_text(counts.start_ns[:1], counts.start_ns[-1:] + counts.interval_ns)
         notes = [*counts.notes, f"expanded by {expand}, seed {seed}"]
+    arrival_ns = arrival_ns[slice(*np.searchsorted(arrival_ns, window))]
     is_cut = start_s is not None or end_s is not None
     if is_cut:
         notes.append(f"window {window_text(start_s, end_s)}")
@@ -134,7 +133,7 @@ def read_pieces(path: AnyPath, params: ReadParams = DEFAULTS) -> Iterator[Int64]
     """
     reader = _ArrivalReader()
     for table in _tables(path, params, whole=False):
-        column = _main_column(table)
+        column = _main_column(table.origin, table.columns)
         if column in COUNT_COLUMNS:
             raise InputError.one(
                 f"{table.origin}: {column}",
@@ -150,7 +149,15 @@ def _tables(path: AnyPath, params: ReadParams, *, whole: bool) -> Iterator[Table
     """Yield a file as one table, or cut into tables of some rows each; the first of these may have none."""
     origin = os.fspath(path)
     if whole:
-        yield _whole_table(read_bytes(path, limit=params.most_bytes), origin, params)
+        data = read_bytes(path, limit=params.most_bytes)
+        if data.startswith(_GZIP_MAGIC):
+            data = _unzipped(data, origin, params)
+        _check_kind(data, origin)
+        if data.startswith(_PARQUET_MAGIC):
+            most_bytes = max(params.free_column_bytes, params.most_expansion * len(data))
+            yield open_parquet(data, origin, most_bytes)
+        else:
+            yield open_csv(data, origin)
         return
     with open_file(path) as file:
         first = file.peek(8)[:8]
@@ -160,16 +167,6 @@ def _tables(path: AnyPath, params: ReadParams, *, whole: bool) -> Iterator[Table
             return
         read = _unzipping(file, origin) if first.startswith(_GZIP_MAGIC) else file.read
         yield from csv_tables(read, origin, params.bytes_at_once, _check_unzipped)
-
-
-def _whole_table(data: bytes, origin: str, params: ReadParams) -> TableFile:
-    if data.startswith(_GZIP_MAGIC):
-        data = _unzipped(data, origin, params)
-    _check_kind(data, origin)
-    if data.startswith(_PARQUET_MAGIC):
-        most_bytes = max(params.free_column_bytes, params.most_expansion * len(data))
-        return open_parquet(data, origin, most_bytes)
-    return open_csv(data, origin)
 
 
 def _check_kind(first: bytes, origin: str) -> None:
@@ -187,83 +184,65 @@ def _check_unzipped(first: bytes, origin: str) -> None:
 
 
 def _unzipped(data: bytes, origin: str, params: ReadParams) -> bytes:
-    source = io.BytesIO(data)
-    plain = io.BytesIO()
-    with _gzip_faults(origin), gzip.GzipFile(fileobj=source) as stream:
-        while piece := stream.read(_STEP):
-            plain.write(piece)
-            produced, consumed = plain.tell(), source.tell()
-            if produced > params.most_bytes:
-                limit = params.most_bytes // 1024**3
-                raise InputError.one(origin, f"is larger than {limit} GiB when decompressed")
-            if produced > max(params.free_bytes, params.most_expansion * consumed):
-                raise InputError.one(
-                    origin,
-                    f"expands to more than {params.most_expansion} times its size when decompressed, as no trace "
-                    "does; if it is one, decompress it first",
-                )
+    source, plain = io.BytesIO(data), io.BytesIO()
+    read = _unzipping(source, origin)
+    while piece := read(_STEP):
+        plain.write(piece)
+        produced, consumed = plain.tell(), source.tell()
+        if produced > params.most_bytes:
+            limit = params.most_bytes // 1024**3
+            raise InputError.one(origin, f"is larger than {limit} GiB when decompressed")
+        if produced > max(params.free_bytes, params.most_expansion * consumed):
+            raise InputError.one(
+                origin,
+                f"expands to more than {params.most_expansion} times its size when decompressed, as no trace "
+                "does; if it is one, decompress it first",
+            )
     return plain.getvalue()
 
 
-def _unzipping(file: BufferedReader, origin: str) -> Callable[[int], bytes]:
+def _unzipping(file: BinaryIO, origin: str) -> Callable[[int], bytes]:
+    """Return how to read so many bytes at most of what gzip data stand for; faults of these are told in our words."""
     unzipped = gzip.GzipFile(fileobj=file)
 
     def read(size: int) -> bytes:
-        with _gzip_faults(origin):
+        try:
             return unzipped.read(size)
+        except EOFError:
+            fault = "the gzip data end too early: the file is incomplete; copy or download it again"
+        except (OSError, zlib.error):
+            fault = "the gzip data are damaged; copy or download the file again"
+        raise InputError.one(origin, fault)
 
     return read
-
-
-@contextmanager
-def _gzip_faults(origin: str) -> Iterator[None]:
-    """Say in our words what is wrong with gzip data that are read inside."""
-    try:
-        yield
-    except EOFError:
-        raise InputError.one(
-            origin, "the gzip data end too early: the file is incomplete; copy or download it again"
-        ) from None
-    except (OSError, zlib.error):
-        raise InputError.one(origin, "the gzip data are damaged; copy or download the file again") from None
 
 
 # ------------------------------------------------------------------------------------------- columns
 
 
-def _main_column(table: TableFile) -> str:
+def _main_column(origin: str, columns: Sequence[str]) -> str:
     """Return the one column that holds arrivals or counts."""
     wanted = [*ARRIVAL_COLUMNS, *COUNT_COLUMNS]
-    found = [name for name in table.columns if name in wanted]
+    found = [name for name in columns if name in wanted]
     if len(found) == 1:
         return found[0]
-    columns = ", ".join(shown(name, 30) for name in table.columns[:12])
+    expected = f"expected one of the columns {', '.join(wanted)}"
     if found:
-        raise InputError.one(
-            table.origin,
-            f"expected one of the columns {', '.join(wanted)}, found {' and '.join(found)}: keep one",
-        )
-    if len(table.columns) == 1 and any(separator in table.columns[0] for separator in ";\t|"):
-        columns += " as one column: separate columns by commas"
-    hints = (suggestion(name, wanted) for name in table.columns)
-    hint = next((hint for hint in hints if hint), "")
-    raise InputError.one(
-        table.origin,
-        f"expected one of the columns {', '.join(wanted)}; the first line names {columns}{hint}",
-    )
+        raise InputError.one(origin, f"{expected}, found {' and '.join(found)}: keep one")
+    named = ", ".join(shown(name, 30) for name in columns[:12])
+    if len(columns) == 1 and any(separator in columns[0] for separator in ";\t|"):
+        named += " as one column: separate columns by commas"
+    hint = next(filter(None, (suggestion(name, wanted) for name in columns)), "")
+    raise InputError.one(origin, f"{expected}; the first line names {named}{hint}")
 
 
-@dataclass
 class _ArrivalReader:
-    """Arrivals of a file, read in one table or in several that follow each other.
+    """Arrivals of a file, read in one table or in several that follow each other."""
 
-    `latest` is the last number read so far; `latest_ns` and `zero_ns`, of no or one element, are the last date and
-    the first of all, in nanoseconds since 1970.
-    """
-
-    latest: float = -math.inf
-    latest_ns: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
-    zero_ns: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
+    def __init__(self) -> None:
+        self._latest = -math.inf  # the last number so far
+        #: The last date so far and the first of all, in nanoseconds since 1970: one element, none at first.
+        self._latest_ns = self._zero_ns = np.empty(0, np.int64)
 
     def read(self, table: TableFile, column: str) -> Int64:
         """Return arrivals in nanoseconds, dates relative to the first of all, shape (rows,)."""
@@ -271,42 +250,32 @@ class _ArrivalReader:
         return self._dates(table, column) if unit is None else self._numbers(table, column, unit)
 
     def _numbers(self, table: TableFile, column: str, unit: int) -> Int64:
-        found = table.numbers(column)
-        self._check_numbers(table, column, unit, found)
-        self.latest = float(found.values[-1]) if found.values.size else self.latest
-        return np.rint(found.values * unit).astype(np.int64)
-
-    def _check_numbers(self, table: TableFile, column: str, unit: int, found: NumberColumn) -> None:
-        values = found.values
+        values, faults = table.numbers(column)
         early = decreases_among_numbers(values)
-        if values.size and values[0] < self.latest:
+        if values.size and values[0] < self._latest:
             early = np.concatenate([np.zeros(1, np.intp), early])
-        check_rows(
-            table,
-            column,
-            [
-                *found.faults,
-                ("a negative time in {rows}: let the trace begin at 0 or later", np.flatnonzero(values < 0)),
-                (
-                    "a time beyond ten years in {rows}: subtract the time of the first arrival",
-                    np.flatnonzero(values > MAX_DURATION_NS / unit),
-                ),
-                (_unsorted_message(column), early),
-            ],
-        )
+        below, beyond = np.flatnonzero(values < 0), np.flatnonzero(values > MAX_DURATION_NS / unit)
+        faults += [
+            RowFault("a negative time", below, ": let the trace begin at 0 or later"),
+            RowFault("a time beyond ten years", beyond, ": subtract the time of the first arrival"),
+            _unsorted(early, column),
+        ]
+        check_rows(table, column, faults)
+        self._latest = float(values[-1]) if values.size else self._latest
+        return np.rint(values * unit).astype(np.int64)
 
     def _dates(self, table: TableFile, column: str) -> Int64:
         instants = table.instants(column)
-        late = decreases(np.concatenate([self.latest_ns, instants])) - self.latest_ns.size
-        check_rows(table, column, [(_unsorted_message(column), late)])
+        early = decreases(np.concatenate([self._latest_ns, instants])) - self._latest_ns.size
+        check_rows(table, column, [_unsorted(early, column)])
         if not instants.size:
             return instants
-        self.zero_ns = self.zero_ns if self.zero_ns.size else instants[:1].copy()
-        self.latest_ns = instants[-1:].copy()
-        if instants[-1] - self.zero_ns[0] > MAX_DURATION_NS:
+        self._zero_ns = self._zero_ns if self._zero_ns.size else instants[:1].copy()
+        self._latest_ns = instants[-1:].copy()
+        if instants[-1] - self._zero_ns[0] > MAX_DURATION_NS:
             raise InputError.one(f"{table.origin}: {column}", "spans more than ten years")
-        return instants - self.zero_ns
+        return instants - self._zero_ns
 
 
-def _unsorted_message(column: str) -> str:
-    return f"earlier than the row before in {{rows}}: sort the file by {column}"
+def _unsorted(early: Positions, column: str) -> RowFault:
+    return RowFault("earlier than the row before", early, f": sort the file by {column}")

@@ -12,7 +12,7 @@ import pytest
 from mipplan.core import Float64, SolverError
 from mipplan.solvers import Answer, Termination, solve, write_model
 from mipplan.solvers.backend import Settings
-from mipplan.solvers.exact import BrokenRow, check_solution, cut_off, find_broken_row, solve_exactly
+from mipplan.solvers.exact import Conflict, check_solution, cut_off, find_broken_row, solve_exactly
 from mipplan.solvers.highs import Highs, make_quiet_highs
 from mipplan.solvers.numerics import scale_model
 from mipplan_formulations import LinearModel
@@ -113,10 +113,14 @@ def test_a_cut_removes_only_what_breaks_the_row(above: bool) -> None:
         values = rng.integers(0, 2, 5).astype(float)
         activity = coefficients @ values
         broken = activity > side if above else activity < side
-        assert find_broken_row(model, values) == (BrokenRow(0, above) if broken else None)
-        if not broken:
+        found = find_broken_row(model, values)
+        assert (found is not None) == broken
+        if found is None:
             continue
-        cut = cut_off(model, BrokenRow(0, above), values, "test")
+        sign = 1 if above else -1
+        assert (found.name, found.upper) == ("r0", sign * side)
+        assert np.array_equal(found.coefficients, sign * coefficients)
+        cut = cut_off(model, found, values, "test")
         for point in product([0, 1], repeat=5):
             allowed = bool(np.all(cut.matrix[[1]] @ np.array(point) >= cut.row_lower[1]))
             keeps = coefficients @ point <= side if above else coefficients @ point >= side
@@ -131,7 +135,7 @@ def test_rows_with_continuous_columns_are_left_to_the_tolerance() -> None:
 def test_a_cut_needs_binaries() -> None:
     model = replace(binary_model([1], [[2]], [-np.inf], [3]), column_upper=np.array([5.0]))
     with pytest.raises(SolverError, match="row r0 is broken within the tolerance"):
-        cut_off(model, BrokenRow(0, True), np.array([2.0]), "test")
+        cut_off(model, Conflict(np.array([2]), 3, "r0"), np.array([2.0]), "test")
 
 
 class Saying(Highs):
