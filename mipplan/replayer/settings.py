@@ -10,7 +10,18 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.core import Fault, Faults, InputError, Int64, check_all, check_seed, listed, shown, suggestion
+from mipplan.core import (
+    Fault,
+    Faults,
+    InputError,
+    Int64,
+    check_all,
+    check_one_of,
+    check_seed,
+    listed,
+    shown,
+    suggestion,
+)
 from mipplan.profiles import LatencyTable
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.noise import ServiceNoise
@@ -184,9 +195,7 @@ def engine_and_seed(engine: str, seed: int | None) -> list[Callable[[], object]]
 
 
 def _check_discipline(discipline: str) -> None:
-    names = [known.value for known in Discipline]
-    if discipline not in names:
-        raise InputError.one("discipline", f"expected one of {', '.join(names)}, found {shown(discipline)}")
+    check_one_of("discipline", discipline, [known.value for known in Discipline])
 
 
 def _schedule_faults(plans: list[Plan], schedule: object) -> list[Fault]:

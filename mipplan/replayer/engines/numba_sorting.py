@@ -168,8 +168,8 @@ def _merge(
     """Merge the sorted stretches before and from `middle`, where they overlap."""
     if key[middle - 1] <= key[middle]:
         return
-    first = _first_above(key, low, middle, key[middle])
-    end = _end_of_below(key, middle, high, key[middle - 1])
+    first = low + np.searchsorted(key[low:middle], key[middle], side="right")
+    end = middle + np.searchsorted(key[middle:high], key[middle - 1])
     left = middle - first
     left_key[:left] = key[first:middle]
     left_order[:left] = order[first:middle]
@@ -186,35 +186,3 @@ def _merge(
         key[place], order[place] = left_key[ours], left_order[ours]
         ours += 1
         place += 1
-
-
-@compiled
-def _first_above(key: Int64, low: int, middle: int, bound: int) -> int:
-    """Return the first place in [low, middle) with a key above `bound`; the last one has such a key."""
-    step = 1
-    while middle - step > low and key[middle - step] > bound:
-        step *= 2
-    left, right = max(middle - step, low), middle - step // 2
-    while left < right:
-        half = (left + right) // 2
-        if key[half] > bound:
-            right = half
-        else:
-            left = half + 1
-    return left
-
-
-@compiled
-def _end_of_below(key: Int64, middle: int, high: int, bound: int) -> int:
-    """Return the place after the last in [middle, high) with a key below `bound`; the first has such a key."""
-    step = 1
-    while middle + step < high and key[middle + step] < bound:
-        step *= 2
-    left, right = middle + step // 2, min(middle + step, high)
-    while left < right:
-        half = (left + right) // 2
-        if key[half] < bound:
-            left = half + 1
-        else:
-            right = half
-    return left
