@@ -27,13 +27,14 @@ def read_bytes(path: AnyPath, *, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
     Raises `InputError` if there is no such file (with the closest name in that folder), it is a folder or a
     device, too large, or cannot be read.
     """
+    place = os.fspath(path)
     with open_file(path) as stream:
         try:
             data = _bounded(stream, limit)
         except OSError as error:
-            raise InputError.one(os.fspath(path), f"cannot be read: {error.strerror or error}") from None
+            raise InputError.one(place, f"cannot be read: {error.strerror or error}") from None
     if len(data) > limit:
-        raise InputError.one(os.fspath(path), f"is larger than {limit // 1024**2} MiB, the most that is read")
+        raise InputError.one(place, f"is larger than {limit // 1024**2} MiB, the most that is read")
     return data
 
 
@@ -110,8 +111,10 @@ def write_text_atomically(path: str | Path, text: str) -> None:
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to disk, then rename it into place.
 
-    Where `path` is a link, the file that it leads to is written. Raises `InputError` if the folder does not exist or
-    cannot be written to, or `path` is a folder or a device.
+    Where `path` is a link, the file that it leads to is written.
+
+    Raises `InputError` if the folder does not exist or cannot be written to, or `path` is a folder or a
+    device.
     """
     problem = output_problem(path)
     if problem is not None:
@@ -126,10 +129,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes private files; a plan is an ordinary file and follows the user's umask.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).chmod(_default_mode())
         Path(temporary).replace(target)
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
@@ -158,11 +158,28 @@ def output_problem(path: object) -> str | None:
     return None
 
 
+def _default_mode() -> int:
+    # mkstemp makes private files; a plan is an ordinary file and follows the user's umask.
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 def shipped_folder(package: Path = _PACKAGE) -> Path:
     """Find the shipped profiles, pipelines and traces.
 
-    They are in ``mipplan/shipped_profiles`` of an installed package, else in ``profiles/`` beside the package in a
-    checkout. Raises `InputError` if neither exists.
+    Raises `InputError` if neither exists.
+
+    Parameters
+    ----------
+    package : Path
+        Folder of the package.
+
+    Returns
+    -------
+    pathlib.Path
+        ``mipplan/shipped_profiles`` of an installed package, else ``profiles/`` beside the package in a
+        checkout.
     """
     for folder in (package / "shipped_profiles", package.parent / "profiles"):
         if (folder / "hardware.yaml").is_file():
