@@ -62,10 +62,10 @@ def test_only_a_stage_that_forgets_is_cut_into_pieces() -> None:
     params = cut_short(20)
     rng = np.random.default_rng(12)
     calm, crowded = steady_task(rng, 20_000, 0.3), steady_task(rng, 20_000, 1.2)
-    found = pieces.find_batches(calm, sort_arrivals(calm.arrival_ns), params)
+    found = pieces.Pieces(calm, sort_arrivals(calm.arrival_ns), params).find_batches()
     assert found is not None
     assert found.start_ns.tolist() == plain.serve(calm).batch_start_ns.tolist()
-    assert pieces.find_batches(crowded, sort_arrivals(crowded.arrival_ns), params) is None
+    assert pieces.Pieces(crowded, sort_arrivals(crowded.arrival_ns), params).find_batches() is None
 
 
 def test_long_tasks_are_tried_in_pieces_and_are_right_either_way() -> None:

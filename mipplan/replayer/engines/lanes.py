@@ -37,10 +37,13 @@ def find_batches(
         lanes.advance()
     for lane, number in enumerate(lanes.task.tolist()):
         lanes.found[number].append(_rest(tasks[number], queues[number], lanes, lane, params))
-    return [
-        _joined(task, int(arrivals.at_ns[0]), parts)
-        for task, arrivals, parts in zip(tasks, queues, lanes.found, strict=True)
-    ]
+    found = []
+    for task, arrivals, parts in zip(tasks, queues, lanes.found, strict=True):
+        start_ns, size = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        parts.clear()
+        start_ns += arrivals.at_ns[0]
+        found.append(Batches(start_ns, size, task.service_ns[0, size - 1]))
+    return found
 
 
 def _rest(task: StageTask, arrivals: SortedArrivals, lanes: _Lanes, lane: int, params: NumpyParams) -> Part:
@@ -51,13 +54,6 @@ def _rest(task: StageTask, arrivals: SortedArrivals, lanes: _Lanes, lane: int, p
     rest = replace(task, arrival_ns=left_ns, busy_until_ns=busy_until_ns)
     batches = find_in_loop(rest, SortedArrivals(left_ns, None), params)
     return batches.start_ns - origin_ns, batches.size
-
-
-def _joined(task: StageTask, origin_ns: int, parts: list[Part]) -> Batches:
-    start_ns, size = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    parts.clear()
-    start_ns += origin_ns
-    return Batches(start_ns, size, task.service_ns[0, size - 1])
 
 
 class _Lanes:

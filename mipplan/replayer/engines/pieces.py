@@ -26,47 +26,36 @@ from mipplan.replayer.stage_task import ALWAYS, NEVER, StageTask
 class Run:
     """Some consecutive batches, all certain given the tokens that were seen.
 
-    `first` and `next` are positions in the queue of the first token, and of that after the last one. Batches that
-    start up to `new_ns` are not to be handed out: they tell what was under way.
+    `first` is the position in the queue of the first token. Batches that start up to `new_ns` are not to be handed
+    out: they tell what was under way.
     """
 
     start_ns: Int64
     size: Int64
     end_ns: Int64
     first: int
-    next: int
     new_ns: int = ALWAYS
+
+    @property
+    def next(self) -> int:
+        """Position in the queue of the token after the last one."""
+        return self.first + int(self.size.sum())
 
     @property
     def last_ns(self) -> int:
         """The start of the last batch."""
         return int(self.start_ns[-1]) if self.start_ns.size else ALWAYS
 
-    def upto(self, instant_ns: int) -> Run:
-        """Only what starts by then."""
-        count = int(np.searchsorted(self.start_ns, instant_ns, side="right"))
-        size = self.size[:count]
-        following = self.first + int(size.sum())
-        return replace(
-            self, start_ns=self.start_ns[:count], size=size, end_ns=self.end_ns[:count], next=following
-        )
-
-    def after(self, instant_ns: int) -> Run:
-        """Only what starts later."""
-        count = int(np.searchsorted(self.start_ns, instant_ns, side="right"))
-        first = self.first + int(self.size[:count].sum())
+    def within(self, after_ns: int = ALWAYS, upto_ns: int = NEVER) -> Run:
+        """Only what starts after the one instant, and not after the other."""
+        low, high = np.searchsorted(self.start_ns, (after_ns, upto_ns), side="right").tolist()
         return replace(
             self,
-            start_ns=self.start_ns[count:],
-            size=self.size[count:],
-            end_ns=self.end_ns[count:],
-            first=first,
+            start_ns=self.start_ns[low:high],
+            size=self.size[low:high],
+            end_ns=self.end_ns[low:high],
+            first=self.first + int(self.size[:low].sum()),
         )
-
-
-def find_batches(task: StageTask, arrivals: SortedArrivals, params: NumpyParams) -> Batches | None:
-    """Find the batches of a task that fits a lane; None if its stage forgets too slowly for this to pay."""
-    return Pieces(task, arrivals, params).find_batches()
 
 
 class Pieces:
@@ -88,7 +77,7 @@ class Pieces:
         tasks = [replace(self._task, arrival_ns=queue.at_ns) for queue in queues]
         found = lanes.find_batches(tasks, queues, params)
         runs = [
-            _certain(batches, low, self._unseen_ns(high))
+            _certain(batches, low, self._decided_until_ns(high))
             for batches, (low, high) in zip(found, spans, strict=True)
         ]
         return _joined(self._stitched(runs, [high for _, high in spans]))
@@ -102,14 +91,12 @@ class Pieces:
         instant_ns = min(earlier.last_ns, later.last_ns)
         if instant_ns == ALWAYS or instant_ns < earlier.new_ns:
             return None
-        earlier, later = earlier.upto(instant_ns), later.upto(instant_ns)
+        earlier, later = earlier.within(upto_ns=instant_ns), later.within(upto_ns=instant_ns)
         if earlier.next != later.next:
             return None
-        recent = [run.after(instant_ns - self._longest_ns) for run in (earlier, later)]
-        same = np.array_equal(recent[0].start_ns, recent[1].start_ns) and np.array_equal(
-            recent[0].size, recent[1].size
-        )
-        return instant_ns if same else None
+        ours, theirs = (run.within(instant_ns - self._longest_ns) for run in (earlier, later))
+        same_starts = np.array_equal(ours.start_ns, theirs.start_ns)
+        return instant_ns if same_starts and np.array_equal(ours.size, theirs.size) else None
 
     def _forgets(self, overlap: int) -> bool:
         """Whether runs from an empty stage, one started before the other, meet soon, at most places tried."""
@@ -125,16 +112,15 @@ class Pieces:
 
     def _by_itself(self, low: int, high: int, busy_until_ns: Int64) -> Run:
         """Serve the tokens at these positions as far as later ones make no difference."""
-        unseen_ns = self._unseen_ns(high)
+        until_ns = self._decided_until_ns(high)
         queue = SortedArrivals(self._arrivals.at_ns[low:high], None)
-        until_ns = unseen_ns if unseen_ns == NEVER else unseen_ns - 1
         alone = replace(self._task, arrival_ns=queue.at_ns, busy_until_ns=busy_until_ns, until_ns=until_ns)
-        return _certain(find_in_loop(alone, queue, self._params), low, unseen_ns)
+        return _certain(find_in_loop(alone, queue, self._params), low, until_ns)
 
-    def _unseen_ns(self, high: int) -> int:
-        """When the first token at or after this position arrives."""
+    def _decided_until_ns(self, high: int) -> int:
+        """The last instant before tokens from this position on arrive."""
         at_ns = self._arrivals.at_ns
-        return int(at_ns[high]) if high < at_ns.size else NEVER
+        return int(at_ns[high]) - 1 if high < at_ns.size else NEVER
 
     def _stitched(self, runs: list[Run], highs: list[int]) -> list[Run]:
         """The true run, in parts; the first of `runs` is true, and the others are from where they meet a true one."""
@@ -143,17 +129,17 @@ class Pieces:
         for following, high in zip(runs[1:], highs[1:], strict=True):
             met_ns = self.meeting(true, following)
             if met_ns is None:
-                parts.append(true.after(true.new_ns))
+                parts.append(true.within(true.new_ns))
                 true = self._continued(true, high)
             else:
-                parts.append(true.upto(met_ns).after(true.new_ns))
+                parts.append(true.within(true.new_ns, met_ns))
                 true = replace(following, new_ns=met_ns)
-        return [*parts, true.after(true.new_ns)]
+        return [*parts, true.within(true.new_ns)]
 
     def _continued(self, true: Run, high: int) -> Run:
         """What follows a true run, as far as tokens up to a position decide it."""
         last_ns = true.last_ns
-        recent = true.after(last_ns - self._longest_ns) if true.start_ns.size else true
+        recent = true.within(last_ns - self._longest_ns) if true.start_ns.size else true
         if true.next >= high:
             return replace(recent, new_ns=last_ns)
         more = self._by_itself(true.next, high, recent.end_ns[recent.end_ns > last_ns])
@@ -162,26 +148,17 @@ class Pieces:
             np.concatenate([recent.size, more.size]),
             np.concatenate([recent.end_ns, more.end_ns]),
             recent.first,
-            more.next,
             last_ns,
         )
 
 
-def _certain(batches: Batches, low: int, unseen_ns: int) -> Run:
-    """Batches from position `low` on that start before the first token arrives that was not seen."""
-    run = Run(
-        batches.start_ns,
-        batches.size,
-        batches.start_ns + batches.service_ns,
-        low,
-        low + int(batches.size.sum()),
-    )
-    return run if unseen_ns == NEVER else run.upto(unseen_ns - 1)
+def _certain(batches: Batches, low: int, until_ns: int) -> Run:
+    """Batches from position `low` on that start while no token that was not seen can have come."""
+    end_ns = batches.start_ns + batches.service_ns
+    return Run(batches.start_ns, batches.size, end_ns, low).within(upto_ns=until_ns)
 
 
 def _joined(parts: list[Run]) -> Batches:
-    start_ns, size, end_ns = (
-        np.concatenate(arrays)
-        for arrays in zip(*((part.start_ns, part.size, part.end_ns) for part in parts), strict=False)
-    )
-    return Batches(start_ns, size, end_ns - start_ns)
+    start_ns = np.concatenate([part.start_ns for part in parts])
+    end_ns = np.concatenate([part.end_ns for part in parts])
+    return Batches(start_ns, np.concatenate([part.size for part in parts]), end_ns - start_ns)
