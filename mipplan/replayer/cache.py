@@ -94,7 +94,10 @@ class StageReplays:
         """
         numbers = tuple(above[parent].number for parent in self._parents[stage])
         keys = [(stage, option.choice, numbers) for option in options]
-        found = [self._recalled(key) for key in keys]
+        found = [self._runs.get(key) for key in keys]
+        for key in keys:
+            if key in self._runs:
+                self._runs.move_to_end(key)
         missing = [place for place, run in enumerate(found) if run is None]
         spend(len(missing))
         if missing:
@@ -132,12 +135,6 @@ class StageReplays:
             waits = not np.array_equal(served.dispatch_ns, arrival_ns)
             runs.append(StageRun(self._made, served.exit_ns, waits))
         return runs
-
-    def _recalled(self, key: tuple[Hashable, ...]) -> StageRun | None:
-        run = self._runs.get(key)
-        if run is not None:
-            self._runs.move_to_end(key)
-        return run
 
     def _remember(self, key: tuple[Hashable, ...], run: StageRun) -> None:
         self._runs[key] = run
