@@ -129,8 +129,6 @@ class ReplicaSchedule:
         edges = np.concatenate([[start_ns], np.clip(self.change_ns, start_ns, end_ns), [end_ns]])
         finishing_ns = _finishing_ns(self.capacity, batch_start_ns, batch_start_ns + batch_service_ns)
         return _integral(self.replicas, np.diff(edges)) + finishing_ns
-            self.capacity, batch_start_ns, batch_start_ns + batch_service_ns
-        )
 
 
 def _finishing_ns(capacity: Capacity, start_ns: Int64, end_ns: Int64) -> int:

@@ -26,7 +26,7 @@ from mipplan.profiles import LatencyTable
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.schedule import ReplicaSchedule
-from mipplan.replayer.stage_task import Capacity, EngineFeature, StageTask
+from mipplan.replayer.stage_task import Capacity, EngineFeature, StageTask, no_times
 from mipplan.result import Plan
 from mipplan.tokens import StageTokens
 from mipplan.trace import Trace
@@ -150,7 +150,7 @@ def blank_task(plan: Plan, stage: str, settings: ReplaySettings) -> StageTask:
     else:
         service_ns = noise.service_ns(_stage_table(plan, stage), choice.batch)
     fifo = settings.discipline is Discipline.FIFO
-    return StageTask(np.empty(0, dtype=np.int64), service_ns, capacity, fifo)
+    return StageTask(no_times(), service_ns, capacity, fifo)
 
 
 def group_by_tokens(plans: Sequence[Plan], seed: int | None) -> list[list[int]]:

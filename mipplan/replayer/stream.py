@@ -14,7 +14,7 @@ from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.replaying import hold_on_to_memory
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import Noise, check_plan, engine_and_seed, read_settings
-from mipplan.replayer.stage_task import NEVER, EngineFeature
+from mipplan.replayer.stage_task import NEVER, EngineFeature, no_times
 from mipplan.replayer.walk import ChunkedReplay, Released
 from mipplan.result import (
     LatencyHistogram,
@@ -163,7 +163,7 @@ def _pieces(
     for arrival_ns in checked_chunks(pieces, size, _origin(source)):
         # The next piece may begin at the very instant at which this one ends.
         yield arrival_ns, int(arrival_ns[-1]) - 1
-    yield np.empty(0, dtype=np.int64), NEVER
+    yield no_times(), NEVER
 
 
 def _origin(source: object) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from mipplan.core import Int64
 from mipplan.replayer.engines import lanes
 from mipplan.replayer.engines.batches import Batches, NumpyParams, SortedArrivals, find_in_loop
-from mipplan.replayer.stage_task import ALWAYS, NEVER, StageTask
+from mipplan.replayer.stage_task import ALWAYS, NEVER, StageTask, no_times
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,7 @@ class Pieces:
         met = 0
         for place in np.linspace(overlap, tokens - overlap, self._params.trials, dtype=np.int64).tolist():
             high = min(place + overlap, tokens)
-            earlier, later = (
-                self._by_itself(low, high, np.empty(0, dtype=np.int64)) for low in (place - overlap, place)
-            )
+            earlier, later = (self._by_itself(low, high, no_times()) for low in (place - overlap, place))
             met += self.meeting(earlier, later) is not None
         return met >= self._params.enough_meet
 
