@@ -7,7 +7,7 @@ bounds, options or solvers that made the plan.
 from mipplan.replayer.cache import CacheParams, StageOption, StageReplays, StageRun
 from mipplan.replayer.engines import ENGINES, EngineParams, compiled, resolve_engine
 from mipplan.replayer.noise import ServiceNoise
-from mipplan.replayer.replaying import replay, replay_many
+from mipplan.replayer.replaying import Verdict, replay, replay_many
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import (
     Discipline,
@@ -19,7 +19,6 @@ from mipplan.replayer.settings import (
 )
 from mipplan.replayer.stage_task import NEVER, Capacity, Engine, EngineFeature, Served, StageTask
 from mipplan.replayer.stream import replay_stream
-from mipplan.replayer.verdicts import Verdict
 from mipplan.replayer.walk import ChunkedReplay, replay_together
 
 __all__ = [

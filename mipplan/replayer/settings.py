@@ -112,7 +112,7 @@ def read_settings(
     faults = Faults()
     for check in also:
         faults.take(check)
-    faults.take(lambda: _check_discipline(discipline))
+    faults.take(lambda: check_one_of("discipline", discipline, Discipline))
     faults.add(*_schedule_faults(asked, schedule), *_noise_faults(asked, noise))
     faults.check()
     kept = dict(noise) if isinstance(noise, Mapping) else noise
@@ -153,21 +153,6 @@ def blank_task(plan: Plan, stage: str, settings: ReplaySettings) -> StageTask:
     return StageTask(no_times(), service_ns, capacity, fifo)
 
 
-def group_by_tokens(plans: Sequence[Plan], seed: int | None) -> list[list[int]]:
-    """Numbers of the plans that see the same tokens, group by group."""
-    groups: list[list[int]] = []
-    for number, plan in enumerate(plans):
-        for group in groups:
-            first = plans[group[0]]
-            alike = plan.pipeline is first.pipeline or plan.pipeline == first.pipeline
-            if alike and (seed is not None or plan.seed == first.seed):
-                group.append(number)
-                break
-        else:
-            groups.append([number])
-    return groups
-
-
 def check_plan(plan: object, place: str = "plan") -> None:
     """Refuse what is no plan, such as the name of its file."""
     if not isinstance(plan, Plan):
@@ -183,7 +168,7 @@ def check_trace(trace: object) -> None:
 
 def check_manner(discipline: str, engine: str, seed: int | None) -> None:
     """Check what can be checked of a replay before plan and trace are at hand; all faults are told at once."""
-    check_all(lambda: _check_discipline(discipline), *engine_and_seed(engine, seed))
+    check_all(lambda: check_one_of("discipline", discipline, Discipline), *engine_and_seed(engine, seed))
 
 
 def engine_and_seed(engine: str, seed: int | None) -> list[Callable[[], object]]:
@@ -192,10 +177,6 @@ def engine_and_seed(engine: str, seed: int | None) -> list[Callable[[], object]]
         lambda: resolve_engine(engine, frozenset()),
         lambda: None if seed is None else check_seed(seed),
     ]
-
-
-def _check_discipline(discipline: str) -> None:
-    check_one_of("discipline", discipline, [known.value for known in Discipline])
 
 
 def _schedule_faults(plans: list[Plan], schedule: object) -> list[Fault]:
