@@ -4,7 +4,7 @@ The judge shares nothing with the judged: this package knows tokens and batch la
 bounds, options or solvers that made the plan.
 """
 
-from mipplan.replayer.cache import CacheParams, StageOption, StageReplays, StageRun
+from mipplan.replayer.cache import CacheParams, StageReplays, StageRun
 from mipplan.replayer.engines import ENGINES, EngineParams, compiled, resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.replaying import Verdict, replay, replay_many
@@ -35,7 +35,6 @@ __all__ = [
     "ReplicaSchedule",
     "Served",
     "ServiceNoise",
-    "StageOption",
     "StageReplays",
     "StageRun",
     "StageTask",

@@ -103,7 +103,7 @@ class StageReplays:
         if missing:
             exits = {parent: above[parent].exit_ns for parent in self._parents[stage]}
             arrival_ns = self.workload.arrival_ns(stage, exits)
-            made = self._replay(arrival_ns, [options[place] for place in missing])
+            made = self.serve_alone(arrival_ns, [options[place] for place in missing])
             for place, run in zip(missing, made, strict=True):
                 found[place] = run
                 self._remember(keys[place], run)
@@ -117,9 +117,6 @@ class StageReplays:
     ) -> list[StageRun]:
         """Serve tokens that arrive at these times, under each option; nothing is remembered."""
         spend(len(options))
-        return self._replay(arrival_ns, options)
-
-    def _replay(self, arrival_ns: Int64, options: Sequence[StageOption]) -> list[StageRun]:
         tasks = [
             StageTask(
                 arrival_ns,

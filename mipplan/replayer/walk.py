@@ -112,13 +112,9 @@ class _WholeReplay(_Walk):
         self._enter(stage)
         workload, variants = self._workload, list(self._variants[stage].values())
         # Variants below the same parents share their arrivals.
-        by_parents: dict[tuple[int, ...], Int64 | Following] = {}
-        arrivals: list[Int64 | Following] = []
-        for variant in variants:
-            above = tuple(variant.parents.values())
-            if above not in by_parents:
-                by_parents[above] = self._arrivals(stage, variant)
-            arrivals.append(by_parents[above])
+        below = {tuple(variant.parents.values()): variant for variant in variants}
+        shared = {above: self._arrivals(stage, variant) for above, variant in below.items()}
+        arrivals = [shared[tuple(variant.parents.values())] for variant in variants]
         level = self._settings.levels(workload.seed, workload.stages[stage])
         last_ns, tokens = int(workload.ingress_ns[-1]), workload.stages[stage].count
         tasks = []

@@ -46,7 +46,7 @@ def find_in_lanes(
     while lanes.task.size >= max(params.fewest_lanes, 1):
         lanes.advance()
     for lane, number in enumerate(lanes.task.tolist()):
-        lanes.found[number].append(_rest(tasks[number], queues[number], lanes, lane, params))
+        lanes.found[number].append(lanes.rest(lane, tasks[number]))
     found = []
     for task, arrivals, parts in zip(tasks, queues, lanes.found, strict=True):
         start_ns, size = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -56,21 +56,11 @@ def find_in_lanes(
     return found
 
 
-def _rest(task: StageTask, arrivals: SortedArrivals, lanes: _Lanes, lane: int, params: NumpyParams) -> Part:
-    """Batches of a lane from where it has come to until its task is done."""
-    origin_ns = arrivals.at_ns[0]
-    left_ns = arrivals.at_ns[lanes.place[lane] :]
-    busy_until_ns = origin_ns + lanes.idle_since_origin(lane)
-    rest = replace(task, arrival_ns=left_ns, busy_until_ns=busy_until_ns)
-    batches = find_in_loop(rest, SortedArrivals(left_ns, None), params)
-    return batches.start_ns - origin_ns, batches.size
-
-
 class _Lanes:
     """Tasks not done yet, one a lane.
 
-    `task` is the number of the task in each lane, `place` the position of the next token in its queue, and `found` has
-    the batches by task, window by window. `idle`, shape (replicas, lanes), says when each replica is idle next, since
+    `task` is the number of the task in each lane, `_place` the position of the next token in its queue, and `found` has
+    the batches by task, window by window. `_idle`, shape (replicas, lanes), says when each replica is idle next, since
     the first arrival, with the replica's number in the lowest bits: so a minimum over a column tells when and which.
     Lanes with fewer replicas have some that never are.
     """
@@ -83,13 +73,13 @@ class _Lanes:
         self._queues = [arrivals.at_ns for arrivals in queues]
         self.found: list[list[Part]] = [[] for _ in tasks]
         self.task = np.arange(lanes)
-        self.place = np.zeros(lanes, dtype=np.int64)
+        self._place = np.zeros(lanes, dtype=np.int64)
         self._count = np.array([task.tokens for task in tasks])
         self._cap = np.array([task.batch for task in tasks])
         replicas = np.array([task.capacity.most for task in tasks])
         number = np.arange(replicas.max())[:, np.newaxis]
         self._shift = int(replicas.max()).bit_length()
-        self.idle = np.where(number < replicas, 0, FAR << self._shift) | number
+        self._idle = np.where(number < replicas, 0, FAR << self._shift) | number
         self._service = np.zeros((lanes, self._cap.max() + 1), dtype=np.int64)
         for row, task in zip(self._service, tasks, strict=True):
             row[1 : task.batch + 1] = task.service_ns[0]
@@ -103,7 +93,7 @@ class _Lanes:
         width = max(self._params.lane_window, 2 * few_steps * reach)
         arrival = self._window(width)
         begin = np.arange(lanes) * width
-        left = self._count - self.place
+        left = self._count - self._place
         place = begin.copy()
         start = np.empty((most_steps, lanes), dtype=np.int64)
         size = np.empty((most_steps, lanes), dtype=np.int64)
@@ -119,18 +109,23 @@ class _Lanes:
             self._dispatch(arrival, place, start[done:upto], size[done:upto], reach)
             done = upto
         self._put_away(start[:done], size[:done], left)
-        self.place += np.minimum(place - begin, left)
-        self._keep(self.place < self._count)
+        self._place += np.minimum(place - begin, left)
+        self._keep(self._place < self._count)
 
-    def idle_since_origin(self, lane: int) -> Int64:
-        """When each replica of a lane is idle next, since its first arrival."""
-        since: Int64 = self.idle[:, lane] >> self._shift
-        return since[since < FAR]
+    def rest(self, lane: int, task: StageTask) -> Part:
+        """Find the batches of a lane from where it has come to until its task is done."""
+        at_ns = self._queues[self.task[lane]]
+        left = SortedArrivals(at_ns[self._place[lane] :], None)
+        idle = self._idle[:, lane] >> self._shift
+        busy_until_ns = at_ns[0] + idle[idle < FAR]
+        undone = replace(task, arrival_ns=left.at_ns, busy_until_ns=busy_until_ns)
+        batches = find_in_loop(undone, left, self._params)
+        return batches.start_ns - at_ns[0], batches.size
 
     def _window(self, width: int) -> Int64:
         """The next tokens of all lanes since their first arrivals, lane after lane, `width` each."""
         window = np.full((self.task.size, width), FAR, dtype=np.int64)
-        for row, task, place in zip(window, self.task.tolist(), self.place.tolist(), strict=True):
+        for row, task, place in zip(window, self.task.tolist(), self._place.tolist(), strict=True):
             queue = self._queues[task]
             ahead = queue[place : place + width]
             np.subtract(ahead, queue[0], out=row[: ahead.size])
@@ -144,12 +139,12 @@ class _Lanes:
         lanes = place.size
         lane = np.arange(lanes)
         table = lane * self._service.shape[1]
-        service, idle, shift = self._service.reshape(-1), self.idle.reshape(-1), self._shift
+        service, idle, shift = self._service.reshape(-1), self._idle.reshape(-1), self._shift
         next_idle, replica, seen, ahead, last = (np.empty(lanes, dtype=np.int64) for _ in range(5))
         here = np.empty(lanes, dtype=np.bool_)
         jumps = [reach >> halvings for halvings in range(1, reach.bit_length())]
         for now, taken in zip(start, size, strict=True):
-            np.minimum.reduce(self.idle, axis=0, out=next_idle)
+            np.minimum.reduce(self._idle, axis=0, out=next_idle)
             np.bitwise_and(next_idle, (1 << shift) - 1, out=replica)
             np.right_shift(next_idle, shift, out=next_idle)
             arrival.take(place, out=seen, mode="clip")
@@ -187,9 +182,9 @@ class _Lanes:
         """Let go of the other lanes."""
         if kept.all():
             return
-        self.task, self.place = self.task[kept], self.place[kept]
+        self.task, self._place = self.task[kept], self._place[kept]
         self._count, self._cap = self._count[kept], self._cap[kept]
-        self.idle = np.ascontiguousarray(self.idle[:, kept])
+        self._idle = np.ascontiguousarray(self._idle[:, kept])
         self._service = np.ascontiguousarray(self._service[kept])
 
 
