@@ -26,25 +26,20 @@ class CacheParams:
     """At most so much memory for exits, because those of a long trace would fill it; the longest unused go first."""
 
 
-class _ServiceTimes(Protocol):
+class _Family(Protocol):
     @property
     def service_ns(self) -> Int64: ...
 
 
 class StageOption(Protocol):
-    """A choice for one stage, such as `mipplan.options.Option`."""
+    """A choice for one stage, as `mipplan.options.Option` is: `choice` tells it from others for the stage."""
 
     @property
-    def choice(self) -> Hashable:
-        """What tells it from others for the stage."""
-
+    def choice(self) -> Hashable: ...
     @property
-    def family(self) -> _ServiceTimes:
-        """ℓ(1), …, ℓ(b)."""
-
+    def family(self) -> _Family: ...
     @property
-    def replicas(self) -> int:
-        """How many there are, at all times."""
+    def replicas(self) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)
