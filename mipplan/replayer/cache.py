@@ -31,7 +31,7 @@ class _Family(Protocol):
     def service_ns(self) -> Int64: ...
 
 
-class StageOption(Protocol):
+class _Option(Protocol):
     """A choice for one stage, as `mipplan.options.Option` is: `choice` tells it from others for the stage."""
 
     @property
@@ -79,7 +79,7 @@ class StageReplays:
     def serve(
         self,
         stage: str,
-        options: Sequence[StageOption],
+        options: Sequence[_Option],
         above: Mapping[str, StageRun],
         spend: Callable[[int], None] = lambda _: None,
     ) -> list[StageRun]:
@@ -107,7 +107,7 @@ class StageReplays:
     def serve_alone(
         self,
         arrival_ns: Int64,
-        options: Sequence[StageOption],
+        options: Sequence[_Option],
         spend: Callable[[int], None] = lambda _: None,
     ) -> list[StageRun]:
         """Serve tokens that arrive at these times, under each option; nothing is remembered."""
