@@ -28,30 +28,30 @@ def serve(task: StageTask) -> Served:
     level = None if task.level is None else task.level.tolist()
     count, cap = len(arrivals), task.batch
     replicas = _Replicas(task)
-    # A heap, by token number or by place in the order of arrival.
-    waiting: list[int] = []
+    waiting: list[int] = []  # Where tokens go by number: a heap of those enqueued.
     dispatched: list[int] = []
     starts: list[int] = []
     sizes: list[int] = []
     services: list[int] = []
     now = task.busy_until_ns.min(initial=arrivals[0]) if count else 0
     enqueued = 0
-    while enqueued < count or waiting:
+    while len(dispatched) < count:
+        left = len(dispatched)
         # With tokens waiting, the next dispatch is when a replica idles; with none, not before one arrives.
-        now = replicas.idle_from(now if waiting else max(now, arrivals[enqueued]))
+        now = replicas.idle_from(now if left < enqueued else max(now, arrivals[enqueued]))
         if now > task.until_ns:
             break
         while enqueued < count and arrivals[enqueued] <= now:
-            heapq.heappush(waiting, enqueued if task.fifo else order[enqueued])
+            if not task.fifo:
+                heapq.heappush(waiting, order[enqueued])
             enqueued += 1
-        taken = [heapq.heappop(waiting) for _ in range(min(cap, len(waiting)))]
-        if task.fifo:
-            taken = [order[place] for place in taken]
-        busy_ns = service[0 if level is None else level[min(taken)]][len(taken) - 1]
+        size = min(cap, enqueued - left)
+        taken = order[left : left + size] if task.fifo else [heapq.heappop(waiting) for _ in range(size)]
+        busy_ns = service[0 if level is None else level[min(taken)]][size - 1]
         replicas.start(now + busy_ns)
         dispatched += taken
         starts.append(now)
-        sizes.append(len(taken))
+        sizes.append(size)
         services.append(busy_ns)
     batch_start_ns, batch_size, batch_service_ns = (
         np.asarray(numbers, dtype=np.int64) for numbers in (starts, sizes, services)
