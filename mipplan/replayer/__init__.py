@@ -4,10 +4,10 @@ The judge shares nothing with the judged: this package knows tokens and batch la
 bounds, options or solvers that made the plan.
 """
 
-from mipplan.replayer.cache import CacheParams, StageOption, StageReplays, StageRun
+from mipplan.replayer.cache import CacheParams, StageReplays, StageRun
 from mipplan.replayer.engines import ENGINES, EngineParams, compiled, resolve_engine
 from mipplan.replayer.noise import ServiceNoise
-from mipplan.replayer.replaying import replay, replay_many
+from mipplan.replayer.replaying import Verdict, replay, replay_many
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import (
     Discipline,
@@ -19,7 +19,6 @@ from mipplan.replayer.settings import (
 )
 from mipplan.replayer.stage_task import NEVER, Capacity, Engine, EngineFeature, Served, StageTask
 from mipplan.replayer.stream import replay_stream
-from mipplan.replayer.verdicts import Verdict
 from mipplan.replayer.walk import ChunkedReplay, replay_together
 
 __all__ = [
@@ -36,7 +35,6 @@ __all__ = [
     "ReplicaSchedule",
     "Served",
     "ServiceNoise",
-    "StageOption",
     "StageReplays",
     "StageRun",
     "StageTask",

@@ -26,25 +26,20 @@ class CacheParams:
     """At most so much memory for exits, because those of a long trace would fill it; the longest unused go first."""
 
 
-class _ServiceTimes(Protocol):
+class _Family(Protocol):
     @property
     def service_ns(self) -> Int64: ...
 
 
-class StageOption(Protocol):
-    """A choice for one stage, such as `mipplan.options.Option`."""
+class _Option(Protocol):
+    """A choice for one stage, as `mipplan.options.Option` is: `choice` tells it from others for the stage."""
 
     @property
-    def choice(self) -> Hashable:
-        """What tells it from others for the stage."""
-
+    def choice(self) -> Hashable: ...
     @property
-    def family(self) -> _ServiceTimes:
-        """ℓ(1), …, ℓ(b)."""
-
+    def family(self) -> _Family: ...
     @property
-    def replicas(self) -> int:
-        """How many there are, at all times."""
+    def replicas(self) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +79,7 @@ class StageReplays:
     def serve(
         self,
         stage: str,
-        options: Sequence[StageOption],
+        options: Sequence[_Option],
         above: Mapping[str, StageRun],
         spend: Callable[[int], None] = lambda _: None,
     ) -> list[StageRun]:
@@ -94,13 +89,16 @@ class StageReplays:
         """
         numbers = tuple(above[parent].number for parent in self._parents[stage])
         keys = [(stage, option.choice, numbers) for option in options]
-        found = [self._recalled(key) for key in keys]
+        found = [self._runs.get(key) for key in keys]
+        for key in keys:
+            if key in self._runs:
+                self._runs.move_to_end(key)
         missing = [place for place, run in enumerate(found) if run is None]
         spend(len(missing))
         if missing:
             exits = {parent: above[parent].exit_ns for parent in self._parents[stage]}
             arrival_ns = self.workload.arrival_ns(stage, exits)
-            made = self._replay(arrival_ns, [options[place] for place in missing])
+            made = self.serve_alone(arrival_ns, [options[place] for place in missing])
             for place, run in zip(missing, made, strict=True):
                 found[place] = run
                 self._remember(keys[place], run)
@@ -109,14 +107,11 @@ class StageReplays:
     def serve_alone(
         self,
         arrival_ns: Int64,
-        options: Sequence[StageOption],
+        options: Sequence[_Option],
         spend: Callable[[int], None] = lambda _: None,
     ) -> list[StageRun]:
         """Serve tokens that arrive at these times, under each option; nothing is remembered."""
         spend(len(options))
-        return self._replay(arrival_ns, options)
-
-    def _replay(self, arrival_ns: Int64, options: Sequence[StageOption]) -> list[StageRun]:
         tasks = [
             StageTask(
                 arrival_ns,
@@ -132,12 +127,6 @@ class StageReplays:
             waits = not np.array_equal(served.dispatch_ns, arrival_ns)
             runs.append(StageRun(self._made, served.exit_ns, waits))
         return runs
-
-    def _recalled(self, key: tuple[Hashable, ...]) -> StageRun | None:
-        run = self._runs.get(key)
-        if run is not None:
-            self._runs.move_to_end(key)
-        return run
 
     def _remember(self, key: tuple[Hashable, ...], run: StageRun) -> None:
         self._runs[key] = run

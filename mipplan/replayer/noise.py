@@ -192,9 +192,7 @@ class ServiceNoise:
             raise InputError.one(
                 place, f"batches of {table.model} on {table.hardware} may take over ten years"
             )
-        whole_ns = service_ns.astype(np.int64)
-        whole_ns.flags.writeable = False
-        return whole_ns
+        return frozen(service_ns.astype(np.int64))
 
     def draw_levels(self, seed: int, tokens: StageTokens, numbers: Int64 | None = None) -> Levels:
         """Draw the level of every token of a stage, for the batches of which it is the oldest, shape (tokens,).
@@ -203,15 +201,14 @@ class ServiceNoise:
         queries in the whole trace, by default 0, 1, …. The replay's `seed` is used if the noise has none of its own.
         """
         key = service_key(seed if self.seed is None else self.seed, tokens.name)
-        ordinal = _ordinals(tokens)
+        ordinal = tokens.ordinal
         levels = np.empty(tokens.count, dtype=np.uint16)
         for start in range(0, tokens.count, _TOKENS_AT_ONCE):
             piece = slice(start, start + _TOKENS_AT_ONCE)
             query = tokens.query[piece] if numbers is None else numbers[tokens.query[piece]]
             uniform, _ = uniform_pairs(key, query, ordinal[piece])
             levels[piece] = (uniform * self.levels).astype(np.uint16)
-        levels.flags.writeable = False
-        return levels
+        return frozen(levels)
 
     def describe(self, seed: int) -> str:
         """Say what is drawn, and by which seed in a replay with that seed."""
@@ -244,14 +241,6 @@ def _p99_factors(table: LatencyTable, cap: int) -> Float64:
     # Rounding may leave a hair below 0 under the root, where the P99 is as large as it can be.
     root = np.sqrt(np.maximum(0.0, _Z99 * _Z99 - 2.0 * np.log(p99 / mean)))
     return _lognormal_factors(np.maximum(0.0, _Z99 - root))
-
-
-def _ordinals(tokens: StageTokens) -> Int64:
-    """Number of each token among those of its query."""
-    if tokens.one_per_query:
-        return np.zeros(tokens.count, dtype=np.int64)
-    first = tokens.first_of_query
-    return np.arange(tokens.count, dtype=np.int64) - np.repeat(first, np.diff(np.r_[first, tokens.count]))
 
 
 def _read_factors(given: object) -> Float64:

@@ -4,36 +4,55 @@ Pipelines are feed-forward, and a stage's tokens depend on its parents only thro
 replaying stage after stage in topological order gives exactly what one event loop over all stages would: the
 same-instant rule (first everything of an instant is enqueued, then idle replicas dispatch) involves one stage
 at a time, and every batch takes at least 1 ns.
+
+**Verdicts.** Whether a plan keeps its objective is often certain long before the end of a replay, which then stops.
+The quantile is an element of the sorted latencies (``method="higher"``): of n queries, those of higher rank than its
+own may exceed the objective, and no more. A plan misses as soon as more than that are certain to; it keeps as soon as
+all others are certain not to. A query is certain to exceed the objective once a floor under its latency does, so bad
+plans are refuted within the first bursts; a good one is replayed until all but the last few queries are finished.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 
-from mipplan.core import InputError, check_all, check_quantile, check_slo, shown
+from mipplan.core import (
+    NS_PER_S,
+    Bool,
+    InputError,
+    Int64,
+    check_all,
+    check_quantile,
+    check_seed,
+    check_slo,
+    higher_rank,
+    shown,
+)
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import (
     Noise,
+    ReplaySettings,
     check_plan,
     check_trace,
     engine_and_seed,
-    group_by_tokens,
     read_settings,
 )
-from mipplan.replayer.stage_task import EngineFeature
-from mipplan.replayer.verdicts import Verdict, decide_many
-from mipplan.replayer.walk import replay_together
-from mipplan.result import Plan, ReplayResult
+from mipplan.replayer.stage_task import NEVER, Engine, EngineFeature
+from mipplan.replayer.walk import ChunkedReplay, replay_together
+from mipplan.result import Plan, ReplayResult, resolve_slo_ns
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 
 #: The largest piece that glibc takes as a measure is 32 MiB.
 _LARGEST_MEASURE = 31 << 20
+
+_Answer = TypeVar("_Answer")
 
 
 def replay(
@@ -160,13 +179,32 @@ def replay_many(
         )
     chosen = resolve_engine(engine, settings.needed, tokens)
     hold_on_to_memory()
-    results: dict[int, ReplayResult] = {}
-    for members in group_by_tokens(asked, seed):
-        first = asked[members[0]]
-        workload = realise(first.pipeline, trace, first.seed if seed is None else seed)
-        together = replay_together([asked[member] for member in members], workload, settings, chosen)
-        results.update(zip(members, together, strict=True))
-    return [results[number] for number in range(len(asked))]
+
+    def replay_group(group: list[Plan], drawn: int) -> list[ReplayResult]:
+        return replay_together(group, realise(group[0].pipeline, trace, drawn), settings, chosen)
+
+    return _answer_by_tokens(asked, seed, replay_group)
+
+
+def _answer_by_tokens(
+    plans: Sequence[Plan], seed: int | None, answer: Callable[[list[Plan], int], list[_Answer]]
+) -> list[_Answer]:
+    """Answer for the plans that see the same tokens at once, given their seed; in the order of `plans`."""
+    groups: list[list[int]] = []
+    for number, plan in enumerate(plans):
+        for group in groups:
+            first = plans[group[0]]
+            alike = plan.pipeline is first.pipeline or plan.pipeline == first.pipeline
+            if alike and (seed is not None or plan.seed == first.seed):
+                group.append(number)
+                break
+        else:
+            groups.append([number])
+    answers: dict[int, _Answer] = {}
+    for group in groups:
+        drawn = check_seed(plans[group[0]].seed if seed is None else seed)
+        answers.update(zip(group, answer([plans[number] for number in group], drawn), strict=True))
+    return [answers[number] for number in range(len(plans))]
 
 
 def hold_on_to_memory() -> None:
@@ -194,3 +232,123 @@ def _check_objective(slo_s: float | None, quantile: float | None) -> None:
         lambda: None if slo_s is None else check_slo(slo_s),
         lambda: None if quantile is None else check_quantile(quantile),
     )
+
+
+@dataclass(frozen=True)
+class VerdictParams:
+    """How much is replayed between two looks at whether the verdict is certain; no verdict depends on it."""
+
+    first_piece: int = 1_024
+    """Queries replayed before the first look. Later pieces double, so that they stay few."""
+    largest_share: int = 32
+    """A piece is at most this part of the trace (one in …), so that little is replayed in vain."""
+    queries_at_once: int = 2**22
+    """Queries in a piece over all plans, at most, because it is held under all of them at once."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a plan keeps an objective on a trace, and how much of a replay it took to be certain.
+
+    Attributes
+    ----------
+    keeps : bool
+        Whether the latency quantile is at most the objective; what a full replay says.
+    slo_s, quantile : float
+    queries : int
+        Queries of the trace.
+    queries_replayed : int
+        Queries taken in when the verdict became certain; the rest of the trace was not looked at.
+    allowed_misses : int
+        Queries that may exceed the objective.
+    misses_at_least, misses_at_most : int
+        Bounds of the number of queries that exceed it, from what was replayed.
+    """
+
+    keeps: bool
+    slo_s: float
+    quantile: float
+    queries: int
+    queries_replayed: int
+    allowed_misses: int
+    misses_at_least: int
+    misses_at_most: int
+
+
+def decide_many(
+    plans: Sequence[Plan],
+    trace: Trace,
+    *,
+    slo_s: float,
+    quantile: float | None,
+    settings: ReplaySettings,
+    engine: Engine,
+    seed: int | None = None,
+    params: VerdictParams = VerdictParams(),
+) -> list[Verdict]:
+    """Judge several plans on one trace, in their order; parameters as for `mipplan.replayer.replay_many`.
+
+    The engine can do what the settings need, and `EngineFeature.RESUME`.
+    """
+
+    def decide(group: list[Plan], drawn: int) -> list[Verdict]:
+        tallies = [_Tally(plan, len(trace), slo_s, quantile) for plan in group]
+        chunks = ChunkedReplay(group, settings, engine, drawn)
+        return _decide(tallies, chunks, trace.arrival_ns, params)
+
+    return _answer_by_tokens(plans, seed, decide)
+
+
+def _decide(
+    tallies: Sequence[_Tally], chunks: ChunkedReplay, ingress_ns: Int64, params: VerdictParams
+) -> list[Verdict]:
+    start, size = 0, params.first_piece
+    verdicts: dict[int, Verdict] = {}
+    undecided = list(range(len(tallies)))
+    while undecided:
+        end = min(start + size, ingress_ns.size)
+        last = end == ingress_ns.size
+        chunks.advance(ingress_ns[start:end], NEVER if last else int(ingress_ns[end]) - 1)
+        released = chunks.release(undecided)
+        for plan, latency_ns in zip(undecided, released.latency_ns, strict=True):
+            verdict = tallies[plan].verdict(latency_ns, *chunks.latency_floor_ns(plan), chunks.seen)
+            if verdict is not None:
+                verdicts[plan] = verdict
+        undecided = [plan for plan in undecided if plan not in verdicts]
+        most = min(ingress_ns.size // params.largest_share, params.queries_at_once // max(len(undecided), 1))
+        start, size = end, min(2 * size, max(params.first_piece, most))
+    return [verdicts[plan] for plan in range(len(tallies))]
+
+
+class _Tally:
+    """The misses of one plan, until they decide."""
+
+    def __init__(self, plan: Plan, queries: int, slo_s: float, quantile: float | None) -> None:
+        self._queries = queries
+        self._slo_ns = resolve_slo_ns(plan.pipeline, slo_s)
+        self._quantile = check_quantile(plan.quantile if quantile is None else quantile)
+        self._allowed = queries - 1 - higher_rank(self._quantile, queries)
+        self._misses = 0
+
+    def verdict(self, latency_ns: Int64, floor_ns: Int64, finished: Bool, seen: int) -> Verdict | None:
+        """Count the misses among queries that were released now, and return the verdict if it is certain.
+
+        Of the queries not yet released, `floor_ns` is a lower bound of the latency, and `finished` tells whether it is
+        the latency itself; `seen` queries were taken in so far.
+        """
+        self._misses += int(np.count_nonzero(latency_ns > self._slo_ns))
+        late = floor_ns > self._slo_ns
+        least = self._misses + int(np.count_nonzero(late))
+        most = least + int(np.count_nonzero(~late & ~finished)) + self._queries - seen
+        if least <= self._allowed < most:
+            return None
+        return Verdict(
+            least <= self._allowed,
+            self._slo_ns / NS_PER_S,
+            self._quantile,
+            self._queries,
+            seen,
+            self._allowed,
+            least,
+            most,
+        )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+import operator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mipplan.core import MAX_DURATION_NS, Fault, InputError, Int64, frozen, is_whole, shown, to_ns
+from mipplan.core import MAX_DURATION_NS, Fault, InputError, Int64, Positions, frozen, is_whole, shown, to_ns
 from mipplan.replayer.stage_task import ALWAYS, Capacity
 
 #: Far beyond any use: a larger count is a slip.
@@ -116,9 +115,9 @@ class ReplicaSchedule:
         instants = np.unique(np.concatenate([self.change_ns, self.change_ns + self.delay_ns]))
         oldest = np.searchsorted(self.change_ns, instants - self.delay_ns, side="right")
         newest = np.searchsorted(self.change_ns, instants, side="right")
-        least = _window_minima(self.replicas.tolist(), oldest.tolist(), newest.tolist())
+        least = _window_minima(self.replicas, oldest, newest)
         from_ns = np.concatenate([[ALWAYS], instants])
-        active = np.array([int(self.replicas[0]), *least], dtype=np.int64)
+        active = np.concatenate([self.replicas[:1], least])
         changes = np.concatenate([[True], active[1:] != active[:-1]])
         return Capacity(frozen(from_ns[changes]), frozen(active[changes]))
 
@@ -128,12 +127,8 @@ class ReplicaSchedule:
         The batches, in order of dispatch, were served under this schedule, all within these instants.
         """
         edges = np.concatenate([[start_ns], np.clip(self.change_ns, start_ns, end_ns), [end_ns]])
-        # Python integers: replicas times nanoseconds leave int64 sooner than one thinks.
-        commanded: int = sum(
-            count * length
-            for count, length in zip(self.replicas.tolist(), np.diff(edges).tolist(), strict=True)
-        )
-        return commanded + _finishing_ns(self.capacity, batch_start_ns, batch_start_ns + batch_service_ns)
+        finishing_ns = _finishing_ns(self.capacity, batch_start_ns, batch_start_ns + batch_service_ns)
+        return _integral(self.replicas, np.diff(edges)) + finishing_ns
 
 
 def _finishing_ns(capacity: Capacity, start_ns: Int64, end_ns: Int64) -> int:
@@ -148,27 +143,23 @@ def _finishing_ns(capacity: Capacity, start_ns: Int64, end_ns: Int64) -> int:
     # the capacity, so a positive difference stays what it is and others stay at most 0.
     finishing = np.maximum(0, started - ended - active)[:-1]
     some = np.flatnonzero(finishing)
-    lengths = instants[some + 1] - instants[some]
-    total: int = sum(
-        count * length for count, length in zip(finishing[some].tolist(), lengths.tolist(), strict=True)
-    )
-    return total
+    return _integral(finishing[some], instants[some + 1] - instants[some])
 
 
-def _window_minima(values: Sequence[int], first: Sequence[int], last: Sequence[int]) -> list[int]:
-    """Least of ``values[first[i]], …, values[last[i]]`` for windows whose ends never go back."""
-    least: list[int] = []
-    rising: deque[int] = deque()  # positions in the window whose value nothing later in it undercuts
-    entered = 0
-    for left, right in zip(first, last, strict=True):
-        for position in range(entered, right + 1):
-            while rising and values[rising[-1]] >= values[position]:
-                rising.pop()
-            rising.append(position)
-        entered = right + 1
-        while rising[0] < left:
-            rising.popleft()
-        least.append(values[rising[0]])
+def _integral(counts: Int64, lengths_ns: Int64) -> int:
+    """Add up count times length in Python integers: such products leave int64 sooner than one thinks."""
+    return sum(map(operator.mul, counts.tolist(), lengths_ns.tolist()))
+
+
+def _window_minima(values: Int64, first: Positions, last: Positions) -> Int64:
+    """Least of ``values[first[i]], …, values[last[i]]``: that of two windows, as long as the next power of two."""
+    least = np.empty(first.size, dtype=np.int64)
+    length, span = 1, last + 1 - first
+    while values.size:
+        here = (length <= span) & (span < 2 * length)
+        least[here] = np.minimum(values[first[here]], values[last[here] + 1 - length])
+        values = np.minimum(values[:-length], values[length:])
+        length *= 2
     return least
 
 

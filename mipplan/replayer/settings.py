@@ -10,12 +10,23 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.core import Fault, Faults, InputError, Int64, check_all, check_seed, listed, shown, suggestion
+from mipplan.core import (
+    Fault,
+    Faults,
+    InputError,
+    Int64,
+    check_all,
+    check_one_of,
+    check_seed,
+    listed,
+    shown,
+    suggestion,
+)
 from mipplan.profiles import LatencyTable
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.schedule import ReplicaSchedule
-from mipplan.replayer.stage_task import Capacity, EngineFeature, StageTask
+from mipplan.replayer.stage_task import Capacity, EngineFeature, StageTask, no_times
 from mipplan.result import Plan
 from mipplan.tokens import StageTokens
 from mipplan.trace import Trace
@@ -101,7 +112,7 @@ def read_settings(
     faults = Faults()
     for check in also:
         faults.take(check)
-    faults.take(lambda: _check_discipline(discipline))
+    faults.take(lambda: check_one_of("discipline", discipline, Discipline))
     faults.add(*_schedule_faults(asked, schedule), *_noise_faults(asked, noise))
     faults.check()
     kept = dict(noise) if isinstance(noise, Mapping) else noise
@@ -139,22 +150,7 @@ def blank_task(plan: Plan, stage: str, settings: ReplaySettings) -> StageTask:
     else:
         service_ns = noise.service_ns(_stage_table(plan, stage), choice.batch)
     fifo = settings.discipline is Discipline.FIFO
-    return StageTask(np.empty(0, dtype=np.int64), service_ns, capacity, fifo)
-
-
-def group_by_tokens(plans: Sequence[Plan], seed: int | None) -> list[list[int]]:
-    """Numbers of the plans that see the same tokens, group by group."""
-    groups: list[list[int]] = []
-    for number, plan in enumerate(plans):
-        for group in groups:
-            first = plans[group[0]]
-            alike = plan.pipeline is first.pipeline or plan.pipeline == first.pipeline
-            if alike and (seed is not None or plan.seed == first.seed):
-                group.append(number)
-                break
-        else:
-            groups.append([number])
-    return groups
+    return StageTask(no_times(), service_ns, capacity, fifo)
 
 
 def check_plan(plan: object, place: str = "plan") -> None:
@@ -172,7 +168,7 @@ def check_trace(trace: object) -> None:
 
 def check_manner(discipline: str, engine: str, seed: int | None) -> None:
     """Check what can be checked of a replay before plan and trace are at hand; all faults are told at once."""
-    check_all(lambda: _check_discipline(discipline), *engine_and_seed(engine, seed))
+    check_all(lambda: check_one_of("discipline", discipline, Discipline), *engine_and_seed(engine, seed))
 
 
 def engine_and_seed(engine: str, seed: int | None) -> list[Callable[[], object]]:
@@ -181,12 +177,6 @@ def engine_and_seed(engine: str, seed: int | None) -> list[Callable[[], object]]
         lambda: resolve_engine(engine, frozenset()),
         lambda: None if seed is None else check_seed(seed),
     ]
-
-
-def _check_discipline(discipline: str) -> None:
-    names = [known.value for known in Discipline]
-    if discipline not in names:
-        raise InputError.one("discipline", f"expected one of {', '.join(names)}, found {shown(discipline)}")
 
 
 def _schedule_faults(plans: list[Plan], schedule: object) -> list[Fault]:

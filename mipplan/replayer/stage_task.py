@@ -48,7 +48,8 @@ class Capacity:
         return int(self.replicas.max())
 
 
-def _nothing() -> Int64:
+def no_times() -> Int64:
+    """An empty array of instants."""
     return np.empty(0, dtype=np.int64)
 
 
@@ -70,7 +71,7 @@ class StageTask:
     # one; None means row 0.
     level: NDArray[np.uint16] | None = None
     # Shape (m,). Ends of batches that were under way before the first of these tokens, in any order.
-    busy_until_ns: Int64 = field(default_factory=_nothing)
+    busy_until_ns: Int64 = field(default_factory=no_times)
     # Nothing is dispatched after this instant; what then still waits, or arrives later, is left waiting.
     until_ns: int = NEVER
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -14,12 +14,11 @@ from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.replaying import hold_on_to_memory
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import Noise, check_plan, engine_and_seed, read_settings
-from mipplan.replayer.stage_task import NEVER, EngineFeature
+from mipplan.replayer.stage_task import NEVER, EngineFeature, no_times
 from mipplan.replayer.walk import ChunkedReplay, Released
 from mipplan.result import (
     LatencyHistogram,
     Plan,
-    StageTotals,
     StreamEnd,
     StreamResult,
     exact_sum,
@@ -110,42 +109,45 @@ def replay_stream(
     drawn = check_seed(plan.seed if seed is None else seed)
     slo_ns = resolve_slo_ns(plan.pipeline, plan.slo_s if slo_s is None else slo_s)
     chunks = ChunkedReplay([plan], settings, chosen, drawn)
-    seen = _Seen(slo_ns, chunks.totals(0))
+    result = StreamResult(
+        read=0,
+        queries=0,
+        first_ns=0,
+        last_ns=0,
+        latency_sum_ns=0,
+        histogram=LatencyHistogram.empty(),
+        slo_s=slo_ns / NS_PER_S,
+        misses=0,
+        stages={},
+        discipline=settings.discipline.value,
+        engine=chosen.name,
+        seed=drawn,
+        service=settings.service(drawn),
+        certificate_applies=settings.certificate_applies,
+    )
     hold_on_to_memory()
-    end = StreamEnd.COMPLETE
     try:
         for arrival_ns, until_ns in _pieces(source, chunk):
             chunks.advance(arrival_ns, until_ns)
-            # One assignment: whenever Ctrl-C comes, `seen` is of one piece.
-            seen = seen.plus(chunks.release([0]), chunks.seen, chunks.totals(0))
+            # One assignment: whenever Ctrl-C comes, `result` is of whole pieces.
+            result = replace(
+                _plus(result, chunks.release([0]), slo_ns),
+                read=chunks.seen,
+                stages=MappingProxyType(chunks.totals(0)),
+            )
             if progress is not None:
-                progress(f"{seen.queries:,} queries replayed, {seen.last_ns / NS_PER_S:,.0f} s of the trace")
+                last_s = result.last_ns / NS_PER_S
+                progress(f"{result.queries:,} queries replayed, {last_s:,.0f} s of the trace")
             if chunks.carried_tokens > backlog and until_ns < NEVER:
-                end = StreamEnd.OVERLOADED
+                result = replace(result, end=StreamEnd.OVERLOADED)
                 break
     except KeyboardInterrupt:
-        if not seen.queries:
+        if not result.queries:
             raise
-        end = StreamEnd.INTERRUPTED
-    if not seen.queries:
+        result = replace(result, end=StreamEnd.INTERRUPTED)
+    if not result.queries:
         raise InputError.one(_origin(source), _nothing_finished(chunks, backlog))
-    return StreamResult(
-        seen.read,
-        seen.queries,
-        seen.first_ns,
-        seen.last_ns,
-        seen.latency_sum_ns,
-        seen.histogram,
-        slo_ns / NS_PER_S,
-        seen.misses,
-        MappingProxyType(dict(seen.stages)),
-        settings.discipline.value,
-        chosen.name,
-        drawn,
-        settings.service(drawn),
-        settings.certificate_applies,
-        end,
-    )
+    return result
 
 
 def _pieces(
@@ -161,7 +163,7 @@ def _pieces(
     for arrival_ns in checked_chunks(pieces, size, _origin(source)):
         # The next piece may begin at the very instant at which this one ends.
         yield arrival_ns, int(arrival_ns[-1]) - 1
-    yield np.empty(0, dtype=np.int64), NEVER
+    yield no_times(), NEVER
 
 
 def _origin(source: object) -> str:
@@ -196,34 +198,18 @@ def _check_progress(progress: object) -> None:
         raise InputError.one("progress", f"expected a function of one text, found {shown(progress)}")
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """Everything observed up to the end of a piece."""
-
-    slo_ns: int
-    stages: dict[str, StageTotals]
-    read: int = 0
-    queries: int = 0
-    first_ns: int = 0
-    last_ns: int = 0
-    latency_sum_ns: int = 0
-    misses: int = 0
-    histogram: LatencyHistogram = field(default_factory=LatencyHistogram.empty)
-
-    def plus(self, released: Released, read: int, stages: dict[str, StageTotals]) -> _Seen:
-        """Add the queries that were released."""
-        if not released.query.size:
-            return replace(self, read=read, stages=stages)
-        (latency_ns,) = released.latency_ns
-        first_ns, last_ns = int(released.ingress_ns[0]), int(released.ingress_ns[-1])
-        return replace(
-            self,
-            stages=stages,
-            read=read,
-            queries=self.queries + latency_ns.size,
-            first_ns=min(self.first_ns, first_ns) if self.queries else first_ns,
-            last_ns=max(self.last_ns, last_ns),
-            latency_sum_ns=self.latency_sum_ns + exact_sum(latency_ns),
-            misses=self.misses + int(np.count_nonzero(latency_ns > self.slo_ns)),
-            histogram=self.histogram.plus(latency_ns),
-        )
+def _plus(result: StreamResult, released: Released, slo_ns: int) -> StreamResult:
+    """Add the queries that were released."""
+    if not released.query.size:
+        return result
+    (latency_ns,) = released.latency_ns
+    first_ns, last_ns = int(released.ingress_ns[0]), int(released.ingress_ns[-1])
+    return replace(
+        result,
+        queries=result.queries + latency_ns.size,
+        first_ns=min(result.first_ns, first_ns) if result.queries else first_ns,
+        last_ns=max(result.last_ns, last_ns),
+        latency_sum_ns=result.latency_sum_ns + exact_sum(latency_ns),
+        misses=result.misses + int(np.count_nonzero(latency_ns > slo_ns)),
+        histogram=result.histogram.plus(latency_ns),
+    )

@@ -14,13 +14,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Generic, TypeVar
 
 import numpy as np
 
 from mipplan.core import Bool, Int64, frozen
 from mipplan.replayer.settings import ReplaySettings, blank_task, stage_identity
-from mipplan.replayer.stage_task import ALWAYS, NEVER, Capacity, Engine, Served, StageTask, latest_exit_ns
+from mipplan.replayer.stage_task import (
+    ALWAYS,
+    NEVER,
+    Capacity,
+    Engine,
+    Served,
+    StageTask,
+    latest_exit_ns,
+    no_times,
+)
 from mipplan.result import Following, Plan, ReplayResult, StageReplay, StageTotals
 from mipplan.tokens import Workload, joined, realise_queries, without_first
 
@@ -28,38 +36,35 @@ from mipplan.tokens import Workload, joined, realise_queries, without_first
 UNKNOWN = NEVER // 2
 
 
-def _no_times() -> Int64:
-    return np.empty(0, dtype=np.int64)
-
-
 @dataclass
 class _Variant:
     """A stage as at least one plan configures it, below parents as that plan configures them.
 
     `parents` has the variant of each parent stage, `blank` is a task without a token, and no batch served so far ends
-    after `latest_ns`.
+    after `latest_ns`. Where it is served piece by piece, `exit_ns` has the window's tokens, `UNKNOWN` if not
+    dispatched, and `busy_until_ns` the batches under way.
     """
 
     parents: dict[str, int]
     blank: StageTask
+    totals: StageTotals
     latest_ns: int = ALWAYS
+    exit_ns: Int64 = field(default_factory=no_times)
+    busy_until_ns: Int64 = field(default_factory=no_times)
 
 
-_VariantT = TypeVar("_VariantT", bound=_Variant)
-
-
-class _Walk(Generic[_VariantT]):
+class _Walk:
     """Plans of one pipeline, and their variants at every stage walked so far."""
 
     def __init__(self, plans: Sequence[Plan], settings: ReplaySettings, engine: Engine) -> None:
         self._plans, self._settings, self._engine = plans, settings, engine
         self._pipeline = plans[0].pipeline
-        self._variants: dict[str, dict[int, _VariantT]] = {}
+        self._variants: dict[str, dict[int, _Variant]] = {}
         self._variant_of: list[dict[str, int]] = [{} for _ in plans]
 
-    def _enter(self, stage: str, make: Callable[[dict[str, int], StageTask], _VariantT]) -> None:
+    def _enter(self, stage: str) -> None:
         """Make the variants of a stage; those of its parents must have been made."""
-        variants: dict[int, _VariantT] = {}
+        variants: dict[int, _Variant] = {}
         numbers: dict[tuple[object, ...], int] = {}
         above = [edge.parent for edge in self._pipeline.incoming(stage)]
         for plan, variant_of in zip(self._plans, self._variant_of, strict=True):
@@ -67,26 +72,20 @@ class _Walk(Generic[_VariantT]):
             identity = (stage_identity(plan, stage, self._settings), *parents.values())
             variant_of[stage] = number = numbers.setdefault(identity, len(numbers))
             if number not in variants:
-                variants[number] = make(parents, blank_task(plan, stage, self._settings))
+                blank = blank_task(plan, stage, self._settings)
+                variants[number] = _Variant(parents, blank, StageTotals(blank.capacity.most))
         self._variants[stage] = variants
 
-    def _variant(self, plan: int, stage: str) -> _VariantT:
+    def _variant(self, plan: int, stage: str) -> _Variant:
         return self._variants[stage][self._variant_of[plan][stage]]
 
-    def _arrived_ns(self, stage: str, variant: _VariantT, last_ns: int) -> int:
+    def _arrived_ns(self, stage: str, variant: _Variant, last_ns: int) -> int:
         """Bound the arrivals at a stage; those at a source by `last_ns`."""
         above = (
             self._variants[edge.parent][variant.parents[edge.parent]].latest_ns + edge.delay_ns
             for edge in self._pipeline.incoming(stage)
         )
         return max(above, default=last_ns)
-
-
-@dataclass
-class _WholeVariant(_Variant):
-    """A variant all of whose tokens are served at once."""
-
-    replay: StageReplay = field(init=False)
 
 
 def replay_together(
@@ -99,25 +98,23 @@ def replay_together(
     return [walk.result(number) for number in range(len(plans))]
 
 
-class _WholeReplay(_Walk[_WholeVariant]):
+class _WholeReplay(_Walk):
     def __init__(
         self, plans: Sequence[Plan], workload: Workload, settings: ReplaySettings, engine: Engine
     ) -> None:
         super().__init__(plans, settings, engine)
         self._workload = workload
+        #: Of each stage served so far, one per variant.
+        self._replays: dict[str, list[StageReplay]] = {}
 
     def serve(self, stage: str) -> None:
         """Serve a stage; all stages above it must have been served."""
-        self._enter(stage, _WholeVariant)
+        self._enter(stage)
         workload, variants = self._workload, list(self._variants[stage].values())
         # Variants below the same parents share their arrivals.
-        by_parents: dict[tuple[int, ...], Int64 | Following] = {}
-        arrivals: list[Int64 | Following] = []
-        for variant in variants:
-            above = tuple(variant.parents.values())
-            if above not in by_parents:
-                by_parents[above] = self._arrivals(stage, variant)
-            arrivals.append(by_parents[above])
+        below = {tuple(variant.parents.values()): variant for variant in variants}
+        shared = {above: self._arrivals(stage, variant) for above, variant in below.items()}
+        arrivals = [shared[tuple(variant.parents.values())] for variant in variants]
         level = self._settings.levels(workload.seed, workload.stages[stage])
         last_ns, tokens = int(workload.ingress_ns[-1]), workload.stages[stage].count
         tasks = []
@@ -128,12 +125,14 @@ class _WholeReplay(_Walk[_WholeVariant]):
             arrived_ns = self._arrived_ns(stage, variant, last_ns)
             variant.latest_ns = latest_exit_ns(tasks[-1], arrived_ns, tokens)
         answers = self._answers(tasks, arrivals)
-        for variant, served, given in zip(variants, answers, arrivals, strict=True):
-            variant.replay = StageReplay(variant.blank.capacity.most, served, given)
+        self._replays[stage] = [
+            StageReplay(task.capacity.most, served, given)
+            for task, served, given in zip(tasks, answers, arrivals, strict=True)
+        ]
 
-    def _arrivals(self, stage: str, variant: _WholeVariant) -> Int64 | Following:
+    def _arrivals(self, stage: str, variant: _Variant) -> Int64 | Following:
         """When the tokens of a stage arrive; as what they follow, if the engine makes use of that."""
-        above = {parent: self._variants[parent][number].replay for parent, number in variant.parents.items()}
+        above = {parent: self._replays[parent][number] for parent, number in variant.parents.items()}
         edge = self._workload.follows(stage) if self._engine.follows else None
         if edge is not None:
             return Following(above[edge.parent].assignment, edge.delay_ns)
@@ -154,7 +153,7 @@ class _WholeReplay(_Walk[_WholeVariant]):
     def result(self, number: int) -> ReplayResult:
         """Put together the replay of a plan."""
         plan, workload, settings = self._plans[number], self._workload, self._settings
-        stages = {stage: self._variant(number, stage).replay for stage in workload.stages}
+        stages = {stage: seen[self._variant_of[number][stage]] for stage, seen in self._replays.items()}
         exit_ns = {stage: stages[stage].exit_ns for stage in workload.last_stages}
         latency_ns = frozen(workload.latency_ns(exit_ns))
         first_ns, last_ns = int(workload.ingress_ns[0]), int((workload.ingress_ns + latency_ns).max())
@@ -196,22 +195,7 @@ class Released:
     latency_ns: tuple[Int64, ...]
 
 
-@dataclass
-class _ChunkVariant(_Variant):
-    """A variant that is served piece by piece.
-
-    `exit_ns` has the window's tokens, `UNKNOWN` if not dispatched, and `busy_until_ns` the batches under way.
-    """
-
-    totals: StageTotals = field(init=False)
-    exit_ns: Int64 = field(default_factory=_no_times)
-    busy_until_ns: Int64 = field(default_factory=_no_times)
-
-    def __post_init__(self) -> None:
-        self.totals = StageTotals(self.blank.capacity.most)
-
-
-class ChunkedReplay(_Walk[_ChunkVariant]):
+class ChunkedReplay(_Walk):
     """Replays of plans of one pipeline on the same tokens, in step; alike stages below alike stages are shared.
 
     Parameters
@@ -236,14 +220,14 @@ class ChunkedReplay(_Walk[_ChunkVariant]):
     ) -> None:
         super().__init__(plans, settings, engine)
         self._seed, self._watch = seed, watch
-        self._window: Workload = realise_queries(self._pipeline, _no_times(), seed)
+        self._window: Workload = realise_queries(self._pipeline, no_times(), seed)
         #: Numbers in the whole trace of the window's queries, increasing.
-        self.query = _no_times()
+        self.query = no_times()
         #: Queries taken in so far.
         self.seen = 0
         self._served_until_ns = self._until_ns = ALWAYS
         for stage in self._window.stages:
-            self._enter(stage, _ChunkVariant)
+            self._enter(stage)
 
     @property
     def carried_tokens(self) -> int:
@@ -252,10 +236,7 @@ class ChunkedReplay(_Walk[_ChunkVariant]):
 
     def totals(self, plan: int) -> dict[str, StageTotals]:
         """What each stage did so far under one plan, in topological order."""
-        return {
-            stage: variants[self._variant_of[plan][stage]].totals
-            for stage, variants in self._variants.items()
-        }
+        return {stage: self._variant(plan, stage).totals for stage in self._variants}
 
     def set_capacity(self, capacities: Mapping[str, Capacity]) -> None:
         """Change how many replicas these stages may use, under all plans, later than the instant reached."""
@@ -281,12 +262,16 @@ class ChunkedReplay(_Walk[_ChunkVariant]):
                 variant.exit_ns = np.concatenate([variant.exit_ns, undispatched])
             self._serve(stage, list(variants.values()))
 
-    def _serve(self, stage: str, variants: list[_ChunkVariant]) -> None:
+    def _serve(self, stage: str, variants: list[_Variant]) -> None:
         level = self._settings.levels(self._seed, self._window.stages[stage], self.query)
         last_ns = int(self._window.ingress_ns[-1]) if self._window.queries else ALWAYS
         ready, tasks = [], []
         for variant in variants:
-            arrival_ns = self._arrival_ns(stage, variant)
+            exits = {
+                parent: self._variants[parent][number].exit_ns for parent, number in variant.parents.items()
+            }
+            # At least `UNKNOWN` if that is not known yet.
+            arrival_ns = self._window.arrival_ns(stage, exits)
             tokens = np.flatnonzero((variant.exit_ns == UNKNOWN) & (arrival_ns <= self._until_ns))
             ready.append(tokens)
             tasks.append(
@@ -305,20 +290,12 @@ class ChunkedReplay(_Walk[_ChunkVariant]):
             variant.latest_ns = max(variant.latest_ns, latest_exit_ns(tasks[-1], arrived_ns))
         answers = self._engine.serve_many(tasks)
         for variant, tokens, task, served in zip(variants, ready, tasks, answers, strict=True):
-            self._record(variant, tokens, task, served)
+            variant.exit_ns[tokens] = np.minimum(served.exit_ns, UNKNOWN)
+            ends_ns = np.append(variant.busy_until_ns, served.batch_start_ns + served.batch_service_ns)
+            variant.busy_until_ns = ends_ns[ends_ns > self._until_ns]
+            variant.totals = variant.totals.plus(task.arrival_ns, served)
             if self._watch is not None:
                 self._watch(stage, task, served)
-
-    def _record(self, variant: _ChunkVariant, tokens: Int64, task: StageTask, served: Served) -> None:
-        variant.exit_ns[tokens] = np.minimum(served.exit_ns, UNKNOWN)
-        ends_ns = np.concatenate([variant.busy_until_ns, served.batch_start_ns + served.batch_service_ns])
-        variant.busy_until_ns = ends_ns[ends_ns > self._until_ns]
-        variant.totals = variant.totals.plus(task.arrival_ns, served)
-
-    def _arrival_ns(self, stage: str, variant: _ChunkVariant) -> Int64:
-        """When the window's tokens are ready; at least `UNKNOWN` if that is not known yet."""
-        exits = {parent: self._variants[parent][number].exit_ns for parent, number in variant.parents.items()}
-        return self._window.arrival_ns(stage, exits)
 
     def release(self, plans: Iterable[int]) -> Released:
         """Hand over the queries that are finished under all of these plans, and forget them.
@@ -326,7 +303,9 @@ class ChunkedReplay(_Walk[_ChunkVariant]):
         Plans left out are given up: they are served no further, and must not be asked for again.
         """
         asked = list(plans)
-        self._give_up_all_but(asked)
+        for stage, variants in self._variants.items():
+            used = {self._variant_of[plan][stage] for plan in asked}
+            self._variants[stage] = {number: variants[number] for number in variants if number in used}
         latencies = [self._latency_ns(plan) for plan in asked]
         finished = np.ones(self._window.queries, dtype=bool)
         for latency_ns in latencies:
@@ -344,13 +323,6 @@ class ChunkedReplay(_Walk[_ChunkVariant]):
         return self._window.latency_ns(
             {stage: self._variant(plan, stage).exit_ns for stage in self._variants}
         )
-
-    def _give_up_all_but(self, plans: list[int]) -> None:
-        for stage, variants in self._variants.items():
-            used = {self._variant_of[plan][stage] for plan in plans}
-            self._variants[stage] = {
-                number: variant for number, variant in variants.items() if number in used
-            }
 
     def _keep(self, kept: Bool) -> None:
         """Keep these of the window's queries. Most often they are its last few: so cut first, then pick."""

@@ -75,6 +75,14 @@ class StageTokens:
         """Whether token i belongs to query i, for every query (so token and query numbers are the same)."""
         return self.known_one_per_query or (self.count == self.queries and _counts_up(self.query))
 
+    @property
+    def ordinal(self) -> Int64:
+        """Number of each token among those of its query, shape (k,)."""
+        if self.one_per_query:
+            return np.zeros(self.count, dtype=np.int64)
+        first = self.first_of_query
+        return np.arange(self.count, dtype=np.int64) - np.repeat(first, np.diff(first, append=self.count))
+
     @cached_property
     def first_of_query(self) -> Int64:
         """Token numbers at which a new query starts, shape (distinct queries,)."""
@@ -235,7 +243,10 @@ def _stage_tokens(
         query = frozen(np.arange(queries, dtype=np.int64)) if at_hand is None else at_hand
         return StageTokens(name, query, (), queries, known_one_per_query=True)
     parents = [_parents_of_messages(edge, above[edge.parent], seed, first_query) for edge in incoming]
-    owners = [_owners(above[edge.parent], parent) for edge, parent in zip(incoming, parents, strict=True)]
+    owners = [
+        parent if above[edge.parent].one_per_query else above[edge.parent].query[parent]
+        for edge, parent in zip(incoming, parents, strict=True)
+    ]
     # Arrays handed on unchanged by stages with one token per query: 0, 1, 2, … without looking.
     counted = [above[edge.parent].query for edge in incoming if above[edge.parent].one_per_query]
     if pipeline.stages[name].join is Join.ALL:
@@ -259,9 +270,8 @@ def _parents_of_messages(edge: Edge, tokens: StageTokens, seed: int, first_query
         copies = edge.fanout.values[0]
         _check_count(place, tokens.count * copies)
         return numbers if copies == 1 else np.repeat(numbers, copies)
-    ordinal = numbers - np.repeat(tokens.first_of_query, np.diff(np.r_[tokens.first_of_query, tokens.count]))
     key = edge_key(seed, edge.parent, edge.child)
-    take, spread = uniform_pairs(key, tokens.query + first_query, ordinal)
+    take, spread = uniform_pairs(key, tokens.query + first_query, tokens.ordinal)
     made = _fanout_draws(edge.fanout, spread)
     if not certain:
         made = np.where(take < edge.probability, made, 0)
@@ -280,8 +290,13 @@ def _check_count(place: str, count: int) -> None:
 
 def _fanout_draws(fanout: FanOut, uniform: Float64) -> Int64:
     """Turn uniforms into fan-outs by inversion of the distribution function, shape (k,)."""
-    if fanout.poisson_mean is not None:
-        values, cumulative = _poisson_table(fanout.poisson_mean)
+    mean = fanout.poisson_mean
+    if mean is not None:
+        # Beyond twelve standard deviations all lies below the 2⁻⁵³ resolution of the uniforms.
+        largest = math.ceil(mean + 12.0 * math.sqrt(mean) + 40.0)
+        values = np.arange(largest + 1, dtype=np.int64)
+        logs = np.array([k * math.log(mean) - mean - math.lgamma(k + 1) for k in range(largest + 1)])
+        cumulative = np.cumsum(np.exp(logs))
     else:
         values = np.asarray(fanout.values, dtype=np.int64)
         cumulative = np.cumsum(np.asarray(fanout.weights, dtype=np.float64))
@@ -290,24 +305,13 @@ def _fanout_draws(fanout: FanOut, uniform: Float64) -> Int64:
     return values[slot]
 
 
-def _poisson_table(mean: float) -> tuple[Int64, Float64]:
-    # Beyond twelve standard deviations all lies below the 2⁻⁵³ resolution of the uniforms.
-    largest = math.ceil(mean + 12.0 * math.sqrt(mean) + 40.0)
-    values = np.arange(largest + 1, dtype=np.int64)
-    logs = np.array([k * math.log(mean) - mean - math.lgamma(k + 1) for k in range(largest + 1)])
-    return values, np.cumsum(np.exp(logs))
-
-
-def _owners(tokens: StageTokens, parent: Int64) -> Int64:
-    """Query of each message that leaves these parent tokens."""
-    return parent if tokens.one_per_query else tokens.query[parent]
-
-
 def _interleave(owners: list[Int64], counted: list[Int64]) -> tuple[Int64, list[Int64]]:
     """`join: each`: one token per message, ordered by (query, edge, parent token, copy)."""
     if len(owners) == 1:
         (owner,) = owners
-        return owner, [owner if _is_one_of(owner, counted) else _numbers_of(owner)]
+        # 0, 1, 2, …: the array itself if it is so, as in most workloads.
+        is_counted = _is_one_of(owner, counted) or _counts_up(owner)
+        return owner, [owner if is_counted else np.arange(owner.size, dtype=np.int64)]
     everyone = np.concatenate(owners)
     # Each edge's messages are in (query, parent, copy) order already, so a stable sort by query finishes it.
     order = np.argsort(everyone, kind="stable")
@@ -335,11 +339,6 @@ def _received(messages: Messages, exit_ns: Mapping[str, Int64]) -> Int64:
     if not (messages.one_to_one and messages.parent.size == sent.size):
         sent = sent[messages.parent]
     return sent + np.int64(messages.edge.delay_ns) if messages.edge.delay_ns else sent
-
-
-def _numbers_of(array: Int64) -> Int64:
-    """0, 1, 2, … in the shape of `array`: the array itself if it is so, as in most workloads."""
-    return array if _counts_up(array) else np.arange(array.size, dtype=np.int64)
 
 
 def _is_one_of(array: Int64, others: list[Int64]) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from campaigns import campaign_size, write_summary
 from mipplan.core import InputError
 from mipplan.replayer import NEVER, Capacity, EngineFeature, StageTask, compiled, resolve_engine
-from mipplan.replayer.engines import numba_engine, numba_sorting, plain
+from mipplan.replayer.engines import numba_engine, plain
 from mipplan.replayer.stage_task import ALWAYS, Served
 from random_tasks import differences, random_task
 
@@ -119,10 +119,12 @@ def shapes(rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
 def test_sorting_is_right_and_stable(name: str) -> None:
     arrival_ns = shapes(np.random.default_rng(83))[name]
     expected = np.argsort(arrival_ns, kind="stable")
-    key, order = arrival_ns.copy(), np.arange(arrival_ns.size, dtype=np.int32)
-    numba_sorting.sort_together(key, order)
-    assert order.tolist() == expected.tolist()
-    assert key.tolist() == arrival_ns[expected].tolist()
+    # Token by token, and run by run of equal arrivals.
+    for few_runs in (0.0, 1.0):
+        key, order = numba_engine.sort_by_arrival(arrival_ns, numba_engine.NumbaParams(few_runs=few_runs))
+        assert key.tolist() == arrival_ns[expected].tolist()
+        places = np.arange(arrival_ns.size) if order is None else order
+        assert places.tolist() == expected.tolist()
 
 
 def test_takes_arrays_of_any_kind_and_leaves_them_alone() -> None:

@@ -84,7 +84,7 @@ def test_serves_random_stages_in_lanes_as_the_plain_engine_does(width: int, step
         queues = [sort_arrivals(asked.arrival_ns) for asked in tasks]
         # Those with a closed form fit a lane, too.
         assert {way_of(asked, together=True) for asked in tasks} == {Way.LANES, Way.CLOSED_FORM}
-        found = lanes.find_batches(tasks, queues, replace(params, fewest_lanes=int(rng.integers(0, 60))))
+        found = lanes.find_in_lanes(tasks, queues, replace(params, fewest_lanes=int(rng.integers(0, 60))))
         for asked, queue, made in zip(tasks, queues, found, strict=True):
             answer = board(queue, made, fifo=asked.fifo)
             assert not differences(answer, plain.serve(asked)), asked
@@ -204,7 +204,7 @@ def test_a_lane_that_waits_for_the_others_serves_nothing_more() -> None:
     tasks = [short, busy] * 3
     queues = [sort_arrivals(asked.arrival_ns) for asked in tasks]
     for asked, found in zip(
-        tasks, lanes.find_batches(tasks, queues, NumpyParams(fewest_lanes=0)), strict=True
+        tasks, lanes.find_in_lanes(tasks, queues, NumpyParams(fewest_lanes=0)), strict=True
     ):
         assert found.size.sum() == asked.tokens
         assert found.start_ns.tolist() == plain.serve(asked).batch_start_ns.tolist()
@@ -217,7 +217,7 @@ def test_lanes_do_not_look_into_each_other() -> None:
     ]
     queues = [sort_arrivals(asked.arrival_ns) for asked in tasks]
     for asked, found in zip(
-        tasks, lanes.find_batches(tasks, queues, NumpyParams(fewest_lanes=0)), strict=True
+        tasks, lanes.find_in_lanes(tasks, queues, NumpyParams(fewest_lanes=0)), strict=True
     ):
         assert found.size.tolist() == [4] * 1_000
         assert found.start_ns.tolist() == asked.arrival_ns[::4].tolist()

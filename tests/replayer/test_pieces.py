@@ -9,7 +9,7 @@ import numpy as np
 
 from campaigns import campaign_size, write_summary
 from mipplan.replayer import Capacity, StageTask
-from mipplan.replayer.engines import pieces, plain
+from mipplan.replayer.engines import lanes, plain
 from mipplan.replayer.engines.batches import NumpyParams
 from mipplan.replayer.engines.numpy_engine import NumpyEngine, Way, board, sort_arrivals
 from random_tasks import differences, random_task
@@ -33,8 +33,8 @@ def test_pieces_join_to_what_the_plain_engine_finds() -> None:
     # Far too short to have met for certain: some have, many are done again, some get the wrong tokens at first.
     seen: Counter[str] = Counter()
 
-    class Counted(pieces.Pieces):
-        def meeting(self, earlier: pieces.Run, later: pieces.Run) -> int | None:
+    class Counted(lanes.Pieces):
+        def meeting(self, earlier: lanes.Run, later: lanes.Run) -> int | None:
             met_ns = super().meeting(earlier, later)
             seen["not met" if met_ns is None else "met"] += 1
             return met_ns
@@ -62,10 +62,10 @@ def test_only_a_stage_that_forgets_is_cut_into_pieces() -> None:
     params = cut_short(20)
     rng = np.random.default_rng(12)
     calm, crowded = steady_task(rng, 20_000, 0.3), steady_task(rng, 20_000, 1.2)
-    found = pieces.find_batches(calm, sort_arrivals(calm.arrival_ns), params)
+    found = lanes.Pieces(calm, sort_arrivals(calm.arrival_ns), params).find_batches()
     assert found is not None
     assert found.start_ns.tolist() == plain.serve(calm).batch_start_ns.tolist()
-    assert pieces.find_batches(crowded, sort_arrivals(crowded.arrival_ns), params) is None
+    assert lanes.Pieces(crowded, sort_arrivals(crowded.arrival_ns), params).find_batches() is None
 
 
 def test_long_tasks_are_tried_in_pieces_and_are_right_either_way() -> None:

@@ -23,8 +23,8 @@ from mipplan.replayer import (
     replay_many,
 )
 from mipplan.replayer.engines.plain import PlainEngine
+from mipplan.replayer.replaying import VerdictParams, decide_many
 from mipplan.replayer.stage_task import Served, StageTask
-from mipplan.replayer.verdicts import VerdictParams, decide_many
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from random_pipelines import Case, random_case

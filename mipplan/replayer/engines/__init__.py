@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from mipplan.core import InputError, shown
+from mipplan.core import InputError, check_one_of
 from mipplan.replayer.engines.numba_engine import NumbaEngine, compiled
 from mipplan.replayer.engines.numpy_engine import NumpyEngine
 from mipplan.replayer.engines.plain import PlainEngine
@@ -47,8 +47,7 @@ def resolve_engine(
             for engine in ENGINES.values()
             if engine.can(needed) and engine.missing() is None and not (is_small and engine.is_cold())
         )
-    if not isinstance(name, str) or name not in ENGINES:
-        raise InputError.one("engine", f"expected one of auto, {', '.join(ENGINES)}, found {shown(name)}")
+    check_one_of("engine", name, ["auto", *ENGINES])
     engine = ENGINES[name]
     reason = engine.missing()
     if reason is not None:

@@ -156,7 +156,8 @@ def find_in_loop(task: StageTask, arrivals: SortedArrivals, params: NumpyParams)
     # By level and batch size; sizes count from 1.
     service = [[math.nan, *map(float, row)] for row in task.service_ns.tolist()]
     ends = [float(max(end - origin_ns, 0)) for end in task.busy_until_ns.tolist()]
-    window = _Window(task, arrivals, 0, params.loop_window)
+    low = 0
+    window = _Window(task, arrivals, low, params.loop_window)
     for begin, until, replicas in _periods(task, origin_ns):
         if replicas == 0:
             continue
@@ -164,11 +165,12 @@ def find_in_loop(task: StageTask, arrivals: SortedArrivals, params: NumpyParams)
         under_way = sorted(end for end in ends if end > begin)
         kept = under_way[-replicas:]
         idle = [begin] * (replicas - len(kept)) + kept
-        while _advance(window, service, idle, until, found):
-            if window.next_token == task.tokens:
+        while window.advance(service, idle, until, found):
+            low += window.place
+            if low == task.tokens:
                 return found.batches(task, arrivals)
             found.pack()
-            window = _Window(task, arrivals, window.next_token, params.loop_window)
+            window = _Window(task, arrivals, low, params.loop_window)
         ends = under_way[:-replicas] + idle
     return found.batches(task, arrivals)
 
@@ -181,32 +183,6 @@ def _periods(task: StageTask, origin_ns: int) -> Iterator[tuple[float, float, in
     ):
         until = task.until_ns if following is None else min(following - 1, task.until_ns)
         yield float(max(begin - origin_ns, 0)), float(min(until - origin_ns, EXACT)), replicas
-
-
-class _Window:
-    """A stretch of the queue in Python numbers, with as many tokens beyond it as a batch may hold."""
-
-    def __init__(self, task: StageTask, arrivals: SortedArrivals, low: int, size: int) -> None:
-        cap = task.batch
-        high = min(low + size, task.tokens)
-        seen = slice(low, high + cap)
-        since = arrivals.at_ns[seen] - arrivals.at_ns[0]
-        self.low, self.stop, self.place = low, high - low, 0
-        self.arrival: list[float] = since.astype(np.float64).tolist()
-        self.arrival += [math.inf] * (self.stop + cap - len(self.arrival))
-        self.code: list[int] | None = None
-        if task.level is not None:
-            token = (
-                np.arange(low, min(high + cap, task.tokens))
-                if arrivals.token is None
-                else arrivals.token[seen]
-            )
-            self.code = ((token << _LEVEL_BITS) | task.level[token]).tolist()
-
-    @property
-    def next_token(self) -> int:
-        """Position in the queue of the next token to be dispatched."""
-        return self.low + self.place
 
 
 @dataclass
@@ -260,61 +236,55 @@ def _sizes(start_ns: Int64, at_ns: Int64, cap: int) -> Int64:
     return np.diff(left, prepend=0)
 
 
-def _advance(
-    window: _Window, service: list[list[float]], idle: list[float], until: float, found: _Found
-) -> bool:
-    """Dispatch the tokens of a window; False if the last instant of dispatch comes before its end.
+class _Window:
+    """A stretch of the queue in Python numbers, with as many tokens beyond it as a batch may hold."""
 
-    The window's `place` moves on. `service` is by level and batch size, and `idle`, when each replica is idle next, a
-    heap that is kept up to date.
-    """
-    if window.code is not None:
-        return _advance_by_level(window, window.code, service, idle, until, found)
-    busy_for = service[0]
-    arrival, place, stop = window.arrival, window.place, window.stop
-    cap = len(busy_for) - 1
-    add_start = found.start.append
-    while place < stop:
-        now = idle[0]
-        first = arrival[place]
-        if first > now:
-            # The stage was empty: usually, one token came alone.
-            now = first
-            following = place + 1
-            if arrival[following] <= now:
-                following = bisect_right(arrival, now, following, place + cap)
-        else:
-            following = bisect_right(arrival, now, place + 1, place + cap)
-        if now > until:
-            break
-        heapreplace(idle, now + busy_for[following - place])
-        add_start(now)
-        place = following
-    window.place = place
-    return place >= stop
+    def __init__(self, task: StageTask, arrivals: SortedArrivals, low: int, size: int) -> None:
+        cap = task.batch
+        high = min(low + size, task.tokens)
+        seen = slice(low, high + cap)
+        since = arrivals.at_ns[seen] - arrivals.at_ns[0]
+        self._stop = high - low
+        self._arrival: list[float] = since.astype(np.float64).tolist()
+        self._arrival += [math.inf] * (self._stop + cap - len(self._arrival))
+        #: Token number and level of each, where service is random.
+        self._code: list[int] | None = None
+        if task.level is not None:
+            token = np.arange(low, low + since.size) if arrivals.token is None else arrivals.token[seen]
+            self._code = ((token << _LEVEL_BITS) | task.level[token]).tolist()
+        #: Of the next token to be dispatched, in the window.
+        self.place = 0
 
+    def advance(self, service: list[list[float]], idle: list[float], until: float, found: _Found) -> bool:
+        """Dispatch the tokens; False if the last instant of dispatch comes before the window's end.
 
-def _advance_by_level(
-    window: _Window,
-    code: list[int],
-    service: list[list[float]],
-    idle: list[float],
-    until: float,
-    found: _Found,
-) -> bool:
-    """Do the same where service times depend on the oldest token of the batch."""
-    arrival, place, stop = window.arrival, window.place, window.stop
-    cap = len(service[0]) - 1
-    while place < stop:
-        now = max(idle[0], arrival[place])
-        if now > until:
-            break
-        size = bisect_right(arrival, now, place + 1, place + cap) - place
-        level = min(code[place : place + size]) & _LEVEL_MASK
-        heapreplace(idle, now + service[level][size])
-        found.start.append(now)
-        found.size.append(size)
-        found.level.append(level)
-        place += size
-    window.place = place
-    return place >= stop
+        `service` is by level and batch size, and `idle`, when each replica is idle next, a heap that is kept up to
+        date.
+        """
+        arrival, code, place, stop = self._arrival, self._code, self.place, self._stop
+        busy_for = service[0]
+        cap = len(busy_for) - 1
+        add_start = found.start.append
+        while place < stop:
+            now = idle[0]
+            first = arrival[place]
+            if first > now:
+                # The stage was empty: usually, one token came alone.
+                now = first
+                following = place + 1
+                if arrival[following] <= now:
+                    following = bisect_right(arrival, now, following, place + cap)
+            else:
+                following = bisect_right(arrival, now, place + 1, place + cap)
+            if now > until:
+                break
+            if code is not None:
+                level = min(code[place:following]) & _LEVEL_MASK
+                busy_for = service[level]
+                found.level.append(level)
+                found.size.append(following - place)
+            heapreplace(idle, now + busy_for[following - place])
+            add_start(now)
+            place = following
+        self.place = place
+        return place >= stop

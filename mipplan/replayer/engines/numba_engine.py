@@ -67,7 +67,7 @@ class NumbaEngine(Engine):
         """Serve one stage under several plans."""
         room = _Room.of(max((task.tokens for task in tasks), default=0))
         return [
-            _serve_queue(task, *_by_arrival(_readable(task.arrival_ns), self._params), room, self._params)
+            _serve_queue(task, *sort_by_arrival(_readable(task.arrival_ns), self._params), room, self._params)
             for task in tasks
         ]
 
@@ -141,7 +141,7 @@ class _NumbaAssignment(BatchAssignment):
 
 
 def _behind(following: Following, room: _Room) -> tuple[Int64, Order | None]:
-    """What `_by_arrival` returns, for tokens that follow those of a stage above: its batches are sorted instead."""
+    """What `sort_by_arrival` returns, for tokens that follow those of a stage above: its batches are sorted instead."""
     from mipplan.replayer.engines import numba_sorting as sorting
 
     above = following.above
@@ -161,7 +161,7 @@ def _behind(following: Following, room: _Room) -> tuple[Int64, Order | None]:
     return _readable(key), None if in_order else _readable(order)
 
 
-def _by_arrival(arrival_ns: Int64, params: NumbaParams) -> tuple[Int64, Order | None]:
+def sort_by_arrival(arrival_ns: Int64, params: NumbaParams) -> tuple[Int64, Order | None]:
     """Arrivals sorted, and the token at each place, or None if every token is at its own."""
     from mipplan.replayer.engines import numba_sorting as sorting
 
@@ -169,14 +169,13 @@ def _by_arrival(arrival_ns: Int64, params: NumbaParams) -> tuple[Int64, Order | 
     if is_sorted:
         return arrival_ns, None
     if runs > params.few_runs * arrival_ns.size:
-        key, order = arrival_ns.copy(), np.arange(arrival_ns.size, dtype=np.int32)
-        sorting.sort_together(key, order)
-        return _readable(key), _readable(order)
+        token = np.argsort(arrival_ns, kind="stable")
+        return _readable(arrival_ns[token]), _readable(token.astype(np.int32))
     run_key, run_start = np.empty(runs, dtype=np.int64), np.empty(runs, dtype=np.int32)
     sorting.list_runs(arrival_ns, run_key, run_start)
-    sorting.sort_together(run_key, run_start)
+    run = np.argsort(run_key, kind="stable")
     key, order = np.empty(arrival_ns.size, dtype=np.int64), np.empty(arrival_ns.size, dtype=np.int32)
-    sorting.list_tokens(arrival_ns, run_key, run_start, key, order)
+    sorting.list_tokens(arrival_ns, run_key[run], run_start[run], key, order)
     return _readable(key), _readable(order)
 
 

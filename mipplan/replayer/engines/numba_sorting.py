@@ -1,10 +1,7 @@
-"""Sort tokens by arrival, and hand out their exits, compiled by numba.
+"""Line tokens up by arrival, and hand out their exits, compiled by numba.
 
-What leaves a stage is in order but for batches that overtook. So an adaptive sort pays: insertion within short
-stretches, then merges of neighbours that touch only where the two overlap. On anything else it is a merge sort,
-n·log n comparisons. A batch upstream makes a run of equal arrivals here; where there are many, runs are sorted
-instead of tokens. And where all tokens come from one stage whose batches are known in order of their ends, hardly
-anything is left to sort.
+A batch upstream makes a run of equal arrivals here; where there are many, runs are sorted instead of tokens. And where
+all tokens come from one stage whose batches are known in order of their ends, hardly anything is left to sort.
 """
 
 from __future__ import annotations
@@ -14,7 +11,7 @@ import numpy as np
 from mipplan.core import Int32, Int64
 from mipplan.replayer.engines.numba_engine import compiled
 
-#: Length of the stretches that are sorted by insertion: at most 32 shifts a token, if in reverse order.
+#: Up to so many tokens of one instant are sorted by insertion: at most 32 shifts a token, if in reverse order.
 _STRETCH = 64
 #: Riders of a batch that are copied together, needed or not.
 _WIDTH = 8
@@ -130,91 +127,10 @@ def _sort_ties(key: Int64, order: Int32) -> None:
             low += 1
         if low - first > _STRETCH:
             order[first:low].sort()
-        else:
-            _insert_all(order, key, first, low)
-
-
-@compiled
-def sort_together(key: Int64, order: Int32) -> None:
-    """Sort `key`, stably, and move `order` along."""
-    count = key.size
-    for low in range(0, count, _STRETCH):
-        _insert_all(key, order, low, min(low + _STRETCH, count))
-    left_key = np.empty(count, dtype=np.int64)
-    left_order = np.empty(count, dtype=np.int32)
-    width = _STRETCH
-    while width < count:
-        for middle in range(width, count, 2 * width):
-            high = min(middle + width, count)
-            _merge(key, order, middle - width, middle, high, left_key, left_order)
-        width *= 2
-
-
-@compiled
-def _insert_all(key: Int64, order: Int32, low: int, high: int) -> None:
-    for unsorted in range(low + 1, high):
-        moving_key, moving = key[unsorted], order[unsorted]
-        place = unsorted
-        while place > low and key[place - 1] > moving_key:
-            key[place], order[place] = key[place - 1], order[place - 1]
-            place -= 1
-        key[place], order[place] = moving_key, moving
-
-
-@compiled
-def _merge(
-    key: Int64, order: Int32, low: int, middle: int, high: int, left_key: Int64, left_order: Int32
-) -> None:
-    """Merge the sorted stretches before and from `middle`, where they overlap."""
-    if key[middle - 1] <= key[middle]:
-        return
-    first = _first_above(key, low, middle, key[middle])
-    end = _end_of_below(key, middle, high, key[middle - 1])
-    left = middle - first
-    left_key[:left] = key[first:middle]
-    left_order[:left] = order[first:middle]
-    ours, theirs, place = 0, middle, first
-    while ours < left and theirs < end:
-        if key[theirs] < left_key[ours]:
-            key[place], order[place] = key[theirs], order[theirs]
-            theirs += 1
-        else:
-            key[place], order[place] = left_key[ours], left_order[ours]
-            ours += 1
-        place += 1
-    while ours < left:
-        key[place], order[place] = left_key[ours], left_order[ours]
-        ours += 1
-        place += 1
-
-
-@compiled
-def _first_above(key: Int64, low: int, middle: int, bound: int) -> int:
-    """Return the first place in [low, middle) with a key above `bound`; the last one has such a key."""
-    step = 1
-    while middle - step > low and key[middle - step] > bound:
-        step *= 2
-    left, right = max(middle - step, low), middle - step // 2
-    while left < right:
-        half = (left + right) // 2
-        if key[half] > bound:
-            right = half
-        else:
-            left = half + 1
-    return left
-
-
-@compiled
-def _end_of_below(key: Int64, middle: int, high: int, bound: int) -> int:
-    """Return the place after the last in [middle, high) with a key below `bound`; the first has such a key."""
-    step = 1
-    while middle + step < high and key[middle + step] < bound:
-        step *= 2
-    left, right = middle + step // 2, min(middle + step, high)
-    while left < right:
-        half = (left + right) // 2
-        if key[half] < bound:
-            left = half + 1
-        else:
-            right = half
-    return left
+            continue
+        for unsorted in range(first + 1, low):
+            token, place = order[unsorted], unsorted
+            while place > first and order[place - 1] > token:
+                order[place] = order[place - 1]
+                place -= 1
+            order[place] = token

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import Int64
-from mipplan.replayer.engines import batches, lanes, pieces, plain
+from mipplan.replayer.engines import batches, lanes, plain
 from mipplan.replayer.engines.batches import DEFAULTS, EXACT, Batches, NumpyParams, SortedArrivals
 from mipplan.replayer.stage_task import NEVER, Capacity, Engine, Served, StageTask
 
@@ -107,7 +107,9 @@ class NumpyEngine(Engine):
         if way is Way.CLOSED_FORM:
             found = batches.find_in_closed_form(task, arrivals, self.params)
         else:
-            in_pieces = pieces.find_batches(task, arrivals, self.params) if way is Way.PIECES else None
+            in_pieces = (
+                lanes.Pieces(task, arrivals, self.params).find_batches() if way is Way.PIECES else None
+            )
             found = batches.find_in_loop(task, arrivals, self.params) if in_pieces is None else in_pieces
         return board(arrivals, found, fifo=task.fifo, params=self.params)
 
@@ -119,7 +121,7 @@ class NumpyEngine(Engine):
             for number in group
             if self.choose_way(tasks[number], queues[number], together=True) is Way.LANES
         ]
-        found = lanes.find_batches(
+        found = lanes.find_in_lanes(
             [tasks[number] for number in fit], [queues[number] for number in fit], self.params
         )
         return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,27 +28,30 @@ def serve(task: StageTask) -> Served:
     level = None if task.level is None else task.level.tolist()
     count, cap = len(arrivals), task.batch
     replicas = _Replicas(task)
-    queue = _FifoQueue() if task.fifo else _TokenOrderQueue()
+    waiting: list[int] = []  # Where tokens go by number: a heap of those enqueued.
     dispatched: list[int] = []
     starts: list[int] = []
     sizes: list[int] = []
     services: list[int] = []
     now = task.busy_until_ns.min(initial=arrivals[0]) if count else 0
     enqueued = 0
-    while enqueued < count or queue:
+    while len(dispatched) < count:
+        left = len(dispatched)
         # With tokens waiting, the next dispatch is when a replica idles; with none, not before one arrives.
-        now = replicas.idle_from(now if queue else max(now, arrivals[enqueued]))
+        now = replicas.idle_from(now if left < enqueued else max(now, arrivals[enqueued]))
         if now > task.until_ns:
             break
         while enqueued < count and arrivals[enqueued] <= now:
-            queue.push(order[enqueued])
+            if not task.fifo:
+                heapq.heappush(waiting, order[enqueued])
             enqueued += 1
-        taken = queue.pop_first(cap)
-        busy_ns = service[0 if level is None else level[min(taken)]][len(taken) - 1]
+        size = min(cap, enqueued - left)
+        taken = order[left : left + size] if task.fifo else [heapq.heappop(waiting) for _ in range(size)]
+        busy_ns = service[0 if level is None else level[min(taken)]][size - 1]
         replicas.start(now + busy_ns)
         dispatched += taken
         starts.append(now)
-        sizes.append(len(taken))
+        sizes.append(size)
         services.append(busy_ns)
     batch_start_ns, batch_size, batch_service_ns = (
         np.asarray(numbers, dtype=np.int64) for numbers in (starts, sizes, services)
@@ -82,35 +84,3 @@ class _Replicas:
     def start(self, until_ns: int) -> None:
         """Let one be busy until then."""
         heapq.heappush(self._busy_until, until_ns)
-
-
-class _FifoQueue:
-    """Waiting tokens in the order they were enqueued."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[int] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
-
-    def push(self, token: int) -> None:
-        self._waiting.append(token)
-
-    def pop_first(self, most: int) -> list[int]:
-        return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
-
-
-class _TokenOrderQueue:
-    """Waiting tokens by token number."""
-
-    def __init__(self) -> None:
-        self._waiting: list[int] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
-
-    def push(self, token: int) -> None:
-        heapq.heappush(self._waiting, token)
-
-    def pop_first(self, most: int) -> list[int]:
-        return [heapq.heappop(self._waiting) for _ in range(min(most, len(self._waiting)))]
