@@ -100,8 +100,12 @@ class ScalingSolver:
     ) -> _Judged | None:
         """Whole units near the relaxation's; None if they are not feasible."""
         units = _round(problem, values, timed)
-        if units is None:
-            return None
+        return None if units is None else self._judge(problem, units, timed, bound)
+
+    def _judge(
+        self, problem: ScalingProblem, units: list[int], timed: Sequence[int], bound: int
+    ) -> _Judged | None:
+        """Evaluate whole units, and improve them by hand where a gap is worth it; None if they are not feasible."""
         evaluation = problem.evaluate(units)
         if not evaluation.feasible:
             return None
@@ -126,10 +130,7 @@ class ScalingSolver:
                 continue
             found = self._whole(half, solved[0], timed, bound)
             if found is not None:
-                units, _ = found
-                evaluation = problem.evaluate(units)
-                few = len(units) <= self._params.few_timed
-                return improve(problem, units, evaluation) if few else (units, evaluation)
+                return self._judge(problem, found[0], timed, bound)
             halves += _halves(half, solved[0], timed)
         return None
 
