@@ -9,7 +9,6 @@ import numpy as np
 
 from mipplan.calculus import WindowCounts
 from mipplan.core import NS_PER_S, Int64
-from mipplan.result import Plan
 from mipplan.tuner.policies.base import (
     DAY_S,
     NANOSECOND_S,
@@ -64,7 +63,10 @@ class InferLine:
 class _Follower:
     def __init__(self, policy: InferLine, setting: Setting) -> None:
         self._policy, self._setting = policy, setting
-        lengths_ns = _window_lengths_ns(setting.plan)
+        # The time through full batches, doubling to 60 s, and that.
+        full_ns = {stage: int(setting.plan.service_ns(stage)[-1]) for stage in setting.stages}
+        doubling = doubling_windows_ns(max(pipeline_paths(setting.plan.pipeline).down_to(full_ns).values()))
+        lengths_ns = np.append(doubling[doubling < LONGEST_WINDOW_NS], LONGEST_WINDOW_NS)
         # In a window longer than itself the sample shows too little: any traffic would exceed it for ever.
         covered = max(1, int(np.searchsorted(lengths_ns, setting.sample.span_ns, side="right")))
         self._window_ns = lengths_ns[:covered]
@@ -114,10 +116,3 @@ class _Follower:
         edges: Int64 = now_ns - length_ns * np.arange(windows, -1, -1, dtype=np.int64)
         counts = np.diff(np.searchsorted(self._recent.arrival_ns, edges))
         return float(counts.max()) * NS_PER_S / length_ns
-
-
-def _window_lengths_ns(plan: Plan) -> Int64:
-    """Lengths of an envelope's windows: the time through full batches, doubling to 60 s, and that, shape (w,)."""
-    full_ns = {stage: int(plan.service_ns(stage)[-1]) for stage in plan.pipeline.topological_order}
-    lengths = doubling_windows_ns(max(pipeline_paths(plan.pipeline).down_to(full_ns).values()))
-    return np.append(lengths[lengths < LONGEST_WINDOW_NS], LONGEST_WINDOW_NS)

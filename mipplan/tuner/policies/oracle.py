@@ -31,7 +31,7 @@ _PARAMS = OracleParams()
 
 
 @dataclass(frozen=True)
-class Oracle:
+class OraclePolicy:
     """The cheapest schedule found in hindsight, under the same activation delay: an upper bound on the optimum.
 
     For every control period and stage the least number of replicas r is found with which all tokens of that period keep
@@ -83,7 +83,11 @@ class Oracle:
             if found[-1][0] > found[0][0] + _PARAMS.hopeless * self.miss_rate:
                 break
         if not found:
-            return {stage: _constant(setting, count) for stage, count in setting.replicas.items()}
+            nothing = np.empty(0, dtype=np.int64)
+            return {
+                stage: ReplicaSchedule(nothing, np.array([count]), setting.delay_ns)
+                for stage, count in setting.replicas.items()
+            }
         fewest = min(missed for missed, _, _ in found)
         return min(
             ((usd, missed, made) for missed, usd, made in found if missed <= fewest + self.miss_rate),
@@ -102,11 +106,6 @@ def _schedule(setting: Setting, required: Int64, planned: int) -> ReplicaSchedul
     changes = np.flatnonzero(np.diff(commanded)) + 1
     instants = setting.start_ns + setting.period_ns * changes.astype(np.int64)
     return ReplicaSchedule(instants, commanded[np.concatenate([[0], changes])], setting.delay_ns)
-
-
-def _constant(setting: Setting, count: int) -> ReplicaSchedule:
-    nothing = np.empty(0, dtype=np.int64)
-    return ReplicaSchedule(nothing, np.array([count]), setting.delay_ns)
 
 
 def required_replicas(setting: Setting, stage: str, token_ns: Int64, slack_ns: int) -> Int64:
