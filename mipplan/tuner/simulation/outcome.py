@@ -13,7 +13,6 @@ from mipplan.core import (
     NS_PER_HOUR,
     NS_PER_S,
     Float64,
-    Int64,
     Printable,
     Summary,
     format_duration,
@@ -110,7 +109,10 @@ class TuningRun(Printable):
                 ("worst", when if worst.miss_rate else None),
             ),
             headings=("stage", ">least", ">mean", ">most replicas"),
-            rows=(_counts_row(stage, schedule.replicas) for stage, schedule in self.schedules.items()),
+            rows=(
+                (stage, str(made.replicas.min()), f"{made.replicas.mean():.3g}", str(made.replicas.max()))
+                for stage, made in self.schedules.items()
+            ),
             count=len(self.schedules),
             what="stages",
         )
@@ -209,10 +211,7 @@ class Tuning(Printable):
         KeyError
             If it has none.
         """
-        found = next((run for run in self.runs if run.policy == policy), None)
-        if found is None:
-            raise KeyError(policy)
-        return found
+        return {run.policy: run for run in self.runs}[policy]
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per policy: misses, latency quantile, cost, number of changes."""
@@ -271,10 +270,6 @@ class Tuning(Printable):
     def _line(self) -> str:
         runs = ", ".join(f"{run.policy} {run.miss_rate:.2%} missed" for run in self.runs[:6])
         return f": {self.trace.name}, {runs}"
-
-
-def _counts_row(stage: str, counts: Int64) -> tuple[str, ...]:
-    return (stage, str(counts.min()), f"{counts.mean():.3g}", str(counts.max()))
 
 
 def _duration(seconds: float) -> str:
