@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
+import networkx as nx
 import numpy as np
 
 from mipplan.core import Bool, Float64, Int64, LongestPaths, first_true
@@ -285,22 +286,13 @@ class Deadlines:
 @lru_cache(maxsize=8)
 def _find_parts(count: int, arcs: tuple[Arc, ...], timed: tuple[int, ...]) -> tuple[_Part, ...]:
     """Parts of the last few problems: arcs are the same from one to the next."""
-    root = {v: v for v in timed}
-
-    def find(v: int) -> int:
-        while root[v] != v:
-            root[v] = root[root[v]]
-            v = root[v]
-        return v
-
-    inside = [arc for arc in arcs if arc.tail in root]
-    for arc in inside:
-        root[find(arc.tail)] = find(arc.head)
-    members: dict[int, list[int]] = {}
-    for v in timed:
-        members.setdefault(find(v), []).append(v)
-    lags: dict[int, list[tuple[int, int, int]]] = {top: [] for top in members}
-    for arc in inside:
-        lags[find(arc.tail)].append((arc.tail, arc.head, arc.lag))
+    joined: nx.Graph[int] = nx.Graph()
+    joined.add_nodes_from(timed)
+    inside = [arc for arc in arcs if arc.tail in joined]
+    joined.add_edges_from((arc.tail, arc.head) for arc in inside)
     order = topological_order(count, arcs)
-    return tuple(_Part(part, LongestPaths(order, lags[top])) for top, part in members.items())
+    parts = []
+    for members in nx.connected_components(joined):
+        lags = [(arc.tail, arc.head, arc.lag) for arc in inside if arc.tail in members]
+        parts.append(_Part(sorted(members), LongestPaths(order, lags)))
+    return tuple(parts)

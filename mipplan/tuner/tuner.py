@@ -164,9 +164,9 @@ class Tuner:
         InputError
             If there is neither, or `now_ns` lies before the latest arrival.
         """
-        horizon_ns = (
-            self._horizon_ns if horizon_s is None else read_seconds("horizon_s", horizon_s, least_ns=1)
-        )
+        horizon_ns = self._horizon_ns
+        if horizon_s is not None:
+            horizon_ns = read_seconds("horizon_s", horizon_s, least_ns=1)
         now_ns = read_instant(now_ns)
         latest = self.live.last_ns
         if latest is not None:
@@ -198,11 +198,9 @@ class Tuner:
         Theorem (replicas), docs/theory.md.
         """
         envelope = as_envelope(traffic)
-        waits = (
-            self.budget.waits_ns
-            if waits_ns is None
-            else self._read_all("waits_ns", waits_ns, least=0, most=UNLIMITED_NS)
-        )
+        waits = self.budget.waits_ns
+        if waits_ns is not None:
+            waits = self._read_all("waits_ns", waits_ns, least=0, most=UNLIMITED_NS)
         return {
             stage: servers_needed(envelope, s.period_ns, s.batch, waits[stage], s.tokens_per_query)
             for stage, s in self.stages.items()
@@ -315,6 +313,8 @@ class Tuner:
     def _read_sample(self, sample: Trace | ArrivalCurve | None) -> Envelope | None:
         if isinstance(sample, Trace):
             return WindowCounts.of_arrivals(sample.arrival_ns, self.live.window_ns).envelope()
-        if sample is None or isinstance(sample, ArrivalCurve):
-            return None if sample is None else Envelope.of_curve(sample)
+        if isinstance(sample, ArrivalCurve):
+            return Envelope.of_curve(sample)
+        if sample is None:
+            return None
         raise InputError.one("sample", f"expected a Trace or an ArrivalCurve, found {shown(sample)}")

@@ -123,10 +123,8 @@ def tune(
     setting = Setting(plan, known, int(judged.arrival_ns[0]), period.value, delay.value)
     decisions = judged.span_ns // setting.period_ns
     if decisions > _MOST_DECISIONS:
-        message = (
-            f"makes {decisions:,} decisions on this trace, more than {_MOST_DECISIONS:,}; take a longer one"
-        )
-        raise InputError.one("period_s", message)
+        message = f"makes {decisions:,} decisions on this trace, more than {_MOST_DECISIONS:,}"
+        raise InputError.one("period_s", f"{message}; take a longer one")
     drawn = check_seed(plan.seed if seed is None else seed)
     runs: list[TuningRun] = []
     try:
