@@ -6,12 +6,13 @@ import itertools
 
 import numpy as np
 
+from benchmarks.tuner.lower_bound import least_usd
 from campaigns import campaign_size
 from mipplan.replayer import ReplicaSchedule, replay
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner import simulate
-from mipplan.tuner.policies import OraclePolicy, Setting, least_usd
+from mipplan.tuner.policies import OraclePolicy, Setting
 from mipplan.tuner.policies.oracle import cheapest_cover, required_replicas
 from random_pipelines import random_case
 from tuned_plans import one_stage

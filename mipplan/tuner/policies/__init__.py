@@ -19,7 +19,7 @@ from mipplan.tuner.policies.base import (
 from mipplan.tuner.policies.forecast import ForecastRule
 from mipplan.tuner.policies.inferline import InferLine
 from mipplan.tuner.policies.lp import Lp, SpareRule
-from mipplan.tuner.policies.oracle import OraclePolicy, least_usd
+from mipplan.tuner.policies.oracle import OraclePolicy
 
 #: Policies with their usual parameters, by name.
 POLICIES: Mapping[str, Callable[[], Policy | Clairvoyant]] = MappingProxyType(
@@ -84,6 +84,5 @@ __all__ = [
     "SpareRule",
     "StageObservation",
     "Static",
-    "least_usd",
     "read_policies",
 ]
