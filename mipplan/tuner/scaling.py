@@ -300,11 +300,8 @@ class Scaler:
             loss = None if self._common else self.pipelines[g].loss_microusd
             if loss is None:
                 # A thousandth is worth more than all replicas that it can ask for: as much as possible is served.
-                pairs = zip(needs.tolist(), self._stages, strict=True)
-                prices = (
-                    _thousandth(need) * (stage.microusd_per_hour + self._added_microusd)
-                    for need, stage in pairs
-                )
+                asked = zip(map(_thousandth, needs.tolist()), self._stages, strict=True)
+                prices = (n * (stage.microusd_per_hour + self._added_microusd) for n, stage in asked)
                 penalty = sum(prices) + 1
             else:
                 penalty = -(-loss // WHOLE)

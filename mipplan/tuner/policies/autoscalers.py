@@ -39,7 +39,6 @@ class Hpa:
     Raises
     ------
     InputError
-        With every parameter that makes no sense.
 
     References
     ----------
@@ -115,7 +114,6 @@ class Ray:
     Raises
     ------
     InputError
-        With every parameter that makes no sense.
 
     References
     ----------

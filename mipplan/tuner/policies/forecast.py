@@ -59,7 +59,6 @@ class ForecastRule:
     Raises
     ------
     InputError
-        With every parameter that makes no sense.
     """
 
     level_s: tuple[float, ...] = (5.0, 10.0)

@@ -38,7 +38,6 @@ class InferLine:
     Raises
     ------
     InputError
-        With every parameter that makes no sense.
 
     References
     ----------
@@ -88,24 +87,19 @@ class _Follower:
         wanted = present
         if exceeded.size:
             rate_rps = float(np.max(most[exceeded] * NS_PER_S / self._window_ns[exceeded]))
-            wanted = {
-                stage: max(present[stage], self._replicas(stage, rate_rps, self._ratio[stage]))
-                for stage in present
-            }
+            wanted = {s: max(n, self._replicas(s, rate_rps, self._ratio[s])) for s, n in present.items()}
         elif seen.now_ns - self._changed_ns >= round(self._policy.quiet_s * NS_PER_S):
             rate_rps, least = self._recent_rate_rps(seen.now_ns), min(self._ratio.values())
-            wanted = {stage: min(present[stage], self._replicas(stage, rate_rps, least)) for stage in present}
+            wanted = {s: min(n, self._replicas(s, rate_rps, least)) for s, n in present.items()}
         if wanted != present:
             self._changed_ns = seen.now_ns
         return wanted
 
     def _replicas(self, stage: str, rate_rps: float, ratio: float) -> int:
+        if not ratio:  # a stage that the sample never reached
+            return 1
         setting = self._setting
-        needed = (
-            rate_rps * setting.tokens_per_query[stage] / (setting.replica_rate_rps[stage] * ratio)
-            if ratio
-            else 0.0  # a stage that the sample never reached
-        )
+        needed = rate_rps * setting.tokens_per_query[stage] / (setting.replica_rate_rps[stage] * ratio)
         return whole_replicas(needed)
 
     def _recent_rate_rps(self, now_ns: int) -> float:

@@ -58,7 +58,6 @@ class SpareRule:
     Raises
     ------
     InputError
-        With every parameter that makes no sense.
     """
 
     most: float = 3.0
@@ -75,19 +74,8 @@ class SpareRule:
     ) -> Mapping[str, int]:
         """Return the counts at the largest multiple found within the limits; none where there are to be no spares.
 
-        Parameters
-        ----------
-        present : mapping of str to int or None
-            Counts for the rate itself; None if there are not enough devices.
-        price : mapping of str to int
-            Micro-dollars per hour of a replica.
-        at_surge : callable
-            The same for a multiple of the rate, non-decreasing in it.
-
-        Returns
-        -------
-        mapping of str to int
-            Empty if not even the rate itself can be served.
+        `present` are the counts for the rate itself, and `at_surge` tells those for a multiple of it, non-decreasing
+        in it; both are None where there are not enough devices. Prices are micro-dollars per hour of a replica.
         """
         if present is None or self.most <= 1.0:
             return {}
@@ -146,7 +134,6 @@ class Lp:
     Raises
     ------
     InputError
-        With every parameter that makes no sense.
     """
 
     miss_rate: float = 0.0
@@ -180,16 +167,10 @@ class _Follower:
         self._price = {stage: scale.microusd_per_hour for stage, scale in self._steady.stages.items()}
         delay_s = setting.delay_ns / NS_PER_S
         self._recovering = self._tuner(delay_s, delay_s + policy.recovery_s)
-        self._forecast = Forecast(
-            policy.rule,
-            setting.sample,
-            self._steady.live.window_ns,
-            setting.start_ns,
-            setting.delay_ns + setting.period_ns,
-        )
-        self._needed = StabilizationWindow(
-            round(policy.hold_s * NS_PER_S), setting.start_ns, setting.replicas
-        )
+        windows_ns, lead_ns = self._steady.live.window_ns, setting.delay_ns + setting.period_ns
+        self._forecast = Forecast(policy.rule, setting.sample, windows_ns, setting.start_ns, lead_ns)
+        hold_ns = round(policy.hold_s * NS_PER_S)
+        self._needed = StabilizationWindow(hold_ns, setting.start_ns, setting.replicas)
         # Whoever lets a spare go and wants it back pays for the delay again: keep it as long as that.
         self._ready = StabilizationWindow(setting.delay_ns, setting.start_ns, {})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 
 import numpy as np
@@ -62,13 +63,10 @@ class ReplicaState:
         return {stage: self._capacity(stage, since_ns) for stage in self.replicas}
 
     def _capacity(self, stage: str, since_ns: int) -> Capacity:
-        changes, counts = self._change_ns[stage], self._counts[stage]
         # Only commands of the last δ still matter: capacity is the least count of that time.
-        first = len(changes)
-        while first and changes[first - 1] + self._delay_ns >= since_ns:
-            first -= 1
-        if first == len(changes):
-            return Capacity.constant(counts[-1])
+        first = bisect_left(self._change_ns[stage], since_ns - self._delay_ns)
+        if first == len(self._change_ns[stage]):
+            return Capacity.constant(self._counts[stage][-1])
         return self._schedule(stage, first).capacity
 
     def schedules(self) -> dict[str, ReplicaSchedule]:
