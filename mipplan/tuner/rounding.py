@@ -181,10 +181,8 @@ class Deadlines:
 
     def spare(self, units: Sequence[int]) -> dict[int, int]:
         """For each activity with a demand how long it may make others wait, given all own times; perhaps negative."""
-        spare: dict[int, int] = {}
-        for part in self._parts:
-            spare |= self._spare_within(part, units)
-        return spare
+        parts = (self._spare_within(part, units) for part in self._parts)
+        return {v: time for spare in parts for v, time in spare.items()}
 
     def are_kept(self, units: Sequence[int]) -> bool:
         """Whether every path keeps its deadline."""

@@ -209,17 +209,13 @@ class CutPlaces:
         here = np.maximum(1, (np.asarray(units) + 1e-6).astype(np.int64))
         absent = np.flatnonzero(~(self.units == here[:, None]).any(axis=1))
         for i in absent.tolist():
-            _place(self.units[i], int(here[i]))
+            placed, there, middle = self.units[i], self.units[i].tolist(), int(here[i])
+            for n in (n for n in (middle, middle - 1, middle + 1) if n >= 1 and n not in there):
+                distance = np.abs(np.log(placed / middle))
+                # The ends stay: they bound what is far away.
+                distance[[int(np.argmin(placed)), int(np.argmax(placed))]] = -1.0
+                placed[int(np.argmax(distance))] = n
         return bool(absent.size)
-
-
-def _place(placed: Int64, here: int) -> None:
-    there = placed.tolist()
-    for n in (n for n in (here, here - 1, here + 1) if n >= 1 and n not in there):
-        distance = np.abs(np.log(placed / here))
-        # The ends stay: they bound what is far away.
-        distance[[int(np.argmin(placed)), int(np.argmax(placed))]] = -1.0
-        placed[int(np.argmax(distance))] = n
 
 
 def _round(problem: ScalingProblem, values: Float64) -> list[int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,11 +127,8 @@ class TuningRun(Printable):
         found = [
             Action(at_ns / NS_PER_S, stage, before, after)
             for stage, schedule in self.schedules.items()
-            for at_ns, before, after in zip(
-                schedule.change_ns.tolist(),
-                schedule.replicas[:-1].tolist(),
-                schedule.replicas[1:].tolist(),
-                strict=True,
+            for at_ns, (before, after) in zip(
+                schedule.change_ns.tolist(), pairwise(schedule.replicas.tolist()), strict=True
             )
         ]
         return tuple(sorted(found, key=lambda action: action.at_s))
