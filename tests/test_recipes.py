@@ -1,0 +1,132 @@
+"""The recipes of CONTRIBUTING.md are complete: whatever is there stands in every place that its recipe names."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import mipplan as mp
+from mipplan.replayer import ENGINES
+from mipplan.solvers import available_solvers
+from mipplan.tuner import POLICIES
+from mipplan_formulations import FORMULATIONS
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = re.compile(r"^### (… .*)$", re.MULTILINE)
+
+
+@cache
+def places() -> dict[str, tuple[str, ...]]:
+    """The places that each recipe names in its table, by the title of the recipe."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = text[text.index("## How to add") : text.index("## Licence")]
+    titles = [*RECIPES.finditer(text)]
+    found: dict[str, tuple[str, ...]] = {}
+    for title, following in zip(titles, [*titles[1:], None], strict=True):
+        part = text[title.end() : following.start() if following else len(text)]
+        cells = [row.split("|")[1] for row in part.splitlines() if row.startswith("| `")]
+        found[title[1]] = tuple(place for cell in cells for place in re.findall(r"`([^`]+)`", cell))
+    return found
+
+
+def text_of(place: str) -> str:
+    path = ROOT / place
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def occurs(name: str, place: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text_of(place)) is not None
+
+
+def test_every_plug_point_has_a_recipe() -> None:
+    assert set(places()) == {
+        "… a formulation",
+        "… a solver",
+        "… an autoscaler policy",
+        "… a replay engine",
+        "… a key of the pipeline file",
+        "… an option of `plan`",
+        "… a hardware type or profiles",
+    }
+
+
+@pytest.mark.parametrize("recipe", places())
+def test_places_of_a_recipe_are_there(recipe: str) -> None:
+    assert [place for place in places()[recipe] if not (ROOT / place).exists()] == []
+
+
+#: Places that only what brings a package of its own needs.
+OF_PACKAGES = ("pyproject.toml", ".importlinter", "tests/test_house.py")
+
+
+def missing(recipe: str, name: str, leave_out: tuple[str, ...] = ()) -> list[str]:
+    return [place for place in places()[recipe] if place not in leave_out and not occurs(name, place)]
+
+
+@pytest.mark.parametrize("name", [info.name for info in available_solvers()])
+def test_solver_stands_in_all_places(name: str) -> None:
+    register = "mipplan/solvers/register.py"  # holds the class, which holds the name
+    assert missing("… a solver", name, (*OF_PACKAGES, register)) == []
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_policy_stands_in_all_places(name: str) -> None:
+    variant = name in ("lp-lean", "ray-tuned")  # of a class that stands there under its own name
+    assert missing("… an autoscaler policy", name, ("mipplan/tuner/policies/", "docs/api.md")) == []
+    made = POLICIES[name]()
+    assert variant or occurs(type(made).__name__, "mipplan/tuner/policies/")
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_engine_stands_in_all_places(name: str) -> None:
+    assert (
+        missing("… a replay engine", name, ("mipplan/replayer/engines/__init__.py",)) == []
+    )  # holds the class
+
+
+@pytest.mark.parametrize(
+    "key", ["model", "hardware", "batch", "replicas", "join", "delay", "probability", "fanout"]
+)
+def test_key_of_the_pipeline_file_stands_in_all_places(key: str) -> None:
+    assert missing("… a key of the pipeline file", key) == []
+
+
+#: Arguments of `plan` that a plan need not remember: how it is searched for, what it is for, and who is told.
+NOT_REMEMBERED = ("time_limit_s", "progress")
+#: Arguments whose name in a plan, or on the command line, has another unit.
+UNITS = {
+    "slo_s": ("slo", "slo_ns"),
+    "margin_s": ("margin", "margin_ns"),
+    "budget_usd_per_hour": ("budget", "budget_microusd_per_hour"),
+    "time_limit_s": ("time_limit",),
+}
+OPTIONS = [
+    name
+    for name, parameter in inspect.signature(mp.plan).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY and name not in ("progress", "formulation", "solver")
+]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_option_of_plan_stands_in_all_places(option: str) -> None:
+    planning, record, plan_file, app = places()["… an option of `plan`"]
+    names = (option, *UNITS.get(option, ()))
+    needed = (planning, app) if option in NOT_REMEMBERED else (planning, record, plan_file, app)
+    assert [place for place in needed if not any(occurs(name, place) for name in names)] == []
+
+
+def test_formulations_have_their_recipe_beside_them() -> None:
+    text = (ROOT / "formulations" / "README.md").read_text(encoding="utf-8")
+    recipe = text[text.index("## Adding a formulation") :]
+    named = re.findall(r"`((?:mipplan_formulations|golden|docs|tests|benchmarks)/[^`]*|NAME\.md)`", recipe)
+    assert named, "the recipe names no places"
+    for name in FORMULATIONS:
+        for place in named:
+            path = place.replace("NAME", name).replace("INSTANCE", "*")
+            bases = (ROOT / "formulations", ROOT)
+            assert any([*base.glob(path)] for base in bases), f"{name}: {path} is not there"
