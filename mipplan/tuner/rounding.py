@@ -127,19 +127,19 @@ def improve(
     problem: ScalingProblem, units: Sequence[int], evaluation: ScalingEvaluation
 ) -> tuple[list[int], ScalingEvaluation]:
     """Change one activity by a unit, as long as that makes feasible units cheaper: always the best such change."""
-    chosen = list(units)
+    chosen, best = list(units), evaluation
     while True:
-        better: tuple[int, list[int], ScalingEvaluation] | None = None
+        better: list[int] | None = None
         for v, n in enumerate(chosen):
             for other in (n - 1, n + 1):
                 if problem.least[v] <= other <= problem.most[v]:
                     tried = [*chosen[:v], other, *chosen[v + 1 :]]
                     judged = problem.evaluate(tried)
-                    if judged.feasible and judged.cost < (better[0] if better else evaluation.cost):
-                        better = (judged.cost, tried, judged)
+                    if judged.feasible and judged.cost < best.cost:
+                        better, best = tried, judged
         if better is None:
-            return chosen, evaluation
-        _, chosen, evaluation = better
+            return chosen, best
+        chosen = better
 
 
 def _usage(problem: ScalingProblem) -> Int64:

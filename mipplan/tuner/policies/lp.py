@@ -247,18 +247,16 @@ def calibrate(plan: Plan, sample: Trace, miss_rate: float, params: LpParams = _P
 def _keeps(plan: Plan, sample: Trace, traces: Sequence[Trace], factor: float, miss_rate: float) -> bool:
     """Whether counts for this target miss at most so much; where there are none, the target is too short."""
     tuner = Tuner(plan.with_slo(round(factor * plan.slo_ns)), sample=sample, tokens="mean")
-    missed = (_missed(plan, tuner, trace) for trace in traces)
-    return all(share is None or share <= miss_rate for share in missed)
-
-
-def _missed(plan: Plan, tuner: Tuner, trace: Trace) -> float | None:
-    """Share of queries beyond the objective with the tuner's counts; None if it has none."""
-    envelope = WindowCounts.of_arrivals(trace.arrival_ns, tuner.live.window_ns).envelope()
-    if any(need is None for need in tuner.needs(envelope).values()):
-        return None
-    counts = tuner.replicas_for(envelope)
-    choices = {
-        stage: Choice(choice.hardware, choice.batch, counts[stage]) for stage, choice in plan.choices.items()
-    }
-    sized = Plan.from_choices(plan.pipeline, plan.profiles, choices, slo_s=plan.slo_s, seed=plan.seed)
-    return replay(sized, trace).miss_rate(plan.slo_s)
+    for trace in traces:
+        envelope = WindowCounts.of_arrivals(trace.arrival_ns, tuner.live.window_ns).envelope()
+        if any(need is None for need in tuner.needs(envelope).values()):
+            continue
+        counts = tuner.replicas_for(envelope)
+        choices = {
+            stage: Choice(choice.hardware, choice.batch, counts[stage])
+            for stage, choice in plan.choices.items()
+        }
+        sized = Plan.from_choices(plan.pipeline, plan.profiles, choices, slo_s=plan.slo_s, seed=plan.seed)
+        if not replay(sized, trace).miss_rate(plan.slo_s) <= miss_rate:
+            return False
+    return True
