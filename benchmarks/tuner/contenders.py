@@ -6,11 +6,12 @@ from functools import lru_cache
 from typing import Any
 
 import mipplan as mp
+from benchmarks.tuner.lower_bound import least_usd
 from benchmarks.tuner.traffic import SEEN, Scenario
 from mipplan.core import NS_PER_S
 from mipplan.documents import shipped_folder
 from mipplan.tuner import POLICIES, simulate
-from mipplan.tuner.policies import Clairvoyant, Hpa, Policy, Ray, Setting, least_usd
+from mipplan.tuner.policies import Clairvoyant, Hpa, Policy, Ray, Setting
 
 #: Queries per second of the samples: such that plans have a few replicas.
 RATES_RPS = {

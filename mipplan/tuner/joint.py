@@ -46,10 +46,8 @@ class JointTuner:
         self.tuners: Mapping[str, Tuner] = MappingProxyType(dict(tuners))
         plans = [tuner.plan for tuner in self.tuners.values()]
         self.conditions = conditions if conditions is not None else Conditions.of_plans(plans)
-        losses = None if loss_usd_per_hour is None else _read_losses(loss_usd_per_hour, self.tuners)
-        shapes = [
-            tuner.shape(None if losses is None else losses[name]) for name, tuner in self.tuners.items()
-        ]
+        losses = {} if loss_usd_per_hour is None else _read_losses(loss_usd_per_hour, self.tuners)
+        shapes = [tuner.shape(losses.get(name)) for name, tuner in self.tuners.items()]
         self.scaler = Scaler(shapes, self.conditions)
 
     def retune(
@@ -72,12 +70,8 @@ class JointTuner:
         ------
         InputError
         """
-        given: dict[str, Mapping[str, Any]] = {
-            "traffic": traffic or {},
-            "backlog": backlog or {},
-            "active": active or {},
-            "ordered": ordered or {},
-        }
+        arguments = {"traffic": traffic, "backlog": backlog, "active": active, "ordered": ordered}
+        given: dict[str, Any] = {argument: values or {} for argument, values in arguments.items()}
         _check_names(given, self.tuners)
         situations = []
         for name, tuner in self.tuners.items():
@@ -108,15 +102,15 @@ def _check_parts(tuners: object, conditions: object, losses: object) -> None:
 
 
 def _check_names(given: Mapping[str, Mapping[str, object]], tuners: Mapping[str, Tuner]) -> None:
+    mappings = {argument: values for argument, values in given.items() if isinstance(values, Mapping)}
     faults = [
         Fault(argument, f"expected values by pipeline, found {shown(values)}")
         for argument, values in given.items()
-        if not isinstance(values, Mapping)
+        if argument not in mappings
     ]
     faults += [
         Fault(f"{argument}.{name}", f"there is no such pipeline; there are {', '.join(tuners)}")
-        for argument, values in given.items()
-        if isinstance(values, Mapping)
+        for argument, values in mappings.items()
         for name in values
         if name not in tuners
     ]
@@ -126,12 +120,11 @@ def _check_names(given: Mapping[str, Mapping[str, object]], tuners: Mapping[str,
 
 def _read_losses(given: Mapping[str, float], tuners: Mapping[str, Tuner]) -> dict[str, int]:
     _check_names({"loss_usd_per_hour": given}, tuners)
-    faults = []
-    for name in tuners:
-        value = given.get(name)
-        if not is_number(value) or not 0 <= value <= MOST_USD:
-            message = f"expected dollars from 0 to {MOST_USD:g}, found {shown(value)}"
-            faults.append(Fault(f"loss_usd_per_hour.{name}", message))
+    faults = [
+        Fault(f"loss_usd_per_hour.{name}", f"expected dollars from 0 to {MOST_USD:g}, found {shown(loss)}")
+        for name in tuners
+        if not is_number(loss := given.get(name)) or not 0 <= loss <= MOST_USD
+    ]
     if faults:
         raise InputError(faults)
     return {name: dollars_to_microdollars(given[name]) for name in tuners}

@@ -173,7 +173,7 @@ class DelayBudget:
         """Longest wait of each stage, with own times as these replicas leave them; perhaps negative."""
         if self.fixed_ns is not None:
             return self.fixed_ns
-        through = self.paths.through(self._own_ns(replicas))
+        through = self._through_ns(replicas)
         return {stage: self.deadline_ns - through[stage] for stage in self.stages}
 
     def bound_ns(self, replicas: Mapping[str, int], traffic: Traffic) -> int:
@@ -212,37 +212,31 @@ class DelayBudget:
         """
         if not any(situation.outstanding.values()) and self.activation_delay_ns == 0:
             return {}
+
+        def needed(slowest: Mapping[str, Fraction], delay_ns: int) -> dict[str, Fraction]:
+            found = {}
+            for stage, scale in self.stages.items():
+                way = Transient(situation.outstanding[stage], slowest[stage], delay_ns, self.recovery_ns)
+                rate = way.rate_needed(situation.envelope, waits_ns[stage]) if waits_ns[stage] > 0 else None
+                if rate is not None:
+                    found[stage] = rate / scale.pace
+            return found
+
         active = situation.active
-        at_once = self._needed(waits_ns, situation, dict.fromkeys(self.stages, Fraction(0)), 0)
+        at_once = needed(dict.fromkeys(self.stages, Fraction(0)), 0)
         if self.activation_delay_ns == 0 or all(need <= active[stage] for stage, need in at_once.items()):
             return at_once
         slowest = self.paths.least_along({s: active[s] * scale.pace for s, scale in self.stages.items()})
-        return self._needed(waits_ns, situation, slowest, self.activation_delay_ns)
+        return needed(slowest, self.activation_delay_ns)
 
-    def _needed(
-        self,
-        waits_ns: Mapping[str, int],
-        situation: Situation,
-        slowest: Mapping[str, Fraction],
-        delay_ns: int,
-    ) -> dict[str, Fraction]:
-        needed = {}
-        for stage, scale in self.stages.items():
-            way = Transient(situation.outstanding[stage], slowest[stage], delay_ns, self.recovery_ns)
-            rate = way.rate_needed(situation.envelope, waits_ns[stage]) if waits_ns[stage] > 0 else None
-            if rate is not None:
-                needed[stage] = rate / scale.pace
-        return needed
-
-    def _own_ns(self, replicas: Mapping[str, int]) -> dict[str, int]:
-        """T and the time for the other tokens of a query, stage by stage, ns, rounded up."""
-        stages = self.stages.items()
-        return {stage: scale.latency_ns + -(-scale.own_load_ns // replicas[stage]) for stage, scale in stages}
+    def _through_ns(self, replicas: Mapping[str, int]) -> dict[str, int]:
+        """Longest path through each stage, ns: T, the time for a query's other tokens, rounded up, and delays."""
+        own = {s: scale.latency_ns + -(-scale.own_load_ns // replicas[s]) for s, scale in self.stages.items()}
+        return self.paths.through(own)
 
     def _longest_ns(self, replicas: Mapping[str, int], waits_ns: Mapping[str, int]) -> int:
         """Longest path, ns: own times, delays, and once the largest wait on it."""
-        through = self.paths.through(self._own_ns(replicas))
-        return max(length + waits_ns[stage] for stage, length in through.items())
+        return max(length + waits_ns[stage] for stage, length in self._through_ns(replicas).items())
 
 
 def decide(
@@ -319,10 +313,37 @@ def _step(
     result: ScalingResult,
     m: int,
 ) -> TuningStep:
-    """State what was found for a pipeline, the m-th of the scaler's."""
+    """State what was found for a pipeline, the m-th of the scaler's, and what binds."""
+    envelope, share = situation.envelope, 1 - result.shed[m] / WHOLE
+    notes: list[str] = []
+    # Where waits are fixed, a stage may have none left although queries may come together.
+    replan = result.unreachable[m] or (
+        not budget.is_shared_out
+        and any(rate_needed(envelope, wait) is None for wait in budget.waits_ns.values())
+    )
+    if replan:
+        notes.append(
+            f"no number of replicas keeps the objective: service times and delays alone take "
+            f"{format_duration(budget.service_time_ns)} of {format_duration(budget.deadline_ns)}"
+        )
+    if result.objective is None:
+        notes.append("the conditions admit not even the fewest replicas")
+        replan = True
+    elif result.shed[m]:
+        served = f"{share:.1%} of the traffic"
+        binding = scaler.binding(needed, result, m)
+        if not binding and scaler.pipelines[m].loss_microusd is not None:
+            notes.append(
+                f"{served} is served: to serve more would cost more than is lost (loss_usd_per_hour)"
+            )
+        else:
+            served += " can be served within the objective"
+            notes.append(f"{served}: {', '.join(binding)}" if binding else served)
+            replan = replan or not scaler.is_rate_limited(needed, result, m)
+        if not result.keeps_own_times and budget.is_shared_out:
+            notes.append("queries wait longer for their own tokens than that assumes: see the latency bound")
     replicas = dict(zip(budget.stages, result.replicas[m], strict=True))
-    notes, replan = _judge(budget, needed, situation, scaler, result, m)
-    bound = transient = budget.bound_ns(replicas, situation.envelope)
+    bound = transient = budget.bound_ns(replicas, envelope)
     moving = budget.activation_delay_ns or any(situation.outstanding.values())
     if moving and budget.tokens is Tokens.MOST:
         transient = budget.transient_bound_ns(replicas, situation)
@@ -333,54 +354,13 @@ def _step(
         lower_bound_microusd_per_hour=result.bound,
         latency_bound_ns=bound,
         transient_bound_ns=transient,
-        share=1 - result.shed[m] / WHOLE,
+        share=share,
         reused=result.reused,
         replan=replan,
-        notes=notes,
-        envelope=situation.envelope,
+        notes=tuple(notes),
+        envelope=envelope,
         now_ns=situation.now_ns,
     )
-
-
-def _judge(
-    budget: DelayBudget,
-    needed: Requirement,
-    situation: Situation,
-    scaler: Scaler,
-    result: ScalingResult,
-    m: int,
-) -> tuple[tuple[str, ...], bool]:
-    """What binds, and whether other hardware or batch caps are called for."""
-    notes: list[str] = []
-    replan = False
-    if result.unreachable[m] or _is_unreachable(budget, situation.envelope):
-        notes.append(
-            f"no number of replicas keeps the objective: service times and delays alone take "
-            f"{format_duration(budget.service_time_ns)} of {format_duration(budget.deadline_ns)}"
-        )
-        replan = True
-    if result.objective is None:
-        notes.append("the conditions admit not even the fewest replicas")
-        replan = True
-    elif result.shed[m]:
-        share = f"{1 - result.shed[m] / WHOLE:.1%} of the traffic"
-        binding = scaler.binding(needed, result, m)
-        if not binding and scaler.pipelines[m].loss_microusd is not None:
-            notes.append(f"{share} is served: to serve more would cost more than is lost (loss_usd_per_hour)")
-        else:
-            share += " can be served within the objective"
-            notes.append(f"{share}: {', '.join(binding)}" if binding else share)
-            replan = replan or not scaler.is_rate_limited(needed, result, m)
-        if not result.keeps_own_times and budget.is_shared_out:
-            notes.append("queries wait longer for their own tokens than that assumes: see the latency bound")
-    return tuple(notes), replan
-
-
-def _is_unreachable(budget: DelayBudget, envelope: Envelope) -> bool:
-    """Whether waits are fixed, and a stage has none left although queries may come together."""
-    if budget.is_shared_out:
-        return False
-    return any(rate_needed(envelope, wait) is None for wait in budget.waits_ns.values())
 
 
 def _rate_thousandths(scale: StageScale, envelope: Envelope) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
+import networkx as nx
 import numpy as np
 
 from mipplan.core import Bool, Float64, Int64, LongestPaths, first_true
@@ -126,19 +127,19 @@ def improve(
     problem: ScalingProblem, units: Sequence[int], evaluation: ScalingEvaluation
 ) -> tuple[list[int], ScalingEvaluation]:
     """Change one activity by a unit, as long as that makes feasible units cheaper: always the best such change."""
-    chosen = list(units)
+    chosen, best = list(units), evaluation
     while True:
-        better: tuple[int, list[int], ScalingEvaluation] | None = None
+        better: list[int] | None = None
         for v, n in enumerate(chosen):
             for other in (n - 1, n + 1):
                 if problem.least[v] <= other <= problem.most[v]:
                     tried = [*chosen[:v], other, *chosen[v + 1 :]]
                     judged = problem.evaluate(tried)
-                    if judged.feasible and judged.cost < (better[0] if better else evaluation.cost):
-                        better = (judged.cost, tried, judged)
+                    if judged.feasible and judged.cost < best.cost:
+                        better, best = tried, judged
         if better is None:
-            return chosen, evaluation
-        _, chosen, evaluation = better
+            return chosen, best
+        chosen = better
 
 
 def _usage(problem: ScalingProblem) -> Int64:
@@ -180,10 +181,8 @@ class Deadlines:
 
     def spare(self, units: Sequence[int]) -> dict[int, int]:
         """For each activity with a demand how long it may make others wait, given all own times; perhaps negative."""
-        spare: dict[int, int] = {}
-        for part in self._parts:
-            spare |= self._spare_within(part, units)
-        return spare
+        parts = (self._spare_within(part, units) for part in self._parts)
+        return {v: time for spare in parts for v, time in spare.items()}
 
     def are_kept(self, units: Sequence[int]) -> bool:
         """Whether every path keeps its deadline."""
@@ -285,22 +284,13 @@ class Deadlines:
 @lru_cache(maxsize=8)
 def _find_parts(count: int, arcs: tuple[Arc, ...], timed: tuple[int, ...]) -> tuple[_Part, ...]:
     """Parts of the last few problems: arcs are the same from one to the next."""
-    root = {v: v for v in timed}
-
-    def find(v: int) -> int:
-        while root[v] != v:
-            root[v] = root[root[v]]
-            v = root[v]
-        return v
-
-    inside = [arc for arc in arcs if arc.tail in root]
-    for arc in inside:
-        root[find(arc.tail)] = find(arc.head)
-    members: dict[int, list[int]] = {}
-    for v in timed:
-        members.setdefault(find(v), []).append(v)
-    lags: dict[int, list[tuple[int, int, int]]] = {top: [] for top in members}
-    for arc in inside:
-        lags[find(arc.tail)].append((arc.tail, arc.head, arc.lag))
+    joined: nx.Graph[int] = nx.Graph()
+    joined.add_nodes_from(timed)
+    inside = [arc for arc in arcs if arc.tail in joined]
+    joined.add_edges_from((arc.tail, arc.head) for arc in inside)
     order = topological_order(count, arcs)
-    return tuple(_Part(part, LongestPaths(order, lags[top])) for top, part in members.items())
+    parts = []
+    for members in nx.connected_components(joined):
+        lags = [(arc.tail, arc.head, arc.lag) for arc in inside if arc.tail in members]
+        parts.append(_Part(sorted(members), LongestPaths(order, lags)))
+    return tuple(parts)

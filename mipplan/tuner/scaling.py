@@ -81,13 +81,8 @@ class ScalingResult:
     """Whether there are the replicas that own times assume; if not, what is served takes longer than it should."""
 
 
-@dataclass(frozen=True)
-class _Model:
-    """What problems have in common in which the same pipelines share out waits."""
-
-    solver: ScalingSolver
-    activities: tuple[ScalingActivity, ...]
-    arcs: tuple[Arc, ...]
+#: What problems have in common in which the same pipelines share out waits.
+_Model = tuple[ScalingSolver, tuple[ScalingActivity, ...], tuple[Arc, ...]]
 
 
 class Scaler:
@@ -125,7 +120,7 @@ class Scaler:
         return sum(solver.relaxation.solves for solver in self._solvers())
 
     def _solvers(self) -> list[ScalingSolver]:
-        return [model.solver for model in self._models.values()] + list(self._alone.values())
+        return [solver for solver, *_ in self._models.values()] + list(self._alone.values())
 
     def scale(self, requirements: Sequence[Requirement]) -> ScalingResult:
         """Replica counts for what is needed, of least cost; if that cannot be, shedding as little as possible."""
@@ -144,7 +139,11 @@ class Scaler:
             fewest = tuple(tuple(s.least for s in pipeline.stages) for pipeline in self.pipelines)
             return ScalingResult(fewest, needs, (WHOLE,) * len(needs), None, None, reused, unreachable, False)
         replicas = tuple(solution.units[self._part(m)] for m in range(len(needs)))
-        shed = tuple(_shed(*pair) for pair in zip(replicas, needs, strict=True))
+        # A pipeline by itself may shed less than its group.
+        shed = tuple(
+            max((WHOLE - n * WHOLE * WHOLE // need for n, need in pairs if need > n * WHOLE), default=0)
+            for pairs in map(zip, replicas, needs)
+        )
         return ScalingResult(
             replicas, needs, shed, solution.cost, solution.bound, reused, unreachable, keeps_own
         )
@@ -192,8 +191,8 @@ class Scaler:
         """Solve for all pipelines."""
         timed = tuple(needed.demands is not None for needed in requirements)
         if timed not in self._models:
-            self._models[timed] = _Model(ScalingSolver(), self._activities(timed), self._arcs(timed))
-        model = self._models[timed]
+            self._models[timed] = ScalingSolver(), self._activities(timed), self._arcs(timed)
+        solver, activities, arcs = self._models[timed]
         needs = self._needs(requirements)
         present = [n for needed in requirements for n in needed.present]
         least, most = self._allowed(present)
@@ -201,17 +200,17 @@ class Scaler:
         least = np.maximum(least, np.minimum(np.array(owned, dtype=np.int64), most))
         demands = [d for needed in requirements for d in needed.demands or (None,) * len(needed.needs)]
         problem = ScalingProblem(
-            model.activities,
+            activities,
             self._groups(timed, needs),
             needs,
             least,
             most,
             np.array(present, dtype=np.int64),
             self._resources,
-            model.arcs,
+            arcs,
             tuple(demands),
         )
-        return model.solver.solve(problem)
+        return solver.solve(problem)
 
     def _needs(self, requirements: Sequence[Requirement]) -> Int64:
         needs = [need for needed in requirements for need in needed.needs]
@@ -240,15 +239,14 @@ class Scaler:
                 unreachable[-1] = True
                 held = zip(needed.needs, needed.present, strict=True)
                 fixed.append(Requirement(tuple(max(need, WHOLE * n) for need, n in held), needed.present))
-            else:
-                spare = Deadlines(alone).spare(solution.units)
-                needs = [
-                    max(need, _thousandths(demand, spare[v]))
-                    for v, (need, demand) in enumerate(zip(needed.needs, needed.demands, strict=True))
-                ]
-                pairs = zip(solution.units, needed.demands, strict=True)
-                owned = tuple(n if demand.own_load else 1 for n, demand in pairs)
-                fixed.append(Requirement(tuple(needs), needed.present, owned=owned))
+                continue
+            spare = Deadlines(alone).spare(solution.units)
+            parts = zip(needed.needs, needed.demands, solution.units, strict=True)
+            needs, owned = [], []
+            for v, (need, demand, n) in enumerate(parts):
+                needs.append(max(need, _thousandths(demand, spare[v])))
+                owned.append(n if demand.own_load else 1)
+            fixed.append(Requirement(tuple(needs), needed.present, owned=tuple(owned)))
         return fixed, tuple(unreachable)
 
     def _alone_problem(self, m: int, needed: Requirement) -> ScalingProblem:
@@ -302,11 +300,8 @@ class Scaler:
             loss = None if self._common else self.pipelines[g].loss_microusd
             if loss is None:
                 # A thousandth is worth more than all replicas that it can ask for: as much as possible is served.
-                pairs = zip(needs.tolist(), self._stages, strict=True)
-                prices = (
-                    _thousandth(need) * (stage.microusd_per_hour + self._added_microusd)
-                    for need, stage in pairs
-                )
+                asked = zip(map(_thousandth, needs.tolist()), self._stages, strict=True)
+                prices = (n * (stage.microusd_per_hour + self._added_microusd) for n, stage in asked)
                 penalty = sum(prices) + 1
             else:
                 penalty = -(-loss // WHOLE)
@@ -322,12 +317,6 @@ class Scaler:
             if timed[m]
             for parent, child, delay in pipeline.edges
         )
-
-
-def _shed(replicas: Sequence[int], needs: Sequence[int]) -> int:
-    """Thousandths that a pipeline sheds by itself: less than its group, perhaps."""
-    pairs = zip(replicas, needs, strict=True)
-    return max((WHOLE - n * WHOLE * WHOLE // need for n, need in pairs if need > n * WHOLE), default=0)
 
 
 def _thousandth(need: int) -> int:

@@ -60,27 +60,28 @@ class ScalingSolver:
         self._params = params
         self._template: ScalingTemplate | None = None
         self._places = CutPlaces(0, params.rows)
-        # How many units are allowed for now, of each activity with a demand.
+        # The activities with a demand, and how many units of each are allowed for now.
+        self._timed: Sequence[int] = ()
         self._windows = np.zeros(0, dtype=np.int64)
 
     def solve(self, problem: ScalingProblem) -> ScalingSolution | None:
         """Solve a problem; None if no units are feasible, or none were found where resources leave hardly any."""
         if _is_short(problem):
             return None
-        timed = list(side_by_side(problem.demands).activities)
+        self._timed = timed = list(side_by_side(problem.demands).activities)
         if self._windows.size != len(timed):
             self._places = CutPlaces(len(timed), self._params.rows)
             self._windows = np.maximum(self._params.first_window, 4 * problem.present[timed])
         best: _Judged | None = None
         bound = 0
         for _ in range(self._params.most_passes):
-            solved = self._relax_within(problem, timed) if timed else self._relax(problem, timed)
+            solved = self._relax_within(problem) if timed else self._relax(problem)
             if solved is None:
                 return None
             bound = max(bound, solved[1])
-            found = self._whole(problem, solved[0], timed, bound)
+            found = self._whole(problem, solved[0], bound)
             if found is None and best is None and len(timed) <= self._params.few:
-                found = self._branch(problem, solved[0], timed, bound)
+                found = self._branch(problem, solved[0], bound)
             if found is None:
                 break
             if best is None or found[1].cost < best[1].cost:
@@ -95,56 +96,53 @@ class ScalingSolver:
         units, evaluation = best
         return ScalingSolution(tuple(units), evaluation.shed, evaluation.cost, bound)
 
-    def _whole(
-        self, problem: ScalingProblem, values: Float64, timed: Sequence[int], bound: int
-    ) -> _Judged | None:
+    def _whole(self, problem: ScalingProblem, values: Float64, bound: int) -> _Judged | None:
         """Whole units near the relaxation's; None if they are not feasible."""
-        units = _round(problem, values, timed)
-        if units is None:
-            return None
+        units = _round(problem, values)
+        return None if units is None else self._judge(problem, units, bound)
+
+    def _judge(self, problem: ScalingProblem, units: list[int], bound: int) -> _Judged | None:
+        """Evaluate whole units, and improve them by hand where a gap is worth it; None if they are not feasible."""
         evaluation = problem.evaluate(units)
         if not evaluation.feasible:
             return None
-        if evaluation.cost > bound and len(units) <= (self._params.few_timed if timed else self._params.few):
+        if evaluation.cost > bound and len(units) <= (
+            self._params.few_timed if self._timed else self._params.few
+        ):
             return improve(problem, units, evaluation)
         return units, evaluation
 
-    def _branch(
-        self, problem: ScalingProblem, values: Float64, timed: Sequence[int], bound: int
-    ) -> _Judged | None:
+    def _branch(self, problem: ScalingProblem, values: Float64, bound: int) -> _Judged | None:
         """Look for whole units by halves where rounding found none: fewer units of an activity first, then more.
 
         Deadlines can be kept in several ways, of which resources may admit one that is far from the relaxation's.
         """
-        halves = _halves(problem, values, timed)
+        halves = _halves(problem, values, self._timed)
         for _ in range(self._params.most_halves):
             if not halves:
                 return None
             half = halves.pop()
-            solved = None if _is_short(half) else self._relax_within(half, timed)
+            solved = None if _is_short(half) else self._relax_within(half)
             if solved is None:
                 continue
-            found = self._whole(half, solved[0], timed, bound)
+            found = self._whole(half, solved[0], bound)
             if found is not None:
-                units, _ = found
-                evaluation = problem.evaluate(units)
-                few = len(units) <= self._params.few_timed
-                return improve(problem, units, evaluation) if few else (units, evaluation)
-            halves += _halves(half, solved[0], timed)
+                return self._judge(problem, found[0], bound)
+            halves += _halves(half, solved[0], self._timed)
         return None
 
-    def _relax_within(self, problem: ScalingProblem, timed: Sequence[int]) -> tuple[Float64, int] | None:
+    def _relax_within(self, problem: ScalingProblem) -> tuple[Float64, int] | None:
         """Relax with few numbers of units at first: more are allowed where the solution would use the most.
 
         The rows hold for any number of units. So a solution below the most allowed is one without that bound.
         """
-        windows = self._windows
+        timed, windows = self._timed, self._windows
         allowed = problem.most[timed]
         needed = np.maximum(problem.least[timed], -(-problem.need[timed] // WHOLE))
         while True:
             most = problem.most.copy()
             most[timed] = np.minimum(allowed, np.maximum(windows, 2 * needed))
-            solved = self._relax(problem.within(problem.least, most), timed)
+            solved = self._relax(problem.within(problem.least, most))
             narrow = most[timed] < allowed
             if solved is not None:
                 narrow &= solved[0][timed] > most[timed] - 1.5
@@ -152,8 +150,9 @@ class ScalingSolver:
                 return solved
             windows[narrow] *= 4
 
-    def _relax(self, problem: ScalingProblem, timed: Sequence[int]) -> tuple[Float64, int] | None:
+    def _relax(self, problem: ScalingProblem) -> tuple[Float64, int] | None:
         """Values of the columns and bound of the relaxation, with rows for demands added where the solution is."""
+        timed = self._timed
         values: Float64 | None = None
         bound = 0
         for _ in range(self._params.most_rounds if timed else 1):
@@ -210,20 +209,16 @@ class CutPlaces:
         here = np.maximum(1, (np.asarray(units) + 1e-6).astype(np.int64))
         absent = np.flatnonzero(~(self.units == here[:, None]).any(axis=1))
         for i in absent.tolist():
-            _place(self.units[i], int(here[i]))
+            placed, there, middle = self.units[i], self.units[i].tolist(), int(here[i])
+            for n in (n for n in (middle, middle - 1, middle + 1) if n >= 1 and n not in there):
+                distance = np.abs(np.log(placed / middle))
+                # The ends stay: they bound what is far away.
+                distance[[int(np.argmin(placed)), int(np.argmax(placed))]] = -1.0
+                placed[int(np.argmax(distance))] = n
         return bool(absent.size)
 
 
-def _place(placed: Int64, here: int) -> None:
-    there = placed.tolist()
-    for n in (n for n in (here, here - 1, here + 1) if n >= 1 and n not in there):
-        distance = np.abs(np.log(placed / here))
-        # The ends stay: they bound what is far away.
-        distance[[int(np.argmin(placed)), int(np.argmax(placed))]] = -1.0
-        placed[int(np.argmax(distance))] = n
-
-
-def _round(problem: ScalingProblem, values: Float64, timed: Sequence[int]) -> list[int] | None:
+def _round(problem: ScalingProblem, values: Float64) -> list[int] | None:
     count = len(problem.activities)
     relaxed = values[:count]
     # What is shed follows the units, in the order of the groups that may shed.
@@ -231,12 +226,12 @@ def _round(problem: ScalingProblem, values: Float64, timed: Sequence[int]) -> li
     shed = [0.0] * len(problem.groups)
     for group, value in zip(shedding, values[count:].tolist(), strict=False):
         shed[group] = value
-    if timed:
+    is_timed = np.array(problem.is_timed)
+    if is_timed.any():
         whole = round_times(problem, relaxed)
         if whole is None:
             return None
         # Deadlines are kept with these; what is left to round sheds, or is needed as it is.
-        is_timed = np.array(problem.is_timed)
         problem = problem.within(
             np.where(is_timed, whole, problem.least), np.where(is_timed, whole, problem.most)
         )

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from mipplan.calculus import Envelope, EnvelopeCurve, most_tokens_per_query, stage_service
-from mipplan.core import UNLIMITED_NS, Fault, InputError, LongestPaths, shown
+from mipplan.core import UNLIMITED_NS, Fault, InputError, LongestPaths
 from mipplan.pipeline import Pipeline
 from mipplan.result import Plan
 from mipplan.tokens import realise
@@ -130,17 +130,3 @@ def sample_waits_ns(stages: Mapping[str, StageScale], sample: Envelope | None) -
     if faults:
         raise InputError(faults)
     return waits
-
-
-def check_keep(keep: str) -> Keep:
-    """Return what to keep by name; raises `InputError`."""
-    if keep not in list(Keep):
-        raise InputError.one("keep", f"expected one of {', '.join(Keep)}, found {shown(keep)}")
-    return Keep(keep)
-
-
-def check_tokens(tokens: str) -> Tokens:
-    """Return the way of counting tokens of that name; raises `InputError`."""
-    if tokens not in list(Tokens):
-        raise InputError.one("tokens", f"expected one of {', '.join(Tokens)}, found {tokens!r}")
-    return Tokens(tokens)

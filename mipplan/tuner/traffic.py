@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts
-from mipplan.core import NS_PER_S, Fault, InputError, Int64, is_whole, shown, to_ns
+from mipplan.core import NS_PER_S, Fault, InputError, Int64, frozen, is_whole, shown, to_ns
 
 #: Traffic as a tuner takes it: an arrival curve, counts over windows, or the corners that both come down to.
 Traffic = ArrivalCurve | WindowCounts | Envelope
@@ -70,6 +70,8 @@ class LiveEnvelope:
 
     Attributes
     ----------
+    first_ns : int or None
+        When the first arrival came; None before it.
     touched : int
         Entries of held arrivals read so far, for whoever wants to check the complexity.
 
@@ -90,8 +92,7 @@ class LiveEnvelope:
         if slot_ns < 1 or not 1 <= horizon_ns <= _MOST_SLOTS * slot_ns:
             message = f"expected 1 ns to {_MOST_SLOTS} slots, of 1 ns and more ({slot_ns} given)"
             raise InputError.one("horizon_ns", f"{message}, found {shown(horizon_ns)}")
-        self.window_ns: Int64 = np.array(lengths, dtype=np.int64)
-        self.window_ns.flags.writeable = False
+        self.window_ns: Int64 = frozen(np.array(lengths, dtype=np.int64))
         self.horizon_ns, self.slot_ns = int(horizon_ns), int(slot_ns)
         self.touched = 0
         slots = -(-self.horizon_ns // self.slot_ns) + 1
@@ -100,12 +101,7 @@ class LiveEnvelope:
         self._held = np.empty(1024, dtype=np.int64)
         self._size = 0
         self._oldest = np.zeros(self.window_ns.size, dtype=np.int64)
-        self._first_ns: int | None = None
-
-    @property
-    def first_ns(self) -> int | None:
-        """When the first arrival came; None before it."""
-        return self._first_ns
+        self.first_ns: int | None = None
 
     @property
     def last_ns(self) -> int | None:
@@ -147,17 +143,17 @@ class LiveEnvelope:
         horizon_ns : int, optional
             At most the one the envelope remembers, which is the default.
         """
-        if self._first_ns is None:
+        if self.first_ns is None:
             return None
         horizon = self.horizon_ns if horizon_ns is None else min(int(horizon_ns), self.horizon_ns)
         recent = self._slot >= max(0, (now_ns - horizon) // self.slot_ns)
         most = np.max(self._most, axis=0, where=recent[:, None], initial=0)
-        seen = max(1, int(np.searchsorted(self.window_ns, now_ns - self._first_ns, side="right")))
+        seen = max(1, int(np.searchsorted(self.window_ns, now_ns - self.first_ns, side="right")))
         return WindowCounts(self.window_ns[:seen], most[:seen])
 
     def _take(self, arrivals: Int64) -> None:
-        if self._first_ns is None:
-            self._first_ns = int(arrivals[0])
+        if self.first_ns is None:
+            self.first_ns = int(arrivals[0])
         begin = self._append(arrivals)
         ends = np.arange(begin + 1, self._size + 1)
         counts = np.empty((self.window_ns.size, arrivals.size), dtype=np.int64)
@@ -225,11 +221,8 @@ class RecentArrivals:
     def most_ending(self, end_ns: Int64, window_ns: Int64) -> Int64:
         """Most arrivals in the closed windows of each length that end at these arrivals, shape (w,); 0 without any."""
         last = np.searchsorted(self.arrival_ns, end_ns, side="right")
-        most = [
-            np.max(last - np.searchsorted(self.arrival_ns, end_ns - length), initial=0)
-            for length in window_ns
-        ]
-        return np.array(most, dtype=np.int64)
+        firsts = (np.searchsorted(self.arrival_ns, end_ns - length) for length in window_ns)
+        return np.array([np.max(last - first, initial=0) for first in firsts], dtype=np.int64)
 
 
 def as_envelope(traffic: Traffic) -> Envelope:
@@ -286,14 +279,13 @@ def read_counts(
     faults = []
     for key, value in given.items():
         if key not in known:
-            faults.append(
-                Fault(f"{name}.{key}", f"there is no such stage; there are {', '.join(sorted(known))}")
-            )
+            message = f"there is no such stage; there are {', '.join(sorted(known))}"
         # Python's own integers, as nearly always, need no further look.
         elif not (type(value) is int or is_whole(value)) or not least <= value <= most:
-            faults.append(
-                Fault(f"{name}.{key}", f"expected a whole number of at least {least}, found {shown(value)}")
-            )
+            message = f"expected a whole number of at least {least}, found {shown(value)}"
+        else:
+            continue
+        faults.append(Fault(f"{name}.{key}", message))
     if faults:
         raise InputError(faults)
     return {key: int(value) for key, value in given.items()}

@@ -44,10 +44,9 @@ class Transient:
             if not self._keeps_before_delay(envelope, wait_ns):
                 return None
             theta = delay - wait_ns
-        rows: list[tuple[Fraction, Fraction]] = []
         ends = [(Fraction(theta), Fraction(envelope.at(theta)))]
         ends += [(Fraction(u), Fraction(a)) for u, a in envelope.corners if u > theta]
-        rows += [(a - 1 + self.backlog - m * delay, u + wait_ns - delay) for u, a in ends]
+        rows = [(a - 1 + self.backlog - m * delay, u + wait_ns - delay) for u, a in ends]
         for window, arrivals in envelope.corners:
             if window <= theta - delay:
                 rows.append((Fraction(arrivals) - 1, Fraction(window + wait_ns)))

@@ -8,7 +8,7 @@ from fractions import Fraction
 from numpy.typing import ArrayLike
 
 from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts, servers_needed
-from mipplan.core import UNLIMITED_NS, Fault, Faults, InputError, shown
+from mipplan.core import UNLIMITED_NS, Fault, Faults, InputError, check_one_of, shown
 from mipplan.replayer import check_plan
 from mipplan.result import Plan
 from mipplan.trace import Trace
@@ -18,8 +18,7 @@ from mipplan.tuner.scaling import UNLIMITED, PipelineShape, Scaler
 from mipplan.tuner.stages import (
     Keep,
     StageScale,
-    check_keep,
-    check_tokens,
+    Tokens,
     pipeline_paths,
     sample_waits_ns,
     stage_scales,
@@ -92,16 +91,18 @@ class Tuner:
     ) -> None:
         faults = Faults()
         faults.take(lambda: check_plan(plan))
-        faults.take(lambda: _check_parts(conditions, live))
-        counted = faults.take(lambda: check_tokens(tokens))
-        kept = faults.take(lambda: check_keep(keep))
+        for name, value, kind in (("conditions", conditions, Conditions), ("live", live, LiveEnvelope)):
+            if not isinstance(value, kind | None):
+                faults.add(Fault(name, f"expected {kind.__name__}, found {shown(value)}"))
+        faults.take(lambda: check_one_of("tokens", tokens, Tokens, repr))
+        faults.take(lambda: check_one_of("keep", keep, Keep))
         margin = faults.take(lambda: read_seconds("margin_s", margin_s))
         horizon = faults.take(lambda: read_seconds("horizon_s", horizon_s, least_ns=1))
         delay = faults.take(lambda: read_seconds("activation_delay_s", activation_delay_s))
         recovery = faults.take(lambda: read_seconds("recovery_s", 0.0 if recovery_s is None else recovery_s))
         faults.check()
         self.plan = plan.require()
-        self.tokens, self.keep = counted.value, kept.value
+        self.tokens, self.keep = Tokens(tokens), Keep(keep)
         self.conditions = conditions if conditions is not None else Conditions.of_plans([plan])
         trace = sample if isinstance(sample, Trace) else None
         self.stages: Mapping[str, StageScale] = stage_scales(plan, self.tokens, trace)
@@ -163,9 +164,9 @@ class Tuner:
         InputError
             If there is neither, or `now_ns` lies before the latest arrival.
         """
-        horizon_ns = (
-            self._horizon_ns if horizon_s is None else read_seconds("horizon_s", horizon_s, least_ns=1)
-        )
+        horizon_ns = self._horizon_ns
+        if horizon_s is not None:
+            horizon_ns = read_seconds("horizon_s", horizon_s, least_ns=1)
         now_ns = read_instant(now_ns)
         latest = self.live.last_ns
         if latest is not None:
@@ -197,11 +198,9 @@ class Tuner:
         [Theorem (replicas)][theorem-replicas].
         """
         envelope = as_envelope(traffic)
-        waits = (
-            self.budget.waits_ns
-            if waits_ns is None
-            else self._read_all("waits_ns", waits_ns, least=0, most=UNLIMITED_NS)
-        )
+        waits = self.budget.waits_ns
+        if waits_ns is not None:
+            waits = self._read_all("waits_ns", waits_ns, least=0, most=UNLIMITED_NS)
         return {
             stage: servers_needed(envelope, s.period_ns, s.batch, waits[stage], s.tokens_per_query)
             for stage, s in self.stages.items()
@@ -314,16 +313,8 @@ class Tuner:
     def _read_sample(self, sample: Trace | ArrivalCurve | None) -> Envelope | None:
         if isinstance(sample, Trace):
             return WindowCounts.of_arrivals(sample.arrival_ns, self.live.window_ns).envelope()
-        if sample is None or isinstance(sample, ArrivalCurve):
-            return None if sample is None else Envelope.of_curve(sample)
+        if isinstance(sample, ArrivalCurve):
+            return Envelope.of_curve(sample)
+        if sample is None:
+            return None
         raise InputError.one("sample", f"expected a Trace or an ArrivalCurve, found {shown(sample)}")
-
-
-def _check_parts(conditions: object, live: object) -> None:
-    faults = [
-        Fault(name, f"expected {kind.__name__}, found {shown(value)}")
-        for name, value, kind in (("conditions", conditions, Conditions), ("live", live, LiveEnvelope))
-        if not isinstance(value, kind | None)
-    ]
-    if faults:
-        raise InputError(faults)

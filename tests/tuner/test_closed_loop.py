@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size, write_summary
-from mipplan.replayer import ENGINES, Discipline, Engine, EngineFeature, ReplaySettings, replay
+from mipplan.core import Int64
+from mipplan.replayer import (
+    ENGINES,
+    Discipline,
+    Engine,
+    EngineFeature,
+    ReplaySettings,
+    ReplicaSchedule,
+    replay,
+)
 from mipplan.tuner.policies import Observation, Setting
-from mipplan.tuner.simulation.loop import LoopRun, control_instants, run_closed_loop
+from mipplan.tuner.simulation.loop import control_instants, run_closed_loop
 from oracle_closed_loop import SlowClosedLoop
 from oracle_tokens import slow_tokens
 from random_pipelines import Case, random_case
@@ -45,8 +54,11 @@ def setting_of(case: Case, rng: np.random.Generator, seed: int) -> Setting:
     return Setting(case.plan(seed=seed), case.trace, start_ns, period_ns, delay_ns)
 
 
-def loop(case: Case, setting: Setting, engine: Engine, seed: int, whim: Whim) -> LoopRun:
-    return run_closed_loop(setting, case.trace, whim, ReplaySettings(Discipline.OLDEST_FIRST), engine, seed)
+def loop(
+    case: Case, setting: Setting, engine: Engine, seed: int, whim: Whim
+) -> tuple[dict[str, ReplicaSchedule], Int64]:
+    settings = ReplaySettings(Discipline.OLDEST_FIRST)
+    return run_closed_loop(setting, case.trace, whim.decide, settings, engine, seed)
 
 
 def as_told(seen: Observation) -> tuple[object, ...]:
@@ -62,7 +74,7 @@ def test_equals_an_event_loop_and_one_replay(engine: Engine) -> None:
         case = random_case(rng, max_stages=4, max_arrivals=40)
         setting = setting_of(case, rng, number)
         whim, slow_whim = Whim(number), Whim(number)
-        run = loop(case, setting, engine, number, whim)
+        schedules, latency_ns = loop(case, setting, engine, number, whim)
         slow = SlowClosedLoop(
             slow_tokens(case.pipeline, len(case.trace), number),
             case.ingress_ns(),
@@ -72,11 +84,11 @@ def test_equals_an_event_loop_and_one_replay(engine: Engine) -> None:
         )
         seen = slow.control(slow_whim, control_instants(case.trace, setting).tolist(), setting.start_ns)
         assert [as_told(one) for one in whim.seen] == [as_told(one) for one in slow.observations]
-        assert run.latency_ns.tolist() == seen.latency
-        result = replay(setting.plan, case.trace, seed=number, schedule=run.schedules)
+        assert latency_ns.tolist() == seen.latency
+        result = replay(setting.plan, case.trace, seed=number, schedule=schedules)
         assert result.latency_ns.tolist() == seen.latency
         assert dict(result.paid_replica_ns) == seen.paid
-        changed += sum(schedule.change_ns.size for schedule in run.schedules.values())
+        changed += sum(schedule.change_ns.size for schedule in schedules.values())
         awaited += sum(
             observed.active < observed.replicas for one in whim.seen for observed in one.stages.values()
         )

@@ -17,7 +17,7 @@ from mipplan.result import Objective, Plan
 from mipplan.trace import Trace, split_trace
 from mipplan.tuner import simulate
 from mipplan.tuner.policies import Observation, Setting
-from mipplan.tuner.simulation.replica_state import ReplicaState
+from mipplan.tuner.simulation.state import ReplicaState
 from tuned_plans import one_stage
 
 NS = 1_000_000_000

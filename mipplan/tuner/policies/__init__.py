@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from mipplan.core import Fault, InputError, listed, shown, suggestion
+from mipplan.tuner.policies.autoscalers import Hpa, Ray
 from mipplan.tuner.policies.base import (
     Clairvoyant,
     Controller,
@@ -16,11 +17,9 @@ from mipplan.tuner.policies.base import (
     Static,
 )
 from mipplan.tuner.policies.forecast import ForecastRule
-from mipplan.tuner.policies.hpa import Hpa
 from mipplan.tuner.policies.inferline import InferLine
 from mipplan.tuner.policies.lp import Lp, SpareRule
-from mipplan.tuner.policies.oracle import Oracle, least_usd
-from mipplan.tuner.policies.ray import Ray
+from mipplan.tuner.policies.oracle import OraclePolicy
 
 #: Policies with their usual parameters, by name.
 POLICIES: Mapping[str, Callable[[], Policy | Clairvoyant]] = MappingProxyType(
@@ -32,7 +31,7 @@ POLICIES: Mapping[str, Callable[[], Policy | Clairvoyant]] = MappingProxyType(
         "ray": Ray,
         "ray-tuned": Ray.tuned,
         "static": Static,
-        "oracle": Oracle,
+        "oracle": OraclePolicy,
     }
 )
 #: Those that a user compares, unless told otherwise.
@@ -78,13 +77,12 @@ __all__ = [
     "InferLine",
     "Lp",
     "Observation",
-    "Oracle",
+    "OraclePolicy",
     "Policy",
     "Ray",
     "Setting",
     "SpareRule",
     "StageObservation",
     "Static",
-    "least_usd",
     "read_policies",
 ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
-from mipplan.core import NS_PER_S, Fault, InputError, Int64, is_finite, shown
+from mipplan.core import Fault, InputError, Int64, is_finite, shown
 from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan
 from mipplan.tokens import realise
@@ -180,13 +180,12 @@ class Static:
 
     name: str = "static"
 
-    def start(self, setting: Setting) -> _Still:  # noqa: ARG002  # as every policy
-        """Start."""
-        return _Still()
+    def start(self, setting: Setting) -> Static:  # noqa: ARG002  # as every policy
+        """Start: it remembers nothing, so it is its own controller."""
+        return self
 
-
-class _Still:
     def decide(self, seen: Observation) -> Mapping[str, int]:  # noqa: ARG002  # as every controller
+        """Change nothing."""
         return {}
 
 
@@ -211,25 +210,6 @@ class StabilizationWindow:
             while found[0][0] < now_ns - self._length_ns:
                 found.popleft()
         return {stage: self._found[stage][0][1] for stage in counts}
-
-
-class MetricWindow:
-    """The control periods of the last `length_s` that are known, those of the last `delay_s` not being known yet."""
-
-    def __init__(self, length_s: float, delay_s: float = 0.0) -> None:
-        self._length_ns, self._delay_ns = round(length_s * NS_PER_S), round(delay_s * NS_PER_S)
-        self._seen: deque[Observation] = deque()
-
-    def add(self, seen: Observation) -> None:
-        """Take in the period that ends now."""
-        self._seen.append(seen)
-        while self._seen and self._seen[0].now_ns <= seen.now_ns - self._delay_ns - self._length_ns:
-            self._seen.popleft()
-
-    def known(self) -> list[Observation]:
-        """Periods that are known now, the oldest first."""
-        known_ns = self._seen[-1].now_ns - self._delay_ns
-        return [seen for seen in self._seen if seen.now_ns <= known_ns]
 
 
 def whole_replicas(needed: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +59,6 @@ class ForecastRule:
     Raises
     ------
     InputError
-        With every parameter that makes no sense.
     """
 
     level_s: tuple[float, ...] = (5.0, 10.0)
@@ -97,19 +97,25 @@ class Forecast:
         """Take in what came since the last time."""
         self._recent.add(arrival_ns, now_ns)
 
-    def outlook(self, now_ns: int, live: WindowCounts) -> Outlook:
-        """What the past tells at an instant; `live` holds the counts seen lately."""
+    def outlook(self, now_ns: int, live: WindowCounts) -> Callable[[float], WindowCounts]:
+        """Most arrivals to be ready for at an instant, by how many times what it is the rate may jump to.
+
+        The sample's counts at that pace, or that of a trend, their excess over the mean widened where the traffic is
+        burstier than the sample; and nowhere less than `live`, the counts seen lately.
+        """
         spread = self._burstiness(now_ns)
         wider = max(1.0, spread / self._sample_burstiness)
-        return Outlook(self, live, self._level_rps(now_ns, spread), self._trend_rps(now_ns, spread), wider)
+        level_rps, trend_rps = self._level_rps(now_ns, spread), self._trend_rps(now_ns, spread)
 
-    def at_rate(self, rate_rps: float, wider: float, live: WindowCounts) -> WindowCounts:
-        """The sample's counts at the pace of a rate, their excess over the mean widened; and no less than lately."""
-        counts = self._sample_counts(self._pace(rate_rps))
-        level = rate_rps * self._window_ns / NS_PER_S
-        widened = np.ceil(level + wider * np.maximum(counts - level, 0.0)).astype(np.int64)
-        widened[: live.count.size] = np.maximum(widened[: live.count.size], live.count)
-        return WindowCounts(self._window_ns, np.maximum.accumulate(widened))
+        def at_surge(surge: float) -> WindowCounts:
+            rate_rps = max(surge * level_rps, trend_rps)
+            counts = self._sample_counts(self._pace(rate_rps))
+            level = rate_rps * self._window_ns / NS_PER_S
+            widened = np.ceil(level + wider * np.maximum(counts - level, 0.0)).astype(np.int64)
+            widened[: live.count.size] = np.maximum(widened[: live.count.size], live.count)
+            return WindowCounts(self._window_ns, np.maximum.accumulate(widened))
+
+        return at_surge
 
     def _pace(self, rate_rps: float) -> float:
         """How many times as fast as the sample traffic of this rate is: 1 for rates that the sample holds already."""
@@ -161,27 +167,6 @@ class Forecast:
             counts = np.where(lengths > self._sample.span_ns, np.maximum(counts, mean), counts)
             self._stretched[step] = counts
         return self._stretched[step]
-
-
-@dataclass(frozen=True, eq=False)
-class Outlook:
-    """What a forecast says at one instant: the rate now, and the one that a trend leads to (0 if there is none)."""
-
-    forecast: Forecast
-    live: WindowCounts
-    """Counts seen lately."""
-    level_rps: float
-    trend_rps: float
-    wider: float
-    """How many times as bursty as the sample traffic is, at least 1."""
-
-    def counts(self, surge: float = 1.0) -> WindowCounts:
-        """Most arrivals to be ready for in windows of each length, if the rate jumps to `surge` times what it is.
-
-        The sample's counts at that pace, their excess over the mean widened where the traffic is burstier than the
-        sample; and nowhere less than lately.
-        """
-        return self.forecast.at_rate(max(surge * self.level_rps, self.trend_rps), self.wider, self.live)
 
 
 def peak_rate_rps(sample: Trace, span_ns: int) -> float:

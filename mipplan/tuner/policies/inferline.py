@@ -9,7 +9,6 @@ import numpy as np
 
 from mipplan.calculus import WindowCounts
 from mipplan.core import NS_PER_S, Int64
-from mipplan.result import Plan
 from mipplan.tuner.policies.base import (
     DAY_S,
     NANOSECOND_S,
@@ -39,7 +38,6 @@ class InferLine:
     Raises
     ------
     InputError
-        With every parameter that makes no sense.
 
     References
     ----------
@@ -64,7 +62,10 @@ class InferLine:
 class _Follower:
     def __init__(self, policy: InferLine, setting: Setting) -> None:
         self._policy, self._setting = policy, setting
-        lengths_ns = _window_lengths_ns(setting.plan)
+        # The time through full batches, doubling to 60 s, and that.
+        full_ns = {stage: int(setting.plan.service_ns(stage)[-1]) for stage in setting.stages}
+        doubling = doubling_windows_ns(max(pipeline_paths(setting.plan.pipeline).down_to(full_ns).values()))
+        lengths_ns = np.append(doubling[doubling < LONGEST_WINDOW_NS], LONGEST_WINDOW_NS)
         # In a window longer than itself the sample shows too little: any traffic would exceed it for ever.
         covered = max(1, int(np.searchsorted(lengths_ns, setting.sample.span_ns, side="right")))
         self._window_ns = lengths_ns[:covered]
@@ -86,24 +87,19 @@ class _Follower:
         wanted = present
         if exceeded.size:
             rate_rps = float(np.max(most[exceeded] * NS_PER_S / self._window_ns[exceeded]))
-            wanted = {
-                stage: max(present[stage], self._replicas(stage, rate_rps, self._ratio[stage]))
-                for stage in present
-            }
+            wanted = {s: max(n, self._replicas(s, rate_rps, self._ratio[s])) for s, n in present.items()}
         elif seen.now_ns - self._changed_ns >= round(self._policy.quiet_s * NS_PER_S):
             rate_rps, least = self._recent_rate_rps(seen.now_ns), min(self._ratio.values())
-            wanted = {stage: min(present[stage], self._replicas(stage, rate_rps, least)) for stage in present}
+            wanted = {s: min(n, self._replicas(s, rate_rps, least)) for s, n in present.items()}
         if wanted != present:
             self._changed_ns = seen.now_ns
         return wanted
 
     def _replicas(self, stage: str, rate_rps: float, ratio: float) -> int:
+        if not ratio:  # a stage that the sample never reached
+            return 1
         setting = self._setting
-        needed = (
-            rate_rps * setting.tokens_per_query[stage] / (setting.replica_rate_rps[stage] * ratio)
-            if ratio
-            else 0.0  # a stage that the sample never reached
-        )
+        needed = rate_rps * setting.tokens_per_query[stage] / (setting.replica_rate_rps[stage] * ratio)
         return whole_replicas(needed)
 
     def _recent_rate_rps(self, now_ns: int) -> float:
@@ -114,10 +110,3 @@ class _Follower:
         edges: Int64 = now_ns - length_ns * np.arange(windows, -1, -1, dtype=np.int64)
         counts = np.diff(np.searchsorted(self._recent.arrival_ns, edges))
         return float(counts.max()) * NS_PER_S / length_ns
-
-
-def _window_lengths_ns(plan: Plan) -> Int64:
-    """Lengths of an envelope's windows: the time through full batches, doubling to 60 s, and that, shape (w,)."""
-    full_ns = {stage: int(plan.service_ns(stage)[-1]) for stage in plan.pipeline.topological_order}
-    lengths = doubling_windows_ns(max(pipeline_paths(plan.pipeline).down_to(full_ns).values()))
-    return np.append(lengths[lengths < LONGEST_WINDOW_NS], LONGEST_WINDOW_NS)

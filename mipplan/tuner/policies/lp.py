@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from mipplan.calculus import WindowCounts
 from mipplan.core import NS_PER_S, first_true
@@ -21,7 +20,7 @@ from mipplan.tuner.policies.base import (
     StageObservation,
     check_numbers,
 )
-from mipplan.tuner.policies.forecast import Forecast, ForecastRule, Outlook
+from mipplan.tuner.policies.forecast import Forecast, ForecastRule
 from mipplan.tuner.requirements import TuningStep
 from mipplan.tuner.tuner import Tuner
 
@@ -59,7 +58,6 @@ class SpareRule:
     Raises
     ------
     InputError
-        With every parameter that makes no sense.
     """
 
     most: float = 3.0
@@ -76,19 +74,8 @@ class SpareRule:
     ) -> Mapping[str, int]:
         """Return the counts at the largest multiple found within the limits; none where there are to be no spares.
 
-        Parameters
-        ----------
-        present : mapping of str to int or None
-            Counts for the rate itself; None if there are not enough devices.
-        price : mapping of str to int
-            Micro-dollars per hour of a replica.
-        at_surge : callable
-            The same for a multiple of the rate, non-decreasing in it.
-
-        Returns
-        -------
-        mapping of str to int
-            Empty if not even the rate itself can be served.
+        `present` are the counts for the rate itself, and `at_surge` tells those for a multiple of it, non-decreasing
+        in it; both are None where there are not enough devices. Prices are micro-dollars per hour of a replica.
         """
         if present is None or self.most <= 1.0:
             return {}
@@ -147,7 +134,6 @@ class Lp:
     Raises
     ------
     InputError
-        With every parameter that makes no sense.
     """
 
     miss_rate: float = 0.0
@@ -175,21 +161,16 @@ class Lp:
 class _Follower:
     def __init__(self, policy: Lp, setting: Setting) -> None:
         self._policy, self._setting = policy, setting
-        self._target_ns = calibrate(setting.plan, setting.sample, policy.miss_rate).slo_ns
+        factor = calibrate(setting.plan, setting.sample, policy.miss_rate)
+        self._target_ns = round(factor * setting.plan.slo_ns)
         self._steady = self._tuner(delay_s=0.0, recovery_s=0.0)
         self._price = {stage: scale.microusd_per_hour for stage, scale in self._steady.stages.items()}
         delay_s = setting.delay_ns / NS_PER_S
         self._recovering = self._tuner(delay_s, delay_s + policy.recovery_s)
-        self._forecast = Forecast(
-            policy.rule,
-            setting.sample,
-            self._steady.live.window_ns,
-            setting.start_ns,
-            setting.delay_ns + setting.period_ns,
-        )
-        self._needed = StabilizationWindow(
-            round(policy.hold_s * NS_PER_S), setting.start_ns, setting.replicas
-        )
+        windows_ns, lead_ns = self._steady.live.window_ns, setting.delay_ns + setting.period_ns
+        self._forecast = Forecast(policy.rule, setting.sample, windows_ns, setting.start_ns, lead_ns)
+        hold_ns = round(policy.hold_s * NS_PER_S)
+        self._needed = StabilizationWindow(hold_ns, setting.start_ns, setting.replicas)
         # Whoever lets a spare go and wants it back pays for the delay again: keep it as long as that.
         self._ready = StabilizationWindow(setting.delay_ns, setting.start_ns, {})
 
@@ -210,9 +191,12 @@ class _Follower:
         if live is None:
             return {}
         outlook = self._forecast.outlook(seen.now_ns, live)
-        traffic = outlook.counts()
+
+        def at_surge(surge: float) -> Mapping[str, int] | None:
+            return _if_enough(self._steady.retune(seen.now_ns, traffic=outlook(surge)))
+
+        traffic = outlook(1.0)
         step = self._steady.retune(seen.now_ns, traffic=traffic)
-        at_surge = partial(self._at_surge, seen.now_ns, outlook)
         ready = self._policy.spares.counts(_if_enough(step), self._price, at_surge)
         wanted = self._needed.largest(seen.now_ns, step.replicas)
         for stage, count in self._ready.largest(seen.now_ns, ready).items():
@@ -227,10 +211,6 @@ class _Follower:
                     wanted[stage] = max(wanted[stage], observed.replicas if awaited else more.replicas[stage])
         return wanted
 
-    def _at_surge(self, now_ns: int, outlook: Outlook, surge: float) -> Mapping[str, int] | None:
-        """Counts for a multiple of the present rate; None if limits do not admit it all."""
-        return _if_enough(self._steady.retune(now_ns, traffic=outlook.counts(surge)))
-
     def _backlog(self, stage: str, observed: StageObservation) -> int:
         """Tokens that wait, if that is more than is served within what the target leaves for waiting."""
         wait_s = max(0, self._target_ns - self._steady.service_time_ns) / NS_PER_S
@@ -240,19 +220,14 @@ class _Follower:
 
 
 def _if_enough(step: TuningStep) -> Mapping[str, int] | None:
+    """A step's counts; None if limits do not admit all that was asked for."""
     return None if step.replan or step.share < 1.0 else step.replicas
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """What was found: the target to size for, and what multiple of the objective it is."""
-
-    slo_ns: int
-    factor: float
-
-
-def calibrate(plan: Plan, sample: Trace, miss_rate: float, params: LpParams = _PARAMS) -> Calibration:
+def calibrate(plan: Plan, sample: Trace, miss_rate: float, params: LpParams = _PARAMS) -> float:
     """Find the longest target whose counts miss at most `miss_rate` on the sample, at several times its rate.
+
+    It is returned as a multiple of the objective.
 
     The theorem behind the tuner assumes the worst at every stage (T = 2·max ℓ, the most tokens at once), so counts for
     the objective itself keep it with room to spare. Sized for a longer target the counts are fewer, and no theorem
@@ -265,28 +240,23 @@ def calibrate(plan: Plan, sample: Trace, miss_rate: float, params: LpParams = _P
     traces = [part.scale(scale) for scale in params.scales]
     # From the longest target down: shorter ones keep the objective more easily.
     factors = params.factors[::-1]
-    place = first_true(
-        0, len(factors), lambda number: _keeps(plan, sample, traces, factors[number], miss_rate)
-    )
-    factor = factors[min(place, len(factors) - 1)]
-    return Calibration(round(factor * plan.slo_ns), factor)
+    place = first_true(0, len(factors), lambda k: _keeps(plan, sample, traces, factors[k], miss_rate))
+    return factors[min(place, len(factors) - 1)]
 
 
 def _keeps(plan: Plan, sample: Trace, traces: Sequence[Trace], factor: float, miss_rate: float) -> bool:
     """Whether counts for this target miss at most so much; where there are none, the target is too short."""
     tuner = Tuner(plan.with_slo(round(factor * plan.slo_ns)), sample=sample, tokens="mean")
-    missed = (_missed(plan, tuner, trace) for trace in traces)
-    return all(share is None or share <= miss_rate for share in missed)
-
-
-def _missed(plan: Plan, tuner: Tuner, trace: Trace) -> float | None:
-    """Share of queries beyond the objective with the tuner's counts; None if it has none."""
-    envelope = WindowCounts.of_arrivals(trace.arrival_ns, tuner.live.window_ns).envelope()
-    if any(need is None for need in tuner.needs(envelope).values()):
-        return None
-    counts = tuner.replicas_for(envelope)
-    choices = {
-        stage: Choice(choice.hardware, choice.batch, counts[stage]) for stage, choice in plan.choices.items()
-    }
-    sized = Plan.from_choices(plan.pipeline, plan.profiles, choices, slo_s=plan.slo_s, seed=plan.seed)
-    return replay(sized, trace).miss_rate(plan.slo_s)
+    for trace in traces:
+        envelope = WindowCounts.of_arrivals(trace.arrival_ns, tuner.live.window_ns).envelope()
+        if any(need is None for need in tuner.needs(envelope).values()):
+            continue
+        counts = tuner.replicas_for(envelope)
+        choices = {
+            stage: Choice(choice.hardware, choice.batch, counts[stage])
+            for stage, choice in plan.choices.items()
+        }
+        sized = Plan.from_choices(plan.pipeline, plan.profiles, choices, slo_s=plan.slo_s, seed=plan.seed)
+        if not replay(sized, trace).miss_rate(plan.slo_s) <= miss_rate:
+            return False
+    return True

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -40,10 +39,9 @@ from mipplan.replayer import (
 )
 from mipplan.result import Plan
 from mipplan.trace import Trace, split_trace
-from mipplan.tuner.policies import USUAL, Clairvoyant, Controller, Observation, Policy, Setting, read_policies
-from mipplan.tuner.simulation.metrics import StageMetrics
+from mipplan.tuner.policies import USUAL, Clairvoyant, Observation, Policy, Setting, read_policies
 from mipplan.tuner.simulation.outcome import Tuning, TuningRun
-from mipplan.tuner.simulation.replica_state import ReplicaState
+from mipplan.tuner.simulation.state import ReplicaState, StageMetrics
 
 #: With more instants of control than this a run would take for ever.
 _MOST_DECISIONS = 1_000_000
@@ -125,10 +123,8 @@ def tune(
     setting = Setting(plan, known, int(judged.arrival_ns[0]), period.value, delay.value)
     decisions = judged.span_ns // setting.period_ns
     if decisions > _MOST_DECISIONS:
-        message = (
-            f"makes {decisions:,} decisions on this trace, more than {_MOST_DECISIONS:,}; take a longer one"
-        )
-        raise InputError.one("period_s", message)
+        message = f"makes {decisions:,} decisions on this trace, more than {_MOST_DECISIONS:,}"
+        raise InputError.one("period_s", f"{message}; take a longer one")
     drawn = check_seed(plan.seed if seed is None else seed)
     runs: list[TuningRun] = []
     try:
@@ -163,11 +159,16 @@ def simulate(
     if isinstance(policy, Clairvoyant):
         schedules = policy.schedules(setting, trace, seed)
     else:
-        controller = _CheckedController(policy.name, policy.start(setting), setting.stages)
+        controller = policy.start(setting)
         found = resolve_engine(engine, frozenset({EngineFeature.SCHEDULE, EngineFeature.RESUME}), len(trace))
-        settings = ReplaySettings(Discipline(discipline))
-        run = run_closed_loop(setting, trace, controller, settings, found, seed)
-        schedules, latency_ns = run.schedules, run.latency_ns
+        schedules, latency_ns = run_closed_loop(
+            setting,
+            trace,
+            lambda seen: _checked(policy.name, controller.decide(seen), setting.stages),
+            ReplaySettings(Discipline(discipline)),
+            found,
+            seed,
+        )
     result = replay(plan, trace, discipline=discipline, engine=engine, seed=seed, schedule=schedules)
     if latency_ns is not None and not np.array_equal(result.latency_ns, latency_ns):
         raise AssertionError("what the controller saw is not what its commands lead to")
@@ -175,28 +176,25 @@ def simulate(
     return TuningRun(policy.name, clairvoyant, plan.slo_s, plan.quantile, commanded, result)
 
 
-class _CheckedController:
-    """A controller whose answers are looked at: a stage misspelt would keep its replicas without a word."""
+def _checked(policy: str, wanted: object, stages: Collection[str]) -> Mapping[str, int]:
+    """Return a controller's answer; a stage misspelt would keep its replicas without a word.
 
-    def __init__(self, name: str, controller: Controller, stages: Sequence[str]) -> None:
-        self._name, self._controller, self._stages = name, controller, frozenset(stages)
-
-    def decide(self, seen: Observation) -> Mapping[str, int]:
-        wanted = self._controller.decide(seen)
-        place = f"policy {self._name}"
-        if not isinstance(wanted, Mapping):
-            raise InputError.one(place, f"expected a mapping of stages to replicas, found {shown(wanted)}")
-        faults = []
-        for stage, count in wanted.items():
-            if stage not in self._stages:
-                hint = suggestion(stage, self._stages) or f"; there are {listed(sorted(self._stages))}"
-                faults.append(Fault(place, f"there is no stage {shown(stage)}{hint}"))
-            elif not is_whole(count) or count > _MOST_REPLICAS:
-                message = f"expected a whole number of replicas for {stage}, found {shown(count)}"
-                faults.append(Fault(place, message))
-        if faults:
-            raise InputError(faults)
-        return wanted
+    Raises `InputError` with every fault.
+    """
+    place = f"policy {policy}"
+    if not isinstance(wanted, Mapping):
+        raise InputError.one(place, f"expected a mapping of stages to replicas, found {shown(wanted)}")
+    faults = []
+    for stage, count in wanted.items():
+        if stage not in stages:
+            hint = suggestion(stage, stages) or f"; there are {listed(sorted(stages))}"
+            faults.append(Fault(place, f"there is no stage {shown(stage)}{hint}"))
+        elif not is_whole(count) or count > _MOST_REPLICAS:
+            message = f"expected a whole number of replicas for {stage}, found {shown(count)}"
+            faults.append(Fault(place, message))
+    if faults:
+        raise InputError(faults)
+    return wanted
 
 
 def _check_sample(sample: object) -> None:
@@ -223,14 +221,6 @@ def check_delay(delay_s: object) -> int:
     return delay_ns or 0
 
 
-@dataclass(frozen=True)
-class LoopRun:
-    """What came of a closed loop: what the controller commanded, and the latency of each query."""
-
-    schedules: Mapping[str, ReplicaSchedule]
-    latency_ns: Int64
-
-
 def control_instants(trace: Trace, setting: Setting) -> Int64:
     """Every instant of control: period by period, until after the last arrival."""
     last_ns = int(trace.arrival_ns[-1])
@@ -241,12 +231,12 @@ def control_instants(trace: Trace, setting: Setting) -> Int64:
 def run_closed_loop(
     setting: Setting,
     trace: Trace,
-    controller: Controller,
+    decide: Callable[[Observation], Mapping[str, int]],
     settings: ReplaySettings,
     engine: Engine,
     seed: int,
-) -> LoopRun:
-    """Replay a trace while a controller looks at it and changes replicas.
+) -> tuple[dict[str, ReplicaSchedule], Int64]:
+    """Replay a trace while a controller looks at it and changes replicas; return these and every query's latency.
 
     At an instant of control everything before it is seen, and what is decided counts from that very instant on. So
     the replay up to it is final when the controller looks at it, and the run as a whole is the replay of the
@@ -259,6 +249,11 @@ def run_closed_loop(
         [setting.plan], settings, engine, seed, lambda stage, *answer: answers.update({stage: answer})
     )
     latency_ns = np.full(len(trace), -1, dtype=np.int64)
+
+    def collect() -> None:
+        released = replay.release([0])
+        latency_ns[released.query] = released.latency_ns[0]
+
     instants = control_instants(trace, setting)
     cuts = np.searchsorted(trace.arrival_ns, instants)
     before_ns, begin = setting.start_ns, 0
@@ -267,20 +262,15 @@ def run_closed_loop(
         capacities = state.capacities(before_ns)
         replay.set_capacity(capacities)
         replay.advance(arrival_ns, now_ns - 1)
-        _collect(replay, latency_ns)
+        collect()
         stages = {
             stage: metric.read(*answers[stage], now_ns, capacities[stage], state.replicas[stage])
             for stage, metric in metrics.items()
         }
         seen = Observation(now_ns, now_ns - before_ns, arrival_ns, stages)
-        state.command(now_ns, controller.decide(seen))
+        state.command(now_ns, decide(seen))
         before_ns, begin = now_ns, end
     replay.set_capacity(state.capacities(before_ns))
     replay.advance(trace.arrival_ns[begin:], NEVER)
-    _collect(replay, latency_ns)
-    return LoopRun(state.schedules(), latency_ns)
-
-
-def _collect(replay: ChunkedReplay, latency_ns: Int64) -> None:
-    released = replay.release([0])
-    latency_ns[released.query] = released.latency_ns[0]
+    collect()
+    return state.schedules(), latency_ns

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,6 @@ from mipplan.core import (
     NS_PER_HOUR,
     NS_PER_S,
     Float64,
-    Int64,
     Printable,
     Summary,
     format_duration,
@@ -110,7 +110,10 @@ class TuningRun(Printable):
                 ("worst", when if worst.miss_rate else None),
             ),
             headings=("stage", ">least", ">mean", ">most replicas"),
-            rows=(_counts_row(stage, schedule.replicas) for stage, schedule in self.schedules.items()),
+            rows=(
+                (stage, str(made.replicas.min()), f"{made.replicas.mean():.3g}", str(made.replicas.max()))
+                for stage, made in self.schedules.items()
+            ),
             count=len(self.schedules),
             what="stages",
         )
@@ -124,11 +127,8 @@ class TuningRun(Printable):
         found = [
             Action(at_ns / NS_PER_S, stage, before, after)
             for stage, schedule in self.schedules.items()
-            for at_ns, before, after in zip(
-                schedule.change_ns.tolist(),
-                schedule.replicas[:-1].tolist(),
-                schedule.replicas[1:].tolist(),
-                strict=True,
+            for at_ns, (before, after) in zip(
+                schedule.change_ns.tolist(), pairwise(schedule.replicas.tolist()), strict=True
             )
         ]
         return tuple(sorted(found, key=lambda action: action.at_s))
@@ -209,10 +209,7 @@ class Tuning(Printable):
         KeyError
             If it has none.
         """
-        found = next((run for run in self.runs if run.policy == policy), None)
-        if found is None:
-            raise KeyError(policy)
-        return found
+        return {run.policy: run for run in self.runs}[policy]
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per policy: misses, latency quantile, cost, number of changes."""
@@ -271,10 +268,6 @@ class Tuning(Printable):
     def _line(self) -> str:
         runs = ", ".join(f"{run.policy} {run.miss_rate:.2%} missed" for run in self.runs[:6])
         return f": {self.trace.name}, {runs}"
-
-
-def _counts_row(stage: str, counts: Int64) -> tuple[str, ...]:
-    return (stage, str(counts.min()), f"{counts.mean():.3g}", str(counts.max()))
 
 
 def _duration(seconds: float) -> str:

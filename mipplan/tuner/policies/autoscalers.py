@@ -1,0 +1,192 @@
+"""Autoscalers of Kubernetes and Ray Serve: each stage by itself, on what its replicas did lately."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mipplan.core import NS_PER_S
+from mipplan.tuner.policies.base import (
+    DAY_S,
+    NANOSECOND_S,
+    ROUNDING,
+    Observation,
+    Setting,
+    StabilizationWindow,
+    check_numbers,
+    whole_replicas,
+)
+
+
+@dataclass(frozen=True)
+class Hpa:
+    """Every 15 s each stage is to have ⌈n · utilisation / target⌉ replicas.
+
+    Nothing changes while utilisation / target is within the tolerance of 1. Down, the largest wish of the last 300 s
+    counts; up, at most max(100 %, 4) replicas come per 15 s.
+
+    Attributes
+    ----------
+    target : float
+        Utilisation that is aimed for, in (0, 1).
+    metric_delay_s : float
+        Age of the utilisation that a decision rests on.
+    sync_s, tolerance, down_window_s : float
+        Kubernetes' defaults. Utilisation is that of the last `sync_s` known.
+    name : str
+
+    Raises
+    ------
+    InputError
+
+    References
+    ----------
+    Kubernetes documentation, "Horizontal Pod Autoscaling" (autoscaling/v2).
+    """
+
+    target: float = 0.5
+    metric_delay_s: float = 0.0
+    sync_s: float = 15.0
+    tolerance: float = 0.1
+    down_window_s: float = 300.0
+    name: str = "hpa"
+
+    def __post_init__(self) -> None:
+        seconds = dict.fromkeys(("metric_delay_s", "down_window_s"), (0.0, DAY_S))
+        check_numbers(
+            self, target=(0.001, 1.0), tolerance=(0.0, 1.0), sync_s=(NANOSECOND_S, DAY_S), **seconds
+        )
+
+    def start(self, setting: Setting) -> _HpaController:
+        """Start with the plan's replicas as the only wish so far."""
+        return _HpaController(self, setting)
+
+
+class _HpaController:
+    def __init__(self, policy: Hpa, setting: Setting) -> None:
+        self._policy = policy
+        self._sync_ns = round(policy.sync_s * NS_PER_S)
+        self._next_ns = setting.start_ns + self._sync_ns
+        self._periods = _MetricWindow(policy.sync_s, policy.metric_delay_s)
+        down_ns = round(policy.down_window_s * NS_PER_S)
+        self._wishes = StabilizationWindow(down_ns, setting.start_ns, setting.replicas)
+
+    def decide(self, seen: Observation) -> Mapping[str, int]:
+        known = self._periods.take(seen)
+        if seen.now_ns < self._next_ns:
+            return {}
+        self._next_ns += self._sync_ns
+        return {stage: self._count(stage, seen, known) for stage in seen.stages}
+
+    def _count(self, stage: str, seen: Observation, known: list[Observation]) -> int:
+        policy, present = self._policy, seen.stages[stage].replicas
+        active_ns = sum(period.stages[stage].active_ns for period in known)
+        busy_ns = sum(period.stages[stage].busy_ns for period in known)
+        ratio = min(1.0, busy_ns / active_ns) / policy.target if active_ns else 1.0
+        within = abs(ratio - 1.0) <= policy.tolerance + ROUNDING
+        wish = present if within else whole_replicas(present * ratio)
+        largest = self._wishes.largest(seen.now_ns, {stage: wish})[stage]
+        if wish > present:
+            return min(wish, max(2 * present, present + 4))
+        return min(present, largest)
+
+
+@dataclass(frozen=True)
+class Ray:
+    """Each stage is to have one replica per `target` requests that wait or are served, averaged over 30 s.
+
+    A wish for more replicas has to hold for 30 s, one for fewer for 600 s; then the count jumps to the wish of that
+    moment.
+
+    Attributes
+    ----------
+    target : float
+        Ongoing requests per replica.
+    per_batch : bool
+        Count `target` in full batches of the stage instead of requests: a replica that serves batches of 16 is
+        not given two requests.
+    look_back_s, up_delay_s, down_delay_s : float
+    most : int
+        Replicas of one stage. These four are Ray Serve's defaults.
+    name : str
+
+    Raises
+    ------
+    InputError
+
+    References
+    ----------
+    Ray documentation, "Ray Serve Autoscaling" (``target_ongoing_requests``, ``look_back_period_s``,
+    ``upscale_delay_s``, ``downscale_delay_s``, ``max_replicas`` of ``num_replicas="auto"``).
+    """
+
+    target: float = 2.0
+    per_batch: bool = False
+    look_back_s: float = 30.0
+    up_delay_s: float = 30.0
+    down_delay_s: float = 600.0
+    most: int = 100
+    name: str = "ray"
+
+    def __post_init__(self) -> None:
+        seconds = dict.fromkeys(("up_delay_s", "down_delay_s"), (0.0, DAY_S))
+        check_numbers(
+            self, target=(0.001, 1e6), look_back_s=(NANOSECOND_S, DAY_S), most=(1, 1_000_000), **seconds
+        )
+
+    @classmethod
+    def tuned(cls, target: float = 1.0) -> Ray:
+        """As an expert would set it up here: targets in batches, short look-back, up at once, down after a minute."""
+        return cls(target, True, look_back_s=5.0, up_delay_s=0.0, down_delay_s=60.0, name="ray-tuned")
+
+    def start(self, setting: Setting) -> _RayController:
+        """Start with no wish."""
+        return _RayController(self, setting)
+
+
+class _RayController:
+    def __init__(self, policy: Ray, setting: Setting) -> None:
+        self._policy = policy
+        self._target = {
+            stage: policy.target * (setting.plan.choices[stage].batch if policy.per_batch else 1)
+            for stage in setting.stages
+        }
+        self._periods = _MetricWindow(policy.look_back_s)
+        # Since when each stage's wish has been on one side of what it has: (side, instant).
+        self._side: dict[str, tuple[int, int]] = {}
+
+    def decide(self, seen: Observation) -> Mapping[str, int]:
+        known = self._periods.take(seen)
+        return {stage: self._count(stage, seen, known) for stage in seen.stages}
+
+    def _count(self, stage: str, seen: Observation, known: list[Observation]) -> int:
+        policy, present = self._policy, seen.stages[stage].replicas
+        ongoing_ns = sum(period.stages[stage].ongoing_ns for period in known)
+        span_ns = sum(period.period_ns for period in known)
+        wish = min(policy.most, max(1, math.ceil(ongoing_ns / span_ns / self._target[stage])))
+        side = (wish > present) - (wish < present)
+        before, since_ns = self._side.get(stage, (0, 0))
+        if side != before:
+            since_ns = seen.now_ns
+            self._side[stage] = (side, since_ns)
+        held_ns = seen.now_ns - since_ns
+        needed_s = policy.up_delay_s if side > 0 else policy.down_delay_s
+        if side == 0 or held_ns < round(needed_s * NS_PER_S):
+            return present
+        self._side[stage] = (0, seen.now_ns)
+        return wish
+
+
+class _MetricWindow:
+    """The control periods of the last `length_s` that are known, those of the last `delay_s` not being known yet."""
+
+    def __init__(self, length_s: float, delay_s: float = 0.0) -> None:
+        self._length_ns, self._delay_ns = round(length_s * NS_PER_S), round(delay_s * NS_PER_S)
+        self._seen: list[Observation] = []
+
+    def take(self, seen: Observation) -> list[Observation]:
+        """Take in the period that ends now, and return those known now, the oldest first."""
+        known_ns = seen.now_ns - self._delay_ns
+        self._seen = [one for one in (*self._seen, seen) if one.now_ns > known_ns - self._length_ns]
+        return [one for one in self._seen if one.now_ns <= known_ns]
