@@ -12,7 +12,7 @@ from mipplan.replayer import ReplicaSchedule, replay
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner import simulate
-from mipplan.tuner.policies import OraclePolicy, Setting
+from mipplan.tuner.policies import Oracle, Setting
 from mipplan.tuner.policies.oracle import cheapest_cover, required_replicas
 from random_pipelines import random_case
 from tuned_plans import one_stage
@@ -103,7 +103,7 @@ def test_the_oracle_orders_ahead_and_starts_with_the_plan() -> None:
         [np.arange(0.0, 20.0, 0.2), np.arange(20.0, 30.0, 0.02), np.arange(30.0, 50.0, 0.2)]
     )
     trace = Trace.from_seconds(np.sort(times))
-    run = simulate(Setting(plan, trace.slice(end_s=20.0), 0, NS, 5 * NS), trace, OraclePolicy())
+    run = simulate(Setting(plan, trace.slice(end_s=20.0), 0, NS, 5 * NS), trace, Oracle())
     (schedule,) = run.schedules.values()
     assert run.clairvoyant
     assert run.misses == 0

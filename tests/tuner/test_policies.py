@@ -22,7 +22,7 @@ from mipplan.tuner.policies import (
     InferLine,
     Lp,
     Observation,
-    OraclePolicy,
+    Oracle,
     Policy,
     Ray,
     Setting,
@@ -348,7 +348,7 @@ def test_spares_carry_a_jump_that_nobody_could_foresee() -> None:
         (Hpa, {"target": 0.0, "tolerance": "much"}),
         (Ray, {"target": True, "most": 0}),
         (InferLine, {"down_window_s": 0.0}),
-        (OraclePolicy, {"miss_rate": -0.1}),
+        (Oracle, {"miss_rate": -0.1}),
         (SpareRule, {"most": float("nan"), "share": -1.0}),
     ],
 )

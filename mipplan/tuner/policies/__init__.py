@@ -19,7 +19,7 @@ from mipplan.tuner.policies.base import (
 from mipplan.tuner.policies.forecast import ForecastRule
 from mipplan.tuner.policies.inferline import InferLine
 from mipplan.tuner.policies.lp import Lp, SpareRule
-from mipplan.tuner.policies.oracle import OraclePolicy
+from mipplan.tuner.policies.oracle import Oracle
 
 #: Policies with their usual parameters, by name.
 POLICIES: Mapping[str, Callable[[], Policy | Clairvoyant]] = MappingProxyType(
@@ -31,7 +31,7 @@ POLICIES: Mapping[str, Callable[[], Policy | Clairvoyant]] = MappingProxyType(
         "ray": Ray,
         "ray-tuned": Ray.tuned,
         "static": Static,
-        "oracle": OraclePolicy,
+        "oracle": Oracle,
     }
 )
 #: Those that a user compares, unless told otherwise.
@@ -77,7 +77,7 @@ __all__ = [
     "InferLine",
     "Lp",
     "Observation",
-    "OraclePolicy",
+    "Oracle",
     "Policy",
     "Ray",
     "Setting",

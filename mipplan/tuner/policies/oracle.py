@@ -31,7 +31,7 @@ _PARAMS = OracleParams()
 
 
 @dataclass(frozen=True)
-class OraclePolicy:
+class Oracle:
     """The cheapest schedule found in hindsight, under the same activation delay: an upper bound on the optimum.
 
     For every control period and stage the least number of replicas r is found with which all tokens of that period keep
