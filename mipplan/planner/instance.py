@@ -26,14 +26,12 @@ from mipplan.options import (
     undominated,
 )
 from mipplan.pipeline import Pipeline
-from mipplan.planner.cuts import Cut, strengthen
+from mipplan.planner.cuts import Cut, Services, strengthen
 from mipplan.planner.oracle import CertificateOracle, Oracle, WorstCaseOracle
 from mipplan.profiles import Profiles
 from mipplan.result import Plan
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
-
-Services = Mapping[str, StageService]
 
 
 @dataclass(frozen=True)

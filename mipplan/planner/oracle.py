@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mipplan.calculus import PathWaits, StageService, WorstCase, analyse_paths
+from mipplan.calculus import PathWaits, WorstCase, analyse_paths
 from mipplan.certificate import CertificateEvaluator, certify_services
 from mipplan.core import (
     UNLIMITED_NS,
@@ -29,21 +29,16 @@ from mipplan.core import (
     quantile_exceeds,
     quantile_ns,
 )
-from mipplan.planner.cuts import Misses, QueryCuts, critical_chains, reached_by_more, waited_for_queries
+from mipplan.planner.cuts import (
+    Misses,
+    QueryCuts,
+    Services,
+    critical_chains,
+    reached_by_more,
+    waited_for_queries,
+)
 from mipplan.result import CriticalStage, Guarantee
 from mipplan.tokens import StageTokens, Workload
-
-Services = Mapping[str, StageService]
-
-
-class QuickTest(Protocol):
-    """Quick and one-sided: tests services near some that were refused."""
-
-    def surely_exceeds(self, services: Services) -> bool:
-        """Return True only if the guaranteed latency exceeds the limit."""
-
-    def floor_ns(self, services: Services) -> int:
-        """Return a lower bound on the guaranteed latency, ns."""
 
 
 class Oracle(Protocol):
@@ -74,7 +69,7 @@ class Oracle(Protocol):
         """Return a lower bound on the guaranteed latency that costs little, ns."""
         return self.certificate_ns(services)
 
-    def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:  # noqa: ARG002
+    def quick_test(self, refused: Services, limit_ns: int) -> Misses | ExactTest:  # noqa: ARG002
         """Make a test for services near some that were refused, cheaper still than `surely_exceeds`."""
         return ExactTest(self, limit_ns)
 
@@ -100,17 +95,17 @@ class ExactTest:
 
 
 @dataclass(frozen=True)
-class SampleParams:
+class CriticalSampleParams:
     """How large samples of critical queries are, in terms of how many queries are too many to miss the objective."""
 
-    #: Utilisations at which the longest waits of each stage are looked up at first.
-    loads: tuple[float, ...] = (0.65,)
-    #: For each load and each lesson this many times the queries that are too many are kept.
-    watched: float = 1.5
-    #: What came before a query is kept back to this many times its wait.
-    look_back: float = 1.0
-    #: This many times the queries that are too many make cuts.
-    cutting: float = 1.5
+    loads: tuple[float, ...] = (
+        0.65,
+    )  # utilisations at which the longest waits of each stage are looked up at first
+    watched: float = (
+        1.5  # for each load and each lesson this many times the queries that are too many are kept
+    )
+    look_back: float = 1.0  # what came before a query is kept back to this many times its wait
+    cutting: float = 1.5  # this many times the queries that are too many make cuts
     #: A sample of more than this share of the queries becomes the whole trace, because it saves too little.
     largest: float = 0.5
 
@@ -166,7 +161,7 @@ class CertificateOracle(Oracle):
         """Whether the certificate exceeds `limit_ns` on the sample already."""
         return self._sample.exceeds(services, limit_ns)
 
-    def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:
+    def quick_test(self, refused: Services, limit_ns: int) -> Misses:
         """Make a test by the critical chains of the queries that miss the limit."""
         return self._sample.misses(refused, limit_ns)
 
@@ -228,7 +223,7 @@ class CriticalSample:
         whole: CertificateEvaluator,
         quantile: float,
         horizon_ns: int = UNLIMITED_NS,
-        params: SampleParams = SampleParams(),
+        params: CriticalSampleParams = CriticalSampleParams(),
     ) -> None:
         self._whole, self._params, self._horizon_ns = whole, params, horizon_ns
         self._workload = workload = whole.workload

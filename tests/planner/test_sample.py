@@ -14,7 +14,7 @@ from mipplan.core import quantile_ns
 from mipplan.pipeline import Pipeline
 from mipplan.planner import CertificateOracle
 from mipplan.planner.cuts import critical_chains
-from mipplan.planner.oracle import CriticalSample, SampleParams
+from mipplan.planner.oracle import CriticalSample, CriticalSampleParams
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 from random_pipelines import Case, features, random_case
@@ -76,7 +76,7 @@ def test_chains_are_exact_far_from_time_zero() -> None:
 @pytest.mark.parametrize("quantile", [0.5, 0.9, 1.0])
 def test_a_sample_is_never_above_the_truth(quantile: float) -> None:
     # On traces as short as these most samples would be the whole.
-    params = SampleParams(loads=(0.9,), largest=1.0)
+    params = CriticalSampleParams(loads=(0.9,), largest=1.0)
     smaller = 0
     for number in CASES[:: 3 if quantile != 0.9 else 1]:
         rng, case, workload = drawn(number)
@@ -144,7 +144,7 @@ def test_a_sample_reaches_back_to_where_a_long_busy_period_began() -> None:
         Pipeline(graph), Trace.from_ns(np.cumsum(np.repeat([1150, 700, 1150], [500, 1000, 1500])))
     )
     whole = CertificateEvaluator(workload)
-    sample = CriticalSample(whole, 0.99, params=SampleParams(loads=(0.9,)))
+    sample = CriticalSample(whole, 0.99, params=CriticalSampleParams(loads=(0.9,)))
     assert sample.queries < workload.queries / 4
     services = {"a": StageService(1, 900, 1)}
     certificate_ns = quantile_ns(whole.latency_ns(services), 0.99)
