@@ -16,6 +16,7 @@ from mipplan.core import (
     check_all,
     check_budget,
     check_margin,
+    check_one_of,
     check_quantile,
     check_seed,
     check_time_limit,
@@ -26,12 +27,7 @@ from mipplan.options import Configuration, check_names
 from mipplan.pipeline import Pipeline
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import SearchSpace
-from mipplan.planner.heuristics import (
-    FirstPlanParams,
-    break_ties,
-    find_first_plan,
-    trim,
-)
+from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility
 from mipplan.planner.instance import Request
 from mipplan.planner.oracle import ORACLES
@@ -237,17 +233,16 @@ class PlanMaker:
     def fastest(self, budget: int) -> Plan:
         """Return the plan with the least certified latency that costs at most `budget` (micro-dollars per hour)."""
         self._method.limits.report("looking for the least latency within the budget")
-        smallest = self._feasibility(self._method, budget).smallest_deadline(self._instance)
-        best = smallest.plan
+        best, limit = self._feasibility(self._method, budget).smallest_deadline(self._instance)
         if best is None:
-            if smallest.limit is None and not self._method.limits.deadline.is_over:
+            if limit is None and not self._method.limits.deadline.is_over:
                 return self._over_budget(budget)
             return replace(
                 self._asked,
                 reason=f"{_STOPPED} before any plan within the budget was found",
-                limit=smallest.limit or Limit.TIME,
+                limit=limit or Limit.TIME,
             )
-        made = self._made(best.configuration, None, best.certificate_ns, smallest.limit)
+        made = self._made(best.configuration, None, best.certificate_ns, limit)
         return made.with_slo(max(1, best.certificate_ns))
 
     def _feasibility(self, method: SearchMethod, budget: int | None = None) -> Feasibility:
@@ -313,9 +308,12 @@ def check_search(
 
     Raises `InputError` listing every fault.
     """
+    # The optimum of a formulation that is not exact would be no lower bound for the certified plans.
+    known = [AUTO, *(name for name, known in FORMULATIONS.items() if known.exact)]
     check_all(
-        lambda: _known_formulation(formulation),
-        lambda: _known_guarantee(guarantee),
+        lambda: check_one_of("formulation", formulation, known, repr),
+        # A plan that rests on replays is made by `mipplan.refine`.
+        lambda: check_one_of("guarantee", guarantee, ORACLES, repr),
         lambda: _check_envelope(guarantee, envelope),
         lambda: check_time_limit(time_limit_s),
         lambda: _check_headroom(headroom),
@@ -340,17 +338,3 @@ def _check_headroom(headroom: float) -> None:
         raise InputError.one(
             "headroom", f"expected a multiple of the traffic from 1 to 1000, found {headroom!r}"
         )
-
-
-def _known_guarantee(name: str) -> Guarantee:
-    known = tuple(ORACLES)  # a plan that rests on replays is made by `mipplan.refine`
-    if name not in known:
-        raise InputError.one("guarantee", f"expected one of {', '.join(known)}, found {name!r}")
-    return Guarantee(name)
-
-
-def _known_formulation(name: str) -> None:
-    # the optimum of one that is not exact would be no lower bound for the certified plans
-    known = [AUTO, *(name for name, formulation in FORMULATIONS.items() if formulation.exact)]
-    if name not in known:
-        raise InputError.one("formulation", f"expected one of {', '.join(known)}, found {name!r}")
