@@ -22,10 +22,8 @@ from mipplan_formulations import FORMULATIONS, Cover
 class ExplanationParams:
     """Which other plans are worth knowing about."""
 
-    #: Plans within this share of the cost are.
-    near_share: float = 0.05
-    #: At most this many of them are looked for, because each takes a search.
-    most_near_plans: int = 3
+    near_share: float = 0.05  # Plans within this share of the cost are.
+    most_near_plans: int = 3  # At most this many of them are looked for, because each takes a search.
 
 
 _PARAMS = ExplanationParams()

@@ -187,7 +187,7 @@ def repair(instance: Instance, space: SearchSpace, rows: Int64, refused: Int64, 
         test = instance.oracle.quick_test(services, instance.deadline_ns)
         excess_ns = test.floor_ns(services) - instance.deadline_ns
         best: tuple[float, int, int] | None = None
-        for place, row, extra in _steps(space, rows, choice, most - int(space.cost[choice].sum())):
+        for place, row, extra in _steps(space, rows, choice, most - space.cost_of(choice)):
             name = names[place]
             service = space.tables[name].service(row - int(space.first[place]))
             left_ns = test.floor_ns({**services, name: service}) - instance.deadline_ns

@@ -213,7 +213,9 @@ class PlanMaker:
         report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
         space = SearchSpace(instance.affordable(first.cost), instance.limits)
         report(f"choosing among {space.size:,} options")
-        known = self._among(space, first.configuration)
+        # The first plan in terms of the options: where its own was dropped, by one that is no worse.
+        rows = [space.tables[stage].no_worse(option) for stage, option in first.configuration.items()]
+        known = CertifiedChoice.of(space.first + rows, space, instance)
         outcome = PlanSearch(instance, space, self._method, known=known, params=self._params.search).run()
         best = outcome.best
         if best is None:
@@ -223,12 +225,6 @@ class PlanMaker:
         lower_bound = best.cost if optimal else outcome.lower_bound
         limit = None if optimal else outcome.limit
         return self._made(space.configuration(choice), lower_bound, certificate_ns, limit)
-
-    def _among(self, space: SearchSpace, first: Configuration) -> CertifiedChoice:
-        """Write the first plan in terms of the options: where its own was dropped, by one that is no worse."""
-        choice = space.first + [space.tables[stage].no_worse(option) for stage, option in first.items()]
-        cost = int(space.cost[choice].sum())
-        return CertifiedChoice(choice, cost, self._instance.certificate_ns(space.services(choice)))
 
     def fastest(self, budget: int) -> Plan:
         """Return the plan with the least certified latency that costs at most `budget` (micro-dollars per hour)."""
