@@ -38,18 +38,7 @@ class SearchSpace:
     """All options that a plan may be chosen from, side by side, and what a choice must keep beside the objective.
 
     `tables` hold the options of each stage in file order, none empty; `limits` the devices by hardware name; `required`
-    further conditions over all options.
-
-    Attributes
-    ----------
-    stage : int64, shape (N,)
-        Stage of every row, by its place.
-    first : int64, shape (stages,)
-        Where each stage's rows start.
-    cost, latency_ns, speed : int64, shape (N,)
-        Speeds are ranks, since floats do not tell all rates apart.
-    latency, period : float64, shape (N,)
-        T and 1/R in ns.
+    further conditions over all options. The other arrays have an entry for each of the `size` rows.
     """
 
     def __init__(
@@ -58,13 +47,13 @@ class SearchSpace:
         self.tables, self.limits, self.required = tables, limits, tuple(required)
         every = list(tables.values())
         counts = [table.count for table in every]
-        self.stage = np.repeat(np.arange(len(every)), counts)
-        self.first: Int64 = np.cumsum([0, *counts[:-1]])
+        self.first: Int64 = np.cumsum([0, *counts[:-1]])  # where each stage's rows start, shape (stages,)
+        self.stage = np.repeat(np.arange(len(every)), counts)  # by its place
         self.cost = np.concatenate([table.cost for table in every])
-        self.speed = np.concatenate([table.speed for table in every])
-        self.latency_ns = np.concatenate([table.latency_ns for table in every])
+        self.speed = np.concatenate([table.speed for table in every])  # in ranks: floats mistake some rates
+        self.latency_ns = np.concatenate([table.latency_ns for table in every])  # T
         self.latency = self.latency_ns.astype(np.float64)
-        self.period = np.concatenate([table.period_ns / table.tokens for table in every])
+        self.period = np.concatenate([table.period_ns / table.tokens for table in every])  # 1/R in ns
 
         self.size = int(self.stage.size)
 

@@ -38,7 +38,7 @@ from mipplan.planner.choices import (
     WalkParams,
     list_choices,
 )
-from mipplan.planner.cuts import QueryCuts, Services
+from mipplan.planner.cuts import QueryCuts
 from mipplan.planner.instance import Instance
 from mipplan_formulations import TimeCostProblem
 
@@ -82,17 +82,6 @@ class Enumeration:
 
     The modes of the `master` stand for `rows`, ascending. `lp` is over these or more, `costs` are of all of them. Where
     a good choice `near` chooses from one half of a set, that half is looked at first.
-
-    Attributes
-    ----------
-    most : int
-        What plans that are still looked for may cost, micro-dollars per hour.
-    proven : int
-        No certified plan costs less.
-    best : int64, shape (stages,), or None
-        The cheapest plan found.
-    query_cuts : list of QueryCuts
-        What refused last comes first.
     """
 
     def __init__(
@@ -119,12 +108,14 @@ class Enumeration:
         for marked, cover in zip(self._covers, master.covers, strict=True):
             for stage, modes in cover.members:
                 marked[self._rows[stage][modes]] = True
+        self._asked = instance.deadline_ns, tuple(space.tables)  # of the oracle, and in which order of stages
         self._labels = 0
         self._near, self._step = near, step
         self._pending = [ChoiceSet(rows, costs, rows.size, rows.size)]
-        self.most, self.proven = most, proven
-        self.best: Int64 | None = None
-        self.query_cuts = list(query_cuts)
+        self.most = most  # what plans that are still looked for may cost, micro-dollars per hour
+        self.proven = proven  # no certified plan costs less
+        self.best: Int64 | None = None  # the cheapest plan found
+        self.query_cuts = list(query_cuts)  # what refused last comes first
 
     def raise_bound(self, deadline: Deadline) -> bool:
         """List all choices up to costs that rise, until one is certified, they are too many, or the time is up.
@@ -316,8 +307,8 @@ class Enumeration:
     def is_certified(self, choice: Int64) -> bool:
         """Put one choice before the oracle: a certified plan is kept, of another one the queries that are late."""
         services = self._space.services(choice)
-        if not self._instance.keeps_slo(services):
-            self._remember(services)
+        if self._instance.oracle.exceeds(services, self._instance.deadline_ns):
+            self._remember(self._instance.oracle.query_cuts(services, *self._asked))
             return False
         self.best = self._near = choice  # only cheaper ones are looked for from now on
         self.most = self._space.cost_of(choice) - self._step
@@ -328,13 +319,10 @@ class Enumeration:
         services = self._space.ideal(rows)
         if not self._instance.surely_misses_slo(services):
             return False
-        self._remember(services)
+        self._remember(self._instance.oracle.query_cuts(services, *self._asked))
         return True
 
-    def _remember(self, refused: Services) -> None:
-        """Keep which queries are late under refused services."""
-        deadline_ns, order = self._instance.deadline_ns, tuple(self._space.tables)
-        found = self._instance.oracle.query_cuts(refused, deadline_ns, order)
+    def _remember(self, found: QueryCuts | None) -> None:
         if found is not None:
             self.query_cuts = [found, *self.query_cuts[: self._params.remembered - 1]]
 

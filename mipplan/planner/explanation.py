@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mipplan.calculus import StageService
 from mipplan.core import Deadline, SearchLimits, first_true
-from mipplan.options import Configuration, Family, Option, StageOptions, undominated_per_hardware
+from mipplan.options import Configuration, Family, Option, undominated_per_hardware
 from mipplan.planner.benders import PlanSearch, SearchMethod
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.instance import Instance, Request
-from mipplan.result import Alternative, Explanation, NearPlan, Plan, StageExplanation
+from mipplan.result import Alternative, Choice, Explanation, NearPlan, Plan, StageExplanation
 from mipplan.solvers import AUTO
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS, Cover
@@ -71,25 +70,21 @@ def _stage(instance: Instance, configuration: Configuration, stage: str) -> Stag
     if replicas > family.fewest:
         one_fewer = configuration.replaced(stage, Option(family, replicas - 1))
         fewer = instance.certificate_ns(one_fewer.services)
+    services, most = configuration.services, instance.deadline_ns
+
+    def is_kept(less: int) -> bool:
+        own = services[stage]
+        grown = replace(own, latency_ns=own.latency_ns + most - less)
+        return instance.keeps_slo({**services, stage: grown})
+
     return StageExplanation(
         stage=stage,
         choice=configuration[stage].choice,
-        spare_latency_ns=_spare_latency_ns(instance, configuration, stage),
+        # The largest growth of T that the deadline allows, by bisection: the certificate grows with T.
+        spare_latency_ns=most - first_true(0, most, is_kept),
         one_fewer_certificate_ns=fewer,
         alternative=_alternative(instance, configuration, stage),
     )
-
-
-def _spare_latency_ns(instance: Instance, configuration: Configuration, stage: str) -> int:
-    """Largest growth of the stage's T that the deadline allows, by bisection: the certificate grows with T."""
-    services, most = configuration.services, instance.deadline_ns
-    own = services[stage]
-
-    def is_kept(less: int) -> bool:
-        grown = StageService(own.latency_ns + most - less, own.period_ns, own.tokens)
-        return instance.keeps_slo({**services, stage: grown})
-
-    return most - first_true(0, most, is_kept)
 
 
 def _alternative(instance: Instance, configuration: Configuration, stage: str) -> Alternative | None:
@@ -136,28 +131,21 @@ def _near_plans(
     budget = int(plan.microusd_per_hour * (1 + params.near_share))
     # Dominance across hardware would hide just the plans that are wanted.
     options = instance.affordable(budget, undominated_per_hardware)
-    patterns = [{stage: choice.hardware for stage, choice in plan.choices.items()}]
     # A plan may come from elsewhere, by what is no formulation of these problems.
     formulation = plan.formulation if plan.formulation in FORMULATIONS else AUTO
     method = SearchMethod(formulation or AUTO, plan.solver or AUTO, SearchLimits(deadline))
     found: list[NearPlan] = []
+    others: list[Cover] = []
+    choices: Mapping[str, Choice] = plan.choices
     while len(found) < params.most_near_plans:
-        required = [_other_hardware(options, pattern) for pattern in patterns]
-        space = SearchSpace(options, instance.limits, required)
+        # At least one stage runs on other hardware than in any plan before.
+        other = ((place, options[s].hardware != choices[s].hardware) for place, s in enumerate(options))
+        others.append(Cover(tuple(other)))
+        space = SearchSpace(options, instance.limits, others)
         outcome = PlanSearch(instance, space, method, budget=budget).run()
         best = outcome.best
         if best is None:
             return tuple(found), outcome.finished
-        chosen = space.configuration(best.choice).choices
-        found.append(NearPlan(tuple(chosen.items()), best.cost, best.certificate_ns))
-        patterns.append({stage: choice.hardware for stage, choice in chosen.items()})
+        choices = space.configuration(best.choice).choices
+        found.append(NearPlan(tuple(choices.items()), best.cost, best.certificate_ns))
     return tuple(found), False
-
-
-def _other_hardware(options: Mapping[str, StageOptions], pattern: Mapping[str, str]) -> Cover:
-    """At least one stage runs on other hardware than in the pattern."""
-    return Cover(
-        tuple(
-            (index, table.hardware != pattern[stage]) for index, (stage, table) in enumerate(options.items())
-        )
-    )

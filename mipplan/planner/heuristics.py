@@ -55,14 +55,17 @@ def find_first_plan(
     instance: Instance, params: FirstPlanParams = FirstPlanParams()
 ) -> CertifiedConfiguration | None:
     """Cheapest of a handful of certified plans; None if none of them is certified within the limits."""
+    paths = instance.oracle.paths.paths
     patterns: list[dict[str, Family]] = []
+    candidates: list[Configuration] = []
     stages = (_cheapest_by_patience(found.families, params.patience) for found in instance.families.values())
     for chosen in zip(*stages, strict=True):
         families = dict(zip(instance.families, chosen, strict=True))
-        if families not in patterns:
-            patterns.append(families)
-    sized = (_candidate(instance, families, params) for families in patterns)
-    candidates = [candidate for candidate in sized if candidate is not None]
+        if families in patterns:
+            continue
+        patterns.append(families)
+        if (found := _candidate(instance, paths, families, params)) is not None:
+            candidates.append(found)
     while candidates:
         cheapest = min(candidates, key=lambda candidate: candidate.microusd_per_hour)
         candidates.remove(cheapest)
@@ -70,7 +73,7 @@ def find_first_plan(
             return CertifiedConfiguration.of(cheapest, instance)
         # The quick test is one-sided. From being wrong the oracle has learnt enough to size this pattern anew.
         families = {stage: family for stage, (family, _) in cheapest.items()}
-        again = _candidate(instance, families, params)
+        again = _candidate(instance, paths, families, params)
         if again is not None and again != cheapest:
             candidates.append(again)
     return None
@@ -87,22 +90,24 @@ def _cheapest_by_patience(families: tuple[Family, ...], patience: tuple[float, .
 
 
 def _candidate(
-    instance: Instance, families: Mapping[str, Family], params: FirstPlanParams
+    instance: Instance, paths: tuple[PathWait, ...], families: Mapping[str, Family], params: FirstPlanParams
 ) -> Configuration | None:
     """Return the first sizing that is not surely refused; None if all are."""
     for share in params.shares:
-        sized = _sized(instance, families, share)
+        sized = _sized(instance, paths, families, share)
         if sized is not None and not instance.surely_misses_slo(sized.services):
             return sized
     return None
 
 
-def _sized(instance: Instance, families: Mapping[str, Family], share: float) -> Configuration | None:
+def _sized(
+    instance: Instance, paths: tuple[PathWait, ...], families: Mapping[str, Family], share: float
+) -> Configuration | None:
     """Give every stage the replicas its tightest path needs; None if that is too slow or too many."""
     sized = Configuration()
     for stage, family in families.items():
         replicas = family.fewest
-        for path in instance.oracle.paths.paths:
+        for path in paths:
             if stage in path.stages:
                 needed = replicas_on_path(path, stage, families, share, instance.deadline_ns)
                 if needed is None:
@@ -144,22 +149,10 @@ def trim(
 
     One stage after another alone would leave all the waiting to the first, and the last ones no time for any.
     """
-    trimmed = _shrunk(instance, found, params.shrinking)
-    for stage in sorted(found, key=lambda stage: -found[stage].microusd_per_hour):
-        family, most = found[stage]
-        replicas = first_true(
-            family.fewest,
-            most,
-            lambda n: instance.keeps_slo(trimmed.replaced(stage, Option(family, n)).services),  # noqa: B023
-        )
-        trimmed = trimmed.replaced(stage, Option(family, replicas))
-    return CertifiedConfiguration.of(trimmed, instance)
-
-
-def _shrunk(instance: Instance, found: Configuration, steps: int) -> Configuration:
-    """Move all stages alike from the most replicas towards the fewest, as far as the plan stays certified."""
+    steps = params.shrinking
 
     def moved(left: int) -> Configuration:
+        """Move all stages alike from the most replicas towards the fewest."""
         share = (steps - left) / steps
         return Configuration(
             {
@@ -169,7 +162,16 @@ def _shrunk(instance: Instance, found: Configuration, steps: int) -> Configurati
         )
 
     # From the fewest, because the oracle learns from what is refused.
-    return moved(first_true(0, steps, lambda left: instance.keeps_slo(moved(left).services)))
+    trimmed = moved(first_true(0, steps, lambda left: instance.keeps_slo(moved(left).services)))
+    for stage in sorted(found, key=lambda stage: -found[stage].microusd_per_hour):
+        family, most = found[stage]
+        replicas = first_true(
+            family.fewest,
+            most,
+            lambda n: instance.keeps_slo(trimmed.replaced(stage, Option(family, n)).services),  # noqa: B023
+        )
+        trimmed = trimmed.replaced(stage, Option(family, replicas))
+    return CertifiedConfiguration.of(trimmed, instance)
 
 
 def repair(instance: Instance, space: SearchSpace, rows: Int64, refused: Int64, most: int) -> Int64 | None:

@@ -151,8 +151,7 @@ class CertificateOracle(Oracle):
         """Whether the certificate exceeds `limit_ns`; the whole trace is only asked if the sample does not know."""
         if self._sample.exceeds(services, limit_ns):
             return True
-        latency_ns = self._evaluator.latency_ns(services)
-        exceeded = quantile_exceeds(latency_ns, self._quantile, limit_ns)
+        exceeded = quantile_exceeds(self._evaluator.latency_ns(services), self._quantile, limit_ns)
         if exceeded:
             self._sample.learn(services, limit_ns)
         return exceeded
@@ -193,17 +192,14 @@ class WorstCaseOracle(Oracle):
         """Return the longest path through the stage whose wait is the worst, with that wait."""
         worst = self._worst_case
         bottleneck = worst.critical_stage(services)
-        path = worst.longest_path(services, bottleneck)
         delays = {(edge.parent, edge.child): edge.delay_ns for edge in worst.pipeline.edges}
-        return tuple(
-            CriticalStage(
-                stage,
-                worst.own_ns(services, stage),
-                worst.wait_ns(services, stage) if stage == bottleneck else 0,
-                delays[path[step - 1], stage] if step else 0,
-            )
-            for step, stage in enumerate(path)
-        )
+        steps, before = [], ""
+        for stage in worst.longest_path(services, bottleneck):
+            wait_ns = worst.wait_ns(services, stage) if stage == bottleneck else 0
+            delay_ns = delays.get((before, stage), 0)
+            steps.append(CriticalStage(stage, worst.own_ns(services, stage), wait_ns, delay_ns))
+            before = stage
+        return tuple(steps)
 
 
 #: What certifies plans, by what is guaranteed.
@@ -258,8 +254,7 @@ class CriticalSample:
         evaluator = self._current()
         exits = evaluator.exits_ns(services)
         latency_ns = evaluator.workload.latency_ns(exits)
-        wanted = min(latency_ns.size, math.ceil(self._params.cutting * (self._allowed + 1)))
-        slow = _greatest(latency_ns, wanted)
+        slow = _greatest(latency_ns, math.ceil(self._params.cutting * (self._allowed + 1)))
         chains = critical_chains(evaluator.workload, services, exits, slow)
         return QueryCuts.of(chains, order, limit_ns, self._allowed)
 
@@ -289,12 +284,10 @@ class CriticalSample:
             self._evaluator.forget()
 
     def _current(self) -> CertificateEvaluator:
-        if self._evaluator is None:
-            self._evaluator = (
-                self._whole
-                if self._kept.all()
-                else CertificateEvaluator(self._workload.restricted(self._kept))
-            )
+        if self._evaluator is None and self._kept.all():
+            self._evaluator = self._whole
+        elif self._evaluator is None:
+            self._evaluator = CertificateEvaluator(self._workload.restricted(self._kept))
         return self._evaluator
 
     def _keep(self, queries: Bool) -> None:
@@ -325,8 +318,7 @@ class CriticalSample:
         count = arrival_ns.size
         since_ns = (arrival_ns - arrival_ns[0]).astype(np.float64)
         ahead_ns = np.arange(count) * (load * self._workload.span_ns / count)
-        ahead_ns -= since_ns
-        np.negative(ahead_ns, out=ahead_ns)
+        np.subtract(since_ns, ahead_ns, out=ahead_ns)
         greatest = np.maximum.accumulate(ahead_ns)
         wait_ns = greatest - ahead_ns
         slow = self._greatest(wait_ns)
@@ -341,14 +333,15 @@ class CriticalSample:
     def _greatest(self, values: Int64 | Float64) -> Int64:
         """Index of the watched share of the values, see `_greatest`."""
         share = self._params.watched * (self._allowed + 1) / self._workload.queries
-        return _greatest(values, min(values.size, math.ceil(share * values.size)))
+        return _greatest(values, math.ceil(share * values.size))
 
 
 def _greatest(values: Int64 | Float64, count: int) -> Int64:
-    """Index of the `count` greatest values, ascending; of equal ones, the first.
+    """Index of the greatest values, at most `count`, ascending; of equal ones, the first.
 
     (An `argpartition` would take any of these, on another processor others.)
     """
+    count = min(count, values.size)
     least = np.partition(values, values.size - count)[values.size - count]
     chosen = values > least
     chosen[np.flatnonzero(values == least)[: count - np.count_nonzero(chosen)]] = True

@@ -176,13 +176,9 @@ def plan(
             sample=trace,
         ),
     )
-    maker = PlanMaker(asked, SearchLimits(Deadline.after(time_limit_s, started), progress or _untold))
-    budget = asked.budget_microusd_per_hour
+    limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
+    maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
     return maker.cheapest() if budget is None else maker.fastest(budget)
-
-
-def _untold(_: str) -> None:
-    """Report to nobody."""
 
 
 class PlanMaker:
@@ -206,9 +202,18 @@ class PlanMaker:
         first = find_first_plan(instance, self._params.first_plan)
         if first is None:
             report("deciding whether any plan can be certified")
-            found, limit = self._feasibility(self._method).find(instance)
+            found, limit = Feasibility(self._method, params=self._params.search).find(instance)
+            if found is None and limit is None:
+                return self._infeasible()
             if found is None:
-                return self._infeasible() if limit is None else self._nothing_found(limit)
+                # The search for any plan bounds no cost: what keeps up with the mean rate does.
+                lower_bound = sum(instance.cheapest_by_stage().values())
+                return replace(
+                    self._asked,
+                    figures=Figures(lower_bound_microusd_per_hour=lower_bound),
+                    reason=f"{_STOPPED} before any certified plan was found; allow more time",
+                    limit=limit,
+                )
             first = trim(instance, found.configuration, self._params.first_plan)
         report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
         space = SearchSpace(instance.affordable(first.cost), instance.limits)
@@ -229,7 +234,8 @@ class PlanMaker:
     def fastest(self, budget: int) -> Plan:
         """Return the plan with the least certified latency that costs at most `budget` (micro-dollars per hour)."""
         self._method.limits.report("looking for the least latency within the budget")
-        best, limit = self._feasibility(self._method, budget).smallest_deadline(self._instance)
+        feasibility = Feasibility(self._method, budget, self._params.search)
+        best, limit = feasibility.smallest_deadline(self._instance)
         if best is None:
             if limit is None and not self._method.limits.deadline.is_over:
                 return self._over_budget(budget)
@@ -240,9 +246,6 @@ class PlanMaker:
             )
         made = self._made(best.configuration, None, best.certificate_ns, limit)
         return made.with_slo(max(1, best.certificate_ns))
-
-    def _feasibility(self, method: SearchMethod, budget: int | None = None) -> Feasibility:
-        return Feasibility(method, budget, self._params.search)
 
     def _made(
         self, configuration: Configuration, lower_bound: int | None, certificate_ns: int, limit: Limit | None
@@ -257,34 +260,22 @@ class PlanMaker:
             limit=limit,
         )
 
-    def _nothing_found(self, limit: Limit) -> Plan:
-        # The search for any plan bounds no cost: what keeps up with the mean rate does.
-        lower_bound = sum(self._instance.cheapest_by_stage().values())
-        return replace(
-            self._asked,
-            figures=Figures(lower_bound_microusd_per_hour=lower_bound),
-            reason=f"{_STOPPED} before any certified plan was found; allow more time",
-            limit=limit,
-        )
-
     def _infeasible(self) -> Plan:
         self._method.limits.report("finding out why there is no plan")
         deadline = Deadline(time.monotonic() + self._params.diagnosis_s)
         method = replace(self._method, limits=replace(self._method.limits, deadline=deadline))
-        reason = Diagnosis(self._request, self._instance, self._feasibility(method)).reason()
-        return self._without_plan(reason)
+        feasibility = Feasibility(method, params=self._params.search)
+        return self._without_plan(Diagnosis(self._request, self._instance, feasibility).reason())
 
     def _over_budget(self, budget: int) -> Plan:
         # With a budget the instance has no deadline: this is what any plan takes, device limits included.
         cheapest = self.cheapest()
         if cheapest.microusd_per_hour is None:
             return cheapest
-        figures = [
-            f"{cost / MICRODOLLARS_PER_DOLLAR:.10g} $/h" for cost in (budget, cheapest.microusd_per_hour)
-        ]
+        most, least = (cost / MICRODOLLARS_PER_DOLLAR for cost in (budget, cheapest.microusd_per_hour))
         known = "the cheapest" if cheapest.status is PlanStatus.OPTIMAL else "the cheapest found in time"
         return self._without_plan(
-            f"no plan costs at most {figures[0]}: {known} that keeps up with the mean rate costs {figures[1]}"
+            f"no plan costs at most {most:.10g} $/h: {known} that keeps up with the mean rate costs {least:.10g} $/h"
         )
 
     def _without_plan(self, reason: str) -> Plan:
@@ -305,9 +296,9 @@ def check_search(
     Raises `InputError` listing every fault.
     """
     # The optimum of a formulation that is not exact would be no lower bound for the certified plans.
-    known = [AUTO, *(name for name, known in FORMULATIONS.items() if known.exact)]
+    exact = [name for name, formulation in FORMULATIONS.items() if formulation.exact]
     check_all(
-        lambda: check_one_of("formulation", formulation, known, repr),
+        lambda: check_one_of("formulation", formulation, [AUTO, *exact], repr),
         # A plan that rests on replays is made by `mipplan.refine`.
         lambda: check_one_of("guarantee", guarantee, ORACLES, repr),
         lambda: _check_envelope(guarantee, envelope),
