@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mipplan.calculus import StageService
-from mipplan.core import Bool, Float64, Int64, last_true, order_statistic
+from mipplan.core import Bool, Float64, Int64, last_true
 from mipplan.options import StageOptions
 from mipplan.tokens import StageTokens, Workload
 from mipplan_formulations import Cover
@@ -127,29 +127,6 @@ class Chains:
         terms = np.abs(self.constant_ns) + np.abs(lower)
         lower -= 2 * (len(self.stages) + 4) * np.finfo(np.float64).eps * terms
         return lower
-
-
-@dataclass(frozen=True)
-class Misses:
-    """The queries that miss a limit under some services, and why: a quick test for services somewhat better."""
-
-    chains: Chains
-    limit_ns: int
-    allowed: int  # queries that may miss the limit
-
-    def surely_exceeds(self, services: Services) -> bool:
-        """Whether under other services, too, these queries alone are too many to miss the limit."""
-        return int(np.count_nonzero(self.chains.latency_ns(services) > self.limit_ns)) > self.allowed
-
-    def floor_ns(self, services: Services) -> int:
-        """Return a lower bound on the certificate under other services; of use down to the limit."""
-        return reached_by_more(self.chains.latency_ns(services), self.allowed)
-
-
-def reached_by_more(latency_ns: Int64 | Float64, allowed: int) -> int:
-    """Latency that more than `allowed` queries reach, whole ns; 0 if there are no more than these."""
-    rank = latency_ns.size - 1 - allowed
-    return order_statistic(latency_ns, rank) if rank >= 0 else 0
 
 
 def critical_chains(

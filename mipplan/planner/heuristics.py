@@ -186,15 +186,15 @@ def repair(instance: Instance, space: SearchSpace, rows: Int64, refused: Int64, 
         services = space.services(choice)
         if instance.keeps_slo(services):
             return choice
-        test = instance.oracle.quick_test(services, instance.deadline_ns)
-        excess_ns = test.floor_ns(services) - instance.deadline_ns
+        bound_ns = instance.oracle.quick_bound(services, instance.deadline_ns)
+        excess_ns = int(bound_ns(services)) - instance.deadline_ns
         best: tuple[float, int, int] | None = None
         for place, row, extra in _steps(space, rows, choice, most - space.cost_of(choice)):
             name = names[place]
             service = space.tables[name].service(row - int(space.first[place]))
-            left_ns = test.floor_ns({**services, name: service}) - instance.deadline_ns
+            left_ns = int(bound_ns({**services, name: service})) - instance.deadline_ns
             if left_ns < excess_ns:
-                # More than what is in excess is worth nothing. (The test, which rounds down, may see no excess.)
+                # More than what is in excess is worth nothing. (The bound, rounded down, may see no excess.)
                 worth = min(excess_ns - left_ns, max(excess_ns, 1)) / extra
                 if best is None or worth > best[0]:
                     best = worth, place, row

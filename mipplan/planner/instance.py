@@ -89,9 +89,11 @@ class Instance:
         """
 
         def test_from(at: Services) -> Callable[[Services], bool]:
-            test = self.oracle.quick_test(at, self.deadline_ns).surely_exceeds
-            # Misses by a fraction of a nanosecond are below the quick test's rounding.
-            return test if test(at) else self.surely_misses_slo
+            bound_ns = self.oracle.quick_bound(at, self.deadline_ns)
+            # What misses the deadline by a fraction of a nanosecond is below the quick bound's rounding.
+            if bound_ns(at) <= self.deadline_ns:
+                return self.surely_misses_slo
+            return lambda services: bound_ns(services) > self.deadline_ns
 
         found: list[Cut] = []
         for order, speed_first in ways:

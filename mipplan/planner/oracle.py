@@ -10,7 +10,7 @@ learns from it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -26,17 +26,11 @@ from mipplan.core import (
     Float64,
     Int64,
     higher_rank,
+    order_statistic,
     quantile_exceeds,
     quantile_ns,
 )
-from mipplan.planner.cuts import (
-    Misses,
-    QueryCuts,
-    Services,
-    critical_chains,
-    reached_by_more,
-    waited_for_queries,
-)
+from mipplan.planner.cuts import QueryCuts, Services, critical_chains, waited_for_queries
 from mipplan.result import CriticalStage, Guarantee
 from mipplan.tokens import StageTokens, Workload
 
@@ -69,29 +63,13 @@ class Oracle(Protocol):
         """Return a lower bound on the guaranteed latency that costs little, ns."""
         return self.certificate_ns(services)
 
-    def quick_test(self, refused: Services, limit_ns: int) -> Misses | ExactTest:  # noqa: ARG002
-        """Make a test for services near some that were refused, cheaper still than `surely_exceeds`."""
-        return ExactTest(self, limit_ns)
+    def quick_bound(self, refused: Services, limit_ns: int) -> Callable[[Services], float]:  # noqa: ARG002
+        """Return what bounds the latency in ns from below, down to a limit, of services near some that were refused."""
+        return self.certificate_ns
 
     def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:  # noqa: ARG002
         """Queries that miss the limit or nearly so, for testing many services; None where latency is not by query."""
         return None
-
-
-@dataclass(frozen=True)
-class ExactTest:
-    """Asks an oracle for the guaranteed latency itself."""
-
-    oracle: Oracle
-    limit_ns: int
-
-    def surely_exceeds(self, services: Services) -> bool:
-        """Whether the guaranteed latency exceeds the limit."""
-        return self.oracle.certificate_ns(services) > self.limit_ns
-
-    def floor_ns(self, services: Services) -> int:
-        """Return the guaranteed latency, ns."""
-        return self.oracle.certificate_ns(services)
 
 
 @dataclass(frozen=True)
@@ -160,9 +138,9 @@ class CertificateOracle(Oracle):
         """Whether the certificate exceeds `limit_ns` on the sample already."""
         return self._sample.exceeds(services, limit_ns)
 
-    def quick_test(self, refused: Services, limit_ns: int) -> Misses:
-        """Make a test by the critical chains of the queries that miss the limit."""
-        return self._sample.misses(refused, limit_ns)
+    def quick_bound(self, refused: Services, limit_ns: int) -> Callable[[Services], float]:
+        """Return the bound by the critical chains of the queries that miss the limit."""
+        return self._sample.quick_bound(refused, limit_ns)
 
     def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
         """Return cuts by the slowest queries of the sample under these services."""
@@ -240,14 +218,22 @@ class CriticalSample:
 
     def floor_ns(self, services: Services) -> int:
         """Return a lower bound on the certificate."""
-        return reached_by_more(self._current().latency_ns(services), self._allowed)
+        latency_ns = self._current().latency_ns(services)
+        rank = latency_ns.size - 1 - self._allowed
+        return order_statistic(latency_ns, rank) if rank >= 0 else 0
 
-    def misses(self, services: Services, limit_ns: int) -> Misses:
-        """Return the queries whose bound exceeds `limit_ns` under `services`, for quick tests of other services."""
+    def quick_bound(self, services: Services, limit_ns: int) -> Callable[[Services], float]:
+        """Return a quicker bound, under other services, by the queries whose bound exceeds `limit_ns` under these."""
         evaluator = self._current()
         exits = evaluator.exits_ns(services)
         late = np.flatnonzero(evaluator.workload.latency_ns(exits) > limit_ns)
-        return Misses(critical_chains(evaluator.workload, services, exits, late), limit_ns, self._allowed)
+        chains, rank = (
+            critical_chains(evaluator.workload, services, exits, late),
+            late.size - 1 - self._allowed,
+        )
+        if rank < 0:
+            return lambda _: 0.0
+        return lambda others: float(np.partition(chains.latency_ns(others), rank)[rank])
 
     def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts:
         """Return cuts by the slowest queries under `services`, with the stages in the given order."""

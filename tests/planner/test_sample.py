@@ -89,8 +89,8 @@ def test_a_sample_is_never_above_the_truth(quantile: float) -> None:
             assert floor_ns <= truth
             assert not sample.exceeds(services, truth)
             # The chains of those that miss a limit tell as much under the same services, but for rounding.
-            misses = sample.misses(services, floor_ns - 1)
-            assert floor_ns - len(services) - 1 <= misses.floor_ns(services) <= floor_ns
+            bound_ns = sample.quick_bound(services, floor_ns - 1)
+            assert floor_ns - len(services) - 1 <= int(bound_ns(services)) <= floor_ns
             smaller += sample.queries < workload.queries
             if rng.random() < 0.3:
                 sample.learn(services, truth - 1)
@@ -230,11 +230,11 @@ def test_quick_tests_only_refuse_what_is_refused() -> None:
         oracle = CertificateOracle(workload, 0.9)
         services = some_services(rng, case)
         limit_ns = int(oracle.certificate_ns(services) * 0.8)
-        test = oracle.quick_test(services, limit_ns)
+        bound_ns = oracle.quick_bound(services, limit_ns)
         for _ in range(6):
             other = some_services(rng, case)
-            assert test.floor_ns(other) <= oracle.certificate_ns(other)
-            if test.surely_exceeds(other):
+            assert bound_ns(other) <= oracle.certificate_ns(other)
+            if bound_ns(other) > limit_ns:
                 said += 1
                 assert oracle.certificate_ns(other) > limit_ns
     assert said > len(CASES) / 2
