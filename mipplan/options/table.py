@@ -130,8 +130,7 @@ def undominated(options: StageOptions) -> StageOptions:
     where batching anomalies break that order (docs/theory.md). Of equal options the first stays.
     """
     limited, names = options.limited, options.hardware
-    kept = np.zeros(options.count, dtype=bool)
-    kept[~limited] = _frontier(options, ~limited)[~limited]
+    kept = _frontier(options, ~limited)
     # An option on limited hardware is beaten only by one that uses none, or no more of the same. Cost is
     # devices × price, so on the same hardware the order by cost is the order by devices used.
     for name in sorted(set(names[limited])):

@@ -51,7 +51,7 @@ def explain(plan: Plan, trace: Trace, *, time_limit_s: float = 20.0) -> Explanat
         {stage: instance.families[stage].option(choice) for stage, choice in plan.choices.items()}
     )
     services = configuration.services
-    near, complete = _near_plans(instance, plan, Deadline(time.monotonic() + time_limit_s), _PARAMS)
+    near, complete = _near_plans(instance, plan, Deadline(time.monotonic() + time_limit_s))
     return Explanation(
         microusd_per_hour=configuration.microusd_per_hour,
         certificate_ns=instance.certificate_ns(services),
@@ -122,13 +122,11 @@ def _fewest_certified(
     return configuration.replaced(stage, Option(family, first_true(low, high, is_certified)))
 
 
-def _near_plans(
-    instance: Instance, plan: Plan, deadline: Deadline, params: ExplanationParams
-) -> tuple[tuple[NearPlan, ...], bool]:
+def _near_plans(instance: Instance, plan: Plan, deadline: Deadline) -> tuple[tuple[NearPlan, ...], bool]:
     """Plans on other hardware, cheapest first, by solving again with the patterns found so far excluded."""
     if plan.microusd_per_hour is None:
         raise AssertionError("a plan with choices has a cost")
-    budget = int(plan.microusd_per_hour * (1 + params.near_share))
+    budget = int(plan.microusd_per_hour * (1 + _PARAMS.near_share))
     # Dominance across hardware would hide just the plans that are wanted.
     options = instance.affordable(budget, undominated_per_hardware)
     # A plan may come from elsewhere, by what is no formulation of these problems.
@@ -137,7 +135,7 @@ def _near_plans(
     found: list[NearPlan] = []
     others: list[Cover] = []
     choices: Mapping[str, Choice] = plan.choices
-    while len(found) < params.most_near_plans:
+    while len(found) < _PARAMS.most_near_plans:
         # At least one stage runs on other hardware than in any plan before.
         other = ((place, options[s].hardware != choices[s].hardware) for place, s in enumerate(options))
         others.append(Cover(tuple(other)))
