@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING.md are complete: whatever is there already stands in every place that its recipe names."""
+"""The recipes of CONTRIBUTING.md are complete: whatever is there stands in every place that its recipe names."""
 
 from __future__ import annotations
 

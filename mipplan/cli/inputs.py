@@ -181,10 +181,7 @@ def find_named(kind: str, name: str, folder: Path) -> str:
 def shipped_path(kind: str, name: str) -> str:
     """Return the path itself, or the shipped file of that name if there is no such path.
 
-    Raises
-    ------
-    InputError
-        If a bare name is neither a file nor shipped.
+    Raises `InputError` if a bare name is neither a file nor shipped.
     """
     from mipplan.documents import shipped_folder
 

@@ -26,29 +26,15 @@ _INDENT = "  "
 
 @dataclass(frozen=True)
 class Summary:
-    """What a result prints.
-
-    Attributes
-    ----------
-    title : str
-    figures : sequence of (label, text)
-        Those without a text are left out.
-    headings : sequence of str
-        Of the table; one that begins with ``>`` stands above numbers.
-    rows : iterable of sequence of str
-        Made when they are printed, and no more of them than that.
-    count : int
-        Number of rows.
-    what : str
-        What a row is, several of them.
-    """
+    """What a result prints."""
 
     title: str
-    figures: Sequence[tuple[str, str | None]] = ()
-    headings: Sequence[str] = ()
+    figures: Sequence[tuple[str, str | None]] = ()  # Those without a text are left out.
+    headings: Sequence[str] = ()  # Of the table; one that begins with ``>`` stands above numbers.
+    # Made when they are printed, and no more of them than that.
     rows: Iterable[Sequence[str]] = field(default=(), repr=False)
-    count: int = 0
-    what: str = "rows"
+    count: int = 0  # Number of rows.
+    what: str = "rows"  # What a row is, several of them.
 
     def text(self) -> str:
         """Return at most `MOST_LINES` lines of at most `MOST_COLUMNS` signs."""

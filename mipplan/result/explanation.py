@@ -30,23 +30,14 @@ class Alternative:
 
 @dataclass(frozen=True)
 class StageExplanation:
-    """What one stage's choice does for the plan.
-
-    Attributes
-    ----------
-    spare_latency_ns : int
-        By how much the stage's T could grow before the certificate misses the deadline.
-    one_fewer_certificate_ns : int or None
-        The certificate with one replica fewer; None if the rest would not keep up, or there is none to spare.
-    alternative : Alternative or None
-        The cheapest other hardware or batch cap that is certified.
-    """
+    """What one stage's choice does for the plan."""
 
     stage: str
     choice: Choice
-    spare_latency_ns: int
+    spare_latency_ns: int  # By how much the stage's T could grow before the certificate misses the deadline.
+    # The certificate with one replica fewer; None if the rest would not keep up, or there is none to spare.
     one_fewer_certificate_ns: int | None
-    alternative: Alternative | None
+    alternative: Alternative | None  # The cheapest other hardware or batch cap that is certified.
 
 
 @dataclass(frozen=True)

@@ -122,10 +122,7 @@ def document_text(document: dict[str, Any]) -> str:
 def read_document(path: str | Path) -> PlanDocument:
     """Read and validate a plan file.
 
-    Raises
-    ------
-    InputError
-        Listing every fault; one of them may be that the file is not what mipplan wrote.
+    Raises `InputError` listing every fault; one of them may be that the file is not what mipplan wrote.
     """
     raw = _parse(path)
     if not isinstance(raw, dict) or "format" not in raw:

@@ -32,37 +32,19 @@ class Guarantee(StrEnum):
 class Objective:
     """What was asked for.
 
-    Attributes
-    ----------
-    slo_ns : int
-        The latency objective.
-    quantile : float
-        Of latency over queries that must keep it, in (0, 1].
-    seed : int
-        Of the token draws.
-    guarantee : Guarantee
-    headroom : float
-        Multiple of the trace's traffic that was planned for; the certificate is for that multiple.
-    margin_ns : int
-        Kept back: the certificate is at most the objective less this.
-    envelope : tuple of (burst, rate) or None
-        Arrival curve of ``guarantee="envelope"``: queries and queries per second.
-    budget_microusd_per_hour : int or None
-        If the plan is the fastest within a budget instead of the cheapest within an objective.
-
-    Raises
-    ------
-    InputError
-        If the quantile or the seed is none.
+    Raises `InputError` if the quantile or the seed is none.
     """
 
-    slo_ns: int
-    quantile: float = 0.99
-    seed: int = 0
+    slo_ns: int  # The latency objective.
+    quantile: float = 0.99  # Of latency over queries that must keep it, in (0, 1].
+    seed: int = 0  # Of the token draws.
     guarantee: Guarantee = Guarantee.TRACE
+    # Multiple of the trace's traffic that was planned for; the certificate is for that multiple.
     headroom: float = 1.0
-    margin_ns: int = 0
+    margin_ns: int = 0  # Kept back: the certificate is at most the objective less this.
+    # Arrival curve of ``guarantee="envelope"``: queries and queries per second.
     envelope: tuple[tuple[float, float], ...] | None = None
+    # If the plan is the fastest within a budget instead of the cheapest within an objective.
     budget_microusd_per_hour: int | None = None
 
     def __post_init__(self) -> None:
@@ -80,10 +62,7 @@ class Objective:
 def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
     """Return the objective in ns: the argument, else the pipeline's.
 
-    Raises
-    ------
-    InputError
-        If there is neither, or it is not a positive time.
+    Raises `InputError` if there is neither, or it is not a positive time.
     """
     if slo_s is not None:
         return check_slo(slo_s)
@@ -121,10 +100,7 @@ def read_choices(
 ) -> dict[str, Choice]:
     """Check the choices of all stages and bring them into file order, numbers as plain integers.
 
-    Raises
-    ------
-    InputError
-        Listing every stage missing, unknown, or impossible with these profiles.
+    Raises `InputError` listing every stage missing, unknown, or impossible with these profiles.
     """
     faults = [
         Fault(f"choices.{stage}", f"there is no such stage; the stages are {', '.join(pipeline.stages)}")
@@ -205,24 +181,13 @@ class Limit(StrEnum):
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of a plan, whole numbers; None where there is no such figure.
+    """Figures of a plan, whole numbers; None where there is no such figure."""
 
-    Attributes
-    ----------
-    microusd_per_hour : int or None
-        Cost.
-    lower_bound_microusd_per_hour : int or None
-        Proven: no certified plan (of a refined one: none that replays within the objective) costs less.
-    bound_ns : int or None
-        The latency bound used inside the MILP, a relaxation of the certificate.
-    certificate_ns : int or None
-        The certified latency quantile on the trace planned for.
-    """
-
-    microusd_per_hour: int | None = None
+    microusd_per_hour: int | None = None  # Cost.
+    # Proven: no certified plan (of a refined one: none that replays within the objective) costs less.
     lower_bound_microusd_per_hour: int | None = None
-    bound_ns: int | None = None
-    certificate_ns: int | None = None
+    bound_ns: int | None = None  # The latency bound used inside the MILP, a relaxation of the certificate.
+    certificate_ns: int | None = None  # The certified latency quantile on the trace planned for.
 
 
 # --- where it comes from ---------------------------------------------------------------------------------------------
@@ -321,25 +286,15 @@ _MAPPINGS = ("refuted", "noisy_ns", "other_seeds_ns")
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a plan comes from.
+    """Where a plan comes from."""
 
-    Attributes
-    ----------
-    trace : TraceReference or None
-        The trace planned for; None for a given plan.
-    formulation, solver : str or None
-        How it was found; None for a given plan.
-    effort : Effort or None
-        What finding it took; not part of the plan file.
-    refinement : Refinement or None
-        What `mipplan.refine` found out; not part of the plan file.
-    sample : Trace or None
-        The trace planned for itself, at hand until the plan is saved or pickled: what `Plan.explain` looks at.
-    """
-
-    trace: TraceReference | None = None
+    trace: TraceReference | None = None  # The trace planned for; None for a given plan.
+    # How it was found; None for a given plan.
     formulation: str | None = None
     solver: str | None = None
+    # What finding it took; not part of the plan file.
     effort: Effort | None = field(default=None, compare=False, repr=False)
+    # What `mipplan.refine` found out; not part of the plan file.
     refinement: Refinement | None = field(default=None, compare=False, repr=False)
+    # The trace planned for itself, at hand until the plan is saved or pickled: what `Plan.explain` looks at.
     sample: Trace | None = field(default=None, compare=False, repr=False)

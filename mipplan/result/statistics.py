@@ -136,10 +136,7 @@ def latency_statistics(
 ) -> LatencyStatistics:
     """Compute quantiles and the miss rate of latencies in the order of ingress, with their intervals.
 
-    Raises
-    ------
-    InputError
-        With every argument that cannot be used.
+    Raises `InputError` with every argument that cannot be used.
     """
     check_all(
         lambda: None if slo_s is None else check_slo(slo_s),

@@ -74,10 +74,8 @@ def latency_windows(
 ) -> Windows:
     """Cut a replay into windows by ingress, which does not decrease.
 
-    Raises
-    ------
-    InputError
-        If the window or the objective is not positive, or there would be more than `MOST_WINDOWS`.
+    Raises `InputError` if the window or the objective is not positive, or there would be more than
+    `MOST_WINDOWS`.
     """
     slo_ns = None if slo_s is None else check_slo(slo_s)
     window_ns, first, count = check_windows(ingress_ns, window_s)
@@ -127,10 +125,7 @@ def check_window(window_s: float) -> int:
 def check_windows(ingress_ns: Int64, window_s: float) -> tuple[int, int, int]:
     """Return the length of a window in nanoseconds, the number of the first one, and how many there are.
 
-    Raises
-    ------
-    InputError
-        If the window is not positive, or there would be more than `MOST_WINDOWS`.
+    Raises `InputError` if the window is not positive, or there would be more than `MOST_WINDOWS`.
     """
     window_ns = check_window(window_s)
     first = int(ingress_ns[0]) // window_ns
