@@ -223,7 +223,7 @@ def test_what_it_has_learnt_from_it_refuses() -> None:
     assert refused > 0.9 * len(CASES)
 
 
-def test_quick_tests_only_refuse_what_is_refused() -> None:
+def test_quick_bounds_only_refuse_what_is_refused() -> None:
     said = 0
     for number in CASES:
         rng, case, workload = drawn(number)
