@@ -232,11 +232,11 @@ class PricingProblem:
         """Ask the certificate; None if it keeps the deadline, else what is refused with this choice."""
         options = self._tables.options
         services = self._tables.configuration(pick).services
-        cuts = self.instance.separate(services, options, ((self._tables.names, True),))
-        if not cuts:
+        if self.instance.keeps_slo(services):
             return None
+        (cut,) = self.instance.cuts(services, options, ((self._tables.names, True),))
         refused = []
-        for stage, latency_ns, speed in cuts[0]:
+        for stage, latency_ns, speed in cut:
             table = options[stage]
             row = int(np.flatnonzero(table.speed == speed)[0])
             refused.append((stage, latency_ns, int(table.period_ns[row]), int(table.tokens[row])))

@@ -7,6 +7,7 @@ from mipplan.options.families import (
     Option,
     StageFamilies,
     check_names,
+    check_span,
     find_families,
     trace_demand,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "StageOptions",
     "build_problem",
     "check_names",
+    "check_span",
     "expand",
     "extremes",
     "find_families",

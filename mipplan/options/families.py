@@ -6,7 +6,7 @@ Within a family T is one number and R, cost and device use grow in proportion to
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -28,18 +28,12 @@ class Family:
 
     hardware: str
     batch: int
-    #: Shape (batch,): ℓ(1), …, ℓ(b).
-    service_ns: Int64
-    #: Of one replica.
-    microusd_per_hour: int
-    #: At least the replicas that the mean rate and the stage's minimum need.
-    fewest: int
-    #: At most the replicas that its limits allow.
-    most: int
-    #: Whether the stage has no incoming edge (T is then smaller at b = 1).
-    is_source: bool
-    #: Whether the hardware is shared under a limit with other stages.
-    limited: bool
+    service_ns: Int64  # ℓ(1), …, ℓ(b), shape (batch,)
+    microusd_per_hour: int  # of one replica
+    fewest: int  # replicas that the mean rate and the stage's minimum need
+    most: int  # replicas that the limits allow
+    is_source: bool  # whether the stage has no incoming edge (T is then smaller at b = 1)
+    limited: bool  # whether the hardware is shared under a limit with other stages
 
     def service(self, replicas: int) -> StageService:
         """Service curve with that many replicas."""
@@ -51,10 +45,8 @@ class StageFamilies:
     """What one stage can run on."""
 
     stage: str
-    #: In order of hardware, then batch; empty if nothing can carry the stage.
-    families: tuple[Family, ...]
-    #: Why each hardware, or part of it, was left out: one sentence each.
-    rejected: tuple[str, ...]
+    families: tuple[Family, ...]  # in order of hardware, then batch; empty if nothing can carry the stage
+    rejected: tuple[str, ...]  # why each hardware, or part of it, was left out: one sentence each
 
     def option(self, choice: Choice) -> Option:
         """Return the option that a choice names; its replicas need not be among those on offer.
@@ -137,21 +129,27 @@ def check_names(pipeline: Pipeline, profiles: Profiles) -> None:
     """
     faults: list[Fault] = []
     for name, stage in pipeline.stages.items():
-        if stage.model not in profiles.models:
-            hint = suggestion(stage.model, profiles.models) or f"; measured are {listed(profiles.models)}"
-            place = pipeline.place(("stages", name, "model"))
-            faults.append(Fault(place, f"the profiles have no model {stage.model!r}{hint}"))
-        for hardware in stage.hardware or ():
-            if hardware not in profiles.hardware:
-                hint = suggestion(hardware, profiles.hardware) or f"; there are {listed(profiles.hardware)}"
-                place = pipeline.place(("stages", name, "hardware"))
-                faults.append(Fault(place, f"the profiles have no hardware {hardware!r}{hint}"))
+        for kind, named, known, there_are in (
+            ("model", (stage.model,), profiles.models, "measured are"),
+            ("hardware", stage.hardware or (), profiles.hardware, "there are"),
+        ):
+            for unknown in (word for word in named if word not in known):
+                hint = suggestion(unknown, known) or f"; {there_are} {listed(known)}"
+                place = pipeline.place(("stages", name, kind))
+                faults.append(Fault(place, f"the profiles have no {kind} {unknown!r}{hint}"))
     if faults:
         raise InputError(faults)
 
 
+def check_span(span_ns: int) -> None:
+    """Raise `InputError` if a trace spans no time: it has no rate that a stage could keep up with."""
+    if span_ns == 0:
+        raise InputError.one("trace", "all arrivals are at one instant: it has no rate to plan for")
+
+
 def trace_demand(workload: Workload) -> dict[str, Fraction]:
-    """Mean token rate of each stage over the trace, tokens per ns."""
+    """Mean token rate of each stage over the trace, tokens per ns; raises `InputError` if it spans no time."""
+    check_span(workload.span_ns)
     return {name: Fraction(tokens.count, workload.span_ns) for name, tokens in workload.stages.items()}
 
 
@@ -180,8 +178,7 @@ def _stage_families(pipeline: Pipeline, profiles: Profiles, demand: Fraction, st
         if table is None:
             continue
         hardware = profiles.hardware[name]
-        caps, why = _batch_caps(stage, table, hardware)
-        rejected += why
+        caps = _batch_caps(stage, table, hardware, rejected)
         most, binding = _most_replicas(stage, hardware)
         for cap in caps:
             service_ns = table.service_ns(cap)
@@ -196,14 +193,21 @@ def _stage_families(pipeline: Pipeline, profiles: Profiles, demand: Fraction, st
             price = hardware.microusd_per_hour
             limited = hardware.limit is not None
             families.append(Family(name, cap, service_ns, price, fewest, most, is_source, limited))
-    rejected += _unmeasured(stage, profiles)
+    measured = profiles.hardware_for(stage.model)
+    rejected += [
+        f"{name} has no measurements of model {stage.model!r}"
+        for name in stage.hardware or ()
+        if name not in measured
+    ]
+    if not measured:
+        rejected.append(f"model {stage.model!r} has no measurements on any hardware")
     return StageFamilies(stage.name, tuple(families), tuple(rejected))
 
 
-def _batch_caps(stage: Stage, table: LatencyTable, hardware: Hardware) -> tuple[list[int], list[str]]:
-    """Measured batch sizes that the stage admits and the device's memory holds."""
+def _batch_caps(stage: Stage, table: LatencyTable, hardware: Hardware, rejected: list[str]) -> list[int]:
+    """Measured batch sizes that the stage admits and the device's memory holds; tells why there are no more."""
     caps: list[int] = []
-    rejected: list[str] = []
+    known = len(rejected)
     for row, size in enumerate(table.batch.tolist()):
         if stage.batch_sizes is not None and size not in stage.batch_sizes:
             continue
@@ -217,12 +221,12 @@ def _batch_caps(stage: Stage, table: LatencyTable, hardware: Hardware) -> tuple[
             )
             continue
         caps.append(size)
-    if not caps and not rejected:
+    if not caps and len(rejected) == known:
         measured = ", ".join(str(size) for size in table.batch.tolist())
         rejected.append(
             f"{hardware.name} has no measurement at an admitted batch size (measured: {measured})"
         )
-    return caps, rejected
+    return caps
 
 
 def _most_replicas(stage: Stage, hardware: Hardware) -> tuple[int, str]:
@@ -232,12 +236,3 @@ def _most_replicas(stage: Stage, hardware: Hardware) -> tuple[int, str]:
     if hardware.limit is not None:
         candidates.append((hardware.limit, f"the limit on {hardware.name}"))
     return min(candidates, key=lambda candidate: candidate[0])
-
-
-def _unmeasured(stage: Stage, profiles: Profiles) -> Iterable[str]:
-    measured = profiles.hardware_for(stage.model)
-    for name in stage.hardware or ():
-        if name not in measured:
-            yield f"{name} has no measurements of model {stage.model!r}"
-    if not measured:
-        yield f"model {stage.model!r} has no measurements on any hardware"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 
 import numpy as np
@@ -14,7 +14,7 @@ from mipplan.core import Bool, Fault, InputError, Int64, check_budget, check_qua
 from mipplan.options.families import Option, StageFamilies, check_names, find_families, trace_demand
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.result import Choice, resolve_slo_ns
+from mipplan.result import resolve_slo_ns
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 from mipplan_formulations import Activity, Arc, Cover, Path, Resource, TimeCostProblem
@@ -25,16 +25,12 @@ class StageOptions:
     """Every option of one stage, one per row of equally long columns, shape (m,)."""
 
     families: StageFamilies
-    #: Index into the families.
-    family: Int64
+    family: Int64  # index into the families
     replicas: Int64
-    #: Micro-dollars per hour.
-    cost: Int64
-    #: T.
-    latency_ns: Int64
-    #: ℓ(b) and n·b: R = tokens / period_ns.
-    period_ns: Int64
-    tokens: Int64
+    cost: Int64  # micro-dollars per hour
+    latency_ns: Int64  # T
+    period_ns: Int64  # ℓ(b)
+    tokens: Int64  # n·b: R = tokens / period_ns
     #: Rank of R among the options that were expanded together: equal exactly when R is, larger when R is larger.
     speed: Int64
 
@@ -46,8 +42,7 @@ class StageOptions:
     @property
     def hardware(self) -> NDArray[np.object_]:
         """Hardware of every option, shape (m,)."""
-        names = [family.hardware for family in self.families.families]
-        return np.array(names, dtype=object)[self.family]
+        return np.array([family.hardware for family in self.families.families], dtype=object)[self.family]
 
     @property
     def limited(self) -> Bool:
@@ -61,10 +56,6 @@ class StageOptions:
     def service(self, row: int) -> StageService:
         """T and R of an option."""
         return StageService(int(self.latency_ns[row]), int(self.period_ns[row]), int(self.tokens[row]))
-
-    def choice(self, row: int) -> Choice:
-        """Return the option as people read it."""
-        return self.option(row).choice
 
     def no_worse(self, option: Option) -> int:
         """Cheapest option that is no worse than this one in T, R and devices used.
@@ -83,25 +74,16 @@ class StageOptions:
             raise ValueError(f"no option is as good as {replicas} × {family.hardware} at {family.batch}")
         return int(rows[np.argmin(self.cost[rows])])
 
-    def ideal(self) -> StageService:
-        """Least T and greatest R among the options."""
-        fastest = int(np.argmax(self.speed))
-        return StageService(
-            int(self.latency_ns.min()), int(self.period_ns[fastest]), int(self.tokens[fastest])
-        )
+    def ideal(self, rows: Int64 | slice = slice(None)) -> StageService:
+        """Least T and greatest R among the options, or among some of them."""
+        fastest = np.arange(self.count)[rows][np.argmax(self.speed[rows])]
+        latency_ns = int(self.latency_ns[rows].min())
+        return StageService(latency_ns, int(self.period_ns[fastest]), int(self.tokens[fastest]))
 
-    def keep(self, rows: Bool) -> StageOptions:
-        """Only the options marked in `rows`, shape (m,); their speeds keep their ranks."""
-        return StageOptions(
-            self.families,
-            self.family[rows],
-            self.replicas[rows],
-            self.cost[rows],
-            self.latency_ns[rows],
-            self.period_ns[rows],
-            self.tokens[rows],
-            self.speed[rows],
-        )
+    def keep(self, rows: Bool | Int64) -> StageOptions:
+        """Only the options marked or numbered in `rows`; their speeds keep their ranks."""
+        columns = (f.name for f in fields(self) if f.name != "families")
+        return StageOptions(self.families, *(getattr(self, column)[rows] for column in columns))
 
 
 def expand(stage: StageFamilies, most_microusd: int) -> StageOptions:
@@ -149,8 +131,7 @@ def undominated(options: StageOptions) -> StageOptions:
     stays.
     """
     limited, names = options.limited, options.hardware
-    kept = np.zeros(options.count, dtype=bool)
-    kept[~limited] = _frontier(options, ~limited)[~limited]
+    kept = _frontier(options, ~limited)
     # An option on limited hardware is beaten only by one that uses none, or no more of the same. Cost is
     # devices × price, so on the same hardware the order by cost is the order by devices used.
     for name in sorted(set(names[limited])):
@@ -257,16 +238,13 @@ def time_cost_problem(
     slo_ns = resolve_slo_ns(pipeline, slo_s)
     budget = check_budget(budget_usd_per_hour)
     workload = realise(pipeline, trace, seed)
-    if workload.span_ns == 0:
-        raise InputError.one("trace", "all arrivals are at one instant: it has no rate to plan for")
+    demand = trace_demand(workload)
     paths = analyse_paths(workload, check_quantile(quantile))
     options: dict[str, StageOptions] = {}
     faults: list[Fault] = []
-    for name, found in find_families(pipeline, profiles, trace_demand(workload)).items():
-        spare = max(
-            (_SPARE_REPLICAS * (f.fewest + 1) * f.microusd_per_hour for f in found.families), default=0
-        )
-        options[name] = undominated(expand(found, budget if budget is not None else spare))
+    for name, found in find_families(pipeline, profiles, demand).items():
+        spare = [_SPARE_REPLICAS * (f.fewest + 1) * f.microusd_per_hour for f in found.families]
+        options[name] = undominated(expand(found, max(spare, default=0) if budget is None else budget))
         if options[name].count == 0:
             reasons = "; ".join(found.rejected) or "every option costs more than the budget"
             faults.append(Fault(f"stages.{name}", f"has no option: {reasons}"))

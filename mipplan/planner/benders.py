@@ -25,7 +25,7 @@ from mipplan.core import Int64, SearchLimits
 from mipplan.options import build_problem
 from mipplan.planner.choices import LpBound, ReducedCosts, SearchSpace
 from mipplan.planner.cuts import Cut, cover_of
-from mipplan.planner.enumeration import Enumeration, EnumerationParams, Master
+from mipplan.planner.enumeration import Enumeration, EnumerationParams
 from mipplan.planner.heuristics import repair
 from mipplan.planner.instance import Instance
 from mipplan.result import Limit
@@ -37,10 +37,8 @@ from mipplan_formulations import FORMULATIONS, Cover, TimeCostProblem
 class SearchMethod:
     """By what means a search solves its masters, and how long it may take."""
 
-    #: Key of `FORMULATIONS`, or "auto": by the features of each master.
-    formulation: str = AUTO
-    #: Name of a solver, or "auto"; see `solve_problem`.
-    solver: str = AUTO
+    formulation: str = AUTO  # Key of `FORMULATIONS`, or "auto": by the features of each master.
+    solver: str = AUTO  # Name of a solver, or "auto"; see `solve_problem`.
     limits: SearchLimits = field(default_factory=SearchLimits)
 
 
@@ -56,16 +54,12 @@ class SearchParams:
     #: A master whose optimum only passes because waits are bounded is solved again with sharper waits at once, at most
     #: this many times.
     most_sharpened: int = 4
-    #: After its round r the search looks at no more than 2^r times this many sets of choices.
-    sets: int = 200
-    #: The doubling ends after this many rounds.
-    most_doublings: int = 40
+    sets: int = 200  # After its round r the search looks at no more than 2^r times this many sets of choices.
+    most_doublings: int = 40  # The doubling ends after this many rounds.
     #: The linear relaxation of a master may take this share of the time left, because it only saves time.
     relaxation_share: float = 0.25
-    #: Whether choices near the bound are listed.
-    lists: bool = True
-    #: Whether sets of choices are halved where masters do not end the search.
-    halves: bool = True
+    lists: bool = True  # Whether choices near the bound are listed.
+    halves: bool = True  # Whether sets of choices are halved where masters do not end the search.
     enumeration: EnumerationParams = field(default_factory=EnumerationParams)
 
 
@@ -77,17 +71,19 @@ class CertifiedChoice:
     cost: int
     certificate_ns: int
 
+    @classmethod
+    def of(cls, choice: Int64, space: SearchSpace, instance: Instance) -> CertifiedChoice:
+        """Certify a choice of the options there are."""
+        return cls(choice, space.cost_of(choice), instance.certificate_ns(space.services(choice)))
+
 
 @dataclass(frozen=True, eq=False)
 class SearchOutcome:
     """How a search ended."""
 
-    #: Cheapest certified choice found.
-    best: CertifiedChoice | None
-    #: No certified plan costs less (micro-dollars per hour).
-    lower_bound: int
-    #: What stopped the search, if it did not come to its end.
-    limit: Limit | None = None
+    best: CertifiedChoice | None  # Cheapest certified choice found.
+    lower_bound: int  # No certified plan costs less (micro-dollars per hour).
+    limit: Limit | None = None  # What stopped the search, if it did not come to its end.
 
     @property
     def finished(self) -> bool:
@@ -116,8 +112,7 @@ class PlanSearch:
         self._instance, self._space, self._method, self._params = instance, space, method, params
         self._budget, self._any_plan, self._best = budget, any_plan, known
         self._deadline = method.limits.deadline
-        #: Rows that may still be part of a better plan, ascending.
-        self._rows = np.arange(space.size)
+        self._rows = np.arange(space.size)  # What may still be part of a better plan, ascending.
         self._cuts: dict[Cut, Cover] = {}
         self._lower_bound = sum(int(table.cost.min()) for table in space.tables.values())
         # Costs of plans are multiples of this, so a cheaper plan is cheaper by at least as much.
@@ -215,17 +210,18 @@ class PlanSearch:
     def _master(self, tolerance: float) -> TimeCostProblem:
         """Return the time-cost problem over the rows that are left, with all cuts."""
         space, instance = self._space, self._instance
-        options = [own - first for own, first in zip(space.by_stage(self._rows), space.first, strict=True)]
+        options = space.options_by_stage(self._rows)
+        covers = [
+            Cover(tuple((place, marked[options[place]]) for place, marked in cover.members))
+            for cover in (*space.required, *self._cuts.values())
+        ]
         return build_problem(
             instance.pipeline,
             space.tables_of(self._rows),
             instance.oracle.paths,
             instance.deadline_ns,
             instance.limits,
-            covers=tuple(
-                Cover(tuple((place, marked[options[place]]) for place, marked in cover.members))
-                for cover in (*space.required, *self._cuts.values())
-            ),
+            covers=covers,
             tolerance=tolerance,
         )
 
@@ -257,8 +253,7 @@ class PlanSearch:
         """Exclude refused services and as much else as the certificate refuses with them; False if that is all."""
         options = self._space.tables_of(self._rows)
         order = tuple(options)
-        cuts = self._instance.cuts(refused, options, ((order, True), (order[::-1], False)))
-        for cut in cuts:
+        for cut in self._instance.cuts(refused, options, ((order, True), (order[::-1], False))):
             if not cut:
                 return False  # refused even where every stage is ideal
             self._cuts[cut] = cover_of(cut, self._space.tables)
@@ -274,7 +269,8 @@ class PlanSearch:
         self._enumeration = Enumeration(
             self._instance,
             self._space,
-            Master(self._master(self._params.rough), self._rows),
+            self._master(self._params.rough),
+            self._rows,
             *self._bound,
             self._best.cost - self._step,
             self._step,
@@ -307,12 +303,11 @@ class PlanSearch:
 
     def _accept(self, choice: Int64) -> None:
         """Keep a certified choice if it is better than what there is, and allowed."""
-        cost = int(self._space.cost[choice].sum())
+        cost = self._space.cost_of(choice)
         affordable = self._budget is None or cost <= self._budget
         better = self._best is None or cost < self._best.cost
         if affordable and better and self._space.is_allowed(choice):
-            certificate_ns = self._instance.certificate_ns(self._space.services(choice))
-            self._best = CertifiedChoice(choice, cost, certificate_ns)
+            self._best = CertifiedChoice.of(choice, self._space, self._instance)
 
 
 def _whole_bound(answer: ProblemAnswer) -> int:

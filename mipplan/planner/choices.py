@@ -27,34 +27,18 @@ class WalkParams:
 
     #: At most this many partial choices are kept at once, because beyond that a MILP solver does better.
     most_labels: int = 150_000
-    #: At most this many times as many extensions are looked at.
-    most_extensions: int = 100
-    #: Extensions are looked at in pieces of at most this many, because of memory.
-    at_once: int = 500_000
-    #: At most this many times as many extensions may keep the bounds on cost.
-    most_pairs: int = 20
-    #: Up to this many partial choices it hardly matters which stage comes next.
-    few: int = 1_000
-    #: Of more partial choices this many are looked at to decide which stage comes next.
-    sample: int = 100
+    most_extensions: int = 100  # At most this many times as many extensions are looked at.
+    at_once: int = 500_000  # Extensions are looked at in pieces of at most this many, because of memory.
+    most_pairs: int = 20  # At most this many times as many extensions may keep the bounds on cost.
+    few: int = 1_000  # Up to this many partial choices it hardly matters which stage comes next.
+    sample: int = 100  # Of more partial choices this many are looked at to decide which stage comes next.
 
 
 class SearchSpace:
     """All options that a plan may be chosen from, side by side, and what a choice must keep beside the objective.
 
     `tables` hold the options of each stage in file order, none empty; `limits` the devices by hardware name; `required`
-    further conditions over all options.
-
-    Attributes
-    ----------
-    stage : int64, shape (N,)
-        Stage of every row, by its place.
-    first : int64, shape (stages,)
-        Where each stage's rows start.
-    cost, latency_ns, speed : int64, shape (N,)
-        Speeds are ranks, since floats do not tell all rates apart.
-    latency, period : float64, shape (N,)
-        T and 1/R in ns.
+    further conditions over all options. The other arrays have an entry for each of the `size` rows.
     """
 
     def __init__(
@@ -63,32 +47,35 @@ class SearchSpace:
         self.tables, self.limits, self.required = tables, limits, tuple(required)
         every = list(tables.values())
         counts = [table.count for table in every]
-        self.stage = np.repeat(np.arange(len(every)), counts)
-        self.first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        self.first: Int64 = np.cumsum([0, *counts[:-1]])  # where each stage's rows start, shape (stages,)
+        self.stage = np.repeat(np.arange(len(every)), counts)  # by its place
         self.cost = np.concatenate([table.cost for table in every])
-        self.speed = np.concatenate([table.speed for table in every])
-        self.latency_ns = np.concatenate([table.latency_ns for table in every])
+        self.speed = np.concatenate([table.speed for table in every])  # in ranks: floats mistake some rates
+        self.latency_ns = np.concatenate([table.latency_ns for table in every])  # T
         self.latency = self.latency_ns.astype(np.float64)
-        self.period = np.concatenate([table.period_ns / table.tokens for table in every])
+        self.period = np.concatenate([table.period_ns / table.tokens for table in every])  # 1/R in ns
 
-    @property
-    def size(self) -> int:
-        """Number of rows."""
-        return int(self.stage.size)
+        self.size = int(self.stage.size)
+
+    def cost_of(self, choice: Int64) -> int:
+        """Cost of a choice, shape (stages,), in micro-dollars per hour."""
+        return int(self.cost[choice].sum())
+
+    def options(self, choice: Int64) -> dict[str, int]:
+        """Which option of every stage's own a choice takes."""
+        return dict(zip(self.tables, (choice - self.first).tolist(), strict=True))
 
     def configuration(self, choice: Int64) -> Configuration:
-        """Return the options that a choice, shape (stages,), names."""
-        chosen = zip(self.tables.items(), (choice - self.first).tolist(), strict=True)
-        return Configuration({name: table.option(option) for (name, table), option in chosen})
+        """Return what a choice takes as a configuration."""
+        return Configuration({name: self.tables[name].option(o) for name, o in self.options(choice).items()})
 
     def services(self, choice: Int64) -> dict[str, StageService]:
         """Service of every stage under a choice."""
-        chosen = zip(self.tables.items(), (choice - self.first).tolist(), strict=True)
-        return {name: table.service(option) for (name, table), option in chosen}
+        return {name: self.tables[name].service(o) for name, o in self.options(choice).items()}
 
     def is_allowed(self, choice: Int64) -> bool:
         """Whether a choice keeps the device limits and what else is required of it."""
-        options = (choice - self.first).tolist()
+        options = list(self.options(choice).values())
         return self.configuration(choice).keeps(self.limits) and all(c.is_met(options) for c in self.required)
 
     def starts(self, rows: Int64) -> Int64 | None:
@@ -101,22 +88,19 @@ class SearchSpace:
         """Rows of each stage among `rows`, ascending."""
         return np.split(rows, np.searchsorted(rows, self.first[1:]))
 
+    def options_by_stage(self, rows: Int64) -> list[Int64]:
+        """Which options of each stage's own are among `rows`, ascending."""
+        return [own - first for own, first in zip(self.by_stage(rows), self.first, strict=True)]
+
     def tables_of(self, rows: Int64) -> dict[str, StageOptions]:
         """Only the options in `rows`, ascending."""
-        parts = zip(self.tables.items(), self.by_stage(rows), self.first, strict=True)
-        return {name: table.keep(own - first) for (name, table), own, first in parts}
+        parts = zip(self.tables.items(), self.options_by_stage(rows), strict=True)
+        return {name: table.keep(own) for (name, table), own in parts}
 
     def ideal(self, rows: Int64) -> dict[str, StageService]:
-        """Least T and greatest R of every stage among `rows`."""
-        services = {}
-        for own, first, (name, table) in zip(
-            self.by_stage(rows), self.first, self.tables.items(), strict=True
-        ):
-            fastest = own[np.argmax(self.speed[own])] - first
-            services[name] = StageService(
-                int(self.latency_ns[own].min()), int(table.period_ns[fastest]), int(table.tokens[fastest])
-            )
-        return services
+        """Least T and greatest R of every stage among `rows`, ascending."""
+        parts = zip(self.tables.items(), self.options_by_stage(rows), strict=True)
+        return {name: table.ideal(own) for (name, table), own in parts}
 
     def affordable(self, rows: Int64, values: Int64 | Float64, most: float) -> Int64 | None:
         """Strike rows with which the least sum of values, shape (N,), exceeds `most`; None if a stage has none left."""
@@ -172,12 +156,9 @@ class TooManyError(Exception):
 class Candidates:
     """Complete choices."""
 
-    #: Shape (k, stages): option of each stage, as its `StagePart` calls it.
-    picks: Int64
-    #: Shape (k,).
-    cost: Int64
-    #: The most partial choices that were kept at once to find them.
-    labels: int = 0
+    picks: Int64  # Shape (k, stages): option of each stage, as its `StagePart` calls it.
+    cost: Int64  # Shape (k,).
+    labels: int = 0  # The most partial choices that were kept at once to find them.
 
     def in_order(self) -> Candidates:
         """Return them by cost, those of equal cost by their options: the same order wherever they come from."""
@@ -193,14 +174,11 @@ class Candidates:
 class StagePart:
     """The m options of one stage that are in question, at least one; arrays of shape (m,)."""
 
-    #: What they are called.
-    rows: Int64
+    rows: Int64  # What they are called.
     cost: Int64
-    #: What each adds to the bound on the cost of a choice.
-    added: Float64
+    added: Float64  # What each adds to the bound on the cost of a choice.
     duration_ns: Int64
-    #: Shape (m, r): what each takes of every limited resource.
-    usage: Int64
+    usage: Int64  # Shape (m, r): what each takes of every limited resource.
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,16 +197,11 @@ class PathPart:
 class Bounds:
     """What choices are asked for."""
 
-    #: Of every path.
-    deadline_ns: int
-    #: What all options of a choice may add to the bound.
-    spare: float
-    #: What a choice may cost.
-    most: int
-    #: Shape (r,): of the limited resources.
-    capacities: Int64
-    #: Partial choices to keep at most; `WalkParams.most_labels` by default.
-    labels: int | None = None
+    deadline_ns: int  # Of every path.
+    spare: float  # What all options of a choice may add to the bound.
+    most: int  # What a choice may cost.
+    capacities: Int64  # Shape (r,): of the limited resources.
+    labels: int | None = None  # Partial choices to keep at most; `WalkParams.most_labels` by default.
 
 
 def list_choices(
@@ -263,8 +236,8 @@ class _Walk:
         self._least_wait = [[int(waits.min()) for waits in path.waits] for path in paths]
         self.cost = np.zeros(1, dtype=np.int64)
         self._added = np.zeros(1)
-        self._duration = [np.zeros(1, dtype=np.int64) for _ in paths]
-        self._wait = [np.zeros(1, dtype=np.int64) for _ in paths]
+        #: Duration and wait along every path.
+        self._times = [(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)) for _ in paths]
         self._used = np.zeros((1, bounds.capacities.size), dtype=np.int64)
         self.picks: dict[int, Int64] = {}
         self.labels = 1
@@ -274,10 +247,10 @@ class _Walk:
         if self.cost.size <= self._params.few or len(to_come) == 1:
             return to_come[0]
         some = np.arange(0, self.cost.size, self.cost.size // self._params.sample)
-        left = [
-            self._extensions(stage, [s for s in to_come if s != stage], some)[0].size for stage in to_come
-        ]
-        return to_come[int(np.argmin(left))]
+        return min(
+            to_come,
+            key=lambda stage: self._extensions(stage, [s for s in to_come if s != stage], some)[0].size,
+        )
 
     def extend(self, stage: int, to_come: Sequence[int]) -> None:
         """Extend every partial choice by every option of a stage that can still lead to a complete one."""
@@ -287,12 +260,10 @@ class _Walk:
         label, option, used, times = self._extensions(stage, to_come, np.arange(self.cost.size))
         if label.size > self._most_labels:
             raise TooManyError
-        for number in range(len(self._paths)):
-            if number in times:
-                self._duration[number], self._wait[number] = times[number]
-            else:
-                self._duration[number] = self._duration[number][label]
-                self._wait[number] = self._wait[number][label]
+        self._times = [
+            times.get(number) or (duration[label], wait[label])
+            for number, (duration, wait) in enumerate(self._times)
+        ]
         self.cost = self.cost[label] + part.cost[option]
         self._added = self._added[label] + part.added[option]
         self._used = used
@@ -315,12 +286,16 @@ class _Walk:
         found: dict[int, tuple[Int64, Int64]] = {}
         for number, path in enumerate(self._paths):
             if stage in path.stages:
-                times = self._times(number, stage, label, option)
-                kept = self._keep_deadline(number, *times, to_come)
+                duration, wait = self._times[number]
+                waits = path.waits[path.stages.index(stage)]
+                found[number] = (
+                    duration[label] + self._parts[stage].duration_ns[option],
+                    np.maximum(wait[label], waits[option]),
+                )
+                kept = self._keep_deadline(number, *found[number], to_come)
                 label, option, used = label[kept], option[kept], used[kept]
                 # What one path drops is not worth keeping for the others: there may be hundreds.
                 found = {n: (duration[kept], wait[kept]) for n, (duration, wait) in found.items()}
-                found[number] = times[0][kept], times[1][kept]
         return label, option, used, found
 
     def _affordable(self, stage: int, to_come: Sequence[int], some: Int64) -> tuple[Int64, Int64]:
@@ -328,26 +303,18 @@ class _Walk:
         part = self._parts[stage]
         most = self._bounds.most - sum(self._cheapest[other] for other in to_come)
         step = max(1, self._params.at_once // part.rows.size)
-        pairs, count = [], 0
+        labels, options, count = [], [], 0
         for start in range(0, max(1, some.size), step):
             own = some[start : start + step]
             keeps = self._added[own, None] + part.added <= self._bounds.spare
             keeps &= self.cost[own, None] + part.cost <= most
             label, option = np.nonzero(keeps)
-            pairs.append((own[label], option))
+            labels.append(own[label])
+            options.append(option)
             count += label.size
             if count > self._params.most_pairs * self._most_labels:
                 raise TooManyError
-        return np.concatenate([label for label, _ in pairs]), np.concatenate([option for _, option in pairs])
-
-    def _times(self, number: int, stage: int, label: Int64, option: Int64) -> tuple[Int64, Int64]:
-        """Duration and wait along one path through a stage, of each partial choice with its new option."""
-        path = self._paths[number]
-        waits = path.waits[path.stages.index(stage)]
-        return (
-            self._duration[number][label] + self._parts[stage].duration_ns[option],
-            np.maximum(self._wait[number][label], waits[option]),
-        )
+        return np.concatenate(labels), np.concatenate(options)
 
     def _keep_deadline(self, number: int, duration: Int64, wait: Int64, to_come: Sequence[int]) -> Bool:
         """Which partial choices may still keep the deadline on one path."""

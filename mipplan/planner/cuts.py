@@ -24,42 +24,29 @@ from typing import NamedTuple
 import numpy as np
 
 from mipplan.calculus import StageService
-from mipplan.core import Bool, Float64, Int64, last_true, order_statistic
+from mipplan.core import Bool, Float64, Int64, last_true
 from mipplan.options import StageOptions
 from mipplan.tokens import StageTokens, Workload
 from mipplan_formulations import Cover
 
+Services = Mapping[str, StageService]
 #: Some stage of the cut must beat its pair: (stage, T in ns, speed rank).
 Cut = tuple[tuple[str, int, int], ...]
 
 
 def strengthen(
-    refused: Mapping[str, StageService],
+    refused: Services,
     options: Mapping[str, StageOptions],
-    make_test: Callable[[Mapping[str, StageService]], Callable[[Mapping[str, StageService]], bool]],
+    make_test: Callable[[Services], Callable[[Services], bool]],
     order: Iterable[str],
     speed_first: bool,
 ) -> Cut:
-    """Move refused services as far towards ideal as they stay refused.
+    """Move refused services as far towards ideal as they stay refused; an empty cut if all stages get there.
 
-    Parameters
-    ----------
-    refused : mapping of str to StageService
-        Services whose certificate misses the objective.
-    options : mapping of str to StageOptions
-        What any plan of interest chooses from, and what is ideal therefore.
-    make_test : callable
-        Makes, from services that are refused, a test whether better ones surely are; monotone. Where it fails to
-        recognise even `refused`, the cut stays there: valid, only weaker. It is made anew wherever one has led to,
-        because it may see farther from there.
-    order, speed_first
-        In which order the stages are tried, and whether R is raised before T is lowered: what is found is maximal, but
-        which maximum depends on it.
-
-    Returns
-    -------
-    Cut
-        By stage name; empty if even with all stages ideal the objective is missed.
+    `options` are what any plan of interest chooses from. `make_test` makes, from services that are refused, a test
+    whether better ones surely are; monotone. Where it fails to recognise even `refused`, the cut stays there: valid,
+    only weaker. It is made anew wherever one has led to, because it may see farther from there. In which `order` the
+    stages are tried, and whether R is raised before T is lowered (`speed_first`), decides which maximum is found.
     """
     services, order = dict(refused), tuple(order)
     while True:
@@ -81,9 +68,9 @@ def strengthen(
 
 def _furthest(
     table: StageOptions,
-    services: Mapping[str, StageService],
+    services: Services,
     stage: str,
-    is_refused: Callable[[Mapping[str, StageService]], bool],
+    is_refused: Callable[[Services], bool],
     speed_first: bool,
 ) -> tuple[StageService, int]:
     """Move a stage's service over the latencies and rates of its options, as far as all services stay refused.
@@ -110,13 +97,12 @@ def _furthest(
 
 def cover_of(cut: Cut, options: Mapping[str, StageOptions]) -> Cover:
     """Write a cut as a cover: at least one of its stages takes an option that beats its pair."""
-    index = {stage: position for position, stage in enumerate(options)}
-    return Cover(
-        tuple(
-            (index[stage], (options[stage].latency_ns < latency_ns) | (options[stage].speed > speed))
-            for stage, latency_ns, speed in cut
-        )
+    stages = list(options)
+    members = (
+        (stages.index(stage), (options[stage].latency_ns < latency_ns) | (options[stage].speed > speed))
+        for stage, latency_ns, speed in cut
     )
+    return Cover(tuple(members))
 
 
 @dataclass(frozen=True)
@@ -124,14 +110,13 @@ class Chains:
     """Critical chains of q queries under some services."""
 
     stages: tuple[str, ...]
-    #: Shape (q,): delays, and how much earlier or later than the query the chain's first token came.
-    constant_ns: Float64
-    #: Shape (stages, q): 1 where the chain passes through the stage, else 0.
-    uses: Float64
-    #: Shape (stages, q): tokens served at each stage between the chain's own and the one it waits for.
-    tokens: Float64
+    constant_ns: Float64  # delays, and by how much the chain's first token came later, shape (q,)
+    uses: Float64  # 1 where the chain passes through the stage, else 0, shape (stages, q)
+    tokens: (
+        Float64  # served at each stage between the chain's own and the one it waits for, shape (stages, q)
+    )
 
-    def latency_ns(self, services: Mapping[str, StageService]) -> Float64:
+    def latency_ns(self, services: Services) -> Float64:
         """Return lower bounds on the queries' latency bounds under `services`, ns, shape (q,)."""
         chosen = [services[stage] for stage in self.stages]
         latency = np.array([service.latency_ns for service in chosen], dtype=np.float64)
@@ -144,32 +129,8 @@ class Chains:
         return lower
 
 
-@dataclass(frozen=True)
-class Misses:
-    """The queries that miss a limit under some services, and why: a quick test for services somewhat better."""
-
-    chains: Chains
-    limit_ns: int
-    #: More queries than this may not miss the limit.
-    allowed: int
-
-    def surely_exceeds(self, services: Mapping[str, StageService]) -> bool:
-        """Whether under other services, too, these queries alone are too many to miss the limit."""
-        return int(np.count_nonzero(self.chains.latency_ns(services) > self.limit_ns)) > self.allowed
-
-    def floor_ns(self, services: Mapping[str, StageService]) -> int:
-        """Return a lower bound on the certificate under other services; of use down to the limit."""
-        return reached_by_more(self.chains.latency_ns(services), self.allowed)
-
-
-def reached_by_more(latency_ns: Int64 | Float64, allowed: int) -> int:
-    """Latency that more than `allowed` queries reach, whole ns; 0 if there are no more than these."""
-    rank = latency_ns.size - 1 - allowed
-    return order_statistic(latency_ns, rank) if rank >= 0 else 0
-
-
 def critical_chains(
-    workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Int64], queries: Int64
+    workload: Workload, services: Services, exits: Mapping[str, Int64], queries: Int64
 ) -> Chains:
     """Follow every query's last exit back to a source.
 
@@ -190,7 +151,7 @@ def critical_chains(
 
 
 def waited_for_queries(
-    workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Int64], queries: Int64
+    workload: Workload, services: Services, exits: Mapping[str, Int64], queries: Int64
 ) -> Int64:
     """Return the queries that these, as for `critical_chains`, wait for along their chains: each once, ascending."""
     links = _links(workload, services, exits, queries)
@@ -200,24 +161,20 @@ def waited_for_queries(
 class _Link(NamedTuple):
     """What the chains of some queries come to at one stage."""
 
-    #: By its place in the workload.
-    stage: int
+    stage: int  # by its place in the workload
     tokens: StageTokens
-    #: Places of the queries whose chains pass through the stage.
-    here: Int64
-    #: Their tokens there, and those that these wait for.
-    last: Int64
-    first: Int64
-    #: Arrival of the latter at a source; else the delay of the message that it waited for.
-    earlier_ns: Int64
+    here: Int64  # places of the queries whose chains pass through the stage
+    last: Int64  # their tokens there
+    first: Int64  # tokens that these wait for
+    earlier_ns: Int64  # arrival of the latter at a source; else the delay of the message that it waited for
 
 
 def _links(
-    workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Int64], queries: Int64
+    workload: Workload, services: Services, exits: Mapping[str, Int64], queries: Int64
 ) -> Iterator[_Link]:
     """Follow chains from the last stage to the first."""
     order = tuple(workload.stages)
-    stage, token = _last_exits(workload, exits, queries)
+    stage, token = _latest(queries, ((made.query, exits[name]) for name, made in workload.stages.items()))
     for index in range(len(order) - 1, -1, -1):
         here = np.flatnonzero(stage == index)
         if here.size == 0:
@@ -228,34 +185,33 @@ def _links(
         if not made.messages:
             yield _Link(index, made, here, last, first, arrival_ns[first])
             continue
-        sender, parent, delay_ns = _senders(made, exits, first)
-        yield _Link(index, made, here, last, first, delay_ns)
-        stage[here] = np.array([order.index(messages.edge.parent) for messages in made.messages])[sender]
-        token[here] = parent
+        sender, message = _latest(
+            first,
+            ((m.child, exits[m.edge.parent][m.parent] + np.int64(m.edge.delay_ns)) for m in made.messages),
+        )
+        delays_ns = np.array([messages.edge.delay_ns for messages in made.messages], dtype=np.int64)
+        yield _Link(index, made, here, last, first, delays_ns[sender])
+        for place, messages in enumerate(made.messages):
+            through = sender == place
+            stage[here[through]] = order.index(messages.edge.parent)
+            token[here[through]] = messages.parent[message[through]]
 
 
-def _last_exits(workload: Workload, exits: Mapping[str, Int64], queries: Int64) -> tuple[Int64, Int64]:
-    """Stage (by its place in the workload) and token of each query's last exit."""
-    stage = np.full(queries.size, -1, dtype=np.int64)
-    token = np.zeros(queries.size, dtype=np.int64)
-    latest = np.full(queries.size, np.iinfo(np.int64).min)
-    for index, (name, made) in enumerate(workload.stages.items()):
-        if made.count == 0:
-            continue
-        found, greatest = _latest_of(made.query, exits[name], queries)
-        better = greatest > latest
-        stage[better], token[better], latest[better] = index, found[better], greatest[better]
-    return stage, token
+def _latest(wanted: Int64, groups: Iterable[tuple[Int64, Int64]]) -> tuple[Int64, Int64]:
+    """Group, by its place, and entry in it with the latest time of each wanted owner; group −1 if it has none.
 
-
-def _latest_of(owner: Int64, time_ns: Int64, wanted: Int64) -> tuple[Int64, Int64]:
-    """Per wanted owner the entry with the latest time, and that time; the least int64 where there is none.
-
-    `owner` is non-decreasing, shape (k,), k ≥ 1. So are the times of each owner: bounds on exits do not fall in token
-    order, so the last entry is the latest.
+    A group is the owners of its entries, not decreasing, and their times. Neither do the times of an owner: bounds on
+    exits do not fall in token order, so the last entry is the latest.
     """
-    entry = np.searchsorted(owner, wanted, side="right") - 1
-    return entry, np.where(owner[entry] == wanted, time_ns[entry], np.iinfo(np.int64).min)
+    group, entry = np.full(wanted.size, -1, dtype=np.int64), np.zeros(wanted.size, dtype=np.int64)
+    latest = np.full(wanted.size, np.iinfo(np.int64).min)
+    for place, (owner, time_ns) in enumerate(groups):
+        if owner.size == 0:
+            continue
+        last = np.searchsorted(owner, wanted, side="right") - 1
+        better = (owner[last] == wanted) & (time_ns[last] > latest)
+        group[better], entry[better], latest[better] = place, last[better], time_ns[last[better]]
+    return group, entry
 
 
 def _waited_for(tokens: StageTokens, arrival_ns: Int64, service: StageService, last: Int64) -> Int64:
@@ -269,32 +225,16 @@ def _waited_for(tokens: StageTokens, arrival_ns: Int64, service: StageService, l
     return np.searchsorted(greatest, greatest[last])
 
 
-def _senders(tokens: StageTokens, exits: Mapping[str, Int64], wanted: Int64) -> tuple[Int64, Int64, Int64]:
-    """Edge (by its place), parent token and delay of the latest message that reaches each token."""
-    edge = np.zeros(wanted.size, dtype=np.int64)
-    parent = np.zeros(wanted.size, dtype=np.int64)
-    latest = np.full(wanted.size, np.iinfo(np.int64).min)
-    for index, messages in enumerate(tokens.messages):
-        if messages.child.size == 0:
-            continue
-        sent = exits[messages.edge.parent][messages.parent] + np.int64(messages.edge.delay_ns)
-        found, greatest = _latest_of(messages.child, sent, wanted)
-        better = greatest > latest
-        edge[better], parent[better], latest[better] = index, messages.parent[found][better], greatest[better]
-    delays = np.array([messages.edge.delay_ns for messages in tokens.messages], dtype=np.int64)
-    return edge, parent, delays[edge]
-
-
 @dataclass(frozen=True, eq=False)
 class QueryCuts:
     """By how much queries miss a limit at least, as linear functions of every stage's T and 1/R (see `Chains`)."""
 
-    #: Less the limit, and less what rounding may add to any sum that is about as large as the limit.
-    constant_ns: Float64
+    constant_ns: (
+        Float64  # less the limit, and less what rounding may add to any sum about as large as the limit
+    )
     uses: Float64
     tokens: Float64
-    #: More queries than this may not miss the limit.
-    allowed: int
+    allowed: int  # queries that may miss the limit
 
     @classmethod
     def of(cls, chains: Chains, order: Sequence[str], limit_ns: int, allowed: int) -> QueryCuts:

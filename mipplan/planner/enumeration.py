@@ -47,39 +47,24 @@ from mipplan_formulations import TimeCostProblem
 class EnumerationParams:
     """How far choices are listed and sets halved."""
 
-    #: At most this many groups of query cuts are remembered.
-    remembered: int = 12
-    #: Single options are held against this many of them, those that refused last.
-    asked: int = 3
+    remembered: int = 12  # At most this many groups of query cuts are remembered.
+    asked: int = 3  # Single options are held against this many of them, those that refused last.
     #: A set gets a new bound when it has lost so many of its options that only this share is left.
     bounded_anew: float = 0.5
-    #: The cost up to which choices are listed rises by this share of the bound at first.
-    rise: float = 0.03
+    rise: float = 0.03  # The cost up to which choices are listed rises by this share of the bound at first.
     #: It rises twice as much each time that no more partial choices than this had to be kept.
     few: int = 1_000
     #: It rises half as much where more partial choices than this would have to be kept.
     most_listed: int = 100_000
-    #: It rises by no less than this share of the bound.
-    least_rise: float = 0.01
+    least_rise: float = 0.01  # It rises by no less than this share of the bound.
     #: Where the bound is close to nothing, this share of what plans may cost stands in for it.
     least_base: float = 0.02
     #: A set is listed rather than halved where no more partial choices than this have to be kept.
     listed: int = 3_000
-    #: If there were more, that is tried again with this share of the options.
-    retried: float = 0.8
-    #: Listed choices are held against the query cuts in groups of at most this many.
-    together: int = 2_000
-    #: At most this many choices of one list are put before the oracle.
-    most_asked: int = 400
+    retried: float = 0.8  # If there were more, that is tried again with this share of the options.
+    together: int = 2_000  # Listed choices are held against the query cuts in groups of at most this many.
+    most_asked: int = 400  # At most this many choices of one list are put before the oracle.
     walk: WalkParams = field(default_factory=WalkParams)
-
-
-@dataclass(frozen=True, eq=False)
-class Master:
-    """A time-cost problem, and the rows, ascending, that its modes stand for."""
-
-    problem: TimeCostProblem
-    rows: Int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,37 +72,24 @@ class ChoiceSet:
     """All choices of some rows, ascending."""
 
     rows: Int64
-    #: Of this set or of one that holds it.
-    costs: ReducedCosts
-    #: How many rows that one has.
-    bounded: int
-    #: With this many rows the set, or one that holds it, was too large to be listed.
-    tried: int
+    costs: ReducedCosts  # Of this set or of one that holds it.
+    bounded: int  # How many rows that one has.
+    tried: int  # With this many rows the set, or one that holds it, was too large to be listed.
 
 
 class Enumeration:
     """Looks for certified plans that cost at most `most`, if another one is cheaper by at least `step`.
 
-    `lp` is over the rows of the master or more, `costs` are of all the master's rows. Where a good choice `near`
-    chooses from one half of a set, that half is looked at first.
-
-    Attributes
-    ----------
-    most : int
-        What plans that are still looked for may cost, micro-dollars per hour.
-    proven : int
-        No certified plan costs less.
-    best : int64, shape (stages,), or None
-        The cheapest plan found.
-    query_cuts : list of QueryCuts
-        What refused last comes first.
+    The modes of the `master` stand for `rows`, ascending. `lp` is over these or more, `costs` are of all of them. Where
+    a good choice `near` chooses from one half of a set, that half is looked at first.
     """
 
     def __init__(
         self,
         instance: Instance,
         space: SearchSpace,
-        master: Master,
+        master: TimeCostProblem,
+        rows: Int64,
         lp: LpBound,
         costs: ReducedCosts,
         most: int,
@@ -129,23 +101,21 @@ class Enumeration:
         params: EnumerationParams = EnumerationParams(),
     ) -> None:
         self._instance, self._space, self._master, self._lp = instance, space, master, lp
-        self._params = params
-        self._capacities = np.array([r.capacity for r in master.problem.resources], dtype=np.int64)
-        self._covers = [self._by_row(cover.members) for cover in master.problem.covers]
+        self._rows, self._params = space.by_stage(rows), params
+        self._capacities = np.array([r.capacity for r in master.resources], dtype=np.int64)
+        #: For each cover of the master, shape (covers, N), the rows any of which meets it.
+        self._covers = np.zeros((len(master.covers), space.size), dtype=bool)
+        for marked, cover in zip(self._covers, master.covers, strict=True):
+            for stage, modes in cover.members:
+                marked[self._rows[stage][modes]] = True
+        self._asked = instance.deadline_ns, tuple(space.tables)  # of the oracle, and in which order of stages
         self._labels = 0
         self._near, self._step = near, step
-        self._pending = [ChoiceSet(master.rows, costs, master.rows.size, master.rows.size)]
-        self.most, self.proven = most, proven
-        self.best: Int64 | None = None
-        self.query_cuts = list(query_cuts)
-
-    def _by_row(self, members: Sequence[tuple[int, Bool]]) -> Bool:
-        """Mark, shape (N,), the rows any of which meets a cover of the master."""
-        marked = np.zeros(self._space.size, dtype=bool)
-        rows = self._space.by_stage(self._master.rows)
-        for stage, modes in members:
-            marked[rows[stage][modes]] = True
-        return marked
+        self._pending = [ChoiceSet(rows, costs, rows.size, rows.size)]
+        self.most = most  # what plans that are still looked for may cost, micro-dollars per hour
+        self.proven = proven  # no certified plan costs less
+        self.best: Int64 | None = None  # the cheapest plan found
+        self.query_cuts = list(query_cuts)  # what refused last comes first
 
     def raise_bound(self, deadline: Deadline) -> bool:
         """List all choices up to costs that rise, until one is certified, they are too many, or the time is up.
@@ -207,22 +177,17 @@ class Enumeration:
 
     def _listed(self, rows: Int64, costs: ReducedCosts, most: int, labels: int) -> Candidates:
         """All choices of some rows that keep the master, cost at most `most`, in order of cost."""
-        problem = self._master.problem
-        both = zip(self._space.by_stage(self._master.rows), self._space.by_stage(rows), strict=True)
-        modes = [np.searchsorted(every, own) for every, own in both]
+        by_stage = self._space.by_stage(rows)
+        modes = [np.searchsorted(every, own) for every, own in zip(self._rows, by_stage, strict=True)]
         parts = [
             StagePart(own, a.cost[mode], costs.reduced[own], a.duration[mode], a.usage[mode])
-            for own, mode, a in zip(self._space.by_stage(rows), modes, problem.activities, strict=True)
+            for own, mode, a in zip(by_stage, modes, self._master.activities, strict=True)
         ]
-        paths = [
-            PathPart(
-                path.activities,
-                path.lag,
-                tuple(waits[modes[stage]] for stage, waits in zip(path.activities, path.waits, strict=True)),
-            )
-            for path in problem.paths
-        ]
-        bounds = Bounds(problem.deadline, most - costs.bound, most, self._capacities, labels)
+        paths = []
+        for path in self._master.paths:
+            waits = (w[modes[stage]] for stage, w in zip(path.activities, path.waits, strict=True))
+            paths.append(PathPart(path.activities, path.lag, tuple(waits)))
+        bounds = Bounds(self._master.deadline, most - costs.bound, most, self._capacities, labels)
         found = list_choices(parts, paths, bounds, self._params.walk)
         kept = np.ones(found.cost.size, dtype=bool)
         for marked in self._covers:
@@ -319,14 +284,11 @@ class Enumeration:
         cost = self._space.cost[options]
         middle = options.size // 2
         # Options that cost the same stay together if that leaves two parts.
-        first = int(np.searchsorted(cost, cost[middle])) or int(
-            np.searchsorted(cost, cost[middle], side="right")
-        )
-        middle = first if 0 < first < options.size else middle
+        first, end = (int(np.searchsorted(cost, cost[middle], side)) for side in ("left", "right"))
+        middle = first or (end if end < options.size else middle)
         others = rows[~own]
-        cheaper, dearer = (
-            np.sort(np.concatenate([others, part])) for part in (options[:middle], options[middle:])
-        )
+        parts = options[:middle], options[middle:]
+        cheaper, dearer = (np.sort(np.concatenate([others, part])) for part in parts)
         return (cheaper, dearer) if np.isin(self._near[stage], dearer) else (dearer, cheaper)
 
     def _weightiest(self, rows: Int64, costs: ReducedCosts) -> int:
@@ -349,7 +311,7 @@ class Enumeration:
             self._remember(self._instance.oracle.query_cuts(services, *self._asked))
             return False
         self.best = self._near = choice  # only cheaper ones are looked for from now on
-        self.most = int(self._space.cost[choice].sum()) - self._step
+        self.most = self._space.cost_of(choice) - self._step
         return True
 
     def _is_hopeless(self, rows: Int64) -> bool:
@@ -359,11 +321,6 @@ class Enumeration:
             return False
         self._remember(self._instance.oracle.query_cuts(services, *self._asked))
         return True
-
-    @property
-    def _asked(self) -> tuple[int, tuple[str, ...]]:
-        """Deadline, and the stages in the order of the cuts."""
-        return self._instance.deadline_ns, tuple(self._space.tables)
 
     def _remember(self, found: QueryCuts | None) -> None:
         if found is not None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mipplan.calculus import StageService
 from mipplan.core import Deadline, SearchLimits, first_true
-from mipplan.options import Configuration, Family, Option, StageOptions, undominated_per_hardware
+from mipplan.options import Configuration, Family, Option, undominated_per_hardware
 from mipplan.planner.benders import PlanSearch, SearchMethod
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.instance import Instance, Request
-from mipplan.result import Alternative, Explanation, NearPlan, Plan, StageExplanation
+from mipplan.result import Alternative, Choice, Explanation, NearPlan, Plan, StageExplanation
 from mipplan.solvers import AUTO
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS, Cover
@@ -22,10 +21,8 @@ from mipplan_formulations import FORMULATIONS, Cover
 class ExplanationParams:
     """Which other plans are worth knowing about."""
 
-    #: Plans within this share of the cost are.
-    near_share: float = 0.05
-    #: At most this many of them are looked for, because each takes a search.
-    most_near_plans: int = 3
+    near_share: float = 0.05  # Plans within this share of the cost are.
+    most_near_plans: int = 3  # At most this many of them are looked for, because each takes a search.
 
 
 _PARAMS = ExplanationParams()
@@ -54,7 +51,7 @@ def explain(plan: Plan, trace: Trace, *, time_limit_s: float = 20.0) -> Explanat
         {stage: instance.families[stage].option(choice) for stage, choice in plan.choices.items()}
     )
     services = configuration.services
-    near, complete = _near_plans(instance, plan, Deadline(time.monotonic() + time_limit_s), _PARAMS)
+    near, complete = _near_plans(instance, plan, Deadline(time.monotonic() + time_limit_s))
     return Explanation(
         microusd_per_hour=configuration.microusd_per_hour,
         certificate_ns=instance.certificate_ns(services),
@@ -73,25 +70,21 @@ def _stage(instance: Instance, configuration: Configuration, stage: str) -> Stag
     if replicas > family.fewest:
         one_fewer = configuration.replaced(stage, Option(family, replicas - 1))
         fewer = instance.certificate_ns(one_fewer.services)
+    services, most = configuration.services, instance.deadline_ns
+
+    def is_kept(less: int) -> bool:
+        own = services[stage]
+        grown = replace(own, latency_ns=own.latency_ns + most - less)
+        return instance.keeps_slo({**services, stage: grown})
+
     return StageExplanation(
         stage=stage,
         choice=configuration[stage].choice,
-        spare_latency_ns=_spare_latency_ns(instance, configuration, stage),
+        # The largest growth of T that the deadline allows, by bisection: the certificate grows with T.
+        spare_latency_ns=most - first_true(0, most, is_kept),
         one_fewer_certificate_ns=fewer,
         alternative=_alternative(instance, configuration, stage),
     )
-
-
-def _spare_latency_ns(instance: Instance, configuration: Configuration, stage: str) -> int:
-    """Largest growth of the stage's T that the deadline allows, by bisection: the certificate grows with T."""
-    services, most = configuration.services, instance.deadline_ns
-    own = services[stage]
-
-    def is_kept(less: int) -> bool:
-        grown = StageService(own.latency_ns + most - less, own.period_ns, own.tokens)
-        return instance.keeps_slo({**services, stage: grown})
-
-    return most - first_true(0, most, is_kept)
 
 
 def _alternative(instance: Instance, configuration: Configuration, stage: str) -> Alternative | None:
@@ -129,37 +122,28 @@ def _fewest_certified(
     return configuration.replaced(stage, Option(family, first_true(low, high, is_certified)))
 
 
-def _near_plans(
-    instance: Instance, plan: Plan, deadline: Deadline, params: ExplanationParams
-) -> tuple[tuple[NearPlan, ...], bool]:
+def _near_plans(instance: Instance, plan: Plan, deadline: Deadline) -> tuple[tuple[NearPlan, ...], bool]:
     """Plans on other hardware, cheapest first, by solving again with the patterns found so far excluded."""
     if plan.microusd_per_hour is None:
         raise AssertionError("a plan with choices has a cost")
-    budget = int(plan.microusd_per_hour * (1 + params.near_share))
+    budget = int(plan.microusd_per_hour * (1 + _PARAMS.near_share))
     # Dominance across hardware would hide just the plans that are wanted.
     options = instance.affordable(budget, undominated_per_hardware)
-    patterns = [{stage: choice.hardware for stage, choice in plan.choices.items()}]
     # A plan may come from elsewhere, by what is no formulation of these problems.
     formulation = plan.formulation if plan.formulation in FORMULATIONS else AUTO
     method = SearchMethod(formulation or AUTO, plan.solver or AUTO, SearchLimits(deadline))
     found: list[NearPlan] = []
-    while len(found) < params.most_near_plans:
-        required = [_other_hardware(options, pattern) for pattern in patterns]
-        space = SearchSpace(options, instance.limits, required)
+    others: list[Cover] = []
+    choices: Mapping[str, Choice] = plan.choices
+    while len(found) < _PARAMS.most_near_plans:
+        # At least one stage runs on other hardware than in any plan before.
+        other = ((place, options[s].hardware != choices[s].hardware) for place, s in enumerate(options))
+        others.append(Cover(tuple(other)))
+        space = SearchSpace(options, instance.limits, others)
         outcome = PlanSearch(instance, space, method, budget=budget).run()
         best = outcome.best
         if best is None:
             return tuple(found), outcome.finished
-        chosen = space.configuration(best.choice).choices
-        found.append(NearPlan(tuple(chosen.items()), best.cost, best.certificate_ns))
-        patterns.append({stage: choice.hardware for stage, choice in chosen.items()})
+        choices = space.configuration(best.choice).choices
+        found.append(NearPlan(tuple(choices.items()), best.cost, best.certificate_ns))
     return tuple(found), False
-
-
-def _other_hardware(options: Mapping[str, StageOptions], pattern: Mapping[str, str]) -> Cover:
-    """At least one stage runs on other hardware than in the pattern."""
-    return Cover(
-        tuple(
-            (index, table.hardware != pattern[stage]) for index, (stage, table) in enumerate(options.items())
-        )
-    )

@@ -30,8 +30,7 @@ class FirstPlanParams:
     patience: tuple[float, ...] = (1.0, 1.25, 1.6, 2.0, 2.6, 3.4, 4.5, 6.0, 9.0, 14.0)
     #: Shares of the path's slack given to waiting: the certificate exceeds the bound a little, on branches more.
     shares: tuple[float, ...] = (1.0, 0.8, 0.5, 0.2, 0.0)
-    #: Steps, each by the same factor, from the most replicas to the fewest.
-    shrinking: int = 32
+    shrinking: int = 32  # steps, each by the same factor, from the most replicas to the fewest
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,15 @@ class CertifiedConfiguration:
     configuration: Configuration
     certificate_ns: int
 
+    @classmethod
+    def of(cls, configuration: Configuration, instance: Instance) -> CertifiedConfiguration:
+        """Certify a configuration."""
+        return cls(configuration, instance.certificate_ns(configuration.services))
+
     @property
     def cost(self) -> int:
         """Micro-dollars per hour."""
         return self.configuration.microusd_per_hour
-
-
-def certified(instance: Instance, configuration: Configuration) -> CertifiedConfiguration:
-    """Return a configuration with its certificate."""
-    return CertifiedConfiguration(configuration, instance.certificate_ns(configuration.services))
 
 
 def find_first_plan(
@@ -57,46 +56,44 @@ def find_first_plan(
 ) -> CertifiedConfiguration | None:
     """Cheapest of a handful of certified plans; None if none of them is certified within the limits."""
     paths = instance.oracle.paths.paths
-    patterns: dict[tuple[tuple[str, int], ...], dict[str, Family]] = {}
-    for patience in params.patience:
-        families = {
-            stage: _cheapest_within(found.families, patience) for stage, found in instance.families.items()
-        }
-        patterns[tuple((family.hardware, family.batch) for family in families.values())] = families
-    candidates = []
-    for families in patterns.values():
-        found = _candidate(instance, paths, families, params.shares)
-        if found is not None:
+    patterns: list[dict[str, Family]] = []
+    candidates: list[Configuration] = []
+    stages = (_cheapest_by_patience(found.families, params.patience) for found in instance.families.values())
+    for chosen in zip(*stages, strict=True):
+        families = dict(zip(instance.families, chosen, strict=True))
+        if families in patterns:
+            continue
+        patterns.append(families)
+        if (found := _candidate(instance, paths, families, params)) is not None:
             candidates.append(found)
     while candidates:
         cheapest = min(candidates, key=lambda candidate: candidate.microusd_per_hour)
         candidates.remove(cheapest)
         if instance.keeps_slo(cheapest.services):
-            return certified(instance, cheapest)
+            return CertifiedConfiguration.of(cheapest, instance)
         # The quick test is one-sided. From being wrong the oracle has learnt enough to size this pattern anew.
         families = {stage: family for stage, (family, _) in cheapest.items()}
-        again = _candidate(instance, paths, families, params.shares)
+        again = _candidate(instance, paths, families, params)
         if again is not None and again != cheapest:
             candidates.append(again)
     return None
 
 
-def _cheapest_within(families: tuple[Family, ...], patience: float) -> Family:
+def _cheapest_by_patience(families: tuple[Family, ...], patience: tuple[float, ...]) -> Iterator[Family]:
+    """Yield for each degree the family that serves a token cheapest among those that are quick enough."""
     services = [family.service(1) for family in families]
     least = min(service.latency_ns for service in services)
-    admitted = [
-        family
-        for family, service in zip(families, services, strict=True)
-        if service.latency_ns <= patience * least
-    ]
-    return min(admitted, key=lambda family: family.microusd_per_hour * float(family.service(1).ns_per_token))
+    prices = [f.microusd_per_hour * float(s.ns_per_token) for f, s in zip(families, services, strict=True)]
+    for degree in patience:
+        admitted = [place for place, s in enumerate(services) if s.latency_ns <= degree * least]
+        yield families[min(admitted, key=prices.__getitem__)]
 
 
 def _candidate(
-    instance: Instance, paths: tuple[PathWait, ...], families: Mapping[str, Family], shares: tuple[float, ...]
+    instance: Instance, paths: tuple[PathWait, ...], families: Mapping[str, Family], params: FirstPlanParams
 ) -> Configuration | None:
     """Return the first sizing that is not surely refused; None if all are."""
-    for share in shares:
+    for share in params.shares:
         sized = _sized(instance, paths, families, share)
         if sized is not None and not instance.surely_misses_slo(sized.services):
             return sized
@@ -152,22 +149,10 @@ def trim(
 
     One stage after another alone would leave all the waiting to the first, and the last ones no time for any.
     """
-    trimmed = _shrunk(instance, found, params.shrinking)
-    for stage in sorted(found, key=lambda stage: -found[stage].microusd_per_hour):
-        family, most = found[stage]
-        replicas = first_true(
-            family.fewest,
-            most,
-            lambda n: instance.keeps_slo(trimmed.replaced(stage, Option(family, n)).services),  # noqa: B023
-        )
-        trimmed = trimmed.replaced(stage, Option(family, replicas))
-    return certified(instance, trimmed)
-
-
-def _shrunk(instance: Instance, found: Configuration, steps: int) -> Configuration:
-    """Move all stages alike from the most replicas towards the fewest, as far as the plan stays certified."""
+    steps = params.shrinking
 
     def moved(left: int) -> Configuration:
+        """Move all stages alike from the most replicas towards the fewest."""
         share = (steps - left) / steps
         return Configuration(
             {
@@ -177,7 +162,16 @@ def _shrunk(instance: Instance, found: Configuration, steps: int) -> Configurati
         )
 
     # From the fewest, because the oracle learns from what is refused.
-    return moved(first_true(0, steps, lambda left: instance.keeps_slo(moved(left).services)))
+    trimmed = moved(first_true(0, steps, lambda left: instance.keeps_slo(moved(left).services)))
+    for stage in sorted(found, key=lambda stage: -found[stage].microusd_per_hour):
+        family, most = found[stage]
+        replicas = first_true(
+            family.fewest,
+            most,
+            lambda n: instance.keeps_slo(trimmed.replaced(stage, Option(family, n)).services),  # noqa: B023
+        )
+        trimmed = trimmed.replaced(stage, Option(family, replicas))
+    return CertifiedConfiguration.of(trimmed, instance)
 
 
 def repair(instance: Instance, space: SearchSpace, rows: Int64, refused: Int64, most: int) -> Int64 | None:
@@ -192,15 +186,15 @@ def repair(instance: Instance, space: SearchSpace, rows: Int64, refused: Int64, 
         services = space.services(choice)
         if instance.keeps_slo(services):
             return choice
-        test = instance.oracle.quick_test(services, instance.deadline_ns)
-        excess_ns = test.floor_ns(services) - instance.deadline_ns
+        bound_ns = instance.oracle.quick_bound(services, instance.deadline_ns)
+        excess_ns = int(bound_ns(services)) - instance.deadline_ns
         best: tuple[float, int, int] | None = None
-        for place, row, extra in _steps(space, rows, choice, most - int(space.cost[choice].sum())):
+        for place, row, extra in _steps(space, rows, choice, most - space.cost_of(choice)):
             name = names[place]
             service = space.tables[name].service(row - int(space.first[place]))
-            left_ns = test.floor_ns({**services, name: service}) - instance.deadline_ns
+            left_ns = int(bound_ns({**services, name: service})) - instance.deadline_ns
             if left_ns < excess_ns:
-                # More than what is in excess is worth nothing. (The test, which rounds down, may see no excess.)
+                # More than what is in excess is worth nothing. (The bound, rounded down, may see no excess.)
                 worth = min(excess_ns - left_ns, max(excess_ns, 1)) / extra
                 if best is None or worth > best[0]:
                     best = worth, place, row
@@ -241,8 +235,12 @@ def break_ties(
     improved = True
     while improved:
         improved = False
-        for place, first in enumerate(space.first):
-            for row in _equals(space, place, int(choice[place] - first)):
+        for place, (first, table) in enumerate(zip(space.first, space.tables.values(), strict=True)):
+            chosen, hardware = choice[place] - first, table.hardware
+            # On the same hardware no device limit is touched.
+            alike = (table.cost == table.cost[chosen]) & (hardware == hardware[chosen])
+            alike[chosen] = False
+            for row in np.flatnonzero(alike):
                 trial = choice.copy()
                 trial[place] = first + row
                 services = space.services(trial)
@@ -252,12 +250,3 @@ def break_ties(
                 if found_ns < certificate_ns:
                     choice, certificate_ns, improved = trial, found_ns, True
     return choice, certificate_ns
-
-
-def _equals(space: SearchSpace, place: int, chosen: int) -> list[int]:
-    """Other options of a stage of the same cost on the same hardware, so that no device limit is touched."""
-    table = list(space.tables.values())[place]
-    hardware = table.hardware
-    alike = (table.cost == table.cost[chosen]) & (hardware == hardware[chosen])
-    alike[chosen] = False
-    return np.flatnonzero(alike).tolist()

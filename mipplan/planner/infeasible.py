@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from mipplan.core import NS_PER_MS, NS_PER_S, UNLIMITED_NS, format_duration
-from mipplan.options import (
-    Configuration,
-    Option,
-    StageFamilies,
-    StageOptions,
-    extremes,
-    find_families,
-    undominated,
-)
+from mipplan.options import Configuration, Option, extremes, find_families, limits_of, undominated
 from mipplan.pipeline import Pipeline
 from mipplan.planner.benders import PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import SearchSpace
-from mipplan.planner.heuristics import CertifiedConfiguration, certified
+from mipplan.planner.heuristics import CertifiedConfiguration
 from mipplan.planner.instance import Instance, Request
 from mipplan.profiles import Profiles
 from mipplan.result import Limit, Plan, step_text
 
+#: A certified plan, if any was found, and what stopped the search for it, if it did not come to its end.
+Found = tuple[CertifiedConfiguration | None, Limit | None]
 #: The highest rate that works is found in whole percents of the trace's: what is named was tried, not rounded.
 _WHOLE = 100
-
-
-@dataclass(frozen=True)
-class Smallest:
-    """The smallest deadline found that a plan keeps, which is the plan's certificate; None if none was found."""
-
-    plan: CertifiedConfiguration | None
-    #: What stopped the search; None: no plan keeps a smaller one.
-    limit: Limit | None = None
 
 
 @dataclass(frozen=True)
@@ -42,13 +26,10 @@ class Feasibility:
     """Decides feasibility with the same search that plans, over the few options that matter for it."""
 
     method: SearchMethod
-    #: Most micro-dollars per hour a plan may cost.
-    budget: int | None = None
+    budget: int | None = None  # most micro-dollars per hour a plan may cost
     params: SearchParams = field(default_factory=SearchParams)
 
-    def find(
-        self, instance: Instance, start: CertifiedConfiguration | None = None
-    ) -> tuple[CertifiedConfiguration | None, Limit | None]:
+    def find(self, instance: Instance, start: CertifiedConfiguration | None = None) -> Found:
         """Find any plan that keeps the instance's deadline; neither a plan nor a limit: there is none.
 
         If a plan for a similar instance, from which it starts, serves this one as well, there is nothing to search for.
@@ -57,30 +38,32 @@ class Feasibility:
             return None, None
         moved = None if start is None else _moved(start.configuration, instance)
         if moved is not None and instance.keeps_slo(moved.services):
-            return certified(instance, moved), None
-        options = self._options(instance)
+            return CertifiedConfiguration.of(moved, instance), None
+        if self.budget is None:
+            # The most replicas of everything: if any plan is certified, one of these is.
+            options = {stage: undominated(extremes(found)) for stage, found in instance.families.items()}
+        else:
+            options = instance.affordable(self.budget)
         if not all(table.count for table in options.values()):
             return None, None
         space = SearchSpace(options, instance.limits)
-        outcome = PlanSearch(
+        search = PlanSearch(
             instance, space, self.method, any_plan=True, budget=self.budget, params=self.params
-        ).run()
+        )
+        outcome = search.run()
         if outcome.best is None:
             return None, outcome.limit
         configuration = space.configuration(outcome.best.choice)
         return CertifiedConfiguration(configuration, outcome.best.certificate_ns), outcome.limit
 
-    def _options(self, instance: Instance) -> dict[str, StageOptions]:
-        """Without a budget the most replicas of everything; with one, whatever could be part of a plan within it."""
-        if self.budget is None:
-            return {stage: undominated(extremes(found)) for stage, found in instance.families.items()}
-        return instance.affordable(self.budget)
+    def smallest_deadline(self, instance: Instance) -> Found:
+        """Find the smallest deadline that a plan keeps, the plan's certificate, by bisection between proven bounds.
 
-    def smallest_deadline(self, instance: Instance) -> Smallest:
-        """Smallest deadline that any plan keeps, by bisection between proven bounds."""
+        Without a limit, no plan keeps a smaller one.
+        """
         best, limit = self.find(instance.with_deadline(UNLIMITED_NS))
         if best is None:
-            return Smallest(None, limit)
+            return None, limit
         if self.budget is None:
             best = _quickened(instance, best)
         low = instance.certificate_ns(instance.ideal_services())
@@ -93,9 +76,9 @@ class Feasibility:
             elif limit is None:
                 low = guess + 1
             else:
-                return Smallest(best, limit)
+                return best, limit
             guess = (low + best.certificate_ns - 1) // 2
-        return Smallest(best)
+        return best, None
 
 
 def _moved(configuration: Configuration, instance: Instance) -> Configuration | None:
@@ -118,7 +101,8 @@ def _quickened(instance: Instance, plan: CertifiedConfiguration) -> CertifiedCon
         improved = False
         for stage, found in instance.families.items():
             for family in found.families:
-                trial = certified(instance, plan.configuration.replaced(stage, Option(family, family.most)))
+                faster = plan.configuration.replaced(stage, Option(family, family.most))
+                trial = CertifiedConfiguration.of(faster, instance)
                 if trial.certificate_ns < plan.certificate_ns:
                     plan, improved = trial, True
     return plan
@@ -134,7 +118,7 @@ class Diagnosis:
 
     def reason(self) -> str:
         """Everything that could be found out in the time there is, most useful first."""
-        parts = [*_blocked_stages(self.instance)]
+        parts = self._blocked_stages()
         if not parts:
             parts.append(f"no configuration can be certified to keep {_objective_text(self.request.plan)}")
             parts += self._smallest_objective()
@@ -142,40 +126,43 @@ class Diagnosis:
         parts += self._highest_rate()
         return ". ".join(parts)
 
-    def _smallest_objective(self) -> list[str]:
-        smallest = self.feasibility.smallest_deadline(self.instance)
-        if smallest.plan is None:
-            return []
-        certificate_ns = smallest.plan.certificate_ns
-        services = smallest.plan.configuration.services
-        path = " → ".join(step_text(step) for step in self.instance.oracle.critical_path(services))
-        kind = (
-            "fastest reachable certificate" if smallest.limit is None else "fastest certificate found in time"
-        )
-        asked = math.ceil((certificate_ns + self.request.plan.margin_ns) / NS_PER_MS)
+    def _blocked_stages(self) -> list[str]:
+        """Name every stage that nothing can carry, and why each of its options fell out."""
+        demand = self.instance.demand
         return [
-            f"The {kind} is {format_duration(certificate_ns)} (critical path: {path})",
+            f"no hardware can carry stage {stage!r} at {float(demand[stage] * NS_PER_S):.4g} tokens/s: "
+            + ("; ".join(found.rejected) or "no hardware is admitted")
+            for stage, found in self.instance.families.items()
+            if not found.families
+        ]
+
+    def _smallest_objective(self) -> list[str]:
+        fastest, limit = self.feasibility.smallest_deadline(self.instance)
+        if fastest is None:
+            return []
+        steps = self.instance.oracle.critical_path(fastest.configuration.services)
+        path = " → ".join(step_text(step) for step in steps)
+        kind = "fastest reachable certificate" if limit is None else "fastest certificate found in time"
+        asked = math.ceil((fastest.certificate_ns + self.request.plan.margin_ns) / NS_PER_MS)
+        return [
+            f"The {kind} is {format_duration(fastest.certificate_ns)} (critical path: {path})",
             f"Ask for at least {asked}ms, or add faster hardware or smaller batches on that path",
         ]
 
     def _binding_limits(self) -> list[str]:
         """Limits any one of which, if it were lifted alone, would let a plan be certified."""
-        plan = self.request.plan
-        candidates: dict[str, Instance] = {}
-        for name, limit in self.instance.limits.items():
-            profiles = _without_limit(plan.profiles, name)
-            candidates[f"the limit of {limit} on {name}"] = replace(
-                self.instance,
-                families=find_families(plan.pipeline, profiles, self.instance.demand),
-                limits={other: most for other, most in self.instance.limits.items() if other != name},
-            )
-        pipeline = _without_replica_limits(plan.pipeline)
-        candidates["the stages' replica limits"] = replace(
-            self.instance, families=find_families(pipeline, plan.profiles, self.instance.demand)
-        )
-        binding = [
-            name for name, relaxed in candidates.items() if self.feasibility.find(relaxed)[0] is not None
-        ]
+        plan, instance = self.request.plan, self.instance
+        lifted = {
+            f"the limit of {limit} on {name}": (plan.pipeline, _without_limit(plan.profiles, name))
+            for name, limit in instance.limits.items()
+        }
+        lifted["the stages' replica limits"] = _without_replica_limits(plan.pipeline), plan.profiles
+        binding = []
+        for name, (pipeline, profiles) in lifted.items():
+            families = find_families(pipeline, profiles, instance.demand)
+            relaxed = replace(instance, families=families, limits=limits_of(profiles))
+            if self.feasibility.find(relaxed)[0] is not None:
+                binding.append(name)
         if not binding:
             return []
         verb = "bind" if len(binding) > 1 or binding[0].endswith("s") else "binds"
@@ -212,17 +199,6 @@ def _objective_text(plan: Plan) -> str:
     return f"{share} ≤ {format_duration(plan.slo_ns)}{margin}"
 
 
-def _blocked_stages(instance: Instance) -> list[str]:
-    """Name every stage that nothing can carry, and why each of its options fell out."""
-    families: Mapping[str, StageFamilies] = instance.families
-    return [
-        f"no hardware can carry stage {stage!r} at {float(instance.demand[stage] * NS_PER_S):.4g} tokens/s: "
-        + ("; ".join(found.rejected) or "no hardware is admitted")
-        for stage, found in families.items()
-        if not found.families
-    ]
-
-
 def _without_replica_limits(pipeline: Pipeline) -> Pipeline:
     document = pipeline.to_document()
     for stage in document["stages"].values():
@@ -234,8 +210,5 @@ def _without_replica_limits(pipeline: Pipeline) -> Pipeline:
 
 
 def _without_limit(profiles: Profiles, name: str) -> Profiles:
-    hardware = [
-        replace(device, limit=None) if device.name == name else device
-        for device in profiles.hardware.values()
-    ]
-    return Profiles.from_parts(hardware, profiles.tables.values())
+    hardware = {**profiles.hardware, name: replace(profiles.hardware[name], limit=None)}
+    return Profiles.from_parts(hardware.values(), profiles.tables.values())

@@ -15,10 +15,11 @@ from mipplan.calculus import (
     most_tokens_per_query,
     worst_case_paths,
 )
-from mipplan.core import NS_PER_S, InputError
+from mipplan.core import NS_PER_S
 from mipplan.options import (
     StageFamilies,
     StageOptions,
+    check_span,
     expand,
     find_families,
     limits_of,
@@ -26,14 +27,12 @@ from mipplan.options import (
     undominated,
 )
 from mipplan.pipeline import Pipeline
-from mipplan.planner.cuts import Cut, strengthen
+from mipplan.planner.cuts import Cut, Services, strengthen
 from mipplan.planner.oracle import CertificateOracle, Oracle, WorstCaseOracle
 from mipplan.profiles import Profiles
 from mipplan.result import Plan
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
-
-Services = Mapping[str, StageService]
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,24 @@ class Instance:
     """A planning request with its options and oracle."""
 
     pipeline: Pipeline
-    #: Tokens per ns that each stage must outrun.
-    demand: Mapping[str, Fraction]
-    #: In file order of the stages.
-    families: Mapping[str, StageFamilies]
-    #: Devices by hardware name.
-    limits: Mapping[str, int]
-    #: It remembers what it evaluated; otherwise nothing here changes.
-    oracle: Oracle
-    #: What the guaranteed latency must keep: the objective less any margin.
-    deadline_ns: int
+    demand: Mapping[str, Fraction]  # tokens per ns that each stage must outrun
+    families: Mapping[str, StageFamilies]  # in file order of the stages
+    limits: Mapping[str, int]  # devices by hardware name
+    oracle: Oracle  # it remembers what it evaluated; otherwise nothing here changes
+    deadline_ns: int  # what the guaranteed latency must keep: the objective less any margin
+
+    @classmethod
+    def of(
+        cls,
+        pipeline: Pipeline,
+        profiles: Profiles,
+        demand: Mapping[str, Fraction],
+        oracle: Oracle,
+        deadline_ns: int,
+    ) -> Instance:
+        """Find the options that a demand leaves."""
+        families = find_families(pipeline, profiles, demand)
+        return cls(pipeline, demand, families, limits_of(profiles), oracle, deadline_ns)
 
     @property
     def has_options(self) -> bool:
@@ -75,17 +82,18 @@ class Instance:
         options: Mapping[str, StageOptions],
         ways: Sequence[tuple[Sequence[str], bool]],
     ) -> tuple[Cut, ...]:
-        """Say what follows from services that do not keep the deadline.
+        """Say what follows from services that do not keep the deadline: cuts, which all certified plans meet.
 
-        Returns a cut, which every certified plan of these options meets, for each of some ways to find one: an order of
-        the stages, and whether rates come first (`strengthen`). An empty one ends it: even where all stages are ideal
-        the deadline is missed.
+        There is one for each way to find it: an order of the stages, and whether rates come first (`strengthen`). An
+        empty one ends it: even where all stages are ideal the deadline is missed.
         """
 
         def test_from(at: Services) -> Callable[[Services], bool]:
-            test = self.oracle.quick_test(at, self.deadline_ns).surely_exceeds
-            # Misses by a fraction of a nanosecond are below the quick test's rounding.
-            return test if test(at) else self.surely_misses_slo
+            bound_ns = self.oracle.quick_bound(at, self.deadline_ns)
+            # What misses the deadline by a fraction of a nanosecond is below the quick bound's rounding.
+            if bound_ns(at) <= self.deadline_ns:
+                return self.surely_misses_slo
+            return lambda services: bound_ns(services) > self.deadline_ns
 
         found: list[Cut] = []
         for order, speed_first in ways:
@@ -93,15 +101,6 @@ class Instance:
             if not found[-1]:
                 break
         return tuple(found)
-
-    def separate(
-        self,
-        services: Services,
-        options: Mapping[str, StageOptions],
-        ways: Sequence[tuple[Sequence[str], bool]],
-    ) -> tuple[Cut, ...]:
-        """Ask the oracle: return no cut if the services keep the deadline, else what follows (see `cuts`)."""
-        return () if self.keeps_slo(services) else self.cuts(services, options, ways)
 
     def ideal_services(self) -> dict[str, StageService]:
         """Per stage the least T and the greatest R of all its options: no plan is certified below this."""
@@ -121,11 +120,9 @@ class Instance:
         self, budget: int, prune: Callable[[StageOptions], StageOptions] = undominated
     ) -> dict[str, StageOptions]:
         """Options that could be part of a plan within the budget, pruned; empty where a stage has none."""
-        cheapest = self.cheapest_by_stage()
-        spare = budget - sum(cheapest.values())
-        return {
-            stage: prune(expand(found, cheapest[stage] + spare)) for stage, found in self.families.items()
-        }
+        least = self.cheapest_by_stage()
+        spare = budget - sum(least.values())
+        return {stage: prune(expand(found, least[stage] + spare)) for stage, found in self.families.items()}
 
     def with_deadline(self, deadline_ns: int) -> Instance:
         """Return the same request with another deadline; options and oracle are shared."""
@@ -155,41 +152,24 @@ class Request:
         deadline_ns = plan.objective.deadline_ns
         if plan.envelope is None:
             workload = self._workload.at(trace.arrival_ns)
-            return _workload_instance(plan.profiles, workload, deadline_ns, plan.quantile)
+            return _on_trace(plan.profiles, workload, deadline_ns, plan.quantile)
+        # Replicas outrun the trace's mean rate, too.
+        check_span(trace.span_ns)
         arrival = ArrivalCurve(tuple((burst, rate * factor) for burst, rate in plan.envelope))
-        return _envelope_instance(plan.pipeline, plan.profiles, trace, deadline_ns, arrival)
+        rate = max(Fraction(len(trace), trace.span_ns), Fraction(arrival.rate) / NS_PER_S)
+        demand = {stage: rate * most for stage, most in most_tokens_per_query(plan.pipeline).items()}
+        oracle = WorstCaseOracle(WorstCase(plan.pipeline, arrival), worst_case_paths(plan.pipeline, arrival))
+        return Instance.of(plan.pipeline, plan.profiles, demand, oracle, deadline_ns)
 
 
 def trace_instance(
     pipeline: Pipeline, profiles: Profiles, trace: Trace, deadline_ns: int, quantile: float, seed: int
 ) -> Instance:
-    """Realise a request that is certified on its trace.
-
-    Raises `InputError` if the trace spans no time: it has no rate that a stage could keep up with.
-    """
-    return _workload_instance(profiles, realise(pipeline, trace, seed), deadline_ns, quantile)
+    """Realise a request that is certified on its trace; raises `InputError` if the trace spans no time."""
+    return _on_trace(profiles, realise(pipeline, trace, seed), deadline_ns, quantile)
 
 
-def _workload_instance(profiles: Profiles, workload: Workload, deadline_ns: int, quantile: float) -> Instance:
-    _check_span(workload.span_ns)
+def _on_trace(profiles: Profiles, workload: Workload, deadline_ns: int, quantile: float) -> Instance:
     demand = trace_demand(workload)
-    families = find_families(workload.pipeline, profiles, demand)
     oracle = CertificateOracle(workload, quantile, deadline_ns)
-    return Instance(workload.pipeline, demand, families, limits_of(profiles), oracle, deadline_ns)
-
-
-def _envelope_instance(
-    pipeline: Pipeline, profiles: Profiles, trace: Trace, deadline_ns: int, arrival: ArrivalCurve
-) -> Instance:
-    """Realise a request that holds for all traffic inside `arrival`; replicas outrun the trace's mean rate, too."""
-    _check_span(trace.span_ns)
-    rate = max(Fraction(len(trace), trace.span_ns), Fraction(arrival.rate) / NS_PER_S)
-    demand = {stage: rate * most for stage, most in most_tokens_per_query(pipeline).items()}
-    families = find_families(pipeline, profiles, demand)
-    oracle = WorstCaseOracle(WorstCase(pipeline, arrival), worst_case_paths(pipeline, arrival))
-    return Instance(pipeline, demand, families, limits_of(profiles), oracle, deadline_ns)
-
-
-def _check_span(span_ns: int) -> None:
-    if span_ns == 0:
-        raise InputError.one("trace", "all arrivals are at one instant: it has no rate to plan for")
+    return Instance.of(workload.pipeline, profiles, demand, oracle, deadline_ns)

@@ -10,7 +10,7 @@ learns from it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mipplan.calculus import PathWaits, StageService, WorstCase, analyse_paths
+from mipplan.calculus import PathWaits, WorstCase, analyse_paths
 from mipplan.certificate import CertificateEvaluator, certify_services
 from mipplan.core import (
     UNLIMITED_NS,
@@ -26,24 +26,13 @@ from mipplan.core import (
     Float64,
     Int64,
     higher_rank,
+    order_statistic,
     quantile_exceeds,
     quantile_ns,
 )
-from mipplan.planner.cuts import Misses, QueryCuts, critical_chains, reached_by_more, waited_for_queries
+from mipplan.planner.cuts import QueryCuts, Services, critical_chains, waited_for_queries
 from mipplan.result import CriticalStage, Guarantee
 from mipplan.tokens import StageTokens, Workload
-
-Services = Mapping[str, StageService]
-
-
-class QuickTest(Protocol):
-    """Quick and one-sided: tests services near some that were refused."""
-
-    def surely_exceeds(self, services: Services) -> bool:
-        """Return True only if the guaranteed latency exceeds the limit."""
-
-    def floor_ns(self, services: Services) -> int:
-        """Return a lower bound on the guaranteed latency, ns."""
 
 
 class Oracle(Protocol):
@@ -74,9 +63,9 @@ class Oracle(Protocol):
         """Return a lower bound on the guaranteed latency that costs little, ns."""
         return self.certificate_ns(services)
 
-    def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:  # noqa: ARG002
-        """Make a test for services near some that were refused, cheaper still than `surely_exceeds`."""
-        return ExactTest(self, limit_ns)
+    def quick_bound(self, refused: Services, limit_ns: int) -> Callable[[Services], float]:  # noqa: ARG002
+        """Return what bounds the latency in ns from below, down to a limit, of services near some that were refused."""
+        return self.certificate_ns
 
     def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:  # noqa: ARG002
         """Queries that miss the limit or nearly so, for testing many services; None where latency is not by query."""
@@ -84,33 +73,17 @@ class Oracle(Protocol):
 
 
 @dataclass(frozen=True)
-class ExactTest:
-    """Asks an oracle for the guaranteed latency itself."""
-
-    oracle: Oracle
-    limit_ns: int
-
-    def surely_exceeds(self, services: Services) -> bool:
-        """Whether the guaranteed latency exceeds the limit."""
-        return self.oracle.certificate_ns(services) > self.limit_ns
-
-    def floor_ns(self, services: Services) -> int:
-        """Return the guaranteed latency, ns."""
-        return self.oracle.certificate_ns(services)
-
-
-@dataclass(frozen=True)
-class SampleParams:
+class CriticalSampleParams:
     """How large samples of critical queries are, in terms of how many queries are too many to miss the objective."""
 
-    #: Utilisations at which the longest waits of each stage are looked up at first.
-    loads: tuple[float, ...] = (0.65,)
-    #: For each load and each lesson this many times the queries that are too many are kept.
-    watched: float = 1.5
-    #: What came before a query is kept back to this many times its wait.
-    look_back: float = 1.0
-    #: This many times the queries that are too many make cuts.
-    cutting: float = 1.5
+    loads: tuple[float, ...] = (
+        0.65,
+    )  # utilisations at which the longest waits of each stage are looked up at first
+    watched: float = (
+        1.5  # for each load and each lesson this many times the queries that are too many are kept
+    )
+    look_back: float = 1.0  # what came before a query is kept back to this many times its wait
+    cutting: float = 1.5  # this many times the queries that are too many make cuts
     #: A sample of more than this share of the queries becomes the whole trace, because it saves too little.
     largest: float = 0.5
 
@@ -156,8 +129,7 @@ class CertificateOracle(Oracle):
         """Whether the certificate exceeds `limit_ns`; the whole trace is only asked if the sample does not know."""
         if self._sample.exceeds(services, limit_ns):
             return True
-        latency_ns = self._evaluator.latency_ns(services)
-        exceeded = quantile_exceeds(latency_ns, self._quantile, limit_ns)
+        exceeded = quantile_exceeds(self._evaluator.latency_ns(services), self._quantile, limit_ns)
         if exceeded:
             self._sample.learn(services, limit_ns)
         return exceeded
@@ -166,9 +138,9 @@ class CertificateOracle(Oracle):
         """Whether the certificate exceeds `limit_ns` on the sample already."""
         return self._sample.exceeds(services, limit_ns)
 
-    def quick_test(self, refused: Services, limit_ns: int) -> QuickTest:
-        """Make a test by the critical chains of the queries that miss the limit."""
-        return self._sample.misses(refused, limit_ns)
+    def quick_bound(self, refused: Services, limit_ns: int) -> Callable[[Services], float]:
+        """Return the bound by the critical chains of the queries that miss the limit."""
+        return self._sample.quick_bound(refused, limit_ns)
 
     def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
         """Return cuts by the slowest queries of the sample under these services."""
@@ -198,17 +170,14 @@ class WorstCaseOracle(Oracle):
         """Return the longest path through the stage whose wait is the worst, with that wait."""
         worst = self._worst_case
         bottleneck = worst.critical_stage(services)
-        path = worst.longest_path(services, bottleneck)
         delays = {(edge.parent, edge.child): edge.delay_ns for edge in worst.pipeline.edges}
-        return tuple(
-            CriticalStage(
-                stage,
-                worst.own_ns(services, stage),
-                worst.wait_ns(services, stage) if stage == bottleneck else 0,
-                delays[path[step - 1], stage] if step else 0,
-            )
-            for step, stage in enumerate(path)
-        )
+        steps, before = [], ""
+        for stage in worst.longest_path(services, bottleneck):
+            wait_ns = worst.wait_ns(services, stage) if stage == bottleneck else 0
+            delay_ns = delays.get((before, stage), 0)
+            steps.append(CriticalStage(stage, worst.own_ns(services, stage), wait_ns, delay_ns))
+            before = stage
+        return tuple(steps)
 
 
 #: What certifies plans, by what is guaranteed.
@@ -228,7 +197,7 @@ class CriticalSample:
         whole: CertificateEvaluator,
         quantile: float,
         horizon_ns: int = UNLIMITED_NS,
-        params: SampleParams = SampleParams(),
+        params: CriticalSampleParams = CriticalSampleParams(),
     ) -> None:
         self._whole, self._params, self._horizon_ns = whole, params, horizon_ns
         self._workload = workload = whole.workload
@@ -249,22 +218,29 @@ class CriticalSample:
 
     def floor_ns(self, services: Services) -> int:
         """Return a lower bound on the certificate."""
-        return reached_by_more(self._current().latency_ns(services), self._allowed)
+        latency_ns = self._current().latency_ns(services)
+        rank = latency_ns.size - 1 - self._allowed
+        return order_statistic(latency_ns, rank) if rank >= 0 else 0
 
-    def misses(self, services: Services, limit_ns: int) -> Misses:
-        """Return the queries whose bound exceeds `limit_ns` under `services`, for quick tests of other services."""
+    def quick_bound(self, services: Services, limit_ns: int) -> Callable[[Services], float]:
+        """Return a quicker bound, under other services, by the queries whose bound exceeds `limit_ns` under these."""
         evaluator = self._current()
         exits = evaluator.exits_ns(services)
         late = np.flatnonzero(evaluator.workload.latency_ns(exits) > limit_ns)
-        return Misses(critical_chains(evaluator.workload, services, exits, late), limit_ns, self._allowed)
+        chains, rank = (
+            critical_chains(evaluator.workload, services, exits, late),
+            late.size - 1 - self._allowed,
+        )
+        if rank < 0:
+            return lambda _: 0.0
+        return lambda others: float(np.partition(chains.latency_ns(others), rank)[rank])
 
     def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts:
         """Return cuts by the slowest queries under `services`, with the stages in the given order."""
         evaluator = self._current()
         exits = evaluator.exits_ns(services)
         latency_ns = evaluator.workload.latency_ns(exits)
-        wanted = min(latency_ns.size, math.ceil(self._params.cutting * (self._allowed + 1)))
-        slow = _greatest(latency_ns, wanted)
+        slow = _greatest(latency_ns, math.ceil(self._params.cutting * (self._allowed + 1)))
         chains = critical_chains(evaluator.workload, services, exits, slow)
         return QueryCuts.of(chains, order, limit_ns, self._allowed)
 
@@ -294,12 +270,10 @@ class CriticalSample:
             self._evaluator.forget()
 
     def _current(self) -> CertificateEvaluator:
-        if self._evaluator is None:
-            self._evaluator = (
-                self._whole
-                if self._kept.all()
-                else CertificateEvaluator(self._workload.restricted(self._kept))
-            )
+        if self._evaluator is None and self._kept.all():
+            self._evaluator = self._whole
+        elif self._evaluator is None:
+            self._evaluator = CertificateEvaluator(self._workload.restricted(self._kept))
         return self._evaluator
 
     def _keep(self, queries: Bool) -> None:
@@ -330,8 +304,7 @@ class CriticalSample:
         count = arrival_ns.size
         since_ns = (arrival_ns - arrival_ns[0]).astype(np.float64)
         ahead_ns = np.arange(count) * (load * self._workload.span_ns / count)
-        ahead_ns -= since_ns
-        np.negative(ahead_ns, out=ahead_ns)
+        np.subtract(since_ns, ahead_ns, out=ahead_ns)
         greatest = np.maximum.accumulate(ahead_ns)
         wait_ns = greatest - ahead_ns
         slow = self._greatest(wait_ns)
@@ -346,14 +319,15 @@ class CriticalSample:
     def _greatest(self, values: Int64 | Float64) -> Int64:
         """Index of the watched share of the values, see `_greatest`."""
         share = self._params.watched * (self._allowed + 1) / self._workload.queries
-        return _greatest(values, min(values.size, math.ceil(share * values.size)))
+        return _greatest(values, math.ceil(share * values.size))
 
 
 def _greatest(values: Int64 | Float64, count: int) -> Int64:
-    """Index of the `count` greatest values, ascending; of equal ones, the first.
+    """Index of the greatest values, at most `count`, ascending; of equal ones, the first.
 
     (An `argpartition` would take any of these, on another processor others.)
     """
+    count = min(count, values.size)
     least = np.partition(values, values.size - count)[values.size - count]
     chosen = values > least
     chosen[np.flatnonzero(values == least)[: count - np.count_nonzero(chosen)]] = True

@@ -16,6 +16,7 @@ from mipplan.core import (
     check_all,
     check_budget,
     check_margin,
+    check_one_of,
     check_quantile,
     check_seed,
     check_time_limit,
@@ -26,12 +27,7 @@ from mipplan.options import Configuration, check_names
 from mipplan.pipeline import Pipeline
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import SearchSpace
-from mipplan.planner.heuristics import (
-    FirstPlanParams,
-    break_ties,
-    find_first_plan,
-    trim,
-)
+from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility
 from mipplan.planner.instance import Request
 from mipplan.planner.oracle import ORACLES
@@ -181,13 +177,9 @@ def plan(
             sample=trace,
         ),
     )
-    maker = PlanMaker(asked, SearchLimits(Deadline.after(time_limit_s, started), progress or _untold))
-    budget = asked.budget_microusd_per_hour
+    limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
+    maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
     return maker.cheapest() if budget is None else maker.fastest(budget)
-
-
-def _untold(_: str) -> None:
-    """Report to nobody."""
 
 
 class PlanMaker:
@@ -211,14 +203,25 @@ class PlanMaker:
         first = find_first_plan(instance, self._params.first_plan)
         if first is None:
             report("deciding whether any plan can be certified")
-            found, limit = self._feasibility(self._method).find(instance)
+            found, limit = Feasibility(self._method, params=self._params.search).find(instance)
+            if found is None and limit is None:
+                return self._infeasible()
             if found is None:
-                return self._infeasible() if limit is None else self._nothing_found(limit)
+                # The search for any plan bounds no cost: what keeps up with the mean rate does.
+                lower_bound = sum(instance.cheapest_by_stage().values())
+                return replace(
+                    self._asked,
+                    figures=Figures(lower_bound_microusd_per_hour=lower_bound),
+                    reason=f"{_STOPPED} before any certified plan was found; allow more time",
+                    limit=limit,
+                )
             first = trim(instance, found.configuration, self._params.first_plan)
         report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
         space = SearchSpace(instance.affordable(first.cost), instance.limits)
         report(f"choosing among {space.size:,} options")
-        known = self._among(space, first.configuration)
+        # The first plan in terms of the options: where its own was dropped, by one that is no worse.
+        rows = [space.tables[stage].no_worse(option) for stage, option in first.configuration.items()]
+        known = CertifiedChoice.of(space.first + rows, space, instance)
         outcome = PlanSearch(instance, space, self._method, known=known, params=self._params.search).run()
         best = outcome.best
         if best is None:
@@ -229,30 +232,21 @@ class PlanMaker:
         limit = None if optimal else outcome.limit
         return self._made(space.configuration(choice), lower_bound, certificate_ns, limit)
 
-    def _among(self, space: SearchSpace, first: Configuration) -> CertifiedChoice:
-        """Write the first plan in terms of the options: where its own was dropped, by one that is no worse."""
-        choice = space.first + [space.tables[stage].no_worse(option) for stage, option in first.items()]
-        cost = int(space.cost[choice].sum())
-        return CertifiedChoice(choice, cost, self._instance.certificate_ns(space.services(choice)))
-
     def fastest(self, budget: int) -> Plan:
         """Return the plan with the least certified latency that costs at most `budget` (micro-dollars per hour)."""
         self._method.limits.report("looking for the least latency within the budget")
-        smallest = self._feasibility(self._method, budget).smallest_deadline(self._instance)
-        best = smallest.plan
+        feasibility = Feasibility(self._method, budget, self._params.search)
+        best, limit = feasibility.smallest_deadline(self._instance)
         if best is None:
-            if smallest.limit is None and not self._method.limits.deadline.is_over:
+            if limit is None and not self._method.limits.deadline.is_over:
                 return self._over_budget(budget)
             return replace(
                 self._asked,
                 reason=f"{_STOPPED} before any plan within the budget was found",
-                limit=smallest.limit or Limit.TIME,
+                limit=limit or Limit.TIME,
             )
-        made = self._made(best.configuration, None, best.certificate_ns, smallest.limit)
+        made = self._made(best.configuration, None, best.certificate_ns, limit)
         return made.with_slo(max(1, best.certificate_ns))
-
-    def _feasibility(self, method: SearchMethod, budget: int | None = None) -> Feasibility:
-        return Feasibility(method, budget, self._params.search)
 
     def _made(
         self, configuration: Configuration, lower_bound: int | None, certificate_ns: int, limit: Limit | None
@@ -267,34 +261,22 @@ class PlanMaker:
             limit=limit,
         )
 
-    def _nothing_found(self, limit: Limit) -> Plan:
-        # The search for any plan bounds no cost: what keeps up with the mean rate does.
-        lower_bound = sum(self._instance.cheapest_by_stage().values())
-        return replace(
-            self._asked,
-            figures=Figures(lower_bound_microusd_per_hour=lower_bound),
-            reason=f"{_STOPPED} before any certified plan was found; allow more time",
-            limit=limit,
-        )
-
     def _infeasible(self) -> Plan:
         self._method.limits.report("finding out why there is no plan")
         deadline = Deadline(time.monotonic() + self._params.diagnosis_s)
         method = replace(self._method, limits=replace(self._method.limits, deadline=deadline))
-        reason = Diagnosis(self._request, self._instance, self._feasibility(method)).reason()
-        return self._without_plan(reason)
+        feasibility = Feasibility(method, params=self._params.search)
+        return self._without_plan(Diagnosis(self._request, self._instance, feasibility).reason())
 
     def _over_budget(self, budget: int) -> Plan:
         # With a budget the instance has no deadline: this is what any plan takes, device limits included.
         cheapest = self.cheapest()
         if cheapest.microusd_per_hour is None:
             return cheapest
-        figures = [
-            f"{cost / MICRODOLLARS_PER_DOLLAR:.10g} $/h" for cost in (budget, cheapest.microusd_per_hour)
-        ]
+        most, least = (cost / MICRODOLLARS_PER_DOLLAR for cost in (budget, cheapest.microusd_per_hour))
         known = "the cheapest" if cheapest.status is PlanStatus.OPTIMAL else "the cheapest found in time"
         return self._without_plan(
-            f"no plan costs at most {figures[0]}: {known} that keeps up with the mean rate costs {figures[1]}"
+            f"no plan costs at most {most:.10g} $/h: {known} that keeps up with the mean rate costs {least:.10g} $/h"
         )
 
     def _without_plan(self, reason: str) -> Plan:
@@ -314,9 +296,12 @@ def check_search(
 
     Raises `InputError` listing every fault.
     """
+    # The optimum of a formulation that is not exact would be no lower bound for the certified plans.
+    exact = [name for name, formulation in FORMULATIONS.items() if formulation.exact]
     check_all(
-        lambda: _known_formulation(formulation),
-        lambda: _known_guarantee(guarantee),
+        lambda: check_one_of("formulation", formulation, [AUTO, *exact], repr),
+        # A plan that rests on replays is made by `mipplan.refine`.
+        lambda: check_one_of("guarantee", guarantee, ORACLES, repr),
         lambda: _check_envelope(guarantee, envelope),
         lambda: check_time_limit(time_limit_s),
         lambda: _check_headroom(headroom),
@@ -341,17 +326,3 @@ def _check_headroom(headroom: float) -> None:
         raise InputError.one(
             "headroom", f"expected a multiple of the traffic from 1 to 1000, found {headroom!r}"
         )
-
-
-def _known_guarantee(name: str) -> Guarantee:
-    known = tuple(ORACLES)  # a plan that rests on replays is made by `mipplan.refine`
-    if name not in known:
-        raise InputError.one("guarantee", f"expected one of {', '.join(known)}, found {name!r}")
-    return Guarantee(name)
-
-
-def _known_formulation(name: str) -> None:
-    # the optimum of one that is not exact would be no lower bound for the certified plans
-    known = [AUTO, *(name for name, formulation in FORMULATIONS.items() if formulation.exact)]
-    if name not in known:
-        raise InputError.one("formulation", f"expected one of {', '.join(known)}, found {name!r}")

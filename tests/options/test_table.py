@@ -140,8 +140,11 @@ def test_expand_lists_exactly_what_the_budget_allows(families: list[Family], bud
         family = stage.families[index]
         assert options.service(row) == family.service(n)
         assert int(options.cost[row]) == n * family.microusd_per_hour
-        assert (options.choice(row).hardware, options.choice(row).batch) == (family.hardware, family.batch)
-        assert options.choice(row).replicas == n
+        assert (options.option(row).choice.hardware, options.option(row).choice.batch) == (
+            family.hardware,
+            family.batch,
+        )
+        assert options.option(row).choice.replicas == n
 
 
 @given(FAMILIES)
@@ -164,4 +167,4 @@ def test_unlimited_twin_replaces_the_limited_one(limited_first: bool) -> None:
         for name in (("scarce", "plenty") if limited_first else ("plenty", "scarce"))
     ]
     kept = undominated(expand(StageFamilies("stage", tuple(twins), ()), PLENTY))
-    assert {kept.choice(row).hardware for row in range(kept.count)} == {"plenty"}
+    assert {kept.option(row).choice.hardware for row in range(kept.count)} == {"plenty"}

@@ -17,7 +17,7 @@ from mipplan.fleet.pricing import PricingProblem
 from mipplan.options import build_problem
 from mipplan.planner import SearchParams, SearchSpace, trace_instance
 from mipplan.planner.choices import ReducedCosts
-from mipplan.planner.enumeration import Enumeration, EnumerationParams, Master
+from mipplan.planner.enumeration import Enumeration, EnumerationParams
 from mipplan.result import relevant_profiles
 from oracle_planner import OracleAnswer, TooLargeError, cheapest_certified
 from planning_instances import PlanningInstance, made_again, planning_instance
@@ -51,7 +51,8 @@ def enumeration(drawn: PlanningInstance, budget: int, params: EnumerationParams 
     return Enumeration(
         instance,
         space,
-        Master(problem, np.arange(space.size)),
+        problem,
+        np.arange(space.size),
         NoBound(space.size),
         ReducedCosts(0.0, np.zeros(space.size)),
         budget,

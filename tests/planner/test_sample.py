@@ -14,7 +14,7 @@ from mipplan.core import quantile_ns
 from mipplan.pipeline import Pipeline
 from mipplan.planner import CertificateOracle
 from mipplan.planner.cuts import critical_chains
-from mipplan.planner.oracle import CriticalSample, SampleParams
+from mipplan.planner.oracle import CriticalSample, CriticalSampleParams
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 from random_pipelines import Case, features, random_case
@@ -76,7 +76,7 @@ def test_chains_are_exact_far_from_time_zero() -> None:
 @pytest.mark.parametrize("quantile", [0.5, 0.9, 1.0])
 def test_a_sample_is_never_above_the_truth(quantile: float) -> None:
     # On traces as short as these most samples would be the whole.
-    params = SampleParams(loads=(0.9,), largest=1.0)
+    params = CriticalSampleParams(loads=(0.9,), largest=1.0)
     smaller = 0
     for number in CASES[:: 3 if quantile != 0.9 else 1]:
         rng, case, workload = drawn(number)
@@ -89,8 +89,8 @@ def test_a_sample_is_never_above_the_truth(quantile: float) -> None:
             assert floor_ns <= truth
             assert not sample.exceeds(services, truth)
             # The chains of those that miss a limit tell as much under the same services, but for rounding.
-            misses = sample.misses(services, floor_ns - 1)
-            assert floor_ns - len(services) - 1 <= misses.floor_ns(services) <= floor_ns
+            bound_ns = sample.quick_bound(services, floor_ns - 1)
+            assert floor_ns - len(services) - 1 <= int(bound_ns(services)) <= floor_ns
             smaller += sample.queries < workload.queries
             if rng.random() < 0.3:
                 sample.learn(services, truth - 1)
@@ -144,7 +144,7 @@ def test_a_sample_reaches_back_to_where_a_long_busy_period_began() -> None:
         Pipeline(graph), Trace.from_ns(np.cumsum(np.repeat([1150, 700, 1150], [500, 1000, 1500])))
     )
     whole = CertificateEvaluator(workload)
-    sample = CriticalSample(whole, 0.99, params=SampleParams(loads=(0.9,)))
+    sample = CriticalSample(whole, 0.99, params=CriticalSampleParams(loads=(0.9,)))
     assert sample.queries < workload.queries / 4
     services = {"a": StageService(1, 900, 1)}
     certificate_ns = quantile_ns(whole.latency_ns(services), 0.99)
@@ -223,18 +223,18 @@ def test_what_it_has_learnt_from_it_refuses() -> None:
     assert refused > 0.9 * len(CASES)
 
 
-def test_quick_tests_only_refuse_what_is_refused() -> None:
+def test_quick_bounds_only_refuse_what_is_refused() -> None:
     said = 0
     for number in CASES:
         rng, case, workload = drawn(number)
         oracle = CertificateOracle(workload, 0.9)
         services = some_services(rng, case)
         limit_ns = int(oracle.certificate_ns(services) * 0.8)
-        test = oracle.quick_test(services, limit_ns)
+        bound_ns = oracle.quick_bound(services, limit_ns)
         for _ in range(6):
             other = some_services(rng, case)
-            assert test.floor_ns(other) <= oracle.certificate_ns(other)
-            if test.surely_exceeds(other):
+            assert bound_ns(other) <= oracle.certificate_ns(other)
+            if bound_ns(other) > limit_ns:
                 said += 1
                 assert oracle.certificate_ns(other) > limit_ns
     assert said > len(CASES) / 2

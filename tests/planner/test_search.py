@@ -27,7 +27,6 @@ from mipplan.planner import (
 )
 from mipplan.planner.cuts import QueryCuts
 from mipplan.planner.heuristics import repair
-from mipplan.planner.oracle import ExactTest
 from mipplan.result import CriticalStage
 from mipplan.tokens import Workload, realise
 from planning_instances import PlanningInstance, hand_made, planning_instance
@@ -67,17 +66,10 @@ class IgnorantOracle(WholeOracle):
 
 
 class EdgeOracle(WholeOracle):
-    """Its quick test is a few nanoseconds short."""
+    """Its quick bound is a few nanoseconds short."""
 
-    def quick_test(self, refused: Services, limit_ns: int) -> ShortTest:
-        return ShortTest(self, limit_ns)
-
-
-class ShortTest(ExactTest):
-    """A lower bound, a few nanoseconds below the truth."""
-
-    def floor_ns(self, services: Services) -> int:
-        return super().floor_ns(services) - 3
+    def quick_bound(self, refused: Services, limit_ns: int) -> Callable[[Services], float]:
+        return lambda services: self.certificate_ns(services) - 3
 
 
 def realised(drawn: PlanningInstance, made: Callable[[Oracle], Oracle] = lambda oracle: oracle) -> Instance:
@@ -147,7 +139,7 @@ def cheapest_of(space: SearchSpace) -> Int64:
     return np.array([own[np.argmin(space.cost[own])] for own in space.by_stage(np.arange(space.size))])
 
 
-def test_repair_of_what_the_quick_test_takes_for_good_enough_is_cheap() -> None:
+def test_repair_of_what_the_quick_bound_takes_for_good_enough_is_cheap() -> None:
     # The certificate exceeds the objective by 1 ns; chains, which do not round, see that it is kept by 2.
     drawn = hand_made(1.0)
     instance = realised(drawn, EdgeOracle)
