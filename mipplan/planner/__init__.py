@@ -15,7 +15,7 @@ from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.explanation import explain
 from mipplan.planner.heuristics import CertifiedConfiguration, trim
 from mipplan.planner.instance import Instance, Request, trace_instance
-from mipplan.planner.oracle import ORACLES, CertificateOracle, Oracle, WorstCaseOracle
+from mipplan.planner.oracle import ORACLES, CertificateOracle, SeparationOracle, WorstCaseOracle
 from mipplan.planner.planning import PlanMaker, PlanningParams, check_search, plan
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "CertifiedConfiguration",
     "Cut",
     "Instance",
-    "Oracle",
     "PathPart",
     "PlanMaker",
     "PlanSearch",
@@ -37,6 +36,7 @@ __all__ = [
     "SearchOutcome",
     "SearchParams",
     "SearchSpace",
+    "SeparationOracle",
     "StagePart",
     "TooManyError",
     "WalkParams",

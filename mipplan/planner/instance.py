@@ -28,7 +28,7 @@ from mipplan.options import (
 )
 from mipplan.pipeline import Pipeline
 from mipplan.planner.cuts import Cut, Services, strengthen
-from mipplan.planner.oracle import CertificateOracle, Oracle, WorstCaseOracle
+from mipplan.planner.oracle import CertificateOracle, SeparationOracle, WorstCaseOracle
 from mipplan.profiles import Profiles
 from mipplan.result import Plan
 from mipplan.tokens import Workload, realise
@@ -43,7 +43,7 @@ class Instance:
     demand: Mapping[str, Fraction]  # tokens per ns that each stage must outrun
     families: Mapping[str, StageFamilies]  # in file order of the stages
     limits: Mapping[str, int]  # devices by hardware name
-    oracle: Oracle  # it remembers what it evaluated; otherwise nothing here changes
+    oracle: SeparationOracle  # it remembers what it evaluated; otherwise nothing here changes
     deadline_ns: int  # what the guaranteed latency must keep: the objective less any margin
 
     @classmethod
@@ -52,7 +52,7 @@ class Instance:
         pipeline: Pipeline,
         profiles: Profiles,
         demand: Mapping[str, Fraction],
-        oracle: Oracle,
+        oracle: SeparationOracle,
         deadline_ns: int,
     ) -> Instance:
         """Find the options that a demand leaves."""

@@ -35,7 +35,7 @@ from mipplan.result import CriticalStage, Guarantee
 from mipplan.tokens import StageTokens, Workload
 
 
-class Oracle(Protocol):
+class SeparationOracle(Protocol):
     """Bounds the latency of plans; the bound grows with every T and falls with every R.
 
     What has a body here is right, and quick where `certificate_ns` is.
@@ -88,7 +88,7 @@ class CriticalSampleParams:
     largest: float = 0.5
 
 
-class CertificateOracle(Oracle):
+class CertificateOracle(SeparationOracle):
     """The certificate's quantile over the queries of one trace.
 
     Latencies beyond `horizon_ns` need not be told apart quickly: the deadline that will mostly be asked about.
@@ -151,7 +151,7 @@ class CertificateOracle(Oracle):
         return certify_services(self._workload, services, self._quantile).critical_path
 
 
-class WorstCaseOracle(Oracle):
+class WorstCaseOracle(SeparationOracle):
     """The worst case over all traffic inside an arrival curve: quick, and not that of a query."""
 
     def __init__(self, worst_case: WorstCase, paths: PathWaits) -> None:
@@ -181,7 +181,7 @@ class WorstCaseOracle(Oracle):
 
 
 #: What certifies plans, by what is guaranteed.
-ORACLES: Mapping[Guarantee, type[Oracle]] = MappingProxyType(
+ORACLES: Mapping[Guarantee, type[SeparationOracle]] = MappingProxyType(
     {Guarantee.TRACE: CertificateOracle, Guarantee.ENVELOPE: WorstCaseOracle}
 )
 

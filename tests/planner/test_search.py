@@ -18,11 +18,11 @@ from mipplan.options import Family, Option, StageFamilies, StageOptions, expand
 from mipplan.planner import (
     CertifiedChoice,
     Instance,
-    Oracle,
     PlanSearch,
     SearchMethod,
     SearchOutcome,
     SearchSpace,
+    SeparationOracle,
     trace_instance,
 )
 from mipplan.planner.cuts import QueryCuts
@@ -34,10 +34,10 @@ from planning_instances import PlanningInstance, hand_made, planning_instance
 Services = Mapping[str, StageService]
 
 
-class WholeOracle(Oracle):
+class WholeOracle(SeparationOracle):
     """Asks another one for whole certificates."""
 
-    def __init__(self, oracle: Oracle) -> None:
+    def __init__(self, oracle: SeparationOracle) -> None:
         self._oracle = oracle
 
     @property
@@ -72,7 +72,9 @@ class EdgeOracle(WholeOracle):
         return lambda services: self.certificate_ns(services) - 3
 
 
-def realised(drawn: PlanningInstance, made: Callable[[Oracle], Oracle] = lambda oracle: oracle) -> Instance:
+def realised(
+    drawn: PlanningInstance, made: Callable[[SeparationOracle], SeparationOracle] = lambda oracle: oracle
+) -> Instance:
     instance = trace_instance(
         drawn.pipeline, drawn.profiles, drawn.trace, drawn.slo_ns, drawn.quantile, drawn.seed
     )
