@@ -92,7 +92,7 @@ def measure_modes(problem: TimeCostProblem) -> list[Int64]:
     seen: set[tuple[int, bytes]] = set()
     looked_at: set[tuple[int, int, int]] = set()
     for path in problem.paths:
-        least = max(int(waits.min()) for waits in path.waits)
+        least = path.least_wait
         for v, waits in zip(path.activities, path.waits, strict=True):
             if (v, id(waits), least) not in looked_at:  # activities may share an array
                 looked_at.add((v, id(waits), least))

@@ -51,9 +51,7 @@ def encode(
     """As `paths.encode`, and the steps that the waits reach."""
     values = paths.encode(problem, model, selection)
     for stairs in _staircases(problem, params):
-        on_path = zip(stairs.path.activities, stairs.path.waits, strict=True)
-        wait = max(int(waits[selection[v]]) for v, waits in on_path)
-        values[stairs.columns] = stairs.heights <= wait
+        values[stairs.columns] = stairs.heights <= stairs.path.wait_of(selection)
     return values
 
 

@@ -10,9 +10,11 @@ All data are integers in whatever units the caller likes, so that evaluation is 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -131,6 +133,15 @@ class Path:
         object.__setattr__(self, "activities", activities)
         object.__setattr__(self, "lag", int(self.lag))
         object.__setattr__(self, "waits", waits)
+
+    @property
+    def least_wait(self) -> int:
+        """What every choice of modes waits at least."""
+        return max(int(waits.min()) for waits in self.waits)
+
+    def wait_of(self, selection: Sequence[int]) -> int:
+        """The largest of the chosen waits, for a mode index per activity of the problem."""
+        return max(int(waits[selection[v]]) for v, waits in zip(self.activities, self.waits, strict=True))
 
 
 @dataclass(frozen=True)
@@ -254,6 +265,12 @@ class TimeCostProblem:
         """Number of modes over all activities: the binaries of a formulation that has one per mode."""
         return sum(activity.num_modes for activity in self.activities)
 
+    @property
+    def most_used(self) -> list[int]:
+        """Amount of each resource if every activity uses as much of it as it may."""
+        most = [activity.usage.max(axis=0).tolist() for activity in self.activities]
+        return [sum(uses) for uses in zip(*most, strict=True)]
+
     def with_covers(self, *covers: Cover) -> TimeCostProblem:
         """Return this problem with further covers appended to those it has."""
         return replace(self, covers=(*self.covers, *covers))
@@ -261,8 +278,7 @@ class TimeCostProblem:
     def path_value(self, path: Path, selection: Sequence[int]) -> int:
         """Lag, durations and the largest wait along one path, for a mode index per activity."""
         durations = sum(int(self.activities[v].duration[selection[v]]) for v in path.activities)
-        wait = max(int(waits[selection[v]]) for v, waits in zip(path.activities, path.waits, strict=True))
-        return path.lag + durations + wait
+        return path.lag + durations + path.wait_of(selection)
 
     def cost_of(self, selection: Sequence[int]) -> int:
         """Sum of the costs of the chosen modes, for a mode index per activity."""
@@ -310,21 +326,27 @@ class TimeCostProblem:
                 yield f"cover {index} is not met"
 
 
-@lru_cache(maxsize=8)
-def topological_order(count: int, arcs: tuple[Arc, ...]) -> tuple[int, ...]:
-    """Activities, tails before heads; fewer than `count` if the arcs contain a cycle."""
-    # The last few are remembered: arcs are the same from one problem to the next.
+@lru_cache(maxsize=8)  # arcs are the same from one problem to the next
+def topological_order(count: int, arcs: tuple[Arc, ...], *, depth_first: bool = False) -> tuple[int, ...]:
+    """Activities, tails before heads; fewer than `count` if the arcs contain a cycle.
+
+    Depth first, the order goes on where it is, so that few branches are under way at a time.
+    """
     waiting = [0] * count
     heads: list[list[int]] = [[] for _ in range(count)]
     for arc in arcs:
         waiting[arc.head] += 1
         heads[arc.tail].append(arc.head)
-    order = [v for v in range(count) if waiting[v] == 0]
-    for v in order:  # it grows as activities become ready
-        for head in heads[v]:
+    ready = deque(v for v in range(count) if waiting[v] == 0)
+    if depth_first:
+        ready.reverse()
+    order: list[int] = []
+    while ready:
+        order.append(ready.pop() if depth_first else ready.popleft())
+        for head in heads[order[-1]]:
             waiting[head] -= 1
             if waiting[head] == 0:
-                order.append(head)
+                ready.append(head)
     return tuple(order)
 
 
@@ -341,8 +363,7 @@ def _find_faults(problem: TimeCostProblem) -> Iterator[str]:
     yield from numbers
     resources = len(problem.resources)
     for activity in problem.activities:
-        columns = activity.usage.shape[1]
-        if columns != resources:
+        if (columns := activity.usage.shape[1]) != resources:
             yield f"activity {activity.name!r}: usage has {columns} columns, there are {resources} resources"
     arc_faults = list(_arc_faults(problem))
     yield from arc_faults
@@ -371,7 +392,7 @@ def _path_faults(problem: TimeCostProblem, path: Path, lags: Lags) -> Iterator[s
     place = f"path {path.activities}"
     for v, waits in zip(path.activities, path.waits, strict=True):
         yield from _array_faults(problem, v, waits, place)
-    steps = list(zip(path.activities, path.activities[1:], strict=False))
+    steps = list(pairwise(path.activities))
     missing = [step for step in steps if step not in lags]
     if missing:
         yield from (f"{place}: there is no arc {tail} -> {head}" for tail, head in missing)
