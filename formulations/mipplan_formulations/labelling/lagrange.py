@@ -169,9 +169,11 @@ class Heights:
 
     def choose(self, price: float, height: int) -> Int64:
         """Columns of the modes of least weight at a height, shape (v,); at an infinite price, of the shortest."""
-        if np.isinf(price):
-            return self._least_at(height, self.table.duration, _FORBIDDEN)
-        return self._least_at(height, self.table.cost + price * self.table.duration, np.inf)
+        weights, filler = self.table.duration, _FORBIDDEN
+        if not np.isinf(price):
+            weights, filler = self.table.cost + price * self.table.duration, np.inf
+        allowed = np.arange(weights.shape[1]) <= self._last[:, height, None]
+        return np.asarray(np.argmin(np.where(allowed, weights, filler), axis=1))
 
     def maximise(self, most_tangents: int = 40) -> None:
         """Maximise the bound over prices: where the tangents on both sides meet, until they meet on the curve.
@@ -213,7 +215,7 @@ class Heights:
         table = self.table
         least, total = self.weigh(price)
         others = total - least
-        onwards = np.minimum.accumulate(others[:, ::-1], axis=1)[:, ::-1]
+        onwards = least_onwards(others)
         weighted = table.cost + price * table.duration
         # a mode needs a height whose modes may wait as long as it does
         place = np.searchsorted(self.highs, table.wait)
@@ -235,11 +237,6 @@ class Heights:
         chosen = self.choose(price, height)
         cost, duration, _ = self.table.value(chosen)
         return Tangent(price, height, cost, duration + int(self.lows[height]) - self.table.room, bound)
-
-    def _least_at(self, height: int, weights: NDArray[Any], filler: float) -> Int64:
-        """Per activity the column of least weight among the modes allowed at a height."""
-        allowed = np.arange(weights.shape[1]) <= self._last[:, height, None]
-        return np.asarray(np.argmin(np.where(allowed, weights, filler), axis=1))
 
 
 @dataclass(frozen=True)
@@ -270,6 +267,11 @@ def gathered_heights(table: ChainTable, waits: Int64, most: int) -> Heights:
     """Heights at the increasing waits, gathered evenly into at most `most`."""
     firsts = np.unique(np.linspace(0, waits.size, most, endpoint=False).astype(np.int64))
     return Heights(table, waits[firsts], np.append(waits[firsts[1:] - 1], waits[-1]))
+
+
+def least_onwards(rows: NDArray[Any]) -> NDArray[Any]:
+    """In each row, the least from every place on."""
+    return np.asarray(np.minimum.accumulate(rows[:, ::-1], axis=1)[:, ::-1])
 
 
 def improve(table: ChainTable, chosen: Int64) -> Int64:

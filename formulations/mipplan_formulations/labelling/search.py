@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan_formulations.linear import Int64
+from mipplan_formulations.linear import Float64, Int64
 
 Int32 = NDArray[np.int32]
+L = TypeVar("L", bound="Labels")
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,10 @@ class Labels:
         """Some of the labels."""
         return type(self)(*(array[rows] for array in vars(self).values()))
 
-
-def trace_back(trail: Sequence[Labels], order: Sequence[int], best: int) -> tuple[int, ...]:
-    """Modes along the way to a label, given the labels after each activity in order."""
-    chosen = [0] * len(order)
-    for labels, v in zip(reversed(trail), reversed(order), strict=True):
-        chosen[v] = int(labels.mode[best])
-        best = int(labels.parent[best])
-    return tuple(chosen)
+    def portions(self, size: int) -> Iterator[Int64]:
+        """Rows of at most `size` labels at a time."""
+        for start in range(0, self.cost.size, size):
+            yield np.arange(start, min(start + size, self.cost.size))
 
 
 @dataclass(frozen=True)
@@ -85,6 +82,48 @@ class LabelPass:
     cost: int
     complete: bool
     labels: int
+
+
+class LabelRun(ABC, Generic[L]):
+    """One run over the activities in an order: labels within a cutoff after each of them."""
+
+    def __init__(self, order: Sequence[int], cutoff: int, limits: LabelLimits) -> None:
+        self.order, self.cutoff, self.limits = order, cutoff, limits
+        self.limit = cutoff + 1e-9 * (abs(cutoff) + 1)
+        self.complete = True
+
+    def run(self, labels: L) -> LabelPass:
+        """Find the cheapest selection that costs at most the cutoff, from the labels before the first activity."""
+        trail: list[Labels] = []
+        count = 0
+        for stage in range(len(self.order)):
+            labels = self._extend(stage, labels)
+            if labels.cost.size == 0:
+                return LabelPass(None, 0, self.complete, count)
+            count += labels.cost.size
+            trail.append(Labels(labels.cost, labels.parent, labels.mode))  # the rest needs much memory
+        best = int(np.argmin(labels.cost))
+        cost = int(labels.cost[best])
+        chosen = [0] * len(trail)
+        for kept, v in zip(reversed(trail), reversed(self.order), strict=True):
+            chosen[v] = int(kept.mode[best])
+            best = int(kept.parent[best])
+        return LabelPass(tuple(chosen), cost, self.complete, count)
+
+    @abstractmethod
+    def _extend(self, stage: int, labels: L) -> L:
+        """Give every label every mode of the next activity, and keep what may come to something."""
+
+    def _most(self) -> int:
+        """How many labels may be kept."""
+        return self.limits.few_labels if self.limits.is_over() else self.limits.most_labels
+
+    def _least(self, labels: L, most: int, worth: Callable[[L], Float64]) -> L:
+        """At most `most` labels, those of least worth."""
+        if labels.cost.size <= most:
+            return labels
+        self.complete = False
+        return labels.take(np.sort(np.argsort(worth(labels), kind="stable")[:most]))
 
 
 class GapSearch(ABC):
