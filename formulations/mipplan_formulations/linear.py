@@ -286,13 +286,13 @@ def check_number(value: int, place: str, faults: list[str]) -> None:
         faults.append(f"{place}: must be between 0 and 2**53, not {value}")
 
 
-def repeated_names(kind: str, names: Sequence[str]) -> Iterator[str]:
-    """Yield a fault for every name that was there before."""
+def repeated_names(kind: str, parts: Sequence[Any]) -> Iterator[str]:
+    """Yield a fault for every part whose name another had before."""
     seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            yield f"two {kind} entries are called {name!r}"
-        seen.add(name)
+    for part in parts:
+        if part.name in seen:
+            yield f"two {kind} entries are called {part.name!r}"
+        seen.add(part.name)
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -47,8 +47,6 @@ class ChainParams(GapParams):
     growth: int = 4
     most_children: int = 1 << 20
     """Labels are extended in portions that make at most this many, because memory is finite."""
-    screened: int = 4
-    """At most this many times the labels that may stay are compared; the least promising of more go before."""
 
 
 DEFAULT = ChainParams()

@@ -50,8 +50,6 @@ class NetworkParams(GapParams):
     """At most this many labels stay, because comparing more in many columns takes longer than it is worth."""
     most_compared: int = 1000
     """A label is compared with at most this many, because with many columns few dominate each other."""
-    screened: int = 4
-    """At most this many times the labels that may stay are compared; the least promising of more go before."""
 
 
 DEFAULT = NetworkParams()

@@ -35,12 +35,14 @@ class LabelLimits:
 
 @dataclass(frozen=True)
 class GapParams:
-    """How fast the gap grows in which labels are set."""
+    """How fast the gap grows in which labels are set, and how many of them are compared."""
 
     first_share: float = 1 / 16
     """The first pass looks this share into the gap between bound and best selection."""
     growth: int = 3
     """Each next pass looks this many times as far."""
+    screened: int = 4
+    """At most this many times the labels that may stay are compared; the least promising of more go before."""
 
 
 @dataclass(frozen=True, eq=False)

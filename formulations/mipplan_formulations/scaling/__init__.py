@@ -17,7 +17,6 @@ from mipplan_formulations.scaling.problem import (
     ScalingActivity,
     ScalingEvaluation,
     ScalingProblem,
-    arcs_in_order,
 )
 
 __all__ = [
@@ -33,7 +32,6 @@ __all__ = [
     "ScalingProblem",
     "ScalingTemplate",
     "SupportParams",
-    "arcs_in_order",
     "build",
     "lower_hull",
     "side_by_side",

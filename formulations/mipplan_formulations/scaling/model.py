@@ -54,15 +54,14 @@ def encode(problem: ScalingProblem, model: LinearModel, units: Sequence[int]) ->
     for g, (group, shed) in enumerate(zip(problem.groups, problem.least_shed(units), strict=True)):
         if group.penalty is not None:
             values[places[f"shed_{g}"]] = shed
-    times = problem.path_times(units) if any(problem.is_timed) else None
+    before, after, _ = problem.path_times(units)
     for v, (n, now, demand) in enumerate(zip(units, problem.present.tolist(), problem.demands, strict=True)):
         if f"up_{v}" in places:
             values[places[f"up_{v}"]], values[places[f"down_{v}"]] = max(0, n - now), max(0, now - n)
-        if demand is not None and times is not None:
+        if demand is not None:
             values[places[f"wait_{v}"]] = demand.waits(n)
             values[places[f"own_{v}"]] = demand.own_times(n)
-            values[places[f"before_{v}"]] = times.before[v]
-            values[places[f"after_{v}"]] = times.after[v]
+            values[places[f"before_{v}"]], values[places[f"after_{v}"]] = before[v], after[v]
     return values
 
 

@@ -354,8 +354,8 @@ def _find_faults(problem: TimeCostProblem) -> Iterator[str]:
     """What can be wrong with a problem whose parts are each valid on their own."""
     if not problem.activities:
         yield "a problem needs at least one activity"
-    yield from repeated_names("activity", [activity.name for activity in problem.activities])
-    yield from repeated_names("resource", [resource.name for resource in problem.resources])
+    yield from repeated_names("activity", problem.activities)
+    yield from repeated_names("resource", problem.resources)
     numbers: list[str] = []
     check_number(problem.deadline, "deadline", numbers)
     for resource in problem.resources:
