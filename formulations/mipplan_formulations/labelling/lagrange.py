@@ -150,8 +150,7 @@ class Heights:
 
     def shortest(self) -> Int64:
         """Least duration per activity for every height, shape (v, k)."""
-        least = np.minimum.accumulate(np.where(self.table.allowed, self.table.duration, _FORBIDDEN), axis=1)
-        return np.asarray(np.take_along_axis(least, self._last, axis=1))
+        return self._least(np.where(self.table.allowed, self.table.duration, _FORBIDDEN))
 
     def fastest(self) -> Int64:
         """Least total of durations plus the wait, for every height, shape (k,)."""
@@ -159,9 +158,7 @@ class Heights:
 
     def weigh(self, price: float) -> tuple[Float64, Float64]:
         """Least of ``c + price·d`` per activity and height, and L(price, h) per height."""
-        weighted = self.table.cost + price * self.table.duration
-        least = np.minimum.accumulate(weighted, axis=1)
-        least = np.take_along_axis(least, self._last, axis=1)
+        least = self._least(self.table.cost + price * self.table.duration)
         terms = price * (self.lows - self.table.room)
         total = least.sum(axis=0) + terms
         total -= _ROUNDING * (least.sum(axis=0) + np.abs(terms) + 1.0)
@@ -169,10 +166,11 @@ class Heights:
 
     def choose(self, price: float, height: int) -> Int64:
         """Columns of the modes of least weight at a height, shape (v,); at an infinite price, of the shortest."""
-        weights, filler = self.table.duration, _FORBIDDEN
+        weights: NDArray[Any] = self.table.duration
         if not np.isinf(price):
-            weights, filler = self.table.cost + price * self.table.duration, np.inf
+            weights = self.table.cost + price * self.table.duration
         allowed = np.arange(weights.shape[1]) <= self._last[:, height, None]
+        filler = _FORBIDDEN if np.isinf(price) else np.inf
         return np.asarray(np.argmin(np.where(allowed, weights, filler), axis=1))
 
     def maximise(self, most_tangents: int = 40) -> None:
@@ -225,6 +223,10 @@ class Heights:
         alone = np.where(own, np.take_along_axis(others, place, axis=1) + weighted, np.inf)
         among = np.where(inside, np.take_along_axis(onwards, place, axis=1) + weighted, np.inf)
         return among, alone
+
+    def _least(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Least per activity over the modes allowed, for every height."""
+        return np.take_along_axis(np.minimum.accumulate(values, axis=1), self._last, axis=1)
 
     def _evaluate(self, price: float) -> Tangent:
         _, total = self.weigh(price)

@@ -9,7 +9,7 @@ again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -262,7 +262,7 @@ def _excess_of(labels: _NetworkLabels) -> Float64:
     return labels.excess
 
 
-def _layout(problem: TimeCostProblem, network: PathNetwork, done: Set[int]) -> _Layout:
+def _layout(problem: TimeCostProblem, network: PathNetwork, done: set[int]) -> _Layout:
     """What has to be remembered once some activities are chosen."""
     entered = {e.head for e in network.edges if e.head != END and e.activity in done}
     left = {e.tail for e in network.edges if e.tail != START and e.activity not in done}

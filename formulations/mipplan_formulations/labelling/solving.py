@@ -118,11 +118,7 @@ def _is_bare_chain(problem: TimeCostProblem) -> bool:
 
 def _without_idle_conditions(problem: TimeCostProblem) -> TimeCostProblem:
     """Leave out resources that cannot run out and covers that are always met."""
-    most = [
-        sum(int(activity.usage[:, r].max()) for activity in problem.activities)
-        for r in range(len(problem.resources))
-    ]
-    scarce = [r for r, resource in enumerate(problem.resources) if most[r] > resource.capacity]
+    scarce = [r for r, most in enumerate(problem.most_used) if most > problem.resources[r].capacity]
     return replace(
         problem,
         activities=tuple(
@@ -137,6 +133,5 @@ def _check_sums(problem: TimeCostProblem) -> None:
     costs = sum(int(activity.cost.max()) for activity in problem.activities)
     times = sum(int(activity.duration.max()) for activity in problem.activities)
     lags = sum(arc.lag for arc in problem.arcs)
-    used = [sum(int(a.usage[:, r].max()) for a in problem.activities) for r in range(len(problem.resources))]
-    if max(costs, times + lags, *used) >= _LARGEST_SUM:
+    if max(costs, times + lags, *problem.most_used) >= _LARGEST_SUM:
         raise ValueError("costs, times or uses are too large to be added up in int64 here")

@@ -175,12 +175,14 @@ def suggest(
     penalties = [
         [own + share * price * t for own, t in zip(priced, plain, strict=True)] for share in params.blends
     ]
+    # Below a height that is tried, every activity has a mode.
+    lowest, usable = max(int(own.min()) for own in waits), np.unique(np.concatenate(waits))
     penalties += [
         [
             np.where(wait <= height, price * activity.duration, np.inf)
             for activity, wait in zip(activities, waits, strict=True)
         ]
-        for height in _heights(waits, params.heights).tolist()
+        for height in thin_out(usable[usable >= lowest], params.heights).tolist()
     ]
     found: dict[tuple[int, ...], int] = {}
     for own in penalties:
@@ -191,13 +193,6 @@ def suggest(
             break
     for selection in sorted(found, key=found.__getitem__)[: params.most_improved]:
         yield selection if time.monotonic() > ends_at else improver.improve(selection)
-
-
-def _heights(waits: Sequence[Int64], most: int) -> Int64:
-    """Some heights, at most `most`, below which every activity has a mode."""
-    lowest = max(int(own.min()) for own in waits)
-    usable = np.unique(np.concatenate(waits))
-    return thin_out(usable[usable >= lowest], most)
 
 
 def _longest_waits(problem: TimeCostProblem) -> list[Int64]:
