@@ -157,9 +157,16 @@ class ModelBuilder:
         objective, column_lower, column_upper, integrality = map(
             np.concatenate, zip(*self._blocks, strict=True)
         )
+        starts = np.cumsum([columns.size for columns in self._row_columns])
+        columns, coefficients = np.concatenate(self._row_columns), np.concatenate(self._coefficients)
+        shape = (len(self._row_names), len(self._column_names))
+        # Rows stand one after the other already, so there is nothing to sort but within them.
+        matrix = sparse.csr_array((coefficients, columns, starts), shape=shape)
+        matrix.eliminate_zeros()
+        matrix.sort_indices()
         return LinearModel(
             objective=objective,
-            matrix=self._join_rows(),
+            matrix=matrix,
             row_lower=np.array(self._row_lower, dtype=np.float64),
             row_upper=np.array(self._row_upper, dtype=np.float64),
             column_lower=column_lower,
@@ -169,16 +176,6 @@ class ModelBuilder:
             row_names=tuple(self._row_names),
             name=name,
         )
-
-    def _join_rows(self) -> sparse.csr_array[Any, tuple[int, int]]:
-        starts = np.cumsum([columns.size for columns in self._row_columns])
-        columns, coefficients = np.concatenate(self._row_columns), np.concatenate(self._coefficients)
-        shape = (len(self._row_names), len(self._column_names))
-        # Rows stand one after the other already, so there is nothing to sort but within them.
-        matrix = sparse.csr_array((coefficients, columns, starts), shape=shape)
-        matrix.eliminate_zeros()
-        matrix.sort_indices()
-        return matrix
 
 
 def _freeze(model: LinearModel) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipplan_formulations.labelling.lagrange import (
-    ChainTable,
     Heights,
     all_heights,
     gathered_heights,
@@ -49,9 +49,6 @@ class ChainParams(GapParams):
     """Labels are extended in portions that make at most this many, because memory is finite."""
 
 
-DEFAULT = ChainParams()
-
-
 class ChainSearch(GapSearch):
     """The cheapest selection of a problem with one path; off the path, the cheapest mode is right."""
 
@@ -62,7 +59,7 @@ class ChainSearch(GapSearch):
         limits: LabelLimits,
         gap: float,
         cost: int | None,
-        params: ChainParams = DEFAULT,
+        params: ChainParams,
     ) -> None:
         self._params, self._path = params, path
         self._cheapest = [int(np.argmin(activity.cost)) for activity in problem.activities]
@@ -73,8 +70,8 @@ class ChainSearch(GapSearch):
         )
         own = [problem.activities[v] for v in path.activities]
         costs, durations = [a.cost for a in own], [a.duration for a in own]
-        self._table = tabulate(costs, durations, path.waits, problem.deadline - path.lag)
-        self._heights = all_heights(self._table, params.most_heights)
+        table = tabulate(costs, durations, path.waits, problem.deadline - path.lag)
+        self._heights = all_heights(table, params.most_heights)
         super().__init__(limits, gap, None if cost is None else cost - fixed, params, fixed)
 
     def best(self) -> tuple[int, ...] | None:
@@ -87,16 +84,14 @@ class ChainSearch(GapSearch):
         return tuple(chosen)
 
     def _prepare(self) -> bool:
-        heights = self._heights
-        if heights.lows.size == 0 or heights.fastest().min() > self._table.room:
+        if not self._maximise(self._heights):
             return False
-        heights.maximise(self._params.most_tangents)
-        self._harvest(heights)
-        self._raise_bound(heights.bound)
+        self._raise_bound(self._heights.bound)
         return True
 
     def _dearest(self) -> int:
-        return int(np.where(self._table.allowed, self._table.cost, 0).max(axis=1).sum())
+        table = self._heights.table
+        return int(np.where(table.allowed, table.cost, 0).max(axis=1).sum())
 
     def _search(self, cutoff: int) -> LabelPass:
         narrowed = self._narrow(cutoff)
@@ -129,11 +124,13 @@ class ChainSearch(GapSearch):
             waits = np.unique(table.wait[(alone <= limit) & table.allowed])
             if not kept.any(axis=1).all() or waits.size == 0:
                 return None
-            narrowed = self._heights_at(table.keep(kept), waits)
-            if narrowed.lows.size == 0 or narrowed.fastest().min() > table.room:
+            smaller = table.keep(kept)
+            if waits.size * smaller.wait.shape[0] <= self._params.most_exact:
+                narrowed = Heights(smaller, waits, waits)
+            else:
+                narrowed = gathered_heights(smaller, waits, self._params.most_heights)
+            if not self._maximise(narrowed):
                 return None
-            narrowed.maximise(self._params.most_tangents)
-            self._harvest(narrowed)
             self._raise_bound(min(narrowed.bound, cutoff + 1))
             if narrowed.bound > limit:
                 return None
@@ -142,15 +139,12 @@ class ChainSearch(GapSearch):
                 return narrowed
             heights = narrowed
 
-    def _heights_at(self, table: ChainTable, waits: Int64) -> Heights:
-        """Heights at these waits only, gathered where they are too many."""
-        if waits.size * table.wait.shape[0] <= self._params.most_exact:
-            return Heights(table, waits, waits)
-        return gathered_heights(table, waits, self._params.most_heights)
-
-    def _harvest(self, heights: Heights) -> None:
-        """Make choices of the tangents that meet the deadline."""
+    def _maximise(self, heights: Heights) -> bool:
+        """Maximise the bound, and make choices of the tangents that meet the deadline; False if none can."""
         table = heights.table
+        if heights.lows.size == 0 or heights.fastest().min() > table.room:
+            return False
+        heights.maximise(self._params.most_tangents)
         for tangent in heights.tangents:
             if tangent.slope <= 0:
                 chosen = heights.choose(tangent.price, tangent.height)
@@ -158,6 +152,7 @@ class ChainSearch(GapSearch):
                 if duration + wait <= table.room:
                     chosen = improve(table, chosen)
                     self.offer(table.value(chosen)[0], table.selection(chosen))
+        return True
 
     def _raise_bound(self, bound: float) -> None:
         self.bound = max(self.bound, math.ceil(bound - 1e-6))
@@ -200,10 +195,7 @@ class _ChainRun(LabelRun[_ChainLabels]):
         # the lowest height at which a mode's wait fits
         level = np.searchsorted(self._heights.lows, table.wait[v, :modes])
         most, screened = self._most(), self._params.screened
-
-        def worth(some: _ChainLabels) -> Float64:
-            return self._bound(0, stage, some)
-
+        worth = partial(self._bound, 0, stage)
         found: list[_ChainLabels] = []
         for rows in labels.portions(max(1, self._params.most_children // modes)):
             found.append(self._children(stage, labels, rows, level))

@@ -52,9 +52,6 @@ class NetworkParams(GapParams):
     """A label is compared with at most this many, because with many columns few dominate each other."""
 
 
-DEFAULT = NetworkParams()
-
-
 class NetworkSearch(GapSearch):
     """The cheapest selection on a network of paths."""
 
@@ -63,9 +60,9 @@ class NetworkSearch(GapSearch):
         problem: TimeCostProblem,
         guide: DualBound,
         limits: LabelLimits,
-        gap: float = 0.0,
-        cost: int | None = None,
-        params: NetworkParams = DEFAULT,
+        gap: float,
+        cost: int | None,
+        params: NetworkParams,
     ) -> None:
         super().__init__(limits, gap, cost, params)
         self._problem, self._guide, self._params = problem, guide, params

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mipplan_formulations.labelling.chain import DEFAULT as CHAIN
 from mipplan_formulations.labelling.chain import ChainParams, ChainSearch
 from mipplan_formulations.labelling.lagrange import DualBound
-from mipplan_formulations.labelling.network import DEFAULT as NETWORK
 from mipplan_formulations.labelling.network import NetworkParams, NetworkSearch
 from mipplan_formulations.labelling.search import GapSearch, LabelLimits
 from mipplan_formulations.time_cost import Activity, TimeCostProblem, breakable_paths, drop_dominated
@@ -25,8 +23,8 @@ _LARGEST_SUM = 2**59
 class LabelParams:
     """Numbers that tune the search, for each of the two kinds of problems."""
 
-    chain: ChainParams = CHAIN
-    network: NetworkParams = NETWORK
+    chain: ChainParams = field(default_factory=ChainParams)
+    network: NetworkParams = field(default_factory=NetworkParams)
 
 
 DEFAULT = LabelParams()

@@ -1,12 +1,9 @@
 """The scaling problem: how many units each activity gets, modes fixed; its formulation, and a template of its model."""
 
 from mipplan_formulations.scaling.demands import (
-    KINDS,
     OWN,
-    WAIT,
     Demand,
     Demands,
-    SupportParams,
     lower_hull,
     side_by_side,
 )
@@ -20,9 +17,7 @@ from mipplan_formulations.scaling.problem import (
 )
 
 __all__ = [
-    "KINDS",
     "OWN",
-    "WAIT",
     "WHOLE",
     "Demand",
     "Demands",
@@ -31,7 +26,6 @@ __all__ = [
     "ScalingEvaluation",
     "ScalingProblem",
     "ScalingTemplate",
-    "SupportParams",
     "build",
     "lower_hull",
     "side_by_side",

@@ -253,7 +253,7 @@ class TimeCostProblem:
     def __post_init__(self) -> None:
         for name in ("activities", "arcs", "paths", "resources", "covers"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        raise_if_any(list(_find_faults(self)))
+        raise_if_any(_find_faults(self))
 
     @property
     def mode_counts(self) -> Int64:
@@ -297,23 +297,17 @@ class TimeCostProblem:
         ValueError
             If the selection does not name one existing mode per activity.
         """
-        chosen = self._checked(selection)
-        usage = self.usage_of(chosen)
-        makespan = max((self.path_value(path, chosen) for path in self.paths), default=0)
-        violations = tuple(self._violations(chosen, makespan, usage))
-        usage.flags.writeable = False
-        return Evaluation(self.cost_of(chosen), makespan, usage, not violations, violations)
-
-    def _checked(self, selection: Sequence[int]) -> tuple[int, ...]:
         chosen = tuple(int(mode) for mode in selection)
         if len(chosen) != len(self.activities):
             raise ValueError(f"the selection has {len(chosen)} modes for {len(self.activities)} activities")
         for activity, mode in zip(self.activities, chosen, strict=True):
-            if not 0 <= mode < activity.num_modes:
-                raise ValueError(
-                    f"activity {activity.name!r} has modes 0 to {activity.num_modes - 1}, not {mode}"
-                )
-        return chosen
+            if not 0 <= mode < (modes := activity.num_modes):
+                raise ValueError(f"activity {activity.name!r} has modes 0 to {modes - 1}, not {mode}")
+        usage = self.usage_of(chosen)
+        usage.flags.writeable = False
+        makespan = max((self.path_value(path, chosen) for path in self.paths), default=0)
+        violations = tuple(self._violations(chosen, makespan, usage))
+        return Evaluation(self.cost_of(chosen), makespan, usage, not violations, violations)
 
     def _violations(self, chosen: tuple[int, ...], makespan: int, usage: Int64) -> Iterator[str]:
         if makespan > self.deadline:
@@ -350,42 +344,42 @@ def topological_order(count: int, arcs: tuple[Arc, ...], *, depth_first: bool = 
     return tuple(order)
 
 
-def _find_faults(problem: TimeCostProblem) -> Iterator[str]:
+def _find_faults(problem: TimeCostProblem) -> list[str]:
     """What can be wrong with a problem whose parts are each valid on their own."""
-    if not problem.activities:
-        yield "a problem needs at least one activity"
-    yield from repeated_names("activity", problem.activities)
-    yield from repeated_names("resource", problem.resources)
-    numbers: list[str] = []
-    check_number(problem.deadline, "deadline", numbers)
+    faults = [] if problem.activities else ["a problem needs at least one activity"]
+    faults += repeated_names("activity", problem.activities)
+    faults += repeated_names("resource", problem.resources)
+    check_number(problem.deadline, "deadline", faults)
     for resource in problem.resources:
-        check_number(resource.capacity, f"resource {resource.name!r}: capacity", numbers)
-    yield from numbers
-    resources = len(problem.resources)
+        check_number(resource.capacity, f"resource {resource.name!r}: capacity", faults)
+    there = len(problem.resources)
     for activity in problem.activities:
-        if (columns := activity.usage.shape[1]) != resources:
-            yield f"activity {activity.name!r}: usage has {columns} columns, there are {resources} resources"
-    arc_faults = list(_arc_faults(problem))
-    yield from arc_faults
+        if (columns := activity.usage.shape[1]) != there:
+            faults.append(
+                f"activity {activity.name!r}: usage has {columns} columns, there are {there} resources"
+            )
+    arc_faults = _arc_faults(problem)
+    faults += arc_faults
     if not arc_faults:
         lags = lags_between(problem.arcs)
         for path in problem.paths:
-            yield from _path_faults(problem, path, lags)
+            faults += _path_faults(problem, path, lags)
     for index, cover in enumerate(problem.covers):
-        for activity_index, marked in cover.members:
-            yield from _array_faults(problem, activity_index, marked, f"cover {index}")
+        for v, marked in cover.members:
+            faults += _array_faults(problem, v, marked, f"cover {index}")
+    return faults
 
 
-def _arc_faults(problem: TimeCostProblem) -> Iterator[str]:
+def _arc_faults(problem: TimeCostProblem) -> list[str]:
     count = len(problem.activities)
     faults: list[str] = []
     for arc in problem.arcs:
         if not (0 <= arc.tail < count and 0 <= arc.head < count):
             faults.append(f"arc {arc.tail} -> {arc.head}: no such activity")
         check_number(arc.lag, f"arc {arc.tail} -> {arc.head}: lag", faults)
-    yield from faults
     if not faults and len(topological_order(count, problem.arcs)) < count:
-        yield "the arcs contain a cycle"
+        faults.append("the arcs contain a cycle")
+    return faults
 
 
 def _path_faults(problem: TimeCostProblem, path: Path, lags: Lags) -> Iterator[str]:
@@ -393,8 +387,7 @@ def _path_faults(problem: TimeCostProblem, path: Path, lags: Lags) -> Iterator[s
     for v, waits in zip(path.activities, path.waits, strict=True):
         yield from _array_faults(problem, v, waits, place)
     steps = list(pairwise(path.activities))
-    missing = [step for step in steps if step not in lags]
-    if missing:
+    if missing := [step for step in steps if step not in lags]:
         yield from (f"{place}: there is no arc {tail} -> {head}" for tail, head in missing)
         return
     least, greatest = (sum(lags[step][side] for step in steps) for side in (0, 1))
@@ -403,13 +396,12 @@ def _path_faults(problem: TimeCostProblem, path: Path, lags: Lags) -> Iterator[s
         yield f"{place}: lag {path.lag}, the arcs along it make {expected}"
 
 
-def _array_faults(problem: TimeCostProblem, index: int, array: NDArray[Any], place: str) -> Iterator[str]:
-    if not 0 <= index < len(problem.activities):
-        yield f"{place}: there is no activity {index}"
-        return
-    name, modes = problem.activities[index].name, problem.activities[index].num_modes
-    if array.shape[0] != modes:
-        yield f"{place}: {array.shape[0]} entries for activity {name!r}, which has {modes} modes"
+def _array_faults(problem: TimeCostProblem, v: int, array: NDArray[Any], place: str) -> Iterator[str]:
+    if not 0 <= v < len(problem.activities):
+        yield f"{place}: there is no activity {v}"
+    elif array.size != (modes := problem.activities[v].num_modes):
+        name = problem.activities[v].name
+        yield f"{place}: {array.size} entries for activity {name!r}, which has {modes} modes"
 
 
 def lags_between(arcs: Sequence[Arc]) -> Lags:
