@@ -26,7 +26,7 @@ from mipplan_formulations.linear import (
     raise_if_any,
     set_integers,
 )
-from mipplan_formulations.time_cost import Evaluation, Resource, TimeCostProblem, paths
+from mipplan_formulations.time_cost import Evaluation, Resource, TimeCostProblem, overuse, paths
 
 Selections = Sequence[Sequence[int] | None]
 
@@ -197,9 +197,7 @@ def _add_up(
             cost += problem.forgone[index]
         else:
             violations.append(f"project {index} is left out")
-    for resource, used in zip(problem.resources, usage, strict=True):
-        if used > resource.capacity:
-            violations.append(f"resource {resource.name!r}: {used} used of {resource.capacity}")
+    violations += overuse(problem.resources, usage)
     return MultiProjectEvaluation(cost, usage, tuple(violations))
 
 

@@ -27,7 +27,7 @@ from mipplan_formulations.linear import (
     set_integers,
 )
 from mipplan_formulations.scaling.demands import OWN, WAIT, Demand, side_by_side
-from mipplan_formulations.time_cost import Arc, Resource, topological_order
+from mipplan_formulations.time_cost import Arc, Resource, overuse, topological_order
 
 WHOLE = 1000
 """Needs are in thousandths of a unit, what is shed in thousandths of the whole."""
@@ -236,10 +236,11 @@ class ScalingProblem:
         for activity, n, low, high in ranges:
             if not low <= n <= high:
                 yield f"activity {activity.name!r}: {n} units, allowed are {low} to {high}"
-        for r, resource in enumerate(self.resources):
-            used = sum(int(a.usage[r]) * n for a, n in zip(self.activities, units, strict=True))
-            if used > resource.capacity:
-                yield f"resource {resource.name!r}: {used} used of {resource.capacity}"
+        used = [
+            sum(int(a.usage[r]) * n for a, n in zip(self.activities, units, strict=True))
+            for r in range(len(self.resources))
+        ]
+        yield from overuse(self.resources, used)
         for group, amount in zip(self.groups, shed, strict=True):
             if amount > 0 and group.penalty is None:
                 yield f"group {group.name!r}: {amount} thousandths shed, none may be"

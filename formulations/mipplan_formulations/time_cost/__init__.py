@@ -24,6 +24,7 @@ from mipplan_formulations.time_cost.problem import (
     Path,
     Resource,
     TimeCostProblem,
+    overuse,
     topological_order,
 )
 
@@ -49,6 +50,7 @@ __all__ = [
     "find_undominated",
     "join_paths",
     "keep_modes",
+    "overuse",
     "suggest",
     "topological_order",
 ]

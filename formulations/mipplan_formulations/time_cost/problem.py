@@ -11,7 +11,7 @@ All data are integers in whatever units the caller likes, so that evaluation is 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -306,18 +306,18 @@ class TimeCostProblem:
         usage = self.usage_of(chosen)
         usage.flags.writeable = False
         makespan = max((self.path_value(path, chosen) for path in self.paths), default=0)
-        violations = tuple(self._violations(chosen, makespan, usage))
-        return Evaluation(self.cost_of(chosen), makespan, usage, not violations, violations)
+        late = makespan > self.deadline
+        violations = [f"makespan {makespan} exceeds the deadline {self.deadline}"] if late else []
+        violations += overuse(self.resources, usage)
+        violations += [f"cover {k} is not met" for k, c in enumerate(self.covers) if not c.is_met(chosen)]
+        return Evaluation(self.cost_of(chosen), makespan, usage, not violations, tuple(violations))
 
-    def _violations(self, chosen: tuple[int, ...], makespan: int, usage: Int64) -> Iterator[str]:
-        if makespan > self.deadline:
-            yield f"makespan {makespan} exceeds the deadline {self.deadline}"
-        for resource, used in zip(self.resources, usage, strict=True):
-            if used > resource.capacity:
-                yield f"resource {resource.name!r}: {used} used of {resource.capacity}"
-        for index, cover in enumerate(self.covers):
-            if not cover.is_met(chosen):
-                yield f"cover {index} is not met"
+
+def overuse(resources: Sequence[Resource], usage: Iterable[int]) -> Iterator[str]:
+    """A sentence per resource of which more is used than there is."""
+    for resource, used in zip(resources, usage, strict=True):
+        if used > resource.capacity:
+            yield f"resource {resource.name!r}: {used} used of {resource.capacity}"
 
 
 @lru_cache(maxsize=8)  # arcs are the same from one problem to the next
@@ -358,27 +358,21 @@ def _find_faults(problem: TimeCostProblem) -> list[str]:
             faults.append(
                 f"activity {activity.name!r}: usage has {columns} columns, there are {there} resources"
             )
-    arc_faults = _arc_faults(problem)
-    faults += arc_faults
-    if not arc_faults:
+    count, wrong = len(problem.activities), []
+    for arc in problem.arcs:
+        if not (0 <= arc.tail < count and 0 <= arc.head < count):
+            wrong.append(f"arc {arc.tail} -> {arc.head}: no such activity")
+        check_number(arc.lag, f"arc {arc.tail} -> {arc.head}: lag", wrong)
+    if not wrong and len(topological_order(count, problem.arcs)) < count:
+        wrong.append("the arcs contain a cycle")
+    faults += wrong
+    if not wrong:
         lags = lags_between(problem.arcs)
         for path in problem.paths:
             faults += _path_faults(problem, path, lags)
     for index, cover in enumerate(problem.covers):
         for v, marked in cover.members:
             faults += _array_faults(problem, v, marked, f"cover {index}")
-    return faults
-
-
-def _arc_faults(problem: TimeCostProblem) -> list[str]:
-    count = len(problem.activities)
-    faults: list[str] = []
-    for arc in problem.arcs:
-        if not (0 <= arc.tail < count and 0 <= arc.head < count):
-            faults.append(f"arc {arc.tail} -> {arc.head}: no such activity")
-        check_number(arc.lag, f"arc {arc.tail} -> {arc.head}: lag", faults)
-    if not faults and len(topological_order(count, problem.arcs)) < count:
-        faults.append("the arcs contain a cycle")
     return faults
 
 
