@@ -9,7 +9,7 @@ again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -111,17 +111,12 @@ class _Step:
     """The choice of one activity's mode among those left, and what it does to the columns of a label's state."""
 
     modes: Int64
-    edges: tuple[PathEdge, ...]
+    edges: list[PathEdge]
+    marks: dict[int, Bool]  # of each cover with the activity
     before: _Layout
     after: _Layout
-    carried: tuple[tuple[int, int], ...]
-    """Columns before and after that keep their value."""
-    least_use: Int64
-    """What the activities to come use at least, shape (resources,)."""
-    unmet: tuple[tuple[int, int | None, Bool], ...]
-    """Column before and after (None: this is the last chance) and marks of each cover with the activity."""
-    cheapest_rest: int
-    """What the activities to come cost at least."""
+    least_use: Int64  # what the activities to come use at least, shape (resources,)
+    cheapest_rest: int  # what the activities to come cost at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,22 +151,18 @@ class _NetworkRun(LabelRun[_NetworkLabels]):
         costs = [int(problem.activities[v].cost[modes[v]].min()) for v in order]
         uses = [problem.activities[v].usage[modes[v]].min(axis=0) for v in order]
         none = np.zeros(len(problem.resources), dtype=np.int64)
-        self._steps = []
-        for i, (v, before, after) in enumerate(zip(order, layouts, layouts[1:], strict=False)):
-            marks = {k: dict(problem.covers[k].members).get(v) for k in before.unmet}
-            step = _Step(
+        self._steps = [
+            _Step(
                 modes=modes[v],
-                edges=tuple(edge for edge in network.edges if edge.activity == v),
-                before=before,
-                after=after,
-                carried=tuple(_carried(before, after, [k for k, own in marks.items() if own is None])),
+                edges=[edge for edge in network.edges if edge.activity == v],
+                marks={k: own for k, c in enumerate(problem.covers) for u, own in c.members if u == v},
+                before=layouts[i],
+                after=layouts[i + 1],
                 least_use=np.sum([none, *uses[i + 1 :]], axis=0),
-                unmet=tuple(
-                    (before.unmet[k], after.unmet.get(k), own) for k, own in marks.items() if own is not None
-                ),
                 cheapest_rest=sum(costs[i + 1 :]),
             )
-            self._steps.append(step)
+            for i, v in enumerate(order)
+        ]
         spent, waited = [], []
         for edge in network.edges:
             duration = problem.activities[edge.activity].duration[modes[edge.activity]]
@@ -212,20 +203,21 @@ class _NetworkRun(LabelRun[_NetworkLabels]):
         options = step.modes[modes]
         old = labels.state[rows[parents]]
         new = np.full((parents.size, step.after.count), NEVER, dtype=np.int64)
-        for source, target in step.carried:
-            new[:, target] = old[:, source]
+        for node, columns in step.before.clocks.items():
+            if node in step.after.clocks:
+                new[:, step.after.clocks[node]] = old[:, columns]
         fits = np.ones(parents.size, dtype=np.bool_)
         for edge in step.edges:
             fits &= self._follow(step, edge, activity.duration[options], edge.waits[options], old, new)
         for r, resource in enumerate(self._problem.resources):
             new[:, step.after.used + r] = used = old[:, step.before.used + r] + activity.usage[options, r]
             fits &= used + step.least_use[r] <= resource.capacity
-        for source, place, marks in step.unmet:
-            still = old[:, source] & ~marks[options]
-            if place is None:
+        for k, column in step.before.unmet.items():
+            still = old[:, column] & ~step.marks[k][options] if k in step.marks else old[:, column]
+            if k in step.after.unmet:
+                new[:, step.after.unmet[k]] = still
+            else:  # this was the last chance
                 fits &= still == 0
-            else:
-                new[:, place] = still
         kept = np.flatnonzero(fits)
         return _NetworkLabels(
             cost[parents[kept], modes[kept]],
@@ -269,12 +261,3 @@ def _layout(problem: TimeCostProblem, network: PathNetwork, done: set[int]) -> _
     open_covers = [k for k, c in enumerate(problem.covers) if not done.issuperset(dict(c.members))]
     first = used + len(problem.resources)
     return _Layout(clocks, used, {k: first + i for i, k in enumerate(open_covers)}, first + len(open_covers))
-
-
-def _carried(before: _Layout, after: _Layout, idle: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Columns of clocks of nodes that stay open, and of the idle covers, which do not have the activity."""
-    for node, olds in before.clocks.items():
-        if node in after.clocks:
-            yield from zip(olds, after.clocks[node], strict=True)
-    for k in idle:
-        yield before.unmet[k], after.unmet[k]

@@ -3,9 +3,8 @@
 A project is a directed acyclic graph of *activities*. Each activity is carried out in one of several *modes*;
 a mode has a cost, a duration and an amount used of every shared resource. Besides durations and arc lags,
 every path carries a *wait*: the largest of the waits of the modes chosen along it. Wanted is the cheapest
-choice of one mode per activity such that every path meets the deadline.
-
-All data are integers in whatever units the caller likes, so that evaluation is exact.
+choice of one mode per activity such that every path meets the deadline. All data are integers in whatever
+units the caller likes, so that evaluation is exact.
 """
 
 from __future__ import annotations
@@ -15,10 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mipplan_formulations.linear import (
     Bool,
@@ -130,9 +127,8 @@ class Path:
         check_number(self.lag, f"{place}: lag", faults)
         waits = tuple(read_integers(w, 1, f"{place}: waits[{i}]", faults) for i, w in enumerate(self.waits))
         raise_if_any(faults)
-        object.__setattr__(self, "activities", activities)
-        object.__setattr__(self, "lag", int(self.lag))
-        object.__setattr__(self, "waits", waits)
+        for name, value in (("activities", activities), ("lag", int(self.lag)), ("waits", waits)):
+            object.__setattr__(self, name, value)
 
     @property
     def least_wait(self) -> int:
@@ -322,17 +318,14 @@ def overuse(resources: Sequence[Resource], usage: Iterable[int]) -> Iterator[str
 
 @lru_cache(maxsize=8)  # arcs are the same from one problem to the next
 def topological_order(count: int, arcs: tuple[Arc, ...], *, depth_first: bool = False) -> tuple[int, ...]:
-    """Activities, tails before heads; fewer than `count` if the arcs contain a cycle.
-
-    Depth first, the order goes on where it is, so that few branches are under way at a time.
-    """
+    """Activities, tails before heads; fewer than `count` if the arcs contain a cycle."""
     waiting = [0] * count
     heads: list[list[int]] = [[] for _ in range(count)]
     for arc in arcs:
         waiting[arc.head] += 1
         heads[arc.tail].append(arc.head)
     ready = deque(v for v in range(count) if waiting[v] == 0)
-    if depth_first:
+    if depth_first:  # the order goes on where it is, so that few branches are under way at a time
         ready.reverse()
     order: list[int] = []
     while ready:
@@ -355,9 +348,8 @@ def _find_faults(problem: TimeCostProblem) -> list[str]:
     there = len(problem.resources)
     for activity in problem.activities:
         if (columns := activity.usage.shape[1]) != there:
-            faults.append(
-                f"activity {activity.name!r}: usage has {columns} columns, there are {there} resources"
-            )
+            place = f"activity {activity.name!r}"
+            faults.append(f"{place}: usage has {columns} columns, there are {there} resources")
     count, wrong = len(problem.activities), []
     for arc in problem.arcs:
         if not (0 <= arc.tail < count and 0 <= arc.head < count):
@@ -390,7 +382,7 @@ def _path_faults(problem: TimeCostProblem, path: Path, lags: Lags) -> Iterator[s
         yield f"{place}: lag {path.lag}, the arcs along it make {expected}"
 
 
-def _array_faults(problem: TimeCostProblem, v: int, array: NDArray[Any], place: str) -> Iterator[str]:
+def _array_faults(problem: TimeCostProblem, v: int, array: Int64 | Bool, place: str) -> Iterator[str]:
     if not 0 <= v < len(problem.activities):
         yield f"{place}: there is no activity {v}"
     elif array.size != (modes := problem.activities[v].num_modes):
