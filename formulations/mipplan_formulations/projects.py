@@ -226,7 +226,14 @@ def build_joint(problem: MultiProjectProblem) -> LinearModel:
                 coefficients = np.append(coefficients, filling[row])
             name = f"p{i}_{part.row_names[row]}"
             model.add_row(name, columns, coefficients, lower=part.row_lower[row], upper=part.row_upper[row])
-    _add_shared_rows(problem, model)
+    usage = np.concatenate(
+        [activity.usage for project in problem.projects for activity in project.activities]
+    )
+    for r, resource in enumerate(problem.resources):
+        # (6), left out where even the largest uses of all projects fit
+        if sum(project.most_used[r] for project in problem.projects) > resource.capacity:
+            using = np.flatnonzero(usage[:, r])
+            model.add_row(f"shared_{r}", using, usage[using, r], upper=resource.capacity)
     return model.build("joint")
 
 
@@ -325,14 +332,3 @@ def _parted(values: Float64, model: LinearModel, sizes: Sequence[int]) -> list[F
     if values.shape != (model.num_columns,):
         raise ValueError(f"expected {model.num_columns} values, got shape {values.shape}")
     return np.split(values, np.cumsum(sizes))
-
-
-def _add_shared_rows(problem: MultiProjectProblem, model: ModelBuilder) -> None:
-    """Rows (6) of `joint`; left out where even the largest uses of all projects fit."""
-    usage = np.concatenate(
-        [activity.usage for project in problem.projects for activity in project.activities]
-    )
-    for r, resource in enumerate(problem.resources):
-        if sum(project.most_used[r] for project in problem.projects) > resource.capacity:
-            using = np.flatnonzero(usage[:, r])
-            model.add_row(f"shared_{r}", using, usage[using, r], upper=resource.capacity)

@@ -159,8 +159,16 @@ class GapSearch(ABC):
         while not self._is_done() and time.monotonic() < self.limits.ends_at:
             most = top if self.cost is None else self.cost - 1
             cutoff = min(most, self.bound + reach)
-            if not self._look_below(cutoff):
+            self.passes += 1
+            found = self._search(cutoff)
+            self.labels += found.labels
+            if found.selection is not None:
+                self.offer(found.cost, found.selection)
+            if not found.complete:
                 return
+            self.bound = max(self.bound, cutoff + 1)
+            if found.selection is not None and self.cost is not None:
+                self.bound = self.cost
             if cutoff == most and self.bound > cutoff:
                 self.exhausted = True
             reach *= self._growing.growth
@@ -192,16 +200,3 @@ class GapSearch(ABC):
         if self.cost <= self.bound:
             self.exhausted = True
         return self.cost - self.bound <= self.gap * (self.cost + self.fixed)
-
-    def _look_below(self, cutoff: int) -> bool:
-        """Find the cheapest selection up to a cutoff, or that there is none; False if that is too much."""
-        self.passes += 1
-        found = self._search(cutoff)
-        self.labels += found.labels
-        if found.selection is not None:
-            self.offer(found.cost, found.selection)
-            if found.complete and self.cost is not None:
-                self.bound = self.cost
-        elif found.complete:
-            self.bound = max(self.bound, cutoff + 1)
-        return found.complete

@@ -216,9 +216,8 @@ class ScalingTemplate:
         self._change_rows = _places(rows, "change", self._changing)
         self._up = _places(columns, "up", self._changing)
         self._down = _places(columns, "down", self._changing)
-        self._penal = [
-            (g, columns[f"shed_{g}"]) for g, x in enumerate(problem.groups) if x.penalty is not None
-        ]
+        self._priced = [g for g, group in enumerate(problem.groups) if group.penalty is not None]
+        self._shed = _places(columns, "shed", self._priced)
         self._timed = np.flatnonzero(problem.is_timed)
         self._sloped = _with_rows(slopes)
         names = [f"{KINDS[kind]}_{self._timed[i]}_{k}" for kind, i, k in np.argwhere(self._sloped)]
@@ -255,8 +254,7 @@ class ScalingTemplate:
         now = problem.present[self._changing]
         column_upper[self._up] = np.maximum(0, problem.most[self._changing] - now)
         column_upper[self._down] = np.maximum(0, now - problem.least[self._changing])
-        for g, place in self._penal:
-            objective[place] = problem.groups[g].penalty or 0
+        objective[self._shed] = [problem.groups[g].penalty or 0 for g in self._priced]
         need = np.maximum(1, problem.need[self._sheds])
         fraction = (need - 1) % WHOLE + 1
         entries[self._need_at + 1] = entries[self._round_at + 1] = need

@@ -251,10 +251,10 @@ class ScalingProblem:
 
 
 @lru_cache(maxsize=8)
-def _arcs_in_order(count: int, arcs: tuple[Arc, ...]) -> list[Arc]:
+def _arcs_in_order(count: int, arcs: tuple[Arc, ...]) -> tuple[Arc, ...]:
     """Acyclic arcs, those that lead to a tail before those that leave it."""
     place = {v: i for i, v in enumerate(topological_order(count, arcs))}
-    return sorted(arcs, key=lambda arc: place[arc.tail])
+    return tuple(sorted(arcs, key=lambda arc: place[arc.tail]))
 
 
 def _find_faults(problem: ScalingProblem) -> Iterator[str]:
