@@ -292,6 +292,13 @@ def repeated_names(kind: str, parts: Sequence[Any]) -> Iterator[str]:
         seen.add(part.name)
 
 
+def overuse(resources: Sequence[Any], usage: Iterable[int]) -> Iterator[str]:
+    """A sentence per resource of which more is used than there is."""
+    for resource, used in zip(resources, usage, strict=True):
+        if used > resource.capacity:
+            yield f"resource {resource.name!r}: {used} used of {resource.capacity}"
+
+
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
     """Return the array itself if nobody can write to it, else a private copy that nobody can."""
     if not array.flags.writeable:

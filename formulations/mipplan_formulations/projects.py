@@ -23,10 +23,11 @@ from mipplan_formulations.linear import (
     LinearModel,
     ModelBuilder,
     check_number,
+    overuse,
     raise_if_any,
     set_integers,
 )
-from mipplan_formulations.time_cost import Evaluation, Resource, TimeCostProblem, overuse, paths
+from mipplan_formulations.time_cost import Evaluation, Resource, TimeCostProblem, paths
 
 Selections = Sequence[Sequence[int] | None]
 

@@ -55,12 +55,9 @@ class DualBound:
     @staticmethod
     def from_costs(problem: TimeCostProblem) -> DualBound:
         """What costs alone say."""
-        least = [int(activity.cost.min()) for activity in problem.activities]
-        excess = [
-            (activity.cost - cost).astype(np.float64)
-            for activity, cost in zip(problem.activities, least, strict=True)
-        ]
-        return DualBound(float(sum(least)), tuple(excess))
+        least = sum(int(activity.cost.min()) for activity in problem.activities)
+        excess = [(a.cost - a.cost.min()).astype(np.float64) for a in problem.activities]
+        return DualBound(float(least), tuple(excess))
 
     def lower(self, kept: Sequence[Int64]) -> DualBound:
         """The same for the modes kept only, numbers per activity."""

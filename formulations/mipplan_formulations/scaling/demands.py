@@ -63,6 +63,10 @@ class Demand:
             faults.append(f"demand: {self.offset.size} offsets for {self.load.size} loads")
         raise_if_any(faults)
 
+    def times(self, kind: str, units: ArrayLike) -> Int64:
+        """Times (``wait`` or ``own``) for each number of units, shape as `units`."""
+        return self.waits(units) if kind == "wait" else self.own_times(units)
+
     def waits(self, units: ArrayLike) -> Int64:
         """Wait for each number of units (at least 1), shape as `units`."""
         n = np.asarray(units, dtype=np.int64)

@@ -142,8 +142,8 @@ def _all_times(problem: ScalingProblem) -> Iterator[_Row]:
             name = problem.activities[v].name
             raise ValueError(f"activity {name!r}: {high - low + 1} numbers of units; give slopes")
         units = np.arange(low, high + 1, dtype=np.int64)
-        for kind, times in zip(KINDS, (demand.waits(units), demand.own_times(units)), strict=True):
-            for k, (slope, time, side) in enumerate(lower_hull(units, times)):
+        for kind in KINDS:
+            for k, (slope, time, side) in enumerate(lower_hull(units, demand.times(kind, units))):
                 yield f"{kind}_{v}_{k}", [(slope, "n", v), (time, kind, v)], side, np.inf
 
 

@@ -21,13 +21,14 @@ from mipplan_formulations.linear import (
     LARGEST_MAGNITUDE,
     Int64,
     check_number,
+    overuse,
     raise_if_any,
     read_integers,
     repeated_names,
     set_integers,
 )
 from mipplan_formulations.scaling.demands import OWN, WAIT, Demand, side_by_side
-from mipplan_formulations.time_cost import Arc, Resource, overuse, topological_order
+from mipplan_formulations.time_cost import Arc, Resource, topological_order
 
 WHOLE = 1000
 """Needs are in thousandths of a unit, what is shed in thousandths of the whole."""

@@ -24,7 +24,6 @@ from mipplan_formulations.time_cost.problem import (
     Path,
     Resource,
     TimeCostProblem,
-    overuse,
     topological_order,
 )
 
@@ -50,7 +49,6 @@ __all__ = [
     "find_undominated",
     "join_paths",
     "keep_modes",
-    "overuse",
     "suggest",
     "topological_order",
 ]

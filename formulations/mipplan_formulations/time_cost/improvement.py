@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mipplan_formulations.linear import Bool, Float64, Int64, thin_out
-from mipplan_formulations.time_cost.networks import START, breakable_network
+from mipplan_formulations.time_cost.networks import START, PathEdge, breakable_network
 from mipplan_formulations.time_cost.problem import TimeCostProblem
 
 
@@ -44,9 +44,9 @@ class Improver:
         self._problem = problem
         self._network = breakable_network(problem)
         self._capacities = np.array([resource.capacity for resource in problem.resources], dtype=np.int64)
-        self._edges_of: list[list[int]] = [[] for _ in problem.activities]
-        for number, edge in enumerate(self._network.edges):
-            self._edges_of[edge.activity].append(number)
+        self._edges_of: list[list[PathEdge]] = [[] for _ in problem.activities]
+        for edge in self._network.edges:
+            self._edges_of[edge.activity].append(edge)
 
     def improve(self, selection: Sequence[int]) -> tuple[int, ...]:
         """Exchange the mode that saves most for as long as one saves anything; the selection must be feasible."""
@@ -130,8 +130,7 @@ class Improver:
         activity = problem.activities[v]
         early, late, to_go, to_go_waiting = clocks
         allowed = np.ones(modes.size, dtype=np.bool_)
-        for number in self._edges_of[v]:
-            edge = self._network.edges[number]
+        for edge in self._edges_of[v]:
             spent = edge.lag + activity.duration[modes]
             before, waited = early[edge.tail], late[edge.tail]
             after, waiting = to_go[edge.head], to_go_waiting[edge.head]

@@ -10,7 +10,7 @@ units the caller likes, so that evaluation is exact.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -21,6 +21,7 @@ from mipplan_formulations.linear import (
     Bool,
     Int64,
     check_number,
+    overuse,
     raise_if_any,
     read_integers,
     read_only,
@@ -297,7 +298,8 @@ class TimeCostProblem:
         if len(chosen) != len(self.activities):
             raise ValueError(f"the selection has {len(chosen)} modes for {len(self.activities)} activities")
         for activity, mode in zip(self.activities, chosen, strict=True):
-            if not 0 <= mode < (modes := activity.num_modes):
+            modes = activity.num_modes
+            if not 0 <= mode < modes:
                 raise ValueError(f"activity {activity.name!r} has modes 0 to {modes - 1}, not {mode}")
         usage = self.usage_of(chosen)
         usage.flags.writeable = False
@@ -307,13 +309,6 @@ class TimeCostProblem:
         violations += overuse(self.resources, usage)
         violations += [f"cover {k} is not met" for k, c in enumerate(self.covers) if not c.is_met(chosen)]
         return Evaluation(self.cost_of(chosen), makespan, usage, not violations, tuple(violations))
-
-
-def overuse(resources: Sequence[Resource], usage: Iterable[int]) -> Iterator[str]:
-    """A sentence per resource of which more is used than there is."""
-    for resource, used in zip(resources, usage, strict=True):
-        if used > resource.capacity:
-            yield f"resource {resource.name!r}: {used} used of {resource.capacity}"
 
 
 @lru_cache(maxsize=8)  # arcs are the same from one problem to the next
