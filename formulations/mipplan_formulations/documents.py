@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -12,16 +12,29 @@ from mipplan_formulations.projects import ColumnPool, Columns, MultiProjectProbl
 from mipplan_formulations.scaling import Demand, Group, ScalingActivity, ScalingProblem
 from mipplan_formulations.time_cost import Activity, Arc, Cover, Path, Resource, TimeCostProblem
 
-Part = TypeVar("Part", Activity, Arc, Demand, Group, Path, Resource, ScalingActivity)
 Problem = TimeCostProblem | ScalingProblem | MultiProjectProblem | ColumnPool
 
-_COUNTS = ("need", "least", "most", "present")
-_FIELDS: dict[type, tuple[str, ...]] = {
-    TimeCostProblem: ("deadline", "resources", "activities", "arcs", "paths", "covers"),
-    ScalingProblem: ("groups", "resources", "activities", "arcs", *_COUNTS, "demands"),
-    MultiProjectProblem: ("resources", "forgone", "projects"),
-    ColumnPool: ("resources", "forgone", "excess", "projects"),
+_FIELDS: dict[type, dict[str, type | None]] = {
+    TimeCostProblem: {
+        "deadline": None,
+        "resources": Resource,
+        "activities": Activity,
+        "arcs": Arc,
+        "paths": Path,
+        "covers": Cover,
+    },
+    ScalingProblem: {
+        "groups": Group,
+        "resources": Resource,
+        "activities": ScalingActivity,
+        "arcs": Arc,
+        **dict.fromkeys(("need", "least", "most", "present")),
+        "demands": Demand,
+    },
+    MultiProjectProblem: {"resources": Resource, "forgone": None, "projects": TimeCostProblem},
+    ColumnPool: {"resources": Resource, "forgone": None, "excess": None, "projects": Columns},
 }
+"""Fields of a problem in the order of its document, and of what they are lists."""
 
 
 def to_document(problem: Problem) -> dict[str, Any]:
@@ -44,13 +57,18 @@ def from_document(document: Mapping[str, Any]) -> Any:
         If a field is missing.
     """
     if "projects" in document:
-        projects = tuple(_read_time_cost(project) for project in document["projects"])
-        return MultiProjectProblem(
-            projects, _parts(Resource, document["resources"]), _costs(document["forgone"])
-        )
+        return _read(MultiProjectProblem, document)
     if "columns" in document:
-        return _read_pool(document)
-    return _read_scaling(document) if "groups" in document else _read_time_cost(document)
+        width = len(document["resources"])  # an empty list of uses does not tell it
+        columns = [
+            {
+                "cost": np.array(c["cost"], np.int64),
+                "usage": np.array(c["usage"], np.int64).reshape(-1, width),
+            }
+            for c in document["columns"]
+        ]
+        return _read(ColumnPool, {**document, "projects": columns})
+    return _read(ScalingProblem if "groups" in document else TimeCostProblem, document)
 
 
 def _plain(value: Any) -> Any:
@@ -67,44 +85,18 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _parts(kind: type[Part], documents: Iterable[Mapping[str, Any]]) -> tuple[Part, ...]:
-    names = [field.name for field in fields(kind)]
-    return tuple(kind(**{name: document[name] for name in names}) for document in documents)
-
-
-def _read_time_cost(document: Mapping[str, Any]) -> TimeCostProblem:
-    return TimeCostProblem(
-        activities=_parts(Activity, document["activities"]),
-        arcs=_parts(Arc, document["arcs"]),
-        paths=_parts(Path, document["paths"]),
-        deadline=document["deadline"],
-        resources=_parts(Resource, document["resources"]),
-        covers=tuple(
-            Cover(tuple((member["activity"], np.array(member["marked"], dtype=bool)) for member in members))
-            for members in document["covers"]
-        ),
-    )
-
-
-def _read_scaling(document: Mapping[str, Any]) -> ScalingProblem:
-    return ScalingProblem(
-        activities=_parts(ScalingActivity, document["activities"]),
-        groups=_parts(Group, document["groups"]),
-        resources=_parts(Resource, document["resources"]),
-        arcs=_parts(Arc, document["arcs"]),
-        demands=tuple(d and _parts(Demand, [d])[0] for d in document["demands"]),
-        **{name: document[name] for name in _COUNTS},
-    )
-
-
-def _read_pool(document: Mapping[str, Any]) -> ColumnPool:
-    resources = _parts(Resource, document["resources"])
-    columns = tuple(
-        Columns(np.array(c["cost"], np.int64), np.array(c["usage"], np.int64).reshape(-1, len(resources)))
-        for c in document["columns"]
-    )
-    return ColumnPool(columns, resources, _costs(document["forgone"]), _costs(document["excess"]))
-
-
-def _costs(costs: list[int] | None) -> tuple[int, ...] | None:
-    return None if costs is None else tuple(costs)
+def _read(kind: Any, document: Any) -> Any:
+    """Rebuild a problem or a part of one; None stays None."""
+    if kind is Cover:
+        return Cover(
+            tuple((member["activity"], np.array(member["marked"], dtype=bool)) for member in document)
+        )
+    if document is None:
+        return None
+    kinds = _FIELDS.get(kind, {})
+    values = {field.name: document[field.name] for field in fields(kind)}
+    for name, value in values.items():
+        if isinstance(value, list):
+            of = kinds.get(name)
+            values[name] = tuple(value if of is None else (_read(of, part) for part in value))
+    return kind(**values)

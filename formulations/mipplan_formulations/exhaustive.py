@@ -62,7 +62,7 @@ def solve_exhaustively(problem: TimeCostProblem, params: ExhaustiveParams = DEFA
     for start in range(0, total, params.chunk):
         numbers = np.arange(start, min(start + params.chunk, total))
         selections = np.array(np.unravel_index(numbers, counts))  # one row per activity, lexicographic order
-        costs = _add_up([a.cost[selections[v]] for v, a in enumerate(problem.activities)])
+        costs = np.sum([a.cost[selections[v]] for v, a in enumerate(problem.activities)], axis=0)
         allowed = np.flatnonzero(_are_feasible(problem, selections))
         if allowed.size:
             first = int(allowed[np.argmin(costs[allowed])])
@@ -100,17 +100,13 @@ def _checked(total: int, most: int) -> int:
 def _are_feasible(problem: TimeCostProblem, selections: Int64) -> Bool:
     feasible = np.ones(selections.shape[1], dtype=np.bool_)
     for path in problem.paths:
-        durations = _add_up([problem.activities[v].duration[selections[v]] for v in path.activities])
+        durations = np.sum([problem.activities[v].duration[selections[v]] for v in path.activities], axis=0)
         on_path = zip(path.activities, path.waits, strict=True)
         wait = np.max([waits[selections[v]] for v, waits in on_path], axis=0)
         feasible &= path.lag + durations + wait <= problem.deadline
     for r, resource in enumerate(problem.resources):
-        used = _add_up([a.usage[selections[v], r] for v, a in enumerate(problem.activities)])
+        used = np.sum([a.usage[selections[v], r] for v, a in enumerate(problem.activities)], axis=0)
         feasible &= used <= resource.capacity
     for cover in problem.covers:
         feasible &= np.any([marked[selections[v]] for v, marked in cover.members], axis=0)
     return feasible
-
-
-def _add_up(terms: list[Int64]) -> Int64:
-    return np.asarray(np.sum(terms, axis=0), dtype=np.int64)

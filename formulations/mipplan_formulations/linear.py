@@ -157,9 +157,16 @@ class ModelBuilder:
         objective, column_lower, column_upper, integrality = map(
             np.concatenate, zip(*self._blocks, strict=True)
         )
+        starts = np.cumsum([columns.size for columns in self._row_columns])
+        columns, coefficients = np.concatenate(self._row_columns), np.concatenate(self._coefficients)
+        shape = (len(self._row_names), len(self._column_names))
+        # Rows stand one after the other already, so there is nothing to sort but within them.
+        matrix = sparse.csr_array((coefficients, columns, starts), shape=shape)
+        matrix.eliminate_zeros()
+        matrix.sort_indices()
         return LinearModel(
             objective=objective,
-            matrix=self._join_rows(),
+            matrix=matrix,
             row_lower=np.array(self._row_lower, dtype=np.float64),
             row_upper=np.array(self._row_upper, dtype=np.float64),
             column_lower=column_lower,
@@ -169,16 +176,6 @@ class ModelBuilder:
             row_names=tuple(self._row_names),
             name=name,
         )
-
-    def _join_rows(self) -> sparse.csr_array[Any, tuple[int, int]]:
-        starts = np.cumsum([columns.size for columns in self._row_columns])
-        columns, coefficients = np.concatenate(self._row_columns), np.concatenate(self._coefficients)
-        shape = (len(self._row_names), len(self._column_names))
-        # Rows stand one after the other already, so there is nothing to sort but within them.
-        matrix = sparse.csr_array((coefficients, columns, starts), shape=shape)
-        matrix.eliminate_zeros()
-        matrix.sort_indices()
-        return matrix
 
 
 def _freeze(model: LinearModel) -> None:
@@ -286,13 +283,20 @@ def check_number(value: int, place: str, faults: list[str]) -> None:
         faults.append(f"{place}: must be between 0 and 2**53, not {value}")
 
 
-def repeated_names(kind: str, names: Sequence[str]) -> Iterator[str]:
-    """Yield a fault for every name that was there before."""
+def repeated_names(kind: str, parts: Sequence[Any]) -> Iterator[str]:
+    """Yield a fault for every part whose name another had before."""
     seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            yield f"two {kind} entries are called {name!r}"
-        seen.add(name)
+    for part in parts:
+        if part.name in seen:
+            yield f"two {kind} entries are called {part.name!r}"
+        seen.add(part.name)
+
+
+def overuse(resources: Sequence[Any], usage: Iterable[int]) -> Iterator[str]:
+    """A sentence per resource of which more is used than there is."""
+    for resource, used in zip(resources, usage, strict=True):
+        if used > resource.capacity:
+            yield f"resource {resource.name!r}: {used} used of {resource.capacity}"
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
+from mipplan_formulations import projects
 from mipplan_formulations.linear import Float64, LinearModel
-from mipplan_formulations.projects import ColumnPool, MultiProjectProblem, models
+from mipplan_formulations.projects import ColumnPool, MultiProjectProblem
 from mipplan_formulations.scaling import ScalingProblem
 from mipplan_formulations.scaling import model as scaling
 from mipplan_formulations.time_cost import TimeCostProblem, levels, paths, potentials
@@ -82,10 +83,10 @@ _FORMULATIONS: tuple[FormulationOf[Any, Any], ...] = (
     RegisteredFormulation("levels", TimeCostProblem, levels.build, paths.decode, levels.encode),
     RegisteredFormulation("scaling", ScalingProblem, scaling.build, scaling.decode, scaling.encode),
     RegisteredFormulation(
-        "joint", MultiProjectProblem, models.build_joint, models.decode_joint, models.encode_joint
+        "joint", MultiProjectProblem, projects.build_joint, projects.decode_joint, projects.encode_joint
     ),
     RegisteredFormulation(
-        "columns", ColumnPool, models.build_columns, models.decode_columns, models.encode_columns
+        "columns", ColumnPool, projects.build_columns, projects.decode_columns, projects.encode_columns
     ),
 )
 

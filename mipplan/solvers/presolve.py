@@ -19,7 +19,7 @@ from mipplan.core import Deadline, SolverError
 from mipplan.solvers.backend import Answer, Selection, Settings, SolverFeature, SolverInfo, Termination
 from mipplan.solvers.lp import relax
 from mipplan_formulations import FORMULATIONS, TimeCostProblem
-from mipplan_formulations.labelling import Guide, is_chain, solve_by_labels
+from mipplan_formulations.labelling import DualBound, is_chain, solve_by_labels
 from mipplan_formulations.time_cost import Reduction, drop_dominated, keep_modes, suggest
 
 
@@ -47,7 +47,7 @@ class ReducedProblem:
     ----------
     reduction : Reduction
         Every selection that is better than the one at hand is left, and, if there is one, the one at hand.
-    guide : Guide or None
+    guide : DualBound or None
         Of the smaller problem, from its last relaxation; None if none was solved.
     selection : tuple of int or None
         The best found on the way, in terms of the original problem.
@@ -59,7 +59,7 @@ class ReducedProblem:
     """
 
     reduction: Reduction
-    guide: Guide | None
+    guide: DualBound | None
     selection: Selection | None
     cost: int | None
     lower_bound: float
@@ -131,7 +131,9 @@ def shrink(
     return state
 
 
-def find_guide(problem: TimeCostProblem, formulation: str, time_limit_s: float | None = None) -> Guide | None:
+def find_guide(
+    problem: TimeCostProblem, formulation: str, time_limit_s: float | None = None
+) -> DualBound | None:
     """Bound and reduced costs of a formulation's linear relaxation; None where it is not solved in time."""
     model = FORMULATIONS[formulation].build(problem)
     relaxation = relax(model, time_limit_s=time_limit_s)
@@ -139,10 +141,10 @@ def find_guide(problem: TimeCostProblem, formulation: str, time_limit_s: float |
         return None
     binaries = slice(problem.num_binaries)
     own = np.where(model.column_upper[binaries] > 0, relaxation.reduced_costs[binaries], np.inf)
-    return Guide.from_reduced_costs(relaxation.bound, np.split(own, np.cumsum(problem.mode_counts)[:-1]))
+    return DualBound.from_reduced_costs(relaxation.bound, np.split(own, np.cumsum(problem.mode_counts)[:-1]))
 
 
-def _narrow(state: ReducedProblem, guide: Guide, deadline: Deadline) -> ReducedProblem:
+def _narrow(state: ReducedProblem, guide: DualBound, deadline: Deadline) -> ReducedProblem:
     """Look for a better selection, then leave out what is too dear for one."""
     reduction, selection, cost = state.reduction, state.selection, state.cost
     if math.isinf(guide.bound):  # of the modes left, none can be combined: nothing beats what is at hand
@@ -236,7 +238,7 @@ class LabelSolver:
         )
 
     def run_guided(
-        self, problem: TimeCostProblem, settings: Settings, start: Selection | None, guide: Guide | None
+        self, problem: TimeCostProblem, settings: Settings, start: Selection | None, guide: DualBound | None
     ) -> Answer[Selection]:
         """Solve a problem as it is, labels cut off by a guide."""
         try:

@@ -8,13 +8,9 @@ from mipplan_formulations.labelling.lagrange import DualBound
 from mipplan_formulations.labelling.network import NetworkParams
 from mipplan_formulations.labelling.solving import LabelAnswer, LabelParams, is_chain, solve_by_labels
 
-Guide = DualBound
-"""The old name of `DualBound`."""
-
 __all__ = [
     "ChainParams",
     "DualBound",
-    "Guide",
     "LabelAnswer",
     "LabelParams",
     "NetworkParams",

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipplan_formulations.labelling.lagrange import (
-    ChainTable,
     Heights,
     all_heights,
     gathered_heights,
     improve,
+    least_onwards,
     tabulate,
 )
 from mipplan_formulations.labelling.search import (
@@ -24,8 +25,8 @@ from mipplan_formulations.labelling.search import (
     GapSearch,
     LabelLimits,
     LabelPass,
+    LabelRun,
     Labels,
-    trace_back,
 )
 from mipplan_formulations.linear import Bool, Float64, Int64
 from mipplan_formulations.time_cost import Path, TimeCostProblem, find_undominated
@@ -46,11 +47,6 @@ class ChainParams(GapParams):
     growth: int = 4
     most_children: int = 1 << 20
     """Labels are extended in portions that make at most this many, because memory is finite."""
-    screened: int = 4
-    """At most this many times the labels that may stay are compared; the least promising of more go before."""
-
-
-DEFAULT = ChainParams()
 
 
 class ChainSearch(GapSearch):
@@ -63,7 +59,7 @@ class ChainSearch(GapSearch):
         limits: LabelLimits,
         gap: float,
         cost: int | None,
-        params: ChainParams = DEFAULT,
+        params: ChainParams,
     ) -> None:
         self._params, self._path = params, path
         self._cheapest = [int(np.argmin(activity.cost)) for activity in problem.activities]
@@ -74,8 +70,8 @@ class ChainSearch(GapSearch):
         )
         own = [problem.activities[v] for v in path.activities]
         costs, durations = [a.cost for a in own], [a.duration for a in own]
-        self._table = tabulate(costs, durations, path.waits, problem.deadline - path.lag)
-        self._heights = all_heights(self._table, params.most_heights)
+        table = tabulate(costs, durations, path.waits, problem.deadline - path.lag)
+        self._heights = all_heights(table, params.most_heights)
         super().__init__(limits, gap, None if cost is None else cost - fixed, params, fixed)
 
     def best(self) -> tuple[int, ...] | None:
@@ -88,16 +84,14 @@ class ChainSearch(GapSearch):
         return tuple(chosen)
 
     def _prepare(self) -> bool:
-        heights = self._heights
-        if heights.lows.size == 0 or heights.fastest().min() > self._table.room:
+        if not self._maximise(self._heights):
             return False
-        heights.maximise(self._params.most_tangents)
-        self._harvest(heights)
-        self._raise_bound(heights.bound)
+        self._raise_bound(self._heights.bound)
         return True
 
     def _dearest(self) -> int:
-        return int(np.where(self._table.allowed, self._table.cost, 0).max(axis=1).sum())
+        table = self._heights.table
+        return int(np.where(table.allowed, table.cost, 0).max(axis=1).sum())
 
     def _search(self, cutoff: int) -> LabelPass:
         narrowed = self._narrow(cutoff)
@@ -106,7 +100,12 @@ class ChainSearch(GapSearch):
         if not np.array_equal(narrowed.lows, narrowed.highs):
             return LabelPass(None, 0, False, 0)
         prices = narrowed.best_prices(self._params.prices)
-        return search_chain(narrowed, prices, cutoff, self.limits, self._params)
+        zero, none = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int32)
+        run = _ChainRun(narrowed, prices, cutoff, self.limits, self._params)
+        found = run.run(_ChainLabels(zero, none, none, zero, zero))
+        if found.selection is None:
+            return found
+        return replace(found, selection=narrowed.table.selection(np.array(found.selection)))
 
     def _narrow(self, cutoff: int) -> Heights | None:
         """Keep modes and heights of choices up to a cutoff; None if none can be left.
@@ -125,11 +124,13 @@ class ChainSearch(GapSearch):
             waits = np.unique(table.wait[(alone <= limit) & table.allowed])
             if not kept.any(axis=1).all() or waits.size == 0:
                 return None
-            narrowed = self._heights_at(table.keep(kept), waits)
-            if narrowed.lows.size == 0 or narrowed.fastest().min() > table.room:
+            smaller = table.keep(kept)
+            if waits.size * smaller.wait.shape[0] <= self._params.most_exact:
+                narrowed = Heights(smaller, waits, waits)
+            else:
+                narrowed = gathered_heights(smaller, waits, self._params.most_heights)
+            if not self._maximise(narrowed):
                 return None
-            narrowed.maximise(self._params.most_tangents)
-            self._harvest(narrowed)
             self._raise_bound(min(narrowed.bound, cutoff + 1))
             if narrowed.bound > limit:
                 return None
@@ -138,15 +139,12 @@ class ChainSearch(GapSearch):
                 return narrowed
             heights = narrowed
 
-    def _heights_at(self, table: ChainTable, waits: Int64) -> Heights:
-        """Heights at these waits only, gathered where they are too many."""
-        if waits.size * table.wait.shape[0] <= self._params.most_exact:
-            return Heights(table, waits, waits)
-        return gathered_heights(table, waits, self._params.most_heights)
-
-    def _harvest(self, heights: Heights) -> None:
-        """Make choices of the tangents that meet the deadline."""
+    def _maximise(self, heights: Heights) -> bool:
+        """Maximise the bound, and make choices of the tangents that meet the deadline; False if none can."""
         table = heights.table
+        if heights.lows.size == 0 or heights.fastest().min() > table.room:
+            return False
+        heights.maximise(self._params.most_tangents)
         for tangent in heights.tangents:
             if tangent.slope <= 0:
                 chosen = heights.choose(tangent.price, tangent.height)
@@ -154,85 +152,10 @@ class ChainSearch(GapSearch):
                 if duration + wait <= table.room:
                     chosen = improve(table, chosen)
                     self.offer(table.value(chosen)[0], table.selection(chosen))
+        return True
 
     def _raise_bound(self, bound: float) -> None:
         self.bound = max(self.bound, math.ceil(bound - 1e-6))
-
-
-def search_chain(
-    heights: Heights, prices: list[float], cutoff: int, limits: LabelLimits, params: ChainParams
-) -> LabelPass:
-    """Find the cheapest selection that costs at most `cutoff`.
-
-    The heights are exact: every height that the wait of such a selection may have, and no gathering of several. Each
-    price cuts off labels.
-    """
-    run = _Run(heights, prices, cutoff, limits, params)
-    labels = _ChainLabels.start(int(heights.lows.size > 0))
-    trail: list[Labels] = []
-    for stage in range(run.order.size):
-        labels = run.extend(stage, labels)
-        if labels.cost.size == 0:
-            return LabelPass(None, 0, run.complete, run.labels)
-        trail.append(labels)
-    best = int(np.argmin(labels.cost))
-    chosen = np.array(trace_back(trail, run.order.tolist(), best), dtype=np.int64)
-    return LabelPass(heights.table.selection(chosen), int(labels.cost[best]), run.complete, run.labels)
-
-
-class _Run:
-    """One run over the activities, those with few modes first."""
-
-    def __init__(
-        self, heights: Heights, prices: list[float], cutoff: int, limits: LabelLimits, params: ChainParams
-    ) -> None:
-        self._heights, self._cutoff, self._limits, self._params = heights, cutoff, limits, params
-        self.order = np.argsort(heights.table.allowed.sum(axis=1), kind="stable")
-        self._completions = [_Completion.of(heights, price, self.order) for price in (*prices, 0.0)]
-        self._shortest = _shortest_rests(heights, self.order)
-        self.complete = True
-        self.labels = 0
-
-    def extend(self, stage: int, labels: _ChainLabels) -> _ChainLabels:
-        """Give every label every mode of the next activity, and keep what may come to something."""
-        table, v = self._heights.table, int(self.order[stage])
-        modes = int(table.allowed[v].sum())
-        # the lowest height at which a mode's wait fits
-        level = np.searchsorted(self._heights.lows, table.wait[v, :modes])
-        most, screened = self._most(), self._params.screened
-        found = []
-        for portion in labels.portions(max(1, self._params.most_children // modes)):
-            child = portion.extend(
-                table.cost[v, :modes], table.duration[v, :modes], level, self._heights.lows.size
-            )
-            found.append(self._cut(stage, child))
-            if sum(part.cost.size for part in found) > screened * most:
-                found = [self._trim(stage, _ChainLabels.join(found), most)]
-                most = self._most()  # time goes by
-        children = self._trim(stage, _ChainLabels.join(found), screened * most)
-        kept = children.take(np.flatnonzero(find_undominated(children.measures())))
-        kept = self._trim(stage, kept, most)
-        self.labels += kept.cost.size
-        return kept
-
-    def _most(self) -> int:
-        return self._limits.few_labels if self._limits.is_over() else self._limits.most_labels
-
-    def _cut(self, stage: int, labels: _ChainLabels) -> _ChainLabels:
-        """Leave out labels that miss the deadline, or whose completions cost more than the cutoff."""
-        good = labels.duration + self._shortest[stage][labels.level] <= self._heights.table.room
-        limit = self._cutoff + 1e-9 * (abs(self._cutoff) + 1.0)
-        for completion in self._completions:
-            good &= completion.bound(stage, labels) <= limit
-        return labels.take(np.flatnonzero(good))
-
-    def _trim(self, stage: int, labels: _ChainLabels, most: int) -> _ChainLabels:
-        """Keep at most `most` labels, those with the least bounds."""
-        if labels.cost.size <= most:
-            return labels
-        self.complete = False
-        worth = self._completions[0].bound(stage, labels)
-        return labels.take(np.sort(np.argsort(worth, kind="stable")[:most]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,60 +165,72 @@ class _ChainLabels(Labels):
     duration: Int64
     level: Int64
 
-    @staticmethod
-    def start(count: int) -> _ChainLabels:
-        """One label that has done nothing, or none."""
-        zeros, none = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int32)
-        return _ChainLabels(zeros, none, none, zeros, zeros)
 
-    def portions(self, size: int) -> list[_ChainLabels]:
-        """Parts of at most `size` labels; parents are numbered within the whole."""
-        numbered = replace(self, parent=np.arange(self.cost.size, dtype=np.int32))
-        starts = range(0, max(1, self.cost.size), size)
-        return [numbered.take(np.arange(start, min(start + size, self.cost.size))) for start in starts]
+class _ChainRun(LabelRun[_ChainLabels]):
+    """A run over the activities, those with few modes first; each price cuts off labels.
 
-    def extend(self, cost: Int64, duration: Int64, level: Int64, count: int) -> _ChainLabels:
-        """Every label with every mode whose wait has a height."""
-        able = np.flatnonzero(level < count)
-        shape = self.cost.size, able.size
-        return _ChainLabels(
-            (self.cost[:, None] + cost[able]).ravel(),
-            np.broadcast_to(self.parent[:, None], shape).ravel(),
+    The heights are exact: every height that the wait of a selection within the cutoff may have, and no gathering of
+    several.
+    """
+
+    def __init__(
+        self, heights: Heights, prices: list[float], cutoff: int, limits: LabelLimits, params: ChainParams
+    ) -> None:
+        order = np.argsort(heights.table.allowed.sum(axis=1), kind="stable")
+        super().__init__(order.tolist(), cutoff, limits)
+        self._heights, self._params = heights, params
+        # What the activities still to come cost at least, at each price of time: after each activity, for every
+        # height that the wait has reached, the least over all heights from there on.
+        self._rests = []
+        for price in (*prices, 0.0):
+            rests = _sums_after(heights.weigh(price)[0][order])
+            rests += price * (heights.lows - heights.table.room)
+            self._rests.append((price, least_onwards(rests)))
+        # Likewise the least duration of what comes, with the wait.
+        self._shortest = least_onwards(_sums_after(heights.shortest()[order]) + heights.lows)
+
+    def _extend(self, stage: int, labels: _ChainLabels) -> _ChainLabels:
+        table, v = self._heights.table, self.order[stage]
+        modes = int(table.allowed[v].sum())
+        # the lowest height at which a mode's wait fits
+        level = np.searchsorted(self._heights.lows, table.wait[v, :modes])
+        most, screened = self._most(), self._params.screened
+        worth = partial(self._bound, 0, stage)
+        found: list[_ChainLabels] = []
+        for rows in labels.portions(max(1, self._params.most_children // modes)):
+            found.append(self._children(stage, labels, rows, level))
+            if sum(part.cost.size for part in found) > screened * most:
+                found = [self._least(_ChainLabels.join(found), most, worth)]
+                most = self._most()  # time goes by
+        children = self._least(_ChainLabels.join(found), screened * most, worth)
+        measures = np.stack([children.cost, children.duration, children.level], axis=1)
+        kept = children.take(np.flatnonzero(find_undominated(measures)))
+        return self._least(kept, most, worth)
+
+    def _children(self, stage: int, labels: _ChainLabels, rows: Int64, level: Int64) -> _ChainLabels:
+        """Every label of a portion with every mode whose wait has a height, less those that come to nothing.
+
+        These miss the deadline, or their completions cost more than the cutoff.
+        """
+        table, v = self._heights.table, self.order[stage]
+        able = np.flatnonzero(level < self._heights.lows.size)
+        shape = rows.size, able.size
+        children = _ChainLabels(
+            (labels.cost[rows, None] + table.cost[v, able]).ravel(),
+            np.broadcast_to(rows.astype(np.int32)[:, None], shape).ravel(),
             np.broadcast_to(able.astype(np.int32), shape).ravel(),
-            (self.duration[:, None] + duration[able]).ravel(),
-            np.maximum(self.level[:, None], level[able]).ravel(),
+            (labels.duration[rows, None] + table.duration[v, able]).ravel(),
+            np.maximum(labels.level[rows, None], level[able]).ravel(),
         )
+        good = children.duration + self._shortest[stage][children.level] <= table.room
+        for price in range(len(self._rests)):
+            good &= self._bound(price, stage, children) <= self.limit
+        return children.take(np.flatnonzero(good))
 
-    def measures(self) -> Int64:
-        """What makes one label better than another."""
-        return np.stack([self.cost, self.duration, self.level], axis=1)
-
-
-@dataclass(frozen=True, eq=False)
-class _Completion:
-    """What the activities still to come cost at least, at a price of time."""
-
-    price: float
-    rests: Float64
-    """After each activity, for every height that the wait has reached, the least over all heights from there on."""
-
-    @staticmethod
-    def of(heights: Heights, price: float, order: Int64) -> _Completion:
-        """Prepare the bounds of a price for activities in the given order."""
-        least, _ = heights.weigh(price)
-        rests = _sums_after(least[order])
-        rests += price * (heights.lows - heights.table.room)
-        return _Completion(price, np.minimum.accumulate(rests[:, ::-1], axis=1)[:, ::-1])
-
-    def bound(self, stage: int, labels: _ChainLabels) -> Float64:
-        """Least cost of all completions of each label."""
-        return np.asarray(labels.cost + self.price * labels.duration + self.rests[stage][labels.level])
-
-
-def _shortest_rests(heights: Heights, order: Int64) -> Int64:
-    """After each activity, for every height reached: least duration of what comes, with the wait; shape (v, k)."""
-    rests = _sums_after(heights.shortest()[order]) + heights.lows
-    return np.asarray(np.minimum.accumulate(rests[:, ::-1], axis=1)[:, ::-1])
+    def _bound(self, number: int, stage: int, labels: _ChainLabels) -> Float64:
+        """Least cost of all completions of each label, at the price of a number."""
+        price, rests = self._rests[number]
+        return np.asarray(labels.cost + price * labels.duration + rests[stage][labels.level])
 
 
 def _sums_after(rows: NDArray) -> NDArray:  # type: ignore[type-arg]

@@ -55,12 +55,9 @@ class DualBound:
     @staticmethod
     def from_costs(problem: TimeCostProblem) -> DualBound:
         """What costs alone say."""
-        least = [int(activity.cost.min()) for activity in problem.activities]
-        excess = [
-            (activity.cost - cost).astype(np.float64)
-            for activity, cost in zip(problem.activities, least, strict=True)
-        ]
-        return DualBound(float(sum(least)), tuple(excess))
+        least = sum(int(activity.cost.min()) for activity in problem.activities)
+        excess = [(a.cost - a.cost.min()).astype(np.float64) for a in problem.activities]
+        return DualBound(float(least), tuple(excess))
 
     def lower(self, kept: Sequence[Int64]) -> DualBound:
         """The same for the modes kept only, numbers per activity."""
@@ -150,8 +147,7 @@ class Heights:
 
     def shortest(self) -> Int64:
         """Least duration per activity for every height, shape (v, k)."""
-        least = np.minimum.accumulate(np.where(self.table.allowed, self.table.duration, _FORBIDDEN), axis=1)
-        return np.asarray(np.take_along_axis(least, self._last, axis=1))
+        return self._least(np.where(self.table.allowed, self.table.duration, _FORBIDDEN))
 
     def fastest(self) -> Int64:
         """Least total of durations plus the wait, for every height, shape (k,)."""
@@ -159,9 +155,7 @@ class Heights:
 
     def weigh(self, price: float) -> tuple[Float64, Float64]:
         """Least of ``c + price·d`` per activity and height, and L(price, h) per height."""
-        weighted = self.table.cost + price * self.table.duration
-        least = np.minimum.accumulate(weighted, axis=1)
-        least = np.take_along_axis(least, self._last, axis=1)
+        least = self._least(self.table.cost + price * self.table.duration)
         terms = price * (self.lows - self.table.room)
         total = least.sum(axis=0) + terms
         total -= _ROUNDING * (least.sum(axis=0) + np.abs(terms) + 1.0)
@@ -169,9 +163,12 @@ class Heights:
 
     def choose(self, price: float, height: int) -> Int64:
         """Columns of the modes of least weight at a height, shape (v,); at an infinite price, of the shortest."""
-        if np.isinf(price):
-            return self._least_at(height, self.table.duration, _FORBIDDEN)
-        return self._least_at(height, self.table.cost + price * self.table.duration, np.inf)
+        weights: NDArray[Any] = self.table.duration
+        if not np.isinf(price):
+            weights = self.table.cost + price * self.table.duration
+        allowed = np.arange(weights.shape[1]) <= self._last[:, height, None]
+        filler = _FORBIDDEN if np.isinf(price) else np.inf
+        return np.asarray(np.argmin(np.where(allowed, weights, filler), axis=1))
 
     def maximise(self, most_tangents: int = 40) -> None:
         """Maximise the bound over prices: where the tangents on both sides meet, until they meet on the curve.
@@ -213,7 +210,7 @@ class Heights:
         table = self.table
         least, total = self.weigh(price)
         others = total - least
-        onwards = np.minimum.accumulate(others[:, ::-1], axis=1)[:, ::-1]
+        onwards = least_onwards(others)
         weighted = table.cost + price * table.duration
         # a mode needs a height whose modes may wait as long as it does
         place = np.searchsorted(self.highs, table.wait)
@@ -223,6 +220,10 @@ class Heights:
         alone = np.where(own, np.take_along_axis(others, place, axis=1) + weighted, np.inf)
         among = np.where(inside, np.take_along_axis(onwards, place, axis=1) + weighted, np.inf)
         return among, alone
+
+    def _least(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Least per activity over the modes allowed, for every height."""
+        return np.take_along_axis(np.minimum.accumulate(values, axis=1), self._last, axis=1)
 
     def _evaluate(self, price: float) -> Tangent:
         _, total = self.weigh(price)
@@ -235,11 +236,6 @@ class Heights:
         chosen = self.choose(price, height)
         cost, duration, _ = self.table.value(chosen)
         return Tangent(price, height, cost, duration + int(self.lows[height]) - self.table.room, bound)
-
-    def _least_at(self, height: int, weights: NDArray[Any], filler: float) -> Int64:
-        """Per activity the column of least weight among the modes allowed at a height."""
-        allowed = np.arange(weights.shape[1]) <= self._last[:, height, None]
-        return np.asarray(np.argmin(np.where(allowed, weights, filler), axis=1))
 
 
 @dataclass(frozen=True)
@@ -270,6 +266,11 @@ def gathered_heights(table: ChainTable, waits: Int64, most: int) -> Heights:
     """Heights at the increasing waits, gathered evenly into at most `most`."""
     firsts = np.unique(np.linspace(0, waits.size, most, endpoint=False).astype(np.int64))
     return Heights(table, waits[firsts], np.append(waits[firsts[1:] - 1], waits[-1]))
+
+
+def least_onwards(rows: NDArray[Any]) -> NDArray[Any]:
+    """In each row, the least from every place on."""
+    return np.asarray(np.minimum.accumulate(rows[:, ::-1], axis=1)[:, ::-1])
 
 
 def improve(table: ChainTable, chosen: Int64) -> Int64:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan_formulations.linear import Int64
+from mipplan_formulations.linear import Float64, Int64
 
 Int32 = NDArray[np.int32]
+L = TypeVar("L", bound="Labels")
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class LabelLimits:
 
 @dataclass(frozen=True)
 class GapParams:
-    """How fast the gap grows in which labels are set."""
+    """How fast the gap grows in which labels are set, and how many of them are compared."""
 
     first_share: float = 1 / 16
     """The first pass looks this share into the gap between bound and best selection."""
     growth: int = 3
     """Each next pass looks this many times as far."""
+    screened: int = 4
+    """At most this many times the labels that may stay are compared; the least promising of more go before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +66,10 @@ class Labels:
         """Some of the labels."""
         return type(self)(*(array[rows] for array in vars(self).values()))
 
-
-def trace_back(trail: Sequence[Labels], order: Sequence[int], best: int) -> tuple[int, ...]:
-    """Modes along the way to a label, given the labels after each activity in order."""
-    chosen = [0] * len(order)
-    for labels, v in zip(reversed(trail), reversed(order), strict=True):
-        chosen[v] = int(labels.mode[best])
-        best = int(labels.parent[best])
-    return tuple(chosen)
+    def portions(self, size: int) -> Iterator[Int64]:
+        """Rows of at most `size` labels at a time."""
+        for start in range(0, self.cost.size, size):
+            yield np.arange(start, min(start + size, self.cost.size))
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,48 @@ class LabelPass:
     cost: int
     complete: bool
     labels: int
+
+
+class LabelRun(ABC, Generic[L]):
+    """One run over the activities in an order: labels within a cutoff after each of them."""
+
+    def __init__(self, order: Sequence[int], cutoff: int, limits: LabelLimits) -> None:
+        self.order, self.cutoff, self.limits = order, cutoff, limits
+        self.limit = cutoff + 1e-9 * (abs(cutoff) + 1)
+        self.complete = True
+
+    def run(self, labels: L) -> LabelPass:
+        """Find the cheapest selection that costs at most the cutoff, from the labels before the first activity."""
+        trail: list[Labels] = []
+        count = 0
+        for stage in range(len(self.order)):
+            labels = self._extend(stage, labels)
+            if labels.cost.size == 0:
+                return LabelPass(None, 0, self.complete, count)
+            count += labels.cost.size
+            trail.append(Labels(labels.cost, labels.parent, labels.mode))  # the rest needs much memory
+        best = int(np.argmin(labels.cost))
+        cost = int(labels.cost[best])
+        chosen = [0] * len(trail)
+        for kept, v in zip(reversed(trail), reversed(self.order), strict=True):
+            chosen[v] = int(kept.mode[best])
+            best = int(kept.parent[best])
+        return LabelPass(tuple(chosen), cost, self.complete, count)
+
+    @abstractmethod
+    def _extend(self, stage: int, labels: L) -> L:
+        """Give every label every mode of the next activity, and keep what may come to something."""
+
+    def _most(self) -> int:
+        """How many labels may be kept."""
+        return self.limits.few_labels if self.limits.is_over() else self.limits.most_labels
+
+    def _least(self, labels: L, most: int, worth: Callable[[L], Float64]) -> L:
+        """At most `most` labels, those of least worth."""
+        if labels.cost.size <= most:
+            return labels
+        self.complete = False
+        return labels.take(np.sort(np.argsort(worth(labels), kind="stable")[:most]))
 
 
 class GapSearch(ABC):
@@ -118,8 +159,16 @@ class GapSearch(ABC):
         while not self._is_done() and time.monotonic() < self.limits.ends_at:
             most = top if self.cost is None else self.cost - 1
             cutoff = min(most, self.bound + reach)
-            if not self._look_below(cutoff):
+            self.passes += 1
+            found = self._search(cutoff)
+            self.labels += found.labels
+            if found.selection is not None:
+                self.offer(found.cost, found.selection)
+            if not found.complete:
                 return
+            self.bound = max(self.bound, cutoff + 1)
+            if found.selection is not None and self.cost is not None:
+                self.bound = self.cost
             if cutoff == most and self.bound > cutoff:
                 self.exhausted = True
             reach *= self._growing.growth
@@ -151,16 +200,3 @@ class GapSearch(ABC):
         if self.cost <= self.bound:
             self.exhausted = True
         return self.cost - self.bound <= self.gap * (self.cost + self.fixed)
-
-    def _look_below(self, cutoff: int) -> bool:
-        """Find the cheapest selection up to a cutoff, or that there is none; False if that is too much."""
-        self.passes += 1
-        found = self._search(cutoff)
-        self.labels += found.labels
-        if found.selection is not None:
-            self.offer(found.cost, found.selection)
-            if found.complete and self.cost is not None:
-                self.bound = self.cost
-        elif found.complete:
-            self.bound = max(self.bound, cutoff + 1)
-        return found.complete

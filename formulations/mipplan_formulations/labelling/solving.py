@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mipplan_formulations.labelling.chain import DEFAULT as CHAIN
 from mipplan_formulations.labelling.chain import ChainParams, ChainSearch
 from mipplan_formulations.labelling.lagrange import DualBound
-from mipplan_formulations.labelling.network import DEFAULT as NETWORK
 from mipplan_formulations.labelling.network import NetworkParams, NetworkSearch
 from mipplan_formulations.labelling.search import GapSearch, LabelLimits
 from mipplan_formulations.time_cost import Activity, TimeCostProblem, breakable_paths, drop_dominated
@@ -25,8 +23,8 @@ _LARGEST_SUM = 2**59
 class LabelParams:
     """Numbers that tune the search, for each of the two kinds of problems."""
 
-    chain: ChainParams = CHAIN
-    network: NetworkParams = NETWORK
+    chain: ChainParams = field(default_factory=ChainParams)
+    network: NetworkParams = field(default_factory=NetworkParams)
 
 
 DEFAULT = LabelParams()
@@ -118,11 +116,7 @@ def _is_bare_chain(problem: TimeCostProblem) -> bool:
 
 def _without_idle_conditions(problem: TimeCostProblem) -> TimeCostProblem:
     """Leave out resources that cannot run out and covers that are always met."""
-    most = [
-        sum(int(activity.usage[:, r].max()) for activity in problem.activities)
-        for r in range(len(problem.resources))
-    ]
-    scarce = [r for r, resource in enumerate(problem.resources) if most[r] > resource.capacity]
+    scarce = [r for r, most in enumerate(problem.most_used) if most > problem.resources[r].capacity]
     return replace(
         problem,
         activities=tuple(
@@ -137,6 +131,5 @@ def _check_sums(problem: TimeCostProblem) -> None:
     costs = sum(int(activity.cost.max()) for activity in problem.activities)
     times = sum(int(activity.duration.max()) for activity in problem.activities)
     lags = sum(arc.lag for arc in problem.arcs)
-    used = [sum(int(a.usage[:, r].max()) for a in problem.activities) for r in range(len(problem.resources))]
-    if max(costs, times + lags, *used) >= _LARGEST_SUM:
+    if max(costs, times + lags, *problem.most_used) >= _LARGEST_SUM:
         raise ValueError("costs, times or uses are too large to be added up in int64 here")

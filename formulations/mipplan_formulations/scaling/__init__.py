@@ -1,12 +1,9 @@
 """The scaling problem: how many units each activity gets, modes fixed; its formulation, and a template of its model."""
 
 from mipplan_formulations.scaling.demands import (
-    KINDS,
     OWN,
-    WAIT,
     Demand,
     Demands,
-    SupportParams,
     lower_hull,
     side_by_side,
 )
@@ -17,13 +14,10 @@ from mipplan_formulations.scaling.problem import (
     ScalingActivity,
     ScalingEvaluation,
     ScalingProblem,
-    arcs_in_order,
 )
 
 __all__ = [
-    "KINDS",
     "OWN",
-    "WAIT",
     "WHOLE",
     "Demand",
     "Demands",
@@ -32,8 +26,6 @@ __all__ = [
     "ScalingEvaluation",
     "ScalingProblem",
     "ScalingTemplate",
-    "SupportParams",
-    "arcs_in_order",
     "build",
     "lower_hull",
     "side_by_side",

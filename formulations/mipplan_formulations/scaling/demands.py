@@ -81,18 +81,12 @@ class Demand:
 
     def units_for(self, wait: int, own_time: int) -> int | None:
         """Fewest units, at least 1, that keep a wait and an own time; None if no number does."""
-        needed = 1
-        pairs = [
-            *zip(self.offset.tolist(), self.load.tolist(), strict=True),
-            (own_time - wait, self.own_load),
-        ]
-        for offset, load in pairs:
-            time = offset + wait
-            if load > 0 and time <= 0:
-                return None
-            if load > 0:
-                needed = max(needed, -(-load // time))
-        return needed if wait >= 0 and own_time >= 0 else None
+        times = [*(offset + wait for offset in self.offset.tolist()), own_time]
+        pairs = zip([*self.load.tolist(), self.own_load], times, strict=True)
+        asked = [(load, time) for load, time in pairs if load > 0]
+        if wait < 0 or own_time < 0 or any(time <= 0 for _, time in asked):
+            return None
+        return max((-(-load // time) for load, time in asked), default=1)
 
 
 class Demands:

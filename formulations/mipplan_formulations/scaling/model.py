@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
 from mipplan_formulations.linear import Bool, Float64, Int64, LinearModel, ModelBuilder
 from mipplan_formulations.scaling.demands import KINDS, lower_hull, side_by_side
-from mipplan_formulations.scaling.problem import WHOLE, ScalingProblem
+from mipplan_formulations.scaling.problem import WHOLE, ScalingActivity, ScalingProblem
 
 MOST_UNITS = 4096
 """At most this many numbers of units per activity with a demand are written out; more are refused without slopes."""
+
+_Row = tuple[str, Sequence[tuple[int, str, int]], float, float]
+"""Name, sum of terms (coefficient, kind and index of a column), and the two sides."""
 
 
 def build(problem: ScalingProblem, slopes: Int64 | None = None) -> LinearModel:
@@ -26,16 +30,16 @@ def build(problem: ScalingProblem, slopes: Int64 | None = None) -> LinearModel:
         Of the rows (5) and of the rows (6) for each activity with a demand, in order; 0 stands for no row. Only these
         are written: a relaxation. By default all that the numbers of units have.
     """
-    writer = _Writer(problem, bound_times=slopes is None)
-    writer.add_needs()
-    writer.add_resources()
-    writer.add_changes()
-    if slopes is None:
-        writer.add_all_times()
-    else:
-        writer.add_times(slopes)
-    writer.add_paths()
-    return writer.model.build("scaling")
+    kinds, indices, lower, upper, cost = zip(*_columns(problem, bound_times=slopes is None), strict=True)
+    model = ModelBuilder()
+    model.add_columns(map("{}_{}".format, kinds, indices), lower=lower, upper=upper, cost=cost)
+    places = {column: place for place, column in enumerate(zip(kinds, indices, strict=True))}
+    times = _all_times(problem) if slopes is None else _times(problem, slopes)
+    for name, terms, low, high in chain(_needs(problem), _totals(problem), times, _paths(problem)):
+        columns = np.array([places[kind, index] for _, kind, index in terms], dtype=np.int64)
+        coefficients = np.array([term[0] for term in terms], dtype=np.int64)
+        model.add_row(name, columns, coefficients, lower=low, upper=high)
+    return model.build("scaling")
 
 
 def decode(problem: ScalingProblem, model: LinearModel, values: Float64) -> tuple[int, ...]:  # noqa: ARG001
@@ -54,142 +58,125 @@ def encode(problem: ScalingProblem, model: LinearModel, units: Sequence[int]) ->
     for g, (group, shed) in enumerate(zip(problem.groups, problem.least_shed(units), strict=True)):
         if group.penalty is not None:
             values[places[f"shed_{g}"]] = shed
-    times = problem.path_times(units) if any(problem.is_timed) else None
+    before, after, _ = problem.path_times(units)
     for v, (n, now, demand) in enumerate(zip(units, problem.present.tolist(), problem.demands, strict=True)):
         if f"up_{v}" in places:
             values[places[f"up_{v}"]], values[places[f"down_{v}"]] = max(0, n - now), max(0, now - n)
-        if demand is not None and times is not None:
+        if demand is not None:
             values[places[f"wait_{v}"]] = demand.waits(n)
             values[places[f"own_{v}"]] = demand.own_times(n)
-            values[places[f"before_{v}"]] = times.before[v]
-            values[places[f"after_{v}"]] = times.after[v]
+            values[places[f"before_{v}"]], values[places[f"after_{v}"]] = before[v], after[v]
     return values
-
-
-class _Writer:
-    """A model under construction; a column is known by its kind and index, and a row is written as terms of columns."""
-
-    def __init__(self, problem: ScalingProblem, *, bound_times: bool) -> None:
-        self._problem = problem
-        self.model = ModelBuilder()
-        kinds, indices, lower, upper, cost = zip(*_columns(problem, bound_times=bound_times), strict=True)
-        names = list(map("{}_{}".format, kinds, indices))
-        self.model.add_columns(names, lower=lower, upper=upper, cost=cost)
-        self._places = {column: place for place, column in enumerate(zip(kinds, indices, strict=True))}
-
-    def _add_row(
-        self, name: str, *terms: tuple[int, str, int], lower: float = -np.inf, upper: float = np.inf
-    ) -> None:
-        """Add the sum of the terms (coefficient, kind, index) between two sides."""
-        places = np.array([self._places[kind, index] for _, kind, index in terms], dtype=np.int64)
-        coefficients = np.array([term[0] for term in terms], dtype=np.int64)
-        self.model.add_row(name, places, coefficients, lower=lower, upper=upper)
-
-    def add_needs(self) -> None:
-        """Rows (1) and (2); where nothing may be shed, bounds say it, or a row if they cannot."""
-        problem = self._problem
-        for v, (activity, need) in enumerate(zip(problem.activities, problem.need.tolist(), strict=True)):
-            whole = -(-need // WHOLE)
-            if problem.groups[activity.group].penalty is None:
-                if whole > int(problem.most[v]):
-                    self._add_row(f"need_{v}", (1, "n", v), lower=whole)
-                continue
-            need = max(1, need)
-            whole, fraction = -(-need // WHOLE), (need - 1) % WHOLE + 1
-            shed = (need, "shed", activity.group)
-            self._add_row(f"need_{v}", (WHOLE * WHOLE, "n", v), shed, lower=need * WHOLE)
-            self._add_row(f"round_{v}", (WHOLE * fraction, "n", v), shed, lower=WHOLE * fraction * whole)
-
-    def add_resources(self) -> None:
-        """Rows (3)."""
-        for r, resource in enumerate(self._problem.resources):
-            used = [int(activity.usage[r]) for activity in self._problem.activities]
-            terms = [(amount, "n", v) for v, amount in enumerate(used) if amount]
-            self._add_row(f"resource_{r}", *terms, upper=resource.capacity)
-
-    def add_changes(self) -> None:
-        """Rows (4)."""
-        for v, now in enumerate(self._problem.present.tolist()):
-            if ("up", v) in self._places:
-                terms = (1, "n", v), (-1, "up", v), (1, "down", v)
-                self._add_row(f"change_{v}", *terms, lower=now, upper=now)
-
-    def add_all_times(self) -> None:
-        """Rows (5) and (6): all that the numbers of units have."""
-        problem = self._problem
-        for v, demand in enumerate(problem.demands):
-            if demand is None:
-                continue
-            low, high = int(problem.least[v]), int(problem.most[v])
-            if high - low >= MOST_UNITS:
-                name = problem.activities[v].name
-                raise ValueError(f"activity {name!r}: {high - low + 1} numbers of units; give slopes")
-            units = np.arange(low, high + 1, dtype=np.int64)
-            for kind in KINDS:
-                places = np.array([self._places["n", v], self._places[kind, v]], dtype=np.int64)
-                for k, (slope, time, side) in enumerate(lower_hull(units, demand.times(kind, units))):
-                    self.model.add_row(f"{kind}_{v}_{k}", places, np.array([slope, time]), lower=side)
-
-    def add_times(self, slopes: Int64) -> None:
-        """Rows (5) and (6) of the given slopes."""
-        demands = side_by_side(self._problem.demands)
-        timed = list(demands.activities)
-        sides = demands.supports(slopes, self._problem.least[timed], self._problem.most[timed])
-        for i, v in enumerate(timed):
-            for kind, name in enumerate(KINDS):
-                places = np.array([self._places["n", v], self._places[name, v]], dtype=np.int64)
-                for k in np.flatnonzero(slopes[kind, i]).tolist():
-                    pair = np.array([slopes[kind, i, k], 1])
-                    self.model.add_row(f"{name}_{v}_{k}", places, pair, lower=int(sides[kind, i, k]))
-
-    def add_paths(self) -> None:
-        """Rows (7) to (9): times before and after each activity, and both within its deadline."""
-        problem = self._problem
-        timed = [(v, a) for v, a in enumerate(problem.activities) if problem.demands[v] is not None]
-        heads = {arc.head for arc in problem.arcs}
-        tails = {arc.tail for arc in problem.arcs}
-        for v, activity in timed:
-            for kind, others in (("before", heads), ("after", tails)):
-                if v not in others:
-                    self._add_row(f"{kind}_{v}", (1, kind, v), (-1, "own", v), lower=activity.duration)
-        for k, arc in enumerate(problem.arcs):
-            if problem.demands[arc.tail] is None:
-                continue
-            tail, head = problem.activities[arc.tail], problem.activities[arc.head]
-            ahead = (1, "before", arc.head), (-1, "before", arc.tail), (-1, "own", arc.head)
-            self._add_row(f"onward_{k}", *ahead, lower=arc.lag + head.duration)
-            back = (1, "after", arc.tail), (-1, "after", arc.head), (-1, "own", arc.tail)
-            self._add_row(f"backward_{k}", *back, lower=arc.lag + tail.duration)
-        for v, activity in timed:
-            terms = (1, "before", v), (1, "after", v), (-1, "own", v), (1, "wait", v)
-            self._add_row(f"deadline_{v}", *terms, upper=activity.deadline + activity.duration)
 
 
 def _columns(problem: ScalingProblem, *, bound_times: bool) -> Iterator[tuple[str, int, int, int, int]]:
     """Kind, index, bounds and cost of every column."""
-    for v, activity in enumerate(problem.activities):
-        low, high = int(problem.least[v]), int(problem.most[v])
-        if problem.groups[activity.group].penalty is None:
-            low = max(low, -(-int(problem.need[v]) // WHOLE))
-        yield "n", v, min(low, high), high, activity.cost
+    fewest = _fewest(problem, _shedding(problem)).tolist()
+    for v, (activity, most) in enumerate(zip(problem.activities, problem.most.tolist(), strict=True)):
+        yield "n", v, min(fewest[v], most), most, activity.cost
     for g, group in enumerate(problem.groups):
         if group.penalty is not None:
             yield "shed", g, 0, WHOLE, group.penalty
-    for v, activity in enumerate(problem.activities):
-        if activity.up_cost or activity.down_cost:
-            now = int(problem.present[v])
-            yield "up", v, 0, max(0, int(problem.most[v]) - now), activity.up_cost
-            yield "down", v, 0, max(0, now - int(problem.least[v])), activity.down_cost
+    for v, activity in _changing(problem):
+        now = int(problem.present[v])
+        yield "up", v, 0, max(0, int(problem.most[v]) - now), activity.up_cost
+        yield "down", v, 0, max(0, now - int(problem.least[v])), activity.down_cost
+    for v, demand in enumerate(problem.demands):
+        if demand is not None:
+            latest, most = problem.activities[v].deadline, problem.most[v]
+            # With rows for some slopes only, the model shall not depend on the most units but by their own bound.
+            wait, own = (int(demand.waits(most)), int(demand.own_times(most))) if bound_times else (0, 0)
+            yield "wait", v, wait, max(wait, latest), 0
+            yield "own", v, own, max(own, latest), 0
+            yield "before", v, 0, latest, 0
+            yield "after", v, 0, latest, 0
+
+
+def _shedding(problem: ScalingProblem) -> Bool:
+    """Which activities may shed."""
+    return np.array([problem.groups[activity.group].penalty is not None for activity in problem.activities])
+
+
+def _fewest(problem: ScalingProblem, shedding: Bool) -> Int64:
+    """Fewest units allowed that meet the need where nothing may be shed."""
+    return np.where(shedding, problem.least, np.maximum(problem.least, -(-problem.need // WHOLE)))
+
+
+def _changing(problem: ScalingProblem) -> list[tuple[int, ScalingActivity]]:
+    """Activities whose changes cost something."""
+    return [(v, a) for v, a in enumerate(problem.activities) if a.up_cost or a.down_cost]
+
+
+def _needs(problem: ScalingProblem) -> Iterator[_Row]:
+    """Rows (1) and (2); where nothing may be shed, bounds say it, or a row if they cannot."""
+    for v, (activity, need) in enumerate(zip(problem.activities, problem.need.tolist(), strict=True)):
+        if problem.groups[activity.group].penalty is None:
+            if (whole := -(-need // WHOLE)) > problem.most[v]:
+                yield f"need_{v}", [(1, "n", v)], whole, np.inf
+            continue
+        need = max(1, need)
+        whole, fraction = -(-need // WHOLE), (need - 1) % WHOLE + 1
+        shed = (need, "shed", activity.group)
+        yield f"need_{v}", [(WHOLE * WHOLE, "n", v), shed], need * WHOLE, np.inf
+        yield f"round_{v}", [(WHOLE * fraction, "n", v), shed], WHOLE * fraction * whole, np.inf
+
+
+def _totals(problem: ScalingProblem) -> Iterator[_Row]:
+    """Rows (3), resources, and (4), changes."""
+    for r, resource in enumerate(problem.resources):
+        used = [int(activity.usage[r]) for activity in problem.activities]
+        terms = [(amount, "n", v) for v, amount in enumerate(used) if amount]
+        yield f"resource_{r}", terms, -np.inf, resource.capacity
+    for v, _ in _changing(problem):
+        now = int(problem.present[v])
+        yield f"change_{v}", [(1, "n", v), (-1, "up", v), (1, "down", v)], now, now
+
+
+def _all_times(problem: ScalingProblem) -> Iterator[_Row]:
+    """Rows (5) and (6): all that the numbers of units have."""
     for v, demand in enumerate(problem.demands):
         if demand is None:
             continue
-        latest, most = problem.activities[v].deadline, problem.most[v]
-        # With rows for some slopes only, the model shall not depend on the most units but by their own bound.
-        wait, own = (int(demand.waits(most)), int(demand.own_times(most))) if bound_times else (0, 0)
-        yield "wait", v, wait, max(wait, latest), 0
-        yield "own", v, own, max(own, latest), 0
-        yield "before", v, 0, latest, 0
-        yield "after", v, 0, latest, 0
+        low, high = int(problem.least[v]), int(problem.most[v])
+        if high - low >= MOST_UNITS:
+            name = problem.activities[v].name
+            raise ValueError(f"activity {name!r}: {high - low + 1} numbers of units; give slopes")
+        units = np.arange(low, high + 1, dtype=np.int64)
+        for kind in KINDS:
+            for k, (slope, time, side) in enumerate(lower_hull(units, demand.times(kind, units))):
+                yield f"{kind}_{v}_{k}", [(slope, "n", v), (time, kind, v)], side, np.inf
+
+
+def _times(problem: ScalingProblem, slopes: Int64) -> Iterator[_Row]:
+    """Rows (5) and (6) of the given slopes."""
+    timed = np.flatnonzero(problem.is_timed)
+    sides = side_by_side(problem.demands).supports(slopes, problem.least[timed], problem.most[timed])
+    for i, v in enumerate(timed.tolist()):
+        for kind, name in enumerate(KINDS):
+            for k in np.flatnonzero(slopes[kind, i]).tolist():
+                terms = [(int(slopes[kind, i, k]), "n", v), (1, name, v)]
+                yield f"{name}_{v}_{k}", terms, int(sides[kind, i, k]), np.inf
+
+
+def _paths(problem: ScalingProblem) -> Iterator[_Row]:
+    """Rows (7) to (9): times before and after each activity, and both within its deadline."""
+    timed = [(v, a) for v, a in enumerate(problem.activities) if problem.demands[v] is not None]
+    heads, tails = {arc.head for arc in problem.arcs}, {arc.tail for arc in problem.arcs}
+    for v, activity in timed:
+        for kind, others in (("before", heads), ("after", tails)):
+            if v not in others:
+                yield f"{kind}_{v}", [(1, kind, v), (-1, "own", v)], activity.duration, np.inf
+    for k, arc in enumerate(problem.arcs):
+        if problem.demands[arc.tail] is None:
+            continue
+        tail, head = arc.tail, arc.head
+        onward = [(1, "before", head), (-1, "before", tail), (-1, "own", head)]
+        yield f"onward_{k}", onward, arc.lag + problem.activities[head].duration, np.inf
+        backward = [(1, "after", tail), (-1, "after", head), (-1, "own", tail)]
+        yield f"backward_{k}", backward, arc.lag + problem.activities[tail].duration, np.inf
+    for v, activity in timed:
+        terms = [(1, "before", v), (1, "after", v), (-1, "own", v), (1, "wait", v)]
+        yield f"deadline_{v}", terms, -np.inf, activity.deadline + activity.duration
 
 
 class ScalingTemplate:
@@ -216,23 +203,21 @@ class ScalingTemplate:
         columns = {name: place for place, name in enumerate(model.column_names)}
         rows = {name: place for place, name in enumerate(model.row_names)}
         starts = model.matrix.indptr
-        shedding = [problem.groups[a.group].penalty is not None for a in problem.activities]
-        self._sheds = np.flatnonzero(shedding)
-        self._bound = np.flatnonzero(np.logical_not(shedding))
+        self._shedding = _shedding(problem)
         if self._is_short(problem):
             raise ValueError("a template needs a problem in which no more is needed than is allowed")
+        self._sheds = np.flatnonzero(self._shedding)
         self._need_rows = _places(rows, "need", self._sheds)
         self._round_rows = _places(rows, "round", self._sheds)
         # In each of these rows the units come first: columns are sorted, and theirs are the first of all.
         self._need_at, self._round_at = starts[self._need_rows], starts[self._round_rows]
         self._resource_rows = _places(rows, "resource", range(len(problem.resources)))
-        self._changing = np.array([v for v in range(len(shedding)) if f"up_{v}" in columns], dtype=np.int64)
+        self._changing = np.array([v for v, _ in _changing(problem)], dtype=np.int64)
         self._change_rows = _places(rows, "change", self._changing)
         self._up = _places(columns, "up", self._changing)
         self._down = _places(columns, "down", self._changing)
-        self._penal = [
-            (g, columns[f"shed_{g}"]) for g, x in enumerate(problem.groups) if x.penalty is not None
-        ]
+        self._priced = [g for g, group in enumerate(problem.groups) if group.penalty is not None]
+        self._shed = _places(columns, "shed", self._priced)
         self._timed = np.flatnonzero(problem.is_timed)
         self._sloped = _with_rows(slopes)
         names = [f"{KINDS[kind]}_{self._timed[i]}_{k}" for kind, i, k in np.argwhere(self._sloped)]
@@ -261,54 +246,40 @@ class ScalingTemplate:
         if not np.array_equal(_with_rows(slopes), self._sloped):
             raise ValueError("the slopes differ from those of the template in which of them are 0")
         model = self._model
-        entries = model.matrix.data.copy()
-        objective = model.objective.copy()
+        entries, objective = model.matrix.data.copy(), model.objective.copy()
         lower, upper = model.row_lower.copy(), model.row_upper.copy()
-        columns = model.column_lower.copy(), model.column_upper.copy()
-        self._write_units(problem, *columns)
-        self._write_needs(problem, entries, lower)
-        if self._resource_rows.size:
-            upper[self._resource_rows] = [resource.capacity for resource in problem.resources]
-        lower[self._change_rows] = upper[self._change_rows] = problem.present[self._changing]
-        for g, place in self._penal:
-            objective[place] = problem.groups[g].penalty or 0
-        if slopes is not None:
-            self._write_times(problem, slopes, entries, lower)
-        return model.renumbered(
-            objective=objective,
-            entries=entries,
-            row_lower=lower,
-            row_upper=upper,
-            column_lower=columns[0],
-            column_upper=columns[1],
-        )
-
-    def _is_short(self, problem: ScalingProblem) -> bool:
-        """Whether a need that may not be shed exceeds what is allowed: then the model has a row more."""
-        return bool(np.any(-(-problem.need[self._bound] // WHOLE) > problem.most[self._bound]))
-
-    def _write_units(self, problem: ScalingProblem, lower: Float64, upper: Float64) -> None:
-        count = problem.need.size
-        lower[:count], upper[:count] = problem.least, problem.most
-        lower[self._bound] = np.maximum(problem.least[self._bound], -(-problem.need[self._bound] // WHOLE))
+        column_lower, column_upper = model.column_lower.copy(), model.column_upper.copy()
+        units = slice(problem.need.size)
+        column_lower[units], column_upper[units] = _fewest(problem, self._shedding), problem.most
         now = problem.present[self._changing]
-        upper[self._up] = np.maximum(0, problem.most[self._changing] - now)
-        upper[self._down] = np.maximum(0, now - problem.least[self._changing])
-
-    def _write_needs(self, problem: ScalingProblem, entries: Int64, lower: Float64) -> None:
+        column_upper[self._up] = np.maximum(0, problem.most[self._changing] - now)
+        column_upper[self._down] = np.maximum(0, now - problem.least[self._changing])
+        objective[self._shed] = [problem.groups[g].penalty or 0 for g in self._priced]
         need = np.maximum(1, problem.need[self._sheds])
         fraction = (need - 1) % WHOLE + 1
         entries[self._need_at + 1] = entries[self._round_at + 1] = need
         entries[self._round_at] = WHOLE * fraction
         lower[self._need_rows] = need * WHOLE
         lower[self._round_rows] = WHOLE * fraction * -(-need // WHOLE)
-
-    def _write_times(self, problem: ScalingProblem, slopes: Int64, entries: Int64, lower: Float64) -> None:
-        sides = side_by_side(problem.demands).supports(
-            slopes, problem.least[self._timed], problem.most[self._timed]
+        upper[self._resource_rows] = [resource.capacity for resource in problem.resources]
+        lower[self._change_rows] = upper[self._change_rows] = now
+        if slopes is not None:
+            least, most = problem.least[self._timed], problem.most[self._timed]
+            sides = side_by_side(problem.demands).supports(slopes, least, most)
+            entries[self._time_at] = slopes[self._sloped]
+            lower[self._time_rows] = sides[self._sloped]
+        return model.renumbered(
+            objective=objective,
+            entries=entries,
+            row_lower=lower,
+            row_upper=upper,
+            column_lower=column_lower,
+            column_upper=column_upper,
         )
-        entries[self._time_at] = slopes[self._sloped]
-        lower[self._time_rows] = sides[self._sloped]
+
+    def _is_short(self, problem: ScalingProblem) -> bool:
+        """Whether a need that may not be shed exceeds what is allowed: then the model has a row more."""
+        return bool(np.any(_fewest(problem, self._shedding) > problem.most))
 
 
 def _places(table: Mapping[str, int], kind: str, indices: Iterable[int]) -> Int64:

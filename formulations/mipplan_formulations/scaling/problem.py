@@ -21,6 +21,7 @@ from mipplan_formulations.linear import (
     LARGEST_MAGNITUDE,
     Int64,
     check_number,
+    overuse,
     raise_if_any,
     read_integers,
     repeated_names,
@@ -111,15 +112,6 @@ class ScalingEvaluation:
     shed: tuple[int, ...]
     feasible: bool
     violations: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class LongestPaths:
-    """Longest paths per activity: up to its end, from its start on, and through it with its wait."""
-
-    before: list[int]
-    after: list[int]
-    through: Int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,10 +211,10 @@ class ScalingProblem:
 
     def longest_paths(self, units: Sequence[int]) -> Int64:
         """Longest path through each activity, its own wait included, shape (v,); without a demand 0."""
-        return self.path_times(units).through
+        return self.path_times(units)[2]
 
-    def path_times(self, units: Sequence[int]) -> LongestPaths:
-        """What the longest paths through each activity take with these units."""
+    def path_times(self, units: Sequence[int]) -> tuple[list[int], list[int], Int64]:
+        """Longest paths per activity: up to its end, from its start on, and through it with its wait."""
         count = len(self.activities)
         demands = side_by_side(self.demands)
         timed = list(demands.activities)
@@ -231,52 +223,47 @@ class ScalingProblem:
         own[timed] = times[OWN] + [self.activities[v].duration for v in timed]
         alone: list[int] = own.tolist()
         before, after = alone.copy(), alone.copy()
-        forth, back = arcs_in_order(count, self.arcs)
-        for arc in forth:  # whatever leads to a tail comes before what leaves it
+        arcs = _arcs_in_order(count, self.arcs)
+        for arc in arcs:
             before[arc.head] = max(before[arc.head], before[arc.tail] + arc.lag + alone[arc.head])
-        for arc in back:
+        for arc in reversed(arcs):
             after[arc.tail] = max(after[arc.tail], after[arc.head] + arc.lag + alone[arc.tail])
         through = np.zeros(count, dtype=np.int64)
         through[timed] = (np.array(before, dtype=np.int64) + after - own)[timed] + times[WAIT]
-        return LongestPaths(before, after, through)
+        return before, after, through
 
     def _violations(self, units: Sequence[int], shed: Sequence[int]) -> Iterator[str]:
-        for activity, n, low, high in zip(
-            self.activities, units, self.least.tolist(), self.most.tolist(), strict=True
-        ):
+        ranges = zip(self.activities, units, self.least.tolist(), self.most.tolist(), strict=True)
+        for activity, n, low, high in ranges:
             if not low <= n <= high:
                 yield f"activity {activity.name!r}: {n} units, allowed are {low} to {high}"
-        for r, resource in enumerate(self.resources):
-            used = sum(int(a.usage[r]) * n for a, n in zip(self.activities, units, strict=True))
-            if used > resource.capacity:
-                yield f"resource {resource.name!r}: {used} used of {resource.capacity}"
+        used = [
+            sum(int(a.usage[r]) * n for a, n in zip(self.activities, units, strict=True))
+            for r in range(len(self.resources))
+        ]
+        yield from overuse(self.resources, used)
         for group, amount in zip(self.groups, shed, strict=True):
             if amount > 0 and group.penalty is None:
                 yield f"group {group.name!r}: {amount} thousandths shed, none may be"
         if any(self.is_timed):
-            for activity, timed, length in zip(
-                self.activities, self.is_timed, self.longest_paths(units).tolist(), strict=True
-            ):
-                if timed and length > activity.deadline:
+            for activity, length in zip(self.activities, self.longest_paths(units).tolist(), strict=True):
+                if length > activity.deadline:
                     yield f"activity {activity.name!r}: a path of {length} exceeds the deadline {activity.deadline}"
 
 
 @lru_cache(maxsize=8)
-def arcs_in_order(count: int, arcs: tuple[Arc, ...]) -> tuple[tuple[Arc, ...], tuple[Arc, ...]]:
-    """Acyclic arcs forth, those that lead to a tail before those that leave it, and back."""
+def _arcs_in_order(count: int, arcs: tuple[Arc, ...]) -> tuple[Arc, ...]:
+    """Acyclic arcs, those that lead to a tail before those that leave it."""
     place = {v: i for i, v in enumerate(topological_order(count, arcs))}
-    forth = sorted(arcs, key=lambda arc: place[arc.tail])
-    back = sorted(arcs, key=lambda arc: -place[arc.head])
-    return tuple(forth), tuple(back)
+    return tuple(sorted(arcs, key=lambda arc: place[arc.tail]))
 
 
 def _find_faults(problem: ScalingProblem) -> Iterator[str]:
-    count = len(problem.activities)
-    if not count:
+    if not problem.activities:
         yield "a problem needs at least one activity"
-    yield from repeated_names("activity", [activity.name for activity in problem.activities])
-    yield from repeated_names("group", [group.name for group in problem.groups])
-    yield from repeated_names("resource", [resource.name for resource in problem.resources])
+    yield from repeated_names("activity", problem.activities)
+    yield from repeated_names("group", problem.groups)
+    yield from repeated_names("resource", problem.resources)
     wrong = [*_size_faults(problem)]
     yield from wrong
     if wrong:
@@ -288,19 +275,15 @@ def _find_faults(problem: ScalingProblem) -> Iterator[str]:
         if not activity.group < len(problem.groups):
             yield f"activity {activity.name!r}: there is no group {activity.group}"
         if activity.usage.size != len(problem.resources):
-            yield (
-                f"activity {activity.name!r}: usage of {activity.usage.size} resources, "
-                f"there are {len(problem.resources)}"
-            )
+            used, there = activity.usage.size, len(problem.resources)
+            yield f"activity {activity.name!r}: usage of {used} resources, there are {there}"
     yield from _timing_faults(problem)
 
 
 def _size_faults(problem: ScalingProblem) -> Iterator[str]:
     count = len(problem.activities)
-    sizes = {name: getattr(problem, name).size for name in ("need", "least", "most", "present")}
-    sizes["demands"] = len(problem.demands)
-    for name, size in sizes.items():
-        if size != count:
+    for name in ("need", "least", "most", "present", "demands"):
+        if (size := len(getattr(problem, name))) != count:
             yield f"{name}: {size} entries for {count} activities"
 
 

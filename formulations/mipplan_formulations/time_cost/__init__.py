@@ -4,7 +4,7 @@ Formulations are to be had by name from `mipplan_formulations.FORMULATIONS`.
 """
 
 from mipplan_formulations.time_cost.dominance import Reduction, drop_dominated, find_undominated, keep_modes
-from mipplan_formulations.time_cost.improvement import ImprovementParams, Improver, suggest
+from mipplan_formulations.time_cost.improvement import Improver, suggest
 from mipplan_formulations.time_cost.levels import LevelsParams
 from mipplan_formulations.time_cost.networks import (
     END,
@@ -35,7 +35,6 @@ __all__ = [
     "Arc",
     "Cover",
     "Evaluation",
-    "ImprovementParams",
     "Improver",
     "LevelsParams",
     "Path",

@@ -92,7 +92,7 @@ def measure_modes(problem: TimeCostProblem) -> list[Int64]:
     seen: set[tuple[int, bytes]] = set()
     looked_at: set[tuple[int, int, int]] = set()
     for path in problem.paths:
-        least = max(int(waits.min()) for waits in path.waits)
+        least = path.least_wait
         for v, waits in zip(path.activities, path.waits, strict=True):
             if (v, id(waits), least) not in looked_at:  # activities may share an array
                 looked_at.add((v, id(waits), least))
@@ -123,42 +123,49 @@ def find_undominated(measures: Int64, *, most_compared: int | None = None) -> Bo
     """
     count, columns = measures.shape
     if count <= 1 or columns == 0:
-        return _only_first(count)
+        return np.asarray(np.arange(count) == 0)
     order = np.lexsort(measures.T[::-1])  # whoever dominates a row comes before it, or equals it
     ordered = np.ascontiguousarray(measures[order])
     result = np.zeros(count, dtype=np.bool_)
-    result[order] = _sweep(ordered[:, 1:], most_compared)
+    if columns == 1:
+        result[order[0]] = True
+    elif columns == 2:
+        result[order] = _is_new_least(ordered[:, 1])
+    else:
+        result[order] = _sweep(ordered[:, 1:], most_compared)
     return result
 
 
 def _sweep(rest: Int64, most_compared: int | None) -> Bool:
     """Which rows no earlier row is at most equal to in all columns."""
-    if rest.shape[1] == 0:
-        return _only_first(rest.shape[0])
-    if rest.shape[1] == 1:
-        least = np.minimum.accumulate(rest[:, 0])
-        return np.concatenate([[True], rest[1:, 0] < least[:-1]])
     kept = np.ones(rest.shape[0], dtype=np.bool_)
     front = rest[:0]
     for start in range(0, rest.shape[0], _BLOCK):
         block = rest[start : start + _BLOCK]
         alive = ~_is_beaten(block, front)
         own = block[alive]
-        alive[alive] = ~_is_beaten_within(own)
+        earlier = np.triu(np.ones((own.shape[0], own.shape[0]), dtype=np.bool_), 1)
+        alive[alive] = ~(_compare(own, own) & earlier).any(axis=0)
         kept[start : start + _BLOCK] = alive
-        front = _advance(front, block[alive], most_compared)
+        front = np.concatenate([front, block[alive]])
+        if rest.shape[1] == 2:  # a staircase: first column increasing, second decreasing
+            front = front[np.lexsort((front[:, 1], front[:, 0]))]
+            front = front[_is_new_least(front[:, 1])]
+        elif most_compared is not None:
+            front = front[-most_compared:]
     return kept
 
 
-def _only_first(count: int) -> Bool:
-    return np.asarray(np.arange(count) == 0)
+def _is_new_least(values: Int64) -> Bool:
+    """Which values are less than all before."""
+    return np.concatenate([[True], values[1:] < np.minimum.accumulate(values)[:-1]])
 
 
 def _is_beaten(block: Int64, front: Int64) -> Bool:
     """Which rows of a block some row of the front is at most equal to in all columns."""
     if front.shape[0] == 0:
         return np.zeros(block.shape[0], dtype=np.bool_)
-    if block.shape[1] == 2:  # the front is a staircase: first column increasing, second decreasing
+    if block.shape[1] == 2:
         below = np.searchsorted(front[:, 0], block[:, 0], side="right") - 1
         return np.asarray((below >= 0) & (front[below, 1] <= block[:, 1]))
     beaten = np.zeros(block.shape[0], dtype=np.bool_)
@@ -168,23 +175,9 @@ def _is_beaten(block: Int64, front: Int64) -> Bool:
     return beaten
 
 
-def _is_beaten_within(rows: Int64) -> Bool:
-    earlier = np.triu(np.ones((rows.shape[0], rows.shape[0]), dtype=np.bool_), 1)
-    return np.asarray((_compare(rows, rows) & earlier).any(axis=0))
-
-
 def _compare(first: Int64, second: Int64) -> Bool:
     """Whether row i of the first is at most row j of the second in all columns, shape (i, j)."""
     result = first[:, None, 0] <= second[None, :, 0]
     for column in range(1, first.shape[1]):
         result &= first[:, None, column] <= second[None, :, column]
     return np.asarray(result)
-
-
-def _advance(front: Int64, found: Int64, most_compared: int | None) -> Int64:
-    joined = np.concatenate([front, found])
-    if joined.shape[1] == 2:
-        joined = joined[np.lexsort((joined[:, 1], joined[:, 0]))]
-        least = np.minimum.accumulate(joined[:, 1])
-        return np.asarray(joined[np.concatenate([[True], joined[1:, 1] < least[:-1]])])
-    return joined if most_compared is None else joined[-most_compared:]

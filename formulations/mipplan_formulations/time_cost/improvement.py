@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mipplan_formulations.linear import Bool, Float64, Int64, thin_out
-from mipplan_formulations.time_cost.networks import START, breakable_network
+from mipplan_formulations.time_cost.networks import START, PathEdge, breakable_network
 from mipplan_formulations.time_cost.problem import TimeCostProblem
 
 
@@ -33,14 +33,8 @@ class ImprovementParams:
 DEFAULT = ImprovementParams()
 
 
-@dataclass(frozen=True, eq=False)
-class _Clocks:
-    """Longest times for one selection: until each node of the network is reached, and on to the end."""
-
-    early: list[int]
-    late: list[int]
-    to_go: list[int]
-    to_go_waiting: list[int]
+_Clocks = tuple[list[int], list[int], list[int], list[int]]
+"""Longest times for one selection, without a wait and with one: until each node is reached, and on to the end."""
 
 
 class Improver:
@@ -49,9 +43,10 @@ class Improver:
     def __init__(self, problem: TimeCostProblem) -> None:
         self._problem = problem
         self._network = breakable_network(problem)
-        self._edges_of: list[list[int]] = [[] for _ in problem.activities]
-        for number, edge in enumerate(self._network.edges):
-            self._edges_of[edge.activity].append(number)
+        self._capacities = np.array([resource.capacity for resource in problem.resources], dtype=np.int64)
+        self._edges_of: list[list[PathEdge]] = [[] for _ in problem.activities]
+        for edge in self._network.edges:
+            self._edges_of[edge.activity].append(edge)
 
     def improve(self, selection: Sequence[int]) -> tuple[int, ...]:
         """Exchange the mode that saves most for as long as one saves anything; the selection must be feasible."""
@@ -79,11 +74,12 @@ class Improver:
     def allows(self, selection: Sequence[int]) -> bool:
         """Whether a selection is feasible; faster than `TimeCostProblem.evaluate` where there are many paths."""
         problem = self._problem
-        if self._network.edges and self._clocks(selection).to_go_waiting[START] > problem.deadline:
-            return False
-        used = problem.usage_of(selection).tolist()
-        within = all(amount <= r.capacity for amount, r in zip(used, problem.resources, strict=True))
-        return within and all(cover.is_met(selection) for cover in problem.covers)
+        if self._network.edges:
+            _, to_go_waiting = self._network.times_to_go(*self._network.times_spent(problem, selection))
+            if to_go_waiting[START] > problem.deadline:
+                return False
+        within = np.all(problem.usage_of(selection) <= self._capacities)
+        return bool(within) and all(cover.is_met(selection) for cover in problem.covers)
 
     def round_up(
         self, penalties: Sequence[Float64], params: ImprovementParams = DEFAULT
@@ -115,14 +111,8 @@ class Improver:
         return best
 
     def _clocks(self, chosen: Sequence[int]) -> _Clocks:
-        edges = self._network.edges
-        durations = [int(a.duration[o]) for a, o in zip(self._problem.activities, chosen, strict=True)]
-        spent = [edge.lag + durations[edge.activity] for edge in edges]
-        waited = [
-            own + int(edge.waits[chosen[edge.activity]]) for own, edge in zip(spent, edges, strict=True)
-        ]
-        reached, to_go = self._network.times_reached(spent, waited), self._network.times_to_go(spent, waited)
-        return _Clocks(*reached, *to_go)
+        times = self._network.times_spent(self._problem, chosen)
+        return *self._network.times_reached(*times), *self._network.times_to_go(*times)
 
     def _best_saving(self, v: int, chosen: Sequence[int], clocks: _Clocks) -> tuple[int, int]:
         activity = self._problem.activities[v]
@@ -138,23 +128,20 @@ class Improver:
     def _allowed(self, v: int, chosen: Sequence[int], clocks: _Clocks, modes: Int64) -> Bool:
         problem = self._problem
         activity = problem.activities[v]
+        early, late, to_go, to_go_waiting = clocks
         allowed = np.ones(modes.size, dtype=np.bool_)
-        for number in self._edges_of[v]:
-            edge = self._network.edges[number]
+        for edge in self._edges_of[v]:
             spent = edge.lag + activity.duration[modes]
-            before, waited = clocks.early[edge.tail], clocks.late[edge.tail]
-            after, waiting = clocks.to_go[edge.head], clocks.to_go_waiting[edge.head]
+            before, waited = early[edge.tail], late[edge.tail]
+            after, waiting = to_go[edge.head], to_go_waiting[edge.head]
             longest = np.maximum(before + edge.waits[modes] + after, max(waited + after, before + waiting))
             allowed &= spent + longest <= problem.deadline
         if problem.resources:
-            used = np.sum([a.usage[o] for a, o in zip(problem.activities, chosen, strict=True)], axis=0)
-            used = used - activity.usage[chosen[v]] + activity.usage[modes]
-            allowed &= (used <= np.array([r.capacity for r in problem.resources])).all(axis=1)
+            used = problem.usage_of(chosen) - activity.usage[chosen[v]] + activity.usage[modes]
+            allowed &= (used <= self._capacities).all(axis=1)
         for cover in problem.covers:
-            elsewhere = any(marks[chosen[u]] for u, marks in cover.members if u != v)
-            if not elsewhere:
-                own = [marks[modes] for u, marks in cover.members if u == v]
-                allowed &= own[0] if own else np.zeros(modes.size, dtype=np.bool_)
+            if not any(marks[chosen[u]] for u, marks in cover.members if u != v):
+                allowed &= dict(cover.members).get(v, np.zeros_like(activity.cost, dtype=np.bool_))[modes]
         return allowed
 
 
@@ -187,12 +174,14 @@ def suggest(
     penalties = [
         [own + share * price * t for own, t in zip(priced, plain, strict=True)] for share in params.blends
     ]
+    # Below a height that is tried, every activity has a mode.
+    lowest, usable = max(int(own.min()) for own in waits), np.unique(np.concatenate(waits))
     penalties += [
         [
             np.where(wait <= height, price * activity.duration, np.inf)
             for activity, wait in zip(activities, waits, strict=True)
         ]
-        for height in _heights(waits, params.heights).tolist()
+        for height in thin_out(usable[usable >= lowest], params.heights).tolist()
     ]
     found: dict[tuple[int, ...], int] = {}
     for own in penalties:
@@ -203,13 +192,6 @@ def suggest(
             break
     for selection in sorted(found, key=found.__getitem__)[: params.most_improved]:
         yield selection if time.monotonic() > ends_at else improver.improve(selection)
-
-
-def _heights(waits: Sequence[Int64], most: int) -> Int64:
-    """Some heights, at most `most`, below which every activity has a mode."""
-    lowest = max(int(own.min()) for own in waits)
-    usable = np.unique(np.concatenate(waits))
-    return thin_out(usable[usable >= lowest], most)
 
 
 def _longest_waits(problem: TimeCostProblem) -> list[Int64]:

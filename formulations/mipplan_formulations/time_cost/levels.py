@@ -51,9 +51,7 @@ def encode(
     """As `paths.encode`, and the steps that the waits reach."""
     values = paths.encode(problem, model, selection)
     for stairs in _staircases(problem, params):
-        on_path = zip(stairs.path.activities, stairs.path.waits, strict=True)
-        wait = max(int(waits[selection[v]]) for v, waits in on_path)
-        values[stairs.columns] = stairs.heights <= wait
+        values[stairs.columns] = stairs.heights <= stairs.path.wait_of(selection)
     return values
 
 
@@ -97,10 +95,17 @@ def _add_path_rows(
     problem: TimeCostProblem, stairs: _Staircase, modes: Sequence[Int64], model: ModelBuilder
 ) -> None:
     """Rows (4) to (8) of one path."""
-    p, path, heights = stairs.number, stairs.path, stairs.heights
-    for position, v in enumerate(path.activities):
-        _add_climbs(stairs, position, modes[v], model)
-        _add_clashes(problem, stairs, position, modes[v], model)
+    p, path, heights, top = stairs.number, stairs.path, stairs.heights, stairs.heights.size - 1
+    for v, waits in zip(path.activities, path.waits, strict=True):
+        # (4): a mode climbs every step up to its wait.
+        for k, members in _nested(np.searchsorted(heights, waits, side="right"), modes[v], heights.size):
+            _add_implication(f"climb_{p}_{v}_{k}", members, -1, 0, stairs.columns[k], model)
+        # (5): a mode that is too long for a step, even beside the shortest of the others, keeps it down.
+        fitting = np.searchsorted(
+            heights - stairs.extent.least_wait, _spare(problem, stairs, v), side="right"
+        )
+        for k, members in _nested(heights.size - fitting, modes[v], heights.size):
+            _add_implication(f"clash_{p}_{v}_{top - k}", members, 1, 1, stairs.columns[top - k], model)
     ones = np.array([-1, 1], dtype=np.int64)
     for k in range(1, heights.size):
         model.add_row(f"order_{p}_{k}", stairs.columns[k - 1 : k + 1], ones, upper=0)
@@ -113,27 +118,6 @@ def _add_path_rows(
     )
     if not stairs.complete:
         paths.add_deadline_rows(problem, p, stairs.extent, modes, model)
-
-
-def _add_climbs(stairs: _Staircase, position: int, own: Int64, model: ModelBuilder) -> None:
-    """Rows (4): a mode climbs every step up to its wait."""
-    reached = np.searchsorted(stairs.heights, stairs.path.waits[position], side="right")
-    for k, members in _nested(reached, own, stairs.heights.size):
-        name = f"climb_{stairs.number}_{stairs.path.activities[position]}_{k}"
-        _add_implication(name, members, -1, 0, stairs.columns[k], model)
-
-
-def _add_clashes(
-    problem: TimeCostProblem, stairs: _Staircase, position: int, own: Int64, model: ModelBuilder
-) -> None:
-    """Rows (5): a mode that is too long for a step, even beside the shortest of the others, keeps it down."""
-    v = stairs.path.activities[position]
-    spare = _spare(problem, stairs, v)
-    # the steps whose height still fits; from that step on the mode clashes
-    fitting = np.searchsorted(stairs.heights - stairs.extent.least_wait, spare, side="right")
-    for k, members in _nested(stairs.heights.size - fitting, own, stairs.heights.size):
-        lowest = stairs.heights.size - 1 - k
-        _add_implication(f"clash_{stairs.number}_{v}_{lowest}", members, 1, 1, stairs.columns[lowest], model)
 
 
 def _spare(problem: TimeCostProblem, stairs: _Staircase, activity: int) -> Int64:

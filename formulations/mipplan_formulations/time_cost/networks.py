@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -56,6 +57,13 @@ class PathNetwork:
     num_nodes: int
     edges: tuple[PathEdge, ...]
 
+    def times_spent(self, problem: TimeCostProblem, selection: Sequence[int]) -> tuple[list[int], list[int]]:
+        """What each edge takes with these modes, without its wait and with it."""
+        durations = [int(a.duration[o]) for a, o in zip(problem.activities, selection, strict=True)]
+        spent = [edge.lag + durations[edge.activity] for edge in self.edges]
+        waits = [int(edge.waits[selection[edge.activity]]) for edge in self.edges]
+        return spent, [own + wait for own, wait in zip(spent, waits, strict=True)]
+
     def times_reached(self, spent: Sequence[int], waited: Sequence[int]) -> tuple[list[int], list[int]]:
         """Longest time until each node is reached, without a wait and with one.
 
@@ -88,58 +96,35 @@ def breakable_network(problem: TimeCostProblem) -> PathNetwork:
 
 def join_paths(problem: TimeCostProblem, paths: Sequence[Path]) -> PathNetwork:
     """Join paths, some of the problem's, into the smallest network whose walks they are."""
-    steps = _Steps(problem, paths)
-    successors = _merge(_grow(steps.words))
-    floors = steps.find_floors()
+    # Of parallel arcs a path may mean any; its last step gets what its lag exceeds the least ones by.
+    least_lags = {step: least for step, (least, _) in lags_between(problem.arcs).items()}
+    kinds: dict[tuple[int, bytes], int] = {}
+    waits_of: list[Int64] = []  # per kind, a pair of activity and waits
+    floors: list[int] = []  # per kind, the least over its paths of what such a path has to wait at least
+    # A path is a word, a sequence of steps: equal exactly if kind, lag and being the last are.
+    steps: dict[tuple[int, int, int, bool], int] = {}
+    words = []
+    for path in paths:
+        lags = [0, *(least_lags[step] for step in pairwise(path.activities))]
+        lags[-1] += path.lag - sum(lags)
+        least, last = path.least_wait, len(lags) - 1
+        word = []
+        for position, (v, waits) in enumerate(zip(path.activities, path.waits, strict=True)):
+            kind = kinds.setdefault((v, waits.tobytes()), len(kinds))
+            if kind == len(floors):
+                waits_of.append(waits)
+                floors.append(least)
+            floors[kind] = min(floors[kind], least)
+            word.append(steps.setdefault((v, lags[position], kind, position == last), len(steps)))
+        words.append(word)
+    meanings = list(steps)
+    successors = _merge(_grow(words))
     edges = []
     for tail, following in enumerate(successors):
         for symbol, head in following:
-            activity, lag, waits = steps.meaning(symbol)
-            edges.append(PathEdge(tail, head, activity, lag, np.maximum(waits, floors[activity, id(waits)])))
+            v, lag, kind, _ = meanings[symbol]
+            edges.append(PathEdge(tail, head, v, lag, np.maximum(waits_of[kind], floors[kind])))
     return PathNetwork(len(successors), tuple(edges))
-
-
-class _Steps:
-    """Paths as words: sequences of numbers, equal exactly if activity, lag, waits and being the last are."""
-
-    def __init__(self, problem: TimeCostProblem, paths: Sequence[Path]) -> None:
-        self._paths = paths
-        # Of parallel arcs a path may mean any; its last step gets what its lag exceeds the least ones by.
-        self._lags = {step: least for step, (least, _) in lags_between(problem.arcs).items()}
-        self._pool: dict[tuple[int, bytes], Int64] = {}
-        self._numbers: dict[tuple[int, int, int, bool], int] = {}
-        self._meanings: list[tuple[int, int, Int64]] = []
-        self.words = [self._spell(path) for path in paths]
-
-    def meaning(self, symbol: int) -> tuple[int, int, Int64]:
-        """Activity, lag and waits (one array object for all that are equal) of a step."""
-        return self._meanings[symbol]
-
-    def find_floors(self) -> dict[tuple[int, int], int]:
-        """Least over the paths with a pair of activity and waits of what such a path has to wait at least."""
-        floors: dict[tuple[int, int], int] = {}
-        for path, word in zip(self._paths, self.words, strict=True):
-            least = max(int(waits.min()) for waits in path.waits)
-            for symbol in word:
-                activity, _, waits = self._meanings[symbol]
-                key = (activity, id(waits))
-                floors[key] = min(floors.get(key, least), least)
-        return floors
-
-    def _spell(self, path: Path) -> list[int]:
-        steps = zip(path.activities, path.activities[1:], strict=False)
-        lags = [0, *(self._lags[step] for step in steps)]
-        lags[-1] += path.lag - sum(lags)
-        word = []
-        for position, (activity, waits) in enumerate(zip(path.activities, path.waits, strict=True)):
-            pooled = self._pool.setdefault((activity, waits.tobytes()), waits)
-            is_last = position == len(path.activities) - 1
-            key = (activity, lags[position], id(pooled), is_last)
-            if key not in self._numbers:
-                self._numbers[key] = len(self._meanings)
-                self._meanings.append((activity, lags[position], pooled))
-            word.append(self._numbers[key])
-        return word
 
 
 def _grow(words: Sequence[Sequence[int]]) -> list[dict[int, int]]:

@@ -34,7 +34,7 @@ class Extent:
     def of(problem: TimeCostProblem, path: Path) -> Extent:
         """Bound what a path can come to."""
         durations = [problem.activities[v].duration for v in path.activities]
-        least = max(int(waits.min()) for waits in path.waits)
+        least = path.least_wait
         largest = max(int(waits.max()) for waits in path.waits)
         shortest = sum(int(d.min()) for d in durations)
         longest = sum(int(d.max()) for d in durations)
@@ -115,11 +115,10 @@ def add_choices(problem: TimeCostProblem, model: ModelBuilder, upper: ArrayLike 
     )
     for v, own in enumerate(columns):
         model.add_row(f"assign_{v}", own, np.ones(own.size, dtype=np.int64), lower=1, upper=1)
-    for r, resource in enumerate(problem.resources):
-        usage = [activity.usage[:, r] for activity in problem.activities]
-        if sum(int(used.max()) for used in usage) > resource.capacity:
-            everything = np.concatenate(columns)
-            model.add_row(f"capacity_{r}", everything, np.concatenate(usage), upper=resource.capacity)
+    for r, (resource, most) in enumerate(zip(problem.resources, problem.most_used, strict=True)):
+        if most > resource.capacity:
+            usage = np.concatenate([activity.usage[:, r] for activity in problem.activities])
+            model.add_row(f"capacity_{r}", np.concatenate(columns), usage, upper=resource.capacity)
     for k, cover in enumerate(problem.covers):
         if not any(marked.all() for _, marked in cover.members):
             listed = np.concatenate([columns[v][marked] for v, marked in cover.members])
@@ -135,15 +134,11 @@ def add_deadline_rows(
     durations = [problem.activities[v].duration for v in path.activities]
     entries = np.concatenate([modes[v] for v in path.activities])
     room = problem.deadline - path.lag
-    for position in _waiting_positions(path, extent):
+    # Activities that may set the wait of the path; if none can exceed its least wait, one row is enough.
+    able = [i for i, waits in enumerate(path.waits) if int(waits.max()) > extent.least_wait]
+    for position in able or [0]:
         raised = np.maximum(path.waits[position], extent.least_wait)
         coefficients: list[Int64] = list(durations)
         coefficients[position] = durations[position] + raised
         name = f"deadline_{p}_{path.activities[position]}"
         model.add_row(name, entries, np.concatenate(coefficients), upper=room)
-
-
-def _waiting_positions(path: Path, extent: Extent) -> list[int]:
-    """Positions on the path whose activity may set its wait; if none can exceed the least wait, one is enough."""
-    able = [i for i, waits in enumerate(path.waits) if int(waits.max()) > extent.least_wait]
-    return able or [0]

@@ -35,15 +35,7 @@ def encode(problem: TimeCostProblem, model: LinearModel, selection: Sequence[int
     """As `paths.encode`, and the earliest times that fit, cut at the deadline."""
     values = paths.encode(problem, model, selection)
     network = breakable_network(problem)
-    modes = [selection[edge.activity] for edge in network.edges]
-    spent = [
-        edge.lag + int(problem.activities[edge.activity].duration[mode])
-        for edge, mode in zip(network.edges, modes, strict=True)
-    ]
-    waited = [
-        own + int(edge.waits[mode]) for own, edge, mode in zip(spent, network.edges, modes, strict=True)
-    ]
-    early, late = network.times_reached(spent, waited)
+    early, late = network.times_reached(*network.times_spent(problem, selection))
     times = [*early[START + 1 :], *late[START + 1 :]]
     values[problem.num_binaries :] = np.minimum(np.array(times, dtype=np.int64), problem.deadline)
     return values
@@ -60,20 +52,16 @@ def _add_time_rows(
     """Rows (4) to (6) of one edge: on without a wait, on having waited, and the wait in between."""
     duration = problem.activities[edge.activity].duration
     early, late = times
-    before = None if edge.tail == START else early[edge.tail - 1]
-    waited = None if edge.tail == START else late[edge.tail - 1]
-    after = None if edge.head == END else late[edge.head - 1]
-    wanted: list[tuple[str, np.int64 | None, Int64, np.int64 | None]] = [
-        ("wait", before, duration + edge.waits, after)
-    ]
+    wanted = [("wait", early, duration + edge.waits, late)]
     if edge.head != END:
-        wanted.append(("early", before, duration, early[edge.head - 1]))
+        wanted.append(("early", early, duration, early))
     if edge.tail != START:
-        wanted.append(("late", waited, duration, after))
-    for kind, tail, spent, head in wanted:
-        # tail + spent + lag <= head, where the start is at 0 and the end at the deadline
-        events = [(column, sign) for column, sign in ((tail, 1), (head, -1)) if column is not None]
-        columns = np.concatenate([modes, [column for column, _ in events]])
-        coefficients = np.concatenate([spent, [sign for _, sign in events]])
-        room = (problem.deadline if head is None else 0) - edge.lag
-        model.add_row(f"{kind}_{number}", columns.astype(np.int64), coefficients.astype(np.int64), upper=room)
+        wanted.append(("late", late, duration, late))
+    for kind, before, spent, after in wanted:
+        # before + spent + lag <= after, where the start is at 0 and the end at the deadline
+        tail = before[:0] if edge.tail == START else before[edge.tail - 1, None]
+        head = after[:0] if edge.head == END else after[edge.head - 1, None]
+        columns = np.concatenate([modes, tail, head])
+        coefficients = np.concatenate([spent, np.ones_like(tail), -np.ones_like(head)])
+        room = (problem.deadline if edge.head == END else 0) - edge.lag
+        model.add_row(f"{kind}_{number}", columns, coefficients, upper=room)

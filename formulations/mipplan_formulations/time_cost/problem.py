@@ -3,25 +3,25 @@
 A project is a directed acyclic graph of *activities*. Each activity is carried out in one of several *modes*;
 a mode has a cost, a duration and an amount used of every shared resource. Besides durations and arc lags,
 every path carries a *wait*: the largest of the waits of the modes chosen along it. Wanted is the cheapest
-choice of one mode per activity such that every path meets the deadline.
-
-All data are integers in whatever units the caller likes, so that evaluation is exact.
+choice of one mode per activity such that every path meets the deadline. All data are integers in whatever
+units the caller likes, so that evaluation is exact.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mipplan_formulations.linear import (
     Bool,
     Int64,
     check_number,
+    overuse,
     raise_if_any,
     read_integers,
     read_only,
@@ -128,9 +128,17 @@ class Path:
         check_number(self.lag, f"{place}: lag", faults)
         waits = tuple(read_integers(w, 1, f"{place}: waits[{i}]", faults) for i, w in enumerate(self.waits))
         raise_if_any(faults)
-        object.__setattr__(self, "activities", activities)
-        object.__setattr__(self, "lag", int(self.lag))
-        object.__setattr__(self, "waits", waits)
+        for name, value in (("activities", activities), ("lag", int(self.lag)), ("waits", waits)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def least_wait(self) -> int:
+        """What every choice of modes waits at least."""
+        return max(int(waits.min()) for waits in self.waits)
+
+    def wait_of(self, selection: Sequence[int]) -> int:
+        """The largest of the chosen waits, for a mode index per activity of the problem."""
+        return max(int(waits[selection[v]]) for v, waits in zip(self.activities, self.waits, strict=True))
 
 
 @dataclass(frozen=True)
@@ -242,7 +250,7 @@ class TimeCostProblem:
     def __post_init__(self) -> None:
         for name in ("activities", "arcs", "paths", "resources", "covers"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        raise_if_any(list(_find_faults(self)))
+        raise_if_any(_find_faults(self))
 
     @property
     def mode_counts(self) -> Int64:
@@ -254,6 +262,12 @@ class TimeCostProblem:
         """Number of modes over all activities: the binaries of a formulation that has one per mode."""
         return sum(activity.num_modes for activity in self.activities)
 
+    @property
+    def most_used(self) -> list[int]:
+        """Amount of each resource if every activity uses as much of it as it may."""
+        most = [activity.usage.max(axis=0).tolist() for activity in self.activities]
+        return [sum(uses) for uses in zip(*most, strict=True)]
+
     def with_covers(self, *covers: Cover) -> TimeCostProblem:
         """Return this problem with further covers appended to those it has."""
         return replace(self, covers=(*self.covers, *covers))
@@ -261,8 +275,7 @@ class TimeCostProblem:
     def path_value(self, path: Path, selection: Sequence[int]) -> int:
         """Lag, durations and the largest wait along one path, for a mode index per activity."""
         durations = sum(int(self.activities[v].duration[selection[v]]) for v in path.activities)
-        wait = max(int(waits[selection[v]]) for v, waits in zip(path.activities, path.waits, strict=True))
-        return path.lag + durations + wait
+        return path.lag + durations + path.wait_of(selection)
 
     def cost_of(self, selection: Sequence[int]) -> int:
         """Sum of the costs of the chosen modes, for a mode index per activity."""
@@ -281,99 +294,81 @@ class TimeCostProblem:
         ValueError
             If the selection does not name one existing mode per activity.
         """
-        chosen = self._checked(selection)
-        usage = self.usage_of(chosen)
-        makespan = max((self.path_value(path, chosen) for path in self.paths), default=0)
-        violations = tuple(self._violations(chosen, makespan, usage))
-        usage.flags.writeable = False
-        return Evaluation(self.cost_of(chosen), makespan, usage, not violations, violations)
-
-    def _checked(self, selection: Sequence[int]) -> tuple[int, ...]:
         chosen = tuple(int(mode) for mode in selection)
         if len(chosen) != len(self.activities):
             raise ValueError(f"the selection has {len(chosen)} modes for {len(self.activities)} activities")
         for activity, mode in zip(self.activities, chosen, strict=True):
-            if not 0 <= mode < activity.num_modes:
-                raise ValueError(
-                    f"activity {activity.name!r} has modes 0 to {activity.num_modes - 1}, not {mode}"
-                )
-        return chosen
-
-    def _violations(self, chosen: tuple[int, ...], makespan: int, usage: Int64) -> Iterator[str]:
-        if makespan > self.deadline:
-            yield f"makespan {makespan} exceeds the deadline {self.deadline}"
-        for resource, used in zip(self.resources, usage, strict=True):
-            if used > resource.capacity:
-                yield f"resource {resource.name!r}: {used} used of {resource.capacity}"
-        for index, cover in enumerate(self.covers):
-            if not cover.is_met(chosen):
-                yield f"cover {index} is not met"
+            modes = activity.num_modes
+            if not 0 <= mode < modes:
+                raise ValueError(f"activity {activity.name!r} has modes 0 to {modes - 1}, not {mode}")
+        usage = self.usage_of(chosen)
+        usage.flags.writeable = False
+        makespan = max((self.path_value(path, chosen) for path in self.paths), default=0)
+        late = makespan > self.deadline
+        violations = [f"makespan {makespan} exceeds the deadline {self.deadline}"] if late else []
+        violations += overuse(self.resources, usage)
+        violations += [f"cover {k} is not met" for k, c in enumerate(self.covers) if not c.is_met(chosen)]
+        return Evaluation(self.cost_of(chosen), makespan, usage, not violations, tuple(violations))
 
 
-@lru_cache(maxsize=8)
-def topological_order(count: int, arcs: tuple[Arc, ...]) -> tuple[int, ...]:
+@lru_cache(maxsize=8)  # arcs are the same from one problem to the next
+def topological_order(count: int, arcs: tuple[Arc, ...], *, depth_first: bool = False) -> tuple[int, ...]:
     """Activities, tails before heads; fewer than `count` if the arcs contain a cycle."""
-    # The last few are remembered: arcs are the same from one problem to the next.
     waiting = [0] * count
     heads: list[list[int]] = [[] for _ in range(count)]
     for arc in arcs:
         waiting[arc.head] += 1
         heads[arc.tail].append(arc.head)
-    order = [v for v in range(count) if waiting[v] == 0]
-    for v in order:  # it grows as activities become ready
-        for head in heads[v]:
+    ready = deque(v for v in range(count) if waiting[v] == 0)
+    if depth_first:  # the order goes on where it is, so that few branches are under way at a time
+        ready.reverse()
+    order: list[int] = []
+    while ready:
+        order.append(ready.pop() if depth_first else ready.popleft())
+        for head in heads[order[-1]]:
             waiting[head] -= 1
             if waiting[head] == 0:
-                order.append(head)
+                ready.append(head)
     return tuple(order)
 
 
-def _find_faults(problem: TimeCostProblem) -> Iterator[str]:
+def _find_faults(problem: TimeCostProblem) -> list[str]:
     """What can be wrong with a problem whose parts are each valid on their own."""
-    if not problem.activities:
-        yield "a problem needs at least one activity"
-    yield from repeated_names("activity", [activity.name for activity in problem.activities])
-    yield from repeated_names("resource", [resource.name for resource in problem.resources])
-    numbers: list[str] = []
-    check_number(problem.deadline, "deadline", numbers)
+    faults = [] if problem.activities else ["a problem needs at least one activity"]
+    faults += repeated_names("activity", problem.activities)
+    faults += repeated_names("resource", problem.resources)
+    check_number(problem.deadline, "deadline", faults)
     for resource in problem.resources:
-        check_number(resource.capacity, f"resource {resource.name!r}: capacity", numbers)
-    yield from numbers
-    resources = len(problem.resources)
+        check_number(resource.capacity, f"resource {resource.name!r}: capacity", faults)
+    there = len(problem.resources)
     for activity in problem.activities:
-        columns = activity.usage.shape[1]
-        if columns != resources:
-            yield f"activity {activity.name!r}: usage has {columns} columns, there are {resources} resources"
-    arc_faults = list(_arc_faults(problem))
-    yield from arc_faults
-    if not arc_faults:
-        lags = lags_between(problem.arcs)
-        for path in problem.paths:
-            yield from _path_faults(problem, path, lags)
-    for index, cover in enumerate(problem.covers):
-        for activity_index, marked in cover.members:
-            yield from _array_faults(problem, activity_index, marked, f"cover {index}")
-
-
-def _arc_faults(problem: TimeCostProblem) -> Iterator[str]:
-    count = len(problem.activities)
-    faults: list[str] = []
+        if (columns := activity.usage.shape[1]) != there:
+            place = f"activity {activity.name!r}"
+            faults.append(f"{place}: usage has {columns} columns, there are {there} resources")
+    count, wrong = len(problem.activities), []
     for arc in problem.arcs:
         if not (0 <= arc.tail < count and 0 <= arc.head < count):
-            faults.append(f"arc {arc.tail} -> {arc.head}: no such activity")
-        check_number(arc.lag, f"arc {arc.tail} -> {arc.head}: lag", faults)
-    yield from faults
-    if not faults and len(topological_order(count, problem.arcs)) < count:
-        yield "the arcs contain a cycle"
+            wrong.append(f"arc {arc.tail} -> {arc.head}: no such activity")
+        check_number(arc.lag, f"arc {arc.tail} -> {arc.head}: lag", wrong)
+    if not wrong and len(topological_order(count, problem.arcs)) < count:
+        wrong.append("the arcs contain a cycle")
+    faults += wrong
+    if not wrong:
+        lags = lags_between(problem.arcs)
+        for path in problem.paths:
+            faults += _path_faults(problem, path, lags)
+    for index, cover in enumerate(problem.covers):
+        for v, marked in cover.members:
+            faults += _array_faults(problem, v, marked, f"cover {index}")
+    return faults
 
 
 def _path_faults(problem: TimeCostProblem, path: Path, lags: Lags) -> Iterator[str]:
     place = f"path {path.activities}"
     for v, waits in zip(path.activities, path.waits, strict=True):
         yield from _array_faults(problem, v, waits, place)
-    steps = list(zip(path.activities, path.activities[1:], strict=False))
-    missing = [step for step in steps if step not in lags]
-    if missing:
+    steps = list(pairwise(path.activities))
+    if missing := [step for step in steps if step not in lags]:
         yield from (f"{place}: there is no arc {tail} -> {head}" for tail, head in missing)
         return
     least, greatest = (sum(lags[step][side] for step in steps) for side in (0, 1))
@@ -382,13 +377,12 @@ def _path_faults(problem: TimeCostProblem, path: Path, lags: Lags) -> Iterator[s
         yield f"{place}: lag {path.lag}, the arcs along it make {expected}"
 
 
-def _array_faults(problem: TimeCostProblem, index: int, array: NDArray[Any], place: str) -> Iterator[str]:
-    if not 0 <= index < len(problem.activities):
-        yield f"{place}: there is no activity {index}"
-        return
-    name, modes = problem.activities[index].name, problem.activities[index].num_modes
-    if array.shape[0] != modes:
-        yield f"{place}: {array.shape[0]} entries for activity {name!r}, which has {modes} modes"
+def _array_faults(problem: TimeCostProblem, v: int, array: Int64 | Bool, place: str) -> Iterator[str]:
+    if not 0 <= v < len(problem.activities):
+        yield f"{place}: there is no activity {v}"
+    elif array.size != (modes := problem.activities[v].num_modes):
+        name = problem.activities[v].name
+        yield f"{place}: {array.size} entries for activity {name!r}, which has {modes} modes"
 
 
 def lags_between(arcs: Sequence[Arc]) -> Lags:
