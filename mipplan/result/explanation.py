@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mipplan.core import MOST_LINES, Printable, Summary, format_duration
+from mipplan.core import MOST_LINES, Printable, format_duration
 from mipplan.result.record import Choice
 from mipplan.result.summaries import dollars_text, explanation_line, explanation_summary
 
@@ -81,17 +81,13 @@ class Explanation(Printable):
         """Deadline less certificate."""
         return self.deadline_ns - self.certificate_ns
 
-    def _summary(self) -> Summary:
-        return explanation_summary(self)
+    _summary, _line = explanation_summary, explanation_line
 
     def __str__(self) -> str:
         """In sentences; of very many stages, the first."""
         lines = self.lines()
         left_out = len(lines) - MOST_LINES + 1
         return "\n".join(lines if left_out <= 1 else [*lines[:-left_out], f"… and {left_out} more sentences"])
-
-    def _line(self) -> str:
-        return explanation_line(self)
 
     def lines(self) -> list[str]:
         """Return the explanation in sentences, one a line."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,13 @@ from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_S,
     Fault,
+    FieldOf,
     InputError,
     Int64,
     NoPlanError,
     Printable,
-    Summary,
     from_front,
+    remake,
 )
 from mipplan.documents import write_text_atomically
 from mipplan.pipeline import Pipeline
@@ -87,6 +87,41 @@ class Plan(Printable):
     reason: str | None = None
     limit: Limit | None = None
 
+    slo_ns = FieldOf[int]("objective.slo_ns", "The latency objective in nanoseconds.")
+    quantile = FieldOf[float]("objective.quantile", "Of latency over queries that must keep the objective.")
+    seed = FieldOf[int]("objective.seed", "Of the token draws.")
+    guarantee = FieldOf[Guarantee]("objective.guarantee", "What traffic the latency bound holds for.")
+    headroom = FieldOf[float]("objective.headroom", "Multiple of the trace's traffic that was planned for.")
+    margin_ns = FieldOf[int]("objective.margin_ns", "Kept back of the objective.")
+    envelope = FieldOf[tuple[tuple[float, float], ...] | None](
+        "objective.envelope",
+        'Arrival curve of ``guarantee="envelope"``: (burst, rate) of every token bucket.',
+    )
+    budget_microusd_per_hour = FieldOf[int | None](
+        "objective.budget_microusd_per_hour", "If the plan is the fastest within a budget."
+    )
+    microusd_per_hour = FieldOf[int | None](
+        "figures.microusd_per_hour", "Cost in whole micro-dollars per hour."
+    )
+    lower_bound_microusd_per_hour = FieldOf[int | None](
+        "figures.lower_bound_microusd_per_hour", "Proven lower bound in whole micro-dollars per hour."
+    )
+    bound_ns = FieldOf[int | None]("figures.bound_ns", "The latency bound used inside the MILP, ns.")
+    certificate_ns = FieldOf[int | None](
+        "figures.certificate_ns", "The certified latency quantile on the trace planned for, ns."
+    )
+    trace = FieldOf[TraceReference | None](
+        "provenance.trace", "The trace planned for; None for a given plan."
+    )
+    formulation = FieldOf[str | None](
+        "provenance.formulation", "Formulation asked for; None for a given plan."
+    )
+    solver = FieldOf[str | None](
+        "provenance.solver", "Solver asked for, or the rule of a baseline; None for a given plan."
+    )
+    effort = FieldOf[Effort | None]("provenance.effort", "What finding it took.")
+    refinement = FieldOf[Refinement | None]("provenance.refinement", "What `mipplan.refine` found out.")
+
     def __post_init__(self) -> None:
         choices = read_choices(self.pipeline, self.profiles, self.choices) if self.choices else {}
         if choices and self.figures.microusd_per_hour is None:
@@ -95,11 +130,8 @@ class Plan(Printable):
         object.__setattr__(self, "choices", MappingProxyType(choices))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Read-only views cannot be pickled or copied; going through the constructor makes them anew. The sample
-        # would be most of what is sent to another process.
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        provenance = replace(self.provenance, sample=None)
-        return partial(type(self), **{**values, "choices": dict(self.choices), "provenance": provenance}), ()
+        # The sample would be most of what is sent to another process.
+        return remake(self, provenance=replace(self.provenance, sample=None))
 
     @classmethod
     def from_choices(
@@ -135,91 +167,6 @@ class Plan(Printable):
         relevant = relevant_profiles(pipeline, profiles)
         made = read_choices(pipeline, relevant, choices)
         return cls(pipeline, relevant, Objective(slo_ns, quantile, seed), made)
-
-    @property
-    def slo_ns(self) -> int:
-        """The latency objective in nanoseconds."""
-        return self.objective.slo_ns
-
-    @property
-    def quantile(self) -> float:
-        """Of latency over queries that must keep the objective."""
-        return self.objective.quantile
-
-    @property
-    def seed(self) -> int:
-        """Of the token draws."""
-        return self.objective.seed
-
-    @property
-    def guarantee(self) -> Guarantee:
-        """What traffic the latency bound holds for."""
-        return self.objective.guarantee
-
-    @property
-    def headroom(self) -> float:
-        """Multiple of the trace's traffic that was planned for."""
-        return self.objective.headroom
-
-    @property
-    def margin_ns(self) -> int:
-        """Kept back of the objective."""
-        return self.objective.margin_ns
-
-    @property
-    def envelope(self) -> tuple[tuple[float, float], ...] | None:
-        """Arrival curve of ``guarantee="envelope"``: (burst, rate) of every token bucket."""
-        return self.objective.envelope
-
-    @property
-    def budget_microusd_per_hour(self) -> int | None:
-        """If the plan is the fastest within a budget."""
-        return self.objective.budget_microusd_per_hour
-
-    @property
-    def microusd_per_hour(self) -> int | None:
-        """Cost in whole micro-dollars per hour."""
-        return self.figures.microusd_per_hour
-
-    @property
-    def lower_bound_microusd_per_hour(self) -> int | None:
-        """Proven lower bound in whole micro-dollars per hour."""
-        return self.figures.lower_bound_microusd_per_hour
-
-    @property
-    def bound_ns(self) -> int | None:
-        """The latency bound used inside the MILP, ns."""
-        return self.figures.bound_ns
-
-    @property
-    def certificate_ns(self) -> int | None:
-        """The certified latency quantile on the trace planned for, ns."""
-        return self.figures.certificate_ns
-
-    @property
-    def trace(self) -> TraceReference | None:
-        """The trace planned for; None for a given plan."""
-        return self.provenance.trace
-
-    @property
-    def formulation(self) -> str | None:
-        """Formulation asked for; None for a given plan."""
-        return self.provenance.formulation
-
-    @property
-    def solver(self) -> str | None:
-        """Solver asked for, or the rule of a baseline; None for a given plan."""
-        return self.provenance.solver
-
-    @property
-    def effort(self) -> Effort | None:
-        """What finding it took."""
-        return self.provenance.effort
-
-    @property
-    def refinement(self) -> Refinement | None:
-        """What `mipplan.refine` found out."""
-        return self.provenance.refinement
 
     @property
     def slo_s(self) -> float:
@@ -297,11 +244,7 @@ class Plan(Printable):
         usd_per_hour = table["replicas"] * prices / MICRODOLLARS_PER_DOLLAR
         return table.assign(usd_per_hour=usd_per_hour.astype(float)).rename_axis("stage")
 
-    def _summary(self) -> Summary:
-        return plan_summary(self)
-
-    def _line(self) -> str:
-        return plan_line(self)
+    _summary, _line = plan_summary, plan_line
 
     def require(self) -> Plan:
         """Return the plan itself if it has choices.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from mipplan.core import NS_PER_S, Fault, InputError, check_quantile, check_seed, check_slo, is_whole
+from mipplan.core import NS_PER_S, Fault, InputError, check_quantile, check_seed, check_slo, is_whole, remake
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.trace import Trace
@@ -261,13 +260,11 @@ class Refinement:
     other_seeds_ns: Mapping[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in _MAPPINGS:
+        for name in ("refuted", "noisy_ns", "other_seeds_ns"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Read-only views cannot be pickled or copied.
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return partial(type(self), **{**values, **{name: dict(values[name]) for name in _MAPPINGS}}), ()
+        return remake(self)
 
     @property
     def quantile_s(self) -> float | None:
@@ -279,9 +276,6 @@ class Refinement:
         """Largest quantile seen under noise and other seeds, seconds."""
         seen = [*self.noisy_ns.values(), *self.other_seeds_ns.values()]
         return max(seen) / NS_PER_S if seen else None
-
-
-_MAPPINGS = ("refuted", "noisy_ns", "other_seeds_ns")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from mipplan.core import (
     InputError,
     Int64,
     Printable,
-    Summary,
     check_quantile,
     check_slo,
     from_front,
@@ -232,11 +231,7 @@ class ReplayResult(Printable):
         figure: Figure = from_front("draw_replay", "mipplan.reporting")(self, slo_s, quantile, window_s)
         return figure
 
-    def _summary(self) -> Summary:
-        return replay_summary(self)
-
-    def _line(self) -> str:
-        return replay_line(self)
+    _summary, _line = replay_summary, replay_line
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per query: ``ingress_ns`` and ``latency_ns``, which ``pandas.to_timedelta`` understands."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from mipplan.core import (
     NS_PER_S,
+    FieldOf,
     Int32,
     Int64,
     check_quantile,
@@ -144,6 +145,21 @@ class StageReplay:
     assignment: BatchAssignment
     arrivals: Int64 | Following
 
+    dispatch_ns = FieldOf[Int64](
+        "assignment.dispatch_ns", "When each token was taken into a batch, in token order, shape (tokens,)."
+    )
+    exit_ns = FieldOf[Int64](
+        "assignment.exit_ns", "When the batch of each token was done, in token order, shape (tokens,)."
+    )
+    batch_start_ns = FieldOf[Int64](
+        "assignment.batch_start_ns", "When each batch was dispatched, in this order, shape (batches,)."
+    )
+    batch_size = FieldOf[Int64]("assignment.batch_size", "Tokens in each batch, shape (batches,).")
+    batch_service_ns = FieldOf[Int64](
+        "assignment.batch_service_ns", "How long each batch took, shape (batches,)."
+    )
+    tokens = FieldOf[int]("assignment.tokens", "Number of tokens served.")
+
     def __repr__(self) -> str:
         service = f"{self.tokens} tokens in {self.batches} batches"
         several = "" if self.replicas == 1 else "s"
@@ -153,36 +169,6 @@ class StageReplay:
     def arrival_ns(self) -> Int64:
         """When each token was ready at the stage, in token order, shape (tokens,)."""
         return self.arrivals.at_ns if isinstance(self.arrivals, Following) else self.arrivals
-
-    @property
-    def dispatch_ns(self) -> Int64:
-        """When each token was taken into a batch, in token order, shape (tokens,)."""
-        return self.assignment.dispatch_ns
-
-    @property
-    def exit_ns(self) -> Int64:
-        """When the batch of each token was done, in token order, shape (tokens,)."""
-        return self.assignment.exit_ns
-
-    @property
-    def batch_start_ns(self) -> Int64:
-        """When each batch was dispatched, in this order, shape (batches,)."""
-        return self.assignment.batch_start_ns
-
-    @property
-    def batch_size(self) -> Int64:
-        """Tokens in each batch, shape (batches,)."""
-        return self.assignment.batch_size
-
-    @property
-    def batch_service_ns(self) -> Int64:
-        """How long each batch took, shape (batches,)."""
-        return self.assignment.batch_service_ns
-
-    @property
-    def tokens(self) -> int:
-        """Number of tokens served."""
-        return self.assignment.tokens
 
     @property
     def batches(self) -> int:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Int64, Printable, Summary, check_quantile, frozen, higher_rank
+from mipplan.core import NS_PER_S, Int64, Printable, check_quantile, frozen, higher_rank
 from mipplan.result.summaries import stream_line, stream_summary
 
 PRECISION_BITS = 10
@@ -283,8 +283,4 @@ class StreamResult(Printable):
         """Share of queries slower than `slo_s`."""
         return self.misses / self.queries
 
-    def _summary(self) -> Summary:
-        return stream_summary(self)
-
-    def _line(self) -> str:
-        return stream_line(self)
+    _summary, _line = stream_summary, stream_line
