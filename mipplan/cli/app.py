@@ -11,7 +11,6 @@ import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags
 from mipplan.cli.inputs import (
-    TraceRequest,
     arrival_curve,
     check_apart,
     check_out,
@@ -97,7 +96,7 @@ def plan(
         time_limit_s = faults.take(lambda: optional_seconds("--time-limit", time_limit))
         asked = faults.take(lambda: read_pipeline(pipeline))
         measured = faults.take(lambda: read_profiles(profiles))
-        arrivals = faults.take(lambda: read_trace(TraceRequest(trace, expand, seed, start, end)))
+        arrivals = faults.take(lambda: read_trace(trace, expand, seed, start, end))
         faults.take(lambda: check_quantile(quantile))
         faults.take(lambda: check_seed(seed))
         faults.take(

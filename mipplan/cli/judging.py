@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,24 +11,20 @@ import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags
 from mipplan.cli.inputs import (
-    TraceRequest,
     check_apart,
     check_beginning,
     check_out,
     names_in,
     optional_seconds,
     read_pipeline,
-    read_plan_and_trace,
     read_profiles,
     read_trace,
     seconds_of,
+    seed_of,
     shipped_path,
 )
 from mipplan.cli.session import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 
 def replay(
@@ -103,8 +99,7 @@ def replay(
                     progress=progress,
                 )
             summed = reporting.stream_report(streamed.value, str(plan), file.value, totals, written)
-            _write(out, summed)
-            session.show(summed, reporting.show_stream)
+            session.show(summed, reporting.show_stream, out)
             session.exit_code = {
                 StreamEnd.COMPLETE: EXIT_DONE,
                 StreamEnd.OVERLOADED: EXIT_NOT_MET,
@@ -115,8 +110,10 @@ def replay(
         faults.take(lambda: None if window_s.value is None else check_window(window_s.value))
         faults.take(lambda: check_out("--latencies", latencies, reporting.LATENCY_FILES))
         faults.take(lambda: check_out("--plot", plot, reporting.FIGURE_FILES))
-        request = TraceRequest(trace, expand, seed, start, end)
-        replayed, arrivals = read_plan_and_trace(faults, plan, request)
+        loaded = faults.take(lambda: mp.Plan.load(plan))
+        read = faults.take(lambda: read_trace(trace, expand, seed_of(loaded, seed), start, end))
+        faults.check()
+        replayed, arrivals = loaded.value, read.value
         length_s = window_s.value
         if length_s is not None:
             check_windows(arrivals.arrival_ns, length_s)
@@ -137,8 +134,7 @@ def replay(
                     result, replayed.slo_s, replayed.quantile, length_s, title=arrivals.name
                 )
                 reporting.write_figure(plot, figure)
-            _write(out, report)
-        session.show(report, reporting.show_replay)
+        session.show(report, reporting.show_replay, out)
 
 
 def compare(
@@ -178,7 +174,7 @@ def compare(
         time_limit_s = faults.take(lambda: optional_seconds("--time-limit", time_limit))
         asked = faults.take(lambda: read_pipeline(pipeline))
         measured = faults.take(lambda: read_profiles(profiles))
-        arrivals = faults.take(lambda: read_trace(TraceRequest(trace, expand, seed, start, end)))
+        arrivals = faults.take(lambda: read_trace(trace, expand, seed, start, end))
         names = list(Contender) if planners is None else names_in(planners)
         faults.take(
             lambda: check_rules(
@@ -272,9 +268,12 @@ def tune(
         if delay_s:
             faults.take(lambda: check_delay(delay_s.value))
         told = faults.take(
-            lambda: None if sample is None else read_trace(TraceRequest(sample, expand, seed, None, None))
+            lambda: None if sample is None else read_trace(sample, expand, seed or 0, None, None)
         )
-        tuned, arrivals = read_plan_and_trace(faults, plan, TraceRequest(trace, expand, seed, start, end))
+        loaded = faults.take(lambda: mp.Plan.load(plan))
+        read = faults.take(lambda: read_trace(trace, expand, seed_of(loaded, seed), start, end))
+        faults.check()
+        tuned, arrivals = loaded.value, read.value
         with session.progress() as progress:
             tuning = mp.tune(
                 tuned,
@@ -295,8 +294,7 @@ def tune(
                 progress(f"drawing {plot}")
                 figure = reporting.draw_tuning(tuning, title=f"{tuned.pipeline.name} on {arrivals.name}")
                 reporting.write_figure(plot, figure)
-            _write(out, report)
-        session.show(report, reporting.show_tuning)
+        session.show(report, reporting.show_tuning, out)
         session.exit_code = EXIT_INTERRUPTED if tuning.left_out else EXIT_DONE
 
 
@@ -316,8 +314,7 @@ def verify(
 
         faults = Faults()
         document = faults.take(lambda: read_document(plan))
-        request = TraceRequest(trace, expand, seed, start, end)
-        arrivals = faults.take(lambda: read_trace(request, document.value.seed if document else 0))
+        arrivals = faults.take(lambda: read_trace(trace, expand, seed_of(document, seed), start, end))
         faults.check()
         with session.progress() as progress:
             progress("recomputing the certificate")
@@ -325,11 +322,3 @@ def verify(
         report = reporting.verify_report(verification, str(plan), arrivals.value)
         session.show(report, reporting.show_verification)
         session.exit_code = EXIT_DONE if verification.verified else EXIT_NOT_MET
-
-
-def _write(out: Path | None, report: BaseModel) -> None:
-    """Write a document as ``--json`` prints it."""
-    from mipplan.documents import write_text_atomically
-
-    if out is not None:
-        write_text_atomically(out, report.model_dump_json(indent=2) + "\n")

@@ -14,7 +14,7 @@ from functools import partial
 from importlib import import_module
 from operator import attrgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 ValueT = TypeVar("ValueT")
 
@@ -145,10 +145,7 @@ class FieldOf(property, Generic[ValueT]):
 
     if TYPE_CHECKING:  # a property made without a decorator tells no type
 
-        @overload
-        def __get__(self, result: None, owner: type, /) -> Self: ...
-        @overload
-        def __get__(self, result: object, owner: type | None = None, /) -> ValueT: ...
+        def __get__(self, result: Any, owner: type | None = None, /) -> ValueT: ...  # type: ignore[override]
 
 
 def remake(result: Any, **others: object) -> tuple[Any, ...]:

@@ -36,26 +36,6 @@ class TableReport(Report):
     latency_ms: list[float]
 
 
-class FindingReport(Report):
-    """One odd thing in the measurements of a model on a hardware type."""
-
-    severity: Literal["note", "warning"]
-    model: str
-    hardware: str
-    batches: list[int]
-    found: str
-    treatment: str
-
-
-class SolverReport(Report):
-    """One solver."""
-
-    name: str
-    available: bool
-    version: str | None
-    reason: str | None
-
-
 class ProfilesReport(Report):
     """``mipplan profiles --json``."""
 
@@ -76,14 +56,14 @@ class ExaminationReport(Report):
     tables: int
     warnings: int
     notes: int
-    findings: list[FindingReport]
+    findings: list[Finding]
 
 
 class SolversReport(Report):
     """``mipplan solvers --json``."""
 
     command: Literal["solvers"] = "solvers"
-    solvers: list[SolverReport]
+    solvers: list[SolverInfo]
     formulations: list[str]
 
 
@@ -143,7 +123,7 @@ def examination_report(profiles: Profiles, folder: str) -> ExaminationReport:
         tables=len(profiles.tables),
         warnings=warnings,
         notes=len(findings) - warnings,
-        findings=[FindingReport.of(finding) for finding in findings],
+        findings=list(findings),
     )
 
 
@@ -206,7 +186,7 @@ def _subject(ours: Sequence[Finding], others: Sequence[Finding]) -> str:
 
 def solvers_report(solvers: Sequence[SolverInfo], formulations: list[str]) -> SolversReport:
     """Describe the solvers and formulations there are."""
-    return SolversReport(solvers=[SolverReport.of(solver) for solver in solvers], formulations=formulations)
+    return SolversReport(solvers=list(solvers), formulations=formulations)
 
 
 def show_solvers(console: Console, report: SolversReport) -> None:

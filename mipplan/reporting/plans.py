@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Fault
+from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.fleet import DeviceUse, FleetPlan
 from mipplan.reporting.documents import (
     AdmissionReport,
@@ -18,7 +17,6 @@ from mipplan.reporting.documents import (
     ChoiceReport,
     CriticalStageReport,
     DeviceUseReport,
-    ErrorReport,
     FleetMemberReport,
     FleetReport,
     FleetSetReport,
@@ -70,13 +68,6 @@ def choice_reports(plan: Plan) -> dict[str, ChoiceReport]:
     }
 
 
-def error_report(
-    kind: Literal["input", "solver", "no_plan", "interrupted"], message: str, faults: Sequence[Fault]
-) -> ErrorReport:
-    """Describe why a command could not do its work."""
-    return ErrorReport(error=kind, message=message, faults=list(faults))
-
-
 def plan_report(
     plan: Plan,
     trace: Trace,
@@ -86,14 +77,11 @@ def plan_report(
     plan_file: str | None,
 ) -> PlanReport:
     """Describe a plan made on `trace`, with its replay on the same trace if there was one."""
-    budget = plan.budget_microusd_per_hour
     buckets = None if plan.envelope is None else [BucketReport(burst=b, rate_rps=r) for b, r in plan.envelope]
     return PlanReport.of(
         plan,
         pipeline=plan.pipeline.name,
-        margin_s=plan.margin_ns / NS_PER_S,
         envelope=buckets,
-        budget_usd_per_hour=None if budget is None else budget / MICRODOLLARS_PER_DOLLAR,
         choices=choice_reports(plan),
         trace=trace_report(trace),
         replay=None if replayed is None else replayed.summary(plan.slo_s),
@@ -175,24 +163,14 @@ def _replay_figures(report: ReplayReport) -> list[tuple[str, str]]:
 
 def verify_report(verification: Verification, plan_file: str, trace: Trace) -> VerifyReport:
     """Describe the re-check of a plan file."""
-    plan, certificate, worst_ns = verification.plan, verification.certificate, verification.worst_case_ns
+    certificate = verification.certificate
+    path = () if certificate is None else certificate.critical_path
     return VerifyReport.of(
         verification,
+        verification.plan,
         plan_file=plan_file,
-        slo_s=plan.slo_s,
-        quantile=plan.quantile,
-        usd_per_hour=plan.usd_per_hour,
         certificate_s=None if certificate is None else certificate.bound_s,
-        worst_case_s=None if worst_ns is None else worst_ns / NS_PER_S,
-        critical_path=[
-            CriticalStageReport(
-                stage=step.stage,
-                latency_s=step.latency_ns / NS_PER_S,
-                wait_s=step.wait_ns / NS_PER_S,
-                delay_s=step.delay_ns / NS_PER_S,
-            )
-            for step in (certificate.critical_path if certificate is not None else ())
-        ],
+        critical_path=[CriticalStageReport.of(step) for step in path],
         trace=trace_report(trace),
     )
 
@@ -229,23 +207,19 @@ def _step_text(step: CriticalStageReport) -> str:
 
 def fleet_report(name: str, quantile: float, seed: int, fleet: FleetPlan, written: list[str]) -> FleetReport:
     """Describe a fleet."""
-    admission, relaxation, effort = fleet.admission, fleet.relaxation, fleet.effort
+    admission, relaxation = fleet.admission, fleet.relaxation
     admitted = None if admission is None else _set_report(admission.fleet)
     relaxed = None if relaxation is None else _set_report(relaxation.fleet)
     return FleetReport.of(
         fleet,
+        fleet.effort,
         name=name,
         quantile=quantile,
         seed=seed,
-        budget_usd_per_hour=_dollars(fleet.budget_microusd_per_hour),
         devices=_device_reports(fleet.devices),
         pipelines=_member_reports(fleet.plans),
         admission=None if admission is None else AdmissionReport.of(admission, fleet=admitted),
         relaxation=None if relaxed is None else SloRelaxationReport.of(relaxation, fleet=relaxed),
-        method=effort.method,
-        rounds=effort.rounds,
-        columns=effort.columns,
-        seconds=effort.seconds,
         notes=[_FLEET_IN_SAMPLE] if fleet.plans or admission is not None or relaxation is not None else [],
         written=written,
     )
@@ -260,14 +234,7 @@ def _set_report(fleet: FleetPlan) -> FleetSetReport | None:
 
 
 def _device_reports(devices: Mapping[str, DeviceUse]) -> dict[str, DeviceUseReport]:
-    return {
-        name: DeviceUseReport.of(
-            use,
-            usd_per_hour=use.microusd_per_hour / MICRODOLLARS_PER_DOLLAR,
-            one_more_usd_per_hour=_dollars(use.one_more_microusd_per_hour),
-        )
-        for name, use in devices.items()
-    }
+    return {name: DeviceUseReport.of(use) for name, use in devices.items()}
 
 
 def _member_reports(plans: Mapping[str, Plan]) -> dict[str, FleetMemberReport]:
@@ -387,7 +354,3 @@ def _show_relaxation(console: Console, relaxation: SloRelaxationReport) -> None:
         f"[bold]or relax[/bold] every objective to {relaxation.factor:.4g} times what it is: then all fit, for "
         f"{relaxation.fleet.usd_per_hour:,.4f} $/h ({relaxation.too_small:.4g} times {proof})"
     )
-
-
-def _dollars(microusd: int | None) -> float | None:
-    return None if microusd is None else microusd / MICRODOLLARS_PER_DOLLAR

@@ -190,8 +190,6 @@ def stream_report(
         plan_file=plan_file,
         trace_file=trace_file,
         usd_per_hour=plan.usd_per_hour or 0.0,
-        first_s=result.first_ns / NS_PER_S,
-        last_s=result.last_ns / NS_PER_S,
         latency_s={**latency_s, "max": result.max_latency_s, "mean": result.mean_latency_s},
         quantile_error=RELATIVE_ERROR,
         quantile=plan.quantile,

@@ -9,7 +9,7 @@ from mipplan.result.explanation import (
     step_text,
 )
 from mipplan.result.plan import Plan, relevant_profiles
-from mipplan.result.plan_file import altered_parts, document_text, fingerprint, read_document
+from mipplan.result.plan_file import PlanDocument, altered_parts, document_text, fingerprint, read_document
 from mipplan.result.record import (
     Choice,
     Effort,
@@ -56,6 +56,7 @@ __all__ = [
     "NearPlan",
     "Objective",
     "Plan",
+    "PlanDocument",
     "PlanStatus",
     "Provenance",
     "Refinement",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -308,15 +308,11 @@ class Plan(Printable):
     def from_document(cls, document: PlanDocument, *, origin: str = "plan") -> Plan:
         """Build a plan from a validated document; a fault names its place in `origin`."""
         with placed_in(origin):
-            asked = {part.name: getattr(document, part.name) for part in fields(Objective)}
-            asked["guarantee"] = Guarantee(document.guarantee)
-            if document.envelope is not None:
-                asked["envelope"] = tuple((burst, rate) for burst, rate in document.envelope)
             made_for = None if document.trace is None else TraceReference(**document.trace.model_dump())
             return cls(
                 Pipeline.from_document(document.pipeline, origin=f"{origin}: pipeline"),
                 Profiles.from_document(document.profiles, origin=f"{origin}: profiles"),
-                Objective(**asked),
+                document.objective(),
                 {stage: Choice(**choice.model_dump()) for stage, choice in document.choices.items()},
                 PlanStatus(document.status),
                 Figures(**document.figures.model_dump()),
