@@ -117,17 +117,7 @@ def check_apart(
     outputs: Mapping[str, Path | None],
     profiles: Path | None = None,
 ) -> None:
-    """Refuse to write over what is read, or one file twice.
-
-    Parameters
-    ----------
-    inputs : mapping of str to path or None
-        By what they are; traces and pipelines by the name given.
-    outputs : mapping of str to path or None
-        By flag.
-    profiles : path, optional
-        A profile folder that is read too.
-    """
+    """Refuse to write over what is read (by what it is, and a profile folder), or one file twice (by flag)."""
     read = [(what, path) for what, path in inputs.items() if path is not None]
     if profiles is not None:
         tables = sorted((profiles / "models").glob("*.csv"))

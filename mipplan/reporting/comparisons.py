@@ -17,6 +17,7 @@ from mipplan.reporting.text import (
     percent_text,
     seconds_text,
     show_notes,
+    show_parts,
     table,
     trace_text,
 )
@@ -147,10 +148,8 @@ def show_comparison(console: Console, report: ComparisonReport) -> None:
     console.print(f"[bold]held out[/bold]    {trace_text(report.judged_on, cut=True)}, {seeds}\n")
     planned = [row for row in report.rows if row.in_sample is not None]
     if planned:
-        console.print(_verdict_table(report, planned))
-        console.print()
-    console.print(_planning_table(report.rows))
-    console.print()
+        show_parts(console, _verdict_table(report, planned))
+    show_parts(console, _planning_table(report.rows))
     for line in _cheapest_lines(report, planned):
         console.print(line)
     for row in report.rows:
@@ -315,8 +314,7 @@ def show_tuning(console: Console, report: TuneReport) -> None:
     )
     console.print(f"[bold]sample[/bold]  {trace_text(report.sample)}")
     console.print(f"[bold]run on[/bold]  {trace_text(report.trace)}\n")
-    console.print(_run_table(report))
-    console.print()
+    show_parts(console, _run_table(report))
     console.print(
         f"worst: largest share missed within {seconds_text(report.runs[0].worst_window.window_s)}, and when; "
         "reaction: longest time at a stretch that the objective was missed"

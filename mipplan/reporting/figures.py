@@ -61,14 +61,7 @@ def draw_replay(
 ) -> Figure:
     """Draw latencies over time, the traffic, and the share of queries slower than any latency.
 
-    Parameters
-    ----------
-    result : ReplayResult
-    slo_s, quantile : float
-        The objective, drawn as lines.
-    window_s : float, optional
-        Length of the windows; by default such that each holds enough queries for a quantile.
-    title : str
+    The objective is drawn as lines. By default windows are so long that each holds enough queries for a quantile.
     """
     from matplotlib.figure import Figure
 

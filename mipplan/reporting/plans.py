@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -32,6 +33,7 @@ from mipplan.reporting.text import (
     percent_text,
     seconds_text,
     show_notes,
+    show_parts,
     table,
     trace_text,
 )
@@ -102,8 +104,7 @@ def show_plan(console: Console, report: PlanReport) -> None:
         row = (stage, choice.hardware, str(choice.batch), str(choice.replicas), f"{choice.usd_per_hour:.4f}")
         choices.add_row(*(escape(cell) for cell in row))
     console.print()
-    console.print(choices)
-    console.print()
+    show_parts(console, choices)
     console.print(figures(_plan_figures(report)))
     if report.reason:
         console.print(f"\n{escape(report.reason)}")
@@ -186,8 +187,7 @@ def show_verification(console: Console, report: VerifyReport) -> None:
     if report.worst_case_s is not None:
         worst = seconds_text(report.worst_case_s)
         rows.append(("worst case", f"{worst}  (all traffic inside the arrival curve)"))
-    console.print(figures(rows))
-    console.print()
+    show_parts(console, figures(rows))
     show_notes(console, report.remarks)
     if report.verified:
         console.print("[bold green]verified[/bold green]: the certificate keeps the objective")
@@ -256,7 +256,10 @@ def show_fleet(console: Console, report: FleetReport) -> None:
         f"[bold]{escape(report.name)}[/bold]: P{percent_text(report.quantile)} of every pipeline within its objective\n"
     )
     if report.usd_per_hour is not None:
-        _show_set(console, report.devices, report.pipelines)
+        show_parts(console, _device_table(report.devices))
+        console.print(_member_table(report.pipelines))
+        if len(report.pipelines) > _MEMBERS_LISTED:
+            console.print(f"… and {len(report.pipelines) - _MEMBERS_LISTED:,} cheaper ones (--out, --json)")
         console.print()
     console.print(figures(_fleet_figures(report)))
     if report.reason is not None:
@@ -281,18 +284,6 @@ def _fleet_figures(report: FleetReport) -> list[tuple[str, str]]:
     if report.budget_usd_per_hour is not None:
         rows.append(("budget", f"{report.budget_usd_per_hour:,.10g} $/h"))
     return rows
-
-
-def _show_set(
-    console: Console,
-    devices: Mapping[str, DeviceUseReport],
-    pipelines: Mapping[str, FleetMemberReport],
-) -> None:
-    console.print(_device_table(devices))
-    console.print()
-    console.print(_member_table(pipelines))
-    if len(pipelines) > _MEMBERS_LISTED:
-        console.print(f"… and {len(pipelines) - _MEMBERS_LISTED:,} cheaper ones (--out, --json)")
 
 
 def _device_table(devices: Mapping[str, DeviceUseReport]) -> Table:
@@ -327,9 +318,9 @@ def _member_table(pipelines: Mapping[str, FleetMemberReport]) -> Table:
 
 
 def _runs_on(member: FleetMemberReport) -> str:
-    used: dict[str, int] = {}
+    used: Counter[str] = Counter()
     for choice in member.choices.values():
-        used[choice.hardware] = used.get(choice.hardware, 0) + choice.replicas
+        used[choice.hardware] += choice.replicas
     return ", ".join(f"{count} {name}" for name, count in used.items())
 
 

@@ -30,7 +30,6 @@ from mipplan.result.plan_file import (
     document_text,
     fingerprint,
     json_form,
-    placed_in,
     read_document,
 )
 from mipplan.result.record import (
@@ -307,8 +306,8 @@ class Plan(Printable):
     @classmethod
     def from_document(cls, document: PlanDocument, *, origin: str = "plan") -> Plan:
         """Build a plan from a validated document; a fault names its place in `origin`."""
-        with placed_in(origin):
-            made_for = None if document.trace is None else TraceReference(**document.trace.model_dump())
+        made_for = None if document.trace is None else TraceReference(**document.trace.model_dump())
+        try:
             return cls(
                 Pipeline.from_document(document.pipeline, origin=f"{origin}: pipeline"),
                 Profiles.from_document(document.profiles, origin=f"{origin}: profiles"),
@@ -320,6 +319,11 @@ class Plan(Printable):
                 document.reason,
                 None if document.limit is None else Limit(document.limit),
             )
+        except InputError as error:
+            raise InputError(
+                fault if fault.place.startswith(origin) else Fault(f"{origin}: {fault.place}", fault.message)
+                for fault in error.faults
+            ) from None
 
 
 def relevant_profiles(pipeline: Pipeline, profiles: Profiles) -> Profiles:

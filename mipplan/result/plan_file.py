@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from enum import StrEnum
 from itertools import chain
@@ -15,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from mipplan.core import Fault, InputError, shown
+from mipplan.core import InputError, shown
 from mipplan.documents import Document, StrictEntry, decode_text, read_bytes, schema_findings
 from mipplan.result.record import AMOUNT, ObjectiveDocument
 
@@ -124,18 +123,6 @@ def read_document(path: str | Path) -> PlanDocument:
     except ValidationError as error:
         document = Document(raw, str(path))
         raise InputError(document.faults(schema_findings(error, PlanDocument))) from None
-
-
-@contextmanager
-def placed_in(origin: str) -> Iterator[None]:
-    """Put the plan file before the place of every fault raised inside that does not name it."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(
-            fault if fault.place.startswith(origin) else Fault(f"{origin}: {fault.place}", fault.message)
-            for fault in error.faults
-        ) from None
 
 
 def altered_parts(document: PlanDocument) -> tuple[str, ...]:

@@ -41,19 +41,6 @@ if TYPE_CHECKING:
 
 #: A summary holds these quantiles, by their names in JSON.
 FIGURES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
-_STAGE_FIGURES = (
-    *(
-        "replicas",
-        "tokens",
-        "batches",
-        "mean_batch",
-        "batch_sizes",
-        "utilisation",
-        "mean_wait_s",
-        "p99_wait_s",
-    ),
-    *("max_wait_s", "mean_service_s", "mean_queue", "max_queue"),
-)
 
 
 @dataclass(frozen=True, repr=False)
@@ -277,14 +264,19 @@ class ReplayResult(Printable):
 
     def _stage_summary(self, name: str) -> dict[str, Any]:
         stage = self.stages[name]
-        others = {
+        return {
+            "replicas": stage.replicas,
+            "tokens": stage.tokens,
+            "batches": stage.batches,
+            "mean_batch": stage.mean_batch,
             "batch_sizes": {str(size): count for size, count in stage.batch_sizes.items()},
             "utilisation": self.utilisation(name),
+            "mean_wait_s": stage.mean_wait_s,
             "p99_wait_s": stage.wait_quantile(0.99),
-        }
-        return {
-            figure: others[figure] if figure in others else getattr(stage, figure)
-            for figure in _STAGE_FIGURES
+            "max_wait_s": stage.max_wait_s,
+            "mean_service_s": stage.mean_service_s,
+            "mean_queue": stage.mean_queue,
+            "max_queue": stage.max_queue,
         }
 
     def to_json(self, slo_s: float | None = None) -> str:

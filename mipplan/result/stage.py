@@ -231,7 +231,9 @@ class StageReplay:
         if not self.tokens:
             return 0
         # Between dispatches a queue only grows, so it is longest just before one.
-        arrivals = self.arrival_ns if _is_sorted(self.arrival_ns) else np.sort(self.arrival_ns)
+        arrivals = self.arrival_ns
+        if np.any(arrivals[1:] < arrivals[:-1]):
+            arrivals = np.sort(arrivals)
         arrived = np.searchsorted(arrivals, self.batch_start_ns, side="left")
         gone = np.cumsum(self.batch_size) - self.batch_size
         return max(0, int(np.max(arrived - gone)))
@@ -287,7 +289,3 @@ class StageReplay:
             "service_ns": self.batch_service_ns,
         }
         return pd.DataFrame(columns, index=pd.RangeIndex(self.batches, name="batch"))
-
-
-def _is_sorted(times: Int64) -> bool:
-    return bool(np.all(times[1:] >= times[:-1]))

@@ -13,12 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mipplan.core import NS_PER_S, Int64, Printable, check_quantile, frozen, higher_rank
 from mipplan.result.summaries import stream_line, stream_summary
+
+if TYPE_CHECKING:
+    from mipplan.result.stage import BatchAssignment
 
 PRECISION_BITS = 10
 #: No quantile is further above the true one than this share of it (and never below it).
@@ -122,19 +125,6 @@ class StreamEnd(StrEnum):
     """More tokens were waiting or under way than may be held in memory."""
 
 
-class _Dispatched(Protocol):
-    """Tokens and batches that a stage served."""
-
-    @property
-    def dispatch_ns(self) -> Int64: ...
-    @property
-    def exit_ns(self) -> Int64: ...
-    @property
-    def batch_size(self) -> Int64: ...
-    @property
-    def batch_service_ns(self) -> Int64: ...
-
-
 @dataclass(frozen=True)
 class StageTotals:
     """What one stage did, exactly, in integer ns.
@@ -160,7 +150,7 @@ class StageTotals:
     first_arrival_ns: int = 0
     last_exit_ns: int = 0
 
-    def plus(self, arrival_ns: Int64, served: _Dispatched) -> StageTotals:
+    def plus(self, arrival_ns: Int64, served: BatchAssignment) -> StageTotals:
         """Return the totals with more tokens, shape (k,); those not dispatched count for nothing."""
         if not served.batch_size.size:
             return self
