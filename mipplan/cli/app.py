@@ -189,10 +189,7 @@ def fleet(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write every pipeline's plan file into this folder.")
     ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Draw who uses what (.png, .svg or .pdf)."),
-    ] = None,
+    plot: Annotated[Path | None, flags.picture("who uses what")] = None,
     json: flags.Json = False,
 ) -> None:
     """Plan many pipelines that share limited hardware: the cheapest set of certified plans."""

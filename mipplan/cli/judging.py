@@ -45,12 +45,7 @@ def replay(
     ] = None,
     out: flags.Document = None,
     latencies: flags.Latencies = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Draw latencies over time and their distribution (.png, .svg or .pdf)."
-        ),
-    ] = None,
+    plot: Annotated[Path | None, flags.picture("latencies over time and their distribution")] = None,
     stream: Annotated[
         bool,
         typer.Option(
@@ -159,10 +154,7 @@ def compare(
     expand: flags.Expand = None,
     start: flags.From = None,
     end: flags.To = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Draw costs and latencies as bars (.png, .svg or .pdf)."),
-    ] = None,
+    plot: Annotated[Path | None, flags.picture("costs and latencies as bars")] = None,
     json: flags.Json = False,
 ) -> None:
     """Compare planners: plan on the first part of a trace, judge on that and on the rest."""
@@ -238,12 +230,7 @@ def tune(
     start: flags.From = None,
     end: flags.To = None,
     out: flags.Document = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Draw rate, replicas, latencies and misses over time (.png, .svg or .pdf)."
-        ),
-    ] = None,
+    plot: Annotated[Path | None, flags.picture("rate, replicas, latencies and misses over time")] = None,
     json: flags.Json = False,
 ) -> None:
     """Let replicas follow a trace under several policies, replay each exactly, and compare misses and cost."""

@@ -138,14 +138,22 @@ class Printable:
 
 
 class FieldOf(property, Generic[ValueT]):
-    """A field of a part that a result offers as its own: ``slo_ns = FieldOf[int]("objective.slo_ns", "…")``."""
+    """A field of a part that a result offers as its own: ``slo_ns = FieldOf[int]("objective.slo_ns", "…")``.
 
-    def __init__(self, path: str, doc: str) -> None:
-        super().__init__(attrgetter(path), doc=doc)
+    With `per` it is in units of so many; what is None stays so.
+    """
+
+    def __init__(self, path: str, doc: str, per: int = 1) -> None:
+        exact = attrgetter(path)
+        super().__init__(exact if per == 1 else lambda result: _in_units(exact(result), per), doc=doc)
 
     if TYPE_CHECKING:  # a property made without a decorator tells no type
 
         def __get__(self, result: Any, owner: type | None = None, /) -> ValueT: ...  # type: ignore[override]
+
+
+def _in_units(value: int | None, per: int) -> float | None:
+    return None if value is None else value / per
 
 
 def remake(result: Any, **others: object) -> tuple[Any, ...]:

@@ -121,6 +121,27 @@ class Plan(Printable):
     effort = FieldOf[Effort | None]("provenance.effort", "What finding it took.")
     refinement = FieldOf[Refinement | None]("provenance.refinement", "What `mipplan.refine` found out.")
 
+    slo_s = FieldOf[float]("objective.slo_ns", "The objective in seconds.", NS_PER_S)
+    usd_per_hour = FieldOf[float | None](
+        "figures.microusd_per_hour", "Cost, dollars per hour.", MICRODOLLARS_PER_DOLLAR
+    )
+    lower_bound_usd_per_hour = FieldOf[float | None](
+        "figures.lower_bound_microusd_per_hour",
+        "Proven: no certified plan (of a refined one: none that replays within the objective) costs less.\n\n"
+        "None if none exists, or for a given plan.",
+        MICRODOLLARS_PER_DOLLAR,
+    )
+    bound_s = FieldOf[float | None](
+        "figures.bound_ns",
+        "The latency bound used inside the MILP (a relaxation of the certificate), seconds.",
+        NS_PER_S,
+    )
+    certificate_s = FieldOf[float | None](
+        "figures.certificate_ns",
+        "The certified latency quantile on the trace planned for, seconds.",
+        NS_PER_S,
+    )
+
     def __post_init__(self) -> None:
         choices = read_choices(self.pipeline, self.profiles, self.choices) if self.choices else {}
         if choices and self.figures.microusd_per_hour is None:
@@ -168,39 +189,11 @@ class Plan(Printable):
         return cls(pipeline, relevant, Objective(slo_ns, quantile, seed), made)
 
     @property
-    def slo_s(self) -> float:
-        """The objective in seconds."""
-        return self.slo_ns / NS_PER_S
-
-    @property
-    def usd_per_hour(self) -> float | None:
-        """Cost, dollars per hour."""
-        return _scaled(self.microusd_per_hour, MICRODOLLARS_PER_DOLLAR)
-
-    @property
-    def lower_bound_usd_per_hour(self) -> float | None:
-        """Proven: no certified plan (of a refined one: none that replays within the objective) costs less.
-
-        None if none exists, or for a given plan.
-        """
-        return _scaled(self.lower_bound_microusd_per_hour, MICRODOLLARS_PER_DOLLAR)
-
-    @property
     def gap(self) -> float | None:
         """(cost − lower bound) / cost; 0 when optimal."""
         if self.microusd_per_hour is None or self.lower_bound_microusd_per_hour is None:
             return None
         return 1.0 - self.lower_bound_microusd_per_hour / self.microusd_per_hour
-
-    @property
-    def bound_s(self) -> float | None:
-        """The latency bound used inside the MILP (a relaxation of the certificate), seconds."""
-        return _scaled(self.bound_ns, NS_PER_S)
-
-    @property
-    def certificate_s(self) -> float | None:
-        """The certified latency quantile on the trace planned for, seconds."""
-        return _scaled(self.certificate_ns, NS_PER_S)
 
     def with_slo(self, slo_ns: int) -> Plan:
         """Return the same choices with another latency objective, ns."""
@@ -335,7 +328,3 @@ def relevant_profiles(pipeline: Pipeline, profiles: Profiles) -> Profiles:
 
 def _microusd_per_hour(profiles: Profiles, choices: Mapping[str, Choice]) -> int:
     return sum(c.replicas * profiles.hardware[c.hardware].microusd_per_hour for c in choices.values())
-
-
-def _scaled(value: int | None, scale: int) -> float | None:
-    return None if value is None else value / scale

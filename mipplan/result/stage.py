@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from mipplan.core import (
-    NS_PER_S,
-    FieldOf,
-    Int32,
-    Int64,
-    check_quantile,
-    frozen,
-    quantile_ns,
-)
+from mipplan.core import NS_PER_S, FieldOf, Int32, Int64, check_quantile, frozen, quantile_ns
 from mipplan.result.stream import exact_sum
 from mipplan.result.timeline import StepFunction
 
