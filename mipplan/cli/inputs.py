@@ -113,9 +113,7 @@ def check_out(flag: str, out: Path | None, endings: tuple[str, ...] = ()) -> Non
 
 
 def check_apart(
-    inputs: Mapping[str, str | Path | None],
-    outputs: Mapping[str, Path | None],
-    profiles: Path | None = None,
+    inputs: Mapping[str, str | Path | None], outputs: Mapping[str, Path | None], profiles: Path | None = None
 ) -> None:
     """Refuse to write over what is read (by what it is, and a profile folder), or one file twice (by flag)."""
     read = [(what, path) for what, path in inputs.items() if path is not None]

@@ -9,20 +9,7 @@ import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import flags
-from mipplan.cli.inputs import (
-    check_apart,
-    check_beginning,
-    check_out,
-    names_in,
-    optional_seconds,
-    read_pipeline,
-    read_profiles,
-    read_trace,
-    seconds_of,
-    seed_of,
-    shipped_path,
-)
+from mipplan.cli import flags, inputs
 from mipplan.cli.session import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults
 
@@ -74,15 +61,15 @@ def replay(
                 if given is not None:
                     faults.add(Fault(flag, f"does not go with --stream: {reason}"))
         faults.take(lambda: check_manner(discipline, engine, seed))
-        faults.take(lambda: check_out("--out", out))
+        faults.take(lambda: inputs.check_out("--out", out))
         outputs = {"--out": out, "--latencies": latencies, "--plot": plot}
-        faults.take(lambda: check_apart({"plan": plan, "trace": trace}, outputs))
+        faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, outputs))
         written = [str(path) for path in (out, latencies, plot) if path is not None]
         if stream:
             streamed = faults.take(lambda: mp.Plan.load(plan))
-            file = faults.take(lambda: shipped_path("traces", trace))
+            file = faults.take(lambda: inputs.shipped_path("traces", trace))
             if file:
-                faults.take(lambda: check_beginning(file.value))
+                faults.take(lambda: inputs.check_beginning(file.value))
             faults.check()
             with session.progress() as progress:
                 totals = mp.replay_stream(
@@ -101,12 +88,12 @@ def replay(
                 StreamEnd.INTERRUPTED: EXIT_INTERRUPTED,
             }[totals.end]
             return
-        window_s = faults.take(lambda: optional_seconds("--windows", windows))
+        window_s = faults.take(lambda: inputs.optional_seconds("--windows", windows))
         faults.take(lambda: None if window_s.value is None else check_window(window_s.value))
-        faults.take(lambda: check_out("--latencies", latencies, reporting.LATENCY_FILES))
-        faults.take(lambda: check_out("--plot", plot, reporting.FIGURE_FILES))
+        faults.take(lambda: inputs.check_out("--latencies", latencies, reporting.LATENCY_FILES))
+        faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
         loaded = faults.take(lambda: mp.Plan.load(plan))
-        read = faults.take(lambda: read_trace(trace, expand, seed_of(loaded, seed), start, end))
+        read = faults.take(lambda: inputs.read_trace(trace, expand, inputs.seed_of(loaded, seed), start, end))
         faults.check()
         replayed, arrivals = loaded.value, read.value
         length_s = window_s.value
@@ -162,12 +149,12 @@ def compare(
         from mipplan.comparison import Contender, check_rules
 
         faults = Faults()
-        slo_s = faults.take(lambda: optional_seconds("--slo", slo))
-        time_limit_s = faults.take(lambda: optional_seconds("--time-limit", time_limit))
-        asked = faults.take(lambda: read_pipeline(pipeline))
-        measured = faults.take(lambda: read_profiles(profiles))
-        arrivals = faults.take(lambda: read_trace(trace, expand, seed, start, end))
-        names = list(Contender) if planners is None else names_in(planners)
+        slo_s = faults.take(lambda: inputs.optional_seconds("--slo", slo))
+        time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
+        asked = faults.take(lambda: inputs.read_pipeline(pipeline))
+        measured = faults.take(lambda: inputs.read_profiles(profiles))
+        arrivals = faults.take(lambda: inputs.read_trace(trace, expand, seed, start, end))
+        names = list(Contender) if planners is None else inputs.names_in(planners)
         faults.take(
             lambda: check_rules(
                 quantile=quantile,
@@ -179,7 +166,7 @@ def compare(
                 time_limit_s=time_limit_s.or_else(None),
             )
         )
-        faults.take(lambda: check_out("--plot", plot, reporting.FIGURE_FILES))
+        faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
         faults.check()
         with session.progress() as progress:
             comparison = mp.compare(
@@ -239,26 +226,26 @@ def tune(
         from mipplan.tuner import check_delay, check_period, read_policies
 
         faults = Faults()
-        names = names_in(policy)
+        names = inputs.names_in(policy)
         faults.take(lambda: check_manner(discipline, engine, seed))
         faults.take(lambda: read_policies(names))
         if sample is not None and split is not None:
             faults.add(Fault("--split", "does not go with --sample: then the whole trace is run"))
-        period_s = faults.take(lambda: seconds_of("--period", period))
-        delay_s = faults.take(lambda: seconds_of("--activation-delay", activation_delay))
-        faults.take(lambda: check_out("--out", out))
-        faults.take(lambda: check_out("--plot", plot, reporting.FIGURE_FILES))
+        period_s = faults.take(lambda: inputs.seconds_of("--period", period))
+        delay_s = faults.take(lambda: inputs.seconds_of("--activation-delay", activation_delay))
+        faults.take(lambda: inputs.check_out("--out", out))
+        faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
         outputs = {"--out": out, "--plot": plot}
-        faults.take(lambda: check_apart({"plan": plan, "trace": trace, "sample": sample}, outputs))
+        faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace, "sample": sample}, outputs))
         if period_s:
             faults.take(lambda: check_period(period_s.value))
         if delay_s:
             faults.take(lambda: check_delay(delay_s.value))
         told = faults.take(
-            lambda: None if sample is None else read_trace(sample, expand, seed or 0, None, None)
+            lambda: None if sample is None else inputs.read_trace(sample, expand, seed or 0, None, None)
         )
         loaded = faults.take(lambda: mp.Plan.load(plan))
-        read = faults.take(lambda: read_trace(trace, expand, seed_of(loaded, seed), start, end))
+        read = faults.take(lambda: inputs.read_trace(trace, expand, inputs.seed_of(loaded, seed), start, end))
         faults.check()
         tuned, arrivals = loaded.value, read.value
         with session.progress() as progress:
@@ -301,7 +288,9 @@ def verify(
 
         faults = Faults()
         document = faults.take(lambda: read_document(plan))
-        arrivals = faults.take(lambda: read_trace(trace, expand, seed_of(document, seed), start, end))
+        arrivals = faults.take(
+            lambda: inputs.read_trace(trace, expand, inputs.seed_of(document, seed), start, end)
+        )
         faults.check()
         with session.progress() as progress:
             progress("recomputing the certificate")

@@ -169,9 +169,7 @@ def draw_fleet(report: FleetReport) -> Figure:
     return figure
 
 
-def _drawn(
-    report: FleetReport,
-) -> tuple[Mapping[str, DeviceUseReport], Mapping[str, FleetMemberReport], str]:
+def _drawn(report: FleetReport) -> tuple[Mapping[str, DeviceUseReport], Mapping[str, FleetMemberReport], str]:
     admission = report.admission
     if not report.pipelines and admission is not None and admission.fleet is not None:
         made = admission.fleet

@@ -204,8 +204,8 @@ def draw_tuning(tuning: Tuning, *, title: str = "") -> Figure:
 
 
 def _draw_rate(axes: Axes, tuning: Tuning) -> None:
-    starts_s, rates = tuning.trace.rate_over_time(max(1.0, tuning.trace.duration_s / 400))
     step = max(1.0, tuning.trace.duration_s / 400)
+    starts_s, rates = tuning.trace.rate_over_time(step)
     axes.stairs(rates, np.append(starts_s, starts_s[-1] + step), fill=True, color=GREY, alpha=0.45)
     axes.axhline(tuning.sample.rate_rps, color=GREY, linestyle=":", linewidth=1.0)
     axes.set_ylabel("queries/s")

@@ -23,9 +23,9 @@ from mipplan.result.record import (
     TraceReference,
     resolve_slo_ns,
 )
-from mipplan.result.replay import FIGURES, ReplayResult
+from mipplan.result.replay import ReplayResult
 from mipplan.result.stage import BatchAssignment, Following, StageReplay
-from mipplan.result.statistics import Estimate, Interval, LatencyStatistics
+from mipplan.result.statistics import FIGURES, Estimate, Interval, LatencyStatistics
 from mipplan.result.stream import (
     RELATIVE_ERROR,
     LatencyHistogram,

@@ -145,7 +145,8 @@ class Plan(Printable):
     def __post_init__(self) -> None:
         choices = read_choices(self.pipeline, self.profiles, self.choices) if self.choices else {}
         if choices and self.figures.microusd_per_hour is None:
-            cost = _microusd_per_hour(self.profiles, choices)
+            prices = {name: device.microusd_per_hour for name, device in self.profiles.hardware.items()}
+            cost = sum(choice.replicas * prices[choice.hardware] for choice in choices.values())
             object.__setattr__(self, "figures", replace(self.figures, microusd_per_hour=cost))
         object.__setattr__(self, "choices", MappingProxyType(choices))
 
@@ -324,7 +325,3 @@ def relevant_profiles(pipeline: Pipeline, profiles: Profiles) -> Profiles:
     models = {stage.model for stage in pipeline.stages.values()}
     hardware = {name for model, name in profiles.tables if model in models}
     return profiles.restricted_to(models, hardware)
-
-
-def _microusd_per_hour(profiles: Profiles, choices: Mapping[str, Choice]) -> int:
-    return sum(c.replicas * profiles.hardware[c.hardware].microusd_per_hour for c in choices.values())

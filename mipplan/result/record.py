@@ -10,7 +10,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mipplan.core import NS_PER_S, Fault, InputError, check_quantile, check_seed, check_slo, is_whole, remake
+from mipplan.core import (
+    NS_PER_S,
+    Fault,
+    FieldOf,
+    InputError,
+    check_quantile,
+    check_seed,
+    check_slo,
+    is_whole,
+    remake,
+)
 from mipplan.documents import StrictEntry
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
@@ -142,9 +152,11 @@ def read_choices(
         if name not in given:
             faults.append(Fault(place, "missing: every stage needs (hardware, batch, replicas)"))
             continue
-        choice = _as_choice(given[name])
-        if choice is None:
-            faults.append(Fault(place, f"expected (hardware, batch, replicas), found {given[name]!r}"))
+        choice = given[name]
+        if isinstance(choice, tuple | list) and len(choice) == 3:
+            choice = Choice(*choice)
+        if not isinstance(choice, Choice):
+            faults.append(Fault(place, f"expected (hardware, batch, replicas), found {choice!r}"))
             continue
         found = _choice_faults(stage.model, profiles, place, choice)
         faults += found
@@ -153,12 +165,6 @@ def read_choices(
     if faults:
         raise InputError(faults)
     return made
-
-
-def _as_choice(given: object) -> Choice | None:
-    if isinstance(given, Choice):
-        return given
-    return Choice(*given) if isinstance(given, tuple | list) and len(given) == 3 else None
 
 
 def _choice_faults(model: str, profiles: Profiles, place: str, choice: Choice) -> list[Fault]:
@@ -289,17 +295,14 @@ class Refinement:
     noisy_ns: Mapping[str, int] = field(default_factory=dict)
     other_seeds_ns: Mapping[int, int] = field(default_factory=dict)
 
+    quantile_s = FieldOf[float | None]("quantile_ns", "Replayed latency quantile, seconds.", NS_PER_S)
+
     def __post_init__(self) -> None:
         for name in ("refuted", "noisy_ns", "other_seeds_ns"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return remake(self)
-
-    @property
-    def quantile_s(self) -> float | None:
-        """Replayed latency quantile, seconds."""
-        return None if self.quantile_ns is None else self.quantile_ns / NS_PER_S
 
     @property
     def worst_s(self) -> float | None:

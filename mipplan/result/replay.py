@@ -30,7 +30,14 @@ from mipplan.core import (
 )
 from mipplan.documents import write_text_atomically
 from mipplan.result.stage import StageReplay
-from mipplan.result.statistics import CONFIDENCE, QUANTILES, Estimate, LatencyStatistics, latency_statistics
+from mipplan.result.statistics import (
+    CONFIDENCE,
+    FIGURES,
+    QUANTILES,
+    Estimate,
+    LatencyStatistics,
+    latency_statistics,
+)
 from mipplan.result.stream import exact_sum
 from mipplan.result.summaries import replay_line, replay_summary
 from mipplan.result.timeline import StepFunction, Windows, latency_windows
@@ -38,9 +45,6 @@ from mipplan.result.timeline import StepFunction, Windows, latency_windows
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-#: A summary holds these quantiles, by their names in JSON.
-FIGURES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 
 
 @dataclass(frozen=True, repr=False)
@@ -230,7 +234,7 @@ class ReplayResult(Printable):
     def summary(self, slo_s: float | None = None) -> dict[str, Any]:
         """All figures as a JSON-able dictionary: the *replay figures* of ``docs/json.md``."""
         slo_s = None if slo_s is None else check_slo(slo_s) / NS_PER_S
-        statistics = self.statistics(slo_s, quantiles=tuple(FIGURES.values()))
+        statistics = self.statistics(slo_s)
         estimates = dict(zip(FIGURES, (estimate for _, estimate in statistics.quantiles), strict=True))
         misses = statistics.misses
         return {

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Int64, Printable, check_quantile, frozen, higher_rank
+from mipplan.core import NS_PER_S, FieldOf, Int64, Printable, check_quantile, frozen, higher_rank
 from mipplan.result.summaries import stream_line, stream_summary
 
 if TYPE_CHECKING:
@@ -150,6 +150,8 @@ class StageTotals:
     first_arrival_ns: int = 0
     last_exit_ns: int = 0
 
+    max_wait_s = FieldOf[float]("max_wait_ns", "Longest time from ready to dispatch (s).", NS_PER_S)
+
     def plus(self, arrival_ns: Int64, served: BatchAssignment) -> StageTotals:
         """Return the totals with more tokens, shape (k,); those not dispatched count for nothing."""
         if not served.batch_size.size:
@@ -176,11 +178,6 @@ class StageTotals:
     def mean_wait_s(self) -> float:
         """Mean time from ready to dispatch (s); 0 if the stage saw no token."""
         return self.wait_ns / self.tokens / NS_PER_S if self.tokens else 0.0
-
-    @property
-    def max_wait_s(self) -> float:
-        """Longest time from ready to dispatch (s)."""
-        return self.max_wait_ns / NS_PER_S
 
     @property
     def mean_batch(self) -> float:
@@ -239,6 +236,8 @@ class StreamResult(Printable):
     certificate_applies: bool = True
     end: StreamEnd = StreamEnd.COMPLETE
 
+    max_latency_s = FieldOf[float]("histogram.largest_ns", "Largest latency (s).", NS_PER_S)
+
     @property
     def partial(self) -> bool:
         """Whether it ended early: then the queries under way, the slow ones among them, are not in the figures."""
@@ -262,11 +261,6 @@ class StreamResult(Printable):
     def mean_latency_s(self) -> float:
         """Mean latency (s)."""
         return self.latency_sum_ns / self.queries / NS_PER_S
-
-    @property
-    def max_latency_s(self) -> float:
-        """Largest latency (s)."""
-        return self.histogram.largest_ns / NS_PER_S
 
     @property
     def miss_rate(self) -> float:
