@@ -138,14 +138,15 @@ class Printable:
 
 
 class FieldOf(property, Generic[ValueT]):
-    """A field of a part that a result offers as its own: ``slo_ns = FieldOf[int]("objective.slo_ns", "…")``.
+    """A field of a part that a result offers as its own: ``slo_ns = FieldOf[int]("objective.slo_ns")``.
 
     With `per` it is in units of so many; what is None stays so.
     """
 
-    def __init__(self, path: str, doc: str, per: int = 1) -> None:
+    def __init__(self, path: str, per: int = 1) -> None:
         exact = attrgetter(path)
-        super().__init__(exact if per == 1 else lambda result: _in_units(exact(result), per), doc=doc)
+        read = exact if per == 1 else lambda result: _in_units(exact(result), per)
+        super().__init__(read, doc=f"`{path}`" if per == 1 else f"`{path}` / {per:_}")
 
     if TYPE_CHECKING:  # a property made without a decorator tells no type
 

@@ -86,61 +86,56 @@ class Plan(Printable):
     reason: str | None = None
     limit: Limit | None = None
 
-    slo_ns = FieldOf[int]("objective.slo_ns", "The latency objective in nanoseconds.")
-    quantile = FieldOf[float]("objective.quantile", "Of latency over queries that must keep the objective.")
-    seed = FieldOf[int]("objective.seed", "Of the token draws.")
-    guarantee = FieldOf[Guarantee]("objective.guarantee", "What traffic the latency bound holds for.")
-    headroom = FieldOf[float]("objective.headroom", "Multiple of the trace's traffic that was planned for.")
-    margin_ns = FieldOf[int]("objective.margin_ns", "Kept back of the objective.")
-    envelope = FieldOf[tuple[tuple[float, float], ...] | None](
-        "objective.envelope",
-        'Arrival curve of ``guarantee="envelope"``: (burst, rate) of every token bucket.',
-    )
-    budget_microusd_per_hour = FieldOf[int | None](
-        "objective.budget_microusd_per_hour", "If the plan is the fastest within a budget."
-    )
-    microusd_per_hour = FieldOf[int | None](
-        "figures.microusd_per_hour", "Cost in whole micro-dollars per hour."
-    )
-    lower_bound_microusd_per_hour = FieldOf[int | None](
-        "figures.lower_bound_microusd_per_hour", "Proven lower bound in whole micro-dollars per hour."
-    )
-    bound_ns = FieldOf[int | None]("figures.bound_ns", "The latency bound used inside the MILP, ns.")
-    certificate_ns = FieldOf[int | None](
-        "figures.certificate_ns", "The certified latency quantile on the trace planned for, ns."
-    )
-    trace = FieldOf[TraceReference | None](
-        "provenance.trace", "The trace planned for; None for a given plan."
-    )
-    formulation = FieldOf[str | None](
-        "provenance.formulation", "Formulation asked for; None for a given plan."
-    )
-    solver = FieldOf[str | None](
-        "provenance.solver", "Solver asked for, or the rule of a baseline; None for a given plan."
-    )
-    effort = FieldOf[Effort | None]("provenance.effort", "What finding it took.")
-    refinement = FieldOf[Refinement | None]("provenance.refinement", "What `mipplan.refine` found out.")
+    slo_ns = FieldOf[int]("objective.slo_ns")
+    """The latency objective in nanoseconds."""
+    quantile = FieldOf[float]("objective.quantile")
+    """Of latency over queries that must keep the objective."""
+    seed = FieldOf[int]("objective.seed")
+    """Of the token draws."""
+    guarantee = FieldOf[Guarantee]("objective.guarantee")
+    """What traffic the latency bound holds for."""
+    headroom = FieldOf[float]("objective.headroom")
+    """Multiple of the trace's traffic that was planned for."""
+    margin_ns = FieldOf[int]("objective.margin_ns")
+    """Kept back of the objective."""
+    envelope = FieldOf[tuple[tuple[float, float], ...] | None]("objective.envelope")
+    """Arrival curve of ``guarantee="envelope"``: (burst, rate) of every token bucket."""
+    budget_microusd_per_hour = FieldOf[int | None]("objective.budget_microusd_per_hour")
+    """If the plan is the fastest within a budget."""
+    microusd_per_hour = FieldOf[int | None]("figures.microusd_per_hour")
+    """Cost in whole micro-dollars per hour."""
+    lower_bound_microusd_per_hour = FieldOf[int | None]("figures.lower_bound_microusd_per_hour")
+    """Proven lower bound in whole micro-dollars per hour."""
+    bound_ns = FieldOf[int | None]("figures.bound_ns")
+    """The latency bound used inside the MILP, ns."""
+    certificate_ns = FieldOf[int | None]("figures.certificate_ns")
+    """The certified latency quantile on the trace planned for, ns."""
+    trace = FieldOf[TraceReference | None]("provenance.trace")
+    """The trace planned for; None for a given plan."""
+    formulation = FieldOf[str | None]("provenance.formulation")
+    """Formulation asked for; None for a given plan."""
+    solver = FieldOf[str | None]("provenance.solver")
+    """Solver asked for, or the rule of a baseline; None for a given plan."""
+    effort = FieldOf[Effort | None]("provenance.effort")
+    """What finding it took."""
+    refinement = FieldOf[Refinement | None]("provenance.refinement")
+    """What `mipplan.refine` found out."""
 
-    slo_s = FieldOf[float]("objective.slo_ns", "The objective in seconds.", NS_PER_S)
-    usd_per_hour = FieldOf[float | None](
-        "figures.microusd_per_hour", "Cost, dollars per hour.", MICRODOLLARS_PER_DOLLAR
-    )
+    slo_s = FieldOf[float]("objective.slo_ns", NS_PER_S)
+    """The objective in seconds."""
+    usd_per_hour = FieldOf[float | None]("figures.microusd_per_hour", MICRODOLLARS_PER_DOLLAR)
+    """Cost, dollars per hour."""
     lower_bound_usd_per_hour = FieldOf[float | None](
-        "figures.lower_bound_microusd_per_hour",
-        "Proven: no certified plan (of a refined one: none that replays within the objective) costs less.\n\n"
-        "None if none exists, or for a given plan.",
-        MICRODOLLARS_PER_DOLLAR,
+        "figures.lower_bound_microusd_per_hour", MICRODOLLARS_PER_DOLLAR
     )
-    bound_s = FieldOf[float | None](
-        "figures.bound_ns",
-        "The latency bound used inside the MILP (a relaxation of the certificate), seconds.",
-        NS_PER_S,
-    )
-    certificate_s = FieldOf[float | None](
-        "figures.certificate_ns",
-        "The certified latency quantile on the trace planned for, seconds.",
-        NS_PER_S,
-    )
+    """Proven: no certified plan (of a refined one: none that replays within the objective) costs less.
+
+    None if none exists, or for a given plan.
+    """
+    bound_s = FieldOf[float | None]("figures.bound_ns", NS_PER_S)
+    """The latency bound used inside the MILP (a relaxation of the certificate), seconds."""
+    certificate_s = FieldOf[float | None]("figures.certificate_ns", NS_PER_S)
+    """The certified latency quantile on the trace planned for, seconds."""
 
     def __post_init__(self) -> None:
         choices = read_choices(self.pipeline, self.profiles, self.choices) if self.choices else {}

@@ -295,7 +295,8 @@ class Refinement:
     noisy_ns: Mapping[str, int] = field(default_factory=dict)
     other_seeds_ns: Mapping[int, int] = field(default_factory=dict)
 
-    quantile_s = FieldOf[float | None]("quantile_ns", "Replayed latency quantile, seconds.", NS_PER_S)
+    quantile_s = FieldOf[float | None]("quantile_ns", NS_PER_S)
+    """Replayed latency quantile, seconds."""
 
     def __post_init__(self) -> None:
         for name in ("refuted", "noisy_ns", "other_seeds_ns"):

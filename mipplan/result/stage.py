@@ -137,20 +137,18 @@ class StageReplay:
     assignment: BatchAssignment
     arrivals: Int64 | Following
 
-    dispatch_ns = FieldOf[Int64](
-        "assignment.dispatch_ns", "When each token was taken into a batch, in token order, shape (tokens,)."
-    )
-    exit_ns = FieldOf[Int64](
-        "assignment.exit_ns", "When the batch of each token was done, in token order, shape (tokens,)."
-    )
-    batch_start_ns = FieldOf[Int64](
-        "assignment.batch_start_ns", "When each batch was dispatched, in this order, shape (batches,)."
-    )
-    batch_size = FieldOf[Int64]("assignment.batch_size", "Tokens in each batch, shape (batches,).")
-    batch_service_ns = FieldOf[Int64](
-        "assignment.batch_service_ns", "How long each batch took, shape (batches,)."
-    )
-    tokens = FieldOf[int]("assignment.tokens", "Number of tokens served.")
+    dispatch_ns = FieldOf[Int64]("assignment.dispatch_ns")
+    """When each token was taken into a batch, in token order, shape (tokens,)."""
+    exit_ns = FieldOf[Int64]("assignment.exit_ns")
+    """When the batch of each token was done, in token order, shape (tokens,)."""
+    batch_start_ns = FieldOf[Int64]("assignment.batch_start_ns")
+    """When each batch was dispatched, in this order, shape (batches,)."""
+    batch_size = FieldOf[Int64]("assignment.batch_size")
+    """Tokens in each batch, shape (batches,)."""
+    batch_service_ns = FieldOf[Int64]("assignment.batch_service_ns")
+    """How long each batch took, shape (batches,)."""
+    tokens = FieldOf[int]("assignment.tokens")
+    """Number of tokens served."""
 
     def __repr__(self) -> str:
         service = f"{self.tokens} tokens in {self.batches} batches"

@@ -150,7 +150,8 @@ class StageTotals:
     first_arrival_ns: int = 0
     last_exit_ns: int = 0
 
-    max_wait_s = FieldOf[float]("max_wait_ns", "Longest time from ready to dispatch (s).", NS_PER_S)
+    max_wait_s = FieldOf[float]("max_wait_ns", NS_PER_S)
+    """Longest time from ready to dispatch (s)."""
 
     def plus(self, arrival_ns: Int64, served: BatchAssignment) -> StageTotals:
         """Return the totals with more tokens, shape (k,); those not dispatched count for nothing."""
@@ -236,7 +237,8 @@ class StreamResult(Printable):
     certificate_applies: bool = True
     end: StreamEnd = StreamEnd.COMPLETE
 
-    max_latency_s = FieldOf[float]("histogram.largest_ns", "Largest latency (s).", NS_PER_S)
+    max_latency_s = FieldOf[float]("histogram.largest_ns", NS_PER_S)
+    """Largest latency (s)."""
 
     @property
     def partial(self) -> bool:
