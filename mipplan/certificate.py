@@ -1,4 +1,6 @@
-"""The certificate: a proven bound on every query's latency, for this trace, seed and plan (docs/theory.md, section 3).
+"""The certificate: a proven bound on every query's latency, for this trace, seed and plan.
+
+The proof is in [theory, section 3][3-the-certificate].
 
 It needs the tokens and each stage's service (T, R), nothing else: neither the options a planner considered nor
 a solver. `mipplan verify` re-checks a plan file through this module alone.
@@ -80,7 +82,7 @@ def certify(plan: Plan, trace: Trace, *, seed: int | None = None) -> Certificate
 
     References
     ----------
-    Theorem (sample path), docs/theory.md. It covers queues that serve the oldest first
+    [Theorem (sample path)][theorem-sample-path]. It covers queues that serve the oldest first
     (``discipline="oldest_first"``); under ``fifo`` it is no theorem.
     """
     workload = realise(plan.pipeline, trace, plan.seed if seed is None else seed)
@@ -150,7 +152,7 @@ def bound_exits_ns(workload: Workload, services: Mapping[str, StageService]) -> 
 
     References
     ----------
-    Theorem (sample path), docs/theory.md.
+    [Theorem (sample path)][theorem-sample-path].
     """
     exits: dict[str, Int64] = {}
     for stage in workload.stages:

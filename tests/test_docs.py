@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import io
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -311,6 +312,48 @@ def test_relative_links_lead_somewhere() -> None:
         if not (path.parent / target).exists()
     ]
     assert broken == []
+
+
+#: Where a docstring refers to a theorem or a section: ``[Theorem (sample path)][theorem-sample-path]``.
+REFERENCE = re.compile(r"\[[^\[\]]+\]\[([a-z0-9]+(?:-[a-z0-9]+)+)\]")
+SOURCES = sorted([*ROOT.glob("mipplan/**/*.py"), *ROOT.glob("formulations/mipplan_formulations/**/*.py")])
+
+
+def test_references_in_docstrings_lead_somewhere() -> None:
+    """The docs build checks those on the API page, and this all others."""
+    theory = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
+    anchors = set(re.findall(r"\{#([a-z0-9-]+)\}", theory))
+    for title in re.findall(r"^#+ (.*)$", theory, re.MULTILINE):
+        anchors.add(re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", title.lower())).strip("-"))
+    found = {
+        (path.name, reference)
+        for path in SOURCES
+        for reference in REFERENCE.findall(path.read_text(encoding="utf-8"))
+    }
+    assert len(found) >= 10
+    assert [place for place in found if place[1] not in anchors] == []
+
+
+def test_no_docstring_refers_to_a_section_of_another_document() -> None:
+    """Documents that users do not have, and numbers that move: a link is checked, "design §3" is not."""
+    assert [
+        path.name for path in SOURCES if re.search(r"[Dd]esign,? §", path.read_text(encoding="utf-8"))
+    ] == []
+
+
+MODULE = re.compile(r"`(mipplan(?:_formulations)?(?:\.\w+)+)`")
+
+
+def test_modules_and_names_in_prose_are_there() -> None:
+    """Whatever a page writes as `mipplan.room.name` can be imported."""
+    missing = set()
+    for path in PAGES:
+        for name in MODULE.findall(FENCE.sub("", path.read_text(encoding="utf-8"))):
+            try:
+                pkgutil.resolve_name(name)
+            except (ImportError, AttributeError):
+                missing.add(f"{path.name}: {name}")
+    assert sorted(missing) == []
 
 
 def refresh_outputs() -> None:

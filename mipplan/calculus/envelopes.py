@@ -1,9 +1,9 @@
 """What an arrival curve asks of a server, in exact numbers: the corners of its concave hull, and the servers needed.
 
 A server of rate R answers within S after its latency if and only if ``R·(u + S) ≥ α(u) − 1`` for all windows u
-(docs/theory.md, section 6). For a given R that is a straight line above α, so only the corners of the concave hull of
-α can decide it. Two kinds of knowledge about traffic come down to such corners: an `ArrivalCurve`, and counts measured
-over a few windows.
+([theory, section 6][6-the-worst-case-inside-an-arrival-curve]). For a given R that is a straight line above α, so
+only the corners of the concave hull of α can decide it. Two kinds of knowledge about traffic come down to such
+corners: an `ArrivalCurve`, and counts measured over a few windows.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class WindowCounts:
 
         References
         ----------
-        Lemma (known windows), docs/theory.md.
+        [Lemma (known windows)][lemma-known-windows].
         """
         if int(self.window_ns[-1]) * int(self.count[-1]) >= 2**60:
             raise OverflowError("window counts beyond 1.1e18 arrival-nanoseconds are refused")
@@ -218,7 +218,7 @@ def rate_needed(envelope: Envelope, wait_ns: int) -> tuple[int, int] | None:
 
     References
     ----------
-    Theorem (replicas), docs/theory.md.
+    [Theorem (replicas)][theorem-replicas].
     """
     if wait_ns < 0:
         return None
@@ -250,7 +250,7 @@ def servers_needed(
 
     References
     ----------
-    Theorem (replicas), docs/theory.md.
+    [Theorem (replicas)][theorem-replicas].
     """
     rate = rate_needed(envelope, wait_ns)
     if rate is None:

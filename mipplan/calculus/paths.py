@@ -1,4 +1,6 @@
-"""Waits per path and stage: the coefficients w_{p,v}(R) of the planning problem (docs/theory.md, section 4).
+"""Waits per path and stage: the coefficients w_{p,v}(R) of the planning problem.
+
+The proof is in [theory, section 4][4-the-bound-a-relaxation-on-any-dag].
 
 For a path p, a stage v on it and a rate R, unrolling the theorem along p gives inside the certificate
 

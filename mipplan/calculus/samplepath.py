@@ -1,4 +1,7 @@
-"""What one stage guarantees, R and T, and the recursion under every bound (docs/theory.md, sections 2 and 3)."""
+"""What one stage guarantees, R and T, and the recursion under every bound .
+
+Proofs: [theory, section 2][2-what-one-stage-guarantees] and [3][3-the-certificate].
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ def stage_latency_ns(service_ns: Int64, is_source: bool) -> int:
 
     ``T = 2·max ℓ(k)``: the batch in service may be waited out in full, then the own batch takes as long again.
     ``T = ℓ(1)`` at a source with b = 1: tokens arrive in token order and are served one by one in constant
-    time, so the recursion below T is exact (docs/theory.md, section 2).
+    time, so the recursion below T is exact ([theory, section 2][2-what-one-stage-guarantees]).
     """
     if is_source and service_ns.size == 1:
         return int(service_ns[0])
@@ -60,7 +63,7 @@ def stage_service(service_ns: Int64, replicas: int, is_source: bool) -> StageSer
 
     References
     ----------
-    Lemma (service), docs/theory.md.
+    [Lemma (service)][lemma-service].
     """
     batch = int(service_ns.size)
     return StageService(stage_latency_ns(service_ns, is_source), int(service_ns[-1]), replicas * batch)
@@ -110,7 +113,7 @@ def latest_start_ns(
 
     References
     ----------
-    Theorem (sample path), docs/theory.md.
+    [Theorem (sample path)][theorem-sample-path].
     """
     count = arrival_ns.size
     if count == 0:

@@ -1,4 +1,6 @@
-"""The worst case over all traffic inside an arrival curve (docs/theory.md, section 6).
+"""The worst case over all traffic inside an arrival curve.
+
+The proof is in [theory, section 6][6-the-worst-case-inside-an-arrival-curve].
 
 With α(u) the most queries in any closed window of length u and F_v the most tokens a query has at stage v,
 

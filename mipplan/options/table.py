@@ -145,7 +145,8 @@ def undominated(options: StageOptions) -> StageOptions:
     """Drop every option that another beats or equals in cost, T, R and in every limited device it uses.
 
     Valid for the certified problem, since the certificate grows with T and falls with R; not valid for replay,
-    where batching anomalies break that order (docs/theory.md). Of equal options the first stays.
+    where batching anomalies break that order ([theory, section 5][5-the-exact-method]). Of equal options the first
+    stays.
     """
     limited, names = options.limited, options.hardware
     kept = np.zeros(options.count, dtype=bool)

@@ -135,7 +135,8 @@ def plan(
 
     References
     ----------
-    Theorem and relaxation in docs/theory.md; the method in `mipplan.planner.benders`.
+    Theorem and relaxation: [theory, section 3][3-the-certificate] and [section 4][4-the-bound-a-relaxation-on-any-dag].
+    The method: [section 5][5-the-exact-method], `mipplan.planner.benders`.
     """
     started = time.monotonic()
     by_budget = budget_usd_per_hour is not None

@@ -10,7 +10,7 @@ tokens than arrive close enough to each other; so there is a least time that a r
 discipline, the batches and the replicas upstream do, those tokens could also be served on time by one machine that
 takes ``work`` for each, at will and with interruptions, if ``work`` is at most that least time divided by the
 replicas. The most tokens such a machine can finish on time are found by serving them in order and turning away
-whatever would be late (docs/theory.md, section on refinement, has the proof).
+whatever would be late (proof: [theory, section 9][9-refinement-which-conditions-are-necessary]).
 """
 
 from __future__ import annotations

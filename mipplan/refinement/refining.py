@@ -137,7 +137,8 @@ def refine(
     Notes
     -----
     The option set: all hardware and measured batch sizes that the pipeline admits, with any number of replicas
-    within its limits. What is refuted without a replay is refuted by the conditions of docs/theory.md.
+    within its limits. What is refuted without a replay is refuted by
+    [necessary conditions][9-refinement-which-conditions-are-necessary].
     """
     started = time.monotonic()
     faults = Faults()

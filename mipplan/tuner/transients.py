@@ -1,4 +1,6 @@
-"""What a backlog and the wait for new replicas ask for, and what they do to latency (theory, section 10).
+"""What a backlog and the wait for new replicas ask for, and what they do to latency.
+
+The proof is in [theory, section 10][10-the-tuner-replicas-that-follow-the-traffic].
 
 From now on a path serves, at each instant, as fast as its slowest stage at that instant: until the activation delay δ
 with the replicas that are active now, after it with those ordered. Let m be the least rate now of the stages that share

@@ -194,7 +194,7 @@ class Tuner:
 
         References
         ----------
-        Theorem (replicas), docs/theory.md.
+        [Theorem (replicas)][theorem-replicas].
         """
         envelope = as_envelope(traffic)
         waits = (
@@ -298,7 +298,7 @@ class Tuner:
 
         References
         ----------
-        Theorem (worst case), docs/theory.md.
+        [Theorem (worst case)][theorem-worst-case].
         """
         self._read_all("replicas", replicas, least=1)
         return self.budget.bound_ns(replicas, traffic)
