@@ -145,8 +145,8 @@ class FieldOf(property, Generic[ValueT]):
 
     def __init__(self, path: str, per: int = 1) -> None:
         exact = attrgetter(path)
-        read = exact if per == 1 else lambda result: _in_units(exact(result), per)
-        super().__init__(read, doc=f"`{path}`" if per == 1 else f"`{path}` / {per:_}")
+        super().__init__(exact if per == 1 else lambda result: _in_units(exact(result), per))
+        self.__doc__ = f"`{path}`" if per == 1 else f"`{path}` / {per:_}"
 
     if TYPE_CHECKING:  # a property made without a decorator tells no type
 
