@@ -21,6 +21,7 @@ import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,10 @@ from pydantic import BaseModel
 
 import mipplan as mp
 from mipplan.core import Fault
-from mipplan.reporting import catalog, documents
+from mipplan.profiles import Finding
+from mipplan.reporting import catalog, comparisons, documents
 from mipplan.result import Interval
+from mipplan.solvers import SolverInfo
 from mipplan.tuner import Action, WorstWindow
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,8 +48,8 @@ HEADINGS: dict[type, str] = {
     documents.ReplayCommandReport: "replay",
     documents.StreamReport: "replay --stream",
     documents.VerifyReport: "verify",
-    documents.ComparisonReport: "compare",
-    documents.TuneReport: "tune",
+    comparisons.ComparisonReport: "compare",
+    comparisons.TuneReport: "tune",
     documents.FleetReport: "fleet",
     catalog.ProfilesReport: "profiles",
     catalog.ExaminationReport: "profiles --check",
@@ -61,9 +64,9 @@ HEADINGS: dict[type, str] = {
     documents.StageReport: "stage",
     documents.StreamStageReport: "streamed stage",
     documents.CriticalStageReport: "critical stage",
-    documents.ComparisonRowReport: "comparison row",
-    documents.JudgementReport: "judgement",
-    documents.TuningRunReport: "tuning run",
+    comparisons.ComparisonRowReport: "comparison row",
+    comparisons.JudgementReport: "judgement",
+    comparisons.TuningRunReport: "tuning run",
     Action: "action",
     WorstWindow: "worst window",
     documents.FleetSetReport: "fleet set",
@@ -73,9 +76,9 @@ HEADINGS: dict[type, str] = {
     documents.SloRelaxationReport: "relaxation",
     catalog.HardwareReport: "hardware",
     catalog.TableReport: "table",
-    catalog.SolverReport: "solver",
+    SolverInfo: "solver",
     Fault: "fault",
-    catalog.FindingReport: "finding",
+    Finding: "finding",
 }
 SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 FIELD_ROW = re.compile(r"^\| `(?P<name>\w+)` \| (?P<type>.+?) \| (?P<meaning>.+?) \|$", re.MULTILINE)
@@ -103,6 +106,10 @@ def type_text(annotation: Any) -> str:
         return " or ".join(type_text(argument) for argument in arguments)
     if origin is typing.Literal:
         return " or ".join(f'"{argument}"' for argument in arguments)
+    if inspect.isclass(annotation) and issubclass(annotation, StrEnum):
+        return " or ".join(f'"{member}"' for member in annotation)
+    if origin is tuple and arguments[1:] == (Ellipsis,):
+        return f"array of {type_text(arguments[0])}"
     if origin is list:
         return f"array of {type_text(arguments[0])}"
     if origin is dict:
@@ -120,7 +127,7 @@ def fields_of(model: type) -> list[str]:
 def report_models() -> list[type]:
     return [
         value
-        for value in (vars(documents) | vars(catalog)).values()
+        for value in (vars(documents) | vars(comparisons) | vars(catalog)).values()
         if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from functools import cache
@@ -114,10 +115,40 @@ OPTIONS = [
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option_of_plan_stands_in_all_places(option: str) -> None:
-    planning, record, plan_file, app = places()["… an option of `plan`"]
+    planning, record, documents, app = places()["… an option of `plan`"]
     names = (option, *UNITS.get(option, ()))
-    needed = (planning, app) if option in NOT_REMEMBERED else (planning, record, plan_file, app)
+    needed = (planning, app) if option in NOT_REMEMBERED else (planning, record, documents, app)
     assert [place for place in needed if not any(occurs(name, place) for name in names)] == []
+
+
+#: Options that few others share, and the rooms with an option of that name of their own.
+DECLARED: dict[str, tuple[str, ...]] = {
+    "headroom": (),
+    "guarantee": (),
+    "margin_s": ("core", "refinement", "tuner"),
+    "envelope": ("calculus", "tuner"),
+}
+
+
+def declared(path: Path) -> set[str]:
+    """Names of all parameters and fields that a module declares."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, ast.ClassDef):
+            fields = [entry.target for entry in node.body if isinstance(entry, ast.AnnAssign)]
+            found |= {target.id for target in fields if isinstance(target, ast.Name)}
+    return found
+
+
+@pytest.mark.parametrize("option", DECLARED)
+def test_option_of_plan_is_declared_in_at_most_four_places(option: str) -> None:
+    package = ROOT / "mipplan"
+    names = {option, *UNITS.get(option, ())}
+    files = {path.relative_to(package): declared(path) & names for path in sorted(package.rglob("*.py"))}
+    files = {path: found for path, found in files.items() if found and path.parts[0] not in DECLARED[option]}
+    assert {f"mipplan/{path}" for path in files} <= set(places()["… an option of `plan`"])
 
 
 def test_formulations_have_their_recipe_beside_them() -> None:

@@ -9,21 +9,7 @@ import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import flags
-from mipplan.cli.inputs import (
-    TraceRequest,
-    arrival_curve,
-    check_apart,
-    check_out,
-    device_limits,
-    find_named,
-    optional_seconds,
-    read_pipeline,
-    read_profiles,
-    read_trace,
-    seconds_of,
-    shipped_names,
-)
+from mipplan.cli import flags, inputs
 from mipplan.cli.judging import compare, replay, tune, verify
 from mipplan.cli.session import EXIT_DONE, EXIT_NO_ANSWER, EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults
@@ -91,13 +77,13 @@ def plan(
         from mipplan.planner import check_search
 
         faults = Faults()
-        slo_s = faults.take(lambda: optional_seconds("--slo", slo))
-        margin_s = faults.take(lambda: seconds_of("--margin", margin))
-        curve = faults.take(lambda: arrival_curve(envelope or ()))
-        time_limit_s = faults.take(lambda: optional_seconds("--time-limit", time_limit))
-        asked = faults.take(lambda: read_pipeline(pipeline))
-        measured = faults.take(lambda: read_profiles(profiles))
-        arrivals = faults.take(lambda: read_trace(TraceRequest(trace, expand, seed, start, end)))
+        slo_s = faults.take(lambda: inputs.optional_seconds("--slo", slo))
+        margin_s = faults.take(lambda: inputs.seconds_of("--margin", margin))
+        curve = faults.take(lambda: inputs.arrival_curve(envelope or ()))
+        time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
+        asked = faults.take(lambda: inputs.read_pipeline(pipeline))
+        measured = faults.take(lambda: inputs.read_profiles(profiles))
+        arrivals = faults.take(lambda: inputs.read_trace(trace, expand, seed, start, end))
         faults.take(lambda: check_quantile(quantile))
         faults.take(lambda: check_seed(seed))
         faults.take(
@@ -110,8 +96,10 @@ def plan(
                 budget_usd_per_hour=budget,
             )
         )
-        faults.take(lambda: check_out("--out", out))
-        faults.take(lambda: check_apart({"pipeline": pipeline, "trace": trace}, {"--out": out}, profiles))
+        faults.take(lambda: inputs.check_out("--out", out))
+        faults.take(
+            lambda: inputs.check_apart({"pipeline": pipeline, "trace": trace}, {"--out": out}, profiles)
+        )
         faults.check()
         with session.progress() as progress:
             made = mp.plan(
@@ -190,10 +178,7 @@ def fleet(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write every pipeline's plan file into this folder.")
     ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Draw who uses what (.png, .svg or .pdf)."),
-    ] = None,
+    plot: Annotated[Path | None, flags.picture("who uses what")] = None,
     json: flags.Json = False,
 ) -> None:
     """Plan many pipelines that share limited hardware: the cheapest set of certified plans."""
@@ -217,14 +202,14 @@ def fleet(
                 read_fleet(file.pipelines, file.profiles, file.limits | limits.or_else({}), settings)
 
         faults = Faults()
-        time_limit_s = faults.take(lambda: optional_seconds("--time-limit", time_limit))
-        limits = faults.take(lambda: device_limits(limit or ()))
+        time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
+        limits = faults.take(lambda: inputs.device_limits(limit or ()))
         folder = None if profiles is None else str(profiles)
-        read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=find_named))
+        read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=inputs.find_named))
         faults.take(lambda: check_settings(read.value if read else None))
-        faults.take(lambda: check_out("--plot", plot, reporting.FIGURE_FILES))
+        faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
         outputs = {"--plot": plot, "--checkpoint": checkpoint}
-        faults.take(lambda: check_apart({"fleet file": fleet}, outputs))
+        faults.take(lambda: inputs.check_apart({"fleet file": fleet}, outputs))
         if out is not None and out.exists() and not out.is_dir():
             faults.add(Fault(f"--out {out}", "is a file; name a folder for the plan files"))
         faults.check()
@@ -270,15 +255,15 @@ def profiles(
     with Session(context, json) as session:
         from mipplan.documents import shipped_folder
 
-        measured = read_profiles(profiles)
+        measured = inputs.read_profiles(profiles)
         folder = str(shipped_folder() if profiles is None else profiles)
         if check:
             examined = reporting.examination_report(measured, folder)
             session.show(examined, reporting.show_examination)
             session.exit_code = EXIT_NOT_MET if examined.warnings else EXIT_DONE
             return
-        pipelines = shipped_names("pipelines") if profiles is None else []
-        traces = shipped_names("traces") if profiles is None else []
+        pipelines = inputs.shipped_names("pipelines") if profiles is None else []
+        traces = inputs.shipped_names("traces") if profiles is None else []
         report = reporting.profiles_report(measured, folder, pipelines, traces)
         session.show(report, reporting.show_profiles)
 

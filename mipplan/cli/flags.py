@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+
+def picture(what: str) -> Any:
+    """Return the option of a file to draw something into."""
+    return typer.Option(metavar="FILE", help=f"Draw {what} (.png, .svg or .pdf).")
+
 
 # --- what is read ----------------------------------------------------------------------------------------------------
 

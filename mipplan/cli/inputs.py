@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mipplan as mp
-from mipplan.core import NS_PER_S, Fault, Faults, InputError, parse_duration_ns, suggestion
+from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken, parse_duration_ns, suggestion
+
+if TYPE_CHECKING:
+    from mipplan.result import PlanDocument
 
 #: The names of shipped files end like this.
 _ENDINGS = {"pipelines": (".yaml",), "traces": (".csv.gz", ".csv")}
@@ -17,28 +20,6 @@ _ENDINGS = {"pipelines": (".yaml",), "traces": (".csv.gz", ".csv")}
 _COARSE = ("--time-limit", "--from", "--to", "--windows", "--period", "--activation-delay")
 _BARE_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{0,12})?", re.ASCII)
 _LONG_UNITS = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{0,9})?) *(?P<unit>m|h)(in|ins|r|rs)?", re.ASCII)
-
-
-@dataclass(frozen=True)
-class TraceRequest:
-    """A trace as asked for on the command line."""
-
-    file: str
-    expand: str | None
-    seed: int | None
-    start: str | None
-    end: str | None
-
-
-def read_plan_and_trace(faults: Faults, plan_file: Path, request: TraceRequest) -> tuple[mp.Plan, mp.Trace]:
-    """Read a plan file and a trace; the seed of an expansion is the plan's unless another is given.
-
-    Faults of what was read before are reported together with these.
-    """
-    plan = faults.take(lambda: mp.Plan.load(plan_file))
-    trace = faults.take(lambda: read_trace(request, plan.value.seed if plan else 0))
-    faults.check()
-    return plan.value, trace.value
 
 
 def read_pipeline(name: str) -> mp.Pipeline:
@@ -51,19 +32,19 @@ def read_profiles(folder: Path | None) -> mp.Profiles:
     return mp.Profiles.default() if folder is None else mp.Profiles.read(folder)
 
 
-def read_trace(request: TraceRequest, seed: int = 0) -> mp.Trace:
-    """Read the trace asked for; `seed` places its arrivals unless the request has a seed of its own."""
+def read_trace(file: str, expand: str | None, seed: int, start: str | None, end: str | None) -> mp.Trace:
+    """Read a trace file, or the shipped trace of that name; `seed` places the arrivals of an expansion."""
     faults = Faults()
-    start_s = faults.take(lambda: optional_seconds("--from", request.start))
-    end_s = faults.take(lambda: optional_seconds("--to", request.end))
+    start_s = faults.take(lambda: optional_seconds("--from", start))
+    end_s = faults.take(lambda: optional_seconds("--to", end))
     faults.check()
-    return mp.Trace.read(
-        shipped_path("traces", request.file),
-        expand=request.expand,
-        seed=seed if request.seed is None else request.seed,
-        start_s=start_s.value,
-        end_s=end_s.value,
-    )
+    path = shipped_path("traces", file)
+    return mp.Trace.read(path, expand=expand, seed=seed, start_s=start_s.value, end_s=end_s.value)
+
+
+def seed_of(plan: Taken[mp.Plan] | Taken[PlanDocument], seed: int | None) -> int:
+    """Return the seed that was given, else the plan's if it could be read."""
+    return seed if seed is not None else plan.value.seed if plan else 0
 
 
 def optional_seconds(flag: str, text: str | None) -> float | None:
@@ -132,21 +113,9 @@ def check_out(flag: str, out: Path | None, endings: tuple[str, ...] = ()) -> Non
 
 
 def check_apart(
-    inputs: Mapping[str, str | Path | None],
-    outputs: Mapping[str, Path | None],
-    profiles: Path | None = None,
+    inputs: Mapping[str, str | Path | None], outputs: Mapping[str, Path | None], profiles: Path | None = None
 ) -> None:
-    """Refuse to write over what is read, or one file twice.
-
-    Parameters
-    ----------
-    inputs : mapping of str to path or None
-        By what they are; traces and pipelines by the name given.
-    outputs : mapping of str to path or None
-        By flag.
-    profiles : path, optional
-        A profile folder that is read too.
-    """
+    """Refuse to write over what is read (by what it is, and a profile folder), or one file twice (by flag)."""
     read = [(what, path) for what, path in inputs.items() if path is not None]
     if profiles is not None:
         tables = sorted((profiles / "models").glob("*.csv"))

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import flags
-from mipplan.cli.inputs import (
-    TraceRequest,
-    check_apart,
-    check_beginning,
-    check_out,
-    names_in,
-    optional_seconds,
-    read_pipeline,
-    read_plan_and_trace,
-    read_profiles,
-    read_trace,
-    seconds_of,
-    shipped_path,
-)
+from mipplan.cli import flags, inputs
 from mipplan.cli.session import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 
 def replay(
@@ -49,12 +32,7 @@ def replay(
     ] = None,
     out: flags.Document = None,
     latencies: flags.Latencies = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Draw latencies over time and their distribution (.png, .svg or .pdf)."
-        ),
-    ] = None,
+    plot: Annotated[Path | None, flags.picture("latencies over time and their distribution")] = None,
     stream: Annotated[
         bool,
         typer.Option(
@@ -83,15 +61,15 @@ def replay(
                 if given is not None:
                     faults.add(Fault(flag, f"does not go with --stream: {reason}"))
         faults.take(lambda: check_manner(discipline, engine, seed))
-        faults.take(lambda: check_out("--out", out))
+        faults.take(lambda: inputs.check_out("--out", out))
         outputs = {"--out": out, "--latencies": latencies, "--plot": plot}
-        faults.take(lambda: check_apart({"plan": plan, "trace": trace}, outputs))
+        faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, outputs))
         written = [str(path) for path in (out, latencies, plot) if path is not None]
         if stream:
             streamed = faults.take(lambda: mp.Plan.load(plan))
-            file = faults.take(lambda: shipped_path("traces", trace))
+            file = faults.take(lambda: inputs.shipped_path("traces", trace))
             if file:
-                faults.take(lambda: check_beginning(file.value))
+                faults.take(lambda: inputs.check_beginning(file.value))
             faults.check()
             with session.progress() as progress:
                 totals = mp.replay_stream(
@@ -103,20 +81,21 @@ def replay(
                     progress=progress,
                 )
             summed = reporting.stream_report(streamed.value, str(plan), file.value, totals, written)
-            _write(out, summed)
-            session.show(summed, reporting.show_stream)
+            session.show(summed, reporting.show_stream, out)
             session.exit_code = {
                 StreamEnd.COMPLETE: EXIT_DONE,
                 StreamEnd.OVERLOADED: EXIT_NOT_MET,
                 StreamEnd.INTERRUPTED: EXIT_INTERRUPTED,
             }[totals.end]
             return
-        window_s = faults.take(lambda: optional_seconds("--windows", windows))
+        window_s = faults.take(lambda: inputs.optional_seconds("--windows", windows))
         faults.take(lambda: None if window_s.value is None else check_window(window_s.value))
-        faults.take(lambda: check_out("--latencies", latencies, reporting.LATENCY_FILES))
-        faults.take(lambda: check_out("--plot", plot, reporting.FIGURE_FILES))
-        request = TraceRequest(trace, expand, seed, start, end)
-        replayed, arrivals = read_plan_and_trace(faults, plan, request)
+        faults.take(lambda: inputs.check_out("--latencies", latencies, reporting.LATENCY_FILES))
+        faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
+        loaded = faults.take(lambda: mp.Plan.load(plan))
+        read = faults.take(lambda: inputs.read_trace(trace, expand, inputs.seed_of(loaded, seed), start, end))
+        faults.check()
+        replayed, arrivals = loaded.value, read.value
         length_s = window_s.value
         if length_s is not None:
             check_windows(arrivals.arrival_ns, length_s)
@@ -137,8 +116,7 @@ def replay(
                     result, replayed.slo_s, replayed.quantile, length_s, title=arrivals.name
                 )
                 reporting.write_figure(plot, figure)
-            _write(out, report)
-        session.show(report, reporting.show_replay)
+        session.show(report, reporting.show_replay, out)
 
 
 def compare(
@@ -163,10 +141,7 @@ def compare(
     expand: flags.Expand = None,
     start: flags.From = None,
     end: flags.To = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Draw costs and latencies as bars (.png, .svg or .pdf)."),
-    ] = None,
+    plot: Annotated[Path | None, flags.picture("costs and latencies as bars")] = None,
     json: flags.Json = False,
 ) -> None:
     """Compare planners: plan on the first part of a trace, judge on that and on the rest."""
@@ -174,12 +149,12 @@ def compare(
         from mipplan.comparison import Contender, check_rules
 
         faults = Faults()
-        slo_s = faults.take(lambda: optional_seconds("--slo", slo))
-        time_limit_s = faults.take(lambda: optional_seconds("--time-limit", time_limit))
-        asked = faults.take(lambda: read_pipeline(pipeline))
-        measured = faults.take(lambda: read_profiles(profiles))
-        arrivals = faults.take(lambda: read_trace(TraceRequest(trace, expand, seed, start, end)))
-        names = list(Contender) if planners is None else names_in(planners)
+        slo_s = faults.take(lambda: inputs.optional_seconds("--slo", slo))
+        time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
+        asked = faults.take(lambda: inputs.read_pipeline(pipeline))
+        measured = faults.take(lambda: inputs.read_profiles(profiles))
+        arrivals = faults.take(lambda: inputs.read_trace(trace, expand, seed, start, end))
+        names = list(Contender) if planners is None else inputs.names_in(planners)
         faults.take(
             lambda: check_rules(
                 quantile=quantile,
@@ -191,7 +166,7 @@ def compare(
                 time_limit_s=time_limit_s.or_else(None),
             )
         )
-        faults.take(lambda: check_out("--plot", plot, reporting.FIGURE_FILES))
+        faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
         faults.check()
         with session.progress() as progress:
             comparison = mp.compare(
@@ -242,12 +217,7 @@ def tune(
     start: flags.From = None,
     end: flags.To = None,
     out: flags.Document = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Draw rate, replicas, latencies and misses over time (.png, .svg or .pdf)."
-        ),
-    ] = None,
+    plot: Annotated[Path | None, flags.picture("rate, replicas, latencies and misses over time")] = None,
     json: flags.Json = False,
 ) -> None:
     """Let replicas follow a trace under several policies, replay each exactly, and compare misses and cost."""
@@ -256,25 +226,28 @@ def tune(
         from mipplan.tuner import check_delay, check_period, read_policies
 
         faults = Faults()
-        names = names_in(policy)
+        names = inputs.names_in(policy)
         faults.take(lambda: check_manner(discipline, engine, seed))
         faults.take(lambda: read_policies(names))
         if sample is not None and split is not None:
             faults.add(Fault("--split", "does not go with --sample: then the whole trace is run"))
-        period_s = faults.take(lambda: seconds_of("--period", period))
-        delay_s = faults.take(lambda: seconds_of("--activation-delay", activation_delay))
-        faults.take(lambda: check_out("--out", out))
-        faults.take(lambda: check_out("--plot", plot, reporting.FIGURE_FILES))
+        period_s = faults.take(lambda: inputs.seconds_of("--period", period))
+        delay_s = faults.take(lambda: inputs.seconds_of("--activation-delay", activation_delay))
+        faults.take(lambda: inputs.check_out("--out", out))
+        faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
         outputs = {"--out": out, "--plot": plot}
-        faults.take(lambda: check_apart({"plan": plan, "trace": trace, "sample": sample}, outputs))
+        faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace, "sample": sample}, outputs))
         if period_s:
             faults.take(lambda: check_period(period_s.value))
         if delay_s:
             faults.take(lambda: check_delay(delay_s.value))
         told = faults.take(
-            lambda: None if sample is None else read_trace(TraceRequest(sample, expand, seed, None, None))
+            lambda: None if sample is None else inputs.read_trace(sample, expand, seed or 0, None, None)
         )
-        tuned, arrivals = read_plan_and_trace(faults, plan, TraceRequest(trace, expand, seed, start, end))
+        loaded = faults.take(lambda: mp.Plan.load(plan))
+        read = faults.take(lambda: inputs.read_trace(trace, expand, inputs.seed_of(loaded, seed), start, end))
+        faults.check()
+        tuned, arrivals = loaded.value, read.value
         with session.progress() as progress:
             tuning = mp.tune(
                 tuned,
@@ -295,8 +268,7 @@ def tune(
                 progress(f"drawing {plot}")
                 figure = reporting.draw_tuning(tuning, title=f"{tuned.pipeline.name} on {arrivals.name}")
                 reporting.write_figure(plot, figure)
-            _write(out, report)
-        session.show(report, reporting.show_tuning)
+        session.show(report, reporting.show_tuning, out)
         session.exit_code = EXIT_INTERRUPTED if tuning.left_out else EXIT_DONE
 
 
@@ -316,8 +288,9 @@ def verify(
 
         faults = Faults()
         document = faults.take(lambda: read_document(plan))
-        request = TraceRequest(trace, expand, seed, start, end)
-        arrivals = faults.take(lambda: read_trace(request, document.value.seed if document else 0))
+        arrivals = faults.take(
+            lambda: inputs.read_trace(trace, expand, inputs.seed_of(document, seed), start, end)
+        )
         faults.check()
         with session.progress() as progress:
             progress("recomputing the certificate")
@@ -325,11 +298,3 @@ def verify(
         report = reporting.verify_report(verification, str(plan), arrivals.value)
         session.show(report, reporting.show_verification)
         session.exit_code = EXIT_DONE if verification.verified else EXIT_NOT_MET
-
-
-def _write(out: Path | None, report: BaseModel) -> None:
-    """Write a document as ``--json`` prints it."""
-    from mipplan.documents import write_text_atomically
-
-    if out is not None:
-        write_text_atomically(out, report.model_dump_json(indent=2) + "\n")

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TextIO, TypeVar
 
@@ -76,8 +77,14 @@ class Session:
         if code is not None:
             sys.exit(code)
 
-    def show(self, report: DocumentT, render: Callable[[Console, DocumentT], None]) -> None:
-        """Print a document."""
+    def show(
+        self, report: DocumentT, render: Callable[[Console, DocumentT], None], out: Path | None = None
+    ) -> None:
+        """Print a document, and write it as ``--json`` prints it."""
+        if out is not None:
+            from mipplan.documents import write_text_atomically
+
+            write_text_atomically(out, report.model_dump_json(indent=2) + "\n")
         try:
             if self.as_json:
                 _echo_json(report)
@@ -139,7 +146,7 @@ class Session:
             typer.echo("\n".join(lines), err=True)
         if self.as_json:
             with contextlib.suppress(OSError):
-                _echo_json(reporting.error_report(kind, message, faults))
+                _echo_json(reporting.ErrorReport(error=kind, message=message, faults=list(faults)))
 
 
 def _options(context: typer.Context) -> dict[str, str]:

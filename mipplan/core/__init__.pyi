@@ -25,13 +25,14 @@ from .errors import SolverError as SolverError
 from .errors import SolverUnavailableError as SolverUnavailableError
 from .errors import Taken as Taken
 from .errors import check_all as check_all
-from .errors import faults_of as faults_of
 from .graph import LongestPaths as LongestPaths
 from .graph import find_cycle as find_cycle
 from .printing import MOST_LINES as MOST_LINES
+from .printing import FieldOf as FieldOf
 from .printing import Printable as Printable
 from .printing import Summary as Summary
 from .printing import from_front as from_front
+from .printing import remake as remake
 from .quantiles import Numbers as Numbers
 from .quantiles import SampleParams as SampleParams
 from .quantiles import check_quantile as check_quantile

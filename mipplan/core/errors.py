@@ -114,17 +114,6 @@ class Taken(Generic[ValueT]):
         return self._read[0] if self._read else other
 
 
-def faults_of(*checks: Callable[[], object]) -> list[Fault]:
-    """Make every check before complaining, and return all faults, so that one run shows all that is wrong."""
-    faults: list[Fault] = []
-    for check in checks:
-        try:
-            check()
-        except InputError as error:
-            faults += error.faults
-    return faults
-
-
 def check_all(*checks: Callable[[], object]) -> None:
     """Make every check, then complain of all that is wrong at once; of what two checks find, once.
 

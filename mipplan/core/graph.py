@@ -17,15 +17,13 @@ def find_cycle(arcs: Iterable[tuple[str, str]]) -> list[str]:
     following remaining successors must come back to a node already met.
     """
     successors: dict[str, list[str]] = {}
+    parents: dict[str, list[str]] = {}
     for parent, child in arcs:
         successors.setdefault(parent, []).append(child)
         successors.setdefault(child, [])
+        parents.setdefault(child, []).append(parent)
     ends = [name for name, children in successors.items() if not children]
     waiting = {name: len(children) for name, children in successors.items()}
-    parents: dict[str, list[str]] = {}
-    for parent, children in successors.items():
-        for child in children:
-            parents.setdefault(child, []).append(parent)
     while ends:
         name = ends.pop()
         del waiting[name]

@@ -9,9 +9,14 @@ import html
 import itertools
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from importlib import import_module
-from typing import Any
+from operator import attrgetter
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+ValueT = TypeVar("ValueT")
 
 #: A result prints in at most this many lines, so that several of them fit on a screen.
 MOST_LINES = 15
@@ -44,8 +49,7 @@ class Summary:
         ]
         if self.count:
             rows = self._shown_rows(MOST_LINES - len(lines) - 2)
-            cells = [[heading.removeprefix(">") for heading in self.headings], *rows]
-            lines += ["", *(_INDENT + line for line in _aligned(cells, self.headings))]
+            lines += ["", *(_INDENT + line for line in self._aligned([self._names(), *rows]))]
             lines += [f"{_INDENT}{more}" for more in self._left_out(len(rows))]
         return "\n".join(lines)
 
@@ -63,8 +67,8 @@ class Summary:
         ]
         if self.count:
             rows = self._shown_rows(MOST_LINES)
-            head = "".join(_html_cell("th", heading.removeprefix(">"), heading) for heading in self.headings)
-            body = "".join(f"<tr>{''.join(map(_html_data, row, self.headings))}</tr>" for row in rows)
+            head = self._html_cells("th", self._names())
+            body = "".join(f"<tr>{self._html_cells('td', row)}</tr>" for row in rows)
             parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
             parts += [f"<p>{html.escape(more)}</p>" for more in self._left_out(len(rows))]
         return f"<div>{''.join(parts)}</div>"
@@ -90,6 +94,25 @@ class Summary:
             [_shortened(cell, _LONGEST_CELL) for cell in row] for row in itertools.islice(self.rows, shown)
         ]
 
+    def _names(self) -> list[str]:
+        return [heading.removeprefix(">") for heading in self.headings]
+
+    def _aligned(self, rows: Sequence[Sequence[str]]) -> Iterator[str]:
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = (
+                cell.rjust(width) if heading.startswith(">") else cell.ljust(width)
+                for cell, width, heading in zip(row, widths, self.headings, strict=True)
+            )
+            yield _shortened("  ".join(cells).rstrip(), MOST_COLUMNS - len(_INDENT))
+
+    def _html_cells(self, tag: str, texts: Sequence[str]) -> str:
+        sides = ("right" if heading.startswith(">") else "left" for heading in self.headings)
+        return "".join(
+            f"<{tag} style='text-align:{side}'>{html.escape(text)}</{tag}>"
+            for text, side in zip(texts, sides, strict=True)
+        )
+
     def _left_out(self, shown: int) -> list[str]:
         return [f"… and {self.count - shown:,} more {self.what}"] if shown < self.count else []
 
@@ -114,6 +137,35 @@ class Printable:
         return self._summary().html()
 
 
+class FieldOf(property, Generic[ValueT]):
+    """A field of a part that a result offers as its own: ``slo_ns = FieldOf[int]("objective.slo_ns")``.
+
+    With `per` it is in units of so many; what is None stays so.
+    """
+
+    def __init__(self, path: str, per: int = 1) -> None:
+        exact = attrgetter(path)
+        super().__init__(exact if per == 1 else lambda result: _in_units(exact(result), per))
+        self.__doc__ = f"`{path}`" if per == 1 else f"`{path}` / {per:_}"
+
+    if TYPE_CHECKING:  # a property made without a decorator tells no type
+
+        def __get__(self, result: Any, owner: type | None = None, /) -> ValueT: ...  # type: ignore[override]
+
+
+def _in_units(value: int | None, per: int) -> float | None:
+    return None if value is None else value / per
+
+
+def remake(result: Any, **others: object) -> tuple[Any, ...]:
+    """Return what `__reduce__` of a dataclass must: its constructor makes read-only views, which cannot be pickled."""
+    values = {part.name: getattr(result, part.name) for part in fields(result)} | others
+    plain = {
+        name: dict(held) if isinstance(held, MappingProxyType) else held for name, held in values.items()
+    }
+    return partial(result.__class__, **plain), ()
+
+
 def from_front(name: str, room: str = "mipplan") -> Any:
     """Return what ``mipplan``, or the front of one of its rooms, offers under a name.
 
@@ -123,25 +175,6 @@ def from_front(name: str, room: str = "mipplan") -> Any:
     return getattr(import_module(room), name)
 
 
-def _aligned(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (
-            cell.rjust(width) if heading.startswith(">") else cell.ljust(width)
-            for cell, width, heading in zip(row, widths, headings, strict=True)
-        )
-        yield _shortened("  ".join(cells).rstrip(), MOST_COLUMNS - len(_INDENT))
-
-
 def _shortened(text: str, length: int) -> str:
     flat = " ".join(text.split("\n"))
     return flat if len(flat) <= length else flat[: length - 1] + "…"
-
-
-def _html_data(cell: str, heading: str) -> str:
-    return _html_cell("td", cell, heading)
-
-
-def _html_cell(tag: str, text: str, heading: str) -> str:
-    side = "right" if heading.startswith(">") else "left"
-    return f"<{tag} style='text-align:{side}'>{html.escape(text)}</{tag}>"

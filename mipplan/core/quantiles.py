@@ -17,8 +17,7 @@ Numbers = Int64 | Float64
 class SampleParams:
     """How the largest of many values are looked for among few."""
 
-    # A sample of about 4,096 values tells how large the largest are; fewer than twice as many are all looked
-    # at.
+    # A sample of about 4,096 values tells how large the largest are; fewer than twice as many are all looked at.
     size: int = 4_096
     # The sample is asked for 1.25 times as many as are wanted, so that there are mostly enough.
     surplus: float = 1.25
@@ -29,10 +28,9 @@ def check_quantile(quantile: float) -> float:
 
     Raises `InputError` if it is no number in (0, 1].
     """
-    if not is_number(quantile):
-        raise InputError.one("quantile", f"expected a number in (0, 1] such as 0.99, found {quantile!r}")
-    if not 0.0 < quantile <= 1.0:
-        hint = f": for P{quantile:g} write {quantile / 100:g}" if 1.0 < quantile <= 100.0 else ""
+    if not is_number(quantile) or not 0.0 < quantile <= 1.0:
+        percent = is_number(quantile) and 1.0 < quantile <= 100.0
+        hint = f": for P{quantile:g} write {quantile / 100:g}" if percent else ""
         message = f"expected a number in (0, 1] such as 0.99, found {quantile!r}{hint}"
         raise InputError.one("quantile", message)
     return float(quantile)

@@ -11,11 +11,11 @@ from .comparisons import comparison_report as comparison_report
 from .comparisons import show_comparison as show_comparison
 from .comparisons import show_tuning as show_tuning
 from .comparisons import tune_report as tune_report
+from .documents import ErrorReport as ErrorReport
 from .figures import FIGURE_FILES as FIGURE_FILES
 from .figures import draw_replay as draw_replay
 from .figures import draw_tuning as draw_tuning
 from .figures import write_figure as write_figure
-from .plans import error_report as error_report
 from .plans import fleet_report as fleet_report
 from .plans import plan_report as plan_report
 from .plans import show_fleet as show_fleet

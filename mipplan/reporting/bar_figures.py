@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mipplan.reporting.documents import (
-    ComparisonReport,
-    ComparisonRowReport,
-    DeviceUseReport,
-    FleetMemberReport,
-    FleetReport,
-)
 from mipplan.reporting.figures import BLUE, GREY, ORANGE, RED, open_frames
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from mipplan.reporting.comparisons import ComparisonReport, ComparisonRowReport
+    from mipplan.reporting.documents import DeviceUseReport, FleetMemberReport, FleetReport
 
 _HARDWARE_COLOURS = (BLUE, ORANGE, "#009E73", RED, "#56B4E9", "#CC79A7", "#F0E442", GREY)
 _LEGEND: dict[str, Any] = {
@@ -35,6 +31,12 @@ _APART = 0.13
 _MOST_BARS = 20
 
 
+def _open_frames(*several: Axes) -> None:
+    open_frames(several)
+    for axes in several:
+        axes.tick_params(axis="y", length=0)
+
+
 # --- planners compared ------------------------------------------------------------------------------------------------
 
 
@@ -49,9 +51,7 @@ def draw_comparison(report: ComparisonReport) -> Figure:
     _draw_latencies(latencies, report)
     costs.set_yticks(range(len(report.rows)), [row.planner for row in report.rows])
     costs.set_ylim(len(report.rows) - 0.4, -0.6)
-    open_frames((costs, latencies))
-    for axes in (costs, latencies):
-        axes.tick_params(axis="y", length=0)
+    _open_frames(costs, latencies)
     figure.suptitle(
         f"{report.pipeline} on {report.planned_on.name}: planned on the first {report.split:.0%} of its time, "
         f"{report.discipline.replace('_', ' ')}",
@@ -164,16 +164,12 @@ def draw_fleet(report: FleetReport) -> Figure:
     colours = {name: _HARDWARE_COLOURS[place % len(_HARDWARE_COLOURS)] for place, name in enumerate(devices)}
     _draw_devices(left, devices, colours)
     _draw_pipelines(right, pipelines, colours)
-    open_frames((left, right))
-    for axes in (left, right):
-        axes.tick_params(axis="y", length=0)
+    _open_frames(left, right)
     figure.suptitle(title, fontsize=11)
     return figure
 
 
-def _drawn(
-    report: FleetReport,
-) -> tuple[Mapping[str, DeviceUseReport], Mapping[str, FleetMemberReport], str]:
+def _drawn(report: FleetReport) -> tuple[Mapping[str, DeviceUseReport], Mapping[str, FleetMemberReport], str]:
     admission = report.admission
     if not report.pipelines and admission is not None and admission.fleet is not None:
         made = admission.fleet

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from mipplan.profiles import Finding, Profiles, Severity, examine
 from mipplan.reporting.documents import Report
-from mipplan.reporting.text import counted, show_notes, table
+from mipplan.reporting.text import counted, show_notes, show_parts, table
 from mipplan.result import Plan
 from mipplan.solvers import SolverInfo
 
@@ -36,26 +36,6 @@ class TableReport(Report):
     latency_ms: list[float]
 
 
-class FindingReport(Report):
-    """One odd thing in the measurements of a model on a hardware type."""
-
-    severity: Literal["note", "warning"]
-    model: str
-    hardware: str
-    batches: list[int]
-    found: str
-    treatment: str
-
-
-class SolverReport(Report):
-    """One solver."""
-
-    name: str
-    available: bool
-    version: str | None
-    reason: str | None
-
-
 class ProfilesReport(Report):
     """``mipplan profiles --json``."""
 
@@ -76,14 +56,14 @@ class ExaminationReport(Report):
     tables: int
     warnings: int
     notes: int
-    findings: list[FindingReport]
+    findings: list[Finding]
 
 
 class SolversReport(Report):
     """``mipplan solvers --json``."""
 
     command: Literal["solvers"] = "solvers"
-    solvers: list[SolverReport]
+    solvers: list[SolverInfo]
     formulations: list[str]
 
 
@@ -117,7 +97,7 @@ def show_profiles(console: Console, report: ProfilesReport) -> None:
         memory = "" if device.memory_gib is None else f"{device.memory_gib:g} GiB"
         limit = "none" if device.limit is None else str(device.limit)
         hardware.add_row(escape(name), f"{device.usd_per_hour:.4f}", memory, limit, escape(device.source))
-    console.print(hardware)
+    show_parts(console, hardware)
     models = table("model", "hardware", "batch sizes", ">latency of one batch")
     previous = ""
     for measured in sorted(report.tables, key=lambda t: (t.model, t.hardware)):
@@ -126,7 +106,6 @@ def show_profiles(console: Console, report: ProfilesReport) -> None:
         sizes = ", ".join(str(size) for size in measured.batch)
         span = f"{min(measured.latency_ms):.4g} … {max(measured.latency_ms):.4g} ms"
         models.add_row(escape(model), escape(measured.hardware), sizes, span)
-    console.print()
     console.print(models)
     if report.shipped_pipelines:
         console.print(f"\nshipped pipelines: {escape(', '.join(report.shipped_pipelines))}")
@@ -143,7 +122,7 @@ def examination_report(profiles: Profiles, folder: str) -> ExaminationReport:
         tables=len(profiles.tables),
         warnings=warnings,
         notes=len(findings) - warnings,
-        findings=[FindingReport.of(finding) for finding in findings],
+        findings=list(findings),
     )
 
 
@@ -170,12 +149,7 @@ def plan_remarks(plan: Plan, folder: str | None) -> list[str]:
 
     Warnings about the tables that the plan chose are spelt out, as far as they are few; others, and those about
     tables that it could have chosen, are counted, with the command that shows them.
-
-    Parameters
-    ----------
-    plan : Plan
-    folder : str or None
-        The profile folder, for that command; None for the shipped one.
+    `folder` is the profile folder, for that command; None for the shipped one.
     """
     warnings = [finding for finding in examine(plan.profiles) if finding.severity is Severity.WARNING]
     chosen = {(plan.pipeline.stages[name].model, choice.hardware) for name, choice in plan.choices.items()}
@@ -206,7 +180,7 @@ def _subject(ours: Sequence[Finding], others: Sequence[Finding]) -> str:
 
 def solvers_report(solvers: Sequence[SolverInfo], formulations: list[str]) -> SolversReport:
     """Describe the solvers and formulations there are."""
-    return SolversReport(solvers=[SolverReport.of(solver) for solver in solvers], formulations=formulations)
+    return SolversReport(solvers=list(solvers), formulations=formulations)
 
 
 def show_solvers(console: Console, report: SolversReport) -> None:

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from mipplan.comparison import Comparison, ComparisonRow, Contender, Judgement
 from mipplan.pipeline import Pipeline
-from mipplan.reporting.documents import (
-    ComparisonReport,
-    ComparisonRowReport,
-    JudgementReport,
-    TuneReport,
-    TuningRunReport,
-)
+from mipplan.reporting.documents import ChoiceReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports, trace_report
 from mipplan.reporting.text import (
     NO_THEOREM_UNDER_FIFO,
     percent_text,
     seconds_text,
     show_notes,
+    show_parts,
     table,
     trace_text,
 )
-from mipplan.tuner import Tuning, TuningRun
+from mipplan.tuner import Action, Tuning, TuningRun, WorstWindow
 
 _HELD_OUT = (
     "in sample: judged on what was planned on (bound and certificate too); held out: on arrivals and draws that no "
@@ -38,6 +35,59 @@ _ACTIONS_LISTED = 10_000
 
 
 # --- compare ---------------------------------------------------------------------------------------------------------
+
+
+class JudgementReport(Report):
+    """A plan replayed on one part of the trace."""
+
+    seed: int
+    queries: int
+    latency_s: float
+    misses: int
+    miss_rate: float
+    kept: bool
+
+
+class ComparisonRowReport(Report):
+    """One planner."""
+
+    planner: str
+    status: str
+    reason: str | None
+    proof: str | None
+    usd_per_hour: float | None
+    lower_bound_usd_per_hour: float | None
+    bound_s: float | None
+    certificate_s: float | None
+    choices: dict[str, ChoiceReport]
+    planning_s: float
+    estimator_calls: int
+    in_sample: JudgementReport | None
+    held_out: JudgementReport | None
+    over_seeds: list[JudgementReport]
+    median_latency_s: float | None
+    worst_latency_s: float | None
+    median_miss_rate: float | None
+    worst_miss_rate: float | None
+
+
+class ComparisonReport(Report):
+    """``mipplan compare --json``."""
+
+    command: Literal["compare"] = "compare"
+    pipeline: str
+    slo_s: float
+    quantile: float
+    discipline: str
+    split: float
+    seed: int
+    seeds: list[int]
+    planned_on: TraceReport
+    judged_on: TraceReport
+    rows: list[ComparisonRowReport]
+    left_out: list[str]
+    notes: list[str]
+    written: list[str]
 
 
 def comparison_report(pipeline: Pipeline, comparison: Comparison, written: list[str]) -> ComparisonReport:
@@ -57,11 +107,7 @@ def _row_report(row: ComparisonRow) -> ComparisonRowReport:
     plan = row.plan
     return ComparisonRowReport.of(
         row,
-        **{
-            name: getattr(plan, name)
-            for name in ("status", "reason", "usd_per_hour", "lower_bound_usd_per_hour")
-        },
-        bound_s=plan.bound_s,
+        plan,
         proof=None if plan.refinement is None else plan.refinement.proof,
         choices=choice_reports(plan),
         in_sample=None if row.in_sample is None else _judgement_report(row.in_sample),
@@ -102,10 +148,8 @@ def show_comparison(console: Console, report: ComparisonReport) -> None:
     console.print(f"[bold]held out[/bold]    {trace_text(report.judged_on, cut=True)}, {seeds}\n")
     planned = [row for row in report.rows if row.in_sample is not None]
     if planned:
-        console.print(_verdict_table(report, planned))
-        console.print()
-    console.print(_planning_table(report.rows))
-    console.print()
+        show_parts(console, _verdict_table(report, planned))
+    show_parts(console, _planning_table(report.rows))
     for line in _cheapest_lines(report, planned):
         console.print(line)
     for row in report.rows:
@@ -174,15 +218,55 @@ def _cheapest_lines(report: ComparisonReport, rows: list[ComparisonRowReport]) -
 # --- tune ------------------------------------------------------------------------------------------------------------
 
 
+class TuningRunReport(Report):
+    """One policy."""
+
+    policy: str
+    clairvoyant: bool
+    queries: int
+    misses: int
+    miss_rate: float
+    kept: bool
+    latency_s: float
+    usd: float
+    usd_per_hour: float
+    action_count: int
+    actions: list[Action]
+    worst_window: WorstWindow
+    reaction_s: float
+    most_replicas: dict[str, int]
+
+
+class TuneReport(Report):
+    """``mipplan tune --json``."""
+
+    command: Literal["tune"] = "tune"
+    pipeline: str
+    plan_file: str
+    slo_s: float
+    quantile: float
+    planned_usd_per_hour: float
+    planned_replicas: dict[str, int]
+    period_s: float
+    activation_delay_s: float
+    discipline: str
+    seed: int
+    sample: TraceReport
+    trace: TraceReport
+    runs: list[TuningRunReport]
+    left_out: list[str]
+    notes: list[str]
+    written: list[str]
+
+
 def tune_report(tuning: Tuning, plan_file: str, written: list[str]) -> TuneReport:
     """Describe what came of each policy, in the order asked for."""
     plan = tuning.plan
     return TuneReport.of(
         tuning,
+        plan,
         pipeline=plan.pipeline.name,
         plan_file=plan_file,
-        slo_s=plan.slo_s,
-        quantile=plan.quantile,
         planned_usd_per_hour=plan.usd_per_hour or 0.0,
         planned_replicas={stage: choice.replicas for stage, choice in plan.choices.items()},
         sample=trace_report(tuning.sample),
@@ -197,7 +281,7 @@ def _run_report(run: TuningRun) -> TuningRunReport:
     latency_s = run.result.quantile(run.quantile)
     return TuningRunReport.of(
         run,
-        queries=run.result.queries,
+        run.result,
         kept=latency_s <= run.slo_s,
         latency_s=latency_s,
         action_count=len(run.actions),
@@ -230,8 +314,7 @@ def show_tuning(console: Console, report: TuneReport) -> None:
     )
     console.print(f"[bold]sample[/bold]  {trace_text(report.sample)}")
     console.print(f"[bold]run on[/bold]  {trace_text(report.trace)}\n")
-    console.print(_run_table(report))
-    console.print()
+    show_parts(console, _run_table(report))
     console.print(
         f"worst: largest share missed within {seconds_text(report.runs[0].worst_window.window_s)}, and when; "
         "reaction: longest time at a stretch that the objective was missed"

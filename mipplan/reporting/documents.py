@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from mipplan.core import Fault
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Fault
 from mipplan.result import Interval
-from mipplan.tuner import Action, WorstWindow
 
 
 class Report(BaseModel):
@@ -17,12 +16,29 @@ class Report(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)
 
     @classmethod
-    def of(cls, result: object, **others: object) -> Self:
-        """Take what is not given from the attributes of `result`."""
+    def of(cls, *results: object, **others: object) -> Self:
+        """Take what is not given from the first of the results that has it."""
         fields = [name for name, field in cls.model_fields.items() if field.is_required()]
         return cls.model_validate(
-            {name: getattr(result, name) for name in fields if name not in others} | others
+            {name: _taken(results, name) for name in fields if name not in others} | others
         )
+
+
+_MISSING = object()
+
+
+def _taken(results: tuple[object, ...], name: str) -> Any:
+    """Seconds and dollars are also made of whole nanoseconds and micro-dollars."""
+    found = (getattr(result, name, _MISSING) for result in results)
+    value = next((value for value in found if value is not _MISSING), _MISSING)
+    if value is not _MISSING:
+        return value
+    if "usd" in name:
+        exact, scale = name.replace("usd", "microusd"), MICRODOLLARS_PER_DOLLAR
+    else:
+        exact, scale = f"{name.removesuffix('_s')}_ns", NS_PER_S
+    whole = next(getattr(result, exact) for result in results if hasattr(result, exact))
+    return None if whole is None else whole / scale
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
@@ -130,40 +146,6 @@ class CriticalStageReport(Report):
     delay_s: float
 
 
-class JudgementReport(Report):
-    """A plan replayed on one part of the trace."""
-
-    seed: int
-    queries: int
-    latency_s: float
-    misses: int
-    miss_rate: float
-    kept: bool
-
-
-class ComparisonRowReport(Report):
-    """One planner."""
-
-    planner: str
-    status: str
-    reason: str | None
-    proof: str | None
-    usd_per_hour: float | None
-    lower_bound_usd_per_hour: float | None
-    bound_s: float | None
-    certificate_s: float | None
-    choices: dict[str, ChoiceReport]
-    planning_s: float
-    estimator_calls: int
-    in_sample: JudgementReport | None
-    held_out: JudgementReport | None
-    over_seeds: list[JudgementReport]
-    median_latency_s: float | None
-    worst_latency_s: float | None
-    median_miss_rate: float | None
-    worst_miss_rate: float | None
-
-
 class DeviceUseReport(Report):
     """What a fleet uses of one hardware type."""
 
@@ -211,25 +193,6 @@ class SloRelaxationReport(Report):
     too_small: float
     proven: bool
     fleet: FleetSetReport
-
-
-class TuningRunReport(Report):
-    """One policy."""
-
-    policy: str
-    clairvoyant: bool
-    queries: int
-    misses: int
-    miss_rate: float
-    kept: bool
-    latency_s: float
-    usd: float
-    usd_per_hour: float
-    action_count: int
-    actions: list[Action]
-    worst_window: WorstWindow
-    reaction_s: float
-    most_replicas: dict[str, int]
 
 
 # --- whole documents -------------------------------------------------------------------------------------------------
@@ -322,47 +285,6 @@ class VerifyReport(Report):
     worst_case_s: float | None
     critical_path: list[CriticalStageReport]
     trace: TraceReport
-
-
-class ComparisonReport(Report):
-    """``mipplan compare --json``."""
-
-    command: Literal["compare"] = "compare"
-    pipeline: str
-    slo_s: float
-    quantile: float
-    discipline: str
-    split: float
-    seed: int
-    seeds: list[int]
-    planned_on: TraceReport
-    judged_on: TraceReport
-    rows: list[ComparisonRowReport]
-    left_out: list[str]
-    notes: list[str]
-    written: list[str]
-
-
-class TuneReport(Report):
-    """``mipplan tune --json``."""
-
-    command: Literal["tune"] = "tune"
-    pipeline: str
-    plan_file: str
-    slo_s: float
-    quantile: float
-    planned_usd_per_hour: float
-    planned_replicas: dict[str, int]
-    period_s: float
-    activation_delay_s: float
-    discipline: str
-    seed: int
-    sample: TraceReport
-    trace: TraceReport
-    runs: list[TuningRunReport]
-    left_out: list[str]
-    notes: list[str]
-    written: list[str]
 
 
 class FleetReport(Report):

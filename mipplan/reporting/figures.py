@@ -61,14 +61,7 @@ def draw_replay(
 ) -> Figure:
     """Draw latencies over time, the traffic, and the share of queries slower than any latency.
 
-    Parameters
-    ----------
-    result : ReplayResult
-    slo_s, quantile : float
-        The objective, drawn as lines.
-    window_s : float, optional
-        Length of the windows; by default such that each holds enough queries for a quantile.
-    title : str
+    The objective is drawn as lines. By default windows are so long that each holds enough queries for a quantile.
     """
     from matplotlib.figure import Figure
 
@@ -211,8 +204,8 @@ def draw_tuning(tuning: Tuning, *, title: str = "") -> Figure:
 
 
 def _draw_rate(axes: Axes, tuning: Tuning) -> None:
-    starts_s, rates = tuning.trace.rate_over_time(max(1.0, tuning.trace.duration_s / 400))
     step = max(1.0, tuning.trace.duration_s / 400)
+    starts_s, rates = tuning.trace.rate_over_time(step)
     axes.stairs(rates, np.append(starts_s, starts_s[-1] + step), fill=True, color=GREY, alpha=0.45)
     axes.axhline(tuning.sample.rate_rps, color=GREY, linestyle=":", linewidth=1.0)
     axes.set_ylabel("queries/s")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Fault
+from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.fleet import DeviceUse, FleetPlan
 from mipplan.reporting.documents import (
     AdmissionReport,
@@ -18,7 +18,6 @@ from mipplan.reporting.documents import (
     ChoiceReport,
     CriticalStageReport,
     DeviceUseReport,
-    ErrorReport,
     FleetMemberReport,
     FleetReport,
     FleetSetReport,
@@ -34,6 +33,7 @@ from mipplan.reporting.text import (
     percent_text,
     seconds_text,
     show_notes,
+    show_parts,
     table,
     trace_text,
 )
@@ -70,13 +70,6 @@ def choice_reports(plan: Plan) -> dict[str, ChoiceReport]:
     }
 
 
-def error_report(
-    kind: Literal["input", "solver", "no_plan", "interrupted"], message: str, faults: Sequence[Fault]
-) -> ErrorReport:
-    """Describe why a command could not do its work."""
-    return ErrorReport(error=kind, message=message, faults=list(faults))
-
-
 def plan_report(
     plan: Plan,
     trace: Trace,
@@ -86,14 +79,11 @@ def plan_report(
     plan_file: str | None,
 ) -> PlanReport:
     """Describe a plan made on `trace`, with its replay on the same trace if there was one."""
-    budget = plan.budget_microusd_per_hour
     buckets = None if plan.envelope is None else [BucketReport(burst=b, rate_rps=r) for b, r in plan.envelope]
     return PlanReport.of(
         plan,
         pipeline=plan.pipeline.name,
-        margin_s=plan.margin_ns / NS_PER_S,
         envelope=buckets,
-        budget_usd_per_hour=None if budget is None else budget / MICRODOLLARS_PER_DOLLAR,
         choices=choice_reports(plan),
         trace=trace_report(trace),
         replay=None if replayed is None else replayed.summary(plan.slo_s),
@@ -114,8 +104,7 @@ def show_plan(console: Console, report: PlanReport) -> None:
         row = (stage, choice.hardware, str(choice.batch), str(choice.replicas), f"{choice.usd_per_hour:.4f}")
         choices.add_row(*(escape(cell) for cell in row))
     console.print()
-    console.print(choices)
-    console.print()
+    show_parts(console, choices)
     console.print(figures(_plan_figures(report)))
     if report.reason:
         console.print(f"\n{escape(report.reason)}")
@@ -175,24 +164,14 @@ def _replay_figures(report: ReplayReport) -> list[tuple[str, str]]:
 
 def verify_report(verification: Verification, plan_file: str, trace: Trace) -> VerifyReport:
     """Describe the re-check of a plan file."""
-    plan, certificate, worst_ns = verification.plan, verification.certificate, verification.worst_case_ns
+    certificate = verification.certificate
+    path = () if certificate is None else certificate.critical_path
     return VerifyReport.of(
         verification,
+        verification.plan,
         plan_file=plan_file,
-        slo_s=plan.slo_s,
-        quantile=plan.quantile,
-        usd_per_hour=plan.usd_per_hour,
         certificate_s=None if certificate is None else certificate.bound_s,
-        worst_case_s=None if worst_ns is None else worst_ns / NS_PER_S,
-        critical_path=[
-            CriticalStageReport(
-                stage=step.stage,
-                latency_s=step.latency_ns / NS_PER_S,
-                wait_s=step.wait_ns / NS_PER_S,
-                delay_s=step.delay_ns / NS_PER_S,
-            )
-            for step in (certificate.critical_path if certificate is not None else ())
-        ],
+        critical_path=[CriticalStageReport.of(step) for step in path],
         trace=trace_report(trace),
     )
 
@@ -208,8 +187,7 @@ def show_verification(console: Console, report: VerifyReport) -> None:
     if report.worst_case_s is not None:
         worst = seconds_text(report.worst_case_s)
         rows.append(("worst case", f"{worst}  (all traffic inside the arrival curve)"))
-    console.print(figures(rows))
-    console.print()
+    show_parts(console, figures(rows))
     show_notes(console, report.remarks)
     if report.verified:
         console.print("[bold green]verified[/bold green]: the certificate keeps the objective")
@@ -229,23 +207,19 @@ def _step_text(step: CriticalStageReport) -> str:
 
 def fleet_report(name: str, quantile: float, seed: int, fleet: FleetPlan, written: list[str]) -> FleetReport:
     """Describe a fleet."""
-    admission, relaxation, effort = fleet.admission, fleet.relaxation, fleet.effort
+    admission, relaxation = fleet.admission, fleet.relaxation
     admitted = None if admission is None else _set_report(admission.fleet)
     relaxed = None if relaxation is None else _set_report(relaxation.fleet)
     return FleetReport.of(
         fleet,
+        fleet.effort,
         name=name,
         quantile=quantile,
         seed=seed,
-        budget_usd_per_hour=_dollars(fleet.budget_microusd_per_hour),
         devices=_device_reports(fleet.devices),
         pipelines=_member_reports(fleet.plans),
         admission=None if admission is None else AdmissionReport.of(admission, fleet=admitted),
         relaxation=None if relaxed is None else SloRelaxationReport.of(relaxation, fleet=relaxed),
-        method=effort.method,
-        rounds=effort.rounds,
-        columns=effort.columns,
-        seconds=effort.seconds,
         notes=[_FLEET_IN_SAMPLE] if fleet.plans or admission is not None or relaxation is not None else [],
         written=written,
     )
@@ -260,14 +234,7 @@ def _set_report(fleet: FleetPlan) -> FleetSetReport | None:
 
 
 def _device_reports(devices: Mapping[str, DeviceUse]) -> dict[str, DeviceUseReport]:
-    return {
-        name: DeviceUseReport.of(
-            use,
-            usd_per_hour=use.microusd_per_hour / MICRODOLLARS_PER_DOLLAR,
-            one_more_usd_per_hour=_dollars(use.one_more_microusd_per_hour),
-        )
-        for name, use in devices.items()
-    }
+    return {name: DeviceUseReport.of(use) for name, use in devices.items()}
 
 
 def _member_reports(plans: Mapping[str, Plan]) -> dict[str, FleetMemberReport]:
@@ -289,7 +256,10 @@ def show_fleet(console: Console, report: FleetReport) -> None:
         f"[bold]{escape(report.name)}[/bold]: P{percent_text(report.quantile)} of every pipeline within its objective\n"
     )
     if report.usd_per_hour is not None:
-        _show_set(console, report.devices, report.pipelines)
+        show_parts(console, _device_table(report.devices))
+        console.print(_member_table(report.pipelines))
+        if len(report.pipelines) > _MEMBERS_LISTED:
+            console.print(f"… and {len(report.pipelines) - _MEMBERS_LISTED:,} cheaper ones (--out, --json)")
         console.print()
     console.print(figures(_fleet_figures(report)))
     if report.reason is not None:
@@ -314,18 +284,6 @@ def _fleet_figures(report: FleetReport) -> list[tuple[str, str]]:
     if report.budget_usd_per_hour is not None:
         rows.append(("budget", f"{report.budget_usd_per_hour:,.10g} $/h"))
     return rows
-
-
-def _show_set(
-    console: Console,
-    devices: Mapping[str, DeviceUseReport],
-    pipelines: Mapping[str, FleetMemberReport],
-) -> None:
-    console.print(_device_table(devices))
-    console.print()
-    console.print(_member_table(pipelines))
-    if len(pipelines) > _MEMBERS_LISTED:
-        console.print(f"… and {len(pipelines) - _MEMBERS_LISTED:,} cheaper ones (--out, --json)")
 
 
 def _device_table(devices: Mapping[str, DeviceUseReport]) -> Table:
@@ -360,9 +318,9 @@ def _member_table(pipelines: Mapping[str, FleetMemberReport]) -> Table:
 
 
 def _runs_on(member: FleetMemberReport) -> str:
-    used: dict[str, int] = {}
+    used: Counter[str] = Counter()
     for choice in member.choices.values():
-        used[choice.hardware] = used.get(choice.hardware, 0) + choice.replicas
+        used[choice.hardware] += choice.replicas
     return ", ".join(f"{count} {name}" for name, count in used.items())
 
 
@@ -387,7 +345,3 @@ def _show_relaxation(console: Console, relaxation: SloRelaxationReport) -> None:
         f"[bold]or relax[/bold] every objective to {relaxation.factor:.4g} times what it is: then all fit, for "
         f"{relaxation.fleet.usd_per_hour:,.4f} $/h ({relaxation.too_small:.4g} times {proof})"
     )
-
-
-def _dollars(microusd: int | None) -> float | None:
-    return None if microusd is None else microusd / MICRODOLLARS_PER_DOLLAR

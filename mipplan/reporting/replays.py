@@ -31,6 +31,7 @@ from mipplan.reporting.text import (
     objective_text,
     seconds_text,
     show_notes,
+    show_parts,
     table,
     trace_text,
 )
@@ -87,18 +88,15 @@ def show_replay(console: Console, report: ReplayCommandReport) -> None:
     """Objective, misses, cost; latencies with their intervals; what each stage did; latencies over time."""
     replay = report.replay
     console.print(f"[bold]{escape(report.plan_file)}[/bold] on {trace_text(report.trace)}\n")
-    console.print(figures(_verdict_figures(report)))
-    console.print()
-    console.print(_latency_table(replay))
-    console.print()
-    console.print(_stage_table(replay.stages))
+    show_parts(
+        console, figures(_verdict_figures(report)), _latency_table(replay), _stage_table(replay.stages)
+    )
     if report.windows is not None:
-        console.print()
         console.print(_window_table(report.windows))
         left_out = len(report.windows) - _WINDOWS_SHOWN
         if left_out > 0:
             console.print(f"… and {left_out:,} windows more: --json and --out hold all of them")
-    console.print()
+        console.print()
     notes = [f"no interval for {LABELS[name]}: {reason}" for name, reason in replay.no_interval.items()]
     notes.append(IN_SAMPLE if report.in_sample else OUT_OF_SAMPLE)
     if replay.discipline != "oldest_first":
@@ -190,8 +188,6 @@ def stream_report(
         plan_file=plan_file,
         trace_file=trace_file,
         usd_per_hour=plan.usd_per_hour or 0.0,
-        first_s=result.first_ns / NS_PER_S,
-        last_s=result.last_ns / NS_PER_S,
         latency_s={**latency_s, "max": result.max_latency_s, "mean": result.mean_latency_s},
         quantile_error=RELATIVE_ERROR,
         quantile=plan.quantile,
@@ -206,9 +202,7 @@ def show_stream(console: Console, report: StreamReport) -> None:
     console.print(
         f"[bold]{escape(report.plan_file)}[/bold] on {escape(report.trace_file)}: {queries}, {span}\n"
     )
-    console.print(figures(_stream_figures(report)))
-    console.print()
-    console.print(_stage_table(report.stages))
+    show_parts(console, figures(_stream_figures(report)), _stage_table(report.stages))
     notes = [
         f"quantiles are at most {report.quantile_error:.1%} too high and never too low; all else is exact"
     ]
@@ -216,7 +210,6 @@ def show_stream(console: Console, report: StreamReport) -> None:
         notes.append(NO_THEOREM_UNDER_FIFO)
     if report.end != StreamEnd.COMPLETE:
         notes.append(_ENDS[StreamEnd(report.end)])
-    console.print()
     show_notes(console, notes, report.written)
 
 

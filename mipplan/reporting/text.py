@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -72,6 +72,13 @@ def figures(rows: Sequence[tuple[str, str]]) -> Text:
     width = max(len(name) for name, _ in rows) + 2
     lines = [Text.assemble((f"{name:<{width}}", "bold"), text) for name, text in rows]
     return Text("\n").join(lines)
+
+
+def show_parts(console: Console, *parts: RenderableType) -> None:
+    """Print tables and figures, with a blank line behind each."""
+    for part in parts:
+        console.print(part)
+        console.print()
 
 
 def show_notes(console: Console, notes: Iterable[str], written: Iterable[str] = ()) -> None:

@@ -9,7 +9,7 @@ from mipplan.result.explanation import (
     step_text,
 )
 from mipplan.result.plan import Plan, relevant_profiles
-from mipplan.result.plan_file import altered_parts, document_text, fingerprint, read_document
+from mipplan.result.plan_file import PlanDocument, altered_parts, document_text, fingerprint, read_document
 from mipplan.result.record import (
     Choice,
     Effort,
@@ -23,9 +23,9 @@ from mipplan.result.record import (
     TraceReference,
     resolve_slo_ns,
 )
-from mipplan.result.replay import FIGURES, ReplayResult
+from mipplan.result.replay import ReplayResult
 from mipplan.result.stage import BatchAssignment, Following, StageReplay
-from mipplan.result.statistics import Estimate, Interval, LatencyStatistics
+from mipplan.result.statistics import FIGURES, Estimate, Interval, LatencyStatistics
 from mipplan.result.stream import (
     RELATIVE_ERROR,
     LatencyHistogram,
@@ -56,6 +56,7 @@ __all__ = [
     "NearPlan",
     "Objective",
     "Plan",
+    "PlanDocument",
     "PlanStatus",
     "Provenance",
     "Refinement",

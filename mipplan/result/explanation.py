@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mipplan.core import MOST_LINES, Printable, Summary, format_duration
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, MOST_LINES, Printable, Summary, format_duration
 from mipplan.result.record import Choice
-from mipplan.result.summaries import dollars_text, explanation_line, explanation_summary
+from mipplan.result.summaries import dollars_text
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,42 @@ class Explanation(Printable):
         return self.deadline_ns - self.certificate_ns
 
     def _summary(self) -> Summary:
-        return explanation_summary(self)
+        near = self.near_plans
+        others = "no certified plan on other hardware"
+        if near:
+            known = "" if self.near_complete else "at least "
+            several = f"{len(near)} certified plan{'s' if len(near) > 1 else ''} on other hardware"
+            others = f"{known}{several}, from {dollars_text(near[0].microusd_per_hour)}"
+        certificate, slack = map(format_duration, (self.certificate_ns, self.slack_ns))
+        return Summary(
+            f"Why this plan: {dollars_text(self.microusd_per_hour)}, certificate {certificate}, "
+            f"{slack} below what has to be kept",
+            figures=(
+                ("binds along", " → ".join(step.stage for step in self.critical_path)),
+                (f"within {self.near_share:.0%}", others),
+            ),
+            headings=(
+                "stage",
+                "runs on (batch)",
+                ">could take",
+                "one replica fewer",
+                "cheapest other choice",
+            ),
+            rows=(_stage_row(stage, self) for stage in self.stages),
+            count=len(self.stages),
+            what="stages",
+        )
+
+    def _line(self) -> str:
+        certificate, slack = map(format_duration, (self.certificate_ns, self.slack_ns))
+        cost = dollars_text(self.microusd_per_hour)
+        return f": {cost}, certificate {certificate}, slack {slack}, {len(self.stages)} stages"
 
     def __str__(self) -> str:
         """In sentences; of very many stages, the first."""
         lines = self.lines()
         left_out = len(lines) - MOST_LINES + 1
         return "\n".join(lines if left_out <= 1 else [*lines[:-left_out], f"… and {left_out} more sentences"])
-
-    def _line(self) -> str:
-        return explanation_line(self)
 
     def lines(self) -> list[str]:
         """Return the explanation in sentences, one a line."""
@@ -107,6 +133,21 @@ class Explanation(Printable):
             mix = ", ".join(f"{stage} {_choice_text(choice)}" for stage, choice in near.choices)
             lines.append(f"Within {share} of the cost, at {dollars_text(near.microusd_per_hour)}: {mix}.")
         return lines
+
+
+def _stage_row(stage: StageExplanation, whole: Explanation) -> tuple[str, ...]:
+    fewer, other = "", "none is certified"
+    if stage.one_fewer_certificate_ns is not None:
+        excess_ns = stage.one_fewer_certificate_ns - whole.deadline_ns
+        fewer = f"misses by {format_duration(excess_ns)}" if excess_ns > 0 else "would do"
+    elif stage.choice.replicas > 1:
+        fewer = "does not keep up"
+    if stage.alternative is not None:
+        extra = (stage.alternative.microusd_per_hour - whole.microusd_per_hour) / MICRODOLLARS_PER_DOLLAR
+        price = f"{extra:+.4f} $/h" if extra else "same cost"
+        other = f"{_choice_text(stage.alternative.choice, '')}, {price}"
+    spare = f"{format_duration(stage.spare_latency_ns)} more"
+    return (stage.stage, _choice_text(stage.choice, ""), spare, fewer, other)
 
 
 def _stage_text(stage: StageExplanation, whole: Explanation) -> str:
@@ -132,8 +173,8 @@ def _stage_text(stage: StageExplanation, whole: Explanation) -> str:
     return "; ".join(parts) + "."
 
 
-def _choice_text(choice: Choice) -> str:
-    return f"{choice.replicas} × {choice.hardware} (batch {choice.batch})"
+def _choice_text(choice: Choice, batch: str = "batch ") -> str:
+    return f"{choice.replicas} × {choice.hardware} ({batch}{choice.batch})"
 
 
 def step_text(step: CriticalStage) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,13 @@ from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_S,
     Fault,
+    FieldOf,
     InputError,
     Int64,
     NoPlanError,
     Printable,
-    Summary,
     from_front,
+    remake,
 )
 from mipplan.documents import write_text_atomically
 from mipplan.pipeline import Pipeline
@@ -30,7 +30,6 @@ from mipplan.result.plan_file import (
     document_text,
     fingerprint,
     json_form,
-    placed_in,
     read_document,
 )
 from mipplan.result.record import (
@@ -87,19 +86,68 @@ class Plan(Printable):
     reason: str | None = None
     limit: Limit | None = None
 
+    slo_ns = FieldOf[int]("objective.slo_ns")
+    """The latency objective in nanoseconds."""
+    quantile = FieldOf[float]("objective.quantile")
+    """Of latency over queries that must keep the objective."""
+    seed = FieldOf[int]("objective.seed")
+    """Of the token draws."""
+    guarantee = FieldOf[Guarantee]("objective.guarantee")
+    """What traffic the latency bound holds for."""
+    headroom = FieldOf[float]("objective.headroom")
+    """Multiple of the trace's traffic that was planned for."""
+    margin_ns = FieldOf[int]("objective.margin_ns")
+    """Kept back of the objective."""
+    envelope = FieldOf[tuple[tuple[float, float], ...] | None]("objective.envelope")
+    """Arrival curve of ``guarantee="envelope"``: (burst, rate) of every token bucket."""
+    budget_microusd_per_hour = FieldOf[int | None]("objective.budget_microusd_per_hour")
+    """If the plan is the fastest within a budget."""
+    microusd_per_hour = FieldOf[int | None]("figures.microusd_per_hour")
+    """Cost in whole micro-dollars per hour."""
+    lower_bound_microusd_per_hour = FieldOf[int | None]("figures.lower_bound_microusd_per_hour")
+    """Proven lower bound in whole micro-dollars per hour."""
+    bound_ns = FieldOf[int | None]("figures.bound_ns")
+    """The latency bound used inside the MILP, ns."""
+    certificate_ns = FieldOf[int | None]("figures.certificate_ns")
+    """The certified latency quantile on the trace planned for, ns."""
+    trace = FieldOf[TraceReference | None]("provenance.trace")
+    """The trace planned for; None for a given plan."""
+    formulation = FieldOf[str | None]("provenance.formulation")
+    """Formulation asked for; None for a given plan."""
+    solver = FieldOf[str | None]("provenance.solver")
+    """Solver asked for, or the rule of a baseline; None for a given plan."""
+    effort = FieldOf[Effort | None]("provenance.effort")
+    """What finding it took."""
+    refinement = FieldOf[Refinement | None]("provenance.refinement")
+    """What `mipplan.refine` found out."""
+
+    slo_s = FieldOf[float]("objective.slo_ns", NS_PER_S)
+    """The objective in seconds."""
+    usd_per_hour = FieldOf[float | None]("figures.microusd_per_hour", MICRODOLLARS_PER_DOLLAR)
+    """Cost, dollars per hour."""
+    lower_bound_usd_per_hour = FieldOf[float | None](
+        "figures.lower_bound_microusd_per_hour", MICRODOLLARS_PER_DOLLAR
+    )
+    """Proven: no certified plan (of a refined one: none that replays within the objective) costs less.
+
+    None if none exists, or for a given plan.
+    """
+    bound_s = FieldOf[float | None]("figures.bound_ns", NS_PER_S)
+    """The latency bound used inside the MILP (a relaxation of the certificate), seconds."""
+    certificate_s = FieldOf[float | None]("figures.certificate_ns", NS_PER_S)
+    """The certified latency quantile on the trace planned for, seconds."""
+
     def __post_init__(self) -> None:
         choices = read_choices(self.pipeline, self.profiles, self.choices) if self.choices else {}
         if choices and self.figures.microusd_per_hour is None:
-            cost = _microusd_per_hour(self.profiles, choices)
+            prices = {name: device.microusd_per_hour for name, device in self.profiles.hardware.items()}
+            cost = sum(choice.replicas * prices[choice.hardware] for choice in choices.values())
             object.__setattr__(self, "figures", replace(self.figures, microusd_per_hour=cost))
         object.__setattr__(self, "choices", MappingProxyType(choices))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Read-only views cannot be pickled or copied; going through the constructor makes them anew. The sample
-        # would be most of what is sent to another process.
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        provenance = replace(self.provenance, sample=None)
-        return partial(type(self), **{**values, "choices": dict(self.choices), "provenance": provenance}), ()
+        # The sample would be most of what is sent to another process.
+        return remake(self, provenance=replace(self.provenance, sample=None))
 
     @classmethod
     def from_choices(
@@ -137,124 +185,11 @@ class Plan(Printable):
         return cls(pipeline, relevant, Objective(slo_ns, quantile, seed), made)
 
     @property
-    def slo_ns(self) -> int:
-        """The latency objective in nanoseconds."""
-        return self.objective.slo_ns
-
-    @property
-    def quantile(self) -> float:
-        """Of latency over queries that must keep the objective."""
-        return self.objective.quantile
-
-    @property
-    def seed(self) -> int:
-        """Of the token draws."""
-        return self.objective.seed
-
-    @property
-    def guarantee(self) -> Guarantee:
-        """What traffic the latency bound holds for."""
-        return self.objective.guarantee
-
-    @property
-    def headroom(self) -> float:
-        """Multiple of the trace's traffic that was planned for."""
-        return self.objective.headroom
-
-    @property
-    def margin_ns(self) -> int:
-        """Kept back of the objective."""
-        return self.objective.margin_ns
-
-    @property
-    def envelope(self) -> tuple[tuple[float, float], ...] | None:
-        """Arrival curve of ``guarantee="envelope"``: (burst, rate) of every token bucket."""
-        return self.objective.envelope
-
-    @property
-    def budget_microusd_per_hour(self) -> int | None:
-        """If the plan is the fastest within a budget."""
-        return self.objective.budget_microusd_per_hour
-
-    @property
-    def microusd_per_hour(self) -> int | None:
-        """Cost in whole micro-dollars per hour."""
-        return self.figures.microusd_per_hour
-
-    @property
-    def lower_bound_microusd_per_hour(self) -> int | None:
-        """Proven lower bound in whole micro-dollars per hour."""
-        return self.figures.lower_bound_microusd_per_hour
-
-    @property
-    def bound_ns(self) -> int | None:
-        """The latency bound used inside the MILP, ns."""
-        return self.figures.bound_ns
-
-    @property
-    def certificate_ns(self) -> int | None:
-        """The certified latency quantile on the trace planned for, ns."""
-        return self.figures.certificate_ns
-
-    @property
-    def trace(self) -> TraceReference | None:
-        """The trace planned for; None for a given plan."""
-        return self.provenance.trace
-
-    @property
-    def formulation(self) -> str | None:
-        """Formulation asked for; None for a given plan."""
-        return self.provenance.formulation
-
-    @property
-    def solver(self) -> str | None:
-        """Solver asked for, or the rule of a baseline; None for a given plan."""
-        return self.provenance.solver
-
-    @property
-    def effort(self) -> Effort | None:
-        """What finding it took."""
-        return self.provenance.effort
-
-    @property
-    def refinement(self) -> Refinement | None:
-        """What `mipplan.refine` found out."""
-        return self.provenance.refinement
-
-    @property
-    def slo_s(self) -> float:
-        """The objective in seconds."""
-        return self.slo_ns / NS_PER_S
-
-    @property
-    def usd_per_hour(self) -> float | None:
-        """Cost, dollars per hour."""
-        return _scaled(self.microusd_per_hour, MICRODOLLARS_PER_DOLLAR)
-
-    @property
-    def lower_bound_usd_per_hour(self) -> float | None:
-        """Proven: no certified plan (of a refined one: none that replays within the objective) costs less.
-
-        None if none exists, or for a given plan.
-        """
-        return _scaled(self.lower_bound_microusd_per_hour, MICRODOLLARS_PER_DOLLAR)
-
-    @property
     def gap(self) -> float | None:
         """(cost − lower bound) / cost; 0 when optimal."""
         if self.microusd_per_hour is None or self.lower_bound_microusd_per_hour is None:
             return None
         return 1.0 - self.lower_bound_microusd_per_hour / self.microusd_per_hour
-
-    @property
-    def bound_s(self) -> float | None:
-        """The latency bound used inside the MILP (a relaxation of the certificate), seconds."""
-        return _scaled(self.bound_ns, NS_PER_S)
-
-    @property
-    def certificate_s(self) -> float | None:
-        """The certified latency quantile on the trace planned for, seconds."""
-        return _scaled(self.certificate_ns, NS_PER_S)
 
     def with_slo(self, slo_ns: int) -> Plan:
         """Return the same choices with another latency objective, ns."""
@@ -297,11 +232,7 @@ class Plan(Printable):
         usd_per_hour = table["replicas"] * prices / MICRODOLLARS_PER_DOLLAR
         return table.assign(usd_per_hour=usd_per_hour.astype(float)).rename_axis("stage")
 
-    def _summary(self) -> Summary:
-        return plan_summary(self)
-
-    def _line(self) -> str:
-        return plan_line(self)
+    _summary, _line = plan_summary, plan_line
 
     def require(self) -> Plan:
         """Return the plan itself if it has choices.
@@ -364,16 +295,12 @@ class Plan(Printable):
     @classmethod
     def from_document(cls, document: PlanDocument, *, origin: str = "plan") -> Plan:
         """Build a plan from a validated document; a fault names its place in `origin`."""
-        with placed_in(origin):
-            asked = {part.name: getattr(document, part.name) for part in fields(Objective)}
-            asked["guarantee"] = Guarantee(document.guarantee)
-            if document.envelope is not None:
-                asked["envelope"] = tuple((burst, rate) for burst, rate in document.envelope)
-            made_for = None if document.trace is None else TraceReference(**document.trace.model_dump())
+        made_for = None if document.trace is None else TraceReference(**document.trace.model_dump())
+        try:
             return cls(
                 Pipeline.from_document(document.pipeline, origin=f"{origin}: pipeline"),
                 Profiles.from_document(document.profiles, origin=f"{origin}: profiles"),
-                Objective(**asked),
+                document.objective(),
                 {stage: Choice(**choice.model_dump()) for stage, choice in document.choices.items()},
                 PlanStatus(document.status),
                 Figures(**document.figures.model_dump()),
@@ -381,6 +308,11 @@ class Plan(Printable):
                 document.reason,
                 None if document.limit is None else Limit(document.limit),
             )
+        except InputError as error:
+            raise InputError(
+                fault if fault.place.startswith(origin) else Fault(f"{origin}: {fault.place}", fault.message)
+                for fault in error.faults
+            ) from None
 
 
 def relevant_profiles(pipeline: Pipeline, profiles: Profiles) -> Profiles:
@@ -388,11 +320,3 @@ def relevant_profiles(pipeline: Pipeline, profiles: Profiles) -> Profiles:
     models = {stage.model for stage in pipeline.stages.values()}
     hardware = {name for model, name in profiles.tables if model in models}
     return profiles.restricted_to(models, hardware)
-
-
-def _microusd_per_hour(profiles: Profiles, choices: Mapping[str, Choice]) -> int:
-    return sum(c.replicas * profiles.hardware[c.hardware].microusd_per_hour for c in choices.values())
-
-
-def _scaled(value: int | None, scale: int) -> float | None:
-    return None if value is None else value / scale

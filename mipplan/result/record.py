@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from mipplan.core import NS_PER_S, Fault, InputError, check_quantile, check_seed, check_slo, is_whole
+from pydantic import Field
+
+from mipplan.core import (
+    NS_PER_S,
+    Fault,
+    FieldOf,
+    InputError,
+    check_quantile,
+    check_seed,
+    check_slo,
+    is_whole,
+    remake,
+)
+from mipplan.documents import StrictEntry
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.trace import Trace
@@ -57,6 +69,33 @@ class Objective:
     def deadline_ns(self) -> int:
         """The latency to plan for: the objective less the margin."""
         return self.slo_ns - self.margin_ns
+
+
+#: Nanoseconds or micro-dollars in a plan file; sums of them stay inside int64.
+AMOUNT = Field(ge=0, le=2**62)
+#: Burst and rate are both finite and not negative, or no arrival curve could be made of them.
+_Bucket = Annotated[
+    list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=2, max_length=2)
+]
+
+
+class ObjectiveDocument(StrictEntry):
+    """The objective in a plan file."""
+
+    slo_ns: int = Field(ge=1, le=2**62)
+    quantile: float = Field(gt=0, le=1)
+    guarantee: Literal["trace", "envelope", "replay"]
+    headroom: float = Field(ge=1, le=1000)
+    margin_ns: int = AMOUNT
+    envelope: Annotated[list[_Bucket], Field(min_length=1)] | None
+    budget_microusd_per_hour: int | None = AMOUNT
+    seed: int = Field(ge=0)
+
+    def objective(self) -> Objective:
+        """Return what it says."""
+        held = {name: getattr(self, name) for name in ObjectiveDocument.model_fields}
+        envelope = None if self.envelope is None else tuple((burst, rate) for burst, rate in self.envelope)
+        return Objective(**held | {"guarantee": Guarantee(self.guarantee), "envelope": envelope})
 
 
 def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
@@ -113,9 +152,11 @@ def read_choices(
         if name not in given:
             faults.append(Fault(place, "missing: every stage needs (hardware, batch, replicas)"))
             continue
-        choice = _as_choice(given[name])
-        if choice is None:
-            faults.append(Fault(place, f"expected (hardware, batch, replicas), found {given[name]!r}"))
+        choice = given[name]
+        if isinstance(choice, tuple | list) and len(choice) == 3:
+            choice = Choice(*choice)
+        if not isinstance(choice, Choice):
+            faults.append(Fault(place, f"expected (hardware, batch, replicas), found {choice!r}"))
             continue
         found = _choice_faults(stage.model, profiles, place, choice)
         faults += found
@@ -124,12 +165,6 @@ def read_choices(
     if faults:
         raise InputError(faults)
     return made
-
-
-def _as_choice(given: object) -> Choice | None:
-    if isinstance(given, Choice):
-        return given
-    return Choice(*given) if isinstance(given, tuple | list) and len(given) == 3 else None
 
 
 def _choice_faults(model: str, profiles: Profiles, place: str, choice: Choice) -> list[Fault]:
@@ -260,28 +295,21 @@ class Refinement:
     noisy_ns: Mapping[str, int] = field(default_factory=dict)
     other_seeds_ns: Mapping[int, int] = field(default_factory=dict)
 
+    quantile_s = FieldOf[float | None]("quantile_ns", NS_PER_S)
+    """Replayed latency quantile, seconds."""
+
     def __post_init__(self) -> None:
-        for name in _MAPPINGS:
+        for name in ("refuted", "noisy_ns", "other_seeds_ns"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Read-only views cannot be pickled or copied.
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return partial(type(self), **{**values, **{name: dict(values[name]) for name in _MAPPINGS}}), ()
-
-    @property
-    def quantile_s(self) -> float | None:
-        """Replayed latency quantile, seconds."""
-        return None if self.quantile_ns is None else self.quantile_ns / NS_PER_S
+        return remake(self)
 
     @property
     def worst_s(self) -> float | None:
         """Largest quantile seen under noise and other seeds, seconds."""
         seen = [*self.noisy_ns.values(), *self.other_seeds_ns.values()]
         return max(seen) / NS_PER_S if seen else None
-
-
-_MAPPINGS = ("refuted", "noisy_ns", "other_seeds_ns")
 
 
 @dataclass(frozen=True)

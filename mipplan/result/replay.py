@@ -21,7 +21,6 @@ from mipplan.core import (
     InputError,
     Int64,
     Printable,
-    Summary,
     check_quantile,
     check_slo,
     from_front,
@@ -31,7 +30,14 @@ from mipplan.core import (
 )
 from mipplan.documents import write_text_atomically
 from mipplan.result.stage import StageReplay
-from mipplan.result.statistics import CONFIDENCE, QUANTILES, Estimate, LatencyStatistics, latency_statistics
+from mipplan.result.statistics import (
+    CONFIDENCE,
+    FIGURES,
+    QUANTILES,
+    Estimate,
+    LatencyStatistics,
+    latency_statistics,
+)
 from mipplan.result.stream import exact_sum
 from mipplan.result.summaries import replay_line, replay_summary
 from mipplan.result.timeline import StepFunction, Windows, latency_windows
@@ -39,22 +45,6 @@ from mipplan.result.timeline import StepFunction, Windows, latency_windows
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-#: A summary holds these quantiles, by their names in JSON.
-FIGURES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
-_STAGE_FIGURES = (
-    *(
-        "replicas",
-        "tokens",
-        "batches",
-        "mean_batch",
-        "batch_sizes",
-        "utilisation",
-        "mean_wait_s",
-        "p99_wait_s",
-    ),
-    *("max_wait_s", "mean_service_s", "mean_queue", "max_queue"),
-)
 
 
 @dataclass(frozen=True, repr=False)
@@ -232,11 +222,7 @@ class ReplayResult(Printable):
         figure: Figure = from_front("draw_replay", "mipplan.reporting")(self, slo_s, quantile, window_s)
         return figure
 
-    def _summary(self) -> Summary:
-        return replay_summary(self)
-
-    def _line(self) -> str:
-        return replay_line(self)
+    _summary, _line = replay_summary, replay_line
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per query: ``ingress_ns`` and ``latency_ns``, which ``pandas.to_timedelta`` understands."""
@@ -248,7 +234,7 @@ class ReplayResult(Printable):
     def summary(self, slo_s: float | None = None) -> dict[str, Any]:
         """All figures as a JSON-able dictionary: the *replay figures* of ``docs/json.md``."""
         slo_s = None if slo_s is None else check_slo(slo_s) / NS_PER_S
-        statistics = self.statistics(slo_s, quantiles=tuple(FIGURES.values()))
+        statistics = self.statistics(slo_s)
         estimates = dict(zip(FIGURES, (estimate for _, estimate in statistics.quantiles), strict=True))
         misses = statistics.misses
         return {
@@ -282,14 +268,19 @@ class ReplayResult(Printable):
 
     def _stage_summary(self, name: str) -> dict[str, Any]:
         stage = self.stages[name]
-        others = {
+        return {
+            "replicas": stage.replicas,
+            "tokens": stage.tokens,
+            "batches": stage.batches,
+            "mean_batch": stage.mean_batch,
             "batch_sizes": {str(size): count for size, count in stage.batch_sizes.items()},
             "utilisation": self.utilisation(name),
+            "mean_wait_s": stage.mean_wait_s,
             "p99_wait_s": stage.wait_quantile(0.99),
-        }
-        return {
-            figure: others[figure] if figure in others else getattr(stage, figure)
-            for figure in _STAGE_FIGURES
+            "max_wait_s": stage.max_wait_s,
+            "mean_service_s": stage.mean_service_s,
+            "mean_queue": stage.mean_queue,
+            "max_queue": stage.max_queue,
         }
 
     def to_json(self, slo_s: float | None = None) -> str:

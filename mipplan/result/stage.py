@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from mipplan.core import (
-    NS_PER_S,
-    Int32,
-    Int64,
-    check_quantile,
-    frozen,
-    quantile_ns,
-)
+from mipplan.core import NS_PER_S, FieldOf, Int32, Int64, check_quantile, frozen, quantile_ns
 from mipplan.result.stream import exact_sum
 from mipplan.result.timeline import StepFunction
 
@@ -144,6 +137,19 @@ class StageReplay:
     assignment: BatchAssignment
     arrivals: Int64 | Following
 
+    dispatch_ns = FieldOf[Int64]("assignment.dispatch_ns")
+    """When each token was taken into a batch, in token order, shape (tokens,)."""
+    exit_ns = FieldOf[Int64]("assignment.exit_ns")
+    """When the batch of each token was done, in token order, shape (tokens,)."""
+    batch_start_ns = FieldOf[Int64]("assignment.batch_start_ns")
+    """When each batch was dispatched, in this order, shape (batches,)."""
+    batch_size = FieldOf[Int64]("assignment.batch_size")
+    """Tokens in each batch, shape (batches,)."""
+    batch_service_ns = FieldOf[Int64]("assignment.batch_service_ns")
+    """How long each batch took, shape (batches,)."""
+    tokens = FieldOf[int]("assignment.tokens")
+    """Number of tokens served."""
+
     def __repr__(self) -> str:
         service = f"{self.tokens} tokens in {self.batches} batches"
         several = "" if self.replicas == 1 else "s"
@@ -153,36 +159,6 @@ class StageReplay:
     def arrival_ns(self) -> Int64:
         """When each token was ready at the stage, in token order, shape (tokens,)."""
         return self.arrivals.at_ns if isinstance(self.arrivals, Following) else self.arrivals
-
-    @property
-    def dispatch_ns(self) -> Int64:
-        """When each token was taken into a batch, in token order, shape (tokens,)."""
-        return self.assignment.dispatch_ns
-
-    @property
-    def exit_ns(self) -> Int64:
-        """When the batch of each token was done, in token order, shape (tokens,)."""
-        return self.assignment.exit_ns
-
-    @property
-    def batch_start_ns(self) -> Int64:
-        """When each batch was dispatched, in this order, shape (batches,)."""
-        return self.assignment.batch_start_ns
-
-    @property
-    def batch_size(self) -> Int64:
-        """Tokens in each batch, shape (batches,)."""
-        return self.assignment.batch_size
-
-    @property
-    def batch_service_ns(self) -> Int64:
-        """How long each batch took, shape (batches,)."""
-        return self.assignment.batch_service_ns
-
-    @property
-    def tokens(self) -> int:
-        """Number of tokens served."""
-        return self.assignment.tokens
 
     @property
     def batches(self) -> int:
@@ -245,7 +221,9 @@ class StageReplay:
         if not self.tokens:
             return 0
         # Between dispatches a queue only grows, so it is longest just before one.
-        arrivals = self.arrival_ns if _is_sorted(self.arrival_ns) else np.sort(self.arrival_ns)
+        arrivals = self.arrival_ns
+        if np.any(arrivals[1:] < arrivals[:-1]):
+            arrivals = np.sort(arrivals)
         arrived = np.searchsorted(arrivals, self.batch_start_ns, side="left")
         gone = np.cumsum(self.batch_size) - self.batch_size
         return max(0, int(np.max(arrived - gone)))
@@ -301,7 +279,3 @@ class StageReplay:
             "service_ns": self.batch_service_ns,
         }
         return pd.DataFrame(columns, index=pd.RangeIndex(self.batches, name="batch"))
-
-
-def _is_sorted(times: Int64) -> bool:
-    return bool(np.all(times[1:] >= times[:-1]))

@@ -42,8 +42,9 @@ from mipplan.core import (
     shown,
 )
 
-#: A summary holds these quantiles.
-QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
+#: A summary holds these quantiles, by their names in JSON.
+FIGURES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
+QUANTILES = tuple(FIGURES.values())
 CONFIDENCE = 0.95
 
 

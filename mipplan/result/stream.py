@@ -13,12 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Int64, Printable, Summary, check_quantile, frozen, higher_rank
+from mipplan.core import NS_PER_S, FieldOf, Int64, Printable, check_quantile, frozen, higher_rank
 from mipplan.result.summaries import stream_line, stream_summary
+
+if TYPE_CHECKING:
+    from mipplan.result.stage import BatchAssignment
 
 PRECISION_BITS = 10
 #: No quantile is further above the true one than this share of it (and never below it).
@@ -122,19 +125,6 @@ class StreamEnd(StrEnum):
     """More tokens were waiting or under way than may be held in memory."""
 
 
-class _Dispatched(Protocol):
-    """Tokens and batches that a stage served."""
-
-    @property
-    def dispatch_ns(self) -> Int64: ...
-    @property
-    def exit_ns(self) -> Int64: ...
-    @property
-    def batch_size(self) -> Int64: ...
-    @property
-    def batch_service_ns(self) -> Int64: ...
-
-
 @dataclass(frozen=True)
 class StageTotals:
     """What one stage did, exactly, in integer ns.
@@ -160,7 +150,10 @@ class StageTotals:
     first_arrival_ns: int = 0
     last_exit_ns: int = 0
 
-    def plus(self, arrival_ns: Int64, served: _Dispatched) -> StageTotals:
+    max_wait_s = FieldOf[float]("max_wait_ns", NS_PER_S)
+    """Longest time from ready to dispatch (s)."""
+
+    def plus(self, arrival_ns: Int64, served: BatchAssignment) -> StageTotals:
         """Return the totals with more tokens, shape (k,); those not dispatched count for nothing."""
         if not served.batch_size.size:
             return self
@@ -186,11 +179,6 @@ class StageTotals:
     def mean_wait_s(self) -> float:
         """Mean time from ready to dispatch (s); 0 if the stage saw no token."""
         return self.wait_ns / self.tokens / NS_PER_S if self.tokens else 0.0
-
-    @property
-    def max_wait_s(self) -> float:
-        """Longest time from ready to dispatch (s)."""
-        return self.max_wait_ns / NS_PER_S
 
     @property
     def mean_batch(self) -> float:
@@ -249,6 +237,9 @@ class StreamResult(Printable):
     certificate_applies: bool = True
     end: StreamEnd = StreamEnd.COMPLETE
 
+    max_latency_s = FieldOf[float]("histogram.largest_ns", NS_PER_S)
+    """Largest latency (s)."""
+
     @property
     def partial(self) -> bool:
         """Whether it ended early: then the queries under way, the slow ones among them, are not in the figures."""
@@ -274,17 +265,8 @@ class StreamResult(Printable):
         return self.latency_sum_ns / self.queries / NS_PER_S
 
     @property
-    def max_latency_s(self) -> float:
-        """Largest latency (s)."""
-        return self.histogram.largest_ns / NS_PER_S
-
-    @property
     def miss_rate(self) -> float:
         """Share of queries slower than `slo_s`."""
         return self.misses / self.queries
 
-    def _summary(self) -> Summary:
-        return stream_summary(self)
-
-    def _line(self) -> str:
-        return stream_line(self)
+    _summary, _line = stream_summary, stream_line

@@ -8,9 +8,7 @@ from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Summary, format_dura
 from mipplan.result.record import Guarantee, PlanStatus
 
 if TYPE_CHECKING:
-    from mipplan.result.explanation import Explanation, StageExplanation
     from mipplan.result.plan import Plan
-    from mipplan.result.record import Choice
     from mipplan.result.replay import ReplayResult
     from mipplan.result.stage import StageReplay
     from mipplan.result.stream import StageTotals, StreamResult
@@ -174,52 +172,3 @@ def _latencies(result: ReplayResult | StreamResult, *names: str) -> str:
 
 def _manner(result: ReplayResult | StreamResult) -> str:
     return f"{result.discipline.replace('_', ' ')}, engine {result.engine}, seed {result.seed}"
-
-
-def explanation_line(explanation: Explanation) -> str:
-    """Describe an explanation in one line."""
-    certificate, slack = map(format_duration, (explanation.certificate_ns, explanation.slack_ns))
-    cost = dollars_text(explanation.microusd_per_hour)
-    return f": {cost}, certificate {certificate}, slack {slack}, {len(explanation.stages)} stages"
-
-
-def explanation_summary(explanation: Explanation) -> Summary:
-    """What binds; by stage what could be spared and what else would do."""
-    slack = format_duration(explanation.slack_ns)
-    near = explanation.near_plans
-    others = "no certified plan on other hardware"
-    if near:
-        known = "" if explanation.near_complete else "at least "
-        several = f"{len(near)} certified plan{'s' if len(near) > 1 else ''} on other hardware"
-        others = f"{known}{several}, from {dollars_text(near[0].microusd_per_hour)}"
-    return Summary(
-        f"Why this plan: {dollars_text(explanation.microusd_per_hour)}, "
-        f"certificate {format_duration(explanation.certificate_ns)}, {slack} below what has to be kept",
-        figures=(
-            ("binds along", " → ".join(step.stage for step in explanation.critical_path)),
-            (f"within {explanation.near_share:.0%}", others),
-        ),
-        headings=("stage", "runs on (batch)", ">could take", "one replica fewer", "cheapest other choice"),
-        rows=(_explained(stage, explanation) for stage in explanation.stages),
-        count=len(explanation.stages),
-        what="stages",
-    )
-
-
-def _explained(stage: StageExplanation, whole: Explanation) -> tuple[str, ...]:
-    fewer, other = "", "none is certified"
-    if stage.one_fewer_certificate_ns is not None:
-        excess_ns = stage.one_fewer_certificate_ns - whole.deadline_ns
-        fewer = f"misses by {format_duration(excess_ns)}" if excess_ns > 0 else "would do"
-    elif stage.choice.replicas > 1:
-        fewer = "does not keep up"
-    if stage.alternative is not None:
-        extra = (stage.alternative.microusd_per_hour - whole.microusd_per_hour) / MICRODOLLARS_PER_DOLLAR
-        price = f"{extra:+.4f} $/h" if extra else "same cost"
-        other = f"{_choice_text(stage.alternative.choice)}, {price}"
-    spare = f"{format_duration(stage.spare_latency_ns)} more"
-    return (stage.stage, _choice_text(stage.choice), spare, fewer, other)
-
-
-def _choice_text(choice: Choice) -> str:
-    return f"{choice.replicas} × {choice.hardware} ({choice.batch})"

@@ -90,8 +90,7 @@ def latency_windows(
     def spread(values: Float64 | Int64) -> Float64:
         out = np.full(count, np.nan)
         out[filled] = values
-        out.flags.writeable = False
-        return out
+        return frozen(out)
 
     quantiles = {
         name: spread(ordered[starts + np.ceil(quantile * (sizes - 1)).astype(np.int64)] / NS_PER_S)
@@ -100,13 +99,10 @@ def latency_windows(
     missed = None
     if slo_ns is not None:
         missed = spread(np.add.reduceat(latency_ns > slo_ns, starts, dtype=np.int64) / sizes)
-    start_s = edges[:-1] / NS_PER_S
-    for array in (start_s, queries):
-        array.flags.writeable = False
     return Windows(
         window_s=window_ns / NS_PER_S,
-        start_s=start_s,
-        queries=queries,
+        start_s=frozen(edges[:-1] / NS_PER_S),
+        queries=frozen(queries),
         mean_s=spread(np.add.reduceat(latency_ns.astype(np.float64), starts) / sizes / NS_PER_S),
         **quantiles,
         max_s=spread(ordered[starts + sizes - 1] / NS_PER_S),

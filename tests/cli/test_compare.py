@@ -18,7 +18,7 @@ import mipplan as mp
 from mipplan.cli.app import app
 from mipplan.cli.flags import Planners
 from mipplan.comparison import Comparison, Contender, contenders
-from mipplan.reporting import comparison_report, documents, draw_comparison
+from mipplan.reporting import comparison_report, comparisons, draw_comparison
 
 Run = Callable[..., Result]
 PLANNERS = ("half_slo", "certified", "inferline")
@@ -93,7 +93,7 @@ def test_output_tells_in_sample_from_held_out(run: Run, compared: Comparison) ->
 
 def test_document_holds_the_figures_of_the_library(run: Run, compared: Comparison) -> None:
     document = json.loads(run("--json").stdout)
-    jsonschema.validate(document, documents.ComparisonReport.model_json_schema())
+    jsonschema.validate(document, comparisons.ComparisonReport.model_json_schema())
     assert (document["split"], document["seed"], document["seeds"]) == (0.5, 0, [1, 2, 3, 4, 5])
     assert document["planned_on"]["sha256"] == compared.planned_on.sha256
     assert document["judged_on"]["sha256"] == compared.judged_on.sha256

@@ -43,7 +43,7 @@ def test_sound_measurements_give_no_finding() -> None:
 def test_notes_alone_exit_with_0() -> None:
     code, report = checked(SOUND + "resize,gpu,1,2,x\n")
     assert (code, report.warnings, report.notes) == (0, 0, 1)
-    assert report.findings[0].batches == [1]
+    assert report.findings[0].batches == (1,)
 
 
 def test_warnings_exit_with_1_and_are_shown() -> None:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.reporting import documents, draw_tuning
+from mipplan.reporting import comparisons, draw_tuning
 from mipplan.tuner.policies import Hpa
 
 Run = Callable[..., Result]
@@ -85,7 +85,7 @@ def test_the_document_holds_what_the_library_found(run: Run, tuning: mp.Tuning) 
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
     assert json.loads(Path("report.json").read_text()) == document
-    jsonschema.validate(document, documents.TuneReport.model_json_schema())
+    jsonschema.validate(document, comparisons.TuneReport.model_json_schema())
     assert [one["policy"] for one in document["runs"]] == list(POLICIES)
     for one, made in zip(document["runs"], tuning.runs, strict=True):
         assert (one["misses"], one["usd"]) == (made.misses, made.usd)
