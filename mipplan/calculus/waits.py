@@ -23,7 +23,7 @@ class WaitParams:
     # Rates on the grid are this factor apart; the grid is the same for all stages, so that they share
     # evaluations.
     grid_ratio: float = 1.02
-    grid_tokens: int = 1024  # Tokens of a rate on the grid: 1/R is a whole number of ns for so many of them.
+    grid_tokens: int = 1024  # Tokens of a rate on the grid: 1/R is a whole number of ns for 1,024 of them.
     # Every 16th rate of the grid is evaluated on the trace, because what lies between is bounded well from
     # there.
     coarse: int = 16

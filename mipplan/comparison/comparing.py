@@ -32,7 +32,7 @@ from mipplan.replayer import Discipline, replay
 from mipplan.result import Plan, resolve_slo_ns
 from mipplan.trace import Trace, check_split, split_trace
 
-#: The rest of the trace is replayed with so many draws, unless told otherwise.
+#: The rest of the trace is replayed with 5 draws, unless told otherwise.
 _SEEDS = 5
 #: Seeds are below this, for the generators of draws.
 _SEED_LIMIT = 2**128

@@ -140,7 +140,7 @@ class Printable:
 class FieldOf(property, Generic[ValueT]):
     """A field of a part that a result offers as its own: ``slo_ns = FieldOf[int]("objective.slo_ns")``.
 
-    With `per` it is in units of so many; what is None stays so.
+    With `per` it is counted in units of that size; what is None stays None.
     """
 
     def __init__(self, path: str, per: int = 1) -> None:

@@ -49,7 +49,7 @@ class EnumerationParams:
 
     remembered: int = 12  # At most this many groups of query cuts are remembered.
     asked: int = 3  # Single options are held against this many of them, those that refused last.
-    #: A set gets a new bound when it has lost so many of its options that only this share is left.
+    #: A set gets a new bound once at most this share of its options is left.
     bounded_anew: float = 0.5
     rise: float = 0.03  # The cost up to which choices are listed rises by this share of the bound at first.
     #: It rises twice as much each time that no more partial choices than this had to be kept.

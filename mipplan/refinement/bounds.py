@@ -37,10 +37,10 @@ CAPACITY = "capacity over the trace"
 class CapacityParams:
     """How exactly the least capacity of a stage is found."""
 
-    precision: int = 4_096  # The least work per token is found to one part in so many of itself.
-    # Work is counted in at most so many parts of a ns, and in fewer where the times leave no room for them.
+    precision: int = 4_096  # The least work per token is found to one part in 4,096 of itself.
+    # Work is counted in at most 1,024 parts of a ns, and in fewer where the times leave no room for them.
     most_parts: int = 1_024
-    # Tokens are counted in windows of so many lengths; between two lengths the longer one counts.
+    # Tokens are counted in windows of 41 lengths; between two lengths the longer one counts.
     windows: int = 41
 
 

@@ -105,10 +105,10 @@ class ReplayOracle:
 class ScreenParams:
     """Which part of a trace stands for the whole, and what is tried of a stage on its own."""
 
-    # Traces of at most so many queries are searched as they are, because replaying them is quick enough.
+    # Traces of at most 25,000 queries are searched as they are, because replaying them is quick enough.
     longest_unscreened: int = 25_000
-    queries: int = 10_000  # Longer ones are screened by about so many queries.
-    # Queries are taken in blocks of so many neighbours, so that a burst comes with what leads up to it.
+    queries: int = 10_000  # Longer ones are screened by about 10,000 queries.
+    # Queries are taken in blocks of 500 neighbours, so that a burst comes with what leads up to it.
     block: int = 500
     # Rates of service, as multiples of the mean rate, under which waits show what is bad.
     rates: tuple[float, ...] = (1.05, 1.2, 1.5, 2.0, 3.0, 5.0)

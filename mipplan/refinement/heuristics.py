@@ -33,22 +33,22 @@ from mipplan.result import Choice
 class HeuristicParams:
     """How much the heuristics try."""
 
-    prices: int = 48  # First plans are made for so many prices of time.
-    reach: int = 3  # Options next to the present one have at most so many replicas more or less.
+    prices: int = 48  # First plans are made for 48 prices of time.
+    reach: int = 3  # Options next to the present one have at most 3 replicas more or less.
     margins: tuple[tuple[float, float], ...] = ((0.7, 1.5), (0.7, 3.0), (0.0, 2.0), (1.0, 8.0))
     """Ranks of the queries that count in a draft, by how late they are, as multiples of those that may be late."""
-    # Partial drafts are told apart by how long their longest path must get at least, in so many steps.
+    # Partial drafts are told apart by how long their longest path must get at least, in 256 steps.
     draft_cells: int = 256
-    drafts_per_cell: int = 24  # So many of each are kept from one stage to the next, the cheapest.
+    drafts_per_cell: int = 24  # 24 of each are kept from one stage to the next, the cheapest.
     # Drafts next to the cheapest that keeps the deadline, on its cheaper side, that are judged as well.
     next_drafts: int = 12
     quick_drafts: int = 60  # Quick drafts that are judged where none of the front keeps the deadline.
-    # At most so many stage replays for one neighbourhood of one, two and three stages chosen anew.
+    # The most stage replays for one neighbourhood, by the number of stages that are chosen anew: one, two, three.
     stage_replays: tuple[int, int, int] = (2_000, 4_000, 1_000)
-    threes: int = 40  # At most so many threes of stages are tried, at random, once nothing smaller helps.
+    threes: int = 40  # At most 40 threes of stages are tried, at random, once nothing smaller helps.
     # Kicks in a row that lead to nothing better before the search for cheaper plans gives up, for each stage.
     kicks: int = 4
-    kick_reach: int = 6  # A kick takes one of so many dearer options of a stage.
+    kick_reach: int = 6  # A kick takes one of 6 dearer options of a stage.
 
 
 _PARAMS = HeuristicParams()

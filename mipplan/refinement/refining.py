@@ -68,10 +68,10 @@ class RefinementParams:
     trusted_by: float = 0.92  # By the end of this share the search on trust must be done.
     proven_by: float = 1.0  # By the end of this share the proof must be done.
     trusted_replays: int = 400_000
-    """At most so many stage replays of the search on trust, because without a time limit it has to end as well."""
+    """At most 400,000 stage replays of the search on trust, because without a time limit it has to end as well."""
     # Budgets of the proof, as shares of the way from the lower bound to the best plan.
     proof_steps: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    # The cost up to which conditions alone refute every plan is found to one part in so many of itself.
+    # The cost up to which conditions alone refute every plan is found to one part in 200 of itself.
     bound_precision: int = 200
     screen: ScreenParams = field(default_factory=ScreenParams)
     heuristics: HeuristicParams = field(default_factory=HeuristicParams)

@@ -297,7 +297,7 @@ class DifferenceSystem:
             if cycle and weights[cycle].sum() < 0:
                 return self._add_up(cycle)
         last = int(self.heads[news][0])
-        for _ in range(origin + 1):  # whoever still comes closer after so many rounds does so around a cycle
+        for _ in range(origin + 1):  # what still comes closer after that many rounds does so around a cycle
             last = int(self.tails[arrived_by[last]])
         return self._add_up(self._find_cycle(arrived_by, last))
 

@@ -202,7 +202,7 @@ def _unzipped(data: bytes, origin: str, params: ReadParams) -> bytes:
 
 
 def _unzipping(file: BinaryIO, origin: str) -> Callable[[int], bytes]:
-    """Return how to read so many bytes at most of what gzip data stand for; faults of these are told in our words."""
+    """Return how to read at most a number of bytes of what gzip data stand for; their faults are told in our words."""
     unzipped = gzip.GzipFile(fileobj=file)
 
     def read(size: int) -> bytes:

@@ -29,7 +29,7 @@ from mipplan_formulations.scaling import WHOLE
 MOST_NEED = LARGEST_MAGNITUDE // (WHOLE * WHOLE)
 #: The budget is a resource among others, which are named like hardware types: no type has a space in its name.
 _MONEY = "the budget"
-#: A stage without a limit may have so many replicas.
+#: A stage without a limit may have 100,000 replicas.
 UNLIMITED = 100_000
 
 

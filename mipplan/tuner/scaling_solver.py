@@ -22,17 +22,17 @@ class ScalingParams:
     rows: int = 9
     """Rows per activity for its wait, and for its own time."""
     most_rounds: int = 6
-    """At most so many rounds of rows are put at the relaxation's solution in one pass."""
+    """At most 6 rounds of rows are put at the relaxation's solution in one pass."""
     most_passes: int = 3
-    """At most so often the relaxation is solved with rows at the whole units found."""
+    """At most 3 times the relaxation is solved with rows at the whole units found."""
     most_halves: int = 50
-    """At most so many halves of a problem are looked at where rounding finds no units that resources admit."""
+    """At most 50 halves of a problem are looked at where rounding finds no units that resources admit."""
     first_window: int = 48
     """At first no more units than this are allowed for an activity with a demand."""
     few: int = 32
-    """With up to so many activities a gap is worth looking for something better by hand,"""
+    """With up to 32 activities a gap is worth looking for something better by hand."""
     few_timed: int = 8
-    """and with up to so many where some have demands."""
+    """Where some activities have demands, that is so with up to 8 of them."""
 
 
 _PARAMS = ScalingParams()

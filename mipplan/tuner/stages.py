@@ -17,9 +17,9 @@ from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 
-#: So many queries are drawn to estimate mean tokens per query where no trace is given.
+#: 20,000 queries are drawn to estimate mean tokens per query where no trace is given.
 _DRAWN = 20_000
-#: So many queries per ns are served at a stage that no query reaches.
+#: 1,000,000,000 queries per ns are served at a stage that no query reaches.
 _ENDLESS = 10**9
 
 

@@ -16,13 +16,13 @@ Traffic = ArrivalCurve | WindowCounts | Envelope
 
 #: Windows of an envelope double up to this length.
 LONGEST_WINDOW_NS = 60 * NS_PER_S
-#: A live envelope looks back no further than this, unless told otherwise,
+#: A live envelope looks back a minute, unless told otherwise.
 HORIZON_NS = 60 * NS_PER_S
-#: and remembers maxima by slots of this length.
+#: A live envelope remembers maxima by slots of a second.
 SLOT_NS = NS_PER_S
 #: Memory of this many slots is more than enough, and read in no time.
 _MOST_SLOTS = 100_000
-#: At most so many arrivals are handled at once, which bounds the memory of a call, whatever it is given.
+#: At most 16,384 arrivals are handled at once, which bounds the memory of a call, whatever it is given.
 _PIECE = 1 << 14
 #: More replicas or queries than this are a slip.
 _MOST = 1_000_000_000

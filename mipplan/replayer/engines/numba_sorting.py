@@ -11,7 +11,7 @@ import numpy as np
 from mipplan.core import Int32, Int64
 from mipplan.replayer.engines.numba_engine import compiled
 
-#: Up to so many tokens of one instant are sorted by insertion: at most 32 shifts a token, if in reverse order.
+#: Up to 64 tokens of one instant are sorted by insertion: at most 32 shifts a token, if in reverse order.
 _STRETCH = 64
 #: Riders of a batch that are copied together, needed or not.
 _WIDTH = 8

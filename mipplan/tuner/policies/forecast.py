@@ -22,15 +22,15 @@ class ForecastParams:
     rate_step: float = 1.02
     """Rates are compared with the sample's in steps of this: the sample's envelope is stretched once for each."""
     cell_ns: int = NS_PER_S // 4
-    """Counts in cells of this length tell by their spread how bursty traffic is,"""
+    """How bursty traffic is, is told by the spread of counts in cells of a quarter of a second."""
     span_ns: int = 60 * NS_PER_S
-    """over at most so long a time,"""
+    """The cells of at most the last minute count."""
     fewest_cells: int = 20
-    """and in at least so many cells: fewer tell nothing."""
+    """At least 20 cells are needed, because fewer tell nothing."""
     short_span_ns: int = 15 * NS_PER_S
-    """Over so short a time burstiness is known sooner but less surely,"""
+    """Over a quarter of a minute burstiness is known sooner, but less surely."""
     short_share: float = 0.85
-    """and so much of it is believed."""
+    """Of the burstiness over that short time 0.85 is believed."""
 
 
 _PARAMS = ForecastParams()
@@ -43,18 +43,19 @@ class ForecastRule:
     Attributes
     ----------
     level_s : tuple of float
-        The rate is the largest of the mean rates over these last seconds,
+        Spans in seconds; the rate to be ready for is at least the mean rate over each of the last such spans.
     jump_s : tuple of float
-        and of those over these, less `jump_noise` standard deviations,
+        Spans in seconds, too; here `jump_noise` standard deviations are taken off the mean rate.
     jump_noise : float
     trend_s : float
-        and, if the last such span holds more than the one before by over `trend_noise` standard deviations of the
-        difference, of the line through both,
+        Where the last span of this length holds more than the one before by over `trend_noise` standard deviations of
+        the difference, the line through both is followed.
     trend_noise : float
     trend_lead : float
-        as far ahead as new replicas take, times this. With 0 trends are left alone: spare replicas are ready for more.
+        It is followed as far ahead as new replicas take, times this. With 0 trends are left alone, because spare
+        replicas are ready for more.
     peak_s : float
-        The sample's own busiest so many seconds are no reason to be ready for more than the sample.
+        The sample's own busiest seconds are no reason to be ready for more than the sample.
 
     Raises
     ------

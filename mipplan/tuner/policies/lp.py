@@ -34,9 +34,9 @@ class LpParams:
     scales: tuple[float, ...] = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2)
     """The sample is replayed at these rates: few replicas round up generously, many do not."""
     most_queries: int = 25_000
-    """At most so many queries are replayed at each rate."""
+    """At most 25,000 queries are replayed at each rate."""
     halvings: int = 5
-    """So often the interval that the multiple for spares lies in is halved."""
+    """The interval that the multiple for spares lies in is halved 5 times."""
 
 
 _PARAMS = LpParams()

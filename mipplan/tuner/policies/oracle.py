@@ -24,7 +24,7 @@ class OracleParams:
     factors: tuple[float, ...] = (1.0, 1.15, 1.3, 1.5, 1.7, 2.0, 2.4, 3.0, 4.0, 5.5, 8.0)
     """Multiples of the objective to size for, from careful to bold."""
     hopeless: float = 10.0
-    """Bolder ones are not tried once one makes so many times the further misses that are allowed."""
+    """Bolder ones are not tried once one makes 10 times the further misses that are allowed."""
 
 
 _PARAMS = OracleParams()
