@@ -30,7 +30,7 @@ TESTS = sorted([*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*
 MOST_LINES, LEAST_LINES = 400, 60
 MOST_FILES = 12
 #: The whole house. The aim for its lines is 37,000; until it is reached nothing may be added without taking away.
-MOST_FILES_OF_ALL, MOST_LINES_OF_ALL = 200, 38_450
+MOST_FILES_OF_ALL, MOST_LINES_OF_ALL = 200, 38_400
 #: How many of the package's files a call enters, and how deep its stack gets, on the shipped examples.
 HOPS = {"plan, video-monitoring": (35, 14), "replay, numpy engine": (18, None), "retune, second": (15, None)}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mipplan.baselines.rates import check_window
+from mipplan.baselines.rates import check_peak_window
 from mipplan.core import (
     InputError,
     check_budget,
@@ -82,7 +82,7 @@ def test_what_is_no_time_is_refused_by_all_that_take_one(value: object) -> None:
     assert to_ns(value) is None
     if value is not None:  # of a window: the usual one
         with pytest.raises(InputError, match="window_s"):
-            check_window(value, 1)
+            check_peak_window(value, 1)
     for read in (
         lambda: check_slo(value),
         lambda: read_seconds("horizon_s", value),

@@ -39,11 +39,11 @@ def pose_at_rate(
 
     Raises `InputError` listing every bad argument.
     """
-    checks = (lambda: check_one_of("mode", mode, Mode, repr), lambda: _check_window(window_s, 1))
+    checks = (lambda: check_one_of("mode", mode, Mode, repr), lambda: check_peak_window(window_s, 1))
     problem = pose(pipeline, profiles, trace, f"{name}, {mode}", slo_s, quantile, seed, checks)
     if isinstance(problem, Plan):
         return problem
-    return problem, queries_per_ns(trace, Mode(mode), _check_window(window_s, problem.deadline_ns))
+    return problem, queries_per_ns(trace, Mode(mode), check_peak_window(window_s, problem.deadline_ns))
 
 
 def queries_per_ns(trace: Trace, mode: Mode, window_ns: int) -> Fraction:
@@ -59,7 +59,7 @@ def queries_per_ns(trace: Trace, mode: Mode, window_ns: int) -> Fraction:
     return Fraction(int(np.max(ends - np.arange(len(trace)))), window_ns)
 
 
-def _check_window(window_s: float | None, default_ns: int) -> int:
+def check_peak_window(window_s: float | None, default_ns: int) -> int:
     """Return the length of a window in ns; raises `InputError` if it is no positive number of seconds."""
     if window_s is None:
         return default_ns

@@ -24,14 +24,7 @@ from mipplan.calculus import PathWaits, Wait
 from mipplan.core import Float64, Int64
 from mipplan.fleet.lagrange import PricedTables
 from mipplan.fleet.problem import Column
-from mipplan.fleet.tables import (
-    Caps,
-    PricingParams,
-    PricingState,
-    PricingTables,
-    Refused,
-    make_tables,
-)
+from mipplan.fleet.tables import Caps, PricingParams, PricingState, PricingTables, Refused, make_tables
 from mipplan.planner import (
     Candidates,
     CertificateOracle,

@@ -13,14 +13,7 @@ import numpy as np
 
 from mipplan.calculus import analyse_paths
 from mipplan.certificate import certify_services, plan_services
-from mipplan.core import (
-    MICRODOLLARS_PER_DOLLAR,
-    InputError,
-    NoPlanError,
-    Printable,
-    Summary,
-    from_front,
-)
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, InputError, NoPlanError, Printable, Summary, from_front
 from mipplan.fleet.problem import Column, Fleet, FleetMember, FleetSolution
 from mipplan.result import Figures, Objective, Plan, PlanStatus, Provenance, TraceReference, relevant_profiles
 from mipplan.tokens import realise

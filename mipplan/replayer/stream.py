@@ -16,14 +16,7 @@ from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import Noise, check_plan, engine_and_seed, read_settings
 from mipplan.replayer.stage_task import NEVER, EngineFeature, no_times
 from mipplan.replayer.walk import ChunkedReplay, Released
-from mipplan.result import (
-    LatencyHistogram,
-    Plan,
-    StreamEnd,
-    StreamResult,
-    exact_sum,
-    resolve_slo_ns,
-)
+from mipplan.result import LatencyHistogram, Plan, StreamEnd, StreamResult, exact_sum, resolve_slo_ns
 from mipplan.trace import Trace, checked_chunks, read_pieces
 
 #: Queries in a piece: enough to make the work per piece negligible, few enough to stay within some 100 MiB.

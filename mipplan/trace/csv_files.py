@@ -14,14 +14,7 @@ import numpy as np
 
 from mipplan.core import Float64, InputError, Int64, Positions, shown
 from mipplan.documents import decode_text
-from mipplan.trace.checks import (
-    ROWS_NAMED,
-    RowFault,
-    cells_of,
-    dates_to_ns,
-    number_of,
-    row_names,
-)
+from mipplan.trace.checks import ROWS_NAMED, RowFault, cells_of, dates_to_ns, number_of, row_names
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -15,14 +15,7 @@ from mipplan.trace import Trace
 from mipplan.tuner.conditions import Conditions
 from mipplan.tuner.requirements import DelayBudget, TuningStep, decide
 from mipplan.tuner.scaling import UNLIMITED, PipelineShape, Scaler
-from mipplan.tuner.stages import (
-    Keep,
-    StageScale,
-    Tokens,
-    pipeline_paths,
-    sample_waits_ns,
-    stage_scales,
-)
+from mipplan.tuner.stages import Keep, StageScale, Tokens, pipeline_paths, sample_waits_ns, stage_scales
 from mipplan.tuner.traffic import (
     LiveEnvelope,
     Situation,

@@ -1,12 +1,6 @@
 """The scaling problem: how many units each activity gets, modes fixed; its formulation, and a template of its model."""
 
-from mipplan_formulations.scaling.demands import (
-    OWN,
-    Demand,
-    Demands,
-    lower_hull,
-    side_by_side,
-)
+from mipplan_formulations.scaling.demands import OWN, Demand, Demands, lower_hull, side_by_side
 from mipplan_formulations.scaling.model import ScalingTemplate, build
 from mipplan_formulations.scaling.problem import (
     WHOLE,

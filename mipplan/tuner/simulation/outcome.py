@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mipplan.core import (
-    NS_PER_HOUR,
-    NS_PER_S,
-    Float64,
-    Printable,
-    Summary,
-    format_duration,
-    from_front,
-)
+from mipplan.core import NS_PER_HOUR, NS_PER_S, Float64, Printable, Summary, format_duration, from_front
 from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan, ReplayResult, Windows
 from mipplan.trace import Trace
