@@ -9,8 +9,8 @@ from fractions import Fraction
 from functools import cached_property
 
 from mipplan.certificate import certified_figures
-from mipplan.core import InputError, LongestPaths, check_all, check_quantile, check_seed
-from mipplan.options import Configuration, Family, Option, check_names, find_families, limits_of
+from mipplan.core import LongestPaths, check_all, check_quantile, check_seed
+from mipplan.options import Configuration, Family, Option, check_names, check_span, find_families, limits_of
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.result import (
@@ -78,8 +78,7 @@ class BaselineProblem:
     @cached_property
     def paths(self) -> LongestPaths[str]:
         """Longest paths through the pipeline, its delays included."""
-        edges = [(edge.parent, edge.child, edge.delay_ns) for edge in self.pipeline.edges]
-        return LongestPaths(self.pipeline.topological_order, edges)
+        return self.pipeline.longest_paths()
 
     def tokens_per_query(self, stage: str) -> Fraction:
         """Mean number of tokens of a query at a stage (InferLine calls it the scale factor)."""
@@ -133,7 +132,7 @@ def pose(
         lambda: check_seed(seed),
         lambda: resolve_slo_ns(pipeline, slo_s),
         lambda: check_names(pipeline, profiles),
-        lambda: _check_span(trace),
+        lambda: check_span(trace.span_ns),
         *checks,
     )
     relevant = relevant_profiles(pipeline, profiles)
@@ -155,11 +154,6 @@ def pose(
 def _infeasible(base: Plan, reason: str, effort: Effort) -> Plan:
     provenance = replace(base.provenance, effort=effort)
     return replace(base, status=PlanStatus.INFEASIBLE, reason=reason, provenance=provenance)
-
-
-def _check_span(trace: Trace) -> None:
-    if trace.span_ns == 0:
-        raise InputError.one("trace", "all arrivals are at one instant: it has no rate to plan for")
 
 
 def _devices(families: tuple[Family, ...]) -> tuple[Device, ...]:

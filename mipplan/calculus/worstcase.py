@@ -118,8 +118,7 @@ class WorstCase:
 
     @cached_property
     def _paths(self) -> LongestPaths[str]:
-        edges = ((edge.parent, edge.child, edge.delay_ns) for edge in self.pipeline.edges)
-        return LongestPaths(self.pipeline.topological_order, edges)
+        return self.pipeline.longest_paths()
 
     @cached_property
     def _most(self) -> dict[str, int]:

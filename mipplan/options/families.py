@@ -209,9 +209,7 @@ def _batch_caps(stage: Stage, table: LatencyTable, hardware: Hardware, rejected:
     caps: list[int] = []
     known = len(rejected)
     for row, size in enumerate(table.batch.tolist()):
-        if stage.batch_sizes is not None and size not in stage.batch_sizes:
-            continue
-        if size < stage.batch_min or (stage.batch_max is not None and size > stage.batch_max):
+        if not stage.allows_batch(size):
             continue
         needed = None if table.memory_gib is None else float(table.memory_gib[row])
         # NaN (not measured) compares false: an unknown footprint removes nothing.

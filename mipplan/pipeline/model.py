@@ -13,7 +13,16 @@ from typing import Any
 
 import networkx as nx
 
-from mipplan.core import NS_PER_S, Fault, Faults, duration_text, name_problem, plain, seconds_to_ns
+from mipplan.core import (
+    NS_PER_S,
+    Fault,
+    Faults,
+    LongestPaths,
+    duration_text,
+    name_problem,
+    plain,
+    seconds_to_ns,
+)
 from mipplan.documents import AnyPath, Document, FieldPath, read_yaml
 from mipplan.pipeline.fanout import FanOut
 from mipplan.pipeline.schema import EdgeEntry, PipelineEntry, Range, StageEntry, parse_pipeline
@@ -82,7 +91,7 @@ class Pipeline:
 
     Raises
     ------
-    InputError
+    InputError, LongestPaths
         With every fault of the pipeline.
 
     Notes
@@ -164,6 +173,11 @@ class Pipeline:
     def outgoing(self, name: str) -> tuple[Edge, ...]:
         """Edges out of a stage, in the order of the file."""
         return tuple(edge for edge in self._edges if edge.parent == name)
+
+    def longest_paths(self) -> LongestPaths[str]:
+        """Return the longest paths through the stages, under weights that change; delays are the lengths of edges."""
+        edges = ((edge.parent, edge.child, edge.delay_ns) for edge in self._edges)
+        return LongestPaths(self._order, edges)
 
     def place(self, path: FieldPath) -> str:
         """Write where a field stands, for messages: ``video.yaml:6: stages.detect.model``."""

@@ -11,8 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from mipplan.calculus import Envelope, EnvelopeCurve, most_tokens_per_query, stage_service
-from mipplan.core import UNLIMITED_NS, Fault, InputError, LongestPaths
-from mipplan.pipeline import Pipeline
+from mipplan.core import UNLIMITED_NS, Fault, InputError
 from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace
@@ -109,12 +108,6 @@ def stage_scales(
             planned=choice.replicas,
         )
     return scales
-
-
-def pipeline_paths(pipeline: Pipeline) -> LongestPaths[str]:
-    """Return the paths through a pipeline, its delays their lengths."""
-    edges = [(edge.parent, edge.child, edge.delay_ns) for edge in pipeline.edges]
-    return LongestPaths(pipeline.topological_order, edges)
 
 
 def sample_waits_ns(stages: Mapping[str, StageScale], sample: Envelope | None) -> dict[str, int]:

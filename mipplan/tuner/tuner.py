@@ -15,7 +15,7 @@ from mipplan.trace import Trace
 from mipplan.tuner.conditions import Conditions
 from mipplan.tuner.requirements import DelayBudget, TuningStep, decide
 from mipplan.tuner.scaling import UNLIMITED, PipelineShape, Scaler
-from mipplan.tuner.stages import Keep, StageScale, Tokens, pipeline_paths, sample_waits_ns, stage_scales
+from mipplan.tuner.stages import Keep, StageScale, Tokens, sample_waits_ns, stage_scales
 from mipplan.tuner.traffic import (
     LiveEnvelope,
     Situation,
@@ -104,7 +104,7 @@ class Tuner:
         self.recovery_ns = max(delay.value, 2 * delay.value if recovery_s is None else recovery.value)
         self.budget = DelayBudget(
             self.stages,
-            pipeline_paths(plan.pipeline),
+            plan.pipeline.longest_paths(),
             plan.slo_ns - margin.value,
             self.tokens,
             self.activation_delay_ns,

@@ -17,7 +17,6 @@ from mipplan.tuner.policies.base import (
     check_numbers,
     whole_replicas,
 )
-from mipplan.tuner.stages import pipeline_paths
 from mipplan.tuner.traffic import LONGEST_WINDOW_NS, RecentArrivals, doubling_windows_ns
 
 
@@ -64,7 +63,7 @@ class _Follower:
         self._policy, self._setting = policy, setting
         # The time through full batches, doubling to 60 s, and that.
         full_ns = {stage: int(setting.plan.service_ns(stage)[-1]) for stage in setting.stages}
-        doubling = doubling_windows_ns(max(pipeline_paths(setting.plan.pipeline).down_to(full_ns).values()))
+        doubling = doubling_windows_ns(max(setting.plan.pipeline.longest_paths().down_to(full_ns).values()))
         lengths_ns = np.append(doubling[doubling < LONGEST_WINDOW_NS], LONGEST_WINDOW_NS)
         # In a window longer than itself the sample shows too little: any traffic would exceed it for ever.
         covered = max(1, int(np.searchsorted(lengths_ns, setting.sample.span_ns, side="right")))

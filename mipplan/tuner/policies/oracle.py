@@ -14,7 +14,7 @@ from mipplan.replayer import ReplicaSchedule, replay
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 from mipplan.tuner.policies.base import Setting, check_numbers
-from mipplan.tuner.stages import Tokens, pipeline_paths, stage_scales
+from mipplan.tuner.stages import Tokens, stage_scales
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Oracle:
         """Choose all commands at once, knowing the trace and its draws."""
         scales = stage_scales(setting.plan, Tokens.MEAN, setting.sample)
         own_ns = {stage: scale.latency_ns for stage, scale in scales.items()}
-        spent_ns = pipeline_paths(setting.plan.pipeline).through(own_ns)
+        spent_ns = setting.plan.pipeline.longest_paths().through(own_ns)
         workload = realise(setting.plan.pipeline, trace, seed)
         found: list[tuple[float, float, dict[str, ReplicaSchedule]]] = []
         for factor in _PARAMS.factors:
