@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property, partial
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -14,10 +14,13 @@ from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_S,
     UNLIMITED_NS,
+    FieldOf,
     LongestPaths,
     Printable,
     Summary,
     format_duration,
+    format_seconds,
+    remake,
 )
 from mipplan.tuner.scaling import Requirement, Scaler, ScalingResult, make_demand
 from mipplan.tuner.stages import StageScale, Tokens
@@ -83,14 +86,10 @@ class TuningStep(Printable):
                 object.__setattr__(self, name, None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Read-only views cannot be pickled; the constructor makes them anew.
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return partial(type(self), **{**values, "replicas": dict(self.replicas)}), ()
+        return remake(self)
 
-    @property
-    def usd_per_hour(self) -> float:
-        """Cost, dollars per hour."""
-        return self.microusd_per_hour / MICRODOLLARS_PER_DOLLAR
+    usd_per_hour = FieldOf[float]("microusd_per_hour", MICRODOLLARS_PER_DOLLAR)
+    """Cost, dollars per hour."""
 
     @property
     def gap(self) -> float | None:
@@ -112,8 +111,7 @@ class TuningStep(Printable):
         return _seconds(self.transient_bound_ns)
 
     def _summary(self) -> Summary:
-        bounds_s = (self.latency_bound_s, self.transient_bound_s)
-        steady, from_now = (format_duration(bound_s * NS_PER_S) for bound_s in bounds_s)
+        steady, from_now = format_seconds(self.latency_bound_s), format_seconds(self.transient_bound_s)
         return Summary(
             f"Retuned: {self.usd_per_hour:.4f} $/h{', a new plan is needed' if self.replan else ''}",
             figures=(
@@ -128,8 +126,8 @@ class TuningStep(Printable):
         )
 
     def _line(self) -> str:
-        bound = format_duration(self.latency_bound_s * NS_PER_S)
-        return f": {sum(self.replicas.values())} replicas, {self.usd_per_hour:.4f} $/h, bound {bound}"
+        bound, count = format_seconds(self.latency_bound_s), sum(self.replicas.values())
+        return f": {count} replicas, {self.usd_per_hour:.4f} $/h, bound {bound}"
 
 
 def _seconds(bound_ns: int | None) -> float:

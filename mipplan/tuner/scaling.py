@@ -214,13 +214,11 @@ class Scaler:
 
     def _needs(self, requirements: Sequence[Requirement]) -> Int64:
         needs = [need for needed in requirements for need in needed.needs]
-        faults = [
+        InputError.raise_if(
             Fault(f"traffic, backlog: {stage.stage}", f"asks for more than {MOST_NEED // WHOLE:,} replicas")
             for stage, need in zip(self._stages, needs, strict=True)
             if need > MOST_NEED
-        ]
-        if faults:
-            raise InputError(faults)
+        )
         return np.array(needs, dtype=np.int64)
 
     def _share_out(self, requirements: Sequence[Requirement]) -> tuple[list[Requirement], tuple[bool, ...]]:

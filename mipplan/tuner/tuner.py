@@ -8,7 +8,7 @@ from fractions import Fraction
 from numpy.typing import ArrayLike
 
 from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts, servers_needed
-from mipplan.core import UNLIMITED_NS, Fault, Faults, InputError, check_one_of, shown
+from mipplan.core import UNLIMITED_NS, Fault, Faults, FieldOf, InputError, check_one_of, shown
 from mipplan.replayer import check_plan
 from mipplan.result import Plan
 from mipplan.trace import Trace
@@ -125,10 +125,8 @@ class Tuner:
         unchanged = Conditions(self.conditions.limits, self.conditions.budget_usd_per_hour)
         self._free = Scaler([self.shape()], unchanged)
 
-    @property
-    def service_time_ns(self) -> int:
-        """Largest sum of T and delays along a path: what a query takes that waits for no other."""
-        return self.budget.service_time_ns
+    service_time_ns = FieldOf[int]("budget.service_time_ns")
+    """Largest sum of T and delays along a path: what a query takes that waits for no other."""
 
     @property
     def replicas(self) -> dict[str, int]:
@@ -298,16 +296,14 @@ class Tuner:
     def _read_all(self, name: str, given: Mapping[str, int], **limits: int) -> dict[str, int]:
         """Whole numbers for every stage."""
         numbers = read_counts(name, given, set(self.stages), **limits)
-        missing = [Fault(f"{name}.{stage}", "is missing") for stage in self.stages if stage not in numbers]
-        if missing:
-            raise InputError(missing)
+        InputError.raise_if(
+            Fault(f"{name}.{stage}", "is missing") for stage in self.stages if stage not in numbers
+        )
         return numbers
 
     def _read_sample(self, sample: Trace | ArrivalCurve | None) -> Envelope | None:
         if isinstance(sample, Trace):
             return WindowCounts.of_arrivals(sample.arrival_ns, self.live.window_ns).envelope()
-        if isinstance(sample, ArrivalCurve):
-            return Envelope.of_curve(sample)
-        if sample is None:
-            return None
+        if isinstance(sample, ArrivalCurve | None):
+            return None if sample is None else Envelope.of_curve(sample)
         raise InputError.one("sample", f"expected a Trace or an ArrivalCurve, found {shown(sample)}")
