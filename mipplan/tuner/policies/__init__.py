@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from mipplan.core import Fault, InputError, listed, shown, suggestion
-from mipplan.tuner.policies.autoscalers import Hpa, Ray
+from mipplan.tuner.policies.autoscalers import Hpa, InferLine, Ray
 from mipplan.tuner.policies.base import (
     Clairvoyant,
     Controller,
@@ -17,7 +17,6 @@ from mipplan.tuner.policies.base import (
     Static,
 )
 from mipplan.tuner.policies.forecast import ForecastRule
-from mipplan.tuner.policies.inferline import InferLine
 from mipplan.tuner.policies.lp import Lp, SpareRule
 from mipplan.tuner.policies.oracle import Oracle
 
@@ -62,8 +61,7 @@ def read_policies(policies: Sequence[str | Policy | Clairvoyant]) -> list[Policy
     faults += [
         Fault("policies", f"names {name} twice") for name in dict.fromkeys(names) if names.count(name) > 1
     ]
-    if faults:
-        raise InputError(faults)
+    InputError.raise_if(faults)
     return chosen
 
 

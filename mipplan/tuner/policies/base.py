@@ -9,54 +9,42 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
-from mipplan.core import Fault, InputError, Int64, is_finite, shown
+from mipplan.core import Fault, FieldOf, InputError, Int64, is_finite, shown
 from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 
-#: A day: nothing that a policy waits for or looks back at takes longer.
-DAY_S = 86_400.0
-#: The shortest time that is one.
-NANOSECOND_S = 1e-9
-#: Nobody provisions for more times the traffic than this.
-MOST_TIMES = 1_000.0
+#: Seconds that a policy looks back: at least a nanosecond, and nothing takes longer than a day.
+SPAN_S = (1e-9, 86_400.0)
+#: Seconds that a policy waits; perhaps none.
+WAIT_S = (0.0, 86_400.0)
+#: Nobody provisions for more than 1,000 times the traffic.
+TIMES = (0.0, 1_000.0)
 #: Rounding must not turn ⌈3.0000000001⌉ into 4.
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class StageObservation:
-    """One stage over one control period, which lasts from the last instant of control (included) to this one (not).
-
-    Attributes
-    ----------
-    replicas : int
-        Told to have, until now.
-    active : int
-        Of these, how many may serve at the end of the period: the others still start.
-    waiting : int
-        Tokens that wait at the end of the period.
-    under_way : int
-        Tokens in batches at its end.
-    arrived : int
-        Tokens that became ready in it.
-    busy_ns : int
-        Sum over replicas of the time that they were busy in it.
-    active_ns : int
-        Sum over replicas of the time that they were active in it.
-    ongoing_ns : int
-        Sum over tokens of the time that they waited or were served in it.
-    """
+    """One stage over one control period, which lasts from the last instant of control (included) to this one (not)."""
 
     replicas: int
+    """Told to have, until now."""
     active: int
+    """Of these, how many may serve at the end of the period: the others still start."""
     waiting: int
+    """Tokens that wait at the end of the period."""
     under_way: int
+    """Tokens in batches at its end."""
     arrived: int
+    """Tokens that became ready in it."""
     busy_ns: int
+    """Sum over replicas of the time that they were busy in it."""
     active_ns: int
+    """Sum over replicas of the time that they were active in it."""
     ongoing_ns: int
+    """Sum over tokens of the time that they waited or were served in it."""
 
     @property
     def ongoing(self) -> int:
@@ -66,54 +54,35 @@ class StageObservation:
 
 @dataclass(frozen=True)
 class Observation:
-    """A pipeline over one control period; nothing of what happens from `now_ns` on.
-
-    Attributes
-    ----------
-    now_ns : int
-        The instant of control. What happens at this very instant is not seen yet.
-    period_ns : int
-        Since the instant of control before.
-    arrival_ns : int64, shape (k,)
-        Ingress of the queries of this period, non-decreasing.
-    stages : mapping of str to StageObservation
-        In topological order.
-    """
+    """A pipeline over one control period; nothing of what happens from `now_ns` on."""
 
     now_ns: int
+    """The instant of control. What happens at this very instant is not seen yet."""
     period_ns: int
+    """Since the instant of control before."""
     arrival_ns: Int64
+    """Ingress of the queries of this period, non-decreasing, shape (k,)."""
     stages: Mapping[str, StageObservation]
+    """In topological order."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a controller is told before it starts; nothing of the traffic to come.
-
-    Attributes
-    ----------
-    plan : Plan
-        Hardware, batch sizes, and the replicas to start with.
-    sample : Trace
-        The traffic that was planned for.
-    start_ns : int
-        When the run begins.
-    period_ns : int
-        Time between two instants of control.
-    delay_ns : int
-        Time from ordering a replica to its first batch.
-    """
+    """What a controller is told before it starts; nothing of the traffic to come."""
 
     plan: Plan
+    """Hardware, batch sizes, and the replicas to start with."""
     sample: Trace
+    """The traffic that was planned for."""
     start_ns: int
+    """When the run begins."""
     period_ns: int
+    """Time between two instants of control."""
     delay_ns: int
+    """Time from ordering a replica to its first batch."""
 
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """In topological order."""
-        return self.plan.pipeline.topological_order
+    stages = FieldOf[tuple[str, ...]]("plan.pipeline.topological_order")
+    """In topological order."""
 
     @cached_property
     def replicas(self) -> dict[str, int]:
@@ -132,10 +101,8 @@ class Setting:
         service = {stage: self.plan.service_ns(stage) for stage in self.stages}
         return {stage: 1e9 * ns.size / float(ns[-1]) for stage, ns in service.items()}
 
-    @cached_property
-    def sample_rate_rps(self) -> float:
-        """Queries per second in the sample."""
-        return self.sample.rate_rps
+    sample_rate_rps = FieldOf[float]("sample.rate_rps")
+    """Queries per second in the sample."""
 
 
 class Controller(Protocol):
@@ -227,5 +194,4 @@ def check_numbers(owner: object, **ranges: tuple[float, float]) -> None:
             for number in (value if isinstance(value, tuple) else (value,))
             if not is_finite(number) or not least <= number <= most
         ]
-    if faults:
-        raise InputError(faults)
+    InputError.raise_if(faults)

@@ -11,7 +11,7 @@ import numpy as np
 from mipplan.calculus import WindowCounts
 from mipplan.core import NS_PER_S, Int64
 from mipplan.trace import Trace
-from mipplan.tuner.policies.base import DAY_S, MOST_TIMES, NANOSECOND_S, check_numbers
+from mipplan.tuner.policies.base import SPAN_S, TIMES, check_numbers
 from mipplan.tuner.traffic import RecentArrivals
 
 
@@ -71,9 +71,9 @@ class ForecastRule:
     peak_s: float = 5.0
 
     def __post_init__(self) -> None:
-        lengths = dict.fromkeys(("level_s", "jump_s", "trend_s", "peak_s"), (NANOSECOND_S, DAY_S))
+        lengths = dict.fromkeys(("level_s", "jump_s", "trend_s", "peak_s"), SPAN_S)
         noise = dict.fromkeys(("jump_noise", "trend_noise"), (0.0, float("inf")))
-        check_numbers(self, trend_lead=(0.0, MOST_TIMES), **lengths, **noise)
+        check_numbers(self, trend_lead=TIMES, **lengths, **noise)
 
 
 class Forecast:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mipplan.calculus import WindowCounts
 from mipplan.core import NS_PER_S, first_true
 from mipplan.replayer import replay
-from mipplan.result import Choice, Plan
+from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner.policies.base import (
-    DAY_S,
-    MOST_TIMES,
-    NANOSECOND_S,
+    SPAN_S,
+    TIMES,
+    WAIT_S,
     Observation,
     Setting,
     StabilizationWindow,
@@ -64,7 +64,7 @@ class SpareRule:
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        check_numbers(self, most=(1.0, MOST_TIMES), share=(0.0, MOST_TIMES))
+        check_numbers(self, most=(1.0, TIMES[1]), share=TIMES)
 
     def counts(
         self,
@@ -145,8 +145,8 @@ class Lp:
     name: str = "lp"
 
     def __post_init__(self) -> None:
-        seconds = dict.fromkeys(("hold_s", "recovery_s"), (0.0, DAY_S))
-        check_numbers(self, miss_rate=(0.0, 1.0), horizon_s=(NANOSECOND_S, 60.0), **seconds)
+        horizon_s = (SPAN_S[0], 60.0)
+        check_numbers(self, miss_rate=(0.0, 1.0), horizon_s=horizon_s, hold_s=WAIT_S, recovery_s=WAIT_S)
 
     @classmethod
     def lean(cls) -> Lp:
@@ -252,10 +252,7 @@ def _keeps(plan: Plan, sample: Trace, traces: Sequence[Trace], factor: float, mi
         if any(need is None for need in tuner.needs(envelope).values()):
             continue
         counts = tuner.replicas_for(envelope)
-        choices = {
-            stage: Choice(choice.hardware, choice.batch, counts[stage])
-            for stage, choice in plan.choices.items()
-        }
+        choices = {stage: replace(choice, replicas=counts[stage]) for stage, choice in plan.choices.items()}
         sized = Plan.from_choices(plan.pipeline, plan.profiles, choices, slo_s=plan.slo_s, seed=plan.seed)
         if not replay(sized, trace).miss_rate(plan.slo_s) <= miss_rate:
             return False
