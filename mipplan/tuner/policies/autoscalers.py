@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -12,19 +13,20 @@ from mipplan.calculus import WindowCounts
 from mipplan.core import NS_PER_S, Int64
 from mipplan.tuner.policies.base import (
     ROUNDING,
-    SPAN_S,
-    WAIT_S,
     Observation,
+    Parameters,
     Setting,
+    Share,
+    Span,
     StabilizationWindow,
-    check_numbers,
+    Wait,
     whole_replicas,
 )
 from mipplan.tuner.traffic import LONGEST_WINDOW_NS, RecentArrivals, doubling_windows_ns
 
 
 @dataclass(frozen=True)
-class Hpa:
+class Hpa(Parameters):
     """Every 15 s each stage is to have ⌈n · utilisation / target⌉ replicas.
 
     Nothing changes while utilisation / target is within the tolerance of 1. Down, the largest wish of the last 300 s
@@ -49,16 +51,12 @@ class Hpa:
     Kubernetes documentation, "Horizontal Pod Autoscaling" (autoscaling/v2).
     """
 
-    target: float = 0.5
-    metric_delay_s: float = 0.0
-    sync_s: float = 15.0
-    tolerance: float = 0.1
-    down_window_s: float = 300.0
+    target: Annotated[float, 0.001, 1.0] = 0.5
+    metric_delay_s: Wait = 0.0
+    sync_s: Span = 15.0
+    tolerance: Share = 0.1
+    down_window_s: Wait = 300.0
     name: str = "hpa"
-
-    def __post_init__(self) -> None:
-        waits = {"metric_delay_s": WAIT_S, "down_window_s": WAIT_S}
-        check_numbers(self, target=(0.001, 1.0), tolerance=(0.0, 1.0), sync_s=SPAN_S, **waits)
 
     def start(self, setting: Setting) -> _HpaController:
         """Start with the plan's replicas as the only wish so far."""
@@ -95,7 +93,7 @@ class _HpaController:
 
 
 @dataclass(frozen=True)
-class Ray:
+class Ray(Parameters):
     """Each stage is to have one replica per `target` requests that wait or are served, averaged over 30 s.
 
     A wish for more replicas has to hold for 30 s, one for fewer for 600 s; then the count jumps to the wish of that
@@ -123,17 +121,13 @@ class Ray:
     ``upscale_delay_s``, ``downscale_delay_s``, ``max_replicas`` of ``num_replicas="auto"``).
     """
 
-    target: float = 2.0
+    target: Annotated[float, 0.001, 1e6] = 2.0
     per_batch: bool = False
-    look_back_s: float = 30.0
-    up_delay_s: float = 30.0
-    down_delay_s: float = 600.0
-    most: int = 100
+    look_back_s: Span = 30.0
+    up_delay_s: Wait = 30.0
+    down_delay_s: Wait = 600.0
+    most: Annotated[int, 1, 1_000_000] = 100
     name: str = "ray"
-
-    def __post_init__(self) -> None:
-        waits = {"up_delay_s": WAIT_S, "down_delay_s": WAIT_S}
-        check_numbers(self, target=(0.001, 1e6), look_back_s=SPAN_S, most=(1, 1_000_000), **waits)
 
     @classmethod
     def tuned(cls, target: float = 1.0) -> Ray:
@@ -193,7 +187,7 @@ class _MetricWindow:
 
 
 @dataclass(frozen=True)
-class InferLine:
+class InferLine(Parameters):
     """Scale up at once when the traffic exceeds the sample's envelope, and down after 15 s without a change.
 
     Let ρ_m = (sample rate · s_m) / (μ_m · planned replicas), with s_m tokens per query and μ_m tokens per second of one
@@ -216,13 +210,10 @@ class InferLine:
     SoCC 2020, section 5, doi:10.1145/3419111.3421285.
     """
 
-    quiet_s: float = 15.0
-    down_look_back_s: float = 30.0
-    down_window_s: float = 5.0
+    quiet_s: Wait = 15.0
+    down_look_back_s: Span = 30.0
+    down_window_s: Span = 5.0
     name: str = "inferline"
-
-    def __post_init__(self) -> None:
-        check_numbers(self, quiet_s=WAIT_S, down_look_back_s=SPAN_S, down_window_s=SPAN_S)
 
     def start(self, setting: Setting) -> _InferLineController:
         """Learn the sample's envelope."""

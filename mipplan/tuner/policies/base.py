@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
 
 from mipplan.core import Fault, FieldOf, InputError, Int64, is_finite, shown
 from mipplan.replayer import ReplicaSchedule
@@ -15,12 +14,14 @@ from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 
+#: Some of all.
+Share = Annotated[float, 0.0, 1.0]
 #: Seconds that a policy looks back: at least a nanosecond, and nothing takes longer than a day.
-SPAN_S = (1e-9, 86_400.0)
+Span = Annotated[float, 1e-9, 86_400.0]
 #: Seconds that a policy waits; perhaps none.
-WAIT_S = (0.0, 86_400.0)
+Wait = Annotated[float, 0.0, 86_400.0]
 #: Nobody provisions for more than 1,000 times the traffic.
-TIMES = (0.0, 1_000.0)
+Times = Annotated[float, 0.0, 1_000.0]
 #: Rounding must not turn ⌈3.0000000001⌉ into 4.
 ROUNDING = 1e-9
 
@@ -156,6 +157,26 @@ class Static:
         return {}
 
 
+class Parameters:
+    """Numbers of a policy, each (in a tuple, too) within the closed range that its type names.
+
+    Raises `InputError` with every one that is not.
+    """
+
+    def __post_init__(self) -> None:
+        faults: list[Fault] = []
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            value, kind = getattr(self, name), get_args(hint)[0] if get_origin(hint) is tuple else hint
+            if get_origin(kind) is Annotated:
+                place, (least, most) = f"{type(self).__name__}.{name}", kind.__metadata__
+                faults += [
+                    Fault(place, f"expected a number from {least:g} to {most:g}, found {shown(number)}")
+                    for number in (value if isinstance(value, tuple) else (value,))
+                    if not is_finite(number) or not least <= number <= most
+                ]
+        InputError.raise_if(faults)
+
+
 class StabilizationWindow:
     """The largest count of each stage in the last `length_ns`, its count at the start included, if it had any.
 
@@ -163,35 +184,15 @@ class StabilizationWindow:
     """
 
     def __init__(self, length_ns: int, start_ns: int, counts: Mapping[str, int]) -> None:
-        self._length_ns = length_ns
-        # Of each stage instants and counts, the counts decreasing: the first is the largest.
-        self._found = {stage: deque([(start_ns, count)]) for stage, count in counts.items()}
+        self._length_ns, self._found = length_ns, [(start_ns, counts)]
 
     def largest(self, now_ns: int, counts: Mapping[str, int]) -> dict[str, int]:
         """Take in the counts of now, and return the largest since `length_ns` ago."""
-        for stage, count in counts.items():
-            found = self._found.setdefault(stage, deque())
-            while found and found[-1][1] <= count:
-                found.pop()
-            found.append((now_ns, count))
-            while found[0][0] < now_ns - self._length_ns:
-                found.popleft()
-        return {stage: self._found[stage][0][1] for stage in counts}
+        recent = [found for found in self._found if found[0] >= now_ns - self._length_ns]
+        self._found = [*recent, (now_ns, counts)]
+        return {stage: max(found.get(stage, 0) for _, found in self._found) for stage in counts}
 
 
 def whole_replicas(needed: float) -> int:
     """Round up to replicas, at least one."""
     return max(1, math.ceil(needed - ROUNDING))
-
-
-def check_numbers(owner: object, **ranges: tuple[float, float]) -> None:
-    """Raise `InputError` with every attribute that is no number within a closed range; of a tuple, each of its."""
-    faults = []
-    for name, (least, most) in ranges.items():
-        value, place = getattr(owner, name), f"{type(owner).__name__}.{name}"
-        faults += [
-            Fault(place, f"expected a number from {least:g} to {most:g}, found {shown(number)}")
-            for number in (value if isinstance(value, tuple) else (value,))
-            if not is_finite(number) or not least <= number <= most
-        ]
-    InputError.raise_if(faults)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from mipplan.calculus import WindowCounts
 from mipplan.core import NS_PER_S, Int64
 from mipplan.trace import Trace
-from mipplan.tuner.policies.base import SPAN_S, TIMES, check_numbers
+from mipplan.tuner.policies.base import Parameters, Span, Times
 from mipplan.tuner.traffic import RecentArrivals
 
 
@@ -37,7 +38,7 @@ _PARAMS = ForecastParams()
 
 
 @dataclass(frozen=True)
-class ForecastRule:
+class ForecastRule(Parameters):
     """How the rate to be ready for is made of counts.
 
     Attributes
@@ -62,18 +63,13 @@ class ForecastRule:
     InputError
     """
 
-    level_s: tuple[float, ...] = (5.0, 10.0)
-    jump_s: tuple[float, ...] = (1.0, 2.0)
-    jump_noise: float = 3.0
-    trend_s: float = 5.0
-    trend_noise: float = 1.0
-    trend_lead: float = 0.0
-    peak_s: float = 5.0
-
-    def __post_init__(self) -> None:
-        lengths = dict.fromkeys(("level_s", "jump_s", "trend_s", "peak_s"), SPAN_S)
-        noise = dict.fromkeys(("jump_noise", "trend_noise"), (0.0, float("inf")))
-        check_numbers(self, trend_lead=TIMES, **lengths, **noise)
+    level_s: tuple[Span, ...] = (5.0, 10.0)
+    jump_s: tuple[Span, ...] = (1.0, 2.0)
+    jump_noise: Annotated[float, 0.0, math.inf] = 3.0
+    trend_s: Span = 5.0
+    trend_noise: Annotated[float, 0.0, math.inf] = 1.0
+    trend_lead: Times = 0.0
+    peak_s: Span = 5.0
 
 
 class Forecast:
@@ -174,9 +170,7 @@ def peak_rate_rps(sample: Trace, span_ns: int) -> float:
     """Return the rate of a trace's busiest span of this length; its mean rate if it is no longer than that."""
     if sample.span_ns <= span_ns:
         return sample.rate_rps
-    times = sample.arrival_ns
-    most = np.max(np.searchsorted(times, times + span_ns, side="right") - np.arange(times.size))
-    return float(most) * NS_PER_S / span_ns
+    return float(WindowCounts.of_arrivals(sample.arrival_ns, [span_ns]).count[0]) * NS_PER_S / span_ns
 
 
 def burstiness(arrival_ns: Int64, since_ns: int, now_ns: int) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 from mipplan.calculus import WindowCounts
 from mipplan.core import NS_PER_S, first_true
@@ -11,14 +12,14 @@ from mipplan.replayer import replay
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner.policies.base import (
-    SPAN_S,
-    TIMES,
-    WAIT_S,
     Observation,
+    Parameters,
     Setting,
+    Share,
     StabilizationWindow,
     StageObservation,
-    check_numbers,
+    Times,
+    Wait,
 )
 from mipplan.tuner.policies.forecast import Forecast, ForecastRule
 from mipplan.tuner.requirements import TuningStep
@@ -43,7 +44,7 @@ _PARAMS = LpParams()
 
 
 @dataclass(frozen=True)
-class SpareRule:
+class SpareRule(Parameters):
     """For what multiple of the present rate to have replicas.
 
     The pipeline is as fast as its slowest stage, so all stages are ready for the same multiple.
@@ -60,11 +61,8 @@ class SpareRule:
     InputError
     """
 
-    most: float = 3.0
-    share: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_numbers(self, most=(1.0, TIMES[1]), share=TIMES)
+    most: Annotated[float, 1.0, 1_000.0] = 3.0
+    share: Times = 1.0
 
     def counts(
         self,
@@ -104,7 +102,7 @@ def _cost_of(counts: Mapping[str, int], price: Mapping[str, int]) -> int:
 
 
 @dataclass(frozen=True)
-class Lp:
+class Lp(Parameters):
     """The tuner of this package, in closed loop.
 
     Before the start the latency target is calibrated on the sample (`calibrate`). At each instant of control,
@@ -136,17 +134,13 @@ class Lp:
     InputError
     """
 
-    miss_rate: float = 0.0
-    horizon_s: float = 15.0
-    hold_s: float = 15.0
-    recovery_s: float = 3.0
+    miss_rate: Share = 0.0
+    horizon_s: Annotated[float, 1e-9, 60.0] = 15.0
+    hold_s: Wait = 15.0
+    recovery_s: Wait = 3.0
     spares: SpareRule = field(default_factory=SpareRule)
     rule: ForecastRule = field(default_factory=ForecastRule)
     name: str = "lp"
-
-    def __post_init__(self) -> None:
-        horizon_s = (SPAN_S[0], 60.0)
-        check_numbers(self, miss_rate=(0.0, 1.0), horizon_s=horizon_s, hold_s=WAIT_S, recovery_s=WAIT_S)
 
     @classmethod
     def lean(cls) -> Lp:
@@ -234,9 +228,7 @@ def calibrate(plan: Plan, sample: Trace, miss_rate: float, params: LpParams = _P
     covers them; a replay of the sample says how far one may go. Only the sample is used. If no target does, the
     shortest one is returned.
     """
-    part = sample
-    if len(sample) > params.most_queries:
-        part = Trace(sample.arrival_ns[: params.most_queries], sample.name, sample.note)
+    part = Trace(sample.arrival_ns[: params.most_queries], sample.name, sample.note)
     traces = [part.scale(scale) for scale in params.scales]
     # From the longest target down: shorter ones keep the objective more easily.
     factors = params.factors[::-1]

@@ -13,7 +13,7 @@ from mipplan.core import NS_PER_S, Float64, Int64, first_true
 from mipplan.replayer import ReplicaSchedule, replay
 from mipplan.tokens import realise
 from mipplan.trace import Trace
-from mipplan.tuner.policies.base import Setting, check_numbers
+from mipplan.tuner.policies.base import Parameters, Setting, Share
 from mipplan.tuner.stages import Tokens, stage_scales
 
 
@@ -31,7 +31,7 @@ _PARAMS = OracleParams()
 
 
 @dataclass(frozen=True)
-class Oracle:
+class Oracle(Parameters):
     """The cheapest schedule found in hindsight, under the same activation delay: an upper bound on the optimum.
 
     For every control period and stage the least number of replicas r is found with which all tokens of that period keep
@@ -56,11 +56,8 @@ class Oracle:
         If that is no share.
     """
 
-    miss_rate: float = 0.001
+    miss_rate: Share = 0.001
     name: str = "oracle"
-
-    def __post_init__(self) -> None:
-        check_numbers(self, miss_rate=(0.0, 1.0))
 
     def schedules(self, setting: Setting, trace: Trace, seed: int) -> Mapping[str, ReplicaSchedule]:
         """Choose all commands at once, knowing the trace and its draws."""
@@ -83,11 +80,7 @@ class Oracle:
             if found[-1][0] > found[0][0] + _PARAMS.hopeless * self.miss_rate:
                 break
         if not found:
-            nothing = np.empty(0, dtype=np.int64)
-            return {
-                stage: ReplicaSchedule(nothing, np.array([count]), setting.delay_ns)
-                for stage, count in setting.replicas.items()
-            }
+            return {stage: _schedule(setting, np.array([n]), n) for stage, n in setting.replicas.items()}
         fewest = min(missed for missed, _, _ in found)
         return min(
             ((usd, missed, made) for missed, usd, made in found if missed <= fewest + self.miss_rate),
