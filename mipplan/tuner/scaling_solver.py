@@ -106,11 +106,9 @@ class ScalingSolver:
         evaluation = problem.evaluate(units)
         if not evaluation.feasible:
             return None
-        if evaluation.cost > bound and len(units) <= (
-            self._params.few_timed if self._timed else self._params.few
-        ):
-            return improve(problem, units, evaluation)
-        return units, evaluation
+        few = self._params.few_timed if self._timed else self._params.few
+        is_worth_it = evaluation.cost > bound and len(units) <= few
+        return improve(problem, units, evaluation) if is_worth_it else (units, evaluation)
 
     def _branch(self, problem: ScalingProblem, values: Float64, bound: int) -> _Judged | None:
         """Look for whole units by halves where rounding found none: fewer units of an activity first, then more.
@@ -123,12 +121,10 @@ class ScalingSolver:
                 return None
             half = halves.pop()
             solved = None if _is_short(half) else self._relax_within(half)
-            if solved is None:
-                continue
-            found = self._whole(half, solved[0], bound)
-            if found is not None:
+            found = solved and self._whole(half, solved[0], bound)
+            if found:
                 return self._judge(problem, found[0], bound)
-            halves += _halves(half, solved[0], self._timed)
+            halves += _halves(half, solved[0], self._timed) if solved else []
         return None
 
     def _relax_within(self, problem: ScalingProblem) -> tuple[Float64, int] | None:
@@ -152,11 +148,8 @@ class ScalingSolver:
 
     def _relax(self, problem: ScalingProblem) -> tuple[Float64, int] | None:
         """Values of the columns and bound of the relaxation, with rows for demands added where the solution is."""
-        timed = self._timed
-        values: Float64 | None = None
-        bound = 0
-        for _ in range(self._params.most_rounds if timed else 1):
-            slopes = None
+        timed, bound, slopes = self._timed, 0, None
+        for _ in range(self._params.most_rounds):
             if timed:
                 demands = side_by_side(problem.demands)
                 slopes = self._places.slopes(demands, problem.least[timed], problem.most[timed])
@@ -169,7 +162,6 @@ class ScalingSolver:
             values, bound = relaxed.values, max(bound, int(np.ceil(relaxed.bound - 1e-6)))
             if not timed or not self._places.move_to(values[timed]):
                 break
-        assert values is not None
         return values, bound
 
 
@@ -223,9 +215,8 @@ def _round(problem: ScalingProblem, values: Float64) -> list[int] | None:
     relaxed = values[:count]
     # What is shed follows the units, in the order of the groups that may shed.
     shedding = [g for g, group in enumerate(problem.groups) if group.penalty is not None]
-    shed = [0.0] * len(problem.groups)
-    for group, value in zip(shedding, values[count:].tolist(), strict=False):
-        shed[group] = value
+    shed = np.zeros(len(problem.groups))
+    shed[shedding] = values[count : count + len(shedding)]
     is_timed = np.array(problem.is_timed)
     if is_timed.any():
         whole = round_times(problem, relaxed)
