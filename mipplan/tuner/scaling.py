@@ -155,13 +155,10 @@ class Scaler:
         # What a thousandth more of the traffic can ask for.
         steps = [_thousandth(need) if need > n * WHOLE else 0 for n, need in zip(units, wanted, strict=True)]
         part = slice(None) if self._common else self._part(m)
-        found = []
-        for r, resource in enumerate(self._resources):
-            amounts = [usage[r] for usage in self._usage]
-            used = sum(amount * n for amount, n in zip(amounts, units, strict=True))
-            more = sum(amount * step for amount, step in zip(amounts[part], steps[part], strict=True))
-            if more and used + more > resource.capacity:
-                found.append(f"{resource.name} is used up")
+        usages = np.array(self._usage, dtype=np.int64)
+        used, more = units @ usages, steps[part] @ usages[part]
+        is_used_up = (more > 0) & (used + more > [resource.capacity for resource in self._resources])
+        found = [f"{r.name} is used up" for r, gone in zip(self._resources, is_used_up, strict=True) if gone]
         found += [
             f"{self.pipelines[m].stages[k].stage} has the most replicas allowed ({high})"
             for k, at_least, high in self._lacking(needed, result, m)

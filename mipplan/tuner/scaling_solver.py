@@ -79,7 +79,7 @@ class ScalingSolver:
             if solved is None:
                 return None
             bound = max(bound, solved[1])
-            found = self._whole(problem, solved[0], bound)
+            found = self._judge(problem, _round(problem, solved[0]), bound)
             if found is None and best is None and len(timed) <= self._params.few:
                 found = self._branch(problem, solved[0], bound)
             if found is None:
@@ -96,15 +96,9 @@ class ScalingSolver:
         units, evaluation = best
         return ScalingSolution(tuple(units), evaluation.shed, evaluation.cost, bound)
 
-    def _whole(self, problem: ScalingProblem, values: Float64, bound: int) -> _Judged | None:
-        """Whole units near the relaxation's; None if they are not feasible."""
-        units = _round(problem, values)
-        return None if units is None else self._judge(problem, units, bound)
-
-    def _judge(self, problem: ScalingProblem, units: list[int], bound: int) -> _Judged | None:
+    def _judge(self, problem: ScalingProblem, units: list[int] | None, bound: int) -> _Judged | None:
         """Evaluate whole units, and improve them by hand where a gap is worth it; None if they are not feasible."""
-        evaluation = problem.evaluate(units)
-        if not evaluation.feasible:
+        if units is None or not (evaluation := problem.evaluate(units)).feasible:
             return None
         few = self._params.few_timed if self._timed else self._params.few
         is_worth_it = evaluation.cost > bound and len(units) <= few
@@ -121,7 +115,7 @@ class ScalingSolver:
                 return None
             half = halves.pop()
             solved = None if _is_short(half) else self._relax_within(half)
-            found = solved and self._whole(half, solved[0], bound)
+            found = solved and self._judge(half, _round(half, solved[0]), bound)
             if found:
                 return self._judge(problem, found[0], bound)
             halves += _halves(half, solved[0], self._timed) if solved else []
@@ -211,6 +205,7 @@ class CutPlaces:
 
 
 def _round(problem: ScalingProblem, values: Float64) -> list[int] | None:
+    """Whole units near the relaxation's; None if none are found."""
     count = len(problem.activities)
     relaxed = values[:count]
     # What is shed follows the units, in the order of the groups that may shed.

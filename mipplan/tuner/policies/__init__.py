@@ -11,6 +11,7 @@ from mipplan.tuner.policies.base import (
     Clairvoyant,
     Controller,
     Observation,
+    Parameters,
     Policy,
     Setting,
     StageObservation,
@@ -47,14 +48,12 @@ def read_policies(policies: Sequence[str | Policy | Clairvoyant]) -> list[Policy
     faults: list[Fault] = []
     chosen: list[Policy | Clairvoyant] = []
     for policy in policies:
-        if isinstance(policy, str):
-            if policy in POLICIES:
-                chosen.append(POLICIES[policy]())
-            else:
-                hint = suggestion(policy, POLICIES) or f"; there are {listed(POLICIES)}"
-                faults.append(Fault("policies", f"there is no {shown(policy)}{hint}"))
-        elif isinstance(policy, Policy | Clairvoyant):
-            chosen.append(policy)
+        made = POLICIES[policy]() if isinstance(policy, str) and policy in POLICIES else policy
+        if isinstance(made, Policy | Clairvoyant):
+            chosen.append(made)
+        elif isinstance(policy, str):
+            hint = suggestion(policy, POLICIES) or f"; there are {listed(POLICIES)}"
+            faults.append(Fault("policies", f"there is no {shown(policy)}{hint}"))
         else:
             faults.append(Fault("policies", f"expected a name or a policy, found {shown(policy)}"))
     names = [policy.name for policy in chosen]
@@ -76,6 +75,7 @@ __all__ = [
     "Lp",
     "Observation",
     "Oracle",
+    "Parameters",
     "Policy",
     "Ray",
     "Setting",

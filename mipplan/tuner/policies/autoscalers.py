@@ -42,10 +42,6 @@ class Hpa(Parameters):
         Kubernetes' defaults. Utilisation is that of the last `sync_s` known.
     name : str
 
-    Raises
-    ------
-    InputError
-
     References
     ----------
     Kubernetes documentation, "Horizontal Pod Autoscaling" (autoscaling/v2).
@@ -111,10 +107,6 @@ class Ray(Parameters):
         Replicas of one stage. These four are Ray Serve's defaults.
     name : str
 
-    Raises
-    ------
-    InputError
-
     References
     ----------
     Ray documentation, "Ray Serve Autoscaling" (``target_ongoing_requests``, ``look_back_period_s``,
@@ -160,13 +152,10 @@ class _RayController:
         span_ns = sum(period.period_ns for period in known)
         wish = min(policy.most, max(1, math.ceil(ongoing_ns / span_ns / self._target[stage])))
         side = (wish > present) - (wish < present)
-        before, since_ns = self._side.get(stage, (0, 0))
-        if side != before:
-            since_ns = seen.now_ns
-            self._side[stage] = (side, since_ns)
-        held_ns = seen.now_ns - since_ns
+        if side != self._side.get(stage, (0, 0))[0]:
+            self._side[stage] = (side, seen.now_ns)
         needed_s = policy.up_delay_s if side > 0 else policy.down_delay_s
-        if side == 0 or held_ns < round(needed_s * NS_PER_S):
+        if side == 0 or seen.now_ns - self._side[stage][1] < round(needed_s * NS_PER_S):
             return present
         self._side[stage] = (0, seen.now_ns)
         return wish
@@ -200,10 +189,6 @@ class InferLine(Parameters):
     quiet_s, down_look_back_s, down_window_s : float
     name : str
 
-    Raises
-    ------
-    InputError
-
     References
     ----------
     Crankshaw et al., "InferLine: latency-aware provisioning and scaling for prediction serving pipelines",
@@ -234,7 +219,7 @@ class _InferLineController:
         self._recent = RecentArrivals(int(self._window_ns[-1]))
         self._changed_ns = setting.start_ns
         self._ratio = {
-            stage: setting.sample_rate_rps
+            stage: setting.sample.rate_rps
             * setting.tokens_per_query[stage]
             / (setting.replica_rate_rps[stage] * setting.replicas[stage])
             for stage in setting.stages

@@ -102,9 +102,6 @@ class Setting:
         service = {stage: self.plan.service_ns(stage) for stage in self.stages}
         return {stage: 1e9 * ns.size / float(ns[-1]) for stage, ns in service.items()}
 
-    sample_rate_rps = FieldOf[float]("sample.rate_rps")
-    """Queries per second in the sample."""
-
 
 class Controller(Protocol):
     """One run of a policy. It remembers what it saw, and sees nothing else."""
@@ -160,7 +157,10 @@ class Static:
 class Parameters:
     """Numbers of a policy, each (in a tuple, too) within the closed range that its type names.
 
-    Raises `InputError` with every one that is not.
+    Raises
+    ------
+    InputError
+        With every one that is not.
     """
 
     def __post_init__(self) -> None:

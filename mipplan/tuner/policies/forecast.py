@@ -57,10 +57,6 @@ class ForecastRule(Parameters):
         replicas are ready for more.
     peak_s : float
         The sample's own busiest seconds are no reason to be ready for more than the sample.
-
-    Raises
-    ------
-    InputError
     """
 
     level_s: tuple[Span, ...] = (5.0, 10.0)

@@ -55,10 +55,6 @@ class SpareRule(Parameters):
         At most this one,
     share : float
         as long as what is spare costs no more than this share of what the rate itself needs.
-
-    Raises
-    ------
-    InputError
     """
 
     most: Annotated[float, 1.0, 1_000.0] = 3.0
@@ -128,10 +124,6 @@ class Lp(Parameters):
     spares : SpareRule
     rule : ForecastRule
     name : str
-
-    Raises
-    ------
-    InputError
     """
 
     miss_rate: Share = 0.0

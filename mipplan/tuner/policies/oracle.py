@@ -49,11 +49,6 @@ class Oracle(Parameters):
     miss_rate : float
         Share of the queries.
     name : str
-
-    Raises
-    ------
-    InputError
-        If that is no share.
     """
 
     miss_rate: Share = 0.001
