@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -103,12 +104,12 @@ class TuningStep(Printable):
     @property
     def latency_bound_s(self) -> float:
         """`latency_bound_ns` in seconds, infinite if there is none."""
-        return _seconds(self.latency_bound_ns)
+        return math.inf if self.latency_bound_ns is None else self.latency_bound_ns / NS_PER_S
 
     @property
     def transient_bound_s(self) -> float:
         """`transient_bound_ns` in seconds, infinite if there is none."""
-        return _seconds(self.transient_bound_ns)
+        return math.inf if self.transient_bound_ns is None else self.transient_bound_ns / NS_PER_S
 
     def _summary(self) -> Summary:
         steady, from_now = format_seconds(self.latency_bound_s), format_seconds(self.transient_bound_s)
@@ -128,10 +129,6 @@ class TuningStep(Printable):
     def _line(self) -> str:
         bound, count = format_seconds(self.latency_bound_s), sum(self.replicas.values())
         return f": {count} replicas, {self.usd_per_hour:.4f} $/h, bound {bound}"
-
-
-def _seconds(bound_ns: int | None) -> float:
-    return float("inf") if bound_ns is None else bound_ns / NS_PER_S
 
 
 @dataclass(eq=False)

@@ -284,8 +284,7 @@ def read_counts(
         else:
             continue
         faults.append(Fault(f"{name}.{key}", message))
-    if faults:
-        raise InputError(faults)
+    InputError.raise_if(faults)
     return {key: int(value) for key, value in given.items()}
 
 

@@ -32,24 +32,17 @@ class Hpa(Parameters):
     Nothing changes while utilisation / target is within the tolerance of 1. Down, the largest wish of the last 300 s
     counts; up, at most max(100 %, 4) replicas come per 15 s.
 
-    Attributes
-    ----------
-    target : float
-        Utilisation that is aimed for, in (0, 1).
-    metric_delay_s : float
-        Age of the utilisation that a decision rests on.
-    sync_s, tolerance, down_window_s : float
-        Kubernetes' defaults. Utilisation is that of the last `sync_s` known.
-    name : str
-
     References
     ----------
     Kubernetes documentation, "Horizontal Pod Autoscaling" (autoscaling/v2).
     """
 
     target: Annotated[float, 0.001, 1.0] = 0.5
+    """Utilisation that is aimed for."""
     metric_delay_s: Wait = 0.0
+    """Age of the utilisation that a decision rests on."""
     sync_s: Span = 15.0
+    """Utilisation is that of the last `sync_s` known. This and the next two are Kubernetes' defaults."""
     tolerance: Share = 0.1
     down_window_s: Wait = 300.0
     name: str = "hpa"
@@ -95,18 +88,6 @@ class Ray(Parameters):
     A wish for more replicas has to hold for 30 s, one for fewer for 600 s; then the count jumps to the wish of that
     moment.
 
-    Attributes
-    ----------
-    target : float
-        Ongoing requests per replica.
-    per_batch : bool
-        Count `target` in full batches of the stage instead of requests: a replica that serves batches of 16 is
-        not given two requests.
-    look_back_s, up_delay_s, down_delay_s : float
-    most : int
-        Replicas of one stage. These four are Ray Serve's defaults.
-    name : str
-
     References
     ----------
     Ray documentation, "Ray Serve Autoscaling" (``target_ongoing_requests``, ``look_back_period_s``,
@@ -114,11 +95,14 @@ class Ray(Parameters):
     """
 
     target: Annotated[float, 0.001, 1e6] = 2.0
+    """Ongoing requests per replica."""
     per_batch: bool = False
+    """Count `target` in full batches of the stage: a replica that serves batches of 16 is not given two requests."""
     look_back_s: Span = 30.0
     up_delay_s: Wait = 30.0
     down_delay_s: Wait = 600.0
     most: Annotated[int, 1, 1_000_000] = 100
+    """Replicas of one stage. This and the three above are Ray Serve's defaults."""
     name: str = "ray"
 
     @classmethod
@@ -183,11 +167,6 @@ class InferLine(Parameters):
     replica. A window length is exceeded when more queries came in one window of it, ending since the last instant of
     control, than in any of the sample. Up: ⌈r · s_m / (μ_m · ρ_m)⌉ replicas, r the largest rate (count by length) among
     the exceeded ones. Down: ⌈r · s_m / (μ_m · min ρ)⌉, r the largest rate of the last 30 s in windows of 5 s.
-
-    Attributes
-    ----------
-    quiet_s, down_look_back_s, down_window_s : float
-    name : str
 
     References
     ----------

@@ -39,33 +39,22 @@ _PARAMS = ForecastParams()
 
 @dataclass(frozen=True)
 class ForecastRule(Parameters):
-    """How the rate to be ready for is made of counts.
-
-    Attributes
-    ----------
-    level_s : tuple of float
-        Spans in seconds; the rate to be ready for is at least the mean rate over each of the last such spans.
-    jump_s : tuple of float
-        Spans in seconds, too; here `jump_noise` standard deviations are taken off the mean rate.
-    jump_noise : float
-    trend_s : float
-        Where the last span of this length holds more than the one before by over `trend_noise` standard deviations of
-        the difference, the line through both is followed.
-    trend_noise : float
-    trend_lead : float
-        It is followed as far ahead as new replicas take, times this. With 0 trends are left alone, because spare
-        replicas are ready for more.
-    peak_s : float
-        The sample's own busiest seconds are no reason to be ready for more than the sample.
-    """
+    """How the rate to be ready for is made of counts."""
 
     level_s: tuple[Span, ...] = (5.0, 10.0)
+    """The rate to be ready for is at least the mean rate over each of the last such spans."""
     jump_s: tuple[Span, ...] = (1.0, 2.0)
+    """Spans, too; here `jump_noise` standard deviations are taken off the mean rate."""
     jump_noise: Annotated[float, 0.0, math.inf] = 3.0
     trend_s: Span = 5.0
+    """Where the last span of this length holds more than the one before by over `trend_noise` standard deviations of
+    the difference, the line through both is followed."""
     trend_noise: Annotated[float, 0.0, math.inf] = 1.0
     trend_lead: Times = 0.0
+    """It is followed as far ahead as new replicas take, times this. With 0 trends are left alone, because spare
+    replicas are ready for more."""
     peak_s: Span = 5.0
+    """The sample's own busiest seconds are no reason to be ready for more than the sample."""
 
 
 class Forecast:

@@ -48,17 +48,12 @@ class SpareRule(Parameters):
     """For what multiple of the present rate to have replicas.
 
     The pipeline is as fast as its slowest stage, so all stages are ready for the same multiple.
-
-    Attributes
-    ----------
-    most : float
-        At most this one,
-    share : float
-        as long as what is spare costs no more than this share of what the rate itself needs.
     """
 
     most: Annotated[float, 1.0, 1_000.0] = 3.0
+    """Never more than this."""
     share: Times = 1.0
+    """What is spare costs no more than this share of what the rate itself needs."""
 
     def counts(
         self,
@@ -113,21 +108,12 @@ class Lp(Parameters):
     3. a stage in whose queue more waits than the target leaves time for, and that awaits no replicas, also gets what
        the tuner says for that backlog: enough for queries to keep the objective again `recovery_s` after new
        replicas serve. These are not held: they go when the queue has gone.
-
-    Attributes
-    ----------
-    miss_rate : float
-        What calibration on the sample allows.
-    horizon_s : float
-        How long the live envelope remembers, at most a minute.
-    hold_s, recovery_s : float
-    spares : SpareRule
-    rule : ForecastRule
-    name : str
     """
 
     miss_rate: Share = 0.0
+    """What calibration on the sample allows."""
     horizon_s: Annotated[float, 1e-9, 60.0] = 15.0
+    """How long the live envelope remembers, at most a minute."""
     hold_s: Wait = 15.0
     recovery_s: Wait = 3.0
     spares: SpareRule = field(default_factory=SpareRule)

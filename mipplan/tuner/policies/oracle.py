@@ -43,15 +43,10 @@ class Oracle(Parameters):
     any of these: some cannot be helped, before the first order can serve.
 
     So it is no proven optimum.
-
-    Attributes
-    ----------
-    miss_rate : float
-        Share of the queries.
-    name : str
     """
 
     miss_rate: Share = 0.001
+    """Share of the queries."""
     name: str = "oracle"
 
     def schedules(self, setting: Setting, trace: Trace, seed: int) -> Mapping[str, ReplicaSchedule]:
@@ -116,8 +111,7 @@ def required_replicas(setting: Setting, stage: str, token_ns: Int64, slack_ns: i
 
 def _least(backlog: float, since: Float64, rate: float, slack_ns: int, length_ns: int) -> tuple[int, float]:
     """Least replicas of a rate for one period, and the tokens left at its end."""
-    high = max(1, math.ceil(backlog / (rate * slack_ns)))
-    low = high
+    low = high = max(1, math.ceil(backlog / (rate * slack_ns)))
 
     def suffice(count: int) -> bool:
         return _work(backlog, since, count * rate, length_ns)[0] <= count * rate * slack_ns
