@@ -6,7 +6,6 @@ from mipplan.tuner.policies import POLICIES, USUAL, read_policies
 from mipplan.tuner.requirements import TuningStep
 from mipplan.tuner.simulation.loop import check_delay, check_period, simulate, tune
 from mipplan.tuner.simulation.outcome import Action, Tuning, TuningRun, WorstWindow
-from mipplan.tuner.stages import Tokens
 from mipplan.tuner.traffic import LiveEnvelope, doubling_windows_ns
 from mipplan.tuner.transients import Transient
 from mipplan.tuner.tuner import Tuner
@@ -18,7 +17,6 @@ __all__ = [
     "Conditions",
     "JointTuner",
     "LiveEnvelope",
-    "Tokens",
     "Transient",
     "Tuner",
     "Tuning",

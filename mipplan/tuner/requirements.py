@@ -261,7 +261,7 @@ def _required(budget: DelayBudget, situation: Situation) -> Requirement:
     stages, envelope = budget.stages, situation.envelope
     present = tuple(max(1, situation.ordered[stage]) for stage in stages)
     if budget.is_shared_out:
-        rates = tuple(_rate_thousandths(scale, envelope) for scale in stages.values())
+        rates = tuple(_thousandths(envelope.rate / scale.pace) for scale in stages.values())
         return Requirement(rates, present, tuple(make_demand(s, envelope) for s in stages.values()))
     waits = budget.waits_ns
     extra = budget.transient_needs(waits, situation)
@@ -269,7 +269,7 @@ def _required(budget: DelayBudget, situation: Situation) -> Requirement:
     for stage, scale in stages.items():
         rate = rate_needed(envelope, waits[stage])
         if rate is None:  # no count is enough: keep up with the rate, and give up nothing
-            needs.append(max(_rate_thousandths(scale, envelope), WHOLE * situation.ordered[stage]))
+            needs.append(max(_thousandths(envelope.rate / scale.pace), WHOLE * situation.ordered[stage]))
         else:
             # Thousandths, rounded up: rate / pace.
             up, down = WHOLE * rate[0] * scale.pace.denominator, rate[1] * scale.pace.numerator
@@ -356,10 +356,6 @@ def _step(
         envelope=envelope,
         now_ns=situation.now_ns,
     )
-
-
-def _rate_thousandths(scale: StageScale, envelope: Envelope) -> int:
-    return _thousandths(Fraction(envelope.rate) / scale.pace)
 
 
 def _thousandths(need: Fraction) -> int:

@@ -214,19 +214,18 @@ class Deadlines:
 
     def _add_where_best(self, part: _Part, chosen: list[int], most: Sequence[int], lateness: int) -> None:
         """Take one step, of a unit or an eighth; of several steps that help the one that is worth most."""
-        best: tuple[float, int, int] | None = None
+        options: list[tuple[float, int, int]] = []
         for v in part.members:
             before, more = chosen[v], min(most[v], chosen[v] + max(1, chosen[v] // 8))
-            if more == before:
-                continue
             chosen[v] = more
             gained = lateness - self._lateness(part, chosen)
             chosen[v] = before
-            price = (self.problem.activities[v].cost + 1) * (more - before)
-            if gained > 0 and (best is None or gained / price > best[0]):
-                best = (gained / price, v, more)
-        if best is not None:
-            chosen[best[1]] = best[2]
+            if gained > 0:
+                price = (self.problem.activities[v].cost + 1) * (more - before)
+                options.append((gained / price, v, more))
+        if options:
+            _, v, more = max(options, key=lambda option: option[0])
+            chosen[v] = more
         else:  # no single step shows in whole units of time, or two paths are late: all of them
             for v in part.members:
                 chosen[v] = min(most[v], 2 * chosen[v])

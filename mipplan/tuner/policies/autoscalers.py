@@ -76,9 +76,7 @@ class _HpaController:
         within = abs(ratio - 1.0) <= policy.tolerance + ROUNDING
         wish = present if within else whole_replicas(present * ratio)
         largest = self._wishes.largest(seen.now_ns, {stage: wish})[stage]
-        if wish > present:
-            return min(wish, max(2 * present, present + 4))
-        return min(present, largest)
+        return min(wish, max(2 * present, present + 4)) if wish > present else min(present, largest)
 
 
 @dataclass(frozen=True)

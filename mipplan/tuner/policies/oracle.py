@@ -72,10 +72,8 @@ class Oracle(Parameters):
         if not found:
             return {stage: _schedule(setting, np.array([n]), n) for stage, n in setting.replicas.items()}
         fewest = min(missed for missed, _, _ in found)
-        return min(
-            ((usd, missed, made) for missed, usd, made in found if missed <= fewest + self.miss_rate),
-            key=lambda one: one[:2],
-        )[2]
+        kept = [(usd, missed, made) for missed, usd, made in found if missed <= fewest + self.miss_rate]
+        return min(kept, key=lambda one: one[:2])[2]
 
 
 def _schedule(setting: Setting, required: Int64, planned: int) -> ReplicaSchedule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -162,10 +162,9 @@ class TuningRun(Printable):
     @property
     def reaction_s(self) -> float:
         """Longest time, window by window, that the objective was missed at a stretch: until replicas had caught up."""
-        broken = self.missed_over_time > 1.0 - self.quantile + 1e-12
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], broken, [False]]).astype(np.int8)))
-        lengths = edges[1::2] - edges[::2]
-        return float(lengths.max(initial=0)) * self.windows.window_s
+        broken = (self.missed_over_time > 1.0 - self.quantile + 1e-12).tolist()
+        longest = max((len(list(run)) for missed, run in groupby(broken) if missed), default=0)
+        return longest * self.windows.window_s
 
 
 @dataclass(frozen=True, repr=False)
