@@ -158,15 +158,13 @@ class Tuner:
         horizon_ns = self._horizon_ns
         if horizon_s is not None:
             horizon_ns = read_seconds("horizon_s", horizon_s, least_ns=1)
-        now_ns = read_instant(now_ns)
         latest = self.live.last_ns
-        if latest is not None:
-            now = latest if now_ns is None else now_ns
-            if now < latest:
-                raise InputError.one("now_ns", f"{now} is before the latest arrival observed ({latest})")
-            counts = self.live.counts(now, horizon_ns)
-            if counts is not None:
-                return counts.envelope()
+        now = latest if now_ns is None else read_instant(now_ns)
+        if now is not None and latest is not None and now < latest:
+            raise InputError.one("now_ns", f"{now} is before the latest arrival observed ({latest})")
+        counts = None if now is None else self.live.counts(now, horizon_ns)
+        if counts is not None:
+            return counts.envelope()
         if self._sample is None:
             raise InputError.one("traffic", "no arrivals observed and no sample given: nothing to tune for")
         return self._sample
