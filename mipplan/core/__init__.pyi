@@ -55,6 +55,7 @@ from .units import UNLIMITED_NS as UNLIMITED_NS
 from .units import dollars_to_microdollars as dollars_to_microdollars
 from .units import duration_text as duration_text
 from .units import format_duration as format_duration
+from .units import format_seconds as format_seconds
 from .units import parse_duration_ns as parse_duration_ns
 from .units import seconds_to_ns as seconds_to_ns
 from .wording import field_text as field_text

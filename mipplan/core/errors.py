@@ -53,6 +53,13 @@ class InputError(MipplanError, ValueError):
         """Build the error for a single fault."""
         return cls([Fault(place, message)])
 
+    @classmethod
+    def raise_if(cls, faults: Iterable[Fault]) -> None:
+        """Raise the error for all of these faults, if there are any."""
+        found = tuple(faults)
+        if found:
+            raise cls(found)
+
 
 class Faults:
     """Reads one input after the other and keeps every fault, so that the user hears of all of them at once."""
@@ -84,8 +91,7 @@ class Faults:
         InputError
             If anything was.
         """
-        if self._found:
-            raise InputError(self._found)
+        InputError.raise_if(self._found)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,11 @@ def format_duration(ns: float) -> str:
     return f"{ns:.4g} ns"
 
 
+def format_seconds(seconds: float) -> str:
+    """Write seconds as `format_duration` writes nanoseconds."""
+    return format_duration(seconds * NS_PER_S)
+
+
 def duration_text(ns: int) -> str:
     """Write nanoseconds exactly, in the file syntax (``300ms``, ``1500us``); inverse of `parse_duration_ns`."""
     for unit in ("s", "ms", "us"):

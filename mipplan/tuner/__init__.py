@@ -4,18 +4,9 @@ from mipplan.tuner.conditions import Conditions
 from mipplan.tuner.joint import JointTuner
 from mipplan.tuner.policies import POLICIES, USUAL, read_policies
 from mipplan.tuner.requirements import TuningStep
-from mipplan.tuner.simulation import (
-    Action,
-    Tuning,
-    TuningRun,
-    WorstWindow,
-    check_delay,
-    check_period,
-    simulate,
-    tune,
-)
-from mipplan.tuner.stages import StageScale, Tokens, stage_scales
-from mipplan.tuner.traffic import LiveEnvelope, Traffic, as_envelope, doubling_windows_ns
+from mipplan.tuner.simulation.loop import check_delay, check_period, simulate, tune
+from mipplan.tuner.simulation.outcome import Action, Tuning, TuningRun, WorstWindow
+from mipplan.tuner.traffic import LiveEnvelope, doubling_windows_ns
 from mipplan.tuner.transients import Transient
 from mipplan.tuner.tuner import Tuner
 
@@ -26,21 +17,16 @@ __all__ = [
     "Conditions",
     "JointTuner",
     "LiveEnvelope",
-    "StageScale",
-    "Tokens",
-    "Traffic",
     "Transient",
     "Tuner",
     "Tuning",
     "TuningRun",
     "TuningStep",
     "WorstWindow",
-    "as_envelope",
     "check_delay",
     "check_period",
     "doubling_windows_ns",
     "read_policies",
     "simulate",
-    "stage_scales",
     "tune",
 ]

@@ -43,25 +43,21 @@ class Conditions:
     removed_usd_per_hour: float = 0.0
 
     def __post_init__(self) -> None:
-        faults = []
         if not isinstance(self.limits, Mapping):
             raise InputError.one("limits", f"expected devices by hardware, found {shown(self.limits)}")
-        for name, limit in self.limits.items():
-            if not _is_count(limit):
-                message = f"expected a whole number of at least 0, found {shown(limit)}"
-                faults.append(Fault(f"limits.{name}", message))
-        for name in ("most_added", "most_removed"):
-            value = getattr(self, name)
-            if value is not None and not _is_count(value):
-                faults.append(Fault(name, f"expected a whole number of at least 0, found {shown(value)}"))
-        for name in ("budget_usd_per_hour", "added_usd_per_hour", "removed_usd_per_hour"):
-            value = getattr(self, name)
-            if value is None and name == "budget_usd_per_hour":
-                continue
-            if not is_number(value) or not 0 <= value < MOST_USD:
-                faults.append(Fault(name, f"expected dollars from 0 to {MOST_USD:g}, found {shown(value)}"))
-        if faults:
-            raise InputError(faults)
+        counts = {f"limits.{name}": limit for name, limit in self.limits.items()}
+        changes = {"most_added": self.most_added, "most_removed": self.most_removed}
+        counts |= {name: most for name, most in changes.items() if most is not None}
+        faults = [
+            Fault(place, f"expected a whole number of at least 0, found {shown(count)}")
+            for place, count in counts.items()
+            if not is_whole(count) or count < 0
+        ]
+        if self.budget_usd_per_hour is not None:
+            faults += dollar_faults("budget_usd_per_hour", self.budget_usd_per_hour)
+        for name in ("added_usd_per_hour", "removed_usd_per_hour"):
+            faults += dollar_faults(name, getattr(self, name))
+        InputError.raise_if(faults)
         object.__setattr__(self, "limits", MappingProxyType({k: int(n) for k, n in self.limits.items()}))
 
     @classmethod
@@ -90,5 +86,8 @@ class Conditions:
         return dollars_to_microdollars(self.removed_usd_per_hour)
 
 
-def _is_count(value: object) -> bool:
-    return is_whole(value) and value >= 0
+def dollar_faults(place: str, usd: object) -> list[Fault]:
+    """What is wrong with dollars per hour."""
+    if is_number(usd) and 0 <= usd <= MOST_USD:
+        return []
+    return [Fault(place, f"expected dollars from 0 to {MOST_USD:g}, found {shown(usd)}")]

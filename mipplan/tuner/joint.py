@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from mipplan.core import Fault, InputError, dollars_to_microdollars, is_number, shown
-from mipplan.tuner.conditions import MOST_USD, Conditions
+from mipplan.core import Fault, InputError, dollars_to_microdollars, shown
+from mipplan.tuner.conditions import Conditions, dollar_faults
 from mipplan.tuner.requirements import TuningStep, decide
 from mipplan.tuner.scaling import Scaler
 from mipplan.tuner.traffic import Traffic
@@ -84,47 +84,35 @@ class JointTuner:
 
 
 def _check_parts(tuners: object, conditions: object, losses: object) -> None:
-    faults = []
-    if not isinstance(tuners, Mapping) or not tuners:
-        faults.append(Fault("tuners", f"expected at least one Tuner by name, found {shown(tuners)}"))
-    else:
-        faults += [
-            Fault(f"tuners.{name}", f"expected a Tuner, found {shown(tuner)}")
-            for name, tuner in tuners.items()
-            if not isinstance(tuner, Tuner)
-        ]
-    if not isinstance(conditions, Conditions | None):
-        faults.append(Fault("conditions", f"expected Conditions, found {shown(conditions)}"))
-    if not isinstance(losses, Mapping | None):
-        faults.append(Fault("loss_usd_per_hour", f"expected dollars by name, found {shown(losses)}"))
-    if faults:
-        raise InputError(faults)
+    by_name = tuners if isinstance(tuners, Mapping) else {}
+    parts = [
+        ("tuners", tuners, bool(by_name), "at least one Tuner by name"),
+        *((f"tuners.{name}", tuner, isinstance(tuner, Tuner), "a Tuner") for name, tuner in by_name.items()),
+        ("conditions", conditions, isinstance(conditions, Conditions | None), "Conditions"),
+        ("loss_usd_per_hour", losses, isinstance(losses, Mapping | None), "dollars by name"),
+    ]
+    InputError.raise_if(
+        Fault(place, f"expected {expected}, found {shown(part)}")
+        for place, part, fits, expected in parts
+        if not fits
+    )
 
 
 def _check_names(given: Mapping[str, Mapping[str, object]], tuners: Mapping[str, Tuner]) -> None:
-    mappings = {argument: values for argument, values in given.items() if isinstance(values, Mapping)}
-    faults = [
-        Fault(argument, f"expected values by pipeline, found {shown(values)}")
-        for argument, values in given.items()
-        if argument not in mappings
-    ]
-    faults += [
-        Fault(f"{argument}.{name}", f"there is no such pipeline; there are {', '.join(tuners)}")
-        for argument, values in mappings.items()
-        for name in values
-        if name not in tuners
-    ]
-    if faults:
-        raise InputError(faults)
+    faults: list[Fault] = []
+    known = f"there is no such pipeline; there are {', '.join(tuners)}"
+    for argument, values in given.items():
+        if isinstance(values, Mapping):
+            faults += [Fault(f"{argument}.{name}", known) for name in values if name not in tuners]
+        else:
+            faults.append(Fault(argument, f"expected values by pipeline, found {shown(values)}"))
+    InputError.raise_if(faults)
 
 
 def _read_losses(given: Mapping[str, float], tuners: Mapping[str, Tuner]) -> dict[str, int]:
     _check_names({"loss_usd_per_hour": given}, tuners)
-    faults = [
-        Fault(f"loss_usd_per_hour.{name}", f"expected dollars from 0 to {MOST_USD:g}, found {shown(loss)}")
-        for name in tuners
-        if not is_number(loss := given.get(name)) or not 0 <= loss <= MOST_USD
-    ]
-    if faults:
-        raise InputError(faults)
+    places = {name: f"loss_usd_per_hour.{name}" for name in tuners}
+    InputError.raise_if(
+        fault for name, place in places.items() for fault in dollar_faults(place, given.get(name))
+    )
     return {name: dollars_to_microdollars(given[name]) for name in tuners}

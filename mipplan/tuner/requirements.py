@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property, partial
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -14,10 +15,13 @@ from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_S,
     UNLIMITED_NS,
+    FieldOf,
     LongestPaths,
     Printable,
     Summary,
     format_duration,
+    format_seconds,
+    remake,
 )
 from mipplan.tuner.scaling import Requirement, Scaler, ScalingResult, make_demand
 from mipplan.tuner.stages import StageScale, Tokens
@@ -83,14 +87,10 @@ class TuningStep(Printable):
                 object.__setattr__(self, name, None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Read-only views cannot be pickled; the constructor makes them anew.
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return partial(type(self), **{**values, "replicas": dict(self.replicas)}), ()
+        return remake(self)
 
-    @property
-    def usd_per_hour(self) -> float:
-        """Cost, dollars per hour."""
-        return self.microusd_per_hour / MICRODOLLARS_PER_DOLLAR
+    usd_per_hour = FieldOf[float]("microusd_per_hour", MICRODOLLARS_PER_DOLLAR)
+    """Cost, dollars per hour."""
 
     @property
     def gap(self) -> float | None:
@@ -104,16 +104,15 @@ class TuningStep(Printable):
     @property
     def latency_bound_s(self) -> float:
         """`latency_bound_ns` in seconds, infinite if there is none."""
-        return _seconds(self.latency_bound_ns)
+        return math.inf if self.latency_bound_ns is None else self.latency_bound_ns / NS_PER_S
 
     @property
     def transient_bound_s(self) -> float:
         """`transient_bound_ns` in seconds, infinite if there is none."""
-        return _seconds(self.transient_bound_ns)
+        return math.inf if self.transient_bound_ns is None else self.transient_bound_ns / NS_PER_S
 
     def _summary(self) -> Summary:
-        bounds_s = (self.latency_bound_s, self.transient_bound_s)
-        steady, from_now = (format_duration(bound_s * NS_PER_S) for bound_s in bounds_s)
+        steady, from_now = format_seconds(self.latency_bound_s), format_seconds(self.transient_bound_s)
         return Summary(
             f"Retuned: {self.usd_per_hour:.4f} $/h{', a new plan is needed' if self.replan else ''}",
             figures=(
@@ -128,12 +127,8 @@ class TuningStep(Printable):
         )
 
     def _line(self) -> str:
-        bound = format_duration(self.latency_bound_s * NS_PER_S)
-        return f": {sum(self.replicas.values())} replicas, {self.usd_per_hour:.4f} $/h, bound {bound}"
-
-
-def _seconds(bound_ns: int | None) -> float:
-    return float("inf") if bound_ns is None else bound_ns / NS_PER_S
+        bound, count = format_seconds(self.latency_bound_s), sum(self.replicas.values())
+        return f": {count} replicas, {self.usd_per_hour:.4f} $/h, bound {bound}"
 
 
 @dataclass(eq=False)
@@ -266,7 +261,7 @@ def _required(budget: DelayBudget, situation: Situation) -> Requirement:
     stages, envelope = budget.stages, situation.envelope
     present = tuple(max(1, situation.ordered[stage]) for stage in stages)
     if budget.is_shared_out:
-        rates = tuple(_rate_thousandths(scale, envelope) for scale in stages.values())
+        rates = tuple(_thousandths(envelope.rate / scale.pace) for scale in stages.values())
         return Requirement(rates, present, tuple(make_demand(s, envelope) for s in stages.values()))
     waits = budget.waits_ns
     extra = budget.transient_needs(waits, situation)
@@ -274,7 +269,7 @@ def _required(budget: DelayBudget, situation: Situation) -> Requirement:
     for stage, scale in stages.items():
         rate = rate_needed(envelope, waits[stage])
         if rate is None:  # no count is enough: keep up with the rate, and give up nothing
-            needs.append(max(_rate_thousandths(scale, envelope), WHOLE * situation.ordered[stage]))
+            needs.append(max(_thousandths(envelope.rate / scale.pace), WHOLE * situation.ordered[stage]))
         else:
             # Thousandths, rounded up: rate / pace.
             up, down = WHOLE * rate[0] * scale.pace.denominator, rate[1] * scale.pace.numerator
@@ -361,10 +356,6 @@ def _step(
         envelope=envelope,
         now_ns=situation.now_ns,
     )
-
-
-def _rate_thousandths(scale: StageScale, envelope: Envelope) -> int:
-    return _thousandths(Fraction(envelope.rate) / scale.pace)
 
 
 def _thousandths(need: Fraction) -> int:

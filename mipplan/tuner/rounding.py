@@ -18,7 +18,7 @@ from mipplan_formulations.time_cost import topological_order
 _CLOSE = 1e-5
 
 
-def round_shedding(problem: ScalingProblem, relaxed: Float64, shed: Sequence[float]) -> list[int] | None:
+def round_shedding(problem: ScalingProblem, relaxed: Float64, shed: Float64) -> list[int] | None:
     """Whole units of a problem without demands, close to the relaxation's; None if none keep the resources.
 
     Each unit is rounded up. Where a resource does not admit that, first what is more than needed goes, then the group
@@ -42,19 +42,18 @@ def round_shedding(problem: ScalingProblem, relaxed: Float64, shed: Sequence[flo
 class _Shedding:
     """Units needed at least, as what is shed changes."""
 
-    def __init__(self, problem: ScalingProblem, shed: Sequence[float]) -> None:
+    def __init__(self, problem: ScalingProblem, shed: Float64) -> None:
         self.problem = problem
         self.usage = _usage(problem)
         self._capacity = np.array([r.capacity for r in problem.resources], dtype=np.int64)
         self._group = np.array([a.group for a in problem.activities], dtype=np.int64)
-        may = [g.penalty is not None for g in problem.groups]
-        self.shed = np.where(may, np.clip(np.floor(np.asarray(shed) + _CLOSE), 0, WHOLE), 0).astype(np.int64)
+        penalties = [-1 if g.penalty is None else g.penalty for g in problem.groups]
+        self._penalty = np.array(penalties, dtype=np.int64)
+        rounded = np.clip(np.floor(shed + _CLOSE), 0, WHOLE).astype(np.int64)
+        self.shed = np.where(self._penalty >= 0, rounded, 0)
         most_kept = problem.most * WHOLE * WHOLE // np.maximum(1, problem.need)
         np.maximum.at(self.shed, self._group, np.maximum(0, WHOLE - most_kept))
         self._least_shed = self.shed.copy()
-        self._penalty = np.array(
-            [-1 if g.penalty is None else g.penalty for g in problem.groups], dtype=np.int64
-        )
 
     def floors(self) -> Int64:
         """Units needed at least with what is shed now, within what is allowed."""
@@ -69,20 +68,18 @@ class _Shedding:
 
     def shed_more(self, users: Bool, units: Int64) -> bool:
         """Let one group shed so much more that one of the users needs a unit less; False if none can."""
-        best: tuple[float, int, int] | None = None
+        options: list[tuple[float, int, int]] = []
         for v in np.flatnonzero(users & (units > self.problem.least)).tolist():
             group = int(self._group[v])
-            if self._penalty[group] < 0:
-                continue
             # need·(1000 − s) ≤ (n − 1)·10⁶
             enough = WHOLE - (int(units[v]) - 1) * WHOLE * WHOLE // int(self.problem.need[v])
-            if enough <= WHOLE:
-                loss = float(self._penalty[group]) * (enough - int(self.shed[group]))
-                best = min(best or (loss, v, enough), (loss, v, enough))
-        if best is None:
+            if enough <= WHOLE and self._penalty[group] >= 0:
+                options.append((float(self._penalty[group]) * (enough - int(self.shed[group])), v, enough))
+        if not options:
             return False
-        group = int(self._group[best[1]])
-        self.shed[group] = max(int(self.shed[group]), best[2])
+        _, v, enough = min(options)
+        group = int(self._group[v])
+        self.shed[group] = max(int(self.shed[group]), enough)
         # Units above the floors are given up with the group's shedding.
         np.copyto(units, np.where(self._group == group, np.minimum(units, self.floors()), units))
         return True
@@ -109,12 +106,9 @@ def round_times(problem: ScalingProblem, relaxed: Float64) -> list[int] | None:
     deadlines = Deadlines(problem)
     floors = np.maximum(problem.least, -(-problem.need // WHOLE))
     whole = np.maximum(floors, np.ceil(relaxed - _CLOSE).astype(np.int64))
-    units = np.where(problem.is_timed, whole, problem.least).tolist()
-    if not deadlines.are_kept(units):
-        raised = deadlines.raised(units)
-        if raised is None:
-            return None
-        units = raised
+    units = deadlines.raised(np.where(problem.is_timed, whole, problem.least).tolist())
+    if units is None:
+        return None
     lowered = deadlines.lowered(units, floors.tolist(), [a.cost for a in problem.activities])
     usage = _usage(problem)
     over = lowered @ usage > [resource.capacity for resource in problem.resources]
@@ -169,15 +163,13 @@ class Deadlines:
 
     def times(self, v: int, units: int) -> tuple[int, int]:
         """Wait, and duration with the own time, of one activity."""
-        found = self._known.get((v, units))
-        if found is None:
+        if (v, units) not in self._known:
             demand = self.problem.demands[v]
             assert demand is not None
             pairs = zip(demand.offset.tolist(), demand.load.tolist(), strict=True)
-            wait = max((-(-load // units) - offset for offset, load in pairs), default=0)
-            own = self._durations[v] - (-demand.own_load // units)
-            found = self._known[v, units] = (max(0, wait), own)
-        return found
+            waits = [-(-load // units) - offset for offset, load in pairs]
+            self._known[v, units] = max([0, *waits]), self._durations[v] - (-demand.own_load // units)
+        return self._known[v, units]
 
     def spare(self, units: Sequence[int]) -> dict[int, int]:
         """For each activity with a demand how long it may make others wait, given all own times; perhaps negative."""
@@ -196,13 +188,14 @@ class Deadlines:
         shorten own times further, so the result is feasible. Where own times alone are too long, units are added one
         step after another, each where it takes most lateness per cost away.
         """
-        most = [int(n) for n in self.problem.most]
+        chosen, most = list(units), self.problem.most.tolist()
+        if self.are_kept(chosen):
+            return chosen
         if not self.are_kept(most):
             return None  # times only fall with more units
         in_time = self._closed_form(units, most)
         if in_time is not None:
             return in_time
-        chosen = list(units)
         for part in self._parts:
             while (lateness := self._lateness(part, chosen)) > 0:
                 self._add_where_best(part, chosen, most, lateness)
@@ -221,19 +214,18 @@ class Deadlines:
 
     def _add_where_best(self, part: _Part, chosen: list[int], most: Sequence[int], lateness: int) -> None:
         """Take one step, of a unit or an eighth; of several steps that help the one that is worth most."""
-        best: tuple[float, int, int] | None = None
+        options: list[tuple[float, int, int]] = []
         for v in part.members:
             before, more = chosen[v], min(most[v], chosen[v] + max(1, chosen[v] // 8))
-            if more == before:
-                continue
             chosen[v] = more
             gained = lateness - self._lateness(part, chosen)
             chosen[v] = before
-            price = (self.problem.activities[v].cost + 1) * (more - before)
-            if gained > 0 and (best is None or gained / price > best[0]):
-                best = (gained / price, v, more)
-        if best is not None:
-            chosen[best[1]] = best[2]
+            if gained > 0:
+                price = (self.problem.activities[v].cost + 1) * (more - before)
+                options.append((gained / price, v, more))
+        if options:
+            _, v, more = max(options, key=lambda option: option[0])
+            chosen[v] = more
         else:  # no single step shows in whole units of time, or two paths are late: all of them
             for v in part.members:
                 chosen[v] = min(most[v], 2 * chosen[v])

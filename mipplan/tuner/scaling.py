@@ -98,12 +98,11 @@ class Scaler:
         self._added_microusd = conditions.added_microusd
         used = {stage.hardware for stage in self._stages}
         self._resources = tuple(Resource(*limit) for limit in conditions.limits.items() if limit[0] in used)
-        self._usage = [[int(s.hardware == r.name) for r in self._resources] for s in self._stages]
-        budget = conditions.budget_microusd
-        if budget is not None:
-            self._resources += (Resource(_MONEY, budget),)
-            for usage, stage in zip(self._usage, self._stages, strict=True):
-                usage.append(stage.microusd_per_hour)
+        devices = [[s.hardware == r.name for r in self._resources] for s in self._stages]
+        self._usage = np.array(devices, dtype=np.int64)
+        if conditions.budget_microusd is not None:
+            self._resources += (Resource(_MONEY, conditions.budget_microusd),)
+            self._usage = np.column_stack([self._usage, [s.microusd_per_hour for s in self._stages]])
         self._common = all(pipeline.loss_microusd is None for pipeline in self.pipelines)
         self._shedding = [0 if self._common else m for m in range(len(self.pipelines))]
         self._models: dict[tuple[bool, ...], _Model] = {}
@@ -155,13 +154,9 @@ class Scaler:
         # What a thousandth more of the traffic can ask for.
         steps = [_thousandth(need) if need > n * WHOLE else 0 for n, need in zip(units, wanted, strict=True)]
         part = slice(None) if self._common else self._part(m)
-        found = []
-        for r, resource in enumerate(self._resources):
-            amounts = [usage[r] for usage in self._usage]
-            used = sum(amount * n for amount, n in zip(amounts, units, strict=True))
-            more = sum(amount * step for amount, step in zip(amounts[part], steps[part], strict=True))
-            if more and used + more > resource.capacity:
-                found.append(f"{resource.name} is used up")
+        used, more = units @ self._usage, steps[part] @ self._usage[part]
+        is_used_up = (more > 0) & (used + more > [resource.capacity for resource in self._resources])
+        found = [f"{r.name} is used up" for r, gone in zip(self._resources, is_used_up, strict=True) if gone]
         found += [
             f"{self.pipelines[m].stages[k].stage} has the most replicas allowed ({high})"
             for k, at_least, high in self._lacking(needed, result, m)
@@ -214,13 +209,11 @@ class Scaler:
 
     def _needs(self, requirements: Sequence[Requirement]) -> Int64:
         needs = [need for needed in requirements for need in needed.needs]
-        faults = [
+        InputError.raise_if(
             Fault(f"traffic, backlog: {stage.stage}", f"asks for more than {MOST_NEED // WHOLE:,} replicas")
             for stage, need in zip(self._stages, needs, strict=True)
             if need > MOST_NEED
-        ]
-        if faults:
-            raise InputError(faults)
+        )
         return np.array(needs, dtype=np.int64)
 
     def _share_out(self, requirements: Sequence[Requirement]) -> tuple[list[Requirement], tuple[bool, ...]]:
@@ -283,7 +276,7 @@ class Scaler:
             ScalingActivity(
                 f"{m}:{stage.stage}",
                 stage.microusd_per_hour,
-                np.array(next(usages), dtype=np.int64),
+                next(usages),
                 group=strict if timed[m] else self._shedding[m],
                 duration=stage.latency_ns,
                 deadline=max(0, pipeline.deadline_ns),

@@ -79,7 +79,7 @@ class ScalingSolver:
             if solved is None:
                 return None
             bound = max(bound, solved[1])
-            found = self._whole(problem, solved[0], bound)
+            found = self._judge(problem, _round(problem, solved[0]), bound)
             if found is None and best is None and len(timed) <= self._params.few:
                 found = self._branch(problem, solved[0], bound)
             if found is None:
@@ -96,21 +96,13 @@ class ScalingSolver:
         units, evaluation = best
         return ScalingSolution(tuple(units), evaluation.shed, evaluation.cost, bound)
 
-    def _whole(self, problem: ScalingProblem, values: Float64, bound: int) -> _Judged | None:
-        """Whole units near the relaxation's; None if they are not feasible."""
-        units = _round(problem, values)
-        return None if units is None else self._judge(problem, units, bound)
-
-    def _judge(self, problem: ScalingProblem, units: list[int], bound: int) -> _Judged | None:
+    def _judge(self, problem: ScalingProblem, units: list[int] | None, bound: int) -> _Judged | None:
         """Evaluate whole units, and improve them by hand where a gap is worth it; None if they are not feasible."""
-        evaluation = problem.evaluate(units)
-        if not evaluation.feasible:
+        if units is None or not (evaluation := problem.evaluate(units)).feasible:
             return None
-        if evaluation.cost > bound and len(units) <= (
-            self._params.few_timed if self._timed else self._params.few
-        ):
-            return improve(problem, units, evaluation)
-        return units, evaluation
+        few = self._params.few_timed if self._timed else self._params.few
+        is_worth_it = evaluation.cost > bound and len(units) <= few
+        return improve(problem, units, evaluation) if is_worth_it else (units, evaluation)
 
     def _branch(self, problem: ScalingProblem, values: Float64, bound: int) -> _Judged | None:
         """Look for whole units by halves where rounding found none: fewer units of an activity first, then more.
@@ -123,12 +115,10 @@ class ScalingSolver:
                 return None
             half = halves.pop()
             solved = None if _is_short(half) else self._relax_within(half)
-            if solved is None:
-                continue
-            found = self._whole(half, solved[0], bound)
-            if found is not None:
+            found = solved and self._judge(half, _round(half, solved[0]), bound)
+            if found:
                 return self._judge(problem, found[0], bound)
-            halves += _halves(half, solved[0], self._timed)
+            halves += _halves(half, solved[0], self._timed) if solved else []
         return None
 
     def _relax_within(self, problem: ScalingProblem) -> tuple[Float64, int] | None:
@@ -152,11 +142,8 @@ class ScalingSolver:
 
     def _relax(self, problem: ScalingProblem) -> tuple[Float64, int] | None:
         """Values of the columns and bound of the relaxation, with rows for demands added where the solution is."""
-        timed = self._timed
-        values: Float64 | None = None
-        bound = 0
-        for _ in range(self._params.most_rounds if timed else 1):
-            slopes = None
+        timed, bound, slopes = self._timed, 0, None
+        for _ in range(self._params.most_rounds):
             if timed:
                 demands = side_by_side(problem.demands)
                 slopes = self._places.slopes(demands, problem.least[timed], problem.most[timed])
@@ -169,7 +156,6 @@ class ScalingSolver:
             values, bound = relaxed.values, max(bound, int(np.ceil(relaxed.bound - 1e-6)))
             if not timed or not self._places.move_to(values[timed]):
                 break
-        assert values is not None
         return values, bound
 
 
@@ -219,13 +205,13 @@ class CutPlaces:
 
 
 def _round(problem: ScalingProblem, values: Float64) -> list[int] | None:
+    """Whole units near the relaxation's; None if none are found."""
     count = len(problem.activities)
     relaxed = values[:count]
     # What is shed follows the units, in the order of the groups that may shed.
     shedding = [g for g, group in enumerate(problem.groups) if group.penalty is not None]
-    shed = [0.0] * len(problem.groups)
-    for group, value in zip(shedding, values[count:].tolist(), strict=False):
-        shed[group] = value
+    shed = np.zeros(len(problem.groups))
+    shed[shedding] = values[count : count + len(shedding)]
     is_timed = np.array(problem.is_timed)
     if is_timed.any():
         whole = round_times(problem, relaxed)

@@ -119,7 +119,7 @@ def sample_waits_ns(stages: Mapping[str, StageScale], sample: Envelope | None) -
         for stage, s in stages.items()
     }
     message = "the plan's replicas do not keep up with the sample's most tokens per query; use tokens=mean"
-    faults = [Fault(f"sample: {stage}", message) for stage, wait in waits.items() if wait >= UNLIMITED_NS]
-    if faults:
-        raise InputError(faults)
+    InputError.raise_if(
+        Fault(f"sample: {stage}", message) for stage, wait in waits.items() if wait >= UNLIMITED_NS
+    )
     return waits

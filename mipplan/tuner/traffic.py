@@ -45,10 +45,8 @@ class Situation:
 
 def doubling_windows_ns(shortest_ns: int, longest_ns: int = LONGEST_WINDOW_NS) -> Int64:
     """Window lengths from `shortest_ns`, doubling, the last at most `longest_ns` (but always one), shape (k,)."""
-    windows = [max(1, int(shortest_ns))]
-    while 2 * windows[-1] <= longest_ns:
-        windows.append(2 * windows[-1])
-    return np.array(windows, dtype=np.int64)
+    shortest = max(1, int(shortest_ns))
+    return shortest << np.arange(max(1, (longest_ns // shortest).bit_length()), dtype=np.int64)
 
 
 class LiveEnvelope:
@@ -286,8 +284,7 @@ def read_counts(
         else:
             continue
         faults.append(Fault(f"{name}.{key}", message))
-    if faults:
-        raise InputError(faults)
+    InputError.raise_if(faults)
     return {key: int(value) for key, value in given.items()}
 
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 from numpy.typing import ArrayLike
 
 from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts, servers_needed
-from mipplan.core import UNLIMITED_NS, Fault, Faults, InputError, check_one_of, shown
+from mipplan.core import UNLIMITED_NS, Fault, Faults, FieldOf, InputError, check_one_of, shown
 from mipplan.replayer import check_plan
 from mipplan.result import Plan
 from mipplan.trace import Trace
@@ -125,10 +125,8 @@ class Tuner:
         unchanged = Conditions(self.conditions.limits, self.conditions.budget_usd_per_hour)
         self._free = Scaler([self.shape()], unchanged)
 
-    @property
-    def service_time_ns(self) -> int:
-        """Largest sum of T and delays along a path: what a query takes that waits for no other."""
-        return self.budget.service_time_ns
+    service_time_ns = FieldOf[int]("budget.service_time_ns")
+    """Largest sum of T and delays along a path: what a query takes that waits for no other."""
 
     @property
     def replicas(self) -> dict[str, int]:
@@ -160,15 +158,13 @@ class Tuner:
         horizon_ns = self._horizon_ns
         if horizon_s is not None:
             horizon_ns = read_seconds("horizon_s", horizon_s, least_ns=1)
-        now_ns = read_instant(now_ns)
         latest = self.live.last_ns
-        if latest is not None:
-            now = latest if now_ns is None else now_ns
-            if now < latest:
-                raise InputError.one("now_ns", f"{now} is before the latest arrival observed ({latest})")
-            counts = self.live.counts(now, horizon_ns)
-            if counts is not None:
-                return counts.envelope()
+        now = latest if now_ns is None else read_instant(now_ns)
+        if now is not None and latest is not None and now < latest:
+            raise InputError.one("now_ns", f"{now} is before the latest arrival observed ({latest})")
+        counts = None if now is None else self.live.counts(now, horizon_ns)
+        if counts is not None:
+            return counts.envelope()
         if self._sample is None:
             raise InputError.one("traffic", "no arrivals observed and no sample given: nothing to tune for")
         return self._sample
@@ -298,16 +294,14 @@ class Tuner:
     def _read_all(self, name: str, given: Mapping[str, int], **limits: int) -> dict[str, int]:
         """Whole numbers for every stage."""
         numbers = read_counts(name, given, set(self.stages), **limits)
-        missing = [Fault(f"{name}.{stage}", "is missing") for stage in self.stages if stage not in numbers]
-        if missing:
-            raise InputError(missing)
+        InputError.raise_if(
+            Fault(f"{name}.{stage}", "is missing") for stage in self.stages if stage not in numbers
+        )
         return numbers
 
     def _read_sample(self, sample: Trace | ArrivalCurve | None) -> Envelope | None:
         if isinstance(sample, Trace):
             return WindowCounts.of_arrivals(sample.arrival_ns, self.live.window_ns).envelope()
-        if isinstance(sample, ArrivalCurve):
-            return Envelope.of_curve(sample)
-        if sample is None:
-            return None
+        if isinstance(sample, ArrivalCurve | None):
+            return None if sample is None else Envelope.of_curve(sample)
         raise InputError.one("sample", f"expected a Trace or an ArrivalCurve, found {shown(sample)}")

@@ -20,7 +20,7 @@ from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts, WorstCase
 from mipplan.certificate import plan_services
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.result import Plan
-from mipplan.tuner import Tokens
+from mipplan.tuner.stages import Tokens
 from oracle_envelope import SlowService
 from oracle_scaling import slow_cheapest, slow_keeps
 from random_pipelines import Case

@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from mipplan.core import Fault, InputError, listed, shown, suggestion
-from mipplan.tuner.policies.autoscalers import Hpa, Ray
+from mipplan.tuner.policies.autoscalers import Hpa, InferLine, Ray
 from mipplan.tuner.policies.base import (
     Clairvoyant,
     Controller,
     Observation,
+    Parameters,
     Policy,
     Setting,
     StageObservation,
     Static,
 )
 from mipplan.tuner.policies.forecast import ForecastRule
-from mipplan.tuner.policies.inferline import InferLine
 from mipplan.tuner.policies.lp import Lp, SpareRule
 from mipplan.tuner.policies.oracle import Oracle
 
@@ -48,22 +48,19 @@ def read_policies(policies: Sequence[str | Policy | Clairvoyant]) -> list[Policy
     faults: list[Fault] = []
     chosen: list[Policy | Clairvoyant] = []
     for policy in policies:
-        if isinstance(policy, str):
-            if policy in POLICIES:
-                chosen.append(POLICIES[policy]())
-            else:
-                hint = suggestion(policy, POLICIES) or f"; there are {listed(POLICIES)}"
-                faults.append(Fault("policies", f"there is no {shown(policy)}{hint}"))
-        elif isinstance(policy, Policy | Clairvoyant):
-            chosen.append(policy)
+        made = POLICIES[policy]() if isinstance(policy, str) and policy in POLICIES else policy
+        if isinstance(made, Policy | Clairvoyant):
+            chosen.append(made)
+        elif isinstance(policy, str):
+            hint = suggestion(policy, POLICIES) or f"; there are {listed(POLICIES)}"
+            faults.append(Fault("policies", f"there is no {shown(policy)}{hint}"))
         else:
             faults.append(Fault("policies", f"expected a name or a policy, found {shown(policy)}"))
     names = [policy.name for policy in chosen]
     faults += [
         Fault("policies", f"names {name} twice") for name in dict.fromkeys(names) if names.count(name) > 1
     ]
-    if faults:
-        raise InputError(faults)
+    InputError.raise_if(faults)
     return chosen
 
 
@@ -78,6 +75,7 @@ __all__ = [
     "Lp",
     "Observation",
     "Oracle",
+    "Parameters",
     "Policy",
     "Ray",
     "Setting",

@@ -1,62 +1,51 @@
-"""Autoscalers of Kubernetes and Ray Serve: each stage by itself, on what its replicas did lately."""
+"""Autoscalers of others: Kubernetes and Ray Serve, each stage by itself on what its replicas did lately; InferLine."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
-from mipplan.core import NS_PER_S
+import numpy as np
+
+from mipplan.calculus import WindowCounts
+from mipplan.core import NS_PER_S, Int64
 from mipplan.tuner.policies.base import (
-    DAY_S,
-    NANOSECOND_S,
     ROUNDING,
     Observation,
+    Parameters,
     Setting,
+    Share,
+    Span,
     StabilizationWindow,
-    check_numbers,
+    Wait,
     whole_replicas,
 )
+from mipplan.tuner.traffic import LONGEST_WINDOW_NS, RecentArrivals, doubling_windows_ns
 
 
 @dataclass(frozen=True)
-class Hpa:
+class Hpa(Parameters):
     """Every 15 s each stage is to have ⌈n · utilisation / target⌉ replicas.
 
     Nothing changes while utilisation / target is within the tolerance of 1. Down, the largest wish of the last 300 s
     counts; up, at most max(100 %, 4) replicas come per 15 s.
-
-    Attributes
-    ----------
-    target : float
-        Utilisation that is aimed for, in (0, 1).
-    metric_delay_s : float
-        Age of the utilisation that a decision rests on.
-    sync_s, tolerance, down_window_s : float
-        Kubernetes' defaults. Utilisation is that of the last `sync_s` known.
-    name : str
-
-    Raises
-    ------
-    InputError
 
     References
     ----------
     Kubernetes documentation, "Horizontal Pod Autoscaling" (autoscaling/v2).
     """
 
-    target: float = 0.5
-    metric_delay_s: float = 0.0
-    sync_s: float = 15.0
-    tolerance: float = 0.1
-    down_window_s: float = 300.0
+    target: Annotated[float, 0.001, 1.0] = 0.5
+    """Utilisation that is aimed for."""
+    metric_delay_s: Wait = 0.0
+    """Age of the utilisation that a decision rests on."""
+    sync_s: Span = 15.0
+    """Utilisation is that of the last `sync_s` known. This and the next two are Kubernetes' defaults."""
+    tolerance: Share = 0.1
+    down_window_s: Wait = 300.0
     name: str = "hpa"
-
-    def __post_init__(self) -> None:
-        seconds = dict.fromkeys(("metric_delay_s", "down_window_s"), (0.0, DAY_S))
-        check_numbers(
-            self, target=(0.001, 1.0), tolerance=(0.0, 1.0), sync_s=(NANOSECOND_S, DAY_S), **seconds
-        )
 
     def start(self, setting: Setting) -> _HpaController:
         """Start with the plan's replicas as the only wish so far."""
@@ -87,33 +76,15 @@ class _HpaController:
         within = abs(ratio - 1.0) <= policy.tolerance + ROUNDING
         wish = present if within else whole_replicas(present * ratio)
         largest = self._wishes.largest(seen.now_ns, {stage: wish})[stage]
-        if wish > present:
-            return min(wish, max(2 * present, present + 4))
-        return min(present, largest)
+        return min(wish, max(2 * present, present + 4)) if wish > present else min(present, largest)
 
 
 @dataclass(frozen=True)
-class Ray:
+class Ray(Parameters):
     """Each stage is to have one replica per `target` requests that wait or are served, averaged over 30 s.
 
     A wish for more replicas has to hold for 30 s, one for fewer for 600 s; then the count jumps to the wish of that
     moment.
-
-    Attributes
-    ----------
-    target : float
-        Ongoing requests per replica.
-    per_batch : bool
-        Count `target` in full batches of the stage instead of requests: a replica that serves batches of 16 is
-        not given two requests.
-    look_back_s, up_delay_s, down_delay_s : float
-    most : int
-        Replicas of one stage. These four are Ray Serve's defaults.
-    name : str
-
-    Raises
-    ------
-    InputError
 
     References
     ----------
@@ -121,19 +92,16 @@ class Ray:
     ``upscale_delay_s``, ``downscale_delay_s``, ``max_replicas`` of ``num_replicas="auto"``).
     """
 
-    target: float = 2.0
+    target: Annotated[float, 0.001, 1e6] = 2.0
+    """Ongoing requests per replica."""
     per_batch: bool = False
-    look_back_s: float = 30.0
-    up_delay_s: float = 30.0
-    down_delay_s: float = 600.0
-    most: int = 100
+    """Count `target` in full batches of the stage: a replica that serves batches of 16 is not given two requests."""
+    look_back_s: Span = 30.0
+    up_delay_s: Wait = 30.0
+    down_delay_s: Wait = 600.0
+    most: Annotated[int, 1, 1_000_000] = 100
+    """Replicas of one stage. This and the three above are Ray Serve's defaults."""
     name: str = "ray"
-
-    def __post_init__(self) -> None:
-        seconds = dict.fromkeys(("up_delay_s", "down_delay_s"), (0.0, DAY_S))
-        check_numbers(
-            self, target=(0.001, 1e6), look_back_s=(NANOSECOND_S, DAY_S), most=(1, 1_000_000), **seconds
-        )
 
     @classmethod
     def tuned(cls, target: float = 1.0) -> Ray:
@@ -166,13 +134,10 @@ class _RayController:
         span_ns = sum(period.period_ns for period in known)
         wish = min(policy.most, max(1, math.ceil(ongoing_ns / span_ns / self._target[stage])))
         side = (wish > present) - (wish < present)
-        before, since_ns = self._side.get(stage, (0, 0))
-        if side != before:
-            since_ns = seen.now_ns
-            self._side[stage] = (side, since_ns)
-        held_ns = seen.now_ns - since_ns
+        if side != self._side.get(stage, (0, 0))[0]:
+            self._side[stage] = (side, seen.now_ns)
         needed_s = policy.up_delay_s if side > 0 else policy.down_delay_s
-        if side == 0 or held_ns < round(needed_s * NS_PER_S):
+        if side == 0 or seen.now_ns - self._side[stage][1] < round(needed_s * NS_PER_S):
             return present
         self._side[stage] = (0, seen.now_ns)
         return wish
@@ -190,3 +155,81 @@ class _MetricWindow:
         known_ns = seen.now_ns - self._delay_ns
         self._seen = [one for one in (*self._seen, seen) if one.now_ns > known_ns - self._length_ns]
         return [one for one in self._seen if one.now_ns <= known_ns]
+
+
+@dataclass(frozen=True)
+class InferLine(Parameters):
+    """Scale up at once when the traffic exceeds the sample's envelope, and down after 15 s without a change.
+
+    Let ρ_m = (sample rate · s_m) / (μ_m · planned replicas), with s_m tokens per query and μ_m tokens per second of one
+    replica. A window length is exceeded when more queries came in one window of it, ending since the last instant of
+    control, than in any of the sample. Up: ⌈r · s_m / (μ_m · ρ_m)⌉ replicas, r the largest rate (count by length) among
+    the exceeded ones. Down: ⌈r · s_m / (μ_m · min ρ)⌉, r the largest rate of the last 30 s in windows of 5 s.
+
+    References
+    ----------
+    Crankshaw et al., "InferLine: latency-aware provisioning and scaling for prediction serving pipelines",
+    SoCC 2020, section 5, doi:10.1145/3419111.3421285.
+    """
+
+    quiet_s: Wait = 15.0
+    down_look_back_s: Span = 30.0
+    down_window_s: Span = 5.0
+    name: str = "inferline"
+
+    def start(self, setting: Setting) -> _InferLineController:
+        """Learn the sample's envelope."""
+        return _InferLineController(self, setting)
+
+
+class _InferLineController:
+    def __init__(self, policy: InferLine, setting: Setting) -> None:
+        self._policy, self._setting = policy, setting
+        # The time through full batches, doubling to 60 s, and that.
+        full_ns = {stage: int(setting.plan.service_ns(stage)[-1]) for stage in setting.stages}
+        doubling = doubling_windows_ns(max(setting.plan.pipeline.longest_paths().down_to(full_ns).values()))
+        lengths_ns = np.append(doubling[doubling < LONGEST_WINDOW_NS], LONGEST_WINDOW_NS)
+        # In a window longer than itself the sample shows too little: any traffic would exceed it for ever.
+        covered = max(1, int(np.searchsorted(lengths_ns, setting.sample.span_ns, side="right")))
+        self._window_ns = lengths_ns[:covered]
+        self._known = WindowCounts.of_arrivals(setting.sample.arrival_ns, self._window_ns).count
+        self._recent = RecentArrivals(int(self._window_ns[-1]))
+        self._changed_ns = setting.start_ns
+        self._ratio = {
+            stage: setting.sample.rate_rps
+            * setting.tokens_per_query[stage]
+            / (setting.replica_rate_rps[stage] * setting.replicas[stage])
+            for stage in setting.stages
+        }
+
+    def decide(self, seen: Observation) -> Mapping[str, int]:
+        present = {stage: observed.replicas for stage, observed in seen.stages.items()}
+        self._recent.add(seen.arrival_ns, seen.now_ns)
+        most = self._recent.most_ending(seen.arrival_ns, self._window_ns)
+        exceeded = np.flatnonzero(most > self._known)
+        wanted = present
+        if exceeded.size:
+            rate_rps = float(np.max(most[exceeded] * NS_PER_S / self._window_ns[exceeded]))
+            wanted = {s: max(n, self._replicas(s, rate_rps, self._ratio[s])) for s, n in present.items()}
+        elif seen.now_ns - self._changed_ns >= round(self._policy.quiet_s * NS_PER_S):
+            rate_rps, least = self._recent_rate_rps(seen.now_ns), min(self._ratio.values())
+            wanted = {s: min(n, self._replicas(s, rate_rps, least)) for s, n in present.items()}
+        if wanted != present:
+            self._changed_ns = seen.now_ns
+        return wanted
+
+    def _replicas(self, stage: str, rate_rps: float, ratio: float) -> int:
+        if not ratio:  # a stage that the sample never reached
+            return 1
+        setting = self._setting
+        needed = rate_rps * setting.tokens_per_query[stage] / (setting.replica_rate_rps[stage] * ratio)
+        return whole_replicas(needed)
+
+    def _recent_rate_rps(self, now_ns: int) -> float:
+        """Largest rate in consecutive windows that end now, as far back as the run goes."""
+        length_ns = round(self._policy.down_window_s * NS_PER_S)
+        windows = round(self._policy.down_look_back_s / self._policy.down_window_s)
+        windows = min(windows, max(1, (now_ns - self._setting.start_ns) // length_ns))
+        edges: Int64 = now_ns - length_ns * np.arange(windows, -1, -1, dtype=np.int64)
+        counts = np.diff(np.searchsorted(self._recent.arrival_ns, edges))
+        return float(counts.max()) * NS_PER_S / length_ns

@@ -3,60 +3,49 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
 
-from mipplan.core import Fault, InputError, Int64, is_finite, shown
+from mipplan.core import Fault, FieldOf, InputError, Int64, is_finite, shown
 from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 
-#: A day: nothing that a policy waits for or looks back at takes longer.
-DAY_S = 86_400.0
-#: The shortest time that is one.
-NANOSECOND_S = 1e-9
-#: Nobody provisions for more times the traffic than this.
-MOST_TIMES = 1_000.0
+#: Some of all.
+Share = Annotated[float, 0.0, 1.0]
+#: Seconds that a policy looks back: at least a nanosecond, and nothing takes longer than a day.
+Span = Annotated[float, 1e-9, 86_400.0]
+#: Seconds that a policy waits; perhaps none.
+Wait = Annotated[float, 0.0, 86_400.0]
+#: Nobody provisions for more than 1,000 times the traffic.
+Times = Annotated[float, 0.0, 1_000.0]
 #: Rounding must not turn ⌈3.0000000001⌉ into 4.
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class StageObservation:
-    """One stage over one control period, which lasts from the last instant of control (included) to this one (not).
-
-    Attributes
-    ----------
-    replicas : int
-        Told to have, until now.
-    active : int
-        Of these, how many may serve at the end of the period: the others still start.
-    waiting : int
-        Tokens that wait at the end of the period.
-    under_way : int
-        Tokens in batches at its end.
-    arrived : int
-        Tokens that became ready in it.
-    busy_ns : int
-        Sum over replicas of the time that they were busy in it.
-    active_ns : int
-        Sum over replicas of the time that they were active in it.
-    ongoing_ns : int
-        Sum over tokens of the time that they waited or were served in it.
-    """
+    """One stage over one control period, which lasts from the last instant of control (included) to this one (not)."""
 
     replicas: int
+    """Told to have, until now."""
     active: int
+    """Of these, how many may serve at the end of the period: the others still start."""
     waiting: int
+    """Tokens that wait at the end of the period."""
     under_way: int
+    """Tokens in batches at its end."""
     arrived: int
+    """Tokens that became ready in it."""
     busy_ns: int
+    """Sum over replicas of the time that they were busy in it."""
     active_ns: int
+    """Sum over replicas of the time that they were active in it."""
     ongoing_ns: int
+    """Sum over tokens of the time that they waited or were served in it."""
 
     @property
     def ongoing(self) -> int:
@@ -66,54 +55,35 @@ class StageObservation:
 
 @dataclass(frozen=True)
 class Observation:
-    """A pipeline over one control period; nothing of what happens from `now_ns` on.
-
-    Attributes
-    ----------
-    now_ns : int
-        The instant of control. What happens at this very instant is not seen yet.
-    period_ns : int
-        Since the instant of control before.
-    arrival_ns : int64, shape (k,)
-        Ingress of the queries of this period, non-decreasing.
-    stages : mapping of str to StageObservation
-        In topological order.
-    """
+    """A pipeline over one control period; nothing of what happens from `now_ns` on."""
 
     now_ns: int
+    """The instant of control. What happens at this very instant is not seen yet."""
     period_ns: int
+    """Since the instant of control before."""
     arrival_ns: Int64
+    """Ingress of the queries of this period, non-decreasing, shape (k,)."""
     stages: Mapping[str, StageObservation]
+    """In topological order."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a controller is told before it starts; nothing of the traffic to come.
-
-    Attributes
-    ----------
-    plan : Plan
-        Hardware, batch sizes, and the replicas to start with.
-    sample : Trace
-        The traffic that was planned for.
-    start_ns : int
-        When the run begins.
-    period_ns : int
-        Time between two instants of control.
-    delay_ns : int
-        Time from ordering a replica to its first batch.
-    """
+    """What a controller is told before it starts; nothing of the traffic to come."""
 
     plan: Plan
+    """Hardware, batch sizes, and the replicas to start with."""
     sample: Trace
+    """The traffic that was planned for."""
     start_ns: int
+    """When the run begins."""
     period_ns: int
+    """Time between two instants of control."""
     delay_ns: int
+    """Time from ordering a replica to its first batch."""
 
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """In topological order."""
-        return self.plan.pipeline.topological_order
+    stages = FieldOf[tuple[str, ...]]("plan.pipeline.topological_order")
+    """In topological order."""
 
     @cached_property
     def replicas(self) -> dict[str, int]:
@@ -131,11 +101,6 @@ class Setting:
         """Tokens per second of one replica with full batches."""
         service = {stage: self.plan.service_ns(stage) for stage in self.stages}
         return {stage: 1e9 * ns.size / float(ns[-1]) for stage, ns in service.items()}
-
-    @cached_property
-    def sample_rate_rps(self) -> float:
-        """Queries per second in the sample."""
-        return self.sample.rate_rps
 
 
 class Controller(Protocol):
@@ -189,6 +154,29 @@ class Static:
         return {}
 
 
+class Parameters:
+    """Numbers of a policy, each (in a tuple, too) within the closed range that its type names.
+
+    Raises
+    ------
+    InputError
+        With every one that is not.
+    """
+
+    def __post_init__(self) -> None:
+        faults: list[Fault] = []
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            value, kind = getattr(self, name), get_args(hint)[0] if get_origin(hint) is tuple else hint
+            if get_origin(kind) is Annotated:
+                place, (least, most) = f"{type(self).__name__}.{name}", kind.__metadata__
+                faults += [
+                    Fault(place, f"expected a number from {least:g} to {most:g}, found {shown(number)}")
+                    for number in (value if isinstance(value, tuple) else (value,))
+                    if not is_finite(number) or not least <= number <= most
+                ]
+        InputError.raise_if(faults)
+
+
 class StabilizationWindow:
     """The largest count of each stage in the last `length_ns`, its count at the start included, if it had any.
 
@@ -196,36 +184,15 @@ class StabilizationWindow:
     """
 
     def __init__(self, length_ns: int, start_ns: int, counts: Mapping[str, int]) -> None:
-        self._length_ns = length_ns
-        # Of each stage instants and counts, the counts decreasing: the first is the largest.
-        self._found = {stage: deque([(start_ns, count)]) for stage, count in counts.items()}
+        self._length_ns, self._found = length_ns, [(start_ns, counts)]
 
     def largest(self, now_ns: int, counts: Mapping[str, int]) -> dict[str, int]:
         """Take in the counts of now, and return the largest since `length_ns` ago."""
-        for stage, count in counts.items():
-            found = self._found.setdefault(stage, deque())
-            while found and found[-1][1] <= count:
-                found.pop()
-            found.append((now_ns, count))
-            while found[0][0] < now_ns - self._length_ns:
-                found.popleft()
-        return {stage: self._found[stage][0][1] for stage in counts}
+        recent = [found for found in self._found if found[0] >= now_ns - self._length_ns]
+        self._found = [*recent, (now_ns, counts)]
+        return {stage: max(found.get(stage, 0) for _, found in self._found) for stage in counts}
 
 
 def whole_replicas(needed: float) -> int:
     """Round up to replicas, at least one."""
     return max(1, math.ceil(needed - ROUNDING))
-
-
-def check_numbers(owner: object, **ranges: tuple[float, float]) -> None:
-    """Raise `InputError` with every attribute that is no number within a closed range; of a tuple, each of its."""
-    faults = []
-    for name, (least, most) in ranges.items():
-        value, place = getattr(owner, name), f"{type(owner).__name__}.{name}"
-        faults += [
-            Fault(place, f"expected a number from {least:g} to {most:g}, found {shown(number)}")
-            for number in (value if isinstance(value, tuple) else (value,))
-            if not is_finite(number) or not least <= number <= most
-        ]
-    if faults:
-        raise InputError(faults)

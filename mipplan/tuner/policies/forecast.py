@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from mipplan.calculus import WindowCounts
 from mipplan.core import NS_PER_S, Int64
 from mipplan.trace import Trace
-from mipplan.tuner.policies.base import DAY_S, MOST_TIMES, NANOSECOND_S, check_numbers
+from mipplan.tuner.policies.base import Parameters, Span, Times
 from mipplan.tuner.traffic import RecentArrivals
 
 
@@ -37,43 +38,23 @@ _PARAMS = ForecastParams()
 
 
 @dataclass(frozen=True)
-class ForecastRule:
-    """How the rate to be ready for is made of counts.
+class ForecastRule(Parameters):
+    """How the rate to be ready for is made of counts."""
 
-    Attributes
-    ----------
-    level_s : tuple of float
-        Spans in seconds; the rate to be ready for is at least the mean rate over each of the last such spans.
-    jump_s : tuple of float
-        Spans in seconds, too; here `jump_noise` standard deviations are taken off the mean rate.
-    jump_noise : float
-    trend_s : float
-        Where the last span of this length holds more than the one before by over `trend_noise` standard deviations of
-        the difference, the line through both is followed.
-    trend_noise : float
-    trend_lead : float
-        It is followed as far ahead as new replicas take, times this. With 0 trends are left alone, because spare
-        replicas are ready for more.
-    peak_s : float
-        The sample's own busiest seconds are no reason to be ready for more than the sample.
-
-    Raises
-    ------
-    InputError
-    """
-
-    level_s: tuple[float, ...] = (5.0, 10.0)
-    jump_s: tuple[float, ...] = (1.0, 2.0)
-    jump_noise: float = 3.0
-    trend_s: float = 5.0
-    trend_noise: float = 1.0
-    trend_lead: float = 0.0
-    peak_s: float = 5.0
-
-    def __post_init__(self) -> None:
-        lengths = dict.fromkeys(("level_s", "jump_s", "trend_s", "peak_s"), (NANOSECOND_S, DAY_S))
-        noise = dict.fromkeys(("jump_noise", "trend_noise"), (0.0, float("inf")))
-        check_numbers(self, trend_lead=(0.0, MOST_TIMES), **lengths, **noise)
+    level_s: tuple[Span, ...] = (5.0, 10.0)
+    """The rate to be ready for is at least the mean rate over each of the last such spans."""
+    jump_s: tuple[Span, ...] = (1.0, 2.0)
+    """Spans, too; here `jump_noise` standard deviations are taken off the mean rate."""
+    jump_noise: Annotated[float, 0.0, math.inf] = 3.0
+    trend_s: Span = 5.0
+    """Where the last span of this length holds more than the one before by over `trend_noise` standard deviations of
+    the difference, the line through both is followed."""
+    trend_noise: Annotated[float, 0.0, math.inf] = 1.0
+    trend_lead: Times = 0.0
+    """It is followed as far ahead as new replicas take, times this. With 0 trends are left alone, because spare
+    replicas are ready for more."""
+    peak_s: Span = 5.0
+    """The sample's own busiest seconds are no reason to be ready for more than the sample."""
 
 
 class Forecast:
@@ -174,9 +155,7 @@ def peak_rate_rps(sample: Trace, span_ns: int) -> float:
     """Return the rate of a trace's busiest span of this length; its mean rate if it is no longer than that."""
     if sample.span_ns <= span_ns:
         return sample.rate_rps
-    times = sample.arrival_ns
-    most = np.max(np.searchsorted(times, times + span_ns, side="right") - np.arange(times.size))
-    return float(most) * NS_PER_S / span_ns
+    return float(WindowCounts.of_arrivals(sample.arrival_ns, [span_ns]).count[0]) * NS_PER_S / span_ns
 
 
 def burstiness(arrival_ns: Int64, since_ns: int, now_ns: int) -> float | None:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 from mipplan.calculus import WindowCounts
 from mipplan.core import NS_PER_S, first_true
 from mipplan.replayer import replay
-from mipplan.result import Choice, Plan
+from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner.policies.base import (
-    DAY_S,
-    MOST_TIMES,
-    NANOSECOND_S,
     Observation,
+    Parameters,
     Setting,
+    Share,
     StabilizationWindow,
     StageObservation,
-    check_numbers,
+    Times,
+    Wait,
 )
 from mipplan.tuner.policies.forecast import Forecast, ForecastRule
 from mipplan.tuner.requirements import TuningStep
@@ -43,28 +44,16 @@ _PARAMS = LpParams()
 
 
 @dataclass(frozen=True)
-class SpareRule:
+class SpareRule(Parameters):
     """For what multiple of the present rate to have replicas.
 
     The pipeline is as fast as its slowest stage, so all stages are ready for the same multiple.
-
-    Attributes
-    ----------
-    most : float
-        At most this one,
-    share : float
-        as long as what is spare costs no more than this share of what the rate itself needs.
-
-    Raises
-    ------
-    InputError
     """
 
-    most: float = 3.0
-    share: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_numbers(self, most=(1.0, MOST_TIMES), share=(0.0, MOST_TIMES))
+    most: Annotated[float, 1.0, 1_000.0] = 3.0
+    """Never more than this."""
+    share: Times = 1.0
+    """What is spare costs no more than this share of what the rate itself needs."""
 
     def counts(
         self,
@@ -104,7 +93,7 @@ def _cost_of(counts: Mapping[str, int], price: Mapping[str, int]) -> int:
 
 
 @dataclass(frozen=True)
-class Lp:
+class Lp(Parameters):
     """The tuner of this package, in closed loop.
 
     Before the start the latency target is calibrated on the sample (`calibrate`). At each instant of control,
@@ -119,34 +108,17 @@ class Lp:
     3. a stage in whose queue more waits than the target leaves time for, and that awaits no replicas, also gets what
        the tuner says for that backlog: enough for queries to keep the objective again `recovery_s` after new
        replicas serve. These are not held: they go when the queue has gone.
-
-    Attributes
-    ----------
-    miss_rate : float
-        What calibration on the sample allows.
-    horizon_s : float
-        How long the live envelope remembers, at most a minute.
-    hold_s, recovery_s : float
-    spares : SpareRule
-    rule : ForecastRule
-    name : str
-
-    Raises
-    ------
-    InputError
     """
 
-    miss_rate: float = 0.0
-    horizon_s: float = 15.0
-    hold_s: float = 15.0
-    recovery_s: float = 3.0
+    miss_rate: Share = 0.0
+    """What calibration on the sample allows."""
+    horizon_s: Annotated[float, 1e-9, 60.0] = 15.0
+    """How long the live envelope remembers, at most a minute."""
+    hold_s: Wait = 15.0
+    recovery_s: Wait = 3.0
     spares: SpareRule = field(default_factory=SpareRule)
     rule: ForecastRule = field(default_factory=ForecastRule)
     name: str = "lp"
-
-    def __post_init__(self) -> None:
-        seconds = dict.fromkeys(("hold_s", "recovery_s"), (0.0, DAY_S))
-        check_numbers(self, miss_rate=(0.0, 1.0), horizon_s=(NANOSECOND_S, 60.0), **seconds)
 
     @classmethod
     def lean(cls) -> Lp:
@@ -234,9 +206,7 @@ def calibrate(plan: Plan, sample: Trace, miss_rate: float, params: LpParams = _P
     covers them; a replay of the sample says how far one may go. Only the sample is used. If no target does, the
     shortest one is returned.
     """
-    part = sample
-    if len(sample) > params.most_queries:
-        part = Trace(sample.arrival_ns[: params.most_queries], sample.name, sample.note)
+    part = Trace(sample.arrival_ns[: params.most_queries], sample.name, sample.note)
     traces = [part.scale(scale) for scale in params.scales]
     # From the longest target down: shorter ones keep the objective more easily.
     factors = params.factors[::-1]
@@ -252,10 +222,7 @@ def _keeps(plan: Plan, sample: Trace, traces: Sequence[Trace], factor: float, mi
         if any(need is None for need in tuner.needs(envelope).values()):
             continue
         counts = tuner.replicas_for(envelope)
-        choices = {
-            stage: Choice(choice.hardware, choice.batch, counts[stage])
-            for stage, choice in plan.choices.items()
-        }
+        choices = {stage: replace(choice, replicas=counts[stage]) for stage, choice in plan.choices.items()}
         sized = Plan.from_choices(plan.pipeline, plan.profiles, choices, slo_s=plan.slo_s, seed=plan.seed)
         if not replay(sized, trace).miss_rate(plan.slo_s) <= miss_rate:
             return False

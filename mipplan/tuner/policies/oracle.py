@@ -13,7 +13,7 @@ from mipplan.core import NS_PER_S, Float64, Int64, first_true
 from mipplan.replayer import ReplicaSchedule, replay
 from mipplan.tokens import realise
 from mipplan.trace import Trace
-from mipplan.tuner.policies.base import Setting, check_numbers
+from mipplan.tuner.policies.base import Parameters, Setting, Share
 from mipplan.tuner.stages import Tokens, stage_scales
 
 
@@ -31,7 +31,7 @@ _PARAMS = OracleParams()
 
 
 @dataclass(frozen=True)
-class Oracle:
+class Oracle(Parameters):
     """The cheapest schedule found in hindsight, under the same activation delay: an upper bound on the optimum.
 
     For every control period and stage the least number of replicas r is found with which all tokens of that period keep
@@ -43,24 +43,11 @@ class Oracle:
     any of these: some cannot be helped, before the first order can serve.
 
     So it is no proven optimum.
-
-    Attributes
-    ----------
-    miss_rate : float
-        Share of the queries.
-    name : str
-
-    Raises
-    ------
-    InputError
-        If that is no share.
     """
 
-    miss_rate: float = 0.001
+    miss_rate: Share = 0.001
+    """Share of the queries."""
     name: str = "oracle"
-
-    def __post_init__(self) -> None:
-        check_numbers(self, miss_rate=(0.0, 1.0))
 
     def schedules(self, setting: Setting, trace: Trace, seed: int) -> Mapping[str, ReplicaSchedule]:
         """Choose all commands at once, knowing the trace and its draws."""
@@ -83,16 +70,10 @@ class Oracle:
             if found[-1][0] > found[0][0] + _PARAMS.hopeless * self.miss_rate:
                 break
         if not found:
-            nothing = np.empty(0, dtype=np.int64)
-            return {
-                stage: ReplicaSchedule(nothing, np.array([count]), setting.delay_ns)
-                for stage, count in setting.replicas.items()
-            }
+            return {stage: _schedule(setting, np.array([n]), n) for stage, n in setting.replicas.items()}
         fewest = min(missed for missed, _, _ in found)
-        return min(
-            ((usd, missed, made) for missed, usd, made in found if missed <= fewest + self.miss_rate),
-            key=lambda one: one[:2],
-        )[2]
+        kept = [(usd, missed, made) for missed, usd, made in found if missed <= fewest + self.miss_rate]
+        return min(kept, key=lambda one: one[:2])[2]
 
 
 def _schedule(setting: Setting, required: Int64, planned: int) -> ReplicaSchedule:
@@ -128,8 +109,7 @@ def required_replicas(setting: Setting, stage: str, token_ns: Int64, slack_ns: i
 
 def _least(backlog: float, since: Float64, rate: float, slack_ns: int, length_ns: int) -> tuple[int, float]:
     """Least replicas of a rate for one period, and the tokens left at its end."""
-    high = max(1, math.ceil(backlog / (rate * slack_ns)))
-    low = high
+    low = high = max(1, math.ceil(backlog / (rate * slack_ns)))
 
     def suffice(count: int) -> bool:
         return _work(backlog, since, count * rate, length_ns)[0] <= count * rate * slack_ns

@@ -108,19 +108,14 @@ def tune(
     faults = Faults()
     faults.take(lambda: check_plan(plan))
     faults.take(lambda: check_trace(trace))
-    faults.take(lambda: None if sample is None else _check_sample(sample))
     read = faults.take(lambda: read_policies(policies))
     period = faults.take(lambda: check_period(period_s))
     delay = faults.take(lambda: check_delay(activation_delay_s))
     faults.take(lambda: check_manner(discipline, engine, seed))
-    faults.take(
-        lambda: None if sample is not None or not isinstance(trace, Trace) else split_trace(trace, split)
-    )
+    parts = faults.take(lambda: _read_parts(trace, sample, split))
     faults.check()
-    chosen = read.value
-    plan.require()
-    known, judged = split_trace(trace, split) if sample is None else (sample, trace)
-    setting = Setting(plan, known, int(judged.arrival_ns[0]), period.value, delay.value)
+    chosen, (known, judged) = read.value, parts.value
+    setting = Setting(plan.require(), known, int(judged.arrival_ns[0]), period.value, delay.value)
     decisions = judged.span_ns // setting.period_ns
     if decisions > _MOST_DECISIONS:
         message = f"makes {decisions:,} decisions on this trace, more than {_MOST_DECISIONS:,}"
@@ -192,16 +187,20 @@ def _checked(policy: str, wanted: object, stages: Collection[str]) -> Mapping[st
         elif not is_whole(count) or count > _MOST_REPLICAS:
             message = f"expected a whole number of replicas for {stage}, found {shown(count)}"
             faults.append(Fault(place, message))
-    if faults:
-        raise InputError(faults)
+    InputError.raise_if(faults)
     return wanted
 
 
-def _check_sample(sample: object) -> None:
+def _read_parts(trace: Trace, sample: Trace | None, split: float) -> tuple[Trace, Trace]:
+    """The traffic that was planned for, and what is run; raises `InputError`."""
+    if sample is None:
+        check_trace(trace)
+        return split_trace(trace, split)
     if not isinstance(sample, Trace):
         raise InputError.one("sample", f"expected a Trace, found {shown(sample)}")
     if sample.span_ns == 0:
         raise InputError.one("sample", "all its queries arrive at once: it has no rate")
+    return sample, trace
 
 
 def check_period(period_s: object) -> int:

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mipplan.core import NS_PER_HOUR, NS_PER_S, Float64, Printable, Summary, format_duration, from_front
+from mipplan.core import (
+    NS_PER_HOUR,
+    NS_PER_S,
+    FieldOf,
+    Float64,
+    Printable,
+    Summary,
+    format_seconds,
+    from_front,
+)
 from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan, ReplayResult, Windows
 from mipplan.trace import Trace
@@ -79,10 +88,8 @@ class TuningRun(Printable):
         """Share of queries slower than the objective."""
         return self.result.miss_rate(self.slo_s)
 
-    @property
-    def usd(self) -> float:
-        """Dollars paid between the first ingress and the last exit."""
-        return self.result.usd
+    usd = FieldOf[float]("result.usd")
+    """Dollars paid between the first ingress and the last exit."""
 
     @property
     def usd_per_hour(self) -> float:
@@ -95,8 +102,11 @@ class TuningRun(Printable):
         return Summary(
             f"Policy {self.policy} on {self.result.queries:,} queries",
             figures=(
-                ("missed", f"{self.miss_rate:.3%} of queries, objective {_duration(self.slo_s)}"),
-                ("latency", f"P{100 * self.quantile:g} {_duration(self.result.quantile(self.quantile))}"),
+                ("missed", f"{self.miss_rate:.3%} of queries, objective {format_seconds(self.slo_s)}"),
+                (
+                    "latency",
+                    f"P{100 * self.quantile:g} {format_seconds(self.result.quantile(self.quantile))}",
+                ),
                 ("cost", f"{self.usd_per_hour:.4f} $/h"),
                 ("actions", f"{len(self.actions):,}"),
                 ("worst", when if worst.miss_rate else None),
@@ -133,17 +143,14 @@ class TuningRun(Printable):
     @property
     def missed_over_time(self) -> Float64:
         """Share of queries slower than the objective, window by window; 0 where none came."""
-        if self.windows.miss_rate is None:
-            raise AssertionError("made with an objective")
+        assert self.windows.miss_rate is not None  # They were made with an objective.
         return np.nan_to_num(self.windows.miss_rate)
 
     @property
     def worst_window(self) -> WorstWindow:
         """The first of the windows with the largest miss rate; with the largest P99, if none misses."""
-        windows = self.windows
-        missed = self.missed_over_time
-        rank = missed if missed.any() else np.nan_to_num(windows.p99_s)
-        worst = int(np.argmax(rank))
+        windows, missed = self.windows, self.missed_over_time
+        worst = int(np.argmax(missed if missed.any() else np.nan_to_num(windows.p99_s)))
         return WorstWindow(
             float(windows.start_s[worst]),
             windows.window_s,
@@ -155,11 +162,9 @@ class TuningRun(Printable):
     @property
     def reaction_s(self) -> float:
         """Longest time, window by window, that the objective was missed at a stretch: until replicas had caught up."""
-        allowed = 1.0 - self.quantile
-        broken = self.missed_over_time > allowed + 1e-12
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], broken, [False]]).astype(np.int8)))
-        lengths = edges[1::2] - edges[::2]
-        return float(lengths.max(initial=0)) * self.windows.window_s
+        broken = (self.missed_over_time > 1.0 - self.quantile + 1e-12).tolist()
+        longest = max((len(list(run)) for missed, run in groupby(broken) if missed), default=0)
+        return longest * self.windows.window_s
 
 
 @dataclass(frozen=True, repr=False)
@@ -235,10 +240,10 @@ class Tuning(Printable):
         plan = self.plan
         return Summary(
             f"{len(self.runs)} policies on {self.trace.name}: "
-            f"P{100 * plan.quantile:g} ≤ {_duration(plan.slo_s)}, planned at {plan.usd_per_hour or 0:.4f} $/h",
+            f"P{100 * plan.quantile:g} ≤ {format_seconds(plan.slo_s)}, planned at {plan.usd_per_hour or 0:.4f} $/h",
             figures=(
-                ("control", f"every {_duration(self.period_s)}"),
-                ("replicas", f"serve {_duration(self.activation_delay_s)} after their order"),
+                ("control", f"every {format_seconds(self.period_s)}"),
+                ("replicas", f"serve {format_seconds(self.activation_delay_s)} after their order"),
                 ("left out", ", ".join(self.left_out)),
             ),
             headings=("policy", ">missed", f">P{100 * plan.quantile:g}", ">$/h", ">actions", ">reaction"),
@@ -246,10 +251,10 @@ class Tuning(Printable):
                 (
                     run.policy,
                     f"{run.miss_rate:.3%}",
-                    _duration(run.result.quantile(run.quantile)),
+                    format_seconds(run.result.quantile(run.quantile)),
                     f"{run.usd_per_hour:.4f}",
                     f"{len(run.actions):,}",
-                    _duration(run.reaction_s) if run.reaction_s else "none",
+                    format_seconds(run.reaction_s) if run.reaction_s else "none",
                 )
                 for run in self.runs
             ),
@@ -260,7 +265,3 @@ class Tuning(Printable):
     def _line(self) -> str:
         runs = ", ".join(f"{run.policy} {run.miss_rate:.2%} missed" for run in self.runs[:6])
         return f": {self.trace.name}, {runs}"
-
-
-def _duration(seconds: float) -> str:
-    return format_duration(seconds * NS_PER_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Mapping
 
@@ -27,28 +28,23 @@ class ReplicaState:
         A wish beyond the stage's bounds, or beyond what its hardware type has left, is granted as far as possible.
         Stages are granted theirs in topological order, and what others give back at the same time is there already.
         """
-        hardware = {stage: self._plan.choices[stage].hardware for stage in self.replicas}
         within = {
             stage: self._within(stage, wanted.get(stage, count)) for stage, count in self.replicas.items()
         }
         # Nobody loses what it has and wants to keep.
         held = {stage: min(count, self.replicas[stage]) for stage, count in within.items()}
-        granted: dict[str, int] = {}
+        hardware = {stage: self._plan.choices[stage].hardware for stage in within}
+        kinds = self._plan.profiles.hardware
+        left = {name: math.inf if kind.limit is None else kind.limit for name, kind in kinds.items()}
+        for stage, count in held.items():
+            left[hardware[stage]] -= count
         for stage, count in within.items():
-            limit = self._plan.profiles.hardware[hardware[stage]].limit
-            if limit is not None:
-                others = sum(
-                    granted.get(other, held[other])
-                    for other in within
-                    if other != stage and hardware[other] == hardware[stage]
-                )
-                count = max(held[stage], min(count, limit - others))
-            granted[stage] = count
-        for stage, count in granted.items():
-            if count != self.replicas[stage]:
+            more = int(max(0, min(count - held[stage], left[hardware[stage]])))
+            left[hardware[stage]] -= more
+            if held[stage] + more != self.replicas[stage]:
+                self.replicas[stage] = held[stage] + more
                 self._change_ns[stage].append(now_ns)
-                self._counts[stage].append(count)
-        self.replicas = granted
+                self._counts[stage].append(self.replicas[stage])
 
     def _within(self, stage: str, count: int) -> int:
         bounds = self._plan.pipeline.stages[stage]
@@ -126,12 +122,10 @@ class StageMetrics:
 
 def _left_ns(begin_ns: Int64, now_ns: int) -> int:
     """Sum of the times from each of these to now."""
-    return now_ns * begin_ns.size - int(begin_ns.sum()) if begin_ns.size else 0
+    return now_ns * begin_ns.size - int(begin_ns.sum())
 
 
 def _active_ns(capacity: Capacity, since_ns: int, now_ns: int) -> int:
     """Integral of the capacity."""
-    if capacity.is_constant:
-        return int(capacity.replicas[0]) * (now_ns - since_ns)
     edges = np.concatenate([np.clip(capacity.from_ns, since_ns, now_ns), [now_ns]])
     return int(np.diff(edges) @ capacity.replicas)
