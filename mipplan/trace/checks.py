@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -201,34 +203,36 @@ class RowFault(NamedTuple):
     advice: str = ""
 
 
-class TableFile(Protocol):
-    """A file with named columns."""
+@dataclass(frozen=True)
+class TableFile(ABC):
+    """A file with named columns, or some rows of one: `origin` names the file, `columns` are the names as written."""
 
-    @property
-    def origin(self) -> str:
-        """The file, for messages."""
+    origin: str
+    columns: tuple[str, ...]
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns as written."""
-
+    @abstractmethod
     def numbers(self, name: str) -> tuple[Float64, list[RowFault]]:
         """Return a column as finite numbers, NaN where a cell holds none, and the faults of such cells."""
 
+    @abstractmethod
     def instants(self, name: str) -> Int64:
         """Return a column of dates as nanoseconds since 1970, or raise `InputError`."""
 
+    @abstractmethod
     def rows(self, indices: Positions) -> str:
         """Name rows, given by 0-based index, for people."""
 
+    def fault(self, name: str, message: str) -> InputError:
+        """Return the error for what is wrong in a column as a whole."""
+        return InputError.one(f"{self.origin}: {name}", message)
 
-def check_rows(table: TableFile, name: str, found: Iterable[RowFault]) -> None:
-    """Raise `InputError` with one fault for each kind that occurs in a column, naming its rows."""
-    faults = Faults()
-    for what, bad, advice in found:
-        if len(bad):
-            faults.add(Fault(f"{table.origin}: {name}", f"{what} in {table.rows(bad)}{advice}"))
-    faults.check()
+    def check_rows(self, name: str, found: Iterable[RowFault]) -> None:
+        """Raise `InputError` with one fault for each kind that occurs in a column, naming its rows."""
+        faults = Faults()
+        for what, bad, advice in found:
+            if len(bad):
+                faults.add(Fault(f"{self.origin}: {name}", f"{what} in {self.rows(bad)}{advice}"))
+        faults.check()
 
 
 def row_names(unit: str, numbers: Sequence[int] | Positions, count: int) -> str:
@@ -263,8 +267,8 @@ def dates_to_ns(table: TableFile, name: str, cells: Iterable[Sequence[str]]) -> 
     read = 0
     for texts in cells:
         if not read and not np.isnan(number_of(texts[0])):
-            raise InputError.one(
-                f"{table.origin}: {name}",
+            raise table.fault(
+                name,
                 "holds numbers; dates such as 2024-01-31T12:00:00.5 were expected "
                 "(call a column of seconds arrival_s, one of milliseconds arrival_ms)",
             )
@@ -276,7 +280,7 @@ def dates_to_ns(table: TableFile, name: str, cells: Iterable[Sequence[str]]) -> 
             example = example or shown(texts[int(missing[0])])
             bad.append(missing + read)
         read += len(texts)
-    check_rows(table, name, [RowFault(f"no ISO date (such as {example})", np.concatenate(bad))])
+    table.check_rows(name, [RowFault(f"no ISO date (such as {example})", np.concatenate(bad))])
     return np.concatenate(pieces)
 
 
@@ -287,4 +291,4 @@ def checked_dates(table: TableFile, name: str, dates: pd.Series[Any]) -> Int64:
     try:
         return np.asarray(dates.dt.as_unit("ns").to_numpy(dtype="datetime64[ns]").astype(np.int64))
     except (pd.errors.OutOfBoundsDatetime, OverflowError):
-        raise InputError.one(f"{table.origin}: {name}", "holds dates before 1678 or after 2261") from None
+        raise table.fault(name, "holds dates before 1678 or after 2261") from None

@@ -42,7 +42,8 @@ def poisson(rate_rps: float, duration_s: float, seed: int) -> Int64:
     """
     _check(number_fault("rate_rps", rate_rps), _duration_fault(duration_s))
     rng = _random(seed)
-    return _uniform_ns(rng, rng.poisson(_expected(rate_rps * duration_s)), duration_s)
+    count = rng.poisson(_expected(rate_rps * duration_s))
+    return np.sort(_floor_ns(rng.random(count) * duration_s, duration_s))
 
 
 def gamma(rate_rps: float, cv: float, duration_s: float, seed: int) -> Int64:
@@ -269,8 +270,7 @@ def _renewals(
         block = reached + np.cumsum(rng.gamma(shape, 1 / shape, size))
         parts.append(block)
         reached = float(block[-1])
-        if sum(map(len, parts)) > MAX_ARRIVALS:
-            raise _too_many(sum(map(len, parts)))
+        _expected(sum(map(len, parts)))
     times = np.concatenate(parts)
     count = int(np.searchsorted(times, until))
     return times[: count + 1] if keep_next else times[:count]
@@ -286,10 +286,6 @@ def _state_path(rng: np.random.Generator, sojourns: Float64, duration_s: float) 
             return np.asarray(starts), np.asarray(states, np.int64)
         starts.append(following)
         states.append((states[-1] + int(rng.integers(1, len(sojourns)))) % len(sojourns))
-
-
-def _uniform_ns(rng: np.random.Generator, count: int, duration_s: float) -> Int64:
-    return np.sort(_floor_ns(rng.random(count) * duration_s, duration_s))
 
 
 def _floor_ns(times_s: Float64, duration_s: float) -> Int64:
@@ -320,9 +316,6 @@ def _check(*faults: Fault | None) -> None:
 
 def _expected(count: float) -> float:
     if count > MAX_ARRIVALS:
-        raise _too_many(count)
+        message = f"about {count:.3g} arrivals are more than the {MAX_ARRIVALS} possible"
+        raise InputError.one("trace", message)
     return count
-
-
-def _too_many(count: float) -> InputError:
-    return InputError.one("trace", f"about {count:.3g} arrivals are more than the {MAX_ARRIVALS} possible")
