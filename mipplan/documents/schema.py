@@ -36,13 +36,11 @@ class Document:
 
     value: Any  # Mappings, lists, text, numbers, booleans and None only.
     origin: str  # The file, or what the document is called in messages.
-    lines: Mapping[FieldPath, int] = field(
-        default_factory=dict
-    )  # From 1; empty if it did not come from a file.
+    # From 1; empty if it did not come from a file.
+    lines: Mapping[FieldPath, int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()  # Faults of form: duplicate keys, aliases, tags.
-    unreadable: frozenset[FieldPath] = (
-        frozenset()
-    )  # Fields of no usable value: nothing more is said about them.
+    # Fields of no usable value: nothing more is said about them.
+    unreadable: frozenset[FieldPath] = frozenset()
 
     def line(self, path: FieldPath) -> int | None:
         """Return the line of a field, or of the closest field around it that has one."""

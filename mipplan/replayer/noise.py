@@ -67,12 +67,9 @@ class ServiceNoise:
 
     def __post_init__(self) -> None:
         faults = _seed_faults(self.seed)
-        if self.factors is not None:
-            factors = self.factors
-            object.__setattr__(
-                self, "factors", faults.take(lambda: _read_factors(factors)).or_else(np.empty(0))
-            )
+        factors = faults.take(lambda: None if self.factors is None else _read_factors(self.factors))
         faults.check()
+        object.__setattr__(self, "factors", factors.value)
         object.__setattr__(self, "seed", None if self.seed is None else int(self.seed))
 
     def __reduce__(self) -> tuple[type[ServiceNoise], tuple[Float64 | None, int | None, str]]:

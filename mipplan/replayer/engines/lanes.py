@@ -20,9 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.core import Int64
+from mipplan.core import Bool, Int64
 from mipplan.replayer.engines.batches import Batches, NumpyParams, SortedArrivals, find_in_loop
 from mipplan.replayer.stage_task import ALWAYS, NEVER, StageTask, no_times
 
@@ -178,7 +177,7 @@ class _Lanes:
                 count = int(np.searchsorted(np.cumsum(size[lane]), left[lane])) + 1
             self.found[task].append((start[lane, :count], size[lane, :count]))
 
-    def _keep(self, kept: NDArray[np.bool_]) -> None:
+    def _keep(self, kept: Bool) -> None:
         """Let go of the other lanes."""
         if kept.all():
             return
