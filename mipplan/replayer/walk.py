@@ -119,11 +119,9 @@ class _WholeReplay(_Walk):
         last_ns, tokens = int(workload.ingress_ns[-1]), workload.stages[stage].count
         tasks = []
         for variant, given in zip(variants, arrivals, strict=True):
-            blank = variant.blank
-            written = blank.arrival_ns if isinstance(given, Following) else given
-            tasks.append(StageTask(written, blank.service_ns, blank.capacity, blank.fifo, level))
-            arrived_ns = self._arrived_ns(stage, variant, last_ns)
-            variant.latest_ns = latest_exit_ns(tasks[-1], arrived_ns, tokens)
+            written = no_times() if isinstance(given, Following) else given
+            tasks.append(replace(variant.blank, arrival_ns=written, level=level))
+            variant.latest_ns = latest_exit_ns(tasks[-1], self._arrived_ns(stage, variant, last_ns), tokens)
         answers = self._answers(tasks, arrivals)
         self._replays[stage] = [
             StageReplay(task.capacity.most, served, given)
@@ -146,9 +144,9 @@ class _WholeReplay(_Walk):
             alike = [number for number, given in enumerate(arrivals) if given is following]
             served = self._engine.follow_many([tasks[number] for number in alike], following)
             answers.update(zip(alike, served, strict=True))
-        return (
-            [answers[number] for number in range(len(tasks))] if answers else self._engine.serve_many(tasks)
-        )
+        if not answers:
+            return self._engine.serve_many(tasks)
+        return [answers[number] for number in range(len(tasks))]
 
     def result(self, number: int) -> ReplayResult:
         """Put together the replay of a plan."""

@@ -147,10 +147,8 @@ class Workload:
                 ready[messages.child] = received
             elif one_to_one and received.size == ready.size:
                 np.maximum(ready, received, out=ready)
-            elif received.size:
-                children = messages.child[messages.first_to_child]
-                latest = np.maximum.reduceat(received, messages.first_to_child)
-                ready[children] = np.maximum(ready[children], latest)
+            else:
+                _keep_latest(ready, received, messages.child, messages.first_to_child)
         return ready
 
     def at(self, ingress_ns: Int64) -> Workload:
@@ -193,13 +191,8 @@ class Workload:
             tokens = self.stages[name]
             if tokens.one_per_query:
                 np.maximum(last, exit_ns[name], out=last)
-            elif tokens.first_of_query.size == tokens.count:
-                last[tokens.query] = np.maximum(last[tokens.query], exit_ns[name])
             else:
-                starts = tokens.first_of_query
-                latest = np.maximum.reduceat(exit_ns[name], starts)
-                owners = tokens.query[starts]
-                last[owners] = np.maximum(last[owners], latest)
+                _keep_latest(last, exit_ns[name], tokens.query, tokens.first_of_query)
         return np.subtract(last, self.ingress_ns, out=last)
 
 
@@ -339,6 +332,13 @@ def _received(messages: Messages, exit_ns: Mapping[str, Int64]) -> Int64:
     if not (messages.one_to_one and messages.parent.size == sent.size):
         sent = sent[messages.parent]
     return sent + np.int64(messages.edge.delay_ns) if messages.edge.delay_ns else sent
+
+
+def _keep_latest(latest: Int64, values: Int64, owner: Int64, starts: Int64) -> None:
+    """Raise ``latest`` of each owner to the largest of its values; at `starts`, runs of one owner begin."""
+    if starts.size < values.size:
+        values, owner = np.maximum.reduceat(values, starts), owner[starts]
+    latest[owner] = np.maximum(latest[owner], values)
 
 
 def _counts_up(array: Int64) -> bool:

@@ -75,12 +75,9 @@ def _intervals(table: TableFile, key: str) -> tuple[Int64, int, Positions]:
     """Return the distinct starts, the common length, and the interval of each row."""
     unit = INTERVAL_COLUMNS[key]
     values, faults = table.numbers(key)
-    beyond, advice = (
-        np.flatnonzero(values > MAX_DURATION_NS / unit),
-        ": subtract the time of the first interval",
-    )
+    beyond = np.flatnonzero(values > MAX_DURATION_NS / unit)
     faults.append(RowFault("a negative time", np.flatnonzero(values < 0)))
-    faults.append(RowFault("a time beyond ten years", beyond, advice))
+    faults.append(RowFault("a time beyond ten years", beyond, ": subtract the time of the first interval"))
     table.check_rows(key, faults)
     start_ns, which = np.unique(np.rint(values * unit).astype(np.int64), return_inverse=True)
     if len(start_ns) < 2:
