@@ -117,9 +117,8 @@ class _Reader:
         line = int(event.start_mark.line) + 1
         self._values += 1
         if self._values > MAX_VALUES:
-            raise InputError.one(
-                f"{self._origin}:{line}", f"holds more than {MAX_VALUES:,} values up to here"
-            )
+            message = f"holds more than {MAX_VALUES:,} values up to here"
+            raise InputError.one(f"{self._origin}:{line}", message)
         if depth > MAX_DEPTH:
             raise InputError.one(f"{self._origin}:{line}", f"is nested more than {MAX_DEPTH} levels deep")
         return line

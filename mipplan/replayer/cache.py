@@ -67,10 +67,6 @@ class StageReplays:
         self._runs: OrderedDict[tuple[Hashable, ...], StageRun] = OrderedDict()
         self._free = params.most_bytes
         self._numbers = itertools.count(1)
-        self._parents = {
-            stage: tuple(edge.parent for edge in workload.pipeline.incoming(stage))
-            for stage in workload.stages
-        }
 
     @property
     def together(self) -> int:
@@ -88,7 +84,8 @@ class StageReplays:
 
         `spend` is told how many stage replays are to be made, before they are; it may refuse by raising.
         """
-        numbers = tuple(above[parent].number for parent in self._parents[stage])
+        parents = [edge.parent for edge in self.workload.pipeline.incoming(stage)]
+        numbers = tuple(above[parent].number for parent in parents)
         keys = [(stage, option.choice, numbers) for option in options]
         runs: dict[tuple[Hashable, ...], StageRun] = {
             key: self._runs.pop(key) for key in keys if key in self._runs
@@ -97,7 +94,7 @@ class StageReplays:
         missing = [(key, option) for key, option in zip(keys, options, strict=True) if key not in runs]
         spend(len(missing))
         if missing:
-            exits = {parent: above[parent].exit_ns for parent in self._parents[stage]}
+            exits = {parent: above[parent].exit_ns for parent in parents}
             arrival_ns = self.workload.arrival_ns(stage, exits)
             made = self.serve_alone(arrival_ns, [option for _, option in missing])
             for (key, _), run in zip(missing, made, strict=True):

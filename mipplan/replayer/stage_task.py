@@ -148,14 +148,13 @@ def latest_ends(busy_until_ns: Int64, replicas: int) -> Int64:
     return np.sort(np.append(np.full(replicas, ALWAYS, dtype=np.int64), busy_until_ns))[-replicas:]
 
 
-def latest_end_ns(task: StageTask, arrived_ns: int, tokens: int | None = None) -> int:
+def latest_end_ns(task: StageTask, arrived_ns: int, tokens: int) -> int:
     """Return an instant after which no batch of a task ends, by arithmetic that cannot overflow.
 
     Once everything has arrived and the capacity is what it will stay, n replicas are busy while a token waits. They
     have then begun at most all tokens one by one, besides what was under way; and the last batch takes its time.
-    Nothing arrives after `arrived_ns`; `tokens` is how many there will be, where the task holds none yet.
+    Nothing arrives after `arrived_ns`; `tokens` is how many there will be, as the task may hold none yet.
     """
-    tokens = task.tokens if tokens is None else tokens
     if not tokens:
         return arrived_ns
     slowest_ns = int(task.service_ns.max())
@@ -164,14 +163,13 @@ def latest_end_ns(task: StageTask, arrived_ns: int, tokens: int | None = None) -
     return min(settled_ns + in_turn_ns + slowest_ns, task.until_ns) + slowest_ns
 
 
-def latest_exit_ns(task: StageTask, arrived_ns: int, tokens: int | None = None) -> int:
+def latest_exit_ns(task: StageTask, arrived_ns: int, tokens: int) -> int:
     """Return what `latest_end_ns` does; raises `InputError` if that is later than `LATEST`."""
     latest_ns = latest_end_ns(task, arrived_ns, tokens)
     if latest_ns > LATEST:
         raise InputError.one(
             "plan",
-            f"{task.tokens if tokens is None else tokens:,} tokens in batches of up to "
-            f"{format_duration(int(task.service_ns.max()))} may take beyond 73 years at a stage: "
-            "are the latencies in another unit?",
+            f"{tokens:,} tokens in batches of up to {format_duration(int(task.service_ns.max()))} may take beyond "
+            "73 years at a stage: are the latencies in another unit?",
         )
     return latest_ns

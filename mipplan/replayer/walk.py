@@ -285,7 +285,7 @@ class ChunkedReplay(_Walk):
             arrived_ns = (
                 self._arrived_ns(stage, variant, last_ns) if self._until_ns == NEVER else self._until_ns
             )
-            variant.latest_ns = max(variant.latest_ns, latest_exit_ns(tasks[-1], arrived_ns))
+            variant.latest_ns = max(variant.latest_ns, latest_exit_ns(tasks[-1], arrived_ns, tokens.size))
         answers = self._engine.serve_many(tasks)
         for variant, tokens, task, served in zip(variants, ready, tasks, answers, strict=True):
             variant.exit_ns[tokens] = np.minimum(served.exit_ns, UNKNOWN)

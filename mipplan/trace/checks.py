@@ -20,6 +20,7 @@ from mipplan.core import (
     InputError,
     Int64,
     Positions,
+    array_of,
     frozen,
     is_finite,
     seconds_to_ns,
@@ -44,13 +45,12 @@ CELLS_AT_ONCE = 100_000
 
 def check_arrivals(values: object) -> Int64:
     """Return arrival times as a read-only int64 array, or raise `InputError` saying what is wrong."""
-    given = np.asarray(values)
+    given = array_of(values)
     if given.ndim != 1:
         raise InputError.one("arrival_ns", f"expected one dimension, found shape {given.shape}")
     if given.dtype.kind not in "iu":
-        raise InputError.one(
-            "arrival_ns", f"expected whole nanoseconds, found {given.dtype}; from_seconds() takes seconds"
-        )
+        message = f"expected whole nanoseconds, found {given.dtype}; from_seconds() takes seconds"
+        raise InputError.one("arrival_ns", message)
     if len(given) < 2:
         raise InputError.one("arrival_ns", f"expected at least two arrivals, found {len(given)}")
     faults = Faults()
@@ -95,9 +95,8 @@ def seconds_column_to_ns(seconds: ArrayLike) -> Int64:
         raise InputError.one("arrival_s", f"expected one dimension, found shape {values.shape}")
     bad = np.flatnonzero(~(np.abs(values) <= MAX_DURATION_NS / NS_PER_S))
     if len(bad):
-        raise InputError.one(
-            "arrival_s", f"not a finite time below ten years at position {positions_text(bad)}"
-        )
+        message = f"not a finite time below ten years at position {positions_text(bad)}"
+        raise InputError.one("arrival_s", message)
     return np.rint(values * NS_PER_S).astype(np.int64)
 
 
@@ -129,10 +128,7 @@ def checked_chunks(pieces: Iterable[object], size: int, origin: str = "source") 
 
 
 def _checked(piece: object, rows: int, last_ns: int, origin: str) -> Int64:
-    try:
-        given = np.asarray(piece)
-    except ValueError:  # rows of different lengths
-        given = np.empty((0, 0))
+    given = array_of(piece)
     if given.ndim == 1 and not given.size:  # an empty list comes as floats
         return given.astype(np.int64)
     if given.ndim != 1 or given.dtype.kind not in "iu":
@@ -148,9 +144,8 @@ def _checked(piece: object, rows: int, last_ns: int, origin: str) -> Int64:
     before = np.array([last_ns], dtype=np.int64) if rows else arrival_ns[:1]
     earlier = decreases(np.concatenate([before, arrival_ns])) - 1
     if len(earlier):
-        raise InputError.one(
-            f"{origin}: row {rows + int(earlier[0]) + 1:,}", "earlier than the row before: sort by time"
-        )
+        place = f"{origin}: row {rows + int(earlier[0]) + 1:,}"
+        raise InputError.one(place, "earlier than the row before: sort by time")
     if arrival_ns[0] < 0:
         raise InputError.one(f"{origin}: row {rows + 1:,}", "a negative time: begin at 0 or later")
     return arrival_ns

@@ -55,9 +55,8 @@ def read_counts(table: TableFile, column: str) -> Counts:
     per_ns = COUNT_COLUMNS[column]
     keys = [name for name in table.columns if name in INTERVAL_COLUMNS]
     if len(keys) > 1:
-        raise InputError.one(
-            table.origin, f"found {' and '.join(keys)}: keep the one that tells the interval"
-        )
+        message = f"found {' and '.join(keys)}: keep the one that tells the interval"
+        raise InputError.one(table.origin, message)
     if not keys:
         _check_end(table, column, len(values) * per_ns)
         start_ns = np.arange(len(values)) * per_ns
@@ -81,10 +80,8 @@ def _intervals(table: TableFile, key: str) -> tuple[Int64, int, Positions]:
     table.check_rows(key, faults)
     start_ns, which = np.unique(np.rint(values * unit).astype(np.int64), return_inverse=True)
     if len(start_ns) < 2:
-        raise table.fault(
-            key,
-            "expected at least two different values: they tell the length of an interval",
-        )
+        message = "expected at least two different values: they tell the length of an interval"
+        raise table.fault(key, message)
     interval_ns = int(np.diff(start_ns).min())
     _check_end(table, key, int(start_ns[-1]) + interval_ns)
     return start_ns, interval_ns, which

@@ -61,10 +61,8 @@ def _whole_rows(read: Callable[[int], bytes], origin: str, at_once: int) -> Iter
             lines += held.count(b"\n", 0, end)
             held = held[end:]
         elif len(held) >= at_once:
-            raise InputError.one(
-                f"{origin}:{lines + 1}",
-                f"a row of more than {at_once // 2**20} MiB begins here: is a quote not closed?",
-            )
+            message = f"a row of more than {at_once // 2**20} MiB begins here: is a quote not closed?"
+            raise InputError.one(f"{origin}:{lines + 1}", message)
     if held:
         yield held, lines
 
@@ -112,10 +110,8 @@ def _check_quotes(data: bytes, origin: str, lines_before: int) -> None:
         for _ in reader:
             before = reader.line_num
     except csv.Error:
-        raise InputError.one(
-            f"{origin}:{lines_before + before + 1}",
-            "a quoted value begins here and is not closed as it should be: check its quotes",
-        ) from None
+        message = "a quoted value begins here and is not closed as it should be: check its quotes"
+        raise InputError.one(f"{origin}:{lines_before + before + 1}", message) from None
 
 
 def _records(data: bytes) -> Iterator[tuple[int, int, list[str]]]:
@@ -231,9 +227,8 @@ class CsvTable(TableFile):
         if uneven:
             lines = [self.lines_before + line for line, _ in uneven[:ROWS_NAMED]]
             found, where = _values(uneven[0][1]), row_names("line", lines, len(uneven))
-        return InputError.one(
-            self.origin, f"expected {_values(width)} as in the header, found {found} in {where}"
-        )
+        message = f"expected {_values(width)} as in the header, found {found} in {where}"
+        return InputError.one(self.origin, message)
 
 
 def _values(count: int) -> str:

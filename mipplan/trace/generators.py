@@ -91,9 +91,8 @@ def markov_modulated(
     _check(*faults, _duration_fault(duration_s))
     _expected(max(rates_rps) * duration_s)
     if duration_s / min(sojourns) > _MAX_JUMPS:
-        raise InputError.one(
-            "mean_sojourn_s", f"more than {_MAX_JUMPS} changes of state are expected: lengthen it"
-        )
+        message = f"more than {_MAX_JUMPS} changes of state are expected: lengthen it"
+        raise InputError.one("mean_sojourn_s", message)
     rng = _random(seed)
     starts, states = _state_path(rng, np.asarray(sojourns, np.float64), duration_s)
     ends = np.append(starts[1:], duration_s)
@@ -219,9 +218,8 @@ def _gamma_pieces(
         # Sums begin anew in each piece: one float sum over all would lose nanoseconds in the end.
         since_ns = np.floor(np.cumsum(gaps_ns))
         if not since_ns[-1] <= MAX_DURATION_NS - last_ns:
-            raise InputError.one(
-                "rate_rps", f"{queries:,} queries at {rate_rps:g} per second take over ten years"
-            )
+            message = f"{queries:,} queries at {rate_rps:g} per second take over ten years"
+            raise InputError.one("rate_rps", message)
         arrival_ns = last_ns + since_ns.astype(np.int64)
         last_ns = int(arrival_ns[-1])
         yield arrival_ns

@@ -40,10 +40,8 @@ def _drawn_by(draw: Callable[_Drawn, Int64]) -> Callable[_Drawn, Trace]:
     def make(*given: _Drawn.args, **named: _Drawn.kwargs) -> Trace:
         arrival_ns = draw(*given, **named)
         if len(arrival_ns) < 2:
-            raise InputError.one(
-                name,
-                f"only {len(arrival_ns)} arrival(s) were drawn; a trace needs two: raise rate or duration",
-            )
+            found = f"only {len(arrival_ns)} arrival(s) were drawn"
+            raise InputError.one(name, f"{found}; a trace needs two: raise rate or duration")
         arguments = signature.bind(*given, **named).arguments
         how = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         return Trace(arrival_ns, name, f"{name}({how})")
@@ -293,9 +291,8 @@ def check_split(split: object) -> float:
     Raises `InputError` if it is no number in (0, 1).
     """
     if not is_number(split) or not 0.0 < split < 1.0:
-        raise InputError.one(
-            "split", f"expected a share of the trace's time between 0 and 1, found {shown(split)}"
-        )
+        message = f"expected a share of the trace's time between 0 and 1, found {shown(split)}"
+        raise InputError.one("split", message)
     return float(split)
 
 

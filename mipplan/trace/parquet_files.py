@@ -55,9 +55,8 @@ def parquet_tables(
     import pyarrow.parquet as pq
 
     if not file.seekable():
-        raise InputError.one(
-            origin, "is a Parquet file in a pipe: these are read from their end; give the file"
-        )
+        message = "is a Parquet file in a pipe: these are read from their end; give the file"
+        raise InputError.one(origin, message)
     try:
         # Otherwise the whole column of a row group is read at once, and one group may be all there is.
         with pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as parquet:

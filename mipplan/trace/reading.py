@@ -85,10 +85,8 @@ def read_arrivals(
     column = _main_column(table.origin, table.columns)
     if column in ARRIVAL_COLUMNS:
         if expand is not None:
-            raise table.fault(
-                column,
-                "holds arrival times, which need no expansion: leave out --expand (in Python: expand)",
-            )
+            message = "holds arrival times, which need no expansion: leave out --expand (in Python: expand)"
+            raise table.fault(column, message)
         arrival_ns, notes = _ArrivalReader().read(table, column), [f"read from {column}"]
         spans = _span_text(arrival_ns[:1], arrival_ns[-1:])
     else:
@@ -134,10 +132,10 @@ def read_pieces(path: AnyPath, params: ReadParams = DEFAULTS) -> Iterator[Int64]
     for table in _tables(path, params, whole=False):
         column = _main_column(table.origin, table.columns)
         if column in COUNT_COLUMNS:
-            raise table.fault(
-                column,
-                "counts per interval are not streamed: leave out --stream (in Python: give Trace.read(…))",
+            message = (
+                "counts per interval are not streamed: leave out --stream (in Python: give Trace.read(…))"
             )
+            raise table.fault(column, message)
         yield reader.read(table, column)
 
 

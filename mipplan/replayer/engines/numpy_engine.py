@@ -54,7 +54,7 @@ class NumpyEngine(Engine):
         """Return the fastest way to serve a task, alone or together with others like it."""
         if task.tokens == 0:
             return Way.PLAIN
-        span_ns = latest_end_ns(task, int(arrivals.at_ns[-1])) - int(arrivals.at_ns[0])
+        span_ns = latest_end_ns(task, int(arrivals.at_ns[-1]), task.tokens) - int(arrivals.at_ns[0])
         if span_ns >= EXACT:
             return Way.PLAIN
         if task.level is not None and arrivals.token is not None and not task.fifo:
