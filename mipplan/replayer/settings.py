@@ -122,14 +122,11 @@ def read_settings(
 
 def stage_identity(plan: Plan, stage: str, settings: ReplaySettings) -> tuple[object, ...]:
     """What decides how a plan serves given arrivals: plans alike in this serve them alike."""
-    replicas = None if stage in settings.schedule else plan.require().choices[stage].replicas
-    identity = (replicas, plan.service_ns(stage).tobytes())
-    if settings.noise_at(stage) is None:
-        return identity
+    choice, table = plan.require().choices[stage], plan.table(stage)
     # Random service may follow from more of the profile than ℓ.
-    table = plan.table(stage)
     columns = (table.batch, table.latency_ms, table.latency_p99_ms)
-    return (*identity, *(None if column is None else column.tobytes() for column in columns))
+    measured = (None if column is None else column.tobytes() for column in columns)
+    return (None if stage in settings.schedule else choice.replicas, choice.batch, *measured)
 
 
 def blank_task(plan: Plan, stage: str, settings: ReplaySettings) -> StageTask:

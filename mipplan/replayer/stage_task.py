@@ -163,13 +163,11 @@ def latest_end_ns(task: StageTask, arrived_ns: int, tokens: int) -> int:
     return min(settled_ns + in_turn_ns + slowest_ns, task.until_ns) + slowest_ns
 
 
-def latest_exit_ns(task: StageTask, arrived_ns: int, tokens: int) -> int:
-    """Return what `latest_end_ns` does; raises `InputError` if that is later than `LATEST`."""
-    latest_ns = latest_end_ns(task, arrived_ns, tokens)
-    if latest_ns > LATEST:
+def check_end(task: StageTask, arrived_ns: int, tokens: int) -> None:
+    """Raise `InputError` if a batch may end later than `LATEST`; parameters as for `latest_end_ns`."""
+    if latest_end_ns(task, arrived_ns, tokens) > LATEST:
         raise InputError.one(
             "plan",
             f"{tokens:,} tokens in batches of up to {format_duration(int(task.service_ns.max()))} may take beyond "
             "73 years at a stage: are the latencies in another unit?",
         )
-    return latest_ns

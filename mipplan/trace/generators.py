@@ -240,14 +240,11 @@ def _ramp_pieces(
     pieces: list[tuple[float, float, float, float]] = []
     for index, (rate, cv, length) in enumerate(zip(rates_rps, cvs, durations_s, strict=True)):
         if index and transition_s:
-            rates = np.linspace(rates_rps[index - 1], rate, _RAMP_PIECES + 1)
+            rates = np.linspace(rates_rps[index - 1], rate, _RAMP_PIECES + 1).tolist()
             edges = np.linspace(cvs[index - 1], cv, _RAMP_PIECES + 1)
-            middles = (edges[1:] + edges[:-1]) / 2
-            step = transition_s / _RAMP_PIECES
-            pieces += [
-                (float(first), float(last), float(middle), step)
-                for first, last, middle in zip(rates[:-1], rates[1:], middles, strict=True)
-            ]
+            middles = ((edges[1:] + edges[:-1]) / 2).tolist()
+            steps = [transition_s / _RAMP_PIECES] * _RAMP_PIECES
+            pieces += zip(rates[:-1], rates[1:], middles, steps, strict=True)
         pieces.append((float(rate), float(rate), float(cv), float(length)))
     return pieces
 
