@@ -185,15 +185,12 @@ def _entry_faults(plans: list[Plan], what: str, entries: object, kind: type, exp
         place = f"{what}.{stage}"
         if not isinstance(given, kind):
             faults.append(Fault(place, f"expected a {kind.__name__}, found {shown(given)}"))
-        faults += [
-            Fault(
-                place,
-                f"there is no such stage{suggestion(stage, plan.pipeline.stages)}; the stages are "
-                f"{listed(plan.pipeline.stages)}",
-            )
-            for plan in plans
-            if stage not in plan.pipeline.stages
-        ]
+        for stages in (plan.pipeline.stages for plan in plans):
+            if stage not in stages:
+                message = (
+                    f"there is no such stage{suggestion(stage, stages)}; the stages are {listed(stages)}"
+                )
+                faults.append(Fault(place, message))
     return faults
 
 
