@@ -4,6 +4,7 @@ from .checks import Int32 as Int32
 from .checks import Int64 as Int64
 from .checks import Positions as Positions
 from .checks import UInt64 as UInt64
+from .checks import array_of as array_of
 from .checks import check_budget as check_budget
 from .checks import check_margin as check_margin
 from .checks import check_one_of as check_one_of
@@ -33,7 +34,6 @@ from .printing import Printable as Printable
 from .printing import Summary as Summary
 from .printing import from_front as from_front
 from .printing import remake as remake
-from .quantiles import Numbers as Numbers
 from .quantiles import SampleParams as SampleParams
 from .quantiles import check_quantile as check_quantile
 from .quantiles import find_largest as find_largest

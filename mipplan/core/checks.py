@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,14 @@ def frozen(values: _Array) -> _Array:
     """Return the array itself, made read-only: what a frozen dataclass may hold."""
     values.flags.writeable = False
     return values
+
+
+def array_of(values: object) -> NDArray[Any]:
+    """Return what is given as an array; where its rows differ in length, an empty one of two dimensions."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        return np.empty((0, 0))
 
 
 def is_whole(value: object) -> TypeGuard[int]:
@@ -87,9 +95,8 @@ def check_time_limit(time_limit_s: object) -> float:
     if time_limit_s is None:
         return math.inf
     if not is_number(time_limit_s) or not time_limit_s > 0:
-        raise InputError.one(
-            "time_limit_s", f"expected seconds above 0, or None, found {shown(time_limit_s)}"
-        )
+        message = f"expected seconds above 0, or None, found {shown(time_limit_s)}"
+        raise InputError.one("time_limit_s", message)
     return float(time_limit_s) if is_finite(time_limit_s) else math.inf
 
 
@@ -124,9 +131,8 @@ def check_margin(margin_s: object, slo_ns: int) -> int:
     margin_ns = to_ns(margin_s)
     if margin_ns is None or not 0 <= margin_ns < slo_ns:
         limit = f"the objective of {slo_ns / NS_PER_S:g} s"
-        raise InputError.one(
-            "margin_s", f"expected at least 0 and less than {limit}, found {shown(margin_s)}"
-        )
+        message = f"expected at least 0 and less than {limit}, found {shown(margin_s)}"
+        raise InputError.one("margin_s", message)
     return margin_ns
 
 
@@ -137,9 +143,8 @@ def check_slo(slo_s: float) -> int:
     """
     slo_ns = positive_ns(slo_s)
     if slo_ns is None:
-        raise InputError.one(
-            "slo_s", f"expected a positive time in seconds such as 0.3, found {shown(slo_s)}"
-        )
+        message = f"expected a positive time in seconds such as 0.3, found {shown(slo_s)}"
+        raise InputError.one("slo_s", message)
     return slo_ns
 
 

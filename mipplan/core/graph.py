@@ -13,32 +13,25 @@ _Rate = TypeVar("_Rate", int, Fraction)
 def find_cycle(arcs: Iterable[tuple[str, str]]) -> list[str]:
     """Return the nodes of one directed cycle in order, the same one every time, or an empty list.
 
-    Nodes without a successor are removed until none is left to remove; from any node that remains,
-    following remaining successors must come back to a node already met.
+    Walks on from node to node, back where there is nowhere left to go: from there no cycle can be reached.
     """
     successors: dict[str, list[str]] = {}
-    parents: dict[str, list[str]] = {}
     for parent, child in arcs:
         successors.setdefault(parent, []).append(child)
-        successors.setdefault(child, [])
-        parents.setdefault(child, []).append(parent)
-    ends = [name for name, children in successors.items() if not children]
-    waiting = {name: len(children) for name, children in successors.items()}
-    while ends:
-        name = ends.pop()
-        del waiting[name]
-        for parent in parents.get(name, ()):
-            waiting[parent] -= 1
-            if waiting[parent] == 0:
-                ends.append(parent)
-    if not waiting:
-        return []
-    walk = [next(iter(waiting))]
-    while True:
-        following = next(child for child in successors[walk[-1]] if child in waiting)
-        if following in walk:
-            return walk[walk.index(following) :]
-        walk.append(following)
+    untried = {name: iter(children) for name, children in successors.items()}
+    for start in successors:
+        walk = {start: None} if start in untried else {}
+        while walk:
+            last = next(reversed(walk))
+            following = next((child for child in untried[last] if child in untried), None)
+            if following is None:
+                del walk[last], untried[last]
+            elif following in walk:
+                names = list(walk)
+                return names[names.index(following) :]
+            else:
+                walk[following] = None
+    return []
 
 
 class LongestPaths(Generic[_NodeT]):

@@ -62,9 +62,7 @@ def plain(value: Any) -> Any:
         return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [plain(entry) for entry in value]
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        return value.item()
-    if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist"):
+    if getattr(value, "ndim", None) in (0, 1) and hasattr(value, "tolist"):
         return value.tolist()
     return value
 

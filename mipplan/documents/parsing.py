@@ -99,11 +99,7 @@ class _Reader:
         return Document(value, self._origin, self._lines, tuple(self._findings), frozenset(self._unreadable))
 
     def _value(self, path: FieldPath, event: Any) -> Any:
-        line = event.start_mark.line + 1
-        self._lines.setdefault(path, line)
-        self._count(line)
-        if len(path) > MAX_DEPTH:
-            raise self._too_deep(line)
+        self._lines.setdefault(path, self._admit(event, len(path)))
         if isinstance(event, yaml.AliasEvent):
             return self._refuse(path, f"the alias *{event.anchor} is not accepted: write the value out")
         if event.anchor is not None:
@@ -116,15 +112,16 @@ class _Reader:
             return self._sequence(path)
         return self._scalar(path, event)
 
-    def _too_deep(self, line: int) -> InputError:
-        return InputError.one(f"{self._origin}:{line}", f"is nested more than {MAX_DEPTH} levels deep")
-
-    def _count(self, line: int) -> None:
-        """Count a value or key, and stop before a document can exhaust memory or patience."""
+    def _admit(self, event: Any, depth: int) -> int:
+        """Return the line of a value or key, and stop before a document can exhaust memory or patience."""
+        line = int(event.start_mark.line) + 1
         self._values += 1
         if self._values > MAX_VALUES:
             message = f"holds more than {MAX_VALUES:,} values up to here"
             raise InputError.one(f"{self._origin}:{line}", message)
+        if depth > MAX_DEPTH:
+            raise InputError.one(f"{self._origin}:{line}", f"is nested more than {MAX_DEPTH} levels deep")
+        return line
 
     def _refuse(self, path: FieldPath, message: str) -> None:
         self._findings.append((path, message))
@@ -134,8 +131,7 @@ class _Reader:
         entries: dict[str, Any] = {}
         while not self._loader.check_event(yaml.MappingEndEvent):
             event = self._loader.get_event()
-            line = event.start_mark.line + 1
-            self._count(line)
+            line = self._admit(event, len(path))
             if not isinstance(event, yaml.ScalarEvent):
                 self._lines.setdefault((*path, "?"), line)
                 self._refuse((*path, "?"), "a key must be a plain name")
@@ -205,14 +201,9 @@ class _Reader:
         """Pass over one value without keeping it."""
         depth = 0
         while True:
-            line = event.start_mark.line + 1
-            self._count(line)
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-                if depth > MAX_DEPTH:
-                    raise self._too_deep(line)
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            self._admit(event, depth)
             if depth == 0:
                 return
             event = self._loader.get_event()

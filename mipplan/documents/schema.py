@@ -36,13 +36,11 @@ class Document:
 
     value: Any  # Mappings, lists, text, numbers, booleans and None only.
     origin: str  # The file, or what the document is called in messages.
-    lines: Mapping[FieldPath, int] = field(
-        default_factory=dict
-    )  # From 1; empty if it did not come from a file.
+    # From 1; empty if it did not come from a file.
+    lines: Mapping[FieldPath, int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()  # Faults of form: duplicate keys, aliases, tags.
-    unreadable: frozenset[FieldPath] = (
-        frozenset()
-    )  # Fields of no usable value: nothing more is said about them.
+    # Fields of no usable value: nothing more is said about them.
+    unreadable: frozenset[FieldPath] = frozenset()
 
     def line(self, path: FieldPath) -> int | None:
         """Return the line of a field, or of the closest field around it that has one."""
@@ -104,6 +102,7 @@ PositiveDuration = Annotated[int, BeforeValidator(_positive_duration)]
 #: Marks the tags of discriminated unions, which pydantic puts into field paths where no user wrote them.
 TAG_MARK = "\0"
 
+_WHOLE_WORDING = {"missing": "is missing", "too_short": "must not be empty"}
 _SIGNS = {"greater_than": ">", "greater_than_equal": "≥", "less_than": "<", "less_than_equal": "≤"}
 _EXPECTED = {
     "int_type": "a whole number",
@@ -142,11 +141,9 @@ def parse_entry(
 
 def schema_findings(error: ValidationError, kind: type[BaseModel]) -> list[Finding]:
     """Turn pydantic's errors about a schema into findings worded for the writer of the document."""
-    findings: list[Finding] = []
-    for detail in error.errors(include_url=False):
-        path = tuple(part for part in detail["loc"] if not str(part).startswith(TAG_MARK))
-        findings.append((path, _wording(detail, path, kind)))
-    return findings
+    found = error.errors(include_url=False)
+    paths = [tuple(part for part in detail["loc"] if not str(part).startswith(TAG_MARK)) for detail in found]
+    return [(path, _wording(detail, path, kind)) for path, detail in zip(paths, found, strict=True)]
 
 
 def _known_keys(kind: type[BaseModel], path: FieldPath) -> list[str]:
@@ -189,12 +186,10 @@ def _wording(detail: ErrorDetails, path: FieldPath, schema: type[BaseModel]) -> 
         known = sorted(_known_keys(schema, path[:-1]))
         hint = suggestion(path[-1], known) or f"; known keys are {', '.join(known)}"
         return f"unknown key{hint}"
-    if kind == "missing":
-        return "is missing"
+    if kind in _WHOLE_WORDING:
+        return _WHOLE_WORDING[kind]
     if kind == "value_error":
         return str(context["error"])
-    if kind == "too_short":
-        return "must not be empty"
     if kind == "too_long":
         return f"holds more than {context['max_length']:,} entries"
     if kind in _SIGNS:

@@ -6,6 +6,7 @@ has a number, and is remembered by its own choice and the numbers of the runs ab
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,11 +66,7 @@ class StageReplays:
         self._fifo = fifo
         self._runs: OrderedDict[tuple[Hashable, ...], StageRun] = OrderedDict()
         self._free = params.most_bytes
-        self._made = 0
-        self._parents = {
-            stage: tuple(edge.parent for edge in workload.pipeline.incoming(stage))
-            for stage in workload.stages
-        }
+        self._numbers = itertools.count(1)
 
     @property
     def together(self) -> int:
@@ -87,22 +84,23 @@ class StageReplays:
 
         `spend` is told how many stage replays are to be made, before they are; it may refuse by raising.
         """
-        numbers = tuple(above[parent].number for parent in self._parents[stage])
+        parents = [edge.parent for edge in self.workload.pipeline.incoming(stage)]
+        numbers = tuple(above[parent].number for parent in parents)
         keys = [(stage, option.choice, numbers) for option in options]
-        found = [self._runs.get(key) for key in keys]
-        for key in keys:
-            if key in self._runs:
-                self._runs.move_to_end(key)
-        missing = [place for place, run in enumerate(found) if run is None]
+        runs: dict[tuple[Hashable, ...], StageRun] = {
+            key: self._runs.pop(key) for key in keys if key in self._runs
+        }
+        self._runs |= runs  # behind all others: they are the latest
+        missing = [(key, option) for key, option in zip(keys, options, strict=True) if key not in runs]
         spend(len(missing))
         if missing:
-            exits = {parent: above[parent].exit_ns for parent in self._parents[stage]}
+            exits = {parent: above[parent].exit_ns for parent in parents}
             arrival_ns = self.workload.arrival_ns(stage, exits)
-            made = self.serve_alone(arrival_ns, [options[place] for place in missing])
-            for place, run in zip(missing, made, strict=True):
-                found[place] = run
-                self._remember(keys[place], run)
-        return [run for run in found if run is not None]
+            made = self.serve_alone(arrival_ns, [option for _, option in missing])
+            for (key, _), run in zip(missing, made, strict=True):
+                runs[key] = run
+                self._remember(key, run)
+        return [runs[key] for key in keys]
 
     def serve_alone(
         self,
@@ -113,20 +111,14 @@ class StageReplays:
         """Serve tokens that arrive at these times, under each option; nothing is remembered."""
         spend(len(options))
         tasks = [
-            StageTask(
-                arrival_ns,
-                option.family.service_ns[np.newaxis],
-                Capacity.constant(option.replicas),
-                self._fifo,
-            )
+            StageTask(arrival_ns, option.family.service_ns[np.newaxis], capacity, self._fifo)
             for option in options
+            for capacity in [Capacity.constant(option.replicas)]
         ]
-        runs = []
-        for served in self._engine.serve_many(tasks):
-            self._made += 1
-            waits = not np.array_equal(served.dispatch_ns, arrival_ns)
-            runs.append(StageRun(self._made, served.exit_ns, waits))
-        return runs
+        return [
+            StageRun(next(self._numbers), served.exit_ns, not np.array_equal(served.dispatch_ns, arrival_ns))
+            for served in self._engine.serve_many(tasks)
+        ]
 
     def _remember(self, key: tuple[Hashable, ...], run: StageRun) -> None:
         self._runs[key] = run

@@ -17,6 +17,7 @@ from mipplan.core import (
     Float64,
     InputError,
     Int64,
+    array_of,
     check_seed,
     frozen,
     is_finite,
@@ -67,12 +68,9 @@ class ServiceNoise:
 
     def __post_init__(self) -> None:
         faults = _seed_faults(self.seed)
-        if self.factors is not None:
-            factors = self.factors
-            object.__setattr__(
-                self, "factors", faults.take(lambda: _read_factors(factors)).or_else(np.empty(0))
-            )
+        factors = faults.take(lambda: None if self.factors is None else _read_factors(self.factors))
         faults.check()
+        object.__setattr__(self, "factors", factors.value)
         object.__setattr__(self, "seed", None if self.seed is None else int(self.seed))
 
     def __reduce__(self) -> tuple[type[ServiceNoise], tuple[Float64 | None, int | None, str]]:
@@ -128,10 +126,7 @@ class ServiceNoise:
     @classmethod
     def from_factors(cls, factors: ArrayLike, *, seed: int | None = None) -> ServiceNoise:
         """Multiply ℓ(k) by one of these factors, each equally likely; up to 65,536."""
-        try:
-            given = np.asarray(factors)
-        except ValueError:  # rows of different lengths
-            given = np.empty((0, 0))
+        given = array_of(factors)
         in_order = np.sort(given) if given.ndim == 1 and given.dtype.kind in "iuf" else given
         return cls(in_order, seed, f"{given.size} equally likely factors")
 
@@ -189,9 +184,8 @@ class ServiceNoise:
         with np.errstate(over="ignore"):  # infinity is over ten years, too
             service_ns = np.maximum(1.0, np.rint(factors * mean_ns))
         if service_ns.max() > MAX_DURATION_NS:
-            raise InputError.one(
-                place, f"batches of {table.model} on {table.hardware} may take over ten years"
-            )
+            message = f"batches of {table.model} on {table.hardware} may take over ten years"
+            raise InputError.one(place, message)
         return frozen(service_ns.astype(np.int64))
 
     def draw_levels(self, seed: int, tokens: StageTokens, numbers: Int64 | None = None) -> Levels:

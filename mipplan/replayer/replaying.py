@@ -33,6 +33,7 @@ from mipplan.core import (
     higher_rank,
     shown,
 )
+from mipplan.pipeline import Pipeline
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import (
@@ -190,19 +191,15 @@ def _answer_by_tokens(
     plans: Sequence[Plan], seed: int | None, answer: Callable[[list[Plan], int], list[_Answer]]
 ) -> list[_Answer]:
     """Answer for the plans that see the same tokens at once, given their seed; in the order of `plans`."""
-    groups: list[list[int]] = []
+    pipelines: list[Pipeline] = []  # Each once.
+    groups: dict[tuple[int, int], list[int]] = {}
     for number, plan in enumerate(plans):
-        for group in groups:
-            first = plans[group[0]]
-            alike = plan.pipeline is first.pipeline or plan.pipeline == first.pipeline
-            if alike and (seed is not None or plan.seed == first.seed):
-                group.append(number)
-                break
-        else:
-            groups.append([number])
+        if plan.pipeline not in pipelines:
+            pipelines.append(plan.pipeline)
+        drawn = check_seed(plan.seed if seed is None else seed)
+        groups.setdefault((pipelines.index(plan.pipeline), drawn), []).append(number)
     answers: dict[int, _Answer] = {}
-    for group in groups:
-        drawn = check_seed(plans[group[0]].seed if seed is None else seed)
+    for (_, drawn), group in groups.items():
         answers.update(zip(group, answer([plans[number] for number in group], drawn), strict=True))
     return [answers[number] for number in range(len(plans))]
 
@@ -292,32 +289,30 @@ def decide_many(
     """
 
     def decide(group: list[Plan], drawn: int) -> list[Verdict]:
-        tallies = [_Tally(plan, len(trace), slo_s, quantile) for plan in group]
+        ingress_ns = trace.arrival_ns
+        tallies = [_Tally(plan, ingress_ns.size, slo_s, quantile) for plan in group]
         chunks = ChunkedReplay(group, settings, engine, drawn)
-        return _decide(tallies, chunks, trace.arrival_ns, params)
+        start, size = 0, params.first_piece
+        verdicts: dict[int, Verdict] = {}
+        undecided = list(range(len(group)))
+        while undecided:
+            end = min(start + size, ingress_ns.size)
+            chunks.advance(
+                ingress_ns[start:end], NEVER if end == ingress_ns.size else int(ingress_ns[end]) - 1
+            )
+            released = chunks.release(undecided)
+            for plan, latency_ns in zip(undecided, released.latency_ns, strict=True):
+                verdict = tallies[plan].verdict(latency_ns, *chunks.latency_floor_ns(plan), chunks.seen)
+                if verdict is not None:
+                    verdicts[plan] = verdict
+            undecided = [plan for plan in undecided if plan not in verdicts]
+            most = min(
+                ingress_ns.size // params.largest_share, params.queries_at_once // max(len(undecided), 1)
+            )
+            start, size = end, min(2 * size, max(params.first_piece, most))
+        return [verdicts[plan] for plan in range(len(group))]
 
     return _answer_by_tokens(plans, seed, decide)
-
-
-def _decide(
-    tallies: Sequence[_Tally], chunks: ChunkedReplay, ingress_ns: Int64, params: VerdictParams
-) -> list[Verdict]:
-    start, size = 0, params.first_piece
-    verdicts: dict[int, Verdict] = {}
-    undecided = list(range(len(tallies)))
-    while undecided:
-        end = min(start + size, ingress_ns.size)
-        last = end == ingress_ns.size
-        chunks.advance(ingress_ns[start:end], NEVER if last else int(ingress_ns[end]) - 1)
-        released = chunks.release(undecided)
-        for plan, latency_ns in zip(undecided, released.latency_ns, strict=True):
-            verdict = tallies[plan].verdict(latency_ns, *chunks.latency_floor_ns(plan), chunks.seen)
-            if verdict is not None:
-                verdicts[plan] = verdict
-        undecided = [plan for plan in undecided if plan not in verdicts]
-        most = min(ingress_ns.size // params.largest_share, params.queries_at_once // max(len(undecided), 1))
-        start, size = end, min(2 * size, max(params.first_piece, most))
-    return [verdicts[plan] for plan in range(len(tallies))]
 
 
 class _Tally:
@@ -342,13 +337,5 @@ class _Tally:
         most = least + int(np.count_nonzero(~late & ~finished)) + self._queries - seen
         if least <= self._allowed < most:
             return None
-        return Verdict(
-            least <= self._allowed,
-            self._slo_ns / NS_PER_S,
-            self._quantile,
-            self._queries,
-            seen,
-            self._allowed,
-            least,
-            most,
-        )
+        keeps, slo_s = least <= self._allowed, self._slo_ns / NS_PER_S
+        return Verdict(keeps, slo_s, self._quantile, self._queries, seen, self._allowed, least, most)

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mipplan.core import MAX_DURATION_NS, Fault, InputError, Int64, Positions, frozen, is_whole, shown, to_ns
+from mipplan.core import MAX_DURATION_NS, Fault, InputError, Int64, array_of, frozen, is_whole, shown, to_ns
 from mipplan.replayer.stage_task import ALWAYS, Capacity
 
 #: Far beyond any use: a larger count is a slip.
@@ -151,7 +151,7 @@ def _integral(counts: Int64, lengths_ns: Int64) -> int:
     return sum(map(operator.mul, counts.tolist(), lengths_ns.tolist()))
 
 
-def _window_minima(values: Int64, first: Positions, last: Positions) -> Int64:
+def _window_minima(values: Int64, first: Int64, last: Int64) -> Int64:
     """Least of ``values[first[i]], …, values[last[i]]``: that of two windows, as long as the next power of two."""
     least = np.empty(first.size, dtype=np.int64)
     length, span = 1, last + 1 - first
@@ -165,10 +165,7 @@ def _window_minima(values: Int64, first: Positions, last: Positions) -> Int64:
 
 def _whole_numbers(name: str, given: object, most: int) -> tuple[Int64 | None, list[Fault]]:
     """Read a list of numbers from 0 to `most`; None if it is no such list at all."""
-    try:
-        values = np.asarray(given)
-    except ValueError:  # rows of different length
-        values = np.empty((0, 0))
+    values = array_of(given)
     if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
         return None, [Fault(name, f"expected a list of whole numbers, found {shown(given)}")]
     faults = [
@@ -181,10 +178,9 @@ def _whole_numbers(name: str, given: object, most: int) -> tuple[Int64 | None, l
 def _relation_faults(change_ns: Int64 | None, replicas: Int64 | None) -> list[Fault]:
     faults = []
     if change_ns is not None:
+        message = "expected a time after the one before: they increase strictly"
         faults += [
-            Fault(
-                f"change_ns[{position + 1}]", "expected a time after the one before: they increase strictly"
-            )
+            Fault(f"change_ns[{position + 1}]", message)
             for position in np.flatnonzero(change_ns[1:] <= change_ns[:-1]).tolist()
         ]
     if replicas is not None and replicas.size and replicas[-1] == 0:

@@ -22,7 +22,6 @@ from mipplan.core import (
     shown,
     suggestion,
 )
-from mipplan.profiles import LatencyTable
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.schedule import ReplicaSchedule
@@ -113,7 +112,9 @@ def read_settings(
     for check in also:
         faults.take(check)
     faults.take(lambda: check_one_of("discipline", discipline, Discipline))
-    faults.add(*_schedule_faults(asked, schedule), *_noise_faults(asked, noise))
+    expected = "stage names to ReplicaSchedule"
+    faults.add(*_entry_faults(asked, "schedule", schedule, ReplicaSchedule, expected))
+    faults.add(*_noise_faults(asked, noise))
     faults.check()
     kept = dict(noise) if isinstance(noise, Mapping) else noise
     return ReplaySettings(Discipline(discipline), dict(schedule or {}), kept)
@@ -121,22 +122,11 @@ def read_settings(
 
 def stage_identity(plan: Plan, stage: str, settings: ReplaySettings) -> tuple[object, ...]:
     """What decides how a plan serves given arrivals: plans alike in this serve them alike."""
-    replicas = None if stage in settings.schedule else plan.require().choices[stage].replicas
-    identity = (replicas, plan.service_ns(stage).tobytes())
-    if settings.noise_at(stage) is None:
-        return identity
+    choice, table = plan.require().choices[stage], plan.table(stage)
     # Random service may follow from more of the profile than ℓ.
-    table = _stage_table(plan, stage)
     columns = (table.batch, table.latency_ms, table.latency_p99_ms)
-    return (*identity, *(None if column is None else column.tobytes() for column in columns))
-
-
-def _stage_table(plan: Plan, stage: str) -> LatencyTable:
-    """The measurements that a plan's choice for a stage rests on."""
-    table = plan.profiles.table(plan.pipeline.stages[stage].model, plan.choices[stage].hardware)
-    if table is None:
-        raise AssertionError("validated when the plan was made")
-    return table
+    measured = (None if column is None else column.tobytes() for column in columns)
+    return (None if stage in settings.schedule else choice.replicas, choice.batch, *measured)
 
 
 def blank_task(plan: Plan, stage: str, settings: ReplaySettings) -> StageTask:
@@ -148,7 +138,7 @@ def blank_task(plan: Plan, stage: str, settings: ReplaySettings) -> StageTask:
     if noise is None:
         service_ns = plan.service_ns(stage)[np.newaxis]
     else:
-        service_ns = noise.service_ns(_stage_table(plan, stage), choice.batch)
+        service_ns = noise.service_ns(plan.table(stage), choice.batch)
     fifo = settings.discipline is Discipline.FIFO
     return StageTask(no_times(), service_ns, capacity, fifo)
 
@@ -179,40 +169,28 @@ def engine_and_seed(engine: str, seed: int | None) -> list[Callable[[], object]]
     ]
 
 
-def _schedule_faults(plans: list[Plan], schedule: object) -> list[Fault]:
-    if schedule is None:
-        return []
-    if not isinstance(schedule, Mapping):
-        return [Fault("schedule", f"expected stage names to ReplicaSchedule, found {shown(schedule)}")]
-    return _entry_faults(plans, "schedule", schedule, ReplicaSchedule)
-
-
-def _noise_faults(plans: list[Plan], noise: object) -> list[Fault]:
-    if noise is None:
-        return []
+def _noise_faults(plans: list[Plan], noise: Noise) -> list[Fault]:
     if isinstance(noise, ServiceNoise):
         return _profile_faults(plans, {stage: noise for plan in plans for stage in plan.choices})
-    if not isinstance(noise, Mapping):
-        return [Fault("noise", f"expected a ServiceNoise, or stage names to such, found {shown(noise)}")]
-    return _entry_faults(plans, "noise", noise, ServiceNoise) or _profile_faults(plans, noise)
+    expected = "a ServiceNoise, or stage names to such"
+    return _entry_faults(plans, "noise", noise, ServiceNoise, expected) or _profile_faults(plans, noise or {})
 
 
-def _entry_faults(plans: list[Plan], what: str, entries: Mapping[object, object], kind: type) -> list[Fault]:
-    """What is wrong with the keys and the types of what is given by stage."""
+def _entry_faults(plans: list[Plan], what: str, entries: object, kind: type, expected: str) -> list[Fault]:
+    """What is wrong with the keys and the types of what is given by stage; nothing with None."""
+    if not isinstance(entries, Mapping):
+        return [] if entries is None else [Fault(what, f"expected {expected}, found {shown(entries)}")]
     faults = []
     for stage, given in entries.items():
         place = f"{what}.{stage}"
         if not isinstance(given, kind):
             faults.append(Fault(place, f"expected a {kind.__name__}, found {shown(given)}"))
-        faults += [
-            Fault(
-                place,
-                f"there is no such stage{suggestion(stage, plan.pipeline.stages)}; the stages are "
-                f"{listed(plan.pipeline.stages)}",
-            )
-            for plan in plans
-            if stage not in plan.pipeline.stages
-        ]
+        for stages in (plan.pipeline.stages for plan in plans):
+            if stage not in stages:
+                message = (
+                    f"there is no such stage{suggestion(stage, stages)}; the stages are {listed(stages)}"
+                )
+                faults.append(Fault(place, message))
     return faults
 
 
@@ -222,5 +200,5 @@ def _profile_faults(plans: list[Plan], noise: Mapping[str, ServiceNoise]) -> lis
         for plan in plans
         for stage, given in noise.items()
         if stage in plan.choices
-        for fault in given.faults(stage, _stage_table(plan, stage))
+        for fault in given.faults(stage, plan.table(stage))
     ]

@@ -140,26 +140,34 @@ class Engine(Protocol):
         return self.serve_many([replace(task, arrival_ns=following.at_ns) for task in tasks])
 
 
-def latest_exit_ns(task: StageTask, arrived_ns: int, tokens: int | None = None) -> int:
+def latest_ends(busy_until_ns: Int64, replicas: int) -> Int64:
+    """When each replica is idle first, ascending; `ALWAYS` for those without a batch under way.
+
+    With more batches under way than replicas, the first to end make way for none.
+    """
+    return np.sort(np.append(np.full(replicas, ALWAYS, dtype=np.int64), busy_until_ns))[-replicas:]
+
+
+def latest_end_ns(task: StageTask, arrived_ns: int, tokens: int) -> int:
     """Return an instant after which no batch of a task ends, by arithmetic that cannot overflow.
 
     Once everything has arrived and the capacity is what it will stay, n replicas are busy while a token waits. They
     have then begun at most all tokens one by one, besides what was under way; and the last batch takes its time.
-    Nothing arrives after `arrived_ns`; `tokens` is how many there will be, where the task holds none yet.
-
-    Raises `InputError` if that is later than `LATEST`.
+    Nothing arrives after `arrived_ns`; `tokens` is how many there will be, as the task may hold none yet.
     """
-    tokens = task.tokens if tokens is None else tokens
     if not tokens:
         return arrived_ns
     slowest_ns = int(task.service_ns.max())
     settled_ns = max(arrived_ns, int(task.capacity.from_ns[-1]), int(task.busy_until_ns.max(initial=ALWAYS)))
     in_turn_ns = tokens * slowest_ns // int(task.capacity.replicas[-1])
-    latest_ns = min(settled_ns + in_turn_ns + slowest_ns, task.until_ns) + slowest_ns
-    if latest_ns > LATEST:
+    return min(settled_ns + in_turn_ns + slowest_ns, task.until_ns) + slowest_ns
+
+
+def check_end(task: StageTask, arrived_ns: int, tokens: int) -> None:
+    """Raise `InputError` if a batch may end later than `LATEST`; parameters as for `latest_end_ns`."""
+    if latest_end_ns(task, arrived_ns, tokens) > LATEST:
         raise InputError.one(
             "plan",
-            f"{tokens:,} tokens in batches of up to {format_duration(slowest_ns)} may take beyond "
+            f"{tokens:,} tokens in batches of up to {format_duration(int(task.service_ns.max()))} may take beyond "
             "73 years at a stage: are the latencies in another unit?",
         )
-    return latest_ns

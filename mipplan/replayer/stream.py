@@ -139,7 +139,11 @@ def replay_stream(
             raise
         result = replace(result, end=StreamEnd.INTERRUPTED)
     if not result.queries:
-        raise InputError.one(_origin(source), _nothing_finished(chunks, backlog))
+        message = (
+            f"no query was finished before more than {backlog:,} tokens had to be held: too many arrive at once for "
+            "this plan, or the times are in another unit (in Python: or raise backlog)"
+        )
+        raise InputError.one(_origin(source), message if chunks.seen else "holds no arrival")
     return result
 
 
@@ -162,15 +166,6 @@ def _pieces(
 def _origin(source: object) -> str:
     """What a source is called in messages."""
     return os.fspath(source) if isinstance(source, str | os.PathLike) else "source"
-
-
-def _nothing_finished(chunks: ChunkedReplay, backlog: int) -> str:
-    if not chunks.seen:
-        return "holds no arrival"
-    return (
-        f"no query was finished before more than {backlog:,} tokens had to be held: too many arrive at once for "
-        "this plan, or the times are in another unit (in Python: or raise backlog)"
-    )
 
 
 def _check_source(source: object) -> None:

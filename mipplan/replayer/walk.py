@@ -26,7 +26,7 @@ from mipplan.replayer.stage_task import (
     Engine,
     Served,
     StageTask,
-    latest_exit_ns,
+    check_end,
     no_times,
 )
 from mipplan.result import Following, Plan, ReplayResult, StageReplay, StageTotals
@@ -40,15 +40,13 @@ UNKNOWN = NEVER // 2
 class _Variant:
     """A stage as at least one plan configures it, below parents as that plan configures them.
 
-    `parents` has the variant of each parent stage, `blank` is a task without a token, and no batch served so far ends
-    after `latest_ns`. Where it is served piece by piece, `exit_ns` has the window's tokens, `UNKNOWN` if not
-    dispatched, and `busy_until_ns` the batches under way.
+    `parents` has the variant of each parent stage, and `blank` is a task without a token. Where it is served piece by
+    piece, `exit_ns` has the window's tokens, `UNKNOWN` if not dispatched, and `busy_until_ns` the batches under way.
     """
 
     parents: dict[str, int]
     blank: StageTask
     totals: StageTotals
-    latest_ns: int = ALWAYS
     exit_ns: Int64 = field(default_factory=no_times)
     busy_until_ns: Int64 = field(default_factory=no_times)
 
@@ -79,14 +77,6 @@ class _Walk:
     def _variant(self, plan: int, stage: str) -> _Variant:
         return self._variants[stage][self._variant_of[plan][stage]]
 
-    def _arrived_ns(self, stage: str, variant: _Variant, last_ns: int) -> int:
-        """Bound the arrivals at a stage; those at a source by `last_ns`."""
-        above = (
-            self._variants[edge.parent][variant.parents[edge.parent]].latest_ns + edge.delay_ns
-            for edge in self._pipeline.incoming(stage)
-        )
-        return max(above, default=last_ns)
-
 
 def replay_together(
     plans: Sequence[Plan], workload: Workload, settings: ReplaySettings, engine: Engine
@@ -116,14 +106,16 @@ class _WholeReplay(_Walk):
         shared = {above: self._arrivals(stage, variant) for above, variant in below.items()}
         arrivals = [shared[tuple(variant.parents.values())] for variant in variants]
         level = self._settings.levels(workload.seed, workload.stages[stage])
-        last_ns, tokens = int(workload.ingress_ns[-1]), workload.stages[stage].count
         tasks = []
         for variant, given in zip(variants, arrivals, strict=True):
-            blank = variant.blank
-            written = blank.arrival_ns if isinstance(given, Following) else given
-            tasks.append(StageTask(written, blank.service_ns, blank.capacity, blank.fifo, level))
-            arrived_ns = self._arrived_ns(stage, variant, last_ns)
-            variant.latest_ns = latest_exit_ns(tasks[-1], arrived_ns, tokens)
+            if isinstance(given, Following):
+                task, tokens = replace(variant.blank, level=level), given.above.tokens
+                arrived_ns = given.above.last_exit_ns + given.delay_ns if tokens else ALWAYS
+            else:
+                task, tokens = replace(variant.blank, arrival_ns=given, level=level), given.size
+                arrived_ns = int(given.max(initial=ALWAYS))
+            check_end(task, arrived_ns, tokens)
+            tasks.append(task)
         answers = self._answers(tasks, arrivals)
         self._replays[stage] = [
             StageReplay(task.capacity.most, served, given)
@@ -146,9 +138,9 @@ class _WholeReplay(_Walk):
             alike = [number for number, given in enumerate(arrivals) if given is following]
             served = self._engine.follow_many([tasks[number] for number in alike], following)
             answers.update(zip(alike, served, strict=True))
-        return (
-            [answers[number] for number in range(len(tasks))] if answers else self._engine.serve_many(tasks)
-        )
+        if not answers:
+            return self._engine.serve_many(tasks)
+        return [answers[number] for number in range(len(tasks))]
 
     def result(self, number: int) -> ReplayResult:
         """Put together the replay of a plan."""
@@ -264,7 +256,6 @@ class ChunkedReplay(_Walk):
 
     def _serve(self, stage: str, variants: list[_Variant]) -> None:
         level = self._settings.levels(self._seed, self._window.stages[stage], self.query)
-        last_ns = int(self._window.ingress_ns[-1]) if self._window.queries else ALWAYS
         ready, tasks = [], []
         for variant in variants:
             exits = {
@@ -284,10 +275,7 @@ class ChunkedReplay(_Walk):
                     until_ns=self._until_ns,
                 )
             )
-            arrived_ns = (
-                self._arrived_ns(stage, variant, last_ns) if self._until_ns == NEVER else self._until_ns
-            )
-            variant.latest_ns = max(variant.latest_ns, latest_exit_ns(tasks[-1], arrived_ns))
+            check_end(tasks[-1], int(tasks[-1].arrival_ns.max(initial=ALWAYS)), tokens.size)
         answers = self._engine.serve_many(tasks)
         for variant, tokens, task, served in zip(variants, ready, tasks, answers, strict=True):
             variant.exit_ns[tokens] = np.minimum(served.exit_ns, UNKNOWN)

@@ -22,7 +22,7 @@ from mipplan.core import (
 )
 from mipplan.documents import write_text_atomically
 from mipplan.pipeline import Pipeline
-from mipplan.profiles import Profiles
+from mipplan.profiles import LatencyTable, Profiles
 from mipplan.result.explanation import Explanation
 from mipplan.result.plan_file import (
     PlanDocument,
@@ -197,11 +197,14 @@ class Plan(Printable):
 
     def service_ns(self, stage: str) -> Int64:
         """ℓ(1), …, ℓ(b) of a stage's choice in ns, shape (b,)."""
-        choice = self.choices[stage]
-        table = self.profiles.table(self.pipeline.stages[stage].model, choice.hardware)
+        return self.table(stage).service_ns(self.choices[stage].batch)
+
+    def table(self, stage: str) -> LatencyTable:
+        """The measurements that a stage's choice rests on."""
+        table = self.profiles.table(self.pipeline.stages[stage].model, self.choices[stage].hardware)
         if table is None:
             raise AssertionError("validated when the plan was made")
-        return table.service_ns(choice.batch)
+        return table
 
     def explain(self) -> Explanation:
         """Explain what binds, what each stage could spare, and what else would have done.

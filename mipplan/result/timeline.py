@@ -12,6 +12,7 @@ from mipplan.core import (
     Float64,
     InputError,
     Int64,
+    array_of,
     check_slo,
     format_duration,
     frozen,
@@ -224,10 +225,7 @@ class StepFunction:
 
 
 def _instants(name: str, given: object) -> Int64:
-    try:
-        instants = np.asarray(given)
-    except ValueError:  # rows of different lengths
-        instants = np.empty(0)
+    instants = array_of(given)
     if instants.dtype.kind not in "iu":
         raise InputError.one(name, f"expected whole nanoseconds, found {shown(given)}")
     return instants.astype(np.int64, copy=False)

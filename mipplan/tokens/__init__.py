@@ -2,10 +2,9 @@
 
 from mipplan.tokens.chunks import joined, without_first
 from mipplan.tokens.draws import service_key, uniform_pairs
-from mipplan.tokens.workload import MAX_TOKENS, Messages, StageTokens, Workload, realise, realise_queries
+from mipplan.tokens.workload import Messages, StageTokens, Workload, realise, realise_queries
 
 __all__ = [
-    "MAX_TOKENS",
     "Messages",
     "StageTokens",
     "Workload",

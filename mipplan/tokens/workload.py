@@ -147,10 +147,8 @@ class Workload:
                 ready[messages.child] = received
             elif one_to_one and received.size == ready.size:
                 np.maximum(ready, received, out=ready)
-            elif received.size:
-                children = messages.child[messages.first_to_child]
-                latest = np.maximum.reduceat(received, messages.first_to_child)
-                ready[children] = np.maximum(ready[children], latest)
+            else:
+                _keep_latest(ready, received, messages.child, messages.first_to_child)
         return ready
 
     def at(self, ingress_ns: Int64) -> Workload:
@@ -193,13 +191,8 @@ class Workload:
             tokens = self.stages[name]
             if tokens.one_per_query:
                 np.maximum(last, exit_ns[name], out=last)
-            elif tokens.first_of_query.size == tokens.count:
-                last[tokens.query] = np.maximum(last[tokens.query], exit_ns[name])
             else:
-                starts = tokens.first_of_query
-                latest = np.maximum.reduceat(exit_ns[name], starts)
-                owners = tokens.query[starts]
-                last[owners] = np.maximum(last[owners], latest)
+                _keep_latest(last, exit_ns[name], tokens.query, tokens.first_of_query)
         return np.subtract(last, self.ingress_ns, out=last)
 
 
@@ -222,9 +215,11 @@ def realise_queries(pipeline: Pipeline, ingress_ns: Int64, seed: int, first_quer
 
     Their draws are those that they have in the whole trace; in the workload, numbers start at 0 again.
     """
+    # Handed on as it is by stages with one token per query: what is this array need not be looked at.
+    everyone = frozen(np.arange(ingress_ns.size, dtype=np.int64))
     stages: dict[str, StageTokens] = {}
     for name in pipeline.topological_order:
-        stages[name] = _stage_tokens(pipeline, name, stages, ingress_ns.size, seed, first_query)
+        stages[name] = _stage_tokens(pipeline, name, stages, everyone, seed, first_query)
     return Workload(pipeline, ingress_ns, seed, MappingProxyType(stages))
 
 
@@ -232,38 +227,36 @@ def _stage_tokens(
     pipeline: Pipeline,
     name: str,
     above: Mapping[str, StageTokens],
-    queries: int,
+    everyone: Int64,
     seed: int,
     first_query: int,
 ) -> StageTokens:
-    incoming = pipeline.incoming(name)
+    incoming, queries = pipeline.incoming(name), everyone.size
     if not incoming:
-        # All sources have the same.
-        at_hand = next((tokens.query for tokens in above.values() if not tokens.messages), None)
-        query = frozen(np.arange(queries, dtype=np.int64)) if at_hand is None else at_hand
-        return StageTokens(name, query, (), queries, known_one_per_query=True)
-    parents = [_parents_of_messages(edge, above[edge.parent], seed, first_query) for edge in incoming]
+        return StageTokens(name, everyone, (), queries, known_one_per_query=True)
+    parents = [
+        _parents_of_messages(edge, above[edge.parent], everyone, seed, first_query) for edge in incoming
+    ]
     owners = [
         parent if above[edge.parent].one_per_query else above[edge.parent].query[parent]
         for edge, parent in zip(incoming, parents, strict=True)
     ]
-    # Arrays handed on unchanged by stages with one token per query: 0, 1, 2, … without looking.
-    counted = [above[edge.parent].query for edge in incoming if above[edge.parent].one_per_query]
     if pipeline.stages[name].join is Join.ALL:
-        query, children = _merge(owners, queries, counted)
+        query, children = _merge(owners, everyone)
     else:
         _check_count(f"stage {name}", sum(owner.size for owner in owners))
-        query, children = _interleave(owners, counted)
+        query, children = _interleave(owners, everyone)
     messages = tuple(
-        Messages(edge, frozen(parent), frozen(child), child is parent and _is_one_of(child, counted))
+        Messages(edge, frozen(parent), frozen(child), child is parent is everyone)
         for edge, parent, child in zip(incoming, parents, children, strict=True)
     )
-    known = _is_one_of(query, counted)
-    return StageTokens(name, frozen(query), messages, queries, known_one_per_query=known)
+    return StageTokens(name, frozen(query), messages, queries, known_one_per_query=query is everyone)
 
 
-def _parents_of_messages(edge: Edge, tokens: StageTokens, seed: int, first_query: int) -> Int64:
-    numbers = tokens.query if tokens.one_per_query else np.arange(tokens.count, dtype=np.int64)
+def _parents_of_messages(
+    edge: Edge, tokens: StageTokens, everyone: Int64, seed: int, first_query: int
+) -> Int64:
+    numbers = everyone if tokens.one_per_query else np.arange(tokens.count, dtype=np.int64)
     place = f"edge {edge.parent} -> {edge.child}"
     certain = edge.probability >= 1.0
     if certain and edge.fanout.is_constant_integer:
@@ -305,28 +298,28 @@ def _fanout_draws(fanout: FanOut, uniform: Float64) -> Int64:
     return values[slot]
 
 
-def _interleave(owners: list[Int64], counted: list[Int64]) -> tuple[Int64, list[Int64]]:
+def _interleave(owners: list[Int64], everyone: Int64) -> tuple[Int64, list[Int64]]:
     """`join: each`: one token per message, ordered by (query, edge, parent token, copy)."""
     if len(owners) == 1:
         (owner,) = owners
         # 0, 1, 2, …: the array itself if it is so, as in most workloads.
-        is_counted = _is_one_of(owner, counted) or _counts_up(owner)
+        is_counted = owner is everyone or _counts_up(owner)
         return owner, [owner if is_counted else np.arange(owner.size, dtype=np.int64)]
-    everyone = np.concatenate(owners)
+    query = np.concatenate(owners)
     # Each edge's messages are in (query, parent, copy) order already, so a stable sort by query finishes it.
-    order = np.argsort(everyone, kind="stable")
-    place = np.empty(everyone.size, dtype=np.int64)
-    place[order] = np.arange(everyone.size, dtype=np.int64)
+    order = np.argsort(query, kind="stable")
+    place = np.empty(query.size, dtype=np.int64)
+    place[order] = np.arange(query.size, dtype=np.int64)
     ends = np.cumsum([owner.size for owner in owners])[:-1]
-    return everyone[order], list(np.split(place, ends))
+    return query[order], list(np.split(place, ends))
 
 
-def _merge(owners: list[Int64], queries: int, counted: list[Int64]) -> tuple[Int64, list[Int64]]:
+def _merge(owners: list[Int64], everyone: Int64) -> tuple[Int64, list[Int64]]:
     """`join: all`: one token per query that sent any message."""
     for owner in owners:
-        if _is_one_of(owner, counted) or (owner.size == queries and _counts_up(owner)):
+        if owner is everyone or (owner.size == everyone.size and _counts_up(owner)):
             return owner, owners
-    sent = np.zeros(queries, dtype=np.bool_)
+    sent = np.zeros(everyone.size, dtype=np.bool_)
     for owner in owners:
         sent[owner] = True
     token_number = np.cumsum(sent) - 1
@@ -341,9 +334,11 @@ def _received(messages: Messages, exit_ns: Mapping[str, Int64]) -> Int64:
     return sent + np.int64(messages.edge.delay_ns) if messages.edge.delay_ns else sent
 
 
-def _is_one_of(array: Int64, others: list[Int64]) -> bool:
-    """Whether it is the same object as one of these."""
-    return any(array is other for other in others)
+def _keep_latest(latest: Int64, values: Int64, owner: Int64, starts: Int64) -> None:
+    """Raise ``latest`` of each owner to the largest of its values; at `starts`, runs of one owner begin."""
+    if starts.size < values.size:
+        values, owner = np.maximum.reduceat(values, starts), owner[starts]
+    latest[owner] = np.maximum(latest[owner], values)
 
 
 def _counts_up(array: Int64) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +20,7 @@ from mipplan.core import (
     InputError,
     Int64,
     Positions,
+    array_of,
     frozen,
     is_finite,
     seconds_to_ns,
@@ -42,13 +45,12 @@ CELLS_AT_ONCE = 100_000
 
 def check_arrivals(values: object) -> Int64:
     """Return arrival times as a read-only int64 array, or raise `InputError` saying what is wrong."""
-    given = np.asarray(values)
+    given = array_of(values)
     if given.ndim != 1:
         raise InputError.one("arrival_ns", f"expected one dimension, found shape {given.shape}")
     if given.dtype.kind not in "iu":
-        raise InputError.one(
-            "arrival_ns", f"expected whole nanoseconds, found {given.dtype}; from_seconds() takes seconds"
-        )
+        message = f"expected whole nanoseconds, found {given.dtype}; from_seconds() takes seconds"
+        raise InputError.one("arrival_ns", message)
     if len(given) < 2:
         raise InputError.one("arrival_ns", f"expected at least two arrivals, found {len(given)}")
     faults = Faults()
@@ -93,9 +95,8 @@ def seconds_column_to_ns(seconds: ArrayLike) -> Int64:
         raise InputError.one("arrival_s", f"expected one dimension, found shape {values.shape}")
     bad = np.flatnonzero(~(np.abs(values) <= MAX_DURATION_NS / NS_PER_S))
     if len(bad):
-        raise InputError.one(
-            "arrival_s", f"not a finite time below ten years at position {positions_text(bad)}"
-        )
+        message = f"not a finite time below ten years at position {positions_text(bad)}"
+        raise InputError.one("arrival_s", message)
     return np.rint(values * NS_PER_S).astype(np.int64)
 
 
@@ -127,10 +128,7 @@ def checked_chunks(pieces: Iterable[object], size: int, origin: str = "source") 
 
 
 def _checked(piece: object, rows: int, last_ns: int, origin: str) -> Int64:
-    try:
-        given = np.asarray(piece)
-    except ValueError:  # rows of different lengths
-        given = np.empty((0, 0))
+    given = array_of(piece)
     if given.ndim == 1 and not given.size:  # an empty list comes as floats
         return given.astype(np.int64)
     if given.ndim != 1 or given.dtype.kind not in "iu":
@@ -146,9 +144,8 @@ def _checked(piece: object, rows: int, last_ns: int, origin: str) -> Int64:
     before = np.array([last_ns], dtype=np.int64) if rows else arrival_ns[:1]
     earlier = decreases(np.concatenate([before, arrival_ns])) - 1
     if len(earlier):
-        raise InputError.one(
-            f"{origin}: row {rows + int(earlier[0]) + 1:,}", "earlier than the row before: sort by time"
-        )
+        place = f"{origin}: row {rows + int(earlier[0]) + 1:,}"
+        raise InputError.one(place, "earlier than the row before: sort by time")
     if arrival_ns[0] < 0:
         raise InputError.one(f"{origin}: row {rows + 1:,}", "a negative time: begin at 0 or later")
     return arrival_ns
@@ -201,34 +198,36 @@ class RowFault(NamedTuple):
     advice: str = ""
 
 
-class TableFile(Protocol):
-    """A file with named columns."""
+@dataclass(frozen=True)
+class TableFile(ABC):
+    """A file with named columns, or some rows of one: `origin` names the file, `columns` are the names as written."""
 
-    @property
-    def origin(self) -> str:
-        """The file, for messages."""
+    origin: str
+    columns: tuple[str, ...]
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns as written."""
-
+    @abstractmethod
     def numbers(self, name: str) -> tuple[Float64, list[RowFault]]:
         """Return a column as finite numbers, NaN where a cell holds none, and the faults of such cells."""
 
+    @abstractmethod
     def instants(self, name: str) -> Int64:
         """Return a column of dates as nanoseconds since 1970, or raise `InputError`."""
 
+    @abstractmethod
     def rows(self, indices: Positions) -> str:
         """Name rows, given by 0-based index, for people."""
 
+    def fault(self, name: str, message: str) -> InputError:
+        """Return the error for what is wrong in a column as a whole."""
+        return InputError.one(f"{self.origin}: {name}", message)
 
-def check_rows(table: TableFile, name: str, found: Iterable[RowFault]) -> None:
-    """Raise `InputError` with one fault for each kind that occurs in a column, naming its rows."""
-    faults = Faults()
-    for what, bad, advice in found:
-        if len(bad):
-            faults.add(Fault(f"{table.origin}: {name}", f"{what} in {table.rows(bad)}{advice}"))
-    faults.check()
+    def check_rows(self, name: str, found: Iterable[RowFault]) -> None:
+        """Raise `InputError` with one fault for each kind that occurs in a column, naming its rows."""
+        faults = Faults()
+        for what, bad, advice in found:
+            if len(bad):
+                faults.add(Fault(f"{self.origin}: {name}", f"{what} in {self.rows(bad)}{advice}"))
+        faults.check()
 
 
 def row_names(unit: str, numbers: Sequence[int] | Positions, count: int) -> str:
@@ -263,8 +262,8 @@ def dates_to_ns(table: TableFile, name: str, cells: Iterable[Sequence[str]]) -> 
     read = 0
     for texts in cells:
         if not read and not np.isnan(number_of(texts[0])):
-            raise InputError.one(
-                f"{table.origin}: {name}",
+            raise table.fault(
+                name,
                 "holds numbers; dates such as 2024-01-31T12:00:00.5 were expected "
                 "(call a column of seconds arrival_s, one of milliseconds arrival_ms)",
             )
@@ -276,7 +275,7 @@ def dates_to_ns(table: TableFile, name: str, cells: Iterable[Sequence[str]]) -> 
             example = example or shown(texts[int(missing[0])])
             bad.append(missing + read)
         read += len(texts)
-    check_rows(table, name, [RowFault(f"no ISO date (such as {example})", np.concatenate(bad))])
+    table.check_rows(name, [RowFault(f"no ISO date (such as {example})", np.concatenate(bad))])
     return np.concatenate(pieces)
 
 
@@ -287,4 +286,4 @@ def checked_dates(table: TableFile, name: str, dates: pd.Series[Any]) -> Int64:
     try:
         return np.asarray(dates.dt.as_unit("ns").to_numpy(dtype="datetime64[ns]").astype(np.int64))
     except (pd.errors.OutOfBoundsDatetime, OverflowError):
-        raise InputError.one(f"{table.origin}: {name}", "holds dates before 1678 or after 2261") from None
+        raise table.fault(name, "holds dates before 1678 or after 2261") from None

@@ -17,7 +17,7 @@ from mipplan.core import (
     shown,
     suggestion,
 )
-from mipplan.trace.checks import MAX_ARRIVALS, RowFault, TableFile, check_rows
+from mipplan.trace.checks import MAX_ARRIVALS, RowFault, TableFile
 
 _NS_PER_MINUTE = 60 * NS_PER_S
 #: Count columns, and the time to which their numbers refer.
@@ -51,13 +51,12 @@ class Counts:
 def read_counts(table: TableFile, column: str) -> Counts:
     """Read a column of counts, and the one that tells their intervals if there is one."""
     values, faults = table.numbers(column)
-    check_rows(table, column, [*faults, RowFault("a negative count", np.flatnonzero(values < 0))])
+    table.check_rows(column, [*faults, RowFault("a negative count", np.flatnonzero(values < 0))])
     per_ns = COUNT_COLUMNS[column]
     keys = [name for name in table.columns if name in INTERVAL_COLUMNS]
     if len(keys) > 1:
-        raise InputError.one(
-            table.origin, f"found {' and '.join(keys)}: keep the one that tells the interval"
-        )
+        message = f"found {' and '.join(keys)}: keep the one that tells the interval"
+        raise InputError.one(table.origin, message)
     if not keys:
         _check_end(table, column, len(values) * per_ns)
         start_ns = np.arange(len(values)) * per_ns
@@ -75,19 +74,14 @@ def _intervals(table: TableFile, key: str) -> tuple[Int64, int, Positions]:
     """Return the distinct starts, the common length, and the interval of each row."""
     unit = INTERVAL_COLUMNS[key]
     values, faults = table.numbers(key)
-    beyond, advice = (
-        np.flatnonzero(values > MAX_DURATION_NS / unit),
-        ": subtract the time of the first interval",
-    )
+    beyond = np.flatnonzero(values > MAX_DURATION_NS / unit)
     faults.append(RowFault("a negative time", np.flatnonzero(values < 0)))
-    faults.append(RowFault("a time beyond ten years", beyond, advice))
-    check_rows(table, key, faults)
+    faults.append(RowFault("a time beyond ten years", beyond, ": subtract the time of the first interval"))
+    table.check_rows(key, faults)
     start_ns, which = np.unique(np.rint(values * unit).astype(np.int64), return_inverse=True)
     if len(start_ns) < 2:
-        raise InputError.one(
-            f"{table.origin}: {key}",
-            "expected at least two different values: they tell the length of an interval",
-        )
+        message = "expected at least two different values: they tell the length of an interval"
+        raise table.fault(key, message)
     interval_ns = int(np.diff(start_ns).min())
     _check_end(table, key, int(start_ns[-1]) + interval_ns)
     return start_ns, interval_ns, which
@@ -95,7 +89,7 @@ def _intervals(table: TableFile, key: str) -> tuple[Int64, int, Positions]:
 
 def _check_end(table: TableFile, column: str, end_ns: int) -> None:
     if end_ns > MAX_DURATION_NS:
-        raise InputError.one(f"{table.origin}: {column}", "spans more than ten years")
+        raise table.fault(column, "spans more than ten years")
 
 
 def check_expansion(expand: object, place: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
 import math
@@ -14,7 +15,7 @@ import numpy as np
 
 from mipplan.core import Float64, InputError, Int64, Positions, shown
 from mipplan.documents import decode_text
-from mipplan.trace.checks import ROWS_NAMED, RowFault, cells_of, dates_to_ns, number_of, row_names
+from mipplan.trace.checks import ROWS_NAMED, RowFault, TableFile, cells_of, dates_to_ns, number_of, row_names
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,10 +27,8 @@ def open_csv(data: bytes, origin: str) -> CsvTable:
     """Find the header of a CSV file; refuse what is no UTF-8 text, or has none."""
     data = _checked(data, origin).removeprefix(b"\xef\xbb\xbf")
     for _, last, cells in _records(data):
-        end = 0
-        for _ in range(last):
-            end = data.find(b"\n", end) + 1 or len(data)
-        return CsvTable(origin, tuple(cell.strip() for cell in cells), data[end:], lines_before=last)
+        below = b"".join(data.split(b"\n", last)[last:])
+        return CsvTable(origin, tuple(cell.strip() for cell in cells), below, lines_before=last)
     if data.strip():
         raise InputError.one(f"{origin}:1", "is no line of column names: it is far too long for one")
     raise InputError.one(origin, "is empty; the first line must name the columns")
@@ -62,10 +61,8 @@ def _whole_rows(read: Callable[[int], bytes], origin: str, at_once: int) -> Iter
             lines += held.count(b"\n", 0, end)
             held = held[end:]
         elif len(held) >= at_once:
-            raise InputError.one(
-                f"{origin}:{lines + 1}",
-                f"a row of more than {at_once // 2**20} MiB begins here: is a quote not closed?",
-            )
+            message = f"a row of more than {at_once // 2**20} MiB begins here: is a quote not closed?"
+            raise InputError.one(f"{origin}:{lines + 1}", message)
     if held:
         yield held, lines
 
@@ -91,16 +88,13 @@ def _checked(data: bytes, origin: str, lines_before: int = 0) -> bytes:
 
 def _check_text(data: bytes, origin: str, lines_before: int) -> None:
     """Check piece by piece that all is UTF-8, columns that are never read included."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    pieces = (data[start : start + _STEP] for start in range(0, len(data), _STEP))
     try:
-        for start in range(0, len(data), _STEP):
-            piece = data[start : start + _STEP]
-            decoder.decode(piece, final=start + _STEP >= len(data))
-            if b"\0" in piece:
-                line = lines_before + data.count(b"\n", 0, data.index(b"\0", start)) + 1
-                raise InputError.one(
-                    f"{origin}:{line}", "holds a zero byte: this is no CSV file, nor any text"
-                )
+        for text in codecs.iterdecode(pieces, "utf-8"):
+            if "\0" in text:
+                line = lines_before + data.count(b"\n", 0, data.index(b"\0")) + 1
+                message = "holds a zero byte: this is no CSV file, nor any text"
+                raise InputError.one(f"{origin}:{line}", message)
     except UnicodeDecodeError:
         decode_text(data, origin, lines_before)  # says where
         raise
@@ -116,10 +110,8 @@ def _check_quotes(data: bytes, origin: str, lines_before: int) -> None:
         for _ in reader:
             before = reader.line_num
     except csv.Error:
-        raise InputError.one(
-            f"{origin}:{lines_before + before + 1}",
-            "a quoted value begins here and is not closed as it should be: check its quotes",
-        ) from None
+        message = "a quoted value begins here and is not closed as it should be: check its quotes"
+        raise InputError.one(f"{origin}:{lines_before + before + 1}", message) from None
 
 
 def _records(data: bytes) -> Iterator[tuple[int, int, list[str]]]:
@@ -136,11 +128,9 @@ def _records(data: bytes) -> Iterator[tuple[int, int, list[str]]]:
 
 
 @dataclass(frozen=True)
-class CsvTable:
+class CsvTable(TableFile):
     """A CSV file, or some rows of one, before which there are `lines_before`; see `mipplan.trace.checks.TableFile`."""
 
-    origin: str
-    columns: tuple[str, ...]
     text: bytes
     lines_before: int
 
@@ -148,14 +138,11 @@ class CsvTable:
         """Return a column of numbers with its faults."""
         import pyarrow as pa
 
-        try:
-            column = self._column(name, pa.float64())
-        except pa.ArrowInvalid:
-            return self._numbers_of_texts(name)  # some cell is no number; read again as text to tell which
-        values: Float64 = column.to_numpy()
-        return (values, []) if np.isfinite(values).all() else self._numbers_of_texts(name)
-
-    def _numbers_of_texts(self, name: str) -> tuple[Float64, list[RowFault]]:
+        with contextlib.suppress(pa.ArrowInvalid):
+            found: Float64 = self._column(name, pa.float64()).to_numpy()
+            if np.isfinite(found).all():
+                return found, []
+        # Some cell is no number: read again as text to tell which.
         pieces: list[Float64] = [np.empty(0)]
         odd: dict[str, list[int]] = {"no value": [], "NaN": [], "an infinite value": [], "no number": []}
         example, read = "", 0
@@ -235,17 +222,13 @@ class CsvTable:
         return table.column(0)
 
     def _uneven_rows(self) -> InputError:
-        width, lines, count, found = len(self.columns), list[int](), 0, "another number"
-        for line, _, cells in _records(self.text):
-            if len(cells) != width:
-                found = found if count else _values(len(cells))
-                count += 1
-                if count <= ROWS_NAMED:
-                    lines.append(self.lines_before + line)
-        where = row_names("line", lines, count) if lines else "some lines"
-        return InputError.one(
-            self.origin, f"expected {_values(width)} as in the header, found {found} in {where}"
-        )
+        width, found, where = len(self.columns), "another number", "some lines"
+        uneven = [(line, len(cells)) for line, _, cells in _records(self.text) if len(cells) != width]
+        if uneven:
+            lines = [self.lines_before + line for line, _ in uneven[:ROWS_NAMED]]
+            found, where = _values(uneven[0][1]), row_names("line", lines, len(uneven))
+        message = f"expected {_values(width)} as in the header, found {found} in {where}"
+        return InputError.one(self.origin, message)
 
 
 def _values(count: int) -> str:

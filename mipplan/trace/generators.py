@@ -42,7 +42,8 @@ def poisson(rate_rps: float, duration_s: float, seed: int) -> Int64:
     """
     _check(number_fault("rate_rps", rate_rps), _duration_fault(duration_s))
     rng = _random(seed)
-    return _uniform_ns(rng, rng.poisson(_expected(rate_rps * duration_s)), duration_s)
+    count = rng.poisson(_expected(rate_rps * duration_s))
+    return np.sort(_floor_ns(rng.random(count) * duration_s, duration_s))
 
 
 def gamma(rate_rps: float, cv: float, duration_s: float, seed: int) -> Int64:
@@ -90,9 +91,8 @@ def markov_modulated(
     _check(*faults, _duration_fault(duration_s))
     _expected(max(rates_rps) * duration_s)
     if duration_s / min(sojourns) > _MAX_JUMPS:
-        raise InputError.one(
-            "mean_sojourn_s", f"more than {_MAX_JUMPS} changes of state are expected: lengthen it"
-        )
+        message = f"more than {_MAX_JUMPS} changes of state are expected: lengthen it"
+        raise InputError.one("mean_sojourn_s", message)
     rng = _random(seed)
     starts, states = _state_path(rng, np.asarray(sojourns, np.float64), duration_s)
     ends = np.append(starts[1:], duration_s)
@@ -218,9 +218,8 @@ def _gamma_pieces(
         # Sums begin anew in each piece: one float sum over all would lose nanoseconds in the end.
         since_ns = np.floor(np.cumsum(gaps_ns))
         if not since_ns[-1] <= MAX_DURATION_NS - last_ns:
-            raise InputError.one(
-                "rate_rps", f"{queries:,} queries at {rate_rps:g} per second take over ten years"
-            )
+            message = f"{queries:,} queries at {rate_rps:g} per second take over ten years"
+            raise InputError.one("rate_rps", message)
         arrival_ns = last_ns + since_ns.astype(np.int64)
         last_ns = int(arrival_ns[-1])
         yield arrival_ns
@@ -241,14 +240,11 @@ def _ramp_pieces(
     pieces: list[tuple[float, float, float, float]] = []
     for index, (rate, cv, length) in enumerate(zip(rates_rps, cvs, durations_s, strict=True)):
         if index and transition_s:
-            rates = np.linspace(rates_rps[index - 1], rate, _RAMP_PIECES + 1)
+            rates = np.linspace(rates_rps[index - 1], rate, _RAMP_PIECES + 1).tolist()
             edges = np.linspace(cvs[index - 1], cv, _RAMP_PIECES + 1)
-            middles = (edges[1:] + edges[:-1]) / 2
-            step = transition_s / _RAMP_PIECES
-            pieces += [
-                (float(first), float(last), float(middle), step)
-                for first, last, middle in zip(rates[:-1], rates[1:], middles, strict=True)
-            ]
+            middles = ((edges[1:] + edges[:-1]) / 2).tolist()
+            steps = [transition_s / _RAMP_PIECES] * _RAMP_PIECES
+            pieces += zip(rates[:-1], rates[1:], middles, steps, strict=True)
         pieces.append((float(rate), float(rate), float(cv), float(length)))
     return pieces
 
@@ -269,8 +265,7 @@ def _renewals(
         block = reached + np.cumsum(rng.gamma(shape, 1 / shape, size))
         parts.append(block)
         reached = float(block[-1])
-        if sum(map(len, parts)) > MAX_ARRIVALS:
-            raise _too_many(sum(map(len, parts)))
+        _expected(sum(map(len, parts)))
     times = np.concatenate(parts)
     count = int(np.searchsorted(times, until))
     return times[: count + 1] if keep_next else times[:count]
@@ -286,10 +281,6 @@ def _state_path(rng: np.random.Generator, sojourns: Float64, duration_s: float) 
             return np.asarray(starts), np.asarray(states, np.int64)
         starts.append(following)
         states.append((states[-1] + int(rng.integers(1, len(sojourns)))) % len(sojourns))
-
-
-def _uniform_ns(rng: np.random.Generator, count: int, duration_s: float) -> Int64:
-    return np.sort(_floor_ns(rng.random(count) * duration_s, duration_s))
 
 
 def _floor_ns(times_s: Float64, duration_s: float) -> Int64:
@@ -320,9 +311,6 @@ def _check(*faults: Fault | None) -> None:
 
 def _expected(count: float) -> float:
     if count > MAX_ARRIVALS:
-        raise _too_many(count)
+        message = f"about {count:.3g} arrivals are more than the {MAX_ARRIVALS} possible"
+        raise InputError.one("trace", message)
     return count
-
-
-def _too_many(count: float) -> InputError:
-    return InputError.one("trace", f"about {count:.3g} arrivals are more than the {MAX_ARRIVALS} possible")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import itertools
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,6 +28,27 @@ from mipplan.trace.checks import (
     window_text,
 )
 from mipplan.trace.reading import read_arrivals
+
+_Drawn = ParamSpec("_Drawn")
+
+
+def _drawn_by(draw: Callable[_Drawn, Int64]) -> Callable[_Drawn, Trace]:
+    """Return what makes a trace of what a generator draws; its note is the call of the generator."""
+    name, signature = draw.__name__, inspect.signature(draw)
+
+    @functools.wraps(draw)
+    def make(*given: _Drawn.args, **named: _Drawn.kwargs) -> Trace:
+        arrival_ns = draw(*given, **named)
+        if len(arrival_ns) < 2:
+            found = f"only {len(arrival_ns)} arrival(s) were drawn"
+            raise InputError.one(name, f"{found}; a trace needs two: raise rate or duration")
+        arguments = signature.bind(*given, **named).arguments
+        how = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        return Trace(arrival_ns, name, f"{name}({how})")
+
+    # Else help() would show that of the generator, whose answer is an array.
+    make.__signature__ = signature.replace(return_annotation="Trace")  # type: ignore[attr-defined]
+    return make
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -231,57 +253,16 @@ class Trace:
         name = Path(path).name.split(".")[0].strip()
         return cls(arrival_ns, name if name_problem(name) is None else "trace", note)
 
-    @classmethod
-    def poisson(cls, rate_rps: float, duration_s: float, seed: int) -> Trace:
-        """Generate Poisson arrivals; see `mipplan.trace.generators.poisson`."""
-        return cls._generated(generators.poisson, rate_rps, duration_s, seed)
-
-    @classmethod
-    def gamma(cls, rate_rps: float, cv: float, duration_s: float, seed: int) -> Trace:
-        """Generate arrivals with gamma gaps; see `mipplan.trace.generators.gamma`."""
-        return cls._generated(generators.gamma, rate_rps, cv, duration_s, seed)
-
-    @classmethod
-    def markov_modulated(
-        cls,
-        rates_rps: Sequence[float],
-        mean_sojourn_s: float | Sequence[float],
-        duration_s: float,
-        seed: int,
-    ) -> Trace:
-        """Generate Markov-modulated Poisson arrivals; see `mipplan.trace.generators.markov_modulated`."""
-        return cls._generated(generators.markov_modulated, rates_rps, mean_sojourn_s, duration_s, seed)
-
-    @classmethod
-    def diurnal(
-        cls, mean_rps: float, amplitude: float, period_s: float, duration_s: float, seed: int
-    ) -> Trace:
-        """Generate Poisson arrivals of sinusoidal rate; see `mipplan.trace.generators.diurnal`."""
-        return cls._generated(generators.diurnal, mean_rps, amplitude, period_s, duration_s, seed)
-
-    @classmethod
-    def ramp(
-        cls,
-        rates_rps: Sequence[float],
-        cvs: Sequence[float],
-        durations_s: Sequence[float],
-        transition_s: float,
-        seed: int,
-    ) -> Trace:
-        """Generate regimes of rate and burstiness with ramps between; see `mipplan.trace.generators.ramp`."""
-        return cls._generated(generators.ramp, rates_rps, cvs, durations_s, transition_s, seed)
-
-    @classmethod
-    def _generated(cls, draw: Callable[..., Int64], *arguments: object) -> Trace:
-        name, arrival_ns = draw.__name__, draw(*arguments)
-        if len(arrival_ns) < 2:
-            raise InputError.one(
-                name,
-                f"only {len(arrival_ns)} arrival(s) were drawn; a trace needs two: raise rate or duration",
-            )
-        named = zip(inspect.signature(draw).parameters, arguments, strict=True)
-        how = ", ".join(f"{key}={value!r}" for key, value in named)
-        return cls(arrival_ns, name, f"{name}({how})")
+    poisson = staticmethod(_drawn_by(generators.poisson))
+    """Generate Poisson arrivals; see `mipplan.trace.generators.poisson`."""
+    gamma = staticmethod(_drawn_by(generators.gamma))
+    """Generate arrivals with gamma gaps; see `mipplan.trace.generators.gamma`."""
+    markov_modulated = staticmethod(_drawn_by(generators.markov_modulated))
+    """Generate Markov-modulated Poisson arrivals; see `mipplan.trace.generators.markov_modulated`."""
+    diurnal = staticmethod(_drawn_by(generators.diurnal))
+    """Generate Poisson arrivals of sinusoidal rate; see `mipplan.trace.generators.diurnal`."""
+    ramp = staticmethod(_drawn_by(generators.ramp))
+    """Generate regimes of rate and burstiness with ramps between; see `mipplan.trace.generators.ramp`."""
 
     # ------------------------------------------------------------------------------------- protocol
 
@@ -310,9 +291,8 @@ def check_split(split: object) -> float:
     Raises `InputError` if it is no number in (0, 1).
     """
     if not is_number(split) or not 0.0 < split < 1.0:
-        raise InputError.one(
-            "split", f"expected a share of the trace's time between 0 and 1, found {shown(split)}"
-        )
+        message = f"expected a share of the trace's time between 0 and 1, found {shown(split)}"
+        raise InputError.one("split", message)
     return float(split)
 
 

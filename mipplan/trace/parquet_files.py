@@ -13,8 +13,8 @@ from mipplan.core import Float64, InputError, Int64, Positions
 from mipplan.trace.checks import (
     ROWS_NAMED,
     RowFault,
+    TableFile,
     cells_of,
-    check_rows,
     checked_dates,
     dates_to_ns,
     row_names,
@@ -55,9 +55,8 @@ def parquet_tables(
     import pyarrow.parquet as pq
 
     if not file.seekable():
-        raise InputError.one(
-            origin, "is a Parquet file in a pipe: these are read from their end; give the file"
-        )
+        message = "is a Parquet file in a pipe: these are read from their end; give the file"
+        raise InputError.one(origin, message)
     try:
         # Otherwise the whole column of a row group is read at once, and one group may be all there is.
         with pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as parquet:
@@ -79,14 +78,12 @@ def _damaged(origin: str) -> InputError:
 
 
 @dataclass(frozen=True)
-class ParquetTable:
+class ParquetTable(TableFile):
     """A Parquet file, or some rows of one, before which there are `rows_before`; see `mipplan.trace.checks.TableFile`.
 
     `read` gets from the name of a column to what it holds.
     """
 
-    origin: str
-    columns: tuple[str, ...]
     read: Callable[[str], pa.ChunkedArray]
     rows_before: int = 0
 
@@ -101,9 +98,7 @@ class ParquetTable:
             # Not `safe`: counts and milliseconds beyond 2**53 are refused as too large later on anyway.
             values: Float64 = np.array(column.cast(pa.float64(), safe=False).to_numpy())
         except pa.ArrowException:
-            raise InputError.one(
-                f"{self.origin}: {name}", f"expected numbers, the column holds {column.type}"
-            ) from None
+            raise self.fault(name, f"expected numbers, the column holds {column.type}") from None
         missing = np.asarray(column.is_null().to_numpy(), dtype=bool)
         faults = [
             RowFault("no value", np.flatnonzero(missing)),
@@ -119,7 +114,7 @@ class ParquetTable:
 
         column = self._loaded(name)
         missing = np.flatnonzero(np.asarray(column.is_null().to_numpy(), dtype=bool))
-        check_rows(self, name, [RowFault("no value", missing)])
+        self.check_rows(name, [RowFault("no value", missing)])
         if pa.types.is_timestamp(column.type):
             return checked_dates(self, name, column.to_pandas())
         return dates_to_ns(self, name, ([str(cell) for cell in cells] for cells in cells_of(column)))
@@ -134,4 +129,4 @@ class ParquetTable:
         try:
             return self.read(name)
         except (pa.ArrowException, OSError, ValueError, LookupError):
-            raise InputError.one(f"{self.origin}: {name}", "cannot be read: the file is damaged") from None
+            raise self.fault(name, "cannot be read: the file is damaged") from None

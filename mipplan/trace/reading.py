@@ -21,7 +21,6 @@ from mipplan.documents import AnyPath, open_file, read_bytes
 from mipplan.trace.checks import (
     RowFault,
     TableFile,
-    check_rows,
     decreases,
     decreases_among_numbers,
     window_ns,
@@ -86,10 +85,8 @@ def read_arrivals(
     column = _main_column(table.origin, table.columns)
     if column in ARRIVAL_COLUMNS:
         if expand is not None:
-            raise InputError.one(
-                f"{table.origin}: {column}",
-                "holds arrival times, which need no expansion: leave out --expand (in Python: expand)",
-            )
+            message = "holds arrival times, which need no expansion: leave out --expand (in Python: expand)"
+            raise table.fault(column, message)
         arrival_ns, notes = _ArrivalReader().read(table, column), [f"read from {column}"]
         spans = _span_text(arrival_ns[:1], arrival_ns[-1:])
     else:
@@ -105,7 +102,7 @@ def read_arrivals(
     if len(arrival_ns) < 2:
         found = "one arrival" if len(arrival_ns) else "no arrival"
         where = f" in {window_text(start_s, end_s)} of its {spans}" if is_cut else ""
-        raise InputError.one(f"{table.origin}: {column}", f"gives {found}{where}; a trace needs at least two")
+        raise table.fault(column, f"gives {found}{where}; a trace needs at least two")
     return arrival_ns, "; ".join(notes)
 
 
@@ -135,10 +132,10 @@ def read_pieces(path: AnyPath, params: ReadParams = DEFAULTS) -> Iterator[Int64]
     for table in _tables(path, params, whole=False):
         column = _main_column(table.origin, table.columns)
         if column in COUNT_COLUMNS:
-            raise InputError.one(
-                f"{table.origin}: {column}",
-                "counts per interval are not streamed: leave out --stream (in Python: give Trace.read(…))",
+            message = (
+                "counts per interval are not streamed: leave out --stream (in Python: give Trace.read(…))"
             )
+            raise table.fault(column, message)
         yield reader.read(table, column)
 
 
@@ -260,20 +257,20 @@ class _ArrivalReader:
             RowFault("a time beyond ten years", beyond, ": subtract the time of the first arrival"),
             _unsorted(early, column),
         ]
-        check_rows(table, column, faults)
+        table.check_rows(column, faults)
         self._latest = float(values[-1]) if values.size else self._latest
         return np.rint(values * unit).astype(np.int64)
 
     def _dates(self, table: TableFile, column: str) -> Int64:
         instants = table.instants(column)
         early = decreases(np.concatenate([self._latest_ns, instants])) - self._latest_ns.size
-        check_rows(table, column, [_unsorted(early, column)])
+        table.check_rows(column, [_unsorted(early, column)])
         if not instants.size:
             return instants
         self._zero_ns = self._zero_ns if self._zero_ns.size else instants[:1].copy()
         self._latest_ns = instants[-1:].copy()
         if instants[-1] - self._zero_ns[0] > MAX_DURATION_NS:
-            raise InputError.one(f"{table.origin}: {column}", "spans more than ten years")
+            raise table.fault(column, "spans more than ten years")
         return instants - self._zero_ns
 
 

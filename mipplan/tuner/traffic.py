@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts
-from mipplan.core import NS_PER_S, Fault, InputError, Int64, frozen, is_whole, shown, to_ns
+from mipplan.core import NS_PER_S, Fault, InputError, Int64, array_of, frozen, is_whole, shown, to_ns
 
 #: Traffic as a tuner takes it: an arrival curve, counts over windows, or the corners that both come down to.
 Traffic = ArrivalCurve | WindowCounts | Envelope
@@ -289,10 +289,7 @@ def read_counts(
 
 
 def _read_arrivals(arrival_ns: ArrayLike, last_ns: int | None) -> Int64:
-    try:
-        given = np.asarray(arrival_ns)
-    except ValueError:  # rows of different lengths
-        given = np.empty((0, 0))
+    given = array_of(arrival_ns)
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
         raise InputError.one("arrival_ns", f"expected a list of whole nanoseconds, found {shown(arrival_ns)}")
     arrivals = given.astype(np.int64, copy=False)

@@ -16,7 +16,7 @@ from heapq import heapreplace
 import numpy as np
 
 from mipplan.core import Int64
-from mipplan.replayer.stage_task import ALWAYS, StageTask
+from mipplan.replayer.stage_task import StageTask, latest_ends
 
 #: Times since the first arrival are whole float64 below this: exact, and faster than Python integers.
 EXACT = 1 << 53
@@ -96,7 +96,7 @@ def has_closed_form(task: StageTask, arrivals: SortedArrivals) -> bool:
     """Whether replicas, each busy for the same time with one token, take turns from the first token on."""
     if task.batch > 1 or task.level is not None or not task.capacity.is_constant:
         return False
-    idle_ns = _idle_from(task)
+    idle_ns = latest_ends(task.busy_until_ns, task.capacity.most)
     first_end_ns = max(int(arrivals.at_ns[0]), int(idle_ns[0])) + int(task.service_ns[0, 0])
     return int(idle_ns[-1]) <= first_end_ns
 
@@ -114,7 +114,7 @@ def find_in_closed_form(task: StageTask, arrivals: SortedArrivals, params: Numpy
     """
     service_ns = int(task.service_ns[0, 0])
     count = task.tokens
-    idle_ns = _idle_from(task)[:count]
+    idle_ns = latest_ends(task.busy_until_ns, task.capacity.most)[:count]
     replicas = idle_ns.size
     start_ns = np.empty(count, dtype=np.int64)
     whole = count - count % replicas
@@ -137,16 +137,6 @@ def find_in_closed_form(task: StageTask, arrivals: SortedArrivals, params: Numpy
         np.broadcast_to(np.int64(1), start_ns.shape),
         np.broadcast_to(np.int64(service_ns), start_ns.shape),
     )
-
-
-def _idle_from(task: StageTask) -> Int64:
-    """When each replica is idle first, ascending.
-
-    With more batches under way than replicas, the first to end make way for none.
-    """
-    replicas = task.capacity.most
-    busy_ns = np.sort(task.busy_until_ns)[-replicas:]
-    return np.concatenate([np.full(replicas - busy_ns.size, ALWAYS, dtype=np.int64), busy_ns])
 
 
 def find_in_loop(task: StageTask, arrivals: SortedArrivals, params: NumpyParams) -> Batches:

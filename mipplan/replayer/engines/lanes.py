@@ -20,9 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.core import Int64
+from mipplan.core import Bool, Int64
 from mipplan.replayer.engines.batches import Batches, NumpyParams, SortedArrivals, find_in_loop
 from mipplan.replayer.stage_task import ALWAYS, NEVER, StageTask, no_times
 
@@ -178,7 +177,7 @@ class _Lanes:
                 count = int(np.searchsorted(np.cumsum(size[lane]), left[lane])) + 1
             self.found[task].append((start[lane, :count], size[lane, :count]))
 
-    def _keep(self, kept: NDArray[np.bool_]) -> None:
+    def _keep(self, kept: Bool) -> None:
         """Let go of the other lanes."""
         if kept.all():
             return
@@ -246,7 +245,8 @@ class Pieces:
             _certain(batches, low, self._decided_until_ns(high))
             for batches, (low, high) in zip(found, spans, strict=True)
         ]
-        return _joined(self._stitched(runs, [high for _, high in spans]))
+        whole = _joined(self._stitched(runs, [high for _, high in spans]))
+        return Batches(whole.start_ns, whole.size, whole.end_ns - whole.start_ns)
 
     def meeting(self, earlier: Run, later: Run) -> int | None:
         """Return an instant from which on the two are one, if they are at the end of what both know.
@@ -307,13 +307,7 @@ class Pieces:
         if true.next >= high:
             return replace(recent, new_ns=last_ns)
         more = self._by_itself(true.next, high, recent.end_ns[recent.end_ns > last_ns])
-        return Run(
-            np.concatenate([recent.start_ns, more.start_ns]),
-            np.concatenate([recent.size, more.size]),
-            np.concatenate([recent.end_ns, more.end_ns]),
-            recent.first,
-            last_ns,
-        )
+        return _joined([recent, more], last_ns)
 
 
 def _certain(batches: Batches, low: int, until_ns: int) -> Run:
@@ -322,7 +316,7 @@ def _certain(batches: Batches, low: int, until_ns: int) -> Run:
     return Run(batches.start_ns, batches.size, end_ns, low).within(upto_ns=until_ns)
 
 
-def _joined(parts: list[Run]) -> Batches:
+def _joined(parts: list[Run], new_ns: int = ALWAYS) -> Run:
     start_ns = np.concatenate([part.start_ns for part in parts])
-    end_ns = np.concatenate([part.end_ns for part in parts])
-    return Batches(start_ns, np.concatenate([part.size for part in parts]), end_ns - start_ns)
+    size = np.concatenate([part.size for part in parts])
+    return Run(start_ns, size, np.concatenate([part.end_ns for part in parts]), parts[0].first, new_ns)

@@ -6,16 +6,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.core import Int64
-from mipplan.replayer.stage_task import ALWAYS, NEVER, Engine, Served, StageTask
+from mipplan.core import Int32, Int64
+from mipplan.replayer.stage_task import NEVER, Engine, Served, StageTask, latest_ends
 from mipplan.result import BatchAssignment, Following
-
-Order: TypeAlias = NDArray[np.int32]
 
 _Number = TypeVar("_Number", bound=np.generic)
 
@@ -65,7 +63,7 @@ class NumbaEngine(Engine):
 
     def serve_many(self, tasks: Sequence[StageTask]) -> list[Served]:
         """Serve one stage under several plans."""
-        room = _Room.of(max((task.tokens for task in tasks), default=0))
+        room = _room(max((task.tokens for task in tasks), default=0))
         return [
             _serve_queue(task, *sort_by_arrival(_readable(task.arrival_ns), self._params), room, self._params)
             for task in tasks
@@ -73,43 +71,35 @@ class NumbaEngine(Engine):
 
     def follow_many(self, tasks: Sequence[StageTask], following: Following) -> list[Served]:
         """Serve tokens that follow those of a stage above, under several plans; the tasks hold no arrivals."""
-        room = _Room.of(following.above.tokens)
+        room = _room(following.above.tokens)
         key, order = _behind(following, room)
         return [_serve_queue(task, key, order, room, self._params) for task in tasks]
 
 
-class _Room(NamedTuple):
+def _room(tokens: int) -> Int64:
     """Memory for what is kept for one stage only, or found to be shorter than it could be; used again for every task.
 
-    All arrays have shape (tokens,). What is never written to takes no memory.
+    Shape (5, tokens): sorted arrivals; start, size and service time of batches; batches by their ends. What is never
+    written to takes no memory.
     """
-
-    key: Int64
-    start_ns: Int64
-    size: Int64
-    service_ns: Int64
-    by_end: Order
-
-    @classmethod
-    def of(cls, tokens: int) -> _Room:
-        """As much as a stage with this number of tokens may need."""
-        key, start_ns, size, service_ns, rest = np.empty((5, tokens), dtype=np.int64)
-        return cls(key, start_ns, size, service_ns, rest.view(np.int32)[:tokens])
+    return np.empty((5, tokens), dtype=np.int64)
 
 
 def _serve_queue(
-    task: StageTask, key: Int64, order: Order | None, room: _Room, params: NumbaParams
+    task: StageTask, key: Int64, order: Int32 | None, room: Int64, params: NumbaParams
 ) -> Served:
     """Serve tokens, given their sorted arrivals and the token at each place (None if every one is at its own)."""
     from mipplan.replayer.engines import numba_kernels as kernels
 
     tokens = key.size
     replicas = np.minimum(task.capacity.replicas, tokens + task.busy_until_ns.size)
-    is_sorted = replicas.max() <= kernels.MOST_SORTED or not task.capacity.is_constant
+    most = int(replicas.max())
+    is_sorted = most <= kernels.MOST_SORTED or not task.capacity.is_constant
     # Sorted in token order, both disciplines are one and the same queue.
     by_arrival = task.fifo or order is None
     rider = None if by_arrival else np.empty(tokens, dtype=np.int32)
-    batches = (room.start_ns, room.size, room.service_ns)
+    batches = room[1:4]
+    by_end = room[4].view(np.int32) if is_sorted else None
     count, served = kernels.serve_queue(
         key,
         order,
@@ -117,17 +107,19 @@ def _serve_queue(
         None if task.level is None else _readable(task.level),
         np.append(task.capacity.from_ns, NEVER),
         replicas,
-        _window(task.busy_until_ns, int(replicas.max()), params.ends_room),
-        room.by_end if is_sorted else None,
+        np.append(
+            latest_ends(task.busy_until_ns, most), np.empty(max(most, params.ends_room), dtype=np.int64)
+        ),
+        by_end,
         task.until_ns,
         rider,
         *batches,
     )
     start_ns, size, service_ns = (array[:count].copy() for array in batches)
-    by_end = room.by_end[:count].copy() if is_sorted else None
+    ends = None if by_end is None else by_end[:count].copy()
     rider = order if by_arrival else rider
     seats = None if rider is None else rider[:served]
-    return _NumbaAssignment(tokens, seats, start_ns, size, service_ns, by_end)
+    return _NumbaAssignment(tokens, seats, start_ns, size, service_ns, ends)
 
 
 class _NumbaAssignment(BatchAssignment):
@@ -140,12 +132,12 @@ class _NumbaAssignment(BatchAssignment):
         sorting.hand_out(_readable(instant_ns), _readable(self.batch_size), rider, by_token)
 
 
-def _behind(following: Following, room: _Room) -> tuple[Int64, Order | None]:
+def _behind(following: Following, room: Int64) -> tuple[Int64, Int32 | None]:
     """What `sort_by_arrival` returns, for tokens that follow those of a stage above: its batches are sorted instead."""
     from mipplan.replayer.engines import numba_sorting as sorting
 
     above = following.above
-    key, order = room.key, np.empty(above.tokens, dtype=np.int32)
+    key, order = room[0], np.empty(above.tokens, dtype=np.int32)
     end_ns = above.batch_start_ns + above.batch_service_ns + following.delay_ns
     by_end = _readable(
         np.argsort(end_ns, kind="stable").astype(np.int32) if above.by_end is None else above.by_end
@@ -161,7 +153,7 @@ def _behind(following: Following, room: _Room) -> tuple[Int64, Order | None]:
     return _readable(key), None if in_order else _readable(order)
 
 
-def sort_by_arrival(arrival_ns: Int64, params: NumbaParams) -> tuple[Int64, Order | None]:
+def sort_by_arrival(arrival_ns: Int64, params: NumbaParams) -> tuple[Int64, Int32 | None]:
     """Arrivals sorted, and the token at each place, or None if every token is at its own."""
     from mipplan.replayer.engines import numba_sorting as sorting
 
@@ -177,12 +169,6 @@ def sort_by_arrival(arrival_ns: Int64, params: NumbaParams) -> tuple[Int64, Orde
     key, order = np.empty(arrival_ns.size, dtype=np.int64), np.empty(arrival_ns.size, dtype=np.int32)
     sorting.list_tokens(arrival_ns, run_key[run], run_start[run], key, order)
     return _readable(key), _readable(order)
-
-
-def _window(busy_until_ns: Int64, most: int, room: int) -> Int64:
-    """The `most` largest ends of batches under way, sorted, and room for more; idle replicas ended long ago."""
-    ends = np.sort(np.append(np.full(most, ALWAYS, dtype=np.int64), busy_until_ns))[-most:]
-    return np.append(ends, np.empty(max(most, room), dtype=np.int64))
 
 
 def _readable(array: NDArray[_Number]) -> NDArray[_Number]:

@@ -13,12 +13,11 @@ from enum import StrEnum
 from heapq import heappop, heappush
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan.core import Int64
+from mipplan.core import Bool, Int64
 from mipplan.replayer.engines import batches, lanes, plain
 from mipplan.replayer.engines.batches import DEFAULTS, EXACT, Batches, NumpyParams, SortedArrivals
-from mipplan.replayer.stage_task import NEVER, Capacity, Engine, Served, StageTask
+from mipplan.replayer.stage_task import NEVER, Capacity, Engine, Served, StageTask, latest_end_ns
 
 
 class Way(StrEnum):
@@ -55,7 +54,7 @@ class NumpyEngine(Engine):
         """Return the fastest way to serve a task, alone or together with others like it."""
         if task.tokens == 0:
             return Way.PLAIN
-        span_ns = _latest_end_ns(task, arrivals) - int(arrivals.at_ns[0])
+        span_ns = latest_end_ns(task, int(arrivals.at_ns[-1]), task.tokens) - int(arrivals.at_ns[0])
         if span_ns >= EXACT:
             return Way.PLAIN
         if task.level is not None and arrivals.token is not None and not task.fifo:
@@ -147,17 +146,6 @@ def sort_arrivals(arrival_ns: Int64) -> SortedArrivals:
     return SortedArrivals(arrival_ns[token], token)
 
 
-def _latest_end_ns(task: StageTask, arrivals: SortedArrivals) -> int:
-    """Return an instant after which no batch of the task ends, for a task with tokens.
-
-    Once everything has arrived and the last change of capacity is past, some replica always works until the
-    last dispatch, in whole batches.
-    """
-    settled_ns = max(int(arrivals.at_ns[-1]), int(task.capacity.from_ns[-1]))
-    settled_ns = max(settled_ns, int(task.busy_until_ns.max(initial=settled_ns)))
-    return settled_ns + task.tokens * int(task.service_ns.max())
-
-
 def board(
     arrivals: SortedArrivals, batches: Batches, *, fifo: bool, params: NumpyParams = DEFAULTS
 ) -> Served:
@@ -217,7 +205,7 @@ def _lowest_first(token: list[int], arrived: list[int], size: list[int], few_wai
     return served
 
 
-def _entangled(token: Int64, size: Int64, emptied: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _entangled(token: Int64, size: Int64, emptied: Bool) -> Bool:
     """Batches in whose neighbourhood the order of arrival and the token order disagree.
 
     Between two batches everything can be cut apart where the earlier one emptied the queue, or where all tokens
