@@ -102,7 +102,7 @@ def certify_services(
     workload: Workload, services: Mapping[str, StageService], quantile: float
 ) -> Certificate:
     """Evaluate the theorem for given services and trace back the critical path of a query at the quantile."""
-    exits = bound_exits_ns(workload, services)
+    exits = CertificateEvaluator(workload).exits_ns(services)
     latency_ns = workload.latency_ns(exits)
     latency_ns.flags.writeable = False
     bound = quantile_ns(latency_ns, quantile)
@@ -157,23 +157,13 @@ class CertificateEvaluator:
         self._exits = {}
 
 
-def bound_exits_ns(workload: Workload, services: Mapping[str, StageService]) -> dict[str, Int64]:
-    """Bound X_v(i) on the exit of every token: ``X = T + max_{j ≤ i} (E(j) + (i − j)/R)``, stage by stage.
-
-    References
-    ----------
-    [Theorem (sample path)][theorem-sample-path].
-    """
-    exits: dict[str, Int64] = {}
-    for stage in workload.stages:
-        exits[stage] = stage_exits_ns(workload, stage, services[stage], exits)
-    return exits
-
-
 def stage_exits_ns(
     workload: Workload, stage: str, service: StageService, exits: Mapping[str, Int64]
 ) -> Int64:
-    """Bound on the exit of every token of one stage, given its parents' in `exits`; shape (tokens,)."""
+    """Bound X_v(i) on the exit of every token of one stage, given its parents' in `exits`; shape (tokens,).
+
+    ``X = T + max_{j ≤ i} (E(j) + (i − j)/R)``: the [theorem (sample path)][theorem-sample-path].
+    """
     arrival = workload.arrival_ns(stage, exits)
     number = workload.stages[stage].number
     return latest_start_ns(arrival, service.period_ns, service.tokens, number) + service.latency_ns

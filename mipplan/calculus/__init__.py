@@ -5,13 +5,12 @@ from mipplan.calculus.envelopes import Envelope, EnvelopeCurve, WindowCounts, ra
 from mipplan.calculus.paths import PathWait, PathWaits, analyse_paths
 from mipplan.calculus.samplepath import (
     StageService,
-    ideal_service,
     latest_start_ns,
     service_time_ns,
     stage_service,
 )
 from mipplan.calculus.waits import Wait, WaitCurve, grid_rate, grid_step
-from mipplan.calculus.worstcase import WorstCase, most_tokens_per_query, worst_case_paths
+from mipplan.calculus.worstcase import WorstCase, most_tokens_per_query
 
 __all__ = [
     "ArrivalCurve",
@@ -28,7 +27,6 @@ __all__ = [
     "empirical_envelope",
     "grid_rate",
     "grid_step",
-    "ideal_service",
     "latest_start_ns",
     "most_tokens_per_query",
     "overrun",
@@ -36,5 +34,4 @@ __all__ = [
     "servers_needed",
     "service_time_ns",
     "stage_service",
-    "worst_case_paths",
 ]

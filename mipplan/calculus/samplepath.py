@@ -70,12 +70,6 @@ def stage_service(service_ns: Int64, replicas: int, is_source: bool) -> StageSer
     return StageService(stage_latency_ns(service_ns, is_source), int(service_ns[-1]), replicas * batch)
 
 
-def ideal_service(services: list[StageService]) -> StageService:
-    """Least T and greatest R among `services` (perhaps no single one has both): no option is better."""
-    fastest = min(services, key=lambda service: service.ns_per_token)
-    return StageService(min(s.latency_ns for s in services), fastest.period_ns, fastest.tokens)
-
-
 def service_time_ns(service: StageService, serial_tokens: int = 0) -> int:
     """``T + serial_tokens/R`` in ns, rounded up."""
     return service.latency_ns + -(-serial_tokens * service.period_ns // service.tokens)

@@ -10,10 +10,7 @@ from functools import cached_property
 from mipplan.calculus import (
     ArrivalCurve,
     StageService,
-    WorstCase,
-    ideal_service,
     most_tokens_per_query,
-    worst_case_paths,
 )
 from mipplan.core import NS_PER_S
 from mipplan.options import (
@@ -21,6 +18,7 @@ from mipplan.options import (
     StageOptions,
     check_span,
     expand,
+    extremes,
     find_families,
     limits_of,
     trace_demand,
@@ -104,10 +102,7 @@ class Instance:
 
     def ideal_services(self) -> dict[str, StageService]:
         """Per stage the least T and the greatest R of all its options: no plan is certified below this."""
-        return {
-            stage: ideal_service([family.service(family.most) for family in found.families])
-            for stage, found in self.families.items()
-        }
+        return {stage: extremes(found).ideal() for stage, found in self.families.items()}
 
     def cheapest_by_stage(self) -> dict[str, int]:
         """What keeping up with the demand costs at least, per stage (micro-dollars per hour)."""
@@ -158,7 +153,7 @@ class Request:
         arrival = ArrivalCurve(tuple((burst, rate * factor) for burst, rate in plan.envelope))
         rate = max(Fraction(len(trace), trace.span_ns), Fraction(arrival.rate) / NS_PER_S)
         demand = {stage: rate * most for stage, most in most_tokens_per_query(plan.pipeline).items()}
-        oracle = WorstCaseOracle(WorstCase(plan.pipeline, arrival), worst_case_paths(plan.pipeline, arrival))
+        oracle = WorstCaseOracle(plan.pipeline, arrival)
         return Instance.of(plan.pipeline, plan.profiles, demand, oracle, deadline_ns)
 
 

@@ -151,33 +151,12 @@ class CertificateOracle(SeparationOracle):
         return certify_services(self._workload, services, self._quantile).critical_path
 
 
-class WorstCaseOracle(SeparationOracle):
+class WorstCaseOracle(WorstCase, SeparationOracle):
     """The worst case over all traffic inside an arrival curve: quick, and not that of a query."""
-
-    def __init__(self, worst_case: WorstCase, paths: PathWaits) -> None:
-        self._worst_case, self._paths = worst_case, paths
-
-    @property
-    def paths(self) -> PathWaits:
-        """Waits per path of any traffic inside the curve."""
-        return self._paths
 
     def certificate_ns(self, services: Services) -> int:
         """Worst latency of any query under these services, ns."""
-        return self._worst_case.bound_ns(services)
-
-    def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
-        """Return the longest path through the stage whose wait is the worst, with that wait."""
-        worst = self._worst_case
-        bottleneck = worst.critical_stage(services)
-        delays = {(edge.parent, edge.child): edge.delay_ns for edge in worst.pipeline.edges}
-        steps, before = [], ""
-        for stage in worst.longest_path(services, bottleneck):
-            wait_ns = worst.wait_ns(services, stage) if stage == bottleneck else 0
-            delay_ns = delays.get((before, stage), 0)
-            steps.append(CriticalStage(stage, worst.own_ns(services, stage), wait_ns, delay_ns))
-            before = stage
-        return tuple(steps)
+        return self.bound_ns(services)
 
 
 #: What certifies plans, by what is guaranteed.
