@@ -14,7 +14,7 @@ from mipplan.core import quantile_ns
 from mipplan.pipeline import Pipeline
 from mipplan.planner import CertificateOracle
 from mipplan.planner.cuts import critical_chains
-from mipplan.planner.oracle import CriticalSample, CriticalSampleParams
+from mipplan.planner.oracle import CriticalSampleParams
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 from random_pipelines import Case, features, random_case
@@ -80,22 +80,22 @@ def test_a_sample_is_never_above_the_truth(quantile: float) -> None:
     smaller = 0
     for number in CASES[:: 3 if quantile != 0.9 else 1]:
         rng, case, workload = drawn(number)
-        sample = CriticalSample(CertificateEvaluator(workload), quantile, params=params)
+        sample = CertificateOracle(workload, quantile, params=params)
         for _ in range(4):
             services = some_services(rng, case)
             latency_ns = workload.latency_ns(CertificateEvaluator(workload).exits_ns(services))
             truth = quantile_ns(latency_ns, quantile)
             floor_ns = sample.floor_ns(services)
             assert floor_ns <= truth
-            assert not sample.exceeds(services, truth)
+            assert not sample.surely_exceeds(services, truth)
             # The chains of those that miss a limit tell as much under the same services, but for rounding.
             bound_ns = sample.quick_bound(services, floor_ns - 1)
             assert floor_ns - len(services) - 1 <= int(bound_ns(services)) <= floor_ns
-            smaller += sample.queries < workload.queries
+            smaller += np.count_nonzero(sample._kept) < workload.queries
             if rng.random() < 0.3:
                 sample.learn(services, truth - 1)
                 # What the whole trace refuses, the sample refuses from then on: waits of long ago are in it.
-                assert sample.exceeds(services, truth - 1)
+                assert sample.surely_exceeds(services, truth - 1)
                 assert sample.floor_ns(services) == truth
     assert smaller > len(CASES) / 2, "few samples are smaller than the trace"
 
@@ -105,8 +105,8 @@ def test_of_equal_waits_the_first_are_kept() -> None:
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_node("a", model="m")
     workload = realise(Pipeline(graph), Trace.from_ns(np.arange(1000) * 100))
-    sample = CriticalSample(CertificateEvaluator(workload), 0.99)
-    assert sample.queries <= 16
+    sample = CertificateOracle(workload, 0.99)
+    assert np.count_nonzero(sample._kept) <= 16
     latency_ns = np.full(1000, 7)
     latency_ns[900:] = 8
     sample.learn_slowest(latency_ns, 7)
@@ -122,8 +122,8 @@ def test_a_sample_reaches_back_to_where_a_long_busy_period_began() -> None:
         Pipeline(graph), Trace.from_ns(np.cumsum(np.repeat([1150, 700, 1150], [500, 1000, 1500])))
     )
     whole = CertificateEvaluator(workload)
-    sample = CriticalSample(whole, 0.99, params=CriticalSampleParams(loads=(0.9,)))
-    assert sample.queries < workload.queries / 4
+    sample = CertificateOracle(workload, 0.99, params=CriticalSampleParams(loads=(0.9,)))
+    assert np.count_nonzero(sample._kept) < workload.queries / 4
     services = {"a": StageService(1, 900, 1)}
     certificate_ns = quantile_ns(whole.latency_ns(services), 0.99)
     assert sample.floor_ns(services) >= 0.95 * certificate_ns
@@ -132,13 +132,16 @@ def test_a_sample_reaches_back_to_where_a_long_busy_period_began() -> None:
 def test_a_sample_of_more_than_half_is_the_whole() -> None:
     for number in CASES[:40]:
         rng, case, workload = drawn(number)
-        sample = CriticalSample(CertificateEvaluator(workload), 0.9)
-        assert sample.queries == workload.queries or sample.queries <= workload.queries / 2
+        sample = CertificateOracle(workload, 0.9)
+        assert (
+            np.count_nonzero(sample._kept) == workload.queries
+            or np.count_nonzero(sample._kept) <= workload.queries / 2
+        )
         services = some_services(rng, case)
         certificate_ns = quantile_ns(
             workload.latency_ns(CertificateEvaluator(workload).exits_ns(services)), 0.9
         )
-        if sample.queries == workload.queries:
+        if np.count_nonzero(sample._kept) == workload.queries:
             assert sample.floor_ns(services) == certificate_ns
 
 
