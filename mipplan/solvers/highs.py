@@ -231,18 +231,12 @@ def write_model(model: LinearModel, path: str | Path) -> None:
     for numbers in (model.objective, model.matrix.data, sides[np.isfinite(sides)]):
         if numbers.size and np.abs(numbers).max() >= _LARGEST_WRITTEN:
             raise ValueError(f"{path.name}: numbers of more than 15 digits would be rounded in the file")
-    arrays = LpArrays(
-        model.objective.astype(np.float64),
-        model.matrix.indptr,
-        model.matrix.indices,
-        model.matrix.data.astype(np.float64),
-        model.row_lower,
-        model.row_upper,
-        model.column_lower,
-        model.column_upper,
-    )
     writer = make_quiet_highs()
-    pass_arrays(writer, arrays, model.integrality)
+    pass_arrays(
+        writer,
+        LpArrays.of(model, np.ones(model.num_columns), np.ones(model.num_rows), 1.0),
+        model.integrality,
+    )
     for j, name in enumerate(model.column_names):
         writer.passColName(j, name)
     for i, name in enumerate(model.row_names):

@@ -45,6 +45,21 @@ class LpArrays:
     column_lower: Float64
     column_upper: Float64
 
+    @classmethod
+    def of(cls, model: LinearModel, columns: Float64, rows: Float64, cost: float) -> LpArrays:
+        """Measure a model in units of its columns, shape (n,), of its rows, shape (k,), and of costs."""
+        starts, places = model.matrix.indptr, model.matrix.indices
+        return cls(
+            model.objective * columns / cost,
+            starts,
+            places,
+            model.matrix.data * columns[places] / np.repeat(rows, np.diff(starts)),
+            model.row_lower / rows,
+            model.row_upper / rows,
+            model.column_lower / columns,
+            model.column_upper / columns,
+        )
+
     def price(self, duals: Float64) -> Float64:
         """Sum the rows, each times its dual: shape (n,). Both ways add in the same order."""
         if self.entries.size > _FEW_ENTRIES:
