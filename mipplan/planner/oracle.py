@@ -76,12 +76,10 @@ class SeparationOracle(Protocol):
 class CriticalSampleParams:
     """How large samples of critical queries are, in terms of how many queries are too many to miss the objective."""
 
-    loads: tuple[float, ...] = (
-        0.65,
-    )  # utilisations at which the longest waits of each stage are looked up at first
-    watched: float = (
-        1.5  # for each load and each lesson this many times the queries that are too many are kept
-    )
+    #: Utilisations at which the longest waits of each stage are looked up at first.
+    loads: tuple[float, ...] = (0.65,)
+    #: For each load and each lesson this many times the queries that are too many are kept.
+    watched: float = 1.5
     look_back: float = 1.0  # what came before a query is kept back to this many times its wait
     cutting: float = 1.5  # this many times the queries that are too many make cuts
     #: A sample of more than this share of the queries becomes the whole trace, because it saves too little.

@@ -208,17 +208,19 @@ ProblemBackend = Backend[TimeCostProblem, Selection]
 
 
 class PackageBackend:
-    """What backends have in common that are there if Python packages are, and have the version of the last one."""
+    """What backends have in common that are there if Python packages are, and have the version of the last one.
+
+    Without any they are part of this package.
+    """
 
     name: str
-    packages: tuple[str, ...]
+    packages: tuple[str, ...] = ()
     features: frozenset[SolverFeature] = frozenset()
 
     def probe(self) -> SolverInfo:
         """Tell whether the packages are installed, without importing them."""
-        return self.missing() or SolverInfo(
-            self.name, True, importlib.metadata.version(self.packages[-1]), None
-        )
+        missing, last = self.missing(), ("mipplan", *self.packages)[-1]
+        return missing or SolverInfo(self.name, True, importlib.metadata.version(last), None)
 
     def missing(self) -> SolverInfo | None:
         """Name the first package that is not installed, if one is not."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import Bool, Float64, Int32, SolverError
-from mipplan.solvers.highs import Highs, make_quiet_highs, pass_arrays
+from mipplan.solvers.highs import Highs, make_highs, pass_arrays
 from mipplan.solvers.numerics import LpArrays, ScaledModel, largest_in_rows, require, scale_model, values_of
 from mipplan_formulations import LinearModel
 
@@ -33,7 +33,7 @@ class HighsLp:
 
     def __init__(self, arrays: LpArrays) -> None:
         self.arrays = arrays
-        self._highs = make_quiet_highs()
+        self._highs = make_highs()
         # Presolve would throw the basis away, and takes longer to look at all columns than simplex, with few rows,
         # to be done. The number of threads stays as it is: dual simplex uses one, and HiGHS refuses to run if it is
         # changed after any other run in the process.

@@ -8,7 +8,6 @@ reduced costs also guide labels over (cost, duration, wait), the exact solver of
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mipplan.core import Deadline, SolverError
-from mipplan.solvers.backend import Answer, Selection, Settings, SolverFeature, SolverInfo, Termination
+from mipplan.solvers.backend import Answer, PackageBackend, Selection, Settings, SolverFeature, Termination
 from mipplan.solvers.lp import relax
 from mipplan_formulations import FORMULATIONS, TimeCostProblem
 from mipplan_formulations.labelling import DualBound, is_chain, solve_by_labels
@@ -186,14 +185,9 @@ def solve_reduced(
         )
     known = None if reduced.selection is None else reduced.reduction.lower(reduced.selection)
     found = solve(reduced, settings.until(deadline), known)
-    return replace(_merge(problem, reduced, found, settings.gap), details={**found.details, **details})
-
-
-def _merge(
-    problem: TimeCostProblem, reduced: ReducedProblem, found: Answer[Selection], gap: float
-) -> Answer[Selection]:
-    """Whatever beats the selection at hand is in the smaller problem; so is that, unless its modes are dominated."""
-    bound, selection, cost = max(reduced.lower_bound, found.lower_bound), reduced.selection, reduced.cost
+    # Whatever beats the selection at hand is in the smaller problem; so is that, unless its modes are dominated.
+    bound, selection = max(reduced.lower_bound, found.lower_bound), reduced.selection
+    found = replace(found, details={**found.details, **details})
     if found.values is not None:
         lifted = reduced.reduction.lift(found.values)
         found_cost = problem.evaluate(lifted).cost
@@ -202,12 +196,13 @@ def _merge(
     if cost is None:
         return replace(found, lower_bound=bound)
     bound = min(bound, float(cost))
-    done = found.termination in (Termination.OPTIMAL, Termination.INFEASIBLE) or cost - bound <= gap * cost
+    ended = found.termination in (Termination.OPTIMAL, Termination.INFEASIBLE)
+    done = ended or cost - bound <= settings.gap * cost
     termination = Termination.OPTIMAL if done else Termination.FEASIBLE
     return replace(found, termination=termination, values=selection, lower_bound=bound)
 
 
-class LabelSolver:
+class LabelSolver(PackageBackend):
     """Labels over (cost, duration, wait), which are part of this package.
 
     Chains need no other solver. On other problems labels are cut off by the linear relaxation of `levels` or
@@ -216,15 +211,10 @@ class LabelSolver:
     """
 
     name = "labels"
-    packages = ()
     features = frozenset({SolverFeature.PRESOLVES})
 
     def __init__(self, most_labels: int = 200_000) -> None:
         self.most_labels = most_labels
-
-    def probe(self) -> SolverInfo:
-        """It is part of this package."""
-        return SolverInfo(self.name, True, importlib.metadata.version("mipplan"), None)
 
     def run(self, problem: TimeCostProblem, settings: Settings, start: Selection | None) -> Answer[Selection]:
         """Solve a problem; threads, seed and log play no part. Sums that would leave int64 are an error."""

@@ -22,6 +22,7 @@ from mipplan.solvers.backend import (
     Answer,
     Found,
     LinearBackend,
+    PackageBackend,
     ProblemAnswer,
     ProblemBackend,
     Selection,
@@ -266,11 +267,8 @@ def run_checked(
     return ProblemAnswer(raw.termination, raw.values, cost, bound, info.name, None, 0.0, solve_s, details)
 
 
-class ByModel:
+class ByModel(PackageBackend):
     """Solves problems by a linear model of them, and adds up how long building these takes."""
-
-    packages = ()
-    features: frozenset[SolverFeature] = frozenset()
 
     def __init__(self, formulation: str, backend: LinearBackend, info: SolverInfo) -> None:
         self.name = backend.name
@@ -311,7 +309,7 @@ class AutoParams:
     presolve: PresolveParams = field(default_factory=PresolveParams)
 
 
-class Auto:
+class Auto(PackageBackend):
     """The choice for whoever names neither formulation nor solver, by the features of the problem.
 
     Chosen from the solver benchmark (docs/benchmarks.md, "Formulations and solvers"):
@@ -322,19 +320,15 @@ class Auto:
     3. What is harder becomes a linear model for CP-SAT: `paths`, or `potentials` where there are many paths; with very
        many modes `potentials` for HiGHS.
 
+    It is there wherever this package is, as labels need no other.
     CBC is fast on these models, too, but left out: it has been seen to call a problem infeasible that is not.
     """
 
     name = AUTO
-    packages = ()
     features = frozenset({SolverFeature.PRESOLVES})
 
     def __init__(self, params: AutoParams = AutoParams()) -> None:
         self.params = params
-
-    def probe(self) -> SolverInfo:
-        """It is part of this package: labels need no other."""
-        return replace(LabelSolver().probe(), name=self.name)
 
     def run(self, problem: TimeCostProblem, settings: Settings, start: Selection | None) -> Answer[Selection]:
         """Solve a problem; `details` names what has settled it under ``by``."""
