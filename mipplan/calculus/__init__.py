@@ -3,13 +3,8 @@
 from mipplan.calculus.arrival import ArrivalCurve, empirical_envelope, overrun
 from mipplan.calculus.envelopes import Envelope, EnvelopeCurve, WindowCounts, rate_needed, servers_needed
 from mipplan.calculus.paths import PathWait, PathWaits, analyse_paths
-from mipplan.calculus.samplepath import (
-    StageService,
-    latest_start_ns,
-    service_time_ns,
-    stage_service,
-)
-from mipplan.calculus.waits import Wait, WaitCurve, grid_rate, grid_step
+from mipplan.calculus.samplepath import StageService, latest_start_ns, stage_service
+from mipplan.calculus.waits import Wait, grid_rate, grid_step
 from mipplan.calculus.worstcase import WorstCase, most_tokens_per_query
 
 __all__ = [
@@ -20,7 +15,6 @@ __all__ = [
     "PathWaits",
     "StageService",
     "Wait",
-    "WaitCurve",
     "WindowCounts",
     "WorstCase",
     "analyse_paths",
@@ -32,6 +26,5 @@ __all__ = [
     "overrun",
     "rate_needed",
     "servers_needed",
-    "service_time_ns",
     "stage_service",
 ]

@@ -25,6 +25,7 @@ from mipplan.core import (
     Bool,
     Float64,
     Int64,
+    greatest_values,
     higher_rank,
     order_statistic,
     quantile_exceeds,
@@ -168,7 +169,7 @@ class CertificateOracle(SeparationOracle):
         evaluator = self._current()
         exits = evaluator.exits_ns(services)
         latency_ns = evaluator.workload.latency_ns(exits)
-        slow = _greatest(latency_ns, math.ceil(self._params.cutting * (self._allowed + 1)))
+        slow = greatest_values(latency_ns, math.ceil(self._params.cutting * (self._allowed + 1)))
         chains = critical_chains(evaluator.workload, services, exits, slow)
         return QueryCuts.of(chains, order, limit_ns, self._allowed)
 
@@ -240,7 +241,7 @@ class CertificateOracle(SeparationOracle):
     def _slowest(self, values: Int64 | Float64) -> Int64:
         """Index of the watched share of the values, the greatest."""
         share = self._params.watched * (self._allowed + 1) / self._workload.queries
-        return _greatest(values, math.ceil(share * values.size))
+        return greatest_values(values, math.ceil(share * values.size))
 
 
 class WorstCaseOracle(WorstCase, SeparationOracle):
@@ -255,18 +256,6 @@ class WorstCaseOracle(WorstCase, SeparationOracle):
 ORACLES: Mapping[Guarantee, type[SeparationOracle]] = MappingProxyType(
     {Guarantee.TRACE: CertificateOracle, Guarantee.ENVELOPE: WorstCaseOracle}
 )
-
-
-def _greatest(values: Int64 | Float64, count: int) -> Int64:
-    """Index of the greatest values, at most `count`, ascending; of equal ones, the first.
-
-    (An `argpartition` would take any of these, on another processor others.)
-    """
-    count = min(count, values.size)
-    least = np.partition(values, values.size - count)[values.size - count]
-    chosen = values > least
-    chosen[np.flatnonzero(values == least)[: count - np.count_nonzero(chosen)]] = True
-    return np.flatnonzero(chosen)
 
 
 def _covered(first: Int64, last: Int64, count: int) -> Bool:
