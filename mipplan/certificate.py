@@ -170,10 +170,7 @@ def stage_exits_ns(
 
 
 def _critical_path(
-    workload: Workload,
-    services: Mapping[str, StageService],
-    exits: Mapping[str, Int64],
-    query: int,
+    workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Int64], query: int
 ) -> tuple[CriticalStage, ...]:
     """Follow the query's last exit back to its source, at each join along the latest arrival."""
     ends = [

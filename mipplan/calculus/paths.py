@@ -16,7 +16,7 @@ for any plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -55,7 +55,7 @@ class PathWaits:
 
     def bound_ns(self, services: Mapping[str, StageService]) -> int:
         """Latency bound of a plan: max over paths of ΣT + Σdelays + max wait. Never above the certificate."""
-        worst = 0
+        latencies_ns = [0]
         for path in self.paths:
             chosen = [services[stage] for stage in path.stages]
             waits = (
@@ -66,8 +66,8 @@ class PathWaits:
                 service_time_ns(service, self.serial_tokens.get(stage, 0))
                 for stage, service in zip(path.stages, chosen, strict=True)
             )
-            worst = max(worst, path.lag_ns + sum(durations) + max(waits))
-        return worst
+            latencies_ns.append(path.lag_ns + sum(durations) + max(waits))
+        return max(latencies_ns)
 
 
 def analyse_paths(workload: Workload, quantile: float, *, most_paths: int = MAX_PATHS) -> PathWaits:
@@ -87,16 +87,6 @@ def analyse_paths(workload: Workload, quantile: float, *, most_paths: int = MAX_
 
 
 @dataclass
-class _Beginning:
-    """The beginning of a path: its stages, the tokens of each that are on it (None for all), and where it goes on."""
-
-    stages: tuple[str, ...]
-    reached: tuple[Int64 | None, ...]
-    onward: Iterator[Edge]
-    always_continued: bool = False
-
-
-@dataclass
 class _Analysis:
     """Depth-first search over paths with the token sets that reach each stage along the path."""
 
@@ -112,47 +102,39 @@ class _Analysis:
 
     def run(self) -> PathWaits:
         for name, tokens in self.workload.stages.items():
-            for messages in tokens.messages:
-                self.messages[messages.edge.parent, name] = messages
-        for source in self.workload.pipeline.sources:
-            self._search(source)
+            self.messages |= {(messages.edge.parent, name): messages for messages in tokens.messages}
+        # Beginnings of paths: stages, the tokens of each that are on it (None for all), and whether all that goes on
+        # from there has been looked at, so that only the path that ends there is left.
+        pending: list[tuple[tuple[str, ...], tuple[Int64 | None, ...], bool]]
+        pending = [((source,), (None,), False) for source in reversed(self.workload.pipeline.sources)]
+        while pending:
+            stages, reached, is_end = pending.pop()
+            if is_end:
+                self._record(stages, reached)
+            elif len(self.found) >= self.most_paths:
+                self.truncated = True
+            elif self._queries_on(stages[-1], reached[-1]) + self.off_path_rank >= 0:
+                edges = self.workload.pipeline.outgoing(stages[-1])
+                onward = [self._sent(edge, reached[-1]) for edge in edges]
+                if not any(by_all for by_all, _ in onward):
+                    pending.append((stages, reached, True))
+                longer = zip(edges, onward, strict=True)
+                pending += [((*stages, e.child), (*reached, there), False) for e, (_, there) in longer][::-1]
         return PathWaits(tuple(self.found), self.truncated)
 
-    def _search(self, source: str) -> None:
-        begun = self._begin((source,), (None,))
-        stack = [] if begun is None else [begun]
-        while stack:
-            here = stack[-1]
-            edge = next(here.onward, None)
-            if edge is None:
-                stack.pop()
-                if not here.always_continued:
-                    self._record(here.stages, here.reached)
-                continue
-            messages, reached = self.messages[edge.parent, edge.child], here.reached[-1]
-            parents = self.workload.stages[edge.parent].count
-            sends, received = _marked(parents, messages.parent), messages.child
-            if reached is not None:
-                sends = sends[reached]
-                received = received[_marked(parents, reached)[messages.parent]]
-            here.always_continued = here.always_continued or bool(sends.all())
-            received_by = _none_for_all(_marked(self.workload.stages[edge.child].count, received))
-            longer = self._begin((*here.stages, edge.child), (*here.reached, received_by))
-            if longer is not None:
-                stack.append(longer)
+    def _queries_on(self, stage: str, reached: Int64 | None) -> int:
+        tokens = self.workload.stages[stage]
+        seen = tokens.first_of_query if reached is None else _last_of_each_query(tokens.query, reached)
+        return int(seen.size)
 
-    def _begin(self, stages: tuple[str, ...], reached: tuple[Int64 | None, ...]) -> _Beginning | None:
-        """Enter the last of these stages; None if no path through it is looked at."""
-        if len(self.found) >= self.most_paths:
-            self.truncated = True
-            return None
-        tokens = self.workload.stages[stages[-1]]
-        seen = (
-            tokens.first_of_query if reached[-1] is None else _last_of_each_query(tokens.query, reached[-1])
-        )
-        if seen.size + self.off_path_rank < 0:
-            return None
-        return _Beginning(stages, reached, iter(self.workload.pipeline.outgoing(stages[-1])))
+    def _sent(self, edge: Edge, reached: Int64 | None) -> tuple[bool, Int64 | None]:
+        """Whether all of some tokens (None for all) send along an edge, and which tokens of its child they reach."""
+        messages, stages = self.messages[edge.parent, edge.child], self.workload.stages
+        sends, received = _marked(stages[edge.parent].count, messages.parent), messages.child
+        if reached is not None:
+            sends = sends[reached]
+            received = received[_marked(stages[edge.parent].count, reached)[messages.parent]]
+        return bool(sends.all()), _none_for_all(_marked(stages[edge.child].count, received))
 
     def _record(self, stages: tuple[str, ...], reached: tuple[Int64 | None, ...]) -> None:
         curves = [

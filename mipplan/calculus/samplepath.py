@@ -40,20 +40,12 @@ class StageService:
         return Fraction(self.period_ns, self.tokens)
 
 
-def stage_latency_ns(service_ns: Int64, is_source: bool) -> int:
-    """T of an option whose batch latencies ℓ(1..b) are `service_ns`, shape (b,).
+def stage_service(service_ns: Int64, replicas: int, is_source: bool) -> StageService:
+    """Service curve of `replicas` replicas with batch cap ``b = service_ns.size``.
 
     ``T = 2·max ℓ(k)``: the batch in service may be waited out in full, then the own batch takes as long again.
     ``T = ℓ(1)`` at a source with b = 1: tokens arrive in token order and are served one by one in constant
     time, so the recursion below T is exact ([theory, section 2][2-what-one-stage-guarantees]).
-    """
-    if is_source and service_ns.size == 1:
-        return int(service_ns[0])
-    return 2 * int(service_ns.max())
-
-
-def stage_service(service_ns: Int64, replicas: int, is_source: bool) -> StageService:
-    """Service curve of `replicas` replicas with batch cap ``b = service_ns.size``.
 
     Parameters
     ----------
@@ -67,7 +59,8 @@ def stage_service(service_ns: Int64, replicas: int, is_source: bool) -> StageSer
     [Lemma (service)][lemma-service].
     """
     batch = int(service_ns.size)
-    return StageService(stage_latency_ns(service_ns, is_source), int(service_ns[-1]), replicas * batch)
+    latency_ns = int(service_ns[0]) if is_source and batch == 1 else 2 * int(service_ns.max())
+    return StageService(latency_ns, int(service_ns[-1]), replicas * batch)
 
 
 def service_time_ns(service: StageService, serial_tokens: int = 0) -> int:

@@ -7,11 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
-from mipplan.calculus import (
-    ArrivalCurve,
-    StageService,
-    most_tokens_per_query,
-)
+from mipplan.calculus import ArrivalCurve, StageService, most_tokens_per_query
 from mipplan.core import NS_PER_S
 from mipplan.options import (
     StageFamilies,
@@ -165,6 +161,5 @@ def trace_instance(
 
 
 def _on_trace(profiles: Profiles, workload: Workload, deadline_ns: int, quantile: float) -> Instance:
-    demand = trace_demand(workload)
     oracle = CertificateOracle(workload, quantile, deadline_ns)
-    return Instance.of(workload.pipeline, profiles, demand, oracle, deadline_ns)
+    return Instance.of(workload.pipeline, profiles, trace_demand(workload), oracle, deadline_ns)

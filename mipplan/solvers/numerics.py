@@ -118,9 +118,14 @@ def scale_model(model: LinearModel, *, gain_bits: int = 0, slack: float = 0.0) -
     what it finds is judged exactly.
     """
     starts, columns = model.matrix.indptr, model.matrix.indices
-    column_exponents = _column_exponents(model)
+    # Exponents that bring continuous columns to values of at most 1.
+    extent = np.maximum(1.0, np.maximum(np.abs(model.column_lower), np.abs(model.column_upper)))
+    column_exponents = np.where(model.integrality, 0, np.ceil(np.log2(extent))).astype(np.int64)
     entries = np.ldexp(model.matrix.data.astype(np.float64), column_exponents[columns])
-    exponents = _row_exponents(largest_in_rows(starts, entries), gain_bits)
+    # 2**exponent is nearest to 1 over the largest coefficient of the row, but for the gain.
+    largest = largest_in_rows(starts, entries)
+    bits = np.rint(np.log2(np.where(largest > 0, largest, 1.0)))
+    exponents = np.asarray(np.clip(bits - _RESOLVED_BITS, 0, gain_bits) - bits, dtype=np.int64)
     entries = np.ldexp(entries, np.repeat(exponents, np.diff(starts)))
     lower, upper = _binding_sides(model)
     objective, unit, step = _scale_objective(model.objective)
@@ -149,18 +154,6 @@ def largest_in_rows(starts: NDArray[np.integer], entries: NDArray[Any]) -> Float
         # reduceat over the starts of filled rows only: an empty row would repeat its successor's first entry
         largest[filled] = np.maximum.reduceat(np.abs(entries), starts[:-1][filled])
     return largest
-
-
-def _column_exponents(model: LinearModel) -> Int64:
-    """Exponent per column that brings continuous columns to values of at most 1."""
-    extent = np.maximum(1.0, np.maximum(np.abs(model.column_lower), np.abs(model.column_upper)))
-    return np.where(model.integrality, 0, np.ceil(np.log2(extent))).astype(np.int64)
-
-
-def _row_exponents(largest: Float64, gain_bits: int) -> Int64:
-    """Exponent e per row: 2**e is nearest to 1 over the largest coefficient, but for the gain."""
-    bits = np.rint(np.log2(np.where(largest > 0, largest, 1.0)))
-    return np.asarray(np.clip(bits - _RESOLVED_BITS, 0, gain_bits) - bits, dtype=np.int64)
 
 
 def _binding_sides(model: LinearModel) -> tuple[Float64, Float64]:

@@ -26,16 +26,12 @@ from mipplan_formulations.time_cost import Reduction, drop_dominated, keep_modes
 class PresolveParams:
     """How much leaving out modes may take."""
 
+    #: At most 50 paths, because the relaxation of `levels` is not worth its time with more.
     few_paths: int = 50
-    """At most 50 paths, because the relaxation of `levels` is not worth its time with more."""
-    most_rounds: int = 5
-    """At most 5 relaxations."""
-    worth_it: float = 0.9
-    """Another round follows if at most nine tenths of the modes are left."""
-    relaxation_share: float = 0.25
-    """At most a quarter of the time left, for one relaxation."""
-    share: float = 0.4
-    """At most two fifths of a time limit, so that enough is left for solving."""
+    most_rounds: int = 5  # At most 5 relaxations.
+    worth_it: float = 0.9  # Another round follows if at most nine tenths of the modes are left.
+    relaxation_share: float = 0.25  # At most a quarter of the time left, for one relaxation.
+    share: float = 0.4  # At most two fifths of a time limit, so that enough is left for solving.
 
 
 @dataclass(frozen=True, eq=False)
