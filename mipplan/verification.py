@@ -42,17 +42,15 @@ class Verification(Printable):
     def _summary(self) -> Summary:
         plan, bound = self.plan, None if self.certificate is None else self.certificate.bound_ns
         objective = f"P{100 * plan.quantile:g} ≤ {format_duration(plan.slo_ns)}"
-        worst = self.worst_case_ns
+        worst_ns = self.worst_case_ns
+        worst = None if worst_ns is None else f"{format_duration(worst_ns)}, inside the arrival curve"
         return Summary(
             f"{'Verified' if self.verified else 'Not verified'}: plan for {plan.pipeline.name}",
             figures=(
                 ("cost", None if plan.usd_per_hour is None else f"{plan.usd_per_hour:.4f} $/h"),
                 ("objective", objective),
                 ("certificate", None if bound is None else f"{format_duration(bound)}, recomputed"),
-                (
-                    "worst case",
-                    None if worst is None else f"{format_duration(worst)}, inside the arrival curve",
-                ),
+                ("worst case", worst),
                 *(("problem", problem) for problem in self.problems),
                 *(("remark", remark) for remark in self.remarks),
             ),
@@ -138,7 +136,7 @@ def _figure_problems(plan: Plan, planned: Trace, worst: WorstCase | None, guaran
         "bound": (plan.bound_ns, paths.bound_ns(plan_services(plan))),
     }
     return [
-        f"the file states a {name} of {_stated(stated)}; recomputed it is {actual} ns"
+        f"the file states a {name} of {'nothing' if stated is None else f'{stated} ns'}; recomputed it is {actual} ns"
         for name, (stated, actual) in recomputed.items()
         if stated != actual
     ]
@@ -171,7 +169,3 @@ def _other_trace(plan: Plan, trace: Trace) -> str:
 
 def _described(name: str, queries: int, note: str) -> str:
     return f"{name!r} ({queries:,} queries{', ' if note else ''}{note})"
-
-
-def _stated(figure_ns: int | None) -> str:
-    return "nothing" if figure_ns is None else f"{figure_ns} ns"

@@ -228,8 +228,7 @@ def servers_needed(
     rate = rate_needed(envelope, wait_ns)
     if rate is None:
         return None
-    up, down = rate
-    fanout = tokens_per_query
+    (up, down), fanout = rate, tokens_per_query
     return Fraction(fanout.numerator * period_ns * up, fanout.denominator * tokens * down)
 
 

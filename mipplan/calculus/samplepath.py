@@ -111,8 +111,8 @@ def latest_start_ns(
     if period_ns == 0:
         return np.maximum.accumulate(arrival_ns)[last]
     base = int(arrival_ns.min())
-    extent = (int(arrival_ns.max()) - base + 1) * tokens + (int(number.max(initial=0)) + 1) * period_ns
-    if extent < _SAFE:
+    latest, served = int(arrival_ns.max()), int(number.max(initial=0)) + 1
+    if (latest - base + 1) * tokens + served * period_ns < _SAFE:
         key = (arrival_ns - np.int64(base)) * np.int64(tokens)
         key -= index * np.int64(period_ns)
         np.maximum.accumulate(key, out=key)
@@ -121,7 +121,6 @@ def latest_start_ns(
         key //= np.int64(tokens)
         key += np.int64(base)
         return key
-    latest, served = int(arrival_ns.max()), int(number.max(initial=0)) + 1
     # What would leave int64 even when split is refused: a wrapped number would look like a bound.
     if latest + served * (period_ns // tokens + 1) >= _SAFE or served * tokens >= _SAFE:
         message = "these replicas would need more than a century for this trace: too long to count"

@@ -98,11 +98,9 @@ class WorstCase:
             edges.append(max(outgoing, key=lambda edge: after[edge.child] + edge.delay_ns))
             last = edges[-1].child
         steps = [(first, 0), *((edge.child, edge.delay_ns) for edge in edges)]
+        waits = {bottleneck: self.wait_ns(services, bottleneck)}
         return tuple(
-            CriticalStage(
-                stage, own[stage], self.wait_ns(services, stage) if stage == bottleneck else 0, delay_ns
-            )
-            for stage, delay_ns in steps
+            CriticalStage(stage, own[stage], waits.get(stage, 0), delay_ns) for stage, delay_ns in steps
         )
 
     def wait_ns(self, services: Mapping[str, StageService], stage: str) -> int:

@@ -54,7 +54,6 @@ class SearchSpace:
         self.latency_ns = np.concatenate([table.latency_ns for table in every])  # T
         self.latency = self.latency_ns.astype(np.float64)
         self.period = np.concatenate([table.period_ns / table.tokens for table in every])  # 1/R in ns
-
         self.size = int(self.stage.size)
 
     def cost_of(self, choice: Int64) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -75,11 +75,11 @@ class Instance:
         refused: Services,
         options: Mapping[str, StageOptions],
         ways: Sequence[tuple[Sequence[str], bool]],
-    ) -> tuple[Cut, ...]:
+    ) -> Iterator[Cut]:
         """Say what follows from services that do not keep the deadline: cuts, which all certified plans meet.
 
-        There is one for each way to find it: an order of the stages, and whether rates come first (`strengthen`). An
-        empty one ends it: even where all stages are ideal the deadline is missed.
+        There is one for each way to find it: an order of the stages, and whether rates come first (`strengthen`). After
+        an empty one no other is worth asking for: even where all stages are ideal the deadline is missed.
         """
 
         def test_from(at: Services) -> Callable[[Services], bool]:
@@ -89,12 +89,8 @@ class Instance:
                 return self.surely_misses_slo
             return lambda services: bound_ns(services) > self.deadline_ns
 
-        found: list[Cut] = []
         for order, speed_first in ways:
-            found.append(strengthen(refused, options, test_from, order, speed_first))
-            if not found[-1]:
-                break
-        return tuple(found)
+            yield strengthen(refused, options, test_from, order, speed_first)
 
     def ideal_services(self) -> dict[str, StageService]:
         """Per stage the least T and the greatest R of all its options: no plan is certified below this."""

@@ -194,10 +194,9 @@ class CertificateOracle(SeparationOracle):
     def _current(self) -> CertificateEvaluator:
         """Evaluator of the sample as it is now."""
         if self._sample is None:
-            whole = self._kept.all()
-            self._sample = (
-                self._whole if whole else CertificateEvaluator(self._workload.restricted(self._kept))
-            )
+            self._sample = self._whole
+            if not self._kept.all():
+                self._sample = CertificateEvaluator(self._workload.restricted(self._kept))
         return self._sample
 
     def _keep(self, queries: Bool | Int64) -> None:

@@ -209,10 +209,7 @@ ProblemBackend = Backend[TimeCostProblem, Selection]
 
 
 class PackageBackend:
-    """What backends have in common that are there if Python packages are, and have the version of the last one.
-
-    Without any they are part of this package.
-    """
+    """What backends have in common that come in Python packages, whose last one tells the version, or in this one."""
 
     name: str
     packages: tuple[str, ...] = ()

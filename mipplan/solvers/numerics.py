@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from mipplan.core import Float64, Int64, SolverError
 from mipplan.solvers.exact import find_differences
@@ -26,9 +24,6 @@ _OBJECTIVE_BITS = 20
 
 # A unit in a row scaled to 1 is 2**-24 or more up to here, which is 60 times the tightest tolerance in use.
 _RESOLVED_BITS = 24
-
-# At most 5,000 entries, because making a sparse matrix takes longer than summing them up without one.
-_FEW_ENTRIES = 5_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,17 +56,9 @@ class LpArrays:
         )
 
     def price(self, duals: Float64) -> Float64:
-        """Sum the rows, each times its dual: shape (n,). Both ways add in the same order."""
-        if self.entries.size > _FEW_ENTRIES:
-            return np.asarray(self._transposed @ duals)
+        """Sum the rows, each times its dual: shape (n,)."""
         weights = np.repeat(duals, np.diff(self.starts)) * self.entries
-        sums = np.bincount(self.columns, weights=weights, minlength=self.objective.size)
-        return np.asarray(sums, dtype=np.float64)
-
-    @cached_property
-    def _transposed(self) -> sparse.csc_array[Any]:
-        shape = self.objective.size, self.row_lower.size
-        return sparse.csc_array((self.entries, self.columns, self.starts), shape=shape)
+        return np.bincount(self.columns, weights=weights, minlength=self.objective.size).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)

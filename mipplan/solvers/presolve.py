@@ -113,8 +113,7 @@ def shrink(
     for number in range(params.most_rounds):
         name = names[min(number, len(names) - 1)]
         left_s = deadline.left_s()
-        limit_s = None if math.isinf(left_s) else params.relaxation_share * left_s
-        guide = find_guide(state.problem, name, limit_s) if left_s > 0 else None
+        guide = find_guide(state.problem, name, params.relaxation_share * left_s) if left_s > 0 else None
         if guide is None:
             return state
         state = _narrow(state, guide, deadline)

@@ -102,10 +102,9 @@ class PulpHighs(PackageBackend):
 class CbcParams:
     """What CBC is tuned to."""
 
+    #: Rows with event times are relaxed by ten times the tolerance that CBC keeps rows to.
     slack: float = 1e-6
-    """Rows with event times are relaxed by ten times the tolerance that CBC keeps rows to."""
-    grace_s: float = 5.0
-    """CBC looks at the clock only now and then: 5 s after its time limit it is killed."""
+    grace_s: float = 5.0  # CBC looks at the clock only now and then: 5 s after its time limit it is killed.
 
 
 class Cbc(PackageBackend):

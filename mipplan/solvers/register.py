@@ -298,8 +298,7 @@ class ByModel(PackageBackend):
 class AutoParams:
     """Where one way of solving gives way to another, from the solver benchmark (docs/benchmarks.md)."""
 
-    #: At most 500 activities on all paths together, because `paths` has as many rows.
-    few_stops: int = 500
+    few_stops: int = 500  # At most 500 activities on all paths together, because `paths` has as many rows.
     #: At most 3,000 modes, because beyond CP-SAT no longer finds a solution in the time HiGHS takes for the optimum.
     few_modes: int = 3_000
     #: At most 1,000 labels, because more take longer than the model that would be solved instead.
