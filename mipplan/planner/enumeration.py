@@ -306,7 +306,7 @@ class Enumeration:
     def is_certified(self, choice: Int64) -> bool:
         """Put one choice before the oracle: a certified plan is kept, of another one the queries that are late."""
         services = self._space.services(choice)
-        if not self._instance.keeps_slo(services):
+        if self._instance.oracle.exceeds(services, self._instance.deadline_ns):
             self._remember(services)
             return False
         self.best = self._near = choice  # only cheaper ones are looked for from now on
