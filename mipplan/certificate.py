@@ -102,7 +102,7 @@ def certify_services(
     workload: Workload, services: Mapping[str, StageService], quantile: float
 ) -> Certificate:
     """Evaluate the theorem for given services and trace back the critical path of a query at the quantile."""
-    exits = bound_exits_ns(workload, services)
+    exits = CertificateEvaluator(workload).exits_ns(services)
     latency_ns = workload.latency_ns(exits)
     latency_ns.flags.writeable = False
     bound = quantile_ns(latency_ns, quantile)
@@ -157,67 +157,40 @@ class CertificateEvaluator:
         self._exits = {}
 
 
-def bound_exits_ns(workload: Workload, services: Mapping[str, StageService]) -> dict[str, Int64]:
-    """Bound X_v(i) on the exit of every token: ``X = T + max_{j ≤ i} (E(j) + (i − j)/R)``, stage by stage.
-
-    References
-    ----------
-    [Theorem (sample path)][theorem-sample-path].
-    """
-    exits: dict[str, Int64] = {}
-    for stage in workload.stages:
-        exits[stage] = stage_exits_ns(workload, stage, services[stage], exits)
-    return exits
-
-
 def stage_exits_ns(
     workload: Workload, stage: str, service: StageService, exits: Mapping[str, Int64]
 ) -> Int64:
-    """Bound on the exit of every token of one stage, given its parents' in `exits`; shape (tokens,)."""
+    """Bound X_v(i) on the exit of every token of one stage, given its parents' in `exits`; shape (tokens,).
+
+    ``X = T + max_{j ≤ i} (E(j) + (i − j)/R)``: the [theorem (sample path)][theorem-sample-path].
+    """
     arrival = workload.arrival_ns(stage, exits)
     number = workload.stages[stage].number
     return latest_start_ns(arrival, service.period_ns, service.tokens, number) + service.latency_ns
 
 
 def _critical_path(
-    workload: Workload,
-    services: Mapping[str, StageService],
-    exits: Mapping[str, Int64],
-    query: int,
+    workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Int64], query: int
 ) -> tuple[CriticalStage, ...]:
     """Follow the query's last exit back to its source, at each join along the latest arrival."""
-    stage, token = _last_exit(workload, exits, query)
-    path: list[CriticalStage] = []
-    while True:
-        arrival, delay, sender = _latest_arrival(workload, exits, stage, token)
-        service = services[stage]
-        wait = int(exits[stage][token]) - service.latency_ns - arrival
-        path.append(CriticalStage(stage, service.latency_ns, wait, delay))
-        if sender is None:
-            return tuple(reversed(path))
-        stage, token = sender
-
-
-def _last_exit(workload: Workload, exits: Mapping[str, Int64], query: int) -> tuple[str, int]:
-    tokens = (
+    ends = [
         (stage, token)
         for stage, tokens in workload.stages.items()
         for token in range(*np.searchsorted(tokens.query, [query, query + 1]).tolist())
-    )
-    return max(tokens, key=lambda place: int(exits[place[0]][place[1]]))
-
-
-def _latest_arrival(
-    workload: Workload, exits: Mapping[str, Int64], stage: str, token: int
-) -> tuple[int, int, tuple[str, int] | None]:
-    """Arrival bound of a token, the delay of the edge it came by and the parent token (None at a source)."""
-    tokens = workload.stages[stage]
-    if not tokens.messages:
-        return int(workload.ingress_ns[tokens.query[token]]), 0, None
-    arrivals = [
-        (int(exits[messages.edge.parent][parent]) + messages.edge.delay_ns, messages.edge, int(parent))
-        for messages in tokens.messages
-        for parent in messages.parent[messages.child == token]
     ]
-    arrival, edge, parent = max(arrivals, key=lambda item: item[0])
-    return arrival, edge.delay_ns, (edge.parent, parent)
+    stage, token = max(ends, key=lambda end: int(exits[end[0]][end[1]]))
+    path: list[CriticalStage] = []
+    while True:
+        tokens, latency_ns = workload.stages[stage], services[stage].latency_ns
+        arrivals = [
+            (int(exits[messages.edge.parent][parent]) + messages.edge.delay_ns, messages.edge, int(parent))
+            for messages in tokens.messages
+            for parent in messages.parent[messages.child == token]
+        ]
+        source = (int(workload.ingress_ns[tokens.query[token]]), None, 0)
+        arrival_ns, edge, sender = max(arrivals, key=lambda arrival: arrival[0], default=source)
+        wait_ns = int(exits[stage][token]) - latency_ns - arrival_ns
+        path.append(CriticalStage(stage, latency_ns, wait_ns, 0 if edge is None else edge.delay_ns))
+        if edge is None:
+            return tuple(reversed(path))
+        stage, token = edge.parent, sender

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, overrun, worst_case_paths
+from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, overrun
 from mipplan.certificate import Certificate, certify, plan_services
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, Printable, Summary, format_duration
 from mipplan.result import Guarantee, Plan, PlanStatus, altered_parts, read_document
@@ -42,17 +42,15 @@ class Verification(Printable):
     def _summary(self) -> Summary:
         plan, bound = self.plan, None if self.certificate is None else self.certificate.bound_ns
         objective = f"P{100 * plan.quantile:g} ≤ {format_duration(plan.slo_ns)}"
-        worst = self.worst_case_ns
+        worst_ns = self.worst_case_ns
+        worst = None if worst_ns is None else f"{format_duration(worst_ns)}, inside the arrival curve"
         return Summary(
             f"{'Verified' if self.verified else 'Not verified'}: plan for {plan.pipeline.name}",
             figures=(
                 ("cost", None if plan.usd_per_hour is None else f"{plan.usd_per_hour:.4f} $/h"),
                 ("objective", objective),
                 ("certificate", None if bound is None else f"{format_duration(bound)}, recomputed"),
-                (
-                    "worst case",
-                    None if worst is None else f"{format_duration(worst)}, inside the arrival curve",
-                ),
+                ("worst case", worst),
                 *(("problem", problem) for problem in self.problems),
                 *(("remark", remark) for remark in self.remarks),
             ),
@@ -94,12 +92,13 @@ def verify(path: str | Path, trace: Trace) -> Verification:
     planned = trace if plan.headroom == 1.0 else trace.scale(plan.headroom)
     certificate = certify(plan, planned)
     curve = None if plan.envelope is None else ArrivalCurve(plan.envelope)
-    worst_case_ns = None if curve is None else WorstCase(plan.pipeline, curve).bound_ns(plan_services(plan))
+    worst = None if curve is None else WorstCase(plan.pipeline, curve)
+    worst_case_ns = None if worst is None else worst.bound_ns(plan_services(plan))
     guaranteed_ns = certificate.bound_ns if worst_case_ns is None else worst_case_ns
     same_trace = plan.trace is not None and plan.trace.sha256 == trace.sha256
     remarks = [] if same_trace else [_other_trace(plan, trace)]
     if same_trace or worst_case_ns is not None:
-        problems += _figure_problems(plan, planned, curve, guaranteed_ns)
+        problems += _figure_problems(plan, planned, worst, guaranteed_ns)
     problems += _consistency_problems(plan)
     excess = 0.0 if curve is None else overrun(planned.arrival_ns, curve)
     if excess > 0:
@@ -129,18 +128,15 @@ def _cost_problems(plan: Plan) -> list[str]:
     return [f"the file states a cost of {stated}; its choices cost {actual / MICRODOLLARS_PER_DOLLAR} $/h"]
 
 
-def _figure_problems(plan: Plan, planned: Trace, curve: ArrivalCurve | None, guaranteed_ns: int) -> list[str]:
+def _figure_problems(plan: Plan, planned: Trace, worst: WorstCase | None, guaranteed_ns: int) -> list[str]:
     """Recompute the latencies that the file states for the traffic it was made for."""
-    if curve is None:
-        paths = analyse_paths(realise(plan.pipeline, planned, plan.seed), plan.quantile)
-    else:
-        paths = worst_case_paths(plan.pipeline, curve)
+    paths = worst.paths if worst else analyse_paths(realise(plan.pipeline, planned, plan.seed), plan.quantile)
     recomputed = {
         "certificate": (plan.certificate_ns, guaranteed_ns),
         "bound": (plan.bound_ns, paths.bound_ns(plan_services(plan))),
     }
     return [
-        f"the file states a {name} of {_stated(stated)}; recomputed it is {actual} ns"
+        f"the file states a {name} of {'nothing' if stated is None else f'{stated} ns'}; recomputed it is {actual} ns"
         for name, (stated, actual) in recomputed.items()
         if stated != actual
     ]
@@ -173,7 +169,3 @@ def _other_trace(plan: Plan, trace: Trace) -> str:
 
 def _described(name: str, queries: int, note: str) -> str:
     return f"{name!r} ({queries:,} queries{', ' if note else ''}{note})"
-
-
-def _stated(figure_ns: int | None) -> str:
-    return "nothing" if figure_ns is None else f"{figure_ns} ns"

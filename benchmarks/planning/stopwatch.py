@@ -12,7 +12,7 @@ from typing import Any
 PHASES = (
     ("trace analysis", "mipplan.planner.instance", "realise"),
     ("trace analysis", "mipplan.planner.oracle", "analyse_paths"),
-    ("trace analysis", "mipplan.planner.oracle", "CriticalSample"),
+    ("trace analysis", "mipplan.planner.oracle:CertificateOracle", "_seed"),
     ("waits", "mipplan.options.table", "wait_bounds"),
     ("waits", "mipplan.planner.heuristics", "replicas_on_path"),
     ("options", "mipplan.planner.instance", "find_families"),

@@ -10,14 +10,14 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mipplan.solvers.highs import Highs, make_quiet_highs, pass_arrays
+from mipplan.solvers.highs import Highs, make_highs, pass_arrays
 from mipplan.solvers.numerics import scale_model
 from mipplan_formulations import LinearModel
 
 
 def _into_highs(model: LinearModel) -> str:
     scaled = scale_model(model, gain_bits=Highs.params.gain_bits)
-    pass_arrays(make_quiet_highs(), scaled, model.integrality)
+    pass_arrays(make_highs(), scaled, model.integrality)
     return version("highspy")
 
 

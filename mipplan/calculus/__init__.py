@@ -3,15 +3,9 @@
 from mipplan.calculus.arrival import ArrivalCurve, empirical_envelope, overrun
 from mipplan.calculus.envelopes import Envelope, EnvelopeCurve, WindowCounts, rate_needed, servers_needed
 from mipplan.calculus.paths import PathWait, PathWaits, analyse_paths
-from mipplan.calculus.samplepath import (
-    StageService,
-    ideal_service,
-    latest_start_ns,
-    service_time_ns,
-    stage_service,
-)
-from mipplan.calculus.waits import Wait, WaitCurve, grid_rate, grid_step
-from mipplan.calculus.worstcase import WorstCase, most_tokens_per_query, worst_case_paths
+from mipplan.calculus.samplepath import StageService, latest_start_ns, stage_service
+from mipplan.calculus.waits import Wait, grid_rate, grid_step
+from mipplan.calculus.worstcase import WorstCase, most_tokens_per_query
 
 __all__ = [
     "ArrivalCurve",
@@ -21,20 +15,16 @@ __all__ = [
     "PathWaits",
     "StageService",
     "Wait",
-    "WaitCurve",
     "WindowCounts",
     "WorstCase",
     "analyse_paths",
     "empirical_envelope",
     "grid_rate",
     "grid_step",
-    "ideal_service",
     "latest_start_ns",
     "most_tokens_per_query",
     "overrun",
     "rate_needed",
     "servers_needed",
-    "service_time_ns",
     "stage_service",
-    "worst_case_paths",
 ]

@@ -80,9 +80,9 @@ class ArrivalCurve:
         """Infimum of u > 0 with α(u) ≥ tokens (s); 0 within the burst, ∞ if never."""
         if tokens <= self.just_after(0.0):
             return 0.0
-        return max(
-            (tokens - burst) / rate if rate > 0 else _beyond(burst, tokens) for burst, rate in self.buckets
-        )
+        reached = ((tokens - burst) / rate for burst, rate in self.buckets if rate > 0)
+        never = self.rate == 0 and self.buckets[-1][0] < tokens
+        return math.inf if never else max(reached, default=0.0)
 
 
 def empirical_envelope(arrival_ns: Int64, max_pieces: int = 64) -> ArrivalCurve:
@@ -110,7 +110,7 @@ def empirical_envelope(arrival_ns: Int64, max_pieces: int = 64) -> ArrivalCurve:
     last = (float(times[-1]), float(count))
     if last[0] == 0.0:
         return ArrivalCurve.token_bucket(count, 0.0)
-    first = (0.0, float(_most_at_once(arrival_ns)))
+    first = (0.0, float(np.unique(arrival_ns, return_counts=True)[1].max()))  # the most at once
     vertices = [first, last]
     pending = [(first, last)]
     while pending and len(vertices) < max_pieces:
@@ -161,11 +161,6 @@ def _support(times: Float64, slope: float) -> tuple[tuple[float, float], float]:
     )
 
 
-def _most_at_once(arrival_ns: Int64) -> int:
-    edges = np.flatnonzero(np.r_[True, arrival_ns[1:] != arrival_ns[:-1], True])
-    return int(np.diff(edges).max())
-
-
 def _lower_envelope(lines: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
     """Keep the lines that are the minimum somewhere on u > 0, by rate descending."""
     kept: list[tuple[float, float]] = []
@@ -183,7 +178,3 @@ def _lower_envelope(lines: Iterable[tuple[float, float]]) -> tuple[tuple[float, 
 
 def _cross(steep: tuple[float, float], flat: tuple[float, float]) -> float:
     return (flat[0] - steep[0]) / (steep[1] - flat[1])
-
-
-def _beyond(burst: float, tokens: float) -> float:
-    return 0.0 if burst >= tokens else math.inf

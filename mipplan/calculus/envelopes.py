@@ -133,12 +133,10 @@ class WindowCounts:
         """
         starts = np.zeros(1, dtype=np.int64)
         bounds = self.count[:1].copy()
-        longest = int(self.window_ns[0])
         for length, count, below, within in self._doublings():
             inside = int(np.searchsorted(starts, length - below, side="left"))
             added, most = _thin_out(starts[:inside] + below, np.minimum(count, bounds[:inside] + within))
-            starts, bounds, longest = np.concatenate([starts, added]), np.concatenate([bounds, most]), length
-        assert longest == int(self.window_ns[-1])
+            starts, bounds = np.concatenate([starts, added]), np.concatenate([bounds, most])
         return starts, bounds
 
     def envelope(self) -> Envelope:
@@ -230,8 +228,7 @@ def servers_needed(
     rate = rate_needed(envelope, wait_ns)
     if rate is None:
         return None
-    up, down = rate
-    fanout = tokens_per_query
+    (up, down), fanout = rate, tokens_per_query
     return Fraction(fanout.numerator * period_ns * up, fanout.denominator * tokens * down)
 
 

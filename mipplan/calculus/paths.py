@@ -16,7 +16,7 @@ for any plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -55,7 +55,7 @@ class PathWaits:
 
     def bound_ns(self, services: Mapping[str, StageService]) -> int:
         """Latency bound of a plan: max over paths of ΣT + Σdelays + max wait. Never above the certificate."""
-        worst = 0
+        latencies_ns = [0]
         for path in self.paths:
             chosen = [services[stage] for stage in path.stages]
             waits = (
@@ -66,13 +66,11 @@ class PathWaits:
                 service_time_ns(service, self.serial_tokens.get(stage, 0))
                 for stage, service in zip(path.stages, chosen, strict=True)
             )
-            worst = max(worst, path.lag_ns + sum(durations) + max(waits))
-        return worst
+            latencies_ns.append(path.lag_ns + sum(durations) + max(waits))
+        return max(latencies_ns)
 
 
-def analyse_paths(
-    workload: Workload, quantile: float, *, queries: int | None = None, most_paths: int = MAX_PATHS
-) -> PathWaits:
+def analyse_paths(workload: Workload, quantile: float, *, most_paths: int = MAX_PATHS) -> PathWaits:
     """Find every path the quantile can see, with its wait curves.
 
     A path may end at any stage where a query may end. One that is always continued is left out, because the
@@ -82,24 +80,10 @@ def analyse_paths(
     ----------
     quantile : float
         In (0, 1], over queries.
-    queries : int, optional
-        Number of queries of the whole workload if this is an extract of it. The waits are then lower bounds of
-        those of the whole, and paths that the extract hardly takes are left out.
     most_paths : int
         Of more paths the rest is left out.
     """
-    count = workload.queries if queries is None else queries
-    return _Analysis(workload, higher_rank(quantile, count) - count, most_paths).run()
-
-
-@dataclass
-class _Beginning:
-    """The beginning of a path: its stages, the tokens of each that are on it (None for all), and where it goes on."""
-
-    stages: tuple[str, ...]
-    reached: tuple[Int64 | None, ...]
-    onward: Iterator[Edge]
-    always_continued: bool = False
+    return _Analysis(workload, higher_rank(quantile, workload.queries) - workload.queries, most_paths).run()
 
 
 @dataclass
@@ -114,48 +98,43 @@ class _Analysis:
     # Curves are shared between paths with the same tokens at a stage: a chain of any length costs one curve.
     curves: dict[tuple[tuple[str, ...], ...], WaitCurve] = field(default_factory=dict)
     suffixes: dict[tuple[str, ...], Int64 | None] = field(default_factory=dict)
-    representatives: dict[str, str] = field(default_factory=dict)
     messages: dict[tuple[str, str], Messages] = field(default_factory=dict)
 
     def run(self) -> PathWaits:
         for name, tokens in self.workload.stages.items():
-            for messages in tokens.messages:
-                self.messages[messages.edge.parent, name] = messages
-        for source in self.workload.pipeline.sources:
-            self._search(source)
+            self.messages |= {(messages.edge.parent, name): messages for messages in tokens.messages}
+        # Beginnings of paths: stages, the tokens of each that are on it (None for all), and whether all that goes on
+        # from there has been looked at, so that only the path that ends there is left.
+        pending: list[tuple[tuple[str, ...], tuple[Int64 | None, ...], bool]]
+        pending = [((source,), (None,), False) for source in reversed(self.workload.pipeline.sources)]
+        while pending:
+            stages, reached, is_end = pending.pop()
+            if is_end:
+                self._record(stages, reached)
+            elif len(self.found) >= self.most_paths:
+                self.truncated = True
+            elif self._queries_on(stages[-1], reached[-1]) + self.off_path_rank >= 0:
+                edges = self.workload.pipeline.outgoing(stages[-1])
+                onward = [self._sent(edge, reached[-1]) for edge in edges]
+                if not any(by_all for by_all, _ in onward):
+                    pending.append((stages, reached, True))
+                longer = zip(edges, onward, strict=True)
+                pending += [((*stages, e.child), (*reached, there), False) for e, (_, there) in longer][::-1]
         return PathWaits(tuple(self.found), self.truncated)
 
-    def _search(self, source: str) -> None:
-        begun = self._begin((source,), (None,))
-        stack = [] if begun is None else [begun]
-        while stack:
-            here = stack[-1]
-            edge = next(here.onward, None)
-            if edge is None:
-                stack.pop()
-                if not here.always_continued:
-                    self._record(here.stages, here.reached)
-                continue
-            messages, reached = self.messages[edge.parent, edge.child], here.reached[-1]
-            parents = self.workload.stages[edge.parent].count
-            sends, received = _marked(parents, messages.parent), messages.child
-            if reached is not None:
-                sends = sends[reached]
-                received = received[_marked(parents, reached)[messages.parent]]
-            here.always_continued = here.always_continued or bool(sends.all())
-            received_by = _none_for_all(_marked(self.workload.stages[edge.child].count, received))
-            longer = self._begin((*here.stages, edge.child), (*here.reached, received_by))
-            if longer is not None:
-                stack.append(longer)
+    def _queries_on(self, stage: str, reached: Int64 | None) -> int:
+        tokens = self.workload.stages[stage]
+        seen = tokens.first_of_query if reached is None else _last_of_each_query(tokens.query, reached)
+        return int(seen.size)
 
-    def _begin(self, stages: tuple[str, ...], reached: tuple[Int64 | None, ...]) -> _Beginning | None:
-        """Enter the last of these stages; None if no path through it is looked at."""
-        if len(self.found) >= self.most_paths:
-            self.truncated = True
-            return None
-        if _queries_on(self.workload.stages[stages[-1]], reached[-1]) + self.off_path_rank < 0:
-            return None
-        return _Beginning(stages, reached, iter(self.workload.pipeline.outgoing(stages[-1])))
+    def _sent(self, edge: Edge, reached: Int64 | None) -> tuple[bool, Int64 | None]:
+        """Whether all of some tokens (None for all) send along an edge, and which tokens of its child they reach."""
+        messages, stages = self.messages[edge.parent, edge.child], self.workload.stages
+        sends, received = _marked(stages[edge.parent].count, messages.parent), messages.child
+        if reached is not None:
+            sends = sends[reached]
+            received = received[_marked(stages[edge.parent].count, reached)[messages.parent]]
+        return bool(sends.all()), _none_for_all(_marked(stages[edge.child].count, received))
 
     def _record(self, stages: tuple[str, ...], reached: tuple[Int64 | None, ...]) -> None:
         curves = [
@@ -182,42 +161,28 @@ class _Analysis:
         self, beginning: tuple[str, ...], remainder: tuple[str, ...], reached: Int64 | None
     ) -> WaitCurve:
         """Make the curve of the stage where `beginning` ends and `remainder` starts; equal ones are shared."""
-        tokens = self.workload.stages[remainder[0]]
-        going_on = self._going_on(remainder)
-        first = beginning if reached is not None else (self._representative(tokens),)
+        stages, going_on = self.workload.stages, self._going_on(remainder)
+        tokens, first = stages[remainder[0]], beginning
+        if reached is None:
+            # Stages with the same tokens, one per query, share their waits: those of the first of them.
+            alike = (name for name, other in stages.items() if other.one_per_query)
+            first = (next(alike) if tokens.one_per_query else tokens.name,)
         key = (first, remainder if going_on is not None else ())
         if key not in self.curves:
             self.curves[key] = self._make_curve(tokens, reached, going_on)
         return self.curves[key]
 
-    def _representative(self, tokens: StageTokens) -> str:
-        """First stage whose waits are the same function of R: it has the same tokens, one per query; else this one.
-
-        In an extract the numbers must be the same, too: stages that its queries visit alike, others may not.
-        """
-        if not tokens.one_per_query:
-            return tokens.name
-        if tokens.name not in self.representatives:
-            self.representatives[tokens.name] = next(
-                name
-                for name, other in self.workload.stages.items()
-                if other.one_per_query and _alike(other.number, tokens.number)
-            )
-        return self.representatives[tokens.name]
-
     def _make_curve(self, tokens: StageTokens, reached: Int64 | None, going_on: Int64 | None) -> WaitCurve:
         ingress = self.workload.ingress_ns if tokens.one_per_query else self.workload.ingress_ns[tokens.query]
         arrival = ingress if reached is None else ingress[reached]
         if reached is None and going_on is None and tokens.one_per_query:
-            return WaitCurve(arrival, tokens.number, None, self.workload.queries + self.off_path_rank)
+            return WaitCurve(arrival, None, None, self.workload.queries + self.off_path_rank)
         probe = _last_of_each_query(tokens.query, going_on)
         last = probe if reached is None else np.searchsorted(reached, probe, side="right") - 1
         # A query with no older token on the path's beginning has no wait at all (−∞) and is left out.
         probe, last = probe[last >= 0], last[last >= 0]
-        number = _numbered(tokens, probe)
-        position = tokens.number if reached is None else _numbered(tokens, reached)
-        probes = Probes(last, number, ingress[probe])
-        return WaitCurve(arrival, position, probes, int(probe.size) + self.off_path_rank)
+        probes = Probes(last, probe, ingress[probe])
+        return WaitCurve(arrival, reached, probes, int(probe.size) + self.off_path_rank)
 
 
 def _marked(count: int, tokens: Int64) -> Bool:
@@ -232,22 +197,5 @@ def _none_for_all(marked: Bool) -> Int64 | None:
 
 def _last_of_each_query(query: Int64, numbers: Int64 | None) -> Int64:
     owners = query if numbers is None else query[numbers]
-    ends = np.flatnonzero(np.r_[owners[1:] != owners[:-1], True])
+    ends = np.flatnonzero(np.r_[owners[1:] != owners[:-1], owners.size > 0])
     return ends if numbers is None else numbers[ends]
-
-
-def _queries_on(tokens: StageTokens, reached: Int64 | None) -> int:
-    if reached is None:
-        return int(tokens.first_of_query.size)
-    if reached.size == 0:
-        return 0
-    owners = tokens.query[reached]
-    return int(np.count_nonzero(owners[1:] != owners[:-1])) + 1
-
-
-def _alike(some: Int64 | None, others: Int64 | None) -> bool:
-    return some is others or (some is not None and others is not None and np.array_equal(some, others))
-
-
-def _numbered(tokens: StageTokens, index: Int64) -> Int64:
-    return index if tokens.number is None else tokens.number[index]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, InputError, Int64, SampleParams, find_largest
+from mipplan.core import NS_PER_S, InputError, Int64, SampleParams, find_largest, greatest_values
 
 #: Products above this are split, because no intermediate result may leave int64.
 _SAFE = 2**62
@@ -40,20 +40,12 @@ class StageService:
         return Fraction(self.period_ns, self.tokens)
 
 
-def stage_latency_ns(service_ns: Int64, is_source: bool) -> int:
-    """T of an option whose batch latencies ℓ(1..b) are `service_ns`, shape (b,).
+def stage_service(service_ns: Int64, replicas: int, is_source: bool) -> StageService:
+    """Service curve of `replicas` replicas with batch cap ``b = service_ns.size``.
 
     ``T = 2·max ℓ(k)``: the batch in service may be waited out in full, then the own batch takes as long again.
     ``T = ℓ(1)`` at a source with b = 1: tokens arrive in token order and are served one by one in constant
     time, so the recursion below T is exact ([theory, section 2][2-what-one-stage-guarantees]).
-    """
-    if is_source and service_ns.size == 1:
-        return int(service_ns[0])
-    return 2 * int(service_ns.max())
-
-
-def stage_service(service_ns: Int64, replicas: int, is_source: bool) -> StageService:
-    """Service curve of `replicas` replicas with batch cap ``b = service_ns.size``.
 
     Parameters
     ----------
@@ -67,13 +59,8 @@ def stage_service(service_ns: Int64, replicas: int, is_source: bool) -> StageSer
     [Lemma (service)][lemma-service].
     """
     batch = int(service_ns.size)
-    return StageService(stage_latency_ns(service_ns, is_source), int(service_ns[-1]), replicas * batch)
-
-
-def ideal_service(services: list[StageService]) -> StageService:
-    """Least T and greatest R among `services` (perhaps no single one has both): no option is better."""
-    fastest = min(services, key=lambda service: service.ns_per_token)
-    return StageService(min(s.latency_ns for s in services), fastest.period_ns, fastest.tokens)
+    latency_ns = int(service_ns[0]) if is_source and batch == 1 else 2 * int(service_ns.max())
+    return StageService(latency_ns, int(service_ns[-1]), replicas * batch)
 
 
 def service_time_ns(service: StageService, serial_tokens: int = 0) -> int:
@@ -124,8 +111,8 @@ def latest_start_ns(
     if period_ns == 0:
         return np.maximum.accumulate(arrival_ns)[last]
     base = int(arrival_ns.min())
-    extent = (int(arrival_ns.max()) - base + 1) * tokens + (int(number.max(initial=0)) + 1) * period_ns
-    if extent < _SAFE:
+    latest, served = int(arrival_ns.max()), int(number.max(initial=0)) + 1
+    if (latest - base + 1) * tokens + served * period_ns < _SAFE:
         key = (arrival_ns - np.int64(base)) * np.int64(tokens)
         key -= index * np.int64(period_ns)
         np.maximum.accumulate(key, out=key)
@@ -134,13 +121,16 @@ def latest_start_ns(
         key //= np.int64(tokens)
         key += np.int64(base)
         return key
-    _check_range(int(arrival_ns.max()), int(number.max(initial=0)) + 1, period_ns, tokens)
+    # What would leave int64 even when split is refused: a wrapped number would look like a bound.
+    if latest + served * (period_ns // tokens + 1) >= _SAFE or served * tokens >= _SAFE:
+        message = "these replicas would need more than a century for this trace: too long to count"
+        raise InputError.one("load", message)
     done, remainder = _work_ns(index, period_ns, tokens)
     whole, least_remainder = _lexicographic_maximum(arrival_ns - done, remainder, tokens)
     asked, broken = _work_ns(number, period_ns, tokens)
     # The broken part asked for, less the one done, lies between −1 and 1 ns: rounded up it is 1 or 0.
-    latest: Int64 = whole[last] + asked + (broken > least_remainder[last])
-    return latest
+    start: Int64 = whole[last] + asked + (broken > least_remainder[last])
+    return start
 
 
 class Probes(NamedTuple):
@@ -209,10 +199,8 @@ def longest_waits_ns(
         doubtful = np.flatnonzero(waits >= int(_DOUBTED * (least_ns - 1)) * tokens)
     elif doubtful is None:
         doubtful = np.arange(waits.size)
-    those = waits[doubtful]
-    order = np.partition(those, [max(0, those.size - kept), those.size - above])
-    slow = doubtful[_above(those, int(order[max(0, those.size - kept)]), kept)]
-    exact = -(-int(order[those.size - above]) // tokens)
+    slow = doubtful[greatest_values(waits[doubtful], kept)]
+    exact = -(-int(np.partition(waits[slow], slow.size - above)[slow.size - above]) // tokens)
     if probes is None:
         last, number, ingress_ns = slow, slow if position is None else position[slow], arrival_ns[slow]
     else:
@@ -221,13 +209,6 @@ def longest_waits_ns(
     since = np.searchsorted(greatest, greatest[last])
     work = number - (since if position is None else position[since])
     return exact, Supports(work, ingress_ns - arrival_ns[since])
-
-
-def _above(waits: Int64, least: int, count: int) -> Int64:
-    """Index of all waits above `least`, and of as many equal to it as make up `count`, ascending."""
-    chosen = waits > least
-    chosen[np.flatnonzero(waits == least)[: max(0, count - int(np.count_nonzero(chosen)))]] = True
-    return np.flatnonzero(chosen)
 
 
 def _scaled_waits(
@@ -262,13 +243,6 @@ def _lexicographic_maximum(whole: Int64, remainder: Int64, tokens: int) -> tuple
     segment = np.cumsum(np.r_[0, greatest[1:] != greatest[:-1]]) * np.int64(tokens)
     counting = np.where(whole == greatest, remainder, np.int64(tokens - 1)) - segment
     return greatest, np.minimum.accumulate(counting) + segment
-
-
-def _check_range(latest_ns: int, served: int, period_ns: int, tokens: int) -> None:
-    """Refuse what would leave int64 even when split: a wrapped number would look like a bound."""
-    if latest_ns + served * (period_ns // tokens + 1) >= _SAFE or served * tokens >= _SAFE:
-        message = "these replicas would need more than a century for this trace: too long to count"
-        raise InputError.one("load", message)
 
 
 def _work_ns(index: Int64, period_ns: int, tokens: int) -> tuple[Int64, Int64]:

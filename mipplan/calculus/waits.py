@@ -20,12 +20,10 @@ from mipplan.core import Int64
 class WaitParams:
     """How finely waits are known, chosen by timing plans of 3 to 10 stages on 10⁵ queries."""
 
-    # Rates on the grid are this factor apart; the grid is the same for all stages, so that they share
-    # evaluations.
+    # Rates on the grid are this factor apart; the grid is the same for all stages, so that they share evaluations.
     grid_ratio: float = 1.02
     grid_tokens: int = 1024  # Tokens of a rate on the grid: 1/R is a whole number of ns for 1,024 of them.
-    # Every 16th rate of the grid is evaluated on the trace, because what lies between is bounded well from
-    # there.
+    # Every 16th rate of the grid is evaluated on the trace, because what lies between is bounded well from there.
     coarse: int = 16
     # Of 1.5 times as many tokens as wait longer than the quantile it is remembered what they wait for,
     # because at other rates other tokens are slowest.

@@ -21,7 +21,8 @@ from mipplan.calculus.envelopes import Envelope, EnvelopeCurve
 from mipplan.calculus.paths import MAX_PATHS, PathWait, PathWaits
 from mipplan.calculus.samplepath import StageService, service_time_ns
 from mipplan.core import Fault, InputError, LongestPaths
-from mipplan.pipeline import Join, Pipeline
+from mipplan.pipeline import Edge, Join, Pipeline
+from mipplan.result import CriticalStage
 
 
 def most_tokens_per_query(pipeline: Pipeline) -> dict[str, int]:
@@ -50,33 +51,12 @@ def most_tokens_per_query(pipeline: Pipeline) -> dict[str, int]:
     return most
 
 
-def worst_case_paths(pipeline: Pipeline, arrival: ArrivalCurve) -> PathWaits:
-    """All paths of a pipeline with the worst-case waits of their stages.
-
-    Raises `InputError` as `most_tokens_per_query`.
-    """
-    most = most_tokens_per_query(pipeline)
-    curves = {tokens: EnvelopeCurve(arrival, tokens) for tokens in set(most.values())}
-    found: list[PathWait] = []
-    truncated = False
-    pending: list[tuple[tuple[str, ...], int]] = [((source,), 0) for source in reversed(pipeline.sources)]
-    while pending:
-        stages, lag_ns = pending.pop()
-        outgoing = pipeline.outgoing(stages[-1])
-        if outgoing:
-            pending += [((*stages, edge.child), lag_ns + edge.delay_ns) for edge in reversed(outgoing)]
-        elif len(found) < MAX_PATHS:
-            found.append(PathWait(stages, lag_ns, tuple(curves[most[stage]] for stage in stages)))
-        else:
-            truncated = True
-            break
-    serial = {stage: tokens - 1 for stage, tokens in most.items() if tokens > 1}
-    return PathWaits(tuple(found), truncated, serial)
-
-
 @dataclass(frozen=True)
 class WorstCase:
-    """Evaluates the envelope bound of plans, over all paths at once, however many there are."""
+    """Evaluates the envelope bound of plans, over all paths at once, however many there are.
+
+    What it tells raises `InputError` as `most_tokens_per_query` does.
+    """
 
     pipeline: Pipeline
     arrival: ArrivalCurve | Envelope
@@ -88,33 +68,44 @@ class WorstCase:
         """
         return max(self._through(services).values())
 
-    def critical_stage(self, services: Mapping[str, StageService]) -> str:
-        """Stage at whose wait the bound is attained."""
-        through = self._through(services)
-        return max(through, key=lambda stage: through[stage])
+    @cached_property
+    def paths(self) -> PathWaits:
+        """All paths of the pipeline with the worst-case waits of their stages."""
+        pipeline, most = self.pipeline, self._most
+        found: list[PathWait] = []
+        truncated = False
+        pending: list[tuple[tuple[str, ...], int]] = [((source,), 0) for source in reversed(pipeline.sources)]
+        while pending and not truncated:
+            stages, lag_ns = pending.pop()
+            outgoing = pipeline.outgoing(stages[-1])
+            pending += [((*stages, edge.child), lag_ns + edge.delay_ns) for edge in reversed(outgoing)]
+            truncated = not outgoing and len(found) == MAX_PATHS
+            if not outgoing and not truncated:
+                found.append(PathWait(stages, lag_ns, tuple(self._curves[most[stage]] for stage in stages)))
+        serial = {stage: tokens - 1 for stage, tokens in most.items() if tokens > 1}
+        return PathWaits(tuple(found), truncated, serial)
 
-    def longest_path(self, services: Mapping[str, StageService], stage: str) -> tuple[str, ...]:
-        """Stages of a longest path through `stage`."""
-        own = self._own(services)
+    def critical_path(self, services: Mapping[str, StageService]) -> tuple[CriticalStage, ...]:
+        """Return the longest path through the stage whose wait is the worst, with that wait."""
+        own, through = self._own(services), self._through(services)
         before, after = self._paths.down_to(own), self._paths.up_from(own)
-        path = [stage]
-        while self.pipeline.incoming(path[0]):
-            path.insert(
-                0, max(self.pipeline.incoming(path[0]), key=lambda e: before[e.parent] + e.delay_ns).parent
-            )
-        while self.pipeline.outgoing(path[-1]):
-            path.append(
-                max(self.pipeline.outgoing(path[-1]), key=lambda e: after[e.child] + e.delay_ns).child
-            )
-        return tuple(path)
+        first = last = bottleneck = max(through, key=through.__getitem__)
+        edges: list[Edge] = []
+        while incoming := self.pipeline.incoming(first):
+            edges.insert(0, max(incoming, key=lambda edge: before[edge.parent] + edge.delay_ns))
+            first = edges[0].parent
+        while outgoing := self.pipeline.outgoing(last):
+            edges.append(max(outgoing, key=lambda edge: after[edge.child] + edge.delay_ns))
+            last = edges[-1].child
+        steps = [(first, 0), *((edge.child, edge.delay_ns) for edge in edges)]
+        waits = {bottleneck: self.wait_ns(services, bottleneck)}
+        return tuple(
+            CriticalStage(stage, own[stage], waits.get(stage, 0), delay_ns) for stage, delay_ns in steps
+        )
 
     def wait_ns(self, services: Mapping[str, StageService], stage: str) -> int:
         """Worst wait of one stage, ns."""
         return self._curves[self._most[stage]].exact(services[stage].period_ns, services[stage].tokens)
-
-    def own_ns(self, services: Mapping[str, StageService], stage: str) -> int:
-        """T plus the time to serve a query's other tokens, ns."""
-        return self._own(services)[stage]
 
     @cached_property
     def _paths(self) -> LongestPaths[str]:

@@ -37,6 +37,7 @@ from .printing import remake as remake
 from .quantiles import SampleParams as SampleParams
 from .quantiles import check_quantile as check_quantile
 from .quantiles import find_largest as find_largest
+from .quantiles import greatest_values as greatest_values
 from .quantiles import higher_rank as higher_rank
 from .quantiles import order_statistic as order_statistic
 from .quantiles import quantile_exceeds as quantile_exceeds

@@ -80,3 +80,15 @@ def find_largest(values: Numbers, count: int, params: SampleParams = SampleParam
     sample.partition(rank)
     found = np.flatnonzero(values >= sample[rank])
     return found if found.size >= count else None
+
+
+def greatest_values(values: Numbers, count: int) -> Int64:
+    """Index of the greatest values, shape (n,), n ≥ 1, at most `count` of them, ascending; of equal ones, the first.
+
+    (An `argpartition` would take any of these, on another processor others.)
+    """
+    count = min(count, values.size)
+    least = np.partition(values, values.size - count)[values.size - count]
+    chosen = values > least
+    chosen[np.flatnonzero(values == least)[: count - np.count_nonzero(chosen)]] = True
+    return np.flatnonzero(chosen)

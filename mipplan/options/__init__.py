@@ -1,7 +1,6 @@
 """The options of every stage (hardware × batch × replicas), and the time-cost problem made of them."""
 
 from mipplan.options.families import (
-    MAX_REPLICAS,
     Configuration,
     Family,
     Option,
@@ -26,7 +25,6 @@ from mipplan.options.table import (
 )
 
 __all__ = [
-    "MAX_REPLICAS",
     "Configuration",
     "Family",
     "Option",

@@ -170,17 +170,14 @@ def find_families(
 def _stage_families(pipeline: Pipeline, profiles: Profiles, demand: Fraction, stage: Stage) -> StageFamilies:
     families: list[Family] = []
     rejected: list[str] = []
-    is_source = not pipeline.incoming(stage.name)
-    for name in profiles.hardware_for(stage.model):
+    is_source, measured = not pipeline.incoming(stage.name), profiles.hardware_for(stage.model)
+    for name in measured:
         if stage.hardware is not None and name not in stage.hardware:
             continue
-        table = profiles.table(stage.model, name)
-        if table is None:
-            continue
-        hardware = profiles.hardware[name]
-        caps = _batch_caps(stage, table, hardware, rejected)
+        table, hardware = profiles.tables[stage.model, name], profiles.hardware[name]
+        price, limited = hardware.microusd_per_hour, hardware.limit is not None
         most, binding = _most_replicas(stage, hardware)
-        for cap in caps:
+        for cap in _batch_caps(stage, table, hardware, rejected):
             service_ns = table.service_ns(cap)
             needed = math.floor(demand * int(service_ns[-1]) / cap) + 1
             fewest = max(needed, stage.replicas_min)
@@ -190,10 +187,7 @@ def _stage_families(pipeline: Pipeline, profiles: Profiles, demand: Fraction, st
                     f"{name} with batch {cap} needs {fewest} replicas {purpose}, but {binding} allows {most}"
                 )
                 continue
-            price = hardware.microusd_per_hour
-            limited = hardware.limit is not None
             families.append(Family(name, cap, service_ns, price, fewest, most, is_source, limited))
-    measured = profiles.hardware_for(stage.model)
     rejected += [
         f"{name} has no measurements of model {stage.model!r}"
         for name in stage.hardware or ()

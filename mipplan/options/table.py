@@ -279,10 +279,8 @@ def build_problem(
     activities, least_ns = [], {}
     for stage, table in options.items():
         serial_ns: Int64 = -(-paths.serial_tokens.get(stage, 0) * table.period_ns // table.tokens)
-        hardware = table.hardware
-        usage = np.zeros((table.count, len(devices)), dtype=np.int64)
-        for column, name in enumerate(devices):
-            usage[:, column] = np.where(hardware == name, table.replicas, 0)
+        uses = table.hardware[:, None] == np.array(devices, dtype=object)
+        usage = np.where(uses, table.replicas[:, None], 0)
         activities.append(Activity(stage, table.cost, table.latency_ns + serial_ns, usage))
         least_ns[stage] = int(activities[-1].duration.min())
     arcs = tuple(Arc(index[edge.parent], index[edge.child], edge.delay_ns) for edge in pipeline.edges)

@@ -13,9 +13,9 @@ from mipplan.planner.choices import (
 )
 from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.explanation import explain
-from mipplan.planner.heuristics import CertifiedConfiguration, trim
+from mipplan.planner.heuristics import trim
 from mipplan.planner.instance import Instance, Request, trace_instance
-from mipplan.planner.oracle import ORACLES, CertificateOracle, SeparationOracle, WorstCaseOracle
+from mipplan.planner.oracle import ORACLES, CertificateOracle, SeparationOracle
 from mipplan.planner.planning import PlanMaker, PlanningParams, check_search, plan
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "Candidates",
     "CertificateOracle",
     "CertifiedChoice",
-    "CertifiedConfiguration",
     "Cut",
     "Instance",
     "PathPart",
@@ -40,7 +39,6 @@ __all__ = [
     "StagePart",
     "TooManyError",
     "WalkParams",
-    "WorstCaseOracle",
     "check_search",
     "cover_of",
     "explain",

@@ -197,8 +197,7 @@ class PlanSearch:
         name = self._method.formulation
         formulation = FORMULATIONS[choose_formulation(problem) if name == AUTO else name]
         lp = LpBound(formulation, problem, rows, self._space.size)
-        left_s = self._deadline.left_s()
-        costs = lp.within(rows, None if math.isinf(left_s) else self._params.relaxation_share * left_s)
+        costs = lp.within(rows, self._params.relaxation_share * self._deadline.left_s())
         if costs is None:
             return True
         self._bound = lp, costs

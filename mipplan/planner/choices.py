@@ -54,7 +54,6 @@ class SearchSpace:
         self.latency_ns = np.concatenate([table.latency_ns for table in every])  # T
         self.latency = self.latency_ns.astype(np.float64)
         self.period = np.concatenate([table.period_ns / table.tokens for table in every])  # 1/R in ns
-
         self.size = int(self.stage.size)
 
     def cost_of(self, choice: Int64) -> int:
@@ -292,7 +291,11 @@ class _Walk:
                     duration[label] + self._parts[stage].duration_ns[option],
                     np.maximum(wait[label], waits[option]),
                 )
-                kept = self._keep_deadline(number, *found[number], to_come)
+                still = [place for place, other in enumerate(path.stages) if other in to_come]
+                left_ns = self._bounds.deadline_ns - path.lag_ns
+                left_ns -= sum(self._least_ns[path.stages[place]] for place in still)
+                least_wait = max((self._least_wait[number][place] for place in still), default=0)
+                kept = found[number][0] + np.maximum(found[number][1], least_wait) <= left_ns
                 label, option, used = label[kept], option[kept], used[kept]
                 # What one path drops is not worth keeping for the others: there may be hundreds.
                 found = {n: (duration[kept], wait[kept]) for n, (duration, wait) in found.items()}
@@ -315,12 +318,3 @@ class _Walk:
             if count > self._params.most_pairs * self._most_labels:
                 raise TooManyError
         return np.concatenate(labels), np.concatenate(options)
-
-    def _keep_deadline(self, number: int, duration: Int64, wait: Int64, to_come: Sequence[int]) -> Bool:
-        """Which partial choices may still keep the deadline on one path."""
-        path = self._paths[number]
-        still = [place for place, stage in enumerate(path.stages) if stage in to_come]
-        least_ns = path.lag_ns + sum(self._least_ns[path.stages[place]] for place in still)
-        least_wait = max((self._least_wait[number][place] for place in still), default=0)
-        kept: Bool = duration + np.maximum(wait, least_wait) <= self._bounds.deadline_ns - least_ns
-        return kept

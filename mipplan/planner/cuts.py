@@ -112,9 +112,8 @@ class Chains:
     stages: tuple[str, ...]
     constant_ns: Float64  # delays, and by how much the chain's first token came later, shape (q,)
     uses: Float64  # 1 where the chain passes through the stage, else 0, shape (stages, q)
-    tokens: (
-        Float64  # served at each stage between the chain's own and the one it waits for, shape (stages, q)
-    )
+    #: Served at each stage between the chain's own and the one it waits for, shape (stages, q).
+    tokens: Float64
 
     def latency_ns(self, services: Services) -> Float64:
         """Return lower bounds on the queries' latency bounds under `services`, ns, shape (q,)."""
@@ -229,9 +228,8 @@ def _waited_for(tokens: StageTokens, arrival_ns: Int64, service: StageService, l
 class QueryCuts:
     """By how much queries miss a limit at least, as linear functions of every stage's T and 1/R (see `Chains`)."""
 
-    constant_ns: (
-        Float64  # less the limit, and less what rounding may add to any sum about as large as the limit
-    )
+    #: Less the limit, and less what rounding may add to any sum about as large as the limit.
+    constant_ns: Float64
     uses: Float64
     tokens: Float64
     allowed: int  # queries that may miss the limit

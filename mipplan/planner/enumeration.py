@@ -38,7 +38,7 @@ from mipplan.planner.choices import (
     WalkParams,
     list_choices,
 )
-from mipplan.planner.cuts import QueryCuts
+from mipplan.planner.cuts import QueryCuts, Services
 from mipplan.planner.instance import Instance
 from mipplan_formulations import TimeCostProblem
 
@@ -108,7 +108,6 @@ class Enumeration:
         for marked, cover in zip(self._covers, master.covers, strict=True):
             for stage, modes in cover.members:
                 marked[self._rows[stage][modes]] = True
-        self._asked = instance.deadline_ns, tuple(space.tables)  # of the oracle, and in which order of stages
         self._labels = 0
         self._near, self._step = near, step
         self._pending = [ChoiceSet(rows, costs, rows.size, rows.size)]
@@ -308,7 +307,7 @@ class Enumeration:
         """Put one choice before the oracle: a certified plan is kept, of another one the queries that are late."""
         services = self._space.services(choice)
         if self._instance.oracle.exceeds(services, self._instance.deadline_ns):
-            self._remember(self._instance.oracle.query_cuts(services, *self._asked))
+            self._remember(services)
             return False
         self.best = self._near = choice  # only cheaper ones are looked for from now on
         self.most = self._space.cost_of(choice) - self._step
@@ -317,12 +316,14 @@ class Enumeration:
     def _is_hopeless(self, rows: Int64) -> bool:
         """Ask the oracle, quickly, about the best of all stages together; if it refuses, remember why."""
         services = self._space.ideal(rows)
-        if not self._instance.surely_misses_slo(services):
-            return False
-        self._remember(self._instance.oracle.query_cuts(services, *self._asked))
-        return True
+        hopeless = self._instance.surely_misses_slo(services)
+        if hopeless:
+            self._remember(services)
+        return hopeless
 
-    def _remember(self, found: QueryCuts | None) -> None:
+    def _remember(self, refused: Services) -> None:
+        deadline_ns, stages = self._instance.deadline_ns, tuple(self._space.tables)
+        found = self._instance.oracle.query_cuts(refused, deadline_ns, stages)
         if found is not None:
             self.query_cuts = [found, *self.query_cuts[: self._params.remembered - 1]]
 

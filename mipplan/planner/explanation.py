@@ -51,7 +51,8 @@ def explain(plan: Plan, trace: Trace, *, time_limit_s: float = 20.0) -> Explanat
         {stage: instance.families[stage].option(choice) for stage, choice in plan.choices.items()}
     )
     services = configuration.services
-    near, complete = _near_plans(instance, plan, Deadline(time.monotonic() + time_limit_s))
+    budget = int(configuration.microusd_per_hour * (1 + _PARAMS.near_share))
+    near, complete = _near_plans(instance, plan, budget, Deadline(time.monotonic() + time_limit_s))
     return Explanation(
         microusd_per_hour=configuration.microusd_per_hour,
         certificate_ns=instance.certificate_ns(services),
@@ -122,11 +123,10 @@ def _fewest_certified(
     return configuration.replaced(stage, Option(family, first_true(low, high, is_certified)))
 
 
-def _near_plans(instance: Instance, plan: Plan, deadline: Deadline) -> tuple[tuple[NearPlan, ...], bool]:
+def _near_plans(
+    instance: Instance, plan: Plan, budget: int, deadline: Deadline
+) -> tuple[tuple[NearPlan, ...], bool]:
     """Plans on other hardware, cheapest first, by solving again with the patterns found so far excluded."""
-    if plan.microusd_per_hour is None:
-        raise AssertionError("a plan with choices has a cost")
-    budget = int(plan.microusd_per_hour * (1 + _PARAMS.near_share))
     # Dominance across hardware would hide just the plans that are wanted.
     options = instance.affordable(budget, undominated_per_hardware)
     # A plan may come from elsewhere, by what is no formulation of these problems.

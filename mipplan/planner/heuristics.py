@@ -55,7 +55,6 @@ def find_first_plan(
     instance: Instance, params: FirstPlanParams = FirstPlanParams()
 ) -> CertifiedConfiguration | None:
     """Cheapest of a handful of certified plans; None if none of them is certified within the limits."""
-    paths = instance.oracle.paths.paths
     patterns: list[dict[str, Family]] = []
     candidates: list[Configuration] = []
     stages = (_cheapest_by_patience(found.families, params.patience) for found in instance.families.values())
@@ -64,7 +63,7 @@ def find_first_plan(
         if families in patterns:
             continue
         patterns.append(families)
-        if (found := _candidate(instance, paths, families, params)) is not None:
+        if (found := _candidate(instance, families, params)) is not None:
             candidates.append(found)
     while candidates:
         cheapest = min(candidates, key=lambda candidate: candidate.microusd_per_hour)
@@ -73,7 +72,7 @@ def find_first_plan(
             return CertifiedConfiguration.of(cheapest, instance)
         # The quick test is one-sided. From being wrong the oracle has learnt enough to size this pattern anew.
         families = {stage: family for stage, (family, _) in cheapest.items()}
-        again = _candidate(instance, paths, families, params)
+        again = _candidate(instance, families, params)
         if again is not None and again != cheapest:
             candidates.append(again)
     return None
@@ -90,24 +89,22 @@ def _cheapest_by_patience(families: tuple[Family, ...], patience: tuple[float, .
 
 
 def _candidate(
-    instance: Instance, paths: tuple[PathWait, ...], families: Mapping[str, Family], params: FirstPlanParams
+    instance: Instance, families: Mapping[str, Family], params: FirstPlanParams
 ) -> Configuration | None:
     """Return the first sizing that is not surely refused; None if all are."""
     for share in params.shares:
-        sized = _sized(instance, paths, families, share)
+        sized = _sized(instance, families, share)
         if sized is not None and not instance.surely_misses_slo(sized.services):
             return sized
     return None
 
 
-def _sized(
-    instance: Instance, paths: tuple[PathWait, ...], families: Mapping[str, Family], share: float
-) -> Configuration | None:
+def _sized(instance: Instance, families: Mapping[str, Family], share: float) -> Configuration | None:
     """Give every stage the replicas its tightest path needs; None if that is too slow or too many."""
     sized = Configuration()
     for stage, family in families.items():
         replicas = family.fewest
-        for path in paths:
+        for path in instance.oracle.paths.paths:
             if stage in path.stages:
                 needed = replicas_on_path(path, stage, families, share, instance.deadline_ns)
                 if needed is None:

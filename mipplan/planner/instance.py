@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
-from mipplan.calculus import (
-    ArrivalCurve,
-    StageService,
-    WorstCase,
-    ideal_service,
-    most_tokens_per_query,
-    worst_case_paths,
-)
+from mipplan.calculus import ArrivalCurve, StageService, most_tokens_per_query
 from mipplan.core import NS_PER_S
 from mipplan.options import (
     StageFamilies,
     StageOptions,
     check_span,
     expand,
+    extremes,
     find_families,
     limits_of,
     trace_demand,
@@ -81,11 +75,11 @@ class Instance:
         refused: Services,
         options: Mapping[str, StageOptions],
         ways: Sequence[tuple[Sequence[str], bool]],
-    ) -> tuple[Cut, ...]:
+    ) -> Iterator[Cut]:
         """Say what follows from services that do not keep the deadline: cuts, which all certified plans meet.
 
-        There is one for each way to find it: an order of the stages, and whether rates come first (`strengthen`). An
-        empty one ends it: even where all stages are ideal the deadline is missed.
+        There is one for each way to find it: an order of the stages, and whether rates come first (`strengthen`). After
+        an empty one no other is worth asking for: even where all stages are ideal the deadline is missed.
         """
 
         def test_from(at: Services) -> Callable[[Services], bool]:
@@ -95,19 +89,12 @@ class Instance:
                 return self.surely_misses_slo
             return lambda services: bound_ns(services) > self.deadline_ns
 
-        found: list[Cut] = []
         for order, speed_first in ways:
-            found.append(strengthen(refused, options, test_from, order, speed_first))
-            if not found[-1]:
-                break
-        return tuple(found)
+            yield strengthen(refused, options, test_from, order, speed_first)
 
     def ideal_services(self) -> dict[str, StageService]:
         """Per stage the least T and the greatest R of all its options: no plan is certified below this."""
-        return {
-            stage: ideal_service([family.service(family.most) for family in found.families])
-            for stage, found in self.families.items()
-        }
+        return {stage: extremes(found).ideal() for stage, found in self.families.items()}
 
     def cheapest_by_stage(self) -> dict[str, int]:
         """What keeping up with the demand costs at least, per stage (micro-dollars per hour)."""
@@ -158,7 +145,7 @@ class Request:
         arrival = ArrivalCurve(tuple((burst, rate * factor) for burst, rate in plan.envelope))
         rate = max(Fraction(len(trace), trace.span_ns), Fraction(arrival.rate) / NS_PER_S)
         demand = {stage: rate * most for stage, most in most_tokens_per_query(plan.pipeline).items()}
-        oracle = WorstCaseOracle(WorstCase(plan.pipeline, arrival), worst_case_paths(plan.pipeline, arrival))
+        oracle = WorstCaseOracle(plan.pipeline, arrival)
         return Instance.of(plan.pipeline, plan.profiles, demand, oracle, deadline_ns)
 
 
@@ -170,6 +157,5 @@ def trace_instance(
 
 
 def _on_trace(profiles: Profiles, workload: Workload, deadline_ns: int, quantile: float) -> Instance:
-    demand = trace_demand(workload)
     oracle = CertificateOracle(workload, quantile, deadline_ns)
-    return Instance.of(workload.pipeline, profiles, demand, oracle, deadline_ns)
+    return Instance.of(workload.pipeline, profiles, trace_demand(workload), oracle, deadline_ns)

@@ -25,6 +25,7 @@ from mipplan.core import (
     Bool,
     Float64,
     Int64,
+    greatest_values,
     higher_rank,
     order_statistic,
     quantile_exceeds,
@@ -76,12 +77,10 @@ class SeparationOracle(Protocol):
 class CriticalSampleParams:
     """How large samples of critical queries are, in terms of how many queries are too many to miss the objective."""
 
-    loads: tuple[float, ...] = (
-        0.65,
-    )  # utilisations at which the longest waits of each stage are looked up at first
-    watched: float = (
-        1.5  # for each load and each lesson this many times the queries that are too many are kept
-    )
+    #: Utilisations at which the longest waits of each stage are looked up at first.
+    loads: tuple[float, ...] = (0.65,)
+    #: For each load and each lesson this many times the queries that are too many are kept.
+    watched: float = 1.5
     look_back: float = 1.0  # what came before a query is kept back to this many times its wait
     cutting: float = 1.5  # this many times the queries that are too many make cuts
     #: A sample of more than this share of the queries becomes the whole trace, because it saves too little.
@@ -89,14 +88,26 @@ class CriticalSampleParams:
 
 
 class CertificateOracle(SeparationOracle):
-    """The certificate's quantile over the queries of one trace.
+    """The certificate's quantile over the queries of one trace, and quick lower bounds on it from a sample of them.
 
-    Latencies beyond `horizon_ns` need not be told apart quickly: the deadline that will mostly be asked about.
+    Latencies beyond `horizon_ns`, the deadline that will mostly be asked about, need not be told apart quickly: nobody
+    waits for what came longer ago.
     """
 
-    def __init__(self, workload: Workload, quantile: float, horizon_ns: int = UNLIMITED_NS) -> None:
-        self._workload, self._quantile, self._horizon_ns = workload, quantile, horizon_ns
-        self._evaluator = CertificateEvaluator(workload)
+    def __init__(
+        self,
+        workload: Workload,
+        quantile: float,
+        horizon_ns: int = UNLIMITED_NS,
+        params: CriticalSampleParams = CriticalSampleParams(),
+    ) -> None:
+        self._workload, self._quantile = workload, quantile
+        self._horizon_ns, self._params = horizon_ns, params
+        self._allowed = workload.queries - 1 - higher_rank(quantile, workload.queries)
+        self._whole = CertificateEvaluator(workload)
+        self._kept = np.zeros(workload.queries, dtype=bool)  # which queries are in the sample
+        self._sample: CertificateEvaluator | None = None  # of these, made when it is asked
+        self._seed()
 
     @property
     def tokens(self) -> int:
@@ -105,12 +116,9 @@ class CertificateOracle(SeparationOracle):
 
     def forget(self) -> None:
         """Let go of what the last questions left behind, not of what was learnt."""
-        self._evaluator.forget()
-        self._sample.forget()
-
-    @cached_property
-    def _sample(self) -> CriticalSample:
-        return CriticalSample(self._evaluator, self._quantile, self._horizon_ns)
+        self._whole.forget()
+        if self._sample is not None:
+            self._sample.forget()
 
     @cached_property
     def paths(self) -> PathWaits:
@@ -119,118 +127,39 @@ class CertificateOracle(SeparationOracle):
 
     def certificate_ns(self, services: Services) -> int:
         """Certified latency quantile under these services, ns."""
-        return quantile_ns(self._evaluator.latency_ns(services), self._quantile)
-
-    def floor_ns(self, services: Services) -> int:
-        """Certified latency quantile of the sample, ns."""
-        return self._sample.floor_ns(services)
-
-    def exceeds(self, services: Services, limit_ns: int) -> bool:
-        """Whether the certificate exceeds `limit_ns`; the whole trace is only asked if the sample does not know."""
-        if self._sample.exceeds(services, limit_ns):
-            return True
-        exceeded = quantile_exceeds(self._evaluator.latency_ns(services), self._quantile, limit_ns)
-        if exceeded:
-            self._sample.learn(services, limit_ns)
-        return exceeded
-
-    def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
-        """Whether the certificate exceeds `limit_ns` on the sample already."""
-        return self._sample.exceeds(services, limit_ns)
-
-    def quick_bound(self, refused: Services, limit_ns: int) -> Callable[[Services], float]:
-        """Return the bound by the critical chains of the queries that miss the limit."""
-        return self._sample.quick_bound(refused, limit_ns)
-
-    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
-        """Return cuts by the slowest queries of the sample under these services."""
-        return self._sample.query_cuts(services, limit_ns, order)
+        return quantile_ns(self._whole.latency_ns(services), self._quantile)
 
     def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
         """How a query at the quantile comes to its bound."""
         return certify_services(self._workload, services, self._quantile).critical_path
 
-
-class WorstCaseOracle(SeparationOracle):
-    """The worst case over all traffic inside an arrival curve: quick, and not that of a query."""
-
-    def __init__(self, worst_case: WorstCase, paths: PathWaits) -> None:
-        self._worst_case, self._paths = worst_case, paths
-
-    @property
-    def paths(self) -> PathWaits:
-        """Waits per path of any traffic inside the curve."""
-        return self._paths
-
-    def certificate_ns(self, services: Services) -> int:
-        """Worst latency of any query under these services, ns."""
-        return self._worst_case.bound_ns(services)
-
-    def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
-        """Return the longest path through the stage whose wait is the worst, with that wait."""
-        worst = self._worst_case
-        bottleneck = worst.critical_stage(services)
-        delays = {(edge.parent, edge.child): edge.delay_ns for edge in worst.pipeline.edges}
-        steps, before = [], ""
-        for stage in worst.longest_path(services, bottleneck):
-            wait_ns = worst.wait_ns(services, stage) if stage == bottleneck else 0
-            delay_ns = delays.get((before, stage), 0)
-            steps.append(CriticalStage(stage, worst.own_ns(services, stage), wait_ns, delay_ns))
-            before = stage
-        return tuple(steps)
-
-
-#: What certifies plans, by what is guaranteed.
-ORACLES: Mapping[Guarantee, type[SeparationOracle]] = MappingProxyType(
-    {Guarantee.TRACE: CertificateOracle, Guarantee.ENVELOPE: WorstCaseOracle}
-)
-
-
-class CriticalSample:
-    """Quick lower bounds on certificates, from part of the workload whose evaluator is given.
-
-    Latencies beyond `horizon_ns` need not be told apart: nobody waits for what came longer ago.
-    """
-
-    def __init__(
-        self,
-        whole: CertificateEvaluator,
-        quantile: float,
-        horizon_ns: int = UNLIMITED_NS,
-        params: CriticalSampleParams = CriticalSampleParams(),
-    ) -> None:
-        self._whole, self._params, self._horizon_ns = whole, params, horizon_ns
-        self._workload = workload = whole.workload
-        self._allowed = workload.queries - 1 - higher_rank(quantile, workload.queries)
-        self._kept = np.zeros(workload.queries, dtype=bool)
-        self._evaluator: CertificateEvaluator | None = None
-        self._seed()
-
-    @property
-    def queries(self) -> int:
-        """Number of queries kept."""
-        return int(np.count_nonzero(self._kept))
-
     def exceeds(self, services: Services, limit_ns: int) -> bool:
-        """Whether the certificate surely exceeds `limit_ns`; if False, it may still."""
+        """Whether the certificate exceeds `limit_ns`; the whole trace is only asked if the sample does not know."""
+        if self.surely_exceeds(services, limit_ns):
+            return True
+        exceeded = quantile_exceeds(self._whole.latency_ns(services), self._quantile, limit_ns)
+        if exceeded:
+            self.learn(services, limit_ns)
+        return exceeded
+
+    def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Whether the certificate exceeds `limit_ns` on the sample already; if False, it may still."""
         latency_ns = self._current().latency_ns(services)
         return int(np.count_nonzero(latency_ns > limit_ns)) > self._allowed
 
     def floor_ns(self, services: Services) -> int:
-        """Return a lower bound on the certificate."""
+        """Certified latency quantile of the sample, ns."""
         latency_ns = self._current().latency_ns(services)
         rank = latency_ns.size - 1 - self._allowed
         return order_statistic(latency_ns, rank) if rank >= 0 else 0
 
-    def quick_bound(self, services: Services, limit_ns: int) -> Callable[[Services], float]:
+    def quick_bound(self, refused: Services, limit_ns: int) -> Callable[[Services], float]:
         """Return a quicker bound, under other services, by the queries whose bound exceeds `limit_ns` under these."""
         evaluator = self._current()
-        exits = evaluator.exits_ns(services)
+        exits = evaluator.exits_ns(refused)
         late = np.flatnonzero(evaluator.workload.latency_ns(exits) > limit_ns)
-        chains, rank = (
-            critical_chains(evaluator.workload, services, exits, late),
-            late.size - 1 - self._allowed,
-        )
+        chains = critical_chains(evaluator.workload, refused, exits, late)
+        rank = late.size - 1 - self._allowed
         if rank < 0:
             return lambda _: 0.0
         return lambda others: float(np.partition(chains.latency_ns(others), rank)[rank])
@@ -240,7 +169,7 @@ class CriticalSample:
         evaluator = self._current()
         exits = evaluator.exits_ns(services)
         latency_ns = evaluator.workload.latency_ns(exits)
-        slow = _greatest(latency_ns, math.ceil(self._params.cutting * (self._allowed + 1)))
+        slow = greatest_values(latency_ns, math.ceil(self._params.cutting * (self._allowed + 1)))
         chains = critical_chains(evaluator.workload, services, exits, slow)
         return QueryCuts.of(chains, order, limit_ns, self._allowed)
 
@@ -252,37 +181,31 @@ class CriticalSample:
         exits = self._whole.exits_ns(services)
         latency_ns = self._workload.latency_ns(exits)
         self.learn_slowest(latency_ns, limit_ns)
-        kept = np.zeros(self._workload.queries, dtype=bool)
-        kept[waited_for_queries(self._workload, services, exits, self._greatest(latency_ns))] = True
-        self._keep(kept)
+        self._keep(waited_for_queries(self._workload, services, exits, self._slowest(latency_ns)))
 
     def learn_slowest(self, latency_ns: Int64, limit_ns: int) -> None:
         """Take in the slowest queries, given the certified latency of every query of the whole trace, shape (n,)."""
         ingress_ns = self._workload.ingress_ns
-        slow = self._greatest(latency_ns)
+        slow = self._slowest(latency_ns)
         back = np.minimum(latency_ns[slow], limit_ns)
         first = np.searchsorted(ingress_ns, ingress_ns[slow] - back)
         self._keep(_covered(first, slow, self._workload.queries))
 
-    def forget(self) -> None:
-        """Let go of what the last question left behind, not of what was learnt."""
-        if self._evaluator is not None:
-            self._evaluator.forget()
-
     def _current(self) -> CertificateEvaluator:
-        if self._evaluator is None and self._kept.all():
-            self._evaluator = self._whole
-        elif self._evaluator is None:
-            self._evaluator = CertificateEvaluator(self._workload.restricted(self._kept))
-        return self._evaluator
+        """Evaluator of the sample as it is now."""
+        if self._sample is None:
+            self._sample = self._whole
+            if not self._kept.all():
+                self._sample = CertificateEvaluator(self._workload.restricted(self._kept))
+        return self._sample
 
-    def _keep(self, queries: Bool) -> None:
-        if not np.any(queries & ~self._kept):
+    def _keep(self, queries: Bool | Int64) -> None:
+        if self._kept[queries].all():
             return
-        self._kept |= queries
+        self._kept[queries] = True
         if self._kept.mean() > self._params.largest:
             self._kept[:] = True
-        self._evaluator = None
+        self._sample = None
 
     def _seed(self) -> None:
         """Look up the longest waits of every stage at a few loads; stages that see the same tokens only once."""
@@ -295,9 +218,7 @@ class CriticalSample:
             marked = np.zeros(tokens.count, dtype=bool)
             for load in self._params.loads:
                 marked |= self._longest_waits(arrival_ns, load)
-            kept = np.zeros(self._workload.queries, dtype=bool)
-            kept[tokens.query[marked]] = True
-            self._keep(kept)
+            self._keep(tokens.query[marked])
 
     def _longest_waits(self, arrival_ns: Int64, load: float) -> Bool:
         """Tokens that wait longest where the stage has this load, and those they wait for; shape (tokens,)."""
@@ -307,7 +228,7 @@ class CriticalSample:
         np.subtract(since_ns, ahead_ns, out=ahead_ns)
         greatest = np.maximum.accumulate(ahead_ns)
         wait_ns = greatest - ahead_ns
-        slow = self._greatest(wait_ns)
+        slow = self._slowest(wait_ns)
         # A maximum lasts from the token that starts a busy period.
         start = np.searchsorted(greatest, greatest[slow])
         back_ns = np.minimum(self._params.look_back * wait_ns[slow], self._horizon_ns)
@@ -316,22 +237,24 @@ class CriticalSample:
         marked[start] = True
         return marked
 
-    def _greatest(self, values: Int64 | Float64) -> Int64:
-        """Index of the watched share of the values, see `_greatest`."""
+    def _slowest(self, values: Int64 | Float64) -> Int64:
+        """Index of the watched share of the values, the greatest."""
         share = self._params.watched * (self._allowed + 1) / self._workload.queries
-        return _greatest(values, math.ceil(share * values.size))
+        return greatest_values(values, math.ceil(share * values.size))
 
 
-def _greatest(values: Int64 | Float64, count: int) -> Int64:
-    """Index of the greatest values, at most `count`, ascending; of equal ones, the first.
+class WorstCaseOracle(WorstCase, SeparationOracle):
+    """The worst case over all traffic inside an arrival curve: quick, and not that of a query."""
 
-    (An `argpartition` would take any of these, on another processor others.)
-    """
-    count = min(count, values.size)
-    least = np.partition(values, values.size - count)[values.size - count]
-    chosen = values > least
-    chosen[np.flatnonzero(values == least)[: count - np.count_nonzero(chosen)]] = True
-    return np.flatnonzero(chosen)
+    def certificate_ns(self, services: Services) -> int:
+        """Worst latency of any query under these services, ns."""
+        return self.bound_ns(services)
+
+
+#: What certifies plans, by what is guaranteed.
+ORACLES: Mapping[Guarantee, type[SeparationOracle]] = MappingProxyType(
+    {Guarantee.TRACE: CertificateOracle, Guarantee.ENVELOPE: WorstCaseOracle}
+)
 
 
 def _covered(first: Int64, last: Int64, count: int) -> Bool:

@@ -7,6 +7,7 @@ import importlib.util
 import math
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -208,17 +209,16 @@ ProblemBackend = Backend[TimeCostProblem, Selection]
 
 
 class PackageBackend:
-    """What backends have in common that are there if Python packages are, and have the version of the last one."""
+    """What backends have in common that come in Python packages, whose last one tells the version, or in this one."""
 
     name: str
-    packages: tuple[str, ...]
+    packages: tuple[str, ...] = ()
     features: frozenset[SolverFeature] = frozenset()
 
     def probe(self) -> SolverInfo:
         """Tell whether the packages are installed, without importing them."""
-        return self.missing() or SolverInfo(
-            self.name, True, importlib.metadata.version(self.packages[-1]), None
-        )
+        missing, last = self.missing(), ("mipplan", *self.packages)[-1]
+        return missing or SolverInfo(self.name, True, importlib.metadata.version(last), None)
 
     def missing(self) -> SolverInfo | None:
         """Name the first package that is not installed, if one is not."""
@@ -233,30 +233,24 @@ def run_interruptibly(work: Callable[[], Result], stop: Callable[[], object], na
 
     `work` must return soon after `stop` was called; `name` is that of the solver.
     """
-    results: list[Result] = []
-    failures: list[BaseException] = []
     # not Thread.join: interrupted in it, Python 3.11 takes the thread for ended while it still runs, and the
     # process would end, and abort, beneath the solver
-    ended = threading.Event()
+    outcome: Future[Result] = Future()
 
     def attempt() -> None:
         try:
-            results.append(work())
+            outcome.set_result(work())
         except BaseException as failure:  # raised again by the thread that waits
-            failures.append(failure)
-        finally:
-            ended.set()
+            outcome.set_exception(failure)
 
     threading.Thread(target=attempt, name=f"mipplan-{name}", daemon=True).start()
     try:
-        while not ended.wait(timeout=0.2):  # without a timeout, Ctrl-C would not get through on Windows
-            pass
+        while not outcome.done():  # without a timeout, Ctrl-C would not get through on Windows
+            wait([outcome], timeout=0.2)
     except BaseException:
         # a solver that had not begun yet when asked to stop needs to be asked again
-        while not ended.is_set():
+        while not outcome.done():
             stop()
-            ended.wait(timeout=0.2)
+            wait([outcome], timeout=0.2)
         raise
-    if failures:
-        raise failures[0]
-    return results[0]
+    return outcome.result()

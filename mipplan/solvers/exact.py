@@ -107,21 +107,18 @@ def run_from_start(
     """
     deadline = settings.deadline()
     raw = backend.run(model, settings, start)
-    if start is None or not _contradicts_itself(model, raw, settings.gap):
+    claimed = raw.termination is Termination.OPTIMAL and math.isfinite(raw.lower_bound)
+    if start is None or raw.values is None or not claimed:
+        return raw
+    used = np.flatnonzero(model.objective)
+    objective = float(model.objective[used] @ np.rint(raw.values[used]))
+    # bounds are whole steps of the objective: one below it is a step below it
+    if objective - raw.lower_bound <= settings.gap * abs(objective) + 1e-9 * abs(objective):
         return raw
     again = backend.run(model, settings.until(deadline), None)
     if again.termination is Termination.NO_SOLUTION_FOUND:
         return replace(again, termination=Termination.FEASIBLE, values=raw.values)
     return again
-
-
-def _contradicts_itself(model: LinearModel, raw: Answer[Float64], gap: float) -> bool:
-    if raw.termination is not Termination.OPTIMAL or raw.values is None or not math.isfinite(raw.lower_bound):
-        return False
-    used = np.flatnonzero(model.objective)
-    objective = float(model.objective[used] @ np.rint(raw.values[used]))
-    # bounds are whole steps of the objective: one below it is a step below it
-    return objective - raw.lower_bound > gap * abs(objective) + 1e-9 * abs(objective)
 
 
 def check_solution(model: LinearModel, values: Float64, solver: str) -> CheckedSolution:
@@ -131,7 +128,12 @@ def check_solution(model: LinearModel, values: Float64, solver: str) -> CheckedS
     """
     if values.shape != (model.num_columns,) or not np.isfinite(values).all():
         raise SolverError(f"{solver}: expected {model.num_columns} finite values")
-    rounded = _round_integers(model, values, solver)
+    nearest = np.rint(values)
+    distance = np.where(model.integrality, np.abs(values - nearest), 0.0)
+    worst = int(np.argmax(distance))
+    if distance[worst] > _INTEGRALITY_TOLERANCE:
+        raise SolverError(f"{solver}: integer column {model.column_names[worst]} is {values[worst]:.12g}")
+    rounded = np.where(model.integrality, nearest, values)
     _check_bounds(model, rounded, solver)
     settled = np.clip(rounded, model.column_lower, model.column_upper)
     conflict, differences = None, find_differences(model)
@@ -147,15 +149,6 @@ def check_solution(model: LinearModel, values: Float64, solver: str) -> CheckedS
         int(model.objective[j]) * int(settled[j]) for j in used
     )  # in integers that cannot overflow
     return CheckedSolution(frozen(settled), objective, conflict)
-
-
-def _round_integers(model: LinearModel, values: Float64, solver: str) -> Float64:
-    nearest = np.rint(values)
-    distance = np.where(model.integrality, np.abs(values - nearest), 0.0)
-    worst = int(np.argmax(distance))
-    if distance[worst] > _INTEGRALITY_TOLERANCE:
-        raise SolverError(f"{solver}: integer column {model.column_names[worst]} is {values[worst]:.12g}")
-    return np.where(model.integrality, nearest, values)
 
 
 def _check_bounds(model: LinearModel, values: Float64, solver: str) -> None:

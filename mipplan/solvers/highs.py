@@ -75,8 +75,8 @@ class Highs(PackageBackend):
         return read_answer(highs, scaled, self.name, lambda: values_of(highs))
 
 
-def make_quiet_highs() -> Any:
-    """Return a Highs object that prints nothing."""
+def make_highs(log: bool = False) -> Any:
+    """Return a Highs object that logs to stderr, or prints nothing at all."""
     import highspy
 
     class QuietHighs(highspy.Highs):
@@ -87,12 +87,7 @@ def make_quiet_highs() -> Any:
             super().enableCallbacks()  # type: ignore[no-untyped-call]
 
     make: Any = QuietHighs  # its constructor has no types
-    return make()
-
-
-def make_highs(log: bool) -> Any:
-    """Return a Highs object that logs to stderr, or not at all."""
-    highs = make_quiet_highs()
+    highs = make()
     if log:  # through a callback, because HiGHS itself would write to stdout
         require(highs.setOptionValue("output_flag", True), "output_flag")
         require(highs.setOptionValue("log_to_console", False), "log_to_console")
@@ -231,18 +226,12 @@ def write_model(model: LinearModel, path: str | Path) -> None:
     for numbers in (model.objective, model.matrix.data, sides[np.isfinite(sides)]):
         if numbers.size and np.abs(numbers).max() >= _LARGEST_WRITTEN:
             raise ValueError(f"{path.name}: numbers of more than 15 digits would be rounded in the file")
-    arrays = LpArrays(
-        model.objective.astype(np.float64),
-        model.matrix.indptr,
-        model.matrix.indices,
-        model.matrix.data.astype(np.float64),
-        model.row_lower,
-        model.row_upper,
-        model.column_lower,
-        model.column_upper,
+    writer = make_highs()
+    pass_arrays(
+        writer,
+        LpArrays.of(model, np.ones(model.num_columns), np.ones(model.num_rows), 1.0),
+        model.integrality,
     )
-    writer = make_quiet_highs()
-    pass_arrays(writer, arrays, model.integrality)
     for j, name in enumerate(model.column_names):
         writer.passColName(j, name)
     for i, name in enumerate(model.row_names):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import Bool, Float64, Int32, SolverError
-from mipplan.solvers.highs import Highs, make_quiet_highs, pass_arrays
+from mipplan.solvers.highs import Highs, make_highs, pass_arrays
 from mipplan.solvers.numerics import LpArrays, ScaledModel, largest_in_rows, require, scale_model, values_of
 from mipplan_formulations import LinearModel
 
@@ -33,7 +33,7 @@ class HighsLp:
 
     def __init__(self, arrays: LpArrays) -> None:
         self.arrays = arrays
-        self._highs = make_quiet_highs()
+        self._highs = make_highs()
         # Presolve would throw the basis away, and takes longer to look at all columns than simplex, with few rows,
         # to be done. The number of threads stays as it is: dual simplex uses one, and HiGHS refuses to run if it is
         # changed after any other run in the process.
@@ -290,7 +290,6 @@ class _Units:
 
     starts: NDArray[Any]
     indices: NDArray[Any]
-    row_of_entry: Int32
     columns: Float64
     rows: Float64
     cost: float
@@ -299,15 +298,13 @@ class _Units:
     def of(cls, model: LinearModel) -> _Units:
         """Choose units for a model: entries of rows are at most about 1."""
         starts, indices = model.matrix.indptr.copy(), model.matrix.indices.copy()
-        row_of_entry = np.repeat(np.arange(model.num_rows, dtype=np.int32), np.diff(starts))
         extent = np.maximum(np.abs(model.column_lower), np.abs(model.column_upper))
         units = np.exp2(np.ceil(np.log2(np.maximum(extent, 1.0))) - _HUNDRED)
         columns = np.where(extent > _LARGE, units, 1.0)
-        largest = np.ones(model.num_rows)
-        np.maximum.at(largest, row_of_entry, np.abs(model.matrix.data) * columns[indices])
-        rows = np.asarray(np.exp2(np.round(np.log2(largest))), dtype=np.float64)
+        largest = largest_in_rows(starts, model.matrix.data * columns[indices])
+        rows = np.asarray(np.exp2(np.round(np.log2(np.maximum(largest, 1.0)))), dtype=np.float64)
         cost = float(max(1, np.abs(model.objective).max(initial=1)))
-        return cls(starts, indices, row_of_entry, columns, rows, cost)
+        return cls(starts, indices, columns, rows, cost)
 
     def fit(self, model: LinearModel) -> bool:
         """Whether a model has this shape."""
@@ -316,13 +313,4 @@ class _Units:
 
     def scale(self, model: LinearModel) -> LpArrays:
         """Measure a model of this shape in these units."""
-        return LpArrays(
-            model.objective * self.columns / self.cost,
-            self.starts,
-            self.indices,
-            model.matrix.data * self.columns[self.indices] / self.rows[self.row_of_entry],
-            model.row_lower / self.rows,
-            model.row_upper / self.rows,
-            model.column_lower / self.columns,
-            model.column_upper / self.columns,
-        )
+        return LpArrays.of(model, self.columns, self.rows, self.cost)

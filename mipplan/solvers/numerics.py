@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from mipplan.core import Float64, Int64, SolverError
 from mipplan.solvers.exact import find_differences
@@ -26,9 +24,6 @@ _OBJECTIVE_BITS = 20
 
 # A unit in a row scaled to 1 is 2**-24 or more up to here, which is 60 times the tightest tolerance in use.
 _RESOLVED_BITS = 24
-
-# At most 5,000 entries, because making a sparse matrix takes longer than summing them up without one.
-_FEW_ENTRIES = 5_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,18 +40,25 @@ class LpArrays:
     column_lower: Float64
     column_upper: Float64
 
-    def price(self, duals: Float64) -> Float64:
-        """Sum the rows, each times its dual: shape (n,). Both ways add in the same order."""
-        if self.entries.size > _FEW_ENTRIES:
-            return np.asarray(self._transposed @ duals)
-        weights = np.repeat(duals, np.diff(self.starts)) * self.entries
-        sums = np.bincount(self.columns, weights=weights, minlength=self.objective.size)
-        return np.asarray(sums, dtype=np.float64)
+    @classmethod
+    def of(cls, model: LinearModel, columns: Float64, rows: Float64, cost: float) -> LpArrays:
+        """Measure a model in units of its columns, shape (n,), of its rows, shape (k,), and of costs."""
+        starts, places = model.matrix.indptr, model.matrix.indices
+        return cls(
+            model.objective * columns / cost,
+            starts,
+            places,
+            model.matrix.data * columns[places] / np.repeat(rows, np.diff(starts)),
+            model.row_lower / rows,
+            model.row_upper / rows,
+            model.column_lower / columns,
+            model.column_upper / columns,
+        )
 
-    @cached_property
-    def _transposed(self) -> sparse.csc_array[Any]:
-        shape = self.objective.size, self.row_lower.size
-        return sparse.csc_array((self.entries, self.columns, self.starts), shape=shape)
+    def price(self, duals: Float64) -> Float64:
+        """Sum the rows, each times its dual: shape (n,)."""
+        weights = np.repeat(duals, np.diff(self.starts)) * self.entries
+        return np.bincount(self.columns, weights=weights, minlength=self.objective.size).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,9 +105,14 @@ def scale_model(model: LinearModel, *, gain_bits: int = 0, slack: float = 0.0) -
     what it finds is judged exactly.
     """
     starts, columns = model.matrix.indptr, model.matrix.indices
-    column_exponents = _column_exponents(model)
+    # Exponents that bring continuous columns to values of at most 1.
+    extent = np.maximum(1.0, np.maximum(np.abs(model.column_lower), np.abs(model.column_upper)))
+    column_exponents = np.where(model.integrality, 0, np.ceil(np.log2(extent))).astype(np.int64)
     entries = np.ldexp(model.matrix.data.astype(np.float64), column_exponents[columns])
-    exponents = _row_exponents(largest_in_rows(starts, entries), gain_bits)
+    # 2**exponent is nearest to 1 over the largest coefficient of the row, but for the gain.
+    largest = largest_in_rows(starts, entries)
+    bits = np.rint(np.log2(np.where(largest > 0, largest, 1.0)))
+    exponents = np.asarray(np.clip(bits - _RESOLVED_BITS, 0, gain_bits) - bits, dtype=np.int64)
     entries = np.ldexp(entries, np.repeat(exponents, np.diff(starts)))
     lower, upper = _binding_sides(model)
     objective, unit, step = _scale_objective(model.objective)
@@ -134,18 +141,6 @@ def largest_in_rows(starts: NDArray[np.integer], entries: NDArray[Any]) -> Float
         # reduceat over the starts of filled rows only: an empty row would repeat its successor's first entry
         largest[filled] = np.maximum.reduceat(np.abs(entries), starts[:-1][filled])
     return largest
-
-
-def _column_exponents(model: LinearModel) -> Int64:
-    """Exponent per column that brings continuous columns to values of at most 1."""
-    extent = np.maximum(1.0, np.maximum(np.abs(model.column_lower), np.abs(model.column_upper)))
-    return np.where(model.integrality, 0, np.ceil(np.log2(extent))).astype(np.int64)
-
-
-def _row_exponents(largest: Float64, gain_bits: int) -> Int64:
-    """Exponent e per row: 2**e is nearest to 1 over the largest coefficient, but for the gain."""
-    bits = np.rint(np.log2(np.where(largest > 0, largest, 1.0)))
-    return np.asarray(np.clip(bits - _RESOLVED_BITS, 0, gain_bits) - bits, dtype=np.int64)
 
 
 def _binding_sides(model: LinearModel) -> tuple[Float64, Float64]:

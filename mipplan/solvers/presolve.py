@@ -8,7 +8,6 @@ reduced costs also guide labels over (cost, duration, wait), the exact solver of
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mipplan.core import Deadline, SolverError
-from mipplan.solvers.backend import Answer, Selection, Settings, SolverFeature, SolverInfo, Termination
+from mipplan.solvers.backend import Answer, PackageBackend, Selection, Settings, SolverFeature, Termination
 from mipplan.solvers.lp import relax
 from mipplan_formulations import FORMULATIONS, TimeCostProblem
 from mipplan_formulations.labelling import DualBound, is_chain, solve_by_labels
@@ -27,16 +26,12 @@ from mipplan_formulations.time_cost import Reduction, drop_dominated, keep_modes
 class PresolveParams:
     """How much leaving out modes may take."""
 
+    #: At most 50 paths, because the relaxation of `levels` is not worth its time with more.
     few_paths: int = 50
-    """At most 50 paths, because the relaxation of `levels` is not worth its time with more."""
-    most_rounds: int = 5
-    """At most 5 relaxations."""
-    worth_it: float = 0.9
-    """Another round follows if at most nine tenths of the modes are left."""
-    relaxation_share: float = 0.25
-    """At most a quarter of the time left, for one relaxation."""
-    share: float = 0.4
-    """At most two fifths of a time limit, so that enough is left for solving."""
+    most_rounds: int = 5  # At most 5 relaxations.
+    worth_it: float = 0.9  # Another round follows if at most nine tenths of the modes are left.
+    relaxation_share: float = 0.25  # At most a quarter of the time left, for one relaxation.
+    share: float = 0.4  # At most two fifths of a time limit, so that enough is left for solving.
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +113,7 @@ def shrink(
     for number in range(params.most_rounds):
         name = names[min(number, len(names) - 1)]
         left_s = deadline.left_s()
-        limit_s = None if math.isinf(left_s) else params.relaxation_share * left_s
-        guide = find_guide(state.problem, name, limit_s) if left_s > 0 else None
+        guide = find_guide(state.problem, name, params.relaxation_share * left_s) if left_s > 0 else None
         if guide is None:
             return state
         state = _narrow(state, guide, deadline)
@@ -186,14 +180,9 @@ def solve_reduced(
         )
     known = None if reduced.selection is None else reduced.reduction.lower(reduced.selection)
     found = solve(reduced, settings.until(deadline), known)
-    return replace(_merge(problem, reduced, found, settings.gap), details={**found.details, **details})
-
-
-def _merge(
-    problem: TimeCostProblem, reduced: ReducedProblem, found: Answer[Selection], gap: float
-) -> Answer[Selection]:
-    """Whatever beats the selection at hand is in the smaller problem; so is that, unless its modes are dominated."""
-    bound, selection, cost = max(reduced.lower_bound, found.lower_bound), reduced.selection, reduced.cost
+    # Whatever beats the selection at hand is in the smaller problem; so is that, unless its modes are dominated.
+    bound, selection = max(reduced.lower_bound, found.lower_bound), reduced.selection
+    found = replace(found, details={**found.details, **details})
     if found.values is not None:
         lifted = reduced.reduction.lift(found.values)
         found_cost = problem.evaluate(lifted).cost
@@ -202,12 +191,13 @@ def _merge(
     if cost is None:
         return replace(found, lower_bound=bound)
     bound = min(bound, float(cost))
-    done = found.termination in (Termination.OPTIMAL, Termination.INFEASIBLE) or cost - bound <= gap * cost
+    ended = found.termination in (Termination.OPTIMAL, Termination.INFEASIBLE)
+    done = ended or cost - bound <= settings.gap * cost
     termination = Termination.OPTIMAL if done else Termination.FEASIBLE
     return replace(found, termination=termination, values=selection, lower_bound=bound)
 
 
-class LabelSolver:
+class LabelSolver(PackageBackend):
     """Labels over (cost, duration, wait), which are part of this package.
 
     Chains need no other solver. On other problems labels are cut off by the linear relaxation of `levels` or
@@ -216,15 +206,10 @@ class LabelSolver:
     """
 
     name = "labels"
-    packages = ()
     features = frozenset({SolverFeature.PRESOLVES})
 
     def __init__(self, most_labels: int = 200_000) -> None:
         self.most_labels = most_labels
-
-    def probe(self) -> SolverInfo:
-        """It is part of this package."""
-        return SolverInfo(self.name, True, importlib.metadata.version("mipplan"), None)
 
     def run(self, problem: TimeCostProblem, settings: Settings, start: Selection | None) -> Answer[Selection]:
         """Solve a problem; threads, seed and log play no part. Sums that would leave int64 are an error."""

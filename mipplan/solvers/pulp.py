@@ -102,10 +102,9 @@ class PulpHighs(PackageBackend):
 class CbcParams:
     """What CBC is tuned to."""
 
+    #: Rows with event times are relaxed by ten times the tolerance that CBC keeps rows to.
     slack: float = 1e-6
-    """Rows with event times are relaxed by ten times the tolerance that CBC keeps rows to."""
-    grace_s: float = 5.0
-    """CBC looks at the clock only now and then: 5 s after its time limit it is killed."""
+    grace_s: float = 5.0  # CBC looks at the clock only now and then: 5 s after its time limit it is killed.
 
 
 class Cbc(PackageBackend):
@@ -227,15 +226,21 @@ class _CbcRun:
             options = [*options, "-mipstart", str(start_path)]
         command = [reader.path, str(model_path), *options, "-solve", "-printingOptions", "all"]
         with log_path.open("w", encoding="utf-8") as log:
-            process = subprocess.Popen(
-                [*command, "-solution", str(solution_path)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-            killed = _wait(process, kill_after_s)
+            command += ["-solution", str(solution_path)]
+            with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process:
+                code: int | None
+                try:
+                    code = process.wait(kill_after_s)
+                except subprocess.TimeoutExpired:
+                    code = None
+                finally:  # whatever happens, CBC does not outlive this
+                    process.kill()
+                    process.wait()
         text = log_path.read_text(encoding="utf-8", errors="replace")
-        if killed:
+        if code is None:
             return text, None, None, {}
-        if process.returncode != 0 or not solution_path.exists():
-            raise SolverError(f"cbc: ended with exit code {process.returncode}\n{text[-2000:]}")
+        if code != 0 or not solution_path.exists():
+            raise SolverError(f"cbc: ended with exit code {code}\n{text[-2000:]}")
         status, values, _, _, _, found = reader.readsol_MPS(
             str(solution_path), self.problem, columns, column_names, row_names
         )
@@ -280,19 +285,6 @@ def _write_start(path: Path, start: Float64, column_names: dict[str, str]) -> No
         if name[1:].isdecimal()  # PuLP has a column of its own where objective or a row is empty
     ]
     path.write_text("\n".join(lines) + "\n", encoding="ascii")
-
-
-def _wait(process: subprocess.Popen[bytes], limit_s: float | None) -> bool:
-    """Wait for CBC to end and tell whether it had to be killed; whatever happens, it does not outlive this."""
-    try:
-        process.wait(timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        return True
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    return False
 
 
 def _read_bound(log: str) -> float:

@@ -22,6 +22,7 @@ from mipplan.solvers.backend import (
     Answer,
     Found,
     LinearBackend,
+    PackageBackend,
     ProblemAnswer,
     ProblemBackend,
     Selection,
@@ -266,11 +267,8 @@ def run_checked(
     return ProblemAnswer(raw.termination, raw.values, cost, bound, info.name, None, 0.0, solve_s, details)
 
 
-class ByModel:
+class ByModel(PackageBackend):
     """Solves problems by a linear model of them, and adds up how long building these takes."""
-
-    packages = ()
-    features: frozenset[SolverFeature] = frozenset()
 
     def __init__(self, formulation: str, backend: LinearBackend, info: SolverInfo) -> None:
         self.name = backend.name
@@ -300,18 +298,16 @@ class ByModel:
 class AutoParams:
     """Where one way of solving gives way to another, from the solver benchmark (docs/benchmarks.md)."""
 
-    few_stops: int = 500
-    """At most 500 activities on all paths together, because `paths` has as many rows."""
+    few_stops: int = 500  # At most 500 activities on all paths together, because `paths` has as many rows.
+    #: At most 3,000 modes, because beyond CP-SAT no longer finds a solution in the time HiGHS takes for the optimum.
     few_modes: int = 3_000
-    """At most 3,000 modes, because beyond CP-SAT no longer finds a solution in the time HiGHS takes for the optimum."""
+    #: At most 1,000 labels, because more take longer than the model that would be solved instead.
     few_labels: int = 1_000
-    """At most 1,000 labels, because more take longer than the model that would be solved instead."""
-    labels_share: float = 0.2
-    """At most a fifth of the time left for labels, if there is a limit."""
+    labels_share: float = 0.2  # At most a fifth of the time left for labels, if there is a limit.
     presolve: PresolveParams = field(default_factory=PresolveParams)
 
 
-class Auto:
+class Auto(PackageBackend):
     """The choice for whoever names neither formulation nor solver, by the features of the problem.
 
     Chosen from the solver benchmark (docs/benchmarks.md, "Formulations and solvers"):
@@ -322,19 +318,15 @@ class Auto:
     3. What is harder becomes a linear model for CP-SAT: `paths`, or `potentials` where there are many paths; with very
        many modes `potentials` for HiGHS.
 
+    It is there wherever this package is, as labels need no other.
     CBC is fast on these models, too, but left out: it has been seen to call a problem infeasible that is not.
     """
 
     name = AUTO
-    packages = ()
     features = frozenset({SolverFeature.PRESOLVES})
 
     def __init__(self, params: AutoParams = AutoParams()) -> None:
         self.params = params
-
-    def probe(self) -> SolverInfo:
-        """It is part of this package: labels need no other."""
-        return replace(LabelSolver().probe(), name=self.name)
 
     def run(self, problem: TimeCostProblem, settings: Settings, start: Selection | None) -> Answer[Selection]:
         """Solve a problem; `details` names what has settled it under ``by``."""

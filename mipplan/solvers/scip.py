@@ -32,8 +32,7 @@ class ScipParams:
     slack: float = 2e-6
     """Rows with event times are relaxed by far more than the tolerance, and far less than what matters to the
     search."""
-    gain_bits: int = 12
-    """Long rows are scaled up by 2**12 at most, as for HiGHS."""
+    gain_bits: int = 12  # Long rows are scaled up by 2**12 at most, as for HiGHS.
 
 
 class Scip(PackageBackend):

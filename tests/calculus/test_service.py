@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mipplan.calculus import StageService, ideal_service, stage_service
+from mipplan.calculus import StageService, stage_service
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,3 @@ def test_rate_is_exact_and_in_tokens_per_second() -> None:
     assert service.rate_rps == pytest.approx(2e9 / 3)
     assert StageService(1, 0, 2).rate_rps == math.inf
     assert StageService(1, 0, 2).ns_per_token == 0
-
-
-def test_ideal_has_the_best_of_each() -> None:
-    services = [StageService(10, 4, 2), StageService(30, 3, 2), StageService(20, 30, 20)]
-    assert ideal_service(services) == StageService(10, 3, 2)

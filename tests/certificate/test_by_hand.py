@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mipplan.calculus import StageService, analyse_paths
-from mipplan.certificate import bound_exits_ns, certify, certify_services
+from mipplan.certificate import CertificateEvaluator, certify, certify_services
 from mipplan.core import NoPlanError
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
@@ -62,7 +62,7 @@ def test_waits_of_different_stages_add_up_along_a_skip() -> None:
     workload = Workload(pipeline, np.zeros(110, dtype=np.int64), 0, MappingProxyType(stages))
     services = {"a": StageService(0, S, 100), "b": StageService(0, S, 10)}
 
-    exits = bound_exits_ns(workload, services)
+    exits = CertificateEvaluator(workload).exits_ns(services)
     assert exits["a"][[0, 100, 109]].tolist() == [0, 1.00 * S, 1.09 * S]
     assert exits["b"][[0, 9]].tolist() == [1.00 * S, 1.90 * S]
     certificate = certify_services(workload, services, 1.0)

@@ -9,7 +9,7 @@ import numpy as np
 
 from campaigns import campaign_size
 from mipplan.calculus import StageService
-from mipplan.certificate import CertificateEvaluator, bound_exits_ns, certify, certify_services, plan_services
+from mipplan.certificate import CertificateEvaluator, certify, certify_services, plan_services
 from mipplan.tokens import realise
 from oracle_certificate import slow_exits, slow_latencies, slow_latency, slow_rate
 from oracle_curves import slow_quantile
@@ -32,7 +32,7 @@ def test_equals_the_theorem_as_written() -> None:
             {stage: slow_rate(service[stage], replicas[stage]) for stage in service},
         )
         latencies = slow_latencies(tokens, ingress, exits)
-        made = bound_exits_ns(realise(case.pipeline, case.trace, number), plan_services(plan))
+        made = CertificateEvaluator(realise(case.pipeline, case.trace, number)).exits_ns(plan_services(plan))
         assert {stage: times.tolist() for stage, times in made.items()} == exits, f"case {number}"
         certificate = certify(plan, case.trace)
         assert certificate.latency_ns.tolist() == latencies, f"case {number}"

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import mipplan as mp
-from mipplan.calculus import ArrivalCurve, StageService, WorstCase, most_tokens_per_query, worst_case_paths
+from mipplan.calculus import ArrivalCurve, StageService, WorstCase, most_tokens_per_query
 from mipplan.certificate import plan_services
 from mipplan.core import NS_PER_S, UNLIMITED_NS
 from mipplan.profiles import Hardware, LatencyTable
+from mipplan.result import CriticalStage
 from oracle_envelope import (
     SlowService,
     conforms,
@@ -73,10 +74,8 @@ def test_fan_out_and_burst_by_hand() -> None:
     services = plan_services(plan)
     assert worst.bound_ns(services) == 10 + 5 + 20 + 20 + 30
     assert worst.wait_ns(services, "b") == 30
-    assert worst.own_ns(services, "b") == 40
-    assert worst.critical_stage(services) == "b"
-    assert worst.longest_path(services, "b") == ("a", "b")
-    assert worst_case_paths(pipeline, curve).bound_ns(services) == 85
+    assert worst.critical_path(services) == (CriticalStage("a", 10, 0, 0), CriticalStage("b", 40, 30, 5))
+    assert worst.paths.bound_ns(services) == 85
 
 
 def test_most_tokens_per_query() -> None:
@@ -172,10 +171,9 @@ def test_equals_the_definition_up_to_rounding(part: int) -> None:
         assert exact is not None
         assert exact <= bound_ns
         # What goes into the master is the same figure.
-        assert worst_case_paths(case.pipeline, curve).bound_ns(services) == bound_ns
+        assert worst.paths.bound_ns(services) == bound_ns
         # And the path that is shown adds up to it.
-        stage = worst.critical_stage(services)
-        path = worst.longest_path(services, stage)
+        path = worst.critical_path(services)
         delays = {(edge.parent, edge.child): edge.delay_ns for edge in case.pipeline.edges}
-        shown_ns = sum(worst.own_ns(services, name) for name in path) + worst.wait_ns(services, stage)
-        assert shown_ns + sum(delays[edge] for edge in pairwise(path)) == bound_ns
+        assert [step.delay_ns for step in path] == [0, *(delays[a.stage, b.stage] for a, b in pairwise(path))]
+        assert sum(step.latency_ns + step.wait_ns + step.delay_ns for step in path) == bound_ns

@@ -8,13 +8,13 @@ import pytest
 from numpy.typing import NDArray
 
 from campaigns import campaign_size
-from mipplan.calculus import StageService, analyse_paths
-from mipplan.certificate import CertificateEvaluator, bound_exits_ns
+from mipplan.calculus import StageService
+from mipplan.certificate import CertificateEvaluator
 from mipplan.core import quantile_ns
 from mipplan.pipeline import Pipeline
 from mipplan.planner import CertificateOracle
 from mipplan.planner.cuts import critical_chains
-from mipplan.planner.oracle import CriticalSample, CriticalSampleParams
+from mipplan.planner.oracle import CriticalSampleParams
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 from random_pipelines import Case, features, random_case
@@ -46,7 +46,7 @@ def test_chains_attain_the_bound_where_they_were_made_and_stay_below_it_elsewher
         rng, case, workload = drawn(number)
         seen |= features(case, workload)
         services = some_services(rng, case)
-        exits = bound_exits_ns(workload, services)
+        exits = CertificateEvaluator(workload).exits_ns(services)
         queries = np.arange(workload.queries)
         chains = critical_chains(workload, services, exits, queries)
         # The theorem rounds up by less than 1 ns per stage; the chains do not round.
@@ -55,7 +55,7 @@ def test_chains_attain_the_bound_where_they_were_made_and_stay_below_it_elsewher
         assert np.all(short < len(services) + 0.01)
         for _ in range(5):
             other = some_services(rng, case)
-            truth = workload.latency_ns(bound_exits_ns(workload, other))
+            truth = workload.latency_ns(CertificateEvaluator(workload).exits_ns(other))
             assert np.all(chains.latency_ns(other) <= truth), f"case {number}"
     assert {"join all", "join each", "skip", "fan-out above 1", "branch", "several sources"} <= seen
 
@@ -68,7 +68,7 @@ def test_chains_are_exact_far_from_time_zero() -> None:
     for each in (case, late):
         workload = realise(each.pipeline, each.trace, 0)
         queries = np.arange(workload.queries)
-        exits = bound_exits_ns(workload, services)
+        exits = CertificateEvaluator(workload).exits_ns(services)
         latency.append(critical_chains(workload, services, exits, queries).latency_ns(services))
     assert np.array_equal(*latency)
 
@@ -80,46 +80,24 @@ def test_a_sample_is_never_above_the_truth(quantile: float) -> None:
     smaller = 0
     for number in CASES[:: 3 if quantile != 0.9 else 1]:
         rng, case, workload = drawn(number)
-        sample = CriticalSample(CertificateEvaluator(workload), quantile, params=params)
+        sample = CertificateOracle(workload, quantile, params=params)
         for _ in range(4):
             services = some_services(rng, case)
-            latency_ns = workload.latency_ns(bound_exits_ns(workload, services))
+            latency_ns = workload.latency_ns(CertificateEvaluator(workload).exits_ns(services))
             truth = quantile_ns(latency_ns, quantile)
             floor_ns = sample.floor_ns(services)
             assert floor_ns <= truth
-            assert not sample.exceeds(services, truth)
+            assert not sample.surely_exceeds(services, truth)
             # The chains of those that miss a limit tell as much under the same services, but for rounding.
             bound_ns = sample.quick_bound(services, floor_ns - 1)
             assert floor_ns - len(services) - 1 <= int(bound_ns(services)) <= floor_ns
-            smaller += sample.queries < workload.queries
+            smaller += np.count_nonzero(sample._kept) < workload.queries
             if rng.random() < 0.3:
                 sample.learn(services, truth - 1)
                 # What the whole trace refuses, the sample refuses from then on: waits of long ago are in it.
-                assert sample.exceeds(services, truth - 1)
+                assert sample.surely_exceeds(services, truth - 1)
                 assert sample.floor_ns(services) == truth
     assert smaller > len(CASES) / 2, "few samples are smaller than the trace"
-
-
-def test_stages_that_only_the_sample_visits_alike_have_waits_of_their_own() -> None:
-    # Nearly every query goes on: at both stages a sample may hold one token of each of its queries, but between two
-    # of them other numbers of tokens lie. One curve of waits for both would be too high for the second stage.
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_node("a", model="m")
-    graph.add_node("b", model="m")
-    graph.add_edge("a", "b", probability=0.95)
-    services = {"a": StageService(1, 1, 1), "b": StageService(1, 12, 1)}
-    alike = different = 0
-    for seed in range(150):
-        rng = np.random.default_rng(seed)
-        trace = Trace.from_ns(np.cumsum(rng.geometric(0.1, 60)))
-        workload = realise(Pipeline(graph), trace, seed)
-        kept = rng.random(workload.queries) < 0.4
-        part = analyse_paths(workload.restricted(kept), 1.0, queries=workload.queries)
-        assert part.bound_ns(services) <= analyse_paths(workload, 1.0).bound_ns(services), seed
-        alike += len({id(curve) for path in part.paths for curve in path.curves}) == 1
-        different += workload.stages["b"].count < workload.queries
-    assert alike >= 5, "chains of stages that see the same tokens share their waits"
-    assert different > 50
 
 
 def test_of_equal_waits_the_first_are_kept() -> None:
@@ -127,8 +105,8 @@ def test_of_equal_waits_the_first_are_kept() -> None:
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_node("a", model="m")
     workload = realise(Pipeline(graph), Trace.from_ns(np.arange(1000) * 100))
-    sample = CriticalSample(CertificateEvaluator(workload), 0.99)
-    assert sample.queries <= 16
+    sample = CertificateOracle(workload, 0.99)
+    assert np.count_nonzero(sample._kept) <= 16
     latency_ns = np.full(1000, 7)
     latency_ns[900:] = 8
     sample.learn_slowest(latency_ns, 7)
@@ -144,8 +122,8 @@ def test_a_sample_reaches_back_to_where_a_long_busy_period_began() -> None:
         Pipeline(graph), Trace.from_ns(np.cumsum(np.repeat([1150, 700, 1150], [500, 1000, 1500])))
     )
     whole = CertificateEvaluator(workload)
-    sample = CriticalSample(whole, 0.99, params=CriticalSampleParams(loads=(0.9,)))
-    assert sample.queries < workload.queries / 4
+    sample = CertificateOracle(workload, 0.99, params=CriticalSampleParams(loads=(0.9,)))
+    assert np.count_nonzero(sample._kept) < workload.queries / 4
     services = {"a": StageService(1, 900, 1)}
     certificate_ns = quantile_ns(whole.latency_ns(services), 0.99)
     assert sample.floor_ns(services) >= 0.95 * certificate_ns
@@ -154,11 +132,16 @@ def test_a_sample_reaches_back_to_where_a_long_busy_period_began() -> None:
 def test_a_sample_of_more_than_half_is_the_whole() -> None:
     for number in CASES[:40]:
         rng, case, workload = drawn(number)
-        sample = CriticalSample(CertificateEvaluator(workload), 0.9)
-        assert sample.queries == workload.queries or sample.queries <= workload.queries / 2
+        sample = CertificateOracle(workload, 0.9)
+        assert (
+            np.count_nonzero(sample._kept) == workload.queries
+            or np.count_nonzero(sample._kept) <= workload.queries / 2
+        )
         services = some_services(rng, case)
-        certificate_ns = quantile_ns(workload.latency_ns(bound_exits_ns(workload, services)), 0.9)
-        if sample.queries == workload.queries:
+        certificate_ns = quantile_ns(
+            workload.latency_ns(CertificateEvaluator(workload).exits_ns(services)), 0.9
+        )
+        if np.count_nonzero(sample._kept) == workload.queries:
             assert sample.floor_ns(services) == certificate_ns
 
 

@@ -12,7 +12,7 @@ import pytest
 import mipplan as mp
 from mipplan import certificate
 from mipplan.calculus import PathWaits, StageService
-from mipplan.certificate import CertificateEvaluator, bound_exits_ns
+from mipplan.certificate import CertificateEvaluator
 from mipplan.core import Int64
 from mipplan.options import Family, Option, StageFamilies, StageOptions, expand
 from mipplan.planner import (
@@ -181,7 +181,7 @@ def test_an_interrupt_leaves_no_stale_exits(monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(KeyboardInterrupt):
             evaluator.exits_ns({**before, "a": after["a"]})
     found = evaluator.exits_ns({**before, "a": after["a"]})
-    truth = bound_exits_ns(workload, {**before, "a": after["a"]})
+    truth = CertificateEvaluator(workload).exits_ns({**before, "a": after["a"]})
     assert all(np.array_equal(found[name], truth[name]) for name in "abc")
 
 

@@ -13,7 +13,7 @@ from mipplan.core import Float64, SolverError
 from mipplan.solvers import Answer, Termination, solve, write_model
 from mipplan.solvers.backend import Settings
 from mipplan.solvers.exact import Conflict, check_solution, cut_off, find_broken_row, solve_exactly
-from mipplan.solvers.highs import Highs, make_quiet_highs
+from mipplan.solvers.highs import Highs, make_highs
 from mipplan.solvers.numerics import scale_model
 from mipplan_formulations import LinearModel
 from random_problems import binary_model
@@ -171,7 +171,7 @@ def test_files_read_back_as_the_same_model(ending: str, tmp_path: Path) -> None:
     model = binary_model([3, 5_000_000_001], [[123_456_789_012_345, 1], [1, 1]], [-np.inf, 1], [10**14, 1])
     path = tmp_path / f"model.{ending}"
     write_model(model, path)
-    reader = make_quiet_highs()
+    reader = make_highs()
     reader.readModel(str(path))
     lp = reader.getLp()
     assert list(lp.col_cost_) == model.objective.tolist()
