@@ -12,6 +12,7 @@ from .comparisons import show_comparison as show_comparison
 from .comparisons import show_tuning as show_tuning
 from .comparisons import tune_report as tune_report
 from .documents import ErrorReport as ErrorReport
+from .documents import replay_report as replay_report
 from .figures import FIGURE_FILES as FIGURE_FILES
 from .figures import draw_replay as draw_replay
 from .figures import draw_tuning as draw_tuning

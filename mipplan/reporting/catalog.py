@@ -71,21 +71,15 @@ def profiles_report(
     profiles: Profiles, folder: str, pipelines: list[str], traces: list[str]
 ) -> ProfilesReport:
     """Describe a profile folder."""
-    return ProfilesReport(
+    return ProfilesReport.of(
+        profiles,
         folder=folder,
-        hardware={name: HardwareReport.of(device) for name, device in profiles.hardware.items()},
         tables=[
-            TableReport(
-                model=model,
-                hardware=hardware,
-                batch=measured.batch.tolist(),
-                latency_ms=measured.latency_ms.tolist(),
-            )
-            for (model, hardware), measured in profiles.tables.items()
+            TableReport.of(table, batch=table.batch.tolist(), latency_ms=table.latency_ms.tolist())
+            for table in profiles.tables.values()
         ],
         shipped_pipelines=pipelines,
         shipped_traces=traces,
-        remarks=list(profiles.remarks),
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mipplan.comparison import Comparison, ComparisonRow, Contender, Judgement
+from mipplan.comparison import Comparison, ComparisonRow, Contender
 from mipplan.pipeline import Pipeline
 from mipplan.reporting.documents import ChoiceReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports, trace_report
@@ -42,10 +42,10 @@ class JudgementReport(Report):
 
     seed: int
     queries: int
-    latency_s: float
+    latency_s: Annotated[float, "quantile_s"]
     misses: int
     miss_rate: float
-    kept: bool
+    kept: Annotated[bool, "keeps"]
 
 
 class ComparisonRowReport(Report):
@@ -65,8 +65,8 @@ class ComparisonRowReport(Report):
     in_sample: JudgementReport | None
     held_out: JudgementReport | None
     over_seeds: list[JudgementReport]
-    median_latency_s: float | None
-    worst_latency_s: float | None
+    median_latency_s: Annotated[float | None, "median_quantile_s"]
+    worst_latency_s: Annotated[float | None, "worst_quantile_s"]
     median_miss_rate: float | None
     worst_miss_rate: float | None
 
@@ -110,16 +110,7 @@ def _row_report(row: ComparisonRow) -> ComparisonRowReport:
         plan,
         proof=None if plan.refinement is None else plan.refinement.proof,
         choices=choice_reports(plan),
-        in_sample=None if row.in_sample is None else _judgement_report(row.in_sample),
-        held_out=None if row.held_out is None else _judgement_report(row.held_out),
-        over_seeds=[_judgement_report(judged) for judged in row.over_seeds],
-        median_latency_s=row.median_quantile_s,
-        worst_latency_s=row.worst_quantile_s,
     )
-
-
-def _judgement_report(judged: Judgement) -> JudgementReport:
-    return JudgementReport.of(judged, latency_s=judged.quantile_s, kept=judged.keeps)
 
 
 def _comparison_notes(pipeline: Pipeline, comparison: Comparison) -> list[str]:
