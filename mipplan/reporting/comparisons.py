@@ -11,7 +11,7 @@ from rich.table import Table
 from mipplan.comparison import Comparison, ComparisonRow, Contender
 from mipplan.pipeline import Pipeline
 from mipplan.reporting.documents import ChoiceReport, Report, TraceReport
-from mipplan.reporting.plans import choice_reports, trace_report
+from mipplan.reporting.plans import choice_reports
 from mipplan.reporting.text import (
     NO_THEOREM_UNDER_FIFO,
     percent_text,
@@ -54,7 +54,7 @@ class ComparisonRowReport(Report):
     planner: str
     status: str
     reason: str | None
-    proof: str | None
+    proof: Annotated[str | None, "refinement.proof"]
     usd_per_hour: float | None
     lower_bound_usd_per_hour: float | None
     bound_s: float | None
@@ -95,8 +95,6 @@ def comparison_report(pipeline: Pipeline, comparison: Comparison, written: list[
     return ComparisonReport.of(
         comparison,
         pipeline=pipeline.name,
-        planned_on=trace_report(comparison.planned_on),
-        judged_on=trace_report(comparison.judged_on),
         rows=[_row_report(row) for row in comparison.by_cost],
         notes=_comparison_notes(pipeline, comparison),
         written=written,
@@ -104,13 +102,7 @@ def comparison_report(pipeline: Pipeline, comparison: Comparison, written: list[
 
 
 def _row_report(row: ComparisonRow) -> ComparisonRowReport:
-    plan = row.plan
-    return ComparisonRowReport.of(
-        row,
-        plan,
-        proof=None if plan.refinement is None else plan.refinement.proof,
-        choices=choice_reports(plan),
-    )
+    return ComparisonRowReport.of(row, row.plan, choices=choice_reports(row.plan))
 
 
 def _comparison_notes(pipeline: Pipeline, comparison: Comparison) -> list[str]:
@@ -232,11 +224,11 @@ class TuneReport(Report):
     """``mipplan tune --json``."""
 
     command: Literal["tune"] = "tune"
-    pipeline: str
+    pipeline: Annotated[str, "pipeline.name"]
     plan_file: str
     slo_s: float
     quantile: float
-    planned_usd_per_hour: float
+    planned_usd_per_hour: Annotated[float, "usd_per_hour"]
     planned_replicas: dict[str, int]
     period_s: float
     activation_delay_s: float
@@ -256,12 +248,8 @@ def tune_report(tuning: Tuning, plan_file: str, written: list[str]) -> TuneRepor
     return TuneReport.of(
         tuning,
         plan,
-        pipeline=plan.pipeline.name,
         plan_file=plan_file,
-        planned_usd_per_hour=plan.usd_per_hour or 0.0,
         planned_replicas={stage: choice.replicas for stage, choice in plan.choices.items()},
-        sample=trace_report(tuning.sample),
-        trace=trace_report(tuning.trace),
         runs=[_run_report(run) for run in tuning.runs],
         notes=_tuning_notes(tuning),
         written=written,

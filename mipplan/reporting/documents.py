@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
@@ -19,7 +20,7 @@ Finite = Annotated[
 class Report(BaseModel):
     """A document, or a part of one; what a result has under a field's name is taken from there.
 
-    Where the result calls it otherwise, a text beside the field's type says how.
+    Where a result calls it otherwise, a text beside the field's type says how: ``pipeline.name``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,15 +45,13 @@ class Report(BaseModel):
         }
 
 
-_MISSING = object()
-
-
-def _taken(results: tuple[object, ...], name: str) -> Any:
-    """Seconds and dollars are also made of whole nanoseconds and micro-dollars."""
-    found = (getattr(result, name, _MISSING) for result in results)
-    value = next((value for value in found if value is not _MISSING), _MISSING)
-    if value is not _MISSING:
-        return value
+def _taken(results: tuple[object, ...], path: str) -> Any:
+    """Seconds and dollars are also made of whole nanoseconds and micro-dollars; what None has is None."""
+    name, *inner = path.split(".")
+    for result in results:
+        if hasattr(result, name):
+            found = getattr(result, name)
+            return found if found is None or not inner else attrgetter(".".join(inner))(found)
     if "usd" in name:
         exact, scale = name.replace("usd", "microusd"), MICRODOLLARS_PER_DOLLAR
     else:
@@ -70,7 +69,7 @@ class TraceReport(Report):
     name: str
     note: str
     sha256: str
-    queries: int
+    queries: Annotated[int, "arrival_ns.size"]
     duration_s: float
     # Null where all queries arrive at once.
     rate_rps: Finite
@@ -223,7 +222,7 @@ class PlanReport(Report):
     """``mipplan plan --json``."""
 
     command: Literal["plan"] = "plan"
-    pipeline: str
+    pipeline: Annotated[str, "pipeline.name"]
     status: str
     reason: str | None
     limit: str | None
@@ -302,7 +301,7 @@ class VerifyReport(Report):
     slo_s: float
     quantile: float
     usd_per_hour: float | None
-    certificate_s: float | None
+    certificate_s: Annotated[float | None, "certificate.bound_s"]
     worst_case_s: float | None
     critical_path: list[CriticalStageReport]
     trace: TraceReport

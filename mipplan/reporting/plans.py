@@ -23,7 +23,6 @@ from mipplan.reporting.documents import (
     PlanReport,
     ReplayReport,
     SloRelaxationReport,
-    TraceReport,
     VerifyReport,
 )
 from mipplan.reporting.text import (
@@ -52,11 +51,6 @@ _MEMBERS_LISTED = 40
 _MOST_NAMED = 12
 
 
-def trace_report(trace: Trace) -> TraceReport:
-    """Describe a trace."""
-    return TraceReport.of(trace, queries=len(trace))
-
-
 def choice_reports(plan: Plan) -> dict[str, ChoiceReport]:
     """Configuration of every stage of a plan, and what it costs."""
     prices = {name: device.microusd_per_hour for name, device in plan.profiles.hardware.items()}
@@ -80,10 +74,9 @@ def plan_report(
     buckets = None if plan.envelope is None else [BucketReport(burst=b, rate_rps=r) for b, r in plan.envelope]
     return PlanReport.of(
         plan,
-        pipeline=plan.pipeline.name,
         envelope=buckets,
         choices=choice_reports(plan),
-        trace=trace_report(trace),
+        trace=trace,
         replay=None if replayed is None else replayed.summary(plan.slo_s),
         explanation=None if explanation is None else explanation.lines(),
         remarks=remarks,
@@ -167,9 +160,8 @@ def verify_report(verification: Verification, plan_file: str, trace: Trace) -> V
         verification,
         verification.plan,
         plan_file=plan_file,
-        certificate_s=None if certificate is None else certificate.bound_s,
         critical_path=[] if certificate is None else certificate.critical_path,
-        trace=trace_report(trace),
+        trace=trace,
     )
 
 

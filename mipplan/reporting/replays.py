@@ -22,7 +22,7 @@ from mipplan.reporting.documents import (
     WindowReport,
     replay_report,
 )
-from mipplan.reporting.plans import IN_SAMPLE, trace_report
+from mipplan.reporting.plans import IN_SAMPLE
 from mipplan.reporting.text import (
     LABELS,
     NO_THEOREM_UNDER_FIFO,
@@ -64,7 +64,7 @@ def replay_command_report(
     return ReplayCommandReport.of(
         plan,
         plan_file=plan_file,
-        trace=trace_report(trace),
+        trace=trace,
         in_sample=plan.trace is not None and plan.trace.sha256 == trace.sha256,
         replay=replay_report(result, plan.slo_s),
         window_s=None if windows is None else windows.window_s,
