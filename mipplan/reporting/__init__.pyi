@@ -1,12 +1,12 @@
 from .bar_figures import draw_comparison as draw_comparison
 from .bar_figures import draw_fleet as draw_fleet
+from .catalog import SolversReport as SolversReport
 from .catalog import examination_report as examination_report
 from .catalog import plan_remarks as plan_remarks
 from .catalog import profiles_report as profiles_report
 from .catalog import show_examination as show_examination
 from .catalog import show_profiles as show_profiles
 from .catalog import show_solvers as show_solvers
-from .catalog import solvers_report as solvers_report
 from .comparisons import comparison_report as comparison_report
 from .comparisons import show_comparison as show_comparison
 from .comparisons import show_tuning as show_tuning

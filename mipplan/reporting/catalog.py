@@ -172,11 +172,6 @@ def _subject(ours: Sequence[Finding], others: Sequence[Finding]) -> str:
     return "measurements of hardware it could have chosen" if len(ours) <= _SPELT_OUT else "measurements"
 
 
-def solvers_report(solvers: Sequence[SolverInfo], formulations: list[str]) -> SolversReport:
-    """Describe the solvers and formulations there are."""
-    return SolversReport(solvers=list(solvers), formulations=formulations)
-
-
 def show_solvers(console: Console, report: SolversReport) -> None:
     """Which solvers work here, and which formulations there are."""
     solvers = table("solver", "works", "version", "")

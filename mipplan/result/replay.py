@@ -17,6 +17,7 @@ from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_HOUR,
     NS_PER_S,
+    FieldOf,
     Float64,
     InputError,
     Int64,
@@ -86,10 +87,8 @@ class ReplayResult(Printable):
         """Number of queries."""
         return int(self.latency_ns.size)
 
-    @property
-    def latency_s(self) -> Float64:
-        """Latency of each query in seconds, shape (n,)."""
-        return self.latency_ns / NS_PER_S
+    latency_s = FieldOf[Float64]("latency_ns", NS_PER_S)
+    """Latency of each query in seconds, shape (n,)."""
 
     @property
     def mean_latency_s(self) -> float:
