@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mipplan.comparison import Comparison, ComparisonRow, Contender
+from mipplan.comparison import Comparison, Contender
 from mipplan.pipeline import Pipeline
 from mipplan.reporting.documents import ChoiceReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports
@@ -95,14 +95,13 @@ def comparison_report(pipeline: Pipeline, comparison: Comparison, written: list[
     return ComparisonReport.of(
         comparison,
         pipeline=pipeline.name,
-        rows=[_row_report(row) for row in comparison.by_cost],
+        rows=[
+            ComparisonRowReport.of(row, row.plan, choices=choice_reports(row.plan))
+            for row in comparison.by_cost
+        ],
         notes=_comparison_notes(pipeline, comparison),
         written=written,
     )
-
-
-def _row_report(row: ComparisonRow) -> ComparisonRowReport:
-    return ComparisonRowReport.of(row, row.plan, choices=choice_reports(row.plan))
 
 
 def _comparison_notes(pipeline: Pipeline, comparison: Comparison) -> list[str]:

@@ -55,21 +55,6 @@ def exact_product_sum(counts: Int64, durations_ns: Int64) -> int:
     return (exact_sum(counts * high) << _HALF_BITS) + exact_sum(counts * low)
 
 
-def bucket_counts(values_ns: Int64) -> Int64:
-    """Count non-negative nanoseconds, shape (n,), by bucket, shape (`BUCKETS`,)."""
-    upper = values_ns.astype(np.float64).view(np.int64) >> _DROPPED_BITS
-    counted: Int64 = np.bincount(np.maximum(upper - (_ONE - 1), 0), minlength=BUCKETS).astype(np.int64)
-    return counted
-
-
-def _largest_of(bucket: int) -> int:
-    """Largest value (ns) that falls into a bucket."""
-    if bucket == 0:
-        return 0
-    next_edge = np.int64((bucket + _ONE) << _DROPPED_BITS).view(np.float64)
-    return int(np.ceil(next_edge)) - 1
-
-
 @dataclass(frozen=True)
 class LatencyHistogram:
     """How many latencies fell into each bucket.
@@ -93,8 +78,9 @@ class LatencyHistogram:
         """Return the histogram with these added, shape (n,), none negative."""
         if not values_ns.size:
             return self
-        counts = self.counts + bucket_counts(values_ns)
-        return LatencyHistogram(frozen(counts), max(self.largest_ns, int(values_ns.max())))
+        upper = values_ns.astype(np.float64).view(np.int64) >> _DROPPED_BITS
+        counted = np.bincount(np.maximum(upper - (_ONE - 1), 0), minlength=BUCKETS)
+        return LatencyHistogram(frozen(self.counts + counted), max(self.largest_ns, int(values_ns.max())))
 
     @property
     def total(self) -> int:
@@ -111,7 +97,8 @@ class LatencyHistogram:
         """
         rank = higher_rank(check_quantile(quantile), self.total)
         bucket = int(np.searchsorted(np.cumsum(self.counts), rank, side="right"))
-        return min(_largest_of(bucket), self.largest_ns)
+        next_edge = np.int64((bucket + _ONE) << _DROPPED_BITS).view(np.float64)
+        return min(int(np.ceil(next_edge)) - 1, self.largest_ns)
 
 
 class StreamEnd(StrEnum):
