@@ -189,7 +189,7 @@ def fleet(
         time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
         limits = faults.take(lambda: inputs.device_limits(limit or ()))
         folder = None if profiles is None else str(profiles)
-        read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=inputs.find_named))
+        read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=inputs.shipped_path))
         faults.take(lambda: check_settings(read.value if read else None))
         faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
         outputs = {"--plot": plot, "--checkpoint": checkpoint}

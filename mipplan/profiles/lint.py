@@ -138,31 +138,18 @@ def _rules(table: LatencyTable, alike: LatencyTable) -> Iterator[_Rule]:
 
 
 def _rules_of_curve(table: LatencyTable) -> Iterator[_Rule]:
+    note, warning = Severity.NOTE, Severity.WARNING
     per_item = table.latency_ms / table.batch
     fall, rise = table.latency_ms[1:] / table.latency_ms[:-1], per_item[1:] / per_item[:-1]
     deepest, steepest = _PARAMS.deepest_fall, _PARAMS.steepest_rise
-    yield _Rule(
-        Severity.WARNING,
-        _larger_of(fall < deepest),
-        "the latency falls by more than half at {sizes}, which is implausible",
-    )
-    yield _Rule(
-        Severity.NOTE,
-        _larger_of((fall < 1) & (fall >= deepest)),
-        "the latency falls at {sizes}",
-        "used as measured; the bound counts the slowest batch up to the cap",
-    )
-    yield _Rule(
-        Severity.WARNING,
-        _larger_of(rise > steepest),
-        f"the latency per item grows more than {steepest:g} times at {{sizes}}, which is implausible",
-    )
-    yield _Rule(
-        Severity.NOTE,
-        _larger_of((rise > _PARAMS.least_rise) & (rise <= steepest)),
-        "the throughput falls at {sizes}",
-        "used as measured; such a cap seldom pays",
-    )
+    fallen = "the latency falls by more than half at {sizes}, which is implausible"
+    yield _Rule(warning, _larger_of(fall < deepest), fallen)
+    treatment = "used as measured; the bound counts the slowest batch up to the cap"
+    yield _Rule(note, _larger_of((fall < 1) & (fall >= deepest)), "the latency falls at {sizes}", treatment)
+    grown = f"the latency per item grows more than {steepest:g} times at {{sizes}}, which is implausible"
+    yield _Rule(warning, _larger_of(rise > steepest), grown)
+    slower = _larger_of((rise > _PARAMS.least_rise) & (rise <= steepest))
+    yield _Rule(note, slower, "the throughput falls at {sizes}", "used as measured; such a cap seldom pays")
 
 
 def _larger_of(pairs: Bool) -> Bool:
