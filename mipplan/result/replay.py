@@ -22,8 +22,10 @@ from mipplan.core import (
     InputError,
     Int64,
     Printable,
+    Summary,
     check_quantile,
     check_slo,
+    format_duration,
     from_front,
     listed,
     quantile_ns,
@@ -37,8 +39,14 @@ from mipplan.result.statistics import (
     LatencyStatistics,
     latency_statistics,
 )
-from mipplan.result.stream import exact_sum
-from mipplan.result.summaries import replay_line, replay_summary
+from mipplan.result.stream import (
+    SHOWN_QUANTILES,
+    STAGE_HEADINGS,
+    exact_sum,
+    latencies_text,
+    manner_text,
+    stage_row,
+)
 from mipplan.result.timeline import StepFunction, Windows, latency_windows
 
 if TYPE_CHECKING:
@@ -219,7 +227,28 @@ class ReplayResult(Printable):
         figure: Figure = from_front("draw_replay", "mipplan.reporting")(self, slo_s, quantile, window_s)
         return figure
 
-    _summary, _line = replay_summary, replay_line
+    def _summary(self) -> Summary:
+        applies = "" if self.certificate_applies else "does not cover this run"
+        return Summary(
+            f"Replay of {self.queries:,} queries over {format_duration(self.span_ns)}",
+            figures=(
+                ("latency", latencies_text(self, *SHOWN_QUANTILES)),
+                ("mean", format_duration(self.mean_latency_s * NS_PER_S)),
+                ("cost", f"{self.usd:.4g} $, {1_000 * self.usd_per_query:.4g} $ per 1,000 queries"),
+                ("manner", manner_text(self)),
+                ("service", "" if self.service == "as measured" else self.service),
+                ("certificate", applies),
+            ),
+            headings=STAGE_HEADINGS,
+            rows=(stage_row(name, stage, self.utilisation(name)) for name, stage in self.stages.items()),
+            count=len(self.stages),
+            what="stages",
+        )
+
+    def _line(self) -> str:
+        span = f"{self.span_ns / NS_PER_S:.6g} s"
+        latencies = latencies_text(self, "P50", "P99", "max")
+        return f": {self.queries} queries, {span}, {latencies}, {len(self.stages)} stages"
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per query: ``ingress_ns`` and ``latency_ns``, which ``pandas.to_timedelta`` understands."""
