@@ -6,17 +6,17 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from mipplan.core import InputError, shown
 from mipplan.documents import Document, StrictEntry, decode_text, read_bytes, schema_findings
-from mipplan.result.record import Guarantee, Objective
+from mipplan.result.record import AMOUNT, ObjectiveDocument
 
 #: Plans carry their latency tables; the largest shipped problem takes a few hundred kilobytes. JSON made for the
 #: purpose takes twenty times its size in memory.
@@ -26,12 +26,6 @@ MAX_DEPTH = 32
 MAX_DIGITS = 100
 
 _Count = Field(ge=1, le=10**9)
-#: Nanoseconds or micro-dollars; sums of them stay inside int64.
-_Amount = Field(ge=0, le=2**62)
-#: Burst and rate are both finite and not negative, or no arrival curve could be made of them.
-_Bucket = Annotated[
-    list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=2, max_length=2)
-]
 
 
 class ChoiceDocument(StrictEntry):
@@ -45,10 +39,10 @@ class ChoiceDocument(StrictEntry):
 class FiguresDocument(StrictEntry):
     """Exact figures; null where there is none."""
 
-    microusd_per_hour: int | None = _Amount
-    lower_bound_microusd_per_hour: int | None = _Amount
-    bound_ns: int | None = _Amount
-    certificate_ns: int | None = _Amount
+    microusd_per_hour: int | None = AMOUNT
+    lower_bound_microusd_per_hour: int | None = AMOUNT
+    bound_ns: int | None = AMOUNT
+    certificate_ns: int | None = AMOUNT
 
 
 class TraceDocument(StrictEntry):
@@ -58,7 +52,7 @@ class TraceDocument(StrictEntry):
     note: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     queries: int = Field(ge=2)
-    span_ns: int = _Amount
+    span_ns: int = AMOUNT
 
 
 class HashesDocument(StrictEntry):
@@ -68,8 +62,8 @@ class HashesDocument(StrictEntry):
     profiles: str
 
 
-class PlanDocument(StrictEntry):
-    """A plan file; `pipeline` and `profiles` are checked by their own readers."""
+class _Outcome(StrictEntry):
+    """What a plan file begins with; then come the objective and all else."""
 
     format: Literal[1]
     status: Literal["optimal", "feasible", "infeasible", "unknown", "given"]
@@ -77,14 +71,11 @@ class PlanDocument(StrictEntry):
     limit: Literal["time", "interrupt"] | None = None
     choices: dict[str, ChoiceDocument]
     figures: FiguresDocument
-    slo_ns: int = Field(ge=1, le=2**62)
-    quantile: float = Field(gt=0, le=1)
-    guarantee: Literal["trace", "envelope", "replay"]
-    headroom: float = Field(ge=1, le=1000)
-    margin_ns: int = _Amount
-    envelope: Annotated[list[_Bucket], Field(min_length=1)] | None
-    budget_microusd_per_hour: int | None = _Amount
-    seed: int = Field(ge=0)
+
+
+class PlanDocument(ObjectiveDocument, _Outcome):
+    """A plan file; `pipeline` and `profiles` are checked by their own readers."""
+
     formulation: str | None
     solver: str | None
     trace: TraceDocument | None
@@ -92,12 +83,6 @@ class PlanDocument(StrictEntry):
     profiles: dict[str, Any]
     hashes: HashesDocument
     checksum: str
-
-    def objective(self) -> Objective:
-        """Return what was asked for."""
-        held = {part.name: getattr(self, part.name) for part in fields(Objective)}
-        envelope = None if self.envelope is None else tuple((burst, rate) for burst, rate in self.envelope)
-        return Objective(**held | {"guarantee": Guarantee(self.guarantee), "envelope": envelope})
 
 
 def json_form(value: Any) -> Any:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from mipplan.core import (
     NS_PER_S,
@@ -21,6 +23,7 @@ from mipplan.core import (
     is_whole,
     remake,
 )
+from mipplan.documents import StrictEntry
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.trace import Trace
@@ -68,6 +71,33 @@ class Objective:
     def deadline_ns(self) -> int:
         """The latency to plan for: the objective less the margin."""
         return self.slo_ns - self.margin_ns
+
+
+#: Nanoseconds or micro-dollars in a plan file; sums of them stay inside int64.
+AMOUNT = Field(ge=0, le=2**62)
+#: Burst and rate are both finite and not negative, or no arrival curve could be made of them.
+_Bucket = Annotated[
+    list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=2, max_length=2)
+]
+
+
+class ObjectiveDocument(StrictEntry):
+    """The objective in a plan file."""
+
+    slo_ns: int = Field(ge=1, le=2**62)
+    quantile: float = Field(gt=0, le=1)
+    guarantee: Literal["trace", "envelope", "replay"]
+    headroom: float = Field(ge=1, le=1000)
+    margin_ns: int = AMOUNT
+    envelope: Annotated[list[_Bucket], Field(min_length=1)] | None
+    budget_microusd_per_hour: int | None = AMOUNT
+    seed: int = Field(ge=0)
+
+    def objective(self) -> Objective:
+        """Return what it says."""
+        held = {name: getattr(self, name) for name in ObjectiveDocument.model_fields}
+        envelope = None if self.envelope is None else tuple((burst, rate) for burst, rate in self.envelope)
+        return Objective(**held | {"guarantee": Guarantee(self.guarantee), "envelope": envelope})
 
 
 def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
