@@ -49,14 +49,13 @@ def plan(
     guarantee: flags.Guarantee = "trace",
     envelope: flags.Envelope = None,
     budget: Annotated[
-        float | None,
-        typer.Option(metavar="USD", help="Instead: the least certified latency for at most this many $/h."),
+        float | None, flags.option("USD", "Instead: the least certified latency for at most this many $/h.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plan here (JSON).")] = None,
+    out: Annotated[Path | None, flags.option("FILE", "Write the plan here (JSON).")] = None,
     formulation: flags.Solver = "auto",
     solver: flags.Solver = "auto",
     time_limit: Annotated[
-        str, typer.Option(metavar="TIME", help="Stop searching after this long, with the best plan so far.")
+        str, flags.option("TIME", "Stop searching after this long, with the best plan so far.")
     ] = "60s",
     seed: flags.Seed = 0,
     expand: flags.Expand = None,
@@ -145,38 +144,29 @@ def fleet(
     ],
     profiles: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Profile folder; by default the one the file names, or the shipped one."
-        ),
+        flags.option("DIR", "Profile folder; by default the one the file names, or the shipped one."),
     ] = None,
     limit: Annotated[
-        list[str] | None,
-        typer.Option(metavar="HARDWARE=N", help="Devices there are, such as t4=40; repeat for several."),
+        list[str] | None, flags.option("HARDWARE=N", "Devices there are, such as t4=40; repeat for several.")
     ] = None,
-    budget: Annotated[
-        float | None, typer.Option(metavar="USD", help="Most $/h for all pipelines together.")
-    ] = None,
+    budget: Annotated[float | None, flags.option("USD", "Most $/h for all pipelines together.")] = None,
     method: Annotated[
         str, typer.Option(help="auto, columns, or joint (one MILP, for small fleets).")
     ] = "auto",
     gap: Annotated[float, typer.Option(help="Proven gap to the lower bound that is good enough.")] = 0.001,
     time_limit: Annotated[
-        str, typer.Option(metavar="TIME", help="Stop searching after this long, with the best fleet so far.")
+        str, flags.option("TIME", "Stop searching after this long, with the best fleet so far.")
     ] = "300s",
     jobs: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", help="Worker processes; by default one per core for more than a few pipelines."
-        ),
+        flags.option("N", "Worker processes; by default one per core for more than a few pipelines."),
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Keep the state of the search here, and go on from it if it is there."
-        ),
+        flags.option("FILE", "Keep the state of the search here, and go on from it if it is there."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write every pipeline's plan file into this folder.")
+        Path | None, flags.option("DIR", "Write every pipeline's plan file into this folder.")
     ] = None,
     plot: Annotated[Path | None, flags.picture("who uses what")] = None,
     json: flags.Json = False,
@@ -187,15 +177,9 @@ def fleet(
 
         def check_settings(file: FleetFile | None) -> None:
             """Check the flags, and with them what the file holds, if it could be read."""
-            settings = FleetSettings(
-                budget=budget,
-                quantile=0.99 if file is None else file.quantile,
-                seed=0 if file is None else file.seed,
-                gap=gap,
-                time_limit_s=time_limit_s.or_else(None),
-                method=method,
-                checkpoint=checkpoint,
-            )
+            quantile, seed = (0.99, 0) if file is None else (file.quantile, file.seed)
+            limit_s = time_limit_s.or_else(None)
+            settings = FleetSettings(budget, quantile, seed, gap, limit_s, method, checkpoint)
             if file is None:
                 settings.check()
             else:
@@ -205,7 +189,7 @@ def fleet(
         time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
         limits = faults.take(lambda: inputs.device_limits(limit or ()))
         folder = None if profiles is None else str(profiles)
-        read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=inputs.find_named))
+        read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=inputs.shipped_path))
         faults.take(lambda: check_settings(read.value if read else None))
         faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
         outputs = {"--plot": plot, "--checkpoint": checkpoint}
@@ -274,7 +258,8 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
         from mipplan_formulations import FORMULATIONS
 
         found = mp.solvers.available_solvers()
-        session.show(reporting.solvers_report(found, list(FORMULATIONS)), reporting.show_solvers)
+        report = reporting.SolversReport(solvers=list(found), formulations=list(FORMULATIONS))
+        session.show(report, reporting.show_solvers)
         if not any(solver.available for solver in found):
             session.exit_code = EXIT_NO_ANSWER
 

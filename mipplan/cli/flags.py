@@ -8,9 +8,14 @@ from typing import Annotated, Any
 import typer
 
 
+def option(takes: str, text: str, *names: str) -> Any:
+    """Return an option that takes a value of some kind, such as TIME."""
+    return typer.Option(*names, metavar=takes, help=text)
+
+
 def picture(what: str) -> Any:
     """Return the option of a file to draw something into."""
-    return typer.Option(metavar="FILE", help=f"Draw {what} (.png, .svg or .pdf).")
+    return option("FILE", f"Draw {what} (.png, .svg or .pdf).")
 
 
 # --- what is read ----------------------------------------------------------------------------------------------------
@@ -35,52 +40,34 @@ Expand = Annotated[
         help="For traces of counts: how to place arrivals inside the intervals: poisson, uniform or even."
     ),
 ]
-From = Annotated[
-    str | None, typer.Option("--from", metavar="TIME", help="Use the trace from here, such as 60s.")
-]
-To = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Use the trace up to here.")]
-ProfilesDir = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Profile folder; the shipped one by default.")
-]
+From = Annotated[str | None, option("TIME", "Use the trace from here, such as 60s.", "--from")]
+To = Annotated[str | None, option("TIME", "Use the trace up to here.", "--to")]
+ProfilesDir = Annotated[Path | None, option("DIR", "Profile folder; the shipped one by default.")]
 
 # --- what is asked for -----------------------------------------------------------------------------------------------
 
-Slo = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="Latency objective such as 300ms; the pipeline's by default."),
-]
+Slo = Annotated[str | None, option("TIME", "Latency objective such as 300ms; the pipeline's by default.")]
 Quantile = Annotated[float, typer.Option(help="Share of queries that must keep the objective.")]
-Headroom = Annotated[
-    float, typer.Option(metavar="FACTOR", help="Plan for this multiple of the traffic, such as 1.2.")
-]
-Margin = Annotated[
-    str, typer.Option(metavar="TIME", help="Keep back this much of the objective, such as 10ms.")
-]
+Headroom = Annotated[float, option("FACTOR", "Plan for this multiple of the traffic, such as 1.2.")]
+Margin = Annotated[str, option("TIME", "Keep back this much of the objective, such as 10ms.")]
 Guarantee = Annotated[
     str,
     typer.Option(help="trace: certified on this trace; envelope: for any traffic inside an arrival curve."),
 ]
 Envelope = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="BURST:RATE",
-        help="With --guarantee envelope: at most BURST + RATE·u queries in any u seconds; repeat for the "
+    option(
+        "BURST:RATE",
+        "With --guarantee envelope: at most BURST + RATE·u queries in any u seconds; repeat for the "
         "minimum of several. The trace's own envelope by default.",
     ),
 ]
 Policy = Annotated[
-    str,
-    typer.Option(
-        metavar="NAMES",
-        help="Some of lp,lp-lean,inferline,hpa,ray,ray-tuned,static,oracle, with commas between.",
-    ),
+    str, option("NAMES", "Some of lp,lp-lean,inferline,hpa,ray,ray-tuned,static,oracle, with commas between.")
 ]
 Planners = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAMES",
-        help="Some of certified,refined,inferline,coarse_mean,coarse_peak,half_slo; all by default.",
-    ),
+    option("NAMES", "Some of certified,refined,inferline,coarse_mean,coarse_peak,half_slo; all by default."),
 ]
 
 # --- how it is done --------------------------------------------------------------------------------------------------
@@ -97,10 +84,7 @@ Solver = Annotated[str, typer.Option(help="See `mipplan solvers`.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
 ]
-Document = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write the document of --json here as well.")
-]
+Document = Annotated[Path | None, option("FILE", "Write the document of --json here as well.")]
 Latencies = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Write arrival and latency of every query here (.csv or .parquet)."),
+    Path | None, option("FILE", "Write arrival and latency of every query here (.csv or .parquet).")
 ]

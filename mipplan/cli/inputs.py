@@ -102,14 +102,11 @@ def check_out(flag: str, out: Path | None, endings: tuple[str, ...] = ()) -> Non
 
     if out is None:
         return
-    place = f"{flag} {out}"
-    if endings and out.suffix.lower() not in endings:
-        raise InputError.one(
-            place, f"expected a name that ends in {', '.join(endings[:-1])} or {endings[-1]}"
-        )
     problem = output_problem(out)
+    if endings and out.suffix.lower() not in endings:
+        problem = f"expected a name that ends in {', '.join(endings[:-1])} or {endings[-1]}"
     if problem is not None:
-        raise InputError.one(place, problem)
+        raise InputError.one(f"{flag} {out}", problem)
 
 
 def check_apart(
@@ -141,21 +138,16 @@ def check_beginning(file: str) -> None:
         next(read_pieces(file), None)
 
 
-def find_named(kind: str, name: str, folder: Path) -> str:
-    """Return the file beside a fleet file, or the shipped one of that name."""
-    beside = folder / name
-    return str(beside) if beside.exists() or "/" in name or "." in name else shipped_path(kind, name)
-
-
-def shipped_path(kind: str, name: str) -> str:
-    """Return the path itself, or the shipped file of that name if there is no such path.
+def shipped_path(kind: str, name: str, beside: Path | None = None) -> str:
+    """Return the path itself, in the folder of the file that names it, or the shipped file if there is no such path.
 
     Raises `InputError` if a bare name is neither a file nor shipped.
     """
     from mipplan.documents import shipped_folder
 
-    if Path(name).exists() or "/" in name or "." in name:
-        return name
+    path = name if beside is None else str(beside / name)
+    if Path(path).exists() or "/" in name or "." in name:
+        return path
     for ending in _ENDINGS[kind]:
         candidate = shipped_folder() / kind / f"{name}{ending}"
         if candidate.is_file():

@@ -27,8 +27,7 @@ def replay(
     start: flags.From = None,
     end: flags.To = None,
     windows: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Show latencies over time as well, in windows such as 60s."),
+        str | None, flags.option("TIME", "Show latencies over time as well, in windows such as 60s.")
     ] = None,
     out: flags.Document = None,
     latencies: flags.Latencies = None,
@@ -127,16 +126,13 @@ def compare(
     profiles: flags.ProfilesDir = None,
     quantile: flags.Quantile = 0.99,
     split: Annotated[
-        float,
-        typer.Option(metavar="SHARE", help="Plan on this share of the trace's time, judge on the rest too."),
+        float, flags.option("SHARE", "Plan on this share of the trace's time, judge on the rest too.")
     ] = 0.5,
     planners: flags.Planners = None,
     discipline: Annotated[
         str, typer.Option(help="Judge everybody under this: oldest_first, or fifo.")
     ] = "oldest_first",
-    time_limit: Annotated[
-        str, typer.Option(metavar="TIME", help="Stop each search after this long.")
-    ] = "60s",
+    time_limit: Annotated[str, flags.option("TIME", "Stop each search after this long.")] = "60s",
     seed: flags.Seed = 0,
     expand: flags.Expand = None,
     start: flags.From = None,
@@ -198,17 +194,14 @@ def tune(
     policy: flags.Policy = "lp,inferline,hpa,ray,static",
     sample: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE", help="The trace planned for; by default the first part of --trace stands for it."
-        ),
+        flags.option("FILE", "The trace planned for; by default the first part of --trace stands for it."),
     ] = None,
     split: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="That part, as a share of the trace's time; 0.2 by default."),
+        float | None, flags.option("SHARE", "That part, as a share of the trace's time; 0.2 by default.")
     ] = None,
-    period: Annotated[str, typer.Option(metavar="TIME", help="Time between two instants of control.")] = "1s",
+    period: Annotated[str, flags.option("TIME", "Time between two instants of control.")] = "1s",
     activation_delay: Annotated[
-        str, typer.Option(metavar="TIME", help="Time from ordering a replica to its first batch.")
+        str, flags.option("TIME", "Time from ordering a replica to its first batch.")
     ] = "5s",
     discipline: Annotated[str, typer.Option(help="oldest_first, or fifo.")] = "oldest_first",
     engine: flags.Engine = "auto",

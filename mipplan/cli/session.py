@@ -44,12 +44,8 @@ _PLAIN = dict(zip(_SIGNS, ("<=", ">=", "->", "...", "x", "*", "-", "-", "u", "in
 _PIPE_WIDTH = 140
 
 
-class _OutputError(Exception):
+class _OutputError(OSError):
     """What was to be printed could not be."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 class Session:
@@ -93,7 +89,7 @@ class Session:
             if sys.stdout is not None:
                 sys.stdout.flush()  # what goes wrong shows here rather than after the exit code is chosen
         except OSError as error:
-            raise _OutputError(error) from error
+            raise _OutputError(*error.args) from error
 
     @contextmanager
     def progress(self, *, as_log: bool = False) -> Iterator[Callable[[str], None]]:
@@ -127,10 +123,10 @@ class Session:
             return EXIT_INTERRUPTED
         if isinstance(error, _OutputError):
             _leave_stdout()
-            if isinstance(error.error, BrokenPipeError):
+            if isinstance(error.__cause__, BrokenPipeError):
                 return EXIT_UNREAD
             self.as_json = False
-            self._complain("input", f"the output cannot be written: {error.error.strerror}")
+            self._complain("input", f"the output cannot be written: {error.strerror}")
             return EXIT_BAD_INPUT
         return None
 

@@ -17,6 +17,7 @@ from mipplan.core import (
     NS_PER_S,
     Fault,
     Faults,
+    FieldOf,
     LongestPaths,
     duration_text,
     name_problem,
@@ -140,15 +141,10 @@ class Pipeline:
         """Stages by name, in the order of the file."""
         return MappingProxyType(self._stages)
 
-    @property
-    def edges(self) -> tuple[Edge, ...]:
-        """Edges in the order of the file."""
-        return self._edges
-
-    @property
-    def topological_order(self) -> tuple[str, ...]:
-        """Stage names, parents before children, otherwise in the order of the file."""
-        return self._order
+    edges = FieldOf[tuple[Edge, ...]]("_edges")
+    """Edges in the order of the file."""
+    topological_order = FieldOf[tuple[str, ...]]("_order")
+    """Stage names, parents before children, otherwise in the order of the file."""
 
     @property
     def sources(self) -> tuple[str, ...]:

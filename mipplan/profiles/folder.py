@@ -6,14 +6,14 @@ import csv
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import ConfigDict, Field, RootModel
 
-from mipplan.core import Fault, InputError, listed, name_problem, shown, suggestion
+from mipplan.core import Fault, Faults, InputError, listed, name_problem, shown, suggestion
 from mipplan.documents import (
     FAULTS_TOLD,
     AnyPath,
@@ -89,13 +89,8 @@ class _Row:
     values: dict[str, float | None]
 
 
-@dataclass
-class _Reading:
-    """What has been read so far, and what was wrong with it."""
-
-    known_hardware: tuple[str, ...] | None
-    faults: list[Fault] = field(default_factory=list)
-    rows: dict[tuple[str, str], list[_Row]] = field(default_factory=dict)
+#: Rows read so far, by model and hardware.
+_Rows = dict[tuple[str, str], list[_Row]]
 
 
 def read_profiles(folder: AnyPath) -> tuple[list[Hardware], list[LatencyTable]]:
@@ -107,26 +102,25 @@ def read_profiles(folder: AnyPath) -> tuple[list[Hardware], list[LatencyTable]]:
     if not root.is_dir():
         what = "is a file; a profile folder was expected" if root.exists() else "there is no such folder"
         raise InputError.one(os.fspath(folder), what)
-    faults: list[Fault] = []
-    hardware: list[Hardware] = []
-    known: tuple[str, ...] | None = None
-    try:
-        document = read_yaml(root / "hardware.yaml")
-        found = parse_entry(document, HardwareFile, before=_name_findings(document.value, ()))
-        hardware = _hardware(found.root)
-        known = tuple(entry.name for entry in hardware)
-    except InputError as error:
-        faults += error.faults
-    reading = _Reading(known, faults)
+    faults = Faults()
+    hardware = faults.take(lambda: _read_hardware(root / "hardware.yaml")).or_else([])
     paths = sorted((root / "models").glob("*.csv"))
     if not paths:
-        faults.append(Fault(str(root / "models"), "there is no table here; expected at least one *.csv file"))
+        faults.add(Fault(str(root / "models"), "there is no table here; expected at least one *.csv file"))
+    known = [device.name for device in hardware]
+    rows: _Rows = {}
     for path in paths:
-        _read_file(path, reading)
-    tables = _tables(reading)
-    if faults:
-        raise InputError(faults)
-    return hardware, tables
+        faults.take(partial(_read_file, path, known, rows))
+    for of_table in rows.values():
+        faults.add(*_repeated(of_table), *_partly_given(of_table))
+    faults.check()
+    return hardware, [_table(*names, of_table) for names, of_table in rows.items()]
+
+
+def _read_hardware(path: Path) -> list[Hardware]:
+    document = read_yaml(path)
+    entry = parse_entry(document, HardwareFile, before=_name_findings(document.value, ()))
+    return _hardware(entry.root)
 
 
 def parse_document(document: Document) -> tuple[list[Hardware], list[LatencyTable]]:
@@ -168,35 +162,34 @@ def _unknown_hardware(name: str, known: Sequence[str]) -> str:
     return f"there is no hardware type {shown(name)}{hint}"
 
 
-def _read_file(path: Path, reading: _Reading) -> None:
-    """Read the rows of one file; of very many faults only the first are kept."""
-    before = len(reading.faults)
-    try:
-        records = _records(decode_text(read_bytes(path), str(path)), str(path))
-    except InputError as error:
-        reading.faults += error.faults
-        return
+def _read_file(path: Path, known: Sequence[str], rows: _Rows) -> None:
+    """Add the rows of one file to those read so far.
+
+    Raises `InputError` with what is wrong in it, of very many faults the first.
+    """
+    records = _records(decode_text(read_bytes(path), str(path)), str(path))
     if not records:
-        reading.faults.append(Fault(str(path), "is empty; the first line must name the columns"))
-        return
+        raise InputError.one(str(path), "is empty; the first line must name the columns")
     line, header = records[0]
     header = [name.strip() for name in header]
-    wrong = list(_header_problems(header))
+    wrong = [Fault(f"{path}:{line}", problem) for problem in _header_problems(header)]
     if wrong:
-        reading.faults += [Fault(f"{path}:{line}", problem) for problem in wrong]
-        return
+        raise InputError(wrong)
     if len(records) == 1:
-        reading.faults.append(Fault(str(path), "holds no row below its header"))
+        raise InputError.one(str(path), "holds no row below its header")
+    faults: list[Fault] = []
     for line, cells in records[1:]:
-        if len(reading.faults) > before + FAULTS_TOLD:
-            reading.faults[before:] = first_faults(reading.faults[before:], str(path))
-            return
         place = f"{path}:{line}"
         if len(cells) != len(header):
             message = f"expected {len(header)} values as in the header, found {len(cells)}"
-            reading.faults.append(Fault(place, message))
-            continue
-        _read_row(place, dict(zip(header, (cell.strip() for cell in cells), strict=True)), reading)
+            faults.append(Fault(place, message))
+        else:
+            row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+            faults += _read_row(place, row, known, rows)
+        if len(faults) > FAULTS_TOLD:
+            break
+    if faults:
+        raise InputError(first_faults(faults, str(path)))
 
 
 def _records(text: str, origin: str) -> list[tuple[int, list[str]]]:
@@ -235,15 +228,14 @@ def _header_problems(header: Sequence[str]) -> Iterator[str]:
         yield f"missing column(s) {', '.join(missing)}"
 
 
-def _read_row(place: str, cells: dict[str, str], reading: _Reading) -> None:
-    """Check one row; keep it if it can be used."""
+def _read_row(place: str, cells: dict[str, str], known: Sequence[str], rows: _Rows) -> list[Fault]:
+    """Check one row, and add it if it can be used; no hardware is known where its file cannot be read."""
     faults: list[Fault] = []
     for name in ("model", "hardware"):
         problem = name_problem(cells[name])
         if problem is not None:
             faults.append(Fault(f"{place}: {name}", problem))
-    known = reading.known_hardware
-    if known is not None and cells["hardware"].strip() and cells["hardware"] not in known:
+    if known and cells["hardware"].strip() and cells["hardware"] not in known:
         message = f"{_unknown_hardware(cells['hardware'], known)} (in hardware.yaml)"
         faults.append(Fault(f"{place}: hardware", message))
     batch = _number(f"{place}: batch", cells["batch"], batch_problem, faults)
@@ -253,10 +245,10 @@ def _read_row(place: str, cells: dict[str, str], reading: _Reading) -> None:
         blank = text == "" and name in OPTIONAL_COLUMNS
         judge = partial(measurement_problem, name)
         values[name] = None if blank else _number(f"{place}: {name}", text, judge, faults)
-    reading.faults += faults
     if not faults and batch is not None:
         row = _Row(place, int(batch), cells["source"], values)
-        reading.rows.setdefault((cells["model"], cells["hardware"]), []).append(row)
+        rows.setdefault((cells["model"], cells["hardware"]), []).append(row)
+    return faults
 
 
 def _number(place: str, text: str, judge: Callable[[float], str | None], faults: list[Fault]) -> float | None:
@@ -273,20 +265,13 @@ def _number(place: str, text: str, judge: Callable[[float], str | None], faults:
     return value
 
 
-def _tables(reading: _Reading) -> list[LatencyTable]:
-    tables: list[LatencyTable] = []
-    for (model, hardware), rows in reading.rows.items():
-        faults = [*_repeated(rows), *_partly_given(rows)]
-        reading.faults += faults
-        if faults:
-            continue
-        rows.sort(key=lambda row: row.batch)
-        given = [name for name, value in rows[0].values.items() if value is not None]
-        columns = {name: [row.values[name] for row in rows] for name in given}
-        source = tuple(row.source for row in rows)
-        batch = [row.batch for row in rows]
-        tables.append(LatencyTable(model, hardware, batch=batch, source=source, **columns))  # type: ignore[arg-type]
-    return tables
+def _table(model: str, hardware: str, rows: Sequence[_Row]) -> LatencyTable:
+    rows = sorted(rows, key=lambda row: row.batch)
+    given = [name for name, value in rows[0].values.items() if value is not None]
+    columns = {name: [row.values[name] for row in rows] for name in given}
+    source = tuple(row.source for row in rows)
+    batch = [row.batch for row in rows]
+    return LatencyTable(model, hardware, batch=batch, source=source, **columns)  # type: ignore[arg-type]
 
 
 def _repeated(rows: Sequence[_Row]) -> Iterator[Fault]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -70,20 +70,20 @@ def examine(profiles: Profiles) -> tuple[Finding, ...]:
     tuple of Finding
         In the order of the tables; for one table, warnings first.
     """
-    copies = _copies(profiles.tables.values())
     found: list[Finding] = []
+    measured: dict[tuple[str, bytes, bytes], LatencyTable] = {}
     for table in profiles.tables.values():
-        of_table = [*_examined(table), *copies.get((table.model, table.hardware), ())]
-        found += sorted(of_table, key=lambda finding: finding.severity is Severity.NOTE)
+        alike = measured.setdefault((table.model, table.batch.tobytes(), table.latency_ms.tobytes()), table)
+        found += sorted(_examined(table, alike), key=lambda finding: finding.severity is Severity.NOTE)
     return tuple(found)
 
 
-def _examined(table: LatencyTable) -> Iterator[Finding]:
-    for rule in _rules(table):
+def _examined(table: LatencyTable, alike: LatencyTable) -> Iterator[Finding]:
+    for rule in _rules(table, alike):
         if rule.which.any():
             sizes = tuple(table.batch[rule.which].tolist())
             named = f"batch size{'' if len(sizes) == 1 else 's'} {listed(map(str, sizes))}"
-            found = rule.found.format(sizes=named)
+            found = rule.found.replace("{sizes}", named)
             yield Finding(rule.severity, table.model, table.hardware, sizes, found, rule.treatment)
 
 
@@ -96,8 +96,10 @@ class _Rule(NamedTuple):
     treatment: str = "used as measured"
 
 
-def _rules(table: LatencyTable) -> Iterator[_Rule]:
+def _rules(table: LatencyTable, alike: LatencyTable) -> Iterator[_Rule]:
+    """What is odd about a table; `alike` is the first of its model that agrees in every figure, perhaps itself."""
     note, warning, smallest = Severity.NOTE, Severity.WARNING, table.smallest_batch
+    every = np.ones(len(table.batch), dtype=bool)
     if len(table.batch) == 1:
         only = "only batch size 1 was measured, so nothing is known about batching"
         yield _Rule(note, table.batch == 1, only, "requests are served one at a time")
@@ -106,7 +108,7 @@ def _rules(table: LatencyTable) -> Iterator[_Rule]:
             f"the latency is {table.latency_ms[0]:g} ms at every batch size, as if a batch cost no more than one item "
             "(is it a latency per item, or a placeholder?)"
         )
-        yield _Rule(warning, np.ones(len(table.batch), dtype=bool), constant)
+        yield _Rule(warning, every, constant)
     else:
         yield from _rules_of_curve(table)
     yield _Rule(
@@ -130,61 +132,26 @@ def _rules(table: LatencyTable) -> Iterator[_Rule]:
         yield _Rule(
             warning, below, "latency_p99_ms is below latency_ms at {sizes}", "plans use latency_ms only"
         )
+    if alike is not table:
+        copied = f"every latency equals that on {alike.hardware} (was the table copied?)"
+        yield _Rule(warning, every, copied)
 
 
 def _rules_of_curve(table: LatencyTable) -> Iterator[_Rule]:
+    note, warning = Severity.NOTE, Severity.WARNING
     per_item = table.latency_ms / table.batch
     fall, rise = table.latency_ms[1:] / table.latency_ms[:-1], per_item[1:] / per_item[:-1]
     deepest, steepest = _PARAMS.deepest_fall, _PARAMS.steepest_rise
-    yield _Rule(
-        Severity.WARNING,
-        _larger_of(fall < deepest),
-        "the latency falls by more than half at {sizes}, which is implausible",
-    )
-    yield _Rule(
-        Severity.NOTE,
-        _larger_of((fall < 1) & (fall >= deepest)),
-        "the latency falls at {sizes}",
-        "used as measured; the bound counts the slowest batch up to the cap",
-    )
-    yield _Rule(
-        Severity.WARNING,
-        _larger_of(rise > steepest),
-        f"the latency per item grows more than {steepest:g} times at {{sizes}}, which is implausible",
-    )
-    yield _Rule(
-        Severity.NOTE,
-        _larger_of((rise > _PARAMS.least_rise) & (rise <= steepest)),
-        "the throughput falls at {sizes}",
-        "used as measured; such a cap seldom pays",
-    )
+    fallen = "the latency falls by more than half at {sizes}, which is implausible"
+    yield _Rule(warning, _larger_of(fall < deepest), fallen)
+    treatment = "used as measured; the bound counts the slowest batch up to the cap"
+    yield _Rule(note, _larger_of((fall < 1) & (fall >= deepest)), "the latency falls at {sizes}", treatment)
+    grown = f"the latency per item grows more than {steepest:g} times at {{sizes}}, which is implausible"
+    yield _Rule(warning, _larger_of(rise > steepest), grown)
+    slower = _larger_of((rise > _PARAMS.least_rise) & (rise <= steepest))
+    yield _Rule(note, slower, "the throughput falls at {sizes}", "used as measured; such a cap seldom pays")
 
 
 def _larger_of(pairs: Bool) -> Bool:
     """Mark the larger size of each pair of neighbours that is marked."""
     return np.concatenate([[False], pairs])
-
-
-# -------------------------------------------------------------------------------------------- across tables
-
-
-def _copies(tables: Iterable[LatencyTable]) -> dict[tuple[str, str], list[Finding]]:
-    """Find tables of one model that agree in every figure on several hardware types."""
-    alike: dict[tuple[str, bytes, bytes], list[LatencyTable]] = {}
-    for table in tables:
-        key = (table.model, table.batch.tobytes(), table.latency_ms.tobytes())
-        alike.setdefault(key, []).append(table)
-    found: dict[tuple[str, str], list[Finding]] = {}
-    for first, *others in alike.values():
-        for table in others:
-            found[table.model, table.hardware] = [
-                Finding(
-                    Severity.WARNING,
-                    table.model,
-                    table.hardware,
-                    tuple(table.batch.tolist()),
-                    f"every latency equals that on {first.hardware} (was the table copied?)",
-                    "used as measured",
-                )
-            ]
-    return found

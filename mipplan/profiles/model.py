@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from mipplan.core import (
     is_whole,
     name_problem,
     plain,
+    remake,
     shown,
 )
 from mipplan.documents import AnyPath, Document
@@ -113,20 +115,16 @@ class Profiles:
         InputError
             If two hardware types have one name, or two tables one model and hardware.
         """
-        devices: dict[str, Hardware] = {}
-        measured: dict[tuple[str, str], LatencyTable] = {}
-        wrong: list[str] = []
-        for device in hardware:
-            if device.name in devices:
-                wrong.append(f"the hardware type {device.name!r} is given twice")
-            devices[device.name] = device
-        for table in tables:
-            if (table.model, table.hardware) in measured:
-                wrong.append(f"{table.model} on {table.hardware} is profiled twice")
-            measured[table.model, table.hardware] = table
+        devices, measured = list(hardware), list(tables)
+        names = Counter(device.name for device in devices)
+        keys = Counter((table.model, table.hardware) for table in measured)
+        wrong = [f"the hardware type {name!r} is given twice" for name, times in names.items() if times > 1]
+        wrong += [
+            f"{model} on {name} is profiled twice" for (model, name), times in keys.items() if times > 1
+        ]
         if wrong:
             raise InputError(Fault("profiles", problem) for problem in wrong)
-        return cls(devices, measured)
+        return cls(dict(zip(names, devices, strict=True)), dict(zip(keys, measured, strict=True)))
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -213,8 +211,8 @@ class Profiles:
     def __hash__(self) -> int:
         return hash((tuple(self.hardware.values()), frozenset(self.tables.values())))
 
-    def __reduce__(self) -> tuple[type[Profiles], tuple[Any, ...]]:
-        return Profiles, (dict(self.hardware), dict(self.tables))  # read-only views cannot be pickled
+    def __reduce__(self) -> tuple[Any, ...]:
+        return remake(self)
 
     def __repr__(self) -> str:
         return (

@@ -18,6 +18,7 @@ from mipplan.core import (
     Int64,
     frozen,
     name_problem,
+    remake,
     shown,
 )
 
@@ -117,10 +118,8 @@ class LatencyTable:
     def __hash__(self) -> int:
         return hash((self.model, self.hardware, self.batch.tobytes(), self.latency_ms.tobytes()))
 
-    def __reduce__(self) -> tuple[type[LatencyTable], tuple[Any, ...]]:
-        # Unpickled arrays are writeable; going through the constructor makes them read-only again.
-        optional = tuple(getattr(self, name) for name in OPTIONAL_COLUMNS)
-        return LatencyTable, (self.model, self.hardware, self.batch, self.latency_ms, self.source, *optional)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return remake(self)  # Unpickled arrays are writeable; the constructor makes them read-only again.
 
 
 def batch_problem(batch: float) -> str | None:

@@ -71,21 +71,15 @@ def profiles_report(
     profiles: Profiles, folder: str, pipelines: list[str], traces: list[str]
 ) -> ProfilesReport:
     """Describe a profile folder."""
-    return ProfilesReport(
+    return ProfilesReport.of(
+        profiles,
         folder=folder,
-        hardware={name: HardwareReport.of(device) for name, device in profiles.hardware.items()},
         tables=[
-            TableReport(
-                model=model,
-                hardware=hardware,
-                batch=measured.batch.tolist(),
-                latency_ms=measured.latency_ms.tolist(),
-            )
-            for (model, hardware), measured in profiles.tables.items()
+            TableReport.of(table, batch=table.batch.tolist(), latency_ms=table.latency_ms.tolist())
+            for table in profiles.tables.values()
         ],
         shipped_pipelines=pipelines,
         shipped_traces=traces,
-        remarks=list(profiles.remarks),
     )
 
 
@@ -176,11 +170,6 @@ def _subject(ours: Sequence[Finding], others: Sequence[Finding]) -> str:
     if not others:
         return "measurements this plan rests on"
     return "measurements of hardware it could have chosen" if len(ours) <= _SPELT_OUT else "measurements"
-
-
-def solvers_report(solvers: Sequence[SolverInfo], formulations: list[str]) -> SolversReport:
-    """Describe the solvers and formulations there are."""
-    return SolversReport(solvers=list(solvers), formulations=formulations)
 
 
 def show_solvers(console: Console, report: SolversReport) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mipplan.comparison import Comparison, ComparisonRow, Contender, Judgement
+from mipplan.comparison import Comparison, Contender
 from mipplan.pipeline import Pipeline
 from mipplan.reporting.documents import ChoiceReport, Report, TraceReport
-from mipplan.reporting.plans import choice_reports, trace_report
+from mipplan.reporting.plans import choice_reports
 from mipplan.reporting.text import (
     NO_THEOREM_UNDER_FIFO,
     percent_text,
@@ -42,10 +42,10 @@ class JudgementReport(Report):
 
     seed: int
     queries: int
-    latency_s: float
+    latency_s: Annotated[float, "quantile_s"]
     misses: int
     miss_rate: float
-    kept: bool
+    kept: Annotated[bool, "keeps"]
 
 
 class ComparisonRowReport(Report):
@@ -54,7 +54,7 @@ class ComparisonRowReport(Report):
     planner: str
     status: str
     reason: str | None
-    proof: str | None
+    proof: Annotated[str | None, "refinement.proof"]
     usd_per_hour: float | None
     lower_bound_usd_per_hour: float | None
     bound_s: float | None
@@ -65,8 +65,8 @@ class ComparisonRowReport(Report):
     in_sample: JudgementReport | None
     held_out: JudgementReport | None
     over_seeds: list[JudgementReport]
-    median_latency_s: float | None
-    worst_latency_s: float | None
+    median_latency_s: Annotated[float | None, "median_quantile_s"]
+    worst_latency_s: Annotated[float | None, "worst_quantile_s"]
     median_miss_rate: float | None
     worst_miss_rate: float | None
 
@@ -95,31 +95,13 @@ def comparison_report(pipeline: Pipeline, comparison: Comparison, written: list[
     return ComparisonReport.of(
         comparison,
         pipeline=pipeline.name,
-        planned_on=trace_report(comparison.planned_on),
-        judged_on=trace_report(comparison.judged_on),
-        rows=[_row_report(row) for row in comparison.by_cost],
+        rows=[
+            ComparisonRowReport.of(row, row.plan, choices=choice_reports(row.plan))
+            for row in comparison.by_cost
+        ],
         notes=_comparison_notes(pipeline, comparison),
         written=written,
     )
-
-
-def _row_report(row: ComparisonRow) -> ComparisonRowReport:
-    plan = row.plan
-    return ComparisonRowReport.of(
-        row,
-        plan,
-        proof=None if plan.refinement is None else plan.refinement.proof,
-        choices=choice_reports(plan),
-        in_sample=None if row.in_sample is None else _judgement_report(row.in_sample),
-        held_out=None if row.held_out is None else _judgement_report(row.held_out),
-        over_seeds=[_judgement_report(judged) for judged in row.over_seeds],
-        median_latency_s=row.median_quantile_s,
-        worst_latency_s=row.worst_quantile_s,
-    )
-
-
-def _judgement_report(judged: Judgement) -> JudgementReport:
-    return JudgementReport.of(judged, latency_s=judged.quantile_s, kept=judged.keeps)
 
 
 def _comparison_notes(pipeline: Pipeline, comparison: Comparison) -> list[str]:
@@ -241,11 +223,11 @@ class TuneReport(Report):
     """``mipplan tune --json``."""
 
     command: Literal["tune"] = "tune"
-    pipeline: str
+    pipeline: Annotated[str, "pipeline.name"]
     plan_file: str
     slo_s: float
     quantile: float
-    planned_usd_per_hour: float
+    planned_usd_per_hour: Annotated[float, "usd_per_hour"]
     planned_replicas: dict[str, int]
     period_s: float
     activation_delay_s: float
@@ -265,12 +247,8 @@ def tune_report(tuning: Tuning, plan_file: str, written: list[str]) -> TuneRepor
     return TuneReport.of(
         tuning,
         plan,
-        pipeline=plan.pipeline.name,
         plan_file=plan_file,
-        planned_usd_per_hour=plan.usd_per_hour or 0.0,
         planned_replicas={stage: choice.replicas for stage, choice in plan.choices.items()},
-        sample=trace_report(tuning.sample),
-        trace=trace_report(tuning.trace),
         runs=[_run_report(run) for run in tuning.runs],
         notes=_tuning_notes(tuning),
         written=written,

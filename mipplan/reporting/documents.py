@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+import math
+from operator import attrgetter
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Fault
-from mipplan.result import Interval
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Fault, check_slo
+from mipplan.result import FIGURES, Interval, ReplayResult
+
+#: What is infinite, or no number at all, is null in JSON.
+Finite = Annotated[
+    float | None, BeforeValidator(lambda value: None if value is None or not math.isfinite(value) else value)
+]
 
 
 class Report(BaseModel):
-    """A document, or a part of one; what a result has under the same name is taken from there."""
+    """A document, or a part of one; what a result has under a field's name is taken from there.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)
+    Where a result calls it otherwise, a text beside the field's type says how: ``pipeline.name``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
     def of(cls, *results: object, **others: object) -> Self:
         """Take what is not given from the first of the results that has it."""
-        fields = [name for name, field in cls.model_fields.items() if field.is_required()]
-        return cls.model_validate(
-            {name: _taken(results, name) for name in fields if name not in others} | others
-        )
+        return cls.model_validate(cls._fields_of(*results, **others))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_part(cls, part: Any) -> Any:
+        """Describe a result that stands where its description belongs."""
+        return part if isinstance(part, dict | Report) else cls._fields_of(part)
+
+    @classmethod
+    def _fields_of(cls, *results: object, **others: object) -> dict[str, object]:
+        return others | {
+            name: _taken(results, next((mark for mark in field.metadata if isinstance(mark, str)), name))
+            for name, field in cls.model_fields.items()
+            if field.is_required() and name not in others
+        }
 
 
-_MISSING = object()
-
-
-def _taken(results: tuple[object, ...], name: str) -> Any:
-    """Seconds and dollars are also made of whole nanoseconds and micro-dollars."""
-    found = (getattr(result, name, _MISSING) for result in results)
-    value = next((value for value in found if value is not _MISSING), _MISSING)
-    if value is not _MISSING:
-        return value
+def _taken(results: tuple[object, ...], path: str) -> Any:
+    """Seconds and dollars are also made of whole nanoseconds and micro-dollars; what None has is None."""
+    name, *inner = path.split(".")
+    for result in results:
+        if hasattr(result, name):
+            found = getattr(result, name)
+            return found if found is None or not inner else attrgetter(".".join(inner))(found)
     if "usd" in name:
         exact, scale = name.replace("usd", "microusd"), MICRODOLLARS_PER_DOLLAR
     else:
@@ -50,10 +69,11 @@ class TraceReport(Report):
     name: str
     note: str
     sha256: str
-    queries: int
+    queries: Annotated[int, "arrival_ns.size"]
     duration_s: float
-    rate_rps: float | None
-    cv: float | None
+    # Null where all queries arrive at once.
+    rate_rps: Finite
+    cv: Finite
 
 
 class ChoiceReport(Report):
@@ -117,12 +137,12 @@ class WindowReport(Report):
 
     start_s: float
     queries: int
-    mean_s: float | None
-    p50_s: float | None
-    p90_s: float | None
-    p99_s: float | None
-    max_s: float | None
-    miss_rate: float | None
+    mean_s: Finite
+    p50_s: Finite
+    p90_s: Finite
+    p99_s: Finite
+    max_s: Finite
+    miss_rate: Finite = None
 
 
 class StreamStageReport(Report):
@@ -161,7 +181,7 @@ class FleetMemberReport(Report):
     status: str
     slo_s: float
     usd_per_hour: float
-    alone_usd_per_hour: float
+    alone_usd_per_hour: Annotated[float, "lower_bound_usd_per_hour"]
     certificate_s: float
     choices: dict[str, ChoiceReport]
 
@@ -202,7 +222,7 @@ class PlanReport(Report):
     """``mipplan plan --json``."""
 
     command: Literal["plan"] = "plan"
-    pipeline: str
+    pipeline: Annotated[str, "pipeline.name"]
     status: str
     reason: str | None
     limit: str | None
@@ -281,7 +301,7 @@ class VerifyReport(Report):
     slo_s: float
     quantile: float
     usd_per_hour: float | None
-    certificate_s: float | None
+    certificate_s: Annotated[float | None, "certificate.bound_s"]
     worst_case_s: float | None
     critical_path: list[CriticalStageReport]
     trace: TraceReport
@@ -318,3 +338,42 @@ class ErrorReport(Report):
     error: Literal["input", "solver", "no_plan", "interrupted"]
     message: str
     faults: list[Fault]
+
+
+# --- made here, because a result offers it as its own ----------------------------------------------------------------
+
+
+def replay_report(result: ReplayResult, slo_s: float | None) -> ReplayReport:
+    """Describe a replay, beside an objective if there is one."""
+    if slo_s is not None:
+        slo_s = check_slo(slo_s) / NS_PER_S
+    statistics = result.statistics(slo_s)
+    estimates = dict(zip(FIGURES, (estimate for _, estimate in statistics.quantiles), strict=True))
+    missed = statistics.misses
+    judged = estimates if missed is None else {**estimates, "miss_rate": missed}
+    return ReplayReport.of(
+        result,
+        statistics,
+        latency_s={
+            **{name: estimate.value for name, estimate in estimates.items()},
+            "max": result.quantile(1.0),
+            "mean": result.mean_latency_s,
+        },
+        slo_s=slo_s,
+        misses=None if slo_s is None else result.misses(slo_s),
+        miss_rate=None if missed is None else missed.value,
+        latency_interval_s={name: estimate.interval for name, estimate in estimates.items()},
+        miss_rate_interval=None if missed is None else missed.interval,
+        no_interval={
+            name: estimate.reason for name, estimate in judged.items() if estimate.reason is not None
+        },
+        stages={
+            name: StageReport.of(
+                stage,
+                batch_sizes={str(size): count for size, count in stage.batch_sizes.items()},
+                utilisation=result.utilisation(name),
+                p99_wait_s=stage.wait_quantile(0.99),
+            )
+            for name, stage in result.stages.items()
+        },
+    )

@@ -208,7 +208,6 @@ def _draw_rate(axes: Axes, tuning: Tuning) -> None:
     starts_s, rates = tuning.trace.rate_over_time(step)
     axes.stairs(rates, np.append(starts_s, starts_s[-1] + step), fill=True, color=GREY, alpha=0.45)
     axes.axhline(tuning.sample.rate_rps, color=GREY, linestyle=":", linewidth=1.0)
-    axes.set_ylabel("queries/s")
     axes.set_ylim(bottom=0.0)
 
 
@@ -230,22 +229,23 @@ def _draw_cost(axes: Axes, tuning: Tuning, run: TuningRun, colour: str) -> None:
 def _finish(grid: np.ndarray, tuning: Tuning) -> None:
     from matplotlib.ticker import LogLocator
 
-    rate, cost, latency, missed = grid
-    rate.set_title("traffic (dotted: the sample's rate)", fontsize=10, loc="left")
-    cost.set_title("replicas commanded", fontsize=10, loc="left")
-    cost.set_ylabel("$/h")
-    cost.set_yscale("log")  # far dearer policies would press all others onto the axis
-    latency.axhline(tuning.plan.slo_s * 1e3, color=RED, linestyle="--", linewidth=1.0)
-    latency.set_yscale("log")
-    latency.set_ylabel("P99 (ms)")
+    _, cost, latency, missed = grid
     window_s = tuning.runs[0].windows.window_s
-    latency.set_title(f"P99 of {window_s:g} s (dashed: the objective)", fontsize=10, loc="left")
-    missed.set_ylabel("missed (%)")
-    missed.set_title(f"queries beyond the objective, of those within {window_s:g} s", fontsize=10, loc="left")
+    captions = (
+        ("traffic (dotted: the sample's rate)", "queries/s"),
+        ("replicas commanded", "$/h"),
+        (f"P99 of {window_s:g} s (dashed: the objective)", "P99 (ms)"),
+        (f"queries beyond the objective, of those within {window_s:g} s", "missed (%)"),
+    )
+    for axes, (title, unit) in zip(grid, captions, strict=True):
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_ylabel(unit)
+    latency.axhline(tuning.plan.slo_s * 1e3, color=RED, linestyle="--", linewidth=1.0)
     most = max(float(run.missed_over_time.max()) for run in tuning.runs)
     missed.set_ylim(0.0, max(5.0, min(104.0, 110.0 * most)))
     missed.set_xlabel("ingress time (s)")
     for axes in (cost, latency):
+        axes.set_yscale("log")  # far dearer policies would press all others onto the axis
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
         axes.yaxis.set_minor_formatter("{x:g}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR
-from mipplan.fleet import DeviceUse, FleetPlan
+from mipplan.fleet import FleetPlan
 from mipplan.reporting.documents import (
     AdmissionReport,
     BucketReport,
@@ -24,7 +23,6 @@ from mipplan.reporting.documents import (
     PlanReport,
     ReplayReport,
     SloRelaxationReport,
-    TraceReport,
     VerifyReport,
 )
 from mipplan.reporting.text import (
@@ -53,12 +51,6 @@ _MEMBERS_LISTED = 40
 _MOST_NAMED = 12
 
 
-def trace_report(trace: Trace) -> TraceReport:
-    """Describe a trace; rate and CV are null where all queries arrive at once."""
-    rate_rps, cv = (value if math.isfinite(value) else None for value in (trace.rate_rps, trace.cv))
-    return TraceReport.of(trace, queries=len(trace), rate_rps=rate_rps, cv=cv)
-
-
 def choice_reports(plan: Plan) -> dict[str, ChoiceReport]:
     """Configuration of every stage of a plan, and what it costs."""
     prices = {name: device.microusd_per_hour for name, device in plan.profiles.hardware.items()}
@@ -82,10 +74,9 @@ def plan_report(
     buckets = None if plan.envelope is None else [BucketReport(burst=b, rate_rps=r) for b, r in plan.envelope]
     return PlanReport.of(
         plan,
-        pipeline=plan.pipeline.name,
         envelope=buckets,
         choices=choice_reports(plan),
-        trace=trace_report(trace),
+        trace=trace,
         replay=None if replayed is None else replayed.summary(plan.slo_s),
         explanation=None if explanation is None else explanation.lines(),
         remarks=remarks,
@@ -165,14 +156,12 @@ def _replay_figures(report: ReplayReport) -> list[tuple[str, str]]:
 def verify_report(verification: Verification, plan_file: str, trace: Trace) -> VerifyReport:
     """Describe the re-check of a plan file."""
     certificate = verification.certificate
-    path = () if certificate is None else certificate.critical_path
     return VerifyReport.of(
         verification,
         verification.plan,
         plan_file=plan_file,
-        certificate_s=None if certificate is None else certificate.bound_s,
-        critical_path=[CriticalStageReport.of(step) for step in path],
-        trace=trace_report(trace),
+        critical_path=[] if certificate is None else certificate.critical_path,
+        trace=trace,
     )
 
 
@@ -216,7 +205,6 @@ def fleet_report(name: str, quantile: float, seed: int, fleet: FleetPlan, writte
         name=name,
         quantile=quantile,
         seed=seed,
-        devices=_device_reports(fleet.devices),
         pipelines=_member_reports(fleet.plans),
         admission=None if admission is None else AdmissionReport.of(admission, fleet=admitted),
         relaxation=None if relaxed is None else SloRelaxationReport.of(relaxation, fleet=relaxed),
@@ -228,26 +216,11 @@ def fleet_report(name: str, quantile: float, seed: int, fleet: FleetPlan, writte
 def _set_report(fleet: FleetPlan) -> FleetSetReport | None:
     if fleet.usd_per_hour is None or fleet.lower_bound_usd_per_hour is None or fleet.gap is None:
         return None
-    return FleetSetReport.of(
-        fleet, devices=_device_reports(fleet.devices), pipelines=_member_reports(fleet.plans)
-    )
-
-
-def _device_reports(devices: Mapping[str, DeviceUse]) -> dict[str, DeviceUseReport]:
-    return {name: DeviceUseReport.of(use) for name, use in devices.items()}
+    return FleetSetReport.of(fleet, pipelines=_member_reports(fleet.plans))
 
 
 def _member_reports(plans: Mapping[str, Plan]) -> dict[str, FleetMemberReport]:
-    return {
-        name: FleetMemberReport.of(
-            plan,
-            usd_per_hour=plan.usd_per_hour or 0.0,
-            alone_usd_per_hour=plan.lower_bound_usd_per_hour or 0.0,
-            certificate_s=plan.certificate_s or 0.0,
-            choices=choice_reports(plan),
-        )
-        for name, plan in plans.items()
-    }
+    return {name: FleetMemberReport.of(plan, choices=choice_reports(plan)) for name, plan in plans.items()}
 
 
 def show_fleet(console: Console, report: FleetReport) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -21,8 +20,9 @@ from mipplan.reporting.documents import (
     StreamReport,
     StreamStageReport,
     WindowReport,
+    replay_report,
 )
-from mipplan.reporting.plans import IN_SAMPLE, trace_report
+from mipplan.reporting.plans import IN_SAMPLE
 from mipplan.reporting.text import (
     LABELS,
     NO_THEOREM_UNDER_FIFO,
@@ -61,27 +61,16 @@ def replay_command_report(
     written: Sequence[str] = (),
 ) -> ReplayCommandReport:
     """Describe a replay of a plan file, with latencies over time and the files written if there are any."""
-    return ReplayCommandReport(
+    return ReplayCommandReport.of(
+        plan,
         plan_file=plan_file,
-        usd_per_hour=plan.usd_per_hour or 0.0,
-        quantile=plan.quantile,
-        trace=trace_report(trace),
+        trace=trace,
         in_sample=plan.trace is not None and plan.trace.sha256 == trace.sha256,
-        replay=ReplayReport.model_validate(result.summary(plan.slo_s)),
+        replay=replay_report(result, plan.slo_s),
         window_s=None if windows is None else windows.window_s,
-        windows=None if windows is None else _window_reports(windows),
+        windows=None if windows is None else windows.to_pandas().to_dict(orient="records"),
         written=list(written),
     )
-
-
-def _window_reports(windows: Windows) -> list[WindowReport]:
-    rows = windows.to_pandas().to_dict(orient="records")
-    return [
-        WindowReport.model_validate(
-            {"miss_rate": None, **{name: None if math.isnan(value) else value for name, value in row.items()}}
-        )
-        for row in rows
-    ]
 
 
 def show_replay(console: Console, report: ReplayCommandReport) -> None:

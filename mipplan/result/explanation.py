@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, MOST_LINES, Printable, Summary, format_duration
 from mipplan.result.record import Choice
-from mipplan.result.summaries import dollars_text
 
 
 @dataclass(frozen=True)
@@ -175,6 +174,11 @@ def _stage_text(stage: StageExplanation, whole: Explanation) -> str:
 
 def _choice_text(choice: Choice, batch: str = "batch ") -> str:
     return f"{choice.replicas} × {choice.hardware} ({batch}{choice.batch})"
+
+
+def dollars_text(microusd: int) -> str:
+    """Write a cost."""
+    return f"{microusd / MICRODOLLARS_PER_DOLLAR:.4f} $/h"
 
 
 def step_text(step: CriticalStage) -> str:

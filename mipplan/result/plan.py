@@ -17,13 +17,15 @@ from mipplan.core import (
     Int64,
     NoPlanError,
     Printable,
+    Summary,
+    format_duration,
     from_front,
     remake,
 )
 from mipplan.documents import write_text_atomically
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import LatencyTable, Profiles
-from mipplan.result.explanation import Explanation
+from mipplan.result.explanation import Explanation, dollars_text
 from mipplan.result.plan_file import (
     PlanDocument,
     altered_parts,
@@ -46,7 +48,6 @@ from mipplan.result.record import (
     read_choices,
     resolve_slo_ns,
 )
-from mipplan.result.summaries import plan_line, plan_summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -235,7 +236,75 @@ class Plan(Printable):
         usd_per_hour = table["replicas"] * prices / MICRODOLLARS_PER_DOLLAR
         return table.assign(usd_per_hour=usd_per_hour.astype(float)).rename_axis("stage")
 
-    _summary, _line = plan_summary, plan_line
+    def _summary(self) -> Summary:
+        headroom = "" if self.headroom == 1.0 else f", for {self.headroom:g} × the traffic"
+        margin = f", {format_duration(self.margin_ns)} of it kept back" if self.margin_ns else ""
+        prices = {name: device.microusd_per_hour for name, device in self.profiles.hardware.items()}
+        return Summary(
+            f"Plan for {self.pipeline.name}: {self.status}",
+            figures=(
+                ("cost", self._cost_text()),
+                ("objective", f"{self._objective_text()}{headroom}{margin}"),
+                ("certificate", self._certificate_text()),
+                ("replayed", self._replayed_text()),
+                ("stopped by", self.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[self.limit]),
+                ("reason", self.reason),
+            ),
+            headings=("stage", "hardware", ">batch", ">replicas", ">$/h"),
+            rows=(
+                (
+                    stage,
+                    choice.hardware,
+                    str(choice.batch),
+                    str(choice.replicas),
+                    f"{choice.replicas * prices[choice.hardware] / MICRODOLLARS_PER_DOLLAR:.4f}",
+                )
+                for stage, choice in self.choices.items()
+            ),
+            count=len(self.choices),
+            what="stages",
+        )
+
+    def _line(self) -> str:
+        cost = "" if self.microusd_per_hour is None else f", {dollars_text(self.microusd_per_hour)}"
+        bound = (
+            "" if self.certificate_ns is None else f" (certificate {format_duration(self.certificate_ns)})"
+        )
+        stages = len(self.pipeline.stages)
+        return f" {self.pipeline.name}: {self.status}{cost}, {self._objective_text()}{bound}, {stages} stages"
+
+    def _cost_text(self) -> str | None:
+        if self.microusd_per_hour is None:
+            return None
+        cost, budget = dollars_text(self.microusd_per_hour), self.budget_microusd_per_hour
+        if budget is not None:
+            proven = ", proven fastest within it" if self.status is PlanStatus.OPTIMAL else ""
+            return f"{cost}, budget {dollars_text(budget)}{proven}"
+        if self.status is PlanStatus.OPTIMAL:
+            return f"{cost}, proven cheapest"
+        if self.lower_bound_microusd_per_hour is None or self.gap is None:
+            return cost
+        return (
+            f"{cost}, no plan below {dollars_text(self.lower_bound_microusd_per_hour)} (gap {self.gap:.1%})"
+        )
+
+    def _objective_text(self) -> str:
+        share = "every query" if self.envelope is not None else f"P{100 * self.quantile:g}"
+        return f"{share} ≤ {format_duration(self.slo_ns)}"
+
+    def _certificate_text(self) -> str | None:
+        if self.certificate_ns is None:
+            return None
+        scope = "" if self.trace is None else f" on {self.trace.name} ({self.trace.queries:,} queries)"
+        if self.guarantee is Guarantee.ENVELOPE:
+            scope = " for all traffic inside the arrival curve"
+        return f"{format_duration(self.certificate_ns)}{scope}"
+
+    def _replayed_text(self) -> str | None:
+        refined = self.refinement
+        if refined is None or refined.quantile_ns is None:
+            return None
+        return f"{format_duration(refined.quantile_ns)}, {refined.discipline.replace('_', ' ')}"
 
     def require(self) -> Plan:
         """Return the plan itself if it has choices.

@@ -151,7 +151,8 @@ def _parse(path: str | Path) -> Any:
             place, f"is not a plan file: not JSON ({error.msg}, column {error.colno})"
         ) from error
     except _RefusedError as error:
-        raise InputError.one(_place_of(path, text, error.token), f"is not a plan file: {error}") from None
+        token, what = error.args
+        raise InputError.one(_place_of(path, text, token), f"is not a plan file: {what}") from None
     except RecursionError as error:
         raise InputError.one(str(path), "is not a plan file: nested too deeply") from error
     # Later steps walk the document again, some with more stack per level than the parser needs.
@@ -161,11 +162,7 @@ def _parse(path: str | Path) -> Any:
 
 
 class _RefusedError(ValueError):
-    """JSON that Python would read, but that no plan file holds."""
-
-    def __init__(self, token: str, what: str) -> None:
-        super().__init__(what)
-        self.token = token
+    """JSON that Python would read, but that no plan file holds: which token, and what is wrong with it."""
 
 
 def _refuse(name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from pydantic import Field
 from mipplan.core import (
     NS_PER_S,
     Fault,
+    Faults,
     FieldOf,
     InputError,
     check_quantile,
@@ -141,33 +143,25 @@ def read_choices(
 
     Raises `InputError` listing every stage missing, unknown, or impossible with these profiles.
     """
-    faults = [
-        Fault(f"choices.{stage}", f"there is no such stage; the stages are {', '.join(pipeline.stages)}")
-        for stage in given
-        if stage not in pipeline.stages
-    ]
-    made: dict[str, Choice] = {}
-    for name, stage in pipeline.stages.items():
-        place = f"choices.{name}"
-        if name not in given:
-            faults.append(Fault(place, "missing: every stage needs (hardware, batch, replicas)"))
-            continue
-        choice = given[name]
-        if isinstance(choice, tuple | list) and len(choice) == 3:
-            choice = Choice(*choice)
-        if not isinstance(choice, Choice):
-            faults.append(Fault(place, f"expected (hardware, batch, replicas), found {choice!r}"))
-            continue
-        found = _choice_faults(stage.model, profiles, place, choice)
-        faults += found
-        if not found:
-            made[name] = Choice(choice.hardware, int(choice.batch), int(choice.replicas))
-    if faults:
-        raise InputError(faults)
-    return made
+    faults = Faults()
+    for name in given:
+        if name not in pipeline.stages:
+            known = ", ".join(pipeline.stages)
+            faults.add(Fault(f"choices.{name}", f"there is no such stage; the stages are {known}"))
+    made = {
+        name: faults.take(partial(_read_choice, stage.model, profiles, f"choices.{name}", given.get(name)))
+        for name, stage in pipeline.stages.items()
+    }
+    faults.check()
+    return {name: choice.value for name, choice in made.items()}
 
 
-def _choice_faults(model: str, profiles: Profiles, place: str, choice: Choice) -> list[Fault]:
+def _read_choice(model: str, profiles: Profiles, place: str, given: object) -> Choice:
+    if given is None:
+        raise InputError.one(place, "missing: every stage needs (hardware, batch, replicas)")
+    choice = Choice(*given) if isinstance(given, tuple | list) and len(given) == 3 else given
+    if not isinstance(choice, Choice):
+        raise InputError.one(place, f"expected (hardware, batch, replicas), found {choice!r}")
     faults = [
         Fault(f"{place}.{field_name}", f"expected a whole number of at least 1, found {value!r}")
         for field_name, value in (("batch", choice.batch), ("replicas", choice.replicas))
@@ -183,7 +177,9 @@ def _choice_faults(model: str, profiles: Profiles, place: str, choice: Choice) -
             f"largest measured is {table.largest_batch}, found {choice.batch}; latency is not extrapolated"
         )
         faults.append(Fault(f"{place}.batch", message))
-    return faults
+    if faults:
+        raise InputError(faults)
+    return Choice(choice.hardware, int(choice.batch), int(choice.replicas))
 
 
 # --- what is known ---------------------------------------------------------------------------------------------------

@@ -17,12 +17,15 @@ from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_HOUR,
     NS_PER_S,
+    FieldOf,
     Float64,
     InputError,
     Int64,
     Printable,
+    Summary,
     check_quantile,
     check_slo,
+    format_duration,
     from_front,
     listed,
     quantile_ns,
@@ -32,14 +35,18 @@ from mipplan.documents import write_text_atomically
 from mipplan.result.stage import StageReplay
 from mipplan.result.statistics import (
     CONFIDENCE,
-    FIGURES,
     QUANTILES,
-    Estimate,
     LatencyStatistics,
     latency_statistics,
 )
-from mipplan.result.stream import exact_sum
-from mipplan.result.summaries import replay_line, replay_summary
+from mipplan.result.stream import (
+    SHOWN_QUANTILES,
+    STAGE_HEADINGS,
+    exact_sum,
+    latencies_text,
+    manner_text,
+    stage_row,
+)
 from mipplan.result.timeline import StepFunction, Windows, latency_windows
 
 if TYPE_CHECKING:
@@ -88,10 +95,8 @@ class ReplayResult(Printable):
         """Number of queries."""
         return int(self.latency_ns.size)
 
-    @property
-    def latency_s(self) -> Float64:
-        """Latency of each query in seconds, shape (n,)."""
-        return self.latency_ns / NS_PER_S
+    latency_s = FieldOf[Float64]("latency_ns", NS_PER_S)
+    """Latency of each query in seconds, shape (n,)."""
 
     @property
     def mean_latency_s(self) -> float:
@@ -222,7 +227,28 @@ class ReplayResult(Printable):
         figure: Figure = from_front("draw_replay", "mipplan.reporting")(self, slo_s, quantile, window_s)
         return figure
 
-    _summary, _line = replay_summary, replay_line
+    def _summary(self) -> Summary:
+        applies = "" if self.certificate_applies else "does not cover this run"
+        return Summary(
+            f"Replay of {self.queries:,} queries over {format_duration(self.span_ns)}",
+            figures=(
+                ("latency", latencies_text(self, *SHOWN_QUANTILES)),
+                ("mean", format_duration(self.mean_latency_s * NS_PER_S)),
+                ("cost", f"{self.usd:.4g} $, {1_000 * self.usd_per_query:.4g} $ per 1,000 queries"),
+                ("manner", manner_text(self)),
+                ("service", "" if self.service == "as measured" else self.service),
+                ("certificate", applies),
+            ),
+            headings=STAGE_HEADINGS,
+            rows=(stage_row(name, stage, self.utilisation(name)) for name, stage in self.stages.items()),
+            count=len(self.stages),
+            what="stages",
+        )
+
+    def _line(self) -> str:
+        span = f"{self.span_ns / NS_PER_S:.6g} s"
+        latencies = latencies_text(self, "P50", "P99", "max")
+        return f": {self.queries} queries, {span}, {latencies}, {len(self.stages)} stages"
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per query: ``ingress_ns`` and ``latency_ns``, which ``pandas.to_timedelta`` understands."""
@@ -233,55 +259,8 @@ class ReplayResult(Printable):
 
     def summary(self, slo_s: float | None = None) -> dict[str, Any]:
         """All figures as a JSON-able dictionary: the *replay figures* of ``docs/json.md``."""
-        slo_s = None if slo_s is None else check_slo(slo_s) / NS_PER_S
-        statistics = self.statistics(slo_s)
-        estimates = dict(zip(FIGURES, (estimate for _, estimate in statistics.quantiles), strict=True))
-        misses = statistics.misses
-        return {
-            "discipline": self.discipline,
-            "engine": self.engine,
-            "seed": self.seed,
-            "service": self.service,
-            "certificate_applies": self.certificate_applies,
-            "queries": self.queries,
-            "span_s": self.span_ns / NS_PER_S,
-            "latency_s": {
-                **{name: estimate.value for name, estimate in estimates.items()},
-                "max": self.quantile(1.0),
-                "mean": self.mean_latency_s,
-            },
-            "slo_s": slo_s,
-            "misses": None if slo_s is None else self.misses(slo_s),
-            "miss_rate": None if misses is None else misses.value,
-            "confidence": statistics.confidence,
-            "latency_interval_s": {name: _interval(estimate) for name, estimate in estimates.items()},
-            "miss_rate_interval": _interval(misses),
-            "no_interval": {
-                name: estimate.reason
-                for name, estimate in {**estimates, "miss_rate": misses}.items()
-                if estimate is not None and estimate.reason is not None
-            },
-            "usd": self.usd,
-            "usd_per_query": self.usd_per_query,
-            "stages": {name: self._stage_summary(name) for name in self.stages},
-        }
-
-    def _stage_summary(self, name: str) -> dict[str, Any]:
-        stage = self.stages[name]
-        return {
-            "replicas": stage.replicas,
-            "tokens": stage.tokens,
-            "batches": stage.batches,
-            "mean_batch": stage.mean_batch,
-            "batch_sizes": {str(size): count for size, count in stage.batch_sizes.items()},
-            "utilisation": self.utilisation(name),
-            "mean_wait_s": stage.mean_wait_s,
-            "p99_wait_s": stage.wait_quantile(0.99),
-            "max_wait_s": stage.max_wait_s,
-            "mean_service_s": stage.mean_service_s,
-            "mean_queue": stage.mean_queue,
-            "max_queue": stage.max_queue,
-        }
+        figures: dict[str, Any] = from_front("replay_report", "mipplan.reporting")(self, slo_s).model_dump()
+        return figures
 
     def to_json(self, slo_s: float | None = None) -> str:
         """Return the summary as JSON text: same replay, same bytes."""
@@ -296,9 +275,3 @@ class ReplayResult(Printable):
             If the place cannot be written to.
         """
         write_text_atomically(path, self.to_json(slo_s))
-
-
-def _interval(estimate: Estimate | None) -> dict[str, float] | None:
-    if estimate is None or estimate.interval is None:
-        return None
-    return {"low": estimate.interval.low, "high": estimate.interval.high}

@@ -17,11 +17,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, FieldOf, Int64, Printable, check_quantile, frozen, higher_rank
-from mipplan.result.summaries import stream_line, stream_summary
+from mipplan.core import (
+    NS_PER_S,
+    FieldOf,
+    Int64,
+    Printable,
+    Summary,
+    check_quantile,
+    format_duration,
+    frozen,
+    higher_rank,
+)
 
 if TYPE_CHECKING:
-    from mipplan.result.stage import BatchAssignment
+    from mipplan.result.replay import ReplayResult
+    from mipplan.result.stage import BatchAssignment, StageReplay
 
 PRECISION_BITS = 10
 #: No quantile is further above the true one than this share of it (and never below it).
@@ -34,6 +44,9 @@ _ONE = int(np.float64(1.0).view(np.int64)) >> _DROPPED_BITS
 BUCKETS = (63 << PRECISION_BITS) + 2
 _HALF_BITS = 32
 _LOW_HALF = np.int64(2**_HALF_BITS - 1)
+
+STAGE_HEADINGS = ("stage", ">replicas", ">busy", ">tokens", ">mean batch", ">mean wait", ">max wait")
+SHOWN_QUANTILES = {"P50": 0.5, "P90": 0.9, "P99": 0.99, "P99.9": 0.999, "max": 1.0}
 
 
 def exact_sum(values: Int64) -> int:
@@ -53,21 +66,6 @@ def exact_product_sum(counts: Int64, durations_ns: Int64) -> int:
     """Add up ``counts · durations_ns``, both shape (n,); counts below 2³¹, durations not negative."""
     high, low = durations_ns >> _HALF_BITS, durations_ns & _LOW_HALF
     return (exact_sum(counts * high) << _HALF_BITS) + exact_sum(counts * low)
-
-
-def bucket_counts(values_ns: Int64) -> Int64:
-    """Count non-negative nanoseconds, shape (n,), by bucket, shape (`BUCKETS`,)."""
-    upper = values_ns.astype(np.float64).view(np.int64) >> _DROPPED_BITS
-    counted: Int64 = np.bincount(np.maximum(upper - (_ONE - 1), 0), minlength=BUCKETS).astype(np.int64)
-    return counted
-
-
-def _largest_of(bucket: int) -> int:
-    """Largest value (ns) that falls into a bucket."""
-    if bucket == 0:
-        return 0
-    next_edge = np.int64((bucket + _ONE) << _DROPPED_BITS).view(np.float64)
-    return int(np.ceil(next_edge)) - 1
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,9 @@ class LatencyHistogram:
         """Return the histogram with these added, shape (n,), none negative."""
         if not values_ns.size:
             return self
-        counts = self.counts + bucket_counts(values_ns)
-        return LatencyHistogram(frozen(counts), max(self.largest_ns, int(values_ns.max())))
+        upper = values_ns.astype(np.float64).view(np.int64) >> _DROPPED_BITS
+        counted = np.bincount(np.maximum(upper - (_ONE - 1), 0), minlength=BUCKETS)
+        return LatencyHistogram(frozen(self.counts + counted), max(self.largest_ns, int(values_ns.max())))
 
     @property
     def total(self) -> int:
@@ -111,7 +110,8 @@ class LatencyHistogram:
         """
         rank = higher_rank(check_quantile(quantile), self.total)
         bucket = int(np.searchsorted(np.cumsum(self.counts), rank, side="right"))
-        return min(_largest_of(bucket), self.largest_ns)
+        next_edge = np.int64((bucket + _ONE) << _DROPPED_BITS).view(np.float64)
+        return min(int(np.ceil(next_edge)) - 1, self.largest_ns)
 
 
 class StreamEnd(StrEnum):
@@ -269,4 +269,48 @@ class StreamResult(Printable):
         """Share of queries slower than `slo_s`."""
         return self.misses / self.queries
 
-    _summary, _line = stream_summary, stream_line
+    def _summary(self) -> Summary:
+        slower = latency = None
+        if self.queries:
+            slo = format_duration(self.slo_s * NS_PER_S)
+            slower = f"{self.misses:,} queries ({self.miss_rate:.3%}) than {slo}"
+            latency = latencies_text(self, *SHOWN_QUANTILES)
+        return Summary(
+            f"Streamed replay of {self.queries:,} queries: {self.end}",
+            figures=(
+                ("read", f"{self.read:,} queries" if self.partial else ""),
+                ("latency", latency),
+                ("slower", slower),
+                ("manner", manner_text(self)),
+            ),
+            headings=STAGE_HEADINGS,
+            rows=(stage_row(name, stage, stage.utilisation) for name, stage in self.stages.items()),
+            count=len(self.stages),
+            what="stages",
+        )
+
+    def _line(self) -> str:
+        if not self.queries:
+            return f": {self.end}, 0 queries of {self.read}"
+        latencies = latencies_text(self, "P50", "P99", "max")
+        return f": {self.end}, {self.queries} queries, {latencies}, {self.misses} slower than {self.slo_s:g} s"
+
+
+# --- what a replay prints, streamed or not ----------------------------------------------------------------------------
+
+
+def stage_row(name: str, stage: StageReplay | StageTotals, utilisation: float) -> tuple[str, ...]:
+    """Write what a stage did, as a row below `STAGE_HEADINGS`."""
+    waits = (format_duration(wait_s * NS_PER_S) for wait_s in (stage.mean_wait_s, stage.max_wait_s))
+    busy, batch = f"{utilisation:.1%}", f"{stage.mean_batch:.2f}"
+    return (name, str(stage.replicas), busy, f"{stage.tokens:,}", batch, *waits)
+
+
+def latencies_text(result: ReplayResult | StreamResult, *names: str) -> str:
+    """Write latency quantiles by their names."""
+    return ", ".join(f"{name} {format_duration(result.quantile_ns(SHOWN_QUANTILES[name]))}" for name in names)
+
+
+def manner_text(result: ReplayResult | StreamResult) -> str:
+    """Write how a replay was done."""
+    return f"{result.discipline.replace('_', ' ')}, engine {result.engine}, seed {result.seed}"
