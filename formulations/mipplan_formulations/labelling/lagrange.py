@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan_formulations.linear import Bool, Float64, Int64
-from mipplan_formulations.time_cost import TimeCostProblem
 
 _ROUNDING = 1e-9
 """This share of the terms' magnitude, more than floating point can lose in such sums, is given away in every bound."""
@@ -38,11 +37,12 @@ class DualBound:
     excess: tuple[Float64, ...]
 
     @staticmethod
-    def from_reduced_costs(bound: float, reduced_costs: Sequence[Float64]) -> DualBound:
+    def from_reduced_costs(bound: float, reduced_costs: Sequence[Float64 | Int64]) -> DualBound:
         """Make one of a Lagrangian bound in which every binary stands at its cheaper end, and its reduced costs.
 
         Exactly one mode per activity is chosen, so of the terms ``min(0, reduced cost)`` in such a bound, all but one
         were too pessimistic. Modes that cannot be chosen, as their binary is fixed at 0, have infinite reduced cost.
+        Costs themselves are reduced costs, of the bound 0.
         """
         excess = []
         for own in reduced_costs:
@@ -51,13 +51,6 @@ class DualBound:
             bound += float(own.min() - np.minimum(own, 0.0).sum())
             excess.append(own - own.min())
         return DualBound(bound, tuple(excess))
-
-    @staticmethod
-    def from_costs(problem: TimeCostProblem) -> DualBound:
-        """What costs alone say."""
-        least = sum(int(activity.cost.min()) for activity in problem.activities)
-        excess = [(a.cost - a.cost.min()).astype(np.float64) for a in problem.activities]
-        return DualBound(float(least), tuple(excess))
 
     def lower(self, kept: Sequence[Int64]) -> DualBound:
         """The same for the modes kept only, numbers per activity."""
@@ -259,11 +252,11 @@ def all_heights(table: ChainTable, most: int) -> Heights:
     highest = table.room - int(durations.min(axis=1).sum())
     waits = np.unique(table.wait)
     waits = waits[waits <= max(highest, int(waits[0]))]
-    return Heights(table, waits, waits) if waits.size <= most else gathered_heights(table, waits, most)
+    return gathered_heights(table, waits, most)
 
 
 def gathered_heights(table: ChainTable, waits: Int64, most: int) -> Heights:
-    """Heights at the increasing waits, gathered evenly into at most `most`."""
+    """Heights at the increasing waits, if there are more than `most` gathered evenly into as many."""
     firsts = np.unique(np.linspace(0, waits.size, most, endpoint=False).astype(np.int64))
     return Heights(table, waits[firsts], np.append(waits[firsts[1:] - 1], waits[-1]))
 

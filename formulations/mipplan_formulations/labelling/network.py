@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
@@ -24,7 +24,7 @@ from mipplan_formulations.labelling.search import (
     LabelRun,
     Labels,
 )
-from mipplan_formulations.linear import Bool, Float64, Int64
+from mipplan_formulations.linear import Bool, Int64
 from mipplan_formulations.time_cost import (
     END,
     NEVER,
@@ -34,7 +34,6 @@ from mipplan_formulations.time_cost import (
     PathNetwork,
     TimeCostProblem,
     breakable_network,
-    find_undominated,
     suggest,
     topological_order,
 )
@@ -45,7 +44,6 @@ class NetworkParams(GapParams):
     """Numbers that tune the search on a network; the answer without limits does not depend on them."""
 
     most_children: int = 1 << 19
-    """Labels are extended in portions that make at most this many numbers of their state."""
     most_labels: int = 20_000
     """At most this many labels stay, because comparing more in many columns takes longer than it is worth."""
     most_compared: int = 1000
@@ -64,32 +62,27 @@ class NetworkSearch(GapSearch):
         cost: int | None,
         params: NetworkParams,
     ) -> None:
-        super().__init__(limits, gap, cost, params)
-        self._problem, self._guide, self._params = problem, guide, params
+        super().__init__(problem, limits, gap, cost, params)
+        self._guide, self._params = guide, params
 
     def _prepare(self) -> bool:
-        problem, guide = self._problem, self._guide
+        guide = self._guide
         if math.isinf(guide.bound):
             return False
         self.bound = max(self.bound, math.ceil(guide.bound - 1e-6 - 1e-9 * abs(guide.bound)))
-        for selection in suggest(problem, guide.excess, self.limits.ends_at):
-            self.offer(problem.cost_of(selection), selection)
+        for selection in suggest(self.problem, guide.excess, self.limits.ends_at):
+            self.offer(selection)
         return True
-
-    def _dearest(self) -> int:
-        return sum(int(activity.cost.max()) for activity in self._problem.activities)
 
     def _search(self, cutoff: int) -> LabelPass:
         limit = cutoff + 1e-9 * (abs(cutoff) + 1)
         marked = [self._guide.bound + own <= limit for own in self._guide.excess]
         if not all(rows.any() for rows in marked):
-            return LabelPass(None, 0, True, 0)
-        run = _NetworkRun(self._problem, self._guide, marked, cutoff, self.limits, self._params)
-        found = run.run(run.start())
+            return LabelPass(None)
+        found = _NetworkRun(self.problem, self._guide, marked, cutoff, self.limits, self._params).run()
         if found.selection is None or found.complete:
             return found
-        better = Improver(self._problem).improve(found.selection)
-        return LabelPass(better, self._problem.cost_of(better), False, found.labels)
+        return replace(found, selection=Improver(self.problem).improve(found.selection))
 
 
 @dataclass(frozen=True)
@@ -121,10 +114,13 @@ class _Step:
 
 @dataclass(frozen=True, eq=False)
 class _NetworkLabels(Labels):
-    """Besides, by how much the modes chosen lift the bound, and the state: in each of its columns smaller is better."""
+    """Besides, the state: in each of its columns smaller is better. The worth is how much the modes lift the bound."""
 
-    excess: Float64
     state: Int64
+
+    @property
+    def measures(self) -> Int64:
+        return np.column_stack([self.cost, self.state])
 
 
 class _NetworkRun(LabelRun[_NetworkLabels]):
@@ -143,11 +139,12 @@ class _NetworkRun(LabelRun[_NetworkLabels]):
         params: NetworkParams,
     ) -> None:
         order = topological_order(len(problem.activities), problem.arcs, depth_first=True)
-        super().__init__(order, cutoff, limits)
-        self._problem, self._guide, self._params = problem, guide, params
         modes = [np.flatnonzero(rows) for rows in marked]
         network = breakable_network(problem)
         layouts = [_layout(problem, network, set(order[:i])) for i in range(len(order) + 1)]
+        widths = [modes[v].size * (1 + layouts[i].count) for i, v in enumerate(order)]
+        super().__init__(order, widths, cutoff, limits, params)
+        self._problem, self._guide = problem, guide
         costs = [int(problem.activities[v].cost[modes[v]].min()) for v in order]
         uses = [problem.activities[v].usage[modes[v]].min(axis=0) for v in order]
         none = np.zeros(len(problem.resources), dtype=np.int64)
@@ -171,33 +168,18 @@ class _NetworkRun(LabelRun[_NetworkLabels]):
         # Least time from each node to the end along the longest walk, without a wait and with the least one.
         self._to_go, self._to_go_waiting = network.times_to_go(spent, waited)
 
-    def start(self) -> _NetworkLabels:
-        """The label of having done nothing."""
+    def _start(self) -> _NetworkLabels:
         layout = self._steps[0].before
         state = np.zeros((1, layout.count), dtype=np.int64)
         state[0, list(layout.unmet.values())] = 1
         none = np.zeros(1, dtype=np.int32)
         return _NetworkLabels(np.zeros(1, dtype=np.int64), none, none, np.zeros(1), state)
 
-    def _most(self) -> int:
-        return min(super()._most(), self._params.most_labels)
-
-    def _extend(self, stage: int, labels: _NetworkLabels) -> _NetworkLabels:
-        step, params = self._steps[stage], self._params
-        size = max(1, params.most_children // max(1, step.modes.size * (1 + labels.state.shape[1])))
-        children = [self._children(stage, labels, rows) for rows in labels.portions(size)]
-        most = self._most()
-        screened = self._least(_NetworkLabels.join(children), params.screened * most, _excess_of)
-        measures = np.column_stack([screened.cost, screened.state])
-        kept = screened.take(np.flatnonzero(find_undominated(measures, most_compared=params.most_compared)))
-        return self._least(kept, most, _excess_of)
-
     def _children(self, stage: int, labels: _NetworkLabels, rows: Int64) -> _NetworkLabels:
-        """Every label of a portion with every mode left, less those that cannot come to anything."""
         step, v = self._steps[stage], self.order[stage]
         activity = self._problem.activities[v]
         cost = labels.cost[rows][:, None] + activity.cost[step.modes]
-        excess = labels.excess[rows][:, None] + self._guide.excess[v][step.modes]
+        excess = labels.worth[rows][:, None] + self._guide.excess[v][step.modes]
         good = (self._guide.bound + excess <= self.limit) & (cost + step.cheapest_rest <= self.cutoff)
         parents, modes = np.nonzero(good)
         options = step.modes[modes]
@@ -245,10 +227,6 @@ class _NetworkRun(LabelRun[_NetworkLabels]):
         new[:, waited] = np.maximum(new[:, waited], late)
         in_time = late + self._to_go[edge.head] <= deadline
         return np.asarray(in_time & (early + self._to_go_waiting[edge.head] <= deadline))
-
-
-def _excess_of(labels: _NetworkLabels) -> Float64:
-    return labels.excess
 
 
 def _layout(problem: TimeCostProblem, network: PathNetwork, done: set[int]) -> _Layout:

@@ -85,7 +85,8 @@ def solve_by_labels(
     smaller = _without_idle_conditions(reduction.problem)
     search: GapSearch
     if not _is_bare_chain(smaller):
-        own = DualBound.from_costs(smaller) if guide is None else guide.lower(reduction.kept)
+        costs = [activity.cost for activity in smaller.activities]
+        own = guide.lower(reduction.kept) if guide else DualBound.from_reduced_costs(0.0, costs)
         search = NetworkSearch(smaller, own, limits, gap, known_cost, params.network)
     elif breakable := breakable_paths(smaller):
         search = ChainSearch(smaller, smaller.paths[breakable[0][0]], limits, gap, known_cost, params.chain)
@@ -94,13 +95,12 @@ def solve_by_labels(
         cost = problem.evaluate(found).cost
         return LabelAnswer(found, cost, float(cost), True, 0, 0)
     search.run()
-    best, lower_bound = search.best(), search.bound + search.fixed
-    selection = known if best is None else reduction.lift(best)
+    selection = known if search.selection is None else reduction.lift(search.selection)
     if selection is None:
-        bound = math.inf if search.exhausted else float(lower_bound)
+        bound = math.inf if search.exhausted else float(search.bound)
         return LabelAnswer(None, None, bound, search.exhausted, search.labels, search.passes)
     cost = problem.evaluate(selection).cost
-    bound = float(cost if search.exhausted else min(lower_bound, cost))
+    bound = float(cost if search.exhausted else min(search.bound, cost))
     finished = search.exhausted or cost - bound <= gap * cost
     return LabelAnswer(selection, cost, bound, finished, search.labels, search.passes)
 
