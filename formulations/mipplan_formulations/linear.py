@@ -114,11 +114,7 @@ class ModelBuilder:
     def __init__(self) -> None:
         self._column_names: list[str] = []
         self._blocks: list[tuple[Int64, Float64, Float64, Bool]] = []
-        self._row_names: list[str] = []
-        self._row_columns: list[Int64] = [np.zeros(0, dtype=np.int64)]  # np.concatenate refuses an empty list
-        self._coefficients: list[Int64] = [np.zeros(0, dtype=np.int64)]
-        self._row_lower: list[float] = []
-        self._row_upper: list[float] = []
+        self._rows: list[tuple[str, Int64, Int64, float, float]] = []
 
     def add_columns(
         self,
@@ -146,34 +142,31 @@ class ModelBuilder:
         self, name: str, columns: Int64, coefficients: Int64, *, lower: float = -np.inf, upper: float = np.inf
     ) -> None:
         """Append ``lower <= coefficients @ x[columns] <= upper``; no column may occur twice."""
-        self._row_names.append(name)
-        self._row_columns.append(columns)
-        self._coefficients.append(coefficients)
-        self._row_lower.append(lower)
-        self._row_upper.append(upper)
+        self._rows.append((name, columns, coefficients, lower, upper))
 
     def build(self, name: str) -> LinearModel:
         """Return the model of all columns and rows so far."""
         objective, column_lower, column_upper, integrality = map(
             np.concatenate, zip(*self._blocks, strict=True)
         )
-        starts = np.cumsum([columns.size for columns in self._row_columns])
-        columns, coefficients = np.concatenate(self._row_columns), np.concatenate(self._coefficients)
-        shape = (len(self._row_names), len(self._column_names))
+        names, columns, coefficients, lower, upper = zip(*self._rows, strict=True) if self._rows else [()] * 5
+        none = np.zeros(0, dtype=np.int64)  # np.concatenate refuses an empty list
+        starts = np.cumsum([0, *(own.size for own in columns)])
+        entries = (np.concatenate([none, *coefficients]), np.concatenate([none, *columns]), starts)
         # Rows stand one after the other already, so there is nothing to sort but within them.
-        matrix = sparse.csr_array((coefficients, columns, starts), shape=shape)
+        matrix = sparse.csr_array(entries, shape=(len(names), len(self._column_names)))
         matrix.eliminate_zeros()
         matrix.sort_indices()
         return LinearModel(
             objective=objective,
             matrix=matrix,
-            row_lower=np.array(self._row_lower, dtype=np.float64),
-            row_upper=np.array(self._row_upper, dtype=np.float64),
+            row_lower=np.array(lower, dtype=np.float64),
+            row_upper=np.array(upper, dtype=np.float64),
             column_lower=column_lower,
             column_upper=column_upper,
             integrality=integrality,
             column_names=tuple(self._column_names),
-            row_names=tuple(self._row_names),
+            row_names=names,
             name=name,
         )
 

@@ -28,7 +28,7 @@ from mipplan_formulations.linear import (
     set_integers,
 )
 from mipplan_formulations.scaling.demands import OWN, WAIT, Demand, side_by_side
-from mipplan_formulations.time_cost import Arc, Resource, topological_order
+from mipplan_formulations.time_cost import Arc, Resource, arc_faults, topological_order
 
 WHOLE = 1000
 """Needs are in thousandths of a unit, what is shed in thousandths of the whole."""
@@ -168,12 +168,7 @@ class ScalingProblem:
         return tuple(demand is not None for demand in self.demands)
 
     def within(self, least: Int64, most: Int64) -> ScalingProblem:
-        """Return the same problem with other numbers of units allowed; nothing else is checked again.
-
-        Raises
-        ------
-        ValueError
-        """
+        """Return the same problem with other numbers of units allowed, which alone are checked again."""
         narrowed = copy(self)
         faults: list[str] = []
         for name, bound in (("least", least), ("most", most)):
@@ -293,18 +288,13 @@ def _range_faults(problem: ScalingProblem) -> Iterator[str]:
 
 
 def _timing_faults(problem: ScalingProblem) -> Iterator[str]:
-    count = len(problem.activities)
-    for arc in problem.arcs:
-        if not (0 <= arc.tail < count and 0 <= arc.head < count):
-            yield f"arc {arc.tail} -> {arc.head}: no such activity"
-            return
-        tail, head = problem.activities[arc.tail], problem.activities[arc.head]
-        if tail.deadline != head.deadline:
+    wrong = arc_faults(len(problem.activities), problem.arcs)
+    yield from wrong
+    for arc in () if wrong else problem.arcs:
+        if problem.activities[arc.tail].deadline != problem.activities[arc.head].deadline:
             yield f"arc {arc.tail} -> {arc.head}: the deadlines differ"
         if (problem.demands[arc.tail] is None) != (problem.demands[arc.head] is None):
             yield f"arc {arc.tail} -> {arc.head}: only one end has a demand"
-    if len(topological_order(count, problem.arcs)) < count:
-        yield "the arcs contain a cycle"
     for activity, demand in zip(problem.activities, problem.demands, strict=True):
         may_shed = activity.group < len(problem.groups) and problem.groups[activity.group].penalty is not None
         if demand is not None and may_shed:

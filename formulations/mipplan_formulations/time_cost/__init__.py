@@ -24,6 +24,7 @@ from mipplan_formulations.time_cost.problem import (
     Path,
     Resource,
     TimeCostProblem,
+    arc_faults,
     topological_order,
 )
 
@@ -43,6 +44,7 @@ __all__ = [
     "Reduction",
     "Resource",
     "TimeCostProblem",
+    "arc_faults",
     "breakable_network",
     "breakable_paths",
     "drop_dominated",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,13 +32,8 @@ class Reduction:
 
     def lower(self, selection: Sequence[int]) -> tuple[int, ...] | None:
         """Turn a selection of the original problem into one of the smaller; None if it uses a mode left out."""
-        lowered = []
-        for kept, mode in zip(self.kept, selection, strict=True):
-            position = int(np.searchsorted(kept, mode))
-            if position == kept.size or kept[position] != mode:
-                return None
-            lowered.append(position)
-        return tuple(lowered)
+        places = [np.flatnonzero(kept == mode) for kept, mode in zip(self.kept, selection, strict=True)]
+        return tuple(int(place[0]) for place in places) if all(place.size for place in places) else None
 
 
 def keep_modes(problem: TimeCostProblem, marked: Sequence[Bool]) -> Reduction | None:
@@ -90,20 +85,25 @@ def measure_modes(problem: TimeCostProblem) -> list[Int64]:
     """
     columns: list[list[Int64]] = [[a.cost, a.duration, *a.usage.T] for a in problem.activities]
     seen: set[tuple[int, bytes]] = set()
-    looked_at: set[tuple[int, int, int]] = set()
-    for path in problem.paths:
-        least = path.least_wait
-        for v, waits in zip(path.activities, path.waits, strict=True):
-            if (v, id(waits), least) not in looked_at:  # activities may share an array
-                looked_at.add((v, id(waits), least))
-                raised = np.maximum(waits, least)
-                if (v, raised.tobytes()) not in seen:
-                    seen.add((v, raised.tobytes()))
-                    columns[v].append(raised)
+    for v, waits, least in distinct_waits(problem):
+        raised = np.maximum(waits, least)
+        if (v, raised.tobytes()) not in seen:
+            seen.add((v, raised.tobytes()))
+            columns[v].append(raised)
     for cover in problem.covers:
         for v, marks in cover.members:
             columns[v].append(1 - marks.astype(np.int64))
     return [np.stack(own, axis=1) for own in columns]
+
+
+def distinct_waits(problem: TimeCostProblem) -> Iterable[tuple[int, Int64, int]]:
+    """Activity, waits of its modes and least wait of the path, once for all paths that agree and share the array."""
+    leasts = ((path, path.least_wait) for path in problem.paths)
+    return {
+        (v, id(waits), least): (v, waits, least)
+        for path, least in leasts
+        for v, waits in zip(path.activities, path.waits, strict=True)
+    }.values()
 
 
 def find_undominated(measures: Int64, *, most_compared: int | None = None) -> Bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mipplan_formulations.linear import Bool, Float64, Int64, thin_out
+from mipplan_formulations.time_cost.dominance import distinct_waits
 from mipplan_formulations.time_cost.networks import START, PathEdge, breakable_network
 from mipplan_formulations.time_cost.problem import TimeCostProblem
 
@@ -197,10 +198,6 @@ def suggest(
 def _longest_waits(problem: TimeCostProblem) -> list[Int64]:
     """Per activity and mode, the longest of its waits on any path."""
     waits = [np.zeros(activity.num_modes, dtype=np.int64) for activity in problem.activities]
-    seen: set[tuple[int, int]] = set()
-    for path in problem.paths:
-        for v, own in zip(path.activities, path.waits, strict=True):
-            if (v, id(own)) not in seen:
-                seen.add((v, id(own)))
-                np.maximum(waits[v], own, out=waits[v])
+    for v, own, _ in distinct_waits(problem):
+        np.maximum(waits[v], own, out=waits[v])
     return waits

@@ -99,13 +99,15 @@ def _add_path_rows(
     for v, waits in zip(path.activities, path.waits, strict=True):
         # (4): a mode climbs every step up to its wait.
         for k, members in _nested(np.searchsorted(heights, waits, side="right"), modes[v], heights.size):
-            _add_implication(f"climb_{p}_{v}_{k}", members, -1, 0, stairs.columns[k], model)
+            columns, signs = np.append(members, stairs.columns[k]), np.append(np.ones_like(members), -1)
+            model.add_row(f"climb_{p}_{v}_{k}", columns, signs, upper=0)
         # (5): a mode that is too long for a step, even beside the shortest of the others, keeps it down.
         fitting = np.searchsorted(
             heights - stairs.extent.least_wait, _spare(problem, stairs, v), side="right"
         )
         for k, members in _nested(heights.size - fitting, modes[v], heights.size):
-            _add_implication(f"clash_{p}_{v}_{top - k}", members, 1, 1, stairs.columns[top - k], model)
+            columns = np.append(members, stairs.columns[top - k])
+            model.add_row(f"clash_{p}_{v}_{top - k}", columns, np.ones_like(columns), upper=1)
     ones = np.array([-1, 1], dtype=np.int64)
     for k in range(1, heights.size):
         model.add_row(f"order_{p}_{k}", stairs.columns[k - 1 : k + 1], ones, upper=0)
@@ -146,12 +148,3 @@ def _nested(depth: Int64, own: Int64, count: int) -> Iterator[tuple[int, Int64]]
     above = np.searchsorted(-depth[order], -np.arange(count + 1), side="left")
     for k in np.flatnonzero(above[:count] > above[1:]):
         yield int(k), np.sort(own[order[: above[k]]])
-
-
-def _add_implication(
-    name: str, members: Int64, sign: int, upper: int, step: np.int64, model: ModelBuilder
-) -> None:
-    """Add ``sum of members + sign * step <= upper``."""
-    coefficients = np.ones(members.size + 1, dtype=np.int64)
-    coefficients[-1] = sign
-    model.add_row(name, np.append(members, step), coefficients, upper=upper)
