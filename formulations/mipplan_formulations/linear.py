@@ -74,21 +74,19 @@ class LinearModel:
         ValueError
             If a shape or type differs, a coefficient is zero, or a value is not allowed.
         """
-        entries = numbers.pop("entries", self.matrix.data)
+        mine = {**vars(self), "entries": self.matrix.data}
         faults = [
-            f"{label}: expected {mine.dtype} of shape {mine.shape}, got {theirs.dtype} {theirs.shape}"
-            for label, mine, theirs in [
-                ("entries", self.matrix.data, entries),
-                *((name, getattr(self, name), array) for name, array in numbers.items()),
-            ]
-            if mine.dtype != theirs.dtype or mine.shape != theirs.shape
+            f"{label}: expected {mine[label].dtype} of shape {mine[label].shape}, got {array.dtype} {array.shape}"
+            for label, array in numbers.items()
+            if mine[label].dtype != array.dtype or mine[label].shape != array.shape
         ]
+        entries = numbers.pop("entries", self.matrix.data)
         if faults or not np.all(entries):
             raise ValueError("\n".join(faults or ["matrix: has zero entries"]))
         model = object.__new__(LinearModel)
-        model.__dict__.update(self.__dict__)
         pattern = (entries, self.matrix.indices, self.matrix.indptr)
-        model.__dict__.update(numbers, matrix=sparse.csr_array(pattern, shape=self.matrix.shape))
+        matrix = sparse.csr_array(pattern, shape=self.matrix.shape)
+        model.__dict__.update(vars(self), matrix=matrix, **numbers)
         raise_if_any(_value_faults(model))
         _freeze(model)
         return model

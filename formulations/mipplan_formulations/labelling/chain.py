@@ -6,7 +6,7 @@ Bounds for every height of the wait come first (`lagrange`), then labels within 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,7 @@ from mipplan_formulations.labelling.lagrange import (
     least_onwards,
     tabulate,
 )
-from mipplan_formulations.labelling.search import (
-    GapParams,
-    GapSearch,
-    LabelLimits,
-    LabelPass,
-    LabelRun,
-    Labels,
-)
+from mipplan_formulations.labelling.search import GapParams, GapSearch, LabelLimits, LabelRun, Labels
 from mipplan_formulations.linear import Bool, Int64
 from mipplan_formulations.time_cost import Path, TimeCostProblem
 
@@ -76,16 +69,16 @@ class ChainSearch(GapSearch):
         self._raise_bound(self._heights.bound)
         return True
 
-    def _search(self, cutoff: int) -> LabelPass:
+    def _search(self, cutoff: int) -> tuple[tuple[int, ...] | None, bool]:
         narrowed = self._narrow(cutoff)
         if narrowed is None:
-            return LabelPass(None)
+            return None, True
         if not np.array_equal(narrowed.lows, narrowed.highs):
-            return LabelPass(None, complete=False)
-        found = _ChainRun(narrowed, cutoff, self.limits, self._params).run()
-        if found.selection is None:
-            return found
-        return replace(found, selection=narrowed.table.selection(np.array(found.selection)))
+            return None, False
+        run = _ChainRun(narrowed, cutoff, self.limits, self._params)
+        found = run.run()
+        self.labels += run.labels
+        return None if found is None else narrowed.table.selection(np.array(found)), run.complete
 
     def _narrow(self, cutoff: int) -> Heights | None:
         """Keep modes and heights of choices up to a cutoff; None if none can be left.
@@ -120,9 +113,8 @@ class ChainSearch(GapSearch):
     def _maximise(self, heights: Heights) -> bool:
         """Maximise the bound, and make choices of the tangents that meet the deadline; False if none can."""
         table = heights.table
-        if heights.lows.size == 0 or heights.fastest().min() > table.room:
+        if heights.lows.size == 0 or not heights.maximise(self._params.most_tangents):
             return False
-        heights.maximise(self._params.most_tangents)
         for tangent in heights.tangents:
             if tangent.slope <= 0:
                 chosen = heights.choose(tangent.price, tangent.height)

@@ -82,11 +82,12 @@ class ChainTable:
         counts = marked.sum(axis=1)
         first = np.argsort(~marked, axis=1, kind="stable")[:, : int(counts.max())]
         left = np.arange(first.shape[1]) >= counts[:, None]
-        parts = [np.take_along_axis(array, first, axis=1) for array in (self.cost, self.duration, self.wait)]
-        cost, duration, wait = (
-            np.where(left, filler, part) for part, filler in zip(parts, _FILLERS, strict=True)
+        arrays = (self.cost, self.duration, self.wait, self.number)
+        cost, duration, wait, number = (
+            np.where(left, filler, np.take_along_axis(array, first, axis=1))
+            for array, filler in zip(arrays, _FILLERS, strict=True)
         )
-        return ChainTable(cost, duration, wait, np.take_along_axis(self.number, first, axis=1), self.room)
+        return ChainTable(cost, duration, wait, number, self.room)
 
     def selection(self, chosen: Int64) -> tuple[int, ...]:
         """Mode numbers of a choice of columns, shape (v,)."""
@@ -102,7 +103,7 @@ class ChainTable:
         )
 
 
-_FILLERS = (_FORBIDDEN, 0, _FORBIDDEN)
+_FILLERS = (_FORBIDDEN, 0, _FORBIDDEN, 0)
 
 
 def tabulate(
@@ -111,14 +112,13 @@ def tabulate(
     """Arrange modes by activity and wait."""
     least = max(int(own.min()) for own in waits)
     shape = len(costs), max(own.size for own in costs)
-    cost, duration, wait = (np.full(shape, filler, dtype=np.int64) for filler in _FILLERS)
-    number = np.zeros(shape, dtype=np.int64)
+    arrays = [np.full(shape, filler, dtype=np.int64) for filler in _FILLERS]
     for v, own in enumerate(waits):
         raised = np.maximum(own, least)
         order = np.argsort(raised, kind="stable")
-        used = slice(0, order.size)
-        cost[v, used], duration[v, used], wait[v, used] = costs[v][order], durations[v][order], raised[order]
-        number[v, used] = order
+        for array, values in zip(arrays, (costs[v], durations[v], raised, np.arange(own.size)), strict=True):
+            array[v, : own.size] = values[order]
+    cost, duration, wait, number = arrays
     return ChainTable(cost, duration, wait, number, room)
 
 
@@ -163,15 +163,14 @@ class Heights:
         filler = _FORBIDDEN if np.isinf(price) else np.inf
         return np.asarray(np.argmin(np.where(allowed, weights, filler), axis=1))
 
-    def maximise(self, most_tangents: int = 40) -> None:
+    def maximise(self, most_tangents: int = 40) -> bool:
         """Maximise the bound over prices: where the tangents on both sides meet, until they meet on the curve.
 
-        At most `most_tangents` are drawn; a few already come close to the maximum.
+        At most `most_tangents` are drawn; a few already come close to the maximum. False if nothing meets the deadline.
         """
-        fast = int(np.argmin(self.fastest()))
-        right = self._tangent(np.inf, fast)
+        right = self._tangent(np.inf, int(np.argmin(self.fastest())))
         if right.slope > 0:
-            raise ValueError("no selection meets the deadline")
+            return False
         left = self._evaluate(0.0)
         while left.slope > 0 and len(self.tangents) < most_tangents:
             price = max(0.0, (right.cost - left.cost) / (left.slope - right.slope))
@@ -184,6 +183,7 @@ class Heights:
                 right = found
             if reached >= expected - 1e-7 * abs(expected) or found.slope == 0:
                 break
+        return True
 
     def best_prices(self, count: int) -> list[float]:
         """Prices with the best bounds, the best first."""

@@ -10,20 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import count
+from dataclasses import dataclass
 
 import numpy as np
 
 from mipplan_formulations.labelling.lagrange import DualBound
-from mipplan_formulations.labelling.search import (
-    GapParams,
-    GapSearch,
-    LabelLimits,
-    LabelPass,
-    LabelRun,
-    Labels,
-)
+from mipplan_formulations.labelling.search import GapParams, GapSearch, LabelLimits, LabelRun, Labels
 from mipplan_formulations.linear import Bool, Int64
 from mipplan_formulations.time_cost import (
     END,
@@ -74,29 +66,25 @@ class NetworkSearch(GapSearch):
             self.offer(selection)
         return True
 
-    def _search(self, cutoff: int) -> LabelPass:
+    def _search(self, cutoff: int) -> tuple[tuple[int, ...] | None, bool]:
         limit = cutoff + 1e-9 * (abs(cutoff) + 1)
         marked = [self._guide.bound + own <= limit for own in self._guide.excess]
         if not all(rows.any() for rows in marked):
-            return LabelPass(None)
-        found = _NetworkRun(self.problem, self._guide, marked, cutoff, self.limits, self._params).run()
-        if found.selection is None or found.complete:
-            return found
-        return replace(found, selection=Improver(self.problem).improve(found.selection))
+            return None, True
+        run = _NetworkRun(self.problem, self._guide, marked, cutoff, self.limits, self._params)
+        found = run.run()
+        self.labels += run.labels
+        if found is None or run.complete:
+            return found, run.complete
+        return Improver(self.problem).improve(found), False
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Which column of a label's state holds what.
+_Layout = dict[tuple[str, int], int]
+"""Which column of a label's state holds what.
 
-    Early and late clock of every open node; what is used of every resource, from the column `used` on; and, for every
-    cover whose last member is still to come, 1 unless it is met.
-    """
-
-    clocks: dict[int, tuple[int, int]]
-    used: int
-    unmet: dict[int, int]
-    count: int
+The ``early`` and ``late`` clock of every open node; of every resource what is ``used``; and, for every cover whose last
+member is still to come, 1 unless it is met (``unmet``).
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +130,7 @@ class _NetworkRun(LabelRun[_NetworkLabels]):
         modes = [np.flatnonzero(rows) for rows in marked]
         network = breakable_network(problem)
         layouts = [_layout(problem, network, set(order[:i])) for i in range(len(order) + 1)]
-        widths = [modes[v].size * (1 + layouts[i].count) for i, v in enumerate(order)]
+        widths = [modes[v].size * (1 + len(layouts[i])) for i, v in enumerate(order)]
         super().__init__(order, widths, cutoff, limits, params)
         self._problem, self._guide = problem, guide
         costs = [int(problem.activities[v].cost[modes[v]].min()) for v in order]
@@ -170,8 +158,7 @@ class _NetworkRun(LabelRun[_NetworkLabels]):
 
     def _start(self) -> _NetworkLabels:
         layout = self._steps[0].before
-        state = np.zeros((1, layout.count), dtype=np.int64)
-        state[0, list(layout.unmet.values())] = 1
+        state = np.array([[int(kind == "unmet") for kind, _ in layout]], dtype=np.int64).reshape(1, -1)
         none = np.zeros(1, dtype=np.int32)
         return _NetworkLabels(np.zeros(1, dtype=np.int64), none, none, np.zeros(1), state)
 
@@ -184,20 +171,20 @@ class _NetworkRun(LabelRun[_NetworkLabels]):
         parents, modes = np.nonzero(good)
         options = step.modes[modes]
         old = labels.state[rows[parents]]
-        new = np.full((parents.size, step.after.count), NEVER, dtype=np.int64)
-        for node, columns in step.before.clocks.items():
-            if node in step.after.clocks:
-                new[:, step.after.clocks[node]] = old[:, columns]
+        new = np.full((parents.size, len(step.after)), NEVER, dtype=np.int64)
+        lasting = [what for what in step.before if what in step.after]
+        new[:, [step.after[what] for what in lasting]] = old[:, [step.before[what] for what in lasting]]
         fits = np.ones(parents.size, dtype=np.bool_)
         for edge in step.edges:
             fits &= self._follow(step, edge, activity.duration[options], edge.waits[options], old, new)
         for r, resource in enumerate(self._problem.resources):
-            new[:, step.after.used + r] = used = old[:, step.before.used + r] + activity.usage[options, r]
+            used = new[:, step.after["used", r]]
+            used += activity.usage[options, r]
             fits &= used + step.least_use[r] <= resource.capacity
-        for k, column in step.before.unmet.items():
-            still = old[:, column] & ~step.marks[k][options] if k in step.marks else old[:, column]
-            if k in step.after.unmet:
-                new[:, step.after.unmet[k]] = still
+        for k, marks in step.marks.items():
+            still = old[:, step.before["unmet", k]] & ~marks[options]
+            if ("unmet", k) in step.after:
+                new[:, step.after["unmet", k]] = still
             else:  # this was the last chance
                 fits &= still == 0
         kept = np.flatnonzero(fits)
@@ -216,13 +203,13 @@ class _NetworkRun(LabelRun[_NetworkLabels]):
         early = duration + edge.lag
         late = early + wait
         if edge.tail != START:
-            before, waited = step.before.clocks[edge.tail]
+            before, waited = step.before["early", edge.tail], step.before["late", edge.tail]
             late = np.maximum(old[:, before] + late, old[:, waited] + early)
             early = old[:, before] + early
         deadline = self._problem.deadline
         if edge.head == END:
             return np.asarray(late <= deadline)
-        reached, waited = step.after.clocks[edge.head]
+        reached, waited = step.after["early", edge.head], step.after["late", edge.head]
         new[:, reached] = np.maximum(new[:, reached], early)
         new[:, waited] = np.maximum(new[:, waited], late)
         in_time = late + self._to_go[edge.head] <= deadline
@@ -233,9 +220,7 @@ def _layout(problem: TimeCostProblem, network: PathNetwork, done: set[int]) -> _
     """What has to be remembered once some activities are chosen."""
     entered = {e.head for e in network.edges if e.head != END and e.activity in done}
     left = {e.tail for e in network.edges if e.tail != START and e.activity not in done}
-    places = count(0)
-    clocks = {node: (next(places), next(places)) for node in sorted(entered & left)}
-    used = 2 * len(clocks)
     open_covers = [k for k, c in enumerate(problem.covers) if not done.issuperset(dict(c.members))]
-    first = used + len(problem.resources)
-    return _Layout(clocks, used, {k: first + i for i, k in enumerate(open_covers)}, first + len(open_covers))
+    held = [(clock, node) for node in sorted(entered & left) for clock in ("early", "late")]
+    held += [("used", r) for r in range(len(problem.resources))] + [("unmet", k) for k in open_covers]
+    return {what: column for column, what in enumerate(held)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
@@ -82,29 +82,13 @@ class Labels:
         """Some of the labels."""
         return type(self)(*(array[rows] for array in vars(self).values()))
 
-    def portions(self, size: int) -> Iterator[Int64]:
-        """Rows of at most `size` labels at a time."""
-        for start in range(0, self.cost.size, size):
-            yield np.arange(start, min(start + size, self.cost.size))
-
-
-@dataclass(frozen=True)
-class LabelPass:
-    """The cheapest selection that one run over the activities found within a cutoff, and how many labels it kept.
-
-    It is complete if no label was thrown away for lack of room or time: then the selection is the cheapest of all, and
-    none means that everything costs more than the cutoff.
-    """
-
-    selection: tuple[int, ...] | None
-    complete: bool = True
-    labels: int = 0
-
 
 class LabelRun(ABC, Generic[L]):
-    """One run over the activities in an order: labels within a cutoff after each of them.
+    """One run over the activities in an order: labels within a cutoff after each of them, and how many those are.
 
-    The widths say how many numbers the children of one label are, activity by activity in that order.
+    It is complete if no label was thrown away for lack of room or time: then the selection is the cheapest of all, and
+    none means that everything costs more than the cutoff. The widths say how many numbers the children of one label
+    are, activity by activity in that order.
     """
 
     def __init__(
@@ -113,25 +97,25 @@ class LabelRun(ABC, Generic[L]):
         self.order, self.cutoff, self.limits = order, cutoff, limits
         self.limit = cutoff + 1e-9 * (abs(cutoff) + 1)
         self.complete = True
+        self.labels = 0
         self._widths, self._params = widths, params
 
-    def run(self) -> LabelPass:
+    def run(self) -> tuple[int, ...] | None:
         """Find the cheapest selection that costs at most the cutoff."""
         labels = self._start()
         trail: list[tuple[Int32, Int32]] = []  # the rest of the labels needs much memory
-        count = 0
         for stage in range(len(self.order)):
             labels = self._extend(stage, labels)
             if labels.cost.size == 0:
-                return LabelPass(None, self.complete, count)
-            count += labels.cost.size
+                return None
+            self.labels += labels.cost.size
             trail.append((labels.parent, labels.mode))
         best = int(np.argmin(labels.cost))
         chosen = [0] * len(trail)
         for (parent, mode), v in zip(reversed(trail), reversed(self.order), strict=True):
             chosen[v] = int(mode[best])
             best = int(parent[best])
-        return LabelPass(tuple(chosen), self.complete, count)
+        return tuple(chosen)
 
     @abstractmethod
     def _start(self) -> L:
@@ -145,7 +129,9 @@ class LabelRun(ABC, Generic[L]):
         """Give every label every mode of the next activity, and keep what may come to something."""
         params = self._params
         found: list[L] = []
-        for rows in labels.portions(max(1, params.most_children // max(1, self._widths[stage]))):
+        count, portion = labels.cost.size, max(1, params.most_children // max(1, self._widths[stage]))
+        for start in range(0, count, portion):
+            rows = np.arange(start, min(start + portion, count))
             found.append(self._children(stage, labels, rows))
             few = params.screened * self._most()
             if sum(part.cost.size for part in found) > 2 * few:
@@ -199,14 +185,13 @@ class GapSearch(ABC):
             most = top if self.cost is None else self.cost - 1
             cutoff = min(most, self.bound + reach)
             self.passes += 1
-            found = self._search(cutoff)
-            self.labels += found.labels
-            if found.selection is not None:
-                self.offer(found.selection)
-            if not found.complete:
+            found, complete = self._search(cutoff)
+            if found is not None:
+                self.offer(found)
+            if not complete:
                 return
             self.bound = max(self.bound, cutoff + 1)
-            if found.selection is not None and self.cost is not None:
+            if found is not None and self.cost is not None:
                 self.bound = self.cost
             if cutoff == most and self.bound > cutoff:
                 self.exhausted = True
@@ -223,8 +208,8 @@ class GapSearch(ABC):
         """Find a first bound, and perhaps selections; False if there is no feasible one at all."""
 
     @abstractmethod
-    def _search(self, cutoff: int) -> LabelPass:
-        """Find the cheapest selection that costs at most `cutoff`."""
+    def _search(self, cutoff: int) -> tuple[tuple[int, ...] | None, bool]:
+        """Find the cheapest selection that costs at most `cutoff`, and tell whether the search for it was complete."""
 
     def _is_done(self) -> bool:
         if self.exhausted or self.cost is None:

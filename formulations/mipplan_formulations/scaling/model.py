@@ -169,11 +169,10 @@ def _paths(problem: ScalingProblem) -> Iterator[_Row]:
     for k, arc in enumerate(problem.arcs):
         if problem.demands[arc.tail] is None:
             continue
-        tail, head = arc.tail, arc.head
-        onward = [(1, "before", head), (-1, "before", tail), (-1, "own", head)]
-        yield f"onward_{k}", onward, arc.lag + problem.activities[head].duration, np.inf
-        backward = [(1, "after", tail), (-1, "after", head), (-1, "own", tail)]
-        yield f"backward_{k}", backward, arc.lag + problem.activities[tail].duration, np.inf
+        ways = (("onward", "before", arc.tail, arc.head), ("backward", "after", arc.head, arc.tail))
+        for name, kind, here, there in ways:
+            terms = [(1, kind, there), (-1, kind, here), (-1, "own", there)]
+            yield f"{name}_{k}", terms, arc.lag + problem.activities[there].duration, np.inf
     for v, activity in timed:
         terms = [(1, "before", v), (1, "after", v), (-1, "own", v), (1, "wait", v)]
         yield f"deadline_{v}", terms, -np.inf, activity.deadline + activity.duration

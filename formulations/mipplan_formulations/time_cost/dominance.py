@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mipplan_formulations.linear import Bool, Int64
+from mipplan_formulations.linear import Bool, Int64, read_only
 from mipplan_formulations.time_cost.problem import Activity, Cover, Path, TimeCostProblem
 
 _BLOCK = 128
@@ -40,15 +40,8 @@ def keep_modes(problem: TimeCostProblem, marked: Sequence[Bool]) -> Reduction | 
     """Keep the marked modes only, shape (modes,) per activity; None if an activity has none left."""
     if not all(rows.any() for rows in marked):
         return None
-    cut: dict[tuple[int, int], Int64] = {}  # paths go on sharing what they shared
-
-    def waits_of(v: int, waits: Int64) -> Int64:
-        key = (v, id(waits))
-        if key not in cut:
-            cut[key] = waits[marked[v]]
-            cut[key].flags.writeable = False
-        return cut[key]
-
+    # Paths go on sharing what they shared.
+    cut = {(v, id(waits)): read_only(waits[marked[v]]) for v, waits, _ in distinct_waits(problem)}
     smaller = replace(
         problem,
         activities=tuple(
@@ -56,7 +49,11 @@ def keep_modes(problem: TimeCostProblem, marked: Sequence[Bool]) -> Reduction | 
             for a, rows in zip(problem.activities, marked, strict=True)
         ),
         paths=tuple(
-            Path(path.activities, path.lag, tuple(map(waits_of, path.activities, path.waits)))
+            Path(
+                path.activities,
+                path.lag,
+                tuple(cut[v, id(w)] for v, w in zip(path.activities, path.waits, strict=True)),
+            )
             for path in problem.paths
         ),
         covers=tuple(

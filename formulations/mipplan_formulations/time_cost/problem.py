@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -131,7 +131,7 @@ class Path:
         for name, value in (("activities", activities), ("lag", int(self.lag)), ("waits", waits)):
             object.__setattr__(self, name, value)
 
-    @property
+    @cached_property
     def least_wait(self) -> int:
         """What every choice of modes waits at least."""
         return max(int(waits.min()) for waits in self.waits)
