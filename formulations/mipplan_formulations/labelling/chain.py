@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan_formulations.labelling.lagrange import (
+    ChainTable,
     Heights,
     all_heights,
     gathered_heights,
@@ -40,7 +41,7 @@ class ChainParams(GapParams):
 
 
 class ChainSearch(GapSearch):
-    """The cheapest selection of a problem with one path; what is off the path takes no time."""
+    """The cheapest selection of a problem with one path; off the path, the cheapest mode is right."""
 
     def __init__(
         self,
@@ -52,15 +53,14 @@ class ChainSearch(GapSearch):
         params: ChainParams,
     ) -> None:
         super().__init__(problem, limits, gap, cost, params)
-        self._params = params
-        waits = dict(zip(path.activities, path.waits, strict=True))
-        none = [np.zeros_like(activity.cost) for activity in problem.activities]
-        table = tabulate(
-            [activity.cost for activity in problem.activities],
-            [a.duration if v in waits else none[v] for v, a in enumerate(problem.activities)],
-            [waits.get(v, none[v]) for v in range(len(none))],
-            problem.deadline - path.lag,
-        )
+        self._params, self._path = params, path
+        self._cheapest = [int(np.argmin(activity.cost)) for activity in problem.activities]
+        own = [problem.activities[v] for v in path.activities]
+        costs = [activity.cost for activity in own]
+        # What is off the path costs as much whatever is chosen on it.
+        costs[0] = costs[0] + sum(int(a.cost.min()) for a in problem.activities if a not in own)
+        self.dearest = sum(int(cost.max()) for cost in costs)
+        table = tabulate(costs, [a.duration for a in own], path.waits, problem.deadline - path.lag)
         self._heights = all_heights(table, params.most_heights)
 
     def _prepare(self) -> bool:
@@ -78,7 +78,7 @@ class ChainSearch(GapSearch):
         run = _ChainRun(narrowed, cutoff, self.limits, self._params)
         found = run.run()
         self.labels += run.labels
-        return None if found is None else narrowed.table.selection(np.array(found)), run.complete
+        return None if found is None else self._selection(narrowed.table, np.array(found)), run.complete
 
     def _narrow(self, cutoff: int) -> Heights | None:
         """Keep modes and heights of choices up to a cutoff; None if none can be left.
@@ -120,8 +120,13 @@ class ChainSearch(GapSearch):
                 chosen = heights.choose(tangent.price, tangent.height)
                 _, duration, wait = table.value(chosen)
                 if duration + wait <= table.room:
-                    self.offer(table.selection(improve(table, chosen)))
+                    self.offer(self._selection(table, improve(table, chosen)))
         return True
+
+    def _selection(self, table: ChainTable, chosen: Int64) -> tuple[int, ...]:
+        """A mode per activity, given the columns chosen on the path."""
+        on_path = dict(zip(self._path.activities, table.selection(chosen), strict=True))
+        return tuple(on_path.get(v, mode) for v, mode in enumerate(self._cheapest))
 
     def _raise_bound(self, bound: float) -> None:
         self.bound = max(self.bound, math.ceil(bound - 1e-6))

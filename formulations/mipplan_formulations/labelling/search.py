@@ -166,6 +166,8 @@ class GapSearch(ABC):
     ) -> None:
         self.problem, self.limits, self.gap, self.cost = problem, limits, gap, cost
         self._growing = growing
+        self.dearest = sum(int(activity.cost.max()) for activity in problem.activities)
+        """No selection worth a look costs more."""
         self.selection: tuple[int, ...] | None = None
         self.bound = 0
         self.labels = 0
@@ -178,11 +180,10 @@ class GapSearch(ABC):
         if not self._prepare():
             self.exhausted = True
             return
-        top = sum(int(activity.cost.max()) for activity in self.problem.activities)
-        span = (top if self.cost is None else self.cost) - self.bound
+        span = (self.dearest if self.cost is None else self.cost) - self.bound
         reach = max(1, int(span * self._growing.first_share))
         while not self._is_done() and not self.limits.is_over():
-            most = top if self.cost is None else self.cost - 1
+            most = self.dearest if self.cost is None else self.cost - 1
             cutoff = min(most, self.bound + reach)
             self.passes += 1
             found, complete = self._search(cutoff)
