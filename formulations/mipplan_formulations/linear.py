@@ -25,7 +25,7 @@ class LinearModel:
     The objective has integer coefficients, on integer columns only, and no constant: its value at a solution
     is an integer, so two solvers agree exactly or not at all. Every column has finite bounds, because some
     solver interfaces report an unbounded model as infeasible. The model takes over the arrays it is given and
-    makes them read-only.
+    makes them read-only. Raises `ValueError` naming every fault, one a line.
 
     Attributes
     ----------
@@ -41,11 +41,6 @@ class LinearModel:
     column_names, row_names : tuple of str
         Unique, without blanks, fit for LP and MPS files.
     name : str
-
-    Raises
-    ------
-    ValueError
-        Naming every fault, one a line.
     """
 
     objective: Int64
@@ -68,11 +63,7 @@ class LinearModel:
 
         Names, shapes and where the coefficients stand are those of this model and not checked again; that takes
         longer than everything else when a model is written anew many times a second.
-
-        Raises
-        ------
-        ValueError
-            If a shape or type differs, a coefficient is zero, or a value is not allowed.
+        Raises `ValueError` if a shape or type differs, a coefficient is zero, or a value is not allowed.
         """
         mine = {**vars(self), "entries": self.matrix.data}
         faults = [
@@ -127,12 +118,8 @@ class ModelBuilder:
         first = len(self._column_names)
         self._column_names.extend(names)
         count = len(self._column_names) - first
-        block = (
-            np.full(count, cost, dtype=np.int64),
-            np.full(count, lower, dtype=np.float64),
-            np.full(count, upper, dtype=np.float64),
-            np.full(count, integral),
-        )
+        bounds = [np.full(count, bound, dtype=np.float64) for bound in (lower, upper)]
+        block = (np.full(count, cost, dtype=np.int64), bounds[0], bounds[1], np.full(count, integral))
         self._blocks.append(block)
         return np.arange(first, first + count, dtype=np.int64)
 
@@ -144,9 +131,8 @@ class ModelBuilder:
 
     def build(self, name: str) -> LinearModel:
         """Return the model of all columns and rows so far."""
-        objective, column_lower, column_upper, integrality = map(
-            np.concatenate, zip(*self._blocks, strict=True)
-        )
+        parts = zip(*self._blocks, strict=True)
+        objective, column_lower, column_upper, integrality = map(np.concatenate, parts)
         names, columns, coefficients, lower, upper = zip(*self._rows, strict=True) if self._rows else [()] * 5
         none = np.zeros(0, dtype=np.int64)  # np.concatenate refuses an empty list
         starts = np.cumsum([0, *(own.size for own in columns)])
@@ -190,16 +176,14 @@ def _shape_faults(model: LinearModel) -> list[str]:
     ):
         array = getattr(model, label)
         if array.dtype != dtype or array.shape != (length,):
-            faults.append(
-                f"{label}: expected {np.dtype(dtype)} of shape ({length},), got {array.dtype} {array.shape}"
-            )
+            wanted = f"{np.dtype(dtype)} of shape ({length},)"
+            faults.append(f"{label}: expected {wanted}, got {array.dtype} {array.shape}")
     matrix = model.matrix
     if getattr(matrix, "format", None) != "csr":
         faults.append("matrix: expected a sparse matrix in csr format")
     elif matrix.dtype != np.int64 or matrix.shape != (rows, columns):
-        faults.append(
-            f"matrix: expected int64 of shape ({rows}, {columns}), got {matrix.dtype} {matrix.shape}"
-        )
+        wanted = f"int64 of shape ({rows}, {columns})"
+        faults.append(f"matrix: expected {wanted}, got {matrix.dtype} {matrix.shape}")
     elif not matrix.has_canonical_format or np.any(matrix.data == 0):
         faults.append("matrix: has duplicate, unsorted or zero entries; call sum_duplicates, eliminate_zeros")
     for label, length in (("column_names", columns), ("row_names", rows)):

@@ -22,7 +22,7 @@ from mipplan_formulations.labelling.lagrange import (
 )
 from mipplan_formulations.labelling.search import GapParams, GapSearch, LabelLimits, LabelRun, Labels
 from mipplan_formulations.linear import Bool, Int64
-from mipplan_formulations.time_cost import Path, TimeCostProblem
+from mipplan_formulations.time_cost import TimeCostProblem, breakable_paths
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,14 @@ class ChainParams(GapParams):
 
 
 class ChainSearch(GapSearch):
-    """The cheapest selection of a problem with one path; off the path, the cheapest mode is right."""
+    """The cheapest selection of a problem with one breakable path; off the path, the cheapest mode is right."""
 
     def __init__(
-        self,
-        problem: TimeCostProblem,
-        path: Path,
-        limits: LabelLimits,
-        gap: float,
-        cost: int | None,
-        params: ChainParams,
+        self, problem: TimeCostProblem, limits: LabelLimits, gap: float, cost: int | None, params: ChainParams
     ) -> None:
         super().__init__(problem, limits, gap, cost, params)
-        self._params, self._path = params, path
+        self._params = params
+        self._path = path = problem.paths[breakable_paths(problem)[0][0]]
         self._cheapest = [int(np.argmin(activity.cost)) for activity in problem.activities]
         own = [problem.activities[v] for v in path.activities]
         costs = [activity.cost for activity in own]
@@ -75,7 +70,7 @@ class ChainSearch(GapSearch):
             return None, True
         if not np.array_equal(narrowed.lows, narrowed.highs):
             return None, False
-        run = _ChainRun(narrowed, cutoff, self.limits, self._params)
+        run = _ChainRun(narrowed, self._params.prices, cutoff, self)
         found = run.run()
         self.labels += run.labels
         return None if found is None else self._selection(narrowed.table, np.array(found)), run.complete
@@ -151,15 +146,15 @@ class _ChainRun(LabelRun[_ChainLabels]):
     several.
     """
 
-    def __init__(self, heights: Heights, cutoff: int, limits: LabelLimits, params: ChainParams) -> None:
+    def __init__(self, heights: Heights, prices: int, cutoff: int, search: GapSearch) -> None:
         counts = heights.table.allowed.sum(axis=1)
         order = np.argsort(counts, kind="stable")
-        super().__init__(order.tolist(), counts[order].tolist(), cutoff, limits, params)
+        super().__init__(order.tolist(), counts[order].tolist(), cutoff, search)
         self._heights = heights
         # What the activities still to come cost at least, at each price of time: after each activity, for every
         # height that the wait has reached, the least over all heights from there on.
         self._rests = []
-        for price in (*heights.best_prices(params.prices), 0.0):
+        for price in (*heights.best_prices(prices), 0.0):
             rests = _sums_after(heights.weigh(price)[0][order])
             rests += price * (heights.lows - heights.table.room)
             self._rests.append((price, least_onwards(rests)))

@@ -156,12 +156,10 @@ class Heights:
 
     def choose(self, price: float, height: int) -> Int64:
         """Columns of the modes of least weight at a height, shape (v,); at an infinite price, of the shortest."""
-        weights: NDArray[Any] = self.table.duration
-        if not np.isinf(price):
-            weights = self.table.cost + price * self.table.duration
-        allowed = np.arange(weights.shape[1]) <= self._last[:, height, None]
-        filler = _FORBIDDEN if np.isinf(price) else np.inf
-        return np.asarray(np.argmin(np.where(allowed, weights, filler), axis=1))
+        cost, duration = self.table.cost, self.table.duration
+        weights = duration if np.isinf(price) else cost + price * duration
+        allowed = np.arange(cost.shape[1]) <= self._last[:, height, None]
+        return np.asarray(np.argmin(np.where(allowed, weights, np.inf), axis=1))
 
     def maximise(self, most_tangents: int = 40) -> bool:
         """Maximise the bound over prices: where the tangents on both sides meet, until they meet on the curve.

@@ -55,10 +55,10 @@ class NetworkSearch(GapSearch):
         params: NetworkParams,
     ) -> None:
         super().__init__(problem, limits, gap, cost, params)
-        self._guide, self._params = guide, params
+        self.guide = guide
 
     def _prepare(self) -> bool:
-        guide = self._guide
+        guide = self.guide
         if math.isinf(guide.bound):
             return False
         self.bound = max(self.bound, math.ceil(guide.bound - 1e-6 - 1e-9 * abs(guide.bound)))
@@ -68,10 +68,10 @@ class NetworkSearch(GapSearch):
 
     def _search(self, cutoff: int) -> tuple[tuple[int, ...] | None, bool]:
         limit = cutoff + 1e-9 * (abs(cutoff) + 1)
-        marked = [self._guide.bound + own <= limit for own in self._guide.excess]
+        marked = [self.guide.bound + own <= limit for own in self.guide.excess]
         if not all(rows.any() for rows in marked):
             return None, True
-        run = _NetworkRun(self.problem, self._guide, marked, cutoff, self.limits, self._params)
+        run = _NetworkRun(self, marked, cutoff)
         found = run.run()
         self.labels += run.labels
         if found is None or run.complete:
@@ -117,22 +117,15 @@ class _NetworkRun(LabelRun[_NetworkLabels]):
     So few nodes are open at a time.
     """
 
-    def __init__(
-        self,
-        problem: TimeCostProblem,
-        guide: DualBound,
-        marked: Sequence[Bool],
-        cutoff: int,
-        limits: LabelLimits,
-        params: NetworkParams,
-    ) -> None:
+    def __init__(self, search: NetworkSearch, marked: Sequence[Bool], cutoff: int) -> None:
+        problem = search.problem
         order = topological_order(len(problem.activities), problem.arcs, depth_first=True)
         modes = [np.flatnonzero(rows) for rows in marked]
         network = breakable_network(problem)
         layouts = [_layout(problem, network, set(order[:i])) for i in range(len(order) + 1)]
         widths = [modes[v].size * (1 + len(layouts[i])) for i, v in enumerate(order)]
-        super().__init__(order, widths, cutoff, limits, params)
-        self._problem, self._guide = problem, guide
+        super().__init__(order, widths, cutoff, search)
+        self._problem, self._guide = problem, search.guide
         costs = [int(problem.activities[v].cost[modes[v]].min()) for v in order]
         uses = [problem.activities[v].usage[modes[v]].min(axis=0) for v in order]
         none = np.zeros(len(problem.resources), dtype=np.int64)

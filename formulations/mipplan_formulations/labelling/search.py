@@ -91,14 +91,12 @@ class LabelRun(ABC, Generic[L]):
     are, activity by activity in that order.
     """
 
-    def __init__(
-        self, order: Sequence[int], widths: Sequence[int], cutoff: int, limits: LabelLimits, params: GapParams
-    ) -> None:
-        self.order, self.cutoff, self.limits = order, cutoff, limits
+    def __init__(self, order: Sequence[int], widths: Sequence[int], cutoff: int, search: GapSearch) -> None:
+        self.order, self.cutoff = order, cutoff
         self.limit = cutoff + 1e-9 * (abs(cutoff) + 1)
         self.complete = True
         self.labels = 0
-        self._widths, self._params = widths, params
+        self._widths, self._limits, self._params = widths, search.limits, search.params
 
     def run(self) -> tuple[int, ...] | None:
         """Find the cheapest selection that costs at most the cutoff."""
@@ -143,7 +141,7 @@ class LabelRun(ABC, Generic[L]):
 
     def _most(self) -> int:
         """How many labels may be kept."""
-        most = self.limits.few_labels if self.limits.is_over() else self.limits.most_labels
+        most = self._limits.few_labels if self._limits.is_over() else self._limits.most_labels
         return min(most, self._params.most_labels or most)
 
     def _least(self, labels: L, most: int) -> L:
@@ -162,10 +160,9 @@ class GapSearch(ABC):
     """
 
     def __init__(
-        self, problem: TimeCostProblem, limits: LabelLimits, gap: float, cost: int | None, growing: GapParams
+        self, problem: TimeCostProblem, limits: LabelLimits, gap: float, cost: int | None, params: GapParams
     ) -> None:
-        self.problem, self.limits, self.gap, self.cost = problem, limits, gap, cost
-        self._growing = growing
+        self.problem, self.limits, self.gap, self.cost, self.params = problem, limits, gap, cost, params
         self.dearest = sum(int(activity.cost.max()) for activity in problem.activities)
         """No selection worth a look costs more."""
         self.selection: tuple[int, ...] | None = None
@@ -181,7 +178,7 @@ class GapSearch(ABC):
             self.exhausted = True
             return
         span = (self.dearest if self.cost is None else self.cost) - self.bound
-        reach = max(1, int(span * self._growing.first_share))
+        reach = max(1, int(span * self.params.first_share))
         while not self._is_done() and not self.limits.is_over():
             most = self.dearest if self.cost is None else self.cost - 1
             cutoff = min(most, self.bound + reach)
@@ -196,7 +193,7 @@ class GapSearch(ABC):
                 self.bound = self.cost
             if cutoff == most and self.bound > cutoff:
                 self.exhausted = True
-            reach *= self._growing.growth
+            reach *= self.params.growth
 
     def offer(self, selection: tuple[int, ...]) -> None:
         """Take over a feasible selection if it is better."""

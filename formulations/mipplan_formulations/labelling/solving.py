@@ -13,7 +13,7 @@ from mipplan_formulations.labelling.chain import ChainParams, ChainSearch
 from mipplan_formulations.labelling.lagrange import DualBound
 from mipplan_formulations.labelling.network import NetworkParams, NetworkSearch
 from mipplan_formulations.labelling.search import GapSearch, LabelLimits
-from mipplan_formulations.time_cost import Activity, TimeCostProblem, breakable_paths, drop_dominated
+from mipplan_formulations.time_cost import TimeCostProblem, breakable_paths, drop_dominated
 
 _LARGEST_SUM = 2**59
 """Sums of costs or times from this on are refused, because they come close to the end of int64."""
@@ -88,8 +88,8 @@ def solve_by_labels(
         costs = [activity.cost for activity in smaller.activities]
         own = guide.lower(reduction.kept) if guide else DualBound.from_reduced_costs(0.0, costs)
         search = NetworkSearch(smaller, own, limits, gap, known_cost, params.network)
-    elif breakable := breakable_paths(smaller):
-        search = ChainSearch(smaller, smaller.paths[breakable[0][0]], limits, gap, known_cost, params.chain)
+    elif breakable_paths(smaller):
+        search = ChainSearch(smaller, limits, gap, known_cost, params.chain)
     else:
         found = reduction.lift([int(np.argmin(activity.cost)) for activity in smaller.activities])
         cost = problem.evaluate(found).cost
@@ -119,9 +119,7 @@ def _without_idle_conditions(problem: TimeCostProblem) -> TimeCostProblem:
     scarce = [r for r, most in enumerate(problem.most_used) if most > problem.resources[r].capacity]
     return replace(
         problem,
-        activities=tuple(
-            Activity(a.name, a.cost, a.duration, a.usage[:, scarce]) for a in problem.activities
-        ),
+        activities=tuple(replace(a, usage=a.usage[:, scarce]) for a in problem.activities),
         resources=tuple(problem.resources[r] for r in scarce),
         covers=tuple(c for c in problem.covers if not any(marks.all() for _, marks in c.members)),
     )

@@ -118,6 +118,8 @@ class ScalingEvaluation:
 class ScalingProblem:
     """Choose the number of units of every activity, at least cost.
 
+    Raises `ValueError` naming every fault, one a line.
+
     Attributes
     ----------
     activities : tuple of ScalingActivity
@@ -136,11 +138,6 @@ class ScalingProblem:
         Activities with a demand must meet their deadline on every path: lags, durations, own times and once the
         largest wait of an activity on it. Of activities joined by arcs all have a demand or none; with a demand their
         group sheds nothing.
-
-    Raises
-    ------
-    ValueError
-        Naming every fault, one a line.
     """
 
     activities: tuple[ScalingActivity, ...]
@@ -179,10 +176,7 @@ class ScalingProblem:
     def evaluate(self, units: Sequence[int]) -> ScalingEvaluation:
         """Judge numbers of units by plain integer arithmetic, shedding no more than they make necessary.
 
-        Raises
-        ------
-        ValueError
-            If there is not one number of at least 1 per activity.
+        Raises `ValueError` if there is not one number of at least 1 per activity.
         """
         chosen = [int(n) for n in units]
         if len(chosen) != len(self.activities) or min(chosen) < 1:
@@ -272,7 +266,17 @@ def _find_faults(problem: ScalingProblem) -> Iterator[str]:
         if activity.usage.size != len(problem.resources):
             used, there = activity.usage.size, len(problem.resources)
             yield f"activity {activity.name!r}: usage of {used} resources, there are {there}"
-    yield from _timing_faults(problem)
+    faulty = arc_faults(len(problem.activities), problem.arcs)
+    yield from faulty
+    for arc in () if faulty else problem.arcs:
+        if problem.activities[arc.tail].deadline != problem.activities[arc.head].deadline:
+            yield f"arc {arc.tail} -> {arc.head}: the deadlines differ"
+        if (problem.demands[arc.tail] is None) != (problem.demands[arc.head] is None):
+            yield f"arc {arc.tail} -> {arc.head}: only one end has a demand"
+    for activity, demand in zip(problem.activities, problem.demands, strict=True):
+        may_shed = activity.group < len(problem.groups) and problem.groups[activity.group].penalty is not None
+        if demand is not None and may_shed:
+            yield f"activity {activity.name!r}: has a demand, so its group may shed nothing"
 
 
 def _size_faults(problem: ScalingProblem) -> Iterator[str]:
@@ -285,17 +289,3 @@ def _size_faults(problem: ScalingProblem) -> Iterator[str]:
 def _range_faults(problem: ScalingProblem) -> Iterator[str]:
     if np.any(problem.least < 1) or np.any(problem.most < problem.least):
         yield "least and most: expected 1 <= least <= most"
-
-
-def _timing_faults(problem: ScalingProblem) -> Iterator[str]:
-    wrong = arc_faults(len(problem.activities), problem.arcs)
-    yield from wrong
-    for arc in () if wrong else problem.arcs:
-        if problem.activities[arc.tail].deadline != problem.activities[arc.head].deadline:
-            yield f"arc {arc.tail} -> {arc.head}: the deadlines differ"
-        if (problem.demands[arc.tail] is None) != (problem.demands[arc.head] is None):
-            yield f"arc {arc.tail} -> {arc.head}: only one end has a demand"
-    for activity, demand in zip(problem.activities, problem.demands, strict=True):
-        may_shed = activity.group < len(problem.groups) and problem.groups[activity.group].penalty is not None
-        if demand is not None and may_shed:
-            yield f"activity {activity.name!r}: has a demand, so its group may shed nothing"

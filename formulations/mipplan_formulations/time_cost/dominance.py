@@ -104,19 +104,10 @@ def distinct_waits(problem: TimeCostProblem) -> Iterable[tuple[int, Int64, int]]
 
 
 def find_undominated(measures: Int64, *, most_compared: int | None = None) -> Bool:
-    """Tell which rows no other row beats or equals in every column; of equal ones one stays.
+    """Tell which rows, shape (n, k), no other row beats or equals in every column; of equal ones one stays.
 
-    Parameters
-    ----------
-    measures : int64 array, shape (n, k)
-        Smaller is better in each column.
-    most_compared : int, optional
-        With more than three columns, each row is compared with at most this many undominated ones, those nearest in
-        the first column: some dominated rows then stay, none is marked wrongly.
-
-    Returns
-    -------
-    bool array, shape (n,)
+    Smaller is better in each column. With more than three of them, each row is compared with at most `most_compared`
+    undominated ones, those nearest in the first column: some dominated rows then stay, none is marked wrongly.
     """
     count, columns = measures.shape
     if count <= 1 or columns == 0:
@@ -124,12 +115,7 @@ def find_undominated(measures: Int64, *, most_compared: int | None = None) -> Bo
     order = np.lexsort(measures.T[::-1])  # whoever dominates a row comes before it, or equals it
     ordered = np.ascontiguousarray(measures[order])
     result = np.zeros(count, dtype=np.bool_)
-    if columns == 1:
-        result[order[0]] = True
-    elif columns == 2:
-        result[order] = _is_new_least(ordered[:, 1])
-    else:
-        result[order] = _sweep(ordered[:, 1:], most_compared)
+    result[order] = _is_new_least(ordered[:, -1]) if columns <= 2 else _sweep(ordered[:, 1:], most_compared)
     return result
 
 

@@ -87,11 +87,8 @@ class Improver:
     ) -> tuple[int, ...] | None:
         """Find a feasible selection by what delay costs; None if none is found.
 
-        Parameters
-        ----------
-        penalties : sequence of float64 arrays
-            Per activity and mode, what its times cost at the prices of a relaxation (up to a constant per activity).
-            They are multiplied by more and more until the selection of least total is feasible.
+        Penalties are what the times of each mode cost at the prices of a relaxation, up to a constant per activity.
+        They are multiplied by more and more until the selection of least total is feasible.
         """
         best: tuple[int, ...] | None = None
         low, high = 1.0, params.highest_price
@@ -155,20 +152,16 @@ def suggest(
     """Yield feasible selections, made cheaper one exchange at a time, that the prices of a relaxation suggest.
 
     Prices say nothing about paths which the relaxation finds slack, so plain time is blended in. Nor do they say that
-    a wait counts once: so heights are tried, above which nothing may wait, with a price on durations only.
-
-    Parameters
-    ----------
-    excess : sequence of float64 arrays
-        Per activity and mode, its reduced cost up to a constant. What it has beyond the mode's cost is what the
-        relaxation charges for its times.
-    ends_at : float
-        ``time.monotonic()`` value from which on what is there is given as it is.
+    a wait counts once: so heights are tried, above which nothing may wait, with a price on durations only. The excess
+    of a mode is its reduced cost up to a constant: what it has beyond the mode's cost is what the relaxation charges
+    for its times. From the ``time.monotonic()`` value `ends_at` on, what is there is given as it is.
     """
     improver = Improver(problem)
     activities = problem.activities
     priced = [own - activity.cost for own, activity in zip(excess, activities, strict=True)]
-    waits = _longest_waits(problem)
+    waits = [np.zeros_like(activity.duration) for activity in activities]  # the longest on any path
+    for v, own_waits, _ in distinct_waits(problem):
+        np.maximum(waits[v], own_waits, out=waits[v])
     plain = [activity.duration + wait for activity, wait in zip(activities, waits, strict=True)]
     spans = [np.ptp(own[np.isfinite(own)]) for own in priced]
     price = max(float(span) / max(1, int(np.ptp(t))) for span, t in zip(spans, plain, strict=True))
@@ -193,11 +186,3 @@ def suggest(
             break
     for selection in sorted(found, key=found.__getitem__)[: params.most_improved]:
         yield selection if time.monotonic() > ends_at else improver.improve(selection)
-
-
-def _longest_waits(problem: TimeCostProblem) -> list[Int64]:
-    """Per activity and mode, the longest of its waits on any path."""
-    waits = [np.zeros(activity.num_modes, dtype=np.int64) for activity in problem.activities]
-    for v, own, _ in distinct_waits(problem):
-        np.maximum(waits[v], own, out=waits[v])
-    return waits

@@ -102,9 +102,8 @@ def _add_path_rows(
             columns, signs = np.append(members, stairs.columns[k]), np.append(np.ones_like(members), -1)
             model.add_row(f"climb_{p}_{v}_{k}", columns, signs, upper=0)
         # (5): a mode that is too long for a step, even beside the shortest of the others, keeps it down.
-        fitting = np.searchsorted(
-            heights - stairs.extent.least_wait, _spare(problem, stairs, v), side="right"
-        )
+        spare = _spare(problem, stairs, v)
+        fitting = np.searchsorted(heights - stairs.extent.least_wait, spare, side="right")
         for k, members in _nested(heights.size - fitting, modes[v], heights.size):
             columns = np.append(members, stairs.columns[top - k])
             model.add_row(f"clash_{p}_{v}_{top - k}", columns, np.ones_like(columns), upper=1)

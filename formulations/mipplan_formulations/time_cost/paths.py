@@ -60,16 +60,10 @@ def build(problem: TimeCostProblem) -> LinearModel:
 
 
 def decode(problem: TimeCostProblem, model: LinearModel, values: Float64) -> tuple[int, ...]:
-    """Read the chosen mode of every activity off a solution, whichever formulation the model is of.
+    """Read the chosen mode of every activity off a solution, whichever formulation the problem's model is of.
 
     Raises `ValueError` if the length is wrong, a binary is further than 1e-5 from 0 and 1, or an activity has
     not exactly one mode.
-
-    Parameters
-    ----------
-    model : LinearModel
-        Built from that problem.
-    values : float64 array, shape (model.num_columns,)
     """
     if values.shape != (model.num_columns,):
         raise ValueError(f"expected {model.num_columns} values, got shape {values.shape}")
