@@ -218,9 +218,8 @@ def build_joint(problem: MultiProjectProblem) -> LinearModel:
                 coefficients = np.append(coefficients, filling[row])
             name = f"p{i}_{part.row_names[row]}"
             model.add_row(name, columns, coefficients, lower=part.row_lower[row], upper=part.row_upper[row])
-    usage = np.concatenate(
-        [activity.usage for project in problem.projects for activity in project.activities]
-    )
+    usages = [activity.usage for project in problem.projects for activity in project.activities]
+    usage = np.concatenate(usages)
     for r, resource in enumerate(problem.resources):
         # (6), left out where even the largest uses of all projects fit
         if sum(project.most_used[r] for project in problem.projects) > resource.capacity:

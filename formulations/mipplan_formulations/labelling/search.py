@@ -74,9 +74,8 @@ class Labels:
         """All labels of several parts."""
         if len(parts) == 1:
             return parts[0]
-        return cls(
-            *(np.concatenate(arrays) for arrays in zip(*(vars(p).values() for p in parts), strict=True))
-        )
+        arrays = zip(*(vars(part).values() for part in parts), strict=True)
+        return cls(*map(np.concatenate, arrays))
 
     def take(self, rows: Int64) -> Self:
         """Some of the labels."""

@@ -223,13 +223,11 @@ class ScalingProblem:
 
     def _violations(self, units: Sequence[int], shed: Sequence[int]) -> Iterator[str]:
         ranges = zip(self.activities, units, self.least.tolist(), self.most.tolist(), strict=True)
+        used = [0] * len(self.resources)
         for activity, n, low, high in ranges:
+            used = [so_far + each * n for so_far, each in zip(used, activity.usage.tolist(), strict=True)]
             if not low <= n <= high:
                 yield f"activity {activity.name!r}: {n} units, allowed are {low} to {high}"
-        used = [
-            sum(int(a.usage[r]) * n for a, n in zip(self.activities, units, strict=True))
-            for r in range(len(self.resources))
-        ]
         yield from overuse(self.resources, used)
         for group, amount in zip(self.groups, shed, strict=True):
             if amount > 0 and group.penalty is None:

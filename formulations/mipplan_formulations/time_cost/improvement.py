@@ -75,10 +75,9 @@ class Improver:
     def allows(self, selection: Sequence[int]) -> bool:
         """Whether a selection is feasible; faster than `TimeCostProblem.evaluate` where there are many paths."""
         problem = self._problem
-        if self._network.edges:
-            _, to_go_waiting = self._network.times_to_go(*self._network.times_spent(problem, selection))
-            if to_go_waiting[START] > problem.deadline:
-                return False
+        _, to_go_waiting = self._network.times_to_go(*self._network.times_spent(problem, selection))
+        if to_go_waiting[START] > problem.deadline:
+            return False
         within = np.all(problem.usage_of(selection) <= self._capacities)
         return bool(within) and all(cover.is_met(selection) for cover in problem.covers)
 
