@@ -48,7 +48,7 @@ class ChainSearch(GapSearch):
     ) -> None:
         super().__init__(problem, limits, gap, cost, params)
         self._params = params
-        self._path = path = problem.paths[breakable_paths(problem)[0][0]]
+        self._path = path = breakable_paths(problem)[0][1]
         self._cheapest = [int(np.argmin(activity.cost)) for activity in problem.activities]
         own = [problem.activities[v] for v in path.activities]
         costs = [activity.cost for activity in own]

@@ -92,7 +92,7 @@ def _longest(
 
 def breakable_network(problem: TimeCostProblem) -> PathNetwork:
     """Network of the paths that some choice of modes might make miss the deadline."""
-    paths = [problem.paths[p] for p, _ in breakable_paths(problem)]
+    paths = [path for _, path in breakable_paths(problem)]
     return join_paths(problem, paths) if paths else PathNetwork(0, ())
 
 
