@@ -28,7 +28,7 @@ from mipplan_formulations.linear import (
     set_integers,
 )
 from mipplan_formulations.scaling.demands import OWN, WAIT, Demand, side_by_side
-from mipplan_formulations.time_cost import Arc, Resource, arc_faults, topological_order
+from mipplan_formulations.time_cost import Arc, Resource, topological_order
 
 WHOLE = 1000
 """Needs are in thousandths of a unit, what is shed in thousandths of the whole."""
@@ -264,13 +264,17 @@ def _find_faults(problem: ScalingProblem) -> Iterator[str]:
         if activity.usage.size != len(problem.resources):
             used, there = activity.usage.size, len(problem.resources)
             yield f"activity {activity.name!r}: usage of {used} resources, there are {there}"
-    faulty = arc_faults(len(problem.activities), problem.arcs)
-    yield from faulty
-    for arc in () if faulty else problem.arcs:
+    count = len(problem.activities)
+    for arc in problem.arcs:
+        if not (0 <= arc.tail < count and 0 <= arc.head < count):
+            yield f"arc {arc.tail} -> {arc.head}: no such activity"
+            return
         if problem.activities[arc.tail].deadline != problem.activities[arc.head].deadline:
             yield f"arc {arc.tail} -> {arc.head}: the deadlines differ"
         if (problem.demands[arc.tail] is None) != (problem.demands[arc.head] is None):
             yield f"arc {arc.tail} -> {arc.head}: only one end has a demand"
+    if len(topological_order(count, problem.arcs)) < count:
+        yield "the arcs contain a cycle"
     for activity, demand in zip(problem.activities, problem.demands, strict=True):
         may_shed = activity.group < len(problem.groups) and problem.groups[activity.group].penalty is not None
         if demand is not None and may_shed:

@@ -24,7 +24,6 @@ from mipplan_formulations.time_cost.problem import (
     Path,
     Resource,
     TimeCostProblem,
-    arc_faults,
     topological_order,
 )
 
@@ -44,7 +43,6 @@ __all__ = [
     "Reduction",
     "Resource",
     "TimeCostProblem",
-    "arc_faults",
     "breakable_network",
     "breakable_paths",
     "drop_dominated",

@@ -330,7 +330,13 @@ def _find_faults(problem: TimeCostProblem) -> list[str]:
         if (columns := activity.usage.shape[1]) != there:
             place = f"activity {activity.name!r}"
             faults.append(f"{place}: usage has {columns} columns, there are {there} resources")
-    wrong = arc_faults(len(problem.activities), problem.arcs)
+    count, wrong = len(problem.activities), []
+    for arc in problem.arcs:
+        if not (0 <= arc.tail < count and 0 <= arc.head < count):
+            wrong.append(f"arc {arc.tail} -> {arc.head}: no such activity")
+        check_number(arc.lag, f"arc {arc.tail} -> {arc.head}: lag", wrong)
+    if not wrong and len(topological_order(count, problem.arcs)) < count:
+        wrong.append("the arcs contain a cycle")
     faults += wrong
     if not wrong:
         lags = lags_between(problem.arcs)
@@ -339,18 +345,6 @@ def _find_faults(problem: TimeCostProblem) -> list[str]:
     for index, cover in enumerate(problem.covers):
         for v, marked in cover.members:
             faults += _array_faults(problem, v, marked, f"cover {index}")
-    return faults
-
-
-def arc_faults(count: int, arcs: tuple[Arc, ...]) -> list[str]:
-    """What is wrong with the arcs between so many activities."""
-    faults: list[str] = []
-    for arc in arcs:
-        if not (0 <= arc.tail < count and 0 <= arc.head < count):
-            faults.append(f"arc {arc.tail} -> {arc.head}: no such activity")
-        check_number(arc.lag, f"arc {arc.tail} -> {arc.head}: lag", faults)
-    if not faults and len(topological_order(count, arcs)) < count:
-        faults.append("the arcs contain a cycle")
     return faults
 
 
