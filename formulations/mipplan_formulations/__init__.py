@@ -22,7 +22,6 @@ from mipplan_formulations.register import (
     Formulation,
     FormulationOf,
     MultiProjectFormulation,
-    RegisteredFormulation,
     ScalingFormulation,
 )
 from mipplan_formulations.scaling import Demand, Group, ScalingActivity, ScalingEvaluation, ScalingProblem
@@ -32,6 +31,7 @@ from mipplan_formulations.time_cost import Activity, Arc, Cover, Evaluation, Pat
 PROGRAMME_FORMULATIONS = MULTI_PROJECT_FORMULATIONS
 Programme = MultiProjectProblem
 ProgrammeFormulation = MultiProjectFormulation
+RegisteredFormulation = FormulationOf
 
 __all__ = [
     "FORMULATIONS",

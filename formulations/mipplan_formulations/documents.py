@@ -39,34 +39,24 @@ _FIELDS: dict[type, dict[str, type | None]] = {
 
 def to_document(problem: Problem) -> dict[str, Any]:
     """Return a problem as a document; activities, groups and projects are named by their indices."""
-    document = _plain(problem)
+    document: dict[str, Any] = _plain(problem)
     if isinstance(problem, ColumnPool):
         document["columns"] = document.pop("projects")
-    assert isinstance(document, dict)
     return document
 
 
 def from_document(document: Mapping[str, Any]) -> Any:
     """Rebuild a problem, of whichever type, from what `to_document` returned.
 
-    Raises
-    ------
-    ValueError
-        If the problem is not valid, naming every fault of the first part that is wrong.
-    KeyError
-        If a field is missing.
+    Raises `ValueError` if the problem is not valid, naming every fault of the first part that is wrong, and `KeyError`
+    if a field is missing.
     """
     if "projects" in document:
         return _read(MultiProjectProblem, document)
     if "columns" in document:
         width = len(document["resources"])  # an empty list of uses does not tell it
-        columns = [
-            {
-                "cost": np.array(c["cost"], np.int64),
-                "usage": np.array(c["usage"], np.int64).reshape(-1, width),
-            }
-            for c in document["columns"]
-        ]
+        usages = [np.array(c["usage"], np.int64).reshape(-1, width) for c in document["columns"]]
+        columns = [{**c, "usage": usage} for c, usage in zip(document["columns"], usages, strict=True)]
         return _read(ColumnPool, {**document, "projects": columns})
     return _read(ScalingProblem if "groups" in document else TimeCostProblem, document)
 

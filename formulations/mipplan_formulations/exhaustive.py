@@ -51,10 +51,7 @@ class ScalingOptimum:
 def solve_exhaustively(problem: TimeCostProblem, params: ExhaustiveParams = DEFAULT) -> Optimum | None:
     """Try every selection; None if none is feasible.
 
-    Raises
-    ------
-    ValueError
-        If there are more than 5 million selections.
+    Raises `ValueError` if there are more than 5 million selections.
     """
     counts = tuple(int(count) for count in problem.mode_counts)
     total = _checked(math.prod(counts), params.most_selections)
@@ -74,14 +71,9 @@ def solve_exhaustively(problem: TimeCostProblem, params: ExhaustiveParams = DEFA
 def scale_exhaustively(problem: ScalingProblem, params: ExhaustiveParams = DEFAULT) -> ScalingOptimum | None:
     """Try all numbers of units that are allowed; None if none is feasible.
 
-    Raises
-    ------
-    ValueError
-        If there are more than two million.
+    Raises `ValueError` if there are more than two million.
     """
-    ranges = [
-        range(low, high + 1) for low, high in zip(problem.least.tolist(), problem.most.tolist(), strict=True)
-    ]
+    ranges = [*map(range, problem.least.tolist(), (problem.most + 1).tolist())]
     _checked(math.prod(len(units) for units in ranges), params.most_units)
     best: ScalingOptimum | None = None
     for units in product(*ranges):

@@ -25,7 +25,7 @@ class LinearModel:
     The objective has integer coefficients, on integer columns only, and no constant: its value at a solution
     is an integer, so two solvers agree exactly or not at all. Every column has finite bounds, because some
     solver interfaces report an unbounded model as infeasible. The model takes over the arrays it is given and
-    makes them read-only.
+    makes them read-only. Raises `ValueError` naming every fault, one a line.
 
     Attributes
     ----------
@@ -41,11 +41,6 @@ class LinearModel:
     column_names, row_names : tuple of str
         Unique, without blanks, fit for LP and MPS files.
     name : str
-
-    Raises
-    ------
-    ValueError
-        Naming every fault, one a line.
     """
 
     objective: Int64
@@ -68,27 +63,21 @@ class LinearModel:
 
         Names, shapes and where the coefficients stand are those of this model and not checked again; that takes
         longer than everything else when a model is written anew many times a second.
-
-        Raises
-        ------
-        ValueError
-            If a shape or type differs, a coefficient is zero, or a value is not allowed.
+        Raises `ValueError` if a shape or type differs, a coefficient is zero, or a value is not allowed.
         """
-        entries = numbers.pop("entries", self.matrix.data)
+        mine = {**vars(self), "entries": self.matrix.data}
         faults = [
-            f"{label}: expected {mine.dtype} of shape {mine.shape}, got {theirs.dtype} {theirs.shape}"
-            for label, mine, theirs in [
-                ("entries", self.matrix.data, entries),
-                *((name, getattr(self, name), array) for name, array in numbers.items()),
-            ]
-            if mine.dtype != theirs.dtype or mine.shape != theirs.shape
+            f"{label}: expected {mine[label].dtype} of shape {mine[label].shape}, got {array.dtype} {array.shape}"
+            for label, array in numbers.items()
+            if mine[label].dtype != array.dtype or mine[label].shape != array.shape
         ]
+        entries = numbers.pop("entries", self.matrix.data)
         if faults or not np.all(entries):
             raise ValueError("\n".join(faults or ["matrix: has zero entries"]))
         model = object.__new__(LinearModel)
-        model.__dict__.update(self.__dict__)
         pattern = (entries, self.matrix.indices, self.matrix.indptr)
-        model.__dict__.update(numbers, matrix=sparse.csr_array(pattern, shape=self.matrix.shape))
+        matrix = sparse.csr_array(pattern, shape=self.matrix.shape)
+        model.__dict__.update(vars(self), matrix=matrix, **numbers)
         raise_if_any(_value_faults(model))
         _freeze(model)
         return model
@@ -114,11 +103,7 @@ class ModelBuilder:
     def __init__(self) -> None:
         self._column_names: list[str] = []
         self._blocks: list[tuple[Int64, Float64, Float64, Bool]] = []
-        self._row_names: list[str] = []
-        self._row_columns: list[Int64] = [np.zeros(0, dtype=np.int64)]  # np.concatenate refuses an empty list
-        self._coefficients: list[Int64] = [np.zeros(0, dtype=np.int64)]
-        self._row_lower: list[float] = []
-        self._row_upper: list[float] = []
+        self._rows: list[tuple[str, Int64, Int64, float, float]] = []
 
     def add_columns(
         self,
@@ -133,12 +118,8 @@ class ModelBuilder:
         first = len(self._column_names)
         self._column_names.extend(names)
         count = len(self._column_names) - first
-        block = (
-            np.full(count, cost, dtype=np.int64),
-            np.full(count, lower, dtype=np.float64),
-            np.full(count, upper, dtype=np.float64),
-            np.full(count, integral),
-        )
+        bounds = [np.full(count, bound, dtype=np.float64) for bound in (lower, upper)]
+        block = (np.full(count, cost, dtype=np.int64), bounds[0], bounds[1], np.full(count, integral))
         self._blocks.append(block)
         return np.arange(first, first + count, dtype=np.int64)
 
@@ -146,34 +127,30 @@ class ModelBuilder:
         self, name: str, columns: Int64, coefficients: Int64, *, lower: float = -np.inf, upper: float = np.inf
     ) -> None:
         """Append ``lower <= coefficients @ x[columns] <= upper``; no column may occur twice."""
-        self._row_names.append(name)
-        self._row_columns.append(columns)
-        self._coefficients.append(coefficients)
-        self._row_lower.append(lower)
-        self._row_upper.append(upper)
+        self._rows.append((name, columns, coefficients, lower, upper))
 
     def build(self, name: str) -> LinearModel:
         """Return the model of all columns and rows so far."""
-        objective, column_lower, column_upper, integrality = map(
-            np.concatenate, zip(*self._blocks, strict=True)
-        )
-        starts = np.cumsum([columns.size for columns in self._row_columns])
-        columns, coefficients = np.concatenate(self._row_columns), np.concatenate(self._coefficients)
-        shape = (len(self._row_names), len(self._column_names))
+        parts = zip(*self._blocks, strict=True)
+        objective, column_lower, column_upper, integrality = map(np.concatenate, parts)
+        names, columns, coefficients, lower, upper = zip(*self._rows, strict=True) if self._rows else [()] * 5
+        none = np.zeros(0, dtype=np.int64)  # np.concatenate refuses an empty list
+        starts = np.cumsum([0, *(own.size for own in columns)])
+        entries = (np.concatenate([none, *coefficients]), np.concatenate([none, *columns]), starts)
         # Rows stand one after the other already, so there is nothing to sort but within them.
-        matrix = sparse.csr_array((coefficients, columns, starts), shape=shape)
+        matrix = sparse.csr_array(entries, shape=(len(names), len(self._column_names)))
         matrix.eliminate_zeros()
         matrix.sort_indices()
         return LinearModel(
             objective=objective,
             matrix=matrix,
-            row_lower=np.array(self._row_lower, dtype=np.float64),
-            row_upper=np.array(self._row_upper, dtype=np.float64),
+            row_lower=np.array(lower, dtype=np.float64),
+            row_upper=np.array(upper, dtype=np.float64),
             column_lower=column_lower,
             column_upper=column_upper,
             integrality=integrality,
             column_names=tuple(self._column_names),
-            row_names=tuple(self._row_names),
+            row_names=names,
             name=name,
         )
 
@@ -199,16 +176,14 @@ def _shape_faults(model: LinearModel) -> list[str]:
     ):
         array = getattr(model, label)
         if array.dtype != dtype or array.shape != (length,):
-            faults.append(
-                f"{label}: expected {np.dtype(dtype)} of shape ({length},), got {array.dtype} {array.shape}"
-            )
+            wanted = f"{np.dtype(dtype)} of shape ({length},)"
+            faults.append(f"{label}: expected {wanted}, got {array.dtype} {array.shape}")
     matrix = model.matrix
     if getattr(matrix, "format", None) != "csr":
         faults.append("matrix: expected a sparse matrix in csr format")
     elif matrix.dtype != np.int64 or matrix.shape != (rows, columns):
-        faults.append(
-            f"matrix: expected int64 of shape ({rows}, {columns}), got {matrix.dtype} {matrix.shape}"
-        )
+        wanted = f"int64 of shape ({rows}, {columns})"
+        faults.append(f"matrix: expected {wanted}, got {matrix.dtype} {matrix.shape}")
     elif not matrix.has_canonical_format or np.any(matrix.data == 0):
         faults.append("matrix: has duplicate, unsorted or zero entries; call sum_duplicates, eliminate_zeros")
     for label, length in (("column_names", columns), ("row_names", rows)):

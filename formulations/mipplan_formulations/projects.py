@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from mipplan_formulations.linear import (
     raise_if_any,
     set_integers,
 )
-from mipplan_formulations.time_cost import Evaluation, Resource, TimeCostProblem, paths
+from mipplan_formulations.time_cost import Resource, TimeCostProblem, paths
 
 Selections = Sequence[Sequence[int] | None]
 
@@ -35,6 +36,8 @@ Selections = Sequence[Sequence[int] | None]
 @dataclass(frozen=True)
 class MultiProjectProblem:
     """Carry out every project, at least cost, within the shared capacities.
+
+    Raises `ValueError` naming every fault, one a line.
 
     Attributes
     ----------
@@ -45,11 +48,6 @@ class MultiProjectProblem:
         What all projects share.
     forgone : tuple of int, or None
         Cost of leaving each project out; None if all have to be carried out.
-
-    Raises
-    ------
-    ValueError
-        Naming every fault, one a line.
     """
 
     projects: tuple[TimeCostProblem, ...]
@@ -68,10 +66,7 @@ class MultiProjectProblem:
 
     def evaluate(self, selections: Selections) -> MultiProjectEvaluation:
         """Judge a selection of modes per project (None: left out) by plain integer arithmetic."""
-        pairs = zip(self.projects, selections, strict=True)
-        return _add_up(
-            self, [None if chosen is None else project.evaluate(chosen) for project, chosen in pairs]
-        )
+        return _add_up(self, selections)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +113,7 @@ class Columns:
             faults.append(f"columns: usage has {self.usage.shape[0]} rows, cost has {self.cost.size}")
         raise_if_any(faults)
 
-    def way(self, column: int) -> MultiProjectEvaluation:
+    def evaluate(self, column: int) -> MultiProjectEvaluation:
         """What one of them comes to."""
         return MultiProjectEvaluation(int(self.cost[column]), self.usage[column], ())
 
@@ -126,6 +121,8 @@ class Columns:
 @dataclass(frozen=True)
 class ColumnPool:
     """Choose one known column per project: a multi-project problem restricted to what is known of it.
+
+    Raises `ValueError` naming every fault, one a line.
 
     Attributes
     ----------
@@ -136,11 +133,6 @@ class ColumnPool:
         Cost of leaving each project out; None if all have to be carried out.
     excess : tuple of int, or None
         Cost of one unit of each resource beyond its capacity; None if capacities are firm.
-
-    Raises
-    ------
-    ValueError
-        Naming every fault, one a line.
     """
 
     projects: tuple[Columns, ...]
@@ -165,8 +157,7 @@ class ColumnPool:
 
     def evaluate(self, chosen: Sequence[int | None]) -> MultiProjectEvaluation:
         """Judge a column per project (None: left out) by plain integer arithmetic; excess is a violation."""
-        pairs = zip(self.projects, chosen, strict=True)
-        return _add_up(self, [None if column is None else columns.way(column) for columns, column in pairs])
+        return _add_up(self, chosen)
 
 
 def _shared_faults(problem: MultiProjectProblem | ColumnPool) -> list[str]:
@@ -183,14 +174,14 @@ def _shared_faults(problem: MultiProjectProblem | ColumnPool) -> list[str]:
     return faults
 
 
-def _add_up(
-    problem: MultiProjectProblem | ColumnPool, parts: Sequence[Evaluation | MultiProjectEvaluation | None]
-) -> MultiProjectEvaluation:
-    """Cost, usage and violations of all projects, given those of each; None for a project left out."""
+def _add_up(problem: MultiProjectProblem | ColumnPool, choice: Sequence[Any]) -> MultiProjectEvaluation:
+    """Cost, usage and violations of all projects, given what each takes; None for a project left out."""
     cost, usage = 0, np.zeros(len(problem.resources), dtype=np.int64)
     violations: list[str] = []
-    for index, part in enumerate(parts):
-        if part is not None:
+    projects: Sequence[TimeCostProblem | Columns] = problem.projects
+    for index, (project, chosen) in enumerate(zip(projects, choice, strict=True)):
+        if chosen is not None:
+            part = project.evaluate(chosen)
             cost += part.cost
             usage += part.usage
             violations += [f"project {index}: {violation}" for violation in part.violations]
@@ -227,9 +218,8 @@ def build_joint(problem: MultiProjectProblem) -> LinearModel:
                 coefficients = np.append(coefficients, filling[row])
             name = f"p{i}_{part.row_names[row]}"
             model.add_row(name, columns, coefficients, lower=part.row_lower[row], upper=part.row_upper[row])
-    usage = np.concatenate(
-        [activity.usage for project in problem.projects for activity in project.activities]
-    )
+    usages = [activity.usage for project in problem.projects for activity in project.activities]
+    usage = np.concatenate(usages)
     for r, resource in enumerate(problem.resources):
         # (6), left out where even the largest uses of all projects fit
         if sum(project.most_used[r] for project in problem.projects) > resource.capacity:

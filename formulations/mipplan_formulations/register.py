@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mipplan_formulations import projects
 from mipplan_formulations.linear import Float64, LinearModel
@@ -18,51 +18,26 @@ P = TypeVar("P")
 E = TypeVar("E")
 
 
-class FormulationOf(Protocol[P, E]):
-    """One way to write a problem of type P as a `LinearModel`; sought is a choice of an E per activity or project."""
-
-    @property
-    def name(self) -> str:
-        """Key in the register."""
-
-    @property
-    def problem(self) -> type[P]:
-        """What it is a formulation of."""
-
-    @property
-    def exact(self) -> bool:
-        """Whether its optimum is that of the problem, and it is infeasible exactly if the problem is.
-
-        If not, its solutions are solutions of the problem, but it may miss some, so it may cost more.
-        """
-
-    @property
-    def page(self) -> str:
-        """File name of the page with the mathematics, beside this package."""
-
-    def build(self, problem: P, /) -> LinearModel:
-        """Write a problem as a model."""
-
-    def decode(self, problem: P, model: LinearModel, values: Float64, /) -> tuple[E, ...]:
-        """Read the choice off values of the model's columns, shape (model.num_columns,)."""
-
-    def encode(self, problem: P, model: LinearModel, choice: Sequence[E], /) -> Float64:
-        """Write a choice as values of the model's columns: a start for a solver; inverse of `decode`."""
-
-
-Formulation = FormulationOf[TimeCostProblem, int]
-"""A formulation of the time-cost problem; a choice is a mode per activity."""
-
-ScalingFormulation = FormulationOf[ScalingProblem, int]
-"""A formulation of the scaling problem; a choice is a number of units per activity."""
-
-MultiProjectFormulation = FormulationOf[Any, Any]
-"""A formulation of `MultiProjectProblem` or `ColumnPool`; a choice is modes or a column, or None, per project."""
-
-
 @dataclass(frozen=True)
-class RegisteredFormulation(Generic[P, E]):
-    """A `FormulationOf` made of three functions."""
+class FormulationOf(Generic[P, E]):
+    """One way to write a problem of type P as a `LinearModel`; sought is a choice of an E per activity or project.
+
+    Attributes
+    ----------
+    name : str
+        Key in the register.
+    problem : type
+        What it is a formulation of.
+    build : callable
+        Writes a problem as a model.
+    decode : callable
+        Reads the choice off values of the model's columns, shape (model.num_columns,).
+    encode : callable
+        Writes a choice as values of the model's columns: a start for a solver; inverse of `decode`.
+    exact : bool
+        Whether its optimum is that of the problem, and it is infeasible exactly if the problem is. If not, its
+        solutions are solutions of the problem, but it may miss some, so it may cost more.
+    """
 
     name: str
     problem: type[P]
@@ -77,15 +52,25 @@ class RegisteredFormulation(Generic[P, E]):
         return f"{self.name}.md"
 
 
+Formulation = FormulationOf[TimeCostProblem, int]
+"""A formulation of the time-cost problem; a choice is a mode per activity."""
+
+ScalingFormulation = FormulationOf[ScalingProblem, int]
+"""A formulation of the scaling problem; a choice is a number of units per activity."""
+
+MultiProjectFormulation = FormulationOf[Any, Any]
+"""A formulation of `MultiProjectProblem` or `ColumnPool`; a choice is modes or a column, or None, per project."""
+
+
 _FORMULATIONS: tuple[FormulationOf[Any, Any], ...] = (
-    RegisteredFormulation("paths", TimeCostProblem, paths.build, paths.decode, paths.encode),
-    RegisteredFormulation("potentials", TimeCostProblem, potentials.build, paths.decode, potentials.encode),
-    RegisteredFormulation("levels", TimeCostProblem, levels.build, paths.decode, levels.encode),
-    RegisteredFormulation("scaling", ScalingProblem, scaling.build, scaling.decode, scaling.encode),
-    RegisteredFormulation(
+    FormulationOf("paths", TimeCostProblem, paths.build, paths.decode, paths.encode),
+    FormulationOf("potentials", TimeCostProblem, potentials.build, paths.decode, potentials.encode),
+    FormulationOf("levels", TimeCostProblem, levels.build, paths.decode, levels.encode),
+    FormulationOf("scaling", ScalingProblem, scaling.build, scaling.decode, scaling.encode),
+    FormulationOf(
         "joint", MultiProjectProblem, projects.build_joint, projects.decode_joint, projects.encode_joint
     ),
-    RegisteredFormulation(
+    FormulationOf(
         "columns", ColumnPool, projects.build_columns, projects.decode_columns, projects.encode_columns
     ),
 )

@@ -179,15 +179,14 @@ class _NativeModel:
 
     def _add_paths(self) -> None:
         problem = self._problem
-        for p, extent in breakable_paths(problem):
-            path = problem.paths[p]
+        for _, path in breakable_paths(problem):
             durations = [self._value(v, problem.activities[v].duration) for v in path.activities]
             waits = [
-                self._value(v, np.maximum(own, extent.least_wait))
+                self._value(v, np.maximum(own, path.least_wait))
                 for v, own in zip(path.activities, path.waits, strict=True)
             ]
             highest = max(int(own.max()) for own in path.waits)
-            wait = self.model.new_int_var(extent.least_wait, highest, "")
+            wait = self.model.new_int_var(path.least_wait, highest, "")
             self.model.add_max_equality(wait, waits)
             self.model.add(sum(durations) + wait <= problem.deadline - path.lag)
 

@@ -6,13 +6,13 @@ Bounds for every height of the wait come first (`lagrange`), then labels within 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipplan_formulations.labelling.lagrange import (
+    ChainTable,
     Heights,
     all_heights,
     gathered_heights,
@@ -20,16 +20,9 @@ from mipplan_formulations.labelling.lagrange import (
     least_onwards,
     tabulate,
 )
-from mipplan_formulations.labelling.search import (
-    GapParams,
-    GapSearch,
-    LabelLimits,
-    LabelPass,
-    LabelRun,
-    Labels,
-)
-from mipplan_formulations.linear import Bool, Float64, Int64
-from mipplan_formulations.time_cost import Path, TimeCostProblem, find_undominated
+from mipplan_formulations.labelling.search import GapParams, GapSearch, LabelLimits, LabelRun, Labels
+from mipplan_formulations.linear import Bool, Int64
+from mipplan_formulations.time_cost import TimeCostProblem, breakable_paths
 
 
 @dataclass(frozen=True)
@@ -45,43 +38,25 @@ class ChainParams(GapParams):
     prices: int = 3
     """At most this many prices, those with the best bounds, judge modes and labels."""
     growth: int = 4
-    most_children: int = 1 << 20
-    """Labels are extended in portions that make at most this many, because memory is finite."""
 
 
 class ChainSearch(GapSearch):
-    """The cheapest selection of a problem with one path; off the path, the cheapest mode is right."""
+    """The cheapest selection of a problem with one breakable path; off the path, the cheapest mode is right."""
 
     def __init__(
-        self,
-        problem: TimeCostProblem,
-        path: Path,
-        limits: LabelLimits,
-        gap: float,
-        cost: int | None,
-        params: ChainParams,
+        self, problem: TimeCostProblem, limits: LabelLimits, gap: float, cost: int | None, params: ChainParams
     ) -> None:
-        self._params, self._path = params, path
+        super().__init__(problem, limits, gap, cost, params)
+        self._params = params
+        self._path = path = breakable_paths(problem)[0][1]
         self._cheapest = [int(np.argmin(activity.cost)) for activity in problem.activities]
-        fixed = sum(
-            int(activity.cost[self._cheapest[v]])
-            for v, activity in enumerate(problem.activities)
-            if v not in path.activities
-        )
         own = [problem.activities[v] for v in path.activities]
-        costs, durations = [a.cost for a in own], [a.duration for a in own]
-        table = tabulate(costs, durations, path.waits, problem.deadline - path.lag)
+        costs = [activity.cost for activity in own]
+        # What is off the path costs as much whatever is chosen on it.
+        costs[0] = costs[0] + sum(int(a.cost.min()) for a in problem.activities if a not in own)
+        self.dearest = sum(int(cost.max()) for cost in costs)
+        table = tabulate(costs, [a.duration for a in own], path.waits, problem.deadline - path.lag)
         self._heights = all_heights(table, params.most_heights)
-        super().__init__(limits, gap, None if cost is None else cost - fixed, params, fixed)
-
-    def best(self) -> tuple[int, ...] | None:
-        """The best selection found, a mode per activity."""
-        if self.selection is None:
-            return None
-        chosen = self._cheapest.copy()
-        for v, mode in zip(self._path.activities, self.selection, strict=True):
-            chosen[v] = mode
-        return tuple(chosen)
 
     def _prepare(self) -> bool:
         if not self._maximise(self._heights):
@@ -89,23 +64,16 @@ class ChainSearch(GapSearch):
         self._raise_bound(self._heights.bound)
         return True
 
-    def _dearest(self) -> int:
-        table = self._heights.table
-        return int(np.where(table.allowed, table.cost, 0).max(axis=1).sum())
-
-    def _search(self, cutoff: int) -> LabelPass:
+    def _search(self, cutoff: int) -> tuple[tuple[int, ...] | None, bool]:
         narrowed = self._narrow(cutoff)
         if narrowed is None:
-            return LabelPass(None, 0, True, 0)
+            return None, True
         if not np.array_equal(narrowed.lows, narrowed.highs):
-            return LabelPass(None, 0, False, 0)
-        prices = narrowed.best_prices(self._params.prices)
-        zero, none = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int32)
-        run = _ChainRun(narrowed, prices, cutoff, self.limits, self._params)
-        found = run.run(_ChainLabels(zero, none, none, zero, zero))
-        if found.selection is None:
-            return found
-        return replace(found, selection=narrowed.table.selection(np.array(found.selection)))
+            return None, False
+        run = _ChainRun(narrowed, self._params.prices, cutoff, self)
+        found = run.run()
+        self.labels += run.labels
+        return None if found is None else self._selection(narrowed.table, np.array(found)), run.complete
 
     def _narrow(self, cutoff: int) -> Heights | None:
         """Keep modes and heights of choices up to a cutoff; None if none can be left.
@@ -125,10 +93,8 @@ class ChainSearch(GapSearch):
             if not kept.any(axis=1).all() or waits.size == 0:
                 return None
             smaller = table.keep(kept)
-            if waits.size * smaller.wait.shape[0] <= self._params.most_exact:
-                narrowed = Heights(smaller, waits, waits)
-            else:
-                narrowed = gathered_heights(smaller, waits, self._params.most_heights)
+            exact = waits.size * smaller.wait.shape[0] <= self._params.most_exact
+            narrowed = gathered_heights(smaller, waits, waits.size if exact else self._params.most_heights)
             if not self._maximise(narrowed):
                 return None
             self._raise_bound(min(narrowed.bound, cutoff + 1))
@@ -142,17 +108,20 @@ class ChainSearch(GapSearch):
     def _maximise(self, heights: Heights) -> bool:
         """Maximise the bound, and make choices of the tangents that meet the deadline; False if none can."""
         table = heights.table
-        if heights.lows.size == 0 or heights.fastest().min() > table.room:
+        if heights.lows.size == 0 or not heights.maximise(self._params.most_tangents):
             return False
-        heights.maximise(self._params.most_tangents)
         for tangent in heights.tangents:
             if tangent.slope <= 0:
                 chosen = heights.choose(tangent.price, tangent.height)
                 _, duration, wait = table.value(chosen)
                 if duration + wait <= table.room:
-                    chosen = improve(table, chosen)
-                    self.offer(table.value(chosen)[0], table.selection(chosen))
+                    self.offer(self._selection(table, improve(table, chosen)))
         return True
+
+    def _selection(self, table: ChainTable, chosen: Int64) -> tuple[int, ...]:
+        """A mode per activity, given the columns chosen on the path."""
+        on_path = dict(zip(self._path.activities, table.selection(chosen), strict=True))
+        return tuple(on_path.get(v, mode) for v, mode in enumerate(self._cheapest))
 
     def _raise_bound(self, bound: float) -> None:
         self.bound = max(self.bound, math.ceil(bound - 1e-6))
@@ -165,72 +134,60 @@ class _ChainLabels(Labels):
     duration: Int64
     level: Int64
 
+    @property
+    def measures(self) -> Int64:
+        return np.stack([self.cost, self.duration, self.level], axis=1)
+
 
 class _ChainRun(LabelRun[_ChainLabels]):
-    """A run over the activities, those with few modes first; each price cuts off labels.
+    """A run over the activities, those with few modes first; each price cuts off labels, the first is their worth.
 
     The heights are exact: every height that the wait of a selection within the cutoff may have, and no gathering of
     several.
     """
 
-    def __init__(
-        self, heights: Heights, prices: list[float], cutoff: int, limits: LabelLimits, params: ChainParams
-    ) -> None:
-        order = np.argsort(heights.table.allowed.sum(axis=1), kind="stable")
-        super().__init__(order.tolist(), cutoff, limits)
-        self._heights, self._params = heights, params
+    def __init__(self, heights: Heights, prices: int, cutoff: int, search: GapSearch) -> None:
+        counts = heights.table.allowed.sum(axis=1)
+        order = np.argsort(counts, kind="stable")
+        super().__init__(order.tolist(), counts[order].tolist(), cutoff, search)
+        self._heights = heights
         # What the activities still to come cost at least, at each price of time: after each activity, for every
         # height that the wait has reached, the least over all heights from there on.
         self._rests = []
-        for price in (*prices, 0.0):
+        for price in (*heights.best_prices(prices), 0.0):
             rests = _sums_after(heights.weigh(price)[0][order])
             rests += price * (heights.lows - heights.table.room)
             self._rests.append((price, least_onwards(rests)))
         # Likewise the least duration of what comes, with the wait.
         self._shortest = least_onwards(_sums_after(heights.shortest()[order]) + heights.lows)
 
-    def _extend(self, stage: int, labels: _ChainLabels) -> _ChainLabels:
+    def _start(self) -> _ChainLabels:
+        zero, none = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int32)
+        return _ChainLabels(zero, none, none, np.zeros(1), zero, zero)
+
+    def _children(self, stage: int, labels: _ChainLabels, rows: Int64) -> _ChainLabels:
+        """Those left out miss the deadline, or their completions cost more than the cutoff at some price."""
         table, v = self._heights.table, self.order[stage]
-        modes = int(table.allowed[v].sum())
         # the lowest height at which a mode's wait fits
-        level = np.searchsorted(self._heights.lows, table.wait[v, :modes])
-        most, screened = self._most(), self._params.screened
-        worth = partial(self._bound, 0, stage)
-        found: list[_ChainLabels] = []
-        for rows in labels.portions(max(1, self._params.most_children // modes)):
-            found.append(self._children(stage, labels, rows, level))
-            if sum(part.cost.size for part in found) > screened * most:
-                found = [self._least(_ChainLabels.join(found), most, worth)]
-                most = self._most()  # time goes by
-        children = self._least(_ChainLabels.join(found), screened * most, worth)
-        measures = np.stack([children.cost, children.duration, children.level], axis=1)
-        kept = children.take(np.flatnonzero(find_undominated(measures)))
-        return self._least(kept, most, worth)
-
-    def _children(self, stage: int, labels: _ChainLabels, rows: Int64, level: Int64) -> _ChainLabels:
-        """Every label of a portion with every mode whose wait has a height, less those that come to nothing.
-
-        These miss the deadline, or their completions cost more than the cutoff.
-        """
-        table, v = self._heights.table, self.order[stage]
+        level = np.searchsorted(self._heights.lows, table.wait[v, : self._widths[stage]])
         able = np.flatnonzero(level < self._heights.lows.size)
-        shape = rows.size, able.size
-        children = _ChainLabels(
-            (labels.cost[rows, None] + table.cost[v, able]).ravel(),
-            np.broadcast_to(rows.astype(np.int32)[:, None], shape).ravel(),
-            np.broadcast_to(able.astype(np.int32), shape).ravel(),
-            (labels.duration[rows, None] + table.duration[v, able]).ravel(),
-            np.maximum(labels.level[rows, None], level[able]).ravel(),
+        cost = (labels.cost[rows, None] + table.cost[v, able]).ravel()
+        duration = (labels.duration[rows, None] + table.duration[v, able]).ravel()
+        highest = np.maximum(labels.level[rows, None], level[able]).ravel()
+        good = duration + self._shortest[stage][highest] <= table.room
+        bounds = [cost + price * duration + rests[stage][highest] for price, rests in self._rests]
+        for bound in bounds:
+            good &= bound <= self.limit
+        kept = np.flatnonzero(good)
+        parent, mode = rows[kept // able.size], able[kept % able.size]
+        return _ChainLabels(
+            cost[kept],
+            parent.astype(np.int32),
+            mode.astype(np.int32),
+            bounds[0][kept],
+            duration[kept],
+            highest[kept],
         )
-        good = children.duration + self._shortest[stage][children.level] <= table.room
-        for price in range(len(self._rests)):
-            good &= self._bound(price, stage, children) <= self.limit
-        return children.take(np.flatnonzero(good))
-
-    def _bound(self, number: int, stage: int, labels: _ChainLabels) -> Float64:
-        """Least cost of all completions of each label, at the price of a number."""
-        price, rests = self._rests[number]
-        return np.asarray(labels.cost + price * labels.duration + rests[stage][labels.level])
 
 
 def _sums_after(rows: NDArray) -> NDArray:  # type: ignore[type-arg]

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan_formulations.linear import Bool, Float64, Int64
-from mipplan_formulations.time_cost import TimeCostProblem
 
 _ROUNDING = 1e-9
 """This share of the terms' magnitude, more than floating point can lose in such sums, is given away in every bound."""
@@ -38,11 +37,12 @@ class DualBound:
     excess: tuple[Float64, ...]
 
     @staticmethod
-    def from_reduced_costs(bound: float, reduced_costs: Sequence[Float64]) -> DualBound:
+    def from_reduced_costs(bound: float, reduced_costs: Sequence[Float64 | Int64]) -> DualBound:
         """Make one of a Lagrangian bound in which every binary stands at its cheaper end, and its reduced costs.
 
         Exactly one mode per activity is chosen, so of the terms ``min(0, reduced cost)`` in such a bound, all but one
         were too pessimistic. Modes that cannot be chosen, as their binary is fixed at 0, have infinite reduced cost.
+        Costs themselves are reduced costs, of the bound 0.
         """
         excess = []
         for own in reduced_costs:
@@ -51,13 +51,6 @@ class DualBound:
             bound += float(own.min() - np.minimum(own, 0.0).sum())
             excess.append(own - own.min())
         return DualBound(bound, tuple(excess))
-
-    @staticmethod
-    def from_costs(problem: TimeCostProblem) -> DualBound:
-        """What costs alone say."""
-        least = sum(int(activity.cost.min()) for activity in problem.activities)
-        excess = [(a.cost - a.cost.min()).astype(np.float64) for a in problem.activities]
-        return DualBound(float(least), tuple(excess))
 
     def lower(self, kept: Sequence[Int64]) -> DualBound:
         """The same for the modes kept only, numbers per activity."""
@@ -89,11 +82,12 @@ class ChainTable:
         counts = marked.sum(axis=1)
         first = np.argsort(~marked, axis=1, kind="stable")[:, : int(counts.max())]
         left = np.arange(first.shape[1]) >= counts[:, None]
-        parts = [np.take_along_axis(array, first, axis=1) for array in (self.cost, self.duration, self.wait)]
-        cost, duration, wait = (
-            np.where(left, filler, part) for part, filler in zip(parts, _FILLERS, strict=True)
+        arrays = (self.cost, self.duration, self.wait, self.number)
+        cost, duration, wait, number = (
+            np.where(left, filler, np.take_along_axis(array, first, axis=1))
+            for array, filler in zip(arrays, _FILLERS, strict=True)
         )
-        return ChainTable(cost, duration, wait, np.take_along_axis(self.number, first, axis=1), self.room)
+        return ChainTable(cost, duration, wait, number, self.room)
 
     def selection(self, chosen: Int64) -> tuple[int, ...]:
         """Mode numbers of a choice of columns, shape (v,)."""
@@ -109,7 +103,7 @@ class ChainTable:
         )
 
 
-_FILLERS = (_FORBIDDEN, 0, _FORBIDDEN)
+_FILLERS = (_FORBIDDEN, 0, _FORBIDDEN, 0)
 
 
 def tabulate(
@@ -118,14 +112,13 @@ def tabulate(
     """Arrange modes by activity and wait."""
     least = max(int(own.min()) for own in waits)
     shape = len(costs), max(own.size for own in costs)
-    cost, duration, wait = (np.full(shape, filler, dtype=np.int64) for filler in _FILLERS)
-    number = np.zeros(shape, dtype=np.int64)
+    arrays = [np.full(shape, filler, dtype=np.int64) for filler in _FILLERS]
     for v, own in enumerate(waits):
         raised = np.maximum(own, least)
         order = np.argsort(raised, kind="stable")
-        used = slice(0, order.size)
-        cost[v, used], duration[v, used], wait[v, used] = costs[v][order], durations[v][order], raised[order]
-        number[v, used] = order
+        for array, values in zip(arrays, (costs[v], durations[v], raised, np.arange(own.size)), strict=True):
+            array[v, : own.size] = values[order]
+    cost, duration, wait, number = arrays
     return ChainTable(cost, duration, wait, number, room)
 
 
@@ -163,22 +156,19 @@ class Heights:
 
     def choose(self, price: float, height: int) -> Int64:
         """Columns of the modes of least weight at a height, shape (v,); at an infinite price, of the shortest."""
-        weights: NDArray[Any] = self.table.duration
-        if not np.isinf(price):
-            weights = self.table.cost + price * self.table.duration
-        allowed = np.arange(weights.shape[1]) <= self._last[:, height, None]
-        filler = _FORBIDDEN if np.isinf(price) else np.inf
-        return np.asarray(np.argmin(np.where(allowed, weights, filler), axis=1))
+        cost, duration = self.table.cost, self.table.duration
+        weights = duration if np.isinf(price) else cost + price * duration
+        allowed = np.arange(cost.shape[1]) <= self._last[:, height, None]
+        return np.asarray(np.argmin(np.where(allowed, weights, np.inf), axis=1))
 
-    def maximise(self, most_tangents: int = 40) -> None:
+    def maximise(self, most_tangents: int = 40) -> bool:
         """Maximise the bound over prices: where the tangents on both sides meet, until they meet on the curve.
 
-        At most `most_tangents` are drawn; a few already come close to the maximum.
+        At most `most_tangents` are drawn; a few already come close to the maximum. False if nothing meets the deadline.
         """
-        fast = int(np.argmin(self.fastest()))
-        right = self._tangent(np.inf, fast)
+        right = self._tangent(np.inf, int(np.argmin(self.fastest())))
         if right.slope > 0:
-            raise ValueError("no selection meets the deadline")
+            return False
         left = self._evaluate(0.0)
         while left.slope > 0 and len(self.tangents) < most_tangents:
             price = max(0.0, (right.cost - left.cost) / (left.slope - right.slope))
@@ -191,6 +181,7 @@ class Heights:
                 right = found
             if reached >= expected - 1e-7 * abs(expected) or found.slope == 0:
                 break
+        return True
 
     def best_prices(self, count: int) -> list[float]:
         """Prices with the best bounds, the best first."""
@@ -259,11 +250,11 @@ def all_heights(table: ChainTable, most: int) -> Heights:
     highest = table.room - int(durations.min(axis=1).sum())
     waits = np.unique(table.wait)
     waits = waits[waits <= max(highest, int(waits[0]))]
-    return Heights(table, waits, waits) if waits.size <= most else gathered_heights(table, waits, most)
+    return gathered_heights(table, waits, most)
 
 
 def gathered_heights(table: ChainTable, waits: Int64, most: int) -> Heights:
-    """Heights at the increasing waits, gathered evenly into at most `most`."""
+    """Heights at the increasing waits, if there are more than `most` gathered evenly into as many."""
     firsts = np.unique(np.linspace(0, waits.size, most, endpoint=False).astype(np.int64))
     return Heights(table, waits[firsts], np.append(waits[firsts[1:] - 1], waits[-1]))
 

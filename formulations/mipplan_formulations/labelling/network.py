@@ -11,20 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 
 from mipplan_formulations.labelling.lagrange import DualBound
-from mipplan_formulations.labelling.search import (
-    GapParams,
-    GapSearch,
-    LabelLimits,
-    LabelPass,
-    LabelRun,
-    Labels,
-)
-from mipplan_formulations.linear import Bool, Float64, Int64
+from mipplan_formulations.labelling.search import GapParams, GapSearch, LabelLimits, LabelRun, Labels
+from mipplan_formulations.linear import Bool, Int64
 from mipplan_formulations.time_cost import (
     END,
     NEVER,
@@ -34,7 +26,6 @@ from mipplan_formulations.time_cost import (
     PathNetwork,
     TimeCostProblem,
     breakable_network,
-    find_undominated,
     suggest,
     topological_order,
 )
@@ -45,7 +36,6 @@ class NetworkParams(GapParams):
     """Numbers that tune the search on a network; the answer without limits does not depend on them."""
 
     most_children: int = 1 << 19
-    """Labels are extended in portions that make at most this many numbers of their state."""
     most_labels: int = 20_000
     """At most this many labels stay, because comparing more in many columns takes longer than it is worth."""
     most_compared: int = 1000
@@ -64,46 +54,37 @@ class NetworkSearch(GapSearch):
         cost: int | None,
         params: NetworkParams,
     ) -> None:
-        super().__init__(limits, gap, cost, params)
-        self._problem, self._guide, self._params = problem, guide, params
+        super().__init__(problem, limits, gap, cost, params)
+        self.guide = guide
 
     def _prepare(self) -> bool:
-        problem, guide = self._problem, self._guide
+        guide = self.guide
         if math.isinf(guide.bound):
             return False
         self.bound = max(self.bound, math.ceil(guide.bound - 1e-6 - 1e-9 * abs(guide.bound)))
-        for selection in suggest(problem, guide.excess, self.limits.ends_at):
-            self.offer(problem.cost_of(selection), selection)
+        for selection in suggest(self.problem, guide.excess, self.limits.ends_at):
+            self.offer(selection)
         return True
 
-    def _dearest(self) -> int:
-        return sum(int(activity.cost.max()) for activity in self._problem.activities)
-
-    def _search(self, cutoff: int) -> LabelPass:
+    def _search(self, cutoff: int) -> tuple[tuple[int, ...] | None, bool]:
         limit = cutoff + 1e-9 * (abs(cutoff) + 1)
-        marked = [self._guide.bound + own <= limit for own in self._guide.excess]
+        marked = [self.guide.bound + own <= limit for own in self.guide.excess]
         if not all(rows.any() for rows in marked):
-            return LabelPass(None, 0, True, 0)
-        run = _NetworkRun(self._problem, self._guide, marked, cutoff, self.limits, self._params)
-        found = run.run(run.start())
-        if found.selection is None or found.complete:
-            return found
-        better = Improver(self._problem).improve(found.selection)
-        return LabelPass(better, self._problem.cost_of(better), False, found.labels)
+            return None, True
+        run = _NetworkRun(self, marked, cutoff)
+        found = run.run()
+        self.labels += run.labels
+        if found is None or run.complete:
+            return found, run.complete
+        return Improver(self.problem).improve(found), False
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Which column of a label's state holds what.
+_Layout = dict[tuple[str, int], int]
+"""Which column of a label's state holds what.
 
-    Early and late clock of every open node; what is used of every resource, from the column `used` on; and, for every
-    cover whose last member is still to come, 1 unless it is met.
-    """
-
-    clocks: dict[int, tuple[int, int]]
-    used: int
-    unmet: dict[int, int]
-    count: int
+The ``early`` and ``late`` clock of every open node; of every resource what is ``used``; and, for every cover whose last
+member is still to come, 1 unless it is met (``unmet``).
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,10 +102,13 @@ class _Step:
 
 @dataclass(frozen=True, eq=False)
 class _NetworkLabels(Labels):
-    """Besides, by how much the modes chosen lift the bound, and the state: in each of its columns smaller is better."""
+    """Besides, the state: in each of its columns smaller is better. The worth is how much the modes lift the bound."""
 
-    excess: Float64
     state: Int64
+
+    @property
+    def measures(self) -> Int64:
+        return np.column_stack([self.cost, self.state])
 
 
 class _NetworkRun(LabelRun[_NetworkLabels]):
@@ -133,21 +117,15 @@ class _NetworkRun(LabelRun[_NetworkLabels]):
     So few nodes are open at a time.
     """
 
-    def __init__(
-        self,
-        problem: TimeCostProblem,
-        guide: DualBound,
-        marked: Sequence[Bool],
-        cutoff: int,
-        limits: LabelLimits,
-        params: NetworkParams,
-    ) -> None:
+    def __init__(self, search: NetworkSearch, marked: Sequence[Bool], cutoff: int) -> None:
+        problem = search.problem
         order = topological_order(len(problem.activities), problem.arcs, depth_first=True)
-        super().__init__(order, cutoff, limits)
-        self._problem, self._guide, self._params = problem, guide, params
         modes = [np.flatnonzero(rows) for rows in marked]
         network = breakable_network(problem)
         layouts = [_layout(problem, network, set(order[:i])) for i in range(len(order) + 1)]
+        widths = [modes[v].size * (1 + len(layouts[i])) for i, v in enumerate(order)]
+        super().__init__(order, widths, cutoff, search)
+        self._problem, self._guide = problem, search.guide
         costs = [int(problem.activities[v].cost[modes[v]].min()) for v in order]
         uses = [problem.activities[v].usage[modes[v]].min(axis=0) for v in order]
         none = np.zeros(len(problem.resources), dtype=np.int64)
@@ -171,51 +149,35 @@ class _NetworkRun(LabelRun[_NetworkLabels]):
         # Least time from each node to the end along the longest walk, without a wait and with the least one.
         self._to_go, self._to_go_waiting = network.times_to_go(spent, waited)
 
-    def start(self) -> _NetworkLabels:
-        """The label of having done nothing."""
+    def _start(self) -> _NetworkLabels:
         layout = self._steps[0].before
-        state = np.zeros((1, layout.count), dtype=np.int64)
-        state[0, list(layout.unmet.values())] = 1
+        state = np.array([[int(kind == "unmet") for kind, _ in layout]], dtype=np.int64).reshape(1, -1)
         none = np.zeros(1, dtype=np.int32)
         return _NetworkLabels(np.zeros(1, dtype=np.int64), none, none, np.zeros(1), state)
 
-    def _most(self) -> int:
-        return min(super()._most(), self._params.most_labels)
-
-    def _extend(self, stage: int, labels: _NetworkLabels) -> _NetworkLabels:
-        step, params = self._steps[stage], self._params
-        size = max(1, params.most_children // max(1, step.modes.size * (1 + labels.state.shape[1])))
-        children = [self._children(stage, labels, rows) for rows in labels.portions(size)]
-        most = self._most()
-        screened = self._least(_NetworkLabels.join(children), params.screened * most, _excess_of)
-        measures = np.column_stack([screened.cost, screened.state])
-        kept = screened.take(np.flatnonzero(find_undominated(measures, most_compared=params.most_compared)))
-        return self._least(kept, most, _excess_of)
-
     def _children(self, stage: int, labels: _NetworkLabels, rows: Int64) -> _NetworkLabels:
-        """Every label of a portion with every mode left, less those that cannot come to anything."""
         step, v = self._steps[stage], self.order[stage]
         activity = self._problem.activities[v]
         cost = labels.cost[rows][:, None] + activity.cost[step.modes]
-        excess = labels.excess[rows][:, None] + self._guide.excess[v][step.modes]
+        excess = labels.worth[rows][:, None] + self._guide.excess[v][step.modes]
         good = (self._guide.bound + excess <= self.limit) & (cost + step.cheapest_rest <= self.cutoff)
         parents, modes = np.nonzero(good)
         options = step.modes[modes]
         old = labels.state[rows[parents]]
-        new = np.full((parents.size, step.after.count), NEVER, dtype=np.int64)
-        for node, columns in step.before.clocks.items():
-            if node in step.after.clocks:
-                new[:, step.after.clocks[node]] = old[:, columns]
+        new = np.full((parents.size, len(step.after)), NEVER, dtype=np.int64)
+        lasting = [what for what in step.before if what in step.after]
+        new[:, [step.after[what] for what in lasting]] = old[:, [step.before[what] for what in lasting]]
         fits = np.ones(parents.size, dtype=np.bool_)
         for edge in step.edges:
             fits &= self._follow(step, edge, activity.duration[options], edge.waits[options], old, new)
         for r, resource in enumerate(self._problem.resources):
-            new[:, step.after.used + r] = used = old[:, step.before.used + r] + activity.usage[options, r]
+            used = new[:, step.after["used", r]]
+            used += activity.usage[options, r]
             fits &= used + step.least_use[r] <= resource.capacity
-        for k, column in step.before.unmet.items():
-            still = old[:, column] & ~step.marks[k][options] if k in step.marks else old[:, column]
-            if k in step.after.unmet:
-                new[:, step.after.unmet[k]] = still
+        for k, marks in step.marks.items():
+            still = old[:, step.before["unmet", k]] & ~marks[options]
+            if ("unmet", k) in step.after:
+                new[:, step.after["unmet", k]] = still
             else:  # this was the last chance
                 fits &= still == 0
         kept = np.flatnonzero(fits)
@@ -234,30 +196,24 @@ class _NetworkRun(LabelRun[_NetworkLabels]):
         early = duration + edge.lag
         late = early + wait
         if edge.tail != START:
-            before, waited = step.before.clocks[edge.tail]
+            before, waited = step.before["early", edge.tail], step.before["late", edge.tail]
             late = np.maximum(old[:, before] + late, old[:, waited] + early)
             early = old[:, before] + early
         deadline = self._problem.deadline
         if edge.head == END:
             return np.asarray(late <= deadline)
-        reached, waited = step.after.clocks[edge.head]
+        reached, waited = step.after["early", edge.head], step.after["late", edge.head]
         new[:, reached] = np.maximum(new[:, reached], early)
         new[:, waited] = np.maximum(new[:, waited], late)
         in_time = late + self._to_go[edge.head] <= deadline
         return np.asarray(in_time & (early + self._to_go_waiting[edge.head] <= deadline))
 
 
-def _excess_of(labels: _NetworkLabels) -> Float64:
-    return labels.excess
-
-
 def _layout(problem: TimeCostProblem, network: PathNetwork, done: set[int]) -> _Layout:
     """What has to be remembered once some activities are chosen."""
     entered = {e.head for e in network.edges if e.head != END and e.activity in done}
     left = {e.tail for e in network.edges if e.tail != START and e.activity not in done}
-    places = count(0)
-    clocks = {node: (next(places), next(places)) for node in sorted(entered & left)}
-    used = 2 * len(clocks)
     open_covers = [k for k, c in enumerate(problem.covers) if not done.issuperset(dict(c.members))]
-    first = used + len(problem.resources)
-    return _Layout(clocks, used, {k: first + i for i, k in enumerate(open_covers)}, first + len(open_covers))
+    held = [(clock, node) for node in sorted(entered & left) for clock in ("early", "late")]
+    held += [("used", r) for r in range(len(problem.resources))] + [("unmet", k) for k in open_covers]
+    return {what: column for column, what in enumerate(held)}

@@ -13,7 +13,7 @@ from mipplan_formulations.labelling.chain import ChainParams, ChainSearch
 from mipplan_formulations.labelling.lagrange import DualBound
 from mipplan_formulations.labelling.network import NetworkParams, NetworkSearch
 from mipplan_formulations.labelling.search import GapSearch, LabelLimits
-from mipplan_formulations.time_cost import Activity, TimeCostProblem, breakable_paths, drop_dominated
+from mipplan_formulations.time_cost import TimeCostProblem, breakable_paths, drop_dominated
 
 _LARGEST_SUM = 2**59
 """Sums of costs or times from this on are refused, because they come close to the end of int64."""
@@ -85,22 +85,22 @@ def solve_by_labels(
     smaller = _without_idle_conditions(reduction.problem)
     search: GapSearch
     if not _is_bare_chain(smaller):
-        own = DualBound.from_costs(smaller) if guide is None else guide.lower(reduction.kept)
+        costs = [activity.cost for activity in smaller.activities]
+        own = guide.lower(reduction.kept) if guide else DualBound.from_reduced_costs(0.0, costs)
         search = NetworkSearch(smaller, own, limits, gap, known_cost, params.network)
-    elif breakable := breakable_paths(smaller):
-        search = ChainSearch(smaller, smaller.paths[breakable[0][0]], limits, gap, known_cost, params.chain)
+    elif breakable_paths(smaller):
+        search = ChainSearch(smaller, limits, gap, known_cost, params.chain)
     else:
         found = reduction.lift([int(np.argmin(activity.cost)) for activity in smaller.activities])
         cost = problem.evaluate(found).cost
         return LabelAnswer(found, cost, float(cost), True, 0, 0)
     search.run()
-    best, lower_bound = search.best(), search.bound + search.fixed
-    selection = known if best is None else reduction.lift(best)
+    selection = known if search.selection is None else reduction.lift(search.selection)
     if selection is None:
-        bound = math.inf if search.exhausted else float(lower_bound)
+        bound = math.inf if search.exhausted else float(search.bound)
         return LabelAnswer(None, None, bound, search.exhausted, search.labels, search.passes)
     cost = problem.evaluate(selection).cost
-    bound = float(cost if search.exhausted else min(lower_bound, cost))
+    bound = float(cost if search.exhausted else min(search.bound, cost))
     finished = search.exhausted or cost - bound <= gap * cost
     return LabelAnswer(selection, cost, bound, finished, search.labels, search.passes)
 
@@ -119,9 +119,7 @@ def _without_idle_conditions(problem: TimeCostProblem) -> TimeCostProblem:
     scarce = [r for r, most in enumerate(problem.most_used) if most > problem.resources[r].capacity]
     return replace(
         problem,
-        activities=tuple(
-            Activity(a.name, a.cost, a.duration, a.usage[:, scarce]) for a in problem.activities
-        ),
+        activities=tuple(replace(a, usage=a.usage[:, scarce]) for a in problem.activities),
         resources=tuple(problem.resources[r] for r in scarce),
         covers=tuple(c for c in problem.covers if not any(marks.all() for _, marks in c.members)),
     )

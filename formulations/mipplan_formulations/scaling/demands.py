@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -37,6 +37,7 @@ class Demand:
 
     Its *wait* w keeps ``n·(offset_k + w) ≥ load_k`` for every k, and its *own time* y keeps ``n·y ≥ own_load``;
     times are integers, so ``wait(n) = max(0, max_k ⌈load_k/n⌉ − offset_k)`` and ``own(n) = ⌈own_load/n⌉``.
+    Raises `ValueError` naming every fault.
 
     Attributes
     ----------
@@ -44,11 +45,6 @@ class Demand:
         Not negative; loads in units times time.
     own_load : int
         Not negative.
-
-    Raises
-    ------
-    ValueError
-        Naming every fault.
     """
 
     offset: Int64
@@ -70,10 +66,8 @@ class Demand:
     def waits(self, units: ArrayLike) -> Int64:
         """Wait for each number of units (at least 1), shape as `units`."""
         n = np.asarray(units, dtype=np.int64)
-        if self.load.size == 0:
-            return np.zeros(n.shape, dtype=np.int64)
         waits = -(-self.load // n[..., None]) - self.offset
-        return np.asarray(np.maximum(waits.max(axis=-1), 0), dtype=np.int64)
+        return np.asarray(waits.max(axis=-1, initial=0), dtype=np.int64)
 
     def own_times(self, units: ArrayLike) -> Int64:
         """Own time for each number of units (at least 1), shape as `units`."""
@@ -107,9 +101,15 @@ class Demands:
             self.load[i, : demand.load.size] = demand.load
         self.own_load = np.array([demand.own_load for _, demand in present], dtype=np.int64)
 
-    def times(self, units: Int64) -> Int64:
-        """Waits and own times, shape (2, t, m), for numbers of units of at least 1, shape (t, m)."""
-        return self._times_of(slice(None), units)
+    def times(self, units: Int64, rows: slice | Int64 = slice(None)) -> Int64:
+        """Waits and own times, shape (2, t, m), for numbers of units of at least 1, shape (t, m); or of some rows."""
+        times = np.zeros((2, *units.shape), dtype=np.int64)
+        own_load, rounding = self.own_load[rows], units - 1
+        waits = (self.load[rows].T[:, :, None] + rounding) // units - self.offset[rows].T[:, :, None]
+        waits.max(axis=0, initial=0, out=times[WAIT])
+        if own_load.any():
+            np.floor_divide(own_load[:, None] + rounding, units, out=times[OWN])
+        return times
 
     def supports(self, slopes: Int64, least: Int64, most: Int64) -> Int64:
         """For each slope s the least of ``time(n) + s·n`` over least <= n <= most, shape as `slopes`: (2, t, r).
@@ -120,26 +120,20 @@ class Demands:
         """
         found = np.empty_like(slopes)
         count = most - least + 1
-        for rows in self._of_similar(count):
+        few = np.flatnonzero(count <= self._params.few)
+        size = np.ceil(np.log2(count[few]))
+        for value in np.unique(size):
+            # Those side by side differ by a factor of two at most.
+            rows = few[size == value]
             units = least[rows, None] + np.arange(count[rows].max())
             np.minimum(units, most[rows, None], out=units)
-            times = self._times_of(rows, units)
+            times = self.times(units, rows)
             for k in range(slopes.shape[2]):
                 # Slope by slope: all at once would be many times as much memory.
                 found[:, rows, k] = (times + slopes[:, rows, k, None] * units).min(axis=2)
         for i in np.flatnonzero(count > self._params.few).tolist():
             found[:, i] = self._wide_supports(i, slopes[:, i], int(least[i]), int(most[i]))
         return found
-
-    def _times_of(self, rows: slice | Int64, units: Int64) -> Int64:
-        times = np.zeros((2, *units.shape), dtype=np.int64)
-        own_load, rounding = self.own_load[rows], units - 1
-        if self.load.shape[1]:
-            waits = (self.load[rows].T[:, :, None] + rounding) // units - self.offset[rows].T[:, :, None]
-            np.maximum(waits.max(axis=0), 0, out=times[WAIT])
-        if own_load.any():
-            np.floor_divide(own_load[:, None] + rounding, units, out=times[OWN])
-        return times
 
     def _wide_supports(self, i: int, slopes: Int64, least: int, most: int) -> Int64:
         found = np.empty_like(slopes)
@@ -149,18 +143,11 @@ class Demands:
                 low, high = least, most
                 while high - low >= self._params.few:
                     probe = np.linspace(low, high, probes).astype(np.int64)
-                    place = int(np.argmin(self._times_of(row, probe[None])[kind, 0] + slope * probe))
+                    place = int(np.argmin(self.times(probe[None], row)[kind, 0] + slope * probe))
                     low, high = int(probe[max(0, place - 2)]), int(probe[min(probes - 1, place + 2)])
                 units = np.arange(low, high + 1, dtype=np.int64)
-                found[kind, k] = int((self._times_of(row, units[None])[kind, 0] + slope * units).min()) - 2
+                found[kind, k] = int((self.times(units[None], row)[kind, 0] + slope * units).min()) - 2
         return found
-
-    def _of_similar(self, count: Int64) -> Iterator[Int64]:
-        """Rows that have few numbers of units, in parts that differ by a factor of two at most."""
-        few = np.flatnonzero(count <= self._params.few)
-        size = np.ceil(np.log2(count[few]))
-        for value in np.unique(size):
-            yield few[size == value]
 
 
 @lru_cache(maxsize=8)

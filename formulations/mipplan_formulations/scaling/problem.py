@@ -118,6 +118,8 @@ class ScalingEvaluation:
 class ScalingProblem:
     """Choose the number of units of every activity, at least cost.
 
+    Raises `ValueError` naming every fault, one a line.
+
     Attributes
     ----------
     activities : tuple of ScalingActivity
@@ -136,11 +138,6 @@ class ScalingProblem:
         Activities with a demand must meet their deadline on every path: lags, durations, own times and once the
         largest wait of an activity on it. Of activities joined by arcs all have a demand or none; with a demand their
         group sheds nothing.
-
-    Raises
-    ------
-    ValueError
-        Naming every fault, one a line.
     """
 
     activities: tuple[ScalingActivity, ...]
@@ -168,12 +165,7 @@ class ScalingProblem:
         return tuple(demand is not None for demand in self.demands)
 
     def within(self, least: Int64, most: Int64) -> ScalingProblem:
-        """Return the same problem with other numbers of units allowed; nothing else is checked again.
-
-        Raises
-        ------
-        ValueError
-        """
+        """Return the same problem with other numbers of units allowed, which alone are checked again."""
         narrowed = copy(self)
         faults: list[str] = []
         for name, bound in (("least", least), ("most", most)):
@@ -184,10 +176,7 @@ class ScalingProblem:
     def evaluate(self, units: Sequence[int]) -> ScalingEvaluation:
         """Judge numbers of units by plain integer arithmetic, shedding no more than they make necessary.
 
-        Raises
-        ------
-        ValueError
-            If there is not one number of at least 1 per activity.
+        Raises `ValueError` if there is not one number of at least 1 per activity.
         """
         chosen = [int(n) for n in units]
         if len(chosen) != len(self.activities) or min(chosen) < 1:
@@ -234,13 +223,11 @@ class ScalingProblem:
 
     def _violations(self, units: Sequence[int], shed: Sequence[int]) -> Iterator[str]:
         ranges = zip(self.activities, units, self.least.tolist(), self.most.tolist(), strict=True)
+        used = [0] * len(self.resources)
         for activity, n, low, high in ranges:
+            used = [so_far + each * n for so_far, each in zip(used, activity.usage.tolist(), strict=True)]
             if not low <= n <= high:
                 yield f"activity {activity.name!r}: {n} units, allowed are {low} to {high}"
-        used = [
-            sum(int(a.usage[r]) * n for a, n in zip(self.activities, units, strict=True))
-            for r in range(len(self.resources))
-        ]
         yield from overuse(self.resources, used)
         for group, amount in zip(self.groups, shed, strict=True):
             if amount > 0 and group.penalty is None:
@@ -277,7 +264,21 @@ def _find_faults(problem: ScalingProblem) -> Iterator[str]:
         if activity.usage.size != len(problem.resources):
             used, there = activity.usage.size, len(problem.resources)
             yield f"activity {activity.name!r}: usage of {used} resources, there are {there}"
-    yield from _timing_faults(problem)
+    count = len(problem.activities)
+    for arc in problem.arcs:
+        if not (0 <= arc.tail < count and 0 <= arc.head < count):
+            yield f"arc {arc.tail} -> {arc.head}: no such activity"
+            return
+        if problem.activities[arc.tail].deadline != problem.activities[arc.head].deadline:
+            yield f"arc {arc.tail} -> {arc.head}: the deadlines differ"
+        if (problem.demands[arc.tail] is None) != (problem.demands[arc.head] is None):
+            yield f"arc {arc.tail} -> {arc.head}: only one end has a demand"
+    if len(topological_order(count, problem.arcs)) < count:
+        yield "the arcs contain a cycle"
+    for activity, demand in zip(problem.activities, problem.demands, strict=True):
+        may_shed = activity.group < len(problem.groups) and problem.groups[activity.group].penalty is not None
+        if demand is not None and may_shed:
+            yield f"activity {activity.name!r}: has a demand, so its group may shed nothing"
 
 
 def _size_faults(problem: ScalingProblem) -> Iterator[str]:
@@ -290,22 +291,3 @@ def _size_faults(problem: ScalingProblem) -> Iterator[str]:
 def _range_faults(problem: ScalingProblem) -> Iterator[str]:
     if np.any(problem.least < 1) or np.any(problem.most < problem.least):
         yield "least and most: expected 1 <= least <= most"
-
-
-def _timing_faults(problem: ScalingProblem) -> Iterator[str]:
-    count = len(problem.activities)
-    for arc in problem.arcs:
-        if not (0 <= arc.tail < count and 0 <= arc.head < count):
-            yield f"arc {arc.tail} -> {arc.head}: no such activity"
-            return
-        tail, head = problem.activities[arc.tail], problem.activities[arc.head]
-        if tail.deadline != head.deadline:
-            yield f"arc {arc.tail} -> {arc.head}: the deadlines differ"
-        if (problem.demands[arc.tail] is None) != (problem.demands[arc.head] is None):
-            yield f"arc {arc.tail} -> {arc.head}: only one end has a demand"
-    if len(topological_order(count, problem.arcs)) < count:
-        yield "the arcs contain a cycle"
-    for activity, demand in zip(problem.activities, problem.demands, strict=True):
-        may_shed = activity.group < len(problem.groups) and problem.groups[activity.group].penalty is not None
-        if demand is not None and may_shed:
-            yield f"activity {activity.name!r}: has a demand, so its group may shed nothing"

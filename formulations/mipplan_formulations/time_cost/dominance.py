@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mipplan_formulations.linear import Bool, Int64
+from mipplan_formulations.linear import Bool, Int64, read_only
 from mipplan_formulations.time_cost.problem import Activity, Cover, Path, TimeCostProblem
 
 _BLOCK = 128
@@ -32,28 +32,16 @@ class Reduction:
 
     def lower(self, selection: Sequence[int]) -> tuple[int, ...] | None:
         """Turn a selection of the original problem into one of the smaller; None if it uses a mode left out."""
-        lowered = []
-        for kept, mode in zip(self.kept, selection, strict=True):
-            position = int(np.searchsorted(kept, mode))
-            if position == kept.size or kept[position] != mode:
-                return None
-            lowered.append(position)
-        return tuple(lowered)
+        places = [np.flatnonzero(kept == mode) for kept, mode in zip(self.kept, selection, strict=True)]
+        return tuple(int(place[0]) for place in places) if all(place.size for place in places) else None
 
 
 def keep_modes(problem: TimeCostProblem, marked: Sequence[Bool]) -> Reduction | None:
     """Keep the marked modes only, shape (modes,) per activity; None if an activity has none left."""
     if not all(rows.any() for rows in marked):
         return None
-    cut: dict[tuple[int, int], Int64] = {}  # paths go on sharing what they shared
-
-    def waits_of(v: int, waits: Int64) -> Int64:
-        key = (v, id(waits))
-        if key not in cut:
-            cut[key] = waits[marked[v]]
-            cut[key].flags.writeable = False
-        return cut[key]
-
+    # Paths go on sharing what they shared.
+    cut = {(v, id(waits)): read_only(waits[marked[v]]) for v, waits, _ in distinct_waits(problem)}
     smaller = replace(
         problem,
         activities=tuple(
@@ -61,7 +49,11 @@ def keep_modes(problem: TimeCostProblem, marked: Sequence[Bool]) -> Reduction | 
             for a, rows in zip(problem.activities, marked, strict=True)
         ),
         paths=tuple(
-            Path(path.activities, path.lag, tuple(map(waits_of, path.activities, path.waits)))
+            Path(
+                path.activities,
+                path.lag,
+                tuple(cut[v, id(w)] for v, w in zip(path.activities, path.waits, strict=True)),
+            )
             for path in problem.paths
         ),
         covers=tuple(
@@ -90,36 +82,32 @@ def measure_modes(problem: TimeCostProblem) -> list[Int64]:
     """
     columns: list[list[Int64]] = [[a.cost, a.duration, *a.usage.T] for a in problem.activities]
     seen: set[tuple[int, bytes]] = set()
-    looked_at: set[tuple[int, int, int]] = set()
-    for path in problem.paths:
-        least = path.least_wait
-        for v, waits in zip(path.activities, path.waits, strict=True):
-            if (v, id(waits), least) not in looked_at:  # activities may share an array
-                looked_at.add((v, id(waits), least))
-                raised = np.maximum(waits, least)
-                if (v, raised.tobytes()) not in seen:
-                    seen.add((v, raised.tobytes()))
-                    columns[v].append(raised)
+    for v, waits, least in distinct_waits(problem):
+        raised = np.maximum(waits, least)
+        if (v, raised.tobytes()) not in seen:
+            seen.add((v, raised.tobytes()))
+            columns[v].append(raised)
     for cover in problem.covers:
         for v, marks in cover.members:
             columns[v].append(1 - marks.astype(np.int64))
     return [np.stack(own, axis=1) for own in columns]
 
 
+def distinct_waits(problem: TimeCostProblem) -> Iterable[tuple[int, Int64, int]]:
+    """Activity, waits of its modes and least wait of the path, once for all paths that agree and share the array."""
+    leasts = ((path, path.least_wait) for path in problem.paths)
+    return {
+        (v, id(waits), least): (v, waits, least)
+        for path, least in leasts
+        for v, waits in zip(path.activities, path.waits, strict=True)
+    }.values()
+
+
 def find_undominated(measures: Int64, *, most_compared: int | None = None) -> Bool:
-    """Tell which rows no other row beats or equals in every column; of equal ones one stays.
+    """Tell which rows, shape (n, k), no other row beats or equals in every column; of equal ones one stays.
 
-    Parameters
-    ----------
-    measures : int64 array, shape (n, k)
-        Smaller is better in each column.
-    most_compared : int, optional
-        With more than three columns, each row is compared with at most this many undominated ones, those nearest in
-        the first column: some dominated rows then stay, none is marked wrongly.
-
-    Returns
-    -------
-    bool array, shape (n,)
+    Smaller is better in each column. With more than three of them, each row is compared with at most `most_compared`
+    undominated ones, those nearest in the first column: some dominated rows then stay, none is marked wrongly.
     """
     count, columns = measures.shape
     if count <= 1 or columns == 0:
@@ -127,12 +115,7 @@ def find_undominated(measures: Int64, *, most_compared: int | None = None) -> Bo
     order = np.lexsort(measures.T[::-1])  # whoever dominates a row comes before it, or equals it
     ordered = np.ascontiguousarray(measures[order])
     result = np.zeros(count, dtype=np.bool_)
-    if columns == 1:
-        result[order[0]] = True
-    elif columns == 2:
-        result[order] = _is_new_least(ordered[:, 1])
-    else:
-        result[order] = _sweep(ordered[:, 1:], most_compared)
+    result[order] = _is_new_least(ordered[:, -1]) if columns <= 2 else _sweep(ordered[:, 1:], most_compared)
     return result
 
 

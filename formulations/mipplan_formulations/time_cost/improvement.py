@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mipplan_formulations.linear import Bool, Float64, Int64, thin_out
+from mipplan_formulations.time_cost.dominance import distinct_waits
 from mipplan_formulations.time_cost.networks import START, PathEdge, breakable_network
 from mipplan_formulations.time_cost.problem import TimeCostProblem
 
@@ -74,10 +75,9 @@ class Improver:
     def allows(self, selection: Sequence[int]) -> bool:
         """Whether a selection is feasible; faster than `TimeCostProblem.evaluate` where there are many paths."""
         problem = self._problem
-        if self._network.edges:
-            _, to_go_waiting = self._network.times_to_go(*self._network.times_spent(problem, selection))
-            if to_go_waiting[START] > problem.deadline:
-                return False
+        _, to_go_waiting = self._network.times_to_go(*self._network.times_spent(problem, selection))
+        if to_go_waiting[START] > problem.deadline:
+            return False
         within = np.all(problem.usage_of(selection) <= self._capacities)
         return bool(within) and all(cover.is_met(selection) for cover in problem.covers)
 
@@ -86,11 +86,8 @@ class Improver:
     ) -> tuple[int, ...] | None:
         """Find a feasible selection by what delay costs; None if none is found.
 
-        Parameters
-        ----------
-        penalties : sequence of float64 arrays
-            Per activity and mode, what its times cost at the prices of a relaxation (up to a constant per activity).
-            They are multiplied by more and more until the selection of least total is feasible.
+        Penalties are what the times of each mode cost at the prices of a relaxation, up to a constant per activity.
+        They are multiplied by more and more until the selection of least total is feasible.
         """
         best: tuple[int, ...] | None = None
         low, high = 1.0, params.highest_price
@@ -154,20 +151,16 @@ def suggest(
     """Yield feasible selections, made cheaper one exchange at a time, that the prices of a relaxation suggest.
 
     Prices say nothing about paths which the relaxation finds slack, so plain time is blended in. Nor do they say that
-    a wait counts once: so heights are tried, above which nothing may wait, with a price on durations only.
-
-    Parameters
-    ----------
-    excess : sequence of float64 arrays
-        Per activity and mode, its reduced cost up to a constant. What it has beyond the mode's cost is what the
-        relaxation charges for its times.
-    ends_at : float
-        ``time.monotonic()`` value from which on what is there is given as it is.
+    a wait counts once: so heights are tried, above which nothing may wait, with a price on durations only. The excess
+    of a mode is its reduced cost up to a constant: what it has beyond the mode's cost is what the relaxation charges
+    for its times. From the ``time.monotonic()`` value `ends_at` on, what is there is given as it is.
     """
     improver = Improver(problem)
     activities = problem.activities
     priced = [own - activity.cost for own, activity in zip(excess, activities, strict=True)]
-    waits = _longest_waits(problem)
+    waits = [np.zeros_like(activity.duration) for activity in activities]  # the longest on any path
+    for v, own_waits, _ in distinct_waits(problem):
+        np.maximum(waits[v], own_waits, out=waits[v])
     plain = [activity.duration + wait for activity, wait in zip(activities, waits, strict=True)]
     spans = [np.ptp(own[np.isfinite(own)]) for own in priced]
     price = max(float(span) / max(1, int(np.ptp(t))) for span, t in zip(spans, plain, strict=True))
@@ -192,15 +185,3 @@ def suggest(
             break
     for selection in sorted(found, key=found.__getitem__)[: params.most_improved]:
         yield selection if time.monotonic() > ends_at else improver.improve(selection)
-
-
-def _longest_waits(problem: TimeCostProblem) -> list[Int64]:
-    """Per activity and mode, the longest of its waits on any path."""
-    waits = [np.zeros(activity.num_modes, dtype=np.int64) for activity in problem.activities]
-    seen: set[tuple[int, int]] = set()
-    for path in problem.paths:
-        for v, own in zip(path.activities, path.waits, strict=True):
-            if (v, id(own)) not in seen:
-                seen.add((v, id(own)))
-                np.maximum(waits[v], own, out=waits[v])
-    return waits

@@ -13,7 +13,7 @@ import numpy as np
 
 from mipplan_formulations.linear import Float64, Int64, LinearModel, ModelBuilder, thin_out
 from mipplan_formulations.time_cost import paths
-from mipplan_formulations.time_cost.paths import Extent, breakable_paths
+from mipplan_formulations.time_cost.paths import breakable_paths
 from mipplan_formulations.time_cost.problem import Path, TimeCostProblem
 
 
@@ -60,12 +60,12 @@ class _Staircase:
     """The heights at which the wait of a path (of this number) is told apart, and the columns that tell.
 
     The heights increase, each above the least wait and each the wait of some mode on the path; they are complete if
-    every wait that may matter is among them.
+    every wait that may matter is among them. A wait above the highest leaves no room for the shortest durations.
     """
 
     number: int
     path: Path
-    extent: Extent
+    highest: int
     heights: Int64
     complete: bool
     columns: Int64
@@ -74,19 +74,18 @@ class _Staircase:
 def _staircases(problem: TimeCostProblem, params: LevelsParams) -> list[_Staircase]:
     breakable = breakable_paths(problem)
     counts = problem.mode_counts
-    modes = sum(int(counts[v]) for p, _ in breakable for v in problem.paths[p].activities)
+    modes = sum(int(counts[v]) for _, path in breakable for v in path.activities)
     most = max(1, min(params.most_steps_per_path, params.most_coefficients // max(1, modes)))
     staircases = []
     first = problem.num_binaries
-    for p, extent in breakable:
-        path = problem.paths[p]
-        # a wait above this leaves no room for the shortest durations
-        highest = extent.least_wait + problem.deadline - extent.shortest
+    for p, path in breakable:
+        shortest = sum(int(problem.activities[v].duration.min()) for v in path.activities)
+        highest = problem.deadline - path.lag - shortest
         waits = np.unique(np.concatenate(path.waits))
-        waits = waits[(waits > extent.least_wait) & (waits <= highest)]
+        waits = waits[(waits > path.least_wait) & (waits <= highest)]
         heights = thin_out(waits, most)  # the steps then part the modes evenly
         columns = np.arange(first, first + heights.size, dtype=np.int64)
-        staircases.append(_Staircase(p, path, extent, heights, heights.size == waits.size, columns))
+        staircases.append(_Staircase(p, path, highest, heights, heights.size == waits.size, columns))
         first += heights.size
     return staircases
 
@@ -99,31 +98,31 @@ def _add_path_rows(
     for v, waits in zip(path.activities, path.waits, strict=True):
         # (4): a mode climbs every step up to its wait.
         for k, members in _nested(np.searchsorted(heights, waits, side="right"), modes[v], heights.size):
-            _add_implication(f"climb_{p}_{v}_{k}", members, -1, 0, stairs.columns[k], model)
+            columns, signs = np.append(members, stairs.columns[k]), np.append(np.ones_like(members), -1)
+            model.add_row(f"climb_{p}_{v}_{k}", columns, signs, upper=0)
         # (5): a mode that is too long for a step, even beside the shortest of the others, keeps it down.
-        fitting = np.searchsorted(
-            heights - stairs.extent.least_wait, _spare(problem, stairs, v), side="right"
-        )
+        fitting = np.searchsorted(heights, _highest_waits(problem, stairs, v), side="right")
         for k, members in _nested(heights.size - fitting, modes[v], heights.size):
-            _add_implication(f"clash_{p}_{v}_{top - k}", members, 1, 1, stairs.columns[top - k], model)
+            columns = np.append(members, stairs.columns[top - k])
+            model.add_row(f"clash_{p}_{v}_{top - k}", columns, np.ones_like(columns), upper=1)
     ones = np.array([-1, 1], dtype=np.int64)
     for k in range(1, heights.size):
         model.add_row(f"order_{p}_{k}", stairs.columns[k - 1 : k + 1], ones, upper=0)
-    rises = np.diff(heights, prepend=stairs.extent.least_wait)
+    rises = np.diff(heights, prepend=path.least_wait)
     model.add_row(
         f"total_{p}",
         np.concatenate([*(modes[v] for v in path.activities), stairs.columns]),
         np.concatenate([*(problem.activities[v].duration for v in path.activities), rises]),
-        upper=problem.deadline - path.lag - stairs.extent.least_wait,
+        upper=problem.deadline - path.lag - path.least_wait,
     )
     if not stairs.complete:
-        paths.add_deadline_rows(problem, p, stairs.extent, modes, model)
+        paths.add_deadline_rows(problem, p, modes, model)
 
 
-def _spare(problem: TimeCostProblem, stairs: _Staircase, activity: int) -> Int64:
-    """How far the wait may exceed the least wait for each mode of an activity, the others being the shortest."""
+def _highest_waits(problem: TimeCostProblem, stairs: _Staircase, activity: int) -> Int64:
+    """The highest wait that leaves room for each mode of an activity, the others being the shortest."""
     duration = problem.activities[activity].duration
-    return np.asarray(problem.deadline - stairs.extent.shortest + duration.min() - duration, dtype=np.int64)
+    return np.asarray(stairs.highest + duration.min() - duration, dtype=np.int64)
 
 
 def _upper_bounds(problem: TimeCostProblem, staircases: Sequence[_Staircase]) -> Float64:
@@ -132,8 +131,8 @@ def _upper_bounds(problem: TimeCostProblem, staircases: Sequence[_Staircase]) ->
     modes = paths.mode_columns(problem)
     for stairs in staircases:
         for v, waits in zip(stairs.path.activities, stairs.path.waits, strict=True):
-            excess = np.maximum(waits - stairs.extent.least_wait, 0)
-            upper[modes[v][excess > _spare(problem, stairs, v)]] = 0.0
+            raised = np.maximum(waits, stairs.path.least_wait)
+            upper[modes[v][raised > _highest_waits(problem, stairs, v)]] = 0.0
     return upper
 
 
@@ -146,12 +145,3 @@ def _nested(depth: Int64, own: Int64, count: int) -> Iterator[tuple[int, Int64]]
     above = np.searchsorted(-depth[order], -np.arange(count + 1), side="left")
     for k in np.flatnonzero(above[:count] > above[1:]):
         yield int(k), np.sort(own[order[: above[k]]])
-
-
-def _add_implication(
-    name: str, members: Int64, sign: int, upper: int, step: np.int64, model: ModelBuilder
-) -> None:
-    """Add ``sum of members + sign * step <= upper``."""
-    coefficients = np.ones(members.size + 1, dtype=np.int64)
-    coefficients[-1] = sign
-    model.add_row(name, np.append(members, step), coefficients, upper=upper)

@@ -13,7 +13,7 @@ Linguistics 26 (2000), doi:10.1162/089120100561601.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -65,32 +65,34 @@ class PathNetwork:
         return spent, [own + wait for own, wait in zip(spent, waits, strict=True)]
 
     def times_reached(self, spent: Sequence[int], waited: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Longest time until each node is reached, without a wait and with one.
+        """Longest time until each node, and last until the end, is reached, without a wait and with one.
 
         Given is what each edge takes without its wait, and with it.
         """
-        early, late = [NEVER] * self.num_nodes, [NEVER] * self.num_nodes
-        if self.num_nodes:
-            early[START] = 0
-        for edge, alone, both in zip(self.edges, spent, waited, strict=True):
-            if edge.head != END:  # both times of the tail are final
-                early[edge.head] = max(early[edge.head], early[edge.tail] + alone)
-                late[edge.head] = max(late[edge.head], late[edge.tail] + alone, early[edge.tail] + both)
-        return early, late
+        ends = [(edge.tail, edge.head) for edge in self.edges]
+        return _longest(START, self.num_nodes + 1, zip(ends, spent, waited, strict=True))
 
     def times_to_go(self, spent: Sequence[int], waited: Sequence[int]) -> tuple[list[int], list[int]]:
         """Longest time from each node to the end, the last entry, without a wait and with one; see `times_reached`."""
-        alone, waiting = [NEVER] * (self.num_nodes + 1), [NEVER] * (self.num_nodes + 1)
-        alone[END] = 0
-        for edge, own, both in zip(reversed(self.edges), reversed(spent), reversed(waited), strict=True):
-            alone[edge.tail] = max(alone[edge.tail], own + alone[edge.head])
-            waiting[edge.tail] = max(waiting[edge.tail], own + waiting[edge.head], both + alone[edge.head])
-        return alone, waiting
+        ends = [(edge.head, edge.tail) for edge in reversed(self.edges)]
+        return _longest(END, self.num_nodes + 1, zip(ends, reversed(spent), reversed(waited), strict=True))
+
+
+def _longest(
+    origin: int, count: int, steps: Iterable[tuple[tuple[int, int], int, int]]
+) -> tuple[list[int], list[int]]:
+    """Longest times from a node on, given all steps to its successors first: their two ends, and times as above."""
+    early, late = [NEVER] * count, [NEVER] * count
+    early[origin] = 0
+    for (here, there), alone, both in steps:
+        early[there] = max(early[there], early[here] + alone)
+        late[there] = max(late[there], late[here] + alone, early[here] + both)
+    return early, late
 
 
 def breakable_network(problem: TimeCostProblem) -> PathNetwork:
     """Network of the paths that some choice of modes might make miss the deadline."""
-    paths = [problem.paths[p] for p, _ in breakable_paths(problem)]
+    paths = [path for _, path in breakable_paths(problem)]
     return join_paths(problem, paths) if paths else PathNetwork(0, ())
 
 
@@ -98,11 +100,10 @@ def join_paths(problem: TimeCostProblem, paths: Sequence[Path]) -> PathNetwork:
     """Join paths, some of the problem's, into the smallest network whose walks they are."""
     # Of parallel arcs a path may mean any; its last step gets what its lag exceeds the least ones by.
     least_lags = {step: least for step, (least, _) in lags_between(problem.arcs).items()}
-    kinds: dict[tuple[int, bytes], int] = {}
-    waits_of: list[Int64] = []  # per kind, a pair of activity and waits
-    floors: list[int] = []  # per kind, the least over its paths of what such a path has to wait at least
-    # A path is a word, a sequence of steps: equal exactly if kind, lag and being the last are.
-    steps: dict[tuple[int, int, int, bool], int] = {}
+    # Per activity and waits, the least over the paths with both of what such a path has to wait at least.
+    floors: dict[tuple[int, bytes], int] = {}
+    # A path is a word, a sequence of steps: equal exactly if lag, kind and being the last are.
+    steps: dict[tuple[int, tuple[int, bytes], bool], int] = {}
     words = []
     for path in paths:
         lags = [0, *(least_lags[step] for step in pairwise(path.activities))]
@@ -110,20 +111,18 @@ def join_paths(problem: TimeCostProblem, paths: Sequence[Path]) -> PathNetwork:
         least, last = path.least_wait, len(lags) - 1
         word = []
         for position, (v, waits) in enumerate(zip(path.activities, path.waits, strict=True)):
-            kind = kinds.setdefault((v, waits.tobytes()), len(kinds))
-            if kind == len(floors):
-                waits_of.append(waits)
-                floors.append(least)
-            floors[kind] = min(floors[kind], least)
-            word.append(steps.setdefault((v, lags[position], kind, position == last), len(steps)))
+            kind = (v, waits.tobytes())
+            floors[kind] = min(least, floors.get(kind, least))
+            word.append(steps.setdefault((lags[position], kind, position == last), len(steps)))
         words.append(word)
     meanings = list(steps)
     successors = _merge(_grow(words))
     edges = []
     for tail, following in enumerate(successors):
         for symbol, head in following:
-            v, lag, kind, _ = meanings[symbol]
-            edges.append(PathEdge(tail, head, v, lag, np.maximum(waits_of[kind], floors[kind])))
+            lag, kind, _ = meanings[symbol]
+            raised = np.maximum(np.frombuffer(kind[1], dtype=np.int64), floors[kind])
+            edges.append(PathEdge(tail, head, kind[0], lag, raised))
     return PathNetwork(len(successors), tuple(edges))
 
 

@@ -7,7 +7,6 @@ the rows (1) to (3), which do not depend on time, are also those of the other fo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,32 +18,18 @@ INTEGRALITY_TOLERANCE = 1e-5
 """How far a solver's value of a binary may be from 0 or 1; more than any solver's own tolerance."""
 
 
-@dataclass(frozen=True)
-class Extent:
-    """The least wait of a path, and bounds on its value, over all choices of modes.
+def breakable_paths(problem: TimeCostProblem) -> list[tuple[int, Path]]:
+    """Every path, and its number, whose longest modes and longest wait together miss the deadline.
 
-    Perhaps no choice makes the path as short or long as its bounds: the shortest modes may have the longer waits.
+    Perhaps no choice of modes does: the longest ones may have the shorter waits.
     """
-
-    least_wait: int
-    shortest: int
-    longest: int
-
-    @staticmethod
-    def of(problem: TimeCostProblem, path: Path) -> Extent:
-        """Bound what a path can come to."""
-        durations = [problem.activities[v].duration for v in path.activities]
-        least = path.least_wait
-        largest = max(int(waits.max()) for waits in path.waits)
-        shortest = sum(int(d.min()) for d in durations)
-        longest = sum(int(d.max()) for d in durations)
-        return Extent(least, path.lag + shortest + least, path.lag + longest + largest)
-
-
-def breakable_paths(problem: TimeCostProblem) -> list[tuple[int, Extent]]:
-    """Number and extent of every path that some choice of modes might make miss the deadline."""
-    extents = ((p, Extent.of(problem, path)) for p, path in enumerate(problem.paths))
-    return [(p, extent) for p, extent in extents if extent.longest > problem.deadline]
+    longest = [int(activity.duration.max()) for activity in problem.activities]
+    found = []
+    for p, path in enumerate(problem.paths):
+        most = path.lag + sum(longest[v] for v in path.activities) + max(int(own.max()) for own in path.waits)
+        if most > problem.deadline:
+            found.append((p, path))
+    return found
 
 
 def build(problem: TimeCostProblem) -> LinearModel:
@@ -54,22 +39,16 @@ def build(problem: TimeCostProblem) -> LinearModel:
     """
     model = ModelBuilder()
     modes = add_choices(problem, model)
-    for p, extent in breakable_paths(problem):
-        add_deadline_rows(problem, p, extent, modes, model)
+    for p, _ in breakable_paths(problem):
+        add_deadline_rows(problem, p, modes, model)
     return model.build("paths")
 
 
 def decode(problem: TimeCostProblem, model: LinearModel, values: Float64) -> tuple[int, ...]:
-    """Read the chosen mode of every activity off a solution, whichever formulation the model is of.
+    """Read the chosen mode of every activity off a solution, whichever formulation the problem's model is of.
 
     Raises `ValueError` if the length is wrong, a binary is further than 1e-5 from 0 and 1, or an activity has
     not exactly one mode.
-
-    Parameters
-    ----------
-    model : LinearModel
-        Built from that problem.
-    values : float64 array, shape (model.num_columns,)
     """
     if values.shape != (model.num_columns,):
         raise ValueError(f"expected {model.num_columns} values, got shape {values.shape}")
@@ -126,18 +105,16 @@ def add_choices(problem: TimeCostProblem, model: ModelBuilder, upper: ArrayLike 
     return columns
 
 
-def add_deadline_rows(
-    problem: TimeCostProblem, p: int, extent: Extent, modes: Sequence[Int64], model: ModelBuilder
-) -> None:
+def add_deadline_rows(problem: TimeCostProblem, p: int, modes: Sequence[Int64], model: ModelBuilder) -> None:
     """Rows (4): the durations along the path and the wait of one activity on it fit before the deadline."""
     path = problem.paths[p]
     durations = [problem.activities[v].duration for v in path.activities]
     entries = np.concatenate([modes[v] for v in path.activities])
     room = problem.deadline - path.lag
     # Activities that may set the wait of the path; if none can exceed its least wait, one row is enough.
-    able = [i for i, waits in enumerate(path.waits) if int(waits.max()) > extent.least_wait]
+    able = [i for i, waits in enumerate(path.waits) if int(waits.max()) > path.least_wait]
     for position in able or [0]:
-        raised = np.maximum(path.waits[position], extent.least_wait)
+        raised = np.maximum(path.waits[position], path.least_wait)
         coefficients: list[Int64] = list(durations)
         coefficients[position] = durations[position] + raised
         name = f"deadline_{p}_{path.activities[position]}"

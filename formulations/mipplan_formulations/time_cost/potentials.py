@@ -36,7 +36,7 @@ def encode(problem: TimeCostProblem, model: LinearModel, selection: Sequence[int
     values = paths.encode(problem, model, selection)
     network = breakable_network(problem)
     early, late = network.times_reached(*network.times_spent(problem, selection))
-    times = [*early[START + 1 :], *late[START + 1 :]]
+    times = [*early[START + 1 : END], *late[START + 1 : END]]
     values[problem.num_binaries :] = np.minimum(np.array(times, dtype=np.int64), problem.deadline)
     return values
 

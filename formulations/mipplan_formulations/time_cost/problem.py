@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -36,6 +36,8 @@ Lags = dict[tuple[int, int], tuple[int, int]]
 class Activity:
     """Something to be carried out in exactly one of its modes.
 
+    Raises `ValueError` naming every fault: not integers, negative or too large numbers, shapes that do not agree.
+
     Attributes
     ----------
     name : str
@@ -44,11 +46,6 @@ class Activity:
         Of each mode, not negative; at least one mode.
     usage : int64 array, shape (m, r)
         Amount each mode takes of each of the problem's r resources, not negative. Left out: no resources.
-
-    Raises
-    ------
-    ValueError
-        Naming every fault: not integers, negative or too large numbers, shapes that do not agree.
     """
 
     name: str
@@ -97,6 +94,8 @@ class Arc:
 class Path:
     """A chain of activities that has to meet the deadline.
 
+    Raises `ValueError` naming every fault.
+
     Attributes
     ----------
     activities : tuple of int
@@ -106,11 +105,6 @@ class Path:
     waits : tuple of int64 arrays
         Per activity of the path, shape (its modes,): the wait if that mode is chosen, not negative. The largest of
         the chosen waits counts once for the whole path.
-
-    Raises
-    ------
-    ValueError
-        Naming every fault.
     """
 
     activities: tuple[int, ...]
@@ -131,7 +125,7 @@ class Path:
         for name, value in (("activities", activities), ("lag", int(self.lag)), ("waits", waits)):
             object.__setattr__(self, name, value)
 
-    @property
+    @cached_property
     def least_wait(self) -> int:
         """What every choice of modes waits at least."""
         return max(int(waits.min()) for waits in self.waits)
@@ -161,16 +155,13 @@ class Resource:
 class Cover:
     """At least one listed activity must be in one of its marked modes, as a logic-based Benders cut says.
 
+    Raises `ValueError` naming every fault.
+
     Attributes
     ----------
     members : tuple of (int, bool array)
         Index of an activity, and for each of its modes whether it is marked. Where nothing is marked at all
         the problem is infeasible.
-
-    Raises
-    ------
-    ValueError
-        Naming every fault.
     """
 
     members: tuple[tuple[int, Bool], ...]
@@ -222,6 +213,8 @@ class Evaluation:
 class TimeCostProblem:
     """Choose one mode per activity, at least cost, so that every path meets the deadline.
 
+    Raises `ValueError` naming every fault, one a line.
+
     Attributes
     ----------
     activities : tuple of Activity
@@ -233,11 +226,6 @@ class TimeCostProblem:
     deadline : int
     resources : tuple of Resource
     covers : tuple of Cover
-
-    Raises
-    ------
-    ValueError
-        Naming every fault, one a line.
     """
 
     activities: tuple[Activity, ...]
@@ -289,10 +277,7 @@ class TimeCostProblem:
     def evaluate(self, selection: Sequence[int]) -> Evaluation:
         """Judge a mode index per activity by plain integer arithmetic, independently of any formulation or solver.
 
-        Raises
-        ------
-        ValueError
-            If the selection does not name one existing mode per activity.
+        Raises `ValueError` if the selection does not name one existing mode per activity.
         """
         chosen = tuple(int(mode) for mode in selection)
         if len(chosen) != len(self.activities):
