@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from mipplan.baselines.problem import BaselineProblem, Device
-from mipplan.baselines.rates import pose_at_rate
+from mipplan.baselines.problem import BaselineProblem, Device, pose, rate_checks
 from mipplan.core import format_duration
 from mipplan.options import Configuration, Family, Option
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.result import Effort, Plan
+from mipplan.result import Plan
 from mipplan.trace import Trace
 
 
@@ -62,22 +60,21 @@ def coarse_grained(
     ----------
     Crankshaw et al., "InferLine", SoCC 2020, doi:10.1145/3419111.3421285, section 7 (baselines CG-Mean, CG-Peak).
     """
-    started = time.monotonic()
-    posed = pose_at_rate(pipeline, profiles, trace, "coarse_grained", mode, window_s, slo_s, quantile, seed)
-    if isinstance(posed, Plan):
-        return posed
-    problem, rate = posed
+    checks = rate_checks(mode, window_s)
+    problem = pose(pipeline, profiles, trace, f"coarse_grained, {mode}", slo_s, quantile, seed, checks)
+    if isinstance(problem, Plan):
+        return problem
+    rate = problem.queries_per_ns(mode, window_s)
     boxes = [_Box.of(problem, devices, batch) for devices, batch in _box_kinds(problem)]
     fast = [box for box in boxes if box is not None and box.latency_ns <= problem.deadline_ns]
     copies = [(box, _copies(problem, box, rate)) for box in fast]
     found = [
         (made.microusd_per_hour, Fraction(box.period_ns, box.batch), made) for box, made in copies if made
     ]
-    effort = Effort(0, time.monotonic() - started)
     if not found:
-        return problem.infeasible(_failure(problem, boxes, fast), effort)
+        return problem.without_plan(_failure(problem, boxes, fast))
     _, _, cheapest = min(found, key=lambda entry: entry[:2])
-    return problem.given(cheapest, effort)
+    return problem.given(cheapest)
 
 
 @dataclass(frozen=True)

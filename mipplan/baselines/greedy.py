@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from fractions import Fraction
 from functools import partial
 
@@ -14,7 +13,7 @@ from mipplan.options import Configuration, Option
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.replayer import resolve_engine
-from mipplan.result import Effort, Limit, Plan
+from mipplan.result import Limit, Plan
 from mipplan.trace import Trace
 
 #: Why there may be better plans than the one found.
@@ -84,20 +83,17 @@ def inferline(
     Crankshaw et al., "InferLine: latency-aware provisioning and scaling for prediction serving pipelines", SoCC
     2020, doi:10.1145/3419111.3421285, section 4, algorithms 1 and 2.
     """
-    started = time.monotonic()
     checks = (lambda: check_time_limit(time_limit_s), lambda: resolve_engine(engine, frozenset()))
     problem = pose(pipeline, profiles, trace, "inferline", slo_s, quantile, seed, checks)
     if isinstance(problem, Plan):
         return problem
-    estimator = Estimator(problem, engine, Deadline.after(time_limit_s, started))
+    estimator = Estimator(problem, engine, Deadline.after(time_limit_s, problem.started))
     search = GreedySearch(problem, estimator, progress or (lambda _: None))
     stopped = search.run()
-    effort = Effort(estimator.calls, time.monotonic() - started)
-    if search.best is not None:
-        return problem.given(search.best, effort, stopped and _STOPPED[stopped], stopped)
-    if stopped is not None:
-        return problem.unknown(_STOPPED[stopped], effort, stopped)
-    return problem.infeasible(f"the greedy search gives up: {search.failure}", effort)
+    why = f"the greedy search gives up: {search.failure}" if stopped is None else _STOPPED[stopped]
+    if search.best is None:
+        return problem.without_plan(why, estimator.calls, stopped)
+    return problem.given(search.best, estimator.calls, stopped and why, stopped)
 
 
 class Actions:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import NamedTuple
 
 import numpy as np
 
-from mipplan.baselines.problem import BaselineProblem, Device, size_family
-from mipplan.baselines.rates import pose_at_rate
-from mipplan.core import format_duration
+from mipplan.baselines.problem import BaselineProblem, Device, pose, rate_checks, size_family
+from mipplan.core import Int64, format_duration
 from mipplan.options import Configuration, Option
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.result import Effort, Plan
+from mipplan.result import Plan
 from mipplan.trace import Trace
 
 
@@ -62,21 +59,20 @@ def half_slo(
     doi:10.1145/3341301.3359658, section 6. Ahmad et al., "Loki: a system for serving ML inference pipelines with
     hardware and accuracy scaling", HPDC 2024, doi:10.1145/3625549.3658688.
     """
-    started = time.monotonic()
-    posed = pose_at_rate(pipeline, profiles, trace, "half_slo", mode, window_s, slo_s, quantile, seed)
-    if isinstance(posed, Plan):
-        return posed
-    problem, rate = posed
+    checks = rate_checks(mode, window_s)
+    problem = pose(pipeline, profiles, trace, f"half_slo, {mode}", slo_s, quantile, seed, checks)
+    if isinstance(problem, Plan):
+        return problem
+    rate = problem.queries_per_ns(mode, window_s)
     offers = {
         stage: _sized(devices, rate * problem.tokens_per_query(stage))
         for stage, devices in problem.devices.items()
     }
     reason = _failure(problem, offers)
-    chosen = None if reason else _Selection(problem, offers).cheapest()
-    effort = Effort(0, time.monotonic() - started)
+    chosen = None if reason else _cheapest(problem, offers)
     if chosen is None:
-        return problem.infeasible(reason or "the limits on devices leave too few of them", effort)
-    return problem.given(Configuration({stage: chosen[stage] for stage in offers}), effort)
+        return problem.without_plan(reason or "the limits on devices leave too few of them")
+    return problem.given(chosen)
 
 
 def _sized(devices: Sequence[Device], tokens_per_ns: Fraction) -> list[Option]:
@@ -105,88 +101,49 @@ def _failure(problem: BaselineProblem, offers: Mapping[str, Sequence[Option]]) -
     )
 
 
-class _Label(NamedTuple):
-    """Choices for some stages, and all that matters about them to the choices still to come."""
-
-    cost: int
-    ends_ns: tuple[int, ...]  # When each open stage (one with children still to come) is done at the latest.
-    used: tuple[int, ...]  # Devices taken, of each limited hardware type.
-    chosen: tuple[Option, ...]  # In topological order.
-
-    @property
-    def burden(self) -> tuple[int, ...]:
-        """What later choices would rather have small."""
-        return (self.cost, *self.ends_ns, *self.used)
-
-
-class _Selection:
-    """The cheapest option of every stage, of offers none of which is empty: dynamic programming with dominance."""
-
-    def __init__(self, problem: BaselineProblem, offers: Mapping[str, Sequence[Option]]) -> None:
-        self._problem = problem
-        self._offers = offers
-        self._limits = tuple(problem.limits.items())
-        least_ns = {stage: min(map(_doubled_ns, offered)) for stage, offered in offers.items()}
-        from_begin_ns = problem.paths.up_from(least_ns)
-        #: The least time from the end of each stage to the end of the pipeline.
-        self._tails_ns = {stage: from_begin_ns[stage] - own_ns for stage, own_ns in least_ns.items()}
-
-    def cheapest(self) -> dict[str, Option] | None:
-        """Return it, None if limits and objective leave none."""
-        order = self._problem.pipeline.topological_order
-        labels = [_Label(0, (), (0,) * len(self._limits), ())]
-        open_stages: tuple[str, ...] = ()
-        for position, stage in enumerate(order):
-            known, open_stages = open_stages, self._still_open((*open_stages, stage), order[position + 1 :])
-            labels = _undominated(
-                [
-                    extended
-                    for label in labels
-                    for extended in self._extensions(
-                        label, dict(zip(known, label.ends_ns, strict=True)), stage, open_stages
-                    )
-                ]
-            )
-        best = min(labels, key=lambda label: label.cost, default=None)
-        return None if best is None else dict(zip(order, best.chosen, strict=True))
-
-    def _still_open(self, stages: Sequence[str], later: Sequence[str]) -> tuple[str, ...]:
-        outgoing = self._problem.pipeline.outgoing
-        return tuple(stage for stage in stages if any(edge.child in later for edge in outgoing(stage)))
-
-    def _extensions(
-        self, label: _Label, ends_ns: Mapping[str, int], stage: str, open_stages: Sequence[str]
-    ) -> Iterator[_Label]:
-        """Add every option of a stage that leaves the others a chance."""
-        incoming = self._problem.pipeline.incoming(stage)
-        start_ns = max((ends_ns[edge.parent] + edge.delay_ns for edge in incoming), default=0)
-        for option in self._offers[stage]:
-            end_ns = start_ns + _doubled_ns(option)
-            used = tuple(
-                taken + (option.replicas if name == option.family.hardware else 0)
-                for (name, _), taken in zip(self._limits, label.used, strict=True)
-            )
-            within = all(taken <= limit for (_, limit), taken in zip(self._limits, used, strict=True))
-            if within and end_ns + self._tails_ns[stage] <= self._problem.deadline_ns:
-                ends = {**ends_ns, stage: end_ns}
-                yield _Label(
-                    label.cost + option.microusd_per_hour,
-                    tuple(ends[name] for name in open_stages),
-                    used,
-                    (*label.chosen, option),
-                )
+def _cheapest(problem: BaselineProblem, offers: Mapping[str, Sequence[Option]]) -> Configuration | None:
+    """Find the cheapest choice, of offers none of which is empty; None if limits and objective leave none."""
+    pipeline, order = problem.pipeline, problem.pipeline.topological_order
+    least_ns = {stage: min(map(_doubled_ns, offered)) for stage, offered in offers.items()}
+    from_begin_ns = problem.paths.up_from(least_ns)
+    limits = np.array(list(problem.limits.values()), dtype=np.int64)
+    # Choices for the stages so far, side by side: what they are, and all that matters about them to later ones (cost,
+    # devices taken of each limited type, and when each stage with children still to come is done at the latest).
+    chosen: list[tuple[Option, ...]] = [()]
+    cost, used = np.zeros(1, dtype=np.int64), np.zeros((1, limits.size), dtype=np.int64)
+    ends_ns: dict[str, Int64] = {}
+    for position, stage in enumerate(order):
+        offered, later = offers[stage], order[position + 1 :]
+        before, added = (grid.ravel() for grid in np.indices((len(chosen), len(offered))))
+        begin_ns = np.zeros_like(cost)
+        for edge in pipeline.incoming(stage):
+            begin_ns = np.maximum(begin_ns, ends_ns[edge.parent] + edge.delay_ns)
+        prices = np.array([option.microusd_per_hour for option in offered], dtype=np.int64)
+        taken = [[n if family.hardware == name else 0 for name in problem.limits] for family, n in offered]
+        doubled_ns = np.array([_doubled_ns(option) for option in offered], dtype=np.int64)
+        cost, used = cost[before] + prices[added], used[before] + np.array(taken, dtype=np.int64)[added]
+        ends_ns = {name: end_ns[before] for name, end_ns in ends_ns.items()}
+        ends_ns[stage] = begin_ns[before] + doubled_ns[added]
+        in_time = ends_ns[stage] + (from_begin_ns[stage] - least_ns[stage]) <= problem.deadline_ns
+        ends_ns = {
+            name: end_ns
+            for name, end_ns in ends_ns.items()
+            if any(edge.child in later for edge in pipeline.outgoing(name))
+        }
+        rows = np.flatnonzero(in_time & (used <= limits).all(axis=1))
+        rows = rows[_undominated(np.column_stack((cost, *ends_ns.values(), used))[rows])]
+        chosen = [(*chosen[before[row]], offered[added[row]]) for row in rows.tolist()]
+        cost, used, ends_ns = cost[rows], used[rows], {name: end_ns[rows] for name, end_ns in ends_ns.items()}
+    if not chosen:
+        return None
+    best = dict(zip(order, chosen[np.argmin(cost)], strict=True))
+    return Configuration({stage: best[stage] for stage in offers})
 
 
-def _undominated(labels: list[_Label]) -> list[_Label]:
-    """Drop labels that another one beats or equals in everything."""
-    if not labels:
-        return []
-    ordered = sorted(labels, key=lambda label: label.burden)
-    burdens = np.array([label.burden for label in ordered], dtype=np.int64)
-    kept, least, count = [], np.empty_like(burdens), 0
-    for label, burden in zip(ordered, burdens, strict=True):
-        if not np.any(np.all(least[:count] <= burden, axis=1)):
-            kept.append(label)
-            least[count] = burden
-            count += 1
+def _undominated(burdens: Int64) -> list[int]:
+    """Rows that no other beats or equals in every column, in the order of the first, then the second and so on."""
+    kept: list[int] = []
+    for row in np.lexsort(burdens.T[::-1]).tolist():
+        if not (burdens[kept] <= burdens[row]).all(axis=1).any():
+            kept.append(row)
     return kept

@@ -1,15 +1,27 @@
-"""What a baseline is asked: the stages, what each may run on, and how much of the traffic it sees."""
+"""What a baseline is asked: the stages, what each may run on, and the rate to size for when nobody simulates."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
 
+import numpy as np
+
 from mipplan.certificate import certified_figures
-from mipplan.core import LongestPaths, check_all, check_quantile, check_seed
+from mipplan.core import (
+    InputError,
+    LongestPaths,
+    check_all,
+    check_one_of,
+    check_quantile,
+    check_seed,
+    positive_ns,
+)
 from mipplan.options import Configuration, Family, Option, check_names, check_span, find_families, limits_of
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
@@ -61,9 +73,9 @@ class BaselineProblem:
 
     base: Plan  # Without choices; holds pipeline, profiles, objective, quantile, seed and trace.
     trace: Trace
-    workload: Workload  # The realised tokens.
     devices: Mapping[str, tuple[Device, ...]]  # Of each stage, in the order of the profiles; none empty.
     limits: Mapping[str, int]  # Devices over all stages, by hardware name, where there is a limit.
+    started: float  # When it was posed, on the clock of `time.monotonic`.
 
     @property
     def pipeline(self) -> Pipeline:
@@ -76,6 +88,11 @@ class BaselineProblem:
         return self.base.slo_ns
 
     @cached_property
+    def workload(self) -> Workload:
+        """The realised tokens."""
+        return realise(self.pipeline, self.trace, self.base.seed)
+
+    @cached_property
     def paths(self) -> LongestPaths[str]:
         """Longest paths through the pipeline, its delays included."""
         return self.pipeline.longest_paths()
@@ -83,6 +100,10 @@ class BaselineProblem:
     def tokens_per_query(self, stage: str) -> Fraction:
         """Mean number of tokens of a query at a stage (InferLine calls it the scale factor)."""
         return Fraction(self.workload.stages[stage].count, self.workload.queries)
+
+    def queries_per_ns(self, mode: str, window_s: float | None) -> Fraction:
+        """Return the rate to size for; the windows of ``peak`` are as long as the objective by default."""
+        return queries_per_ns(self.trace, Mode(mode), check_peak_window(window_s, self.deadline_ns))
 
     def longest_path(self, duration_ns: Mapping[str, int]) -> tuple[int, tuple[str, ...]]:
         """Find the path with the largest sum of stages' durations and delays: the sum, and the path's stages."""
@@ -93,22 +114,22 @@ class BaselineProblem:
             path.insert(0, latest.parent)
         return end_ns[path[-1]], tuple(path)
 
-    def infeasible(self, reason: str, effort: Effort) -> Plan:
-        """Return the answer that there is no plan by the baseline's rule."""
-        return _infeasible(self.base, reason, effort)
-
-    def unknown(self, reason: str, effort: Effort, limit: Limit) -> Plan:
-        """Return the answer that a limit was hit before there was any plan."""
-        return replace(self.infeasible(reason, effort), status=PlanStatus.UNKNOWN, limit=limit)
+    def without_plan(self, reason: str, calls: int = 0, limit: Limit | None = None) -> Plan:
+        """Return the answer that there is no plan by the baseline's rule, or that a limit was hit before any."""
+        status = PlanStatus.INFEASIBLE if limit is None else PlanStatus.UNKNOWN
+        return replace(self._judged(calls), status=status, reason=reason, limit=limit)
 
     def given(
-        self, made: Configuration, effort: Effort, reason: str | None = None, limit: Limit | None = None
+        self, made: Configuration, calls: int = 0, reason: str | None = None, limit: Limit | None = None
     ) -> Plan:
         """Return a configuration with its certified latency and its bound, which no baseline looks at."""
-        plan = replace(self.base, choices=made.choices)
-        provenance = replace(plan.provenance, effort=effort)
-        figures = certified_figures(plan, self.workload)
-        return replace(plan, figures=figures, reason=reason, limit=limit, provenance=provenance)
+        plan = replace(self._judged(calls), choices=made.choices, reason=reason, limit=limit)
+        return replace(plan, figures=certified_figures(plan, self.workload))
+
+    def _judged(self, calls: int) -> Plan:
+        """The plan without choices, with what the search took up to now; `calls` configurations were simulated."""
+        effort = Effort(calls, time.monotonic() - self.started)
+        return replace(self.base, provenance=replace(self.base.provenance, effort=effort))
 
 
 def pose(
@@ -127,6 +148,7 @@ def pose(
 
     Raises `InputError` listing every bad argument.
     """
+    started = time.monotonic()
     check_all(
         lambda: check_quantile(quantile),
         lambda: check_seed(seed),
@@ -145,15 +167,9 @@ def pose(
     # No demand: a family is left out only if its stage or its hardware allows no replica at all.
     found = find_families(pipeline, relevant, dict.fromkeys(pipeline.stages, Fraction(0)))
     blocked = [f"{stage}: {'; '.join(seen.rejected)}" for stage, seen in found.items() if not seen.families]
-    if blocked:
-        return _infeasible(base, f"nothing can carry {' and '.join(blocked)}", Effort(0, 0.0))
     devices = {stage: _devices(seen.families) for stage, seen in found.items()}
-    return BaselineProblem(base, trace, realise(pipeline, trace, base.seed), devices, limits_of(relevant))
-
-
-def _infeasible(base: Plan, reason: str, effort: Effort) -> Plan:
-    provenance = replace(base.provenance, effort=effort)
-    return replace(base, status=PlanStatus.INFEASIBLE, reason=reason, provenance=provenance)
+    problem = BaselineProblem(base, trace, devices, limits_of(relevant), started)
+    return problem.without_plan(f"nothing can carry {' and '.join(blocked)}") if blocked else problem
 
 
 def _devices(families: tuple[Family, ...]) -> tuple[Device, ...]:
@@ -164,3 +180,40 @@ def _devices(families: tuple[Family, ...]) -> tuple[Device, ...]:
         Device(name, tuple(sorted(members, key=lambda family: family.batch)))
         for name, members in by_name.items()
     )
+
+
+class Mode(StrEnum):
+    """What rate to size for."""
+
+    MEAN = "mean"
+    """Queries over the time from the first to the last."""
+    PEAK = "peak"
+    """The most queries in any window, over its length."""
+
+
+def rate_checks(mode: str, window_s: float | None) -> tuple[Callable[[], object], ...]:
+    """Return the checks of what says which rate to size for."""
+    return lambda: check_one_of("mode", mode, Mode, repr), lambda: check_peak_window(window_s, 1)
+
+
+def queries_per_ns(trace: Trace, mode: Mode, window_ns: int) -> Fraction:
+    """Return the rate to size for, of a trace that spans some time.
+
+    The half-open windows of ``peak``, of that length, may start anywhere.
+    """
+    if mode is Mode.MEAN:
+        return Fraction(len(trace), trace.span_ns)
+    arrival_ns = trace.arrival_ns
+    # A window with the most queries can be moved to start at one of them.
+    ends = np.searchsorted(arrival_ns, arrival_ns + window_ns, side="left")
+    return Fraction(int(np.max(ends - np.arange(len(trace)))), window_ns)
+
+
+def check_peak_window(window_s: float | None, default_ns: int) -> int:
+    """Return the length of a window in ns; raises `InputError` if it is no positive number of seconds."""
+    if window_s is None:
+        return default_ns
+    window_ns = positive_ns(window_s)
+    if window_ns is None:
+        raise InputError.one("window_s", f"expected a positive number of seconds, found {window_s!r}")
+    return window_ns

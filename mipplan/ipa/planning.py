@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -16,7 +15,7 @@ from mipplan.ipa.program import Variant, Weights, pose_program
 from mipplan.options import Configuration, find_families
 from mipplan.pipeline import FanOut, Pipeline
 from mipplan.profiles import Profiles
-from mipplan.result import Effort, Limit, Plan
+from mipplan.result import Limit, Plan, relevant_profiles
 from mipplan.solvers import Termination, solve_problem
 from mipplan.trace import Trace
 from mipplan_formulations import TimeCostProblem
@@ -103,7 +102,6 @@ def configure(
     ]
     if faults:
         raise InputError(faults)
-    started = time.monotonic()
     posed = pose(pipeline, profiles, trace, "ipa", slo_s, quantile, seed)
     if isinstance(posed, Plan):
         return Configured(posed, {}, None, True)
@@ -115,7 +113,7 @@ def configure(
     short = [stage for stage, own in sized.items() if not own]
     if short:
         reason = f"no allowed number of replicas keeps up with the rate at {', '.join(short)}"
-        return Configured(posed.infeasible(reason, Effort(0, time.monotonic() - started)), {}, None, True)
+        return Configured(posed.without_plan(reason), {}, None, True)
     order = pipeline.topological_order
     problem = pose_program(
         {stage: sized[stage] for stage in order},
@@ -126,15 +124,13 @@ def configure(
         weights,
     )
     answer = solve_problem(problem, solver, formulation=formulation, time_limit_s=time_limit_s, seed=seed)
-    effort = Effort(0, time.monotonic() - started)
     if answer.selection is None:
-        if answer.termination is Termination.INFEASIBLE:
-            return Configured(posed.infeasible(_reason(problem), effort), {}, None, True)
-        nothing = posed.unknown("the solver found nothing in time", effort, Limit.TIME)
-        return Configured(nothing, {}, None, False)
+        proven = answer.termination is Termination.INFEASIBLE
+        reason = _reason(problem) if proven else "the solver found nothing in time"
+        return Configured(posed.without_plan(reason, 0, None if proven else Limit.TIME), {}, None, proven)
     chosen = {stage: sized[stage][mode] for stage, mode in zip(order, answer.selection, strict=True)}
     return Configured(
-        _plan_of(posed, profiles, chosen, effort),
+        _plan_of(posed, profiles, chosen),
         {stage: chosen[stage].model for stage in pipeline.stages},
         sum(variant.value(weights) for variant in chosen.values()),
         answer.termination is Termination.OPTIMAL,
@@ -215,18 +211,12 @@ def _with_models(pipeline: Pipeline, models: Mapping[str, str]) -> Pipeline:
     return Pipeline.from_document(document)
 
 
-def _plan_of(
-    posed: BaselineProblem, profiles: Profiles, chosen: Mapping[str, Variant], effort: Effort
-) -> Plan:
+def _plan_of(posed: BaselineProblem, profiles: Profiles, chosen: Mapping[str, Variant]) -> Plan:
     """Write the choice as a plan of the pipeline with the chosen models, certified for the trace."""
     pipeline = _with_models(posed.pipeline, {stage: variant.model for stage, variant in chosen.items()})
-    base = posed.base
-    again = pose(pipeline, profiles, posed.trace, "ipa", base.slo_s, base.quantile, base.seed)
-    if isinstance(again, Plan):
-        raise AssertionError("what was chosen can be served")
-    again = replace(again, base=again.base.with_slo(posed.deadline_ns))
+    base = replace(posed.base, pipeline=pipeline, profiles=relevant_profiles(pipeline, profiles))
     made = {stage: chosen[stage].option for stage in pipeline.stages}
-    return again.given(Configuration(made), effort)
+    return replace(posed, base=base).given(Configuration(made))
 
 
 def _reason(problem: TimeCostProblem) -> str:
