@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from mipplan.calculus import PathWaits, Wait
 from mipplan.core import Float64, Int64
 from mipplan.fleet.lagrange import PricedTables
 from mipplan.fleet.problem import Column
@@ -70,8 +69,6 @@ class PricingProblem:
         self._hardware = hardware
         self._params = params
         self._instance: Instance | None = None
-        self._paths: PathWaits | None = None
-        self._curves: list[list[Wait]] = []
         self.state = PricingState() if state is None else state
         instance = self.instance
         self._deadline_ns = instance.deadline_ns
@@ -177,18 +174,13 @@ class PricingProblem:
 
     def _cheapest_within(self, tables: PricedTables, most: int) -> tuple[Int64, int] | None:
         """Cheapest certified choice that costs at most `most`, and its cost; None if there is none."""
-        while True:
-            found = self._candidates(tables, most)
-            while found is not None and found.cost.size:
-                refused = self._refused(found.picks[0])
-                if refused is None:
-                    return found.picks[0], int(found.cost[0])
-                if self._renew_curves():
-                    self._tables.doubt()  # waits can be known better now
-                    break
-                found = found.keep(~self._tables.is_refused(found.picks, refused))
-            else:
-                return None
+        found = self._candidates(tables, most)
+        while found is not None and found.cost.size:
+            refused = self._refused(found.picks[0])
+            if refused is None:
+                return found.picks[0], int(found.cost[0])
+            found = found.keep(~self._tables.is_refused(found.picks, refused))
+        return None
 
     def _all_within(self, tables: PricedTables, most: int) -> list[Int64]:
         """All certified choices of at most that cost, but for those that another one beats in every device."""
@@ -287,17 +279,10 @@ class PricingProblem:
 
     def _sharpen(self, entry: int, rows: Int64) -> None:
         """Make waits exact where they may decide."""
-        self._renew_curves()
         wait = self._tables.waits[entry]
-        wait.sharpen(self._tables.stages[wait.stage].options, rows, self._curves[entry])
-
-    def _renew_curves(self) -> bool:
-        """Look up the curves behind the waits; return whether the oracle has others than the last time."""
-        paths = self.instance.oracle.paths
-        if paths is self._paths:
-            return False
-        self._curves, self._paths = self._tables.curves(paths.paths), paths
-        return True
+        path, place = wait.use
+        curve = self.instance.oracle.paths.paths[path].curves[place]
+        wait.sharpen(self._tables.stages[wait.stage].options, rows, curve)
 
     @property
     def instance(self) -> Instance:
@@ -308,8 +293,7 @@ class PricingProblem:
 
     def forget_instance(self) -> None:
         """Let go of the trace and all that was made of it; it comes back when needed."""
-        self._instance = self._paths = None
-        self._curves = []
+        self._instance = None
 
     def forget_exits(self) -> None:
         """Let go of what certificates were last computed from; the trace stays."""
@@ -324,7 +308,7 @@ class PricingProblem:
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the trace's tokens, which can be drawn again."""
-        return {**self.__dict__, "_instance": None, "_paths": None, "_curves": []}
+        return {**self.__dict__, "_instance": None}
 
 
 def _trace_oracle(instance: Instance) -> CertificateOracle:
