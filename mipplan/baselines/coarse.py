@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from mipplan.baselines.problem import BaselineProblem, Device, pose, rate_checks
+from mipplan.baselines.problem import BaselineProblem, pose, rate_checks
 from mipplan.core import format_duration
 from mipplan.options import Configuration, Family, Option
 from mipplan.pipeline import Pipeline
@@ -65,8 +65,8 @@ def coarse_grained(
     if isinstance(problem, Plan):
         return problem
     rate = problem.queries_per_ns(mode, window_s)
-    boxes = [_Box.of(problem, devices, batch) for devices, batch in _box_kinds(problem)]
-    fast = [box for box in boxes if box is not None and box.latency_ns <= problem.deadline_ns]
+    boxes = list(_boxes(problem))
+    fast = [box for box in boxes if box.latency_ns <= problem.deadline_ns]
     copies = [(box, _copies(problem, box, rate)) for box in fast]
     found = [
         (made.microusd_per_hour, Fraction(box.period_ns, box.batch), made) for box, made in copies if made
@@ -86,22 +86,6 @@ class _Box:
     period_ns: int  # Time from taking in a batch to taking in the next.
     batch: int  # Queries in a batch.
 
-    @classmethod
-    def of(cls, problem: BaselineProblem, devices: Mapping[str, Device], batch: int) -> _Box | None:
-        """Make a box of these devices; None if a stage only takes larger batches."""
-        families: dict[str, Family] = {}
-        for stage, device in devices.items():
-            caps = [family for family in device.families if family.batch <= batch]
-            if not caps:
-                return None
-            families[stage] = caps[-1]
-        busy_ns = {
-            stage: _busy_ns(family, math.ceil(problem.tokens_per_query(stage) * batch))
-            for stage, family in families.items()
-        }
-        latency_ns, _ = problem.longest_path(busy_ns)
-        return cls(families, latency_ns, max(busy_ns.values()), batch)
-
 
 def _busy_ns(family: Family, tokens: int) -> int:
     """Time of one replica for that many tokens, in full batches and one of the rest."""
@@ -109,21 +93,28 @@ def _busy_ns(family: Family, tokens: int) -> int:
     return full * int(family.service_ns[-1]) + (int(family.service_ns[rest - 1]) if rest else 0)
 
 
-def _box_kinds(problem: BaselineProblem) -> Iterator[tuple[dict[str, Device], int]]:
-    """Devices of every kind of box, with every batch size that some stage has."""
+def _boxes(problem: BaselineProblem) -> Iterator[_Box]:
+    """Boxes of every kind, with every batch size that some stage has, where no stage only takes larger batches."""
     fastest = {
         stage: min(devices, key=lambda d: (d.latency_ns, d.microusd_per_hour))
         for stage, devices in problem.devices.items()
     }
     names = dict.fromkeys(device.hardware for devices in problem.devices.values() for device in devices)
     for name in (None, *names):
-        box = {
+        kind = {
             stage: next((device for device in devices if device.hardware == name), fastest[stage])
             for stage, devices in problem.devices.items()
         }
-        sizes = {family.batch for device in box.values() for family in device.families}
-        for size in sorted(sizes):
-            yield box, size
+        for size in sorted({family.batch for device in kind.values() for family in device.families}):
+            caps = {stage: [f for f in device.families if f.batch <= size] for stage, device in kind.items()}
+            if all(caps.values()):
+                families = {stage: own[-1] for stage, own in caps.items()}
+                busy_ns = {
+                    stage: _busy_ns(family, math.ceil(problem.tokens_per_query(stage) * size))
+                    for stage, family in families.items()
+                }
+                latency_ns, _ = problem.longest_path(busy_ns)
+                yield _Box(families, latency_ns, max(busy_ns.values()), size)
 
 
 def _copies(problem: BaselineProblem, box: _Box, rate: Fraction) -> Configuration | None:
@@ -136,13 +127,13 @@ def _copies(problem: BaselineProblem, box: _Box, rate: Fraction) -> Configuratio
     return made if bounded and made.keeps(problem.limits) else None
 
 
-def _failure(problem: BaselineProblem, boxes: list[_Box | None], fast: list[_Box]) -> str:
-    latencies = [box.latency_ns for box in boxes if box is not None]
-    if not latencies:
+def _failure(problem: BaselineProblem, boxes: list[_Box], fast: list[_Box]) -> str:
+    if not boxes:
         return "no batch size suits every stage of a box"
     if fast:
         return "limits on replicas or devices allow for too few boxes"
+    fastest_ns = min(box.latency_ns for box in boxes)
     return (
-        f"the fastest box takes {format_duration(min(latencies))} for a batch, more than the objective of "
+        f"the fastest box takes {format_duration(fastest_ns)} for a batch, more than the objective of "
         f"{format_duration(problem.deadline_ns)}"
     )

@@ -112,10 +112,9 @@ class Actions:
     def can_grow(self, configuration: Configuration, stage: str) -> bool:
         """Whether one more replica is allowed and could be of use: never more than there are tokens."""
         family, replicas = configuration[stage]
+        useful = min(family.most, self._problem.workload.stages[stage].count)
         more = self.add_replica(configuration, stage)
-        return replicas < min(family.most, self._problem.workload.stages[stage].count) and more.keeps(
-            self._problem.limits
-        )
+        return replicas < useful and more.keeps(self._problem.limits)
 
     def add_replica(self, configuration: Configuration, stage: str) -> Configuration:
         """One replica more."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import FrameType
+from typing import Any
 
 from mipplan.baselines import coarse_grained, half_slo, inferline
 from mipplan.core import Report
@@ -68,29 +69,21 @@ class PlanningTask:
         return self._made[contender]
 
     def _make(self, contender: Contender, report: Report) -> TimedPlan:
-        match contender:
-            case Contender.CERTIFIED:
-                return self._ask(plan, time_limit_s=self.time_limit_s, progress=report)
-            case Contender.REFINED:
-                return self._refined(report)
-            case Contender.INFERLINE:
-                return self._ask(inferline, time_limit_s=self.time_limit_s, progress=report)
-            case Contender.COARSE_MEAN:
-                return self._ask(coarse_grained, mode="mean")
-            case Contender.COARSE_PEAK:
-                return self._ask(coarse_grained, mode="peak")
-            case Contender.HALF_SLO:
-                return self._ask(half_slo)
-
-    def _refined(self, report: Report) -> TimedPlan:
-        """Refine the certified plan, whose time counts for both."""
-        start = self.make(Contender.CERTIFIED, report)
-        how = {"discipline": self.discipline, "time_limit_s": self.time_limit_s, "progress": report}
-        made = _timed(refine, start.plan, self.trace, **how)
-        calls = start.estimator_calls + made.estimator_calls
-        return TimedPlan(made.plan, start.seconds + made.seconds, calls)
-
-    def _ask(self, planner: Callable[..., Plan], **more: object) -> TimedPlan:
+        searching = {"time_limit_s": self.time_limit_s, "progress": report}
+        if contender is Contender.REFINED:
+            # The time of the certified plan counts for both.
+            start = self.make(Contender.CERTIFIED, report)
+            made = _timed(refine, start.plan, self.trace, discipline=self.discipline, **searching)
+            calls = start.estimator_calls + made.estimator_calls
+            return TimedPlan(made.plan, start.seconds + made.seconds, calls)
+        planners: dict[Contender, tuple[Callable[..., Plan], dict[str, Any]]] = {
+            Contender.CERTIFIED: (plan, searching),
+            Contender.INFERLINE: (inferline, searching),
+            Contender.COARSE_MEAN: (coarse_grained, {"mode": "mean"}),
+            Contender.COARSE_PEAK: (coarse_grained, {"mode": "peak"}),
+            Contender.HALF_SLO: (half_slo, {}),
+        }
+        planner, more = planners[contender]
         asked = {"slo_s": self.slo_s, "quantile": self.quantile, "seed": self.seed, **more}
         return _timed(planner, self.pipeline, self.profiles, self.trace, **asked)
 

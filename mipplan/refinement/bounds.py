@@ -106,11 +106,18 @@ def narrow(problem: RefinementProblem, budget: int | None = None, known: Known |
         before = _count(problem.domains)
         if budget is not None:
             problem = replace(problem, domains=_within(problem.domains, budget))
-        for condition in (_served_in_time, partial(_with_capacity, known)):
+        for ground, condition in ((PATH_SERVICE, _in_time), (CAPACITY, partial(_with_capacity, known))):
             blocked = next((stage for stage, domain in problem.domains.items() if not domain), None)
             if blocked is not None:
                 return Narrowed(problem, blocked, refuted)
-            problem = replace(problem, domains=condition(LeastTimes(problem), refuted))
+            times, kept = LeastTimes(problem), {}
+            for stage, domain in problem.domains.items():
+                needed = zip(domain, condition(times, stage), strict=True)
+                spans = [replace(span, fewest=max(span.fewest, fewest)) for span, fewest in needed]
+                kept[stage] = tuple(span for span in spans if span.fewest <= span.most)
+            if removed := _count(problem.domains) - _count(kept):
+                refuted[ground] += removed
+            problem = replace(problem, domains=kept)
         if _count(problem.domains) == before:
             return Narrowed(problem, None, refuted)
 
@@ -135,41 +142,24 @@ def _within(domains: Domains, budget: int) -> dict[str, Domain]:
     return kept
 
 
-def _served_in_time(times: LeastTimes, refuted: Counter[str]) -> dict[str, Domain]:
-    """Leave out families whose least batch latency alone is too long."""
-    kept: dict[str, Domain] = {}
-    for stage, domain in times.problem.domains.items():
-        spans = []
-        for span in domain:
-            exit_ns = times.arrival_ns[stage] + int(span.family.service_ns.min())
-            if times.count_late(stage, exit_ns) <= times.problem.allowed:
-                spans.append(span)
-            else:
-                refuted[PATH_SERVICE] += span.most - span.fewest + 1
-        kept[stage] = tuple(spans)
-    return kept
+def _in_time(times: LeastTimes, stage: str) -> list[int]:
+    """Path service times: replicas that each family needs, one too many where its least batch latency is too long."""
+    domain, arrival_ns = times.problem.domains[stage], times.arrival_ns[stage]
+    late = [times.count_late(stage, arrival_ns + int(span.family.service_ns.min())) for span in domain]
+    allowed = times.problem.allowed
+    return [0 if count <= allowed else span.most + 1 for span, count in zip(domain, late, strict=True)]
 
 
-def _with_capacity(known: Known, times: LeastTimes, refuted: Counter[str]) -> dict[str, Domain]:
-    """Leave out replicas that are too few."""
-    kept: dict[str, Domain] = {}
-    for stage, domain in times.problem.domains.items():
-        window = (stage, times.window_ns(stage))
-        if window not in known:
-            known[window] = find_needed_capacity(times, stage)
-        needed = known[window]
-        if needed is None:
-            kept[stage] = domain
-            continue
-        spans = []
-        for span in domain:
-            enough = needed.fewest_replicas(span.family.service_ns)
-            fewest = span.most + 1 if enough is None else max(span.fewest, min(enough, span.most + 1))
-            refuted[CAPACITY] += fewest - span.fewest
-            if fewest <= span.most:
-                spans.append(replace(span, fewest=fewest))
-        kept[stage] = tuple(spans)
-    return kept
+def _with_capacity(known: Known, times: LeastTimes, stage: str) -> list[int]:
+    """Capacity: replicas that each family needs, one too many where no number of them would do."""
+    window, domain = (stage, times.window_ns(stage)), times.problem.domains[stage]
+    if window not in known:
+        known[window] = find_needed_capacity(times, stage)
+    needed = known[window]
+    if needed is None:
+        return [0] * len(domain)
+    enough = [needed.fewest_replicas(span.family.service_ns) for span in domain]
+    return [span.most + 1 if fewest is None else fewest for span, fewest in zip(domain, enough, strict=True)]
 
 
 class Crowds:

@@ -171,12 +171,10 @@ def _worst_blocks(ingress_ns: Int64, params: ScreenParams) -> Bool:
     blocks = -(-ingress_ns.size // params.block)
     kept = np.zeros(blocks, dtype=np.bool_)
     rankings = [_rank_blocks(ingress_ns, rate, params.block) for rate in params.rates]
-    for place in range(blocks):
-        for ranking in rankings:
-            block = int(ranking[place])
-            kept[max(0, block - 1) : block + 1] = True
-            if kept.sum() >= params.queries // params.block:
-                return kept
+    for block in np.column_stack(rankings).ravel().tolist():  # the worst at any rate, then the next ones
+        kept[max(0, block - 1) : block + 1] = True
+        if kept.sum() >= params.queries // params.block:
+            break
     return kept
 
 

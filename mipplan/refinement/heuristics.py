@@ -65,7 +65,11 @@ def propose_plans(
     prices = np.geomspace(min(costs) / max(sojourns) / 10, max(costs) / min(sojourns) * 10, params.prices)
     plans: dict[tuple[Choice, ...], Configuration] = {}
     for price in prices.tolist():
-        best = {stage: _best_at(price, frontier) for stage, frontier in frontiers.items()}
+
+        def weighed(rated: RatedOption, price: float = price) -> float:
+            return rated.option.microusd_per_hour + price * rated.sojourn_ns
+
+        best = {stage: min(frontier, key=weighed) for stage, frontier in frontiers.items()}
         plan = Configuration({stage: rated.option for stage, rated in best.items()})
         plans[tuple(plan.choices.values())] = plan
     yield from sorted(plans.values(), key=_cost)
@@ -78,10 +82,6 @@ def fastest_plan(problem: RefinementProblem) -> Configuration:
         for stage, domain in problem.domains.items()
     }
     return Configuration({stage: Option(span.family, span.most) for stage, span in fastest.items()})
-
-
-def _best_at(price: float, frontier: Sequence[RatedOption]) -> RatedOption:
-    return min(frontier, key=lambda rated: rated.option.microusd_per_hour + price * rated.sojourn_ns)
 
 
 def _cost(plan: Configuration) -> int:
