@@ -122,13 +122,9 @@ class JointSearch:
             solution = self._solve(
                 [_Part(instance, instance.affordable(budget)) for instance, budget in afforded]
             )
-            known = solution
-            if solution.chosen is None and solution.infeasible:
-                known = self._any_fleet()
-                if known.chosen is None:
-                    return known
+            known = self._any_fleet() if solution.infeasible else solution
             if known.chosen is None:
-                return replace(solution, lower_bound=sum(self._alone))
+                return known if solution.infeasible else replace(solution, lower_bound=sum(self._alone))
             # No pipeline can cost more than what the others, at their cheapest, leave of the best fleet known.
             spare = known.chosen.cost - sum(self._alone)
             needed = [spare + cost for cost in self._alone]

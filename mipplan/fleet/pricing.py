@@ -71,7 +71,6 @@ class PricingProblem:
         self._instance: Instance | None = None
         self.state = PricingState() if state is None else state
         instance = self.instance
-        self._deadline_ns = instance.deadline_ns
         self.tokens = _trace_oracle(instance).tokens
         self._limits = np.array(
             [instance.limits.get(name, np.iinfo(np.int64).max) for name in hardware], dtype=np.int64
@@ -233,7 +232,7 @@ class PricingProblem:
 
     def _priced_tables(self, prices: Int64, *, firm: bool) -> PricedTables:
         limits, known = self._limits if firm else None, np.array(self.state.multipliers)
-        tables = PricedTables(self._tables, self._deadline_ns, prices, limits, known, self._params)
+        tables = PricedTables(self._tables, prices, limits, known, self._params)
         self._keep(tables.multipliers)
         return tables
 

@@ -138,6 +138,7 @@ class WaitBounds:
 class PricingTables:
     """Everything about a pipeline that does not depend on prices; stages in file order."""
 
+    deadline_ns: int
     names: tuple[str, ...]
     stages: tuple[StageTable, ...]
     paths: tuple[PathRow, ...]
@@ -198,6 +199,7 @@ def make_tables(
         for stage, entry in zip(row.stages, row.waits, strict=True):
             usable[stage] &= tables[stage].latency_ns - least[stage] + bounds[entry].ns <= slack
     return PricingTables(
+        instance.deadline_ns,
         tuple(order),
         tuple(_stage_table(table.keep(kept), hardware) for table, kept in zip(tables, usable, strict=True)),
         tuple(rows),

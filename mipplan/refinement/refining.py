@@ -219,9 +219,14 @@ class Refining:
                 proof = OPTIMAL if self._prove() else ASSUMING if trusted else None
         except KeyboardInterrupt:
             self._stopped = Limit.INTERRUPT
-        if excluded is not None and excluded.blocked is not None:
-            return self._concluded(OPTIMAL, self._why_blocked(excluded.blocked))
-        return self._concluded(proof)
+        if excluded is None or excluded.blocked is None:
+            return self._concluded(proof)
+        return self._concluded(
+            OPTIMAL,
+            f"no option of stage {excluded.blocked!r} can keep {format_duration(self._problem.deadline_ns)}: "
+            "whatever the other stages run on, its batch latencies and theirs, or its capacity within its limits, "
+            "make too many queries late",
+        )
 
     def _try_given(self) -> None:
         """Take the choices of the given plan, if they keep the deadline."""
@@ -361,13 +366,6 @@ class Refining:
 
     def _work_until(self, share: float, most_stage_replays: float = float("inf")) -> WorkLimit:
         return WorkLimit(self._counters, self._limits.deadline.share(share), most_stage_replays)
-
-    def _why_blocked(self, stage: str) -> str:
-        limit = format_duration(self._problem.deadline_ns)
-        return (
-            f"no option of stage {stage!r} can keep {limit}: whatever the other stages run on, its batch latencies "
-            "and theirs, or its capacity within its limits, make too many queries late"
-        )
 
     def _concluded(self, proof: str | None, why: str | None = None) -> Plan:
         """The best plan with what is proven about it; without any, the reason."""
