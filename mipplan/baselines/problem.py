@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 
 from mipplan.certificate import certified_figures
 from mipplan.core import (
+    FieldOf,
     InputError,
     LongestPaths,
     check_all,
@@ -77,15 +80,8 @@ class BaselineProblem:
     limits: Mapping[str, int]  # Devices over all stages, by hardware name, where there is a limit.
     started: float  # When it was posed, on the clock of `time.monotonic`.
 
-    @property
-    def pipeline(self) -> Pipeline:
-        """The pipeline."""
-        return self.base.pipeline
-
-    @property
-    def deadline_ns(self) -> int:
-        """The objective."""
-        return self.base.slo_ns
+    pipeline = FieldOf[Pipeline]("base.pipeline")
+    deadline_ns = FieldOf[int]("base.slo_ns")
 
     @cached_property
     def workload(self) -> Workload:
@@ -101,7 +97,7 @@ class BaselineProblem:
         """Mean number of tokens of a query at a stage (InferLine calls it the scale factor)."""
         return Fraction(self.workload.stages[stage].count, self.workload.queries)
 
-    def queries_per_ns(self, mode: str, window_s: float | None) -> Fraction:
+    def queries_per_ns(self, mode: str, window_s: float | None = None) -> Fraction:
         """Return the rate to size for; the windows of ``peak`` are as long as the objective by default."""
         return queries_per_ns(self.trace, Mode(mode), check_peak_window(window_s, self.deadline_ns))
 
@@ -167,19 +163,13 @@ def pose(
     # No demand: a family is left out only if its stage or its hardware allows no replica at all.
     found = find_families(pipeline, relevant, dict.fromkeys(pipeline.stages, Fraction(0)))
     blocked = [f"{stage}: {'; '.join(seen.rejected)}" for stage, seen in found.items() if not seen.families]
-    devices = {stage: _devices(seen.families) for stage, seen in found.items()}
+    # Families come by hardware, and those of one by batch.
+    devices = {
+        stage: tuple(Device(name, tuple(own)) for name, own in groupby(seen.families, attrgetter("hardware")))
+        for stage, seen in found.items()
+    }
     problem = BaselineProblem(base, trace, devices, limits_of(relevant), started)
     return problem.without_plan(f"nothing can carry {' and '.join(blocked)}") if blocked else problem
-
-
-def _devices(families: tuple[Family, ...]) -> tuple[Device, ...]:
-    by_name: dict[str, list[Family]] = {}
-    for family in families:
-        by_name.setdefault(family.hardware, []).append(family)
-    return tuple(
-        Device(name, tuple(sorted(members, key=lambda family: family.batch)))
-        for name, members in by_name.items()
-    )
 
 
 class Mode(StrEnum):

@@ -89,9 +89,8 @@ class FleetSettings:
             faults.add(Fault("gap", f"expected a share from 0 up to 1, found {shown(self.gap)}"))
         faults.take(lambda: check_one_of("method", self.method, METHODS))
         if self.checkpoint is not None:
-            problem = output_problem(self.checkpoint)
-            if self.method == "joint":
-                problem = 'goes with method="columns" only'
+            by_columns = self.method != "joint"
+            problem = output_problem(self.checkpoint) if by_columns else 'goes with method="columns" only'
             if problem is not None:
                 faults.add(Fault("checkpoint", problem))
         faults.check()

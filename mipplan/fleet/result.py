@@ -330,16 +330,7 @@ def make_fleet_plan(
     else:
         status = FleetStatus.FEASIBLE
         reason = "the gap asked for was reached, or the search stopped, before this was proven the cheapest"
-    return FleetPlan(
-        status=status,
-        plans=plans,
-        devices=devices,
-        microusd_per_hour=cost,
-        lower_bound_microusd_per_hour=bound,
-        budget_microusd_per_hour=fleet.budget,
-        reason=reason,
-        effort=effort,
-    )
+    return FleetPlan(status, plans, devices, cost, bound, fleet.budget, reason, effort)
 
 
 def _plan(fleet: Fleet, member: FleetMember, column: Column, provenance: Provenance, alone: int) -> Plan:

@@ -1,4 +1,8 @@
-"""From a pipeline that is a chain to the plan of IPA's integer program."""
+"""From a pipeline that is a chain to the plan of IPA's integer program, posed as a time-cost problem.
+
+With variant and batch size fixed, replicas appear in the throughput constraint and in the cost only, so as few as keep
+up are best: what is a product of variables in the program is a constant of a mode. Equation numbers refer to the page.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,58 @@ from fractions import Fraction
 import numpy as np
 
 from mipplan.baselines import BaselineProblem, pose, size_family
-from mipplan.core import Fault, InputError, format_duration, is_number
-from mipplan.ipa.program import Variant, Weights, pose_program
-from mipplan.options import Configuration, find_families
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, Fault, InputError, format_duration, is_number
+from mipplan.options import Configuration, Option, find_families
 from mipplan.pipeline import FanOut, Pipeline
 from mipplan.profiles import Profiles
 from mipplan.result import Limit, Plan, relevant_profiles
 from mipplan.solvers import Termination, solve_problem
 from mipplan.trace import Trace
-from mipplan_formulations import TimeCostProblem
+from mipplan_formulations import Activity, Arc, Path, Resource, TimeCostProblem
+
+#: The objective is counted in millionths, because costs of a program are whole numbers.
+_PER_UNIT = 1_000_000
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the objective (1).
+
+    Attributes
+    ----------
+    accuracy : float
+        α, per unit of accuracy, summed over stages.
+    cost : float
+        β, per dollar an hour.
+    batch : float
+        δ, per item of batch size, summed over stages.
+    """
+
+    accuracy: float = 1.0
+    cost: float = 1.0
+    batch: float = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A model on one hardware with one batch size, and the fewest replicas that keep up with the rate (3)."""
+
+    model: str
+    option: Option
+    accuracy: float
+
+    def latency_ns(self, queries_per_ns: Fraction) -> int:
+        """Time of a full batch and of waiting for the others of the batch, (b − 1)/λ, rounded up (2)."""
+        family = self.option.family
+        return int(family.service_ns[-1]) + math.ceil((family.batch - 1) / queries_per_ns)
+
+    def value(self, weights: Weights) -> float:
+        """Its part of the objective (1)."""
+        return (
+            weights.accuracy * self.accuracy
+            - weights.cost * (self.option.microusd_per_hour / MICRODOLLARS_PER_DOLLAR)
+            - weights.batch * self.option.family.batch
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +152,7 @@ def configure(
     posed = pose(pipeline, profiles, trace, "ipa", slo_s, quantile, seed)
     if isinstance(posed, Plan):
         return Configured(posed, {}, None, True)
-    rate = Fraction(len(trace), trace.span_ns)
+    rate = posed.queries_per_ns("mean")
     sized = {
         stage: _size(pipeline, profiles, stage, variants.get(stage, (own.model,)), rate)
         for stage, own in pipeline.stages.items()
@@ -114,21 +161,14 @@ def configure(
     if short:
         reason = f"no allowed number of replicas keeps up with the rate at {', '.join(short)}"
         return Configured(posed.without_plan(reason), {}, None, True)
-    order = pipeline.topological_order
-    problem = pose_program(
-        {stage: sized[stage] for stage in order},
-        [pipeline.outgoing(stage)[0].delay_ns for stage in order[:-1]],
-        posed.deadline_ns,
-        posed.limits,
-        rate,
-        weights,
-    )
+    problem = _pose_program(posed, sized, rate, weights)
     answer = solve_problem(problem, solver, formulation=formulation, time_limit_s=time_limit_s, seed=seed)
     if answer.selection is None:
         proven = answer.termination is Termination.INFEASIBLE
         reason = _reason(problem) if proven else "the solver found nothing in time"
         return Configured(posed.without_plan(reason, 0, None if proven else Limit.TIME), {}, None, proven)
-    chosen = {stage: sized[stage][mode] for stage, mode in zip(order, answer.selection, strict=True)}
+    modes = zip(pipeline.topological_order, answer.selection, strict=True)
+    chosen = {stage: sized[stage][mode] for stage, mode in modes}
     return Configured(
         _plan_of(posed, profiles, chosen),
         {stage: chosen[stage].model for stage in pipeline.stages},
@@ -228,3 +268,34 @@ def _reason(problem: TimeCostProblem) -> str:
             f"{format_duration(problem.deadline)}"
         )
     return "the limits on devices leave too few of them"
+
+
+def _pose_program(
+    posed: BaselineProblem,
+    sized: Mapping[str, Sequence[Variant]],
+    queries_per_ns: Fraction,
+    weights: Weights,
+) -> TimeCostProblem:
+    """Write the program for a chain; a mode costs what its value falls short of the stage's best, in millionths.
+
+    Activities come in the order of the chain, modes are a stage's variants, and `queries_per_ns` is λ.
+    """
+    order, limits = posed.pipeline.topological_order, posed.limits
+    delays_ns = [posed.pipeline.outgoing(stage)[0].delay_ns for stage in order[:-1]]
+    activities = []
+    for name in order:
+        variants = sized[name]
+        values = np.array([variant.value(weights) for variant in variants])
+        cost = np.rint((values.max() - values) * _PER_UNIT).astype(np.int64)
+        latency_ns = np.array([variant.latency_ns(queries_per_ns) for variant in variants], dtype=np.int64)
+        options = [variant.option for variant in variants]
+        used = [[n if family.hardware == hardware else 0 for hardware in limits] for family, n in options]
+        activities.append(Activity(name, cost, latency_ns, np.array(used, dtype=np.int64)))
+    nothing = tuple(np.zeros(len(sized[name]), dtype=np.int64) for name in order)
+    return TimeCostProblem(
+        tuple(activities),
+        tuple(Arc(v, v + 1, delay) for v, delay in enumerate(delays_ns)),
+        (Path(tuple(range(len(activities))), sum(delays_ns), nothing),),
+        posed.deadline_ns,
+        tuple(Resource(hardware, limit) for hardware, limit in limits.items()),
+    )

@@ -74,7 +74,7 @@ class ReplayOracle:
         """Count late queries; once they are more than allowed, those known by then."""
         late = np.zeros(self.problem.workload.queries, dtype=np.bool_)
         count = 0
-        for stage, run in self._runs(plan, limit):
+        for stage, run in self.runs(plan, limit):
             late[self.times.late_queries(stage, run.exit_ns)] = True
             count = int(np.count_nonzero(late))
             if count > self.problem.allowed:
@@ -82,11 +82,8 @@ class ReplayOracle:
         limit.counters.replays += 1
         return count
 
-    def replay(self, plan: Configuration, limit: WorkLimit) -> dict[str, StageRun]:
-        """Replay all stages of a plan."""
-        return dict(self._runs(plan, limit))
-
-    def _runs(self, plan: Configuration, limit: WorkLimit) -> Iterator[tuple[str, StageRun]]:
+    def runs(self, plan: Configuration, limit: WorkLimit) -> Iterator[tuple[str, StageRun]]:
+        """Replay the stages of a plan, one after the other."""
         runs: dict[str, StageRun] = {}
         for stage in self.problem.workload.stages:
             (runs[stage],) = self.replays.serve(stage, [plan[stage]], runs, limit.spend)

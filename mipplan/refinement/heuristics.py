@@ -177,7 +177,7 @@ class Heuristics:
     ) -> dict[str, Menu]:
         """Times of every stage under other options, at the arrivals of this plan."""
         workload = oracle.problem.workload
-        runs = oracle.replay(plan, self.limit)
+        runs = dict(oracle.runs(plan, self.limit))
         counting = _counting(oracle.lateness_ns(runs), oracle.problem.allowed, margin)
         exits = {stage: run.exit_ns for stage, run in runs.items()}
         menus: dict[str, Menu] = {}
