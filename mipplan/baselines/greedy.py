@@ -6,7 +6,7 @@ Whether a configuration keeps the objective is asked of the replay.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable
 from fractions import Fraction
 from functools import partial
 
@@ -148,7 +148,7 @@ class Estimator:
         """Return the first configuration that keeps the objective; those after it are not replayed."""
         return next((candidate for candidate in configurations if self.keeps(candidate)), None)
 
-    def anyone_waits(self, configuration: Configuration, stages: Sequence[str]) -> bool:
+    def anyone_waits(self, configuration: Configuration, stages: Container[str]) -> bool:
         """Whether a token waits at one of these stages: if none does, more replicas there change nothing."""
         runs: dict[str, StageRun] = {}
         ordered = [stage for stage in self._workload.stages if stage in stages]
@@ -186,17 +186,13 @@ class Actions:
         started = others.replaced(stage, Option(family, family.fewest))
         return started if started.keeps(self._problem.limits) else None
 
-    def can_grow(self, configuration: Configuration, stage: str) -> bool:
-        """Whether one more replica is allowed and could be of use: never more than there are tokens."""
+    def add_replica(self, configuration: Configuration, stage: str) -> Configuration | None:
+        """One replica more; None where that is not allowed, or of no use: never more than there are tokens."""
         family, replicas = configuration[stage]
-        useful = min(family.most, self._problem.workload.stages[stage].count)
-        more = self.add_replica(configuration, stage)
-        return replicas < useful and more.keeps(self._problem.limits)
-
-    def add_replica(self, configuration: Configuration, stage: str) -> Configuration:
-        """One replica more."""
-        family, replicas = configuration[stage]
-        return configuration.replaced(stage, Option(family, replicas + 1))
+        if replicas >= min(family.most, self._problem.workload.stages[stage].count):
+            return None
+        more = configuration.replaced(stage, Option(family, replicas + 1))
+        return more if more.keeps(self._problem.limits) else None
 
     def queries_per_ns(self, configuration: Configuration, stage: str) -> Fraction | float:
         """Throughput of a stage in queries; infinite where no query has a token."""
@@ -317,11 +313,11 @@ class GreedySearch:
     def _grown(self, configuration: Configuration, stages: list[str]) -> Configuration | None:
         """Add replicas to the slowest of `stages` until the objective is kept; None if they are of no use."""
         while not self._estimator.keeps(configuration):
-            growing = [stage for stage in stages if self._actions.can_grow(configuration, stage)]
+            larger = ((stage, self._actions.add_replica(configuration, stage)) for stage in stages)
+            growing = {stage: grown for stage, grown in larger if grown is not None}
             if not self._estimator.anyone_waits(configuration, growing):
                 return None
-            queries_per_ns = partial(self._actions.queries_per_ns, configuration)
-            configuration = self._actions.add_replica(configuration, min(growing, key=queries_per_ns))
+            configuration = growing[min(growing, key=partial(self._actions.queries_per_ns, configuration))]
         return configuration
 
     def _cheaper(self, configuration: Configuration) -> Configuration | None:

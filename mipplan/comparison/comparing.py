@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mipplan.certificate import certify
-from mipplan.comparison.contenders import Contender, PlanningTask, TimedPlan, interrupts_seen
-from mipplan.comparison.result import Comparison, ComparisonRow, Judgement
+from mipplan.comparison.contenders import PlanningTask, interrupts_seen
+from mipplan.comparison.result import Comparison, ComparisonRow, Contender, Judgement
 from mipplan.core import (
     NS_PER_S,
     Fault,
@@ -121,7 +121,7 @@ def compare(
                     progress(f"{contender}: {line}")
 
             report("planning")
-            row = evaluator.row(contender, task.make(contender, report), report)
+            row = evaluator.judged(task.make(contender, report), report)
             if interrupts:
                 break
             rows.append(row)
@@ -140,18 +140,17 @@ class Evaluator:
     seed: int  # Of the draws planned with.
     seeds: Sequence[int]  # Of the draws on the rest.
 
-    def row(self, contender: Contender, made: TimedPlan, report: Report) -> ComparisonRow:
-        """Judge what a planner came to."""
-        row = ComparisonRow(contender, made.plan, made.seconds, made.estimator_calls)
-        if not made.plan.choices:
+    def judged(self, row: ComparisonRow, report: Report) -> ComparisonRow:
+        """Add to a planner's row how its plan did, if it has one."""
+        if not row.plan.choices:
             return row
         report(f"replaying {len(self.planned_on):,} queries planned on")
-        certified = certify(made.plan, self.planned_on, seed=self.seed)
-        in_sample = self._judge(made.plan, self.planned_on, self.seed)
+        certified = certify(row.plan, self.planned_on, seed=self.seed)
+        in_sample = self._judge(row.plan, self.planned_on, self.seed)
         over_seeds = []
         for seed in self.seeds:
             report(f"replaying {len(self.judged_on):,} queries held out, seed {seed}")
-            over_seeds.append(self._judge(made.plan, self.judged_on, seed))
+            over_seeds.append(self._judge(row.plan, self.judged_on, seed))
         return replace(
             row, certificate_ns=certified.bound_ns, in_sample=in_sample, over_seeds=tuple(over_seeds)
         )

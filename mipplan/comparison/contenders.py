@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
 from mipplan.baselines import coarse_grained, half_slo, inferline
+from mipplan.comparison.result import ComparisonRow, Contender
 from mipplan.core import Report
 from mipplan.pipeline import Pipeline
 from mipplan.planner import plan
@@ -20,32 +20,6 @@ from mipplan.profiles import Profiles
 from mipplan.refinement import refine
 from mipplan.result import Plan
 from mipplan.trace import Trace
-
-
-class Contender(StrEnum):
-    """A planner that may be compared."""
-
-    CERTIFIED = "certified"
-    """`mipplan.plan`: the cheapest certified plan."""
-    REFINED = "refined"
-    """`mipplan.refine`, started from the certified plan."""
-    INFERLINE = "inferline"
-    """`mipplan.baselines.inferline`."""
-    COARSE_MEAN = "coarse_mean"
-    """`mipplan.baselines.coarse_grained`, sized for the mean rate."""
-    COARSE_PEAK = "coarse_peak"
-    """`mipplan.baselines.coarse_grained`, sized for the peak rate."""
-    HALF_SLO = "half_slo"
-    """`mipplan.baselines.half_slo`."""
-
-
-@dataclass(frozen=True)
-class TimedPlan:
-    """A plan and what it took."""
-
-    plan: Plan
-    seconds: float
-    estimator_calls: int
 
 
 @dataclass(frozen=True)
@@ -60,22 +34,22 @@ class PlanningTask:
     seed: int
     discipline: str  # That the plans are judged under; only refinement can make use of it.
     time_limit_s: float | None  # Of each search.
-    _made: dict[Contender, TimedPlan] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _made: dict[Contender, ComparisonRow] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    def make(self, contender: Contender, report: Report) -> TimedPlan:
-        """Have a planner make its plan, once."""
+    def make(self, contender: Contender, report: Report) -> ComparisonRow:
+        """Have a planner make its plan, once; it is not judged yet."""
         if contender not in self._made:
             self._made[contender] = self._make(contender, report)
         return self._made[contender]
 
-    def _make(self, contender: Contender, report: Report) -> TimedPlan:
+    def _make(self, contender: Contender, report: Report) -> ComparisonRow:
         searching = {"time_limit_s": self.time_limit_s, "progress": report}
         if contender is Contender.REFINED:
             # The time of the certified plan counts for both.
             start = self.make(Contender.CERTIFIED, report)
-            made = _timed(refine, start.plan, self.trace, discipline=self.discipline, **searching)
+            made = _timed(contender, refine, start.plan, self.trace, discipline=self.discipline, **searching)
             calls = start.estimator_calls + made.estimator_calls
-            return TimedPlan(made.plan, start.seconds + made.seconds, calls)
+            return replace(made, planning_s=start.planning_s + made.planning_s, estimator_calls=calls)
         planners: dict[Contender, tuple[Callable[..., Plan], dict[str, Any]]] = {
             Contender.CERTIFIED: (plan, searching),
             Contender.INFERLINE: (inferline, searching),
@@ -85,16 +59,20 @@ class PlanningTask:
         }
         planner, more = planners[contender]
         asked = {"slo_s": self.slo_s, "quantile": self.quantile, "seed": self.seed, **more}
-        return _timed(planner, self.pipeline, self.profiles, self.trace, **asked)
+        return _timed(contender, planner, self.pipeline, self.profiles, self.trace, **asked)
 
 
-def _timed(planner: Callable[..., Plan], *given: object, **asked: object) -> TimedPlan:
+def _timed(
+    contender: Contender, planner: Callable[..., Plan], *given: object, **asked: object
+) -> ComparisonRow:
     started = time.monotonic()
     made = planner(*given, **asked)
     elapsed_s = time.monotonic() - started
     if made.effort is not None:
-        return TimedPlan(made, made.effort.seconds, made.effort.estimator_calls)
-    return TimedPlan(made, elapsed_s, 0 if made.refinement is None else made.refinement.replays)
+        return ComparisonRow(contender, made, made.effort.seconds, made.effort.estimator_calls)
+    return ComparisonRow(
+        contender, made, elapsed_s, 0 if made.refinement is None else made.refinement.replays
+    )
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mipplan.comparison.contenders import Contender
 from mipplan.core import NS_PER_S, FieldOf, Printable, Summary, format_duration, from_front, higher_rank
 from mipplan.result import Plan
 from mipplan.trace import Trace
@@ -13,6 +13,23 @@ from mipplan.trace import Trace
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+
+class Contender(StrEnum):
+    """A planner that may be compared."""
+
+    CERTIFIED = "certified"
+    """`mipplan.plan`: the cheapest certified plan."""
+    REFINED = "refined"
+    """`mipplan.refine`, started from the certified plan."""
+    INFERLINE = "inferline"
+    """`mipplan.baselines.inferline`."""
+    COARSE_MEAN = "coarse_mean"
+    """`mipplan.baselines.coarse_grained`, sized for the mean rate."""
+    COARSE_PEAK = "coarse_peak"
+    """`mipplan.baselines.coarse_grained`, sized for the peak rate."""
+    HALF_SLO = "half_slo"
+    """`mipplan.baselines.half_slo`."""
 
 
 @dataclass(frozen=True)

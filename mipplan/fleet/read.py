@@ -156,11 +156,10 @@ def _member(name: object, given: Any, profiles: Profiles) -> FleetMember:
     if not is_usable:
         faults.check()
 
-    def inside(fault: Fault) -> Fault:
-        return Fault(f"{place}: {fault.place}", fault.message)
-
-    slo_ns = faults.take(lambda: _retold(lambda: resolve_slo_ns(pipeline, slo_s), inside))
-    faults.take(lambda: _retold(lambda: check_names(pipeline, profiles), inside))
+    inside = Faults()
+    slo_ns = inside.take(lambda: resolve_slo_ns(pipeline, slo_s))
+    inside.take(lambda: check_names(pipeline, profiles))
+    faults.take(lambda: _retold(inside.check, lambda fault: Fault(f"{place}: {fault.place}", fault.message)))
     faults.check()
     return FleetMember(str(name), pipeline, trace, slo_ns.value, max(1, round(1000 * float(weight))))
 

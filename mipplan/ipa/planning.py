@@ -213,15 +213,13 @@ def _variant_faults(
         for model in models:
             if model not in profiles.models:
                 yield Fault(place, f"there are no profiles of model {model!r}")
-            elif len(models) > 1 and any(np.isnan(value) for value in _accuracies(profiles, model)):
+            elif len(models) > 1 and _lacks_accuracy(profiles, model):
                 yield Fault(place, f"the profiles of {model!r} lack accuracy, by which variants differ")
 
 
-def _accuracies(profiles: Profiles, model: str) -> Iterator[float]:
-    for hardware in profiles.hardware_for(model):
-        table = profiles.table(model, hardware)
-        if table is not None:
-            yield from [math.nan] if table.accuracy is None else table.accuracy.tolist()
+def _lacks_accuracy(profiles: Profiles, model: str) -> bool:
+    tables = [table for (name, _), table in profiles.tables.items() if name == model]
+    return any(table.accuracy is None or np.isnan(table.accuracy).any() for table in tables)
 
 
 def _size(
@@ -271,10 +269,7 @@ def _reason(problem: TimeCostProblem) -> str:
 
 
 def _pose_program(
-    posed: BaselineProblem,
-    sized: Mapping[str, Sequence[Variant]],
-    queries_per_ns: Fraction,
-    weights: Weights,
+    posed: BaselineProblem, sized: Mapping[str, Sequence[Variant]], queries_per_ns: Fraction, weights: Weights
 ) -> TimeCostProblem:
     """Write the program for a chain; a mode costs what its value falls short of the stage's best, in millionths.
 

@@ -44,9 +44,6 @@ class CapacityParams:
     windows: int = 41
 
 
-_CAPACITY_PARAMS = CapacityParams()
-
-
 class LeastTimes:
     """Bounds on the times of every token under all plans of a problem's domains, none of which may be empty."""
 
@@ -191,7 +188,7 @@ class NeededCapacity:
 
 
 def find_needed_capacity(
-    times: LeastTimes, stage: str, params: CapacityParams = _CAPACITY_PARAMS
+    times: LeastTimes, stage: str, params: CapacityParams = CapacityParams()
 ) -> NeededCapacity | None:
     """Find the least capacity of a stage with which no more queries than allowed are late, or nearly that.
 

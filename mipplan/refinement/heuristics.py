@@ -51,11 +51,8 @@ class HeuristicParams:
     kick_reach: int = 6  # A kick takes one of 6 dearer options of a stage.
 
 
-_PARAMS = HeuristicParams()
-
-
 def propose_plans(
-    stages: Mapping[str, StageAlone], params: HeuristicParams = _PARAMS
+    stages: Mapping[str, StageAlone], params: HeuristicParams = HeuristicParams()
 ) -> Iterator[Configuration]:
     """Plans in which every stage weighs cost against time at one price of time, cheapest plan first."""
     frontiers = {stage: alone.frontier for stage, alone in stages.items()}
@@ -102,7 +99,7 @@ class Heuristics:
     limit: WorkLimit  # For time; each neighbourhood has an allowance of stage replays of its own.
     # Told of every cheaper plan that keeps the deadline; says whether it counts.
     accept: Callable[[Configuration], bool]
-    params: HeuristicParams = _PARAMS
+    params: HeuristicParams = HeuristicParams()
 
     def redraft(self, start: Configuration) -> Configuration:
         """Draft cheaper plans by the times of the best one, as long as one of them keeps the deadline."""
@@ -314,7 +311,7 @@ class Drafts:
 
 
 def draft_plans(
-    pipeline: Pipeline, menus: Mapping[str, Menu], budget: int, params: HeuristicParams = _PARAMS
+    pipeline: Pipeline, menus: Mapping[str, Menu], budget: int, params: HeuristicParams = HeuristicParams()
 ) -> Drafts:
     """Draft the cheapest plans for every length of the longest path, and some that are nearly so.
 

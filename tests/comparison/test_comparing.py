@@ -98,8 +98,8 @@ def test_objective_is_kept_up_to_the_nanosecond(problem: Problem) -> None:
     reached_ns = result.quantile_ns(0.99)
     evaluator = comparing.Evaluator(trace, trace, "oldest_first", 0, (1,))
     for slo_ns in (reached_ns, reached_ns - 1):
-        made = contenders.TimedPlan(plan.with_slo(slo_ns), 1.0, 0)
-        judged = evaluator.row(Contender.HALF_SLO, made, lambda _: None).in_sample
+        row = ComparisonRow(Contender.HALF_SLO, plan.with_slo(slo_ns), 1.0, 0)
+        judged = evaluator.judged(row, lambda _: None).in_sample
         assert judged is not None
         assert judged.keeps == (slo_ns == reached_ns)
         assert judged.misses == sum(latency > slo_ns for latency in result.latency_ns.tolist())
