@@ -1,4 +1,4 @@
-"""What a baseline is asked: the stages, what each may run on, and the rate to size for when nobody simulates."""
+"""What a baseline is asked: the stages, what each may run on, and how much of the traffic it sees."""
 
 from __future__ import annotations
 
@@ -6,24 +6,18 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 
-import numpy as np
-
 from mipplan.certificate import certified_figures
 from mipplan.core import (
     FieldOf,
-    InputError,
     LongestPaths,
     check_all,
-    check_one_of,
     check_quantile,
     check_seed,
-    positive_ns,
 )
 from mipplan.options import Configuration, Family, Option, check_names, check_span, find_families, limits_of
 from mipplan.pipeline import Pipeline
@@ -97,10 +91,6 @@ class BaselineProblem:
         """Mean number of tokens of a query at a stage (InferLine calls it the scale factor)."""
         return Fraction(self.workload.stages[stage].count, self.workload.queries)
 
-    def queries_per_ns(self, mode: str, window_s: float | None = None) -> Fraction:
-        """Return the rate to size for; the windows of ``peak`` are as long as the objective by default."""
-        return queries_per_ns(self.trace, Mode(mode), check_peak_window(window_s, self.deadline_ns))
-
     def longest_path(self, duration_ns: Mapping[str, int]) -> tuple[int, tuple[str, ...]]:
         """Find the path with the largest sum of stages' durations and delays: the sum, and the path's stages."""
         end_ns = self.paths.down_to(duration_ns)
@@ -170,40 +160,3 @@ def pose(
     }
     problem = BaselineProblem(base, trace, devices, limits_of(relevant), started)
     return problem.without_plan(f"nothing can carry {' and '.join(blocked)}") if blocked else problem
-
-
-class Mode(StrEnum):
-    """What rate to size for."""
-
-    MEAN = "mean"
-    """Queries over the time from the first to the last."""
-    PEAK = "peak"
-    """The most queries in any window, over its length."""
-
-
-def rate_checks(mode: str, window_s: float | None) -> tuple[Callable[[], object], ...]:
-    """Return the checks of what says which rate to size for."""
-    return lambda: check_one_of("mode", mode, Mode, repr), lambda: check_peak_window(window_s, 1)
-
-
-def queries_per_ns(trace: Trace, mode: Mode, window_ns: int) -> Fraction:
-    """Return the rate to size for, of a trace that spans some time.
-
-    The half-open windows of ``peak``, of that length, may start anywhere.
-    """
-    if mode is Mode.MEAN:
-        return Fraction(len(trace), trace.span_ns)
-    arrival_ns = trace.arrival_ns
-    # A window with the most queries can be moved to start at one of them.
-    ends = np.searchsorted(arrival_ns, arrival_ns + window_ns, side="left")
-    return Fraction(int(np.max(ends - np.arange(len(trace)))), window_ns)
-
-
-def check_peak_window(window_s: float | None, default_ns: int) -> int:
-    """Return the length of a window in ns; raises `InputError` if it is no positive number of seconds."""
-    if window_s is None:
-        return default_ns
-    window_ns = positive_ns(window_s)
-    if window_ns is None:
-        raise InputError.one("window_s", f"expected a positive number of seconds, found {window_s!r}")
-    return window_ns

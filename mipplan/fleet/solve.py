@@ -203,7 +203,8 @@ class ColumnSearch:
         }
         prices = self.objective.device_prices(self._progress.duals)
         asked = iter(most.items())
-        while part := dict(itertools.islice(asked, self.workers.at_once)):
+        # Few at once, because an answer may make the others needless.
+        while part := dict(itertools.islice(asked, 4 * self.workers.count)):
             answers = self.workers.price(prices, part, wants_all=True)
             self.pool.add(answers)
             if self.search.deadline.is_over or not all(a.complete for a in answers.values()):

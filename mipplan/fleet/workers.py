@@ -157,11 +157,6 @@ class WorkerPool:
             count = int(joblib.effective_n_jobs(parallel.n_jobs))
             yield cls(fleet, f"{folder}/none" if count == 1 else folder, parallel, count, params)
 
-    @property
-    def at_once(self) -> int:
-        """How many pipelines to price at once where an answer may make the others needless."""
-        return 4 * self.count
-
     def price(
         self, prices: Int64, most: Mapping[int, int | None], *, wants_all: bool = False
     ) -> dict[int, Priced]:

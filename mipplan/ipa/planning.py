@@ -152,7 +152,7 @@ def configure(
     posed = pose(pipeline, profiles, trace, "ipa", slo_s, quantile, seed)
     if isinstance(posed, Plan):
         return Configured(posed, {}, None, True)
-    rate = posed.queries_per_ns("mean")
+    rate = Fraction(len(trace), trace.span_ns)
     sized = {
         stage: _size(pipeline, profiles, stage, variants.get(stage, (own.model,)), rate)
         for stage, own in pipeline.stages.items()

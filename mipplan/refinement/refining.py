@@ -231,7 +231,6 @@ class Refining:
             discipline=self.discipline,
             engine=self._engine.name,
             slo_s=self._problem.deadline_ns / NS_PER_S,
-            quantile=self.base.quantile,
         )
         self._counters.replays += 1
         self.limits.report(f"the given plan {'keeps' if verdict.keeps else 'does not keep'} the objective")
