@@ -23,7 +23,7 @@ import numpy as np
 from mipplan.core import Float64, Int64
 from mipplan.fleet.lagrange import PricedTables
 from mipplan.fleet.problem import Column
-from mipplan.fleet.tables import Caps, PricingParams, PricingState, PricingTables, Refused, make_tables
+from mipplan.fleet.tables import Caps, PricingParams, PricingState, Refused, make_tables
 from mipplan.planner import (
     Candidates,
     CertificateOracle,
@@ -72,7 +72,7 @@ class PricingProblem:
         #: Whether there is no certified plan at all, whatever the prices are.
         self.hopeless = not instance.has_options
         if not self.hopeless:
-            self._tables = self._tabulate()
+            self._tables = make_tables(instance, self.hardware, self._caps(), self.params)
             options = self._tables.options
             self.hopeless = not all(table.count for table in options.values()) or not instance.keeps_slo(
                 {stage: table.ideal() for stage, table in options.items()}
@@ -241,9 +241,6 @@ class PricingProblem:
             for stage, found in self.instance.families.items()
         }
 
-    def _tabulate(self) -> PricingTables:
-        return make_tables(self.instance, self.hardware, self._caps(), self.params)
-
     def _ranges(self, prices: Int64, pick: Int64) -> dict[str, int]:
         """Ranges in a choice that are worth spelling out: row of the table by stage."""
         ranges: dict[str, int] = {}
@@ -268,7 +265,7 @@ class PricingProblem:
         """Tabulate anew from a fresh instance, so that tables do not depend on what the oracle has learnt."""
         self.state = state
         self.forget_instance()
-        self._tables = self._tabulate()
+        self._tables = make_tables(self.instance, self.hardware, self._caps(), self.params)
 
     def _sharpen(self, entry: int, rows: Int64) -> None:
         """Make waits exact where they may decide."""

@@ -130,6 +130,8 @@ class Screen:
     @property
     def problem(self) -> RefinementProblem:
         """On the part, with as many late queries as allow for those elsewhere."""
+        if self.part is self.whole:
+            return self.whole.problem
         return replace(self.part.problem, allowed=int(self.share * self.whole.problem.allowed))
 
     def confirms(self, plan: Configuration, limit: WorkLimit) -> bool:

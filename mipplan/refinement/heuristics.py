@@ -26,7 +26,6 @@ from mipplan.refinement.evaluation import LimitReachedError, RatedOption, Replay
 from mipplan.refinement.problem import Domain, RefinementProblem, Span
 from mipplan.refinement.search import RefinementSearch
 from mipplan.replayer import NEVER, StageReplays
-from mipplan.result import Choice
 
 
 @dataclass(frozen=True)
@@ -60,15 +59,14 @@ def propose_plans(
     costs = [rated.option.microusd_per_hour for rated in everything]
     sojourns = [max(1, rated.sojourn_ns) for rated in everything]
     prices = np.geomspace(min(costs) / max(sojourns) / 10, max(costs) / min(sojourns) * 10, params.prices)
-    plans: dict[tuple[Choice, ...], Configuration] = {}
-    for price in prices.tolist():
 
-        def weighed(rated: RatedOption, price: float = price) -> float:
+    def plan_at(price: float) -> Configuration:
+        def weighed(rated: RatedOption) -> float:
             return rated.option.microusd_per_hour + price * rated.sojourn_ns
 
-        best = {stage: min(frontier, key=weighed) for stage, frontier in frontiers.items()}
-        plan = Configuration({stage: rated.option for stage, rated in best.items()})
-        plans[tuple(plan.choices.values())] = plan
+        return Configuration({stage: min(own, key=weighed).option for stage, own in frontiers.items()})
+
+    plans = {tuple(plan.choices.values()): plan for plan in map(plan_at, prices.tolist())}
     yield from sorted(plans.values(), key=_cost)
 
 

@@ -292,10 +292,10 @@ class Refining:
 
     def _search_on_trust(self) -> bool:
         """Search everything that could be cheaper, on trust; whether that was done to the end."""
-        domains = self._sufficient
         try:
-            if domains is None:
-                domains = sufficient_domains(ReplayOracle(self._problem, self._replays), self._trusting)
+            domains = self._sufficient or sufficient_domains(
+                ReplayOracle(self._problem, self._replays), self._trusting
+            )
         except LimitReachedError:
             return False
         if domains is None:

@@ -25,7 +25,6 @@ from mipplan.replayer import StageReplays, StageRun
 PARTIAL_REPLAY = "replay of a part, with least times below"
 REPLAY = "replay"
 
-
 #: At most 200 arrays of due times are kept, one for each way to spend what is left of the budget below a stage.
 _MOST_DUE_TIMES = 200
 
