@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mipplan.baselines.rates import check_peak_window
+from mipplan.baselines.sizing import check_peak_window
 from mipplan.core import (
     InputError,
     check_budget,

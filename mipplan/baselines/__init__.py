@@ -3,9 +3,8 @@
 None of them uses a solver.
 """
 
-from mipplan.baselines.coarse import coarse_grained
 from mipplan.baselines.greedy import inferline
-from mipplan.baselines.halving import half_slo
 from mipplan.baselines.problem import BaselineProblem, pose, size_family
+from mipplan.baselines.sizing import coarse_grained, half_slo
 
 __all__ = ["BaselineProblem", "coarse_grained", "half_slo", "inferline", "pose", "size_family"]

@@ -1,22 +1,35 @@
-"""InferLine's planner: start fast and generous, then take the action that saves most until none does."""
+"""InferLine's planner: start fast and generous, then take the action that saves most until none does.
+
+Whether a configuration keeps the objective is asked of the replay.
+"""
 
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Container, Iterable
 from fractions import Fraction
 from functools import partial
 
-from mipplan.baselines.estimator import DISCIPLINE, Estimator, TimeUpError
+import numpy as np
+
 from mipplan.baselines.problem import BaselineProblem, Device, pose
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, Deadline, Report, check_time_limit, format_duration
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    Deadline,
+    Report,
+    check_time_limit,
+    format_duration,
+    higher_rank,
+)
 from mipplan.options import Configuration, Option
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.replayer import resolve_engine
-from mipplan.result import Effort, Limit, Plan
+from mipplan.replayer import StageReplays, StageRun, resolve_engine
+from mipplan.result import Choice, Limit, Plan
 from mipplan.trace import Trace
 
+#: Discipline of InferLine's own estimator, and of the frameworks it configures.
+DISCIPLINE = "fifo"
 #: Why there may be better plans than the one found.
 _STOPPED = {
     Limit.TIME: "the time limit was reached before the greedy search came to its end",
@@ -84,20 +97,80 @@ def inferline(
     Crankshaw et al., "InferLine: latency-aware provisioning and scaling for prediction serving pipelines", SoCC
     2020, doi:10.1145/3419111.3421285, section 4, algorithms 1 and 2.
     """
-    started = time.monotonic()
     checks = (lambda: check_time_limit(time_limit_s), lambda: resolve_engine(engine, frozenset()))
     problem = pose(pipeline, profiles, trace, "inferline", slo_s, quantile, seed, checks)
     if isinstance(problem, Plan):
         return problem
-    estimator = Estimator(problem, engine, Deadline.after(time_limit_s, started))
+    estimator = Estimator(problem, engine, Deadline.after(time_limit_s, problem.started))
     search = GreedySearch(problem, estimator, progress or (lambda _: None))
     stopped = search.run()
-    effort = Effort(estimator.calls, time.monotonic() - started)
-    if search.best is not None:
-        return problem.given(search.best, effort, stopped and _STOPPED[stopped], stopped)
-    if stopped is not None:
-        return problem.unknown(_STOPPED[stopped], effort, stopped)
-    return problem.infeasible(f"the greedy search gives up: {search.failure}", effort)
+    why = f"the greedy search gives up: {search.failure}" if stopped is None else _STOPPED[stopped]
+    if search.best is None:
+        return problem.without_plan(why, estimator.calls, stopped)
+    return problem.given(search.best, estimator.calls, stopped and why, stopped)
+
+
+class TimeUpError(Exception):
+    """The search's time limit has passed."""
+
+
+class Estimator:
+    """Judges configurations by exact replays, each once.
+
+    A configuration is refused at the first stage by which too many queries are late. After the deadline every question
+    raises `TimeUpError`.
+    """
+
+    def __init__(self, problem: BaselineProblem, engine: str, deadline: Deadline) -> None:
+        #: Configurations judged so far; asking again for one of them costs nothing and is not counted.
+        self.calls = 0
+        self._workload = workload = problem.workload
+        self._deadline = deadline
+        self._replays = StageReplays(workload, resolve_engine(engine, frozenset()), fifo=DISCIPLINE == "fifo")
+        self._allowed = workload.queries - 1 - higher_rank(problem.base.quantile, workload.queries)
+        self._due_ns = {
+            stage: workload.ingress_ns[tokens.query] + problem.deadline_ns
+            for stage, tokens in workload.stages.items()
+        }
+        self._known: dict[tuple[Choice, ...], bool] = {}
+
+    def keeps(self, configuration: Configuration) -> bool:
+        """Whether the replayed latency quantile is at most the objective."""
+        key = tuple(option.choice for option in configuration.values())
+        if key not in self._known:
+            if self._deadline.is_over:
+                raise TimeUpError
+            self.calls += 1
+            self._known[key] = self._judge(configuration)
+        return self._known[key]
+
+    def first_kept(self, configurations: Iterable[Configuration]) -> Configuration | None:
+        """Return the first configuration that keeps the objective; those after it are not replayed."""
+        return next((candidate for candidate in configurations if self.keeps(candidate)), None)
+
+    def anyone_waits(self, configuration: Configuration, stages: Container[str]) -> bool:
+        """Whether a token waits at one of these stages: if none does, more replicas there change nothing."""
+        runs: dict[str, StageRun] = {}
+        ordered = [stage for stage in self._workload.stages if stage in stages]
+        return any(self._replay(configuration, stage, runs).waits for stage in ordered)
+
+    def _judge(self, configuration: Configuration) -> bool:
+        late = np.zeros(self._workload.queries, dtype=np.bool_)
+        runs: dict[str, StageRun] = {}
+        for stage, tokens in self._workload.stages.items():
+            exit_ns = self._replay(configuration, stage, runs).exit_ns
+            late[tokens.query[exit_ns > self._due_ns[stage]]] = True
+            if int(np.count_nonzero(late)) > self._allowed:
+                return False
+        return True
+
+    def _replay(self, configuration: Configuration, stage: str, runs: dict[str, StageRun]) -> StageRun:
+        """Replay one stage, and those above it, unless they are among the runs."""
+        if stage not in runs:
+            for edge in self._workload.pipeline.incoming(stage):
+                self._replay(configuration, edge.parent, runs)
+            (runs[stage],) = self._replays.serve(stage, [configuration[stage]], runs)
+        return runs[stage]
 
 
 class Actions:
@@ -113,18 +186,13 @@ class Actions:
         started = others.replaced(stage, Option(family, family.fewest))
         return started if started.keeps(self._problem.limits) else None
 
-    def can_grow(self, configuration: Configuration, stage: str) -> bool:
-        """Whether one more replica is allowed and could be of use: never more than there are tokens."""
+    def add_replica(self, configuration: Configuration, stage: str) -> Configuration | None:
+        """One replica more; None where that is not allowed, or of no use: never more than there are tokens."""
         family, replicas = configuration[stage]
-        more = self.add_replica(configuration, stage)
-        return replicas < min(family.most, self._problem.workload.stages[stage].count) and more.keeps(
-            self._problem.limits
-        )
-
-    def add_replica(self, configuration: Configuration, stage: str) -> Configuration:
-        """One replica more."""
-        family, replicas = configuration[stage]
-        return configuration.replaced(stage, Option(family, replicas + 1))
+        if replicas >= min(family.most, self._problem.workload.stages[stage].count):
+            return None
+        more = configuration.replaced(stage, Option(family, replicas + 1))
+        return more if more.keeps(self._problem.limits) else None
 
     def queries_per_ns(self, configuration: Configuration, stage: str) -> Fraction | float:
         """Throughput of a stage in queries; infinite where no query has a token."""
@@ -245,11 +313,11 @@ class GreedySearch:
     def _grown(self, configuration: Configuration, stages: list[str]) -> Configuration | None:
         """Add replicas to the slowest of `stages` until the objective is kept; None if they are of no use."""
         while not self._estimator.keeps(configuration):
-            growing = [stage for stage in stages if self._actions.can_grow(configuration, stage)]
+            larger = ((stage, self._actions.add_replica(configuration, stage)) for stage in stages)
+            growing = {stage: grown for stage, grown in larger if grown is not None}
             if not self._estimator.anyone_waits(configuration, growing):
                 return None
-            queries_per_ns = partial(self._actions.queries_per_ns, configuration)
-            configuration = self._actions.add_replica(configuration, min(growing, key=queries_per_ns))
+            configuration = growing[min(growing, key=partial(self._actions.queries_per_ns, configuration))]
         return configuration
 
     def _cheaper(self, configuration: Configuration) -> Configuration | None:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 
 from mipplan.certificate import certified_figures
-from mipplan.core import LongestPaths, check_all, check_quantile, check_seed
+from mipplan.core import (
+    FieldOf,
+    LongestPaths,
+    check_all,
+    check_quantile,
+    check_seed,
+)
 from mipplan.options import Configuration, Family, Option, check_names, check_span, find_families, limits_of
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
@@ -61,19 +70,17 @@ class BaselineProblem:
 
     base: Plan  # Without choices; holds pipeline, profiles, objective, quantile, seed and trace.
     trace: Trace
-    workload: Workload  # The realised tokens.
     devices: Mapping[str, tuple[Device, ...]]  # Of each stage, in the order of the profiles; none empty.
     limits: Mapping[str, int]  # Devices over all stages, by hardware name, where there is a limit.
+    started: float  # When it was posed, on the clock of `time.monotonic`.
 
-    @property
-    def pipeline(self) -> Pipeline:
-        """The pipeline."""
-        return self.base.pipeline
+    pipeline = FieldOf[Pipeline]("base.pipeline")
+    deadline_ns = FieldOf[int]("base.slo_ns")
 
-    @property
-    def deadline_ns(self) -> int:
-        """The objective."""
-        return self.base.slo_ns
+    @cached_property
+    def workload(self) -> Workload:
+        """The realised tokens."""
+        return realise(self.pipeline, self.trace, self.base.seed)
 
     @cached_property
     def paths(self) -> LongestPaths[str]:
@@ -93,22 +100,22 @@ class BaselineProblem:
             path.insert(0, latest.parent)
         return end_ns[path[-1]], tuple(path)
 
-    def infeasible(self, reason: str, effort: Effort) -> Plan:
-        """Return the answer that there is no plan by the baseline's rule."""
-        return _infeasible(self.base, reason, effort)
-
-    def unknown(self, reason: str, effort: Effort, limit: Limit) -> Plan:
-        """Return the answer that a limit was hit before there was any plan."""
-        return replace(self.infeasible(reason, effort), status=PlanStatus.UNKNOWN, limit=limit)
+    def without_plan(self, reason: str, calls: int = 0, limit: Limit | None = None) -> Plan:
+        """Return the answer that there is no plan by the baseline's rule, or that a limit was hit before any."""
+        status = PlanStatus.INFEASIBLE if limit is None else PlanStatus.UNKNOWN
+        return replace(self._judged(calls), status=status, reason=reason, limit=limit)
 
     def given(
-        self, made: Configuration, effort: Effort, reason: str | None = None, limit: Limit | None = None
+        self, made: Configuration, calls: int = 0, reason: str | None = None, limit: Limit | None = None
     ) -> Plan:
         """Return a configuration with its certified latency and its bound, which no baseline looks at."""
-        plan = replace(self.base, choices=made.choices)
-        provenance = replace(plan.provenance, effort=effort)
-        figures = certified_figures(plan, self.workload)
-        return replace(plan, figures=figures, reason=reason, limit=limit, provenance=provenance)
+        plan = replace(self._judged(calls), choices=made.choices, reason=reason, limit=limit)
+        return replace(plan, figures=certified_figures(plan, self.workload))
+
+    def _judged(self, calls: int) -> Plan:
+        """The plan without choices, with what the search took up to now; `calls` configurations were simulated."""
+        effort = Effort(calls, time.monotonic() - self.started)
+        return replace(self.base, provenance=replace(self.base.provenance, effort=effort))
 
 
 def pose(
@@ -127,6 +134,7 @@ def pose(
 
     Raises `InputError` listing every bad argument.
     """
+    started = time.monotonic()
     check_all(
         lambda: check_quantile(quantile),
         lambda: check_seed(seed),
@@ -145,22 +153,10 @@ def pose(
     # No demand: a family is left out only if its stage or its hardware allows no replica at all.
     found = find_families(pipeline, relevant, dict.fromkeys(pipeline.stages, Fraction(0)))
     blocked = [f"{stage}: {'; '.join(seen.rejected)}" for stage, seen in found.items() if not seen.families]
-    if blocked:
-        return _infeasible(base, f"nothing can carry {' and '.join(blocked)}", Effort(0, 0.0))
-    devices = {stage: _devices(seen.families) for stage, seen in found.items()}
-    return BaselineProblem(base, trace, realise(pipeline, trace, base.seed), devices, limits_of(relevant))
-
-
-def _infeasible(base: Plan, reason: str, effort: Effort) -> Plan:
-    provenance = replace(base.provenance, effort=effort)
-    return replace(base, status=PlanStatus.INFEASIBLE, reason=reason, provenance=provenance)
-
-
-def _devices(families: tuple[Family, ...]) -> tuple[Device, ...]:
-    by_name: dict[str, list[Family]] = {}
-    for family in families:
-        by_name.setdefault(family.hardware, []).append(family)
-    return tuple(
-        Device(name, tuple(sorted(members, key=lambda family: family.batch)))
-        for name, members in by_name.items()
-    )
+    # Families come by hardware, and those of one by batch.
+    devices = {
+        stage: tuple(Device(name, tuple(own)) for name, own in groupby(seen.families, attrgetter("hardware")))
+        for stage, seen in found.items()
+    }
+    problem = BaselineProblem(base, trace, devices, limits_of(relevant), started)
+    return problem.without_plan(f"nothing can carry {' and '.join(blocked)}") if blocked else problem

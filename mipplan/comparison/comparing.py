@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import Any
 
 import numpy as np
 
+from mipplan.baselines import coarse_grained, half_slo, inferline
 from mipplan.certificate import certify
-from mipplan.comparison.contenders import Contender, PlanningTask, TimedPlan, interrupts_seen
-from mipplan.comparison.result import Comparison, ComparisonRow, Judgement
+from mipplan.comparison.result import Comparison, ComparisonRow, Contender, Judgement
 from mipplan.core import (
     NS_PER_S,
     Fault,
@@ -27,9 +32,11 @@ from mipplan.core import (
 )
 from mipplan.options import check_names
 from mipplan.pipeline import Pipeline
+from mipplan.planner import plan
 from mipplan.profiles import Profiles
+from mipplan.refinement import refine
 from mipplan.replayer import Discipline, replay
-from mipplan.result import Plan, resolve_slo_ns
+from mipplan.result import Effort, Plan, resolve_slo_ns
 from mipplan.trace import Trace, check_split, split_trace
 
 #: The rest of the trace is replayed with 5 draws, unless told otherwise.
@@ -121,13 +128,88 @@ def compare(
                     progress(f"{contender}: {line}")
 
             report("planning")
-            row = evaluator.row(contender, task.make(contender, report), report)
+            row = evaluator.judged(task.make(contender, report), report)
             if interrupts:
                 break
             rows.append(row)
     left_out = contenders[len(rows) :]
     asked = (slo_ns, float(quantile), discipline, float(split), check_seed(seed), drawn)
     return Comparison(*asked, planned_on, judged_on, tuple(rows), left_out)
+
+
+@dataclass(frozen=True)
+class PlanningTask:
+    """What every planner is given: the part of the trace to plan on, and nothing of the rest."""
+
+    pipeline: Pipeline
+    profiles: Profiles
+    trace: Trace
+    slo_s: float
+    quantile: float
+    seed: int
+    discipline: str  # That the plans are judged under; only refinement can make use of it.
+    time_limit_s: float | None  # Of each search.
+    _made: dict[Contender, ComparisonRow] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    def make(self, contender: Contender, report: Report) -> ComparisonRow:
+        """Have a planner make its plan, once; it is not judged yet."""
+        if contender not in self._made:
+            self._made[contender] = self._make(contender, report)
+        return self._made[contender]
+
+    def _make(self, contender: Contender, report: Report) -> ComparisonRow:
+        searching = {"time_limit_s": self.time_limit_s, "progress": report}
+        if contender is Contender.REFINED:
+            # The time of the certified plan counts for both.
+            start = self.make(Contender.CERTIFIED, report)
+            made = _timed(contender, refine, start.plan, self.trace, discipline=self.discipline, **searching)
+            calls = start.estimator_calls + made.estimator_calls
+            return replace(made, planning_s=start.planning_s + made.planning_s, estimator_calls=calls)
+        planners: dict[Contender, tuple[Callable[..., Plan], dict[str, Any]]] = {
+            Contender.CERTIFIED: (plan, searching),
+            Contender.INFERLINE: (inferline, searching),
+            Contender.COARSE_MEAN: (coarse_grained, {"mode": "mean"}),
+            Contender.COARSE_PEAK: (coarse_grained, {"mode": "peak"}),
+            Contender.HALF_SLO: (half_slo, {}),
+        }
+        planner, more = planners[contender]
+        asked = {"slo_s": self.slo_s, "quantile": self.quantile, "seed": self.seed, **more}
+        return _timed(contender, planner, self.pipeline, self.profiles, self.trace, **asked)
+
+
+def _timed(
+    contender: Contender, planner: Callable[..., Plan], *given: object, **asked: object
+) -> ComparisonRow:
+    started = time.monotonic()
+    made = planner(*given, **asked)
+    elapsed_s = time.monotonic() - started
+    replays = 0 if made.refinement is None else made.refinement.replays
+    effort = made.effort or Effort(replays, elapsed_s)
+    return ComparisonRow(contender, made, effort.seconds, effort.estimator_calls)
+
+
+@contextmanager
+def interrupts_seen() -> Iterator[list[int]]:
+    """Within this context, note every Ctrl-C in a list; what Ctrl-C does otherwise stays the same.
+
+    Planners stop at Ctrl-C and return what they have, so their caller would not hear of it and go on.
+    """
+    seen: list[int] = []
+    previous = signal.getsignal(signal.SIGINT)
+    # Python delivers signals to the main thread, and lets no other one set a handler.
+    if not callable(previous) or threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+
+    def notice(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        previous(number, frame)
+
+    signal.signal(signal.SIGINT, notice)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 @dataclass(frozen=True)
@@ -140,18 +222,17 @@ class Evaluator:
     seed: int  # Of the draws planned with.
     seeds: Sequence[int]  # Of the draws on the rest.
 
-    def row(self, contender: Contender, made: TimedPlan, report: Report) -> ComparisonRow:
-        """Judge what a planner came to."""
-        row = ComparisonRow(contender, made.plan, made.seconds, made.estimator_calls)
-        if not made.plan.choices:
+    def judged(self, row: ComparisonRow, report: Report) -> ComparisonRow:
+        """Add to a planner's row how its plan did, if it has one."""
+        if not row.plan.choices:
             return row
         report(f"replaying {len(self.planned_on):,} queries planned on")
-        certified = certify(made.plan, self.planned_on, seed=self.seed)
-        in_sample = self._judge(made.plan, self.planned_on, self.seed)
+        certified = certify(row.plan, self.planned_on, seed=self.seed)
+        in_sample = self._judge(row.plan, self.planned_on, self.seed)
         over_seeds = []
         for seed in self.seeds:
             report(f"replaying {len(self.judged_on):,} queries held out, seed {seed}")
-            over_seeds.append(self._judge(made.plan, self.judged_on, seed))
+            over_seeds.append(self._judge(row.plan, self.judged_on, seed))
         return replace(
             row, certificate_ns=certified.bound_ns, in_sample=in_sample, over_seeds=tuple(over_seeds)
         )

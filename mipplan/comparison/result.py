@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mipplan.comparison.contenders import Contender
-from mipplan.core import NS_PER_S, Printable, Summary, format_duration, from_front, quantile_ns
+from mipplan.core import NS_PER_S, FieldOf, Printable, Summary, format_duration, from_front, higher_rank
 from mipplan.result import Plan
 from mipplan.trace import Trace
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+
+class Contender(StrEnum):
+    """A planner that may be compared."""
+
+    CERTIFIED = "certified"
+    """`mipplan.plan`: the cheapest certified plan."""
+    REFINED = "refined"
+    """`mipplan.refine`, started from the certified plan."""
+    INFERLINE = "inferline"
+    """`mipplan.baselines.inferline`."""
+    COARSE_MEAN = "coarse_mean"
+    """`mipplan.baselines.coarse_grained`, sized for the mean rate."""
+    COARSE_PEAK = "coarse_peak"
+    """`mipplan.baselines.coarse_grained`, sized for the peak rate."""
+    HALF_SLO = "half_slo"
+    """`mipplan.baselines.half_slo`."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +55,8 @@ class Judgement:
     misses: int
     keeps: bool
 
-    @property
-    def quantile_s(self) -> float:
-        """`quantile_ns` in seconds."""
-        return self.quantile_ns / NS_PER_S
+    quantile_s = FieldOf[float]("quantile_ns", NS_PER_S)
+    """`quantile_ns` in seconds."""
 
     @property
     def miss_rate(self) -> float:
@@ -80,39 +93,37 @@ class ComparisonRow:
     in_sample: Judgement | None = None
     over_seeds: tuple[Judgement, ...] = ()
 
+    certificate_s = FieldOf[float | None]("certificate_ns", NS_PER_S)
+    """`certificate_ns` in seconds."""
+
     @property
     def held_out(self) -> Judgement | None:
         """On the rest, with the first of the seeds; None without a plan."""
         return self.over_seeds[0] if self.over_seeds else None
 
     @property
-    def certificate_s(self) -> float | None:
-        """`certificate_ns` in seconds."""
-        return None if self.certificate_ns is None else self.certificate_ns / NS_PER_S
-
-    @property
     def median_quantile_s(self) -> float | None:
         """Median over the seeds of the latency quantile on the rest, seconds; the higher of two middle ones."""
-        return _of_seeds([judged.quantile_ns for judged in self.over_seeds], 0.5, NS_PER_S)
+        return self._over_seeds("quantile_s", 0.5)
 
     @property
     def worst_quantile_s(self) -> float | None:
         """Largest of them, seconds."""
-        return _of_seeds([judged.quantile_ns for judged in self.over_seeds], 1.0, NS_PER_S)
+        return self._over_seeds("quantile_s", 1.0)
 
     @property
     def median_miss_rate(self) -> float | None:
         """Median over the seeds of the miss rate on the rest; the higher of two middle ones."""
-        return _of_seeds([judged.misses for judged in self.over_seeds], 0.5, self._queries)
+        return self._over_seeds("miss_rate", 0.5)
 
     @property
     def worst_miss_rate(self) -> float | None:
         """Largest of them."""
-        return _of_seeds([judged.misses for judged in self.over_seeds], 1.0, self._queries)
+        return self._over_seeds("miss_rate", 1.0)
 
-    @property
-    def _queries(self) -> int:
-        return self.over_seeds[0].queries if self.over_seeds else 1
+    def _over_seeds(self, figure: str, quantile: float) -> float | None:
+        values: list[float] = sorted(getattr(judged, figure) for judged in self.over_seeds)
+        return values[higher_rank(quantile, len(values))] if values else None
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,15 +161,17 @@ class Comparison(Printable):
     rows: tuple[ComparisonRow, ...]
     left_out: tuple[Contender, ...] = ()
 
-    @property
-    def slo_s(self) -> float:
-        """The objective in seconds."""
-        return self.slo_ns / NS_PER_S
+    slo_s = FieldOf[float]("slo_ns", NS_PER_S)
+    """The objective in seconds."""
 
     @property
     def by_cost(self) -> tuple[ComparisonRow, ...]:
         """Rows by cost, cheapest first; those without a plan come last."""
-        return tuple(sorted(self.rows, key=lambda row: _cost_key(row.plan)))
+
+        def cost(row: ComparisonRow) -> tuple[bool, int]:
+            return row.plan.microusd_per_hour is None, row.plan.microusd_per_hour or 0
+
+        return tuple(sorted(self.rows, key=cost))
 
     def row(self, planner: str) -> ComparisonRow:
         """Return the row of a planner.
@@ -234,11 +247,3 @@ def _verdict_text(judged: Judgement | None) -> str:
     if judged is None:
         return ""
     return f"{'kept' if judged.keeps else 'MISSED'}, {format_duration(judged.quantile_ns)}"
-
-
-def _cost_key(plan: Plan) -> tuple[bool, int]:
-    return plan.microusd_per_hour is None, plan.microusd_per_hour or 0
-
-
-def _of_seeds(values: list[int], quantile: float, scale: int) -> float | None:
-    return quantile_ns(np.array(values, np.int64), quantile) / scale if values else None

@@ -119,16 +119,10 @@ class JointSearch:
         budgets = [self.params.first_budget * cost for cost in self._alone]
         while True:
             afforded = zip(self._instances, budgets, strict=True)
-            solution = self._solve(
-                [_Part(instance, instance.affordable(budget)) for instance, budget in afforded]
-            )
-            known = solution
-            if solution.chosen is None and solution.infeasible:
-                known = self._any_fleet()
-                if known.chosen is None:
-                    return known
+            solution = self._solve([_Part(one, one.affordable(budget)) for one, budget in afforded])
+            known = self._any_fleet() if solution.infeasible else solution
             if known.chosen is None:
-                return replace(solution, lower_bound=sum(self._alone))
+                return known if solution.infeasible else replace(solution, lower_bound=sum(self._alone))
             # No pipeline can cost more than what the others, at their cheapest, leave of the best fleet known.
             spare = known.chosen.cost - sum(self._alone)
             needed = [spare + cost for cost in self._alone]
@@ -162,11 +156,11 @@ class JointSearch:
 
     def _any_fleet(self) -> FleetSolution:
         """Whether anything fits, with the most replicas of everything that is not limited, then trimmed."""
-        parts = []
-        for instance in self._instances:
-            options = {stage: undominated(extremes(found)) for stage, found in instance.families.items()}
-            parts.append(_Part(instance, options))
-        return self._solve(parts, trims=True)
+        offered = (
+            {stage: undominated(extremes(found)) for stage, found in instance.families.items()}
+            for instance in self._instances
+        )
+        return self._solve(list(map(_Part, self._instances, offered)), trims=True)
 
     def _solve(self, parts: Sequence[_Part], *, trims: bool = False) -> FleetSolution:
         """Solve masters until the certificates accept the answer, and make plans of it, perhaps trimmed ones."""

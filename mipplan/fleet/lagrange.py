@@ -93,7 +93,6 @@ class PricedTables:
     """The tables of one pipeline under one set of prices, and perhaps limits on devices, both of shape (H,)."""
 
     tables: PricingTables
-    deadline_ns: int
     prices: Int64
     limits: Int64 | None
     multipliers: Float64  # where the last ascent ended; to start from, of no use if they belong to other rows
@@ -160,7 +159,7 @@ class PricedTables:
             members = zip(path.stages, path.waits, strict=True)
             waits = tuple(self.tables.waits[entry].ns[parts[stage].rows] for stage, entry in members)
             paths.append(PathPart(path.stages, path.lag_ns, waits))
-        bounds = Bounds(self.deadline_ns, most - self._best.bound, most, self._capacities, labels)
+        bounds = Bounds(self.tables.deadline_ns, most - self._best.bound, most, self._capacities, labels)
         return list_choices(parts, paths, bounds, self.params.walk).in_order()
 
     def _sharpen(self, kept: Sequence[Bool], sharpen: Callable[[int, Int64], None]) -> bool:
@@ -191,7 +190,7 @@ class PricedTables:
 
     def _deadline_rows(self) -> DeadlineRows:
         """Rows (4) of formulation `paths` over the options in question."""
-        deadline = float(self.deadline_ns)
+        deadline = float(self.tables.deadline_ns)
         taken = np.zeros((self._cost.size, sum(len(path.stages) for path in self.tables.paths)))
         room = np.empty(taken.shape[1])
         blocks = self._split(taken)

@@ -214,7 +214,7 @@ def choose_exactly(
 ) -> tuple[FleetChoice | None, float]:
     """Choose among the known plans by a MILP (price and branch); return what any choice of *known* plans costs, too.
 
-    The start is the choice if nothing better is found in time.
+    None is chosen if nothing is found in time; what is found may be no better than the start.
     """
     pool = objective.pool(known, firm=True)
     formulation = MULTI_PROJECT_FORMULATIONS["columns"]
@@ -222,12 +222,11 @@ def choose_exactly(
     values = None if start is None else formulation.encode(pool, model, start.places(known))
     answer = solve(model, time_limit_s=time_limit_s, gap=gap, start=values)
     if answer.values is None:
-        return start, answer.lower_bound
+        return None, answer.lower_bound
     picked = formulation.decode(pool, model, answer.values)
     found = pool.evaluate(picked)
-    if not found.feasible or (start is not None and found.cost >= start.cost):
-        return start, answer.lower_bound
-    return FleetChoice.at(known, picked, found.cost), answer.lower_bound
+    chosen = FleetChoice.at(known, picked, found.cost) if found.feasible else None
+    return chosen, answer.lower_bound
 
 
 def choose_by_rounding(

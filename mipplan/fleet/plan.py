@@ -212,7 +212,7 @@ class FleetPlanner:
             return None
         subset = replace(fleet, members=tuple(fleet.members[index] for index in kept))
         known = Pool([list(pool.columns[index]) for index in kept])
-        solution = self._cheapest(subset, known, self.gap, _until(search, 1.0))
+        solution, _ = self._cheapest(subset, self.gap, _until(search, 1.0), known)
         if solution.chosen is None:
             return None
         return Admission(
@@ -238,7 +238,7 @@ class FleetPlanner:
         factor = high  # if objectives are not the reason at all, this tells
         while not search.deadline.is_over:
             search.report(f"with objectives times {factor:.4g}")
-            solution, pool = self._relaxed(factor, enough, search)
+            solution, pool = self._cheapest(fleet.relaxed(factor), enough, search)
             if solution.interrupted:
                 raise KeyboardInterrupt
             if solution.chosen is not None:
@@ -252,21 +252,19 @@ class FleetPlanner:
         if best is None:
             return None, proven and low >= params.most_factor
         if enough != self.gap:
-            better = self._relaxed(high, self.gap, search)
+            better = self._cheapest(fleet.relaxed(high), self.gap, search)
             best = better if better[0].chosen is not None else best
         made = self._made(fleet.relaxed(high), *best, None)
         return SloRelaxation(high, low, proven, made), False
 
-    def _relaxed(self, factor: float, gap: float, search: SearchLimits) -> tuple[FleetSolution, Pool]:
-        relaxed = self.fleet.relaxed(factor)
-        pool = Pool.empty(len(relaxed.members))
-        return self._cheapest(relaxed, pool, gap, search), pool
-
-    def _cheapest(self, fleet: Fleet, pool: Pool, gap: float, search: SearchLimits) -> FleetSolution:
+    def _cheapest(
+        self, fleet: Fleet, gap: float, search: SearchLimits, known: Pool | None = None
+    ) -> tuple[FleetSolution, Pool]:
         """Search the cheapest plans of another fleet than that of the request, with workers of its own."""
+        pool = known or Pool.empty(len(fleet.members))
         with WorkerPool.open(fleet, self.n_jobs, self.params.workers) as workers:
             found = ColumnSearch(FleetObjective.of_cost(fleet), pool, workers, gap, search).run()
-        return found.within_budget(fleet.budget)
+        return found.within_budget(fleet.budget), pool
 
     def _effort(self, method: str, rounds: int = 0, columns: int = 0) -> FleetEffort:
         return FleetEffort(method, rounds, columns, round(time.monotonic() - self.started, 3))

@@ -15,16 +15,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from mipplan.calculus import PathWaits, Wait
 from mipplan.core import Float64, Int64
 from mipplan.fleet.lagrange import PricedTables
 from mipplan.fleet.problem import Column
-from mipplan.fleet.tables import Caps, PricingParams, PricingState, PricingTables, Refused, make_tables
+from mipplan.fleet.tables import Caps, PricingParams, PricingState, Refused, make_tables
 from mipplan.planner import (
     Candidates,
     CertificateOracle,
@@ -34,8 +33,6 @@ from mipplan.planner import (
     SearchSpace,
     TooManyError,
 )
-
-_PARAMS = PricingParams()
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,7 @@ class Priced:
     complete: bool = True  # False: all plans were asked for, and there are too many
 
 
+@dataclass(eq=False)
 class PricingProblem:
     """One pipeline, ready to be priced: its options, waits and oracle, and what was learnt about it.
 
@@ -59,30 +57,22 @@ class PricingProblem:
     not at hand. Devices are counted in the order of `hardware`.
     """
 
-    def __init__(
-        self,
-        make_instance: Callable[[], Instance],
-        hardware: tuple[str, ...],
-        state: PricingState | None = None,
-        params: PricingParams = _PARAMS,
-    ) -> None:
-        self._make_instance = make_instance
-        self._hardware = hardware
-        self._params = params
+    make_instance: Callable[[], Instance]
+    hardware: tuple[str, ...]
+    state: PricingState = field(default_factory=PricingState)
+    params: PricingParams = field(default_factory=PricingParams)
+
+    def __post_init__(self) -> None:
         self._instance: Instance | None = None
-        self._paths: PathWaits | None = None
-        self._curves: list[list[Wait]] = []
-        self.state = PricingState() if state is None else state
         instance = self.instance
-        self._deadline_ns = instance.deadline_ns
         self.tokens = _trace_oracle(instance).tokens
         self._limits = np.array(
-            [instance.limits.get(name, np.iinfo(np.int64).max) for name in hardware], dtype=np.int64
+            [instance.limits.get(name, np.iinfo(np.int64).max) for name in self.hardware], dtype=np.int64
         )
         #: Whether there is no certified plan at all, whatever the prices are.
         self.hopeless = not instance.has_options
         if not self.hopeless:
-            self._tables = self._tabulate()
+            self._tables = make_tables(instance, self.hardware, self._caps(), self.params)
             options = self._tables.options
             self.hopeless = not all(table.count for table in options.values()) or not instance.keeps_slo(
                 {stage: table.ideal() for stage, table in options.items()}
@@ -132,7 +122,7 @@ class PricingProblem:
 
     def _price_once(self, tables: PricedTables, most: int | None) -> tuple[Priced, Mapping[str, int]]:
         """Answer, and say which ranges to spell out before the answer counts."""
-        reach = self._params.first_reach
+        reach = self.params.first_reach
         while True:
             if most is not None and tables.bound > most:
                 # No more than was asked for: how much higher the bound is depends on what was learnt before.
@@ -151,7 +141,7 @@ class PricingProblem:
             if goal == tables.dearest:
                 return Priced(0, feasible=False), {}  # nothing on offer is certified within the limits
             tables.raise_bound(goal + 1)
-            reach *= self._params.reach_growth
+            reach *= self.params.reach_growth
 
     def _search(self, prices: Int64, most: int | None) -> tuple[Priced, Mapping[str, int]]:
         """Let the planner's own search answer; it counts devices, so no range of limited ones may be left."""
@@ -177,27 +167,22 @@ class PricingProblem:
 
     def _cheapest_within(self, tables: PricedTables, most: int) -> tuple[Int64, int] | None:
         """Cheapest certified choice that costs at most `most`, and its cost; None if there is none."""
-        while True:
-            found = self._candidates(tables, most)
-            while found is not None and found.cost.size:
-                refused = self._refused(found.picks[0])
-                if refused is None:
-                    return found.picks[0], int(found.cost[0])
-                if self._renew_curves():
-                    self._tables.doubt()  # waits can be known better now
-                    break
-                found = found.keep(~self._tables.is_refused(found.picks, refused))
-            else:
-                return None
+        found = self._candidates(tables, most)
+        while found is not None and found.cost.size:
+            refused = self._refused(found.picks[0])
+            if refused is None:
+                return found.picks[0], int(found.cost[0])
+            found = found.keep(~self._tables.is_refused(found.picks, refused))
+        return None
 
     def _all_within(self, tables: PricedTables, most: int) -> list[Int64]:
         """All certified choices of at most that cost, but for those that another one beats in every device."""
-        found = self._candidates(tables, most, self._params.most_listed)
+        found = self._candidates(tables, most, self.params.most_listed)
         if found is None:
             return []
-        devices = self._tables.devices(found.picks, len(self._hardware))
+        devices = self._tables.devices(found.picks, len(self.hardware))
         certified: list[Int64] = []
-        for _ in range(self._params.most_judged):
+        for _ in range(self.params.most_judged):
             if not found.cost.size:
                 return certified
             pick = found.picks[0]
@@ -237,11 +222,11 @@ class PricingProblem:
         return tuple(refused)
 
     def _column(self, pick: Int64) -> Column:
-        return Column.of(self._tables.configuration(pick), self._hardware)
+        return Column.of(self._tables.configuration(pick), self.hardware)
 
     def _priced_tables(self, prices: Int64, *, firm: bool) -> PricedTables:
         limits, known = self._limits if firm else None, np.array(self.state.multipliers)
-        tables = PricedTables(self._tables, self._deadline_ns, prices, limits, known, self._params)
+        tables = PricedTables(self._tables, prices, limits, known, self.params)
         self._keep(tables.multipliers)
         return tables
 
@@ -250,20 +235,17 @@ class PricingProblem:
 
     def _caps(self) -> Caps:
         """How many replicas of each family to spell out: as many as was learnt, else a first guess."""
-        times, more = self._params.spelt_times, self._params.spelt_more
+        times, more = self.params.spelt_times, self.params.spelt_more
         return self.state.caps or {
             stage: tuple(min(family.most, times * family.fewest + more) for family in found.families)
             for stage, found in self.instance.families.items()
         }
 
-    def _tabulate(self) -> PricingTables:
-        return make_tables(self.instance, self._hardware, self._caps(), self._params)
-
     def _ranges(self, prices: Int64, pick: Int64) -> dict[str, int]:
         """Ranges in a choice that are worth spelling out: row of the table by stage."""
         ranges: dict[str, int] = {}
         for stage, table, row in zip(self._tables.names, self._tables.stages, pick.tolist(), strict=True):
-            narrow = table.options.replicas[row] <= self._params.most_spelt
+            narrow = table.options.replicas[row] <= self.params.most_spelt
             if table.is_range[row] and narrow and prices[table.device[row]] > 0:
                 ranges[stage] = row
         return ranges
@@ -283,33 +265,25 @@ class PricingProblem:
         """Tabulate anew from a fresh instance, so that tables do not depend on what the oracle has learnt."""
         self.state = state
         self.forget_instance()
-        self._tables = self._tabulate()
+        self._tables = make_tables(self.instance, self.hardware, self._caps(), self.params)
 
     def _sharpen(self, entry: int, rows: Int64) -> None:
         """Make waits exact where they may decide."""
-        self._renew_curves()
         wait = self._tables.waits[entry]
-        wait.sharpen(self._tables.stages[wait.stage].options, rows, self._curves[entry])
-
-    def _renew_curves(self) -> bool:
-        """Look up the curves behind the waits; return whether the oracle has others than the last time."""
-        paths = self.instance.oracle.paths
-        if paths is self._paths:
-            return False
-        self._curves, self._paths = self._tables.curves(paths.paths), paths
-        return True
+        path, place = wait.use
+        curve = self.instance.oracle.paths.paths[path].curves[place]
+        wait.sharpen(self._tables.stages[wait.stage].options, rows, curve)
 
     @property
     def instance(self) -> Instance:
         """The pipeline's request, realised."""
         if self._instance is None:
-            self._instance = self._make_instance()
+            self._instance = self.make_instance()
         return self._instance
 
     def forget_instance(self) -> None:
         """Let go of the trace and all that was made of it; it comes back when needed."""
-        self._instance = self._paths = None
-        self._curves = []
+        self._instance = None
 
     def forget_exits(self) -> None:
         """Let go of what certificates were last computed from; the trace stays."""
@@ -324,7 +298,7 @@ class PricingProblem:
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the trace's tokens, which can be drawn again."""
-        return {**self.__dict__, "_instance": None, "_paths": None, "_curves": []}
+        return {**self.__dict__, "_instance": None}
 
 
 def _trace_oracle(instance: Instance) -> CertificateOracle:

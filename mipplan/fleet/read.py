@@ -89,9 +89,8 @@ class FleetSettings:
             faults.add(Fault("gap", f"expected a share from 0 up to 1, found {shown(self.gap)}"))
         faults.take(lambda: check_one_of("method", self.method, METHODS))
         if self.checkpoint is not None:
-            problem = output_problem(self.checkpoint)
-            if self.method == "joint":
-                problem = 'goes with method="columns" only'
+            by_columns = self.method != "joint"
+            problem = output_problem(self.checkpoint) if by_columns else 'goes with method="columns" only'
             if problem is not None:
                 faults.add(Fault("checkpoint", problem))
         faults.check()
@@ -157,11 +156,10 @@ def _member(name: object, given: Any, profiles: Profiles) -> FleetMember:
     if not is_usable:
         faults.check()
 
-    def inside(fault: Fault) -> Fault:
-        return Fault(f"{place}: {fault.place}", fault.message)
-
-    slo_ns = faults.take(lambda: _retold(lambda: resolve_slo_ns(pipeline, slo_s), inside))
-    faults.take(lambda: _retold(lambda: check_names(pipeline, profiles), inside))
+    inside = Faults()
+    slo_ns = inside.take(lambda: resolve_slo_ns(pipeline, slo_s))
+    inside.take(lambda: check_names(pipeline, profiles))
+    faults.take(lambda: _retold(inside.check, lambda fault: Fault(f"{place}: {fault.place}", fault.message)))
     faults.check()
     return FleetMember(str(name), pipeline, trace, slo_ns.value, max(1, round(1000 * float(weight))))
 

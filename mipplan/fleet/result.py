@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mipplan.calculus import analyse_paths
-from mipplan.certificate import certify_services, plan_services
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, InputError, NoPlanError, Printable, Summary, from_front
+from mipplan.certificate import certified_figures
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    FieldOf,
+    InputError,
+    NoPlanError,
+    Printable,
+    Summary,
+    from_front,
+)
 from mipplan.fleet.problem import Column, Fleet, FleetMember, FleetSolution
 from mipplan.result import Figures, Objective, Plan, PlanStatus, Provenance, TraceReference, relevant_profiles
 from mipplan.tokens import realise
@@ -119,20 +126,14 @@ class FleetPlan(Printable):
     admission: Admission | None = None
     relaxation: SloRelaxation | None = None
 
+    usd_per_hour = FieldOf[float | None]("microusd_per_hour", MICRODOLLARS_PER_DOLLAR)
+    """Cost of all plans, dollars per hour."""
+    lower_bound_usd_per_hour = FieldOf[float | None]("lower_bound_microusd_per_hour", MICRODOLLARS_PER_DOLLAR)
+    """Proven: no set of certified plans within the limits costs less. None if none exists."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "plans", MappingProxyType(dict(self.plans)))
         object.__setattr__(self, "devices", MappingProxyType(dict(self.devices)))
-
-    @property
-    def usd_per_hour(self) -> float | None:
-        """Cost of all plans, dollars per hour."""
-        return None if self.microusd_per_hour is None else self.microusd_per_hour / MICRODOLLARS_PER_DOLLAR
-
-    @property
-    def lower_bound_usd_per_hour(self) -> float | None:
-        """Proven: no set of certified plans within the limits costs less. None if none exists."""
-        bound = self.lower_bound_microusd_per_hour
-        return None if bound is None else bound / MICRODOLLARS_PER_DOLLAR
 
     @property
     def gap(self) -> float | None:
@@ -320,24 +321,16 @@ def make_fleet_plan(
     }
     cost = None if chosen is None else int(used @ fleet.prices)
     bound = None if solution.infeasible else solution.lower_bound
-    closed = cost is not None and bound is not None and bound >= cost
-    if cost is not None and not closed:
-        reason = "the gap asked for was reached, or the search stopped, before this was proven the cheapest"
-    status = FleetStatus.OPTIMAL if closed else FleetStatus.FEASIBLE
-    if chosen is None:
-        status = FleetStatus.UNKNOWN
     if solution.infeasible:
         status = FleetStatus.INFEASIBLE
-    return FleetPlan(
-        status=status,
-        plans=plans,
-        devices=devices,
-        microusd_per_hour=cost,
-        lower_bound_microusd_per_hour=bound,
-        budget_microusd_per_hour=fleet.budget,
-        reason=reason,
-        effort=effort,
-    )
+    elif cost is None:
+        status = FleetStatus.UNKNOWN
+    elif bound is not None and bound >= cost:
+        status = FleetStatus.OPTIMAL
+    else:
+        status = FleetStatus.FEASIBLE
+        reason = "the gap asked for was reached, or the search stopped, before this was proven the cheapest"
+    return FleetPlan(status, plans, devices, cost, bound, fleet.budget, reason, effort)
 
 
 def _plan(fleet: Fleet, member: FleetMember, column: Column, provenance: Provenance, alone: int) -> Plan:
@@ -352,13 +345,9 @@ def _plan(fleet: Fleet, member: FleetMember, column: Column, provenance: Provena
         provenance=provenance,
         reason="chosen for a fleet: what is cheapest for all its pipelines together",
     )
-    workload = realise(member.pipeline, member.trace, fleet.seed)
-    services = plan_services(plan)
-    certificate = certify_services(workload, services, fleet.quantile)
-    if certificate.bound_ns > member.slo_ns:
+    plan = replace(plan, figures=certified_figures(plan, realise(member.pipeline, member.trace, fleet.seed)))
+    if plan.certificate_ns is None or plan.certificate_ns > member.slo_ns:
         raise AssertionError(f"{member.name}: a plan that was certified is not")
-    bound_ns = analyse_paths(workload, fleet.quantile).bound_ns(services)
-    figures = replace(plan.figures, bound_ns=bound_ns, certificate_ns=certificate.bound_ns)
     if plan.microusd_per_hour == alone:
-        return replace(plan, status=PlanStatus.OPTIMAL, reason=None, figures=figures)
-    return replace(plan, figures=figures)
+        return replace(plan, status=PlanStatus.OPTIMAL, reason=None)
+    return plan

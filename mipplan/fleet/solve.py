@@ -203,7 +203,8 @@ class ColumnSearch:
         }
         prices = self.objective.device_prices(self._progress.duals)
         asked = iter(most.items())
-        while part := dict(itertools.islice(asked, self.workers.at_once)):
+        # Few at once, because an answer may make the others needless.
+        while part := dict(itertools.islice(asked, 4 * self.workers.count)):
             answers = self.workers.price(prices, part, wants_all=True)
             self.pool.add(answers)
             if self.search.deadline.is_over or not all(a.complete for a in answers.values()):
@@ -252,14 +253,12 @@ class CheckpointFile:
     @classmethod
     def of(cls, path: str | Path, fleet: Fleet, gap: float) -> CheckpointFile:
         """Return the file with the SHA-256 of everything that decides how a search goes."""
-        digest = hashlib.sha256()
         parts: list[Any] = [fleet.profiles.to_document(), fleet.quantile, fleet.seed, fleet.budget, gap]
         for member in fleet.members:
             pipeline, trace = member.pipeline.to_document(), member.trace.sha256
             parts += [member.name, pipeline, trace, member.slo_ns, member.weight]
-        for part in parts:
-            digest.update(json.dumps(part, sort_keys=True).encode())
-        return cls(path, digest.hexdigest())
+        text = "".join(json.dumps(part, sort_keys=True) for part in parts)
+        return cls(path, hashlib.sha256(text.encode()).hexdigest())
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, whole or not at all."""

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mipplan.calculus import PathWait, Wait
+from mipplan.calculus import Wait
 from mipplan.core import UNLIMITED_NS, Bool, Int64
 from mipplan.options import (
     Configuration,
@@ -117,7 +117,7 @@ class WaitBounds:
     """Lower bounds on the wait of every option of a stage, ns, on the paths that use them; exact where it mattered."""
 
     stage: int
-    uses: tuple[tuple[int, int], ...]  # each path, and the place of the stage along it
+    use: tuple[int, int]  # one of these paths, and the place of the stage along it: there is the curve
     ns: Int64
     exact: Bool
 
@@ -125,12 +125,12 @@ class WaitBounds:
         """Return the waits of some options only."""
         return replace(self, ns=self.ns[rows], exact=self.exact[rows])
 
-    def sharpen(self, options: StageOptions, rows: Int64, curves: Sequence[Wait]) -> None:
-        """Evaluate the waits of some options exactly; of several curves the lowest counts, which holds for all."""
+    def sharpen(self, options: StageOptions, rows: Int64, curve: Wait) -> None:
+        """Evaluate the waits of some options exactly."""
         rows = rows[~self.exact[rows]]
-        for row in rows.tolist() if curves else ():
-            rate = int(options.period_ns[row]), int(options.tokens[row])
-            self.ns[row] = max(min(curve.exact(*rate) for curve in curves), int(self.ns[row]))
+        for row in rows.tolist():
+            exact_ns = curve.exact(int(options.period_ns[row]), int(options.tokens[row]))
+            self.ns[row] = max(exact_ns, int(self.ns[row]))
         self.exact[rows] = True
 
 
@@ -138,6 +138,7 @@ class WaitBounds:
 class PricingTables:
     """Everything about a pipeline that does not depend on prices; stages in file order."""
 
+    deadline_ns: int
     names: tuple[str, ...]
     stages: tuple[StageTable, ...]
     paths: tuple[PathRow, ...]
@@ -152,11 +153,6 @@ class PricingTables:
         """Return the plan that takes these rows, shape (stages,)."""
         rows = zip(self.options.items(), pick.tolist(), strict=True)
         return Configuration({name: options.option(row) for (name, options), row in rows})
-
-    def doubt(self) -> None:
-        """Take no wait for exact: what they are computed from has grown."""
-        for wait in self.waits:
-            wait.exact[:] = False
 
     def devices(self, picks: Int64, types: int) -> Int64:
         """Devices of each type that choices are charged for; shapes (k, stages) and (k, types)."""
@@ -173,21 +169,6 @@ class PricingTables:
             mask &= self.stages[place].no_better(*service)[picks[:, place]]
         return mask
 
-    def curves(self, paths: Sequence[PathWait]) -> list[list[Wait]]:
-        """Return the curves behind each entry of `waits`, none where a path is not among those given.
-
-        Once more of a trace is looked at, paths that shared a curve may each have their own, and come in another
-        order.
-        """
-        known = {path.stages: path.curves for path in paths}
-        asked = [known.get(tuple(self.names[stage] for stage in row.stages)) for row in self.paths]
-        found: list[list[Wait]] = []
-        for wait in self.waits:
-            curves = [own[place] for number, place in wait.uses if (own := asked[number]) is not None]
-            distinct = {id(curve): curve for curve in curves}
-            found.append(list(distinct.values()) if len(curves) == len(wait.uses) else [])
-        return found
-
 
 def make_tables(
     instance: Instance, hardware: Sequence[str], caps: Caps, params: PricingParams
@@ -195,30 +176,30 @@ def make_tables(
     """Tabulate the options of every stage, bound their waits, and drop those that no certified plan can contain."""
     order = list(instance.families)
     tables = [_tabulate(instance.families[stage], caps[stage], params.range_ratio) for stage in order]
-    # Paths share curves: each pair of stage and curve has an entry, which knows the places where it counts.
-    entries: dict[tuple[int, int], tuple[int, Wait, list[tuple[int, int]]]] = {}
+    # Paths share curves: each pair of stage and curve has an entry, which knows the first place where it counts.
+    entries: dict[tuple[int, int], tuple[int, Wait, tuple[int, int]]] = {}
     rows = []
     for number, path in enumerate(instance.oracle.paths.paths):
         stages = tuple(order.index(name) for name in path.stages)
         waits = []
         for place, (stage, curve) in enumerate(zip(stages, path.curves, strict=True)):
-            entry, _, uses = entries.setdefault((stage, id(curve)), (len(entries), curve, []))
-            uses.append((number, place))
+            entry, *_ = entries.setdefault((stage, id(curve)), (len(entries), curve, (number, place)))
             waits.append(entry)
         rows.append(PathRow(stages, tuple(waits), path.lag_ns))
     least = [int(table.latency_ns.min()) for table in tables]
     slack_ns = [instance.deadline_ns - row.lag_ns - sum(least[other] for other in row.stages) for row in rows]
     tolerance_ns = int(params.wait_tolerance * instance.deadline_ns)
     bounds = []
-    for (stage, _), (_, curve, uses) in entries.items():
+    for (stage, _), (_, curve, use) in entries.items():
         most_ns = max(slack for row, slack in zip(rows, slack_ns, strict=True) if stage in row.stages)
         ns = wait_bounds(curve, tables[stage], tolerance_ns, most_ns)
-        bounds.append(WaitBounds(stage, tuple(uses), ns, np.zeros(ns.size, dtype=bool)))
+        bounds.append(WaitBounds(stage, use, ns, np.zeros(ns.size, dtype=bool)))
     usable = [np.ones(table.count, dtype=bool) for table in tables]
     for row, slack in zip(rows, slack_ns, strict=True):
         for stage, entry in zip(row.stages, row.waits, strict=True):
             usable[stage] &= tables[stage].latency_ns - least[stage] + bounds[entry].ns <= slack
     return PricingTables(
+        instance.deadline_ns,
         tuple(order),
         tuple(_stage_table(table.keep(kept), hardware) for table, kept in zip(tables, usable, strict=True)),
         tuple(rows),

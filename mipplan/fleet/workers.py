@@ -48,8 +48,7 @@ class PricingRequest:
 class PricingTask:
     """Some requests for one worker."""
 
-    run: str
-    folder: str  # where what other workers of the machine made lies, if they can see it
+    folder: str  # of the run: where what other workers of the machine made lies, if they can see it
     hardware: tuple[str, ...]
     prices: Int64
     requests: tuple[PricingRequest, ...]
@@ -59,7 +58,7 @@ class PricingTask:
 
 def answer(task: PricingTask) -> tuple[list[tuple[int, Priced, PricingState]], list[int]]:
     """Answer a task's requests, with what was learnt; also name the pipelines that this worker has no data of."""
-    worker = worker_of(task.run, task.folder, task.hardware, task.params)
+    worker = worker_of(task.folder, task.hardware, task.params)
     replies, missing = [], []
     for request in task.requests:
         problem = worker.problem(request, task.data.get(request.index))
@@ -123,9 +122,8 @@ class _Worker:
 
 
 @lru_cache(maxsize=1)
-def worker_of(run: str, folder: str, hardware: tuple[str, ...], params: WorkerParams) -> _Worker:
-    """Return what this process keeps of a run; its name counts because folders may be used again."""
-    del run
+def worker_of(folder: str, hardware: tuple[str, ...], params: WorkerParams) -> _Worker:
+    """Return what this process keeps of a run, which its folder tells from others."""
     return _Worker(folder, hardware, params)
 
 
@@ -140,7 +138,6 @@ class WorkerPool:
     params: WorkerParams
 
     def __post_init__(self) -> None:
-        self._run = uuid.uuid4().hex
         self._known: set[int] = set()
         #: What was learnt about each pipeline.
         self.states = [PricingState()] * len(self.fleet.members)
@@ -159,11 +156,6 @@ class WorkerPool:
         ):
             count = int(joblib.effective_n_jobs(parallel.n_jobs))
             yield cls(fleet, f"{folder}/none" if count == 1 else folder, parallel, count, params)
-
-    @property
-    def at_once(self) -> int:
-        """How many pipelines to price at once where an answer may make the others needless."""
-        return 4 * self.count
 
     def price(
         self, prices: Int64, most: Mapping[int, int | None], *, wants_all: bool = False
@@ -193,5 +185,5 @@ class WorkerPool:
             sent = [request.index for request in asked if request.index in unknown]
             data = {index: self.fleet.realisations[index] for index in sent}
             yield joblib.delayed(answer)(
-                PricingTask(self._run, self.folder, self.fleet.hardware, prices, asked, data, self.params)
+                PricingTask(self.folder, self.fleet.hardware, prices, asked, data, self.params)
             )

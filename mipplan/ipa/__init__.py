@@ -3,7 +3,6 @@
 The mathematics, and what it leaves out, is on the page ``docs/ipa.md``.
 """
 
-from mipplan.ipa.planning import Configured, configure
-from mipplan.ipa.program import Weights
+from mipplan.ipa.planning import Configured, Weights, configure
 
 __all__ = ["Configured", "Weights", "configure"]

@@ -1,9 +1,12 @@
-"""From a pipeline that is a chain to the plan of IPA's integer program."""
+"""From a pipeline that is a chain to the plan of IPA's integer program, posed as a time-cost problem.
+
+With variant and batch size fixed, replicas appear in the throughput constraint and in the cost only, so as few as keep
+up are best: what is a product of variables in the program is a constant of a mode. Equation numbers refer to the page.
+"""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -11,15 +14,58 @@ from fractions import Fraction
 import numpy as np
 
 from mipplan.baselines import BaselineProblem, pose, size_family
-from mipplan.core import Fault, InputError, format_duration, is_number
-from mipplan.ipa.program import Variant, Weights, pose_program
-from mipplan.options import Configuration, find_families
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, Fault, InputError, format_duration, is_number
+from mipplan.options import Configuration, Option, find_families
 from mipplan.pipeline import FanOut, Pipeline
 from mipplan.profiles import Profiles
-from mipplan.result import Effort, Limit, Plan
+from mipplan.result import Limit, Plan, relevant_profiles
 from mipplan.solvers import Termination, solve_problem
 from mipplan.trace import Trace
-from mipplan_formulations import TimeCostProblem
+from mipplan_formulations import Activity, Arc, Path, Resource, TimeCostProblem
+
+#: The objective is counted in millionths, because costs of a program are whole numbers.
+_PER_UNIT = 1_000_000
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the objective (1).
+
+    Attributes
+    ----------
+    accuracy : float
+        α, per unit of accuracy, summed over stages.
+    cost : float
+        β, per dollar an hour.
+    batch : float
+        δ, per item of batch size, summed over stages.
+    """
+
+    accuracy: float = 1.0
+    cost: float = 1.0
+    batch: float = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A model on one hardware with one batch size, and the fewest replicas that keep up with the rate (3)."""
+
+    model: str
+    option: Option
+    accuracy: float
+
+    def latency_ns(self, queries_per_ns: Fraction) -> int:
+        """Time of a full batch and of waiting for the others of the batch, (b − 1)/λ, rounded up (2)."""
+        family = self.option.family
+        return int(family.service_ns[-1]) + math.ceil((family.batch - 1) / queries_per_ns)
+
+    def value(self, weights: Weights) -> float:
+        """Its part of the objective (1)."""
+        return (
+            weights.accuracy * self.accuracy
+            - weights.cost * (self.option.microusd_per_hour / MICRODOLLARS_PER_DOLLAR)
+            - weights.batch * self.option.family.batch
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +149,6 @@ def configure(
     ]
     if faults:
         raise InputError(faults)
-    started = time.monotonic()
     posed = pose(pipeline, profiles, trace, "ipa", slo_s, quantile, seed)
     if isinstance(posed, Plan):
         return Configured(posed, {}, None, True)
@@ -115,26 +160,17 @@ def configure(
     short = [stage for stage, own in sized.items() if not own]
     if short:
         reason = f"no allowed number of replicas keeps up with the rate at {', '.join(short)}"
-        return Configured(posed.infeasible(reason, Effort(0, time.monotonic() - started)), {}, None, True)
-    order = pipeline.topological_order
-    problem = pose_program(
-        {stage: sized[stage] for stage in order},
-        [pipeline.outgoing(stage)[0].delay_ns for stage in order[:-1]],
-        posed.deadline_ns,
-        posed.limits,
-        rate,
-        weights,
-    )
+        return Configured(posed.without_plan(reason), {}, None, True)
+    problem = _pose_program(posed, sized, rate, weights)
     answer = solve_problem(problem, solver, formulation=formulation, time_limit_s=time_limit_s, seed=seed)
-    effort = Effort(0, time.monotonic() - started)
     if answer.selection is None:
-        if answer.termination is Termination.INFEASIBLE:
-            return Configured(posed.infeasible(_reason(problem), effort), {}, None, True)
-        nothing = posed.unknown("the solver found nothing in time", effort, Limit.TIME)
-        return Configured(nothing, {}, None, False)
-    chosen = {stage: sized[stage][mode] for stage, mode in zip(order, answer.selection, strict=True)}
+        proven = answer.termination is Termination.INFEASIBLE
+        reason = _reason(problem) if proven else "the solver found nothing in time"
+        return Configured(posed.without_plan(reason, 0, None if proven else Limit.TIME), {}, None, proven)
+    modes = zip(pipeline.topological_order, answer.selection, strict=True)
+    chosen = {stage: sized[stage][mode] for stage, mode in modes}
     return Configured(
-        _plan_of(posed, profiles, chosen, effort),
+        _plan_of(posed, profiles, chosen),
         {stage: chosen[stage].model for stage in pipeline.stages},
         sum(variant.value(weights) for variant in chosen.values()),
         answer.termination is Termination.OPTIMAL,
@@ -177,15 +213,13 @@ def _variant_faults(
         for model in models:
             if model not in profiles.models:
                 yield Fault(place, f"there are no profiles of model {model!r}")
-            elif len(models) > 1 and any(np.isnan(value) for value in _accuracies(profiles, model)):
+            elif len(models) > 1 and _lacks_accuracy(profiles, model):
                 yield Fault(place, f"the profiles of {model!r} lack accuracy, by which variants differ")
 
 
-def _accuracies(profiles: Profiles, model: str) -> Iterator[float]:
-    for hardware in profiles.hardware_for(model):
-        table = profiles.table(model, hardware)
-        if table is not None:
-            yield from [math.nan] if table.accuracy is None else table.accuracy.tolist()
+def _lacks_accuracy(profiles: Profiles, model: str) -> bool:
+    tables = [table for (name, _), table in profiles.tables.items() if name == model]
+    return any(table.accuracy is None or np.isnan(table.accuracy).any() for table in tables)
 
 
 def _size(
@@ -215,18 +249,12 @@ def _with_models(pipeline: Pipeline, models: Mapping[str, str]) -> Pipeline:
     return Pipeline.from_document(document)
 
 
-def _plan_of(
-    posed: BaselineProblem, profiles: Profiles, chosen: Mapping[str, Variant], effort: Effort
-) -> Plan:
+def _plan_of(posed: BaselineProblem, profiles: Profiles, chosen: Mapping[str, Variant]) -> Plan:
     """Write the choice as a plan of the pipeline with the chosen models, certified for the trace."""
     pipeline = _with_models(posed.pipeline, {stage: variant.model for stage, variant in chosen.items()})
-    base = posed.base
-    again = pose(pipeline, profiles, posed.trace, "ipa", base.slo_s, base.quantile, base.seed)
-    if isinstance(again, Plan):
-        raise AssertionError("what was chosen can be served")
-    again = replace(again, base=again.base.with_slo(posed.deadline_ns))
+    base = replace(posed.base, pipeline=pipeline, profiles=relevant_profiles(pipeline, profiles))
     made = {stage: chosen[stage].option for stage in pipeline.stages}
-    return again.given(Configuration(made), effort)
+    return replace(posed, base=base).given(Configuration(made))
 
 
 def _reason(problem: TimeCostProblem) -> str:
@@ -238,3 +266,31 @@ def _reason(problem: TimeCostProblem) -> str:
             f"{format_duration(problem.deadline)}"
         )
     return "the limits on devices leave too few of them"
+
+
+def _pose_program(
+    posed: BaselineProblem, sized: Mapping[str, Sequence[Variant]], queries_per_ns: Fraction, weights: Weights
+) -> TimeCostProblem:
+    """Write the program for a chain; a mode costs what its value falls short of the stage's best, in millionths.
+
+    Activities come in the order of the chain, modes are a stage's variants, and `queries_per_ns` is λ.
+    """
+    order, limits = posed.pipeline.topological_order, posed.limits
+    delays_ns = [posed.pipeline.outgoing(stage)[0].delay_ns for stage in order[:-1]]
+    activities = []
+    for name in order:
+        variants = sized[name]
+        values = np.array([variant.value(weights) for variant in variants])
+        cost = np.rint((values.max() - values) * _PER_UNIT).astype(np.int64)
+        latency_ns = np.array([variant.latency_ns(queries_per_ns) for variant in variants], dtype=np.int64)
+        options = [variant.option for variant in variants]
+        used = [[n if family.hardware == hardware else 0 for hardware in limits] for family, n in options]
+        activities.append(Activity(name, cost, latency_ns, np.array(used, dtype=np.int64)))
+    nothing = tuple(np.zeros(len(sized[name]), dtype=np.int64) for name in order)
+    return TimeCostProblem(
+        tuple(activities),
+        tuple(Arc(v, v + 1, delay) for v, delay in enumerate(delays_ns)),
+        (Path(tuple(range(len(activities))), sum(delays_ns), nothing),),
+        posed.deadline_ns,
+        tuple(Resource(hardware, limit) for hardware, limit in limits.items()),
+    )

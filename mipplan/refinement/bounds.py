@@ -44,9 +44,6 @@ class CapacityParams:
     windows: int = 41
 
 
-_CAPACITY_PARAMS = CapacityParams()
-
-
 class LeastTimes:
     """Bounds on the times of every token under all plans of a problem's domains, none of which may be empty."""
 
@@ -106,11 +103,18 @@ def narrow(problem: RefinementProblem, budget: int | None = None, known: Known |
         before = _count(problem.domains)
         if budget is not None:
             problem = replace(problem, domains=_within(problem.domains, budget))
-        for condition in (_served_in_time, partial(_with_capacity, known)):
+        for ground, condition in ((PATH_SERVICE, _in_time), (CAPACITY, partial(_with_capacity, known))):
             blocked = next((stage for stage, domain in problem.domains.items() if not domain), None)
             if blocked is not None:
                 return Narrowed(problem, blocked, refuted)
-            problem = replace(problem, domains=condition(LeastTimes(problem), refuted))
+            times, kept = LeastTimes(problem), {}
+            for stage, domain in problem.domains.items():
+                needed = zip(domain, condition(times, stage), strict=True)
+                spans = [replace(span, fewest=max(span.fewest, n)) for span, n in needed if n is not None]
+                kept[stage] = tuple(span for span in spans if span.fewest <= span.most)
+            if removed := _count(problem.domains) - _count(kept):
+                refuted[ground] += removed
+            problem = replace(problem, domains=kept)
         if _count(problem.domains) == before:
             return Narrowed(problem, None, refuted)
 
@@ -135,60 +139,21 @@ def _within(domains: Domains, budget: int) -> dict[str, Domain]:
     return kept
 
 
-def _served_in_time(times: LeastTimes, refuted: Counter[str]) -> dict[str, Domain]:
-    """Leave out families whose least batch latency alone is too long."""
-    kept: dict[str, Domain] = {}
-    for stage, domain in times.problem.domains.items():
-        spans = []
-        for span in domain:
-            exit_ns = times.arrival_ns[stage] + int(span.family.service_ns.min())
-            if times.count_late(stage, exit_ns) <= times.problem.allowed:
-                spans.append(span)
-            else:
-                refuted[PATH_SERVICE] += span.most - span.fewest + 1
-        kept[stage] = tuple(spans)
-    return kept
+def _in_time(times: LeastTimes, stage: str) -> list[int | None]:
+    """Replicas that each family needs by path service times: none, or None if its least batch latency is too long."""
+    least_ns = (int(span.family.service_ns.min()) for span in times.problem.domains[stage])
+    late = (times.count_late(stage, times.arrival_ns[stage] + service_ns) for service_ns in least_ns)
+    return [0 if count <= times.problem.allowed else None for count in late]
 
 
-def _with_capacity(known: Known, times: LeastTimes, refuted: Counter[str]) -> dict[str, Domain]:
-    """Leave out replicas that are too few."""
-    kept: dict[str, Domain] = {}
-    for stage, domain in times.problem.domains.items():
-        window = (stage, times.window_ns(stage))
-        if window not in known:
-            known[window] = find_needed_capacity(times, stage)
-        needed = known[window]
-        if needed is None:
-            kept[stage] = domain
-            continue
-        spans = []
-        for span in domain:
-            enough = needed.fewest_replicas(span.family.service_ns)
-            fewest = span.most + 1 if enough is None else max(span.fewest, min(enough, span.most + 1))
-            refuted[CAPACITY] += fewest - span.fewest
-            if fewest <= span.most:
-                spans.append(replace(span, fewest=fewest))
-        kept[stage] = tuple(spans)
-    return kept
-
-
-class Crowds:
-    """The most tokens that enter within a closed window, for some lengths of it."""
-
-    def __init__(self, ingress_ns: Int64, longest_ns: int, windows: int) -> None:
-        self.length_ns = np.unique((longest_ns * np.linspace(0.0, 1.0, windows)).astype(np.int64))
-        self.length_ns[-1] = longest_ns
-        first = np.arange(ingress_ns.size)
-        most = [
-            int((np.searchsorted(ingress_ns, ingress_ns + length, side="right") - first).max())
-            for length in self.length_ns.tolist()
-        ]
-        self.tokens = np.array(most, dtype=np.int64)
-
-    def at_most(self, length_ns: Int64) -> Int64:
-        """Bound the tokens within windows of these lengths, none longer than the longest here."""
-        counted: Int64 = self.tokens[np.searchsorted(self.length_ns, length_ns)]
-        return counted
+def _with_capacity(known: Known, times: LeastTimes, stage: str) -> list[int | None]:
+    """Replicas that each family needs by capacity; None if no number of them will do."""
+    window = (stage, times.window_ns(stage))
+    if window not in known:
+        known[window] = find_needed_capacity(times, stage)
+    needed = known[window]
+    domain = times.problem.domains[stage]
+    return [0 if needed is None else needed.fewest_replicas(span.family.service_ns) for span in domain]
 
 
 @dataclass(frozen=True)
@@ -199,7 +164,8 @@ class NeededCapacity:
     """If each token takes so much of the stage as a whole, in parts of a ns, more queries than allowed are late."""
     parts: int  # In a ns.
     window_ns: int  # From the earliest arrival of a token to its due time.
-    crowds: Crowds  # Of the tokens that enter within so much time, or less.
+    lengths_ns: Int64  # Of closed windows, ascending, up to that one.
+    crowds: Int64  # The most tokens that enter within a window of each length.
 
     def fewest_replicas(self, service_ns: Int64) -> int | None:
         """With fewer replicas whose batches of k take ``service_ns[k - 1]``, too many queries are late.
@@ -211,7 +177,8 @@ class NeededCapacity:
         if not fits.any():
             return None
         # Tokens that a batch serves on time entered within what it leaves of the window.
-        useful = np.minimum(size[fits], self.crowds.at_most(self.window_ns - service_ns[fits]))
+        crowds = self.crowds[np.searchsorted(self.lengths_ns, self.window_ns - service_ns[fits])]
+        useful = np.minimum(size[fits], crowds)
         # n replicas are too few if ℓ(k) per useful token is n·work or more for every k.
         too_few = min(
             latency * self.parts // (tokens * self.work)
@@ -221,7 +188,7 @@ class NeededCapacity:
 
 
 def find_needed_capacity(
-    times: LeastTimes, stage: str, params: CapacityParams = _CAPACITY_PARAMS
+    times: LeastTimes, stage: str, params: CapacityParams = CapacityParams()
 ) -> NeededCapacity | None:
     """Find the least capacity of a stage with which no more queries than allowed are late, or nearly that.
 
@@ -251,7 +218,14 @@ def find_needed_capacity(
             fails = work
         else:
             fits = work
-    return NeededCapacity(fails, parts, length_ns, Crowds(ingress_ns, length_ns, params.windows))
+    lengths_ns = np.unique((length_ns * np.linspace(0.0, 1.0, params.windows)).astype(np.int64))
+    lengths_ns[-1] = length_ns
+    first = np.arange(ingress_ns.size)
+    crowds = [
+        int((np.searchsorted(ingress_ns, ingress_ns + length, side="right") - first).max())
+        for length in lengths_ns.tolist()
+    ]
+    return NeededCapacity(fails, parts, length_ns, lengths_ns, np.array(crowds, dtype=np.int64))
 
 
 def count_turned_away(gaps: Sequence[int] | Int64, window: int, work: int, most: int) -> int:

@@ -74,7 +74,7 @@ class ReplayOracle:
         """Count late queries; once they are more than allowed, those known by then."""
         late = np.zeros(self.problem.workload.queries, dtype=np.bool_)
         count = 0
-        for stage, run in self._runs(plan, limit):
+        for stage, run in self.runs(plan, limit):
             late[self.times.late_queries(stage, run.exit_ns)] = True
             count = int(np.count_nonzero(late))
             if count > self.problem.allowed:
@@ -82,11 +82,8 @@ class ReplayOracle:
         limit.counters.replays += 1
         return count
 
-    def replay(self, plan: Configuration, limit: WorkLimit) -> dict[str, StageRun]:
-        """Replay all stages of a plan."""
-        return dict(self._runs(plan, limit))
-
-    def _runs(self, plan: Configuration, limit: WorkLimit) -> Iterator[tuple[str, StageRun]]:
+    def runs(self, plan: Configuration, limit: WorkLimit) -> Iterator[tuple[str, StageRun]]:
+        """Replay the stages of a plan, one after the other."""
         runs: dict[str, StageRun] = {}
         for stage in self.problem.workload.stages:
             (runs[stage],) = self.replays.serve(stage, [plan[stage]], runs, limit.spend)
@@ -117,9 +114,7 @@ class ScreenParams:
     multiples: tuple[float, ...] = (1.0, 1.05, 1.1, 1.2, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
 
 
-_SCREEN_PARAMS = ScreenParams()
-
-
+@dataclass(eq=False)
 class Screen:
     """A part of the trace in place of the whole, and how many of the late queries show there.
 
@@ -127,34 +122,31 @@ class Screen:
     on the part, so that few are put forward in vain. Part and whole are the same if the trace is not screened.
     """
 
-    def __init__(
-        self, part: ReplayOracle, whole: ReplayOracle, params: ScreenParams = _SCREEN_PARAMS
-    ) -> None:
-        self._part = part
-        self._whole = whole
-        self._learning = params.learning
-        self._share = 1.0
+    part: ReplayOracle
+    whole: ReplayOracle
+    params: ScreenParams = ScreenParams()
+    share: float = field(default=1.0, init=False)  # Of the late queries, those that show on the part.
 
     @property
     def problem(self) -> RefinementProblem:
         """On the part, with as many late queries as allow for those elsewhere."""
-        if self._part is self._whole:
-            return self._whole.problem
-        return replace(self._part.problem, allowed=int(self._share * self._whole.problem.allowed))
+        if self.part is self.whole:
+            return self.whole.problem
+        return replace(self.part.problem, allowed=int(self.share * self.whole.problem.allowed))
 
     def confirms(self, plan: Configuration, limit: WorkLimit) -> bool:
         """Whether a plan that keeps the deadline on the part does so on the whole trace."""
-        if self._part is self._whole:
+        if self.part is self.whole:
             return True
-        late = self._whole.count_late(plan, limit)
-        allowed = self._whole.problem.allowed
+        late = self.whole.count_late(plan, limit)
+        allowed = self.whole.problem.allowed
         if late > allowed // 2:  # of a few late queries the share is a matter of chance
-            share = min(1.0, self._part.count_late(plan, limit) / late)
-            self._share += self._learning * (share - self._share)
+            share = min(1.0, self.part.count_late(plan, limit) / late)
+            self.share += self.params.learning * (share - self.share)
         return late <= allowed
 
 
-def screen(problem: RefinementProblem, params: ScreenParams = _SCREEN_PARAMS) -> RefinementProblem | None:
+def screen(problem: RefinementProblem, params: ScreenParams = ScreenParams()) -> RefinementProblem | None:
     """Return the problem on the worst parts of its trace; None if the trace is short enough as it is.
 
     As many queries may be missed there as on the whole trace, since that is where they are missed.
@@ -171,12 +163,10 @@ def _worst_blocks(ingress_ns: Int64, params: ScreenParams) -> Bool:
     blocks = -(-ingress_ns.size // params.block)
     kept = np.zeros(blocks, dtype=np.bool_)
     rankings = [_rank_blocks(ingress_ns, rate, params.block) for rate in params.rates]
-    for place in range(blocks):
-        for ranking in rankings:
-            block = int(ranking[place])
-            kept[max(0, block - 1) : block + 1] = True
-            if kept.sum() >= params.queries // params.block:
-                return kept
+    for block in np.column_stack(rankings).ravel().tolist():  # the worst at any rate, then the next ones
+        kept[max(0, block - 1) : block + 1] = True
+        if kept.sum() >= params.queries // params.block:
+            break
     return kept
 
 
@@ -217,7 +207,7 @@ def sufficient_domains(oracle: ReplayOracle, limit: WorkLimit) -> Domains | None
 
 
 def study_stages(
-    oracle: ReplayOracle, quantile: float, limit: WorkLimit, params: ScreenParams = _SCREEN_PARAMS
+    oracle: ReplayOracle, quantile: float, limit: WorkLimit, params: ScreenParams = ScreenParams()
 ) -> dict[str, StageAlone] | None:
     """Study every stage on its own; None if nothing would do for one of them."""
     studied: dict[str, StageAlone] = {}

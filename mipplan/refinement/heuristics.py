@@ -26,7 +26,6 @@ from mipplan.refinement.evaluation import LimitReachedError, RatedOption, Replay
 from mipplan.refinement.problem import Domain, RefinementProblem, Span
 from mipplan.refinement.search import RefinementSearch
 from mipplan.replayer import NEVER, StageReplays
-from mipplan.result import Choice
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,8 @@ class HeuristicParams:
     kick_reach: int = 6  # A kick takes one of 6 dearer options of a stage.
 
 
-_PARAMS = HeuristicParams()
-
-
 def propose_plans(
-    stages: Mapping[str, StageAlone], params: HeuristicParams = _PARAMS
+    stages: Mapping[str, StageAlone], params: HeuristicParams = HeuristicParams()
 ) -> Iterator[Configuration]:
     """Plans in which every stage weighs cost against time at one price of time, cheapest plan first."""
     frontiers = {stage: alone.frontier for stage, alone in stages.items()}
@@ -63,11 +59,14 @@ def propose_plans(
     costs = [rated.option.microusd_per_hour for rated in everything]
     sojourns = [max(1, rated.sojourn_ns) for rated in everything]
     prices = np.geomspace(min(costs) / max(sojourns) / 10, max(costs) / min(sojourns) * 10, params.prices)
-    plans: dict[tuple[Choice, ...], Configuration] = {}
-    for price in prices.tolist():
-        best = {stage: _best_at(price, frontier) for stage, frontier in frontiers.items()}
-        plan = Configuration({stage: rated.option for stage, rated in best.items()})
-        plans[tuple(plan.choices.values())] = plan
+
+    def plan_at(price: float) -> Configuration:
+        def weighed(rated: RatedOption) -> float:
+            return rated.option.microusd_per_hour + price * rated.sojourn_ns
+
+        return Configuration({stage: min(own, key=weighed).option for stage, own in frontiers.items()})
+
+    plans = {tuple(plan.choices.values()): plan for plan in map(plan_at, prices.tolist())}
     yield from sorted(plans.values(), key=_cost)
 
 
@@ -78,10 +77,6 @@ def fastest_plan(problem: RefinementProblem) -> Configuration:
         for stage, domain in problem.domains.items()
     }
     return Configuration({stage: Option(span.family, span.most) for stage, span in fastest.items()})
-
-
-def _best_at(price: float, frontier: Sequence[RatedOption]) -> RatedOption:
-    return min(frontier, key=lambda rated: rated.option.microusd_per_hour + price * rated.sojourn_ns)
 
 
 def _cost(plan: Configuration) -> int:
@@ -102,7 +97,7 @@ class Heuristics:
     limit: WorkLimit  # For time; each neighbourhood has an allowance of stage replays of its own.
     # Told of every cheaper plan that keeps the deadline; says whether it counts.
     accept: Callable[[Configuration], bool]
-    params: HeuristicParams = _PARAMS
+    params: HeuristicParams = HeuristicParams()
 
     def redraft(self, start: Configuration) -> Configuration:
         """Draft cheaper plans by the times of the best one, as long as one of them keeps the deadline."""
@@ -177,7 +172,7 @@ class Heuristics:
     ) -> dict[str, Menu]:
         """Times of every stage under other options, at the arrivals of this plan."""
         workload = oracle.problem.workload
-        runs = oracle.replay(plan, self.limit)
+        runs = dict(oracle.runs(plan, self.limit))
         counting = _counting(oracle.lateness_ns(runs), oracle.problem.allowed, margin)
         exits = {stage: run.exit_ns for stage, run in runs.items()}
         menus: dict[str, Menu] = {}
@@ -314,7 +309,7 @@ class Drafts:
 
 
 def draft_plans(
-    pipeline: Pipeline, menus: Mapping[str, Menu], budget: int, params: HeuristicParams = _PARAMS
+    pipeline: Pipeline, menus: Mapping[str, Menu], budget: int, params: HeuristicParams = HeuristicParams()
 ) -> Drafts:
     """Draft the cheapest plans for every length of the longest path, and some that are nearly so.
 

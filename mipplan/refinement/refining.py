@@ -77,9 +77,6 @@ class RefinementParams:
     heuristics: HeuristicParams = field(default_factory=HeuristicParams)
 
 
-_PARAMS = RefinementParams()
-
-
 def refine(
     plan: Plan,
     trace: Trace,
@@ -164,29 +161,24 @@ def refine(
     return Refining(base, trace, discipline, engine, limits).run()
 
 
+@dataclass(eq=False)
 class Refining:
     """One refinement under way, of a plan whose objective is what is asked for."""
 
-    def __init__(
-        self,
-        base: Plan,
-        trace: Trace,
-        discipline: str,
-        engine: str,
-        limits: SearchLimits,
-        params: RefinementParams = _PARAMS,
-    ) -> None:
-        limits.report(f"refining on {len(trace):,} queries")
-        self._base = base
-        self._trace = trace
-        self._discipline = Discipline(discipline)
-        self._engine, self._engine_name = resolve_engine(engine, frozenset()), engine
-        self._limits = limits
-        self._params = params
-        self._workload = realise(base.pipeline, trace, base.seed)
-        deadline_ns = base.slo_ns - base.margin_ns
+    base: Plan
+    trace: Trace
+    discipline: str
+    engine: str
+    limits: SearchLimits
+    params: RefinementParams = RefinementParams()
+
+    def __post_init__(self) -> None:
+        self.limits.report(f"refining on {len(self.trace):,} queries")
+        base, params = self.base, self.params
+        self._engine = resolve_engine(self.engine, frozenset())
+        self._workload = realise(base.pipeline, self.trace, base.seed)
         self._problem = state_problem(
-            base.pipeline, base.profiles, self._workload, deadline_ns, base.quantile
+            base.pipeline, base.profiles, self._workload, base.objective.deadline_ns, base.quantile
         )
         self._counters = Counters()
         self._improving = self._work_until(params.improved_by)
@@ -219,42 +211,46 @@ class Refining:
                 proof = OPTIMAL if self._prove() else ASSUMING if trusted else None
         except KeyboardInterrupt:
             self._stopped = Limit.INTERRUPT
-        if excluded is not None and excluded.blocked is not None:
-            return self._concluded(OPTIMAL, self._why_blocked(excluded.blocked))
-        return self._concluded(proof)
+        if excluded is None or excluded.blocked is None:
+            return self._concluded(proof)
+        return self._concluded(
+            OPTIMAL,
+            f"no option of stage {excluded.blocked!r} can keep {format_duration(self._problem.deadline_ns)}: "
+            "whatever the other stages run on, its batch latencies and theirs, or its capacity within its limits, "
+            "make too many queries late",
+        )
 
     def _try_given(self) -> None:
         """Take the choices of the given plan, if they keep the deadline."""
-        choices = self._base.choices
+        choices = self.base.choices
         if not choices:
             return
         (verdict,) = replay_many(
-            [self._base],
-            self._trace,
-            discipline=self._discipline,
+            [self.base],
+            self.trace,
+            discipline=self.discipline,
             engine=self._engine.name,
             slo_s=self._problem.deadline_ns / NS_PER_S,
-            quantile=self._base.quantile,
         )
         self._counters.replays += 1
-        self._limits.report(f"the given plan {'keeps' if verdict.keeps else 'does not keep'} the objective")
+        self.limits.report(f"the given plan {'keeps' if verdict.keeps else 'does not keep'} the objective")
         if verdict.keeps:
-            self._choices, self._cost = dict(choices), self._base.microusd_per_hour
+            self._choices, self._cost = dict(choices), self.base.microusd_per_hour
             self._best = find_options(self._problem.domains, choices)
 
     def _improve(self) -> None:
         """Find a first plan if there is none, and make it cheaper."""
         limit = self._improving
         whole = ReplayOracle(self._problem, self._replays)
-        part = screen(self._problem, self._params.screen)
+        part = screen(self._problem, self.params.screen)
         oracle = whole if part is None else ReplayOracle(part, self._replays_of(part))
-        screening = Screen(oracle, whole, self._params.screen)
+        screening = Screen(oracle, whole, self.params.screen)
 
         def accept(plan: Configuration) -> bool:
             return screening.confirms(plan, limit) and self._take(plan)
 
         try:
-            stages = study_stages(oracle, self._base.quantile, limit)
+            stages = study_stages(oracle, self.base.quantile, limit)
             if stages is None:
                 return
             if part is None:
@@ -262,19 +258,19 @@ class Refining:
             self._find_first(stages, whole, limit)
             if self._best is not None:
                 heuristics = Heuristics(
-                    lambda: screening.problem, stages, oracle.replays, limit, accept, self._params.heuristics
+                    lambda: screening.problem, stages, oracle.replays, limit, accept, self.params.heuristics
                 )
                 first = self._best
                 drafted = heuristics.redraft(first)
                 # Drafts lead far and fast, and not always to where small steps from the first plan would.
                 heuristics.improve([drafted] if drafted is first else [drafted, first])
         except LimitReachedError:
-            self._limits.report("no time left to look for cheaper plans")
+            self.limits.report("no time left to look for cheaper plans")
 
     def _find_first(self, stages: dict[str, StageAlone], oracle: ReplayOracle, limit: WorkLimit) -> None:
         """Cheapest of the plans that weigh cost against time; the fastest plan if none of them will do."""
         last = [fastest_plan(self._problem)] if self._cost is None else []
-        for plan in (*propose_plans(stages, self._params.heuristics), *last):
+        for plan in (*propose_plans(stages, self.params.heuristics), *last):
             if self._cost is not None and plan.microusd_per_hour >= self._cost:
                 return
             if oracle.keeps(plan, limit):
@@ -284,22 +280,22 @@ class Refining:
     def _bound(self) -> None:
         """Raise the lower bound by conditions alone: by bisection, to where they no longer refute every plan."""
         low, high = self._lower_bound, self._budget()
-        while self._cost is not None and high - low > max(1, high // self._params.bound_precision):
+        while self._cost is not None and high - low > max(1, high // self.params.bound_precision):
             middle = (low + high) // 2
             if narrow(self._problem, middle, self._known).blocked is not None:
                 low = middle
             else:
                 high = middle
-            if self._limits.deadline.is_over:
+            if self.limits.deadline.is_over:
                 break
         self._raise_bound(low)
 
     def _search_on_trust(self) -> bool:
         """Search everything that could be cheaper, on trust; whether that was done to the end."""
-        domains = self._sufficient
         try:
-            if domains is None:
-                domains = sufficient_domains(ReplayOracle(self._problem, self._replays), self._trusting)
+            domains = self._sufficient or sufficient_domains(
+                ReplayOracle(self._problem, self._replays), self._trusting
+            )
         except LimitReachedError:
             return False
         if domains is None:
@@ -310,7 +306,7 @@ class Refining:
     def _prove(self) -> bool:
         """Search everything that could be cheaper, without trust, the cheapest first; whether to the end."""
         start, end = self._lower_bound, self._budget()
-        for step in self._params.proof_steps:
+        for step in self.params.proof_steps:
             if self._cost is None and step < 1:
                 continue
             if self._lower_bound == self._cost:
@@ -337,9 +333,9 @@ class Refining:
         """Keep a plan that keeps the deadline, if it is the cheapest so far; it counts in any case."""
         cost = plan.microusd_per_hour
         if self._cost is None or cost < self._cost:
-            self._choices = {stage: plan[stage].choice for stage in self._base.pipeline.stages}
+            self._choices = {stage: plan[stage].choice for stage in self.base.pipeline.stages}
             self._best, self._cost = plan, cost
-            self._limits.report(f"found a plan of {cost / MICRODOLLARS_PER_DOLLAR:.4g} $/h")
+            self.limits.report(f"found a plan of {cost / MICRODOLLARS_PER_DOLLAR:.4g} $/h")
         return True
 
     def _budget(self) -> int:
@@ -357,27 +353,15 @@ class Refining:
             self._lower_bound = min(self._lower_bound, self._cost)
 
     def _replays_of(self, problem: RefinementProblem) -> StageReplays:
-        return StageReplays(problem.workload, self._engine, fifo=self._discipline is Discipline.FIFO)
+        return StageReplays(problem.workload, self._engine, fifo=self.discipline == Discipline.FIFO)
 
     def _work_until(self, share: float, most_stage_replays: float = float("inf")) -> WorkLimit:
-        return WorkLimit(self._counters, self._limits.deadline.share(share), most_stage_replays)
-
-    def _why_blocked(self, stage: str) -> str:
-        limit = format_duration(self._problem.deadline_ns)
-        return (
-            f"no option of stage {stage!r} can keep {limit}: whatever the other stages run on, its batch latencies "
-            "and theirs, or its capacity within its limits, make too many queries late"
-        )
+        return WorkLimit(self._counters, self.limits.deadline.share(share), most_stage_replays)
 
     def _concluded(self, proof: str | None, why: str | None = None) -> Plan:
         """The best plan with what is proven about it; without any, the reason."""
-        made = conclude(self._base, self._choices, self._lower_bound, proof == OPTIMAL, self._stopped, why)
+        made = conclude(self.base, self._choices, self._lower_bound, proof == OPTIMAL, self._stopped, why)
         done = self._counters
-        record = Refinement(
-            self._discipline.value,
-            proof if made.choices else None,
-            replays=done.replays,
-            stage_replays=done.stage_replays,
-            refuted=done.refuted,
-        )
-        return record_refinement(made, self._trace, self._workload, record, self._engine_name)
+        proof, discipline = proof if made.choices else None, Discipline(self.discipline).value
+        record = Refinement(discipline, proof, None, done.replays, done.stage_replays, done.refuted)
+        return record_refinement(made, self.trace, self._workload, record, self.engine)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice, takewhile
 
 import numpy as np
@@ -24,7 +24,6 @@ from mipplan.replayer import StageReplays, StageRun
 #: Grounds of refutation, as they stand in a plan's record.
 PARTIAL_REPLAY = "replay of a part, with least times below"
 REPLAY = "replay"
-
 
 #: At most 200 arrays of due times are kept, one for each way to spend what is left of the budget below a stage.
 _MOST_DUE_TIMES = 200
@@ -68,7 +67,7 @@ class RefinementSearch:
         settled = [_is_single(self.domains[stage]) for stage in self._order]
         self._settled_from = [all(settled[depth:]) for depth in range(len(settled) + 1)]
         self._floors = [_service_floors(self.domains[stage]) for stage in self._order]
-        self._due: OrderedDict[tuple[int, ...], Int64] = OrderedDict()
+        self._due_below = lru_cache(_MOST_DUE_TIMES)(self._find_due_ns)
 
     def run(self, budget: int) -> Configuration | None:
         """Return the cheapest plan that keeps the deadline and costs less than `budget`, or None.
@@ -215,17 +214,14 @@ class RefinementSearch:
         if self.is_brief:
             return self._due_at_most[self._order[depth]]
         left = self.budget - 1 - cost - self._rest[depth + 1]
-        floors = tuple(
-            least[max(0, bisect_right(extra, left) - 1)] for extra, least in self._floors[depth + 1 :]
-        )
-        due_ns = self._due.get((depth, *floors))
-        if due_ns is None:
-            least = dict(zip(self._order[depth + 1 :], floors, strict=True))
-            every = self.problem.due_times.under({**self._least, **least}, self.problem.deadline_ns)
-            due_ns = self._due[depth, *floors] = every[self._order[depth]]
-            if len(self._due) > _MOST_DUE_TIMES:
-                self._due.popitem(last=False)
-        return due_ns
+        floors = (least[max(0, bisect_right(extra, left) - 1)] for extra, least in self._floors[depth + 1 :])
+        return self._due_below(depth, *floors)
+
+    def _find_due_ns(self, depth: int, *floors: int) -> Int64:
+        """Due times at a stage, if the stages below it take at least so long."""
+        least = dict(zip(self._order[depth + 1 :], floors, strict=True))
+        every = self.problem.due_times.under({**self._least, **least}, self.problem.deadline_ns)
+        return every[self._order[depth]]
 
 
 def _service_floors(domain: Domain) -> tuple[list[int], list[int]]:

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 import mipplan as mp
 from campaigns import campaign_size, write_summary
-from mipplan.baselines.estimator import Estimator
-from mipplan.baselines.greedy import GreedySearch
+from mipplan.baselines.greedy import Estimator, GreedySearch
 from mipplan.baselines.problem import BaselineProblem, pose
 from mipplan.core import Deadline
 from mipplan.profiles import Hardware, LatencyTable

@@ -16,7 +16,7 @@ import pytest
 
 import mipplan as mp
 from campaigns import campaign_size, write_summary
-from mipplan.baselines.rates import Mode, queries_per_ns
+from mipplan.baselines.sizing import Mode, queries_per_ns
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.tokens import realise
 from oracle_greedy import SlowGreedy, as_settings

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 import mipplan as mp
 from mipplan.cli.app import app
 from mipplan.cli.flags import Planners
-from mipplan.comparison import Comparison, Contender, contenders
+from mipplan.comparison import Comparison, Contender, comparing
 from mipplan.reporting import comparison_report, comparisons, draw_comparison
 
 Run = Callable[..., Result]
@@ -192,7 +192,7 @@ def test_picture_shows_costs_marks_and_latencies(compared: Comparison) -> None:
 
 
 def test_interrupted_shows_the_rows_so_far(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contenders, "inferline", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(comparing, "inferline", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     done = run()
     assert done.exit_code == 130
     assert "interrupted before these were done: inferline" in done.stdout

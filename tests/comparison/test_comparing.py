@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mipplan as mp
-from mipplan.comparison import Comparison, ComparisonRow, Contender, Judgement, comparing, contenders
+from mipplan.comparison import Comparison, ComparisonRow, Contender, Judgement, comparing
 from mipplan.result import Effort, Provenance, Refinement
 from planning_instances import hand_made
 
@@ -98,8 +98,8 @@ def test_objective_is_kept_up_to_the_nanosecond(problem: Problem) -> None:
     reached_ns = result.quantile_ns(0.99)
     evaluator = comparing.Evaluator(trace, trace, "oldest_first", 0, (1,))
     for slo_ns in (reached_ns, reached_ns - 1):
-        made = contenders.TimedPlan(plan.with_slo(slo_ns), 1.0, 0)
-        judged = evaluator.row(Contender.HALF_SLO, made, lambda _: None).in_sample
+        row = ComparisonRow(Contender.HALF_SLO, plan.with_slo(slo_ns), 1.0, 0)
+        judged = evaluator.judged(row, lambda _: None).in_sample
         assert judged is not None
         assert judged.keeps == (slo_ns == reached_ns)
         assert judged.misses == sum(latency > slo_ns for latency in result.latency_ns.tolist())
@@ -187,7 +187,7 @@ def test_refinement_needs_no_certified_plan(problem: Problem) -> None:
 def test_no_planner_is_given_anything_of_the_rest(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
     for name in CALLED:
-        monkeypatch.setattr(contenders, name, stub(problem, calls))
+        monkeypatch.setattr(comparing, name, stub(problem, calls))
     comparison = mp.compare(*problem, split=0.3)
     cut_ns = comparison.judged_on.arrival_ns[0]
     assert len(calls) == 6
@@ -257,8 +257,8 @@ def test_refinement_starts_from_the_certified_plan_which_is_made_once(
     calls: list[tuple[Any, ...]] = []
     certified = replace(stub(problem, [])(), provenance=Provenance(effort=Effort(3, 20.0)))
     refined = replace(certified, provenance=Provenance(refinement=Refinement("fifo", replays=5)))
-    monkeypatch.setattr(contenders, "plan", lambda *given, **more: calls.append(given) or certified)
-    monkeypatch.setattr(contenders, "refine", lambda *given, **more: calls.append(given) or refined)
+    monkeypatch.setattr(comparing, "plan", lambda *given, **more: calls.append(given) or certified)
+    monkeypatch.setattr(comparing, "refine", lambda *given, **more: calls.append(given) or refined)
     comparison = mp.compare(*problem, planners=["refined", "certified"])
     assert [given[0] for given in calls] == [problem[0], certified]
     assert (comparison.row("certified").planning_s, comparison.row("certified").estimator_calls) == (20.0, 3)
@@ -291,7 +291,7 @@ def test_ctrl_c_leaves_the_rows_that_were_complete(
                 raise
         return made()
 
-    monkeypatch.setattr(contenders, "inferline", interrupted)
+    monkeypatch.setattr(comparing, "inferline", interrupted)
     before = signal.getsignal(signal.SIGINT)
     comparison = mp.compare(*problem, planners=["half_slo", "inferline", "coarse_mean"])
     assert signal.getsignal(signal.SIGINT) is before

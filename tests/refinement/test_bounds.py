@@ -143,7 +143,7 @@ def test_capacity_by_hand() -> None:
     # Fluid: 10 tokens of 20 ns in 100 ns need 2 replicas. (That the second batch of a pair ends at 80 is for replay.)
     assert needed.fewest_replicas(np.array([40, 40])) == 2
     assert needed.fewest_replicas(np.array([101, 101])) is None
-    assert needed.crowds.at_most(np.array([0, 50, 100])).tolist() == [10, 10, 10]
+    assert set(needed.crowds.tolist()) == {10}
     start = mp.Plan(pipeline, profiles, Objective(100, 1.0))
     best = mp.refine(start, trace)
     assert (best.status, best.choices["s"].replicas) == ("optimal", 3)
