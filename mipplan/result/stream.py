@@ -293,7 +293,8 @@ class StreamResult(Printable):
         if not self.queries:
             return f": {self.end}, 0 queries of {self.read}"
         latencies = latencies_text(self, "P50", "P99", "max")
-        return f": {self.end}, {self.queries} queries, {latencies}, {self.misses} slower than {self.slo_s:g} s"
+        served = f"{self.queries} queries, {latencies}, {self.misses} slower than {self.slo_s:g} s"
+        return f": {self.end}, {served}"
 
 
 # --- what a replay prints, streamed or not ----------------------------------------------------------------------------
