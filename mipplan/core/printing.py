@@ -136,6 +136,9 @@ class Printable:
     def _repr_html_(self) -> str:
         return self._summary().html()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return remake(self)
+
 
 class FieldOf(property, Generic[ValueT]):
     """A field of a part that a result offers as its own: ``slo_ns = FieldOf[int]("objective.slo_ns")``.

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
 
 from mipplan.calculus import Envelope, EnvelopeCurve, rate_needed
 from mipplan.core import (
@@ -21,7 +20,6 @@ from mipplan.core import (
     Summary,
     format_duration,
     format_seconds,
-    remake,
 )
 from mipplan.tuner.scaling import Requirement, Scaler, ScalingResult, make_demand
 from mipplan.tuner.stages import StageScale, Tokens
@@ -85,9 +83,6 @@ class TuningStep(Printable):
             bound = getattr(self, name)
             if bound is not None and bound >= UNLIMITED_NS:
                 object.__setattr__(self, name, None)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return remake(self)
 
     usd_per_hour = FieldOf[float]("microusd_per_hour", MICRODOLLARS_PER_DOLLAR)
     """Cost, dollars per hour."""

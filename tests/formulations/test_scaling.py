@@ -309,6 +309,7 @@ def test_many_units_need_slopes() -> None:
         ({"groups": (Group("g"), Group("g"))}, "two group entries"),
         ({"resources": (Resource("r", 1),)}, "usage of 0 resources"),
         ({"arcs": (Arc(0, 5),)}, "no such activity"),
+        ({"arcs": (Arc(0, 1, -7),)}, "arc 0 -> 1: lag -7 is negative"),
         ({"arcs": (Arc(0, 1), Arc(1, 0))}, "cycle"),
         ({"demands": (Demand(np.array([0]), np.array([1])), None)}, "its group may shed nothing"),
         ({"need": [0.5, 1.0]}, "must be integers"),

@@ -218,6 +218,11 @@ def test_printing_changes_no_result(results: dict[str, Any]) -> None:
     assert pickle.loads(pickle.dumps(plan)) == plan
 
 
+def test_results_can_be_sent_to_another_process(results: dict[str, Any]) -> None:
+    for name, result in results.items():
+        assert str(pickle.loads(pickle.dumps(result))) == str(result), name
+
+
 def test_tables_and_pictures_are_at_hand(results: dict[str, Any]) -> None:
     plan = results["plan of 3"]
     table = plan.to_pandas()

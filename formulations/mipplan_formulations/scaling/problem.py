@@ -266,6 +266,8 @@ def _find_faults(problem: ScalingProblem) -> Iterator[str]:
             yield f"activity {activity.name!r}: usage of {used} resources, there are {there}"
     count = len(problem.activities)
     for arc in problem.arcs:
+        if arc.lag < 0:
+            yield f"arc {arc.tail} -> {arc.head}: lag {arc.lag} is negative"
         if not (0 <= arc.tail < count and 0 <= arc.head < count):
             yield f"arc {arc.tail} -> {arc.head}: no such activity"
             return
