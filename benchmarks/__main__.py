@@ -1,10 +1,12 @@
-"""``python -m benchmarks [NAME …] [--quick]``: run benchmarks and write their results."""
+"""``python -m benchmarks [NAME …] [--quick]``: run benchmarks, write their results and how old all are."""
 
 from __future__ import annotations
 
 import argparse
 from importlib import import_module
 from pathlib import Path
+
+from benchmarks.status import write_status
 
 BENCHMARKS = {
     "planning": "benchmarks.planning.run",
@@ -17,22 +19,36 @@ BENCHMARKS = {
     "house": "benchmarks.house.run",
 }
 RESULTS = Path(__file__).parent / "results"
+#: Runs nothing: says which results are of today's code, as every run does at its end.
+STATUS = "status"
 
 
 def main() -> None:
     """Run the benchmarks asked for, all by default."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default"
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default; or {STATUS}"
     )
     parser.add_argument("--quick", action="store_true", help="a small part, to see that everything runs")
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="measure nothing, write the summaries of the rows that are there anew",
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     arguments = parser.parse_args()
-    unknown = [name for name in arguments.names if name not in BENCHMARKS]
+    unknown = [name for name in arguments.names if name not in (*BENCHMARKS, STATUS)]
     if unknown:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     for name in arguments.names or BENCHMARKS:
-        import_module(BENCHMARKS[name]).run(arguments.results / name, quick=arguments.quick)
+        if name == STATUS:
+            continue
+        benchmark, folder = import_module(BENCHMARKS[name]), arguments.results / name
+        if arguments.report:
+            benchmark.report(folder)
+        else:
+            benchmark.run(folder, quick=arguments.quick)
+    print(write_status(arguments.results))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-from importlib.metadata import version
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from benchmarks.machine import describe
 
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "campaigns"
 
@@ -27,10 +28,15 @@ def campaign_size(quick: int, deep: int) -> int:
 
 
 def write_summary(name: str, summary: dict[str, Any]) -> None:
-    """Record a deep campaign as ``<name>.json``, with the versions it ran on; a quick one leaves nothing."""
+    """Record a deep campaign as ``<name>.json``, with the code and machine it ran on; a quick one leaves nothing."""
     if not is_deep():
         return
-    versions = {"python": platform.python_version(), "numpy": version("numpy")}
     RESULTS.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"campaign": name, **summary, "versions": versions}, indent=2, ensure_ascii=False)
+    text = json.dumps({"campaign": name, **summary, "machine": _machine()}, indent=2, ensure_ascii=False)
     (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+@cache
+def _machine() -> dict[str, Any]:
+    """Told once per process: the code does not change while tests run."""
+    return describe("campaigns")

@@ -23,6 +23,7 @@ from benchmarks.compare.run import COLUMNS, go_on, in_order, missing
 from benchmarks.compare.specs import Spec, read_frozen
 from benchmarks.compare.summary import summarise
 from benchmarks.compare.ties import RULES, compare_rules
+from benchmarks.provenance import code_key
 from mipplan.baselines.greedy import Actions, GreedySearch
 
 FROZEN = read_frozen()
@@ -162,13 +163,15 @@ def test_only_what_has_no_rows_is_measured_again(tmp_path: Path) -> None:
     assert missing(specs, partial) == specs[:2]
 
 
-def test_an_unfinished_run_is_gone_on_with(tmp_path: Path) -> None:
+def test_an_unfinished_run_of_the_same_code_is_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     specs = FROZEN[:2]
     before, partial = tmp_path / "compare.csv", tmp_path / "partial.csv"
 
-    def write(path: Path, done: list[Spec]) -> None:
-        rows = [{"instance": spec.name, "fingerprint": spec.fingerprint} for spec in done]
-        pd.DataFrame(rows).to_csv(path, index=False)
+    def write(path: Path, done: list[Spec], code: str = code_key("compare")) -> None:
+        rows = [{"instance": spec.name, "fingerprint": spec.fingerprint, "code": code} for spec in done]
+        pd.DataFrame(rows, columns=["instance", "fingerprint", "code"]).to_csv(path, index=False)
 
     go_on(specs, before, partial)
     assert not partial.exists()
@@ -181,6 +184,16 @@ def test_an_unfinished_run_is_gone_on_with(tmp_path: Path) -> None:
     write(before, [])
     go_on(specs, before, partial)
     assert missing(specs, partial) == specs[1:]
+    write(partial, specs[:1], "of other code")
+    go_on(specs, None, partial)
+    assert missing(specs, partial) == specs
+    assert "1 rows were measured on other code and are left out" in capsys.readouterr().err
+    write(before, specs[:1], "of other code")
+    go_on(specs, before, partial)
+    assert missing(specs, partial) == specs
+    pd.DataFrame({"instance": [specs[0].name], "fingerprint": [specs[0].fingerprint]}).to_csv(before)
+    go_on(specs, before, partial)  # of a time when no key was written
+    assert missing(specs, partial) == specs
 
 
 def test_rows_come_in_the_order_of_the_instances_whenever_they_were_done() -> None:
@@ -208,11 +221,13 @@ def test_aims_say_what_the_rows_say() -> None:
     assert no_dearer.outcome == "missed by 50.0 %"
     refined = aims["refined / greedy ≤ 0.80 in geometric mean"]
     assert refined.found == pytest.approx((0.25 * 1.0 * 2.0) ** (1 / 3))
-    assert refined.outcome == "kept"
+    assert refined.outcome == "missed: 2 of 3 instances, worst c by 1.200; in the mean kept"
     certified = aims["certified / greedy ≤ 1.0 in geometric mean"]
     assert certified.found == pytest.approx((0.5 * 3.0) ** 0.5)
-    assert certified.outcome == "missed by 0.225"
-    assert aims["certified planning at 10⁵ queries ≤ 0.1 s in the median"].found == pytest.approx(0.2)
+    assert certified.outcome == "missed: 1 of 2 instances, worst b by 2.000; in the mean by 0.225"
+    assert certified.over.endswith("; on 2 only greedy has one")
+    time = aims["certified planning at 10⁵ queries ≤ 0.1 s in the median"]
+    assert time.outcome == "missed: 1 of 1 instances, worst e by 0.100 s; in the median by 0.100 s"
     assert aims["refined = exhaustive optimum"].found == pytest.approx(50.0)
     assert aims["refined within 2 % of the exhaustive optimum on all"].found == pytest.approx(100.0)
 

@@ -17,7 +17,9 @@ from benchmarks.replay.run import check_agreement, read_rows
 from benchmarks.replay.summary import summarise
 
 
-def test_an_interrupted_run_goes_on_with_what_the_same_code_measured(tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_with_what_the_same_code_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     partial = tmp_path / "partial.jsonl"
     assert read_rows(partial, "new") == {}
     lines = [
@@ -26,6 +28,7 @@ def test_an_interrupted_run_goes_on_with_what_the_same_code_measured(tmp_path: P
     ]
     partial.write_text("".join(lines) + lines[0][:20])  # killed amid a line
     assert read_rows(partial, "new") == {"a": {"seconds": 2.0}, "b": {"seconds": 3.0}}
+    assert capsys.readouterr().err == "1 rows were measured on other code and are left out\n"
 
 
 def test_cases_are_different_ones() -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 
 from benchmarks.instances.best_known import Record
 from benchmarks.instances.specs import read_frozen
+from benchmarks.provenance import code_key
 from benchmarks.solvers import run as running
 from benchmarks.solvers.aims import find_aims
 from benchmarks.solvers.figures import (
@@ -212,6 +213,26 @@ def test_only_what_has_no_row_is_run_again(tmp_path: Path) -> None:
     assert running.missing(specs, partial) == [jobs[0], *jobs[2:]]
 
 
+def test_rows_of_other_code_are_not_gone_on_with(tmp_path: Path) -> None:
+    partial, asked = tmp_path / "partial-quick.csv", []
+
+    def measure(_: str, jobs: Sequence[Job]) -> Iterator[dict[str, object]]:
+        asked.append(len(jobs))
+        return (_row(**asdict(job), fingerprint=SMALL.fingerprint, solver_version="1") for job in jobs)
+
+    jobs = list_jobs([SMALL])
+    for code, left in ((code_key("solvers"), len(jobs) - 2), ("of other code", len(jobs))):
+        rows = [_row(**asdict(job), fingerprint=SMALL.fingerprint, code=code) for job in jobs[:2]]
+        pd.DataFrame(rows).to_csv(partial, index=False)
+        running.run(
+            tmp_path, quick=True, specs=[SMALL], measure=measure, records_path=tmp_path / "known.json"
+        )
+        assert asked.pop() == left
+        table = pd.read_csv(tmp_path / "solvers.csv")
+        assert set(table["code"]) == {code_key("solvers")}
+        assert len(table) == len(jobs)
+
+
 def test_rows_come_in_the_order_of_the_jobs_whenever_they_were_done() -> None:
     specs = FROZEN[:2]
     jobs = list_jobs(specs)
@@ -355,7 +376,14 @@ def test_aims_say_what_the_rows_say() -> None:
     ten = {by: aim for (text, by), aim in aims.items() if text.startswith("10 stages")}
     assert ten["fastest pair: paths / highs"].found == pytest.approx(0.05)
     assert ten["fastest pair: paths / highs"].outcome == "kept"
-    assert ten["auto / auto"].outcome == "missed: 5 times as much"
+    assert ten["auto / auto"].outcome == (
+        "missed: 1 of 1 runs, worst d, 5 times as much; in the median 5 times as much"
+    )
+    other = _row(instance="d2", group="ten-stages", build_s=0.0, cpu_s=0.14)
+    pooled = [
+        aim for aim in find_aims(pd.DataFrame([*_rows().to_dict("records"), other])) if aim.by[0] == "f"
+    ]
+    assert pooled[0].outcome == "missed: 1 of 2 runs, worst d2, 1.4 times as much; in the median kept"
     (built,) = [aim for (text, _), aim in aims.items() if text.startswith("100")]
     assert (built.found, built.by, built.outcome) == (0.75, "paths, 2 stages, slowest: scip", "kept")
     killed = pd.DataFrame(
@@ -370,7 +398,10 @@ def test_aims_say_what_the_rows_say() -> None:
         instance="h", group="hundred-stages", termination="feasible", lower_bound=94.0, relative_gap=0.06
     )
     (hundred,) = find_aims(pd.DataFrame([open_one]))
-    assert (hundred.by, hundred.outcome) == ("fastest pair: paths / highs", "missed: 6.0 % left at the limit")
+    assert (hundred.by, hundred.outcome) == (
+        "fastest pair: paths / highs",
+        "missed: 1 of 1 runs, worst h, not within the limits; in the median 6.0 % left at the limit",
+    )
     (ratio,) = [aim for (text, by), aim in aims.items() if by == "auto beside paths / highs"]
     assert ratio.outcome.startswith("missed")
 

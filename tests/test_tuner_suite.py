@@ -133,7 +133,16 @@ def test_the_summary_says_what_was_reached_and_where_ours_loses() -> None:
         "no: 1 of 2 (50%) of the traces, all pipelines together (1 of 2 (50%)) |",
     ]
     (hindsight,) = (line for line in text.splitlines() if line.startswith("| cost within 25%"))
-    assert "yes: 1.25 in geometric mean, most 1.30 (1 of 2 (50%))" in hindsight
+    assert hindsight.split(" | ")[1:] == [
+        "no: 1 of 2 (50%), worst steady (cascade) with 1.30; reached in geometric mean: 1.25",
+        "yes: 1 of 1 (100%); reached in geometric mean: 1.10",
+        "yes: 2 of 2 (100%); reached in geometric mean: 1.05 |",
+    ]
+    (hpa,) = (line for line in text.splitlines() if "of hpa's" in line)
+    assert hpa.split(" | ")[1] == (
+        "no: 1 of 2 (50%), worst steady (cascade) with 0 misses beside 5, 1.44 of its cost; "
+        "in total missed: 0.089 of its misses at 1.04 of its cost"
+    )
     assert "- `ray` (at some setting) misses less at no more cost in 1: spike (cascade)." in text
     assert (
         "- `inferline` costs no more; ours costs 1.00 times as much (geometric mean), in 1: steady (cascade)."

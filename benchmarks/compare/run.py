@@ -1,4 +1,6 @@
-"""Run the comparison: an instance per process, two at a time, going on where an interrupted run stopped."""
+"""Run the comparison: an instance per process, two at a time, going on where an interrupted run of the same
+code stopped.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from benchmarks.compare import shared_data
 from benchmarks.compare.plots import draw
 from benchmarks.compare.specs import Spec, read_frozen
 from benchmarks.compare.summary import summarise
-from benchmarks.machine import describe
+from benchmarks.machine import publish, record
+from benchmarks.provenance import STAMP, keep_same_code, stamp
 
 COLUMNS = (
     "instance",
@@ -51,6 +54,7 @@ COLUMNS = (
     "cpu_seconds",
     "estimator_calls",
     "reason",
+    *STAMP,
 )
 #: The page with plots; the documentation takes in the summary alone.
 PAGE = """# Comparison with greedy
@@ -62,6 +66,7 @@ PAGE = """# Comparison with greedy
 {summary}"""
 #: One in so many instances of each group is the quick part.
 QUICK_SHARE = 40
+ROWS = "compare.csv"
 AT_ONCE = 2
 #: Planners have limits of their own; one that does not keep to it must not hold up the others.
 INSTANCE_LIMIT_S = 600.0
@@ -73,7 +78,7 @@ def run(folder: Path, *, quick: bool) -> None:
     """Measure every instance and write ``compare.csv``, a summary, machine and plots into `folder`.
 
     Rows are kept in ``partial.csv`` while the run lasts, and a ``compare.csv`` that does not hold every instance is
-    gone on with; delete both to start anew.
+    gone on with; delete both to start anew. Rows of other code are never taken over.
     """
     if find_spec("numba") is None:
         raise SystemExit("this benchmark needs numba: pip install 'mipplan[bench]'")
@@ -83,26 +88,25 @@ def run(folder: Path, *, quick: bool) -> None:
         specs = _quick(specs)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / ("partial-quick.csv" if quick else "partial.csv")
-    if not quick:
-        go_on(specs, folder / "compare.csv", partial)
+    go_on(specs, None if quick else folder / ROWS, partial)
     failures = _measure_missing(specs, partial)
     if failures:
         raise SystemExit("\n".join(failures))
-    table = pd.read_csv(partial, dtype={"fingerprint": str})
-    print(write_results(table, frozen, folder))
+    in_order(_read(partial), frozen).to_csv(folder / ROWS, index=False, float_format="%.10g")
+    record(folder / "machine.json", "compare")
+    draw(report(folder), folder)
     partial.unlink()
 
 
-def write_results(table: pd.DataFrame, frozen: Sequence[Spec], folder: Path) -> str:
-    """Write ``compare.csv``, a summary, machine and plots into `folder`; return the summary."""
-    table = in_order(table, frozen)
-    table.to_csv(folder / "compare.csv", index=False, float_format="%.10g")
-    (folder / "machine.json").write_text(json.dumps(describe(), indent=2) + "\n")
-    summary = summarise(table, frozen=len(frozen))
-    (folder / "summary.md").write_text(summary)
-    (folder / "README.md").write_text(PAGE.format(summary=summary))
-    draw(table, folder)
-    return summary
+def report(folder: Path) -> pd.DataFrame:
+    """Write the summary of the rows in `folder`, and the page with plots; return the rows."""
+    table = _read(folder / ROWS)
+    publish(folder, summarise(table, frozen=len(read_frozen())), PAGE)
+    return table
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"fingerprint": str})
 
 
 def in_order(table: pd.DataFrame, specs: Sequence[Spec]) -> pd.DataFrame:
@@ -115,10 +119,14 @@ def in_order(table: pd.DataFrame, specs: Sequence[Spec]) -> pd.DataFrame:
     )
 
 
-def go_on(specs: Sequence[Spec], before: Path, partial: Path) -> None:
-    """Take the rows of a run that left instances out as those of this one, unless it has begun already."""
-    if not partial.exists() and before.exists() and missing(specs, before):
+def go_on(specs: Sequence[Spec], before: Path | None, partial: Path) -> None:
+    """Take the rows of a run that left instances out as those of this one, unless it has begun already.
+
+    Rows that other code has measured, in either file, are left out.
+    """
+    if before is not None and not partial.exists() and before.exists() and missing(specs, before):
         shutil.copyfile(before, partial)
+    keep_same_code(partial, "compare")
 
 
 def missing(specs: Sequence[Spec], partial: Path) -> list[Spec]:
@@ -138,13 +146,13 @@ def _quick(specs: Sequence[Spec]) -> list[Spec]:
 def _measure_missing(specs: Sequence[Spec], partial: Path) -> list[str]:
     """Append the rows of each instance once it is done; return what went wrong."""
     left = missing(specs, partial)
-    done, failures = len(specs) - len(left), []
+    done, failures, stamped = len(specs) - len(left), [], stamp("compare")
     for name, rows in _results(left):
         done += 1
         if isinstance(rows, str):
             failures.append(rows)
             continue
-        _append(partial, rows)
+        _append(partial, [{**row, **stamped} for row in rows])
         print(f"[{done}/{len(specs)}] {name}", file=sys.stderr, flush=True)
     return failures
 

@@ -15,11 +15,13 @@ from benchmarks.compare.figures import EQUAL, geometric_mean
 from benchmarks.compare.instances import Instance, build
 from benchmarks.compare.planners import GREEDY, PLANNERS
 from benchmarks.compare.specs import read_frozen
+from benchmarks.machine import headline, record
 from mipplan.baselines.greedy import Actions, GreedySearch
 from mipplan.options import Configuration
 from mipplan.result import Limit
 
 OUT = Path(__file__).parents[1] / "results" / "compare" / "ties.md"
+MACHINE = OUT.with_suffix(".json")
 #: One in so many instances, of those that need nothing but this repository.
 SHARE = 6
 
@@ -97,4 +99,6 @@ def _costs(instances: list[Instance]) -> pd.Series[float]:
 
 if __name__ == "__main__":
     own = [spec for spec in read_frozen() if spec.group != "large" and not spec.needs_shared_data]
-    OUT.write_text(compare_rules([build(spec) for spec in own[::SHARE]]))
+    text = compare_rules([build(spec) for spec in own[::SHARE]])
+    record(MACHINE, "ties")
+    OUT.write_text(f"{headline(MACHINE)}\n\n{text}", encoding="utf-8")

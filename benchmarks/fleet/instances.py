@@ -15,6 +15,8 @@ MODELS = (
 #: Devices per pipeline; if none were scarce they would use 3.5, 0.8 and none, and without enough of the first two 0.8.
 LIMITS = {"t4": 1.8, "v100": 0.9, "a100": 0.6}
 DURATION_S = 60.0
+#: Processes that price pipelines.
+WORKERS = 2
 
 _SHAPES: dict[str, tuple[tuple[int, int, float], ...]] = {
     "chain": ((0, 1, 1.0), (1, 2, 1.0), (2, 3, 1.0), (3, 4, 1.0)),

@@ -1,4 +1,6 @@
-"""Run the fleet benchmark: each size in a process of its own; goes on where an interrupted run stopped."""
+"""Run the fleet benchmark: each size in a process of its own; goes on where an interrupted run of the same code
+stopped.
+"""
 
 from __future__ import annotations
 
@@ -14,33 +16,37 @@ from typing import Any
 import pandas as pd
 
 import mipplan as mp
-from benchmarks.fleet.instances import LIMITS, make_fleet, make_limits
+from benchmarks.fleet.instances import WORKERS, make_fleet, make_limits
 from benchmarks.fleet.plots import draw
-from benchmarks.machine import describe
+from benchmarks.fleet.summary import GAP, summarise
+from benchmarks.machine import publish, record
+from benchmarks.provenance import same_code, stamp
 
 SIZES = (10, 30, 100, 300, 1000, 3000)
 QUICK_SIZES = (10, 30)
-WORKERS = 2
-#: What counts as good: the aim for 1,000 pipelines.
-GAP, AIM_S, AIM_MIB = 0.01, 120.0, 2048
+ROWS = "fleet.csv"
 _LINE = re.compile(r"^cost .*bound (?P<bound>[\d,.]+), best (?P<best>[\d,.]+)")
 
 
 def run(folder: Path, *, quick: bool) -> None:
     """Measure every size and write ``fleet.csv``, a summary, machine and plot into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = _measured_before(folder / "fleet.csv")
+    rows, stamped = rows_before(folder / ROWS), stamp("fleet")
     for pipelines in QUICK_SIZES if quick else SIZES:
         if any(row["pipelines"] == pipelines for row in rows):
             continue
-        rows.append(_in_own_process(pipelines))
+        rows.append({**_in_own_process(pipelines), **stamped})
         print(f"{pipelines:,} pipelines: {rows[-1]['seconds']:.1f} s", file=sys.stderr, flush=True)
-        pd.DataFrame(rows).to_csv(folder / "fleet.csv", index=False, float_format="%.6g")
-    table = pd.DataFrame(rows).sort_values("pipelines")
-    (folder / "machine.json").write_text(json.dumps(describe(), indent=2) + "\n")
-    (folder / "summary.md").write_text(summarise(table))
-    draw(table, folder)
-    print(summarise(table))
+        pd.DataFrame(rows).to_csv(folder / ROWS, index=False, float_format="%.10g")
+    record(folder / "machine.json", "fleet")
+    draw(report(folder), folder)
+
+
+def report(folder: Path) -> pd.DataFrame:
+    """Write the summary of the rows in `folder`, and return them."""
+    table = pd.read_csv(folder / ROWS).sort_values("pipelines")
+    publish(folder, summarise(table))
+    return table
 
 
 def measure(pipelines: int) -> dict[str, Any]:
@@ -88,44 +94,9 @@ def _reached(seen: list[tuple[float, str]]) -> float | None:
     return None
 
 
-def summarise(table: pd.DataFrame) -> str:
-    """One row per size, and the aim against what was measured."""
-    heads = ("pipelines", "queries", "total s", "s to 1 %", "ms per pipeline", "rounds", "plans found")
-    heads += ("binding limits", "$/h", "proven gap", "peak MiB")
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for row in table.to_dict(orient="records"):
-        reached = "" if pd.isna(row["to_gap_s"]) else f"{row['to_gap_s']:.1f}"
-        lines.append(
-            f"| {row['pipelines']:,} | {row['queries']:,} | {row['seconds']:.1f} | {reached} | "
-            f"{1e3 * row['seconds'] / row['pipelines']:.0f} | {row['rounds']} | {row['columns']:,} | "
-            f"{row['binding']} | {row['usd_per_hour']:,.2f} | {row['gap']:.4%} | {row['peak_mib']:.0f} |"
-        )
-    shared = ", ".join(f"{share:g} {name}" for name, share in LIMITS.items())
-    lines += [
-        "",
-        f"Five stages each, {shared} per pipeline, {WORKERS} workers, each size once and in processes of its own.",
-        "Peak memory is that of the main process plus the largest worker's for each worker.",
-    ]
-    large = table[table["pipelines"] == 1000]
-    if not large.empty:
-        row = large.iloc[0]
-        lines += ["", _verdict(row)]
-    return "\n".join(lines) + "\n"
-
-
-def _verdict(row: pd.Series) -> str:
-    reached = row["to_gap_s"]
-    quick_enough = not pd.isna(reached) and reached <= AIM_S
-    kept = quick_enough and row["gap"] <= GAP and row["peak_mib"] <= AIM_MIB
-    shown = "never" if pd.isna(reached) else f"{reached:.1f} s"
-    return (
-        f"Aim for 1,000 pipelines: a proven gap of at most {GAP:.0%} within {AIM_S:.0f} s and {AIM_MIB} MiB. "
-        f"Measured: {shown}, {row['peak_mib']:.0f} MiB: {'kept' if kept else 'missed'}."
-    )
-
-
-def _measured_before(path: Path) -> list[dict[str, Any]]:
-    return pd.read_csv(path).to_dict(orient="records") if path.is_file() else []
+def rows_before(path: Path) -> list[dict[str, Any]]:
+    """Rows that an earlier run of the same code has left."""
+    return same_code(pd.read_csv(path), "fleet").to_dict(orient="records") if path.is_file() else []
 
 
 def _in_own_process(pipelines: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.house.hops import ROOT, measure_all
 from benchmarks.house.picture import draw
+from benchmarks.machine import record
 
 PICTURE = ROOT / "docs" / "images" / "plan-life.svg"
 
@@ -25,4 +26,9 @@ def run(folder: Path, *, quick: bool) -> None:
         for call, found in hops.items()
     }
     (folder / "hops.json").write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    record(folder / "machine.json", "house")
     draw(hops["plan, video-monitoring"], folder / "plan-life.svg" if quick else PICTURE)
+
+
+def report(_: Path) -> None:
+    """Nothing to write: there is no summary of the hops."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from benchmarks.house.hops import ROOT
 from benchmarks.machine import describe
+from benchmarks.provenance import commit_of
 
 CASES = Path(__file__).with_name("cases.py")
 RESULT = ROOT / "benchmarks" / "results" / "house" / "speed.json"
@@ -40,9 +41,9 @@ def main() -> None:
         print(f"{call:34} {before:9.4f} s {now:9.4f} s {now / before:7.3f}")
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     document = {
-        "commits": {"before": commit_of(asked.other), "now": commit_of(ROOT)},
+        "commits": {"before": commit_of(asked.other), "now": commit_of()},
         "rounds": asked.rounds,
-        "machine": describe(),
+        "machine": describe("house"),
         "processor_time": rows,
     }
     RESULT.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -61,12 +62,6 @@ def measured_in(root: Path) -> dict[str, float]:
     )
     found: dict[str, float] = json.loads(done.stdout)
     return found
-
-
-def commit_of(root: Path) -> str:
-    """Short name of the commit that is checked out."""
-    command = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 import mipplan as mp
-from benchmarks.machine import describe
+from benchmarks.machine import publish, record
 from benchmarks.planning.instances import make_pipeline, make_profiles, make_trace, objective_s
 from benchmarks.planning.plots import draw
-from benchmarks.planning.stopwatch import Stopwatch
+from benchmarks.planning.stopwatch import MEASURED, Stopwatch
+from benchmarks.planning.summary import summarise
 
 #: (stages, queries): growth with stages at 10⁵ queries, growth with queries at 5 stages.
 CASES = [(stages, 100_000) for stages in (1, 3, 4, 5, 10, 20)] + [
@@ -32,7 +33,7 @@ LONG_S = 5.0
 TIME_LIMIT_S = 10.0
 #: … or so many per query, whichever is longer.
 TIME_LIMIT_PER_QUERY_S = 1e-5
-MEASURED = ("trace analysis", "waits", "options", "build", "relax", "solve", "enumerate", "certify")
+ROWS = "planning.csv"
 
 
 def run(folder: Path, *, quick: bool) -> None:
@@ -50,13 +51,16 @@ def run(folder: Path, *, quick: bool) -> None:
         shown = f"{rows[-1]['shape']} {rows[-1]['stages']} stages, {rows[-1]['queries']:,} queries"
         print(f"[{number}/{len(jobs)}] {shown}: {rows[-1]['seconds']:.3f} s", file=sys.stderr, flush=True)
     folder.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame(rows)
-    table.to_csv(folder / "planning.csv", index=False, float_format="%.6g")
-    (folder / "machine.json").write_text(json.dumps(describe(), indent=2) + "\n")
-    summary = summarise(table)
-    (folder / "summary.md").write_text(summary)
-    draw(table, folder)
-    print(summary)
+    pd.DataFrame(rows).to_csv(folder / ROWS, index=False, float_format="%.6g")
+    record(folder / "machine.json", "planning")
+    draw(report(folder), folder)
+
+
+def report(folder: Path) -> pd.DataFrame:
+    """Write the summary of the rows in `folder`, and return them."""
+    table = pd.read_csv(folder / ROWS)
+    publish(folder, summarise(table))
+    return table
 
 
 def measure(shape: str, stages: int, queries: int, seed: int) -> dict[str, Any]:
@@ -92,48 +96,6 @@ def measure(shape: str, stages: int, queries: int, seed: int) -> dict[str, Any]:
         "peak_mib": peak_kib / 1024,
         "before_mib": before_kib / 1024,
     }
-
-
-def summarise(table: pd.DataFrame) -> str:
-    """Medians per number of stages and queries, as a Markdown table."""
-    columns = ["seconds", *MEASURED, "other", "masters", "peak_mib"]
-    medians = table.groupby(["shape", "stages", "queries"])[columns].median().reset_index()
-    lines = [
-        "| shape | stages | queries | total s | " + " | ".join(MEASURED) + " | other | masters | peak MiB |"
-    ]
-    lines.append("|---" * (len(columns) + 3) + "|")
-    for row in medians.itertuples(index=False):
-        shape, stages, queries, *figures = row
-        parts = " | ".join(f"{figure:.3f}" for figure in figures[:-2])
-        lines.append(
-            f"| {shape} | {stages} | {queries:,} | {parts} | {figures[-2]:.0f} | {figures[-1]:.0f} |"
-        )
-    statuses = ", ".join(f"{count} {status}" for status, count in table["status"].value_counts().items())
-    lines.append(f"\nMedian of {len(table)} runs ({statuses}); times in seconds, one process each.")
-    return "\n".join([*lines, "", *judge_aims(table)]) + "\n"
-
-
-def judge_aims(table: pd.DataFrame) -> list[str]:
-    """Set the aims against what was measured, as lines of a Markdown table."""
-    lines = ["| aim | shape | measured | |", "|---|---|---|---|"]
-    for shape, own in table.groupby("shape"):
-        large = own[(own["stages"] == 5) & (own["queries"] == 1_000_000)]
-        deep = own[(own["stages"] == 10) & (own["queries"] == 100_000)]
-        usual = own[own["stages"].between(3, 5) & (own["queries"] == 100_000)]
-        if large.empty or deep.empty or usual.empty:
-            continue
-        peak_mib = large["peak_mib"].max()
-        for aim, seconds, limit_s, kept in (
-            ("5 stages, 10⁶ queries: 3 s and 1 GiB", large["seconds"].median(), 3.0, peak_mib <= 1024),
-            ("10 stages, 10⁵ queries: 1 s", deep["seconds"].median(), 1.0, True),
-            ("3 to 5 stages, 10⁵ queries: 0.1 s", usual["seconds"].median(), 0.1, True),
-        ):
-            verdict = (
-                "kept" if kept and seconds <= limit_s else f"missed ({seconds / limit_s:.1f} times as long)"
-            )
-            memory = f", {peak_mib:.0f} MiB" if "GiB" in aim else ""
-            lines.append(f"| {aim} | {shape} | {seconds:.2f} s{memory} | {verdict} |")
-    return lines if len(lines) > 2 else []
 
 
 def _in_own_process(job: tuple[str, int, int, int]) -> dict[str, Any]:

@@ -30,6 +30,9 @@ PHASES = (
     ("certify", "mipplan.planner.benders", "repair"),
 )
 
+#: Phases in the order of the columns.
+MEASURED = ("trace analysis", "waits", "options", "build", "relax", "solve", "enumerate", "certify")
+
 
 class Stopwatch:
     """Seconds per phase of the calls made while it runs."""

@@ -5,7 +5,6 @@ All answers are held to each other.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -17,16 +16,14 @@ from typing import Any
 
 import pandas as pd
 
-import mipplan
-from benchmarks.machine import describe
+from benchmarks.machine import publish, record
+from benchmarks.provenance import code_key, stamp, tell_left_out
 from benchmarks.replay.cases import Case, list_cases
 from benchmarks.replay.plots import draw
 from benchmarks.replay.summary import summarise
 
 NEEDED = ("numba", "simpy", "ciw")
-#: Packages of ours that a replay spends its time in, and files here that a case is measured by.
-MEASURED = ("replayer", "tokens", "result")
-MEASURING = ("measure.py", "instances.py", "peers.py")
+ROWS = "replay.csv"
 #: What makes a case another one for all engines alike.
 INSTANCE = ["arrivals", "queries", "rate_rps", "discipline", "stages", "single_token", "plans", "plans_are"]
 #: Means of Ciw, which counts in float seconds, and of streams are not the same to the last digit.
@@ -46,31 +43,30 @@ def run(folder: Path, *, quick: bool) -> None:
     partial = folder / ("partial-quick.jsonl" if quick else "partial.jsonl")
     cases = list_cases(quick=quick)
     rows = _measure_missing(cases, partial)
-    write_results(rows, len(cases), folder)
+    table = pd.DataFrame(rows)
+    table.to_csv(folder / ROWS, index=False, float_format="%.10g")
+    check_agreement(table)
+    record(folder / "machine.json", "replay")
+    draw(report(folder, len(cases)), folder)
     partial.unlink()
 
 
-def write_results(rows: list[dict[str, Any]], cases: int, folder: Path) -> None:
-    """Write what was measured, of so many cases."""
-    table = pd.DataFrame(rows)
-    table.to_csv(folder / "replay.csv", index=False, float_format="%.10g")
-    check_agreement(table)
-    (folder / "machine.json").write_text(json.dumps(describe(), indent=2) + "\n")
-    summary = summarise(table, cases)
-    (folder / "summary.md").write_text(summary)
-    draw(table, folder)
-    print(summary)
+def report(folder: Path, cases: int | None = None) -> pd.DataFrame:
+    """Write the summary of the rows in `folder`, of so many cases (of a whole run by default); return the rows."""
+    table = pd.read_csv(folder / ROWS)
+    publish(folder, summarise(table, len(list_cases(quick=False)) if cases is None else cases))
+    return table
 
 
 def _measure_missing(cases: Sequence[Case], partial: Path) -> list[dict[str, Any]]:
     """Rows of all cases, in their order; those measured now are appended to the file."""
-    code = fingerprint()
-    done = read_rows(partial, code)
+    code = code_key("replay")
+    done, stamped = read_rows(partial, code), stamp("replay")
     rows = []
     for number, case in enumerate(cases, start=1):
         key = json.dumps(asdict(case))
         if key not in done:
-            row = _in_own_process(case)
+            row = {**_in_own_process(case), **stamped}
             with partial.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"code": code, "case": key, "row": row}) + "\n")
             done[key] = row
@@ -85,23 +81,17 @@ def _measure_missing(cases: Sequence[Case], partial: Path) -> list[dict[str, Any
 def read_rows(partial: Path, code: str) -> dict[str, dict[str, Any]]:
     """Rows that an interrupted run of the same code left, by case; half a line at the end is none."""
     rows: dict[str, dict[str, Any]] = {}
+    others = 0
     if partial.exists():
         for line in partial.read_text(encoding="utf-8").splitlines(keepends=True):
             if line.endswith("\n"):
                 kept = json.loads(line)
                 if kept["code"] == code:
                     rows[kept["case"]] = kept["row"]
+                else:
+                    others += 1
+    tell_left_out(others)
     return rows
-
-
-def fingerprint() -> str:
-    """Of the source files that are measured, and that measure: not of all that other work may change."""
-    package, here = Path(mipplan.__file__).parent, Path(__file__).parent
-    measured = [path for part in MEASURED for path in sorted((package / part).rglob("*.py"))]
-    digest = hashlib.blake2b(digest_size=8)
-    for path in (*measured, *(here / name for name in MEASURING)):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def check_agreement(table: pd.DataFrame) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.machine import describe
+from benchmarks.machine import publish, record
 from benchmarks.resolve.instances import CASES, Case, make_traffic, make_tuner
 from benchmarks.resolve.peers import PEERS
 from benchmarks.resolve.plots import draw
@@ -24,6 +24,7 @@ from mipplan_formulations import LinearModel
 #: Steps until everything is loaded; not measured.
 WARM = 5
 WHOLE = "mipplan retune"
+ROWS = "resolve.csv"
 #: Objectives that differ by more than this, relative, are not those of one problem.
 AGREED = 1e-5
 
@@ -43,13 +44,16 @@ def run(folder: Path, *, quick: bool) -> None:
             shown = f"{measured['median_ms']:.3f} ms, P99 {measured['p99_ms']:.3f} ms"
             print(f"{case.name}, {way}: {shown}", file=sys.stderr, flush=True)
         _check_agreement(case, objectives)
-    table = pd.DataFrame(rows)
-    table.to_csv(folder / "resolve.csv", index=False, float_format="%.6g")
-    (folder / "machine.json").write_text(json.dumps(describe(), indent=2) + "\n")
-    text = summarise(table)
-    (folder / "summary.md").write_text(text)
-    draw(table, folder)
-    print(text)
+    pd.DataFrame(rows).to_csv(folder / ROWS, index=False, float_format="%.6g")
+    record(folder / "machine.json", "resolve")
+    draw(report(folder), folder)
+
+
+def report(folder: Path) -> pd.DataFrame:
+    """Write the summary of the rows in `folder`, and return them."""
+    table = pd.read_csv(folder / ROWS)
+    publish(folder, summarise(table))
+    return table
 
 
 def measure(case: Case, way: str) -> dict[str, Any]:

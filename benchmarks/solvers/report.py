@@ -8,10 +8,12 @@ import pandas as pd
 
 from benchmarks.instances.best_known import RECORDS, read_records, write_records
 from benchmarks.instances.specs import read_frozen
+from benchmarks.machine import publish
 from benchmarks.solvers.plots import draw
 from benchmarks.solvers.summary import summarise
 from benchmarks.solvers.verdicts import find_contradictions, judge, update_records
 
+ROWS = "solvers.csv"
 #: The page with plots; the documentation takes in the summary alone.
 PAGE = """# Formulations and solvers
 
@@ -43,12 +45,18 @@ def write_report(table: pd.DataFrame, folder: Path, records_path: Path = RECORDS
     names = [spec.name for spec in frozen if spec.name in updated]
     records = {name: updated[name] for name in names}
     write_records(records, records_path)
-    judged.drop(columns="selection").to_csv(folder / "solvers.csv", index=False, float_format="%.10g")
-    run = {name: record for name, record in records.items() if name in set(judged["instance"])}
-    summary = summarise(judged, run, contradictions, frozen=len(frozen))
-    (folder / "summary.md").write_text(summary, encoding="utf-8")
-    (folder / "README.md").write_text(PAGE.format(summary=summary), encoding="utf-8")
-    optima = {name: r.cost for name, r in run.items() if r.status == "optimal" and r.cost is not None}
+    judged.drop(columns="selection").to_csv(folder / ROWS, index=False, float_format="%.10g")
+    report(folder, records_path)
+    optima = {name: r.cost for name, r in records.items() if r.status == "optimal" and r.cost is not None}
     draw(judged, optima, folder)
-    print(summary)
     return contradictions
+
+
+def report(folder: Path, records_path: Path = RECORDS) -> pd.DataFrame:
+    """Write the summary of the judged rows in `folder`, and the page with plots; return the rows."""
+    judged = pd.read_csv(folder / ROWS, dtype={"fingerprint": str, "solver_version": str, "message": str})
+    run = {
+        name: known for name, known in read_records(records_path).items() if name in set(judged["instance"])
+    }
+    publish(folder, summarise(judged, run, find_contradictions(judged), frozen=len(read_frozen())), PAGE)
+    return judged

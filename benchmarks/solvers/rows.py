@@ -7,7 +7,8 @@ from functools import cache
 from typing import Any
 
 from benchmarks.instances.specs import Spec
-from benchmarks.machine import describe
+from benchmarks.machine import processor
+from benchmarks.provenance import STAMP
 from benchmarks.solvers.jobs import Job
 from benchmarks.solvers.processes import Ending
 
@@ -45,6 +46,7 @@ COLUMNS = (
     "processor",
     "message",
     "selection",
+    *STAMP,
 )
 
 
@@ -82,4 +84,4 @@ def make_row(spec: Spec, job: Job, ending: Ending, modes: int, paths: int) -> di
 
 @cache
 def _processor() -> str:
-    return str(describe()["processor"])
+    return processor()

@@ -1,4 +1,6 @@
-"""Run every pair of formulation and solver on every problem, going on where an interrupted run stopped."""
+"""Run every pair of formulation and solver on every problem, going on where an interrupted run of the same code
+stopped.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,11 @@ import pandas as pd
 from benchmarks.compare import shared_data
 from benchmarks.instances.best_known import RECORDS
 from benchmarks.instances.specs import Spec, read_frozen
-from benchmarks.machine import describe
+from benchmarks.machine import record
+from benchmarks.provenance import keep_same_code, stamp
 from benchmarks.solvers.jobs import Job, list_jobs
 from benchmarks.solvers.processes import INTERRUPTED, terminated_like_interrupted
-from benchmarks.solvers.report import write_report
+from benchmarks.solvers.report import report, write_report
 from benchmarks.solvers.rows import COLUMNS, KEY
 
 #: Each process computes on one core, whatever its libraries would like.
@@ -28,6 +31,8 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NU
 #: One in so many problems of each group is the quick part.
 QUICK_SHARE = 30
 PARTIAL = "partial.csv"
+#: `report` is of every benchmark's front.
+__all__ = ["measured_rows", "report", "report_so_far", "run"]
 
 
 def measured_rows(name: str, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
@@ -61,7 +66,8 @@ def run(
 ) -> None:
     """Run all jobs and write ``solvers.csv``, a summary, machine and plots into `folder`.
 
-    Rows are kept in ``partial.csv`` while the run lasts; delete it to start anew. Ctrl-C, or SIGTERM, ends the run
+    Rows are kept in ``partial.csv`` while the run lasts; delete it to start anew. Rows of other code are never taken
+    over. Ctrl-C, or SIGTERM, ends the run
     under way, and the next call goes on from there.
 
     Parameters
@@ -106,6 +112,7 @@ def report_so_far(folder: Path) -> None:
     SystemExit
         If results contradict each other.
     """
+    keep_same_code(folder / PARTIAL, "solvers")
     contradictions = _report(folder / PARTIAL, _present(), folder, RECORDS)
     if contradictions:
         raise SystemExit("\n".join(contradictions))
@@ -116,7 +123,7 @@ def _present() -> list[Spec]:
 
 
 def _report(partial: Path, specs: Sequence[Spec], folder: Path, records_path: Path) -> list[str]:
-    (folder / "machine.json").write_text(json.dumps(describe(), indent=2) + "\n")
+    record(folder / "machine.json", "solvers")
     return write_report(in_order(read_rows(partial), specs), folder, records_path)
 
 
@@ -167,11 +174,12 @@ def _measure_missing(
     specs: Sequence[Spec], partial: Path, measure: Callable[[str, Sequence[Job]], Iterator[dict[str, Any]]]
 ) -> None:
     """Append a row for each job as it is done."""
-    left = missing(specs, partial)
+    keep_same_code(partial, "solvers")
+    left, stamped = missing(specs, partial), stamp("solvers")
     done, total = len(list_jobs(specs)) - len(left), len(list_jobs(specs))
     for name in dict.fromkeys(job.instance for job in left):
         for row in measure(name, [job for job in left if job.instance == name]):
-            _append(partial, row)
+            _append(partial, {**row, **stamped})
             done += 1
             shown = f"{row['instance']}: {row['kind']} {row['formulation']} / {row['solver']}"
             print(f"[{done}/{total}] {shown}: {row['termination']}", file=sys.stderr, flush=True)

@@ -66,7 +66,7 @@ def _head(
     table: pd.DataFrame, records: Mapping[str, Record], contradictions: Sequence[str], frozen: int
 ) -> str:
     run = table["instance"].nunique()
-    plans = int(((table["kind"] == "solve") & table["selection"].notna()).sum())
+    plans = int(((table["kind"] == "solve") & table["objective"].notna()).sum())
     optima = int(((table["kind"] == "solve") & (table["termination"] == "optimal")).sum())
     status = pd.Series([record.status for record in records.values()]).value_counts()
     known = ", ".join(f"{count} {name}" for name, count in status.items())

@@ -1,8 +1,7 @@
-"""Run every policy on every trace and shipped pipeline, going on where an interrupted run stopped."""
+"""Run every policy on every trace and shipped pipeline, going on where an interrupted run of the same code stopped."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.machine import describe
+from benchmarks.machine import publish, record
+from benchmarks.provenance import keep_same_code, stamp
 from benchmarks.tuner.comparing import KEYS
 from benchmarks.tuner.contenders import RATES_RPS, measure
 from benchmarks.tuner.plots import draw
@@ -20,6 +20,7 @@ from benchmarks.tuner.traffic import scenarios
 
 AT_ONCE = 2
 QUICK = ("spike", "burstier")
+ROWS = "tuner.csv"
 #: The page with plots; the documentation takes in the summary alone.
 PAGE = """# Following traffic
 
@@ -48,28 +49,37 @@ def run(folder: Path, *, quick: bool) -> None:
     table = table.sort_values(
         KEYS, key=lambda values: values if values.name == "draw" else values.map(places), kind="stable"
     )
-    table.to_csv(folder / "tuner.csv", index=False, float_format="%.10g")
+    table.to_csv(folder / ROWS, index=False, float_format="%.10g")
     partial.unlink()
-    (folder / "machine.json").write_text(json.dumps(describe(), indent=2) + "\n")
-    summary = summarise(table)
-    (folder / "summary.md").write_text(summary)
-    (folder / "README.md").write_text(PAGE.format(summary=summary))
-    draw(table, folder)
-    print(summary)
+    record(folder / "machine.json", "tuner")
+    draw(report(folder), folder)
+
+
+def report(folder: Path) -> pd.DataFrame:
+    """Write the summary of the rows in `folder`, and the page with plots; return the rows."""
+    table = pd.read_csv(folder / ROWS)
+    publish(folder, summarise(table), PAGE)
+    return table
+
+
+def missing(jobs: list[tuple[str, str, int]], partial: Path) -> list[tuple[str, str, int]]:
+    """Jobs that have no rows of today's code yet; rows of other code are taken out of the file."""
+    keep_same_code(partial, "tuner")
+    done: set[tuple[str, str, int]] = set()
+    if partial.exists():
+        done = set(pd.read_csv(partial)[KEYS].itertuples(index=False, name=None))
+    return [job for job in jobs if job not in done]
 
 
 def _measure_missing(jobs: list[tuple[str, str, int]], partial: Path) -> None:
     """Append the rows of each pipeline and draw of a trace once they are done."""
-    done: set[tuple[str, str, int]] = set()
-    if partial.exists():
-        done = set(pd.read_csv(partial)[KEYS].itertuples(index=False, name=None))
-    left = [job for job in jobs if job not in done]
+    left, stamped = missing(jobs, partial), stamp("tuner")
     # Each process computes on one core, whatever its libraries would like.
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"))
     with ProcessPoolExecutor(AT_ONCE) as pool:
         futures = {pool.submit(_job, *job): job for job in left}
         for number, future in enumerate(as_completed(futures), len(jobs) - len(left) + 1):
-            rows = pd.DataFrame(future.result())
+            rows = pd.DataFrame(future.result()).assign(**stamped)
             rows.to_csv(partial, mode="a", header=not partial.exists(), index=False)
             print(
                 f"[{number}/{len(jobs)}] {', '.join(map(str, futures[future]))}", file=sys.stderr, flush=True

@@ -1,0 +1,64 @@
+"""What was measured of planning, as Markdown: medians, then the aims, which every single row has to keep."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from benchmarks.planning.stopwatch import MEASURED
+
+#: Text, stages from and to, queries, most seconds, most MiB.
+AIMS = (
+    ("5 stages, 10⁶ queries: 3 s and 1 GiB", (5, 5), 1_000_000, 3.0, 1024.0),
+    ("10 stages, 10⁵ queries: 1 s", (10, 10), 100_000, 1.0, float("inf")),
+    ("3 to 5 stages, 10⁵ queries: 0.1 s", (3, 5), 100_000, 0.1, float("inf")),
+)
+
+
+def summarise(table: pd.DataFrame) -> str:
+    """Medians per number of stages and queries, as a Markdown table."""
+    columns = ["seconds", *MEASURED, "other", "masters", "peak_mib"]
+    medians = table.groupby(["shape", "stages", "queries"])[columns].median().reset_index()
+    lines = [
+        "| shape | stages | queries | total s | " + " | ".join(MEASURED) + " | other | masters | peak MiB |"
+    ]
+    lines.append("|---" * (len(columns) + 3) + "|")
+    for row in medians.itertuples(index=False):
+        shape, stages, queries, *figures = row
+        parts = " | ".join(f"{figure:.3f}" for figure in figures[:-2])
+        lines.append(
+            f"| {shape} | {stages} | {queries:,} | {parts} | {figures[-2]:.0f} | {figures[-1]:.0f} |"
+        )
+    statuses = ", ".join(f"{count} {status}" for status, count in table["status"].value_counts().items())
+    lines.append(f"\nMedian of {len(table)} runs ({statuses}); times in seconds, one process each.")
+    return "\n".join([*lines, "", *judge_aims(table)]) + "\n"
+
+
+def judge_aims(table: pd.DataFrame) -> list[str]:
+    """Set the aims against every run that they concern, as lines of a Markdown table."""
+    lines = []
+    for shape, own in table.groupby("shape"):
+        for text, stages, queries, limit_s, limit_mib in AIMS:
+            rows = own[own["stages"].between(*stages) & (own["queries"] == queries)]
+            if len(rows):
+                measured = f"{_span(rows['seconds'])} s"
+                if limit_mib < float("inf"):
+                    measured += f", {rows['peak_mib'].max():.0f} MiB"
+                lines.append(f"| {text} | {shape} | {measured} | {_verdict(rows, limit_s, limit_mib)} |")
+    return ["| aim | shape | measured | |", "|---|---|---|---|", *lines] if lines else []
+
+
+def _verdict(rows: pd.DataFrame, limit_s: float, limit_mib: float) -> str:
+    """Kept, if each run keeps it; else in how many it is missed, and the worst of them."""
+    share = pd.concat([rows["seconds"] / limit_s, rows["peak_mib"] / limit_mib], axis=1).max(axis=1)
+    missed = int((share > 1).sum())
+    if not missed:
+        return f"kept in each of {len(rows)} runs"
+    worst = rows.loc[share.idxmax()]
+    return (
+        f"missed in {missed} of {len(rows)} runs, worst {worst['stages']} stages, seed {worst['seed']}: "
+        f"{share.max():.1f} times as much"
+    )
+
+
+def _span(figures: pd.Series[float]) -> str:
+    return f"{figures.min():.2f}–{figures.max():.2f}" if len(figures) > 1 else f"{figures.iloc[0]:.2f}"

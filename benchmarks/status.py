@@ -1,0 +1,73 @@
+"""Which results are of today's code: ``python -m benchmarks status`` prints it and writes ``results/status.md``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import commit_words
+from benchmarks.provenance import code_parts
+
+#: Result: the benchmark whose subject it is of, and the file that says what it was measured on.
+RESULTS = {
+    "planning": ("planning", "planning/machine.json"),
+    "replay": ("replay", "replay/machine.json"),
+    "compare": ("compare", "compare/machine.json"),
+    "compare/ties.md": ("ties", "compare/ties.json"),
+    "solvers": ("solvers", "solvers/machine.json"),
+    "resolve": ("resolve", "resolve/machine.json"),
+    "tuner": ("tuner", "tuner/machine.json"),
+    "fleet": ("fleet", "fleet/machine.json"),
+    "house/hops.json": ("house", "house/machine.json"),
+    "house/speed.json": ("house", "house/speed.json"),
+    "deep.txt": ("campaigns", "deep.json"),
+}
+
+
+def write_status(results: Path) -> str:
+    """Write ``status.md`` into a folder of results, and return it."""
+    text = tell_status(results)
+    (results / "status.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def tell_status(results: Path) -> str:
+    """One row per result that is there: its commit, and whether the code it measured is today's."""
+    lines = ["| result | measured on | is that today's code? |", "|---|---|---|"]
+    for name, (benchmark, file) in RESULTS.items():
+        if (results / name).exists():
+            machine = read_machine(results / file)
+            lines.append(f"| `{name}` | {commit_words(machine)} | {compare_code(machine, benchmark)} |")
+    for files, machine in _campaigns(results / "campaigns"):
+        said = f"{commit_words(machine)} | {compare_code(machine, 'campaigns')}"
+        lines.append(f"| `campaigns/`, {files} files | {said} |")
+    return "\n".join(lines) + "\n"
+
+
+def read_machine(path: Path) -> dict[str, Any]:
+    """Read what a result was measured on; nothing if nobody has written it down."""
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    commits = {"commit": document["commits"]["now"]} if "commits" in document else {}
+    return commits | document.get("machine", document)
+
+
+def compare_code(machine: dict[str, Any], benchmark: str) -> str:
+    """Say whether the code measured is today's, and if not, what of it has changed since."""
+    before, now = machine.get("code_parts"), code_parts(benchmark)
+    if before is None:
+        return "not known: no key was recorded"
+    changed = [part for part in sorted({*before, *now}) if before.get(part) != now.get(part)]
+    return f"no: changed since in {', '.join(f'`{part}`' for part in changed)}" if changed else "yes"
+
+
+def _campaigns(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Campaigns by the code that they ran on."""
+    machines = [read_machine(path) for path in sorted(folder.glob("*.json"))]
+    kinds = [
+        {key: each[key] for key in ("commit", "dirty", "measured", "code_parts") if key in each}
+        for each in machines
+    ]
+    for kind in {json.dumps(kind): kind for kind in kinds}.values():
+        yield kinds.count(kind), kind

@@ -1,0 +1,280 @@
+"""Results are tied to code: commits and keys are written, rows of other code are left out, pages say what rows say."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import campaigns
+from benchmarks.__main__ import BENCHMARKS, RESULTS
+from benchmarks.fleet.run import rows_before
+from benchmarks.house.hops import measure_all
+from benchmarks.machine import UNKNOWN, describe, headline, record
+from benchmarks.planning.summary import judge_aims
+from benchmarks.provenance import (
+    SUBJECTS,
+    TELLING,
+    code_key,
+    code_parts,
+    commit_of,
+    files_of,
+    is_dirty,
+    keep_same_code,
+    stamp,
+)
+from benchmarks.status import tell_status
+from benchmarks.tuner.run import missing
+
+ROOT = Path(__file__).resolve().parents[1]
+SUMMARISED = [name for name in BENCHMARKS if name != "house"]
+
+
+# ------------------------------------------------------------------------------------------- the register
+
+
+def test_every_benchmark_has_a_subject_that_is_there() -> None:
+    assert set(BENCHMARKS) <= set(SUBJECTS)
+    for benchmark, subjects in SUBJECTS.items():
+        for subject in subjects:
+            assert any(files_of(subject)), f"{benchmark} measures {subject}, which is not there"
+        assert benchmark in ("ties", "campaigns") or f"benchmarks/{benchmark}" in subjects
+
+
+def imported(path: Path) -> Iterator[str]:
+    """What a file imports of the packages: a room, or a module beside the rooms."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for parts in (name.split(".") for name in names):
+            if parts[0] == "mipplan_formulations":
+                yield "formulations/mipplan_formulations"
+            elif parts[0] == "mipplan" and parts[1:]:
+                room = f"mipplan/{parts[1]}"
+                yield room if (ROOT / room).is_dir() else f"{room}.py"
+
+
+@pytest.mark.parametrize("benchmark", SUBJECTS)
+def test_a_subject_holds_all_that_it_imports(benchmark: str) -> None:
+    subjects = SUBJECTS[benchmark]
+    files = [path for subject in subjects for path in files_of(subject) if path.suffix == ".py"]
+    beyond = {name for path in files if not path.is_relative_to(ROOT / "tests") for name in imported(path)}
+    assert {name for name in beyond if not name.startswith(subjects)} == set()
+
+
+def test_a_request_stays_within_the_subject_of_its_benchmark() -> None:
+    """The front loads rooms lazily, so what a call goes through is measured besides."""
+    hops = measure_all()
+    for call, benchmark in (
+        ("plan, video-monitoring", "planning"),
+        ("replay, numpy engine", "replay"),
+        ("retune, first", "resolve"),
+    ):
+        files = [file for file in hops[call].files if file != "mipplan/__init__.py"]
+        assert [file for file in files if not file.startswith(SUBJECTS[benchmark])] == []
+
+
+# ------------------------------------------------------------------------------------------- keys and commits
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what the planning benchmark measures, and of its neighbour."""
+    for subject in SUBJECTS["planning"]:
+        source, copy = ROOT / subject, tmp_path / subject
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+        else:
+            shutil.copyfile(source, copy)
+    return tmp_path
+
+
+def test_a_key_is_of_the_files_measured_and_of_nothing_else(checkout: Path) -> None:
+    key = code_key("planning", checkout)
+    assert key == code_key("planning")
+    telling = [path for path in (checkout / "benchmarks" / "planning").iterdir() if path.stem in TELLING]
+    assert len(telling) == 2
+    for path in (*telling, checkout / "mipplan" / "planner" / "NOTES.md", checkout / "mipplan" / "new.py"):
+        path.write_text("# changed\n")
+    assert code_key("planning", checkout) == key
+    (checkout / "mipplan" / "planner" / "new.py").write_text("")
+    parts = code_parts("planning", checkout)
+    changed = [part for part, own in code_parts("planning").items() if parts[part] != own]
+    assert changed == ["mipplan/planner"]
+    assert code_key("planning", checkout) != key
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_commit_is_that_of_the_checkout_and_none_outside(tmp_path: Path) -> None:
+    assert (commit_of(tmp_path), is_dirty(tmp_path)) == (None, None)
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "file").write_text("a")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "--message", "first")
+    assert (commit_of(tmp_path), is_dirty(tmp_path)) == (git(tmp_path, "rev-parse", "HEAD"), False)
+    written = tmp_path / "benchmarks" / "results" / "new.csv"
+    written.parent.mkdir(parents=True)
+    written.write_text("")
+    assert is_dirty(tmp_path) is False
+    (tmp_path / "file").write_text("b")
+    assert is_dirty(tmp_path) is True
+    (tmp_path / "unpacked").mkdir()
+    assert commit_of(tmp_path / "unpacked") is None  # somebody else's repository
+
+
+def test_what_is_written_down_says_commit_and_code(tmp_path: Path) -> None:
+    machine = describe("planning")
+    assert machine["commit"] == commit_of()
+    assert machine["code"] == code_key("planning")
+    record(tmp_path / "machine.json", "planning")
+    commit = commit_of()
+    assert headline(tmp_path / "machine.json").startswith(
+        f"*Measured on commit {commit[:7]}" if commit else "*Measured on code outside a checkout"
+    )
+    dirty = {**machine, "commit": "0123456789", "dirty": True, "measured": "2026-01-02"}
+    (tmp_path / "machine.json").write_text(json.dumps(dirty))
+    begun = "*Measured on commit 0123456 with uncommitted changes (2026-01-02), "
+    assert headline(tmp_path / "machine.json").startswith(begun)
+    assert headline(tmp_path / "none.json") == f"*Measured on {UNKNOWN}.*"
+
+
+def test_a_campaign_says_commit_and_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(campaigns, "RESULTS", tmp_path)
+    monkeypatch.setenv("MIPPLAN_DEEP", "1")
+    campaigns.write_summary("some", {"cases": 3})
+    written = json.loads((tmp_path / "some.json").read_text())
+    assert written["cases"] == 3
+    assert written["machine"]["commit"] == commit_of()
+    assert written["machine"]["code"] == code_key("campaigns")
+
+
+# ------------------------------------------------------------------------------------------- rows of other code
+
+
+def test_rows_of_other_code_are_taken_out_of_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "partial.csv"
+    keep_same_code(path, "tuner")
+    rows = "name,fingerprint,code\na,007,{}\nb,1e9,other\nc,,\n"
+    path.write_text(rows.format(code_key("tuner")))
+    keep_same_code(path, "tuner")
+    assert path.read_text() == f"name,fingerprint,code\na,007,{code_key('tuner')}\n"
+    assert capsys.readouterr().err == "2 rows were measured on other code and are left out\n"
+    keep_same_code(path, "fleet")
+    assert not path.exists()
+
+
+def test_the_tuner_goes_on_with_rows_of_the_same_code_only(tmp_path: Path) -> None:
+    partial = tmp_path / "partial.csv"
+    jobs = [("cascade", "spike", 0), ("cascade", "steady", 1)]
+    columns = ["pipeline", "trace", "draw", "code"]
+    pd.DataFrame([(*jobs[0], code_key("tuner"))], columns=columns).to_csv(partial, index=False)
+    assert missing(jobs, partial) == jobs[1:]
+    pd.DataFrame([(*job, "other") for job in jobs], columns=columns).to_csv(partial, index=False)
+    assert missing(jobs, partial) == jobs
+
+
+def test_the_fleet_goes_on_with_rows_of_the_same_code_only(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.csv"
+    assert rows_before(path) == []
+    rows = [{"pipelines": 10, **stamp("fleet")}, {"pipelines": 30, "code": "other"}]
+    pd.DataFrame(rows).to_csv(path, index=False)
+    assert [row["pipelines"] for row in rows_before(path)] == [10]
+    # The committed rows are of a time when no key was written.
+    pd.DataFrame([{"pipelines": 10}]).to_csv(path, index=False)
+    assert rows_before(path) == []
+
+
+# ------------------------------------------------------------------------------------------- what pages say
+
+
+@pytest.mark.parametrize("benchmark", SUMMARISED)
+def test_a_summary_says_what_the_rows_say(
+    benchmark: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``python -m benchmarks --report`` writes them anew, and measures nothing."""
+    folder = tmp_path / benchmark
+    shutil.copytree(RESULTS / benchmark, folder)
+    pages = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
+    import_module(BENCHMARKS[benchmark]).report(folder)
+    assert {name: (folder / name).read_text(encoding="utf-8") for name in pages} == pages
+    assert pages["summary.md"].startswith(headline(folder / "machine.json"))
+
+
+def test_the_table_of_greedy_rules_says_what_it_was_measured_on() -> None:
+    folder = RESULTS / "compare"
+    assert (folder / "ties.md").read_text(encoding="utf-8").startswith(headline(folder / "ties.json"))
+
+
+def test_the_page_says_which_results_are_of_todays_code() -> None:
+    written = (RESULTS / "status.md").read_text(encoding="utf-8")
+    assert written == tell_status(RESULTS), "python -m benchmarks status writes it anew"
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert '--8<-- "benchmarks/results/status.md"' in page
+    for benchmark in SUMMARISED:
+        assert f'--8<-- "benchmarks/results/{benchmark}/summary.md"' in page
+
+
+def test_status_tells_results_of_today_from_older_ones(tmp_path: Path) -> None:
+    for name in ("planning", "fleet", "replay", "house", "campaigns"):
+        (tmp_path / name).mkdir()
+    record(tmp_path / "planning" / "machine.json", "planning")
+    machine = describe("fleet")
+    old = {**machine, "commit": "0123456789", "code_parts": {**machine["code_parts"], "mipplan/fleet": "old"}}
+    (tmp_path / "fleet" / "machine.json").write_text(json.dumps(old))
+    (tmp_path / "house" / "speed.json").write_text(json.dumps({"commits": {"now": "abcdef0"}}))
+    for name in ("a", "b"):
+        (tmp_path / "campaigns" / f"{name}.json").write_text("{}")
+    rows = {line.split("|")[1].strip(): line.split("|")[2:4] for line in tell_status(tmp_path).splitlines()}
+    assert rows["`planning`"][1] == " yes "
+    assert rows["`fleet`"][0].startswith(" commit 0123456 ")
+    assert rows["`fleet`"][1] == " no: changed since in `mipplan/fleet` "
+    for name in ("`replay`", "`campaigns/`, 2 files"):
+        assert rows[name] == [f" {UNKNOWN} ", " not known: no key was recorded "]
+    assert rows["`house/speed.json`"][0] == " commit abcdef0 "
+
+
+def test_the_command_prints_the_status(tmp_path: Path) -> None:
+    shutil.copytree(RESULTS / "planning", tmp_path / "planning")
+    command = [sys.executable, "-m", "benchmarks", "status", "--results", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == (tmp_path / "status.md").read_text().strip()
+    assert "| `planning` |" in done.stdout
+
+
+# ------------------------------------------------------------------------------------------- aims
+
+
+def planned(
+    seconds: float, seed: int, *, stages: int = 5, queries: int = 100_000, mib: float = 200.0
+) -> dict:
+    row = {"shape": "chain", "stages": stages, "queries": queries, "seed": seed}
+    return {**row, "seconds": seconds, "peak_mib": mib}
+
+
+def test_an_aim_of_planning_is_kept_if_every_run_keeps_it() -> None:
+    rows = [planned(0.05, 1, stages=3), planned(0.09, 1), planned(0.08, 2)]
+    assert judge_aims(pd.DataFrame(rows))[-1].endswith("| chain | 0.05–0.09 s | kept in each of 3 runs |")
+    # Five stages miss it in one run; in the median they keep it.
+    (line,) = judge_aims(pd.DataFrame([*rows, planned(0.14, 3)]))[2:]
+    assert line.endswith("| missed in 1 of 4 runs, worst 5 stages, seed 3: 1.4 times as much |")
+    large = [planned(2.0, 1, queries=1_000_000, mib=900.0), planned(2.0, 2, queries=1_000_000, mib=1_536.0)]
+    (line,) = judge_aims(pd.DataFrame(large))[2:]
+    assert line.endswith(
+        "| 2.00–2.00 s, 1536 MiB | missed in 1 of 2 runs, worst 5 stages, seed 2: 1.5 times as much |"
+    )
