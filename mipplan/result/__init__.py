@@ -34,6 +34,7 @@ from mipplan.result.stream import (
     StreamResult,
     exact_sum,
 )
+from mipplan.result.summaries import proof_text
 from mipplan.result.timeline import StepFunction, Windows, check_window, check_windows
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "document_text",
     "exact_sum",
     "fingerprint",
+    "proof_text",
     "read_document",
     "relevant_profiles",
     "resolve_slo_ns",

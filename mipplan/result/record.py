@@ -193,8 +193,9 @@ class PlanStatus(StrEnum):
     """How much is proven about a plan."""
 
     OPTIMAL = "optimal"
-    """The cheapest certified plan of the option set; proven. Of a refined plan (guarantee ``replay``): the cheapest
-    whose replay keeps the objective."""
+    """The cheapest certified plan of the option set; proven. Certified means that every stage serves more than arrives
+    there on average (it is stable), and the certificate keeps the objective. Of a refined plan (guarantee ``replay``):
+    the cheapest, stable or not, whose replay keeps the objective."""
     FEASIBLE = "feasible"
     """Certified, but a limit was hit before it was proven cheapest: compare cost and lower bound."""
     INFEASIBLE = "infeasible"

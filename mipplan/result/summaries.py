@@ -28,6 +28,19 @@ def objective_text(plan: Plan) -> str:
     return f"{share} ≤ {format_duration(plan.slo_ns)}"
 
 
+def proof_text(status: str, guarantee: str, *, has_budget: bool = False) -> str | None:
+    """Say among which plans one is proven best, in the words of docs/glossary.md; None where nothing is proven."""
+    which, kept = "no certified plan", " (certified: stable, and the certificate keeps the objective)"
+    if guarantee == Guarantee.REPLAY:
+        which, kept = "no plan that replays within the objective", ""
+    if status == PlanStatus.OPTIMAL:
+        better = "within the budget has a lower certificate" if has_budget else "costs less"
+        return f"optimal: of all that was allowed, {which} {better}{kept}"
+    if status == PlanStatus.FEASIBLE and not has_budget:
+        return f"lower bound: of all that was allowed, {which} costs less than it{kept}"
+    return None
+
+
 def plan_line(plan: Plan) -> str:
     """Describe a plan in one line."""
     cost = "" if plan.microusd_per_hour is None else f", {dollars_text(plan.microusd_per_hour)}"
@@ -39,6 +52,8 @@ def plan_line(plan: Plan) -> str:
 def plan_summary(plan: Plan) -> Summary:
     """Status, cost, objective, certificate; what each stage runs on."""
     prices = {name: device.microusd_per_hour for name, device in plan.profiles.hardware.items()}
+    has_budget = plan.budget_microusd_per_hour is not None
+    proof = proof_text(plan.status, plan.guarantee, has_budget=has_budget) if plan.choices else None
     return Summary(
         f"Plan for {plan.pipeline.name}: {plan.status}",
         figures=(
@@ -48,6 +63,7 @@ def plan_summary(plan: Plan) -> Summary:
             ("replayed", _plan_replayed(plan)),
             ("stopped by", plan.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[plan.limit]),
             ("reason", plan.reason),
+            ("proof", proof),
         ),
         headings=("stage", "hardware", ">batch", ">replicas", ">$/h"),
         rows=(
