@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
-from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, overrun
+from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, most_tokens_per_query, overrun
 from mipplan.certificate import Certificate, certify, plan_services
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, Printable, Summary, format_duration
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, format_duration
 from mipplan.result import Guarantee, Plan, PlanStatus, altered_parts, read_document
 from mipplan.tokens import realise
 from mipplan.trace import Trace
@@ -20,7 +22,8 @@ class Verification(Printable):
     Attributes
     ----------
     verified : bool
-        The file is as it was written, its figures are right, and the certificate keeps the objective.
+        The file is as it was written, its figures are right, every stage serves more than arrives there on average
+        (the plan is stable), and the certificate keeps the objective.
     problems : tuple of str
         What speaks against it, one sentence each; empty exactly if verified.
     remarks : tuple of str
@@ -64,7 +67,9 @@ class Verification(Printable):
 def verify(path: str | Path, trace: Trace) -> Verification:
     """Recompute cost, bound and certificate of a plan file on a trace, from the file alone.
 
-    That no cheaper plan is certified cannot be re-checked without a solver; everything else is.
+    That no cheaper plan is certified cannot be re-checked without a solver; everything else is. What counts as a
+    certified plan is what it is for `mipplan.plan` (docs/glossary.md): an overloaded stage may keep the objective on
+    a trace that ends before its queue has grown, and is a problem all the same.
 
     Parameters
     ----------
@@ -100,6 +105,7 @@ def verify(path: str | Path, trace: Trace) -> Verification:
     if same_trace or worst_case_ns is not None:
         problems += _figure_problems(plan, planned, worst, guaranteed_ns)
     problems += _consistency_problems(plan)
+    problems += _stability_problems(plan, planned, curve)
     excess = 0.0 if curve is None else overrun(planned.arrival_ns, curve)
     if excess > 0:
         remarks.append(
@@ -157,6 +163,27 @@ def _consistency_problems(plan: Plan) -> list[str]:
     if (plan.guarantee is Guarantee.ENVELOPE) != (plan.envelope is not None):
         problems.append("the file's guarantee and its arrival curve do not go together")
     return problems
+
+
+def _stability_problems(plan: Plan, planned: Trace, curve: ArrivalCurve | None) -> Iterator[str]:
+    """Name the stages that do not serve more than arrives there on average; without a span there is no average."""
+    if planned.span_ns == 0:
+        return
+    if curve is None:
+        workload = realise(plan.pipeline, planned, plan.seed)
+        demand = {stage: Fraction(of.count, planned.span_ns) for stage, of in workload.stages.items()}
+    else:
+        rate = max(Fraction(len(planned), planned.span_ns), Fraction(curve.rate) / NS_PER_S)
+        demand = {stage: rate * most for stage, most in most_tokens_per_query(plan.pipeline).items()}
+    for stage, choice in plan.choices.items():
+        full_batch_ns = int(plan.service_ns(stage)[-1])
+        rate = Fraction(choice.replicas * choice.batch, full_batch_ns)
+        if rate <= demand[stage]:
+            most, arriving = float(rate * NS_PER_S), float(demand[stage] * NS_PER_S)
+            yield (
+                f"stage {stage!r} is overloaded: it serves {most:.4g} tokens/s at most, and {arriving:.4g} arrive on "
+                "average, so its queue grows as long as such traffic goes on"
+            )
 
 
 def _other_trace(plan: Plan, trace: Trace) -> str:

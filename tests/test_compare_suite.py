@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -17,9 +18,12 @@ from benchmarks.compare import shared_data
 from benchmarks.compare.aims import find_aims
 from benchmarks.compare.drawing import CVS, RATES_RPS, SLO_FACTORS, draw
 from benchmarks.compare.exhaustive import find_optimum
+from benchmarks.compare.figures import EQUAL, geometric_mean, keeps, planned, ratios
 from benchmarks.compare.instances import DriftError, build, fastest_service_s
 from benchmarks.compare.measure import measure
+from benchmarks.compare.planners import CERTIFIED, GREEDY, REFINED
 from benchmarks.compare.run import COLUMNS, go_on, in_order, missing
+from benchmarks.compare.shipped import report
 from benchmarks.compare.specs import Spec, read_frozen
 from benchmarks.compare.summary import summarise
 from benchmarks.compare.ties import RULES, compare_rules
@@ -336,3 +340,59 @@ def test_a_time_limit_ends_planning_where_presolving_did_not() -> None:
         "assert plan.choices\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "compare"
+
+
+def beside_greedy(table: pd.DataFrame, planner: str) -> tuple[int, int, int, int, float]:
+    """Instances of greedy's in which a planner is dearer, equal, cheaper and without a plan; its cost to greedy's."""
+    beside = ratios(table, planner)
+    dearer, cheaper = int((beside > 1 + EQUAL).sum()), int((beside < 1 - EQUAL).sum())
+    without = len(planned(table, GREEDY)) - len(beside)
+    return dearer, len(beside) - dearer - cheaper, cheaper, without, geometric_mean(beside)
+
+
+def test_readme_says_what_the_certificate_costs() -> None:
+    """The sentence that is least to our advantage stands in the README, with the figures of the last run."""
+    table = pd.read_csv(RESULTS / "compare.csv")
+    table = table[table["group"] != "large"]
+    greedy = len(planned(table, GREEDY))
+    dearer, equal, cheaper, without, mean = beside_greedy(table, CERTIFIED)
+    refined = beside_greedy(table, REFINED)
+    kept = {
+        planner: keeps(planned(table, planner), "held_out_miss_rate").mean()
+        for planner in (CERTIFIED, GREEDY)
+    }
+    shipped = (RESULTS / "shipped.md").read_text(encoding="utf-8")
+    on_shipped = re.search(r"Certified .* dearer in (\d+) of (\d+); geometric mean ([\d.]+)", shipped)
+    shown = re.search(r"\| video-monitoring \| bursty .* ([\d.]+) \| [\d.]+ \|", shipped)
+    assert on_shipped is not None
+    assert shown is not None
+    text = " ".join((RESULTS.parents[2] / "README.md").read_text(encoding="utf-8").split())
+    for sentence in (
+        f"the {greedy} frozen instances",
+        f"dearer in {dearer}, equal in {equal}, cheaper in {cheaper}, and there is none in {without}",
+        f"it costs {mean:.3f} times as much (geometric mean)",
+        f"it is dearer in {on_shipped[1]} of {on_shipped[2]}, and costs {on_shipped[3]} times as much",
+        f"the plan shown above, {shown[1]} times",
+        f"in {kept[CERTIFIED]:.0%} of the cases, greedy's in {kept[GREEDY]:.0%}".replace("%", " %"),
+        f"it is dearer in {refined[0]} of {greedy} and costs {refined[4]:.3f} times as much",
+    ):
+        assert sentence in text, sentence
+
+
+def test_shipped_cases_are_laid_out_and_counted() -> None:
+    costs = pd.DataFrame(
+        {
+            "pipeline": ["a", "a", "b"],
+            "trace": ["s", "t", "s"],
+            "greedy": [1.0, 2.0, 4.0],
+            "certified": [2.0, 2.0, 2.0],
+            "refined": [1.0, 1.0, 1.0],
+        }
+    )
+    text = report(costs)
+    assert "| a | s | 1.00 | 2.00 | 1.00 | 2.00 | 1.00 |" in text
+    assert "Certified beside greedy: cheaper in 1, equal in 1, dearer in 1 of 3; geometric mean 1.000" in text
+    assert "Refined beside greedy: cheaper in 2, equal in 1, dearer in 0 of 3" in text

@@ -35,7 +35,7 @@ from mipplan.reporting.text import (
     table,
     trace_text,
 )
-from mipplan.result import Explanation, Plan, ReplayResult
+from mipplan.result import Explanation, Plan, ReplayResult, proof_text
 from mipplan.trace import Trace
 from mipplan.verification import Verification
 
@@ -104,7 +104,10 @@ def show_plan(console: Console, report: PlanReport) -> None:
         for line in report.explanation:
             console.print(escape(line))
         console.print()
-    show_notes(console, [*report.remarks, IN_SAMPLE], [report.plan_file] if report.plan_file else [])
+    has_budget = report.budget_usd_per_hour is not None
+    proof = proof_text(report.status, report.guarantee, has_budget=has_budget)
+    notes = [*([] if proof is None else [proof]), *report.remarks, IN_SAMPLE]
+    show_notes(console, notes, [report.plan_file] if report.plan_file else [])
 
 
 def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
@@ -179,7 +182,7 @@ def show_verification(console: Console, report: VerifyReport) -> None:
     show_parts(console, figures(rows))
     show_notes(console, report.remarks)
     if report.verified:
-        console.print("[bold green]verified[/bold green]: the certificate keeps the objective")
+        console.print("[bold green]verified[/bold green]: stable, and the certificate keeps the objective")
         return
     console.print("[bold red]not verified[/bold red]")
     for problem in report.problems:

@@ -21,6 +21,7 @@ from mipplan.result.record import (
     Provenance,
     Refinement,
     TraceReference,
+    proof_text,
     resolve_slo_ns,
 )
 from mipplan.result.replay import ReplayResult
@@ -75,6 +76,7 @@ __all__ = [
     "document_text",
     "exact_sum",
     "fingerprint",
+    "proof_text",
     "read_document",
     "relevant_profiles",
     "resolve_slo_ns",

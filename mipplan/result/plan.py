@@ -45,6 +45,7 @@ from mipplan.result.record import (
     Provenance,
     Refinement,
     TraceReference,
+    proof_text,
     read_choices,
     resolve_slo_ns,
 )
@@ -240,6 +241,7 @@ class Plan(Printable):
         headroom = "" if self.headroom == 1.0 else f", for {self.headroom:g} × the traffic"
         margin = f", {format_duration(self.margin_ns)} of it kept back" if self.margin_ns else ""
         prices = {name: device.microusd_per_hour for name, device in self.profiles.hardware.items()}
+        has_budget = self.budget_microusd_per_hour is not None
         return Summary(
             f"Plan for {self.pipeline.name}: {self.status}",
             figures=(
@@ -249,6 +251,7 @@ class Plan(Printable):
                 ("replayed", self._replayed_text()),
                 ("stopped by", self.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[self.limit]),
                 ("reason", self.reason),
+                ("proof", proof_text(self.status, self.guarantee, has_budget=has_budget)),
             ),
             headings=("stage", "hardware", ">batch", ">replicas", ">$/h"),
             rows=(

@@ -189,8 +189,9 @@ class PlanStatus(StrEnum):
     """How much is proven about a plan."""
 
     OPTIMAL = "optimal"
-    """The cheapest certified plan of the option set; proven. Of a refined plan (guarantee ``replay``): the cheapest
-    whose replay keeps the objective."""
+    """The cheapest certified plan of the option set; proven. Certified means that every stage serves more than arrives
+    there on average (it is stable), and the certificate keeps the objective. Of a refined plan (guarantee ``replay``):
+    the cheapest, stable or not, whose replay keeps the objective."""
     FEASIBLE = "feasible"
     """Certified, but a limit was hit before it was proven cheapest: compare cost and lower bound."""
     INFEASIBLE = "infeasible"
@@ -199,6 +200,19 @@ class PlanStatus(StrEnum):
     """A limit was hit before any plan was found or excluded."""
     GIVEN = "given"
     """Made from choices by `Plan.from_choices`, or by a baseline's rule; nothing is proven about it."""
+
+
+def proof_text(status: str, guarantee: str, *, has_budget: bool = False) -> str | None:
+    """Say among which plans one is proven best, in the words of docs/glossary.md; None where nothing is proven."""
+    which, kept = "no certified plan", " (certified: stable, and the certificate keeps the objective)"
+    if guarantee == Guarantee.REPLAY:
+        which, kept = "no plan that replays within the objective", ""
+    if status == PlanStatus.OPTIMAL:
+        better = "within the budget has a lower certificate" if has_budget else "costs less"
+        return f"optimal: of all that was allowed, {which} {better}{kept}"
+    if status == PlanStatus.FEASIBLE and not has_budget:
+        return f"lower bound: of all that was allowed, {which} costs less than it{kept}"
+    return None
 
 
 class Limit(StrEnum):
