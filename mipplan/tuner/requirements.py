@@ -150,6 +150,8 @@ class DelayBudget:
     """New replicas serve from then on."""
     recovery_ns: int
     """Queries that arrive from then on must keep their wait, whatever is there now."""
+    merged: Mapping[str, int]
+    """Stages with several tokens per query that are merged again, on the paths through each stage."""
     fixed_ns: dict[str, int] | None = None
     """Waits that do not depend on the replicas; by default they are what own times leave of the deadline."""
 
@@ -173,7 +175,8 @@ class DelayBudget:
         """Longest wait of each stage, with own times as these replicas leave them; perhaps negative."""
         if self.fixed_ns is not None:
             return self.fixed_ns
-        through = self._through_ns(replicas)
+        own = {stage: scale.own_ns(replicas[stage]) for stage, scale in self.stages.items()}
+        through = self._through_ns(own)
         return {stage: self.deadline_ns - through[stage] for stage in self.stages}
 
     def bound_ns(self, replicas: Mapping[str, int], traffic: Traffic) -> int:
@@ -185,25 +188,33 @@ class DelayBudget:
             return UNLIMITED_NS
         envelope = as_envelope(traffic)
         curves = {f: EnvelopeCurve(envelope, f) for f in {s.tokens_per_query for s in self.stages.values()}}
-        waits = {}
+        waits, own = {}, {}
         for stage, scale in self.stages.items():
             curve = curves[scale.tokens_per_query]
             waits[stage] = curve.exact(scale.period_ns, replicas[stage] * scale.batch)
-        return self._longest_ns(replicas, waits)
+            own[stage] = scale.own_ns(replicas[stage])
+        return self._longest_ns(own, waits)
 
     def transient_bound_ns(self, replicas: Mapping[str, int], situation: Situation) -> int:
-        """Bound on the latency of any query from now on, ns; `UNLIMITED_NS` if there is none."""
+        """Bound on the latency of any query from now on, ns; `UNLIMITED_NS` if there is none.
+
+        References
+        ----------
+        [Theorem (transient)][theorem-transient].
+        """
         active = situation.active
         rises = any(replicas[stage] > active[stage] for stage in self.stages)
         delay_ns = self.activation_delay_ns if rises else 0
         remaining = {s: min(replicas[s], active[s]) * scale.pace for s, scale in self.stages.items()}
         slowest = self.paths.least_along(remaining)
-        waits = {}
+        waits, own = {}, {}
         for stage, scale in self.stages.items():
             rate = replicas[stage] * scale.pace
             way = Transient(situation.outstanding[stage], slowest[stage] if delay_ns else rate, delay_ns, 0)
             waits[stage] = way.wait_ns(situation.envelope, rate)
-        return self._longest_ns(replicas, waits)
+            # A query's other tokens are served by whoever serves then: until the delay is over by those active now.
+            own[stage] = scale.own_ns(replicas[stage], min(replicas[stage], active[stage]), delay_ns)
+        return self._longest_ns(own, waits)
 
     def transient_needs(self, waits_ns: Mapping[str, int], situation: Situation) -> dict[str, Fraction]:
         """Replicas, as real numbers, that a backlog and the activation delay ask for, given the waits; perhaps none.
@@ -216,7 +227,10 @@ class DelayBudget:
         def needed(slowest: Mapping[str, Fraction], delay_ns: int) -> dict[str, Fraction]:
             found = {}
             for stage, scale in self.stages.items():
-                way = Transient(situation.outstanding[stage], slowest[stage], delay_ns, self.recovery_ns)
+                merged = self.merged[stage] if delay_ns else 0
+                way = Transient(
+                    situation.outstanding[stage], slowest[stage], delay_ns, self.recovery_ns, merged
+                )
                 rate = way.rate_needed(situation.envelope, waits_ns[stage]) if waits_ns[stage] > 0 else None
                 if rate is not None:
                     found[stage] = rate / scale.pace
@@ -229,14 +243,13 @@ class DelayBudget:
         slowest = self.paths.least_along({s: active[s] * scale.pace for s, scale in self.stages.items()})
         return needed(slowest, self.activation_delay_ns)
 
-    def _through_ns(self, replicas: Mapping[str, int]) -> dict[str, int]:
-        """Longest path through each stage, ns: T, the time for a query's other tokens, rounded up, and delays."""
-        own = {s: scale.latency_ns + -(-scale.own_load_ns // replicas[s]) for s, scale in self.stages.items()}
-        return self.paths.through(own)
+    def _through_ns(self, own_ns: Mapping[str, int]) -> dict[str, int]:
+        """Longest path through each stage, ns: T, the time for a query's other tokens, and delays."""
+        return self.paths.through({s: scale.latency_ns + own_ns[s] for s, scale in self.stages.items()})
 
-    def _longest_ns(self, replicas: Mapping[str, int], waits_ns: Mapping[str, int]) -> int:
-        """Longest path, ns: own times, delays, and once the largest wait on it."""
-        return max(length + waits_ns[stage] for stage, length in self._through_ns(replicas).items())
+    def _longest_ns(self, own_ns: Mapping[str, int], waits_ns: Mapping[str, int]) -> int:
+        """Longest path, ns: T, own times, delays, and once the largest wait on it."""
+        return max(length + waits_ns[stage] for stage, length in self._through_ns(own_ns).items())
 
 
 def decide(
