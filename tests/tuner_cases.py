@@ -72,6 +72,11 @@ def outstanding(
     return found
 
 
+def promises_recovery(step: mp.TuningStep) -> bool:
+    """Whether queries that arrive when recovery is over keep the objective."""
+    return step.share == 1 and not step.replan and not any("may be late" in note for note in step.notes)
+
+
 def chain(*, slo_s: float = 1.0, **service: tuple[list[int], int]) -> mp.Plan:
     """Plan of a chain from (ℓ(1), …, ℓ(b) in ns, replicas) per stage."""
     graph: nx.DiGraph[str] = nx.DiGraph()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import stat
-import tempfile
 from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
@@ -111,23 +111,21 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     if problem is not None:
         raise InputError.one(str(path).replace("\0", "?"), problem)
     target = Path(path).resolve()
+    temporary = target.parent / f".{target.name}.{secrets.token_urlsafe(6)}.part"
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        # A plan is an ordinary file: made like one, its mode follows the umask, which is the whole process's to set.
+        stream = temporary.open("xb")
     except OSError as error:
         raise InputError.one(str(path), f"cannot be written: {error.strerror or error}") from error
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes private files; a plan is an ordinary file and follows the user's umask.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(target)
+        temporary.replace(target)
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
+            temporary.unlink()
         if isinstance(error, OSError):
             raise InputError.one(str(path), f"cannot be written: {error.strerror or error}") from error
         raise

@@ -62,16 +62,6 @@ class StageScale:
         serial = max(Fraction(0), Fraction(self.tokens_per_query) - 1)
         return -(-serial.numerator * self.period_ns // (serial.denominator * self.batch))
 
-    def own_ns(self, replicas: int, active: int = 0, delay_ns: int = 0) -> int:
-        """Time that so many replicas need for the other tokens of a query, ns, rounded up: (F − 1)/R.
-
-        Before `delay_ns`, if there is a delay, only those `active` serve.
-        """
-        left = self.own_load_ns - active * delay_ns
-        if left <= 0 < delay_ns:
-            return -(-self.own_load_ns // active) if active else 0
-        return delay_ns - (-left // replicas)
-
     @cached_property
     def pace(self) -> Fraction:
         """Queries that one replica serves per ns; where queries have no tokens, more than ever come."""

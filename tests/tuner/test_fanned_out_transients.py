@@ -20,7 +20,7 @@ from oracle_replay import EventLoop, SlowSchedule
 from oracle_tokens import SlowToken, slow_tokens
 from oracle_transients import SlowChange, slow_transient
 from random_pipelines import Case, random_trace
-from tuner_cases import chain, fanned_out_case, outstanding
+from tuner_cases import chain, fanned_out_case, outstanding, promises_recovery
 
 #: An event-by-event replay is affordable up to this many tokens.
 FEW_TOKENS = 600
@@ -197,7 +197,7 @@ def test_no_query_of_many_tokens_is_later_than_its_transient_bound() -> None:
                 tally["raised"] += any(n > active[s] for s, n in replicas.items())
                 tally["lowered"] += any(n < active[s] for s, n in replicas.items())
                 tally["many tokens"] += max(slow_most_tokens(case.pipeline, s) for s in replicas) >= 30
-            if step.share == 1 and not step.replan:
+            if promises_recovery(step):
                 late = latency[after >= now_ns + tuner.recovery_ns].max(initial=0)
                 violations.expect(late <= plan.slo_ns, f"case {number}: recovers to {late} > {plan.slo_ns}")
                 tally["recovered"] += late > 0

@@ -15,7 +15,7 @@ from campaigns import Violations, campaign_size, write_summary
 from mipplan.calculus import ArrivalCurve, Envelope
 from mipplan.tuner import Transient
 from random_pipelines import random_trace
-from tuner_cases import bounded_case, chain, outstanding, with_objective
+from tuner_cases import bounded_case, chain, outstanding, promises_recovery, with_objective
 
 
 def test_a_stage_by_itself_promises_too_much() -> None:
@@ -69,6 +69,20 @@ def test_nothing_serves_before_the_delay() -> None:
     assert Transient(0, Fraction(0), 100, 0).wait_ns(envelope, Fraction(1)) >= 2**52
 
 
+def test_what_cannot_be_made_up_for_is_said() -> None:
+    # Service times leave nothing of the objective: whoever comes now waits for those who are there.
+    plan = chain(a=([100], 1), slo_s=100e-9)
+    tuner = mp.Tuner(plan)
+    step = tuner.retune(0, traffic=Envelope(((0, 1),), 0), backlog=5)
+    assert step.latency_bound_ns == 100
+    assert step.transient_bound_ns == 600
+    assert not step.replan
+    assert step.notes == ("queries may be late even after 0 ns: a cannot make up for what is there",)
+    # In time it is through, whatever waits.
+    later = mp.Tuner(plan, recovery_s=250e-9).retune(0, traffic=Envelope(((0, 1),), 0), backlog=5)
+    assert (dict(later.replicas), later.notes) == ({"a": 2}, ())
+
+
 def test_no_query_is_later_than_its_transient_bound() -> None:
     """From any state: traffic before now is anything, after it inside the envelope, replicas change now."""
     tally: Counter[str] = Counter()
@@ -101,7 +115,7 @@ def test_no_query_is_later_than_its_transient_bound() -> None:
                 violations.expect(worst <= step.transient_bound_ns, f"case {number}: bound")
                 tightest = max(tightest, worst / step.transient_bound_ns)
                 tally["bounded"] += 1
-            if step.share == 1 and not step.replan:
+            if promises_recovery(step):
                 recovered = latency[after >= now_ns + tuner.recovery_ns]
                 violations.expect(recovered.max(initial=0) <= plan.slo_ns, f"case {number}: recovery")
                 tally["recovered"] += recovered.size > 0
