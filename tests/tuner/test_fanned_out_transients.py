@@ -163,7 +163,7 @@ def test_no_query_of_many_tokens_is_later_than_its_transient_bound() -> None:
     """Fan-outs up to 64; the delay from none to far longer than a service; counts go up and down by stage."""
     tally: Counter[str] = Counter()
     tightest, violations = 0.0, Violations()
-    for number in range(campaign_size(quick=120, deep=4_000)):
+    for number in range(campaign_size(quick=120, deep=6_000)):
         rng = np.random.default_rng([614, number])
         case = fanned_out_case(rng)
         curve, active = curve_for(rng, case), case.replicas()
@@ -200,7 +200,7 @@ def test_no_query_of_many_tokens_is_later_than_its_transient_bound() -> None:
             if promises_recovery(step):
                 late = latency[after >= now_ns + tuner.recovery_ns].max(initial=0)
                 violations.expect(late <= plan.slo_ns, f"case {number}: recovers to {late} > {plan.slo_ns}")
-                tally["recovered"] += late > 0
+                tally["recovered"] += bool(late > 0)
             tally["backlog"] += bool(backlog if isinstance(backlog, int) else any(backlog.values()))
     for kind in ("bounded", "raised", "lowered", "many tokens", "backlog", "recovered"):
         assert tally[kind] > tally["changes"] / 50, kind
