@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,3 +42,32 @@ def write_summary(name: str, summary: dict[str, Any]) -> None:
 def _machine() -> dict[str, Any]:
     """Told once per process: the code does not change while tests run."""
     return describe("campaigns")
+
+
+class Violations:
+    """What a campaign finds to be untrue: counted while it runs, so that its summary states what was seen."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    @contextmanager
+    def case(self, name: object) -> Iterator[None]:
+        """Check one case: where an assertion fails, it is counted and the campaign goes on; errors end it."""
+        try:
+            yield
+        except AssertionError as failure:
+            self.found.append(f"{name}: {str(failure)[:500]}")
+        except Exception as error:
+            error.add_note(f"case {name}")
+            raise
+
+    def expect(self, holds: object, case: object) -> None:
+        """Count a case in which something does not hold."""
+        if not holds:
+            self.found.append(str(case))
+
+    def checked(self) -> int:
+        """Fail if anything was found; return how many, for the summary."""
+        count = len(self.found)
+        assert count == 0, f"{count} violations, the first of them:\n" + "\n".join(self.found[:5])
+        return count

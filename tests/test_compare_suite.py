@@ -19,7 +19,7 @@ from benchmarks.compare.aims import find_aims
 from benchmarks.compare.drawing import CVS, RATES_RPS, SLO_FACTORS, draw
 from benchmarks.compare.exhaustive import find_optimum
 from benchmarks.compare.figures import EQUAL, geometric_mean, keeps, planned, ratios
-from benchmarks.compare.instances import DriftError, build, fastest_service_s
+from benchmarks.compare.instances import DriftError, Instance, build, fastest_service_s
 from benchmarks.compare.measure import measure
 from benchmarks.compare.planners import CERTIFIED, GREEDY, REFINED
 from benchmarks.compare.run import COLUMNS, go_on, in_order, missing
@@ -144,6 +144,20 @@ def test_an_instance_is_measured_by_every_planner() -> None:
     for planner in ("greedy", "refined", "exhaustive"):
         assert by_planner[planner]["p99_s"] <= by_planner[planner]["slo_s"]
     assert by_planner["exhaustive"]["usd_per_hour"] <= by_planner["greedy"]["usd_per_hour"]
+
+
+def test_what_is_held_out_has_other_token_draws_than_what_was_planned_on() -> None:
+    # One query in two takes the second stage: which ones, is the draw's. The same traffic twice.
+    document = {
+        "stages": {"a": {"model": "m"}, "b": {"model": "m"}},
+        "edges": [{"from": "a", "to": "b", "probability": 0.5}],
+    }
+    trace = mp.Trace.gamma(rate_rps=15.0, cv=1.0, duration_s=20.0, seed=1)
+    profiles = _profiles({"only": (1.0, [50.0])})
+    instance = Instance(TINY, mp.Pipeline.from_document(document), profiles, trace, trace, slo_s=0.5)
+    rows = [row for row in measure(instance) if row["usd_per_hour"] is not None]
+    assert len(rows) >= 4
+    assert all(row["p99_s"] != row["held_out_p99_s"] for row in rows)
 
 
 def test_other_rules_of_greedy_are_tried_and_taken_back() -> None:

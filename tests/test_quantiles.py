@@ -39,6 +39,38 @@ def test_order_statistics_are_those_of_sorted_values(
     assert np.array_equal(values, before)
 
 
+@pytest.mark.parametrize(
+    ("quantile", "count", "rank"),
+    [
+        (1.0, 1, 0),
+        (0.01, 1, 0),
+        (0.01, 2, 1),  # 0.01: the next whole number is 1
+        (0.5, 2, 1),
+        (0.5, 3, 1),
+        (0.5, 4, 2),
+        (0.99, 2, 1),
+        (0.99, 100, 99),  # 98.01
+        (0.99, 101, 99),
+        (0.99, 102, 100),  # 99.99
+        (0.9, 11, 9),
+        (1.0, 50, 49),
+    ],
+)
+def test_ranks_by_hand(quantile: float, count: int, rank: int) -> None:
+    assert higher_rank(quantile, count) == rank
+    assert quantile_ns(np.arange(count)[::-1] * 10, quantile) == 10 * rank
+
+
+@given(st.integers(1, 3_000), st.floats(0.0, 1.0, exclude_min=True), st.integers(0, 2**32))
+def test_quantiles_are_numpys(size: int, quantile: float, seed: int) -> None:
+    # NumPy's own definition of "higher", which knows nothing of ours.
+    values = np.random.default_rng(seed).integers(0, 10**9, size)
+    assert quantile_ns(values, quantile) == np.quantile(values, quantile, method="higher")
+    assert quantile_exceeds(values, quantile, int(values[0])) == (
+        np.quantile(values, quantile, method="higher") > values[0]
+    )
+
+
 def test_the_largest_are_few_and_among_them() -> None:
     values = np.random.default_rng(1).integers(0, 10**9, 100_000)
     found = find_largest(values, 1_000)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
-import tempfile
 from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
@@ -110,20 +110,17 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     if problem is not None:
         raise InputError.one(str(path).replace("\0", "?"), problem)
     target = Path(path).resolve()
+    temporary = target.parent / f".{target.name}.{secrets.token_urlsafe(6)}.part"
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
         try:
-            with os.fdopen(descriptor, "wb") as stream:
+            # A plan is an ordinary file: its mode follows the umask, which is the whole process's to set.
+            with temporary.open("xb") as stream:
                 write(stream)
                 stream.flush()
                 os.fsync(stream.fileno())
-            # mkstemp makes private files; a plan is an ordinary file and follows the user's umask.
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(temporary).chmod(0o666 & ~mask)
-            Path(temporary).replace(target)
+            temporary.replace(target)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise InputError.one(str(path), f"cannot be written: {error.strerror or error}") from error

@@ -140,6 +140,8 @@ class DelayBudget:
     """New replicas serve from then on."""
     recovery_ns: int
     """Queries that arrive from then on must keep their wait, whatever is there now."""
+    merged: Mapping[str, int]
+    """Stages with several tokens per query that are merged again, on the paths through each stage."""
     fixed_ns: dict[str, int] | None = None
     """Waits that do not depend on the replicas; by default they are what own times leave of the deadline."""
 
@@ -163,7 +165,8 @@ class DelayBudget:
         """Longest wait of each stage, with own times as these replicas leave them; perhaps negative."""
         if self.fixed_ns is not None:
             return self.fixed_ns
-        through = self._through_ns(replicas)
+        own = {stage: _own_ns(scale, replicas[stage]) for stage, scale in self.stages.items()}
+        through = self._through_ns(own)
         return {stage: self.deadline_ns - through[stage] for stage in self.stages}
 
     def bound_ns(self, replicas: Mapping[str, int], traffic: Traffic) -> int:
@@ -175,58 +178,70 @@ class DelayBudget:
             return UNLIMITED_NS
         envelope = as_envelope(traffic)
         curves = {f: EnvelopeCurve(envelope, f) for f in {s.tokens_per_query for s in self.stages.values()}}
-        waits = {}
+        waits, own = {}, {}
         for stage, scale in self.stages.items():
             curve = curves[scale.tokens_per_query]
             waits[stage] = curve.exact(scale.period_ns, replicas[stage] * scale.batch)
-        return self._longest_ns(replicas, waits)
+            own[stage] = _own_ns(scale, replicas[stage])
+        return self._longest_ns(own, waits)
 
     def transient_bound_ns(self, replicas: Mapping[str, int], situation: Situation) -> int:
-        """Bound on the latency of any query from now on, ns; `UNLIMITED_NS` if there is none."""
+        """Bound on the latency of any query from now on, ns ([Theorem (transient)][theorem-transient]).
+
+        `UNLIMITED_NS` if there is none.
+        """
         active = situation.active
         rises = any(replicas[stage] > active[stage] for stage in self.stages)
         delay_ns = self.activation_delay_ns if rises else 0
         remaining = {s: min(replicas[s], active[s]) * scale.pace for s, scale in self.stages.items()}
         slowest = self.paths.least_along(remaining)
-        waits = {}
+        waits, own = {}, {}
         for stage, scale in self.stages.items():
             rate = replicas[stage] * scale.pace
             way = Transient(situation.outstanding[stage], slowest[stage] if delay_ns else rate, delay_ns, 0)
             waits[stage] = way.wait_ns(situation.envelope, rate)
-        return self._longest_ns(replicas, waits)
+            # A query's other tokens are served by whoever serves then: until the delay is over by those active now.
+            own[stage] = _own_ns(scale, replicas[stage], min(replicas[stage], active[stage]), delay_ns)
+        return self._longest_ns(own, waits)
 
-    def transient_needs(self, waits_ns: Mapping[str, int], situation: Situation) -> dict[str, Fraction]:
-        """Replicas, as real numbers, that a backlog and the activation delay ask for, given the waits; perhaps none.
+    def transient_needs(
+        self, waits_ns: Mapping[str, int], situation: Situation
+    ) -> dict[str, Fraction | None]:
+        """Replicas, as real numbers, that a backlog and the activation delay ask for, given the waits.
+
+        Of all stages or of none; None where no number is enough.
 
         If what is active is enough at once, the delay does not matter. Otherwise it counts for all stages.
         """
         if not any(situation.outstanding.values()) and self.activation_delay_ns == 0:
             return {}
 
-        def needed(slowest: Mapping[str, Fraction], delay_ns: int) -> dict[str, Fraction]:
-            found = {}
+        def needed(slowest: Mapping[str, Fraction], delay_ns: int) -> dict[str, Fraction | None]:
+            found: dict[str, Fraction | None] = {}
             for stage, scale in self.stages.items():
-                way = Transient(situation.outstanding[stage], slowest[stage], delay_ns, self.recovery_ns)
-                rate = way.rate_needed(situation.envelope, waits_ns[stage]) if waits_ns[stage] > 0 else None
-                if rate is not None:
-                    found[stage] = rate / scale.pace
+                merged = self.merged[stage] if delay_ns else 0
+                way = Transient(
+                    situation.outstanding[stage], slowest[stage], delay_ns, self.recovery_ns, merged
+                )
+                rate = way.rate_needed(situation.envelope, waits_ns[stage]) if waits_ns[stage] >= 0 else None
+                found[stage] = None if rate is None else rate / scale.pace
             return found
 
         active = situation.active
         at_once = needed(dict.fromkeys(self.stages, Fraction(0)), 0)
-        if self.activation_delay_ns == 0 or all(need <= active[stage] for stage, need in at_once.items()):
+        enough = all(need is None or need <= active[stage] for stage, need in at_once.items())
+        if self.activation_delay_ns == 0 or enough:
             return at_once
         slowest = self.paths.least_along({s: active[s] * scale.pace for s, scale in self.stages.items()})
         return needed(slowest, self.activation_delay_ns)
 
-    def _through_ns(self, replicas: Mapping[str, int]) -> dict[str, int]:
-        """Longest path through each stage, ns: T, the time for a query's other tokens, rounded up, and delays."""
-        own = {s: scale.latency_ns + -(-scale.own_load_ns // replicas[s]) for s, scale in self.stages.items()}
-        return self.paths.through(own)
+    def _through_ns(self, own_ns: Mapping[str, int]) -> dict[str, int]:
+        """Longest path through each stage, ns: T, the time for a query's other tokens, and delays."""
+        return self.paths.through({s: scale.latency_ns + own_ns[s] for s, scale in self.stages.items()})
 
-    def _longest_ns(self, replicas: Mapping[str, int], waits_ns: Mapping[str, int]) -> int:
-        """Longest path, ns: own times, delays, and once the largest wait on it."""
-        return max(length + waits_ns[stage] for stage, length in self._through_ns(replicas).items())
+    def _longest_ns(self, own_ns: Mapping[str, int], waits_ns: Mapping[str, int]) -> int:
+        """Longest path, ns: T, own times, delays, and once the largest wait on it."""
+        return max(length + waits_ns[stage] for stage, length in self._through_ns(own_ns).items())
 
 
 def decide(
@@ -268,7 +283,7 @@ def _required(budget: DelayBudget, situation: Situation) -> Requirement:
         else:
             # Thousandths, rounded up: rate / pace.
             up, down = WHOLE * rate[0] * scale.pace.denominator, rate[1] * scale.pace.numerator
-            needs.append(max(-(-up // down), _thousandths(extra[stage]) if stage in extra else 0))
+            needs.append(max(-(-up // down), _thousandths(extra.get(stage))))
     return Requirement(tuple(needs), present)
 
 
@@ -285,10 +300,7 @@ def _with_transients(
     stages = budget.stages
     waits = budget.waits_with(dict(zip(stages, counts, strict=True)))
     extra = budget.transient_needs(waits, situation)
-    needs = [
-        max(n * WHOLE, _thousandths(extra.get(stage, Fraction(0))))
-        for n, stage in zip(counts, stages, strict=True)
-    ]
+    needs = [max(n * WHOLE, _thousandths(extra.get(stage))) for n, stage in zip(counts, stages, strict=True)]
     if all(need == n * WHOLE for need, n in zip(needs, counts, strict=True)):
         return needed
     owned = [n if scale.own_load_ns else 1 for n, scale in zip(counts, stages.values(), strict=True)]
@@ -337,6 +349,11 @@ def _step(
     moving = budget.activation_delay_ns or any(situation.outstanding.values())
     if moving and budget.tokens is Tokens.MOST:
         transient = budget.transient_bound_ns(replicas, situation)
+        needs = budget.transient_needs(budget.waits_with(replicas), situation)
+        late = [stage for stage, need in needs.items() if need is None or need > replicas[stage]]
+        if late and budget.fixed_ns is None and share == 1 and not replan:
+            after = f"queries may be late even after {format_duration(budget.recovery_ns)}"
+            notes.append(f"{after}: {', '.join(late)} cannot make up for what is there")
     return TuningStep(
         replicas=replicas,
         microusd_per_hour=sum(replicas[s] * x.microusd_per_hour for s, x in budget.stages.items()),
@@ -353,5 +370,11 @@ def _step(
     )
 
 
-def _thousandths(need: Fraction) -> int:
-    return -(-need.numerator * WHOLE // need.denominator)
+def _own_ns(scale: StageScale, replicas: int, active: int = 0, delay_ns: int = 0) -> int:
+    """Time for the other tokens of a query, ns, rounded up; before the delay is over only those active serve."""
+    left = scale.own_load_ns - active * delay_ns
+    return -(-scale.own_load_ns // max(1, active)) if left <= 0 < delay_ns else delay_ns - (-left // replicas)
+
+
+def _thousandths(need: Fraction | None) -> int:
+    return 0 if need is None else -(-need.numerator * WHOLE // need.denominator)

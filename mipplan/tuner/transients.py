@@ -8,6 +8,8 @@ a path with v, g the rate of v after δ, both in queries per ns, and ``G(x) = m�
 arrive t from now wait at most W if ``α(t) − 1 + Q ≤ G(t + W)``, and the same without Q for what comes after an idle
 moment.
 
+Before δ a query's own tokens, too, are served by the replicas that are active then.
+
 It is not enough that every stage by itself serves its backlog in time, with its own rate before δ: what a slow stage
 holds back until δ reaches the next one in a lump.
 """
@@ -15,12 +17,48 @@ holds back until δ reaches the next one in a lump.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
 from mipplan.calculus import Envelope
 from mipplan.core import UNLIMITED_NS
+from mipplan.pipeline import Join, Pipeline
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """What of a pipeline has to be served before a stage is through with what is in the system."""
+
+    stages: Mapping[str, set[str]]
+    """Each stage and those before it; and, if several tokens of a query are merged further on, those before that."""
+    merged: Mapping[str, int]
+    """Stages on the way of each whose tokens, several per query, are merged again."""
+
+
+def awaited(pipeline: Pipeline, tokens_per_query: Mapping[str, int | Fraction] | None = None) -> Awaited:
+    """Return what counts as backlog of each stage.
+
+    Without the most tokens of a query nothing is proven, and merges are left out.
+    """
+    before: dict[str, set[str]] = {}
+    for stage in pipeline.topological_order:
+        parents = [before[edge.parent] for edge in pipeline.incoming(stage)]
+        before[stage] = {stage}.union(*parents)
+    most = tokens_per_query or {}
+    merges = [
+        stage
+        for stage, found in pipeline.stages.items()
+        if most and found.join is Join.ALL and sum(most[edge.parent] for edge in pipeline.incoming(stage)) > 1
+    ]
+    stages, merged = {}, {}
+    for stage, own in before.items():
+        further = [before[merge] - {merge} for merge in merges if stage in before[merge]]
+        stages[stage] = own.union(*further)
+        along = [*further, *(before[merge] - {merge} for merge in merges if merge in own)]
+        merged[stage] = sum(most[other] > 1 for other in set().union(*along))
+    return Awaited(stages, merged)
 
 
 @dataclass(frozen=True)
@@ -35,6 +73,8 @@ class Transient:
     """δ: new replicas serve from then on; 0 if none is needed."""
     recovery_ns: int
     """θ: queries that arrive from then on must keep their wait."""
+    merged: int = 0
+    """κ: stages on the way whose tokens, several per query, are merged again."""
 
     def rate_needed(self, envelope: Envelope, wait_ns: int) -> Fraction | None:
         """Least rate g, at least m, with which queries from θ on wait at most `wait_ns`; None if none is enough."""
@@ -46,13 +86,17 @@ class Transient:
             theta = delay - wait_ns
         ends = [(Fraction(theta), Fraction(envelope.at(theta)))]
         ends += [(Fraction(u), Fraction(a)) for u, a in envelope.corners if u > theta]
-        rows = [(a - 1 + self.backlog - m * delay, u + wait_ns - delay) for u, a in ends]
+        # Until the delay is over, old replicas serve the own tokens of whoever is merged: at most a query per stage.
+        ahead = self.backlog + self.merged
+        rows = [(a - 1 + ahead - m * delay, u + wait_ns - delay) for u, a in ends]
         for window, arrivals in envelope.corners:
             if window <= theta - delay:
                 rows.append((Fraction(arrivals) - 1, Fraction(window + wait_ns)))
             elif window < theta:
                 served = m * (window - (theta - delay))
-                rows.append((Fraction(arrivals) - 1 - served, Fraction(theta + wait_ns - delay)))
+                rows.append(
+                    (Fraction(arrivals) - 1 + self.merged - served, Fraction(theta + wait_ns - delay))
+                )
         for load, time in rows:
             if load <= 0:
                 continue

@@ -27,6 +27,7 @@ from mipplan.tuner.traffic import (
     read_outstanding,
     read_seconds,
 )
+from mipplan.tuner.transients import awaited
 
 
 class Tuner:
@@ -102,6 +103,8 @@ class Tuner:
         self._horizon_ns = horizon.value
         self.activation_delay_ns = delay.value
         self.recovery_ns = max(delay.value, 2 * delay.value if recovery_s is None else recovery.value)
+        most = {stage: scale.tokens_per_query for stage, scale in self.stages.items()}
+        self._awaited = awaited(plan.pipeline, most if self.tokens is Tokens.MOST else None)
         self.budget = DelayBudget(
             self.stages,
             plan.pipeline.longest_paths(),
@@ -109,6 +112,7 @@ class Tuner:
             self.tokens,
             self.activation_delay_ns,
             self.recovery_ns,
+            self._awaited.merged,
         )
         self.live = live or LiveEnvelope(
             doubling_windows_ns(self.service_time_ns), horizon_ns=self._horizon_ns
@@ -117,10 +121,6 @@ class Tuner:
         if self.keep is Keep.SAMPLE:
             self.budget.fixed_ns = sample_waits_ns(self.stages, self._sample)
         self._ordered = {stage: scale.planned for stage, scale in self.stages.items()}
-        self._before: dict[str, set[str]] = {}
-        for stage in plan.pipeline.topological_order:
-            parents = [self._before[edge.parent] for edge in plan.pipeline.incoming(stage)]
-            self._before[stage] = {stage}.union(*parents)
         self.scaler = Scaler([self.shape()], self.conditions)
         unchanged = Conditions(self.conditions.limits, self.conditions.budget_usd_per_hour)
         self._free = Scaler([self.shape()], unchanged)
@@ -253,7 +253,7 @@ class Tuner:
         faults = Faults()
         asked = faults.take(lambda: read_counts("ordered", ordered or {}, known, least=0))
         serving = faults.take(lambda: read_counts("active", active or {}, known, least=0))
-        outstanding = faults.take(lambda: read_outstanding(self._before, backlog))
+        outstanding = faults.take(lambda: read_outstanding(self._awaited.stages, backlog))
         instant = faults.take(lambda: read_instant(now_ns))
         envelope = faults.take(lambda: self.envelope(now_ns) if traffic is None else as_envelope(traffic))
         faults.check()

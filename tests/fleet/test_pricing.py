@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mipplan as mp
-from campaigns import campaign_size, write_summary
+from campaigns import Violations, campaign_size, write_summary
 from mipplan.fleet.pricing import PricingProblem
 from mipplan.fleet.tables import PricingParams
 from mipplan.planner import Instance, WalkParams, trace_instance
@@ -77,17 +77,22 @@ def test_pricing_is_planning_with_other_prices(most_labels: int | None) -> None:
     few = None if most_labels is None else PricingParams(walk=WalkParams(most_labels=most_labels))
     verdicts: Counter[str] = Counter()
     count = campaign_size(24, 400) // (1 if most_labels is None else 4)
+    violations = Violations()
     for number in range(FIRST, FIRST + count):
-        case = planning_instance(number, limited=number % 4 != 0)
-        rng = np.random.default_rng(number)
-        pricing = pricing_of(case, few or DEFAULTS)
-        for _ in range(3):
-            check_price(case, pricing, random_prices(case, rng), verdicts)
-            if rng.random() < 0.5:
-                pricing.forget_instance()
+        with violations.case(number):
+            case = planning_instance(number, limited=number % 4 != 0)
+            rng = np.random.default_rng(number)
+            pricing = pricing_of(case, few or DEFAULTS)
+            for _ in range(3):
+                check_price(case, pricing, random_prices(case, rng), verdicts)
+                if rng.random() < 0.5:
+                    pricing.forget_instance()
+    mismatches = violations.checked()
     assert min(verdicts["optimal"], verdicts["infeasible"]) >= 0.15 * 3 * count
     if most_labels is None:
-        write_summary("fleet_pricing", {"questions": 3 * count, "mismatches": 0, "verdicts": dict(verdicts)})
+        write_summary(
+            "fleet_pricing", {"questions": 3 * count, "mismatches": mismatches, "verdicts": dict(verdicts)}
+        )
 
 
 def test_what_was_learnt_is_valid_under_other_prices() -> None:

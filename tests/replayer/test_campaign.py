@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from campaigns import campaign_size, write_summary
+from campaigns import Violations, campaign_size, write_summary
 from mipplan.core import InputError
 from mipplan.replayer import ENGINES, EngineFeature, ReplicaSchedule, ServiceNoise, replay
 from mipplan.replayer import engines as all_engines
@@ -137,28 +137,30 @@ def test_engines_equal_the_event_loop(variation: str) -> None:
     engines = able_engines(needed)
     seen: Counter[str] = Counter()
     count = campaign_size(quick=120, deep=5_000)
+    violations = Violations()
     for number in range(count):
-        rng = np.random.default_rng([51, number])
-        case = random_case(rng)
-        schedules = random_schedules(rng, case) if EngineFeature.SCHEDULE in needed else {}
-        noise = random_noise(rng) if EngineFeature.RANDOM_SERVICE in needed else None
-        kinds = features(case, realise(case.pipeline, case.trace, number))
-        tokens = slow_tokens(case.pipeline, len(case.trace), number)
-        for discipline in DISCIPLINES:
-            expected = slowly(case, tokens, discipline, number, schedules, noise)
-            kinds |= expected.happened | meetings(schedules, expected)
-            for engine in engines:
-                made = replay(
-                    case.plan(seed=number),
-                    case.trace,
-                    discipline=discipline,
-                    engine=engine,
-                    schedule=schedules,
-                    noise=noise,
-                )
-                found = differences(made, expected)
-                assert not found, f"case {number}, {discipline}, {engine}: {found}"
-        seen.update(kinds)
+        with violations.case(number):
+            rng = np.random.default_rng([51, number])
+            case = random_case(rng)
+            schedules = random_schedules(rng, case) if EngineFeature.SCHEDULE in needed else {}
+            noise = random_noise(rng) if EngineFeature.RANDOM_SERVICE in needed else None
+            kinds = features(case, realise(case.pipeline, case.trace, number))
+            tokens = slow_tokens(case.pipeline, len(case.trace), number)
+            for discipline in DISCIPLINES:
+                expected = slowly(case, tokens, discipline, number, schedules, noise)
+                kinds |= expected.happened | meetings(schedules, expected)
+                for engine in engines:
+                    made = replay(
+                        case.plan(seed=number),
+                        case.trace,
+                        discipline=discipline,
+                        engine=engine,
+                        schedule=schedules,
+                        noise=noise,
+                    )
+                    found = differences(made, expected)
+                    assert not found, f"case {number}, {discipline}, {engine}: {found}"
+            seen.update(kinds)
     wanted = WANTED + (WANTED_OF_SCHEDULES if EngineFeature.SCHEDULE in needed else ())
     rare = {name: seen[name] for name in wanted if seen[name] < count / 20}
     assert not rare, f"too few of {count} cases hold these: {rare}"
@@ -168,7 +170,7 @@ def test_engines_equal_the_event_loop(variation: str) -> None:
             "cases": count,
             "engines": list(engines),
             "disciplines": list(DISCIPLINES),
-            "violations": 0,
+            "violations": violations.checked(),
             "cases_with_feature": dict(sorted(seen.items())),
         },
     )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from campaigns import campaign_size, write_summary
+from campaigns import Violations, campaign_size, write_summary
 from chunked_replays import RESUMING, random_settings, variant
 from mipplan.replayer import NEVER, ChunkedReplay, Discipline, Engine, ReplaySettings, replay_many
 from mipplan.result import Plan, ReplayResult, StageTotals
@@ -82,12 +82,16 @@ def check(
 @pytest.mark.parametrize("discipline", Discipline)
 def test_equals_one_replay(engine: Engine, discipline: Discipline) -> None:
     count = campaign_size(quick=80, deep=1_000)
+    violations = Violations()
     for number in range(count):
-        rng = np.random.default_rng([71, number])
-        case = random_case(rng)
-        sizes = rng.integers(1, rng.choice([2, 5, 40]), 3, endpoint=True).tolist()
-        check(case, sizes, discipline, engine, number, rng)
-    write_summary(f"chunks-{engine.name}-{discipline.value}", {"cases": count, "violations": 0})
+        with violations.case(number):
+            rng = np.random.default_rng([71, number])
+            case = random_case(rng)
+            sizes = rng.integers(1, rng.choice([2, 5, 40]), 3, endpoint=True).tolist()
+            check(case, sizes, discipline, engine, number, rng)
+    write_summary(
+        f"chunks-{engine.name}-{discipline.value}", {"cases": count, "violations": violations.checked()}
+    )
 
 
 @given(

@@ -6,6 +6,9 @@ import copy
 import json
 import os
 import pickle
+import stat
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -321,6 +324,34 @@ def test_interrupted_write_leaves_the_old_file(path: Path, monkeypatch: pytest.M
             given_plan().save(path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002, 0o000])
+def test_modes_are_what_the_umask_asks_for(tmp_path: Path, umask: int) -> None:
+    # In a process of its own, whose umask is nobody else's.
+    program = (
+        "import os, sys\n"
+        "from mipplan.documents import write_atomically\n"
+        f"os.umask({umask})\n"
+        "def refuse(mask):\n"
+        "    raise AssertionError('the umask is the whole process\\'s: other threads write files meanwhile')\n"
+        "os.umask = refuse\n"
+        "for _ in range(2):\n"
+        "    write_atomically(sys.argv[1], lambda stream: stream.write(b'whole'))\n"
+    )
+    target = tmp_path / "plan.json"
+    subprocess.run([sys.executable, "-c", program, str(target)], check=True)
+    assert target.read_bytes() == b"whole"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~umask
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_writing_asks_for_no_umask(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(os, "umask", asked.append)
+    given_plan().save(path)
+    assert asked == []
 
 
 def test_unwritable_places(tmp_path: Path) -> None:

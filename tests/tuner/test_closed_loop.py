@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from campaigns import campaign_size, write_summary
+from campaigns import Violations, campaign_size, write_summary
 from mipplan.core import Int64
 from mipplan.replayer import (
     ENGINES,
@@ -69,32 +69,36 @@ def as_told(seen: Observation) -> tuple[object, ...]:
 def test_equals_an_event_loop_and_one_replay(engine: Engine) -> None:
     count = campaign_size(quick=60, deep=1_500)
     changed = awaited = 0
+    violations = Violations()
     for number in range(count):
-        rng = np.random.default_rng([61, number])
-        case = random_case(rng, max_stages=4, max_arrivals=40)
-        setting = setting_of(case, rng, number)
-        whim, slow_whim = Whim(number), Whim(number)
-        schedules, latency_ns = loop(case, setting, engine, number, whim)
-        slow = SlowClosedLoop(
-            slow_tokens(case.pipeline, len(case.trace), number),
-            case.ingress_ns(),
-            case.service_ns(),
-            case.replicas(),
-            setting.delay_ns,
-        )
-        seen = slow.control(slow_whim, control_instants(case.trace, setting).tolist(), setting.start_ns)
-        assert [as_told(one) for one in whim.seen] == [as_told(one) for one in slow.observations]
-        assert latency_ns.tolist() == seen.latency
-        result = replay(setting.plan, case.trace, seed=number, schedule=schedules)
-        assert result.latency_ns.tolist() == seen.latency
-        assert dict(result.paid_replica_ns) == seen.paid
-        changed += sum(schedule.change_ns.size for schedule in schedules.values())
-        awaited += sum(
-            observed.active < observed.replicas for one in whim.seen for observed in one.stages.values()
-        )
+        with violations.case(number):
+            rng = np.random.default_rng([61, number])
+            case = random_case(rng, max_stages=4, max_arrivals=40)
+            setting = setting_of(case, rng, number)
+            whim, slow_whim = Whim(number), Whim(number)
+            schedules, latency_ns = loop(case, setting, engine, number, whim)
+            slow = SlowClosedLoop(
+                slow_tokens(case.pipeline, len(case.trace), number),
+                case.ingress_ns(),
+                case.service_ns(),
+                case.replicas(),
+                setting.delay_ns,
+            )
+            seen = slow.control(slow_whim, control_instants(case.trace, setting).tolist(), setting.start_ns)
+            assert [as_told(one) for one in whim.seen] == [as_told(one) for one in slow.observations]
+            assert latency_ns.tolist() == seen.latency
+            result = replay(setting.plan, case.trace, seed=number, schedule=schedules)
+            assert result.latency_ns.tolist() == seen.latency
+            assert dict(result.paid_replica_ns) == seen.paid
+            changed += sum(schedule.change_ns.size for schedule in schedules.values())
+            awaited += sum(
+                observed.active < observed.replicas for one in whim.seen for observed in one.stages.values()
+            )
     assert changed > count
     assert awaited > count / 4
-    write_summary(f"closed-loop-{engine.name}", {"cases": count, "changes": changed, "violations": 0})
+    write_summary(
+        f"closed-loop-{engine.name}", {"cases": count, "changes": changed, "violations": violations.checked()}
+    )
 
 
 def test_decisions_do_not_depend_on_what_comes_later() -> None:

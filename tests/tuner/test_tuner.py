@@ -15,7 +15,7 @@ import pytest
 
 import mipplan as mp
 from adversarial_traffic import conforming_traffic
-from campaigns import campaign_size, write_summary
+from campaigns import Violations, campaign_size, write_summary
 from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts, WorstCase
 from mipplan.certificate import plan_services
 from mipplan.profiles import Hardware, LatencyTable, Profiles
@@ -92,26 +92,32 @@ def test_traffic_inside_the_envelope_keeps_the_objective_in_replay() -> None:
     """Adversarial traffic: as early as the curve admits, with pauses, mirrored; every draw; exact replay."""
     tally: Counter[str] = Counter()
     tightest = 0.0
+    violations = Violations()
     for number in range(campaign_size(quick=120, deep=6_000)):
-        rng = np.random.default_rng([102, number])
-        case, curve = bounded_case(rng)
-        plan = with_objective(case, curve, rng)
-        step = mp.Tuner(plan).retune(traffic=curve)
-        if step.replan:
-            tally["refused"] += 1
-            continue
-        assert step.latency_bound_ns is not None
-        tuned = case._replace(choices={s: (h, b, step.replicas[s]) for s, (h, b, _) in case.choices.items()})
-        for seed, trace in enumerate(conforming_traffic(rng, curve)):
-            latest = int(mp.replay(tuned.plan(seed=seed), trace).latency_ns.max())
-            assert latest <= step.latency_bound_ns <= plan.slo_ns, f"case {number}"
-            tightest = max(tightest, latest / step.latency_bound_ns)
-            tally["replays"] += 1
-        tally["lowered"] += any(step.replicas[s] < n for s, n in case.replicas().items())
-        tally["raised"] += any(step.replicas[s] > n for s, n in case.replicas().items())
+        with violations.case(number):
+            rng = np.random.default_rng([102, number])
+            case, curve = bounded_case(rng)
+            plan = with_objective(case, curve, rng)
+            step = mp.Tuner(plan).retune(traffic=curve)
+            if step.replan:
+                tally["refused"] += 1
+                continue
+            assert step.latency_bound_ns is not None
+            tuned = case._replace(
+                choices={s: (h, b, step.replicas[s]) for s, (h, b, _) in case.choices.items()}
+            )
+            for seed, trace in enumerate(conforming_traffic(rng, curve)):
+                latest = int(mp.replay(tuned.plan(seed=seed), trace).latency_ns.max())
+                assert latest <= step.latency_bound_ns <= plan.slo_ns, f"case {number}"
+                tightest = max(tightest, latest / step.latency_bound_ns)
+                tally["replays"] += 1
+            tally["lowered"] += any(step.replicas[s] < n for s, n in case.replicas().items())
+            tally["raised"] += any(step.replicas[s] > n for s, n in case.replicas().items())
     assert min(tally["lowered"], tally["raised"], tally["replays"]) > 10
     assert tightest > 0.95
-    write_summary("tuner_in_replay", {**tally, "violations": 0, "tightest": round(tightest, 4)})
+    write_summary(
+        "tuner_in_replay", {**tally, "violations": violations.checked(), "tightest": round(tightest, 4)}
+    )
 
 
 def test_live_windows_are_enough_for_the_traffic_they_saw() -> None:

@@ -101,6 +101,8 @@ def test_resealing_alone_changes_nothing(path: Path) -> None:
         (("figures", "microusd_per_hour"), 1),
         (("figures", "certificate_ns"), 1),
         (("figures", "certificate_ns"), None),
+        (("figures", "bound_ns"), 1),
+        (("figures", "bound_ns"), None),
         (("slo_ns",), 1_000_000),
         (("choices", "detect", "replicas"), 77),
         (("profiles", "hardware", "cpu", "usd_per_hour"), 0.01),
