@@ -32,12 +32,14 @@ _TUNER = (*_REPLAYER, *_SOLVERS, *_rooms("calculus", "tuner"))
 _WHOLE = ("mipplan", "formulations/mipplan_formulations")
 
 #: What each benchmark measures: files and folders, its own among them. `campaigns` are those of ``make deep``, `ties`
-#: the greedy rules of `benchmarks.compare.ties`.
+#: the greedy rules of `benchmarks.compare.ties`,
+#: `shipped` the pipelines and traces of this repository in `benchmarks.compare.shipped`.
 SUBJECTS: dict[str, tuple[str, ...]] = {
     "planning": (*_PLANNER, "benchmarks/planning"),
     "replay": (*_REPLAYER, "benchmarks/replay"),
     "compare": (*_PLANNER, *_GREEDY, *_rooms("refinement"), "benchmarks/compare"),
     "ties": (*_GREEDY, "benchmarks/compare"),
+    "shipped": (*_PLANNER, *_GREEDY, *_rooms("refinement"), "profiles", "benchmarks/compare"),
     "solvers": (*_SOLVERS, "benchmarks/instances", "benchmarks/solvers"),
     "resolve": (*_TUNER, "benchmarks/resolve"),
     "tuner": (*_PLANNER, *_TUNER, "profiles", "benchmarks/tuner"),

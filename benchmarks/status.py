@@ -16,6 +16,7 @@ RESULTS = {
     "replay": ("replay", "replay/machine.json"),
     "compare": ("compare", "compare/machine.json"),
     "compare/ties.md": ("ties", "compare/ties.json"),
+    "compare/shipped.md": ("shipped", "compare/shipped.json"),
     "solvers": ("solvers", "solvers/machine.json"),
     "resolve": ("resolve", "resolve/machine.json"),
     "tuner": ("tuner", "tuner/machine.json"),

@@ -277,7 +277,7 @@ def test_output_shown_in_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 COMPARE_PAGE = ROOT / "docs" / "how-to" / "compare.md"
-COMPARE_COMMAND = Block("bash", "mipplan compare cascade --trace bursty --plot bars.png", "")
+COMPARE_COMMAND = Block("bash", "mipplan compare cascade --trace steady --plot bars.png", "")
 
 
 def compare_output(text: str) -> str:

@@ -11,9 +11,11 @@ import pandas as pd
 
 import mipplan as mp
 from benchmarks.compare.figures import EQUAL, geometric_mean
+from benchmarks.machine import headline, record
 from mipplan.documents import shipped_folder
 
 OUT = Path(__file__).parents[1] / "results" / "compare" / "shipped.md"
+MACHINE = OUT.with_suffix(".json")
 LIMIT_S = 60.0
 
 
@@ -67,4 +69,6 @@ def report(costs: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    OUT.write_text(report(measure()))
+    text = report(measure())
+    record(MACHINE, "shipped")
+    OUT.write_text(f"{headline(MACHINE)}\n\n{text}", encoding="utf-8")
