@@ -6,6 +6,7 @@ from collections import Counter
 from fractions import Fraction
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ import mipplan as mp
 from adversarial_traffic import conforming_traffic
 from campaigns import Violations, campaign_size, write_summary
 from mipplan.calculus import ArrivalCurve, Envelope
-from mipplan.tuner import Transient
+from mipplan.tuner.transients import Transient, awaited
 from random_pipelines import random_trace
 from tuner_cases import bounded_case, chain, outstanding, promises_recovery, with_objective
 
@@ -61,6 +62,33 @@ def test_by_hand() -> None:
     assert Transient(9, Fraction(1, 10), 40, 0).rate_needed(envelope, 40) is None
     # Who comes 40 ns later waits no more than 23 ns with (13 + 2 − 4) in 63 ns of help less 40.
     assert Transient(9, Fraction(1, 10), 40, 40).rate_needed(envelope, 23) == Fraction(11, 23)
+    # One more if a query's own tokens may be served before the delay is over, to be merged after it.
+    assert Transient(9, Fraction(1, 10), 40, 40, merged=1).rate_needed(envelope, 23) == Fraction(12, 23)
+    # Twelve in 30 ns that follow an idle moment at 30, of whom one is through at 40, and who have until 70.
+    later = Transient(0, Fraction(1, 10), 40, 60, merged=1)
+    assert later.rate_needed(Envelope(((0, 1), (30, 12)), 0), 10) == Fraction(12 - 1 + 1 - 1, 30)
+
+
+def test_what_several_tokens_of_a_query_are_merged_of_is_known() -> None:
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    for name, join in (("z", None), ("u", "each"), ("v", "all"), ("w", "each"), ("y", "all")):
+        graph.add_node(name, model=name, **({} if join is None else {"join": join}))
+    graph.add_edge("z", "u", fanout=3)
+    graph.add_edge("u", "v")
+    graph.add_edge("v", "w")
+    graph.add_edge("z", "y")  # merges, but one token only
+    known = awaited(mp.Pipeline(graph), {"z": 1, "u": 3, "v": 1, "w": 1, "y": 1})
+    assert known.stages == {
+        "z": {"z", "u"},
+        "u": {"z", "u"},
+        "v": {"z", "u", "v"},
+        "w": {"z", "u", "v", "w"},
+        "y": {"z", "y"},
+    }
+    assert known.merged == {"z": 1, "u": 1, "v": 1, "w": 1, "y": 0}
+    # Where nothing is to be proven, each stage has to serve what is on its way to it.
+    assert awaited(mp.Pipeline(graph)).stages["z"] == {"z"}
+    assert set(awaited(mp.Pipeline(graph)).merged.values()) == {0}
 
 
 def test_nothing_serves_before_the_delay() -> None:
