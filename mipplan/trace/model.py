@@ -254,15 +254,15 @@ class Trace:
         return cls(arrival_ns, name if name_problem(name) is None else "trace", note)
 
     poisson = staticmethod(_drawn_by(generators.poisson))
-    """``Trace.poisson(rate_rps, duration_s, seed)``: Poisson arrivals; see `mipplan.trace.generators.poisson`."""
+    """``Trace.poisson(rate_rps, duration_s, seed)``; see `mipplan.trace.generators.poisson`."""
     gamma = staticmethod(_drawn_by(generators.gamma))
-    """``Trace.gamma(rate_rps, cv, duration_s, seed)``: arrivals with gamma gaps; see `mipplan.trace.generators.gamma`."""
+    """``Trace.gamma(rate_rps, cv, duration_s, seed)``; see `mipplan.trace.generators.gamma`."""
     markov_modulated = staticmethod(_drawn_by(generators.markov_modulated))
-    """``Trace.markov_modulated(rates_rps, mean_sojourn_s, duration_s, seed)``: Markov-modulated Poisson arrivals; see `mipplan.trace.generators.markov_modulated`."""
+    """``Trace.markov_modulated(rates_rps, mean_sojourn_s, duration_s, seed)``; see `mipplan.trace.generators.markov_modulated`."""
     diurnal = staticmethod(_drawn_by(generators.diurnal))
-    """``Trace.diurnal(mean_rps, amplitude, period_s, duration_s, seed)``: Poisson arrivals of sinusoidal rate; see `mipplan.trace.generators.diurnal`."""
+    """``Trace.diurnal(mean_rps, amplitude, period_s, duration_s, seed)``; see `mipplan.trace.generators.diurnal`."""
     ramp = staticmethod(_drawn_by(generators.ramp))
-    """``Trace.ramp(rates_rps, cvs, durations_s, transition_s, seed)``: regimes of rate and burstiness with ramps between; see `mipplan.trace.generators.ramp`."""
+    """``Trace.ramp(rates_rps, cvs, durations_s, transition_s, seed)``; see `mipplan.trace.generators.ramp`."""
 
     # ------------------------------------------------------------------------------------- protocol
 
