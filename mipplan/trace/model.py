@@ -258,7 +258,8 @@ class Trace:
     gamma = staticmethod(_drawn_by(generators.gamma))
     """``Trace.gamma(rate_rps, cv, duration_s, seed)``; see `mipplan.trace.generators.gamma`."""
     markov_modulated = staticmethod(_drawn_by(generators.markov_modulated))
-    """``markov_modulated(rates_rps, mean_sojourn_s, duration_s, seed)``; see `mipplan.trace.generators.markov_modulated`."""
+    """``Trace.markov_modulated(rates_rps, mean_sojourn_s, duration_s, seed)``; see
+    `mipplan.trace.generators.markov_modulated`."""
     diurnal = staticmethod(_drawn_by(generators.diurnal))
     """``Trace.diurnal(mean_rps, amplitude, period_s, duration_s, seed)``; see `mipplan.trace.generators.diurnal`."""
     ramp = staticmethod(_drawn_by(generators.ramp))
