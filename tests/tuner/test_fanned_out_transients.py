@@ -321,6 +321,7 @@ def test_no_execution_is_later_than_its_transient_bound() -> None:
             delay_takes=lambda stated, rng=rng: (
                 int(rng.integers(0, stated + 1)) if rng.random() < 0.5 else stated
             ),
+            tie=rng.random if number % 2 else None,
         ).run()
         exits: dict[str, NDArray[np.int64]] = {
             stage: np.array([times[i] for i in range(len(times))], dtype=np.int64)
