@@ -224,7 +224,7 @@ class Tuner:
         traffic : ArrivalCurve, WindowCounts or Envelope, optional
             What to be ready for; the observed envelope by default.
         backlog : int or mapping of str to int
-            Queries in the system, or tokens waiting or in service per stage.
+            Queries in the system, or tokens waiting or in service per stage, with those on their way there.
         active : mapping of str to int, optional
             Replicas that serve now; by default those ordered.
         ordered : mapping of str to int, optional
