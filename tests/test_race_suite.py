@@ -113,7 +113,7 @@ def test_a_run_starts_from_its_own_planners_plan() -> None:
         plan = planned(entrant.planner, pipeline, sample)
         assert row is not None
         assert row["planned_usd_per_hour"] == plan.usd_per_hour
-        assert row["usd"] == pytest.approx(plan.usd_per_hour * part.span_ns / 3_600e9, rel=0.1)
+        assert row["usd"] == pytest.approx((plan.usd_per_hour or 0.0) * part.span_ns / 3_600e9, rel=0.1)
     costs = [planned(planner, pipeline, sample).usd_per_hour for planner in PLANNERS]
     assert costs[0] != costs[1]
 

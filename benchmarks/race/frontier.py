@@ -22,7 +22,8 @@ def points(rows: pd.DataFrame) -> pd.DataFrame:
     totals = rows.groupby(["family", "setting"], sort=False)[["usd", "misses", "queries"]].sum()
     complete = totals["queries"] == totals["queries"].max()
     totals = totals[complete]
-    return totals.assign(miss_rate=totals["misses"] / totals["queries"]).reset_index()
+    found: pd.DataFrame = totals.assign(miss_rate=totals["misses"] / totals["queries"]).reset_index()
+    return found
 
 
 def frontier(found: pd.DataFrame) -> pd.DataFrame:
