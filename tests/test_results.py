@@ -35,10 +35,16 @@ from benchmarks.status import tell_status
 from benchmarks.tuner.run import missing
 
 ROOT = Path(__file__).resolve().parents[1]
-SUMMARISED = [name for name in BENCHMARKS if name != "house"]
+#: Whose results are still to come; a test says when one is here that should not be on this list.
+NOT_RUN_YET = {"race"}
+SUMMARISED = [name for name in BENCHMARKS if name not in {"house", *NOT_RUN_YET}]
 
 
 # ------------------------------------------------------------------------------------------- the register
+
+
+def test_only_results_that_are_missing_are_excused() -> None:
+    assert {name for name in BENCHMARKS if not (RESULTS / name).is_dir()} == NOT_RUN_YET
 
 
 def test_every_benchmark_has_a_subject_that_is_there() -> None:
