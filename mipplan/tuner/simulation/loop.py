@@ -39,12 +39,22 @@ from mipplan.replayer import (
 )
 from mipplan.result import Plan
 from mipplan.trace import Trace, split_trace
-from mipplan.tuner.policies import USUAL, Clairvoyant, Observation, Policy, Setting, read_policies
+from mipplan.tuner.policies import (
+    USUAL,
+    Clairvoyant,
+    Observation,
+    Policy,
+    Setting,
+    StageObservation,
+    read_policies,
+)
 from mipplan.tuner.simulation.outcome import Tuning, TuningRun
 from mipplan.tuner.simulation.state import ReplicaState, StageMetrics
 
 #: With more instants of control than this a run would take for ever.
 _MOST_DECISIONS = 1_000_000
+#: At most so many periods are served at once: more gain nothing, and are in vain when something is commanded.
+_MOST_AHEAD = 256
 #: More replicas of a stage than this are a slip.
 _MOST_REPLICAS = 1_000_000_000
 #: This share of a trace's time stands for the sample planned for, unless that is given.
@@ -240,9 +250,13 @@ def run_closed_loop(
     At an instant of control everything before it is seen, and what is decided counts from that very instant on. So
     the replay up to it is final when the controller looks at it, and the run as a whole is the replay of the
     schedules that come of it. No arrival may come before `setting.start_ns`.
+
+    Most of the time nothing is commanded, and what is ordered serves later. So several periods are served at once, as
+    if nothing were. The controller then looks at one after the other, up to the first that its commands change: from
+    there they are served again.
     """
     state = ReplicaState(setting)
-    metrics = {stage: StageMetrics(setting.start_ns) for stage in setting.stages}
+    metrics = {stage: StageMetrics() for stage in setting.stages}
     answers: dict[str, tuple[StageTask, Served]] = {}
     replay = ChunkedReplay(
         [setting.plan], settings, engine, seed, lambda stage, *answer: answers.update({stage: answer})
@@ -253,23 +267,41 @@ def run_closed_loop(
         released = replay.release([0])
         latency_ns[released.query] = released.latency_ns[0]
 
-    instants = control_instants(trace, setting)
-    cuts = np.searchsorted(trace.arrival_ns, instants)
-    before_ns, begin = setting.start_ns, 0
-    for now_ns, end in zip(instants.tolist(), cuts.tolist(), strict=True):
-        arrival_ns = trace.arrival_ns[begin:end]
-        capacities = state.capacities(before_ns)
+    edges = np.append(setting.start_ns, control_instants(trace, setting))
+    cuts = np.searchsorted(trace.arrival_ns, edges).tolist()
+    instants, done, ahead = edges.tolist(), 0, 1
+    while done < len(instants) - 1:
+        first, last = done, min(done + ahead, len(instants) - 1)
+        capacities = state.capacities(instants[first])
         replay.set_capacity(capacities)
-        replay.advance(arrival_ns, now_ns - 1)
-        collect()
-        stages = {
-            stage: metric.read(*answers[stage], now_ns, capacities[stage], state.replicas[stage])
+        tried = replay.fork()
+        tried.advance(trace.arrival_ns[cuts[first] : cuts[last]], instants[last] - 1)
+        figures = [
+            metric.read(*answers[stage], edges[first : last + 1], capacities[stage])
             for stage, metric in metrics.items()
-        }
-        seen = Observation(now_ns, now_ns - before_ns, arrival_ns, stages)
-        state.command(now_ns, decide(seen))
-        before_ns, begin = now_ns, end
-    replay.set_capacity(state.capacities(before_ns))
-    replay.advance(trace.arrival_ns[begin:], NEVER)
+        ]
+        same_ns = NEVER
+        for row in zip(*figures, strict=True):
+            before_ns, now_ns = instants[done], instants[done + 1]
+            if now_ns > same_ns:
+                break
+            stages = {
+                stage: StageObservation(count, *numbers)
+                for (stage, count), numbers in zip(state.replicas.items(), row, strict=True)
+            }
+            arrival_ns = trace.arrival_ns[cuts[done] : cuts[done + 1]]
+            seen = Observation(now_ns, now_ns - before_ns, arrival_ns, stages)
+            same_ns = min(same_ns, state.command(now_ns, decide(seen)))
+            done += 1
+        if done == last:
+            replay, ahead = tried, min(2 * ahead, _MOST_AHEAD)
+        else:
+            replay.advance(trace.arrival_ns[cuts[first] : cuts[done]], instants[done] - 1)
+            ahead = done - first
+        collect()
+        for metric in metrics.values():
+            metric.close(instants[done])
+    replay.set_capacity(state.capacities(instants[done]))
+    replay.advance(trace.arrival_ns[cuts[done] :], NEVER)
     collect()
     return state.schedules(), latency_ns
