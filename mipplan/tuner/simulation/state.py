@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -71,14 +71,15 @@ class ReplicaState:
             return Capacity.constant(self._counts[stage][-1])
         return self._schedule(stage, first).capacity
 
-    def schedules(self) -> dict[str, ReplicaSchedule]:
-        """All commands."""
-        return {stage: self._schedule(stage) for stage in self.replicas}
+    def schedules(self, until_ns: int = NEVER) -> dict[str, ReplicaSchedule]:
+        """All commands up to an instant."""
+        return {stage: self._schedule(stage, 0, until_ns) for stage in self.replicas}
 
-    def _schedule(self, stage: str, first: int = 0) -> ReplicaSchedule:
+    def _schedule(self, stage: str, first: int, until_ns: int = NEVER) -> ReplicaSchedule:
         """Commands from the `first` on."""
-        changes = np.array(self._change_ns[stage][first:], dtype=np.int64)
-        return ReplicaSchedule(changes, np.array(self._counts[stage][first:]), self._delay_ns)
+        last = bisect_right(self._change_ns[stage], until_ns)
+        changes = np.array(self._change_ns[stage][first:last], dtype=np.int64)
+        return ReplicaSchedule(changes, np.array(self._counts[stage][first : last + 1]), self._delay_ns)
 
 
 class StageMetrics:
