@@ -38,6 +38,8 @@ class LpParams:
     """At most 25,000 queries are replayed at each rate."""
     halvings: int = 5
     """The interval that the multiple for spares lies in is halved 5 times."""
+    most_steps: int = 1 << 14
+    """Steps remembered at most: each takes some 2 kB."""
 
 
 _PARAMS = LpParams()
@@ -136,6 +138,7 @@ class _Follower:
         factor = calibrate(setting.plan, setting.sample, policy.miss_rate)
         self._target_ns = round(factor * setting.plan.slo_ns)
         self._steady = self._tuner(delay_s=0.0, recovery_s=0.0)
+        self._steps: dict[tuple[object, ...], TuningStep] = {}
         self._price = {stage: scale.microusd_per_hour for stage, scale in self._steady.stages.items()}
         delay_s = setting.delay_ns / NS_PER_S
         self._recovering = self._tuner(delay_s, delay_s + policy.recovery_s)
@@ -165,10 +168,10 @@ class _Follower:
         outlook = self._forecast.outlook(seen.now_ns, live)
 
         def at_surge(surge: float) -> Mapping[str, int] | None:
-            return _if_enough(self._steady.retune(seen.now_ns, traffic=outlook(surge)))
+            return _if_enough(self._step(seen.now_ns, outlook(surge)))
 
         traffic = outlook(1.0)
-        step = self._steady.retune(seen.now_ns, traffic=traffic)
+        step = self._step(seen.now_ns, traffic)
         ready = self._policy.spares.counts(_if_enough(step), self._price, at_surge)
         wanted = self._needed.largest(seen.now_ns, step.replicas)
         for stage, count in self._ready.largest(seen.now_ns, ready).items():
@@ -182,6 +185,16 @@ class _Follower:
                 if backlog[stage]:
                     wanted[stage] = max(wanted[stage], observed.replicas if awaited else more.replicas[stage])
         return wanted
+
+    def _step(self, now_ns: int, traffic: WindowCounts) -> TuningStep:
+        """Retune, or do as the last time that all was the same."""
+        known = traffic.count.tobytes(), *self._steady.replicas.values()
+        if known not in self._steps:
+            if len(self._steps) == _PARAMS.most_steps:
+                self._steps.clear()
+            self._steps[known] = self._steady.retune(now_ns, traffic=traffic)
+        self._steady.accept(self._steps[known])
+        return self._steps[known]
 
     def _backlog(self, stage: str, observed: StageObservation) -> int:
         """Tokens that wait, if that is more than is served within what the target leaves for waiting."""

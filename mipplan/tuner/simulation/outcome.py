@@ -69,6 +69,8 @@ class TuningRun(Printable):
         What was commanded, stage by stage.
     result : ReplayResult
         The replay of the trace under these schedules.
+    until_s : float or None
+        When the last query came before Ctrl-C ended the run, which is about those up to it only. None: it is complete.
     """
 
     policy: str
@@ -77,6 +79,7 @@ class TuningRun(Printable):
     quantile: float
     schedules: Mapping[str, ReplicaSchedule]
     result: ReplayResult
+    until_s: float | None = None
 
     @property
     def misses(self) -> int:
@@ -102,6 +105,10 @@ class TuningRun(Printable):
         return Summary(
             f"Policy {self.policy} on {self.result.queries:,} queries",
             figures=(
+                (
+                    "partial",
+                    "" if self.until_s is None else f"Ctrl-C came, queries up to {self.until_s:,g} s",
+                ),
                 ("missed", f"{self.miss_rate:.3%} of queries, objective {format_seconds(self.slo_s)}"),
                 (
                     "latency",
@@ -134,6 +141,24 @@ class TuningRun(Printable):
             )
         ]
         return tuple(sorted(found, key=lambda action: action.at_s))
+
+    @property
+    def schedule(self) -> pd.DataFrame:
+        """Counts ordered: ``time_s``, ``stage`` and ``replicas`` at the first query and at every change, by time."""
+        import pandas as pd
+
+        start_ns = self.result.ingress_ns[0]
+        made = [
+            pd.DataFrame(
+                {
+                    "time_s": np.append(start_ns, one.change_ns) / NS_PER_S,
+                    "stage": stage,
+                    "replicas": one.replicas,
+                }
+            )
+            for stage, one in self.schedules.items()
+        ]
+        return pd.concat(made).sort_values("time_s", kind="stable", ignore_index=True)
 
     @cached_property
     def windows(self) -> Windows:
@@ -183,7 +208,7 @@ class Tuning(Printable):
         Of the token draws.
     discipline : str
     runs : tuple of TuningRun
-        In the order asked for.
+        In the order asked for; after Ctrl-C the last one may be partial.
     left_out : tuple of str
         Policies asked for, but Ctrl-C came first.
     """
@@ -198,6 +223,11 @@ class Tuning(Printable):
     runs: tuple[TuningRun, ...]
     left_out: tuple[str, ...] = ()
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether Ctrl-C came before all was done."""
+        return bool(self.left_out) or any(run.until_s is not None for run in self.runs)
+
     def run(self, policy: str) -> TuningRun:
         """Return the run of a policy.
 
@@ -207,6 +237,13 @@ class Tuning(Printable):
             If it has none.
         """
         return {run.policy: run for run in self.runs}[policy]
+
+    @property
+    def schedule(self) -> pd.DataFrame:
+        """Counts ordered, policy by policy: `TuningRun.schedule` and a column ``policy``."""
+        import pandas as pd
+
+        return pd.concat([run.schedule.assign(policy=run.policy) for run in self.runs], ignore_index=True)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per policy: misses, latency quantile, cost, number of changes."""
