@@ -29,7 +29,7 @@ def test_traffic_is_some_minutes_long_and_always_the_same(scenario: Any) -> None
 
 
 @pytest.mark.shared_data
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the public data are not beside the checkout")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the public data sets are not beside the checkout")
 @pytest.mark.parametrize(
     "scenario", [scenario for scenario in SCENARIOS if scenario.real], ids=lambda scenario: scenario.name
 )
