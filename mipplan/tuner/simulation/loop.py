@@ -149,12 +149,13 @@ def simulate(
     Raises `InputError` if the policy answers something else than whole numbers of replicas for stages that
     there are.
     """
-    plan = setting.plan
+    plan, notes = setting.plan, ()
     latency_ns: Int64 | None = None
     if isinstance(policy, Clairvoyant):
         schedules = policy.schedules(setting, trace, seed)
     else:
         controller = policy.start(setting)
+        notes = getattr(controller, "notes", ())
         found = resolve_engine(engine, frozenset({EngineFeature.SCHEDULE, EngineFeature.RESUME}), len(trace))
         schedules, latency_ns = run_closed_loop(
             setting,
@@ -168,7 +169,7 @@ def simulate(
     if latency_ns is not None and not np.array_equal(result.latency_ns, latency_ns):
         raise AssertionError("what the controller saw is not what its commands lead to")
     clairvoyant, commanded = isinstance(policy, Clairvoyant), MappingProxyType(dict(schedules))
-    return TuningRun(policy.name, clairvoyant, plan.slo_s, plan.quantile, commanded, result)
+    return TuningRun(policy.name, clairvoyant, plan.slo_s, plan.quantile, commanded, result, tuple(notes))
 
 
 def _checked(policy: str, wanted: object, stages: Collection[str]) -> Mapping[str, int]:

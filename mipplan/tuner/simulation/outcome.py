@@ -69,6 +69,8 @@ class TuningRun(Printable):
         What was commanded, stage by stage.
     result : ReplayResult
         The replay of the trace under these schedules.
+    notes : tuple of str
+        What the policy has to say about itself.
     """
 
     policy: str
@@ -77,6 +79,7 @@ class TuningRun(Printable):
     quantile: float
     schedules: Mapping[str, ReplicaSchedule]
     result: ReplayResult
+    notes: tuple[str, ...] = ()
 
     @property
     def misses(self) -> int:
@@ -110,6 +113,7 @@ class TuningRun(Printable):
                 ("cost", f"{self.usd_per_hour:.4f} $/h"),
                 ("actions", f"{len(self.actions):,}"),
                 ("worst", when if worst.miss_rate else None),
+                *(("note", note) for note in self.notes),
             ),
             headings=("stage", ">least", ">mean", ">most replicas"),
             rows=(
@@ -245,6 +249,7 @@ class Tuning(Printable):
                 ("control", f"every {format_seconds(self.period_s)}"),
                 ("replicas", f"serve {format_seconds(self.activation_delay_s)} after their order"),
                 ("left out", ", ".join(self.left_out)),
+                *(("note", f"{run.policy}: {note}") for run in self.runs for note in run.notes),
             ),
             headings=("policy", ">missed", f">P{100 * plan.quantile:g}", ">$/h", ">actions", ">reaction"),
             rows=(
