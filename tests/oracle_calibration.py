@@ -46,4 +46,4 @@ def slow_miss_rate(plan: Plan, counts: Mapping[str, int], trace: mp.Trace) -> fl
     """Share of a trace that misses the plan's objective with other counts."""
     choices = {stage: replace(choice, replicas=counts[stage]) for stage, choice in plan.choices.items()}
     latency_ns = mp.replay(replace(plan, choices=choices, figures=Figures()), trace).latency_ns
-    return sum(late > plan.slo_ns for late in latency_ns.tolist()) / len(trace)
+    return float((latency_ns > plan.slo_ns).mean())

@@ -213,9 +213,9 @@ class Calibration:
 def calibrate(plan: Plan, sample: Trace, miss_rate: float = 0.0, params: LpParams = _PARAMS) -> Calibration:
     """Find the longest waits whose counts miss at most `miss_rate` of the sample, at several times its rate.
 
-    Every stage may make traffic wait as long as the plan makes its sample wait, or as long as a slack leaves time for on
-    the longest path through it, if that is more. So there are counts for every slack, and the more slack, the fewer. No
-    theorem covers them; a replay of the sample says how far one may go. Only the sample is used.
+    Every stage may make traffic wait as long as the plan makes its sample wait, or as long as a slack leaves time for
+    on the longest path through it, if that is more. So there are counts for every slack, and the more slack, the fewer.
+    No theorem covers them; a replay of the sample says how far one may go. Only the sample is used.
 
     Where counts for the plan's own waits miss more already, the longest slack is taken, be it shorter than those waits,
     with which no more miss than with the plan on its sample; where there is none, the plan's waits. Notes tell what
