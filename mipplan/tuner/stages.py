@@ -116,11 +116,11 @@ def eased(stages: Mapping[str, StageScale], sample: Envelope) -> dict[str, Stage
 
     A plan may fall behind in the busiest minute and keep its objective. What it does then is what is to be kept.
     """
-    found = {}
+    found = dict(stages)
     for name, stage in stages.items():
-        kept = stage.planned * stage.pace
-        share = kept / sample.rate if sample.rate > kept else 1
-        found[name] = replace(stage, tokens_per_query=share * stage.tokens_per_query) if share < 1 else stage
+        share = stage.planned * stage.pace / sample.rate if sample.rate else 1
+        if share < 1:
+            found[name] = replace(stage, tokens_per_query=share * stage.tokens_per_query)
     return found
 
 

@@ -32,8 +32,7 @@ from mipplan.tuner.transients import awaited
 
 #: Where nobody said what to keep, and there is no sample to keep to.
 _NO_SAMPLE = (
-    "no sample is known, so counts keep the objective for every query, which may take more than the plan's: "
-    "sample= keeps to the plan's waits"
+    "no sample is known, so counts keep the objective for every query; give sample= to keep to the plan"
 )
 
 
@@ -48,11 +47,9 @@ class Tuner:
         What the plan was made for: used until traffic has been observed, and by ``keep="sample"``. By default what the
         plan itself holds: its trace, unless it comes from a file, or its arrival curve.
     keep : str, optional
-        ``sample``: counts for which no stage makes the traffic wait longer than the plan makes the sample wait; on the
-        sample itself these are the plan's counts, or fewer. No bound, but no dearer than the plan, and possible where
-        the plan was not made with one (`mipplan.refine`). The default with ``tokens="mean"``, where the sample is a
-        trace. ``objective``: replica counts for which every query inside the envelope keeps the objective (a theorem,
-        with ``tokens="most"``). The default otherwise.
+        ``sample``: no stage makes the traffic wait longer than the plan makes the sample wait; on that these are the
+        plan's counts, or fewer. No bound. The default with ``tokens="mean"``, where the sample is a trace.
+        ``objective``: every query inside the envelope keeps it (a theorem, with ``tokens="most"``).
     tokens : str, optional
         ``most`` tokens that a query can have at a stage, or ``mean``: closer to the load, no guarantee.
     waits_ns : mapping of str to int, optional
@@ -325,11 +322,10 @@ class Tuner:
 
     def _read_sample(self, sample: Trace | ArrivalCurve | None) -> Envelope | None:
         if isinstance(sample, Trace):
-            # No window of the sample is longer than itself, and one is always known.
-            known = self.live.window_ns[
-                : max(1, np.searchsorted(self.live.window_ns, sample.span_ns, "right"))
-            ]
-            return WindowCounts.of_arrivals(sample.arrival_ns, known).envelope()
+            # As of live traffic, no window longer than itself is known of a sample whose waits are kept.
+            span_ns = sample.span_ns if self.keep is Keep.SAMPLE else UNLIMITED_NS
+            known = max(1, int(np.searchsorted(self.live.window_ns, span_ns, side="right")))
+            return WindowCounts.of_arrivals(sample.arrival_ns, self.live.window_ns[:known]).envelope()
         if isinstance(sample, ArrivalCurve | None):
             return None if sample is None else Envelope.of_curve(sample)
         raise InputError.one("sample", f"expected a Trace or an ArrivalCurve, found {shown(sample)}")

@@ -17,8 +17,8 @@ from mipplan.documents import shipped_folder
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.result import Figures, Plan
 from mipplan.tuner import POLICIES, simulate
-from mipplan.tuner.policies import Calibration, Setting, calibrate
-from mipplan.tuner.policies.lp import LpParams, waits_with_slack_ns
+from mipplan.tuner.policies import Setting
+from mipplan.tuner.policies.lp import Calibration, LpParams, calibrate, waits_with_slack_ns
 from oracle_calibration import slow_counts, slow_miss_rate, slow_misses
 from tuned_plans import one_stage
 from tuner_cases import chain
@@ -164,7 +164,7 @@ def test_rates_that_devices_do_not_suffice_for_are_told() -> None:
     found = calibrate(plan, sample, 0.0)
     assert found.missed == 0.0
     (note,) = found.notes
-    assert note.startswith("not calibrated at 2, 2.5 and 3.2 times the sample's rate"), note
+    assert note.startswith("not calibrated at 2, 2.5, 3.2 times the sample's rate"), note
     # With no rate that can be replayed nothing counts as kept: the plan's waits stay.
     busy = calibrate(plan, sample, 0.0, LpParams(scales=(3.2,)))
     assert busy.waits_ns == mp.Tuner(plan, sample=sample, keep="sample", tokens="mean").budget.waits_ns

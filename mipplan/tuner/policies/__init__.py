@@ -18,7 +18,7 @@ from mipplan.tuner.policies.base import (
     Static,
 )
 from mipplan.tuner.policies.forecast import ForecastRule
-from mipplan.tuner.policies.lp import Calibration, Lp, SpareRule, calibrate
+from mipplan.tuner.policies.lp import Lp, SpareRule
 from mipplan.tuner.policies.oracle import Oracle
 
 #: Policies with their usual parameters, by name.
@@ -67,7 +67,6 @@ def read_policies(policies: Sequence[str | Policy | Clairvoyant]) -> list[Policy
 __all__ = [
     "POLICIES",
     "USUAL",
-    "Calibration",
     "Clairvoyant",
     "Controller",
     "ForecastRule",
@@ -83,6 +82,5 @@ __all__ = [
     "SpareRule",
     "StageObservation",
     "Static",
-    "calibrate",
     "read_policies",
 ]

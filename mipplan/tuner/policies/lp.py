@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated
 
 from mipplan.calculus import Envelope, WindowCounts
@@ -135,30 +136,27 @@ class Lp(Parameters):
 class _Follower:
     def __init__(self, policy: Lp, setting: Setting) -> None:
         self._policy, self._setting = policy, setting
-        self._calibration = calibrate(setting.plan, setting.sample, policy.miss_rate)
-        self.notes = self._calibration.notes
-        self._steady = self._tuner(delay_s=0.0, recovery_s=0.0)
-        self._price = {stage: scale.microusd_per_hour for stage, scale in self._steady.stages.items()}
+        calibration = calibrate(setting.plan, setting.sample, policy.miss_rate)
+        self.notes, self._waits_ns = calibration.notes, calibration.waits_ns
+        tuner = partial(
+            Tuner,
+            setting.plan,
+            sample=setting.sample,
+            keep="sample",
+            tokens="mean",
+            waits_ns=self._waits_ns,
+            horizon_s=policy.horizon_s,
+        )
         delay_s = setting.delay_ns / NS_PER_S
-        self._recovering = self._tuner(delay_s, delay_s + policy.recovery_s)
+        self._steady = tuner()
+        self._recovering = tuner(activation_delay_s=delay_s, recovery_s=delay_s + policy.recovery_s)
+        self._price = {stage: scale.microusd_per_hour for stage, scale in self._steady.stages.items()}
         windows_ns, lead_ns = self._steady.live.window_ns, setting.delay_ns + setting.period_ns
         self._forecast = Forecast(policy.rule, setting.sample, windows_ns, setting.start_ns, lead_ns)
         hold_ns = round(policy.hold_s * NS_PER_S)
         self._needed = StabilizationWindow(hold_ns, setting.start_ns, setting.replicas)
         # Whoever lets a spare go and wants it back pays for the delay again: keep it as long as that.
         self._ready = StabilizationWindow(setting.delay_ns, setting.start_ns, {})
-
-    def _tuner(self, delay_s: float, recovery_s: float) -> Tuner:
-        return Tuner(
-            self._setting.plan,
-            sample=self._setting.sample,
-            keep="sample",
-            tokens="mean",
-            waits_ns=self._calibration.waits_ns,
-            horizon_s=self._policy.horizon_s,
-            activation_delay_s=delay_s,
-            recovery_s=recovery_s,
-        )
 
     def decide(self, seen: Observation) -> Mapping[str, int]:
         self._steady.observe(seen.arrival_ns)
@@ -189,7 +187,7 @@ class _Follower:
 
     def _backlog(self, stage: str, observed: StageObservation) -> int:
         """Tokens that wait, if that is more than is served within the wait that the stage is allowed."""
-        wait_s = self._calibration.waits_ns[stage] / NS_PER_S
+        wait_s = self._waits_ns[stage] / NS_PER_S
         in_time = self._setting.replica_rate_rps[stage] * observed.active * wait_s
         batches = 2 * self._setting.plan.choices[stage].batch * observed.active
         return observed.waiting if observed.waiting > max(in_time, batches) else 0
@@ -236,31 +234,27 @@ def calibrate(plan: Plan, sample: Trace, miss_rate: float = 0.0, params: LpParam
     def misses(waits_ns: Mapping[str, int]) -> Iterator[float]:
         return (_miss_rate(plan, _counts(tuner, envelope, waits_ns), trace) for trace, envelope in replays)
 
-    found, floor, allowed = max(misses(own), default=0.0), own, miss_rate
-    if found > miss_rate:
-        floor, allowed = dict.fromkeys(own, 1), max(miss_rate, _miss_rate(plan, {}, part))
+    found, planned = max(misses(own), default=0.0), _miss_rate(plan, {}, part)
+    kept = found <= miss_rate
+    allowed, floor = (miss_rate, own) if kept else (max(miss_rate, planned), dict.fromkeys(own, 1))
     tried = [waits_with_slack_ns(tuner, slack, floor) for slack in params.slacks[::-1] if replays]
     # From the longest down: shorter ones keep the objective more easily.
     place = first_true(0, len(tried), lambda k: all(missed <= allowed for missed in misses(tried[k])))
-    waits = tried[place] if place < len(tried) else own
+    waits = [*tried, own][place]
     missed, notes = max(misses(waits), default=0.0), []
     if beyond:
         rates = f"{listed(beyond)} times the sample's rate"
         notes.append(f"not calibrated at {rates}, which takes more replicas than are allowed")
     if missed > miss_rate:
-        ways = "the plan's waits" if waits is own else "shorter waits"
         notes.append(
-            f"the plan misses {_miss_rate(plan, {}, part):.2%} of the sample, and counts for the same waits up to "
-            f"{found:.2%} at several times its rate: replicas follow {ways}, with which up to {missed:.2%} miss"
+            f"the plan misses {planned:.2%} of the sample, and counts for its waits up to {found:.2%} at several times "
+            f"its rate: {'the same' if waits is own else 'other'} waits are kept, with which up to {missed:.2%} miss"
         )
     return Calibration(waits, missed, tuple(notes))
 
 
 def waits_with_slack_ns(tuner: Tuner, slack: float, floor_ns: Mapping[str, int]) -> dict[str, int]:
-    """How long each stage may make traffic wait: as long as a slack, a multiple of the objective, leaves time for.
-
-    Every stage at least that, and more where no longest path goes through it; nowhere less than the floor.
-    """
+    """Longest wait of each stage: a slack, in objectives, and more where no longest path goes; at least the floor."""
     left = tuner.budget.left_ns({stage: scale.planned for stage, scale in tuner.stages.items()})
     more_ns = round(slack * tuner.plan.slo_ns) - min(left.values())
     return {stage: max(least, left[stage] + more_ns) for stage, least in floor_ns.items()}
