@@ -293,6 +293,7 @@ def _tuning_notes(tuning: Tuning) -> list[str]:
         notes.append(
             "the sample that policies are told is not the trace that the plan was made for: that is --sample FILE"
         )
+    notes += [f"{run.policy}: {note}" for run in tuning.runs for note in run.notes]
     if any(run.clairvoyant for run in tuning.runs):
         notes.append(_ORACLE)
     notes += [

@@ -144,6 +144,8 @@ class DelayBudget:
     """Stages with several tokens per query that are merged again, on the paths through each stage."""
     fixed_ns: dict[str, int] | None = None
     """Waits that do not depend on the replicas; by default they are what own times leave of the deadline."""
+    notes: tuple[str, ...] = ()
+    """What every step says."""
 
     @property
     def service_time_ns(self) -> int:
@@ -163,10 +165,11 @@ class DelayBudget:
 
     def waits_with(self, replicas: Mapping[str, int]) -> dict[str, int]:
         """Longest wait of each stage, with own times as these replicas leave them; perhaps negative."""
-        if self.fixed_ns is not None:
-            return self.fixed_ns
-        own = {stage: _own_ns(scale, replicas[stage]) for stage, scale in self.stages.items()}
-        through = self._through_ns(own)
+        return self.left_ns(replicas) if self.fixed_ns is None else self.fixed_ns
+
+    def left_ns(self, replicas: Mapping[str, int]) -> dict[str, int]:
+        """What the deadline leaves each stage for waiting, with own times as these replicas leave them."""
+        through = self._through_ns({s: _own_ns(scale, replicas[s]) for s, scale in self.stages.items()})
         return {stage: self.deadline_ns - through[stage] for stage in self.stages}
 
     def bound_ns(self, replicas: Mapping[str, int], traffic: Traffic) -> int:
@@ -374,7 +377,7 @@ def _step(
         share=share,
         reused=result.reused,
         replan=replan,
-        notes=tuple(notes),
+        notes=(*notes, *budget.notes),
         envelope=envelope,
         now_ns=situation.now_ns,
     )

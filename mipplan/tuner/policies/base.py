@@ -104,7 +104,7 @@ class Setting:
 
 
 class Controller(Protocol):
-    """One run of a policy. It remembers what it saw, and sees nothing else."""
+    """One run of a policy. It remembers what it saw, and sees nothing else. Its `notes`, if it has any, are told."""
 
     def decide(self, seen: Observation) -> Mapping[str, int]:
         """Say how many replicas each stage is to have from now on; stages left out keep theirs."""

@@ -71,6 +71,8 @@ class TuningRun(Printable):
         The replay of the trace under these schedules.
     until_s : float or None
         When the last query came before Ctrl-C ended the run, which is about those up to it only. None: it is complete.
+    notes : tuple of str
+        What the policy has to say about itself.
     """
 
     policy: str
@@ -80,6 +82,7 @@ class TuningRun(Printable):
     schedules: Mapping[str, ReplicaSchedule]
     result: ReplayResult
     until_s: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def misses(self) -> int:
@@ -117,6 +120,7 @@ class TuningRun(Printable):
                 ("cost", f"{self.usd_per_hour:.4f} $/h"),
                 ("actions", f"{len(self.actions):,}"),
                 ("worst", when if worst.miss_rate else None),
+                *(("note", note) for note in self.notes),
             ),
             headings=("stage", ">least", ">mean", ">most replicas"),
             rows=(
@@ -282,6 +286,7 @@ class Tuning(Printable):
                 ("control", f"every {format_seconds(self.period_s)}"),
                 ("replicas", f"serve {format_seconds(self.activation_delay_s)} after their order"),
                 ("left out", ", ".join(self.left_out)),
+                *(("note", f"{run.policy}: {note}") for run in self.runs for note in run.notes),
             ),
             headings=("policy", ">missed", f">P{100 * plan.quantile:g}", ">$/h", ">actions", ">reaction"),
             rows=(
