@@ -77,13 +77,6 @@ class Envelope:
 class WindowCounts:
     """Most arrivals in any closed window of a few lengths, as they are measured.
 
-    Attributes
-    ----------
-    window_ns : int64, shape (k,)
-        Positive, strictly increasing.
-    count : int64, shape (k,)
-        Not negative, not decreasing.
-
     Raises
     ------
     ValueError
@@ -91,7 +84,9 @@ class WindowCounts:
     """
 
     window_ns: Int64
+    """Shape (k,). Positive, strictly increasing."""
     count: Int64
+    """Shape (k,). Not negative, not decreasing."""
 
     def __repr__(self) -> str:
         return f"<WindowCounts: {self.window_ns.size} windows, at most {int(self.count.max())} queries>"

@@ -170,13 +170,14 @@ def simulate(
     Ctrl-C ends the run where it is, if two queries came before. Raises `InputError` if the policy answers something
     else than whole numbers of replicas for stages that there are.
     """
-    plan, judged, until_s, notes = setting.plan, trace, None, ()
+    plan, judged, until_s = setting.plan, trace, None
+    notes: tuple[str, ...] = ()
     latency_ns: Int64 | None = None
     if isinstance(policy, Clairvoyant):
         schedules = policy.schedules(setting, trace, seed)
     else:
         controller = policy.start(setting)
-        notes = getattr(controller, "notes", ())
+        notes = tuple(getattr(controller, "notes", ()))
         needed = frozenset({EngineFeature.SCHEDULE, EngineFeature.RESUME})
         schedules, latency_ns = run_closed_loop(
             setting,
@@ -196,7 +197,6 @@ def simulate(
     if latency_ns is not None and not np.array_equal(result.latency_ns, latency_ns):
         raise AssertionError("what the controller saw is not what its commands lead to")
     clairvoyant, commanded = isinstance(policy, Clairvoyant), MappingProxyType(dict(schedules))
-    notes = tuple(notes)
     return TuningRun(policy.name, clairvoyant, plan.slo_s, plan.quantile, commanded, result, until_s, notes)
 
 

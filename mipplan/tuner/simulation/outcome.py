@@ -198,34 +198,22 @@ class TuningRun(Printable):
 
 @dataclass(frozen=True, repr=False)
 class Tuning(Printable):
-    """Several policies on one trace.
-
-    Attributes
-    ----------
-    plan : Plan
-    sample : Trace
-        The traffic planned for, as policies are told.
-    trace : Trace
-        The traffic that they met.
-    period_s, activation_delay_s : float
-    seed : int
-        Of the token draws.
-    discipline : str
-    runs : tuple of TuningRun
-        In the order asked for; after Ctrl-C the last one may be partial.
-    left_out : tuple of str
-        Policies asked for, but Ctrl-C came first.
-    """
+    """Several policies on one trace."""
 
     plan: Plan
     sample: Trace
+    """The traffic planned for, as policies are told."""
     trace: Trace
+    """The traffic that they met."""
     period_s: float
     activation_delay_s: float
     seed: int
+    """Of the token draws."""
     discipline: str
     runs: tuple[TuningRun, ...]
+    """In the order asked for; after Ctrl-C the last one may be partial."""
     left_out: tuple[str, ...] = ()
+    """Policies asked for, but Ctrl-C came first."""
 
     @property
     def is_partial(self) -> bool:
