@@ -80,7 +80,7 @@ def test_rates_and_burstiness_are_those_asked_for() -> None:
 
 
 @pytest.mark.shared_data
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the public data are not beside the checkout")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the public data sets are not beside the checkout")
 def test_real_days_follow_upon_their_sample() -> None:
     name, sample, trace = next(real_days(2.0))
     assert name == "twitter day 2"

@@ -311,7 +311,7 @@ def test_ours_follows_a_ramp_up_and_down(planned: tuple[Plan, Trace]) -> None:
     still = simulate(Setting(plan, sample, 0, NS, 3 * NS), trace, POLICIES["static"]())
     counts = {stage: schedule.replicas for stage, schedule in run.schedules.items()}
     assert still.misses > 1_000
-    assert run.misses < 5
+    assert run.misses < still.misses / 50
     # One replica of the third stage carries all of it.
     assert counts["slow"].tolist() == [1]
     for stage in ("preprocess", "fast"):
