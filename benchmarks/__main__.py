@@ -15,6 +15,7 @@ BENCHMARKS = {
     "solvers": "benchmarks.solvers.run",
     "resolve": "benchmarks.resolve.run",
     "tuner": "benchmarks.tuner.run",
+    "race": "benchmarks.race.run",
     "fleet": "benchmarks.fleet.run",
     "house": "benchmarks.house.run",
 }

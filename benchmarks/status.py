@@ -20,6 +20,7 @@ RESULTS = {
     "solvers": ("solvers", "solvers/machine.json"),
     "resolve": ("resolve", "resolve/machine.json"),
     "tuner": ("tuner", "tuner/machine.json"),
+    "race": ("race", "race/machine.json"),
     "fleet": ("fleet", "fleet/machine.json"),
     "house/hops.json": ("house", "house/machine.json"),
     "house/speed.json": ("house", "house/speed.json"),

@@ -22,23 +22,15 @@ from mipplan.trace import Trace
 
 @dataclass(frozen=True, repr=False)
 class Certificate(Printable):
-    """What is guaranteed.
-
-    Attributes
-    ----------
-    latency_ns : int64, shape (n,)
-        Proven bound on each query's latency.
-    quantile : float
-    bound_ns : int
-        Its quantile over queries (``method="higher"``).
-    critical_path : tuple of CriticalStage
-        How a query at the quantile comes to its bound, from source to last exit.
-    """
+    """What is guaranteed."""
 
     latency_ns: Int64
+    """Shape (n,). Proven bound on each query's latency."""
     quantile: float
     bound_ns: int
+    """Its quantile over queries (``method="higher"``)."""
     critical_path: tuple[CriticalStage, ...]
+    """How a query at the quantile comes to its bound, from source to last exit."""
 
     @property
     def bound_s(self) -> float:

@@ -17,30 +17,20 @@ from mipplan.trace import Trace
 
 @dataclass(frozen=True, repr=False)
 class Verification(Printable):
-    """Outcome of a re-check.
-
-    Attributes
-    ----------
-    verified : bool
-        The file is as it was written, its figures are right, every stage serves more than arrives there on average
-        (the plan is stable), and the certificate keeps the objective.
-    problems : tuple of str
-        What speaks against it, one sentence each; empty exactly if verified.
-    remarks : tuple of str
-        What does not, but must be known: above all that it was judged on another trace.
-    plan : Plan
-    certificate : Certificate or None
-        On this trace, with the plan's headroom; None if the plan holds no choices.
-    worst_case_ns : int or None
-        Bound for all traffic inside the plan's arrival curve, if that is its guarantee.
-    """
+    """Outcome of a re-check."""
 
     verified: bool
+    """The file is as it was written, its figures are right, every stage serves more than arrives there on
+    average (the plan is stable), and the certificate keeps the objective."""
     problems: tuple[str, ...]
+    """What speaks against it, one sentence each; empty exactly if verified."""
     remarks: tuple[str, ...]
+    """What does not, but must be known: above all that it was judged on another trace."""
     plan: Plan
     certificate: Certificate | None
+    """On this trace, with the plan's headroom; None if the plan holds no choices."""
     worst_case_ns: int | None = None
+    """Bound for all traffic inside the plan's arrival curve, if that is its guarantee."""
 
     def _summary(self) -> Summary:
         plan, bound = self.plan, None if self.certificate is None else self.certificate.bound_ns

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Generator
 
+import pytest
 from hypothesis import settings
 
 # No deadline: how long an example takes says nothing about whether it is right. CI draws the same examples
@@ -16,3 +18,39 @@ settings.load_profile("mipplan-ci" if os.environ.get("CI") else "mipplan")
 # Shells start what runs in the background with Ctrl-C ignored, and programs inherit that; tests press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+#: Why tests of the public data sets are skipped.
+ABSENT = "the public data sets are not beside the checkout"
+#: ``MIPPLAN_SHARED=require`` promises that these data are there: what would be skipped for their absence then fails.
+PROMISE, REQUIRED = "MIPPLAN_SHARED", "require"
+
+
+def pytest_configure() -> None:
+    """Refuse a promise that nobody would understand."""
+    asked = os.environ.get(PROMISE, "")
+    if asked not in ("", REQUIRED):
+        raise pytest.UsageError(f"{PROMISE}: expected {REQUIRED} or nothing, found {asked!r}")
+
+
+def _is_for_absence(report: pytest.TestReport) -> bool:
+    """Whether a test was skipped because the data are absent."""
+    return report.skipped and isinstance(report.longrepr, tuple) and ABSENT in report.longrepr[2]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a test fail whose data were promised and are not there."""
+    report = yield
+    if os.environ.get(PROMISE) == REQUIRED and _is_for_absence(report):
+        report.outcome = "failed"
+        report.longrepr = f"{ABSENT}, and {PROMISE}={REQUIRED} promises them"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests did not run for want of the data."""
+    absent = sum(map(_is_for_absence, terminalreporter.stats.get("skipped", [])))
+    if absent:
+        terminalreporter.write_line(
+            f"{absent} tests were skipped because {ABSENT} ({PROMISE}={REQUIRED} makes them fail instead)"
+        )

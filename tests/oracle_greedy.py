@@ -193,18 +193,13 @@ class SlowGreedy:
                 cheaper += [c for c in downgraded if c is not None]
             cheaper = [c for c in cheaper if self.cost(c) < self.cost(settings)]
             if cheaper:
-                settings = min(cheaper, key=lambda c: (self.cost(c), -self.bottleneck(c)))
+                settings = min(cheaper, key=self.cost)  # of equal ones the first
                 continue
-            increased = {stage: self.increase_batch(settings, stage) for stage in stages}
-            kept = {stage: c for stage, c in increased.items() if c is not None and self.feasible(c)}
+            increased = [self.increase_batch(settings, stage) for stage in stages]
+            kept = [c for c in increased if c is not None and self.feasible(c)]
             if not kept:
                 return settings
-            current = settings
-            settings = kept[min(kept, key=lambda stage: self.promise(current, kept[stage], stage))]
-
-    def bottleneck(self, settings: Settings) -> Fraction | float:
-        """Least throughput of any stage."""
-        return min(self.throughput(settings, stage) for stage in settings)
+            settings = kept[0]
 
     def increase_batch(self, settings: Settings, stage: str) -> Settings | None:
         """The next cap of at least twice the size (else the largest) with a higher throughput."""
@@ -217,16 +212,6 @@ class SlowGreedy:
             if other * now > cap * then:
                 return attempt
         return None
-
-    def promise(self, settings: Settings, increased: Settings, stage: str) -> tuple[Fraction, int]:
-        """Minus the money that fractional replicas would free at the same throughput; added latency."""
-        hardware, cap, replicas = settings[stage]
-        larger = increased[stage][1]
-        now, then = self.service(stage, hardware, cap), self.service(stage, hardware, larger)
-        enough = max(
-            Fraction(replicas * cap * then, larger * now), Fraction(self.replicas(stage, hardware)[0])
-        )
-        return -(replicas - enough) * self.price(hardware), then - now
 
     def downgrade(self, settings: Settings, stage: str) -> Settings | None:
         """Next cheaper hardware; start the stage anew there and improve it alone."""

@@ -70,6 +70,7 @@ HEADINGS: dict[type, str] = {
     comparisons.ComparisonRowReport: "comparison row",
     comparisons.JudgementReport: "judgement",
     comparisons.TuningRunReport: "tuning run",
+    comparisons.ScheduleReport: "schedule",
     Action: "action",
     WorstWindow: "worst window",
     documents.FleetSetReport: "fleet set",

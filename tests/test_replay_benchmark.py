@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.replay.aims import AIMS, Aim, queries_per_s
+from benchmarks.replay.aims import AIMS, Aim, queries_per_s, visits_per_s
 from benchmarks.replay.cases import OURS, Case, list_cases
 from benchmarks.replay.measure import measure
 from benchmarks.replay.plots import draw
 from benchmarks.replay.run import check_agreement, read_rows
 from benchmarks.replay.summary import summarise
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_an_interrupted_run_goes_on_with_what_the_same_code_measured(
@@ -98,3 +100,18 @@ def test_a_case_is_measured_with_its_answer(engine: str) -> None:
     check_agreement(pd.DataFrame([row, other]))
     with pytest.raises(RuntimeError, match="different latencies"):
         check_agreement(pd.DataFrame([row, {**other, "digest": "00000000"}]))
+
+
+def test_readme_says_for_which_stages_numba_is_faster() -> None:
+    """With the figures of the last run: batches by the ratio of whole calls, single tokens by NumPy's closed form."""
+    table = pd.read_csv(ROOT / "benchmarks" / "results" / "replay" / "replay.csv")
+    one = table[table["group"] == "queries"].set_index(["arrivals", "queries", "discipline"])
+    ratio = one[one["engine"] == "numpy"]["seconds"] / one[one["engine"] == "numba"]["seconds"]
+    words = {3: "three", 4: "four", 5: "five", 8: "eight", 9: "nine", 10: "ten"}
+    single = visits_per_s(table[(table["group"] == "single token") & (table["engine"] == "numpy")])
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for sentence in (
+        f"stages that batch {words[round(ratio.min())]} to {words[round(ratio.max())]} times as fast",
+        f"{single.min():.0f} to {single.max():.0f} million a second and stage",
+    ):
+        assert sentence in text, sentence

@@ -35,10 +35,16 @@ from benchmarks.status import tell_status
 from benchmarks.tuner.run import missing
 
 ROOT = Path(__file__).resolve().parents[1]
-SUMMARISED = [name for name in BENCHMARKS if name != "house"]
+#: Whose results are still to come; a test says when one is here that should not be on this list.
+NOT_RUN_YET = {"race"}
+SUMMARISED = [name for name in BENCHMARKS if name not in {"house", *NOT_RUN_YET}]
 
 
 # ------------------------------------------------------------------------------------------- the register
+
+
+def test_only_results_that_are_missing_are_excused() -> None:
+    assert {name for name in BENCHMARKS if not (RESULTS / name).is_dir()} == NOT_RUN_YET
 
 
 def test_every_benchmark_has_a_subject_that_is_there() -> None:
@@ -221,6 +227,9 @@ def test_the_table_of_greedy_rules_says_what_it_was_measured_on() -> None:
     assert (folder / "ties.md").read_text(encoding="utf-8").startswith(headline(folder / "ties.json"))
 
 
+@pytest.mark.skipif(
+    campaigns.is_deep(), reason="a long run writes results of its own, and the page follows after it"
+)
 def test_the_page_says_which_results_are_of_todays_code() -> None:
     written = (RESULTS / "status.md").read_text(encoding="utf-8")
     assert written == tell_status(RESULTS), "python -m benchmarks status writes it anew"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from benchmarks.compare.figures import geometric_mean
 from benchmarks.tuner.comparing import beats_greedy, beats_greedy_by_trace, keeps_share, tuned, with_hindsight
 from benchmarks.tuner.plots import draw_planes
 from benchmarks.tuner.summary import summarise
 from benchmarks.tuner.traffic import FRESH, SCENARIOS, SEEN, SHARED
 
+ROOT = Path(__file__).resolve().parents[1]
 RATE = 100.0
 MADE = [scenario for scenario in SCENARIOS if not scenario.real]
 
@@ -29,7 +32,7 @@ def test_traffic_is_some_minutes_long_and_always_the_same(scenario: Any) -> None
 
 
 @pytest.mark.shared_data
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the public data are not beside the checkout")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the public data sets are not beside the checkout")
 @pytest.mark.parametrize(
     "scenario", [scenario for scenario in SCENARIOS if scenario.real], ids=lambda scenario: scenario.name
 )
@@ -156,3 +159,19 @@ def test_planes_show_every_policy_on_every_trace() -> None:
     assert [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()] == ["spike", "steady"]
     for axes in figure.axes:
         assert len(axes.get_lines()) == 8 + 2
+
+
+def test_readme_says_what_following_costs_beside_hindsight() -> None:
+    """Overall and by trace, over the draws and segments that ours was developed with."""
+    table = pd.read_csv(ROOT / "benchmarks" / "results" / "tuner" / "tuner.csv")
+    runs = with_hindsight(table[table["draw"] == SEEN])
+    ratios = {policy: runs[runs["policy"] == policy] for policy in ("lp", "lp-lean")}
+    mean = {policy: geometric_mean(rows["cost_ratio"]) for policy, rows in ratios.items()}
+    by_trace = ratios["lp"].groupby("trace")["cost_ratio"].apply(geometric_mean)
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for sentence in (
+        f"it costs {mean['lp']:.2f} times as much as hindsight would",
+        f"from {by_trace.min():.2f} to {by_trace.max():.2f} times by trace",
+        f"(`lp-lean`, {mean['lp-lean']:.2f} times)",
+    ):
+        assert sentence in text, sentence

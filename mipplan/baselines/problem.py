@@ -148,7 +148,7 @@ def pose(
         pipeline,
         relevant,
         Objective(resolve_slo_ns(pipeline, slo_s), quantile, seed),
-        provenance=Provenance(TraceReference.of(trace), solver=name),
+        provenance=Provenance(TraceReference.of(trace), solver=name, sample=trace),
     )
     # No demand: a family is left out only if its stage or its hardware allows no replica at all.
     found = find_families(pipeline, relevant, dict.fromkeys(pipeline.stages, Fraction(0)))

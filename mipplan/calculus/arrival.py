@@ -26,14 +26,10 @@ class ArrivalCurve:
     """Concave arrival curve ``α(u) = min_k (burst_k + rate_k·u)`` for u > 0 and ``α(0) = 0``.
 
     At most α(u) tokens arrive in any window of length u. Made through `token_bucket` or `minimum`.
-
-    Attributes
-    ----------
-    buckets : tuple of (burst, rate)
-        Only those that matter somewhere, by rate descending, burst ascending (tokens, tokens/s).
     """
 
     buckets: tuple[tuple[float, float], ...]
+    """Only those that matter somewhere, by rate descending, burst ascending (tokens, tokens/s)."""
 
     def __post_init__(self) -> None:
         if not self.buckets:

@@ -77,13 +77,6 @@ class Envelope:
 class WindowCounts:
     """Most arrivals in any closed window of a few lengths, as they are measured.
 
-    Attributes
-    ----------
-    window_ns : int64, shape (k,)
-        Positive, strictly increasing.
-    count : int64, shape (k,)
-        Not negative, not decreasing.
-
     Raises
     ------
     ValueError
@@ -91,7 +84,9 @@ class WindowCounts:
     """
 
     window_ns: Int64
+    """Shape (k,). Positive, strictly increasing."""
     count: Int64
+    """Shape (k,). Not negative, not decreasing."""
 
     def __repr__(self) -> str:
         return f"<WindowCounts: {self.window_ns.size} windows, at most {int(self.count.max())} queries>"
@@ -103,9 +98,10 @@ class WindowCounts:
             object.__setattr__(self, name, array)
         if self.window_ns.ndim != 1 or self.window_ns.size == 0 or self.window_ns.shape != self.count.shape:
             raise ValueError("window counts need one count per window, and at least one window")
-        if self.window_ns[0] <= 0 or np.any(np.diff(self.window_ns) <= 0):
+        # Compared by hand, as tuners make these by the thousand.
+        if self.window_ns[0] <= 0 or (self.window_ns[1:] <= self.window_ns[:-1]).any():
             raise ValueError("window lengths must be positive and increase strictly")
-        if self.count[0] < 0 or np.any(np.diff(self.count) < 0):
+        if self.count[0] < 0 or (self.count[1:] < self.count[:-1]).any():
             raise ValueError("counts must not be negative, and a longer window holds no fewer arrivals")
 
     @classmethod
@@ -148,11 +144,12 @@ class WindowCounts:
         """
         if int(self.window_ns[-1]) * int(self.count[-1]) >= 2**60:
             raise OverflowError("window counts beyond 1.1e18 arrival-nanoseconds are refused")
-        # Equal window counts are told apart by the exact quotient; k is small.
-        rate, length, count = min(
-            (Fraction(count, window), window, count)
-            for count, window in zip(self.count.tolist(), self.window_ns.tolist(), strict=True)
-        )
+        count, length = int(self.count[0]), int(self.window_ns[0])
+        # Quotients are compared exactly; k is small.
+        for other, window in zip(self.count.tolist(), self.window_ns.tolist(), strict=True):
+            if other * length < count * window:
+                count, length = other, window
+        rate = Fraction(count, length)
         starts, bounds = self.steps()
         # Beyond the corner that is furthest above a line of the long-run rate, the curve repeats along that line.
         last = int(np.argmax(bounds * length - starts * count))

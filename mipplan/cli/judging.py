@@ -210,6 +210,9 @@ def tune(
     start: flags.From = None,
     end: flags.To = None,
     out: flags.Document = None,
+    schedule: Annotated[
+        Path | None, flags.option("FILE", "Write the counts that each policy ordered here (.csv).")
+    ] = None,
     plot: Annotated[Path | None, flags.picture("rate, replicas, latencies and misses over time")] = None,
     json: flags.Json = False,
 ) -> None:
@@ -227,8 +230,9 @@ def tune(
         period_s = faults.take(lambda: inputs.seconds_of("--period", period))
         delay_s = faults.take(lambda: inputs.seconds_of("--activation-delay", activation_delay))
         faults.take(lambda: inputs.check_out("--out", out))
+        faults.take(lambda: inputs.check_out("--schedule", schedule, (".csv",)))
         faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
-        outputs = {"--out": out, "--plot": plot}
+        outputs = {"--out": out, "--schedule": schedule, "--plot": plot}
         faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace, "sample": sample}, outputs))
         if period_s:
             faults.take(lambda: check_period(period_s.value))
@@ -255,14 +259,16 @@ def tune(
                 seed=seed,
                 progress=progress,
             )
-            written = [str(path) for path in (out, plot) if path is not None]
+            written = [str(path) for path in (out, schedule, plot) if path is not None]
             report = reporting.tune_report(tuning, str(plan), written)
+            if schedule is not None:
+                reporting.write_schedule(schedule, tuning)
             if plot is not None:
                 progress(f"drawing {plot}")
                 figure = reporting.draw_tuning(tuning, title=f"{tuned.pipeline.name} on {arrivals.name}")
                 reporting.write_figure(plot, figure)
         session.show(report, reporting.show_tuning, out)
-        session.exit_code = EXIT_INTERRUPTED if tuning.left_out else EXIT_DONE
+        session.exit_code = EXIT_INTERRUPTED if tuning.is_partial else EXIT_DONE
 
 
 def verify(

@@ -34,26 +34,17 @@ class Contender(StrEnum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """A plan replayed on one part of the trace.
-
-    Attributes
-    ----------
-    seed : int
-        Of the token draws.
-    queries : int
-    quantile_ns : int
-        Latency quantile over these queries (``method="higher"``).
-    misses : int
-        Queries slower than the objective.
-    keeps : bool
-        Whether the quantile is at most the objective.
-    """
+    """A plan replayed on one part of the trace."""
 
     seed: int
+    """Of the token draws."""
     queries: int
     quantile_ns: int
+    """Latency quantile over these queries (``method="higher"``)."""
     misses: int
+    """Queries slower than the objective."""
     keeps: bool
+    """Whether the quantile is at most the objective."""
 
     quantile_s = FieldOf[float]("quantile_ns", NS_PER_S)
     """`quantile_ns` in seconds."""
@@ -66,32 +57,22 @@ class Judgement:
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One planner: its plan, and how that did.
-
-    Attributes
-    ----------
-    planner : Contender
-    plan : Plan
-        Without choices if the planner found none; its `reason` says why.
-    planning_s : float
-        Wall-clock time of the planner, one run.
-    estimator_calls : int
-        Configurations that the planner replayed.
-    certificate_ns : int or None
-        Certified latency quantile on the part planned on, whatever the planner made of it; None without a plan.
-    in_sample : Judgement or None
-        On the part planned on, with the draws planned with.
-    over_seeds : tuple of Judgement
-        On the rest, once for each seed of the comparison; empty without a plan.
-    """
+    """One planner: its plan, and how that did."""
 
     planner: Contender
     plan: Plan
+    """Without choices if the planner found none; its `reason` says why."""
     planning_s: float
+    """Wall-clock time of the planner, one run."""
     estimator_calls: int
+    """Configurations that the planner replayed."""
     certificate_ns: int | None = None
+    """Certified latency quantile on the part planned on, whatever the planner made of it; None without a
+    plan."""
     in_sample: Judgement | None = None
+    """On the part planned on, with the draws planned with."""
     over_seeds: tuple[Judgement, ...] = ()
+    """On the rest, once for each seed of the comparison; empty without a plan."""
 
     certificate_s = FieldOf[float | None]("certificate_ns", NS_PER_S)
     """`certificate_ns` in seconds."""

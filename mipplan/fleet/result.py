@@ -45,25 +45,16 @@ class FleetStatus(StrEnum):
 
 @dataclass(frozen=True)
 class DeviceUse:
-    """What a fleet uses of one hardware type.
-
-    Attributes
-    ----------
-    hardware : str
-    used : int
-    limit : int or None
-    microusd_per_hour : int
-        Of all devices used.
-    one_more_microusd_per_hour : int or None
-        What one device more than the limit would save, by the linear relaxation of the problem; 0 where the limit does
-        not bind, None without limit or where it is not known.
-    """
+    """What a fleet uses of one hardware type."""
 
     hardware: str
     used: int
     limit: int | None
     microusd_per_hour: int
+    """Of all devices used."""
     one_more_microusd_per_hour: int | None
+    """What one device more than the limit would save, by the linear relaxation of the problem; 0 where the
+    limit does not bind, None without limit or where it is not known."""
 
     @property
     def binds(self) -> bool:
@@ -73,22 +64,14 @@ class DeviceUse:
 
 @dataclass(frozen=True)
 class FleetEffort:
-    """What planning took.
-
-    Attributes
-    ----------
-    method : str
-        ``joint`` or ``columns``.
-    rounds : int
-        Of column generation.
-    columns : int
-        Certified plans that were found, of all pipelines together.
-    seconds : float
-    """
+    """What planning took."""
 
     method: str
+    """``joint`` or ``columns``."""
     rounds: int
+    """Of column generation."""
     columns: int
+    """Certified plans that were found, of all pipelines together."""
     seconds: float
 
 
@@ -270,24 +253,16 @@ class Admission:
 
 @dataclass(frozen=True)
 class SloRelaxation:
-    """Latency objectives with which all pipelines fit.
-
-    Attributes
-    ----------
-    factor : float
-        Every pipeline's objective is multiplied by this.
-    too_small : float
-        Proven: multiplied by this, they do not fit (or only this was not decided).
-    proven : bool
-        Whether that is proven.
-    fleet : FleetPlan
-        With the relaxed objectives.
-    """
+    """Latency objectives with which all pipelines fit."""
 
     factor: float
+    """Every pipeline's objective is multiplied by this."""
     too_small: float
+    """Proven: multiplied by this, they do not fit (or only this was not decided)."""
     proven: bool
+    """Whether that is proven."""
     fleet: FleetPlan
+    """With the relaxed objectives."""
 
 
 def make_fleet_plan(

@@ -29,21 +29,14 @@ _PER_UNIT = 1_000_000
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the objective (1).
-
-    Attributes
-    ----------
-    accuracy : float
-        α, per unit of accuracy, summed over stages.
-    cost : float
-        β, per dollar an hour.
-    batch : float
-        δ, per item of batch size, summed over stages.
-    """
+    """Weights of the objective (1)."""
 
     accuracy: float = 1.0
+    """α, per unit of accuracy, summed over stages."""
     cost: float = 1.0
+    """β, per dollar an hour."""
     batch: float = 1e-6
+    """δ, per item of batch size, summed over stages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,25 +63,18 @@ class Variant:
 
 @dataclass(frozen=True, eq=False)
 class Configured:
-    """What the program chose.
-
-    Attributes
-    ----------
-    plan : Plan
-        Of the pipeline with the chosen models. Status ``given``: the program says nothing of a tail latency; bound and
-        certificate are this project's, for the trace. ``infeasible`` with the reason, or ``unknown`` if time ran out.
-    models : mapping of str to str
-        Chosen model of every stage; empty without a plan.
-    objective : float or None
-        Value of (1), which is maximised.
-    optimal : bool
-        Whether the solver proved that no configuration has a larger one, or that there is none.
-    """
+    """What the program chose."""
 
     plan: Plan
+    """Of the pipeline with the chosen models. Status ``given``: the program says nothing of a tail latency;
+    bound and certificate are this project's, for the trace. ``infeasible`` with the reason, or ``unknown``
+    if time ran out."""
     models: Mapping[str, str]
+    """Chosen model of every stage; empty without a plan."""
     objective: float | None
+    """Value of (1), which is maximised."""
     optimal: bool
+    """Whether the solver proved that no configuration has a larger one, or that there is none."""
 
 
 def configure(

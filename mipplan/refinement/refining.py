@@ -153,7 +153,7 @@ def refine(
         objective=Objective(slo_ns, wanted.value, drawn.value, Guarantee.REPLAY, margin_ns=margin_ns.value),
         status=PlanStatus.UNKNOWN,
         figures=Figures(plan.microusd_per_hour, 0),
-        provenance=Provenance(TraceReference.of(trace)),
+        provenance=Provenance(TraceReference.of(trace), sample=trace),
         reason=None,
         limit=None,
     )

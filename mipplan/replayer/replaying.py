@@ -74,8 +74,8 @@ def replay(
     trace : Trace
     discipline : {"oldest_first", "fifo"}
     engine : str
-        ``"auto"`` or a key of `ENGINES`; all give the same result. ``"auto"`` takes the fastest that is installed,
-        and for small jobs the fastest that need not be loaded first.
+        ``"auto"`` or a key of `ENGINES`; all give the same result. ``"auto"`` takes the first that is installed,
+        and for small jobs the first that need not be loaded.
     seed : int, optional
         Seed of the token draws; the plan's own by default (0 unless the plan was made with another).
     schedule : mapping of str to ReplicaSchedule, optional

@@ -12,6 +12,7 @@ known of their tokens; the others are released. So the answer is bit-equal to on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -235,6 +236,15 @@ class ChunkedReplay(_Walk):
         for stage, capacity in capacities.items():
             for variant in self._variants[stage].values():
                 variant.blank = replace(variant.blank, capacity=capacity)
+
+    def fork(self) -> ChunkedReplay:
+        """Return a replay that goes on from here by itself."""
+        other = copy(self)
+        other._variants = {
+            stage: {number: replace(variant) for number, variant in variants.items()}
+            for stage, variants in self._variants.items()
+        }
+        return other
 
     def advance(self, ingress_ns: Int64, until_ns: int = NEVER) -> None:
         """Take in the next queries, and serve everything that happens up to an instant.

@@ -11,6 +11,7 @@ from .comparisons import comparison_report as comparison_report
 from .comparisons import show_comparison as show_comparison
 from .comparisons import show_tuning as show_tuning
 from .comparisons import tune_report as tune_report
+from .comparisons import write_schedule as write_schedule
 from .documents import ErrorReport as ErrorReport
 from .documents import replay_report as replay_report
 from .figures import FIGURE_FILES as FIGURE_FILES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mipplan.comparison import Comparison, Contender
+from mipplan.documents import write_atomically
 from mipplan.pipeline import Pipeline
 from mipplan.reporting.documents import ChoiceReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports
@@ -200,6 +202,14 @@ def _cheapest_lines(report: ComparisonReport, rows: list[ComparisonRowReport]) -
 # --- tune ------------------------------------------------------------------------------------------------------------
 
 
+class ScheduleReport(Report):
+    """The counts that a policy ordered, as columns."""
+
+    time_s: list[float]
+    stage: list[str]
+    replicas: list[int]
+
+
 class TuningRunReport(Report):
     """One policy."""
 
@@ -217,6 +227,8 @@ class TuningRunReport(Report):
     worst_window: WorstWindow
     reaction_s: float
     most_replicas: dict[str, int]
+    schedule: ScheduleReport
+    until_s: float | None
 
 
 class TuneReport(Report):
@@ -265,7 +277,13 @@ def _run_report(run: TuningRun) -> TuningRunReport:
         action_count=len(run.actions),
         actions=run.actions[:_ACTIONS_LISTED],
         most_replicas={stage: int(schedule.replicas.max()) for stage, schedule in run.schedules.items()},
+        schedule=run.schedule.to_dict(orient="list"),
     )
+
+
+def write_schedule(path: Path, tuning: Tuning) -> None:
+    """Write the counts that each policy ordered (`Tuning.schedule`) as CSV, whole or not at all."""
+    write_atomically(path, lambda stream: tuning.schedule.to_csv(stream, index=False))
 
 
 def _tuning_notes(tuning: Tuning) -> list[str]:
@@ -275,8 +293,14 @@ def _tuning_notes(tuning: Tuning) -> list[str]:
         notes.append(
             "the sample that policies are told is not the trace that the plan was made for: that is --sample FILE"
         )
+    notes += [f"{run.policy}: {note}" for run in tuning.runs for note in run.notes]
     if any(run.clairvoyant for run in tuning.runs):
         notes.append(_ORACLE)
+    notes += [
+        f"{run.policy} is partial: Ctrl-C came, and its figures are of the queries up to {run.until_s:,g} s"
+        for run in tuning.runs
+        if run.until_s is not None
+    ]
     if tuning.left_out:
         notes.append(f"interrupted before these were done: {', '.join(tuning.left_out)}")
     return notes
@@ -307,7 +331,7 @@ def _run_table(report: TuneReport) -> Table:
         colour = "green" if run.kept else "bold red"
         worst = run.worst_window
         runs.add_row(
-            run.policy,
+            run.policy if run.until_s is None else f"{run.policy} (partial)",
             f"[{colour}]{run.miss_rate:.3%}[/{colour}]",
             seconds_text(run.latency_s),
             f"{run.usd_per_hour:.4f}",

@@ -50,30 +50,20 @@ class NearPlan:
 
 @dataclass(frozen=True, repr=False)
 class Explanation(Printable):
-    """Why a plan is what it is.
+    """Why a plan is what it is."""
 
-    Attributes
-    ----------
-    microusd_per_hour, certificate_ns, deadline_ns : int
-        Of the plan; the deadline is the objective less any margin.
-    critical_path : tuple of CriticalStage
-        How the certificate comes about.
-    stages : tuple of StageExplanation
-    near_plans : tuple of NearPlan
-        Plans on other hardware within `near_share` of the cost, cheapest first, each hardware pattern once.
-    near_share : float
-    near_complete : bool
-        Whether there are surely no others; False if the search stopped early (limit on their number or on time).
-    """
-
+    # Of the plan; the deadline is the objective less any margin.
     microusd_per_hour: int
     certificate_ns: int
     deadline_ns: int
     critical_path: tuple[CriticalStage, ...]
+    """How the certificate comes about."""
     stages: tuple[StageExplanation, ...]
     near_plans: tuple[NearPlan, ...]
+    """Plans on other hardware within `near_share` of the cost, cheapest first, each hardware pattern once."""
     near_share: float
     near_complete: bool
+    """Whether there are surely no others; False if the search stopped early (limit on their number or on time)."""
 
     @property
     def slack_ns(self) -> int:

@@ -121,18 +121,11 @@ def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
 
 @dataclass(frozen=True)
 class Choice:
-    """Configuration of one stage.
-
-    Attributes
-    ----------
-    hardware : str
-    batch : int
-        Batch cap.
-    replicas : int
-    """
+    """Configuration of one stage."""
 
     hardware: str
     batch: int
+    """Batch cap."""
     replicas: int
 
 
@@ -256,54 +249,36 @@ class TraceReference:
 
 @dataclass(frozen=True)
 class Effort:
-    """What finding a plan took.
-
-    Attributes
-    ----------
-    estimator_calls : int
-        Configurations that were simulated on the trace, each counted once.
-    seconds : float
-        Wall-clock time of the search, judging the result left out.
-    """
+    """What finding a plan took."""
 
     estimator_calls: int
+    """Configurations that were simulated on the trace, each counted once."""
     seconds: float
+    """Wall-clock time of the search, judging the result left out."""
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """How a refined plan was found, what is proven about it, and how fragile it is.
-
-    Attributes
-    ----------
-    discipline : str
-        Queue discipline of all replays here.
-    proof : str or None
-        ``"optimal"`` if every cheaper plan of the option set was refuted, by a replay or by a condition proven
-        necessary; ``"optimal assuming …"`` if that rests on what is no theorem; None if plans were left.
-    quantile_ns : int or None
-        Replayed latency quantile on the trace refined for; None without a plan.
-    replays : int
-        Complete plans judged by a replay.
-    stage_replays : int
-        Stages replayed for that, and for partial plans; plans alike from the sources down share them.
-    refuted : mapping of str to int
-        By ground: options excluded for every plan, partial plans refuted with all that extends them, and complete
-        plans.
-    noisy_ns : mapping of str to int
-        Latency quantile under random service times, by what was drawn.
-    other_seeds_ns : mapping of int to int
-        Latency quantile with other token draws, by seed; empty if the pipeline draws nothing.
-    """
+    """How a refined plan was found, what is proven about it, and how fragile it is."""
 
     discipline: str
+    """Queue discipline of all replays here."""
     proof: str | None = None
+    """``"optimal"`` if every cheaper plan of the option set was refuted, by a replay or by a condition proven
+    necessary; ``"optimal assuming …"`` if that rests on what is no theorem; None if plans were left."""
     quantile_ns: int | None = None
+    """Replayed latency quantile on the trace refined for; None without a plan."""
     replays: int = 0
+    """Complete plans judged by a replay."""
     stage_replays: int = 0
+    """Stages replayed for that, and for partial plans; plans alike from the sources down share them."""
     refuted: Mapping[str, int] = field(default_factory=dict)
+    """By ground: options excluded for every plan, partial plans refuted with all that extends them, and
+    complete plans."""
     noisy_ns: Mapping[str, int] = field(default_factory=dict)
+    """Latency quantile under random service times, by what was drawn."""
     other_seeds_ns: Mapping[int, int] = field(default_factory=dict)
+    """Latency quantile with other token draws, by seed; empty if the pipeline draws nothing."""
 
     quantile_s = FieldOf[float | None]("quantile_ns", NS_PER_S)
     """Replayed latency quantile, seconds."""

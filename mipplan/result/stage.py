@@ -28,26 +28,20 @@ class BatchAssignment:
 
     Times per token follow from those of the batches, and are written out only when somebody asks for them. A replay
     of a chain asks for those of its last stage alone.
-
-    Attributes
-    ----------
-    tokens : int
-        Those that the stage was asked to serve.
-    rider : int32 or int64, shape (served,), or None
-        Token at each place, batch after batch; None if places are in token order. Tokens beyond the last batch were
-        left waiting.
-    batch_start_ns, batch_size, batch_service_ns : int64, shape (batches,)
-        In order of dispatch.
-    by_end : int32, shape (batches,), or None
-        The batches in order of their ends, those of one instant in order of dispatch; None if that was not noted.
     """
 
     tokens: int
+    """Those that the stage was asked to serve."""
     rider: Int32 | Int64 | None
+    """Token at each place, batch after batch; None if places are in token order, shape (served,). Tokens beyond
+    the last batch were left waiting."""
+    # In order of dispatch, shape (batches,).
     batch_start_ns: Int64
     batch_size: Int64
     batch_service_ns: Int64
     by_end: Int32 | None = None
+    """The batches in order of their ends, those of one instant in order of dispatch; None if that was not
+    noted, shape (batches,)."""
 
     #: This many batches are spread over their tokens at once, so that what is read and written stays in the cache.
     batches_at_once: ClassVar[int] = 1 << 13
@@ -118,20 +112,14 @@ class StageReplay:
 
     Little's law holds to the nanosecond: ``queue_length.integral_ns == total_wait_ns`` and
     ``busy_replicas.integral_ns == total_service_ns``.
-
-    Attributes
-    ----------
-    replicas : int
-        The most there were at any time.
-    assignment : BatchAssignment
-        Its batches, and the tokens in them.
-    arrivals : int64, shape (tokens,), or Following
-        When each token was ready at the stage.
     """
 
     replicas: int
+    """The most there were at any time."""
     assignment: BatchAssignment
+    """Its batches, and the tokens in them."""
     arrivals: Int64 | Following
+    """When each token was ready at the stage, shape (tokens,)."""
 
     dispatch_ns = FieldOf[Int64]("assignment.dispatch_ns")
     """When each token was taken into a batch, in token order, shape (tokens,)."""

@@ -70,17 +70,12 @@ def exact_product_sum(counts: Int64, durations_ns: Int64) -> int:
 
 @dataclass(frozen=True)
 class LatencyHistogram:
-    """How many latencies fell into each bucket.
-
-    Attributes
-    ----------
-    counts : int64, shape (BUCKETS,)
-    largest_ns : int
-        The largest latency itself; 0 if there is none.
-    """
+    """How many latencies fell into each bucket."""
 
     counts: Int64 = field(repr=False)
+    """Shape (BUCKETS,)."""
     largest_ns: int = 0
+    """The largest latency itself; 0 if there is none."""
 
     @classmethod
     def empty(cls) -> LatencyHistogram:
@@ -127,26 +122,17 @@ class StreamEnd(StrEnum):
 
 @dataclass(frozen=True)
 class StageTotals:
-    """What one stage did, exactly, in integer ns.
-
-    Attributes
-    ----------
-    replicas : int
-    tokens, batches : int
-        Dispatched so far.
-    wait_ns, busy_ns : int
-        Sum over tokens of the time from ready to dispatch, and over batches of their service time.
-    max_wait_ns : int
-    first_arrival_ns, last_exit_ns : int
-        Of the tokens dispatched; 0 if there is none.
-    """
+    """What one stage did, exactly, in integer ns."""
 
     replicas: int
+    # Dispatched so far.
     tokens: int = 0
     batches: int = 0
+    # Sum over tokens of the time from ready to dispatch, and over batches of their service time.
     wait_ns: int = 0
     busy_ns: int = 0
     max_wait_ns: int = 0
+    # Of the tokens dispatched; 0 if there is none.
     first_arrival_ns: int = 0
     last_exit_ns: int = 0
 
@@ -198,43 +184,28 @@ class StreamResult(Printable):
 
     Counts, the largest latency, the mean and all figures of stages are exact; quantiles come from a histogram and
     are at most a share of 2⁻¹⁰ too high, never too low.
-
-    Attributes
-    ----------
-    read, queries : int
-        Queries read from the source, and those finished. They differ only in a partial result.
-    first_ns, last_ns : int
-        First and last ingress among the finished queries.
-    latency_sum_ns : int
-    histogram : LatencyHistogram
-    slo_s : float
-    misses : int
-        Queries slower than `slo_s`.
-    stages : mapping of str to StageTotals
-        In topological order.
-    discipline, engine : str
-    seed : int
-    service : str
-        What the service times were drawn from.
-    certificate_applies : bool
-        Whether the certificate's theorem covers this run, as for `ReplayResult`.
-    end : StreamEnd
     """
 
+    # Queries read from the source, and those finished. They differ only in a partial result.
     read: int
     queries: int
+    # First and last ingress among the finished queries.
     first_ns: int
     last_ns: int
     latency_sum_ns: int
     histogram: LatencyHistogram
     slo_s: float
     misses: int
+    """Queries slower than `slo_s`."""
     stages: Mapping[str, StageTotals]
+    """In topological order."""
     discipline: str
     engine: str
     seed: int
     service: str = "as measured"
+    """What the service times were drawn from."""
     certificate_applies: bool = True
+    """Whether the certificate's theorem covers this run, as for `ReplayResult`."""
     end: StreamEnd = StreamEnd.COMPLETE
 
     max_latency_s = FieldOf[float]("histogram.largest_ns", NS_PER_S)

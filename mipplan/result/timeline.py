@@ -36,27 +36,21 @@ class Windows:
 
     Window i is ``[start_s[i], start_s[i] + window_s)`` on the trace's own time axis; the first begins at the multiple
     of `window_s` at or before the first query, so the first and the last may be covered in part only.
-
-    Attributes
-    ----------
-    window_s : float
-    start_s : float64, shape (w,)
-    queries : int64, shape (w,)
-    mean_s, p50_s, p90_s, p99_s, max_s : float64, shape (w,)
-        Latency in seconds, quantiles with ``method="higher"``; NaN where no query came.
-    miss_rate : float64, shape (w,), or None
-        Share of queries slower than the objective, NaN where no query came; None if none was given.
     """
 
     window_s: float
     start_s: Float64
+    """Shape (w,)."""
     queries: Int64
+    """Shape (w,)."""
+    # Latency in seconds, quantiles with ``method="higher"``; NaN where no query came, shape (w,).
     mean_s: Float64
     p50_s: Float64
     p90_s: Float64
     p99_s: Float64
     max_s: Float64
     miss_rate: Float64 | None
+    """Share of queries slower than the objective, NaN where no query came; None if none was given, shape (w,)."""
 
     def __repr__(self) -> str:
         return f"<Windows: {self.start_s.size} of {self.window_s:g} s, {int(self.queries.sum())} queries>"
@@ -137,18 +131,13 @@ def check_windows(ingress_ns: Int64, window_s: float) -> tuple[int, int, int]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StepFunction:
-    """A count over time, such as how many tokens wait.
-
-    Attributes
-    ----------
-    at_ns : int64, shape (m,)
-        Instants at which the count changes, strictly increasing.
-    value : int64, shape (m,)
-        The count from ``at_ns[i]`` (included) until ``at_ns[i+1]``; it is 0 before the first and from the last on.
-    """
+    """A count over time, such as how many tokens wait."""
 
     at_ns: Int64
+    """Instants at which the count changes, strictly increasing, shape (m,)."""
     value: Int64
+    """The count from ``at_ns[i]`` (included) until ``at_ns[i+1]``; it is 0 before the first and from the last
+    on, shape (m,)."""
 
     def __repr__(self) -> str:
         return f"<StepFunction: {self.at_ns.size} steps, at most {self.maximum}>"

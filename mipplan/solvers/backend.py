@@ -77,34 +77,24 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Answer(Generic[Found]):
-    """The outcome of a solve.
-
-    Attributes
-    ----------
-    termination : Termination
-    values : float64 array, shape (n,), or None
-        One value per column, integer columns rounded to integers; None unless OPTIMAL or FEASIBLE. Of a problem: a
-        mode per activity.
-    objective : int or None
-        Recomputed in integers from `values`.
-    lower_bound : float
-        No solution costs less. Equals the objective if OPTIMAL with gap 0; minus infinity if the solver proved nothing;
-        plus infinity if INFEASIBLE.
-    solver : str
-        Empty while nobody has checked what a backend returned.
-    solve_s : float
-        Wall-clock seconds inside the backend, building its data structures included.
-    details : mapping
-        `version`, and where the solver tells them `nodes` and `gap` (relative), or other numbers and short texts.
-    """
+    """The outcome of a solve."""
 
     termination: Termination
     values: Found | None = field(repr=False)
+    """Shape (n,). One value per column, integer columns rounded to integers; None unless OPTIMAL or FEASIBLE.
+    Of a problem: a mode per activity."""
     objective: int | None = None
+    """Recomputed in integers from `values`."""
     lower_bound: float = -math.inf
+    """No solution costs less. Equals the objective if OPTIMAL with gap 0; minus infinity if the solver proved
+    nothing; plus infinity if INFEASIBLE."""
     solver: str = ""
+    """Empty while nobody has checked what a backend returned."""
     solve_s: float = 0.0
+    """Wall-clock seconds inside the backend, building its data structures included."""
     details: Mapping[str, float | int | str] = field(default_factory=lambda: MappingProxyType({}))
+    """`version`, and where the solver tells them `nodes` and `gap` (relative), or other numbers and short
+    texts."""
 
     def __post_init__(self) -> None:
         if self.termination is Termination.INFEASIBLE:  # whatever bound the solver tells then
@@ -151,22 +141,14 @@ class ProblemAnswer:
 
 @dataclass(frozen=True)
 class SolverInfo:
-    """Whether a solver can be used here.
-
-    Attributes
-    ----------
-    name : str
-    available : bool
-    version : str or None
-        The solver's own if it tells one, else that of the Python package it comes in.
-    reason : str or None
-        Why it is not available.
-    """
+    """Whether a solver can be used here."""
 
     name: str
     available: bool
     version: str | None
+    """The solver's own if it tells one, else that of the Python package it comes in."""
     reason: str | None
+    """Why it is not available."""
 
 
 class SolverFeature(StrEnum):

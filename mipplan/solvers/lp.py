@@ -99,19 +99,13 @@ def _where(condition: Bool) -> Int32:
 
 @dataclass(frozen=True, eq=False)
 class Relaxation:
-    """What the linear relaxation proves.
-
-    Attributes
-    ----------
-    bound : float
-        No solution of the model costs less.
-    reduced_costs : float64 array, shape (n,)
-        Of continuous columns: per unit of the scaled column.
-        No solution with column j at 1 instead of its lower bound 0 costs less than ``bound + reduced_costs[j]``.
-    """
+    """What the linear relaxation proves."""
 
     bound: float
+    """No solution of the model costs less."""
     reduced_costs: Float64
+    """Shape (n,). Of continuous columns: per unit of the scaled column. No solution with column j at 1
+    instead of its lower bound 0 costs less than ``bound + reduced_costs[j]``."""
 
 
 class Relaxations:
@@ -179,20 +173,13 @@ def _lagrangian(
 
 @dataclass(frozen=True, eq=False)
 class Continuous:
-    """A solved linear relaxation, as the solver tells it: good for prices and for rounding, no proof of anything.
-
-    Attributes
-    ----------
-    objective : float
-    values : float64 array, shape (n,)
-        Of the model's columns.
-    row_duals : float64 array, shape (k,)
-        What one unit more on the binding side of each row would change the objective by.
-    """
+    """A solved linear relaxation, as the solver tells it: good for prices and for rounding, no proof of anything."""
 
     objective: float
     values: Float64
+    """Shape (n,). Of the model's columns."""
     row_duals: Float64
+    """Shape (k,). What one unit more on the binding side of each row would change the objective by."""
 
 
 def solve_relaxed(model: LinearModel, *, time_limit_s: float | None = None) -> Continuous | None:
@@ -212,21 +199,14 @@ def solve_relaxed(model: LinearModel, *, time_limit_s: float | None = None) -> C
 
 @dataclass(frozen=True, eq=False)
 class Relaxed:
-    """Solution of a linear relaxation.
-
-    Attributes
-    ----------
-    values : float64 array, shape (n,)
-        Of the columns; rows may be broken by the solver's tolerance.
-    bound : float
-        Proven from the dual values by our own arithmetic: no solution of the model costs less.
-    reused : bool
-        Whether the model kept was used, with its basis.
-    """
+    """Solution of a linear relaxation."""
 
     values: Float64
+    """Shape (n,). Of the columns; rows may be broken by the solver's tolerance."""
     bound: float
+    """Proven from the dual values by our own arithmetic: no solution of the model costs less."""
     reused: bool
+    """Whether the model kept was used, with its basis."""
 
 
 class IncrementalLp:

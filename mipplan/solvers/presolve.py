@@ -36,29 +36,19 @@ class PresolveParams:
 
 @dataclass(frozen=True, eq=False)
 class ReducedProblem:
-    """A problem without modes that cannot matter.
-
-    Attributes
-    ----------
-    reduction : Reduction
-        Every selection that is better than the one at hand is left, and, if there is one, the one at hand.
-    guide : DualBound or None
-        Of the smaller problem, from its last relaxation; None if none was solved.
-    selection : tuple of int or None
-        The best found on the way, in terms of the original problem.
-    cost : int or None
-    lower_bound : float
-        No feasible selection of the original problem costs less; infinite if there is none at all.
-    counts : tuple of int
-        Modes at first, without dominated ones, and after every round.
-    """
+    """A problem without modes that cannot matter."""
 
     reduction: Reduction
+    """Every selection that is better than the one at hand is left, and, if there is one, the one at hand."""
     guide: DualBound | None
+    """Of the smaller problem, from its last relaxation; None if none was solved."""
     selection: Selection | None
+    """The best found on the way, in terms of the original problem."""
     cost: int | None
     lower_bound: float
+    """No feasible selection of the original problem costs less; infinite if there is none at all."""
     counts: tuple[int, ...]
+    """Modes at first, without dominated ones, and after every round."""
 
     @property
     def problem(self) -> TimeCostProblem:

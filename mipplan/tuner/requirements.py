@@ -144,6 +144,8 @@ class DelayBudget:
     """Stages with several tokens per query that are merged again, on the paths through each stage."""
     fixed_ns: dict[str, int] | None = None
     """Waits that do not depend on the replicas; by default they are what own times leave of the deadline."""
+    notes: tuple[str, ...] = ()
+    """What every step says."""
 
     @property
     def service_time_ns(self) -> int:
@@ -163,10 +165,11 @@ class DelayBudget:
 
     def waits_with(self, replicas: Mapping[str, int]) -> dict[str, int]:
         """Longest wait of each stage, with own times as these replicas leave them; perhaps negative."""
-        if self.fixed_ns is not None:
-            return self.fixed_ns
-        own = {stage: _own_ns(scale, replicas[stage]) for stage, scale in self.stages.items()}
-        through = self._through_ns(own)
+        return self.left_ns(replicas) if self.fixed_ns is None else self.fixed_ns
+
+    def left_ns(self, replicas: Mapping[str, int]) -> dict[str, int]:
+        """What the deadline leaves each stage for waiting, with own times as these replicas leave them."""
+        through = self._through_ns({s: _own_ns(scale, replicas[s]) for s, scale in self.stages.items()})
         return {stage: self.deadline_ns - through[stage] for stage in self.stages}
 
     def bound_ns(self, replicas: Mapping[str, int], traffic: Traffic) -> int:
@@ -205,35 +208,43 @@ class DelayBudget:
         return self._longest_ns(own, waits)
 
     def transient_needs(
-        self, waits_ns: Mapping[str, int], situation: Situation
+        self, waits_ns: Mapping[str, int], situation: Situation, *, rises: bool = False
     ) -> dict[str, Fraction | None]:
         """Replicas, as real numbers, that a backlog and the activation delay ask for, given the waits.
 
         Of all stages or of none; None where no number is enough.
 
-        If what is active is enough at once, the delay does not matter. Otherwise it counts for all stages.
+        If what is active is enough at once, the delay does not matter, except for a query's own tokens, if counts rise
+        (`rises`). Otherwise it counts for all stages.
         """
         if not any(situation.outstanding.values()) and self.activation_delay_ns == 0:
             return {}
+        delay_ns, recovery_ns, active = self.activation_delay_ns, self.recovery_ns, situation.active
 
-        def needed(slowest: Mapping[str, Fraction], delay_ns: int) -> dict[str, Fraction | None]:
-            found: dict[str, Fraction | None] = {}
-            for stage, scale in self.stages.items():
-                merged = self.merged[stage] if delay_ns else 0
-                way = Transient(
-                    situation.outstanding[stage], slowest[stage], delay_ns, self.recovery_ns, merged
-                )
-                rate = way.rate_needed(situation.envelope, waits_ns[stage]) if waits_ns[stage] >= 0 else None
-                found[stage] = None if rate is None else rate / scale.pace
-            return found
+        def needed(stage: str, *ways: Transient) -> Fraction | None:
+            wait_ns, rates = waits_ns[stage], [Fraction(0)]
+            for way in ways:
+                rate = way.rate_needed(situation.envelope, wait_ns) if wait_ns >= 0 else None
+                if rate is None:
+                    return None
+                rates.append(rate)
+            return max(rates) / self.stages[stage].pace
 
-        active = situation.active
-        at_once = needed(dict.fromkeys(self.stages, Fraction(0)), 0)
+        at_once: dict[str, Fraction | None] = {}
+        for stage in self.stages:
+            merged = self.merged[stage] if rises else 0
+            ways = [Transient(situation.outstanding[stage] + merged, Fraction(0), 0, recovery_ns)]
+            if merged:  # after an idle moment before δ, too
+                ways.append(Transient(merged, Fraction(0), 0, recovery_ns - delay_ns))
+            at_once[stage] = needed(stage, *ways)
         enough = all(need is None or need <= active[stage] for stage, need in at_once.items())
-        if self.activation_delay_ns == 0 or enough:
+        if delay_ns == 0 or enough:
             return at_once
         slowest = self.paths.least_along({s: active[s] * scale.pace for s, scale in self.stages.items()})
-        return needed(slowest, self.activation_delay_ns)
+        return {
+            s: needed(s, Transient(situation.outstanding[s], m, delay_ns, recovery_ns, self.merged[s]))
+            for s, m in slowest.items()
+        }
 
     def _through_ns(self, own_ns: Mapping[str, int]) -> dict[str, int]:
         """Longest path through each stage, ns: T, the time for a query's other tokens, and delays."""
@@ -299,7 +310,8 @@ def _with_transients(
         return needed
     stages = budget.stages
     waits = budget.waits_with(dict(zip(stages, counts, strict=True)))
-    extra = budget.transient_needs(waits, situation)
+    rises = any(n > situation.active[stage] for n, stage in zip(counts, stages, strict=True))
+    extra = budget.transient_needs(waits, situation, rises=rises)
     needs = [max(n * WHOLE, _thousandths(extra.get(stage))) for n, stage in zip(counts, stages, strict=True)]
     if all(need == n * WHOLE for need, n in zip(needs, counts, strict=True)):
         return needed
@@ -349,7 +361,8 @@ def _step(
     moving = budget.activation_delay_ns or any(situation.outstanding.values())
     if moving and budget.tokens is Tokens.MOST:
         transient = budget.transient_bound_ns(replicas, situation)
-        needs = budget.transient_needs(budget.waits_with(replicas), situation)
+        rises = any(n > situation.active[stage] for stage, n in replicas.items())
+        needs = budget.transient_needs(budget.waits_with(replicas), situation, rises=rises)
         late = [stage for stage, need in needs.items() if need is None or need > replicas[stage]]
         if late and budget.fixed_ns is None and share == 1 and not replan:
             after = f"queries may be late even after {format_duration(budget.recovery_ns)}"
@@ -364,7 +377,7 @@ def _step(
         share=share,
         reused=result.reused,
         replan=replan,
-        notes=tuple(notes),
+        notes=(*notes, *budget.notes),
         envelope=envelope,
         now_ns=situation.now_ns,
     )

@@ -103,7 +103,10 @@ class Scaler:
         if conditions.budget_microusd is not None:
             self._resources += (Resource(_MONEY, conditions.budget_microusd),)
             self._usage = np.column_stack([self._usage, [s.microusd_per_hour for s in self._stages]])
+        self._capacity = np.array([resource.capacity for resource in self._resources], dtype=np.int64)
         self._common = all(pipeline.loss_microusd is None for pipeline in self.pipelines)
+        #: Whether it is best to serve all traffic with the fewest replicas, wherever that can be.
+        self._is_plain = self._common and not self._added_microusd and not conditions.removed_microusd
         self._shedding = [0 if self._common else m for m in range(len(self.pipelines))]
         self._models: dict[tuple[bool, ...], _Model] = {}
         self._alone: dict[int, ScalingSolver] = {}
@@ -185,6 +188,7 @@ class Scaler:
     def _solve(self, requirements: Sequence[Requirement]) -> ScalingSolution | None:
         """Solve for all pipelines."""
         timed = tuple(needed.demands is not None for needed in requirements)
+        is_plain = self._is_plain and timed in self._models and not any(timed)
         if timed not in self._models:
             self._models[timed] = ScalingSolver(), self._activities(timed), self._arcs(timed)
         solver, activities, arcs = self._models[timed]
@@ -193,6 +197,13 @@ class Scaler:
         least, most = self._allowed(present)
         owned = [n for needed in requirements for n in needed.owned or (1,) * len(needed.needs)]
         least = np.maximum(least, np.minimum(np.array(owned, dtype=np.int64), most))
+        if is_plain:  # with a model at hand for when something binds
+            units = np.maximum(least, -(-needs // WHOLE))
+            if np.all(units <= most) and np.all(units @ self._usage <= self._capacity):
+                # To shed a thousandth costs more than it saves, so these are the cheapest.
+                counts = tuple(units.tolist())
+                cost = sum(n * s.microusd_per_hour for n, s in zip(counts, self._stages, strict=True))
+                return ScalingSolution(counts, (0,), cost, cost)
         demands = [d for needed in requirements for d in needed.demands or (None,) * len(needed.needs)]
         problem = ScalingProblem(
             activities,

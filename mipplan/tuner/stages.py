@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
@@ -110,10 +111,24 @@ def stage_scales(
     return scales
 
 
-def sample_waits_ns(stages: Mapping[str, StageScale], sample: Envelope | None) -> dict[str, int]:
-    """How long the plan's replicas make its sample wait; raises `InputError` without one, or if they fall behind."""
-    if sample is None:
-        raise InputError.one("sample", "keep=sample needs the sample that the plan was made for")
+def eased(stages: Mapping[str, StageScale], sample: Envelope) -> dict[str, StageScale]:
+    """Stages with as many tokens per query as the plan's replicas keep up with on its sample, if that is fewer.
+
+    A plan may fall behind in the busiest minute and keep its objective. What it does then is what is to be kept.
+    """
+    found = dict(stages)
+    for name, stage in stages.items():
+        share = stage.planned * stage.pace / sample.rate if sample.rate else 1
+        if share < 1:
+            found[name] = replace(stage, tokens_per_query=share * stage.tokens_per_query)
+    return found
+
+
+def sample_waits_ns(stages: Mapping[str, StageScale], sample: Envelope) -> dict[str, int]:
+    """How long the plan's replicas make its sample wait, or one of two queries that come together, if that is more.
+
+    So some number of replicas is enough for any traffic. Raises `InputError` if they fall behind.
+    """
     waits = {
         stage: EnvelopeCurve(sample, s.tokens_per_query).exact(s.period_ns, s.planned * s.batch)
         for stage, s in stages.items()
@@ -122,4 +137,4 @@ def sample_waits_ns(stages: Mapping[str, StageScale], sample: Envelope | None) -
     InputError.raise_if(
         Fault(f"sample: {stage}", message) for stage, wait in waits.items() if wait >= UNLIMITED_NS
     )
-    return waits
+    return {name: max(waits[name], math.ceil(1 / (s.planned * s.pace))) for name, s in stages.items()}

@@ -219,8 +219,8 @@ class RecentArrivals:
     def most_ending(self, end_ns: Int64, window_ns: Int64) -> Int64:
         """Most arrivals in the closed windows of each length that end at these arrivals, shape (w,); 0 without any."""
         last = np.searchsorted(self.arrival_ns, end_ns, side="right")
-        firsts = (np.searchsorted(self.arrival_ns, end_ns - length) for length in window_ns)
-        return np.array([np.max(last - first, initial=0) for first in firsts], dtype=np.int64)
+        first = np.searchsorted(self.arrival_ns, end_ns - window_ns[:, None])
+        return np.asarray((last - first).max(axis=1, initial=0), dtype=np.int64)
 
 
 def as_envelope(traffic: Traffic) -> Envelope:

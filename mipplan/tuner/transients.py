@@ -84,19 +84,16 @@ class Transient:
             if not self._keeps_before_delay(envelope, wait_ns):
                 return None
             theta = delay - wait_ns
-        ends = [(Fraction(theta), Fraction(envelope.at(theta)))]
-        ends += [(Fraction(u), Fraction(a)) for u, a in envelope.corners if u > theta]
-        # Until the delay is over, old replicas serve the own tokens of whoever is merged: at most a query per stage.
-        ahead = self.backlog + self.merged
-        rows = [(a - 1 + ahead - m * delay, u + wait_ns - delay) for u, a in ends]
-        for window, arrivals in envelope.corners:
-            if window <= theta - delay:
-                rows.append((Fraction(arrivals) - 1, Fraction(window + wait_ns)))
-            elif window < theta:
-                served = m * (window - (theta - delay))
-                rows.append(
-                    (Fraction(arrivals) - 1 + self.merged - served, Fraction(theta + wait_ns - delay))
-                )
+        ends = [(theta, envelope.at(theta))] + [(u, a) for u, a in envelope.corners if u > theta]
+        rows = [(a - 1 + self.backlog - self._served(delay), u + wait_ns - delay) for u, a in ends]
+        fresh = [(u, a) for u, a in envelope.corners if u < theta]
+        # Who follows an idle moment before δ: from here on what is served before δ counts.
+        since = theta - delay + self.merged / m if m > 0 else Fraction(theta)
+        if 0 < since < theta:
+            fresh.append((since, envelope.at(since)))
+        for window, arrivals in fresh:
+            before = max(Fraction(0), Fraction(window) - (theta - delay))
+            rows.append((arrivals - 1 - self._served(before), window + wait_ns - before))
         for load, time in rows:
             if load <= 0:
                 continue
@@ -123,6 +120,13 @@ class Transient:
             time = ahead / m if ahead <= served else self.delay_ns + (ahead - served) / rate
             worst = max(worst, time - window)
         return min(UNLIMITED_NS, math.ceil(worst))
+
+    def _served(self, time_ns: int | Fraction) -> Fraction:
+        """Queries that are surely served in so much time before the delay is over.
+
+        The old replicas serve the own tokens of whoever is merged later: these count for less than a query per stage.
+        """
+        return max(Fraction(0), self.slowest * time_ns - self.merged)
 
     def _keeps_before_delay(self, envelope: Envelope, wait_ns: int) -> bool:
         """Whether queries from θ on that are through before δ wait no longer than that, with what serves now."""

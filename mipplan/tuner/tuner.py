@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts, servers_needed
@@ -15,7 +16,7 @@ from mipplan.trace import Trace
 from mipplan.tuner.conditions import Conditions
 from mipplan.tuner.requirements import DelayBudget, TuningStep, decide
 from mipplan.tuner.scaling import UNLIMITED, PipelineShape, Scaler
-from mipplan.tuner.stages import Keep, StageScale, Tokens, sample_waits_ns, stage_scales
+from mipplan.tuner.stages import Keep, StageScale, Tokens, eased, sample_waits_ns, stage_scales
 from mipplan.tuner.traffic import (
     LiveEnvelope,
     Situation,
@@ -29,6 +30,11 @@ from mipplan.tuner.traffic import (
 )
 from mipplan.tuner.transients import awaited
 
+#: Where nobody said what to keep, and there is no sample to keep to.
+_NO_SAMPLE = (
+    "no sample is known, so counts keep the objective for every query; give sample= to keep to the plan"
+)
+
 
 class Tuner:
     """Keeps a plan's hardware and batch caps, and re-solves its replica counts as the traffic moves.
@@ -38,14 +44,16 @@ class Tuner:
     plan : Plan
         With choices.
     sample : Trace or ArrivalCurve, optional
-        What the plan was made for: used until traffic has been observed, and by ``keep="sample"``.
-    keep : str
-        ``objective``: replica counts for which every query inside the envelope keeps the objective (a theorem, with
-        ``tokens="most"``). ``sample``: counts for which no stage makes the traffic wait longer than the plan makes
-        the sample wait; on the sample itself these are the plan's counts, or fewer. No bound, but no dearer than the
-        plan, and possible where the plan was not made with this bound (`mipplan.refine`).
-    tokens : str
+        What the plan was made for: used until traffic has been observed, and by ``keep="sample"``. By default what the
+        plan itself holds: its trace, unless it comes from a file, or its arrival curve.
+    keep : str, optional
+        ``sample``: no stage makes the traffic wait longer than the plan makes the sample wait; on that these are the
+        plan's counts, or fewer. No bound. The default with ``tokens="mean"``, where the sample is a trace.
+        ``objective``: every query inside the envelope keeps it (a theorem, with ``tokens="most"``).
+    tokens : str, optional
         ``most`` tokens that a query can have at a stage, or ``mean``: closer to the load, no guarantee.
+    waits_ns : mapping of str to int, optional
+        How long each stage may make the traffic wait, instead of what `keep` leaves.
     conditions : Conditions, optional
         Device limits, budget, how fast counts may change and what a change costs; by default the device limits of the
         plan's profiles.
@@ -74,8 +82,9 @@ class Tuner:
         plan: Plan,
         *,
         sample: Trace | ArrivalCurve | None = None,
-        keep: str = "objective",
-        tokens: str = "most",
+        keep: str | None = None,
+        tokens: str | None = None,
+        waits_ns: Mapping[str, int] | None = None,
         conditions: Conditions | None = None,
         margin_s: float = 0.0,
         horizon_s: float = 60.0,
@@ -88,17 +97,21 @@ class Tuner:
         for name, value, kind in (("conditions", conditions, Conditions), ("live", live, LiveEnvelope)):
             if not isinstance(value, kind | None):
                 faults.add(Fault(name, f"expected {kind.__name__}, found {shown(value)}"))
-        faults.take(lambda: check_one_of("tokens", tokens, Tokens, repr))
-        faults.take(lambda: check_one_of("keep", keep, Keep))
+        faults.take(lambda: None if tokens is None else check_one_of("tokens", tokens, Tokens, repr))
+        faults.take(lambda: None if keep is None else check_one_of("keep", keep, Keep))
         margin = faults.take(lambda: read_seconds("margin_s", margin_s))
         horizon = faults.take(lambda: read_seconds("horizon_s", horizon_s, least_ns=1))
         delay = faults.take(lambda: read_seconds("activation_delay_s", activation_delay_s))
         recovery = faults.take(lambda: read_seconds("recovery_s", 0.0 if recovery_s is None else recovery_s))
         faults.check()
         self.plan = plan.require()
-        self.tokens, self.keep = Tokens(tokens), Keep(keep)
+        own = plan.provenance.sample if plan.envelope is None else ArrivalCurve(plan.envelope)
+        known = own if sample is None else sample
+        trace = known if isinstance(known, Trace) else None
+        as_planned = keep is None and tokens is None and trace is not None
+        self.keep = Keep(keep or (Keep.SAMPLE if as_planned else Keep.OBJECTIVE))
+        self.tokens = Tokens(tokens or (Tokens.MEAN if as_planned else Tokens.MOST))
         self.conditions = conditions if conditions is not None else Conditions.of_plans([plan])
-        trace = sample if isinstance(sample, Trace) else None
         self.stages: Mapping[str, StageScale] = stage_scales(plan, self.tokens, trace)
         self._horizon_ns = horizon.value
         self.activation_delay_ns = delay.value
@@ -117,9 +130,17 @@ class Tuner:
         self.live = live or LiveEnvelope(
             doubling_windows_ns(self.service_time_ns), horizon_ns=self._horizon_ns
         )
-        self._sample = self._read_sample(sample)
+        self._sample = self._read_sample(known)
         if self.keep is Keep.SAMPLE:
+            if self._sample is None:
+                raise InputError.one("sample", "keep=sample needs the sample that the plan was made for")
+            if self.tokens is Tokens.MEAN:
+                self.budget.stages = self.stages = eased(self.stages, self._sample)
             self.budget.fixed_ns = sample_waits_ns(self.stages, self._sample)
+        elif keep is None and self._sample is None:
+            self.budget.notes = (_NO_SAMPLE,)
+        if waits_ns is not None:
+            self.budget.fixed_ns = self._read_all("waits_ns", waits_ns, least=0, most=UNLIMITED_NS)
         self._ordered = {stage: scale.planned for stage, scale in self.stages.items()}
         self.scaler = Scaler([self.shape()], self.conditions)
         unchanged = Conditions(self.conditions.limits, self.conditions.budget_usd_per_hour)
@@ -224,7 +245,7 @@ class Tuner:
         traffic : ArrivalCurve, WindowCounts or Envelope, optional
             What to be ready for; the observed envelope by default.
         backlog : int or mapping of str to int
-            Queries in the system, or tokens waiting or in service per stage.
+            Queries in the system, or tokens waiting or in service per stage, with those on their way there.
         active : mapping of str to int, optional
             Replicas that serve now; by default those ordered.
         ordered : mapping of str to int, optional
@@ -301,7 +322,10 @@ class Tuner:
 
     def _read_sample(self, sample: Trace | ArrivalCurve | None) -> Envelope | None:
         if isinstance(sample, Trace):
-            return WindowCounts.of_arrivals(sample.arrival_ns, self.live.window_ns).envelope()
+            # As of live traffic, no window longer than itself is known of a sample whose waits are kept.
+            span_ns = sample.span_ns if self.keep is Keep.SAMPLE else UNLIMITED_NS
+            known = max(1, int(np.searchsorted(self.live.window_ns, span_ns, side="right")))
+            return WindowCounts.of_arrivals(sample.arrival_ns, self.live.window_ns[:known]).envelope()
         if isinstance(sample, ArrivalCurve | None):
             return None if sample is None else Envelope.of_curve(sample)
         raise InputError.one("sample", f"expected a Trace or an ArrivalCurve, found {shown(sample)}")

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import jsonschema
 import matplotlib.image
+import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
 from mipplan.reporting import comparisons, draw_tuning
-from mipplan.tuner.policies import Hpa
+from mipplan.tuner.policies import Hpa, Observation, Static
 
 Run = Callable[..., Result]
 CASCADE = Path(__file__).parents[2] / "profiles" / "pipelines" / "cascade.yaml"
@@ -97,6 +98,42 @@ def test_the_document_holds_what_the_library_found(run: Run, tuning: mp.Tuning) 
     assert document["planned_replicas"] == {"preprocess": 1, "fast": 1, "slow": 1}
     parts = (tuning.sample, tuning.trace)
     assert [document[name]["sha256"] for name in ("sample", "trace")] == [part.sha256 for part in parts]
+
+
+def test_the_counts_ordered_are_written_as_csv_and_stand_in_the_document(run: Run, tuning: mp.Tuning) -> None:
+    done = run("--json", "--schedule", "counts.csv")
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["written"] == ["counts.csv"]
+    table = pd.read_csv("counts.csv")
+    pd.testing.assert_frame_equal(table, tuning.schedule)
+    for one, made in zip(document["runs"], tuning.runs, strict=True):
+        assert one["schedule"] == made.schedule.to_dict(orient="list")
+        assert one["until_s"] is None
+    refused = run("--schedule", "counts.txt")
+    assert refused.exit_code == 2
+    assert "--schedule counts.txt: expected a name that ends in" in refused.stderr
+
+
+def test_a_run_that_ctrl_c_ended_is_marked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: object, seen: Observation) -> dict[str, int]:
+        if seen.now_ns > 30e9:
+            signal.raise_signal(signal.SIGINT)
+        return {}
+
+    monkeypatch.setattr(Static, "decide", interrupt)
+    done = run("--json", "--policy", "hpa,static,ray")
+    assert done.exit_code == 130
+    document = json.loads(done.stdout)
+    assert [one["policy"] for one in document["runs"]] == ["hpa", "static"]
+    assert document["left_out"] == ["ray"]
+    partial = document["runs"][1]
+    assert 10 < partial["until_s"] <= 30
+    assert 0 < partial["queries"] < document["runs"][0]["queries"]
+    assert any(note.startswith("static is partial: ") for note in document["notes"])
+    shown = run("--policy", "static")
+    assert shown.exit_code == 130
+    assert "static (partial)" in shown.stdout
 
 
 def test_flags_reach_the_library(run: Run, plan: mp.Plan, trace: mp.Trace) -> None:

@@ -622,8 +622,10 @@ def tuner_under_conditions() -> Any:
         "budget": mp.Conditions(budget_usd_per_hour=5, added_usd_per_hour=0.1),
         "slow": mp.Conditions(most_added=1, most_removed=1),
     }.items():
-        answers[label] = _driven(mp.Tuner(plan, sample=sample, conditions=conditions))
-    delayed = mp.Tuner(plan, sample=sample, activation_delay_s=5.0, margin_s=0.01, horizon_s=10)
+        answers[label] = _driven(mp.Tuner(plan, sample=sample, keep="objective", conditions=conditions))
+    delayed = mp.Tuner(
+        plan, sample=sample, keep="objective", activation_delay_s=5.0, margin_s=0.01, horizon_s=10
+    )
     active = {"preprocess": 1, "classify": 1}
     answers["delayed"] = _driven(
         delayed,
@@ -650,7 +652,7 @@ def joint_tuner() -> Any:
         "share": {},
         "loss": {"loss_usd_per_hour": {"images": 50, "cascade": 5}},
     }.items():
-        tuners = {name: mp.Tuner(plan, sample=sample) for name, plan in plans.items()}
+        tuners = {name: mp.Tuner(plan, sample=sample, keep="objective") for name, plan in plans.items()}
         joint = mp.JointTuner(tuners, conditions=conditions, **more)
         curves = {
             "images": mp.ArrivalCurve.token_bucket(40, 300),

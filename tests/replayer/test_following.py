@@ -30,6 +30,8 @@ WANTED = (
     "ties between batches",
     "more than a stretch at once",
     "in token order",
+    "each alone above",
+    "in closed form below",
 )
 
 
@@ -68,6 +70,7 @@ def kinds(above: StageTask, served: Served, following: Following) -> list[str]:
         "ties between batches": instants.size < ends.size and served.rider is not None,
         "more than a stretch at once": bool((tokens_at > 64).any()),
         "in token order": bool((np.diff(following.at_ns) >= 0).all()),
+        "each alone above": served.rider is None and served.batch_size.size == served.tokens > 1,
     }
     return [name for name, holds in found.items() if holds]
 
@@ -86,6 +89,7 @@ def test_equals_the_plain_engine_on_arrivals_written_out() -> None:
         blank = replace(below, arrival_ns=np.empty(0, dtype=np.int64))
         for fifo in (False, True):
             (made,) = ENGINE.follow_many([replace(blank, fifo=fifo)], following)
+            seen["in closed form below"] += made.batch_size.size > 0 and made.batch_size.strides == (0,)
             expected = plain.serve(replace(below, fifo=fifo))
             assert differences(made, expected) == [], f"case {number}, fifo {fifo}"
     rare = {name: seen[name] for name in WANTED if seen[name] < count / 50}

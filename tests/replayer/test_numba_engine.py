@@ -12,14 +12,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
 from mipplan.core import InputError
+from mipplan.profiles import Hardware, LatencyTable
 from mipplan.replayer import NEVER, Capacity, EngineFeature, StageTask, compiled, resolve_engine
 from mipplan.replayer.engines import numba_engine, plain
+from mipplan.replayer.engines.numpy_engine import NumpyEngine, Way, sort_arrivals
 from mipplan.replayer.stage_task import ALWAYS, Served
 from random_tasks import differences, random_task
 
 ENGINE = numba_engine.NumbaEngine()
+NUMPY = NumpyEngine()
 WANTED = (
     "fifo",
     "oldest first",
@@ -37,6 +41,11 @@ def serve(task: StageTask) -> Served:
     return ENGINE.serve_many([task])[0]
 
 
+def in_closed_form(served: Served) -> bool:
+    """Whether it was served so: sizes and service times are one number each then, whatever the number of batches."""
+    return served.batch_size.size > 0 and served.batch_size.strides == (0,)
+
+
 def kinds(task: StageTask) -> list[str]:
     served = plain.serve(task)
     turned = plain.serve(replace(task, fifo=not task.fifo))
@@ -50,6 +59,7 @@ def kinds(task: StageTask) -> list[str]:
         "tokens overtake": bool((np.diff(task.arrival_ns) < 0).any()),
         "full batches": bool((served.batch_size == task.batch).any()),
         "oldest first matters": differences(served, turned) != [],
+        "in closed form": in_closed_form(serve(task)),
     }
     return [name for name, holds in found.items() if holds]
 
@@ -75,6 +85,63 @@ def test_equals_the_plain_engine() -> None:
         "tasks_with_feature": dict(sorted(seen.items())),
     }
     write_summary("engine-numba", summary)
+
+
+def test_single_tokens_in_turn_are_served_in_closed_form_as_numpy_does() -> None:
+    """Whatever NumPy finds so, but for tokens that overtake and then ride by age: the loop sorts those faster."""
+    rng = np.random.default_rng(86)
+    ways: Counter[tuple[bool, bool]] = Counter()
+    for number in range(600):
+        task = random_task(rng, features=tuple(EngineFeature) if number % 2 else ())
+        arrivals = sort_arrivals(task.arrival_ns)
+        by_numpy = NUMPY.choose_way(task, arrivals) is Way.CLOSED_FORM
+        by_arrival = task.fifo or arrivals.token is None
+        served = serve(task)
+        taken = in_closed_form(served)
+        assert taken == (by_numpy and by_arrival and served.batch_size.size > 0), number
+        ways[by_numpy, taken] += 1
+    assert ways[True, True] > 30
+    assert ways[True, False] > 10
+    assert ways[False, False] > 200
+
+
+def test_instants_too_far_apart_for_the_closed_form_are_left_to_the_loop() -> None:
+    task = StageTask(np.array([0, 3]), np.array([[2**53]]), Capacity.constant(1))
+    assert not in_closed_form(serve(task))
+    assert differences(serve(task), plain.serve(task)) == []
+
+
+@pytest.mark.parametrize("discipline", ["fifo", "oldest_first"])
+@pytest.mark.parametrize(
+    ("caps", "closed"), [((1, 1, 1), (True, True, True)), ((1, 4, 1), (True, False, None))]
+)
+def test_stages_of_single_tokens_are_replayed_in_closed_form(
+    caps: tuple[int, ...], closed: tuple[bool | None, ...], discipline: str
+) -> None:
+    """The last of three behind a batching one only by arrival, if tokens overtake there."""
+    names = ("a", "b", "c")
+    pipeline = mp.Pipeline.from_document(
+        {
+            "stages": {name: {"model": name} for name in names},
+            "edges": [{"from": "a", "to": "b", "delay": "1ms"}, {"from": "b", "to": "c"}],
+        }
+    )
+    table = np.array([10.0, 13.0])
+    profiles = mp.Profiles.from_parts(
+        [Hardware("h", 1.0)], [LatencyTable(name, "h", np.array([1, 4]), table) for name in names]
+    )
+    choices = {name: ("h", cap, 3) for name, cap in zip(names, caps, strict=True)}
+    plan = mp.Plan.from_choices(pipeline, profiles, choices, slo_s=1.0)
+    trace = mp.Trace.gamma(rate_rps=250, cv=2, duration_s=10, seed=1)
+    made, expected = (
+        mp.replay(plan, trace, discipline=discipline, engine=engine) for engine in ("numba", "python")
+    )
+    assert made.latency_ns.tolist() == expected.latency_ns.tolist()
+    for name, asked in zip(names, closed, strict=True):
+        assert differences(made.stages[name].assignment, expected.stages[name].assignment) == []
+        overtaken = bool((np.diff(made.stages[name].arrival_ns) < 0).any())
+        taken = in_closed_form(made.stages[name].assignment)
+        assert taken == (asked if asked is not None else discipline == "fifo" or not overtaken)
 
 
 @pytest.mark.parametrize("fifo", [True, False])

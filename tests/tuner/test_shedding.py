@@ -27,14 +27,16 @@ def fan_out_plan() -> mp.Plan:
 @pytest.mark.parametrize("rate_rps", [190_000, 900_000])
 def test_thousands_of_replicas_are_no_reason_to_shed(rate_rps: int) -> None:
     """A thousandth of such traffic takes several replicas, which must not be dearer than to shed it."""
-    tuner = mp.Tuner(chain(slo_s=0.045, a=([10_000_000], 1), b=([1_000_000], 1)))
+    tuner = mp.Tuner(chain(slo_s=0.045, a=([10_000_000], 1), b=([1_000_000], 1)), keep="objective")
     step = tuner.retune(traffic=ArrivalCurve.token_bucket(2, rate_rps))
     assert (step.share, step.notes, step.replan) == (1.0, (), False)
     assert step.replicas["a"] >= rate_rps / 100
 
 
 def test_limits_bind_thousands_of_replicas_too() -> None:
-    tuner = mp.Tuner(chain(slo_s=0.045, a=([10_000_000], 1)), conditions=mp.Conditions({"h": 4_999}))
+    tuner = mp.Tuner(
+        chain(slo_s=0.045, a=([10_000_000], 1)), keep="objective", conditions=mp.Conditions({"h": 4_999})
+    )
     step = tuner.retune(traffic=ArrivalCurve.token_bucket(2, 900_000))
     assert step.share == pytest.approx(4_999 / 9_000, abs=1e-3)
     assert step.notes == (
@@ -44,7 +46,7 @@ def test_limits_bind_thousands_of_replicas_too() -> None:
 
 
 def test_losses_below_the_price_of_serving_are_taken_and_said() -> None:
-    tuner = mp.Tuner(chain(slo_s=0.045, a=([10_000_000], 1)))
+    tuner = mp.Tuner(chain(slo_s=0.045, a=([10_000_000], 1)), keep="objective")
     joint = mp.JointTuner({"p": tuner}, loss_usd_per_hour={"p": 0.5})
     step = joint.retune(traffic={"p": ArrivalCurve.token_bucket(29, 10)})["p"]
     assert step.replicas == {"a": 1}
@@ -56,7 +58,7 @@ def test_losses_below_the_price_of_serving_are_taken_and_said() -> None:
 @pytest.mark.parametrize("backlog", [0, 50])
 def test_the_bound_is_below_what_shedding_saves(backlog: int) -> None:
     """Where waits are shared out, the bound found first knows of no shedding."""
-    tuner = mp.Tuner(fan_out_plan(), activation_delay_s=1.0)
+    tuner = mp.Tuner(fan_out_plan(), keep="objective", activation_delay_s=1.0)
     joint = mp.JointTuner({"p": tuner}, loss_usd_per_hour={"p": 0.01})
     step = joint.retune(traffic={"p": ArrivalCurve.token_bucket(20, 500)}, backlog={"p": backlog})["p"]
     assert step.share < 1

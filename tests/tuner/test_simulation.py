@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import mipplan as mp
+from mipplan.core import Int64
 from mipplan.profiles import Hardware, LatencyTable, Profiles
+from mipplan.replayer import NEVER, ChunkedReplay
 from mipplan.result import Objective, Plan
 from mipplan.trace import Trace, split_trace
 from mipplan.tuner import simulate
@@ -244,3 +246,71 @@ def test_schedules_hold_every_command_and_capacities_those_that_still_count() ->
 
 def _at(capacity: Any, instant: int) -> int:
     return int(capacity.replicas[np.searchsorted(capacity.from_ns, instant, side="right") - 1])
+
+
+def test_ctrl_c_leaves_the_run_under_way_as_far_as_it_came() -> None:
+    """It is what a run on the trace up to there would be; told in percent that do not fall."""
+    told: list[str] = []
+
+    def interrupt(line: str) -> None:
+        told.append(line)
+        if line.startswith("scripted: 4"):
+            raise KeyboardInterrupt
+
+    plan, trace = one_stage(2), steady(200.0)
+    script = Scripted({5: 3, 60: 1, 150: 4})
+    tuning = mp.tune(plan, trace, policies=["static", script, "hpa"], sample=steady(), progress=interrupt)
+    assert [run.policy for run in tuning.runs] == ["static", "scripted"]
+    assert tuning.left_out == ("hpa",)
+    assert tuning.is_partial
+    assert tuning.run("static").until_s is None
+    run = tuning.run("scripted")
+    assert 80 <= (run.until_s or 0) < 150
+    part = trace.arrival_ns[: run.result.queries]
+    assert run.until_s == int(part[-1]) / NS
+    assert [(action.at_s, action.after) for action in run.actions] == [(5, 3), (60, 1)]
+    expected = mp.replay(plan, Trace(part), schedule=run.schedules)
+    assert run.result.latency_ns.tolist() == expected.latency_ns.tolist()
+    assert "Ctrl-C" in str(run)
+    assert "Ctrl-C" not in str(tuning.run("static"))
+    percents = [int(re.findall(r"(\d+)% of 800 queries", line)[0]) for line in told]
+    assert percents[0] == 0
+    assert 100 in percents
+    assert percents[: percents.index(100) + 1] == sorted(percents[: percents.index(100) + 1])
+
+
+def test_the_schedule_lists_every_count_ordered() -> None:
+    plan, trace = one_stage(2), steady()
+    tuning = mp.tune(plan, trace, policies=["static", Scripted({5: 3, 10: 1})], sample=trace)
+    table = tuning.schedule
+    assert table.columns.tolist() == ["time_s", "stage", "replicas", "policy"]
+    assert table.to_numpy().tolist() == [
+        [0.0, "only", 2, "static"],
+        [0.0, "only", 2, "scripted"],
+        [5.0, "only", 3, "scripted"],
+        [10.0, "only", 1, "scripted"],
+    ]
+
+
+def test_a_long_run_is_served_in_few_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operations are counted: pieces double while nothing is commanded, and the trace is served about twice at most."""
+    served: list[int] = []
+    advance = ChunkedReplay.advance
+
+    def counting(self: ChunkedReplay, ingress_ns: Int64, until_ns: int = NEVER) -> None:
+        served.append(ingress_ns.size)
+        advance(self, ingress_ns, until_ns)
+
+    monkeypatch.setattr(ChunkedReplay, "advance", counting)
+    trace = steady(2_000.0)
+    simulate(Setting(one_stage(2), trace, 0, NS, 5 * NS), trace, Scripted({}))
+    assert len(served) < 20
+    assert sum(served) == len(trace)
+    served.clear()
+    simulate(
+        Setting(one_stage(2), trace, 0, NS, 5 * NS),
+        trace,
+        Scripted({k: 1 + k % 2 for k in range(0, 2_000, 50)}),
+    )
+    assert len(served) < 500
+    assert sum(served) < 2.5 * len(trace)

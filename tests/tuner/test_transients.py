@@ -42,7 +42,7 @@ def test_a_stage_by_itself_promises_too_much() -> None:
     assert Fraction(1, 50) * (wait + 10) >= 20
     assert latest > service_ns + wait + 10
     # What the tuner states is with the least rate of the path until the delay is over, and that is kept.
-    tuner = mp.Tuner(plan, activation_delay_s=1e-6)
+    tuner = mp.Tuner(plan, keep="objective", activation_delay_s=1e-6)
     situation = tuner.situation(0, traffic=envelope, active={"a": 1, "b": 1})
     assert latest <= tuner.budget.transient_bound_ns({"a": 10, "b": 1}, situation) <= latest + 2 * 50
     shared = Transient(0, Fraction(1, 100), 1_000, 0).wait_ns(envelope, Fraction(1, 50))
@@ -100,14 +100,16 @@ def test_nothing_serves_before_the_delay() -> None:
 def test_what_cannot_be_made_up_for_is_said() -> None:
     # Service times leave nothing of the objective: whoever comes now waits for those who are there.
     plan = chain(a=([100], 1), slo_s=100e-9)
-    tuner = mp.Tuner(plan)
+    tuner = mp.Tuner(plan, keep="objective")
     step = tuner.retune(0, traffic=Envelope(((0, 1),), 0), backlog=5)
     assert step.latency_bound_ns == 100
     assert step.transient_bound_ns == 600
     assert not step.replan
     assert step.notes == ("queries may be late even after 0 ns: a cannot make up for what is there",)
     # In time it is through, whatever waits.
-    later = mp.Tuner(plan, recovery_s=250e-9).retune(0, traffic=Envelope(((0, 1),), 0), backlog=5)
+    later = mp.Tuner(plan, keep="objective", recovery_s=250e-9).retune(
+        0, traffic=Envelope(((0, 1),), 0), backlog=5
+    )
     assert (dict(later.replicas), later.notes) == ({"a": 2}, ())
 
 

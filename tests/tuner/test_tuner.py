@@ -187,7 +187,7 @@ def fanned_out(slo_s: float = 0.5) -> mp.Plan:
 def test_by_hand() -> None:
     # One stage, a source with b = 1 and 10 ms: T = 10 ms. Five at once, 35 ms to wait: 4·10/35 replicas.
     plan = chain(slo_s=0.045, a=([10_000_000], 1))
-    tuner = mp.Tuner(plan)
+    tuner = mp.Tuner(plan, keep="objective")
     step = tuner.retune(traffic=ArrivalCurve.token_bucket(5, 10))
     assert tuner.needs(ArrivalCurve.token_bucket(5, 10)) == {"a": Fraction(40, 35)}
     assert step.replicas == {"a": 2}
@@ -205,7 +205,7 @@ def test_by_hand() -> None:
 
 def test_limits_share_what_there_is_and_say_so() -> None:
     plan = chain(slo_s=0.045, a=([10_000_000], 1))
-    tuner = mp.Tuner(plan, conditions=mp.Conditions({"h": 3}))
+    tuner = mp.Tuner(plan, keep="objective", conditions=mp.Conditions({"h": 3}))
     curve = ArrivalCurve.token_bucket(29, 10)
     step = tuner.retune(traffic=curve)
     assert step.replicas == {"a": 3}
@@ -222,11 +222,15 @@ def test_limits_share_what_there_is_and_say_so() -> None:
 def test_budget_and_most_replicas_bind_too() -> None:
     plan = chain(slo_s=0.045, a=([10_000_000], 1), b=([1_000_000], 1))
     curve = ArrivalCurve.token_bucket(29, 10)
-    cheap = mp.Tuner(plan, conditions=mp.Conditions(budget_usd_per_hour=4.5)).retune(traffic=curve)
+    cheap = mp.Tuner(plan, keep="objective", conditions=mp.Conditions(budget_usd_per_hour=4.5)).retune(
+        traffic=curve
+    )
     assert cheap.usd_per_hour <= 4.5
     assert cheap.replan
     assert "budget is used up" in cheap.notes[0]
-    none = mp.Tuner(plan, conditions=mp.Conditions(budget_usd_per_hour=1.5)).retune(traffic=curve)
+    none = mp.Tuner(plan, keep="objective", conditions=mp.Conditions(budget_usd_per_hour=1.5)).retune(
+        traffic=curve
+    )
     assert none.replan
     assert none.notes == ("the conditions admit not even the fewest replicas",)
     assert (none.gap, none.lower_bound_microusd_per_hour) == (None, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import networkx as nx
@@ -79,6 +80,41 @@ def test_the_long_run_rate_of_a_curve_counts_too(tmp_path: Path) -> None:
     verdict = mp.verify(tmp_path / "plan.json", sample)
     assert verdict.verified, verdict.problems
     assert not mp.verify(tmp_path / "plan.json", sample.scale(2.5)).verified
+
+
+@pytest.mark.parametrize("guarantee", ["trace", "envelope"])
+@pytest.mark.parametrize("headroom", [1.0, 1.3])
+def test_the_fewest_replicas_are_the_same(tmp_path: Path, headroom: float, guarantee: str) -> None:
+    """Fan-outs, branches, merges and seeds: with one option per stage and all time in the world, stability decides."""
+    lowered = 0
+    for seed in range(2):
+        graph: nx.DiGraph[str] = nx.DiGraph()
+        for name, join in (("a", None), ("b", None), ("c", "each"), ("d", "all")):
+            graph.add_node(name, model=name, **({} if join is None else {"join": join}))
+        graph.add_edge("a", "b", fanout={"values": [0, 1, 3], "weights": [1, 2, 2]})
+        graph.add_edge("a", "c", probability=0.4)
+        graph.add_edge("b", "c", fanout=2)
+        graph.add_edge("b", "d")
+        graph.add_edge("c", "d", probability=0.5)
+        tables = [LatencyTable(model, "cpu", np.array([1]), np.array([7.0])) for model in graph]
+        profiles = mp.Profiles.from_parts([Hardware("cpu", 1.0)], tables)
+        trace = mp.Trace.gamma(rate_rps=300, cv=2, duration_s=0.2, seed=seed)
+        plan = mp.plan(
+            mp.Pipeline(graph), profiles, trace, slo_s=1e3, headroom=headroom, guarantee=guarantee, seed=seed
+        )
+        plan.save(tmp_path / "plan.json")
+        verdict = mp.verify(tmp_path / "plan.json", trace)
+        assert verdict.verified, verdict.problems
+        for stage, choice in plan.choices.items():
+            if choice.replicas == 1:
+                continue
+            lowered += 1
+            fewer = {**plan.choices, stage: replace(choice, replicas=choice.replicas - 1)}
+            replace(plan, choices=fewer).save(tmp_path / "fewer.json")
+            problems = mp.verify(tmp_path / "fewer.json", trace).problems
+            overloaded = [problem.split("'")[1] for problem in problems if "overloaded" in problem]
+            assert overloaded == [stage]
+    assert lowered >= 6
 
 
 def random_request(number: int) -> tuple[mp.Pipeline, mp.Profiles, mp.Trace, float]:

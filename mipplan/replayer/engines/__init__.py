@@ -1,4 +1,8 @@
-"""The engines that serve one stage, by name, fastest first. They agree bit for bit."""
+"""The engines that serve one stage, by name. They agree bit for bit.
+
+The order is that of preference: the compiled engine is the fastest where stages batch, and where they serve single
+tokens in turn it uses the closed form of the NumPy engine.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,7 @@ def resolve_engine(
     tokens: int | None = None,
     params: EngineParams = EngineParams(),
 ) -> Engine:
-    """Return the engine asked for; for ``"auto"`` the fastest that is there and does what is needed.
+    """Return the engine asked for; for ``"auto"`` the first that is there and does what is needed.
 
     Raises `InputError` if there is no such engine, it is not installed, or it cannot do what is needed.
 

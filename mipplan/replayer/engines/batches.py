@@ -16,7 +16,7 @@ from heapq import heapreplace
 import numpy as np
 
 from mipplan.core import Int64
-from mipplan.replayer.stage_task import StageTask, latest_ends
+from mipplan.replayer.stage_task import StageTask, latest_end_ns, latest_ends
 
 #: Times since the first arrival are whole float64 below this: exact, and faster than Python integers.
 EXACT = 1 << 53
@@ -92,13 +92,29 @@ class Batches:
     service_ns: Int64
 
 
+def span_ns(task: StageTask, arrivals: SortedArrivals) -> int:
+    """Return a time after the first arrival, of at least one, after which no batch of a task ends."""
+    at_ns = arrivals.at_ns
+    return latest_end_ns(task, int(at_ns[-1]), at_ns.size) - int(at_ns[0])
+
+
 def has_closed_form(task: StageTask, arrivals: SortedArrivals) -> bool:
-    """Whether replicas, each busy for the same time with one token, take turns from the first token on."""
+    """Whether replicas, each busy for the same time with one token, take turns from the first token on.
+
+    The task need not hold the arrivals.
+    """
     if task.batch > 1 or task.level is not None or not task.capacity.is_constant:
         return False
-    idle_ns = latest_ends(task.busy_until_ns, task.capacity.most)
+    if not arrivals.at_ns.size or span_ns(task, arrivals) >= EXACT:
+        return False
+    idle_ns = _idle_ns(task, arrivals.at_ns.size)
     first_end_ns = max(int(arrivals.at_ns[0]), int(idle_ns[0])) + int(task.service_ns[0, 0])
     return int(idle_ns[-1]) <= first_end_ns
+
+
+def _idle_ns(task: StageTask, tokens: int) -> Int64:
+    """When each replica is idle first, but for those that can have nothing to do."""
+    return latest_ends(task.busy_until_ns, min(task.capacity.most, tokens + task.busy_until_ns.size))
 
 
 def find_in_closed_form(task: StageTask, arrivals: SortedArrivals, params: NumpyParams) -> Batches:
@@ -113,8 +129,8 @@ def find_in_closed_form(task: StageTask, arrivals: SortedArrivals, params: Numpy
     D. V. Lindley, "The theory of queues with a single server", 1952, doi:10.1017/S0305004100027638.
     """
     service_ns = int(task.service_ns[0, 0])
-    count = task.tokens
-    idle_ns = latest_ends(task.busy_until_ns, task.capacity.most)[:count]
+    count = arrivals.at_ns.size
+    idle_ns = _idle_ns(task, count)[:count]
     replicas = idle_ns.size
     start_ns = np.empty(count, dtype=np.int64)
     whole = count - count % replicas

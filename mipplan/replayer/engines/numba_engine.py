@@ -1,4 +1,8 @@
-"""The compiled engine: a loop over batches in machine code (numba), which is loaded when the engine first serves."""
+"""The compiled engine: a loop over batches in machine code (numba), which is loaded when the engine first serves.
+
+Single tokens in order of arrival need no loop where replicas and service times are constant: there is a closed form,
+and NumPy finds it faster than any loop.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import Int32, Int64
+from mipplan.replayer.engines import batches
+from mipplan.replayer.engines.batches import SortedArrivals
 from mipplan.replayer.stage_task import NEVER, Engine, Served, StageTask, latest_ends
 from mipplan.result import BatchAssignment, Following
 
@@ -72,7 +78,7 @@ class NumbaEngine(Engine):
     def follow_many(self, tasks: Sequence[StageTask], following: Following) -> list[Served]:
         """Serve tokens that follow those of a stage above, under several plans; the tasks hold no arrivals."""
         room = _room(following.above.tokens)
-        key, order = _behind(following, room)
+        key, order = _behind(following, room, self._params)
         return [_serve_queue(task, key, order, room, self._params) for task in tasks]
 
 
@@ -89,16 +95,22 @@ def _serve_queue(
     task: StageTask, key: Int64, order: Int32 | None, room: Int64, params: NumbaParams
 ) -> Served:
     """Serve tokens, given their sorted arrivals and the token at each place (None if every one is at its own)."""
+    # Sorted in token order, both disciplines are one and the same queue.
+    by_arrival = task.fifo or order is None
+    in_turn = SortedArrivals(key, None)
+    if by_arrival and batches.has_closed_form(task, in_turn):
+        found = batches.find_in_closed_form(task, in_turn, batches.DEFAULTS)
+        seats = None if order is None else order[: found.start_ns.size]
+        return Served(key.size, seats, found.start_ns, found.size, found.service_ns)
+
     from mipplan.replayer.engines import numba_kernels as kernels
 
     tokens = key.size
     replicas = np.minimum(task.capacity.replicas, tokens + task.busy_until_ns.size)
     most = int(replicas.max())
     is_sorted = most <= kernels.MOST_SORTED or not task.capacity.is_constant
-    # Sorted in token order, both disciplines are one and the same queue.
-    by_arrival = task.fifo or order is None
     rider = None if by_arrival else np.empty(tokens, dtype=np.int32)
-    batches = room[1:4]
+    made = room[1:4]
     by_end = room[4].view(np.int32) if is_sorted else None
     count, served = kernels.serve_queue(
         key,
@@ -113,9 +125,9 @@ def _serve_queue(
         by_end,
         task.until_ns,
         rider,
-        *batches,
+        *made,
     )
-    start_ns, size, service_ns = (array[:count].copy() for array in batches)
+    start_ns, size, service_ns = (array[:count].copy() for array in made)
     ends = None if by_end is None else by_end[:count].copy()
     rider = order if by_arrival else rider
     seats = None if rider is None else rider[:served]
@@ -132,11 +144,14 @@ class _NumbaAssignment(BatchAssignment):
         sorting.hand_out(_readable(instant_ns), _readable(self.batch_size), rider, by_token)
 
 
-def _behind(following: Following, room: Int64) -> tuple[Int64, Int32 | None]:
+def _behind(following: Following, room: Int64, params: NumbaParams) -> tuple[Int64, Int32 | None]:
     """What `sort_by_arrival` returns, for tokens that follow those of a stage above: its batches are sorted instead."""
     from mipplan.replayer.engines import numba_sorting as sorting
 
     above = following.above
+    if above.rider is None and above.batch_size.size == above.tokens:
+        # Each alone in its batch, in token order: mostly they come in that order, too, and nothing is left to sort.
+        return sort_by_arrival(_readable(following.at_ns), params)
     key, order = room[0], np.empty(above.tokens, dtype=np.int32)
     end_ns = above.batch_start_ns + above.batch_service_ns + following.delay_ns
     by_end = _readable(

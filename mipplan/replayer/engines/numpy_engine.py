@@ -17,7 +17,7 @@ import numpy as np
 from mipplan.core import Bool, Int64
 from mipplan.replayer.engines import batches, lanes, plain
 from mipplan.replayer.engines.batches import DEFAULTS, EXACT, Batches, NumpyParams, SortedArrivals
-from mipplan.replayer.stage_task import NEVER, Capacity, Engine, Served, StageTask, latest_end_ns
+from mipplan.replayer.stage_task import NEVER, Capacity, Engine, Served, StageTask
 
 
 class Way(StrEnum):
@@ -54,7 +54,7 @@ class NumpyEngine(Engine):
         """Return the fastest way to serve a task, alone or together with others like it."""
         if task.tokens == 0:
             return Way.PLAIN
-        span_ns = latest_end_ns(task, int(arrivals.at_ns[-1]), task.tokens) - int(arrivals.at_ns[0])
+        span_ns = batches.span_ns(task, arrivals)
         if span_ns >= EXACT:
             return Way.PLAIN
         if task.level is not None and arrivals.token is not None and not task.fifo:

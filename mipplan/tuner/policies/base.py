@@ -104,7 +104,7 @@ class Setting:
 
 
 class Controller(Protocol):
-    """One run of a policy. It remembers what it saw, and sees nothing else."""
+    """One run of a policy. It remembers what it saw, and sees nothing else. Its `notes`, if it has any, are told."""
 
     def decide(self, seen: Observation) -> Mapping[str, int]:
         """Say how many replicas each stage is to have from now on; stages left out keep theirs."""
@@ -189,7 +189,9 @@ class StabilizationWindow:
     def largest(self, now_ns: int, counts: Mapping[str, int]) -> dict[str, int]:
         """Take in the counts of now, and return the largest since `length_ns` ago."""
         recent = [found for found in self._found if found[0] >= now_ns - self._length_ns]
-        self._found = [*recent, (now_ns, counts)]
+        # What was found the last time already counts as long as what is found now.
+        known = recent[:-1] if recent and recent[-1][1] == counts else recent
+        self._found = [*known, (now_ns, counts)]
         return {stage: max(found.get(stage, 0) for _, found in self._found) for stage in counts}
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 
 from mipplan.calculus import WindowCounts
-from mipplan.core import NS_PER_S, Int64
+from mipplan.core import NS_PER_S, Float64, Int64
 from mipplan.trace import Trace
 from mipplan.tuner.policies.base import Parameters, Span, Times
 from mipplan.tuner.traffic import RecentArrivals
@@ -106,12 +106,10 @@ class Forecast:
         return max(1.0, rate_rps / self._peak_rps)
 
     def _burstiness(self, now_ns: int) -> float:
-        found = [
-            share
-            * (burstiness(self._recent.arrival_ns, max(self._start_ns, now_ns - span_ns), now_ns) or 0.0)
-            for share, span_ns in ((1.0, _PARAMS.span_ns), (_PARAMS.short_share, _PARAMS.short_span_ns))
-        ]
-        return max(found) or self._sample_burstiness
+        counts = _cell_counts(self._recent.arrival_ns, self._start_ns, now_ns)
+        lately = counts[-(_PARAMS.short_span_ns // _PARAMS.cell_ns) :]
+        found = max(_spread(counts) or 0.0, _PARAMS.short_share * (_spread(lately) or 0.0))
+        return found or self._sample_burstiness
 
     def _count(self, now_ns: int, span_s: float) -> int:
         return self._recent.since(now_ns - round(span_s * NS_PER_S))
@@ -164,12 +162,21 @@ def burstiness(arrival_ns: Int64, since_ns: int, now_ns: int) -> float | None:
     For renewal traffic the variance of a count is about its mean times CV². Neighbouring cells are compared, so that a
     drifting rate does not count as burstiness.
     """
+    return _spread(_cell_counts(arrival_ns, since_ns, now_ns))
+
+
+def _cell_counts(arrival_ns: Int64, since_ns: int, now_ns: int) -> Float64:
+    """Arrivals in the cells that end now."""
     cells = min(_PARAMS.span_ns, now_ns - since_ns) // _PARAMS.cell_ns
-    if cells < _PARAMS.fewest_cells:
-        return None
     edges = now_ns - _PARAMS.cell_ns * np.arange(cells, -1, -1, dtype=np.int64)
-    counts = np.diff(np.searchsorted(arrival_ns, edges)).astype(np.float64)
-    mean = float(counts.mean())
+    return np.diff(np.searchsorted(arrival_ns, edges)).astype(np.float64)
+
+
+def _spread(counts: Float64) -> float | None:
+    if counts.size < _PARAMS.fewest_cells:
+        return None
+    mean = float(counts.sum()) / counts.size
     if mean == 0.0:
         return None
-    return math.sqrt(float(np.mean(np.diff(counts) ** 2)) / 2 / mean)
+    steps = counts[1:] - counts[:-1]
+    return math.sqrt(float(steps @ steps) / steps.size / 2 / mean)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated
 
-from mipplan.calculus import WindowCounts
-from mipplan.core import NS_PER_S, first_true
+from mipplan.calculus import Envelope, WindowCounts
+from mipplan.core import NS_PER_S, first_true, listed
 from mipplan.replayer import replay
-from mipplan.result import Plan
+from mipplan.result import Figures, Plan
 from mipplan.trace import Trace
 from mipplan.tuner.policies.base import (
     Observation,
@@ -30,14 +32,16 @@ from mipplan.tuner.tuner import Tuner
 class LpParams:
     """What is tried before and during a run."""
 
-    factors: tuple[float, ...] = tuple(round(0.7 + 0.1 * step, 1) for step in range(75))
-    """Multiples of the objective that calibration tries, by bisection, in increasing order."""
+    slacks: tuple[float, ...] = tuple(round(0.1 * step, 1) for step in range(1, 76))
+    """What calibration tries, by bisection, in increasing order (`Calibration.slack`)."""
     scales: tuple[float, ...] = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2)
     """The sample is replayed at these rates: few replicas round up generously, many do not."""
     most_queries: int = 25_000
     """At most 25,000 queries are replayed at each rate."""
     halvings: int = 5
     """The interval that the multiple for spares lies in is halved 5 times."""
+    most_steps: int = 1 << 14
+    """Steps remembered at most: each takes some 2 kB."""
 
 
 _PARAMS = LpParams()
@@ -96,7 +100,8 @@ def _cost_of(counts: Mapping[str, int], price: Mapping[str, int]) -> int:
 class Lp(Parameters):
     """The tuner of this package, in closed loop.
 
-    Before the start the latency target is calibrated on the sample (`calibrate`). At each instant of control,
+    Before the start it is calibrated on the sample how long stages may make queries wait (`calibrate`). At each instant
+    of control,
 
     1. the tuner sizes for the forecast envelope (`Forecast`): never less than lately, and the sample's at the
        rate and burstiness at hand. A stage has as many replicas as the largest count so found in the last `hold_s`:
@@ -105,9 +110,9 @@ class Lp(Parameters):
     2. nobody knows of a jump beforehand, and ordered replicas come late. So there are spare ones, as many as the tuner
        asks for at some multiple of the present rate (`SpareRule`). They go when nothing has asked for them for one
        activation delay, which is what it costs to have them back;
-    3. a stage in whose queue more waits than the target leaves time for, and that awaits no replicas, also gets what
-       the tuner says for that backlog: enough for queries to keep the objective again `recovery_s` after new
-       replicas serve. These are not held: they go when the queue has gone.
+    3. a stage in whose queue more waits than it serves in the time allowed, and that awaits no replicas, also gets what
+       the tuner says for that backlog: enough for waits to be as allowed again `recovery_s` after new replicas serve.
+       These are not held: they go when the queue has gone.
     """
 
     miss_rate: Share = 0.0
@@ -133,28 +138,28 @@ class Lp(Parameters):
 class _Follower:
     def __init__(self, policy: Lp, setting: Setting) -> None:
         self._policy, self._setting = policy, setting
-        factor = calibrate(setting.plan, setting.sample, policy.miss_rate)
-        self._target_ns = round(factor * setting.plan.slo_ns)
-        self._steady = self._tuner(delay_s=0.0, recovery_s=0.0)
-        self._price = {stage: scale.microusd_per_hour for stage, scale in self._steady.stages.items()}
+        calibration = calibrate(setting.plan, setting.sample, policy.miss_rate)
+        self.notes, self._waits_ns = calibration.notes, calibration.waits_ns
+        tuner = partial(
+            Tuner,
+            setting.plan,
+            sample=setting.sample,
+            keep="sample",
+            tokens="mean",
+            waits_ns=self._waits_ns,
+            horizon_s=policy.horizon_s,
+        )
+        self._steps: dict[tuple[object, ...], TuningStep] = {}
         delay_s = setting.delay_ns / NS_PER_S
-        self._recovering = self._tuner(delay_s, delay_s + policy.recovery_s)
+        self._steady = tuner()
+        self._recovering = tuner(activation_delay_s=delay_s, recovery_s=delay_s + policy.recovery_s)
+        self._price = {stage: scale.microusd_per_hour for stage, scale in self._steady.stages.items()}
         windows_ns, lead_ns = self._steady.live.window_ns, setting.delay_ns + setting.period_ns
         self._forecast = Forecast(policy.rule, setting.sample, windows_ns, setting.start_ns, lead_ns)
         hold_ns = round(policy.hold_s * NS_PER_S)
         self._needed = StabilizationWindow(hold_ns, setting.start_ns, setting.replicas)
         # Whoever lets a spare go and wants it back pays for the delay again: keep it as long as that.
         self._ready = StabilizationWindow(setting.delay_ns, setting.start_ns, {})
-
-    def _tuner(self, delay_s: float, recovery_s: float) -> Tuner:
-        return Tuner(
-            self._setting.plan.with_slo(self._target_ns),
-            sample=self._setting.sample,
-            tokens="mean",
-            horizon_s=self._policy.horizon_s,
-            activation_delay_s=delay_s,
-            recovery_s=recovery_s,
-        )
 
     def decide(self, seen: Observation) -> Mapping[str, int]:
         self._steady.observe(seen.arrival_ns)
@@ -165,10 +170,10 @@ class _Follower:
         outlook = self._forecast.outlook(seen.now_ns, live)
 
         def at_surge(surge: float) -> Mapping[str, int] | None:
-            return _if_enough(self._steady.retune(seen.now_ns, traffic=outlook(surge)))
+            return _if_enough(self._step(seen.now_ns, outlook(surge)))
 
         traffic = outlook(1.0)
-        step = self._steady.retune(seen.now_ns, traffic=traffic)
+        step = self._step(seen.now_ns, traffic)
         ready = self._policy.spares.counts(_if_enough(step), self._price, at_surge)
         wanted = self._needed.largest(seen.now_ns, step.replicas)
         for stage, count in self._ready.largest(seen.now_ns, ready).items():
@@ -183,9 +188,19 @@ class _Follower:
                     wanted[stage] = max(wanted[stage], observed.replicas if awaited else more.replicas[stage])
         return wanted
 
+    def _step(self, now_ns: int, traffic: WindowCounts) -> TuningStep:
+        """Retune, or do as the last time that all was the same."""
+        known = traffic.count.tobytes(), *self._steady.replicas.values()
+        if known not in self._steps:
+            if len(self._steps) == _PARAMS.most_steps:
+                self._steps.clear()
+            self._steps[known] = self._steady.retune(now_ns, traffic=traffic)
+        self._steady.accept(self._steps[known])
+        return self._steps[known]
+
     def _backlog(self, stage: str, observed: StageObservation) -> int:
-        """Tokens that wait, if that is more than is served within what the target leaves for waiting."""
-        wait_s = max(0, self._target_ns - self._steady.service_time_ns) / NS_PER_S
+        """Tokens that wait, if that is more than is served within the wait that the stage is allowed."""
+        wait_s = self._waits_ns[stage] / NS_PER_S
         in_time = self._setting.replica_rate_rps[stage] * observed.active * wait_s
         batches = 2 * self._setting.plan.choices[stage].batch * observed.active
         return observed.waiting if observed.waiting > max(in_time, batches) else 0
@@ -196,34 +211,75 @@ def _if_enough(step: TuningStep) -> Mapping[str, int] | None:
     return None if step.replan or step.share < 1.0 else step.replicas
 
 
-def calibrate(plan: Plan, sample: Trace, miss_rate: float, params: LpParams = _PARAMS) -> float:
-    """Find the longest target whose counts miss at most `miss_rate` on the sample, at several times its rate.
+@dataclass(frozen=True)
+class Calibration:
+    """How long each stage may make traffic wait, and what replays of the sample could not vouch for."""
 
-    It is returned as a multiple of the objective.
+    waits_ns: Mapping[str, int]
+    missed: float
+    """Largest share of the sample that counts for these waits miss, at any rate that was replayed."""
+    notes: tuple[str, ...] = ()
 
-    The theorem behind the tuner assumes the worst at every stage (T = 2·max ℓ, the most tokens at once), so counts for
-    the objective itself keep it with room to spare. Sized for a longer target the counts are fewer, and no theorem
-    covers them; a replay of the sample says how far one may go. Only the sample is used. If no target does, the
-    shortest one is returned.
+
+def calibrate(plan: Plan, sample: Trace, miss_rate: float = 0.0, params: LpParams = _PARAMS) -> Calibration:
+    """Find the longest waits whose counts miss at most `miss_rate` of the sample, at several times its rate.
+
+    Every stage may make traffic wait as long as the plan makes its sample wait, or as long as a slack leaves time for
+    on the longest path through it, if that is more. So there are counts for every slack, and the more slack, the fewer.
+    No theorem covers them; a replay of the sample says how far one may go. Only the sample is used.
+
+    Where counts for the plan's own waits miss more already, the longest slack is taken, be it shorter than those waits,
+    with which no more miss than with the plan on its sample; where there is none, the plan's waits. Notes tell what
+    no replay vouches for.
     """
+    tuner = Tuner(plan, sample=sample, keep="sample", tokens="mean")
     part = Trace(sample.arrival_ns[: params.most_queries], sample.name, sample.note)
-    traces = [part.scale(scale) for scale in params.scales]
-    # From the longest target down: shorter ones keep the objective more easily.
-    factors = params.factors[::-1]
-    place = first_true(0, len(factors), lambda k: _keeps(plan, sample, traces, factors[k], miss_rate))
-    return factors[min(place, len(factors) - 1)]
-
-
-def _keeps(plan: Plan, sample: Trace, traces: Sequence[Trace], factor: float, miss_rate: float) -> bool:
-    """Whether counts for this target miss at most so much; where there are none, the target is too short."""
-    tuner = Tuner(plan.with_slo(round(factor * plan.slo_ns)), sample=sample, tokens="mean")
-    for trace in traces:
+    own, replays, beyond = tuner.budget.waits_ns, [], []
+    for scale in params.scales:
+        trace = part.scale(scale)
         envelope = WindowCounts.of_arrivals(trace.arrival_ns, tuner.live.window_ns).envelope()
-        if any(need is None for need in tuner.needs(envelope).values()):
-            continue
-        counts = tuner.replicas_for(envelope)
-        choices = {stage: replace(choice, replicas=counts[stage]) for stage, choice in plan.choices.items()}
-        sized = Plan.from_choices(plan.pipeline, plan.profiles, choices, slo_s=plan.slo_s, seed=plan.seed)
-        if not replay(sized, trace).miss_rate(plan.slo_s) <= miss_rate:
-            return False
-    return True
+        # Where the conditions admit these counts, they admit all for longer waits.
+        if tuner.replicas_for(envelope) == _counts(tuner, envelope, own):
+            replays.append((trace, envelope))
+        else:
+            beyond.append(f"{scale:g}")
+
+    def misses(waits_ns: Mapping[str, int]) -> Iterator[float]:
+        return (_miss_rate(plan, _counts(tuner, envelope, waits_ns), trace) for trace, envelope in replays)
+
+    found, planned = max(misses(own), default=0.0), _miss_rate(plan, {}, part)
+    kept = found <= miss_rate
+    allowed, floor = (miss_rate, own) if kept else (max(miss_rate, planned), dict.fromkeys(own, 1))
+    tried = [waits_with_slack_ns(tuner, slack, floor) for slack in params.slacks[::-1] if replays]
+    # From the longest down: shorter ones keep the objective more easily.
+    place = first_true(0, len(tried), lambda k: all(missed <= allowed for missed in misses(tried[k])))
+    waits = [*tried, own][place]
+    missed, notes = max(misses(waits), default=0.0), []
+    if beyond:
+        rates = f"{listed(beyond)} times the sample's rate"
+        notes.append(f"not calibrated at {rates}, which takes more replicas than are allowed")
+    if missed > miss_rate:
+        notes.append(
+            f"the plan misses {planned:.2%} of the sample, and counts for its waits up to {found:.2%} at several times "
+            f"its rate: {'the same' if waits is own else 'other'} waits are kept, with which up to {missed:.2%} miss"
+        )
+    return Calibration(waits, missed, tuple(notes))
+
+
+def waits_with_slack_ns(tuner: Tuner, slack: float, floor_ns: Mapping[str, int]) -> dict[str, int]:
+    """Longest wait of each stage: a slack, in objectives, and more where no longest path goes; at least the floor."""
+    left = tuner.budget.left_ns({stage: scale.planned for stage, scale in tuner.stages.items()})
+    more_ns = round(slack * tuner.plan.slo_ns) - min(left.values())
+    return {stage: max(least, left[stage] + more_ns) for stage, least in floor_ns.items()}
+
+
+def _counts(tuner: Tuner, envelope: Envelope, waits_ns: Mapping[str, int]) -> dict[str, int]:
+    needs = tuner.needs(envelope, waits_ns)
+    return {stage: max(scale.least, math.ceil(needs[stage] or 0)) for stage, scale in tuner.stages.items()}
+
+
+def _miss_rate(plan: Plan, counts: Mapping[str, int], trace: Trace) -> float:
+    choices = {
+        s: replace(choice, replicas=counts.get(s, choice.replicas)) for s, choice in plan.choices.items()
+    }
+    return replay(replace(plan, choices=choices, figures=Figures()), trace).miss_rate(plan.slo_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -39,12 +40,24 @@ from mipplan.replayer import (
 )
 from mipplan.result import Plan
 from mipplan.trace import Trace, split_trace
-from mipplan.tuner.policies import USUAL, Clairvoyant, Observation, Policy, Setting, read_policies
+from mipplan.tuner.policies import (
+    USUAL,
+    Clairvoyant,
+    Observation,
+    Policy,
+    Setting,
+    StageObservation,
+    read_policies,
+)
 from mipplan.tuner.simulation.outcome import Tuning, TuningRun
 from mipplan.tuner.simulation.state import ReplicaState, StageMetrics
 
 #: With more instants of control than this a run would take for ever.
 _MOST_DECISIONS = 1_000_000
+#: At most so many periods are served at once: more gain nothing, and are in vain when something is commanded.
+_MOST_AHEAD = 256
+#: Latency of a query that was not finished yet.
+_UNKNOWN = -1
 #: More replicas of a stage than this are a slip.
 _MOST_REPLICAS = 1_000_000_000
 #: This share of a trace's time stands for the sample planned for, unless that is given.
@@ -91,12 +104,13 @@ def tune(
     discipline, engine, seed
         As for `mipplan.replay`.
     progress : callable, optional
-        Called with one line of text as the work proceeds.
+        Called with one line of text, with each further percent of a policy's queries.
 
     Returns
     -------
     Tuning
-        A run for each policy. After Ctrl-C: those that were complete.
+        A run for each policy. After Ctrl-C: those that were complete, and that of the policy under way as far as it
+        came (`TuningRun.until_s`).
 
     Raises
     ------
@@ -122,11 +136,18 @@ def tune(
         raise InputError.one("period_s", f"{message}; take a longer one")
     drawn = check_seed(plan.seed if seed is None else seed)
     runs: list[TuningRun] = []
+
+    def tell(policy: str, percent: int) -> None:
+        if progress is not None:
+            progress(f"{policy}: {percent}% of {len(judged):,} queries in closed loop")
+
     try:
         for policy in chosen:
-            if progress is not None:
-                progress(f"{policy.name}: {len(judged):,} queries in closed loop")
-            runs.append(simulate(setting, judged, policy, discipline=discipline, engine=engine, seed=drawn))
+            tell(policy.name, 0)
+            manner = (discipline, engine, drawn, partial(tell, policy.name))
+            runs.append(simulate(setting, judged, policy, *manner))
+            if runs[-1].until_s is not None:
+                break
     except KeyboardInterrupt:
         if not runs:
             raise
@@ -139,36 +160,44 @@ def simulate(
     setting: Setting,
     trace: Trace,
     policy: Policy | Clairvoyant,
-    *,
     discipline: str = "oldest_first",
     engine: str = "auto",
     seed: int = 0,
+    told: Callable[[int], None] | None = None,
 ) -> TuningRun:
-    """Run one policy on a trace, from `setting.start_ns` on.
+    """Run one policy on a trace, from `setting.start_ns` on; `told` how many percent are done.
 
-    Raises `InputError` if the policy answers something else than whole numbers of replicas for stages that
-    there are.
+    Ctrl-C ends the run where it is, if two queries came before. Raises `InputError` if the policy answers something
+    else than whole numbers of replicas for stages that there are.
     """
-    plan = setting.plan
+    plan, judged, until_s = setting.plan, trace, None
+    notes: tuple[str, ...] = ()
     latency_ns: Int64 | None = None
     if isinstance(policy, Clairvoyant):
         schedules = policy.schedules(setting, trace, seed)
     else:
         controller = policy.start(setting)
-        found = resolve_engine(engine, frozenset({EngineFeature.SCHEDULE, EngineFeature.RESUME}), len(trace))
+        notes = tuple(getattr(controller, "notes", ()))
+        needed = frozenset({EngineFeature.SCHEDULE, EngineFeature.RESUME})
         schedules, latency_ns = run_closed_loop(
             setting,
             trace,
             lambda seen: _checked(policy.name, controller.decide(seen), setting.stages),
             ReplaySettings(Discipline(discipline)),
-            found,
+            resolve_engine(engine, needed, len(trace) * len(setting.stages)),
             seed,
+            told,
         )
-    result = replay(plan, trace, discipline=discipline, engine=engine, seed=seed, schedule=schedules)
+        if latency_ns.size < len(trace):
+            judged = Trace(trace.arrival_ns[: latency_ns.size], trace.name, trace.note)
+            until_s = int(judged.arrival_ns[-1]) / NS_PER_S
+    result = replay(plan, judged, discipline=discipline, engine=engine, seed=seed, schedule=schedules)
+    if until_s is not None and latency_ns is not None:  # what was under way when it ended had no latency yet
+        latency_ns = np.where(latency_ns == _UNKNOWN, result.latency_ns, latency_ns)
     if latency_ns is not None and not np.array_equal(result.latency_ns, latency_ns):
         raise AssertionError("what the controller saw is not what its commands lead to")
     clairvoyant, commanded = isinstance(policy, Clairvoyant), MappingProxyType(dict(schedules))
-    return TuningRun(policy.name, clairvoyant, plan.slo_s, plan.quantile, commanded, result)
+    return TuningRun(policy.name, clairvoyant, plan.slo_s, plan.quantile, commanded, result, until_s, notes)
 
 
 def _checked(policy: str, wanted: object, stages: Collection[str]) -> Mapping[str, int]:
@@ -234,42 +263,77 @@ def run_closed_loop(
     settings: ReplaySettings,
     engine: Engine,
     seed: int,
+    told: Callable[[int], None] | None = None,
 ) -> tuple[dict[str, ReplicaSchedule], Int64]:
     """Replay a trace while a controller looks at it and changes replicas; return these and every query's latency.
+
+    After Ctrl-C those of the queries before the last instant of control, `_UNKNOWN` for those still under way then.
 
     At an instant of control everything before it is seen, and what is decided counts from that very instant on. So
     the replay up to it is final when the controller looks at it, and the run as a whole is the replay of the
     schedules that come of it. No arrival may come before `setting.start_ns`.
+
+    Most of the time nothing is commanded, and what is ordered serves later. So several periods are served at once, as
+    if nothing were. The controller then looks at one after the other, up to the first that its commands change: from
+    there they are served again.
     """
     state = ReplicaState(setting)
-    metrics = {stage: StageMetrics(setting.start_ns) for stage in setting.stages}
+    metrics = {stage: StageMetrics() for stage in setting.stages}
     answers: dict[str, tuple[StageTask, Served]] = {}
     replay = ChunkedReplay(
         [setting.plan], settings, engine, seed, lambda stage, *answer: answers.update({stage: answer})
     )
-    latency_ns = np.full(len(trace), -1, dtype=np.int64)
+    latency_ns = np.full(len(trace), _UNKNOWN, dtype=np.int64)
 
     def collect() -> None:
         released = replay.release([0])
         latency_ns[released.query] = released.latency_ns[0]
 
-    instants = control_instants(trace, setting)
-    cuts = np.searchsorted(trace.arrival_ns, instants)
-    before_ns, begin = setting.start_ns, 0
-    for now_ns, end in zip(instants.tolist(), cuts.tolist(), strict=True):
-        arrival_ns = trace.arrival_ns[begin:end]
-        capacities = state.capacities(before_ns)
-        replay.set_capacity(capacities)
-        replay.advance(arrival_ns, now_ns - 1)
-        collect()
-        stages = {
-            stage: metric.read(*answers[stage], now_ns, capacities[stage], state.replicas[stage])
-            for stage, metric in metrics.items()
-        }
-        seen = Observation(now_ns, now_ns - before_ns, arrival_ns, stages)
-        state.command(now_ns, decide(seen))
-        before_ns, begin = now_ns, end
-    replay.set_capacity(state.capacities(before_ns))
-    replay.advance(trace.arrival_ns[begin:], NEVER)
+    edges = np.append(setting.start_ns, control_instants(trace, setting))
+    cuts = np.searchsorted(trace.arrival_ns, edges).tolist()
+    instants, closed, percent, ahead = edges.tolist(), 0, 0, 1
+    try:
+        while closed < len(instants) - 1:
+            first = done = closed
+            last = min(first + ahead, len(instants) - 1)
+            capacities = state.capacities(instants[first])
+            replay.set_capacity(capacities)
+            tried = replay.fork()
+            tried.advance(trace.arrival_ns[cuts[first] : cuts[last]], instants[last] - 1)
+            figures = [
+                metric.read(*answers[stage], edges[first : last + 1], capacities[stage])
+                for stage, metric in metrics.items()
+            ]
+            same_ns = NEVER
+            for row in zip(*figures, strict=True):
+                before_ns, now_ns = instants[done], instants[done + 1]
+                if now_ns > same_ns:
+                    break
+                stages = {
+                    stage: StageObservation(count, *numbers)
+                    for (stage, count), numbers in zip(state.replicas.items(), row, strict=True)
+                }
+                arrival_ns = trace.arrival_ns[cuts[done] : cuts[done + 1]]
+                seen = Observation(now_ns, now_ns - before_ns, arrival_ns, stages)
+                same_ns = min(same_ns, state.command(now_ns, decide(seen)))
+                done += 1
+            if done == last:
+                replay, ahead = tried, min(2 * ahead, _MOST_AHEAD)
+            else:
+                replay.advance(trace.arrival_ns[cuts[first] : cuts[done]], instants[done] - 1)
+                ahead = done - first
+            collect()
+            for metric in metrics.values():
+                metric.close(instants[done])
+            closed = done
+            if told is not None and 100 * cuts[closed] // len(trace) > percent:
+                percent = 100 * cuts[closed] // len(trace)
+                told(percent)
+    except KeyboardInterrupt:
+        if cuts[closed] < 2:
+            raise
+        return state.schedules(instants[closed]), latency_ns[: cuts[closed]]
+    replay.set_capacity(state.capacities(instants[closed]))
+    replay.advance(trace.arrival_ns[cuts[closed] :], NEVER)
     collect()
     return state.schedules(), latency_ns

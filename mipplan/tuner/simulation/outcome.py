@@ -69,6 +69,10 @@ class TuningRun(Printable):
         What was commanded, stage by stage.
     result : ReplayResult
         The replay of the trace under these schedules.
+    until_s : float or None
+        When the last query came before Ctrl-C ended the run, which is about those up to it only. None: it is complete.
+    notes : tuple of str
+        What the policy has to say about itself.
     """
 
     policy: str
@@ -77,6 +81,8 @@ class TuningRun(Printable):
     quantile: float
     schedules: Mapping[str, ReplicaSchedule]
     result: ReplayResult
+    until_s: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def misses(self) -> int:
@@ -102,6 +108,10 @@ class TuningRun(Printable):
         return Summary(
             f"Policy {self.policy} on {self.result.queries:,} queries",
             figures=(
+                (
+                    "partial",
+                    "" if self.until_s is None else f"Ctrl-C came, queries up to {self.until_s:,g} s",
+                ),
                 ("missed", f"{self.miss_rate:.3%} of queries, objective {format_seconds(self.slo_s)}"),
                 (
                     "latency",
@@ -110,6 +120,7 @@ class TuningRun(Printable):
                 ("cost", f"{self.usd_per_hour:.4f} $/h"),
                 ("actions", f"{len(self.actions):,}"),
                 ("worst", when if worst.miss_rate else None),
+                *(("note", note) for note in self.notes),
             ),
             headings=("stage", ">least", ">mean", ">most replicas"),
             rows=(
@@ -134,6 +145,24 @@ class TuningRun(Printable):
             )
         ]
         return tuple(sorted(found, key=lambda action: action.at_s))
+
+    @property
+    def schedule(self) -> pd.DataFrame:
+        """Counts ordered: ``time_s``, ``stage`` and ``replicas`` at the first query and at every change, by time."""
+        import pandas as pd
+
+        start_ns = self.result.ingress_ns[0]
+        made = [
+            pd.DataFrame(
+                {
+                    "time_s": np.append(start_ns, one.change_ns) / NS_PER_S,
+                    "stage": stage,
+                    "replicas": one.replicas,
+                }
+            )
+            for stage, one in self.schedules.items()
+        ]
+        return pd.concat(made).sort_values("time_s", kind="stable", ignore_index=True)
 
     @cached_property
     def windows(self) -> Windows:
@@ -169,34 +198,27 @@ class TuningRun(Printable):
 
 @dataclass(frozen=True, repr=False)
 class Tuning(Printable):
-    """Several policies on one trace.
-
-    Attributes
-    ----------
-    plan : Plan
-    sample : Trace
-        The traffic planned for, as policies are told.
-    trace : Trace
-        The traffic that they met.
-    period_s, activation_delay_s : float
-    seed : int
-        Of the token draws.
-    discipline : str
-    runs : tuple of TuningRun
-        In the order asked for.
-    left_out : tuple of str
-        Policies asked for, but Ctrl-C came first.
-    """
+    """Several policies on one trace."""
 
     plan: Plan
     sample: Trace
+    """The traffic planned for, as policies are told."""
     trace: Trace
+    """The traffic that they met."""
     period_s: float
     activation_delay_s: float
     seed: int
+    """Of the token draws."""
     discipline: str
     runs: tuple[TuningRun, ...]
+    """In the order asked for; after Ctrl-C the last one may be partial."""
     left_out: tuple[str, ...] = ()
+    """Policies asked for, but Ctrl-C came first."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether Ctrl-C came before all was done."""
+        return bool(self.left_out) or any(run.until_s is not None for run in self.runs)
 
     def run(self, policy: str) -> TuningRun:
         """Return the run of a policy.
@@ -207,6 +229,13 @@ class Tuning(Printable):
             If it has none.
         """
         return {run.policy: run for run in self.runs}[policy]
+
+    @property
+    def schedule(self) -> pd.DataFrame:
+        """Counts ordered, policy by policy: `TuningRun.schedule` and a column ``policy``."""
+        import pandas as pd
+
+        return pd.concat([run.schedule.assign(policy=run.policy) for run in self.runs], ignore_index=True)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per policy: misses, latency quantile, cost, number of changes."""
@@ -245,6 +274,7 @@ class Tuning(Printable):
                 ("control", f"every {format_seconds(self.period_s)}"),
                 ("replicas", f"serve {format_seconds(self.activation_delay_s)} after their order"),
                 ("left out", ", ".join(self.left_out)),
+                *(("note", f"{run.policy}: {note}") for run in self.runs for note in run.notes),
             ),
             headings=("policy", ">missed", f">P{100 * plan.quantile:g}", ">$/h", ">actions", ">reaction"),
             rows=(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from mipplan.core import Int64
 from mipplan.replayer import NEVER, Capacity, ReplicaSchedule, Served, StageTask
-from mipplan.tuner.policies import Setting, StageObservation
+from mipplan.tuner.policies import Setting
 
 
 class ReplicaState:
@@ -22,12 +22,15 @@ class ReplicaState:
         self._change_ns: dict[str, list[int]] = {stage: [] for stage in self.replicas}
         self._counts: dict[str, list[int]] = {stage: [count] for stage, count in self.replicas.items()}
 
-    def command(self, now_ns: int, wanted: Mapping[str, int]) -> None:
-        """Change counts from `now_ns` on, later than every command before.
+    def command(self, now_ns: int, wanted: Mapping[str, int]) -> int:
+        """Change counts from `now_ns` on, later than every command before; until when capacities stay what they were.
 
         A wish beyond the stage's bounds, or beyond what its hardware type has left, is granted as far as possible.
         Stages are granted theirs in topological order, and what others give back at the same time is there already.
         """
+        if all(wanted.get(stage, count) == count for stage, count in self.replicas.items()):
+            return NEVER
+        same_ns = NEVER
         within = {
             stage: self._within(stage, wanted.get(stage, count)) for stage, count in self.replicas.items()
         }
@@ -42,9 +45,12 @@ class ReplicaState:
             more = int(max(0, min(count - held[stage], left[hardware[stage]])))
             left[hardware[stage]] -= more
             if held[stage] + more != self.replicas[stage]:
+                rises = held[stage] + more > self.replicas[stage]
+                same_ns = min(same_ns, now_ns + self._delay_ns if rises else now_ns)
                 self.replicas[stage] = held[stage] + more
                 self._change_ns[stage].append(now_ns)
                 self._counts[stage].append(self.replicas[stage])
+        return same_ns
 
     def _within(self, stage: str, count: int) -> int:
         bounds = self._plan.pipeline.stages[stage]
@@ -65,67 +71,63 @@ class ReplicaState:
             return Capacity.constant(self._counts[stage][-1])
         return self._schedule(stage, first).capacity
 
-    def schedules(self) -> dict[str, ReplicaSchedule]:
-        """All commands."""
-        return {stage: self._schedule(stage) for stage in self.replicas}
+    def schedules(self, until_ns: int = NEVER) -> dict[str, ReplicaSchedule]:
+        """All commands up to an instant."""
+        return {stage: self._schedule(stage, 0, until_ns) for stage in self.replicas}
 
-    def _schedule(self, stage: str, first: int = 0) -> ReplicaSchedule:
+    def _schedule(self, stage: str, first: int, until_ns: int = NEVER) -> ReplicaSchedule:
         """Commands from the `first` on."""
-        changes = np.array(self._change_ns[stage][first:], dtype=np.int64)
-        return ReplicaSchedule(changes, np.array(self._counts[stage][first:]), self._delay_ns)
+        last = bisect_right(self._change_ns[stage], until_ns)
+        changes = np.array(self._change_ns[stage][first:last], dtype=np.int64)
+        return ReplicaSchedule(changes, np.array(self._counts[stage][first : last + 1]), self._delay_ns)
 
 
 class StageMetrics:
-    """Totals of one stage's present period; nothing has arrived before the first begins."""
+    """What one stage does, control period by control period; nothing has arrived before the first begins."""
 
-    def __init__(self, start_ns: int) -> None:
-        self._since_ns = start_ns
-        self._waiting = 0
-        self._tokens = 0
-        # Ends and sizes of the batches under way.
-        self._end_ns = np.empty(0, dtype=np.int64)
-        self._size = np.empty(0, dtype=np.int64)
+    def __init__(self) -> None:
+        #: Begins, ends and sizes of the batches that may be under way.
+        self._batches: Int64 = np.empty((3, 0), dtype=np.int64)
 
     def read(
-        self, task: StageTask, served: Served, now_ns: int, capacity: Capacity, replicas: int
-    ) -> StageObservation:
-        """Close the period that ends at `now_ns`, in which this was served, and begin the next.
+        self, task: StageTask, served: Served, edges_ns: Int64, capacity: Capacity
+    ) -> list[tuple[int, ...]]:
+        """Return what is seen of each period between two edges: a `StageObservation` but for its first number.
 
-        The task's arrivals are what waited at the begin, and what became ready before `now_ns`.
+        This was served from the first edge to the last. The task's arrivals are what waited at the first, and what
+        became ready before the last.
         """
-        since_ns = self._since_ns
-        length_ns = now_ns - since_ns
-        fresh_ns = task.arrival_ns[task.arrival_ns >= since_ns]
-        busy_ns = self._end_ns.size * length_ns + _left_ns(served.batch_start_ns, now_ns)
-        ongoing_ns = (self._waiting + self._tokens) * length_ns + _left_ns(fresh_ns, now_ns)
-        end_ns = np.concatenate([self._end_ns, served.batch_start_ns + served.batch_service_ns])
-        size = np.concatenate([self._size, served.batch_size])
-        done = end_ns < now_ns
-        spared_ns = now_ns - end_ns[done]
-        busy_ns -= int(spared_ns.sum())
-        ongoing_ns -= int(spared_ns @ size[done])
-        self._end_ns, self._size = end_ns[~done], size[~done]
-        self._tokens = int(self._size.sum())
-        self._waiting = int(np.count_nonzero(served.dispatch_ns == NEVER))
-        self._since_ns = now_ns
-        return StageObservation(
-            replicas=replicas,
-            active=int(capacity.replicas[np.searchsorted(capacity.from_ns, now_ns - 1, side="right") - 1]),
-            waiting=self._waiting,
-            under_way=self._tokens,
-            arrived=int(fresh_ns.size),
-            busy_ns=busy_ns,
-            active_ns=_active_ns(capacity, since_ns, now_ns),
-            ongoing_ns=ongoing_ns,
-        )
+        begin_ns, sizes = served.batch_start_ns, served.batch_size
+        batches = np.stack([begin_ns, begin_ns + served.batch_service_ns, sizes])
+        self._batches = np.concatenate([self._batches, batches], axis=1)
+        (*both, size), joins = self._batches, np.ones(task.tokens, dtype=np.int64)
+        waiting, waiting_ns = _course(edges_ns, [task.arrival_ns, begin_ns], [joins, -sizes])
+        under_way, under_way_ns = _course(edges_ns, both, [size, -size])
+        _, busy_ns = _course(edges_ns, both, [np.ones_like(size), -np.ones_like(size)])
+        arrived, _ = _course(edges_ns, [task.arrival_ns], [joins])
+        active, active_ns = _course(edges_ns, [capacity.from_ns], [np.diff(capacity.replicas, prepend=0)])
+        ongoing_ns = waiting_ns + under_way_ns
+        counts = (active[1:], waiting[1:], under_way[1:], np.diff(arrived))
+        columns = (*counts, *(np.diff(integral) for integral in (busy_ns, active_ns, ongoing_ns)))
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+    def close(self, now_ns: int) -> None:
+        """Go on from an edge of those read last."""
+        begin_ns, end_ns, _ = self._batches
+        self._batches = self._batches[:, (begin_ns < now_ns) & (end_ns >= now_ns)]
 
 
-def _left_ns(begin_ns: Int64, now_ns: int) -> int:
-    """Sum of the times from each of these to now."""
-    return now_ns * begin_ns.size - int(begin_ns.sum())
+def _course(edges_ns: Int64, at_ns: Sequence[Int64], by: Sequence[Int64]) -> tuple[Int64, Int64]:
+    """Return what a count is just before each edge, and its integral up to there from the first; it changes `by` `at`.
 
-
-def _active_ns(capacity: Capacity, since_ns: int, now_ns: int) -> int:
-    """Integral of the capacity."""
-    edges = np.concatenate([np.clip(capacity.from_ns, since_ns, now_ns), [now_ns]])
-    return int(np.diff(edges) @ capacity.replicas)
+    Sums wrap around: an integral between two edges is exact if it fits int64, whatever those up to them do.
+    """
+    times, changes = np.concatenate(at_ns), np.concatenate(by)
+    order = np.argsort(times)
+    times, changes = times[order], changes[order]
+    place, origin_ns = np.searchsorted(times, edges_ns), edges_ns[0]
+    sums = np.zeros((2, times.size + 1), dtype=np.int64)
+    np.cumsum(changes, out=sums[0, 1:])
+    np.cumsum(changes * (np.maximum(times, origin_ns) - origin_ns), out=sums[1, 1:])
+    level, moment = sums[:, place]
+    return level, level * (edges_ns - origin_ns) - moment

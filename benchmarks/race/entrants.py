@@ -1,0 +1,114 @@
+"""Who runs: every policy at each of its settings, on the plan of its own planner and on ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import mipplan as mp
+from mipplan.core import NS_PER_S
+from mipplan.documents import shipped_folder
+from mipplan.tuner import POLICIES, simulate
+from mipplan.tuner.policies import Clairvoyant, Hpa, InferLine, Lp, Policy, Ray, Setting, SpareRule
+
+#: Queries per second of the samples: such that plans have a few replicas.
+RATES_RPS = {
+    "image-processing": 300.0,
+    "cascade": 300.0,
+    "video-monitoring": 200.0,
+    "social-media": 100.0,
+    "audio-question-answering": 60.0,
+}
+PERIOD_S, DELAY_S, PLAN_LIMIT_S = 1.0, 5.0, 30.0
+OURS, HINDSIGHT = "lp", "oracle"
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One policy at one setting on one planner's plan.
+
+    Attributes
+    ----------
+    family : str
+        What its settings are settings of: points of one curve. A policy on another planner's plan is another family.
+    setting : str
+    planner : str
+        ``certified`` or ``inferline``.
+    policy : Policy or Clairvoyant
+    """
+
+    family: str
+    setting: str
+    planner: str
+    policy: Policy | Clairvoyant
+
+
+def entrants() -> Iterator[Entrant]:
+    """All that run, hindsight first."""
+    for planner in PLANNERS:
+        yield Entrant(f"{HINDSIGHT}, {planner}", "", planner, POLICIES[HINDSIGHT]())
+        yield Entrant(f"static, {planner}", "", planner, POLICIES["static"]())
+        for most in (1.0, 1.5, 2.0, 3.0, 5.0):
+            ours = replace(Lp(), spares=SpareRule(most=most, share=max(1.0, most - 1.0)))
+            yield Entrant(f"{OURS}, {planner}", f"spares to {most:g} times", planner, ours)
+        yield Entrant(f"{OURS}, {planner}", "lean", planner, Lp.lean())
+        for quiet_s in (15.0, 5.0, 60.0, 300.0):
+            published = " (as published)" if quiet_s == InferLine().quiet_s else ""
+            setting = f"quiet {quiet_s:g} s{published}"
+            yield Entrant(f"inferline, {planner}", setting, planner, InferLine(quiet_s=quiet_s))
+        for target in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+            for window_s in (300.0, 60.0):
+                hpa = Hpa(target=target, down_window_s=window_s)
+                yield Entrant(f"hpa, {planner}", f"{target:g}, down {window_s:g} s", planner, hpa)
+        yield Entrant(f"ray, {planner}", "defaults", planner, Ray())
+        for target in (0.2, 0.3, 0.5, 0.75, 1.0):
+            for down_s in (60.0, 600.0):
+                ray = replace(Ray.tuned(target), down_delay_s=down_s)
+                yield Entrant(f"ray-tuned, {planner}", f"{target:g}, down {down_s:g} s", planner, ray)
+
+
+def _certified(pipeline: mp.Pipeline, sample: mp.Trace) -> mp.Plan:
+    return mp.plan(pipeline, mp.Profiles.default(), sample, time_limit_s=PLAN_LIMIT_S)
+
+
+def _greedy(pipeline: mp.Pipeline, sample: mp.Trace) -> mp.Plan:
+    return mp.baselines.inferline(pipeline, mp.Profiles.default(), sample)
+
+
+PLANNERS: dict[str, Callable[[mp.Pipeline, mp.Trace], mp.Plan]] = {
+    "certified": _certified,
+    "inferline": _greedy,
+}
+
+
+@lru_cache(maxsize=16)
+def planned(planner: str, pipeline_name: str, sample: mp.Trace) -> mp.Plan:
+    """Return a planner's plan for a sample; without choices if it has none."""
+    pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / f"{pipeline_name}.yaml")
+    return PLANNERS[planner](pipeline, sample)
+
+
+def measure(pipeline_name: str, sample: mp.Trace, trace: mp.Trace, entrant: Entrant) -> dict[str, Any] | None:
+    """Run one entrant; None where its planner has no plan."""
+    plan = planned(entrant.planner, pipeline_name, sample)
+    if not plan.choices:
+        return None
+    start_ns, period_ns, delay_ns = (
+        int(trace.arrival_ns[0]),
+        round(PERIOD_S * NS_PER_S),
+        round(DELAY_S * NS_PER_S),
+    )
+    setting = Setting(plan, sample, start_ns, period_ns, delay_ns)
+    # Draws other than those planned with.
+    run = simulate(setting, trace, entrant.policy, engine="numba", seed=plan.seed + 1)
+    return {
+        "family": entrant.family,
+        "setting": entrant.setting,
+        "queries": run.result.queries,
+        "misses": run.misses,
+        "usd": run.usd,
+        "actions": len(run.actions),
+        "planned_usd_per_hour": plan.usd_per_hour,
+    }

@@ -1,0 +1,113 @@
+"""Run every entrant on every pipeline and draw, going on where an interrupted run of the same code stopped."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import mipplan as mp
+from benchmarks.machine import publish, record
+from benchmarks.provenance import keep_same_code, stamp
+from benchmarks.race.entrants import RATES_RPS, entrants, measure
+from benchmarks.race.plots import draw
+from benchmarks.race.summary import summarise
+from benchmarks.race.traffic import FINAL, SHARED, TUNING, drawn_traffic, real_days
+
+AT_ONCE = 2
+#: A job is a pipeline on one trace: `draw N`, or the name of a real day.
+KEYS = ["pipeline", "trace"]
+ROWS = "race.csv"
+#: Real days are thinned to 1.4 million queries.
+DAY_RPS = 1_400_000 / 86_400
+QUICK_S = 90.0
+PAGE = """# The race
+
+![Cost and misses of every policy at every setting](frontier.png)
+
+{summary}"""
+
+
+def run(folder: Path, *, quick: bool) -> None:
+    """Write ``race.csv``, a summary, machine and plots into `folder`.
+
+    Rows are kept in ``partial.csv`` while the run lasts; delete it to start anew.
+    """
+    if find_spec("numba") is None:
+        raise SystemExit("this benchmark needs numba: pip install 'mipplan[bench]'")
+    pipelines = list(RATES_RPS)[:1] if quick else list(RATES_RPS)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / ("partial-quick.csv" if quick else "partial.csv")
+    traces = [trace_name(draw) for draw in ((TUNING[0],) if quick else (*TUNING, *FINAL))]
+    days = [] if quick or not SHARED.is_dir() else [name for name, _, _ in real_days(DAY_RPS)]
+    _measure_missing(
+        [(pipeline, name) for name in (*traces, *days) for pipeline in pipelines], partial, quick
+    )
+    table = pd.read_csv(partial)
+    table.sort_values(KEYS, kind="stable").to_csv(folder / ROWS, index=False, float_format="%.10g")
+    partial.unlink()
+    record(folder / "machine.json", "race")
+    draw(report(folder), folder)
+
+
+def report(folder: Path) -> pd.DataFrame:
+    """Write the summary of the rows in `folder`, and the page with plots; return the rows."""
+    table = pd.read_csv(folder / ROWS, keep_default_na=False)
+    publish(folder, summarise(table), PAGE)
+    return table
+
+
+def trace_name(draw: int) -> str:
+    """The name of a draw in the rows."""
+    return f"draw {draw}"
+
+
+def traffic_of(name: str, pipeline: str) -> tuple[mp.Trace, mp.Trace]:
+    """Sample and trace of a job."""
+    if name.startswith("draw "):
+        return drawn_traffic(RATES_RPS[pipeline], int(name.split()[1]))
+    return next((sample, trace) for found, sample, trace in real_days(DAY_RPS) if found == name)
+
+
+def missing(jobs: list[tuple[str, str]], partial: Path) -> list[tuple[str, str]]:
+    """Jobs that have no rows of today's code yet; rows of other code are taken out of the file."""
+    keep_same_code(partial, "race")
+    done: set[tuple[str, str]] = set()
+    if partial.exists():
+        done = set(pd.read_csv(partial)[KEYS].itertuples(index=False, name=None))
+    return [job for job in jobs if job not in done]
+
+
+def _measure_missing(jobs: list[tuple[str, str]], partial: Path, quick: bool) -> None:
+    left, stamped = missing(jobs, partial), stamp("race")
+    # Each process computes on one core, whatever its libraries would like.
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"))
+    with ProcessPoolExecutor(AT_ONCE) as pool:
+        futures = {pool.submit(_job, *job, quick): job for job in left}
+        for number, future in enumerate(as_completed(futures), len(jobs) - len(left) + 1):
+            rows = pd.DataFrame([{**row, **stamped} for row in future.result()])
+            rows.to_csv(partial, mode="a", header=not partial.exists(), index=False)
+            job = ", ".join(futures[future])
+            print(f"[{number}/{len(jobs)}] {job}", file=sys.stderr, flush=True)
+
+
+def _job(pipeline: str, name: str, quick: bool) -> list[dict[str, Any]]:
+    return list(measure_all(pipeline, name, quick=quick))
+
+
+def measure_all(pipeline: str, name: str, *, quick: bool) -> Iterator[dict[str, Any]]:
+    """Measure every entrant on one job."""
+    sample, trace = traffic_of(name, pipeline)
+    if quick:
+        begin_s = float(trace.arrival_ns[0]) / 1e9
+        trace = trace.slice(end_s=begin_s + QUICK_S)
+    for entrant in entrants():
+        row = measure(pipeline, sample, trace, entrant)
+        if row is not None:
+            yield {"pipeline": pipeline, "trace": name, **row}
