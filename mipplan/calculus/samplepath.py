@@ -199,8 +199,12 @@ def longest_waits_ns(
         doubtful = np.flatnonzero(waits >= int(_DOUBTED * (least_ns - 1)) * tokens)
     elif doubtful is None:
         doubtful = np.arange(waits.size)
-    slow = doubtful[greatest_values(waits[doubtful], kept)]
-    exact = -(-int(np.partition(waits[slow], slow.size - above)[slow.size - above]) // tokens)
+    # Both order statistics come of one pass: most of the time goes into it.
+    those = waits[doubtful]
+    first = max(0, those.size - kept)
+    order = np.partition(those, [first, those.size - above])
+    slow = doubtful[greatest_values(those, kept, int(order[first]))]
+    exact = -(-int(order[those.size - above]) // tokens)
     if probes is None:
         last, number, ingress_ns = slow, slow if position is None else position[slow], arrival_ns[slow]
     else:

@@ -82,13 +82,14 @@ def find_largest(values: Numbers, count: int, params: SampleParams = SampleParam
     return found if found.size >= count else None
 
 
-def greatest_values(values: Numbers, count: int) -> Int64:
+def greatest_values(values: Numbers, count: int, least: int | None = None) -> Int64:
     """Index of the greatest values, shape (n,), n ≥ 1, at most `count` of them, ascending; of equal ones, the first.
 
-    (An `argpartition` would take any of these, on another processor others.)
+    (An `argpartition` would take any of these, on another processor others.) `least` of them, if it is known.
     """
     count = min(count, values.size)
-    least = np.partition(values, values.size - count)[values.size - count]
+    if least is None:
+        least = np.partition(values, values.size - count)[values.size - count]
     chosen = values > least
     chosen[np.flatnonzero(values == least)[: count - np.count_nonzero(chosen)]] = True
     return np.flatnonzero(chosen)
