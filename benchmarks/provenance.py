@@ -43,7 +43,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "solvers": (*_SOLVERS, "benchmarks/instances", "benchmarks/solvers"),
     "resolve": (*_TUNER, "benchmarks/resolve"),
     "tuner": (*_PLANNER, *_TUNER, "profiles", "benchmarks/tuner"),
-    "race": (*_PLANNER, *_TUNER, *_GREEDY, "profiles", "benchmarks/race"),
+    "race": (*_PLANNER, *_TUNER, *_GREEDY, "profiles", "benchmarks/race", "benchmarks/tuner/traffic.py"),
     "fleet": (*_PLANNER, *_rooms("fleet"), "profiles", "benchmarks/fleet"),
     "house": (*_WHOLE, "profiles", "benchmarks/house"),
     "campaigns": (*_WHOLE, "profiles", "tests"),

@@ -17,15 +17,16 @@ from benchmarks.race.traffic import (
     FINAL,
     RUN_S,
     SAMPLE_S,
-    SHARED,
     TUNING,
     Piece,
     Ranges,
     arrivals,
+    day_name,
     draw_pieces,
     drawn_traffic,
-    real_days,
+    real_day,
 )
+from benchmarks.tuner.traffic import SHARED
 
 # ------------------------------------------------------------------------------------------------ traffic
 
@@ -82,8 +83,8 @@ def test_rates_and_burstiness_are_those_asked_for() -> None:
 @pytest.mark.shared_data
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public data sets are not beside the checkout")
 def test_real_days_follow_upon_their_sample() -> None:
-    name, sample, trace = next(real_days(2.0))
-    assert name == "twitter day 2"
+    sample, trace = real_day(2, 2.0)
+    assert trace.name == day_name(2) == "twitter day 2"
     assert sample.arrival_ns[-1] < trace.arrival_ns[0]
     assert trace.span_ns == pytest.approx(86_400e9, rel=0.03)  # half an hour of the day was not collected
     assert trace.rate_rps == pytest.approx(2.0, rel=0.2)

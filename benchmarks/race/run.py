@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,14 +10,14 @@ from typing import Any
 import pandas as pd
 
 import mipplan as mp
+from benchmarks.jobs import measure_missing
 from benchmarks.machine import publish, record
-from benchmarks.provenance import keep_same_code, stamp
 from benchmarks.race.entrants import RATES_RPS, entrants, measure
 from benchmarks.race.plots import draw
 from benchmarks.race.summary import summarise
-from benchmarks.race.traffic import FINAL, SHARED, TUNING, drawn_traffic, real_days
+from benchmarks.race.traffic import FINAL, REAL_DAYS, TUNING, day_name, drawn_traffic, real_day
+from benchmarks.tuner.traffic import SHARED
 
-AT_ONCE = 2
 #: A job is a pipeline on one trace: `draw N`, or the name of a real day.
 KEYS = ["pipeline", "trace"]
 ROWS = "race.csv"
@@ -45,10 +42,9 @@ def run(folder: Path, *, quick: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / ("partial-quick.csv" if quick else "partial.csv")
     traces = [trace_name(draw) for draw in ((TUNING[0],) if quick else (*TUNING, *FINAL))]
-    days = [] if quick or not SHARED.is_dir() else [name for name, _, _ in real_days(DAY_RPS)]
-    _measure_missing(
-        [(pipeline, name) for name in (*traces, *days) for pipeline in pipelines], partial, quick
-    )
+    days = [] if quick or not SHARED.is_dir() else [day_name(day) for day in REAL_DAYS]
+    jobs = [(pipeline, name) for name in (*traces, *days) for pipeline in pipelines]
+    measure_missing(jobs, KEYS, partial, "race", _quick_job if quick else _job)
     table = pd.read_csv(partial)
     table.sort_values(KEYS, kind="stable").to_csv(folder / ROWS, index=False, float_format="%.10g")
     partial.unlink()
@@ -72,33 +68,15 @@ def traffic_of(name: str, pipeline: str) -> tuple[mp.Trace, mp.Trace]:
     """Sample and trace of a job."""
     if name.startswith("draw "):
         return drawn_traffic(RATES_RPS[pipeline], int(name.split()[1]))
-    return next((sample, trace) for found, sample, trace in real_days(DAY_RPS) if found == name)
+    return real_day(next(day for day in REAL_DAYS if day_name(day) == name), DAY_RPS)
 
 
-def missing(jobs: list[tuple[str, str]], partial: Path) -> list[tuple[str, str]]:
-    """Jobs that have no rows of today's code yet; rows of other code are taken out of the file."""
-    keep_same_code(partial, "race")
-    done: set[tuple[str, str]] = set()
-    if partial.exists():
-        done = set(pd.read_csv(partial)[KEYS].itertuples(index=False, name=None))
-    return [job for job in jobs if job not in done]
+def _job(pipeline: str, name: str) -> list[dict[str, Any]]:
+    return list(measure_all(pipeline, name, quick=False))
 
 
-def _measure_missing(jobs: list[tuple[str, str]], partial: Path, quick: bool) -> None:
-    left, stamped = missing(jobs, partial), stamp("race")
-    # Each process computes on one core, whatever its libraries would like.
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"))
-    with ProcessPoolExecutor(AT_ONCE) as pool:
-        futures = {pool.submit(_job, *job, quick): job for job in left}
-        for number, future in enumerate(as_completed(futures), len(jobs) - len(left) + 1):
-            rows = pd.DataFrame([{**row, **stamped} for row in future.result()])
-            rows.to_csv(partial, mode="a", header=not partial.exists(), index=False)
-            job = ", ".join(futures[future])
-            print(f"[{number}/{len(jobs)}] {job}", file=sys.stderr, flush=True)
-
-
-def _job(pipeline: str, name: str, quick: bool) -> list[dict[str, Any]]:
-    return list(measure_all(pipeline, name, quick=quick))
+def _quick_job(pipeline: str, name: str) -> list[dict[str, Any]]:
+    return list(measure_all(pipeline, name, quick=True))
 
 
 def measure_all(pipeline: str, name: str, *, quick: bool) -> Iterator[dict[str, Any]]:

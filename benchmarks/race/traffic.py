@@ -6,20 +6,20 @@ Draws have numbers. Policies may be tuned on those of `TUNING`; `FINAL` ones are
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.tuner.traffic import SHARED
 from mipplan import Trace
 from mipplan.core import NS_PER_S
 
-#: Public data beside the checkout; never copied into it.
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "traces"
 TUNING, FINAL = range(6), range(1_000, 1_012)
 #: A run lasts half an hour, and the sample five minutes.
 RUN_S, SAMPLE_S = 1_800.0, 300.0
+#: Days of the recording, which has fifteen; a job reads no other day than its own.
+REAL_DAYS = (2, 5, 9)
+_DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -119,18 +119,21 @@ def drawn_traffic(rate_rps: float, draw: int, ranges: Ranges = Ranges()) -> tupl
     )
 
 
-def real_days(rate_rps: float) -> Iterator[tuple[str, Trace, Trace]]:
-    """Days of Twitter's counts per second, thinned to this mean rate; the sample is the hour before."""
-    day_s = 86_400.0
-    for day in (2, 5, 9):
-        begin_s = day * day_s
-        counts = Trace.read(
-            SHARED / "twitter_stream_per_second_days07-21.csv.gz",
-            expand="poisson",
-            seed=day,
-            start_s=begin_s - 3_600.0,
-            end_s=begin_s + day_s,
-        )
-        kept = np.random.default_rng([20261128, day]).random(len(counts)) < rate_rps / counts.rate_rps
-        thinned = Trace.from_ns(counts.arrival_ns[kept], name=f"twitter day {day}")
-        yield thinned.name, thinned.slice(end_s=begin_s), thinned.slice(start_s=begin_s)
+def day_name(day: int) -> str:
+    """The name of a real day in the rows."""
+    return f"twitter day {day}"
+
+
+def real_day(day: int, rate_rps: float) -> tuple[Trace, Trace]:
+    """The hour before a day of Twitter's counts per second, as sample, and the day; thinned to this mean rate."""
+    begin_s = day * _DAY_S
+    counts = Trace.read(
+        SHARED / "twitter_stream_per_second_days07-21.csv.gz",
+        expand="poisson",
+        seed=day,
+        start_s=begin_s - 3_600.0,
+        end_s=begin_s + _DAY_S,
+    )
+    kept = np.random.default_rng([20261128, day]).random(len(counts)) < rate_rps / counts.rate_rps
+    thinned = Trace.from_ns(counts.arrival_ns[kept], name=day_name(day))
+    return thinned.slice(end_s=begin_s), thinned.slice(start_s=begin_s)

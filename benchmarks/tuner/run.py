@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.jobs import measure_missing, missing_jobs
 from benchmarks.machine import publish, record
-from benchmarks.provenance import keep_same_code, stamp
 from benchmarks.tuner.comparing import KEYS
 from benchmarks.tuner.contenders import RATES_RPS, measure
 from benchmarks.tuner.plots import draw
 from benchmarks.tuner.summary import summarise
 from benchmarks.tuner.traffic import scenarios
 
-AT_ONCE = 2
 QUICK = ("spike", "burstier")
 ROWS = "tuner.csv"
 #: The page with plots; the documentation takes in the summary alone.
@@ -43,7 +39,8 @@ def run(folder: Path, *, quick: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / ("partial-quick.csv" if quick else "partial.csv")
     draws = [(one.name, draw) for one in chosen for draw in (one.draws[:1] if quick else one.draws)]
-    _measure_missing([(pipeline, *which) for pipeline in pipelines for which in draws], partial)
+    jobs = [(pipeline, *which) for pipeline in pipelines for which in draws]
+    measure_missing(jobs, KEYS, partial, "tuner", _job)
     table = pd.read_csv(partial)
     places = {name: number for number, name in enumerate([*pipelines, *(one.name for one in chosen)])}
     table = table.sort_values(
@@ -64,26 +61,7 @@ def report(folder: Path) -> pd.DataFrame:
 
 def missing(jobs: list[tuple[str, str, int]], partial: Path) -> list[tuple[str, str, int]]:
     """Jobs that have no rows of today's code yet; rows of other code are taken out of the file."""
-    keep_same_code(partial, "tuner")
-    done: set[tuple[str, str, int]] = set()
-    if partial.exists():
-        done = set(pd.read_csv(partial)[KEYS].itertuples(index=False, name=None))
-    return [job for job in jobs if job not in done]
-
-
-def _measure_missing(jobs: list[tuple[str, str, int]], partial: Path) -> None:
-    """Append the rows of each pipeline and draw of a trace once they are done."""
-    left, stamped = missing(jobs, partial), stamp("tuner")
-    # Each process computes on one core, whatever its libraries would like.
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"))
-    with ProcessPoolExecutor(AT_ONCE) as pool:
-        futures = {pool.submit(_job, *job): job for job in left}
-        for number, future in enumerate(as_completed(futures), len(jobs) - len(left) + 1):
-            rows = pd.DataFrame(future.result()).assign(**stamped)
-            rows.to_csv(partial, mode="a", header=not partial.exists(), index=False)
-            print(
-                f"[{number}/{len(jobs)}] {', '.join(map(str, futures[future]))}", file=sys.stderr, flush=True
-            )
+    return missing_jobs(jobs, KEYS, partial, "tuner")
 
 
 def _job(pipeline: str, scenario: str, draw: int) -> list[dict[str, object]]:

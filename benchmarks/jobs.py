@@ -1,0 +1,48 @@
+"""Jobs of a benchmark in processes of their own, going on where an interrupted run of the same code stopped."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from benchmarks.provenance import keep_same_code, stamp
+
+#: So many at once: the machine has two cores.
+AT_ONCE = 2
+#: What a job is known by in the rows, in the order of its keys.
+Job = TypeVar("Job", bound=tuple[Any, ...])
+
+
+def missing_jobs(jobs: Sequence[Job], keys: Sequence[str], partial: Path, benchmark: str) -> list[Job]:
+    """Jobs that have no rows of today's code yet; rows of other code are taken out of the file."""
+    keep_same_code(partial, benchmark)
+    done: set[tuple[Any, ...]] = set()
+    if partial.exists():
+        done = set(pd.read_csv(partial)[list(keys)].itertuples(index=False, name=None))
+    return [job for job in jobs if job not in done]
+
+
+def measure_missing(
+    jobs: Sequence[Job],
+    keys: Sequence[str],
+    partial: Path,
+    benchmark: str,
+    measure: Callable[..., list[dict[str, Any]]],
+) -> None:
+    """Append the rows of each job that has none, once it is done; `measure` is called with what a job is known by."""
+    left, stamped = missing_jobs(jobs, keys, partial, benchmark), stamp(benchmark)
+    # Each process computes on one core, whatever its libraries would like.
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"))
+    with ProcessPoolExecutor(AT_ONCE) as pool:
+        futures = {pool.submit(measure, *job): job for job in left}
+        for number, future in enumerate(as_completed(futures), len(jobs) - len(left) + 1):
+            rows = pd.DataFrame([{**row, **stamped} for row in future.result()])
+            rows.to_csv(partial, mode="a", header=not partial.exists(), index=False)
+            name = ", ".join(map(str, futures[future]))
+            print(f"[{number}/{len(jobs)}] {name}", file=sys.stderr, flush=True)
