@@ -122,6 +122,20 @@ def imports_of(path: Path) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, alias.name) for alias in node.names)
 
 
+def test_private_functions_are_called() -> None:
+    """One that nothing calls is a leftover, or an override of what has another name by now."""
+    nodes = [node for path in SOURCES for node in ast.walk(tree_of(path))]
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    used |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    private = {
+        node.name
+        for node in nodes
+        if isinstance(node, ast.FunctionDef) and re.match(r"_(?!_|repr_)", node.name)
+        if not node.decorator_list  # a decorator may hand it to somebody else
+    }
+    assert private - used == set()
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_other_rooms_are_entered_by_their_front(path: Path) -> None:
     """`from mipplan.room import name`, never `from mipplan.room.module import name`, but in the room itself."""

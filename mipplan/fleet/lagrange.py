@@ -18,6 +18,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -52,14 +53,18 @@ class DeadlineRows:
     room: Float64  # the deadline less the path's lag, shape (R,)
     starts: Int64  # where each stage's options start
 
+    @cached_property
+    def _counts(self) -> Int64:
+        """How many options each stage has."""
+        return np.diff(self.starts, append=self.cost.size)
+
     def bound(self, multipliers: Float64) -> LagrangianBound:
         """Evaluate the bound at given multipliers, safely rounded down."""
         value = self.cost + self.taken @ multipliers
         least = np.minimum.reduceat(value, self.starts)
         terms = float(np.abs(least).sum() + np.abs(self.room) @ multipliers)
         bound = float(least.sum() - self.room @ multipliers) - _ROUNDING * (1.0 + terms)
-        counts = np.diff(np.append(self.starts, self.cost.size))
-        return LagrangianBound(bound, value - np.repeat(least, counts), multipliers)
+        return LagrangianBound(bound, value - np.repeat(least, self._counts), multipliers)
 
     def ascend(
         self, best: LagrangianBound, target: float, steps: int, params: PricingParams

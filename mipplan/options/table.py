@@ -314,9 +314,10 @@ def wait_bounds(
     rates = list(zip(options.period_ns.tolist(), options.tokens.tolist(), strict=True))
     if tolerance_ns <= 0 or not rates:
         return np.array([curve.exact(*rate) for rate in rates], dtype=np.int64)
-    wanted: dict[tuple[int, int], list[int]] = {}
+    wanted: dict[tuple[int, int], int] = {}
+    place = np.empty(options.count, dtype=np.int64)
     for option in np.argsort(-options.speed, kind="stable").tolist():
-        wanted.setdefault(rates[option], []).append(option)
+        place[option] = wanted.setdefault(rates[option], len(wanted))
     # From fast to slow, by halving where the bounds still differ; they do not fall.
     distinct, farthest = list(wanted), np.iinfo(np.int64).max if beyond_ns is None else beyond_ns
     found = [0] * len(distinct)
@@ -331,7 +332,4 @@ def wait_bounds(
             middle = (low + high) // 2
             found[middle] = min(found[high], max(found[low], curve.lower(*distinct[middle])))
             pending += [(low, middle), (middle, high)]
-    bounds = np.empty(options.count, dtype=np.int64)
-    for members, bound in zip(wanted.values(), found, strict=True):
-        bounds[members] = bound
-    return bounds
+    return np.array(found, dtype=np.int64)[place]

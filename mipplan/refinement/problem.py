@@ -113,7 +113,9 @@ class DueTimes:
     """When tokens must leave their stages: the messages made ready for adding up least times from the end."""
 
     def __init__(self, workload: Workload) -> None:
-        self._workload = workload
+        self._ingress_ns = {
+            stage: workload.ingress_ns[tokens.query] for stage, tokens in workload.stages.items()
+        }
         self._links = [
             _Link.of(workload, stage, messages)
             for stage in reversed(list(workload.stages))
@@ -123,9 +125,8 @@ class DueTimes:
 
     def under(self, least_service_ns: Mapping[str, int], deadline_ns: int) -> dict[str, Int64]:
         """By when every token must have left its stage, if no batch of the stages below takes less than stated."""
-        stages = self._workload.stages
         # Least time from the exit of each token to the last exit of what follows from it; 0 if nothing does.
-        remaining = {stage: np.zeros(tokens.count, dtype=np.int64) for stage, tokens in stages.items()}
+        remaining = {stage: np.zeros_like(ingress_ns) for stage, ingress_ns in self._ingress_ns.items()}
         for link in self._links:
             needed = remaining[link.stage][link.child] + (link.edge.delay_ns + least_service_ns[link.stage])
             if link.first is not None:
@@ -133,8 +134,8 @@ class DueTimes:
             above = remaining[link.edge.parent]
             above[link.parents] = np.maximum(above[link.parents], needed)
         return {
-            stage: self._workload.ingress_ns[tokens.query] + (deadline_ns - remaining[stage])
-            for stage, tokens in stages.items()
+            stage: ingress_ns + (deadline_ns - remaining[stage])
+            for stage, ingress_ns in self._ingress_ns.items()
         }
 
 

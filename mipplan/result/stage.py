@@ -70,12 +70,17 @@ class BatchAssignment:
         return int(np.max(self.batch_start_ns + self.batch_service_ns))
 
     def _per_token(self, instant_ns: Int64) -> Int64:
-        """Write an instant of each batch down for each of its tokens, in token order."""
+        """Find an instant of its batch for each token, in token order."""
         if self.rider is None and instant_ns.size == self.tokens:
             return instant_ns.view()  # Each is alone in its batch.
         by_token = np.empty(self.tokens, dtype=np.int64)
         if int(self.batch_size.sum()) < self.tokens:
             by_token.fill(NEVER)
+        self._hand_out(instant_ns, by_token)
+        return by_token
+
+    def _hand_out(self, instant_ns: Int64, by_token: Int64) -> None:
+        """Write an instant of each batch down for each of its tokens."""
         place = 0
         for low in range(0, instant_ns.size, self.batches_at_once):
             here = slice(low, low + self.batches_at_once)
@@ -84,7 +89,6 @@ class BatchAssignment:
             served = slice(place, upto) if self.rider is None else self.rider[place:upto]
             by_token[served] = instants if upto - place == size.size else np.repeat(instants, size)
             place = upto
-        return by_token
 
 
 @dataclass(frozen=True, eq=False)
