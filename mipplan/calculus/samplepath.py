@@ -5,6 +5,7 @@ Proofs: [theory, section 2][2-what-one-stage-guarantees] and [3][3-the-certifica
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -12,7 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, InputError, Int64, SampleParams, find_largest, greatest_values
+from mipplan.core import (
+    NS_PER_S,
+    UNLIMITED_NS,
+    InputError,
+    Int64,
+    SampleParams,
+    find_largest,
+    greatest_values,
+)
+from mipplan.pipeline import DispatchLaw
 
 #: Products above this are split, because no intermediate result may leave int64.
 _SAFE = 2**62
@@ -40,12 +50,15 @@ class StageService:
         return Fraction(self.period_ns, self.tokens)
 
 
-def stage_service(service_ns: Int64, replicas: int, is_source: bool) -> StageService:
+def stage_service(
+    service_ns: Int64, replicas: int, is_source: bool, law: DispatchLaw = DispatchLaw.EAGER
+) -> StageService:
     """Service curve of `replicas` replicas with batch cap ``b = service_ns.size``.
 
-    ``T = 2·max ℓ(k)``: the batch in service may be waited out in full, then the own batch takes as long again.
-    ``T = ℓ(1)`` at a source with b = 1: tokens arrive in token order and are served one by one in constant
-    time, so the recursion below T is exact ([theory, section 2][2-what-one-stage-guarantees]).
+    Eager and timed: ``T = 2·max ℓ(k)``, as the batch in service may be waited out in full, then the own batch takes as
+    long again; ``R = n·b/ℓ(b)``. Paced: ``T = L + δ`` and ``R = b/δ`` with ``L = max ℓ(k)`` and ``δ = ⌈L/n⌉``.
+    Under every law ``T = ℓ(1)`` at a source with b = 1: tokens arrive in token order and are served one by one in
+    constant time ([theory, section 2][2-what-one-stage-guarantees]). Neither T nor 1/R grows with n.
 
     Parameters
     ----------
@@ -53,14 +66,44 @@ def stage_service(service_ns: Int64, replicas: int, is_source: bool) -> StageSer
         ℓ(1), …, ℓ(b).
     is_source : bool
         Whether the stage has no incoming edge.
+    law : DispatchLaw
 
     References
     ----------
-    [Lemma (service)][lemma-service].
+    [Lemma (service)][lemma-service], [Lemma (service, paced)][lemma-service-paced].
     """
+    batch, slowest_ns = int(service_ns.size), int(service_ns.max())
+    one_by_one = is_source and batch == 1
+    if law is not DispatchLaw.PACED:
+        latency_ns = slowest_ns if one_by_one else 2 * slowest_ns
+        return StageService(latency_ns, int(service_ns[-1]), replicas * batch)
+    pace_ns = paced_period_ns(service_ns, replicas)
+    return StageService(slowest_ns + (0 if one_by_one else -(-slowest_ns // replicas)), pace_ns, batch)
+
+
+def paced_period_ns(service_ns: Int64, replicas: int) -> int:
+    """Time in which a paced stage serves one full batch: ``δ = ⌈L/n⌉``.
+
+    One replica is eager and needs ℓ(b), perhaps less than L where the table is not monotone; no less than two replicas
+    need is claimed even so, that more replicas never seem slower.
+    """
+    slowest_ns = int(service_ns.max())
+    if replicas == 1:
+        return max(int(service_ns[-1]), -(-slowest_ns // 2))
+    return -(-slowest_ns // replicas)
+
+
+def fewest_replicas(service_ns: Int64, tokens_per_ns: Fraction, law: DispatchLaw = DispatchLaw.EAGER) -> int:
+    """Fewest replicas whose R exceeds a rate; where no number does, more than there ever are."""
     batch = int(service_ns.size)
-    latency_ns = int(service_ns[0]) if is_source and batch == 1 else 2 * int(service_ns.max())
-    return StageService(latency_ns, int(service_ns[-1]), replicas * batch)
+    if law is not DispatchLaw.PACED:
+        return math.floor(tokens_per_ns * int(service_ns[-1]) / batch) + 1
+    longest_ns = math.ceil(batch / tokens_per_ns) - 1 if tokens_per_ns else UNLIMITED_NS
+    if longest_ns < 1:
+        return UNLIMITED_NS
+    if paced_period_ns(service_ns, 1) <= longest_ns:
+        return 1
+    return max(2, -(-int(service_ns.max()) // longest_ns))
 
 
 def service_time_ns(service: StageService, serial_tokens: int = 0) -> int:
