@@ -1,14 +1,15 @@
 """Rule P (theory, section 11), twice: in the event loop of whole pipelines, and for one stage by a clock that ticks.
 
 Both ask the rule as it is written: sort the worst-case free times that a dispatch would leave, and hold each against
-``x + j·δ``. The event loop looks again at every instant at which that could change; the clock looks at every nanosecond.
+``x + j·δ``. The event loop looks again at every instant at which that could change, the clock at every nanosecond.
 They share no line with each other but `is_spread`, and none with `mipplan.replayer`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from oracle_replay import Event, EventLoop, Replica
@@ -131,17 +132,10 @@ class ClockedStage:
         return is_spread(free, now, max(self.table))
 
 
-def slow_paced_service(table: Sequence[int], replicas: int, is_source: bool) -> tuple[int, Any]:
+def slow_paced_service(table: Sequence[int], replicas: int, is_source: bool) -> tuple[int, Fraction]:
     """T and R of a paced stage as they are written, in ns and tokens per ns."""
-    from fractions import Fraction
-
     slowest, batch = max(table), len(table)
     delta = -(-slowest // replicas)
     period = max(table[-1], -(-slowest // 2)) if replicas == 1 else delta
     latency = table[0] if is_source and batch == 1 else slowest + delta
     return latency, Fraction(batch, period)
-
-
-def slow_delay_of(tables: Mapping[str, Sequence[int]], replicas: Mapping[str, int]) -> dict[str, int]:
-    """δ of every stage."""
-    return {stage: -(-max(table) // replicas[stage]) for stage, table in tables.items()}

@@ -72,36 +72,47 @@ def stage_service(
     ----------
     [Lemma (service)][lemma-service], [Lemma (service, paced)][lemma-service-paced].
     """
+    columns = service_columns(service_ns, np.array([replicas], dtype=np.int64), is_source, law)
+    return StageService(*(int(column[0]) for column in columns))
+
+
+def service_columns(
+    service_ns: Int64, replicas: Int64, is_source: bool, law: DispatchLaw
+) -> tuple[Int64, Int64, Int64]:
+    """T, ℓ(b) and n·b of `stage_service` for many numbers of replicas, shape (m,) each; paced they are T, δ and b."""
     batch, slowest_ns = int(service_ns.size), int(service_ns.max())
-    one_by_one = is_source and batch == 1
+    one_by_one, same = is_source and batch == 1, np.ones_like(replicas)
     if law is not DispatchLaw.PACED:
-        latency_ns = slowest_ns if one_by_one else 2 * slowest_ns
-        return StageService(latency_ns, int(service_ns[-1]), replicas * batch)
-    pace_ns = paced_period_ns(service_ns, replicas)
-    return StageService(slowest_ns + (0 if one_by_one else -(-slowest_ns // replicas)), pace_ns, batch)
+        return (slowest_ns if one_by_one else 2 * slowest_ns) * same, service_ns[-1] * same, replicas * batch
+    pace_ns = -(-slowest_ns // replicas)
+    latency_ns = slowest_ns * same if one_by_one else slowest_ns + pace_ns
+    return latency_ns, np.where(replicas == 1, _alone_ns(service_ns), pace_ns), batch * same
 
 
-def paced_period_ns(service_ns: Int64, replicas: int) -> int:
-    """Time in which a paced stage serves one full batch: ``δ = ⌈L/n⌉``.
+def _alone_ns(service_ns: Int64) -> int:
+    """Time in which one paced replica serves a full batch; ``δ = ⌈L/n⌉`` for two or more.
 
     One replica is eager and needs ℓ(b), perhaps less than L where the table is not monotone; no less than two replicas
     need is claimed even so, that more replicas never seem slower.
     """
-    slowest_ns = int(service_ns.max())
-    if replicas == 1:
-        return max(int(service_ns[-1]), -(-slowest_ns // 2))
-    return -(-slowest_ns // replicas)
+    return max(int(service_ns[-1]), -(-int(service_ns.max()) // 2))
 
 
-def fewest_replicas(service_ns: Int64, tokens_per_ns: Fraction, law: DispatchLaw = DispatchLaw.EAGER) -> int:
-    """Fewest replicas whose R exceeds a rate; where no number does, more than there ever are."""
+def fewest_replicas(
+    service_ns: Int64, tokens_per_ns: Fraction, law: DispatchLaw = DispatchLaw.EAGER, *, reached: bool = False
+) -> int:
+    """Fewest replicas whose R exceeds a rate, or reaches it; where no number does, more than there ever are."""
     batch = int(service_ns.size)
     if law is not DispatchLaw.PACED:
-        return math.floor(tokens_per_ns * int(service_ns[-1]) / batch) + 1
-    longest_ns = math.ceil(batch / tokens_per_ns) - 1 if tokens_per_ns else UNLIMITED_NS
+        needed = tokens_per_ns * int(service_ns[-1]) / batch
+        return math.ceil(needed) if reached else math.floor(needed) + 1
+    longest_ns = UNLIMITED_NS
+    if tokens_per_ns:
+        period_ns = batch / tokens_per_ns
+        longest_ns = math.floor(period_ns) if reached else math.ceil(period_ns) - 1
     if longest_ns < 1:
         return UNLIMITED_NS
-    if paced_period_ns(service_ns, 1) <= longest_ns:
+    if _alone_ns(service_ns) <= longest_ns:
         return 1
     return max(2, -(-int(service_ns.max()) // longest_ns))
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from mipplan.baselines import coarse_grained, half_slo, inferline
-from mipplan.certificate import certify
 from mipplan.comparison.result import Comparison, ComparisonRow, Contender, Judgement
 from mipplan.core import (
     NS_PER_S,
@@ -38,6 +37,7 @@ from mipplan.refinement import refine
 from mipplan.replayer import Discipline, replay
 from mipplan.result import Effort, Plan, resolve_slo_ns
 from mipplan.trace import Trace, check_split, split_trace
+from mipplan.verification import certify
 
 #: The rest of the trace is replayed with 5 draws, unless told otherwise.
 _SEEDS = 5

@@ -179,8 +179,8 @@ class Pipeline:
         """Edges out of a stage, in the order of the file."""
         return tuple(edge for edge in self._edges if edge.parent == name)
 
-    def laws(self, dispatch: Dispatch = None) -> Laws:
-        """Return the law of every stage: that of the file, or what is said instead for all or for those named.
+    def laws(self, dispatch: Dispatch = None, otherwise: Laws | None = None) -> Laws:
+        """Return the law of every stage: what is said for all or for those named, else `otherwise` or the file's own.
 
         Raises
         ------
@@ -203,7 +203,7 @@ class Pipeline:
                 if place == "dispatch":
                     break
         faults.check()
-        own = {name: stage.dispatch for name, stage in self._stages.items()}
+        own = {name: (otherwise or {}).get(name, stage.dispatch) for name, stage in self._stages.items()}
         return own | {name: DispatchLaw(law) for name, law in (named or {}).items()}
 
     def longest_paths(self) -> LongestPaths[str]:
@@ -251,7 +251,7 @@ class Pipeline:
         entry = parse_pipeline(document)
         graph: nx.DiGraph[str] = nx.DiGraph()
         for name, raw in document.value["stages"].items():
-            law = {} if entry.dispatch == DispatchLaw.EAGER else {"dispatch": entry.dispatch}
+            law = {} if entry.dispatch == "eager" else {"dispatch": entry.dispatch}
             graph.add_node(name, **(law | raw))
         for raw in document.value.get("edges") or []:
             attributes = {key: value for key, value in raw.items() if key not in ("from", "to")}

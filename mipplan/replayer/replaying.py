@@ -33,7 +33,7 @@ from mipplan.core import (
     higher_rank,
     shown,
 )
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import Dispatch, Pipeline
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import (
@@ -60,7 +60,8 @@ def replay(
     plan: Plan,
     trace: Trace,
     *,
-    discipline: str = "oldest_first",
+    dispatch: Dispatch = None,
+    discipline: str | None = None,
     engine: str = "auto",
     seed: int | None = None,
     schedule: Mapping[str, ReplicaSchedule] | None = None,
@@ -72,7 +73,10 @@ def replay(
     ----------
     plan : Plan
     trace : Trace
-    discipline : {"oldest_first", "fifo"}
+    dispatch : str or mapping of str to str, optional
+        Law of all stages (``eager``, ``paced`` or ``timed``), or laws of those named; others as the plan says.
+    discipline : {"oldest_first", "fifo"}, optional
+        As the plan says by default.
     engine : str
         ``"auto"`` or a key of `ENGINES`; all give the same result. ``"auto"`` takes the first that is installed,
         and for small jobs the first that need not be loaded.
@@ -96,7 +100,14 @@ def replay(
     """
     check_plan(plan)
     return replay_many(
-        [plan], trace, discipline=discipline, engine=engine, seed=seed, schedule=schedule, noise=noise
+        [plan],
+        trace,
+        dispatch=dispatch,
+        discipline=discipline,
+        engine=engine,
+        seed=seed,
+        schedule=schedule,
+        noise=noise,
     )[0]
 
 
@@ -105,7 +116,8 @@ def replay_many(
     plans: Iterable[Plan],
     trace: Trace,
     *,
-    discipline: str = ...,
+    dispatch: Dispatch = ...,
+    discipline: str | None = ...,
     engine: str = ...,
     seed: int | None = ...,
     schedule: Mapping[str, ReplicaSchedule] | None = ...,
@@ -120,7 +132,8 @@ def replay_many(
     plans: Iterable[Plan],
     trace: Trace,
     *,
-    discipline: str = ...,
+    dispatch: Dispatch = ...,
+    discipline: str | None = ...,
     engine: str = ...,
     seed: int | None = ...,
     schedule: Mapping[str, ReplicaSchedule] | None = ...,
@@ -134,7 +147,8 @@ def replay_many(
     plans: Iterable[Plan],
     trace: Trace,
     *,
-    discipline: str = "oldest_first",
+    dispatch: Dispatch = None,
+    discipline: str | None = None,
     engine: str = "auto",
     seed: int | None = None,
     schedule: Mapping[str, ReplicaSchedule] | None = None,
@@ -163,6 +177,7 @@ def replay_many(
     settings = read_settings(
         asked,
         discipline,
+        dispatch,
         schedule,
         noise,
         also=[

@@ -8,7 +8,7 @@ from mipplan.result.explanation import (
     StageExplanation,
     step_text,
 )
-from mipplan.result.plan import Plan, relevant_profiles
+from mipplan.result.plan import Plan
 from mipplan.result.plan_file import PlanDocument, altered_parts, document_text, fingerprint, read_document
 from mipplan.result.record import (
     Choice,
@@ -21,7 +21,9 @@ from mipplan.result.record import (
     Provenance,
     Refinement,
     TraceReference,
+    check_laws,
     proof_text,
+    relevant_profiles,
     resolve_slo_ns,
 )
 from mipplan.result.replay import ReplayResult
@@ -71,6 +73,7 @@ __all__ = [
     "TraceReference",
     "Windows",
     "altered_parts",
+    "check_laws",
     "check_window",
     "check_windows",
     "document_text",

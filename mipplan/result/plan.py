@@ -23,15 +23,14 @@ from mipplan.core import (
     remake,
 )
 from mipplan.documents import write_text_atomically
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, common_law, duties_text
 from mipplan.profiles import LatencyTable, Profiles
 from mipplan.result.explanation import Explanation, dollars_text
 from mipplan.result.plan_file import (
     PlanDocument,
     altered_parts,
     document_text,
-    fingerprint,
-    json_form,
+    plan_document,
     read_document,
 )
 from mipplan.result.record import (
@@ -45,8 +44,10 @@ from mipplan.result.record import (
     Provenance,
     Refinement,
     TraceReference,
+    check_laws,
     proof_text,
     read_choices,
+    relevant_profiles,
     resolve_slo_ns,
 )
 
@@ -63,15 +64,11 @@ class Plan(Printable):
     pipeline : Pipeline
     profiles : Profiles
         The hardware and latency tables admissible for the pipeline's models.
-    objective : Objective
-        What was asked for; its fields are the plan's, too (`slo_ns`, `quantile`, `seed`, …).
+    objective, figures, provenance : Objective, Figures, Provenance
+        What was asked for, what is known, where it comes from; their fields are the plan's, too (`slo_ns`, …).
     choices : mapping of str to Choice
         In file order of the stages; empty if there is no plan.
     status : PlanStatus
-    figures : Figures
-        Their fields are the plan's, too.
-    provenance : Provenance
-        Its fields are the plan's, too.
     reason : str or None
         Why there is no plan, or what kept it from being proven optimal.
     limit : Limit or None
@@ -104,6 +101,8 @@ class Plan(Printable):
     """Arrival curve of ``guarantee="envelope"``: (burst, rate) of every token bucket."""
     budget_microusd_per_hour = FieldOf[int | None]("objective.budget_microusd_per_hour")
     """If the plan is the fastest within a budget."""
+    discipline = FieldOf[Discipline]("objective.discipline")
+    """Which waiting tokens a batch takes first."""
     microusd_per_hour = FieldOf[int | None]("figures.microusd_per_hour")
     """Cost in whole micro-dollars per hour."""
     lower_bound_microusd_per_hour = FieldOf[int | None]("figures.lower_bound_microusd_per_hour")
@@ -161,6 +160,8 @@ class Plan(Printable):
         slo_s: float | None = None,
         quantile: float = 0.99,
         seed: int = 0,
+        dispatch: Dispatch = None,
+        discipline: str = "oldest_first",
     ) -> Plan:
         """Make a plan of what you run today, to judge it by `certify` and `replay`.
 
@@ -173,8 +174,8 @@ class Plan(Printable):
             between measured sizes are interpolated, larger ones refused.
         slo_s : float, optional
             The pipeline's by default.
-        quantile, seed
-            As for `mipplan.plan`.
+        quantile, seed, dispatch, discipline
+            As for `mipplan.plan`; no certificate is asked for yet, so any discipline will do.
 
         Raises
         ------
@@ -184,7 +185,18 @@ class Plan(Printable):
         slo_ns = resolve_slo_ns(pipeline, slo_s)
         relevant = relevant_profiles(pipeline, profiles)
         made = read_choices(pipeline, relevant, choices)
-        return cls(pipeline, relevant, Objective(slo_ns, quantile, seed), made)
+        laws = check_laws(pipeline, dispatch, discipline)
+        return cls(pipeline, relevant, Objective(slo_ns, quantile, seed).under(laws, discipline), made)
+
+    @property
+    def laws(self) -> Laws:
+        """When each stage makes a batch, in file order."""
+        return dict.fromkeys(self.pipeline.stages, DispatchLaw.EAGER) | dict(self.objective.dispatch)
+
+    @property
+    def dispatch(self) -> str:
+        """The law of all stages, or ``mixed``."""
+        return common_law(self.laws)
 
     @property
     def gap(self) -> float | None:
@@ -251,6 +263,7 @@ class Plan(Printable):
                 ("replayed", self._replayed_text()),
                 ("stopped by", self.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[self.limit]),
                 ("reason", self.reason),
+                ("dispatch", self._dispatch_text()),
                 ("proof", proof_text(self.status, self.guarantee, has_budget=has_budget)),
             ),
             headings=("stage", "hardware", ">batch", ">replicas", ">$/h"),
@@ -303,6 +316,11 @@ class Plan(Printable):
             scope = " for all traffic inside the arrival curve"
         return f"{format_duration(self.certificate_ns)}{scope}"
 
+    def _dispatch_text(self) -> str | None:
+        if not self.objective.dispatch and self.discipline is Discipline.OLDEST_FIRST:
+            return None
+        return f"{self.dispatch}, {self.discipline.replace('_', ' ')}: {duties_text(self.laws)}"
+
     def _replayed_text(self) -> str | None:
         refined = self.refinement
         if refined is None or refined.quantile_ns is None:
@@ -322,12 +340,9 @@ class Plan(Printable):
         return self
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON (format 1), whole or not at all.
+        """Write the plan as JSON, whole or not at all: format 1 if all is eager and oldest first, else format 2.
 
-        Raises
-        ------
-        InputError
-            If the place cannot be written to.
+        Raises `InputError` if the place cannot be written to.
         """
         write_text_atomically(path, self.to_json())
 
@@ -337,15 +352,7 @@ class Plan(Printable):
 
     def to_document(self) -> dict[str, Any]:
         """JSON-able form; see `mipplan.result.plan_file` for the fields."""
-        inputs = {"pipeline": self.pipeline.to_document(), "profiles": self.profiles.to_document()}
-        made = {"format": 1, **inputs, "hashes": {part: fingerprint(held) for part, held in inputs.items()}}
-        # A limit is written only where one was hit: files had none before.
-        own = [
-            name
-            for name in PlanDocument.model_fields
-            if name != "checksum" and (name != "limit" or self.limit)
-        ]
-        return {name: made[name] if name in made else json_form(getattr(self, name)) for name in own}
+        return plan_document(self)
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
@@ -372,8 +379,10 @@ class Plan(Printable):
         """Build a plan from a validated document; a fault names its place in `origin`."""
         made_for = None if document.trace is None else TraceReference(**document.trace.model_dump())
         try:
+            pipeline = Pipeline.from_document(document.pipeline, origin=f"{origin}: pipeline")
+            pipeline.laws(document.dispatch)
             return cls(
-                Pipeline.from_document(document.pipeline, origin=f"{origin}: pipeline"),
+                pipeline,
                 Profiles.from_document(document.profiles, origin=f"{origin}: profiles"),
                 document.objective(),
                 {stage: Choice(**choice.model_dump()) for stage, choice in document.choices.items()},
@@ -388,10 +397,3 @@ class Plan(Printable):
                 fault if fault.place.startswith(origin) else Fault(f"{origin}: {fault.place}", fault.message)
                 for fault in error.faults
             ) from None
-
-
-def relevant_profiles(pipeline: Pipeline, profiles: Profiles) -> Profiles:
-    """Only what the pipeline's models have measurements for; a plan carries no more than its own problem."""
-    models = {stage.model for stage in pipeline.stages.values()}
-    hardware = {name for model, name in profiles.tables if model in models}
-    return profiles.restricted_to(models, hardware)
