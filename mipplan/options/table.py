@@ -173,7 +173,7 @@ def frontier(cost: Int64, latency_ns: Int64, speed: Int64, last: Bool | None = N
     order = np.lexsort((-speed, latency_ns, cost) if last is None else (last, -speed, latency_ns, cost))
     levels, level = np.unique(latency_ns[order], return_inverse=True)
     if order.size * levels.size > _LARGEST_GRID:
-        kept[order] = _swept(level.tolist(), speed[order].tolist())
+        kept[order] = swept_frontier(level.tolist(), speed[order].tolist())
         return kept
     # best[k, t]: the greatest speed among the first k options (by cost) with latency level ≤ t.
     best = np.full((order.size + 1, levels.size), -1, dtype=np.int64)
@@ -188,7 +188,7 @@ def frontier(cost: Int64, latency_ns: Int64, speed: Int64, last: Bool | None = N
 _LARGEST_GRID = 2**25
 
 
-def _swept(level: list[int], speed: list[int]) -> Bool:
+def swept_frontier(level: list[int], speed: list[int]) -> Bool:
     """Which options are faster than all before them with no greater T, given in order of cost; shape (m,).
 
     What is kept so far is a staircase, on which speed rises with T; what it stands above is forgotten.

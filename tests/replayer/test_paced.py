@@ -8,11 +8,24 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size
-from mipplan.replayer import ENGINES, Capacity, StageTask
+from mipplan.pipeline import DispatchLaw
+from mipplan.replayer import (
+    ENGINES,
+    Capacity,
+    ReplicaSchedule,
+    ServiceNoise,
+    StageTask,
+    replay,
+    replay_many,
+    replay_stream,
+)
 from mipplan.replayer.engines import plain
 from mipplan.replayer.stage_task import NEVER
-from mipplan.result import Following
-from oracle_paced import ClockedStage
+from mipplan.result import Following, Plan
+from oracle_paced import ClockedStage, PacedLoop
+from oracle_replay import Discipline, SlowSchedule, slow_noise
+from oracle_tokens import slow_tokens
+from random_pipelines import Case, random_case, random_noise, random_schedules
 from random_tasks import differences, paced_task
 
 
@@ -88,3 +101,82 @@ def test_rule_p_by_hand() -> None:
     table = np.array([4, 10], dtype=np.int64)
     task = StageTask(arrival[:3] * 0, table[np.newaxis], Capacity.constant(2), pace_ns=table)
     assert plain.serve(task).batch_start_ns.tolist() == [0, 0]
+
+
+def test_pipelines_of_all_laws_equal_the_event_loop() -> None:
+    """Stages of any law, with and without schedules and noise: every engine, whole, in pieces and by verdict."""
+    for number in range(campaign_size(quick=60, deep=4_000)):
+        rng = np.random.default_rng([52, number])
+        case = random_case(rng, max_arrivals=30)
+        laws = {stage: str(rng.choice(list(DispatchLaw))) for stage in case.pipeline.stages}
+        schedules = random_schedules(rng, case) if number % 3 == 0 else {}
+        noise = random_noise(rng) if number % 2 else None
+        discipline = ("oldest_first", "fifo")[int(rng.integers(2))]
+        plan = Plan.from_choices(
+            case.pipeline,
+            case.profiles,
+            case.choices,
+            slo_s=1.0,
+            dispatch=laws,
+            discipline=discipline,
+            seed=number,
+        )
+        expected = slowly(case, number, laws, discipline, schedules, noise)
+        for engine in ENGINES:
+            made = replay(plan, case.trace, engine=engine, schedule=schedules, noise=noise)
+            assert made.latency_ns.tolist() == expected, f"case {number}, {engine}"
+            streamed = replay_stream(
+                plan,
+                case.trace,
+                engine=engine,
+                schedule=schedules,
+                noise=noise,
+                chunk=int(rng.integers(1, 12)),
+            )
+            assert streamed.latency_sum_ns == sum(expected), f"case {number}, {engine}: in pieces"
+            assert streamed.histogram.largest_ns == max(expected)
+        slo_ns = int(rng.choice(expected))
+        (verdict,) = replay_many([plan], case.trace, schedule=schedules, noise=noise, slo_s=slo_ns / 1e9)
+        assert verdict.keeps == (made.quantile_ns(0.99) <= slo_ns), f"case {number}"
+
+
+def slowly(
+    case: Case,
+    number: int,
+    laws: dict[str, str],
+    discipline: Discipline,
+    schedules: dict[str, ReplicaSchedule],
+    noise: ServiceNoise | None,
+) -> list[int]:
+    """Latencies by the event loop; what a timed stage is done with before its time is held back."""
+    tokens, tables = slow_tokens(case.pipeline, len(case.trace), number), case.service_ns()
+    batch_time = None
+    if noise is not None:
+        assert noise.factors is not None
+        drawn = slow_noise(
+            tokens, tables, noise.factors.tolist(), number if noise.seed is None else noise.seed
+        )
+
+        def batch_time(stage: str, oldest: int, size: int) -> int:
+            least = tables[stage][size - 1] if laws[stage] == "timed" else 1
+            return max(least, drawn(stage, oldest, size))
+
+    return (
+        PacedLoop(
+            tokens,
+            case.ingress_ns(),
+            tables,
+            case.replicas(),
+            discipline,
+            paced=frozenset(stage for stage, law in laws.items() if law == "paced"),
+            schedules={
+                stage: SlowSchedule(
+                    schedule.change_ns.tolist(), schedule.replicas.tolist(), schedule.delay_ns
+                )
+                for stage, schedule in schedules.items()
+            },
+            batch_time=batch_time,
+        )
+        .run()
+        .latency
+    )
