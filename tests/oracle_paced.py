@@ -1,12 +1,14 @@
-"""Rule P (theory, section 11), twice: in the event loop of whole pipelines, and for one stage by a clock that ticks.
+"""The laws of theory, section 11: rule P, twice, and timed dispatch as a server keeps it.
 
-Both ask the rule as it is written: sort the worst-case free times that a dispatch would leave, and hold each against
-``x + j·δ``. The event loop looks again at every instant at which that could change, the clock at every nanosecond.
-They share no line with each other but `is_spread`, and none with `mipplan.replayer`.
+Rule P is played in the event loop of whole pipelines, and for one stage by a clock that ticks. Both ask the rule as it
+is written: sort the worst-case free times that a dispatch would leave, and hold each against ``x + j·δ``. The event
+loop looks again at every instant at which that could change, the clock at every nanosecond. They share no line with each
+other but `is_spread`, and none with `mipplan.replayer`.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -69,6 +71,57 @@ class PacedLoop(EventLoop):
         later = [time for time in times if time > now]
         if later:  # else it is an event that changes it
             self.schedule(min(later), stage)
+
+
+class TimedLoop(EventLoop):
+    """The event loop with a timed dispatcher at every stage: what is done early is held back.
+
+    Batches and messages may take any shorter time (`service_takes`, `delay_takes`), and any of the idle replicas may be
+    taken (`shuffle`). With `forgets`, the planted fault, now and then something is not held back.
+    """
+
+    def __init__(
+        self,
+        *given: Any,
+        shuffle: Callable[[list[Replica]], None],
+        forgets: Callable[[], bool],
+        **settings: Any,
+    ) -> None:
+        super().__init__(*given, **settings)
+        self.shuffle, self.forgets = shuffle, forgets
+        self.due: dict[int, int] = {}  # when a busy replica is released, by its identity
+        self.message_due: dict[int, int] = {}  # when a message is handed on, by the identity of its event
+
+    def dispatch_everywhere(self, now: int) -> None:
+        """Ask idle replicas in any order."""
+        for pool in self.pool.values():
+            self.shuffle(pool)
+        super().dispatch_everywhere(now)
+
+    def dispatch(self, stage: str, replica: Replica, queue: list[int], now: int) -> None:
+        """Note when the batch is due, by its table."""
+        size = min(len(queue), len(self.service[stage]))
+        self.due[id(replica)] = now + self.service[stage][size - 1]
+        super().dispatch(stage, replica, queue, now)
+
+    def happen(self, event: Event) -> None:
+        """Hold back what comes before its time."""
+        if event.replica is not None and event.time < self.due[id(event.replica)] and not self.forgets():
+            self.schedule(self.due[id(event.replica)], event.stage, replica=event.replica)
+        elif (due := self.message_due.pop(id(event), event.time)) > event.time and not self.forgets():
+            self.schedule(due, event.stage, token=event.token)
+        else:
+            super().happen(event)
+
+    def complete(self, replica: Replica, now: int) -> None:
+        """Send on what a batch held; messages travel for less than their delay."""
+        for number in replica.busy_with or ():
+            self.seen.exit[replica.stage][number] = now
+            for child, child_number, delay in self.listeners.get((replica.stage, number), ()):
+                travels = Event(now + self.delay_takes(delay), 0.0, child, child_number)
+                self.message_due[id(travels)] = now + delay
+                heapq.heappush(self.events, travels)
+        replica.busy_with = None
 
 
 @dataclass

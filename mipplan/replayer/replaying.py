@@ -15,7 +15,7 @@ plans are refuted within the first bursts; a good one is replayed until all but 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar, overload
 
@@ -35,6 +35,7 @@ from mipplan.core import (
 )
 from mipplan.pipeline import Dispatch, Pipeline
 from mipplan.replayer.engines import resolve_engine
+from mipplan.replayer.overruns import may_overrun, with_overruns
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import (
     Noise,
@@ -197,7 +198,16 @@ def replay_many(
     hold_on_to_memory()
 
     def replay_group(group: list[Plan], drawn: int) -> list[ReplayResult]:
-        return replay_together(group, realise(group[0].pipeline, trace, drawn), settings, chosen)
+        workload = realise(group[0].pipeline, trace, drawn)
+        runs = replay_together(group, workload, settings, chosen)
+        overrunning = [number for number, plan in enumerate(group) if may_overrun(plan, settings)]
+        if overrunning:
+            planned = replay_together(
+                [group[number] for number in overrunning], workload, replace(settings, noise=None), chosen
+            )
+            for number, stated in zip(overrunning, planned, strict=True):
+                runs[number] = with_overruns(group[number], runs[number], stated, workload)
+        return runs
 
     return _answer_by_tokens(asked, seed, replay_group)
 

@@ -26,7 +26,7 @@ from mipplan.result.record import (
     relevant_profiles,
     resolve_slo_ns,
 )
-from mipplan.result.replay import ReplayResult
+from mipplan.result.replay import ReplayResult, overruns_text
 from mipplan.result.stage import BatchAssignment, Following, StageReplay
 from mipplan.result.statistics import FIGURES, Estimate, Interval, LatencyStatistics
 from mipplan.result.stream import (
@@ -79,6 +79,7 @@ __all__ = [
     "document_text",
     "exact_sum",
     "fingerprint",
+    "overruns_text",
     "proof_text",
     "read_document",
     "relevant_profiles",

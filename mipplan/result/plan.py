@@ -23,7 +23,7 @@ from mipplan.core import (
     remake,
 )
 from mipplan.documents import write_text_atomically
-from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, common_law, duties_text
+from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, are_timed, common_law
 from mipplan.profiles import LatencyTable, Profiles
 from mipplan.result.explanation import Explanation, dollars_text
 from mipplan.result.plan_file import (
@@ -45,6 +45,7 @@ from mipplan.result.record import (
     Refinement,
     TraceReference,
     check_laws,
+    laws_text,
     proof_text,
     read_choices,
     relevant_profiles,
@@ -253,7 +254,7 @@ class Plan(Printable):
         headroom = "" if self.headroom == 1.0 else f", for {self.headroom:g} × the traffic"
         margin = f", {format_duration(self.margin_ns)} of it kept back" if self.margin_ns else ""
         prices = {name: device.microusd_per_hour for name, device in self.profiles.hardware.items()}
-        has_budget = self.budget_microusd_per_hour is not None
+        has_budget, is_timed = self.budget_microusd_per_hour is not None, are_timed(self.laws)
         return Summary(
             f"Plan for {self.pipeline.name}: {self.status}",
             figures=(
@@ -263,8 +264,8 @@ class Plan(Printable):
                 ("replayed", self._replayed_text()),
                 ("stopped by", self.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[self.limit]),
                 ("reason", self.reason),
-                ("dispatch", self._dispatch_text()),
-                ("proof", proof_text(self.status, self.guarantee, has_budget=has_budget)),
+                ("dispatch", laws_text(self.laws, self.discipline)),
+                ("proof", proof_text(self.status, self.guarantee, has_budget=has_budget, timed=is_timed)),
             ),
             headings=("stage", "hardware", ">batch", ">replicas", ">$/h"),
             rows=(
@@ -314,18 +315,15 @@ class Plan(Printable):
         scope = "" if self.trace is None else f" on {self.trace.name} ({self.trace.queries:,} queries)"
         if self.guarantee is Guarantee.ENVELOPE:
             scope = " for all traffic inside the arrival curve"
+        if self.guarantee is Guarantee.REPLAY and are_timed(self.laws):
+            scope += ": every timed run is the replay"
         return f"{format_duration(self.certificate_ns)}{scope}"
 
-    def _dispatch_text(self) -> str | None:
-        if not self.objective.dispatch and self.discipline is Discipline.OLDEST_FIRST:
-            return None
-        return f"{self.dispatch}, {self.discipline.replace('_', ' ')}: {duties_text(self.laws)}"
-
     def _replayed_text(self) -> str | None:
-        refined = self.refinement
-        if refined is None or refined.quantile_ns is None:
-            return None
-        return f"{format_duration(refined.quantile_ns)}, {refined.discipline.replace('_', ' ')}"
+        made = self.refinement
+        quantile_ns = None if made is None else made.quantile_ns
+        manner = self.discipline.replace("_", " ")
+        return None if quantile_ns is None else f"{format_duration(quantile_ns)}, {manner}"
 
     def require(self) -> Plan:
         """Return the plan itself if it has choices.

@@ -25,7 +25,7 @@ from mipplan.core import (
     remake,
 )
 from mipplan.documents import StrictEntry
-from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline
+from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, common_law, duties_text
 from mipplan.profiles import Profiles
 from mipplan.trace import Trace
 
@@ -40,7 +40,8 @@ class Guarantee(StrEnum):
     ENVELOPE = "envelope"
     """Every query of any traffic inside an arrival curve, whatever is drawn."""
     REPLAY = "replay"
-    """None by a theorem: the *replay* of the trace kept the objective (`mipplan.refine`)."""
+    """The *replay* of the trace kept the objective (`mipplan.refine`). Where all stages are timed that is a
+    certificate, as every run is the replay; elsewhere it is said of this one run, by no theorem."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,8 @@ class PlanStatus(StrEnum):
     OPTIMAL = "optimal"
     """The cheapest certified plan of the option set; proven. Certified means that every stage serves more than arrives
     there on average (it is stable), and the certificate keeps the objective. Of a refined plan (guarantee ``replay``):
-    the cheapest, stable or not, whose replay keeps the objective."""
+    the cheapest, stable or not, whose replay keeps the objective; if it is timed, its replay is its certificate, and it
+    is stable."""
     FEASIBLE = "feasible"
     """Certified, but a limit was hit before it was proven cheapest: compare cost and lower bound."""
     INFEASIBLE = "infeasible"
@@ -230,10 +232,12 @@ class PlanStatus(StrEnum):
     """Made from choices by `Plan.from_choices`, or by a baseline's rule; nothing is proven about it."""
 
 
-def proof_text(status: str, guarantee: str, *, has_budget: bool = False) -> str | None:
+def proof_text(status: str, guarantee: str, *, has_budget: bool = False, timed: bool = False) -> str | None:
     """Say among which plans one is proven best, in the words of docs/glossary.md; None where nothing is proven."""
     which, kept = "no certified plan", " (certified: stable, and the certificate keeps the objective)"
-    if guarantee == Guarantee.REPLAY:
+    if guarantee == Guarantee.REPLAY and timed:
+        kept = " (certified: stable, and the replay, which every timed run is, keeps the objective)"
+    elif guarantee == Guarantee.REPLAY:
         which, kept = "no plan that replays within the objective", ""
     if status == PlanStatus.OPTIMAL:
         better = "within the budget has a lower certificate" if has_budget else "costs less"
@@ -241,6 +245,13 @@ def proof_text(status: str, guarantee: str, *, has_budget: bool = False) -> str 
     if status == PlanStatus.FEASIBLE and not has_budget:
         return f"lower bound: of all that was allowed, {which} costs less than it{kept}"
     return None
+
+
+def laws_text(laws: Laws, discipline: Discipline) -> str | None:
+    """Say by which laws stages are dispatched and what voids the guarantee; None if they do what most servers do."""
+    if common_law(laws) == DispatchLaw.EAGER and discipline is Discipline.OLDEST_FIRST:
+        return None
+    return f"{common_law(laws)}, {discipline.replace('_', ' ')}: {duties_text(laws)}"
 
 
 class Limit(StrEnum):
