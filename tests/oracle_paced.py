@@ -2,8 +2,8 @@
 
 Rule P is played in the event loop of whole pipelines, and for one stage by a clock that ticks. Both ask the rule as it
 is written: sort the worst-case free times that a dispatch would leave, and hold each against ``x + j·δ``. The event
-loop looks again at every instant at which that could change, the clock at every nanosecond. They share no line with each
-other but `is_spread`, and none with `mipplan.replayer`.
+loop looks again at every instant at which that could change, the clock at every nanosecond. They share no line but
+`is_spread`, and none with `mipplan.replayer`.
 """
 
 from __future__ import annotations
