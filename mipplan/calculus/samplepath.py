@@ -72,6 +72,10 @@ def stage_service(
     ----------
     [Lemma (service)][lemma-service], [Lemma (service, paced)][lemma-service-paced].
     """
+    batch, slowest_ns = int(service_ns.size), int(service_ns.max())
+    if law is not DispatchLaw.PACED:
+        latency_ns = slowest_ns if is_source and batch == 1 else 2 * slowest_ns
+        return StageService(latency_ns, int(service_ns[-1]), replicas * batch)
     columns = service_columns(service_ns, np.array([replicas], dtype=np.int64), is_source, law)
     return StageService(*(int(column[0]) for column in columns))
 

@@ -62,7 +62,9 @@ def find_first_plan(
     """Cheapest of a handful of certified plans; None if none of them is certified within the limits."""
     patterns: list[dict[str, Option]] = []
     candidates: list[Configuration] = []
-    for least in params.least:
+    every = (family for found in instance.families.values() for family in found.families)
+    is_paced = any(family.law is DispatchLaw.PACED for family in every)
+    for least in params.least if is_paced else params.least[:1]:
         stages = (
             _cheapest_by_patience(f.families, least, params.patience) for f in instance.families.values()
         )

@@ -26,7 +26,7 @@ from mipplan.core import (
     seconds_to_ns,
 )
 from mipplan.options import Configuration, check_names
-from mipplan.pipeline import Discipline, Dispatch, Pipeline, are_timed
+from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Pipeline
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
@@ -163,7 +163,7 @@ def plan(
         lambda: check_laws(pipeline, dispatch, discipline),
     )
     laws = check_laws(pipeline, dispatch, discipline)
-    by_replay = are_timed(laws) and guarantee == Guarantee.TRACE
+    by_replay = set(laws.values()) == {DispatchLaw.TIMED} and guarantee == Guarantee.TRACE
     if not by_replay:
         check_discipline(Discipline(discipline))
     elif by_budget or headroom != 1.0:

@@ -178,9 +178,9 @@ def replay_many(
     settings = read_settings(
         asked,
         discipline,
-        dispatch,
         schedule,
         noise,
+        dispatch,
         also=[
             lambda: check_trace(trace),
             *engine_and_seed(engine, seed),

@@ -43,9 +43,9 @@ class ReplaySettings:
     """
 
     discipline: Discipline | None = None
-    dispatch: Dispatch = None
     schedule: Mapping[str, ReplicaSchedule] = field(default_factory=dict)
     noise: Noise = None
+    dispatch: Dispatch = None
 
     @property
     def noises(self) -> tuple[ServiceNoise, ...]:
@@ -67,7 +67,15 @@ class ReplaySettings:
 
     def laws_of(self, plan: Plan) -> Laws:
         """Dispatch law of every stage."""
-        return plan.pipeline.laws(self.dispatch, plan.laws)
+        return plan.laws if self.dispatch is None else plan.pipeline.laws(self.dispatch, plan.laws)
+
+    def law_at(self, plan: Plan, stage: str) -> DispatchLaw:
+        """Dispatch law of one stage."""
+        if isinstance(self.dispatch, str):
+            return DispatchLaw(self.dispatch)
+        if self.dispatch is not None and stage in self.dispatch:
+            return DispatchLaw(self.dispatch[stage])
+        return dict(plan.objective.dispatch).get(stage, DispatchLaw.EAGER)
 
     def discipline_of(self, plan: Plan) -> Discipline:
         """Queue discipline of every stage."""
@@ -101,9 +109,9 @@ class ReplaySettings:
 def read_settings(
     plans: Sequence[Plan],
     discipline: str | None = None,
-    dispatch: Dispatch = None,
     schedule: Mapping[str, ReplicaSchedule] | None = None,
     noise: Noise = None,
+    dispatch: Dispatch = None,
     *,
     also: Iterable[Callable[[], object]] = (),
 ) -> ReplaySettings:
@@ -129,7 +137,7 @@ def read_settings(
     faults.check()
     kept = dict(noise) if isinstance(noise, Mapping) else noise
     wanted = None if discipline is None else Discipline(discipline)
-    return ReplaySettings(wanted, dispatch, dict(schedule or {}), kept)
+    return ReplaySettings(wanted, dict(schedule or {}), kept, dispatch)
 
 
 def stage_identity(plan: Plan, stage: str, settings: ReplaySettings) -> tuple[object, ...]:
@@ -138,7 +146,7 @@ def stage_identity(plan: Plan, stage: str, settings: ReplaySettings) -> tuple[ob
     # Random service may follow from more of the profile than ℓ.
     columns = (table.batch, table.latency_ms, table.latency_p99_ms)
     measured = (None if column is None else column.tobytes() for column in columns)
-    manner = (settings.laws_of(plan)[stage], settings.discipline_of(plan))
+    manner = (settings.law_at(plan, stage), settings.discipline_of(plan))
     return (None if stage in settings.schedule else choice.replicas, choice.batch, *manner, *measured)
 
 
@@ -147,7 +155,7 @@ def blank_task(plan: Plan, stage: str, settings: ReplaySettings) -> StageTask:
     choice = plan.require().choices[stage]
     scheduled = settings.schedule.get(stage)
     capacity = Capacity.constant(choice.replicas) if scheduled is None else scheduled.capacity
-    noise, law, table_ns = settings.noise_at(stage), settings.laws_of(plan)[stage], plan.service_ns(stage)
+    noise, law, table_ns = settings.noise_at(stage), settings.law_at(plan, stage), plan.service_ns(stage)
     service_ns = table_ns[np.newaxis]
     if noise is not None:
         service_ns = noise.service_ns(plan.table(stage), choice.batch)

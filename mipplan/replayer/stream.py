@@ -90,9 +90,9 @@ def replay_stream(
     settings = read_settings(
         [plan],
         discipline,
-        dispatch,
         schedule,
         noise,
+        dispatch,
         also=[
             lambda: _check_source(source),
             *engine_and_seed(engine, seed),
