@@ -3,7 +3,6 @@ from . import ipa as ipa
 from . import solvers as solvers
 from .calculus import ArrivalCurve as ArrivalCurve
 from .certificate import Certificate as Certificate
-from .certificate import certify as certify
 from .comparison import compare as compare
 from .core import Fault as Fault
 from .core import InputError as InputError
@@ -40,6 +39,7 @@ from .tuner import Tuning as Tuning
 from .tuner import TuningStep as TuningStep
 from .tuner import tune as tune
 from .verification import Verification as Verification
+from .verification import certify as certify
 from .verification import verify as verify
 
 __version__: str

@@ -8,13 +8,14 @@ a solver. `mipplan verify` re-checks a plan file through this module alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mipplan.calculus import StageService, analyse_paths, latest_start_ns, stage_service
-from mipplan.core import NS_PER_S, Int64, Printable, Summary, format_duration, quantile_ns
+from mipplan.core import NS_PER_S, InputError, Int64, Printable, Summary, format_duration, quantile_ns
+from mipplan.pipeline import Discipline, are_timed
 from mipplan.result import CriticalStage, Figures, Plan
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
@@ -56,36 +57,37 @@ class Certificate(Printable):
         return f": {bound} for {self.latency_ns.size} queries, {len(self.critical_path)} stages on the critical path"
 
 
-def certify(plan: Plan, trace: Trace, *, seed: int | None = None) -> Certificate:
-    """Bound the latency of every query of `trace` under `plan`.
-
-    Parameters
-    ----------
-    plan : Plan
-        With choices; where they came from does not matter.
-    trace : Trace
-    seed : int, optional
-        Seed of the token draws; the plan's own by default.
-
-    Raises
-    ------
-    NoPlanError
-        If the plan holds no choices.
+def certify_stages(plan: Plan, trace: Trace, *, seed: int | None = None) -> Certificate:
+    """Bound the latency of every query of `trace` under `plan` by the services of its stages; errors as for `certify`.
 
     References
     ----------
-    [Theorem (sample path)][theorem-sample-path]. It covers queues that serve the oldest first
-    (``discipline="oldest_first"``); under ``fifo`` it is no theorem.
+    [Theorem (sample path)][theorem-sample-path] and [Theorem (paced)][theorem-paced]. They cover queues that serve the
+    oldest first (``discipline="oldest_first"``); under ``fifo`` they are no theorems.
     """
+    plan.require()
+    check_discipline(plan.discipline)
     workload = realise(plan.pipeline, trace, plan.seed if seed is None else seed)
     return certify_services(workload, plan_services(plan), plan.quantile)
 
 
+def check_discipline(discipline: Discipline) -> None:
+    """Raise `InputError` if no theorem covers the discipline, where not all stages are timed."""
+    if discipline is not Discipline.OLDEST_FIRST:
+        message = (
+            "there is no certificate for fifo under eager or paced dispatch yet: certify oldest_first, or refine "
+            "under timed dispatch, where the replay is the certificate under either discipline"
+        )
+        raise InputError.one("discipline", message)
+
+
 def plan_services(plan: Plan) -> dict[str, StageService]:
-    """Service curve of each stage under the plan's choices."""
-    plan.require()
+    """Service curve of each stage under the plan's choices and laws."""
+    pipeline, laws = plan.require().pipeline, plan.laws
     return {
-        stage: stage_service(plan.service_ns(stage), choice.replicas, not plan.pipeline.incoming(stage))
+        stage: stage_service(
+            plan.service_ns(stage), choice.replicas, not pipeline.incoming(stage), laws[stage]
+        )
         for stage, choice in plan.choices.items()
     }
 
@@ -95,15 +97,27 @@ def certify_services(
 ) -> Certificate:
     """Evaluate the theorem for given services and trace back the critical path of a query at the quantile."""
     exits = CertificateEvaluator(workload).exits_ns(services)
+    return state_certificate(workload, exits, lambda stage, _: services[stage].latency_ns, quantile)
+
+
+def state_certificate(
+    workload: Workload, exits: Mapping[str, Int64], own_ns: Callable[[str, int], int], quantile: float
+) -> Certificate:
+    """Say what bounds on the exits of all tokens amount to, given how much of each, by stage and token, is no wait."""
     latency_ns = workload.latency_ns(exits)
     latency_ns.flags.writeable = False
     bound = quantile_ns(latency_ns, quantile)
     query = int(np.flatnonzero(latency_ns == bound)[0])
-    return Certificate(latency_ns, quantile, bound, _critical_path(workload, services, exits, query))
+    return Certificate(latency_ns, quantile, bound, _critical_path(workload, own_ns, exits, query))
 
 
 def certified_figures(plan: Plan, workload: Workload) -> Figures:
-    """Add bound and certificate to the figures of a plan with choices."""
+    """Add bound and certificate by services to the figures of a plan with choices.
+
+    Under fifo there are none; where all stages are timed, the replay is the certificate.
+    """
+    if plan.discipline is not Discipline.OLDEST_FIRST or are_timed(plan.laws):
+        return plan.figures
     services = plan_services(plan)
     return replace(
         plan.figures,
@@ -162,7 +176,7 @@ def stage_exits_ns(
 
 
 def _critical_path(
-    workload: Workload, services: Mapping[str, StageService], exits: Mapping[str, Int64], query: int
+    workload: Workload, own_ns: Callable[[str, int], int], exits: Mapping[str, Int64], query: int
 ) -> tuple[CriticalStage, ...]:
     """Follow the query's last exit back to its source, at each join along the latest arrival."""
     ends = [
@@ -173,7 +187,7 @@ def _critical_path(
     stage, token = max(ends, key=lambda end: int(exits[end[0]][end[1]]))
     path: list[CriticalStage] = []
     while True:
-        tokens, latency_ns = workload.stages[stage], services[stage].latency_ns
+        tokens, latency_ns = workload.stages[stage], own_ns(stage, token)
         arrivals = [
             (int(exits[messages.edge.parent][parent]) + messages.edge.delay_ns, messages.edge, int(parent))
             for messages in tokens.messages

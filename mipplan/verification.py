@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, most_tokens_per_query, overrun
-from mipplan.certificate import Certificate, certify, plan_services
+from mipplan.certificate import Certificate, certify_stages, plan_services, state_certificate
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, format_duration
-from mipplan.result import Guarantee, Plan, PlanStatus, altered_parts, read_document
+from mipplan.pipeline import Discipline, Dispatch, are_timed
+from mipplan.replayer import replay
+from mipplan.result import Guarantee, Plan, PlanStatus, altered_parts, check_laws, read_document
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 
@@ -54,7 +56,55 @@ class Verification(Printable):
         return f" {self.plan.pipeline.name}: {verdict}"
 
 
-def verify(path: str | Path, trace: Trace) -> Verification:
+def certify(
+    plan: Plan,
+    trace: Trace,
+    *,
+    dispatch: Dispatch = None,
+    discipline: str | None = None,
+    seed: int | None = None,
+) -> Certificate:
+    """Bound the latency of every query of `trace` under `plan`.
+
+    Parameters
+    ----------
+    plan : Plan
+        With choices; where they came from does not matter.
+    trace : Trace
+    dispatch : str or mapping of str to str, optional
+        Law of all stages, or of those named; others as the plan says.
+    discipline : {"oldest_first", "fifo"}, optional
+        As the plan says by default.
+    seed : int, optional
+        Seed of the token draws; the plan's own by default.
+
+    Raises
+    ------
+    NoPlanError
+        If the plan holds no choices.
+    InputError
+        Under ``fifo``, unless all stages are timed: there is no certificate for it yet.
+
+    References
+    ----------
+    [Theorem (sample path)][theorem-sample-path] and [Theorem (paced)][theorem-paced], by the law of each stage; where
+    all stages are timed, the replay itself by [Theorem (timed)][theorem-timed].
+    """
+    wanted = plan.discipline if discipline is None else discipline
+    laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
+    plan = replace(plan, objective=plan.objective.under(laws, wanted))
+    if not are_timed(laws):
+        return certify_stages(plan, trace, seed=seed)
+    replayed = replay(plan, trace, seed=seed)
+    workload = realise(plan.pipeline, trace, replayed.seed)
+    exits = {stage: seen.exit_ns for stage, seen in replayed.stages.items()}
+    took = {stage: seen.exit_ns - seen.dispatch_ns for stage, seen in replayed.stages.items()}
+    return state_certificate(workload, exits, lambda stage, token: int(took[stage][token]), plan.quantile)
+
+
+def verify(
+    path: str | Path, trace: Trace, *, dispatch: Dispatch = None, discipline: str | None = None
+) -> Verification:
     """Recompute cost, bound and certificate of a plan file on a trace, from the file alone.
 
     That no cheaper plan is certified cannot be re-checked without a solver; everything else is. What counts as a
@@ -68,6 +118,8 @@ def verify(path: str | Path, trace: Trace) -> Verification:
     trace : Trace
         The trace it was made for, to check its figures; or another, to see whether the plan would be certified
         there too.
+    dispatch, discipline
+        As for `certify`; laws other than the file's say whether the plan would be certified under them.
 
     Raises
     ------
@@ -85,6 +137,15 @@ def verify(path: str | Path, trace: Trace) -> Verification:
         return Verification(False, tuple(problems), (), plan, None)
     problems += _cost_problems(plan)
     planned = trace if plan.headroom == 1.0 else trace.scale(plan.headroom)
+    wanted = plan.discipline if discipline is None else discipline
+    laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
+    as_planned = (laws, wanted) == (plan.laws, plan.discipline)
+    plan = replace(plan, objective=plan.objective.under(laws, wanted))
+    if plan.discipline is not Discipline.OLDEST_FIRST and not are_timed(laws):
+        problems.append(
+            "no certificate covers fifo under eager or paced dispatch yet: judge it with mipplan replay"
+        )
+        return Verification(False, tuple(problems), (), plan, None)
     certificate = certify(plan, planned)
     curve = None if plan.envelope is None else ArrivalCurve(plan.envelope)
     worst = None if curve is None else WorstCase(plan.pipeline, curve)
@@ -92,7 +153,9 @@ def verify(path: str | Path, trace: Trace) -> Verification:
     guaranteed_ns = certificate.bound_ns if worst_case_ns is None else worst_case_ns
     same_trace = plan.trace is not None and plan.trace.sha256 == trace.sha256
     remarks = [] if same_trace else [_other_trace(plan, trace)]
-    if same_trace or worst_case_ns is not None:
+    if not as_planned:
+        remarks.append("judged under other dispatch laws, or another discipline, than it was made for")
+    elif same_trace or worst_case_ns is not None:
         problems += _figure_problems(plan, planned, worst, guaranteed_ns)
     problems += _consistency_problems(plan)
     problems += _stability_problems(plan, planned, curve)
@@ -127,9 +190,11 @@ def _cost_problems(plan: Plan) -> list[str]:
 def _figure_problems(plan: Plan, planned: Trace, worst: WorstCase | None, guaranteed_ns: int) -> list[str]:
     """Recompute the latencies that the file states for the traffic it was made for."""
     paths = worst.paths if worst else analyse_paths(realise(plan.pipeline, planned, plan.seed), plan.quantile)
+    # The bound is a relaxation of what is certified by services; of replays there is none.
+    replayed = worst is None and are_timed(plan.laws)
     recomputed = {
         "certificate": (plan.certificate_ns, guaranteed_ns),
-        "bound": (plan.bound_ns, paths.bound_ns(plan_services(plan))),
+        "bound": (plan.bound_ns, None if replayed else paths.bound_ns(plan_services(plan))),
     }
     return [
         f"the file states a {name} of {'nothing' if stated is None else f'{stated} ns'}; recomputed it is {actual} ns"
@@ -165,9 +230,8 @@ def _stability_problems(plan: Plan, planned: Trace, curve: ArrivalCurve | None) 
     else:
         rate = max(Fraction(len(planned), planned.span_ns), Fraction(curve.rate) / NS_PER_S)
         demand = {stage: rate * most for stage, most in most_tokens_per_query(plan.pipeline).items()}
-    for stage, choice in plan.choices.items():
-        full_batch_ns = int(plan.service_ns(stage)[-1])
-        rate = Fraction(choice.replicas * choice.batch, full_batch_ns)
+    for stage, service in plan_services(plan).items():
+        rate = 1 / service.ns_per_token
         if rate <= demand[stage]:
             most, arriving = float(rate * NS_PER_S), float(demand[stage] * NS_PER_S)
             yield (

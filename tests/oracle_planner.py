@@ -13,7 +13,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,31 @@ class OracleFamily:
 
 
 @dataclass(frozen=True)
+class PacedFamily(OracleFamily):
+    """The same under paced dispatch, where T and R depend on n as theory, section 11, says."""
+
+    batches: tuple[int, ...]
+    direct: bool
+
+    def service(self, replicas: int) -> tuple[int, int, int]:
+        """(T, δ, b): R is b/δ."""
+        slowest = max(self.batches)
+        delta = math.ceil(Fraction(slowest, replicas))
+        latency = self.batches[0] if self.direct else slowest + delta
+        if replicas == 1:
+            delta = max(self.batches[-1], math.ceil(Fraction(slowest, 2)))
+        return latency, delta, self.batch
+
+    def keeping_up(self, tokens: int, span_ns: int) -> int:
+        """Fewest replicas that serve more than so many tokens in that time, tried one by one; too many if none do."""
+        for replicas in range(1, self.most + 1):
+            _, delta, batch = self.service(replicas)
+            if batch * span_ns > tokens * delta:
+                return replicas
+        return self.most + 1
+
+
+@dataclass(frozen=True)
 class OracleAnswer:
     """Cheapest cost (micro-dollars per hour), every optimal choice, and how many certificates it took."""
 
@@ -66,7 +92,14 @@ class OracleAnswer:
 
 
 def cheapest_certified(
-    pipeline: Pipeline, profiles: Profiles, trace: Trace, slo_ns: int, quantile: float = 0.99, seed: int = 0
+    pipeline: Pipeline,
+    profiles: Profiles,
+    trace: Trace,
+    slo_ns: int,
+    quantile: float = 0.99,
+    seed: int = 0,
+    *,
+    paced: bool = False,
 ) -> OracleAnswer | None:
     """Find the least cost of a certified plan and all plans of that cost; None if there is none.
 
@@ -76,7 +109,7 @@ def cheapest_certified(
         If it would take more than `MOST_CERTIFICATES`, or as many nodes.
     """
     workload = realise(pipeline, trace, seed)
-    families = oracle_families(pipeline, profiles, workload)
+    families = oracle_families(pipeline, profiles, workload, paced=paced)
 
     def certificate(services: Services) -> int:
         return oracle_certificate(workload, services, quantile)
@@ -100,7 +133,7 @@ def oracle_limits(profiles: Profiles) -> dict[str, int]:
 
 
 def oracle_families(
-    pipeline: Pipeline, profiles: Profiles, workload: Workload
+    pipeline: Pipeline, profiles: Profiles, workload: Workload, *, paced: bool = False
 ) -> dict[str, list[OracleFamily]]:
     """Every admissible (hardware, batch cap) of every stage, straight from the rules."""
     span_ns = int(workload.ingress_ns[-1] - workload.ingress_ns[0])
@@ -128,10 +161,14 @@ def oracle_families(
                 latency = batches[0] if direct else 2 * max(batches)
                 # n·cap/ℓ(cap) > tokens/span, the least such n.
                 fewest = workload.stages[name].count * batches[-1] // (cap * span_ns) + 1
-                fewest = max(fewest, stage.replicas_min)
-                if fewest <= most:
-                    price = round(device.usd_per_hour * 1e6)
-                    found[name].append(OracleFamily(hardware, cap, latency, batches[-1], price, fewest, most))
+                price = round(device.usd_per_hour * 1e6)
+                family = OracleFamily(hardware, cap, latency, batches[-1], price, fewest, most)
+                if paced:
+                    family = PacedFamily(*vars(family).values(), tuple(batches), direct)
+                    family = replace(family, fewest=family.keeping_up(workload.stages[name].count, span_ns))
+                family = replace(family, fewest=max(family.fewest, stage.replicas_min))
+                if family.fewest <= most:
+                    found[name].append(family)
     return found
 
 

@@ -30,11 +30,12 @@ def replay_everything(
     quantile: float,
     discipline: str,
     seed: int,
+    dispatch: str | None = None,
 ) -> list[OraclePlan]:
     """Every plan within the limits, replayed; each stage must state its most replicas."""
     every = list(all_choices(pipeline, profiles))
     plans = [mp.Plan.from_choices(pipeline, profiles, made, slo_s=1.0, seed=seed) for made in every]
-    results = mp.replay_many(plans, trace, discipline=discipline)
+    results = mp.replay_many(plans, trace, discipline=discipline, dispatch=dispatch)
     return [
         OraclePlan(made, cost(profiles, made), higher_quantile(result.latency_ns.tolist(), quantile))
         for made, result in zip(every, results, strict=True)

@@ -6,6 +6,8 @@ Small numbers on purpose: instants within a few service times of each other meet
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +58,16 @@ def random_task(
         epoch + rng.integers(-scale, span + scale, size=busy),
         until_ns,
     )
+
+
+def paced_task(rng: np.random.Generator, **settings: Any) -> StageTask:
+    """The same, dispatched by rule P: by the table that batches keep, or by another one."""
+    task = random_task(rng, **settings)
+    table = task.service_ns[0]
+    if task.level is not None or rng.random() < 0.2:
+        table = rng.integers(1, table.max() + 1, size=table.size)
+    late = rng.integers(-3, 1 + task.service_ns.max(), size=task.busy_until_ns.size)
+    return replace(task, pace_ns=table, busy_due_ns=task.busy_until_ns + late * rng.integers(2))
 
 
 def differences(made: Served, expected: Served) -> list[str]:

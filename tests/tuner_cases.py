@@ -152,3 +152,15 @@ def _wide_edge(rng: np.random.Generator, room: int, scale_ns: int) -> tuple[dict
         uneven = [{"values": [1, wide], "weights": [4, 1]}, {"values": [0, 1, wide], "weights": [1, 2, 2]}]
         attributes["fanout"] = [wide, wide, *uneven][int(rng.integers(4))]
     return attributes, wide
+
+
+def single_token_case(rng: np.random.Generator) -> Case:
+    """Draw a pipeline in which no stage sees more than one token per query: fan-outs of one, joins of all."""
+    case = random_case(rng, max_stages=5)
+    graph: nx.DiGraph[str] = nx.DiGraph(case.pipeline.graph)
+    for edge in case.pipeline.edges:
+        graph.edges[edge.parent, edge.child].pop("fanout", None)
+    for name in case.pipeline.stages:
+        if len(case.pipeline.incoming(name)) > 1:
+            graph.nodes[name]["join"] = "all"
+    return case._replace(pipeline=Pipeline(graph))

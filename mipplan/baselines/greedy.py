@@ -22,7 +22,7 @@ from mipplan.core import (
     higher_rank,
 )
 from mipplan.options import Configuration, Option
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import Dispatch, Pipeline
 from mipplan.profiles import Profiles
 from mipplan.replayer import StageReplays, StageRun, resolve_engine
 from mipplan.result import Choice, Limit, Plan
@@ -48,6 +48,7 @@ def inferline(
     time_limit_s: float | None = None,
     progress: Report | None = None,
     engine: str = "auto",
+    dispatch: Dispatch = None,
 ) -> Plan:
     """Plan by InferLine's greedy search over replays.
 
@@ -73,6 +74,8 @@ def inferline(
         Called with one line of text as the work proceeds.
     engine : str
         As for `mipplan.replay`.
+    dispatch : str or mapping of str to str, optional
+        As for `mipplan.plan`: the law of the replays, and the plan's.
 
     Returns
     -------
@@ -100,7 +103,7 @@ def inferline(
     2020, doi:10.1145/3419111.3421285, section 4, algorithms 1 and 2.
     """
     checks = (lambda: check_time_limit(time_limit_s), lambda: resolve_engine(engine, frozenset()))
-    problem = pose(pipeline, profiles, trace, "inferline", slo_s, quantile, seed, checks)
+    problem = pose(pipeline, profiles, trace, "inferline", slo_s, quantile, seed, dispatch, checks)
     if isinstance(problem, Plan):
         return problem
     estimator = Estimator(problem, engine, Deadline.after(time_limit_s, problem.started))

@@ -20,8 +20,9 @@ from mipplan.core import (
     check_seed,
 )
 from mipplan.options import Configuration, Family, Option, check_names, check_span, find_families, limits_of
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import Dispatch, Pipeline, are_timed
 from mipplan.profiles import Profiles
+from mipplan.replayer import replay
 from mipplan.result import (
     Effort,
     Limit,
@@ -30,6 +31,7 @@ from mipplan.result import (
     PlanStatus,
     Provenance,
     TraceReference,
+    check_laws,
     relevant_profiles,
     resolve_slo_ns,
 )
@@ -110,7 +112,11 @@ class BaselineProblem:
     ) -> Plan:
         """Return a configuration with its certified latency and its bound, which no baseline looks at."""
         plan = replace(self._judged(calls), choices=made.choices, reason=reason, limit=limit)
-        return replace(plan, figures=certified_figures(plan, self.workload))
+        figures = certified_figures(plan, self.workload)
+        if are_timed(plan.laws):  # then the replay is the certificate
+            certificate_ns = replay(plan, self.trace).quantile_ns(plan.quantile)
+            figures = replace(figures, certificate_ns=certificate_ns)
+        return replace(plan, figures=figures)
 
     def _judged(self, calls: int) -> Plan:
         """The plan without choices, with what the search took up to now; `calls` configurations were simulated."""
@@ -126,6 +132,7 @@ def pose(
     slo_s: float | None,
     quantile: float,
     seed: int,
+    dispatch: Dispatch,
     checks: tuple[Callable[[], object], ...] = (),
 ) -> BaselineProblem | Plan:
     """Check the arguments and realise the problem; an infeasible plan if some stage can run on nothing.
@@ -141,17 +148,19 @@ def pose(
         lambda: resolve_slo_ns(pipeline, slo_s),
         lambda: check_names(pipeline, profiles),
         lambda: check_span(trace.span_ns),
+        lambda: check_laws(pipeline, dispatch),
         *checks,
     )
+    laws = check_laws(pipeline, dispatch)
     relevant = relevant_profiles(pipeline, profiles)
     base = Plan(
         pipeline,
         relevant,
-        Objective(resolve_slo_ns(pipeline, slo_s), quantile, seed),
+        Objective(resolve_slo_ns(pipeline, slo_s), quantile, seed).under(laws),
         provenance=Provenance(TraceReference.of(trace), solver=name, sample=trace),
     )
     # No demand: a family is left out only if its stage or its hardware allows no replica at all.
-    found = find_families(pipeline, relevant, dict.fromkeys(pipeline.stages, Fraction(0)))
+    found = find_families(pipeline, relevant, dict.fromkeys(pipeline.stages, Fraction(0)), laws)
     blocked = [f"{stage}: {'; '.join(seen.rejected)}" for stage, seen in found.items() if not seen.families]
     # Families come by hardware, and those of one by batch.
     devices = {

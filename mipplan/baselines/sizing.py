@@ -13,7 +13,7 @@ import numpy as np
 from mipplan.baselines.problem import BaselineProblem, Device, pose, size_family
 from mipplan.core import InputError, Int64, check_one_of, format_duration, positive_ns
 from mipplan.options import Configuration, Family, Option
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import Dispatch, Pipeline
 from mipplan.profiles import Profiles
 from mipplan.result import Plan
 from mipplan.trace import Trace
@@ -71,6 +71,7 @@ def coarse_grained(
     slo_s: float | None = None,
     quantile: float = 0.99,
     seed: int = 0,
+    dispatch: Dispatch = None,
 ) -> Plan:
     """Plan for the pipeline as one service, by its capacity: what InferLine was compared with.
 
@@ -83,8 +84,8 @@ def coarse_grained(
 
     Parameters
     ----------
-    pipeline, profiles, trace, slo_s, quantile, seed
-        As for `mipplan.plan`.
+    pipeline, profiles, trace, slo_s, quantile, seed, dispatch
+        As for `mipplan.plan`; the law is the plan's, and no part of the rule.
     mode : {"mean", "peak"}
         Rate to size for: the trace's mean, or the most queries in any window divided by its length.
     window_s : float, optional
@@ -106,7 +107,9 @@ def coarse_grained(
     Crankshaw et al., "InferLine", SoCC 2020, doi:10.1145/3419111.3421285, section 7 (baselines CG-Mean, CG-Peak).
     """
     checks = rate_checks(mode, window_s)
-    problem = pose(pipeline, profiles, trace, f"coarse_grained, {mode}", slo_s, quantile, seed, checks)
+    problem = pose(
+        pipeline, profiles, trace, f"coarse_grained, {mode}", slo_s, quantile, seed, dispatch, checks
+    )
     if isinstance(problem, Plan):
         return problem
     rate = queries_per_ns(trace, Mode(mode), check_peak_window(window_s, problem.deadline_ns))
@@ -197,6 +200,7 @@ def half_slo(
     slo_s: float | None = None,
     quantile: float = 0.99,
     seed: int = 0,
+    dispatch: Dispatch = None,
 ) -> Plan:
     """Plan by the rule that a query waits at most as long as its batches take.
 
@@ -206,8 +210,8 @@ def half_slo(
 
     Parameters
     ----------
-    pipeline, profiles, trace, slo_s, quantile, seed
-        As for `mipplan.plan`.
+    pipeline, profiles, trace, slo_s, quantile, seed, dispatch
+        As for `mipplan.plan`; the law is the plan's, and no part of the rule.
     mode : {"mean", "peak"}
         Rate to size for: the trace's mean, or the most queries in any window divided by its length.
     window_s : float, optional
@@ -231,7 +235,7 @@ def half_slo(
     hardware and accuracy scaling", HPDC 2024, doi:10.1145/3625549.3658688.
     """
     checks = rate_checks(mode, window_s)
-    problem = pose(pipeline, profiles, trace, f"half_slo, {mode}", slo_s, quantile, seed, checks)
+    problem = pose(pipeline, profiles, trace, f"half_slo, {mode}", slo_s, quantile, seed, dispatch, checks)
     if isinstance(problem, Plan):
         return problem
     rate = queries_per_ns(trace, Mode(mode), check_peak_window(window_s, problem.deadline_ns))

@@ -3,7 +3,13 @@
 from mipplan.calculus.arrival import ArrivalCurve, empirical_envelope, overrun
 from mipplan.calculus.envelopes import Envelope, EnvelopeCurve, WindowCounts, rate_needed, servers_needed
 from mipplan.calculus.paths import PathWait, PathWaits, analyse_paths
-from mipplan.calculus.samplepath import StageService, latest_start_ns, stage_service
+from mipplan.calculus.samplepath import (
+    StageService,
+    fewest_replicas,
+    latest_start_ns,
+    service_columns,
+    stage_service,
+)
 from mipplan.calculus.waits import Wait, grid_rate, grid_step
 from mipplan.calculus.worstcase import WorstCase, most_tokens_per_query
 
@@ -19,6 +25,7 @@ __all__ = [
     "WorstCase",
     "analyse_paths",
     "empirical_envelope",
+    "fewest_replicas",
     "grid_rate",
     "grid_step",
     "latest_start_ns",
@@ -26,5 +33,6 @@ __all__ = [
     "overrun",
     "rate_needed",
     "servers_needed",
+    "service_columns",
     "stage_service",
 ]

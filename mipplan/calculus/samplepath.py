@@ -5,6 +5,7 @@ Proofs: [theory, section 2][2-what-one-stage-guarantees] and [3][3-the-certifica
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -12,7 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, InputError, Int64, SampleParams, find_largest, greatest_values
+from mipplan.core import (
+    NS_PER_S,
+    UNLIMITED_NS,
+    InputError,
+    Int64,
+    SampleParams,
+    find_largest,
+    greatest_values,
+)
+from mipplan.pipeline import DispatchLaw
 
 #: Products above this are split, because no intermediate result may leave int64.
 _SAFE = 2**62
@@ -40,12 +50,15 @@ class StageService:
         return Fraction(self.period_ns, self.tokens)
 
 
-def stage_service(service_ns: Int64, replicas: int, is_source: bool) -> StageService:
+def stage_service(
+    service_ns: Int64, replicas: int, is_source: bool, law: DispatchLaw = DispatchLaw.EAGER
+) -> StageService:
     """Service curve of `replicas` replicas with batch cap ``b = service_ns.size``.
 
-    ``T = 2·max ℓ(k)``: the batch in service may be waited out in full, then the own batch takes as long again.
-    ``T = ℓ(1)`` at a source with b = 1: tokens arrive in token order and are served one by one in constant
-    time, so the recursion below T is exact ([theory, section 2][2-what-one-stage-guarantees]).
+    Eager and timed: ``T = 2·max ℓ(k)``, as the batch in service may be waited out in full, then the own batch takes as
+    long again; ``R = n·b/ℓ(b)``. Paced: ``T = L + δ`` and ``R = b/δ`` with ``L = max ℓ(k)`` and ``δ = ⌈L/n⌉``.
+    Under every law ``T = ℓ(1)`` at a source with b = 1: tokens arrive in token order and are served one by one in
+    constant time ([theory, section 2][2-what-one-stage-guarantees]). Neither T nor 1/R grows with n.
 
     Parameters
     ----------
@@ -53,14 +66,59 @@ def stage_service(service_ns: Int64, replicas: int, is_source: bool) -> StageSer
         ℓ(1), …, ℓ(b).
     is_source : bool
         Whether the stage has no incoming edge.
+    law : DispatchLaw
 
     References
     ----------
-    [Lemma (service)][lemma-service].
+    [Lemma (service)][lemma-service], [Lemma (service, paced)][lemma-service-paced].
     """
+    batch, slowest_ns = int(service_ns.size), int(service_ns.max())
+    if law is not DispatchLaw.PACED:
+        latency_ns = slowest_ns if is_source and batch == 1 else 2 * slowest_ns
+        return StageService(latency_ns, int(service_ns[-1]), replicas * batch)
+    columns = service_columns(service_ns, np.array([replicas], dtype=np.int64), is_source, law)
+    return StageService(*(int(column[0]) for column in columns))
+
+
+def service_columns(
+    service_ns: Int64, replicas: Int64, is_source: bool, law: DispatchLaw
+) -> tuple[Int64, Int64, Int64]:
+    """T, ℓ(b) and n·b of `stage_service` for many numbers of replicas, shape (m,) each; paced they are T, δ and b."""
+    batch, slowest_ns = int(service_ns.size), int(service_ns.max())
+    one_by_one, same = is_source and batch == 1, np.ones_like(replicas)
+    if law is not DispatchLaw.PACED:
+        return (slowest_ns if one_by_one else 2 * slowest_ns) * same, service_ns[-1] * same, replicas * batch
+    pace_ns = -(-slowest_ns // replicas)
+    latency_ns = slowest_ns * same if one_by_one else slowest_ns + pace_ns
+    return latency_ns, np.where(replicas == 1, _alone_ns(service_ns), pace_ns), batch * same
+
+
+def _alone_ns(service_ns: Int64) -> int:
+    """Time in which one paced replica serves a full batch; ``δ = ⌈L/n⌉`` for two or more.
+
+    One replica is eager and needs ℓ(b), perhaps less than L where the table is not monotone; no less than two replicas
+    need is claimed even so, that more replicas never seem slower.
+    """
+    return max(int(service_ns[-1]), -(-int(service_ns.max()) // 2))
+
+
+def fewest_replicas(
+    service_ns: Int64, tokens_per_ns: Fraction, law: DispatchLaw = DispatchLaw.EAGER, *, reached: bool = False
+) -> int:
+    """Fewest replicas whose R exceeds a rate, or reaches it; where no number does, more than there ever are."""
     batch = int(service_ns.size)
-    latency_ns = int(service_ns[0]) if is_source and batch == 1 else 2 * int(service_ns.max())
-    return StageService(latency_ns, int(service_ns[-1]), replicas * batch)
+    if law is not DispatchLaw.PACED:
+        needed = tokens_per_ns * int(service_ns[-1]) / batch
+        return math.ceil(needed) if reached else math.floor(needed) + 1
+    longest_ns = UNLIMITED_NS
+    if tokens_per_ns:
+        period_ns = batch / tokens_per_ns
+        longest_ns = math.floor(period_ns) if reached else math.ceil(period_ns) - 1
+    if longest_ns < 1:
+        return UNLIMITED_NS
+    if _alone_ns(service_ns) <= longest_ns:
+        return 1
+    return max(2, -(-int(service_ns.max()) // longest_ns))
 
 
 def service_time_ns(service: StageService, serial_tokens: int = 0) -> int:

@@ -48,6 +48,10 @@ def plan(
     margin: flags.Margin = "0ms",
     guarantee: flags.Guarantee = "trace",
     envelope: flags.Envelope = None,
+    dispatch: flags.Dispatch = None,
+    discipline: Annotated[
+        str, typer.Option(help="oldest_first, or fifo (with timed dispatch only).")
+    ] = "oldest_first",
     budget: Annotated[
         float | None, flags.option("USD", "Instead: the least certified latency for at most this many $/h.")
     ] = None,
@@ -74,6 +78,7 @@ def plan(
     with Session(context, json) as session:
         from mipplan.core import check_quantile, check_seed
         from mipplan.planner import check_search
+        from mipplan.result import check_laws
 
         faults = Faults()
         slo_s = faults.take(lambda: inputs.optional_seconds("--slo", slo))
@@ -95,6 +100,7 @@ def plan(
                 budget_usd_per_hour=budget,
             )
         )
+        faults.take(lambda: check_laws(asked.value, dispatch, discipline) if asked else None)
         faults.take(lambda: inputs.check_out("--out", out))
         faults.take(
             lambda: inputs.check_apart({"pipeline": pipeline, "trace": trace}, {"--out": out}, profiles)
@@ -116,6 +122,8 @@ def plan(
                 margin_s=margin_s.value,
                 envelope=curve.value,
                 budget_usd_per_hour=budget,
+                dispatch=dispatch,
+                discipline=discipline,
                 progress=progress,
             )
             if out is not None:
@@ -169,6 +177,7 @@ def fleet(
         Path | None, flags.option("DIR", "Write every pipeline's plan file into this folder.")
     ] = None,
     plot: Annotated[Path | None, flags.picture("who uses what")] = None,
+    dispatch: flags.Dispatch = None,
     json: flags.Json = False,
 ) -> None:
     """Plan many pipelines that share limited hardware: the cheapest set of certified plans."""
@@ -211,6 +220,7 @@ def fleet(
                 time_limit_s=time_limit_s.value,
                 n_jobs=jobs if jobs is not None else (-1 if len(file.pipelines) >= _MANY_PIPELINES else 1),
                 checkpoint=checkpoint,
+                dispatch=dispatch,
                 progress=progress,
             )
             written = []

@@ -70,6 +70,19 @@ Planners = Annotated[
     option("NAMES", "Some of certified,refined,inferline,coarse_mean,coarse_peak,half_slo; all by default."),
 ]
 
+Dispatch = Annotated[
+    str | None,
+    option(
+        "LAW", "When batches are made, at all stages: eager, paced or timed; by default as the file says."
+    ),
+]
+PlanDiscipline = Annotated[
+    str | None,
+    typer.Option(
+        help="oldest_first, or fifo (which only timed dispatch has a certificate for); the plan's by default."
+    ),
+]
+
 # --- how it is done --------------------------------------------------------------------------------------------------
 
 Seed = Annotated[int, typer.Option(help="Seed of the token draws and of --expand.")]

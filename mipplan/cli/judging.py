@@ -18,9 +18,8 @@ def replay(
     context: typer.Context,
     plan: flags.PlanFile,
     trace: flags.TraceFile,
-    discipline: Annotated[
-        str, typer.Option(help="oldest_first, or fifo (the certificate does not cover fifo).")
-    ] = "oldest_first",
+    dispatch: flags.Dispatch = None,
+    discipline: flags.PlanDiscipline = None,
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
     expand: flags.Expand = None,
@@ -74,6 +73,7 @@ def replay(
                 totals = mp.replay_stream(
                     streamed.value,
                     file.value,
+                    dispatch=dispatch,
                     discipline=discipline,
                     engine=engine,
                     seed=seed,
@@ -100,7 +100,9 @@ def replay(
             check_windows(arrivals.arrival_ns, length_s)
         with session.progress() as progress:
             progress(f"replaying {len(arrivals):,} queries")
-            result = mp.replay(replayed, arrivals, discipline=discipline, engine=engine, seed=seed)
+            result = mp.replay(
+                replayed, arrivals, dispatch=dispatch, discipline=discipline, engine=engine, seed=seed
+            )
             over_time = None if length_s is None else result.windows(length_s, replayed.slo_s)
             progress("computing quantiles and their intervals")
             report = reporting.replay_command_report(
@@ -132,6 +134,7 @@ def compare(
     discipline: Annotated[
         str, typer.Option(help="Judge everybody under this: oldest_first, or fifo.")
     ] = "oldest_first",
+    dispatch: flags.Dispatch = None,
     time_limit: Annotated[str, flags.option("TIME", "Stop each search after this long.")] = "60s",
     seed: flags.Seed = 0,
     expand: flags.Expand = None,
@@ -173,6 +176,7 @@ def compare(
                 quantile=quantile,
                 split=split,
                 discipline=discipline,
+                dispatch=dispatch,
                 planners=names,
                 seed=seed,
                 time_limit_s=time_limit_s.value,
@@ -203,7 +207,7 @@ def tune(
     activation_delay: Annotated[
         str, flags.option("TIME", "Time from ordering a replica to its first batch.")
     ] = "5s",
-    discipline: Annotated[str, typer.Option(help="oldest_first, or fifo.")] = "oldest_first",
+    discipline: flags.PlanDiscipline = None,
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
     expand: flags.Expand = None,
@@ -276,6 +280,7 @@ def verify(
     plan: flags.PlanFile,
     trace: flags.TraceFile,
     seed: Annotated[int | None, typer.Option(help="Seed of --expand; the plan's by default.")] = None,
+    dispatch: flags.Dispatch = None,
     expand: flags.Expand = None,
     start: flags.From = None,
     end: flags.To = None,
@@ -293,7 +298,7 @@ def verify(
         faults.check()
         with session.progress() as progress:
             progress("recomputing the certificate")
-            verification = mp.verify(plan, arrivals.value)
+            verification = mp.verify(plan, arrivals.value, dispatch=dispatch)
         report = reporting.verify_report(verification, str(plan), arrivals.value)
         session.show(report, reporting.show_verification)
         session.exit_code = EXIT_DONE if verification.verified else EXIT_NOT_MET

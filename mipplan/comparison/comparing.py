@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from mipplan.baselines import coarse_grained, half_slo, inferline
-from mipplan.certificate import certify
 from mipplan.comparison.result import Comparison, ComparisonRow, Contender, Judgement
 from mipplan.core import (
     NS_PER_S,
@@ -31,13 +30,14 @@ from mipplan.core import (
     suggestion,
 )
 from mipplan.options import check_names
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import Discipline, Dispatch, Pipeline, are_timed
 from mipplan.planner import plan
 from mipplan.profiles import Profiles
 from mipplan.refinement import refine
-from mipplan.replayer import Discipline, replay
-from mipplan.result import Effort, Plan, resolve_slo_ns
+from mipplan.replayer import replay
+from mipplan.result import Effort, Plan, check_laws, resolve_slo_ns
 from mipplan.trace import Trace, check_split, split_trace
+from mipplan.verification import certify
 
 #: The rest of the trace is replayed with 5 draws, unless told otherwise.
 _SEEDS = 5
@@ -57,6 +57,7 @@ def compare(
     quantile: float = 0.99,
     split: float = 0.5,
     discipline: str = "oldest_first",
+    dispatch: Dispatch = None,
     planners: Sequence[str] = tuple(Contender),
     seed: int = 0,
     seeds: Sequence[int] | None = None,
@@ -77,7 +78,9 @@ def compare(
         Share of the trace's time to plan on, in (0, 1).
     discipline : {"oldest_first", "fifo"}
         Of the replays that judge, and of those that refinement searches by. InferLine's own estimator is ``fifo``,
-        whatever the judge; certificates cover ``oldest_first`` only.
+        whatever the judge; certificates cover ``oldest_first`` only, unless all stages are timed.
+    dispatch : str or mapping of str to str, optional
+        Law of all plans and replays, as for `mipplan.plan`.
     planners : sequence of str
         Of `Contender`: ``certified``, ``refined``, ``inferline``, ``coarse_mean``, ``coarse_peak``, ``half_slo``.
     seed : int
@@ -108,6 +111,7 @@ def compare(
         lambda: split_trace(trace, split),
         lambda: resolve_slo_ns(pipeline, slo_s),
         lambda: check_names(pipeline, profiles),
+        lambda: check_laws(pipeline, dispatch),
     )
     contenders, drawn = _contenders(planners), _seeds(seed, seeds)
     if not pipeline.is_random:
@@ -115,7 +119,7 @@ def compare(
     planned_on, judged_on = split_trace(trace, split)
     slo_ns = resolve_slo_ns(pipeline, slo_s)
     task = PlanningTask(
-        pipeline, profiles, planned_on, slo_ns / NS_PER_S, quantile, seed, discipline, time_limit_s
+        pipeline, profiles, planned_on, slo_ns / NS_PER_S, quantile, seed, discipline, time_limit_s, dispatch
     )
     evaluator = Evaluator(planned_on, judged_on, discipline, seed, drawn)
     rows: list[ComparisonRow] = []
@@ -149,6 +153,7 @@ class PlanningTask:
     seed: int
     discipline: str  # That the plans are judged under; only refinement can make use of it.
     time_limit_s: float | None  # Of each search.
+    dispatch: Dispatch = None  # The law of all plans.
     _made: dict[Contender, ComparisonRow] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def make(self, contender: Contender, report: Report) -> ComparisonRow:
@@ -173,7 +178,13 @@ class PlanningTask:
             Contender.HALF_SLO: (half_slo, {}),
         }
         planner, more = planners[contender]
-        asked = {"slo_s": self.slo_s, "quantile": self.quantile, "seed": self.seed, **more}
+        asked = {
+            "slo_s": self.slo_s,
+            "quantile": self.quantile,
+            "seed": self.seed,
+            "dispatch": self.dispatch,
+            **more,
+        }
         return _timed(contender, planner, self.pipeline, self.profiles, self.trace, **asked)
 
 
@@ -227,7 +238,9 @@ class Evaluator:
         if not row.plan.choices:
             return row
         report(f"replaying {len(self.planned_on):,} queries planned on")
-        certified = certify(row.plan, self.planned_on, seed=self.seed)
+        # Under fifo only the replay of timed stages certifies; other certificates are shown for oldest first.
+        queue = self.discipline if are_timed(row.plan.laws) else Discipline.OLDEST_FIRST
+        certified = certify(row.plan, self.planned_on, discipline=queue, seed=self.seed)
         in_sample = self._judge(row.plan, self.planned_on, self.seed)
         over_seeds = []
         for seed in self.seeds:

@@ -59,6 +59,7 @@ def plan_fleet(
     n_jobs: int | None = None,
     checkpoint: str | Path | None = None,
     alternatives: bool = True,
+    dispatch: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> FleetPlan:
     """Find the cheapest certified plans of many pipelines that share limited hardware.
@@ -94,6 +95,8 @@ def plan_fleet(
         File to keep the state of column generation in. If it is there already, the search goes on from it.
     alternatives : bool
         Whether to look for what would do where not all pipelines fit.
+    dispatch : {"eager", "paced"}, optional
+        When all stages of all pipelines make batches; by default as each pipeline says.
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -114,7 +117,7 @@ def plan_fleet(
     formulations/columns.md (the bound, claims 1 and 2) and formulations/joint.md.
     """
     started = time.monotonic()
-    settings = FleetSettings(budget, quantile, seed, gap, time_limit_s, method, checkpoint)
+    settings = FleetSettings(budget, quantile, seed, gap, time_limit_s, method, checkpoint, dispatch)
     fleet = read_fleet(pipelines, profiles, limits, settings)
     search = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
     planner = FleetPlanner(fleet, gap, search, n_jobs, resolve_solver(solver), started)

@@ -11,7 +11,7 @@ import numpy as np
 
 from mipplan.core import UNLIMITED_NS, Int64
 from mipplan.options import Configuration, limits_of
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import Laws, Pipeline
 from mipplan.planner import Instance, trace_instance
 from mipplan.profiles import Profiles
 from mipplan.result import Choice, relevant_profiles
@@ -34,6 +34,7 @@ class FleetMember:
     trace: Trace
     slo_ns: int
     weight: int
+    laws: Laws | None = None  # those of the pipeline by default
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Fleet:
                 member.slo_ns,
                 self.quantile,
                 self.seed,
+                member.laws,
             )
             for member in self.members
         )

@@ -45,7 +45,7 @@ from mipplan.documents import (
 )
 from mipplan.fleet.problem import Fleet, FleetMember
 from mipplan.options import check_names
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import DispatchLaw, Pipeline, are_timed
 from mipplan.profiles import Profiles, limit_problem
 from mipplan.result import resolve_slo_ns
 from mipplan.trace import Trace
@@ -77,6 +77,7 @@ class FleetSettings:
     time_limit_s: float | None
     method: str
     checkpoint: str | PathLike[str] | None
+    dispatch: str | None = None
 
     def check(self) -> None:
         """Refuse what cannot be: `InputError` lists every fault."""
@@ -88,6 +89,8 @@ class FleetSettings:
         if not (is_number(self.gap) and 0 <= self.gap < 1):
             faults.add(Fault("gap", f"expected a share from 0 up to 1, found {shown(self.gap)}"))
         faults.take(lambda: check_one_of("method", self.method, METHODS))
+        if self.dispatch is not None:
+            faults.take(lambda: check_one_of("dispatch", self.dispatch, list(DispatchLaw), repr))
         if self.checkpoint is not None:
             by_columns = self.method != "joint"
             problem = output_problem(self.checkpoint) if by_columns else 'goes with method="columns" only'
@@ -117,7 +120,8 @@ def read_fleet(
         message = f"expected a mapping of 1 to {MAX_PIPELINES:,} names to (pipeline, trace, slo_s, weight)"
         faults.add(Fault("pipelines", message))
         faults.check()
-    members = [faults.take(partial(_member, name, given, profiles)) for name, given in pipelines.items()]
+    law = settings.dispatch if settings.dispatch in list(DispatchLaw) else None
+    members = [faults.take(partial(_member, name, given, profiles, law)) for name, given in pipelines.items()]
     faults.check()
     limited = [
         replace(device, limit=limits.get(name, device.limit)) for name, device in profiles.hardware.items()
@@ -131,7 +135,7 @@ def read_fleet(
     )
 
 
-def _member(name: object, given: Any, profiles: Profiles) -> FleetMember:
+def _member(name: object, given: Any, profiles: Profiles, dispatch: str | None) -> FleetMember:
     place = f"pipelines.{name}"
     problem = name_problem(name) or ("may hold no slash" if "/" in str(name) else None)
     if problem is None and (not isinstance(given, tuple | list) or not 2 <= len(given) <= 4):
@@ -159,9 +163,14 @@ def _member(name: object, given: Any, profiles: Profiles) -> FleetMember:
     inside = Faults()
     slo_ns = inside.take(lambda: resolve_slo_ns(pipeline, slo_s))
     inside.take(lambda: check_names(pipeline, profiles))
+    laws = pipeline.laws(dispatch)
+    if are_timed(laws):
+        message = "fleets are certified by what stages serve, not by replays: plan a timed pipeline by itself"
+        inside.add(Fault("dispatch", message))
     faults.take(lambda: _retold(inside.check, lambda fault: Fault(f"{place}: {fault.place}", fault.message)))
     faults.check()
-    return FleetMember(str(name), pipeline, trace, slo_ns.value, max(1, round(1000 * float(weight))))
+    parts = max(1, round(1000 * float(weight)))
+    return FleetMember(str(name), pipeline, trace, slo_ns.value, parts, laws)
 
 
 def _retold(read: Callable[[], ReadT], retell: Callable[[Fault], Fault]) -> ReadT:

@@ -257,6 +257,8 @@ class CheckpointFile:
         for member in fleet.members:
             pipeline, trace = member.pipeline.to_document(), member.trace.sha256
             parts += [member.name, pipeline, trace, member.slo_ns, member.weight]
+            if member.laws is not None and member.laws != member.pipeline.laws():
+                parts.append({stage: str(law) for stage, law in member.laws.items()})
         text = "".join(json.dumps(part, sort_keys=True) for part in parts)
         return cls(path, hashlib.sha256(text.encode()).hexdigest())
 

@@ -1,6 +1,7 @@
 """The options of every stage (hardware × batch × replicas), and the time-cost problem made of them."""
 
 from mipplan.options.families import (
+    MAX_REPLICAS,
     Configuration,
     Family,
     Option,
@@ -25,6 +26,7 @@ from mipplan.options.table import (
 )
 
 __all__ = [
+    "MAX_REPLICAS",
     "Configuration",
     "Family",
     "Option",

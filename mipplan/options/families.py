@@ -1,19 +1,19 @@
 """What a stage can run on (hardware and batch cap, apart from the number of replicas), and a choice of it per stage.
 
-Within a family T is one number and R, cost and device use grow in proportion to the replicas.
+Within a family cost and device use grow in proportion to the replicas. So does R, and T is one number, unless dispatch
+is paced: then both get better with every replica.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from mipplan.calculus import StageService, stage_service
+from mipplan.calculus import StageService, fewest_replicas, stage_service
 from mipplan.core import Fault, InputError, Int64, listed, suggestion
-from mipplan.pipeline import Pipeline, Stage
+from mipplan.pipeline import DispatchLaw, Laws, Pipeline, Stage
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.result import Choice
 from mipplan.tokens import Workload
@@ -34,10 +34,11 @@ class Family:
     most: int  # replicas that the limits allow
     is_source: bool  # whether the stage has no incoming edge (T is then smaller at b = 1)
     limited: bool  # whether the hardware is shared under a limit with other stages
+    law: DispatchLaw = DispatchLaw.EAGER  # when the stage makes a batch
 
     def service(self, replicas: int) -> StageService:
         """Service curve with that many replicas."""
-        return stage_service(self.service_ns, replicas, self.is_source)
+        return stage_service(self.service_ns, replicas, self.is_source, self.law)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Option(NamedTuple):
     @property
     def tokens_per_ns(self) -> Fraction:
         """Throughput with full batches: R."""
-        return Fraction(self.replicas * self.family.batch, int(self.family.service_ns[-1]))
+        return 1 / self.service.ns_per_token
 
     @property
     def service(self) -> StageService:
@@ -154,20 +155,23 @@ def trace_demand(workload: Workload) -> dict[str, Fraction]:
 
 
 def find_families(
-    pipeline: Pipeline, profiles: Profiles, demand: Mapping[str, Fraction]
+    pipeline: Pipeline, profiles: Profiles, demand: Mapping[str, Fraction], laws: Laws | None = None
 ) -> dict[str, StageFamilies]:
     """Find every (hardware, batch cap) each stage may use, in file order of the stages.
 
     A family counts only if some allowed number of replicas serves more than the stage's demand, tokens per ns: a finite
-    trace hides overload, so R must exceed the mean rate.
+    trace hides overload, so R must exceed the mean rate. The laws are the pipeline's own by default.
     """
+    laws = pipeline.laws() if laws is None else laws
     return {
-        name: _stage_families(pipeline, profiles, demand[name], stage)
+        name: _stage_families(pipeline, profiles, demand[name], stage, laws[name])
         for name, stage in pipeline.stages.items()
     }
 
 
-def _stage_families(pipeline: Pipeline, profiles: Profiles, demand: Fraction, stage: Stage) -> StageFamilies:
+def _stage_families(
+    pipeline: Pipeline, profiles: Profiles, demand: Fraction, stage: Stage, law: DispatchLaw
+) -> StageFamilies:
     families: list[Family] = []
     rejected: list[str] = []
     is_source, measured = not pipeline.incoming(stage.name), profiles.hardware_for(stage.model)
@@ -179,7 +183,7 @@ def _stage_families(pipeline: Pipeline, profiles: Profiles, demand: Fraction, st
         most, binding = _most_replicas(stage, hardware)
         for cap in _batch_caps(stage, table, hardware, rejected):
             service_ns = table.service_ns(cap)
-            needed = math.floor(demand * int(service_ns[-1]) / cap) + 1
+            needed = fewest_replicas(service_ns, demand, law)
             fewest = max(needed, stage.replicas_min)
             if fewest > most:
                 purpose = "to keep up" if needed == fewest else "by the stage's minimum"
@@ -187,7 +191,7 @@ def _stage_families(pipeline: Pipeline, profiles: Profiles, demand: Fraction, st
                     f"{name} with batch {cap} needs {fewest} replicas {purpose}, but {binding} allows {most}"
                 )
                 continue
-            families.append(Family(name, cap, service_ns, price, fewest, most, is_source, limited))
+            families.append(Family(name, cap, service_ns, price, fewest, most, is_source, limited, law))
     rejected += [
         f"{name} has no measurements of model {stage.model!r}"
         for name in stage.hardware or ()

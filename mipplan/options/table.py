@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -9,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.calculus import PathWaits, StageService, Wait, analyse_paths
+from mipplan.calculus import PathWaits, StageService, Wait, analyse_paths, service_columns
 from mipplan.core import Bool, Fault, InputError, Int64, check_budget, check_quantile
 from mipplan.options.families import Option, StageFamilies, check_names, find_families, trace_demand
 from mipplan.pipeline import Pipeline
@@ -112,11 +113,12 @@ def tabulate(stage: StageFamilies, blocks: Sequence[Int64]) -> StageOptions:
     """Options with the given numbers of replicas of each family, one array of them per family."""
     members = np.repeat(np.arange(len(blocks), dtype=np.int64), [block.size for block in blocks])
     replicas = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
-    # Latency, period, batch and price per family; the columns of the options follow by look-up.
-    services = [family.service(1) for family in stage.families]
-    latency = np.array([service.latency_ns for service in services], dtype=np.int64)[members]
-    period = np.array([service.period_ns for service in services], dtype=np.int64)[members]
-    tokens = np.array([service.tokens for service in services], dtype=np.int64)[members] * replicas
+    services = [
+        service_columns(family.service_ns, block, family.is_source, family.law)
+        for family, block in zip(stage.families, blocks, strict=True)
+    ]
+    nothing = (np.empty(0, dtype=np.int64),) * 3
+    latency, period, tokens = (np.concatenate(column) for column in zip(nothing, *services, strict=True))
     price = np.array([family.microusd_per_hour for family in stage.families], dtype=np.int64)[members]
     return StageOptions(
         stage, members, replicas, price * replicas, latency, period, tokens, speed_ranks(period, tokens)
@@ -170,12 +172,38 @@ def frontier(cost: Int64, latency_ns: Int64, speed: Int64, last: Bool | None = N
         return kept
     order = np.lexsort((-speed, latency_ns, cost) if last is None else (last, -speed, latency_ns, cost))
     levels, level = np.unique(latency_ns[order], return_inverse=True)
+    if order.size * levels.size > _LARGEST_GRID:
+        kept[order] = swept_frontier(level.tolist(), speed[order].tolist())
+        return kept
     # best[k, t]: the greatest speed among the first k options (by cost) with latency level ≤ t.
     best = np.full((order.size + 1, levels.size), -1, dtype=np.int64)
     best[np.arange(1, order.size + 1), level] = speed[order]
     np.maximum.accumulate(best, axis=0, out=best)
     np.maximum.accumulate(best, axis=1, out=best)
     kept[order] = speed[order] > best[np.arange(order.size), level]
+    return kept
+
+
+#: Grids of more entries than this, 256 MiB, would take too much memory: paced options have a T each.
+_LARGEST_GRID = 2**25
+
+
+def swept_frontier(level: list[int], speed: list[int]) -> Bool:
+    """Which options are faster than all before them with no greater T, given in order of cost; shape (m,).
+
+    What is kept so far is a staircase, on which speed rises with T; what it stands above is forgotten.
+    """
+    kept = np.zeros(len(level), dtype=bool)
+    levels: list[int] = []
+    best: list[int] = []
+    for number, (own, fast) in enumerate(zip(level, speed, strict=True)):
+        place = bisect_right(levels, own)
+        if place and best[place - 1] >= fast:
+            continue
+        kept[number] = True
+        first = place - 1 if place and levels[place - 1] == own else place
+        after = bisect_right(best, fast, lo=place)
+        levels[first:after], best[first:after] = [own], [fast]
     return kept
 
 

@@ -1,6 +1,30 @@
-"""Pipelines: stages that run models, and the edges along which their tokens flow."""
+"""Pipelines: stages that run models, the edges along which their tokens flow, and by which law they are dispatched."""
 
 from mipplan.pipeline.fanout import FanOut
+from mipplan.pipeline.laws import (
+    MIXED,
+    Discipline,
+    Dispatch,
+    DispatchLaw,
+    Laws,
+    are_timed,
+    common_law,
+    duties_text,
+)
 from mipplan.pipeline.model import Edge, Join, Pipeline, Stage
 
-__all__ = ["Edge", "FanOut", "Join", "Pipeline", "Stage"]
+__all__ = [
+    "MIXED",
+    "Discipline",
+    "Dispatch",
+    "DispatchLaw",
+    "Edge",
+    "FanOut",
+    "Join",
+    "Laws",
+    "Pipeline",
+    "Stage",
+    "are_timed",
+    "common_law",
+    "duties_text",
+]

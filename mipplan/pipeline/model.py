@@ -18,18 +18,24 @@ from mipplan.core import (
     Fault,
     Faults,
     FieldOf,
+    InputError,
     LongestPaths,
     duration_text,
+    listed,
     name_problem,
     plain,
     seconds_to_ns,
+    shown,
+    suggestion,
 )
 from mipplan.documents import AnyPath, Document, FieldPath, read_yaml
 from mipplan.pipeline.fanout import FanOut
+from mipplan.pipeline.laws import Dispatch, DispatchLaw, Laws
 from mipplan.pipeline.schema import EdgeEntry, PipelineEntry, Range, StageEntry, parse_pipeline
 
 #: Graph attribute that keeps the order of the edges in the file: NetworkX groups edges by their parent.
 EDGE_ORDER = "mipplan_edge_order"
+_LAWS = "eager, paced or timed"
 
 
 class Join(StrEnum):
@@ -56,6 +62,7 @@ class Stage:
     replicas_max: int | None = None
     # ``EACH``: every token is processed. ``ALL``: one token per query, ready when all have arrived.
     join: Join = Join.EACH
+    dispatch: DispatchLaw = DispatchLaw.EAGER  # When the stage's server makes a batch.
 
     def allows_batch(self, cap: int) -> bool:
         """Whether the batch cap `cap` satisfies the stage's restrictions."""
@@ -82,8 +89,8 @@ class Pipeline:
     Parameters
     ----------
     graph : networkx.DiGraph
-        Nodes are stage names. Node attributes ``model``, ``hardware``, ``batch``, ``replicas``, ``join`` and
-        edge attributes ``delay``, ``probability``, ``fanout`` are written exactly as in the file
+        Nodes are stage names. Node attributes ``model``, ``hardware``, ``batch``, ``replicas``, ``join``,
+        ``dispatch`` and edge attributes ``delay``, ``probability``, ``fanout`` are written exactly as in the file
         (``delay="1ms"``). The graph is copied and frozen.
     slo_s : float or None
         End-to-end latency objective in seconds.
@@ -127,7 +134,9 @@ class Pipeline:
         """Fill in what follows from the checked entries of the graph."""
         edges = tuple(_edge(raw) for raw in entry.edges)
         parents = Counter(edge.child for edge in edges)
-        stages = {name: _stage(name, raw, parents[name] > 1) for name, raw in entry.stages.items()}
+        stages = {
+            name: _stage(name, raw, parents[name] > 1, entry.dispatch) for name, raw in entry.stages.items()
+        }
         rank = {name: position for position, name in enumerate(stages)}
         order = tuple(nx.lexicographical_topological_sort(graph, key=rank.__getitem__))
         object.__setattr__(self, "graph", nx.freeze(graph))
@@ -169,6 +178,33 @@ class Pipeline:
     def outgoing(self, name: str) -> tuple[Edge, ...]:
         """Edges out of a stage, in the order of the file."""
         return tuple(edge for edge in self._edges if edge.parent == name)
+
+    def laws(self, dispatch: Dispatch = None, otherwise: Laws | None = None) -> Laws:
+        """Return the law of every stage: what is said for all or for those named, else `otherwise` or the file's own.
+
+        Raises
+        ------
+        InputError
+            Listing every stage that there is not, and every word that is no law.
+        """
+        named = dict.fromkeys(self._stages, dispatch) if isinstance(dispatch, str) else dispatch
+        if named is not None and not isinstance(named, Mapping):
+            raise InputError.one(
+                "dispatch", f"expected {_LAWS}, or stage names to such, found {shown(named)}"
+            )
+        faults = Faults()
+        for name, law in (named or {}).items():
+            if name not in self._stages:
+                hint = suggestion(name, self._stages) or f"; the stages are {listed(self._stages)}"
+                faults.add(Fault(f"dispatch.{name}", f"there is no such stage{hint}"))
+            elif law not in list(DispatchLaw):
+                place = "dispatch" if isinstance(dispatch, str) else f"dispatch.{name}"
+                faults.add(Fault(place, f"expected {_LAWS}, found {shown(law)}"))
+                if place == "dispatch":
+                    break
+        faults.check()
+        own = {name: (otherwise or {}).get(name, stage.dispatch) for name, stage in self._stages.items()}
+        return own | {name: DispatchLaw(law) for name, law in (named or {}).items()}
 
     def longest_paths(self) -> LongestPaths[str]:
         """Return the longest paths through the stages, under weights that change; delays are the lengths of edges."""
@@ -215,7 +251,8 @@ class Pipeline:
         entry = parse_pipeline(document)
         graph: nx.DiGraph[str] = nx.DiGraph()
         for name, raw in document.value["stages"].items():
-            graph.add_node(name, **raw)
+            law = {} if entry.dispatch == "eager" else {"dispatch": entry.dispatch}
+            graph.add_node(name, **(law | raw))
         for raw in document.value.get("edges") or []:
             attributes = {key: value for key, value in raw.items() if key not in ("from", "to")}
             graph.add_edge(raw["from"], raw["to"], **attributes)
@@ -279,7 +316,7 @@ def _edge(raw: EdgeEntry) -> Edge:
     return Edge(raw.parent, raw.child, raw.delay, raw.probability, fanout)
 
 
-def _stage(name: str, raw: StageEntry, merging: bool) -> Stage:
+def _stage(name: str, raw: StageEntry, merging: bool, law: str) -> Stage:
     hardware = (raw.hardware,) if isinstance(raw.hardware, str) else raw.hardware
     sizes = [raw.batch] if isinstance(raw.batch, int) else raw.batch
     # Lists and single numbers name the caps themselves, mappings a range of them.
@@ -297,6 +334,7 @@ def _stage(name: str, raw: StageEntry, merging: bool) -> Stage:
         replicas_min=replicas.min,
         replicas_max=replicas.max,
         join=Join(raw.join or ("all" if merging else "each")),
+        dispatch=DispatchLaw(raw.dispatch or law),
     )
 
 
@@ -314,6 +352,8 @@ def _stage_document(stage: Stage, merging: bool) -> dict[str, Any]:
         document["replicas"] = counts
     if merging or stage.join is Join.ALL:
         document["join"] = str(stage.join)
+    if stage.dispatch is not DispatchLaw.EAGER:
+        document["dispatch"] = str(stage.dispatch)
     return document
 
 

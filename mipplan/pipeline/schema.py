@@ -25,6 +25,7 @@ from mipplan.documents import (
     parse_entry,
 )
 from mipplan.pipeline.fanout import choice_problem, mean_problem
+from mipplan.pipeline.laws import DispatchLaw
 
 #: Batch caps and replica counts are at most a million, because larger ones are surely mistaken and would overflow sums.
 MAX_COUNT = 1_000_000
@@ -44,6 +45,10 @@ def _join_problem(value: object) -> str | None:
     return None if value in ("each", "all") else f"expected each or all, found {shown(value)}"
 
 
+def _law_problem(value: object) -> str | None:
+    return None if value in list(DispatchLaw) else f"expected eager, paced or timed, found {shown(value)}"
+
+
 def _kind(value: object) -> str | None:
     """Tell which of the accepted forms a value has, so that faults speak of that form only."""
     if isinstance(value, bool):
@@ -61,6 +66,7 @@ def _forms(expected: str) -> Discriminator:
 
 _Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 _Mean = Annotated[float, checked_by(mean_problem)]
+_Law = Annotated[Literal["eager", "paced", "timed"], checked_by(_law_problem)]
 _One = Tag(f"{TAG_MARK}one")
 _List = Tag(f"{TAG_MARK}list")
 _Mapping = Tag(f"{TAG_MARK}mapping")
@@ -128,6 +134,7 @@ class StageEntry(StrictEntry):
         | None
     ) = None
     join: Annotated[Literal["each", "all"], checked_by(_join_problem)] | None = None
+    dispatch: _Law | None = None
 
 
 class EdgeEntry(StrictEntry):
@@ -144,10 +151,11 @@ class EdgeEntry(StrictEntry):
 
 
 class PipelineEntry(StrictEntry):
-    """A whole document; `slo` in nanoseconds."""
+    """A whole document; `slo` in nanoseconds, `dispatch` for the stages that name no law of their own."""
 
     name: Name = "pipeline"
     slo: PositiveDuration | None = None
+    dispatch: _Law = "eager"
     stages: dict[str, StageEntry] = Field(min_length=1, max_length=MAX_STAGES)
     edges: list[EdgeEntry] = Field(default_factory=list, max_length=MAX_EDGES)
 

@@ -2,7 +2,8 @@
 
 **First plan**: its cost bounds how many replicas are worth considering at all. For each of a few degrees of patience
 every stage takes the family that serves a token cheapest among those whose T is at most that many times its least T.
-What the objective then leaves for waiting on the stage's tightest path decides its replicas.
+(T of paced stages falls as replicas are added, so these are tried with several least counts.) What the objective then
+leaves for waiting on the stage's tightest path decides its replicas.
 
 Nothing here is proven except the certificate of what is returned.
 """
@@ -12,12 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
-from mipplan.calculus import PathWait, grid_rate, grid_step
+from mipplan.calculus import PathWait, fewest_replicas, grid_rate, grid_step
 from mipplan.core import Int64, first_true
 from mipplan.options import Configuration, Family, Option
+from mipplan.pipeline import DispatchLaw
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.instance import Instance
 
@@ -30,6 +33,8 @@ class FirstPlanParams:
     patience: tuple[float, ...] = (1.0, 1.25, 1.6, 2.0, 2.6, 3.4, 4.5, 6.0, 9.0, 14.0)
     #: Shares of the path's slack given to waiting: the certificate exceeds the bound a little, on branches more.
     shares: tuple[float, ...] = (1.0, 0.8, 0.5, 0.2, 0.0)
+    #: Paced stages are tried with at least as many replicas each; others do not depend on it.
+    least: tuple[int, ...] = (1, 2, 4, 8, 16, 64)
     shrinking: int = 32  # steps, each by the same factor, from the most replicas to the fewest
 
 
@@ -55,58 +60,72 @@ def find_first_plan(
     instance: Instance, params: FirstPlanParams = FirstPlanParams()
 ) -> CertifiedConfiguration | None:
     """Cheapest of a handful of certified plans; None if none of them is certified within the limits."""
-    patterns: list[dict[str, Family]] = []
+    patterns: list[dict[str, Option]] = []
     candidates: list[Configuration] = []
-    stages = (_cheapest_by_patience(found.families, params.patience) for found in instance.families.values())
-    for chosen in zip(*stages, strict=True):
-        families = dict(zip(instance.families, chosen, strict=True))
-        if families in patterns:
-            continue
-        patterns.append(families)
-        if (found := _candidate(instance, families, params)) is not None:
-            candidates.append(found)
+    every = (family for found in instance.families.values() for family in found.families)
+    is_paced = any(family.law is DispatchLaw.PACED for family in every)
+    for least in params.least if is_paced else params.least[:1]:
+        stages = (
+            _cheapest_by_patience(f.families, least, params.patience) for f in instance.families.values()
+        )
+        for chosen in zip(*stages, strict=True):
+            start = dict(zip(instance.families, chosen, strict=True))
+            if start in patterns:
+                continue
+            patterns.append(start)
+            if (found := _candidate(instance, start, params)) is not None:
+                candidates.append(found)
     while candidates:
         cheapest = min(candidates, key=lambda candidate: candidate.microusd_per_hour)
         candidates.remove(cheapest)
         if instance.keeps_slo(cheapest.services):
             return CertifiedConfiguration.of(cheapest, instance)
         # The quick test is one-sided. From being wrong the oracle has learnt enough to size this pattern anew.
-        families = {stage: family for stage, (family, _) in cheapest.items()}
-        again = _candidate(instance, families, params)
+        start = {
+            stage: Option(family, _least(family, replicas)) for stage, (family, replicas) in cheapest.items()
+        }
+        again = _candidate(instance, start, params)
         if again is not None and again != cheapest:
             candidates.append(again)
     return None
 
 
-def _cheapest_by_patience(families: tuple[Family, ...], patience: tuple[float, ...]) -> Iterator[Family]:
+def _least(family: Family, replicas: int) -> int:
+    """Replicas to start from: those of a paced family count for its T, of others only what its rate needs."""
+    least = replicas if family.law is DispatchLaw.PACED else 1
+    return min(family.most, max(family.fewest, least))
+
+
+def _cheapest_by_patience(
+    families: tuple[Family, ...], replicas: int, patience: tuple[float, ...]
+) -> Iterator[Option]:
     """Yield for each degree the family that serves a token cheapest among those that are quick enough."""
-    services = [family.service(1) for family in families]
-    least = min(service.latency_ns for service in services)
-    prices = [f.microusd_per_hour * float(s.ns_per_token) for f, s in zip(families, services, strict=True)]
+    starts = [Option(family, _least(family, replicas)) for family in families]
+    latency_ns = [start.service.latency_ns for start in starts]
+    prices = [f.microusd_per_hour * float(f.service(1).ns_per_token) for f in families]
     for degree in patience:
-        admitted = [place for place, s in enumerate(services) if s.latency_ns <= degree * least]
-        yield families[min(admitted, key=prices.__getitem__)]
+        admitted = [place for place, own_ns in enumerate(latency_ns) if own_ns <= degree * min(latency_ns)]
+        yield starts[min(admitted, key=prices.__getitem__)]
 
 
 def _candidate(
-    instance: Instance, families: Mapping[str, Family], params: FirstPlanParams
+    instance: Instance, start: Mapping[str, Option], params: FirstPlanParams
 ) -> Configuration | None:
     """Return the first sizing that is not surely refused; None if all are."""
     for share in params.shares:
-        sized = _sized(instance, families, share)
+        sized = _sized(instance, start, share)
         if sized is not None and not instance.surely_misses_slo(sized.services):
             return sized
     return None
 
 
-def _sized(instance: Instance, families: Mapping[str, Family], share: float) -> Configuration | None:
+def _sized(instance: Instance, start: Mapping[str, Option], share: float) -> Configuration | None:
     """Give every stage the replicas its tightest path needs; None if that is too slow or too many."""
     sized = Configuration()
-    for stage, family in families.items():
-        replicas = family.fewest
+    for stage, (family, replicas) in start.items():
         for path in instance.oracle.paths.paths:
             if stage in path.stages:
-                needed = replicas_on_path(path, stage, families, share, instance.deadline_ns)
+                needed = replicas_on_path(path, stage, start, share, instance.deadline_ns)
                 if needed is None:
                     return None
                 replicas = max(replicas, needed)
@@ -116,16 +135,19 @@ def _sized(instance: Instance, families: Mapping[str, Family], share: float) -> 
 
 
 def replicas_on_path(
-    path: PathWait, stage: str, families: Mapping[str, Family], share: float, deadline_ns: int
+    path: PathWait, stage: str, start: Mapping[str, Option], share: float, deadline_ns: int
 ) -> int | None:
-    """Replicas with which a stage's wait takes at most that share of its path's slack; None if there is no slack."""
-    slack = deadline_ns - path.lag_ns - sum(families[other].service(1).latency_ns for other in path.stages)
+    """Replicas with which a stage's wait takes at most that share of its path's slack; None if there is no slack.
+
+    Every T is that of what is started from: more replicas only lower it.
+    """
+    slack = deadline_ns - path.lag_ns - sum(start[other].service.latency_ns for other in path.stages)
     if slack < 0:
         return None
     curve = path.curves[path.stages.index(stage)]
     # Largest 1/R on the grid with a wait within the slack: the wait grows with 1/R. It need not be looked for beyond
     # what the fewest replicas give, nor below what the most give; mostly it lies near the former.
-    family = families[stage]
+    family = start[stage].family
     slowest, quickest = family.service(family.fewest), family.service(family.most)
     least, high = grid_step(float(quickest.ns_per_token)), grid_step(float(slowest.ns_per_token)) + 1
     low, stride = high, 1
@@ -136,7 +158,7 @@ def replicas_on_path(
     period_ns, tokens = grid_rate(high - down)
     if period_ns == 0:
         return family.most
-    return -(-int(family.service_ns[-1]) * tokens // (family.batch * period_ns))
+    return fewest_replicas(family.service_ns, Fraction(tokens, period_ns), family.law, reached=True)
 
 
 def trim(

@@ -159,7 +159,7 @@ class Diagnosis:
         lifted["the stages' replica limits"] = _without_replica_limits(plan.pipeline), plan.profiles
         binding = []
         for name, (pipeline, profiles) in lifted.items():
-            families = find_families(pipeline, profiles, instance.demand)
+            families = find_families(pipeline, profiles, instance.demand, plan.laws)
             relaxed = replace(instance, families=families, limits=limits_of(profiles))
             if self.feasibility.find(relaxed)[0] is not None:
                 binding.append(name)

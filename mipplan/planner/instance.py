@@ -20,7 +20,7 @@ from mipplan.options import (
     trace_demand,
     undominated,
 )
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import Laws, Pipeline
 from mipplan.planner.cuts import Cut, Services, strengthen
 from mipplan.planner.oracle import CertificateOracle, SeparationOracle, WorstCaseOracle
 from mipplan.profiles import Profiles
@@ -48,9 +48,10 @@ class Instance:
         demand: Mapping[str, Fraction],
         oracle: SeparationOracle,
         deadline_ns: int,
+        laws: Laws | None = None,
     ) -> Instance:
         """Find the options that a demand leaves."""
-        families = find_families(pipeline, profiles, demand)
+        families = find_families(pipeline, profiles, demand, laws)
         return cls(pipeline, demand, families, limits_of(profiles), oracle, deadline_ns)
 
     @property
@@ -139,23 +140,31 @@ class Request:
         deadline_ns = plan.objective.deadline_ns
         if plan.envelope is None:
             workload = self._workload.at(trace.arrival_ns)
-            return _on_trace(plan.profiles, workload, deadline_ns, plan.quantile)
+            return _on_trace(plan.profiles, workload, deadline_ns, plan.quantile, plan.laws)
         # Replicas outrun the trace's mean rate, too.
         check_span(trace.span_ns)
         arrival = ArrivalCurve(tuple((burst, rate * factor) for burst, rate in plan.envelope))
         rate = max(Fraction(len(trace), trace.span_ns), Fraction(arrival.rate) / NS_PER_S)
         demand = {stage: rate * most for stage, most in most_tokens_per_query(plan.pipeline).items()}
         oracle = WorstCaseOracle(plan.pipeline, arrival)
-        return Instance.of(plan.pipeline, plan.profiles, demand, oracle, deadline_ns)
+        return Instance.of(plan.pipeline, plan.profiles, demand, oracle, deadline_ns, plan.laws)
 
 
 def trace_instance(
-    pipeline: Pipeline, profiles: Profiles, trace: Trace, deadline_ns: int, quantile: float, seed: int
+    pipeline: Pipeline,
+    profiles: Profiles,
+    trace: Trace,
+    deadline_ns: int,
+    quantile: float,
+    seed: int,
+    laws: Laws | None = None,
 ) -> Instance:
     """Realise a request that is certified on its trace; raises `InputError` if the trace spans no time."""
-    return _on_trace(profiles, realise(pipeline, trace, seed), deadline_ns, quantile)
+    return _on_trace(profiles, realise(pipeline, trace, seed), deadline_ns, quantile, laws)
 
 
-def _on_trace(profiles: Profiles, workload: Workload, deadline_ns: int, quantile: float) -> Instance:
+def _on_trace(
+    profiles: Profiles, workload: Workload, deadline_ns: int, quantile: float, laws: Laws | None
+) -> Instance:
     oracle = CertificateOracle(workload, quantile, deadline_ns)
-    return Instance.of(workload.pipeline, profiles, trace_demand(workload), oracle, deadline_ns)
+    return Instance.of(workload.pipeline, profiles, trace_demand(workload), oracle, deadline_ns, laws)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from mipplan.calculus import ArrivalCurve, empirical_envelope
+from mipplan.certificate import check_discipline
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     UNLIMITED_NS,
@@ -20,11 +21,12 @@ from mipplan.core import (
     check_quantile,
     check_seed,
     check_time_limit,
+    from_front,
     is_number,
     seconds_to_ns,
 )
 from mipplan.options import Configuration, check_names
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Pipeline
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
@@ -41,6 +43,7 @@ from mipplan.result import (
     PlanStatus,
     Provenance,
     TraceReference,
+    check_laws,
     relevant_profiles,
     resolve_slo_ns,
 )
@@ -78,6 +81,8 @@ def plan(
     margin_s: float = 0.0,
     envelope: ArrivalCurve | None = None,
     budget_usd_per_hour: float | None = None,
+    dispatch: Dispatch = None,
+    discipline: str = "oldest_first",
     progress: Callable[[str], None] | None = None,
 ) -> Plan:
     """Find the cheapest configuration whose certified latency quantile keeps the objective.
@@ -113,6 +118,12 @@ def plan(
     budget_usd_per_hour : float, optional
         The mirror problem: find the least certified latency within this cost. The objective, if any, plays no
         part; the plan's `slo_s` is then the latency it is certified for.
+    dispatch : {"eager", "paced", "timed"}, or mapping of str to such, optional
+        When a batch is made: at all stages, or at those named; by default as the pipeline says, which is ``eager``
+        unless it says otherwise. Where all stages are timed the plan is refined (`mipplan.refine`), since the replay is
+        then the certificate: guarantee ``replay``, without headroom or budget.
+    discipline : {"oldest_first", "fifo"}
+        Which waiting tokens a batch takes first. Only timed dispatch has a certificate under ``fifo``.
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -149,7 +160,16 @@ def plan(
         lambda: check_seed(seed),
         lambda: None if by_budget else check_margin(margin_s, resolve_slo_ns(pipeline, slo_s)),
         lambda: check_names(pipeline, profiles),
+        lambda: check_laws(pipeline, dispatch, discipline),
     )
+    laws = check_laws(pipeline, dispatch, discipline)
+    by_replay = set(laws.values()) == {DispatchLaw.TIMED} and guarantee == Guarantee.TRACE
+    if not by_replay:
+        check_discipline(Discipline(discipline))
+    elif by_budget or headroom != 1.0:
+        what = "budget_usd_per_hour" if by_budget else "headroom"
+        message = "does not go with timed dispatch, whose plans are found by replays of the trace as it is"
+        raise InputError.one(what, message)
     # Whatever "auto" will mean, a solver that does not work here is found before any work. With a formulation by name
     # "auto" is the first solver that works; without one it stays with each problem that is solved.
     resolved = resolve_solver(solver)
@@ -167,7 +187,7 @@ def plan(
             0 if by_budget else seconds_to_ns(margin_s),
             None if envelope is None else envelope.buckets,
             check_budget(budget_usd_per_hour),
-        ),
+        ).under(laws, discipline),
         status=PlanStatus.UNKNOWN,
         figures=Figures(lower_bound_microusd_per_hour=0),
         provenance=Provenance(
@@ -177,8 +197,16 @@ def plan(
             sample=trace,
         ),
     )
-    limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
+    deadline = Deadline.after(time_limit_s, started)
+    limits = SearchLimits(deadline.share(0.3) if by_replay else deadline, progress or (lambda _: None))
     maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
+    if by_replay:
+        start = maker.start()
+        left_s = None if time_limit_s is None else deadline.left_s(1e-3)
+        refined: Plan = from_front("refine")(
+            start, trace, margin_s=margin_s, time_limit_s=left_s, progress=progress
+        )
+        return refined
     return maker.cheapest() if budget is None else maker.fastest(budget)
 
 
@@ -231,6 +259,12 @@ class PlanMaker:
         lower_bound = best.cost if optimal else outcome.lower_bound
         limit = None if optimal else outcome.limit
         return self._made(space.configuration(choice), lower_bound, certificate_ns, limit)
+
+    def start(self) -> Plan:
+        """Return a plan that services certify, if one is found quickly; else what was asked for, without choices."""
+        has_options = self._instance.has_options
+        first = find_first_plan(self._instance, self._params.first_plan) if has_options else None
+        return self._asked if first is None else self.cheapest()
 
     def fastest(self, budget: int) -> Plan:
         """Return the plan with the least certified latency that costs at most `budget` (micro-dollars per hour)."""

@@ -10,8 +10,16 @@ from typing import TypeAlias
 import numpy as np
 
 from mipplan.core import Bool, Int64, Positions, higher_rank
-from mipplan.options import Configuration, Family, Option, find_families, limits_of
-from mipplan.pipeline import Edge, Pipeline
+from mipplan.options import (
+    MAX_REPLICAS,
+    Configuration,
+    Family,
+    Option,
+    find_families,
+    limits_of,
+    trace_demand,
+)
+from mipplan.pipeline import DispatchLaw, Edge, Laws, Pipeline, are_timed
 from mipplan.profiles import Profiles
 from mipplan.result import Choice
 from mipplan.tokens import Messages, Workload
@@ -65,20 +73,29 @@ class RefinementProblem:
 
 
 def state_problem(
-    pipeline: Pipeline, profiles: Profiles, workload: Workload, deadline_ns: int, quantile: float
+    pipeline: Pipeline,
+    profiles: Profiles,
+    workload: Workload,
+    deadline_ns: int,
+    quantile: float,
+    laws: Laws | None = None,
 ) -> RefinementProblem:
     """Set up the search for a plan that replays within the deadline.
 
     The families are the planner's, without its demand that a stage outruns the mean rate: a finite trace can be
-    served with less. Replicas beyond the number of tokens never find one to serve, so they are left out.
+    served with less. Only where all stages are timed is it kept, as the plan is then a certified one. Replicas beyond
+    the number of tokens never find one to serve, so they are left out, unless more of them change how they are spread.
     """
-    found = find_families(pipeline, profiles, dict.fromkeys(pipeline.stages, Fraction(0)))
+    laws = pipeline.laws() if laws is None else laws
+    demand = trace_demand(workload) if are_timed(laws) else dict.fromkeys(pipeline.stages, Fraction(0))
+    found = find_families(pipeline, profiles, demand, laws)
     domains = {
         stage: tuple(
-            Span(family, family.fewest, max(family.fewest, min(family.most, tokens.count)))
+            Span(family, family.fewest, max(family.fewest, min(family.most, useful)))
             for family in found[stage].families
         )
         for stage, tokens in workload.stages.items()
+        for useful in [MAX_REPLICAS if laws[stage] is DispatchLaw.PACED else tokens.count]
     }
     allowed = workload.queries - 1 - higher_rank(quantile, workload.queries)
     return RefinementProblem(workload, DueTimes(workload), deadline_ns, allowed, domains, limits_of(profiles))

@@ -17,13 +17,13 @@ from mipplan.core import (
     Faults,
     SearchLimits,
     check_margin,
-    check_one_of,
     check_quantile,
     check_seed,
     check_time_limit,
     format_duration,
 )
 from mipplan.options import Configuration, check_names
+from mipplan.pipeline import Discipline, Dispatch, are_timed
 from mipplan.refinement.bounds import Known, Narrowed, narrow
 from mipplan.refinement.evaluation import (
     Counters,
@@ -41,7 +41,7 @@ from mipplan.refinement.heuristics import HeuristicParams, Heuristics, fastest_p
 from mipplan.refinement.problem import Domains, RefinementProblem, find_options, least_cost, state_problem
 from mipplan.refinement.result import ASSUMING, OPTIMAL, conclude, record_refinement
 from mipplan.refinement.search import RefinementSearch
-from mipplan.replayer import Discipline, StageReplays, replay_many, resolve_engine
+from mipplan.replayer import StageReplays, replay_many, resolve_engine
 from mipplan.result import (
     Choice,
     Figures,
@@ -53,6 +53,7 @@ from mipplan.result import (
     Provenance,
     Refinement,
     TraceReference,
+    check_laws,
     resolve_slo_ns,
 )
 from mipplan.tokens import realise
@@ -83,7 +84,8 @@ def refine(
     *,
     slo_s: float | None = None,
     quantile: float | None = None,
-    discipline: str = "oldest_first",
+    dispatch: Dispatch = None,
+    discipline: str | None = None,
     time_limit_s: float | None = 60.0,
     margin_s: float = 0.0,
     seed: int | None = None,
@@ -102,8 +104,11 @@ def refine(
     trace : Trace
     slo_s, quantile : float, optional
         The plan's by default.
-    discipline : {"oldest_first", "fifo"}
-        Of all replays. Nothing of what is proven rests on it.
+    dispatch : str or mapping of str to str, optional
+        Law of all stages, or of those named; others as the plan says. Where all are timed the plan is a certified one:
+        stable, and every run of it is the replay. So a trace that spans no time is refused then.
+    discipline : {"oldest_first", "fifo"}, optional
+        Of all replays; as the plan says by default. Nothing of what is proven rests on it.
     time_limit_s : float or None
         Wall-clock limit; the best plan by then is returned with a proven lower bound. The few replays that say how
         fragile it is come on top.
@@ -143,14 +148,17 @@ def refine(
     margin_ns = faults.take(lambda: check_margin(margin_s, slo_ns))
     wanted = faults.take(lambda: plan.quantile if quantile is None else check_quantile(quantile))
     drawn = faults.take(lambda: plan.seed if seed is None else check_seed(seed))
-    faults.take(lambda: check_one_of("discipline", discipline, Discipline, repr))
+    kept = plan.discipline if discipline is None else discipline
+    laws = faults.take(lambda: check_laws(plan.pipeline, dispatch, kept, plan.laws))
     faults.take(lambda: resolve_engine(engine, frozenset()))
     faults.take(lambda: check_time_limit(time_limit_s))
     faults.take(lambda: check_names(plan.pipeline, plan.profiles))
     faults.check()
     base = replace(
         plan,
-        objective=Objective(slo_ns, wanted.value, drawn.value, Guarantee.REPLAY, margin_ns=margin_ns.value),
+        objective=Objective(
+            slo_ns, wanted.value, drawn.value, Guarantee.REPLAY, margin_ns=margin_ns.value
+        ).under(laws.value, kept),
         status=PlanStatus.UNKNOWN,
         figures=Figures(plan.microusd_per_hour, 0),
         provenance=Provenance(TraceReference.of(trace), sample=trace),
@@ -158,7 +166,7 @@ def refine(
         limit=None,
     )
     limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
-    return Refining(base, trace, discipline, engine, limits).run()
+    return Refining(base, trace, engine, limits).run()
 
 
 @dataclass(eq=False)
@@ -167,7 +175,6 @@ class Refining:
 
     base: Plan
     trace: Trace
-    discipline: str
     engine: str
     limits: SearchLimits
     params: RefinementParams = RefinementParams()
@@ -178,7 +185,12 @@ class Refining:
         self._engine = resolve_engine(self.engine, frozenset())
         self._workload = realise(base.pipeline, self.trace, base.seed)
         self._problem = state_problem(
-            base.pipeline, base.profiles, self._workload, base.objective.deadline_ns, base.quantile
+            base.pipeline,
+            base.profiles,
+            self._workload,
+            base.objective.deadline_ns,
+            base.quantile,
+            base.laws,
         )
         self._counters = Counters()
         self._improving = self._work_until(params.improved_by)
@@ -225,10 +237,12 @@ class Refining:
         choices = self.base.choices
         if not choices:
             return
+        made = find_options(self._problem.domains, choices)
+        if made is None and are_timed(self.base.laws):
+            return  # it may be overloaded, and a certified plan is not
         (verdict,) = replay_many(
             [self.base],
             self.trace,
-            discipline=self.discipline,
             engine=self._engine.name,
             slo_s=self._problem.deadline_ns / NS_PER_S,
         )
@@ -236,7 +250,7 @@ class Refining:
         self.limits.report(f"the given plan {'keeps' if verdict.keeps else 'does not keep'} the objective")
         if verdict.keeps:
             self._choices, self._cost = dict(choices), self.base.microusd_per_hour
-            self._best = find_options(self._problem.domains, choices)
+            self._best = made
 
     def _improve(self) -> None:
         """Find a first plan if there is none, and make it cheaper."""
@@ -353,7 +367,7 @@ class Refining:
             self._lower_bound = min(self._lower_bound, self._cost)
 
     def _replays_of(self, problem: RefinementProblem) -> StageReplays:
-        return StageReplays(problem.workload, self._engine, fifo=self.discipline == Discipline.FIFO)
+        return StageReplays(problem.workload, self._engine, fifo=self.base.discipline is Discipline.FIFO)
 
     def _work_until(self, share: float, most_stage_replays: float = float("inf")) -> WorkLimit:
         return WorkLimit(self._counters, self.limits.deadline.share(share), most_stage_replays)
@@ -362,6 +376,8 @@ class Refining:
         """The best plan with what is proven about it; without any, the reason."""
         made = conclude(self.base, self._choices, self._lower_bound, proof == OPTIMAL, self._stopped, why)
         done = self._counters
-        proof, discipline = proof if made.choices else None, Discipline(self.discipline).value
-        record = Refinement(discipline, proof, None, done.replays, done.stage_replays, done.refuted)
+        proof = proof if made.choices else None
+        record = Refinement(
+            made.discipline.value, proof, None, done.replays, done.stage_replays, done.refuted
+        )
         return record_refinement(made, self.trace, self._workload, record, self.engine)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from mipplan.certificate import certified_figures
 from mipplan.core import MICRODOLLARS_PER_DOLLAR
+from mipplan.pipeline import are_timed
 from mipplan.replayer import ServiceNoise, replay
 from mipplan.result import Choice, Figures, Limit, Plan, PlanStatus, Refinement
 from mipplan.tokens import Workload
@@ -59,7 +60,7 @@ def record_refinement(plan: Plan, trace: Trace, workload: Workload, record: Refi
         return replace(plan, provenance=replace(plan.provenance, refinement=record))
 
     def replayed_ns(noise: ServiceNoise | None = None, seed: int | None = None) -> int:
-        replayed = replay(plan, trace, discipline=record.discipline, engine=engine, noise=noise, seed=seed)
+        replayed = replay(plan, trace, engine=engine, noise=noise, seed=seed)
         return replayed.quantile_ns(plan.quantile)
 
     others = range(plan.seed + 1, plan.seed + 1 + _OTHER_SEEDS) if plan.pipeline.is_random else ()
@@ -70,4 +71,7 @@ def record_refinement(plan: Plan, trace: Trace, workload: Workload, record: Refi
         other_seeds_ns={seed: replayed_ns(seed=seed) for seed in others},
     )
     provenance = replace(plan.provenance, refinement=record)
-    return replace(plan, figures=certified_figures(plan, workload), provenance=provenance)
+    figures = certified_figures(plan, workload)
+    if are_timed(plan.laws):  # then the replay is the certificate
+        figures = replace(figures, certificate_ns=record.quantile_ns)
+    return replace(plan, figures=figures, provenance=provenance)

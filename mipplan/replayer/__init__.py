@@ -4,13 +4,13 @@ The judge shares nothing with the judged: this package knows tokens and batch la
 bounds, options or solvers that made the plan.
 """
 
+from mipplan.pipeline import Discipline
 from mipplan.replayer.cache import CacheParams, StageReplays, StageRun
 from mipplan.replayer.engines import ENGINES, EngineParams, compiled, resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.replaying import Verdict, replay, replay_many
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import (
-    Discipline,
     ReplaySettings,
     check_manner,
     check_plan,

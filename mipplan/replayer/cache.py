@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from mipplan.core import Int64
+from mipplan.pipeline import DispatchLaw
 from mipplan.replayer.stage_task import Capacity, Engine, StageTask
 from mipplan.tokens import Workload
 
@@ -30,6 +31,8 @@ class CacheParams:
 class _Family(Protocol):
     @property
     def service_ns(self) -> Int64: ...
+    @property
+    def law(self) -> DispatchLaw: ...
 
 
 class _Option(Protocol):
@@ -47,7 +50,8 @@ class _Option(Protocol):
 class StageRun:
     """A stage replayed under one option, below given runs of the stages above it.
 
-    Two runs with one number are the same. If no token waits, more replicas with the same service times change nothing.
+    Two runs with one number are the same. If no token waits, more replicas with the same service times change nothing;
+    `waits` is always said of a paced stage, as more of them spread its dispatches otherwise.
     """
 
     number: int
@@ -111,14 +115,20 @@ class StageReplays:
         """Serve tokens that arrive at these times, under each option; nothing is remembered."""
         spend(len(options))
         tasks = [
-            StageTask(arrival_ns, option.family.service_ns[np.newaxis], capacity, self._fifo)
+            StageTask(
+                arrival_ns,
+                option.family.service_ns[np.newaxis],
+                Capacity.constant(option.replicas),
+                self._fifo,
+                pace_ns=option.family.service_ns if option.family.law is DispatchLaw.PACED else None,
+            )
             for option in options
-            for capacity in [Capacity.constant(option.replicas)]
         ]
-        return [
-            StageRun(next(self._numbers), served.exit_ns, not np.array_equal(served.dispatch_ns, arrival_ns))
-            for served in self._engine.serve_many(tasks)
-        ]
+        runs = []
+        for task, served in zip(tasks, self._engine.serve_many(tasks), strict=True):
+            waits = task.pace_ns is not None or not np.array_equal(served.dispatch_ns, arrival_ns)
+            runs.append(StageRun(next(self._numbers), served.exit_ns, waits))
+        return runs
 
     def _remember(self, key: tuple[Hashable, ...], run: StageRun) -> None:
         self._runs[key] = run

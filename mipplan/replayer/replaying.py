@@ -15,7 +15,7 @@ plans are refuted within the first bursts; a good one is replayed until all but 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar, overload
 
@@ -33,8 +33,9 @@ from mipplan.core import (
     higher_rank,
     shown,
 )
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import Dispatch, Pipeline
 from mipplan.replayer.engines import resolve_engine
+from mipplan.replayer.overruns import may_overrun, with_overruns
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import (
     Noise,
@@ -60,7 +61,8 @@ def replay(
     plan: Plan,
     trace: Trace,
     *,
-    discipline: str = "oldest_first",
+    dispatch: Dispatch = None,
+    discipline: str | None = None,
     engine: str = "auto",
     seed: int | None = None,
     schedule: Mapping[str, ReplicaSchedule] | None = None,
@@ -72,7 +74,10 @@ def replay(
     ----------
     plan : Plan
     trace : Trace
-    discipline : {"oldest_first", "fifo"}
+    dispatch : str or mapping of str to str, optional
+        Law of all stages (``eager``, ``paced`` or ``timed``), or laws of those named; others as the plan says.
+    discipline : {"oldest_first", "fifo"}, optional
+        As the plan says by default.
     engine : str
         ``"auto"`` or a key of `ENGINES`; all give the same result. ``"auto"`` takes the first that is installed,
         and for small jobs the first that need not be loaded.
@@ -96,7 +101,14 @@ def replay(
     """
     check_plan(plan)
     return replay_many(
-        [plan], trace, discipline=discipline, engine=engine, seed=seed, schedule=schedule, noise=noise
+        [plan],
+        trace,
+        dispatch=dispatch,
+        discipline=discipline,
+        engine=engine,
+        seed=seed,
+        schedule=schedule,
+        noise=noise,
     )[0]
 
 
@@ -105,7 +117,8 @@ def replay_many(
     plans: Iterable[Plan],
     trace: Trace,
     *,
-    discipline: str = ...,
+    dispatch: Dispatch = ...,
+    discipline: str | None = ...,
     engine: str = ...,
     seed: int | None = ...,
     schedule: Mapping[str, ReplicaSchedule] | None = ...,
@@ -120,7 +133,8 @@ def replay_many(
     plans: Iterable[Plan],
     trace: Trace,
     *,
-    discipline: str = ...,
+    dispatch: Dispatch = ...,
+    discipline: str | None = ...,
     engine: str = ...,
     seed: int | None = ...,
     schedule: Mapping[str, ReplicaSchedule] | None = ...,
@@ -134,7 +148,8 @@ def replay_many(
     plans: Iterable[Plan],
     trace: Trace,
     *,
-    discipline: str = "oldest_first",
+    dispatch: Dispatch = None,
+    discipline: str | None = None,
     engine: str = "auto",
     seed: int | None = None,
     schedule: Mapping[str, ReplicaSchedule] | None = None,
@@ -165,6 +180,7 @@ def replay_many(
         discipline,
         schedule,
         noise,
+        dispatch,
         also=[
             lambda: check_trace(trace),
             *engine_and_seed(engine, seed),
@@ -182,7 +198,16 @@ def replay_many(
     hold_on_to_memory()
 
     def replay_group(group: list[Plan], drawn: int) -> list[ReplayResult]:
-        return replay_together(group, realise(group[0].pipeline, trace, drawn), settings, chosen)
+        workload = realise(group[0].pipeline, trace, drawn)
+        runs = replay_together(group, workload, settings, chosen)
+        overrunning = [number for number, plan in enumerate(group) if may_overrun(plan, settings)]
+        if overrunning:
+            planned = replay_together(
+                [group[number] for number in overrunning], workload, replace(settings, noise=None), chosen
+            )
+            for number, stated in zip(overrunning, planned, strict=True):
+                runs[number] = with_overruns(group[number], runs[number], stated, workload)
+        return runs
 
     return _answer_by_tokens(asked, seed, replay_group)
 

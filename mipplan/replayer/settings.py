@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -22,6 +22,7 @@ from mipplan.core import (
     shown,
     suggestion,
 )
+from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, are_timed
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.schedule import ReplicaSchedule
@@ -34,22 +35,17 @@ from mipplan.trace import Trace
 Noise: TypeAlias = ServiceNoise | Mapping[str, ServiceNoise] | None
 
 
-class Discipline(StrEnum):
-    """Which waiting tokens a batch takes first."""
-
-    OLDEST_FIRST = "oldest_first"
-    """Token order: by ingress time of the query (longest in system). The certificate holds for this one."""
-    FIFO = "fifo"
-    """By arrival at the stage, ties by token order. The certificate is no theorem for it."""
-
-
 @dataclass(frozen=True)
 class ReplaySettings:
-    """What a replay is subject to; stages that `schedule` or `noise` do not name keep the plan's replicas and ℓ(k)."""
+    """What a replay is subject to; stages that `schedule` or `noise` do not name keep the plan's replicas and ℓ(k).
 
-    discipline: Discipline = Discipline.OLDEST_FIRST
+    Without a discipline or laws, or where laws do not name a stage, those of each plan hold.
+    """
+
+    discipline: Discipline | None = None
     schedule: Mapping[str, ReplicaSchedule] = field(default_factory=dict)
     noise: Noise = None
+    dispatch: Dispatch = None
 
     @property
     def noises(self) -> tuple[ServiceNoise, ...]:
@@ -69,11 +65,31 @@ class ReplaySettings:
         wanted = {EngineFeature.SCHEDULE: changing, EngineFeature.RANDOM_SERVICE: bool(self.noises)}
         return frozenset(feature for feature, wants in wanted.items() if wants)
 
-    @property
-    def certificate_applies(self) -> bool:
-        """Whether the theorem covers such a replay: oldest first, the plan's replicas, no batch beyond ℓ(k)."""
-        oldest_first = self.discipline is Discipline.OLDEST_FIRST
-        return oldest_first and not self.schedule and all(noise.within_table for noise in self.noises)
+    def laws_of(self, plan: Plan) -> Laws:
+        """Dispatch law of every stage."""
+        return plan.laws if self.dispatch is None else plan.pipeline.laws(self.dispatch, plan.laws)
+
+    def law_at(self, plan: Plan, stage: str) -> DispatchLaw:
+        """Dispatch law of one stage."""
+        if isinstance(self.dispatch, str):
+            return DispatchLaw(self.dispatch)
+        if self.dispatch is not None and stage in self.dispatch:
+            return DispatchLaw(self.dispatch[stage])
+        return dict(plan.objective.dispatch).get(stage, DispatchLaw.EAGER)
+
+    def discipline_of(self, plan: Plan) -> Discipline:
+        """Queue discipline of every stage."""
+        return self.discipline or plan.discipline
+
+    def certificate_applies(self, plan: Plan) -> bool:
+        """Whether a theorem covers such a replay: the plan's laws and replicas, no batch beyond ℓ(k), oldest first.
+
+        Where all stages are timed a replay is the certificate under either discipline, if it is the plan's.
+        """
+        laws, discipline = self.laws_of(plan), self.discipline_of(plan)
+        covered = discipline is Discipline.OLDEST_FIRST or (are_timed(laws) and discipline is plan.discipline)
+        as_planned = laws == plan.laws and not self.schedule
+        return covered and as_planned and all(noise.within_table for noise in self.noises)
 
     def service(self, seed: int) -> str:
         """Say what service times are drawn from."""
@@ -92,9 +108,10 @@ class ReplaySettings:
 
 def read_settings(
     plans: Sequence[Plan],
-    discipline: str = "oldest_first",
+    discipline: str | None = None,
     schedule: Mapping[str, ReplicaSchedule] | None = None,
     noise: Noise = None,
+    dispatch: Dispatch = None,
     *,
     also: Iterable[Callable[[], object]] = (),
 ) -> ReplaySettings:
@@ -111,13 +128,16 @@ def read_settings(
     faults = Faults()
     for check in also:
         faults.take(check)
-    faults.take(lambda: check_one_of("discipline", discipline, Discipline))
+    faults.take(lambda: _check_discipline(discipline))
+    for pipeline in {id(plan.pipeline): plan.pipeline for plan in asked}.values():
+        faults.take(partial(pipeline.laws, dispatch))
     expected = "stage names to ReplicaSchedule"
     faults.add(*_entry_faults(asked, "schedule", schedule, ReplicaSchedule, expected))
     faults.add(*_noise_faults(asked, noise))
     faults.check()
     kept = dict(noise) if isinstance(noise, Mapping) else noise
-    return ReplaySettings(Discipline(discipline), dict(schedule or {}), kept)
+    wanted = None if discipline is None else Discipline(discipline)
+    return ReplaySettings(wanted, dict(schedule or {}), kept, dispatch)
 
 
 def stage_identity(plan: Plan, stage: str, settings: ReplaySettings) -> tuple[object, ...]:
@@ -126,7 +146,8 @@ def stage_identity(plan: Plan, stage: str, settings: ReplaySettings) -> tuple[ob
     # Random service may follow from more of the profile than ℓ.
     columns = (table.batch, table.latency_ms, table.latency_p99_ms)
     measured = (None if column is None else column.tobytes() for column in columns)
-    return (None if stage in settings.schedule else choice.replicas, choice.batch, *measured)
+    manner = (settings.law_at(plan, stage), settings.discipline_of(plan))
+    return (None if stage in settings.schedule else choice.replicas, choice.batch, *manner, *measured)
 
 
 def blank_task(plan: Plan, stage: str, settings: ReplaySettings) -> StageTask:
@@ -134,13 +155,15 @@ def blank_task(plan: Plan, stage: str, settings: ReplaySettings) -> StageTask:
     choice = plan.require().choices[stage]
     scheduled = settings.schedule.get(stage)
     capacity = Capacity.constant(choice.replicas) if scheduled is None else scheduled.capacity
-    noise = settings.noise_at(stage)
-    if noise is None:
-        service_ns = plan.service_ns(stage)[np.newaxis]
-    else:
+    noise, law, table_ns = settings.noise_at(stage), settings.law_at(plan, stage), plan.service_ns(stage)
+    service_ns = table_ns[np.newaxis]
+    if noise is not None:
         service_ns = noise.service_ns(plan.table(stage), choice.batch)
-    fifo = settings.discipline is Discipline.FIFO
-    return StageTask(no_times(), service_ns, capacity, fifo)
+    if law is DispatchLaw.TIMED:  # what is done before its time is held back
+        service_ns = np.maximum(service_ns, table_ns)
+    fifo = settings.discipline_of(plan) is Discipline.FIFO
+    pace_ns = table_ns if law is DispatchLaw.PACED else None
+    return StageTask(no_times(), service_ns, capacity, fifo, pace_ns=pace_ns)
 
 
 def check_plan(plan: object, place: str = "plan") -> None:
@@ -156,9 +179,14 @@ def check_trace(trace: object) -> None:
         raise InputError.one("trace", f"{message}, Trace.from_seconds(…) and Trace.from_ns(…) take times")
 
 
-def check_manner(discipline: str, engine: str, seed: int | None) -> None:
+def check_manner(discipline: str | None, engine: str, seed: int | None) -> None:
     """Check what can be checked of a replay before plan and trace are at hand; all faults are told at once."""
-    check_all(lambda: check_one_of("discipline", discipline, Discipline), *engine_and_seed(engine, seed))
+    check_all(lambda: _check_discipline(discipline), *engine_and_seed(engine, seed))
+
+
+def _check_discipline(discipline: str | None) -> None:
+    if discipline is not None:
+        check_one_of("discipline", discipline, Discipline)
 
 
 def engine_and_seed(engine: str, seed: int | None) -> list[Callable[[], object]]:

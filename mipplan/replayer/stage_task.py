@@ -59,7 +59,7 @@ class StageTask:
 
     Whenever a replica is idle and a token waits, it takes the first ``k = min(b, waiting)`` tokens in queue order
     and is busy for ℓ(k). At one instant everything that arrives or completes is enqueued before anything is
-    dispatched.
+    dispatched. A paced task dispatches by rule P ([theory, section 11][11-dispatch-laws]) what it could at once.
     """
 
     arrival_ns: Int64  # Shape (tokens,). In token order.
@@ -74,6 +74,10 @@ class StageTask:
     busy_until_ns: Int64 = field(default_factory=no_times)
     # Nothing is dispatched after this instant; what then still waits, or arrives later, is left waiting.
     until_ns: int = NEVER
+    # Shape (b,), or None. ℓ(1), …, ℓ(b), by which rule P spreads dispatches, whatever batches then take.
+    pace_ns: Int64 | None = None
+    # Shape (m,). Of a paced task: when each of the batches under way should end by that table.
+    busy_due_ns: Int64 = field(default_factory=no_times)
 
     @property
     def tokens(self) -> int:
@@ -87,12 +91,13 @@ class StageTask:
 
     @property
     def is_plain(self) -> bool:
-        """Whether replicas are constant, service times certain, and the stage starts empty and ends empty."""
+        """Whether it is eager, with constant replicas and certain times, and the stage starts empty and ends empty."""
         return (
             self.capacity.is_constant
             and self.level is None
             and self.busy_until_ns.size == 0
             and self.until_ns == NEVER
+            and self.pace_ns is None
         )
 
 
@@ -148,6 +153,12 @@ def latest_ends(busy_until_ns: Int64, replicas: int) -> Int64:
     return np.sort(np.append(np.full(replicas, ALWAYS, dtype=np.int64), busy_until_ns))[-replicas:]
 
 
+def dues_by_end(task: StageTask, replicas: int) -> Int64:
+    """When the batches of `latest_ends` should end, of a paced task; `ALWAYS` where there is none."""
+    due_ns = task.busy_due_ns[np.argsort(task.busy_until_ns, kind="stable")]
+    return np.append(np.full(replicas, ALWAYS, dtype=np.int64), due_ns)[-replicas:]
+
+
 def latest_end_ns(task: StageTask, arrived_ns: int, tokens: int) -> int:
     """Return an instant after which no batch of a task ends, by arithmetic that cannot overflow.
 
@@ -160,6 +171,11 @@ def latest_end_ns(task: StageTask, arrived_ns: int, tokens: int) -> int:
     slowest_ns = int(task.service_ns.max())
     settled_ns = max(arrived_ns, int(task.capacity.from_ns[-1]), int(task.busy_until_ns.max(initial=ALWAYS)))
     in_turn_ns = tokens * slowest_ns // int(task.capacity.replicas[-1])
+    if (
+        task.pace_ns is not None
+    ):  # one at a time, at most a batch apart, or δ, if none takes longer than it should
+        pace_ns = -(-int(task.pace_ns.max()) // int(task.capacity.replicas[-1]))
+        in_turn_ns = tokens * (pace_ns if slowest_ns <= int(task.pace_ns.max()) else slowest_ns)
     return min(settled_ns + in_turn_ns + slowest_ns, task.until_ns) + slowest_ns
 
 

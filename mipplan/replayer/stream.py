@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from mipplan.core import NS_PER_S, InputError, Int64, check_seed, check_slo, is_whole, shown
+from mipplan.pipeline import Dispatch
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.replaying import hold_on_to_memory
 from mipplan.replayer.schedule import ReplicaSchedule
@@ -29,7 +30,8 @@ def replay_stream(
     plan: Plan,
     source: str | os.PathLike[str] | Trace | Iterable[Int64],
     *,
-    discipline: str = "oldest_first",
+    dispatch: Dispatch = None,
+    discipline: str | None = None,
     engine: str = "auto",
     seed: int | None = None,
     schedule: Mapping[str, ReplicaSchedule] | None = None,
@@ -50,7 +52,8 @@ def replay_stream(
     source : path, Trace, or iterable of int64 arrays
         A CSV or Parquet file with a column ``arrival_s``, ``arrival_ms`` or ``timestamp`` (gzip accepted for CSV),
         or arrays of nanoseconds, shape (k,) each; sorted from the first to the last.
-    discipline : {"oldest_first", "fifo"}
+    dispatch, discipline
+        As for `replay`.
     engine : str
         ``"auto"`` or a key of `ENGINES`.
     seed : int, optional
@@ -89,6 +92,7 @@ def replay_stream(
         discipline,
         schedule,
         noise,
+        dispatch,
         also=[
             lambda: _check_source(source),
             *engine_and_seed(engine, seed),
@@ -112,11 +116,11 @@ def replay_stream(
         slo_s=slo_ns / NS_PER_S,
         misses=0,
         stages={},
-        discipline=settings.discipline.value,
+        discipline=settings.discipline_of(plan).value,
         engine=chosen.name,
         seed=drawn,
         service=settings.service(drawn),
-        certificate_applies=settings.certificate_applies,
+        certificate_applies=settings.certificate_applies(plan),
     )
     hold_on_to_memory()
     try:

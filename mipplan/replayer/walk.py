@@ -42,7 +42,8 @@ class _Variant:
     """A stage as at least one plan configures it, below parents as that plan configures them.
 
     `parents` has the variant of each parent stage, and `blank` is a task without a token. Where it is served piece by
-    piece, `exit_ns` has the window's tokens, `UNKNOWN` if not dispatched, and `busy_until_ns` the batches under way.
+    piece, `exit_ns` has the window's tokens, `UNKNOWN` if not dispatched, and `busy_until_ns` the batches under way,
+    `busy_due_ns` when they should end by the table that rule P goes by.
     """
 
     parents: dict[str, int]
@@ -50,6 +51,7 @@ class _Variant:
     totals: StageTotals
     exit_ns: Int64 = field(default_factory=no_times)
     busy_until_ns: Int64 = field(default_factory=no_times)
+    busy_due_ns: Int64 = field(default_factory=no_times)
 
 
 class _Walk:
@@ -154,11 +156,11 @@ class _WholeReplay(_Walk):
         return ReplayResult(
             latency_ns,
             MappingProxyType(stages),
-            settings.discipline.value,
+            settings.discipline_of(plan).value,
             self._engine.name,
             workload.seed,
             service=settings.service(workload.seed),
-            certificate_applies=settings.certificate_applies,
+            certificate_applies=settings.certificate_applies(plan),
             ingress_ns=workload.ingress_ns,
             replica_microusd_per_hour=MappingProxyType(
                 {stage: hardware[choice.hardware].microusd_per_hour for stage, choice in plan.choices.items()}
@@ -279,9 +281,10 @@ class ChunkedReplay(_Walk):
                 replace(
                     variant.blank,
                     arrival_ns=arrival_ns[tokens],
-                    capacity=_capacity_after(self._served_until_ns, variant.blank.capacity),
+                    capacity=_capacity_after(self._served_until_ns, variant.blank),
                     level=None if level is None else level[tokens],
                     busy_until_ns=variant.busy_until_ns,
+                    busy_due_ns=variant.busy_due_ns,
                     until_ns=self._until_ns,
                 )
             )
@@ -290,7 +293,12 @@ class ChunkedReplay(_Walk):
         for variant, tokens, task, served in zip(variants, ready, tasks, answers, strict=True):
             variant.exit_ns[tokens] = np.minimum(served.exit_ns, UNKNOWN)
             ends_ns = np.append(variant.busy_until_ns, served.batch_start_ns + served.batch_service_ns)
-            variant.busy_until_ns = ends_ns[ends_ns > self._until_ns]
+            under_way = ends_ns > self._until_ns
+            if task.pace_ns is not None:
+                should_take_ns = task.pace_ns[served.batch_size - 1]
+                due_ns = np.append(variant.busy_due_ns, served.batch_start_ns + should_take_ns)
+                variant.busy_due_ns = due_ns[under_way]
+            variant.busy_until_ns = ends_ns[under_way]
             variant.totals = variant.totals.plus(task.arrival_ns, served)
             if self._watch is not None:
                 self._watch(stage, task, served)
@@ -352,16 +360,18 @@ class ChunkedReplay(_Walk):
         return self._window.latency_ns(exits), self._latency_ns(plan) < UNKNOWN // 2
 
 
-def _capacity_after(instant_ns: int, capacity: Capacity) -> Capacity:
+def _capacity_after(instant_ns: int, blank: StageTask) -> Capacity:
     """Let nothing start up to an instant, as everything up to it is served.
 
-    Where replicas are constant, a token still waiting then has all of them busy. But where they change, a stage
-    without any may have tokens waiting that arrived when it had some.
+    Where replicas are constant, a token still waiting then has all of them busy, unless rule P makes it wait. But where
+    they change, a stage without any may have tokens waiting that arrived when it had some.
     """
-    if capacity.is_constant or instant_ns == ALWAYS:
+    capacity = blank.capacity
+    if (capacity.is_constant and blank.pace_ns is None) or instant_ns == ALWAYS:
         return capacity
     now = int(np.searchsorted(capacity.from_ns, instant_ns + 1, side="right")) - 1
-    if now == capacity.from_ns.size - 1 and capacity.from_ns[now] <= instant_ns:
+    settled = now == capacity.from_ns.size - 1 and capacity.from_ns[now] <= instant_ns
+    if settled and blank.pace_ns is None:
         return Capacity.constant(int(capacity.replicas[now]))
     from_ns = np.concatenate([[ALWAYS, instant_ns + 1], capacity.from_ns[now + 1 :]])
     return Capacity(from_ns, np.concatenate([[0], capacity.replicas[now:]]))

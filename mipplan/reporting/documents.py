@@ -117,6 +117,8 @@ class ReplayReport(Report):
     seed: int
     service: str
     certificate_applies: bool
+    overruns: dict[str, int] | None
+    queries_lost: int | None
     queries: int
     span_s: float
     latency_s: dict[str, float]
@@ -233,6 +235,9 @@ class PlanReport(Report):
     margin_s: float
     envelope: list[BucketReport] | None
     budget_usd_per_hour: float | None
+    dispatch: str
+    laws: dict[str, str]
+    discipline: str
     seed: int
     formulation: str | None
     solver: str | None

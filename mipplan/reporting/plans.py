@@ -11,6 +11,7 @@ from rich.table import Table
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.fleet import FleetPlan
+from mipplan.pipeline import MIXED, DispatchLaw, duties_text
 from mipplan.reporting.documents import (
     AdmissionReport,
     BucketReport,
@@ -105,8 +106,10 @@ def show_plan(console: Console, report: PlanReport) -> None:
             console.print(escape(line))
         console.print()
     has_budget = report.budget_usd_per_hour is not None
-    proof = proof_text(report.status, report.guarantee, has_budget=has_budget)
-    notes = [*([] if proof is None else [proof]), *report.remarks, IN_SAMPLE]
+    proof = proof_text(
+        report.status, report.guarantee, has_budget=has_budget, timed=report.dispatch == "timed"
+    )
+    notes = [*([] if proof is None else [proof]), *_law_notes(report), *report.remarks, IN_SAMPLE]
     show_notes(console, notes, [report.plan_file] if report.plan_file else [])
 
 
@@ -124,14 +127,30 @@ def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
     if report.headroom != 1.0 or report.margin_s:
         margin = f", {seconds_text(report.margin_s)} of the objective kept back" if report.margin_s else ""
         rows.append(("headroom", f"{report.headroom:g} × the traffic{margin}"))
-    rows.append(("bound", f"{seconds_text(report.bound_s or 0)}  (relaxation inside the MILP)"))
+    if report.bound_s is not None:
+        rows.append(("bound", f"{seconds_text(report.bound_s)}  (relaxation inside the MILP)"))
     scope = "this trace" if report.headroom == 1.0 else f"{report.headroom:g} × this trace"
     if report.envelope is not None:
         scope = "all traffic inside the arrival curve, every query"
         rows.append(("arrival curve", _envelope_text(report.envelope)))
     certificate = seconds_text(report.certificate_s or 0)
-    rows.append(("certificate", f"{certificate}  (proven for {scope}, oldest first)"))
+    how = report.discipline.replace("_", " ")
+    if report.dispatch != "eager":
+        how += f", {report.dispatch} dispatch"
+    if report.guarantee == "replay" and report.dispatch == "timed":
+        how += ": every run is the replay"
+    rows.append(("certificate", f"{certificate}  (proven for {scope}, {how})"))
     return rows if report.replay is None else rows + _replay_figures(report.replay)
+
+
+def _law_notes(report: PlanReport) -> list[str]:
+    """What a plan asks of its servers, unless they do what most do."""
+    if report.dispatch == "eager":
+        return []
+    laws = {stage: DispatchLaw(law) for stage, law in report.laws.items()}
+    mixed = "; ".join(f"{stage} {law}" for stage, law in report.laws.items())
+    law = f"{report.dispatch} dispatch" if report.dispatch != MIXED else f"mixed dispatch ({mixed})"
+    return [f"{law}: {duties_text(laws)}"]
 
 
 def _proof(report: PlanReport, proven: str) -> str:

@@ -35,7 +35,16 @@ from mipplan.reporting.text import (
     table,
     trace_text,
 )
-from mipplan.result import FIGURES, RELATIVE_ERROR, Plan, ReplayResult, StreamEnd, StreamResult, Windows
+from mipplan.result import (
+    FIGURES,
+    RELATIVE_ERROR,
+    Plan,
+    ReplayResult,
+    StreamEnd,
+    StreamResult,
+    Windows,
+    overruns_text,
+)
 from mipplan.trace import Trace
 
 if TYPE_CHECKING:
@@ -88,7 +97,10 @@ def show_replay(console: Console, report: ReplayCommandReport) -> None:
         console.print()
     notes = [f"no interval for {LABELS[name]}: {reason}" for name, reason in replay.no_interval.items()]
     notes.append(IN_SAMPLE if report.in_sample else OUT_OF_SAMPLE)
-    if replay.discipline != "oldest_first":
+    overran = overruns_text(replay.overruns, replay.queries_lost)
+    if overran is not None:
+        notes.append(f"overruns: {overran}")
+    if replay.discipline != "oldest_first" and not replay.certificate_applies:
         notes.append(NO_THEOREM_UNDER_FIFO)
     elif not replay.certificate_applies:
         notes.append(

@@ -8,7 +8,7 @@ from mipplan.result.explanation import (
     StageExplanation,
     step_text,
 )
-from mipplan.result.plan import Plan, relevant_profiles
+from mipplan.result.plan import Plan
 from mipplan.result.plan_file import PlanDocument, altered_parts, document_text, fingerprint, read_document
 from mipplan.result.record import (
     Choice,
@@ -21,10 +21,12 @@ from mipplan.result.record import (
     Provenance,
     Refinement,
     TraceReference,
+    check_laws,
     proof_text,
+    relevant_profiles,
     resolve_slo_ns,
 )
-from mipplan.result.replay import ReplayResult
+from mipplan.result.replay import ReplayResult, overruns_text
 from mipplan.result.stage import BatchAssignment, Following, StageReplay
 from mipplan.result.statistics import FIGURES, Estimate, Interval, LatencyStatistics
 from mipplan.result.stream import (
@@ -71,11 +73,13 @@ __all__ = [
     "TraceReference",
     "Windows",
     "altered_parts",
+    "check_laws",
     "check_window",
     "check_windows",
     "document_text",
     "exact_sum",
     "fingerprint",
+    "overruns_text",
     "proof_text",
     "read_document",
     "relevant_profiles",

@@ -23,15 +23,14 @@ from mipplan.core import (
     remake,
 )
 from mipplan.documents import write_text_atomically
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, are_timed, common_law
 from mipplan.profiles import LatencyTable, Profiles
 from mipplan.result.explanation import Explanation, dollars_text
 from mipplan.result.plan_file import (
     PlanDocument,
     altered_parts,
     document_text,
-    fingerprint,
-    json_form,
+    plan_document,
     read_document,
 )
 from mipplan.result.record import (
@@ -45,8 +44,11 @@ from mipplan.result.record import (
     Provenance,
     Refinement,
     TraceReference,
+    check_laws,
+    laws_text,
     proof_text,
     read_choices,
+    relevant_profiles,
     resolve_slo_ns,
 )
 
@@ -63,15 +65,11 @@ class Plan(Printable):
     pipeline : Pipeline
     profiles : Profiles
         The hardware and latency tables admissible for the pipeline's models.
-    objective : Objective
-        What was asked for; its fields are the plan's, too (`slo_ns`, `quantile`, `seed`, …).
+    objective, figures, provenance : Objective, Figures, Provenance
+        What was asked for, what is known, where it comes from; their fields are the plan's, too (`slo_ns`, …).
     choices : mapping of str to Choice
         In file order of the stages; empty if there is no plan.
     status : PlanStatus
-    figures : Figures
-        Their fields are the plan's, too.
-    provenance : Provenance
-        Its fields are the plan's, too.
     reason : str or None
         Why there is no plan, or what kept it from being proven optimal.
     limit : Limit or None
@@ -104,6 +102,8 @@ class Plan(Printable):
     """Arrival curve of ``guarantee="envelope"``: (burst, rate) of every token bucket."""
     budget_microusd_per_hour = FieldOf[int | None]("objective.budget_microusd_per_hour")
     """If the plan is the fastest within a budget."""
+    discipline = FieldOf[Discipline]("objective.discipline")
+    """Which waiting tokens a batch takes first."""
     microusd_per_hour = FieldOf[int | None]("figures.microusd_per_hour")
     """Cost in whole micro-dollars per hour."""
     lower_bound_microusd_per_hour = FieldOf[int | None]("figures.lower_bound_microusd_per_hour")
@@ -161,6 +161,8 @@ class Plan(Printable):
         slo_s: float | None = None,
         quantile: float = 0.99,
         seed: int = 0,
+        dispatch: Dispatch = None,
+        discipline: str = "oldest_first",
     ) -> Plan:
         """Make a plan of what you run today, to judge it by `certify` and `replay`.
 
@@ -173,8 +175,8 @@ class Plan(Printable):
             between measured sizes are interpolated, larger ones refused.
         slo_s : float, optional
             The pipeline's by default.
-        quantile, seed
-            As for `mipplan.plan`.
+        quantile, seed, dispatch, discipline
+            As for `mipplan.plan`; no certificate is asked for yet, so any discipline will do.
 
         Raises
         ------
@@ -184,7 +186,18 @@ class Plan(Printable):
         slo_ns = resolve_slo_ns(pipeline, slo_s)
         relevant = relevant_profiles(pipeline, profiles)
         made = read_choices(pipeline, relevant, choices)
-        return cls(pipeline, relevant, Objective(slo_ns, quantile, seed), made)
+        laws = check_laws(pipeline, dispatch, discipline)
+        return cls(pipeline, relevant, Objective(slo_ns, quantile, seed).under(laws, discipline), made)
+
+    @property
+    def laws(self) -> Laws:
+        """When each stage makes a batch, in file order."""
+        return dict.fromkeys(self.pipeline.stages, DispatchLaw.EAGER) | dict(self.objective.dispatch)
+
+    @property
+    def dispatch(self) -> str:
+        """The law of all stages, or ``mixed``."""
+        return common_law(self.laws)
 
     @property
     def gap(self) -> float | None:
@@ -241,7 +254,7 @@ class Plan(Printable):
         headroom = "" if self.headroom == 1.0 else f", for {self.headroom:g} × the traffic"
         margin = f", {format_duration(self.margin_ns)} of it kept back" if self.margin_ns else ""
         prices = {name: device.microusd_per_hour for name, device in self.profiles.hardware.items()}
-        has_budget = self.budget_microusd_per_hour is not None
+        has_budget, is_timed = self.budget_microusd_per_hour is not None, are_timed(self.laws)
         return Summary(
             f"Plan for {self.pipeline.name}: {self.status}",
             figures=(
@@ -251,7 +264,8 @@ class Plan(Printable):
                 ("replayed", self._replayed_text()),
                 ("stopped by", self.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[self.limit]),
                 ("reason", self.reason),
-                ("proof", proof_text(self.status, self.guarantee, has_budget=has_budget)),
+                ("dispatch", laws_text(self.laws, self.discipline)),
+                ("proof", proof_text(self.status, self.guarantee, has_budget=has_budget, timed=is_timed)),
             ),
             headings=("stage", "hardware", ">batch", ">replicas", ">$/h"),
             rows=(
@@ -301,13 +315,15 @@ class Plan(Printable):
         scope = "" if self.trace is None else f" on {self.trace.name} ({self.trace.queries:,} queries)"
         if self.guarantee is Guarantee.ENVELOPE:
             scope = " for all traffic inside the arrival curve"
+        if self.guarantee is Guarantee.REPLAY and are_timed(self.laws):
+            scope += ": every timed run is the replay"
         return f"{format_duration(self.certificate_ns)}{scope}"
 
     def _replayed_text(self) -> str | None:
-        refined = self.refinement
-        if refined is None or refined.quantile_ns is None:
-            return None
-        return f"{format_duration(refined.quantile_ns)}, {refined.discipline.replace('_', ' ')}"
+        made = self.refinement
+        quantile_ns = None if made is None else made.quantile_ns
+        manner = self.discipline.replace("_", " ")
+        return None if quantile_ns is None else f"{format_duration(quantile_ns)}, {manner}"
 
     def require(self) -> Plan:
         """Return the plan itself if it has choices.
@@ -322,12 +338,9 @@ class Plan(Printable):
         return self
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON (format 1), whole or not at all.
+        """Write the plan as JSON, whole or not at all: format 1 if all is eager and oldest first, else format 2.
 
-        Raises
-        ------
-        InputError
-            If the place cannot be written to.
+        Raises `InputError` if the place cannot be written to.
         """
         write_text_atomically(path, self.to_json())
 
@@ -337,15 +350,7 @@ class Plan(Printable):
 
     def to_document(self) -> dict[str, Any]:
         """JSON-able form; see `mipplan.result.plan_file` for the fields."""
-        inputs = {"pipeline": self.pipeline.to_document(), "profiles": self.profiles.to_document()}
-        made = {"format": 1, **inputs, "hashes": {part: fingerprint(held) for part, held in inputs.items()}}
-        # A limit is written only where one was hit: files had none before.
-        own = [
-            name
-            for name in PlanDocument.model_fields
-            if name != "checksum" and (name != "limit" or self.limit)
-        ]
-        return {name: made[name] if name in made else json_form(getattr(self, name)) for name in own}
+        return plan_document(self)
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
@@ -372,8 +377,10 @@ class Plan(Printable):
         """Build a plan from a validated document; a fault names its place in `origin`."""
         made_for = None if document.trace is None else TraceReference(**document.trace.model_dump())
         try:
+            pipeline = Pipeline.from_document(document.pipeline, origin=f"{origin}: pipeline")
+            pipeline.laws(document.dispatch)
             return cls(
-                Pipeline.from_document(document.pipeline, origin=f"{origin}: pipeline"),
+                pipeline,
                 Profiles.from_document(document.profiles, origin=f"{origin}: profiles"),
                 document.objective(),
                 {stage: Choice(**choice.model_dump()) for stage, choice in document.choices.items()},
@@ -388,10 +395,3 @@ class Plan(Printable):
                 fault if fault.place.startswith(origin) else Fault(f"{origin}: {fault.place}", fault.message)
                 for fault in error.faults
             ) from None
-
-
-def relevant_profiles(pipeline: Pipeline, profiles: Profiles) -> Profiles:
-    """Only what the pipeline's models have measurements for; a plan carries no more than its own problem."""
-    models = {stage.model for stage in pipeline.stages.values()}
-    hardware = {name for model, name in profiles.tables if model in models}
-    return profiles.restricted_to(models, hardware)

@@ -1,4 +1,4 @@
-"""The plan file, format 1: its fields, its text, and the checksums that give alteration away."""
+"""The plan file, format 1, or 2 with dispatch laws: its fields, its text, and checksums that show alterations."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from dataclasses import asdict, is_dataclass
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from mipplan.core import InputError, shown
 from mipplan.documents import Document, StrictEntry, decode_text, read_bytes, schema_findings
+from mipplan.pipeline import Discipline, DispatchLaw
 from mipplan.result.record import AMOUNT, ObjectiveDocument
+
+if TYPE_CHECKING:
+    from mipplan.result.plan import Plan
 
 #: Plans carry their latency tables; the largest shipped problem takes a few hundred kilobytes. JSON made for the
 #: purpose takes twenty times its size in memory.
@@ -65,7 +69,7 @@ class HashesDocument(StrictEntry):
 class _Outcome(StrictEntry):
     """What a plan file begins with; then come the objective and all else."""
 
-    format: Literal[1]
+    format: Literal[1, 2]
     status: Literal["optimal", "feasible", "infeasible", "unknown", "given"]
     reason: str | None
     limit: Literal["time", "interrupt"] | None = None
@@ -83,6 +87,27 @@ class PlanDocument(ObjectiveDocument, _Outcome):
     profiles: dict[str, Any]
     hashes: HashesDocument
     checksum: str
+
+    @model_validator(mode="after")
+    def _laws_have_their_format(self) -> PlanDocument:
+        if self.format == 1 and {"dispatch", "discipline"} & self.model_fields_set:
+            raise ValueError("dispatch and discipline are of format 2")
+        return self
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """JSON-able form of a plan, in the oldest format that can hold it: in format 1 all is eager and oldest first."""
+    inputs = {"pipeline": plan.pipeline.to_document(), "profiles": plan.profiles.to_document()}
+    made = {"format": 1, **inputs, "hashes": {part: fingerprint(held) for part, held in inputs.items()}}
+    # A limit is written only where one was hit: files had none before.
+    left_out = {"checksum"} if plan.limit else {"checksum", "limit"}
+    named = any(stage.dispatch is not DispatchLaw.EAGER for stage in plan.pipeline.stages.values())
+    if named or plan.objective.dispatch or plan.discipline is not Discipline.OLDEST_FIRST:
+        made |= {"format": 2, "dispatch": {stage: str(law) for stage, law in plan.laws.items()}}
+    else:
+        left_out |= {"dispatch", "discipline"}
+    own = [name for name in PlanDocument.model_fields if name not in left_out]
+    return {name: made[name] if name in made else json_form(getattr(plan, name)) for name in own}
 
 
 def json_form(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from mipplan.core import (
     Faults,
     FieldOf,
     InputError,
+    check_one_of,
     check_quantile,
     check_seed,
     check_slo,
@@ -24,7 +25,7 @@ from mipplan.core import (
     remake,
 )
 from mipplan.documents import StrictEntry
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, common_law, duties_text
 from mipplan.profiles import Profiles
 from mipplan.trace import Trace
 
@@ -39,7 +40,8 @@ class Guarantee(StrEnum):
     ENVELOPE = "envelope"
     """Every query of any traffic inside an arrival curve, whatever is drawn."""
     REPLAY = "replay"
-    """None by a theorem: the *replay* of the trace kept the objective (`mipplan.refine`)."""
+    """The *replay* of the trace kept the objective (`mipplan.refine`). Where all stages are timed that is a
+    certificate, as every run is the replay; elsewhere it is said of this one run, by no theorem."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,20 @@ class Objective:
     envelope: tuple[tuple[float, float], ...] | None = None
     # If the plan is the fastest within a budget instead of the cheapest within an objective.
     budget_microusd_per_hour: int | None = None
+    discipline: Discipline = Discipline.OLDEST_FIRST  # Which waiting tokens a batch takes first.
+    # Stages whose dispatch is not eager, in file order, with their laws.
+    dispatch: tuple[tuple[str, DispatchLaw], ...] = ()
 
     def __post_init__(self) -> None:
         # A file holds plain numbers: whole ones and NumPy's would not come back as the same bytes.
         object.__setattr__(self, "quantile", check_quantile(self.quantile))
         object.__setattr__(self, "seed", check_seed(self.seed))
         object.__setattr__(self, "headroom", float(self.headroom))
+
+    def under(self, laws: Laws, discipline: str = Discipline.OLDEST_FIRST) -> Objective:
+        """Return the same with these laws, of every stage in file order, and this discipline."""
+        spread = tuple((stage, law) for stage, law in laws.items() if law is not DispatchLaw.EAGER)
+        return replace(self, dispatch=spread, discipline=Discipline(discipline))
 
     @property
     def deadline_ns(self) -> int:
@@ -92,12 +102,38 @@ class ObjectiveDocument(StrictEntry):
     envelope: Annotated[list[_Bucket], Field(min_length=1)] | None
     budget_microusd_per_hour: int | None = AMOUNT
     seed: int = Field(ge=0)
+    # Of format 2; format 1 is oldest first and eager everywhere.
+    discipline: Literal["oldest_first", "fifo"] = "oldest_first"
+    dispatch: dict[str, Literal["eager", "paced", "timed"]] = Field(default_factory=dict)
 
     def objective(self) -> Objective:
         """Return what it says."""
         held = {name: getattr(self, name) for name in ObjectiveDocument.model_fields}
         envelope = None if self.envelope is None else tuple((burst, rate) for burst, rate in self.envelope)
-        return Objective(**held | {"guarantee": Guarantee(self.guarantee), "envelope": envelope})
+        held |= {"guarantee": Guarantee(self.guarantee), "envelope": envelope, "dispatch": ()}
+        laws = {stage: DispatchLaw(law) for stage, law in self.dispatch.items()}
+        return Objective(**held).under(laws, self.discipline)
+
+
+def check_laws(
+    pipeline: Pipeline, dispatch: Dispatch, discipline: str = "oldest_first", otherwise: Laws | None = None
+) -> Laws:
+    """Return the law of every stage, as asked for, else `otherwise`, else the pipeline's; check the discipline, too.
+
+    Raises `InputError` listing what is no law, no stage or no discipline.
+    """
+    faults = Faults()
+    laws = faults.take(lambda: pipeline.laws(dispatch, otherwise))
+    faults.take(lambda: check_one_of("discipline", discipline, Discipline, repr))
+    faults.check()
+    return laws.value
+
+
+def relevant_profiles(pipeline: Pipeline, profiles: Profiles) -> Profiles:
+    """Only what the pipeline's models have measurements for; a plan carries no more than its own problem."""
+    models = {stage.model for stage in pipeline.stages.values()}
+    hardware = {name for model, name in profiles.tables if model in models}
+    return profiles.restricted_to(models, hardware)
 
 
 def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
@@ -184,7 +220,8 @@ class PlanStatus(StrEnum):
     OPTIMAL = "optimal"
     """The cheapest certified plan of the option set; proven. Certified means that every stage serves more than arrives
     there on average (it is stable), and the certificate keeps the objective. Of a refined plan (guarantee ``replay``):
-    the cheapest, stable or not, whose replay keeps the objective."""
+    the cheapest, stable or not, whose replay keeps the objective; if it is timed, its replay is its certificate, and it
+    is stable."""
     FEASIBLE = "feasible"
     """Certified, but a limit was hit before it was proven cheapest: compare cost and lower bound."""
     INFEASIBLE = "infeasible"
@@ -195,10 +232,12 @@ class PlanStatus(StrEnum):
     """Made from choices by `Plan.from_choices`, or by a baseline's rule; nothing is proven about it."""
 
 
-def proof_text(status: str, guarantee: str, *, has_budget: bool = False) -> str | None:
+def proof_text(status: str, guarantee: str, *, has_budget: bool = False, timed: bool = False) -> str | None:
     """Say among which plans one is proven best, in the words of docs/glossary.md; None where nothing is proven."""
     which, kept = "no certified plan", " (certified: stable, and the certificate keeps the objective)"
-    if guarantee == Guarantee.REPLAY:
+    if guarantee == Guarantee.REPLAY and timed:
+        kept = " (certified: stable, and the replay, which every timed run is, keeps the objective)"
+    elif guarantee == Guarantee.REPLAY:
         which, kept = "no plan that replays within the objective", ""
     if status == PlanStatus.OPTIMAL:
         better = "within the budget has a lower certificate" if has_budget else "costs less"
@@ -206,6 +245,13 @@ def proof_text(status: str, guarantee: str, *, has_budget: bool = False) -> str 
     if status == PlanStatus.FEASIBLE and not has_budget:
         return f"lower bound: of all that was allowed, {which} costs less than it{kept}"
     return None
+
+
+def laws_text(laws: Laws, discipline: Discipline) -> str | None:
+    """Say by which laws stages are dispatched and what voids the guarantee; None if they do what most servers do."""
+    if common_law(laws) == DispatchLaw.EAGER and discipline is Discipline.OLDEST_FIRST:
+        return None
+    return f"{common_law(laws)}, {discipline.replace('_', ' ')}: {duties_text(laws)}"
 
 
 class Limit(StrEnum):

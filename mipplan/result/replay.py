@@ -17,6 +17,7 @@ from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_HOUR,
     NS_PER_S,
+    Bool,
     FieldOf,
     Float64,
     InputError,
@@ -54,6 +55,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+def overruns_text(overruns: Mapping[str, int] | None, lost: int | None) -> str | None:
+    """Say what overran in a timed run, and what that voids."""
+    if overruns is None or lost is None:
+        return None
+    batches = sum(overruns.values())
+    if not batches:
+        return "none: this run is the replay of the tables"
+    where = ", ".join(f"{count:,} at {stage}" for stage, count in overruns.items() if count)
+    return f"{batches:,} batches took longer than their table says ({where}); {lost:,} queries lose the guarantee"
+
+
 @dataclass(frozen=True, repr=False)
 class ReplayResult(Printable):
     """Outcome of one replay.
@@ -75,8 +87,12 @@ class ReplayResult(Printable):
     service : str
         What the service times were drawn from.
     certificate_applies : bool
-        Whether the certificate's theorem covers this run: queues serve the oldest first, replicas are as planned,
-        and no batch of k can take longer than ℓ(k).
+        Whether the certificate's theorem covers this run: queues serve the oldest first, unless all stages are timed,
+        laws and replicas are as planned, and no batch of k can take longer than ℓ(k).
+    overruns : mapping of str to int, or None
+        Where all stages are timed and service is random: batches of each stage that took longer than ℓ(k).
+    lost : bool, shape (n,), or None
+        Queries that lose the guarantee by these: what happens to them may differ from the replay.
     """
 
     latency_ns: Int64
@@ -89,6 +105,8 @@ class ReplayResult(Printable):
     paid_replica_ns: Mapping[str, int]
     service: str = "as measured"
     certificate_applies: bool = True
+    overruns: Mapping[str, int] | None = None
+    lost: Bool | None = None
 
     @property
     def queries(self) -> int:
@@ -175,6 +193,11 @@ class ReplayResult(Printable):
         return latency_windows(self.ingress_ns, self.latency_ns, window_s, slo_s)
 
     @property
+    def queries_lost(self) -> int | None:
+        """How many queries lose the guarantee of timed dispatch, because batches took longer than their tables say."""
+        return None if self.lost is None else int(np.count_nonzero(self.lost))
+
+    @property
     def in_flight(self) -> StepFunction:
         """How many queries are in the pipeline, over time; its integral is the sum of the latencies."""
         return StepFunction.counting(self.ingress_ns, self.ingress_ns + self.latency_ns)
@@ -238,6 +261,7 @@ class ReplayResult(Printable):
                 ("manner", manner_text(self)),
                 ("service", "" if self.service == "as measured" else self.service),
                 ("certificate", applies),
+                ("overruns", overruns_text(self.overruns, self.queries_lost)),
             ),
             headings=STAGE_HEADINGS,
             rows=(stage_row(name, stage, self.utilisation(name)) for name, stage in self.stages.items()),

@@ -57,19 +57,19 @@ class BatchAssignment:
     @cached_property
     def dispatch_ns(self) -> Int64:
         """When each token was taken into a batch, shape (tokens,); `NEVER` if it was left waiting."""
-        return frozen(self._per_token(self.batch_start_ns))
+        return frozen(self.per_token(self.batch_start_ns))
 
     @cached_property
     def exit_ns(self) -> Int64:
         """When the batch of each token was done, shape (tokens,); `NEVER` if it was left waiting."""
-        return frozen(self._per_token(self.batch_start_ns + self.batch_service_ns))
+        return frozen(self.per_token(self.batch_start_ns + self.batch_service_ns))
 
     @property
     def last_exit_ns(self) -> int:
         """When the last batch was done; there must be one."""
         return int(np.max(self.batch_start_ns + self.batch_service_ns))
 
-    def _per_token(self, instant_ns: Int64) -> Int64:
+    def per_token(self, instant_ns: Int64) -> Int64:
         """Find an instant of its batch for each token, in token order."""
         if self.rider is None and instant_ns.size == self.tokens:
             return instant_ns.view()  # Each is alone in its batch.

@@ -184,15 +184,19 @@ class DelayBudget:
         waits, own = {}, {}
         for stage, scale in self.stages.items():
             curve = curves[scale.tokens_per_query]
-            waits[stage] = curve.exact(scale.period_ns, replicas[stage] * scale.batch)
-            own[stage] = _own_ns(scale, replicas[stage])
+            waits[stage] = curve.exact(*scale.rate_at(replicas[stage]))
+            # T is as these replicas have it, not the fewest.
+            falls_ns = scale.latency_ns - scale.latency_at(replicas[stage])
+            own[stage] = _own_ns(scale, replicas[stage]) - falls_ns
         return self._longest_ns(own, waits)
 
     def transient_bound_ns(self, replicas: Mapping[str, int], situation: Situation) -> int:
         """Bound on the latency of any query from now on, ns ([Theorem (transient)][theorem-transient]).
 
-        `UNLIMITED_NS` if there is none.
+        `UNLIMITED_NS` if there is none: so where a stage is paced, as nothing is proven of counts that change.
         """
+        if any(scale.slowest_ns is not None for scale in self.stages.values()):
+            return UNLIMITED_NS
         active = situation.active
         rises = any(replicas[stage] > active[stage] for stage in self.stages)
         delay_ns = self.activation_delay_ns if rises else 0

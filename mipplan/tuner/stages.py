@@ -13,6 +13,7 @@ import numpy as np
 
 from mipplan.calculus import Envelope, EnvelopeCurve, most_tokens_per_query, stage_service
 from mipplan.core import UNLIMITED_NS, Fault, InputError
+from mipplan.pipeline import DispatchLaw
 from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace
@@ -21,6 +22,8 @@ from mipplan.trace import Trace
 _DRAWN = 20_000
 #: 1,000,000,000 queries per ns are served at a stage that no query reaches.
 _ENDLESS = 10**9
+#: Paced stages have at most 10,000 replicas: what rounding δ up to whole ns costs each of them is then 10 µs a batch.
+_MOST_PACED = 10_000
 
 
 class Tokens(StrEnum):
@@ -48,14 +51,29 @@ class StageScale:
     stage: str
     hardware: str
     microusd_per_hour: int  # Price of one replica.
-    # One replica serves `batch` tokens in ``period_ns = ℓ(batch)``.
+    # One of n replicas serves `batch` tokens in ``period_ns = ℓ(batch)``; of paced ones, n serve n·batch within
+    # ``period_ns = L + 10,000 ns``, since ⌈L/n⌉ ≤ (L + n)/n.
     period_ns: int
     batch: int
-    latency_ns: int  # T; it does not depend on the number of replicas.
+    latency_ns: int  # T; of a paced stage with the fewest replicas, as it falls with every one that is added.
     tokens_per_query: int | Fraction  # F: most (or mean) tokens of a query.
     least: int  # Fewest replicas, at least 1.
     most: int | None  # Most replicas, None for any number.
     planned: int  # Replicas of the plan.
+    slowest_ns: int | None = None  # L of a paced stage.
+    spread: bool = False  # Whether T depends on the replicas.
+
+    def latency_at(self, replicas: int) -> int:
+        """T with that many replicas, ns."""
+        if self.slowest_ns is None or not self.spread:
+            return self.latency_ns
+        return self.slowest_ns - (-self.slowest_ns // replicas)
+
+    def rate_at(self, replicas: int) -> tuple[int, int]:
+        """Time in ns in which so many tokens are served with that many replicas."""
+        if self.slowest_ns is None:
+            return self.period_ns, replicas * self.batch
+        return -(-self.slowest_ns // replicas), self.batch
 
     @cached_property
     def own_load_ns(self) -> int:
@@ -71,11 +89,12 @@ class StageScale:
 
 
 def stage_scales(
-    plan: Plan, tokens: Tokens = Tokens.MOST, sample: Trace | None = None
+    plan: Plan, tokens: Tokens = Tokens.MOST, sample: Trace | None = None, keep: Keep = Keep.SAMPLE
 ) -> dict[str, StageScale]:
     """Read a plan's stages, in file order.
 
-    Tokens are the most of a query, or the mean of the sample's draws (of drawn queries, where there is no sample).
+    Tokens are the most of a query, or the mean of the sample's draws (of drawn queries, where there is no sample). To
+    keep the objective paced stages have at least half of the plan's replicas, so that T is hardly more than the plan's.
 
     Raises
     ------
@@ -95,18 +114,28 @@ def stage_scales(
     scales = {}
     for name, choice in plan.choices.items():
         stage = plan.pipeline.stages[name]
-        service = stage_service(plan.service_ns(name), 1, not plan.pipeline.incoming(name))
+        least, most, law = max(1, stage.replicas_min), stage.replicas_max, plan.laws[name]
+        paced = law is DispatchLaw.PACED
+        if paced:
+            most = min(_MOST_PACED, most or _MOST_PACED)
+            if keep is Keep.OBJECTIVE:
+                least = max(least, min(most, -(-choice.replicas // 2)))
+        service_ns, is_source = plan.service_ns(name), not plan.pipeline.incoming(name)
+        service = stage_service(service_ns, least, is_source, law)
+        slowest_ns = int(service_ns.max())
         scales[name] = StageScale(
             stage=name,
             hardware=choice.hardware,
             microusd_per_hour=plan.profiles.hardware[choice.hardware].microusd_per_hour,
-            period_ns=service.period_ns,
+            period_ns=slowest_ns + _MOST_PACED if paced else service.period_ns,
             batch=choice.batch,
             latency_ns=service.latency_ns,
             tokens_per_query=counts[name],
-            least=max(1, stage.replicas_min),
-            most=stage.replicas_max,
+            least=least,
+            most=most,
             planned=choice.replicas,
+            slowest_ns=slowest_ns if paced else None,
+            spread=not (is_source and choice.batch == 1),
         )
     return scales
 

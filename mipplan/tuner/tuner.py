@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts, servers_needed
+from mipplan.certificate import check_discipline
 from mipplan.core import UNLIMITED_NS, Fault, Faults, FieldOf, InputError, check_one_of, shown
+from mipplan.pipeline import Dispatch
 from mipplan.replayer import check_plan
-from mipplan.result import Plan
+from mipplan.result import Plan, check_laws
 from mipplan.trace import Trace
 from mipplan.tuner.conditions import Conditions
 from mipplan.tuner.requirements import DelayBudget, TuningStep, decide
@@ -68,6 +71,9 @@ class Tuner:
         again. At least, and by default twice, the activation delay.
     live : LiveEnvelope, optional
         With windows of your choice; by default from the pipeline's service time, doubling, to 60 s.
+    dispatch : str or mapping of str to str, optional
+        Law of all stages, or of those named; others as the plan says. For paced stages no bound is stated while counts
+        change (`transient_bound_s`).
 
     Raises
     ------
@@ -91,9 +97,11 @@ class Tuner:
         activation_delay_s: float = 0.0,
         recovery_s: float | None = None,
         live: LiveEnvelope | None = None,
+        dispatch: Dispatch = None,
     ) -> None:
+        check_plan(plan)
         faults = Faults()
-        faults.take(lambda: check_plan(plan))
+        laws = faults.take(lambda: check_laws(plan.pipeline, dispatch, otherwise=plan.laws))
         for name, value, kind in (("conditions", conditions, Conditions), ("live", live, LiveEnvelope)):
             if not isinstance(value, kind | None):
                 faults.add(Fault(name, f"expected {kind.__name__}, found {shown(value)}"))
@@ -104,7 +112,8 @@ class Tuner:
         delay = faults.take(lambda: read_seconds("activation_delay_s", activation_delay_s))
         recovery = faults.take(lambda: read_seconds("recovery_s", 0.0 if recovery_s is None else recovery_s))
         faults.check()
-        self.plan = plan.require()
+        plan = replace(plan.require(), objective=plan.objective.under(laws.value, plan.discipline))
+        self.plan = plan
         own = plan.provenance.sample if plan.envelope is None else ArrivalCurve(plan.envelope)
         known = own if sample is None else sample
         trace = known if isinstance(known, Trace) else None
@@ -112,7 +121,9 @@ class Tuner:
         self.keep = Keep(keep or (Keep.SAMPLE if as_planned else Keep.OBJECTIVE))
         self.tokens = Tokens(tokens or (Tokens.MEAN if as_planned else Tokens.MOST))
         self.conditions = conditions if conditions is not None else Conditions.of_plans([plan])
-        self.stages: Mapping[str, StageScale] = stage_scales(plan, self.tokens, trace)
+        if self.tokens is Tokens.MOST:
+            check_discipline(plan.discipline)
+        self.stages: Mapping[str, StageScale] = stage_scales(plan, self.tokens, trace, self.keep)
         self._horizon_ns = horizon.value
         self.activation_delay_ns = delay.value
         self.recovery_ns = max(delay.value, 2 * delay.value if recovery_s is None else recovery.value)

@@ -125,7 +125,7 @@ FORM = [
 ]
 
 CONTENT = [
-    _case("another format", _set("format", value=2), "plan.json: format"),
+    _case("another format", _set("format", value=3), "plan.json: format"),
     _case(
         "without choices", sealed(lambda document: document.pop("choices")), "plan.json: choices: is missing"
     ),

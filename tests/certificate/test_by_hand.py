@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mipplan.calculus import StageService, analyse_paths
-from mipplan.certificate import CertificateEvaluator, certify, certify_services
+from mipplan.certificate import CertificateEvaluator, certify_services
 from mipplan.core import NoPlanError
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
@@ -15,6 +15,7 @@ from mipplan.replayer import replay
 from mipplan.result import Objective, Plan
 from mipplan.tokens import Messages, StageTokens, Workload
 from mipplan.trace import Trace
+from mipplan.verification import certify
 from oracle_replay import EventLoop
 from oracle_tokens import slow_tokens
 

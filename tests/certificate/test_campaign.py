@@ -16,8 +16,9 @@ import numpy as np
 
 from campaigns import Violations, campaign_size, write_summary
 from mipplan.calculus import analyse_paths
-from mipplan.certificate import Certificate, certify, plan_services
+from mipplan.certificate import Certificate, plan_services
 from mipplan.tokens import realise
+from mipplan.verification import certify
 from oracle_replay import EventLoop
 from oracle_tokens import SlowTokens, slow_tokens
 from random_pipelines import Case, features, random_case

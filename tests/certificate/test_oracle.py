@@ -9,8 +9,9 @@ import numpy as np
 
 from campaigns import campaign_size
 from mipplan.calculus import StageService
-from mipplan.certificate import CertificateEvaluator, certify, certify_services, plan_services
+from mipplan.certificate import CertificateEvaluator, certify_services, plan_services
 from mipplan.tokens import realise
+from mipplan.verification import certify
 from oracle_certificate import slow_exits, slow_latencies, slow_latency, slow_rate
 from oracle_curves import slow_quantile
 from oracle_tokens import slow_tokens

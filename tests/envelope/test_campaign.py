@@ -18,10 +18,11 @@ import numpy as np
 from adversarial_traffic import MOST_QUERIES, conforming_traffic
 from campaigns import Violations, campaign_size, write_summary
 from mipplan.calculus import ArrivalCurve, StageService, WorstCase, empirical_envelope, overrun
-from mipplan.certificate import certify, plan_services
+from mipplan.certificate import plan_services
 from mipplan.pipeline import Pipeline
 from mipplan.replayer import replay
 from mipplan.tokens import realise
+from mipplan.verification import certify
 from oracle_envelope import SlowService, exactly, slow_most_tokens, slow_worst_case
 from oracle_replay import EventLoop
 from oracle_tokens import slow_tokens

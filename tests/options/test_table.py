@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mipplan.options import Family, StageFamilies, StageOptions, expand, undominated
-from mipplan.options.table import speed_ranks
+from mipplan.options.table import frontier, speed_ranks, swept_frontier
+from mipplan.pipeline import DispatchLaw
 
 #: Pays for every option there is in these tests.
 PLENTY = 10**9
 
 FAMILIES = st.lists(
     st.builds(
-        lambda hardware, batch, base, price, fewest, more, limited: Family(
+        lambda hardware, batch, base, price, fewest, more, limited, law: Family(
             hardware,
             batch,
             np.arange(base, base + batch, dtype=np.int64),
@@ -26,6 +27,7 @@ FAMILIES = st.lists(
             fewest + more,
             False,
             limited and hardware != "cpu",
+            law,
         ),
         st.sampled_from(["cpu", "t4", "a100"]),
         st.integers(1, 4),
@@ -34,6 +36,7 @@ FAMILIES = st.lists(
         st.integers(1, 3),
         st.integers(0, 4),
         st.booleans(),
+        st.sampled_from(DispatchLaw),
     ),
     min_size=1,
     max_size=5,
@@ -53,6 +56,7 @@ def consistent(families: list[Family]) -> StageFamilies:
             f.most,
             f.is_source,
             first[f.hardware].limited,
+            f.law,
         )
         for f in families
     ]
@@ -100,6 +104,14 @@ def test_undominated_is_the_definition(families: list[Family]) -> None:
         assert any(beats_or_equals(options, a, b) for a in positions)
     for a in range(kept.count):
         assert not any(a != b and beats_or_equals(kept, a, b) for b in range(kept.count))
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 9)] * 3), max_size=40))
+def test_sweep_keeps_what_the_grid_keeps(columns: list[tuple[int, int, int]]) -> None:
+    cost, latency, speed = (np.array([row[k] for row in columns], dtype=np.int64) for k in range(3))
+    order = np.lexsort((-speed, latency, cost))
+    swept = swept_frontier(latency[order].tolist(), speed[order].tolist())
+    assert swept.tolist() == frontier(cost, latency, speed)[order].tolist()
 
 
 @given(

@@ -117,7 +117,29 @@ def ideal_would_do(instance: PlanningInstance) -> bool:
     return realised.keeps_slo(realised.ideal_services())
 
 
-def brute_force(instance: PlanningInstance) -> OracleAnswer | None:
+def test_cheapest_paced_plan_is_found(tmp_path: Path) -> None:
+    violations, verdicts, cheaper, skipped = Violations(), Counter[str](), 0, 0
+    numbers = range(FIRST, FIRST + campaign_size(40, 400))
+    for number in numbers:
+        with violations.case(number):
+            instance = planning_instance(number)
+            try:
+                truth, eager = brute_force(instance, paced=True), brute_force(instance)
+            except TooLargeError:
+                skipped += 1
+                continue
+            plan = instance.plan(dispatch="paced")
+            verdicts[plan.status] += 1
+            check(plan, truth, instance, number)
+            check_file(plan, instance, tmp_path / "plan.json")
+            cheaper += truth is not None and (eager is None or truth.cost < eager.cost)
+    assert skipped <= MOST_SKIPPED * len(numbers)
+    assert cheaper > 0, "pacing should pay somewhere"
+    summary = {"instances": len(numbers) - skipped, "mismatches": violations.checked()}
+    write_summary("planner_paced", summary | {"verdicts": dict(verdicts), "cheaper_than_eager": cheaper})
+
+
+def brute_force(instance: PlanningInstance, *, paced: bool = False) -> OracleAnswer | None:
     return cheapest_certified(
         instance.pipeline,
         instance.profiles,
@@ -125,6 +147,7 @@ def brute_force(instance: PlanningInstance) -> OracleAnswer | None:
         instance.slo_ns,
         instance.quantile,
         instance.seed,
+        paced=paced,
     )
 
 

@@ -17,6 +17,8 @@ from mipplan.profiles import Hardware, LatencyTable
 from mipplan.refinement.evaluation import ScreenParams
 from mipplan.refinement.refining import RefinementParams
 from mipplan.result import Limit
+from mipplan.tokens import realise
+from oracle_refinement import Choices, replay_everything
 from refinement_instances import refinement_instance
 
 
@@ -39,6 +41,62 @@ def test_refined_plan_is_the_cheapest_that_replays_within_the_objective() -> Non
         assert best.refinement.quantile_ns == replayed.quantile_ns(best.quantile) <= instance.slo_ns
     assert min(seen["optimal"], seen["infeasible"]) > cases // 10
     write_summary("refinement", {"cases": cases, **seen})
+
+
+def test_paced_refinement_is_the_cheapest_that_replays_by_rule_p() -> None:
+    """More replicas spread otherwise, so no number of them is left out because no token waits."""
+    other = 0
+    for number in range(campaign_size(40, 2_000)):
+        instance = refinement_instance(number)
+        plans = replay_everything(
+            instance.pipeline,
+            instance.profiles,
+            instance.trace,
+            quantile=instance.quantile,
+            discipline=instance.discipline,
+            seed=instance.seed,
+            dispatch="paced",
+        )
+        optimum = min((plan.cost for plan in plans if plan.quantile_ns <= instance.slo_ns), default=None)
+        best = instance.refine(number, dispatch="paced", time_limit_s=None)
+        assert best.microusd_per_hour == optimum, number
+        assert (best.dispatch, best.discipline) == ("paced", instance.discipline)
+        eager = {tuple(plan.choices.items()): plan.quantile_ns for plan in instance.plans}
+        other += any(eager[tuple(plan.choices.items())] != plan.quantile_ns for plan in plans)
+    assert other > 5
+
+
+def test_timed_refinement_is_the_cheapest_certified_plan(tmp_path: Path) -> None:
+    """Stable, and the replay keeps the objective: certified, since every run is the replay."""
+    made = 0
+    for number in range(campaign_size(40, 2_000)):
+        instance = refinement_instance(number)
+        if instance.trace.span_ns == 0:
+            continue
+        workload = realise(instance.pipeline, instance.trace, instance.seed)
+
+        def is_stable(choices: Choices, instance: Any = instance, workload: Any = workload) -> bool:
+            plan = mp.Plan.from_choices(instance.pipeline, instance.profiles, choices, slo_s=1.0)
+            return all(
+                n * b * instance.trace.span_ns
+                > workload.stages[stage].count * int(plan.service_ns(stage)[-1])
+                for stage, (_, b, n) in choices.items()
+            )
+
+        optimum = min((plan.cost for plan in instance.good if is_stable(plan.choices)), default=None)
+        best = instance.refine(number, dispatch="timed", time_limit_s=None)
+        assert best.microusd_per_hour == optimum, number
+        if optimum is None:
+            continue
+        made += 1
+        best.save(tmp_path / "plan.json")
+        verification = mp.verify(tmp_path / "plan.json", instance.trace)
+        assert verification.verified, verification.problems
+        assert best.refinement is not None
+        certified = mp.certify(best, instance.trace)
+        assert best.certificate_ns == best.refinement.quantile_ns == certified.bound_ns <= instance.slo_ns
+        assert certified.latency_ns.tolist() == mp.replay(best, instance.trace).latency_ns.tolist()
+    assert made > 5
 
 
 def test_a_limit_leaves_the_best_plan_so_far_and_a_true_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,31 +5,17 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-import networkx as nx
 import numpy as np
 
 from campaigns import campaign_size
 from mipplan.calculus import ArrivalCurve, Envelope, WorstCase, servers_needed
 from mipplan.certificate import plan_services
 from mipplan.core import NS_PER_S, UNLIMITED_NS
-from mipplan.pipeline import Pipeline
 from oracle_envelope import SlowService
 from oracle_scaling import slow_keeps, slow_least_counts
-from random_pipelines import Case, random_case
+from tuner_cases import single_token_case
 
 MOST = 40
-
-
-def single_token_case(rng: np.random.Generator) -> Case:
-    """Draw a pipeline in which no stage sees more than one token per query: fan-outs of one, joins of all."""
-    case = random_case(rng, max_stages=5)
-    graph: nx.DiGraph[str] = nx.DiGraph(case.pipeline.graph)
-    for edge in case.pipeline.edges:
-        graph.edges[edge.parent, edge.child].pop("fanout", None)
-    for name in case.pipeline.stages:
-        if len(case.pipeline.incoming(name)) > 1:
-            graph.nodes[name]["join"] = "all"
-    return case._replace(pipeline=Pipeline(graph))
 
 
 def random_buckets(rng: np.random.Generator, rate_rps: float) -> ArrivalCurve:

@@ -103,7 +103,7 @@ def has_closed_form(task: StageTask, arrivals: SortedArrivals) -> bool:
 
     The task need not hold the arrivals.
     """
-    if task.batch > 1 or task.level is not None or not task.capacity.is_constant:
+    if task.batch > 1 or task.level is not None or not task.capacity.is_constant or task.pace_ns is not None:
         return False
     if not arrivals.at_ns.size or span_ns(task, arrivals) >= EXACT:
         return False

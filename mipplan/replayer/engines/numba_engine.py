@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mipplan.core import Int32, Int64
 from mipplan.replayer.engines import batches
 from mipplan.replayer.engines.batches import SortedArrivals
-from mipplan.replayer.stage_task import NEVER, Engine, Served, StageTask, latest_ends
+from mipplan.replayer.stage_task import NEVER, Engine, Served, StageTask, dues_by_end, latest_ends
 from mipplan.result import BatchAssignment, Following
 
 _Number = TypeVar("_Number", bound=np.generic)
@@ -108,10 +108,12 @@ def _serve_queue(
     tokens = key.size
     replicas = np.minimum(task.capacity.replicas, tokens + task.busy_until_ns.size)
     most = int(replicas.max())
-    is_sorted = most <= kernels.MOST_SORTED or not task.capacity.is_constant
+    is_paced = task.pace_ns is not None
+    is_sorted = most <= kernels.MOST_SORTED or not task.capacity.is_constant or is_paced
     rider = None if by_arrival else np.empty(tokens, dtype=np.int32)
     made = room[1:4]
     by_end = room[4].view(np.int32) if is_sorted else None
+    spare = np.empty(max(most, params.ends_room), dtype=np.int64)
     count, served = kernels.serve_queue(
         key,
         order,
@@ -119,10 +121,9 @@ def _serve_queue(
         None if task.level is None else _readable(task.level),
         np.append(task.capacity.from_ns, NEVER),
         replicas,
-        np.append(
-            latest_ends(task.busy_until_ns, most), np.empty(max(most, params.ends_room), dtype=np.int64)
-        ),
+        np.append(latest_ends(task.busy_until_ns, most), spare),
         by_end,
+        _pacing(task, most, spare),
         task.until_ns,
         rider,
         *made,
@@ -132,6 +133,14 @@ def _serve_queue(
     rider = order if by_arrival else rider
     seats = None if rider is None else rider[:served]
     return _NumbaAssignment(tokens, seats, start_ns, size, service_ns, ends)
+
+
+def _pacing(task: StageTask, most: int, spare: Int64) -> tuple[Int64, Int64, Int64] | None:
+    """What rule P goes by: its table, all replicas there may be, and when batches should end, by their ends."""
+    if task.pace_ns is None:
+        return None
+    due_ns = np.append(dues_by_end(task, most), spare)
+    return _readable(task.pace_ns), _readable(task.capacity.replicas), due_ns
 
 
 class _NumbaAssignment(BatchAssignment):

@@ -42,6 +42,7 @@ def serve_queue(
     replicas: Int64,
     ends: Int64,
     by_end: Int32 | None,
+    pacing: tuple[Int64, Int64, Int64] | None,
     until_ns: int,
     rider: Int32 | None,
     batch_start_ns: Int64,
@@ -65,6 +66,9 @@ def serve_queue(
     by_end : int32, shape (tokens,), or None
         Filled in: numbers of the batches in order of their ends. None, with replicas that do not change, for ends to
         be kept in a heap.
+    pacing : (int64, int64, int64), shapes (b,), (c,) and that of `ends`, or None
+        For rule P: its table, the capacity of which `replicas` are no more than can be of use, and when the batches
+        of `ends` should end. None if dispatch is eager.
     rider : int32, shape (tokens,), or None
         The token in each place, batch after batch, if those that wait ride by token number; None if they ride by
         arrival, ties by token number.
@@ -75,12 +79,17 @@ def serve_queue(
     number, noted = np.full(ends.size, _EARLIER, dtype=np.int32), 0
     # Those that wait lie sorted in the next seats; in a tree of bits from the time when sorting them takes too long.
     in_tree, shifts = False, 0
+    scratch = np.empty(0 if pacing is None else most, dtype=np.int64)
     offset, words = _bit_tree(0)
     now = np.int64(ALWAYS)
     while head < count or waiting > 0:
         if waiting == 0:
             now = max(now, key[head])
         now, step = _idle_from(now, ends, last, step, from_ns, replicas)
+        if pacing is not None:
+            now, step = _spread_from(
+                now, key, head, waiting, ends, last, step, from_ns, replicas, pacing, scratch
+            )
         if now > until_ns:
             break
         row = 0
@@ -129,8 +138,12 @@ def serve_queue(
         else:
             if last == ends.size:
                 noted = _note(by_end, noted, number, last - most)
+                if pacing is not None:
+                    _slide_dues(pacing[2], most)
                 last = _slide(ends, number, most)
-            last = _add_end(ends, number, last, end, batches)
+            last, place = _add_end(ends, number, last, end, batches)
+            if pacing is not None:
+                _add_due(pacing[2], place, last, now + pacing[0][size - 1])
         batches += 1
     if by_end is not None:
         _note(by_end, noted, number, last)
@@ -162,15 +175,85 @@ def _idle_from(
 
 
 @compiled
-def _add_end(ends: Int64, number: Int32, last: int, end: np.int64, batch: int) -> int:
-    """Insert the end of a batch before `last`, behind those of the same instant, and return the new last."""
+def _spread_from(
+    instant: np.int64,
+    key: Int64,
+    head: int,
+    waiting: int,
+    ends: Int64,
+    last: int,
+    step: int,
+    from_ns: Int64,
+    replicas: Int64,
+    pacing: tuple[Int64, Int64, Int64],
+    scratch: Int64,
+) -> tuple[np.int64, int]:
+    """Return the first instant from `instant` on at which rule P lets a replica start, and the step it falls into.
+
+    One idles at `instant`. `waiting` tokens wait besides those that arrive from place `head` on.
+    """
+    table, counts, due = pacing
+    slowest = table.max()
+    tail = head
+    while True:
+        while tail < key.size and key[tail] <= instant:
+            tail += 1
+        size = min(table.size, waiting + tail - head)
+        # Batches under way, by when they should end, the last first: mostly they end in that order.
+        busy, is_early, place = 0, False, last - 1
+        while place >= 0 and ends[place] > instant:
+            should = due[place]
+            is_early |= should != ends[place]
+            seat = busy
+            while seat > 0 and scratch[seat - 1] < should:
+                scratch[seat] = scratch[seat - 1]
+                seat -= 1
+            scratch[seat] = should
+            busy += 1
+            place -= 1
+        delta = -(-slowest // counts[step])
+        own = -(-table[size - 1] // delta)
+        ready = instant
+        for seat in range(busy):
+            rank = counts[step] - seat
+            if rank <= own:
+                rank -= 1
+            ready = max(ready, scratch[seat] - rank * delta)
+        if ready <= instant:
+            return instant, step
+        # Looked at again when time alone makes it right, or when anything happens before.
+        if is_early:
+            ready = min(ready, ends[last - busy])
+        if size < table.size and tail < key.size:
+            ready = min(ready, key[tail])
+        instant, step = _idle_from(min(ready, from_ns[step + 1]), ends, last, step, from_ns, replicas)
+
+
+@compiled
+def _add_due(due: Int64, place: int, last: int, should: np.int64) -> None:
+    """Insert at the place where the end of the batch was inserted."""
+    for later in range(last - 1, place, -1):
+        due[later] = due[later - 1]
+    due[place] = should
+
+
+@compiled
+def _slide_dues(due: Int64, most: int) -> None:
+    """Keep what belongs to the ends that `_slide` keeps."""
+    for place in range(most):
+        due[place] = due[due.size - most + place]
+
+
+@compiled
+def _add_end(ends: Int64, number: Int32, last: int, end: np.int64, batch: int) -> tuple[int, int]:
+    """Insert the end of a batch before `last`, behind those of its instant; return the new last, and its place."""
     place = last
     # Stops at the replica just taken, at the latest: that one was idle.
     while ends[place - 1] > end:
         ends[place], number[place] = ends[place - 1], number[place - 1]
         place -= 1
     ends[place], number[place] = end, batch
-    return last + 1
+    return last + 1, place
 
 
 @compiled

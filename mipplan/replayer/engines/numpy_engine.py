@@ -1,8 +1,8 @@
 """The NumPy engine: no compiler, and no work in Python for single tokens where that can be avoided.
 
 Tasks with a cap of one token are served in closed form, many tasks together in lockstep lanes, a very long one in
-pieces in such lanes, others in a loop over batches. Only random service times that depend on the oldest of
-tokens which have overtaken each other need the plain engine.
+pieces in such lanes, others in a loop over batches. Only paced tasks, and random service times that depend on the
+oldest of tokens which have overtaken each other, need the plain engine.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class NumpyEngine(Engine):
 
     def choose_way(self, task: StageTask, arrivals: SortedArrivals, *, together: bool = False) -> Way:
         """Return the fastest way to serve a task, alone or together with others like it."""
-        if task.tokens == 0:
+        if task.tokens == 0 or task.pace_ns is not None:
             return Way.PLAIN
         span_ns = batches.span_ns(task, arrivals)
         if span_ns >= EXACT:
@@ -132,7 +132,7 @@ class NumpyEngine(Engine):
 def _trimmed(task: StageTask) -> StageTask:
     """Leave out replicas that can have nothing to do: each is kept in memory."""
     useful = task.tokens + task.busy_until_ns.size
-    if not task.tokens or task.capacity.most <= useful:
+    if not task.tokens or task.capacity.most <= useful or task.pace_ns is not None:
         return task
     capacity = Capacity(task.capacity.from_ns, np.minimum(task.capacity.replicas, useful))
     return replace(task, capacity=capacity)

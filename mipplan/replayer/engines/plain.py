@@ -46,9 +46,14 @@ def serve(task: StageTask) -> Served:
                 heapq.heappush(waiting, order[enqueued])
             enqueued += 1
         size = min(cap, enqueued - left)
+        ready = replicas.spread_from(now, size)
+        if ready > now:
+            # Looked at again when time alone makes it right, or when anything happens before.
+            now = min(ready, replicas.next_change(), arrivals[enqueued] if enqueued < count else NEVER)
+            continue
         taken = order[left : left + size] if task.fifo else [heapq.heappop(waiting) for _ in range(size)]
         busy_ns = service[0 if level is None else level[min(taken)]][size - 1]
-        replicas.start(now + busy_ns)
+        replicas.start(now, busy_ns, size)
         dispatched += taken
         starts.append(now)
         sizes.append(size)
@@ -61,26 +66,53 @@ def serve(task: StageTask) -> Served:
 
 
 class _Replicas:
-    """The replicas of a stage: how many are busy, and how many there may be."""
+    """The replicas of a stage: how many are busy, until when, and how many there may be."""
 
     def __init__(self, task: StageTask) -> None:
-        self._busy_until = sorted(task.busy_until_ns.tolist())
-        self._from_ns = [*task.capacity.from_ns.tolist(), NEVER]
-        self._replicas = task.capacity.replicas.tolist()
+        due_ns = task.busy_until_ns if task.pace_ns is None else task.busy_due_ns
+        #: When batches under way end, and when they should by the table that rule P goes by.
+        self._busy: list[tuple[int, int]] = sorted(
+            zip(task.busy_until_ns.tolist(), due_ns.tolist(), strict=True)
+        )
+        self._pace: list[int] | None = None if task.pace_ns is None else task.pace_ns.tolist()
+        self._from_ns: list[int] = [*task.capacity.from_ns.tolist(), NEVER]
+        self._slowest = 0 if task.pace_ns is None else int(task.pace_ns.max())
+        self._replicas: list[int] = task.capacity.replicas.tolist()
         self._step = 0
 
     def idle_from(self, instant: int) -> int:
         """Return the first instant at or after `instant` at which one may start a batch."""
         while True:
-            while self._busy_until and self._busy_until[0] <= instant:
-                heapq.heappop(self._busy_until)
+            while self._busy and self._busy[0][0] <= instant:
+                heapq.heappop(self._busy)
             while self._from_ns[self._step + 1] <= instant:
                 self._step += 1
-            if len(self._busy_until) < self._replicas[self._step]:
+            if len(self._busy) < self._replicas[self._step]:
                 return instant
-            changes = self._from_ns[self._step + 1]
-            instant = min(self._busy_until[0], changes) if self._busy_until else changes
+            instant = self.next_change()
 
-    def start(self, until_ns: int) -> None:
-        """Let one be busy until then."""
-        heapq.heappush(self._busy_until, until_ns)
+    def next_change(self) -> int:
+        """Return when the next batch ends, or the number of replicas changes."""
+        changes = self._from_ns[self._step + 1]
+        return min(self._busy[0][0], changes) if self._busy else changes
+
+    def spread_from(self, now: int, size: int) -> int:
+        """Return when rule P allows a batch of that size, from `now` on, if nothing else happens; one is idle now.
+
+        The i-th of m worst-case free times must be at most j·δ later than the dispatch, j being its rank among those
+        of all n replicas after the dispatch: n − m + i, or one less where the new batch ranks above it.
+        """
+        if self._pace is None:
+            return now
+        replicas, busy = self._replicas[self._step], len(self._busy)
+        delta = -(-self._slowest // replicas)
+        own = -(-self._pace[size - 1] // delta)
+        for place, due in enumerate(sorted(due for _, due in self._busy), replicas - busy + 1):
+            rank = place - 1 if place <= own else place
+            now = max(now, due - rank * delta)
+        return now
+
+    def start(self, now: int, busy_ns: int, size: int) -> None:
+        """Let one be busy with a batch of that size for so long."""
+        due = now + (busy_ns if self._pace is None else self._pace[size - 1])
+        heapq.heappush(self._busy, (now + busy_ns, due))

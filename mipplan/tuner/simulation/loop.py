@@ -73,7 +73,7 @@ def tune(
     split: float = SPLIT,
     period_s: float = 1.0,
     activation_delay_s: float = 5.0,
-    discipline: str = "oldest_first",
+    discipline: str | None = None,
     engine: str = "auto",
     seed: int | None = None,
     progress: Callable[[str], None] | None = None,
@@ -153,14 +153,24 @@ def tune(
             raise
     period_s, delay_s = setting.period_ns / NS_PER_S, setting.delay_ns / NS_PER_S
     left_out = tuple(policy.name for policy in chosen[len(runs) :])
-    return Tuning(plan, known, judged, period_s, delay_s, drawn, discipline, tuple(runs), left_out)
+    return Tuning(
+        plan,
+        known,
+        judged,
+        period_s,
+        delay_s,
+        drawn,
+        discipline or plan.discipline.value,
+        tuple(runs),
+        left_out,
+    )
 
 
 def simulate(
     setting: Setting,
     trace: Trace,
     policy: Policy | Clairvoyant,
-    discipline: str = "oldest_first",
+    discipline: str | None = None,
     engine: str = "auto",
     seed: int = 0,
     told: Callable[[int], None] | None = None,
@@ -183,7 +193,7 @@ def simulate(
             setting,
             trace,
             lambda seen: _checked(policy.name, controller.decide(seen), setting.stages),
-            ReplaySettings(Discipline(discipline)),
+            ReplaySettings(None if discipline is None else Discipline(discipline)),
             resolve_engine(engine, needed, len(trace) * len(setting.stages)),
             seed,
             told,

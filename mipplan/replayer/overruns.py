@@ -1,0 +1,62 @@
+"""What batches that take longer than their table says void, where all stages are timed: run against replay.
+
+Without overruns a timed run *is* the replay ([Theorem (timed)][theorem-timed]). With some, it is the replay outside
+disturbed stretches. A *busy stretch* of a stage is a longest interval throughout which a token is at the stage, waiting
+or in service, in the run or in the replay; it is disturbed if a batch in it overran, or a token in it did not arrive as
+in the replay. A query loses the guarantee if one of its tokens is in a disturbed stretch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from mipplan.core import Bool, frozen
+from mipplan.pipeline import are_timed
+from mipplan.replayer.settings import ReplaySettings
+from mipplan.result import Plan, ReplayResult, StageReplay
+from mipplan.tokens import Workload
+
+
+def may_overrun(plan: Plan, settings: ReplaySettings) -> bool:
+    """Whether batches of a timed pipeline may take longer than their tables say."""
+    return are_timed(settings.laws_of(plan)) and not all(noise.within_table for noise in settings.noises)
+
+
+def with_overruns(
+    plan: Plan, run: ReplayResult, as_planned: ReplayResult, workload: Workload
+) -> ReplayResult:
+    """Add to a run of a timed pipeline what overran in it, and which queries lose the guarantee by that.
+
+    `as_planned` is the replay of the same with every batch as its table says.
+    """
+    overruns: dict[str, int] = {}
+    lost = np.zeros(workload.queries, dtype=bool)
+    for stage, tokens in workload.stages.items():
+        seen, stated = run.stages[stage], as_planned.stages[stage]
+        late = seen.batch_service_ns > plan.service_ns(stage)[seen.batch_size - 1]
+        overruns[stage] = int(np.count_nonzero(late))
+        # Where nothing overran and everything came as planned, nothing is disturbed.
+        disturbed = seen.arrival_ns != stated.arrival_ns
+        disturbed |= seen.assignment.per_token(late.astype(np.int64)).astype(bool)
+        if disturbed.any():
+            lost[tokens.query[_in_disturbed_stretches(seen, stated, disturbed)]] = True
+    return replace(run, overruns=overruns, lost=frozen(lost))
+
+
+def _in_disturbed_stretches(seen: StageReplay, stated: StageReplay, disturbed: Bool) -> Bool:
+    """Which tokens are, in the run or in the replay, in a stretch with one of those marked; shape (tokens,)."""
+    start_ns = np.concatenate([seen.arrival_ns, stated.arrival_ns])
+    end_ns = np.concatenate([seen.exit_ns, stated.exit_ns])
+    order = np.argsort(start_ns, kind="stable")
+    # A stretch ends where whoever came so far has left: at one instant completions come first.
+    latest_ns = np.maximum.accumulate(end_ns[order])
+    begins = np.concatenate([[False], start_ns[order][1:] >= latest_ns[:-1]])
+    stretch = np.empty(order.size, dtype=np.int64)
+    stretch[order] = np.cumsum(begins)
+    is_disturbed = np.zeros(order.size, dtype=bool)
+    is_disturbed[stretch[np.tile(disturbed, 2)]] = True
+    in_run, in_replay = np.split(is_disturbed[stretch], 2)
+    found: Bool = in_run | in_replay
+    return found

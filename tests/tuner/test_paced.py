@@ -1,0 +1,121 @@
+"""Replica counts of paced plans: bounds by brute force, conditions that are kept, and what is not said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import mipplan as mp
+from campaigns import campaign_size
+from mipplan.calculus import ArrivalCurve, StageService, WorstCase, stage_service
+from mipplan.core import UNLIMITED_NS
+from mipplan.pipeline import DispatchLaw
+from mipplan.profiles import LatencyTable, Profiles
+from mipplan.result import Plan
+from random_pipelines import Case, random_case
+from tuner_cases import single_token_case
+
+MS = 1_000_000
+
+
+def in_milliseconds(case: Case) -> Case:
+    """The same case with tables a million times as long: pacing takes batches of a millisecond and up."""
+    tables = [replace(table, latency_ms=table.latency_ms * MS) for table in case.profiles.tables.values()]
+    return case._replace(profiles=Profiles.from_parts(case.profiles.hardware.values(), tables))
+
+
+def services(plan: Plan, counts: Mapping[str, int]) -> dict[str, StageService]:
+    """T and R of every stage with these counts."""
+    return {
+        stage: stage_service(plan.service_ns(stage), n, not plan.pipeline.incoming(stage), DispatchLaw.PACED)
+        for stage, n in counts.items()
+    }
+
+
+def paced_tuner(case: Case, curve: ArrivalCurve, slo_ns: int) -> mp.Tuner:
+    plan = Plan.from_choices(case.pipeline, case.profiles, case.choices, slo_s=slo_ns / 1e9, dispatch="paced")
+    return mp.Tuner(plan, sample=curve)
+
+
+def random_curve(rng: np.random.Generator) -> ArrivalCurve:
+    return ArrivalCurve.token_bucket(float(rng.integers(1, 20)), float(rng.uniform(1, 400)))
+
+
+def test_bound_is_that_of_the_worst_case() -> None:
+    for number in range(campaign_size(quick=60, deep=1_000)):
+        rng = np.random.default_rng([63, number])
+        case = in_milliseconds(single_token_case(rng))
+        curve = random_curve(rng)
+        tuner = paced_tuner(case, curve, UNLIMITED_NS // 2)
+        counts = {stage: int(rng.integers(1, 40)) for stage in case.pipeline.stages}
+        made, worst = tuner.bound_ns(counts, curve), WorstCase(case.pipeline, curve)
+        expected = worst.bound_ns(services(tuner.plan, counts))
+        if expected >= UNLIMITED_NS:
+            assert made >= UNLIMITED_NS, number
+        else:
+            assert abs(made - expected) <= len(counts) + 1, number
+
+
+def test_counts_keep_the_objective_and_are_hardly_more_than_the_fewest() -> None:
+    kept = tight = 0
+    for number in range(campaign_size(quick=60, deep=1_000)):
+        rng = np.random.default_rng([64, number])
+        case = in_milliseconds(single_token_case(rng))
+        curve = random_curve(rng)
+        plan = case._replace(choices={s: (h, b, 8) for s, (h, b, _) in case.choices.items()}).plan()
+        case = case._replace(choices={s: (c.hardware, c.batch, c.replicas) for s, c in plan.choices.items()})
+        worst = WorstCase(case.pipeline, curve)
+        least = dict.fromkeys(case.pipeline.stages, 4)  # half of the plan's
+        idle_ns = WorstCase(case.pipeline, ArrivalCurve.token_bucket(1, 0)).bound_ns(services(plan, least))
+        deadline_ns = idle_ns + int(rng.integers(1, 10)) * idle_ns // 4
+        tuner = paced_tuner(case, curve, deadline_ns)
+        counts = tuner.replicas_for(curve)
+        step = tuner.retune(0, traffic=curve)
+        assert step.replicas == counts
+        if step.replan or step.share < 1:
+            continue
+        kept += 1
+        assert worst.bound_ns(services(plan, counts)) <= deadline_ns, number
+        # The closed form with T of the least counts, in whole replicas, tried one by one.
+        for stage, count in counts.items():
+            for fewest in range(least[stage], count + 1):
+                trial = {**dict.fromkeys(counts, 10_000), stage: fewest}
+                tried = {
+                    s: StageService(services(plan, least)[s].latency_ns, made.period_ns, made.tokens)
+                    for s, made in services(plan, trial).items()
+                }
+                if worst.bound_ns(tried) <= deadline_ns:
+                    break
+            assert fewest >= count - 1 - math.ceil(count / 50), f"case {number}: {stage} {count} > {fewest}"
+            tight += fewest == count
+    assert kept > 10
+    assert tight > kept
+
+
+def test_nothing_is_promised_while_counts_change() -> None:
+    case = in_milliseconds(single_token_case(np.random.default_rng(5)))
+    curve = ArrivalCurve.token_bucket(3, 5)
+    plan = Plan.from_choices(case.pipeline, case.profiles, case.choices, slo_s=1e5, dispatch="paced")
+    step = mp.Tuner(plan, sample=curve, activation_delay_s=5.0).retune(0, traffic=curve, backlog=3)
+    assert step.latency_bound_ns is not None
+    assert step.transient_bound_ns is None
+    eager = mp.Tuner(plan, sample=curve, activation_delay_s=5.0, dispatch="eager")
+    assert eager.retune(0, traffic=curve, backlog=3).transient_bound_ns is not None
+    assert eager.plan.dispatch == "eager"
+
+
+def test_fifo_has_no_bound_to_keep() -> None:
+    case = random_case(np.random.default_rng(6))
+    plan = Plan.from_choices(case.pipeline, case.profiles, case.choices, slo_s=1.0, discipline="fifo")
+    with pytest.raises(mp.InputError, match="no certificate for fifo"):
+        mp.Tuner(plan, sample=ArrivalCurve.token_bucket(3, 5), tokens="most")
+
+
+def test_tables_are_scaled() -> None:
+    case = random_case(np.random.default_rng(6))
+    table: LatencyTable = next(iter(in_milliseconds(case).profiles.tables.values()))
+    assert table.latency_ms.max() >= 1.0
