@@ -50,7 +50,9 @@ def explain(plan: Plan, trace: Trace, *, time_limit_s: float = 20.0) -> Explanat
     """
     plan.require()
     if set(plan.laws.values()) == {DispatchLaw.TIMED}:
-        message = "is certified by its replay, which has no terms to explain; mp.certify shows its critical path"
+        message = (
+            "is certified by its replay, which has no terms to explain; mp.certify shows its critical path"
+        )
         raise InputError.one("plan", message)
     instance = Request.of(plan, trace).instance()
     configuration = Configuration(
