@@ -132,10 +132,13 @@ def plan(
             if made.choices and replay:
                 progress("replaying the plan")
                 replayed = mp.replay(made, arrivals.value)
-            if made.choices and explain:
+            is_timed = made.dispatch == "timed"
+            if made.choices and explain and not is_timed:
                 progress("explaining the plan")
                 explanation = made.explain()
         remarks = reporting.plan_remarks(made, None if profiles is None else str(profiles))
+        if explain and is_timed:
+            remarks.append("a timed plan is certified by its replay: there are no terms to explain")
         written = None if out is None else str(out)
         report = reporting.plan_report(made, arrivals.value, replayed, explanation, remarks, written)
         session.show(report, reporting.show_plan)

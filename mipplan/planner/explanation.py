@@ -6,8 +6,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mipplan.core import Deadline, SearchLimits, first_true
+from mipplan.core import Deadline, InputError, SearchLimits, first_true
 from mipplan.options import Configuration, Family, Option, undominated_per_hardware
+from mipplan.pipeline import DispatchLaw
 from mipplan.planner.benders import PlanSearch, SearchMethod
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.instance import Instance, Request
@@ -44,8 +45,15 @@ def explain(plan: Plan, trace: Trace, *, time_limit_s: float = 20.0) -> Explanat
     ------
     NoPlanError
         If the plan holds no choices.
+    InputError
+        If all stages are timed: the certificate is then the replay, of which there are no terms to vary.
     """
     plan.require()
+    if set(plan.laws.values()) == {DispatchLaw.TIMED}:
+        message = (
+            "is certified by its replay, which has no terms to explain; mp.certify shows its critical path"
+        )
+        raise InputError.one("plan", message)
     instance = Request.of(plan, trace).instance()
     configuration = Configuration(
         {stage: instance.families[stage].option(choice) for stage, choice in plan.choices.items()}

@@ -1,0 +1,106 @@
+"""Dispatch laws in pipelines, files and plans: what is said where, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mipplan as mp
+from mipplan.pipeline import DispatchLaw, Pipeline
+from random_pipelines import random_case
+
+DOCUMENT = {
+    "dispatch": "paced",
+    "stages": {"a": {"model": "m"}, "b": {"model": "m", "dispatch": "eager"}, "c": {"model": "m"}},
+    "edges": [{"from": "a", "to": "b"}, {"from": "b", "to": "c"}],
+}
+
+
+def test_the_law_of_a_stage_comes_before_that_of_the_file() -> None:
+    pipeline = Pipeline.from_document(DOCUMENT)
+    assert [str(law) for law in pipeline.laws().values()] == ["paced", "eager", "paced"]
+    again = Pipeline.from_document(pipeline.to_document())
+    assert again == pipeline
+    assert again.laws() == pipeline.laws() == Pipeline(pipeline.graph).laws()
+
+
+def test_what_is_said_instead() -> None:
+    pipeline = Pipeline.from_document(DOCUMENT)
+    assert set(pipeline.laws("timed").values()) == {DispatchLaw.TIMED}
+    assert [str(law) for law in pipeline.laws({"b": "timed"}).values()] == ["paced", "timed", "paced"]
+    otherwise = dict.fromkeys("abc", DispatchLaw.TIMED)
+    assert [str(law) for law in pipeline.laws({"b": "eager"}, otherwise).values()] == [
+        "timed",
+        "eager",
+        "timed",
+    ]
+
+
+def test_every_fault_is_told() -> None:
+    pipeline = Pipeline.from_document(DOCUMENT)
+    with pytest.raises(mp.InputError) as caught:
+        pipeline.laws({"d": "paced", "b": ["eager"]})  # type: ignore[dict-item]
+    assert [fault.place for fault in caught.value.faults] == ["dispatch.d", "dispatch.b"]
+    for wrong in ("swift", 3):
+        with pytest.raises(mp.InputError, match="expected eager, paced or timed"):
+            pipeline.laws(wrong)  # type: ignore[arg-type]
+    with pytest.raises(mp.InputError, match="expected eager, paced or timed"):
+        Pipeline.from_document({"dispatch": {}, "stages": {"a": {"model": "m"}}})
+
+
+def test_a_plan_is_written_in_the_oldest_format_that_holds_it(tmp_path: Path) -> None:
+    case = random_case(np.random.default_rng(8))
+    path = tmp_path / "plan.json"
+
+    def formats(**asked: str) -> tuple[int, bool]:
+        plan = mp.Plan.from_choices(case.pipeline, case.profiles, case.choices, slo_s=1.0, **asked)
+        plan.save(path)
+        again = mp.Plan.load(path)
+        assert again == plan
+        assert (again.dispatch, again.discipline, again.laws) == (plan.dispatch, plan.discipline, plan.laws)
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return document["format"], "dispatch" in document
+
+    assert formats() == formats(dispatch="eager") == (1, False)
+    assert formats(dispatch="paced") == formats(discipline="fifo") == formats(dispatch="timed") == (2, True)
+
+
+def test_a_file_of_format_1_cannot_hold_laws(tmp_path: Path) -> None:
+    case = random_case(np.random.default_rng(8))
+    path = tmp_path / "plan.json"
+    mp.Plan.from_choices(case.pipeline, case.profiles, case.choices, slo_s=1.0, dispatch="paced").save(path)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for change, message in (
+        ({"format": 1}, "are of format 2"),
+        ({"dispatch": {"nowhere": "paced"}}, "there is no such stage"),
+    ):
+        path.write_text(json.dumps({**document, **change}), encoding="utf-8")
+        with pytest.raises(mp.InputError, match=message):
+            mp.verify(path, case.trace)
+
+
+def test_no_certificate_under_fifo_yet_but_of_timed_stages() -> None:
+    case = random_case(np.random.default_rng(8))
+    plan = mp.Plan.from_choices(case.pipeline, case.profiles, case.choices, slo_s=1.0, discipline="fifo")
+    for law in ("eager", "paced"):
+        with pytest.raises(mp.InputError, match="no certificate for fifo"):
+            mp.certify(plan, case.trace, dispatch=law)
+        with pytest.raises(mp.InputError, match="no certificate for fifo"):
+            mp.plan(case.pipeline, case.profiles, case.trace, slo_s=1.0, dispatch=law, discipline="fifo")
+    replayed = mp.replay(plan, case.trace, dispatch="timed")
+    assert mp.certify(plan, case.trace, dispatch="timed").latency_ns.tolist() == replayed.latency_ns.tolist()
+    assert not replayed.certificate_applies  # the plan is not timed
+    assert mp.certify(plan, case.trace, discipline="oldest_first").bound_ns > 0
+
+
+def test_timed_plans_take_the_trace_as_it_is() -> None:
+    case = random_case(np.random.default_rng(8))
+    for more in ({"headroom": 1.2}, {"budget_usd_per_hour": 5.0}):
+        with pytest.raises(mp.InputError, match="does not go with timed dispatch"):
+            mp.plan(case.pipeline, case.profiles, case.trace, slo_s=1.0, dispatch="timed", **more)
+    timed = mp.Plan.from_choices(case.pipeline, case.profiles, case.choices, slo_s=1.0, dispatch="timed")
+    with pytest.raises(mp.InputError, match="certified by its replay"):
+        mp.explain(timed, case.trace)
