@@ -126,7 +126,8 @@ def refine(
     Plan
         Always, with `refinement` set. `status` is ``optimal`` if every cheaper plan of the option set was refuted;
         ``feasible`` if some were left, then compare cost and lower bound; ``infeasible`` if all were refuted;
-        ``unknown`` if no plan was found. Its certificate is that of the theorem, and may be above the objective.
+        ``unknown`` if no plan was found. Its certificate is that of the theorem, and may be above the objective; where
+        all stages are timed it is the replay, and else under ``fifo`` there is none.
         Ctrl-C stops the search as the time limit does; `limit` says which of them did.
 
     Raises
