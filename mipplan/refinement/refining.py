@@ -41,7 +41,7 @@ from mipplan.refinement.heuristics import HeuristicParams, Heuristics, fastest_p
 from mipplan.refinement.problem import Domains, RefinementProblem, find_options, least_cost, state_problem
 from mipplan.refinement.result import ASSUMING, OPTIMAL, conclude, record_refinement
 from mipplan.refinement.search import RefinementSearch
-from mipplan.replayer import StageReplays, replay_many, resolve_engine
+from mipplan.replayer import StageReplays, features_of, replay_many, resolve_engine
 from mipplan.result import (
     Choice,
     Figures,
@@ -183,7 +183,7 @@ class Refining:
     def __post_init__(self) -> None:
         self.limits.report(f"refining on {len(self.trace):,} queries")
         base, params = self.base, self.params
-        self._engine = resolve_engine(self.engine, frozenset())
+        self._engine = resolve_engine(self.engine, features_of(base.laws.values()))
         self._workload = realise(base.pipeline, self.trace, base.seed)
         self._problem = state_problem(
             base.pipeline,
