@@ -24,7 +24,7 @@ from mipplan.core import (
 from mipplan.options import Configuration, Option
 from mipplan.pipeline import Dispatch, Pipeline
 from mipplan.profiles import Profiles
-from mipplan.replayer import StageReplays, StageRun, resolve_engine
+from mipplan.replayer import StageReplays, StageRun, features_of, resolve_engine
 from mipplan.result import Choice, Limit, Plan
 from mipplan.trace import Trace
 
@@ -131,7 +131,8 @@ class Estimator:
         self.calls = 0
         self._workload = workload = problem.workload
         self._deadline = deadline
-        self._replays = StageReplays(workload, resolve_engine(engine, frozenset()), fifo=DISCIPLINE == "fifo")
+        able = resolve_engine(engine, features_of(problem.base.laws.values()))
+        self._replays = StageReplays(workload, able, fifo=DISCIPLINE == "fifo")
         self._allowed = workload.queries - 1 - higher_rank(problem.base.quantile, workload.queries)
         self._due_ns = {
             stage: workload.ingress_ns[tokens.query] + problem.deadline_ns

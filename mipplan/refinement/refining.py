@@ -41,7 +41,7 @@ from mipplan.refinement.heuristics import HeuristicParams, Heuristics, fastest_p
 from mipplan.refinement.problem import Domains, RefinementProblem, find_options, least_cost, state_problem
 from mipplan.refinement.result import ASSUMING, OPTIMAL, conclude, record_refinement
 from mipplan.refinement.search import RefinementSearch
-from mipplan.replayer import StageReplays, replay_many, resolve_engine
+from mipplan.replayer import StageReplays, features_of, replay_many, resolve_engine
 from mipplan.result import (
     Choice,
     Figures,
@@ -126,7 +126,8 @@ def refine(
     Plan
         Always, with `refinement` set. `status` is ``optimal`` if every cheaper plan of the option set was refuted;
         ``feasible`` if some were left, then compare cost and lower bound; ``infeasible`` if all were refuted;
-        ``unknown`` if no plan was found. Its certificate is that of the theorem, and may be above the objective.
+        ``unknown`` if no plan was found. Its certificate is that of the theorem, and may be above the objective; where
+        all stages are timed it is the replay, and else under ``fifo`` there is none.
         Ctrl-C stops the search as the time limit does; `limit` says which of them did.
 
     Raises
@@ -182,7 +183,7 @@ class Refining:
     def __post_init__(self) -> None:
         self.limits.report(f"refining on {len(self.trace):,} queries")
         base, params = self.base, self.params
-        self._engine = resolve_engine(self.engine, frozenset())
+        self._engine = resolve_engine(self.engine, features_of(base.laws.values()))
         self._workload = realise(base.pipeline, self.trace, base.seed)
         self._problem = state_problem(
             base.pipeline,

@@ -17,7 +17,7 @@ from mipplan.replayer.settings import (
     check_trace,
     read_settings,
 )
-from mipplan.replayer.stage_task import NEVER, Capacity, Engine, EngineFeature, Served, StageTask
+from mipplan.replayer.stage_task import NEVER, Capacity, Engine, EngineFeature, Served, StageTask, features_of
 from mipplan.replayer.stream import replay_stream
 from mipplan.replayer.walk import ChunkedReplay, replay_together
 
@@ -43,6 +43,7 @@ __all__ = [
     "check_plan",
     "check_trace",
     "compiled",
+    "features_of",
     "read_settings",
     "replay",
     "replay_many",

@@ -45,7 +45,7 @@ from mipplan.replayer.settings import (
     engine_and_seed,
     read_settings,
 )
-from mipplan.replayer.stage_task import NEVER, Engine, EngineFeature
+from mipplan.replayer.stage_task import NEVER, Engine
 from mipplan.replayer.walk import ChunkedReplay, replay_together
 from mipplan.result import Plan, ReplayResult, resolve_slo_ns
 from mipplan.tokens import realise
@@ -190,11 +190,11 @@ def replay_many(
     # By stages and queries: a little off where tokens multiply, and good enough to choose an engine.
     tokens = sum(trace.arrival_ns.size * len(plan.pipeline.stages) for plan in asked)
     if slo_s is not None:
-        able = resolve_engine(engine, settings.needed | {EngineFeature.RESUME}, tokens)
+        able = resolve_engine(engine, settings.needed(asked, in_pieces=True), tokens)
         return decide_many(
             asked, trace, slo_s=slo_s, quantile=quantile, settings=settings, engine=able, seed=seed
         )
-    chosen = resolve_engine(engine, settings.needed, tokens)
+    chosen = resolve_engine(engine, settings.needed(asked), tokens)
     hold_on_to_memory()
 
     def replay_group(group: list[Plan], drawn: int) -> list[ReplayResult]:

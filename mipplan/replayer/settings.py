@@ -26,7 +26,7 @@ from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, are_timed
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.schedule import ReplicaSchedule
-from mipplan.replayer.stage_task import Capacity, EngineFeature, StageTask, no_times
+from mipplan.replayer.stage_task import Capacity, EngineFeature, StageTask, features_of, no_times
 from mipplan.result import Plan
 from mipplan.tokens import StageTokens
 from mipplan.trace import Trace
@@ -58,11 +58,17 @@ class ReplaySettings:
         """The noise at a stage, if any."""
         return self.noise.get(stage) if isinstance(self.noise, Mapping) else self.noise
 
-    @property
-    def needed(self) -> frozenset[EngineFeature]:
-        """What an engine must be able to do."""
+    def needed(self, plans: Iterable[Plan], *, in_pieces: bool = False) -> frozenset[EngineFeature]:
+        """What an engine must be able to do to replay these plans, at once or piece by piece."""
+        paced = bool(features_of(law for plan in plans for law in self.laws_of(plan).values()))
         changing = any(not schedule.capacity.is_constant for schedule in self.schedule.values())
-        wanted = {EngineFeature.SCHEDULE: changing, EngineFeature.RANDOM_SERVICE: bool(self.noises)}
+        wanted = {
+            # A paced stage may let tokens wait beyond a piece though a replica idles: nobody serves it until the next.
+            EngineFeature.SCHEDULE: changing or (paced and in_pieces),
+            EngineFeature.RANDOM_SERVICE: bool(self.noises),
+            EngineFeature.RESUME: in_pieces,
+            EngineFeature.PACED: paced,
+        }
         return frozenset(feature for feature, wants in wanted.items() if wants)
 
     def laws_of(self, plan: Plan) -> Laws:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol, TypeAlias
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import InputError, Int64, format_duration
+from mipplan.pipeline import DispatchLaw
 from mipplan.result import BatchAssignment, Following
 
 #: Dispatch and exit of a token that was left waiting; also "no last instant".
@@ -106,7 +107,7 @@ Served: TypeAlias = BatchAssignment
 
 
 class EngineFeature(StrEnum):
-    """What a task may ask for beyond constant replicas, certain service times and an empty start."""
+    """What a task may ask for beyond constant replicas, certain service times, an empty start and eager dispatch."""
 
     SCHEDULE = "schedule"
     """Replica counts that change."""
@@ -114,6 +115,13 @@ class EngineFeature(StrEnum):
     """Service times by level."""
     RESUME = "resume"
     """Batches under way at the start, or a last instant of dispatch."""
+    PACED = "paced dispatch"
+    """Dispatches that are spread by rule P."""
+
+
+def features_of(laws: Iterable[DispatchLaw]) -> frozenset[EngineFeature]:
+    """What an engine must be able to do where stages are dispatched by these laws."""
+    return frozenset({EngineFeature.PACED} if DispatchLaw.PACED in laws else ())
 
 
 class Engine(Protocol):

@@ -15,7 +15,7 @@ from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.replaying import hold_on_to_memory
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import Noise, check_plan, engine_and_seed, read_settings
-from mipplan.replayer.stage_task import NEVER, EngineFeature, no_times
+from mipplan.replayer.stage_task import NEVER, no_times
 from mipplan.replayer.walk import ChunkedReplay, Released
 from mipplan.result import LatencyHistogram, Plan, StreamEnd, StreamResult, exact_sum, resolve_slo_ns
 from mipplan.trace import Trace, checked_chunks, read_pieces
@@ -102,7 +102,7 @@ def replay_stream(
             lambda: _check_progress(progress),
         ],
     )
-    chosen = resolve_engine(engine, settings.needed | {EngineFeature.RESUME})
+    chosen = resolve_engine(engine, settings.needed([plan], in_pieces=True))
     drawn = check_seed(plan.seed if seed is None else seed)
     slo_ns = resolve_slo_ns(plan.pipeline, plan.slo_s if slo_s is None else slo_s)
     chunks = ChunkedReplay([plan], settings, chosen, drawn)

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size
+from mipplan.core import InputError
 from mipplan.pipeline import DispatchLaw
 from mipplan.replayer import (
     ENGINES,
     Capacity,
+    EngineFeature,
     ReplicaSchedule,
     ServiceNoise,
     StageTask,
@@ -19,7 +21,9 @@ from mipplan.replayer import (
     replay_many,
     replay_stream,
 )
+from mipplan.replayer import engines as all_engines
 from mipplan.replayer.engines import plain
+from mipplan.replayer.engines.plain import PlainEngine
 from mipplan.replayer.stage_task import NEVER
 from mipplan.result import Following, Plan
 from oracle_paced import ClockedStage, PacedLoop
@@ -180,3 +184,21 @@ def slowly(
         .run()
         .latency
     )
+
+
+class Eager(PlainEngine):
+    """Knows nothing of rule P, and would serve as if there were none."""
+
+    name = "eager"
+    features = frozenset(EngineFeature) - {EngineFeature.PACED}
+
+
+def test_an_engine_that_cannot_pace_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(all_engines, "ENGINES", {"eager": Eager(), **ENGINES})
+    case = random_case(np.random.default_rng(0))
+    stage = next(iter(case.pipeline.stages))
+    plan = Plan.from_choices(case.pipeline, case.profiles, case.choices, slo_s=1.0, dispatch={stage: "paced"})
+    with pytest.raises(InputError, match="eager does not do this: paced dispatch"):
+        replay(plan, case.trace, engine="eager")
+    assert replay(plan, case.trace).engine != "eager"
+    assert replay(plan, case.trace, dispatch="eager").engine == "eager"

@@ -35,6 +35,7 @@ from mipplan.replayer import (
     check_manner,
     check_plan,
     check_trace,
+    features_of,
     replay,
     resolve_engine,
 )
@@ -188,7 +189,7 @@ def simulate(
     else:
         controller = policy.start(setting)
         notes = tuple(getattr(controller, "notes", ()))
-        needed = frozenset({EngineFeature.SCHEDULE, EngineFeature.RESUME})
+        needed = frozenset({EngineFeature.SCHEDULE, EngineFeature.RESUME}) | features_of(plan.laws.values())
         schedules, latency_ns = run_closed_loop(
             setting,
             trace,
