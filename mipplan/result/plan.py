@@ -49,6 +49,7 @@ from mipplan.result.record import (
     read_choices,
     resolve_slo_ns,
 )
+from mipplan.result.runs import CertificateKind, RunClass
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,6 +105,10 @@ class Plan(Printable):
     """Arrival curve of ``guarantee="envelope"``: (burst, rate) of every token bucket."""
     budget_microusd_per_hour = FieldOf[int | None]("objective.budget_microusd_per_hour")
     """If the plan is the fastest within a budget."""
+    certificate = FieldOf[CertificateKind]("objective.certificate")
+    """By which theorem its latency is bounded."""
+    runs = FieldOf[RunClass | None]("objective.runs")
+    """The runs that a sharp certificate holds for."""
     microusd_per_hour = FieldOf[int | None]("figures.microusd_per_hour")
     """Cost in whole micro-dollars per hour."""
     lower_bound_microusd_per_hour = FieldOf[int | None]("figures.lower_bound_microusd_per_hour")
@@ -339,12 +344,12 @@ class Plan(Printable):
         """JSON-able form; see `mipplan.result.plan_file` for the fields."""
         inputs = {"pipeline": self.pipeline.to_document(), "profiles": self.profiles.to_document()}
         made = {"format": 1, **inputs, "hashes": {part: fingerprint(held) for part, held in inputs.items()}}
-        # A limit is written only where one was hit: files had none before.
-        own = [
-            name
-            for name in PlanDocument.model_fields
-            if name != "checksum" and (name != "limit" or self.limit)
-        ]
+        # A limit is written only where one was hit, a certificate only where it is not the classic one: files had
+        # neither before.
+        left_out = {"checksum"} | (set() if self.limit else {"limit"})
+        if self.certificate is CertificateKind.CLASSIC:
+            left_out |= {"certificate", "runs"}
+        own = [name for name in PlanDocument.model_fields if name not in left_out]
         return {name: made[name] if name in made else json_form(getattr(self, name)) for name in own}
 
     @classmethod

@@ -26,6 +26,7 @@ from mipplan.core import (
 from mipplan.documents import StrictEntry
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
+from mipplan.result.runs import CertificateKind, RunClass, RunsDocument
 from mipplan.trace import Trace
 
 # --- what was asked for ----------------------------------------------------------------------------------------------
@@ -60,6 +61,8 @@ class Objective:
     envelope: tuple[tuple[float, float], ...] | None = None
     # If the plan is the fastest within a budget instead of the cheapest within an objective.
     budget_microusd_per_hour: int | None = None
+    certificate: CertificateKind = CertificateKind.CLASSIC  # By which theorem latencies are bounded.
+    runs: RunClass | None = None  # What a sharp certificate holds for; None for the classic one.
 
     def __post_init__(self) -> None:
         # A file holds plain numbers: whole ones and NumPy's would not come back as the same bytes.
@@ -92,12 +95,21 @@ class ObjectiveDocument(StrictEntry):
     envelope: Annotated[list[_Bucket], Field(min_length=1)] | None
     budget_microusd_per_hour: int | None = AMOUNT
     seed: int = Field(ge=0)
+    # Files had neither before there was a second certificate, and have neither where it is not used.
+    certificate: Literal["classic", "sharp"] = "classic"
+    runs: RunsDocument | None = None
 
     def objective(self) -> Objective:
         """Return what it says."""
         held = {name: getattr(self, name) for name in ObjectiveDocument.model_fields}
         envelope = None if self.envelope is None else tuple((burst, rate) for burst, rate in self.envelope)
-        return Objective(**held | {"guarantee": Guarantee(self.guarantee), "envelope": envelope})
+        read = {
+            "guarantee": Guarantee(self.guarantee),
+            "envelope": envelope,
+            "certificate": CertificateKind(self.certificate),
+            "runs": None if self.runs is None else self.runs.runs(),
+        }
+        return Objective(**held | read)
 
 
 def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:

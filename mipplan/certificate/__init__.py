@@ -1,0 +1,33 @@
+"""The certificate: a proven bound on every query's latency, for one trace, seed and plan."""
+
+from mipplan.certificate.certifying import (
+    AUTO,
+    Certificate,
+    certified_figures,
+    certify,
+    certify_services,
+    certify_sharply,
+    check_certificate,
+    plan_settings,
+    resolve_certificate,
+)
+from mipplan.certificate.classic import CertificateEvaluator, plan_services, stage_exits_ns
+from mipplan.certificate.sharp import SharpEvaluator, StageBound, StageSetting
+
+__all__ = [
+    "AUTO",
+    "Certificate",
+    "CertificateEvaluator",
+    "SharpEvaluator",
+    "StageBound",
+    "StageSetting",
+    "certified_figures",
+    "certify",
+    "certify_services",
+    "certify_sharply",
+    "check_certificate",
+    "plan_services",
+    "plan_settings",
+    "resolve_certificate",
+    "stage_exits_ns",
+]
