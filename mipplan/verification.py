@@ -10,7 +10,7 @@ from pathlib import Path
 from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, most_tokens_per_query, overrun
 from mipplan.certificate import Certificate, certify, plan_services
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, format_duration
-from mipplan.result import Guarantee, Plan, PlanStatus, altered_parts, read_document
+from mipplan.result import CertificateKind, Guarantee, Plan, PlanStatus, altered_parts, read_document
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 
@@ -54,7 +54,7 @@ class Verification(Printable):
         return f" {self.plan.pipeline.name}: {verdict}"
 
 
-def verify(path: str | Path, trace: Trace) -> Verification:
+def verify(path: str | Path, trace: Trace, *, certificate: str | None = None) -> Verification:
     """Recompute cost, bound and certificate of a plan file on a trace, from the file alone.
 
     That no cheaper plan is certified cannot be re-checked without a solver; everything else is. What counts as a
@@ -68,6 +68,8 @@ def verify(path: str | Path, trace: Trace) -> Verification:
     trace : Trace
         The trace it was made for, to check its figures; or another, to see whether the plan would be certified
         there too.
+    certificate : {"auto", "classic", "sharp"}, optional
+        By which theorem to judge (`mipplan.certify`); by default the one that the file's figure comes from.
 
     Raises
     ------
@@ -85,14 +87,21 @@ def verify(path: str | Path, trace: Trace) -> Verification:
         return Verification(False, tuple(problems), (), plan, None)
     problems += _cost_problems(plan)
     planned = trace if plan.headroom == 1.0 else trace.scale(plan.headroom)
-    certificate = certify(plan, planned)
+    judged = certify(plan, planned, certificate=certificate)
     curve = None if plan.envelope is None else ArrivalCurve(plan.envelope)
     worst = None if curve is None else WorstCase(plan.pipeline, curve)
     worst_case_ns = None if worst is None else worst.bound_ns(plan_services(plan))
-    guaranteed_ns = certificate.bound_ns if worst_case_ns is None else worst_case_ns
+    guaranteed_ns = judged.bound_ns if worst_case_ns is None else worst_case_ns
     same_trace = plan.trace is not None and plan.trace.sha256 == trace.sha256
     remarks = [] if same_trace else [_other_trace(plan, trace)]
-    if same_trace or worst_case_ns is not None:
+    if judged.runs is not None:
+        remarks.append(f"the certificate is a sharp one, for runs where {judged.runs.text}")
+    same_theorem = (judged.runs is not None) == (plan.certificate is CertificateKind.SHARP)
+    if not same_theorem:
+        remarks.append(
+            f"judged by another certificate than the {plan.certificate} one that the file's figure comes from"
+        )
+    if (same_theorem and same_trace) or worst_case_ns is not None:
         problems += _figure_problems(plan, planned, worst, guaranteed_ns)
     problems += _consistency_problems(plan)
     problems += _stability_problems(plan, planned, curve)
@@ -107,7 +116,7 @@ def verify(path: str | Path, trace: Trace) -> Verification:
             f"the certificate is {format_duration(guaranteed_ns)}, above the objective of "
             f"{format_duration(plan.slo_ns)}{margin}{_REFINED if plan.guarantee is Guarantee.REPLAY else ''}"
         )
-    return Verification(not problems, tuple(problems), tuple(remarks), plan, certificate, worst_case_ns)
+    return Verification(not problems, tuple(problems), tuple(remarks), plan, judged, worst_case_ns)
 
 
 #: Why a refined plan mostly cannot be verified.
@@ -126,16 +135,22 @@ def _cost_problems(plan: Plan) -> list[str]:
 
 def _figure_problems(plan: Plan, planned: Trace, worst: WorstCase | None, guaranteed_ns: int) -> list[str]:
     """Recompute the latencies that the file states for the traffic it was made for."""
-    paths = worst.paths if worst else analyse_paths(realise(plan.pipeline, planned, plan.seed), plan.quantile)
-    recomputed = {
+    recomputed: dict[str, tuple[int | None, int | None]] = {
         "certificate": (plan.certificate_ns, guaranteed_ns),
-        "bound": (plan.bound_ns, paths.bound_ns(plan_services(plan))),
+        "bound": (plan.bound_ns, _bound_ns(plan, planned, worst)),
     }
     return [
         f"the file states a {name} of {'nothing' if stated is None else f'{stated} ns'}; recomputed it is {actual} ns"
         for name, (stated, actual) in recomputed.items()
         if stated != actual
     ]
+
+
+def _bound_ns(plan: Plan, planned: Trace, worst: WorstCase | None) -> int | None:
+    if plan.certificate is CertificateKind.SHARP:
+        return None  # No program bounds it.
+    paths = worst.paths if worst else analyse_paths(realise(plan.pipeline, planned, plan.seed), plan.quantile)
+    return paths.bound_ns(plan_services(plan))
 
 
 def _consistency_problems(plan: Plan) -> list[str]:
@@ -150,6 +165,8 @@ def _consistency_problems(plan: Plan) -> list[str]:
     budget = plan.budget_microusd_per_hour
     if budget is not None and cost is not None and cost > budget:
         problems.append("the plan costs more than the budget that the file states")
+    if (plan.certificate is CertificateKind.SHARP) != (plan.runs is not None):
+        problems.append("the file's certificate and its class of runs do not go together")
     if (plan.guarantee is Guarantee.ENVELOPE) != (plan.envelope is not None):
         problems.append("the file's guarantee and its arrival curve do not go together")
     return problems

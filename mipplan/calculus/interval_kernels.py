@@ -8,7 +8,7 @@ file, since numba's cache looks for changes only here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
@@ -18,16 +18,13 @@ from mipplan.core import Int64
 if TYPE_CHECKING:
     from mipplan.calculus.intervals import DispatchProblem
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
-
-def _compiled(function: _Function) -> _Function:
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile at the first call; remember the machine code where there is a place for it."""
     try:
-        made: _Function = njit(nogil=True, cache=True)(function)
+        return njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no place for a cache
-        made = njit(nogil=True)(function)
-    return made
+        return njit(nogil=True)(function)
 
 
 def solve(problem: DispatchProblem) -> tuple[Int64, Int64, Int64]:
@@ -104,7 +101,7 @@ def _count_batches(
 ) -> int:
     """(A): how many batches can be in service just before a time later than the token's arrival, the smallest first."""
     settled, replicas, batch, level_size, level_ns, full_ns, least_ns, sorted_groups_ns = shared
-    count = 0
+    count: int = 0
     used = 0
     for level in range(level_size.size):
         longest = level_ns[level]
@@ -123,12 +120,13 @@ def _count_batches(
             used += more * size
             if count >= replicas:
                 return count
-    full = before_or_older - _below(sorted_ns, time - full_ns)
-    beside = before_or_older - _below(sorted_ns, time - least_ns)
+    full: int = before_or_older - _below(sorted_ns, time - full_ns)
+    beside: int = before_or_older - _below(sorted_ns, time - least_ns)
     if overtakers >= 0:
         full = min(full, token - min(token, _below(older_ns, time - full_ns)) + overtakers)
         beside = min(beside, token - min(token, _below(older_ns, time - least_ns)) + overtakers)
-    return count + max(0, min(full, beside - used) // batch)
+    total: int = count + max(0, min(full, beside - used) // batch)
+    return total
 
 
 @_compiled

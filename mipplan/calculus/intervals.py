@@ -146,7 +146,7 @@ class DispatchProblem:
             rows, self.slots
         )
         worked = np.arange(rows, dtype=np.int64)[:, np.newaxis] * np.int64(full_ns)
-        start_ns = (np.maximum.accumulate(padded - worked, axis=0) + worked).ravel()[: self.tokens]
+        start_ns: Int64 = (np.maximum.accumulate(padded - worked, axis=0) + worked).ravel()[: self.tokens]
         in_order = self.is_source and self.batch == 1 and self.runs.is_settled
         return start_ns if in_order else start_ns + np.int64(self.slowest_ns)
 
@@ -160,8 +160,8 @@ class DispatchProblem:
         """How many others can arrive before a token does, shape (k,)."""
         earliest_ns, latest_ns = self.arrivals.earliest_ns, self.arrivals.latest_ns
         if self.runs.is_settled:
-            return np.searchsorted(self.sorted_arrivals_ns, latest_ns) - (earliest_ns < latest_ns)
-        return np.searchsorted(self.sorted_arrivals_ns, latest_ns, side="right") - 1
+            return _count_below(self.sorted_arrivals_ns, latest_ns) - (earliest_ns < latest_ns)
+        return _count_below(self.sorted_arrivals_ns, latest_ns + 1) - 1
 
     @cached_property
     def before_or_older(self) -> Int64:
@@ -196,8 +196,8 @@ class DispatchProblem:
         earliest_ns, latest_ns = self.arrivals.earliest_ns, self.arrivals.latest_ns
         groups_ns = np.sort(earliest_ns[self.group_starts])
         if self.runs.is_settled:
-            return np.searchsorted(groups_ns, latest_ns) - (earliest_ns < latest_ns)
-        return np.searchsorted(groups_ns, latest_ns, side="right") - 1
+            return _count_below(groups_ns, latest_ns) - (earliest_ns < latest_ns)
+        return _count_below(groups_ns, latest_ns + 1) - 1
 
 
 def find_latest_dispatch_ns(problem: DispatchProblem) -> Int64:
@@ -290,22 +290,28 @@ class _Rules:
         full_ns, least_ns = problem.service_ns[-1], max(problem.service_ns[-1], problem.longest_ns[-2])
         full = self._left(token, time_ns - full_ns, problem.before_or_older)
         full = np.minimum(full, self._left(token, time_ns - least_ns, problem.before_or_older) - used)
-        return count + np.maximum(0, full // problem.batch)
+        total: Int64 = count + np.maximum(0, full // problem.batch)
+        return total
 
     def _left(self, token: Positions, since_ns: Int64, among: Int64) -> Int64:
         """How many tokens, of those counted in `among`, can be dispatched at or after a time."""
-        left = among[token] - np.searchsorted(self._sorted_ns, since_ns)
+        left = among[token] - _count_below(self._sorted_ns, since_ns)
         overtakers = self._problem.arrivals.overtakers[token]
-        older = token - np.minimum(token, np.searchsorted(self._older_ns, since_ns)) + overtakers
+        older = token - np.minimum(token, _count_below(self._older_ns, since_ns)) + overtakers
         return np.where(overtakers < 0, left, np.minimum(left, older))
 
     def _clearing(self, token: Positions, since_ns: Int64) -> Int64:
         """How many batches can be dispatched at or after a time that are not full: each clears the queue."""
         problem = self._problem
-        side = "right" if problem.runs.is_settled else "left"
         groups = problem.groups_before[token]
-        arrive = 1 + groups - np.searchsorted(problem.sorted_groups_ns, since_ns, side=side)
-        return np.minimum(arrive, groups - np.searchsorted(self._sorted_groups_ns, since_ns))
+        arrive = 1 + groups - _count_below(problem.sorted_groups_ns, since_ns + problem.runs.is_settled)
+        return np.minimum(arrive, groups - _count_below(self._sorted_groups_ns, since_ns))
+
+
+def _count_below(ascending_ns: Int64, bars_ns: Int64) -> Int64:
+    """How many lie below each bar."""
+    found: Int64 = np.searchsorted(ascending_ns, bars_ns)
+    return found
 
 
 def most_waiting(problem: DispatchProblem, sorted_ns: Int64) -> Int64:

@@ -170,14 +170,16 @@ def _at_quantile(latency_ns: Int64, quantile: float) -> tuple[int, int]:
 
 
 def certified_figures(plan: Plan, workload: Workload) -> Figures:
-    """Add bound and certificate, by the plan's own theorem, to the figures of a plan with choices."""
+    """Add bound and certificate, by the plan's own theorem, to the figures of a plan with choices.
+
+    A sharp certificate has no bound: that of the program is no relaxation of it.
+    """
+    if plan.certificate is CertificateKind.SHARP:
+        sharp = certify_sharply(workload, plan_settings(plan), plan.quantile, plan.runs or RunClass())
+        return replace(plan.figures, bound_ns=None, certificate_ns=sharp.bound_ns)
     services = plan_services(plan)
-    if plan.certificate is CertificateKind.CLASSIC:
-        certificate = certify_services(workload, services, plan.quantile)
-    else:
-        certificate = certify_sharply(workload, plan_settings(plan), plan.quantile, plan.runs or RunClass())
     return replace(
         plan.figures,
         bound_ns=analyse_paths(workload, plan.quantile).bound_ns(services),
-        certificate_ns=certificate.bound_ns,
+        certificate_ns=certify_services(workload, services, plan.quantile).bound_ns,
     )

@@ -105,7 +105,7 @@ def _start_ns(bound: StageBound, token: int) -> int:
     mine = (dispatch_ns >= arrivals.earliest_ns[token]) & (dispatch_ns <= dispatch_ns[token])
     longest_ns = np.maximum.accumulate(bound.setting.service_ns)
     for start_ns in np.unique(dispatch_ns[mine])[::-1].tolist():
-        size = np.count_nonzero((arrivals.earliest_ns <= start_ns) & (dispatch_ns >= start_ns))
+        size = int(np.count_nonzero((arrivals.earliest_ns <= start_ns) & (dispatch_ns >= start_ns)))
         if start_ns + longest_ns[min(size, longest_ns.size) - 1] == tokens.latest_exit_ns[token]:
             return int(start_ns)
     raise AssertionError("the latest exit is attained at some latest dispatch")

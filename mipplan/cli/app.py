@@ -51,6 +51,8 @@ def plan(
     budget: Annotated[
         float | None, flags.option("USD", "Instead: the least certified latency for at most this many $/h.")
     ] = None,
+    certificate: flags.Certificate = "classic",
+    runs: flags.Runs = None,
     out: Annotated[Path | None, flags.option("FILE", "Write the plan here (JSON).")] = None,
     formulation: flags.Solver = "auto",
     solver: flags.Solver = "auto",
@@ -83,6 +85,7 @@ def plan(
         asked = faults.take(lambda: inputs.read_pipeline(pipeline))
         measured = faults.take(lambda: inputs.read_profiles(profiles))
         arrivals = faults.take(lambda: inputs.read_trace(trace, expand, seed, start, end))
+        covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
         faults.take(lambda: check_quantile(quantile))
         faults.take(lambda: check_seed(seed))
         faults.take(
@@ -93,8 +96,14 @@ def plan(
                 time_limit_s=time_limit_s.or_else(None),
                 headroom=headroom,
                 budget_usd_per_hour=budget,
+                certificate=certificate,
+                runs=covered.or_else(None),
             )
         )
+        if explain and certificate != "classic":
+            faults.add(
+                Fault("--explain", "goes with --certificate classic; `mipplan verify` has the critical path")
+            )
         faults.take(lambda: inputs.check_out("--out", out))
         faults.take(
             lambda: inputs.check_apart({"pipeline": pipeline, "trace": trace}, {"--out": out}, profiles)
@@ -116,6 +125,8 @@ def plan(
                 margin_s=margin_s.value,
                 envelope=curve.value,
                 budget_usd_per_hour=budget,
+                certificate=certificate,
+                runs=covered.value,
                 progress=progress,
             )
             if out is not None:

@@ -6,12 +6,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mipplan.core import Deadline, SearchLimits, first_true
+from mipplan.core import Deadline, InputError, SearchLimits, first_true
 from mipplan.options import Configuration, Family, Option, undominated_per_hardware
 from mipplan.planner.benders import PlanSearch, SearchMethod
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.instance import Instance, Request
-from mipplan.result import Alternative, Choice, Explanation, NearPlan, Plan, StageExplanation
+from mipplan.result import Alternative, CertificateKind, Choice, Explanation, NearPlan, Plan, StageExplanation
 from mipplan.solvers import AUTO
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS, Cover
@@ -44,8 +44,15 @@ def explain(plan: Plan, trace: Trace, *, time_limit_s: float = 20.0) -> Explanat
     ------
     NoPlanError
         If the plan holds no choices.
+    InputError
+        If its certificate is a sharp one: what a stage could spare is told by cuts, which do not hold for it.
     """
     plan.require()
+    if plan.certificate is CertificateKind.SHARP:
+        raise InputError.one(
+            "plan",
+            "has a sharp certificate; how that comes about is mipplan.certify(plan, trace).critical_path",
+        )
     instance = Request.of(plan, trace).instance()
     configuration = Configuration(
         {stage: instance.families[stage].option(choice) for stage, choice in plan.choices.items()}

@@ -129,7 +129,7 @@ class Request:
         return cls(plan, sample if plan.headroom == 1.0 else sample.scale(plan.headroom))
 
     @cached_property
-    def _workload(self) -> Workload:
+    def workload(self) -> Workload:
         """Return the tokens of the trace: drawn once, whatever its rate is multiplied by."""
         return realise(self.plan.pipeline, self.trace, self.plan.seed)
 
@@ -138,7 +138,7 @@ class Request:
         plan, trace = self.plan, self.trace if factor == 1.0 else self.trace.scale(factor)
         deadline_ns = plan.objective.deadline_ns
         if plan.envelope is None:
-            workload = self._workload.at(trace.arrival_ns)
+            workload = self.workload.at(trace.arrival_ns)
             return _on_trace(plan.profiles, workload, deadline_ns, plan.quantile)
         # Replicas outrun the trace's mean rate, too.
         check_span(trace.span_ns)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from mipplan.calculus import ArrivalCurve, empirical_envelope
+from mipplan.certificate import check_certificate, resolve_certificate
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     UNLIMITED_NS,
@@ -20,6 +22,7 @@ from mipplan.core import (
     check_quantile,
     check_seed,
     check_time_limit,
+    from_front,
     is_number,
     seconds_to_ns,
 )
@@ -33,6 +36,7 @@ from mipplan.planner.instance import Request
 from mipplan.planner.oracle import ORACLES
 from mipplan.profiles import Profiles
 from mipplan.result import (
+    CertificateKind,
     Figures,
     Guarantee,
     Limit,
@@ -40,14 +44,18 @@ from mipplan.result import (
     Plan,
     PlanStatus,
     Provenance,
+    RunClass,
     TraceReference,
     relevant_profiles,
     resolve_slo_ns,
 )
 from mipplan.solvers import AUTO, resolve_solver
+from mipplan.tokens import Workload
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS
 
+#: At most this share of the time is spent on a classic plan, where it is only the beginning of a sharp one.
+_CLASSIC_SHARE = 0.3
 #: Begins the reason of a search that did not come to its end.
 _STOPPED = "the search was stopped (time limit or interrupt)"
 
@@ -78,6 +86,8 @@ def plan(
     margin_s: float = 0.0,
     envelope: ArrivalCurve | None = None,
     budget_usd_per_hour: float | None = None,
+    certificate: str = CertificateKind.CLASSIC,
+    runs: RunClass | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Plan:
     """Find the cheapest configuration whose certified latency quantile keeps the objective.
@@ -113,6 +123,14 @@ def plan(
     budget_usd_per_hour : float, optional
         The mirror problem: find the least certified latency within this cost. The objective, if any, plays no
         part; the plan's `slo_s` is then the latency it is certified for.
+    certificate : {"classic", "sharp", "auto"}
+        By which theorem the plan is certified. The sharp certificate is never above the classic one, and takes longer:
+        the plan is the cheapest that was found (`mipplan.sharpen`), never dearer than the classic one, and rarely
+        proven to be the cheapest there is. ``"auto"`` takes it for the guarantee ``"trace"``, without a budget, on
+        traces of up to some hundred thousand tokens.
+    runs : RunClass, optional
+        The runs that a sharp certificate is to hold for; by default those of the serving model in which batches may
+        finish early.
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -144,6 +162,8 @@ def plan(
             time_limit_s=time_limit_s,
             headroom=headroom,
             budget_usd_per_hour=budget_usd_per_hour,
+            certificate=certificate,
+            runs=runs,
         ),
         lambda: check_quantile(quantile),
         lambda: check_seed(seed),
@@ -178,8 +198,19 @@ def plan(
         ),
     )
     limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
-    maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
-    return maker.cheapest() if budget is None else maker.fastest(budget)
+    budget = asked.budget_microusd_per_hour
+    if certificate == CertificateKind.CLASSIC or budget is not None or asked.envelope is not None:
+        maker = PlanMaker(asked, limits)
+        return maker.cheapest() if budget is None else maker.fastest(budget)
+    maker = PlanMaker(asked, replace(limits, deadline=limits.deadline.share(_CLASSIC_SHARE)))
+    made = maker.cheapest()
+    if resolve_certificate(certificate, maker.workload) is CertificateKind.CLASSIC:
+        return made
+    left_s = limits.deadline.left_s(least_s=0.001)
+    sharpened: Plan = from_front("sharpen")(
+        made, trace, runs=runs, time_limit_s=None if math.isinf(left_s) else left_s, progress=limits.report
+    )
+    return sharpened
 
 
 class PlanMaker:
@@ -193,6 +224,11 @@ class PlanMaker:
         self._method = SearchMethod(asked.formulation or AUTO, asked.solver or AUTO, limits)
         self._request = Request.of(asked, asked.provenance.sample)
         self._instance = self._request.instance()
+
+    @property
+    def workload(self) -> Workload:
+        """The tokens that are planned for."""
+        return self._request.workload
 
     def cheapest(self) -> Plan:
         """Return the cheapest plan that keeps the objective."""
@@ -291,6 +327,8 @@ def check_search(
     time_limit_s: float | None,
     headroom: float,
     budget_usd_per_hour: float | None,
+    certificate: str = CertificateKind.CLASSIC,
+    runs: RunClass | None = None,
 ) -> None:
     """Refuse what `plan` cannot search by, whatever the pipeline.
 
@@ -306,7 +344,22 @@ def check_search(
         lambda: check_time_limit(time_limit_s),
         lambda: _check_headroom(headroom),
         lambda: check_budget(budget_usd_per_hour),
+        lambda: check_certificate(certificate),
+        lambda: _check_sharp(certificate, guarantee, budget_usd_per_hour, runs),
     )
+
+
+def _check_sharp(certificate: str, guarantee: str, budget: float | None, runs: RunClass | None) -> None:
+    if certificate == CertificateKind.CLASSIC and runs is not None:
+        raise InputError.one(
+            "runs", "go with a sharp certificate: the classic one holds for more runs than these"
+        )
+    if certificate == CertificateKind.SHARP and guarantee == Guarantee.ENVELOPE:
+        raise InputError.one(
+            "certificate", "an envelope has no sharp one: that counts the arrivals of one trace"
+        )
+    if certificate == CertificateKind.SHARP and budget is not None:
+        raise InputError.one("certificate", "a budget goes with the classic one only")
 
 
 def _check_envelope(guarantee: str, envelope: ArrivalCurve | None) -> None:

@@ -65,14 +65,20 @@ class RefinementProblem:
 
 
 def state_problem(
-    pipeline: Pipeline, profiles: Profiles, workload: Workload, deadline_ns: int, quantile: float
+    pipeline: Pipeline,
+    profiles: Profiles,
+    workload: Workload,
+    deadline_ns: int,
+    quantile: float,
+    demand: Mapping[str, Fraction] | None = None,
 ) -> RefinementProblem:
-    """Set up the search for a plan that replays within the deadline.
+    """Set up the search for a plan that keeps the deadline.
 
-    The families are the planner's, without its demand that a stage outruns the mean rate: a finite trace can be
-    served with less. Replicas beyond the number of tokens never find one to serve, so they are left out.
+    The families are the planner's. Without a `demand`, tokens per ns by stage, they need not outrun the mean rate: a
+    finite trace can be served with less. Replicas beyond the number of tokens never find one to serve, so they are left
+    out.
     """
-    found = find_families(pipeline, profiles, dict.fromkeys(pipeline.stages, Fraction(0)))
+    found = find_families(pipeline, profiles, demand or dict.fromkeys(pipeline.stages, Fraction(0)))
     domains = {
         stage: tuple(
             Span(family, family.fewest, max(family.fewest, min(family.most, tokens.count)))

@@ -69,11 +69,14 @@ class ReplaySettings:
         wanted = {EngineFeature.SCHEDULE: changing, EngineFeature.RANDOM_SERVICE: bool(self.noises)}
         return frozenset(feature for feature, wants in wanted.items() if wants)
 
-    @property
-    def certificate_applies(self) -> bool:
-        """Whether the theorem covers such a replay: oldest first, the plan's replicas, no batch beyond ℓ(k)."""
+    def certificate_applies(self, plan: Plan) -> bool:
+        """Whether the theorem covers such a replay: oldest first, the plan's replicas, no batch beyond ℓ(k).
+
+        Nor may any batch be shorter than the class of runs of a sharp certificate allows.
+        """
+        least = 0.0 if plan.runs is None else plan.runs.least_service
         oldest_first = self.discipline is Discipline.OLDEST_FIRST
-        return oldest_first and not self.schedule and all(noise.within_table for noise in self.noises)
+        return oldest_first and not self.schedule and all(noise.stays_within(least) for noise in self.noises)
 
     def service(self, seed: int) -> str:
         """Say what service times are drawn from."""

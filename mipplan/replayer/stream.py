@@ -116,7 +116,7 @@ def replay_stream(
         engine=chosen.name,
         seed=drawn,
         service=settings.service(drawn),
-        certificate_applies=settings.certificate_applies,
+        certificate_applies=settings.certificate_applies(plan),
     )
     hold_on_to_memory()
     try:

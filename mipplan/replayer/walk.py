@@ -158,7 +158,7 @@ class _WholeReplay(_Walk):
             self._engine.name,
             workload.seed,
             service=settings.service(workload.seed),
-            certificate_applies=settings.certificate_applies,
+            certificate_applies=settings.certificate_applies(plan),
             ingress_ns=workload.ingress_ns,
             replica_microusd_per_hour=MappingProxyType(
                 {stage: hardware[choice.hardware].microusd_per_hour for stage, choice in plan.choices.items()}

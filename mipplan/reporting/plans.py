@@ -71,6 +71,8 @@ def plan_report(
     plan_file: str | None,
 ) -> PlanReport:
     """Describe a plan made on `trace`, with its replay on the same trace if there was one."""
+    if plan.runs is not None:
+        remarks = [f"the certificate is a sharp one: it holds for runs where {plan.runs.text}", *remarks]
     buckets = None if plan.envelope is None else [BucketReport(burst=b, rate_rps=r) for b, r in plan.envelope]
     return PlanReport.of(
         plan,
@@ -124,7 +126,8 @@ def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
     if report.headroom != 1.0 or report.margin_s:
         margin = f", {seconds_text(report.margin_s)} of the objective kept back" if report.margin_s else ""
         rows.append(("headroom", f"{report.headroom:g} × the traffic{margin}"))
-    rows.append(("bound", f"{seconds_text(report.bound_s or 0)}  (relaxation inside the MILP)"))
+    if report.bound_s is not None:
+        rows.append(("bound", f"{seconds_text(report.bound_s)}  (relaxation inside the MILP)"))
     scope = "this trace" if report.headroom == 1.0 else f"{report.headroom:g} × this trace"
     if report.envelope is not None:
         scope = "all traffic inside the arrival curve, every query"

@@ -306,7 +306,8 @@ class Plan(Printable):
         scope = "" if self.trace is None else f" on {self.trace.name} ({self.trace.queries:,} queries)"
         if self.guarantee is Guarantee.ENVELOPE:
             scope = " for all traffic inside the arrival curve"
-        return f"{format_duration(self.certificate_ns)}{scope}"
+        sharp = "" if self.runs is None else f", sharp: {self.runs.text}"
+        return f"{format_duration(self.certificate_ns)}{scope}{sharp}"
 
     def _replayed_text(self) -> str | None:
         refined = self.refinement
