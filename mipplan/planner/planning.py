@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from mipplan.calculus import ArrivalCurve, empirical_envelope
-from mipplan.certificate import check_certificate, resolve_certificate
+from mipplan.certificate import resolve_certificate
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     UNLIMITED_NS,
@@ -344,7 +344,7 @@ def check_search(
         lambda: check_time_limit(time_limit_s),
         lambda: _check_headroom(headroom),
         lambda: check_budget(budget_usd_per_hour),
-        lambda: check_certificate(certificate),
+        lambda: check_one_of("certificate", certificate, [AUTO, *CertificateKind], repr),
         lambda: _check_sharp(certificate, guarantee, budget_usd_per_hour, runs),
     )
 

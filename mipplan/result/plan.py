@@ -345,12 +345,10 @@ class Plan(Printable):
         """JSON-able form; see `mipplan.result.plan_file` for the fields."""
         inputs = {"pipeline": self.pipeline.to_document(), "profiles": self.profiles.to_document()}
         made = {"format": 1, **inputs, "hashes": {part: fingerprint(held) for part, held in inputs.items()}}
-        # A limit is written only where one was hit, a certificate only where it is not the classic one: files had
-        # neither before.
-        left_out = {"checksum"} | (set() if self.limit else {"limit"})
-        if self.certificate is CertificateKind.CLASSIC:
-            left_out |= {"certificate", "runs"}
-        own = [name for name in PlanDocument.model_fields if name not in left_out]
+        # A limit is written only where one was hit, a certificate only if it is a sharp one: files had neither before.
+        sharp = dict.fromkeys(("certificate", "runs"), self.certificate is CertificateKind.SHARP)
+        held = {"limit": self.limit, "checksum": False, **sharp}
+        own = [name for name in PlanDocument.model_fields if held.get(name, name)]
         return {name: made[name] if name in made else json_form(getattr(self, name)) for name in own}
 
     @classmethod
