@@ -298,14 +298,16 @@ class _Rules:
         left = among[token] - _count_below(self._sorted_ns, since_ns)
         overtakers = self._problem.arrivals.overtakers[token]
         older = token - np.minimum(token, _count_below(self._older_ns, since_ns)) + overtakers
-        return np.where(overtakers < 0, left, np.minimum(left, older))
+        fewest: Int64 = np.where(overtakers < 0, left, np.minimum(left, older))
+        return fewest
 
     def _clearing(self, token: Positions, since_ns: Int64) -> Int64:
         """How many batches can be dispatched at or after a time that are not full: each clears the queue."""
         problem = self._problem
         groups = problem.groups_before[token]
         arrive = 1 + groups - _count_below(problem.sorted_groups_ns, since_ns + problem.runs.is_settled)
-        return np.minimum(arrive, groups - _count_below(self._sorted_groups_ns, since_ns))
+        fewest: Int64 = np.minimum(arrive, groups - _count_below(self._sorted_groups_ns, since_ns))
+        return fewest
 
 
 def _count_below(ascending_ns: Int64, bars_ns: Int64) -> Int64:
