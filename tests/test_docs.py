@@ -60,6 +60,7 @@ HEADINGS: dict[type, str] = {
     documents.ErrorReport: "error",
     documents.ChoiceReport: "choice",
     documents.BucketReport: "bucket",
+    documents.RunClassReport: "class of runs",
     documents.TraceReport: "trace",
     documents.ReplayReport: "replay figures",
     Interval: "interval",
