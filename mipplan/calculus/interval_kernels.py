@@ -103,11 +103,13 @@ def _count_batches(
     settled, replicas, batch, level_size, level_ns, full_ns, least_ns, sorted_groups_ns = shared
     count: int = 0
     used = 0
-    for level in range(level_size.size):
-        longest = level_ns[level]
-        if longest < time - arrival or (settled and longest == time - arrival):
-            continue
-        since = time - longest
+    levels = level_size.size
+    # No batch holds more than can be dispatched since the longest of these began.
+    most = before - _below(sorted_ns, time - level_ns[-1]) if levels else 0
+    for level in range(_below(level_ns, time - arrival + 1 if settled else time - arrival), levels):
+        if level_size[level] > most - used:
+            break
+        since = time - level_ns[level]
         left = before - _below(sorted_ns, since)
         if overtakers >= 0:
             left = min(left, token - min(token, _below(older_ns, since)) + overtakers)

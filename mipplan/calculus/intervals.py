@@ -277,7 +277,8 @@ class _Rules:
         problem = self._problem
         waited_ns = time_ns - problem.arrivals.latest_ns[token]
         count, used = np.zeros(token.size, dtype=np.int64), np.zeros(token.size, dtype=np.int64)
-        for size in problem.levels:
+        most = self._left(token, time_ns - problem.longest_ns[-2], problem.before).max(initial=0)
+        for size in problem.levels[problem.levels <= most]:
             longest_ns = problem.longest_ns[size]
             since_ns = time_ns - longest_ns
             more = (self._left(token, since_ns, problem.before) - used) // size
