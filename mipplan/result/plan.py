@@ -33,6 +33,7 @@ from mipplan.result.plan_file import (
     fingerprint,
     json_form,
     read_document,
+    written_fields,
 )
 from mipplan.result.record import (
     Choice,
@@ -345,10 +346,7 @@ class Plan(Printable):
         """JSON-able form; see `mipplan.result.plan_file` for the fields."""
         inputs = {"pipeline": self.pipeline.to_document(), "profiles": self.profiles.to_document()}
         made = {"format": 1, **inputs, "hashes": {part: fingerprint(held) for part, held in inputs.items()}}
-        # A limit is written only where one was hit, a certificate only if it is a sharp one: files had neither before.
-        sharp = dict.fromkeys(("certificate", "runs"), self.certificate is CertificateKind.SHARP)
-        held = {"limit": self.limit, "checksum": False, **sharp}
-        own = [name for name in PlanDocument.model_fields if held.get(name, name)]
+        own = written_fields(stopped=self.limit is not None, sharp=self.certificate is CertificateKind.SHARP)
         return {name: made[name] if name in made else json_form(getattr(self, name)) for name in own}
 
     @classmethod

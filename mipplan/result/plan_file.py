@@ -85,6 +85,15 @@ class PlanDocument(ObjectiveDocument, _Outcome):
     checksum: str
 
 
+def written_fields(*, stopped: bool, sharp: bool) -> list[str]:
+    """Fields of a plan's file but the checksum, in order.
+
+    A limit is written only where one was hit, a certificate only if it is a sharp one: files had neither before.
+    """
+    without = {"checksum"} | (set() if stopped else {"limit"}) | (set() if sharp else {"certificate", "runs"})
+    return [name for name in PlanDocument.model_fields if name not in without]
+
+
 def json_form(value: Any) -> Any:
     """Write a part of a plan as a plan file does: enumerations as words, dataclasses by their fields."""
     if isinstance(value, StrEnum):
