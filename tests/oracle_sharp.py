@@ -91,13 +91,13 @@ def _latest_dispatch(stage: SlowStage, token: int, dispatches: Sequence[int]) ->
     left = [j for j in before if dispatches[j] >= arrival]
     late_older = [j for j in older if dispatches[j] >= arrival]
     if len(left) + len(late_older) < len(stage.service):
-        ends = [arrival + stage.longest(min(len(stage.service), len(left)))]
-        for time in range(min(stage.earliest), arrival):
+        ends = []
+        for time in range(min(stage.earliest), arrival + (not stage.settled)):
             waiting = sum(
                 stage.earliest[j] <= time <= dispatches[j] for j in range(len(dispatches)) if j != token
             )
             ends.append(time + stage.longest(min(len(stage.service), waiting)))
-        bounds.append(max(arrival, *ends))
+        bounds.append(max([arrival, *ends]))
     # (C)
     behind = dispatches[: max(0, token - slots + 1)]
     freed = max(behind) + stage.service[-1] if behind else 0

@@ -147,7 +147,8 @@ def lower_dispatches(
     shared: tuple[Any, ...],
 ) -> None:
     """Lower bounds on dispatches, in place, to the solution."""
-    replicas, batch, full_ns, slowest = shared[1], shared[2], shared[5], longest_ns[-1]
+    settled, replicas, batch = shared[0], shared[1], shared[2]
+    full_ns, slowest = shared[5], longest_ns[-1]
     tokens, slots = dispatch_ns.size, replicas * batch
     sorted_ns = np.sort(dispatch_ns)
     older_ns = (
@@ -182,7 +183,7 @@ def lower_dispatches(
                     by_older = max(by_older, older_ns[token - slots] + full_ns)
                 top = min(top, by_older)
                 if before_or_older[token] - gone < batch:
-                    freed = arrival + longest_ns[min(batch, max(0, before[token] - gone))]
+                    freed = arrival - settled + longest_ns[min(batch, max(0, before[token] - gone))]
                     # From its own earliest arrival on, the token is one of those counted, but not in that batch.
                     back = gone
                     since = max(earliest_ns[token], freed - slowest + 1)  # earlier ones end no later

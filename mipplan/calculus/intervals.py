@@ -263,7 +263,8 @@ class _Rules:
         # From its own earliest arrival on, the token is one of those counted, but not in the batch it waits for.
         others = np.minimum(problem.batch, self._most_waiting - 1)
         (beside_ns,) = range_maxima(apart, gone - apart, sorted_ns + problem.longest_ns[others])
-        own_ns = arrival_ns + problem.longest_ns[np.clip(problem.before[token] - gone, 0, problem.batch)]
+        latest_ns = arrival_ns - problem.runs.is_settled  # When such a batch is dispatched.
+        own_ns = latest_ns + problem.longest_ns[np.clip(problem.before[token] - gone, 0, problem.batch)]
         bound_ns = np.maximum(np.maximum(last_ns, beside_ns), own_ns)
         passed = problem.before_or_older[token] - gone >= problem.batch
         return np.where(passed, np.int64(np.iinfo(np.int64).max), bound_ns)

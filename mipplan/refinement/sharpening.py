@@ -78,8 +78,9 @@ def sharpen(
     Parameters
     ----------
     plan : Plan
-        What to plan for: pipeline, profiles and objective. Its choices, if any, are a first plan if they are certified,
-        so the plan found is never dearer than a plan of the classic certificate.
+        What to plan for: pipeline, profiles and objective. Its choices, if any, are a first plan if they are certified.
+        A plan of the classic certificate is, unless with ``ties="any"`` a source takes one token at a time (where the
+        classic one rests on token order); so the plan found is never dearer.
     trace : Trace
         Before headroom, as it was given to `mipplan.plan`.
     runs : RunClass, optional
