@@ -19,6 +19,7 @@ from .planner import explain as explain
 from .planner import plan as plan
 from .profiles import Profiles as Profiles
 from .refinement import refine as refine
+from .refinement import sharpen as sharpen
 from .replayer import ReplicaSchedule as ReplicaSchedule
 from .replayer import ServiceNoise as ServiceNoise
 from .replayer import Verdict as Verdict
@@ -30,6 +31,7 @@ from .result import Explanation as Explanation
 from .result import Plan as Plan
 from .result import PlanStatus as PlanStatus
 from .result import ReplayResult as ReplayResult
+from .result import RunClass as RunClass
 from .result import StreamResult as StreamResult
 from .trace import Trace as Trace
 from .tuner import Conditions as Conditions

@@ -8,11 +8,26 @@ from fractions import Fraction
 from pathlib import Path
 
 from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, most_tokens_per_query, overrun
-from mipplan.certificate import Certificate, certify_stages, plan_services, state_certificate
+from mipplan.certificate import (
+    Certificate,
+    certify_stages,
+    check_certificate,
+    plan_services,
+    state_certificate,
+)
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, format_duration
 from mipplan.pipeline import Discipline, Dispatch, are_timed
 from mipplan.replayer import replay
-from mipplan.result import Guarantee, Plan, PlanStatus, altered_parts, check_laws, read_document
+from mipplan.result import (
+    CertificateKind,
+    Guarantee,
+    Plan,
+    PlanStatus,
+    RunClass,
+    altered_parts,
+    check_laws,
+    read_document,
+)
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 
@@ -62,6 +77,8 @@ def certify(
     *,
     dispatch: Dispatch = None,
     discipline: str | None = None,
+    certificate: str | None = None,
+    runs: RunClass | None = None,
     seed: int | None = None,
 ) -> Certificate:
     """Bound the latency of every query of `trace` under `plan`.
@@ -75,6 +92,13 @@ def certify(
         Law of all stages, or of those named; others as the plan says.
     discipline : {"oldest_first", "fifo"}, optional
         As the plan says by default.
+    certificate : {"auto", "classic", "sharp"}, optional
+        By which theorem; the plan's own by default. The sharp one is never above the classic one, and takes longer;
+        ``"auto"`` takes it where the workload is not too large for it and no stage is paced. Where all stages are timed
+        the replay is the certificate, whatever is asked for.
+    runs : RunClass, optional
+        The runs that a sharp certificate is to hold for; by default the plan's own, or else those of the serving
+        model in which batches may finish early. The classic one holds for more (see its theorem).
     seed : int, optional
         Seed of the token draws; the plan's own by default.
 
@@ -83,18 +107,21 @@ def certify(
     NoPlanError
         If the plan holds no choices.
     InputError
-        Under ``fifo``, unless all stages are timed: there is no certificate for it yet.
+        If there is no such certificate; under ``fifo``, unless all stages are timed: there is none for it yet.
 
     References
     ----------
-    [Theorem (sample path)][theorem-sample-path] and [Theorem (paced)][theorem-paced], by the law of each stage; where
-    all stages are timed, the replay itself by [Theorem (timed)][theorem-timed].
+    [Theorem (sample path)][theorem-sample-path] and [theorem (paced)][theorem-paced], by the law of each stage;
+    [theorem (latest dispatch)][theorem-latest-dispatch]; where all stages are timed, the replay itself by
+    [theorem (timed)][theorem-timed].
     """
     wanted = plan.discipline if discipline is None else discipline
     laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
     plan = replace(plan, objective=plan.objective.under(laws, wanted))
+    if certificate is not None:
+        check_certificate(certificate)
     if not are_timed(laws):
-        return certify_stages(plan, trace, seed=seed)
+        return certify_stages(plan, trace, seed=seed, certificate=certificate, runs=runs)
     replayed = replay(plan, trace, seed=seed)
     workload = realise(plan.pipeline, trace, replayed.seed)
     exits = {stage: seen.exit_ns for stage, seen in replayed.stages.items()}
@@ -103,7 +130,12 @@ def certify(
 
 
 def verify(
-    path: str | Path, trace: Trace, *, dispatch: Dispatch = None, discipline: str | None = None
+    path: str | Path,
+    trace: Trace,
+    *,
+    dispatch: Dispatch = None,
+    discipline: str | None = None,
+    certificate: str | None = None,
 ) -> Verification:
     """Recompute cost, bound and certificate of a plan file on a trace, from the file alone.
 
@@ -120,6 +152,8 @@ def verify(
         there too.
     dispatch, discipline
         As for `certify`; laws other than the file's say whether the plan would be certified under them.
+    certificate : {"auto", "classic", "sharp"}, optional
+        By which theorem to judge (`mipplan.certify`); by default the one that the file's figure comes from.
 
     Raises
     ------
@@ -146,16 +180,23 @@ def verify(
             "no certificate covers fifo under eager or paced dispatch yet: judge it with mipplan replay"
         )
         return Verification(False, tuple(problems), (), plan, None)
-    certificate = certify(plan, planned)
+    judged = certify(plan, planned, certificate=certificate)
     curve = None if plan.envelope is None else ArrivalCurve(plan.envelope)
     worst = None if curve is None else WorstCase(plan.pipeline, curve)
     worst_case_ns = None if worst is None else worst.bound_ns(plan_services(plan))
-    guaranteed_ns = certificate.bound_ns if worst_case_ns is None else worst_case_ns
+    guaranteed_ns = judged.bound_ns if worst_case_ns is None else worst_case_ns
     same_trace = plan.trace is not None and plan.trace.sha256 == trace.sha256
     remarks = [] if same_trace else [_other_trace(plan, trace)]
+    if judged.runs is not None:
+        remarks.append(f"the certificate is a sharp one, for runs where {judged.runs.text}")
+    same_theorem = (judged.runs is not None) == (plan.certificate is CertificateKind.SHARP)
     if not as_planned:
         remarks.append("judged under other dispatch laws, or another discipline, than it was made for")
-    elif same_trace or worst_case_ns is not None:
+    elif not same_theorem:
+        remarks.append(
+            f"judged by another certificate than the {plan.certificate} one that the file's figure comes from"
+        )
+    if as_planned and ((same_theorem and same_trace) or worst_case_ns is not None):
         problems += _figure_problems(plan, planned, worst, guaranteed_ns)
     problems += _consistency_problems(plan)
     problems += _stability_problems(plan, planned, curve)
@@ -170,7 +211,7 @@ def verify(
             f"the certificate is {format_duration(guaranteed_ns)}, above the objective of "
             f"{format_duration(plan.slo_ns)}{margin}{_REFINED if plan.guarantee is Guarantee.REPLAY else ''}"
         )
-    return Verification(not problems, tuple(problems), tuple(remarks), plan, certificate, worst_case_ns)
+    return Verification(not problems, tuple(problems), tuple(remarks), plan, judged, worst_case_ns)
 
 
 #: Why a refined plan mostly cannot be verified.
@@ -189,18 +230,23 @@ def _cost_problems(plan: Plan) -> list[str]:
 
 def _figure_problems(plan: Plan, planned: Trace, worst: WorstCase | None, guaranteed_ns: int) -> list[str]:
     """Recompute the latencies that the file states for the traffic it was made for."""
-    paths = worst.paths if worst else analyse_paths(realise(plan.pipeline, planned, plan.seed), plan.quantile)
-    # The bound is a relaxation of what is certified by services; of replays there is none.
-    replayed = worst is None and are_timed(plan.laws)
-    recomputed = {
+    recomputed: dict[str, tuple[int | None, int | None]] = {
         "certificate": (plan.certificate_ns, guaranteed_ns),
-        "bound": (plan.bound_ns, None if replayed else paths.bound_ns(plan_services(plan))),
+        "bound": (plan.bound_ns, _bound_ns(plan, planned, worst)),
     }
     return [
         f"the file states a {name} of {'nothing' if stated is None else f'{stated} ns'}; recomputed it is {actual} ns"
         for name, (stated, actual) in recomputed.items()
         if stated != actual
     ]
+
+
+def _bound_ns(plan: Plan, planned: Trace, worst: WorstCase | None) -> int | None:
+    # The bound is a relaxation of what is certified by services; of sharp certificates and replays there is none.
+    if plan.certificate is CertificateKind.SHARP or (worst is None and are_timed(plan.laws)):
+        return None
+    paths = worst.paths if worst else analyse_paths(realise(plan.pipeline, planned, plan.seed), plan.quantile)
+    return paths.bound_ns(plan_services(plan))
 
 
 def _consistency_problems(plan: Plan) -> list[str]:
@@ -215,6 +261,8 @@ def _consistency_problems(plan: Plan) -> list[str]:
     budget = plan.budget_microusd_per_hour
     if budget is not None and cost is not None and cost > budget:
         problems.append("the plan costs more than the budget that the file states")
+    if (plan.certificate is CertificateKind.SHARP) != (plan.runs is not None):
+        problems.append("the file's certificate and its class of runs do not go together")
     if (plan.guarantee is Guarantee.ENVELOPE) != (plan.envelope is not None):
         problems.append("the file's guarantee and its arrival curve do not go together")
     return problems

@@ -6,6 +6,7 @@ Everything is built through the public constructors.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import networkx as nx
@@ -57,10 +58,14 @@ class Case(NamedTuple):
 
 
 def random_case(
-    rng: np.random.Generator, *, max_stages: int = MAX_STAGES, max_arrivals: int = MAX_ARRIVALS
+    rng: np.random.Generator,
+    *,
+    max_stages: int = MAX_STAGES,
+    max_arrivals: int = MAX_ARRIVALS,
+    scales_ns: Sequence[int] = (3, 10, 100, 5_000),
 ) -> Case:
-    """Draw a pipeline, its profiles, a trace and choices."""
-    scale_ns = int(rng.choice([3, 10, 100, 5_000]))
+    """Draw a pipeline, its profiles, a trace and choices; times are of the order of one of the scales."""
+    scale_ns = int(rng.choice(scales_ns))
     pipeline = random_pipeline(rng, scale_ns, max_stages=max_stages)
     tables = [_random_table(rng, stage.model, scale_ns) for stage in pipeline.stages.values()]
     profiles = Profiles.from_parts([Hardware(HARDWARE, 1.0)], tables)

@@ -60,6 +60,7 @@ HEADINGS: dict[type, str] = {
     documents.ErrorReport: "error",
     documents.ChoiceReport: "choice",
     documents.BucketReport: "bucket",
+    documents.RunClassReport: "class of runs",
     documents.TraceReport: "trace",
     documents.ReplayReport: "replay figures",
     Interval: "interval",
@@ -351,7 +352,8 @@ SOURCES = sorted([*ROOT.glob("mipplan/**/*.py"), *ROOT.glob("formulations/mippla
 
 def test_references_in_docstrings_lead_somewhere() -> None:
     """The docs build checks those on the API page, and this all others."""
-    theory = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
+    pages = (ROOT / "docs" / name for name in ("theory.md", "sharp.md"))
+    theory = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     anchors = set(re.findall(r"\{#([a-z0-9-]+)\}", theory))
     for title in re.findall(r"^#+ (.*)$", theory, re.MULTILINE):
         anchors.add(re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", title.lower())).strip("-"))

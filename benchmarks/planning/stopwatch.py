@@ -24,7 +24,7 @@ PHASES = (
     ("relax", "mipplan.planner.choices:LpBound", "within"),
     ("enumerate", "mipplan.planner.enumeration:Enumeration", "raise_bound"),
     ("enumerate", "mipplan.planner.enumeration:Enumeration", "halve"),
-    ("certify", "mipplan.certificate", "stage_exits_ns"),
+    ("certify", "mipplan.certificate.classic", "stage_exits_ns"),
     ("certify", "mipplan.planner.oracle:CertificateOracle", "query_cuts"),
     ("certify", "mipplan.planner.instance", "strengthen"),
     ("certify", "mipplan.planner.benders", "repair"),

@@ -2,6 +2,7 @@
 
 from mipplan.calculus.arrival import ArrivalCurve, empirical_envelope, overrun
 from mipplan.calculus.envelopes import Envelope, EnvelopeCurve, WindowCounts, rate_needed, servers_needed
+from mipplan.calculus.intervals import StageArrivals, StageBounds, bound_stage
 from mipplan.calculus.paths import PathWait, PathWaits, analyse_paths
 from mipplan.calculus.samplepath import (
     StageService,
@@ -19,11 +20,14 @@ __all__ = [
     "EnvelopeCurve",
     "PathWait",
     "PathWaits",
+    "StageArrivals",
+    "StageBounds",
     "StageService",
     "Wait",
     "WindowCounts",
     "WorstCase",
     "analyse_paths",
+    "bound_stage",
     "empirical_envelope",
     "fewest_replicas",
     "grid_rate",

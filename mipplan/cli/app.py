@@ -55,6 +55,8 @@ def plan(
     budget: Annotated[
         float | None, flags.option("USD", "Instead: the least certified latency for at most this many $/h.")
     ] = None,
+    certificate: flags.Certificate = "classic",
+    runs: flags.Runs = None,
     out: Annotated[Path | None, flags.option("FILE", "Write the plan here (JSON).")] = None,
     formulation: flags.Solver = "auto",
     solver: flags.Solver = "auto",
@@ -88,6 +90,7 @@ def plan(
         asked = faults.take(lambda: inputs.read_pipeline(pipeline))
         measured = faults.take(lambda: inputs.read_profiles(profiles))
         arrivals = faults.take(lambda: inputs.read_trace(trace, expand, seed, start, end))
+        covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
         faults.take(lambda: check_quantile(quantile))
         faults.take(lambda: check_seed(seed))
         faults.take(
@@ -98,9 +101,15 @@ def plan(
                 time_limit_s=time_limit_s.or_else(None),
                 headroom=headroom,
                 budget_usd_per_hour=budget,
+                certificate=certificate,
+                runs=covered.or_else(None),
             )
         )
         faults.take(lambda: check_laws(asked.value, dispatch, discipline) if asked else None)
+        if explain and certificate != "classic":
+            faults.add(
+                Fault("--explain", "goes with --certificate classic; `mipplan verify` has the critical path")
+            )
         faults.take(lambda: inputs.check_out("--out", out))
         faults.take(
             lambda: inputs.check_apart({"pipeline": pipeline, "trace": trace}, {"--out": out}, profiles)
@@ -124,6 +133,8 @@ def plan(
                 budget_usd_per_hour=budget,
                 dispatch=dispatch,
                 discipline=discipline,
+                certificate=certificate,
+                runs=covered.value,
                 progress=progress,
             )
             if out is not None:

@@ -62,6 +62,26 @@ Envelope = Annotated[
         "minimum of several. The trace's own envelope by default.",
     ),
 ]
+Certificate = Annotated[
+    str,
+    typer.Option(
+        help="By which theorem: classic, sharp (lower, takes longer), auto (sharp where affordable)."
+    ),
+]
+PlanCertificate = Annotated[
+    str | None,
+    typer.Option(
+        "--certificate", help="Judge by this: classic, sharp or auto; by default as the plan was made."
+    ),
+]
+Runs = Annotated[
+    str | None,
+    option(
+        "SERVICE:DELAY:TIES",
+        "Sharp: least shares of batch latencies and of delays, and whether the arrivals of an instant come before its "
+        "dispatches (settled) or in any order (any). 0:1:settled by default.",
+    ),
+]
 Policy = Annotated[
     str, option("NAMES", "Some of lp,lp-lean,inferline,hpa,ray,ray-tuned,static,oracle, with commas between.")
 ]

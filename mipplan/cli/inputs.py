@@ -96,6 +96,18 @@ def arrival_curve(buckets: Iterable[str]) -> mp.ArrivalCurve | None:
     return mp.ArrivalCurve(tuple(pairs)) if pairs else None
 
 
+def run_class(text: str) -> mp.RunClass:
+    """Read SERVICE:DELAY:TIES."""
+    from mipplan.result import Ties
+
+    shares = text.split(":")
+    try:
+        return mp.RunClass(float(shares[0]), float(shares[1]), Ties(shares[2]))
+    except (ValueError, IndexError) as error:
+        message = f"expected SERVICE:DELAY:TIES, such as 0.9:1:settled, found {text!r}"
+        raise InputError.one("--runs", message) from error
+
+
 def check_out(flag: str, out: Path | None, endings: tuple[str, ...] = ()) -> None:
     """Find out before the work, not after it, that a file could not be written."""
     from mipplan.documents import output_problem

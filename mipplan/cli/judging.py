@@ -284,21 +284,24 @@ def verify(
     expand: flags.Expand = None,
     start: flags.From = None,
     end: flags.To = None,
+    certificate: flags.PlanCertificate = None,
     json: flags.Json = False,
 ) -> None:
     """Re-check a plan file on a trace without a solver; exit code 1 if it does not hold."""
     with Session(context, json) as session:
+        from mipplan.certificate import check_certificate
         from mipplan.result import read_document
 
         faults = Faults()
         document = faults.take(lambda: read_document(plan))
+        faults.take(lambda: None if certificate is None else check_certificate(certificate))
         arrivals = faults.take(
             lambda: inputs.read_trace(trace, expand, inputs.seed_of(document, seed), start, end)
         )
         faults.check()
         with session.progress() as progress:
             progress("recomputing the certificate")
-            verification = mp.verify(plan, arrivals.value, dispatch=dispatch)
+            verification = mp.verify(plan, arrivals.value, dispatch=dispatch, certificate=certificate)
         report = reporting.verify_report(verification, str(plan), arrivals.value)
         session.show(report, reporting.show_verification)
         session.exit_code = EXIT_DONE if verification.verified else EXIT_NOT_MET

@@ -12,7 +12,7 @@ from mipplan.pipeline import DispatchLaw
 from mipplan.planner.benders import PlanSearch, SearchMethod
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.instance import Instance, Request
-from mipplan.result import Alternative, Choice, Explanation, NearPlan, Plan, StageExplanation
+from mipplan.result import Alternative, CertificateKind, Choice, Explanation, NearPlan, Plan, StageExplanation
 from mipplan.solvers import AUTO
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS, Cover
@@ -46,14 +46,14 @@ def explain(plan: Plan, trace: Trace, *, time_limit_s: float = 20.0) -> Explanat
     NoPlanError
         If the plan holds no choices.
     InputError
-        If all stages are timed: the certificate is then the replay, of which there are no terms to vary.
+        If its certificate is a sharp one, or all stages are timed: the certificate is then no sum of terms to vary.
     """
     plan.require()
+    held = "mipplan.certify(plan, trace).critical_path shows how it comes about"
     if set(plan.laws.values()) == {DispatchLaw.TIMED}:
-        message = (
-            "is certified by its replay, which has no terms to explain; mp.certify shows its critical path"
-        )
-        raise InputError.one("plan", message)
+        raise InputError.one("plan", f"is certified by its replay, which has no terms to explain; {held}")
+    if plan.certificate is CertificateKind.SHARP:
+        raise InputError.one("plan", f"has a sharp certificate, which has no terms to explain; {held}")
     instance = Request.of(plan, trace).instance()
     configuration = Configuration(
         {stage: instance.families[stage].option(choice) for stage, choice in plan.choices.items()}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from mipplan.calculus import ArrivalCurve, empirical_envelope
-from mipplan.certificate import check_discipline
+from mipplan.certificate import check_discipline, resolve_certificate
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     UNLIMITED_NS,
@@ -17,12 +18,9 @@ from mipplan.core import (
     check_all,
     check_budget,
     check_margin,
-    check_one_of,
     check_quantile,
     check_seed,
-    check_time_limit,
     from_front,
-    is_number,
     seconds_to_ns,
 )
 from mipplan.options import Configuration, check_names
@@ -31,10 +29,10 @@ from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, S
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility
-from mipplan.planner.instance import Request
-from mipplan.planner.oracle import ORACLES
+from mipplan.planner.instance import Request, check_search
 from mipplan.profiles import Profiles
 from mipplan.result import (
+    CertificateKind,
     Figures,
     Guarantee,
     Limit,
@@ -42,14 +40,15 @@ from mipplan.result import (
     Plan,
     PlanStatus,
     Provenance,
+    RunClass,
     TraceReference,
     check_laws,
     relevant_profiles,
     resolve_slo_ns,
 )
 from mipplan.solvers import AUTO, resolve_solver
+from mipplan.tokens import Workload
 from mipplan.trace import Trace
-from mipplan_formulations import FORMULATIONS
 
 #: Begins the reason of a search that did not come to its end.
 _STOPPED = "the search was stopped (time limit or interrupt)"
@@ -61,6 +60,8 @@ class PlanningParams:
 
     #: Finding out why there is no plan may take this long after that is known, whatever the time limit.
     diagnosis_s: float = 20.0
+    #: At most this share of the time is spent on a classic plan, where it is only the beginning of a sharp one.
+    first_share: float = 0.3
     first_plan: FirstPlanParams = field(default_factory=FirstPlanParams)
     search: SearchParams = field(default_factory=SearchParams)
 
@@ -83,6 +84,8 @@ def plan(
     budget_usd_per_hour: float | None = None,
     dispatch: Dispatch = None,
     discipline: str = "oldest_first",
+    certificate: str = CertificateKind.CLASSIC,
+    runs: RunClass | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Plan:
     """Find the cheapest configuration whose certified latency quantile keeps the objective.
@@ -124,6 +127,14 @@ def plan(
         then the certificate: guarantee ``replay``, without headroom or budget.
     discipline : {"oldest_first", "fifo"}
         Which waiting tokens a batch takes first. Only timed dispatch has a certificate under ``fifo``.
+    certificate : {"classic", "sharp", "auto"}
+        By which theorem the plan is certified. The sharp certificate is never above the classic one, and takes longer:
+        the plan is the cheapest that was found (`mipplan.sharpen`), never dearer than the classic one, and rarely
+        proven to be the cheapest there is. ``"auto"`` takes it for the guarantee ``"trace"``, without a budget, on
+        traces of up to some hundred thousand tokens.
+    runs : RunClass, optional
+        The runs that a sharp certificate is to hold for; by default those of the serving model in which batches may
+        finish early.
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -155,6 +166,8 @@ def plan(
             time_limit_s=time_limit_s,
             headroom=headroom,
             budget_usd_per_hour=budget_usd_per_hour,
+            certificate=certificate,
+            runs=runs,
         ),
         lambda: check_quantile(quantile),
         lambda: check_seed(seed),
@@ -200,14 +213,31 @@ def plan(
     deadline = Deadline.after(time_limit_s, started)
     limits = SearchLimits(deadline.share(0.3) if by_replay else deadline, progress or (lambda _: None))
     maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
+
+    def left_s() -> float | None:
+        return None if time_limit_s is None else deadline.left_s(1e-3)
+
     if by_replay:
         start = maker.start()
-        left_s = None if time_limit_s is None else deadline.left_s(1e-3)
         refined: Plan = from_front("refine")(
-            start, trace, margin_s=margin_s, time_limit_s=left_s, progress=progress
+            start, trace, margin_s=margin_s, time_limit_s=left_s(), progress=progress
         )
         return refined
-    return maker.cheapest() if budget is None else maker.fastest(budget)
+    if certificate == CertificateKind.CLASSIC or budget is not None or asked.envelope is not None:
+        return maker.cheapest() if budget is None else maker.fastest(budget)
+    if resolve_certificate(certificate, maker.workload, laws) is CertificateKind.CLASSIC:
+        return maker.cheapest()
+    first = maker.hurried().cheapest()
+    # After Ctrl-C only the plan at hand is certified anew.
+    left = 1e-3 if first.limit is Limit.INTERRUPT else left_s()
+    sharpened: Plan = from_front("sharpen")(
+        first,
+        trace,
+        runs=runs,
+        time_limit_s=left,
+        progress=progress,
+    )
+    return sharpened
 
 
 class PlanMaker:
@@ -221,6 +251,19 @@ class PlanMaker:
         self._method = SearchMethod(asked.formulation or AUTO, asked.solver or AUTO, limits)
         self._request = Request.of(asked, asked.provenance.sample)
         self._instance = self._request.instance()
+
+    @property
+    def workload(self) -> Workload:
+        """The tokens that are planned for."""
+        return self._request.workload
+
+    def hurried(self) -> PlanMaker:
+        """The same in the first share of the time, and without a reason if there is no plan: for a first plan."""
+        made, limits = copy.copy(self), self._method.limits
+        deadline = limits.deadline.share(self._params.first_share)
+        made._method = replace(self._method, limits=replace(limits, deadline=deadline))
+        made._params = replace(self._params, diagnosis_s=0.0)
+        return made
 
     def cheapest(self) -> Plan:
         """Return the cheapest plan that keeps the objective."""
@@ -315,48 +358,3 @@ class PlanMaker:
 
     def _without_plan(self, reason: str) -> Plan:
         return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())
-
-
-def check_search(
-    *,
-    formulation: str,
-    guarantee: str,
-    envelope: ArrivalCurve | None,
-    time_limit_s: float | None,
-    headroom: float,
-    budget_usd_per_hour: float | None,
-) -> None:
-    """Refuse what `plan` cannot search by, whatever the pipeline.
-
-    Raises `InputError` listing every fault.
-    """
-    # The optimum of a formulation that is not exact would be no lower bound for the certified plans.
-    exact = [name for name, formulation in FORMULATIONS.items() if formulation.exact]
-    check_all(
-        lambda: check_one_of("formulation", formulation, [AUTO, *exact], repr),
-        # A plan that rests on replays is made by `mipplan.refine`.
-        lambda: check_one_of("guarantee", guarantee, ORACLES, repr),
-        lambda: _check_envelope(guarantee, envelope),
-        lambda: check_time_limit(time_limit_s),
-        lambda: _check_headroom(headroom),
-        lambda: check_budget(budget_usd_per_hour),
-    )
-
-
-def _check_envelope(guarantee: str, envelope: ArrivalCurve | None) -> None:
-    if envelope is None:
-        return
-    if guarantee != Guarantee.ENVELOPE:
-        raise InputError.one("envelope", 'goes with guarantee="envelope" only')
-    if not isinstance(envelope, ArrivalCurve):
-        raise InputError.one("envelope", f"expected an ArrivalCurve, found {type(envelope).__name__}")
-    if envelope.just_after(0.0) < 1.0:
-        message = "its burst is below one query, so no query could ever arrive; give a burst of at least 1"
-        raise InputError.one("envelope", message)
-
-
-def _check_headroom(headroom: float) -> None:
-    if not is_number(headroom) or not 1.0 <= headroom <= 1000.0:
-        raise InputError.one(
-            "headroom", f"expected a multiple of the traffic from 1 to 1000, found {headroom!r}"
-        )

@@ -1,5 +1,6 @@
-"""The cheapest plan that *replays* within its objective, and what is proven about it."""
+"""The cheapest plan by replay, or by the sharp certificate, and what is proven about it."""
 
 from mipplan.refinement.refining import refine
+from mipplan.refinement.sharpening import sharpen
 
-__all__ = ["refine"]
+__all__ = ["refine", "sharpen"]

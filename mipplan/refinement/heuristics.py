@@ -115,18 +115,18 @@ class Heuristics:
         `starts` are plans that keep the deadline, at least one.
         """
         rng = np.random.default_rng(0)
-        settled = [self._settle(start, (1, 2, 3), rng) or start for start in starts]
+        settled = [self.settle(start, (1, 2, 3), rng) or start for start in starts]
         best = min(settled, key=_cost)
         kicks = turn = 0
         while kicks < self.params.kicks * len(best):
             kicks, turn = kicks + 1, turn + 1
             kicked = self._kick(best, rng)
-            found = self._settle(kicked, (1, 2), rng)
+            found = self.settle(kicked, (1, 2), rng)
             if found is None or _cost(found) >= _cost(best):
                 # No better, but elsewhere: what counts there may lead to something better yet.
                 found = self._draft(found or kicked, _cost(best), turn)
             if found is not None and _cost(found) < _cost(best):
-                best, kicks = self._settle(found, (1, 2), rng) or found, 0
+                best, kicks = self.settle(found, (1, 2), rng) or found, 0
         return best
 
     def _draft(self, plan: Configuration, budget: int, turn: int) -> Configuration | None:
@@ -202,7 +202,7 @@ class Heuristics:
         options[now.choice] = now
         return list(options.values())
 
-    def _settle(
+    def settle(
         self, plan: Configuration, sizes: Sequence[int], rng: np.random.Generator
     ) -> Configuration | None:
         """The cheapest plan in steps from this one; None if no step finds any."""

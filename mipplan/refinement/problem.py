@@ -79,15 +79,18 @@ def state_problem(
     deadline_ns: int,
     quantile: float,
     laws: Laws | None = None,
+    demand: Mapping[str, Fraction] | None = None,
 ) -> RefinementProblem:
-    """Set up the search for a plan that replays within the deadline.
+    """Set up the search for a plan that keeps the deadline.
 
-    The families are the planner's, without its demand that a stage outruns the mean rate: a finite trace can be
-    served with less. Only where all stages are timed is it kept, as the plan is then a certified one. Replicas beyond
-    the number of tokens never find one to serve, so they are left out, unless more of them change how they are spread.
+    The families are the planner's. Without a `demand`, tokens per ns by stage, they need not outrun the mean rate: a
+    finite trace can be served with less. Only where all stages are timed they must, as the plan is then a certified
+    one. Replicas beyond the number of tokens never find one to serve, so they are left out, unless more of them change
+    how they are spread.
     """
     laws = pipeline.laws() if laws is None else laws
-    demand = trace_demand(workload) if are_timed(laws) else dict.fromkeys(pipeline.stages, Fraction(0))
+    if demand is None:
+        demand = trace_demand(workload) if are_timed(laws) else dict.fromkeys(pipeline.stages, Fraction(0))
     found = find_families(pipeline, profiles, demand, laws)
     domains = {
         stage: tuple(

@@ -185,14 +185,7 @@ class Refining:
         base, params = self.base, self.params
         self._engine = resolve_engine(self.engine, features_of(base.laws.values()))
         self._workload = realise(base.pipeline, self.trace, base.seed)
-        self._problem = state_problem(
-            base.pipeline,
-            base.profiles,
-            self._workload,
-            base.objective.deadline_ns,
-            base.quantile,
-            base.laws,
-        )
+        self._problem = self._state()
         self._counters = Counters()
         self._improving = self._work_until(params.improved_by)
         self._trusting = self._work_until(params.trusted_by, params.trusted_replays)
@@ -206,6 +199,17 @@ class Refining:
         self._known: Known = {}
         self._sufficient: Domains | None = None
         self._stopped = Limit.TIME
+
+    def _state(self) -> RefinementProblem:
+        base = self.base
+        return state_problem(
+            base.pipeline,
+            base.profiles,
+            self._workload,
+            base.objective.deadline_ns,
+            base.quantile,
+            base.laws,
+        )
 
     def run(self) -> Plan:
         """Go through the phases."""
@@ -275,12 +279,14 @@ class Refining:
                 heuristics = Heuristics(
                     lambda: screening.problem, stages, oracle.replays, limit, accept, self.params.heuristics
                 )
-                first = self._best
-                drafted = heuristics.redraft(first)
-                # Drafts lead far and fast, and not always to where small steps from the first plan would.
-                heuristics.improve([drafted] if drafted is first else [drafted, first])
+                self._cheapen(heuristics, self._best)
         except LimitReachedError:
             self.limits.report("no time left to look for cheaper plans")
+
+    def _cheapen(self, heuristics: Heuristics, first: Configuration) -> None:
+        drafted = heuristics.redraft(first)
+        # Drafts lead far and fast, and not always to where small steps from the first plan would.
+        heuristics.improve([drafted] if drafted is first else [drafted, first])
 
     def _find_first(self, stages: dict[str, StageAlone], oracle: ReplayOracle, limit: WorkLimit) -> None:
         """Cheapest of the plans that weigh cost against time; the fastest plan if none of them will do."""

@@ -135,10 +135,9 @@ class ServiceNoise:
         """Number of equally likely quantiles."""
         return LEVELS if self.factors is None else int(self.factors.size)
 
-    @property
-    def within_table(self) -> bool:
-        """Whether no batch of k can take longer than ℓ(k), whatever the profiles: only then the theorem holds."""
-        return self.factors is not None and bool(self.factors[-1] <= 1.0)
+    def stays_within(self, least: float) -> bool:
+        """Whether every batch of k takes from least·ℓ(k) to ℓ(k), whatever the profiles: only then a theorem holds."""
+        return self.factors is not None and bool(least <= self.factors[0] and self.factors[-1] <= 1.0)
 
     def faults(self, place: str, table: LatencyTable) -> list[Fault]:
         """What keeps this noise from being drawn for a table."""

@@ -21,7 +21,7 @@ from mipplan.tokens import Workload
 
 def may_overrun(plan: Plan, settings: ReplaySettings) -> bool:
     """Whether batches of a timed pipeline may take longer than their tables say."""
-    return are_timed(settings.laws_of(plan)) and not all(noise.within_table for noise in settings.noises)
+    return are_timed(settings.laws_of(plan)) and not all(noise.stays_within(0.0) for noise in settings.noises)
 
 
 def with_overruns(

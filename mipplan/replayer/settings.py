@@ -90,12 +90,14 @@ class ReplaySettings:
     def certificate_applies(self, plan: Plan) -> bool:
         """Whether a theorem covers such a replay: the plan's laws and replicas, no batch beyond ℓ(k), oldest first.
 
-        Where all stages are timed a replay is the certificate under either discipline, if it is the plan's.
+        Nor may any batch be shorter than the class of runs of a sharp certificate allows. Where all stages are timed a
+        replay is the certificate under either discipline, if it is the plan's.
         """
         laws, discipline = self.laws_of(plan), self.discipline_of(plan)
         covered = discipline is Discipline.OLDEST_FIRST or (are_timed(laws) and discipline is plan.discipline)
         as_planned = laws == plan.laws and not self.schedule
-        return covered and as_planned and all(noise.within_table for noise in self.noises)
+        least = 0.0 if plan.runs is None else plan.runs.least_service
+        return covered and as_planned and all(noise.stays_within(least) for noise in self.noises)
 
     def service(self, seed: int) -> str:
         """Say what service times are drawn from."""

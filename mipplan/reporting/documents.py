@@ -92,6 +92,14 @@ class BucketReport(Report):
     rate_rps: float
 
 
+class RunClassReport(Report):
+    """The runs that a sharp certificate holds for."""
+
+    least_service: float
+    least_delay: float
+    ties: str
+
+
 class StageReport(Report):
     """What one stage did in a replay."""
 
@@ -238,6 +246,8 @@ class PlanReport(Report):
     dispatch: str
     laws: dict[str, str]
     discipline: str
+    certificate: str
+    runs: RunClassReport | None
     seed: int
     formulation: str | None
     solver: str | None
@@ -307,6 +317,7 @@ class VerifyReport(Report):
     quantile: float
     usd_per_hour: float | None
     certificate_s: Annotated[float | None, "certificate.bound_s"]
+    runs: Annotated[RunClassReport | None, "certificate.runs"]
     worst_case_s: float | None
     critical_path: list[CriticalStageReport]
     trace: TraceReport

@@ -72,6 +72,8 @@ def plan_report(
     plan_file: str | None,
 ) -> PlanReport:
     """Describe a plan made on `trace`, with its replay on the same trace if there was one."""
+    if plan.runs is not None:
+        remarks = [f"the certificate is a sharp one: it holds for runs where {plan.runs.text}", *remarks]
     buckets = None if plan.envelope is None else [BucketReport(burst=b, rate_rps=r) for b, r in plan.envelope]
     return PlanReport.of(
         plan,

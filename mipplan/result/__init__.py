@@ -27,6 +27,7 @@ from mipplan.result.record import (
     resolve_slo_ns,
 )
 from mipplan.result.replay import ReplayResult, overruns_text
+from mipplan.result.runs import CertificateKind, RunClass, Ties
 from mipplan.result.stage import BatchAssignment, Following, StageReplay
 from mipplan.result.statistics import FIGURES, Estimate, Interval, LatencyStatistics
 from mipplan.result.stream import (
@@ -44,6 +45,7 @@ __all__ = [
     "RELATIVE_ERROR",
     "Alternative",
     "BatchAssignment",
+    "CertificateKind",
     "Choice",
     "CriticalStage",
     "Effort",
@@ -64,12 +66,14 @@ __all__ = [
     "Provenance",
     "Refinement",
     "ReplayResult",
+    "RunClass",
     "StageExplanation",
     "StageReplay",
     "StageTotals",
     "StepFunction",
     "StreamEnd",
     "StreamResult",
+    "Ties",
     "TraceReference",
     "Windows",
     "altered_parts",

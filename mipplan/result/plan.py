@@ -51,6 +51,7 @@ from mipplan.result.record import (
     relevant_profiles,
     resolve_slo_ns,
 )
+from mipplan.result.runs import CertificateKind, RunClass
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,6 +105,10 @@ class Plan(Printable):
     """If the plan is the fastest within a budget."""
     discipline = FieldOf[Discipline]("objective.discipline")
     """Which waiting tokens a batch takes first."""
+    certificate = FieldOf[CertificateKind]("objective.certificate")
+    """By which theorem its latency is bounded."""
+    runs = FieldOf[RunClass | None]("objective.runs")
+    """The runs that a sharp certificate holds for."""
     microusd_per_hour = FieldOf[int | None]("figures.microusd_per_hour")
     """Cost in whole micro-dollars per hour."""
     lower_bound_microusd_per_hour = FieldOf[int | None]("figures.lower_bound_microusd_per_hour")
@@ -317,13 +322,13 @@ class Plan(Printable):
             scope = " for all traffic inside the arrival curve"
         if self.guarantee is Guarantee.REPLAY and are_timed(self.laws):
             scope += ": every timed run is the replay"
+        scope += "" if self.runs is None else f", sharp: {self.runs.text}"
         return f"{format_duration(self.certificate_ns)}{scope}"
 
     def _replayed_text(self) -> str | None:
-        made = self.refinement
-        quantile_ns = None if made is None else made.quantile_ns
-        manner = self.discipline.replace("_", " ")
-        return None if quantile_ns is None else f"{format_duration(quantile_ns)}, {manner}"
+        if self.refinement is None or self.refinement.quantile_ns is None:
+            return None
+        return f"{format_duration(self.refinement.quantile_ns)}, {self.discipline.replace('_', ' ')}"
 
     def require(self) -> Plan:
         """Return the plan itself if it has choices.
@@ -362,14 +367,9 @@ class Plan(Printable):
             Listing every fault with its place; also if the file's checksum shows it was altered.
         """
         document = read_document(path)
-        altered = altered_parts(document)
-        if altered:
-            raise InputError(
-                Fault(
-                    str(path), f"was altered after it was written: the checksum of its {part} does not match"
-                )
-                for part in altered
-            )
+        if altered := altered_parts(document):
+            message = "was altered after it was written: the checksum of its {} does not match"
+            raise InputError(Fault(str(path), message.format(part)) for part in altered)
         return cls.from_document(document, origin=str(path))
 
     @classmethod

@@ -27,6 +27,7 @@ from mipplan.core import (
 from mipplan.documents import StrictEntry
 from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, common_law, duties_text
 from mipplan.profiles import Profiles
+from mipplan.result.runs import CertificateKind, RunClass, RunsDocument
 from mipplan.trace import Trace
 
 # --- what was asked for ----------------------------------------------------------------------------------------------
@@ -65,6 +66,8 @@ class Objective:
     discipline: Discipline = Discipline.OLDEST_FIRST  # Which waiting tokens a batch takes first.
     # Stages whose dispatch is not eager, in file order, with their laws.
     dispatch: tuple[tuple[str, DispatchLaw], ...] = ()
+    certificate: CertificateKind = CertificateKind.CLASSIC  # By which theorem latencies are bounded.
+    runs: RunClass | None = None  # What a sharp certificate holds for; None for the classic one.
 
     def __post_init__(self) -> None:
         # A file holds plain numbers: whole ones and NumPy's would not come back as the same bytes.
@@ -105,12 +108,21 @@ class ObjectiveDocument(StrictEntry):
     # Of format 2; format 1 is oldest first and eager everywhere.
     discipline: Literal["oldest_first", "fifo"] = "oldest_first"
     dispatch: dict[str, Literal["eager", "paced", "timed"]] = Field(default_factory=dict)
+    # Files had neither before there was a second certificate, and have neither where it is not used.
+    certificate: Literal["classic", "sharp"] = "classic"
+    runs: RunsDocument | None = None
 
     def objective(self) -> Objective:
         """Return what it says."""
         held = {name: getattr(self, name) for name in ObjectiveDocument.model_fields}
         envelope = None if self.envelope is None else tuple((burst, rate) for burst, rate in self.envelope)
-        held |= {"guarantee": Guarantee(self.guarantee), "envelope": envelope, "dispatch": ()}
+        held |= {
+            "guarantee": Guarantee(self.guarantee),
+            "envelope": envelope,
+            "dispatch": (),
+            "certificate": CertificateKind(self.certificate),
+            "runs": None if self.runs is None else self.runs.runs(),
+        }
         laws = {stage: DispatchLaw(law) for stage, law in self.dispatch.items()}
         return Objective(**held).under(laws, self.discipline)
 

@@ -158,6 +158,34 @@ def test_a_worst_case_is_shown_and_verified(run: Run) -> None:
     assert own["envelope"]
 
 
+def test_a_sharp_certificate_says_for_which_runs_it_holds(run: Run) -> None:
+    flags = (*PLAN, "--certificate", "sharp", "--runs", "0.9:1:settled", "--time-limit", "5s")
+    result = run(*flags, "--out", "plan.json")
+    assert result.exit_code == 0, result.output
+    assert "it holds for runs where batches take from 0.9·ℓ to ℓ" in " ".join(result.stdout.split())
+    document = json.loads(run(*flags, "--json").stdout)
+    assert document["certificate"] == "sharp"
+    assert document["runs"] == {"least_service": 0.9, "least_delay": 1.0, "ties": "settled"}
+    assert document["bound_s"] is None
+    verified = json.loads(run("verify", "plan.json", "--trace", "trace.csv", "--json").stdout)
+    assert verified["verified"]
+    assert verified["runs"] == document["runs"]
+    assert verified["critical_path"]
+    classic = json.loads(
+        run("verify", "plan.json", "--trace", "trace.csv", "--certificate", "classic", "--json").stdout
+    )
+    assert classic["runs"] is None
+    assert classic["certificate_s"] >= verified["certificate_s"]
+
+
+def test_what_does_not_go_with_a_sharp_certificate_is_told(run: Run) -> None:
+    result = run(*PLAN, "--certificate", "sharp", "--runs", "2:1:settled", "--budget", "3", "--explain")
+    assert result.exit_code == 2
+    for said in ("--runs", "0.9:1:settled", "a budget goes with the classic one only", "--explain"):
+        assert said in result.output
+    assert run("verify", "plan.json", "--trace", "trace.csv", "--certificate", "dull").exit_code == 2
+
+
 def test_a_budget_turns_the_question_round(run: Run) -> None:
     result = run(*PLAN, "--budget", "2.5", "--out", "plan.json")
     assert result.exit_code == 0, result.output

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 #: JSON fields that came after the answers were recorded and are no mistake: by their bare names.
 NEW_FIELDS: frozenset[str] = frozenset(
-    {"limit", "schedule", "until_s", "dispatch", "laws", "discipline", "overruns", "queries_lost"}
+    {
+        *("limit", "schedule", "until_s", "dispatch", "laws", "discipline", "overruns", "queries_lost"),
+        *("certificate", "runs"),
+    }
 )
 
 #: Answers, by the beginning of their names, that other versions of these packages may give differently: wordings of the
@@ -53,6 +56,11 @@ COMMANDS: dict[str, str] = {
     "plan-counts-even": "plan cascade --trace counts.csv --expand even",
     "plan-own-profiles": "plan small.yaml --profiles small --trace arrivals.csv --explain --out plan.json",
     "plan-join-each": "plan each.yaml --profiles small --trace arrivals.csv --explain",
+    # plan: by the sharp certificate, where all there is can be searched
+    "plan-sharp": "plan small.yaml --profiles small --trace arrivals.csv --certificate sharp --out plan.json",
+    "plan-sharp-runs": "plan each.yaml --profiles small --trace arrivals.csv --certificate auto --runs 0.9:0.5:any",
+    "plan-sharp-faults": "plan small.yaml --profiles small --trace arrivals.csv --certificate sharp --runs 2:1:settled "
+    "--budget 3 --explain",
     # plan: how it is found
     "plan-paths-highs": "plan cascade --trace steady --to 5s --formulation paths --solver highs",
     "plan-potentials-cp-sat": "plan cascade --trace steady --to 5s --formulation potentials --solver cp_sat",
@@ -103,6 +111,7 @@ COMMANDS: dict[str, str] = {
     "verify-tampered": "verify tampered.json --trace steady --to 20s",
     "verify-infeasible": "verify infeasible.json --trace steady --to 20s",
     "verify-counts": "verify cascade.json --trace counts.csv --expand poisson --seed 1",
+    "verify-sharp": "verify cascade.json --trace steady --to 20s --certificate sharp",
     "verify-faults": "verify broken.json --trace nowhere.csv --from 3",
     # compare
     "compare": "compare cascade --trace bursty --to 10s",

@@ -29,7 +29,10 @@ def faults_of(text: str, tmp_path: Path) -> list[str]:
         ("slo: {p99: 3ms}\n" + HEAD, "p.yaml:1: slo: expected a duration with a unit"),
         ("name: ''\n" + HEAD, "p.yaml:1: name: the name is empty"),
         ("stage: 1\n" + HEAD, "p.yaml:1: stage: unknown key; did you mean 'stages'?"),
-        ("xyzzy: 1\n" + HEAD, "p.yaml:1: xyzzy: unknown key; known keys are dispatch, edges, name, slo, stages"),
+        (
+            "xyzzy: 1\n" + HEAD,
+            "p.yaml:1: xyzzy: unknown key; known keys are dispatch, edges, name, slo, stages",
+        ),
         ("name: x\n", "p.yaml:1: stages: is missing"),
         ("stages: {}\n", "p.yaml:1: stages: must not be empty"),
         ("stages: [a]\n", "p.yaml:1: stages: expected a mapping, found ['a']"),

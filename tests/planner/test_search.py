@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 import mipplan as mp
-from mipplan import certificate
 from mipplan.calculus import PathWaits, StageService
-from mipplan.certificate import CertificateEvaluator
+from mipplan.certificate import CertificateEvaluator, classic
 from mipplan.core import Int64
 from mipplan.options import Family, Option, StageFamilies, StageOptions, expand
 from mipplan.planner import (
@@ -169,7 +168,7 @@ def test_an_interrupt_leaves_no_stale_exits(monkeypatch: pytest.MonkeyPatch) -> 
     evaluator = CertificateEvaluator(workload)
     before, after = ({name: StageService(t, 2, 1) for name in "abc"} for t in (5, 9))
     evaluator.exits_ns(before)
-    original = certificate.stage_exits_ns
+    original = classic.stage_exits_ns
 
     def interrupted(workload: Workload, stage: str, *rest: object) -> object:
         if stage == "b":
@@ -177,7 +176,7 @@ def test_an_interrupt_leaves_no_stale_exits(monkeypatch: pytest.MonkeyPatch) -> 
         return original(workload, stage, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(certificate, "stage_exits_ns", interrupted)
+        patch.setattr(classic, "stage_exits_ns", interrupted)
         with pytest.raises(KeyboardInterrupt):
             evaluator.exits_ns({**before, "a": after["a"]})
     found = evaluator.exits_ns({**before, "a": after["a"]})

@@ -183,10 +183,11 @@ def test_times_are_whole_and_at_least_one() -> None:
 
 def test_certificate_speaks_only_where_no_draw_exceeds_the_table() -> None:
     short, long = mp.ServiceNoise.uniform(0.7, 1.0), mp.ServiceNoise.uniform(0.7, 1.01)
-    assert short.within_table
-    assert not long.within_table
-    assert not mp.ServiceNoise.lognormal(0.1).within_table
-    assert not mp.ServiceNoise.from_p99().within_table
+    assert short.stays_within(0.0)
+    assert not short.stays_within(1.0)
+    assert not long.stays_within(0.0)
+    assert not mp.ServiceNoise.lognormal(0.1).stays_within(0.0)
+    assert not mp.ServiceNoise.from_p99().stays_within(0.0)
     plan = lone(table([1.0]))
     assert mp.replay(plan, TRACE, noise=short).certificate_applies
     assert not mp.replay(plan, TRACE, noise=long).certificate_applies

@@ -1,0 +1,261 @@
+"""The theorem (latest dispatch) compiled by numba: tokens one after another, in order of their latest arrivals.
+
+In that order most of what bounds a token's dispatch is settled before it is its turn, so that a few passes find what
+`mipplan.calculus.intervals` finds by many. Imported only where numba is installed. All that the loops call is in this
+file, since numba's cache looks for changes only here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import njit
+
+from mipplan.core import Int64
+
+if TYPE_CHECKING:
+    from mipplan.calculus.intervals import DispatchProblem
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile at the first call; remember the machine code where there is a place for it."""
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # no place for a cache
+        return njit(nogil=True)(function)
+
+
+def solve(problem: DispatchProblem) -> tuple[Int64, Int64, Int64]:
+    """Find latest dispatches, latest exits and sizes of largest batches of a stage's tokens, shape (k,) each."""
+    given, longest_ns = problem.arrivals, problem.longest_ns
+    full_ns = int(problem.service_ns[-1])
+    shared = (
+        problem.runs.is_settled,
+        problem.replicas,
+        problem.batch,
+        problem.levels.astype(np.int64),
+        longest_ns[problem.levels],
+        full_ns,
+        max(full_ns, int(longest_ns[-2])),
+        problem.sorted_groups_ns,
+    )
+    dispatch_ns = problem.coarse_ns.copy()
+    lower_dispatches(
+        dispatch_ns,
+        np.argsort(given.latest_ns, kind="stable"),
+        np.array(given.earliest_ns),
+        np.array(given.latest_ns),
+        problem.sorted_arrivals_ns,
+        problem.before.astype(np.int64),
+        problem.before_or_older.astype(np.int64),
+        problem.groups_before.astype(np.int64),
+        np.array(given.overtakers),
+        np.array(given.group),
+        longest_ns,
+        shared,
+    )
+    exits = find_exits(
+        np.array(given.earliest_ns), dispatch_ns, problem.sorted_arrivals_ns, longest_ns, problem.batch
+    )
+    return (dispatch_ns, *exits)
+
+
+@_compiled
+def _below(ascending: Int64, bar: int) -> int:
+    """How many lie below the bar."""
+    low, high = 0, ascending.size
+    while low < high:
+        middle = (low + high) >> 1
+        if ascending[middle] < bar:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@_compiled
+def _lower_one(ascending: Int64, old: int, new: int) -> None:
+    """Put a lower number in the place of one of the numbers that equal `old`, in order."""
+    place = _below(ascending, old)
+    while place > 0 and ascending[place - 1] > new:
+        ascending[place] = ascending[place - 1]
+        place -= 1
+    ascending[place] = new
+
+
+@_compiled
+def _count_batches(
+    time: int,
+    token: int,
+    arrival: int,
+    before: int,
+    before_or_older: int,
+    groups: int,
+    overtakers: int,
+    sorted_ns: Int64,
+    older_ns: Int64,
+    sorted_last_ns: Int64,
+    shared: tuple[Any, ...],
+) -> int:
+    """(A): how many batches can be in service just before a time later than the token's arrival, the smallest first."""
+    settled, replicas, batch, level_size, level_ns, full_ns, least_ns, sorted_groups_ns = shared
+    count: int = 0
+    used = 0
+    levels = level_size.size
+    # No batch holds more than can be dispatched since the longest of these began.
+    most = before - _below(sorted_ns, time - level_ns[-1]) if levels else 0
+    for level in range(_below(level_ns, time - arrival + 1 if settled else time - arrival), levels):
+        if level_size[level] > most - used:
+            break
+        since = time - level_ns[level]
+        left = before - _below(sorted_ns, since)
+        if overtakers >= 0:
+            left = min(left, token - min(token, _below(older_ns, since)) + overtakers)
+        size = level_size[level]
+        more = min((left - used) // size, replicas - count)
+        arrive = 1 + groups - _below(sorted_groups_ns, since + 1 if settled else since)
+        more = min(more, arrive - count, groups - _below(sorted_last_ns, since) - count)
+        if more > 0:
+            count += more
+            used += more * size
+            if count >= replicas:
+                return count
+    full: int = before_or_older - _below(sorted_ns, time - full_ns)
+    beside: int = before_or_older - _below(sorted_ns, time - least_ns)
+    if overtakers >= 0:
+        full = min(full, token - min(token, _below(older_ns, time - full_ns)) + overtakers)
+        beside = min(beside, token - min(token, _below(older_ns, time - least_ns)) + overtakers)
+    total: int = count + max(0, min(full, beside - used) // batch)
+    return total
+
+
+@_compiled
+def lower_dispatches(
+    dispatch_ns: Int64,
+    order: Int64,
+    earliest_ns: Int64,
+    latest_ns: Int64,
+    sorted_arrivals_ns: Int64,
+    before: Int64,
+    before_or_older: Int64,
+    groups_before: Int64,
+    overtakers: Int64,
+    group: Int64,
+    longest_ns: Int64,
+    shared: tuple[Any, ...],
+) -> None:
+    """Lower bounds on dispatches, in place, to the solution."""
+    settled, replicas, batch = shared[0], shared[1], shared[2]
+    full_ns, slowest = shared[5], longest_ns[-1]
+    tokens, slots = dispatch_ns.size, replicas * batch
+    sorted_ns = np.sort(dispatch_ns)
+    older_ns = (
+        dispatch_ns.copy()
+    )  # Of all tokens up to each: of this pass as far as that is known, else of the last.
+    size_of = np.zeros(group[-1] + 1, dtype=np.int64)
+    last_ns = np.zeros(size_of.size, dtype=np.int64)  # Latest dispatch of each group, by the last pass.
+    for token in range(tokens):
+        older_ns[token] = max(older_ns[token], older_ns[max(token - 1, 0)])
+        size_of[group[token]] += 1
+        last_ns[group[token]] = max(last_ns[group[token]], dispatch_ns[token])
+    sorted_last_ns = np.sort(last_ns)
+    waiting, freed_ns = np.zeros(tokens, dtype=np.int64), np.zeros(tokens + 1, dtype=np.int64)
+    changed = True
+    while changed:
+        changed = False
+        gone = 0  # Dispatches before the arrival under way, with the most tokens that wait at each.
+        known, done = 0, np.zeros(tokens, dtype=np.bool_)
+        waiting_for, lowered_ns = size_of.copy(), np.zeros(size_of.size, dtype=np.int64)
+        for place in range(tokens):
+            token = order[place]
+            arrival, top = latest_ns[token], dispatch_ns[token]
+            while gone < tokens and sorted_ns[gone] < arrival:
+                at = sorted_ns[gone]
+                alike = gone > 0 and sorted_ns[gone - 1] == at
+                waiting[gone] = waiting[gone - 1] if alike else _below(sorted_arrivals_ns, at + 1) - gone
+                freed_ns[gone + 1] = max(freed_ns[gone], at + longest_ns[min(batch, waiting[gone])])
+                gone += 1
+            if top > arrival:
+                by_older = arrival + slowest
+                if token >= slots:
+                    by_older = max(by_older, older_ns[token - slots] + full_ns)
+                top = min(top, by_older)
+                if before_or_older[token] - gone < batch:
+                    freed = arrival - settled + longest_ns[min(batch, max(0, before[token] - gone))]
+                    # From its own earliest arrival on, the token is one of those counted, but not in that batch.
+                    back = gone
+                    since = max(earliest_ns[token], freed - slowest + 1)  # earlier ones end no later
+                    while back > 0 and sorted_ns[back - 1] >= since:
+                        back -= 1
+                        freed = max(freed, sorted_ns[back] + longest_ns[min(batch, waiting[back] - 1)])
+                    if back > 0 and sorted_ns[back - 1] < earliest_ns[token]:
+                        freed = max(freed, freed_ns[back])
+                    top = min(top, freed)
+                low, high = arrival, top + 1
+                # Most tokens wait until the bound at hand, or not at all.
+                trial = top
+                while high - low > 1:
+                    batches = _count_batches(
+                        trial,
+                        token,
+                        arrival,
+                        before[token],
+                        before_or_older[token],
+                        groups_before[token],
+                        overtakers[token],
+                        sorted_ns,
+                        older_ns,
+                        sorted_last_ns,
+                        shared,
+                    )
+                    if batches >= replicas:
+                        low = trial
+                    else:
+                        high = trial
+                    trial = arrival + 1 if low == arrival and high == top else (low + high) >> 1
+                if low < dispatch_ns[token]:
+                    _lower_one(sorted_ns, dispatch_ns[token], low)
+                    dispatch_ns[token] = low
+                    changed = True
+            done[token] = True
+            while known < tokens and done[known]:
+                older_ns[known] = (
+                    dispatch_ns[known] if known == 0 else max(older_ns[known - 1], dispatch_ns[known])
+                )
+                known += 1
+            own_group = group[token]
+            waiting_for[own_group] -= 1
+            lowered_ns[own_group] = max(lowered_ns[own_group], dispatch_ns[token])
+            if waiting_for[own_group] == 0 and lowered_ns[own_group] < last_ns[own_group]:
+                _lower_one(sorted_last_ns, last_ns[own_group], lowered_ns[own_group])
+                last_ns[own_group] = lowered_ns[own_group]
+
+
+@_compiled
+def find_exits(
+    earliest_ns: Int64, dispatch_ns: Int64, sorted_arrivals_ns: Int64, longest_ns: Int64, batch: int
+) -> tuple[Int64, Int64]:
+    """Find latest exits, and the size of the largest batch each token can be in."""
+    tokens = dispatch_ns.size
+    sorted_ns = np.sort(dispatch_ns)
+    size, ends_ns = np.empty_like(sorted_ns), np.empty_like(sorted_ns)
+    first = 0
+    for place in range(tokens):
+        if sorted_ns[place] > sorted_ns[first]:
+            first = place
+        size[place] = min(batch, _below(sorted_arrivals_ns, sorted_ns[place] + 1) - first)
+        ends_ns[place] = sorted_ns[place] + longest_ns[size[place]]
+    exit_ns, largest = np.zeros_like(dispatch_ns), np.zeros_like(dispatch_ns)
+    for token in range(tokens):
+        place = _below(sorted_ns, dispatch_ns[token] + 1) - 1
+        exit_, most = np.int64(0), np.int64(0)
+        # Earlier dispatches that could not end later even in a slowest batch are not looked at.
+        while place >= 0 and sorted_ns[place] >= earliest_ns[token]:
+            if sorted_ns[place] + longest_ns[-1] <= exit_ and most >= batch:
+                break
+            exit_, most = max(exit_, ends_ns[place]), max(most, size[place])
+            place -= 1
+        exit_ns[token], largest[token] = exit_, most
+    return exit_ns, largest

@@ -1,0 +1,198 @@
+"""The certificate: a proven bound on every query's latency, for this trace, seed and plan.
+
+It needs the tokens and what serves each stage, nothing else: neither the options a planner considered nor a solver.
+`mipplan verify` re-checks a plan file through this room alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mipplan.calculus import StageService, analyse_paths
+from mipplan.certificate.classic import (
+    CertificateEvaluator,
+    check_discipline,
+    critical_path,
+    plan_services,
+)
+from mipplan.certificate.sharp import SharpEvaluator, StageSetting
+from mipplan.core import (
+    NS_PER_S,
+    InputError,
+    Int64,
+    Printable,
+    Summary,
+    check_one_of,
+    format_duration,
+    listed,
+    quantile_ns,
+)
+from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed
+from mipplan.result import CertificateKind, CriticalStage, Figures, Plan, RunClass
+from mipplan.tokens import Workload, realise
+from mipplan.trace import Trace
+
+#: The sharp certificate where it is affordable.
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class CertifyParams:
+    """What "auto" goes by."""
+
+    most_tokens: int = 500_000
+    """Of workloads with more tokens than 500,000 "auto" takes the classic certificate, because the sharp one takes
+    some seconds for every 100,000 of them."""
+
+
+@dataclass(frozen=True, repr=False)
+class Certificate(Printable):
+    """What is guaranteed."""
+
+    latency_ns: Int64
+    """Shape (n,). Proven bound on each query's latency."""
+    quantile: float
+    bound_ns: int
+    """Its quantile over queries (``method="higher"``)."""
+    critical_path: tuple[CriticalStage, ...]
+    """How a query at the quantile comes to its bound, from source to last exit."""
+    runs: RunClass | None = None
+    """The runs that a sharp certificate holds for; None for a classic one."""
+
+    @property
+    def bound_s(self) -> float:
+        """`bound_ns` in seconds."""
+        return self.bound_ns / NS_PER_S
+
+    def _summary(self) -> Summary:
+        return Summary(
+            f"Certificate: P{100 * self.quantile:g} ≤ {format_duration(self.bound_ns)} "
+            f"for {self.latency_ns.size:,} queries",
+            figures=(("any query", f"≤ {format_duration(int(self.latency_ns.max()))}"),),
+            headings=("critical path", ">T", ">wait", ">delay before"),
+            rows=(
+                (step.stage, *map(format_duration, (step.latency_ns, step.wait_ns, step.delay_ns)))
+                for step in self.critical_path
+            ),
+            count=len(self.critical_path),
+            what="stages",
+        )
+
+    def _line(self) -> str:
+        bound = f"P{100 * self.quantile:g} ≤ {format_duration(self.bound_ns)}"
+        return f": {bound} for {self.latency_ns.size} queries, {len(self.critical_path)} stages on the critical path"
+
+
+def certify_stages(
+    plan: Plan,
+    trace: Trace,
+    *,
+    seed: int | None = None,
+    certificate: str | None = None,
+    runs: RunClass | None = None,
+) -> Certificate:
+    """Bound the latency of every query of `trace` under `plan` by what serves its stages; arguments as for `certify`.
+
+    References
+    ----------
+    [Theorem (sample path)][theorem-sample-path] and [theorem (paced)][theorem-paced], or
+    [theorem (latest dispatch)][theorem-latest-dispatch]. They cover queues that serve the oldest first
+    (``discipline="oldest_first"``); under ``fifo`` they are no theorems.
+    """
+    plan.require()
+    check_discipline(plan.discipline)
+    workload = realise(plan.pipeline, trace, plan.seed if seed is None else seed)
+    kind = resolve_certificate(plan.certificate if certificate is None else certificate, workload, plan.laws)
+    if kind is CertificateKind.CLASSIC:
+        return certify_services(workload, plan_services(plan), plan.quantile)
+    return certify_sharply(workload, plan_settings(plan), plan.quantile, runs or plan.runs or RunClass())
+
+
+def check_certificate(certificate: str) -> None:
+    """Raise `InputError` unless there is such a certificate."""
+    check_one_of("certificate", certificate, [AUTO, *CertificateKind], repr)
+
+
+def resolve_certificate(
+    certificate: str, workload: Workload, laws: Laws, params: CertifyParams = CertifyParams()
+) -> CertificateKind:
+    """Say which certificate is meant, on this workload and under these laws.
+
+    Raises `InputError` if there is no such certificate, or none under these laws.
+    """
+    check_certificate(certificate)
+    paced = sorted(stage for stage, law in laws.items() if law is DispatchLaw.PACED)
+    if certificate == CertificateKind.SHARP and paced:
+        message = f"the sharp one is about eager dispatch, and {listed(paced)} is paced; take classic or auto"
+        raise InputError.one("certificate", message)
+    if certificate != AUTO:
+        return CertificateKind(certificate)
+    tokens = sum(stage.count for stage in workload.stages.values())
+    is_affordable = tokens <= params.most_tokens
+    return CertificateKind.SHARP if is_affordable and not paced else CertificateKind.CLASSIC
+
+
+def plan_settings(plan: Plan) -> dict[str, StageSetting]:
+    """What serves each stage under the plan's choices."""
+    plan.require()
+    return {
+        stage: StageSetting(plan.service_ns(stage), choice.replicas) for stage, choice in plan.choices.items()
+    }
+
+
+def certify_services(
+    workload: Workload, services: Mapping[str, StageService], quantile: float
+) -> Certificate:
+    """Evaluate the classic theorem for given services, with the critical path of a query at the quantile."""
+    exits = CertificateEvaluator(workload).exits_ns(services)
+    return state_certificate(workload, exits, lambda stage, _: services[stage].latency_ns, quantile)
+
+
+def state_certificate(
+    workload: Workload, exits: Mapping[str, Int64], own_ns: Callable[[str, int], int], quantile: float
+) -> Certificate:
+    """Say what bounds on the exits of all tokens amount to, given how much of each, by stage and token, is no wait."""
+    latency_ns = workload.latency_ns(exits)
+    latency_ns.flags.writeable = False
+    bound, query = _at_quantile(latency_ns, quantile)
+    return Certificate(latency_ns, quantile, bound, critical_path(workload, own_ns, exits, query))
+
+
+def certify_sharply(
+    workload: Workload, settings: Mapping[str, StageSetting], quantile: float, runs: RunClass
+) -> Certificate:
+    """Evaluate the sharp theorem for given settings, with the critical path of a query at the quantile."""
+    evaluator = SharpEvaluator(workload, runs)
+    bounds = evaluator.bound(settings)
+    latency_ns = workload.latency_ns({stage: bound.tokens.latest_exit_ns for stage, bound in bounds.items()})
+    latency_ns.flags.writeable = False
+    bound, query = _at_quantile(latency_ns, quantile)
+    return Certificate(latency_ns, quantile, bound, evaluator.critical_path(bounds, query), runs)
+
+
+def _at_quantile(latency_ns: Int64, quantile: float) -> tuple[int, int]:
+    """The quantile, and the first query that has it."""
+    bound = quantile_ns(latency_ns, quantile)
+    return bound, int(np.flatnonzero(latency_ns == bound)[0])
+
+
+def certified_figures(plan: Plan, workload: Workload) -> Figures:
+    """Add bound and certificate, by the plan's own theorem, to the figures of a plan with choices.
+
+    A sharp certificate has no bound: that of the program is no relaxation of it. Under fifo there are no figures, and
+    where all stages are timed the replay is the certificate.
+    """
+    if plan.discipline is not Discipline.OLDEST_FIRST or are_timed(plan.laws):
+        return plan.figures
+    if plan.certificate is CertificateKind.SHARP:
+        sharp = certify_sharply(workload, plan_settings(plan), plan.quantile, plan.runs or RunClass())
+        return replace(plan.figures, bound_ns=None, certificate_ns=sharp.bound_ns)
+    services = plan_services(plan)
+    return replace(
+        plan.figures,
+        bound_ns=analyse_paths(workload, plan.quantile).bound_ns(services),
+        certificate_ns=certify_services(workload, services, plan.quantile).bound_ns,
+    )

@@ -1,0 +1,210 @@
+"""The sharp certificate of a whole pipeline: intervals of arrival carried from stage to stage.
+
+Statement and proof: [The sharp certificate][the-sharp-certificate]. What each stage guarantees is in
+`mipplan.calculus.intervals`; here stands what one stage tells the next: when its tokens arrive, which of them arrive
+together, and how many can overtake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+
+from mipplan.calculus import StageArrivals, StageBounds, bound_stage
+from mipplan.certificate.classic import last_way
+from mipplan.core import Int64
+from mipplan.pipeline import Edge
+from mipplan.result import CriticalStage, RunClass
+from mipplan.tokens import Messages, Workload
+
+
+@dataclass(frozen=True)
+class StageSetting:
+    """What serves a stage: ℓ(1), …, ℓ(b) in ns, shape (b,), and replicas."""
+
+    service_ns: Int64
+    replicas: int
+
+
+@dataclass(frozen=True)
+class StageBound:
+    """A stage under a setting, with what is known of its arrivals and its tokens."""
+
+    setting: StageSetting
+    arrivals: StageArrivals
+    tokens: StageBounds
+
+
+class SharpEvaluator:
+    """Sharp certificates on one workload, for one class of runs, stage by stage."""
+
+    def __init__(self, workload: Workload, runs: RunClass, *, is_compiled: bool | None = None) -> None:
+        self.workload = workload
+        self.runs = runs
+        self._is_compiled = is_compiled
+        # The same tokens where every message takes the least time it may.
+        self._early = workload if runs.least_delay == 1.0 else _sped_up(workload, runs)
+        self._inflows: dict[str, _Inflow] = {}
+
+    def bound(self, settings: Mapping[str, StageSetting]) -> dict[str, StageBound]:
+        """Bound the tokens of all stages, in topological order."""
+        made: dict[str, StageBound] = {}
+        for stage in self.workload.stages:
+            made[stage] = self.bound_stage(stage, settings[stage], made)
+        return made
+
+    def bound_stage(self, stage: str, setting: StageSetting, above: Mapping[str, StageBound]) -> StageBound:
+        """Bound the tokens of a stage, whose parents are bounded in `above`."""
+        arrivals = self.arrivals(stage, above)
+        tokens = bound_stage(
+            arrivals,
+            setting.service_ns,
+            setting.replicas,
+            not self.workload.stages[stage].messages,
+            self.runs,
+            is_compiled=self._is_compiled,
+        )
+        return StageBound(setting, arrivals, tokens)
+
+    def arrivals(self, stage: str, above: Mapping[str, StageBound]) -> StageArrivals:
+        """What is known of the arrivals at a stage, whose parents are bounded in `above`."""
+        parents = {edge.parent for edge in self.workload.pipeline.incoming(stage)}
+        earliest = {parent: above[parent].tokens.earliest_exit_ns for parent in parents}
+        latest = {parent: above[parent].tokens.latest_exit_ns for parent in parents}
+        if stage not in self._inflows:
+            self._inflows[stage] = _Inflow.of(self.workload, stage, self.runs)
+        inflow = self._inflows[stage]
+        return StageArrivals(
+            self._early.arrival_ns(stage, earliest),
+            self.workload.arrival_ns(stage, latest),
+            inflow.group,
+            inflow.overtakers(above, self.runs),
+        )
+
+    def critical_path(self, bounds: Mapping[str, StageBound], query: int) -> tuple[CriticalStage, ...]:
+        """Follow a query's last exit back to its source, at each join along the latest arrival.
+
+        At a stage the wait is from the latest arrival to the latest dispatch that gives the exit, and T the rest.
+        """
+        exits = {stage: bound.tokens.latest_exit_ns for stage, bound in bounds.items()}
+        path: list[CriticalStage] = []
+        for stage, token, arrival_ns, edge in reversed(list(last_way(self.workload, exits, query))):
+            wait_ns = max(0, _start_ns(bounds[stage], token) - arrival_ns)
+            latency_ns = int(exits[stage][token]) - arrival_ns - wait_ns
+            path.append(CriticalStage(stage, latency_ns, wait_ns, 0 if edge is None else edge.delay_ns))
+        return tuple(path)
+
+
+def _start_ns(bound: StageBound, token: int) -> int:
+    """The last dispatch after which the token's batch can take until its latest exit."""
+    tokens, arrivals = bound.tokens, bound.arrivals
+    dispatch_ns = tokens.latest_dispatch_ns
+    mine = (dispatch_ns >= arrivals.earliest_ns[token]) & (dispatch_ns <= dispatch_ns[token])
+    longest_ns = np.maximum.accumulate(bound.setting.service_ns)
+    for start_ns in np.unique(dispatch_ns[mine])[::-1].tolist():
+        size = int(np.count_nonzero((arrivals.earliest_ns <= start_ns) & (dispatch_ns >= start_ns)))
+        if start_ns + longest_ns[min(size, longest_ns.size) - 1] == tokens.latest_exit_ns[token]:
+            return int(start_ns)
+    raise AssertionError("the latest exit is attained at some latest dispatch")
+
+
+def _sped_up(workload: Workload, runs: RunClass) -> Workload:
+    def hastened(edge: Edge) -> Edge:
+        return replace(edge, delay_ns=runs.least_delay_ns(edge.delay_ns))
+
+    stages = {
+        name: replace(
+            tokens, messages=tuple(replace(sent, edge=hastened(sent.edge)) for sent in tokens.messages)
+        )
+        for name, tokens in workload.stages.items()
+    }
+    return replace(workload, stages=MappingProxyType(stages))
+
+
+@dataclass(frozen=True)
+class _Inflow:
+    """What about the arrivals at a stage does not depend on times."""
+
+    group: Int64
+    # All edges, if every token gets one message along each, else none: what can be known of order comes along these.
+    ordered: tuple[Messages, ...]
+    copies: int  # Most messages of one parent token.
+    is_source: bool
+
+    @classmethod
+    def of(cls, workload: Workload, stage: str, runs: RunClass) -> _Inflow:
+        tokens = workload.stages[stage]
+        each = np.arange(tokens.count, dtype=np.int64)
+        if not runs.is_settled:
+            return cls(each, (), 1, False)
+        if not tokens.messages:
+            return cls(_numbered(workload.ingress_ns[tokens.query]), (), 1, True)
+        sent = [messages for messages in tokens.messages if messages.parent.size]
+        if sum(messages.parent.size for messages in sent) == tokens.count:
+            # One message per token, or some token would have none.
+            sender, edge = np.empty_like(each), np.empty_like(each)
+            for number, messages in enumerate(sent):
+                sender[messages.child], edge[messages.child] = messages.parent, number
+            exact = all(m.edge.delay_ns == runs.least_delay_ns(m.edge.delay_ns) for m in sent)
+            group = _numbered(sender, edge) if exact else each
+            ordered = tuple(sent) if len(sent) == 1 else ()
+            copies = int(np.bincount(sent[0].parent).max()) if ordered else 1
+            return cls(group, ordered, copies, False)
+        complete = all(_is_once_each(messages.child, tokens.count) for messages in sent)
+        return cls(each, tuple(sent) if complete else (), 1, False)
+
+    def overtakers(self, above: Mapping[str, StageBound], runs: RunClass) -> Int64:
+        """How many younger tokens can be dispatched before each arrives; −1: unknown.
+
+        By the [lemma (overtaking)][lemma-overtaking].
+        """
+        known = np.full(self.group.size, 0 if self.is_source or self.ordered else -1, dtype=np.int64)
+        for messages in self.ordered:
+            parent = above[messages.edge.parent]
+            behind = self._overtakers_behind(parent, messages.edge, runs)[messages.parent]
+            told = np.empty_like(behind)
+            told[messages.child] = behind
+            known = np.where((known < 0) | (told < 0), np.int64(-1), known + told)
+        return known
+
+    def _overtakers_behind(self, parent: StageBound, edge: Edge, runs: RunClass) -> Int64:
+        """The same for what the tokens of one parent send along an edge, shape (tokens of the parent,)."""
+        passed, batch = parent.arrivals.overtakers, parent.tokens.largest_batch
+        slack_ns, others = edge.delay_ns - runs.least_delay_ns(edge.delay_ns), parent.setting.replicas - 1
+        if runs.least_service == 0.0 and (others or slack_ns):
+            return np.full(passed.size, -1, dtype=np.int64)
+        service_ns = parent.setting.service_ns[: batch.max(initial=1)]
+        least_ns = runs.least_service_ns(service_ns)
+        found = passed.copy()
+        if others:
+            found += others * _most_served(np.maximum.accumulate(service_ns)[batch - 1] + slack_ns, least_ns)
+        if slack_ns:
+            found += batch - 1 + _most_served(np.full(batch.size, slack_ns, dtype=np.int64), least_ns)
+        found = self.copies * found + (self.copies - 1 if slack_ns else 0)
+        return np.where(passed < 0, np.int64(-1), found)
+
+
+def _most_served(room_ns: Int64, least_ns: Int64) -> Int64:
+    """Most tokens of batches one after another that take less than `room_ns` together; `least_ns` by size, from 1."""
+    batches = np.maximum(0, -(-room_ns // least_ns.min()) - 1)
+    most = batches * least_ns.size
+    by_rate = np.zeros_like(most)
+    for size, took_ns in enumerate(least_ns.tolist(), start=1):
+        by_rate = np.maximum(by_rate, (room_ns - 1) * size // took_ns)
+    served: Int64 = np.minimum(most, by_rate)
+    return served
+
+
+def _numbered(*marks: Int64) -> Int64:
+    """Number the runs of neighbours that are alike in all marks."""
+    changes = np.zeros(marks[0].size, dtype=np.int64)
+    for mark in marks:
+        changes[1:] |= mark[1:] != mark[:-1]
+    return np.cumsum(changes)
+
+
+def _is_once_each(child: Int64, count: int) -> bool:
+    return child.size == count and np.array_equal(child, np.arange(count))
