@@ -321,9 +321,9 @@ class Plan(Printable):
 
     def _replayed_text(self) -> str | None:
         made = self.refinement
-        quantile_ns = None if made is None else made.quantile_ns
-        manner = self.discipline.replace("_", " ")
-        return None if quantile_ns is None else f"{format_duration(quantile_ns)}, {manner}"
+        if made is None or made.quantile_ns is None:
+            return None
+        return f"{format_duration(made.quantile_ns)}, {made.discipline.replace('_', ' ')}"
 
     def require(self) -> Plan:
         """Return the plan itself if it has choices.
