@@ -29,7 +29,10 @@ def faults_of(text: str, tmp_path: Path) -> list[str]:
         ("slo: {p99: 3ms}\n" + HEAD, "p.yaml:1: slo: expected a duration with a unit"),
         ("name: ''\n" + HEAD, "p.yaml:1: name: the name is empty"),
         ("stage: 1\n" + HEAD, "p.yaml:1: stage: unknown key; did you mean 'stages'?"),
-        ("xyzzy: 1\n" + HEAD, "p.yaml:1: xyzzy: unknown key; known keys are edges, name, slo, stages"),
+        (
+            "xyzzy: 1\n" + HEAD,
+            "p.yaml:1: xyzzy: unknown key; known keys are dispatch, edges, name, slo, stages",
+        ),
         ("name: x\n", "p.yaml:1: stages: is missing"),
         ("stages: {}\n", "p.yaml:1: stages: must not be empty"),
         ("stages: [a]\n", "p.yaml:1: stages: expected a mapping, found ['a']"),
@@ -61,6 +64,10 @@ def faults_of(text: str, tmp_path: Path) -> list[str]:
         ("stages:\n  a: {model: m, replicas: 2000000}\n", "expected a number ≤ 1,000,000, found 2000000"),
         ("stages:\n  a: {model: m, replicas: [1, 2]}\n", "stages.a.replicas: expected a number of replicas"),
         ("stages:\n  a: {model: m, join: any}\n", "stages.a.join: expected each or all, found 'any'"),
+        (
+            "dispatch: [paced]\nstages:\n  a: {model: m}\n",
+            "p.yaml:1: dispatch: expected eager, paced or timed",
+        ),
         (
             "stages:\n  a: {model: m}\n  a: {model: n}\n",
             "stages.a: the key is given twice: here and again on line 3",
