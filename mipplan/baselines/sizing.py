@@ -108,7 +108,7 @@ def coarse_grained(
     """
     checks = rate_checks(mode, window_s)
     problem = pose(
-        pipeline, profiles, trace, f"coarse_grained, {mode}", slo_s, quantile, seed, dispatch, checks
+        pipeline, profiles, trace, f"coarse_grained, {mode}", slo_s, quantile, seed, checks, dispatch
     )
     if isinstance(problem, Plan):
         return problem
