@@ -53,7 +53,6 @@ class RefinementInstance:
             slo_s=self.slo_ns / 1e9,
             quantile=self.quantile,
             seed=self.seed,
-            discipline=self.discipline,
         )
 
     def refine(self, number: int = 0, **more: Any) -> mp.Plan:
@@ -65,7 +64,7 @@ class RefinementInstance:
     ) -> mp.Plan:
         """Refine one of its plans by other numbers."""
         limits = SearchLimits(Deadline.after(time_limit_s))
-        return Refining(self.start(number), self.trace, "auto", limits, params).run()
+        return Refining(self.start(number), self.trace, self.discipline, "auto", limits, params).run()
 
 
 def refinement_instance(number: int) -> RefinementInstance:

@@ -103,7 +103,7 @@ def inferline(
     2020, doi:10.1145/3419111.3421285, section 4, algorithms 1 and 2.
     """
     checks = (lambda: check_time_limit(time_limit_s), lambda: resolve_engine(engine, frozenset()))
-    problem = pose(pipeline, profiles, trace, "inferline", slo_s, quantile, seed, dispatch, checks)
+    problem = pose(pipeline, profiles, trace, "inferline", slo_s, quantile, seed, checks, dispatch)
     if isinstance(problem, Plan):
         return problem
     estimator = Estimator(problem, engine, Deadline.after(time_limit_s, problem.started))

@@ -132,8 +132,8 @@ def pose(
     slo_s: float | None,
     quantile: float,
     seed: int,
-    dispatch: Dispatch,
     checks: tuple[Callable[[], object], ...] = (),
+    dispatch: Dispatch = None,
 ) -> BaselineProblem | Plan:
     """Check the arguments and realise the problem; an infeasible plan if some stage can run on nothing.
 

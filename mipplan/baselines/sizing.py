@@ -108,7 +108,7 @@ def coarse_grained(
     """
     checks = rate_checks(mode, window_s)
     problem = pose(
-        pipeline, profiles, trace, f"coarse_grained, {mode}", slo_s, quantile, seed, dispatch, checks
+        pipeline, profiles, trace, f"coarse_grained, {mode}", slo_s, quantile, seed, checks, dispatch
     )
     if isinstance(problem, Plan):
         return problem
@@ -235,7 +235,7 @@ def half_slo(
     hardware and accuracy scaling", HPDC 2024, doi:10.1145/3625549.3658688.
     """
     checks = rate_checks(mode, window_s)
-    problem = pose(pipeline, profiles, trace, f"half_slo, {mode}", slo_s, quantile, seed, dispatch, checks)
+    problem = pose(pipeline, profiles, trace, f"half_slo, {mode}", slo_s, quantile, seed, checks, dispatch)
     if isinstance(problem, Plan):
         return problem
     rate = queries_per_ns(trace, Mode(mode), check_peak_window(window_s, problem.deadline_ns))

@@ -135,7 +135,7 @@ def configure(
     ]
     if faults:
         raise InputError(faults)
-    posed = pose(pipeline, profiles, trace, "ipa", slo_s, quantile, seed, None)
+    posed = pose(pipeline, profiles, trace, "ipa", slo_s, quantile, seed)
     if isinstance(posed, Plan):
         return Configured(posed, {}, None, True)
     rate = Fraction(len(trace), trace.span_ns)

@@ -108,7 +108,8 @@ def refine(
         Law of all stages, or of those named; others as the plan says. Where all are timed the plan is a certified one:
         stable, and every run of it is the replay. So a trace that spans no time is refused then.
     discipline : {"oldest_first", "fifo"}, optional
-        Of all replays; as the plan says by default. Nothing of what is proven rests on it.
+        Of all replays; as the plan says by default. Nothing of what is proven rests on it. The plan keeps its own, and
+        the certificate with it, unless all stages are timed: then its replay is the certificate, under this one.
     time_limit_s : float or None
         Wall-clock limit; the best plan by then is returned with a proven lower bound. The few replays that say how
         fragile it is come on top.
@@ -127,7 +128,7 @@ def refine(
         Always, with `refinement` set. `status` is ``optimal`` if every cheaper plan of the option set was refuted;
         ``feasible`` if some were left, then compare cost and lower bound; ``infeasible`` if all were refuted;
         ``unknown`` if no plan was found. Its certificate is that of the theorem, and may be above the objective; where
-        all stages are timed it is the replay, and else under ``fifo`` there is none.
+        all stages are timed it is the replay. A plan that is ``fifo`` itself, and not timed, has none.
         Ctrl-C stops the search as the time limit does; `limit` says which of them did.
 
     Raises
@@ -159,7 +160,7 @@ def refine(
         plan,
         objective=Objective(
             slo_ns, wanted.value, drawn.value, Guarantee.REPLAY, margin_ns=margin_ns.value
-        ).under(laws.value, kept),
+        ).under(laws.value, kept if are_timed(laws.value) else plan.discipline),
         status=PlanStatus.UNKNOWN,
         figures=Figures(plan.microusd_per_hour, 0),
         provenance=Provenance(TraceReference.of(trace), sample=trace),
@@ -167,7 +168,7 @@ def refine(
         limit=None,
     )
     limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
-    return Refining(base, trace, engine, limits).run()
+    return Refining(base, trace, kept, engine, limits).run()
 
 
 @dataclass(eq=False)
@@ -176,6 +177,7 @@ class Refining:
 
     base: Plan
     trace: Trace
+    discipline: str  # Of all replays.
     engine: str
     limits: SearchLimits
     params: RefinementParams = RefinementParams()
@@ -248,6 +250,7 @@ class Refining:
         (verdict,) = replay_many(
             [self.base],
             self.trace,
+            discipline=self.discipline,
             engine=self._engine.name,
             slo_s=self._problem.deadline_ns / NS_PER_S,
         )
@@ -374,7 +377,7 @@ class Refining:
             self._lower_bound = min(self._lower_bound, self._cost)
 
     def _replays_of(self, problem: RefinementProblem) -> StageReplays:
-        return StageReplays(problem.workload, self._engine, fifo=self.base.discipline is Discipline.FIFO)
+        return StageReplays(problem.workload, self._engine, fifo=self.discipline == Discipline.FIFO)
 
     def _work_until(self, share: float, most_stage_replays: float = float("inf")) -> WorkLimit:
         return WorkLimit(self._counters, self.limits.deadline.share(share), most_stage_replays)
@@ -385,6 +388,6 @@ class Refining:
         done = self._counters
         proof = proof if made.choices else None
         record = Refinement(
-            made.discipline.value, proof, None, done.replays, done.stage_replays, done.refuted
+            Discipline(self.discipline).value, proof, None, done.replays, done.stage_replays, done.refuted
         )
         return record_refinement(made, self.trace, self._workload, record, self.engine)

@@ -6,7 +6,14 @@ import math
 from operator import attrgetter
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Fault, check_slo
 from mipplan.result import FIGURES, Interval, ReplayResult
@@ -125,8 +132,6 @@ class ReplayReport(Report):
     seed: int
     service: str
     certificate_applies: bool
-    overruns: dict[str, int] | None
-    queries_lost: int | None
     queries: int
     span_s: float
     latency_s: dict[str, float]
@@ -140,6 +145,17 @@ class ReplayReport(Report):
     usd: float
     usd_per_query: float
     stages: dict[str, StageReport]
+    overruns: dict[str, int] | None
+    queries_lost: int | None
+
+    @model_serializer(mode="wrap")
+    def _without_overruns(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is about timed dispatch only, where it is not asked about."""
+        written: dict[str, Any] = write(self)
+        for name in ("overruns", "queries_lost"):
+            if written[name] is None:
+                del written[name]
+        return written
 
 
 class WindowReport(Report):

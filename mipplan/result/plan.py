@@ -328,7 +328,9 @@ class Plan(Printable):
     def _replayed_text(self) -> str | None:
         if self.refinement is None or self.refinement.quantile_ns is None:
             return None
-        return f"{format_duration(self.refinement.quantile_ns)}, {self.discipline.replace('_', ' ')}"
+        return (
+            f"{format_duration(self.refinement.quantile_ns)}, {self.refinement.discipline.replace('_', ' ')}"
+        )
 
     def require(self) -> Plan:
         """Return the plan itself if it has choices.

@@ -91,8 +91,9 @@ class PlanDocument(ObjectiveDocument, _Outcome):
 
     @model_validator(mode="after")
     def _laws_have_their_format(self) -> PlanDocument:
-        if self.format == 1 and {"dispatch", "discipline"} & self.model_fields_set:
-            raise ValueError("dispatch and discipline are of format 2")
+        laws = {"dispatch", "discipline"} & self.model_fields_set
+        if len(laws) != (0 if self.format == 1 else 2):
+            raise ValueError("format: dispatch and discipline are of format 2, which has both of them")
         return self
 
 

@@ -262,6 +262,7 @@ CONTENT = [
             "hardware: {cpu: 1}": ("a hardware type or a list of them",),
             "hardware: gpuu": ("did you mean 'gpu'?",),
             "join: some": ("expected each or all, found 'some'",),
+            "dispatch: swift": ("expected eager, paced or timed, found 'swift'",),
         }.items()
     ),
     _case(

@@ -65,6 +65,10 @@ def faults_of(text: str, tmp_path: Path) -> list[str]:
         ("stages:\n  a: {model: m, replicas: [1, 2]}\n", "stages.a.replicas: expected a number of replicas"),
         ("stages:\n  a: {model: m, join: any}\n", "stages.a.join: expected each or all, found 'any'"),
         (
+            "dispatch: [paced]\nstages:\n  a: {model: m}\n",
+            "p.yaml:1: dispatch: expected eager, paced or timed",
+        ),
+        (
             "stages:\n  a: {model: m}\n  a: {model: n}\n",
             "stages.a: the key is given twice: here and again on line 3",
         ),

@@ -60,7 +60,9 @@ def test_paced_refinement_is_the_cheapest_that_replays_by_rule_p() -> None:
         optimum = min((plan.cost for plan in plans if plan.quantile_ns <= instance.slo_ns), default=None)
         best = instance.refine(number, dispatch="paced", time_limit_s=None)
         assert best.microusd_per_hour == optimum, number
-        assert (best.dispatch, best.discipline) == ("paced", instance.discipline)
+        assert (best.dispatch, best.discipline) == ("paced", "oldest_first")
+        assert best.refinement is not None
+        assert best.refinement.discipline == instance.discipline
         eager = {tuple(plan.choices.items()): plan.quantile_ns for plan in instance.plans}
         other += any(eager[tuple(plan.choices.items())] != plan.quantile_ns for plan in plans)
     assert other > 5
@@ -93,6 +95,7 @@ def test_timed_refinement_is_the_cheapest_certified_plan(tmp_path: Path) -> None
         verification = mp.verify(tmp_path / "plan.json", instance.trace)
         assert verification.verified, verification.problems
         assert best.refinement is not None
+        assert best.discipline == best.refinement.discipline == instance.discipline
         certified = mp.certify(best, instance.trace)
         assert best.certificate_ns == best.refinement.quantile_ns == certified.bound_ns <= instance.slo_ns
         assert certified.latency_ns.tolist() == mp.replay(best, instance.trace).latency_ns.tolist()
