@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -54,8 +55,6 @@ from mipplan.tokens import Workload
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS
 
-#: At most this share of the time is spent on a classic plan, where it is only the beginning of a sharp one.
-_CLASSIC_SHARE = 0.3
 #: Begins the reason of a search that did not come to its end.
 _STOPPED = "the search was stopped (time limit or interrupt)"
 
@@ -66,6 +65,8 @@ class PlanningParams:
 
     #: Finding out why there is no plan may take this long after that is known, whatever the time limit.
     diagnosis_s: float = 20.0
+    #: At most this share of the time is spent on a classic plan, where it is only the beginning of a sharp one.
+    classic_share: float = 0.3
     first_plan: FirstPlanParams = field(default_factory=FirstPlanParams)
     search: SearchParams = field(default_factory=SearchParams)
 
@@ -127,7 +128,7 @@ def plan(
         By which theorem the plan is certified. The sharp certificate is never above the classic one, and takes longer:
         the plan is the cheapest that was found (`mipplan.sharpen`), never dearer than the classic one, and rarely
         proven to be the cheapest there is. ``"auto"`` takes it for the guarantee ``"trace"``, without a budget, on
-        traces of up to some hundred thousand tokens.
+        workloads of up to 100,000 tokens.
     runs : RunClass, optional
         The runs that a sharp certificate is to hold for; by default those of the serving model in which batches may
         finish early.
@@ -198,15 +199,16 @@ def plan(
         ),
     )
     limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
-    budget = asked.budget_microusd_per_hour
-    if certificate == CertificateKind.CLASSIC or budget is not None or asked.envelope is not None:
-        maker = PlanMaker(asked, limits)
-        return maker.cheapest() if budget is None else maker.fastest(budget)
-    maker = PlanMaker(asked, replace(limits, deadline=limits.deadline.share(_CLASSIC_SHARE)))
-    made = maker.cheapest()
+    maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
+    if budget is not None:
+        return maker.fastest(budget)
+    if asked.envelope is not None or certificate == CertificateKind.CLASSIC:
+        return maker.cheapest()
     if resolve_certificate(certificate, maker.workload) is CertificateKind.CLASSIC:
-        return made
-    left_s = limits.deadline.left_s(least_s=0.001)
+        return maker.cheapest()
+    made = maker.hurried().cheapest()
+    # After Ctrl-C only the plan at hand is certified anew.
+    left_s = 0.001 if made.limit is Limit.INTERRUPT else limits.deadline.left_s(least_s=0.001)
     sharpened: Plan = from_front("sharpen")(
         made, trace, runs=runs, time_limit_s=None if math.isinf(left_s) else left_s, progress=limits.report
     )
@@ -229,6 +231,14 @@ class PlanMaker:
     def workload(self) -> Workload:
         """The tokens that are planned for."""
         return self._request.workload
+
+    def hurried(self) -> PlanMaker:
+        """The same in the first share of the time, and without a reason if there is no plan: for a first plan."""
+        made, limits = copy.copy(self), self._method.limits
+        deadline = limits.deadline.share(self._params.classic_share)
+        made._method = replace(self._method, limits=replace(limits, deadline=deadline))
+        made._params = replace(self._params, diagnosis_s=0.0)
+        return made
 
     def cheapest(self) -> Plan:
         """Return the cheapest plan that keeps the objective."""
