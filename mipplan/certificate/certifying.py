@@ -28,8 +28,8 @@ class CertifyParams:
     """What "auto" goes by."""
 
     most_tokens: int = 100_000
-    """Of workloads with more tokens than 100,000 "auto" takes the classic certificate, because for so many the sharp one
-    takes a second or two compiled, and a minute or two without numba; and the answer must not depend on which it is."""
+    """Of workloads with more tokens than 100,000 "auto" takes the classic certificate, because for so many the sharp
+    one takes a second or two compiled, and minutes without numba, and the answer must not depend on which it is."""
 
 
 @dataclass(frozen=True, repr=False)
