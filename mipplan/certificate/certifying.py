@@ -43,9 +43,9 @@ AUTO = "auto"
 class CertifyParams:
     """What "auto" goes by."""
 
-    most_tokens: int = 500_000
-    """Of workloads with more tokens than 500,000 "auto" takes the classic certificate, because the sharp one takes
-    some seconds for every 100,000 of them."""
+    most_tokens: int = 100_000
+    """Of workloads with more tokens than 100,000 "auto" takes the classic certificate, because for so many the sharp
+    one takes a second or two compiled, and minutes without numba, and the answer must not depend on which it is."""
 
 
 @dataclass(frozen=True, repr=False)

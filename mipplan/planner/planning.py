@@ -131,7 +131,7 @@ def plan(
         By which theorem the plan is certified. The sharp certificate is never above the classic one, and takes longer:
         the plan is the cheapest that was found (`mipplan.sharpen`), never dearer than the classic one, and rarely
         proven to be the cheapest there is. ``"auto"`` takes it for the guarantee ``"trace"``, without a budget, on
-        traces of up to some hundred thousand tokens.
+        workloads of up to 100,000 tokens.
     runs : RunClass, optional
         The runs that a sharp certificate is to hold for; by default those of the serving model in which batches may
         finish early.
