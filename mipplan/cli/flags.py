@@ -63,7 +63,15 @@ Envelope = Annotated[
     ),
 ]
 Policy = Annotated[
-    str, option("NAMES", "Some of lp,lp-lean,inferline,hpa,ray,ray-tuned,static,oracle, with commas between.")
+    str,
+    option(
+        "NAMES",
+        "Some of newsvendor,lp,lp-lean,inferline,hpa,ray,ray-tuned,static,oracle, with commas between.",
+    ),
+]
+Worth = Annotated[
+    float | None,
+    option("USD", "What a missed query costs you, for --policy newsvendor: 0.001 is 1 $ for a thousand."),
 ]
 Planners = Annotated[
     str | None,
