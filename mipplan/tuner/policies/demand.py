@@ -26,8 +26,8 @@ class DemandParams:
     """Burstiness is that of a minute, or this share of that of a quarter of a minute, which is known less surely."""
     least_burstiness: float = 0.5
     """Less bursty than that is no traffic of many clients."""
-    trend_s: float = 5.0
-    """Two spans of this length tell a trend, if they differ by more than a standard deviation."""
+    trends: tuple[tuple[float, float], ...] = ((5.0, 1.0), (2.0, 2.0))
+    """Two spans of so many seconds tell a trend, if they differ by more than so many standard deviations."""
     step: float = 1.05
     """Rates are looked at in steps of 5 %."""
     below: int = 85
@@ -41,7 +41,11 @@ class DemandParams:
     """Before any was seen, a jump to more than z times the long-run rate has the chance (1.2 / z)^1.5: a Pareto law, as
     heavy a tail as has a mean by a good margin."""
     prior_s: float = 300.0
-    """What is believed beforehand counts as much as five minutes of traffic with one jump in them."""
+    """How often rises come is believed beforehand as if five minutes with one of them had been seen."""
+    prior_rises: float = 3.0
+    """Where they lead to is believed beforehand as if three had been seen."""
+    same_s: float = 30.0
+    """A rise that goes on within half a minute is the same."""
     longest_s: float = 3_600.0
     """At most the last hour of the sample is looked at."""
 
@@ -52,9 +56,9 @@ _PARAMS = DemandParams()
 class Demand:
     """Levels of the traffic, sample and run together, and what may come within a lead time.
 
-    The model: the rate stays what it is until it jumps, and where it jumps to does not depend on where it is. The
-    chance of a jump, and the law of the levels, as multiples of the long-run rate, are estimated from all that was
-    seen, the sample first, mixed with a prior.
+    The model: rises come at random instants, and where they lead to, as a multiple of the long-run rate, does not
+    depend on where the rate is; one that leads no higher is none. How often each level is risen to is estimated from
+    all that was seen, the sample first, and a prior.
     """
 
     def __init__(self, sample: Trace, period_ns: int, lead_ns: int, params: DemandParams = _PARAMS) -> None:
@@ -62,11 +66,12 @@ class Demand:
         steps = np.arange(-params.below, params.above + 1)
         self.rate_rps: Float64 = sample.rate_rps * params.step**steps
         """Rates that are told apart, shape (r,)."""
-        prior = -np.diff(np.minimum(1.0, (params.step**steps / params.jump) ** -params.tail), append=0.0)
-        # A jump leads to the long-run rate as likely as beyond it.
-        self._seen_s = prior * params.prior_s / 2
-        self._seen_s[params.below] += params.prior_s / 2
-        self._jumps, self._time_s, self._count = 1.0, params.prior_s, params.prior_s * sample.rate_rps
+        tail = np.minimum(1.0, (params.step**steps / params.jump) ** -params.tail)
+        # Half of the rises lead to the long-run rate, as from a dip, and half beyond it.
+        self._rises = params.prior_rises * -np.diff(tail, append=0.0) / 2
+        self._rises[params.below] += params.prior_rises / 2
+        self._number, self._last_rise = 1.0, (0, -1)
+        self._time_s, self._count = params.prior_s, params.prior_s * sample.rate_rps
         known = burstiness(sample.arrival_ns, int(sample.arrival_ns[0]), int(sample.arrival_ns[-1]))
         self._usual = self.burstiness = known or 1.0
         first_ns = int(sample.arrival_ns[0])
@@ -101,8 +106,18 @@ class Demand:
             level, settled = max(self.level_rps, float(self.rate_rps[0])), self._settled_rps
             beyond = abs(level - settled) > params.noise * self.error_rps
             if beyond and not 1 / params.jump < level / settled < params.jump:
-                self._jumps, self._settled_rps = self._jumps + 1, level
-            self._seen_s[self._place(level / self.long_run_rps)] += period_ns / NS_PER_S
+                if level > settled:
+                    self._rise_to(self._place(level / self.long_run_rps), now_ns)
+                self._settled_rps = level
+
+    def _rise_to(self, place: int, now_ns: int) -> None:
+        before, until_ns = self._last_rise
+        if now_ns < until_ns:  # It goes on.
+            self._rises[before] -= 1.0
+            self._number -= 1.0
+        self._rises[place] += 1.0
+        self._number += 1.0
+        self._last_rise = place, now_ns + round(self._params.same_s * NS_PER_S)
 
     @property
     def long_run_rps(self) -> float:
@@ -111,37 +126,38 @@ class Demand:
 
     def ahead_rps(self, now_ns: int) -> float:
         """The level one lead time from now, if nothing jumps: further along a rise that is no chance."""
-        span_s = self._params.trend_s
-        if (now_ns - self._since_ns) / NS_PER_S < 2 * span_s:
-            return self.level_rps
-        late = self._recent.since(now_ns - round(span_s * NS_PER_S))
-        early = self._recent.since(now_ns - round(2 * span_s * NS_PER_S)) - late
-        rise = late - early - self.burstiness * math.sqrt(late + early)
-        if rise <= 0:
-            return self.level_rps
-        # The spans are one apart, and the middle of the late one lies half of one back.
-        return max(self.level_rps, late / span_s + rise / span_s**2 * (self._lead_s + span_s / 2))
+        ahead_rps, run_s = self.level_rps, (now_ns - self._since_ns) / NS_PER_S
+        for span_s, noise in self._params.trends:
+            if run_s < 2 * span_s:
+                continue
+            late = self._recent.since(now_ns - round(span_s * NS_PER_S))
+            early = self._recent.since(now_ns - round(2 * span_s * NS_PER_S)) - late
+            rise = late - early - noise * self.burstiness * math.sqrt(late + early)
+            if rise > 0:
+                # The spans are one apart, and the middle of the late one lies half of one back.
+                ahead_rps = max(ahead_rps, late / span_s + rise / span_s**2 * (self._lead_s + span_s / 2))
+        return ahead_rps
 
     def chances(self, ahead_rps: float) -> tuple[Float64, Float64]:
-        """How likely each rate is within a lead time, without a jump and by one, shape (r,) each; together 1."""
+        """How likely each rate is within a lead time, without a rise and by one, shape (r,) each; together 1."""
         params, rates = self._params, self.rate_rps
-        jump = min(0.5, self._lead_s * self._jumps / self._time_s)
+        shift = self._place(self.long_run_rps / float(rates[params.below])) - params.below
+        risen = np.zeros(rates.size)
+        low, high = max(0, shift), min(rates.size, rates.size + shift)
+        chance = self._lead_s * self._number / self._time_s
+        risen[low:high] = self._rises[low - shift : high - shift] * (chance / float(self._rises.sum()))
+        risen[rates < params.jump * ahead_rps] = 0.0
+        risen *= 1.0 / max(1.0, float(risen.sum()))
+        left = 1.0 - float(risen.sum())
         stay = np.zeros(rates.size)
         # Three points have the moments of the normal law up to the fifth.
-        for offset, chance in ((-math.sqrt(3.0), 1 / 6), (0.0, 2 / 3), (math.sqrt(3.0), 1 / 6)):
+        for offset, weight in ((-math.sqrt(3.0), 1 / 6), (0.0, 2 / 3), (math.sqrt(3.0), 1 / 6)):
             at = min(max(ahead_rps + offset * self.error_rps, float(rates[0])), float(rates[-1]))
             place = math.log(at / rates[0]) / math.log(params.step)
-            low = min(int(place), rates.size - 2)
-            stay[low] += (1 - jump) * chance * (low + 1 - place)
-            stay[low + 1] += (1 - jump) * chance * (place - low)
-        shift = self._place(self.long_run_rps / self.rate_rps[params.below]) - params.below
-        moved = np.zeros(rates.size)
-        low, high = max(0, shift), min(rates.size, rates.size + shift)
-        moved[low:high] = self._seen_s[low - shift : high - shift]
-        # A jump leads elsewhere.
-        moved[np.abs(np.log(rates / max(ahead_rps, float(rates[0])))) < math.log(params.jump)] = 0.0
-        total = float(moved.sum())
-        return stay, moved * (jump / total if total else 0.0)
+            lower = min(int(place), rates.size - 2)
+            stay[lower] += left * weight * (lower + 1 - place)
+            stay[lower + 1] += left * weight * (place - lower)
+        return stay, risen
 
     def _place(self, multiple: float) -> int:
         params = self._params
