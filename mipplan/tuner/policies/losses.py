@@ -82,7 +82,8 @@ class LossTable:
         columns = [
             _best_counts(stage, rate_rps, burstiness, worth_usd, wait_share, params) for stage in stages
         ]
-        counts = np.unique(np.concatenate(np.stack(columns, axis=-1)), axis=0)
+        fewest = np.array([[stage.scale.least for stage in stages]])
+        counts = np.unique(np.concatenate([fewest, *np.stack(columns, axis=-1)]), axis=0)
         counts = counts[_admitted(counts, [stage.scale.hardware for stage in stages], limits or {})]
         missed, capacity = np.zeros((len(counts), rate_rps.size)), np.empty(counts.shape)
         for place, stage in enumerate(stages):
@@ -122,10 +123,10 @@ def _best_counts(
 
 
 def _admitted(counts: Int64, hardware: Sequence[str], limits: Mapping[str, int]) -> Bool:
-    """Which counts there are devices for."""
+    """Which counts there are devices for; the first where there are for none."""
     within = np.ones(len(counts), dtype=np.bool_)
     for name, limit in limits.items():
         within &= counts[:, [one == name for one in hardware]].sum(axis=1) <= limit
     if not within.any():
-        within[int(np.argmin(counts.sum(axis=1)))] = True
+        within[0] = True
     return within
