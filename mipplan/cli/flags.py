@@ -71,7 +71,9 @@ Policy = Annotated[
 ]
 Worth = Annotated[
     float | None,
-    option("USD", "What a missed query costs you, for --policy newsvendor: 0.001 is 1 $ for a thousand."),
+    option(
+        "USD", "For --policy newsvendor: what a missed query costs you; that of 30 served ones by default."
+    ),
 ]
 Planners = Annotated[
     str | None,

@@ -225,7 +225,7 @@ def test_constant_traffic_costs_hardly_more_than_the_plan(planned: tuple[Plan, T
     plan, sample = planned
     trace = Trace.gamma(rate_rps=60, cv=1.5, duration_s=120, seed=5)
     setting = Setting(plan, sample, 0, NS, 5 * NS)
-    ours, still = (simulate(setting, trace, policy) for policy in (Newsvendor(1e-4), Static()))
+    ours, still = (simulate(setting, trace, policy) for policy in (Newsvendor(), Static()))
     assert ours.usd <= 1.05 * still.usd
 
 
@@ -242,5 +242,6 @@ def test_what_a_miss_is_worth_goes_with_the_newsvendor_only() -> None:
     assert read_policies(["static", "newsvendor"], worth_usd=0.5)[1] == Newsvendor(0.5)
     with pytest.raises(InputError, match="worth_usd: goes with policy newsvendor only"):
         read_policies(["static"], worth_usd=0.5)
+    assert read_policies(["newsvendor"]) == [Newsvendor()] != [Newsvendor(0.0)]
     with pytest.raises(InputError, match=r"Newsvendor.worth_usd: expected a number from 0 to 1000, found -1"):
         read_policies(["newsvendor"], worth_usd=-1.0)

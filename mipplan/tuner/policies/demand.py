@@ -68,7 +68,7 @@ class Demand:
         """Rates that are told apart, shape (r,)."""
         tail = np.minimum(1.0, (params.step**steps / params.jump) ** -params.tail)
         # Half of the rises lead to the long-run rate, as from a dip, and half beyond it.
-        self._rises = params.prior_rises * -np.diff(tail, append=0.0) / 2
+        self._rises: Float64 = np.asarray(params.prior_rises * -np.diff(tail, append=0.0) / 2)
         self._rises[params.below] += params.prior_rises / 2
         self._number, self._last_rise = 1.0, (0, -1)
         self._time_s, self._count = params.prior_s, params.prior_s * sample.rate_rps

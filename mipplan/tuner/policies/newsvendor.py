@@ -21,6 +21,8 @@ from mipplan.tuner.stages import Tokens, stage_scales
 class NewsvendorParams:
     """How the loss is reckoned, and what is replayed before the start."""
 
+    served: float = 30.0
+    """A missed query is worth 30 served ones, where nobody says what it costs."""
     drained: float = 1.5
     """After a jump beyond capacity queries are late for one lead time, and half of one more while the queue goes."""
     longest_s: float = 600.0
@@ -60,8 +62,9 @@ class Newsvendor(Parameters):
     Arrow, Harris and Marschak, "Optimal inventory policy", Econometrica 1951, doi:10.2307/1906813.
     """
 
-    worth_usd: Annotated[float, 0.0, 1_000.0] = 0.001
-    """What a query that misses its objective costs you, in dollars: 0.001 is a dollar for a thousand."""
+    worth_usd: Annotated[float, 0.0, 1_000.0] | None = None
+    """What a query that misses its objective costs you, in dollars: 0.001 is a dollar for a thousand. By default 30
+    times what the plan pays for a query of its sample: at constant traffic that buys about the plan's replicas."""
     name: str = "newsvendor"
 
     def start(self, setting: Setting) -> _Vendor:
@@ -71,11 +74,14 @@ class Newsvendor(Parameters):
 
 class _Vendor:
     def __init__(self, policy: Newsvendor, setting: Setting) -> None:
-        self._worth_usd, self._setting = policy.worth_usd, setting
+        self._setting = setting
         scales = stage_scales(setting.plan, Tokens.MEAN, setting.sample)
         self._floor = least_missed(setting.plan, scales)
         measured = measure_capacities(setting.plan, scales, self._floor)
         self._stages = [PricedStage(scales[stage], measured[stage]) for stage in setting.stages]
+        usd_per_s = sum(one.scale.planned * one.usd_per_s for one in self._stages)
+        usual_usd = _PARAMS.served * usd_per_s / setting.sample.rate_rps
+        self._worth_usd = usual_usd if policy.worth_usd is None else policy.worth_usd
         kinds = setting.plan.profiles.hardware.items()
         self._limits = {name: kind.limit for name, kind in kinds if kind.limit is not None}
         self._tokens = np.array([max(float(one.scale.tokens_per_query), 1e-9) for one in self._stages])
@@ -119,11 +125,13 @@ class _Vendor:
         """Queries that will wait at each stage when what is ordered now serves; None if no queue is out of hand."""
         observed, spread = [seen.stages[stage] for stage in self._setting.stages], self._demand.burstiness
         active = np.array([max(1, one.active) for one in observed])
+        waiting = np.array([one.waiting for one in observed]) / self._tokens
+        full = 2 * self._batch * active
+        if not ((waiting > full) | (present > active)).any():
+            return None
         rows = [one.capacity.of(n, spread) for one, n in zip(self._stages, active, strict=True)]
         serving_rps, waits_s = np.array(rows).T
-        waiting = np.array([one.waiting for one in observed]) / self._tokens
-        in_time = np.maximum(serving_rps * waits_s, 2 * self._batch * active)
-        waiting = np.where(waiting > in_time, waiting, 0.0)
+        waiting = np.where(waiting > np.maximum(serving_rps * waits_s, full), waiting, 0.0)
         # What was ordered last comes in so many seconds; what is ordered now, in a whole delay.
         until_s = 0.0
         if bool((present > active).any()):
@@ -131,7 +139,9 @@ class _Vendor:
         then = np.maximum(0.0, waiting + (ahead_rps - serving_rps) * until_s)
         if not then.any():
             return None
-        rates = [one.capacity.of(max(1, n), spread)[0] for one, n in zip(self._stages, present, strict=True)]
+        rates = [
+            one.capacity.of(n, spread)[0] for one, n in zip(self._stages, np.maximum(present, 1), strict=True)
+        ]
         later_rps = np.array(rates)
         return np.asarray(np.maximum(0.0, then + (ahead_rps - later_rps) * (self._delay_s - until_s)))
 
