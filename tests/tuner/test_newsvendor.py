@@ -16,7 +16,7 @@ from mipplan.documents import shipped_folder
 from mipplan.tuner import simulate
 from mipplan.tuner.policies import Newsvendor, Setting, Static, read_policies
 from mipplan.tuner.policies.capacity import StageCapacity, least_missed, measure_capacities, miss_rate_with
-from mipplan.tuner.policies.demand import Demand
+from mipplan.tuner.policies.levels import LevelEstimator
 from mipplan.tuner.policies.losses import LossTable, PricedStage
 from mipplan.tuner.stages import StageScale, Tokens, stage_scales
 from tests.campaigns import campaign_size
@@ -141,8 +141,8 @@ def test_a_queue_costs_replicas_and_every_query_until_it_has_gone() -> None:
 # --- demand ----------------------------------------------------------------------------------------------------------
 
 
-def seen_through(trace: Trace, sample: Trace, until_s: int) -> Demand:
-    demand = Demand(sample, NS, 6 * NS)
+def seen_through(trace: Trace, sample: Trace, until_s: int) -> LevelEstimator:
+    demand = LevelEstimator(sample, NS, 6 * NS)
     demand.begin(0)
     cuts = np.searchsorted(trace.arrival_ns, NS * np.arange(until_s + 1))
     for second in range(until_s):
@@ -177,7 +177,7 @@ def test_jumps_that_were_seen_are_expected_again_and_calm_is_learnt() -> None:
     wild = Trace.ramp([60, 300] * 6, [1.0] * 12, [30, 20] * 6, 0.001, seed=2)
     high = {}
     for name, sample in (("calm", calm), ("wild", wild)):
-        demand = Demand(sample, NS, 6 * NS)
+        demand = LevelEstimator(sample, NS, 6 * NS)
         _, moved = demand.chances(60.0)
         high[name] = moved[(demand.rate_rps > 240) & (demand.rate_rps < 375)].sum()
     assert high["wild"] > 10 * high["calm"] > 0.0

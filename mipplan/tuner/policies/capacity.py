@@ -16,7 +16,7 @@ from mipplan.tuner.stages import StageScale
 
 
 @dataclass(frozen=True)
-class CapacityParams:
+class ProbeParams:
     """What is measured before a run."""
 
     replicas: tuple[int, ...] = (1, 2, 4, 8)
@@ -33,7 +33,7 @@ class CapacityParams:
     seed: int = 20_261_126
 
 
-_PARAMS = CapacityParams()
+_PARAMS = ProbeParams()
 #: Burstinesses that are measured.
 PROBED = tuple(cv for cv, _ in _PARAMS.probes)
 
@@ -77,14 +77,14 @@ class StageCapacity:
         return np.asarray(np.exp(-2.0 * wait * wait_s * capacity * spare / (rate_rps * burstiness**2)))
 
 
-def least_missed(plan: Plan, stages: Mapping[str, StageScale], params: CapacityParams = _PARAMS) -> float:
+def least_missed(plan: Plan, stages: Mapping[str, StageScale], params: ProbeParams = _PARAMS) -> float:
     """Share of the queries that are late however many replicas there are."""
     rate_rps = min(float(stage.pace) for stage in stages.values()) * NS_PER_S
     return missed_in_replay(plan, dict.fromkeys(stages, params.ample), rate_rps, 1.0, params)
 
 
 def measure_capacities(
-    plan: Plan, stages: Mapping[str, StageScale], floor: float = 0.0, params: CapacityParams = _PARAMS
+    plan: Plan, stages: Mapping[str, StageScale], floor: float = 0.0, params: ProbeParams = _PARAMS
 ) -> dict[str, StageCapacity]:
     """Find capacity and admissible wait of every stage, all others being ample.
 
@@ -96,7 +96,7 @@ def measure_capacities(
 
 
 def _measured(
-    plan: Plan, stages: Mapping[str, StageScale], name: str, floor: float, params: CapacityParams
+    plan: Plan, stages: Mapping[str, StageScale], name: str, floor: float, params: ProbeParams
 ) -> StageCapacity:
     counts, probed = np.array(params.replicas), np.array([cv for cv, _ in params.probes])
     if not stages[name].tokens_per_query:  # No query comes here.
@@ -131,7 +131,7 @@ def _measured(
 
 
 def missed_in_replay(
-    plan: Plan, counts: Mapping[str, int], rate_rps: float, cv: float, params: CapacityParams = _PARAMS
+    plan: Plan, counts: Mapping[str, int], rate_rps: float, cv: float, params: ProbeParams = _PARAMS
 ) -> float:
     """Share of drawn traffic of this rate and burstiness that misses the objective with these replicas."""
     drawn = Trace.gamma(rate_rps=1.0, cv=cv, duration_s=float(params.queries), seed=params.seed)

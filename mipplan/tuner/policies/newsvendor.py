@@ -12,7 +12,7 @@ import numpy as np
 from mipplan.core import NS_PER_S, Float64, Int64, first_true
 from mipplan.tuner.policies.base import Observation, Parameters, Setting, StabilizationWindow
 from mipplan.tuner.policies.capacity import PROBED, least_missed, measure_capacities, missed_in_replay
-from mipplan.tuner.policies.demand import Demand
+from mipplan.tuner.policies.levels import LevelEstimator
 from mipplan.tuner.policies.losses import LossTable, PricedStage
 from mipplan.tuner.stages import Tokens, stage_scales
 
@@ -53,9 +53,10 @@ class Newsvendor(Parameters):
         cost(n) + worth_usd · E[ queries missed with n ]
 
     and the least is taken. Misses are those of bursts within a level (`StageCapacity`), of a level that is not known
-    for sure, of jumps (`Demand`), which last until what is then ordered serves and the queue has gone, and of a queue
-    that is there. Nothing is let go before it has been idle for one activation delay: what it costs to have it back.
-    No theorem covers it; where its formula errs, replays before the start make it careful (`NewsvendorParams.shares`).
+    for sure, of rises (`LevelEstimator`), which last until what is then ordered serves and the queue has gone, and of a
+    queue that is there. Nothing is let go before it has been idle for one activation delay: what it costs to have it
+    back. No theorem covers it; where its formula errs, replays before the start make it careful
+    (`NewsvendorParams.shares`).
 
     References
     ----------
@@ -88,8 +89,8 @@ class _Vendor:
         self._batch = np.array([one.scale.batch for one in self._stages]) / self._tokens
         lead_ns = setting.delay_ns + setting.period_ns
         self._lead_s, self._delay_s = lead_ns / NS_PER_S, setting.delay_ns / NS_PER_S
-        self._demand = Demand(setting.sample, setting.period_ns, lead_ns)
-        self._demand.begin(setting.start_ns)
+        self._levels = LevelEstimator(setting.sample, setting.period_ns, lead_ns)
+        self._levels.begin(setting.start_ns)
         self.notes: tuple[str, ...] = ()
         if self._floor > _PARAMS.hopeless:
             late = f"{self._floor:.0%} of the queries are late however many replicas there are"
@@ -102,11 +103,11 @@ class _Vendor:
     def decide(self, seen: Observation) -> Mapping[str, int]:
         if self.notes:
             return {}
-        demand, stages = self._demand, [seen.stages[stage] for stage in self._setting.stages]
-        demand.observe(seen.arrival_ns, seen.now_ns, seen.period_ns)
-        ahead_rps = demand.ahead_rps(seen.now_ns)
-        stay, moved = demand.chances(ahead_rps)
-        table = self._table(demand.burstiness)
+        levels, stages = self._levels, [seen.stages[stage] for stage in self._setting.stages]
+        levels.observe(seen.arrival_ns, seen.now_ns, seen.period_ns)
+        ahead_rps = levels.ahead_rps(seen.now_ns)
+        stay, moved = levels.chances(ahead_rps)
+        table = self._table(levels.burstiness)
         usd = table.expected_usd(self._lead_s, self._worth_usd, stay + _PARAMS.drained * moved)
         present = np.array([one.replicas for one in stages])
         queue = self._queue_ahead(seen, present, ahead_rps)
@@ -123,7 +124,7 @@ class _Vendor:
 
     def _queue_ahead(self, seen: Observation, present: Int64, ahead_rps: float) -> Float64 | None:
         """Queries that will wait at each stage when what is ordered now serves; None if no queue is out of hand."""
-        observed, spread = [seen.stages[stage] for stage in self._setting.stages], self._demand.burstiness
+        observed, spread = [seen.stages[stage] for stage in self._setting.stages], self._levels.burstiness
         active = np.array([max(1, one.active) for one in observed])
         waiting = np.array([one.waiting for one in observed]) / self._tokens
         full = 2 * self._batch * active
@@ -153,14 +154,14 @@ class _Vendor:
         return self._tables[place]
 
     def _draw_up(self, burstiness: float, wait_share: float) -> LossTable:
-        rates = self._demand.rate_rps
+        rates = self._levels.rate_rps
         return LossTable.draw_up(
             self._stages, rates, burstiness, self._worth_usd, wait_share=wait_share, limits=self._limits
         )
 
     def _keeps(self, place: int) -> bool:
         """Whether all stages together miss no more than is reckoned, with this share of the waits."""
-        rates_rps = self._demand.rate_rps
+        rates_rps = self._levels.rate_rps
         levels = np.searchsorted(rates_rps, self._setting.sample.rate_rps * np.array(_PARAMS.rates))
         for cv in PROBED:
             table = self._draw_up(cv, _PARAMS.shares[place])

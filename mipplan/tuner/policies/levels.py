@@ -14,7 +14,7 @@ from mipplan.tuner.traffic import RecentArrivals
 
 
 @dataclass(frozen=True)
-class DemandParams:
+class LevelParams:
     """How levels and jumps are told from chance, and what is believed before any was seen."""
 
     windows_s: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
@@ -50,10 +50,10 @@ class DemandParams:
     """At most the last hour of the sample is looked at."""
 
 
-_PARAMS = DemandParams()
+_PARAMS = LevelParams()
 
 
-class Demand:
+class LevelEstimator:
     """Levels of the traffic, sample and run together, and what may come within a lead time.
 
     The model: rises come at random instants, and where they lead to, as a multiple of the long-run rate, does not
@@ -61,7 +61,7 @@ class Demand:
     all that was seen, the sample first, and a prior.
     """
 
-    def __init__(self, sample: Trace, period_ns: int, lead_ns: int, params: DemandParams = _PARAMS) -> None:
+    def __init__(self, sample: Trace, period_ns: int, lead_ns: int, params: LevelParams = _PARAMS) -> None:
         self._params, self._lead_s = params, lead_ns / NS_PER_S
         steps = np.arange(-params.below, params.above + 1)
         self.rate_rps: Float64 = sample.rate_rps * params.step**steps
