@@ -148,9 +148,9 @@ def row(
 
 ROWS = [
     row("oracle, certified", "", 1.0, 0),
-    row("lp, certified", "a", 2.0, 1),
-    row("lp, certified", "b", 1.2, 100),
-    row("lp, certified", "worse in both", 2.5, 120),
+    row("ours, certified", "a", 2.0, 1),
+    row("ours, certified", "b", 1.2, 100),
+    row("ours, certified", "worse in both", 2.5, 120),
     row("inferline, inferline", "quiet 15 s (as published)", 1.5, 90),
     row("hpa, certified", "0.5", 3.0, 0),
 ]
@@ -158,7 +158,7 @@ ROWS = [
 
 def test_points_are_totals_and_need_all_of_the_traffic() -> None:
     more = [
-        row("lp, certified", "a", 1.0, 3, trace="draw 1001"),
+        row("ours, certified", "a", 1.0, 3, trace="draw 1001"),
         row("hpa, certified", "0.5", 1.0, 1, "draw 1001"),
     ]
     found = points(pd.DataFrame([*ROWS, *more]))
@@ -169,7 +169,7 @@ def test_points_are_totals_and_need_all_of_the_traffic() -> None:
 
 def test_a_frontier_leaves_out_what_is_worse_in_both() -> None:
     found = points(pd.DataFrame(ROWS))
-    ours = found[found["family"] == "lp, certified"]
+    ours = found[found["family"] == "ours, certified"]
     assert frontier(ours)["setting"].tolist() == ["b", "a"]
     assert cost_at(ours, 0.01) == 1.2
     assert cost_at(ours, 0.009) == 2.0
@@ -185,14 +185,14 @@ def test_losses_are_where_a_rival_does_it_for_less() -> None:
 
 
 def test_a_rate_that_ours_never_reaches_is_lost() -> None:
-    rows = [row("lp, certified", "a", 1.0, 400), row("static, certified", "", 9.0, 0)]
+    rows = [row("ours, certified", "a", 1.0, 400), row("static, certified", "", 9.0, 0)]
     lost = losses(pd.DataFrame(rows))
     assert {loss.family for loss in lost} == {"static, certified"}
     assert lost[0].ratio == float("inf")
 
 
 def test_hindsight_is_no_rival() -> None:
-    rows = [row("lp, certified", "a", 2.0, 0), row("oracle, certified", "", 1.0, 0)]
+    rows = [row("ours, certified", "a", 2.0, 0), row("oracle, certified", "", 1.0, 0)]
     assert losses(pd.DataFrame(rows)) == []
 
 

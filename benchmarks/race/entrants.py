@@ -11,7 +11,7 @@ import mipplan as mp
 from mipplan.core import NS_PER_S
 from mipplan.documents import shipped_folder
 from mipplan.tuner import POLICIES, simulate
-from mipplan.tuner.policies import Clairvoyant, Hpa, InferLine, Lp, Policy, Ray, Setting, SpareRule
+from mipplan.tuner.policies import Clairvoyant, Hpa, InferLine, Lp, Newsvendor, Policy, Ray, Setting
 
 #: Queries per second of the samples: such that plans have a few replicas.
 RATES_RPS = {
@@ -22,7 +22,9 @@ RATES_RPS = {
     "audio-question-answering": 60.0,
 }
 PERIOD_S, DELAY_S, PLAN_LIMIT_S = 1.0, 5.0, 30.0
-OURS, HINDSIGHT = "lp", "oracle"
+OURS, HINDSIGHT = "ours", "oracle"
+#: Settings of our one knob: dollars that a missed query is worth.
+WORTHS_USD = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1)
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,10 @@ def entrants() -> Iterator[Entrant]:
     for planner in PLANNERS:
         yield Entrant(f"{HINDSIGHT}, {planner}", "", planner, POLICIES[HINDSIGHT]())
         yield Entrant(f"static, {planner}", "", planner, POLICIES["static"]())
-        for most in (1.0, 1.5, 2.0, 3.0, 5.0):
-            ours = replace(Lp(), spares=SpareRule(most=most, share=max(1.0, most - 1.0)))
-            yield Entrant(f"{OURS}, {planner}", f"spares to {most:g} times", planner, ours)
-        yield Entrant(f"{OURS}, {planner}", "lean", planner, Lp.lean())
+        for worth_usd in WORTHS_USD:
+            yield Entrant(f"{OURS}, {planner}", f"worth {worth_usd:g} $", planner, Newsvendor(worth_usd))
+        for policy in (Lp(), Lp.lean()):
+            yield Entrant(f"{OURS}, {planner}", policy.name, planner, policy)
         for quiet_s in (15.0, 5.0, 60.0, 300.0):
             published = " (as published)" if quiet_s == InferLine().quiet_s else ""
             setting = f"quiet {quiet_s:g} s{published}"

@@ -83,7 +83,17 @@ Runs = Annotated[
     ),
 ]
 Policy = Annotated[
-    str, option("NAMES", "Some of lp,lp-lean,inferline,hpa,ray,ray-tuned,static,oracle, with commas between.")
+    str,
+    option(
+        "NAMES",
+        "Some of newsvendor,lp,lp-lean,inferline,hpa,ray,ray-tuned,static,oracle, with commas between.",
+    ),
+]
+Worth = Annotated[
+    float | None,
+    option(
+        "USD", "For --policy newsvendor: what a missed query costs you; that of 30 served ones by default."
+    ),
 ]
 Planners = Annotated[
     str | None,

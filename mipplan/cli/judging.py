@@ -196,6 +196,7 @@ def tune(
     plan: flags.PlanFile,
     trace: flags.TraceFile,
     policy: flags.Policy = "lp,inferline,hpa,ray,static",
+    worth: flags.Worth = None,
     sample: Annotated[
         str | None,
         flags.option("FILE", "The trace planned for; by default the first part of --trace stands for it."),
@@ -228,7 +229,7 @@ def tune(
         faults = Faults()
         names = inputs.names_in(policy)
         faults.take(lambda: check_manner(discipline, engine, seed))
-        faults.take(lambda: read_policies(names))
+        policies = faults.take(lambda: read_policies(names, worth_usd=worth))
         if sample is not None and split is not None:
             faults.add(Fault("--split", "does not go with --sample: then the whole trace is run"))
         period_s = faults.take(lambda: inputs.seconds_of("--period", period))
@@ -253,7 +254,7 @@ def tune(
             tuning = mp.tune(
                 tuned,
                 arrivals,
-                policies=names,
+                policies=policies.value,
                 sample=told.value,
                 **({} if split is None else {"split": split}),
                 period_s=period_s.value,

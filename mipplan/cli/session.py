@@ -158,6 +158,8 @@ def _options(context: typer.Context) -> dict[str, str]:
         "window": "--from, --to",
         "window_s": "--windows",
         "policies": "--policy",
+        "worth_usd": "--worth",
+        "Newsvendor.worth_usd": "--worth",
     }
     return flags | timed | others
 

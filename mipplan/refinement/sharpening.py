@@ -131,7 +131,7 @@ def sharpen(
     )
     limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
     planned = trace if plan.headroom == 1.0 else trace.scale(plan.headroom)
-    return Sharpening(base, planned, "auto", limits).run()
+    return Sharpening(base, planned, Discipline.OLDEST_FIRST, "auto", limits).run()
 
 
 def _check_objective(plan: Plan) -> None:

@@ -19,11 +19,13 @@ from mipplan.tuner.policies.base import (
 )
 from mipplan.tuner.policies.forecast import ForecastRule
 from mipplan.tuner.policies.lp import Lp, SpareRule
+from mipplan.tuner.policies.newsvendor import Newsvendor
 from mipplan.tuner.policies.oracle import Oracle
 
 #: Policies with their usual parameters, by name.
 POLICIES: Mapping[str, Callable[[], Policy | Clairvoyant]] = MappingProxyType(
     {
+        "newsvendor": Newsvendor,
         "lp": Lp,
         "lp-lean": Lp.lean,
         "inferline": InferLine,
@@ -38,11 +40,18 @@ POLICIES: Mapping[str, Callable[[], Policy | Clairvoyant]] = MappingProxyType(
 USUAL = ("lp", "inferline", "hpa", "ray", "static")
 
 
-def read_policies(policies: Sequence[str | Policy | Clairvoyant]) -> list[Policy | Clairvoyant]:
+def read_policies(
+    policies: Sequence[str | Policy | Clairvoyant], *, worth_usd: float | None = None
+) -> list[Policy | Clairvoyant]:
     """Return the policies of these names; those given as such stay what they are.
 
+    What a missed query is worth may be given for ``newsvendor``, if that is named.
     Raises `InputError` with every name that is unknown or there twice.
     """
+    if worth_usd is not None:
+        if "newsvendor" not in policies:
+            raise InputError.one("worth_usd", "goes with policy newsvendor only")
+        policies = [Newsvendor(worth_usd) if policy == "newsvendor" else policy for policy in policies]
     if isinstance(policies, str) or not isinstance(policies, Sequence) or not policies:
         raise InputError.one("policies", f"expected some of {listed(POLICIES)}, found {shown(policies)}")
     faults: list[Fault] = []
@@ -73,6 +82,7 @@ __all__ = [
     "Hpa",
     "InferLine",
     "Lp",
+    "Newsvendor",
     "Observation",
     "Oracle",
     "Parameters",

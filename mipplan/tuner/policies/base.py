@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
+from types import UnionType
+from typing import Annotated, Protocol, Union, get_args, get_origin, get_type_hints, runtime_checkable
 
 from mipplan.core import Fault, FieldOf, InputError, Int64, is_finite, shown
 from mipplan.replayer import ReplicaSchedule
@@ -166,8 +167,10 @@ class Parameters:
     def __post_init__(self) -> None:
         faults: list[Fault] = []
         for name, hint in get_type_hints(type(self), include_extras=True).items():
-            value, kind = getattr(self, name), get_args(hint)[0] if get_origin(hint) is tuple else hint
-            if get_origin(kind) is Annotated:
+            value = getattr(self, name)
+            # The first of a tuple's types, or of those of what may be None.
+            kind = get_args(hint)[0] if get_origin(hint) in (tuple, UnionType, Union) else hint
+            if get_origin(kind) is Annotated and not (value is None and kind is not hint):
                 place, (least, most) = f"{type(self).__name__}.{name}", kind.__metadata__
                 faults += [
                     Fault(place, f"expected a number from {least:g} to {most:g}, found {shown(number)}")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated
 
 from mipplan.calculus import Envelope, WindowCounts
 from mipplan.core import NS_PER_S, first_true, listed
-from mipplan.replayer import replay
-from mipplan.result import Figures, Plan
+from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner.policies.base import (
     Observation,
@@ -23,6 +22,7 @@ from mipplan.tuner.policies.base import (
     Times,
     Wait,
 )
+from mipplan.tuner.policies.capacity import miss_rate_with
 from mipplan.tuner.policies.forecast import Forecast, ForecastRule
 from mipplan.tuner.requirements import TuningStep
 from mipplan.tuner.tuner import Tuner
@@ -245,9 +245,11 @@ def calibrate(plan: Plan, sample: Trace, miss_rate: float = 0.0, params: LpParam
             beyond.append(f"{scale:g}")
 
     def misses(waits_ns: Mapping[str, int]) -> Iterator[float]:
-        return (_miss_rate(plan, _counts(tuner, envelope, waits_ns), trace) for trace, envelope in replays)
+        return (
+            miss_rate_with(plan, _counts(tuner, envelope, waits_ns), trace) for trace, envelope in replays
+        )
 
-    found, planned = max(misses(own), default=0.0), _miss_rate(plan, {}, part)
+    found, planned = max(misses(own), default=0.0), miss_rate_with(plan, {}, part)
     kept = found <= miss_rate
     allowed, floor = (miss_rate, own) if kept else (max(miss_rate, planned), dict.fromkeys(own, 1))
     tried = [waits_with_slack_ns(tuner, slack, floor) for slack in params.slacks[::-1] if replays]
@@ -276,10 +278,3 @@ def waits_with_slack_ns(tuner: Tuner, slack: float, floor_ns: Mapping[str, int])
 def _counts(tuner: Tuner, envelope: Envelope, waits_ns: Mapping[str, int]) -> dict[str, int]:
     needs = tuner.needs(envelope, waits_ns)
     return {stage: max(scale.least, math.ceil(needs[stage] or 0)) for stage, scale in tuner.stages.items()}
-
-
-def _miss_rate(plan: Plan, counts: Mapping[str, int], trace: Trace) -> float:
-    choices = {
-        s: replace(choice, replicas=counts.get(s, choice.replicas)) for s, choice in plan.choices.items()
-    }
-    return replay(replace(plan, choices=choices, figures=Figures()), trace).miss_rate(plan.slo_s)

@@ -1,0 +1,175 @@
+"""A policy with one knob, what a missed query is worth: at every instant the replicas of least expected loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from mipplan.core import NS_PER_S, Float64, Int64, first_true
+from mipplan.tuner.policies.base import Observation, Parameters, Setting, StabilizationWindow
+from mipplan.tuner.policies.capacity import PROBED, least_missed, measure_capacities, missed_in_replay
+from mipplan.tuner.policies.levels import LevelEstimator
+from mipplan.tuner.policies.losses import LossTable, PricedStage
+from mipplan.tuner.stages import Tokens, stage_scales
+
+
+@dataclass(frozen=True)
+class NewsvendorParams:
+    """How the loss is reckoned, and what is replayed before the start."""
+
+    served: float = 30.0
+    """A missed query is worth 30 served ones, where nobody says what it costs."""
+    drained: float = 1.5
+    """After a jump beyond capacity queries are late for one lead time, and half of one more while the queue goes."""
+    longest_s: float = 600.0
+    """A queue that does not go counts as if it did after ten minutes."""
+    burstiness_step: float = 1.1
+    """Tables are kept by burstiness, rounded up in steps of 10 %."""
+    shares: tuple[float, ...] = (1.0, 0.8, 0.65, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05)
+    """A query may wait at several stages: each has such a share of the wait that it is measured to have for itself. The
+    largest is taken with which replays of all stages together keep to what is reckoned."""
+    rates: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    """These are at such multiples of the sample's rate, at each burstiness that was measured."""
+    hopeless: float = 0.5
+    """Where more than half of the queries are late with any replicas, to buy some is no remedy."""
+    excess: float = 0.005
+    """They keep to it if no more than one query in two hundred misses that was not reckoned with."""
+
+
+_PARAMS = NewsvendorParams()
+
+
+@dataclass(frozen=True)
+class Newsvendor(Parameters):
+    """Replicas by expected loss, as a newsvendor buys papers: what they cost, and what is lost by too few.
+
+    At each instant of control, for every choice of counts n, the dollars of one lead time (activation delay and control
+    period) are reckoned:
+
+        cost(n) + worth_usd · E[ queries missed with n ]
+
+    and the least is taken. Misses are those of bursts within a level (`StageCapacity`), of a level that is not known
+    for sure, of rises (`LevelEstimator`), which last until what is then ordered serves and the queue has gone, and of a
+    queue that is there. Nothing is let go before it has been idle for one activation delay: what it costs to have it
+    back. No theorem covers it; where its formula errs, replays before the start make it careful
+    (`NewsvendorParams.shares`).
+
+    References
+    ----------
+    Arrow, Harris and Marschak, "Optimal inventory policy", Econometrica 1951, doi:10.2307/1906813.
+    """
+
+    worth_usd: Annotated[float, 0.0, 1_000.0] | None = None
+    """What a query that misses its objective costs you, in dollars: 0.001 is a dollar for a thousand. By default 30
+    times what the plan pays for a query of its sample: at constant traffic that buys about the plan's replicas."""
+    name: str = "newsvendor"
+
+    def start(self, setting: Setting) -> _Vendor:
+        """Measure what replicas serve in time, and look at the sample."""
+        return _Vendor(self, setting)
+
+
+class _Vendor:
+    def __init__(self, policy: Newsvendor, setting: Setting) -> None:
+        self._setting = setting
+        scales = stage_scales(setting.plan, Tokens.MEAN, setting.sample)
+        self._floor = least_missed(setting.plan, scales)
+        measured = measure_capacities(setting.plan, scales, self._floor)
+        self._stages = [PricedStage(scales[stage], measured[stage]) for stage in setting.stages]
+        usd_per_s = sum(one.scale.planned * one.usd_per_s for one in self._stages)
+        usual_usd = _PARAMS.served * usd_per_s / setting.sample.rate_rps
+        self._worth_usd = usual_usd if policy.worth_usd is None else policy.worth_usd
+        kinds = setting.plan.profiles.hardware.items()
+        self._limits = {name: kind.limit for name, kind in kinds if kind.limit is not None}
+        self._tokens = np.array([max(float(one.scale.tokens_per_query), 1e-9) for one in self._stages])
+        self._batch = np.array([one.scale.batch for one in self._stages]) / self._tokens
+        lead_ns = setting.delay_ns + setting.period_ns
+        self._lead_s, self._delay_s = lead_ns / NS_PER_S, setting.delay_ns / NS_PER_S
+        self._levels = LevelEstimator(setting.sample, setting.period_ns, lead_ns)
+        self._levels.begin(setting.start_ns)
+        self.notes: tuple[str, ...] = ()
+        if self._floor > _PARAMS.hopeless:
+            late = f"{self._floor:.0%} of the queries are late however many replicas there are"
+            self.notes = (f"{late}: the plan's are kept",)
+        self._wait_share = _PARAMS.shares[first_true(0, len(_PARAMS.shares) - 1, self._keeps)]
+        self._tables: dict[int, LossTable] = {}
+        self._held = StabilizationWindow(setting.delay_ns, setting.start_ns, {})
+        self._ordered_ns = setting.start_ns
+
+    def decide(self, seen: Observation) -> Mapping[str, int]:
+        if self.notes:
+            return {}
+        levels, stages = self._levels, [seen.stages[stage] for stage in self._setting.stages]
+        levels.observe(seen.arrival_ns, seen.now_ns, seen.period_ns)
+        ahead_rps = levels.ahead_rps(seen.now_ns)
+        stay, moved = levels.chances(ahead_rps)
+        table = self._table(levels.burstiness)
+        usd = table.expected_usd(self._lead_s, self._worth_usd, stay + _PARAMS.drained * moved)
+        present = np.array([one.replicas for one in stages])
+        queue = self._queue_ahead(seen, present, ahead_rps)
+        if queue is not None:
+            usd += table.drain_usd(queue, ahead_rps, self._worth_usd, _PARAMS.longest_s)
+        chosen = table.replicas[int(np.argmin(usd))]
+        if queue is not None:  # What is on its way comes for this queue.
+            chosen = np.maximum(chosen, np.minimum(present, table.replicas[-1]))
+        counts = dict(zip(self._setting.stages, chosen.tolist(), strict=True))
+        wanted = self._held.largest(seen.now_ns, counts)
+        if any(wanted[stage] > one.replicas for stage, one in seen.stages.items()):
+            self._ordered_ns = seen.now_ns
+        return wanted
+
+    def _queue_ahead(self, seen: Observation, present: Int64, ahead_rps: float) -> Float64 | None:
+        """Queries that will wait at each stage when what is ordered now serves; None if no queue is out of hand."""
+        observed, spread = [seen.stages[stage] for stage in self._setting.stages], self._levels.burstiness
+        active = np.array([max(1, one.active) for one in observed])
+        waiting = np.array([one.waiting for one in observed]) / self._tokens
+        full = 2 * self._batch * active
+        if not ((waiting > full) | (present > active)).any():
+            return None
+        rows = [one.capacity.of(n, spread) for one, n in zip(self._stages, active, strict=True)]
+        serving_rps, waits_s = np.array(rows).T
+        waiting = np.where(waiting > np.maximum(serving_rps * waits_s, full), waiting, 0.0)
+        # What was ordered last comes in so many seconds; what is ordered now, in a whole delay.
+        until_s = 0.0
+        if bool((present > active).any()):
+            until_s = max(0.0, self._delay_s - (seen.now_ns - self._ordered_ns) / NS_PER_S)
+        then = np.maximum(0.0, waiting + (ahead_rps - serving_rps) * until_s)
+        if not then.any():
+            return None
+        rates = [
+            one.capacity.of(n, spread)[0] for one, n in zip(self._stages, np.maximum(present, 1), strict=True)
+        ]
+        later_rps = np.array(rates)
+        return np.asarray(np.maximum(0.0, then + (ahead_rps - later_rps) * (self._delay_s - until_s)))
+
+    def _table(self, burstiness: float) -> LossTable:
+        place = math.ceil(math.log(burstiness) / math.log(_PARAMS.burstiness_step))
+        if place not in self._tables:
+            spread = _PARAMS.burstiness_step**place
+            self._tables[place] = self._draw_up(spread, self._wait_share)
+        return self._tables[place]
+
+    def _draw_up(self, burstiness: float, wait_share: float) -> LossTable:
+        rates = self._levels.rate_rps
+        return LossTable.draw_up(
+            self._stages, rates, burstiness, self._worth_usd, wait_share=wait_share, limits=self._limits
+        )
+
+    def _keeps(self, place: int) -> bool:
+        """Whether all stages together miss no more than is reckoned, with this share of the waits."""
+        rates_rps = self._levels.rate_rps
+        levels = np.searchsorted(rates_rps, self._setting.sample.rate_rps * np.array(_PARAMS.rates))
+        for cv in PROBED:
+            table = self._draw_up(cv, _PARAMS.shares[place])
+            for level in levels.tolist():
+                best = int(np.argmin(table.usd_per_s + self._worth_usd * table.missed_rps[:, level]))
+                counts = dict(zip(self._setting.stages, table.replicas[best].tolist(), strict=True))
+                rate_rps = float(rates_rps[level])
+                found = missed_in_replay(self._setting.plan, counts, rate_rps, cv)
+                if found > table.missed_rps[best, level] / rate_rps + self._floor + _PARAMS.excess:
+                    return False
+        return True
