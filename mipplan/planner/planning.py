@@ -18,9 +18,12 @@ from mipplan.core import (
     check_all,
     check_budget,
     check_margin,
+    check_one_of,
     check_quantile,
     check_seed,
+    check_time_limit,
     from_front,
+    is_number,
     seconds_to_ns,
 )
 from mipplan.options import Configuration, check_names
@@ -29,7 +32,8 @@ from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, S
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility
-from mipplan.planner.instance import Request, check_search
+from mipplan.planner.instance import Request
+from mipplan.planner.oracle import ORACLES
 from mipplan.profiles import Profiles
 from mipplan.result import (
     CertificateKind,
@@ -42,13 +46,14 @@ from mipplan.result import (
     Provenance,
     RunClass,
     TraceReference,
+    check_certified_by,
     check_laws,
     relevant_profiles,
     resolve_slo_ns,
 )
 from mipplan.solvers import AUTO, resolve_solver
-from mipplan.tokens import Workload
 from mipplan.trace import Trace
+from mipplan_formulations import FORMULATIONS
 
 #: Begins the reason of a search that did not come to its end.
 _STOPPED = "the search was stopped (time limit or interrupt)"
@@ -128,13 +133,11 @@ def plan(
     discipline : {"oldest_first", "fifo"}
         Which waiting tokens a batch takes first. Only timed dispatch has a certificate under ``fifo``.
     certificate : {"classic", "sharp", "auto"}
-        By which theorem the plan is certified. The sharp certificate is never above the classic one, and takes longer:
-        the plan is the cheapest that was found (`mipplan.sharpen`), never dearer than the classic one, and rarely
-        proven to be the cheapest there is. ``"auto"`` takes it for the guarantee ``"trace"``, without a budget, on
-        workloads of up to 100,000 tokens.
+        By which theorem the plan is certified. The sharp one is never above the classic one, and takes longer: the plan
+        is the cheapest found (`mipplan.sharpen`), never dearer, and rarely proven the cheapest there is. ``"auto"``
+        takes it for the guarantee ``"trace"``, without a budget, on workloads of up to 100,000 tokens.
     runs : RunClass, optional
-        The runs that a sharp certificate is to hold for; by default those of the serving model in which batches may
-        finish early.
+        The runs that a sharp certificate is to hold for; by default the serving model's, batches early or not.
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -225,19 +228,13 @@ def plan(
         return refined
     if certificate == CertificateKind.CLASSIC or budget is not None or asked.envelope is not None:
         return maker.cheapest() if budget is None else maker.fastest(budget)
-    if resolve_certificate(certificate, maker.workload, laws) is CertificateKind.CLASSIC:
+    if resolve_certificate(certificate, maker.request.workload, laws) is CertificateKind.CLASSIC:
         return maker.cheapest()
     first = maker.hurried().cheapest()
     # After Ctrl-C only the plan at hand is certified anew.
     left = 1e-3 if first.limit is Limit.INTERRUPT else left_s()
-    sharpened: Plan = from_front("sharpen")(
-        first,
-        trace,
-        runs=runs,
-        time_limit_s=left,
-        progress=progress,
-    )
-    return sharpened
+    found: Plan = from_front("sharpen")(first, trace, runs=runs, time_limit_s=left, progress=progress)
+    return found
 
 
 class PlanMaker:
@@ -249,13 +246,8 @@ class PlanMaker:
         limits.report(f"analysing {len(asked.provenance.sample):,} queries")
         self._asked, self._params = asked, params
         self._method = SearchMethod(asked.formulation or AUTO, asked.solver or AUTO, limits)
-        self._request = Request.of(asked, asked.provenance.sample)
-        self._instance = self._request.instance()
-
-    @property
-    def workload(self) -> Workload:
-        """The tokens that are planned for."""
-        return self._request.workload
+        self.request = Request.of(asked, asked.provenance.sample)
+        self._instance = self.request.instance()
 
     def hurried(self) -> PlanMaker:
         """The same in the first share of the time, and without a reason if there is no plan: for a first plan."""
@@ -343,7 +335,7 @@ class PlanMaker:
         deadline = Deadline(time.monotonic() + self._params.diagnosis_s)
         method = replace(self._method, limits=replace(self._method.limits, deadline=deadline))
         feasibility = Feasibility(method, params=self._params.search)
-        return self._without_plan(Diagnosis(self._request, self._instance, feasibility).reason())
+        return self._without_plan(Diagnosis(self.request, self._instance, feasibility).reason())
 
     def _over_budget(self, budget: int) -> Plan:
         # With a budget the instance has no deadline: this is what any plan takes, device limits included.
@@ -358,3 +350,50 @@ class PlanMaker:
 
     def _without_plan(self, reason: str) -> Plan:
         return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())
+
+
+def check_search(
+    *,
+    formulation: str,
+    guarantee: str,
+    envelope: ArrivalCurve | None,
+    time_limit_s: float | None,
+    headroom: float,
+    budget_usd_per_hour: float | None,
+    certificate: str = CertificateKind.CLASSIC,
+    runs: RunClass | None = None,
+) -> None:
+    """Refuse what `plan` cannot search by, whatever the pipeline.
+
+    Raises `InputError` listing every fault.
+    """
+    # The optimum of a formulation that is not exact would be no lower bound for the certified plans.
+    exact = [name for name, formulation in FORMULATIONS.items() if formulation.exact]
+    check_all(
+        lambda: check_one_of("formulation", formulation, [AUTO, *exact], repr),
+        # A plan that rests on replays is made by `mipplan.refine`.
+        lambda: check_one_of("guarantee", guarantee, ORACLES, repr),
+        lambda: _check_envelope(guarantee, envelope),
+        lambda: check_time_limit(time_limit_s),
+        lambda: _check_headroom(headroom),
+        lambda: check_budget(budget_usd_per_hour),
+        lambda: check_certified_by(certificate, runs, guarantee, budget_usd_per_hour),
+    )
+
+
+def _check_envelope(guarantee: str, envelope: ArrivalCurve | None) -> None:
+    if envelope is None:
+        return
+    if guarantee != Guarantee.ENVELOPE:
+        raise InputError.one("envelope", 'goes with guarantee="envelope" only')
+    if not isinstance(envelope, ArrivalCurve):
+        raise InputError.one("envelope", f"expected an ArrivalCurve, found {type(envelope).__name__}")
+    if envelope.just_after(0.0) < 1.0:
+        message = "its burst is below one query, so no query could ever arrive; give a burst of at least 1"
+        raise InputError.one("envelope", message)
+
+
+def _check_headroom(headroom: float) -> None:
+    if not is_number(headroom) or not 1.0 <= headroom <= 1000.0:
+        message = f"expected a multiple of the traffic from 1 to 1000, found {headroom!r}"
+        raise InputError.one("headroom", message)

@@ -13,7 +13,6 @@ from .comparisons import show_tuning as show_tuning
 from .comparisons import tune_report as tune_report
 from .comparisons import write_schedule as write_schedule
 from .documents import ErrorReport as ErrorReport
-from .documents import replay_report as replay_report
 from .figures import FIGURE_FILES as FIGURE_FILES
 from .figures import draw_replay as draw_replay
 from .figures import draw_tuning as draw_tuning
@@ -26,6 +25,7 @@ from .plans import show_verification as show_verification
 from .plans import verify_report as verify_report
 from .replays import LATENCY_FILES as LATENCY_FILES
 from .replays import replay_command_report as replay_command_report
+from .replays import replay_report as replay_report
 from .replays import show_replay as show_replay
 from .replays import show_stream as show_stream
 from .replays import stream_report as stream_report

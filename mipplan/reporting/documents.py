@@ -15,8 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Fault, check_slo
-from mipplan.result import FIGURES, Interval, ReplayResult
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Fault
+from mipplan.result import Interval
 
 #: What is infinite, or no number at all, is null in JSON.
 Finite = Annotated[
@@ -370,42 +370,3 @@ class ErrorReport(Report):
     error: Literal["input", "solver", "no_plan", "interrupted"]
     message: str
     faults: list[Fault]
-
-
-# --- made here, because a result offers it as its own ----------------------------------------------------------------
-
-
-def replay_report(result: ReplayResult, slo_s: float | None) -> ReplayReport:
-    """Describe a replay, beside an objective if there is one."""
-    if slo_s is not None:
-        slo_s = check_slo(slo_s) / NS_PER_S
-    statistics = result.statistics(slo_s)
-    estimates = dict(zip(FIGURES, (estimate for _, estimate in statistics.quantiles), strict=True))
-    missed = statistics.misses
-    judged = estimates if missed is None else {**estimates, "miss_rate": missed}
-    return ReplayReport.of(
-        result,
-        statistics,
-        latency_s={
-            **{name: estimate.value for name, estimate in estimates.items()},
-            "max": result.quantile(1.0),
-            "mean": result.mean_latency_s,
-        },
-        slo_s=slo_s,
-        misses=None if slo_s is None else result.misses(slo_s),
-        miss_rate=None if missed is None else missed.value,
-        latency_interval_s={name: estimate.interval for name, estimate in estimates.items()},
-        miss_rate_interval=None if missed is None else missed.interval,
-        no_interval={
-            name: estimate.reason for name, estimate in judged.items() if estimate.reason is not None
-        },
-        stages={
-            name: StageReport.of(
-                stage,
-                batch_sizes={str(size): count for size, count in stage.batch_sizes.items()},
-                utilisation=result.utilisation(name),
-                p99_wait_s=stage.wait_quantile(0.99),
-            )
-            for name, stage in result.stages.items()
-        },
-    )

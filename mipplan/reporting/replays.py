@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mipplan.core import NS_PER_S, InputError, Int64
+from mipplan.core import NS_PER_S, InputError, Int64, check_slo
 from mipplan.documents import write_atomically
 from mipplan.reporting.documents import (
     ReplayCommandReport,
@@ -20,7 +20,6 @@ from mipplan.reporting.documents import (
     StreamReport,
     StreamStageReport,
     WindowReport,
-    replay_report,
 )
 from mipplan.reporting.plans import IN_SAMPLE
 from mipplan.reporting.text import (
@@ -59,6 +58,42 @@ _ENDS = {
     StreamEnd.INTERRUPTED: f"interrupted, so far it was this. {_UNDER_WAY}",
     StreamEnd.OVERLOADED: f"stopped: the plan does not keep up, and too much is waiting. {_UNDER_WAY}",
 }
+
+
+def replay_report(result: ReplayResult, slo_s: float | None) -> ReplayReport:
+    """Describe a replay, beside an objective if there is one."""
+    if slo_s is not None:
+        slo_s = check_slo(slo_s) / NS_PER_S
+    statistics = result.statistics(slo_s)
+    estimates = dict(zip(FIGURES, (estimate for _, estimate in statistics.quantiles), strict=True))
+    missed = statistics.misses
+    judged = estimates if missed is None else {**estimates, "miss_rate": missed}
+    return ReplayReport.of(
+        result,
+        statistics,
+        latency_s={
+            **{name: estimate.value for name, estimate in estimates.items()},
+            "max": result.quantile(1.0),
+            "mean": result.mean_latency_s,
+        },
+        slo_s=slo_s,
+        misses=None if slo_s is None else result.misses(slo_s),
+        miss_rate=None if missed is None else missed.value,
+        latency_interval_s={name: estimate.interval for name, estimate in estimates.items()},
+        miss_rate_interval=None if missed is None else missed.interval,
+        no_interval={
+            name: estimate.reason for name, estimate in judged.items() if estimate.reason is not None
+        },
+        stages={
+            name: StageReport.of(
+                stage,
+                batch_sizes={str(size): count for size, count in stage.batch_sizes.items()},
+                utilisation=result.utilisation(name),
+                p99_wait_s=stage.wait_quantile(0.99),
+            )
+            for name, stage in result.stages.items()
+        },
+    )
 
 
 def replay_command_report(

@@ -141,6 +141,17 @@ def check_laws(
     return laws.value
 
 
+def check_certified_by(certificate: str, runs: RunClass | None, guarantee: str, budget: float | None) -> None:
+    """Raise `InputError` unless there is such a certificate, and it goes with the rest of an objective."""
+    check_one_of("certificate", certificate, ["auto", *CertificateKind], repr)
+    if certificate == CertificateKind.CLASSIC and runs is not None:
+        raise InputError.one("runs", "go with a sharp certificate: the classic one holds for more of them")
+    if certificate == CertificateKind.SHARP and guarantee == Guarantee.ENVELOPE:
+        raise InputError.one("certificate", "an envelope has no sharp one: that counts one trace's arrivals")
+    if certificate == CertificateKind.SHARP and budget is not None:
+        raise InputError.one("certificate", "a budget goes with the classic one only")
+
+
 def relevant_profiles(pipeline: Pipeline, profiles: Profiles) -> Profiles:
     """Only what the pipeline's models have measurements for; a plan carries no more than its own problem."""
     models = {stage.model for stage in pipeline.stages.values()}

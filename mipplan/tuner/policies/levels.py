@@ -64,7 +64,7 @@ class LevelEstimator:
     def __init__(self, sample: Trace, period_ns: int, lead_ns: int, params: LevelParams = _PARAMS) -> None:
         self._params, self._lead_s = params, lead_ns / NS_PER_S
         steps = np.arange(-params.below, params.above + 1)
-        self.rate_rps: Float64 = sample.rate_rps * params.step**steps
+        self.rate_rps: Float64 = np.asarray(sample.rate_rps * params.step**steps, dtype=np.float64)
         """Rates that are told apart, shape (r,)."""
         tail = np.minimum(1.0, (params.step**steps / params.jump) ** -params.tail)
         # Half of the rises lead to the long-run rate, as from a dip, and half beyond it.
