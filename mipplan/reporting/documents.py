@@ -145,17 +145,15 @@ class ReplayReport(Report):
     usd: float
     usd_per_query: float
     stages: dict[str, StageReport]
-    overruns: dict[str, int] | None
-    queries_lost: int | None
+    overruns: dict[str, int] | None = None
+    queries_lost: int | None = None
 
     @model_serializer(mode="wrap")
     def _without_overruns(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is about timed dispatch only, where it is not asked about."""
+        """Leave out what is about timed dispatch, where it is not asked about."""
         written: dict[str, Any] = write(self)
-        for name in ("overruns", "queries_lost"):
-            if written[name] is None:
-                del written[name]
-        return written
+        absent = [name for name in ("overruns", "queries_lost") if written[name] is None]
+        return {name: value for name, value in written.items() if name not in absent}
 
 
 class WindowReport(Report):

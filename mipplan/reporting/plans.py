@@ -117,6 +117,8 @@ def show_plan(console: Console, report: PlanReport) -> None:
 
 def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
     by = ", ".join(dict.fromkeys(map(str, (report.formulation, report.solver))))  # "auto" once is enough
+    if report.guarantee == "replay":
+        by = "refined by replay"
     rows = [("status", f"{report.status}  ({by})"), ("cost", f"{report.usd_per_hour:.4f} $/h")]
     if report.budget_usd_per_hour is not None:
         proof = _proof(report, "proven fastest within it")

@@ -78,6 +78,8 @@ def replay_report(result: ReplayResult, slo_s: float | None) -> ReplayReport:
         },
         slo_s=slo_s,
         misses=None if slo_s is None else result.misses(slo_s),
+        overruns=result.overruns,
+        queries_lost=result.queries_lost,
         miss_rate=None if missed is None else missed.value,
         latency_interval_s={name: estimate.interval for name, estimate in estimates.items()},
         miss_rate_interval=None if missed is None else missed.interval,
