@@ -24,11 +24,11 @@ def _rooms(*names: str) -> tuple[str, ...]:
 # Rooms with all that they import; a test holds the lists to the imports.
 _DATA = _rooms("core", "documents", "pipeline", "profiles", "trace", "tokens", "result")
 _SOLVERS = ("formulations/mipplan_formulations", *_rooms("core", "solvers"))
-_CERTIFYING = (*_DATA, *_rooms("calculus", "certificate.py", "options"), "formulations/mipplan_formulations")
+_CERTIFYING = (*_DATA, *_rooms("calculus", "certificate", "options"), "formulations/mipplan_formulations")
 _PLANNER = (*_CERTIFYING, *_rooms("solvers", "planner"))
 _REPLAYER = (*_DATA, *_rooms("replayer"))
 _GREEDY = (*_CERTIFYING, *_rooms("replayer", "baselines"))
-_TUNER = (*_REPLAYER, *_SOLVERS, *_rooms("calculus", "tuner"))
+_TUNER = (*_REPLAYER, *_SOLVERS, *_rooms("calculus", "certificate", "tuner"))
 _WHOLE = ("mipplan", "formulations/mipplan_formulations")
 
 #: What each benchmark measures: files and folders, its own among them. `campaigns` are those of ``make deep``, `ties`

@@ -148,6 +148,7 @@ def test_flags_reach_the_library(run: Run, monkeypatch: pytest.MonkeyPatch, comp
     assert done.exit_code == 0, done.output
     seen.pop("progress")
     assert seen == {
+        "dispatch": None,
         "slo_s": 0.07,
         "quantile": 0.9,
         "split": 0.25,
