@@ -115,13 +115,13 @@ _REFINED = "; the plan was refined by replay, which no theorem covers: judge it 
 
 
 def _cost_problems(plan: Plan) -> list[str]:
+    """Add up what the choices cost; a file that states nothing states nothing wrong."""
     hardware, choices = plan.profiles.hardware, plan.choices.values()
     actual = sum(choice.replicas * hardware[choice.hardware].microusd_per_hour for choice in choices)
-    cost = plan.microusd_per_hour
-    if cost == actual:
+    if plan.microusd_per_hour == actual:
         return []
-    stated = "none" if cost is None else f"{cost / MICRODOLLARS_PER_DOLLAR} $/h"
-    return [f"the file states a cost of {stated}; its choices cost {actual / MICRODOLLARS_PER_DOLLAR} $/h"]
+    cost_usd = actual / MICRODOLLARS_PER_DOLLAR
+    return [f"the file states a cost of {plan.usd_per_hour} $/h; its choices cost {cost_usd} $/h"]
 
 
 def _figure_problems(plan: Plan, planned: Trace, worst: WorstCase | None, guaranteed_ns: int) -> list[str]:
@@ -142,13 +142,14 @@ def _consistency_problems(plan: Plan) -> list[str]:
     """Hold the figures of a file against each other."""
     problems = []
     lower_bound, cost = plan.lower_bound_microusd_per_hour, plan.microusd_per_hour
-    if lower_bound is not None and cost is not None:
+    assert cost is not None  # a plan with choices has one
+    if lower_bound is not None:
         if lower_bound > cost:
             problems.append("the file states a lower bound above its cost")
         elif plan.status is PlanStatus.OPTIMAL and lower_bound < cost:
             problems.append("the file calls the plan optimal, but its lower bound is below its cost")
     budget = plan.budget_microusd_per_hour
-    if budget is not None and cost is not None and cost > budget:
+    if budget is not None and cost > budget:
         problems.append("the plan costs more than the budget that the file states")
     if (plan.guarantee is Guarantee.ENVELOPE) != (plan.envelope is not None):
         problems.append("the file's guarantee and its arrival curve do not go together")
