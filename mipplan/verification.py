@@ -84,7 +84,7 @@ def verify(path: str | Path, trace: Trace) -> Verification:
         problems.append(f"the file holds no plan ({plan.status}: {plan.reason})")
         return Verification(False, tuple(problems), (), plan, None)
     problems += _cost_problems(plan)
-    planned = trace if plan.headroom == 1.0 else trace.scale(plan.headroom)
+    planned = trace.scale(plan.headroom)
     certificate = certify(plan, planned)
     curve = None if plan.envelope is None else ArrivalCurve(plan.envelope)
     worst = None if curve is None else WorstCase(plan.pipeline, curve)
@@ -96,8 +96,7 @@ def verify(path: str | Path, trace: Trace) -> Verification:
         problems += _figure_problems(plan, planned, worst, guaranteed_ns)
     problems += _consistency_problems(plan)
     problems += _stability_problems(plan, planned, curve)
-    excess = 0.0 if curve is None else overrun(planned.arrival_ns, curve)
-    if excess > 0:
+    if curve is not None and (excess := overrun(planned.arrival_ns, curve)) > 0:
         remarks.append(
             f"this trace exceeds the plan's arrival curve by up to {excess:.4g} queries: no guarantee covers it"
         )

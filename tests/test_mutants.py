@@ -192,6 +192,15 @@ def test_what_is_no_fault_is_still_a_mutant() -> None:
     assert wanted - here == set()
 
 
+def test_what_was_noticed_is_not_called_no_fault() -> None:
+    survivors = {
+        (each["at"].rsplit(":", 1)[0], each["in"], each["before"], each["after"])
+        for counts in json.loads((RESULTS / "mutants.json").read_text(encoding="utf-8"))["subjects"].values()
+        for each in counts["survivors"]
+    }
+    assert set(reasons()) - survivors == set()
+
+
 def test_committed_scores_keep_the_aim_and_say_what_survived() -> None:
     subjects = json.loads((RESULTS / "mutants.json").read_text(encoding="utf-8"))["subjects"]
     assert [*subjects] == [*SUBJECTS]

@@ -212,6 +212,14 @@ def test_an_interrupt_leaves_nothing_that_is_wrong() -> None:
     assert evaluator.latency_ns(after).tolist() == [55, 62]
 
 
+def test_only_what_changed_is_computed_anew() -> None:
+    evaluator = CertificateEvaluator(two_ways())
+    services = dict.fromkeys("abc", StageService(5, 7, 1))
+    before = dict(evaluator.exits_ns(services))
+    after = dict(evaluator.exits_ns({**services, "b": StageService(6, 7, 1)}))
+    assert [after[stage] is before[stage] for stage in "abc"] == [True, False, True]
+
+
 def test_what_was_evaluated_is_forgotten_when_asked() -> None:
     evaluator = CertificateEvaluator(two_ways())
     services = dict.fromkeys("abc", StageService(5, 7, 1))
