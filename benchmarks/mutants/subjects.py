@@ -42,7 +42,7 @@ SUBJECTS: dict[str, Subject] = {
             "tests/envelope/test_worst_case.py",
             "tests/tuner/test_closed_form.py",
         ),
-        120,
+        80,
     ),
     "cuts": Subject(
         ("mipplan/planner/cuts.py",),
@@ -76,8 +76,9 @@ SUBJECTS: dict[str, Subject] = {
             "test_following",
             "test_by_hand",
         ),
-        120,
+        60,
         slow=(
+            "tests/replayer/test_following.py::test_a_queue_that_arrives_backwards_is_sorted_in_a_tree",
             "tests/replayer/test_numba_engine.py::test_equals_the_plain_engine_on_a_long_queue",
             "tests/replayer/test_numba_engine.py::test_numba_is_loaded_only_to_serve",
         ),
@@ -93,7 +94,8 @@ SUBJECTS: dict[str, Subject] = {
             "test_tuner",
             "test_shedding",
         ),
-        100,
+        60,
+        slow=("tests/tuner/test_scaling_solver.py::test_units_are_found_where_limits_leave_hardly_any",),
     ),
     "verification": Subject(
         ("mipplan/verification.py",),
