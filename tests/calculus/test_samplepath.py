@@ -226,6 +226,13 @@ def test_waits_far_apart_are_found_in_the_slow_way() -> None:
     assert longest_waits_ns(arrival, 10, 8, 1, 1, np.arange(4), probes)[0] == 3
 
 
+@pytest.mark.parametrize("position", [[0, 2**40], [0, 1, 2**40]])
+def test_token_numbers_beyond_all_counting_are_refused(position: list[int]) -> None:
+    arrival = np.zeros(len(position), dtype=np.int64)
+    with pytest.raises(InputError, match="too long to count"):
+        longest_waits_ns(arrival, 2**23, 1, 1, 1, np.array(position))
+
+
 def test_time_of_service_counts_serial_tokens() -> None:
     service = StageService(100, 10, 4)
     assert [service_time_ns(service, tokens) for tokens in range(5)] == [100, 103, 105, 108, 110]
