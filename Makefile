@@ -36,7 +36,7 @@ DEMO_TRACE    := profiles/traces/bursty.csv.gz
 DEMO_OUT      := demo-out
 DEMO_FLAGS    := --trace $(DEMO_TRACE) --out $(DEMO_OUT)/plan.json
 
-.PHONY: help demo test lint format style types imports deep bench docs wheel clean distclean
+.PHONY: help demo test lint format style types imports deep mutants bench docs wheel clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -91,6 +91,9 @@ deep: $(VENV)/.installed-test  ## run the long campaigns (MIPPLAN_DEEP=1), summa
 	@{ echo "mipplan campaigns (make deep $(ARGS)), $$(date -u +%Y-%m-%dT%H:%M:%SZ), commit $$(git rev-parse --short HEAD 2>/dev/null || echo none)"; \
 	   $(BIN)/python -c 'import os, platform; print("Python", platform.python_version(), platform.system(), platform.machine(), os.cpu_count(), "cores")'; \
 	   MIPPLAN_DEEP=1 $(PYTEST) --quiet --no-header --tb=short --durations=25 --durations-min=1 $(ARGS); } 2>&1 | tee $(RESULTS)/deep.txt
+
+mutants: $(VENV)/.installed-test  ## change the proofs' code in small ways and see whether tests notice (ARGS="cuts --mutants 20")
+	$(BIN)/python -m benchmarks.mutants $(ARGS)
 
 bench: $(VENV)/.installed-bench  ## run the benchmarks (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -46,6 +46,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "race": (*_PLANNER, *_TUNER, *_GREEDY, "profiles", "benchmarks/race", "benchmarks/tuner/traffic.py"),
     "fleet": (*_PLANNER, *_rooms("fleet"), "profiles", "benchmarks/fleet"),
     "house": (*_WHOLE, "profiles", "benchmarks/house"),
+    "mutants": (*_WHOLE, "profiles", "tests", "benchmarks/mutants"),
     "campaigns": (*_WHOLE, "profiles", "tests"),
 }
 #: Files of a benchmark that only tell what its rows say, or draw what is frozen with a fingerprint of its own.

@@ -24,6 +24,7 @@ RESULTS = {
     "fleet": ("fleet", "fleet/machine.json"),
     "house/hops.json": ("house", "house/machine.json"),
     "house/speed.json": ("house", "house/speed.json"),
+    "mutants": ("mutants", "mutants/machine.json"),
     "deep.txt": ("campaigns", "deep.json"),
 }
 

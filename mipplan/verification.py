@@ -170,7 +170,7 @@ def verify(
         problems.append(f"the file holds no plan ({plan.status}: {plan.reason})")
         return Verification(False, tuple(problems), (), plan, None)
     problems += _cost_problems(plan)
-    planned = trace if plan.headroom == 1.0 else trace.scale(plan.headroom)
+    planned = trace.scale(plan.headroom)
     wanted = plan.discipline if discipline is None else discipline
     laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
     as_planned = (laws, wanted) == (plan.laws, plan.discipline)
@@ -200,8 +200,7 @@ def verify(
         problems += _figure_problems(plan, planned, worst, guaranteed_ns)
     problems += _consistency_problems(plan)
     problems += _stability_problems(plan, planned, curve)
-    excess = 0.0 if curve is None else overrun(planned.arrival_ns, curve)
-    if excess > 0:
+    if curve is not None and (excess := overrun(planned.arrival_ns, curve)) > 0:
         remarks.append(
             f"this trace exceeds the plan's arrival curve by up to {excess:.4g} queries: no guarantee covers it"
         )
@@ -219,13 +218,13 @@ _REFINED = "; the plan was refined by replay, which no theorem covers: judge it 
 
 
 def _cost_problems(plan: Plan) -> list[str]:
+    """Add up what the choices cost; a file that states nothing states nothing wrong."""
     hardware, choices = plan.profiles.hardware, plan.choices.values()
     actual = sum(choice.replicas * hardware[choice.hardware].microusd_per_hour for choice in choices)
-    cost = plan.microusd_per_hour
-    if cost == actual:
+    if plan.microusd_per_hour == actual:
         return []
-    stated = "none" if cost is None else f"{cost / MICRODOLLARS_PER_DOLLAR} $/h"
-    return [f"the file states a cost of {stated}; its choices cost {actual / MICRODOLLARS_PER_DOLLAR} $/h"]
+    cost_usd = actual / MICRODOLLARS_PER_DOLLAR
+    return [f"the file states a cost of {plan.usd_per_hour} $/h; its choices cost {cost_usd} $/h"]
 
 
 def _figure_problems(plan: Plan, planned: Trace, worst: WorstCase | None, guaranteed_ns: int) -> list[str]:
@@ -253,13 +252,14 @@ def _consistency_problems(plan: Plan) -> list[str]:
     """Hold the figures of a file against each other."""
     problems = []
     lower_bound, cost = plan.lower_bound_microusd_per_hour, plan.microusd_per_hour
-    if lower_bound is not None and cost is not None:
+    assert cost is not None  # a plan with choices has one
+    if lower_bound is not None:
         if lower_bound > cost:
             problems.append("the file states a lower bound above its cost")
         elif plan.status is PlanStatus.OPTIMAL and lower_bound < cost:
             problems.append("the file calls the plan optimal, but its lower bound is below its cost")
     budget = plan.budget_microusd_per_hour
-    if budget is not None and cost is not None and cost > budget:
+    if budget is not None and cost > budget:
         problems.append("the plan costs more than the budget that the file states")
     if (plan.certificate is CertificateKind.SHARP) != (plan.runs is not None):
         problems.append("the file's certificate and its class of runs do not go together")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.calculus import empirical_envelope
+from mipplan.calculus import ArrivalCurve, empirical_envelope, overrun
 from oracle_curves import concave_hull, slow_envelope
 
 NS_PER_S = 10**9
@@ -52,3 +52,27 @@ def test_burst_in_the_middle_counts_from_both_sides() -> None:
 @pytest.mark.parametrize("times", [[5], [5, 5, 5]])
 def test_all_at_one_instant(times: list[int]) -> None:
     assert empirical_envelope(np.array(times)).buckets == ((len(times), 0),)
+
+
+buckets = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 6)), min_size=1, max_size=3)
+
+
+@given(st.lists(st.integers(0, 5), max_size=20), st.integers(0, 10**6), buckets)
+def test_overrun_is_that_of_the_worst_window(
+    steps: list[int], start: int, pairs: list[tuple[int, int]]
+) -> None:
+    times = arrivals([step * NS_PER_S // 2 for step in steps], start)
+    curve = ArrivalCurve(tuple(pairs))
+    worst = max(
+        count - curve.just_after(length_ns / NS_PER_S) for length_ns, count in slow_envelope(times.tolist())
+    )
+    found = overrun(times, curve)
+    assert found == pytest.approx(worst, abs=1e-9)
+    # Halves of seconds and whole numbers are exact in floats: whoever touches the curve is inside it.
+    assert (found > 0) == (worst > 0)
+
+
+@given(gaps, st.integers(0, 10**15))
+def test_a_trace_is_inside_its_own_envelope(steps: list[int], start: int) -> None:
+    times = arrivals(steps, start)
+    assert overrun(times, empirical_envelope(times)) <= 0

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.calculus import latest_start_ns
-from mipplan.calculus.samplepath import longest_waits_ns
+from mipplan.calculus import StageService, latest_start_ns
+from mipplan.calculus.samplepath import Probes, Supports, longest_waits_ns, service_time_ns
 from mipplan.core import InputError, SampleParams
 
 times = st.lists(st.integers(0, 60), min_size=1, max_size=12)
@@ -145,3 +145,95 @@ def test_the_longest_waits_are_the_same_whether_a_sample_tells_their_length_or_n
                 if others.work.size == supports.work.size:
                     assert np.array_equal(others.work, supports.work)
                     assert np.array_equal(others.gap_ns, supports.gap_ns)
+
+
+# ------------------------------------------------------------------------------------ what the longest waits wait for
+
+
+@given(recursions(), st.integers(0, 40), st.integers(1, 9), st.data())
+def test_the_longest_waits_and_what_they_wait_for_are_those_of_the_definition(
+    recursion: tuple[list[int], list[int], list[tuple[int, int]]],
+    period_ns: int,
+    tokens: int,
+    data: st.DataObject,
+) -> None:
+    arrival, position, asked = recursion
+    arrival = sorted(arrival)
+    way = data.draw(st.sampled_from(["all tokens", "some tokens", "probes"]))
+    if way == "all tokens":
+        position = list(range(len(arrival)))
+    if way != "probes" or not asked:
+        way, asked = ("some tokens" if way == "probes" else way), list(enumerate(position))
+    entered = [arrival[last] + data.draw(st.integers(0, 5)) * (way == "probes") for last, _ in asked]
+    slope = Fraction(period_ns, tokens)
+    waits, since = [], []
+    for (last, number), ingress in zip(asked, entered, strict=True):
+        starts = [arrival[j] + (number - position[j]) * slope for j in range(last + 1)]
+        waits.append(max(starts) - ingress)
+        since.append(starts.index(max(starts)))
+    rank = data.draw(st.integers(0, len(asked) - 1))
+    kept = data.draw(st.integers(len(asked) - rank, len(asked)))
+    probes = Probes(
+        np.array([last for last, _ in asked]), np.array([number for _, number in asked]), np.array(entered)
+    )
+    exact, supports = longest_waits_ns(
+        np.array(arrival),
+        period_ns,
+        tokens,
+        rank,
+        kept,
+        None if way == "all tokens" else np.array(position),
+        probes if way == "probes" else None,
+    )
+    assert exact == math.ceil(sorted(waits)[rank])
+    slow = sorted(sorted(range(len(waits)), key=lambda q: (-waits[q], q))[:kept])
+    assert supports.work.tolist() == [asked[q][1] - position[since[q]] for q in slow]
+    assert supports.gap_ns.tolist() == [entered[q] - arrival[since[q]] for q in slow]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(-20, 60)), max_size=8),
+    st.integers(0, 40),
+    st.integers(1, 9),
+    st.integers(1, 9),
+)
+def test_supports_bound_the_waits_that_enough_tokens_reach(
+    pairs: list[tuple[int, int]], period_ns: int, tokens: int, above: int
+) -> None:
+    supports = Supports(
+        *(np.array(column, dtype=np.int64) for column in (zip(*pairs, strict=True) if pairs else ([], [])))
+    )
+    waits = sorted((work * Fraction(period_ns, tokens) - gap for work, gap in pairs), reverse=True)
+    expected = math.ceil(waits[above - 1]) if len(waits) >= above else 0
+    assert supports.lower_ns(period_ns, tokens, above) == max(0, expected)
+
+
+def test_supports_say_nothing_where_products_would_wrap_round() -> None:
+    supports = Supports(np.array([2**40]), np.array([7]))
+    assert supports.lower_ns(2**20, 1, 1) == 2**60 - 7
+    assert supports.lower_ns(2**22, 1, 1) == 0
+    assert Supports(np.array([1]), np.array([-(2**40)])).lower_ns(5, 2**22, 1) == 0
+    far = Supports(np.array([1]), np.array([-(2**40)]))
+    assert far.lower_ns(5, 2**20, 1) == 2**40 + 1
+
+
+def test_waits_far_apart_are_found_in_the_slow_way() -> None:
+    arrival = np.array([0, 0, 0, FAR])
+    exact, supports = longest_waits_ns(arrival, 10, 8, 3, 1)
+    assert exact == 3  # the third at once waits for two of 10/8 ns
+    assert supports.work.size == supports.gap_ns.size == 0
+    probes = Probes(np.array([0, 2]), np.array([0, 2]), np.array([0, 0]))
+    assert longest_waits_ns(arrival, 10, 8, 1, 1, np.arange(4), probes)[0] == 3
+
+
+@pytest.mark.parametrize("position", [[0, 2**40], [0, 1, 2**40]])
+def test_token_numbers_beyond_all_counting_are_refused(position: list[int]) -> None:
+    arrival = np.zeros(len(position), dtype=np.int64)
+    with pytest.raises(InputError, match="too long to count"):
+        longest_waits_ns(arrival, 2**23, 1, 1, 1, np.array(position))
+
+
+def test_time_of_service_counts_serial_tokens() -> None:
+    service = StageService(100, 10, 4)
+    assert [service_time_ns(service, tokens) for tokens in range(5)] == [100, 103, 105, 108, 110]
+    assert service_time_ns(service) == 100

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from types import MappingProxyType
 
 import networkx as nx
@@ -7,13 +8,18 @@ import numpy as np
 import pytest
 
 from mipplan.calculus import StageService, analyse_paths
-from mipplan.certificate import CertificateEvaluator, certify_services
+from mipplan.certificate import (
+    CertificateEvaluator,
+    certified_figures,
+    certify_services,
+    plan_services,
+)
 from mipplan.core import NoPlanError
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.replayer import replay
 from mipplan.result import Objective, Plan
-from mipplan.tokens import Messages, StageTokens, Workload
+from mipplan.tokens import Messages, StageTokens, Workload, realise
 from mipplan.trace import Trace
 from mipplan.verification import certify
 from oracle_replay import EventLoop
@@ -159,3 +165,78 @@ def test_certificate_needs_choices() -> None:
     empty = Plan(graph_of("a"), Profiles.from_parts([], []), Objective(10**9), reason="too slow")
     with pytest.raises(NoPlanError, match="too slow"):
         certify(empty, Trace.from_ns([0, 1]))
+
+
+def two_ways() -> Workload:
+    """Two queries at one instant; after `a` the first goes to `b`, the second to `c`."""
+    pipeline = graph_of("a", "b", "c", a_b={"probability": 0.5}, a_c={"probability": 0.5})
+    first, second = pipeline.edges
+    one, two = np.array([0]), np.array([1])
+    stages = {
+        "a": StageTokens("a", np.arange(2), (), 2),
+        "b": StageTokens("b", one, (Messages(first, one, np.array([0])),), 2),
+        "c": StageTokens("c", two, (Messages(second, two, np.array([0])),), 2),
+    }
+    return Workload(pipeline, np.zeros(2, dtype=np.int64), 0, MappingProxyType(stages))
+
+
+def test_of_several_queries_at_the_quantile_the_first_is_told() -> None:
+    services = dict.fromkeys("abc", StageService(5, 0, 1))
+    certificate = certify_services(two_ways(), services, 1.0)
+    assert certificate.latency_ns.tolist() == [10, 10]
+    assert [step.stage for step in certificate.critical_path] == ["a", "b"]
+
+
+class InterruptedServices(dict[str, StageService]):
+    """Ctrl-C comes when a stage is looked at for the second time."""
+
+    def __init__(self, services: dict[str, StageService], stage: str) -> None:
+        super().__init__(services)
+        self._stage, self._looks = stage, 0
+
+    def __getitem__(self, stage: str) -> StageService:
+        self._looks += stage == self._stage
+        if self._looks == 2:
+            raise KeyboardInterrupt
+        return super().__getitem__(stage)
+
+
+def test_an_interrupt_leaves_nothing_that_is_wrong() -> None:
+    """The new exits of `a` are known then, and those of `b` are of what `a` was before."""
+    evaluator = CertificateEvaluator(two_ways())
+    before = dict.fromkeys("abc", StageService(5, 7, 1))
+    assert evaluator.latency_ns(before).tolist() == [10, 17]
+    after = {**before, "a": StageService(50, 7, 1)}
+    with pytest.raises(KeyboardInterrupt):
+        evaluator.exits_ns(InterruptedServices(after, "b"))
+    assert evaluator.latency_ns(after).tolist() == [55, 62]
+
+
+def test_only_what_changed_is_computed_anew() -> None:
+    evaluator = CertificateEvaluator(two_ways())
+    services = dict.fromkeys("abc", StageService(5, 7, 1))
+    before = dict(evaluator.exits_ns(services))
+    after = dict(evaluator.exits_ns({**services, "b": StageService(6, 7, 1)}))
+    assert [after[stage] is before[stage] for stage in "abc"] == [True, False, True]
+
+
+def test_what_was_evaluated_is_forgotten_when_asked() -> None:
+    evaluator = CertificateEvaluator(two_ways())
+    services = dict.fromkeys("abc", StageService(5, 7, 1))
+    exits = evaluator.exits_ns(services)
+    held = [weakref.ref(times) for times in exits.values()]
+    del exits
+    assert all(times() is not None for times in held)
+    evaluator.forget()
+    assert all(times() is None for times in held)
+    assert evaluator.latency_ns(services).tolist() == [10, 17]
+
+
+def test_figures_of_a_plan_are_bound_and_certificate() -> None:
+    judged = plan(graph_of("a", "b", a_b={}), {"a": [1e-6], "b": [5e-6]}, {"a": (1, 1), "b": (1, 2)}, 0.5)
+    workload = realise(judged.pipeline, Trace.from_ns([0, 0, 0, 50]))
+    figures = certified_figures(judged, workload)
+    certificate = certify_services(workload, plan_services(judged), 0.5)
+    assert figures.certificate_ns == certificate.bound_ns
+    assert figures.bound_ns == analyse_paths(workload, 0.5).bound_ns(plan_services(judged))
+    assert figures.microusd_per_hour == judged.microusd_per_hour

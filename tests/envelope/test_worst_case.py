@@ -177,3 +177,24 @@ def test_equals_the_definition_up_to_rounding(part: int) -> None:
         delays = {(edge.parent, edge.child): edge.delay_ns for edge in case.pipeline.edges}
         assert [step.delay_ns for step in path] == [0, *(delays[a.stage, b.stage] for a, b in pairwise(path))]
         assert sum(step.latency_ns + step.wait_ns + step.delay_ns for step in path) == bound_ns
+
+
+@pytest.mark.parametrize(("layers", "truncated"), [(9, False), (10, True)])
+def test_of_very_many_paths_some_are_listed_and_all_are_bounded(layers: int, truncated: bool) -> None:
+    """Two ways through every layer: 2ⁿ paths, of which 512 are listed."""
+    stages: dict[str, dict[str, Any]] = {"s0": {}}
+    edges: list[tuple[str, str, dict[str, Any]]] = []
+    for layer in range(layers):
+        stages |= {f"a{layer}": {}, f"b{layer}": {}, f"s{layer + 1}": {}}
+        for way in "ab":
+            edges += [(f"s{layer}", f"{way}{layer}", {}), (f"{way}{layer}", f"s{layer + 1}", {})]
+    plan = given_plan(pipeline_of(stages, edges), {stage: [2 if stage[0] == "a" else 5] for stage in stages})
+    worst = WorstCase(plan.pipeline, ArrivalCurve.token_bucket(1, 1.0))
+    services = plan_services(plan)
+    assert len(worst.paths.paths) == 512
+    assert worst.paths.truncated == truncated
+    assert len({path.stages for path in worst.paths.paths}) == 512
+    # The slower way through every layer, listed last.
+    whole = 5 + layers * (10 + 10)
+    assert worst.bound_ns(services) == whole
+    assert (worst.paths.bound_ns(services) == whole) == (not truncated)

@@ -91,3 +91,78 @@ def test_some_of_these_instances_have_cuts() -> None:
         instance, options = small(number)
         kept += instance.keeps_slo({stage: table.ideal() for stage, table in options.items()})
     assert kept >= 10
+
+
+def of_one_stage(number: int) -> tuple[str, dict[str, StageOptions], dict[str, StageService]]:
+    """The first stage that has several latencies and rates, and services of which it has the worst."""
+    _, options = small(number)
+    stage = next(
+        (
+            name
+            for name, table in options.items()
+            if min(len({*table.latency_ns.tolist()}), len({*table.speed.tolist()})) > 1
+        ),
+        "",
+    )
+    services = {name: table.ideal() for name, table in options.items()}
+    if stage:
+        table = options[stage]
+        services[stage] = service(table, int(table.latency_ns.max()), int(table.speed.min()))
+    return stage, options, services
+
+
+@pytest.mark.parametrize("speed_first", [True, False])
+def test_a_cut_asks_for_nothing_that_does_not_matter(speed_first: bool) -> None:
+    """Where only the rate of a stage decides, any latency is allowed, and the other way round."""
+    judged = 0
+    for number in range(4000, 4020):
+        stage, options, services = of_one_stage(number)
+        if not stage:
+            continue
+        judged += 1
+        ideal, table = options[stage].ideal(), options[stage]
+        ranks, latencies = sorted({*table.speed.tolist()}), sorted({*table.latency_ns.tolist()})
+
+        def is_slow(
+            others: Mapping[str, StageService], stage: str = stage, best: StageService = ideal
+        ) -> bool:
+            return others[stage].ns_per_token > best.ns_per_token
+
+        def is_late(
+            others: Mapping[str, StageService], stage: str = stage, best: StageService = ideal
+        ) -> bool:
+            return others[stage].latency_ns > best.latency_ns
+
+        order = tuple(options)
+        assert strengthen(services, options, lambda _, test=is_slow: test, order, speed_first) == (
+            (stage, latencies[0], ranks[-2]),
+        )
+        assert strengthen(services, options, lambda _, test=is_late: test, order, speed_first) == (
+            (stage, latencies[1], ranks[-1]),
+        )
+    assert judged > 5
+
+
+def test_what_is_raised_first_is_raised_furthest() -> None:
+    """Latency for rate: where either would do, the one that comes first takes it all."""
+    judged = 0
+    for number in range(4000, 4020):
+        stage, options, services = of_one_stage(number)
+        if not stage:
+            continue
+        judged += 1
+        ideal, table = options[stage].ideal(), options[stage]
+        ranks, latencies = sorted({*table.speed.tolist()}), sorted({*table.latency_ns.tolist()})
+
+        def is_neither(
+            others: Mapping[str, StageService], stage: str = stage, best: StageService = ideal
+        ) -> bool:
+            mine = others[stage]
+            return mine.ns_per_token > best.ns_per_token or mine.latency_ns > best.latency_ns
+
+        found = [
+            strengthen(services, options, lambda _, test=is_neither: test, tuple(options), speed_first)
+            for speed_first in (True, False)
+        ]
+        assert found == [((stage, latencies[1], ranks[-1]),), ((stage, latencies[0], ranks[-2]),)]
+    assert judged > 5

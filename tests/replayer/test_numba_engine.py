@@ -153,6 +153,19 @@ def test_equals_the_plain_engine_on_a_long_queue(fifo: bool) -> None:
     assert differences(serve(task), plain.serve(task)) == []
 
 
+@pytest.mark.parametrize("levels", [0, 3])
+def test_equals_the_plain_engine_on_a_queue_of_thousands(levels: int) -> None:
+    """Three layers of bits; in bursts, so that who waits is sorted at first, and now and then nobody does."""
+    rng = np.random.default_rng(86)
+    tokens = 64**2 + 300
+    burst = np.sort(rng.choice([0, 20_000, 21_000, 90_000], size=tokens, p=[0.05, 0.3, 0.6, 0.05]))
+    arrival_ns = burst + rng.integers(800, size=tokens)
+    service_ns = rng.integers(4, 12, size=(max(levels, 1), 3))
+    level = rng.integers(levels, size=tokens).astype(np.uint16) if levels else None
+    task = StageTask(arrival_ns, service_ns, Capacity.constant(2), False, level)
+    assert differences(serve(task), plain.serve(task)) == []
+
+
 @pytest.mark.parametrize("fifo", [True, False])
 @pytest.mark.parametrize("scheduled", [True, False])
 def test_equals_the_plain_engine_with_many_replicas(scheduled: bool, fifo: bool) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -69,8 +70,6 @@ def test_units_are_found_where_limits_leave_hardly_any() -> None:
 
 
 def test_kept_from_one_problem_to_the_next_is_as_good_as_new() -> None:
-    from dataclasses import replace
-
     for seed in range(25):
         rng = np.random.default_rng([16, seed])
         problem = random_scaling(rng)
@@ -104,6 +103,32 @@ def test_more_units_are_looked_at_where_few_are_not_enough() -> None:
         assert sized.units == (max(load // 10, 2 * load // 50, 1),)
         # The rows of so many units may lie two below the hull.
         assert sized.bound <= sized.cost <= 1.001 * sized.bound + 3
+
+
+def test_each_activity_gets_the_units_it_needs_however_few_others_do() -> None:
+    """Thousands for one and a handful for the other: numbers are widened for whoever needs it."""
+    alone = [demanding(15, load) for load in (20_000, 90)]
+    both = ScalingProblem(
+        tuple(replace(problem.activities[0], name=f"a{v}") for v, problem in enumerate(alone)),
+        alone[0].groups,
+        *(np.array([value] * 2) for value in (0, 1, 100_000, 1)),  # type: ignore[arg-type]
+        demands=tuple(problem.demands[0] for problem in alone),
+    )
+    sized = ScalingSolver().solve(both)
+    assert sized is not None
+    assert sized.units == (2_000, 9)
+
+
+def test_rounding_finds_units_by_itself_where_only_some_are_timed() -> None:
+    """Without looking at halves: what has demands is rounded to keep its deadlines, the rest to shed little."""
+    found = 0
+    for seed in range(400):
+        problem = random_scaling(np.random.default_rng([18, seed]), unit=1000)
+        if any(problem.is_timed) and not all(problem.is_timed):
+            sized = ScalingSolver(ScalingParams(most_halves=0)).solve(problem)
+            assert (sized is None) == (scale_exhaustively(problem) is None), seed
+            found += sized is not None
+    assert found > 20
 
 
 def test_unreachable_deadlines_are_told_from_tight_ones() -> None:

@@ -85,3 +85,42 @@ def test_only_limits_on_hardware_that_a_pipeline_uses_bind_it() -> None:
     assert steps["mine"].notes[0].endswith("within the objective: h is used up")
     assert "g is used up" in steps["other"].notes[0]
     assert "h is used up" not in steps["other"].notes[0]
+
+
+@pytest.mark.parametrize(
+    ("burst", "rate_rps", "limit", "replicas", "share"),
+    [
+        (4, 50, 3, (1, 2), 1.0),
+        (8, 100, 4, (1, 3), 1.0),
+        (8, 100, 3, (1, 2), 2 / 3),
+        (8, 100, 2, (1, 1), 1 / 3),
+    ],
+)
+def test_shared_out_waits_are_shed_too(
+    burst: int, rate_rps: int, limit: int, replicas: tuple[int, int], share: float
+) -> None:
+    """Three visits of 10 ms at 100 queries per second: three replicas for all of it, one for a third."""
+    tuner = mp.Tuner(fan_out_plan(), keep="objective", conditions=mp.Conditions({"h": limit}))
+    step = tuner.retune(traffic=ArrivalCurve.token_bucket(burst, rate_rps))
+    assert tuple(step.replicas.values()) == replicas
+    assert step.share == pytest.approx(share, abs=2e-3)
+    assert step.replan == (share < 1)
+    assert step.notes == (
+        ()
+        if share == 1
+        else (
+            f"{step.share:.1%} of the traffic can be served within the objective: h is used up",
+            "queries wait longer for their own tokens than that assumes: see the latency bound",
+        )
+    )
+
+
+def test_an_objective_out_of_reach_is_told_from_limits() -> None:
+    """Service times take 30 ms with any number of replicas; counts keep up with the rate all the same."""
+    plan = fan_out_plan().with_slo(29_000_000)
+    step = mp.Tuner(plan, keep="objective").retune(traffic=ArrivalCurve.token_bucket(8, 190))
+    assert tuple(step.replicas.values()) == (2, 6)
+    assert step.notes[0].startswith(
+        "no number of replicas keeps the objective: service times and delays alone"
+    )
+    assert (step.share, step.replan) == (1.0, True)

@@ -1,0 +1,242 @@
+"""`verify` names each thing that is wrong with a plan, alone and in words, and nothing that is right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mipplan as mp
+from mipplan.calculus import ArrivalCurve, WorstCase
+from mipplan.certificate import plan_services
+from mipplan.core import format_duration
+from mipplan.result import document_text, fingerprint
+from planning_instances import hand_made
+
+TRACE = hand_made().trace
+#: Five queries at once and 130 per second: what the trace has, whose bursts come every 40 ms.
+CURVE = ArrivalCurve.token_bucket(5, 130)
+
+
+@pytest.fixture
+def forged(tmp_path: Path) -> Callable[..., mp.Verification]:
+    """Verify a plan of which some fields were changed and every checksum made anew."""
+
+    def verify(plan: mp.Plan, trace: mp.Trace = TRACE, **changes: Any) -> mp.Verification:
+        path = tmp_path / "plan.json"
+        plan.save(path)
+        document = json.loads(path.read_text(encoding="utf-8"))
+        body = {key: value for key, value in document.items() if key != "checksum"}
+        for place, value in changes.items():
+            inner, *_, key = (body, *place.split("__"))
+            for step in place.split("__")[:-1]:
+                inner = inner[step]
+            inner[key] = value
+        body["hashes"] = {part: fingerprint(body[part]) for part in ("pipeline", "profiles")}
+        path.write_text(document_text(body), encoding="utf-8")
+        return mp.verify(path, trace)
+
+    return verify
+
+
+Forge = Callable[..., mp.Verification]
+
+
+def test_a_lower_bound_is_held_against_cost_and_status(forged: Forge) -> None:
+    plan = hand_made().plan()
+    cost = plan.microusd_per_hour
+    assert cost is not None
+    assert plan.status == "optimal"
+    assert forged(plan, figures__lower_bound_microusd_per_hour=cost + 1).problems == (
+        "the file states a lower bound above its cost",
+    )
+    below = {"figures__lower_bound_microusd_per_hour": cost - 1}
+    assert forged(plan, **below).problems == (
+        "the file calls the plan optimal, but its lower bound is below its cost",
+    )
+    # With a gap it is what it says it is, and without a bound nothing is said.
+    assert forged(plan, **below, status="feasible").problems == ()
+    assert forged(plan, figures__lower_bound_microusd_per_hour=None).problems == ()
+
+
+def test_a_cost_is_what_the_choices_cost(forged: Forge) -> None:
+    plan = hand_made().plan()
+    cost = plan.microusd_per_hour
+    assert cost is not None
+    for other in (cost - 1, cost + 1):
+        # The lower bound goes along, so that nothing else is wrong.
+        changes = {"figures__microusd_per_hour": other, "figures__lower_bound_microusd_per_hour": other}
+        (problem,) = forged(plan, **changes).problems
+        assert problem == f"the file states a cost of {other / 1e6} $/h; its choices cost {cost / 1e6} $/h"
+
+
+def test_a_budget_may_be_spent_to_the_last_cent(forged: Forge) -> None:
+    plan = hand_made().plan()
+    cost = plan.microusd_per_hour
+    assert cost is not None
+    assert forged(plan, budget_microusd_per_hour=cost).problems == ()
+    assert forged(plan, budget_microusd_per_hour=cost - 1).problems == (
+        "the plan costs more than the budget that the file states",
+    )
+
+
+def test_guarantee_and_arrival_curve_go_together(forged: Forge) -> None:
+    plan = hand_made().plan(guarantee="envelope", envelope=CURVE)
+    assert forged(plan).problems == ()
+    assert forged(plan, guarantee="trace").problems == (
+        "the file's guarantee and its arrival curve do not go together",
+    )
+    assert (
+        "the file's guarantee and its arrival curve do not go together"
+        in forged(plan, envelope=None).problems
+    )
+
+
+def test_the_certificate_may_reach_the_objective_less_the_margin(forged: Forge) -> None:
+    plan = hand_made().plan()
+    certified = plan.certificate_ns
+    assert certified is not None
+    assert forged(plan, slo_ns=certified).problems == ()
+    (problem,) = forged(plan, slo_ns=certified - 1).problems
+    assert problem == (
+        f"the certificate is {format_duration(certified)}, above the objective of {format_duration(certified - 1)}"
+    )
+    assert forged(plan, slo_ns=certified + 7_000_000, margin_ns=7_000_000).problems == ()
+    (problem,) = forged(plan, slo_ns=certified + 6_999_999, margin_ns=7_000_000).problems
+    assert problem.endswith(" less 7 ms of margin")
+
+
+def test_a_refined_plan_is_told_why_it_is_refused(forged: Forge) -> None:
+    plan = hand_made().plan()
+    (told,) = forged(plan, slo_ns=1_000_000, guarantee="replay").problems
+    assert told.endswith(
+        "; the plan was refined by replay, which no theorem covers: judge it with mipplan replay"
+    )
+    (told,) = forged(plan, slo_ns=1_000_000).problems
+    assert "refined" not in told
+
+
+def test_headroom_is_planned_for_and_judged(forged: Forge) -> None:
+    """The first stage serves 143 tokens per second: enough for 139, and not for half as many again."""
+    instance = hand_made()
+    choices = {"detect": ("cpu", 2, 1), "identify": ("cpu", 2, 2)}
+    plan = mp.Plan.from_choices(instance.pipeline, instance.profiles, choices, slo_s=60.0)
+    assert forged(plan).problems == ()
+    for headroom in (2.0, 1.5):
+        verification = forged(plan, headroom=headroom)
+        assert verification.certificate is not None
+        latency_ns = verification.certificate.latency_ns.tolist()
+        assert latency_ns == mp.certify(plan, TRACE.scale(headroom)).latency_ns.tolist()
+        assert latency_ns != mp.certify(plan, TRACE).latency_ns.tolist()
+    (problem,) = verification.problems
+    assert problem.startswith(
+        "stage 'detect' is overloaded: it serves 142.9 tokens/s at most, and 208.3 arrive"
+    )
+
+
+def test_the_worst_case_of_a_curve_is_recomputed_on_any_trace(forged: Forge) -> None:
+    plan = hand_made().plan(guarantee="envelope", envelope=CURVE)
+    worst_ns = WorstCase(plan.pipeline, CURVE).bound_ns(plan_services(plan))
+    assert plan.certificate_ns == worst_ns
+    calm = mp.Trace.from_ns(np.arange(50) * 9_000_000, name="calm")
+    for trace in (TRACE, calm):
+        verification = forged(plan, trace)
+        assert verification.problems == ()
+        assert verification.worst_case_ns == worst_ns
+        problems = forged(plan, trace, figures__certificate_ns=worst_ns - 1).problems
+        assert problems == (
+            f"the file states a certificate of {worst_ns - 1} ns; recomputed it is {worst_ns} ns",
+        )
+    # What a trace guarantees is known of the trace planned for only.
+    traced = hand_made().plan()
+    assert forged(traced).worst_case_ns is None
+    assert forged(traced, calm, figures__certificate_ns=1, figures__bound_ns=1).problems == ()
+    # The worst case decides, not the certificate of the trace, which is less.
+    (problem,) = forged(plan, slo_ns=worst_ns - 1).problems
+    assert problem.startswith(f"the certificate is {format_duration(worst_ns)}, above")
+
+
+def test_a_trace_outside_the_curve_is_remarked(forged: Forge) -> None:
+    plan = hand_made().plan(guarantee="envelope", envelope=CURVE)
+    assert forged(plan).remarks == ()
+    # Six at once where the curve allows five.
+    burst = mp.Trace.from_ns([*np.arange(20) * 40_000_000, *[800_000_000] * 6], name="burst")
+    other, outside = forged(plan, burst).remarks
+    assert other.startswith("judged on another trace")
+    assert outside == "this trace exceeds the plan's arrival curve by up to 1 queries: no guarantee covers it"
+    exactly = mp.Trace.from_ns([*np.arange(20) * 40_000_000, *[800_000_000] * 5], name="exactly")
+    (other,) = forged(plan, exactly).remarks
+    assert other.startswith("judged on another trace")
+
+
+def test_remarks_name_both_traces(forged: Forge) -> None:
+    instance = hand_made()
+    plan = instance.plan()
+    other = mp.Trace.from_ns(np.arange(1200) * 40_000_000, name="other")
+    assert forged(plan, other).remarks == (
+        "judged on another trace: the plan was made for 'bursts' (50 queries), this is 'other' (1,200 queries)",
+    )
+    choices = {"detect": ("t4", 4, 2), "identify": ("t4", 4, 2)}
+    given = mp.Plan.from_choices(instance.pipeline, instance.profiles, choices, slo_s=0.08)
+    assert forged(given).remarks == (
+        "judged on a trace the plan was not made for: it was made for none, this is 'bursts' (50 queries)",
+    )
+    noted = plan.trace.note if plan.trace is not None else ""
+    assert noted == ""
+    (remark,) = forged(plan, other, trace__note="first hour").remarks
+    assert "made for 'bursts' (50 queries, first hour), this" in remark
+
+
+def test_an_overloaded_stage_is_told_by_its_rates(forged: Forge) -> None:
+    instance = hand_made()
+    choices = {"detect": ("t4", 4, 1), "identify": ("cpu", 2, 1)}
+    plan = mp.Plan.from_choices(instance.pipeline, instance.profiles, choices, slo_s=60.0)
+    # 50 queries in 360 ms go through both stages; two take 10 ms at the second.
+    busy = mp.Trace.from_ns(np.linspace(0, 200_000_000, 50).astype(np.int64), name="busy")
+    (problem,) = forged(plan, busy).problems
+    assert problem == (
+        "stage 'identify' is overloaded: it serves 200 tokens/s at most, and 250 arrive on average, so its queue "
+        "grows as long as such traffic goes on"
+    )
+    assert forged(plan).problems == ()
+
+
+def test_the_rate_of_a_curve_and_that_of_the_trace_both_count(forged: Forge) -> None:
+    """Half the queries go on, and the worst case is that all do."""
+    instance = hand_made(probability=0.5)
+    slow = ArrivalCurve.token_bucket(50, 100)
+    plan = instance.plan(guarantee="envelope", envelope=slow, slo_s=60.0)
+    assert forged(plan).problems == ()
+    rate = {
+        stage: choice.replicas * choice.batch * 1e9 / int(plan.service_ns(stage)[-1])
+        for stage, choice in plan.choices.items()
+    }
+    # As many as the slower stage serves, and half as many.
+    slower = min(rate, key=rate.__getitem__)
+    for share, overloaded in ((0.95, []), (1.05, [slower])):
+        gap_ns = 1e9 / (share * rate[slower])
+        trace = mp.Trace.from_ns((np.arange(400) * gap_ns).astype(np.int64))
+        found = forged(plan, trace).problems
+        assert [problem.split("'")[1] for problem in found if "overloaded" in problem] == overloaded
+    # The curve alone, for ever: the trace has 139 per second.
+    for rate, problem in ((140.0, None), (500.0, "and 500 arrive on average")):
+        found = forged(plan, envelope=[[50.0, rate]], slo_ns=10**12).problems
+        told = [each for each in found if each.startswith(f"stage {slower!r} is overloaded")]
+        assert len(told) == (problem is not None)
+        assert all(problem is not None and problem in each for each in told)
+
+
+def test_only_the_very_same_trace_is_the_same(forged: Forge) -> None:
+    """Whether another trace's fingerprint is above or below makes no difference."""
+    plan = hand_made().plan()
+    assert plan.trace is not None
+    orders = set()
+    for number in range(12):
+        other = mp.Trace.from_ns(TRACE.arrival_ns + number + 1)
+        orders.add(other.sha256 < plan.trace.sha256)
+        assert len(forged(plan, other).remarks) == 1
+    assert orders == {False, True}
