@@ -97,8 +97,9 @@ def certify(
         ``"auto"`` takes it where the workload is not too large for it and no stage is paced. Where all stages are timed
         the replay is the certificate, whatever is asked for.
     runs : RunClass, optional
-        The runs that a sharp certificate is to hold for; by default the plan's own, or else those of the serving
-        model in which batches may finish early. The classic one holds for more (see its theorem).
+        The runs that a sharp certificate, or one of ``fifo`` queues, is to hold for; by default the plan's own, or else
+        those of the serving model in which batches may finish early. Less is known of overtaking, the earlier they may.
+        The classic one holds for more (see its theorem).
     seed : int, optional
         Seed of the token draws; the plan's own by default.
 
@@ -107,13 +108,13 @@ def certify(
     NoPlanError
         If the plan holds no choices.
     InputError
-        If there is no such certificate; under ``fifo``, unless all stages are timed: there is none for it yet.
+        If there is no such certificate under this discipline and these laws.
 
     References
     ----------
     [Theorem (sample path)][theorem-sample-path] and [theorem (paced)][theorem-paced], by the law of each stage;
-    [theorem (latest dispatch)][theorem-latest-dispatch]; where all stages are timed, the replay itself by
-    [theorem (timed)][theorem-timed].
+    [theorem (latest dispatch)][theorem-latest-dispatch]; under ``fifo`` [theorem (fifo)][theorem-fifo]; where all
+    stages are timed, the replay itself by [theorem (timed)][theorem-timed].
     """
     wanted = plan.discipline if discipline is None else discipline
     laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
@@ -175,11 +176,6 @@ def verify(
     laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
     as_planned = (laws, wanted) == (plan.laws, plan.discipline)
     plan = replace(plan, objective=plan.objective.under(laws, wanted))
-    if plan.discipline is not Discipline.OLDEST_FIRST and not are_timed(laws):
-        problems.append(
-            "no certificate covers fifo under eager or paced dispatch yet: judge it with mipplan replay"
-        )
-        return Verification(False, tuple(problems), (), plan, None)
     judged = certify(plan, planned, certificate=certificate)
     curve = None if plan.envelope is None else ArrivalCurve(plan.envelope)
     worst = None if curve is None else WorstCase(plan.pipeline, curve)
@@ -187,12 +183,15 @@ def verify(
     guaranteed_ns = judged.bound_ns if worst_case_ns is None else worst_case_ns
     same_trace = plan.trace is not None and plan.trace.sha256 == trace.sha256
     remarks = [] if same_trace else [_other_trace(plan, trace)]
+    by_arrival = plan.discipline is Discipline.FIFO and not are_timed(laws)
     if judged.runs is not None:
-        remarks.append(f"the certificate is a sharp one, for runs where {judged.runs.text}")
-    same_theorem = (judged.runs is not None) == (plan.certificate is CertificateKind.SHARP)
+        which = "that of fifo queues" if by_arrival else "a sharp one"
+        remarks.append(f"the certificate is {which}, for runs where {judged.runs.text}")
+    # Files hold no figures of fifo queues.
+    same_theorem = not by_arrival and (judged.runs is not None) == (plan.certificate is CertificateKind.SHARP)
     if not as_planned:
         remarks.append("judged under other dispatch laws, or another discipline, than it was made for")
-    elif not same_theorem:
+    elif not same_theorem and not by_arrival:
         remarks.append(
             f"judged by another certificate than the {plan.certificate} one that the file's figure comes from"
         )

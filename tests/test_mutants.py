@@ -107,7 +107,7 @@ def test_every_line_gives_one_mutant_before_any_gives_two() -> None:
     assert len({mutant.key for mutant in whole}) == len(whole) > 0.9 * len(mutants)
     assert [mutant.key for mutant in draw(mutants[::-1], 20)] == [mutant.key for mutant in whole[:20]]
     assert [m.key for m in draw(mutants, 20, seed=1)] != [m.key for m in whole[:20]]
-    lines = len({mutant.line for mutant in mutants})
+    lines = len({mutant.line for mutant in whole})
     assert len({mutant.line for mutant in whole[:lines]}) == lines
     taken = Counter[int]()
     rounds = []

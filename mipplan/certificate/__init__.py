@@ -14,7 +14,9 @@ from mipplan.certificate.certifying import (
 )
 from mipplan.certificate.classic import (
     CertificateEvaluator,
+    Overtaking,
     check_discipline,
+    fifo_exits_ns,
     plan_services,
     stage_exits_ns,
 )
@@ -24,6 +26,7 @@ __all__ = [
     "AUTO",
     "Certificate",
     "CertificateEvaluator",
+    "Overtaking",
     "SharpEvaluator",
     "StageBound",
     "StageSetting",
@@ -33,6 +36,7 @@ __all__ = [
     "certify_stages",
     "check_certificate",
     "check_discipline",
+    "fifo_exits_ns",
     "plan_services",
     "plan_settings",
     "resolve_certificate",

@@ -14,8 +14,9 @@ import numpy as np
 from mipplan.calculus import StageService, analyse_paths
 from mipplan.certificate.classic import (
     CertificateEvaluator,
-    check_discipline,
+    Overtaking,
     critical_path,
+    fifo_exits_ns,
     plan_services,
 )
 from mipplan.certificate.sharp import SharpEvaluator, StageSetting
@@ -100,15 +101,33 @@ def certify_stages(
     ----------
     [Theorem (sample path)][theorem-sample-path] and [theorem (paced)][theorem-paced], or
     [theorem (latest dispatch)][theorem-latest-dispatch]. They cover queues that serve the oldest first
-    (``discipline="oldest_first"``); under ``fifo`` they are no theorems.
+    (``discipline="oldest_first"``). Under ``fifo``: [theorem (fifo)][theorem-fifo].
     """
     plan.require()
-    check_discipline(plan.discipline)
     workload = realise(plan.pipeline, trace, plan.seed if seed is None else seed)
+    if plan.discipline is Discipline.FIFO:
+        if certificate == CertificateKind.SHARP:
+            raise InputError.one("certificate", "the sharp one is about oldest first, and this is fifo")
+        return certify_fifo(workload, plan, runs or plan.runs or RunClass())
     kind = resolve_certificate(plan.certificate if certificate is None else certificate, workload, plan.laws)
     if kind is CertificateKind.CLASSIC:
         return certify_services(workload, plan_services(plan), plan.quantile)
     return certify_sharply(workload, plan_settings(plan), plan.quantile, runs or plan.runs or RunClass())
+
+
+def certify_fifo(workload: Workload, plan: Plan, runs: RunClass) -> Certificate:
+    """Evaluate the theorem for queues in order of arrival, for a class of runs whose ties are settled."""
+    if not runs.is_settled:
+        message = 'expected "settled": tokens that come at one instant are ahead of each other in token order'
+        raise InputError.one("runs.ties", message)
+    services = plan_services(plan)
+    overtakings = {
+        stage: Overtaking(plan.service_ns(stage), choice.replicas, runs)
+        for stage, choice in plan.choices.items()
+    }
+    exits = fifo_exits_ns(workload, services, overtakings, runs)
+    found = state_certificate(workload, exits, lambda stage, _: services[stage].latency_ns, plan.quantile)
+    return replace(found, runs=runs)
 
 
 def check_certificate(certificate: str) -> None:

@@ -1,6 +1,8 @@
 """The classic certificate: exits bounded by one latency T and one rate R per stage.
 
-The proof is in [theory, section 3][3-the-certificate].
+The proof is in [theory, section 3][3-the-certificate]. Where queues are served by arrival at the stage (``fifo``),
+younger tokens may be ahead. How many is counted in two ways, from stage to stage and by bounds on all arrivals:
+[queues in order of arrival][queues-in-order-of-arrival].
 
 It needs the tokens and each stage's service (T, R), nothing else: neither the options a planner considered nor
 a solver.
@@ -9,22 +11,24 @@ a solver.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from mipplan.calculus import StageService, latest_start_ns, stage_service
 from mipplan.core import InputError, Int64
-from mipplan.pipeline import Discipline, Edge
-from mipplan.result import CriticalStage, Plan
+from mipplan.pipeline import Discipline, Edge, Join
+from mipplan.result import CriticalStage, Plan, RunClass
 from mipplan.tokens import Workload
 
 
 def check_discipline(discipline: Discipline) -> None:
-    """Raise `InputError` if no theorem covers the discipline, where not all stages are timed."""
+    """Raise `InputError` if no plans are made for the discipline, where not all stages are timed."""
     if discipline is not Discipline.OLDEST_FIRST:
         message = (
-            "there is no certificate for fifo under eager or paced dispatch yet: certify oldest_first, or refine "
-            "under timed dispatch, where the replay is the certificate under either discipline"
+            "no plans are made for fifo under eager or paced dispatch: plan for oldest_first and judge the choices by "
+            "mipplan.certify, or refine under timed dispatch, where the replay is the certificate under either"
         )
         raise InputError.one("discipline", message)
 
@@ -87,6 +91,132 @@ def stage_exits_ns(
     arrival = workload.arrival_ns(stage, exits)
     number = workload.stages[stage].number
     return latest_start_ns(arrival, service.period_ns, service.tokens, number) + service.latency_ns
+
+
+def fifo_exits_ns(
+    workload: Workload,
+    services: Mapping[str, StageService],
+    overtakings: Mapping[str, Overtaking],
+    runs: RunClass,
+) -> dict[str, Int64]:
+    """Bound on the exit of every token of every stage where queues are served by arrival, ns.
+
+    References
+    ----------
+    [Theorem (fifo)][theorem-fifo].
+    """
+    exits: dict[str, Int64] = {}
+    earliest: dict[str, Int64] = {}
+    passing: dict[str, int | None] = {}
+    early = workload if runs.least_delay == 1.0 else sped_up(workload, runs)
+    for stage, tokens in workload.stages.items():
+        service = services[stage]
+        arrival_ns, rate = workload.arrival_ns(stage, exits), (service.period_ns, service.tokens)
+        earliest[stage] = early.arrival_ns(stage, earliest)
+        passing[stage] = younger = _overtakers(workload, stage, passing, overtakings)
+        start_ns = in_order_ns = latest_start_ns(arrival_ns, *rate)
+        if younger != 0:
+            start_ns = _by_interval_ns(arrival_ns, earliest[stage], *rate)
+            if younger is not None:
+                everyone = np.arange(tokens.count, dtype=np.int64)
+                probes = (everyone, np.minimum(everyone + np.int64(younger), tokens.count - 1))
+                start_ns = np.minimum(start_ns, latest_start_ns(arrival_ns, *rate, probes=probes))
+            # What bounds the oldest first is no bound here. But the planner's relaxation lies below it.
+            start_ns = np.maximum(start_ns, in_order_ns)
+        exits[stage] = start_ns + service.latency_ns
+    return exits
+
+
+@dataclass(frozen=True)
+class Overtaking:
+    """How many tokens may pass a given one while it is in service; more with more replicas."""
+
+    service_ns: Int64  # ℓ(1), …, ℓ(b).
+    replicas: int
+    runs: RunClass
+
+    def along(self, edge: Edge) -> int | None:
+        """At most so many tokens that were behind a token arrive before it along an edge; None: no limit is known.
+
+        Copies of one token count as one.
+
+        References
+        ----------
+        [Lemma (overtaking by arrival)][lemma-overtaking-by-arrival].
+        """
+        slack_ns = self.slack_ns(edge)
+        if self.replicas == 1 and slack_ns == 0:
+            return 0
+        if self.runs.least_service == 0.0:
+            return None
+        room_ns = np.array([int(self.service_ns.max()) + slack_ns, slack_ns])
+        beside, behind = most_served(room_ns, self.runs.least_service_ns(self.service_ns)).tolist()
+        return int((self.replicas - 1) * beside + (behind + self.service_ns.size - 1 if slack_ns else 0))
+
+    def slack_ns(self, edge: Edge) -> int:
+        """By how much the times that messages take along an edge may differ."""
+        return edge.delay_ns - self.runs.least_delay_ns(edge.delay_ns)
+
+
+def _overtakers(
+    workload: Workload,
+    stage: str,
+    passing: Mapping[str, int | None],
+    overtakings: Mapping[str, Overtaking],
+) -> int | None:
+    """At most so many younger tokens arrive at a stage before a token of it; None: no limit is known."""
+    tokens = workload.stages[stage]
+    merges = workload.pipeline.stages[stage].join is Join.ALL
+    found: list[int] = [0]
+    for messages in tokens.messages:
+        edge, parent = messages.edge, overtakings[messages.edge.parent]
+        ahead, along = passing[edge.parent], parent.along(edge)
+        if ahead is None or along is None:
+            return None
+        copies = 1 if merges or not messages.parent.size else int(np.bincount(messages.parent).max())
+        found.append(copies * (ahead + along) + (copies - 1 if parent.slack_ns(edge) else 0))
+    if merges:
+        # A token is overtaken along the edge of its last message, if everybody gets one along that edge.
+        complete = all(np.unique(messages.child).size == tokens.count for messages in tokens.messages)
+        return max(found) if complete else None
+    return max(found) if len(found) <= 2 else None  # Tokens of several edges come in any order.
+
+
+def _by_interval_ns(arrival_ns: Int64, earliest_ns: Int64, period_ns: int, tokens: int) -> Int64:
+    """Bound on starts by counting who may arrive between the start of a backlogged period and a token, ns.
+
+    ``max_{s ≤ E(i)} ( s − N_E(s⁻)/R ) + (N_A(E(i)) − 1)/R``, rounded up; s needs only be one of the E.
+    """
+    by_latest, by_earliest = np.sort(arrival_ns), np.sort(earliest_ns)
+    last = np.searchsorted(by_latest, arrival_ns, side="right") - 1
+    before = np.searchsorted(by_earliest, arrival_ns, side="right") - 1
+    return latest_start_ns(by_latest, period_ns, tokens, probes=(last, before))
+
+
+def most_served(room_ns: Int64, least_ns: Int64) -> Int64:
+    """Most tokens of batches one after another that take less than `room_ns` together; `least_ns` by size, from 1."""
+    batches = np.maximum(0, -(-room_ns // least_ns.min()) - 1)
+    most = batches * least_ns.size
+    by_rate = np.zeros_like(most)
+    for size, took_ns in enumerate(least_ns.tolist(), start=1):
+        by_rate = np.maximum(by_rate, (room_ns - 1) * size // took_ns)
+    served: Int64 = np.minimum(most, by_rate)
+    return served
+
+
+def sped_up(workload: Workload, runs: RunClass) -> Workload:
+    """The same tokens where every message takes the least time it may."""
+
+    def hastened(edge: Edge) -> Edge:
+        return replace(edge, delay_ns=runs.least_delay_ns(edge.delay_ns))
+
+    stages = {
+        name: replace(
+            tokens, messages=tuple(replace(sent, edge=hastened(sent.edge)) for sent in tokens.messages)
+        )
+        for name, tokens in workload.stages.items()
+    }
+    return replace(workload, stages=MappingProxyType(stages))
 
 
 def critical_path(

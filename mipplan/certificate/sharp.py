@@ -8,13 +8,12 @@ together, and how many can overtake.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass
 
 import numpy as np
 
 from mipplan.calculus import StageArrivals, StageBounds, bound_stage
-from mipplan.certificate.classic import last_way
+from mipplan.certificate.classic import last_way, most_served, sped_up
 from mipplan.core import Int64
 from mipplan.pipeline import Edge
 from mipplan.result import CriticalStage, RunClass
@@ -45,8 +44,7 @@ class SharpEvaluator:
         self.workload = workload
         self.runs = runs
         self._is_compiled = is_compiled
-        # The same tokens where every message takes the least time it may.
-        self._early = workload if runs.least_delay == 1.0 else _sped_up(workload, runs)
+        self._early = workload if runs.least_delay == 1.0 else sped_up(workload, runs)
         self._inflows: dict[str, _Inflow] = {}
 
     def bound(self, settings: Mapping[str, StageSetting]) -> dict[str, StageBound]:
@@ -111,19 +109,6 @@ def _start_ns(bound: StageBound, token: int) -> int:
     raise AssertionError("the latest exit is attained at some latest dispatch")
 
 
-def _sped_up(workload: Workload, runs: RunClass) -> Workload:
-    def hastened(edge: Edge) -> Edge:
-        return replace(edge, delay_ns=runs.least_delay_ns(edge.delay_ns))
-
-    stages = {
-        name: replace(
-            tokens, messages=tuple(replace(sent, edge=hastened(sent.edge)) for sent in tokens.messages)
-        )
-        for name, tokens in workload.stages.items()
-    }
-    return replace(workload, stages=MappingProxyType(stages))
-
-
 @dataclass(frozen=True)
 class _Inflow:
     """What about the arrivals at a stage does not depend on times."""
@@ -180,22 +165,11 @@ class _Inflow:
         least_ns = runs.least_service_ns(service_ns)
         found = passed.copy()
         if others:
-            found += others * _most_served(np.maximum.accumulate(service_ns)[batch - 1] + slack_ns, least_ns)
+            found += others * most_served(np.maximum.accumulate(service_ns)[batch - 1] + slack_ns, least_ns)
         if slack_ns:
-            found += batch - 1 + _most_served(np.full(batch.size, slack_ns, dtype=np.int64), least_ns)
+            found += batch - 1 + most_served(np.full(batch.size, slack_ns, dtype=np.int64), least_ns)
         found = self.copies * found + (self.copies - 1 if slack_ns else 0)
         return np.where(passed < 0, np.int64(-1), found)
-
-
-def _most_served(room_ns: Int64, least_ns: Int64) -> Int64:
-    """Most tokens of batches one after another that take less than `room_ns` together; `least_ns` by size, from 1."""
-    batches = np.maximum(0, -(-room_ns // least_ns.min()) - 1)
-    most = batches * least_ns.size
-    by_rate = np.zeros_like(most)
-    for size, took_ns in enumerate(least_ns.tolist(), start=1):
-        by_rate = np.maximum(by_rate, (room_ns - 1) * size // took_ns)
-    served: Int64 = np.minimum(most, by_rate)
-    return served
 
 
 def _numbered(*marks: Int64) -> Int64:

@@ -131,7 +131,7 @@ def plan(
         unless it says otherwise. Where all stages are timed the plan is refined (`mipplan.refine`), since the replay is
         then the certificate: guarantee ``replay``, without headroom or budget.
     discipline : {"oldest_first", "fifo"}
-        Which waiting tokens a batch takes first. Only timed dispatch has a certificate under ``fifo``.
+        Which waiting tokens a batch takes first. Under ``fifo`` only plans of timed dispatch are searched for.
     certificate : {"classic", "sharp", "auto"}
         By which theorem the plan is certified. The sharp one is never above the classic one, and takes longer: the plan
         is the cheapest found (`mipplan.sharpen`), never dearer, and rarely proven the cheapest there is. ``"auto"``

@@ -1,0 +1,190 @@
+"""The certificate of `fifo` queues: the theorem as written, and executions of the runs that it is stated for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from campaigns import Violations, campaign_size, write_summary
+from mipplan.certificate import CertificateEvaluator, Overtaking, fifo_exits_ns, plan_services
+from mipplan.core import InputError, Int64
+from mipplan.pipeline import Edge
+from mipplan.replayer import replay
+from mipplan.result import RunClass, Ties
+from mipplan.tokens import Workload, realise
+from mipplan.verification import certify
+from oracle_certificate import slow_latency, slow_rate
+from oracle_fifo import most_in_a_row, slow_along, slow_fifo_exits, slow_in_a_row, slow_overtakers
+from oracle_replay import EventLoop
+from oracle_tokens import slow_tokens
+from random_pipelines import Case, random_case
+
+#: Shares of ℓ(k) that batches take at least.
+SHARES = (0.0, 0.5, 0.9, 1.0)
+
+
+def bounds_of(case: Case, workload: Workload, runs: RunClass) -> dict[str, Int64]:
+    """Bound on the exit of every token."""
+    plan = case.plan(seed=workload.seed)
+    overtaking = {
+        stage: Overtaking(plan.service_ns(stage), choice.replicas, runs)
+        for stage, choice in plan.choices.items()
+    }
+    return fifo_exits_ns(workload, plan_services(plan), overtaking, runs)
+
+
+@given(
+    service=st.lists(st.integers(1, 12), min_size=1, max_size=4),
+    replicas=st.integers(1, 4),
+    delay=st.integers(0, 12),
+    share=st.sampled_from(SHARES),
+    exact=st.booleans(),
+)
+def test_overtakers_are_counted_as_written(
+    service: list[int], replicas: int, delay: int, share: float, exact: bool
+) -> None:
+    found = Overtaking(np.array(service), replicas, RunClass(share, 1.0 if exact else 0.0)).along(
+        Edge("a", "b", delay_ns=delay)
+    )
+    slow = slow_along(service, replicas, delay, Fraction(share), exact)
+    assert (np.inf if found is None else found) == slow
+
+
+@given(least=st.lists(st.integers(1, 12), min_size=1, max_size=4), within=st.integers(1, 60))
+def test_no_more_are_served_in_a_row_than_is_said(least: list[int], within: int) -> None:
+    assert most_in_a_row(least, within) <= slow_in_a_row(least, within)
+
+
+def test_equals_the_theorem_as_written() -> None:
+    for number in range(campaign_size(quick=300, deep=5_000)):
+        rng = np.random.default_rng([31, number])
+        case = random_case(rng, max_arrivals=30)
+        share, exact = float(rng.choice(SHARES)), bool(rng.integers(2))
+        service, replicas = case.service_ns(), case.replicas()
+        tokens, ingress = slow_tokens(case.pipeline, len(case.trace), number), case.ingress_ns()
+        slow = slow_fifo_exits(
+            tokens,
+            ingress,
+            {stage: slow_latency(service[stage], stage in case.pipeline.sources) for stage in service},
+            {stage: slow_rate(service[stage], replicas[stage]) for stage in service},
+            slow_overtakers(case.pipeline, tokens, service, replicas, Fraction(share), exact),
+            exact,
+        )
+        made = bounds_of(
+            case, realise(case.pipeline, case.trace, number), RunClass(share, 1.0 if exact else 0.0)
+        )
+        assert {stage: times.tolist() for stage, times in made.items()} == slow, f"case {number}"
+
+
+def late_exits(
+    case: Case, seed: int, runs: RunClass, bounds: Mapping[str, Int64], rng: np.random.Generator
+) -> tuple[int, int]:
+    """Exits of one run that come after their bounds, and such as come at them."""
+
+    def service_takes(stated: int) -> int:
+        least = max(1, int(np.ceil(runs.least_service * stated)))
+        return (
+            int(rng.choice([least, stated])) if rng.random() < 0.5 else int(rng.integers(least, stated + 1))
+        )
+
+    def delay_takes(stated: int) -> int:
+        return int(rng.integers(runs.least_delay_ns(stated), stated + 1))
+
+    loop = EventLoop(
+        slow_tokens(case.pipeline, len(case.trace), seed),
+        case.ingress_ns(),
+        case.service_ns(),
+        case.replicas(),
+        "fifo",
+        service_takes=service_takes,
+        delay_takes=delay_takes,
+    )
+    seen = loop.run()
+    late = attained = 0
+    for stage, bound in bounds.items():
+        exits = np.array([seen.exit[stage][token] for token in range(bound.size)], dtype=np.int64)
+        late += int(np.sum(exits > bound))
+        attained += int(np.sum(exits == bound))
+    return late, attained
+
+
+def test_no_fifo_run_exceeds_its_bound() -> None:
+    """Random pipelines, services from the least share on, delays exact or not, by the event loop."""
+    violations = Violations()
+    seen: Counter[str] = Counter()
+    for number in range(campaign_size(quick=1_200, deep=200_000)):
+        with violations.case(number):
+            rng = np.random.default_rng([32, number])
+            case = random_case(rng, max_arrivals=25)
+            workload = realise(case.pipeline, case.trace, number)
+            runs = RunClass(float(rng.choice(SHARES)), float(rng.choice([0.0, 0.5, 1.0])))
+            bounds = bounds_of(case, workload, runs)
+            classic = CertificateEvaluator(workload).exits_ns(plan_services(case.plan(seed=number)))
+            assert all((bounds[stage] >= classic[stage]).all() for stage in bounds)
+            late, attained = late_exits(case, number, runs, bounds, rng)
+            seen["runs"] += 1
+            seen["bounds"] += sum(bound.size for bound in bounds.values())
+            seen["attained"] += attained
+            seen[f"least service {runs.least_service}"] += 1
+            seen[f"least delay {runs.least_delay}"] += 1
+            assert late == 0, f"case {number}: {late} exits after their bounds"
+    assert seen["attained"] > seen["runs"]
+    summary: dict[str, Any] = {"cases": seen["runs"], **dict(sorted(seen.items()))}
+    write_summary("fifo", {**summary, "violations": violations.checked()})
+
+
+def test_harness_catches_bounds_that_know_of_no_overtaking() -> None:
+    """The bounds for oldest-first queues are none here: the campaign's own runs break them."""
+    caught = 0
+    for number in range(400):
+        rng = np.random.default_rng([33, number])
+        case = random_case(rng, max_arrivals=25)
+        workload = realise(case.pipeline, case.trace, number)
+        classic = CertificateEvaluator(workload).exits_ns(plan_services(case.plan(seed=number)))
+        late, _ = late_exits(case, number, RunClass(0.5), classic, rng)
+        caught += late > 0
+    assert caught > 0
+
+
+def test_single_replicas_with_exact_delays_keep_the_order() -> None:
+    """Then `fifo` is oldest first, and costs nothing: even if batches may take no time, each ends before the next."""
+    chains = 0
+    for number in range(120):
+        case = random_case(np.random.default_rng([34, number]))
+        if any(len(case.pipeline.incoming(stage)) > 1 for stage in case.pipeline.stages):
+            continue
+        chains += 1
+        alone = case._replace(choices={stage: (h, b, 1) for stage, (h, b, _) in case.choices.items()})
+        workload = realise(alone.pipeline, alone.trace, number)
+        classic = CertificateEvaluator(workload).exits_ns(plan_services(alone.plan(seed=number)))
+        bounds = bounds_of(alone, workload, RunClass(0.0))
+        assert all(np.array_equal(bounds[stage], classic[stage]) for stage in bounds)
+    assert chains > 10
+
+
+def test_certify_bounds_fifo_queues() -> None:
+    """The public way: no replay is above it, its class of runs is stated, and what it does not cover is refused."""
+    for number in range(campaign_size(60, 2_000)):
+        case = random_case(np.random.default_rng([35, number]))
+        plan = case.plan(seed=number)
+        found = certify(plan, case.trace, discipline="fifo", runs=RunClass(0.9))
+        replayed = replay(plan, case.trace, discipline="fifo")
+        assert (replayed.latency_ns <= found.latency_ns).all()
+        paced = certify(plan, case.trace, discipline="fifo", dispatch="paced", runs=RunClass(0.9))
+        seen = replay(plan, case.trace, discipline="fifo", dispatch="paced")
+        assert (seen.latency_ns <= paced.latency_ns).all()
+        assert (found.latency_ns >= certify(plan, case.trace).latency_ns).all()
+        assert found.runs == RunClass(0.9)
+        wide = certify(plan, case.trace, discipline="fifo")
+        assert (wide.latency_ns >= found.latency_ns).all()
+    with pytest.raises(InputError, match="oldest first"):
+        certify(plan, case.trace, discipline="fifo", certificate="sharp")
+    with pytest.raises(InputError, match="settled"):
+        certify(plan, case.trace, discipline="fifo", runs=RunClass(0.9, ties=Ties.ANY))
