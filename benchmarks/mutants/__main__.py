@@ -34,7 +34,9 @@ def main() -> None:
         "--workers", type=int, default=1, metavar="N", help="judge so many at once (default: 1)"
     )
     parser.add_argument(
-        "--report", action="store_true", help="judge nothing, only count the verdicts that are there"
+        "--report",
+        action="store_true",
+        help="judge nothing, only say anew which survivors are no faults, and write the page",
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     arguments = parser.parse_args()
@@ -45,6 +47,9 @@ def main() -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.default_int_handler)
     folder: Path = arguments.results
+    if arguments.report:
+        _tell(folder)
+        return
     folder.mkdir(parents=True, exist_ok=True)
     code = 0
     drawn, listed = {}, {}
@@ -52,8 +57,7 @@ def main() -> None:
         mutants = list_mutants(SUBJECTS[name].files)
         listed[name] = len(mutants)
         drawn[name] = draw(mutants, arguments.mutants or SUBJECTS[name].mutants)
-        if not arguments.report:
-            code = _judge_apart(name, drawn[name], folder, arguments.workers)
+        code = _judge_apart(name, drawn[name], folder, arguments.workers)
         if code != 0:
             break
     verdicts = Verdicts(folder / "verdicts.csv")
@@ -61,12 +65,18 @@ def main() -> None:
         verdicts.settle(drawn)
     judged = {name: summary.judge_subject(name, listed[name], drawn[name], verdicts) for name in drawn}
     summary.write(folder, judged)
-    text = summary.tell(folder)
-    (folder / "summary.md").write_text(text, encoding="utf-8")
-    print(text)
+    _tell(folder)
     if code != 0:
         print("stopped; the same command goes on from here", file=sys.stderr)
     sys.exit(code)
+
+
+def _tell(folder: Path) -> None:
+    """Say which survivors are no faults, and write the page."""
+    summary.explain(folder)
+    text = summary.tell(folder)
+    (folder / "summary.md").write_text(text, encoding="utf-8")
+    print(text)
 
 
 def _judge_apart(name: str, drawn: list[Mutant], folder: Path, workers: int) -> int:

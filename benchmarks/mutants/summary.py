@@ -54,6 +54,18 @@ def score(counts: Mapping[str, Any]) -> float:
     return float(noticed / max(1, noticed + counts["survived"] - counts["equivalent"]))
 
 
+def explain(folder: Path) -> None:
+    """Say anew which of the survivors are no faults; nothing is judged or counted again."""
+    path = folder / "mutants.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for counts in document["subjects"].values():
+        for each in counts["survivors"]:
+            file = each["at"].rsplit(":", 1)[0]
+            each["reason"] = reasons().get((file, each["in"], each["before"], each["after"]))
+        counts["equivalent"] = sum(each["reason"] is not None for each in counts["survivors"])
+    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def write(folder: Path, judged: Mapping[str, Mapping[str, Any]]) -> None:
     """Write what was counted as ``mutants.json``; subjects that are not given stay as they are in it."""
     path = folder / "mutants.json"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,8 +26,13 @@ def test_lies_above_every_window_and_touches_the_hull(steps: list[int], start: i
     for length_ns, count in windows:
         # Not even rounding takes it below: what is guaranteed for the envelope must cover the trace itself.
         assert curve.just_after(length_ns / NS_PER_S) >= count
-    for length_ns, count in concave_hull(windows):
+    hull = concave_hull(windows)
+    for length_ns, count in hull:
         assert curve.just_after(length_ns / NS_PER_S) == pytest.approx(count, rel=1e-4)
+    # Nor is it above between two corners: a line through one of them is not enough.
+    for (left_ns, low), (right_ns, high) in pairwise(hull):
+        middle_s = (left_ns + right_ns) / 2 / NS_PER_S
+        assert curve.just_after(middle_s) == pytest.approx((low + high) / 2, rel=1e-4)
     assert curve.rate == 0
 
 

@@ -88,6 +88,10 @@ def test_split_by_hand() -> None:
     assert latest_start_ns(np.array(arrival), 1, 8, numbers).tolist() == [5, 6, FAR]
 
 
+def test_what_counts_is_the_span_and_not_the_latest_time() -> None:
+    assert latest_start_ns(np.array([-FAR, FAR]), 1, 8).tolist() == [-FAR, FAR]
+
+
 @given(times, st.integers(0, 10**6), st.integers(1, 50), st.integers(1, 50))
 def test_falls_with_the_rate(arrival: list[int], period_ns: int, tokens: int, more: int) -> None:
     slow = latest_start_ns(np.array(arrival), period_ns, tokens)

@@ -79,3 +79,11 @@ def test_long_tasks_are_tried_in_pieces_and_are_right_either_way() -> None:
         assert not differences(engine.serve_many([asked])[0], plain.serve(asked))
     shorter = steady_task(rng, 4_999, 0.3)
     assert engine.choose_way(shorter, sort_arrivals(shorter.arrival_ns)) is Way.BATCH_LOOP
+
+
+def test_a_task_shorter_than_a_piece_is_one_piece() -> None:
+    asked = steady_task(np.random.default_rng(14), 50, 0.3)
+    params = cut_short(20, shortest_piece=1_000, trials=0, enough_meet=0)
+    found = lanes.Pieces(asked, sort_arrivals(asked.arrival_ns), params).find_batches()
+    assert found is not None
+    assert found.start_ns.tolist() == plain.serve(asked).batch_start_ns.tolist()

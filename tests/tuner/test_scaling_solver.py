@@ -10,10 +10,11 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from campaigns import campaign_size, write_summary
 from mipplan.tuner.scaling_solver import CutPlaces, ScalingParams, ScalingSolver
-from mipplan_formulations import Demand, Group, ScalingActivity, ScalingProblem, scale_exhaustively
+from mipplan_formulations import Arc, Demand, Group, ScalingActivity, ScalingProblem, scale_exhaustively
 from mipplan_formulations.scaling import Demands
 from random_scaling import random_demand, random_scaling, tightened
 
@@ -117,6 +118,36 @@ def test_each_activity_gets_the_units_it_needs_however_few_others_do() -> None:
     sized = ScalingSolver().solve(both)
     assert sized is not None
     assert sized.units == (2_000, 9)
+
+
+def test_the_bound_knows_of_more_units_than_are_looked_at_first() -> None:
+    """One after the other, 20.5 for both: with 200 cheap ones 5 dear ones are enough, with 48 it takes 6."""
+    activities = tuple(ScalingActivity(f"a{cost}", cost, deadline=20_500) for cost in (1, 1000))
+    problem = ScalingProblem(
+        activities,
+        (Group("none"),),
+        *(np.array([value] * 2) for value in (0, 1, 100_000, 1)),  # type: ignore[arg-type]
+        arcs=(Arc(0, 1, 0),),
+        demands=(Demand(np.array([0]), np.array([0]), 100_000),) * 2,
+    )
+    best = problem.evaluate([200, 5])
+    assert (best.feasible, best.cost) == (True, 5_200)
+    sized = ScalingSolver().solve(problem)
+    assert sized is not None
+    assert sized.bound <= 5_200 <= sized.cost
+
+
+@pytest.mark.parametrize("seed", [211, 385])
+def test_halves_are_looked_at_where_rounding_finds_nothing(seed: int) -> None:
+    """Two of the tightened problems: hardly any units keep limits and deadlines."""
+    rng = np.random.default_rng([17, seed])
+    problem = tightened(random_scaling(rng, unit=int(rng.choice([1, 1000]))), rng, units=20)
+    assert ScalingSolver(ScalingParams(most_halves=0)).solve(problem) is None
+    sized, best = ScalingSolver().solve(problem), scale_exhaustively(problem)
+    assert sized is not None
+    assert best is not None
+    assert problem.evaluate(sized.units).feasible
+    assert sized.bound <= best.cost <= sized.cost
 
 
 def test_rounding_finds_units_by_itself_where_only_some_are_timed() -> None:
