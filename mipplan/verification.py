@@ -16,7 +16,7 @@ from mipplan.certificate import (
     state_certificate,
 )
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, format_duration
-from mipplan.pipeline import Discipline, Dispatch, are_timed
+from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, are_timed
 from mipplan.replayer import replay
 from mipplan.result import (
     CertificateKind,
@@ -26,6 +26,7 @@ from mipplan.result import (
     RunClass,
     altered_parts,
     check_laws,
+    check_runs,
     read_document,
 )
 from mipplan.tokens import realise
@@ -118,6 +119,7 @@ def certify(
     wanted = plan.discipline if discipline is None else discipline
     laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
     plan = replace(plan, objective=plan.objective.under(laws, wanted))
+    check_runs(runs)
     if certificate is not None:
         check_certificate(certificate)
     if not are_timed(laws):
@@ -175,10 +177,8 @@ def verify(
     laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
     as_planned = (laws, wanted) == (plan.laws, plan.discipline)
     plan = replace(plan, objective=plan.objective.under(laws, wanted))
-    if plan.discipline is not Discipline.OLDEST_FIRST and not are_timed(laws):
-        problems.append(
-            "no certificate covers fifo under eager or paced dispatch yet: judge it with mipplan replay"
-        )
+    if uncovered := _uncovered(plan, certificate):
+        problems.append(uncovered)
         return Verification(False, tuple(problems), (), plan, None)
     judged = certify(plan, planned, certificate=certificate)
     curve = None if plan.envelope is None else ArrivalCurve(plan.envelope)
@@ -216,6 +216,23 @@ def verify(
 
 #: Why a refined plan mostly cannot be verified.
 _REFINED = "; the plan was refined by replay, which no theorem covers: judge it with mipplan replay"
+
+
+def _uncovered(plan: Plan, certificate: str | None) -> str | None:
+    """Say why nothing is proven of a plan under its laws; a certificate asked for by name is refused elsewhere."""
+    if are_timed(plan.laws):
+        return None
+    if plan.discipline is not Discipline.OLDEST_FIRST:
+        return "no certificate covers fifo under eager or paced dispatch yet: judge it with mipplan replay"
+    if (
+        certificate is None
+        and plan.certificate is CertificateKind.SHARP
+        and DispatchLaw.PACED in plan.laws.values()
+    ):
+        return (
+            "its sharp certificate covers no paced stage: judge it with mipplan verify --certificate classic"
+        )
+    return None
 
 
 def _cost_problems(plan: Plan) -> list[str]:

@@ -25,6 +25,7 @@ from mipplan.core import (
     Int64,
     Printable,
     Summary,
+    check_all,
     check_one_of,
     format_duration,
     listed,
@@ -124,15 +125,32 @@ def resolve_certificate(
     Raises `InputError` if there is no such certificate, or none under these laws.
     """
     check_certificate(certificate)
-    paced = sorted(stage for stage, law in laws.items() if law is DispatchLaw.PACED)
-    if certificate == CertificateKind.SHARP and paced:
-        message = f"the sharp one is about eager dispatch, and {listed(paced)} is paced; take classic or auto"
-        raise InputError.one("certificate", message)
+    check_sharp(certificate, laws)
     if certificate != AUTO:
         return CertificateKind(certificate)
     tokens = sum(stage.count for stage in workload.stages.values())
     is_affordable = tokens <= params.most_tokens
-    return CertificateKind.SHARP if is_affordable and not paced else CertificateKind.CLASSIC
+    return CertificateKind.SHARP if is_affordable and not _paced(laws) else CertificateKind.CLASSIC
+
+
+def check_sharp(certificate: str, laws: Laws) -> None:
+    """Raise `InputError` if the sharp certificate is asked for, and a stage is paced: there is none for it."""
+    paced = _paced(laws)
+    if certificate == CertificateKind.SHARP and paced:
+        are = "is" if len(paced) == 1 else "are"
+        message = (
+            f"the sharp one is about eager dispatch, and {listed(paced)} {are} paced; take classic or auto"
+        )
+        raise InputError.one("certificate", message)
+
+
+def check_covered(laws: Laws, discipline: str, certificate: str) -> None:
+    """Raise `InputError` listing all that no theorem about services covers under these laws."""
+    check_all(lambda: check_discipline(Discipline(discipline)), lambda: check_sharp(certificate, laws))
+
+
+def _paced(laws: Laws) -> list[str]:
+    return sorted(stage for stage, law in laws.items() if law is DispatchLaw.PACED)
 
 
 def plan_settings(plan: Plan) -> dict[str, StageSetting]:

@@ -78,9 +78,17 @@ def plan(
 ) -> None:
     """Find the cheapest certified configuration of a pipeline, and replay it."""
     with Session(context, json) as session:
-        from mipplan.core import check_quantile, check_seed
+        from mipplan.certificate import check_covered
+        from mipplan.core import check_one_of, check_quantile, check_seed
+        from mipplan.pipeline import Discipline, are_timed
         from mipplan.planner import check_search
         from mipplan.result import check_laws
+
+        def check_theorem() -> None:
+            """Find out with everything else whether anything is proven of what is asked for."""
+            laws = check_laws(asked.value, dispatch, discipline)
+            if not are_timed(laws):
+                check_covered(laws, discipline, certificate)
 
         faults = Faults()
         slo_s = faults.take(lambda: inputs.optional_seconds("--slo", slo))
@@ -105,7 +113,9 @@ def plan(
                 runs=covered.or_else(None),
             )
         )
-        faults.take(lambda: check_laws(asked.value, dispatch, discipline) if asked else None)
+        faults.take(lambda: inputs.check_dispatch(dispatch))
+        faults.take(lambda: check_one_of("discipline", discipline, Discipline, repr))
+        faults.take(lambda: check_theorem() if asked else None)
         if explain and certificate != "classic":
             faults.add(
                 Fault("--explain", "goes with --certificate classic; `mipplan verify` has the critical path")
@@ -214,6 +224,7 @@ def fleet(
         folder = None if profiles is None else str(profiles)
         read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=inputs.shipped_path))
         faults.take(lambda: check_settings(read.value if read else None))
+        faults.take(lambda: inputs.check_dispatch(dispatch))
         faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
         outputs = {"--plot": plot, "--checkpoint": checkpoint}
         faults.take(lambda: inputs.check_apart({"fleet file": fleet}, outputs))

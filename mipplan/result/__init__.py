@@ -28,7 +28,7 @@ from mipplan.result.record import (
     resolve_slo_ns,
 )
 from mipplan.result.replay import ReplayResult, overruns_text
-from mipplan.result.runs import CertificateKind, RunClass, Ties
+from mipplan.result.runs import CertificateKind, RunClass, Ties, check_runs
 from mipplan.result.stage import BatchAssignment, Following, StageReplay
 from mipplan.result.statistics import FIGURES, Estimate, Interval, LatencyStatistics
 from mipplan.result.stream import (
@@ -80,6 +80,7 @@ __all__ = [
     "altered_parts",
     "check_certified_by",
     "check_laws",
+    "check_runs",
     "check_window",
     "check_windows",
     "document_text",

@@ -17,6 +17,7 @@ from mipplan.core import (
     Faults,
     FieldOf,
     InputError,
+    check_all,
     check_one_of,
     check_quantile,
     check_seed,
@@ -27,7 +28,7 @@ from mipplan.core import (
 from mipplan.documents import StrictEntry
 from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, common_law, duties_text
 from mipplan.profiles import Profiles
-from mipplan.result.runs import CertificateKind, RunClass, RunsDocument
+from mipplan.result.runs import CertificateKind, RunClass, RunsDocument, check_runs
 from mipplan.trace import Trace
 
 # --- what was asked for ----------------------------------------------------------------------------------------------
@@ -143,7 +144,10 @@ def check_laws(
 
 def check_certified_by(certificate: str, runs: RunClass | None, guarantee: str, budget: float | None) -> None:
     """Raise `InputError` unless there is such a certificate, and it goes with the rest of an objective."""
-    check_one_of("certificate", certificate, ["auto", *CertificateKind], repr)
+    check_all(
+        lambda: check_one_of("certificate", certificate, ["auto", *CertificateKind], repr),
+        lambda: check_runs(runs),
+    )
     if certificate == CertificateKind.CLASSIC and runs is not None:
         raise InputError.one("runs", "go with a sharp certificate: the classic one holds for more of them")
     if certificate == CertificateKind.SHARP and guarantee == Guarantee.ENVELOPE:
