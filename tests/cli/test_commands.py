@@ -203,6 +203,21 @@ def test_what_no_theorem_covers_is_told_with_other_mistakes(run: Run) -> None:
         assert said in unread.output
 
 
+def test_verify_says_under_which_laws_and_discipline_it_judged(run: Run) -> None:
+    flags = ("--dispatch", "timed", "--discipline", "fifo", "--time-limit", "5s", "--no-replay")
+    assert run(*PLAN, *flags, "--out", "plan.json").exit_code == 0
+    judge = ("verify", "plan.json", "--trace", "trace.csv")
+    assert "(recomputed, fifo, timed dispatch, no solver)" in run(*judge).stdout
+    document = json.loads(run(*judge, "--json").stdout)
+    assert document["verified"]
+    assert (document["dispatch"], document["discipline"]) == ("timed", "fifo")
+    assert document["laws"] == {"first": "timed", "second": "timed"}
+    as_eager = run(
+        "replay", "plan.json", "--trace", "trace.csv", "--discipline", "oldest_first", "--dispatch", "eager"
+    )
+    assert "does not cover this run: dispatch, replicas" in " ".join(as_eager.stdout.split())
+
+
 def test_a_budget_turns_the_question_round(run: Run) -> None:
     result = run(*PLAN, "--budget", "2.5", "--out", "plan.json")
     assert result.exit_code == 0, result.output
