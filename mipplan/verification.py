@@ -15,7 +15,7 @@ from mipplan.certificate import (
     plan_services,
     state_certificate,
 )
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, format_duration
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Faults, Printable, Summary, format_duration
 from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, are_timed
 from mipplan.replayer import replay
 from mipplan.result import (
@@ -117,11 +117,13 @@ def certify(
     [theorem (timed)][theorem-timed].
     """
     wanted = plan.discipline if discipline is None else discipline
-    laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
+    faults = Faults()
+    told = faults.take(lambda: check_laws(plan.pipeline, dispatch, wanted, plan.laws))
+    faults.take(lambda: None if certificate is None else check_certificate(certificate))
+    faults.take(lambda: check_runs(runs))
+    faults.check()
+    laws = told.value
     plan = replace(plan, objective=plan.objective.under(laws, wanted))
-    check_runs(runs)
-    if certificate is not None:
-        check_certificate(certificate)
     if not are_timed(laws):
         return certify_stages(plan, trace, seed=seed, certificate=certificate, runs=runs)
     replayed = replay(plan, trace, seed=seed)

@@ -8,13 +8,13 @@ from mipplan.certificate.certifying import (
     certify_sharply,
     certify_stages,
     check_certificate,
-    check_covered,
     plan_settings,
     resolve_certificate,
     state_certificate,
 )
 from mipplan.certificate.classic import (
     CertificateEvaluator,
+    check_covered,
     check_discipline,
     plan_services,
     stage_exits_ns,

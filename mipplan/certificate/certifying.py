@@ -15,23 +15,22 @@ from mipplan.calculus import StageService, analyse_paths
 from mipplan.certificate.classic import (
     CertificateEvaluator,
     check_discipline,
+    check_sharp,
     critical_path,
+    paced_stages,
     plan_services,
 )
 from mipplan.certificate.sharp import SharpEvaluator, StageSetting
 from mipplan.core import (
     NS_PER_S,
-    InputError,
     Int64,
     Printable,
     Summary,
-    check_all,
     check_one_of,
     format_duration,
-    listed,
     quantile_ns,
 )
-from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed
+from mipplan.pipeline import Discipline, Laws, are_timed
 from mipplan.result import CertificateKind, CriticalStage, Figures, Plan, RunClass
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
@@ -130,27 +129,7 @@ def resolve_certificate(
         return CertificateKind(certificate)
     tokens = sum(stage.count for stage in workload.stages.values())
     is_affordable = tokens <= params.most_tokens
-    return CertificateKind.SHARP if is_affordable and not _paced(laws) else CertificateKind.CLASSIC
-
-
-def check_sharp(certificate: str, laws: Laws) -> None:
-    """Raise `InputError` if the sharp certificate is asked for, and a stage is paced: there is none for it."""
-    paced = _paced(laws)
-    if certificate == CertificateKind.SHARP and paced:
-        are = "is" if len(paced) == 1 else "are"
-        message = (
-            f"the sharp one is about eager dispatch, and {listed(paced)} {are} paced; take classic or auto"
-        )
-        raise InputError.one("certificate", message)
-
-
-def check_covered(laws: Laws, discipline: str, certificate: str) -> None:
-    """Raise `InputError` listing all that no theorem about services covers under these laws."""
-    check_all(lambda: check_discipline(Discipline(discipline)), lambda: check_sharp(certificate, laws))
-
-
-def _paced(laws: Laws) -> list[str]:
-    return sorted(stage for stage, law in laws.items() if law is DispatchLaw.PACED)
+    return CertificateKind.SHARP if is_affordable and not paced_stages(laws) else CertificateKind.CLASSIC
 
 
 def plan_settings(plan: Plan) -> dict[str, StageSetting]:

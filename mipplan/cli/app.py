@@ -201,7 +201,12 @@ def fleet(
         Path | None, flags.option("DIR", "Write every pipeline's plan file into this folder.")
     ] = None,
     plot: Annotated[Path | None, flags.picture("who uses what")] = None,
-    dispatch: flags.Dispatch = None,
+    dispatch: Annotated[
+        str | None,
+        flags.option(
+            "LAW", "When batches are made, at all stages: eager or paced; by default as the pipelines say."
+        ),
+    ] = None,
     json: flags.Json = False,
 ) -> None:
     """Plan many pipelines that share limited hardware: the cheapest set of certified plans."""
@@ -212,7 +217,7 @@ def fleet(
             """Check the flags, and with them what the file holds, if it could be read."""
             quantile, seed = (0.99, 0) if file is None else (file.quantile, file.seed)
             limit_s = time_limit_s.or_else(None)
-            settings = FleetSettings(budget, quantile, seed, gap, limit_s, method, checkpoint)
+            settings = FleetSettings(budget, quantile, seed, gap, limit_s, method, checkpoint, dispatch)
             if file is None:
                 settings.check()
             else:
@@ -224,7 +229,6 @@ def fleet(
         folder = None if profiles is None else str(profiles)
         read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=inputs.shipped_path))
         faults.take(lambda: check_settings(read.value if read else None))
-        faults.take(lambda: inputs.check_dispatch(dispatch))
         faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
         outputs = {"--plot": plot, "--checkpoint": checkpoint}
         faults.take(lambda: inputs.check_apart({"fleet file": fleet}, outputs))

@@ -24,11 +24,12 @@ from mipplan.core import (
     check_slo,
     is_whole,
     remake,
+    shown,
 )
 from mipplan.documents import StrictEntry
 from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, common_law, duties_text
 from mipplan.profiles import Profiles
-from mipplan.result.runs import CertificateKind, RunClass, RunsDocument, check_runs
+from mipplan.result.runs import CertificateKind, RunClass, RunsDocument
 from mipplan.trace import Trace
 
 # --- what was asked for ----------------------------------------------------------------------------------------------
@@ -140,6 +141,12 @@ def check_laws(
     faults.take(lambda: check_one_of("discipline", discipline, Discipline, repr))
     faults.check()
     return laws.value
+
+
+def check_runs(runs: object) -> None:
+    """Raise `InputError` unless it is a class of runs, or None."""
+    if runs is not None and not isinstance(runs, RunClass):
+        raise InputError.one("runs", f"expected a RunClass, such as RunClass(0.9), found {shown(runs)}")
 
 
 def check_certified_by(certificate: str, runs: RunClass | None, guarantee: str, budget: float | None) -> None:

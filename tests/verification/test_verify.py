@@ -181,6 +181,10 @@ def test_a_class_of_runs_that_is_none_is_refused() -> None:
     wrong: Any = "0.9:1:settled"
     with pytest.raises(mp.InputError, match="runs: expected a RunClass"):
         mp.certify(plan, TRACE, certificate="sharp", runs=wrong)
+    with pytest.raises(mp.InputError) as told:
+        mp.certify(plan, TRACE, dispatch="lazy", discipline="lifo", certificate="dull", runs=wrong)
+    places = {fault.place for fault in told.value.faults}
+    assert places == {"dispatch", "discipline", "certificate", "runs"}
     with pytest.raises(mp.InputError, match="runs: expected a RunClass"):
         mp.sharpen(plan, TRACE, runs=wrong)
     with pytest.raises(mp.InputError, match="runs: expected a RunClass"):
