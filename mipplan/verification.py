@@ -15,8 +15,8 @@ from mipplan.certificate import (
     plan_services,
     state_certificate,
 )
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, format_duration
-from mipplan.pipeline import Discipline, Dispatch, are_timed
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Faults, Printable, Summary, format_duration
+from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, are_timed
 from mipplan.replayer import replay
 from mipplan.result import (
     CertificateKind,
@@ -26,6 +26,7 @@ from mipplan.result import (
     RunClass,
     altered_parts,
     check_laws,
+    check_runs,
     read_document,
 )
 from mipplan.tokens import realise
@@ -117,10 +118,13 @@ def certify(
     stages are timed, the replay itself by [theorem (timed)][theorem-timed].
     """
     wanted = plan.discipline if discipline is None else discipline
-    laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
+    faults = Faults()
+    told = faults.take(lambda: check_laws(plan.pipeline, dispatch, wanted, plan.laws))
+    faults.take(lambda: None if certificate is None else check_certificate(certificate))
+    faults.take(lambda: check_runs(runs))
+    faults.check()
+    laws = told.value
     plan = replace(plan, objective=plan.objective.under(laws, wanted))
-    if certificate is not None:
-        check_certificate(certificate)
     if not are_timed(laws):
         return certify_stages(plan, trace, seed=seed, certificate=certificate, runs=runs)
     replayed = replay(plan, trace, seed=seed)
@@ -176,6 +180,9 @@ def verify(
     laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
     as_planned = (laws, wanted) == (plan.laws, plan.discipline)
     plan = replace(plan, objective=plan.objective.under(laws, wanted))
+    if uncovered := _uncovered(plan, certificate):
+        problems.append(uncovered)
+        return Verification(False, tuple(problems), (), plan, None)
     judged = certify(plan, planned, certificate=certificate)
     curve = None if plan.envelope is None else ArrivalCurve(plan.envelope)
     worst = None if curve is None else WorstCase(plan.pipeline, curve)
@@ -214,6 +221,22 @@ def verify(
 
 #: Why a refined plan mostly cannot be verified.
 _REFINED = "; the plan was refined by replay, which no theorem covers: judge it with mipplan replay"
+
+
+def _uncovered(plan: Plan, certificate: str | None) -> str | None:
+    """Say why nothing is proven of a plan under its laws; a certificate asked for by name is refused elsewhere."""
+    if are_timed(plan.laws):
+        return None
+    if (
+        certificate is None
+        and plan.discipline is Discipline.OLDEST_FIRST
+        and plan.certificate is CertificateKind.SHARP
+        and DispatchLaw.PACED in plan.laws.values()
+    ):
+        return (
+            "its sharp certificate covers no paced stage: judge it with mipplan verify --certificate classic"
+        )
+    return None
 
 
 def _cost_problems(plan: Plan) -> list[str]:

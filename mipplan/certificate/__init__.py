@@ -15,6 +15,7 @@ from mipplan.certificate.certifying import (
 from mipplan.certificate.classic import (
     CertificateEvaluator,
     Overtaking,
+    check_covered,
     check_discipline,
     fifo_exits_ns,
     plan_services,
@@ -35,6 +36,7 @@ __all__ = [
     "certify_sharply",
     "certify_stages",
     "check_certificate",
+    "check_covered",
     "check_discipline",
     "fifo_exits_ns",
     "plan_services",

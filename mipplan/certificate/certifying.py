@@ -15,8 +15,10 @@ from mipplan.calculus import StageService, analyse_paths
 from mipplan.certificate.classic import (
     CertificateEvaluator,
     Overtaking,
+    check_sharp,
     critical_path,
     fifo_exits_ns,
+    paced_stages,
     plan_services,
 )
 from mipplan.certificate.sharp import SharpEvaluator, StageSetting
@@ -28,10 +30,9 @@ from mipplan.core import (
     Summary,
     check_one_of,
     format_duration,
-    listed,
     quantile_ns,
 )
-from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed
+from mipplan.pipeline import Discipline, Laws, are_timed
 from mipplan.result import CertificateKind, CriticalStage, Figures, Plan, RunClass
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
@@ -143,15 +144,12 @@ def resolve_certificate(
     Raises `InputError` if there is no such certificate, or none under these laws.
     """
     check_certificate(certificate)
-    paced = sorted(stage for stage, law in laws.items() if law is DispatchLaw.PACED)
-    if certificate == CertificateKind.SHARP and paced:
-        message = f"the sharp one is about eager dispatch, and {listed(paced)} is paced; take classic or auto"
-        raise InputError.one("certificate", message)
+    check_sharp(certificate, laws)
     if certificate != AUTO:
         return CertificateKind(certificate)
     tokens = sum(stage.count for stage in workload.stages.values())
     is_affordable = tokens <= params.most_tokens
-    return CertificateKind.SHARP if is_affordable and not paced else CertificateKind.CLASSIC
+    return CertificateKind.SHARP if is_affordable and not paced_stages(laws) else CertificateKind.CLASSIC
 
 
 def plan_settings(plan: Plan) -> dict[str, StageSetting]:

@@ -17,9 +17,9 @@ from types import MappingProxyType
 import numpy as np
 
 from mipplan.calculus import StageService, latest_start_ns, stage_service
-from mipplan.core import InputError, Int64
-from mipplan.pipeline import Discipline, Edge, Join
-from mipplan.result import CriticalStage, Plan, RunClass
+from mipplan.core import InputError, Int64, check_all, listed
+from mipplan.pipeline import Discipline, DispatchLaw, Edge, Join, Laws
+from mipplan.result import CertificateKind, CriticalStage, Plan, RunClass
 from mipplan.tokens import Workload
 
 
@@ -31,6 +31,27 @@ def check_discipline(discipline: Discipline) -> None:
             "mipplan.certify, or refine under timed dispatch, where the replay is the certificate under either"
         )
         raise InputError.one("discipline", message)
+
+
+def check_sharp(certificate: str, laws: Laws) -> None:
+    """Raise `InputError` if the sharp certificate is asked for, and a stage is paced: there is none for it."""
+    paced = paced_stages(laws)
+    if certificate == CertificateKind.SHARP and paced:
+        are = "is" if len(paced) == 1 else "are"
+        message = (
+            f"the sharp one is about eager dispatch, and {listed(paced)} {are} paced; take classic or auto"
+        )
+        raise InputError.one("certificate", message)
+
+
+def check_covered(laws: Laws, discipline: str, certificate: str) -> None:
+    """Raise `InputError` listing all that no theorem about services covers under these laws."""
+    check_all(lambda: check_discipline(Discipline(discipline)), lambda: check_sharp(certificate, laws))
+
+
+def paced_stages(laws: Laws) -> list[str]:
+    """Names of the stages that are paced, sorted."""
+    return sorted(stage for stage, law in laws.items() if law is DispatchLaw.PACED)
 
 
 def plan_services(plan: Plan) -> dict[str, StageService]:

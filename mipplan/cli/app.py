@@ -78,9 +78,17 @@ def plan(
 ) -> None:
     """Find the cheapest certified configuration of a pipeline, and replay it."""
     with Session(context, json) as session:
-        from mipplan.core import check_quantile, check_seed
+        from mipplan.certificate import check_covered
+        from mipplan.core import check_one_of, check_quantile, check_seed
+        from mipplan.pipeline import Discipline, are_timed
         from mipplan.planner import check_search
         from mipplan.result import check_laws
+
+        def check_theorem() -> None:
+            """Find out with everything else whether anything is proven of what is asked for."""
+            laws = check_laws(asked.value, dispatch, discipline)
+            if not are_timed(laws):
+                check_covered(laws, discipline, certificate)
 
         faults = Faults()
         slo_s = faults.take(lambda: inputs.optional_seconds("--slo", slo))
@@ -105,7 +113,9 @@ def plan(
                 runs=covered.or_else(None),
             )
         )
-        faults.take(lambda: check_laws(asked.value, dispatch, discipline) if asked else None)
+        faults.take(lambda: inputs.check_dispatch(dispatch))
+        faults.take(lambda: check_one_of("discipline", discipline, Discipline, repr))
+        faults.take(lambda: check_theorem() if asked else None)
         if explain and certificate != "classic":
             faults.add(
                 Fault("--explain", "goes with --certificate classic; `mipplan verify` has the critical path")
@@ -191,7 +201,12 @@ def fleet(
         Path | None, flags.option("DIR", "Write every pipeline's plan file into this folder.")
     ] = None,
     plot: Annotated[Path | None, flags.picture("who uses what")] = None,
-    dispatch: flags.Dispatch = None,
+    dispatch: Annotated[
+        str | None,
+        flags.option(
+            "LAW", "When batches are made, at all stages: eager or paced; by default as the pipelines say."
+        ),
+    ] = None,
     json: flags.Json = False,
 ) -> None:
     """Plan many pipelines that share limited hardware: the cheapest set of certified plans."""
@@ -202,7 +217,7 @@ def fleet(
             """Check the flags, and with them what the file holds, if it could be read."""
             quantile, seed = (0.99, 0) if file is None else (file.quantile, file.seed)
             limit_s = time_limit_s.or_else(None)
-            settings = FleetSettings(budget, quantile, seed, gap, limit_s, method, checkpoint)
+            settings = FleetSettings(budget, quantile, seed, gap, limit_s, method, checkpoint, dispatch)
             if file is None:
                 settings.check()
             else:

@@ -100,12 +100,20 @@ def run_class(text: str) -> mp.RunClass:
     """Read SERVICE:DELAY:TIES."""
     from mipplan.result import Ties
 
-    shares = text.split(":")
     try:
-        return mp.RunClass(float(shares[0]), float(shares[1]), Ties(shares[2]))
-    except (ValueError, IndexError) as error:
+        service, delay, ties = text.split(":")
+        return mp.RunClass(float(service), float(delay), Ties(ties))
+    except ValueError as error:
         message = f"expected SERVICE:DELAY:TIES, such as 0.9:1:settled, found {text!r}"
         raise InputError.one("--runs", message) from error
+
+
+def check_dispatch(word: str | None) -> None:
+    """Find out with everything else whether there is such a law, even if what it is for cannot be read."""
+    from mipplan.pipeline import DispatchLaw
+
+    if word is not None and word not in list(DispatchLaw):
+        raise InputError.one("dispatch", f"expected eager, paced or timed, found {word!r}")
 
 
 def check_out(flag: str, out: Path | None, endings: tuple[str, ...] = ()) -> None:

@@ -58,6 +58,7 @@ def replay(
             for flag, given, reason in unusable:
                 if given is not None:
                     faults.add(Fault(flag, f"does not go with --stream: {reason}"))
+        faults.take(lambda: inputs.check_dispatch(dispatch))
         faults.take(lambda: check_manner(discipline, engine, seed))
         faults.take(lambda: inputs.check_out("--out", out))
         outputs = {"--out": out, "--latencies": latencies, "--plot": plot}
@@ -165,6 +166,7 @@ def compare(
                 time_limit_s=time_limit_s.or_else(None),
             )
         )
+        faults.take(lambda: inputs.check_dispatch(dispatch))
         faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
         faults.check()
         with session.progress() as progress:
@@ -295,6 +297,7 @@ def verify(
 
         faults = Faults()
         document = faults.take(lambda: read_document(plan))
+        faults.take(lambda: inputs.check_dispatch(dispatch))
         faults.take(lambda: None if certificate is None else check_certificate(certificate))
         arrivals = faults.take(
             lambda: inputs.read_trace(trace, expand, inputs.seed_of(document, seed), start, end)

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from mipplan.calculus import ArrivalCurve, empirical_envelope
-from mipplan.certificate import check_discipline, resolve_certificate
+from mipplan.certificate import check_covered, resolve_certificate
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     UNLIMITED_NS,
     Deadline,
+    Fault,
     InputError,
     SearchLimits,
     check_all,
@@ -27,7 +28,7 @@ from mipplan.core import (
     seconds_to_ns,
 )
 from mipplan.options import Configuration, check_names
-from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Pipeline
+from mipplan.pipeline import Dispatch, DispatchLaw, Pipeline
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
@@ -181,11 +182,11 @@ def plan(
     laws = check_laws(pipeline, dispatch, discipline)
     by_replay = set(laws.values()) == {DispatchLaw.TIMED} and guarantee == Guarantee.TRACE
     if not by_replay:
-        check_discipline(Discipline(discipline))
+        check_covered(laws, discipline, certificate)
     elif by_budget or headroom != 1.0:
-        what = "budget_usd_per_hour" if by_budget else "headroom"
         message = "does not go with timed dispatch, whose plans are found by replays of the trace as it is"
-        raise InputError.one(what, message)
+        given = {"headroom": headroom != 1.0, "budget_usd_per_hour": by_budget}
+        raise InputError(Fault(what, message) for what, is_given in given.items() if is_given)
     # Whatever "auto" will mean, a solver that does not work here is found before any work. With a formulation by name
     # "auto" is the first solver that works; without one it stays with each problem that is solved.
     resolved = resolve_solver(solver)

@@ -26,7 +26,7 @@ from mipplan.core import (
     check_time_limit,
 )
 from mipplan.options import Configuration, check_names, trace_demand
-from mipplan.pipeline import Discipline, DispatchLaw
+from mipplan.pipeline import Discipline, DispatchLaw, are_timed
 from mipplan.planner import PlanMaker, PlanningParams
 from mipplan.refinement.certificates import StageCertificates
 from mipplan.refinement.evaluation import LimitReachedError, ReplayOracle, WorkLimit
@@ -46,6 +46,7 @@ from mipplan.result import (
     Provenance,
     RunClass,
     TraceReference,
+    check_runs,
 )
 from mipplan.trace import Trace
 
@@ -111,6 +112,7 @@ def sharpen(
     started = time.monotonic()
     faults = Faults()
     faults.take(lambda: _check_objective(plan))
+    faults.take(lambda: check_runs(runs))
     faults.take(lambda: check_time_limit(time_limit_s))
     faults.take(lambda: check_names(plan.pipeline, plan.profiles))
     faults.check()
@@ -139,7 +141,9 @@ def _check_objective(plan: Plan) -> None:
         raise InputError.one(
             "plan", "is for an envelope, which has no sharp certificate: that counts one trace's arrivals"
         )
-    if set(plan.laws.values()) != {DispatchLaw.EAGER} or plan.discipline is not Discipline.OLDEST_FIRST:
+    # A timed stage beside one that is not is an eager one to the theorem; where all are timed the replay is it.
+    is_eager = DispatchLaw.PACED not in plan.laws.values() and not are_timed(plan.laws)
+    if not is_eager or plan.discipline is not Discipline.OLDEST_FIRST:
         message = "is not for eager dispatch of the oldest first at all stages, which the sharp certificate is about"
         raise InputError.one("plan", message)
     if plan.budget_microusd_per_hour is not None:

@@ -329,6 +329,9 @@ class VerifyReport(Report):
     remarks: list[str]
     slo_s: float
     quantile: float
+    dispatch: str
+    laws: dict[str, str]
+    discipline: str
     usd_per_hour: float | None
     certificate_s: Annotated[float | None, "certificate.bound_s"]
     runs: Annotated[RunClassReport | None, "certificate.runs"]

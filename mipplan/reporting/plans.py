@@ -197,7 +197,9 @@ def show_verification(console: Console, report: VerifyReport) -> None:
     rows = [("objective", f"P{percent_text(report.quantile)} ≤ {seconds_text(report.slo_s)}")]
     if report.certificate_s is not None:
         certificate = seconds_text(report.certificate_s)
-        rows.append(("certificate", f"{certificate}  (recomputed, oldest first, no solver)"))
+        law = "" if report.dispatch == "eager" else f", {report.dispatch} dispatch"
+        under = f"{report.discipline.replace('_', ' ')}{law}"
+        rows.append(("certificate", f"{certificate}  (recomputed, {under}, no solver)"))
         rows.append(("critical path", " → ".join(map(_step_text, report.critical_path))))
     if report.worst_case_s is not None:
         worst = seconds_text(report.worst_case_s)

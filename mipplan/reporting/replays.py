@@ -141,7 +141,7 @@ def show_replay(console: Console, report: ReplayCommandReport) -> None:
         notes.append(NO_THEOREM_UNDER_FIFO)
     elif not replay.certificate_applies:
         notes.append(
-            "the certificate does not cover this run: replicas or service times are not those it was made for"
+            "the certificate does not cover this run: dispatch, replicas or service times are not those it was made for"
         )
     show_notes(console, notes, report.written)
 

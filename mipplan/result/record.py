@@ -17,12 +17,14 @@ from mipplan.core import (
     Faults,
     FieldOf,
     InputError,
+    check_all,
     check_one_of,
     check_quantile,
     check_seed,
     check_slo,
     is_whole,
     remake,
+    shown,
 )
 from mipplan.documents import StrictEntry
 from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, common_law, duties_text
@@ -141,9 +143,18 @@ def check_laws(
     return laws.value
 
 
+def check_runs(runs: object) -> None:
+    """Raise `InputError` unless it is a class of runs, or None."""
+    if runs is not None and not isinstance(runs, RunClass):
+        raise InputError.one("runs", f"expected a RunClass, such as RunClass(0.9), found {shown(runs)}")
+
+
 def check_certified_by(certificate: str, runs: RunClass | None, guarantee: str, budget: float | None) -> None:
     """Raise `InputError` unless there is such a certificate, and it goes with the rest of an objective."""
-    check_one_of("certificate", certificate, ["auto", *CertificateKind], repr)
+    check_all(
+        lambda: check_one_of("certificate", certificate, ["auto", *CertificateKind], repr),
+        lambda: check_runs(runs),
+    )
     if certificate == CertificateKind.CLASSIC and runs is not None:
         raise InputError.one("runs", "go with a sharp certificate: the classic one holds for more of them")
     if certificate == CertificateKind.SHARP and guarantee == Guarantee.ENVELOPE:

@@ -183,7 +183,39 @@ def test_what_does_not_go_with_a_sharp_certificate_is_told(run: Run) -> None:
     assert result.exit_code == 2
     for said in ("--runs", "0.9:1:settled", "a budget goes with the classic one only", "--explain"):
         assert said in result.output
-    assert run("verify", "plan.json", "--trace", "trace.csv", "--certificate", "dull").exit_code == 2
+    wrong = run("verify", "plan.json", "--trace", "trace.csv", "--certificate", "dull", "--dispatch", "lazy")
+    assert wrong.exit_code == 2
+    assert "--dispatch: expected eager, paced or timed" in wrong.output
+    assert "--runs: expected" in run(*PLAN, "--certificate", "sharp", "--runs", "0.9:1:any:1").output
+
+
+def test_what_no_theorem_covers_is_told_with_other_mistakes(run: Run) -> None:
+    fifo = run(
+        *PLAN, "--quantile", "2", "--discipline", "fifo", "--certificate", "sharp", "--dispatch", "paced"
+    )
+    for said in ("3 faults", "--quantile", "no certificate for fifo", "first, second are paced"):
+        assert said in fifo.output
+    timed = run(*PLAN, "--dispatch", "timed", "--headroom", "2", "--budget", "3")
+    for said in ("2 faults", "--headroom: does not go with timed", "--budget: does not go with timed"):
+        assert said in timed.output
+    unread = run("plan", "none.yaml", "--trace", "trace.csv", "--dispatch", "lazy", "--discipline", "lifo")
+    for said in ("none.yaml", "--dispatch: expected", "--discipline: expected"):
+        assert said in unread.output
+
+
+def test_verify_says_under_which_laws_and_discipline_it_judged(run: Run) -> None:
+    flags = ("--dispatch", "timed", "--discipline", "fifo", "--time-limit", "5s", "--no-replay")
+    assert run(*PLAN, *flags, "--out", "plan.json").exit_code == 0
+    judge = ("verify", "plan.json", "--trace", "trace.csv")
+    assert "(recomputed, fifo, timed dispatch, no solver)" in run(*judge).stdout
+    document = json.loads(run(*judge, "--json").stdout)
+    assert document["verified"]
+    assert (document["dispatch"], document["discipline"]) == ("timed", "fifo")
+    assert document["laws"] == {"first": "timed", "second": "timed"}
+    as_eager = run(
+        "replay", "plan.json", "--trace", "trace.csv", "--discipline", "oldest_first", "--dispatch", "eager"
+    )
+    assert "does not cover this run: dispatch, replicas" in " ".join(as_eager.stdout.split())
 
 
 def test_a_budget_turns_the_question_round(run: Run) -> None:

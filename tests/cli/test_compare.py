@@ -209,6 +209,7 @@ def test_mistakes_in_flags_and_files_are_told_together(run: Run) -> None:
         "--planners": ("greedy", "did you mean 'inferline'?"),
         "--discipline": ("lifo", "oldest_first, fifo"),
         "--seed": ("-1", "non-negative"),
+        "--dispatch": ("lazy", "expected eager, paced or timed"),
     }
     done = run(*(word for flag, (value, _) in mistakes.items() for word in (flag, value)))
     assert done.exit_code == 2

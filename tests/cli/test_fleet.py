@@ -169,3 +169,23 @@ def test_every_fault_of_what_the_file_names_is_told_with_where_it_is_named(run: 
         '--checkpoint: goes with method="columns" only',
     ):
         assert said in result.stderr
+
+
+def test_a_law_that_fleets_have_not_is_told_with_other_mistakes(run: Run) -> None:
+    done = run("--dispatch", "lazy", "--budget", "-1")
+    assert done.exit_code == 2
+    for said in ("2 faults", "--budget", "--dispatch: expected one of"):
+        assert said in done.stderr
+    assert "eager or paced" in " ".join(
+        CliRunner().invoke(app, ["fleet", "--help"]).stdout.replace("│", "").split()
+    )
+
+
+def test_the_law_asked_for_stands_for_those_of_the_pipelines(run: Run) -> None:
+    text = (SHIPPED / "pipelines" / "cascade.yaml").read_text(encoding="utf-8")
+    Path("timed.yaml").write_text(text + "dispatch: timed\n")
+    Path("one.yaml").write_text("pipelines:\n  only: {pipeline: timed.yaml, trace: trace.csv}\n")
+    refused = run(file="one.yaml")
+    assert refused.exit_code == 2
+    assert "plan a timed pipeline by itself" in refused.stderr
+    assert run("--dispatch", "paced", file="one.yaml").exit_code == 0

@@ -187,9 +187,26 @@ def test_first_mistakes_get_one_helpful_message(run: Run, arguments: tuple[str, 
 
 def test_all_mistakes_come_at_once_and_nothing_is_written(run: Run) -> None:
     done = run(
-        "--windows", "5", "--plot", "a.gif", "--latencies", "l.txt", "--out", "ok.json", "--from", "1h"
+        "--windows",
+        "5",
+        "--plot",
+        "a.gif",
+        "--latencies",
+        "l.txt",
+        "--out",
+        "ok.json",
+        "--from",
+        "1h",
+        "--dispatch",
+        "lazy",
     )
     assert done.exit_code == 2
-    for said in ("--windows", "--plot", "--latencies", "--from"):
+    for said in (
+        "--windows",
+        "--plot",
+        "--latencies",
+        "--from",
+        "--dispatch: expected eager, paced or timed",
+    ):
         assert said in done.stderr
     assert not Path("ok.json").exists()

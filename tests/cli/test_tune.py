@@ -220,6 +220,8 @@ def test_every_bad_flag_is_told_at_once(run: Run) -> None:
     done = run(
         "--policy",
         "lp,hpaa",
+        "--worth",
+        "1",
         "--period",
         "1",
         "--activation-delay",
@@ -232,6 +234,7 @@ def test_every_bad_flag_is_told_at_once(run: Run) -> None:
     assert done.exit_code == 2
     for expected in (
         "--policy: there is no 'hpaa'; did you mean 'hpa'?",
+        "--worth: goes with policy newsvendor only",
         "--period: '1' has no unit: write 1s",
         "--activation-delay: ",
         "--plot x.txt: expected a name that ends in",

@@ -152,3 +152,51 @@ def test_given_plan_is_judged(tmp_path: Path) -> None:
         verification = mp.verify(tmp_path / "given.json", TRACE)
         assert verification.verified == good
         assert "trace" in verification.remarks[0]
+
+
+def test_a_sharp_plan_is_not_verified_under_paced_dispatch(tmp_path: Path) -> None:
+    made = hand_made().plan(certificate="sharp", time_limit_s=2)
+    made.save(tmp_path / "sharp.json")
+    document = json.loads((tmp_path / "sharp.json").read_text(encoding="utf-8"))
+    laws = dict.fromkeys(made.choices, "paced")
+    document |= {"format": 2, "discipline": "oldest_first", "dispatch": laws}
+    (tmp_path / "edited.json").write_text(json.dumps(document), encoding="utf-8")
+    edited, as_paced = (
+        mp.verify(tmp_path / "edited.json", TRACE),
+        mp.verify(tmp_path / "sharp.json", TRACE, dispatch=laws),
+    )
+    assert "altered" in edited.problems[0]
+    for judged in (edited, as_paced):
+        assert not judged.verified
+        assert "no paced stage" in judged.problems[-1]
+    assert (
+        mp.verify(tmp_path / "sharp.json", TRACE, dispatch=laws, certificate="classic").certificate
+        is not None
+    )
+
+
+def test_a_class_of_runs_that_is_none_is_refused() -> None:
+    instance = hand_made()
+    plan: Any = instance.plan()
+    wrong: Any = "0.9:1:settled"
+    with pytest.raises(mp.InputError, match="runs: expected a RunClass"):
+        mp.certify(plan, TRACE, certificate="sharp", runs=wrong)
+    with pytest.raises(mp.InputError) as told:
+        mp.certify(plan, TRACE, dispatch="lazy", discipline="lifo", certificate="dull", runs=wrong)
+    places = {fault.place for fault in told.value.faults}
+    assert places == {"dispatch", "discipline", "certificate", "runs"}
+    with pytest.raises(mp.InputError, match="runs: expected a RunClass"):
+        mp.sharpen(plan, TRACE, runs=wrong)
+    with pytest.raises(mp.InputError, match="runs: expected a RunClass"):
+        instance.plan(certificate="sharp", runs=wrong)
+
+
+@pytest.mark.parametrize("certificate", ["sharp", "auto"])
+def test_a_timed_stage_beside_an_eager_one_is_eager_to_the_sharp_certificate(
+    certificate: str, tmp_path: Path
+) -> None:
+    made = hand_made().plan(certificate=certificate, dispatch={"detect": "timed"}, time_limit_s=2)
+    assert (made.dispatch, made.certificate) == ("mixed", "sharp")
+    made.save(tmp_path / "mixed.json")
+    assert mp.verify(tmp_path / "mixed.json", TRACE).problems == ()
+    assert mp.certify(made, TRACE, dispatch="eager").bound_ns == made.certificate_ns

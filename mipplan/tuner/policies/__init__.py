@@ -48,13 +48,17 @@ def read_policies(
     What a missed query is worth may be given for ``newsvendor``, if that is named.
     Raises `InputError` with every name that is unknown or there twice.
     """
-    if worth_usd is not None:
-        if "newsvendor" not in policies:
-            raise InputError.one("worth_usd", "goes with policy newsvendor only")
-        policies = [Newsvendor(worth_usd) if policy == "newsvendor" else policy for policy in policies]
     if isinstance(policies, str) or not isinstance(policies, Sequence) or not policies:
         raise InputError.one("policies", f"expected some of {listed(POLICIES)}, found {shown(policies)}")
     faults: list[Fault] = []
+    if worth_usd is not None and "newsvendor" not in policies:
+        faults.append(Fault("worth_usd", "goes with policy newsvendor only"))
+    elif worth_usd is not None:
+        try:
+            priced = Newsvendor(worth_usd)
+            policies = [priced if policy == "newsvendor" else policy for policy in policies]
+        except InputError as error:
+            faults += error.faults
     chosen: list[Policy | Clairvoyant] = []
     for policy in policies:
         made = POLICIES[policy]() if isinstance(policy, str) and policy in POLICIES else policy
