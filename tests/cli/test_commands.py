@@ -193,7 +193,7 @@ def test_what_no_theorem_covers_is_told_with_other_mistakes(run: Run) -> None:
     fifo = run(
         *PLAN, "--quantile", "2", "--discipline", "fifo", "--certificate", "sharp", "--dispatch", "paced"
     )
-    for said in ("3 faults", "--quantile", "no certificate for fifo", "first, second are paced"):
+    for said in ("3 faults", "--quantile", "no plans are made for fifo", "first, second are paced"):
         assert said in fifo.output
     timed = run(*PLAN, "--dispatch", "timed", "--headroom", "2", "--budget", "3")
     for said in ("2 faults", "--headroom: does not go with timed", "--budget: does not go with timed"):
