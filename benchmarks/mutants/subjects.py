@@ -31,7 +31,10 @@ def _in_room(room: str, *names: str) -> tuple[str, ...]:
 SUBJECTS: dict[str, Subject] = {
     "certificate": Subject(
         _in_room("mipplan/certificate", "classic", "certifying"),
-        (*_in_room("tests/certificate", "test_by_hand", "test_oracle"), "tests/verification/test_verify.py"),
+        (
+            *_in_room("tests/certificate", "test_by_hand", "test_oracle", "test_fifo", "test_sharp_oracle"),
+            "tests/verification/test_verify.py",
+        ),
         100,
     ),
     "curves": Subject(
