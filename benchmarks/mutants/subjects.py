@@ -79,7 +79,7 @@ SUBJECTS: dict[str, Subject] = {
             "test_following",
             "test_by_hand",
         ),
-        48,
+        80,
         slow=(
             "tests/replayer/test_following.py::test_a_queue_that_arrives_backwards_is_sorted_in_a_tree",
             "tests/replayer/test_numba_engine.py::test_equals_the_plain_engine_on_a_long_queue",
