@@ -225,14 +225,11 @@ _REFINED = "; the plan was refined by replay, which no theorem covers: judge it 
 
 def _uncovered(plan: Plan, certificate: str | None) -> str | None:
     """Say why nothing is proven of a plan under its laws; a certificate asked for by name is refused elsewhere."""
-    if are_timed(plan.laws):
-        return None
-    if (
-        certificate is None
-        and plan.discipline is Discipline.OLDEST_FIRST
-        and plan.certificate is CertificateKind.SHARP
-        and DispatchLaw.PACED in plan.laws.values()
-    ):
+    by_arrival = plan.discipline is Discipline.FIFO
+    if by_arrival and plan.envelope is not None:
+        return "no theorem covers fifo queues inside an arrival curve: judge it under oldest_first"
+    is_sharp = certificate is None and plan.certificate is CertificateKind.SHARP
+    if is_sharp and not by_arrival and DispatchLaw.PACED in plan.laws.values():
         return (
             "its sharp certificate covers no paced stage: judge it with mipplan verify --certificate classic"
         )

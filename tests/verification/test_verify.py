@@ -200,3 +200,16 @@ def test_a_timed_stage_beside_an_eager_one_is_eager_to_the_sharp_certificate(
     made.save(tmp_path / "mixed.json")
     assert mp.verify(tmp_path / "mixed.json", TRACE).problems == ()
     assert mp.certify(made, TRACE, dispatch="eager").bound_ns == made.certificate_ns
+
+
+@pytest.mark.parametrize("dispatch", [None, "paced", "timed"])
+def test_nothing_covers_fifo_queues_inside_an_arrival_curve(tmp_path: Path, dispatch: str | None) -> None:
+    """The worst case inside a curve is a theorem about the oldest first, under every law."""
+    instance = hand_made(slo_s=1.0)
+    kept = instance.plan(guarantee="envelope")
+    kept.save(tmp_path / "kept.json")
+    assert mp.verify(tmp_path / "kept.json", instance.trace).verified
+    judged = mp.verify(tmp_path / "kept.json", instance.trace, discipline="fifo", dispatch=dispatch)
+    assert not judged.verified
+    assert judged.certificate is None
+    assert any("inside an arrival curve" in problem for problem in judged.problems)
