@@ -62,7 +62,7 @@ class Certificate(Printable):
     critical_path: tuple[CriticalStage, ...]
     """How a query at the quantile comes to its bound, from source to last exit."""
     runs: RunClass | None = None
-    """The runs that a sharp certificate holds for; None for a classic one."""
+    """The runs that a sharp certificate, or one of ``fifo`` queues, holds for; None for the classic one."""
 
     @property
     def bound_s(self) -> float:

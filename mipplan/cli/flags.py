@@ -108,9 +108,7 @@ Dispatch = Annotated[
 ]
 PlanDiscipline = Annotated[
     str | None,
-    typer.Option(
-        help="oldest_first, or fifo (which only timed dispatch has a certificate for); the plan's by default."
-    ),
+    typer.Option(help="oldest_first, or fifo (by arrival at the stage); the plan's by default."),
 ]
 
 # --- how it is done --------------------------------------------------------------------------------------------------

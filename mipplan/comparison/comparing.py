@@ -238,7 +238,7 @@ class Evaluator:
         if not row.plan.choices:
             return row
         report(f"replaying {len(self.planned_on):,} queries planned on")
-        # Under fifo only the replay of timed stages certifies; other certificates are shown for oldest first.
+        # Certificates of plans that services certify are shown for oldest first, which they are made for.
         queue = self.discipline if are_timed(row.plan.laws) else Discipline.OLDEST_FIRST
         certified = certify(row.plan, self.planned_on, discipline=queue, seed=self.seed)
         in_sample = self._judge(row.plan, self.planned_on, self.seed)

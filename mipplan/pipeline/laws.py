@@ -26,10 +26,10 @@ class Discipline(StrEnum):
     """Which waiting tokens a batch takes first."""
 
     OLDEST_FIRST = "oldest_first"
-    """Token order: by ingress time of the query (longest in system). Certificates of eager and paced dispatch hold for
-    this one."""
+    """Token order: by ingress time of the query (longest in system). Eager and paced dispatch are planned for this."""
     FIFO = "fifo"
-    """By arrival at the stage, ties by token order. Only timed dispatch has a certificate under it."""
+    """By arrival at the stage, ties by token order. Plans are made for it under timed dispatch only; any can be
+    certified ([theorem (fifo)][theorem-fifo])."""
 
 
 #: The law of every stage.
