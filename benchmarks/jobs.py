@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,14 @@ from benchmarks.provenance import keep_same_code, stamp
 AT_ONCE = 2
 #: What a job is known by in the rows, in the order of its keys.
 Job = TypeVar("Job", bound=tuple[Any, ...])
+
+
+def begin(folder: Path, *, quick: bool) -> Path:
+    """Make a benchmark's folder; return the file that keeps rows while a run lasts. Ends where numba is missing."""
+    if find_spec("numba") is None:
+        raise SystemExit("this benchmark needs numba: pip install 'mipplan[bench]'")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / ("partial-quick.csv" if quick else "partial.csv")
 
 
 def missing_jobs(jobs: Sequence[Job], keys: Sequence[str], partial: Path, benchmark: str) -> list[Job]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from oracle_tokens import SlowTokens
+from oracle_tokens import SlowToken, SlowTokens
 
 
 def slow_latency(service: Sequence[int], is_source: bool) -> int:
@@ -19,6 +19,18 @@ def slow_rate(service: Sequence[int], replicas: int) -> Fraction:
     return Fraction(replicas * len(service), service[-1])
 
 
+def slow_arrivals(
+    made: Sequence[SlowToken], ingress: Sequence[int], exits: Mapping[str, Sequence[int]]
+) -> list[int]:
+    """When the tokens of a stage are ready, given the exits above: a merged one with the last of its messages."""
+    return [
+        max(exits[parent][sender] + delay for parent, sender, delay in token.senders)
+        if token.senders
+        else ingress[token.query]
+        for token in made
+    ]
+
+
 def slow_exits(
     tokens: SlowTokens,
     ingress: Sequence[int],
@@ -28,12 +40,7 @@ def slow_exits(
     """X_v(i) for every token, ns."""
     exits: dict[str, list[int]] = {}
     for stage, made in tokens.items():
-        arrival = [
-            max(exits[parent][sender] + delay for parent, sender, delay in token.senders)
-            if token.senders
-            else ingress[token.query]
-            for token in made
-        ]
+        arrival = slow_arrivals(made, ingress, exits)
         exits[stage] = [
             math.ceil(latency[stage] + max(arrival[j] + (i - j) / rate[stage] for j in range(i + 1)))
             for i in range(len(made))

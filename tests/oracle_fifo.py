@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from mipplan.pipeline import Join, Pipeline
+from oracle_certificate import slow_arrivals
 from oracle_tokens import SlowTokens
 
 
@@ -89,18 +90,10 @@ def slow_fifo_exits(
     exits: dict[str, list[int]] = {}
     earliest: dict[str, list[int]] = {}
     for stage, made in tokens.items():
-        latest = [
-            max(exits[parent][sender] + delay for parent, sender, delay in token.senders)
-            if token.senders
-            else ingress[token.query]
-            for token in made
-        ]
-        soonest = earliest[stage] = [
-            max(earliest[parent][sender] + delay for parent, sender, delay in token.senders)
-            if token.senders and exact
-            else ingress[token.query]
-            for token in made
-        ]
+        latest = slow_arrivals(made, ingress, exits)
+        # Without a delay that is sure, nothing is known but the ingress.
+        entered = [ingress[token.query] for token in made]
+        soonest = earliest[stage] = slow_arrivals(made, ingress, earliest) if exact else entered
         everyone = range(len(made))
         exits[stage] = []
         for token in everyone:

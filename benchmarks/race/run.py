@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 import mipplan as mp
-from benchmarks.jobs import measure_missing
+from benchmarks.jobs import begin, measure_missing
 from benchmarks.machine import publish, record
 from benchmarks.race.entrants import RATES_RPS, entrants, measure
 from benchmarks.race.plots import draw
@@ -36,11 +35,8 @@ def run(folder: Path, *, quick: bool) -> None:
 
     Rows are kept in ``partial.csv`` while the run lasts; delete it to start anew.
     """
-    if find_spec("numba") is None:
-        raise SystemExit("this benchmark needs numba: pip install 'mipplan[bench]'")
+    partial = begin(folder, quick=quick)
     pipelines = list(RATES_RPS)[:1] if quick else list(RATES_RPS)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / ("partial-quick.csv" if quick else "partial.csv")
     traces = [trace_name(draw) for draw in ((TUNING[0],) if quick else (*TUNING, *FINAL))]
     days = [] if quick or not SHARED.is_dir() else [day_name(day) for day in REAL_DAYS]
     jobs = [(pipeline, name) for name in (*traces, *days) for pipeline in pipelines]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.jobs import measure_missing, missing_jobs
+from benchmarks.jobs import begin, measure_missing, missing_jobs
 from benchmarks.machine import publish, record
 from benchmarks.tuner.comparing import KEYS
 from benchmarks.tuner.contenders import RATES_RPS, measure
@@ -32,12 +31,9 @@ def run(folder: Path, *, quick: bool) -> None:
 
     Rows are kept in ``partial.csv`` while the run lasts; delete it to start anew.
     """
-    if find_spec("numba") is None:
-        raise SystemExit("this benchmark needs numba: pip install 'mipplan[bench]'")
+    partial = begin(folder, quick=quick)
     pipelines = list(RATES_RPS)[:1] if quick else list(RATES_RPS)
     chosen = [one for one in scenarios() if not quick or one.name in QUICK]
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / ("partial-quick.csv" if quick else "partial.csv")
     draws = [(one.name, draw) for one in chosen for draw in (one.draws[:1] if quick else one.draws)]
     jobs = [(pipeline, *which) for pipeline in pipelines for which in draws]
     measure_missing(jobs, KEYS, partial, "tuner", _job)

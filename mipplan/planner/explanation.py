@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from mipplan.core import Deadline, InputError, SearchLimits, first_true
 from mipplan.options import Configuration, Family, Option, undominated_per_hardware
-from mipplan.pipeline import DispatchLaw
+from mipplan.pipeline import are_timed
 from mipplan.planner.benders import PlanSearch, SearchMethod
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.instance import Instance, Request
@@ -50,7 +50,7 @@ def explain(plan: Plan, trace: Trace, *, time_limit_s: float = 20.0) -> Explanat
     """
     plan.require()
     held = "mipplan.certify(plan, trace).critical_path shows how it comes about"
-    if set(plan.laws.values()) == {DispatchLaw.TIMED}:
+    if are_timed(plan.laws):
         raise InputError.one("plan", f"is certified by its replay, which has no terms to explain; {held}")
     if plan.certificate is CertificateKind.SHARP:
         raise InputError.one("plan", f"has a sharp certificate, which has no terms to explain; {held}")

@@ -66,7 +66,7 @@ class PlanningParams:
 
     #: Finding out why there is no plan may take this long after that is known, whatever the time limit.
     diagnosis_s: float = 20.0
-    #: At most this share of the time is spent on a classic plan, where it is only the beginning of a sharp one.
+    #: At most this share of the time is spent on a plan by services, where it is only the beginning of another.
     first_share: float = 0.3
     first_plan: FirstPlanParams = field(default_factory=FirstPlanParams)
     search: SearchParams = field(default_factory=SearchParams)
@@ -215,14 +215,14 @@ def plan(
         ),
     )
     deadline = Deadline.after(time_limit_s, started)
-    limits = SearchLimits(deadline.share(0.3) if by_replay else deadline, progress or (lambda _: None))
+    limits = SearchLimits(deadline, progress or (lambda _: None))
     maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
 
     def left_s() -> float | None:
         return None if time_limit_s is None else deadline.left_s(1e-3)
 
     if by_replay:
-        start = maker.start()
+        start = maker.hurried().start()
         refined: Plan = from_front("refine")(
             start, trace, margin_s=margin_s, time_limit_s=left_s(), progress=progress
         )

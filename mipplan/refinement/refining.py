@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
@@ -187,7 +188,15 @@ class Refining:
         base, params = self.base, self.params
         self._engine = resolve_engine(self.engine, features_of(base.laws.values()))
         self._workload = realise(base.pipeline, self.trace, base.seed)
-        self._problem = self._state()
+        self._problem = state_problem(
+            base.pipeline,
+            base.profiles,
+            self._workload,
+            base.objective.deadline_ns,
+            base.quantile,
+            base.laws,
+            self._demand(),
+        )
         self._counters = Counters()
         self._improving = self._work_until(params.improved_by)
         self._trusting = self._work_until(params.trusted_by, params.trusted_replays)
@@ -202,16 +211,9 @@ class Refining:
         self._sufficient: Domains | None = None
         self._stopped = Limit.TIME
 
-    def _state(self) -> RefinementProblem:
-        base = self.base
-        return state_problem(
-            base.pipeline,
-            base.profiles,
-            self._workload,
-            base.objective.deadline_ns,
-            base.quantile,
-            base.laws,
-        )
+    def _demand(self) -> Mapping[str, Fraction] | None:
+        """Tokens per ns that each stage must outrun; None: as the laws say."""
+        return None
 
     def run(self) -> Plan:
         """Go through the phases."""

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from mipplan.planner import PlanMaker, PlanningParams
 from mipplan.refinement.certificates import StageCertificates
 from mipplan.refinement.evaluation import LimitReachedError, ReplayOracle, WorkLimit
 from mipplan.refinement.heuristics import Heuristics
-from mipplan.refinement.problem import RefinementProblem, find_options, state_problem
+from mipplan.refinement.problem import RefinementProblem, find_options
 from mipplan.refinement.refining import Refining
 from mipplan.refinement.result import OPTIMAL
 from mipplan.replayer import StageReplays
@@ -158,17 +159,8 @@ class Sharpening(Refining):
 
     sharpening: SharpeningParams = SharpeningParams()
 
-    def _state(self) -> RefinementProblem:
-        base = self.base
-        return state_problem(
-            base.pipeline,
-            base.profiles,
-            self._workload,
-            base.objective.deadline_ns,
-            base.quantile,
-            self.base.laws,
-            trace_demand(self._workload),
-        )
+    def _demand(self) -> Mapping[str, Fraction]:
+        return trace_demand(self._workload)
 
     def _replays_of(self, problem: RefinementProblem) -> StageReplays:
         return StageCertificates(problem, super()._replays_of(problem), self.base.runs or RunClass())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import pytest
 
@@ -93,8 +94,26 @@ def test_some_of_these_instances_have_cuts() -> None:
     assert kept >= 10
 
 
-def of_one_stage(number: int) -> tuple[str, dict[str, StageOptions], dict[str, StageService]]:
-    """The first stage that has several latencies and rates, and services of which it has the worst."""
+class OneStage(NamedTuple):
+    """A stage that has several latencies and rates, all options, and services of which it alone has the worst."""
+
+    stage: str
+    options: dict[str, StageOptions]
+    services: dict[str, StageService]
+    ideal: StageService
+    latencies: list[int]
+    ranks: list[int]
+
+
+def problems_of_one_stage() -> Iterator[OneStage]:
+    """Those of some small instances in which there is such a stage."""
+    found = [problem for number in range(4000, 4020) if (problem := of_one_stage(number)) is not None]
+    assert len(found) > 5
+    return iter(found)
+
+
+def of_one_stage(number: int) -> OneStage | None:
+    """The first such stage of an instance."""
     _, options = small(number)
     stage = next(
         (
@@ -102,26 +121,21 @@ def of_one_stage(number: int) -> tuple[str, dict[str, StageOptions], dict[str, S
             for name, table in options.items()
             if min(len({*table.latency_ns.tolist()}), len({*table.speed.tolist()})) > 1
         ),
-        "",
+        None,
     )
-    services = {name: table.ideal() for name, table in options.items()}
-    if stage:
-        table = options[stage]
-        services[stage] = service(table, int(table.latency_ns.max()), int(table.speed.min()))
-    return stage, options, services
+    if stage is None:
+        return None
+    table = options[stage]
+    services = {name: each.ideal() for name, each in options.items()}
+    ranks, latencies = sorted({*table.speed.tolist()}), sorted({*table.latency_ns.tolist()})
+    services[stage] = service(table, latencies[-1], ranks[0])
+    return OneStage(stage, options, services, table.ideal(), latencies, ranks)
 
 
 @pytest.mark.parametrize("speed_first", [True, False])
 def test_a_cut_asks_for_nothing_that_does_not_matter(speed_first: bool) -> None:
     """Where only the rate of a stage decides, any latency is allowed, and the other way round."""
-    judged = 0
-    for number in range(4000, 4020):
-        stage, options, services = of_one_stage(number)
-        if not stage:
-            continue
-        judged += 1
-        ideal, table = options[stage].ideal(), options[stage]
-        ranks, latencies = sorted({*table.speed.tolist()}), sorted({*table.latency_ns.tolist()})
+    for stage, options, services, ideal, latencies, ranks in problems_of_one_stage():
 
         def is_slow(
             others: Mapping[str, StageService], stage: str = stage, best: StageService = ideal
@@ -140,19 +154,11 @@ def test_a_cut_asks_for_nothing_that_does_not_matter(speed_first: bool) -> None:
         assert strengthen(services, options, lambda _, test=is_late: test, order, speed_first) == (
             (stage, latencies[1], ranks[-1]),
         )
-    assert judged > 5
 
 
 def test_what_is_raised_first_is_raised_furthest() -> None:
     """Latency for rate: where either would do, the one that comes first takes it all."""
-    judged = 0
-    for number in range(4000, 4020):
-        stage, options, services = of_one_stage(number)
-        if not stage:
-            continue
-        judged += 1
-        ideal, table = options[stage].ideal(), options[stage]
-        ranks, latencies = sorted({*table.speed.tolist()}), sorted({*table.latency_ns.tolist()})
+    for stage, options, services, ideal, latencies, ranks in problems_of_one_stage():
 
         def is_neither(
             others: Mapping[str, StageService], stage: str = stage, best: StageService = ideal
@@ -165,4 +171,3 @@ def test_what_is_raised_first_is_raised_furthest() -> None:
             for speed_first in (True, False)
         ]
         assert found == [((stage, latencies[1], ranks[-1]),), ((stage, latencies[0], ranks[-2]),)]
-    assert judged > 5

@@ -130,8 +130,7 @@ class _Vendor:
         full = 2 * self._batch * active
         if not ((waiting > full) | (present > active)).any():
             return None
-        rows = [one.capacity.of(n, spread) for one, n in zip(self._stages, active, strict=True)]
-        serving_rps, waits_s = np.array(rows).T
+        serving_rps, waits_s = self._serving(active, spread)
         waiting = np.where(waiting > np.maximum(serving_rps * waits_s, full), waiting, 0.0)
         # What was ordered last comes in so many seconds; what is ordered now, in a whole delay.
         until_s = 0.0
@@ -140,11 +139,13 @@ class _Vendor:
         then = np.maximum(0.0, waiting + (ahead_rps - serving_rps) * until_s)
         if not then.any():
             return None
-        rates = [
-            one.capacity.of(n, spread)[0] for one, n in zip(self._stages, np.maximum(present, 1), strict=True)
-        ]
-        later_rps = np.array(rates)
+        later_rps, _ = self._serving(np.maximum(present, 1), spread)
         return np.asarray(np.maximum(0.0, then + (ahead_rps - later_rps) * (self._delay_s - until_s)))
+
+    def _serving(self, counts: Int64, burstiness: float) -> Float64:
+        """Capacities and admissible waits of the stages with these replicas, shape (2, stages)."""
+        rows = [one.capacity.of(n, burstiness) for one, n in zip(self._stages, counts, strict=True)]
+        return np.array(rows).T
 
     def _table(self, burstiness: float) -> LossTable:
         place = math.ceil(math.log(burstiness) / math.log(_PARAMS.burstiness_step))
