@@ -101,7 +101,8 @@ bench: $(VENV)/.installed-bench  ## run the benchmarks (benchmarks/README.md)
 # --- shipping it -----------------------------------------------------------------------------------------------------
 
 docs: $(VENV)/.installed-docs  ## build the documentation into site/
-	$(BIN)/mkdocs build --strict --quiet $(ARGS)
+	@# Not --quiet: what is not logged, --strict does not count.
+	$(BIN)/mkdocs build --strict $(ARGS)
 
 wheel: $(VENV)/.installed-dev  ## build the source distribution, and the wheel from it, into dist/
 	$(BIN)/python -m build --outdir $(DIST) .
