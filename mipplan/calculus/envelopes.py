@@ -8,23 +8,26 @@ corners: an `ArrivalCurve`, and counts measured over a few windows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
+from operator import ge, gt
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mipplan.calculus.arrival import ArrivalCurve
-from mipplan.core import NS_PER_S, UNLIMITED_NS, Int64
+from mipplan.core import NS_PER_S, UNLIMITED_NS, Int64, frozen
 
 Number = int | Fraction
 
 #: At most 64 steps are kept of each doubling of the window: half as many would raise the bound of long windows by a
 #: percent.
 _STEPS_PER_DOUBLING = 64
+#: Products of arrivals and nanoseconds stay below this, far from the end of int64.
+_MOST_PRODUCT = 2**60
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,11 @@ class WindowCounts:
             object.__setattr__(self, name, array)
         if self.window_ns.ndim != 1 or self.window_ns.size == 0 or self.window_ns.shape != self.count.shape:
             raise ValueError("window counts need one count per window, and at least one window")
-        # Compared by hand, as tuners make these by the thousand.
-        if self.window_ns[0] <= 0 or (self.window_ns[1:] <= self.window_ns[:-1]).any():
+        # Compared by hand, as tuners make these by the thousand, and there are few windows.
+        windows, counts = self.window_ns.tolist(), self.count.tolist()
+        if windows[0] <= 0 or any(map(ge, windows, windows[1:])):
             raise ValueError("window lengths must be positive and increase strictly")
-        if self.count[0] < 0 or (self.count[1:] < self.count[:-1]).any():
+        if counts[0] < 0 or any(map(gt, counts, counts[1:])):
             raise ValueError("counts must not be negative, and a longer window holds no fewer arrivals")
 
     @classmethod
@@ -127,12 +131,16 @@ class WindowCounts:
         window_ns, bound : int64, shape (s,)
             Both increasing (the bound not strictly), the first window 0.
         """
-        starts = np.zeros(1, dtype=np.int64)
-        bounds = self.count[:1].copy()
-        for length, count, below, within in self._doublings():
-            inside = int(np.searchsorted(starts, length - below, side="left"))
-            added, most = _thin_out(starts[:inside] + below, np.minimum(count, bounds[:inside] + within))
-            starts, bounds = np.concatenate([starts, added]), np.concatenate([bounds, most])
+        starts, blocks = _staircase(tuple(self.window_ns.tolist()))
+        bounds, counts = np.empty(starts.size, dtype=np.int64), self.count.tolist()
+        bounds[0] = within = counts[0]
+        place = 1
+        for source, window, is_measured in blocks:
+            # Between measured windows: two of the shorter one, and no more than the longer one.
+            most = counts[window] if is_measured else min(counts[window], 2 * within)
+            added = bounds[source] + within
+            np.minimum(added, most, out=bounds[place : place + added.size])
+            place, within = place + added.size, most
         return starts, bounds
 
     def envelope(self) -> Envelope:
@@ -142,13 +150,9 @@ class WindowCounts:
         ----------
         [Lemma (known windows)][lemma-known-windows].
         """
-        if int(self.window_ns[-1]) * int(self.count[-1]) >= 2**60:
+        if int(self.window_ns[-1]) * int(self.count[-1]) >= _MOST_PRODUCT:
             raise OverflowError("window counts beyond 1.1e18 arrival-nanoseconds are refused")
-        count, length = int(self.count[0]), int(self.window_ns[0])
-        # Quotients are compared exactly; k is small.
-        for other, window in zip(self.count.tolist(), self.window_ns.tolist(), strict=True):
-            if other * length < count * window:
-                count, length = other, window
+        count, length = self._long_run()
         rate = Fraction(count, length)
         starts, bounds = self.steps()
         # Beyond the corner that is furthest above a line of the long-run rate, the curve repeats along that line.
@@ -156,16 +160,32 @@ class WindowCounts:
         kept = _upper_hull(starts[: last + 1], bounds[: last + 1])
         return Envelope(tuple((int(starts[i]), int(bounds[i])) for i in kept), rate)
 
-    def _doublings(self) -> Iterator[tuple[int, int, int, int]]:
-        """Yield (length, count, length below, its count), each length at most twice the one below."""
-        below, within = int(self.window_ns[0]), int(self.count[0])
-        for target, count in zip(self.window_ns[1:].tolist(), self.count[1:].tolist(), strict=True):
-            while below < target:
-                length = min(target, 2 * below)
-                # Between measured windows: two of the shorter one, and no more than the longer one.
-                most = count if length == target else min(count, 2 * within)
-                yield length, most, below, within
-                below, within = length, most
+    def rates_needed(self, waits_ns: Sequence[int]) -> tuple[tuple[int, int] | None, ...]:
+        """`rate_needed` of the envelope for each wait, numerators and denominators perhaps not the same.
+
+        All steps are looked at instead of the corners, because to find these takes longer.
+        """
+        longest_ns = int(self.window_ns[-1]) + max(waits_ns)
+        if min(waits_ns) > 0 and longest_ns * int(self.count[-1]) < _MOST_PRODUCT:
+            starts, bounds = self.steps()
+            excess, time = bounds - 1, starts + np.array(waits_ns)[:, None]
+            best = (excess / time).argmax(axis=1)
+            up, down = excess[best], time[np.arange(best.size), best]
+            # Quotients are rounded, so that another may be larger.
+            if not (excess * down[:, None] > time * up[:, None]).any():
+                count, length = self._long_run()
+                pairs = zip(up.tolist(), down.tolist(), strict=True)
+                return tuple((a, t) if a * length > count * t else (count, length) for a, t in pairs)
+        envelope = self.envelope()
+        return tuple(rate_needed(envelope, wait) for wait in waits_ns)
+
+    def _long_run(self) -> tuple[int, int]:
+        """Count and length of the window of least ``count / length``; exact."""
+        count, length = int(self.count[0]), int(self.window_ns[0])
+        for other, window in zip(self.count.tolist(), self.window_ns.tolist(), strict=True):
+            if other * length < count * window:
+                count, length = other, window
+        return count, length
 
 
 class EnvelopeCurve:
@@ -229,31 +249,58 @@ def servers_needed(
     return Fraction(fanout.numerator * period_ns * up, fanout.denominator * tokens * down)
 
 
-def _thin_out(starts: Int64, bounds: Int64) -> tuple[Int64, Int64]:
-    """Join neighbouring steps if there are too many: a step from the first to the last, as high as the last."""
-    stride = -(-starts.size // _STEPS_PER_DOUBLING)
-    if stride <= 1:
-        return starts, bounds
-    last = np.minimum(np.arange(stride - 1, starts.size + stride - 1, stride), starts.size - 1)
-    return starts[::stride], bounds[last]
+#: Where in the bounds so far those of a block come from, the window measured next, and whether the block ends there.
+_Block = tuple[slice | Int64, int, bool]
 
 
-def _upper_hull(x: Int64, y: Int64) -> list[int]:
+@lru_cache(maxsize=256)
+def _staircase(window_ns: tuple[int, ...]) -> tuple[Int64, tuple[_Block, ...]]:
+    """Return the steps' windows, which do not depend on counts, and how to find the bounds block by block.
+
+    A block goes from a length to the next, at most twice as long; kept because tuners ask for the same windows again.
+    """
+    starts, blocks = np.zeros(1, dtype=np.int64), []
+    below = window_ns[0]
+    for window, target in enumerate(window_ns[1:], 1):
+        while below < target:
+            length = min(target, 2 * below)
+            inside = int(np.searchsorted(starts, length - below, side="left"))
+            # Neighbouring steps are joined if there are too many: from the first to the last, as high as the last.
+            stride = -(-inside // _STEPS_PER_DOUBLING)
+            last = np.minimum(np.arange(stride - 1, inside + stride - 1, stride), inside - 1)
+            blocks.append((slice(inside) if stride == 1 else last, window, length == target))
+            starts = np.concatenate([starts, starts[:inside:stride] + below])
+            below = length
+    return frozen(starts), tuple(blocks)
+
+
+def _upper_hull(x: Int64, y: Int64, *, pushed: bool = False) -> list[int]:
     """Positions of the corners of the upper hull, from the first point to the last; x increases strictly.
 
-    Each corner is guessed by its slope in floating point and then pushed out until no point lies above the chord,
-    in integers.
+    Corners are guessed by their slopes in floating point. Where that leaves a point above them, which integers tell, it
+    is done again, and each is pushed out until no point lies above its chord.
     """
     kept = [0]
     while kept[-1] < x.size - 1:
         here = kept[-1]
         dx, dy = x[here + 1 :] - x[here], y[here + 1 :] - y[here]
-        best = int(np.argmax(dy / dx))
-        while True:
+        best = int((dy / dx).argmax())
+        while pushed:
             above = dy * dx[best] - dx * dy[best]
             higher = int(np.argmax(above))
             if above[higher] <= 0:
                 break
             best = higher
         kept.append(here + 1 + best)
-    return kept
+    return kept if pushed or _is_upper_hull(x, y, np.array(kept)) else _upper_hull(x, y, pushed=True)
+
+
+def _is_upper_hull(x: Int64, y: Int64, corners: Int64) -> bool:
+    """Whether slopes between these points do not increase, and no other point lies above; exact."""
+    left, lengths = corners[:-1], corners[1:] - corners[:-1]
+    dx, dy = x[corners[1:]] - x[left], y[corners[1:]] - y[left]
+    if (dy[1:] * dx[:-1] > dy[:-1] * dx[1:]).any():
+        return False
+    start = left.repeat(lengths)
+    up, along = y[:-1] - y[start], x[:-1] - x[start]
+    return not (up * dx.repeat(lengths) > along * dy.repeat(lengths)).any()

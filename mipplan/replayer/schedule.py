@@ -14,6 +14,8 @@ from mipplan.replayer.stage_task import ALWAYS, Capacity
 
 #: Far beyond any use: a larger count is a slip.
 MAX_REPLICAS = 1_000_000_000
+#: So many instants are looked at together: few megabytes, and little time lost between them.
+_INSTANTS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -135,15 +137,21 @@ def _finishing_ns(capacity: Capacity, start_ns: Int64, end_ns: Int64) -> int:
     """Integrate max(0, batches under way − capacity) over time."""
     if capacity.is_constant:
         return 0  # no batch ever starts beyond it
-    instants = np.unique(np.concatenate([capacity.from_ns[1:], end_ns]))
-    started = np.searchsorted(start_ns, instants, side="right")
-    ended = np.searchsorted(np.sort(end_ns), instants, side="right")
-    active = capacity.replicas[np.searchsorted(capacity.from_ns, instants, side="right") - 1]
-    # From one of these instants to the next nobody retires or is removed. Batches may start there, but only below
-    # the capacity, so a positive difference stays what it is and others stay at most 0.
-    finishing = np.maximum(0, started - ended - active)[:-1]
-    some = np.flatnonzero(finishing)
-    return _integral(finishing[some], instants[some + 1] - instants[some])
+    ends, instants = np.sort(end_ns), np.concatenate([capacity.from_ns[1:], end_ns])
+    instants.sort()
+    total = 0
+    # A few instants at a time, because all of them take several times the memory of the batches.
+    for low in range(0, instants.size - 1, _INSTANTS_AT_ONCE):
+        here = instants[low : low + _INSTANTS_AT_ONCE + 1]
+        started = start_ns.searchsorted(here[:-1], side="right")
+        ended = ends.searchsorted(here[:-1], side="right")
+        active = capacity.replicas[np.searchsorted(capacity.from_ns, here[:-1], side="right") - 1]
+        # From one of these instants to the next nobody retires or is removed. Batches may start there, but only below
+        # the capacity, so a positive difference stays what it is and others stay at most 0.
+        finishing = np.maximum(0, started - ended - active)
+        some = np.flatnonzero(finishing)
+        total += _integral(finishing[some], here[some + 1] - here[some])
+    return total
 
 
 def _integral(counts: Int64, lengths_ns: Int64) -> int:

@@ -24,6 +24,7 @@ SLOT_NS = NS_PER_S
 _MOST_SLOTS = 100_000
 #: At most 16,384 arrivals are handled at once, which bounds the memory of a call, whatever it is given.
 _PIECE = 1 << 14
+_FIRST = np.zeros(1, dtype=np.int64)
 #: More replicas or queries than this are a slip.
 _MOST = 1_000_000_000
 
@@ -145,41 +146,44 @@ class LiveEnvelope:
             return None
         horizon = self.horizon_ns if horizon_ns is None else min(int(horizon_ns), self.horizon_ns)
         recent = self._slot >= max(0, (now_ns - horizon) // self.slot_ns)
-        most = np.max(self._most, axis=0, where=recent[:, None], initial=0)
-        seen = max(1, int(np.searchsorted(self.window_ns, now_ns - self.first_ns, side="right")))
+        most = self._most[recent].max(axis=0, initial=0)
+        seen = max(1, int(self.window_ns.searchsorted(now_ns - self.first_ns, side="right")))
         return WindowCounts(self.window_ns[:seen], most[:seen])
 
     def _take(self, arrivals: Int64) -> None:
         if self.first_ns is None:
             self.first_ns = int(arrivals[0])
         begin = self._append(arrivals)
-        ends = np.arange(begin + 1, self._size + 1)
-        counts = np.empty((self.window_ns.size, arrivals.size), dtype=np.int64)
-        for k, length in enumerate(self.window_ns.tolist()):
-            counts[k] = ends - self._advance(k, arrivals - length)
-        slots = arrivals // self.slot_ns
-        starts = np.flatnonzero(np.concatenate([[True], slots[1:] != slots[:-1]]))
-        for slot, most in zip(
-            slots[starts].tolist(), np.maximum.reduceat(counts, starts, axis=1).T, strict=True
+        oldest_ns = arrivals - self.window_ns[:, None]
+        found = np.empty(oldest_ns.shape, dtype=np.int64)
+        pointers = self._oldest.tolist()
+        for pointer, last_ns, thresholds, passed in zip(
+            pointers, oldest_ns[:, -1].tolist(), oldest_ns, found, strict=True
         ):
+            # For each threshold the oldest held arrival not before it; the pointer of a window follows the last one.
+            held = self._passed(pointer, last_ns, arrivals.size)
+            passed[:] = held.searchsorted(thresholds)
+            self.touched += held.size + arrivals.size
+        found += self._oldest[:, None]
+        self._oldest = found[:, -1].copy()
+        counts = np.arange(begin + 1, self._size + 1) - found
+        slots = arrivals // self.slot_ns
+        starts = np.concatenate([_FIRST, np.flatnonzero(slots[1:] != slots[:-1]) + 1])
+        peaks = np.maximum.reduceat(counts, starts, axis=1).T
+        for slot, most in zip(slots[starts].tolist(), peaks, strict=True):
             place = slot % self._slot.size
             if self._slot[place] == slot:
                 np.maximum(self._most[place], most, out=self._most[place])
             else:
                 self._slot[place], self._most[place] = slot, most
 
-    def _advance(self, k: int, thresholds: Int64) -> Int64:
-        """For each threshold the oldest held arrival not before it; the pointer of window k follows the last one."""
-        begin, last = int(self._oldest[k]), int(thresholds[-1])
-        reach, stride = begin, 1
+    def _passed(self, pointer: int, last_ns: int, stride: int) -> Int64:
+        """Arrivals held from a pointer on, at least those before an instant."""
+        held, size, reach = self._held, self._size, pointer
         # Galloping: the steps grow with what is passed, not with what is held.
-        while reach < self._size and self._held[reach] < last:
-            reach, stride = min(self._size, reach + stride), 2 * stride
-        passed = self._held[begin:reach]
-        found = begin + np.searchsorted(passed, thresholds, side="left")
-        self.touched += passed.size + thresholds.size
-        self._oldest[k] = found[-1]
-        return found
+        while reach < size and held[reach] < last_ns:
+            reach, stride = min(size, reach + stride), 2 * stride
+        return held[pointer:reach]
 
     def _append(self, arrivals: Int64) -> int:
         """Store further arrivals, first letting go of what no window can reach; return where they begin."""
@@ -210,16 +214,16 @@ class RecentArrivals:
         together = np.concatenate([self.arrival_ns, arrival_ns])
         # Windows that end at the oldest of the new ones must be covered.
         oldest_ns = (int(arrival_ns[0]) if arrival_ns.size else now_ns) - self._kept_ns
-        self.arrival_ns = together[np.searchsorted(together, oldest_ns) :]
+        self.arrival_ns = together[together.searchsorted(oldest_ns) :]
 
     def since(self, start_ns: int) -> int:
         """How many of them came at `start_ns` or later."""
-        return self.arrival_ns.size - int(np.searchsorted(self.arrival_ns, start_ns))
+        return self.arrival_ns.size - int(self.arrival_ns.searchsorted(start_ns))
 
     def most_ending(self, end_ns: Int64, window_ns: Int64) -> Int64:
         """Most arrivals in the closed windows of each length that end at these arrivals, shape (w,); 0 without any."""
-        last = np.searchsorted(self.arrival_ns, end_ns, side="right")
-        first = np.searchsorted(self.arrival_ns, end_ns - window_ns[:, None])
+        last = self.arrival_ns.searchsorted(end_ns, side="right")
+        first = self.arrival_ns.searchsorted(end_ns - window_ns[:, None])
         return np.asarray((last - first).max(axis=1, initial=0), dtype=np.int64)
 
 
@@ -293,6 +297,9 @@ def _read_arrivals(arrival_ns: ArrayLike, last_ns: int | None) -> Int64:
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
         raise InputError.one("arrival_ns", f"expected a list of whole nanoseconds, found {shown(arrival_ns)}")
     arrivals = given.astype(np.int64, copy=False)
+    # As nearly always; where it went back is looked for only if it did.
+    if not arrivals.size or (arrivals[0] >= (last_ns or 0) and (arrivals[1:] >= arrivals[:-1]).all()):
+        return arrivals
     back = np.flatnonzero(np.diff(arrivals, prepend=last_ns if last_ns is not None else np.int64(0)) < 0)
     if back.size:
         place = f"arrival_ns[{int(back[0])}]"

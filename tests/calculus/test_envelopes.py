@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size
-from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts
+from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts, rate_needed
 from oracle_scaling import slow_most_in_windows, slow_step
 from random_pipelines import random_trace
 
@@ -89,6 +89,30 @@ def test_hull_is_concave_and_touches_the_staircase() -> None:
         assert set(envelope.corners) <= points
         slopes = [Fraction(b2 - b1, u2 - u1) for (u1, b1), (u2, b2) in pairwise(envelope.corners)]
         assert all(a >= b for a, b in pairwise([*slopes, Fraction(envelope.rate)]))
+
+
+def test_rates_needed_are_those_of_the_envelope() -> None:
+    for number in range(campaign_size(quick=200, deep=3_000)):
+        rng = np.random.default_rng([75, number])
+        _, counts = random_counts(rng)
+        # Of three sizes of waits; 0 and less go by the envelope itself, and so do those that may overflow.
+        waits = rng.integers(1, 10 ** int(rng.integers(1, 4)), 5).tolist()
+        waits += [[], [0], [-1, 0], [2**61]][int(rng.integers(4))]
+        envelope = counts.envelope()
+        found = counts.rates_needed(waits)
+        expected = [rate_needed(envelope, wait) for wait in waits]
+        assert [pair and Fraction(*pair) for pair in found] == [pair and Fraction(*pair) for pair in expected]
+
+
+def test_rates_that_floating_point_cannot_tell_apart_are_told_apart() -> None:
+    # With t = 2**28 − 1 the steps ask for (t − 1)/t and, as their products differ by 1, for a little more:
+    # (2t − 1)/(2t + 1).
+    t = 2**28 - 1
+    counts = WindowCounts(np.array([2**28, 2**29, 2**30]), np.array([t, 2 * t, 2 * t]))
+    assert (t - 1) / t == (2 * t - 1) / (2 * t + 1)
+    (found,) = counts.rates_needed([t])
+    assert found is not None
+    assert Fraction(*found) == Fraction(2 * t - 1, 2 * t + 1)
 
 
 def test_corners_of_a_curve() -> None:

@@ -168,6 +168,21 @@ def test_cancelled_order_is_paid_until_it_is_cancelled() -> None:
     assert replayed(chain(a=([10], 1)), [0, 10], schedule).paid_replica_ns == {"a": 20 + 10 * 3}
 
 
+def test_what_finishes_is_paid_however_many_batches_there_are() -> None:
+    """More instants than are looked at together: each of them is counted once."""
+    pairs = 40_000
+    start = 100 + 20 * np.arange(pairs)
+    # After three single ones two batches of 10 ns begin 5 ns apart. One replica goes while both are under way, and
+    # comes back after them.
+    changes = np.sort(np.concatenate([start[:-1] + 7, start[:-1] + 18]))
+    schedule = mp.ReplicaSchedule(changes, np.append(np.tile([2, 1], pairs - 1), 2))
+    # So the last instant of the first 65,536 is one from which on a replica finishes.
+    arrivals = [0, 20, 40, *np.sort(np.concatenate([start, start + 5])).tolist()]
+    paid = replayed(chain(a=([10], 2)), arrivals, schedule).paid_replica_ns
+    # It is told to be away for 11 ns, of which it finishes in the first 3.
+    assert paid == {"a": 2 * int(start[-1] + 15) - (11 - 3) * (pairs - 1)}
+
+
 def test_changes_outside_the_window_are_not_paid() -> None:
     schedule = mp.ReplicaSchedule([40, 500], [1_000, 2, 1_000])
     assert replayed(chain(a=([10], 1)), [100, 110], schedule).paid_replica_ns == {"a": 2 * 20}

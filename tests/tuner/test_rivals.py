@@ -12,6 +12,7 @@ from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner.policies import Hpa, InferLine, Observation, Oracle, Ray, Setting, StageObservation, Static
+from mipplan.tuner.policies.autoscalers import MetricWindow
 
 NS = 1_000_000_000
 
@@ -99,6 +100,26 @@ def test_ray_goes_by_the_requests_of_each_stage() -> None:
     # In batches, for an expert: b counts 8 tokens as two batches of 4; a, whose batches are of one, has 9 of them.
     run = Run(Ray.tuned(1.0), two_stages(batch=4))
     assert run.show(ongoing={"a": 9.0, "b": 20.0}) == {"a": 9, "b": 5}
+
+
+def test_what_is_known_adds_up_over_the_periods_that_are_in_the_window() -> None:
+    rng = np.random.default_rng(77)
+    for length_s, delay_s in ((5.0, 0.0), (5.0, 2.5), (0.4, 0.0), (3.0, 30.0)):
+        window, seen = MetricWindow(length_s, delay_s), []
+        for second in np.cumsum(rng.integers(1, 4, 60)).tolist():
+            figures = {"a": float(rng.random()), "b": float(rng.random())}
+            seen.append(
+                seen_at(second, {"a": 2, "b": int(rng.integers(1, 5))}, busy=figures, ongoing=figures)
+            )
+            window.take(seen[-1])
+            known_ns = second * NS - round(delay_s * NS)
+            oldest_ns = known_ns - round(length_s * NS)
+            known = [one for one in seen if oldest_ns < one.now_ns <= known_ns]
+            assert window.span_ns == sum(one.period_ns for one in known)
+            for stage, sums in window.sums_ns.items():
+                stages = [one.stages[stage] for one in known]
+                added = [(one.busy_ns, one.active_ns, one.ongoing_ns) for one in stages]
+                assert sums == tuple(map(sum, zip(*added, strict=True))) or (not added and not any(sums))
 
 
 def test_inferline_scales_up_by_the_ratio_of_each_stage() -> None:

@@ -77,6 +77,18 @@ def test_figures_of_a_run_by_hand() -> None:
     assert run.usd_per_hour == pytest.approx(run.usd * 3600 / 19.85)
 
 
+def test_a_run_keeps_no_times_of_tokens_and_gives_them_when_asked() -> None:
+    trace, plan = steady(), one_stage(1)
+    run = simulate(Setting(plan, trace, 0, NS, 2 * NS), trace, Scripted({5: 3, 10: 1}))
+    replayed = mp.replay(plan, trace, schedule=run.schedules)
+    stages = run.result.stages
+    assert (list(stages), len(stages), "only" in stages, "other" in stages) == (["only"], 1, True, False)
+    assert not any(isinstance(held, mp.ReplayResult | np.ndarray) for held in vars(stages).values())
+    np.testing.assert_array_equal(stages["only"].exit_ns, replayed.stages["only"].exit_ns)
+    assert stages["only"] is stages["only"]
+    assert str(run.result) == str(replayed)
+
+
 def test_a_run_in_which_nobody_is_late() -> None:
     run = simulate(Setting(one_stage(1), steady(), 0, NS, 0), steady(), Scripted({}))
     assert run.misses == 0

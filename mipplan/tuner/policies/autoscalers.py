@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -57,21 +58,20 @@ class _HpaController:
         self._policy = policy
         self._sync_ns = round(policy.sync_s * NS_PER_S)
         self._next_ns = setting.start_ns + self._sync_ns
-        self._periods = _MetricWindow(policy.sync_s, policy.metric_delay_s)
+        self._periods = MetricWindow(policy.sync_s, policy.metric_delay_s)
         down_ns = round(policy.down_window_s * NS_PER_S)
         self._wishes = StabilizationWindow(down_ns, setting.start_ns, setting.replicas)
 
     def decide(self, seen: Observation) -> Mapping[str, int]:
-        known = self._periods.take(seen)
+        self._periods.take(seen)
         if seen.now_ns < self._next_ns:
             return {}
         self._next_ns += self._sync_ns
-        return {stage: self._count(stage, seen, known) for stage in seen.stages}
+        return {stage: self._count(stage, seen) for stage in seen.stages}
 
-    def _count(self, stage: str, seen: Observation, known: list[Observation]) -> int:
+    def _count(self, stage: str, seen: Observation) -> int:
         policy, present = self._policy, seen.stages[stage].replicas
-        active_ns = sum(period.stages[stage].active_ns for period in known)
-        busy_ns = sum(period.stages[stage].busy_ns for period in known)
+        busy_ns, active_ns, _ = self._periods.sums_ns[stage]
         ratio = min(1.0, busy_ns / active_ns) / policy.target if active_ns else 1.0
         within = abs(ratio - 1.0) <= policy.tolerance + ROUNDING
         wish = present if within else whole_replicas(present * ratio)
@@ -120,19 +120,18 @@ class _RayController:
             stage: policy.target * (setting.plan.choices[stage].batch if policy.per_batch else 1)
             for stage in setting.stages
         }
-        self._periods = _MetricWindow(policy.look_back_s)
+        self._periods = MetricWindow(policy.look_back_s)
         # Since when each stage's wish has been on one side of what it has: (side, instant).
         self._side: dict[str, tuple[int, int]] = {}
 
     def decide(self, seen: Observation) -> Mapping[str, int]:
-        known = self._periods.take(seen)
-        return {stage: self._count(stage, seen, known) for stage in seen.stages}
+        self._periods.take(seen)
+        return {stage: self._count(stage, seen) for stage in seen.stages}
 
-    def _count(self, stage: str, seen: Observation, known: list[Observation]) -> int:
+    def _count(self, stage: str, seen: Observation) -> int:
         policy, present = self._policy, seen.stages[stage].replicas
-        ongoing_ns = sum(period.stages[stage].ongoing_ns for period in known)
-        span_ns = sum(period.period_ns for period in known)
-        wish = min(policy.most, max(1, math.ceil(ongoing_ns / span_ns / self._target[stage])))
+        _, _, ongoing_ns = self._periods.sums_ns[stage]
+        wish = min(policy.most, max(1, math.ceil(ongoing_ns / self._periods.span_ns / self._target[stage])))
         side = (wish > present) - (wish < present)
         if side != self._side.get(stage, (0, 0))[0]:
             self._side[stage] = (side, seen.now_ns)
@@ -143,18 +142,41 @@ class _RayController:
         return wish
 
 
-class _MetricWindow:
-    """The control periods of the last `length_s` that are known, those of the last `delay_s` not being known yet."""
+class MetricWindow:
+    """Sums over the control periods of the last `length_s` that are known, those of the last `delay_s` not being yet.
+
+    They are kept up to date as periods come and go: O(1) a period and stage, however many are looked at.
+    """
 
     def __init__(self, length_s: float, delay_s: float = 0.0) -> None:
         self._length_ns, self._delay_ns = round(length_s * NS_PER_S), round(delay_s * NS_PER_S)
-        self._seen: list[Observation] = []
+        self._unknown: deque[Observation] = deque()
+        self._known: deque[Observation] = deque()
+        self.span_ns = 0
+        #: Of each stage `busy_ns`, `active_ns` and `ongoing_ns`.
+        self.sums_ns: dict[str, tuple[int, int, int]] = {}
 
-    def take(self, seen: Observation) -> list[Observation]:
-        """Take in the period that ends now, and return those known now, the oldest first."""
+    def take(self, seen: Observation) -> None:
+        """Take in the period that ends now."""
+        if not self.sums_ns:
+            self.sums_ns = dict.fromkeys(seen.stages, (0, 0, 0))
         known_ns = seen.now_ns - self._delay_ns
-        self._seen = [one for one in (*self._seen, seen) if one.now_ns > known_ns - self._length_ns]
-        return [one for one in self._seen if one.now_ns <= known_ns]
+        self._unknown.append(seen)
+        while self._unknown and self._unknown[0].now_ns <= known_ns:
+            self._known.append(self._unknown.popleft())
+            self._add(self._known[-1], 1)
+        while self._known and self._known[0].now_ns <= known_ns - self._length_ns:
+            self._add(self._known.popleft(), -1)
+
+    def _add(self, period: Observation, times: int) -> None:
+        self.span_ns += times * period.period_ns
+        for stage, one in period.stages.items():
+            busy_ns, active_ns, ongoing_ns = self.sums_ns[stage]
+            self.sums_ns[stage] = (
+                busy_ns + times * one.busy_ns,
+                active_ns + times * one.active_ns,
+                ongoing_ns + times * one.ongoing_ns,
+            )
 
 
 @dataclass(frozen=True)
@@ -231,5 +253,6 @@ class _InferLineController:
         windows = round(self._policy.down_look_back_s / self._policy.down_window_s)
         windows = min(windows, max(1, (now_ns - self._setting.start_ns) // length_ns))
         edges: Int64 = now_ns - length_ns * np.arange(windows, -1, -1, dtype=np.int64)
-        counts = np.diff(np.searchsorted(self._recent.arrival_ns, edges))
+        places = self._recent.arrival_ns.searchsorted(edges)
+        counts = places[1:] - places[:-1]
         return float(counts.max()) * NS_PER_S / length_ns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -187,15 +188,22 @@ class StabilizationWindow:
     """
 
     def __init__(self, length_ns: int, start_ns: int, counts: Mapping[str, int]) -> None:
-        self._length_ns, self._found = length_ns, [(start_ns, counts)]
+        self._length_ns = length_ns
+        #: Counts of each stage that no later one reaches, with their instants. The first is the largest.
+        self._found = {stage: deque([(start_ns, count)]) for stage, count in counts.items()}
 
     def largest(self, now_ns: int, counts: Mapping[str, int]) -> dict[str, int]:
-        """Take in the counts of now, and return the largest since `length_ns` ago."""
-        recent = [found for found in self._found if found[0] >= now_ns - self._length_ns]
-        # What was found the last time already counts as long as what is found now.
-        known = recent[:-1] if recent and recent[-1][1] == counts else recent
-        self._found = [*known, (now_ns, counts)]
-        return {stage: max(found.get(stage, 0) for _, found in self._found) for stage in counts}
+        """Take in the counts of now, and return the largest since `length_ns` ago; O(1) a stage, amortised."""
+        largest = {}
+        for stage, count in counts.items():
+            found = self._found.setdefault(stage, deque())
+            while found and found[-1][1] <= count:
+                found.pop()
+            found.append((now_ns, count))
+            while found[0][0] < now_ns - self._length_ns:
+                found.popleft()
+            largest[stage] = found[0][1]
+        return largest
 
 
 def whole_replicas(needed: float) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -134,8 +135,13 @@ def missed_in_replay(
     plan: Plan, counts: Mapping[str, int], rate_rps: float, cv: float, params: ProbeParams = _PARAMS
 ) -> float:
     """Share of drawn traffic of this rate and burstiness that misses the objective with these replicas."""
-    drawn = Trace.gamma(rate_rps=1.0, cv=cv, duration_s=float(params.queries), seed=params.seed)
-    return miss_rate_with(plan, counts, drawn.scale(rate_rps))
+    return miss_rate_with(plan, counts, _drawn(cv, params).scale(rate_rps))
+
+
+@lru_cache(maxsize=8)
+def _drawn(cv: float, params: ProbeParams) -> Trace:
+    """Traffic of one query per second; kept because some two hundred replays take it at one rate after another."""
+    return Trace.gamma(rate_rps=1.0, cv=cv, duration_s=float(params.queries), seed=params.seed)
 
 
 def miss_rate_with(plan: Plan, counts: Mapping[str, int], trace: Trace) -> float:

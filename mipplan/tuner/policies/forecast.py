@@ -35,6 +35,8 @@ class ForecastParams:
 
 
 _PARAMS = ForecastParams()
+#: How long ago the cells began, the oldest first, and now.
+_CELLS_NS = _PARAMS.cell_ns * np.arange(_PARAMS.span_ns // _PARAMS.cell_ns, -1, -1, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class Forecast:
             counts = self._sample_counts(self._pace(rate_rps))
             level = rate_rps * self._window_ns / NS_PER_S
             widened = np.ceil(level + wider * np.maximum(counts - level, 0.0)).astype(np.int64)
-            widened[: live.count.size] = np.maximum(widened[: live.count.size], live.count)
+            known = widened[: live.count.size]
+            np.maximum(known, live.count, out=known)
             return WindowCounts(self._window_ns, np.maximum.accumulate(widened))
 
         return at_surge
@@ -106,10 +109,9 @@ class Forecast:
         return max(1.0, rate_rps / self._peak_rps)
 
     def _burstiness(self, now_ns: int) -> float:
-        counts = _cell_counts(self._recent.arrival_ns, self._start_ns, now_ns)
-        lately = counts[-(_PARAMS.short_span_ns // _PARAMS.cell_ns) :]
-        found = max(_spread(counts) or 0.0, _PARAMS.short_share * (_spread(lately) or 0.0))
-        return found or self._sample_burstiness
+        arrivals, span_ns = self._recent.arrival_ns, _PARAMS.short_span_ns
+        minute, lately = burstiness_twice(arrivals, self._start_ns, now_ns, span_ns)
+        return max(minute or 0.0, _PARAMS.short_share * (lately or 0.0)) or self._sample_burstiness
 
     def _count(self, now_ns: int, span_s: float) -> int:
         return self._recent.since(now_ns - round(span_s * NS_PER_S))
@@ -165,11 +167,19 @@ def burstiness(arrival_ns: Int64, since_ns: int, now_ns: int) -> float | None:
     return _spread(_cell_counts(arrival_ns, since_ns, now_ns))
 
 
+def burstiness_twice(
+    arrival_ns: Int64, since_ns: int, now_ns: int, span_ns: int
+) -> tuple[float | None, float | None]:
+    """`burstiness`, and the same of the last `span_ns` alone."""
+    counts = _cell_counts(arrival_ns, since_ns, now_ns)
+    return _spread(counts), _spread(counts[-(span_ns // _PARAMS.cell_ns) :])
+
+
 def _cell_counts(arrival_ns: Int64, since_ns: int, now_ns: int) -> Float64:
     """Arrivals in the cells that end now."""
     cells = min(_PARAMS.span_ns, now_ns - since_ns) // _PARAMS.cell_ns
-    edges = now_ns - _PARAMS.cell_ns * np.arange(cells, -1, -1, dtype=np.int64)
-    return np.diff(np.searchsorted(arrival_ns, edges)).astype(np.float64)
+    places = arrival_ns.searchsorted(now_ns - _CELLS_NS[_CELLS_NS.size - cells - 1 :])
+    return (places[1:] - places[:-1]).astype(np.float64)
 
 
 def _spread(counts: Float64) -> float | None:

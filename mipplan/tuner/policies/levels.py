@@ -9,7 +9,7 @@ import numpy as np
 
 from mipplan.core import NS_PER_S, Float64, Int64
 from mipplan.trace import Trace
-from mipplan.tuner.policies.forecast import burstiness
+from mipplan.tuner.policies.forecast import burstiness, burstiness_twice
 from mipplan.tuner.traffic import RecentArrivals
 
 
@@ -97,9 +97,8 @@ class LevelEstimator:
         self._time_s += period_ns / NS_PER_S
         self._count += arrival_ns.size
         arrivals, since_ns = self._recent.arrival_ns, self._since_ns
-        minute = burstiness(arrivals, since_ns, now_ns) or 0.0
-        lately = burstiness(arrivals, max(since_ns, now_ns - params.short_span_ns), now_ns) or 0.0
-        found = max(minute, params.short_share * lately) or self._usual
+        minute, lately = burstiness_twice(arrivals, since_ns, now_ns, params.short_span_ns)
+        found = max(minute or 0.0, params.short_share * (lately or 0.0)) or self._usual
         self.burstiness = max(found, params.least_burstiness)
         self.level_rps, self.error_rps, window_s = self._level(now_ns)
         if window_s >= params.settled_s:

@@ -41,7 +41,7 @@ class LpParams:
     halvings: int = 5
     """The interval that the multiple for spares lies in is halved 5 times."""
     most_steps: int = 1 << 14
-    """Steps remembered at most: each takes some 2 kB."""
+    """Steps, and traffic that asks for the same, remembered at most: each takes some 2 kB."""
 
 
 _PARAMS = LpParams()
@@ -149,9 +149,11 @@ class _Follower:
             waits_ns=self._waits_ns,
             horizon_s=policy.horizon_s,
         )
+        self._asked: dict[bytes, tuple[object, ...]] = {}
         self._steps: dict[tuple[object, ...], TuningStep] = {}
         delay_s = setting.delay_ns / NS_PER_S
         self._steady = tuner()
+        self._waits = tuple(self._steady.budget.waits_ns.values())
         self._recovering = tuner(activation_delay_s=delay_s, recovery_s=delay_s + policy.recovery_s)
         self._price = {stage: scale.microusd_per_hour for stage, scale in self._steady.stages.items()}
         windows_ns, lead_ns = self._steady.live.window_ns, setting.delay_ns + setting.period_ns
@@ -190,13 +192,21 @@ class _Follower:
 
     def _step(self, now_ns: int, traffic: WindowCounts) -> TuningStep:
         """Retune, or do as the last time that all was the same."""
-        known = traffic.count.tobytes(), *self._steady.replicas.values()
-        if known not in self._steps:
-            if len(self._steps) == _PARAMS.most_steps:
-                self._steps.clear()
-            self._steps[known] = self._steady.retune(now_ns, traffic=traffic)
-        self._steady.accept(self._steps[known])
-        return self._steps[known]
+        counts = traffic.count.tobytes()
+        asked = self._asked.get(counts)
+        if asked is None:
+            rates = traffic.rates_needed(self._waits)
+            # All that traffic asks for; where no rate is enough, what happens depends on more of it.
+            asked = self._asked[counts] = (counts,) if None in rates else rates
+        known = asked, *self._steady.replicas.values()
+        step = self._steps.get(known)
+        if step is None:
+            step = self._steps[known] = self._steady.retune(now_ns, traffic=traffic)
+        self._steady.accept(step)
+        for memory in (self._asked, self._steps):
+            if len(memory) >= _PARAMS.most_steps:
+                memory.clear()
+        return step
 
     def _backlog(self, stage: str, observed: StageObservation) -> int:
         """Tokens that wait, if that is more than is served within the wait that the stage is allowed."""

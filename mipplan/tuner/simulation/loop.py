@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
@@ -39,7 +40,7 @@ from mipplan.replayer import (
     replay,
     resolve_engine,
 )
-from mipplan.result import Plan
+from mipplan.result import Plan, ReplayResult
 from mipplan.trace import Trace, split_trace
 from mipplan.tuner.policies import (
     USUAL,
@@ -50,7 +51,7 @@ from mipplan.tuner.policies import (
     StageObservation,
     read_policies,
 )
-from mipplan.tuner.simulation.outcome import Tuning, TuningRun
+from mipplan.tuner.simulation.outcome import StagesOnDemand, Tuning, TuningRun
 from mipplan.tuner.simulation.state import ReplicaState, StageMetrics
 
 #: With more instants of control than this a run would take for ever.
@@ -202,12 +203,18 @@ def simulate(
         if latency_ns.size < len(trace):
             judged = Trace(trace.arrival_ns[: latency_ns.size], trace.name, trace.note)
             until_s = int(judged.arrival_ns[-1]) / NS_PER_S
-    result = replay(plan, judged, discipline=discipline, engine=engine, seed=seed, schedule=schedules)
+    commanded = MappingProxyType(dict(schedules))
+
+    def replayed(engine: str) -> ReplayResult:
+        return replay(plan, judged, discipline=discipline, engine=engine, seed=seed, schedule=commanded)
+
+    result = replayed(engine)
     if until_s is not None and latency_ns is not None:  # what was under way when it ended had no latency yet
         latency_ns = np.where(latency_ns == _UNKNOWN, result.latency_ns, latency_ns)
     if latency_ns is not None and not np.array_equal(result.latency_ns, latency_ns):
         raise AssertionError("what the controller saw is not what its commands lead to")
-    clairvoyant, commanded = isinstance(policy, Clairvoyant), MappingProxyType(dict(schedules))
+    stages = StagesOnDemand(setting.stages, partial(replayed, result.engine))
+    clairvoyant, result = isinstance(policy, Clairvoyant), replace(result, stages=stages)
     return TuningRun(policy.name, clairvoyant, plan.slo_s, plan.quantile, commanded, result, until_s, notes)
 
 

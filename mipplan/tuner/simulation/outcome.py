@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, pairwise
@@ -21,7 +21,7 @@ from mipplan.core import (
     from_front,
 )
 from mipplan.replayer import ReplicaSchedule
-from mipplan.result import Plan, ReplayResult, Windows
+from mipplan.result import Plan, ReplayResult, StageReplay, Windows
 from mipplan.trace import Trace
 
 if TYPE_CHECKING:
@@ -53,6 +53,32 @@ class WorstWindow:
     p99_s: float
 
 
+class StagesOnDemand(Mapping[str, StageReplay]):
+    """The stages of a replay, which is done again, exactly, for whoever asks for one.
+
+    Times of tokens and batches take some 80 bytes a query, and a run's own figures need none of them.
+    """
+
+    def __init__(self, names: Sequence[str], replayed: Callable[[], ReplayResult]) -> None:
+        self._names, self._replayed = tuple(names), replayed
+
+    @cached_property
+    def _stages(self) -> Mapping[str, StageReplay]:
+        return self._replayed().stages
+
+    def __getitem__(self, stage: str) -> StageReplay:
+        return self._stages[stage]
+
+    def __contains__(self, stage: object) -> bool:
+        return stage in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 @dataclass(frozen=True, repr=False)
 class TuningRun(Printable):
     """One policy on one trace.
@@ -68,7 +94,7 @@ class TuningRun(Printable):
     schedules : mapping of str to ReplicaSchedule
         What was commanded, stage by stage.
     result : ReplayResult
-        The replay of the trace under these schedules.
+        The replay of the trace under these schedules. Its stages are replayed again when they are asked for.
     until_s : float or None
         When the last query came before Ctrl-C ended the run, which is about those up to it only. None: it is complete.
     notes : tuple of str
