@@ -15,16 +15,19 @@ from mipplan.tuner.policies import Clairvoyant, Hpa, InferLine, Lp, Newsvendor, 
 
 #: Queries per second of the samples: such that plans have a few replicas.
 RATES_RPS = {
-    "image-processing": 300.0,
-    "cascade": 300.0,
-    "video-monitoring": 200.0,
-    "social-media": 100.0,
+    "image-processing": 150.0,
+    "cascade": 150.0,
+    "video-monitoring": 100.0,
+    "social-media": 60.0,
     "audio-question-answering": 60.0,
 }
 PERIOD_S, DELAY_S, PLAN_LIMIT_S = 1.0, 5.0, 30.0
 OURS, HINDSIGHT = "ours", "oracle"
 #: Settings of our one knob: dollars that a missed query is worth.
-WORTHS_USD = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1)
+WORTHS_USD = (
+    *(1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3),
+    *(2e-3, 3e-3, 5e-3, 7e-3, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1),
+)
 
 
 @dataclass(frozen=True)

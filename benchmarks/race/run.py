@@ -37,9 +37,10 @@ def run(folder: Path, *, quick: bool) -> None:
     """
     partial = begin(folder, quick=quick)
     pipelines = list(RATES_RPS)[:1] if quick else list(RATES_RPS)
-    traces = [trace_name(draw) for draw in ((TUNING[0],) if quick else (*TUNING, *FINAL))]
-    days = [] if quick or not SHARED.is_dir() else [day_name(day) for day in REAL_DAYS]
-    jobs = [(pipeline, name) for name in (*traces, *days) for pipeline in pipelines]
+    traces = [trace_name(draw) for draw in ((TUNING[0],) if quick else (*FINAL, *TUNING))]
+    days = {} if quick or not SHARED.is_dir() else REAL_DAYS
+    jobs = [(pipeline, day_name(day)) for day, pipeline in days.items()]  # the longest first
+    jobs += [(pipeline, name) for name in traces for pipeline in pipelines]
     measure_missing(jobs, KEYS, partial, "race", _quick_job if quick else _job)
     table = pd.read_csv(partial)
     table.sort_values(KEYS, kind="stable").to_csv(folder / ROWS, index=False, float_format="%.10g")

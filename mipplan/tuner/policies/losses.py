@@ -96,14 +96,18 @@ class LossTable:
         """Dollars of one lead time, what is missed included, by the chances of the rates, shape (k,)."""
         return np.asarray(lead_s * (self.usd_per_s + worth_usd * (self.missed_rps @ chances)))
 
-    def drain_usd(self, queue: Float64, rate_rps: float, worth_usd: float, longest_s: float) -> Float64:
+    def drain_usd(
+        self, queue: Float64, rate_rps: float, worth_usd: float, longest_s: float, base: int, held_s: float
+    ) -> Float64:
         """What it costs until queues of so many queries at the stages have gone, shape (k,).
 
-        Until then replicas are paid, and every query that arrives is late.
+        Until then replicas are paid, and every query that arrives is late. What is dearer than row `base` is there for
+        the queues alone, and paid for `held_s` more, until it is let go.
         """
         spare = np.maximum(self.capacity_rps - rate_rps, 1e-9)
         seconds = np.minimum(queue / spare, longest_s).max(axis=1)
-        return np.asarray(seconds * (self.usd_per_s + worth_usd * rate_rps))
+        more_usd_per_s = np.maximum(self.usd_per_s - self.usd_per_s[base], 0.0)
+        return np.asarray(seconds * (self.usd_per_s + worth_usd * rate_rps) + held_s * more_usd_per_s)
 
 
 def _best_counts(

@@ -112,7 +112,8 @@ class _Vendor:
         present = np.array([one.replicas for one in stages])
         queue = self._queue_ahead(seen, present, ahead_rps)
         if queue is not None:
-            usd += table.drain_usd(queue, ahead_rps, self._worth_usd, _PARAMS.longest_s)
+            longest_s, base = _PARAMS.longest_s, int(np.argmin(usd))
+            usd += table.drain_usd(queue, ahead_rps, self._worth_usd, longest_s, base, self._delay_s)
         chosen = table.replicas[int(np.argmin(usd))]
         if queue is not None:  # What is on its way comes for this queue.
             chosen = np.maximum(chosen, np.minimum(present, table.replicas[-1]))
