@@ -21,7 +21,7 @@ from benchmarks.compare.exhaustive import find_optimum
 from benchmarks.compare.figures import EQUAL, geometric_mean, keeps, planned, ratios
 from benchmarks.compare.instances import DriftError, Instance, build, fastest_service_s
 from benchmarks.compare.measure import measure
-from benchmarks.compare.planners import CERTIFIED, GREEDY, REFINED
+from benchmarks.compare.planners import BY_LAW, CERTIFIED, GREEDY, REFINED, TIMED
 from benchmarks.compare.run import COLUMNS, go_on, in_order, missing
 from benchmarks.compare.shipped import report
 from benchmarks.compare.specs import Spec, read_frozen
@@ -144,6 +144,15 @@ def test_an_instance_is_measured_by_every_planner() -> None:
     for planner in ("greedy", "refined", "exhaustive"):
         assert by_planner[planner]["p99_s"] <= by_planner[planner]["slo_s"]
     assert by_planner["exhaustive"]["usd_per_hour"] <= by_planner["greedy"]["usd_per_hour"]
+    for planner in BY_LAW:
+        row = by_planner[planner]
+        assert row["p99_s"] <= row["certificate_s"] <= row["slo_s"]
+    # Each of them proves more than the classic certificate of eager dispatch.
+    assert (
+        max(by_planner[planner]["usd_per_hour"] for planner in BY_LAW)
+        <= by_planner["certified"]["usd_per_hour"]
+    )
+    assert by_planner[TIMED]["certificate_s"] == by_planner[TIMED]["p99_s"]
 
 
 def test_what_is_held_out_has_other_token_draws_than_what_was_planned_on() -> None:
@@ -414,9 +423,36 @@ def test_shipped_cases_are_laid_out_and_counted() -> None:
             "greedy": [1.0, 2.0, 4.0],
             "certified": [2.0, 2.0, 2.0],
             "refined": [1.0, 1.0, 1.0],
+            "paced": [1.0, 2.0, 4.0],
+            "timed": [0.5, 1.0, 2.0],
         }
     )
     text = report(costs)
-    assert "| a | s | 1.00 | 2.00 | 1.00 | 2.00 | 1.00 |" in text
+    assert "| a | s | 1.00 | 2.00 | 1.00 | 1.00 | 0.50 | 2.00 | 1.00 | 1.00 | 0.50 |" in text
+    assert "Timed beside greedy: cheaper in 3, equal in 0, dearer in 0 of 3; geometric mean 0.500" in text
+    assert "Aim: paced / greedy ≤ 0.90 in geometric mean: missed by 0.100." in text
+    assert "in geometric mean: kept." in report(costs.assign(paced=costs["timed"]))
     assert "Certified beside greedy: cheaper in 1, equal in 1, dearer in 1 of 3; geometric mean 1.000" in text
     assert "Refined beside greedy: cheaper in 2, equal in 1, dearer in 0 of 3" in text
+
+
+def test_a_law_without_a_plan_where_greedy_has_one_misses_its_aim() -> None:
+    def rows(instance: str, **costs: float) -> list[dict[str, object]]:
+        figures = {"group": "small", "certificate_s": 1.2, "p99_s": 1.0, "seconds": 1.0, "estimator_calls": 0}
+        return [
+            {"instance": instance, "planner": planner, "usd_per_hour": cost, **figures}
+            for planner, cost in costs.items()
+        ]
+
+    whole = pd.DataFrame([*rows("a", greedy=2.0, paced=1.0), *rows("b", greedy=2.0, paced=2.0)])
+    part = pd.DataFrame([*rows("a", greedy=2.0, paced=1.0), *rows("b", greedy=2.0, paced=float("nan"))])
+
+    def outcome(table: pd.DataFrame, of: str) -> str:
+        (aim,) = (aim for aim in find_aims(table) if aim.text.startswith(of))
+        return aim.outcome
+
+    assert outcome(whole, "paced / greedy") == "kept"
+    assert outcome(part, "paced / greedy") == "missed by inf"
+    assert outcome(whole, "timed / greedy") == "not measured"
+    assert outcome(whole, "paced: certificate") == "kept"
+    assert outcome(whole.assign(certificate_s=1.4), "paced: certificate") == "missed by 0.050"

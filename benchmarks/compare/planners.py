@@ -13,14 +13,18 @@ from mipplan import baselines
 #: Of what greedy and refinement replay, and of all judging: InferLine's estimator and common servers queue so.
 DISCIPLINE = "fifo"
 GREEDY, CERTIFIED, REFINED, EXHAUSTIVE = "greedy", "certified", "refined", "exhaustive"
+PACED, TIMED, SHARP, SHARP_ANY = "paced", "timed", "sharp, φ ≥ 0.9", "sharp, φ ≥ 0"
 #: Generous, since it is of wall-clock time, and the machine may be busy with other things.
 CERTIFIED_LIMIT_S = 30.0
-#: Of processor time: what refinement finds must not depend on what else the machine does.
+#: Of processor time: what refinement (and with it timed and sharp plans) finds must not depend on what else the
+#: machine does.
 REFINED_LIMIT_S = 5.0
 #: Greedy has no limit of its own; no suite should hang on it.
 GREEDY_LIMIT_S = 300.0
 
 Call = Callable[[Instance], mp.Plan]
+#: Of an instance and its certified plan.
+CallFrom = Callable[[Instance, mp.Plan], mp.Plan]
 
 
 def _greedy(instance: Instance) -> mp.Plan:
@@ -45,13 +49,14 @@ def _half_slo(mode: str) -> Call:
     )
 
 
-def _certified(instance: Instance) -> mp.Plan:
+def _certified(instance: Instance, dispatch: str = "eager", limit_s: float = CERTIFIED_LIMIT_S) -> mp.Plan:
     return mp.plan(
         instance.pipeline,
         instance.profiles,
         instance.planned_on,
         slo_s=instance.slo_s,
-        time_limit_s=CERTIFIED_LIMIT_S,
+        dispatch=dispatch,
+        time_limit_s=limit_s,
     )
 
 
@@ -65,7 +70,32 @@ PLANNERS: Mapping[str, Call] = {
 }
 
 
+def _sharp(least_service: float) -> CallFrom:
+    runs = mp.RunClass(least_service=least_service)
+    return lambda instance, certified: mp.sharpen(
+        certified, instance.planned_on, runs=runs, time_limit_s=REFINED_LIMIT_S
+    )
+
+
+#: What other dispatch laws and the sharper certificate make of an instance; each is judged by its own law.
+BY_LAW: Mapping[str, CallFrom] = {
+    PACED: lambda instance, certified: _certified(instance, "paced"),  # noqa: ARG005
+    TIMED: lambda instance, certified: _certified(instance, "timed", REFINED_LIMIT_S),  # noqa: ARG005
+    SHARP: _sharp(0.9),
+    SHARP_ANY: _sharp(0.0),
+}
+
+
 def refined(instance: Instance, certified: mp.Plan) -> mp.Plan:
     """Refine the certified plan (an empty one, where nothing can be certified); greedy's is not shown to it."""
-    with patch("time.monotonic", time.process_time):
-        return mp.refine(certified, instance.planned_on, discipline=DISCIPLINE, time_limit_s=REFINED_LIMIT_S)
+    return mp.refine(certified, instance.planned_on, discipline=DISCIPLINE, time_limit_s=REFINED_LIMIT_S)
+
+
+def by_processor_time(call: Call) -> Call:
+    """Let a planner's time limit count the time of the processor."""
+
+    def timed(instance: Instance) -> mp.Plan:
+        with patch("time.monotonic", time.process_time):
+            return call(instance)
+
+    return timed

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.compare.figures import ALLOWED, planned, planners_of, ratios
-from benchmarks.compare.planners import CERTIFIED, GREEDY, REFINED
+from benchmarks.compare.planners import CERTIFIED, GREEDY, PACED, REFINED, SHARP, SHARP_ANY, TIMED
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -23,6 +23,10 @@ COLOURS = {
     "half SLO, peak": "tab:green",
     CERTIFIED: "tab:blue",
     REFINED: "tab:purple",
+    PACED: "tab:cyan",
+    TIMED: "tab:pink",
+    SHARP: "tab:brown",
+    SHARP_ANY: "tab:gray",
 }
 #: A share of misses below this is drawn as this: the axis is logarithmic.
 FEWEST_MISSES = 1e-4
