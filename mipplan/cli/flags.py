@@ -92,7 +92,8 @@ Policy = Annotated[
 Worth = Annotated[
     float | None,
     option(
-        "USD", "For --policy newsvendor: what a missed query costs you; that of 30 served ones by default."
+        "USD",
+        "For --policy newsvendor: what a missed query costs you; by default as much as the plan can pay for.",
     ),
 ]
 Planners = Annotated[

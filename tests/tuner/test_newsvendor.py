@@ -228,12 +228,31 @@ def test_the_more_a_miss_is_worth_the_fewer_there_are_and_the_more_it_costs(
     assert misses[-1] < misses[0] / 5
 
 
-def test_constant_traffic_costs_hardly_more_than_the_plan(planned: tuple[Plan, Trace]) -> None:
-    plan, sample = planned
-    trace = Trace.gamma(rate_rps=60, cv=1.5, duration_s=120, seed=5)
+@pytest.mark.parametrize(
+    ("name", "rate_rps"),
+    [
+        ("image-processing", 150.0),
+        ("cascade", 150.0),
+        ("video-monitoring", 100.0),
+        ("social-media", 60.0),
+        ("audio-question-answering", 60.0),
+    ],
+)
+def test_constant_traffic_costs_hardly_more_than_a_certified_plan(name: str, rate_rps: float) -> None:
+    sample, trace = (Trace.gamma(rate_rps=rate_rps, cv=1.5, duration_s=120, seed=seed) for seed in (11, 12))
+    pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / f"{name}.yaml")
+    plan = mp.plan(pipeline, mp.Profiles.default(), sample).require()
     setting = Setting(plan, sample, 0, NS, 5 * NS)
     ours, still = (simulate(setting, trace, policy) for policy in (Newsvendor(), Static()))
     assert ours.usd <= 1.05 * still.usd
+    assert ours.miss_rate <= 0.01  # which is what the plan may miss
+
+
+def test_a_sample_shorter_than_a_period_leaves_the_least_worth(planned: tuple[Plan, Trace]) -> None:
+    plan, sample = planned
+    short = sample.slice(end_s=0.9)
+    run = simulate(Setting(plan, short, 0, NS, 5 * NS), sample.slice(end_s=10.0), Newsvendor())
+    assert run.usd > 0.0
 
 
 def test_where_replicas_are_no_remedy_the_plan_is_kept(planned: tuple[Plan, Trace]) -> None:

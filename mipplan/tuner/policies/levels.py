@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,15 +75,21 @@ class LevelEstimator:
         self._time_s, self._count = params.prior_s, params.prior_s * sample.rate_rps
         known = burstiness(sample.arrival_ns, int(sample.arrival_ns[0]), int(sample.arrival_ns[-1]))
         self._usual = self.burstiness = known or 1.0
-        first_ns = int(sample.arrival_ns[0])
-        first_ns = max(first_ns, int(sample.arrival_ns[-1]) - round(params.longest_s * NS_PER_S))
-        edges = np.arange(first_ns, int(sample.arrival_ns[-1]) + 1, period_ns)
+        for _ in self.follow(sample, period_ns):  # to learn how it jumps
+            pass
+
+    def follow(self, sample: Trace, period_ns: int) -> Iterator[int]:
+        """Take in a trace, its last hour at most, period by period; yield every instant once all before it is known."""
+        first_ns, last_ns = int(sample.arrival_ns[0]), int(sample.arrival_ns[-1])
+        first_ns = max(first_ns, last_ns - round(self._params.longest_s * NS_PER_S))
+        edges = np.arange(first_ns, last_ns + 1, period_ns)
         cuts = np.searchsorted(sample.arrival_ns, edges)
         self.begin(first_ns)
         for now_ns, left, right in zip(
             edges[1:].tolist(), cuts[:-1].tolist(), cuts[1:].tolist(), strict=True
         ):
             self.observe(sample.arrival_ns[left:right], now_ns, period_ns)
+            yield now_ns
 
     def begin(self, now_ns: int) -> None:
         """Start a stretch of traffic: nothing that came before is near."""

@@ -21,8 +21,9 @@ from mipplan.tuner.stages import Tokens, stage_scales
 class NewsvendorParams:
     """How the loss is reckoned, and what is replayed before the start."""
 
-    served: float = 30.0
-    """A missed query is worth 30 served ones, where nobody says what it costs."""
+    served: tuple[float, ...] = tuple(300.0 * 0.8**step for step in range(21))
+    """A missed query is worth so many served ones, where nobody says what it costs: the first with which replicas that
+    follow the sample cost no more than the plan's, or the last."""
     drained: float = 1.5
     """After a jump beyond capacity queries are late for one lead time, and half of one more while the queue goes."""
     longest_s: float = 600.0
@@ -64,8 +65,8 @@ class Newsvendor(Parameters):
     """
 
     worth_usd: Annotated[float, 0.0, 1_000.0] | None = None
-    """What a query that misses its objective costs you, in dollars: 0.001 is a dollar for a thousand. By default 30
-    times what the plan pays for a query of its sample: at constant traffic that buys about the plan's replicas."""
+    """What a query that misses its objective costs you, in dollars: 0.001 is a dollar for a thousand. By default
+    the most with which replicas that follow the sample cost no more than the plan's."""
     name: str = "newsvendor"
 
     def start(self, setting: Setting) -> _Vendor:
@@ -80,9 +81,6 @@ class _Vendor:
         self._floor = least_missed(setting.plan, scales)
         measured = measure_capacities(setting.plan, scales, self._floor)
         self._stages = [PricedStage(scales[stage], measured[stage]) for stage in setting.stages]
-        usd_per_s = sum(one.scale.planned * one.usd_per_s for one in self._stages)
-        usual_usd = _PARAMS.served * usd_per_s / setting.sample.rate_rps
-        self._worth_usd = usual_usd if policy.worth_usd is None else policy.worth_usd
         kinds = setting.plan.profiles.hardware.items()
         self._limits = {name: kind.limit for name, kind in kinds if kind.limit is not None}
         self._tokens = np.array([max(float(one.scale.tokens_per_query), 1e-9) for one in self._stages])
@@ -95,10 +93,41 @@ class _Vendor:
         if self._floor > _PARAMS.hopeless:
             late = f"{self._floor:.0%} of the queries are late however many replicas there are"
             self.notes = (f"{late}: the plan's are kept",)
-        self._wait_share = _PARAMS.shares[first_true(0, len(_PARAMS.shares) - 1, self._keeps)]
         self._tables: dict[int, LossTable] = {}
+        self._wait_share = 1.0
+        self._worth_usd = self._worth_as_planned_usd() if policy.worth_usd is None else policy.worth_usd
+        self._wait_share = _PARAMS.shares[first_true(0, len(_PARAMS.shares) - 1, self._keeps)]
+        self._tables = {}
         self._held = StabilizationWindow(setting.delay_ns, setting.start_ns, {})
         self._ordered_ns = setting.start_ns
+
+    def _worth_as_planned_usd(self) -> float:
+        """What a miss is worth to whoever made the plan, by what it spends on its sample."""
+        setting = self._setting
+        levels = LevelEstimator(setting.sample, setting.period_ns, round(self._lead_s * NS_PER_S))
+        outlooks = []
+        for now_ns in levels.follow(setting.sample, setting.period_ns):
+            stay, moved = levels.chances(levels.ahead_rps(now_ns))
+            outlooks.append((now_ns, levels.burstiness, stay + _PARAMS.drained * moved))
+        plan_usd_per_s = sum(one.scale.planned * one.usd_per_s for one in self._stages)
+        price = np.array([one.usd_per_s for one in self._stages])
+
+        def spent_usd_per_s(worth_usd: float) -> float:
+            """What replicas would cost on the sample, as if no queue ever came of too few."""
+            self._worth_usd, total = worth_usd, 0.0
+            held, self._tables = StabilizationWindow(setting.delay_ns, setting.start_ns, {}), {}
+            for now_ns, spread, chances in outlooks:
+                table = self._table(spread)
+                best = int(np.argmin(table.expected_usd(self._lead_s, worth_usd, chances)))
+                counts = dict(zip(setting.stages, table.replicas[best].tolist(), strict=True))
+                total += float(price @ list(held.largest(now_ns, counts).values()))
+            return total / len(outlooks)
+
+        served_usd = plan_usd_per_s / setting.sample.rate_rps
+        worths = [multiple * served_usd for multiple in _PARAMS.served]
+        if not outlooks:  # The sample is shorter than a period.
+            return worths[-1]
+        return worths[first_true(0, len(worths) - 1, lambda k: spent_usd_per_s(worths[k]) <= plan_usd_per_s)]
 
     def decide(self, seen: Observation) -> Mapping[str, int]:
         if self.notes:
