@@ -12,11 +12,13 @@ import jsonschema
 import matplotlib.image
 import pandas as pd
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
 from mipplan.reporting import comparisons, draw_tuning
+from mipplan.tuner import USUAL
 from mipplan.tuner.policies import Hpa, Observation, Static
 
 Run = Callable[..., Result]
@@ -274,3 +276,8 @@ def test_ctrl_c_leaves_the_policies_that_were_done(run: Run, monkeypatch: pytest
     done = run("--policy", "hpa")
     assert done.exit_code == 130
     assert "interrupted" in done.stderr
+
+
+def test_the_command_and_the_library_run_the_same_policies_unless_told_otherwise() -> None:
+    flag = next(one for one in get_command(app).commands["tune"].params if one.name == "policy")  # type: ignore[attr-defined]
+    assert flag.default == ",".join(USUAL)

@@ -37,7 +37,7 @@ POLICIES: Mapping[str, Callable[[], Policy | Clairvoyant]] = MappingProxyType(
     }
 )
 #: Those that a user compares, unless told otherwise.
-USUAL = ("lp", "inferline", "hpa", "ray", "static")
+USUAL = ("newsvendor", "lp", "inferline", "hpa", "ray", "static")
 
 
 def read_policies(
