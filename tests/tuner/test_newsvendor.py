@@ -16,6 +16,7 @@ from mipplan.documents import shipped_folder
 from mipplan.tuner import simulate
 from mipplan.tuner.policies import Newsvendor, Setting, Static, read_policies
 from mipplan.tuner.policies.capacity import StageCapacity, least_missed, measure_capacities, miss_rate_with
+from mipplan.tuner.policies.forecast import Season, SeasonParams
 from mipplan.tuner.policies.levels import LevelEstimator
 from mipplan.tuner.policies.losses import LossTable, PricedStage
 from mipplan.tuner.stages import StageScale, Tokens, stage_scales
@@ -271,3 +272,93 @@ def test_what_a_miss_is_worth_goes_with_the_newsvendor_only() -> None:
     assert read_policies(["newsvendor"]) == [Newsvendor()] != [Newsvendor(0.0)]
     with pytest.raises(InputError, match=r"Newsvendor.worth_usd: expected a number from 0 to 1000, found -1"):
         read_policies(["newsvendor"], worth_usd=-1.0)
+
+
+# --- seasons ---------------------------------------------------------------------------------------------------------
+
+HOUR = 3_600
+DAY = 24 * HOUR
+
+
+def days(numbers: range, rate_rps: float, busy_s: tuple[int, int], times: float, seed: int) -> Trace:
+    """Poisson days with a busy stretch at the same time of each."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for day in numbers:
+        for begin, end, rate in (
+            (0, busy_s[0], rate_rps),
+            (*busy_s, times * rate_rps),
+            (busy_s[1], DAY, rate_rps),
+        ):
+            parts.append(day * DAY + rng.uniform(begin, end, rng.poisson(rate * (end - begin))))
+    return Trace.from_ns(np.sort(np.concatenate(parts) * NS).astype(np.int64))
+
+
+def test_a_jump_at_the_same_hour_of_every_day_is_foreseen() -> None:
+    nine = 9 * HOUR
+    season = Season.of(days(range(1, 4), 0.5, (nine, nine + HOUR), 4.0, seed=1))
+    assert season is not None
+    assert season.count.size * season.bin_ns == DAY * NS
+    found = [season.rise((7 * DAY + nine + after) * NS, 6 * NS) for after in (-600, -5, 5, HOUR - 5)]
+    assert found == pytest.approx([1.0, 4.0, 1.0, 1.0], rel=0.1)
+    # Further ahead the jump is seen from further off, and never from beyond a day.
+    assert season.rise((nine - 600) * NS, 601 * NS) == pytest.approx(4.0, rel=0.1)
+    assert season.rise((nine + 2 * HOUR) * NS, 30 * DAY * NS) == pytest.approx(4.0, rel=0.1)
+
+
+@given(
+    st.integers(0, 1_000),
+    st.integers(1, 3),
+    st.lists(st.integers(0, 40), min_size=4, max_size=4),
+    st.integers(0, 9),
+)
+def test_a_season_is_the_mean_over_periods_bin_by_bin(
+    seed: int, periods: int, means: list[int], shift: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(np.tile(means, periods + 1))
+    arrival_ns = np.sort(
+        np.repeat(10 * (np.arange(counts.size) + shift), counts) + rng.integers(0, 10, counts.sum())
+    )
+    params = SeasonParams((40,), 2, (10,), 0.0)
+    if arrival_ns.size < 2 or arrival_ns[0] == arrival_ns[-1]:
+        return
+    found = Season.of(Trace.from_ns(arrival_ns), params)
+    # Whole bins only, and of these the last whole periods.
+    whole = [
+        (bin_, int(((arrival_ns >= 10 * bin_) & (arrival_ns < 10 * bin_ + 10)).sum()))
+        for bin_ in range(-(-int(arrival_ns[0]) // 10), int(arrival_ns[-1]) // 10)
+    ]
+    used = len(whole) // 4
+    if used < 2:
+        assert found is None
+        return
+    by_bin = [[count for bin_, count in whole[-4 * used :] if bin_ % 4 == place] for place in range(4)]
+    rows = [[count for _, count in whole[len(whole) - 4 * (used - k) :][:4]] for k in range(used)]
+    total = sum((count - sum(row) / 4) ** 2 for row in rows for count in row)
+    left = sum((count - (sum(column) - count) / (used - 1)) ** 2 for column in by_bin for count in column)
+    assert (found is not None) == (left <= total / 2 + 1e-9)
+    if found is not None:
+        assert found.count.tolist() == pytest.approx([sum(column) / used for column in by_bin])
+
+
+def test_even_traffic_has_no_season_and_short_samples_have_none() -> None:
+    assert Season.of(days(range(3), 0.5, (0, HOUR), 1.0, seed=2)) is None
+    assert Season.of(days(range(1), 0.5, (0, HOUR), 4.0, seed=2)) is None
+
+
+def test_whoever_knows_the_season_is_ready_for_its_jump() -> None:
+    nine = 9 * HOUR
+    choices = {"preprocess": ("cpu", 1, 1), "fast": ("t4", 2, 1), "slow": ("v100", 8, 1)}
+    plan = Plan.from_choices(mp.Pipeline.read(CASCADE), mp.Profiles.default(), choices)
+    sample = days(range(3), 2.0, (nine, nine + 300), 200.0, seed=3)
+    trace = days(range(3, 4), 2.0, (nine, nine + 300), 200.0, seed=4).slice(
+        3 * DAY + nine - 120, 3 * DAY + nine + 60
+    )
+
+    def run(known: Trace) -> float:
+        setting = Setting(plan, known, int(trace.arrival_ns[0]), NS, 5 * NS)
+        return simulate(setting, trace, Newsvendor(1e-4)).miss_rate
+
+    # The same sample of one day tells no season.
+    assert run(sample) < run(sample.slice(0, DAY)) / 5

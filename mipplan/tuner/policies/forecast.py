@@ -1,4 +1,4 @@
-"""What traffic to be ready for: the envelope seen lately, and the sample's at the present rate and burstiness."""
+"""What traffic to be ready for: the envelope seen lately, the sample's at the present rate and burstiness, seasons."""
 
 from __future__ import annotations
 
@@ -190,3 +190,68 @@ def _spread(counts: Float64) -> float | None:
         return None
     steps = counts[1:] - counts[:-1]
     return math.sqrt(float(steps @ steps) / steps.size / 2 / mean)
+
+
+@dataclass(frozen=True)
+class SeasonParams:
+    """When traffic is said to have a season."""
+
+    lengths_ns: tuple[int, ...] = (7 * 86_400 * NS_PER_S, 86_400 * NS_PER_S)
+    """A week, or else a day."""
+    periods: int = 2
+    """The sample holds at least two of them."""
+    bins_ns: tuple[int, ...] = tuple(seconds * NS_PER_S for seconds in (60, 300, 900, 3_600))
+    per_bin: float = 100.0
+    """The shortest of these bins is taken in which a hundred queries come on average."""
+    explained: float = 0.5
+    """What came at the same hour of other periods explains at least half of the variance between bins."""
+    noise: float = 3.0
+    """A rise from bin to bin counts from three standard deviations on."""
+
+
+@dataclass(frozen=True)
+class Season:
+    """How many queries come at which time of the day, or of the week; time 0 of sample and run are the same hour."""
+
+    bin_ns: int
+    count: Float64
+    """Mean number of queries of each bin of a period, shape (bins,)."""
+    noise: float
+    """Standard deviations that count, of a mean number m, are ``noise · sqrt(m)``."""
+
+    @classmethod
+    def of(cls, sample: Trace, params: SeasonParams = SeasonParams()) -> Season | None:
+        """The season of a sample; None where it is too short for one, or what it shows may be chance."""
+        first_ns, last_ns = int(sample.arrival_ns[0]), int(sample.arrival_ns[-1])
+        bin_ns = next(
+            (ns for ns in params.bins_ns if sample.rate_rps * ns / NS_PER_S >= params.per_bin), None
+        )
+        if bin_ns is None:
+            return None
+        first = -(-first_ns // bin_ns)  # the first whole bin
+        counts = np.diff(np.searchsorted(sample.arrival_ns, bin_ns * np.arange(first, last_ns // bin_ns + 1)))
+        for length_ns in params.lengths_ns:
+            bins = length_ns // bin_ns
+            periods = counts.size // bins
+            if periods < params.periods:
+                continue
+            latest = counts[counts.size - periods * bins :].reshape(periods, bins).astype(np.float64)
+            mean = latest.mean(axis=0)
+            # What is left of a period once the mean of the others is taken off, and once its own mean is.
+            left = ((latest - mean) * (periods / (periods - 1))) ** 2
+            total = (latest - latest.mean(axis=1, keepdims=True)) ** 2
+            if left.sum() <= (1.0 - params.explained) * total.sum():
+                begins = (first + counts.size - periods * bins) % bins
+                # By what the counts of a bin vary from period to period, in units of chance's.
+                spread = float(((latest - mean) ** 2).sum() / (periods - 1) / max(float(mean.sum()), 1.0))
+                noise = params.noise * math.sqrt(max(spread, 1.0) / periods)
+                return cls(bin_ns, np.roll(mean, begins), noise)
+        return None
+
+    def rise(self, now_ns: int, lead_ns: int) -> float:
+        """How many times what it is now the rate will be at most until `lead_ns` from now, at least 1."""
+        now, until = now_ns // self.bin_ns, (now_ns + lead_ns) // self.bin_ns
+        ahead = np.arange(now + 1, min(until, now + self.count.size - 1) + 1) % self.count.size
+        here, there = float(self.count[now % self.count.size]), self.count[ahead]
+        sure = there[there - here > self.noise * np.sqrt(there + here)]
+        return float(sure.max()) / max(here, 1.0) if sure.size else 1.0

@@ -10,7 +10,7 @@ import numpy as np
 
 from mipplan.core import NS_PER_S, Float64, Int64
 from mipplan.trace import Trace
-from mipplan.tuner.policies.forecast import burstiness, burstiness_twice
+from mipplan.tuner.policies.forecast import Season, burstiness, burstiness_twice
 from mipplan.tuner.traffic import RecentArrivals
 
 
@@ -71,6 +71,7 @@ class LevelEstimator:
         # Half of the rises lead to the long-run rate, as from a dip, and half beyond it.
         self._rises: Float64 = np.asarray(params.prior_rises * -np.diff(tail, append=0.0) / 2)
         self._rises[params.below] += params.prior_rises / 2
+        self._season = Season.of(sample)
         self._number, self._last_rise = 1.0, (0, -1)
         self._time_s, self._count = params.prior_s, params.prior_s * sample.rate_rps
         known = burstiness(sample.arrival_ns, int(sample.arrival_ns[0]), int(sample.arrival_ns[-1]))
@@ -131,7 +132,7 @@ class LevelEstimator:
         return self._count / self._time_s
 
     def ahead_rps(self, now_ns: int) -> float:
-        """The level one lead time from now, if nothing jumps: further along a rise that is no chance."""
+        """The level one lead time from now, if nothing jumps: further along a rise that is no chance, or a season's."""
         ahead_rps, run_s = self.level_rps, (now_ns - self._since_ns) / NS_PER_S
         for span_s, noise in self._params.trends:
             if run_s < 2 * span_s:
@@ -142,6 +143,9 @@ class LevelEstimator:
             if rise > 0:
                 # The spans are one apart, and the middle of the late one lies half of one back.
                 ahead_rps = max(ahead_rps, late / span_s + rise / span_s**2 * (self._lead_s + span_s / 2))
+        if self._season is not None:
+            lead_ns = round(self._lead_s * NS_PER_S)
+            ahead_rps = max(ahead_rps, self.level_rps * self._season.rise(now_ns, lead_ns))
         return ahead_rps
 
     def chances(self, ahead_rps: float) -> tuple[Float64, Float64]:
