@@ -78,17 +78,22 @@ def plan(
 ) -> None:
     """Find the cheapest certified configuration of a pipeline, and replay it."""
     with Session(context, json) as session:
-        from mipplan.certificate import check_covered
         from mipplan.core import check_one_of, check_quantile, check_seed
-        from mipplan.pipeline import Discipline, are_timed
-        from mipplan.planner import check_search
+        from mipplan.pipeline import Discipline
+        from mipplan.planner import check_search, check_theorem
         from mipplan.result import check_laws
 
-        def check_theorem() -> None:
+        def check_proof() -> None:
             """Find out with everything else whether anything is proven of what is asked for."""
-            laws = check_laws(asked.value, dispatch, discipline)
-            if not are_timed(laws):
-                check_covered(laws, discipline, certificate)
+            check_theorem(
+                check_laws(asked.value, dispatch, discipline),
+                discipline,
+                guarantee=guarantee,
+                headroom=headroom,
+                budget_usd_per_hour=budget,
+                certificate=certificate,
+                runs=covered.or_else(None),
+            )
 
         faults = Faults()
         slo_s = faults.take(lambda: inputs.optional_seconds("--slo", slo))
@@ -115,7 +120,7 @@ def plan(
         )
         faults.take(lambda: inputs.check_dispatch(dispatch))
         faults.take(lambda: check_one_of("discipline", discipline, Discipline, repr))
-        faults.take(lambda: check_theorem() if asked else None)
+        faults.take(lambda: check_proof() if asked else None)
         if explain and certificate != "classic":
             faults.add(
                 Fault("--explain", "goes with --certificate classic; `mipplan verify` has the critical path")

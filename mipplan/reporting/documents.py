@@ -287,6 +287,7 @@ class ReplayCommandReport(Report):
     usd_per_hour: float
     quantile: float
     trace: TraceReport
+    dispatch: str
     in_sample: bool
     replay: ReplayReport
     window_s: float | None
@@ -306,9 +307,11 @@ class StreamReport(Report):
     queries: int
     first_s: float
     last_s: float
+    dispatch: str
     discipline: str
     engine: str
     seed: int
+    certificate_applies: bool
     latency_s: dict[str, float]
     quantile_error: float
     slo_s: float

@@ -176,6 +176,14 @@ def test_a_sharp_certificate_says_for_which_runs_it_holds(run: Run) -> None:
     )
     assert classic["runs"] is None
     assert classic["certificate_s"] >= verified["certificate_s"]
+    wider = ("verify", "plan.json", "--trace", "trace.csv", "--runs", "0:0:any")
+    assert json.loads(run(*wider, "--json").stdout)["runs"] == {
+        "least_service": 0.0,
+        "least_delay": 0.0,
+        "ties": "any",
+    }
+    assert "another class of runs" in " ".join(run(*wider).stdout.split())
+    assert "--runs: expected SERVICE:DELAY:TIES" in run(*wider[:-1], "0.9").output
 
 
 def test_what_does_not_go_with_a_sharp_certificate_is_told(run: Run) -> None:
@@ -198,6 +206,20 @@ def test_what_no_theorem_covers_is_told_with_other_mistakes(run: Run) -> None:
     timed = run(*PLAN, "--dispatch", "timed", "--headroom", "2", "--budget", "3")
     for said in ("2 faults", "--headroom: does not go with timed", "--budget: does not go with timed"):
         assert said in timed.output
+    sharp = run(
+        *PLAN, "--dispatch", "timed", "--certificate", "sharp", "--runs", "0.9:1:any", "--quantile", "2"
+    )
+    for said in ("3 faults", "--quantile", "--certificate: does not go with", "--runs: do not go with timed"):
+        assert said in sharp.output
+    inside = run(
+        *PLAN, "--dispatch", "timed", "--guarantee", "envelope", "--discipline", "fifo", "--headroom", "0"
+    )
+    for said in (
+        "2 faults",
+        "--discipline: no theorem covers fifo queues inside an arrival curve",
+        "--headroom",
+    ):
+        assert said in inside.output
     unread = run("plan", "none.yaml", "--trace", "trace.csv", "--dispatch", "lazy", "--discipline", "lifo")
     for said in ("none.yaml", "--dispatch: expected", "--discipline: expected"):
         assert said in unread.output
@@ -215,7 +237,25 @@ def test_verify_says_under_which_laws_and_discipline_it_judged(run: Run) -> None
     as_eager = run(
         "replay", "plan.json", "--trace", "trace.csv", "--discipline", "oldest_first", "--dispatch", "eager"
     )
-    assert "does not cover this run: dispatch, replicas" in " ".join(as_eager.stdout.split())
+    assert "does not cover this run: dispatch, queues" in " ".join(as_eager.stdout.split())
+
+
+def test_a_replay_says_whether_the_certificate_covers_it(run: Run) -> None:
+    flags = ("--dispatch", "timed", "--discipline", "fifo", "--time-limit", "5s", "--no-replay")
+    assert run(*PLAN, *flags, "--out", "plan.json").exit_code == 0
+    given = ("replay", "plan.json", "--trace", "trace.csv")
+    for stream in ((), ("--stream",)):
+        for flags, covered, said in (
+            ((), True, None),
+            (("--discipline", "oldest_first"), False, "this replay is what every such run does"),
+            (("--dispatch", "eager"), False, "no theorem under fifo"),
+        ):
+            shown = " ".join(run(*given, *stream, *flags).stdout.split())
+            for note in ("this replay is what every such run does", "no theorem"):
+                assert (note in shown) == (said is not None and note in said), (stream, flags)
+            document = json.loads(run(*given, *stream, *flags, "--json").stdout)
+            assert document.get("replay", document)["certificate_applies"] == covered
+            assert document["dispatch"] == ("eager" if "eager" in flags else "timed")
 
 
 def test_a_budget_turns_the_question_round(run: Run) -> None:
