@@ -19,15 +19,15 @@ import numpy as np
 from mipplan.calculus import StageService, latest_start_ns, stage_service
 from mipplan.core import InputError, Int64, check_all, listed
 from mipplan.pipeline import Discipline, DispatchLaw, Edge, Join, Laws
-from mipplan.result import CertificateKind, CriticalStage, Guarantee, Plan, RunClass
+from mipplan.result import CertificateKind, CriticalStage, Plan, RunClass
 from mipplan.tokens import Workload
 
 
-def check_discipline(discipline: Discipline, guarantee: str = Guarantee.TRACE) -> None:
+def check_discipline(discipline: Discipline, *, inside_curve: bool = False) -> None:
     """Raise `InputError` if no plans are made for the discipline, where the replay is not the certificate."""
     if discipline is Discipline.OLDEST_FIRST:
         return
-    if guarantee == Guarantee.ENVELOPE:
+    if inside_curve:
         message = (
             "no theorem covers fifo queues inside an arrival curve, under any dispatch: plan for oldest_first"
         )
@@ -42,24 +42,21 @@ def check_discipline(discipline: Discipline, guarantee: str = Guarantee.TRACE) -
 def check_sharp(certificate: str, laws: Laws, runs: RunClass | None = None) -> None:
     """Raise `InputError` if the sharp certificate is asked for, or its runs are, and a stage is paced: it has none."""
     paced = paced_stages(laws)
+    if not paced or (certificate != CertificateKind.SHARP and runs is None):
+        return
     are = f"{listed(paced)} {'is' if len(paced) == 1 else 'are'} paced"
-    if paced and certificate == CertificateKind.SHARP:
+    if certificate == CertificateKind.SHARP:
         message = f"the sharp one is about eager dispatch, and {are}; take classic or auto"
         raise InputError.one("certificate", message)
-    if paced and runs is not None:
-        raise InputError.one("runs", f"go with a sharp certificate, which is about eager dispatch, and {are}")
+    raise InputError.one("runs", f"go with a sharp certificate, which is about eager dispatch, and {are}")
 
 
 def check_covered(
-    laws: Laws,
-    discipline: str,
-    certificate: str,
-    guarantee: str = Guarantee.TRACE,
-    runs: RunClass | None = None,
+    laws: Laws, discipline: str, certificate: str, runs: RunClass | None = None, *, inside_curve: bool = False
 ) -> None:
     """Raise `InputError` listing all that no theorem about services covers under these laws."""
     check_all(
-        lambda: check_discipline(Discipline(discipline), guarantee),
+        lambda: check_discipline(Discipline(discipline), inside_curve=inside_curve),
         lambda: check_sharp(certificate, laws, runs),
     )
 

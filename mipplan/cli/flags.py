@@ -75,7 +75,7 @@ PlanCertificate = Annotated[
     ),
 ]
 _RUNS = (
-    "Least shares of batch latencies and of delays, and whether the arrivals of an instant come before its dispatches "
+    "least shares of batch latencies and of delays, and whether the arrivals of an instant come before its dispatches "
     "(settled) or in any order (any)."
 )
 Runs = Annotated[str | None, option("SERVICE:DELAY:TIES", f"Sharp: {_RUNS} 0:1:settled by default.")]

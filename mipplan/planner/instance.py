@@ -8,18 +8,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from mipplan.calculus import ArrivalCurve, StageService, most_tokens_per_query
-from mipplan.certificate import check_covered, check_timed
-from mipplan.core import (
-    NS_PER_S,
-    Fault,
-    Faults,
-    InputError,
-    check_all,
-    check_budget,
-    check_one_of,
-    check_time_limit,
-    is_number,
-)
+from mipplan.core import NS_PER_S
 from mipplan.options import (
     StageFamilies,
     StageOptions,
@@ -31,15 +20,13 @@ from mipplan.options import (
     trace_demand,
     undominated,
 )
-from mipplan.pipeline import Laws, Pipeline, are_timed
+from mipplan.pipeline import Laws, Pipeline
 from mipplan.planner.cuts import Cut, Services, strengthen
-from mipplan.planner.oracle import ORACLES, CertificateOracle, SeparationOracle, WorstCaseOracle
+from mipplan.planner.oracle import CertificateOracle, SeparationOracle, WorstCaseOracle
 from mipplan.profiles import Profiles
-from mipplan.result import CertificateKind, Guarantee, Plan, RunClass, check_certified_by
-from mipplan.solvers import AUTO
+from mipplan.result import Plan
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
-from mipplan_formulations import FORMULATIONS
 
 
 @dataclass(frozen=True)
@@ -181,78 +168,3 @@ def _on_trace(
 ) -> Instance:
     oracle = CertificateOracle(workload, quantile, deadline_ns)
     return Instance.of(workload.pipeline, profiles, trace_demand(workload), oracle, deadline_ns, laws)
-
-
-def check_search(
-    *,
-    formulation: str,
-    guarantee: str,
-    envelope: ArrivalCurve | None,
-    time_limit_s: float | None,
-    headroom: float,
-    budget_usd_per_hour: float | None,
-    certificate: str = CertificateKind.CLASSIC,
-    runs: RunClass | None = None,
-) -> None:
-    """Refuse what `plan` cannot search by, whatever the pipeline.
-
-    Raises `InputError` listing every fault.
-    """
-    # The optimum of a formulation that is not exact would be no lower bound for the certified plans.
-    exact = [name for name, formulation in FORMULATIONS.items() if formulation.exact]
-    check_all(
-        lambda: check_one_of("formulation", formulation, [AUTO, *exact], repr),
-        # A plan that rests on replays is made by `mipplan.refine`.
-        lambda: check_one_of("guarantee", guarantee, ORACLES, repr),
-        lambda: _check_envelope(guarantee, envelope),
-        lambda: check_time_limit(time_limit_s),
-        lambda: _check_headroom(headroom),
-        lambda: check_budget(budget_usd_per_hour),
-        lambda: check_certified_by(certificate, runs, guarantee, budget_usd_per_hour),
-    )
-
-
-def check_theorem(
-    laws: Laws,
-    discipline: str,
-    *,
-    guarantee: str,
-    headroom: float,
-    budget_usd_per_hour: float | None,
-    certificate: str,
-    runs: RunClass | None,
-) -> bool:
-    """Refuse what nothing is proven of under these laws; say whether the replay is what proves the plan.
-
-    It is where all stages are timed and the trace is what the plan is for. Raises `InputError` listing every fault.
-    """
-    if guarantee != Guarantee.TRACE or not are_timed(laws):
-        check_covered(laws, discipline, certificate, guarantee, runs)
-        return False
-    faults = Faults()
-    # "classic" is what is asked for by default; a class of runs beside it is refused by `check_search`.
-    asked = None if certificate == CertificateKind.CLASSIC else certificate
-    faults.take(lambda: check_timed(asked, None if asked is None else runs))
-    message = "does not go with timed dispatch, whose plans are found by replays of the trace as it is"
-    given = {"headroom": headroom != 1.0, "budget_usd_per_hour": budget_usd_per_hour is not None}
-    faults.add(*(Fault(what, message) for what, is_given in given.items() if is_given))
-    faults.check()
-    return True
-
-
-def _check_envelope(guarantee: str, envelope: ArrivalCurve | None) -> None:
-    if envelope is None:
-        return
-    if guarantee != Guarantee.ENVELOPE:
-        raise InputError.one("envelope", 'goes with guarantee="envelope" only')
-    if not isinstance(envelope, ArrivalCurve):
-        raise InputError.one("envelope", f"expected an ArrivalCurve, found {type(envelope).__name__}")
-    if envelope.just_after(0.0) < 1.0:
-        message = "its burst is below one query, so no query could ever arrive; give a burst of at least 1"
-        raise InputError.one("envelope", message)
-
-
-def _check_headroom(headroom: float) -> None:
-    if not is_number(headroom) or not 1.0 <= headroom <= 1000.0:
-        message = f"expected a multiple of the traffic from 1 to 1000, found {headroom!r}"
-        raise InputError.one("headroom", message)

@@ -7,28 +7,34 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mipplan.calculus import ArrivalCurve, empirical_envelope
-from mipplan.certificate import resolve_certificate
+from mipplan.calculus import ArrivalCurve, check_curve, empirical_envelope
+from mipplan.certificate import check_covered, check_timed, resolve_certificate
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     UNLIMITED_NS,
     Deadline,
+    Fault,
+    Faults,
     SearchLimits,
     check_all,
     check_budget,
+    check_headroom,
     check_margin,
+    check_one_of,
     check_quantile,
     check_seed,
+    check_time_limit,
     from_front,
     seconds_to_ns,
 )
 from mipplan.options import Configuration, check_names
-from mipplan.pipeline import Dispatch, Pipeline
+from mipplan.pipeline import Dispatch, DispatchLaw, Laws, Pipeline
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility
-from mipplan.planner.instance import Request, check_search, check_theorem
+from mipplan.planner.instance import Request
+from mipplan.planner.oracle import ORACLES
 from mipplan.profiles import Profiles
 from mipplan.result import (
     CertificateKind,
@@ -41,12 +47,14 @@ from mipplan.result import (
     Provenance,
     RunClass,
     TraceReference,
+    check_certified_by,
     check_laws,
     relevant_profiles,
     resolve_slo_ns,
 )
 from mipplan.solvers import AUTO, resolve_solver
 from mipplan.trace import Trace
+from mipplan_formulations import FORMULATIONS
 
 #: Begins the reason of a search that did not come to its end.
 _STOPPED = "the search was stopped (time limit or interrupt)"
@@ -172,15 +180,8 @@ def plan(
         lambda: check_laws(pipeline, dispatch, discipline),
     )
     laws = check_laws(pipeline, dispatch, discipline)
-    by_replay = check_theorem(
-        laws,
-        discipline,
-        guarantee=guarantee,
-        headroom=headroom,
-        budget_usd_per_hour=budget_usd_per_hour,
-        certificate=certificate,
-        runs=runs,
-    )
+    asked_for = (guarantee, certificate, runs, headroom, budget_usd_per_hour)
+    by_replay = check_theorem(laws, discipline, *asked_for)
     # Whatever "auto" will mean, a solver that does not work here is found before any work. With a formulation by name
     # "auto" is the first solver that works; without one it stays with each problem that is solved.
     resolved = resolve_solver(solver)
@@ -345,3 +346,55 @@ class PlanMaker:
 
     def _without_plan(self, reason: str) -> Plan:
         return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())
+
+
+def check_search(
+    *,
+    formulation: str,
+    guarantee: str,
+    envelope: ArrivalCurve | None,
+    time_limit_s: float | None,
+    headroom: float,
+    budget_usd_per_hour: float | None,
+    certificate: str = CertificateKind.CLASSIC,
+    runs: RunClass | None = None,
+) -> None:
+    """Refuse what `plan` cannot search by, whatever the pipeline.
+
+    Raises `InputError` listing every fault.
+    """
+    # The optimum of a formulation that is not exact would be no lower bound for the certified plans.
+    exact = [name for name, formulation in FORMULATIONS.items() if formulation.exact]
+    check_all(
+        lambda: check_one_of("formulation", formulation, [AUTO, *exact], repr),
+        # A plan that rests on replays is made by `mipplan.refine`.
+        lambda: check_one_of("guarantee", guarantee, ORACLES, repr),
+        lambda: None if envelope is None else check_curve(envelope, guarantee == Guarantee.ENVELOPE),
+        lambda: check_time_limit(time_limit_s),
+        lambda: check_headroom(headroom),
+        lambda: check_budget(budget_usd_per_hour),
+        lambda: check_certified_by(certificate, runs, guarantee, budget_usd_per_hour),
+    )
+
+
+def check_theorem(
+    laws: Laws,
+    discipline: str,
+    guarantee: str,
+    certificate: str,
+    runs: RunClass | None,
+    headroom: float,
+    budget_usd_per_hour: float | None,
+) -> bool:
+    """Refuse what nothing is proven of under these laws, with every fault; say whether the replay proves a plan."""
+    if guarantee == Guarantee.ENVELOPE or set(laws.values()) != {DispatchLaw.TIMED}:
+        check_covered(laws, discipline, certificate, runs, inside_curve=guarantee == Guarantee.ENVELOPE)
+        return False
+    faults = Faults()
+    # The classic one is the default, so nobody need have asked for it.
+    faults.take(lambda: check_timed(None if certificate == CertificateKind.CLASSIC else certificate, runs))
+    message = "does not go with timed dispatch, whose plans are found by replays of the trace as it is"
+    given = {"headroom": headroom != 1.0, "budget_usd_per_hour": budget_usd_per_hour is not None}
+    faults.add(*(Fault(what, message) for what, is_given in given.items() if is_given))
+    faults.check()
+    return True

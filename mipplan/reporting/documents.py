@@ -92,6 +92,16 @@ class ChoiceReport(Report):
     usd_per_hour: float
 
 
+class LawCostReport(Report):
+    """The cheapest plan under one dispatch law."""
+
+    status: str
+    limit: str | None
+    usd_per_hour: float | None
+    lower_bound_usd_per_hour: float | None
+    certificate_s: float | None
+
+
 class BucketReport(Report):
     """One token bucket of an arrival curve: at most ``burst + rate_rps·u`` queries in any window of u seconds."""
 
@@ -271,6 +281,7 @@ class PlanReport(Report):
     bound_s: float | None
     certificate_s: float | None
     choices: dict[str, ChoiceReport]
+    law_costs: dict[str, LawCostReport] | None
     trace: TraceReport
     in_sample: bool = True
     replay: ReplayReport | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -256,6 +257,43 @@ def test_a_replay_says_whether_the_certificate_covers_it(run: Run) -> None:
             document = json.loads(run(*given, *stream, *flags, "--json").stdout)
             assert document.get("replay", document)["certificate_applies"] == covered
             assert document["dispatch"] == ("eager" if "eager" in flags else "timed")
+
+
+def test_a_plan_says_what_each_law_costs(run: Run) -> None:
+    patient = (*PLAN, "--time-limit", "600s")
+    shown = run(*patient).stdout
+    document = json.loads(run(*patient, "--json").stdout)
+    paced = json.loads(run(*patient, "--dispatch", "paced", "--json").stdout)
+    timed = json.loads(run(*patient, "--dispatch", "timed", "--json").stdout)
+    costs = document["law_costs"]
+    assert list(costs) == ["eager", "paced", "timed"]
+    for law, own in (("eager", document), ("paced", paced), ("timed", timed)):
+        assert costs[law] == {name: own[name] for name in costs[law]}
+        assert own["law_costs"] == costs
+    text = ", ".join(f"{law} {cost['usd_per_hour']:.4f}" for law, cost in costs.items())
+    assert f"dispatch     {text} $/h  (cheapest plan under each law; --dispatch chooses)" in shown
+    for flags in (("--no-laws",), ("--budget", "2.5")):
+        assert "(cheapest plan under each law" not in run(*PLAN, *flags).stdout
+        assert json.loads(run(*PLAN, *flags, "--json").stdout)["law_costs"] is None
+    for_fifo = (*PLAN, "--dispatch", "timed", "--discipline", "fifo")
+    assert "(cheapest plan under each law" not in run(*for_fifo).stdout, "there is no choice"
+
+
+def test_a_law_without_a_plan_or_a_proof_is_not_given_a_price(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = (*PLAN, "--time-limit", "600s")
+    none = run(*patient, "--slo", "1ms")
+    assert none.exit_code == 1
+    assert "dispatch  eager none, paced none, timed none  (" in none.stdout
+    only_timed = run(*patient, "--slo", "8ms")
+    assert only_timed.exit_code == 1
+    assert "dispatch  eager none, paced none, timed 9.80 $/h  (" in only_timed.stdout
+    hurried = run(*PLAN, "--slo", "14ms", "--time-limit", "1ns")
+    assert re.search(r"dispatch  +eager ≤ [\d.]+, paced ≤ [\d.]+, timed ≤ [\d.]+ \$/h  \(", hurried.stdout)
+    monkeypatch.setattr("mipplan.planner.planning.find_first_plan", lambda instance, params: None)
+    nothing = run(*PLAN, "--time-limit", "1ns")
+    assert re.search(r"dispatch  eager unknown, paced unknown, timed (unknown|≤ )", nothing.stdout)
 
 
 def test_a_budget_turns_the_question_round(run: Run) -> None:
