@@ -12,6 +12,7 @@ from mipplan.certificate import (
     Certificate,
     certify_stages,
     check_certificate,
+    check_timed,
     plan_services,
     state_certificate,
 )
@@ -96,11 +97,11 @@ def certify(
     certificate : {"auto", "classic", "sharp"}, optional
         By which theorem; the plan's own by default. The sharp one is never above the classic one, and takes longer;
         ``"auto"`` takes it where the workload is not too large for it and no stage is paced. Where all stages are timed
-        the replay is the certificate, whatever is asked for.
+        the replay is the certificate, and none is asked for by name.
     runs : RunClass, optional
         The runs that a sharp certificate, or one of ``fifo`` queues, is to hold for; by default the plan's own, or else
         those of the serving model in which batches may finish early. Less is known of overtaking, the earlier they may.
-        The classic one holds for more (see its theorem).
+        It goes with these only: the classic one holds for what its theorem says.
     seed : int, optional
         Seed of the token draws; the plan's own by default.
 
@@ -109,7 +110,7 @@ def certify(
     NoPlanError
         If the plan holds no choices.
     InputError
-        If there is no such certificate under this discipline and these laws.
+        If there is no such certificate under this discipline and these laws, or none of a class of runs.
 
     References
     ----------
@@ -127,6 +128,7 @@ def certify(
     plan = replace(plan, objective=plan.objective.under(laws, wanted))
     if not are_timed(laws):
         return certify_stages(plan, trace, seed=seed, certificate=certificate, runs=runs)
+    check_timed(certificate, runs)
     replayed = replay(plan, trace, seed=seed)
     workload = realise(plan.pipeline, trace, replayed.seed)
     exits = {stage: seen.exit_ns for stage, seen in replayed.stages.items()}
@@ -141,6 +143,7 @@ def verify(
     dispatch: Dispatch = None,
     discipline: str | None = None,
     certificate: str | None = None,
+    runs: RunClass | None = None,
 ) -> Verification:
     """Recompute cost, bound and certificate of a plan file on a trace, from the file alone.
 
@@ -159,11 +162,13 @@ def verify(
         As for `certify`; laws other than the file's say whether the plan would be certified under them.
     certificate : {"auto", "classic", "sharp"}, optional
         By which theorem to judge (`mipplan.certify`); by default the one that the file's figure comes from.
+    runs : RunClass, optional
+        As for `certify`: by default the class that the file states.
 
     Raises
     ------
     InputError
-        If the file cannot be read as a plan.
+        If the file cannot be read as a plan, or there is no such certificate.
     """
     document = read_document(path)
     problems = [
@@ -183,7 +188,7 @@ def verify(
     if uncovered := _uncovered(plan, certificate):
         problems.append(uncovered)
         return Verification(False, tuple(problems), (), plan, None)
-    judged = certify(plan, planned, certificate=certificate)
+    judged = certify(plan, planned, certificate=certificate, runs=runs)
     curve = None if plan.envelope is None else ArrivalCurve(plan.envelope)
     worst = None if curve is None else WorstCase(plan.pipeline, curve)
     worst_case_ns = None if worst is None else worst.bound_ns(plan_services(plan))
@@ -196,13 +201,17 @@ def verify(
         remarks.append(f"the certificate is {which}, for runs where {judged.runs.text}")
     # Files hold no figures of fifo queues.
     same_theorem = not by_arrival and (judged.runs is not None) == (plan.certificate is CertificateKind.SHARP)
+    same_runs = plan.runs is None or judged.runs == plan.runs
     if not as_planned:
         remarks.append("judged under other dispatch laws, or another discipline, than it was made for")
     elif not same_theorem and not by_arrival:
         remarks.append(
             f"judged by another certificate than the {plan.certificate} one that the file's figure comes from"
         )
-    if as_planned and ((same_theorem and same_trace) or worst_case_ns is not None):
+    elif not same_runs:
+        remarks.append("judged for another class of runs than the one that the file's figure holds for")
+    same_figure = same_theorem and same_runs and same_trace
+    if as_planned and (same_figure or worst_case_ns is not None):
         problems += _figure_problems(plan, planned, worst, guaranteed_ns)
     problems += _consistency_problems(plan)
     problems += _stability_problems(plan, planned, curve)

@@ -1,6 +1,6 @@
 """Network calculus: arrival and service curves, their deviations, and the trace's own virtual waiting times."""
 
-from mipplan.calculus.arrival import ArrivalCurve, empirical_envelope, overrun
+from mipplan.calculus.arrival import ArrivalCurve, check_curve, empirical_envelope, overrun
 from mipplan.calculus.envelopes import Envelope, EnvelopeCurve, WindowCounts, rate_needed, servers_needed
 from mipplan.calculus.intervals import StageArrivals, StageBounds, bound_stage
 from mipplan.calculus.paths import PathWait, PathWaits, analyse_paths
@@ -28,6 +28,7 @@ __all__ = [
     "WorstCase",
     "analyse_paths",
     "bound_stage",
+    "check_curve",
     "empirical_envelope",
     "fewest_replicas",
     "grid_rate",

@@ -18,7 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Float64, Int64
+from mipplan.core import NS_PER_S, Float64, InputError, Int64
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,20 @@ class ArrivalCurve:
         reached = ((tokens - burst) / rate for burst, rate in self.buckets if rate > 0)
         never = self.rate == 0 and self.buckets[-1][0] < tokens
         return math.inf if never else max(reached, default=0.0)
+
+
+def check_curve(envelope: object, is_kept: bool) -> None:
+    """Refuse what is no arrival curve that a plan could keep, or one given to a plan that `is_kept` says keeps none.
+
+    Raises `InputError`.
+    """
+    if not is_kept:
+        raise InputError.one("envelope", 'goes with guarantee="envelope" only')
+    if not isinstance(envelope, ArrivalCurve):
+        raise InputError.one("envelope", f"expected an ArrivalCurve, found {type(envelope).__name__}")
+    if envelope.just_after(0.0) < 1.0:
+        message = "its burst is below one query, so no query could ever arrive; give a burst of at least 1"
+        raise InputError.one("envelope", message)
 
 
 def empirical_envelope(arrival_ns: Int64, max_pieces: int = 64) -> ArrivalCurve:

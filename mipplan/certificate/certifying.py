@@ -24,6 +24,8 @@ from mipplan.certificate.classic import (
 from mipplan.certificate.sharp import SharpEvaluator, StageSetting
 from mipplan.core import (
     NS_PER_S,
+    Fault,
+    Faults,
     InputError,
     Int64,
     Printable,
@@ -110,7 +112,8 @@ def certify_stages(
         if certificate == CertificateKind.SHARP:
             raise InputError.one("certificate", "the sharp one is about oldest first, and this is fifo")
         return certify_fifo(workload, plan, runs or plan.runs or RunClass())
-    kind = resolve_certificate(plan.certificate if certificate is None else certificate, workload, plan.laws)
+    asked = plan.certificate if certificate is None else certificate
+    kind = resolve_certificate(asked, workload, plan.laws, runs)
     if kind is CertificateKind.CLASSIC:
         return certify_services(workload, plan_services(plan), plan.quantile)
     return certify_sharply(workload, plan_settings(plan), plan.quantile, runs or plan.runs or RunClass())
@@ -136,20 +139,48 @@ def check_certificate(certificate: str) -> None:
     check_one_of("certificate", certificate, [AUTO, *CertificateKind], repr)
 
 
-def resolve_certificate(
-    certificate: str, workload: Workload, laws: Laws, params: CertifyParams = CertifyParams()
-) -> CertificateKind:
-    """Say which certificate is meant, on this workload and under these laws.
+def check_timed(certificate: str | None, runs: RunClass | None) -> None:
+    """Raise `InputError` if a certificate is asked for by name, or runs are, although all stages are timed."""
+    faults = Faults()
+    if certificate is not None and certificate != AUTO:
+        message = (
+            "does not go with timed dispatch: where all stages are timed the replay is the certificate; for another "
+            "one judge the choices under eager dispatch"
+        )
+        faults.add(Fault("certificate", message))
+    if runs is not None:
+        message = "do not go with timed dispatch: where all stages are timed every run is the replay"
+        faults.add(Fault("runs", message))
+    faults.check()
 
-    Raises `InputError` if there is no such certificate, or none under these laws.
+
+def resolve_certificate(
+    certificate: str,
+    workload: Workload,
+    laws: Laws,
+    runs: RunClass | None = None,
+    params: CertifyParams = CertifyParams(),
+) -> CertificateKind:
+    """Say which certificate is meant, on this workload, under these laws and for this class of runs, if one is named.
+
+    Raises `InputError` if there is no such certificate, or none under these laws or for a class of runs.
     """
     check_certificate(certificate)
-    check_sharp(certificate, laws)
-    if certificate != AUTO:
-        return CertificateKind(certificate)
+    check_sharp(certificate, laws, runs)
+    if certificate == CertificateKind.SHARP:
+        return CertificateKind.SHARP
     tokens = sum(stage.count for stage in workload.stages.values())
-    is_affordable = tokens <= params.most_tokens
-    return CertificateKind.SHARP if is_affordable and not paced_stages(laws) else CertificateKind.CLASSIC
+    if certificate == AUTO and tokens <= params.most_tokens and not paced_stages(laws):
+        return CertificateKind.SHARP
+    if runs is not None:
+        # Not dropped in silence: the classic one does not hold for all of them (sources of single tokens, any ties).
+        which = (
+            f"auto takes the classic one for {tokens:,} tokens" if certificate == AUTO else "this is classic"
+        )
+        raise InputError.one(
+            "runs", f"go with a sharp certificate, and {which}: ask for sharp, or leave them out"
+        )
+    return CertificateKind.CLASSIC
 
 
 def plan_settings(plan: Plan) -> dict[str, StageSetting]:

@@ -23,30 +23,42 @@ from mipplan.result import CertificateKind, CriticalStage, Plan, RunClass
 from mipplan.tokens import Workload
 
 
-def check_discipline(discipline: Discipline) -> None:
-    """Raise `InputError` if no plans are made for the discipline, where not all stages are timed."""
-    if discipline is not Discipline.OLDEST_FIRST:
+def check_discipline(discipline: Discipline, *, inside_curve: bool = False) -> None:
+    """Raise `InputError` if no plans are made for the discipline, where the replay is not the certificate."""
+    if discipline is Discipline.OLDEST_FIRST:
+        return
+    if inside_curve:
+        message = (
+            "no theorem covers fifo queues inside an arrival curve, under any dispatch: plan for oldest_first"
+        )
+    else:
         message = (
             "no plans are made for fifo under eager or paced dispatch: plan for oldest_first and judge the choices by "
             "mipplan.certify, or refine under timed dispatch, where the replay is the certificate under either"
         )
-        raise InputError.one("discipline", message)
+    raise InputError.one("discipline", message)
 
 
-def check_sharp(certificate: str, laws: Laws) -> None:
-    """Raise `InputError` if the sharp certificate is asked for, and a stage is paced: there is none for it."""
+def check_sharp(certificate: str, laws: Laws, runs: RunClass | None = None) -> None:
+    """Raise `InputError` if the sharp certificate is asked for, or its runs are, and a stage is paced: it has none."""
     paced = paced_stages(laws)
-    if certificate == CertificateKind.SHARP and paced:
-        are = "is" if len(paced) == 1 else "are"
-        message = (
-            f"the sharp one is about eager dispatch, and {listed(paced)} {are} paced; take classic or auto"
-        )
+    if not paced or (certificate != CertificateKind.SHARP and runs is None):
+        return
+    are = f"{listed(paced)} {'is' if len(paced) == 1 else 'are'} paced"
+    if certificate == CertificateKind.SHARP:
+        message = f"the sharp one is about eager dispatch, and {are}; take classic or auto"
         raise InputError.one("certificate", message)
+    raise InputError.one("runs", f"go with a sharp certificate, which is about eager dispatch, and {are}")
 
 
-def check_covered(laws: Laws, discipline: str, certificate: str) -> None:
+def check_covered(
+    laws: Laws, discipline: str, certificate: str, runs: RunClass | None = None, *, inside_curve: bool = False
+) -> None:
     """Raise `InputError` listing all that no theorem about services covers under these laws."""
-    check_all(lambda: check_discipline(Discipline(discipline)), lambda: check_sharp(certificate, laws))
+    check_all(
+        lambda: check_discipline(Discipline(discipline), inside_curve=inside_curve),
+        lambda: check_sharp(certificate, laws, runs),
+    )
 
 
 def paced_stages(laws: Laws) -> list[str]:

@@ -16,6 +16,8 @@ from mipplan.core import Fault, Faults
 
 #: From this many pipelines on, workers on all cores are worth starting.
 _MANY_PIPELINES = 40
+#: Planning under the other dispatch laws may take this share of the time limit, because it is a glance at them.
+_LAWS_SHARE = 0.1
 
 app = typer.Typer(
     name="mipplan",
@@ -68,6 +70,12 @@ def plan(
     start: flags.From = None,
     end: flags.To = None,
     replay: Annotated[bool, typer.Option(help="Replay the plan on the trace as well.")] = True,
+    laws: Annotated[
+        bool,
+        typer.Option(
+            help="Say what the cheapest plan under each dispatch law costs, in a tenth of the time limit."
+        ),
+    ] = True,
     explain: Annotated[
         bool,
         typer.Option(
@@ -78,23 +86,22 @@ def plan(
 ) -> None:
     """Find the cheapest certified configuration of a pipeline, and replay it."""
     with Session(context, json) as session:
-        from mipplan.certificate import check_covered
+        from mipplan.comparison import plan_under_laws
         from mipplan.core import check_one_of, check_quantile, check_seed
-        from mipplan.pipeline import Discipline, are_timed
-        from mipplan.planner import check_search
-        from mipplan.result import check_laws
+        from mipplan.pipeline import Discipline
+        from mipplan.planner import check_search, check_theorem
+        from mipplan.result import Limit, check_laws
 
-        def check_theorem() -> None:
+        def check_proof() -> None:
             """Find out with everything else whether anything is proven of what is asked for."""
-            laws = check_laws(asked.value, dispatch, discipline)
-            if not are_timed(laws):
-                check_covered(laws, discipline, certificate)
+            told = check_laws(asked.value, dispatch, discipline)
+            check_theorem(told, discipline, guarantee, certificate, covered.or_else(None), headroom, budget)
 
         faults = Faults()
         slo_s = faults.take(lambda: inputs.optional_seconds("--slo", slo))
         margin_s = faults.take(lambda: inputs.seconds_of("--margin", margin))
         curve = faults.take(lambda: inputs.arrival_curve(envelope or ()))
-        time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
+        time_limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         asked = faults.take(lambda: inputs.read_pipeline(pipeline))
         measured = faults.take(lambda: inputs.read_profiles(profiles))
         arrivals = faults.take(lambda: inputs.read_trace(trace, expand, seed, start, end))
@@ -106,7 +113,7 @@ def plan(
                 formulation=formulation,
                 guarantee=guarantee,
                 envelope=curve.or_else(None),
-                time_limit_s=time_limit_s.or_else(None),
+                time_limit_s=time_limit_s.value if time_limit_s else None,
                 headroom=headroom,
                 budget_usd_per_hour=budget,
                 certificate=certificate,
@@ -115,7 +122,7 @@ def plan(
         )
         faults.take(lambda: inputs.check_dispatch(dispatch))
         faults.take(lambda: check_one_of("discipline", discipline, Discipline, repr))
-        faults.take(lambda: check_theorem() if asked else None)
+        faults.take(lambda: check_proof() if asked else None)
         if explain and certificate != "classic":
             faults.add(
                 Fault("--explain", "goes with --certificate classic; `mipplan verify` has the critical path")
@@ -153,6 +160,11 @@ def plan(
             if made.choices and replay:
                 progress("replaying the plan")
                 replayed = mp.replay(made, arrivals.value)
+            under_laws = None
+            if laws and made.limit is not Limit.INTERRUPT:
+                under_laws = plan_under_laws(
+                    made, arrivals.value, time_limit_s=_LAWS_SHARE * time_limit_s.value, progress=progress
+                )
             is_timed = made.dispatch == "timed"
             if made.choices and explain and not is_timed:
                 progress("explaining the plan")
@@ -161,7 +173,9 @@ def plan(
         if explain and is_timed:
             remarks.append("a timed plan is certified by its replay: there are no terms to explain")
         written = None if out is None else str(out)
-        report = reporting.plan_report(made, arrivals.value, replayed, explanation, remarks, written)
+        report = reporting.plan_report(
+            made, arrivals.value, replayed, explanation, remarks, written, under_laws
+        )
         session.show(report, reporting.show_plan)
         if made.status is mp.PlanStatus.INFEASIBLE:
             session.exit_code = EXIT_NOT_MET

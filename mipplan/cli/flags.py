@@ -74,12 +74,17 @@ PlanCertificate = Annotated[
         "--certificate", help="Judge by this: classic, sharp or auto; by default as the plan was made."
     ),
 ]
-Runs = Annotated[
+_RUNS = (
+    "least shares of batch latencies and of delays, and whether the arrivals of an instant come before its dispatches "
+    "(settled) or in any order (any)."
+)
+Runs = Annotated[str | None, option("SERVICE:DELAY:TIES", f"Sharp: {_RUNS} 0:1:settled by default.")]
+PlanRuns = Annotated[
     str | None,
     option(
         "SERVICE:DELAY:TIES",
-        "Sharp: least shares of batch latencies and of delays, and whether the arrivals of an instant come before its "
-        "dispatches (settled) or in any order (any). 0:1:settled by default.",
+        f"Sharp, or of fifo queues: {_RUNS} By default as the plan says, or 0:1:settled.",
+        "--runs",
     ),
 ]
 Policy = Annotated[

@@ -80,7 +80,9 @@ def replay(
                     seed=seed,
                     progress=progress,
                 )
-            summed = reporting.stream_report(streamed.value, str(plan), file.value, totals, written)
+            summed = reporting.stream_report(
+                streamed.value, str(plan), file.value, totals, written, dispatch=dispatch
+            )
             session.show(summed, reporting.show_stream, out)
             session.exit_code = {
                 StreamEnd.COMPLETE: EXIT_DONE,
@@ -107,7 +109,7 @@ def replay(
             over_time = None if length_s is None else result.windows(length_s, replayed.slo_s)
             progress("computing quantiles and their intervals")
             report = reporting.replay_command_report(
-                replayed, str(plan), arrivals, result, over_time, written
+                replayed, str(plan), arrivals, result, over_time, written, dispatch=dispatch
             )
             if latencies is not None:
                 progress(f"writing {latencies}")
@@ -288,6 +290,7 @@ def verify(
     start: flags.From = None,
     end: flags.To = None,
     certificate: flags.PlanCertificate = None,
+    runs: flags.PlanRuns = None,
     json: flags.Json = False,
 ) -> None:
     """Re-check a plan file on a trace without a solver; exit code 1 if it does not hold."""
@@ -299,13 +302,16 @@ def verify(
         document = faults.take(lambda: read_document(plan))
         faults.take(lambda: inputs.check_dispatch(dispatch))
         faults.take(lambda: None if certificate is None else check_certificate(certificate))
+        covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
         arrivals = faults.take(
             lambda: inputs.read_trace(trace, expand, inputs.seed_of(document, seed), start, end)
         )
         faults.check()
         with session.progress() as progress:
             progress("recomputing the certificate")
-            verification = mp.verify(plan, arrivals.value, dispatch=dispatch, certificate=certificate)
+            verification = mp.verify(
+                plan, arrivals.value, dispatch=dispatch, certificate=certificate, runs=covered.value
+            )
         report = reporting.verify_report(verification, str(plan), arrivals.value)
         session.show(report, reporting.show_verification)
         session.exit_code = EXIT_DONE if verification.verified else EXIT_NOT_MET

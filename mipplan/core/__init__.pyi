@@ -6,6 +6,7 @@ from .checks import Positions as Positions
 from .checks import UInt64 as UInt64
 from .checks import array_of as array_of
 from .checks import check_budget as check_budget
+from .checks import check_headroom as check_headroom
 from .checks import check_margin as check_margin
 from .checks import check_one_of as check_one_of
 from .checks import check_seed as check_seed
@@ -46,6 +47,7 @@ from .search import Deadline as Deadline
 from .search import Report as Report
 from .search import SearchLimits as SearchLimits
 from .search import first_true as first_true
+from .search import interrupts_seen as interrupts_seen
 from .search import last_true as last_true
 from .units import MAX_DURATION_NS as MAX_DURATION_NS
 from .units import MICRODOLLARS_PER_DOLLAR as MICRODOLLARS_PER_DOLLAR

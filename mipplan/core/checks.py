@@ -121,6 +121,16 @@ def to_ns(seconds: object) -> int | None:
         return None
 
 
+def check_headroom(factor: object) -> None:
+    """Refuse what is no multiple of the traffic to plan for.
+
+    Raises `InputError`.
+    """
+    if not is_number(factor) or not 1.0 <= factor <= 1000.0:
+        message = f"expected a multiple of the traffic from 1 to 1000, found {factor!r}"
+        raise InputError.one("headroom", message)
+
+
 def check_margin(margin_s: object, slo_ns: int) -> int:
     """Return what is kept back from an objective in ns.
 

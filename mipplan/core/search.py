@@ -1,12 +1,16 @@
-"""Searching: where a monotone test turns true, and how long a search may go on."""
+"""Searching: where a monotone test turns true, how long a search may go on, and whether Ctrl-C ended it."""
 
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 
 from mipplan.core.checks import check_time_limit
 
@@ -67,3 +71,27 @@ class SearchLimits:
 
     deadline: Deadline = Deadline()
     report: Report = lambda _: None  # Called with a line of text now and then.
+
+
+@contextmanager
+def interrupts_seen() -> Iterator[list[int]]:
+    """Within this context, note every Ctrl-C in a list; what Ctrl-C does otherwise stays the same.
+
+    Planners stop at Ctrl-C and return what they have, so their caller would not hear of it and go on.
+    """
+    seen: list[int] = []
+    previous = signal.getsignal(signal.SIGINT)
+    # Python delivers signals to the main thread, and lets no other one set a handler.
+    if not callable(previous) or threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+
+    def notice(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        previous(number, frame)
+
+    signal.signal(signal.SIGINT, notice)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -16,7 +16,7 @@ from mipplan.planner.explanation import explain
 from mipplan.planner.heuristics import trim
 from mipplan.planner.instance import Instance, Request, trace_instance
 from mipplan.planner.oracle import ORACLES, CertificateOracle, SeparationOracle
-from mipplan.planner.planning import PlanMaker, PlanningParams, check_search, plan
+from mipplan.planner.planning import PlanMaker, PlanningParams, check_search, check_theorem, plan
 
 __all__ = [
     "ORACLES",
@@ -40,6 +40,7 @@ __all__ = [
     "TooManyError",
     "WalkParams",
     "check_search",
+    "check_theorem",
     "cover_of",
     "explain",
     "list_choices",

@@ -7,28 +7,28 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mipplan.calculus import ArrivalCurve, empirical_envelope
-from mipplan.certificate import check_covered, resolve_certificate
+from mipplan.calculus import ArrivalCurve, check_curve, empirical_envelope
+from mipplan.certificate import check_covered, check_timed, resolve_certificate
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     UNLIMITED_NS,
     Deadline,
     Fault,
-    InputError,
+    Faults,
     SearchLimits,
     check_all,
     check_budget,
+    check_headroom,
     check_margin,
     check_one_of,
     check_quantile,
     check_seed,
     check_time_limit,
     from_front,
-    is_number,
     seconds_to_ns,
 )
 from mipplan.options import Configuration, check_names
-from mipplan.pipeline import Dispatch, DispatchLaw, Pipeline
+from mipplan.pipeline import Dispatch, DispatchLaw, Laws, Pipeline
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
@@ -180,13 +180,8 @@ def plan(
         lambda: check_laws(pipeline, dispatch, discipline),
     )
     laws = check_laws(pipeline, dispatch, discipline)
-    by_replay = set(laws.values()) == {DispatchLaw.TIMED} and guarantee == Guarantee.TRACE
-    if not by_replay:
-        check_covered(laws, discipline, certificate)
-    elif by_budget or headroom != 1.0:
-        message = "does not go with timed dispatch, whose plans are found by replays of the trace as it is"
-        given = {"headroom": headroom != 1.0, "budget_usd_per_hour": by_budget}
-        raise InputError(Fault(what, message) for what, is_given in given.items() if is_given)
+    asked_for = (guarantee, certificate, runs, headroom, budget_usd_per_hour)
+    by_replay = check_theorem(laws, discipline, *asked_for)
     # Whatever "auto" will mean, a solver that does not work here is found before any work. With a formulation by name
     # "auto" is the first solver that works; without one it stays with each problem that is solved.
     resolved = resolve_solver(solver)
@@ -229,7 +224,7 @@ def plan(
         return refined
     if certificate == CertificateKind.CLASSIC or budget is not None or asked.envelope is not None:
         return maker.cheapest() if budget is None else maker.fastest(budget)
-    if resolve_certificate(certificate, maker.request.workload, laws) is CertificateKind.CLASSIC:
+    if resolve_certificate(certificate, maker.request.workload, laws, runs) is CertificateKind.CLASSIC:
         return maker.cheapest()
     first = maker.hurried().cheapest()
     # After Ctrl-C only the plan at hand is certified anew.
@@ -374,27 +369,32 @@ def check_search(
         lambda: check_one_of("formulation", formulation, [AUTO, *exact], repr),
         # A plan that rests on replays is made by `mipplan.refine`.
         lambda: check_one_of("guarantee", guarantee, ORACLES, repr),
-        lambda: _check_envelope(guarantee, envelope),
+        lambda: None if envelope is None else check_curve(envelope, guarantee == Guarantee.ENVELOPE),
         lambda: check_time_limit(time_limit_s),
-        lambda: _check_headroom(headroom),
+        lambda: check_headroom(headroom),
         lambda: check_budget(budget_usd_per_hour),
         lambda: check_certified_by(certificate, runs, guarantee, budget_usd_per_hour),
     )
 
 
-def _check_envelope(guarantee: str, envelope: ArrivalCurve | None) -> None:
-    if envelope is None:
-        return
-    if guarantee != Guarantee.ENVELOPE:
-        raise InputError.one("envelope", 'goes with guarantee="envelope" only')
-    if not isinstance(envelope, ArrivalCurve):
-        raise InputError.one("envelope", f"expected an ArrivalCurve, found {type(envelope).__name__}")
-    if envelope.just_after(0.0) < 1.0:
-        message = "its burst is below one query, so no query could ever arrive; give a burst of at least 1"
-        raise InputError.one("envelope", message)
-
-
-def _check_headroom(headroom: float) -> None:
-    if not is_number(headroom) or not 1.0 <= headroom <= 1000.0:
-        message = f"expected a multiple of the traffic from 1 to 1000, found {headroom!r}"
-        raise InputError.one("headroom", message)
+def check_theorem(
+    laws: Laws,
+    discipline: str,
+    guarantee: str,
+    certificate: str,
+    runs: RunClass | None,
+    headroom: float,
+    budget_usd_per_hour: float | None,
+) -> bool:
+    """Refuse what nothing is proven of under these laws, with every fault; say whether the replay proves a plan."""
+    if guarantee == Guarantee.ENVELOPE or set(laws.values()) != {DispatchLaw.TIMED}:
+        check_covered(laws, discipline, certificate, runs, inside_curve=guarantee == Guarantee.ENVELOPE)
+        return False
+    faults = Faults()
+    # The classic one is the default, so nobody need have asked for it.
+    faults.take(lambda: check_timed(None if certificate == CertificateKind.CLASSIC else certificate, runs))
+    message = "does not go with timed dispatch, whose plans are found by replays of the trace as it is"
+    given = {"headroom": headroom != 1.0, "budget_usd_per_hour": budget_usd_per_hour is not None}
+    faults.add(*(Fault(what, message) for what, is_given in given.items() if is_given))
+    faults.check()
+    return True

@@ -22,7 +22,7 @@ from mipplan.core import (
     shown,
     suggestion,
 )
-from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, are_timed
+from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.schedule import ReplicaSchedule
@@ -88,16 +88,15 @@ class ReplaySettings:
         return self.discipline or plan.discipline
 
     def certificate_applies(self, plan: Plan) -> bool:
-        """Whether a theorem covers such a replay: the plan's laws and replicas, no batch beyond ℓ(k), oldest first.
+        """Whether the plan's certificate (`mipplan.certify`) covers such a replay, whatever its theorem.
 
-        Nor may any batch be shorter than the class of runs of a sharp certificate allows. Where all stages are timed a
-        replay is the certificate under either discipline, if it is the plan's.
+        It does under the plan's laws, discipline and replicas, if no batch takes longer than ℓ(k), nor less than the
+        class of runs allows that the certificate is for.
         """
-        laws, discipline = self.laws_of(plan), self.discipline_of(plan)
-        covered = discipline is Discipline.OLDEST_FIRST or (are_timed(laws) and discipline is plan.discipline)
-        as_planned = laws == plan.laws and not self.schedule
+        as_planned = self.discipline_of(plan) is plan.discipline and self.laws_of(plan) == plan.laws
         least = 0.0 if plan.runs is None else plan.runs.least_service
-        return covered and as_planned and all(noise.stays_within(least) for noise in self.noises)
+        within = all(noise.stays_within(least) for noise in self.noises)
+        return as_planned and not self.schedule and within
 
     def service(self, seed: int) -> str:
         """Say what service times are drawn from."""

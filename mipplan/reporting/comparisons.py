@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mipplan.comparison import Comparison, Contender
 from mipplan.documents import write_atomically
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import Pipeline, are_timed
 from mipplan.reporting.documents import ChoiceReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports
 from mipplan.reporting.text import (
@@ -112,7 +112,9 @@ def _comparison_notes(pipeline: Pipeline, comparison: Comparison) -> list[str]:
     if not pipeline.is_random:
         notes.append("this pipeline draws nothing at random: any seed gives the same replay")
     if comparison.discipline != "oldest_first":
-        notes.append(NO_THEOREM_UNDER_FIFO)
+        # Of timed plans the certificate is their replay, under whichever discipline all are judged by.
+        if not all(are_timed(row.plan.laws) for row in comparison.rows):
+            notes.append(NO_THEOREM_UNDER_FIFO)
     elif Contender.INFERLINE in compared:
         notes.append(
             "inferline plans by replays under fifo, as published, and is judged under oldest first like all"

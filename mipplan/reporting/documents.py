@@ -92,6 +92,16 @@ class ChoiceReport(Report):
     usd_per_hour: float
 
 
+class LawCostReport(Report):
+    """The cheapest plan under one dispatch law."""
+
+    status: str
+    limit: str | None
+    usd_per_hour: float | None
+    lower_bound_usd_per_hour: float | None
+    certificate_s: float | None
+
+
 class BucketReport(Report):
     """One token bucket of an arrival curve: at most ``burst + rate_rps·u`` queries in any window of u seconds."""
 
@@ -271,6 +281,7 @@ class PlanReport(Report):
     bound_s: float | None
     certificate_s: float | None
     choices: dict[str, ChoiceReport]
+    law_costs: dict[str, LawCostReport] | None
     trace: TraceReport
     in_sample: bool = True
     replay: ReplayReport | None
@@ -287,6 +298,7 @@ class ReplayCommandReport(Report):
     usd_per_hour: float
     quantile: float
     trace: TraceReport
+    dispatch: str
     in_sample: bool
     replay: ReplayReport
     window_s: float | None
@@ -306,9 +318,11 @@ class StreamReport(Report):
     queries: int
     first_s: float
     last_s: float
+    dispatch: str
     discipline: str
     engine: str
     seed: int
+    certificate_applies: bool
     latency_s: dict[str, float]
     quantile_error: float
     slo_s: float

@@ -36,7 +36,7 @@ from mipplan.reporting.text import (
     table,
     trace_text,
 )
-from mipplan.result import Explanation, Plan, ReplayResult, proof_text
+from mipplan.result import CertificateKind, Explanation, Plan, PlanStatus, ReplayResult, proof_text
 from mipplan.trace import Trace
 from mipplan.verification import Verification
 
@@ -70,8 +70,9 @@ def plan_report(
     explanation: Explanation | None,
     remarks: list[str],
     plan_file: str | None,
+    under_laws: Mapping[DispatchLaw, Plan] | None = None,
 ) -> PlanReport:
-    """Describe a plan made on `trace`, with its replay on the same trace if there was one."""
+    """Describe a plan made on `trace`, with its replay on the same trace and plans under each law if there are any."""
     if plan.runs is not None:
         remarks = [f"the certificate is a sharp one: it holds for runs where {plan.runs.text}", *remarks]
     buckets = None if plan.envelope is None else [BucketReport(burst=b, rate_rps=r) for b, r in plan.envelope]
@@ -79,6 +80,7 @@ def plan_report(
         plan,
         envelope=buckets,
         choices=choice_reports(plan),
+        law_costs={law.value: made for law, made in under_laws.items()} if under_laws else None,
         trace=trace,
         replay=None if replayed is None else replayed.summary(plan.slo_s),
         explanation=None if explanation is None else explanation.lines(),
@@ -92,6 +94,9 @@ def show_plan(console: Console, report: PlanReport) -> None:
     console.print(f"[bold]{escape(report.pipeline)}[/bold] on {trace_text(report.trace)}")
     if not report.choices:
         console.print(f"\n[bold red]{report.status}[/bold red]: {escape(report.reason or '')}")
+        if costs := _law_figures(report):
+            console.print()
+            console.print(figures(costs))
         return
     choices = table("stage", "hardware", ">batch", ">replicas", ">$/h")
     for stage, choice in report.choices.items():
@@ -127,7 +132,7 @@ def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
         proof = _proof(report, "proven cheapest")
         share = "every query" if report.envelope is not None else f"P{percent_text(report.quantile)}"
         rows.append(("lower bound", f"{report.lower_bound_usd_per_hour:.4f} $/h  ({proof})"))
-        rows.append(("objective", f"{share} ≤ {seconds_text(report.slo_s)}"))
+        rows += [*_law_figures(report), ("objective", f"{share} ≤ {seconds_text(report.slo_s)}")]
     if report.headroom != 1.0 or report.margin_s:
         margin = f", {seconds_text(report.margin_s)} of the objective kept back" if report.margin_s else ""
         rows.append(("headroom", f"{report.headroom:g} × the traffic{margin}"))
@@ -145,6 +150,26 @@ def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
         how += ": every run is the replay"
     rows.append(("certificate", f"{certificate}  (proven for {scope}, {how})"))
     return rows if report.replay is None else rows + _replay_figures(report.replay)
+
+
+def _law_figures(report: PlanReport) -> list[tuple[str, str]]:
+    """What the cheapest plan under each law costs, at most where the search was stopped."""
+    costs = report.law_costs or {}
+    if len(costs) < 2:
+        return []
+    usd = {law: cost.usd_per_hour for law, cost in costs.items() if cost.usd_per_hour is not None}
+    digits = 2 if min(usd.values(), default=1.0) >= 1.0 else 4
+    shown = []
+    for law, cost in costs.items():
+        if law not in usd:
+            shown.append(f"{law} {'none' if cost.status == PlanStatus.INFEASIBLE else 'unknown'}")
+            continue
+        most = "" if cost.status == PlanStatus.OPTIMAL else "≤ "
+        unit = " $/h" if law == list(usd)[-1] else ""
+        shown.append(f"{law} {most}{usd[law]:.{digits}f}{unit}")
+    is_sharp = report.certificate == CertificateKind.SHARP
+    how = "others by the classic certificate" if is_sharp else "cheapest plan under each law"
+    return [("dispatch", f"{', '.join(shown)}  ({how}; --dispatch chooses)")]
 
 
 def _law_notes(report: PlanReport) -> list[str]:

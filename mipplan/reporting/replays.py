@@ -13,6 +13,7 @@ from rich.table import Table
 
 from mipplan.core import NS_PER_S, InputError, Int64, check_slo
 from mipplan.documents import write_atomically
+from mipplan.pipeline import Discipline, DispatchLaw
 from mipplan.reporting.documents import (
     ReplayCommandReport,
     ReplayReport,
@@ -105,12 +106,18 @@ def replay_command_report(
     result: ReplayResult,
     windows: Windows | None = None,
     written: Sequence[str] = (),
+    *,
+    dispatch: str | None = None,
 ) -> ReplayCommandReport:
-    """Describe a replay of a plan file, with latencies over time and the files written if there are any."""
+    """Describe a replay of a plan file, under a law other than its own if one is named.
+
+    With latencies over time and the files written if there are any.
+    """
     return ReplayCommandReport.of(
         plan,
         plan_file=plan_file,
         trace=trace,
+        dispatch=dispatch or plan.dispatch,
         in_sample=plan.trace is not None and plan.trace.sha256 == trace.sha256,
         replay=replay_report(result, plan.slo_s),
         window_s=None if windows is None else windows.window_s,
@@ -137,13 +144,20 @@ def show_replay(console: Console, report: ReplayCommandReport) -> None:
     overran = overruns_text(replay.overruns, replay.queries_lost)
     if overran is not None:
         notes.append(f"overruns: {overran}")
-    if replay.discipline != "oldest_first" and not replay.certificate_applies:
-        notes.append(NO_THEOREM_UNDER_FIFO)
-    elif not replay.certificate_applies:
-        notes.append(
-            "the certificate does not cover this run: dispatch, replicas or service times are not those it was made for"
-        )
+    notes += _uncovered_notes(report.dispatch, replay)
     show_notes(console, notes, report.written)
+
+
+def _uncovered_notes(dispatch: str, replay: ReplayReport | StreamReport) -> list[str]:
+    """Say why the plan's certificate does not cover a run, if it does not."""
+    if replay.certificate_applies:
+        return []
+    note = "the certificate does not cover this run: dispatch, queues, replicas or service times are not as planned"
+    if dispatch == DispatchLaw.TIMED:
+        note += "; as all stages are timed here, this replay is what every such run does"
+    elif replay.discipline != Discipline.OLDEST_FIRST:
+        note = NO_THEOREM_UNDER_FIFO
+    return [note]
 
 
 def _replayed(report: ReplayReport | StreamReport) -> tuple[str, str]:
@@ -217,14 +231,21 @@ def _window_table(reports: Sequence[WindowReport]) -> Table:
 
 
 def stream_report(
-    plan: Plan, plan_file: str, trace_file: str, result: StreamResult, written: Sequence[str] = ()
+    plan: Plan,
+    plan_file: str,
+    trace_file: str,
+    result: StreamResult,
+    written: Sequence[str] = (),
+    *,
+    dispatch: str | None = None,
 ) -> StreamReport:
-    """Summarise a streamed replay, and name the files written if there are any."""
+    """Summarise a streamed replay, as `replay_command_report` does one of a whole trace."""
     latency_s = {name: result.quantile(quantile) for name, quantile in FIGURES.items()}
     return StreamReport.of(
         result,
         plan_file=plan_file,
         trace_file=trace_file,
+        dispatch=dispatch or plan.dispatch,
         usd_per_hour=plan.usd_per_hour or 0.0,
         latency_s={**latency_s, "max": result.max_latency_s, "mean": result.mean_latency_s},
         quantile_error=RELATIVE_ERROR,
@@ -244,8 +265,7 @@ def show_stream(console: Console, report: StreamReport) -> None:
     notes = [
         f"quantiles are at most {report.quantile_error:.1%} too high and never too low; all else is exact"
     ]
-    if report.discipline != "oldest_first":
-        notes.append(NO_THEOREM_UNDER_FIFO)
+    notes += _uncovered_notes(report.dispatch, report)
     if report.end != StreamEnd.COMPLETE:
         notes.append(_ENDS[StreamEnd(report.end)])
     show_notes(console, notes, report.written)

@@ -380,7 +380,7 @@ class Plan(Printable):
         made_for = None if document.trace is None else TraceReference(**document.trace.model_dump())
         try:
             pipeline = Pipeline.from_document(document.pipeline, origin=f"{origin}: pipeline")
-            pipeline.laws(document.dispatch)
+            document.check_laws(pipeline)
             return cls(
                 pipeline,
                 Profiles.from_document(document.profiles, origin=f"{origin}: profiles"),

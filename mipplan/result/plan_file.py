@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from mipplan.core import InputError, shown
+from mipplan.core import Fault, Faults, InputError, shown
 from mipplan.documents import Document, StrictEntry, decode_text, read_bytes, schema_findings
-from mipplan.pipeline import Discipline, DispatchLaw
+from mipplan.pipeline import Discipline, DispatchLaw, Pipeline
 from mipplan.result.record import AMOUNT, ObjectiveDocument
 from mipplan.result.runs import CertificateKind
 
@@ -95,6 +95,19 @@ class PlanDocument(ObjectiveDocument, _Outcome):
         if len(laws) != (0 if self.format == 1 else 2):
             raise ValueError("format: dispatch and discipline are of format 2, which has both of them")
         return self
+
+    def check_laws(self, pipeline: Pipeline) -> None:
+        """Raise `InputError` listing what is no law or no stage, and stages without a law where files have laws."""
+        faults = Faults()
+        faults.take(lambda: pipeline.laws(self.dispatch))
+        # Left out, one would count as eager here and as what the pipeline says elsewhere: nobody should have to guess.
+        unstated = (
+            [] if self.format == 1 else [stage for stage in pipeline.stages if stage not in self.dispatch]
+        )
+        faults.add(
+            *(Fault(f"dispatch.{stage}", "missing: format 2 has a law for every stage") for stage in unstated)
+        )
+        faults.check()
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:

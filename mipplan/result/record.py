@@ -156,11 +156,16 @@ def check_certified_by(certificate: str, runs: RunClass | None, guarantee: str, 
         lambda: check_runs(runs),
     )
     if certificate == CertificateKind.CLASSIC and runs is not None:
-        raise InputError.one("runs", "go with a sharp certificate: the classic one holds for more of them")
+        raise InputError.one(
+            "runs", "go with a sharp certificate, of eager dispatch: the classic one has none"
+        )
     if certificate == CertificateKind.SHARP and guarantee == Guarantee.ENVELOPE:
         raise InputError.one("certificate", "an envelope has no sharp one: that counts one trace's arrivals")
     if certificate == CertificateKind.SHARP and budget is not None:
         raise InputError.one("certificate", "a budget goes with the classic one only")
+    if runs is not None and (guarantee == Guarantee.ENVELOPE or budget is not None):
+        what = "a budget" if guarantee != Guarantee.ENVELOPE else "an envelope"
+        raise InputError.one("runs", f"go with a sharp certificate, and {what} has none")
 
 
 def relevant_profiles(pipeline: Pipeline, profiles: Profiles) -> Profiles:

@@ -87,8 +87,8 @@ class ReplayResult(Printable):
     service : str
         What the service times were drawn from.
     certificate_applies : bool
-        Whether the certificate's theorem covers this run: queues serve the oldest first, unless all stages are timed,
-        laws and replicas are as planned, and no batch of k can take longer than ℓ(k).
+        Whether the plan's certificate (`mipplan.certify`) covers this run: laws, discipline and replicas are as
+        planned, and no batch of k can take longer than ℓ(k), nor less than the class of runs allows that it is for.
     overruns : mapping of str to int, or None
         Where all stages are timed and service is random: batches of each stage that took longer than ℓ(k).
     lost : bool, shape (n,), or None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -176,6 +177,14 @@ def test_a_sharp_certificate_says_for_which_runs_it_holds(run: Run) -> None:
     )
     assert classic["runs"] is None
     assert classic["certificate_s"] >= verified["certificate_s"]
+    wider = ("verify", "plan.json", "--trace", "trace.csv", "--runs", "0:0:any")
+    assert json.loads(run(*wider, "--json").stdout)["runs"] == {
+        "least_service": 0.0,
+        "least_delay": 0.0,
+        "ties": "any",
+    }
+    assert "another class of runs" in " ".join(run(*wider).stdout.split())
+    assert "--runs: expected SERVICE:DELAY:TIES" in run(*wider[:-1], "0.9").output
 
 
 def test_what_does_not_go_with_a_sharp_certificate_is_told(run: Run) -> None:
@@ -198,6 +207,20 @@ def test_what_no_theorem_covers_is_told_with_other_mistakes(run: Run) -> None:
     timed = run(*PLAN, "--dispatch", "timed", "--headroom", "2", "--budget", "3")
     for said in ("2 faults", "--headroom: does not go with timed", "--budget: does not go with timed"):
         assert said in timed.output
+    sharp = run(
+        *PLAN, "--dispatch", "timed", "--certificate", "sharp", "--runs", "0.9:1:any", "--quantile", "2"
+    )
+    for said in ("3 faults", "--quantile", "--certificate: does not go with", "--runs: do not go with timed"):
+        assert said in sharp.output
+    inside = run(
+        *PLAN, "--dispatch", "timed", "--guarantee", "envelope", "--discipline", "fifo", "--headroom", "0"
+    )
+    for said in (
+        "2 faults",
+        "--discipline: no theorem covers fifo queues inside an arrival curve",
+        "--headroom",
+    ):
+        assert said in inside.output
     unread = run("plan", "none.yaml", "--trace", "trace.csv", "--dispatch", "lazy", "--discipline", "lifo")
     for said in ("none.yaml", "--dispatch: expected", "--discipline: expected"):
         assert said in unread.output
@@ -215,7 +238,62 @@ def test_verify_says_under_which_laws_and_discipline_it_judged(run: Run) -> None
     as_eager = run(
         "replay", "plan.json", "--trace", "trace.csv", "--discipline", "oldest_first", "--dispatch", "eager"
     )
-    assert "does not cover this run: dispatch, replicas" in " ".join(as_eager.stdout.split())
+    assert "does not cover this run: dispatch, queues" in " ".join(as_eager.stdout.split())
+
+
+def test_a_replay_says_whether_the_certificate_covers_it(run: Run) -> None:
+    flags = ("--dispatch", "timed", "--discipline", "fifo", "--time-limit", "5s", "--no-replay")
+    assert run(*PLAN, *flags, "--out", "plan.json").exit_code == 0
+    given = ("replay", "plan.json", "--trace", "trace.csv")
+    for stream in ((), ("--stream",)):
+        for flags, covered, said in (
+            ((), True, None),
+            (("--discipline", "oldest_first"), False, "this replay is what every such run does"),
+            (("--dispatch", "eager"), False, "no theorem under fifo"),
+        ):
+            shown = " ".join(run(*given, *stream, *flags).stdout.split())
+            for note in ("this replay is what every such run does", "no theorem"):
+                assert (note in shown) == (said is not None and note in said), (stream, flags)
+            document = json.loads(run(*given, *stream, *flags, "--json").stdout)
+            assert document.get("replay", document)["certificate_applies"] == covered
+            assert document["dispatch"] == ("eager" if "eager" in flags else "timed")
+
+
+def test_a_plan_says_what_each_law_costs(run: Run) -> None:
+    patient = (*PLAN, "--time-limit", "600s")
+    shown = run(*patient).stdout
+    document = json.loads(run(*patient, "--json").stdout)
+    paced = json.loads(run(*patient, "--dispatch", "paced", "--json").stdout)
+    timed = json.loads(run(*patient, "--dispatch", "timed", "--json").stdout)
+    costs = document["law_costs"]
+    assert list(costs) == ["eager", "paced", "timed"]
+    for law, own in (("eager", document), ("paced", paced), ("timed", timed)):
+        assert costs[law] == {name: own[name] for name in costs[law]}
+        assert own["law_costs"] == costs
+    text = ", ".join(f"{law} {cost['usd_per_hour']:.4f}" for law, cost in costs.items())
+    assert f"dispatch     {text} $/h  (cheapest plan under each law; --dispatch chooses)" in shown
+    for flags in (("--no-laws",), ("--budget", "2.5")):
+        assert "(cheapest plan under each law" not in run(*PLAN, *flags).stdout
+        assert json.loads(run(*PLAN, *flags, "--json").stdout)["law_costs"] is None
+    for_fifo = (*PLAN, "--dispatch", "timed", "--discipline", "fifo")
+    assert "(cheapest plan under each law" not in run(*for_fifo).stdout, "there is no choice"
+
+
+def test_a_law_without_a_plan_or_a_proof_is_not_given_a_price(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = (*PLAN, "--time-limit", "600s")
+    none = run(*patient, "--slo", "1ms")
+    assert none.exit_code == 1
+    assert "dispatch  eager none, paced none, timed none  (" in none.stdout
+    only_timed = run(*patient, "--slo", "8ms")
+    assert only_timed.exit_code == 1
+    assert "dispatch  eager none, paced none, timed 9.80 $/h  (" in only_timed.stdout
+    hurried = run(*PLAN, "--slo", "14ms", "--time-limit", "1ns")
+    assert re.search(r"dispatch  +eager ≤ [\d.]+, paced ≤ [\d.]+, timed ≤ [\d.]+ \$/h  \(", hurried.stdout)
+    monkeypatch.setattr("mipplan.planner.planning.find_first_plan", lambda instance, params: None)
+    nothing = run(*PLAN, "--time-limit", "1ns")
+    assert re.search(r"dispatch  eager unknown, paced unknown, timed (unknown|≤ )", nothing.stdout)
 
 
 def test_a_budget_turns_the_question_round(run: Run) -> None:

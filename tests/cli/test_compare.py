@@ -164,6 +164,8 @@ def test_fifo_is_said_to_be_outside_the_theorem(run: Run) -> None:
     assert "all judged under fifo" in done.stdout
     assert "no theorem under fifo" in done.stdout
     assert "inferline plans" not in done.stdout
+    timed = run("--discipline", "fifo", "--dispatch", "timed", "--planners", "half_slo")
+    assert "no theorem" not in timed.stdout
 
 
 def test_picture_is_drawn(run: Run) -> None:

@@ -76,6 +76,10 @@ def test_a_file_of_format_1_cannot_hold_laws(tmp_path: Path) -> None:
     for change, message in (
         ({"format": 1}, "are of format 2"),
         ({"dispatch": {"nowhere": "paced"}}, "there is no such stage"),
+        (
+            {"dispatch": dict(list(document["dispatch"].items())[1:])},
+            "dispatch.*: missing: format 2 has a law",
+        ),
     ):
         path.write_text(json.dumps({**document, **change}), encoding="utf-8")
         with pytest.raises(mp.InputError, match=message):
@@ -104,3 +108,54 @@ def test_timed_plans_take_the_trace_as_it_is() -> None:
     timed = mp.Plan.from_choices(case.pipeline, case.profiles, case.choices, slo_s=1.0, dispatch="timed")
     with pytest.raises(mp.InputError, match="certified by its replay"):
         mp.explain(timed, case.trace)
+
+
+def test_timed_plans_have_no_other_certificate_than_the_replay() -> None:
+    case = random_case(np.random.default_rng(8))
+    given = (case.pipeline, case.profiles, case.trace)
+    timed = mp.Plan.from_choices(case.pipeline, case.profiles, case.choices, slo_s=1.0, dispatch="timed")
+    for more, places in (
+        ({"certificate": "sharp"}, ["certificate"]),
+        ({"certificate": "sharp", "runs": mp.RunClass(0.9)}, ["certificate", "runs"]),
+        ({"certificate": "auto", "runs": mp.RunClass(0.9)}, ["runs"]),
+    ):
+        for ask in (
+            lambda more=more: mp.plan(*given, slo_s=1.0, dispatch="timed", **more),
+            lambda more=more: mp.certify(timed, case.trace, **more),
+        ):
+            with pytest.raises(mp.InputError, match="not go with timed dispatch") as told:
+                ask()
+            assert [fault.place for fault in told.value.faults] == places
+    with pytest.raises(mp.InputError, match="certificate: does not go with timed dispatch"):
+        mp.certify(timed, case.trace, certificate="classic")
+    assert mp.certify(timed, case.trace, certificate="auto") is not None
+
+
+def test_advice_about_fifo_queues_can_be_followed() -> None:
+    case = random_case(np.random.default_rng(8))
+    for law in ("eager", "timed"):
+        with pytest.raises(mp.InputError) as told:
+            mp.plan(
+                *(case.pipeline, case.profiles, case.trace),
+                slo_s=1.0,
+                dispatch=law,
+                discipline="fifo",
+                guarantee="envelope",
+            )
+        (fault,) = told.value.faults
+        assert fault.place == "discipline"
+        assert "inside an arrival curve" in fault.message
+        assert "timed" not in fault.message
+
+
+@pytest.mark.parametrize("law", ["eager", "paced", "timed"])
+def test_the_certificate_of_a_plan_covers_its_own_discipline_only(law: str) -> None:
+    case = random_case(np.random.default_rng(8))
+    for own, other in (("oldest_first", "fifo"), ("fifo", "oldest_first")):
+        plan = mp.Plan.from_choices(
+            case.pipeline, case.profiles, case.choices, slo_s=1.0, dispatch=law, discipline=own
+        )
+        kept = mp.replay(plan, case.trace)
+        assert kept.certificate_applies
+        assert (kept.latency_ns <= mp.certify(plan, case.trace).latency_ns).all()
+        assert not mp.replay(plan, case.trace, discipline=other).certificate_applies

@@ -179,6 +179,9 @@ def test_a_forged_class_of_runs_is_noticed(tmp_path: Path) -> None:
         ({"certificate": "sharp", "guarantee": "envelope"}, "certificate"),
         ({"certificate": "sharp", "budget_usd_per_hour": 3.0}, "certificate"),
         ({"runs": mp.RunClass()}, "runs"),
+        ({"certificate": "auto", "runs": mp.RunClass(), "guarantee": "envelope"}, "runs"),
+        ({"certificate": "auto", "runs": mp.RunClass(), "budget_usd_per_hour": 3.0}, "runs"),
+        ({"certificate": "auto", "runs": mp.RunClass(), "dispatch": {"detect": "paced"}}, "runs"),
     ],
 )
 def test_what_has_no_sharp_certificate_is_refused(more: dict[str, Any], place: str) -> None:

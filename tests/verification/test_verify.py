@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 import mipplan as mp
-from mipplan.result import document_text, fingerprint
+from mipplan.certificate import resolve_certificate
+from mipplan.certificate.certifying import CertifyParams
+from mipplan.result import Ties, document_text, fingerprint
+from mipplan.tokens import realise
 from planning_instances import hand_made
 
 TRACE = hand_made().trace
@@ -213,3 +216,43 @@ def test_nothing_covers_fifo_queues_inside_an_arrival_curve(tmp_path: Path, disp
     assert not judged.verified
     assert judged.certificate is None
     assert any("inside an arrival curve" in problem for problem in judged.problems)
+
+
+def test_the_class_of_runs_is_the_one_of_the_file_or_the_one_asked_for(tmp_path: Path) -> None:
+    instance, path = hand_made(), tmp_path / "sharp.json"
+    own, other = mp.RunClass(0.9), mp.RunClass(0.0, 0.0, Ties.ANY)
+    made = instance.plan(certificate="sharp", runs=own, time_limit_s=2)
+    made.save(path)
+    as_stated, named, wider = (mp.verify(path, TRACE, runs=runs) for runs in (None, own, other))
+    assert as_stated.verified
+    assert (named.problems, named.remarks) == (as_stated.problems, as_stated.remarks)
+    assert wider.certificate is not None
+    assert wider.certificate.bound_ns == mp.certify(made, TRACE, runs=other).bound_ns
+    assert any("another class of runs" in remark for remark in wider.remarks)
+    assert not any("recomputed" in problem for problem in wider.problems), "the figure is of other runs"
+    by_arrival = mp.verify(path, TRACE, discipline="fifo", runs=mp.RunClass(0.5))
+    assert by_arrival.certificate is not None
+    assert by_arrival.certificate.runs == mp.RunClass(0.5)
+
+
+@pytest.mark.parametrize("certificate", [None, "classic"])
+def test_a_class_of_runs_is_not_dropped_by_the_classic_certificate(
+    certificate: str | None, tmp_path: Path
+) -> None:
+    made = hand_made().plan()
+    made.save(tmp_path / "classic.json")
+    for ask in (
+        lambda: mp.certify(made, TRACE, certificate=certificate, runs=mp.RunClass(0.9)),
+        lambda: mp.verify(tmp_path / "classic.json", TRACE, certificate=certificate, runs=mp.RunClass(0.9)),
+    ):
+        with pytest.raises(mp.InputError, match="runs: go with a sharp certificate"):
+            ask()
+
+
+def test_a_class_of_runs_is_not_dropped_where_auto_is_classic() -> None:
+    made = hand_made().plan()
+    workload, few = realise(made.pipeline, TRACE, made.seed), CertifyParams(most_tokens=1)
+    assert resolve_certificate("auto", workload, made.laws, params=few) == "classic"
+    with pytest.raises(mp.InputError, match="auto takes the classic one for"):
+        resolve_certificate("auto", workload, made.laws, mp.RunClass(0.9), few)
+    assert resolve_certificate("auto", workload, made.laws, mp.RunClass(0.9)) == "sharp"
