@@ -211,7 +211,14 @@ class EnvelopeCurve:
         )
         return min(UNLIMITED_NS, max(0, wait))
 
-    def lower(self, period_ns: int, tokens: int) -> int:
+    def lower(
+        self,
+        period_ns: int,
+        tokens: int,
+        tolerance_ns: int = 0,  # noqa: ARG002
+        least_ns: int = 0,  # noqa: ARG002
+        most_ns: int = UNLIMITED_NS,  # noqa: ARG002
+    ) -> int:
         """Return `exact`: nothing is saved by a bound."""
         return self.exact(period_ns, tokens)
 

@@ -23,7 +23,7 @@ from itertools import pairwise
 import numpy as np
 
 from mipplan.calculus.samplepath import Probes, StageService, service_time_ns
-from mipplan.calculus.waits import Wait, WaitCurve
+from mipplan.calculus.waits import StageQueue, Wait, WaitCurve
 from mipplan.core import Bool, Int64, higher_rank
 from mipplan.pipeline import Edge
 from mipplan.tokens import Messages, StageTokens, Workload
@@ -95,7 +95,9 @@ class _Analysis:
     most_paths: int
     found: list[PathWait] = field(default_factory=list)
     truncated: bool = False
-    # Curves are shared between paths with the same tokens at a stage: a chain of any length costs one curve.
+    # Queues are shared between stages and paths with the same tokens, curves between those where the same ones go on:
+    # a chain of any length costs one curve.
+    queues: dict[tuple[str, ...], StageQueue] = field(default_factory=dict)
     curves: dict[tuple[tuple[str, ...], ...], WaitCurve] = field(default_factory=dict)
     suffixes: dict[tuple[str, ...], Int64 | None] = field(default_factory=dict)
     messages: dict[tuple[str, str], Messages] = field(default_factory=dict)
@@ -161,28 +163,47 @@ class _Analysis:
         self, beginning: tuple[str, ...], remainder: tuple[str, ...], reached: Int64 | None
     ) -> WaitCurve:
         """Make the curve of the stage where `beginning` ends and `remainder` starts; equal ones are shared."""
-        stages, going_on = self.workload.stages, self._going_on(remainder)
-        tokens, first = stages[remainder[0]], beginning
-        if reached is None:
-            # Stages with the same tokens, one per query, share their waits: those of the first of them.
-            alike = (name for name, other in stages.items() if other.one_per_query)
-            first = (next(alike) if tokens.one_per_query else tokens.name,)
+        tokens, going_on = self.workload.stages[remainder[0]], self._going_on(remainder)
+        # Where all goes on together, it came like the first of these stages, and goes on like the last.
+        while len(beginning) > 1 and self._follows(beginning[-1]) == beginning[-2]:
+            beginning = beginning[:-1]
+        first = beginning if reached is not None else (self._alike(tokens.name),)
+        while len(remainder) > 1 and self._follows(remainder[1]) == remainder[0]:
+            remainder = remainder[1:]
         key = (first, remainder if going_on is not None else ())
         if key not in self.curves:
-            self.curves[key] = self._make_curve(tokens, reached, going_on)
+            self.curves[key] = self._make_curve(first, tokens, reached, going_on)
         return self.curves[key]
 
-    def _make_curve(self, tokens: StageTokens, reached: Int64 | None, going_on: Int64 | None) -> WaitCurve:
+    def _alike(self, stage: str) -> str:
+        """Return the first stage with the same tokens as far as that is known: theirs are the same waits."""
+        stages = self.workload.stages
+        if stages[stage].one_per_query:
+            return next(name for name, other in stages.items() if other.one_per_query)
+        parent = self._follows(stage)
+        return stage if parent is None else self._alike(parent)
+
+    def _follows(self, stage: str) -> str | None:
+        """Stage, if there is one, whose tokens all go on as those of this stage, which has no others."""
+        edge = self.workload.follows(stage)
+        return None if edge is None else edge.parent
+
+    def _make_curve(
+        self, first: tuple[str, ...], tokens: StageTokens, reached: Int64 | None, going_on: Int64 | None
+    ) -> WaitCurve:
         ingress = self.workload.ingress_ns if tokens.one_per_query else self.workload.ingress_ns[tokens.query]
-        arrival = ingress if reached is None else ingress[reached]
+        if first not in self.queues:
+            self.queues[first] = StageQueue(ingress if reached is None else ingress[reached], reached)
+        queue = self.queues[first]
         if reached is None and going_on is None and tokens.one_per_query:
-            return WaitCurve(arrival, None, None, self.workload.queries + self.off_path_rank)
+            return queue.curve(None, self.workload.queries + self.off_path_rank)
         probe = _last_of_each_query(tokens.query, going_on)
-        last = probe if reached is None else np.searchsorted(reached, probe, side="right") - 1
+        if reached is None:
+            return queue.curve(Probes(probe), int(probe.size) + self.off_path_rank)
+        last = np.searchsorted(reached, probe, side="right") - 1
         # A query with no older token on the path's beginning has no wait at all (−∞) and is left out.
         probe, last = probe[last >= 0], last[last >= 0]
-        probes = Probes(last, probe, ingress[probe])
-        return WaitCurve(arrival, reached, probes, int(probe.size) + self.off_path_rank)
+        return queue.curve(Probes(last, probe, ingress[probe]), int(probe.size) + self.off_path_rank)
 
 
 def _marked(count: int, tokens: Int64) -> Bool:

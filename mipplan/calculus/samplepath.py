@@ -6,6 +6,7 @@ Proofs: [theory, section 2][2-what-one-stage-guarantees] and [3][3-the-certifica
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -195,8 +196,32 @@ class Probes(NamedTuple):
     """Tokens whose waits count: one per query that goes on along a path's remainder."""
 
     last: Int64  # Shape (q,). Index of the last token before or at it that came along the path's beginning.
-    number: Int64  # Shape (q,). Its token number at the stage.
-    ingress_ns: Int64  # Shape (q,). Ingress of the query.
+    # Shape (q,), or None where each is that last token itself. Its token number at the stage, and its query's ingress.
+    number: Int64 | None = None
+    ingress_ns: Int64 | None = None
+
+    def only(self, some: Int64) -> Probes:
+        """Only those that are numbered in `some`."""
+        if self.number is None or self.ingress_ns is None:
+            return Probes(self.last[some])
+        return Probes(self.last[some], self.number[some], self.ingress_ns[some])
+
+    def among(self, arrival_ns: Int64, position: Int64 | None) -> tuple[Int64, Int64, Int64]:
+        """Index, number and ingress of each, given the tokens that came along the path's beginning."""
+        if self.number is not None and self.ingress_ns is not None:
+            return self.last, self.number, self.ingress_ns
+        return self.last, self.last if position is None else position[self.last], arrival_ns[self.last]
+
+
+class Sought(NamedTuple):
+    """Which of the waits at one rate is looked for: the one that has `rank` others at or below it."""
+
+    rank: int
+    kept: int  # What this many of the tokens wait for that wait longest is told, too: at least those from `rank` up.
+    probes: Probes | None = None  # None if the wait of every token counts.
+    least_ns: int = (
+        0  # What is known already: the wait is no shorter, and much shorter ones are not looked at.
+    )
 
 
 @dataclass(frozen=True)
@@ -229,59 +254,91 @@ def longest_waits_ns(
     arrival_ns: Int64,
     period_ns: int,
     tokens: int,
-    rank: int,
-    kept: int,
+    sought: Sequence[Sought],
     position: Int64 | None = None,
-    probes: Probes | None = None,
-    least_ns: int = 0,
     params: SampleParams = _SAMPLE_PARAMS,
-) -> tuple[int, Supports]:
-    """Return the wait ``Y(i) − t(i)`` that has `rank` others at or below it, and what the longest waits wait for.
+) -> list[tuple[int, Supports]]:
+    """Return waits ``Y(i) − t(i)``, and what the longest ones wait for, all from one pass over the tokens.
 
-    Y is that of `latest_start_ns`, t the ingress of each probe, or `arrival_ns` without any; the wait is rounded up to
-    ns. The supports are those of the `kept` tokens that wait longest: at least as many as there are from `rank` up; of
-    equal waits, the first. `least_ns` is what is known already: the wait is no shorter, and much shorter ones are not
-    looked at. Order does not change when all waits are multiplied by `tokens`, so only one of them is ever divided.
+    Y is that of `latest_start_ns`, t the ingress of each probe, or `arrival_ns` without any; waits are rounded up to
+    ns. Of equal waits, the first are kept. Order does not change when all waits are multiplied by `tokens`, so only
+    those that are returned are ever divided.
     """
-    scaled = _scaled_waits(arrival_ns, period_ns, tokens, position, probes)
-    if scaled is None:
+    scaled = _scaled_waits(arrival_ns, period_ns, tokens, position, [one.probes for one in sought])
+    found = []
+    for one in sought:
+        if scaled is not None:
+            found.append(_longest(one, scaled, arrival_ns, tokens, position, params))
+            continue
+        probes = None if one.probes is None else one.probes.among(arrival_ns, position)
         starts = latest_start_ns(arrival_ns, period_ns, tokens, position, probes and probes[:2])
-        waits = starts - (arrival_ns if probes is None else probes.ingress_ns)
+        waits = starts - (arrival_ns if probes is None else probes[2])
         nothing = np.empty(0, dtype=np.int64)
-        return int(np.partition(waits, rank)[rank]), Supports(nothing, nothing)
-    waits, greatest = scaled
-    above = waits.size - rank
+        found.append((int(np.partition(waits, one.rank)[one.rank]), Supports(nothing, nothing)))
+    return found
+
+
+class _Scaled(NamedTuple):
+    """Waits times `tokens` at one rate, and the running maximum behind them; shape (k,)."""
+
+    waits: Int64
+    greatest: Int64
+    base_ns: int
+    period_ns: int
+
+
+def _longest(
+    sought: Sought,
+    scaled: _Scaled,
+    arrival_ns: Int64,
+    tokens: int,
+    position: Int64 | None,
+    params: SampleParams,
+) -> tuple[int, Supports]:
+    """Return one of the waits at a rate, and what the longest ones wait for."""
+    probes = sought.probes
+    if probes is None:
+        waits = scaled.waits
+    elif probes.number is None or probes.ingress_ns is None:
+        waits = scaled.waits[probes.last]
+    else:
+        entered = (probes.ingress_ns - np.int64(scaled.base_ns)) * np.int64(tokens)
+        waits = scaled.greatest[probes.last] - (entered - probes.number * np.int64(scaled.period_ns))
+    above = waits.size - sought.rank
     # Rounding up may have added one unit of time. (Of 0 nothing follows: some waits may be negative.)
-    doubtful = find_largest(waits, kept, params)
-    if doubtful is None and least_ns > 1:
-        doubtful = np.flatnonzero(waits >= int(_DOUBTED * (least_ns - 1)) * tokens)
+    doubtful = find_largest(waits, sought.kept, params)
+    if doubtful is None and sought.least_ns > 1:
+        doubtful = np.flatnonzero(waits >= int(_DOUBTED * (sought.least_ns - 1)) * tokens)
     elif doubtful is None:
         doubtful = np.arange(waits.size)
     # Both order statistics come of one pass: most of the time goes into it.
     those = waits[doubtful]
-    first = max(0, those.size - kept)
+    first = max(0, those.size - sought.kept)
     order = np.partition(those, [first, those.size - above])
-    slow = doubtful[greatest_values(those, kept, int(order[first]))]
+    slow = doubtful[greatest_values(those, sought.kept, int(order[first]))]
     exact = -(-int(order[those.size - above]) // tokens)
-    if probes is None:
-        last, number, ingress_ns = slow, slow if position is None else position[slow], arrival_ns[slow]
-    else:
-        last, number, ingress_ns = (column[slow] for column in probes)
-    # A running maximum lasts from the token that sets it.
-    since = np.searchsorted(greatest, greatest[last])
+    some = Probes(slow) if probes is None else probes.only(slow)
+    last, number, ingress_ns = some.among(arrival_ns, position)
+    # A running maximum lasts from the token that sets it, mostly for many tokens.
+    greatest = scaled.greatest[last]
+    change = np.flatnonzero(np.r_[True, greatest[1:] != greatest[:-1]])
+    since = np.searchsorted(scaled.greatest, greatest[change])
+    since = np.repeat(since, np.diff(change, append=last.size))
     work = number - (since if position is None else position[since])
     return exact, Supports(work, ingress_ns - arrival_ns[since])
 
 
 def _scaled_waits(
-    arrival_ns: Int64, period_ns: int, tokens: int, position: Int64 | None, probes: Probes | None
-) -> tuple[Int64, Int64] | None:
-    """Waits times `tokens`, and the running maximum behind them; None if that could leave int64."""
+    arrival_ns: Int64, period_ns: int, tokens: int, position: Int64 | None, probes: Sequence[Probes | None]
+) -> _Scaled | None:
+    """Waits of all tokens times `tokens`; None if these, or those of some probes, could leave int64."""
     newest = arrival_ns.size - 1 if position is None else int(position[-1])
-    served = (newest if probes is None else int(probes.number.max(initial=0))) + 1
-    base = int(arrival_ns[0])
-    latest = int(arrival_ns[-1] if probes is None else max(arrival_ns[-1], probes.ingress_ns.max(initial=0)))
-    if (latest - base + 1) * tokens + served * period_ns >= _SAFE:
+    base, latest = int(arrival_ns[0]), int(arrival_ns[-1])
+    for some in probes:
+        if some is not None and some.number is not None and some.ingress_ns is not None:
+            newest = max(newest, int(some.number.max(initial=0)))
+            latest = max(latest, int(some.ingress_ns.max(initial=0)))
+    if (latest - base + 1) * tokens + (newest + 1) * period_ns >= _SAFE:
         return None
     # Two arrays are all that is made, and written again: with long traces, making more is what takes the time.
     work = np.arange(arrival_ns.size, dtype=np.int64) if position is None else position.astype(np.int64)
@@ -290,11 +347,7 @@ def _scaled_waits(
     key *= np.int64(tokens)
     key -= work
     greatest = np.maximum.accumulate(key, out=work)
-    if probes is None:
-        return np.subtract(greatest, key, out=key), greatest
-    last, number, ingress_ns = probes
-    entered = (ingress_ns - np.int64(base)) * np.int64(tokens) - number * np.int64(period_ns)
-    return greatest[last] - entered, greatest
+    return _Scaled(np.subtract(greatest, key, out=key), greatest, base, period_ns)
 
 
 def _lexicographic_maximum(whole: Int64, remainder: Int64, tokens: int) -> tuple[Int64, Int64]:

@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from mipplan.calculus.samplepath import Probes, Supports, longest_waits_ns
-from mipplan.core import Int64
+from mipplan.calculus.samplepath import Probes, Sought, Supports, longest_waits_ns
+from mipplan.core import UNLIMITED_NS, Int64
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class WaitParams:
     # Of 1.5 times as many tokens as wait longer than the quantile it is remembered what they wait for,
     # because at other rates other tokens are slowest.
     remembered: float = 1.5
+    # Beyond this share of the way from one evaluated 1/R to the next the tokens of the former say hardly ever more.
+    reach: float = 0.6
 
 
 _PARAMS = WaitParams()
@@ -57,82 +59,148 @@ class Wait(Protocol):
     def exact(self, period_ns: int, tokens: int) -> int:
         """W in ns, rounded up, at ``1/R = period_ns / tokens`` ns per token."""
 
-    def lower(self, period_ns: int, tokens: int) -> int:
-        """Return a lower bound on `exact` that is close and costs little."""
+    def lower(
+        self,
+        period_ns: int,
+        tokens: int,
+        tolerance_ns: int = 0,
+        least_ns: int = 0,
+        most_ns: int = UNLIMITED_NS,
+    ) -> int:
+        """Return a lower bound on `exact` that is close and costs little.
+
+        It need not be closer than the tolerance, nor tell waits of at most `least_ns` or above `most_ns` apart.
+        """
+
+
+class StageQueue:
+    """Tokens of one stage that came along one beginning of paths, and the curves of those whose waits count.
+
+    One pass over the tokens serves all curves.
+
+    Parameters
+    ----------
+    arrival_ns : int64, shape (k,)
+        Ingress time of each token.
+    position : int64, shape (k,), or None
+        Their token numbers at the stage; None if these are all its tokens.
+    """
+
+    def __init__(self, arrival_ns: Int64, position: Int64 | None) -> None:
+        self._arrival_ns = arrival_ns
+        self._position = position
+        self._curves: list[WaitCurve] = []
+        self.passes = 0
+
+    def curve(self, probes: Probes | None, rank: int) -> WaitCurve:
+        """Return the curve of some tokens, or all, of whose waits (ascending) number `rank` is the quantile."""
+        count = self._arrival_ns.size if probes is None else probes.last.size
+        self._curves.append(WaitCurve(self, probes, rank, count - rank))
+        return self._curves[-1]
+
+    def evaluate(self, rate: tuple[int, int]) -> None:
+        """Look the waits of all curves up on the trace at one rate, in lowest terms."""
+        self.passes += 1
+        sought = [curve.sought(*rate) for curve in self._curves]
+        found = longest_waits_ns(self._arrival_ns, *rate, sought, self._position)
+        for curve, (wait_ns, supports) in zip(self._curves, found, strict=True):
+            curve.learn(rate, wait_ns, supports)
 
 
 class WaitCurve:
     """The wait w(R) of one stage on one path, evaluated on demand and remembered.
 
-    Parameters
-    ----------
-    arrival_ns : int64, shape (k,)
-        Ingress time of each token that came along the path's beginning.
-    position : int64, shape (k,), or None
-        Their token numbers at the stage; None if these are all its tokens.
-    probes : Probes or None
-        The tokens whose waits count; None if that is every token above.
-    rank : int
-        Which of these waits (ascending) is the quantile over all queries.
+    Made by the queue that the tokens wait in (`StageQueue.curve`).
     """
 
-    def __init__(self, arrival_ns: Int64, position: Int64 | None, probes: Probes | None, rank: int) -> None:
-        self._arrival_ns = arrival_ns
-        self._position = position
+    def __init__(self, queue: StageQueue, probes: Probes | None, rank: int, above: int) -> None:
+        self.queue = queue
         self._probes = probes
         self._rank = rank
-        #: How many waits are at or above the quantile.
-        self._above = (arrival_ns.size if probes is None else probes.last.size) - rank
+        self._above = above  # How many waits are at or above the quantile.
         self._known: dict[tuple[int, int], int] = {}
         self._bounds: dict[tuple[int, int], int] = {}
-        #: 1/R of the rates that were evaluated, ascending, with their supports.
+        #: 1/R of the rates that were evaluated, ascending, with their waits and supports.
         self._slopes: list[float] = []
+        self._waits: list[int] = []
         self._supports: list[Supports] = []
-        self.evaluations = 0
 
     def exact(self, period_ns: int, tokens: int) -> int:
         """W in ns, rounded up, at ``1/R = period_ns / tokens`` ns per token (0 for R = ∞)."""
         key = _reduced(period_ns, tokens)
         if key not in self._known:
-            self._evaluate(key)
+            self.queue.evaluate(key)
         return self._known[key]
 
-    def lower(self, period_ns: int, tokens: int) -> int:
+    def lower(
+        self,
+        period_ns: int,
+        tokens: int,
+        tolerance_ns: int = 0,
+        least_ns: int = 0,
+        most_ns: int = UNLIMITED_NS,
+    ) -> int:
         """Return a lower bound on `exact`, or 0 (on a path some stage waits at least 0, and the longest wait counts).
 
-        It comes from the next rates on both sides: steps of a coarse grid at least.
+        It comes from the next rates on both sides: steps of a coarse grid at least, unless what is known of rates
+        farther off is close enough.
         """
         key = _reduced(period_ns, tokens)
         if key in self._known:
             return self._known[key]
-        if key not in self._bounds:
-            step = grid_step(period_ns / tokens)
-            below = step // _PARAMS.coarse * _PARAMS.coarse if step >= 0 else -1
-            for neighbour in (below, below + _PARAMS.coarse if step >= 0 else 0):
-                self.exact(*grid_rate(neighbour))
-            self._bounds[key] = self._bound(*key)
-        return self._bounds[key]
+        faster_ns, slower_ns = self._between(key)
+        if slower_ns <= least_ns or slower_ns - faster_ns <= tolerance_ns or faster_ns > most_ns:
+            return faster_ns
+        found = max(faster_ns, self._bound(*key))
+        if slower_ns - found <= tolerance_ns or found > most_ns:
+            return found
+        self._approach(key)
+        return self._known[key] if key in self._known else max(self._between(key)[0], self._bound(*key))
 
-    def _evaluate(self, key: tuple[int, int]) -> None:
-        """Look the wait up on the trace, and remember what the slowest tokens wait for."""
-        self.evaluations += 1
-        least_ns = self._bound(*key)
-        kept = math.ceil(_PARAMS.remembered * self._above)
-        self._known[key], supports = longest_waits_ns(
-            self._arrival_ns, *key, self._rank, kept, self._position, self._probes, least_ns
-        )
+    def _between(self, key: tuple[int, int]) -> tuple[int, int]:
+        """Waits at the evaluated rates next to one, or at itself: it lies between them."""
+        if key in self._known:
+            return self._known[key], self._known[key]
         place = bisect.bisect_left(self._slopes, key[0] / key[1])
-        self._slopes.insert(place, key[0] / key[1])
+        faster_ns = max(0, self._waits[place - 1]) if place else 0
+        return faster_ns, self._waits[place] if place < len(self._waits) else UNLIMITED_NS
+
+    def _approach(self, key: tuple[int, int]) -> None:
+        """Evaluate the steps of the coarse grid on both sides of a rate."""
+        step = grid_step(key[0] / key[1])
+        below = step // _PARAMS.coarse * _PARAMS.coarse if step >= 0 else -1
+        beside = [_reduced(*grid_rate(s)) for s in (below, below + _PARAMS.coarse if step >= 0 else 0)]
+        for neighbour in [key] if key in beside else beside:
+            self.exact(*neighbour)
+
+    def sought(self, period_ns: int, tokens: int) -> Sought:
+        """Say what to look up on the trace at a rate in lowest terms."""
+        kept = math.ceil(_PARAMS.remembered * self._above)
+        return Sought(self._rank, kept, self._probes, self._bound(period_ns, tokens))
+
+    def learn(self, rate: tuple[int, int], wait_ns: int, supports: Supports) -> None:
+        """Take in the wait at a rate in lowest terms, and what the slowest tokens wait for."""
+        if rate in self._known:
+            return
+        self._known[rate] = wait_ns
+        place = bisect.bisect_left(self._slopes, rate[0] / rate[1])
+        self._slopes.insert(place, rate[0] / rate[1])
+        self._waits.insert(place, wait_ns)
         self._supports.insert(place, supports)
         self._bounds.clear()  # some are nearer to this one
 
     def _bound(self, period_ns: int, tokens: int) -> int:
         """What the tokens that wait longest at the evaluated rates beside this one wait at least."""
-        place = bisect.bisect_left(self._slopes, period_ns / tokens)
-        least_ns = 0
-        for supports in self._supports[max(0, place - 1) : place + 1]:
-            least_ns = max(least_ns, supports.lower_ns(period_ns, tokens, self._above))
-        return least_ns
+        key = period_ns, tokens
+        if key not in self._bounds:
+            slope = period_ns / tokens
+            place, found = bisect.bisect_left(self._slopes, slope), 0
+            beside = self._slopes[max(0, place - 1) : place + 1]
+            far = len(beside) == 2 and slope - beside[0] > _PARAMS.reach * (beside[1] - beside[0])
+            for supports in self._supports[place if far else max(0, place - 1) : place + 1]:
+                found = max(found, supports.lower_ns(period_ns, tokens, self._above))
+            self._bounds[key] = found
+        return self._bounds[key]
 
 
 def _reduced(period_ns: int, tokens: int) -> tuple[int, int]:

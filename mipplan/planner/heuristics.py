@@ -18,7 +18,7 @@ from fractions import Fraction
 import numpy as np
 
 from mipplan.calculus import PathWait, fewest_replicas, grid_rate, grid_step
-from mipplan.core import Int64, first_true
+from mipplan.core import Int64, first_true, last_true
 from mipplan.options import Configuration, Family, Option
 from mipplan.pipeline import DispatchLaw
 from mipplan.planner.choices import SearchSpace
@@ -146,16 +146,14 @@ def replicas_on_path(
         return None
     curve = path.curves[path.stages.index(stage)]
     # Largest 1/R on the grid with a wait within the slack: the wait grows with 1/R. It need not be looked for beyond
-    # what the fewest replicas give, nor below what the most give; mostly it lies near the former.
-    family = start[stage].family
+    # what the fewest replicas give, nor below what the most give.
+    family, most_ns = start[stage].family, math.floor(slack * share)
     slowest, quickest = family.service(family.fewest), family.service(family.most)
     least, high = grid_step(float(quickest.ns_per_token)), grid_step(float(slowest.ns_per_token)) + 1
-    low, stride = high, 1
-    while low > least and curve.lower(*grid_rate(low)) > slack * share:
-        low, high, stride = max(least, low - stride), low - 1, 2 * stride
-    # From the top, because which rates are asked about sharpens the bounds on others.
-    down = first_true(0, high - low, lambda down: curve.lower(*grid_rate(high - down)) <= slack * share)
-    period_ns, tokens = grid_rate(high - down)
+    step = last_true(
+        least, high, lambda step: curve.lower(*grid_rate(step), least_ns=most_ns, most_ns=most_ns) <= most_ns
+    )
+    period_ns, tokens = grid_rate(step)
     if period_ns == 0:
         return family.most
     return fewest_replicas(family.service_ns, Fraction(tokens, period_ns), family.law, reached=True)

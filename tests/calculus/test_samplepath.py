@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipplan.calculus import StageService, latest_start_ns
-from mipplan.calculus.samplepath import Probes, Supports, longest_waits_ns, service_time_ns
+from mipplan.calculus.samplepath import Probes, Sought, Supports, longest_waits_ns, service_time_ns
 from mipplan.core import InputError, SampleParams
 
 times = st.lists(st.integers(0, 60), min_size=1, max_size=12)
@@ -138,12 +138,15 @@ def test_the_longest_waits_are_the_same_whether_a_sample_tells_their_length_or_n
     }
     for name, arrival_ns in arrivals.items():
         rank, kept = 3_950, 75
-        truth, supports = longest_waits_ns(arrival_ns, 17, 2, rank, kept, params=SampleParams(10**9))
+        ((truth, supports),) = longest_waits_ns(
+            arrival_ns, 17, 2, [Sought(rank, kept)], params=SampleParams(10**9)
+        )
         assert truth == np.sort(latest_start_ns(arrival_ns, 17, 2) - arrival_ns)[rank]
         for sample in (8, 64, 500):
             for least_ns in (0, truth // 2, truth):
-                found, others = longest_waits_ns(
-                    arrival_ns, 17, 2, rank, kept, least_ns=least_ns, params=SampleParams(sample)
+                sought = Sought(rank, kept, least_ns=least_ns)
+                ((found, others),) = longest_waits_ns(
+                    arrival_ns, 17, 2, [sought], params=SampleParams(sample)
                 )
                 assert found == truth, (name, sample)
                 if others.work.size == supports.work.size:
@@ -180,19 +183,28 @@ def test_the_longest_waits_and_what_they_wait_for_are_those_of_the_definition(
     probes = Probes(
         np.array([last for last, _ in asked]), np.array([number for _, number in asked]), np.array(entered)
     )
-    exact, supports = longest_waits_ns(
+    # What is asked of some of the tokens beside it changes nothing, and they are found by the same pass.
+    own = np.array(sorted(data.draw(st.sets(st.integers(0, len(arrival) - 1), min_size=1))))
+    longest = data.draw(st.integers(0, own.size - 1))
+    (exact, supports), (among, _) = longest_waits_ns(
         np.array(arrival),
         period_ns,
         tokens,
-        rank,
-        kept,
+        [
+            Sought(rank, kept, probes if way == "probes" else None),
+            Sought(longest, own.size - longest, Probes(own)),
+        ],
         None if way == "all tokens" else np.array(position),
-        probes if way == "probes" else None,
     )
     assert exact == math.ceil(sorted(waits)[rank])
     slow = sorted(sorted(range(len(waits)), key=lambda q: (-waits[q], q))[:kept])
     assert supports.work.tolist() == [asked[q][1] - position[since[q]] for q in slow]
     assert supports.gap_ns.tolist() == [entered[q] - arrival[since[q]] for q in slow]
+    every = [
+        max(arrival[j] + (position[i] - position[j]) * slope for j in range(i + 1)) - arrival[i]
+        for i in own.tolist()
+    ]
+    assert among == math.ceil(sorted(every)[longest])
 
 
 @given(
@@ -223,18 +235,18 @@ def test_supports_say_nothing_where_products_would_wrap_round() -> None:
 
 def test_waits_far_apart_are_found_in_the_slow_way() -> None:
     arrival = np.array([0, 0, 0, FAR])
-    exact, supports = longest_waits_ns(arrival, 10, 8, 3, 1)
+    ((exact, supports),) = longest_waits_ns(arrival, 10, 8, [Sought(3, 1)])
     assert exact == 3  # the third at once waits for two of 10/8 ns
     assert supports.work.size == supports.gap_ns.size == 0
     probes = Probes(np.array([0, 2]), np.array([0, 2]), np.array([0, 0]))
-    assert longest_waits_ns(arrival, 10, 8, 1, 1, np.arange(4), probes)[0] == 3
+    assert longest_waits_ns(arrival, 10, 8, [Sought(1, 1, probes)], np.arange(4))[0][0] == 3
 
 
 @pytest.mark.parametrize("position", [[0, 2**40], [0, 1, 2**40]])
 def test_token_numbers_beyond_all_counting_are_refused(position: list[int]) -> None:
     arrival = np.zeros(len(position), dtype=np.int64)
     with pytest.raises(InputError, match="too long to count"):
-        longest_waits_ns(arrival, 2**23, 1, 1, 1, np.array(position))
+        longest_waits_ns(arrival, 2**23, 1, [Sought(1, 1)], np.array(position))
 
 
 def test_time_of_service_counts_serial_tokens() -> None:
