@@ -17,7 +17,7 @@ from mipplan.certificate import (
     state_certificate,
 )
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Faults, Printable, Summary, format_duration
-from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, are_timed
+from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Stagger, are_timed
 from mipplan.replayer import replay
 from mipplan.result import (
     CertificateKind,
@@ -79,6 +79,7 @@ def certify(
     *,
     dispatch: Dispatch = None,
     discipline: str | None = None,
+    stagger_s: Stagger = None,
     certificate: str | None = None,
     runs: RunClass | None = None,
     seed: int | None = None,
@@ -94,6 +95,8 @@ def certify(
         Law of all stages, or of those named; others as the plan says.
     discipline : {"oldest_first", "fifo"}, optional
         As the plan says by default.
+    stagger_s : float or mapping of str to float, optional
+        Seconds between the outputs of a batch on their way to other stages, at most, as for `mipplan.replay`.
     certificate : {"auto", "classic", "sharp"}, optional
         By which theorem; the plan's own by default. The sharp one is never above the classic one, and takes longer;
         ``"auto"`` takes it where the workload is not too large for it and no stage is paced. Where all stages are timed
@@ -123,9 +126,10 @@ def certify(
     told = faults.take(lambda: check_laws(plan.pipeline, dispatch, wanted, plan.laws))
     faults.take(lambda: None if certificate is None else check_certificate(certificate))
     faults.take(lambda: check_runs(runs))
+    pipeline = faults.take(lambda: plan.pipeline.staggered(stagger_s))
     faults.check()
     laws = told.value
-    plan = replace(plan, objective=plan.objective.under(laws, wanted))
+    plan = replace(plan, pipeline=pipeline.value, objective=plan.objective.under(laws, wanted))
     if not are_timed(laws):
         return certify_stages(plan, trace, seed=seed, certificate=certificate, runs=runs)
     check_timed(certificate, runs)
@@ -133,7 +137,15 @@ def certify(
     workload = realise(plan.pipeline, trace, replayed.seed)
     exits = {stage: seen.exit_ns for stage, seen in replayed.stages.items()}
     took = {stage: seen.exit_ns - seen.dispatch_ns for stage, seen in replayed.stages.items()}
-    return state_certificate(workload, exits, lambda stage, token: int(took[stage][token]), plan.quantile)
+    staggers_ns = plan.pipeline.staggers_ns(laws)
+    fifo = plan.discipline is Discipline.FIFO
+    sent = {
+        stage: seen.assignment.sent_ns(staggers_ns[stage], fifo=fifo)
+        for stage, seen in replayed.stages.items()
+    }
+    return state_certificate(
+        workload, exits, lambda stage, token: int(took[stage][token]), plan.quantile, sent
+    )
 
 
 def verify(
@@ -142,6 +154,7 @@ def verify(
     *,
     dispatch: Dispatch = None,
     discipline: str | None = None,
+    stagger_s: Stagger = None,
     certificate: str | None = None,
     runs: RunClass | None = None,
 ) -> Verification:
@@ -158,8 +171,8 @@ def verify(
     trace : Trace
         The trace it was made for, to check its figures; or another, to see whether the plan would be certified
         there too.
-    dispatch, discipline
-        As for `certify`; laws other than the file's say whether the plan would be certified under them.
+    dispatch, discipline, stagger_s
+        As for `certify`; laws and staggers other than the file's say whether the plan would be certified under them.
     certificate : {"auto", "classic", "sharp"}, optional
         By which theorem to judge (`mipplan.certify`); by default the one that the file's figure comes from.
     runs : RunClass, optional
@@ -183,8 +196,9 @@ def verify(
     planned = trace.scale(plan.headroom)
     wanted = plan.discipline if discipline is None else discipline
     laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
-    as_planned = (laws, wanted) == (plan.laws, plan.discipline)
-    plan = replace(plan, objective=plan.objective.under(laws, wanted))
+    pipeline = plan.pipeline.staggered(stagger_s)
+    as_planned = (laws, wanted, pipeline) == (plan.laws, plan.discipline, plan.pipeline)
+    plan = replace(plan, pipeline=pipeline, objective=plan.objective.under(laws, wanted))
     if uncovered := _uncovered(plan, certificate):
         problems.append(uncovered)
         return Verification(False, tuple(problems), (), plan, None)
@@ -203,7 +217,7 @@ def verify(
     same_theorem = not by_arrival and (judged.runs is not None) == (plan.certificate is CertificateKind.SHARP)
     same_runs = plan.runs is None or judged.runs == plan.runs
     if not as_planned:
-        remarks.append("judged under other dispatch laws, or another discipline, than it was made for")
+        remarks.append("judged under other dispatch laws, discipline or stagger than it was made for")
     elif not same_theorem and not by_arrival:
         remarks.append(
             f"judged by another certificate than the {plan.certificate} one that the file's figure comes from"

@@ -22,11 +22,12 @@ Taking = Callable[[int, int, int], int]
 
 @dataclass(frozen=True)
 class AdversarialRun:
-    """When each token of every stage arrived, was dispatched and left, ns, shape (k,) per stage."""
+    """When each token of every stage arrived, was dispatched, left and was sent on, ns, shape (k,) per stage."""
 
     arrival: dict[str, Int64]
     dispatch: dict[str, Int64]
     exit: dict[str, Int64]
+    sent: dict[str, Int64]
 
 
 def random_taking(rng: np.random.Generator, scale_ns: int) -> Taking:
@@ -59,9 +60,11 @@ def adversarial_run(
     service: Taking,
     delay: Taking,
     rng: np.random.Generator,
+    stagger_ns: Mapping[str, int] | None = None,
 ) -> AdversarialRun:
-    """Play one run of the class."""
-    made = AdversarialRun({}, {}, {})
+    """Play one run of the class; the outputs of a batch are sent on at most so far apart."""
+    made = AdversarialRun({}, {}, {}, {})
+    stagger_ns = stagger_ns or {}
     for stage, tokens in workload.stages.items():
         if tokens.messages:
             arrival = np.full(tokens.count, -1, dtype=np.int64)
@@ -69,15 +72,22 @@ def adversarial_run(
                 stated = messages.edge.delay_ns
                 least = runs.least_delay_ns(stated)
                 for parent, child in zip(messages.parent.tolist(), messages.child.tolist(), strict=True):
-                    left = int(made.exit[messages.edge.parent][parent])
+                    left = int(made.sent[messages.edge.parent][parent])
                     took = stated if least == stated else delay(least, stated, left)
                     arrival[child] = max(arrival[child], left + took)
         else:
             arrival = workload.ingress_ns[tokens.query]
         made.arrival[stage] = arrival
         least_ns = [int(time) for time in runs.least_service_ns(np.array(service_ns[stage]))]
-        made.dispatch[stage], made.exit[stage] = _serve(
-            arrival, service_ns[stage], least_ns, replicas[stage], runs, service, rng
+        made.dispatch[stage], made.exit[stage], made.sent[stage] = _serve(
+            arrival,
+            service_ns[stage],
+            least_ns,
+            replicas[stage],
+            runs,
+            service,
+            rng,
+            stagger_ns.get(stage, 0),
         )
     return made
 
@@ -90,42 +100,55 @@ def _serve(
     runs: RunClass,
     service: Taking,
     rng: np.random.Generator,
-) -> tuple[Int64, Int64]:
-    """Serve one stage, oldest first."""
+    stagger_ns: int,
+) -> tuple[Int64, Int64, Int64]:
+    """Serve one stage, oldest first.
+
+    Where even its shortest batch takes as long as all gaps, a replica sends on the outputs of a batch before the next
+    one ends.
+    """
     coming = arrival.argsort(kind="stable").tolist()
     times = arrival.tolist()
     coming.reverse()
-    dispatch, exits = np.zeros_like(arrival), np.zeros_like(arrival)
+    dispatch, exits, sent = np.zeros_like(arrival), np.zeros_like(arrival), np.zeros_like(arrival)
     queue: list[int] = []
-    ends: list[int] = []
-    idle = replicas
+    ends: list[tuple[int, int]] = []  # Of batches, and when their last output is sent on.
+    idle = [0] * replicas  # Of idle replicas: when their last output is sent on.
+    in_order = (len(service_ns) - 1) * stagger_ns <= min(service_ns)
+    largest_gap = int(rng.choice([0, stagger_ns, stagger_ns])) if stagger_ns else 0
+    least_gap = int(rng.choice([0, largest_gap])) if stagger_ns else 0
 
     def serve(now: int) -> None:
-        nonlocal idle
         while idle and queue:
             batch = [heapq.heappop(queue) for _ in range(min(len(service_ns), len(queue)))]
             size = len(batch) - 1
             took = service(least_ns[size], service_ns[size], now)
+            sent_by = idle.pop(int(rng.integers(len(idle))) if stagger_ns else -1)
+            if in_order:
+                took = max(took, sent_by - now)
             dispatch[batch], exits[batch] = now, now + took
-            heapq.heappush(ends, now + took)
-            idle -= 1
+            sent[batch] = now + took
+            if stagger_ns:
+                sent[batch[1:]] += np.cumsum(rng.integers(least_gap, largest_gap + 1, size))
+            heapq.heappush(ends, (now + took, int(sent[batch[-1]])))
 
     while coming or ends:
-        now = min([times[token] for token in coming[-1:]] + ends[:1])
+        now = min([times[token] for token in coming[-1:]] + [end for end, _ in ends[:1]])
         events: list[int] = []  # Tokens that arrive, −1 for a batch that ends.
         while coming and times[coming[-1]] == now:
             events.append(coming.pop())
-        while ends and ends[0] == now:
-            heapq.heappop(ends)
+        leaving = []
+        while ends and ends[0][0] == now:
+            leaving.append(heapq.heappop(ends)[1])
             events.append(-1)
         if not runs.is_settled:
             rng.shuffle(events)
         for event in events:
             if event < 0:
-                idle += 1
+                idle.append(leaving.pop())
             else:
                 heapq.heappush(queue, event)
             if not runs.is_settled and rng.random() < 0.6:
                 serve(now)
         serve(now)
-    return dispatch, exits
+    return dispatch, exits, sent

@@ -9,6 +9,8 @@ from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.replayer import (
     ENGINES,
+    NEVER,
+    ChunkedReplay,
     Discipline,
     Engine,
     EngineFeature,
@@ -16,7 +18,7 @@ from mipplan.replayer import (
     ReplicaSchedule,
     ServiceNoise,
 )
-from mipplan.result import Plan
+from mipplan.result import Plan, ReplayResult, StageTotals
 from random_pipelines import HARDWARE, Case
 
 RESUMING = [engine for engine in ENGINES.values() if engine.can(frozenset({EngineFeature.RESUME}))]
@@ -64,3 +66,48 @@ def random_settings(
     if EngineFeature.RANDOM_SERVICE in engine.features and rng.random() < 1 / 3:
         noise = ServiceNoise.from_factors(rng.uniform(0.2, 3.0, 5))
     return ReplaySettings(discipline, schedule, noise)
+
+
+def in_chunks(
+    plans: list[Plan], case: Case, sizes: list[int], *, settings: ReplaySettings, engine: Engine, seed: int
+) -> tuple[list[list[int]], list[dict[str, StageTotals]]]:
+    """Latency of each query and totals of each stage, plan by plan, from pieces of these sizes in turn."""
+    chunks = ChunkedReplay(plans, settings, engine, seed)
+    ingress_ns = case.trace.arrival_ns
+    latency_ns = np.full((len(plans), ingress_ns.size), -1)
+    start, turn = 0, 0
+    while start < ingress_ns.size:
+        end = min(start + sizes[turn % len(sizes)], ingress_ns.size)
+        # As late as allowed and as early as a stream does it, in turn.
+        following = int(ingress_ns[end]) if end < ingress_ns.size and turn % 2 else int(ingress_ns[end - 1])
+        chunks.advance(ingress_ns[start:end], following - 1)
+        take(chunks, latency_ns)
+        start, turn = end, turn + 1
+    chunks.advance(ingress_ns[:0], NEVER)
+    take(chunks, latency_ns)
+    assert chunks.carried_tokens == 0
+    return latency_ns.tolist(), [chunks.totals(plan) for plan in range(len(plans))]
+
+
+def take(chunks: ChunkedReplay, latency_ns: np.ndarray) -> None:
+    """Write down the latencies of the queries that are finished under all plans."""
+    released = chunks.release(range(len(latency_ns)))
+    assert np.all(latency_ns[:, released.query] == -1), "released twice"
+    latency_ns[:, released.query] = released.latency_ns
+
+
+def totals_of(result: ReplayResult) -> dict[str, StageTotals]:
+    """What each stage did, in sums."""
+    return {
+        stage: StageTotals(
+            seen.replicas,
+            seen.tokens,
+            seen.batch_size.size,
+            int((seen.dispatch_ns - seen.arrival_ns).sum()),
+            int(seen.batch_service_ns.sum()),
+            int((seen.dispatch_ns - seen.arrival_ns).max(initial=0)),
+            int(seen.arrival_ns.min()) if seen.tokens else 0,
+            int(seen.exit_ns.max(initial=0)),
+        )
+        for stage, seen in result.stages.items()
+    }

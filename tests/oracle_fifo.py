@@ -34,16 +34,20 @@ def most_in_a_row(least: Sequence[int], within: int) -> int:
     return best
 
 
-def slow_along(service: Sequence[int], replicas: int, delay: int, share: Fraction, exact: bool) -> float:
-    """Tokens that may pass a given one in service, and on an edge with this delay."""
+def slow_along(
+    service: Sequence[int], replicas: int, delay: int, share: Fraction, exact: bool, stagger: int = 0
+) -> float:
+    """Tokens that may pass a given one in service, and on an edge with this delay, outputs up to `stagger` apart."""
     least = [max(1, math.floor(share * time)) for time in service]
-    jitter = 0 if exact else delay
+    spread = (len(service) - 1) * stagger
+    jitter = (0 if exact else delay) + (spread if spread > min(service) else 0)
     if replicas == 1 and jitter == 0:
         return 0
     if share == 0:
         return math.inf
-    beside = slow_in_a_row(least, max(service) + jitter) if replicas > 1 else 0
-    return (replicas - 1) * beside + (slow_in_a_row(least, jitter) + len(service) - 1 if jitter else 0)
+    beside = slow_in_a_row(least, max(service) + jitter + spread) if replicas > 1 else 0
+    behind = slow_in_a_row(least, jitter + spread) + len(service) - 1 if jitter else 0
+    return (replicas - 1) * beside + behind
 
 
 def slow_overtakers(
@@ -53,6 +57,7 @@ def slow_overtakers(
     replicas: Mapping[str, int],
     share: Fraction,
     exact: bool,
+    stagger: Mapping[str, int],
 ) -> dict[str, float]:
     """At most so many younger tokens arrive at each stage before a token of it."""
     found: dict[str, float] = {}
@@ -61,8 +66,9 @@ def slow_overtakers(
         merges = pipeline.stages[stage].join is Join.ALL
         each = [0.0]
         for edge in edges:
-            jitters = not exact and edge.delay_ns > 0
-            along = slow_along(service[edge.parent], replicas[edge.parent], edge.delay_ns, share, exact)
+            own, gap = service[edge.parent], stagger[edge.parent]
+            jitters = (not exact and edge.delay_ns > 0) or (len(own) - 1) * gap > min(own)
+            along = slow_along(own, replicas[edge.parent], edge.delay_ns, share, exact, gap)
             sent = Counter(
                 sender for token in made for parent, sender, _ in token.senders if parent == edge.parent
             )

@@ -115,11 +115,12 @@ class TimedLoop(EventLoop):
 
     def complete(self, replica: Replica, now: int) -> None:
         """Send on what a batch held; messages travel for less than their delay."""
-        for number in replica.busy_with or ():
+        for place, number in enumerate(replica.busy_with or ()):
             self.seen.exit[replica.stage][number] = now
+            sent = now + place * self.stagger.get(replica.stage, 0)
             for child, child_number, delay in self.listeners.get((replica.stage, number), ()):
-                travels = Event(now + self.delay_takes(delay), 0.0, child, child_number)
-                self.message_due[id(travels)] = now + delay
+                travels = Event(now + self.delay_takes(sent - now + delay), 0.0, child, child_number)
+                self.message_due[id(travels)] = sent + delay
                 heapq.heappush(self.events, travels)
         replica.busy_with = None
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -65,6 +65,7 @@ class Replica:
     active: bool = True
     finishing: bool = False
     left: int | None = None
+    sent_by: int = 0
 
     def paid(self, start: int, end: int) -> int:
         """Time within a window from its order (None: before everything) until it left (None: never)."""
@@ -111,6 +112,12 @@ class EventLoop:
     ordered_ingress
         Whether even then the queries of one instant enter a stage in token order where it takes them one by one:
         T = ℓ(1) at a source with b = 1 rests on that.
+    stagger
+        ns between the outputs of a batch on their way to other stages, per stage, in the order in which it took them.
+    gap_takes
+        Time between two outputs in place of the stated one.
+    sends_in_order
+        Stages at which no batch ends before its replica has sent on all outputs of the last one: it then takes longer.
     """
 
     def __init__(
@@ -127,7 +134,13 @@ class EventLoop:
         delay_takes: Duration = lambda stated: stated,
         tie: Callable[[], float] | None = None,
         ordered_ingress: bool = True,
+        stagger: Mapping[str, int] | None = None,
+        gap_takes: Duration = lambda stated: stated,
+        sends_in_order: Collection[str] = (),
     ) -> None:
+        self.stagger = stagger or {}
+        self.gap_takes = gap_takes
+        self.sends_in_order = sends_in_order
         self.tokens = tokens
         self.ingress = ingress
         self.service = service
@@ -221,11 +234,15 @@ class EventLoop:
     def complete(self, replica: Replica, now: int) -> None:
         """Send on what a batch held; go, if that or another replica was to go after its batch."""
         assert replica.busy_with is not None
-        for number in replica.busy_with:
+        sent = now
+        for place, number in enumerate(replica.busy_with):
             self.seen.exit[replica.stage][number] = now
+            if place:
+                sent += self.gap_takes(self.stagger.get(replica.stage, 0))
             for child, child_number, delay in self.listeners.get((replica.stage, number), ()):
-                self.schedule(now + self.delay_takes(delay), child, token=child_number)
+                self.schedule(sent + self.delay_takes(delay), child, token=child_number)
         replica.busy_with = None
+        replica.sent_by = sent
         finishing = [other for other in self.pool[replica.stage] if other.finishing]
         if finishing:
             if not replica.finishing:  # whoever completes first goes
@@ -292,6 +309,8 @@ class EventLoop:
         taken = tuple(queue[: len(self.service[stage])])
         del queue[: len(taken)]
         service = self.service_takes(self.batch_time(stage, min(taken), len(taken)))
+        if stage in self.sends_in_order:
+            service = max(service, replica.sent_by - now)
         replica.busy_with = taken
         self.seen.batches[stage].append(Batch(now, service, taken))
         for number in taken:

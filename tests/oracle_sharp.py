@@ -179,8 +179,9 @@ def slow_certificate(
     service: Mapping[str, Sequence[int]],
     replicas: Mapping[str, int],
     runs: SlowRuns,
+    stagger: Mapping[str, int],
 ) -> dict[str, SlowBounds]:
-    """Bounds on all tokens of a pipeline, stage by stage."""
+    """Bounds on all tokens of a pipeline, stage by stage; the outputs of a batch are sent up to `stagger` apart."""
     made: dict[str, SlowBounds] = {}
     for stage, own in tokens.items():
         if any(token.senders for token in own):
@@ -188,11 +189,14 @@ def slow_certificate(
                 max(made[p].earliest_exit[i] + int(runs.least_delay * d) for p, i, d in token.senders)
                 for token in own
             ]
-            latest = [max(made[p].exit[i] + d for p, i, d in token.senders) for token in own]
+            latest = [
+                max(made[p].exit[i] + (made[p].largest[i] - 1) * stagger[p] + d for p, i, d in token.senders)
+                for token in own
+            ]
         else:
             earliest = latest = [ingress[token.query] for token in own]
         group = _groups(tokens, stage, ingress, runs)
-        overtakers = _overtakers(tokens, stage, service, replicas, runs, made)
+        overtakers = _overtakers(tokens, stage, service, replicas, runs, made, stagger)
         given = SlowStage(
             earliest,
             latest,
@@ -238,6 +242,7 @@ def _overtakers(
     replicas: Mapping[str, int],
     runs: SlowRuns,
     made: Mapping[str, SlowBounds],
+    stagger: Mapping[str, int],
 ) -> list[int | None]:
     """Lemma (overtaking)."""
     own = tokens[stage]
@@ -259,7 +264,7 @@ def _overtakers(
                 for sender_ in range(len(tokens[parent]))
             )
             behind = _overtakers_behind(
-                service[parent], replicas[parent], runs, made[parent], sender, delay, copies
+                service[parent], replicas[parent], runs, made[parent], sender, delay, copies, stagger[parent]
             )
             total = None if total is None or behind is None else total + behind
         found.append(total)
@@ -279,9 +284,13 @@ def _overtakers_behind(
     sender: int,
     delay: int,
     copies: int,
+    stagger: int,
 ) -> int | None:
     passed = parent.overtakers[sender]
     slack = delay - int(runs.least_delay * delay)
+    if (len(service) - 1) * stagger > min(service):  # the next batch's outputs may come before the last one's
+        slack += (len(service) - 1) * stagger
+    late = slack + (parent.largest[sender] - 1) * stagger
     if passed is None or (runs.least_service == 0 and (replicas > 1 or slack > 0)):
         return None
     most = max(parent.largest)
@@ -295,7 +304,7 @@ def _overtakers_behind(
         return min(batches * most, max((room - 1) * (k + 1) // least[k] for k in range(most)))
 
     own = max(service[: parent.largest[sender]])
-    passed += (replicas - 1) * fits(own + slack)
+    passed += (replicas - 1) * fits(own + late)
     if slack:
-        passed += parent.largest[sender] - 1 + fits(slack)
+        passed += parent.largest[sender] - 1 + fits(late)
     return copies * passed + (copies - 1 if slack else 0)

@@ -52,6 +52,10 @@ class Case(NamedTuple):
         plan = self.plan()
         return {stage: [int(time) for time in plan.service_ns(stage)] for stage in plan.choices}
 
+    def stagger_ns(self) -> dict[str, int]:
+        """Time between the outputs of a batch of each stage."""
+        return self.pipeline.staggers_ns()
+
     def replicas(self) -> dict[str, int]:
         """Replicas of each stage."""
         return {stage: replicas for stage, (_, _, replicas) in self.choices.items()}
@@ -78,6 +82,15 @@ def random_case(
         for stage, table in zip(pipeline.stages, tables, strict=True)
     }
     return Case(pipeline, profiles, random_trace(rng, scale_ns, max_arrivals=max_arrivals), choices)
+
+
+def staggered(rng: np.random.Generator, case: Case) -> Case:
+    """The same where outputs of most stages go on one after another: by 1 ns, about as fast as batches, or slower."""
+    stagger_s = {
+        stage: float(rng.choice([0, 1, 1 + rng.integers(1 + max(times) // 4), max(times)])) / 1e9
+        for stage, times in case.service_ns().items()
+    }
+    return case._replace(pipeline=case.pipeline.staggered(stagger_s))
 
 
 def random_pipeline(rng: np.random.Generator, scale_ns: int, *, max_stages: int = MAX_STAGES) -> Pipeline:

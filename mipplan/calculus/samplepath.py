@@ -52,14 +52,19 @@ class StageService:
 
 
 def stage_service(
-    service_ns: Int64, replicas: int, is_source: bool, law: DispatchLaw = DispatchLaw.EAGER
+    service_ns: Int64,
+    replicas: int,
+    is_source: bool,
+    law: DispatchLaw = DispatchLaw.EAGER,
+    stagger_ns: int = 0,
 ) -> StageService:
     """Service curve of `replicas` replicas with batch cap ``b = service_ns.size``.
 
     Eager and timed: ``T = 2·max ℓ(k)``, as the batch in service may be waited out in full, then the own batch takes as
     long again; ``R = n·b/ℓ(b)``. Paced: ``T = L + δ`` and ``R = b/δ`` with ``L = max ℓ(k)`` and ``δ = ⌈L/n⌉``.
     Under every law ``T = ℓ(1)`` at a source with b = 1: tokens arrive in token order and are served one by one in
-    constant time ([theory, section 2][2-what-one-stage-guarantees]). Neither T nor 1/R grows with n.
+    constant time ([theory, section 2][2-what-one-stage-guarantees]). Neither T nor 1/R grows with n. Where outputs of a
+    batch go on one after another, T is longer by the time until the last has gone.
 
     Parameters
     ----------
@@ -68,6 +73,8 @@ def stage_service(
     is_source : bool
         Whether the stage has no incoming edge.
     law : DispatchLaw
+    stagger_ns : int
+        Between the outputs of a batch on their way to other stages.
 
     References
     ----------
@@ -76,22 +83,24 @@ def stage_service(
     batch, slowest_ns = int(service_ns.size), int(service_ns.max())
     if law is not DispatchLaw.PACED:
         latency_ns = slowest_ns if is_source and batch == 1 else 2 * slowest_ns
-        return StageService(latency_ns, int(service_ns[-1]), replicas * batch)
-    columns = service_columns(service_ns, np.array([replicas], dtype=np.int64), is_source, law)
+        return StageService(latency_ns + (batch - 1) * stagger_ns, int(service_ns[-1]), replicas * batch)
+    columns = service_columns(service_ns, np.array([replicas], dtype=np.int64), is_source, law, stagger_ns)
     return StageService(*(int(column[0]) for column in columns))
 
 
 def service_columns(
-    service_ns: Int64, replicas: Int64, is_source: bool, law: DispatchLaw
+    service_ns: Int64, replicas: Int64, is_source: bool, law: DispatchLaw, stagger_ns: int = 0
 ) -> tuple[Int64, Int64, Int64]:
     """T, ℓ(b) and n·b of `stage_service` for many numbers of replicas, shape (m,) each; paced they are T, δ and b."""
     batch, slowest_ns = int(service_ns.size), int(service_ns.max())
     one_by_one, same = is_source and batch == 1, np.ones_like(replicas)
+    spread_ns = (batch - 1) * stagger_ns
     if law is not DispatchLaw.PACED:
-        return (slowest_ns if one_by_one else 2 * slowest_ns) * same, service_ns[-1] * same, replicas * batch
+        latency_ns = (slowest_ns if one_by_one else 2 * slowest_ns) + spread_ns
+        return latency_ns * same, service_ns[-1] * same, replicas * batch
     pace_ns = -(-slowest_ns // replicas)
-    latency_ns = slowest_ns * same if one_by_one else slowest_ns + pace_ns
-    return latency_ns, np.where(replicas == 1, _alone_ns(service_ns), pace_ns), batch * same
+    latencies_ns = slowest_ns * same if one_by_one else slowest_ns + pace_ns
+    return latencies_ns + spread_ns, np.where(replicas == 1, _alone_ns(service_ns), pace_ns), batch * same
 
 
 def _alone_ns(service_ns: Int64) -> int:

@@ -126,8 +126,8 @@ def certify_fifo(workload: Workload, plan: Plan, runs: RunClass) -> Certificate:
         raise InputError.one("runs.ties", message)
     services = plan_services(plan)
     overtakings = {
-        stage: Overtaking(plan.service_ns(stage), choice.replicas, runs)
-        for stage, choice in plan.choices.items()
+        stage: Overtaking(setting.service_ns, setting.replicas, runs, setting.stagger_ns)
+        for stage, setting in plan_settings(plan).items()
     }
     exits = fifo_exits_ns(workload, services, overtakings, runs)
     found = state_certificate(workload, exits, lambda stage, _: services[stage].latency_ns, plan.quantile)
@@ -185,9 +185,10 @@ def resolve_certificate(
 
 def plan_settings(plan: Plan) -> dict[str, StageSetting]:
     """What serves each stage under the plan's choices."""
-    plan.require()
+    staggers_ns = plan.require().pipeline.staggers_ns(plan.laws)
     return {
-        stage: StageSetting(plan.service_ns(stage), choice.replicas) for stage, choice in plan.choices.items()
+        stage: StageSetting(plan.service_ns(stage), choice.replicas, staggers_ns[stage])
+        for stage, choice in plan.choices.items()
     }
 
 
@@ -200,13 +201,20 @@ def certify_services(
 
 
 def state_certificate(
-    workload: Workload, exits: Mapping[str, Int64], own_ns: Callable[[str, int], int], quantile: float
+    workload: Workload,
+    exits: Mapping[str, Int64],
+    own_ns: Callable[[str, int], int],
+    quantile: float,
+    sent: Mapping[str, Int64] | None = None,
 ) -> Certificate:
-    """Say what bounds on the exits of all tokens amount to, given how much of each, by stage and token, is no wait."""
+    """Say what bounds on the exits of all tokens amount to, given how much of each, by stage and token, is no wait.
+
+    `sent` bounds when what tokens make is sent on, if that is later.
+    """
     latency_ns = workload.latency_ns(exits)
     latency_ns.flags.writeable = False
     bound, query = _at_quantile(latency_ns, quantile)
-    return Certificate(latency_ns, quantile, bound, critical_path(workload, own_ns, exits, query))
+    return Certificate(latency_ns, quantile, bound, critical_path(workload, own_ns, exits, query, sent))
 
 
 def certify_sharply(

@@ -69,9 +69,14 @@ def paced_stages(laws: Laws) -> list[str]:
 def plan_services(plan: Plan) -> dict[str, StageService]:
     """Service curve of each stage under the plan's choices and laws."""
     pipeline, laws = plan.require().pipeline, plan.laws
+    staggers_ns = pipeline.staggers_ns(laws)
     return {
         stage: stage_service(
-            plan.service_ns(stage), choice.replicas, not pipeline.incoming(stage), laws[stage]
+            plan.service_ns(stage),
+            choice.replicas,
+            not pipeline.incoming(stage),
+            laws[stage],
+            staggers_ns[stage],
         )
         for stage, choice in plan.choices.items()
     }
@@ -167,6 +172,7 @@ class Overtaking:
     service_ns: Int64  # ℓ(1), …, ℓ(b).
     replicas: int
     runs: RunClass
+    stagger_ns: int = 0
 
     def along(self, edge: Edge) -> int | None:
         """At most so many tokens that were behind a token arrive before it along an edge; None: no limit is known.
@@ -182,13 +188,19 @@ class Overtaking:
             return 0
         if self.runs.least_service == 0.0:
             return None
-        room_ns = np.array([int(self.service_ns.max()) + slack_ns, slack_ns])
+        late_ns = slack_ns + self.spread_ns
+        room_ns = np.array([int(self.service_ns.max()) + late_ns, late_ns])
         beside, behind = most_served(room_ns, self.runs.least_service_ns(self.service_ns)).tolist()
         return int((self.replicas - 1) * beside + (behind + self.service_ns.size - 1 if slack_ns else 0))
 
     def slack_ns(self, edge: Edge) -> int:
-        """By how much the times that messages take along an edge may differ."""
-        return edge.delay_ns - self.runs.least_delay_ns(edge.delay_ns)
+        """By how much the times that messages take along an edge may differ, if that can change their order."""
+        return slack_ns(edge, self.runs, self.spread_ns, self.service_ns)
+
+    @property
+    def spread_ns(self) -> int:
+        """Longest time from the end of a batch until the last of its outputs is sent on."""
+        return (self.service_ns.size - 1) * self.stagger_ns
 
 
 def _overtakers(
@@ -226,6 +238,17 @@ def _by_interval_ns(arrival_ns: Int64, earliest_ns: Int64, period_ns: int, token
     return latest_start_ns(by_latest, period_ns, tokens, probes=(last, before))
 
 
+def slack_ns(edge: Edge, runs: RunClass, spread_ns: int, service_ns: Int64) -> int:
+    """By how much the times of messages along an edge may differ, if that can change the order of one replica's.
+
+    The outputs of a batch are sent on in its order, and before those of the replica's next batch, which takes at least
+    as long as they need: (Σ) in [staggered outputs][staggered-outputs]. Where even the shortest batch of the table does
+    not, nothing is known of their order.
+    """
+    in_order = spread_ns <= int(service_ns.min())
+    return edge.delay_ns - runs.least_delay_ns(edge.delay_ns) + (0 if in_order else spread_ns)
+
+
 def most_served(room_ns: Int64, least_ns: Int64) -> Int64:
     """Most tokens of batches one after another that take less than `room_ns` together; `least_ns` by size, from 1."""
     batches = np.maximum(0, -(-room_ns // least_ns.min()) - 1)
@@ -253,40 +276,50 @@ def sped_up(workload: Workload, runs: RunClass) -> Workload:
 
 
 def critical_path(
-    workload: Workload, own_ns: Callable[[str, int], int], exits: Mapping[str, Int64], query: int
+    workload: Workload,
+    own_ns: Callable[[str, int], int],
+    exits: Mapping[str, Int64],
+    query: int,
+    sent: Mapping[str, Int64] | None = None,
 ) -> tuple[CriticalStage, ...]:
     """Follow the query's last exit back to its source, at each join along the latest arrival.
 
     `own_ns` says how much of the time at a stage, by stage and token, is no wait.
     """
     path: list[CriticalStage] = []
-    for stage, token, arrival_ns, edge in reversed(list(last_way(workload, exits, query))):
-        latency_ns = own_ns(stage, token)
-        wait_ns = int(exits[stage][token]) - latency_ns - arrival_ns
+    for stage, token, arrival_ns, left_ns, edge in reversed(list(last_way(workload, exits, query, sent))):
+        sending_ns = left_ns - int(exits[stage][token])
+        latency_ns = own_ns(stage, token) + sending_ns
+        wait_ns = left_ns - latency_ns - arrival_ns
         path.append(CriticalStage(stage, latency_ns, wait_ns, 0 if edge is None else edge.delay_ns))
     return tuple(path)
 
 
 def last_way(
-    workload: Workload, exits: Mapping[str, Int64], query: int
-) -> Iterator[tuple[str, int, int, Edge | None]]:
-    """The way to a query's last exit, from its end: stage, token, arrival (ns), and the edge it came along if any."""
+    workload: Workload, exits: Mapping[str, Int64], query: int, sent: Mapping[str, Int64] | None = None
+) -> Iterator[tuple[str, int, int, int, Edge | None]]:
+    """The way to a query's last exit, from its end.
+
+    Stage, token, arrival (ns), when it left or was sent on (ns), and the edge it came along if any.
+    """
+    sent = exits if sent is None else sent
     ends = [
         (stage, token)
         for stage, tokens in workload.stages.items()
         for token in range(*np.searchsorted(tokens.query, [query, query + 1]).tolist())
     ]
     stage, token = max(ends, key=lambda end: int(exits[end[0]][end[1]]))
+    left_ns = int(exits[stage][token])
     while True:
         tokens = workload.stages[stage]
         arrivals = [
-            (int(exits[messages.edge.parent][parent]) + messages.edge.delay_ns, messages.edge, int(parent))
+            (int(sent[messages.edge.parent][parent]) + messages.edge.delay_ns, messages.edge, int(parent))
             for messages in tokens.messages
             for parent in messages.parent[messages.child == token]
         ]
         source = (int(workload.ingress_ns[tokens.query[token]]), None, 0)
         arrival_ns, edge, sender = max(arrivals, key=lambda arrival: arrival[0], default=source)
-        yield stage, token, arrival_ns, edge
+        yield stage, token, arrival_ns, left_ns, edge
         if edge is None:
             return
-        stage, token = edge.parent, sender
+        stage, token, left_ns = edge.parent, sender, arrival_ns - edge.delay_ns

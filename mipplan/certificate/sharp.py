@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mipplan.calculus import StageArrivals, StageBounds, bound_stage
-from mipplan.certificate.classic import last_way, most_served, sped_up
+from mipplan.certificate.classic import last_way, most_served, slack_ns, sped_up
 from mipplan.core import Int64
 from mipplan.pipeline import Edge
 from mipplan.result import CriticalStage, RunClass
@@ -22,10 +22,11 @@ from mipplan.tokens import Messages, Workload
 
 @dataclass(frozen=True)
 class StageSetting:
-    """What serves a stage: ℓ(1), …, ℓ(b) in ns, shape (b,), and replicas."""
+    """What serves a stage: ℓ(1), …, ℓ(b) in ns, shape (b,), replicas, and how far apart outputs are sent on, ns."""
 
     service_ns: Int64
     replicas: int
+    stagger_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,13 @@ class StageBound:
     setting: StageSetting
     arrivals: StageArrivals
     tokens: StageBounds
+
+    @property
+    def latest_sent_ns(self) -> Int64:
+        """When what each token makes is sent on at the latest, ns."""
+        stagger_ns = self.setting.stagger_ns
+        latest_ns = self.tokens.latest_exit_ns
+        return latest_ns + (self.tokens.largest_batch - 1) * stagger_ns if stagger_ns else latest_ns
 
 
 class SharpEvaluator:
@@ -71,7 +79,7 @@ class SharpEvaluator:
         """What is known of the arrivals at a stage, whose parents are bounded in `above`."""
         parents = {edge.parent for edge in self.workload.pipeline.incoming(stage)}
         earliest = {parent: above[parent].tokens.earliest_exit_ns for parent in parents}
-        latest = {parent: above[parent].tokens.latest_exit_ns for parent in parents}
+        latest = {parent: above[parent].latest_sent_ns for parent in parents}
         if stage not in self._inflows:
             self._inflows[stage] = _Inflow.of(self.workload, stage, self.runs)
         inflow = self._inflows[stage]
@@ -88,10 +96,12 @@ class SharpEvaluator:
         At a stage the wait is from the latest arrival to the latest dispatch that gives the exit, and T the rest.
         """
         exits = {stage: bound.tokens.latest_exit_ns for stage, bound in bounds.items()}
+        sent = {stage: bound.latest_sent_ns for stage, bound in bounds.items()}
         path: list[CriticalStage] = []
-        for stage, token, arrival_ns, edge in reversed(list(last_way(self.workload, exits, query))):
+        way = list(last_way(self.workload, exits, query, sent))
+        for stage, token, arrival_ns, left_ns, edge in reversed(way):
             wait_ns = max(0, _start_ns(bounds[stage], token) - arrival_ns)
-            latency_ns = int(exits[stage][token]) - arrival_ns - wait_ns
+            latency_ns = left_ns - arrival_ns - wait_ns
             path.append(CriticalStage(stage, latency_ns, wait_ns, 0 if edge is None else edge.delay_ns))
         return tuple(path)
 
@@ -158,17 +168,20 @@ class _Inflow:
     def _overtakers_behind(self, parent: StageBound, edge: Edge, runs: RunClass) -> Int64:
         """The same for what the tokens of one parent send along an edge, shape (tokens of the parent,)."""
         passed, batch = parent.arrivals.overtakers, parent.tokens.largest_batch
-        slack_ns, others = edge.delay_ns - runs.least_delay_ns(edge.delay_ns), parent.setting.replicas - 1
-        if runs.least_service == 0.0 and (others or slack_ns):
+        setting, others = parent.setting, parent.setting.replicas - 1
+        spread_ns = (setting.service_ns.size - 1) * setting.stagger_ns
+        jitter_ns = slack_ns(edge, runs, spread_ns, setting.service_ns)
+        if runs.least_service == 0.0 and (others or jitter_ns):
             return np.full(passed.size, -1, dtype=np.int64)
-        service_ns = parent.setting.service_ns[: batch.max(initial=1)]
+        service_ns = setting.service_ns[: batch.max(initial=1)]
         least_ns = runs.least_service_ns(service_ns)
+        late_ns = jitter_ns + (batch - 1) * setting.stagger_ns
         found = passed.copy()
         if others:
-            found += others * most_served(np.maximum.accumulate(service_ns)[batch - 1] + slack_ns, least_ns)
-        if slack_ns:
-            found += batch - 1 + most_served(np.full(batch.size, slack_ns, dtype=np.int64), least_ns)
-        found = self.copies * found + (self.copies - 1 if slack_ns else 0)
+            found += others * most_served(np.maximum.accumulate(service_ns)[batch - 1] + late_ns, least_ns)
+        if jitter_ns:
+            found += batch - 1 + most_served(late_ns, least_ns)
+        found = self.copies * found + (self.copies - 1 if jitter_ns else 0)
         return np.where(passed < 0, np.int64(-1), found)
 
 

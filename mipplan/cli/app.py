@@ -51,6 +51,7 @@ def plan(
     guarantee: flags.Guarantee = "trace",
     envelope: flags.Envelope = None,
     dispatch: flags.Dispatch = None,
+    stagger: flags.Stagger = None,
     discipline: Annotated[
         str, typer.Option(help="oldest_first, or fifo (with timed dispatch only).")
     ] = "oldest_first",
@@ -100,6 +101,7 @@ def plan(
         faults = Faults()
         slo_s = faults.take(lambda: inputs.optional_seconds("--slo", slo))
         margin_s = faults.take(lambda: inputs.seconds_of("--margin", margin))
+        stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
         curve = faults.take(lambda: inputs.arrival_curve(envelope or ()))
         time_limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         asked = faults.take(lambda: inputs.read_pipeline(pipeline))
@@ -134,7 +136,7 @@ def plan(
         faults.check()
         with session.progress() as progress:
             made = mp.plan(
-                asked.value,
+                asked.value.staggered(stagger_s.value),
                 measured.value,
                 arrivals.value,
                 slo_s=slo_s.value,

@@ -112,6 +112,14 @@ Dispatch = Annotated[
         "LAW", "When batches are made, at all stages: eager, paced or timed; by default as the file says."
     ),
 ]
+Stagger = Annotated[
+    str | None,
+    option(
+        "TIME",
+        "How far apart the outputs of a batch go on to other stages, at all stages, such as 1us; by default as the "
+        "pipeline says.",
+    ),
+]
 PlanDiscipline = Annotated[
     str | None,
     typer.Option(help="oldest_first, or fifo (by arrival at the stage); the plan's by default."),

@@ -116,6 +116,16 @@ def check_dispatch(word: str | None) -> None:
         raise InputError.one("dispatch", f"expected eager, paced or timed, found {word!r}")
 
 
+def stagger_of(text: str | None) -> float | None:
+    """Read what was given with --stagger; None if nothing was."""
+    from mipplan.pipeline import check_stagger
+
+    seconds = optional_seconds("--stagger", text)
+    if seconds is not None:
+        check_stagger(seconds, "--stagger")
+    return seconds
+
+
 def check_out(flag: str, out: Path | None, endings: tuple[str, ...] = ()) -> None:
     """Find out before the work, not after it, that a file could not be written."""
     from mipplan.documents import output_problem

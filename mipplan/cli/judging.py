@@ -20,6 +20,7 @@ def replay(
     trace: flags.TraceFile,
     dispatch: flags.Dispatch = None,
     discipline: flags.PlanDiscipline = None,
+    stagger: flags.Stagger = None,
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
     expand: flags.Expand = None,
@@ -59,6 +60,7 @@ def replay(
                 if given is not None:
                     faults.add(Fault(flag, f"does not go with --stream: {reason}"))
         faults.take(lambda: inputs.check_dispatch(dispatch))
+        stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
         faults.take(lambda: check_manner(discipline, engine, seed))
         faults.take(lambda: inputs.check_out("--out", out))
         outputs = {"--out": out, "--latencies": latencies, "--plot": plot}
@@ -76,6 +78,7 @@ def replay(
                     file.value,
                     dispatch=dispatch,
                     discipline=discipline,
+                    stagger_s=stagger_s.value,
                     engine=engine,
                     seed=seed,
                     progress=progress,
@@ -104,7 +107,13 @@ def replay(
         with session.progress() as progress:
             progress(f"replaying {len(arrivals):,} queries")
             result = mp.replay(
-                replayed, arrivals, dispatch=dispatch, discipline=discipline, engine=engine, seed=seed
+                replayed,
+                arrivals,
+                dispatch=dispatch,
+                discipline=discipline,
+                stagger_s=stagger_s.value,
+                engine=engine,
+                seed=seed,
             )
             over_time = None if length_s is None else result.windows(length_s, replayed.slo_s)
             progress("computing quantiles and their intervals")
@@ -138,6 +147,7 @@ def compare(
         str, typer.Option(help="Judge everybody under this: oldest_first, or fifo.")
     ] = "oldest_first",
     dispatch: flags.Dispatch = None,
+    stagger: flags.Stagger = None,
     time_limit: Annotated[str, flags.option("TIME", "Stop each search after this long.")] = "60s",
     seed: flags.Seed = 0,
     expand: flags.Expand = None,
@@ -169,11 +179,12 @@ def compare(
             )
         )
         faults.take(lambda: inputs.check_dispatch(dispatch))
+        stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
         faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
         faults.check()
         with session.progress() as progress:
             comparison = mp.compare(
-                asked.value,
+                asked.value.staggered(stagger_s.value),
                 measured.value,
                 arrivals.value,
                 slo_s=slo_s.value,
@@ -286,6 +297,7 @@ def verify(
     trace: flags.TraceFile,
     seed: Annotated[int | None, typer.Option(help="Seed of --expand; the plan's by default.")] = None,
     dispatch: flags.Dispatch = None,
+    stagger: flags.Stagger = None,
     expand: flags.Expand = None,
     start: flags.From = None,
     end: flags.To = None,
@@ -301,6 +313,7 @@ def verify(
         faults = Faults()
         document = faults.take(lambda: read_document(plan))
         faults.take(lambda: inputs.check_dispatch(dispatch))
+        stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
         faults.take(lambda: None if certificate is None else check_certificate(certificate))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
         arrivals = faults.take(
@@ -310,7 +323,12 @@ def verify(
         with session.progress() as progress:
             progress("recomputing the certificate")
             verification = mp.verify(
-                plan, arrivals.value, dispatch=dispatch, certificate=certificate, runs=covered.value
+                plan,
+                arrivals.value,
+                dispatch=dispatch,
+                stagger_s=stagger_s.value,
+                certificate=certificate,
+                runs=covered.value,
             )
         report = reporting.verify_report(verification, str(plan), arrivals.value)
         session.show(report, reporting.show_verification)

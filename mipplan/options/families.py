@@ -35,10 +35,11 @@ class Family:
     is_source: bool  # whether the stage has no incoming edge (T is then smaller at b = 1)
     limited: bool  # whether the hardware is shared under a limit with other stages
     law: DispatchLaw = DispatchLaw.EAGER  # when the stage makes a batch
+    stagger_ns: int = 0  # between the outputs of a batch on their way to other stages
 
     def service(self, replicas: int) -> StageService:
         """Service curve with that many replicas."""
-        return stage_service(self.service_ns, replicas, self.is_source, self.law)
+        return stage_service(self.service_ns, replicas, self.is_source, self.law, self.stagger_ns)
 
 
 @dataclass(frozen=True)
@@ -163,14 +164,20 @@ def find_families(
     trace hides overload, so R must exceed the mean rate. The laws are the pipeline's own by default.
     """
     laws = pipeline.laws() if laws is None else laws
+    staggers_ns = pipeline.staggers_ns(laws)
     return {
-        name: _stage_families(pipeline, profiles, demand[name], stage, laws[name])
+        name: _stage_families(pipeline, profiles, demand[name], stage, laws[name], staggers_ns[name])
         for name, stage in pipeline.stages.items()
     }
 
 
 def _stage_families(
-    pipeline: Pipeline, profiles: Profiles, demand: Fraction, stage: Stage, law: DispatchLaw
+    pipeline: Pipeline,
+    profiles: Profiles,
+    demand: Fraction,
+    stage: Stage,
+    law: DispatchLaw,
+    stagger_ns: int,
 ) -> StageFamilies:
     families: list[Family] = []
     rejected: list[str] = []
@@ -191,7 +198,9 @@ def _stage_families(
                     f"{name} with batch {cap} needs {fewest} replicas {purpose}, but {binding} allows {most}"
                 )
                 continue
-            families.append(Family(name, cap, service_ns, price, fewest, most, is_source, limited, law))
+            families.append(
+                Family(name, cap, service_ns, price, fewest, most, is_source, limited, law, stagger_ns)
+            )
     rejected += [
         f"{name} has no measurements of model {stage.model!r}"
         for name in stage.hardware or ()

@@ -114,7 +114,7 @@ def tabulate(stage: StageFamilies, blocks: Sequence[Int64]) -> StageOptions:
     members = np.repeat(np.arange(len(blocks), dtype=np.int64), [block.size for block in blocks])
     replicas = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
     services = [
-        service_columns(family.service_ns, block, family.is_source, family.law)
+        service_columns(family.service_ns, block, family.is_source, family.law, family.stagger_ns)
         for family, block in zip(stage.families, blocks, strict=True)
     ]
     nothing = (np.empty(0, dtype=np.int64),) * 3

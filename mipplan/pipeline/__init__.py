@@ -7,9 +7,12 @@ from mipplan.pipeline.laws import (
     Dispatch,
     DispatchLaw,
     Laws,
+    Stagger,
     are_timed,
+    check_stagger,
     common_law,
     duties_text,
+    stagger_text,
 )
 from mipplan.pipeline.model import Edge, Join, Pipeline, Stage
 
@@ -24,7 +27,10 @@ __all__ = [
     "Laws",
     "Pipeline",
     "Stage",
+    "Stagger",
     "are_timed",
+    "check_stagger",
     "common_law",
     "duties_text",
+    "stagger_text",
 ]

@@ -6,9 +6,12 @@ page that says which one a server needs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
+from functools import partial
 from typing import Final, TypeAlias
+
+from mipplan.core import Fault, Faults, InputError, format_duration, listed, shown, suggestion, to_ns
 
 
 class DispatchLaw(StrEnum):
@@ -37,6 +40,13 @@ Laws: TypeAlias = Mapping[str, DispatchLaw]
 #: A law for every stage by its word, laws for some of them by name, or None: as was said elsewhere.
 Dispatch: TypeAlias = str | Mapping[str, str] | None
 
+#: Seconds between the outputs of a batch: at all stages, at some of them by name, or None: as was said elsewhere.
+Stagger: TypeAlias = float | Mapping[str, float] | None
+
+#: The outputs of a batch are at most 1 s apart, because more is surely mistaken.
+MAX_STAGGER_NS: Final = 1_000_000_000
+
+_LAWS = "eager, paced or timed"
 #: What a plan says where its stages do not have one law.
 MIXED: Final = "mixed"
 
@@ -53,6 +63,66 @@ def common_law(laws: Laws) -> str:
     """Return the word for the laws of all stages: the law itself if there is one, else ``mixed``."""
     words = set(laws.values())
     return words.pop().value if len(words) == 1 else MIXED
+
+
+def read_laws(dispatch: Dispatch, stages: Collection[str]) -> dict[str, DispatchLaw]:
+    """Return the law of every stage that one is said for.
+
+    Raises `InputError` listing every stage that there is not, and every word that is no law.
+    """
+    named = dict.fromkeys(stages, dispatch) if isinstance(dispatch, str) else dispatch
+    if named is not None and not isinstance(named, Mapping):
+        message = f"expected {_LAWS}, or stage names to such, found {shown(named)}"
+        raise InputError.one("dispatch", message)
+    faults = Faults()
+    for name, law in (named or {}).items():
+        place = "dispatch" if isinstance(dispatch, str) else f"dispatch.{name}"
+        if name not in stages:
+            faults.add(_no_such_stage(place, name, stages))
+        elif law not in list(DispatchLaw):
+            faults.add(Fault(place, f"expected {_LAWS}, found {shown(law)}"))
+    faults.check()
+    return {name: DispatchLaw(law) for name, law in (named or {}).items()}
+
+
+def read_stagger(stagger_s: Stagger, stages: Collection[str]) -> dict[str, int]:
+    """Return the stagger of every stage that one is given for, in nanoseconds.
+
+    Raises `InputError` listing every stage that there is not, and all that is no time from 0 to one second.
+    """
+    named = dict.fromkeys(stages, stagger_s) if not isinstance(stagger_s, Mapping) else stagger_s
+    faults, found = Faults(), {}
+    for name, given in {} if stagger_s is None else named.items():
+        place = f"stagger_s.{name}" if named is stagger_s else "stagger_s"
+        if name not in stages:
+            faults.add(_no_such_stage(place, name, stages))
+        elif taken := faults.take(partial(check_stagger, given, place)):
+            found[name] = taken.value
+    faults.check()
+    return found
+
+
+def check_stagger(stagger_s: object, place: str = "stagger_s") -> int:
+    """Return a stagger in nanoseconds; raises `InputError` if it is no time from 0 to one second."""
+    stagger_ns = to_ns(stagger_s)
+    if stagger_ns is None or not 0 <= stagger_ns <= MAX_STAGGER_NS:
+        message = f"expected seconds from 0 to 1, such as 1e-6, found {shown(stagger_s)}"
+        raise InputError.one(place, message)
+    return stagger_ns
+
+
+def _no_such_stage(place: str, name: object, stages: Collection[str]) -> Fault:
+    hint = suggestion(name, stages) or f"; the stages are {listed(stages)}"
+    return Fault(place, f"there is no such stage{hint}")
+
+
+def stagger_text(staggers_ns: Mapping[str, int]) -> str:
+    """Say how far apart the outputs of a batch go on, at the stages where they do not go on at once."""
+    stages: dict[int, list[str]] = {}
+    for stage, stagger_ns in staggers_ns.items():
+        if stagger_ns:
+            stages.setdefault(stagger_ns, []).append(stage)
+    return "; ".join(f"{format_duration(ns)} apart at {', '.join(named)}" for ns, named in stages.items())
 
 
 def are_timed(laws: Laws) -> bool:

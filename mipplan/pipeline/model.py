@@ -6,7 +6,7 @@ import copy
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -18,24 +18,19 @@ from mipplan.core import (
     Fault,
     Faults,
     FieldOf,
-    InputError,
     LongestPaths,
     duration_text,
-    listed,
     name_problem,
     plain,
     seconds_to_ns,
-    shown,
-    suggestion,
 )
 from mipplan.documents import AnyPath, Document, FieldPath, read_yaml
 from mipplan.pipeline.fanout import FanOut
-from mipplan.pipeline.laws import Dispatch, DispatchLaw, Laws
+from mipplan.pipeline.laws import Dispatch, DispatchLaw, Laws, Stagger, check_stagger, read_laws, read_stagger
 from mipplan.pipeline.schema import EdgeEntry, PipelineEntry, Range, StageEntry, parse_pipeline
 
 #: Graph attribute that keeps the order of the edges in the file: NetworkX groups edges by their parent.
 EDGE_ORDER = "mipplan_edge_order"
-_LAWS = "eager, paced or timed"
 
 
 class Join(StrEnum):
@@ -63,6 +58,9 @@ class Stage:
     # ``EACH``: every token is processed. ``ALL``: one token per query, ready when all have arrived.
     join: Join = Join.EACH
     dispatch: DispatchLaw = DispatchLaw.EAGER  # When the stage's server makes a batch.
+    stagger_ns: int | None = (
+        None  # Of this stage, whatever its law; None for the pipeline's if it is eager, else 0.
+    )
 
     def allows_batch(self, cap: int) -> bool:
         """Whether the batch cap `cap` satisfies the stage's restrictions."""
@@ -90,12 +88,14 @@ class Pipeline:
     ----------
     graph : networkx.DiGraph
         Nodes are stage names. Node attributes ``model``, ``hardware``, ``batch``, ``replicas``, ``join``,
-        ``dispatch`` and edge attributes ``delay``, ``probability``, ``fanout`` are written exactly as in the file
-        (``delay="1ms"``). The graph is copied and frozen.
+        ``dispatch``, ``stagger`` and edge attributes ``delay``, ``probability``, ``fanout`` are written exactly as in
+        the file (``delay="1ms"``). The graph is copied and frozen.
     slo_s : float or None
         End-to-end latency objective in seconds.
     name : str
         For reports.
+    stagger_s : float
+        Seconds between outputs of a batch, at eager stages without a ``stagger`` of their own.
 
     Raises
     ------
@@ -110,18 +110,20 @@ class Pipeline:
     graph: nx.DiGraph[str]
     slo_s: float | None = None
     name: str = "pipeline"
+    stagger_s: float = 0.0
     _stages: dict[str, Stage] = field(init=False, repr=False)
     _edges: tuple[Edge, ...] = field(init=False, repr=False)
     _order: tuple[str, ...] = field(init=False, repr=False)
     _document: Document = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_arguments(self.graph, self.slo_s, self.name)
+        _check_arguments(self.graph, self.slo_s, self.name, self.stagger_s)
         graph = copy.deepcopy(nx.DiGraph(self.graph))
         # In file order where it is known; edges added since then follow.
         known = [arc for arc in graph.graph.get(EDGE_ORDER, ()) if graph.has_edge(*arc)]
         arcs = tuple(dict.fromkeys([*known, *graph.edges]))
         raw = {
+            "stagger": duration_text(seconds_to_ns(self.stagger_s)),
             "stages": {name: plain(attributes) for name, attributes in graph.nodes(data=True)},
             "edges": [{**plain(graph.edges[arc]), "from": arc[0], "to": arc[1]} for arc in arcs],
         }
@@ -134,9 +136,7 @@ class Pipeline:
         """Fill in what follows from the checked entries of the graph."""
         edges = tuple(_edge(raw) for raw in entry.edges)
         parents = Counter(edge.child for edge in edges)
-        stages = {
-            name: _stage(name, raw, parents[name] > 1, entry.dispatch) for name, raw in entry.stages.items()
-        }
+        stages = {name: _stage(name, raw, parents[name] > 1, entry) for name, raw in entry.stages.items()}
         rank = {name: position for position, name in enumerate(stages)}
         order = tuple(nx.lexicographical_topological_sort(graph, key=rank.__getitem__))
         object.__setattr__(self, "graph", nx.freeze(graph))
@@ -187,24 +187,45 @@ class Pipeline:
         InputError
             Listing every stage that there is not, and every word that is no law.
         """
-        named = dict.fromkeys(self._stages, dispatch) if isinstance(dispatch, str) else dispatch
-        if named is not None and not isinstance(named, Mapping):
-            raise InputError.one(
-                "dispatch", f"expected {_LAWS}, or stage names to such, found {shown(named)}"
-            )
-        faults = Faults()
-        for name, law in (named or {}).items():
-            if name not in self._stages:
-                hint = suggestion(name, self._stages) or f"; the stages are {listed(self._stages)}"
-                faults.add(Fault(f"dispatch.{name}", f"there is no such stage{hint}"))
-            elif law not in list(DispatchLaw):
-                place = "dispatch" if isinstance(dispatch, str) else f"dispatch.{name}"
-                faults.add(Fault(place, f"expected {_LAWS}, found {shown(law)}"))
-                if place == "dispatch":
-                    break
-        faults.check()
         own = {name: (otherwise or {}).get(name, stage.dispatch) for name, stage in self._stages.items()}
-        return own | {name: DispatchLaw(law) for name, law in (named or {}).items()}
+        return own if dispatch is None else own | read_laws(dispatch, self._stages)
+
+    def staggers_ns(self, laws: Laws | None = None, stagger_s: Stagger = None) -> dict[str, int]:
+        """Return how far apart the outputs of a batch go on to other stages, of every stage, ns; 0 where none follow.
+
+        As is said for all or for those named, else by the file, under these laws. Raises `InputError` as `staggered`.
+        """
+        laws = self.laws() if laws is None else laws
+        given = {} if stagger_s is None else read_stagger(stagger_s, self._stages)
+        general_ns = seconds_to_ns(self.stagger_s) if self.stagger_s else 0
+        found = dict.fromkeys(self._stages, 0)
+        for name in {edge.parent for edge in self._edges}:
+            eager_ns = general_ns if laws[name] is DispatchLaw.EAGER else 0
+            own_ns = self._stages[name].stagger_ns
+            found[name] = given.get(name, eager_ns if own_ns is None else own_ns)
+        return found
+
+    def staggered(self, stagger_s: Stagger) -> Pipeline:
+        """Return the same pipeline with this stagger at all stages, or at those named, whatever their law.
+
+        Raises
+        ------
+        InputError
+            Listing every stage that there is not, and all that is no time from 0 to one second.
+        """
+        if stagger_s is None:
+            return self
+        given, graph, made = read_stagger(stagger_s, self._stages), nx.DiGraph(self.graph), copy.copy(self)
+        stages = dict(self._stages)
+        if len(given) == len(stages):  # what eager stages had is of no account any more
+            object.__setattr__(made, "stagger_s", 0.0)
+        for name, stagger_ns in given.items():
+            own_ns = stagger_ns if stagger_ns or made.stagger_s else None
+            stages[name] = replace(stages[name], stagger_ns=own_ns)
+            graph.nodes[name]["stagger"] = duration_text(stagger_ns)
+        object.__setattr__(made, "graph", nx.freeze(graph))
+        object.__setattr__(made, "_stages", stages)
+        return made
 
     def longest_paths(self) -> LongestPaths[str]:
         """Return the longest paths through the stages, under weights that change; delays are the lengths of edges."""
@@ -224,6 +245,8 @@ class Pipeline:
         document: dict[str, Any] = {"name": self.name}
         if self.slo_ns is not None:
             document["slo"] = duration_text(self.slo_ns)
+        if self.stagger_s:
+            document["stagger"] = duration_text(seconds_to_ns(self.stagger_s))
         document["stages"] = {
             name: _stage_document(stage, len(self.incoming(name)) > 1) for name, stage in self._stages.items()
         }
@@ -260,6 +283,7 @@ class Pipeline:
         pipeline = object.__new__(cls)  # what is read from a document is checked already
         object.__setattr__(pipeline, "slo_s", None if entry.slo is None else entry.slo / NS_PER_S)
         object.__setattr__(pipeline, "name", entry.name)
+        object.__setattr__(pipeline, "stagger_s", entry.stagger / NS_PER_S)
         pipeline._complete(graph, entry, document)
         return pipeline
 
@@ -288,7 +312,7 @@ class Pipeline:
         return json.dumps(self.to_document())
 
 
-def _check_arguments(graph: object, slo_s: object, name: object) -> None:
+def _check_arguments(graph: object, slo_s: object, name: object, stagger_s: object) -> None:
     """Report what is wrong with the arguments themselves; the document checks come after."""
     faults = Faults()
     if not isinstance(graph, nx.DiGraph) or isinstance(graph, nx.MultiDiGraph):
@@ -303,6 +327,7 @@ def _check_arguments(graph: object, slo_s: object, name: object) -> None:
     problem = name_problem(name)
     if problem is not None:
         faults.add(Fault("name", problem))
+    faults.take(lambda: check_stagger(stagger_s))
     faults.check()
 
 
@@ -316,7 +341,7 @@ def _edge(raw: EdgeEntry) -> Edge:
     return Edge(raw.parent, raw.child, raw.delay, raw.probability, fanout)
 
 
-def _stage(name: str, raw: StageEntry, merging: bool, law: str) -> Stage:
+def _stage(name: str, raw: StageEntry, merging: bool, pipeline: PipelineEntry) -> Stage:
     hardware = (raw.hardware,) if isinstance(raw.hardware, str) else raw.hardware
     sizes = [raw.batch] if isinstance(raw.batch, int) else raw.batch
     # Lists and single numbers name the caps themselves, mappings a range of them.
@@ -334,7 +359,8 @@ def _stage(name: str, raw: StageEntry, merging: bool, law: str) -> Stage:
         replicas_min=replicas.min,
         replicas_max=replicas.max,
         join=Join(raw.join or ("all" if merging else "each")),
-        dispatch=DispatchLaw(raw.dispatch or law),
+        dispatch=DispatchLaw(raw.dispatch or pipeline.dispatch),
+        stagger_ns=raw.stagger or (raw.stagger if pipeline.stagger else None),
     )
 
 
@@ -354,6 +380,8 @@ def _stage_document(stage: Stage, merging: bool) -> dict[str, Any]:
         document["join"] = str(stage.join)
     if stage.dispatch is not DispatchLaw.EAGER:
         document["dispatch"] = str(stage.dispatch)
+    if stage.stagger_ns is not None:
+        document["stagger"] = duration_text(stage.stagger_ns)
     return document
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from mipplan.core import find_cycle, name_problem, shown, suggestion
+from mipplan.core import duration_text, find_cycle, name_problem, shown, suggestion
 from mipplan.documents import (
     TAG_MARK,
     Document,
@@ -25,7 +25,7 @@ from mipplan.documents import (
     parse_entry,
 )
 from mipplan.pipeline.fanout import choice_problem, mean_problem
-from mipplan.pipeline.laws import DispatchLaw
+from mipplan.pipeline.laws import MAX_STAGGER_NS, DispatchLaw
 
 #: Batch caps and replica counts are at most a million, because larger ones are surely mistaken and would overflow sums.
 MAX_COUNT = 1_000_000
@@ -49,6 +49,12 @@ def _law_problem(value: object) -> str | None:
     return None if value in list(DispatchLaw) else f"expected eager, paced or timed, found {shown(value)}"
 
 
+def _stagger(ns: int) -> int:
+    if ns > MAX_STAGGER_NS:
+        raise ValueError(f"expected at most {duration_text(MAX_STAGGER_NS)}, found {duration_text(ns)}")
+    return ns
+
+
 def _kind(value: object) -> str | None:
     """Tell which of the accepted forms a value has, so that faults speak of that form only."""
     if isinstance(value, bool):
@@ -67,6 +73,7 @@ def _forms(expected: str) -> Discriminator:
 _Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 _Mean = Annotated[float, checked_by(mean_problem)]
 _Law = Annotated[Literal["eager", "paced", "timed"], checked_by(_law_problem)]
+_Stagger = Annotated[Duration, AfterValidator(_stagger)]
 _One = Tag(f"{TAG_MARK}one")
 _List = Tag(f"{TAG_MARK}list")
 _Mapping = Tag(f"{TAG_MARK}mapping")
@@ -135,6 +142,7 @@ class StageEntry(StrictEntry):
     ) = None
     join: Annotated[Literal["each", "all"], checked_by(_join_problem)] | None = None
     dispatch: _Law | None = None
+    stagger: _Stagger | None = None
 
 
 class EdgeEntry(StrictEntry):
@@ -151,11 +159,15 @@ class EdgeEntry(StrictEntry):
 
 
 class PipelineEntry(StrictEntry):
-    """A whole document; `slo` in nanoseconds, `dispatch` for the stages that name no law of their own."""
+    """A whole document; times in nanoseconds.
+
+    `dispatch` is for the stages that name no law of their own, `stagger` for the eager ones that name none of theirs.
+    """
 
     name: Name = "pipeline"
     slo: PositiveDuration | None = None
     dispatch: _Law = "eager"
+    stagger: _Stagger = 0
     stages: dict[str, StageEntry] = Field(min_length=1, max_length=MAX_STAGES)
     edges: list[EdgeEntry] = Field(default_factory=list, max_length=MAX_EDGES)
 

@@ -112,7 +112,7 @@ class StageCertificates(StageReplays):
         known = self._refuted(stage, replayed, late)
         if known is not None or any(above[parent].bound is None for parent in parents):
             own = self._times.late_queries(stage, replayed.exit_ns) if known is None else known
-            return BoundedRun(-replayed.number, replayed.exit_ns, True, replayed, None, own)
+            return BoundedRun(-replayed.number, replayed.exit_ns, replayed.sent_ns, True, replayed, None, own)
         key = (stage, option.choice, tuple(above[parent].number for parent in parents))
         found = self._bounded.pop(key, None)
         if found is None:
@@ -136,10 +136,9 @@ class StageCertificates(StageReplays):
         self, stage: str, option: Option, replayed: StageRun, above: Mapping[str, BoundedRun]
     ) -> BoundedRun:
         bounds = {name: run.bound for name, run in above.items() if run.bound is not None}
-        bound = self._evaluator.bound_stage(
-            stage, StageSetting(option.family.service_ns, option.replicas), bounds
-        )
+        setting = StageSetting(option.family.service_ns, option.replicas, option.family.stagger_ns)
+        bound = self._evaluator.bound_stage(stage, setting, bounds)
         exit_ns, dispatch_ns = bound.tokens.latest_exit_ns, bound.tokens.latest_dispatch_ns
         waits = bool(np.any(dispatch_ns > bound.arrivals.latest_ns))
         late = self._times.late_queries(stage, exit_ns)
-        return BoundedRun(next(self._counter), exit_ns, waits, replayed, bound, late)
+        return BoundedRun(next(self._counter), exit_ns, bound.latest_sent_ns, waits, replayed, bound, late)

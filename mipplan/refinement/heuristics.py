@@ -174,10 +174,10 @@ class Heuristics:
         workload = oracle.problem.workload
         runs = dict(oracle.runs(plan, self.limit))
         counting = _counting(oracle.lateness_ns(runs), oracle.problem.allowed, margin)
-        exits = {stage: run.exit_ns for stage, run in runs.items()}
+        sent_ns = {stage: run.sent_ns for stage, run in runs.items()}
         menus: dict[str, Menu] = {}
         for stage, tokens in workload.stages.items():
-            arrival_ns = workload.arrival_ns(stage, exits)
+            arrival_ns = workload.arrival_ns(stage, sent_ns)
             options = self._near_options(stage, plan[stage])
             seen = np.flatnonzero(counting[tokens.query])
             times = []

@@ -33,6 +33,8 @@ class _Family(Protocol):
     def service_ns(self) -> Int64: ...
     @property
     def law(self) -> DispatchLaw: ...
+    @property
+    def stagger_ns(self) -> int: ...
 
 
 class _Option(Protocol):
@@ -56,6 +58,7 @@ class StageRun:
 
     number: int
     exit_ns: Int64
+    sent_ns: Int64  # When what each token makes is sent on; the same array if that is at its exit.
     waits: bool
 
 
@@ -98,8 +101,8 @@ class StageReplays:
         missing = [(key, option) for key, option in zip(keys, options, strict=True) if key not in runs]
         spend(len(missing))
         if missing:
-            exits = {parent: above[parent].exit_ns for parent in parents}
-            arrival_ns = self.workload.arrival_ns(stage, exits)
+            sent_ns = {parent: above[parent].sent_ns for parent in parents}
+            arrival_ns = self.workload.arrival_ns(stage, sent_ns)
             made = self.serve_alone(arrival_ns, [option for _, option in missing])
             for (key, _), run in zip(missing, made, strict=True):
                 runs[key] = run
@@ -125,14 +128,19 @@ class StageReplays:
             for option in options
         ]
         runs = []
-        for task, served in zip(tasks, self._engine.serve_many(tasks), strict=True):
+        for option, task, served in zip(options, tasks, self._engine.serve_many(tasks), strict=True):
+            sent_ns = served.sent_ns(option.family.stagger_ns, fifo=self._fifo)
             waits = task.pace_ns is not None or not np.array_equal(served.dispatch_ns, arrival_ns)
-            runs.append(StageRun(next(self._numbers), served.exit_ns, waits))
+            runs.append(StageRun(next(self._numbers), served.exit_ns, sent_ns, waits))
         return runs
 
     def _remember(self, key: tuple[Hashable, ...], run: StageRun) -> None:
         self._runs[key] = run
-        self._free -= run.exit_ns.nbytes
+        self._free -= _bytes(run)
         while self._free < 0 and len(self._runs) > 1:
             _, oldest = self._runs.popitem(last=False)
-            self._free += oldest.exit_ns.nbytes
+            self._free += _bytes(oldest)
+
+
+def _bytes(run: StageRun) -> int:
+    return run.exit_ns.nbytes * (1 if run.sent_ns is run.exit_ns else 2)

@@ -33,7 +33,7 @@ from mipplan.core import (
     higher_rank,
     shown,
 )
-from mipplan.pipeline import Dispatch, Pipeline
+from mipplan.pipeline import Dispatch, Pipeline, Stagger
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.overruns import may_overrun, with_overruns
 from mipplan.replayer.schedule import ReplicaSchedule
@@ -63,6 +63,7 @@ def replay(
     *,
     dispatch: Dispatch = None,
     discipline: str | None = None,
+    stagger_s: Stagger = None,
     engine: str = "auto",
     seed: int | None = None,
     schedule: Mapping[str, ReplicaSchedule] | None = None,
@@ -78,6 +79,9 @@ def replay(
         Law of all stages (``eager``, ``paced`` or ``timed``), or laws of those named; others as the plan says.
     discipline : {"oldest_first", "fifo"}, optional
         As the plan says by default.
+    stagger_s : float or mapping of str to float, optional
+        Seconds between the outputs of a batch on their way to other stages, at all stages or at those named; others as
+        the plan's pipeline says. With 0 all go on at once.
     engine : str
         ``"auto"`` or a key of `ENGINES`; all give the same result. ``"auto"`` takes the first that is installed,
         and for small jobs the first that need not be loaded.
@@ -105,6 +109,7 @@ def replay(
         trace,
         dispatch=dispatch,
         discipline=discipline,
+        stagger_s=stagger_s,
         engine=engine,
         seed=seed,
         schedule=schedule,
@@ -119,6 +124,7 @@ def replay_many(
     *,
     dispatch: Dispatch = ...,
     discipline: str | None = ...,
+    stagger_s: Stagger = ...,
     engine: str = ...,
     seed: int | None = ...,
     schedule: Mapping[str, ReplicaSchedule] | None = ...,
@@ -135,6 +141,7 @@ def replay_many(
     *,
     dispatch: Dispatch = ...,
     discipline: str | None = ...,
+    stagger_s: Stagger = ...,
     engine: str = ...,
     seed: int | None = ...,
     schedule: Mapping[str, ReplicaSchedule] | None = ...,
@@ -150,6 +157,7 @@ def replay_many(
     *,
     dispatch: Dispatch = None,
     discipline: str | None = None,
+    stagger_s: Stagger = None,
     engine: str = "auto",
     seed: int | None = None,
     schedule: Mapping[str, ReplicaSchedule] | None = None,
@@ -181,6 +189,7 @@ def replay_many(
         schedule,
         noise,
         dispatch,
+        stagger_s,
         also=[
             lambda: check_trace(trace),
             *engine_and_seed(engine, seed),

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from mipplan.core import NS_PER_S, InputError, Int64, check_seed, check_slo, is_whole, shown
-from mipplan.pipeline import Dispatch
+from mipplan.pipeline import Dispatch, Stagger
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.replaying import hold_on_to_memory
 from mipplan.replayer.schedule import ReplicaSchedule
@@ -32,6 +32,7 @@ def replay_stream(
     *,
     dispatch: Dispatch = None,
     discipline: str | None = None,
+    stagger_s: Stagger = None,
     engine: str = "auto",
     seed: int | None = None,
     schedule: Mapping[str, ReplicaSchedule] | None = None,
@@ -52,7 +53,7 @@ def replay_stream(
     source : path, Trace, or iterable of int64 arrays
         A CSV or Parquet file with a column ``arrival_s``, ``arrival_ms`` or ``timestamp`` (gzip accepted for CSV),
         or arrays of nanoseconds, shape (k,) each; sorted from the first to the last.
-    dispatch, discipline
+    dispatch, discipline, stagger_s
         As for `replay`.
     engine : str
         ``"auto"`` or a key of `ENGINES`.
@@ -93,6 +94,7 @@ def replay_stream(
         schedule,
         noise,
         dispatch,
+        stagger_s,
         also=[
             lambda: _check_source(source),
             *engine_and_seed(engine, seed),
@@ -121,6 +123,7 @@ def replay_stream(
         seed=drawn,
         service=settings.service(drawn),
         certificate_applies=settings.certificate_applies(plan),
+        staggers_ns=MappingProxyType(settings.staggers_ns(plan)),
     )
     hold_on_to_memory()
     try:

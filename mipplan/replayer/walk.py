@@ -42,16 +42,28 @@ class _Variant:
     """A stage as at least one plan configures it, below parents as that plan configures them.
 
     `parents` has the variant of each parent stage, and `blank` is a task without a token. Where it is served piece by
-    piece, `exit_ns` has the window's tokens, `UNKNOWN` if not dispatched, and `busy_until_ns` the batches under way,
+    piece, `times_ns` has the window's tokens, `UNKNOWN` if not dispatched: when they left, and, in a second row if that
+    is another time (`stagger_ns`), when what they make was sent on. `busy_until_ns` has the batches under way,
     `busy_due_ns` when they should end by the table that rule P goes by.
     """
 
     parents: dict[str, int]
     blank: StageTask
     totals: StageTotals
-    exit_ns: Int64 = field(default_factory=no_times)
+    stagger_ns: int
+    times_ns: Int64
     busy_until_ns: Int64 = field(default_factory=no_times)
     busy_due_ns: Int64 = field(default_factory=no_times)
+
+    @property
+    def exit_ns(self) -> Int64:
+        """When each token left."""
+        exit_ns: Int64 = self.times_ns[0]
+        return exit_ns
+
+    def sent_of(self, served: Served) -> Int64:
+        """When what these tokens make is sent on."""
+        return served.sent_ns(self.stagger_ns, fifo=self.blank.fifo)
 
 
 class _Walk:
@@ -74,7 +86,10 @@ class _Walk:
             variant_of[stage] = number = numbers.setdefault(identity, len(numbers))
             if number not in variants:
                 blank = blank_task(plan, stage, self._settings)
-                variants[number] = _Variant(parents, blank, StageTotals(blank.capacity.most))
+                stagger_ns = self._settings.staggers_ns(plan)[stage] if blank.batch > 1 else 0
+                nothing = np.empty((2 if stagger_ns else 1, 0), dtype=np.int64)
+                totals = StageTotals(blank.capacity.most)
+                variants[number] = _Variant(parents, blank, totals, stagger_ns, nothing)
         self._variants[stage] = variants
 
     def _variant(self, plan: int, stage: str) -> _Variant:
@@ -128,21 +143,22 @@ class _WholeReplay(_Walk):
     def _arrivals(self, stage: str, variant: _Variant) -> Int64 | Following:
         """When the tokens of a stage arrive; as what they follow, if the engine makes use of that."""
         above = {parent: self._replays[parent][number] for parent, number in variant.parents.items()}
+        served = {parent: self._variants[parent][number] for parent, number in variant.parents.items()}
         edge = self._workload.follows(stage) if self._engine.follows else None
-        if edge is not None:
+        if edge is not None and not served[edge.parent].stagger_ns:
             return Following(above[edge.parent].assignment, edge.delay_ns)
-        exit_ns = {parent: seen.exit_ns for parent, seen in above.items()}
-        return frozen(self._workload.arrival_ns(stage, exit_ns))
+        sent_ns = {parent: served[parent].sent_of(seen.assignment) for parent, seen in above.items()}
+        return frozen(self._workload.arrival_ns(stage, sent_ns))
 
     def _answers(self, tasks: list[StageTask], arrivals: list[Int64 | Following]) -> list[Served]:
-        answers: dict[int, Served] = {}
+        alone = [number for number, given in enumerate(arrivals) if not isinstance(given, Following)]
+        served = self._engine.serve_many([tasks[number] for number in alone]) if alone else []
+        answers = dict(zip(alone, served, strict=True))
         # All follow the same stage, but each may follow another replay of it.
         for following in dict.fromkeys(given for given in arrivals if isinstance(given, Following)):
             alike = [number for number, given in enumerate(arrivals) if given is following]
             served = self._engine.follow_many([tasks[number] for number in alike], following)
             answers.update(zip(alike, served, strict=True))
-        if not answers:
-            return self._engine.serve_many(tasks)
         return [answers[number] for number in range(len(tasks))]
 
     def result(self, number: int) -> ReplayResult:
@@ -161,6 +177,7 @@ class _WholeReplay(_Walk):
             workload.seed,
             service=settings.service(workload.seed),
             certificate_applies=settings.certificate_applies(plan),
+            staggers_ns=MappingProxyType(settings.staggers_ns(plan)),
             ingress_ns=workload.ingress_ns,
             replica_microusd_per_hour=MappingProxyType(
                 {stage: hardware[choice.hardware].microusd_per_hour for stage, choice in plan.choices.items()}
@@ -261,20 +278,22 @@ class ChunkedReplay(_Walk):
         self._window = joined(self._window, chunk)
         self._served_until_ns, self._until_ns = self._until_ns, until_ns
         for stage, variants in self._variants.items():
-            undispatched = np.full(chunk.stages[stage].count, UNKNOWN, dtype=np.int64)
             for variant in variants.values():
-                variant.exit_ns = np.concatenate([variant.exit_ns, undispatched])
+                shape = (variant.times_ns.shape[0], chunk.stages[stage].count)
+                undispatched = np.full(shape, UNKNOWN, dtype=np.int64)
+                variant.times_ns = np.concatenate([variant.times_ns, undispatched], axis=1)
             self._serve(stage, list(variants.values()))
 
     def _serve(self, stage: str, variants: list[_Variant]) -> None:
         level = self._settings.levels(self._seed, self._window.stages[stage], self.query)
         ready, tasks = [], []
         for variant in variants:
-            exits = {
-                parent: self._variants[parent][number].exit_ns for parent, number in variant.parents.items()
+            sent_ns = {
+                parent: self._variants[parent][number].times_ns[-1]
+                for parent, number in variant.parents.items()
             }
             # At least `UNKNOWN` if that is not known yet.
-            arrival_ns = self._window.arrival_ns(stage, exits)
+            arrival_ns = self._window.arrival_ns(stage, sent_ns)
             tokens = np.flatnonzero((variant.exit_ns == UNKNOWN) & (arrival_ns <= self._until_ns))
             ready.append(tokens)
             tasks.append(
@@ -292,6 +311,8 @@ class ChunkedReplay(_Walk):
         answers = self._engine.serve_many(tasks)
         for variant, tokens, task, served in zip(variants, ready, tasks, answers, strict=True):
             variant.exit_ns[tokens] = np.minimum(served.exit_ns, UNKNOWN)
+            if variant.stagger_ns:
+                variant.times_ns[1, tokens] = np.minimum(variant.sent_of(served), UNKNOWN)
             ends_ns = np.append(variant.busy_until_ns, served.batch_start_ns + served.batch_service_ns)
             under_way = ends_ns > self._until_ns
             if task.pace_ns is not None:
@@ -339,7 +360,7 @@ class ChunkedReplay(_Walk):
             tokens = rest.stages[stage]
             mark = picked[tokens.query]
             for variant in variants.values():
-                variant.exit_ns = variant.exit_ns[variant.exit_ns.size - tokens.count :][mark]
+                variant.times_ns = variant.times_ns[:, variant.exit_ns.size - tokens.count :][:, mark]
         self._window = rest if picked.all() else rest.restricted(picked)
         self.query = self.query[kept]
 

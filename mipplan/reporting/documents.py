@@ -134,6 +134,13 @@ class StageReport(Report):
     max_queue: int
 
 
+def _without_absent(self: Report, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    """Leave out what is not asked about: staggers, timed dispatch."""
+    written: dict[str, Any] = write(self)
+    optional = ("stagger_s", "overruns", "queries_lost")
+    return {name: value for name, value in written.items() if value is not None or name not in optional}
+
+
 class ReplayReport(Report):
     """Figures of one replay: what `mipplan.result.ReplayResult.summary` returns."""
 
@@ -157,13 +164,9 @@ class ReplayReport(Report):
     stages: dict[str, StageReport]
     overruns: dict[str, int] | None = None
     queries_lost: int | None = None
+    stagger_s: dict[str, float] | None = None
 
-    @model_serializer(mode="wrap")
-    def _without_overruns(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is about timed dispatch, where it is not asked about."""
-        written: dict[str, Any] = write(self)
-        absent = [name for name in ("overruns", "queries_lost") if written[name] is None]
-        return {name: value for name, value in written.items() if name not in absent}
+    _brief = model_serializer(mode="wrap")(_without_absent)
 
 
 class WindowReport(Report):
@@ -331,6 +334,9 @@ class StreamReport(Report):
     miss_rate: float
     stages: dict[str, StreamStageReport]
     written: list[str]
+    stagger_s: dict[str, float] | None = None
+
+    _brief = model_serializer(mode="wrap")(_without_absent)
 
 
 class VerifyReport(Report):

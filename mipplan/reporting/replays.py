@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mipplan.core import NS_PER_S, InputError, Int64, check_slo
 from mipplan.documents import write_atomically
-from mipplan.pipeline import Discipline, DispatchLaw
+from mipplan.pipeline import Discipline, DispatchLaw, stagger_text
 from mipplan.reporting.documents import (
     ReplayCommandReport,
     ReplayReport,
@@ -81,6 +81,7 @@ def replay_report(result: ReplayResult, slo_s: float | None) -> ReplayReport:
         misses=None if slo_s is None else result.misses(slo_s),
         overruns=result.overruns,
         queries_lost=result.queries_lost,
+        stagger_s=_staggers_s(result),
         miss_rate=None if missed is None else missed.value,
         latency_interval_s={name: estimate.interval for name, estimate in estimates.items()},
         miss_rate_interval=None if missed is None else missed.interval,
@@ -152,7 +153,7 @@ def _uncovered_notes(dispatch: str, replay: ReplayReport | StreamReport) -> list
     """Say why the plan's certificate does not cover a run, if it does not."""
     if replay.certificate_applies:
         return []
-    note = "the certificate does not cover this run: dispatch, queues, replicas or service times are not as planned"
+    note = "the certificate does not cover this run: dispatch, queues, stagger, replicas or service times are not as planned"
     if dispatch == DispatchLaw.TIMED:
         note += "; as all stages are timed here, this replay is what every such run does"
     elif replay.discipline != Discipline.OLDEST_FIRST:
@@ -162,7 +163,8 @@ def _uncovered_notes(dispatch: str, replay: ReplayReport | StreamReport) -> list
 
 def _replayed(report: ReplayReport | StreamReport) -> tuple[str, str]:
     manner = f"{report.discipline.replace('_', ' ')}, engine {report.engine}, seed {report.seed}"
-    return ("replayed", manner)
+    apart = stagger_text({stage: round(s * NS_PER_S) for stage, s in (report.stagger_s or {}).items()})
+    return ("replayed", f"{manner}; outputs {apart}" if apart else manner)
 
 
 def _verdict_figures(report: ReplayCommandReport) -> list[tuple[str, str]]:
@@ -250,8 +252,14 @@ def stream_report(
         latency_s={**latency_s, "max": result.max_latency_s, "mean": result.mean_latency_s},
         quantile_error=RELATIVE_ERROR,
         quantile=plan.quantile,
+        stagger_s=_staggers_s(result),
         written=list(written),
     )
+
+
+def _staggers_s(result: ReplayResult | StreamResult) -> dict[str, float] | None:
+    """Seconds between outputs of a batch, where they did not go on at once; None if they did everywhere."""
+    return {stage: ns / NS_PER_S for stage, ns in result.staggers_ns.items() if ns} or None
 
 
 def show_stream(console: Console, report: StreamReport) -> None:

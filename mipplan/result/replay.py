@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +93,8 @@ class ReplayResult(Printable):
         Where all stages are timed and service is random: batches of each stage that took longer than ℓ(k).
     lost : bool, shape (n,), or None
         Queries that lose the guarantee by these: what happens to them may differ from the replay.
+    staggers_ns : mapping of str to int
+        Time between the outputs of a batch on their way to other stages, by stage; 0 if they went on at once.
     """
 
     latency_ns: Int64
@@ -107,6 +109,7 @@ class ReplayResult(Printable):
     certificate_applies: bool = True
     overruns: Mapping[str, int] | None = None
     lost: Bool | None = None
+    staggers_ns: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def queries(self) -> int:

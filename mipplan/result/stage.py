@@ -33,8 +33,8 @@ class BatchAssignment:
     tokens: int
     """Those that the stage was asked to serve."""
     rider: Int32 | Int64 | None
-    """Token at each place, batch after batch; None if places are in token order, shape (served,). Tokens beyond
-    the last batch were left waiting."""
+    """Token at each place, batch after batch, under fifo by arrival; None if places are in token order, shape
+    (served,). Tokens beyond the last batch were left waiting."""
     # In order of dispatch, shape (batches,).
     batch_start_ns: Int64
     batch_size: Int64
@@ -68,6 +68,27 @@ class BatchAssignment:
     def last_exit_ns(self) -> int:
         """When the last batch was done; there must be one."""
         return int(np.max(self.batch_start_ns + self.batch_service_ns))
+
+    def sent_ns(self, stagger_ns: int, *, fifo: bool) -> Int64:
+        """When what each token makes is sent to the stages below, shape (tokens,): those of a batch so far apart.
+
+        In the order in which it took them: by number, or, under fifo, by arrival. `exit_ns` itself where nothing is
+        apart.
+        """
+        served = int(self.batch_size.sum())
+        if not stagger_ns or served == self.batch_size.size:
+            return self.exit_ns
+        first = np.cumsum(self.batch_size) - self.batch_size
+        ahead = np.arange(served, dtype=np.int64) - np.repeat(first, self.batch_size)
+        tokens: slice | Int32 | Int64 = slice(served)
+        if self.rider is not None and fifo:
+            tokens = self.rider
+        elif self.rider is not None:  # engines do not put those in order that go together anyway
+            batch = np.repeat(np.arange(self.batch_size.size, dtype=np.int64), self.batch_size)
+            tokens = np.sort(batch * self.tokens + self.rider) - batch * self.tokens
+        sent_ns = self.exit_ns.copy()
+        sent_ns[tokens] += ahead * np.int64(stagger_ns)
+        return frozen(sent_ns)
 
     def per_token(self, instant_ns: Int64) -> Int64:
         """Find an instant of its batch for each token, in token order."""

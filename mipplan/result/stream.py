@@ -28,6 +28,7 @@ from mipplan.core import (
     frozen,
     higher_rank,
 )
+from mipplan.pipeline import stagger_text
 
 if TYPE_CHECKING:
     from mipplan.result.replay import ReplayResult
@@ -207,6 +208,8 @@ class StreamResult(Printable):
     certificate_applies: bool = True
     """Whether the certificate's theorem covers this run, as for `ReplayResult`."""
     end: StreamEnd = StreamEnd.COMPLETE
+    staggers_ns: Mapping[str, int] = field(default_factory=dict)
+    """Time between the outputs of a batch on their way to other stages, by stage."""
 
     max_latency_s = FieldOf[float]("histogram.largest_ns", NS_PER_S)
     """Largest latency (s)."""
@@ -285,4 +288,6 @@ def latencies_text(result: ReplayResult | StreamResult, *names: str) -> str:
 
 def manner_text(result: ReplayResult | StreamResult) -> str:
     """Write how a replay was done."""
-    return f"{result.discipline.replace('_', ' ')}, engine {result.engine}, seed {result.seed}"
+    apart = stagger_text(result.staggers_ns)
+    manner = f"{result.discipline.replace('_', ' ')}, engine {result.engine}, seed {result.seed}"
+    return f"{manner}; outputs {apart}" if apart else manner

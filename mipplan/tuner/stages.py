@@ -62,12 +62,15 @@ class StageScale:
     planned: int  # Replicas of the plan.
     slowest_ns: int | None = None  # L of a paced stage.
     spread: bool = False  # Whether T depends on the replicas.
+    staggered_ns: int = (
+        0  # What of T is the time from a batch's end until the last of its outputs has gone on.
+    )
 
     def latency_at(self, replicas: int) -> int:
         """T with that many replicas, ns."""
         if self.slowest_ns is None or not self.spread:
             return self.latency_ns
-        return self.slowest_ns - (-self.slowest_ns // replicas)
+        return self.slowest_ns - (-self.slowest_ns // replicas) + self.staggered_ns
 
     def rate_at(self, replicas: int) -> tuple[int, int]:
         """Time in ns in which so many tokens are served with that many replicas."""
@@ -111,7 +114,7 @@ def stage_scales(
         trace = sample if sample is not None else Trace.from_ns(np.arange(_DRAWN, dtype=np.int64))
         drawn = realise(plan.pipeline, trace, plan.seed).stages
         counts = {stage: Fraction(found.count, len(trace)) for stage, found in drawn.items()}
-    scales = {}
+    scales, staggers_ns = {}, plan.pipeline.staggers_ns(plan.laws)
     for name, choice in plan.choices.items():
         stage = plan.pipeline.stages[name]
         least, most, law = max(1, stage.replicas_min), stage.replicas_max, plan.laws[name]
@@ -121,7 +124,7 @@ def stage_scales(
             if keep is Keep.OBJECTIVE:
                 least = max(least, min(most, -(-choice.replicas // 2)))
         service_ns, is_source = plan.service_ns(name), not plan.pipeline.incoming(name)
-        service = stage_service(service_ns, least, is_source, law)
+        service = stage_service(service_ns, least, is_source, law, staggers_ns[name])
         slowest_ns = int(service_ns.max())
         scales[name] = StageScale(
             stage=name,
@@ -136,6 +139,7 @@ def stage_scales(
             planned=choice.replicas,
             slowest_ns=slowest_ns if paced else None,
             spread=not (is_source and choice.batch == 1),
+            staggered_ns=(choice.batch - 1) * staggers_ns[name],
         )
     return scales
 

@@ -74,7 +74,9 @@ def test_equals_the_theorem_as_written() -> None:
             ingress,
             {stage: slow_latency(service[stage], stage in case.pipeline.sources) for stage in service},
             {stage: slow_rate(service[stage], replicas[stage]) for stage in service},
-            slow_overtakers(case.pipeline, tokens, service, replicas, Fraction(share), exact),
+            slow_overtakers(
+                case.pipeline, tokens, service, replicas, Fraction(share), exact, case.stagger_ns()
+            ),
             exact,
         )
         made = bounds_of(

@@ -122,6 +122,7 @@ def test_a_pipeline_equals_the_theorem_as_written() -> None:
             case.service_ns(),
             case.replicas(),
             SlowRuns(runs.least_service, runs.least_delay, runs.is_settled),
+            case.stagger_ns(),
         )
         expected = {
             stage: [

@@ -296,6 +296,38 @@ def test_a_law_without_a_plan_or_a_proof_is_not_given_a_price(
     assert re.search(r"dispatch  eager unknown, paced unknown, timed (unknown|≤ )", nothing.stdout)
 
 
+def test_a_stagger_is_planned_for_remembered_and_replaced(run: Run) -> None:
+    made = run(*PLAN, "--stagger", "1ms", "--out", "plan.json")
+    assert made.exit_code == 0, made.output
+    assert "planned to go on up to 1 ms apart at first" in made.stdout
+    judge = ("plan.json", "--trace", "trace.csv")
+    assert "outputs 1 ms apart at first" in run("replay", *judge).stdout
+    assert "outputs" not in run("replay", *judge, "--stagger", "0ms").stdout
+    assert json.loads(run("replay", *judge, "--json").stdout)["replay"]["stagger_s"] == {"first": 1e-3}
+    streamed = json.loads(run("replay", *judge, "--stream", "--stagger", "2us", "--json").stdout)
+    assert streamed["stagger_s"] == {"first": 2e-6}
+    assert "stagger_s" not in json.loads(run("replay", *judge, "--stagger", "0s", "--json").stdout)["replay"]
+    assert json.loads(run("verify", *judge, "--json").stdout)["remarks"] == []
+    (remark,) = json.loads(run("verify", *judge, "--stagger", "2us", "--json").stdout)["remarks"]
+    assert "stagger" in remark
+    given = ("compare", "pipeline.yaml", "--trace", "trace.csv", "--profiles", "profiles", "--stagger", "1us")
+    assert run(*given, "--planners", "certified").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["plan", "replay", "compare", "verify"])
+@pytest.mark.parametrize(
+    ("stagger", "said"),
+    [("2s", "--stagger: expected seconds from 0 to 1"), ("soon", "--stagger: expected a duration")],
+)
+def test_staggers_that_are_none_are_told_with_other_mistakes(
+    run: Run, command: str, stagger: str, said: str
+) -> None:
+    told = run(command, "none", "--trace", "nowhere.csv", "--stagger", stagger)
+    assert told.exit_code == 2
+    assert said in told.output
+    assert "nowhere.csv" in told.output
+
+
 def test_a_budget_turns_the_question_round(run: Run) -> None:
     result = run(*PLAN, "--budget", "2.5", "--out", "plan.json")
     assert result.exit_code == 0, result.output

@@ -27,6 +27,59 @@ def test_the_law_of_a_stage_comes_before_that_of_the_file() -> None:
     assert again.laws() == pipeline.laws() == Pipeline(pipeline.graph).laws()
 
 
+STAGGERED = DOCUMENT | {
+    "stagger": "2us",
+    "stages": {
+        "a": {"model": "m", "stagger": "7ns"},
+        "b": {"model": "m", "dispatch": "eager"},
+        "c": {"model": "m"},
+    },
+}
+
+
+def test_the_stagger_of_a_stage_comes_before_that_of_the_file() -> None:
+    """That of the file is of eager stages; a is paced, and has its own; nothing follows c."""
+    pipeline = Pipeline.from_document(STAGGERED)
+    assert pipeline.stagger_s == 2e-6
+    assert pipeline.staggers_ns() == {"a": 7, "b": 2_000, "c": 0}
+    assert pipeline.staggers_ns(pipeline.laws("timed")) == {"a": 7, "b": 0, "c": 0}
+    assert pipeline.staggers_ns(stagger_s=0) == dict.fromkeys("abc", 0)
+    assert pipeline.staggers_ns(stagger_s={"b": 3e-9}) == {"a": 7, "b": 3, "c": 0}
+
+
+def test_staggers_are_written_and_read_again() -> None:
+    plainly, given = Pipeline.from_document(DOCUMENT), Pipeline.from_document(STAGGERED)
+    assert "stagger" not in json.dumps(plainly.to_document())
+    own = plainly.staggered({"b": 5e-9})
+    for pipeline in (given, own, given.staggered({"a": 0}), given.staggered(1e-6), plainly.staggered(0)):
+        again = Pipeline.from_document(pipeline.to_document())
+        assert again == pipeline
+        assert again.staggers_ns() == pipeline.staggers_ns()
+        copied = Pipeline(pipeline.graph, pipeline.slo_s, pipeline.name, pipeline.stagger_s)
+        assert copied == pipeline
+    assert plainly.staggered(0) == given.staggered(0) == plainly == given.staggered(1e-6).staggered(0)
+    assert plainly.staggered(None) is plainly
+    assert own != plainly
+    assert own.laws() == plainly.laws()
+
+
+def test_bad_staggers_are_told_together() -> None:
+    bad = STAGGERED | {"stagger": "2s", "stages": {"a": {"model": "m", "stagger": 3}}, "edges": []}
+    with pytest.raises(mp.InputError) as caught:
+        Pipeline.from_document(bad)
+    assert [(fault.place, fault.message) for fault in caught.value.faults] == [
+        ("pipeline: stagger", "expected at most 1s, found 2s"),
+        ("pipeline: stages.a.stagger", "3 has no unit: write 3ms or 3s"),
+    ]
+    pipeline = Pipeline.from_document(DOCUMENT)
+    with pytest.raises(mp.InputError) as caught:
+        pipeline.staggered({"d": 0, "a": -1e-6, "b": "1us"})  # type: ignore[dict-item]
+    assert [fault.place for fault in caught.value.faults] == ["stagger_s.d", "stagger_s.a", "stagger_s.b"]
+    for stagger_s in (-1.0, 2.0, None, "1us", float("nan")):
+        with pytest.raises(mp.InputError, match="stagger_s: expected seconds from 0 to 1"):
+            Pipeline(pipeline.graph, stagger_s=stagger_s)  # type: ignore[arg-type]
+
+
 def test_what_is_said_instead() -> None:
     pipeline = Pipeline.from_document(DOCUMENT)
     assert set(pipeline.laws("timed").values()) == {DispatchLaw.TIMED}

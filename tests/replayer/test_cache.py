@@ -22,6 +22,7 @@ class Service(NamedTuple):
 
     service_ns: Int64
     law: DispatchLaw
+    stagger_ns: int = 0
 
 
 class Option(NamedTuple):

@@ -9,54 +9,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from campaigns import Violations, campaign_size, write_summary
-from chunked_replays import RESUMING, random_settings, variant
-from mipplan.replayer import NEVER, ChunkedReplay, Discipline, Engine, ReplaySettings, replay_many
-from mipplan.result import Plan, ReplayResult, StageTotals
+from chunked_replays import RESUMING, in_chunks, random_settings, totals_of, variant
+from mipplan.replayer import ChunkedReplay, Discipline, Engine, ReplaySettings, replay_many
 from mipplan.tokens import Workload, joined, realise, realise_queries, without_first
 from random_pipelines import Case, cases, random_case
-
-
-def in_chunks(
-    plans: list[Plan], case: Case, sizes: list[int], *, settings: ReplaySettings, engine: Engine, seed: int
-) -> tuple[list[list[int]], list[dict[str, StageTotals]]]:
-    """Latency of each query and totals of each stage, plan by plan, from pieces of these sizes in turn."""
-    chunks = ChunkedReplay(plans, settings, engine, seed)
-    ingress_ns = case.trace.arrival_ns
-    latency_ns = np.full((len(plans), ingress_ns.size), -1)
-    start, turn = 0, 0
-    while start < ingress_ns.size:
-        end = min(start + sizes[turn % len(sizes)], ingress_ns.size)
-        # As late as allowed and as early as a stream does it, in turn.
-        following = int(ingress_ns[end]) if end < ingress_ns.size and turn % 2 else int(ingress_ns[end - 1])
-        chunks.advance(ingress_ns[start:end], following - 1)
-        take(chunks, latency_ns)
-        start, turn = end, turn + 1
-    chunks.advance(ingress_ns[:0], NEVER)
-    take(chunks, latency_ns)
-    assert chunks.carried_tokens == 0
-    return latency_ns.tolist(), [chunks.totals(plan) for plan in range(len(plans))]
-
-
-def take(chunks: ChunkedReplay, latency_ns: np.ndarray) -> None:
-    released = chunks.release(range(len(latency_ns)))
-    assert np.all(latency_ns[:, released.query] == -1), "released twice"
-    latency_ns[:, released.query] = released.latency_ns
-
-
-def totals_of(result: ReplayResult) -> dict[str, StageTotals]:
-    return {
-        stage: StageTotals(
-            seen.replicas,
-            seen.tokens,
-            seen.batch_size.size,
-            int((seen.dispatch_ns - seen.arrival_ns).sum()),
-            int(seen.batch_service_ns.sum()),
-            int((seen.dispatch_ns - seen.arrival_ns).max(initial=0)),
-            int(seen.arrival_ns.min()) if seen.tokens else 0,
-            int(seen.exit_ns.max(initial=0)),
-        )
-        for stage, seen in result.stages.items()
-    }
 
 
 def check(
