@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import math
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Protocol
 
 from mipplan.calculus.samplepath import Probes, Sought, Supports, longest_waits_ns
@@ -101,7 +102,7 @@ class StageQueue:
     def evaluate(self, rate: tuple[int, int]) -> None:
         """Look the waits of all curves up on the trace at one rate, in lowest terms."""
         self.passes += 1
-        sought = [curve.sought(*rate) for curve in self._curves]
+        sought = list(map(WaitCurve.sought, self._curves, repeat(rate[0]), repeat(rate[1])))
         found = longest_waits_ns(self._arrival_ns, *rate, sought, self._position)
         for curve, (wait_ns, supports) in zip(self._curves, found, strict=True):
             curve.learn(rate, wait_ns, supports)
@@ -154,7 +155,13 @@ class WaitCurve:
         found = max(faster_ns, self._bound(*key))
         if slower_ns - found <= tolerance_ns or found > most_ns:
             return found
-        self._approach(key)
+        # Steps of the coarse grid on both sides.
+        step = grid_step(key[0] / key[1])
+        below = step // _PARAMS.coarse * _PARAMS.coarse if step >= 0 else -1
+        beside = [_reduced(*grid_rate(s)) for s in (below, below + _PARAMS.coarse if step >= 0 else 0)]
+        for neighbour in [key] if key in beside else beside:
+            if neighbour not in self._known:
+                self.queue.evaluate(neighbour)
         return self._known[key] if key in self._known else max(self._between(key)[0], self._bound(*key))
 
     def _between(self, key: tuple[int, int]) -> tuple[int, int]:
@@ -164,14 +171,6 @@ class WaitCurve:
         place = bisect.bisect_left(self._slopes, key[0] / key[1])
         faster_ns = max(0, self._waits[place - 1]) if place else 0
         return faster_ns, self._waits[place] if place < len(self._waits) else UNLIMITED_NS
-
-    def _approach(self, key: tuple[int, int]) -> None:
-        """Evaluate the steps of the coarse grid on both sides of a rate."""
-        step = grid_step(key[0] / key[1])
-        below = step // _PARAMS.coarse * _PARAMS.coarse if step >= 0 else -1
-        beside = [_reduced(*grid_rate(s)) for s in (below, below + _PARAMS.coarse if step >= 0 else 0)]
-        for neighbour in [key] if key in beside else beside:
-            self.exact(*neighbour)
 
     def sought(self, period_ns: int, tokens: int) -> Sought:
         """Say what to look up on the trace at a rate in lowest terms."""

@@ -153,7 +153,10 @@ def _uncovered_notes(dispatch: str, replay: ReplayReport | StreamReport) -> list
     """Say why the plan's certificate does not cover a run, if it does not."""
     if replay.certificate_applies:
         return []
-    note = "the certificate does not cover this run: dispatch, queues, stagger, replicas or service times are not as planned"
+    note = (
+        "the certificate does not cover this run: dispatch, queues, stagger, replicas or service times are not as "
+        "planned"
+    )
     if dispatch == DispatchLaw.TIMED:
         note += "; as all stages are timed here, this replay is what every such run does"
     elif replay.discipline != Discipline.OLDEST_FIRST:
