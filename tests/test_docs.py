@@ -200,7 +200,7 @@ def printed_by(block: Block, namespace: dict[str, Any]) -> str:
         return written.getvalue()
     # A busy machine must not change how far the search under each dispatch law gets.
     patient = re.sub(
-        r"^mipplan plan (?!.*--time-limit)", "mipplan plan --time-limit 600s ", block.source, flags=re.M
+        r"^mipplan plan (?!.*--time-limit)", "mipplan plan --time-limit 86400s ", block.source, flags=re.M
     )
     done = subprocess.run(
         ["bash", "-c", patient],

@@ -260,7 +260,7 @@ def test_a_replay_says_whether_the_certificate_covers_it(run: Run) -> None:
 
 
 def test_a_plan_says_what_each_law_costs(run: Run) -> None:
-    patient = (*PLAN, "--time-limit", "600s")
+    patient = (*PLAN, "--time-limit", "86400s")
     shown = run(*patient).stdout
     document = json.loads(run(*patient, "--json").stdout)
     paced = json.loads(run(*patient, "--dispatch", "paced", "--json").stdout)
@@ -282,7 +282,7 @@ def test_a_plan_says_what_each_law_costs(run: Run) -> None:
 def test_a_law_without_a_plan_or_a_proof_is_not_given_a_price(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patient = (*PLAN, "--time-limit", "600s")
+    patient = (*PLAN, "--time-limit", "86400s")
     none = run(*patient, "--slo", "1ms")
     assert none.exit_code == 1
     assert "dispatch  eager none, paced none, timed none  (" in none.stdout

@@ -73,7 +73,7 @@ def answer_of_command(line: str) -> dict[str, Any]:
     """Run one command line for people and for programs: exit code, output, errors, files written."""
     answer: dict[str, Any] = {"line": line}
     # A busy machine must not change how far the search under each dispatch law gets.
-    patience = ["--time-limit", "600s"] if line.startswith("plan ") and "--time-limit" not in line else []
+    patience = ["--time-limit", "86400s"] if line.startswith("plan ") and "--time-limit" not in line else []
     for kind, more in (("text", []), ("json", ["--json"])):
         with _in_folder() as folder:
             lay_out(folder)
