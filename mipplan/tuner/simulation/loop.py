@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ from mipplan.replayer import (
     replay,
     resolve_engine,
 )
-from mipplan.result import Plan, ReplayResult
+from mipplan.result import Plan
 from mipplan.trace import Trace, split_trace
 from mipplan.tuner.policies import (
     USUAL,
@@ -203,17 +204,14 @@ def simulate(
         if latency_ns.size < len(trace):
             judged = Trace(trace.arrival_ns[: latency_ns.size], trace.name, trace.note)
             until_s = int(judged.arrival_ns[-1]) / NS_PER_S
-    commanded = MappingProxyType(dict(schedules))
-
-    def replayed(engine: str) -> ReplayResult:
-        return replay(plan, judged, discipline=discipline, engine=engine, seed=seed, schedule=commanded)
-
-    result = replayed(engine)
+    # A run can be sent to another process, so whatever it holds can be pickled.
+    manner: dict[str, Any] = {"discipline": discipline, "seed": seed, "schedule": dict(schedules)}
+    commanded, result = MappingProxyType(manner["schedule"]), replay(plan, judged, engine=engine, **manner)
     if until_s is not None and latency_ns is not None:  # what was under way when it ended had no latency yet
         latency_ns = np.where(latency_ns == _UNKNOWN, result.latency_ns, latency_ns)
     if latency_ns is not None and not np.array_equal(result.latency_ns, latency_ns):
         raise AssertionError("what the controller saw is not what its commands lead to")
-    stages = StagesOnDemand(setting.stages, partial(replayed, result.engine))
+    stages = StagesOnDemand(setting.stages, partial(replay, plan, judged, engine=result.engine, **manner))
     clairvoyant, result = isinstance(policy, Clairvoyant), replace(result, stages=stages)
     return TuningRun(policy.name, clairvoyant, plan.slo_s, plan.quantile, commanded, result, until_s, notes)
 
