@@ -63,13 +63,12 @@ class Wait(Protocol):
         self,
         period_ns: int,
         tokens: int,
-        tolerance_ns: int = 0,
         least_ns: int = 0,
         most_ns: int = UNLIMITED_NS,
     ) -> int:
         """Return a lower bound on `exact` that is close and costs little.
 
-        It need not be closer than the tolerance, nor tell waits of at most `least_ns` or above `most_ns` apart.
+        It need not tell waits of at most `least_ns` apart, nor those above `most_ns`.
         """
 
 
@@ -136,23 +135,22 @@ class WaitCurve:
         self,
         period_ns: int,
         tokens: int,
-        tolerance_ns: int = 0,
         least_ns: int = 0,
         most_ns: int = UNLIMITED_NS,
     ) -> int:
         """Return a lower bound on `exact`, or 0 (on a path some stage waits at least 0, and the longest wait counts).
 
         It comes from the next rates on both sides: steps of a coarse grid at least, unless what is known of rates
-        farther off is close enough.
+        farther off says enough.
         """
         key = _reduced(period_ns, tokens)
         if key in self._known:
             return self._known[key]
         faster_ns, slower_ns = self._between(key)
-        if slower_ns <= least_ns or slower_ns - faster_ns <= tolerance_ns or faster_ns > most_ns:
+        if slower_ns <= least_ns or faster_ns > most_ns:
             return faster_ns
         found = max(faster_ns, self._bound(*key))
-        if slower_ns - found <= tolerance_ns or found > most_ns:
+        if found > most_ns:
             return found
         self._approach(key)
         return self._known[key] if key in self._known else max(self._between(key)[0], self._bound(*key))
