@@ -152,7 +152,12 @@ class WaitCurve:
         found = max(faster_ns, self._bound(*key))
         if found > most_ns:
             return found
-        self._approach(key)
+        step = grid_step(period_ns / tokens)
+        below = step // _PARAMS.coarse * _PARAMS.coarse if step >= 0 else -1
+        beside = [_reduced(*grid_rate(s)) for s in (below, below + _PARAMS.coarse if step >= 0 else 0)]
+        for rate in [key] if key in beside else beside:
+            if rate not in self._known:
+                self.queue.evaluate(rate)
         return self._known[key] if key in self._known else max(self._between(key)[0], self._bound(*key))
 
     def _between(self, key: tuple[int, int]) -> tuple[int, int]:
@@ -162,14 +167,6 @@ class WaitCurve:
         place = bisect.bisect_left(self._slopes, key[0] / key[1])
         faster_ns = max(0, self._waits[place - 1]) if place else 0
         return faster_ns, self._waits[place] if place < len(self._waits) else UNLIMITED_NS
-
-    def _approach(self, key: tuple[int, int]) -> None:
-        """Evaluate the steps of the coarse grid on both sides of a rate."""
-        step = grid_step(key[0] / key[1])
-        below = step // _PARAMS.coarse * _PARAMS.coarse if step >= 0 else -1
-        beside = [_reduced(*grid_rate(s)) for s in (below, below + _PARAMS.coarse if step >= 0 else 0)]
-        for neighbour in [key] if key in beside else beside:
-            self.exact(*neighbour)
 
     def sought(self, period_ns: int, tokens: int) -> Sought:
         """Say what to look up on the trace at a rate in lowest terms."""

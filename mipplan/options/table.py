@@ -348,13 +348,11 @@ def wait_bounds(
         place[option] = wanted.setdefault(rates[option], len(wanted))
     # From fast to slow, by halving where the bounds still differ; they do not fall.
     distinct, farthest = list(wanted), UNLIMITED_NS if beyond_ns is None else beyond_ns
-
-    def lower_ns(number: int) -> int:
-        return curve.lower(*distinct[number], most_ns=farthest)
-
     found = [0] * len(distinct)
-    found[0] = lower_ns(0)
-    found[-1] = max(found[0], lower_ns(-1)) if found[0] <= farthest else found[0]
+    found[0] = curve.lower(*distinct[0], most_ns=farthest)
+    found[-1] = found[0]
+    if found[0] <= farthest:
+        found[-1] = max(found[0], curve.lower(*distinct[-1], most_ns=farthest))
     pending = [(0, len(distinct) - 1)]
     while pending:
         low, high = pending.pop()
@@ -362,6 +360,7 @@ def wait_bounds(
             found[low + 1 : high] = [found[low]] * max(0, high - low - 1)
         elif high - low > 1:
             middle = (low + high) // 2
-            found[middle] = min(found[high], max(found[low], lower_ns(middle)))
+            bound_ns = curve.lower(*distinct[middle], most_ns=farthest)
+            found[middle] = min(found[high], max(found[low], bound_ns))
             pending += [(low, middle), (middle, high)]
     return np.array(found, dtype=np.int64)[place]

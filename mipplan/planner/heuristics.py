@@ -18,7 +18,7 @@ from fractions import Fraction
 import numpy as np
 
 from mipplan.calculus import PathWait, fewest_replicas, grid_rate, grid_step
-from mipplan.core import Int64, first_true, last_true
+from mipplan.core import Int64, first_true
 from mipplan.options import Configuration, Family, Option
 from mipplan.pipeline import DispatchLaw
 from mipplan.planner.choices import SearchSpace
@@ -150,10 +150,11 @@ def replicas_on_path(
     family, most_ns = start[stage].family, math.floor(slack * share)
     slowest, quickest = family.service(family.fewest), family.service(family.most)
     least, high = grid_step(float(quickest.ns_per_token)), grid_step(float(slowest.ns_per_token)) + 1
-    step = last_true(
-        least, high, lambda step: curve.lower(*grid_rate(step), least_ns=most_ns, most_ns=most_ns) <= most_ns
-    )
-    period_ns, tokens = grid_rate(step)
+    while least < high:
+        middle = (least + high + 1) // 2
+        keeps = curve.lower(*grid_rate(middle), least_ns=most_ns, most_ns=most_ns) <= most_ns
+        least, high = (middle, high) if keeps else (least, middle - 1)
+    period_ns, tokens = grid_rate(least)
     if period_ns == 0:
         return family.most
     return fewest_replicas(family.service_ns, Fraction(tokens, period_ns), family.law, reached=True)
