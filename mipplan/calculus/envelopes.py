@@ -215,7 +215,6 @@ class EnvelopeCurve:
         self,
         period_ns: int,
         tokens: int,
-        tolerance_ns: int = 0,  # noqa: ARG002
         least_ns: int = 0,  # noqa: ARG002
         most_ns: int = UNLIMITED_NS,  # noqa: ARG002
     ) -> int:

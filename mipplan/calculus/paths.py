@@ -99,17 +99,20 @@ class _Analysis:
     # a chain of any length costs one curve.
     queues: dict[tuple[str, ...], StageQueue] = field(default_factory=dict)
     curves: dict[tuple[tuple[str, ...], ...], WaitCurve] = field(default_factory=dict)
+    #: Per stage the one, if any, whose tokens all go on as those of this stage, which has no others.
+    followed: dict[str, str | None] = field(default_factory=dict)
+    #: Per stage the first one with the same tokens, as far as that is known: theirs are the same waits.
+    alike: dict[str, str] = field(default_factory=dict)
     suffixes: dict[tuple[str, ...], Int64 | None] = field(default_factory=dict)
     messages: dict[tuple[str, str], Messages] = field(default_factory=dict)
-    # By stage another one, if there is one, whose tokens all go on as those of this stage, which has no others.
-    follows: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> PathWaits:
         for name, tokens in self.workload.stages.items():
-            edge = self.workload.follows(name)
-            if edge is not None:
-                self.follows[name] = edge.parent
             self.messages |= {(messages.edge.parent, name): messages for messages in tokens.messages}
+            edge = self.workload.follows(name)
+            self.followed[name] = None if edge is None else edge.parent
+            same = self.workload.pipeline.sources[0] if tokens.one_per_query else self.followed[name]
+            self.alike[name] = name if same is None else self.alike.get(same, same)
         # Beginnings of paths: stages, the tokens of each that are on it (None for all), and whether all that goes on
         # from there has been looked at, so that only the path that ends there is left.
         pending: list[tuple[tuple[str, ...], tuple[Int64 | None, ...], bool]]
@@ -144,8 +147,9 @@ class _Analysis:
         return bool(sends.all()), _none_for_all(_marked(stages[edge.child].count, received))
 
     def _record(self, stages: tuple[str, ...], reached: tuple[Int64 | None, ...]) -> None:
-        steps = range(len(stages))
-        curves = map(self._curve, [stages[: k + 1] for k in steps], [stages[k:] for k in steps], reached)
+        curves = [
+            self._curve(stages[: step + 1], stages[step:], reached[step]) for step in range(len(stages))
+        ]
         lag = sum(self.messages[arc].edge.delay_ns for arc in pairwise(stages))
         self.found.append(PathWait(stages, lag, tuple(curves)))
 
@@ -169,22 +173,15 @@ class _Analysis:
         """Make the curve of the stage where `beginning` ends and `remainder` starts; equal ones are shared."""
         tokens, going_on = self.workload.stages[remainder[0]], self._going_on(remainder)
         # Where all goes on together, it came like the first of these stages, and goes on like the last.
-        while len(beginning) > 1 and self.follows.get(beginning[-1]) == beginning[-2]:
+        while len(beginning) > 1 and self.followed[beginning[-1]] == beginning[-2]:
             beginning = beginning[:-1]
-        first = beginning if reached is not None else (self._alike(tokens.name),)
-        while len(remainder) > 1 and self.follows.get(remainder[1]) == remainder[0]:
+        first = beginning if reached is not None else (self.alike[tokens.name],)
+        while len(remainder) > 1 and self.followed[remainder[1]] == remainder[0]:
             remainder = remainder[1:]
         key = (first, remainder if going_on is not None else ())
         if key not in self.curves:
             self.curves[key] = self._make_curve(first, tokens, reached, going_on)
         return self.curves[key]
-
-    def _alike(self, stage: str) -> str:
-        """Return the first stage with the same tokens as far as that is known: theirs are the same waits."""
-        stages = self.workload.stages
-        if stages[stage].one_per_query:
-            return next(name for name, other in stages.items() if other.one_per_query)
-        return self._alike(self.follows[stage]) if stage in self.follows else stage
 
     def _make_curve(
         self, first: tuple[str, ...], tokens: StageTokens, reached: Int64 | None, going_on: Int64 | None

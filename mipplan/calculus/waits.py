@@ -10,7 +10,6 @@ from __future__ import annotations
 import bisect
 import math
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Protocol
 
 from mipplan.calculus.samplepath import Probes, Sought, Supports, longest_waits_ns
@@ -64,13 +63,12 @@ class Wait(Protocol):
         self,
         period_ns: int,
         tokens: int,
-        tolerance_ns: int = 0,
         least_ns: int = 0,
         most_ns: int = UNLIMITED_NS,
     ) -> int:
         """Return a lower bound on `exact` that is close and costs little.
 
-        It need not be closer than the tolerance, nor tell waits of at most `least_ns` or above `most_ns` apart.
+        It need not tell waits of at most `least_ns` apart, nor those above `most_ns`.
         """
 
 
@@ -102,7 +100,7 @@ class StageQueue:
     def evaluate(self, rate: tuple[int, int]) -> None:
         """Look the waits of all curves up on the trace at one rate, in lowest terms."""
         self.passes += 1
-        sought = list(map(WaitCurve.sought, self._curves, repeat(rate[0]), repeat(rate[1])))
+        sought = [curve.sought(*rate) for curve in self._curves]
         found = longest_waits_ns(self._arrival_ns, *rate, sought, self._position)
         for curve, (wait_ns, supports) in zip(self._curves, found, strict=True):
             curve.learn(rate, wait_ns, supports)
@@ -137,31 +135,29 @@ class WaitCurve:
         self,
         period_ns: int,
         tokens: int,
-        tolerance_ns: int = 0,
         least_ns: int = 0,
         most_ns: int = UNLIMITED_NS,
     ) -> int:
         """Return a lower bound on `exact`, or 0 (on a path some stage waits at least 0, and the longest wait counts).
 
         It comes from the next rates on both sides: steps of a coarse grid at least, unless what is known of rates
-        farther off is close enough.
+        farther off says enough.
         """
         key = _reduced(period_ns, tokens)
         if key in self._known:
             return self._known[key]
         faster_ns, slower_ns = self._between(key)
-        if slower_ns <= least_ns or slower_ns - faster_ns <= tolerance_ns or faster_ns > most_ns:
+        if slower_ns <= least_ns or faster_ns > most_ns:
             return faster_ns
         found = max(faster_ns, self._bound(*key))
-        if slower_ns - found <= tolerance_ns or found > most_ns:
+        if found > most_ns:
             return found
-        # Steps of the coarse grid on both sides.
-        step = grid_step(key[0] / key[1])
+        step = grid_step(period_ns / tokens)
         below = step // _PARAMS.coarse * _PARAMS.coarse if step >= 0 else -1
         beside = [_reduced(*grid_rate(s)) for s in (below, below + _PARAMS.coarse if step >= 0 else 0)]
-        for neighbour in [key] if key in beside else beside:
-            if neighbour not in self._known:
-                self.queue.evaluate(neighbour)
+        for rate in [key] if key in beside else beside:
+            if rate not in self._known:
+                self.queue.evaluate(rate)
         return self._known[key] if key in self._known else max(self._between(key)[0], self._bound(*key))
 
     def _between(self, key: tuple[int, int]) -> tuple[int, int]:

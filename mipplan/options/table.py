@@ -346,17 +346,21 @@ def wait_bounds(
     place = np.empty(options.count, dtype=np.int64)
     for option in np.argsort(-options.speed, kind="stable").tolist():
         place[option] = wanted.setdefault(rates[option], len(wanted))
-    # By halving where the bounds still differ, between what is faster and what is slower than all; they do not fall.
+    # From fast to slow, by halving where the bounds still differ; they do not fall.
     distinct, farthest = list(wanted), UNLIMITED_NS if beyond_ns is None else beyond_ns
-    found = [*([0] * len(distinct)), UNLIMITED_NS, 0]  # the last one stands before the first, too
-    pending = [(-1, len(distinct))]
+    found = [0] * len(distinct)
+    found[0] = curve.lower(*distinct[0], most_ns=farthest)
+    found[-1] = found[0]
+    if found[0] <= farthest:
+        found[-1] = max(found[0], curve.lower(*distinct[-1], most_ns=farthest))
+    pending = [(0, len(distinct) - 1)]
     while pending:
         low, high = pending.pop()
         if found[low] > farthest or found[high] - found[low] <= tolerance_ns:
             found[low + 1 : high] = [found[low]] * max(0, high - low - 1)
         elif high - low > 1:
             middle = (low + high) // 2
-            bound_ns = curve.lower(*distinct[middle], tolerance_ns, most_ns=farthest)
+            bound_ns = curve.lower(*distinct[middle], most_ns=farthest)
             found[middle] = min(found[high], max(found[low], bound_ns))
             pending += [(low, middle), (middle, high)]
-    return np.array(found[:-2], dtype=np.int64)[place]
+    return np.array(found, dtype=np.int64)[place]
