@@ -17,6 +17,7 @@ from mipplan.replayer import (
     ReplaySettings,
     ReplicaSchedule,
     ServiceNoise,
+    replay_many,
 )
 from mipplan.result import Plan, ReplayResult, StageTotals
 from random_pipelines import HARDWARE, Case
@@ -87,6 +88,25 @@ def in_chunks(
     take(chunks, latency_ns)
     assert chunks.carried_tokens == 0
     return latency_ns.tolist(), [chunks.totals(plan) for plan in range(len(plans))]
+
+
+def check_pieces(
+    plans: list[Plan], case: Case, sizes: list[int], *, settings: ReplaySettings, engine: Engine, seed: int
+) -> None:
+    """Assert that pieces give what one replay of everything gives, by the plain engine."""
+    expected = replay_many(
+        plans,
+        case.trace,
+        discipline=None if settings.discipline is None else settings.discipline.value,
+        engine="python",
+        seed=seed,
+        schedule=settings.schedule,
+        noise=settings.noise,
+        stagger_s=settings.stagger_s,
+    )
+    latency_ns, totals = in_chunks(plans, case, sizes, settings=settings, engine=engine, seed=seed)
+    assert latency_ns == [result.latency_ns.tolist() for result in expected]
+    assert totals == [totals_of(result) for result in expected]
 
 
 def take(chunks: ChunkedReplay, latency_ns: np.ndarray) -> None:

@@ -228,9 +228,8 @@ class Sought(NamedTuple):
     rank: int
     kept: int  # What this many of the tokens wait for that wait longest is told, too: at least those from `rank` up.
     probes: Probes | None = None  # None if the wait of every token counts.
-    least_ns: int = (
-        0  # What is known already: the wait is no shorter, and much shorter ones are not looked at.
-    )
+    # What is known already: the wait is no shorter, and much shorter ones are not looked at.
+    least_ns: int = 0
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import math
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Protocol
 
 from mipplan.calculus.samplepath import Probes, Sought, Supports, longest_waits_ns
@@ -100,7 +101,7 @@ class StageQueue:
     def evaluate(self, rate: tuple[int, int]) -> None:
         """Look the waits of all curves up on the trace at one rate, in lowest terms."""
         self.passes += 1
-        sought = [curve.sought(*rate) for curve in self._curves]
+        sought = list(map(WaitCurve.sought, self._curves, repeat(rate[0]), repeat(rate[1])))
         found = longest_waits_ns(self._arrival_ns, *rate, sought, self._position)
         for curve, (wait_ns, supports) in zip(self._curves, found, strict=True):
             curve.learn(rate, wait_ns, supports)

@@ -110,10 +110,10 @@ def run_class(text: str) -> mp.RunClass:
 
 def check_dispatch(word: str | None) -> None:
     """Find out with everything else whether there is such a law, even if what it is for cannot be read."""
-    from mipplan.pipeline import DispatchLaw
+    from mipplan.pipeline import check_law
 
-    if word is not None and word not in list(DispatchLaw):
-        raise InputError.one("dispatch", f"expected eager, paced or timed, found {word!r}")
+    if word is not None:
+        check_law(word)
 
 
 def stagger_of(text: str | None) -> float | None:

@@ -6,10 +6,10 @@ page that says which one a server needs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from mipplan.core import Fault, Faults, InputError, format_duration, listed, shown, suggestion, to_ns
 
@@ -34,6 +34,8 @@ class Discipline(StrEnum):
     """By arrival at the stage, ties by token order. Plans are made for it under timed dispatch only; any can be
     certified ([theorem (fifo)][theorem-fifo])."""
 
+
+_Read = TypeVar("_Read")
 
 #: The law of every stage.
 Laws: TypeAlias = Mapping[str, DispatchLaw]
@@ -70,19 +72,10 @@ def read_laws(dispatch: Dispatch, stages: Collection[str]) -> dict[str, Dispatch
 
     Raises `InputError` listing every stage that there is not, and every word that is no law.
     """
-    named = dict.fromkeys(stages, dispatch) if isinstance(dispatch, str) else dispatch
-    if named is not None and not isinstance(named, Mapping):
-        message = f"expected {_LAWS}, or stage names to such, found {shown(named)}"
+    if dispatch is not None and not isinstance(dispatch, str | Mapping):
+        message = f"expected {_LAWS}, or stage names to such, found {shown(dispatch)}"
         raise InputError.one("dispatch", message)
-    faults = Faults()
-    for name, law in (named or {}).items():
-        place = "dispatch" if isinstance(dispatch, str) else f"dispatch.{name}"
-        if name not in stages:
-            faults.add(_no_such_stage(place, name, stages))
-        elif law not in list(DispatchLaw):
-            faults.add(Fault(place, f"expected {_LAWS}, found {shown(law)}"))
-    faults.check()
-    return {name: DispatchLaw(law) for name, law in (named or {}).items()}
+    return _by_stage("dispatch", dispatch, stages, check_law)
 
 
 def read_stagger(stagger_s: Stagger, stages: Collection[str]) -> dict[str, int]:
@@ -90,16 +83,14 @@ def read_stagger(stagger_s: Stagger, stages: Collection[str]) -> dict[str, int]:
 
     Raises `InputError` listing every stage that there is not, and all that is no time from 0 to one second.
     """
-    named = dict.fromkeys(stages, stagger_s) if not isinstance(stagger_s, Mapping) else stagger_s
-    faults, found = Faults(), {}
-    for name, given in {} if stagger_s is None else named.items():
-        place = f"stagger_s.{name}" if named is stagger_s else "stagger_s"
-        if name not in stages:
-            faults.add(_no_such_stage(place, name, stages))
-        elif taken := faults.take(partial(check_stagger, given, place)):
-            found[name] = taken.value
-    faults.check()
-    return found
+    return _by_stage("stagger_s", stagger_s, stages, check_stagger)
+
+
+def check_law(law: object, place: str = "dispatch") -> DispatchLaw:
+    """Return a dispatch law by its word; raises `InputError` if it is none."""
+    if law not in list(DispatchLaw):
+        raise InputError.one(place, f"expected {_LAWS}, found {shown(law)}")
+    return DispatchLaw(str(law))
 
 
 def check_stagger(stagger_s: object, place: str = "stagger_s") -> int:
@@ -111,9 +102,22 @@ def check_stagger(stagger_s: object, place: str = "stagger_s") -> int:
     return stagger_ns
 
 
-def _no_such_stage(place: str, name: object, stages: Collection[str]) -> Fault:
-    hint = suggestion(name, stages) or f"; the stages are {listed(stages)}"
-    return Fault(place, f"there is no such stage{hint}")
+def _by_stage(
+    what: str, given: object, stages: Collection[str], check: Callable[[object, str], _Read]
+) -> dict[str, _Read]:
+    """Read what is said of some stages by name, or of all alike; None says nothing. Raises `InputError`."""
+    if not isinstance(given, Mapping):
+        return {} if given is None else dict.fromkeys(stages, check(given, what))
+    faults, found = Faults(), {}
+    for name, one in given.items():
+        place = f"{what}.{name}"
+        if name not in stages:
+            hint = suggestion(name, stages) or f"; the stages are {listed(stages)}"
+            faults.add(Fault(place, f"there is no such stage{hint}"))
+        elif taken := faults.take(partial(check, one, place)):
+            found[name] = taken.value
+    faults.check()
+    return found
 
 
 def stagger_text(staggers_ns: Mapping[str, int]) -> str:

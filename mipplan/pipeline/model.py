@@ -58,9 +58,8 @@ class Stage:
     # ``EACH``: every token is processed. ``ALL``: one token per query, ready when all have arrived.
     join: Join = Join.EACH
     dispatch: DispatchLaw = DispatchLaw.EAGER  # When the stage's server makes a batch.
-    stagger_ns: int | None = (
-        None  # Of this stage, whatever its law; None for the pipeline's if it is eager, else 0.
-    )
+    # Of this stage, whatever its law; None for the pipeline's if it is eager, else 0.
+    stagger_ns: int | None = None
 
     def allows_batch(self, cap: int) -> bool:
         """Whether the batch cap `cap` satisfies the stage's restrictions."""

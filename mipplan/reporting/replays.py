@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mipplan.core import NS_PER_S, InputError, Int64, check_slo
 from mipplan.documents import write_atomically
-from mipplan.pipeline import Discipline, DispatchLaw, stagger_text
+from mipplan.pipeline import Discipline, DispatchLaw
 from mipplan.reporting.documents import (
     ReplayCommandReport,
     ReplayReport,
@@ -44,6 +44,7 @@ from mipplan.result import (
     StreamResult,
     Windows,
     overruns_text,
+    state_manner,
 )
 from mipplan.trace import Trace
 
@@ -165,9 +166,8 @@ def _uncovered_notes(dispatch: str, replay: ReplayReport | StreamReport) -> list
 
 
 def _replayed(report: ReplayReport | StreamReport) -> tuple[str, str]:
-    manner = f"{report.discipline.replace('_', ' ')}, engine {report.engine}, seed {report.seed}"
-    apart = stagger_text({stage: round(s * NS_PER_S) for stage, s in (report.stagger_s or {}).items()})
-    return ("replayed", f"{manner}; outputs {apart}" if apart else manner)
+    staggers_ns = {stage: round(s * NS_PER_S) for stage, s in (report.stagger_s or {}).items()}
+    return ("replayed", state_manner(report.discipline, report.engine, report.seed, staggers_ns))
 
 
 def _verdict_figures(report: ReplayCommandReport) -> list[tuple[str, str]]:

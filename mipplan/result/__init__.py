@@ -39,6 +39,7 @@ from mipplan.result.stream import (
     StreamEnd,
     StreamResult,
     exact_sum,
+    state_manner,
 )
 from mipplan.result.timeline import StepFunction, Windows, check_window, check_windows
 
@@ -92,5 +93,6 @@ __all__ = [
     "read_document",
     "relevant_profiles",
     "resolve_slo_ns",
+    "state_manner",
     "step_text",
 ]

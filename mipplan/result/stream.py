@@ -288,6 +288,10 @@ def latencies_text(result: ReplayResult | StreamResult, *names: str) -> str:
 
 def manner_text(result: ReplayResult | StreamResult) -> str:
     """Write how a replay was done."""
-    apart = stagger_text(result.staggers_ns)
-    manner = f"{result.discipline.replace('_', ' ')}, engine {result.engine}, seed {result.seed}"
+    return state_manner(result.discipline, result.engine, result.seed, result.staggers_ns)
+
+
+def state_manner(discipline: str, engine: str, seed: int, staggers_ns: Mapping[str, int]) -> str:
+    """Write how something was replayed, in words for people."""
+    manner, apart = f"{discipline.replace('_', ' ')}, engine {engine}, seed {seed}", stagger_text(staggers_ns)
     return f"{manner}; outputs {apart}" if apart else manner

@@ -62,9 +62,8 @@ class StageScale:
     planned: int  # Replicas of the plan.
     slowest_ns: int | None = None  # L of a paced stage.
     spread: bool = False  # Whether T depends on the replicas.
-    staggered_ns: int = (
-        0  # What of T is the time from a batch's end until the last of its outputs has gone on.
-    )
+    # What of T is the time from a batch's end until the last of its outputs has gone on.
+    staggered_ns: int = 0
 
     def latency_at(self, replicas: int) -> int:
         """T with that many replicas, ns."""

@@ -12,7 +12,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from campaigns import campaign_size
-from chunked_replays import RESUMING, in_chunks, random_settings, totals_of, variant
+from chunked_replays import RESUMING, check_pieces, random_settings, variant
 from mipplan.core import InputError
 from mipplan.pipeline import Discipline, DispatchLaw, Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
@@ -232,19 +232,7 @@ def test_pieces_equal_the_whole(
     given_s = {stage: ns / 1e9 for stage, ns in staggered(rng, case).stagger_ns().items()}
     plans = [case.plan(), variant(case, rng), variant(case, rng)]
     settings = replace(random_settings(case, discipline, engine, rng), stagger_s=given_s)
-    expected = replay_many(
-        plans,
-        case.trace,
-        discipline=discipline.value,
-        engine="python",
-        seed=seed,
-        schedule=settings.schedule,
-        noise=settings.noise,
-        stagger_s=given_s,
-    )
-    latency_ns, totals = in_chunks(plans, case, sizes, settings=settings, engine=engine, seed=seed)
-    assert latency_ns == [result.latency_ns.tolist() for result in expected]
-    assert totals == [totals_of(result) for result in expected]
+    check_pieces(plans, case, sizes, settings=settings, engine=engine, seed=seed)
 
 
 def test_streams_and_verdicts_are_staggered_too() -> None:

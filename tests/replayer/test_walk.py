@@ -9,7 +9,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from campaigns import Violations, campaign_size, write_summary
-from chunked_replays import RESUMING, in_chunks, random_settings, totals_of, variant
+from chunked_replays import RESUMING, check_pieces, random_settings, variant
 from mipplan.replayer import ChunkedReplay, Discipline, Engine, ReplaySettings, replay_many
 from mipplan.tokens import Workload, joined, realise, realise_queries, without_first
 from random_pipelines import Case, cases, random_case
@@ -20,18 +20,7 @@ def check(
 ) -> None:
     plans = [case.plan(), variant(case, rng), variant(case, rng)]
     settings = random_settings(case, discipline, engine, rng)
-    expected = replay_many(
-        plans,
-        case.trace,
-        discipline=discipline.value,
-        engine="python",
-        seed=seed,
-        schedule=settings.schedule,
-        noise=settings.noise,
-    )
-    latency_ns, totals = in_chunks(plans, case, sizes, settings=settings, engine=engine, seed=seed)
-    assert latency_ns == [result.latency_ns.tolist() for result in expected]
-    assert totals == [totals_of(result) for result in expected]
+    check_pieces(plans, case, sizes, settings=settings, engine=engine, seed=seed)
 
 
 @pytest.mark.parametrize("engine", RESUMING, ids=lambda engine: engine.name)

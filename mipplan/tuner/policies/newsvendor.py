@@ -93,11 +93,9 @@ class _Vendor:
         if self._floor > _PARAMS.hopeless:
             late = f"{self._floor:.0%} of the queries are late however many replicas there are"
             self.notes = (f"{late}: the plan's are kept",)
-        self._tables: dict[int, LossTable] = {}
-        self._wait_share = 1.0
         self._worth_usd = self._worth_as_planned_usd() if policy.worth_usd is None else policy.worth_usd
         self._wait_share = _PARAMS.shares[first_true(0, len(_PARAMS.shares) - 1, self._keeps)]
-        self._tables = {}
+        self._tables: dict[int, LossTable] = {}
         self._held = StabilizationWindow(setting.delay_ns, setting.start_ns, {})
         self._ordered_ns = setting.start_ns
 
@@ -108,18 +106,18 @@ class _Vendor:
         outlooks = []
         for now_ns in levels.follow(setting.sample, setting.period_ns):
             stay, moved = levels.chances(levels.ahead_rps(now_ns))
-            outlooks.append((now_ns, levels.burstiness, stay + _PARAMS.drained * moved))
+            outlooks.append((now_ns, _step_of(levels.burstiness), stay + _PARAMS.drained * moved))
+        steps = {step for _, step, _ in outlooks}
         plan_usd_per_s = sum(one.scale.planned * one.usd_per_s for one in self._stages)
         price = np.array([one.usd_per_s for one in self._stages])
 
         def spent_usd_per_s(worth_usd: float) -> float:
             """What replicas would cost on the sample, as if no queue ever came of too few."""
-            self._worth_usd, total = worth_usd, 0.0
-            held, self._tables = StabilizationWindow(setting.delay_ns, setting.start_ns, {}), {}
-            for now_ns, spread, chances in outlooks:
-                table = self._table(spread)
-                best = int(np.argmin(table.expected_usd(self._lead_s, worth_usd, chances)))
-                counts = dict(zip(setting.stages, table.replicas[best].tolist(), strict=True))
+            held, total = StabilizationWindow(setting.delay_ns, setting.start_ns, {}), 0.0
+            tables = {step: self._draw_up(_spread_of(step), 1.0, worth_usd) for step in steps}
+            for now_ns, step, chances in outlooks:
+                best = int(np.argmin(tables[step].expected_usd(self._lead_s, worth_usd, chances)))
+                counts = dict(zip(setting.stages, tables[step].replicas[best].tolist(), strict=True))
                 total += float(price @ list(held.largest(now_ns, counts).values()))
             return total / len(outlooks)
 
@@ -178,16 +176,15 @@ class _Vendor:
         return np.array(rows).T
 
     def _table(self, burstiness: float) -> LossTable:
-        place = math.ceil(math.log(burstiness) / math.log(_PARAMS.burstiness_step))
-        if place not in self._tables:
-            spread = _PARAMS.burstiness_step**place
-            self._tables[place] = self._draw_up(spread, self._wait_share)
-        return self._tables[place]
+        step = _step_of(burstiness)
+        if step not in self._tables:
+            self._tables[step] = self._draw_up(_spread_of(step), self._wait_share, self._worth_usd)
+        return self._tables[step]
 
-    def _draw_up(self, burstiness: float, wait_share: float) -> LossTable:
+    def _draw_up(self, burstiness: float, wait_share: float, worth_usd: float) -> LossTable:
         rates = self._levels.rate_rps
         return LossTable.draw_up(
-            self._stages, rates, burstiness, self._worth_usd, wait_share=wait_share, limits=self._limits
+            self._stages, rates, burstiness, worth_usd, wait_share=wait_share, limits=self._limits
         )
 
     def _keeps(self, place: int) -> bool:
@@ -195,7 +192,7 @@ class _Vendor:
         rates_rps = self._levels.rate_rps
         levels = np.searchsorted(rates_rps, self._setting.sample.rate_rps * np.array(_PARAMS.rates))
         for cv in PROBED:
-            table = self._draw_up(cv, _PARAMS.shares[place])
+            table = self._draw_up(cv, _PARAMS.shares[place], self._worth_usd)
             for level in levels.tolist():
                 best = int(np.argmin(table.usd_per_s + self._worth_usd * table.missed_rps[:, level]))
                 counts = dict(zip(self._setting.stages, table.replicas[best].tolist(), strict=True))
@@ -204,3 +201,13 @@ class _Vendor:
                 if found > table.missed_rps[best, level] / rate_rps + self._floor + _PARAMS.excess:
                     return False
         return True
+
+
+def _step_of(burstiness: float) -> int:
+    """Number of the step that a burstiness is rounded up to."""
+    return math.ceil(math.log(burstiness) / math.log(_PARAMS.burstiness_step))
+
+
+def _spread_of(step: int) -> float:
+    """Burstiness of a step."""
+    return _PARAMS.burstiness_step**step
