@@ -54,7 +54,7 @@ class Verification(Printable):
 
     def _summary(self) -> Summary:
         plan, bound = self.plan, None if self.certificate is None else self.certificate.bound_ns
-        objective = f"P{100 * plan.quantile:g} ≤ {format_duration(plan.slo_ns)}"
+        objective = plan.objective.text
         worst_ns = self.worst_case_ns
         worst = None if worst_ns is None else f"{format_duration(worst_ns)}, inside the arrival curve"
         return Summary(
@@ -145,7 +145,11 @@ def certify(
         for stage, seen in replayed.stages.items()
     }
     return state_certificate(
-        workload, exits, lambda stage, token: int(took[stage][token]), plan.quantile, sent
+        workload,
+        exits,
+        lambda stage, token: int(took[stage][token]),
+        plan.objective.criterion(workload.ingress_ns),
+        sent,
     )
 
 
@@ -290,7 +294,10 @@ def _bound_ns(plan: Plan, planned: Trace, worst: WorstCase | None) -> int | None
     # The bound is a relaxation of what is certified by services; of sharp certificates and replays there is none.
     if plan.certificate is CertificateKind.SHARP or (worst is None and are_timed(plan.laws)):
         return None
-    paths = worst.paths if worst else analyse_paths(realise(plan.pipeline, planned, plan.seed), plan.quantile)
+    if worst:
+        return worst.paths.bound_ns(plan_services(plan))
+    workload = realise(plan.pipeline, planned, plan.seed)
+    paths = analyse_paths(workload, plan.objective.criterion(workload.ingress_ns))
     return paths.bound_ns(plan_services(plan))
 
 

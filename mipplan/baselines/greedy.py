@@ -19,7 +19,6 @@ from mipplan.core import (
     Report,
     check_time_limit,
     format_duration,
-    higher_rank,
 )
 from mipplan.options import Configuration, Option
 from mipplan.pipeline import Dispatch, Pipeline
@@ -43,7 +42,7 @@ def inferline(
     trace: Trace,
     *,
     slo_s: float | None = None,
-    quantile: float = 0.99,
+    quantile: float | None = None,
     seed: int = 0,
     time_limit_s: float | None = None,
     progress: Report | None = None,
@@ -133,7 +132,8 @@ class Estimator:
         self._deadline = deadline
         able = resolve_engine(engine, features_of(problem.base.laws.values()))
         self._replays = StageReplays(workload, able, fifo=DISCIPLINE == "fifo")
-        self._allowed = workload.queries - 1 - higher_rank(problem.base.quantile, workload.queries)
+        self._criterion = problem.base.objective.criterion(workload.ingress_ns)
+        self._deadline_ns = problem.deadline_ns
         self._due_ns = {
             stage: workload.ingress_ns[tokens.query] + problem.deadline_ns
             for stage, tokens in workload.stages.items()
@@ -166,9 +166,12 @@ class Estimator:
         for stage, tokens in self._workload.stages.items():
             exit_ns = self._replay(configuration, stage, runs).exit_ns
             late[tokens.query[exit_ns > self._due_ns[stage]]] = True
-            if int(np.count_nonzero(late)) > self._allowed:
+            if self._criterion.main.is_exceeded(late):
                 return False
-        return True
+        if not self._criterion.others:
+            return True
+        latency_ns = self._workload.latency_ns({stage: run.exit_ns for stage, run in runs.items()})
+        return not self._criterion.exceeds(latency_ns, self._deadline_ns)
 
     def _replay(self, configuration: Configuration, stage: str, runs: dict[str, StageRun]) -> StageRun:
         """Replay one stage, and those above it, unless they are among the runs."""
@@ -275,7 +278,7 @@ class GreedySearch:
         if fastest is not None and grown is None:
             base = self._problem.base
             self.failure = (
-                f"no token waits where replicas may be added, and P{100 * base.quantile:g} under {DISCIPLINE} "
+                f"no token waits where replicas may be added, and {base.objective.name} under {DISCIPLINE} "
                 f"still exceeds the objective of {format_duration(base.slo_ns)}"
             )
         return grown

@@ -16,8 +16,6 @@ from mipplan.core import (
     FieldOf,
     LongestPaths,
     check_all,
-    check_quantile,
-    check_seed,
 )
 from mipplan.options import Configuration, Family, Option, check_names, check_span, find_families, limits_of
 from mipplan.pipeline import Dispatch, Pipeline, are_timed
@@ -26,14 +24,13 @@ from mipplan.replayer import replay
 from mipplan.result import (
     Effort,
     Limit,
-    Objective,
     Plan,
     PlanStatus,
     Provenance,
     TraceReference,
     check_laws,
     relevant_profiles,
-    resolve_slo_ns,
+    resolve_objective,
 )
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
@@ -114,7 +111,7 @@ class BaselineProblem:
         plan = replace(self._judged(calls), choices=made.choices, reason=reason, limit=limit)
         figures = certified_figures(plan, self.workload)
         if are_timed(plan.laws):  # then the replay is the certificate
-            certificate_ns = replay(plan, self.trace).quantile_ns(plan.quantile)
+            certificate_ns = replay(plan, self.trace).objective_ns(plan.objective)
             figures = replace(figures, certificate_ns=certificate_ns)
         return replace(plan, figures=figures)
 
@@ -130,7 +127,7 @@ def pose(
     trace: Trace,
     name: str,
     slo_s: float | None,
-    quantile: float,
+    quantile: float | None,
     seed: int,
     checks: tuple[Callable[[], object], ...] = (),
     dispatch: Dispatch = None,
@@ -143,9 +140,7 @@ def pose(
     """
     started = time.monotonic()
     check_all(
-        lambda: check_quantile(quantile),
-        lambda: check_seed(seed),
-        lambda: resolve_slo_ns(pipeline, slo_s),
+        lambda: resolve_objective(pipeline, slo_s, quantile, seed),
         lambda: check_names(pipeline, profiles),
         lambda: check_span(trace.span_ns),
         lambda: check_laws(pipeline, dispatch),
@@ -156,7 +151,7 @@ def pose(
     base = Plan(
         pipeline,
         relevant,
-        Objective(resolve_slo_ns(pipeline, slo_s), quantile, seed).under(laws),
+        resolve_objective(pipeline, slo_s, quantile, seed).under(laws),
         provenance=Provenance(TraceReference.of(trace), solver=name, sample=trace),
     )
     # No demand: a family is left out only if its stage or its hardware allows no replica at all.

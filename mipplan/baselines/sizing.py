@@ -69,7 +69,7 @@ def coarse_grained(
     mode: str = "mean",
     window_s: float | None = None,
     slo_s: float | None = None,
-    quantile: float = 0.99,
+    quantile: float | None = None,
     seed: int = 0,
     dispatch: Dispatch = None,
 ) -> Plan:
@@ -198,7 +198,7 @@ def half_slo(
     mode: str = "mean",
     window_s: float | None = None,
     slo_s: float | None = None,
-    quantile: float = 0.99,
+    quantile: float | None = None,
     seed: int = 0,
     dispatch: Dispatch = None,
 ) -> Plan:

@@ -23,14 +23,16 @@ from itertools import pairwise
 import numpy as np
 
 from mipplan.calculus.samplepath import Probes, StageService, service_time_ns
-from mipplan.calculus.waits import StageQueue, Wait, WaitCurve
-from mipplan.core import Bool, Int64, higher_rank
+from mipplan.calculus.waits import LongestWait, StageQueue, Wait, WaitCurve
+from mipplan.core import Allowance, Bool, Criterion, Int64, greatest_values
 from mipplan.pipeline import Edge
 from mipplan.tokens import Messages, StageTokens, Workload
 
 #: At most 512 paths are looked at, because there can be exponentially many: the bound stays a relaxation, only a
 #: weaker one.
 MAX_PATHS = 512
+#: Of an objective over windows the waits of 8 windows count, those with most queries, because each adds to every curve.
+MAX_WINDOWS = 8
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class PathWaits:
         return max(latencies_ns)
 
 
-def analyse_paths(workload: Workload, quantile: float, *, most_paths: int = MAX_PATHS) -> PathWaits:
+def analyse_paths(workload: Workload, asked: float | Criterion, *, most_paths: int = MAX_PATHS) -> PathWaits:
     """Find every path the quantile can see, with its wait curves.
 
     A path may end at any stage where a query may end. One that is always continued is left out, because the
@@ -78,12 +80,14 @@ def analyse_paths(workload: Workload, quantile: float, *, most_paths: int = MAX_
 
     Parameters
     ----------
-    quantile : float
-        In (0, 1], over queries.
+    asked : float or Criterion
+        A quantile in (0, 1] over queries, or what they are to keep: then of all queries so few may be late that it can
+        be kept at all, and no wait is below that of the busiest windows.
     most_paths : int
         Of more paths the rest is left out.
     """
-    return _Analysis(workload, higher_rank(quantile, workload.queries) - workload.queries, most_paths).run()
+    allowance = Criterion.of(asked, workload.ingress_ns).main
+    return _Analysis(workload, allowance, most_paths).run()
 
 
 @dataclass
@@ -91,20 +95,28 @@ class _Analysis:
     """Depth-first search over paths with the token sets that reach each stage along the path."""
 
     workload: Workload
-    off_path_rank: int
+    allowance: Allowance
     most_paths: int
     found: list[PathWait] = field(default_factory=list)
     truncated: bool = False
     # Queues are shared between stages and paths with the same tokens, curves between those where the same ones go on:
     # a chain of any length costs one curve.
     queues: dict[tuple[str, ...], StageQueue] = field(default_factory=dict)
-    curves: dict[tuple[tuple[str, ...], ...], WaitCurve] = field(default_factory=dict)
+    curves: dict[tuple[tuple[str, ...], ...], Wait] = field(default_factory=dict)
     #: Per stage the one, if any, whose tokens all go on as those of this stage, which has no others.
     followed: dict[str, str | None] = field(default_factory=dict)
     #: Per stage the first one with the same tokens, as far as that is known: theirs are the same waits.
     alike: dict[str, str] = field(default_factory=dict)
     suffixes: dict[tuple[str, ...], Int64 | None] = field(default_factory=dict)
     messages: dict[tuple[str, str], Messages] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        #: The quantile's rank among queries of which only some are on a path, less their number: others wait least.
+        self.off_path_rank = -1 - self.allowance.total
+        starts, allowed = self.allowance.starts, self.allowance.allowed
+        alone = self.allowance.is_whole or self.allowance.spare
+        busiest = [] if alone else greatest_values(np.diff(starts), MAX_WINDOWS).tolist()
+        self.windows = [(starts[k : k + 2], int(allowed[k])) for k in busiest]
 
     def run(self) -> PathWaits:
         for name, tokens in self.workload.stages.items():
@@ -167,9 +179,7 @@ class _Analysis:
             further = self.suffixes[rest]
         return further
 
-    def _curve(
-        self, beginning: tuple[str, ...], remainder: tuple[str, ...], reached: Int64 | None
-    ) -> WaitCurve:
+    def _curve(self, beginning: tuple[str, ...], remainder: tuple[str, ...], reached: Int64 | None) -> Wait:
         """Make the curve of the stage where `beginning` ends and `remainder` starts; equal ones are shared."""
         tokens, going_on = self.workload.stages[remainder[0]], self._going_on(remainder)
         # Where all goes on together, it came like the first of these stages, and goes on like the last.
@@ -185,20 +195,36 @@ class _Analysis:
 
     def _make_curve(
         self, first: tuple[str, ...], tokens: StageTokens, reached: Int64 | None, going_on: Int64 | None
-    ) -> WaitCurve:
+    ) -> Wait:
         ingress = self.workload.ingress_ns if tokens.one_per_query else self.workload.ingress_ns[tokens.query]
         if first not in self.queues:
             self.queues[first] = StageQueue(ingress if reached is None else ingress[reached], reached)
         queue = self.queues[first]
         if reached is None and going_on is None and tokens.one_per_query:
-            return queue.curve(None, self.workload.queries + self.off_path_rank)
+            curve = queue.curve(None, self.workload.queries + self.off_path_rank)
+            return (
+                self._longest(curve, Probes(np.arange(tokens.count)), tokens.query) if self.windows else curve
+            )
         probe = _last_of_each_query(tokens.query, going_on)
         if reached is None:
-            return queue.curve(Probes(probe), int(probe.size) + self.off_path_rank)
+            curve = queue.curve(Probes(probe), int(probe.size) + self.off_path_rank)
+            return self._longest(curve, Probes(probe), tokens.query[probe])
         last = np.searchsorted(reached, probe, side="right") - 1
         # A query with no older token on the path's beginning has no wait at all (−∞) and is left out.
         probe, last = probe[last >= 0], last[last >= 0]
-        return queue.curve(Probes(last, probe, ingress[probe]), int(probe.size) + self.off_path_rank)
+        probes = Probes(last, probe, ingress[probe])
+        curve = queue.curve(probes, int(probe.size) + self.off_path_rank)
+        return self._longest(curve, probes, tokens.query[probe])
+
+    def _longest(self, curve: WaitCurve, probes: Probes, query: Int64) -> Wait:
+        """Return the wait that all queries and the busiest windows have, given the query of each probe, ascending."""
+        waits: list[Wait] = [curve]
+        for window, allowed in self.windows:
+            start, end = np.searchsorted(query, window).tolist()
+            rank = end - start - 1 - allowed
+            if rank >= 0:
+                waits.append(curve.queue.curve(probes.only(np.arange(start, end)), rank))
+        return curve if len(waits) == 1 else LongestWait(tuple(waits))
 
 
 def _marked(count: int, tokens: Int64) -> Bool:

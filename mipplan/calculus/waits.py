@@ -199,6 +199,26 @@ class WaitCurve:
         return self._bounds[key]
 
 
+@dataclass(frozen=True)
+class LongestWait:
+    """The longest of several waits: a quantile that every window keeps is no shorter in any of them."""
+
+    waits: tuple[Wait, ...]
+
+    def exact(self, period_ns: int, tokens: int) -> int:
+        """Longest of the exact waits."""
+        return max(wait.exact(period_ns, tokens) for wait in self.waits)
+
+    def lower(self, period_ns: int, tokens: int, least_ns: int = 0, most_ns: int = UNLIMITED_NS) -> int:
+        """Longest of the lower bounds; parameters as for `Wait`."""
+        found = 0
+        for wait in self.waits:
+            found = max(found, wait.lower(period_ns, tokens, max(found, least_ns), most_ns))
+            if found > most_ns:
+                break
+        return found
+
+
 def _reduced(period_ns: int, tokens: int) -> tuple[int, int]:
     divisor = math.gcd(period_ns, tokens)
     return period_ns // divisor, tokens // divisor

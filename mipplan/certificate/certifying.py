@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from mipplan.calculus import StageService, analyse_paths
 from mipplan.certificate.classic import (
     CertificateEvaluator,
@@ -24,6 +22,7 @@ from mipplan.certificate.classic import (
 from mipplan.certificate.sharp import SharpEvaluator, StageSetting
 from mipplan.core import (
     NS_PER_S,
+    Criterion,
     Fault,
     Faults,
     InputError,
@@ -32,7 +31,6 @@ from mipplan.core import (
     Summary,
     check_one_of,
     format_duration,
-    quantile_ns,
 )
 from mipplan.pipeline import Discipline, Laws, are_timed
 from mipplan.result import CertificateKind, CriticalStage, Figures, Plan, RunClass
@@ -60,11 +58,13 @@ class Certificate(Printable):
     """Shape (n,). Proven bound on each query's latency."""
     quantile: float
     bound_ns: int
-    """Its quantile over queries (``method="higher"``)."""
+    """Its quantile over queries (``method="higher"``), or over the queries of the window where it is greatest."""
     critical_path: tuple[CriticalStage, ...]
     """How a query at the quantile comes to its bound, from source to last exit."""
     runs: RunClass | None = None
     """The runs that a sharp certificate, or one of ``fifo`` queues, holds for; None for the classic one."""
+    over: str = ""
+    """Over which queries the quantile is taken, in words; empty for all of them."""
 
     @property
     def bound_s(self) -> float:
@@ -73,7 +73,7 @@ class Certificate(Printable):
 
     def _summary(self) -> Summary:
         return Summary(
-            f"Certificate: P{100 * self.quantile:g} ≤ {format_duration(self.bound_ns)} "
+            f"Certificate: P{100 * self.quantile:g}{self.over} ≤ {format_duration(self.bound_ns)} "
             f"for {self.latency_ns.size:,} queries",
             figures=(("any query", f"≤ {format_duration(int(self.latency_ns.max()))}"),),
             headings=("critical path", ">T", ">wait", ">delay before"),
@@ -86,7 +86,7 @@ class Certificate(Printable):
         )
 
     def _line(self) -> str:
-        bound = f"P{100 * self.quantile:g} ≤ {format_duration(self.bound_ns)}"
+        bound = f"P{100 * self.quantile:g}{self.over} ≤ {format_duration(self.bound_ns)}"
         return f": {bound} for {self.latency_ns.size} queries, {len(self.critical_path)} stages on the critical path"
 
 
@@ -115,8 +115,13 @@ def certify_stages(
     asked = plan.certificate if certificate is None else certificate
     kind = resolve_certificate(asked, workload, plan.laws, runs)
     if kind is CertificateKind.CLASSIC:
-        return certify_services(workload, plan_services(plan), plan.quantile)
-    return certify_sharply(workload, plan_settings(plan), plan.quantile, runs or plan.runs or RunClass())
+        return certify_services(workload, plan_services(plan), plan.objective.criterion(workload.ingress_ns))
+    return certify_sharply(
+        workload,
+        plan_settings(plan),
+        plan.objective.criterion(workload.ingress_ns),
+        runs or plan.runs or RunClass(),
+    )
 
 
 def certify_fifo(workload: Workload, plan: Plan, runs: RunClass) -> Certificate:
@@ -130,7 +135,12 @@ def certify_fifo(workload: Workload, plan: Plan, runs: RunClass) -> Certificate:
         for stage, setting in plan_settings(plan).items()
     }
     exits = fifo_exits_ns(workload, services, overtakings, runs)
-    found = state_certificate(workload, exits, lambda stage, _: services[stage].latency_ns, plan.quantile)
+    found = state_certificate(
+        workload,
+        exits,
+        lambda stage, _: services[stage].latency_ns,
+        plan.objective.criterion(workload.ingress_ns),
+    )
     return replace(found, runs=runs)
 
 
@@ -193,18 +203,18 @@ def plan_settings(plan: Plan) -> dict[str, StageSetting]:
 
 
 def certify_services(
-    workload: Workload, services: Mapping[str, StageService], quantile: float
+    workload: Workload, services: Mapping[str, StageService], asked: float | Criterion
 ) -> Certificate:
     """Evaluate the classic theorem for given services, with the critical path of a query at the quantile."""
     exits = CertificateEvaluator(workload).exits_ns(services)
-    return state_certificate(workload, exits, lambda stage, _: services[stage].latency_ns, quantile)
+    return state_certificate(workload, exits, lambda stage, _: services[stage].latency_ns, asked)
 
 
 def state_certificate(
     workload: Workload,
     exits: Mapping[str, Int64],
     own_ns: Callable[[str, int], int],
-    quantile: float,
+    asked: float | Criterion,
     sent: Mapping[str, Int64] | None = None,
 ) -> Certificate:
     """Say what bounds on the exits of all tokens amount to, given how much of each, by stage and token, is no wait.
@@ -213,26 +223,27 @@ def state_certificate(
     """
     latency_ns = workload.latency_ns(exits)
     latency_ns.flags.writeable = False
-    bound, query = _at_quantile(latency_ns, quantile)
-    return Certificate(latency_ns, quantile, bound, critical_path(workload, own_ns, exits, query, sent))
+    criterion = Criterion.of(asked, workload.ingress_ns)
+    path = critical_path(workload, own_ns, exits, criterion.query_at(latency_ns), sent)
+    return _stated(latency_ns, criterion, path)
 
 
 def certify_sharply(
-    workload: Workload, settings: Mapping[str, StageSetting], quantile: float, runs: RunClass
+    workload: Workload, settings: Mapping[str, StageSetting], asked: float | Criterion, runs: RunClass
 ) -> Certificate:
     """Evaluate the sharp theorem for given settings, with the critical path of a query at the quantile."""
     evaluator = SharpEvaluator(workload, runs)
     bounds = evaluator.bound(settings)
     latency_ns = workload.latency_ns({stage: bound.tokens.latest_exit_ns for stage, bound in bounds.items()})
     latency_ns.flags.writeable = False
-    bound, query = _at_quantile(latency_ns, quantile)
-    return Certificate(latency_ns, quantile, bound, evaluator.critical_path(bounds, query), runs)
+    criterion = Criterion.of(asked, workload.ingress_ns)
+    path = evaluator.critical_path(bounds, criterion.query_at(latency_ns))
+    return replace(_stated(latency_ns, criterion, path), runs=runs)
 
 
-def _at_quantile(latency_ns: Int64, quantile: float) -> tuple[int, int]:
-    """The quantile, and the first query that has it."""
-    bound = quantile_ns(latency_ns, quantile)
-    return bound, int(np.flatnonzero(latency_ns == bound)[0])
+def _stated(latency_ns: Int64, criterion: Criterion, path: tuple[CriticalStage, ...]) -> Certificate:
+    main, bound_ns = criterion.main, criterion.figure_ns(latency_ns)
+    return Certificate(latency_ns, main.quantile, bound_ns, path, over=main.over)
 
 
 def certified_figures(plan: Plan, workload: Workload) -> Figures:
@@ -243,12 +254,13 @@ def certified_figures(plan: Plan, workload: Workload) -> Figures:
     """
     if plan.discipline is not Discipline.OLDEST_FIRST or are_timed(plan.laws):
         return plan.figures
+    asked = plan.objective.criterion(workload.ingress_ns)
     if plan.certificate is CertificateKind.SHARP:
-        sharp = certify_sharply(workload, plan_settings(plan), plan.quantile, plan.runs or RunClass())
+        sharp = certify_sharply(workload, plan_settings(plan), asked, plan.runs or RunClass())
         return replace(plan.figures, bound_ns=None, certificate_ns=sharp.bound_ns)
     services = plan_services(plan)
     return replace(
         plan.figures,
-        bound_ns=analyse_paths(workload, plan.quantile).bound_ns(services),
-        certificate_ns=certify_services(workload, services, plan.quantile).bound_ns,
+        bound_ns=analyse_paths(workload, asked).bound_ns(services),
+        certificate_ns=certify_services(workload, services, asked).bound_ns,
     )

@@ -35,12 +35,18 @@ from .printing import Printable as Printable
 from .printing import Summary as Summary
 from .printing import from_front as from_front
 from .printing import remake as remake
+from .quantiles import DEFAULT_QUANTILE as DEFAULT_QUANTILE
+from .quantiles import Allowance as Allowance
+from .quantiles import Criterion as Criterion
+from .quantiles import QuantileLimit as QuantileLimit
 from .quantiles import SampleParams as SampleParams
+from .quantiles import Slo as Slo
 from .quantiles import check_quantile as check_quantile
 from .quantiles import find_largest as find_largest
 from .quantiles import greatest_values as greatest_values
 from .quantiles import higher_rank as higher_rank
 from .quantiles import order_statistic as order_statistic
+from .quantiles import over_text as over_text
 from .quantiles import quantile_exceeds as quantile_exceeds
 from .quantiles import quantile_ns as quantile_ns
 from .search import Deadline as Deadline
@@ -61,6 +67,7 @@ from .units import format_duration as format_duration
 from .units import format_seconds as format_seconds
 from .units import parse_duration_ns as parse_duration_ns
 from .units import seconds_to_ns as seconds_to_ns
+from .units import window_text as window_text
 from .wording import field_text as field_text
 from .wording import listed as listed
 from .wording import name_problem as name_problem

@@ -1,14 +1,23 @@
-"""The one definition of a quantile used everywhere: over queries, the higher order statistic, never interpolated."""
+"""The one definition of a quantile used everywhere: over queries, the higher order statistic, never interpolated.
+
+A quantile is kept if few enough queries are late: over all of them, in every window of time, or in most windows.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
+from operator import attrgetter
 
 import numpy as np
 
-from mipplan.core.checks import Float64, Int64, is_number
-from mipplan.core.errors import InputError
+from mipplan.core.checks import Bool, Float64, Int64, is_number, positive_ns
+from mipplan.core.errors import Fault, Faults, InputError
+from mipplan.core.units import MAX_DURATION_NS, duration_text, window_text
+from mipplan.core.wording import shown
 
 Numbers = Int64 | Float64
 
@@ -93,3 +102,245 @@ def greatest_values(values: Numbers, count: int, least: int | None = None) -> In
     chosen = values > least
     chosen[np.flatnonzero(values == least)[: count - np.count_nonzero(chosen)]] = True
     return np.flatnonzero(chosen)
+
+
+def over_text(per_ns: int | None, share: float = 1.0) -> str:
+    """Say over which queries a quantile is taken, in words that follow its name; empty for all of them."""
+    if per_ns is None:
+        return ""
+    of = "every" if share == 1.0 else f"{100 * share:g} % of all windows of"
+    return f" in {of} {window_text(per_ns)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Allowance:
+    """How many queries may be late, in each window that holds any.
+
+    Attributes
+    ----------
+    quantile : float
+        The latency quantile that allows it.
+    over : str
+        Over which queries it is taken, in words that follow its name; empty for all of them.
+    starts : int64, shape (w + 1,)
+        Queries of a window are neighbours: those of window k are ``starts[k]`` to ``starts[k + 1] - 1``.
+    allowed : int64, shape (w,)
+        Most of them that may be late.
+    spare : int
+        So many windows need not keep that.
+    total : int
+        Most queries that may be late in all.
+    """
+
+    quantile: float
+    over: str
+    starts: Int64
+    allowed: Int64
+    spare: int
+    total: int
+
+    @classmethod
+    def of(
+        cls, quantile: float, ingress_ns: Int64, per_ns: int | None = None, share: float = 1.0
+    ) -> Allowance:
+        """Return what a latency quantile allows that is to be kept by all queries, or in a share of the windows.
+
+        Parameters
+        ----------
+        quantile, share : float
+            In (0, 1].
+        ingress_ns : int64, shape (n,), n ≥ 1
+            Non-decreasing.
+        per_ns : int or None
+            Length of the windows, which begin with the first query; those without a query do not count. None for
+            one window that holds everything.
+        """
+        starts = np.array([0, ingress_ns.size])
+        if per_ns is not None:
+            window = (ingress_ns - ingress_ns[0]) // per_ns
+            starts = np.append(np.flatnonzero(np.diff(window, prepend=-1)), ingress_ns.size)
+        sizes = np.diff(starts)
+        allowed = np.array([size - 1 - higher_rank(quantile, size) for size in sizes.tolist()])
+        # As a fraction: three windows of four are 75 % of them, whatever a float makes of that.
+        spare = sizes.size * (1 - Fraction(str(share))) // 1
+        free = np.sort(sizes - allowed)[sizes.size - int(spare) :]
+        over, total = over_text(per_ns, share), int(allowed.sum() + free.sum())
+        return cls(quantile, over, starts, allowed, int(spare), total)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is but one window."""
+        return self.allowed.size == 1
+
+    def restricted(self, kept: Bool) -> Allowance:
+        """Return the same for some queries, marked in `kept`, shape (n,): as many of them may be late as of all."""
+        before = np.append(0, np.cumsum(kept))
+        return replace(self, starts=before[self.starts])
+
+    def scaled(self, factor: float) -> Allowance:
+        """Return the same with so many times as many that may be late, rounded down."""
+        allowed = (factor * self.allowed).astype(np.int64)
+        return replace(self, allowed=allowed, total=int(factor * self.total))
+
+    def is_exceeded(self, late: Bool) -> bool:
+        """Whether too many are late, shape (n,)."""
+        count = int(np.count_nonzero(late))
+        if count > self.total or self.is_whole:
+            return count > self.total
+        return self.is_exceeded_by(self.count(late))
+
+    def is_exceeded_by(self, late: Int64) -> bool:
+        """Whether so many of each window, shape (w,), are too many."""
+        return int(np.count_nonzero(late > self.allowed)) > self.spare
+
+    def count(self, marked: Bool, first: int = 0) -> Int64:
+        """Count those marked among some neighbours of which the first has that number; by window, shape (w,)."""
+        before = np.append(0, np.cumsum(marked))
+        counts: Int64 = np.diff(before[np.clip(self.starts - first, 0, marked.size)])
+        return counts
+
+    def figure(self, values: Numbers) -> int:
+        """Return the least limit that values, shape (n,), keep, which is their quantile; 0 if they keep any."""
+        limits = self.limits(values)
+        return max(limits) if self.spare == 0 else sorted(limits)[-1 - self.spare]
+
+    def limits(self, values: Numbers) -> list[int]:
+        """Return the least limit of each window, as `figure` does of all."""
+        limits = []
+        for start, end, allowed in zip(*self._bounds(), self.allowed.tolist(), strict=True):
+            rank = end - start - 1 - allowed
+            limits.append(order_statistic(values[start:end], rank) if rank >= 0 else 0)
+        return limits
+
+    def deciding(self, values: Numbers) -> tuple[slice, int]:
+        """Return the queries of the first window whose limit is the figure, and how many of them may be late.
+
+        Where windows are spare, no single one decides: then these are all queries, and `total`.
+        """
+        if self.is_whole or self.spare:
+            return slice(0, int(self.starts[-1])), self.total
+        return self._window(values, self.figure(values))
+
+    def first_at(self, values: Numbers) -> int:
+        """Return the first of the values, shape (n,), that is the figure, in a window whose limit it is."""
+        figure = self.figure(values)
+        queries, _ = self._window(values, figure)
+        return int(queries.start) + int(np.flatnonzero(values[queries] == figure)[0])
+
+    def _window(self, values: Numbers, limit: int) -> tuple[slice, int]:
+        starts, ends = self._bounds()
+        first = 0 if self.is_whole else self.limits(values).index(limit)
+        return slice(starts[first], ends[first]), int(self.allowed[first])
+
+    def _bounds(self) -> tuple[list[int], list[int]]:
+        return self.starts[:-1].tolist(), self.starts[1:].tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class Criterion:
+    """What latencies must keep: an allowance, whose limit is asked about, and others whose limits are that, shifted.
+
+    None of it gets easier when a latency grows, which is all that searches rely on.
+    """
+
+    main: Allowance
+    others: tuple[tuple[Allowance, int], ...] = ()  # With shifts in ns.
+
+    @classmethod
+    def of(cls, asked: float | Criterion, ingress_ns: Int64) -> Criterion:
+        """Return what is asked of queries with these ingress times, shape (n,); a number is a quantile over all."""
+        return asked if isinstance(asked, Criterion) else cls(Allowance.of(asked, ingress_ns))
+
+    def restricted(self, kept: Bool) -> Criterion:
+        """Return the same for some of the queries, marked in `kept`, shape (n,)."""
+        return Criterion(
+            self.main.restricted(kept), tuple((other.restricted(kept), ns) for other, ns in self.others)
+        )
+
+    def scaled(self, factor: float) -> Criterion:
+        """Return the same with so many times as many queries that may be late, rounded down."""
+        return Criterion(self.main.scaled(factor), tuple((one.scaled(factor), ns) for one, ns in self.others))
+
+    def exceeds(self, latency_ns: Int64, limit_ns: int) -> bool:
+        """Whether latencies, shape (n,), do not keep a limit."""
+        return self.main.is_exceeded(latency_ns > limit_ns) or any(
+            other.is_exceeded(latency_ns > limit_ns - shift_ns) for other, shift_ns in self.others
+        )
+
+    def figure_ns(self, latency_ns: Int64) -> int:
+        """Return the least limit that latencies, shape (n,), keep."""
+        further = (other.figure(latency_ns) + shift_ns for other, shift_ns in self.others)
+        return max(self.main.figure(latency_ns), *further) if self.others else self.main.figure(latency_ns)
+
+    def query_at(self, latency_ns: Int64) -> int:
+        """Return the first query whose latency is what the figure comes from."""
+        figure_ns = self.figure_ns(latency_ns)
+        binding = (one for one, shift_ns in self.others if one.figure(latency_ns) + shift_ns == figure_ns)
+        of_main = not self.others or self.main.figure(latency_ns) == figure_ns
+        return (self.main if of_main else next(binding)).first_at(latency_ns)
+
+
+#: Of latency, where nobody says which one.
+DEFAULT_QUANTILE = 0.99
+
+
+@dataclass(frozen=True)
+class QuantileLimit:
+    """A latency quantile, in (0, 1], and its limit."""
+
+    quantile: float
+    limit_ns: int
+
+
+@dataclass(frozen=True)
+class Slo:
+    """What a pipeline asks of latency beyond one limit: which quantile, over what, and further ones.
+
+    Raises `InputError` with every fault.
+    """
+
+    quantile: float | None = None  # That the limit is of, in (0, 1]; None if the pipeline leaves it open.
+    per_ns: int | None = (
+        None  # The quantiles are over the queries of each window of this length; None for over all.
+    )
+    share: float = 1.0  # Of the windows that must keep them, in (0, 1].
+    others: tuple[QuantileLimit, ...] = ()  # Further quantiles, with their limits.
+
+    def __post_init__(self) -> None:
+        faults = Faults()
+        stated = [] if self.quantile is None else [self.quantile]
+        for quantile in [*stated, *(other.quantile for other in self.others)]:
+            faults.take(partial(check_quantile, quantile))
+        for name, value, most in (("per_ns", self.per_ns, MAX_DURATION_NS), ("share", self.share, 1)):
+            if value is not None and not (is_number(value) and 0 < value <= most):
+                faults.add(
+                    Fault(f"slo.{name}", f"expected a number above 0, at most {most}, found {shown(value)}")
+                )
+        faults.check()
+
+    def over(self, per_s: float | None, share: float | None) -> Slo:
+        """Return the same over windows of so many seconds, infinitely many for all queries; None leaves it as it is."""
+        per_ns = self.per_ns
+        if per_s is not None:
+            per_ns = None if per_s == math.inf else positive_ns(per_s)
+            if per_ns is None and per_s != math.inf:
+                raise InputError.one("per_s", f"expected a positive number of seconds, found {shown(per_s)}")
+        kept = (1.0 if per_ns is None else self.share) if share is None else share
+        if per_ns is None and kept != 1.0:
+            raise InputError.one("share", "is of windows: say how long they are by per_s")
+        return replace(self, per_ns=per_ns, share=kept)
+
+    def to_document(self, limit_ns: int) -> object:
+        """Write it with the limit of its quantile, as in the file."""
+        if self == Slo():
+            return duration_text(limit_ns)
+        main = QuantileLimit(DEFAULT_QUANTILE if self.quantile is None else self.quantile, limit_ns)
+        limits = sorted([*self.others, main], key=attrgetter("quantile"))
+        document: dict[str, object] = {_key(one.quantile): duration_text(one.limit_ns) for one in limits}
+        if self.per_ns is not None:
+            document["per"] = window_text(self.per_ns)
+        return document if self.share == 1.0 else {**document, "share": self.share}
+
+
+def _key(quantile: float) -> str:
+    return f"p{Decimal(str(quantile)) * 100:f}".rstrip("0").rstrip(".")

@@ -14,8 +14,10 @@ NS_PER_HOUR = 3_600 * NS_PER_S
 NS_PER_MS = 1_000_000
 MICRODOLLARS_PER_DOLLAR = 1_000_000
 
-_NS_PER_UNIT = {"ns": 1, "us": 1_000, "ms": NS_PER_MS, "s": NS_PER_S}
-_DURATION = re.compile(r"\s*(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>ns|us|ms|s)\s*", re.ASCII)
+_NS_PER_UNIT = {"ns": 1, "us": 1_000, "ms": NS_PER_MS, "s": NS_PER_S, "min": 60 * NS_PER_S, "h": NS_PER_HOUR}
+_DURATION = re.compile(
+    r"\s*(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>ns|us|ms|s|min|h)\s*", re.ASCII
+)
 #: Longest duration accepted anywhere: ten years. Sums of such values stay far inside int64.
 MAX_DURATION_NS = 10 * 366 * 24 * 3600 * NS_PER_S
 
@@ -26,7 +28,7 @@ UNLIMITED_NS = 2**52
 def parse_duration_ns(text: object) -> int:
     """Read a duration such as ``300ms`` or ``0.5 s`` into nanoseconds.
 
-    Raises `ValueError` unless it is a string of a non-negative decimal number and one of the units ``ns us ms s``.
+    Raises `ValueError` unless it is a string of a non-negative decimal number and a unit: ``ns us ms s min h``.
     """
     if isinstance(text, int | float) and not isinstance(text, bool):
         if not 0 <= text < math.inf:
@@ -70,6 +72,14 @@ def duration_text(ns: int) -> str:
         if ns and ns % _NS_PER_UNIT[unit] == 0:
             return f"{ns // _NS_PER_UNIT[unit]}{unit}"
     return f"{ns}ns"
+
+
+def window_text(ns: int) -> str:
+    """Write the length of a window exactly, in the file syntax: ``5min`` where `duration_text` says ``300s``."""
+    for unit in ("h", "min"):
+        if ns and ns % _NS_PER_UNIT[unit] == 0:
+            return f"{ns // _NS_PER_UNIT[unit]}{unit}"
+    return duration_text(ns)
 
 
 def seconds_to_ns(seconds: float) -> int:

@@ -25,6 +25,7 @@ from mipplan.documents.schema import (
     checked_by,
     first_faults,
     parse_entry,
+    positive_duration,
     schema_findings,
 )
 
@@ -47,6 +48,7 @@ __all__ = [
     "output_problem",
     "parse_entry",
     "parse_yaml",
+    "positive_duration",
     "read_bytes",
     "read_yaml",
     "schema_findings",

@@ -85,7 +85,8 @@ def checked_by(problem: Callable[[object], str | None]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _positive_duration(value: object) -> int:
+def positive_duration(value: object) -> int:
+    """Read a duration of at least 1 ns; raises `ValueError`."""
     ns = parse_duration_ns(value)
     if ns < 1:
         raise ValueError(f"expected a positive duration, found {shown(value)}")
@@ -96,7 +97,7 @@ def _positive_duration(value: object) -> int:
 Name = Annotated[str, checked_by(name_problem)]
 #: A duration as people write it, in nanoseconds.
 Duration = Annotated[int, BeforeValidator(parse_duration_ns)]
-PositiveDuration = Annotated[int, BeforeValidator(_positive_duration)]
+PositiveDuration = Annotated[int, BeforeValidator(positive_duration)]
 
 
 #: Marks the tags of discriminated unions, which pydantic puts into field paths where no user wrote them.

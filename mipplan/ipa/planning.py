@@ -85,7 +85,7 @@ def configure(
     weights: Weights | None = None,
     variants: Mapping[str, Sequence[str]] | None = None,
     slo_s: float | None = None,
-    quantile: float = 0.99,
+    quantile: float | None = None,
     seed: int = 0,
     solver: str = "auto",
     formulation: str = "paths",

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.calculus import PathWaits, StageService, Wait, analyse_paths, service_columns
-from mipplan.core import UNLIMITED_NS, Bool, Fault, InputError, Int64, check_budget, check_quantile
+from mipplan.core import UNLIMITED_NS, Bool, Fault, InputError, Int64, check_budget
 from mipplan.options.families import Option, StageFamilies, check_names, find_families, trace_demand
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
-from mipplan.result import resolve_slo_ns
+from mipplan.result import resolve_objective
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 from mipplan_formulations import Activity, Arc, Cover, Path, Resource, TimeCostProblem
@@ -238,7 +238,7 @@ def time_cost_problem(
     trace: Trace,
     *,
     slo_s: float | None = None,
-    quantile: float = 0.99,
+    quantile: float | None = None,
     seed: int = 0,
     budget_usd_per_hour: float | None = None,
 ) -> TimeCostProblem:
@@ -263,11 +263,11 @@ def time_cost_problem(
         If an input is bad, or some stage has no option at all.
     """
     check_names(pipeline, profiles)
-    slo_ns = resolve_slo_ns(pipeline, slo_s)
+    objective = resolve_objective(pipeline, slo_s, quantile, seed)
     budget = check_budget(budget_usd_per_hour)
     workload = realise(pipeline, trace, seed)
     demand = trace_demand(workload)
-    paths = analyse_paths(workload, check_quantile(quantile))
+    paths = analyse_paths(workload, objective.criterion(workload.ingress_ns))
     options: dict[str, StageOptions] = {}
     faults: list[Fault] = []
     for name, found in find_families(pipeline, profiles, demand).items():
@@ -278,7 +278,7 @@ def time_cost_problem(
             faults.append(Fault(f"stages.{name}", f"has no option: {reasons}"))
     if faults:
         raise InputError(faults)
-    return build_problem(pipeline, options, paths, slo_ns, limits_of(profiles))
+    return build_problem(pipeline, options, paths, objective.slo_ns, limits_of(profiles))
 
 
 def limits_of(profiles: Profiles) -> dict[str, int]:

@@ -16,6 +16,7 @@ from mipplan.pipeline.laws import (
     stagger_text,
 )
 from mipplan.pipeline.model import Edge, Join, Pipeline, Stage
+from mipplan.pipeline.schema import read_slo
 
 __all__ = [
     "MIXED",
@@ -34,5 +35,6 @@ __all__ = [
     "check_stagger",
     "common_law",
     "duties_text",
+    "read_slo",
     "stagger_text",
 ]

@@ -18,7 +18,9 @@ from mipplan.core import (
     Fault,
     Faults,
     FieldOf,
+    InputError,
     LongestPaths,
+    Slo,
     duration_text,
     name_problem,
     plain,
@@ -27,7 +29,16 @@ from mipplan.core import (
 from mipplan.documents import AnyPath, Document, FieldPath, read_yaml
 from mipplan.pipeline.fanout import FanOut
 from mipplan.pipeline.laws import Dispatch, DispatchLaw, Laws, Stagger, check_stagger, read_laws, read_stagger
-from mipplan.pipeline.schema import EdgeEntry, PipelineEntry, Range, StageEntry, parse_pipeline
+from mipplan.pipeline.schema import (
+    EdgeEntry,
+    PipelineEntry,
+    Range,
+    StageEntry,
+    edge_document,
+    parse_pipeline,
+    read_slo,
+    stage_document,
+)
 
 #: Graph attribute that keeps the order of the edges in the file: NetworkX groups edges by their parent.
 EDGE_ORDER = "mipplan_edge_order"
@@ -95,6 +106,8 @@ class Pipeline:
         For reports.
     stagger_s : float
         Seconds between outputs of a batch, at eager stages without a ``stagger`` of their own.
+    slo : Slo
+        Of which quantile the objective is, over what windows, and further quantiles.
 
     Raises
     ------
@@ -110,6 +123,7 @@ class Pipeline:
     slo_s: float | None = None
     name: str = "pipeline"
     stagger_s: float = 0.0
+    slo: Slo = field(default_factory=Slo)
     _stages: dict[str, Stage] = field(init=False, repr=False)
     _edges: tuple[Edge, ...] = field(init=False, repr=False)
     _order: tuple[str, ...] = field(init=False, repr=False)
@@ -226,6 +240,26 @@ class Pipeline:
         object.__setattr__(made, "_stages", stages)
         return made
 
+    def asking(self, slo: object) -> Pipeline:
+        """Return the same pipeline with another objective, written as in the file.
+
+        ``"300ms"``, or ``{"p99": "300ms", "p50": "100ms", "per": "5min", "share": 0.99}``: quantiles with their limits,
+        and windows whose queries must keep them by themselves, all of them or a share.
+
+        Raises
+        ------
+        InputError
+            With every fault.
+        """
+        try:
+            limit_ns, asked = read_slo(slo)
+        except ValueError as error:
+            raise InputError.one("slo", str(error)) from None
+        made = copy.copy(self)
+        object.__setattr__(made, "slo_s", limit_ns / NS_PER_S)
+        object.__setattr__(made, "slo", asked)
+        return made
+
     def longest_paths(self) -> LongestPaths[str]:
         """Return the longest paths through the stages, under weights that change; delays are the lengths of edges."""
         edges = ((edge.parent, edge.child, edge.delay_ns) for edge in self._edges)
@@ -243,13 +277,13 @@ class Pipeline:
         """
         document: dict[str, Any] = {"name": self.name}
         if self.slo_ns is not None:
-            document["slo"] = duration_text(self.slo_ns)
+            document["slo"] = self.slo.to_document(self.slo_ns)
         if self.stagger_s:
             document["stagger"] = duration_text(seconds_to_ns(self.stagger_s))
         document["stages"] = {
-            name: _stage_document(stage, len(self.incoming(name)) > 1) for name, stage in self._stages.items()
+            name: stage_document(stage, len(self.incoming(name)) > 1) for name, stage in self._stages.items()
         }
-        document["edges"] = [_edge_document(edge) for edge in self._edges]
+        document["edges"] = [edge_document(edge) for edge in self._edges]
         return document
 
     @classmethod
@@ -280,7 +314,9 @@ class Pipeline:
             graph.add_edge(raw["from"], raw["to"], **attributes)
         graph.graph[EDGE_ORDER] = tuple((edge.parent, edge.child) for edge in entry.edges)
         pipeline = object.__new__(cls)  # what is read from a document is checked already
-        object.__setattr__(pipeline, "slo_s", None if entry.slo is None else entry.slo / NS_PER_S)
+        limit_ns, slo = entry.slo or (None, Slo())
+        object.__setattr__(pipeline, "slo_s", None if limit_ns is None else limit_ns / NS_PER_S)
+        object.__setattr__(pipeline, "slo", slo)
         object.__setattr__(pipeline, "name", entry.name)
         object.__setattr__(pipeline, "stagger_s", entry.stagger / NS_PER_S)
         pipeline._complete(graph, entry, document)
@@ -323,8 +359,7 @@ def _check_arguments(graph: object, slo_s: object, name: object, stagger_s: obje
             usable = False
         if not usable:
             faults.add(Fault("slo_s", f"expected a positive number of seconds, found {slo_s!r}"))
-    problem = name_problem(name)
-    if problem is not None:
+    if (problem := name_problem(name)) is not None:
         faults.add(Fault("name", problem))
     faults.take(lambda: check_stagger(stagger_s))
     faults.check()
@@ -361,39 +396,3 @@ def _stage(name: str, raw: StageEntry, merging: bool, pipeline: PipelineEntry) -
         dispatch=DispatchLaw(raw.dispatch or pipeline.dispatch),
         stagger_ns=raw.stagger or (raw.stagger if pipeline.stagger else None),
     )
-
-
-def _stage_document(stage: Stage, merging: bool) -> dict[str, Any]:
-    document: dict[str, Any] = {"model": stage.model}
-    if stage.hardware is not None:
-        document["hardware"] = list(stage.hardware)
-    if stage.batch_sizes is not None:
-        document["batch"] = list(stage.batch_sizes)
-    elif caps := _range_document(stage.batch_min, stage.batch_max):
-        document["batch"] = caps
-    if stage.replicas_min == stage.replicas_max:
-        document["replicas"] = stage.replicas_min
-    elif counts := _range_document(stage.replicas_min, stage.replicas_max):
-        document["replicas"] = counts
-    if merging or stage.join is Join.ALL:
-        document["join"] = str(stage.join)
-    if stage.dispatch is not DispatchLaw.EAGER:
-        document["dispatch"] = str(stage.dispatch)
-    if stage.stagger_ns is not None:
-        document["stagger"] = duration_text(stage.stagger_ns)
-    return document
-
-
-def _range_document(least: int, most: int | None) -> dict[str, int]:
-    document = {} if least == 1 else {"min": least}
-    return document if most is None else {**document, "max": most}
-
-
-def _edge_document(edge: Edge) -> dict[str, Any]:
-    document: dict[str, Any] = {"from": edge.parent, "to": edge.child}
-    if edge.delay_ns:
-        document["delay"] = duration_text(edge.delay_ns)
-    if edge.probability != 1.0:
-        document["probability"] = edge.probability
-    fanout = edge.fanout.to_document()
-    return document if fanout == 1 else {**document, "fanout": fanout}

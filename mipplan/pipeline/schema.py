@@ -5,13 +5,24 @@ This module knows no model: it turns a document into checked raw entries and rep
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from mipplan.core import duration_text, find_cycle, name_problem, shown, suggestion
+from mipplan.core import (
+    QuantileLimit,
+    Slo,
+    duration_text,
+    find_cycle,
+    is_number,
+    name_problem,
+    shown,
+    suggestion,
+)
 from mipplan.documents import (
     TAG_MARK,
     Document,
@@ -19,13 +30,16 @@ from mipplan.documents import (
     FieldPath,
     Finding,
     Name,
-    PositiveDuration,
     StrictEntry,
     checked_by,
     parse_entry,
+    positive_duration,
 )
 from mipplan.pipeline.fanout import choice_problem, mean_problem
 from mipplan.pipeline.laws import MAX_STAGGER_NS, DispatchLaw
+
+if TYPE_CHECKING:
+    from mipplan.pipeline.model import Edge, Stage
 
 #: Batch caps and replica counts are at most a million, because larger ones are surely mistaken and would overflow sums.
 MAX_COUNT = 1_000_000
@@ -158,6 +172,50 @@ class EdgeEntry(StrictEntry):
     ] = 1.0
 
 
+def read_slo(value: object) -> tuple[int, Slo]:
+    """Read an objective as in the file: a duration, or quantiles with their limits and a window.
+
+    Raises `ValueError` with every fault.
+    """
+    if not isinstance(value, dict):
+        return positive_duration(value), Slo()
+    problems: list[str] = []
+    limits: dict[float, int] = {}
+    read: dict[str, Any] = {}
+    for key, given in value.items():
+        number = _QUANTILE_KEY.fullmatch(str(key))
+        quantile = None if number is None else _percent(number[1])
+        try:
+            if key == "per":
+                read["per_ns"] = positive_duration(given)
+            elif key == "share":
+                if not is_number(given) or not 0 < given <= 1:
+                    raise ValueError(f"expected a number in (0, 1] such as 0.99, found {shown(given)}")
+                read["share"] = float(given)
+            elif quantile is None or not 0 < quantile <= 1:
+                raise ValueError("expected p50, p99, p99.9 or such, per or share")
+            else:
+                limits[quantile] = positive_duration(given)
+        except ValueError as error:
+            problems.append(f"{key}: {error}")
+    if not limits and not problems:
+        problems.append("expected a quantile with its limit, such as p99: 300ms")
+    if "share" in read and "per" not in value:
+        problems.append("share: is of windows: say how long they are by per: 5min")
+    if problems:
+        raise ValueError("; ".join(problems))
+    (*others, (quantile, limit_ns)) = sorted(limits.items())
+    return limit_ns, Slo(quantile, others=tuple(QuantileLimit(*other) for other in others), **read)
+
+
+#: As people write quantiles: p50, p99.9.
+_QUANTILE_KEY = re.compile(r"p([0-9]+(?:\.[0-9]+)?)", re.ASCII)
+
+
+def _percent(text: str) -> float:
+    return float(Decimal(text) / 100)
+
+
 class PipelineEntry(StrictEntry):
     """A whole document; times in nanoseconds.
 
@@ -165,7 +223,7 @@ class PipelineEntry(StrictEntry):
     """
 
     name: Name = "pipeline"
-    slo: PositiveDuration | None = None
+    slo: Annotated[tuple[int, Slo], BeforeValidator(read_slo)] | None = None
     dispatch: _Law = "eager"
     stagger: _Stagger = 0
     stages: dict[str, StageEntry] = Field(min_length=1, max_length=MAX_STAGES)
@@ -258,3 +316,41 @@ def _edge_findings(
         where = f"edges[{arcs[arc]}]" if first is None else f"line {first}"
         findings.append((("edges", index), f"the edge {arc[0]} → {arc[1]} is given twice; first at {where}"))
     return findings
+
+
+def stage_document(stage: Stage, merging: bool) -> dict[str, Any]:
+    """Write a stage as in the file; what equals a default is left out, but for the join of a merging stage."""
+    document: dict[str, Any] = {"model": stage.model}
+    if stage.hardware is not None:
+        document["hardware"] = list(stage.hardware)
+    if stage.batch_sizes is not None:
+        document["batch"] = list(stage.batch_sizes)
+    elif caps := _range_document(stage.batch_min, stage.batch_max):
+        document["batch"] = caps
+    if stage.replicas_min == stage.replicas_max:
+        document["replicas"] = stage.replicas_min
+    elif counts := _range_document(stage.replicas_min, stage.replicas_max):
+        document["replicas"] = counts
+    if merging or stage.join == "all":
+        document["join"] = str(stage.join)
+    if stage.dispatch is not DispatchLaw.EAGER:
+        document["dispatch"] = str(stage.dispatch)
+    if stage.stagger_ns is not None:
+        document["stagger"] = duration_text(stage.stagger_ns)
+    return document
+
+
+def _range_document(least: int, most: int | None) -> dict[str, int]:
+    document = {} if least == 1 else {"min": least}
+    return document if most is None else {**document, "max": most}
+
+
+def edge_document(edge: Edge) -> dict[str, Any]:
+    """Write an edge as in the file; what equals a default is left out."""
+    document: dict[str, Any] = {"from": edge.parent, "to": edge.child}
+    if edge.delay_ns:
+        document["delay"] = duration_text(edge.delay_ns)
+    if edge.probability != 1.0:
+        document["probability"] = edge.probability
+    fanout = edge.fanout.to_document()
+    return document if fanout == 1 else {**document, "fanout": fanout}

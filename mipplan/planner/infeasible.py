@@ -194,9 +194,8 @@ def _objective_text(plan: Plan) -> str:
     """The objective as people read it."""
     if plan.slo_ns >= UNLIMITED_NS:
         return "any objective"
-    share = "every query" if plan.envelope is not None else f"P{100 * plan.quantile:g}"
     margin = f" less {format_duration(plan.margin_ns)} of margin" if plan.margin_ns else ""
-    return f"{share} ≤ {format_duration(plan.slo_ns)}{margin}"
+    return f"{plan.objective.text}{margin}"
 
 
 def _without_replica_limits(pipeline: Pipeline) -> Pipeline:

@@ -24,7 +24,7 @@ from mipplan.pipeline import Laws, Pipeline
 from mipplan.planner.cuts import Cut, Services, strengthen
 from mipplan.planner.oracle import CertificateOracle, SeparationOracle, WorstCaseOracle
 from mipplan.profiles import Profiles
-from mipplan.result import Plan
+from mipplan.result import Objective, Plan
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 
@@ -140,7 +140,7 @@ class Request:
         deadline_ns = plan.objective.deadline_ns
         if plan.envelope is None:
             workload = self.workload.at(trace.arrival_ns)
-            return _on_trace(plan.profiles, workload, deadline_ns, plan.quantile, plan.laws)
+            return _on_trace(plan.profiles, workload, deadline_ns, plan.objective, plan.laws)
         # Replicas outrun the trace's mean rate, too.
         check_span(trace.span_ns)
         arrival = ArrivalCurve(tuple((burst, rate * factor) for burst, rate in plan.envelope))
@@ -155,16 +155,17 @@ def trace_instance(
     profiles: Profiles,
     trace: Trace,
     deadline_ns: int,
-    quantile: float,
+    asked: float | Objective,
     seed: int,
     laws: Laws | None = None,
 ) -> Instance:
     """Realise a request that is certified on its trace; raises `InputError` if the trace spans no time."""
-    return _on_trace(profiles, realise(pipeline, trace, seed), deadline_ns, quantile, laws)
+    return _on_trace(profiles, realise(pipeline, trace, seed), deadline_ns, asked, laws)
 
 
 def _on_trace(
-    profiles: Profiles, workload: Workload, deadline_ns: int, quantile: float, laws: Laws | None
+    profiles: Profiles, workload: Workload, deadline_ns: int, asked: float | Objective, laws: Laws | None
 ) -> Instance:
-    oracle = CertificateOracle(workload, quantile, deadline_ns)
+    kept = asked.criterion(workload.ingress_ns) if isinstance(asked, Objective) else asked
+    oracle = CertificateOracle(workload, kept, deadline_ns)
     return Instance.of(workload.pipeline, profiles, trace_demand(workload), oracle, deadline_ns, laws)

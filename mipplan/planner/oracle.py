@@ -23,13 +23,10 @@ from mipplan.certificate import CertificateEvaluator, certify_services
 from mipplan.core import (
     UNLIMITED_NS,
     Bool,
+    Criterion,
     Float64,
     Int64,
     greatest_values,
-    higher_rank,
-    order_statistic,
-    quantile_exceeds,
-    quantile_ns,
 )
 from mipplan.planner.cuts import QueryCuts, Services, critical_chains, waited_for_queries
 from mipplan.result import CriticalStage, Guarantee
@@ -97,16 +94,17 @@ class CertificateOracle(SeparationOracle):
     def __init__(
         self,
         workload: Workload,
-        quantile: float,
+        asked: float | Criterion,
         horizon_ns: int = UNLIMITED_NS,
         params: CriticalSampleParams = CriticalSampleParams(),
     ) -> None:
-        self._workload, self._quantile = workload, quantile
+        self._workload, self._criterion = workload, Criterion.of(asked, workload.ingress_ns)
         self._horizon_ns, self._params = horizon_ns, params
-        self._allowed = workload.queries - 1 - higher_rank(quantile, workload.queries)
+        self._allowed = self._criterion.main.total
         self._whole = CertificateEvaluator(workload)
         self._kept = np.zeros(workload.queries, dtype=bool)  # which queries are in the sample
-        self._sample: CertificateEvaluator | None = None  # of these, made when it is asked
+        # Of these, made when it is asked, and what they must keep.
+        self._sample: tuple[CertificateEvaluator, Criterion] | None = None
         self._seed()
 
     @property
@@ -118,60 +116,63 @@ class CertificateOracle(SeparationOracle):
         """Let go of what the last questions left behind, not of what was learnt."""
         self._whole.forget()
         if self._sample is not None:
-            self._sample.forget()
+            self._sample[0].forget()
 
     @cached_property
     def paths(self) -> PathWaits:
         """Paths and waits of the whole trace."""
-        return analyse_paths(self._workload, self._quantile)
+        return analyse_paths(self._workload, self._criterion)
 
     def certificate_ns(self, services: Services) -> int:
         """Certified latency quantile under these services, ns."""
-        return quantile_ns(self._whole.latency_ns(services), self._quantile)
+        return self._criterion.figure_ns(self._whole.latency_ns(services))
 
     def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
         """How a query at the quantile comes to its bound."""
-        return certify_services(self._workload, services, self._quantile).critical_path
+        return certify_services(self._workload, services, self._criterion).critical_path
 
     def exceeds(self, services: Services, limit_ns: int) -> bool:
         """Whether the certificate exceeds `limit_ns`; the whole trace is only asked if the sample does not know."""
         if self.surely_exceeds(services, limit_ns):
             return True
-        exceeded = quantile_exceeds(self._whole.latency_ns(services), self._quantile, limit_ns)
+        exceeded = self._criterion.exceeds(self._whole.latency_ns(services), limit_ns)
         if exceeded:
             self.learn(services, limit_ns)
         return exceeded
 
     def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
         """Whether the certificate exceeds `limit_ns` on the sample already; if False, it may still."""
-        latency_ns = self._current().latency_ns(services)
-        return int(np.count_nonzero(latency_ns > limit_ns)) > self._allowed
+        evaluator, criterion = self._current()
+        return criterion.exceeds(evaluator.latency_ns(services), limit_ns)
 
     def floor_ns(self, services: Services) -> int:
         """Certified latency quantile of the sample, ns."""
-        latency_ns = self._current().latency_ns(services)
-        rank = latency_ns.size - 1 - self._allowed
-        return order_statistic(latency_ns, rank) if rank >= 0 else 0
+        evaluator, criterion = self._current()
+        return criterion.figure_ns(evaluator.latency_ns(services))
 
     def quick_bound(self, refused: Services, limit_ns: int) -> Callable[[Services], float]:
         """Return a quicker bound, under other services, by the queries whose bound exceeds `limit_ns` under these."""
-        evaluator = self._current()
+        evaluator, criterion = self._current()
         exits = evaluator.exits_ns(refused)
-        late = np.flatnonzero(evaluator.workload.latency_ns(exits) > limit_ns)
+        latency_ns = evaluator.workload.latency_ns(exits)
+        queries, allowed = criterion.main.deciding(latency_ns)
+        late = queries.start + np.flatnonzero(latency_ns[queries] > limit_ns)
         chains = critical_chains(evaluator.workload, refused, exits, late)
-        rank = late.size - 1 - self._allowed
+        rank = late.size - 1 - allowed
         if rank < 0:
             return lambda _: 0.0
         return lambda others: float(np.partition(chains.latency_ns(others), rank)[rank])
 
     def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts:
         """Return cuts by the slowest queries under `services`, with the stages in the given order."""
-        evaluator = self._current()
+        evaluator, criterion = self._current()
         exits = evaluator.exits_ns(services)
         latency_ns = evaluator.workload.latency_ns(exits)
-        slow = greatest_values(latency_ns, math.ceil(self._params.cutting * (self._allowed + 1)))
+        queries, allowed = criterion.main.deciding(latency_ns)
+        wanted = math.ceil(self._params.cutting * (allowed + 1))
+        slow = queries.start + greatest_values(latency_ns[queries], wanted)
         chains = critical_chains(evaluator.workload, services, exits, slow)
-        return QueryCuts.of(chains, order, limit_ns, self._allowed)
+        return QueryCuts.of(chains, order, limit_ns, allowed)
 
     def learn(self, services: Services, limit_ns: int) -> None:
         """Take in what is slowest under some services, and whom it waits for: then the sample refuses them, too.
@@ -191,12 +192,13 @@ class CertificateOracle(SeparationOracle):
         first = np.searchsorted(ingress_ns, ingress_ns[slow] - back)
         self._keep(_covered(first, slow, self._workload.queries))
 
-    def _current(self) -> CertificateEvaluator:
-        """Evaluator of the sample as it is now."""
+    def _current(self) -> tuple[CertificateEvaluator, Criterion]:
+        """Evaluator of the sample as it is now, and what its queries must keep."""
         if self._sample is None:
-            self._sample = self._whole
+            self._sample = self._whole, self._criterion
             if not self._kept.all():
-                self._sample = CertificateEvaluator(self._workload.restricted(self._kept))
+                some = CertificateEvaluator(self._workload.restricted(self._kept))
+                self._sample = some, self._criterion.restricted(self._kept)
         return self._sample
 
     def _keep(self, queries: Bool | Int64) -> None:

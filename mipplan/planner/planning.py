@@ -15,14 +15,13 @@ from mipplan.core import (
     Deadline,
     Fault,
     Faults,
+    InputError,
     SearchLimits,
     check_all,
     check_budget,
     check_headroom,
     check_margin,
     check_one_of,
-    check_quantile,
-    check_seed,
     check_time_limit,
     from_front,
     seconds_to_ns,
@@ -50,6 +49,7 @@ from mipplan.result import (
     check_certified_by,
     check_laws,
     relevant_profiles,
+    resolve_objective,
     resolve_slo_ns,
 )
 from mipplan.solvers import AUTO, resolve_solver
@@ -78,7 +78,7 @@ def plan(
     trace: Trace,
     *,
     slo_s: float | None = None,
-    quantile: float = 0.99,
+    quantile: float | None = None,
     guarantee: str = "trace",
     formulation: str = AUTO,
     solver: str = AUTO,
@@ -92,6 +92,8 @@ def plan(
     discipline: str = "oldest_first",
     certificate: str = CertificateKind.CLASSIC,
     runs: RunClass | None = None,
+    per_s: float | None = None,
+    share: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Plan:
     """Find the cheapest configuration whose certified latency quantile keeps the objective.
@@ -104,8 +106,9 @@ def plan(
         A sample of the traffic. The plan is certified on this trace: it is in-sample.
     slo_s : float, optional
         Latency objective in seconds; the pipeline's own by default.
-    quantile : float
-        Of latency over queries that must keep the objective, in (0, 1].
+    quantile : float, optional
+        Of latency over queries that must keep the objective, in (0, 1]; the pipeline's by default, or else 0.99.
+        Further quantiles of the pipeline count where neither this nor `slo_s` is given.
     guarantee : {"trace", "envelope"}
         What traffic the certificate covers: this trace (with the quantile), or every query of any traffic whose
         arrivals stay inside an arrival curve.
@@ -139,6 +142,9 @@ def plan(
         takes it for the guarantee ``"trace"``, without a budget, on workloads of up to 100,000 tokens.
     runs : RunClass, optional
         The runs that a sharp certificate is to hold for; by default the serving model's, batches early or not.
+    per_s, share : float, optional
+        The queries of every window of so many seconds, counted from the first arrival, must keep the quantile by
+        themselves, or those of this share of the windows; as the pipeline says by default (``math.inf``: no windows).
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -162,6 +168,17 @@ def plan(
     """
     started = time.monotonic()
     by_budget = budget_usd_per_hour is not None
+
+    def asked_for() -> Objective:
+        limit_s = 1.0 if by_budget else slo_s
+        found = resolve_objective(pipeline, limit_s, quantile, seed, per_s=per_s, share=share)
+        if found.others and guarantee == Guarantee.ENVELOPE:
+            message = (
+                "an arrival curve bounds every query: of several quantiles it can promise one limit only"
+            )
+            raise InputError.one("slo", message)
+        return replace(found, slo_ns=UNLIMITED_NS) if by_budget else found
+
     check_all(
         lambda: check_search(
             formulation=formulation,
@@ -173,15 +190,14 @@ def plan(
             certificate=certificate,
             runs=runs,
         ),
-        lambda: check_quantile(quantile),
-        lambda: check_seed(seed),
+        asked_for,
         lambda: None if by_budget else check_margin(margin_s, resolve_slo_ns(pipeline, slo_s)),
         lambda: check_names(pipeline, profiles),
         lambda: check_laws(pipeline, dispatch, discipline),
     )
     laws = check_laws(pipeline, dispatch, discipline)
-    asked_for = (guarantee, certificate, runs, headroom, budget_usd_per_hour)
-    by_replay = check_theorem(laws, discipline, *asked_for)
+    restrictions = (guarantee, certificate, runs, headroom, budget_usd_per_hour)
+    by_replay = check_theorem(laws, discipline, *restrictions)
     # Whatever "auto" will mean, a solver that does not work here is found before any work. With a formulation by name
     # "auto" is the first solver that works; without one it stays with each problem that is solved.
     resolved = resolve_solver(solver)
@@ -190,15 +206,13 @@ def plan(
     asked = Plan(
         pipeline,
         relevant_profiles(pipeline, profiles),
-        Objective(
-            UNLIMITED_NS if by_budget else resolve_slo_ns(pipeline, slo_s),
-            quantile,
-            seed,
-            Guarantee(guarantee),
-            float(headroom),
-            0 if by_budget else seconds_to_ns(margin_s),
-            None if envelope is None else envelope.buckets,
-            check_budget(budget_usd_per_hour),
+        replace(
+            asked_for(),
+            guarantee=Guarantee(guarantee),
+            headroom=float(headroom),
+            margin_ns=0 if by_budget else seconds_to_ns(margin_s),
+            envelope=None if envelope is None else envelope.buckets,
+            budget_microusd_per_hour=check_budget(budget_usd_per_hour),
         ).under(laws, discipline),
         status=PlanStatus.UNKNOWN,
         figures=Figures(lower_bound_microusd_per_hour=0),
@@ -218,9 +232,8 @@ def plan(
 
     if by_replay:
         start = maker.hurried().start()
-        refined: Plan = from_front("refine")(
-            start, trace, margin_s=margin_s, time_limit_s=left_s(), progress=progress
-        )
+        ending = {"time_limit_s": left_s(), "progress": progress}
+        refined: Plan = from_front("refine")(start, trace, margin_s=margin_s, **ending)
         return refined
     if certificate == CertificateKind.CLASSIC or budget is not None or asked.envelope is not None:
         return maker.cheapest() if budget is None else maker.fastest(budget)

@@ -130,7 +130,7 @@ class StageCertificates(StageReplays):
         own = self._times.late_queries(stage, replayed.exit_ns)
         together = late.copy()
         together[own] = True
-        return own if np.count_nonzero(together) > self._problem.allowed else None
+        return own if self._problem.criterion.main.is_exceeded(together) else None
 
     def _evaluate(
         self, stage: str, option: Option, replayed: StageRun, above: Mapping[str, BoundedRun]

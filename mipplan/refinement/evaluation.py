@@ -68,19 +68,20 @@ class ReplayOracle:
 
     def keeps(self, plan: Configuration, limit: WorkLimit) -> bool:
         """Whether a plan keeps deadline and device limits."""
-        return plan.keeps(self.problem.limits) and self.count_late(plan, limit) <= self.problem.allowed
+        return plan.keeps(self.problem.limits) and self.judge(plan, limit)[0]
 
-    def count_late(self, plan: Configuration, limit: WorkLimit) -> int:
-        """Count late queries; once they are more than allowed, those known by then."""
+    def judge(self, plan: Configuration, limit: WorkLimit) -> tuple[bool, int]:
+        """Whether a plan keeps the deadline, and how many queries are late; once too many are, those known by then."""
         late = np.zeros(self.problem.workload.queries, dtype=np.bool_)
-        count = 0
+        exits, keeps = {}, True
         for stage, run in self.runs(plan, limit):
+            exits[stage] = run.exit_ns
             late[self.times.late_queries(stage, run.exit_ns)] = True
-            count = int(np.count_nonzero(late))
-            if count > self.problem.allowed:
+            keeps = not self.problem.criterion.main.is_exceeded(late)
+            if not keeps:
                 break
         limit.counters.replays += 1
-        return count
+        return keeps and self.problem.keeps_others(exits), int(np.count_nonzero(late))
 
     def runs(self, plan: Configuration, limit: WorkLimit) -> Iterator[tuple[str, StageRun]]:
         """Replay the stages of a plan, one after the other."""
@@ -132,18 +133,17 @@ class Screen:
         """On the part, with as many late queries as allow for those elsewhere."""
         if self.part is self.whole:
             return self.whole.problem
-        return replace(self.part.problem, allowed=int(self.share * self.whole.problem.allowed))
+        return replace(self.part.problem, criterion=self.part.problem.criterion.scaled(self.share))
 
     def confirms(self, plan: Configuration, limit: WorkLimit) -> bool:
         """Whether a plan that keeps the deadline on the part does so on the whole trace."""
         if self.part is self.whole:
             return True
-        late = self.whole.count_late(plan, limit)
-        allowed = self.whole.problem.allowed
-        if late > allowed // 2:  # of a few late queries the share is a matter of chance
-            share = min(1.0, self.part.count_late(plan, limit) / late)
+        keeps, late = self.whole.judge(plan, limit)
+        if late > self.whole.problem.allowed // 2:  # of a few late queries the share is a matter of chance
+            share = min(1.0, self.part.judge(plan, limit)[1] / late)
             self.share += self.params.learning * (share - self.share)
-        return late <= allowed
+        return keeps
 
 
 def screen(problem: RefinementProblem, params: ScreenParams = ScreenParams()) -> RefinementProblem | None:

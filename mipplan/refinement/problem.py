@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from mipplan.core import Bool, Int64, Positions, higher_rank
+from mipplan.core import Bool, Criterion, Int64, Positions
 from mipplan.options import (
     MAX_REPLICAS,
     Configuration,
@@ -57,9 +57,20 @@ class RefinementProblem:
     workload: Workload
     due_times: DueTimes  # Of the workload.
     deadline_ns: int  # Largest latency of a query that is not missed.
-    allowed: int  # Queries that may be missed.
+    criterion: Criterion  # Which queries may be missed.
     domains: Domains
     limits: Mapping[str, int]  # Devices by hardware name.
+
+    @property
+    def allowed(self) -> int:
+        """Most queries that may be missed in all."""
+        return self.criterion.main.total
+
+    def keeps_others(self, exits: Mapping[str, Int64]) -> bool:
+        """Whether further quantiles are kept, too, with these exits of all stages."""
+        if not self.criterion.others:
+            return True
+        return not self.criterion.exceeds(self.workload.latency_ns(exits), self.deadline_ns)
 
     def late_queries(self, stage: str, exit_ns: Int64, due_ns: Int64) -> Int64:
         """Queries of the tokens that leave a stage after their due times: in order, once for each such token."""
@@ -68,8 +79,8 @@ class RefinementProblem:
 
     def restricted(self, kept: Bool) -> RefinementProblem:
         """Only the queries marked in `kept`; as many of them may be missed as of all."""
-        workload = self.workload.restricted(kept)
-        return replace(self, workload=workload, due_times=DueTimes(workload))
+        workload, criterion = self.workload.restricted(kept), self.criterion.restricted(kept)
+        return replace(self, workload=workload, due_times=DueTimes(workload), criterion=criterion)
 
 
 def state_problem(
@@ -77,7 +88,7 @@ def state_problem(
     profiles: Profiles,
     workload: Workload,
     deadline_ns: int,
-    quantile: float,
+    asked: float | Criterion,
     laws: Laws | None = None,
     demand: Mapping[str, Fraction] | None = None,
 ) -> RefinementProblem:
@@ -100,8 +111,10 @@ def state_problem(
         for stage, tokens in workload.stages.items()
         for useful in [MAX_REPLICAS if laws[stage] is DispatchLaw.PACED else tokens.count]
     }
-    allowed = workload.queries - 1 - higher_rank(quantile, workload.queries)
-    return RefinementProblem(workload, DueTimes(workload), deadline_ns, allowed, domains, limits_of(profiles))
+    criterion = Criterion.of(asked, workload.ingress_ns)
+    return RefinementProblem(
+        workload, DueTimes(workload), deadline_ns, criterion, domains, limits_of(profiles)
+    )
 
 
 def least_cost(domain: Domain) -> int:

@@ -13,7 +13,6 @@ from fractions import Fraction
 
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
-    NS_PER_S,
     Deadline,
     Faults,
     SearchLimits,
@@ -42,7 +41,7 @@ from mipplan.refinement.heuristics import HeuristicParams, Heuristics, fastest_p
 from mipplan.refinement.problem import Domains, RefinementProblem, find_options, least_cost, state_problem
 from mipplan.refinement.result import ASSUMING, OPTIMAL, conclude, record_refinement
 from mipplan.refinement.search import RefinementSearch
-from mipplan.replayer import StageReplays, features_of, replay_many, resolve_engine
+from mipplan.replayer import StageReplays, features_of, replay, resolve_engine
 from mipplan.result import (
     Choice,
     Figures,
@@ -150,6 +149,7 @@ def refine(
         slo_ns = faults.take(lambda: resolve_slo_ns(plan.pipeline, slo_s)).or_else(plan.slo_ns)
     margin_ns = faults.take(lambda: check_margin(margin_s, slo_ns))
     wanted = faults.take(lambda: plan.quantile if quantile is None else check_quantile(quantile))
+    others = plan.objective.others if slo_s is None and quantile is None else ()
     drawn = faults.take(lambda: plan.seed if seed is None else check_seed(seed))
     kept = plan.discipline if discipline is None else discipline
     laws = faults.take(lambda: check_laws(plan.pipeline, dispatch, kept, plan.laws))
@@ -160,7 +160,14 @@ def refine(
     base = replace(
         plan,
         objective=Objective(
-            slo_ns, wanted.value, drawn.value, Guarantee.REPLAY, margin_ns=margin_ns.value
+            slo_ns,
+            wanted.value,
+            drawn.value,
+            Guarantee.REPLAY,
+            margin_ns=margin_ns.value,
+            per_ns=plan.objective.per_ns,
+            share=plan.objective.share,
+            others=others,
         ).under(laws.value, kept if are_timed(laws.value) else plan.discipline),
         status=PlanStatus.UNKNOWN,
         figures=Figures(plan.microusd_per_hour, 0),
@@ -193,7 +200,7 @@ class Refining:
             base.profiles,
             self._workload,
             base.objective.deadline_ns,
-            base.quantile,
+            base.objective.criterion(self._workload.ingress_ns),
             base.laws,
             self._demand(),
         )
@@ -249,16 +256,11 @@ class Refining:
         made = find_options(self._problem.domains, choices)
         if made is None and are_timed(self.base.laws):
             return  # it may be overloaded, and a certified plan is not
-        (verdict,) = replay_many(
-            [self.base],
-            self.trace,
-            discipline=self.discipline,
-            engine=self._engine.name,
-            slo_s=self._problem.deadline_ns / NS_PER_S,
-        )
+        replayed = replay(self.base, self.trace, discipline=self.discipline, engine=self._engine.name)
+        keeps = replayed.objective_ns(self.base.objective) <= self._problem.deadline_ns
         self._counters.replays += 1
-        self.limits.report(f"the given plan {'keeps' if verdict.keeps else 'does not keep'} the objective")
-        if verdict.keeps:
+        self.limits.report(f"the given plan {'keeps' if keeps else 'does not keep'} the objective")
+        if keeps:
             self._choices, self._cost = dict(choices), self.base.microusd_per_hour
             self._best = made
 

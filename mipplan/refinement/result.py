@@ -61,7 +61,7 @@ def record_refinement(plan: Plan, trace: Trace, workload: Workload, record: Refi
 
     def replayed_ns(noise: ServiceNoise | None = None, seed: int | None = None) -> int:
         replayed = replay(plan, trace, discipline=record.discipline, engine=engine, noise=noise, seed=seed)
-        return replayed.quantile_ns(plan.quantile)
+        return replayed.objective_ns(plan.objective)
 
     others = range(plan.seed + 1, plan.seed + 1 + _OTHER_SEEDS) if plan.pipeline.is_random else ()
     record = replace(

@@ -23,6 +23,7 @@ import numpy as np
 
 from mipplan.core import (
     NS_PER_S,
+    Allowance,
     Bool,
     InputError,
     Int64,
@@ -30,7 +31,6 @@ from mipplan.core import (
     check_quantile,
     check_seed,
     check_slo,
-    higher_rank,
     shown,
 )
 from mipplan.pipeline import Dispatch, Pipeline, Stagger
@@ -47,7 +47,7 @@ from mipplan.replayer.settings import (
 )
 from mipplan.replayer.stage_task import NEVER, Engine
 from mipplan.replayer.walk import ChunkedReplay, replay_together
-from mipplan.result import Plan, ReplayResult, resolve_slo_ns
+from mipplan.result import Objective, Plan, ReplayResult, resolve_slo_ns
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 
@@ -324,7 +324,7 @@ def decide_many(
 
     def decide(group: list[Plan], drawn: int) -> list[Verdict]:
         ingress_ns = trace.arrival_ns
-        tallies = [_Tally(plan, ingress_ns.size, slo_s, quantile) for plan in group]
+        tallies = [_Tally(plan, ingress_ns, slo_s, quantile) for plan in group]
         chunks = ChunkedReplay(group, settings, engine, drawn)
         start, size = 0, params.first_piece
         verdicts: dict[int, Verdict] = {}
@@ -352,12 +352,12 @@ def decide_many(
 class _Tally:
     """The misses of one plan, until they decide."""
 
-    def __init__(self, plan: Plan, queries: int, slo_s: float, quantile: float | None) -> None:
-        self._queries = queries
+    def __init__(self, plan: Plan, ingress_ns: Int64, slo_s: float, quantile: float | None) -> None:
         self._slo_ns = resolve_slo_ns(plan.pipeline, slo_s)
-        self._quantile = check_quantile(plan.quantile if quantile is None else quantile)
-        self._allowed = queries - 1 - higher_rank(self._quantile, queries)
-        self._misses = 0
+        asked = plan.objective if quantile is None else Objective(self._slo_ns, quantile)
+        self._allowance = Allowance.of(asked.quantile, ingress_ns, asked.per_ns, asked.share)
+        self._released = 0  # Queries whose latency is known.
+        self._misses = np.zeros_like(self._allowance.allowed)  # Among them, by window.
 
     def verdict(self, latency_ns: Int64, floor_ns: Int64, finished: Bool, seen: int) -> Verdict | None:
         """Count the misses among queries that were released now, and return the verdict if it is certain.
@@ -365,11 +365,20 @@ class _Tally:
         Of the queries not yet released, `floor_ns` is a lower bound of the latency, and `finished` tells whether it is
         the latency itself; `seen` queries were taken in so far.
         """
-        self._misses += int(np.count_nonzero(latency_ns > self._slo_ns))
+        allowance = self._allowance
+        self._misses += self._by_window(latency_ns > self._slo_ns)
+        self._released += latency_ns.size
         late = floor_ns > self._slo_ns
-        least = self._misses + int(np.count_nonzero(late))
-        most = least + int(np.count_nonzero(~late & ~finished)) + self._queries - seen
-        if least <= self._allowed < most:
+        least = self._misses + self._by_window(late)
+        unseen = np.diff(np.maximum(allowance.starts, seen))
+        most = least + self._by_window(~late & ~finished) + unseen
+        refused, keeps = allowance.is_exceeded_by(least), not allowance.is_exceeded_by(most)
+        if not refused and not keeps:
             return None
-        keeps, slo_s = least <= self._allowed, self._slo_ns / NS_PER_S
-        return Verdict(keeps, slo_s, self._quantile, self._queries, seen, self._allowed, least, most)
+        queries, counts = int(allowance.starts[-1]), (int(least.sum()), int(most.sum()))
+        slo_s = self._slo_ns / NS_PER_S
+        return Verdict(keeps, slo_s, allowance.quantile, queries, seen, allowance.total, *counts)
+
+    def _by_window(self, marked: Bool) -> Int64:
+        """Count those marked among the next queries, by window."""
+        return self._allowance.count(marked, self._released)

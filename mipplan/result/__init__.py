@@ -19,17 +19,17 @@ from mipplan.result.record import (
     Objective,
     PlanStatus,
     Provenance,
-    Refinement,
     TraceReference,
     check_certified_by,
     check_laws,
     check_runs,
     proof_text,
     relevant_profiles,
+    resolve_objective,
     resolve_slo_ns,
 )
 from mipplan.result.replay import ReplayResult, overruns_text
-from mipplan.result.runs import CertificateKind, RunClass, Ties
+from mipplan.result.runs import CertificateKind, Refinement, RunClass, Ties
 from mipplan.result.stage import BatchAssignment, Following, StageReplay
 from mipplan.result.statistics import FIGURES, Estimate, Interval, LatencyStatistics
 from mipplan.result.stream import (
@@ -92,6 +92,7 @@ __all__ = [
     "proof_text",
     "read_document",
     "relevant_profiles",
+    "resolve_objective",
     "resolve_slo_ns",
     "state_manner",
     "step_text",

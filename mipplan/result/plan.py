@@ -42,16 +42,15 @@ from mipplan.result.record import (
     Objective,
     PlanStatus,
     Provenance,
-    Refinement,
     TraceReference,
     check_laws,
     laws_text,
     proof_text,
     read_choices,
     relevant_profiles,
-    resolve_slo_ns,
+    resolve_objective,
 )
-from mipplan.result.runs import CertificateKind, RunClass
+from mipplan.result.runs import CertificateKind, Refinement, RunClass
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,7 +163,7 @@ class Plan(Printable):
         choices: Mapping[str, Choice | tuple[str, int, int]],
         *,
         slo_s: float | None = None,
-        quantile: float = 0.99,
+        quantile: float | None = None,
         seed: int = 0,
         dispatch: Dispatch = None,
         discipline: str = "oldest_first",
@@ -188,11 +187,11 @@ class Plan(Printable):
         InputError
             Listing every stage missing, unknown, or impossible with these profiles.
         """
-        slo_ns = resolve_slo_ns(pipeline, slo_s)
+        objective = resolve_objective(pipeline, slo_s, quantile, seed)
         relevant = relevant_profiles(pipeline, profiles)
         made = read_choices(pipeline, relevant, choices)
         laws = check_laws(pipeline, dispatch, discipline)
-        return cls(pipeline, relevant, Objective(slo_ns, quantile, seed).under(laws, discipline), made)
+        return cls(pipeline, relevant, objective.under(laws, discipline), made)
 
     @property
     def laws(self) -> Laws:
@@ -264,7 +263,7 @@ class Plan(Printable):
             f"Plan for {self.pipeline.name}: {self.status}",
             figures=(
                 ("cost", self._cost_text()),
-                ("objective", f"{self._objective_text()}{headroom}{margin}"),
+                ("objective", f"{self.objective.text}{headroom}{margin}"),
                 ("certificate", self._certificate_text()),
                 ("replayed", self._replayed_text()),
                 ("stopped by", self.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[self.limit]),
@@ -293,7 +292,7 @@ class Plan(Printable):
             "" if self.certificate_ns is None else f" (certificate {format_duration(self.certificate_ns)})"
         )
         stages = len(self.pipeline.stages)
-        return f" {self.pipeline.name}: {self.status}{cost}, {self._objective_text()}{bound}, {stages} stages"
+        return f" {self.pipeline.name}: {self.status}{cost}, {self.objective.text}{bound}, {stages} stages"
 
     def _cost_text(self) -> str | None:
         if self.microusd_per_hour is None:
@@ -309,10 +308,6 @@ class Plan(Printable):
         return (
             f"{cost}, no plan below {dollars_text(self.lower_bound_microusd_per_hour)} (gap {self.gap:.1%})"
         )
-
-    def _objective_text(self) -> str:
-        share = "every query" if self.envelope is not None else f"P{100 * self.quantile:g}"
-        return f"{share} ≤ {format_duration(self.slo_ns)}"
 
     def _certificate_text(self) -> str | None:
         if self.certificate_ns is None:

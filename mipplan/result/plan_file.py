@@ -10,15 +10,15 @@ from dataclasses import asdict, is_dataclass
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from mipplan.core import Fault, Faults, InputError, shown
+from mipplan.core import Fault, Faults, InputError, QuantileLimit, shown
 from mipplan.documents import Document, StrictEntry, decode_text, read_bytes, schema_findings
 from mipplan.pipeline import Discipline, DispatchLaw, Pipeline
-from mipplan.result.record import AMOUNT, ObjectiveDocument
-from mipplan.result.runs import CertificateKind
+from mipplan.result.record import Guarantee, Objective
+from mipplan.result.runs import CertificateKind, RunsDocument
 
 if TYPE_CHECKING:
     from mipplan.result.plan import Plan
@@ -30,7 +30,61 @@ MAX_PLAN_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 32
 MAX_DIGITS = 100
 
+#: Fields of an objective that is not of one quantile over all queries.
+WINDOWED = {"per_ns", "share", "others"}
+
 _Count = Field(ge=1, le=10**9)
+#: Nanoseconds or micro-dollars in a plan file; sums of them stay inside int64.
+AMOUNT = Field(ge=0, le=2**62)
+#: Burst and rate are both finite and not negative, or no arrival curve could be made of them.
+_Bucket = Annotated[
+    list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=2, max_length=2)
+]
+
+
+class LimitDocument(StrictEntry):
+    """A further quantile and its limit."""
+
+    quantile: float = Field(gt=0, le=1)
+    limit_ns: int = Field(ge=1, le=2**62)
+
+
+class ObjectiveDocument(StrictEntry):
+    """The objective in a plan file."""
+
+    slo_ns: int = Field(ge=1, le=2**62)
+    quantile: float = Field(gt=0, le=1)
+    guarantee: Literal["trace", "envelope", "replay"]
+    headroom: float = Field(ge=1, le=1000)
+    margin_ns: int = AMOUNT
+    envelope: Annotated[list[_Bucket], Field(min_length=1)] | None
+    budget_microusd_per_hour: int | None = AMOUNT
+    seed: int = Field(ge=0)
+    # Of format 2; format 1 is oldest first and eager everywhere.
+    discipline: Literal["oldest_first", "fifo"] = "oldest_first"
+    dispatch: dict[str, Literal["eager", "paced", "timed"]] = Field(default_factory=dict)
+    # Files had neither before there was a second certificate, and have neither where it is not used.
+    certificate: Literal["classic", "sharp"] = "classic"
+    runs: RunsDocument | None = None
+    # Of format 2, where the quantile is not over all queries, or others are asked for.
+    per_ns: int | None = Field(default=None, ge=1, le=2**62)
+    share: float = Field(default=1.0, gt=0, le=1)
+    others: list[LimitDocument] = Field(default_factory=list)
+
+    def objective(self) -> Objective:
+        """Return what it says."""
+        held = {name: getattr(self, name) for name in ObjectiveDocument.model_fields}
+        envelope = None if self.envelope is None else tuple((burst, rate) for burst, rate in self.envelope)
+        held |= {
+            "guarantee": Guarantee(self.guarantee),
+            "envelope": envelope,
+            "dispatch": (),
+            "certificate": CertificateKind(self.certificate),
+            "runs": None if self.runs is None else self.runs.runs(),
+            "others": tuple(QuantileLimit(one.quantile, one.limit_ns) for one in self.others),
+        }
+        laws = {stage: DispatchLaw(law) for stage, law in self.dispatch.items()}
+        return Objective(**held).under(laws, self.discipline)
 
 
 class ChoiceDocument(StrictEntry):
@@ -94,6 +148,8 @@ class PlanDocument(ObjectiveDocument, _Outcome):
         laws = {"dispatch", "discipline"} & self.model_fields_set
         if len(laws) != (0 if self.format == 1 else 2):
             raise ValueError("format: dispatch and discipline are of format 2, which has both of them")
+        if self.format == 1 and WINDOWED & self.model_fields_set:
+            raise ValueError("format: windows and further quantiles are of format 2")
         return self
 
     def check_laws(self, pipeline: Pipeline) -> None:
@@ -119,12 +175,16 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     if plan.certificate is not CertificateKind.SHARP:
         left_out |= {"certificate", "runs"}
     named = any(stage.dispatch is not DispatchLaw.EAGER for stage in plan.pipeline.stages.values())
-    if named or plan.objective.dispatch or plan.discipline is not Discipline.OLDEST_FIRST:
+    plain = (plan.objective.per_ns, plan.objective.others) == (None, ())
+    if plain:
+        left_out |= WINDOWED
+    if named or plan.objective.dispatch or plan.discipline is not Discipline.OLDEST_FIRST or not plain:
         made |= {"format": 2, "dispatch": {stage: str(law) for stage, law in plan.laws.items()}}
     else:
         left_out |= {"dispatch", "discipline"}
     own = [name for name in PlanDocument.model_fields if name not in left_out]
-    return {name: made[name] if name in made else json_form(getattr(plan, name)) for name in own}
+    held = {name: plan.objective if name in WINDOWED else plan for name in own}
+    return {name: made[name] if name in made else json_form(getattr(held[name], name)) for name in own}
 
 
 def json_form(value: Any) -> Any:

@@ -6,30 +6,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
-from types import MappingProxyType
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
 
 from mipplan.core import (
-    NS_PER_S,
+    DEFAULT_QUANTILE,
+    Allowance,
+    Criterion,
     Fault,
     Faults,
-    FieldOf,
     InputError,
+    Int64,
+    QuantileLimit,
     check_all,
     check_one_of,
     check_quantile,
     check_seed,
     check_slo,
+    format_duration,
     is_whole,
-    remake,
+    over_text,
     shown,
 )
-from mipplan.documents import StrictEntry
 from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, common_law, duties_text
 from mipplan.profiles import Profiles
-from mipplan.result.runs import CertificateKind, RunClass, RunsDocument
+from mipplan.result.runs import CertificateKind, Refinement, RunClass
 from mipplan.trace import Trace
 
 # --- what was asked for ----------------------------------------------------------------------------------------------
@@ -70,6 +69,10 @@ class Objective:
     dispatch: tuple[tuple[str, DispatchLaw], ...] = ()
     certificate: CertificateKind = CertificateKind.CLASSIC  # By which theorem latencies are bounded.
     runs: RunClass | None = None  # What a sharp certificate holds for; None for the classic one.
+    # The quantile is over the queries of each window of this length, and kept in this share of them; None for over all.
+    per_ns: int | None = None
+    share: float = 1.0
+    others: tuple[QuantileLimit, ...] = ()  # Further quantiles over the same, with their limits.
 
     def __post_init__(self) -> None:
         # A file holds plain numbers: whole ones and NumPy's would not come back as the same bytes.
@@ -83,50 +86,30 @@ class Objective:
         return replace(self, dispatch=spread, discipline=Discipline(discipline))
 
     @property
+    def name(self) -> str:
+        """What is to keep the objective, as people write it: ``P99``, ``P99 in every 5min``."""
+        return f"P{100 * self.quantile:g}{over_text(self.per_ns, self.share)}"
+
+    @property
+    def text(self) -> str:
+        """The whole objective: ``P99 in every 5min ≤ 300 ms, P50 ≤ 100 ms``."""
+        name = self.name if self.envelope is None else "every query"
+        further = (f", P{100 * one.quantile:g} ≤ {format_duration(one.limit_ns)}" for one in self.others)
+        return f"{name} ≤ {format_duration(self.slo_ns)}{''.join(further)}"
+
+    def criterion(self, ingress_ns: Int64) -> Criterion:
+        """Return what queries with these ingress times, shape (n,), are to keep."""
+
+        def allowance(quantile: float) -> Allowance:
+            return Allowance.of(quantile, ingress_ns, self.per_ns, self.share)
+
+        others = tuple((allowance(one.quantile), self.slo_ns - one.limit_ns) for one in self.others)
+        return Criterion(allowance(self.quantile), others)
+
+    @property
     def deadline_ns(self) -> int:
         """The latency to plan for: the objective less the margin."""
         return self.slo_ns - self.margin_ns
-
-
-#: Nanoseconds or micro-dollars in a plan file; sums of them stay inside int64.
-AMOUNT = Field(ge=0, le=2**62)
-#: Burst and rate are both finite and not negative, or no arrival curve could be made of them.
-_Bucket = Annotated[
-    list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=2, max_length=2)
-]
-
-
-class ObjectiveDocument(StrictEntry):
-    """The objective in a plan file."""
-
-    slo_ns: int = Field(ge=1, le=2**62)
-    quantile: float = Field(gt=0, le=1)
-    guarantee: Literal["trace", "envelope", "replay"]
-    headroom: float = Field(ge=1, le=1000)
-    margin_ns: int = AMOUNT
-    envelope: Annotated[list[_Bucket], Field(min_length=1)] | None
-    budget_microusd_per_hour: int | None = AMOUNT
-    seed: int = Field(ge=0)
-    # Of format 2; format 1 is oldest first and eager everywhere.
-    discipline: Literal["oldest_first", "fifo"] = "oldest_first"
-    dispatch: dict[str, Literal["eager", "paced", "timed"]] = Field(default_factory=dict)
-    # Files had neither before there was a second certificate, and have neither where it is not used.
-    certificate: Literal["classic", "sharp"] = "classic"
-    runs: RunsDocument | None = None
-
-    def objective(self) -> Objective:
-        """Return what it says."""
-        held = {name: getattr(self, name) for name in ObjectiveDocument.model_fields}
-        envelope = None if self.envelope is None else tuple((burst, rate) for burst, rate in self.envelope)
-        held |= {
-            "guarantee": Guarantee(self.guarantee),
-            "envelope": envelope,
-            "dispatch": (),
-            "certificate": CertificateKind(self.certificate),
-            "runs": None if self.runs is None else self.runs.runs(),
-        }
-        laws = {stage: DispatchLaw(law) for stage, law in self.dispatch.items()}
-        return Objective(**held).under(laws, self.discipline)
 
 
 def check_laws(
@@ -166,6 +149,35 @@ def check_certified_by(certificate: str, runs: RunClass | None, guarantee: str, 
     if runs is not None and (guarantee == Guarantee.ENVELOPE or budget is not None):
         what = "a budget" if guarantee != Guarantee.ENVELOPE else "an envelope"
         raise InputError.one("runs", f"go with a sharp certificate, and {what} has none")
+
+
+def resolve_objective(
+    pipeline: Pipeline,
+    slo_s: float | None = None,
+    quantile: float | None = None,
+    seed: int = 0,
+    *,
+    per_s: float | None = None,
+    share: float | None = None,
+) -> Objective:
+    """Return what is asked for: by the arguments, else by the pipeline, else P99 over all queries.
+
+    Further quantiles of the pipeline count where neither a limit nor a quantile is given.
+
+    Raises `InputError` listing every fault.
+    """
+    faults = Faults()
+    slo_ns = faults.take(lambda: resolve_slo_ns(pipeline, slo_s))
+    stated = pipeline.slo.quantile or DEFAULT_QUANTILE
+    wanted = faults.take(lambda: stated if quantile is None else check_quantile(quantile))
+    over = faults.take(lambda: pipeline.slo.over(per_s, share))
+    drawn = faults.take(lambda: check_seed(seed))
+    faults.check()
+    others = pipeline.slo.others if slo_s is None and quantile is None else ()
+    slo = over.value
+    return Objective(
+        slo_ns.value, wanted.value, drawn.value, per_ns=slo.per_ns, share=float(slo.share), others=others
+    )
 
 
 def relevant_profiles(pipeline: Pipeline, profiles: Profiles) -> Profiles:
@@ -340,46 +352,6 @@ class Effort:
     """Configurations that were simulated on the trace, each counted once."""
     seconds: float
     """Wall-clock time of the search, judging the result left out."""
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """How a refined plan was found, what is proven about it, and how fragile it is."""
-
-    discipline: str
-    """Queue discipline of all replays here."""
-    proof: str | None = None
-    """``"optimal"`` if every cheaper plan of the option set was refuted, by a replay or by a condition proven
-    necessary; ``"optimal assuming …"`` if that rests on what is no theorem; None if plans were left."""
-    quantile_ns: int | None = None
-    """Replayed latency quantile on the trace refined for; None without a plan."""
-    replays: int = 0
-    """Complete plans judged by a replay."""
-    stage_replays: int = 0
-    """Stages replayed for that, and for partial plans; plans alike from the sources down share them."""
-    refuted: Mapping[str, int] = field(default_factory=dict)
-    """By ground: options excluded for every plan, partial plans refuted with all that extends them, and
-    complete plans."""
-    noisy_ns: Mapping[str, int] = field(default_factory=dict)
-    """Latency quantile under random service times, by what was drawn."""
-    other_seeds_ns: Mapping[int, int] = field(default_factory=dict)
-    """Latency quantile with other token draws, by seed; empty if the pipeline draws nothing."""
-
-    quantile_s = FieldOf[float | None]("quantile_ns", NS_PER_S)
-    """Replayed latency quantile, seconds."""
-
-    def __post_init__(self) -> None:
-        for name in ("refuted", "noisy_ns", "other_seeds_ns"):
-            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return remake(self)
-
-    @property
-    def worst_s(self) -> float | None:
-        """Largest quantile seen under noise and other seeds, seconds."""
-        seen = [*self.noisy_ns.values(), *self.other_seeds_ns.values()]
-        return max(seen) / NS_PER_S if seen else None
 
 
 @dataclass(frozen=True)

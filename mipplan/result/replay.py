@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from mipplan.result.record import Objective
+
 
 def overruns_text(overruns: Mapping[str, int] | None, lost: int | None) -> str | None:
     """Say what overran in a timed run, and what that voids."""
@@ -127,6 +129,11 @@ class ReplayResult(Printable):
     def quantile_ns(self, quantile: float) -> int:
         """Latency quantile over queries in ns (``method="higher"``)."""
         return quantile_ns(self.latency_ns, check_quantile(quantile))
+
+    def objective_ns(self, objective: Objective) -> int:
+        """Return the least limit, in ns, with which the run would keep an objective: its quantile, by its windows."""
+        figure_ns: int = objective.criterion(self.ingress_ns).figure_ns(self.latency_ns)
+        return figure_ns
 
     def quantile(self, quantile: float) -> float:
         """Latency quantile over queries in seconds (``method="higher"``).

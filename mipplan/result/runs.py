@@ -1,15 +1,17 @@
-"""Which certificate a figure comes from, and which runs it holds for."""
+"""Which certificate a figure comes from, which runs it holds for, and what a refinement found out about others."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from mipplan.core import Fault, Faults, Int64, check_one_of, is_number
+from mipplan.core import NS_PER_S, Fault, Faults, FieldOf, Int64, check_one_of, is_number, remake
 from mipplan.documents import StrictEntry
 
 
@@ -91,3 +93,43 @@ class RunsDocument(StrictEntry):
     def runs(self) -> RunClass:
         """Return what it says."""
         return RunClass(self.least_service, self.least_delay, Ties(self.ties))
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How a refined plan was found, what is proven about it, and how fragile it is."""
+
+    discipline: str
+    """Queue discipline of all replays here."""
+    proof: str | None = None
+    """``"optimal"`` if every cheaper plan of the option set was refuted, by a replay or by a condition proven
+    necessary; ``"optimal assuming …"`` if that rests on what is no theorem; None if plans were left."""
+    quantile_ns: int | None = None
+    """Replayed latency quantile on the trace refined for; None without a plan."""
+    replays: int = 0
+    """Complete plans judged by a replay."""
+    stage_replays: int = 0
+    """Stages replayed for that, and for partial plans; plans alike from the sources down share them."""
+    refuted: Mapping[str, int] = field(default_factory=dict)
+    """By ground: options excluded for every plan, partial plans refuted with all that extends them, and
+    complete plans."""
+    noisy_ns: Mapping[str, int] = field(default_factory=dict)
+    """Latency quantile under random service times, by what was drawn."""
+    other_seeds_ns: Mapping[int, int] = field(default_factory=dict)
+    """Latency quantile with other token draws, by seed; empty if the pipeline draws nothing."""
+
+    quantile_s = FieldOf[float | None]("quantile_ns", NS_PER_S)
+    """Replayed latency quantile, seconds."""
+
+    def __post_init__(self) -> None:
+        for name in ("refuted", "noisy_ns", "other_seeds_ns"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return remake(self)
+
+    @property
+    def worst_s(self) -> float | None:
+        """Largest quantile seen under noise and other seeds, seconds."""
+        seen = [*self.noisy_ns.values(), *self.other_seeds_ns.values()]
+        return max(seen) / NS_PER_S if seen else None

@@ -289,6 +289,6 @@ def test_every_bad_argument_is_named() -> None:
             pipeline, profiles, trace, slo_s=-1, quantile=99, seed=-1, time_limit_s=0, engine="steam"
         )
     places = [fault.place for fault in caught.value.faults]
-    assert places == ["quantile", "seed", "slo_s", "time_limit_s", "engine"]
+    assert places == ["slo_s", "quantile", "seed", "time_limit_s", "engine"]
     with pytest.raises(mp.InputError, match="one instant"):
         mp.baselines.inferline(pipeline, profiles, mp.Trace.from_ns([5, 5]))

@@ -26,7 +26,19 @@ def faults_of(text: str, tmp_path: Path) -> list[str]:
         ("slo: 300\n" + HEAD, "p.yaml:1: slo: 300 has no unit: write 300ms or 300s"),
         ("slo: 0ms\n" + HEAD, "p.yaml:1: slo: expected a positive duration"),
         ("slo: fast\n" + HEAD, "p.yaml:1: slo: expected a duration such as 300ms"),
-        ("slo: {p99: 3ms}\n" + HEAD, "p.yaml:1: slo: expected a duration with a unit"),
+        ("slo: [3ms]\n" + HEAD, "p.yaml:1: slo: expected a duration with a unit"),
+        ("slo: {p99: 3}\n" + HEAD, "p.yaml:1: slo: p99: 3 has no unit: write 3ms or 3s"),
+        ("slo: {p0: 3ms}\n" + HEAD, "p.yaml:1: slo: p0: expected p50, p99, p99.9 or such, per or share"),
+        ("slo: {p99: 3ms, share: 2}\n" + HEAD, "p.yaml:1: slo: share: expected a number in (0, 1]"),
+        ("slo: {p99: 3ms, share: 0.9}\n" + HEAD, "share: is of windows: say how long they are by per: 5min"),
+        (
+            "slo: {per: 5min}\n" + HEAD,
+            "p.yaml:1: slo: expected a quantile with its limit, such as p99: 300ms",
+        ),
+        (
+            "slo: {p101: 3ms, per: 0s}\n" + HEAD,
+            "slo: p101: expected p50, p99, p99.9 or such, per or share; per: ",
+        ),
         ("name: ''\n" + HEAD, "p.yaml:1: name: the name is empty"),
         ("stage: 1\n" + HEAD, "p.yaml:1: stage: unknown key; did you mean 'stages'?"),
         (

@@ -70,11 +70,11 @@ def test_screen_learns_how_many_late_queries_show() -> None:
     limit = WorkLimit()
     screening = Screen(seen, whole)
     slow = option(problem, 1)
-    assert 0 < seen.count_late(slow, limit) <= problem.allowed < whole.count_late(slow, limit)
+    assert 0 < seen.judge(slow, limit)[1] <= problem.allowed < whole.judge(slow, limit)[1]
     assert screening.problem.allowed == problem.allowed
     for _ in range(20):
         assert not screening.confirms(slow, limit)
-    assert screening.problem.allowed < seen.count_late(slow, limit)
+    assert screening.problem.allowed < seen.judge(slow, limit)[1]
     assert screening.confirms(option(problem, 3), limit)
 
 
