@@ -100,8 +100,11 @@ def cheapest_certified(
     seed: int = 0,
     *,
     paced: bool = False,
+    kept: Callable[[Column], int] | None = None,
 ) -> OracleAnswer | None:
     """Find the least cost of a certified plan and all plans of that cost; None if there is none.
+
+    `kept` says which limit the certified latencies of all queries keep, if it is not that of their quantile.
 
     Raises
     ------
@@ -112,6 +115,8 @@ def cheapest_certified(
     families = oracle_families(pipeline, profiles, workload, paced=paced)
 
     def certificate(services: Services) -> int:
+        if kept is not None:
+            return kept(oracle_latencies(workload, services))
         return oracle_certificate(workload, services, quantile)
 
     return cheapest_within(families, oracle_limits(profiles), certificate, slo_ns)
@@ -178,7 +183,13 @@ def batch_ns(sizes: Column, latency_ms: NDArray[np.float64], k: int) -> int:
 
 
 def oracle_certificate(workload: Workload, services: Services, quantile: float, all_pairs: int = 80) -> int:
-    """The theorem by its definition, in integers; quantile over queries, ``method="higher"``.
+    """The theorem by its definition, in integers; quantile over queries, ``method="higher"``."""
+    latency = np.sort(oracle_latencies(workload, services, all_pairs))
+    return int(latency[math.ceil(quantile * (latency.size - 1))])
+
+
+def oracle_latencies(workload: Workload, services: Services, all_pairs: int = 80) -> Column:
+    """The certified latency of every query, shape (n,).
 
     Of up to `all_pairs` tokens at a stage all pairs are compared.
     """
@@ -198,8 +209,7 @@ def oracle_certificate(workload: Workload, services: Services, quantile: float, 
             arrival = workload.ingress_ns
         exits[name] = _exits(arrival, *services[name], all_pairs)
         np.maximum.at(last, tokens.query, exits[name])
-    latency = np.sort(last - workload.ingress_ns)
-    return int(latency[math.ceil(quantile * (latency.size - 1))])
+    return last - workload.ingress_ns
 
 
 def _exits(arrival: Column, latency_ns: int, period_ns: int, tokens: int, all_pairs: int) -> Column:

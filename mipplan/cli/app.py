@@ -45,7 +45,9 @@ def plan(
     trace: flags.TraceFile,
     slo: flags.Slo = None,
     profiles: flags.ProfilesDir = None,
-    quantile: flags.Quantile = 0.99,
+    quantile: flags.Quantile = None,
+    per: flags.Per = None,
+    share: flags.Share = None,
     headroom: flags.Headroom = 1.0,
     margin: flags.Margin = "0ms",
     guarantee: flags.Guarantee = "trace",
@@ -99,7 +101,8 @@ def plan(
             check_theorem(told, discipline, guarantee, certificate, covered.or_else(None), headroom, budget)
 
         faults = Faults()
-        slo_s = faults.take(lambda: inputs.optional_seconds("--slo", slo))
+        limits = faults.take(lambda: inputs.slo_of(slo))
+        per_s = faults.take(lambda: inputs.optional_seconds("--per", per))
         margin_s = faults.take(lambda: inputs.seconds_of("--margin", margin))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
         curve = faults.take(lambda: inputs.arrival_curve(envelope or ()))
@@ -108,7 +111,7 @@ def plan(
         measured = faults.take(lambda: inputs.read_profiles(profiles))
         arrivals = faults.take(lambda: inputs.read_trace(trace, expand, seed, start, end))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
-        faults.take(lambda: check_quantile(quantile))
+        faults.take(lambda: None if quantile is None else check_quantile(quantile))
         faults.take(lambda: check_seed(seed))
         faults.take(
             lambda: check_search(
@@ -133,13 +136,16 @@ def plan(
         faults.take(
             lambda: inputs.check_apart({"pipeline": pipeline, "trace": trace}, {"--out": out}, profiles)
         )
+        if asked and limits and per_s:
+            faults.take(lambda: inputs.asked_of(asked.value, limits.value, per_s.value, share))
         faults.check()
+        stated, slo_s = inputs.asked_of(asked.value, limits.value, per_s.value, share)
         with session.progress() as progress:
             made = mp.plan(
-                asked.value.staggered(stagger_s.value),
+                stated.staggered(stagger_s.value),
                 measured.value,
                 arrivals.value,
-                slo_s=slo_s.value,
+                slo_s=slo_s,
                 quantile=quantile,
                 formulation=formulation,
                 solver=solver,

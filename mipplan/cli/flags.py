@@ -46,8 +46,30 @@ ProfilesDir = Annotated[Path | None, option("DIR", "Profile folder; the shipped 
 
 # --- what is asked for -----------------------------------------------------------------------------------------------
 
-Slo = Annotated[str | None, option("TIME", "Latency objective such as 300ms; the pipeline's by default.")]
-Quantile = Annotated[float, typer.Option(help="Share of queries that must keep the objective.")]
+Slo = Annotated[
+    str | None,
+    option(
+        "TIME",
+        "Latency objective: 300ms, or of quantiles: p99=300ms,p50=100ms; the pipeline's by default.",
+    ),
+]
+Quantile = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of queries that must keep the objective; the pipeline's, or 0.99, by default.",
+        show_default=False,
+    ),
+]
+Per = Annotated[
+    str | None,
+    option(
+        "TIME", "The queries of every window this long, such as 5min, must keep the quantile by themselves."
+    ),
+]
+Share = Annotated[
+    float | None,
+    option("SHARE", "With --per: in this share of the windows, such as 0.99; in all by default."),
+]
 Headroom = Annotated[float, option("FACTOR", "Plan for this multiple of the traffic, such as 1.2.")]
 Margin = Annotated[str, option("TIME", "Keep back this much of the objective, such as 10ms.")]
 Guarantee = Annotated[

@@ -52,6 +52,34 @@ def optional_seconds(flag: str, text: str | None) -> float | None:
     return None if text is None else seconds_of(flag, text)
 
 
+def slo_of(text: str | None) -> dict[str, str] | float | None:
+    """Read the objective given with ``--slo``: seconds, or quantiles with their limits as in a pipeline file."""
+    if text is None or "=" not in text:
+        return optional_seconds("--slo", text)
+    limits: dict[str, str] = {}
+    for part in text.split(","):
+        name, _, limit = part.partition("=")
+        if name.strip() in limits:
+            raise InputError.one("--slo", f"{name.strip()} is given twice")
+        limits[name.strip()] = limit.strip()
+    from mipplan.pipeline import read_slo
+
+    try:
+        read_slo(limits)
+    except ValueError as error:
+        raise InputError.one("--slo", str(error)) from None
+    return limits
+
+
+def asked_of(
+    pipeline: mp.Pipeline, slo: dict[str, str] | float | None, per_s: float | None, share: float | None
+) -> tuple[mp.Pipeline, float | None]:
+    """Return a pipeline with the objective and windows given with flags, and the one limit if one was given."""
+    if isinstance(slo, dict):
+        return pipeline.asking(slo, per_s=per_s, share=share), None
+    return pipeline.asking(per_s=per_s, share=share), slo
+
+
 def seconds_of(flag: str, text: str) -> float:
     """Read the time given with a flag."""
     try:

@@ -138,7 +138,9 @@ def compare(
     trace: flags.TraceFile,
     slo: flags.Slo = None,
     profiles: flags.ProfilesDir = None,
-    quantile: flags.Quantile = 0.99,
+    quantile: flags.Quantile = None,
+    per: flags.Per = None,
+    share: flags.Share = None,
     split: Annotated[
         float, flags.option("SHARE", "Plan on this share of the trace's time, judge on the rest too.")
     ] = 0.5,
@@ -161,7 +163,8 @@ def compare(
         from mipplan.comparison import Contender, check_rules
 
         faults = Faults()
-        slo_s = faults.take(lambda: inputs.optional_seconds("--slo", slo))
+        limits = faults.take(lambda: inputs.slo_of(slo))
+        per_s = faults.take(lambda: inputs.optional_seconds("--per", per))
         time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
         asked = faults.take(lambda: inputs.read_pipeline(pipeline))
         measured = faults.take(lambda: inputs.read_profiles(profiles))
@@ -169,7 +172,6 @@ def compare(
         names = list(Contender) if planners is None else inputs.names_in(planners)
         faults.take(
             lambda: check_rules(
-                quantile=quantile,
                 split=split,
                 discipline=discipline,
                 planners=names,
@@ -181,13 +183,16 @@ def compare(
         faults.take(lambda: inputs.check_dispatch(dispatch))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
         faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
+        if asked and limits and per_s:
+            faults.take(lambda: inputs.asked_of(asked.value, limits.value, per_s.value, share))
         faults.check()
+        stated, slo_s = inputs.asked_of(asked.value, limits.value, per_s.value, share)
         with session.progress() as progress:
             comparison = mp.compare(
-                asked.value.staggered(stagger_s.value),
+                stated.staggered(stagger_s.value),
                 measured.value,
                 arrivals.value,
-                slo_s=slo_s.value,
+                slo_s=slo_s,
                 quantile=quantile,
                 split=split,
                 discipline=discipline,

@@ -25,7 +25,6 @@ from mipplan.core import (
     SearchLimits,
     check_all,
     check_one_of,
-    check_quantile,
     check_seed,
     check_time_limit,
     interrupts_seen,
@@ -47,7 +46,7 @@ from mipplan.result import (
     Plan,
     PlanStatus,
     check_laws,
-    resolve_slo_ns,
+    resolve_objective,
 )
 from mipplan.trace import Trace, check_split, split_trace
 from mipplan.verification import certify
@@ -67,9 +66,11 @@ def compare(
     trace: Trace,
     *,
     slo_s: float | None = None,
-    quantile: float = 0.99,
+    quantile: float | None = None,
     split: float = 0.5,
     discipline: str = "oldest_first",
+    per_s: float | None = None,
+    share: float | None = None,
     dispatch: Dispatch = None,
     planners: Sequence[str] = tuple(Contender),
     seed: int = 0,
@@ -84,8 +85,8 @@ def compare(
 
     Parameters
     ----------
-    pipeline, profiles, slo_s, quantile
-        As for `mipplan.plan`.
+    pipeline, profiles, slo_s, quantile, per_s, share
+        As for `mipplan.plan`; baselines plan for the same objective.
     trace : Trace
     split : float
         Share of the trace's time to plan on, in (0, 1).
@@ -120,9 +121,9 @@ def compare(
         If there is no solver for the certified plan.
     """
     check_all(
-        lambda: check_rules(quantile, split, discipline, planners, seed, seeds, time_limit_s),
+        lambda: check_rules(split, discipline, planners, seed, seeds, time_limit_s),
         lambda: split_trace(trace, split),
-        lambda: resolve_slo_ns(pipeline, slo_s),
+        lambda: resolve_objective(pipeline, slo_s, quantile, seed, per_s=per_s, share=share),
         lambda: check_names(pipeline, profiles),
         lambda: check_laws(pipeline, dispatch),
     )
@@ -130,9 +131,9 @@ def compare(
     if not pipeline.is_random:
         drawn = drawn[:1]
     planned_on, judged_on = split_trace(trace, split)
-    slo_ns = resolve_slo_ns(pipeline, slo_s)
+    pipeline = pipeline.asking(per_s=per_s, share=share)
     task = PlanningTask(
-        pipeline, profiles, planned_on, slo_ns / NS_PER_S, quantile, seed, discipline, time_limit_s, dispatch
+        pipeline, profiles, planned_on, slo_s, quantile, seed, discipline, time_limit_s, dispatch
     )
     evaluator = Evaluator(planned_on, judged_on, discipline, seed, drawn)
     rows: list[ComparisonRow] = []
@@ -150,8 +151,10 @@ def compare(
                 break
             rows.append(row)
     left_out = contenders[len(rows) :]
-    asked = (slo_ns, float(quantile), discipline, float(split), check_seed(seed), drawn)
-    return Comparison(*asked, planned_on, judged_on, tuple(rows), left_out)
+    objective = resolve_objective(pipeline, slo_s, quantile, seed)
+    return Comparison(
+        objective, discipline, float(split), drawn, planned_on, judged_on, tuple(rows), left_out
+    )
 
 
 def plan_under_laws(
@@ -253,8 +256,8 @@ class PlanningTask:
     pipeline: Pipeline
     profiles: Profiles
     trace: Trace
-    slo_s: float
-    quantile: float
+    slo_s: float | None
+    quantile: float | None
     seed: int
     discipline: str  # That the plans are judged under; only refinement can make use of it.
     time_limit_s: float | None  # Of each search.
@@ -333,13 +336,12 @@ class Evaluator:
 
     def _judge(self, plan: Plan, trace: Trace, seed: int) -> Judgement:
         replayed = replay(plan, trace, discipline=self.discipline, seed=seed)
-        quantile_ns = replayed.quantile_ns(plan.quantile)
+        quantile_ns = replayed.objective_ns(plan.objective)
         misses = int(np.count_nonzero(replayed.latency_ns > plan.slo_ns))
         return Judgement(seed, replayed.queries, quantile_ns, misses, quantile_ns <= plan.slo_ns)
 
 
 def check_rules(
-    quantile: float,
     split: float,
     discipline: str,
     planners: Sequence[str],
@@ -352,7 +354,6 @@ def check_rules(
     Raises `InputError` listing every fault.
     """
     check_all(
-        lambda: check_quantile(quantile),
         lambda: check_split(split),
         lambda: check_one_of("discipline", discipline, Discipline, repr),
         lambda: _contenders(planners),

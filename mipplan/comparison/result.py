@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from mipplan.core import NS_PER_S, FieldOf, Printable, Summary, format_duration, from_front, higher_rank
-from mipplan.result import Plan
+from mipplan.result import Objective, Plan
 from mipplan.trace import Trace
 
 if TYPE_CHECKING:
@@ -113,14 +113,12 @@ class Comparison(Printable):
 
     Attributes
     ----------
-    slo_ns : int
-    quantile : float
+    objective : Objective
+        What all were asked for, with the seed of the token draws planned with.
     discipline : str
         Queue discipline of all replays here.
     split : float
         Share of the trace's time that was planned on.
-    seed : int
-        Of the token draws planned with.
     seeds : tuple of int
         Of the token draws on the rest; one where the pipeline draws nothing.
     planned_on, judged_on : Trace
@@ -131,19 +129,21 @@ class Comparison(Printable):
         Asked for, but Ctrl-C came first.
     """
 
-    slo_ns: int
-    quantile: float
+    objective: Objective
     discipline: str
     split: float
-    seed: int
     seeds: tuple[int, ...]
     planned_on: Trace
     judged_on: Trace
     rows: tuple[ComparisonRow, ...]
     left_out: tuple[Contender, ...] = ()
 
-    slo_s = FieldOf[float]("slo_ns", NS_PER_S)
+    slo_s = FieldOf[float]("objective.slo_ns", NS_PER_S)
     """The objective in seconds."""
+    quantile = FieldOf[float]("objective.quantile")
+    """Of latency over queries that must keep it."""
+    seed = FieldOf[int]("objective.seed")
+    """Of the token draws planned with."""
 
     @property
     def by_cost(self) -> tuple[ComparisonRow, ...]:
@@ -197,8 +197,7 @@ class Comparison(Printable):
 
     def _summary(self) -> Summary:
         return Summary(
-            f"{len(self.rows)} planners on {self.planned_on.name}: "
-            f"P{100 * self.quantile:g} ≤ {format_duration(self.slo_ns)}",
+            f"{len(self.rows)} planners on {self.planned_on.name}: {self.objective.text}",
             figures=(
                 ("planned on", f"the first {self.split:.0%} of its time, {len(self.planned_on):,} queries"),
                 ("held out", f"the rest, {len(self.judged_on):,} queries, {len(self.seeds)} seed(s)"),
@@ -221,7 +220,7 @@ class Comparison(Printable):
 
     def _line(self) -> str:
         planners = ", ".join(row.planner.value for row in self.rows[:8])
-        return f": P{100 * self.quantile:g} ≤ {format_duration(self.slo_ns)}, {planners}"
+        return f": {self.objective.text}, {planners}"
 
 
 def _verdict_text(judged: Judgement | None) -> str:

@@ -308,9 +308,12 @@ class Slo:
 
     def __post_init__(self) -> None:
         faults = Faults()
-        stated = [] if self.quantile is None else [self.quantile]
-        for quantile in [*stated, *(other.quantile for other in self.others)]:
+        stated = [DEFAULT_QUANTILE if self.quantile is None else self.quantile]
+        stated += [other.quantile for other in self.others]
+        for number, quantile in enumerate(stated):
             faults.take(partial(check_quantile, quantile))
+            if quantile in stated[:number]:
+                faults.add(Fault("slo.others", f"P{100 * quantile:g} is asked for twice"))
         for name, value, most in (("per_ns", self.per_ns, MAX_DURATION_NS), ("share", self.share, 1)):
             if value is not None and not (is_number(value) and 0 < value <= most):
                 faults.add(

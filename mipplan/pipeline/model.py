@@ -240,24 +240,23 @@ class Pipeline:
         object.__setattr__(made, "_stages", stages)
         return made
 
-    def asking(self, slo: object) -> Pipeline:
-        """Return the same pipeline with another objective, written as in the file.
+    def asking(
+        self, slo: object = None, *, per_s: float | None = None, share: float | None = None
+    ) -> Pipeline:
+        """Return the same pipeline with another objective, written as in the file, or with other windows.
 
         ``"300ms"``, or ``{"p99": "300ms", "p50": "100ms", "per": "5min", "share": 0.99}``: quantiles with their limits,
         and windows whose queries must keep them by themselves, all of them or a share.
 
-        Raises
-        ------
-        InputError
-            With every fault.
+        Raises `InputError` with every fault.
         """
+        made = copy.copy(self)
         try:
-            limit_ns, asked = read_slo(slo)
+            limit_ns, asked = (self.slo_ns, self.slo) if slo is None else read_slo(slo)
         except ValueError as error:
             raise InputError.one("slo", str(error)) from None
-        made = copy.copy(self)
-        object.__setattr__(made, "slo_s", limit_ns / NS_PER_S)
-        object.__setattr__(made, "slo", asked)
+        object.__setattr__(made, "slo_s", None if limit_ns is None else limit_ns / NS_PER_S)
+        object.__setattr__(made, "slo", asked.over(per_s, share))
         return made
 
     def longest_paths(self) -> LongestPaths[str]:

@@ -79,7 +79,9 @@ def find_first_plan(
         cheapest = min(candidates, key=lambda candidate: candidate.microusd_per_hour)
         candidates.remove(cheapest)
         if instance.keeps_slo(cheapest.services):
-            return CertifiedConfiguration.of(cheapest, instance)
+            # With no time for any wait a stage got all it may have: mostly many times what it needs.
+            unsized = any(family.fewest < replicas == family.most for family, replicas in cheapest.values())
+            return trim(instance, cheapest) if unsized else CertifiedConfiguration.of(cheapest, instance)
         # The quick test is one-sided. From being wrong the oracle has learnt enough to size this pattern anew.
         start = {
             stage: Option(family, _least(family, replicas)) for stage, (family, replicas) in cheapest.items()

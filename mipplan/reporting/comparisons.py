@@ -78,6 +78,7 @@ class ComparisonReport(Report):
 
     command: Literal["compare"] = "compare"
     pipeline: str
+    objective: Annotated[str, "objective.text"]
     slo_s: float
     quantile: float
     discipline: str
@@ -126,7 +127,7 @@ def _comparison_notes(pipeline: Pipeline, comparison: Comparison) -> list[str]:
 
 def show_comparison(console: Console, report: ComparisonReport) -> None:
     """Who keeps the objective where, at what cost; how it was planned; what must be known to read it."""
-    objective = f"P{percent_text(report.quantile)} ≤ {seconds_text(report.slo_s)}"
+    objective = report.objective
     discipline = report.discipline.replace("_", " ")
     console.print(f"[bold]{escape(report.pipeline)}[/bold]: {objective}, all judged under {discipline}")
     console.print(f"[bold]planned on[/bold]  {trace_text(report.planned_on, cut=True)}, seed {report.seed}")

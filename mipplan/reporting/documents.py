@@ -263,8 +263,11 @@ class PlanReport(Report):
     status: str
     reason: str | None
     limit: str | None
+    objective: Annotated[str, "objective.text"]
     slo_s: float
     quantile: float
+    per_s: Annotated[float | None, "objective.per_s"]
+    share: Annotated[float, "objective.share"]
     guarantee: str
     headroom: float
     margin_s: float
@@ -299,13 +302,16 @@ class ReplayCommandReport(Report):
     command: Literal["replay"] = "replay"
     plan_file: str
     usd_per_hour: float
+    objective: Annotated[str, "objective.text"]
     quantile: float
+    kept: bool
     trace: TraceReport
     dispatch: str
     in_sample: bool
     replay: ReplayReport
     window_s: float | None
     windows: list[WindowReport] | None
+    remarks: list[str]
     written: list[str]
 
 
@@ -347,6 +353,7 @@ class VerifyReport(Report):
     verified: bool
     problems: list[str]
     remarks: list[str]
+    objective: Annotated[str, "plan.objective.text"]
     slo_s: float
     quantile: float
     dispatch: str

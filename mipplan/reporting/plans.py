@@ -29,6 +29,7 @@ from mipplan.reporting.documents import (
 from mipplan.reporting.text import (
     LABELS,
     figures,
+    hidden_misses,
     percent_text,
     seconds_text,
     show_notes,
@@ -77,6 +78,7 @@ def plan_report(
         remarks = [f"the certificate is a sharp one: it holds for runs where {plan.runs.text}", *remarks]
     if apart := stagger_text(plan.pipeline.staggers_ns(plan.laws)):
         remarks = [f"outputs of a batch are planned to go on up to {apart}", *remarks]
+    remarks = [*remarks, *([] if replayed is None else hidden_misses(replayed, plan.objective))]
     buckets = None if plan.envelope is None else [BucketReport(burst=b, rate_rps=r) for b, r in plan.envelope]
     return PlanReport.of(
         plan,
@@ -132,9 +134,8 @@ def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
         rows.append(("budget", f"{report.budget_usd_per_hour:.4f} $/h  ({proof})"))
     else:
         proof = _proof(report, "proven cheapest")
-        share = "every query" if report.envelope is not None else f"P{percent_text(report.quantile)}"
         rows.append(("lower bound", f"{report.lower_bound_usd_per_hour:.4f} $/h  ({proof})"))
-        rows += [*_law_figures(report), ("objective", f"{share} ≤ {seconds_text(report.slo_s)}")]
+        rows += [*_law_figures(report), ("objective", report.objective)]
     if report.headroom != 1.0 or report.margin_s:
         margin = f", {seconds_text(report.margin_s)} of the objective kept back" if report.margin_s else ""
         rows.append(("headroom", f"{report.headroom:g} × the traffic{margin}"))
@@ -221,7 +222,7 @@ def verify_report(verification: Verification, plan_file: str, trace: Trace) -> V
 def show_verification(console: Console, report: VerifyReport) -> None:
     """Verified or not, and why."""
     console.print(f"[bold]{escape(report.plan_file)}[/bold] on {trace_text(report.trace)}\n")
-    rows = [("objective", f"P{percent_text(report.quantile)} ≤ {seconds_text(report.slo_s)}")]
+    rows = [("objective", report.objective)]
     if report.certificate_s is not None:
         certificate = seconds_text(report.certificate_s)
         law = "" if report.dispatch == "eager" else f", {report.dispatch} dispatch"

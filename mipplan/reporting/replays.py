@@ -28,6 +28,7 @@ from mipplan.reporting.text import (
     NO_THEOREM_UNDER_FIFO,
     counted,
     figures,
+    hidden_misses,
     objective_text,
     seconds_text,
     show_notes,
@@ -121,9 +122,11 @@ def replay_command_report(
         trace=trace,
         dispatch=dispatch or plan.dispatch,
         in_sample=plan.trace is not None and plan.trace.sha256 == trace.sha256,
+        kept=result.objective_ns(plan.objective) <= plan.slo_ns,
         replay=replay_report(result, plan.slo_s),
         window_s=None if windows is None else windows.window_s,
         windows=None if windows is None else windows.to_pandas().to_dict(orient="records"),
+        remarks=hidden_misses(result, plan.objective),
         written=list(written),
     )
 
@@ -146,7 +149,7 @@ def show_replay(console: Console, report: ReplayCommandReport) -> None:
     overran = overruns_text(replay.overruns, replay.queries_lost)
     if overran is not None:
         notes.append(f"overruns: {overran}")
-    notes += _uncovered_notes(report.dispatch, replay)
+    notes += [*_uncovered_notes(report.dispatch, replay), *report.remarks]
     show_notes(console, notes, report.written)
 
 
@@ -176,7 +179,7 @@ def _verdict_figures(report: ReplayCommandReport) -> list[tuple[str, str]]:
     if replay.service != "as measured":
         rows.append(("service", replay.service))
     if replay.slo_s is not None and replay.misses is not None and replay.miss_rate is not None:
-        verdict = objective_text(report.quantile, replay.slo_s, replay.queries, replay.misses)
+        verdict = f"{report.objective}: {'kept' if report.kept else 'missed'}"
         rows.append(("objective", verdict))
         between = ""
         if replay.miss_rate_interval is not None:

@@ -9,8 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mipplan.core import NS_PER_S, format_duration, higher_rank
+from mipplan.core import NS_PER_S, Allowance, format_duration, higher_rank, window_text
 from mipplan.reporting.documents import TraceReport
+from mipplan.result import Objective, ReplayResult
 
 #: Figures of a replay are called by these names.
 LABELS = {
@@ -57,6 +58,28 @@ def objective_text(quantile: float, slo_s: float, queries: int, misses: int) -> 
     allowed = queries - 1 - higher_rank(quantile, queries)
     verdict = "kept" if misses <= allowed else "missed"
     return f"P{percent_text(quantile)} ≤ {seconds_text(slo_s)}: {verdict}"
+
+
+#: Windows that are looked at where an objective has none: the longest of which there are at least a dozen.
+_WINDOWS_NS = (300 * NS_PER_S, 60 * NS_PER_S)
+_FEWEST_WINDOWS = 12
+
+
+def hidden_misses(result: ReplayResult, objective: Objective) -> list[str]:
+    """Say in which windows of time an objective is missed that is kept over the whole trace: one remark, or none."""
+    span_ns = int(result.ingress_ns[-1] - result.ingress_ns[0])
+    per_ns = next((per_ns for per_ns in _WINDOWS_NS if span_ns >= _FEWEST_WINDOWS * per_ns), None)
+    if per_ns is None or objective.per_ns or result.objective_ns(objective) > objective.slo_ns:
+        return []
+    limits_ns = Allowance.of(objective.quantile, result.ingress_ns, per_ns).limits(result.latency_ns)
+    missed = sum(limit_ns > objective.slo_ns for limit_ns in limits_ns)
+    if not missed:
+        return []
+    worst, length = format_duration(max(limits_ns)), window_text(per_ns)
+    where = f"missed in {missed} of {len(limits_ns)} windows of {length} (worst {worst})"
+    return [
+        f"{objective.text} is kept over the whole trace, but {where}: plan with --per {length} to keep it in each"
+    ]
 
 
 def table(*headings: str) -> Table:

@@ -9,6 +9,7 @@ from functools import partial
 
 from mipplan.core import (
     DEFAULT_QUANTILE,
+    NS_PER_S,
     Allowance,
     Criterion,
     Fault,
@@ -94,7 +95,8 @@ class Objective:
     def text(self) -> str:
         """The whole objective: ``P99 in every 5min ≤ 300 ms, P50 ≤ 100 ms``."""
         name = self.name if self.envelope is None else "every query"
-        further = (f", P{100 * one.quantile:g} ≤ {format_duration(one.limit_ns)}" for one in self.others)
+        over = over_text(self.per_ns, self.share)
+        further = (f", P{100 * one.quantile:g}{over} ≤ {format_duration(one.limit_ns)}" for one in self.others)
         return f"{name} ≤ {format_duration(self.slo_ns)}{''.join(further)}"
 
     def criterion(self, ingress_ns: Int64) -> Criterion:
@@ -105,6 +107,11 @@ class Objective:
 
         others = tuple((allowance(one.quantile), self.slo_ns - one.limit_ns) for one in self.others)
         return Criterion(allowance(self.quantile), others)
+
+    @property
+    def per_s(self) -> float | None:
+        """Length of the windows in seconds; None where there are none."""
+        return None if self.per_ns is None else self.per_ns / NS_PER_S
 
     @property
     def deadline_ns(self) -> int:
