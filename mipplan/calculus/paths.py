@@ -22,7 +22,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from mipplan.calculus.samplepath import Probes, StageService, service_time_ns
+from mipplan.calculus.longest import Probes
+from mipplan.calculus.samplepath import StageService, service_time_ns
 from mipplan.calculus.waits import StageQueue, Wait, WaitCurve
 from mipplan.core import Bool, Int64, higher_rank
 from mipplan.pipeline import Edge
@@ -191,14 +192,14 @@ class _Analysis:
             self.queues[first] = StageQueue(ingress if reached is None else ingress[reached], reached)
         queue = self.queues[first]
         if reached is None and going_on is None and tokens.one_per_query:
-            return queue.curve(None, self.workload.queries + self.off_path_rank)
+            return queue.curve(None, -self.off_path_rank)
         probe = _last_of_each_query(tokens.query, going_on)
         if reached is None:
-            return queue.curve(Probes(probe), int(probe.size) + self.off_path_rank)
+            return queue.curve(_marked(tokens.count, probe), -self.off_path_rank)
         last = np.searchsorted(reached, probe, side="right") - 1
         # A query with no older token on the path's beginning has no wait at all (−∞) and is left out.
         probe, last = probe[last >= 0], last[last >= 0]
-        return queue.curve(Probes(last, probe, ingress[probe]), int(probe.size) + self.off_path_rank)
+        return queue.curve(Probes(last, probe, ingress[probe]), -self.off_path_rank)
 
 
 def _marked(count: int, tokens: Int64) -> Bool:

@@ -6,11 +6,8 @@ Proofs: [theory, section 2][2-what-one-stage-guarantees] and [3][3-the-certifica
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,17 +16,13 @@ from mipplan.core import (
     UNLIMITED_NS,
     InputError,
     Int64,
-    SampleParams,
-    find_largest,
-    greatest_values,
 )
 from mipplan.pipeline import DispatchLaw
 
 #: Products above this are split, because no intermediate result may leave int64.
-_SAFE = 2**62
-_SAMPLE_PARAMS = SampleParams()
-#: Waits below 0.8 of what is known to be the least one asked for are not looked at, because none of them can count.
-_DOUBTED = 0.8
+LARGEST_PRODUCT = 2**62
+#: Values in a run whose maximum is found by itself, and how many make that worth while.
+_RUN, _LONG = 8, 1 << 13
 
 
 @dataclass(frozen=True)
@@ -177,20 +170,20 @@ def latest_start_ns(
     index = np.arange(count, dtype=np.int64) if position is None else position
     last, number = (slice(None), index) if probes is None else probes
     if period_ns == 0:
-        return np.maximum.accumulate(arrival_ns)[last]
+        return running_maximum(arrival_ns)[last]
     base = int(arrival_ns.min())
     latest, served = int(arrival_ns.max()), int(number.max(initial=0)) + 1
-    if (latest - base + 1) * tokens + served * period_ns < _SAFE:
+    if (latest - base + 1) * tokens + served * period_ns < LARGEST_PRODUCT:
         key = (arrival_ns - np.int64(base)) * np.int64(tokens)
         key -= index * np.int64(period_ns)
-        np.maximum.accumulate(key, out=key)
+        running_maximum(key, out=key)
         key = key[last] + number * np.int64(period_ns)
         key += np.int64(tokens - 1)
         key //= np.int64(tokens)
         key += np.int64(base)
         return key
     # What would leave int64 even when split is refused: a wrapped number would look like a bound.
-    if latest + served * (period_ns // tokens + 1) >= _SAFE or served * tokens >= _SAFE:
+    if latest + served * (period_ns // tokens + 1) >= LARGEST_PRODUCT or served * tokens >= LARGEST_PRODUCT:
         message = "these replicas would need more than a century for this trace: too long to count"
         raise InputError.one("load", message)
     done, remainder = _work_ns(index, period_ns, tokens)
@@ -201,166 +194,31 @@ def latest_start_ns(
     return start
 
 
-class Probes(NamedTuple):
-    """Tokens whose waits count: one per query that goes on along a path's remainder."""
+def running_maximum(values: Int64, out: Int64 | None = None) -> Int64:
+    """Greatest of each value and all before it, shape (n,): ``np.maximum.accumulate``, of long arrays in half the time.
 
-    last: Int64  # Shape (q,). Index of the last token before or at it that came along the path's beginning.
-    # Shape (q,), or None where each is that last token itself. Its token number at the stage, and its query's ingress.
-    number: Int64 | None = None
-    ingress_ns: Int64 | None = None
-
-    def only(self, some: Int64) -> Probes:
-        """Only those that are numbered in `some`."""
-        if self.number is None or self.ingress_ns is None:
-            return Probes(self.last[some])
-        return Probes(self.last[some], self.number[some], self.ingress_ns[some])
-
-    def among(self, arrival_ns: Int64, position: Int64 | None) -> tuple[Int64, Int64, Int64]:
-        """Index, number and ingress of each, given the tokens that came along the path's beginning."""
-        if self.number is not None and self.ingress_ns is not None:
-            return self.last, self.number, self.ingress_ns
-        return self.last, self.last if position is None else position[self.last], arrival_ns[self.last]
-
-
-class Sought(NamedTuple):
-    """Which of the waits at one rate is looked for: the one that has `rank` others at or below it."""
-
-    rank: int
-    kept: int  # What this many of the tokens wait for that wait longest is told, too: at least those from `rank` up.
-    probes: Probes | None = None  # None if the wait of every token counts.
-    # What is known already: the wait is no shorter, and much shorter ones are not looked at.
-    least_ns: int = 0
-
-
-@dataclass(frozen=True)
-class Supports:
-    """Lower bounds on the waits of some tokens at every rate: the work since an older token, less the time since."""
-
-    work: Int64  # Shape (s,). Tokens served from the older one on.
-    gap_ns: Int64  # Shape (s,). How much later the token entered than the older one.
-
-    def lower_ns(self, period_ns: int, tokens: int, above: int) -> int:
-        """Wait that `above` of these tokens reach at least at ``1/R = period_ns / tokens``, rounded up; ≥ 0."""
-        size = self.work.size
-        if size < above:
-            return 0
-        farthest_ns, most = self._extents
-        extent = farthest_ns * tokens + most * period_ns
-        if extent >= _SAFE:
-            return 0  # true, if of no use: such rates are far from any of interest
-        waits = self.work * np.int64(period_ns) - self.gap_ns * np.int64(tokens)
-        waits.partition(size - above)
-        return max(0, -(-int(waits[size - above]) // tokens))
-
-    @cached_property
-    def _extents(self) -> tuple[int, int]:
-        """Longest gap, either way, and most work."""
-        return int(np.abs(self.gap_ns).max()), int(self.work.max())
-
-
-def longest_waits_ns(
-    arrival_ns: Int64,
-    period_ns: int,
-    tokens: int,
-    sought: Sequence[Sought],
-    position: Int64 | None = None,
-    params: SampleParams = _SAMPLE_PARAMS,
-) -> list[tuple[int, Supports]]:
-    """Return waits ``Y(i) − t(i)``, and what the longest ones wait for, all from one pass over the tokens.
-
-    Y is that of `latest_start_ns`, t the ingress of each probe, or `arrival_ns` without any; waits are rounded up to
-    ns. Of equal waits, the first are kept. Order does not change when all waits are multiplied by `tokens`, so only
-    those that are returned are ever divided.
+    It waits for each maximum before it takes the next. Here the values of many runs are taken side by side, and then
+    what came before each run. `out` may be `values`.
     """
-    scaled = _scaled_waits(arrival_ns, period_ns, tokens, position, [one.probes for one in sought])
-    found = []
-    for one in sought:
-        if scaled is not None:
-            found.append(_longest(one, scaled, arrival_ns, tokens, position, params))
-            continue
-        probes = None if one.probes is None else one.probes.among(arrival_ns, position)
-        starts = latest_start_ns(arrival_ns, period_ns, tokens, position, probes and probes[:2])
-        waits = starts - (arrival_ns if probes is None else probes[2])
-        nothing = np.empty(0, dtype=np.int64)
-        found.append((int(np.partition(waits, one.rank)[one.rank]), Supports(nothing, nothing)))
-    return found
-
-
-class _Scaled(NamedTuple):
-    """Waits times `tokens` at one rate, and the running maximum behind them; shape (k,)."""
-
-    waits: Int64
-    greatest: Int64
-    base_ns: int
-    period_ns: int
-
-
-def _longest(
-    sought: Sought,
-    scaled: _Scaled,
-    arrival_ns: Int64,
-    tokens: int,
-    position: Int64 | None,
-    params: SampleParams,
-) -> tuple[int, Supports]:
-    """Return one of the waits at a rate, and what the longest ones wait for."""
-    probes = sought.probes
-    if probes is None:
-        waits = scaled.waits
-    elif probes.number is None or probes.ingress_ns is None:
-        waits = scaled.waits[probes.last]
-    else:
-        entered = (probes.ingress_ns - np.int64(scaled.base_ns)) * np.int64(tokens)
-        waits = scaled.greatest[probes.last] - (entered - probes.number * np.int64(scaled.period_ns))
-    above = waits.size - sought.rank
-    # Rounding up may have added one unit of time. (Of 0 nothing follows: some waits may be negative.)
-    doubtful = find_largest(waits, sought.kept, params)
-    if doubtful is None and sought.least_ns > 1:
-        doubtful = np.flatnonzero(waits >= int(_DOUBTED * (sought.least_ns - 1)) * tokens)
-    elif doubtful is None:
-        doubtful = np.arange(waits.size)
-    # Both order statistics come of one pass: most of the time goes into it.
-    those = waits[doubtful]
-    first = max(0, those.size - sought.kept)
-    order = np.partition(those, [first, those.size - above])
-    slow = doubtful[greatest_values(those, sought.kept, int(order[first]))]
-    exact = -(-int(order[those.size - above]) // tokens)
-    some = Probes(slow) if probes is None else probes.only(slow)
-    last, number, ingress_ns = some.among(arrival_ns, position)
-    # A running maximum lasts from the token that sets it, mostly for many tokens.
-    greatest = scaled.greatest[last]
-    change = np.flatnonzero(np.r_[True, greatest[1:] != greatest[:-1]])
-    since = np.searchsorted(scaled.greatest, greatest[change])
-    since = np.repeat(since, np.diff(change, append=last.size))
-    work = number - (since if position is None else position[since])
-    return exact, Supports(work, ingress_ns - arrival_ns[since])
-
-
-def _scaled_waits(
-    arrival_ns: Int64, period_ns: int, tokens: int, position: Int64 | None, probes: Sequence[Probes | None]
-) -> _Scaled | None:
-    """Waits of all tokens times `tokens`; None if these, or those of some probes, could leave int64."""
-    newest = arrival_ns.size - 1 if position is None else int(position[-1])
-    base, latest = int(arrival_ns[0]), int(arrival_ns[-1])
-    for some in probes:
-        if some is not None and some.number is not None and some.ingress_ns is not None:
-            newest = max(newest, int(some.number.max(initial=0)))
-            latest = max(latest, int(some.ingress_ns.max(initial=0)))
-    if (latest - base + 1) * tokens + (newest + 1) * period_ns >= _SAFE:
-        return None
-    # Two arrays are all that is made, and written again: with long traces, making more is what takes the time.
-    work = np.arange(arrival_ns.size, dtype=np.int64) if position is None else position.astype(np.int64)
-    work *= np.int64(period_ns)
-    key = arrival_ns - np.int64(base)
-    key *= np.int64(tokens)
-    key -= work
-    greatest = np.maximum.accumulate(key, out=work)
-    return _Scaled(np.subtract(greatest, key, out=key), greatest, base, period_ns)
+    if values.size < _LONG:
+        return np.maximum.accumulate(values, out=out)
+    greatest = np.empty_like(values) if out is None else out
+    if greatest is not values:
+        np.copyto(greatest, values)
+    full = values.size // _RUN * _RUN
+    runs = greatest[:full].reshape(-1, _RUN)
+    for place in range(1, _RUN):
+        np.maximum(runs[:, place], runs[:, place - 1], out=runs[:, place])
+    before = np.maximum.accumulate(runs[:-1, -1])
+    np.maximum(runs[1:], before[:, None], out=runs[1:])
+    rest = greatest[full - 1 :]
+    np.maximum.accumulate(rest, out=rest)
+    return greatest
 
 
 def _lexicographic_maximum(whole: Int64, remainder: Int64, tokens: int) -> tuple[Int64, Int64]:
     """Running maximum of ``whole − remainder/tokens``, remainders in [0, tokens): greatest whole, least remainder."""
-    greatest = np.maximum.accumulate(whole)
+    greatest = running_maximum(whole)
     # Remainders count only where the maximum is attained. Each new maximum starts a segment whose remainders are
     # put below those of all segments before, so that one running minimum serves them all.
     segment = np.cumsum(np.r_[0, greatest[1:] != greatest[:-1]]) * np.int64(tokens)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipplan.calculus import StageService, latest_start_ns
-from mipplan.calculus.samplepath import Probes, Sought, Supports, longest_waits_ns, service_time_ns
+from mipplan.calculus.longest import Probes, Sought, Supports, longest_waits_ns
+from mipplan.calculus.samplepath import running_maximum, service_time_ns
 from mipplan.core import InputError, SampleParams
 
 times = st.lists(st.integers(0, 60), min_size=1, max_size=12)
@@ -137,14 +138,14 @@ def test_the_longest_waits_are_the_same_whether_a_sample_tells_their_length_or_n
         "one burst": np.concatenate([np.arange(3_900) * 12, np.full(100, 3_900 * 12)]),
     }
     for name, arrival_ns in arrivals.items():
-        rank, kept = 3_950, 75
+        above, kept = 50, 75
         ((truth, supports),) = longest_waits_ns(
-            arrival_ns, 17, 2, [Sought(rank, kept)], params=SampleParams(10**9)
+            arrival_ns, 17, 2, [Sought(above, kept)], params=SampleParams(10**9)
         )
-        assert truth == np.sort(latest_start_ns(arrival_ns, 17, 2) - arrival_ns)[rank]
+        assert truth == np.sort(latest_start_ns(arrival_ns, 17, 2) - arrival_ns)[-above]
         for sample in (8, 64, 500):
             for least_ns in (0, truth // 2, truth):
-                sought = Sought(rank, kept, least_ns=least_ns)
+                sought = Sought(above, kept, least_ns=least_ns)
                 ((found, others),) = longest_waits_ns(
                     arrival_ns, 17, 2, [sought], params=SampleParams(sample)
                 )
@@ -152,6 +153,17 @@ def test_the_longest_waits_are_the_same_whether_a_sample_tells_their_length_or_n
                 if others.work.size == supports.work.size:
                     assert np.array_equal(others.work, supports.work)
                     assert np.array_equal(others.gap_ns, supports.gap_ns)
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 8_191, 8_192, 8_193, 20_000, 20_007])
+def test_running_maximum_of_short_and_long_arrays(size: int) -> None:
+    rng = np.random.default_rng(size)
+    for values in (rng.integers(-(2**62), 2**62, size), np.arange(size) // 3, -np.arange(size)):
+        before, expected = values.copy(), np.maximum.accumulate(values)
+        assert np.array_equal(running_maximum(values), expected)
+        assert np.array_equal(values, before)
+        assert running_maximum(values, out=values) is values
+        assert np.array_equal(values, expected)
 
 
 # ------------------------------------------------------------------------------------ what the longest waits wait for
@@ -186,13 +198,13 @@ def test_the_longest_waits_and_what_they_wait_for_are_those_of_the_definition(
     # What is asked of some of the tokens beside it changes nothing, and they are found by the same pass.
     own = np.array(sorted(data.draw(st.sets(st.integers(0, len(arrival) - 1), min_size=1))))
     longest = data.draw(st.integers(0, own.size - 1))
-    (exact, supports), (among, _) = longest_waits_ns(
+    (exact, supports), (marked, _) = longest_waits_ns(
         np.array(arrival),
         period_ns,
         tokens,
         [
-            Sought(rank, kept, probes if way == "probes" else None),
-            Sought(longest, own.size - longest, Probes(own)),
+            Sought(len(asked) - rank, kept, probes if way == "probes" else None),
+            Sought(own.size - longest, own.size - longest, np.isin(np.arange(len(arrival)), own)),
         ],
         None if way == "all tokens" else np.array(position),
     )
@@ -204,7 +216,7 @@ def test_the_longest_waits_and_what_they_wait_for_are_those_of_the_definition(
         max(arrival[j] + (position[i] - position[j]) * slope for j in range(i + 1)) - arrival[i]
         for i in own.tolist()
     ]
-    assert among == math.ceil(sorted(every)[longest])
+    assert marked == math.ceil(sorted(every)[longest])
 
 
 @given(
@@ -235,7 +247,7 @@ def test_supports_say_nothing_where_products_would_wrap_round() -> None:
 
 def test_waits_far_apart_are_found_in_the_slow_way() -> None:
     arrival = np.array([0, 0, 0, FAR])
-    ((exact, supports),) = longest_waits_ns(arrival, 10, 8, [Sought(3, 1)])
+    ((exact, supports),) = longest_waits_ns(arrival, 10, 8, [Sought(1, 1)])
     assert exact == 3  # the third at once waits for two of 10/8 ns
     assert supports.work.size == supports.gap_ns.size == 0
     probes = Probes(np.array([0, 2]), np.array([0, 2]), np.array([0, 0]))
