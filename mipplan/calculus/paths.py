@@ -187,19 +187,20 @@ class _Analysis:
     def _make_curve(
         self, first: tuple[str, ...], tokens: StageTokens, reached: Int64 | None, going_on: Int64 | None
     ) -> WaitCurve:
-        ingress = self.workload.ingress_ns if tokens.one_per_query else self.workload.ingress_ns[tokens.query]
+        ingress_ns, owners = self.workload.ingress_ns, tokens.query
         if first not in self.queues:
-            self.queues[first] = StageQueue(ingress if reached is None else ingress[reached], reached)
-        queue = self.queues[first]
+            entered = ingress_ns if tokens.one_per_query else ingress_ns[owners]
+            self.queues[first] = StageQueue(entered if reached is None else entered[reached], reached)
+        queue, above = self.queues[first], -self.off_path_rank
         if reached is None and going_on is None and tokens.one_per_query:
-            return queue.curve(None, -self.off_path_rank)
-        probe = _last_of_each_query(tokens.query, going_on)
+            return queue.curve(None, above)
+        probe = _last_of_each_query(owners, going_on)
         if reached is None:
-            return queue.curve(_marked(tokens.count, probe), -self.off_path_rank)
+            return queue.curve(_marked(tokens.count, probe), above)
         last = np.searchsorted(reached, probe, side="right") - 1
         # A query with no older token on the path's beginning has no wait at all (−∞) and is left out.
         probe, last = probe[last >= 0], last[last >= 0]
-        return queue.curve(Probes(last, probe, ingress[probe]), -self.off_path_rank)
+        return queue.curve(Probes(last, probe, ingress_ns[owners[probe]]), above)
 
 
 def _marked(count: int, tokens: Int64) -> Bool:

@@ -257,7 +257,7 @@ def _stage_tokens(
 def _parents_of_messages(
     edge: Edge, tokens: StageTokens, everyone: Int64, seed: int, first_query: int
 ) -> Int64:
-    numbers = everyone if tokens.one_per_query else np.arange(tokens.count, dtype=np.int64)
+    numbers = everyone if tokens.one_per_query else _counted(everyone, tokens.count)
     place = f"edge {edge.parent} -> {edge.child}"
     certain = edge.probability >= 1.0
     if certain and edge.fanout.is_constant_integer:
@@ -318,7 +318,7 @@ def _interleave(owners: list[Int64], everyone: Int64) -> tuple[Int64, list[Int64
         (owner,) = owners
         # 0, 1, 2, …: the array itself if it is so, as in most workloads.
         is_counted = owner is everyone or _counts_up(owner)
-        return owner, [owner if is_counted else np.arange(owner.size, dtype=np.int64)]
+        return owner, [owner if is_counted else _counted(everyone, owner.size)]
     query = np.concatenate(owners)
     # Each edge's messages are in (query, parent, copy) order already, so a stable sort by query finishes it.
     order = np.argsort(query, kind="stable")
@@ -353,6 +353,11 @@ def _keep_latest(latest: Int64, values: Int64, owner: Int64, starts: Int64) -> N
     if starts.size < values.size:
         values, owner = np.maximum.reduceat(values, starts), owner[starts]
     latest[owner] = np.maximum(latest[owner], values)
+
+
+def _counted(everyone: Int64, count: int) -> Int64:
+    """0, 1, …, count − 1: where there are that many queries, a view of their numbers, which takes no memory."""
+    return everyone[:count] if count <= everyone.size else np.arange(count, dtype=np.int64)
 
 
 def _counts_up(array: Int64) -> bool:
