@@ -22,8 +22,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mipplan.calculus.longest import Probes
-from mipplan.calculus.samplepath import StageService, service_time_ns
+from mipplan.calculus.samplepath import Probes, StageService, service_time_ns
 from mipplan.calculus.waits import StageQueue, Wait, WaitCurve
 from mipplan.core import Bool, Int64, higher_rank
 from mipplan.pipeline import Edge

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Protocol
 
-from mipplan.calculus.longest import Probes, Sought, Supports, longest_waits_ns
+from mipplan.calculus.samplepath import Probes, Sought, Supports, longest_waits_ns
 from mipplan.core import UNLIMITED_NS, Bool, Int64
 
 

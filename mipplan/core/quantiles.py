@@ -1,4 +1,7 @@
-"""The one definition of a quantile used everywhere: over queries, the higher order statistic, never interpolated."""
+"""The one definition of a quantile used everywhere: over queries, the higher order statistic, never interpolated.
+
+And greatest values of long arrays, found quickly.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from mipplan.core.checks import Float64, Int64, is_number
 from mipplan.core.errors import InputError
 
 Numbers = Int64 | Float64
+#: Values in a run whose maximum is taken by itself, and how many values make that worth while.
+_RUN, _LONG = 8, 1 << 13
 
 
 @dataclass(frozen=True)
@@ -93,3 +98,25 @@ def greatest_values(values: Numbers, count: int, least: int | None = None) -> In
     chosen = values > least
     chosen[np.flatnonzero(values == least)[: count - np.count_nonzero(chosen)]] = True
     return np.flatnonzero(chosen)
+
+
+def running_maximum(values: Int64, out: Int64 | None = None) -> Int64:
+    """Greatest of each value and all before it, shape (n,): ``np.maximum.accumulate``, of long arrays in half the time.
+
+    It waits for each maximum before it takes the next. Here the values of many runs are taken side by side, and then
+    what came before each run. `out` may be `values`.
+    """
+    if values.size < _LONG:
+        return np.maximum.accumulate(values, out=out)
+    greatest = np.empty_like(values) if out is None else out
+    if greatest is not values:
+        np.copyto(greatest, values)
+    full = values.size // _RUN * _RUN
+    runs = greatest[:full].reshape(-1, _RUN)
+    for place in range(1, _RUN):
+        np.maximum(runs[:, place], runs[:, place - 1], out=runs[:, place])
+    before = np.maximum.accumulate(runs[:-1, -1])
+    np.maximum(runs[1:], before[:, None], out=runs[1:])
+    rest = greatest[full - 1 :]
+    np.maximum.accumulate(rest, out=rest)
+    return greatest

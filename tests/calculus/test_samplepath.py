@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipplan.calculus import StageService, latest_start_ns
-from mipplan.calculus.longest import Probes, Sought, Supports, longest_waits_ns
-from mipplan.calculus.samplepath import running_maximum, service_time_ns
-from mipplan.core import InputError, SampleParams
+from mipplan.calculus.samplepath import Probes, Sought, Supports, longest_waits_ns, service_time_ns
+from mipplan.core import InputError, SampleParams, running_maximum
 
 times = st.lists(st.integers(0, 60), min_size=1, max_size=12)
 #: An arrival so late that E·tokens leaves int64, and everything is computed in two parts.
@@ -164,6 +163,30 @@ def test_running_maximum_of_short_and_long_arrays(size: int) -> None:
         assert np.array_equal(values, before)
         assert running_maximum(values, out=values) is values
         assert np.array_equal(values, expected)
+
+
+def test_sets_of_tokens_that_are_asked_about_together_get_the_same_answers_as_alone() -> None:
+    """Large and small ones, one whose longest waits the sample misjudges, and tokens that came another way."""
+    rng = np.random.default_rng(8)
+    arrival_ns = np.cumsum(rng.gamma(0.3, 30.0, 4_000)).astype(np.int64)
+    marks = [rng.random(4_000) < share for share in (0.7, 0.2, 0.05)]
+    marks.append(np.arange(4_000) < 120)
+    last = np.flatnonzero(marks[0])
+    others = Probes(last, last + 1, arrival_ns[last] + 2)
+    sought = [Sought(20, 30, among) for among in (None, *marks, others)]
+    for tokens in (1, 2, 7):
+        rate = (10 * tokens + 3, tokens)
+        waits = latest_start_ns(arrival_ns, *rate) - arrival_ns
+        for sample in (16, 64, 256, 10**9):
+            params = SampleParams(sample)
+            together = longest_waits_ns(arrival_ns, *rate, sought, params=params)
+            for one, (wait_ns, supports) in zip(sought, together, strict=True):
+                ((alone_ns, alone),) = longest_waits_ns(arrival_ns, *rate, [one], params=SampleParams(10**9))
+                assert wait_ns == alone_ns
+                assert np.array_equal(supports.work, alone.work)
+                assert np.array_equal(supports.gap_ns, alone.gap_ns)
+            for marked, (wait_ns, _) in zip(marks, together[1:], strict=False):
+                assert wait_ns == np.sort(waits[marked])[-20]
 
 
 # ------------------------------------------------------------------------------------ what the longest waits wait for
