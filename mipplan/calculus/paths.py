@@ -196,34 +196,36 @@ class _Analysis:
     def _make_curve(
         self, first: tuple[str, ...], tokens: StageTokens, reached: Int64 | None, going_on: Int64 | None
     ) -> Wait:
-        ingress = self.workload.ingress_ns if tokens.one_per_query else self.workload.ingress_ns[tokens.query]
+        ingress_ns, owners = self.workload.ingress_ns, tokens.query
         if first not in self.queues:
-            self.queues[first] = StageQueue(ingress if reached is None else ingress[reached], reached)
-        queue = self.queues[first]
+            entered = ingress_ns if tokens.one_per_query else ingress_ns[owners]
+            self.queues[first] = StageQueue(entered if reached is None else entered[reached], reached)
+        queue, above = self.queues[first], -self.off_path_rank
         if reached is None and going_on is None and tokens.one_per_query:
-            curve = queue.curve(None, self.workload.queries + self.off_path_rank)
-            return (
-                self._longest(curve, Probes(np.arange(tokens.count)), tokens.query) if self.windows else curve
-            )
-        probe = _last_of_each_query(tokens.query, going_on)
+            return self._longest(queue.curve(None, above), None, owners)
+        probe = _last_of_each_query(owners, going_on)
         if reached is None:
-            curve = queue.curve(Probes(probe), int(probe.size) + self.off_path_rank)
-            return self._longest(curve, Probes(probe), tokens.query[probe])
+            marked = _marked(tokens.count, probe)
+            return self._longest(queue.curve(marked, above), marked, owners)
         last = np.searchsorted(reached, probe, side="right") - 1
         # A query with no older token on the path's beginning has no wait at all (−∞) and is left out.
         probe, last = probe[last >= 0], last[last >= 0]
-        probes = Probes(last, probe, ingress[probe])
-        curve = queue.curve(probes, int(probe.size) + self.off_path_rank)
-        return self._longest(curve, probes, tokens.query[probe])
+        probes = Probes(last, probe, ingress_ns[owners[probe]])
+        return self._longest(queue.curve(probes, above), probes, owners[probe])
 
-    def _longest(self, curve: WaitCurve, probes: Probes, query: Int64) -> Wait:
-        """Return the wait that all queries and the busiest windows have, given the query of each probe, ascending."""
+    def _longest(self, curve: WaitCurve, among: Bool | Probes | None, owners: Int64) -> Wait:
+        """Return the wait that all queries and the busiest windows have; `owners` are the queries of the tokens."""
         waits: list[Wait] = [curve]
         for window, allowed in self.windows:
-            start, end = np.searchsorted(query, window).tolist()
-            rank = end - start - 1 - allowed
-            if rank >= 0:
-                waits.append(curve.queue.curve(probes.only(np.arange(start, end)), rank))
+            own = slice(*np.searchsorted(owners, window).tolist())
+            if isinstance(among, Probes):
+                count, some = own.stop - own.start, Probes(*(column[own] for column in among))
+            else:
+                marked = np.zeros(owners.size, dtype=bool)
+                marked[own] = True if among is None else among[own]
+                count, some = int(np.count_nonzero(marked)), marked
+            if count > allowed:
+                waits.append(curve.queue.curve(some, allowed + 1))
         return curve if len(waits) == 1 else LongestWait(tuple(waits))
 
 

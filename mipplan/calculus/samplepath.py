@@ -17,11 +17,13 @@ import numpy as np
 from mipplan.core import (
     NS_PER_S,
     UNLIMITED_NS,
+    Bool,
     InputError,
     Int64,
     SampleParams,
     find_largest,
     greatest_values,
+    running_maximum,
 )
 from mipplan.pipeline import DispatchLaw
 
@@ -177,13 +179,13 @@ def latest_start_ns(
     index = np.arange(count, dtype=np.int64) if position is None else position
     last, number = (slice(None), index) if probes is None else probes
     if period_ns == 0:
-        return np.maximum.accumulate(arrival_ns)[last]
+        return running_maximum(arrival_ns)[last]
     base = int(arrival_ns.min())
     latest, served = int(arrival_ns.max()), int(number.max(initial=0)) + 1
     if (latest - base + 1) * tokens + served * period_ns < _SAFE:
         key = (arrival_ns - np.int64(base)) * np.int64(tokens)
         key -= index * np.int64(period_ns)
-        np.maximum.accumulate(key, out=key)
+        running_maximum(key, out=key)
         key = key[last] + number * np.int64(period_ns)
         key += np.int64(tokens - 1)
         key //= np.int64(tokens)
@@ -202,32 +204,20 @@ def latest_start_ns(
 
 
 class Probes(NamedTuple):
-    """Tokens whose waits count: one per query that goes on along a path's remainder."""
+    """Tokens whose waits count where they came another way than those that they wait for: one per query."""
 
     last: Int64  # Shape (q,). Index of the last token before or at it that came along the path's beginning.
-    # Shape (q,), or None where each is that last token itself. Its token number at the stage, and its query's ingress.
-    number: Int64 | None = None
-    ingress_ns: Int64 | None = None
-
-    def only(self, some: Int64) -> Probes:
-        """Only those that are numbered in `some`."""
-        if self.number is None or self.ingress_ns is None:
-            return Probes(self.last[some])
-        return Probes(self.last[some], self.number[some], self.ingress_ns[some])
-
-    def among(self, arrival_ns: Int64, position: Int64 | None) -> tuple[Int64, Int64, Int64]:
-        """Index, number and ingress of each, given the tokens that came along the path's beginning."""
-        if self.number is not None and self.ingress_ns is not None:
-            return self.last, self.number, self.ingress_ns
-        return self.last, self.last if position is None else position[self.last], arrival_ns[self.last]
+    number: Int64  # Shape (q,). Its token number at the stage.
+    ingress_ns: Int64  # Shape (q,). Its query's ingress.
 
 
 class Sought(NamedTuple):
-    """Which of the waits at one rate is looked for: the one that has `rank` others at or below it."""
+    """Which of the waits at one rate is looked for: the least of the longest `above`."""
 
-    rank: int
-    kept: int  # What this many of the tokens wait for that wait longest is told, too: at least those from `rank` up.
-    probes: Probes | None = None  # None if the wait of every token counts.
+    above: int
+    kept: int  # What this many of the tokens wait for that wait longest is told, too: at least `above`.
+    #: Whose waits count: the tokens marked, shape (k,), or others; None for all tokens.
+    among: Bool | Probes | None = None
     # What is known already: the wait is no shorter, and much shorter ones are not looked at.
     least_ns: int = 0
 
@@ -245,8 +235,7 @@ class Supports:
         if size < above:
             return 0
         farthest_ns, most = self._extents
-        extent = farthest_ns * tokens + most * period_ns
-        if extent >= _SAFE:
+        if farthest_ns * tokens + most * period_ns >= _SAFE:
             return 0  # true, if of no use: such rates are far from any of interest
         waits = self.work * np.int64(period_ns) - self.gap_ns * np.int64(tokens)
         waits.partition(size - above)
@@ -272,18 +261,25 @@ def longest_waits_ns(
     ns. Of equal waits, the first are kept. Order does not change when all waits are multiplied by `tokens`, so only
     those that are returned are ever divided.
     """
-    scaled = _scaled_waits(arrival_ns, period_ns, tokens, position, [one.probes for one in sought])
-    found = []
-    for one in sought:
-        if scaled is not None:
-            found.append(_longest(one, scaled, arrival_ns, tokens, position, params))
-            continue
-        probes = None if one.probes is None else one.probes.among(arrival_ns, position)
-        starts = latest_start_ns(arrival_ns, period_ns, tokens, position, probes and probes[:2])
-        waits = starts - (arrival_ns if probes is None else probes[2])
-        nothing = np.empty(0, dtype=np.int64)
-        found.append((int(np.partition(waits, one.rank)[one.rank]), Supports(nothing, nothing)))
-    return found
+    scaled = _scaled_waits(arrival_ns, period_ns, tokens, position, sought)
+    if scaled is None:
+        return [_by_parts(one, arrival_ns, period_ns, tokens, position) for one in sought]
+    slow, every = _slow_tokens(scaled.waits, sought, params), enumerate(sought)
+    return [_longest(one, scaled, slow.get(n), arrival_ns, tokens, position, params) for n, one in every]
+
+
+def _by_parts(
+    sought: Sought, arrival_ns: Int64, period_ns: int, tokens: int, position: Int64 | None
+) -> tuple[int, Supports]:
+    """Return one of the waits at a rate with which products could leave int64, and nothing of what it is for."""
+    among, nothing = sought.among, np.empty(0, dtype=np.int64)
+    if isinstance(among, Probes):
+        waits = latest_start_ns(arrival_ns, period_ns, tokens, position, among[:2]) - among.ingress_ns
+    else:
+        waits = latest_start_ns(arrival_ns, period_ns, tokens, position) - arrival_ns
+        waits = waits if among is None else waits[among]
+    rank = waits.size - sought.above
+    return int(np.partition(waits, rank)[rank]), Supports(nothing, nothing)
 
 
 class _Scaled(NamedTuple):
@@ -295,38 +291,63 @@ class _Scaled(NamedTuple):
     period_ns: int
 
 
+def _slow_tokens(waits: Int64, sought: Sequence[Sought], params: SampleParams) -> dict[int, Int64]:
+    """Tokens that wait longest, at least as many as are kept, for each set of tokens of which this is known.
+
+    One look at the waits finds the tokens for all sets; how long they wait, a sample of the waits tells.
+    """
+    every, least = waits.size // params.size, dict[int, int]()
+    for place, one in enumerate(sought):
+        if every > 1 and not isinstance(one.among, Probes):
+            sample = waits[::every] if one.among is None else waits[::every][one.among[::every]]
+            rank = sample.size - 1 - math.ceil(params.surplus * one.kept / every)
+            if rank > 0:
+                least[place] = int(np.sort(sample)[rank])
+    slow = np.flatnonzero(waits >= min(least.values())) if least else np.empty(0, dtype=np.int64)
+    those, found = waits[slow], dict[int, Int64]()
+    for place, least_wait in least.items():
+        own, among = slow[those >= least_wait], sought[place].among
+        own = own if among is None else own[among[own]]
+        if own.size >= sought[place].kept:
+            found[place] = own
+    return found
+
+
 def _longest(
     sought: Sought,
     scaled: _Scaled,
+    slow: Int64 | None,
     arrival_ns: Int64,
     tokens: int,
     position: Int64 | None,
     params: SampleParams,
 ) -> tuple[int, Supports]:
-    """Return one of the waits at a rate, and what the longest ones wait for."""
-    probes = sought.probes
-    if probes is None:
-        waits = scaled.waits
-    elif probes.number is None or probes.ingress_ns is None:
-        waits = scaled.waits[probes.last]
-    else:
-        entered = (probes.ingress_ns - np.int64(scaled.base_ns)) * np.int64(tokens)
-        waits = scaled.greatest[probes.last] - (entered - probes.number * np.int64(scaled.period_ns))
-    above = waits.size - sought.rank
+    """Return one of the waits at a rate, and what the longest ones wait for; these are among `slow`, if known."""
+    among, waits, marked = sought.among, scaled.waits, None
+    if isinstance(among, Probes):
+        entered = (among.ingress_ns - np.int64(scaled.base_ns)) * np.int64(tokens)
+        waits = scaled.greatest[among.last] - (entered - among.number * np.int64(scaled.period_ns))
+    elif slow is None and among is not None:
+        marked = np.flatnonzero(among)
+        waits = waits[marked]
+    if slow is None:
+        slow = find_largest(waits, sought.kept, params)
     # Rounding up may have added one unit of time. (Of 0 nothing follows: some waits may be negative.)
-    doubtful = find_largest(waits, sought.kept, params)
-    if doubtful is None and sought.least_ns > 1:
-        doubtful = np.flatnonzero(waits >= int(_DOUBTED * (sought.least_ns - 1)) * tokens)
-    elif doubtful is None:
-        doubtful = np.arange(waits.size)
+    if slow is None and sought.least_ns > 1:
+        slow = np.flatnonzero(waits >= int(_DOUBTED * (sought.least_ns - 1)) * tokens)
+    elif slow is None:
+        slow = np.arange(waits.size)
     # Both order statistics come of one pass: most of the time goes into it.
-    those = waits[doubtful]
+    those = waits[slow]
     first = max(0, those.size - sought.kept)
-    order = np.partition(those, [first, those.size - above])
-    slow = doubtful[greatest_values(those, sought.kept, int(order[first]))]
-    exact = -(-int(order[those.size - above]) // tokens)
-    some = Probes(slow) if probes is None else probes.only(slow)
-    last, number, ingress_ns = some.among(arrival_ns, position)
+    order = np.partition(those, [first, those.size - sought.above])
+    slow = slow[greatest_values(those, sought.kept, int(order[first]))]
+    slow = slow if marked is None else marked[slow]
+    exact = -(-int(order[those.size - sought.above]) // tokens)
+    if isinstance(among, Probes):
+        last, number, ingress_ns = (column[slow] for column in among)
+    else:
+        last, number, ingress_ns = slow, slow if position is None else position[slow], arrival_ns[slow]
     # A running maximum lasts from the token that sets it, mostly for many tokens.
     greatest = scaled.greatest[last]
     change = np.flatnonzero(np.r_[True, greatest[1:] != greatest[:-1]])
@@ -337,15 +358,14 @@ def _longest(
 
 
 def _scaled_waits(
-    arrival_ns: Int64, period_ns: int, tokens: int, position: Int64 | None, probes: Sequence[Probes | None]
+    arrival_ns: Int64, period_ns: int, tokens: int, position: Int64 | None, sought: Sequence[Sought]
 ) -> _Scaled | None:
     """Waits of all tokens times `tokens`; None if these, or those of some probes, could leave int64."""
     newest = arrival_ns.size - 1 if position is None else int(position[-1])
     base, latest = int(arrival_ns[0]), int(arrival_ns[-1])
-    for some in probes:
-        if some is not None and some.number is not None and some.ingress_ns is not None:
-            newest = max(newest, int(some.number.max(initial=0)))
-            latest = max(latest, int(some.ingress_ns.max(initial=0)))
+    for probes in (one.among for one in sought if isinstance(one.among, Probes)):
+        newest = max(newest, int(probes.number.max(initial=0)))
+        latest = max(latest, int(probes.ingress_ns.max(initial=0)))
     if (latest - base + 1) * tokens + (newest + 1) * period_ns >= _SAFE:
         return None
     # Two arrays are all that is made, and written again: with long traces, making more is what takes the time.
@@ -354,13 +374,13 @@ def _scaled_waits(
     key = arrival_ns - np.int64(base)
     key *= np.int64(tokens)
     key -= work
-    greatest = np.maximum.accumulate(key, out=work)
+    greatest = running_maximum(key, out=work)
     return _Scaled(np.subtract(greatest, key, out=key), greatest, base, period_ns)
 
 
 def _lexicographic_maximum(whole: Int64, remainder: Int64, tokens: int) -> tuple[Int64, Int64]:
     """Running maximum of ``whole − remainder/tokens``, remainders in [0, tokens): greatest whole, least remainder."""
-    greatest = np.maximum.accumulate(whole)
+    greatest = running_maximum(whole)
     # Remainders count only where the maximum is attained. Each new maximum starts a segment whose remainders are
     # put below those of all segments before, so that one running minimum serves them all.
     segment = np.cumsum(np.r_[0, greatest[1:] != greatest[:-1]]) * np.int64(tokens)

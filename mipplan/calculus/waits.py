@@ -14,7 +14,7 @@ from itertools import repeat
 from typing import Protocol
 
 from mipplan.calculus.samplepath import Probes, Sought, Supports, longest_waits_ns
-from mipplan.core import UNLIMITED_NS, Int64
+from mipplan.core import UNLIMITED_NS, Bool, Int64
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,9 @@ class StageQueue:
         self._curves: list[WaitCurve] = []
         self.passes = 0
 
-    def curve(self, probes: Probes | None, rank: int) -> WaitCurve:
-        """Return the curve of some tokens, or all, of whose waits (ascending) number `rank` is the quantile."""
-        count = self._arrival_ns.size if probes is None else probes.last.size
-        self._curves.append(WaitCurve(self, probes, rank, count - rank))
+    def curve(self, among: Bool | Probes | None, above: int) -> WaitCurve:
+        """Return the curve of the tokens marked, of others, or of all, whose quantile is the least of `above` waits."""
+        self._curves.append(WaitCurve(self, among, above))
         return self._curves[-1]
 
     def evaluate(self, rate: tuple[int, int]) -> None:
@@ -113,10 +112,9 @@ class WaitCurve:
     Made by the queue that the tokens wait in (`StageQueue.curve`).
     """
 
-    def __init__(self, queue: StageQueue, probes: Probes | None, rank: int, above: int) -> None:
+    def __init__(self, queue: StageQueue, among: Bool | Probes | None, above: int) -> None:
         self.queue = queue
-        self._probes = probes
-        self._rank = rank
+        self._among = among
         self._above = above  # How many waits are at or above the quantile.
         self._known: dict[tuple[int, int], int] = {}
         self._bounds: dict[tuple[int, int], int] = {}
@@ -172,7 +170,7 @@ class WaitCurve:
     def sought(self, period_ns: int, tokens: int) -> Sought:
         """Say what to look up on the trace at a rate in lowest terms."""
         kept = math.ceil(_PARAMS.remembered * self._above)
-        return Sought(self._rank, kept, self._probes, self._bound(period_ns, tokens))
+        return Sought(self._above, kept, self._among, self._bound(period_ns, tokens))
 
     def learn(self, rate: tuple[int, int], wait_ns: int, supports: Supports) -> None:
         """Take in the wait at a rate in lowest terms, and what the slowest tokens wait for."""

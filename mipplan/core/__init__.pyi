@@ -49,6 +49,7 @@ from .quantiles import order_statistic as order_statistic
 from .quantiles import over_text as over_text
 from .quantiles import quantile_exceeds as quantile_exceeds
 from .quantiles import quantile_ns as quantile_ns
+from .quantiles import running_maximum as running_maximum
 from .search import Deadline as Deadline
 from .search import Report as Report
 from .search import SearchLimits as SearchLimits

@@ -1,6 +1,7 @@
 """The one definition of a quantile used everywhere: over queries, the higher order statistic, never interpolated.
 
-A quantile is kept if few enough queries are late: over all of them, in every window of time, or in most windows.
+A quantile is kept if few enough queries are late: over all of them, in every window of time, or in most windows. And
+greatest values of long arrays, found quickly.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from mipplan.core.units import MAX_DURATION_NS, duration_text, window_text
 from mipplan.core.wording import shown
 
 Numbers = Int64 | Float64
+#: Values in a run whose maximum is taken by itself, and how many values make that worth while.
+_RUN, _LONG = 8, 1 << 13
 
 
 @dataclass(frozen=True)
@@ -347,3 +350,25 @@ class Slo:
 
 def _key(quantile: float) -> str:
     return f"p{Decimal(str(quantile)) * 100:f}".rstrip("0").rstrip(".")
+
+
+def running_maximum(values: Int64, out: Int64 | None = None) -> Int64:
+    """Greatest of each value and all before it, shape (n,): ``np.maximum.accumulate``, of long arrays in half the time.
+
+    It waits for each maximum before it takes the next. Here the values of many runs are taken side by side, and then
+    what came before each run. `out` may be `values`.
+    """
+    if values.size < _LONG:
+        return np.maximum.accumulate(values, out=out)
+    greatest = np.empty_like(values) if out is None else out
+    if greatest is not values:
+        np.copyto(greatest, values)
+    full = values.size // _RUN * _RUN
+    runs = greatest[:full].reshape(-1, _RUN)
+    for place in range(1, _RUN):
+        np.maximum(runs[:, place], runs[:, place - 1], out=runs[:, place])
+    before = np.maximum.accumulate(runs[:-1, -1])
+    np.maximum(runs[1:], before[:, None], out=runs[1:])
+    rest = greatest[full - 1 :]
+    np.maximum.accumulate(rest, out=rest)
+    return greatest

@@ -96,7 +96,9 @@ class Objective:
         """The whole objective: ``P99 in every 5min ≤ 300 ms, P50 ≤ 100 ms``."""
         name = self.name if self.envelope is None else "every query"
         over = over_text(self.per_ns, self.share)
-        further = (f", P{100 * one.quantile:g}{over} ≤ {format_duration(one.limit_ns)}" for one in self.others)
+        further = (
+            f", P{100 * one.quantile:g}{over} ≤ {format_duration(one.limit_ns)}" for one in self.others
+        )
         return f"{name} ≤ {format_duration(self.slo_ns)}{''.join(further)}"
 
     def criterion(self, ingress_ns: Int64) -> Criterion:

@@ -24,6 +24,8 @@ _WEYL_1 = 0xBB67AE85
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _ROUNDS = 10
+#: Draws made together: few enough to stay in the processor's cache, where they take half the time.
+_PIECE = 1 << 14
 
 
 Words = tuple[UInt64, UInt64, UInt64, UInt64]
@@ -77,10 +79,14 @@ def uniform_pairs(key: tuple[int, int], query: Int64, ordinal: Int64) -> tuple[F
     query, ordinal : int64, shape (k,)
         The query, and which of the query's tokens at the edge's parent, or at the stage, this is (0, 1, …).
     """
-    wide = query.astype(np.uint64)
-    zeros = np.zeros(query.shape, dtype=np.uint64)
-    words = philox4x32((wide & _LOW, wide >> _HALF, ordinal.astype(np.uint64), zeros), key)
-    return _unit_interval(words[0], words[1]), _unit_interval(words[2], words[3])
+    take, spread = np.empty(query.shape), np.empty(query.shape)
+    for start in range(0, query.size, _PIECE):
+        piece = slice(start, start + _PIECE)
+        wide = query[piece].astype(np.uint64)
+        zeros = np.zeros(wide.shape, dtype=np.uint64)
+        words = philox4x32((wide & _LOW, wide >> _HALF, ordinal[piece].astype(np.uint64), zeros), key)
+        take[piece], spread[piece] = _unit_interval(*words[:2]), _unit_interval(*words[2:])
+    return take, spread
 
 
 def _unit_interval(low: UInt64, high: UInt64) -> Float64:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -256,7 +257,7 @@ def _stage_tokens(
 def _parents_of_messages(
     edge: Edge, tokens: StageTokens, everyone: Int64, seed: int, first_query: int
 ) -> Int64:
-    numbers = everyone if tokens.one_per_query else np.arange(tokens.count, dtype=np.int64)
+    numbers = everyone if tokens.one_per_query else _counted(everyone, tokens.count)
     place = f"edge {edge.parent} -> {edge.child}"
     certain = edge.probability >= 1.0
     if certain and edge.fanout.is_constant_integer:
@@ -264,12 +265,19 @@ def _parents_of_messages(
         _check_count(place, tokens.count * copies)
         return numbers if copies == 1 else np.repeat(numbers, copies)
     key = edge_key(seed, edge.parent, edge.child)
-    take, spread = uniform_pairs(key, tokens.query + first_query, tokens.ordinal)
-    made = _fanout_draws(edge.fanout, spread)
-    if not certain:
-        made = np.where(take < edge.probability, made, 0)
-    _check_count(place, int(made.sum()))
-    return np.repeat(numbers, made)
+    draws, ordinal = _FanOutDraws.of(edge.fanout), tokens.ordinal
+    found, total = [numbers[:0]], 0
+    # Piece by piece: only what comes of the draws is ever held for all tokens.
+    for start in range(0, tokens.count, _PIECE):
+        piece = slice(start, start + _PIECE)
+        take, spread = uniform_pairs(key, tokens.query[piece] + first_query, ordinal[piece])
+        sends = slice(None) if certain else take < edge.probability
+        made = draws.at(spread[sends])
+        total += int(made.sum())
+        if total <= MAX_TOKENS:  # else they are only counted
+            found.append(np.repeat(numbers[piece][sends], made))
+    _check_count(place, total)
+    return np.concatenate(found)
 
 
 def _check_count(place: str, count: int) -> None:
@@ -281,21 +289,27 @@ def _check_count(place: str, count: int) -> None:
         )
 
 
-def _fanout_draws(fanout: FanOut, uniform: Float64) -> Int64:
-    """Turn uniforms into fan-outs by inversion of the distribution function, shape (k,)."""
-    mean = fanout.poisson_mean
-    if mean is not None:
+class _FanOutDraws(NamedTuple):
+    """Fan-outs and the distribution function up to each of them."""
+
+    values: Int64
+    cumulative: Float64
+
+    @classmethod
+    def of(cls, fanout: FanOut) -> _FanOutDraws:
+        mean = fanout.poisson_mean
+        if mean is None:
+            values = np.asarray(fanout.values, dtype=np.int64)
+            return cls(values, np.cumsum(np.asarray(fanout.weights, dtype=np.float64)))
         # Beyond twelve standard deviations all lies below the 2⁻⁵³ resolution of the uniforms.
         largest = math.ceil(mean + 12.0 * math.sqrt(mean) + 40.0)
-        values = np.arange(largest + 1, dtype=np.int64)
         logs = np.array([k * math.log(mean) - mean - math.lgamma(k + 1) for k in range(largest + 1)])
-        cumulative = np.cumsum(np.exp(logs))
-    else:
-        values = np.asarray(fanout.values, dtype=np.int64)
-        cumulative = np.cumsum(np.asarray(fanout.weights, dtype=np.float64))
-    # The last step ends at 1 whatever rounding left: no uniform below 1 falls off the table.
-    slot = np.searchsorted(cumulative[:-1], uniform, side="right")
-    return values[slot]
+        return cls(np.arange(largest + 1, dtype=np.int64), np.cumsum(np.exp(logs)))
+
+    def at(self, uniform: Float64) -> Int64:
+        """Turn uniforms into fan-outs by inversion of the distribution function, shape (k,)."""
+        # The last step ends at 1 whatever rounding left: no uniform below 1 falls off the table.
+        return self.values[np.searchsorted(self.cumulative[:-1], uniform, side="right")]
 
 
 def _interleave(owners: list[Int64], everyone: Int64) -> tuple[Int64, list[Int64]]:
@@ -304,7 +318,7 @@ def _interleave(owners: list[Int64], everyone: Int64) -> tuple[Int64, list[Int64
         (owner,) = owners
         # 0, 1, 2, …: the array itself if it is so, as in most workloads.
         is_counted = owner is everyone or _counts_up(owner)
-        return owner, [owner if is_counted else np.arange(owner.size, dtype=np.int64)]
+        return owner, [owner if is_counted else _counted(everyone, owner.size)]
     query = np.concatenate(owners)
     # Each edge's messages are in (query, parent, copy) order already, so a stable sort by query finishes it.
     order = np.argsort(query, kind="stable")
@@ -339,6 +353,11 @@ def _keep_latest(latest: Int64, values: Int64, owner: Int64, starts: Int64) -> N
     if starts.size < values.size:
         values, owner = np.maximum.reduceat(values, starts), owner[starts]
     latest[owner] = np.maximum(latest[owner], values)
+
+
+def _counted(everyone: Int64, count: int) -> Int64:
+    """0, 1, …, count − 1: where there are that many queries, a view of their numbers, which takes no memory."""
+    return everyone[:count] if count <= everyone.size else np.arange(count, dtype=np.int64)
 
 
 def _counts_up(array: Int64) -> bool:

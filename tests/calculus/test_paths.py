@@ -244,6 +244,29 @@ def test_equal_rates_are_evaluated_once() -> None:
         assert curve.lower(1000, tokens) <= curve.exact(1000, tokens)
 
 
+def test_every_sequence_of_tokens_in_a_tree_is_read_once_for_each_rate() -> None:
+    """Whatever paths and stages share it, and however many sets of its tokens count."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    for stage in "abcdef":
+        graph.add_node(stage, model="m")
+    for parent, child, probability in (("a", "b", 0.6), ("b", "c", 1.0), ("a", "d", 0.3), ("d", "e", 1.0)):
+        graph.add_edge(parent, child, probability=probability)
+    graph.add_edge("c", "f", probability=0.5)
+    workload = realise(Pipeline(graph), Trace.gamma(rate_rps=200, cv=2, duration_s=10, seed=3), 1)
+    paths = analyse_paths(workload, 0.99).paths
+    rates = [(1_000_000, 3), (2_000_000, 3), (1_000_000, 2)]
+    for path in paths:
+        for curve in path.curves:
+            for rate in rates:
+                curve.exact(*rate)
+    curves = {id(curve): curve for path in paths for curve in path.curves}.values()
+    queues = {id(curve.queue): curve.queue for curve in curves}.values()
+    assert sorted("".join(path.stages) for path in paths) == ["a", "abc", "abcf", "ade"]
+    assert len({tokens.query.tobytes() for tokens in workload.stages.values()}) == len(queues) == 4
+    assert len(curves) == 4 + 2 + 1 + 1  # a: all, and those that go on to c, f and e; b and c: all, and to f
+    assert [queue.passes for queue in queues] == [len(rates)] * len(queues)
+
+
 def test_waits_at_infinite_rate_are_zero() -> None:
     """Not negative: a token waits at least for itself."""
     curve = analyse_paths(realise(chain(1), Trace.from_ns([0, 100, 300])), 1.0).paths[0].curves[0]

@@ -363,3 +363,19 @@ def test_too_many_tokens_over_several_edges_are_refused(monkeypatch: pytest.Monk
     assert realise(merged, trace(100)).stages["c"].count == 100
     with pytest.raises(InputError, match=r"stage c.*200 tokens"):
         realise(pipeline({"a": {}, "b": {}, "c": {"join": "each"}}, ways), trace(100))
+
+
+def test_messages_that_are_counted_through_take_no_memory_of_their_own() -> None:
+    """In a tree, token k of a branch follows message k: these numbers are those of the first queries."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    for stage in "abc":
+        graph.add_node(stage, model="m")
+    graph.add_edge("a", "b", probability=0.5)
+    graph.add_edge("b", "c", probability=0.5)
+    workload = realise(Pipeline(graph), Trace.from_ns(range(40)), 1)
+    queries = workload.stages["a"].query
+    for stage in "bc":
+        (messages,) = workload.stages[stage].messages
+        assert np.shares_memory(messages.child, queries)
+        assert messages.child.tolist() == list(range(workload.stages[stage].count))
+        assert not messages.child.flags.writeable
