@@ -97,7 +97,7 @@ def drop_useless(problem: TimeCostProblem) -> Reduction | None:
 
 
 def _fitting_modes(problem: TimeCostProblem) -> list[Bool]:
-    """Per activity, which modes meet the deadline beside others that each have the best of all modes in each respect."""
+    """Per activity, which modes meet the deadline if the others had the best of all their modes in each respect."""
     network, activities = breakable_network(problem), problem.activities
     shortest = [int(activity.duration.min()) for activity in activities]
     spent = [edge.lag + shortest[edge.activity] for edge in network.edges]
