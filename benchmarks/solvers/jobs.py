@@ -10,9 +10,9 @@ from mipplan_formulations import FORMULATIONS
 
 #: Of `mipplan.solvers`; all take any formulation.
 MIP_SOLVERS = ("highs", "pulp_highs", "cbc", "cp_sat", "scip")
-#: These work on the problem itself; `auto` chooses by its features.
+#: These work on the problem itself; `auto` chooses by its features. `lp_rounding` is a heuristic, and decides by luck.
 NATIVE, AUTO = "native", "auto"
-NATIVE_SOLVERS = ("labels", "cp_sat_native")
+NATIVE_SOLVERS = ("labels", "cp_sat_native", "lp_rounding")
 #: For linear relaxations: HiGHS's simplex, and GLOP and PDLP of OR-Tools.
 PDLP = "pdlp"
 LP_SOLVERS = ("highs_lp", "glop", PDLP)

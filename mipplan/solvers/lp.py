@@ -173,9 +173,11 @@ def _lagrangian(
 
 @dataclass(frozen=True, eq=False)
 class Continuous:
-    """A solved linear relaxation, as the solver tells it: good for prices and for rounding, no proof of anything."""
+    """A solved linear relaxation, as the solver tells it: good for prices and rounding; only the bound is proven."""
 
     objective: float
+    bound: float
+    """No solution of the model costs less, as the dual values prove by our own arithmetic."""
     values: Float64
     """Shape (n,). Of the model's columns."""
     row_duals: Float64
@@ -190,11 +192,13 @@ def solve_relaxed(model: LinearModel, *, time_limit_s: float | None = None) -> C
     lp = HighsLp(scaled)
     if not lp.run(time_limit_s):
         return None
-    values = scaled.lift_values(lp.values())
+    values, scaled_duals = scaled.lift_values(lp.values()), lp.duals()
+    bound = prove(scaled, scaled_duals, scaled.column_upper).bound
     given, used = (largest_in_rows(scaled.starts, each) for each in (model.matrix.data, scaled.entries))
     # a row was multiplied by a power of two, and so was its dual divided
     factors = np.divide(used, given, out=np.ones_like(used), where=given > 0)
-    return Continuous(float(model.objective @ values), values, lp.duals() * factors * scaled.objective_unit)
+    duals = scaled_duals * factors * scaled.objective_unit
+    return Continuous(float(model.objective @ values), bound, values, duals)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Smaller problems before they are built: modes that only dear selections can have are left out; and labels.
 
+Modes that others dominate, or that fit beside none, go first (`mipplan_formulations.time_cost.drop_useless`).
 A selection at hand costs U, the linear relaxation proves that selections cost at least B, and those with mode o at
 least B plus its reduced cost. Modes for which that exceeds U are in no better selection (reduced-cost fixing). Without
 them the relaxation is stronger (least waits and least durations rise), so this is done again while it helps. Bound and
@@ -19,7 +20,7 @@ from mipplan.solvers.backend import Answer, PackageBackend, Selection, Settings,
 from mipplan.solvers.lp import relax
 from mipplan_formulations import FORMULATIONS, TimeCostProblem
 from mipplan_formulations.labelling import DualBound, is_chain, solve_by_labels
-from mipplan_formulations.time_cost import Reduction, drop_dominated, keep_modes, suggest
+from mipplan_formulations.time_cost import Reduction, drop_dominated, drop_useless, keep_modes, suggest
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def shrink(
     formulation: str | None = None,
     params: PresolveParams = PresolveParams(),
 ) -> ReducedProblem:
-    """Leave out modes that are dominated, or too dear by their reduced costs.
+    """Leave out modes that are dominated, fit beside none, or are too dear by their reduced costs.
 
     Parameters
     ----------
@@ -85,21 +86,25 @@ def shrink(
     Returns
     -------
     ReducedProblem
-        Dominated modes only are left out where HiGHS is missing.
+        Only modes that are dominated or fit beside none are left out where HiGHS is missing.
     """
     deadline = Deadline.after(time_limit_s)
     names = [formulation] if formulation else ["potentials"]
     if formulation is None and len(problem.paths) <= params.few_paths:
         names.append("levels")
     known = None if start is None or not problem.evaluate(start).feasible else tuple(map(int, start))
+    useful = drop_useless(problem)
+    cheapest = float(sum(int(activity.cost.min()) for activity in problem.activities))
     state = ReducedProblem(
-        drop_dominated(problem),
+        useful or drop_dominated(problem),
         None,
         known,
         None if known is None else problem.evaluate(known).cost,
-        float(sum(int(activity.cost.min()) for activity in problem.activities)),
+        cheapest if useful else math.inf,
         (problem.num_binaries,),
     ).counted()
+    if useful is None:
+        return state
     for number in range(params.most_rounds):
         name = names[min(number, len(names) - 1)]
         left_s = deadline.left_s()
@@ -164,6 +169,8 @@ def solve_reduced(
     reduced = shrink(problem, start=start, time_limit_s=time_limit_s, params=params)
     details = {"modes": reduced.counts[0], "modes_left": reduced.counts[-1]}
     cost = reduced.cost
+    if cost is None and math.isinf(reduced.lower_bound):
+        return Answer(Termination.INFEASIBLE, None, details=details)
     if cost is not None and cost - reduced.lower_bound <= settings.gap * cost:
         return Answer(
             Termination.OPTIMAL, reduced.selection, lower_bound=reduced.lower_bound, details=details

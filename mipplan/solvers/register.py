@@ -36,6 +36,7 @@ from mipplan.solvers.exact import solve_exactly
 from mipplan.solvers.highs import Highs
 from mipplan.solvers.presolve import LabelSolver, PresolveParams, ReducedProblem, solve_reduced
 from mipplan.solvers.pulp import Cbc, PulpHighs
+from mipplan.solvers.rounding import LpRounding
 from mipplan.solvers.scip import Scip
 from mipplan_formulations import FORMULATIONS, LinearModel, TimeCostProblem
 from mipplan_formulations.labelling import is_chain
@@ -50,6 +51,9 @@ LINEAR_BACKENDS: Mapping[str, LinearBackend] = MappingProxyType({b.name: b for b
 
 #: Solvers of problems that need no linear model, by name.
 PROBLEM_BACKENDS: Mapping[str, ProblemBackend] = MappingProxyType({b.name: b for b in _PROBLEM})
+
+#: Those that prove a bound but look no further than their first plans, by name.
+HEURISTIC_BACKENDS: Mapping[str, ProblemBackend] = MappingProxyType({LpRounding.name: LpRounding()})
 
 
 def available_solvers() -> tuple[SolverInfo, ...]:
@@ -195,6 +199,7 @@ def solve_problem(
     solver : str
         A name from `available_problem_solvers` (``"labels"``, ``"cp_sat_native"``) or, for a linear model of the
         problem, from `available_solvers`; or ``"auto"``, by the features of the problem (`mipplan.solvers.register`).
+        ``"lp_rounding"`` is no exact one: it ends with a bound and, mostly, a plan (`mipplan.solvers.rounding`).
     formulation : str
         Name of the linear model; plays no part for the former. With ``"auto"`` it goes by the problem's features, too;
         a name is kept to, whoever solves it.
@@ -225,8 +230,9 @@ def solve_problem(
     first = None if start is None else tuple(start)
     if solver == formulation == AUTO:
         return run_checked(Auto(), problem, settings, first)
-    if solver in PROBLEM_BACKENDS:
-        return run_checked(PROBLEM_BACKENDS[solver], problem, settings, first, shrinking=shrinking)
+    backends = {**PROBLEM_BACKENDS, **HEURISTIC_BACKENDS}
+    if solver in backends:
+        return run_checked(backends[solver], problem, settings, first, shrinking=shrinking)
     linear, info = _choose(solver)
     name = choose_formulation(problem) if formulation == AUTO else formulation
     modelled = ByModel(name, linear, info)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from campaigns import campaign_size
 from mipplan_formulations import Activity, Arc, Path, TimeCostProblem, solve_exhaustively
-from mipplan_formulations.time_cost import Improver, drop_dominated, find_undominated, keep_modes
+from mipplan_formulations.time_cost import (
+    Improver,
+    drop_dominated,
+    drop_useless,
+    find_undominated,
+    keep_modes,
+)
 from random_problems import random_problem
 
 
@@ -54,6 +62,52 @@ def test_leaving_out_dominated_modes_keeps_the_optimum() -> None:
             assert problem.evaluate(lifted).cost == before.cost
             assert reduction.lower(lifted) == after.selection
     assert dropped > 50
+
+
+def test_leaving_out_useless_modes_keeps_the_optimum() -> None:
+    beyond_dominance = infeasible = 0
+    for seed in range(campaign_size(160, 2000)):
+        problem = random_problem(np.random.default_rng(seed))
+        before, reduction = solve_exhaustively(problem), drop_useless(problem)
+        if reduction is None:
+            assert before is None
+            infeasible += 1
+            continue
+        after = solve_exhaustively(reduction.problem)
+        assert (before is None) == (after is None)
+        if before is not None and after is not None:
+            assert before.cost == after.cost == problem.cost_of(reduction.lift(after.selection))
+            assert problem.evaluate(reduction.lift(after.selection)).feasible
+        beyond_dominance += reduction.problem.num_binaries < drop_dominated(problem).problem.num_binaries
+    assert beyond_dominance > 10
+    assert infeasible > 3
+
+
+def test_a_mode_that_waits_longer_can_dominate() -> None:
+    """The first mode waits longer than the second, but is over as soon: on no path does it come later."""
+    cost, duration, waits = [3, 4], [5, 6], (np.array([2, 1]), np.array([0]))
+    problem = TimeCostProblem(
+        (Activity("a", cost, duration), Activity("b", [1], [1])),
+        (Arc(0, 1),),
+        (Path((0, 1), 0, waits),),
+        9,
+    )
+    assert [kept.tolist() for kept in drop_dominated(problem).kept] == [[0], [0]]
+
+
+def test_modes_that_fit_beside_none_go() -> None:
+    """With the slow mode of the one, even the fast mode of the other is late; then its own slow mode is, too."""
+    waits = (np.array([0, 0]), np.array([0, 0]))
+    problem = TimeCostProblem(
+        (Activity("a", [9, 1], [4, 8]), Activity("b", [9, 1], [3, 6])),
+        (Arc(0, 1),),
+        (Path((0, 1), 0, waits),),
+        9,
+    )
+    reduction = drop_useless(problem)
+    assert reduction is not None
+    assert [kept.tolist() for kept in reduction.kept] == [[0], [0]]
+    assert drop_useless(replace(problem, deadline=6)) is None
 
 
 def test_activities_that_share_their_waits_keep_what_differs_in_them_only() -> None:

@@ -3,7 +3,13 @@
 Formulations are to be had by name from `mipplan_formulations.FORMULATIONS`.
 """
 
-from mipplan_formulations.time_cost.dominance import Reduction, drop_dominated, find_undominated, keep_modes
+from mipplan_formulations.time_cost.dominance import (
+    Reduction,
+    drop_dominated,
+    drop_useless,
+    find_undominated,
+    keep_modes,
+)
 from mipplan_formulations.time_cost.improvement import Improver, suggest
 from mipplan_formulations.time_cost.levels import LevelsParams
 from mipplan_formulations.time_cost.networks import (
@@ -46,6 +52,7 @@ __all__ = [
     "breakable_network",
     "breakable_paths",
     "drop_dominated",
+    "drop_useless",
     "find_undominated",
     "join_paths",
     "keep_modes",

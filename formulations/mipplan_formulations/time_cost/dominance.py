@@ -1,4 +1,9 @@
-"""Smaller problems with the same optimum: leaving out modes that others beat or equal in every respect."""
+"""Smaller problems with the same optimum: modes that others beat or equal, or that fit beside none, are left out.
+
+The value of a path is the largest, over its activities v, of lag + durations + wait of v. A mode enters it with its
+duration, where another activity waits longest, and with duration + wait, where it does itself, and both only raise it.
+So a mode dominates another that it equals or beats in cost, duration, and duration + wait: its wait may be the longer.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mipplan_formulations.linear import Bool, Int64, read_only
+from mipplan_formulations.time_cost.networks import breakable_network
 from mipplan_formulations.time_cost.problem import Activity, Cover, Path, TimeCostProblem
 
 _BLOCK = 128
@@ -66,19 +72,51 @@ def keep_modes(problem: TimeCostProblem, marked: Sequence[Bool]) -> Reduction | 
 def drop_dominated(problem: TimeCostProblem) -> Reduction:
     """Leave out every mode that another of its activity beats or equals in all that matters.
 
-    That is cost, duration, the wait on every path, the use of every resource, and the covers it meets: exchanging one
-    for the other makes no selection dearer, and none that was feasible infeasible. So the optimum stays.
+    That is cost, duration, duration with the wait on every path, the use of every resource, and the covers it meets:
+    exchanging one for the other makes no selection dearer, and none that was feasible infeasible. So the optimum stays.
     """
     reduced = keep_modes(problem, [find_undominated(measures) for measures in measure_modes(problem)])
     assert reduced is not None  # something is always undominated
     return reduced
 
 
+def drop_useless(problem: TimeCostProblem) -> Reduction | None:
+    """Leave out modes that are dominated, or with which no choice of the others meets the deadline, again and again.
+
+    Without the latter, others become dominated: the wait that a path has at least rises. None if an activity has no
+    mode left, so that the problem is infeasible.
+    """
+    reduction = drop_dominated(problem)
+    while True:
+        fitting = keep_modes(reduction.problem, _fitting_modes(reduction.problem))
+        if fitting is None:
+            return None
+        if fitting.problem.num_binaries == reduction.problem.num_binaries:
+            return reduction
+        reduction = drop_dominated(fitting.problem).after(fitting).after(reduction)
+
+
+def _fitting_modes(problem: TimeCostProblem) -> list[Bool]:
+    """Per activity, which modes meet the deadline if the others had the best of all their modes in each respect."""
+    network, activities = breakable_network(problem), problem.activities
+    shortest = [int(activity.duration.min()) for activity in activities]
+    spent = [edge.lag + shortest[edge.activity] for edge in network.edges]
+    waited = [
+        edge.lag + int((activities[edge.activity].duration + edge.waits).min()) for edge in network.edges
+    ]
+    clocks = network.clocks(spent, waited)
+    fitting = [np.ones(activity.num_modes, dtype=np.bool_) for activity in activities]
+    for edge in network.edges:
+        longest = clocks.longest_through(edge, activities[edge.activity].duration)
+        fitting[edge.activity] &= longest <= problem.deadline
+    return fitting
+
+
 def measure_modes(problem: TimeCostProblem) -> list[Int64]:
     """Per activity a row per mode with all that can make it better than another: smaller is better, cost first.
 
-    Waits that agree on several paths are one column; so are those below the least wait of their path, as nobody
-    ever waits less.
+    These are durations, and per path duration + wait. Waits that agree on several paths are one column; so are those
+    below the least wait of their path, as nobody ever waits less.
     """
     columns: list[list[Int64]] = [[a.cost, a.duration, *a.usage.T] for a in problem.activities]
     seen: set[tuple[int, bytes]] = set()
@@ -86,7 +124,7 @@ def measure_modes(problem: TimeCostProblem) -> list[Int64]:
         raised = np.maximum(waits, least)
         if (v, raised.tobytes()) not in seen:
             seen.add((v, raised.tobytes()))
-            columns[v].append(raised)
+            columns[v].append(problem.activities[v].duration + raised)
     for cover in problem.covers:
         for v, marks in cover.members:
             columns[v].append(1 - marks.astype(np.int64))

@@ -11,7 +11,7 @@ import numpy as np
 
 from mipplan_formulations.linear import Bool, Float64, Int64, thin_out
 from mipplan_formulations.time_cost.dominance import distinct_waits
-from mipplan_formulations.time_cost.networks import START, PathEdge, breakable_network
+from mipplan_formulations.time_cost.networks import START, Clocks, PathEdge, breakable_network
 from mipplan_formulations.time_cost.problem import TimeCostProblem
 
 
@@ -32,10 +32,6 @@ class ImprovementParams:
 
 
 DEFAULT = ImprovementParams()
-
-
-_Clocks = tuple[list[int], list[int], list[int], list[int]]
-"""Longest times for one selection, without a wait and with one: until each node is reached, and on to the end."""
 
 
 class Improver:
@@ -107,11 +103,10 @@ class Improver:
                 break
         return best
 
-    def _clocks(self, chosen: Sequence[int]) -> _Clocks:
-        times = self._network.times_spent(self._problem, chosen)
-        return *self._network.times_reached(*times), *self._network.times_to_go(*times)
+    def _clocks(self, chosen: Sequence[int]) -> Clocks:
+        return self._network.clocks(*self._network.times_spent(self._problem, chosen))
 
-    def _best_saving(self, v: int, chosen: Sequence[int], clocks: _Clocks) -> tuple[int, int]:
+    def _best_saving(self, v: int, chosen: Sequence[int], clocks: Clocks) -> tuple[int, int]:
         activity = self._problem.activities[v]
         saving = int(activity.cost[chosen[v]]) - activity.cost
         worth = np.flatnonzero(saving > 0)
@@ -122,17 +117,12 @@ class Improver:
         best = int(worth[np.argmax(saving[worth])])
         return int(saving[best]), best
 
-    def _allowed(self, v: int, chosen: Sequence[int], clocks: _Clocks, modes: Int64) -> Bool:
+    def _allowed(self, v: int, chosen: Sequence[int], clocks: Clocks, modes: Int64) -> Bool:
         problem = self._problem
         activity = problem.activities[v]
-        early, late, to_go, to_go_waiting = clocks
         allowed = np.ones(modes.size, dtype=np.bool_)
         for edge in self._edges_of[v]:
-            spent = edge.lag + activity.duration[modes]
-            before, waited = early[edge.tail], late[edge.tail]
-            after, waiting = to_go[edge.head], to_go_waiting[edge.head]
-            longest = np.maximum(before + edge.waits[modes] + after, max(waited + after, before + waiting))
-            allowed &= spent + longest <= problem.deadline
+            allowed &= clocks.longest_through(edge, activity.duration)[modes] <= problem.deadline
         if problem.resources:
             used = problem.usage_of(chosen) - activity.usage[chosen[v]] + activity.usage[modes]
             allowed &= (used <= self._capacities).all(axis=1)

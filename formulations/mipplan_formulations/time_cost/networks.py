@@ -31,6 +31,23 @@ NEVER = -(2**60)
 """A time that nothing has."""
 
 
+@dataclass(frozen=True)
+class Clocks:
+    """Longest times until each node is reached, and on to the end, each without a wait and with one."""
+
+    early: list[int]
+    late: list[int]
+    to_go: list[int]
+    to_go_waiting: list[int]
+
+    def longest_through(self, edge: PathEdge, duration: Int64) -> Int64:
+        """Value of the longest path through an edge with each mode of its activity, given how long these take."""
+        before, waited = self.early[edge.tail], self.late[edge.tail]
+        after, waiting = self.to_go[edge.head], self.to_go_waiting[edge.head]
+        beside = np.maximum(before + edge.waits + after, max(waited + after, before + waiting))
+        return np.asarray(edge.lag + duration + beside)
+
+
 @dataclass(frozen=True, eq=False)
 class PathEdge:
     """A step that walks take: on to an activity, through it, and to the next node.
@@ -56,6 +73,10 @@ class PathNetwork:
 
     num_nodes: int
     edges: tuple[PathEdge, ...]
+
+    def clocks(self, spent: Sequence[int], waited: Sequence[int]) -> Clocks:
+        """Longest times on both sides of each node, given what each edge takes without its wait, and with it."""
+        return Clocks(*self.times_reached(spent, waited), *self.times_to_go(spent, waited))
 
     def times_spent(self, problem: TimeCostProblem, selection: Sequence[int]) -> tuple[list[int], list[int]]:
         """What each edge takes with these modes, without its wait and with it."""
