@@ -10,7 +10,8 @@ import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import flags, inputs
+from mipplan.cli import flags
+from mipplan.cli.inputs import names_in, seconds_of
 from mipplan.cli.session import EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults, InputError
 
@@ -44,7 +45,7 @@ def profile(
     together: Annotated[int, flags.option("N", "Replicas that run at once on this machine.")] = 1,
     providers: Annotated[
         str | None,
-        flags.option("NAMES", "Execution providers of onnxruntime, the best first.", "--providers"),
+        flags.option("NAMES", "Execution providers of onnxruntime, the best first."),
     ] = None,
     axes: Annotated[
         list[str] | None,
@@ -52,16 +53,16 @@ def profile(
             "NAME=SIZE", "Size of a free axis other than the batch's; repeat for several.", "--axis"
         ),
     ] = None,
-    given: Annotated[
+    inputs: Annotated[
         str | None,
-        flags.option("FILE", "Inputs: an .npz file, or module:function that makes a batch's.", "--inputs"),
+        flags.option("FILE", "Inputs: an .npz file, or module:function that makes a batch's."),
     ] = None,
     latency: Annotated[str, typer.Option(help="What latency_ms holds: p99, p50, mean or max.")] = "p99",
     precision: Annotated[
         float, flags.option("SHARE", "Stop when P50 and P99 are known within this share.")
     ] = 0.05,
     time_limit: Annotated[str, flags.option("TIME", "Time for each batch size.")] = "60s",
-    timeout: Annotated[str, flags.option("TIME", "Time for loading, and for one run.")] = "60s",
+    timeout: Annotated[str, flags.option("TIME", "Longest time one run may take.")] = "60s",
     disturbed: Annotated[
         str, typer.Option(help="Runs disturbed by other load: reject them, or keep them.")
     ] = "reject",
@@ -73,8 +74,8 @@ def profile(
         faults = Faults()
         sizes = faults.take(lambda: _batch_sizes(batches))
         sizes_of_axes = faults.take(lambda: _axis_sizes(axes or ()))
-        limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
-        timeout_s = faults.take(lambda: inputs.seconds_of("--timeout", timeout))
+        limit_s = faults.take(lambda: seconds_of("--time-limit", time_limit))
+        timeout_s = faults.take(lambda: seconds_of("--timeout", timeout))
         faults.check()
         with session.progress(as_log=True) as progress:
             found = mp.measure(
@@ -87,9 +88,9 @@ def profile(
                 usd_per_hour=usd_per_hour,
                 threads=threads,
                 together=together,
-                providers=() if providers is None else inputs.names_in(providers),
+                providers=() if providers is None else names_in(providers),
                 axes=sizes_of_axes.value,
-                inputs=given,
+                inputs=inputs,
                 latency=latency,
                 precision=precision,
                 time_limit_s=limit_s.value,
@@ -105,7 +106,7 @@ def profile(
 
 def _batch_sizes(text: str) -> list[int]:
     sizes = []
-    for word in inputs.names_in(text):
+    for word in names_in(text):
         if not word.isdecimal() or len(word) > 9:
             raise InputError.one("--batch", f"expected batch sizes such as 1,2,4,8, found {text[:80]!r}")
         sizes.append(int(word))

@@ -157,7 +157,8 @@ class _Runs:
         Raises `UnmeasuredError`.
         """
         steady = len(self.steady()[1])
-        if not self.are_fair() or (steady < self.params.fewest_runs and any(self.reasons)):
+        left_out = len(self.all) - len(self.counted())
+        if not self.are_fair() or (steady < self.params.fewest_runs and left_out):
             what = ", ".join(f"{reason}: {count}" for reason, count in self.disturbances().items())
             raise UnmeasuredError(
                 f"other load disturbed too many of {len(self.all)} runs ({what}): measure while the machine is "

@@ -108,7 +108,7 @@ def measure(
     time_limit_s : float
         Seconds for each batch size.
     timeout_s : float
-        Seconds that loading, or one run, may take before it counts as failed.
+        Seconds that one run may take before it counts as failed; loading may take a minute in any case.
     disturbed : str
         ``reject`` (runs disturbed by other load do not count) or ``keep``.
     again : bool

@@ -30,6 +30,10 @@ from mipplan.profiling.worker import Server
 
 #: Replicas begin a block this long after they are told, so that all of them have heard it.
 _LEAD_NS = 2_000_000
+#: Starting Python and importing what serves a model may take this long on a busy machine, whatever a run may take.
+_LEAST_TO_LOAD_S = 60.0
+#: Commands and endpoints keep the time themselves, and say more about it: they are given this long to do so.
+_GRACE_S = 2.0
 #: Libraries that serve models take the number of their threads from here.
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -185,14 +189,14 @@ class Replicas:
         else:
             self._replicas = [ReplicaProcess(self._request.threads) for _ in range(self._count)]
             message = {"do": "load", "request": self._request.to_document()}
-        answer = self._ask(message, self._request.timeout_s)[0]
+        answer = self._ask(message, max(self._request.timeout_s, _LEAST_TO_LOAD_S))[0]
         self.versions, self._is_remote = answer["versions"], answer["is_remote"]
 
     def prepare(self, batch: int) -> None:
         """Get ready for a batch size; errors as for `start`."""
         if not self._replicas:
             self.start()
-        self._ask({"do": "prepare", "batch": batch}, self._request.timeout_s)
+        self._ask({"do": "prepare", "batch": batch}, max(self._request.timeout_s, _LEAST_TO_LOAD_S))
 
     def observe(self, for_s: float) -> RunBlock:
         """Run for a while, all at once.
@@ -210,7 +214,7 @@ class Replicas:
             "for_s": for_s,
             "until_told": len(self._replicas) > 1,
         }
-        answers = self._ask(message, for_s + self._request.timeout_s)
+        answers = self._ask(message, for_s + self._request.timeout_s + _GRACE_S)
         spent_j = self._meter.since(energy)
         used_now = used_ticks(ours)
         # A server elsewhere may be on this machine, too: its CPU time is not to pass for other load.

@@ -23,6 +23,8 @@ class WarmUpParams:
     fewest_groups: int = 10
     # At most half of a series may be warm-up: a cut beyond says that the series has not settled, whatever follows.
     largest_share: float = 0.5
+    # A series whose cut falls into the last fifth of what is allowed would have liked to cut more.
+    unsettled_from: float = 0.8
     # The shortest cut whose statistic is within 10 % of the least one: what decides between nearly equal cuts is
     # chance, and a shorter one keeps more runs.
     tolerance: float = 1.1
@@ -33,7 +35,7 @@ class WarmUp:
     """The runs at the beginning of a series that are not like those after them."""
 
     runs: int
-    settled: bool  # False if the series still changes: then the cut is as late as is allowed.
+    settled: bool  # False if the series still changes: then the cut is nearly as late as is allowed.
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,11 @@ class QuantileRange:
 def find_warm_up(latency_ns: Int64, params: WarmUpParams = WarmUpParams()) -> WarmUp:
     """Find how many runs at the beginning are warm-up.
 
-    The rule is MSER-5: of all cuts, the one with the least ``S(d) / (n - d)²``, where ``S(d)`` is the sum of squared
+    First, MSER-5: of all cuts, the one with the least ``S(d) / (n - d)²``, where ``S(d)`` is the sum of squared
     deviations from the mean of what is left after cutting ``d`` groups of five. It differs from the published rule in
-    one point: a group is represented by its median instead of its mean. A mean would let a single slow run, such as a
+    that a group is represented by its median instead of its mean. A mean would let a single slow run, such as a
     pause of the garbage collector, pass for the end of the warm-up; the cut would then remove just the runs that the
-    99th percentile is about.
+    99th percentile is about. Second, the few cold runs that a median does not see (`_cold_runs`).
 
     Parameters
     ----------
@@ -78,8 +80,20 @@ def find_warm_up(latency_ns: Int64, params: WarmUpParams = WarmUpParams()) -> Wa
     groups = np.median(latency_ns[: count * size].reshape(count, size), axis=1)
     statistic = _marginal_errors(groups)[: max(1, math.floor(params.largest_share * count))]
     cut = int(np.flatnonzero(statistic <= params.tolerance * statistic.min())[0])
-    settled = cut + 1 < statistic.size or statistic.size < 2
-    return WarmUp(cut * size, settled)
+    settled = cut == 0 or cut < params.unsettled_from * statistic.size
+    return WarmUp(cut * size + _cold_runs(latency_ns[cut * size :], params), settled)
+
+
+def _cold_runs(latency_ns: Int64, params: WarmUpParams) -> int:
+    """Runs at the beginning, fewer than a group, that all took longer than every run after them.
+
+    A median does not see one or two cold runs in a group of five. Among n runs that are all alike, the first one is the
+    longest in one case of n: so rarely that no quantile changes by it.
+    """
+    if latency_ns.size < params.fewest_groups:
+        return 0
+    counts = range(params.group - 1, 0, -1)
+    return next((j for j in counts if latency_ns[:j].min() > latency_ns[j:].max()), 0)
 
 
 def _marginal_errors(values: Float64) -> Float64:

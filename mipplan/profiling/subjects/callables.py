@@ -101,6 +101,8 @@ def called(function: Callable[[Any], Any], argument: object) -> Any:
     """
     try:
         return function(argument)
+    except MemoryError:
+        raise SubjectError("there is not enough memory") from None
     except Exception as error:
         raise SubjectError(raised(error)) from error
 
