@@ -29,7 +29,7 @@ def sleepy(batch):
 
 def signs(batch):
     with open("signs", "a") as file:
-        file.write(f"{os.getpid()}\n")
+        print(os.getpid(), file=file)
 
 
 def made(batch):

@@ -109,7 +109,9 @@ def called(function: Callable[[Any], Any], argument: object) -> Any:
 
 def raised(error: BaseException) -> str:
     """Say what was raised, and where."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    # The last line that somebody wrote: Python's own import machinery tells nothing.
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename[:1] != "<"]
+    known = frames and not isinstance(error, SyntaxError)  # which says itself where it is
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if known else ""
     text = str(error).strip().splitlines()
     return f"raises {type(error).__name__}{': ' + text[0][:200] if text else ''}{where}"
