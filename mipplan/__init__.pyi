@@ -18,6 +18,8 @@ from .pipeline import Pipeline as Pipeline
 from .planner import explain as explain
 from .planner import plan as plan
 from .profiles import Profiles as Profiles
+from .profiling import Measurement as Measurement
+from .profiling import measure as measure
 from .refinement import refine as refine
 from .refinement import sharpen as sharpen
 from .replayer import ReplicaSchedule as ReplicaSchedule

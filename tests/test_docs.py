@@ -34,6 +34,7 @@ from golden.answering import versions
 from golden.layout import ANSWERS
 from mipplan.core import Fault
 from mipplan.profiles import Finding
+from mipplan.profiling import MachineRecord
 from mipplan.reporting import catalog, comparisons, documents
 from mipplan.result import Interval
 from mipplan.solvers import SolverInfo
@@ -54,6 +55,9 @@ HEADINGS: dict[type, str] = {
     comparisons.ComparisonReport: "compare",
     comparisons.TuneReport: "tune",
     documents.FleetReport: "fleet",
+    catalog.MeasurementReport: "profile",
+    catalog.MeasuredBatchReport: "measured batch size",
+    MachineRecord: "machine",
     catalog.ProfilesReport: "profiles",
     catalog.ExaminationReport: "profiles --check",
     catalog.SolversReport: "solvers",

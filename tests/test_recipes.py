@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import mipplan as mp
+from mipplan.profiling import SUBJECTS
 from mipplan.replayer import ENGINES
 from mipplan.solvers import available_solvers
 from mipplan.tuner import POLICIES
@@ -49,6 +50,7 @@ def test_every_plug_point_has_a_recipe() -> None:
         "… a formulation",
         "… a solver",
         "… an autoscaler policy",
+        "… a kind of subject to measure",
         "… a replay engine",
         "… a key of the pipeline file",
         "… an option of `plan`",
@@ -81,6 +83,12 @@ def test_policy_stands_in_all_places(name: str) -> None:
     assert missing("… an autoscaler policy", name, ("mipplan/tuner/policies/", "docs/api.md")) == []
     made = POLICIES[name]()
     assert variant or occurs(type(made).__name__, "mipplan/tuner/policies/")
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_kind_of_subject_stands_in_all_places(name: str) -> None:
+    """The register is in the folder that holds the kinds."""
+    assert missing("… a kind of subject to measure", name) == []
 
 
 @pytest.mark.parametrize("name", ENGINES)

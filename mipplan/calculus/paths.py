@@ -218,13 +218,10 @@ class _Analysis:
         waits: list[Wait] = [curve]
         for window, allowed in self.windows:
             own = slice(*np.searchsorted(owners, window).tolist())
-            if isinstance(among, Probes):
-                count, some = own.stop - own.start, Probes(*(column[own] for column in among))
-            else:
-                marked = np.zeros(owners.size, dtype=bool)
-                marked[own] = True if among is None else among[own]
-                count, some = int(np.count_nonzero(marked)), marked
-            if count > allowed:
+            marked = np.zeros(owners.size, dtype=bool)
+            marked[own] = True if among is None or isinstance(among, Probes) else among[own]
+            if np.count_nonzero(marked) > allowed:
+                some = Probes(*(column[own] for column in among)) if isinstance(among, Probes) else marked
                 waits.append(curve.queue.curve(some, allowed + 1))
         return curve if len(waits) == 1 else LongestWait(tuple(waits))
 

@@ -11,6 +11,7 @@ import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs
 from mipplan.cli.judging import compare, replay, tune, verify
+from mipplan.cli.profiling import profile
 from mipplan.cli.session import EXIT_DONE, EXIT_NO_ANSWER, EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults
 
@@ -325,5 +326,15 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
             session.exit_code = EXIT_NO_ANSWER
 
 
-for _command in (plan, replay, compare, tune, fleet, verify, profiles, solvers):  # in the order of the help
+for _command in (
+    plan,
+    replay,
+    compare,
+    tune,
+    fleet,
+    verify,
+    profile,
+    profiles,
+    solvers,
+):  # in the order of the help
     app.command()(_command)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from mipplan.profiles.folder import read_hardware
 from mipplan.profiles.lint import Finding, Severity, examine
 from mipplan.profiles.model import Hardware, Profiles, limit_problem
-from mipplan.profiles.tables import LatencyTable
+from mipplan.profiles.tables import LatencyTable, batch_problem
 
 __all__ = [
     "Finding",
@@ -12,6 +13,8 @@ __all__ = [
     "LatencyTable",
     "Profiles",
     "Severity",
+    "batch_problem",
     "examine",
     "limit_problem",
+    "read_hardware",
 ]

@@ -58,6 +58,7 @@ class TableEntry(StrictEntry):
     batch: list[int] = Field(min_length=1)
     latency_ms: list[float] = Field(min_length=1)
     latency_p99_ms: list[float] | None = None
+    latency_p50_ms: list[float] | None = None
     accuracy: list[float] | None = None
     energy_j: list[float] | None = None
     memory_gib: list[float] | None = None
@@ -103,7 +104,7 @@ def read_profiles(folder: AnyPath) -> tuple[list[Hardware], list[LatencyTable]]:
         what = "is a file; a profile folder was expected" if root.exists() else "there is no such folder"
         raise InputError.one(os.fspath(folder), what)
     faults = Faults()
-    hardware = faults.take(lambda: _read_hardware(root / "hardware.yaml")).or_else([])
+    hardware = faults.take(lambda: read_hardware(root / "hardware.yaml")).or_else([])
     paths = sorted((root / "models").glob("*.csv"))
     if not paths:
         faults.add(Fault(str(root / "models"), "there is no table here; expected at least one *.csv file"))
@@ -117,7 +118,11 @@ def read_profiles(folder: AnyPath) -> tuple[list[Hardware], list[LatencyTable]]:
     return hardware, [_table(*names, of_table) for names, of_table in rows.items()]
 
 
-def _read_hardware(path: Path) -> list[Hardware]:
+def read_hardware(path: Path) -> list[Hardware]:
+    """Read a file of hardware types.
+
+    Raises `InputError` with every fault.
+    """
     document = read_yaml(path)
     entry = parse_entry(document, HardwareFile, before=_name_findings(document.value, ()))
     return _hardware(entry.root)

@@ -25,7 +25,13 @@ from mipplan.core import (
 #: A batch holds at most a million items, because a table of services has an entry for every size up to the cap.
 MAX_BATCH = 1_000_000
 #: Optional measured columns, and whether they may be zero.
-OPTIONAL_COLUMNS = {"latency_p99_ms": False, "accuracy": True, "energy_j": True, "memory_gib": True}
+OPTIONAL_COLUMNS = {
+    "latency_p99_ms": False,
+    "latency_p50_ms": False,
+    "accuracy": True,
+    "energy_j": True,
+    "memory_gib": True,
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,6 +52,7 @@ class LatencyTable:
     accuracy: Float64 | None = None
     energy_j: Float64 | None = None
     memory_gib: Float64 | None = None
+    latency_p50_ms: Float64 | None = None
 
     def __repr__(self) -> str:
         return f"<LatencyTable {self.model} on {self.hardware}: {self.batch.size} batch sizes>"

@@ -2,9 +2,11 @@ from .bar_figures import draw_comparison as draw_comparison
 from .bar_figures import draw_fleet as draw_fleet
 from .catalog import SolversReport as SolversReport
 from .catalog import examination_report as examination_report
+from .catalog import measurement_report as measurement_report
 from .catalog import plan_remarks as plan_remarks
 from .catalog import profiles_report as profiles_report
 from .catalog import show_examination as show_examination
+from .catalog import show_measurement as show_measurement
 from .catalog import show_profiles as show_profiles
 from .catalog import show_solvers as show_solvers
 from .comparisons import comparison_report as comparison_report

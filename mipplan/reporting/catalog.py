@@ -1,4 +1,4 @@
-"""What there is to choose from: profiles, what is odd in them, and solvers; their documents and tables."""
+"""What there is to choose from: profiles, how they were measured, what is odd in them, and solvers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Literal
 from rich.console import Console
 from rich.markup import escape
 
+from mipplan.core import NS_PER_MS
 from mipplan.profiles import Finding, Profiles, Severity, examine
+from mipplan.profiling import BatchMeasurement, MachineRecord, Measurement
 from mipplan.reporting.documents import Report
 from mipplan.reporting.text import counted, show_notes, show_parts, table
 from mipplan.result import Plan
@@ -57,6 +59,49 @@ class ExaminationReport(Report):
     warnings: int
     notes: int
     findings: list[Finding]
+
+
+class MeasuredBatchReport(Report):
+    """What was measured of one batch size."""
+
+    batch: int
+    latency_ms: float
+    p50_ms: float
+    p50_interval_ms: list[float | None]
+    p99_ms: float
+    p99_interval_ms: list[float | None]
+    mean_ms: float
+    max_ms: float
+    cpu_ms: float | None
+    memory_gib: float | None
+    energy_j: float | None
+    runs: int
+    warm_up: int
+    disturbed: int
+    disturbances: dict[str, int]
+    settled: bool
+    ending: str
+    spent_s: float
+    day: str
+
+
+class MeasurementReport(Report):
+    """``mipplan profile --json``."""
+
+    command: Literal["profile"] = "profile"
+    model: str
+    hardware: str
+    kind: str
+    subject: str
+    threads: int | None
+    together: int
+    latency: str
+    machine: MachineRecord
+    batches: list[MeasuredBatchReport]
+    failures: dict[str, str]
+    energy_from: str
+    remarks: list[str]
+    folder: str
 
 
 class SolversReport(Report):
@@ -136,6 +181,70 @@ def show_examination(console: Console, report: ExaminationReport) -> None:
         console.print()
     counts = (counted(report.warnings, "warning"), counted(report.notes, "note"))
     console.print(f"{counted(report.tables, 'table')}: {', '.join(counts)}")
+
+
+def measurement_report(measured: Measurement, folder: str) -> MeasurementReport:
+    """Describe a measurement and where it was written."""
+    return MeasurementReport.of(
+        measured,
+        kind=measured.request.kind,
+        subject=measured.request.text,
+        threads=measured.request.threads,
+        batches=[
+            MeasuredBatchReport.of(
+                found,
+                latency_ms=found.latency_ms(measured.latency),
+                p50_ms=found.latency_ms("p50"),
+                p50_interval_ms=_interval_ms(found, "p50"),
+                p99_ms=found.latency_ms("p99"),
+                p99_interval_ms=_interval_ms(found, "p99"),
+                runs=found.latency_ns.size,
+                day=measured.days[batch],
+            )
+            for batch, found in measured.batches.items()
+        ],
+        failures={str(batch): why for batch, why in measured.failures.items()},
+        remarks=measured.remarks(),
+        folder=folder,
+    )
+
+
+def _interval_ms(found: BatchMeasurement, quantile: str) -> list[float | None]:
+    held = getattr(found, quantile)
+    return [None if end is None else end / NS_PER_MS for end in (held.low_ns, held.high_ns)]
+
+
+def show_measurement(console: Console, report: MeasurementReport) -> None:
+    """Latencies by batch size, what could not be measured, and on what all this was."""
+    console.print(f"{escape(report.model)} on {escape(report.hardware)}, {escape(report.subject)}\n")
+    batches = table(
+        ">batch", ">P50", ">P99", "with 95 %", ">CPU", ">memory", ">energy", ">runs", ">warm-up", ">disturbed"
+    )
+    for one in report.batches:
+        interval = " … ".join("?" if end is None else f"{end:.4g}" for end in one.p99_interval_ms)
+        batches.add_row(
+            str(one.batch),
+            f"{one.p50_ms:.4g} ms",
+            f"{one.p99_ms:.4g} ms",
+            f"{interval} ms",
+            "" if one.cpu_ms is None else f"{one.cpu_ms:.4g} ms",
+            "" if one.memory_gib is None else f"{one.memory_gib:.3g} GiB",
+            "" if one.energy_j is None else f"{one.energy_j:.3g} J",
+            str(one.runs),
+            str(one.warm_up),
+            str(one.disturbed),
+        )
+    if report.batches:
+        show_parts(console, batches)
+    for batch, why in report.failures.items():
+        console.print(f"[red]batch {batch}[/red]: {escape(why)}")
+    machine = report.machine
+    threads = "default threads" if report.threads is None else counted(report.threads, "thread")
+    state = [f"{machine.processor} ({machine.processors} CPUs)", machine.power or "", threads]
+    software = [f"{name} {version}" for name, version in machine.versions.items()]
+    console.print(f"machine  {escape(', '.join(filter(None, [*state, *software])))}")
+    console.print(f"written  {escape(report.folder)}  (latency_ms is {report.latency})")
+    show_notes(console, report.remarks)
 
 
 def plan_remarks(plan: Plan, folder: str | None) -> list[str]:

@@ -1,0 +1,126 @@
+"""The command that measures: from a model to a profile folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import mipplan as mp
+from mipplan import reporting
+from mipplan.cli import flags
+from mipplan.cli.inputs import names_in, seconds_of
+from mipplan.cli.session import EXIT_NOT_MET, Session
+from mipplan.core import Fault, Faults, InputError
+
+
+def profile(
+    context: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="An .onnx file, module:function, http://HOST:PORT/v2/models/NAME, or a shell command "
+            "that holds {batch}.",
+        ),
+    ],
+    hardware: Annotated[str, flags.option("NAME", "Hardware type that this machine stands for.")],
+    batches: Annotated[str, flags.option("SIZES", "Batch sizes, such as 1,2,4,8.", "--batch")],
+    out: Annotated[Path, flags.option("DIR", "Profile folder to write into; what it holds already is kept.")],
+    name: Annotated[
+        str | None, flags.option("NAME", "What the model is called in the table; by default as MODEL is.")
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="What MODEL is: onnx, callable, oip or command; by default as it looks."),
+    ] = None,
+    usd_per_hour: Annotated[
+        float | None, flags.option("USD", "Price of one device, where hardware.yaml does not have it.")
+    ] = None,
+    threads: Annotated[
+        int | None, flags.option("N", "Threads of one replica; by default as many as the library likes.")
+    ] = None,
+    together: Annotated[int, flags.option("N", "Replicas that run at once on this machine.")] = 1,
+    providers: Annotated[
+        str | None,
+        flags.option("NAMES", "Execution providers of onnxruntime, the best first."),
+    ] = None,
+    axes: Annotated[
+        list[str] | None,
+        flags.option(
+            "NAME=SIZE", "Size of a free axis other than the batch's; repeat for several.", "--axis"
+        ),
+    ] = None,
+    inputs: Annotated[
+        str | None,
+        flags.option("FILE", "Inputs: an .npz file, or module:function that makes a batch's."),
+    ] = None,
+    latency: Annotated[str, typer.Option(help="What latency_ms holds: p99, p50, mean or max.")] = "p99",
+    precision: Annotated[
+        float, flags.option("SHARE", "Stop when P50 and P99 are known within this share.")
+    ] = 0.05,
+    time_limit: Annotated[str, flags.option("TIME", "Time for each batch size.")] = "60s",
+    timeout: Annotated[str, flags.option("TIME", "Longest time one run may take.")] = "60s",
+    disturbed: Annotated[
+        str, typer.Option(help="Runs disturbed by other load: reject them, or keep them.")
+    ] = "reject",
+    again: Annotated[bool, typer.Option("--again", help="Measure anew what has been measured.")] = False,
+    json: flags.Json = False,
+) -> None:
+    """Measure the latency of a model for each batch size, and write it into a profile folder."""
+    with Session(context, json) as session:
+        faults = Faults()
+        sizes = faults.take(lambda: _batch_sizes(batches))
+        sizes_of_axes = faults.take(lambda: _axis_sizes(axes or ()))
+        limit_s = faults.take(lambda: seconds_of("--time-limit", time_limit))
+        timeout_s = faults.take(lambda: seconds_of("--timeout", timeout))
+        faults.check()
+        with session.progress(as_log=True) as progress:
+            found = mp.measure(
+                model,
+                hardware=hardware,
+                batches=sizes.value,
+                out=out,
+                name=name,
+                kind=kind,
+                usd_per_hour=usd_per_hour,
+                threads=threads,
+                together=together,
+                providers=() if providers is None else names_in(providers),
+                axes=sizes_of_axes.value,
+                inputs=inputs,
+                latency=latency,
+                precision=precision,
+                time_limit_s=limit_s.value,
+                timeout_s=timeout_s.value,
+                disturbed=disturbed,
+                again=again,
+                progress=progress,
+            )
+        session.show(reporting.measurement_report(found, str(out)), reporting.show_measurement)
+        if found.failures:
+            session.exit_code = EXIT_NOT_MET
+
+
+def _batch_sizes(text: str) -> list[int]:
+    sizes = []
+    for word in names_in(text):
+        if not word.isdecimal() or len(word) > 9:
+            raise InputError.one("--batch", f"expected batch sizes such as 1,2,4,8, found {text[:80]!r}")
+        sizes.append(int(word))
+    return sizes
+
+
+def _axis_sizes(given: Iterable[str]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    faults = []
+    for text in given:
+        name, equals, size = text.rpartition("=")
+        if not equals or not size.isdecimal() or len(size) > 9:
+            faults.append(Fault("--axis", f"expected NAME=SIZE such as seq_len=128, found {text[:80]!r}"))
+        else:
+            sizes[name] = int(size)
+    InputError.raise_if(faults)
+    return sizes

@@ -1,0 +1,317 @@
+"""From a model to a profile: `measure` checks what is asked for, then measures one batch size after the other."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from mipplan.core import (
+    Fault,
+    Faults,
+    InputError,
+    Report,
+    check_one_of,
+    check_time_limit,
+    format_seconds,
+    is_finite,
+    is_whole,
+    name_problem,
+    shown,
+)
+from mipplan.profiles import batch_problem
+from mipplan.profiling.machine import read_machine
+from mipplan.profiling.measuring import (
+    BatchMeasurement,
+    MeasuringParams,
+    UnmeasuredError,
+    measure_batch,
+)
+from mipplan.profiling.record import MeasurementRecord, ProfileFolder
+from mipplan.profiling.replicas import Replicas, replicas_of
+from mipplan.profiling.result import LATENCIES, Measurement
+from mipplan.profiling.subjects import SUBJECTS, SubjectRequest, kind_of
+from mipplan.profiling.subjects.callables import CallableSubject, check_callable
+from mipplan.profiling.worker import Server
+
+#: More threads or replicas than this are a slip.
+_MOST_AT_ONCE = 1_024
+
+
+def measure(
+    model: str | os.PathLike[str] | Callable[[int], object],
+    *,
+    hardware: str,
+    batches: Sequence[int],
+    out: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    kind: str | None = None,
+    usd_per_hour: float | None = None,
+    threads: int | None = None,
+    together: int = 1,
+    providers: Sequence[str] = (),
+    axes: Mapping[str, int] | None = None,
+    inputs: str | None = None,
+    latency: str = "p99",
+    precision: float = 0.05,
+    time_limit_s: float = 60.0,
+    timeout_s: float = 60.0,
+    disturbed: str = "reject",
+    again: bool = False,
+    progress: Report = lambda _: None,
+    params: MeasuringParams | None = None,
+) -> Measurement:
+    """Measure the latency of a model at several batch sizes, and write it into a profile folder.
+
+    Every replica is a process of its own, with the threads that are stated. For each batch size, runs are made one
+    right after the other until the P50 and the P99 are known well enough or the time is spent; warm-up is found and cut
+    off, and runs that other load disturbed are repeated (`docs/how-to/profile.md`).
+
+    Parameters
+    ----------
+    model : str, path or callable
+        An ONNX file, ``module:function``, the URL of a model on a server that speaks the Open Inference Protocol v2
+        (``http://HOST:PORT/v2/models/NAME``), or a shell command that holds ``{batch}``. A function itself is called in
+        this process, with the batch size.
+    hardware : str
+        Name of the hardware type that this machine, or the share of it that one replica gets, stands for.
+    batches : sequence of int
+        Batch sizes, in any order, each once.
+    out : path, optional
+        Profile folder to write into; it is made if need be. What it holds already of this measurement is kept.
+    name : str, optional
+        What the model is called in the table; by default its file, function, or name in the URL.
+    kind : str, optional
+        ``onnx``, ``callable``, ``oip`` or ``command``, where the text leaves it open.
+    usd_per_hour : float, optional
+        Price of one device, where ``hardware.yaml`` does not have it.
+    threads : int, optional
+        Threads of one replica; by default what the library chooses.
+    together : int
+        Replicas that run at once; all their runs count. More than one show what sharing a machine costs.
+    providers : sequence of str
+        Execution providers of onnxruntime, in the order of preference.
+    axes : mapping of str to int, optional
+        Sizes of free axes other than the first: by name, or ``input.1`` where they have none.
+    inputs : str, optional
+        Where inputs come from, instead of the signature: an ``.npz`` file, or ``module:function`` that makes them for a
+        batch size. For a callable: what makes its argument.
+    latency : str
+        What the column ``latency_ms`` holds: ``p99``, ``p50``, ``mean`` or ``max``.
+    precision : float
+        The intervals of P50 and P99 may reach this far from the quantile, as a share of it.
+    time_limit_s : float
+        Seconds for each batch size.
+    timeout_s : float
+        Seconds that one run may take before it counts as failed; loading may take a minute in any case.
+    disturbed : str
+        ``reject`` (runs disturbed by other load do not count) or ``keep``.
+    again : bool
+        Measure everything anew, whatever is there.
+    progress : callable
+        Told how it goes, and how long it may still take.
+    params : MeasuringParams, optional
+        How a batch size is measured, beyond the arguments above.
+
+    Returns
+    -------
+    Measurement
+        With those batch sizes that could be measured, and why the others could not.
+
+    Raises
+    ------
+    InputError
+        With all that is wrong in the arguments; or if the model cannot be loaded.
+    """
+    faults = Faults()
+    sizes = faults.take(lambda: _checked_batches(batches))
+    faults.take(lambda: _check_numbers(threads, together, precision, timeout_s, axes or {}))
+    faults.take(lambda: check_one_of("latency", latency, LATENCIES))
+    faults.take(lambda: check_one_of("disturbed", disturbed, ("reject", "keep")))
+    limit_s = faults.take(lambda: check_time_limit(time_limit_s))
+    loaded = faults.take(lambda: _request(model, kind, threads, providers, axes or {}, inputs, timeout_s))
+    called = name or (loaded.value[1] if loaded else "model")
+    for place, text in (("hardware", hardware), ("name", called)):
+        problem = name_problem(text)
+        if problem is not None:
+            faults.add(Fault(place, problem))
+    if together != 1 and callable(model):
+        faults.add(Fault("together", "a function in this process is alone; name it as module:function"))
+    faults.check()
+    request, _, server = loaded.value
+    folder = None if out is None else ProfileFolder(Path(out), called, hardware)
+    params = replace(
+        params or MeasuringParams(),
+        time_limit_s=limit_s.value,
+        precision=precision,
+        keeps_disturbed=disturbed == "keep",
+        is_alone=together == 1 and (threads or 1) <= (os.cpu_count() or 1),
+    )
+    if folder is not None:
+        folder.prepare(usd_per_hour)
+    with replicas_of(request, together, server) as replicas:
+        progress(f"loading {called}")
+        try:
+            replicas.start()
+        except UnmeasuredError as error:
+            raise InputError.one("model", f"cannot be loaded: {error}") from None
+        subject = {**request.to_document(), "content": _content(request)}
+        del subject["timeout_s"]
+        record = MeasurementRecord(called, hardware, subject, together, read_machine(replicas.versions))
+        if folder is not None and not again:
+            before = folder.read_record()
+            if before is None:
+                folder.check_table()
+            else:
+                before.check_continues(record, str(folder.record_path))
+                record = replace(before, machine=record.machine)
+        run = _Run(record, replicas, params, progress, folder, latency, request)
+        return run.measure(sizes.value)
+
+
+@dataclass
+class _Run:
+    """One call of `measure` under way."""
+
+    record: MeasurementRecord
+    replicas: Replicas
+    params: MeasuringParams
+    progress: Report
+    folder: ProfileFolder | None
+    latency: str
+    request: SubjectRequest
+
+    def measure(self, sizes: Sequence[int]) -> Measurement:
+        """Measure what is not there yet; what is found is written at once."""
+        failures: dict[int, str] = {}
+        missing = [batch for batch in sizes if batch not in self.record.batches]
+        for place, batch in enumerate(missing):
+            try:
+                found = self._one(batch, place, len(missing))
+            except UnmeasuredError as error:
+                failures[batch] = str(error)
+                continue
+            except InputError as error:  # there are no inputs of this size
+                failures[batch] = "; ".join(fault.message for fault in error.faults)
+                continue
+            batches = {**self.record.batches, batch: found}
+            today = datetime.date.today().isoformat()
+            self.record = replace(
+                self.record,
+                batches=dict(sorted(batches.items())),
+                days={**self.record.days, batch: today},
+            )
+            self._write(self._told(failures))
+        told = self._told(failures)
+        if not missing:  # perhaps another latency is asked for, or the table is gone
+            self._write(told)
+        return told
+
+    def _one(self, batch: int, place: int, count: int) -> BatchMeasurement:
+        label = f"batch {batch} ({place + 1} of {count})"
+        self.progress(f"{label}: preparing")
+        self.replicas.prepare(batch)
+
+        def report(text: str, left_s: float) -> None:
+            rest_s = (count - place - 1) * self.params.time_limit_s
+            most = " at most" if rest_s else ""
+            self.progress(f"{label}: {text}, about {format_seconds(left_s + rest_s)}{most} left")
+
+        report("first runs", self.params.time_limit_s)
+        return measure_batch(batch, self.replicas.observe, time.monotonic, self.params, report)
+
+    def _told(self, failures: dict[int, str]) -> Measurement:
+        record = self.record
+        return Measurement(
+            record.model,
+            record.hardware,
+            self.request,
+            record.together,
+            self.latency,
+            record.machine,
+            record.batches,
+            record.days,
+            dict(failures),
+            self.replicas.energy_from,
+        )
+
+    def _write(self, told: Measurement) -> None:
+        if self.folder is not None and told.batches:
+            self.folder.write(self.record, told.table)
+
+
+def _checked_batches(batches: object) -> list[int]:
+    if isinstance(batches, str) or not isinstance(batches, Sequence) or not len(batches):
+        raise InputError.one("batches", f"expected batch sizes such as 1, 2, 4, 8, found {shown(batches)}")
+    faults = []
+    for place, batch in enumerate(batches):
+        problem = (
+            batch_problem(batch) if is_whole(batch) else f"expected a whole number, found {shown(batch)}"
+        )
+        if problem is not None:
+            faults.append(Fault("batches", problem))
+        elif batch in batches[:place]:
+            faults.append(Fault("batches", f"the batch size {batch} is given twice"))
+    InputError.raise_if(dict.fromkeys(faults))
+    return sorted(map(int, batches))
+
+
+def _check_numbers(
+    threads: object, together: object, precision: object, timeout_s: object, axes: Mapping[str, object]
+) -> None:
+    faults = []
+    counts = {"together": together} | ({} if threads is None else {"threads": threads})
+    for place, count in counts.items():
+        if not is_whole(count) or not 1 <= count <= _MOST_AT_ONCE:
+            faults.append(
+                Fault(place, f"expected a whole number from 1 to {_MOST_AT_ONCE}, found {shown(count)}")
+            )
+    for axis, size in axes.items():
+        if not is_whole(size) or size < 1:
+            faults.append(Fault("axes", f"{axis}: expected a whole number above 0, found {shown(size)}"))
+    if not is_finite(precision) or not 0 < precision < 1:
+        faults.append(Fault("precision", f"expected a share such as 0.05, found {shown(precision)}"))
+    if not is_finite(timeout_s) or not 0 < timeout_s <= 86_400:
+        faults.append(Fault("timeout_s", f"expected seconds, at most a day, found {shown(timeout_s)}"))
+    InputError.raise_if(faults)
+
+
+def _request(
+    model: object,
+    kind: str | None,
+    threads: int | None,
+    providers: Sequence[str],
+    axes: Mapping[str, int],
+    inputs: str | None,
+    timeout_s: float,
+) -> tuple[SubjectRequest, str, Server | None]:
+    """Return what is to be loaded, what it is called, and for a function what serves it in this process."""
+    if callable(model):
+        name = getattr(model, "__qualname__", type(model).__name__)
+        check_callable(model, "model", name)
+        request = SubjectRequest("callable", name, threads, tuple(providers), dict(axes), inputs, timeout_s)
+        why = "goes with a function that is named as module:function"
+        request.refuse(threads=why, providers=why, axes=why, inputs=why)
+        return request, name.rpartition(".")[2], Server(CallableSubject(model, None))
+    if not isinstance(model, str | os.PathLike) or not os.fspath(model):
+        raise InputError.one("model", f"expected what is to be measured, found {shown(model)}")
+    text = str(os.fspath(model))
+    known = kind_of(text, kind)
+    request = SubjectRequest(known, text, threads, tuple(providers), dict(axes), inputs, timeout_s)
+    return request, SUBJECTS[known].default_name(text), None
+
+
+def _content(request: SubjectRequest) -> str | None:
+    """Digest of a model's file, so that nothing goes on with another model of the same name."""
+    if request.kind != "onnx":
+        return None
+    digest = hashlib.sha256()
+    with Path(request.text).open("rb") as stream:
+        for piece in iter(partial(stream.read, 1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,292 @@
+"""What is kept of a measurement: a record beside the table, from which it goes on, and the profile folder itself.
+
+Every file is written whole or not at all, after each batch size; a measurement that is killed loses the batch size that
+was under way and nothing else.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from mipplan.core import Fault, Faults, InputError, listed, shown
+from mipplan.documents import (
+    Document,
+    StrictEntry,
+    decode_text,
+    output_problem,
+    parse_entry,
+    parse_yaml,
+    read_bytes,
+    write_text_atomically,
+)
+from mipplan.profiles import Hardware, LatencyTable, Profiles, read_hardware
+from mipplan.profiling.machine import MachineRecord
+from mipplan.profiling.measuring import BatchMeasurement, Ending
+from mipplan.profiling.statistics import QuantileRange
+
+#: A record holds at most some twenty thousand latencies for each batch size.
+_MOST_BYTES = 256 * 1024**2
+_FORMAT = 1
+#: Every table has these columns; the source comes last, because it is long.
+_FIRST, _LAST = ("model", "hardware", "batch", "latency_ms"), "source"
+
+
+class RangeEntry(StrictEntry):
+    """A quantile and its interval as written."""
+
+    value_ns: int = Field(gt=0)
+    low_ns: int | None
+    high_ns: int | None
+
+
+class BatchEntry(StrictEntry):
+    """What was measured of one batch size, as written."""
+
+    batch: int = Field(gt=0)
+    ending: str
+    latency_ns: list[int] = Field(min_length=1)
+    p50: RangeEntry
+    p99: RangeEntry
+    confidence: float
+    warm_up: int
+    settled: bool
+    disturbed: int
+    disturbances: dict[str, int]
+    kept: bool
+    spent_s: float
+    cpu_ms: float | None
+    memory_gib: float | None
+    energy_j: float | None
+    day: str
+
+
+class MachineEntry(StrictEntry):
+    """The machine as written."""
+
+    processor: str
+    processors: int
+    memory_gib: float | None
+    system: str
+    power: str | None
+    load: float | None
+    versions: dict[str, str]
+
+
+class RecordEntry(StrictEntry):
+    """The content of a record."""
+
+    format: int
+    model: str
+    hardware: str
+    subject: dict[str, Any]
+    together: int
+    machine: MachineEntry
+    batches: list[BatchEntry]
+
+
+@dataclass(frozen=True)
+class MeasurementRecord:
+    """What has been measured so far, and of what."""
+
+    model: str
+    hardware: str
+    subject: dict[str, Any]  # What was measured and how it was loaded: what must be the same to go on.
+    together: int
+    machine: MachineRecord
+    batches: dict[int, BatchMeasurement] = field(default_factory=dict)
+    days: dict[int, str] = field(default_factory=dict)
+
+    def check_continues(self, other: MeasurementRecord, place: str) -> None:
+        """Refuse to go on with measurements of something else.
+
+        Raises `InputError` with every difference.
+        """
+        faults = []
+        for name in ("model", "hardware", "together"):
+            before, now = getattr(self, name), getattr(other, name)
+            if before != now:
+                faults.append(f"{name} was {shown(before)}, now {shown(now)}")
+        for name in self.subject.keys() | other.subject.keys():
+            before, now = self.subject.get(name), other.subject.get(name)
+            if before != now:
+                faults.append(f"{name} was {shown(before)}, now {shown(now)}")
+        if not self.machine.is_same_as(other.machine):
+            faults.append("it was another machine, or other versions of the software")
+        end = "; measure all anew (--again), or into another folder or under another name"
+        InputError.raise_if(Fault(place, f"was measured otherwise: {what}{end}") for what in sorted(faults))
+
+
+@dataclass(frozen=True)
+class ProfileFolder:
+    """A profile folder that is measured into, and where in it one model on one hardware type stands."""
+
+    root: Path
+    model: str
+    hardware: str
+
+    @property
+    def table_path(self) -> Path:
+        """The table; models whose names are alike but for unusual signs share one."""
+        return self.root / "models" / f"{_file_name(self.model)}.csv"
+
+    @property
+    def record_path(self) -> Path:
+        """The record beside it; readers of profile folders look at tables only."""
+        return self.root / "models" / f"{_file_name(self.model)}.{_file_name(self.hardware)}.json"
+
+    def prepare(self, usd_per_hour: float | None) -> None:
+        """Make the folder and its ``hardware.yaml``, before anything is measured.
+
+        Raises `InputError` if it cannot be written to, holds something that is no profile, or the price is missing.
+        """
+        try:
+            (self.root / "models").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError.one("out", f"{self.root}: {error.strerror or error}") from None
+        faults = Faults()
+        for path in (self.table_path, self.record_path, self.root / "hardware.yaml"):
+            problem = output_problem(path)
+            if problem is not None:
+                faults.add(Fault("out", f"{path}: {problem}"))
+        faults.check()
+        faults.take(lambda: self._add_hardware(usd_per_hour))
+        faults.check()
+        if any((self.root / "models").glob("*.csv")):
+            Profiles.read(self.root)
+
+    def _add_hardware(self, usd_per_hour: float | None) -> None:
+        path = self.root / "hardware.yaml"
+        known = {device.name: device for device in read_hardware(path)} if path.exists() else {}
+        device = known.get(self.hardware)
+        if device is not None:
+            if usd_per_hour is not None and usd_per_hour != device.usd_per_hour:
+                message = f"{path} says {device.usd_per_hour:g} for {self.hardware}: change it there"
+                raise InputError.one("usd_per_hour", message)
+            return
+        if usd_per_hour is None:
+            message = f"{self.hardware} is not in {path}: say what one device costs in $/h"
+            raise InputError.one("usd_per_hour", message)
+        device = Hardware(self.hardware, usd_per_hour, source="price given when it was measured")
+        text = decode_text(read_bytes(path), str(path)) if path.exists() else ""
+        text += "" if not text or text.endswith("\n") else "\n"
+        text += f"{json.dumps(device.name)}:\n"
+        text += "".join(f"  {key}: {json.dumps(value)}\n" for key, value in device.to_document().items())
+        try:
+            added = parse_yaml(text, str(path)).value
+        except InputError:
+            added = {}
+        if self.hardware not in added:
+            raise InputError.one(
+                str(path), f"has a form that nothing can be added to: write {self.hardware} into it"
+            )
+        write_text_atomically(path, text)
+
+    def read_record(self) -> MeasurementRecord | None:
+        """Return what was measured before; None if nothing was.
+
+        Raises `InputError` if the record is damaged.
+        """
+        path = self.record_path
+        if not path.exists():
+            return None
+        again = "remove it, or measure all anew (--again)"
+        try:
+            value = json.loads(decode_text(read_bytes(path, limit=_MOST_BYTES), str(path)))
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError.one(str(path), f"is no record of a measurement ({error}): {again}") from None
+        if isinstance(value, dict) and value.get("format") not in (None, _FORMAT):
+            raise InputError.one(str(path), f"is a record of another version of mipplan: {again}")
+        return _record(parse_entry(Document(value, str(path)), RecordEntry))
+
+    def check_table(self) -> None:
+        """Refuse to replace rows that were not measured by us.
+
+        Raises `InputError`.
+        """
+        lines = [
+            line
+            for line, row in enumerate(self._rows(), start=2)
+            if (row["model"], row["hardware"]) == (self.model, self.hardware)
+        ]
+        if lines:
+            message = (
+                f"has {self.model} on {self.hardware} already (row {listed(map(str, lines))}), without a record of its "
+                "measurement: replace it by --again, or measure under another name"
+            )
+            raise InputError.one(str(self.table_path), message)
+
+    def write(self, record: MeasurementRecord, table: LatencyTable) -> None:
+        """Write the record, then the table; rows about other models and hardware stay as they are."""
+        document = {
+            "format": _FORMAT,
+            "model": record.model,
+            "hardware": record.hardware,
+            "subject": record.subject,
+            "together": record.together,
+            "machine": asdict(record.machine),
+            "batches": [
+                {**record.batches[batch].to_document(), "day": record.days[batch]} for batch in record.batches
+            ],
+        }
+        write_text_atomically(self.record_path, json.dumps(document) + "\n")
+        ours = table.to_document()
+        columns = {name: values for name, values in ours.items() if isinstance(values, list)}
+        rows: list[dict[str, str]] = [
+            row for row in self._rows() if (row["model"], row["hardware"]) != (self.model, self.hardware)
+        ]
+        for place in range(table.batch.size):
+            cells = {name: str(values[place]) for name, values in columns.items()}
+            rows.append({"model": self.model, "hardware": self.hardware, **cells})
+        names = dict.fromkeys([*_FIRST, *(name for row in rows for name in row if name != _LAST), _LAST])
+        stream = io.StringIO(newline="")
+        writer = csv.DictWriter(stream, list(names), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text_atomically(self.table_path, stream.getvalue())
+
+    def _rows(self) -> list[dict[str, str]]:
+        """Rows of the table as it is; that they can be used was found out when the folder was prepared."""
+        if not self.table_path.exists():
+            return []
+        text = decode_text(read_bytes(self.table_path), str(self.table_path))
+        cells = [
+            row for row in csv.reader(io.StringIO(text, newline="")) if any(cell.strip() for cell in row)
+        ]
+        header = [name.strip() for name in cells[0]]
+        return [dict(zip(header, map(str.strip, row), strict=True)) for row in cells[1:]]
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name).strip(".") or "model"
+
+
+def _record(entry: RecordEntry) -> MeasurementRecord:
+    batches: dict[int, BatchMeasurement] = {}
+    for one in entry.batches:
+        given = one.model_dump(exclude={"day"})
+        ranges: dict[str, Any] = {name: QuantileRange(**given[name]) for name in ("p50", "p99")}
+        latency_ns = np.array(given["latency_ns"], dtype=np.int64)
+        ending = Ending(given["ending"]) if given["ending"] in list(Ending) else Ending.TIME
+        batches[one.batch] = BatchMeasurement(
+            **{**given, **ranges, "latency_ns": latency_ns, "ending": ending}
+        )
+    return MeasurementRecord(
+        entry.model,
+        entry.hardware,
+        entry.subject,
+        entry.together,
+        MachineRecord(**entry.machine.model_dump()),
+        dict(sorted(batches.items())),
+        {one.batch: one.day for one in entry.batches},
+    )

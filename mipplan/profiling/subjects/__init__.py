@@ -1,0 +1,55 @@
+"""What can be measured: kinds of subjects, each with a way to recognise and to load it. `SUBJECTS` is the register."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+from mipplan.core import InputError, shown
+from mipplan.profiling.subjects import callables, commands, oip, onnx_models
+from mipplan.profiling.subjects.base import Subject, SubjectError, SubjectRequest
+
+
+class SubjectKind(Protocol):
+    """One kind of things that can be measured: a module with these functions."""
+
+    #: How a user writes one.
+    FORM: str
+
+    def recognises(self, text: str) -> bool:
+        """Whether a text can only mean this kind."""
+
+    def default_name(self, text: str) -> str:
+        """What the model is called in the table, unless told otherwise."""
+
+    def load(self, request: SubjectRequest) -> Subject:
+        """Load it, in the process that is to serve it.
+
+        Raises `InputError` with what is wrong with it.
+        """
+
+
+#: By name, in the order in which they are asked whether they recognise a subject.
+SUBJECTS: Mapping[str, SubjectKind] = MappingProxyType(
+    {"onnx": onnx_models, "oip": oip, "command": commands, "callable": callables}
+)
+
+
+def kind_of(text: str, kind: str | None = None) -> str:
+    """Return the kind of a subject: the one that is named, or the one that recognises it.
+
+    Raises `InputError` if there is no such kind, or none recognises it.
+    """
+    if kind is not None:
+        if kind not in SUBJECTS:
+            raise InputError.one("kind", f"expected one of {', '.join(SUBJECTS)}, found {shown(kind)}")
+        return kind
+    found = next((name for name, one in SUBJECTS.items() if one.recognises(text)), None)
+    if found is None:
+        forms = "; ".join(f"{one.FORM} ({name})" for name, one in SUBJECTS.items())
+        raise InputError.one("model", f"{shown(text)} is none of what can be measured: {forms}")
+    return found
+
+
+__all__ = ["SUBJECTS", "Subject", "SubjectError", "SubjectKind", "SubjectRequest", "kind_of"]

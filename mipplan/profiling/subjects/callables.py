@@ -1,0 +1,117 @@
+"""Python callables: ``module:function``, called with the batch size, or with inputs that another one makes of it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mipplan.core import InputError, suggestion
+from mipplan.profiling.subjects.base import LocalSubject, Subject, SubjectError, SubjectRequest
+
+FORM = "module:function"
+_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def recognises(text: str) -> bool:
+    """Whether it reads ``module:function``."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
+def default_name(text: str) -> str:
+    """Return the name of the function."""
+    return text.rpartition(":")[2].rpartition(".")[2]
+
+
+def load(request: SubjectRequest) -> Subject:
+    """Import the function, and the one that makes its inputs."""
+    request.refuse(
+        providers="go with ONNX models only",
+        axes="go with models that have a signature",
+    )
+    function = find_callable(request.text, "model")
+    inputs = None if request.inputs is None else find_callable(request.inputs, "inputs")
+    return CallableSubject(function, inputs)
+
+
+class CallableSubject(LocalSubject):
+    """A function, and what it is called with."""
+
+    def __init__(self, function: Callable[[Any], object], inputs: Callable[[int], Any] | None) -> None:
+        self._function = function
+        self._inputs = inputs
+        self._argument: Any = None
+
+    def prepare(self, batch: int) -> None:
+        """Make the argument of the calls."""
+        self._argument = batch if self._inputs is None else called(self._inputs, batch)
+
+    def run(self) -> None:
+        """Call it; what it returns is left alone."""
+        called(self._function, self._argument)
+
+
+def find_callable(reference: str, place: str) -> Callable[[Any], Any]:
+    """Import what ``module:function`` names.
+
+    Raises `InputError` that tells a module that is not there from one that cannot be imported.
+    """
+    if not recognises(reference):
+        raise InputError.one(place, f"expected {FORM}, found {reference!r}")
+    name, _, path = reference.partition(":")
+    try:
+        found: Any = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or name
+        where = "" if missing == name or name.startswith(f"{missing}.") else f", which {name} imports"
+        raise InputError.one(
+            place, f"there is no module {missing!r}{where} (looked for in {Path.cwd()}, too)"
+        ) from None
+    except Exception as error:
+        raise InputError.one(place, f"importing {name} {raised(error)}") from error
+    for part in path.split("."):
+        if not hasattr(found, part):
+            hint = suggestion(part, [known for known in dir(found) if not known.startswith("_")])
+            raise InputError.one(place, f"{name} has no {path!r}{hint}")
+        found = getattr(found, part)
+    check_callable(found, place, reference)
+    function: Callable[[Any], Any] = found
+    return function
+
+
+def check_callable(function: object, place: str, name: str) -> None:
+    """Refuse what cannot be called and timed.
+
+    Raises `InputError`.
+    """
+    if not callable(function):
+        raise InputError.one(place, f"{name} is no function but a {type(function).__name__}")
+    if inspect.iscoroutinefunction(function):
+        raise InputError.one(place, f"{name} is a coroutine function: give one that waits for its answer")
+
+
+def called(function: Callable[[Any], Any], argument: object) -> Any:
+    """Call a function of the user.
+
+    Raises `SubjectError` for whatever it raises, with the line.
+    """
+    try:
+        return function(argument)
+    except MemoryError:
+        raise SubjectError("there is not enough memory") from None
+    except Exception as error:
+        raise SubjectError(raised(error)) from error
+
+
+def raised(error: BaseException) -> str:
+    """Say what was raised, and where."""
+    # The last line that somebody wrote: Python's own import machinery tells nothing.
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename[:1] != "<"]
+    known = frames and not isinstance(error, SyntaxError)  # which says itself where it is
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if known else ""
+    text = str(error).strip().splitlines()
+    return f"raises {type(error).__name__}{': ' + text[0][:200] if text else ''}{where}"

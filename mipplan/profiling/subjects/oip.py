@@ -1,0 +1,197 @@
+"""Endpoints that speak the Open Inference Protocol v2 over HTTP: Triton, KServe, OpenVINO and others.
+
+The protocol: https://github.com/kserve/open-inference-protocol. Latencies are those of the client on this machine,
+the network included. Where the server takes binary tensors (Triton's extension of that name), they are sent so, because
+otherwise its time goes into reading numbers from text.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import urllib.parse
+from typing import Any
+
+from mipplan.core import InputError, shown
+from mipplan.profiling.subjects.base import Subject, SubjectError, SubjectRequest
+
+FORM = "http://HOST:PORT/v2/models/NAME"
+#: Element types of the protocol, as NumPy calls them.
+_TYPES = {
+    "BOOL": "bool",
+    "FP16": "float16",
+    "FP32": "float32",
+    "FP64": "float64",
+    "BYTES": "object",
+    **{f"{sign.upper()}{bits}": f"{sign}{bits}" for sign in ("int", "uint") for bits in (8, 16, 32, 64)},
+}
+_BINARY = "binary_tensor_data"
+_HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+def recognises(text: str) -> bool:
+    """Whether it is a URL."""
+    return text.startswith(("http://", "https://"))
+
+
+def default_name(text: str) -> str:
+    """Return the name of the model in the URL."""
+    return urllib.parse.unquote(text.rstrip("/").partition("/models/")[2].partition("/")[0]) or "model"
+
+
+def load(request: SubjectRequest) -> Subject:
+    """Ask the server what the model takes."""
+    request.refuse(
+        threads="are those of the server: start it with as many",
+        providers="go with ONNX models only",
+    )
+    url = urllib.parse.urlsplit(request.text.rstrip("/"))
+    try:
+        known = url.hostname and (url.port or True)
+    except ValueError:  # a port that is no number
+        known = False
+    if not known or "/v2/models/" not in f"{url.path}/":
+        raise InputError.one("model", f"expected {FORM}, found {shown(request.text)}")
+    return _Endpoint(url, request)
+
+
+class _Endpoint:
+    is_remote = True
+
+    def __init__(self, url: urllib.parse.SplitResult, request: SubjectRequest) -> None:
+        from mipplan.profiling.subjects.signature import TensorSpec, input_maker
+
+        secure = url.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        self._connection = kind(url.hostname or "", url.port, timeout=request.timeout_s)
+        self._timeout_s = request.timeout_s
+        self._path = url.path
+        server = self._described(url.path.partition("/models/")[0])
+        model = self._described(url.path)
+        self._server = " ".join(str(server.get(key, "")) for key in ("name", "version")).strip()
+        extensions = server.get("extensions")
+        self._is_binary = isinstance(extensions, list) and _BINARY in extensions
+        self._specs: list[TensorSpec] = []
+        try:
+            for entry in model["inputs"]:
+                shape = tuple("" if size == -1 else int(size) for size in entry["shape"])
+                self._specs.append(TensorSpec(str(entry["name"]), _TYPES[entry["datatype"]], shape))
+        except (KeyError, TypeError, ValueError):
+            raise InputError.one(url.path, f"does not say what the model takes: {shown(model)}") from None
+        self._make = input_maker(self._specs, request)
+        self._batch = 0
+        self._body: bytes = b""
+        self._headers: dict[str, str] = {}
+        self._answer: tuple[bytes, str | None] = (b"", None)
+
+    def _described(self, path: str) -> dict[str, Any]:
+        """Get a document of the server's about itself or the model."""
+        try:
+            status, body, _ = self._ask("GET", path, b"", {})
+            document = json.loads(body) if status == 200 else None
+        except (SubjectError, ValueError) as error:
+            raise InputError.one(path, f"{error}") from None
+        if status != 200:
+            raise InputError.one(path, f"the server answers {status}{_reason(body)}")
+        if not isinstance(document, dict):
+            raise InputError.one(path, f"expected a description of the model, found {shown(document)}")
+        return document
+
+    def prepare(self, batch: int) -> None:
+        arrays = self._make(batch)
+        entries: list[dict[str, Any]] = []
+        pieces: list[bytes] = []
+        names = {dtype: name for name, dtype in _TYPES.items()}
+        for spec in self._specs:
+            array = arrays[spec.name]
+            datatype = names.get(str(array.dtype), "BYTES")
+            entry: dict[str, Any] = {"name": spec.name, "shape": list(array.shape), "datatype": datatype}
+            if self._is_binary and datatype != "BYTES":
+                pieces.append(array.tobytes())
+                entry["parameters"] = {"binary_data_size": len(pieces[-1])}
+            else:
+                entry["data"] = array.reshape(-1).tolist()
+            entries.append(entry)
+        document: dict[str, Any] = {"inputs": entries}
+        if pieces:
+            document["parameters"] = {"binary_data_output": True}
+        head = json.dumps(document).encode()
+        self._batch = batch
+        self._body = b"".join([head, *pieces])
+        self._headers = {"Content-Type": "application/octet-stream" if pieces else "application/json"}
+        if pieces:
+            self._headers[_HEADER_LENGTH] = str(len(head))
+
+    def run(self) -> None:
+        status, body, head = self._ask("POST", f"{self._path}/infer", self._body, self._headers)
+        if status != 200:
+            raise SubjectError(f"the server answers {status}{_reason(body)}")
+        self._answer = body, head
+
+    def _ask(
+        self, method: str, path: str, body: bytes, headers: dict[str, str]
+    ) -> tuple[int, bytes, str | None]:
+        connection = self._connection
+        try:
+            connection.request(method, path, body or None, headers)
+            response = connection.getresponse()
+            read = response.read()
+        except TimeoutError:
+            connection.close()
+            raise SubjectError(f"the server did not answer within {self._timeout_s:g} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            text = str(error) or type(error).__name__
+            raise SubjectError(f"the server cannot be reached, or breaks off: {text}") from None
+        return response.status, read, response.headers.get(_HEADER_LENGTH)
+
+    def check(self) -> None:
+        body, head = self._answer
+        try:
+            document = json.loads(body[: int(head)] if head else body)
+            outputs = document["outputs"]
+            found = [(str(out["name"]), [int(size) for size in out["shape"]], out) for out in outputs]
+        except (ValueError, KeyError, TypeError):
+            raise SubjectError(f"the server's answer is no inference response: {shown(body[:80])}") from None
+        if not found:
+            raise SubjectError("the server's answer holds no output")
+        for name, shape, output in found:
+            if not shape or shape[0] != self._batch:
+                raise SubjectError(
+                    f"the output {name!r} has the shape {shape}: not an answer to a batch of {self._batch}"
+                )
+            data = output.get("data")
+            if data is None and (output.get("parameters") or {}).get("binary_data_size") is not None:
+                continue
+            flat = list(_flattened(data))
+            if len(flat) != math.prod(shape):
+                raise SubjectError(f"the output {name!r} holds {len(flat)} values, not the {shape} it says")
+            if any(isinstance(value, float) and math.isnan(value) for value in flat):
+                raise SubjectError(
+                    f"the output {name!r} holds NaN: give inputs the model is made for (--inputs)"
+                )
+
+    def cpu_ns(self) -> int | None:
+        return None
+
+    def versions(self) -> dict[str, str]:
+        return {"server": self._server} if self._server else {}
+
+
+def _flattened(data: Any) -> Any:
+    """Values of a tensor; the protocol allows nested lists."""
+    if isinstance(data, list):
+        for entry in data:
+            yield from _flattened(entry)
+    elif data is not None:
+        yield data
+
+
+def _reason(body: bytes) -> str:
+    """What a server says of an error, as the protocol has it, or the beginning of what it says instead."""
+    try:
+        error = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        error = body[:100].decode("utf-8", "replace").strip()
+    return f": {str(error)[:200]}" if error else ""

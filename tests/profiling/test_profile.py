@@ -1,0 +1,215 @@
+"""`mipplan profile` end to end on small real subjects: what is measured, written, kept and gone on with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import mipplan as mp
+from mipplan.cli.app import app
+from mipplan.profiling import Ending, MeasuringParams
+from mipplan.reporting.catalog import MeasurementReport
+from profiling.subjects_under_test import serving, write_module, write_onnx
+
+#: A measurement ends after some runs rather than some time, so that a busy machine makes tests slow and nothing else.
+QUICK: dict[str, Any] = {
+    "hardware": "here",
+    "disturbed": "keep",
+    "time_limit_s": 60,
+    "params": MeasuringParams(first_look=1_000, most_runs=30, block_s=0.05),
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_module(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    quick = ("--hardware", "here", "--disturbed", "keep", "--time-limit", "5s", "--precision", "0.95")
+    return CliRunner().invoke(app, ["profile", *arguments, *quick])
+
+
+def rows(file: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(Path(file).read_text().splitlines()))
+
+
+def test_a_function_becomes_a_profile_a_plan_and_a_replay() -> None:
+    result = run("served:sleepy", "--batch", "4,1,2", "--out", "p", "--usd-per-hour", "0.5", "--threads", "1")
+    assert result.exit_code == 0, result.output
+    assert "latency_ms is p99" in result.output
+    profiles = mp.Profiles.read("p")
+    table = profiles.table("sleepy", "here")
+    assert table is not None
+    assert table.batch.tolist() == [1, 2, 4]
+    assert table.latency_p50_ms is not None
+    assert (table.latency_p50_ms >= [0.5, 1, 2]).all()  # sleeping takes at least as long
+    assert (table.latency_ms >= table.latency_p50_ms).all()
+    assert all("1 thread" in text and "measured with mipplan" in text for text in table.source)
+    assert profiles.hardware["here"].usd_per_hour == 0.5
+    pipeline = mp.Pipeline.from_document({"slo": "2s", "stages": {"a": {"model": "sleepy"}}})
+    trace = mp.Trace.from_seconds(np.arange(50) / 10)
+    plan = mp.plan(pipeline, profiles, trace)
+    assert plan.status == "optimal"
+    assert mp.replay(plan, trace).quantile(0.99) <= plan.certificate_s
+
+
+def test_report_is_as_documented_and_names_the_machine() -> None:
+    result = run("served:sleepy", "--batch", "1", "--out", "p", "--usd-per-hour", "0.5", "--json")
+    document = json.loads(result.stdout)
+    jsonschema.validate(document, MeasurementReport.model_json_schema())
+    (batch,) = document["batches"]
+    assert batch["p50_ms"] <= batch["p99_ms"] == batch["latency_ms"] <= batch["max_ms"]
+    assert batch["cpu_ms"] < batch["p99_ms"]
+    assert batch["memory_gib"] > 0
+    assert document["machine"]["processors"] == len(os.sched_getaffinity(0))
+    assert (document["kind"], document["subject"], document["together"]) == ("callable", "served:sleepy", 1)
+    assert "about" in result.stderr  # how long it may still take
+    assert "left" in result.stderr
+
+
+def test_a_command_is_started_for_each_run() -> None:
+    found = mp.measure(
+        "sleep 0.00{batch} && echo {batch} >> seen", batches=[1, 2], out="p", usd_per_hour=1, **QUICK
+    )
+    assert (found.model, found.failures) == ("sleep", {})
+    assert [one.p50.value_ns >= batch * 1_000_000 for batch, one in found.batches.items()] == [True, True]
+    seen = Path("seen").read_text().split()
+    assert set(seen) == {"1", "2"}
+    ones = found.batches[1]
+    assert seen.count("1") == ones.latency_ns.size + ones.warm_up
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["as text", "binary"])
+def test_an_endpoint_is_asked_as_the_protocol_says(binary: bool) -> None:
+    with serving(binary) as server:
+        found = mp.measure(
+            server.url("free"), batches=[1, 3], out="p", usd_per_hour=1, axes={"x.2": 5}, **QUICK
+        )
+    assert found.failures == {}
+    assert found.machine.versions["server"] == "small 1.0"
+    assert {tuple(asked["inputs"][0]["shape"]) for asked in server.asked} == {(1, 3, 5), (3, 3, 5)}
+    assert server.asked[0]["inputs"][1] == {"name": "t", "shape": [1], "datatype": "BYTES", "data": ["text"]}
+    assert ("data" in server.asked[0]["inputs"][0]) is not binary
+    assert found.batches[1].cpu_ms is None  # it is the server's, not ours
+    assert found.table.memory_gib is None
+
+
+def test_an_onnx_model_is_run_by_onnxruntime() -> None:
+    write_onnx(Path("layer.onnx"), width="width")
+    given = QUICK | {"threads": 1, "axes": {"width": 4}}
+    found = mp.measure(Path("layer.onnx"), batches=[1, 16], out="p", usd_per_hour=1, **given)
+    assert found.failures == {}
+    assert found.machine.versions["providers"] == "CPUExecutionProvider"
+    assert all(one.latency_ns.size > 10 for one in found.batches.values())
+    np.savez("given.npz", x=np.ones((3, 4), dtype=np.float32))
+    given = QUICK | {"inputs": "given.npz", "name": "given"}
+    assert mp.measure("layer.onnx", batches=[1, 7], **given).failures == {}
+
+
+def test_a_function_itself_is_called_in_this_process() -> None:
+    called = []
+    found = mp.measure(lambda batch: called.append(batch), batches=[5], name="mine", **QUICK)
+    assert set(called) == {5}
+    assert found.table.model == "mine"
+    assert not Path("p").exists()
+    assert str(found).startswith("mine on here")
+    assert repr(found) == "<Measurement mine on here: 1 batch sizes, 0 failed>"
+    assert found.to_pandas().index.tolist() == [5]
+
+
+def test_inputs_are_made_before_the_clock_runs() -> None:
+    found = mp.measure("served:counts", batches=[3], inputs="served:made", **QUICK)
+    assert found.failures == {}
+
+
+def test_threads_are_told_to_libraries() -> None:
+    assert mp.measure("served:threads", batches=[1], threads=3, **QUICK).failures == {}
+    assert "threads were not set" in mp.measure("served:threads", batches=[1], threads=2, **QUICK).failures[1]
+
+
+def test_replicas_together_are_processes_of_their_own_and_all_count() -> None:
+    found = mp.measure("served:signs", batches=[1], together=2, out="p", usd_per_hour=1, **QUICK)
+    assert found.failures == {}
+    signs = Counter(Path("signs").read_text().split())
+    assert len(signs) == 2
+    assert found.batches[1].latency_ns.size + found.batches[1].warm_up > max(30, *signs.values()) / 2
+    assert all("2 replicas at once" in text for text in found.table.source)
+
+
+@pytest.mark.parametrize("latency", ["p99", "p50", "mean", "max"])
+def test_what_latency_ms_holds_is_chosen_and_can_be_chosen_again(latency: str) -> None:
+    first = mp.measure("served:sleepy", batches=[1], out="p", usd_per_hour=1, **QUICK)
+    again = mp.measure("served:sleepy", batches=[1], out="p", latency=latency, **QUICK)
+    assert (
+        again.batches[1].latency_ns.tolist() == first.batches[1].latency_ns.tolist()
+    )  # nothing was measured anew
+    latency_ns = first.batches[1].latency_ns
+    wanted = {
+        "p99": np.quantile(latency_ns, 0.99, method="higher"),
+        "p50": np.quantile(latency_ns, 0.5, method="higher"),
+        "mean": latency_ns.mean(),
+        "max": latency_ns.max(),
+    }
+    assert float(rows("p/models/sleepy.csv")[0]["latency_ms"]) == pytest.approx(
+        wanted[latency] / 1e6, abs=1e-6
+    )
+
+
+def test_measuring_goes_on_where_it_stopped() -> None:
+    first = mp.measure("served:sleepy", batches=[1, 2], out="p", usd_per_hour=1, **QUICK)
+    told: list[str] = []
+    more = mp.measure("served:sleepy", batches=[1, 2, 4], out="p", progress=told.append, **QUICK)
+    assert list(more.batches) == [1, 2, 4]
+    assert more.batches[2].latency_ns.tolist() == first.batches[2].latency_ns.tolist()
+    assert more.batches[2].ending in Ending
+    assert {line.split(":")[0] for line in told} == {"loading sleepy", "batch 4 (1 of 1)"}
+    assert [row["batch"] for row in rows("p/models/sleepy.csv")] == ["1", "2", "4"]
+
+
+def test_a_killed_measurement_loses_only_the_batch_under_way() -> None:
+    """Batch 2 hangs; when it is under way, batch 1 is written, and the next call goes on from there."""
+    arguments = ["profile", "served:hangs_at_2", "--batch", "1,2", "--out", "p", "--usd-per-hour", "1"]
+    quick = ["--hardware", "here", "--disturbed", "keep", "--time-limit", "2s"]
+    process = subprocess.Popen([sys.executable, "-m", "mipplan", *arguments, *quick], start_new_session=True)
+    for _ in range(1_200):
+        if Path("p/models/hangs_at_2.csv").exists():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(120) == 130
+    assert [row["batch"] for row in rows("p/models/hangs_at_2.csv")] == ["1"]
+    assert not list(Path("p").rglob("*.part"))
+    found = mp.measure("served:hangs_at_2", batches=[1, 4], out="p", **QUICK)
+    assert list(found.batches) == [1, 4]
+
+
+def test_rows_of_others_stay() -> None:
+    Path("p/models").mkdir(parents=True)
+    Path("p/hardware.yaml").write_text("# ours\nt4: {usd_per_hour: 0.5}\n")
+    Path("p/models/sleepy.csv").write_text(
+        'source,model,hardware,batch,latency_ms,accuracy\n"load test, May",sleepy,t4,1,3.5,0.9\n'
+    )
+    mp.measure("served:sleepy", batches=[1], out="p", usd_per_hour=0.25, **QUICK)
+    assert Path("p/hardware.yaml").read_text().startswith("# ours\nt4: {usd_per_hour: 0.5}\n")
+    theirs, ours = rows("p/models/sleepy.csv")
+    assert (theirs["source"], theirs["latency_ms"], theirs["accuracy"]) == ("load test, May", "3.5", "0.9")
+    assert (ours["hardware"], ours["accuracy"]) == ("here", "")
+    profiles = mp.Profiles.read("p")
+    assert list(profiles.hardware) == ["t4", "here"]
+    assert set(profiles.tables) == {("sleepy", "t4"), ("sleepy", "here")}
