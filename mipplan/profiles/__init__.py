@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from mipplan.profiles.lint import Finding, Severity, examine
-from mipplan.profiles.model import Hardware, Profiles, limit_problem
-from mipplan.profiles.tables import LatencyTable
+from mipplan.profiles.model import Hardware, Profiles, limit_problem, price_problem
+from mipplan.profiles.tables import OPTIONAL_COLUMNS, LatencyTable, batch_problem, measurement_problem
 
 __all__ = [
+    "OPTIONAL_COLUMNS",
     "Finding",
     "Hardware",
     "LatencyTable",
     "Profiles",
     "Severity",
+    "batch_problem",
     "examine",
     "limit_problem",
+    "measurement_problem",
+    "price_problem",
 ]
