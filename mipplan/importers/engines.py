@@ -27,6 +27,7 @@ _BINDING = re.compile(
 _STREAMS = re.compile(r"\[I\] (?:Inference )?Streams: (\d+)")
 _SUMMARY = re.compile(r"\[I\] Latency: (min = .*)")
 _STATISTIC = re.compile(r"(min|max|mean|median|percentile\(\d+(?:\.\d+)?%?\)) = (\S+) (\w+)")
+_AFTER_SUMMARY = re.compile(r"\[I\] GPU Compute Time: ")
 _FAILED = re.compile(r"&&&& FAILED")
 
 
@@ -43,6 +44,7 @@ class _TrtexecRun:
     )  # First dimension of each input shape, as text.
     streams: int = 1
     summaries: list[tuple[int, str]] = field(default_factory=list)
+    is_whole: bool = False  # Whether what follows the latencies in the summary is there.
     is_failed: bool = False
 
 
@@ -56,11 +58,9 @@ def read_trtexec(reading: Reading) -> None:
         reading.tool = reading.tool or run.version
         if run.is_failed:
             reading.faults.append(Fault(place, "the run failed (&&&& FAILED): it measured nothing"))
-        elif not run.summaries:
-            what = (
-                "ends without the line 'Latency: min = … ms' of its performance summary: half a log, a build "
-            )
-            what += "without inference, or TensorRT before version 8"
+        elif not run.summaries or not run.is_whole:
+            what = "ends before 'Latency: min = … ms' and 'GPU Compute Time: …' of its summary: half a log, "
+            what += "a build without inference, or TensorRT before version 8"
             reading.faults.append(Fault(place, what))
         elif len(run.summaries) > 1:
             lines = listed(str(line) for line, _ in run.summaries)
@@ -95,6 +95,8 @@ def _runs(text: str) -> Iterator[_TrtexecRun]:
             run.streams = int(found[1])
         elif found := _SUMMARY.search(line):
             run.summaries.append((number, found[1]))
+        elif _AFTER_SUMMARY.search(line):
+            run.is_whole = True
         elif _FAILED.search(line):
             run.is_failed = True
     yield run

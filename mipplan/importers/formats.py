@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mipplan.core import Fault, Faults, InputError, listed, name_problem, shown, suggestion
@@ -230,6 +230,7 @@ def read_measurements(path: AnyPath, format: str = AUTO, stated: Stated | None =
         )
         raise InputError(first_faults(reading.refused or [none], file.path))
     rows = tuple(_named(reading))
+    InputError.raise_if(first_faults(_repeated(reading, rows), file.path))
     return ImportedFile(
         file.path, file.sha256, known.name, known.title, reading.tool, rows, tuple(reading.refused)
     )
@@ -245,6 +246,22 @@ def _named(reading: Reading) -> Iterator[ImportedRow]:
     for row in reading.rows:
         if row.model in models.value and row.hardware in hardware.value:
             yield replace(row, model=models.value[row.model], hardware=hardware.value[row.hardware])
+
+
+def _repeated(reading: Reading, rows: Sequence[ImportedRow]) -> Iterator[Fault]:
+    """Rows about one batch size of a model on a hardware type: which of them is meant is not told."""
+    first: dict[tuple[str, str, int], ImportedRow] = {}
+    for row in rows:
+        before = first.setdefault((row.model, row.hardware, row.batch), row)
+        if before is not row:
+            what = (
+                f"batch {row.batch} of {row.model} on {row.hardware} is given twice; first at {before.place}"
+            )
+            columns = reading.differing(row.place, before.place)
+            hint = (
+                f"; they differ in {listed(columns, 5)}: choose with --where COLUMN=VALUE" if columns else ""
+            )
+            yield Fault(row.place, what + hint)
 
 
 def _names(reading: Reading, field: str, wanted: Mapping[str, str]) -> dict[str, str]:

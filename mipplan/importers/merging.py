@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mipplan.core import Fault, Faults, InputError, listed
 from mipplan.documents import AnyPath, decode_text, read_bytes, read_yaml, write_text_atomically
-from mipplan.importers.rows import ImportedFile, ImportedRow, check_no_batch_twice
+from mipplan.importers.rows import ImportedFile, ImportedRow
 from mipplan.profiles import OPTIONAL_COLUMNS, LatencyTable
 
 _COLUMNS = ("model", "hardware", "batch", "latency_ms", "source")
@@ -121,7 +121,6 @@ def merge_rows(
         would be filled for part of a table; or if what is in the folder cannot be read.
     """
     root = Path(folder)
-    check_no_batch_twice(files)
     if root.exists() and not root.is_dir():
         raise InputError.one(str(root), "is a file; name a profile folder")
     faults = Faults()
@@ -181,16 +180,21 @@ class _Merging:
     ) -> LatencyTable | None:
         """Add the rows of one table, all or none; the table as it will be, or None if nothing changes."""
         standing = {
-            row["batch"]: (file, line, row)
+            _size(row["batch"]): (file, line, row)
             for file in self.files
             for line, row in file.rows
             if (row["model"], row["hardware"]) == (model, hardware)
         }
         faults: list[Fault] = []
+        first: dict[int, ImportedRow] = {}
         new: list[tuple[ImportedFile, ImportedRow]] = []
         for imported, row in rows:
             there = standing.get(str(row.batch))
-            if there is None:
+            before = first.setdefault(row.batch, row)
+            if before is not row:
+                what = f"batch {row.batch} of {model} on {hardware} is given twice; first at {before.place}"
+                faults.append(Fault(row.place, what))
+            elif there is None:
                 new.append((imported, row))
             elif _is_same(there[2], row):
                 self.unchanged += 1
@@ -254,6 +258,14 @@ class _Merging:
             file = _TableFile(path)
             self.files.append(file)
         return file
+
+
+def _size(text: str) -> str:
+    """Write a batch size in one way: 4.0 is 4."""
+    try:
+        return f"{float(text):.0f}"
+    except ValueError:
+        return text
 
 
 def _is_same(there: _Row, row: ImportedRow) -> bool:

@@ -163,7 +163,7 @@ def _of_region(reading: Reading, records: Sequence[Record], region: str | None) 
         raise InputError.one(
             "--region", f"{reading.file.path} has several regions, such as {listed(known, 6)}"
         )
-    if region is not None and region not in known:
+    if region is not None and records and region not in known:
         hint = suggestion(region, known) or (f"; it has {listed(known)}" if known else "; it names none")
         raise InputError.one("region", f"{reading.file.path} has no region {shown(region)}{hint}")
     for record in records:
@@ -204,6 +204,8 @@ def _entry(
     usd, record = next(iter(priced.items()))
     place = f"{reading.file.name}:{record.place.rpartition(':')[2]} sha256:{reading.file.sha256[:16]}"
     offer = " ".join(filter(None, (record.text("provider"), share.instance)))
+    accelerator = record.text("accelerator", "AcceleratorName")
+    offer += f" ({accelerator})" if accelerator and accelerator != share.instance else ""
     offer += f" in {region}" if region else ""
     part = f", 1/{share.parts} of it" if share.parts > 1 else ""
     source = f"{place} | {offer}, {tier}{part}"

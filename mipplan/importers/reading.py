@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -138,6 +139,7 @@ class Reading:
         self.rows: list[ImportedRow] = []
         self.refused: list[Fault] = []
         self.faults: list[Fault] = []
+        self._cells: dict[str, Mapping[str, str]] = {}  # Of rows of a table, by place.
 
     def table(self) -> Iterator[Record]:
         """Go through the rows of the file that `--where` leaves; wrong numbers of cells are faults."""
@@ -163,6 +165,7 @@ class Reading:
                 continue
             found = dict(zip(header, (cell.strip() for cell in cells), strict=True))
             if all(found[name] == value for name, value in self.stated.where.items()):
+                self._cells[place] = found
                 yield Record(place, found)
         if not several:
             raise InputError.one(self.file.path, "holds no row below its header")
@@ -221,6 +224,11 @@ class Reading:
             row = ImportedRow(place, model, hardware, batch, latency_ms, latency_p99_ms, statistic, what)
             self.rows.append(row)
 
+    def differing(self, place: str, other: str) -> list[str]:
+        """Columns of words, not figures, that tell two rows of a table apart."""
+        one, two = (self._cells.get(where, {}) for where in (place, other))
+        return [name for name in one if one[name] != two.get(name) and not is_figure(one[name])]
+
     def check(self) -> None:
         """Raise `InputError` with what is wrong in the file, of very many faults the first."""
         InputError.raise_if(first_faults(self.faults, self.file.path))
@@ -237,6 +245,11 @@ def _records(file: MeasurementFile) -> Iterator[tuple[int, list[str]]]:
             before = reader.line_num
     except csv.Error as error:
         raise InputError.one(f"{file.path}:{before + 1}", f"is not well-formed CSV: {error}") from None
+
+
+def is_figure(text: str) -> bool:
+    """Whether a cell is blank or holds a number."""
+    return re.fullmatch(r"[-+0-9.eE]*", text) is not None
 
 
 def fields_at(document: object, key: str) -> list[object]:

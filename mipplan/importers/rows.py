@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from mipplan.core import Fault, InputError
+from mipplan.core import Fault
 
 #: So much of a file's hash stands in a row: enough to find the file again.
 _HASH_SHOWN = 16
@@ -86,19 +86,3 @@ class ImportedFile:
         tool = f"{self.title} {self.tool}".strip()
         place = row.place.rpartition("/")[2].rpartition("\\")[2]
         return f"{place} sha256:{self.sha256[:_HASH_SHOWN]} | {tool} | {row.statistic} of {row.what}"
-
-
-def check_no_batch_twice(files: Iterable[ImportedFile]) -> None:
-    """Raise `InputError` where two rows are about one batch size of a model on a hardware type."""
-    faults: list[Fault] = []
-    first: dict[tuple[str, str, int], ImportedRow] = {}
-    for file in files:
-        for row in file.rows:
-            before = first.setdefault((row.model, row.hardware, row.batch), row)
-            if before is not row:
-                message = (
-                    f"batch {row.batch} of {row.model} on {row.hardware} is given twice; first at {before.place}"
-                    "; choose rows with --where COLUMN=VALUE, or a model with --model"
-                )
-                faults.append(Fault(row.place, message))
-    InputError.raise_if(faults)

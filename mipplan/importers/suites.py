@@ -16,7 +16,6 @@ _LEAST_OF_STEP = 0.8
 
 # --- MLPerf inference ------------------------------------------------------------------------------------------------
 
-_ENTRY = re.compile(r"\s*(.+?)\s*:\s+(\S.*?)\s*$")
 _OFFLINE = (
     "Offline measures a throughput: its latencies count from the begin of the run, over all samples at once"
 )
@@ -45,8 +44,14 @@ def _read_log(reading: Reading) -> None:
     path = reading.file.path
     entries: dict[str, tuple[int, str]] = {}
     for line, text in enumerate(reading.file.text.splitlines(), 1):
-        if found := _ENTRY.match(text):
-            entries.setdefault(" ".join(found[1].split()), (line, found[2]))
+        name, _, value = text.partition(":")
+        if value.strip():
+            entries.setdefault(" ".join(name.split()), (line, value.strip()))
+    if not reading.file.text.endswith("\n"):
+        last = len(reading.file.text.splitlines())
+        entries = {
+            name: entry for name, entry in entries.items() if entry[0] != last
+        }  # half a figure, perhaps
     scenario = _compact(entries.get("Scenario", (1, ""))[1])
     line, verdict = entries.get("Result is", (0, ""))
     if not scenario or not verdict:

@@ -110,10 +110,15 @@ def show_import(console: Console, report: ImportReport) -> None:
 
 
 def _show_refused(console: Console, refused: Sequence[Fault]) -> None:
-    for fault in refused[:_SPELT_OUT]:
-        console.print(f"[yellow]left out[/yellow]: {escape(str(fault))}")
-    if len(refused) > _SPELT_OUT:
-        console.print(f"[yellow]left out[/yellow]: {len(refused) - _SPELT_OUT:,} more; --json has all")
+    """Say why figures were left out, each reason once."""
+    by_reason: dict[str, list[str]] = {}
+    for fault in refused:
+        by_reason.setdefault(fault.message, []).append(fault.place)
+    for reason, places in list(by_reason.items())[:_SPELT_OUT]:
+        more = f" and {len(places) - 1:,} more" if len(places) > 1 else ""
+        console.print(f"[yellow]left out[/yellow]: {escape(places[0])}{more}: {escape(reason)}")
+    if len(by_reason) > _SPELT_OUT:
+        console.print(f"[yellow]left out[/yellow]: {len(by_reason) - _SPELT_OUT:,} more; --json has all")
     if refused:
         console.print()
 
