@@ -11,8 +11,9 @@ import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs
 from mipplan.cli.judging import compare, replay, tune, verify
+from mipplan.cli.profiles import profiles_app
 from mipplan.cli.profiling import profile
-from mipplan.cli.session import EXIT_DONE, EXIT_NO_ANSWER, EXIT_NOT_MET, Session
+from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults
 
 #: From this many pipelines on, workers on all cores are worth starting.
@@ -289,31 +290,6 @@ def fleet(
             session.exit_code = EXIT_NOT_MET if made.status == "infeasible" else EXIT_NO_ANSWER
 
 
-def profiles(
-    context: typer.Context,
-    profiles: flags.ProfilesDir = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="List odd measurements instead; exit code 1 if one needs a look.")
-    ] = False,
-    json: flags.Json = False,
-) -> None:
-    """Show hardware, prices and measured models of a profile folder, or what is odd in them."""
-    with Session(context, json) as session:
-        from mipplan.documents import shipped_folder
-
-        measured = inputs.read_profiles(profiles)
-        folder = str(shipped_folder() if profiles is None else profiles)
-        if check:
-            examined = reporting.examination_report(measured, folder)
-            session.show(examined, reporting.show_examination)
-            session.exit_code = EXIT_NOT_MET if examined.warnings else EXIT_DONE
-            return
-        pipelines = inputs.shipped_names("pipelines") if profiles is None else []
-        traces = inputs.shipped_names("traces") if profiles is None else []
-        report = reporting.profiles_report(measured, folder, pipelines, traces)
-        session.show(report, reporting.show_profiles)
-
-
 def solvers(context: typer.Context, json: flags.Json = False) -> None:
     """Show which solvers work here, and which formulations there are."""
     with Session(context, json) as session:
@@ -326,15 +302,8 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
             session.exit_code = EXIT_NO_ANSWER
 
 
-for _command in (
-    plan,
-    replay,
-    compare,
-    tune,
-    fleet,
-    verify,
-    profile,
-    profiles,
-    solvers,
-):  # in the order of the help
+#: In the order of the help.
+_COMMANDS = (plan, replay, compare, tune, fleet, verify, profile, solvers)
+for _command in _COMMANDS:
     app.command()(_command)
+app.add_typer(profiles_app)

@@ -12,6 +12,7 @@ import mipplan as mp
 from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken, parse_duration_ns, suggestion
 
 if TYPE_CHECKING:
+    from mipplan.importers import Share
     from mipplan.result import PlanDocument
 
 #: The names of shipped files end like this.
@@ -108,6 +109,48 @@ def device_limits(given: Iterable[str]) -> dict[str, int]:
             raise InputError.one("--limit", f"expected HARDWARE=NUMBER such as t4=40, found {text!r}")
         limits[name] = int(number)
     return limits
+
+
+def pairs_of(flag: str, form: str, given: Iterable[str]) -> dict[str, str]:
+    """Read NAME=VALUE pairs; each name once."""
+    pairs: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise InputError.one(flag, f"expected {form}, found {text!r}")
+        if name in pairs:
+            raise InputError.one(flag, f"{name} is given twice")
+        pairs[name] = value
+    return pairs
+
+
+def names_given(flag: str, given: Iterable[str]) -> dict[str, str]:
+    """Read NAME, or THEIRS=NAME pairs, into names wanted by those in a file; a lone name stands under ``""``."""
+    names: dict[str, str] = {}
+    for text in given:
+        theirs, _, ours = text.rpartition("=")
+        if not ours or theirs in names:
+            expected = "expected one NAME, or THEIRS=NAME for each name in the file"
+            raise InputError.one(flag, f"{expected}, found {', '.join(given)}")
+        names[theirs] = ours
+    return names
+
+
+def shares_of(given: Iterable[str]) -> dict[str, Share]:
+    """Read NAME=INSTANCE or NAME=INSTANCE/PARTS."""
+    from mipplan.importers import Share
+
+    shares: dict[str, Share] = {}
+    for name, text in pairs_of("--hardware", "NAME=INSTANCE such as t4=g4dn.xlarge", given).items():
+        instance, slash, parts = text.rpartition("/")
+        if not slash:
+            shares[name] = Share(text)
+        elif instance and parts.isdecimal() and 1 <= int(parts) <= 1_000:
+            shares[name] = Share(instance, int(parts))
+        else:
+            message = f"expected NAME=INSTANCE/PARTS such as a100=p4d.24xlarge/8, found {text!r}"
+            raise InputError.one("--hardware", message)
+    return shares
 
 
 def arrival_curve(buckets: Iterable[str]) -> mp.ArrivalCurve | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from mipplan.profiles.folder import read_hardware
 from mipplan.profiles.lint import Finding, Severity, examine
-from mipplan.profiles.model import Hardware, Profiles, limit_problem
-from mipplan.profiles.tables import LatencyTable, batch_problem
+from mipplan.profiles.model import Hardware, Profiles, limit_problem, price_problem
+from mipplan.profiles.tables import OPTIONAL_COLUMNS, LatencyTable, batch_problem, measurement_problem
 
 __all__ = [
+    "OPTIONAL_COLUMNS",
     "Finding",
     "Hardware",
     "LatencyTable",
@@ -16,5 +17,7 @@ __all__ = [
     "batch_problem",
     "examine",
     "limit_problem",
+    "measurement_problem",
+    "price_problem",
     "read_hardware",
 ]

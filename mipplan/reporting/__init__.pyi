@@ -19,6 +19,10 @@ from .figures import FIGURE_FILES as FIGURE_FILES
 from .figures import draw_replay as draw_replay
 from .figures import draw_tuning as draw_tuning
 from .figures import write_figure as write_figure
+from .imports import import_report as import_report
+from .imports import prices_report as prices_report
+from .imports import show_import as show_import
+from .imports import show_prices as show_prices
 from .plans import fleet_report as fleet_report
 from .plans import plan_report as plan_report
 from .plans import show_fleet as show_fleet

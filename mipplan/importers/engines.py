@@ -1,0 +1,218 @@
+"""What inference engines say of themselves: logs and timings of trtexec, profiles of ONNX Runtime."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mipplan.core import Fault, listed, shown
+from mipplan.importers.reading import Reading, mean_and_p99
+
+_US_PER_MS = 1_000.0
+#: Runs of a session are taken from the second on: the first one allocates, compiles and picks kernels.
+_WARM_UP_RUNS = 1
+
+# --- trtexec ---------------------------------------------------------------------------------------------------------
+
+_BEGIN = re.compile(r"&&&& RUNNING TensorRT\.trtexec")
+_VERSION = re.compile(r"TensorRT version: (\S+)|TensorRT\.trtexec \[TensorRT (v\d+)\]")
+_DEVICE = re.compile(r"Selected Device: (.+)")
+_BATCH = re.compile(r"\[I\] Batch: (\S+)")
+_SHAPE = re.compile(r"Input inference shapes? ?: (\S.*)")
+_BINDING = re.compile(
+    r"(?:Created input binding for|Input binding for) (\S+) (?:with dimensions )(\d+(?:x\d+)*)"
+)
+_STREAMS = re.compile(r"\[I\] (?:Inference )?Streams: (\d+)")
+_SUMMARY = re.compile(r"\[I\] Latency: (min = .*)")
+_STATISTIC = re.compile(r"(min|max|mean|median|percentile\(\d+(?:\.\d+)?%?\)) = (\S+) (\w+)")
+_AFTER_SUMMARY = re.compile(r"\[I\] GPU Compute Time: ")
+_FAILED = re.compile(r"&&&& FAILED")
+
+
+@dataclass
+class _TrtexecRun:
+    """What one run of trtexec said, with the lines of it."""
+
+    line: int
+    version: str = ""
+    device: str = ""
+    implicit: str = ""  # What stands behind "Batch:".
+    leading: list[tuple[str, str]] = field(
+        default_factory=list
+    )  # First dimension of each input shape, as text.
+    streams: int = 1
+    summaries: list[tuple[int, str]] = field(default_factory=list)
+    is_whole: bool = False  # Whether what follows the latencies in the summary is there.
+    is_failed: bool = False
+
+
+def read_trtexec(reading: Reading) -> None:
+    """Read the log of one or several runs of trtexec, or what its ``--exportTimes`` wrote."""
+    if reading.file.is_json:
+        _read_export(reading)
+        return
+    for run in _runs(reading.file.text):
+        place = f"{reading.file.path}:{run.line}"
+        reading.tool = reading.tool or run.version
+        if run.is_failed:
+            reading.faults.append(Fault(place, "the run failed (&&&& FAILED): it measured nothing"))
+        elif not run.summaries or not run.is_whole:
+            what = "ends before 'Latency: min = … ms' and 'GPU Compute Time: …' of its summary: half a log, "
+            what += "a build without inference, or TensorRT before version 8"
+            reading.faults.append(Fault(place, what))
+        elif len(run.summaries) > 1:
+            lines = listed(str(line) for line, _ in run.summaries)
+            reading.faults.append(Fault(place, f"several performance summaries, on lines {lines}"))
+        elif run.streams > 1:
+            reason = f"{run.streams} streams at once: the latency holds the waiting for each other"
+            reading.refuse(f"{reading.file.path}:{run.summaries[0][0]}", reason)
+        else:
+            _read_run(reading, run)
+
+
+def _runs(text: str) -> Iterator[_TrtexecRun]:
+    run = _TrtexecRun(1)
+    is_begun = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if _BEGIN.search(line):
+            if is_begun:
+                yield run
+            run, is_begun = _TrtexecRun(number), True
+        if (found := _VERSION.search(line)) and (found[1] or not run.version):
+            run.version = found[1] or found[2]
+        elif found := _DEVICE.search(line):
+            run.device = found[1].strip()
+        elif found := _BATCH.search(line):
+            run.implicit = found[1]
+        elif (found := _SHAPE.search(line)) and "=" in found[1]:
+            shapes = [part.rpartition("=") for part in re.split(r"[+,]", found[1].strip())]
+            run.leading += [(name.strip("'\\"), shape.partition("x")[0]) for name, _, shape in shapes]
+        elif found := _BINDING.search(line):
+            run.leading.append((found[1], found[2].partition("x")[0]))
+        elif found := _STREAMS.search(line):
+            run.streams = int(found[1])
+        elif found := _SUMMARY.search(line):
+            run.summaries.append((number, found[1]))
+        elif _AFTER_SUMMARY.search(line):
+            run.is_whole = True
+        elif _FAILED.search(line):
+            run.is_failed = True
+    yield run
+
+
+def _read_run(reading: Reading, run: _TrtexecRun) -> None:
+    line, summary = run.summaries[0]
+    place = f"{reading.file.path}:{line}"
+    figures: dict[str, float] = {}
+    for name, value, unit in _STATISTIC.findall(summary):
+        if unit != "ms":
+            reading.faults.append(Fault(f"{place}: {name}", f"expected milliseconds, found {shown(unit)}"))
+        figures[name] = reading.number(place, name, value)
+    batch = _batch_of(reading, place, run)
+    if "mean" not in figures:
+        reading.faults.append(Fault(place, "the summary has no mean"))
+        return
+    on = f" on {run.device}" if run.device else ""
+    what = f"latency of one inference, transfers to and from the device included{on}"
+    p99_ms = figures.get("percentile(99%)")
+    reading.keep(place, batch, figures["mean"], "mean", what, latency_p99_ms=p99_ms)
+
+
+def _batch_of(reading: Reading, place: str, run: _TrtexecRun) -> int:
+    """Return the batch size; 0 if it is not told.
+
+    "Batch: 1" is no evidence: trtexec writes it for engines that were built with another batch size, too.
+    """
+    stated = reading.stated.batch
+    sizes = sorted({int(size) for _, size in run.leading if size.isdecimal()})
+    if run.implicit.isdecimal() and int(run.implicit) > 1:
+        sizes = [int(run.implicit)]
+    elif run.implicit == "1" and len(sizes) == 1 and stated is None:
+        sizes = sizes if sizes == [1] else []
+    if len(sizes) == 1 and sizes[0] >= 1:
+        if stated is not None and stated != sizes[0]:
+            what = f"the log says batch {sizes[0]}, --batch {stated}"
+            reading.faults.append(Fault(place, what))
+            return 0
+        return sizes[0]
+    if stated is not None:
+        return stated
+    what = (
+        "the inputs begin with different sizes" if len(sizes) > 1 else "the log does not tell the batch size"
+    )
+    reading.faults.append(Fault(place, f"{what}: give it with --batch"))
+    return 0
+
+
+def _read_export(reading: Reading) -> None:
+    times_ms: list[float] = []
+    path = reading.file.path
+    if reading.stated.batch is None:
+        what = "timings do not tell the batch size: give it with --batch"
+        reading.faults.append(Fault(path, what))
+        return
+    for index, entry in enumerate(reading.file.json):
+        place = f"{path}: [{index}]"
+        value = entry.get("latencyMs") if isinstance(entry, dict) else None
+        times_ms.append(reading.number(place, "latencyMs", value))
+    mean_ms, p99_ms = mean_and_p99(times_ms)
+    what = f"latency of {len(times_ms)} inferences, transfers to and from the device included"
+    reading.keep(path, reading.stated.batch, mean_ms, "mean", what, latency_p99_ms=p99_ms)
+
+
+# --- ONNX Runtime ----------------------------------------------------------------------------------------------------
+
+
+def read_onnxruntime(reading: Reading) -> None:
+    """Read a profile of a session: its ``model_run`` events, by the batch that ran in each."""
+    events = reading.file.json
+    runs: dict[int, list[tuple[int, float]]] = {}
+    sizes: set[int | None] = set()
+    first_input: int | None = None
+    last_output: int | None = None
+    seen = 0
+    for index, event in enumerate(events):
+        place = f"{reading.file.path}: [{index}]"
+        if not isinstance(event, dict):
+            reading.faults.append(Fault(place, f"expected an event, found {shown(event)}"))
+        elif event.get("cat") == "Node" and str(event.get("name", "")).endswith("_kernel_time"):
+            arguments = event.get("args")
+            shapes: Any = arguments if isinstance(arguments, dict) else {}
+            if first_input is None:
+                first_input = _leading(shapes.get("input_type_shape"))
+            last_output = _leading(shapes.get("output_type_shape"))
+        elif event.get("name") == "model_run":
+            took_us = reading.number(place, "dur", event.get("dur"))
+            batch = reading.stated.batch or (first_input if first_input == last_output else None)
+            sizes.add(first_input)
+            first_input = last_output = None
+            seen += 1
+            if batch is None:
+                what = "the first input and the last output begin with different sizes: give the batch with --batch"
+                reading.faults.append(Fault(place, what))
+            elif seen > _WARM_UP_RUNS:
+                runs.setdefault(batch, []).append((index, took_us))
+    if not seen:
+        what = "holds no model_run event: the session ran nothing, or the file ends before"
+        reading.faults.append(Fault(reading.file.path, what))
+    elif not runs and not reading.faults:
+        what = "only the first run of the session, which allocates and picks kernels: run it more often"
+        reading.refuse(reading.file.path, what)
+    if reading.stated.batch is not None and len(sizes) > 1:
+        what = "its runs have inputs of several sizes: leave --batch out, or profile one batch size at a time"
+        reading.faults.append(Fault(reading.file.path, what))
+    for batch, found in runs.items():
+        place = f"{reading.file.path}: [{found[0][0]}]"
+        mean_ms, p99_ms = mean_and_p99([took_us / _US_PER_MS for _, took_us in found])
+        what = f"model_run, {len(found)} runs without the session's first"
+        reading.keep(place, batch, mean_ms, "mean", what, latency_p99_ms=p99_ms)
+
+
+def _leading(shapes: object) -> int | None:
+    """Return the first dimension of the first tensor of [{"float": [4, 8]}, …]."""
+    first = shapes[0] if isinstance(shapes, list) and shapes else None
+    dimensions = next(iter(first.values()), None) if isinstance(first, dict) else None
+    size = dimensions[0] if isinstance(dimensions, list) and dimensions else None
+    return size if type(size) is int and size >= 1 else None

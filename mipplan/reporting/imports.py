@@ -1,0 +1,159 @@
+"""What an import took, left out and wrote: documents and tables of ``mipplan profiles import`` and ``prices``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from rich.console import Console
+from rich.markup import escape
+
+from mipplan.core import Fault
+from mipplan.importers import FolderMerge, HardwareMerge, ImportedFile, PriceList
+from mipplan.reporting.catalog import HardwareReport
+from mipplan.reporting.documents import Report
+from mipplan.reporting.text import counted, show_notes, show_parts, table
+
+#: At most this many tables and refused figures are spelt out for people; the JSON document has all.
+_SPELT_OUT = 20
+
+
+class ImportedFileReport(Report):
+    """One file that was imported."""
+
+    path: str
+    sha256: str
+    format: str
+    tool: str
+
+
+class ImportedRowReport(Report):
+    """One row that was imported."""
+
+    model: str
+    hardware: str
+    batch: int
+    latency_ms: float
+    latency_p99_ms: float | None
+    statistic: str
+    what: str
+    place: str
+
+
+class ImportReport(Report):
+    """``mipplan profiles import --json``."""
+
+    command: Literal["profiles import"] = "profiles import"
+    folder: str
+    files: list[ImportedFileReport]
+    rows: list[ImportedRowReport]
+    refused: list[Fault]
+    added: int
+    replaced: int
+    unchanged: int
+    notes: list[str]
+    written: list[str]
+
+
+class PricesReport(Report):
+    """``mipplan profiles prices --json``."""
+
+    command: Literal["profiles prices"] = "profiles prices"
+    path: str
+    sha256: str
+    tier: str
+    region: str | None
+    hardware: dict[str, HardwareReport]
+    refused: list[Fault]
+    added: list[str]
+    replaced: list[str]
+    unchanged: list[str]
+    written: list[str]
+
+
+def import_report(folder: str, files: Sequence[ImportedFile], merge: FolderMerge) -> ImportReport:
+    """Describe what files gave to a profile folder."""
+    return ImportReport.of(
+        merge,
+        folder=folder,
+        files=[ImportedFileReport.of(file) for file in files],
+        rows=[ImportedRowReport.of(row) for file in files for row in file.rows],
+        refused=[fault for file in files for fault in file.refused],
+        notes=list(merge.notes),
+        written=list(merge.written),
+    )
+
+
+def show_import(console: Console, report: ImportReport) -> None:
+    """Batch sizes and latencies by table, then what was left out and why."""
+    for file in report.files:
+        console.print(f"{escape(file.path)}: {escape(f'{file.format} {file.tool}'.strip())}")
+    console.print()
+    by_table: dict[tuple[str, str, str], list[ImportedRowReport]] = {}
+    for row in report.rows:
+        by_table.setdefault((row.model, row.hardware, row.statistic), []).append(row)
+    models = table("model", "hardware", "batch sizes", ">latency of one batch", "statistic")
+    for (model, hardware, statistic), rows in list(by_table.items())[:_SPELT_OUT]:
+        sizes = ", ".join(str(batch) for batch in sorted({row.batch for row in rows}))
+        least, most = (pick(row.latency_ms for row in rows) for pick in (min, max))
+        span = f"{least:.4g} ms" if least == most else f"{least:.4g} … {most:.4g} ms"
+        models.add_row(escape(model), escape(hardware), sizes, span, statistic)
+    show_parts(console, models)
+    if len(by_table) > _SPELT_OUT:
+        console.print(f"and {counted(len(by_table) - _SPELT_OUT, 'more table')}\n")
+    _show_refused(console, report.refused)
+    counts = (
+        f"{counted(report.added, 'row')} added, {report.replaced:,} replaced, {report.unchanged:,} as before"
+    )
+    console.print(f"{counts}, in {escape(report.folder)}")
+    show_notes(console, report.notes, report.written[:_SPELT_OUT])
+
+
+def _show_refused(console: Console, refused: Sequence[Fault]) -> None:
+    """Say why figures were left out, each reason once."""
+    by_reason: dict[str, list[str]] = {}
+    for fault in refused:
+        by_reason.setdefault(fault.message, []).append(fault.place)
+    for reason, places in list(by_reason.items())[:_SPELT_OUT]:
+        more = f" and {len(places) - 1:,} more" if len(places) > 1 else ""
+        console.print(f"[yellow]left out[/yellow]: {escape(places[0])}{more}: {escape(reason)}")
+    if len(by_reason) > _SPELT_OUT:
+        console.print(f"[yellow]left out[/yellow]: {len(by_reason) - _SPELT_OUT:,} more; --json has all")
+    if refused:
+        console.print()
+
+
+def prices_report(
+    prices: PriceList, merge: HardwareMerge, *, tier: str, region: str | None, written: Sequence[str]
+) -> PricesReport:
+    """Describe the prices taken from a list."""
+    return PricesReport.of(
+        prices,
+        tier=tier,
+        region=region,
+        hardware={entry.name: HardwareReport.of(entry) for entry in prices.hardware},
+        refused=list(prices.refused),
+        added=list(merge.added),
+        replaced=list(merge.replaced),
+        unchanged=list(merge.unchanged),
+        written=list(written),
+    )
+
+
+def show_prices(console: Console, report: PricesReport) -> None:
+    """Hardware types with price, memory and source."""
+    where = f" in {report.region}" if report.region else ""
+    console.print(f"{report.tier} prices{where}, from {escape(report.path)}\n")
+    hardware = table("hardware", ">$/h", ">memory", "price from")
+    for name, entry in list(report.hardware.items())[:_SPELT_OUT]:
+        memory = "" if entry.memory_gib is None else f"{entry.memory_gib:g} GiB"
+        hardware.add_row(escape(name), f"{entry.usd_per_hour:.4f}", memory, escape(entry.source))
+    show_parts(console, hardware)
+    if len(report.hardware) > _SPELT_OUT:
+        console.print(f"and {counted(len(report.hardware) - _SPELT_OUT, 'more hardware type')}\n")
+    _show_refused(console, report.refused)
+    counts = (
+        f"{len(report.added):,} added, {len(report.replaced):,} replaced, {len(report.unchanged):,} as before"
+    )
+    console.print(counts)
+    show_notes(console, (), report.written)
