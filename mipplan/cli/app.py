@@ -10,7 +10,7 @@ import typer
 import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs
-from mipplan.cli.judging import compare, replay, tune, verify
+from mipplan.cli.judging import compare, fragility, replay, tune, verify
 from mipplan.cli.session import EXIT_DONE, EXIT_NO_ANSWER, EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults
 
@@ -319,5 +319,15 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
             session.exit_code = EXIT_NO_ANSWER
 
 
-for _command in (plan, replay, compare, tune, fleet, verify, profiles, solvers):  # in the order of the help
+for _command in (
+    plan,
+    replay,
+    compare,
+    fragility,
+    tune,
+    fleet,
+    verify,
+    profiles,
+    solvers,
+):  # in the order of the help
     app.command()(_command)

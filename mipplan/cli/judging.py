@@ -206,6 +206,50 @@ def compare(
         session.exit_code = EXIT_INTERRUPTED if comparison.left_out else EXIT_DONE
 
 
+def fragility(
+    context: typer.Context,
+    plan: flags.PlanFile,
+    trace: flags.TraceFile,
+    discipline: flags.PlanDiscipline = None,
+    engine: flags.Engine = "auto",
+    seed: flags.PlanSeed = None,
+    expand: flags.Expand = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    out: flags.Document = None,
+    plot: Annotated[Path | None, flags.picture("the latency quantile along every axis")] = None,
+    json: flags.Json = False,
+) -> None:
+    """Say what breaks a plan first: more or burstier traffic, slower service, lost replicas; code 1 if it misses as is."""
+    with Session(context, json) as session:
+        from mipplan.replayer import check_manner
+
+        faults = Faults()
+        faults.take(lambda: check_manner(discipline, engine, seed))
+        faults.take(lambda: inputs.check_out("--out", out))
+        faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
+        faults.take(
+            lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--out": out, "--plot": plot})
+        )
+        loaded = faults.take(lambda: mp.Plan.load(plan))
+        read = faults.take(lambda: inputs.read_trace(trace, expand, inputs.seed_of(loaded, seed), start, end))
+        faults.check()
+        with session.progress() as progress:
+            measured = mp.fragility(
+                loaded.value, read.value, discipline=discipline, engine=engine, seed=seed, progress=progress
+            )
+            written = [str(path) for path in (out, plot) if path is not None]
+            report = reporting.fragility_report(measured, str(plan), written)
+            if plot is not None:
+                progress(f"drawing {plot}")
+                reporting.write_figure(plot, reporting.draw_fragility(measured))
+        session.show(report, reporting.show_fragility, out)
+        if measured.left_out:
+            session.exit_code = EXIT_INTERRUPTED
+        elif not measured.keeps:
+            session.exit_code = EXIT_NOT_MET
+
+
 def tune(
     context: typer.Context,
     plan: flags.PlanFile,

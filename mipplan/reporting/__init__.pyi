@@ -14,9 +14,12 @@ from .comparisons import tune_report as tune_report
 from .comparisons import write_schedule as write_schedule
 from .documents import ErrorReport as ErrorReport
 from .figures import FIGURE_FILES as FIGURE_FILES
+from .figures import draw_fragility as draw_fragility
 from .figures import draw_replay as draw_replay
 from .figures import draw_tuning as draw_tuning
 from .figures import write_figure as write_figure
+from .fragilities import fragility_report as fragility_report
+from .fragilities import show_fragility as show_fragility
 from .plans import fleet_report as fleet_report
 from .plans import plan_report as plan_report
 from .plans import show_fleet as show_fleet
