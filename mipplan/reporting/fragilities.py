@@ -13,8 +13,8 @@ from mipplan.reporting.documents import Finite, Report, TraceReport
 from mipplan.reporting.text import percent_text, seconds_text, show_notes, show_parts, table, trace_text
 
 _SAME_DRAWS = (
-    "all replays use the same draws (but for other seeds) and start empty; a finite trace hides overload, so see how busy "
-    "the busiest stage is"
+    "all replays use the same draws (but for other seeds) and start empty; a finite trace hides overload, so see how "
+    "busy the busiest stage is"
 )
 _NOT_MONOTONE = (
     "exact: the objective is kept under a factor smaller by what is named; replays are not monotone, so one that is "
