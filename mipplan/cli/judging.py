@@ -220,7 +220,7 @@ def fragility(
     plot: Annotated[Path | None, flags.picture("the latency quantile along every axis")] = None,
     json: flags.Json = False,
 ) -> None:
-    """Say what breaks a plan first: more or burstier traffic, slow service, lost replicas; code 1 if it misses as is."""
+    """Say what breaks a plan first: more or burstier traffic, slower service, lost replicas (code 1: misses as is)."""
     with Session(context, json) as session:
         from mipplan.replayer import check_manner
 

@@ -113,8 +113,8 @@ def clustered(trace: Trace, factor: float, seed: int) -> Trace:
         s² = (1 + c′²) / (1 + c²) − 1,    c′ = c + (factor − 1) · max(c, 1),
 
     where c is the CV of the trace's gaps: second moments of independent factors multiply, so that c′ is the CV to
-    expect, `factor` times c from Poisson traffic on. The trace is cut into at most a hundred parts of as many gaps each,
-    at least 1,000, and each part is stretched to the time it took before: rate and order of load over longer times stay
+    expect, `factor` times c from Poisson traffic on. The trace is cut into at most a hundred equal parts of
+    at least 1,000 gaps, and each is stretched to the time it took before: rate and order of load over longer times stay
     as they are. That takes a little of the burstiness back where gaps are few or very uneven; the CV reached is that of
     the trace returned.
 
