@@ -68,6 +68,7 @@ def plan(
     ] = "60s",
     seed: flags.Seed = 0,
     expand: flags.Expand = None,
+    spread: flags.Spread = None,
     start: flags.From = None,
     end: flags.To = None,
     replay: Annotated[bool, typer.Option(help="Replay the plan on the trace as well.")] = True,
@@ -106,7 +107,7 @@ def plan(
         time_limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         asked = faults.take(lambda: inputs.read_pipeline(pipeline))
         measured = faults.take(lambda: inputs.read_profiles(profiles))
-        arrivals = faults.take(lambda: inputs.read_trace(trace, expand, seed, start, end))
+        arrivals = faults.take(lambda: inputs.read_trace(trace, expand, spread, seed, start, end))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
         faults.take(lambda: check_quantile(quantile))
         faults.take(lambda: check_seed(seed))
@@ -172,6 +173,7 @@ def plan(
                 progress("explaining the plan")
                 explanation = made.explain()
         remarks = reporting.plan_remarks(made, None if profiles is None else str(profiles))
+        remarks += reporting.sample_notes(made, arrivals.value)
         if explain and is_timed:
             remarks.append("a timed plan is certified by its replay: there are no terms to explain")
         written = None if out is None else str(out)

@@ -24,6 +24,7 @@ def replay(
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
     expand: flags.Expand = None,
+    spread: flags.Spread = None,
     start: flags.From = None,
     end: flags.To = None,
     windows: Annotated[
@@ -50,6 +51,7 @@ def replay(
             whole, each = "the trace is never held as a whole", "latencies of single queries are not kept"
             unusable = (
                 ("--expand", expand, whole),
+                ("--spread", spread, whole),
                 ("--from", start, whole),
                 ("--to", end, whole),
                 ("--windows", windows, each),
@@ -98,7 +100,9 @@ def replay(
         faults.take(lambda: inputs.check_out("--latencies", latencies, reporting.LATENCY_FILES))
         faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
         loaded = faults.take(lambda: mp.Plan.load(plan))
-        read = faults.take(lambda: inputs.read_trace(trace, expand, inputs.seed_of(loaded, seed), start, end))
+        read = faults.take(
+            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
+        )
         faults.check()
         replayed, arrivals = loaded.value, read.value
         length_s = window_s.value
@@ -151,6 +155,7 @@ def compare(
     time_limit: Annotated[str, flags.option("TIME", "Stop each search after this long.")] = "60s",
     seed: flags.Seed = 0,
     expand: flags.Expand = None,
+    spread: flags.Spread = None,
     start: flags.From = None,
     end: flags.To = None,
     plot: Annotated[Path | None, flags.picture("costs and latencies as bars")] = None,
@@ -165,7 +170,7 @@ def compare(
         time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
         asked = faults.take(lambda: inputs.read_pipeline(pipeline))
         measured = faults.take(lambda: inputs.read_profiles(profiles))
-        arrivals = faults.take(lambda: inputs.read_trace(trace, expand, seed, start, end))
+        arrivals = faults.take(lambda: inputs.read_trace(trace, expand, spread, seed, start, end))
         names = list(Contender) if planners is None else inputs.names_in(planners)
         faults.take(
             lambda: check_rules(
@@ -214,6 +219,7 @@ def fragility(
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
     expand: flags.Expand = None,
+    spread: flags.Spread = None,
     start: flags.From = None,
     end: flags.To = None,
     out: flags.Document = None,
@@ -232,7 +238,9 @@ def fragility(
             lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--out": out, "--plot": plot})
         )
         loaded = faults.take(lambda: mp.Plan.load(plan))
-        read = faults.take(lambda: inputs.read_trace(trace, expand, inputs.seed_of(loaded, seed), start, end))
+        read = faults.take(
+            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
+        )
         faults.check()
         with session.progress() as progress:
             measured = mp.fragility(
@@ -271,6 +279,7 @@ def tune(
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
     expand: flags.Expand = None,
+    spread: flags.Spread = None,
     start: flags.From = None,
     end: flags.To = None,
     out: flags.Document = None,
@@ -303,10 +312,14 @@ def tune(
         if delay_s:
             faults.take(lambda: check_delay(delay_s.value))
         told = faults.take(
-            lambda: None if sample is None else inputs.read_trace(sample, expand, seed or 0, None, None)
+            lambda: (
+                None if sample is None else inputs.read_trace(sample, expand, spread, seed or 0, None, None)
+            )
         )
         loaded = faults.take(lambda: mp.Plan.load(plan))
-        read = faults.take(lambda: inputs.read_trace(trace, expand, inputs.seed_of(loaded, seed), start, end))
+        read = faults.take(
+            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
+        )
         faults.check()
         tuned, arrivals = loaded.value, read.value
         with session.progress() as progress:
@@ -343,6 +356,7 @@ def verify(
     dispatch: flags.Dispatch = None,
     stagger: flags.Stagger = None,
     expand: flags.Expand = None,
+    spread: flags.Spread = None,
     start: flags.From = None,
     end: flags.To = None,
     certificate: flags.PlanCertificate = None,
@@ -361,7 +375,7 @@ def verify(
         faults.take(lambda: None if certificate is None else check_certificate(certificate))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
         arrivals = faults.take(
-            lambda: inputs.read_trace(trace, expand, inputs.seed_of(document, seed), start, end)
+            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(document, seed), start, end)
         )
         faults.check()
         with session.progress() as progress:

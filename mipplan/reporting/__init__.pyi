@@ -4,6 +4,7 @@ from .catalog import SolversReport as SolversReport
 from .catalog import examination_report as examination_report
 from .catalog import plan_remarks as plan_remarks
 from .catalog import profiles_report as profiles_report
+from .catalog import sample_notes as sample_notes
 from .catalog import show_examination as show_examination
 from .catalog import show_profiles as show_profiles
 from .catalog import show_solvers as show_solvers

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mipplan.perturbation import Fragility
+from mipplan.reporting.catalog import sample_notes
 from mipplan.reporting.documents import Finite, Report, TraceReport
 from mipplan.reporting.text import percent_text, seconds_text, show_notes, show_parts, table, trace_text
 
@@ -97,6 +98,7 @@ def _fragility_notes(fragility: Fragility) -> list[str]:
         notes.append(_NOT_MONOTONE)
     if fragility.plan.dispatch != "eager":
         notes.append(_RETIMED.format(fragility.plan.dispatch))
+    notes += sample_notes(fragility.plan, fragility.trace)
     if fragility.left_out:
         notes.append(f"interrupted before these were done: {', '.join(fragility.left_out)}")
     return notes
