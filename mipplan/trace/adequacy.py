@@ -124,8 +124,8 @@ def _tail_warning(arrival_ns: Int64, quantile: float) -> str | None:
         else f"of {queries:,} queries is their maximum"
     )
     return (
-        f"P{100 * quantile:g} {rests}: use a sample of at least {needed:,} ({_LEAST_REACHED} that reach it), or ask for "
-        "a lower quantile"
+        f"P{100 * quantile:g} {rests}: use a sample of at least {needed:,} ({_LEAST_REACHED} that reach it), or ask "
+        "for a lower quantile"
     )
 
 
