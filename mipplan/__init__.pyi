@@ -14,6 +14,8 @@ from .fleet import FleetPlan as FleetPlan
 from .fleet import FleetStatus as FleetStatus
 from .fleet import plan_fleet as plan_fleet
 from .options import time_cost_problem as time_cost_problem
+from .perturbation import Fragility as Fragility
+from .perturbation import fragility as fragility
 from .pipeline import Pipeline as Pipeline
 from .planner import explain as explain
 from .planner import plan as plan

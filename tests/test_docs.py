@@ -35,7 +35,7 @@ from golden.layout import ANSWERS
 from mipplan.core import Fault
 from mipplan.profiles import Finding
 from mipplan.profiling import MachineRecord
-from mipplan.reporting import catalog, comparisons, documents
+from mipplan.reporting import catalog, comparisons, documents, fragilities
 from mipplan.result import Interval
 from mipplan.solvers import SolverInfo
 from mipplan.tuner import Action, WorstWindow
@@ -53,6 +53,7 @@ HEADINGS: dict[type, str] = {
     documents.StreamReport: "replay --stream",
     documents.VerifyReport: "verify",
     comparisons.ComparisonReport: "compare",
+    fragilities.FragilityReport: "fragility",
     comparisons.TuneReport: "tune",
     documents.FleetReport: "fleet",
     catalog.MeasurementReport: "profile",
@@ -75,6 +76,9 @@ HEADINGS: dict[type, str] = {
     documents.CriticalStageReport: "critical stage",
     comparisons.ComparisonRowReport: "comparison row",
     comparisons.JudgementReport: "judgement",
+    fragilities.AxisReport: "axis",
+    fragilities.FragilityPointReport: "perturbation",
+    fragilities.FragilityBreakReport: "break",
     comparisons.TuningRunReport: "tuning run",
     comparisons.ScheduleReport: "schedule",
     Action: "action",
@@ -137,7 +141,7 @@ def fields_of(model: type) -> list[str]:
 def report_models() -> list[type]:
     return [
         value
-        for value in (vars(documents) | vars(comparisons) | vars(catalog)).values()
+        for value in (vars(documents) | vars(comparisons) | vars(catalog) | vars(fragilities)).values()
         if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report
     ]
 

@@ -10,7 +10,7 @@ import typer
 import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs
-from mipplan.cli.judging import compare, replay, tune, verify
+from mipplan.cli.judging import compare, fragility, replay, tune, verify
 from mipplan.cli.profiles import profiles_app
 from mipplan.cli.profiling import profile
 from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session
@@ -72,6 +72,7 @@ def plan(
     ] = "60s",
     seed: flags.Seed = 0,
     expand: flags.Expand = None,
+    spread: flags.Spread = None,
     start: flags.From = None,
     end: flags.To = None,
     replay: Annotated[bool, typer.Option(help="Replay the plan on the trace as well.")] = True,
@@ -111,7 +112,7 @@ def plan(
         time_limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         asked = faults.take(lambda: inputs.read_pipeline(pipeline))
         measured = faults.take(lambda: inputs.read_profiles(profiles))
-        arrivals = faults.take(lambda: inputs.read_trace(trace, expand, seed, start, end))
+        arrivals = faults.take(lambda: inputs.read_trace(trace, expand, spread, seed, start, end))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
         faults.take(lambda: None if quantile is None else check_quantile(quantile))
         faults.take(lambda: check_seed(seed))
@@ -180,6 +181,7 @@ def plan(
                 progress("explaining the plan")
                 explanation = made.explain()
         remarks = reporting.plan_remarks(made, None if profiles is None else str(profiles))
+        remarks += reporting.sample_notes(made, arrivals.value)
         if explain and is_timed:
             remarks.append("a timed plan is certified by its replay: there are no terms to explain")
         written = None if out is None else str(out)
@@ -303,7 +305,7 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
 
 
 #: In the order of the help.
-_COMMANDS = (plan, replay, compare, tune, fleet, verify, profile, solvers)
+_COMMANDS = (plan, replay, compare, fragility, tune, fleet, verify, profile, solvers)
 for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(profiles_app)

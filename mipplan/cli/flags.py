@@ -40,6 +40,13 @@ Expand = Annotated[
         help="For traces of counts: how to place arrivals inside the intervals: poisson, uniform or even."
     ),
 ]
+Spread = Annotated[
+    str | None,
+    typer.Option(
+        help="For traces whose time stamps are too coarse, such as whole seconds: uniform places queries at random "
+        "within their step, which assumes that traffic is even within it."
+    ),
+]
 From = Annotated[str | None, option("TIME", "Use the trace from here, such as 60s.", "--from")]
 To = Annotated[str | None, option("TIME", "Use the trace up to here.", "--to")]
 ProfilesDir = Annotated[Path | None, option("DIR", "Profile folder; the shipped one by default.")]
@@ -149,9 +156,9 @@ PlanDiscipline = Annotated[
 
 # --- how it is done --------------------------------------------------------------------------------------------------
 
-Seed = Annotated[int, typer.Option(help="Seed of the token draws and of --expand.")]
+Seed = Annotated[int, typer.Option(help="Seed of the token draws, of --expand and --spread.")]
 PlanSeed = Annotated[
-    int | None, typer.Option(help="Seed of the token draws and of --expand; the plan's by default.")
+    int | None, typer.Option(help="Seed of the token draws, of --expand and --spread; the plan's by default.")
 ]
 Engine = Annotated[str, typer.Option(help="Replay engine; all give the same result.")]
 Solver = Annotated[str, typer.Option(help="See `mipplan solvers`.")]

@@ -33,14 +33,21 @@ def read_profiles(folder: Path | None) -> mp.Profiles:
     return mp.Profiles.default() if folder is None else mp.Profiles.read(folder)
 
 
-def read_trace(file: str, expand: str | None, seed: int, start: str | None, end: str | None) -> mp.Trace:
-    """Read a trace file, or the shipped trace of that name; `seed` places the arrivals of an expansion."""
+def read_trace(
+    file: str, expand: str | None, spread: str | None, seed: int, start: str | None, end: str | None
+) -> mp.Trace:
+    """Read a trace file, or the shipped trace of that name; `seed` places the arrivals that are expanded or spread."""
     faults = Faults()
+    if spread not in (None, "uniform"):
+        faults.add(Fault("--spread", f"expected uniform, found {spread!r}"))
+    if spread is not None and expand is not None:
+        faults.add(Fault("--spread", "does not go with --expand: counts have no time stamps"))
     start_s = faults.take(lambda: optional_seconds("--from", start))
     end_s = faults.take(lambda: optional_seconds("--to", end))
     faults.check()
     path = shipped_path("traces", file)
-    return mp.Trace.read(path, expand=expand, seed=seed, start_s=start_s.value, end_s=end_s.value)
+    trace = mp.Trace.read(path, expand=expand, seed=seed, start_s=start_s.value, end_s=end_s.value)
+    return trace if spread is None else trace.spread(seed)
 
 
 def seed_of(plan: Taken[mp.Plan] | Taken[PlanDocument], seed: int | None) -> int:

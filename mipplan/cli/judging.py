@@ -24,6 +24,7 @@ def replay(
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
     expand: flags.Expand = None,
+    spread: flags.Spread = None,
     start: flags.From = None,
     end: flags.To = None,
     windows: Annotated[
@@ -50,6 +51,7 @@ def replay(
             whole, each = "the trace is never held as a whole", "latencies of single queries are not kept"
             unusable = (
                 ("--expand", expand, whole),
+                ("--spread", spread, whole),
                 ("--from", start, whole),
                 ("--to", end, whole),
                 ("--windows", windows, each),
@@ -98,7 +100,9 @@ def replay(
         faults.take(lambda: inputs.check_out("--latencies", latencies, reporting.LATENCY_FILES))
         faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
         loaded = faults.take(lambda: mp.Plan.load(plan))
-        read = faults.take(lambda: inputs.read_trace(trace, expand, inputs.seed_of(loaded, seed), start, end))
+        read = faults.take(
+            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
+        )
         faults.check()
         replayed, arrivals = loaded.value, read.value
         length_s = window_s.value
@@ -153,6 +157,7 @@ def compare(
     time_limit: Annotated[str, flags.option("TIME", "Stop each search after this long.")] = "60s",
     seed: flags.Seed = 0,
     expand: flags.Expand = None,
+    spread: flags.Spread = None,
     start: flags.From = None,
     end: flags.To = None,
     plot: Annotated[Path | None, flags.picture("costs and latencies as bars")] = None,
@@ -168,7 +173,7 @@ def compare(
         time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
         asked = faults.take(lambda: inputs.read_pipeline(pipeline))
         measured = faults.take(lambda: inputs.read_profiles(profiles))
-        arrivals = faults.take(lambda: inputs.read_trace(trace, expand, seed, start, end))
+        arrivals = faults.take(lambda: inputs.read_trace(trace, expand, spread, seed, start, end))
         names = list(Contender) if planners is None else inputs.names_in(planners)
         faults.take(
             lambda: check_rules(
@@ -211,6 +216,53 @@ def compare(
         session.exit_code = EXIT_INTERRUPTED if comparison.left_out else EXIT_DONE
 
 
+def fragility(
+    context: typer.Context,
+    plan: flags.PlanFile,
+    trace: flags.TraceFile,
+    discipline: flags.PlanDiscipline = None,
+    engine: flags.Engine = "auto",
+    seed: flags.PlanSeed = None,
+    expand: flags.Expand = None,
+    spread: flags.Spread = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    out: flags.Document = None,
+    plot: Annotated[Path | None, flags.picture("the latency quantile along every axis")] = None,
+    json: flags.Json = False,
+) -> None:
+    """Say what breaks a plan first: more or burstier traffic, slower service, lost replicas (code 1: misses as is)."""
+    with Session(context, json) as session:
+        from mipplan.replayer import check_manner
+
+        faults = Faults()
+        faults.take(lambda: check_manner(discipline, engine, seed))
+        faults.take(lambda: inputs.check_out("--out", out))
+        faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
+        faults.take(
+            lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--out": out, "--plot": plot})
+        )
+        loaded = faults.take(lambda: mp.Plan.load(plan))
+        read = faults.take(
+            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
+        )
+        faults.check()
+        with session.progress() as progress:
+            measured = mp.fragility(
+                loaded.value, read.value, discipline=discipline, engine=engine, seed=seed, progress=progress
+            )
+            written = [str(path) for path in (out, plot) if path is not None]
+            report = reporting.fragility_report(measured, str(plan), written)
+            if plot is not None:
+                progress(f"drawing {plot}")
+                reporting.write_figure(plot, reporting.draw_fragility(measured))
+        session.show(report, reporting.show_fragility, out)
+        if measured.left_out:
+            session.exit_code = EXIT_INTERRUPTED
+        elif not measured.keeps:
+            session.exit_code = EXIT_NOT_MET
+
+
 def tune(
     context: typer.Context,
     plan: flags.PlanFile,
@@ -232,6 +284,7 @@ def tune(
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
     expand: flags.Expand = None,
+    spread: flags.Spread = None,
     start: flags.From = None,
     end: flags.To = None,
     out: flags.Document = None,
@@ -264,10 +317,14 @@ def tune(
         if delay_s:
             faults.take(lambda: check_delay(delay_s.value))
         told = faults.take(
-            lambda: None if sample is None else inputs.read_trace(sample, expand, seed or 0, None, None)
+            lambda: (
+                None if sample is None else inputs.read_trace(sample, expand, spread, seed or 0, None, None)
+            )
         )
         loaded = faults.take(lambda: mp.Plan.load(plan))
-        read = faults.take(lambda: inputs.read_trace(trace, expand, inputs.seed_of(loaded, seed), start, end))
+        read = faults.take(
+            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
+        )
         faults.check()
         tuned, arrivals = loaded.value, read.value
         with session.progress() as progress:
@@ -304,6 +361,7 @@ def verify(
     dispatch: flags.Dispatch = None,
     stagger: flags.Stagger = None,
     expand: flags.Expand = None,
+    spread: flags.Spread = None,
     start: flags.From = None,
     end: flags.To = None,
     certificate: flags.PlanCertificate = None,
@@ -322,7 +380,7 @@ def verify(
         faults.take(lambda: None if certificate is None else check_certificate(certificate))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
         arrivals = faults.take(
-            lambda: inputs.read_trace(trace, expand, inputs.seed_of(document, seed), start, end)
+            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(document, seed), start, end)
         )
         faults.check()
         with session.progress() as progress:

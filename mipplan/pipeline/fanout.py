@@ -89,6 +89,24 @@ class FanOut:
         """Largest possible number of tokens, None if there is none."""
         return None if self.poisson_mean is not None else max(self.values)
 
+    def scaled(self, factor: float) -> FanOut:
+        """Make the distribution whose mean is `factor` times as large, as far as limits allow.
+
+        Of a finite one every value is multiplied, and one between two whole numbers becomes either of them, such that
+        its mean is right. They keep their order, so that the same draws make more tokens.
+        """
+        if self.poisson_mean is not None:
+            return FanOut.poisson(min(self.poisson_mean * factor, MAX_MEAN))
+        factor = min(factor, MAX_MEAN / self.mean, MAX_VALUE / max(self.values))
+        weights: dict[int, float] = {}
+        for value, weight in zip(self.values, self.weights, strict=True):
+            scaled = round(value * factor, 9)  # 20 · 1.1 is 22, not a little more
+            low = math.floor(scaled)
+            weights[low] = weights.get(low, 0.0) + weight * (low + 1 - scaled)
+            if scaled > low:
+                weights[low + 1] = weights.get(low + 1, 0.0) + weight * (scaled - low)
+        return FanOut.choice(list(weights), list(weights.values()))
+
     def to_document(self) -> int | float | dict[str, Any]:
         """Write it in the file syntax; reading that back gives an equal object."""
         if self.poisson_mean is not None:

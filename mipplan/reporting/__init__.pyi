@@ -5,6 +5,7 @@ from .catalog import examination_report as examination_report
 from .catalog import measurement_report as measurement_report
 from .catalog import plan_remarks as plan_remarks
 from .catalog import profiles_report as profiles_report
+from .catalog import sample_notes as sample_notes
 from .catalog import show_examination as show_examination
 from .catalog import show_measurement as show_measurement
 from .catalog import show_profiles as show_profiles
@@ -16,9 +17,12 @@ from .comparisons import tune_report as tune_report
 from .comparisons import write_schedule as write_schedule
 from .documents import ErrorReport as ErrorReport
 from .figures import FIGURE_FILES as FIGURE_FILES
+from .figures import draw_fragility as draw_fragility
 from .figures import draw_replay as draw_replay
 from .figures import draw_tuning as draw_tuning
 from .figures import write_figure as write_figure
+from .fragilities import fragility_report as fragility_report
+from .fragilities import show_fragility as show_fragility
 from .imports import import_report as import_report
 from .imports import prices_report as prices_report
 from .imports import show_import as show_import

@@ -1,4 +1,4 @@
-"""What there is to choose from: profiles, how they were measured, what is odd in them, and solvers."""
+"""What there is to choose from, how it was measured, and what is odd in it: profiles, samples, solvers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Literal
 from rich.console import Console
 from rich.markup import escape
 
-from mipplan.core import NS_PER_MS
+from mipplan.certificate import plan_services
+from mipplan.core import NS_PER_MS, NS_PER_S
 from mipplan.profiles import Finding, Profiles, Severity, examine
 from mipplan.profiling import BatchMeasurement, MachineRecord, Measurement
 from mipplan.reporting.documents import Report
 from mipplan.reporting.text import counted, show_notes, show_parts, table
 from mipplan.result import Plan
 from mipplan.solvers import SolverInfo
+from mipplan.tokens import realise
+from mipplan.trace import Trace
 
 #: At most this many findings about chosen hardware are spelt out in a plan's remarks, because they are read in passing.
 _SPELT_OUT = 3
@@ -265,6 +268,26 @@ def plan_remarks(plan: Plan, folder: str | None) -> list[str]:
         command = "mipplan profiles --check" + ("" if folder is None else f" --profiles {folder}")
         remarks.append(f"{what} about {_subject(ours, others)}: see `{command}`")
     return remarks
+
+
+def sample_notes(plan: Plan, trace: Trace) -> list[str]:
+    """Say what is doubtful about a trace as a sample for a plan's question, its own busy periods included.
+
+    Where every query is asked about (an envelope), no tail is estimated; a plan without choices has no busy periods.
+    """
+    quantile = 1.0 if plan.envelope is not None else plan.quantile
+    return list(trace.warnings(quantile, _capacity_rps(plan, trace) if plan.choices else None))
+
+
+def _capacity_rps(plan: Plan, trace: Trace) -> float | None:
+    """Queries per second that the slowest stage can serve for long; None if no stage has anything to do."""
+    workload, services = realise(plan.pipeline, trace, plan.seed), plan_services(plan)
+    capacities = [
+        NS_PER_S / float(services[stage].ns_per_token) * len(trace) / tokens.count
+        for stage, tokens in workload.stages.items()
+        if tokens.count
+    ]
+    return min(capacities, default=None)
 
 
 def _is_open(plan: Plan, finding: Finding) -> bool:

@@ -12,6 +12,7 @@ from rich.table import Table
 from mipplan.comparison import Comparison, Contender
 from mipplan.documents import write_atomically
 from mipplan.pipeline import Pipeline, are_timed
+from mipplan.reporting.catalog import sample_notes
 from mipplan.reporting.documents import ChoiceReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports
 from mipplan.reporting.text import (
@@ -109,6 +110,8 @@ def comparison_report(pipeline: Pipeline, comparison: Comparison, written: list[
 
 def _comparison_notes(pipeline: Pipeline, comparison: Comparison) -> list[str]:
     notes = [_HELD_OUT]
+    # Several plans, several busy periods: of the sample alone.
+    notes += comparison.planned_on.warnings(comparison.quantile)
     compared = {row.planner for row in comparison.rows}
     if not pipeline.is_random:
         notes.append("this pipeline draws nothing at random: any seed gives the same replay")
@@ -296,6 +299,7 @@ def _tuning_notes(tuning: Tuning) -> list[str]:
         notes.append(
             "the sample that policies are told is not the trace that the plan was made for: that is --sample FILE"
         )
+    notes += sample_notes(tuning.plan, tuning.sample)
     notes += [f"{run.policy}: {note}" for run in tuning.runs for note in run.notes]
     if any(run.clairvoyant for run in tuning.runs):
         notes.append(_ORACLE)

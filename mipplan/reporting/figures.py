@@ -1,4 +1,4 @@
-"""Pictures over time: of one replay, and of policies in closed loop."""
+"""Pictures of replays: one over time, policies in closed loop, and one plan under perturbations."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Float64, Int64, format_duration
 from mipplan.documents import write_atomically
+from mipplan.perturbation import AxisFragility, Fragility
 from mipplan.result import ReplayResult, Windows
 from mipplan.tuner import Tuning, TuningRun
 
@@ -33,6 +34,8 @@ _NICE_STEPS = (
 _POINTS = 600
 #: From this ratio on, a linear axis would flatten the usual latencies of a replay to a line.
 _LOG_FROM = 30.0
+#: Names of more points than this below an axis are written upright.
+_LABELS_SIDE_BY_SIDE = 8
 
 
 def write_figure(path: str | Path, figure: Figure) -> None:
@@ -251,3 +254,80 @@ def _finish(grid: np.ndarray, tuning: Tuning) -> None:
         axes.yaxis.set_minor_formatter("{x:g}")
     open_frames(grid)
     missed.set_xlim(tuning.trace.arrival_ns[0] / NS_PER_S, tuning.trace.arrival_ns[-1] / NS_PER_S)
+
+
+# --- one plan under perturbations -------------------------------------------------------------------------------------
+
+
+def draw_fragility(fragility: Fragility) -> Figure:
+    """Draw the latency quantile along every axis, a panel each, with the objective and the first break."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12.0, 6.4), dpi=140, layout="constrained")
+    panels = figure.subplots(2, -(-len(fragility.axes) // 2), squeeze=False).ravel()
+    for axes, axis in zip(panels, fragility.axes, strict=False):
+        _draw_axis(axes, fragility, axis)
+    for axes in panels[len(fragility.axes) :]:
+        axes.set_axis_off()
+    open_frames(panels)
+    plan, quantile = fragility.plan, f"P{100 * fragility.quantile:g}"
+    figure.suptitle(
+        f"{plan.pipeline.name} on {fragility.trace.name}: {quantile} under perturbations; breaks first: "
+        f"{fragility.breaks_first}",
+        fontsize=11,
+    )
+    return figure
+
+
+def _draw_axis(axes: Axes, fragility: Fragility, axis: AxisFragility) -> None:
+    unit, scale = ("ms", 1e3) if fragility.plan.slo_s < 1.0 else ("s", 1.0)
+    slo = fragility.plan.slo_s * scale
+    points = (fragility.unperturbed, *axis.points)
+    alive = np.array([np.nan if point.quantile_s is None else point.quantile_s * scale for point in points])
+    largest, smallest = float(np.nanmax([*alive, slo])), float(np.nanmin([*alive, slo]))
+    # A stage without replicas serves nobody: its mark stands above all latencies.
+    latencies = np.where(np.isnan(alive), 1.12 * largest, alive)
+    is_line = all(isinstance(point.value, float) for point in points)
+    places = [float(point.value) if is_line else float(place) for place, point in enumerate(points)]
+    axes.axhline(slo, color=RED, linestyle="--", linewidth=1.2)
+    axes.plot(places, latencies, color=BLUE, linewidth=1.3 if is_line else 0.0)
+    for keeps, marker, colour in ((True, "o", BLUE), (False, "X", RED)):
+        chosen = [number for number, point in enumerate(points) if point.keeps is keeps]
+        axes.plot([places[n] for n in chosen], latencies[chosen], marker, color=colour, markersize=6)
+    for place, point, latency in zip(places, points, latencies, strict=True):
+        if point.quantile_s is None:
+            axes.annotate(
+                "none left",
+                (place, latency),
+                xytext=(0, 6),
+                textcoords="offset points",
+                color=RED,
+                fontsize=7,
+                ha="center",
+            )
+    _mark_break(axes, axis, slo, is_line)
+    if largest > _LOG_FROM * smallest:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(0.0, 1.25 * largest)
+    axes.set_ylabel(f"P{100 * fragility.quantile:g} ({unit})")
+    axes.set_title(f"{axis.title}\n{axis.verdict}", fontsize=9, loc="left")
+    if is_line:
+        axes.set_xlabel("factor")
+    else:
+        turned = 30 if len(points) <= _LABELS_SIDE_BY_SIDE else 90
+        labels = [point.label for point in points]
+        axes.set_xticks(places, labels, rotation=turned, ha="right", rotation_mode="anchor", fontsize=7)
+
+
+def _mark_break(axes: Axes, axis: AxisFragility, slo: float, is_line: bool) -> None:
+    """Draw a line where the objective is missed first."""
+    first = axis.first_break
+    if first is None:
+        return
+    numbers = {point.value: float(number) for number, point in enumerate(axis.points, start=1)}
+    place = float(first.value) if is_line else numbers[first.value]
+    axes.axvline(place, color=RED, linestyle=":", linewidth=1.2)
+    if is_line:
+        label, offset = first.label, (4, -12)
+        axes.annotate(label, (place, slo), xytext=offset, textcoords="offset points", color=RED, fontsize=9)

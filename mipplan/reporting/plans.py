@@ -12,6 +12,7 @@ from rich.table import Table
 from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.fleet import FleetPlan
 from mipplan.pipeline import MIXED, DispatchLaw, duties_text, stagger_text
+from mipplan.reporting.catalog import sample_notes
 from mipplan.reporting.documents import (
     AdmissionReport,
     BucketReport,
@@ -214,6 +215,7 @@ def verify_report(verification: Verification, plan_file: str, trace: Trace) -> V
         verification,
         verification.plan,
         plan_file=plan_file,
+        remarks=[*verification.remarks, *sample_notes(verification.plan, trace)],
         critical_path=[] if certificate is None else certificate.critical_path,
         trace=trace,
     )

@@ -16,9 +16,23 @@ from typing import Any, ParamSpec
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mipplan.core import MAX_DURATION_NS, NS_PER_S, Float64, InputError, Int64, is_number, name_problem, shown
+from mipplan.core import (
+    MAX_DURATION_NS,
+    NS_PER_S,
+    Float64,
+    InputError,
+    Int64,
+    check_all,
+    check_quantile,
+    check_seed,
+    format_duration,
+    is_number,
+    name_problem,
+    shown,
+)
 from mipplan.documents import AnyPath
 from mipplan.trace import generators
+from mipplan.trace.adequacy import grid_step_ns, sample_warnings, spread_uniformly
 from mipplan.trace.checks import (
     check_arrivals,
     number_fault,
@@ -177,6 +191,50 @@ class Trace:
             return self
         offsets = np.rint((self.arrival_ns - first) / factor).astype(np.int64)
         return self._made(first + offsets, f"rate × {factor:g}")
+
+    def spread(self, seed: int = 0) -> Trace:
+        """Move every arrival later by a random part of the step of the grid on which the time stamps lie.
+
+        For logs in whole seconds, say: queries of one stamp come at random within its second, and the order of stamps
+        stays. This assumes that stamps were rounded down and that traffic is even within a step; bursts shorter than
+        that are unknown. The step is the largest whose multiples, from the first on, all stamps are.
+
+        Parameters
+        ----------
+        seed : int
+            Of the positions; the same gives the same trace.
+
+        Raises
+        ------
+        InputError
+            If all queries arrive at once, so that there is no step, or the seed is none.
+        """
+        step_ns = grid_step_ns(self.arrival_ns)
+        if step_ns is None:
+            raise InputError.one(
+                "spread", "all queries arrive at once: no step of their time stamps is known"
+            )
+        how = f"spread uniformly over steps of {format_duration(step_ns)}, seed {check_seed(seed)}"
+        return self._made(spread_uniformly(self.arrival_ns, check_seed(seed)), how)
+
+    def warnings(self, quantile: float = 0.99, capacity_rps: float | None = None) -> tuple[str, ...]:
+        """Say what is doubtful about this trace as a sample; see `mipplan.trace.adequacy.sample_warnings`.
+
+        Parameters
+        ----------
+        quantile : float
+            Of latency, that is asked about, in (0, 1].
+        capacity_rps : float, optional
+            Queries per second that the slowest stage of a plan can serve.
+
+        Raises
+        ------
+        InputError
+            Listing every argument that cannot be used.
+        """
+        fault = None if capacity_rps is None else number_fault("capacity_rps", capacity_rps)
+        check_all(lambda: check_quantile(quantile), lambda: InputError.raise_if([fault] if fault else []))
+        return sample_warnings(self.arrival_ns, quantile, capacity_rps)
 
     @classmethod
     def concatenate(cls, traces: Sequence[Trace], gap_s: float | None = None) -> Trace:

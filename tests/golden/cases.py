@@ -122,6 +122,14 @@ COMMANDS: dict[str, str] = {
     "compare-infeasible": "compare cascade --trace steady --to 6s --slo 10ms --planners certified,inferline,half_slo",
     "compare-faults": "compare cascade --trace steady --planners certified,best --split 2 --discipline lifo "
     "--quantile 0 --seed -1 --time-limit 3 --plot a.txt --slo 5",
+    # fragility
+    "fragility": "fragility cascade.json --trace steady --to 20s",
+    "fragility-video": "fragility video.json --trace bursty --to 10s --discipline fifo --seed 3 --out fragility.json",
+    "fragility-missed": "fragility cascade.json --trace bursty --to 10s --engine numpy",
+    "fragility-plot": "fragility cascade.json --trace counts.csv --expand uniform --plot fragility.svg",
+    "fragility-no-plan": "fragility infeasible.json --trace steady --to 5s",
+    "fragility-faults": "fragility nowhere.json --trace nowhere.csv --discipline lifo --engine cython --seed -1 "
+    "--plot a.txt --out nowhere/a.json",
     # tune
     "tune": "tune cascade.json --trace bursty --to 20s --sample steady",
     "tune-all": "tune cascade.json --trace bursty --to 25s "
@@ -158,6 +166,7 @@ USAGE: dict[str, str] = {
     "help-plan": "plan --help",
     "help-replay": "replay --help",
     "help-compare": "compare --help",
+    "help-fragility": "fragility --help",
     "help-tune": "tune --help",
     "help-fleet": "fleet --help",
     "help-verify": "verify --help",

@@ -29,7 +29,9 @@ def asked_of(rng: np.random.Generator, trace: mp.Trace, slo_ns: int, quantile: f
     """Windows, a share of them and a further quantile, each of them now and then."""
     per_ns = max(1, trace.span_ns // int(rng.choice([1, 2, 3, 5, 20]))) if rng.random() < 0.8 else None
     share = float(rng.choice([1.0, 1.0, 0.75, 0.5])) if per_ns else 1.0
-    further = QuantileLimit(float(rng.choice([0.3, 0.6, 0.9])) * quantile, max(1, round(slo_ns * rng.uniform(0.3, 1.1))))
+    further = QuantileLimit(
+        float(rng.choice([0.3, 0.6, 0.9])) * quantile, max(1, round(slo_ns * rng.uniform(0.3, 1.1)))
+    )
     return Slo(quantile, per_ns, share, (further,) if rng.random() < 0.4 else ())
 
 

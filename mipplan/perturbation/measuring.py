@@ -1,0 +1,165 @@
+"""Measure what a plan bears: replay it along every axis, and look for the least perturbation under which it misses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from mipplan.core import Report, check_all, check_seed, first_true
+from mipplan.perturbation.perturbations import AXES, Amount, Axis, Case
+from mipplan.perturbation.result import AxisFragility, Fragility, FragilityBreak, FragilityPoint
+from mipplan.replayer import check_manner, check_plan, check_trace, replay, replay_many
+from mipplan.result import Plan, ReplayResult
+from mipplan.trace import Trace
+
+_UNPERTURBED = Amount(1.0, "as planned", 0.0)
+
+
+def fragility(
+    plan: Plan,
+    trace: Trace,
+    *,
+    discipline: str | None = None,
+    engine: str = "auto",
+    seed: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Fragility:
+    """Replay a plan under more traffic, burstier traffic, slower service, more tokens, lost replicas and other seeds.
+
+    All replays go by the plan's own dispatch laws, and use the same draws but on the axis of other seeds. Along a
+    continuous axis (rate, burstiness, service times, tokens per query) the gap between the last grid point that keeps
+    the objective and the first that misses is halved until the least factor that misses is known to 0.1 % (of the CV,
+    0.01). Replays are not monotone: a larger batch may make a query faster, so an even smaller factor may miss as well.
+    It takes at most 56 replays and one for each stage.
+
+    Parameters
+    ----------
+    plan : Plan
+        Any with choices: planned, from a file, or of `Plan.from_choices`.
+    trace : Trace
+    discipline : {"oldest_first", "fifo"}, optional
+        As the plan says by default.
+    engine : str
+        As for `mipplan.replay`.
+    seed : int, optional
+        Of the token draws and of burstier gaps; the plan's own by default.
+    progress : callable, optional
+        Called with one line of text as the work proceeds.
+
+    Returns
+    -------
+    Fragility
+        After Ctrl-C: what was replayed until then. If the plan misses its objective as it is, no break is looked for.
+
+    Raises
+    ------
+    InputError
+        With every argument that cannot be used.
+    NoPlanError
+        If the plan holds no choices.
+    """
+    check_all(
+        lambda: check_plan(plan),
+        lambda: check_trace(trace),
+        lambda: check_manner(discipline, engine, seed),
+    )
+    case = Case(plan.require(), trace, check_seed(plan.seed if seed is None else seed))
+    judge = _Judge(case, discipline, engine, progress or (lambda _: None))
+    judge.report("as planned")
+    result = judge.replayed(case)
+    unperturbed = judge.point(_UNPERTURBED, case, result)
+    found: dict[str, AxisFragility] = {}
+    complete: set[str] = set()
+    with suppress(KeyboardInterrupt):  # what was replayed until then is the answer
+        for axis in AXES.values():
+            points: list[FragilityPoint] = []
+            obstacle = axis.obstacle(case)
+            found[axis.name] = AxisFragility(axis.name, axis.title, (), None, obstacle)
+            for amount in axis.amounts(case) if obstacle is None else ():
+                points.append(judge.judged(axis, amount))
+                first = _first_missed(axis, points) if unperturbed.keeps else None
+                found[axis.name] = AxisFragility(axis.name, axis.title, tuple(points), first)
+            if unperturbed.keeps and axis.steps is not None and found[axis.name].missed:
+                exact = judge.bisected(axis, axis.steps, points)
+                found[axis.name] = AxisFragility(axis.name, axis.title, tuple(points), exact)
+            complete.add(axis.name)
+    axes = tuple(found.get(name) or AxisFragility(name, axis.title, ()) for name, axis in AXES.items())
+    left_out = tuple(name for name in AXES if name not in complete)
+    manner = (result.discipline, result.engine, case.seed, judge.quantile)
+    return Fragility(plan, trace, *manner, unperturbed, axes, judge.replays, left_out)
+
+
+def _first_missed(axis: Axis, points: list[FragilityPoint]) -> FragilityBreak | None:
+    first = next((point for point in points if not point.keeps), None)
+    return None if first is None else FragilityBreak(axis.name, first.value, first.label, first.size)
+
+
+@dataclass
+class _Judge:
+    """Replays cases and says what came of them."""
+
+    case: Case
+    discipline: str | None
+    engine: str
+    report: Report
+    replays: int = field(default=0, init=False)
+
+    @property
+    def quantile(self) -> float:
+        """Every query counts where the plan guarantees every query."""
+        return 1.0 if self.case.plan.envelope is not None else self.case.plan.quantile
+
+    def replayed(self, case: Case) -> ReplayResult:
+        self.replays += 1
+        return replay(case.plan, case.trace, discipline=self.discipline, engine=self.engine, seed=case.seed)
+
+    def keeps(self, case: Case) -> bool:
+        """Whether the objective is kept, without replaying more than that takes."""
+        self.replays += 1
+        verdicts = replay_many(
+            [case.plan],
+            case.trace,
+            discipline=self.discipline,
+            engine=self.engine,
+            seed=case.seed,
+            slo_s=self.case.plan.slo_s,
+            quantile=self.quantile,
+        )
+        return verdicts[0].keeps
+
+    def judged(self, axis: Axis, amount: Amount) -> FragilityPoint:
+        self.report(f"{axis.title}: {amount.label}")
+        perturbed = axis.perturb(self.case, amount)
+        if perturbed is None:
+            return FragilityPoint(amount.value, amount.label, amount.size, keeps=False)
+        return self.point(amount, perturbed, self.replayed(perturbed))
+
+    def point(self, amount: Amount, case: Case, result: ReplayResult) -> FragilityPoint:
+        slo_ns, quantile_ns = self.case.plan.slo_ns, result.quantile_ns(self.quantile)
+        busiest = max(result.stages, key=result.utilisation)
+        return FragilityPoint(
+            amount.value,
+            amount.label,
+            amount.size,
+            keeps=quantile_ns <= slo_ns,
+            quantile_ns=quantile_ns,
+            miss_rate=int((result.latency_ns > slo_ns).sum()) / result.queries,
+            busiest=busiest,
+            utilisation=result.utilisation(busiest),
+            cv=case.trace.cv if case.trace.span_ns else None,
+        )
+
+    def bisected(self, axis: Axis, steps: int, points: list[FragilityPoint]) -> FragilityBreak:
+        """Find the least factor that misses, above the grid point before the first that does."""
+        number = next(number for number, point in enumerate(points) if not point.keeps)
+        below, first = [steps, *(round(float(point.value) * steps) for point in points)][number : number + 2]
+
+        def misses(step: int) -> bool:
+            amount = axis.at(step)
+            self.report(f"{axis.title}: {amount.label}, looking for the first that misses")
+            perturbed = axis.perturb(self.case, amount)
+            return perturbed is None or not self.keeps(perturbed)
+
+        least = axis.at(first_true(below + 1, first, misses))
+        return FragilityBreak(axis.name, least.value, least.label, least.size, 1.0 / steps)
