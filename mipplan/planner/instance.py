@@ -1,4 +1,4 @@
-"""A planning request, realised: everything the search needs and nothing it may change."""
+"""A planning request, checked and realised: everything the search needs and nothing it may change."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
-from mipplan.calculus import ArrivalCurve, StageService, most_tokens_per_query
-from mipplan.core import NS_PER_S
+from mipplan.calculus import ArrivalCurve, StageService, check_curve, most_tokens_per_query
+from mipplan.core import NS_PER_S, check_all, check_budget, check_headroom, check_one_of, check_time_limit
 from mipplan.options import (
     StageFamilies,
     StageOptions,
@@ -22,11 +22,13 @@ from mipplan.options import (
 )
 from mipplan.pipeline import Laws, Pipeline
 from mipplan.planner.cuts import Cut, Services, strengthen
-from mipplan.planner.oracle import CertificateOracle, SeparationOracle, WorstCaseOracle
+from mipplan.planner.oracle import ORACLES, CertificateOracle, SeparationOracle, WorstCaseOracle
 from mipplan.profiles import Profiles
-from mipplan.result import Plan
+from mipplan.result import CertificateKind, Guarantee, Plan, RunClass, check_certified_by
+from mipplan.solvers import AUTO
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
+from mipplan_formulations import FORMULATIONS
 
 
 @dataclass(frozen=True)
@@ -168,3 +170,32 @@ def _on_trace(
 ) -> Instance:
     oracle = CertificateOracle(workload, quantile, deadline_ns)
     return Instance.of(workload.pipeline, profiles, trace_demand(workload), oracle, deadline_ns, laws)
+
+
+def check_search(
+    *,
+    formulation: str,
+    guarantee: str,
+    envelope: ArrivalCurve | None,
+    time_limit_s: float | None,
+    headroom: float,
+    budget_usd_per_hour: float | None,
+    certificate: str = CertificateKind.CLASSIC,
+    runs: RunClass | None = None,
+) -> None:
+    """Refuse what `plan` cannot search by, whatever the pipeline.
+
+    Raises `InputError` listing every fault.
+    """
+    # The optimum of a formulation that is not exact would be no lower bound for the certified plans.
+    exact = [name for name, formulation in FORMULATIONS.items() if formulation.exact]
+    check_all(
+        lambda: check_one_of("formulation", formulation, [AUTO, *exact], repr),
+        # A plan that rests on replays is made by `mipplan.refine`.
+        lambda: check_one_of("guarantee", guarantee, ORACLES, repr),
+        lambda: None if envelope is None else check_curve(envelope, guarantee == Guarantee.ENVELOPE),
+        lambda: check_time_limit(time_limit_s),
+        lambda: check_headroom(headroom),
+        lambda: check_budget(budget_usd_per_hour),
+        lambda: check_certified_by(certificate, runs, guarantee, budget_usd_per_hour),
+    )

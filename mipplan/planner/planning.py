@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mipplan.calculus import ArrivalCurve, check_curve, empirical_envelope
+from mipplan.calculus import ArrivalCurve, empirical_envelope
 from mipplan.certificate import check_covered, check_timed, resolve_certificate
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
@@ -18,12 +18,9 @@ from mipplan.core import (
     SearchLimits,
     check_all,
     check_budget,
-    check_headroom,
     check_margin,
-    check_one_of,
     check_quantile,
     check_seed,
-    check_time_limit,
     from_front,
     seconds_to_ns,
 )
@@ -33,8 +30,7 @@ from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, S
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility
-from mipplan.planner.instance import Request
-from mipplan.planner.oracle import ORACLES
+from mipplan.planner.instance import Request, check_search
 from mipplan.profiles import Profiles
 from mipplan.result import (
     CertificateKind,
@@ -47,14 +43,12 @@ from mipplan.result import (
     Provenance,
     RunClass,
     TraceReference,
-    check_certified_by,
     check_laws,
     relevant_profiles,
     resolve_slo_ns,
 )
 from mipplan.solvers import AUTO, resolve_solver
 from mipplan.trace import Trace
-from mipplan_formulations import FORMULATIONS
 
 #: Begins the reason of a search that did not come to its end.
 _STOPPED = "the search was stopped (time limit or interrupt)"
@@ -346,35 +340,6 @@ class PlanMaker:
 
     def _without_plan(self, reason: str) -> Plan:
         return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())
-
-
-def check_search(
-    *,
-    formulation: str,
-    guarantee: str,
-    envelope: ArrivalCurve | None,
-    time_limit_s: float | None,
-    headroom: float,
-    budget_usd_per_hour: float | None,
-    certificate: str = CertificateKind.CLASSIC,
-    runs: RunClass | None = None,
-) -> None:
-    """Refuse what `plan` cannot search by, whatever the pipeline.
-
-    Raises `InputError` listing every fault.
-    """
-    # The optimum of a formulation that is not exact would be no lower bound for the certified plans.
-    exact = [name for name, formulation in FORMULATIONS.items() if formulation.exact]
-    check_all(
-        lambda: check_one_of("formulation", formulation, [AUTO, *exact], repr),
-        # A plan that rests on replays is made by `mipplan.refine`.
-        lambda: check_one_of("guarantee", guarantee, ORACLES, repr),
-        lambda: None if envelope is None else check_curve(envelope, guarantee == Guarantee.ENVELOPE),
-        lambda: check_time_limit(time_limit_s),
-        lambda: check_headroom(headroom),
-        lambda: check_budget(budget_usd_per_hour),
-        lambda: check_certified_by(certificate, runs, guarantee, budget_usd_per_hour),
-    )
 
 
 def check_theorem(
