@@ -8,7 +8,17 @@ from fractions import Fraction
 from functools import cached_property
 
 from mipplan.calculus import ArrivalCurve, StageService, check_curve, most_tokens_per_query
-from mipplan.core import NS_PER_S, check_all, check_budget, check_headroom, check_one_of, check_time_limit
+from mipplan.core import (
+    NS_PER_S,
+    Fault,
+    InputError,
+    check_all,
+    check_budget,
+    check_headroom,
+    check_one_of,
+    check_time_limit,
+    from_front,
+)
 from mipplan.options import (
     StageFamilies,
     StageOptions,
@@ -191,11 +201,29 @@ def check_search(
     exact = [name for name, formulation in FORMULATIONS.items() if formulation.exact]
     check_all(
         lambda: check_one_of("formulation", formulation, [AUTO, *exact], repr),
-        # A plan that rests on replays is made by `mipplan.refine`.
-        lambda: check_one_of("guarantee", guarantee, ORACLES, repr),
+        # Plans that rest on replays need no oracle of the planner's.
+        lambda: check_one_of("guarantee", guarantee, [*ORACLES, Guarantee.REPLAY, Guarantee.RELIABLE], repr),
         lambda: None if envelope is None else check_curve(envelope, guarantee == Guarantee.ENVELOPE),
         lambda: check_time_limit(time_limit_s),
         lambda: check_headroom(headroom),
         lambda: check_budget(budget_usd_per_hour),
         lambda: check_certified_by(certificate, runs, guarantee, budget_usd_per_hour),
+    )
+
+
+def check_tomorrow(
+    trace: object, guarantee: str, confidence: float | None, drift: float | None, seeds: int
+) -> None:
+    """Refuse what no reliable plan can be asked for by, or what only goes with one; every fault at once."""
+    if guarantee == Guarantee.RELIABLE:
+        check = from_front("check_reliability", "mipplan.reliability")
+        check([trace] if isinstance(trace, Trace) else trace, confidence, drift, seeds)
+        return
+    given = {"trace": not isinstance(trace, Trace) and isinstance(trace, Sequence) and len(trace) != 1}
+    given |= {"confidence": confidence is not None, "drift": drift is not None, "seeds": seeds != 1}
+    only = {"trace": "several samples go", "confidence": "goes", "drift": "goes", "seeds": "more than one go"}
+    InputError.raise_if(
+        Fault(what, f"{only[what]} with the guarantee 'reliable' only")
+        for what, is_given in given.items()
+        if is_given
     )

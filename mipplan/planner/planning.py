@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mipplan.calculus import ArrivalCurve, empirical_envelope
@@ -30,7 +30,7 @@ from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, S
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility
-from mipplan.planner.instance import Request, check_search
+from mipplan.planner.instance import Request, check_search, check_tomorrow
 from mipplan.profiles import Profiles
 from mipplan.result import (
     CertificateKind,
@@ -50,6 +50,8 @@ from mipplan.result import (
 from mipplan.solvers import AUTO, resolve_solver
 from mipplan.trace import Trace
 
+#: The share of scenarios that a reliable plan keeps unless another is asked for.
+_CONFIDENCE = 0.95
 #: Begins the reason of a search that did not come to its end.
 _STOPPED = "the search was stopped (time limit or interrupt)"
 
@@ -69,7 +71,7 @@ class PlanningParams:
 def plan(
     pipeline: Pipeline,
     profiles: Profiles,
-    trace: Trace,
+    trace: Trace | Sequence[Trace],
     *,
     slo_s: float | None = None,
     quantile: float = 0.99,
@@ -86,23 +88,29 @@ def plan(
     discipline: str = "oldest_first",
     certificate: str = CertificateKind.CLASSIC,
     runs: RunClass | None = None,
+    confidence: float | None = None,
+    drift: float | None = None,
+    seeds: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> Plan:
-    """Find the cheapest configuration whose certified latency quantile keeps the objective.
+    """Find the cheapest configuration whose latency quantile keeps the objective, in the sense of a guarantee.
 
     Parameters
     ----------
     pipeline : Pipeline
     profiles : Profiles
-    trace : Trace
-        A sample of the traffic. The plan is certified on this trace: it is in-sample.
+    trace : Trace, or sequence of Trace
+        A sample of the traffic. The plan is certified on this trace: it is in-sample. Several samples go with the
+        guarantee ``reliable``.
     slo_s : float, optional
         Latency objective in seconds; the pipeline's own by default.
     quantile : float
         Of latency over queries that must keep the objective, in (0, 1].
-    guarantee : {"trace", "envelope"}
+    guarantee : {"trace", "envelope", "replay", "reliable"}
         What traffic the certificate covers: this trace (with the quantile), or every query of any traffic whose
-        arrivals stay inside an arrival curve.
+        arrivals stay inside an arrival curve. Or what keeps the objective without a theorem: the exact replay of this
+        trace (`mipplan.refine`); a share `confidence` of scenarios of tomorrow's traffic (a plan that is tested on
+        fresh ones, see `Plan.reliability` and [theory, section 13][13-reliability-what-a-test-on-scenarios-says]).
     formulation : str
         Key of ``mipplan_formulations.FORMULATIONS``, or ``"auto"``: by the features of each problem that is solved.
     solver : str
@@ -133,6 +141,13 @@ def plan(
         takes it for the guarantee ``"trace"``, without a budget, on workloads of up to 100,000 tokens.
     runs : RunClass, optional
         The runs that a sharp certificate is to hold for; by default the serving model's, batches early or not.
+    confidence : float, optional
+        Of guarantee ``reliable``: the share of scenarios in which the plan must keep the objective; 0.95 by default.
+    drift : float, optional
+        Of guarantee ``reliable``: by which share tomorrow's rate is typically off (one standard deviation); by default
+        by as much as the sample's own mean rate is uncertain.
+    seeds : int
+        Of guarantee ``reliable``: draws of tokens and service times for every scenario that the plan is chosen on.
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -172,7 +187,10 @@ def plan(
         lambda: None if by_budget else check_margin(margin_s, resolve_slo_ns(pipeline, slo_s)),
         lambda: check_names(pipeline, profiles),
         lambda: check_laws(pipeline, dispatch, discipline),
+        lambda: check_tomorrow(trace, guarantee, confidence, drift, seeds),
     )
+    traces = [trace] if isinstance(trace, Trace) else list(trace)
+    trace = traces[0]
     laws = check_laws(pipeline, dispatch, discipline)
     asked_for = (guarantee, certificate, runs, headroom, budget_usd_per_hour)
     by_replay = check_theorem(laws, discipline, *asked_for)
@@ -204,12 +222,23 @@ def plan(
         ),
     )
     deadline = Deadline.after(time_limit_s, started)
-    limits = SearchLimits(deadline, progress or (lambda _: None))
-    maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
 
     def left_s() -> float | None:
         return None if time_limit_s is None else deadline.left_s(1e-3)
 
+    if by_replay and asked.guarantee is Guarantee.RELIABLE:
+        reliable: Plan = from_front("plan_reliably", "mipplan.reliability")(
+            asked,
+            traces,
+            confidence=_CONFIDENCE if confidence is None else confidence,
+            drift=drift,
+            seeds=seeds,
+            time_limit_s=left_s(),
+            progress=progress,
+        )
+        return reliable
+    limits = SearchLimits(deadline, progress or (lambda _: None))
+    maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
     if by_replay:
         start = maker.hurried().start()
         refined: Plan = from_front("refine")(
@@ -351,15 +380,26 @@ def check_theorem(
     headroom: float,
     budget_usd_per_hour: float | None,
 ) -> bool:
-    """Refuse what nothing is proven of under these laws, with every fault; say whether the replay proves a plan."""
-    if guarantee == Guarantee.ENVELOPE or set(laws.values()) != {DispatchLaw.TIMED}:
+    """Refuse what nothing is proven of under these laws, with every fault; say whether replays make the plan."""
+    by_replay = guarantee in (Guarantee.REPLAY, Guarantee.RELIABLE)
+    is_timed = set(laws.values()) == {DispatchLaw.TIMED}
+    if not by_replay and (guarantee == Guarantee.ENVELOPE or not is_timed):
         check_covered(laws, discipline, certificate, runs, inside_curve=guarantee == Guarantee.ENVELOPE)
         return False
     faults = Faults()
     # The classic one is the default, so nobody need have asked for it.
-    faults.take(lambda: check_timed(None if certificate == CertificateKind.CLASSIC else certificate, runs))
-    message = "does not go with timed dispatch, whose plans are found by replays of the trace as it is"
-    given = {"headroom": headroom != 1.0, "budget_usd_per_hour": budget_usd_per_hour is not None}
+    if is_timed:
+        faults.take(
+            lambda: check_timed(None if certificate == CertificateKind.CLASSIC else certificate, runs)
+        )
+    what = f"the guarantee {guarantee}" if by_replay else "timed dispatch"
+    message = f"does not go with {what}, whose plans are found by replays of the trace as it is"
+    given = {
+        "headroom": headroom != 1.0,
+        "budget_usd_per_hour": budget_usd_per_hour is not None,
+        "certificate": not is_timed and certificate != CertificateKind.CLASSIC,
+        "runs": not is_timed and runs is not None,
+    }
     faults.add(*(Fault(what, message) for what, is_given in given.items() if is_given))
     faults.check()
     return True

@@ -18,6 +18,7 @@ from mipplan.core import Fault, Faults, InputError, shown
 from mipplan.documents import Document, StrictEntry, decode_text, read_bytes, schema_findings
 from mipplan.pipeline import Discipline, DispatchLaw, Pipeline
 from mipplan.result.record import AMOUNT, ObjectiveDocument
+from mipplan.result.reliability import ReliabilityDocument
 from mipplan.result.runs import CertificateKind
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class PlanDocument(ObjectiveDocument, _Outcome):
     formulation: str | None
     solver: str | None
     trace: TraceDocument | None
+    # Files had none before there were tests, and have none where there was none.
+    reliability: ReliabilityDocument | None = None
     pipeline: dict[str, Any]
     profiles: dict[str, Any]
     hashes: HashesDocument
@@ -118,6 +121,8 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     left_out = {"checksum"} if plan.limit else {"checksum", "limit"}
     if plan.certificate is not CertificateKind.SHARP:
         left_out |= {"certificate", "runs"}
+    if plan.reliability is None:
+        left_out.add("reliability")
     named = any(stage.dispatch is not DispatchLaw.EAGER for stage in plan.pipeline.stages.values())
     if named or plan.objective.dispatch or plan.discipline is not Discipline.OLDEST_FIRST:
         made |= {"format": 2, "dispatch": {stage: str(law) for stage, law in plan.laws.items()}}
