@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 from mipplan.calculus import ArrivalCurve, StageService, check_curve, most_tokens_per_query
 from mipplan.core import (
@@ -18,6 +19,7 @@ from mipplan.core import (
     check_one_of,
     check_time_limit,
     from_front,
+    shown,
 )
 from mipplan.options import (
     StageFamilies,
@@ -212,18 +214,35 @@ def check_search(
 
 
 def check_tomorrow(
-    trace: object, guarantee: str, confidence: float | None, drift: float | None, seeds: int
+    guarantee: str, confidence: float | None, drift: float | None, seeds: int, samples: object
 ) -> None:
-    """Refuse what no reliable plan can be asked for by, or what only goes with one; every fault at once."""
+    """Refuse what no reliable plan can be asked for by, and what goes with no other plan; `samples`: one or several.
+
+    Raises `InputError` listing every fault.
+    """
     if guarantee == Guarantee.RELIABLE:
-        check = from_front("check_reliability", "mipplan.reliability")
-        check([trace] if isinstance(trace, Trace) else trace, confidence, drift, seeds)
+        from_front("check_reliability", "mipplan.reliability")(confidence, drift, seeds)
         return
-    given = {"trace": not isinstance(trace, Trace) and isinstance(trace, Sequence) and len(trace) != 1}
-    given |= {"confidence": confidence is not None, "drift": drift is not None, "seeds": seeds != 1}
-    only = {"trace": "several samples go", "confidence": "goes", "drift": "goes", "seeds": "more than one go"}
+    given = {
+        "trace": isinstance(samples, list | tuple) and len(samples) > 1,
+        "confidence": confidence is not None,
+        "drift": drift is not None,
+    }
+    given |= {"seeds": seeds != 1}
+    message = "{} with the guarantee 'reliable' only"
+    goes = {"trace": "several samples go", "seeds": "more than one go"}
     InputError.raise_if(
-        Fault(what, f"{only[what]} with the guarantee 'reliable' only")
-        for what, is_given in given.items()
-        if is_given
+        Fault(what, message.format(goes.get(what, "goes"))) for what, is_given in given.items() if is_given
     )
+
+
+def read_traces(traces: object) -> list[Trace]:
+    """Return one or several samples as a list.
+
+    Raises `InputError` if they are none.
+    """
+    found: list[Any] = list(traces) if isinstance(traces, list | tuple) else [traces]
+    if not found or not all(isinstance(trace, Trace) for trace in found):
+        message = f"expected a Trace, or a list of some, found {shown(traces)}; Trace.read(…) reads a file"
+        raise InputError.one("trace", message)
+    return found

@@ -30,7 +30,7 @@ from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, S
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility
-from mipplan.planner.instance import Request, check_search, check_tomorrow
+from mipplan.planner.instance import Request, check_search, check_tomorrow, read_traces
 from mipplan.profiles import Profiles
 from mipplan.result import (
     CertificateKind,
@@ -100,8 +100,7 @@ def plan(
     pipeline : Pipeline
     profiles : Profiles
     trace : Trace, or sequence of Trace
-        A sample of the traffic. The plan is certified on this trace: it is in-sample. Several samples go with the
-        guarantee ``reliable``.
+        A sample of the traffic (several for guarantee ``reliable``). The plan is certified on it: it is in-sample.
     slo_s : float, optional
         Latency objective in seconds; the pipeline's own by default.
     quantile : float
@@ -142,7 +141,7 @@ def plan(
     runs : RunClass, optional
         The runs that a sharp certificate is to hold for; by default the serving model's, batches early or not.
     confidence : float, optional
-        Of guarantee ``reliable``: the share of scenarios in which the plan must keep the objective; 0.95 by default.
+        Of guarantee ``reliable``: the share of scenarios that must keep the objective; 0.95 by default.
     drift : float, optional
         Of guarantee ``reliable``: by which share tomorrow's rate is typically off (one standard deviation); by default
         by as much as the sample's own mean rate is uncertain.
@@ -172,6 +171,8 @@ def plan(
     started = time.monotonic()
     by_budget = budget_usd_per_hour is not None
     check_all(
+        lambda: read_traces(trace),
+        lambda: check_tomorrow(guarantee, confidence, drift, seeds, trace),
         lambda: check_search(
             formulation=formulation,
             guarantee=guarantee,
@@ -187,9 +188,8 @@ def plan(
         lambda: None if by_budget else check_margin(margin_s, resolve_slo_ns(pipeline, slo_s)),
         lambda: check_names(pipeline, profiles),
         lambda: check_laws(pipeline, dispatch, discipline),
-        lambda: check_tomorrow(trace, guarantee, confidence, drift, seeds),
     )
-    traces = [trace] if isinstance(trace, Trace) else list(trace)
+    traces = read_traces(trace)
     trace = traces[0]
     laws = check_laws(pipeline, dispatch, discipline)
     asked_for = (guarantee, certificate, runs, headroom, budget_usd_per_hour)
@@ -227,15 +227,9 @@ def plan(
         return None if time_limit_s is None else deadline.left_s(1e-3)
 
     if by_replay and asked.guarantee is Guarantee.RELIABLE:
-        reliable: Plan = from_front("plan_reliably", "mipplan.reliability")(
-            asked,
-            traces,
-            confidence=_CONFIDENCE if confidence is None else confidence,
-            drift=drift,
-            seeds=seeds,
-            time_limit_s=left_s(),
-            progress=progress,
-        )
+        tomorrow = (_CONFIDENCE if confidence is None else confidence, drift, seeds)
+        plan_reliably = from_front("plan_reliably", "mipplan.reliability")
+        reliable: Plan = plan_reliably(asked, traces, *tomorrow, time_limit_s=left_s(), progress=progress)
         return reliable
     limits = SearchLimits(deadline, progress or (lambda _: None))
     maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
@@ -397,7 +391,7 @@ def check_theorem(
     given = {
         "headroom": headroom != 1.0,
         "budget_usd_per_hour": budget_usd_per_hour is not None,
-        "certificate": not is_timed and certificate != CertificateKind.CLASSIC,
+        "certificate": not is_timed and certificate == CertificateKind.SHARP,
         "runs": not is_timed and runs is not None,
     }
     faults.add(*(Fault(what, message) for what, is_given in given.items() if is_given))

@@ -58,14 +58,12 @@ class ReliabilityParams:
     """By the end of this share of the time that is left a plan must be chosen, to leave time for its test."""
 
 
-def check_reliability(traces: object, confidence: object, drift: object, seeds: object) -> None:
+def check_reliability(confidence: object, drift: object, seeds: object) -> None:
     """Refuse what no reliability can be asked for by.
 
     Raises `InputError` listing every fault.
     """
     faults = Faults()
-    if not isinstance(traces, Sequence) or not traces or not all(isinstance(t, Trace) for t in traces):
-        faults.add(Fault("trace", f"expected a Trace or several, found {shown(traces)}"))
     if confidence is not None and (not is_finite(confidence) or not 0.0 < confidence < 1.0):
         message = f"expected a share of scenarios between 0 and 1 such as 0.95, found {shown(confidence)}"
         faults.add(Fault("confidence", message))
@@ -80,10 +78,10 @@ def check_reliability(traces: object, confidence: object, drift: object, seeds: 
 def plan_reliably(
     asked: Plan,
     traces: Sequence[Trace],
-    *,
     confidence: float = 0.95,
     drift: float | None = None,
     seeds: int = 1,
+    *,
     time_limit_s: float | None = 60.0,
     progress: Callable[[str], None] | None = None,
 ) -> Plan:
@@ -115,7 +113,7 @@ def plan_reliably(
         Listing every bad argument.
     """
     started = time.monotonic()
-    check_reliability(traces, confidence, drift, seeds)
+    check_reliability(confidence, drift, seeds)
     limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
     draws = ServiceDraws(asked)
     faults = Faults()
