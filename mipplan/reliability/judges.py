@@ -220,6 +220,10 @@ class Judges:
         self._plan, self._draws, self._params = plan, draws, params
         self._made: OrderedDict[Scenario, Judge] = OrderedDict()
 
+    def __len__(self) -> int:
+        """How many are at hand."""
+        return len(self._made)
+
     def of(self, scenario: Scenario) -> Judge:
         """Return the judge of a scenario."""
         if scenario not in self._made:
