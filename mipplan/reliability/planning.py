@@ -36,7 +36,7 @@ from mipplan.refinement import LimitReachedError, WorkLimit
 from mipplan.reliability.judges import Choices, Judges, ServiceDraws
 from mipplan.reliability.scenarios import Scenario, ScenarioSource
 from mipplan.reliability.search import NoPlanKeepsError, ScenarioSearch
-from mipplan.reliability.testing import ReliabilityTest
+from mipplan.reliability.testing import ReliabilityTest, fewest_scenarios
 from mipplan.replayer import replay
 from mipplan.result import Figures, Limit, Plan, PlanStatus, Reliability
 from mipplan.tokens import realise
@@ -84,6 +84,7 @@ def plan_reliably(
     *,
     time_limit_s: float | None = 60.0,
     progress: Callable[[str], None] | None = None,
+    params: ReliabilityParams = ReliabilityParams(),
 ) -> Plan:
     """Find the cheapest plan that keeps the objective in a share of tomorrow's scenarios, and test it.
 
@@ -100,6 +101,8 @@ def plan_reliably(
         Wall-clock limit on search and test.
     progress : callable, optional
         Called with one line of text as the work proceeds.
+    params : ReliabilityParams
+        How many scenarios are chosen on, and how the time is divided.
 
     Returns
     -------
@@ -121,7 +124,7 @@ def plan_reliably(
     spread = None if drift is None else math.log1p(drift)
     source = faults.take(lambda: ScenarioSource(traces, check_seed(asked.seed), spread))
     faults.check()
-    return _Planning(asked, source.value, draws, confidence, seeds, limits).run()
+    return _Planning(asked, source.value, draws, confidence, seeds, limits, params).run()
 
 
 @dataclass(eq=False)
@@ -151,23 +154,24 @@ class _Planning:
         self._drawn: list[Scenario] = []
         self._stopped: Limit | None = None
         self._reason: str | None = None
+        self._is_cut = False  # Whether a search ended for lack of time; there may be time for a test.
         self._none = False  # Whether it is proven that no plan keeps the given traces.
 
     def run(self) -> Plan:
         """Choose, test, and choose again until a plan passes or the time is up."""
         report = self.limits.report
-        report(f"drawing {self._draws} scenarios of {len(self._given)} given")
         search = ScenarioSearch(
             self.asked, Judges(self.asked, self.draws), list(self._given), WorkLimit(), report
         )
         best: Choices = self.asked.choices
         try:
+            report(f"drawing {self._draws} scenarios from {len(self.source.traces)} trace(s)")
             self._drawn = [
                 replace(made, seed=made.seed + draw)
                 for made in map(self.source.scenario, range(self._draws))
                 for draw in range(self.seeds)
             ]
-            search.add(self._drawn)
+            search.scenarios += self._drawn
             while self._choose(search, best):
                 best = search.best
                 test = self._test(search)
@@ -187,6 +191,8 @@ class _Planning:
         try:
             while True:
                 try:
+                    for scenario in self._given:
+                        search.check(scenario)
                     search.find(start)
                     search.raise_bound()
                     break
@@ -194,8 +200,7 @@ class _Planning:
                     if not self._leave_out(search, error):
                         return False
         except LimitReachedError:
-            if not search.best:
-                self._stopped = Limit.TIME
+            self._is_cut = True
         return bool(search.best)
 
     def _leave_out(self, search: ScenarioSearch, error: NoPlanKeepsError) -> bool:
@@ -242,6 +247,8 @@ class _Planning:
             record = self.tests[-1].record
         choices = self.tests[-1].plan.choices if self.tests else search.best
         provenance = replace(self.asked.provenance, reliability=record)
+        if self._is_cut and self._stopped is None:
+            self._stopped = Limit.TIME
         made = replace(
             self.asked, choices=choices, figures=Figures(), provenance=provenance, limit=self._stopped
         )
@@ -267,7 +274,8 @@ class _Planning:
         if self._stopped is None:
             return None
         ended = "it was interrupted" if self._stopped is Limit.INTERRUPT else "the time was up"
-        tested = (
-            f"after {record.scenarios} fresh scenarios" if record.scenarios else "before the plan was tested"
-        )
-        return f"{ended} {tested}"
+        if not record.scenarios:
+            return f"{ended} before the plan was tested"
+        if record.scenarios < fewest_scenarios(self.confidence):
+            return f"{ended} after {record.scenarios} fresh scenarios"
+        return f"{ended} before the search for a cheaper plan came to its end"

@@ -17,6 +17,8 @@ from mipplan.options import Configuration, limits_of
 from mipplan.refinement import (
     Heuristics,
     Known,
+    LimitReachedError,
+    RefinementSearch,
     ReplayOracle,
     Screen,
     WorkLimit,
@@ -39,6 +41,8 @@ class SearchParams:
     # A repair adds replicas at most 400 times; a twentieth of a stage's at once, or one.
     repairs: int = 400
     step: float = 0.05
+    # Where no repair helps, the plans of a scenario are gone through, the cheapest first, for 20,000 stage replays.
+    sweep_replays: int = 20_000
     # The cost up to which conditions alone refute every plan is found to one part in 100 of itself.
     bound_precision: int = 100
 
@@ -117,6 +121,15 @@ class ScenarioSearch:
 
     # ------------------------------------------------------------------------------------------- making plans
 
+    def check(self, scenario: Scenario) -> None:
+        """Raise `NoPlanKeepsError` if conditions prove that no plan keeps a scenario; else they bound its cost."""
+        judge = self.judges.of(scenario)
+        narrowed = narrow(judge.least)
+        if narrowed.blocked is not None:
+            raise NoPlanKeepsError(scenario, self._why_none(judge))
+        least = sum(least_cost(domain) for domain in narrowed.problem.domains.values())
+        self.lower_bound = max(self.lower_bound, least)
+
     def find(self, start: Choices) -> None:
         """Find a cheap plan, beginning with one that need not keep anything, or with none."""
         begin = start or self._first(self.scenarios[0])
@@ -180,9 +193,27 @@ class ScenarioSearch:
                 current = grown
             elif not has_fallen_back and all(judge.problem.domains.values()):
                 current, tries, has_fallen_back = choices_of(fastest_plan(judge.problem)), 0, True
+            elif self._sweep(judge):
+                return
             else:
                 raise NoPlanKeepsError(scenario, self._why_none(judge))
         self._take(self._trimmed(current))
+
+    def _sweep(self, judge: Judge) -> bool:
+        """Go through the plans that keep one scenario, as far as that is allowed; whether one keeps all."""
+        narrowed = narrow(judge.problem)
+        if narrowed.blocked is None:
+            allowance = WorkLimit(self.limit.counters, self.limit.deadline, self.params.sweep_replays)
+            domains, accept = narrowed.problem.domains, lambda plan: self._take(choices_of(plan))
+            dearest = sum(max(s.family.microusd_per_hour * s.most for s in d) for d in domains.values())
+            search = RefinementSearch(
+                judge.problem, domains, judge.replays, allowance, trusting=False, accept=accept
+            )
+            try:
+                search.run(dearest + 1)
+            except LimitReachedError:
+                self.limit.spend(0)  # the time, or only this allowance?
+        return self.cost is not None
 
     def _grown(self, choices: dict[str, Choice], judge: Judge) -> dict[str, Choice] | None:
         """More replicas at the stage where they help most for the money; at all stages where one helps nothing."""
