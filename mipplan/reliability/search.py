@@ -35,7 +35,7 @@ from mipplan.result import Choice, Plan
 
 
 @dataclass(frozen=True)
-class SearchParams:
+class ScenarioSearchParams:
     """How much the search tries."""
 
     # A repair adds replicas at most 400 times; a twentieth of a stage's at once, or one.
@@ -64,7 +64,7 @@ class ScenarioSearch:
     scenarios: list[Scenario]  # All must be kept; the hardest first, as far as is known.
     limit: WorkLimit
     report: Report
-    params: SearchParams = SearchParams()
+    params: ScenarioSearchParams = ScenarioSearchParams()
     best: Choices = field(
         default_factory=dict, init=False
     )  # The cheapest plan found that keeps all; empty: none.
