@@ -35,7 +35,7 @@ from golden.layout import ANSWERS
 from mipplan.core import Fault
 from mipplan.profiles import Finding
 from mipplan.profiling import MachineRecord
-from mipplan.reporting import catalog, comparisons, documents, fragilities
+from mipplan.reporting import catalog, comparisons, documents, fragilities, replays
 from mipplan.result import Interval
 from mipplan.solvers import SolverInfo
 from mipplan.tuner import Action, WorstWindow
@@ -50,7 +50,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 HEADINGS: dict[type, str] = {
     documents.PlanReport: "plan",
     documents.ReplayCommandReport: "replay",
-    documents.StreamReport: "replay --stream",
+    replays.StreamReport: "replay --stream",
     documents.VerifyReport: "verify",
     comparisons.ComparisonReport: "compare",
     fragilities.FragilityReport: "fragility",
@@ -67,12 +67,14 @@ HEADINGS: dict[type, str] = {
     documents.LawCostReport: "law cost",
     documents.BucketReport: "bucket",
     documents.RunClassReport: "class of runs",
+    documents.ReliabilityReport: "reliability",
+    documents.WorstScenarioReport: "worst scenario",
     documents.TraceReport: "trace",
     documents.ReplayReport: "replay figures",
     Interval: "interval",
     documents.WindowReport: "window",
     documents.StageReport: "stage",
-    documents.StreamStageReport: "streamed stage",
+    replays.StreamStageReport: "streamed stage",
     documents.CriticalStageReport: "critical stage",
     comparisons.ComparisonRowReport: "comparison row",
     comparisons.JudgementReport: "judgement",

@@ -44,7 +44,7 @@ def options(
 def plan(
     context: typer.Context,
     pipeline: flags.PipelineFile,
-    trace: flags.TraceFile,
+    trace: flags.TraceFiles,
     slo: flags.Slo = None,
     profiles: flags.ProfilesDir = None,
     quantile: flags.Quantile = None,
@@ -54,10 +54,13 @@ def plan(
     margin: flags.Margin = "0ms",
     guarantee: flags.Guarantee = "trace",
     envelope: flags.Envelope = None,
+    confidence: flags.Confidence = None,
+    drift: flags.Drift = None,
+    seeds: flags.Seeds = 1,
     dispatch: flags.Dispatch = None,
     stagger: flags.Stagger = None,
     discipline: Annotated[
-        str, typer.Option(help="oldest_first, or fifo (with timed dispatch only).")
+        str, typer.Option(help="oldest_first, or fifo (timed dispatch, or a guarantee by replays).")
     ] = "oldest_first",
     budget: Annotated[
         float | None, flags.option("USD", "Instead: the least certified latency for at most this many $/h.")
@@ -95,7 +98,7 @@ def plan(
         from mipplan.comparison import plan_under_laws
         from mipplan.core import check_one_of, check_quantile, check_seed
         from mipplan.pipeline import Discipline
-        from mipplan.planner import check_search, check_theorem
+        from mipplan.planner import check_search, check_theorem, check_tomorrow
         from mipplan.result import Limit, check_laws
 
         def check_proof() -> None:
@@ -112,7 +115,8 @@ def plan(
         time_limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         asked = faults.take(lambda: inputs.read_pipeline(pipeline))
         measured = faults.take(lambda: inputs.read_profiles(profiles))
-        arrivals = faults.take(lambda: inputs.read_trace(trace, expand, spread, seed, start, end))
+        arrivals = faults.take(lambda: inputs.read_traces(trace, expand, spread, seed, start, end))
+        drifting = faults.take(lambda: inputs.share_of("--drift", drift))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
         faults.take(lambda: None if quantile is None else check_quantile(quantile))
         faults.take(lambda: check_seed(seed))
@@ -128,6 +132,7 @@ def plan(
                 runs=covered.or_else(None),
             )
         )
+        faults.take(lambda: check_tomorrow(guarantee, confidence, drifting.or_else(None), seeds, trace))
         faults.take(lambda: inputs.check_dispatch(dispatch))
         faults.take(lambda: check_one_of("discipline", discipline, Discipline, repr))
         faults.take(lambda: check_proof() if asked else None)
@@ -137,12 +142,18 @@ def plan(
             )
         faults.take(lambda: inputs.check_out("--out", out))
         faults.take(
-            lambda: inputs.check_apart({"pipeline": pipeline, "trace": trace}, {"--out": out}, profiles)
+            lambda: inputs.check_apart(
+                {"pipeline": pipeline, "trace": trace[0]}
+                | {f"{n}. trace": f for n, f in enumerate(trace[1:], 2)},
+                {"--out": out},
+                profiles,
+            )
         )
         if asked and limits and per_s:
             faults.take(lambda: inputs.asked_of(asked.value, limits.value, per_s.value, share))
         faults.check()
         stated, slo_s = inputs.asked_of(asked.value, limits.value, per_s.value, share)
+        sample = arrivals.value[0]
         with session.progress() as progress:
             made = mp.plan(
                 stated.staggered(stagger_s.value),
@@ -163,6 +174,9 @@ def plan(
                 discipline=discipline,
                 certificate=certificate,
                 runs=covered.value,
+                confidence=confidence,
+                drift=drifting.value,
+                seeds=seeds,
                 progress=progress,
             )
             if out is not None:
@@ -170,28 +184,26 @@ def plan(
             replayed, explanation = None, None
             if made.choices and replay:
                 progress("replaying the plan")
-                replayed = mp.replay(made, arrivals.value)
+                replayed = mp.replay(made, sample)
             under_laws = None
             if laws and made.limit is not Limit.INTERRUPT:
                 under_laws = plan_under_laws(
-                    made, arrivals.value, time_limit_s=_LAWS_SHARE * time_limit_s.value, progress=progress
+                    made, sample, time_limit_s=_LAWS_SHARE * time_limit_s.value, progress=progress
                 )
             is_timed = made.dispatch == "timed"
             if made.choices and explain and not is_timed:
                 progress("explaining the plan")
                 explanation = made.explain()
         remarks = reporting.plan_remarks(made, None if profiles is None else str(profiles))
-        remarks += reporting.sample_notes(made, arrivals.value)
+        remarks += [note for given in arrivals.value for note in reporting.sample_notes(made, given)]
         if explain and is_timed:
             remarks.append("a timed plan is certified by its replay: there are no terms to explain")
         written = None if out is None else str(out)
-        report = reporting.plan_report(
-            made, arrivals.value, replayed, explanation, remarks, written, under_laws
-        )
+        report = reporting.plan_report(made, sample, replayed, explanation, remarks, written, under_laws)
         session.show(report, reporting.show_plan)
         if made.status is mp.PlanStatus.INFEASIBLE:
             session.exit_code = EXIT_NOT_MET
-        elif not made.choices:
+        elif made.status is mp.PlanStatus.UNKNOWN:
             session.exit_code = EXIT_NO_ANSWER
 
 

@@ -34,6 +34,16 @@ TraceFile = Annotated[
         show_default=False,
     ),
 ]
+TraceFiles = Annotated[
+    list[str],
+    typer.Option(
+        "--trace",
+        metavar="FILE",
+        help="Arrivals (CSV or Parquet, .gz accepted): arrival_s, arrival_ms, timestamp, or counts per interval. "
+        "Also the name of a shipped trace. Repeat for several samples (--guarantee reliable).",
+        show_default=False,
+    ),
+]
 Expand = Annotated[
     str | None,
     typer.Option(
@@ -81,7 +91,25 @@ Headroom = Annotated[float, option("FACTOR", "Plan for this multiple of the traf
 Margin = Annotated[str, option("TIME", "Keep back this much of the objective, such as 10ms.")]
 Guarantee = Annotated[
     str,
-    typer.Option(help="trace: certified on this trace; envelope: for any traffic inside an arrival curve."),
+    typer.Option(
+        help="trace: certified on this trace; envelope: for any traffic inside an arrival curve; replay: by replay of "
+        "this trace; reliable: in a share of scenarios of tomorrow."
+    ),
+]
+Confidence = Annotated[
+    float | None,
+    option("SHARE", "With --guarantee reliable: of scenarios that must keep the objective; 0.95 by default."),
+]
+Drift = Annotated[
+    str | None,
+    option(
+        "SHARE",
+        "With --guarantee reliable: by how much tomorrow's rate is typically off, such as 10%; by default as uncertain "
+        "as the sample's.",
+    ),
+]
+Seeds = Annotated[
+    int, option("N", "With --guarantee reliable: draws of tokens and service times for every scenario.")
 ]
 Envelope = Annotated[
     list[str] | None,

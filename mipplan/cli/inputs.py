@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -174,6 +175,17 @@ def arrival_curve(buckets: Iterable[str]) -> mp.ArrivalCurve | None:
     return mp.ArrivalCurve(tuple(pairs)) if pairs else None
 
 
+def share_of(flag: str, text: str | None) -> float | None:
+    """Read a share, such as 10% or 0.1; None if the flag was not given."""
+    if text is None:
+        return None
+    number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
+    try:
+        return float(number) / 100 if percent else float(number)
+    except ValueError as error:
+        raise InputError.one(flag, f"expected a share such as 10% or 0.1, found {text!r}") from error
+
+
 def run_class(text: str) -> mp.RunClass:
     """Read SERVICE:DELAY:TIES."""
     from mipplan.result import Ties
@@ -244,6 +256,21 @@ def check_beginning(file: str) -> None:
 
     if not Path(file).is_fifo():
         next(read_pieces(file), None)
+
+
+def read_traces(
+    files: Iterable[str],
+    expand: str | None,
+    spread: str | None,
+    seed: int,
+    start: str | None,
+    end: str | None,
+) -> list[mp.Trace]:
+    """Read several trace files, with every fault of all of them."""
+    faults = Faults()
+    read = [faults.take(partial(read_trace, file, expand, spread, seed, start, end)) for file in files]
+    faults.check()
+    return [trace.value for trace in read]
 
 
 def shipped_path(kind: str, name: str, beside: Path | None = None) -> str:

@@ -206,7 +206,9 @@ def plan_under_laws(
 
 def _laws_for(made: Plan) -> list[DispatchLaw]:
     """Laws that go with what a plan was asked to keep, in the order in which one can begin from another's plan."""
-    if made.budget_microusd_per_hour is not None:
+    # What keeps a replay, or scenarios, is no measure of what a certificate costs under another law.
+    is_replayed = made.guarantee is Guarantee.REPLAY and not are_timed(made.laws)
+    if made.budget_microusd_per_hour is not None or is_replayed or made.guarantee is Guarantee.RELIABLE:
         return []
     by_services = [DispatchLaw.EAGER, DispatchLaw.PACED] if made.discipline is Discipline.OLDEST_FIRST else []
     by_replay = [DispatchLaw.TIMED] if made.envelope is None and made.headroom == 1.0 else []

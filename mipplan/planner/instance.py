@@ -1,4 +1,4 @@
-"""A planning request, realised: everything the search needs and nothing it may change."""
+"""A planning request, checked and realised: everything the search needs and nothing it may change."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
-from mipplan.calculus import ArrivalCurve, StageService, most_tokens_per_query
-from mipplan.core import NS_PER_S
+from mipplan.calculus import ArrivalCurve, StageService, check_curve, most_tokens_per_query
+from mipplan.core import (
+    NS_PER_S,
+    Fault,
+    InputError,
+    check_all,
+    check_budget,
+    check_headroom,
+    check_one_of,
+    check_time_limit,
+    from_front,
+    shown,
+)
 from mipplan.options import (
     StageFamilies,
     StageOptions,
@@ -22,11 +34,13 @@ from mipplan.options import (
 )
 from mipplan.pipeline import Laws, Pipeline
 from mipplan.planner.cuts import Cut, Services, strengthen
-from mipplan.planner.oracle import CertificateOracle, SeparationOracle, WorstCaseOracle
+from mipplan.planner.oracle import ORACLES, CertificateOracle, SeparationOracle, WorstCaseOracle
 from mipplan.profiles import Profiles
-from mipplan.result import Objective, Plan
+from mipplan.result import CertificateKind, Guarantee, Objective, Plan, RunClass, check_certified_by
+from mipplan.solvers import AUTO
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
+from mipplan_formulations import FORMULATIONS
 
 
 @dataclass(frozen=True)
@@ -169,3 +183,67 @@ def _on_trace(
     kept = asked.criterion(workload.ingress_ns) if isinstance(asked, Objective) else asked
     oracle = CertificateOracle(workload, kept, deadline_ns)
     return Instance.of(workload.pipeline, profiles, trace_demand(workload), oracle, deadline_ns, laws)
+
+
+def check_search(
+    *,
+    formulation: str,
+    guarantee: str,
+    envelope: ArrivalCurve | None,
+    time_limit_s: float | None,
+    headroom: float,
+    budget_usd_per_hour: float | None,
+    certificate: str = CertificateKind.CLASSIC,
+    runs: RunClass | None = None,
+) -> None:
+    """Refuse what `plan` cannot search by, whatever the pipeline.
+
+    Raises `InputError` listing every fault.
+    """
+    # The optimum of a formulation that is not exact would be no lower bound for the certified plans.
+    exact = [name for name, formulation in FORMULATIONS.items() if formulation.exact]
+    check_all(
+        lambda: check_one_of("formulation", formulation, [AUTO, *exact], repr),
+        # Plans that rest on replays need no oracle of the planner's.
+        lambda: check_one_of("guarantee", guarantee, [*ORACLES, Guarantee.REPLAY, Guarantee.RELIABLE], repr),
+        lambda: None if envelope is None else check_curve(envelope, guarantee == Guarantee.ENVELOPE),
+        lambda: check_time_limit(time_limit_s),
+        lambda: check_headroom(headroom),
+        lambda: check_budget(budget_usd_per_hour),
+        lambda: check_certified_by(certificate, runs, guarantee, budget_usd_per_hour),
+    )
+
+
+def check_tomorrow(
+    guarantee: str, confidence: float | None, drift: float | None, seeds: int, samples: object
+) -> None:
+    """Refuse what no reliable plan can be asked for by, and what goes with no other plan; `samples`: one or several.
+
+    Raises `InputError` listing every fault.
+    """
+    if guarantee == Guarantee.RELIABLE:
+        from_front("check_reliability", "mipplan.reliability")(confidence, drift, seeds)
+        return
+    given = {
+        "trace": isinstance(samples, list | tuple) and len(samples) > 1,
+        "confidence": confidence is not None,
+        "drift": drift is not None,
+    }
+    given |= {"seeds": seeds != 1}
+    message = "{} with the guarantee 'reliable' only"
+    goes = {"trace": "several samples go", "seeds": "more than one go"}
+    InputError.raise_if(
+        Fault(what, message.format(goes.get(what, "goes"))) for what, is_given in given.items() if is_given
+    )
+
+
+def read_traces(traces: object) -> list[Trace]:
+    """Return one or several samples as a list.
+
+    Raises `InputError` if they are none.
+    """
+    found: list[Any] = list(traces) if isinstance(traces, list | tuple) else [traces]
+    if not found or not all(isinstance(trace, Trace) for trace in found):
+        message = f"expected a Trace, or a list of some, found {shown(traces)}; Trace.read(…) reads a file"
+        raise InputError.one("trace", message)
+    return found

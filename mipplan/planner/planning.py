@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from mipplan.calculus import ArrivalCurve, check_curve, empirical_envelope
+from mipplan.calculus import ArrivalCurve, empirical_envelope
 from mipplan.certificate import check_covered, check_timed, resolve_certificate
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
@@ -19,10 +19,7 @@ from mipplan.core import (
     SearchLimits,
     check_all,
     check_budget,
-    check_headroom,
     check_margin,
-    check_one_of,
-    check_time_limit,
     from_front,
     seconds_to_ns,
 )
@@ -32,8 +29,7 @@ from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, S
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility
-from mipplan.planner.instance import Request
-from mipplan.planner.oracle import ORACLES
+from mipplan.planner.instance import Request, check_search, check_tomorrow, read_traces
 from mipplan.profiles import Profiles
 from mipplan.result import (
     CertificateKind,
@@ -46,7 +42,6 @@ from mipplan.result import (
     Provenance,
     RunClass,
     TraceReference,
-    check_certified_by,
     check_laws,
     relevant_profiles,
     resolve_objective,
@@ -54,8 +49,9 @@ from mipplan.result import (
 )
 from mipplan.solvers import AUTO, resolve_solver
 from mipplan.trace import Trace
-from mipplan_formulations import FORMULATIONS
 
+#: The share of scenarios that a reliable plan keeps unless another is asked for.
+_CONFIDENCE = 0.95
 #: Begins the reason of a search that did not come to its end.
 _STOPPED = "the search was stopped (time limit or interrupt)"
 
@@ -75,7 +71,7 @@ class PlanningParams:
 def plan(
     pipeline: Pipeline,
     profiles: Profiles,
-    trace: Trace,
+    trace: Trace | Sequence[Trace],
     *,
     slo_s: float | None = None,
     quantile: float | None = None,
@@ -94,24 +90,29 @@ def plan(
     runs: RunClass | None = None,
     per_s: float | None = None,
     share: float | None = None,
+    confidence: float | None = None,
+    drift: float | None = None,
+    seeds: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> Plan:
-    """Find the cheapest configuration whose certified latency quantile keeps the objective.
+    """Find the cheapest configuration whose latency quantile keeps the objective, in the sense of a guarantee.
 
     Parameters
     ----------
     pipeline : Pipeline
     profiles : Profiles
-    trace : Trace
-        A sample of the traffic. The plan is certified on this trace: it is in-sample.
+    trace : Trace, or sequence of Trace
+        A sample of the traffic (several for guarantee ``reliable``). The plan is certified on it: it is in-sample.
     slo_s : float, optional
         Latency objective in seconds; the pipeline's own by default.
     quantile : float, optional
         Of latency over queries that must keep the objective, in (0, 1]; the pipeline's by default, or else 0.99.
         Further quantiles of the pipeline count where neither this nor `slo_s` is given.
-    guarantee : {"trace", "envelope"}
+    guarantee : {"trace", "envelope", "replay", "reliable"}
         What traffic the certificate covers: this trace (with the quantile), or every query of any traffic whose
-        arrivals stay inside an arrival curve.
+        arrivals stay inside an arrival curve. Or what keeps the objective without a theorem: the exact replay of this
+        trace (`mipplan.refine`); a share `confidence` of scenarios of tomorrow's traffic (a plan that is tested on
+        fresh ones, see `Plan.reliability` and [theory, section 13][13-reliability-what-a-test-on-scenarios-says]).
     formulation : str
         Key of ``mipplan_formulations.FORMULATIONS``, or ``"auto"``: by the features of each problem that is solved.
     solver : str
@@ -145,6 +146,13 @@ def plan(
     per_s, share : float, optional
         The queries of every window of so many seconds, counted from the first arrival, must keep the quantile by
         themselves, or those of this share of the windows; as the pipeline says by default (``math.inf``: no windows).
+    confidence : float, optional
+        Of guarantee ``reliable``: the share of scenarios that must keep the objective; 0.95 by default.
+    drift : float, optional
+        Of guarantee ``reliable``: by which share tomorrow's rate is typically off (one standard deviation); by default
+        by as much as the sample's own mean rate is uncertain.
+    seeds : int
+        Of guarantee ``reliable``: draws of tokens and service times for every scenario that the plan is chosen on.
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -180,6 +188,8 @@ def plan(
         return replace(found, slo_ns=UNLIMITED_NS) if by_budget else found
 
     check_all(
+        lambda: read_traces(trace),
+        lambda: check_tomorrow(guarantee, confidence, drift, seeds, trace),
         lambda: check_search(
             formulation=formulation,
             guarantee=guarantee,
@@ -195,6 +205,8 @@ def plan(
         lambda: check_names(pipeline, profiles),
         lambda: check_laws(pipeline, dispatch, discipline),
     )
+    traces = read_traces(trace)
+    trace = traces[0]
     laws = check_laws(pipeline, dispatch, discipline)
     restrictions = (guarantee, certificate, runs, headroom, budget_usd_per_hour)
     by_replay = check_theorem(laws, discipline, *restrictions)
@@ -224,12 +236,17 @@ def plan(
         ),
     )
     deadline = Deadline.after(time_limit_s, started)
-    limits = SearchLimits(deadline, progress or (lambda _: None))
-    maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
 
     def left_s() -> float | None:
         return None if time_limit_s is None else deadline.left_s(1e-3)
 
+    if by_replay and asked.guarantee is Guarantee.RELIABLE:
+        tomorrow = (_CONFIDENCE if confidence is None else confidence, drift, seeds)
+        plan_reliably = from_front("plan_reliably", "mipplan.reliability")
+        reliable: Plan = plan_reliably(asked, traces, *tomorrow, time_limit_s=left_s(), progress=progress)
+        return reliable
+    limits = SearchLimits(deadline, progress or (lambda _: None))
+    maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
     if by_replay:
         start = maker.hurried().start()
         ending = {"time_limit_s": left_s(), "progress": progress}
@@ -361,35 +378,6 @@ class PlanMaker:
         return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())
 
 
-def check_search(
-    *,
-    formulation: str,
-    guarantee: str,
-    envelope: ArrivalCurve | None,
-    time_limit_s: float | None,
-    headroom: float,
-    budget_usd_per_hour: float | None,
-    certificate: str = CertificateKind.CLASSIC,
-    runs: RunClass | None = None,
-) -> None:
-    """Refuse what `plan` cannot search by, whatever the pipeline.
-
-    Raises `InputError` listing every fault.
-    """
-    # The optimum of a formulation that is not exact would be no lower bound for the certified plans.
-    exact = [name for name, formulation in FORMULATIONS.items() if formulation.exact]
-    check_all(
-        lambda: check_one_of("formulation", formulation, [AUTO, *exact], repr),
-        # A plan that rests on replays is made by `mipplan.refine`.
-        lambda: check_one_of("guarantee", guarantee, ORACLES, repr),
-        lambda: None if envelope is None else check_curve(envelope, guarantee == Guarantee.ENVELOPE),
-        lambda: check_time_limit(time_limit_s),
-        lambda: check_headroom(headroom),
-        lambda: check_budget(budget_usd_per_hour),
-        lambda: check_certified_by(certificate, runs, guarantee, budget_usd_per_hour),
-    )
-
-
 def check_theorem(
     laws: Laws,
     discipline: str,
@@ -399,15 +387,26 @@ def check_theorem(
     headroom: float,
     budget_usd_per_hour: float | None,
 ) -> bool:
-    """Refuse what nothing is proven of under these laws, with every fault; say whether the replay proves a plan."""
-    if guarantee == Guarantee.ENVELOPE or set(laws.values()) != {DispatchLaw.TIMED}:
+    """Refuse what nothing is proven of under these laws, with every fault; say whether replays make the plan."""
+    by_replay = guarantee in (Guarantee.REPLAY, Guarantee.RELIABLE)
+    is_timed = set(laws.values()) == {DispatchLaw.TIMED}
+    if not by_replay and (guarantee == Guarantee.ENVELOPE or not is_timed):
         check_covered(laws, discipline, certificate, runs, inside_curve=guarantee == Guarantee.ENVELOPE)
         return False
     faults = Faults()
     # The classic one is the default, so nobody need have asked for it.
-    faults.take(lambda: check_timed(None if certificate == CertificateKind.CLASSIC else certificate, runs))
-    message = "does not go with timed dispatch, whose plans are found by replays of the trace as it is"
-    given = {"headroom": headroom != 1.0, "budget_usd_per_hour": budget_usd_per_hour is not None}
+    if is_timed:
+        faults.take(
+            lambda: check_timed(None if certificate == CertificateKind.CLASSIC else certificate, runs)
+        )
+    what = f"the guarantee {guarantee}" if by_replay else "timed dispatch"
+    message = f"does not go with {what}, whose plans are found by replays of the trace as it is"
+    given = {
+        "headroom": headroom != 1.0,
+        "budget_usd_per_hour": budget_usd_per_hour is not None,
+        "certificate": not is_timed and certificate == CertificateKind.SHARP,
+        "runs": not is_timed and runs is not None,
+    }
     faults.add(*(Fault(what, message) for what, is_given in given.items() if is_given))
     faults.check()
     return True

@@ -5,7 +5,7 @@ bounds, options or solvers that made the plan.
 """
 
 from mipplan.pipeline import Discipline
-from mipplan.replayer.cache import CacheParams, StageReplays, StageRun
+from mipplan.replayer.cache import CacheParams, DrawnService, StageReplays, StageRun
 from mipplan.replayer.engines import ENGINES, EngineParams, compiled, resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.replaying import Verdict, replay, replay_many
@@ -28,6 +28,7 @@ __all__ = [
     "Capacity",
     "ChunkedReplay",
     "Discipline",
+    "DrawnService",
     "Engine",
     "EngineFeature",
     "EngineParams",

@@ -10,9 +10,10 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mipplan.core import Int64
 from mipplan.pipeline import DispatchLaw
@@ -48,6 +49,11 @@ class _Option(Protocol):
     def replicas(self) -> int: ...
 
 
+#: Of a stage under a choice: its service times by level, shape (levels, b), and the level of every token; None where a
+#: batch of k takes ℓ(k).
+DrawnService: TypeAlias = Callable[[str, Any], tuple[Int64, NDArray[np.uint16]] | None]
+
+
 @dataclass(frozen=True, eq=False)
 class StageRun:
     """A stage replayed under one option, below given runs of the stages above it.
@@ -66,11 +72,18 @@ class StageReplays:
     """Serves stages of a workload under options, by arrival or by token number, and remembers the latest."""
 
     def __init__(
-        self, workload: Workload, engine: Engine, *, fifo: bool, params: CacheParams = CacheParams()
+        self,
+        workload: Workload,
+        engine: Engine,
+        *,
+        fifo: bool,
+        params: CacheParams = CacheParams(),
+        drawn: DrawnService | None = None,
     ) -> None:
         self.workload = workload
         self._engine = engine
         self._fifo = fifo
+        self._drawn = drawn
         self._runs: OrderedDict[tuple[Hashable, ...], StageRun] = OrderedDict()
         self._free = params.most_bytes
         self._numbers = itertools.count(1)
@@ -103,7 +116,7 @@ class StageReplays:
         if missing:
             sent_ns = {parent: above[parent].sent_ns for parent in parents}
             arrival_ns = self.workload.arrival_ns(stage, sent_ns)
-            made = self.serve_alone(arrival_ns, [option for _, option in missing])
+            made = self._serve(stage, arrival_ns, [option for _, option in missing])
             for (key, _), run in zip(missing, made, strict=True):
                 runs[key] = run
                 self._remember(key, run)
@@ -115,24 +128,36 @@ class StageReplays:
         options: Sequence[_Option],
         spend: Callable[[int], None] = lambda _: None,
     ) -> list[StageRun]:
-        """Serve tokens that arrive at these times, under each option; nothing is remembered."""
+        """Serve tokens that arrive at these times, under each option, as measured; nothing is remembered."""
         spend(len(options))
-        tasks = [
-            StageTask(
-                arrival_ns,
-                option.family.service_ns[np.newaxis],
-                Capacity.constant(option.replicas),
-                self._fifo,
-                pace_ns=option.family.service_ns if option.family.law is DispatchLaw.PACED else None,
-            )
-            for option in options
-        ]
+        return self._serve(None, arrival_ns, options)
+
+    def _serve(self, stage: str | None, arrival_ns: Int64, options: Sequence[_Option]) -> list[StageRun]:
+        tasks = [self._task(stage, arrival_ns, option) for option in options]
         runs = []
         for option, task, served in zip(options, tasks, self._engine.serve_many(tasks), strict=True):
             sent_ns = served.sent_ns(option.family.stagger_ns, fifo=self._fifo)
             waits = task.pace_ns is not None or not np.array_equal(served.dispatch_ns, arrival_ns)
             runs.append(StageRun(next(self._numbers), served.exit_ns, sent_ns, waits))
         return runs
+
+    def _task(self, stage: str | None, arrival_ns: Int64, option: _Option) -> StageTask:
+        """What is asked of the engine; service times are drawn only where the stage is known."""
+        table_ns = option.family.service_ns
+        drawn = None if stage is None or self._drawn is None else self._drawn(stage, option.choice)
+        service_ns, level = (table_ns[np.newaxis], None) if drawn is None else drawn
+        if (
+            drawn is not None and option.family.law is DispatchLaw.TIMED
+        ):  # what is done too early is held back
+            service_ns = np.maximum(service_ns, table_ns)
+        return StageTask(
+            arrival_ns,
+            service_ns,
+            Capacity.constant(option.replicas),
+            self._fifo,
+            level,
+            pace_ns=table_ns if option.family.law is DispatchLaw.PACED else None,
+        )
 
     def _remember(self, key: tuple[Hashable, ...], run: StageRun) -> None:
         self._runs[key] = run

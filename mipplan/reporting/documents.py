@@ -117,6 +117,35 @@ class RunClassReport(Report):
     ties: str
 
 
+class WorstScenarioReport(Report):
+    """The fresh scenario with the largest latency quantile."""
+
+    number: int
+    trace: str
+    rate: float
+    quantile_s: float
+    stage: str | None
+
+
+class ReliabilityReport(Report):
+    """A test on fresh scenarios."""
+
+    confidence: float
+    scenarios: int
+    kept: int
+    low: float
+    high: float
+    passed: bool
+    tests: int
+    chosen_on: int
+    left_out: int
+    drift: float
+    blocks: list[float]
+    noise: bool
+    worst: WorstScenarioReport | None
+    summary: str
+
+
 class StageReport(Report):
     """What one stage did in a replay."""
 
@@ -134,10 +163,10 @@ class StageReport(Report):
     max_queue: int
 
 
-def _without_absent(self: Report, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-    """Leave out what is not asked about: staggers, timed dispatch."""
+def without_absent(self: Report, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    """Leave out what is not asked about: staggers, timed dispatch, reliability."""
     written: dict[str, Any] = write(self)
-    optional = ("stagger_s", "overruns", "queries_lost")
+    optional = ("stagger_s", "overruns", "queries_lost", "reliability")
     return {name: value for name, value in written.items() if value is not None or name not in optional}
 
 
@@ -166,7 +195,7 @@ class ReplayReport(Report):
     queries_lost: int | None = None
     stagger_s: dict[str, float] | None = None
 
-    _brief = model_serializer(mode="wrap")(_without_absent)
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 class WindowReport(Report):
@@ -180,18 +209,6 @@ class WindowReport(Report):
     p99_s: Finite
     max_s: Finite
     miss_rate: Finite = None
-
-
-class StreamStageReport(Report):
-    """What one stage did in a streamed replay."""
-
-    replicas: int
-    tokens: int
-    batches: int
-    mean_batch: float
-    utilisation: float
-    mean_wait_s: float
-    max_wait_s: float
 
 
 class CriticalStageReport(Report):
@@ -294,6 +311,9 @@ class PlanReport(Report):
     explanation: list[str] | None
     remarks: list[str]
     plan_file: str | None
+    reliability: ReliabilityReport | None
+
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 class ReplayCommandReport(Report):
@@ -313,36 +333,6 @@ class ReplayCommandReport(Report):
     windows: list[WindowReport] | None
     remarks: list[str]
     written: list[str]
-
-
-class StreamReport(Report):
-    """``mipplan replay --stream --json``."""
-
-    command: Literal["replay --stream"] = "replay --stream"
-    plan_file: str
-    trace_file: str
-    usd_per_hour: float
-    end: str
-    read: int
-    queries: int
-    first_s: float
-    last_s: float
-    dispatch: str
-    discipline: str
-    engine: str
-    seed: int
-    certificate_applies: bool
-    latency_s: dict[str, float]
-    quantile_error: float
-    slo_s: float
-    quantile: float
-    misses: int
-    miss_rate: float
-    stages: dict[str, StreamStageReport]
-    written: list[str]
-    stagger_s: dict[str, float] | None = None
-
-    _brief = model_serializer(mode="wrap")(_without_absent)
 
 
 class VerifyReport(Report):

@@ -23,6 +23,7 @@ from mipplan.reporting.documents import (
     FleetReport,
     FleetSetReport,
     PlanReport,
+    ReliabilityReport,
     ReplayReport,
     SloRelaxationReport,
     VerifyReport,
@@ -80,6 +81,7 @@ def plan_report(
     if apart := stagger_text(plan.pipeline.staggers_ns(plan.laws)):
         remarks = [f"outputs of a batch are planned to go on up to {apart}", *remarks]
     remarks = [*remarks, *([] if replayed is None else hidden_misses(replayed, plan.objective))]
+    tested = plan.reliability
     buckets = None if plan.envelope is None else [BucketReport(burst=b, rate_rps=r) for b, r in plan.envelope]
     return PlanReport.of(
         plan,
@@ -91,6 +93,7 @@ def plan_report(
         explanation=None if explanation is None else explanation.lines(),
         remarks=remarks,
         plan_file=plan_file,
+        reliability=tested and ReliabilityReport.of(tested, summary=tested.text(plan.quantile)),
     )
 
 
@@ -127,8 +130,9 @@ def show_plan(console: Console, report: PlanReport) -> None:
 
 def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
     by = ", ".join(dict.fromkeys(map(str, (report.formulation, report.solver))))  # "auto" once is enough
-    if report.guarantee == "replay":
-        by = "refined by replay"
+    by = {"replay": "refined by replay", "reliable": "chosen and tested on scenarios"}.get(
+        report.guarantee, by
+    )
     rows = [("status", f"{report.status}  ({by})"), ("cost", f"{report.usd_per_hour:.4f} $/h")]
     if report.budget_usd_per_hour is not None:
         proof = _proof(report, "proven fastest within it")
@@ -146,13 +150,16 @@ def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
     if report.envelope is not None:
         scope = "all traffic inside the arrival curve, every query"
         rows.append(("arrival curve", _envelope_text(report.envelope)))
-    certificate = seconds_text(report.certificate_s or 0)
+    if report.reliability is not None:
+        rows.append(("reliable", report.reliability.summary))
     how = report.discipline.replace("_", " ")
     if report.dispatch != "eager":
         how += f", {report.dispatch} dispatch"
     if report.guarantee == "replay" and report.dispatch == "timed":
         how += ": every run is the replay"
-    rows.append(("certificate", f"{certificate}  (proven for {scope}, {how})"))
+    if report.certificate_s is not None:
+        certificate = seconds_text(report.certificate_s)
+        rows.append(("certificate", f"{certificate}  (proven for {scope}, {how})"))
     return rows if report.replay is None else rows + _replay_figures(report.replay)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
+from pydantic import model_serializer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,10 +18,10 @@ from mipplan.pipeline import Discipline, DispatchLaw
 from mipplan.reporting.documents import (
     ReplayCommandReport,
     ReplayReport,
+    Report,
     StageReport,
-    StreamReport,
-    StreamStageReport,
     WindowReport,
+    without_absent,
 )
 from mipplan.reporting.plans import IN_SAMPLE
 from mipplan.reporting.text import (
@@ -61,6 +62,48 @@ _ENDS = {
     StreamEnd.INTERRUPTED: f"interrupted, so far it was this. {_UNDER_WAY}",
     StreamEnd.OVERLOADED: f"stopped: the plan does not keep up, and too much is waiting. {_UNDER_WAY}",
 }
+
+
+class StreamStageReport(Report):
+    """What one stage did in a streamed replay."""
+
+    replicas: int
+    tokens: int
+    batches: int
+    mean_batch: float
+    utilisation: float
+    mean_wait_s: float
+    max_wait_s: float
+
+
+class StreamReport(Report):
+    """``mipplan replay --stream --json``."""
+
+    command: Literal["replay --stream"] = "replay --stream"
+    plan_file: str
+    trace_file: str
+    usd_per_hour: float
+    end: str
+    read: int
+    queries: int
+    first_s: float
+    last_s: float
+    dispatch: str
+    discipline: str
+    engine: str
+    seed: int
+    certificate_applies: bool
+    latency_s: dict[str, float]
+    quantile_error: float
+    slo_s: float
+    quantile: float
+    misses: int
+    miss_rate: float
+    stages: dict[str, StreamStageReport]
+    written: list[str]
+    stagger_s: dict[str, float] | None = None
+
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 def replay_report(result: ReplayResult, slo_s: float | None) -> ReplayReport:

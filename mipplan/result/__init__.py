@@ -28,6 +28,7 @@ from mipplan.result.record import (
     resolve_objective,
     resolve_slo_ns,
 )
+from mipplan.result.reliability import Reliability, WorstScenario
 from mipplan.result.replay import ReplayResult, overruns_text
 from mipplan.result.runs import CertificateKind, Refinement, RunClass, Ties
 from mipplan.result.stage import BatchAssignment, Following, StageReplay
@@ -68,6 +69,7 @@ __all__ = [
     "PlanStatus",
     "Provenance",
     "Refinement",
+    "Reliability",
     "ReplayResult",
     "RunClass",
     "StageExplanation",
@@ -79,6 +81,7 @@ __all__ = [
     "Ties",
     "TraceReference",
     "Windows",
+    "WorstScenario",
     "altered_parts",
     "check_certified_by",
     "check_laws",

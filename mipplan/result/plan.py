@@ -50,6 +50,7 @@ from mipplan.result.record import (
     relevant_profiles,
     resolve_objective,
 )
+from mipplan.result.reliability import Reliability
 from mipplan.result.runs import CertificateKind, Refinement, RunClass
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ class Plan(Printable):
     """What finding it took."""
     refinement = FieldOf[Refinement | None]("provenance.refinement")
     """What `mipplan.refine` found out."""
+    reliability = FieldOf[Reliability | None]("provenance.reliability")
+    """How a plan of guarantee ``reliable`` did on fresh scenarios; None for others."""
 
     slo_s = FieldOf[float]("objective.slo_ns", NS_PER_S)
     """The objective in seconds."""
@@ -134,10 +137,8 @@ class Plan(Printable):
     lower_bound_usd_per_hour = FieldOf[float | None](
         "figures.lower_bound_microusd_per_hour", MICRODOLLARS_PER_DOLLAR
     )
-    """Proven: no certified plan (of a refined one: none that replays within the objective) costs less.
-
-    None if none exists, or for a given plan.
-    """
+    """Proven: no certified plan (of a refined one: none that replays within the objective; of a reliable one: none that
+    keeps all it was chosen on) costs less. None if none exists, or for a given plan."""
     bound_s = FieldOf[float | None]("figures.bound_ns", NS_PER_S)
     """The latency bound used inside the MILP (a relaxation of the certificate), seconds."""
     certificate_s = FieldOf[float | None]("figures.certificate_ns", NS_PER_S)
@@ -266,6 +267,7 @@ class Plan(Printable):
                 ("objective", f"{self.objective.text}{headroom}{margin}"),
                 ("certificate", self._certificate_text()),
                 ("replayed", self._replayed_text()),
+                ("reliable", None if self.reliability is None else self.reliability.text(self.quantile)),
                 ("stopped by", self.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[self.limit]),
                 ("reason", self.reason),
                 ("dispatch", laws_text(self.laws, self.discipline)),
@@ -287,10 +289,9 @@ class Plan(Printable):
         )
 
     def _line(self) -> str:
-        cost = "" if self.microusd_per_hour is None else f", {dollars_text(self.microusd_per_hour)}"
-        bound = (
-            "" if self.certificate_ns is None else f" (certificate {format_duration(self.certificate_ns)})"
-        )
+        microusd, certified_ns = self.microusd_per_hour, self.certificate_ns
+        cost = "" if microusd is None else f", {dollars_text(microusd)}"
+        bound = "" if certified_ns is None else f" (certificate {format_duration(certified_ns)})"
         stages = len(self.pipeline.stages)
         return f" {self.pipeline.name}: {self.status}{cost}, {self.objective.text}{bound}, {stages} stages"
 
@@ -323,9 +324,8 @@ class Plan(Printable):
     def _replayed_text(self) -> str | None:
         if self.refinement is None or self.refinement.quantile_ns is None:
             return None
-        return (
-            f"{format_duration(self.refinement.quantile_ns)}, {self.refinement.discipline.replace('_', ' ')}"
-        )
+        how = self.refinement.discipline.replace("_", " ")
+        return f"{format_duration(self.refinement.quantile_ns)}, {how}"
 
     def require(self) -> Plan:
         """Return the plan itself if it has choices.
@@ -373,6 +373,7 @@ class Plan(Printable):
     def from_document(cls, document: PlanDocument, *, origin: str = "plan") -> Plan:
         """Build a plan from a validated document; a fault names its place in `origin`."""
         made_for = None if document.trace is None else TraceReference(**document.trace.model_dump())
+        tested = None if document.reliability is None else document.reliability.reliability()
         try:
             pipeline = Pipeline.from_document(document.pipeline, origin=f"{origin}: pipeline")
             document.check_laws(pipeline)
@@ -383,7 +384,7 @@ class Plan(Printable):
                 {stage: Choice(**choice.model_dump()) for stage, choice in document.choices.items()},
                 PlanStatus(document.status),
                 Figures(**document.figures.model_dump()),
-                Provenance(made_for, document.formulation, document.solver),
+                Provenance(made_for, document.formulation, document.solver, reliability=tested),
                 document.reason,
                 None if document.limit is None else Limit(document.limit),
             )

@@ -18,6 +18,7 @@ from mipplan.core import Fault, Faults, InputError, QuantileLimit, shown
 from mipplan.documents import Document, StrictEntry, decode_text, read_bytes, schema_findings
 from mipplan.pipeline import Discipline, DispatchLaw, Pipeline
 from mipplan.result.record import Guarantee, Objective
+from mipplan.result.reliability import ReliabilityDocument
 from mipplan.result.runs import CertificateKind, RunsDocument
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class ObjectiveDocument(StrictEntry):
 
     slo_ns: int = Field(ge=1, le=2**62)
     quantile: float = Field(gt=0, le=1)
-    guarantee: Literal["trace", "envelope", "replay"]
+    guarantee: Literal["trace", "envelope", "replay", "reliable"]
     headroom: float = Field(ge=1, le=1000)
     margin_ns: int = AMOUNT
     envelope: Annotated[list[_Bucket], Field(min_length=1)] | None
@@ -138,6 +139,8 @@ class PlanDocument(ObjectiveDocument, _Outcome):
     formulation: str | None
     solver: str | None
     trace: TraceDocument | None
+    # Files had none before there were tests, and have none where there was none.
+    reliability: ReliabilityDocument | None = None
     pipeline: dict[str, Any]
     profiles: dict[str, Any]
     hashes: HashesDocument
@@ -174,6 +177,8 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     left_out = {"checksum"} if plan.limit else {"checksum", "limit"}
     if plan.certificate is not CertificateKind.SHARP:
         left_out |= {"certificate", "runs"}
+    if plan.reliability is None:
+        left_out.add("reliability")
     named = any(stage.dispatch is not DispatchLaw.EAGER for stage in plan.pipeline.stages.values())
     plain = (plan.objective.per_ns, plan.objective.others) == (None, ())
     if plain:

@@ -29,6 +29,7 @@ from mipplan.core import (
 )
 from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, common_law, duties_text
 from mipplan.profiles import Profiles
+from mipplan.result.reliability import Reliability
 from mipplan.result.runs import CertificateKind, Refinement, RunClass
 from mipplan.trace import Trace
 
@@ -45,6 +46,8 @@ class Guarantee(StrEnum):
     REPLAY = "replay"
     """The *replay* of the trace kept the objective (`mipplan.refine`). Where all stages are timed that is a
     certificate, as every run is the replay; elsewhere it is said of this one run, by no theorem."""
+    RELIABLE = "reliable"
+    """A stated share of scenarios of tomorrow's traffic, tested on fresh ones (`Plan.reliability`)."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,8 @@ def check_certified_by(certificate: str, runs: RunClass | None, guarantee: str, 
         lambda: check_runs(runs),
     )
     if certificate == CertificateKind.CLASSIC and runs is not None:
-        raise InputError.one(
-            "runs", "go with a sharp certificate, of eager dispatch: the classic one has none"
-        )
+        message = "go with a sharp certificate, of eager dispatch: the classic one has none"
+        raise InputError.one("runs", message)
     if certificate == CertificateKind.SHARP and guarantee == Guarantee.ENVELOPE:
         raise InputError.one("certificate", "an envelope has no sharp one: that counts one trace's arrivals")
     if certificate == CertificateKind.SHARP and budget is not None:
@@ -233,10 +235,9 @@ def read_choices(
     Raises `InputError` listing every stage missing, unknown, or impossible with these profiles.
     """
     faults = Faults()
-    for name in given:
-        if name not in pipeline.stages:
-            known = ", ".join(pipeline.stages)
-            faults.add(Fault(f"choices.{name}", f"there is no such stage; the stages are {known}"))
+    for name in (name for name in given if name not in pipeline.stages):
+        known = ", ".join(pipeline.stages)
+        faults.add(Fault(f"choices.{name}", f"there is no such stage; the stages are {known}"))
     made = {
         name: faults.take(partial(_read_choice, stage.model, profiles, f"choices.{name}", given.get(name)))
         for name, stage in pipeline.stages.items()
@@ -262,10 +263,8 @@ def _read_choice(model: str, profiles: Profiles, place: str, given: object) -> C
         message = f"model {model!r} has no measurements on {choice.hardware!r} (measured: {measured})"
         faults.append(Fault(f"{place}.hardware", message))
     elif not faults and choice.batch > table.largest_batch:
-        message = (
-            f"largest measured is {table.largest_batch}, found {choice.batch}; latency is not extrapolated"
-        )
-        faults.append(Fault(f"{place}.batch", message))
+        found = f"largest measured is {table.largest_batch}, found {choice.batch}"
+        faults.append(Fault(f"{place}.batch", f"{found}; latency is not extrapolated"))
     if faults:
         raise InputError(faults)
     return Choice(choice.hardware, int(choice.batch), int(choice.replicas))
@@ -283,11 +282,11 @@ class PlanStatus(StrEnum):
     the cheapest, stable or not, whose replay keeps the objective; if it is timed, its replay is its certificate, and it
     is stable."""
     FEASIBLE = "feasible"
-    """Certified, but a limit was hit before it was proven cheapest: compare cost and lower bound."""
+    """Certified (a reliable one: its test passed), but not proven cheapest: compare cost and lower bound."""
     INFEASIBLE = "infeasible"
     """Proven: no plan of the option set can be certified; `reason` says why."""
     UNKNOWN = "unknown"
-    """A limit was hit before any plan was found or excluded."""
+    """A limit was hit before any plan was found or excluded, or a reliable plan's test did not pass."""
     GIVEN = "given"
     """Made from choices by `Plan.from_choices`, or by a baseline's rule; nothing is proven about it."""
 
@@ -299,6 +298,8 @@ def proof_text(status: str, guarantee: str, *, has_budget: bool = False, timed: 
         kept = " (certified: stable, and the replay, which every timed run is, keeps the objective)"
     elif guarantee == Guarantee.REPLAY:
         which, kept = "no plan that replays within the objective", ""
+    elif guarantee == Guarantee.RELIABLE:
+        which, kept = "no plan that keeps all scenarios it was chosen on", ""
     if status == PlanStatus.OPTIMAL:
         better = "within the budget has a lower certificate" if has_budget else "costs less"
         return f"optimal: of all that was allowed, {which} {better}{kept}"
@@ -375,5 +376,6 @@ class Provenance:
     effort: Effort | None = field(default=None, compare=False, repr=False)
     # What `mipplan.refine` found out; not part of the plan file.
     refinement: Refinement | None = field(default=None, compare=False, repr=False)
+    reliability: Reliability | None = None  # The test of a reliable plan.
     # The trace planned for itself, at hand until the plan is saved or pickled: what `Plan.explain` looks at.
     sample: Trace | None = field(default=None, compare=False, repr=False)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import mipplan as mp
 from chunked_replays import chain
 from mipplan.cli.app import app
-from mipplan.reporting.documents import StreamReport
+from mipplan.reporting.replays import StreamReport
 from mipplan.trace import gamma_chunks
 
 

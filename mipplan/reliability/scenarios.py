@@ -1,0 +1,170 @@
+"""Scenarios of tomorrow's traffic, each made of the sample when it is asked for, from a seed and its number.
+
+*Arrivals*: the stationary bootstrap of Politis and Romano (1994) of the gaps between queries. Blocks of neighbouring
+gaps begin anywhere, their lengths are geometric, and the sample is taken for a ring. A resample is stationary, its mean
+gap is the sample's on average, and within a block bursts are what they were.
+
+*Block length*: the larger of two. That of Politis and White (2004), with the correction of Patton, Politis and White
+(2009), is the best for the variance of a mean; it is about 1 where gaps are independent. And the longest busy period of
+the sample at a server that is a quarter faster than the mean rate: what a plan has to live through as a whole. At most
+a twentieth of the sample, or hardly anything would be resampled.
+
+*Drift*: the rate of each scenario is multiplied by exp(drift·Z), Z standard normal. By default the drift is the
+standard error of the sample's own mean rate, from the means of ten parts of it: no sample knows its rate any better.
+
+References
+----------
+D. N. Politis, J. P. Romano, "The stationary bootstrap", *Journal of the American Statistical Association* 89 (1994),
+[doi:10.1080/01621459.1994.10476870](https://doi.org/10.1080/01621459.1994.10476870).
+D. N. Politis, H. White, "Automatic block-length selection for the dependent bootstrap", *Econometric Reviews* 23
+(2004), [doi:10.1081/ETC-120028836](https://doi.org/10.1081/ETC-120028836); A. Patton, D. N. Politis, H. White,
+"Correction", *Econometric Reviews* 28 (2009),
+[doi:10.1080/07474930802459016](https://doi.org/10.1080/07474930802459016).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from mipplan.core import MAX_DURATION_NS, Fault, Float64, InputError, Int64
+from mipplan.trace import Trace
+
+
+@dataclass(frozen=True)
+class ScenarioParams:
+    """How scenarios are made of a sample."""
+
+    # Blocks are at most a twentieth of the sample, so that a resample has about 20 of them.
+    fewest_blocks: int = 20
+    busy_at: float = 1.25  # Busy periods are those of a server 1.25 times as fast as the mean rate.
+    parts: int = 10  # The drift is estimated from the mean gaps of 10 parts of the sample.
+
+
+class Purpose(IntEnum):
+    """What scenarios are drawn for: those of one purpose are independent of those of all others."""
+
+    CHOICE = 0
+    """Plans are chosen on these."""
+    TEST = 1
+    """The first plan is tested on these, the next one on those of the next number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scenario:
+    """One way tomorrow may be; each is itself alone."""
+
+    number: int  # Among those of one purpose.
+    trace: Trace
+    seed: int  # Of token draws and of service times.
+    rate: float = 1.0  # What the drift multiplied the rate of its trace by.
+
+
+@dataclass(frozen=True)
+class ScenarioSource:
+    """Makes scenarios of some traces, each of which is as likely as the others."""
+
+    traces: Sequence[Trace]
+    seed: int
+    drift: float | None = (
+        None  # Standard deviation of the logarithm of the rate; None: estimated for each trace.
+    )
+    params: ScenarioParams = ScenarioParams()
+    gaps_ns: tuple[Int64, ...] = field(init=False, repr=False)
+    blocks: tuple[float, ...] = field(init=False)  # Mean block length of each trace, in gaps.
+    drifts: tuple[float, ...] = field(init=False)  # Of each trace.
+
+    def __post_init__(self) -> None:
+        fewest = self.params.fewest_blocks + 1
+        InputError.raise_if(
+            Fault(
+                f"trace {trace.name}",
+                f"{len(trace)} queries in {trace.duration_s:g} s are too few to resample: expected at least {fewest}, "
+                "not all at once",
+            )
+            for trace in self.traces
+            if len(trace) < fewest or not trace.span_ns
+        )
+        gaps = tuple(np.diff(trace.arrival_ns) for trace in self.traces)
+        blocks = tuple(block_length(gap, self.params) for gap in gaps)
+        drifts = [estimate_drift(gap, self.params) if self.drift is None else self.drift for gap in gaps]
+        object.__setattr__(self, "gaps_ns", gaps)
+        object.__setattr__(self, "blocks", blocks)
+        object.__setattr__(self, "drifts", tuple(drifts))
+
+    def scenario(self, number: int, purpose: int = Purpose.CHOICE) -> Scenario:
+        """Make one; the same number, purpose and seed always make the same."""
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(purpose, number)))
+        which = int(rng.integers(len(self.traces)))
+        rate = math.exp(self.drifts[which] * rng.standard_normal())
+        drawn_by = int(rng.integers(2**63))
+        gaps = resample(self.gaps_ns[which], self.blocks[which], rng)
+        after = np.concatenate([[0.0], np.cumsum(gaps, dtype=np.float64) / rate])
+        # A drift that nobody can mean makes traces longer than any may be.
+        arrival_ns = np.rint(np.minimum(after, MAX_DURATION_NS)).astype(np.int64)
+        name = self.traces[which].name
+        note = f"resampled in blocks of {self.blocks[which]:.4g}, rate × {rate:.4g}"
+        return Scenario(number, Trace(arrival_ns, name, note), drawn_by, rate)
+
+
+def resample(gaps_ns: Int64, block: float, rng: np.random.Generator) -> Int64:
+    """Draw as many gaps in blocks of geometric length with mean `block` (at least 1), on the ring of all gaps."""
+    count = gaps_ns.size
+    begins = rng.random(count) * block < 1.0
+    begins[0] = True
+    starts = rng.integers(count, size=count)
+    place = np.arange(count)
+    began = np.maximum.accumulate(np.where(begins, place, 0))
+    drawn: Int64 = gaps_ns[(starts[began] + place - began) % count]
+    return drawn
+
+
+def block_length(gaps_ns: Int64, params: ScenarioParams = ScenarioParams()) -> float:
+    """Mean length of blocks, in gaps, between 1 and a share of all of them."""
+    wanted = max(best_block(gaps_ns.astype(np.float64)), float(longest_busy_period(gaps_ns, params.busy_at)))
+    return min(max(1.0, wanted), max(1.0, gaps_ns.size / params.fewest_blocks))
+
+
+def best_block(values: Float64) -> float:
+    """Best mean block length of the stationary bootstrap for the variance of the mean of n values.
+
+    (G²/g²)^(1/3)·n^(1/3) with G = Σ λ(k/M)·|k|·R(k) and g = Σ λ(k/M)·R(k), R the autocovariance, λ the flat-top window
+    and M twice the lag after which no correlation stands out.
+    """
+    count = values.size
+    centred = values - values.mean()
+    run = max(5, math.ceil(math.sqrt(math.log10(count))))
+    most = min(count - 1, math.ceil(math.sqrt(count)) + run)
+    covariance = np.array([centred[: count - lag] @ centred[lag:] for lag in range(most + 1)]) / count
+    if covariance[0] <= 0.0:
+        return 1.0
+    stands_out = np.abs(covariance[1:] / covariance[0]) >= 2.0 * math.sqrt(math.log10(count) / count)
+    # The first lag after which a run of correlations does not stand out.
+    quiet = [lag for lag in range(most - run + 1) if not stands_out[lag : lag + run].any()]
+    last = quiet[0] if quiet else int(np.flatnonzero(stands_out).max()) + 1
+    window = min(2 * max(last, 1), most)
+    lags = np.arange(1, window + 1)
+    weight = np.clip(2.0 * (1.0 - lags / window), 0.0, 1.0) * covariance[1 : window + 1]
+    spread = covariance[0] + 2.0 * weight.sum()
+    if spread <= 0.0:
+        return 1.0
+    return float(np.cbrt((2.0 * (lags * weight).sum() / spread) ** 2 * count))
+
+
+def longest_busy_period(gaps_ns: Int64, faster: float) -> int:
+    """Most queries in a row that a server at a constant rate, a multiple of the mean rate, serves without a pause."""
+    service = float(gaps_ns.mean()) / faster
+    # Work done so far lies at a new minimum where the server was idle.
+    backlog = np.concatenate([[0.0], np.cumsum(service - gaps_ns)])
+    idle = np.flatnonzero(backlog <= np.minimum.accumulate(backlog))
+    return int(np.diff(idle, append=backlog.size).max())
+
+
+def estimate_drift(gaps_ns: Int64, params: ScenarioParams = ScenarioParams()) -> float:
+    """Standard error of the logarithm of the mean rate, from the mean gaps of equal parts of the sample."""
+    means = np.array([part.mean() for part in np.array_split(gaps_ns.astype(np.float64), params.parts)])
+    return float(means.std(ddof=1) / math.sqrt(params.parts) / means.mean())
