@@ -167,10 +167,7 @@ class Enumeration:
                 asked += 1
                 if self.is_certified(pick):
                     return True
-                # what has no smaller T and no greater R at any stage is refused with it
-                quicker = self._space.latency_ns[picks] < self._space.latency_ns[pick]
-                faster = self._space.speed[picks] > self._space.speed[pick]
-                picks = picks[np.any(quicker | faster, axis=1)]
+                picks = picks[self._space.beats(picks, pick)]  # others are refused with it
                 picks = picks[self._not_refused(picks, 1)]
         return False
 

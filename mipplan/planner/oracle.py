@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from mipplan.calculus import PathWaits, WorstCase, analyse_paths
-from mipplan.certificate import CertificateEvaluator, certify_services
+from mipplan.certificate import CertificateEvaluator, FifoEvaluator, certify_fifo, certify_services
 from mipplan.core import (
     UNLIMITED_NS,
     Bool,
@@ -32,12 +32,12 @@ from mipplan.core import (
     quantile_ns,
 )
 from mipplan.planner.cuts import QueryCuts, Services, critical_chains, waited_for_queries
-from mipplan.result import CriticalStage, Guarantee
+from mipplan.result import CriticalStage, Guarantee, RunClass
 from mipplan.tokens import StageTokens, Workload
 
 
 class SeparationOracle(Protocol):
-    """Bounds the latency of plans; the bound grows with every T and falls with every R.
+    """Bounds the latency of plans; the bound grows with every T and all overtaking, and falls with every R.
 
     What has a body here is right, and quick where `certificate_ns` is.
     """
@@ -164,7 +164,7 @@ class CertificateOracle(SeparationOracle):
             return lambda _: 0.0
         return lambda others: float(np.partition(chains.latency_ns(others), rank)[rank])
 
-    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts:
+    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
         """Return cuts by the slowest queries under `services`, with the stages in the given order."""
         evaluator = self._current()
         exits = evaluator.exits_ns(services)
@@ -241,6 +241,58 @@ class CertificateOracle(SeparationOracle):
         """Index of the watched share of the values, the greatest."""
         share = self._params.watched * (self._allowed + 1) / self._workload.queries
         return greatest_values(values, math.ceil(share * values.size))
+
+
+class FifoOracle(CertificateOracle):
+    """The same where queues are served by arrival: the sample's bounds for oldest first are bounds from below.
+
+    The theorem counts who may be ahead, so leaving queries out of it would prove nothing: what these do not refuse is
+    put before the whole trace.
+    """
+
+    def __init__(
+        self, workload: Workload, quantile: float, runs: RunClass, horizon_ns: int = UNLIMITED_NS
+    ) -> None:
+        super().__init__(workload, quantile, horizon_ns)
+        self._runs = runs
+        self._by_arrival = FifoEvaluator(workload, runs)
+
+    def forget(self) -> None:
+        """Let go of what the last questions left behind, not of what was learnt."""
+        super().forget()
+        self._by_arrival.forget()
+
+    def certificate_ns(self, services: Services) -> int:
+        """Certified latency quantile under these services, ns."""
+        return quantile_ns(self._by_arrival.latency_ns(services), self._quantile)
+
+    def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
+        """How a query at the quantile comes to its bound."""
+        return certify_fifo(self._workload, services, self._quantile, self._runs).critical_path
+
+    def exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Whether the certificate exceeds `limit_ns`; the whole trace is only asked if the sample does not know."""
+        if super().surely_exceeds(services, limit_ns):
+            return True
+        exceeded = quantile_exceeds(self._by_arrival.latency_ns(services), self._quantile, limit_ns)
+        if exceeded and quantile_exceeds(self._whole.latency_ns(services), self._quantile, limit_ns):
+            self.learn(services, limit_ns)
+        return exceeded
+
+    def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Whether the certificate exceeds `limit_ns`."""
+        return self.exceeds(services, limit_ns)
+
+    def quick_bound(self, refused: Services, limit_ns: int) -> Callable[[Services], float]:
+        """Return a quicker bound where it sees that services are refused, else the certificate itself."""
+        bound_ns = super().quick_bound(refused, limit_ns)
+        return bound_ns if bound_ns(refused) > limit_ns else self.certificate_ns
+
+    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
+        """Return cuts by the slowest queries if these would be too slow even with the oldest first."""
+        if super().surely_exceeds(services, limit_ns):
+            return super().query_cuts(services, limit_ns, order)
+        return None
 
 
 class WorstCaseOracle(WorstCase, SeparationOracle):

@@ -7,34 +7,28 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mipplan.calculus import ArrivalCurve, check_curve, empirical_envelope
-from mipplan.certificate import check_covered, check_timed, resolve_certificate
+from mipplan.calculus import ArrivalCurve, empirical_envelope
+from mipplan.certificate import resolve_certificate
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     UNLIMITED_NS,
     Deadline,
-    Fault,
-    Faults,
     SearchLimits,
     check_all,
     check_budget,
-    check_headroom,
     check_margin,
-    check_one_of,
     check_quantile,
     check_seed,
-    check_time_limit,
     from_front,
     seconds_to_ns,
 )
 from mipplan.options import Configuration, check_names
-from mipplan.pipeline import Dispatch, DispatchLaw, Laws, Pipeline
+from mipplan.pipeline import Discipline, Dispatch, Pipeline
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility
-from mipplan.planner.instance import Request
-from mipplan.planner.oracle import ORACLES
+from mipplan.planner.instance import Request, check_search, check_theorem
 from mipplan.profiles import Profiles
 from mipplan.result import (
     CertificateKind,
@@ -47,14 +41,12 @@ from mipplan.result import (
     Provenance,
     RunClass,
     TraceReference,
-    check_certified_by,
     check_laws,
     relevant_profiles,
     resolve_slo_ns,
 )
 from mipplan.solvers import AUTO, resolve_solver
 from mipplan.trace import Trace
-from mipplan_formulations import FORMULATIONS
 
 #: Begins the reason of a search that did not come to its end.
 _STOPPED = "the search was stopped (time limit or interrupt)"
@@ -132,13 +124,14 @@ def plan(
         unless it says otherwise. Where all stages are timed the plan is refined (`mipplan.refine`), since the replay is
         then the certificate: guarantee ``replay``, without headroom or budget.
     discipline : {"oldest_first", "fifo"}
-        Which waiting tokens a batch takes first. Under ``fifo`` only plans of timed dispatch are searched for.
+        Which waiting tokens a batch takes first. ``fifo``, by arrival at the stage, is what Triton and mosec do.
     certificate : {"classic", "sharp", "auto"}
         By which theorem the plan is certified. The sharp one is never above the classic one, and takes longer: the plan
         is the cheapest found (`mipplan.sharpen`), never dearer, and rarely proven the cheapest there is. ``"auto"``
         takes it for the guarantee ``"trace"``, without a budget, on workloads of up to 100,000 tokens.
     runs : RunClass, optional
-        The runs that a sharp certificate is to hold for; by default the serving model's, batches early or not.
+        The runs that a sharp certificate, or one of ``fifo`` queues, is to hold for; by default the serving model's, in
+        which batches may be early. Of ``fifo`` queues little is known then: say what share of its table a batch takes.
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -172,6 +165,7 @@ def plan(
             budget_usd_per_hour=budget_usd_per_hour,
             certificate=certificate,
             runs=runs,
+            discipline=discipline,
         ),
         lambda: check_quantile(quantile),
         lambda: check_seed(seed),
@@ -182,6 +176,7 @@ def plan(
     laws = check_laws(pipeline, dispatch, discipline)
     asked_for = (guarantee, certificate, runs, headroom, budget_usd_per_hour)
     by_replay = check_theorem(laws, discipline, *asked_for)
+    by_arrival = discipline == Discipline.FIFO and not by_replay
     # Whatever "auto" will mean, a solver that does not work here is found before any work. With a formulation by name
     # "auto" is the first solver that works; without one it stays with each problem that is solved.
     resolved = resolve_solver(solver)
@@ -199,6 +194,8 @@ def plan(
             0 if by_budget else seconds_to_ns(margin_s),
             None if envelope is None else envelope.buckets,
             check_budget(budget_usd_per_hour),
+            discipline=Discipline(discipline),
+            runs=(runs or RunClass()) if by_arrival else None,
         ).under(laws, discipline),
         status=PlanStatus.UNKNOWN,
         figures=Figures(lower_bound_microusd_per_hour=0),
@@ -222,7 +219,12 @@ def plan(
             start, trace, margin_s=margin_s, time_limit_s=left_s(), progress=progress
         )
         return refined
-    if certificate == CertificateKind.CLASSIC or budget is not None or asked.envelope is not None:
+    if (
+        by_arrival
+        or certificate == CertificateKind.CLASSIC
+        or budget is not None
+        or asked.envelope is not None
+    ):
         return maker.cheapest() if budget is None else maker.fastest(budget)
     if resolve_certificate(certificate, maker.request.workload, laws, runs) is CertificateKind.CLASSIC:
         return maker.cheapest()
@@ -346,55 +348,3 @@ class PlanMaker:
 
     def _without_plan(self, reason: str) -> Plan:
         return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())
-
-
-def check_search(
-    *,
-    formulation: str,
-    guarantee: str,
-    envelope: ArrivalCurve | None,
-    time_limit_s: float | None,
-    headroom: float,
-    budget_usd_per_hour: float | None,
-    certificate: str = CertificateKind.CLASSIC,
-    runs: RunClass | None = None,
-) -> None:
-    """Refuse what `plan` cannot search by, whatever the pipeline.
-
-    Raises `InputError` listing every fault.
-    """
-    # The optimum of a formulation that is not exact would be no lower bound for the certified plans.
-    exact = [name for name, formulation in FORMULATIONS.items() if formulation.exact]
-    check_all(
-        lambda: check_one_of("formulation", formulation, [AUTO, *exact], repr),
-        # A plan that rests on replays is made by `mipplan.refine`.
-        lambda: check_one_of("guarantee", guarantee, ORACLES, repr),
-        lambda: None if envelope is None else check_curve(envelope, guarantee == Guarantee.ENVELOPE),
-        lambda: check_time_limit(time_limit_s),
-        lambda: check_headroom(headroom),
-        lambda: check_budget(budget_usd_per_hour),
-        lambda: check_certified_by(certificate, runs, guarantee, budget_usd_per_hour),
-    )
-
-
-def check_theorem(
-    laws: Laws,
-    discipline: str,
-    guarantee: str,
-    certificate: str,
-    runs: RunClass | None,
-    headroom: float,
-    budget_usd_per_hour: float | None,
-) -> bool:
-    """Refuse what nothing is proven of under these laws, with every fault; say whether the replay proves a plan."""
-    if guarantee == Guarantee.ENVELOPE or set(laws.values()) != {DispatchLaw.TIMED}:
-        check_covered(laws, discipline, certificate, runs, inside_curve=guarantee == Guarantee.ENVELOPE)
-        return False
-    faults = Faults()
-    # The classic one is the default, so nobody need have asked for it.
-    faults.take(lambda: check_timed(None if certificate == CertificateKind.CLASSIC else certificate, runs))
-    message = "does not go with timed dispatch, whose plans are found by replays of the trace as it is"
-    given = {"headroom": headroom != 1.0, "budget_usd_per_hour": budget_usd_per_hour is not None}
-    faults.add(*(Fault(what, message) for what, is_given in given.items() if is_given))
-    faults.check()
-    return True

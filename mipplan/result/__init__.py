@@ -23,13 +23,12 @@ from mipplan.result.record import (
     TraceReference,
     check_certified_by,
     check_laws,
-    check_runs,
     proof_text,
     relevant_profiles,
     resolve_slo_ns,
 )
 from mipplan.result.replay import ReplayResult, overruns_text
-from mipplan.result.runs import CertificateKind, RunClass, Ties
+from mipplan.result.runs import CertificateKind, RunClass, Ties, check_runs
 from mipplan.result.stage import BatchAssignment, Following, StageReplay
 from mipplan.result.statistics import FIGURES, Estimate, Interval, LatencyStatistics
 from mipplan.result.stream import (

@@ -24,12 +24,11 @@ from mipplan.core import (
     check_slo,
     is_whole,
     remake,
-    shown,
 )
 from mipplan.documents import StrictEntry
 from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, common_law, duties_text
 from mipplan.profiles import Profiles
-from mipplan.result.runs import CertificateKind, RunClass, RunsDocument
+from mipplan.result.runs import CertificateKind, RunClass, RunsDocument, check_runs
 from mipplan.trace import Trace
 
 # --- what was asked for ----------------------------------------------------------------------------------------------
@@ -69,7 +68,7 @@ class Objective:
     # Stages whose dispatch is not eager, in file order, with their laws.
     dispatch: tuple[tuple[str, DispatchLaw], ...] = ()
     certificate: CertificateKind = CertificateKind.CLASSIC  # By which theorem latencies are bounded.
-    runs: RunClass | None = None  # What a sharp certificate holds for; None for the classic one.
+    runs: RunClass | None = None  # What a sharp certificate, or one of fifo queues, holds for; else None.
 
     def __post_init__(self) -> None:
         # A file holds plain numbers: whole ones and NumPy's would not come back as the same bytes.
@@ -78,9 +77,11 @@ class Objective:
         object.__setattr__(self, "headroom", float(self.headroom))
 
     def under(self, laws: Laws, discipline: str = Discipline.OLDEST_FIRST) -> Objective:
-        """Return the same with these laws, of every stage in file order, and this discipline."""
+        """Return the same with these laws, of every stage in file order, and this discipline; fifo runs go with it."""
         spread = tuple((stage, law) for stage, law in laws.items() if law is not DispatchLaw.EAGER)
-        return replace(self, dispatch=spread, discipline=Discipline(discipline))
+        is_same = self.certificate is CertificateKind.SHARP or discipline == self.discipline
+        runs = self.runs if is_same else None
+        return replace(self, dispatch=spread, discipline=Discipline(discipline), runs=runs)
 
     @property
     def deadline_ns(self) -> int:
@@ -143,18 +144,16 @@ def check_laws(
     return laws.value
 
 
-def check_runs(runs: object) -> None:
-    """Raise `InputError` unless it is a class of runs, or None."""
-    if runs is not None and not isinstance(runs, RunClass):
-        raise InputError.one("runs", f"expected a RunClass, such as RunClass(0.9), found {shown(runs)}")
-
-
-def check_certified_by(certificate: str, runs: RunClass | None, guarantee: str, budget: float | None) -> None:
+def check_certified_by(
+    certificate: str, runs: RunClass | None, guarantee: str, budget: float | None, discipline: str
+) -> None:
     """Raise `InputError` unless there is such a certificate, and it goes with the rest of an objective."""
     check_all(
         lambda: check_one_of("certificate", certificate, ["auto", *CertificateKind], repr),
         lambda: check_runs(runs),
     )
+    if discipline == Discipline.FIFO:
+        return  # It has one certificate, of any class of runs; what does not go with it is said elsewhere.
     if certificate == CertificateKind.CLASSIC and runs is not None:
         raise InputError.one(
             "runs", "go with a sharp certificate, of eager dispatch: the classic one has none"

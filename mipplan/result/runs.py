@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from mipplan.core import Fault, Faults, Int64, check_one_of, is_number
+from mipplan.core import Fault, Faults, InputError, Int64, check_one_of, is_number, shown
 from mipplan.documents import StrictEntry
 
 
@@ -79,6 +79,12 @@ class RunClass:
         delays = "as stated" if self.least_delay == 1.0 else f"from {self.least_delay:g} × to as stated"
         order = "before dispatches" if self.is_settled else "in any order"
         return f"batches take from {share} to ℓ, delays {delays}, events of an instant {order}"
+
+
+def check_runs(runs: object) -> None:
+    """Raise `InputError` unless it is a class of runs, or None."""
+    if runs is not None and not isinstance(runs, RunClass):
+        raise InputError.one("runs", f"expected a RunClass, such as RunClass(0.9), found {shown(runs)}")
 
 
 class RunsDocument(StrictEntry):
