@@ -60,6 +60,19 @@ class Family:
             return np.empty((replicas.size, 0), dtype=np.int64)
         return most_passing(self.service_ns, replicas, self.slacks_ns, self.overtaking, self.stagger_ns)
 
+    @property
+    def extreme_ranges(self) -> tuple[Int64, Int64]:
+        """Ranges of replicas that tell whether any plan is certified: the most of each, and the fewest.
+
+        On limited hardware, which stages share, every number by itself; else the most replicas, which only help, unless
+        tokens overtake.
+        """
+        if self.limited:
+            every = np.arange(self.fewest, self.most + 1, dtype=np.int64)
+            return every, every
+        most = np.array([self.most], dtype=np.int64)
+        return most, np.array([self.fewest], dtype=np.int64) if self.slacks_ns else most
+
 
 @dataclass(frozen=True)
 class StageFamilies:

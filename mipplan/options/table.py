@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from mipplan.calculus import PathWaits, StageService, Wait, analyse_paths, service_columns
 from mipplan.core import UNLIMITED_NS, Bool, Fault, InputError, Int64, check_budget, check_quantile
 from mipplan.options.families import (
-    Family,
     Option,
     StageFamilies,
     check_names,
@@ -116,16 +115,7 @@ def extremes(stage: StageFamilies) -> StageOptions:
     If any plan at all is certified, so is one of these: more replicas of unlimited hardware only help. Under fifo they
     let more tokens overtake, so there all numbers are taken together, as a range (`tabulate`).
     """
-    return tabulate(stage, *zip(*map(extreme_ranges, stage.families), strict=True))
-
-
-def extreme_ranges(family: Family) -> tuple[Int64, Int64]:
-    """The most replicas of each range that `extremes` looks at, and the fewest, shape (ranges,)."""
-    if family.limited:
-        every = np.arange(family.fewest, family.most + 1, dtype=np.int64)
-        return every, every
-    most = np.array([family.most], dtype=np.int64)
-    return most, np.array([family.fewest], dtype=np.int64) if family.slacks_ns else most
+    return tabulate(stage, *zip(*(family.extreme_ranges for family in stage.families), strict=True))
 
 
 def tabulate(

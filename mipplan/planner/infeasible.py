@@ -13,7 +13,6 @@ from mipplan.options import (
     Configuration,
     Option,
     StageOptions,
-    extreme_ranges,
     find_families,
     limits_of,
     tabulate,
@@ -114,7 +113,7 @@ class Ranges:
         self._families = instance.families
         #: By stage and place of the family: the most replicas of each range by its fewest.
         self._ranges = {
-            stage: [_by_fewest(*extreme_ranges(family)) for family in found.families]
+            stage: [_by_fewest(*family.extreme_ranges) for family in found.families]
             for stage, found in self._families.items()
         }
 

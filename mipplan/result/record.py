@@ -150,7 +150,7 @@ def check_certified_by(
     """Raise `InputError` unless there is such a certificate, and it goes with the rest of an objective."""
     check_all(
         lambda: check_one_of("certificate", certificate, ["auto", *CertificateKind], repr),
-        lambda: check_runs(runs),
+        lambda: None if runs is None else check_runs(runs),
     )
     if discipline == Discipline.FIFO:
         return  # It has one certificate, of any class of runs; what does not go with it is said elsewhere.
