@@ -107,8 +107,14 @@ class CertificateEvaluator:
 
     def exits_ns(self, services: Mapping[str, StageService]) -> Mapping[str, Int64]:
         """Bound on the exit of every token of every stage, ns; it stands until the next call."""
+        for stage in self._stale(services):
+            self._exits[stage] = stage_exits_ns(self.workload, stage, services[stage], self._exits)
+            self._known[stage] = services[stage]
+        return self._exits
+
+    def _stale(self, decisive: Mapping[str, object]) -> list[str]:
+        """Stages whose exits are not known any more, given what they depend on beside those of their parents."""
         stale: list[str] = []
-        decisive = self._decisive(services)
         for stage in self.workload.stages:
             above = {edge.parent for edge in self.workload.pipeline.incoming(stage)}
             if self._known.get(stage) != decisive[stage] or not above.isdisjoint(stale):
@@ -116,17 +122,7 @@ class CertificateEvaluator:
         # All are forgotten before the first is replaced: an interrupt in between leaves nothing that is wrong.
         for stage in stale:
             self._known.pop(stage, None)
-        for stage in stale:
-            self._exits[stage] = self._stage_exits_ns(stage, services[stage])
-            self._known[stage] = decisive[stage]
-        return self._exits
-
-    def _decisive(self, services: Mapping[str, StageService]) -> Mapping[str, object]:
-        """What the exits of each stage depend on beside those of its parents."""
-        return services
-
-    def _stage_exits_ns(self, stage: str, service: StageService) -> Int64:
-        return stage_exits_ns(self.workload, stage, service, self._exits)
+        return stale
 
     def forget(self) -> None:
         """Let go of the last services and their exits: they take as much memory as the workload itself."""
@@ -149,48 +145,73 @@ def stage_exits_ns(
 class FifoEvaluator(CertificateEvaluator):
     """The same where queues are served by arrival, for a class of runs: services say how many tokens may pass.
 
+    Of a `restricted` workload, whose evaluator as a `whole` is given as well, it bounds the exits from below: a token
+    that is left out counts as arrived before any moment after the earliest at which it may be.
+
     References
     ----------
     [Theorem (fifo)][theorem-fifo].
     """
 
-    def __init__(self, workload: Workload, runs: RunClass) -> None:
+    def __init__(self, workload: Workload, runs: RunClass, whole: FifoEvaluator | None = None) -> None:
         super().__init__(workload)
-        early = workload if runs.least_delay == 1.0 else sped_up(workload, runs)
-        earliest: dict[str, Int64] = {}
-        #: A: when tokens arrive at the earliest, which no service decides; here in order of time.
+        #: A: when tokens arrive at the earliest, which no service decides; those left out, and all, by time.
+        self._earliest_ns: dict[str, Int64] = {}
+        self._others_ns: dict[str, Int64] = {}
         self._sorted_ns: dict[str, Int64] = {}
-        self._inflows = {stage: _Inflow.of(workload, stage, runs) for stage in workload.stages}
-        self._overtakers: dict[str, int | None] = {}
+        self._inflows: dict[str, _Inflow] = {}
+        if whole is not None:
+            self._inflows, self._sorted_ns = whole._inflows, whole._sorted_ns
+            for stage, tokens in workload.stages.items():
+                others = np.delete(whole._earliest_ns[stage], () if tokens.number is None else tokens.number)
+                self._others_ns[stage] = np.sort(others, kind="stable")
+            return
+        early = workload if runs.least_delay == 1.0 else sped_up(workload, runs)
         for stage in workload.stages:
-            earliest[stage] = early.arrival_ns(stage, earliest)
-            self._sorted_ns[stage] = np.sort(earliest[stage], kind="stable")
+            self._inflows[stage] = _Inflow.of(workload, stage, runs)
+            self._earliest_ns[stage] = early.arrival_ns(stage, self._earliest_ns)
+            self._sorted_ns[stage] = np.sort(self._earliest_ns[stage], kind="stable")
 
-    def _decisive(self, services: Mapping[str, StageService]) -> Mapping[str, object]:
-        known: dict[str, int | None] = {}
+    def exits_ns(self, services: Mapping[str, StageService]) -> Mapping[str, Int64]:
+        """Bound on the exit of every token of every stage, ns; it stands until the next call."""
+        younger: dict[str, int | None] = {}
         for stage in self.workload.stages:
-            known[stage] = self._inflows[stage].overtakers(known, services)
-        self._overtakers = known
-        return {
-            stage: (service.latency_ns, service.period_ns, service.tokens, known[stage])
-            for stage, service in services.items()
-        }
+            younger[stage] = self._inflows[stage].overtakers(younger, services)
+        decisive = {stage: (replace(services[stage], passing=()), younger[stage]) for stage in younger}
+        for stage in self._stale(decisive):
+            self._exits[stage] = self._stage_exits_ns(stage, services[stage], younger[stage])
+            self._known[stage] = decisive[stage]
+        return self._exits
 
-    def _stage_exits_ns(self, stage: str, service: StageService) -> Int64:
-        arrival_ns = self.workload.arrival_ns(stage, self._exits)
-        rate = service.period_ns, service.tokens
-        younger, count = self._overtakers[stage], self.workload.stages[stage].count
-        start_ns = latest_start_ns(arrival_ns, *rate)
-        if younger != 0:
+    def _stage_exits_ns(self, stage: str, service: StageService, younger: int | None) -> Int64:
+        arrival_ns, number = self.workload.arrival_ns(stage, self._exits), self.workload.stages[stage].number
+        count, rate = self._sorted_ns[stage].size, (service.period_ns, service.tokens)
+        start_ns = latest_start_ns(arrival_ns, *rate, number)
+        if younger != 0 and arrival_ns.size:
             in_order_ns = start_ns
-            start_ns = _by_interval_ns(arrival_ns, self._sorted_ns[stage], *rate)
+            start_ns = self._by_interval_ns(stage, arrival_ns, *rate)
             if younger is not None:
-                everyone = np.arange(count, dtype=np.int64)
-                probes = (everyone, np.minimum(everyone + np.int64(min(younger, count)), count - 1))
-                start_ns = np.minimum(start_ns, latest_start_ns(arrival_ns, *rate, probes=probes))
+                everyone = np.arange(arrival_ns.size, dtype=np.int64)
+                behind = (everyone if number is None else number) + np.int64(min(younger, count))
+                probes = (everyone, np.minimum(behind, count - 1))
+                start_ns = np.minimum(start_ns, latest_start_ns(arrival_ns, *rate, number, probes))
             # What bounds the oldest first is no bound here. But the planner's relaxation lies below it.
             start_ns = np.maximum(start_ns, in_order_ns)
         return start_ns + service.latency_ns
+
+    def _by_interval_ns(self, stage: str, arrival_ns: Int64, period_ns: int, tokens: int) -> Int64:
+        """Bound on starts by counting who may arrive between the start of a backlogged period and a token, ns.
+
+        ``max_{s ≤ E(i)} ( s − N_E(s⁻)/R ) + (N_A(E(i)) − 1)/R``, rounded up; s needs only be one of the E.
+        """
+        in_order = bool((arrival_ns[1:] >= arrival_ns[:-1]).all())
+        by_latest = arrival_ns if in_order else np.sort(arrival_ns, kind="stable")
+        last = np.searchsorted(by_latest, arrival_ns, side="right") - 1
+        before = np.searchsorted(self._sorted_ns[stage], arrival_ns, side="right") - 1
+        since, others_ns = np.arange(arrival_ns.size, dtype=np.int64), self._others_ns.get(stage)
+        if others_ns is not None:
+            since += np.searchsorted(others_ns, by_latest, side="left")
+        return latest_start_ns(by_latest, period_ns, tokens, since, (last, before))
 
 
 @dataclass(frozen=True)
@@ -284,17 +305,6 @@ def _disorder_ns(spread_ns: int, service_ns: Int64) -> int:
 def slack_ns(edge: Edge, runs: RunClass, spread_ns: int, service_ns: Int64) -> int:
     """By how much the times of messages along an edge may differ, if that can change the order of one replica's."""
     return _delay_slack_ns(edge, runs) + _disorder_ns(spread_ns, service_ns)
-
-
-def _by_interval_ns(arrival_ns: Int64, by_earliest_ns: Int64, period_ns: int, tokens: int) -> Int64:
-    """Bound on starts by counting who may arrive between the start of a backlogged period and a token, ns.
-
-    ``max_{s ≤ E(i)} ( s − N_E(s⁻)/R ) + (N_A(E(i)) − 1)/R``, rounded up; s needs only be one of the E.
-    """
-    by_latest = np.sort(arrival_ns, kind="stable")
-    last = np.searchsorted(by_latest, arrival_ns, side="right") - 1
-    before = np.searchsorted(by_earliest_ns, arrival_ns, side="right") - 1
-    return latest_start_ns(by_latest, period_ns, tokens, probes=(last, before))
 
 
 def most_served(room_ns: Int64, least_ns: Int64) -> Int64:

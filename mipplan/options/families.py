@@ -46,7 +46,9 @@ class Family:
 
     def service(self, replicas: int) -> StageService:
         """Service curve with that many replicas."""
-        return self.range_service(replicas, replicas)
+        if self.slacks_ns:
+            return self.range_service(replicas, replicas)
+        return stage_service(self.service_ns, replicas, self.is_source, self.law, self.stagger_ns)
 
     def range_service(self, fewest: int, most: int) -> StageService:
         """No worse than with any number of replicas in a range: fewer let fewer tokens pass, more serve faster."""

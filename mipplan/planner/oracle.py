@@ -244,23 +244,20 @@ class CertificateOracle(SeparationOracle):
 
 
 class FifoOracle(CertificateOracle):
-    """The same where queues are served by arrival: the sample's bounds for oldest first are bounds from below.
-
-    The theorem counts who may be ahead, so leaving queries out of it would prove nothing: what these do not refuse is
-    put before the whole trace.
-    """
+    """The same where queues are served by arrival; what is refused even if the oldest comes first needs no more."""
 
     def __init__(
         self, workload: Workload, quantile: float, runs: RunClass, horizon_ns: int = UNLIMITED_NS
     ) -> None:
         super().__init__(workload, quantile, horizon_ns)
         self._runs = runs
-        self._by_arrival = FifoEvaluator(workload, runs)
+        self._by_arrival = self._extract = FifoEvaluator(workload, runs)
 
     def forget(self) -> None:
         """Let go of what the last questions left behind, not of what was learnt."""
         super().forget()
         self._by_arrival.forget()
+        self._extract.forget()
 
     def certificate_ns(self, services: Services) -> int:
         """Certified latency quantile under these services, ns."""
@@ -272,21 +269,52 @@ class FifoOracle(CertificateOracle):
 
     def exceeds(self, services: Services, limit_ns: int) -> bool:
         """Whether the certificate exceeds `limit_ns`; the whole trace is only asked if the sample does not know."""
-        if super().surely_exceeds(services, limit_ns):
+        if self.surely_exceeds(services, limit_ns):
             return True
-        exceeded = quantile_exceeds(self._by_arrival.latency_ns(services), self._quantile, limit_ns)
+        latency_ns = self._by_arrival.latency_ns(services)
+        exceeded = quantile_exceeds(latency_ns, self._quantile, limit_ns)
         if exceeded and quantile_exceeds(self._whole.latency_ns(services), self._quantile, limit_ns):
             self.learn(services, limit_ns)
+        elif exceeded:
+            self.learn_slowest(latency_ns, limit_ns)
         return exceeded
 
+    def learn_slowest(self, latency_ns: Int64, limit_ns: int) -> None:
+        """Take in the slowest queries, and those that came while they may have waited: these may be ahead."""
+        super().learn_slowest(latency_ns, limit_ns)
+        ingress_ns, slow = self._workload.ingress_ns, self._slowest(latency_ns)
+        last_ns = ingress_ns[slow] + np.minimum(latency_ns[slow], limit_ns)
+        last = np.searchsorted(ingress_ns, last_ns, side="right") - 1
+        self._keep(_covered(slow, last, self._workload.queries))
+
     def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
-        """Whether the certificate exceeds `limit_ns`."""
-        return self.exceeds(services, limit_ns)
+        """Whether the certificate exceeds `limit_ns` on the sample already; if False, it may still."""
+        if super().surely_exceeds(services, limit_ns):
+            return True
+        latency_ns = self._current_by_arrival().latency_ns(services)
+        return int(np.count_nonzero(latency_ns > limit_ns)) > self._allowed
+
+    def floor_ns(self, services: Services) -> int:
+        """Certified latency quantile of the sample, ns."""
+        latency_ns = self._current_by_arrival().latency_ns(services)
+        rank = latency_ns.size - 1 - self._allowed
+        return order_statistic(latency_ns, rank) if rank >= 0 else 0
 
     def quick_bound(self, refused: Services, limit_ns: int) -> Callable[[Services], float]:
-        """Return a quicker bound where it sees that services are refused, else the certificate itself."""
+        """Return the quickest of the bounds that see that services are refused; else the certificate itself."""
         bound_ns = super().quick_bound(refused, limit_ns)
-        return bound_ns if bound_ns(refused) > limit_ns else self.certificate_ns
+        if bound_ns(refused) > limit_ns:
+            return bound_ns
+        return self.floor_ns if self.floor_ns(refused) > limit_ns else self.certificate_ns
+
+    def _current_by_arrival(self) -> FifoEvaluator:
+        """Evaluator of the sample as it is now."""
+        sample = self._current().workload
+        if sample is self._workload:
+            return self._by_arrival
+        if self._extract.workload is not sample:
+            self._extract = FifoEvaluator(sample, self._runs, self._by_arrival)
+        return self._extract
 
     def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
         """Return cuts by the slowest queries if these would be too slow even with the oldest first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -86,6 +87,52 @@ def test_equals_the_theorem_as_written() -> None:
             case, realise(case.pipeline, case.trace, number), RunClass(share, 1.0 if exact else 0.0)
         )
         assert {stage: times.tolist() for stage, times in made.items()} == slow, f"case {number}"
+
+
+def test_a_sample_bounds_from_below() -> None:
+    """Whatever queries are left out, and whatever the services: the bounds of the others are not above those of all."""
+    equal = lower = 0
+    for number in range(campaign_size(quick=300, deep=5_000)):
+        rng = np.random.default_rng([36, number])
+        case = random_case(rng)
+        workload = realise(case.pipeline, case.trace, number)
+        runs = RunClass(float(rng.choice(SHARES)), float(rng.choice([0.0, 0.5, 1.0])))
+        services = plan_services(case.plan(seed=number), runs)
+        kept = rng.random(workload.queries) < rng.choice([0.3, 0.8, 1.0])
+        kept[int(rng.integers(workload.queries))] = True
+        whole = FifoEvaluator(workload, runs)
+        sample = FifoEvaluator(workload.restricted(kept), runs, whole).latency_ns(services)
+        every = whole.latency_ns(services)[kept]
+        assert (sample <= every).all(), f"case {number}"
+        assert not kept.all() or np.array_equal(sample, every), f"case {number}"
+        equal += bool((sample == every).all() and not kept.all())
+        lower += bool((sample < every).any())
+    assert min(equal, lower) > 20
+
+
+def test_grows_with_latency_overtaking_and_falls_with_rate() -> None:
+    """What the planner goes by: services that are no better in anything have no smaller certificate."""
+    grown = Counter[str]()
+    for number in range(campaign_size(quick=300, deep=5_000)):
+        rng = np.random.default_rng([37, number])
+        case = random_case(rng)
+        workload = realise(case.pipeline, case.trace, number)
+        runs = RunClass(float(rng.choice(SHARES)), float(rng.choice([0.0, 0.5, 1.0])))
+        services = plan_services(case.plan(seed=number), runs)
+        evaluator = FifoEvaluator(workload, runs)
+        before = {stage: exits.copy() for stage, exits in evaluator.exits_ns(services).items()}
+        changed = str(rng.choice([*services]))
+        own, what = services[changed], str(rng.choice(["passing", "latency", "rate"]))
+        if what == "passing":
+            worse = replace(own, passing=tuple(p + int(rng.integers(0, 9)) for p in own.passing))
+        elif what == "latency":
+            worse = replace(own, latency_ns=own.latency_ns + int(rng.integers(1, 9)))
+        else:
+            worse = replace(own, period_ns=own.period_ns + int(rng.integers(1, 9)))
+        after = evaluator.exits_ns({**services, changed: worse})
+        assert all((after[stage] >= before[stage]).all() for stage in before), f"case {number}"
+        grown[what] += any((after[stage] > before[stage]).any() for stage in before)
+    assert min(grown[what] for what in ("passing", "latency", "rate")) > 10
 
 
 def late_exits(
