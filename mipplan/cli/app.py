@@ -53,7 +53,7 @@ def plan(
     dispatch: flags.Dispatch = None,
     stagger: flags.Stagger = None,
     discipline: Annotated[
-        str, typer.Option(help="oldest_first, or fifo (with timed dispatch only).")
+        str, typer.Option(help="oldest_first, or fifo (by arrival at the stage).")
     ] = "oldest_first",
     budget: Annotated[
         float | None, flags.option("USD", "Instead: the least certified latency for at most this many $/h.")
@@ -120,6 +120,7 @@ def plan(
                 budget_usd_per_hour=budget,
                 certificate=certificate,
                 runs=covered.or_else(None),
+                discipline=discipline,
             )
         )
         faults.take(lambda: inputs.check_dispatch(dispatch))
