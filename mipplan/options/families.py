@@ -212,9 +212,18 @@ def find_families(
     found = {}
     for name, stage in pipeline.stages.items():
         slacks_ns = () if overtaking is None else delay_slacks_ns(pipeline.outgoing(name), overtaking)
-        how = (laws[name], staggers_ns[name], overtaking, slacks_ns)
+        how = _Serving(laws[name], staggers_ns[name], overtaking, slacks_ns)
         found[name] = _stage_families(pipeline, profiles, demand[name], stage, how)
     return found
+
+
+class _Serving(NamedTuple):
+    """How a stage is served on any hardware, as in `Family`."""
+
+    law: DispatchLaw
+    stagger_ns: int
+    overtaking: RunClass | None
+    slacks_ns: tuple[int, ...]
 
 
 def _stage_families(
@@ -222,7 +231,7 @@ def _stage_families(
     profiles: Profiles,
     demand: Fraction,
     stage: Stage,
-    how: tuple[DispatchLaw, int, RunClass | None, tuple[int, ...]],
+    how: _Serving,
 ) -> StageFamilies:
     families: list[Family] = []
     rejected: list[str] = []
@@ -235,7 +244,7 @@ def _stage_families(
         most, binding = _most_replicas(stage, hardware)
         for cap in _batch_caps(stage, table, hardware, rejected):
             service_ns = table.service_ns(cap)
-            needed = fewest_replicas(service_ns, demand, how[0])
+            needed = fewest_replicas(service_ns, demand, how.law)
             fewest = max(needed, stage.replicas_min)
             if fewest > most:
                 purpose = "to keep up" if needed == fewest else "by the stage's minimum"

@@ -1,7 +1,8 @@
 """Cuts from what the certificate refuses: in terms of T and R of few stages, or of the queries that miss.
 
 **Cuts.** A certificate grows with every T and falls with every R. So if it fails at services (T_v, R_v), it fails
-wherever no stage is better, and some stage must have a smaller T or a greater R. The cut is the stronger, the better
+wherever no stage is better, and some stage must have a smaller T or a greater R. (Where queues are fifo it grows with
+how many tokens overtake, too, and a stage may let fewer pass instead.) The cut is the stronger, the better
 the services are that still fail: stages that can be made ideal without success drop out of it, and the others are
 moved as far towards ideal as the certificate keeps failing.
 

@@ -1,15 +1,17 @@
 """Prove that nothing cheaper is certified: list what costs little more than the bound, and halve what is left.
 
-This is how most searches end. A certificate falls with every T and 1/R, so a set of options per stage holds no
-certified plan if even the least T and the least 1/R of every stage are refused together. What its plans cost at least
-follows from the linear relaxation of the master (`ReducedCosts`). So all choices are listed up to costs that rise, and
-put before the oracle, the cheapest first: the first certified one is the cheapest. Mostly the choices are few, because
-the bound is close: the linear relaxation drops them by their sum of reduced costs, the master's own rows by their
-latency bound, in integers (`list_choices`). Where there are too many, sets are halved, until they are refused, too
-dear, or so small that they can be listed. The half that holds the best plan known comes first, else the cheaper one.
+This is how most searches end. A certificate falls with every T and 1/R, and where queues are fifo with how many tokens
+overtake, so a set of options per stage holds no certified plan if even the least of all, of every stage, are refused
+together. What its plans cost at least follows from the linear relaxation of the master (`ReducedCosts`). So all choices
+are listed up to costs that rise, and put before the oracle, the cheapest first: the first certified one is the
+cheapest. Mostly the choices are few, because the bound is close: the linear relaxation drops them by their sum of
+reduced costs, the master's own rows by their latency bound, in integers (`list_choices`). Where there are too many,
+sets are halved, until they are refused, too dear, or so small that they can be listed. The half that holds the best
+plan known comes first, else the cheaper one.
 
 Most choices and sets are refused without the oracle, by queries that missed the deadline under others before: the
-bounds on their latency are linear (`QueryCuts`), and also strike single options from the sets.
+bounds on their latency are linear (`QueryCuts`), and also strike single options from the sets. What these do not refuse
+and the oracle does, because too many tokens overtake, becomes a cut at once.
 
 References
 ----------
@@ -213,7 +215,7 @@ class Enumeration:
     def parts_of(self, whole: ChoiceSet, deadline: Deadline) -> list[ChoiceSet]:
         """Return what is left to look at in a set, first what to look at last; nothing if it is settled."""
         rows = self._reduced(whole.rows, whole.costs)
-        if rows is None or self._is_hopeless(rows):
+        if rows is None or not self._covers[:, rows].any(axis=1).all() or self._is_hopeless(rows):
             return []
         costs, bounded, tried = whole.costs, whole.bounded, whole.tried
         if rows.size <= self._params.bounded_anew * bounded:

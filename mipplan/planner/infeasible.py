@@ -40,10 +40,13 @@ class Feasibility:
     budget: int | None = None  # most micro-dollars per hour a plan may cost
     params: SearchParams = field(default_factory=SearchParams)
 
-    def find(self, instance: Instance, start: CertifiedConfiguration | None = None) -> Found:
+    def find(
+        self, instance: Instance, start: CertifiedConfiguration | None = None, ranges: Ranges | None = None
+    ) -> Found:
         """Find any plan that keeps the instance's deadline; neither a plan nor a limit: there is none.
 
         If a plan for a similar instance, from which it starts, serves this one as well, there is nothing to search for.
+        The ranges that another deadline led to are a better beginning than none.
         """
         if not instance.has_options:
             return None, None
@@ -53,7 +56,7 @@ class Feasibility:
         if self.budget is not None:
             return self._among(instance, instance.affordable(self.budget))
         # The most replicas of everything: if any plan is certified, one of these is.
-        ranges = Ranges(instance)
+        ranges = Ranges(instance) if ranges is None else ranges
         while True:
             found, limit = self._among(instance, ranges.options())
             if found is None or not ranges.are_wide(found.configuration):
@@ -82,7 +85,8 @@ class Feasibility:
 
         Without a limit, no plan keeps a smaller one.
         """
-        best, limit = self.find(instance.with_deadline(UNLIMITED_NS))
+        ranges = Ranges(instance)
+        best, limit = self.find(instance.with_deadline(UNLIMITED_NS), ranges=ranges)
         if best is None:
             return None, limit
         if self.budget is None:
@@ -91,7 +95,7 @@ class Feasibility:
         # The first question is whether anything at all is faster: mostly the answer is no, and that is all.
         guess = best.certificate_ns - 1
         while low < best.certificate_ns:
-            found, limit = self.find(instance.with_deadline(guess))
+            found, limit = self.find(instance.with_deadline(guess), ranges=ranges)
             if found is not None:
                 best = found
             elif limit is None:
