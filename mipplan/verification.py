@@ -1,4 +1,4 @@
-"""Re-check a plan file without a solver: was it altered, for which trace was it made, does its certificate hold."""
+"""Re-check a plan without a solver: was its file altered, for which trace was it made, does its certificate hold."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from mipplan.result import (
     CertificateKind,
     Guarantee,
     Plan,
+    PlanDocument,
     PlanStatus,
     RunClass,
     altered_parts,
@@ -149,7 +150,7 @@ def certify(
 
 
 def verify(
-    path: str | Path,
+    plan: Plan | str | Path,
     trace: Trace,
     *,
     dispatch: Dispatch = None,
@@ -158,7 +159,7 @@ def verify(
     certificate: str | None = None,
     runs: RunClass | None = None,
 ) -> Verification:
-    """Recompute cost, bound and certificate of a plan file on a trace, from the file alone.
+    """Recompute cost, bound and certificate of a plan on a trace, from its file alone.
 
     That no cheaper plan is certified cannot be re-checked without a solver; everything else is. What counts as a
     certified plan is what it is for `mipplan.plan` (docs/glossary.md): an overloaded stage may keep the objective on
@@ -166,8 +167,8 @@ def verify(
 
     Parameters
     ----------
-    path : str or Path
-        A file written by `Plan.save`.
+    plan : str, Path or Plan
+        A file written by `Plan.save`, or a plan: it is judged as its file would be.
     trace : Trace
         The trace it was made for, to check its figures; or another, to see whether the plan would be certified
         there too.
@@ -183,12 +184,15 @@ def verify(
     InputError
         If the file cannot be read as a plan, or there is no such certificate.
     """
-    document = read_document(path)
+    if isinstance(plan, Plan):
+        document, origin = PlanDocument.model_validate_json(plan.to_json()), "plan"
+    else:
+        document, origin = read_document(plan), str(plan)
     problems = [
         f"the file was altered after it was written: the checksum of its {part} does not match"
         for part in altered_parts(document)
     ]
-    plan = Plan.from_document(document, origin=str(path))
+    plan = Plan.from_document(document, origin=origin)
     if not plan.choices:
         problems.append(f"the file holds no plan ({plan.status}: {plan.reason})")
         return Verification(False, tuple(problems), (), plan, None)

@@ -302,7 +302,7 @@ class PlanSearch:
         """Keep the best plan that was found, and what else was learnt."""
         if enumeration.best is not None:
             self._accept(enumeration.best)
-        self._cuts |= {cut: cover_of(cut, self._space.tables) for cut in enumeration.cuts if cut}
+        self._cuts |= {cut: cover_of(cut, self._space.tables) for cut in enumeration.cuts}
 
     def _accept(self, choice: Int64) -> None:
         """Keep a certified choice if it is better than what there is, and allowed."""

@@ -340,10 +340,11 @@ class Enumeration:
         options, order = self._space.tables_of(np.concatenate(self._rows)), tuple(self._space.tables)
         for cut in self._instance.cuts(refused, options, ((order, True),)):
             marked = np.zeros(self._space.size, dtype=bool)
-            for stage, beating in cover_of(cut, self._space.tables).members:
+            # Refused even where all stages are ideal: there is no cut, and nothing that would meet it.
+            for stage, beating in cover_of(cut, self._space.tables).members if cut else ():
                 first = self._space.first[stage]
                 marked[first : first + beating.size] = beating
-            self.cuts.append(cut)
+            self.cuts += [cut] if cut else []
             self._covers = np.vstack([self._covers, marked])
 
     def _is_known_refused(self, latency: Float64, period: Float64, asked: int) -> bool:

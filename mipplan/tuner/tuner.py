@@ -74,6 +74,9 @@ class Tuner:
     dispatch : str or mapping of str to str, optional
         Law of all stages, or of those named; others as the plan says. For paced stages no bound is stated while counts
         change (`transient_bound_s`).
+    discipline : {"oldest_first", "fifo"}, optional
+        Which waiting tokens a batch takes first; as the plan says by default. No theorem covers ``fifo`` inside an
+        arrival curve: with ``tokens="most"`` it is refused.
 
     Raises
     ------
@@ -98,10 +101,12 @@ class Tuner:
         recovery_s: float | None = None,
         live: LiveEnvelope | None = None,
         dispatch: Dispatch = None,
+        discipline: str | None = None,
     ) -> None:
         check_plan(plan)
         faults = Faults()
-        laws = faults.take(lambda: check_laws(plan.pipeline, dispatch, otherwise=plan.laws))
+        wanted = plan.discipline if discipline is None else discipline
+        laws = faults.take(lambda: check_laws(plan.pipeline, dispatch, wanted, plan.laws))
         for name, value, kind in (("conditions", conditions, Conditions), ("live", live, LiveEnvelope)):
             if not isinstance(value, kind | None):
                 faults.add(Fault(name, f"expected {kind.__name__}, found {shown(value)}"))
@@ -112,7 +117,7 @@ class Tuner:
         delay = faults.take(lambda: read_seconds("activation_delay_s", activation_delay_s))
         recovery = faults.take(lambda: read_seconds("recovery_s", 0.0 if recovery_s is None else recovery_s))
         faults.check()
-        plan = replace(plan.require(), objective=plan.objective.under(laws.value, plan.discipline))
+        plan = replace(plan.require(), objective=plan.objective.under(laws.value, wanted))
         self.plan = plan
         own = plan.provenance.sample if plan.envelope is None else ArrivalCurve(plan.envelope)
         known = own if sample is None else sample

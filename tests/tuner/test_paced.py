@@ -113,6 +113,10 @@ def test_fifo_has_no_bound_to_keep() -> None:
     plan = Plan.from_choices(case.pipeline, case.profiles, case.choices, slo_s=1.0, discipline="fifo")
     with pytest.raises(mp.InputError, match="no theorem covers fifo queues"):
         mp.Tuner(plan, sample=ArrivalCurve.token_bucket(3, 5), tokens="most")
+    as_if = mp.Tuner(plan, sample=ArrivalCurve.token_bucket(3, 5), tokens="most", discipline="oldest_first")
+    assert as_if.plan.discipline == "oldest_first"
+    with pytest.raises(mp.InputError, match="discipline: "):
+        mp.Tuner(plan, discipline="lifo")
 
 
 def test_tables_are_scaled() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,17 @@ def test_fresh_file_is_verified(path: Path) -> None:
     assert (verification.problems, verification.remarks) == ((), ())
     assert verification.certificate is not None
     assert verification.certificate.bound_ns == verification.plan.certificate_ns
+
+
+def test_plan_is_judged_as_its_file(path: Path) -> None:
+    plan = mp.Plan.load(path)
+    of_file, of_plan = mp.verify(path, TRACE), mp.verify(plan, TRACE)
+    assert (of_plan.verified, of_plan.problems, of_plan.remarks) == (of_file.verified, (), ())
+    cheaper = replace(plan, figures=replace(plan.figures, microusd_per_hour=1))
+    (cost, *_) = mp.verify(cheaper, TRACE).problems
+    assert "the file states a cost" in cost
+    run_today = mp.Plan.from_choices(plan.pipeline, plan.profiles, dict(plan.choices), slo_s=plan.slo_s)
+    assert "made for none" in mp.verify(run_today, TRACE).remarks[0]
 
 
 def test_every_single_change_is_noticed(path: Path) -> None:
