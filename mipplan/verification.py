@@ -221,8 +221,9 @@ def verify(
     if judged.runs is not None:
         which = "that of fifo queues" if by_arrival else "a sharp one"
         remarks.append(f"the certificate is {which}, for runs where {judged.runs.text}")
-    # Files hold no figures of fifo queues.
-    same_theorem = not by_arrival and (judged.runs is not None) == (plan.certificate is CertificateKind.SHARP)
+    is_sharp = plan.certificate is CertificateKind.SHARP
+    # Of fifo queues there is one certificate; files hold its figure where they say for which runs.
+    same_theorem = plan.runs is not None if by_arrival else (judged.runs is not None) == is_sharp
     same_runs = plan.runs is None or judged.runs == plan.runs
     if not as_planned:
         remarks.append("judged under other dispatch laws, discipline or stagger than it was made for")
@@ -314,7 +315,8 @@ def _consistency_problems(plan: Plan) -> list[str]:
     budget = plan.budget_microusd_per_hour
     if budget is not None and cost > budget:
         problems.append("the plan costs more than the budget that the file states")
-    if (plan.certificate is CertificateKind.SHARP) != (plan.runs is not None):
+    is_sharp, by_arrival = plan.certificate is CertificateKind.SHARP, plan.discipline is Discipline.FIFO
+    if is_sharp != (plan.runs is not None) and not by_arrival:
         problems.append("the file's certificate and its class of runs do not go together")
     if (plan.guarantee is Guarantee.ENVELOPE) != (plan.envelope is not None):
         problems.append("the file's guarantee and its arrival curve do not go together")

@@ -17,7 +17,7 @@ from oracle_tokens import SlowTokens
 
 def slow_in_a_row(least: Sequence[int], within: int) -> int:
     """At most so many tokens are in batches that one after another take less than `within`: by number, and by rate."""
-    batches = sum((number + 1) * min(least) < within for number in range(within))
+    batches = max(0, within - 1) // min(least)
     by_rate = max(math.floor(Fraction((within - 1) * size, time)) for size, time in enumerate(least, start=1))
     return min(batches * len(least), max(0, by_rate))
 

@@ -14,6 +14,8 @@ from mipplan import baselines
 DISCIPLINE = "fifo"
 GREEDY, CERTIFIED, REFINED, EXHAUSTIVE = "greedy", "certified", "refined", "exhaustive"
 PACED, TIMED, SHARP, SHARP_ANY = "paced", "timed", "sharp, φ ≥ 0.9", "sharp, φ ≥ 0"
+#: Of servers as they are: eager dispatch, queues in order of arrival.
+FIFO = "fifo, φ ≥ 0.9"
 #: Generous, since it is of wall-clock time, and the machine may be busy with other things.
 CERTIFIED_LIMIT_S = 30.0
 #: Of processor time: what refinement (and with it timed and sharp plans) finds must not depend on what else the
@@ -77,12 +79,25 @@ def _sharp(least_service: float) -> CallFrom:
     )
 
 
-#: What other dispatch laws and the sharper certificate make of an instance; each is judged by its own law.
+def _fifo(instance: Instance, certified: mp.Plan) -> mp.Plan:  # noqa: ARG001
+    return mp.plan(
+        instance.pipeline,
+        instance.profiles,
+        instance.planned_on,
+        slo_s=instance.slo_s,
+        discipline="fifo",
+        runs=mp.RunClass(least_service=0.9),
+        time_limit_s=CERTIFIED_LIMIT_S,
+    )
+
+
+#: What other dispatch laws, queues and the sharper certificate make of an instance; each is judged by its own law.
 BY_LAW: Mapping[str, CallFrom] = {
     PACED: lambda instance, certified: _certified(instance, "paced"),  # noqa: ARG005
     TIMED: lambda instance, certified: _certified(instance, "timed", REFINED_LIMIT_S),  # noqa: ARG005
     SHARP: _sharp(0.9),
     SHARP_ANY: _sharp(0.0),
+    FIFO: _fifo,
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.compare.figures import ALLOWED, planned, planners_of, ratios
-from benchmarks.compare.planners import CERTIFIED, GREEDY, PACED, REFINED, SHARP, SHARP_ANY, TIMED
+from benchmarks.compare.planners import CERTIFIED, FIFO, GREEDY, PACED, REFINED, SHARP, SHARP_ANY, TIMED
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -27,6 +27,7 @@ COLOURS = {
     TIMED: "tab:pink",
     SHARP: "tab:brown",
     SHARP_ANY: "tab:gray",
+    FIFO: "tab:cyan",
 }
 #: A share of misses below this is drawn as this: the axis is logarithmic.
 FEWEST_MISSES = 1e-4

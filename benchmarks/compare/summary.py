@@ -11,6 +11,7 @@ from benchmarks.compare.planners import (
     CERTIFIED,
     CERTIFIED_LIMIT_S,
     EXHAUSTIVE,
+    FIFO,
     GREEDY,
     REFINED,
     REFINED_LIMIT_S,
@@ -144,8 +145,8 @@ def _by_law(table: pd.DataFrame) -> list[str]:
         _row("processor seconds: median", *(f"{rows['cpu_seconds'].median():.2f}" for rows in plans))
     )
     note = (
-        f"Replays are by each plan's own law, oldest first, but those of `{CERTIFIED}`, which are fifo. φ: the least "
-        "share of the stated time that a batch takes; delays are exact."
+        f"Replays are by each plan's own law, oldest first, but those of `{CERTIFIED}` and `{FIFO}`, which are fifo. "
+        "φ: the least share of the stated time that a batch takes; delays are exact."
     )
     return [*lines, "", note]
 
@@ -183,7 +184,7 @@ def _misses(table: pd.DataFrame) -> list[str]:
     note = (
         "All replays are fifo unless stated (by their own law those of paced, timed and sharp plans), and kept means "
         "that P99 is within the objective. Held-out traffic follows the traffic planned on, with as many queries and "
-        "other token draws; certificates are for oldest first, on the traffic planned on."
+        f"other token draws; certificates are for oldest first but those of `{FIFO}`, on the traffic planned on."
     )
     return [*lines, "", note]
 

@@ -41,6 +41,8 @@ class StageService:
     latency_ns: int  # T, in ns.
     period_ns: int  # ℓ(b), the time of one full batch; 0 stands for R = ∞.
     tokens: int  # n·b, tokens served per period.
+    #: Under fifo, how many tokens may pass another one, for each slack of the messages it sends (`most_passing`).
+    passing: tuple[int, ...] = ()
 
     @property
     def rate_rps(self) -> float:
@@ -86,8 +88,8 @@ def stage_service(
     if law is not DispatchLaw.PACED:
         latency_ns = slowest_ns if is_source and batch == 1 else 2 * slowest_ns
         return StageService(latency_ns + (batch - 1) * stagger_ns, int(service_ns[-1]), replicas * batch)
-    columns = service_columns(service_ns, np.array([replicas], dtype=np.int64), is_source, law, stagger_ns)
-    return StageService(*(int(column[0]) for column in columns))
+    latency, period, tokens = service_columns(service_ns, np.array([replicas]), is_source, law, stagger_ns)
+    return StageService(int(latency[0]), int(period[0]), int(tokens[0]))
 
 
 def service_columns(

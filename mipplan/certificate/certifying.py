@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from mipplan.calculus import StageService, analyse_paths
 from mipplan.certificate.classic import (
     CertificateEvaluator,
-    Overtaking,
+    FifoEvaluator,
+    check_by_arrival,
     check_sharp,
     critical_path,
-    fifo_exits_ns,
     paced_stages,
     plan_services,
 )
@@ -109,9 +109,9 @@ def certify_stages(
     plan.require()
     workload = realise(plan.pipeline, trace, plan.seed if seed is None else seed)
     if plan.discipline is Discipline.FIFO:
-        if certificate == CertificateKind.SHARP:
-            raise InputError.one("certificate", "the sharp one is about oldest first, and this is fifo")
-        return certify_fifo(workload, plan, runs or plan.runs or RunClass())
+        overtaking = runs or plan.runs or RunClass()
+        check_by_arrival(certificate or CertificateKind.CLASSIC, overtaking)
+        return certify_fifo(workload, plan_services(plan, overtaking), plan.quantile, overtaking)
     asked = plan.certificate if certificate is None else certificate
     kind = resolve_certificate(asked, workload, plan.laws, runs)
     if kind is CertificateKind.CLASSIC:
@@ -124,23 +124,12 @@ def certify_stages(
     )
 
 
-def certify_fifo(workload: Workload, plan: Plan, runs: RunClass) -> Certificate:
-    """Evaluate the theorem for queues in order of arrival, for a class of runs whose ties are settled."""
-    if not runs.is_settled:
-        message = 'expected "settled": tokens that come at one instant are ahead of each other in token order'
-        raise InputError.one("runs.ties", message)
-    services = plan_services(plan)
-    overtakings = {
-        stage: Overtaking(setting.service_ns, setting.replicas, runs, setting.stagger_ns)
-        for stage, setting in plan_settings(plan).items()
-    }
-    exits = fifo_exits_ns(workload, services, overtakings, runs)
-    found = state_certificate(
-        workload,
-        exits,
-        lambda stage, _: services[stage].latency_ns,
-        plan.objective.criterion(workload.ingress_ns),
-    )
+def certify_fifo(
+    workload: Workload, services: Mapping[str, StageService], asked: float | Criterion, runs: RunClass
+) -> Certificate:
+    """Evaluate the theorem for queues in order of arrival, for services that say how many tokens may pass."""
+    exits = FifoEvaluator(workload, runs).exits_ns(services)
+    found = state_certificate(workload, exits, lambda stage, _: services[stage].latency_ns, asked)
     return replace(found, runs=runs)
 
 
@@ -249,18 +238,20 @@ def _stated(latency_ns: Int64, criterion: Criterion, path: tuple[CriticalStage, 
 def certified_figures(plan: Plan, workload: Workload) -> Figures:
     """Add bound and certificate, by the plan's own theorem, to the figures of a plan with choices.
 
-    A sharp certificate has no bound: that of the program is no relaxation of it. Under fifo there are no figures, and
-    where all stages are timed the replay is the certificate.
+    A sharp certificate has no bound: that of the program is no relaxation of it. Of fifo queues there are figures if
+    the plan says for which runs, and where all stages are timed the replay is the certificate.
     """
-    if plan.discipline is not Discipline.OLDEST_FIRST or are_timed(plan.laws):
+    by_arrival = plan.discipline is Discipline.FIFO
+    if are_timed(plan.laws) or (by_arrival and plan.runs is None):
         return plan.figures
     asked = plan.objective.criterion(workload.ingress_ns)
     if plan.certificate is CertificateKind.SHARP:
         sharp = certify_sharply(workload, plan_settings(plan), asked, plan.runs or RunClass())
         return replace(plan.figures, bound_ns=None, certificate_ns=sharp.bound_ns)
-    services = plan_services(plan)
-    return replace(
-        plan.figures,
-        bound_ns=analyse_paths(workload, asked).bound_ns(services),
-        certificate_ns=certify_services(workload, services, asked).bound_ns,
-    )
+    services = plan_services(plan, plan.runs if by_arrival else None)
+    if plan.runs is not None and by_arrival:
+        certified = certify_fifo(workload, services, asked, plan.runs)
+    else:
+        certified = certify_services(workload, services, asked)
+    bound_ns = analyse_paths(workload, asked).bound_ns(services)
+    return replace(plan.figures, bound_ns=bound_ns, certificate_ns=certified.bound_ns)

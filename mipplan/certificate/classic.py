@@ -10,33 +10,26 @@ a solver.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 
 from mipplan.calculus import StageService, latest_start_ns, stage_service
-from mipplan.core import InputError, Int64, check_all, listed
+from mipplan.core import Fault, Faults, InputError, Int64, check_all, listed
 from mipplan.pipeline import Discipline, DispatchLaw, Edge, Join, Laws
 from mipplan.result import CertificateKind, CriticalStage, Plan, RunClass
 from mipplan.tokens import Workload
 
 
-def check_discipline(discipline: Discipline, *, inside_curve: bool = False) -> None:
-    """Raise `InputError` if no plans are made for the discipline, where the replay is not the certificate."""
-    if discipline is Discipline.OLDEST_FIRST:
-        return
-    if inside_curve:
+def check_discipline(discipline: Discipline) -> None:
+    """Raise `InputError` if no theorem covers the discipline inside an arrival curve."""
+    if discipline is Discipline.FIFO:
         message = (
             "no theorem covers fifo queues inside an arrival curve, under any dispatch: plan for oldest_first"
         )
-    else:
-        message = (
-            "no plans are made for fifo under eager or paced dispatch: plan for oldest_first and judge the choices by "
-            "mipplan.certify, or refine under timed dispatch, where the replay is the certificate under either"
-        )
-    raise InputError.one("discipline", message)
+        raise InputError.one("discipline", message)
 
 
 def check_sharp(certificate: str, laws: Laws, runs: RunClass | None = None) -> None:
@@ -55,10 +48,24 @@ def check_covered(
     laws: Laws, discipline: str, certificate: str, runs: RunClass | None = None, *, inside_curve: bool = False
 ) -> None:
     """Raise `InputError` listing all that no theorem about services covers under these laws."""
+    by_arrival = Discipline(discipline) is Discipline.FIFO
     check_all(
-        lambda: check_discipline(Discipline(discipline), inside_curve=inside_curve),
-        lambda: check_sharp(certificate, laws, runs),
+        lambda: check_discipline(Discipline(discipline)) if inside_curve else None,
+        # Of fifo queues there is one certificate, which holds under both laws.
+        lambda: None if by_arrival else check_sharp(certificate, laws, runs),
+        lambda: check_by_arrival(certificate, runs) if by_arrival else None,
     )
+
+
+def check_by_arrival(certificate: str, runs: RunClass | None) -> None:
+    """Raise `InputError` for what the certificate of fifo queues is not, and does not hold for."""
+    faults = Faults()
+    if certificate == CertificateKind.SHARP:
+        faults.add(Fault("certificate", "the sharp one is about oldest first, and this is fifo"))
+    if runs is not None and not runs.is_settled:
+        message = 'expected "settled": tokens that come at one instant are ahead of each other in token order'
+        faults.add(Fault("runs.ties", message))
+    faults.check()
 
 
 def paced_stages(laws: Laws) -> list[str]:
@@ -66,20 +73,20 @@ def paced_stages(laws: Laws) -> list[str]:
     return sorted(stage for stage, law in laws.items() if law is DispatchLaw.PACED)
 
 
-def plan_services(plan: Plan) -> dict[str, StageService]:
-    """Service curve of each stage under the plan's choices and laws."""
+def plan_services(plan: Plan, overtaking: RunClass | None = None) -> dict[str, StageService]:
+    """Service curve of each stage under the plan's choices and laws; for fifo queues with what may overtake."""
     pipeline, laws = plan.require().pipeline, plan.laws
     staggers_ns = pipeline.staggers_ns(laws)
-    return {
-        stage: stage_service(
-            plan.service_ns(stage),
-            choice.replicas,
-            not pipeline.incoming(stage),
-            laws[stage],
-            staggers_ns[stage],
-        )
-        for stage, choice in plan.choices.items()
-    }
+    services = {}
+    for stage, choice in plan.choices.items():
+        table, replicas, stagger_ns = plan.service_ns(stage), choice.replicas, staggers_ns[stage]
+        own = stage_service(table, replicas, not pipeline.incoming(stage), laws[stage], stagger_ns)
+        if overtaking is not None:
+            slacks_ns = delay_slacks_ns(pipeline.outgoing(stage), overtaking)
+            (passing,) = most_passing(table, np.array([replicas]), slacks_ns, overtaking, stagger_ns).tolist()
+            own = replace(own, passing=tuple(passing))
+        services[stage] = own
+    return services
 
 
 class CertificateEvaluator:
@@ -91,7 +98,7 @@ class CertificateEvaluator:
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
-        self._services: dict[str, StageService] = {}
+        self._known: dict[str, object] = {}
         self._exits: dict[str, Int64] = {}
 
     def latency_ns(self, services: Mapping[str, StageService]) -> Int64:
@@ -100,22 +107,26 @@ class CertificateEvaluator:
 
     def exits_ns(self, services: Mapping[str, StageService]) -> Mapping[str, Int64]:
         """Bound on the exit of every token of every stage, ns; it stands until the next call."""
+        for stage in self._stale(services):
+            self._exits[stage] = stage_exits_ns(self.workload, stage, services[stage], self._exits)
+            self._known[stage] = services[stage]
+        return self._exits
+
+    def _stale(self, decisive: Mapping[str, object]) -> list[str]:
+        """Stages whose exits are not known any more, given what they depend on beside those of their parents."""
         stale: list[str] = []
         for stage in self.workload.stages:
             above = {edge.parent for edge in self.workload.pipeline.incoming(stage)}
-            if self._services.get(stage) != services[stage] or not above.isdisjoint(stale):
+            if self._known.get(stage) != decisive[stage] or not above.isdisjoint(stale):
                 stale.append(stage)
         # All are forgotten before the first is replaced: an interrupt in between leaves nothing that is wrong.
         for stage in stale:
-            self._services.pop(stage, None)
-        for stage in stale:
-            self._exits[stage] = stage_exits_ns(self.workload, stage, services[stage], self._exits)
-            self._services[stage] = services[stage]
-        return self._exits
+            self._known.pop(stage, None)
+        return stale
 
     def forget(self) -> None:
         """Let go of the last services and their exits: they take as much memory as the workload itself."""
-        self._services.clear()
+        self._known.clear()
         self._exits = {}
 
 
@@ -131,122 +142,169 @@ def stage_exits_ns(
     return latest_start_ns(arrival, service.period_ns, service.tokens, number) + service.latency_ns
 
 
-def fifo_exits_ns(
-    workload: Workload,
-    services: Mapping[str, StageService],
-    overtakings: Mapping[str, Overtaking],
-    runs: RunClass,
-) -> dict[str, Int64]:
-    """Bound on the exit of every token of every stage where queues are served by arrival, ns.
+class FifoEvaluator(CertificateEvaluator):
+    """The same where queues are served by arrival, for a class of runs: services say how many tokens may pass.
+
+    Of a `restricted` workload, whose evaluator as a `whole` is given as well, it bounds the exits from below: a token
+    that is left out counts as arrived before any moment after the earliest at which it may be.
 
     References
     ----------
     [Theorem (fifo)][theorem-fifo].
     """
-    exits: dict[str, Int64] = {}
-    earliest: dict[str, Int64] = {}
-    passing: dict[str, int | None] = {}
-    early = workload if runs.least_delay == 1.0 else sped_up(workload, runs)
-    for stage, tokens in workload.stages.items():
-        service = services[stage]
-        arrival_ns, rate = workload.arrival_ns(stage, exits), (service.period_ns, service.tokens)
-        earliest[stage] = early.arrival_ns(stage, earliest)
-        passing[stage] = younger = _overtakers(workload, stage, passing, overtakings)
-        start_ns = in_order_ns = latest_start_ns(arrival_ns, *rate)
-        if younger != 0:
-            start_ns = _by_interval_ns(arrival_ns, earliest[stage], *rate)
+
+    def __init__(self, workload: Workload, runs: RunClass, whole: FifoEvaluator | None = None) -> None:
+        super().__init__(workload)
+        #: A: when tokens arrive at the earliest, which no service decides; those left out, and all, by time.
+        self._earliest_ns: dict[str, Int64] = {}
+        self._others_ns: dict[str, Int64] = {}
+        self._sorted_ns: dict[str, Int64] = {}
+        self._inflows: dict[str, _Inflow] = {}
+        if whole is not None:
+            self._inflows, self._sorted_ns = whole._inflows, whole._sorted_ns
+            for stage, tokens in workload.stages.items():
+                others = np.delete(whole._earliest_ns[stage], () if tokens.number is None else tokens.number)
+                self._others_ns[stage] = np.sort(others, kind="stable")
+            return
+        early = workload if runs.least_delay == 1.0 else sped_up(workload, runs)
+        for stage in workload.stages:
+            self._inflows[stage] = _Inflow.of(workload, stage, runs)
+            self._earliest_ns[stage] = early.arrival_ns(stage, self._earliest_ns)
+            self._sorted_ns[stage] = np.sort(self._earliest_ns[stage], kind="stable")
+
+    def exits_ns(self, services: Mapping[str, StageService]) -> Mapping[str, Int64]:
+        """Bound on the exit of every token of every stage, ns; it stands until the next call."""
+        younger: dict[str, int | None] = {}
+        for stage in self.workload.stages:
+            younger[stage] = self._inflows[stage].overtakers(younger, services)
+        decisive = {stage: (replace(services[stage], passing=()), younger[stage]) for stage in younger}
+        for stage in self._stale(decisive):
+            self._exits[stage] = self._stage_exits_ns(stage, services[stage], younger[stage])
+            self._known[stage] = decisive[stage]
+        return self._exits
+
+    def _stage_exits_ns(self, stage: str, service: StageService, younger: int | None) -> Int64:
+        arrival_ns, number = self.workload.arrival_ns(stage, self._exits), self.workload.stages[stage].number
+        count, rate = self._sorted_ns[stage].size, (service.period_ns, service.tokens)
+        start_ns = latest_start_ns(arrival_ns, *rate, number)
+        if younger != 0 and arrival_ns.size:
+            in_order_ns = start_ns
+            start_ns = self._by_interval_ns(stage, arrival_ns, *rate)
             if younger is not None:
-                everyone = np.arange(tokens.count, dtype=np.int64)
-                probes = (everyone, np.minimum(everyone + np.int64(younger), tokens.count - 1))
-                start_ns = np.minimum(start_ns, latest_start_ns(arrival_ns, *rate, probes=probes))
+                everyone = np.arange(arrival_ns.size, dtype=np.int64)
+                behind = (everyone if number is None else number) + np.int64(min(younger, count))
+                probes = (everyone, np.minimum(behind, count - 1))
+                start_ns = np.minimum(start_ns, latest_start_ns(arrival_ns, *rate, number, probes))
             # What bounds the oldest first is no bound here. But the planner's relaxation lies below it.
             start_ns = np.maximum(start_ns, in_order_ns)
-        exits[stage] = start_ns + service.latency_ns
-    return exits
+        return start_ns + service.latency_ns
+
+    def _by_interval_ns(self, stage: str, arrival_ns: Int64, period_ns: int, tokens: int) -> Int64:
+        """Bound on starts by counting who may arrive between the start of a backlogged period and a token, ns.
+
+        ``max_{s ≤ E(i)} ( s − N_E(s⁻)/R ) + (N_A(E(i)) − 1)/R``, rounded up; s needs only be one of the E.
+        """
+        in_order = bool((arrival_ns[1:] >= arrival_ns[:-1]).all())
+        by_latest = arrival_ns if in_order else np.sort(arrival_ns, kind="stable")
+        last = np.searchsorted(by_latest, arrival_ns, side="right") - 1
+        before = np.searchsorted(self._sorted_ns[stage], arrival_ns, side="right") - 1
+        since, others_ns = np.arange(arrival_ns.size, dtype=np.int64), self._others_ns.get(stage)
+        if others_ns is not None:
+            since += np.searchsorted(others_ns, by_latest, side="left")
+        return latest_start_ns(by_latest, period_ns, tokens, since, (last, before))
 
 
 @dataclass(frozen=True)
-class Overtaking:
-    """How many tokens may pass a given one while it is in service; more with more replicas."""
+class _Inflow:
+    """What decides how many younger tokens may arrive at a stage before a token of it, but for what passes above."""
 
-    service_ns: Int64  # ℓ(1), …, ℓ(b).
-    replicas: int
-    runs: RunClass
-    stagger_ns: int = 0
+    #: Of each incoming edge: the parent, which of the numbers of its service counts, and the most messages of a token.
+    senders: tuple[tuple[str, int, int], ...]
+    ordered: bool  # Whether token order says anything about the order of arrival.
 
-    def along(self, edge: Edge) -> int | None:
-        """At most so many tokens that were behind a token arrive before it along an edge; None: no limit is known.
+    @classmethod
+    def of(cls, workload: Workload, stage: str, runs: RunClass) -> _Inflow:
+        tokens, pipeline = workload.stages[stage], workload.pipeline
+        merges, senders = pipeline.stages[stage].join is Join.ALL, []
+        for messages in tokens.messages:
+            edge = messages.edge
+            slacks_ns = delay_slacks_ns(pipeline.outgoing(edge.parent), runs)
+            copies = 1 if merges or not messages.parent.size else int(np.bincount(messages.parent).max())
+            senders.append((edge.parent, slacks_ns.index(_delay_slack_ns(edge, runs)), copies))
+        if merges:
+            # A token is overtaken along the edge of its last message, if everybody gets one along that edge.
+            ordered = all(np.unique(messages.child).size == tokens.count for messages in tokens.messages)
+        else:
+            ordered = len(senders) <= 1  # Tokens of several edges come in any order.
+        return cls(tuple(senders), ordered)
 
-        Copies of one token count as one.
-
-        References
-        ----------
-        [Lemma (overtaking by arrival)][lemma-overtaking-by-arrival].
-        """
-        slack_ns = self.slack_ns(edge)
-        if self.replicas == 1 and slack_ns == 0:
-            return 0
-        if self.runs.least_service == 0.0:
-            return None
-        late_ns = slack_ns + self.spread_ns
-        room_ns = np.array([int(self.service_ns.max()) + late_ns, late_ns])
-        beside, behind = most_served(room_ns, self.runs.least_service_ns(self.service_ns)).tolist()
-        return int((self.replicas - 1) * beside + (behind + self.service_ns.size - 1 if slack_ns else 0))
-
-    def slack_ns(self, edge: Edge) -> int:
-        """By how much the times that messages take along an edge may differ, if that can change their order."""
-        return slack_ns(edge, self.runs, self.spread_ns, self.service_ns)
-
-    @property
-    def spread_ns(self) -> int:
-        """Longest time from the end of a batch until the last of its outputs is sent on."""
-        return (self.service_ns.size - 1) * self.stagger_ns
+    def overtakers(self, above: Mapping[str, int | None], services: Mapping[str, StageService]) -> int | None:
+        """At most so many, given those of the stages above; None: no limit is known."""
+        most = 0
+        for parent, place, copies in self.senders:
+            ahead, passing = above[parent], services[parent].passing[place]
+            if ahead is None or passing >= NO_LIMIT or not self.ordered:
+                return None
+            along, apart = divmod(passing, 2)
+            most = max(most, copies * (ahead + along) + (copies - 1 if apart else 0))
+        return most
 
 
-def _overtakers(
-    workload: Workload,
-    stage: str,
-    passing: Mapping[str, int | None],
-    overtakings: Mapping[str, Overtaking],
-) -> int | None:
-    """At most so many younger tokens arrive at a stage before a token of it; None: no limit is known."""
-    tokens = workload.stages[stage]
-    merges = workload.pipeline.stages[stage].join is Join.ALL
-    found: list[int] = [0]
-    for messages in tokens.messages:
-        edge, parent = messages.edge, overtakings[messages.edge.parent]
-        ahead, along = passing[edge.parent], parent.along(edge)
-        if ahead is None or along is None:
-            return None
-        copies = 1 if merges or not messages.parent.size else int(np.bincount(messages.parent).max())
-        found.append(copies * (ahead + along) + (copies - 1 if parent.slack_ns(edge) else 0))
-    if merges:
-        # A token is overtaken along the edge of its last message, if everybody gets one along that edge.
-        complete = all(np.unique(messages.child).size == tokens.count for messages in tokens.messages)
-        return max(found) if complete else None
-    return max(found) if len(found) <= 2 else None  # Tokens of several edges come in any order.
+#: As many tokens as there may be: no limit is known.
+NO_LIMIT = 2**62
 
 
-def _by_interval_ns(arrival_ns: Int64, earliest_ns: Int64, period_ns: int, tokens: int) -> Int64:
-    """Bound on starts by counting who may arrive between the start of a backlogged period and a token, ns.
+def most_passing(
+    service_ns: Int64, replicas: Int64, slacks_ns: Sequence[int], runs: RunClass, stagger_ns: int = 0
+) -> Int64:
+    """How many tokens that were behind a token may be sent before it, for many numbers of replicas; shape (m, slacks).
 
-    ``max_{s ≤ E(i)} ( s − N_E(s⁻)/R ) + (N_A(E(i)) − 1)/R``, rounded up; s needs only be one of the E.
+    Told for messages whose times differ by up to each of `slacks_ns`. It is twice the number of tokens, and 1 more
+    where copies of one token may overtake each other, too: fewer tokens are always better, copies or not. It grows
+    with replicas and slack. `NO_LIMIT` where none is known.
+
+    References
+    ----------
+    [Lemma (overtaking by arrival)][lemma-overtaking-by-arrival],
+    [staggered outputs][lemma-overtaking-staggered].
     """
-    by_latest, by_earliest = np.sort(arrival_ns), np.sort(earliest_ns)
-    last = np.searchsorted(by_latest, arrival_ns, side="right") - 1
-    before = np.searchsorted(by_earliest, arrival_ns, side="right") - 1
-    return latest_start_ns(by_latest, period_ns, tokens, probes=(last, before))
+    batch, spread_ns = service_ns.size, (service_ns.size - 1) * stagger_ns
+    columns = [np.empty((replicas.size, 0), dtype=np.int64)]
+    for slack_ns in slacks_ns:
+        apart_ns = slack_ns + _disorder_ns(spread_ns, service_ns)
+        if runs.least_service == 0.0:
+            column = np.where((replicas > 1) | (apart_ns > 0), NO_LIMIT, 0)
+        else:
+            late_ns = apart_ns + spread_ns
+            room_ns = np.array([int(service_ns.max()) + late_ns, late_ns])
+            beside, behind = most_served(room_ns, runs.least_service_ns(service_ns)).tolist()
+            column = 2 * ((replicas - 1) * beside + (behind + batch - 1 if apart_ns else 0)) + (apart_ns > 0)
+        columns.append(column[:, None])
+    return np.concatenate(columns, axis=1)
 
 
-def slack_ns(edge: Edge, runs: RunClass, spread_ns: int, service_ns: Int64) -> int:
-    """By how much the times of messages along an edge may differ, if that can change the order of one replica's.
+def delay_slacks_ns(edges: Iterable[Edge], runs: RunClass) -> tuple[int, ...]:
+    """By how much the delays of messages along the edges of a stage may differ, each once, ascending."""
+    return tuple(sorted({_delay_slack_ns(edge, runs) for edge in edges}))
+
+
+def _delay_slack_ns(edge: Edge, runs: RunClass) -> int:
+    return edge.delay_ns - runs.least_delay_ns(edge.delay_ns)
+
+
+def _disorder_ns(spread_ns: int, service_ns: Int64) -> int:
+    """By how much the times at which one replica sends on what it served may differ, if that can change their order.
 
     The outputs of a batch are sent on in its order, and before those of the replica's next batch, which takes at least
     as long as they need: (Σ) in [staggered outputs][staggered-outputs]. Where even the shortest batch of the table does
     not, nothing is known of their order.
     """
-    in_order = spread_ns <= int(service_ns.min())
-    return edge.delay_ns - runs.least_delay_ns(edge.delay_ns) + (0 if in_order else spread_ns)
+    return 0 if spread_ns <= int(service_ns.min()) else spread_ns
+
+
+def slack_ns(edge: Edge, runs: RunClass, spread_ns: int, service_ns: Int64) -> int:
+    """By how much the times of messages along an edge may differ, if that can change the order of one replica's."""
+    return _delay_slack_ns(edge, runs) + _disorder_ns(spread_ns, service_ns)
 
 
 def most_served(room_ns: Int64, least_ns: Int64) -> Int64:

@@ -60,7 +60,7 @@ def plan(
     dispatch: flags.Dispatch = None,
     stagger: flags.Stagger = None,
     discipline: Annotated[
-        str, typer.Option(help="oldest_first, or fifo (timed dispatch, or a guarantee by replays).")
+        str, typer.Option(help="oldest_first, or fifo (by arrival at the stage).")
     ] = "oldest_first",
     budget: Annotated[
         float | None, flags.option("USD", "Instead: the least certified latency for at most this many $/h.")
@@ -130,6 +130,7 @@ def plan(
                 budget_usd_per_hour=budget,
                 certificate=certificate,
                 runs=covered.or_else(None),
+                discipline=discipline,
             )
         )
         faults.take(lambda: check_tomorrow(guarantee, confidence, drifting.or_else(None), seeds, trace))

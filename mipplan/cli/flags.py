@@ -135,7 +135,9 @@ _RUNS = (
     "least shares of batch latencies and of delays, and whether the arrivals of an instant come before its dispatches "
     "(settled) or in any order (any)."
 )
-Runs = Annotated[str | None, option("SERVICE:DELAY:TIES", f"Sharp: {_RUNS} 0:1:settled by default.")]
+Runs = Annotated[
+    str | None, option("SERVICE:DELAY:TIES", f"Sharp, or of fifo queues: {_RUNS} 0:1:settled by default.")
+]
 PlanRuns = Annotated[
     str | None,
     option(

@@ -183,7 +183,7 @@ def plan_under_laws(
         What `mipplan.plan` finds with that law and all else as it was, but by the classic certificate: searching by a
         sharp one takes too long for a glance. `status` says as ever how much is proven; no reason is looked for.
         Left out are laws that what was asked for does not go with: ``timed`` with headroom or inside an arrival
-        curve, the others for ``fifo`` queues, all with a budget. After Ctrl-C: the laws that were complete.
+        curve, all with a budget. After Ctrl-C: the laws that were complete.
 
     Raises
     ------
@@ -210,9 +210,8 @@ def _laws_for(made: Plan) -> list[DispatchLaw]:
     is_replayed = made.guarantee is Guarantee.REPLAY and not are_timed(made.laws)
     if made.budget_microusd_per_hour is not None or is_replayed or made.guarantee is Guarantee.RELIABLE:
         return []
-    by_services = [DispatchLaw.EAGER, DispatchLaw.PACED] if made.discipline is Discipline.OLDEST_FIRST else []
     by_replay = [DispatchLaw.TIMED] if made.envelope is None and made.headroom == 1.0 else []
-    return [*by_services, *by_replay]
+    return [DispatchLaw.EAGER, DispatchLaw.PACED, *by_replay]
 
 
 def _plan_under(
@@ -234,7 +233,7 @@ def _plan_under(
         made.objective.under(dict.fromkeys(made.pipeline.stages, law), made.discipline),
         guarantee=Guarantee.TRACE if made.envelope is None else Guarantee.ENVELOPE,
         certificate=CertificateKind.CLASSIC,
-        runs=None,
+        runs=made.runs if made.discipline is Discipline.FIFO else None,
     )
     asked = replace(
         made,

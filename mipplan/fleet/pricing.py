@@ -214,7 +214,7 @@ class PricingProblem:
             return None
         (cut,) = self.instance.cuts(services, options, ((self._tables.names, True),))
         refused = []
-        for stage, latency_ns, speed in cut:
+        for stage, latency_ns, speed, _ in cut:  # fleets serve the oldest first
             table = options[stage]
             row = int(np.flatnonzero(table.speed == speed)[0])
             refused.append((stage, latency_ns, int(table.period_ns[row]), int(table.tokens[row])))

@@ -9,6 +9,7 @@ from mipplan.options.families import (
     check_names,
     check_span,
     find_families,
+    limits_of,
     trace_demand,
 )
 from mipplan.options.table import (
@@ -17,7 +18,6 @@ from mipplan.options.table import (
     expand,
     extremes,
     frontier,
-    limits_of,
     tabulate,
     time_cost_problem,
     undominated,

@@ -1,21 +1,25 @@
 """What a stage can run on (hardware and batch cap, apart from the number of replicas), and a choice of it per stage.
 
 Within a family cost and device use grow in proportion to the replicas. So does R, and T is one number, unless dispatch
-is paced: then both get better with every replica.
+is paced: then both get better with every replica. What gets worse, where queues are fifo, is how many tokens overtake
+each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NamedTuple
 
+import numpy as np
+
 from mipplan.calculus import StageService, fewest_replicas, stage_service
+from mipplan.certificate import delay_slacks_ns, most_passing
 from mipplan.core import Fault, InputError, Int64, listed, suggestion
 from mipplan.pipeline import DispatchLaw, Laws, Pipeline, Stage
 from mipplan.profiles import Hardware, LatencyTable, Profiles
-from mipplan.result import Choice
+from mipplan.result import Choice, RunClass
 from mipplan.tokens import Workload
 
 #: At most this many replicas of a stage are considered where neither stage nor hardware sets a limit.
@@ -36,10 +40,40 @@ class Family:
     limited: bool  # whether the hardware is shared under a limit with other stages
     law: DispatchLaw = DispatchLaw.EAGER  # when the stage makes a batch
     stagger_ns: int = 0  # between the outputs of a batch on their way to other stages
+    #: Under fifo the runs in which tokens overtake each other, and the slacks of the stage's messages.
+    overtaking: RunClass | None = None
+    slacks_ns: tuple[int, ...] = ()
 
     def service(self, replicas: int) -> StageService:
         """Service curve with that many replicas."""
+        if self.slacks_ns:
+            return self.range_service(replicas, replicas)
         return stage_service(self.service_ns, replicas, self.is_source, self.law, self.stagger_ns)
+
+    def range_service(self, fewest: int, most: int) -> StageService:
+        """No worse than with any number of replicas in a range: fewer let fewer tokens pass, more serve faster."""
+        service = stage_service(self.service_ns, most, self.is_source, self.law, self.stagger_ns)
+        passing = tuple(self.passing(np.array([fewest], dtype=np.int64))[0].tolist())
+        return replace(service, passing=passing) if passing else service
+
+    def passing(self, replicas: Int64) -> Int64:
+        """How many tokens may pass another one, for many numbers of replicas: `most_passing`, shape (m, slacks)."""
+        if self.overtaking is None:
+            return np.empty((replicas.size, 0), dtype=np.int64)
+        return most_passing(self.service_ns, replicas, self.slacks_ns, self.overtaking, self.stagger_ns)
+
+    @property
+    def extreme_ranges(self) -> tuple[Int64, Int64]:
+        """Ranges of replicas that tell whether any plan is certified: the most of each, and the fewest.
+
+        On limited hardware, which stages share, every number by itself; else the most replicas, which only help, unless
+        tokens overtake.
+        """
+        if self.limited:
+            every = np.arange(self.fewest, self.most + 1, dtype=np.int64)
+            return every, every
+        most = np.array([self.most], dtype=np.int64)
+        return most, np.array([self.fewest], dtype=np.int64) if self.slacks_ns else most
 
 
 @dataclass(frozen=True)
@@ -143,6 +177,11 @@ def check_names(pipeline: Pipeline, profiles: Profiles) -> None:
         raise InputError(faults)
 
 
+def limits_of(profiles: Profiles) -> dict[str, int]:
+    """Device limits by hardware name, only where there is one."""
+    return {name: hw.limit for name, hw in profiles.hardware.items() if hw.limit is not None}
+
+
 def check_span(span_ns: int) -> None:
     """Raise `InputError` if a trace spans no time: it has no rate that a stage could keep up with."""
     if span_ns == 0:
@@ -156,19 +195,35 @@ def trace_demand(workload: Workload) -> dict[str, Fraction]:
 
 
 def find_families(
-    pipeline: Pipeline, profiles: Profiles, demand: Mapping[str, Fraction], laws: Laws | None = None
+    pipeline: Pipeline,
+    profiles: Profiles,
+    demand: Mapping[str, Fraction],
+    laws: Laws | None = None,
+    overtaking: RunClass | None = None,
 ) -> dict[str, StageFamilies]:
     """Find every (hardware, batch cap) each stage may use, in file order of the stages.
 
     A family counts only if some allowed number of replicas serves more than the stage's demand, tokens per ns: a finite
-    trace hides overload, so R must exceed the mean rate. The laws are the pipeline's own by default.
+    trace hides overload, so R must exceed the mean rate. The laws are the pipeline's own by default. For fifo queues it
+    is `overtaking` that says which runs are planned for.
     """
     laws = pipeline.laws() if laws is None else laws
     staggers_ns = pipeline.staggers_ns(laws)
-    return {
-        name: _stage_families(pipeline, profiles, demand[name], stage, laws[name], staggers_ns[name])
-        for name, stage in pipeline.stages.items()
-    }
+    found = {}
+    for name, stage in pipeline.stages.items():
+        slacks_ns = () if overtaking is None else delay_slacks_ns(pipeline.outgoing(name), overtaking)
+        how = _Serving(laws[name], staggers_ns[name], overtaking, slacks_ns)
+        found[name] = _stage_families(pipeline, profiles, demand[name], stage, how)
+    return found
+
+
+class _Serving(NamedTuple):
+    """How a stage is served on any hardware, as in `Family`."""
+
+    law: DispatchLaw
+    stagger_ns: int
+    overtaking: RunClass | None
+    slacks_ns: tuple[int, ...]
 
 
 def _stage_families(
@@ -176,8 +231,7 @@ def _stage_families(
     profiles: Profiles,
     demand: Fraction,
     stage: Stage,
-    law: DispatchLaw,
-    stagger_ns: int,
+    how: _Serving,
 ) -> StageFamilies:
     families: list[Family] = []
     rejected: list[str] = []
@@ -190,7 +244,7 @@ def _stage_families(
         most, binding = _most_replicas(stage, hardware)
         for cap in _batch_caps(stage, table, hardware, rejected):
             service_ns = table.service_ns(cap)
-            needed = fewest_replicas(service_ns, demand, law)
+            needed = fewest_replicas(service_ns, demand, how.law)
             fewest = max(needed, stage.replicas_min)
             if fewest > most:
                 purpose = "to keep up" if needed == fewest else "by the stage's minimum"
@@ -198,9 +252,7 @@ def _stage_families(
                     f"{name} with batch {cap} needs {fewest} replicas {purpose}, but {binding} allows {most}"
                 )
                 continue
-            families.append(
-                Family(name, cap, service_ns, price, fewest, most, is_source, limited, law, stagger_ns)
-            )
+            families.append(Family(name, cap, service_ns, price, fewest, most, is_source, limited, *how))
     rejected += [
         f"{name} has no measurements of model {stage.model!r}"
         for name in stage.hardware or ()

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from mipplan.calculus import PathWaits, StageService, Wait, analyse_paths, service_columns
 from mipplan.core import UNLIMITED_NS, Bool, Fault, InputError, Int64, check_budget
-from mipplan.options.families import Option, StageFamilies, check_names, find_families, trace_demand
+from mipplan.options.families import (
+    Option,
+    StageFamilies,
+    check_names,
+    find_families,
+    limits_of,
+    trace_demand,
+)
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.result import resolve_objective
@@ -34,6 +41,7 @@ class StageOptions:
     tokens: Int64  # n·b: R = tokens / period_ns
     #: Rank of R among the options that were expanded together: equal exactly when R is, larger when R is larger.
     speed: Int64
+    passing: Int64  # under fifo what services say of overtaking, shape (m, slacks); else shape (m, 0)
 
     @property
     def count(self) -> int:
@@ -55,11 +63,12 @@ class StageOptions:
         return Option(self.families.families[int(self.family[row])], int(self.replicas[row]))
 
     def service(self, row: int) -> StageService:
-        """T and R of an option."""
-        return StageService(int(self.latency_ns[row]), int(self.period_ns[row]), int(self.tokens[row]))
+        """T, R and what may overtake under an option."""
+        rate = int(self.period_ns[row]), int(self.tokens[row])
+        return StageService(int(self.latency_ns[row]), *rate, tuple(self.passing[row].tolist()))
 
     def no_worse(self, option: Option) -> int:
-        """Cheapest option that is no worse than this one in T, R and devices used.
+        """Cheapest option that is no worse than this one in T, R, what may overtake, and devices used.
 
         Raises `ValueError` if there is none: what `undominated` leaves always holds one, if the option itself
         was among the given.
@@ -70,16 +79,18 @@ class StageOptions:
         )
         fast = speed[:-1] >= speed[-1]
         devices = ~self.limited | ((self.hardware == family.hardware) & (self.replicas <= replicas))
-        rows = np.flatnonzero(fast & devices & (self.latency_ns <= service.latency_ns))
+        orderly = (self.passing <= np.array(service.passing, dtype=np.int64)).all(axis=1)
+        rows = np.flatnonzero(fast & devices & orderly & (self.latency_ns <= service.latency_ns))
         if rows.size == 0:
             raise ValueError(f"no option is as good as {replicas} × {family.hardware} at {family.batch}")
         return int(rows[np.argmin(self.cost[rows])])
 
     def ideal(self, rows: Int64 | slice = slice(None)) -> StageService:
-        """Least T and greatest R among the options, or among some of them."""
+        """Least T, greatest R and least overtaking among the options, or among some of them."""
         fastest = np.arange(self.count)[rows][np.argmax(self.speed[rows])]
-        latency_ns = int(self.latency_ns[rows].min())
-        return StageService(latency_ns, int(self.period_ns[fastest]), int(self.tokens[fastest]))
+        latency_ns, passing = int(self.latency_ns[rows].min()), self.passing[rows].min(axis=0)
+        rate = int(self.period_ns[fastest]), int(self.tokens[fastest])
+        return StageService(latency_ns, *rate, tuple(passing.tolist()))
 
     def keep(self, rows: Bool | Int64) -> StageOptions:
         """Only the options marked or numbered in `rows`; their speeds keep their ranks."""
@@ -101,32 +112,38 @@ def expand(stage: StageFamilies, most_microusd: int) -> StageOptions:
 def extremes(stage: StageFamilies) -> StageOptions:
     """Every family with the most replicas; on limited hardware, which stages share, with every number of them.
 
-    If any plan at all is certified, so is one of these: more replicas of unlimited hardware only help.
+    If any plan at all is certified, so is one of these: more replicas of unlimited hardware only help. Under fifo they
+    let more tokens overtake, so there all numbers are taken together, as a range (`tabulate`).
     """
-    return tabulate(
-        stage,
-        [np.arange(f.fewest if f.limited else f.most, f.most + 1, dtype=np.int64) for f in stage.families],
-    )
+    return tabulate(stage, *zip(*(family.extreme_ranges for family in stage.families), strict=True))
 
 
-def tabulate(stage: StageFamilies, blocks: Sequence[Int64]) -> StageOptions:
-    """Options with the given numbers of replicas of each family, one array of them per family."""
+def tabulate(
+    stage: StageFamilies, blocks: Sequence[Int64] = (), fewest: Sequence[Int64] | None = None
+) -> StageOptions:
+    """Options with the given numbers of replicas of each family, one array of them per family.
+
+    Where `fewest` are given, too, an option stands for all numbers from these up as something that is no worse: it
+    serves what the most do, and costs what the fewest do, and no more tokens overtake than with these.
+    """
+    fewest = blocks if fewest is None else fewest
     members = np.repeat(np.arange(len(blocks), dtype=np.int64), [block.size for block in blocks])
-    replicas = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
+    replicas = np.concatenate(fewest) if fewest else np.empty(0, dtype=np.int64)
     services = [
         service_columns(family.service_ns, block, family.is_source, family.law, family.stagger_ns)
         for family, block in zip(stage.families, blocks, strict=True)
     ]
+    passing = [family.passing(block) for family, block in zip(stage.families, fewest, strict=True)]
     nothing = (np.empty(0, dtype=np.int64),) * 3
     latency, period, tokens = (np.concatenate(column) for column in zip(nothing, *services, strict=True))
     price = np.array([family.microusd_per_hour for family in stage.families], dtype=np.int64)[members]
-    return StageOptions(
-        stage, members, replicas, price * replicas, latency, period, tokens, speed_ranks(period, tokens)
-    )
+    speed = speed_ranks(period, tokens)
+    orders = np.concatenate(passing) if passing else np.empty((0, 0), dtype=np.int64)
+    return StageOptions(stage, members, replicas, price * replicas, latency, period, tokens, speed, orders)
 
 
 def undominated(options: StageOptions) -> StageOptions:
-    """Drop every option that another beats or equals in cost, T, R and in every limited device it uses.
+    """Drop every option that another beats or equals in cost, T, R, overtaking, and in every limited device it uses.
 
     Valid for the certified problem, since the certificate grows with T and falls with R; not valid for replay,
     where batching anomalies break that order ([theory, section 5][5-the-exact-method]). Of equal options the first
@@ -155,10 +172,30 @@ def _frontier(options: StageOptions, among: Bool) -> Bool:
     """Which of the options marked in `among` no other marked one dominates in (cost, T, R); shape (m,)."""
     kept = np.zeros(options.count, dtype=bool)
     rows = np.flatnonzero(among)
+    if rows.size and np.ptp(options.passing[rows], axis=0).any():
+        kept[rows] = _pairwise_frontier(options.keep(rows))
+        return kept
     # Of options alike in all three, one that uses no limited device comes first: it beats the others.
     kept[rows] = frontier(
         options.cost[rows], options.latency_ns[rows], options.speed[rows], options.limited[rows]
     )
+    return kept
+
+
+def _pairwise_frontier(options: StageOptions, block: int = 256) -> Bool:
+    """The same for options that differ in overtaking: no sweep is made over so many numbers, all pairs are compared."""
+    orders = [*options.passing.T, -options.speed, options.latency_ns]
+    order = np.lexsort((options.limited, *orders, options.cost))
+    kept = np.zeros(options.count, dtype=bool)
+    # What beats an option comes before it in this order.
+    for start in range(0, order.size, block):
+        here = order[start : start + block]
+        rivals = np.concatenate([np.flatnonzero(kept), here])
+        beaten = np.ones((here.size, rivals.size), dtype=bool)
+        for column in orders:
+            beaten &= column[rivals] <= column[here, None]
+        beaten[:, rivals.size - here.size :] &= np.tri(here.size, k=-1, dtype=bool)
+        kept[here] = ~beaten.any(axis=1)
     return kept
 
 
@@ -279,11 +316,6 @@ def time_cost_problem(
     if faults:
         raise InputError(faults)
     return build_problem(pipeline, options, paths, objective.slo_ns, limits_of(profiles))
-
-
-def limits_of(profiles: Profiles) -> dict[str, int]:
-    """Device limits by hardware name, only where there is one."""
-    return {name: hw.limit for name, hw in profiles.hardware.items() if hw.limit is not None}
 
 
 def build_problem(

@@ -29,10 +29,9 @@ class Discipline(StrEnum):
     """Which waiting tokens a batch takes first."""
 
     OLDEST_FIRST = "oldest_first"
-    """Token order: by ingress time of the query (longest in system). Eager and paced dispatch are planned for this."""
+    """Token order: by ingress time of the query (longest in system)."""
     FIFO = "fifo"
-    """By arrival at the stage, ties by token order. Plans are made for it under timed dispatch only; any can be
-    certified ([theorem (fifo)][theorem-fifo])."""
+    """By arrival at the stage, ties by token order, as Triton and mosec do ([theorem (fifo)][theorem-fifo])."""
 
 
 _Read = TypeVar("_Read")

@@ -14,9 +14,16 @@ from mipplan.planner.choices import (
 from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.explanation import explain
 from mipplan.planner.heuristics import trim
-from mipplan.planner.instance import Instance, Request, check_search, check_tomorrow, trace_instance
+from mipplan.planner.instance import (
+    Instance,
+    Request,
+    check_search,
+    check_theorem,
+    check_tomorrow,
+    trace_instance,
+)
 from mipplan.planner.oracle import ORACLES, CertificateOracle, SeparationOracle
-from mipplan.planner.planning import PlanMaker, PlanningParams, check_theorem, plan
+from mipplan.planner.planning import PlanMaker, PlanningParams, plan
 
 __all__ = [
     "ORACLES",

@@ -281,8 +281,7 @@ class PlanSearch:
         try:
             return self._params.lists and self._enumeration.raise_bound(self._deadline)
         finally:  # an interrupt, too, leaves what was found
-            if self._enumeration.best is not None:
-                self._accept(self._enumeration.best)
+            self._take_over(self._enumeration)
             self._lower_bound = max(self._lower_bound, min(self._enumeration.proven, self._best.cost))
 
     def _enumerate(self) -> bool:
@@ -297,8 +296,13 @@ class PlanSearch:
         try:
             return self._enumeration.halve(sets, self._deadline)
         finally:
-            if self._enumeration.best is not None:
-                self._accept(self._enumeration.best)
+            self._take_over(self._enumeration)
+
+    def _take_over(self, enumeration: Enumeration) -> None:
+        """Keep the best plan that was found, and what else was learnt."""
+        if enumeration.best is not None:
+            self._accept(enumeration.best)
+        self._cuts |= {cut: cover_of(cut, self._space.tables) for cut in enumeration.cuts}
 
     def _accept(self, choice: Int64) -> None:
         """Keep a certified choice if it is better than what there is, and allowed."""

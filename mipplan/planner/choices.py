@@ -55,6 +55,10 @@ class SearchSpace:
         self.latency = self.latency_ns.astype(np.float64)
         self.period = np.concatenate([table.period_ns / table.tokens for table in every])  # 1/R in ns
         self.size = int(self.stage.size)
+        widest = max(table.passing.shape[1] for table in every)
+        self.passing: Int64 = np.concatenate(  # what may overtake, shape (N, widest); 0 where nothing is said
+            [np.pad(table.passing, ((0, 0), (0, widest - table.passing.shape[1]))) for table in every]
+        )
 
     def cost_of(self, choice: Int64) -> int:
         """Cost of a choice, shape (stages,), in micro-dollars per hour."""
@@ -71,6 +75,15 @@ class SearchSpace:
     def services(self, choice: Int64) -> dict[str, StageService]:
         """Service of every stage under a choice."""
         return {name: self.tables[name].service(o) for name, o in self.options(choice).items()}
+
+    def beats(self, choices: Int64, refused: Int64) -> Bool:
+        """Which choices, shape (k, stages), are better than another one in something at some stage, shape (k,)."""
+        better: Bool = self.latency_ns[choices] < self.latency_ns[refused]
+        better |= self.speed[choices] > self.speed[refused]
+        for column in self.passing.T:
+            better |= column[choices] < column[refused]
+        found: Bool = np.any(better, axis=1)
+        return found
 
     def is_allowed(self, choice: Int64) -> bool:
         """Whether a choice keeps the device limits and what else is required of it."""
@@ -97,7 +110,7 @@ class SearchSpace:
         return {name: table.keep(own) for (name, table), own in parts}
 
     def ideal(self, rows: Int64) -> dict[str, StageService]:
-        """Least T and greatest R of every stage among `rows`, ascending."""
+        """Least T, greatest R and least overtaking of every stage among `rows`, ascending."""
         parts = zip(self.tables.items(), self.options_by_stage(rows), strict=True)
         return {name: table.ideal(own) for (name, table), own in parts}
 

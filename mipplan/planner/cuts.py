@@ -1,7 +1,8 @@
 """Cuts from what the certificate refuses: in terms of T and R of few stages, or of the queries that miss.
 
 **Cuts.** A certificate grows with every T and falls with every R. So if it fails at services (T_v, R_v), it fails
-wherever no stage is better, and some stage must have a smaller T or a greater R. The cut is the stronger, the better
+wherever no stage is better, and some stage must have a smaller T or a greater R. (Where queues are fifo it grows with
+how many tokens overtake, too, and a stage may let fewer pass instead.) The cut is the stronger, the better
 the services are that still fail: stages that can be made ideal without success drop out of it, and the others are
 moved as far towards ideal as the certificate keeps failing.
 
@@ -30,8 +31,8 @@ from mipplan.tokens import StageTokens, Workload
 from mipplan_formulations import Cover
 
 Services = Mapping[str, StageService]
-#: Some stage of the cut must beat its pair: (stage, T in ns, speed rank).
-Cut = tuple[tuple[str, int, int], ...]
+#: Some stage of the cut must beat its service: (stage, T in ns, speed rank, what may overtake).
+Cut = tuple[tuple[str, int, int, tuple[int, ...]], ...]
 
 
 def strengthen(
@@ -58,10 +59,10 @@ def strengthen(
                 services = trial
             else:
                 blamed.append(stage)
-        cut: list[tuple[str, int, int]] = []
+        cut: list[tuple[str, int, int, tuple[int, ...]]] = []
         for stage in blamed:
             services[stage], speed = _furthest(options[stage], services, stage, is_refused, speed_first)
-            cut.append((stage, services[stage].latency_ns, speed))
+            cut.append((stage, services[stage].latency_ns, speed, services[stage].passing))
         if services == before:
             return tuple(sorted(cut))
 
@@ -73,9 +74,9 @@ def _furthest(
     is_refused: Callable[[Services], bool],
     speed_first: bool,
 ) -> tuple[StageService, int]:
-    """Move a stage's service over the latencies and rates of its options, as far as all services stay refused.
+    """Move a stage's service over latencies, rates and overtaking of its options, as far as all services stay refused.
 
-    First along one axis, then along the other. Returns the service and its speed rank.
+    Along one axis after another. Returns the service and its speed rank.
     """
     start = services[stage]
     latencies = np.unique(table.latency_ns)[::-1].tolist()
@@ -84,24 +85,32 @@ def _furthest(
     step = latencies.index(start.latency_ns)
     rank = next(i for i, (p, n) in enumerate(rates) if p * start.tokens == start.period_ns * n)
 
-    def holds(step: int, rank: int) -> bool:
-        return is_refused({**services, stage: StageService(latencies[step], *rates[rank])})
+    passing = list(start.passing)
+
+    def holds(step: int, rank: int, place: int = 0, level: int | None = None) -> bool:
+        orders = tuple(level if level is not None and k == place else own for k, own in enumerate(passing))
+        return is_refused({**services, stage: StageService(latencies[step], *rates[rank], orders)})
 
     for along_speed in (speed_first, not speed_first):
         if along_speed:
             rank = last_true(rank, len(rates) - 1, lambda i: holds(step, i))  # noqa: B023
         else:
             step = last_true(step, len(latencies) - 1, lambda i: holds(i, rank))  # noqa: B023
-    return StageService(latencies[step], *rates[rank]), int(speeds[rank])
+    for place, column in enumerate(table.passing.T):
+        levels = np.unique(column)[::-1].tolist()
+        first = levels.index(passing[place])
+        last = last_true(first, len(levels) - 1, lambda i: holds(step, rank, place, levels[i]))  # noqa: B023
+        passing[place] = levels[last]
+    return StageService(latencies[step], *rates[rank], tuple(passing)), int(speeds[rank])
 
 
 def cover_of(cut: Cut, options: Mapping[str, StageOptions]) -> Cover:
-    """Write a cut as a cover: at least one of its stages takes an option that beats its pair."""
-    stages = list(options)
-    members = (
-        (stages.index(stage), (options[stage].latency_ns < latency_ns) | (options[stage].speed > speed))
-        for stage, latency_ns, speed in cut
-    )
+    """Write a cut as a cover: at least one of its stages takes an option that beats its service in something."""
+    stages, members = list(options), []
+    for stage, latency_ns, speed, passing in cut:
+        own = options[stage]
+        orderly = (own.passing < np.array(passing, dtype=np.int64)).any(axis=1)
+        members.append((stages.index(stage), (own.latency_ns < latency_ns) | (own.speed > speed) | orderly))
     return Cover(tuple(members))
 
 

@@ -1,15 +1,17 @@
 """Prove that nothing cheaper is certified: list what costs little more than the bound, and halve what is left.
 
-This is how most searches end. A certificate falls with every T and 1/R, so a set of options per stage holds no
-certified plan if even the least T and the least 1/R of every stage are refused together. What its plans cost at least
-follows from the linear relaxation of the master (`ReducedCosts`). So all choices are listed up to costs that rise, and
-put before the oracle, the cheapest first: the first certified one is the cheapest. Mostly the choices are few, because
-the bound is close: the linear relaxation drops them by their sum of reduced costs, the master's own rows by their
-latency bound, in integers (`list_choices`). Where there are too many, sets are halved, until they are refused, too
-dear, or so small that they can be listed. The half that holds the best plan known comes first, else the cheaper one.
+This is how most searches end. A certificate falls with every T and 1/R, and where queues are fifo with how many tokens
+overtake, so a set of options per stage holds no certified plan if even the least of all, of every stage, are refused
+together. What its plans cost at least follows from the linear relaxation of the master (`ReducedCosts`). So all choices
+are listed up to costs that rise, and put before the oracle, the cheapest first: the first certified one is the
+cheapest. Mostly the choices are few, because the bound is close: the linear relaxation drops them by their sum of
+reduced costs, the master's own rows by their latency bound, in integers (`list_choices`). Where there are too many,
+sets are halved, until they are refused, too dear, or so small that they can be listed. The half that holds the best
+plan known comes first, else the cheaper one.
 
 Most choices and sets are refused without the oracle, by queries that missed the deadline under others before: the
-bounds on their latency are linear (`QueryCuts`), and also strike single options from the sets.
+bounds on their latency are linear (`QueryCuts`), and also strike single options from the sets. What these do not refuse
+and the oracle does, because too many tokens overtake, becomes a cut at once.
 
 References
 ----------
@@ -38,7 +40,7 @@ from mipplan.planner.choices import (
     WalkParams,
     list_choices,
 )
-from mipplan.planner.cuts import QueryCuts, Services
+from mipplan.planner.cuts import Cut, QueryCuts, Services, cover_of
 from mipplan.planner.instance import Instance
 from mipplan_formulations import TimeCostProblem
 
@@ -115,6 +117,7 @@ class Enumeration:
         self.proven = proven  # no certified plan costs less
         self.best: Int64 | None = None  # the cheapest plan found
         self.query_cuts = list(query_cuts)  # what refused last comes first
+        self.cuts: list[Cut] = []  # of what queries could not tell: see `_learn`
 
     def raise_bound(self, deadline: Deadline) -> bool:
         """List all choices up to costs that rise, until one is certified, they are too many, or the time is up.
@@ -157,6 +160,7 @@ class Enumeration:
         for start in range(0, found.cost.size, self._params.together):
             picks = found.picks[start : start + self._params.together]
             picks = picks[self._not_refused(picks)]
+            picks = picks[self._meets_covers(picks)]
             while len(picks):
                 if deadline.is_over or asked >= self._params.most_asked:
                     raise TooManyError
@@ -164,13 +168,11 @@ class Enumeration:
                 picks = picks[1:]
                 if not self._space.is_allowed(pick):
                     continue
-                asked += 1
+                asked, asked_before = asked + 1, len(self._covers)
                 if self.is_certified(pick):
                     return True
-                # what has no smaller T and no greater R at any stage is refused with it
-                quicker = self._space.latency_ns[picks] < self._space.latency_ns[pick]
-                faster = self._space.speed[picks] > self._space.speed[pick]
-                picks = picks[np.any(quicker | faster, axis=1)]
+                picks = picks[self._space.beats(picks, pick)]  # others are refused with it
+                picks = picks[self._meets_covers(picks, asked_before)]
                 picks = picks[self._not_refused(picks, 1)]
         return False
 
@@ -188,10 +190,14 @@ class Enumeration:
             paths.append(PathPart(path.activities, path.lag, tuple(waits)))
         bounds = Bounds(self._master.deadline, most - costs.bound, most, self._capacities, labels)
         found = list_choices(parts, paths, bounds, self._params.walk)
-        kept = np.ones(found.cost.size, dtype=bool)
-        for marked in self._covers:
-            kept &= marked[found.picks].any(axis=1)
-        return found.keep(kept).in_order()
+        return found.keep(self._meets_covers(found.picks)).in_order()
+
+    def _meets_covers(self, picks: Int64, since: int = 0) -> Bool:
+        """Which choices, shape (k, stages), meet all covers, or those that came later than the first few."""
+        kept = np.ones(len(picks), dtype=bool)
+        for marked in self._covers[since:]:
+            kept &= marked[picks].any(axis=1)
+        return kept
 
     def halve(self, most_sets: int, deadline: Deadline) -> bool:
         """Look at this many more sets of choices at most, until the deadline.
@@ -209,7 +215,7 @@ class Enumeration:
     def parts_of(self, whole: ChoiceSet, deadline: Deadline) -> list[ChoiceSet]:
         """Return what is left to look at in a set, first what to look at last; nothing if it is settled."""
         rows = self._reduced(whole.rows, whole.costs)
-        if rows is None or self._is_hopeless(rows):
+        if rows is None or not self._covers[:, rows].any(axis=1).all() or self._is_hopeless(rows):
             return []
         costs, bounded, tried = whole.costs, whole.bounded, whole.tried
         if rows.size <= self._params.bounded_anew * bounded:
@@ -326,6 +332,20 @@ class Enumeration:
         found = self._instance.oracle.query_cuts(refused, deadline_ns, stages)
         if found is not None:
             self.query_cuts = [found, *self.query_cuts[: self._params.remembered - 1]]
+        elif self._space.passing.size:
+            self._learn(refused)
+
+    def _learn(self, refused: Services) -> None:
+        """Cut off what is refused together with services where overtaking decides: no query says why."""
+        options, order = self._space.tables_of(np.concatenate(self._rows)), tuple(self._space.tables)
+        for cut in self._instance.cuts(refused, options, ((order, True),)):
+            marked = np.zeros(self._space.size, dtype=bool)
+            # Refused even where all stages are ideal: there is no cut, and nothing that would meet it.
+            for stage, beating in cover_of(cut, self._space.tables).members if cut else ():
+                first = self._space.first[stage]
+                marked[first : first + beating.size] = beating
+            self.cuts += [cut] if cut else []
+            self._covers = np.vstack([self._covers, marked])
 
     def _is_known_refused(self, latency: Float64, period: Float64, asked: int) -> bool:
         """Whether one of the first query cuts refuses services, shape (stages,); it moves to the front."""

@@ -118,17 +118,24 @@ def _fewest_certified(
 ) -> Configuration | None:
     """Return the configuration with the fewest replicas of another family for one stage that is certified."""
 
-    def is_certified(replicas: int) -> bool:
-        trial = configuration.replaced(stage, Option(family, replicas))
-        return trial.keeps(instance.limits) and instance.keeps_slo(trial.services)
+    def first(low: int, high: int) -> Configuration | None:
+        """Go where a service that is no worse than with any of these numbers does not exclude them."""
+        services = {**configuration.services, stage: family.range_service(low, high)}
+        trial = configuration.replaced(stage, Option(family, low))
+        if not (trial.keeps(instance.limits) and instance.keeps_slo(services)):
+            return None
+        if low == high:
+            return trial
+        middle = (low + high) // 2
+        return first(low, middle) or first(middle + 1, high)
 
     low, high = family.fewest, family.fewest
     # Doubling finds an upper end without asking for absurd numbers of replicas first.
-    while high < most and not is_certified(high):
+    while low <= most:
+        if found := first(low, high):
+            return found
         low, high = high + 1, min(most, 2 * high)
-    if high > most or not is_certified(high):
-        return None
-    return configuration.replaced(stage, Option(family, first_true(low, high, is_certified)))
+    return None
 
 
 def _near_plans(

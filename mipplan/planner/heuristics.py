@@ -225,7 +225,7 @@ def repair(instance: Instance, space: SearchSpace, rows: Int64, refused: Int64, 
 
 
 def _steps(space: SearchSpace, rows: Int64, choice: Int64, spare: int) -> Iterator[tuple[int, int, int]]:
-    """Per stage the cheapest dearer options with a smaller T or a greater R, with and without loss in the other.
+    """Per stage the cheapest dearer options with less T, more R or less overtaking, with and without loss of T or R.
 
     Yields stage, row and extra cost.
     """
@@ -236,7 +236,8 @@ def _steps(space: SearchSpace, rows: Int64, choice: Int64, spare: int) -> Iterat
         quicker, faster = latency_ns < space.latency_ns[chosen], speed > space.speed[chosen]
         no_slower, no_weaker = latency_ns <= space.latency_ns[chosen], speed >= space.speed[chosen]
         found: set[int] = set()
-        for wanted in (quicker, faster, quicker & no_weaker, faster & no_slower):
+        orderly = (space.passing[own] < space.passing[chosen]).any(axis=1)
+        for wanted in (quicker, faster, quicker & no_weaker, faster & no_slower, orderly):
             places = np.flatnonzero(dearer & wanted)
             if places.size:
                 found.add(int(places[np.argmin(extra[places])]))

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from mipplan.core import NS_PER_MS, NS_PER_S, UNLIMITED_NS, format_duration
-from mipplan.options import Configuration, Option, extremes, find_families, limits_of, undominated
+import numpy as np
+
+from mipplan.core import NS_PER_MS, NS_PER_S, UNLIMITED_NS, Int64, format_duration
+from mipplan.options import (
+    Configuration,
+    Option,
+    StageOptions,
+    find_families,
+    limits_of,
+    tabulate,
+    undominated,
+)
 from mipplan.pipeline import Pipeline
 from mipplan.planner.benders import PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import SearchSpace
@@ -29,21 +40,34 @@ class Feasibility:
     budget: int | None = None  # most micro-dollars per hour a plan may cost
     params: SearchParams = field(default_factory=SearchParams)
 
-    def find(self, instance: Instance, start: CertifiedConfiguration | None = None) -> Found:
+    def find(
+        self, instance: Instance, start: CertifiedConfiguration | None = None, ranges: Ranges | None = None
+    ) -> Found:
         """Find any plan that keeps the instance's deadline; neither a plan nor a limit: there is none.
 
         If a plan for a similar instance, from which it starts, serves this one as well, there is nothing to search for.
+        The ranges that another deadline led to are a better beginning than none.
         """
         if not instance.has_options:
             return None, None
         moved = None if start is None else _moved(start.configuration, instance)
         if moved is not None and instance.keeps_slo(moved.services):
             return CertifiedConfiguration.of(moved, instance), None
-        if self.budget is None:
-            # The most replicas of everything: if any plan is certified, one of these is.
-            options = {stage: undominated(extremes(found)) for stage, found in instance.families.items()}
-        else:
-            options = instance.affordable(self.budget)
+        if self.budget is not None:
+            return self._among(instance, instance.affordable(self.budget))
+        # The most replicas of everything: if any plan is certified, one of these is.
+        ranges = Ranges(instance) if ranges is None else ranges
+        while True:
+            found, limit = self._among(instance, ranges.options())
+            if found is None or not ranges.are_wide(found.configuration):
+                return found, limit
+            # Under fifo what was found may be no plan: more replicas serve faster, but more tokens overtake.
+            for meant in ranges.members(found.configuration):
+                if meant.keeps(instance.limits) and instance.keeps_slo(meant.services):
+                    return CertifiedConfiguration.of(meant, instance), limit
+            ranges.halve(found.configuration)
+
+    def _among(self, instance: Instance, options: Mapping[str, StageOptions]) -> Found:
         if not all(table.count for table in options.values()):
             return None, None
         space = SearchSpace(options, instance.limits)
@@ -61,7 +85,8 @@ class Feasibility:
 
         Without a limit, no plan keeps a smaller one.
         """
-        best, limit = self.find(instance.with_deadline(UNLIMITED_NS))
+        ranges = Ranges(instance)
+        best, limit = self.find(instance.with_deadline(UNLIMITED_NS), ranges=ranges)
         if best is None:
             return None, limit
         if self.budget is None:
@@ -70,7 +95,7 @@ class Feasibility:
         # The first question is whether anything at all is faster: mostly the answer is no, and that is all.
         guess = best.certificate_ns - 1
         while low < best.certificate_ns:
-            found, limit = self.find(instance.with_deadline(guess))
+            found, limit = self.find(instance.with_deadline(guess), ranges=ranges)
             if found is not None:
                 best = found
             elif limit is None:
@@ -79,6 +104,64 @@ class Feasibility:
                 return best, limit
             guess = (low + best.certificate_ns - 1) // 2
         return best, None
+
+
+class Ranges:
+    """Numbers of replicas of every family, in ranges that together hold all that matter to feasibility.
+
+    A range is looked at as something no worse than any number in it. So where no plan is made of these there is none;
+    and where one is, the ranges that it is made of are halved.
+    """
+
+    def __init__(self, instance: Instance) -> None:
+        self._families = instance.families
+        #: By stage and place of the family: the most replicas of each range by its fewest.
+        self._ranges = {
+            stage: [_by_fewest(*family.extreme_ranges) for family in found.families]
+            for stage, found in self._families.items()
+        }
+
+    def options(self) -> dict[str, StageOptions]:
+        """Every range as an option, with its fewest replicas."""
+        made = {}
+        for stage, found in self._families.items():
+            most = [np.array(list(ranges.values()), dtype=np.int64) for ranges in self._ranges[stage]]
+            fewest = [np.array(list(ranges), dtype=np.int64) for ranges in self._ranges[stage]]
+            made[stage] = undominated(tabulate(found, most, fewest))
+        return made
+
+    def are_wide(self, chosen: Configuration) -> bool:
+        """Whether some of the ranges chosen hold more than one number."""
+        return any(most > option.replicas for option, most in self._chosen(chosen))
+
+    def members(self, chosen: Configuration) -> Iterator[Configuration]:
+        """Some of the plans that the ranges chosen stand for: with the most replicas, about half, and the fewest."""
+        most = dict(zip(chosen, (most for _, most in self._chosen(chosen)), strict=True))
+        for share in (1.0, 0.5, 0.0):
+            yield Configuration(
+                {
+                    stage: Option(family, fewest + round(share * (most[stage] - fewest)))
+                    for stage, (family, fewest) in chosen.items()
+                }
+            )
+
+    def halve(self, chosen: Configuration) -> None:
+        """Halve the ranges chosen, where they can be, in terms of ratios."""
+        for stage, (family, fewest) in chosen.items():
+            ranges = self._ranges[stage][self._families[stage].families.index(family)]
+            most = ranges[fewest]
+            middle = math.isqrt(fewest * most)
+            if most > fewest:
+                ranges[fewest], ranges[middle + 1] = middle, most
+
+    def _chosen(self, chosen: Configuration) -> Iterator[tuple[Option, int]]:
+        for stage, option in chosen.items():
+            place = self._families[stage].families.index(option.family)
+            yield option, self._ranges[stage][place][option.replicas]
+
+
+def _by_fewest(most: Int64, fewest: Int64) -> dict[int, int]:
+    return dict(zip(fewest.tolist(), most.tolist(), strict=True))
 
 
 def _moved(configuration: Configuration, instance: Instance) -> Configuration | None:
@@ -93,15 +176,19 @@ def _moved(configuration: Configuration, instance: Instance) -> Configuration | 
 
 
 def _quickened(instance: Instance, plan: CertifiedConfiguration) -> CertifiedConfiguration:
-    """Exchange families for others, one stage at a time with the most replicas, while the certificate falls."""
+    """Exchange families for others, one stage at a time, while the certificate falls.
+
+    With the most replicas; under fifo, where fewer may be better, with the fewest, too.
+    """
     if any(family.limited for found in instance.families.values() for family in found.families):
         return plan  # the most replicas for every stage are not to be had together
     improved = True
     while improved:
         improved = False
         for stage, found in instance.families.items():
-            for family in found.families:
-                faster = plan.configuration.replaced(stage, Option(family, family.most))
+            tried = [(f, n) for f in found.families for n in {f.most, f.fewest if f.slacks_ns else f.most}]
+            for family, replicas in tried:
+                faster = plan.configuration.replaced(stage, Option(family, replicas))
                 trial = CertifiedConfiguration.of(faster, instance)
                 if trial.certificate_ns < plan.certificate_ns:
                     plan, improved = trial, True
@@ -159,7 +246,7 @@ class Diagnosis:
         lifted["the stages' replica limits"] = _without_replica_limits(plan.pipeline), plan.profiles
         binding = []
         for name, (pipeline, profiles) in lifted.items():
-            families = find_families(pipeline, profiles, instance.demand, plan.laws)
+            families = find_families(pipeline, profiles, instance.demand, plan.laws, self.request.overtaking)
             relaxed = replace(instance, families=families, limits=limits_of(profiles))
             if self.feasibility.find(relaxed)[0] is not None:
                 binding.append(name)

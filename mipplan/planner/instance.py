@@ -9,9 +9,11 @@ from functools import cached_property
 from typing import Any
 
 from mipplan.calculus import ArrivalCurve, StageService, check_curve, most_tokens_per_query
+from mipplan.certificate import check_covered, check_timed
 from mipplan.core import (
     NS_PER_S,
     Fault,
+    Faults,
     InputError,
     check_all,
     check_budget,
@@ -32,9 +34,9 @@ from mipplan.options import (
     trace_demand,
     undominated,
 )
-from mipplan.pipeline import Laws, Pipeline
+from mipplan.pipeline import Discipline, DispatchLaw, Laws, Pipeline, are_timed
 from mipplan.planner.cuts import Cut, Services, strengthen
-from mipplan.planner.oracle import ORACLES, CertificateOracle, SeparationOracle, WorstCaseOracle
+from mipplan.planner.oracle import ORACLES, CertificateOracle, FifoOracle, SeparationOracle, WorstCaseOracle
 from mipplan.profiles import Profiles
 from mipplan.result import CertificateKind, Guarantee, Objective, Plan, RunClass, check_certified_by
 from mipplan.solvers import AUTO
@@ -63,9 +65,10 @@ class Instance:
         oracle: SeparationOracle,
         deadline_ns: int,
         laws: Laws | None = None,
+        overtaking: RunClass | None = None,
     ) -> Instance:
         """Find the options that a demand leaves."""
-        families = find_families(pipeline, profiles, demand, laws)
+        families = find_families(pipeline, profiles, demand, laws, overtaking)
         return cls(pipeline, demand, families, limits_of(profiles), oracle, deadline_ns)
 
     @property
@@ -108,7 +111,7 @@ class Instance:
             yield strengthen(refused, options, test_from, order, speed_first)
 
     def ideal_services(self) -> dict[str, StageService]:
-        """Per stage the least T and the greatest R of all its options: no plan is certified below this."""
+        """Per stage the best T, R and overtaking of all its options: no plan is certified below this."""
         return {stage: extremes(found).ideal() for stage, found in self.families.items()}
 
     def cheapest_by_stage(self) -> dict[str, int]:
@@ -143,6 +146,13 @@ class Request:
         """Return the request that a plan answers, given the trace before headroom."""
         return cls(plan, sample if plan.headroom == 1.0 else sample.scale(plan.headroom))
 
+    @property
+    def overtaking(self) -> RunClass | None:
+        """The runs of fifo queues that are planned for; None if services are those of oldest first."""
+        plan = self.plan
+        by_arrival = plan.discipline is Discipline.FIFO and not are_timed(plan.laws)
+        return (plan.runs or RunClass()) if by_arrival else None
+
     @cached_property
     def workload(self) -> Workload:
         """Return the tokens of the trace: drawn once, whatever its rate is multiplied by."""
@@ -154,7 +164,7 @@ class Request:
         deadline_ns = plan.objective.deadline_ns
         if plan.envelope is None:
             workload = self.workload.at(trace.arrival_ns)
-            return _on_trace(plan.profiles, workload, deadline_ns, plan.objective, plan.laws)
+            return _on_trace(plan.profiles, workload, deadline_ns, plan.objective, plan.laws, self.overtaking)
         # Replicas outrun the trace's mean rate, too.
         check_span(trace.span_ns)
         arrival = ArrivalCurve(tuple((burst, rate * factor) for burst, rate in plan.envelope))
@@ -172,17 +182,27 @@ def trace_instance(
     asked: float | Objective,
     seed: int,
     laws: Laws | None = None,
+    overtaking: RunClass | None = None,
 ) -> Instance:
     """Realise a request that is certified on its trace; raises `InputError` if the trace spans no time."""
-    return _on_trace(profiles, realise(pipeline, trace, seed), deadline_ns, asked, laws)
+    return _on_trace(profiles, realise(pipeline, trace, seed), deadline_ns, asked, laws, overtaking)
 
 
 def _on_trace(
-    profiles: Profiles, workload: Workload, deadline_ns: int, asked: float | Objective, laws: Laws | None
+    profiles: Profiles,
+    workload: Workload,
+    deadline_ns: int,
+    asked: float | Objective,
+    laws: Laws | None,
+    overtaking: RunClass | None,
 ) -> Instance:
     kept = asked.criterion(workload.ingress_ns) if isinstance(asked, Objective) else asked
-    oracle = CertificateOracle(workload, kept, deadline_ns)
-    return Instance.of(workload.pipeline, profiles, trace_demand(workload), oracle, deadline_ns, laws)
+    if overtaking is None:
+        oracle = CertificateOracle(workload, kept, deadline_ns)
+    else:
+        oracle = FifoOracle(workload, kept, overtaking, deadline_ns)
+    demand = trace_demand(workload)
+    return Instance.of(workload.pipeline, profiles, demand, oracle, deadline_ns, laws, overtaking)
 
 
 def check_search(
@@ -195,6 +215,7 @@ def check_search(
     budget_usd_per_hour: float | None,
     certificate: str = CertificateKind.CLASSIC,
     runs: RunClass | None = None,
+    discipline: str = Discipline.OLDEST_FIRST,
 ) -> None:
     """Refuse what `plan` cannot search by, whatever the pipeline.
 
@@ -210,7 +231,7 @@ def check_search(
         lambda: check_time_limit(time_limit_s),
         lambda: check_headroom(headroom),
         lambda: check_budget(budget_usd_per_hour),
-        lambda: check_certified_by(certificate, runs, guarantee, budget_usd_per_hour),
+        lambda: check_certified_by(certificate, runs, guarantee, budget_usd_per_hour, discipline),
     )
 
 
@@ -247,3 +268,37 @@ def read_traces(traces: object) -> list[Trace]:
         message = f"expected a Trace, or a list of some, found {shown(traces)}; Trace.read(…) reads a file"
         raise InputError.one("trace", message)
     return found
+
+
+def check_theorem(
+    laws: Laws,
+    discipline: str,
+    guarantee: str,
+    certificate: str,
+    runs: RunClass | None,
+    headroom: float,
+    budget_usd_per_hour: float | None,
+) -> bool:
+    """Refuse what nothing is proven of under these laws, with every fault; say whether replays make the plan."""
+    by_replay = guarantee in (Guarantee.REPLAY, Guarantee.RELIABLE)
+    is_timed = set(laws.values()) == {DispatchLaw.TIMED}
+    if not by_replay and (guarantee == Guarantee.ENVELOPE or not is_timed):
+        check_covered(laws, discipline, certificate, runs, inside_curve=guarantee == Guarantee.ENVELOPE)
+        return False
+    faults = Faults()
+    # The classic one is the default, so nobody need have asked for it.
+    if is_timed:
+        faults.take(
+            lambda: check_timed(None if certificate == CertificateKind.CLASSIC else certificate, runs)
+        )
+    what = f"the guarantee {guarantee}" if by_replay else "timed dispatch"
+    message = f"does not go with {what}, whose plans are found by replays of the trace as it is"
+    given = {
+        "headroom": headroom != 1.0,
+        "budget_usd_per_hour": budget_usd_per_hour is not None,
+        "certificate": not is_timed and certificate == CertificateKind.SHARP,
+        "runs": not is_timed and runs is not None,
+    }
+    faults.add(*(Fault(what, message) for what, is_given in given.items() if is_given))
+    faults.check()
+    return True

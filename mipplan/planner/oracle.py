@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from mipplan.calculus import PathWaits, WorstCase, analyse_paths
-from mipplan.certificate import CertificateEvaluator, certify_services
+from mipplan.certificate import CertificateEvaluator, FifoEvaluator, certify_fifo, certify_services
 from mipplan.core import (
     UNLIMITED_NS,
     Bool,
@@ -29,12 +29,12 @@ from mipplan.core import (
     greatest_values,
 )
 from mipplan.planner.cuts import QueryCuts, Services, critical_chains, waited_for_queries
-from mipplan.result import CriticalStage, Guarantee
+from mipplan.result import CriticalStage, Guarantee, RunClass
 from mipplan.tokens import StageTokens, Workload
 
 
 class SeparationOracle(Protocol):
-    """Bounds the latency of plans; the bound grows with every T and falls with every R.
+    """Bounds the latency of plans; the bound grows with every T and all overtaking, and falls with every R.
 
     What has a body here is right, and quick where `certificate_ns` is.
     """
@@ -163,7 +163,7 @@ class CertificateOracle(SeparationOracle):
             return lambda _: 0.0
         return lambda others: float(np.partition(chains.latency_ns(others), rank)[rank])
 
-    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts:
+    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
         """Return cuts by the slowest queries under `services`, with the stages in the given order."""
         evaluator, criterion = self._current()
         exits = evaluator.exits_ns(services)
@@ -243,6 +243,85 @@ class CertificateOracle(SeparationOracle):
         """Index of the watched share of the values, the greatest."""
         share = self._params.watched * (self._allowed + 1) / self._workload.queries
         return greatest_values(values, math.ceil(share * values.size))
+
+
+class FifoOracle(CertificateOracle):
+    """The same where queues are served by arrival; what is refused even if the oldest comes first needs no more."""
+
+    def __init__(
+        self, workload: Workload, asked: float | Criterion, runs: RunClass, horizon_ns: int = UNLIMITED_NS
+    ) -> None:
+        super().__init__(workload, asked, horizon_ns)
+        self._runs = runs
+        self._by_arrival = self._extract = FifoEvaluator(workload, runs)
+
+    def forget(self) -> None:
+        """Let go of what the last questions left behind, not of what was learnt."""
+        super().forget()
+        self._by_arrival.forget()
+        self._extract.forget()
+
+    def certificate_ns(self, services: Services) -> int:
+        """Certified latency quantile under these services, ns."""
+        return self._criterion.figure_ns(self._by_arrival.latency_ns(services))
+
+    def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
+        """How a query at the quantile comes to its bound."""
+        return certify_fifo(self._workload, services, self._criterion, self._runs).critical_path
+
+    def exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Whether the certificate exceeds `limit_ns`; the whole trace is only asked if the sample does not know."""
+        if self.surely_exceeds(services, limit_ns):
+            return True
+        latency_ns = self._by_arrival.latency_ns(services)
+        exceeded = self._criterion.exceeds(latency_ns, limit_ns)
+        if exceeded and self._criterion.exceeds(self._whole.latency_ns(services), limit_ns):
+            self.learn(services, limit_ns)
+        elif exceeded:
+            self.learn_slowest(latency_ns, limit_ns)
+        return exceeded
+
+    def learn_slowest(self, latency_ns: Int64, limit_ns: int) -> None:
+        """Take in the slowest queries, and those that came while they may have waited: these may be ahead."""
+        super().learn_slowest(latency_ns, limit_ns)
+        ingress_ns, slow = self._workload.ingress_ns, self._slowest(latency_ns)
+        last_ns = ingress_ns[slow] + np.minimum(latency_ns[slow], limit_ns)
+        last = np.searchsorted(ingress_ns, last_ns, side="right") - 1
+        self._keep(_covered(slow, last, self._workload.queries))
+
+    def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Whether the certificate exceeds `limit_ns` on the sample already; if False, it may still."""
+        if super().surely_exceeds(services, limit_ns):
+            return True
+        _, criterion = self._current()
+        return criterion.exceeds(self._current_by_arrival().latency_ns(services), limit_ns)
+
+    def floor_ns(self, services: Services) -> int:
+        """Certified latency quantile of the sample, ns."""
+        _, criterion = self._current()
+        return criterion.figure_ns(self._current_by_arrival().latency_ns(services))
+
+    def quick_bound(self, refused: Services, limit_ns: int) -> Callable[[Services], float]:
+        """Return the quickest of the bounds that see that services are refused; else the certificate itself."""
+        bound_ns = super().quick_bound(refused, limit_ns)
+        if bound_ns(refused) > limit_ns:
+            return bound_ns
+        return self.floor_ns if self.floor_ns(refused) > limit_ns else self.certificate_ns
+
+    def _current_by_arrival(self) -> FifoEvaluator:
+        """Evaluator of the sample as it is now."""
+        sample = self._current()[0].workload
+        if sample is self._workload:
+            return self._by_arrival
+        if self._extract.workload is not sample:
+            self._extract = FifoEvaluator(sample, self._runs, self._by_arrival)
+        return self._extract
+
+    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
+        """Return cuts by the slowest queries if these would be too slow even with the oldest first."""
+        if super().surely_exceeds(services, limit_ns):
+            return super().query_cuts(services, limit_ns, order)
+        return None
 
 
 class WorstCaseOracle(WorstCase, SeparationOracle):

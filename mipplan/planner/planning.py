@@ -8,13 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mipplan.calculus import ArrivalCurve, empirical_envelope
-from mipplan.certificate import check_covered, check_timed, resolve_certificate
+from mipplan.certificate import resolve_certificate
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     UNLIMITED_NS,
     Deadline,
-    Fault,
-    Faults,
     InputError,
     SearchLimits,
     check_all,
@@ -24,12 +22,12 @@ from mipplan.core import (
     seconds_to_ns,
 )
 from mipplan.options import Configuration, check_names
-from mipplan.pipeline import Dispatch, DispatchLaw, Laws, Pipeline
+from mipplan.pipeline import Discipline, Dispatch, Pipeline
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility
-from mipplan.planner.instance import Request, check_search, check_tomorrow, read_traces
+from mipplan.planner.instance import Request, check_search, check_theorem, check_tomorrow, read_traces
 from mipplan.profiles import Profiles
 from mipplan.result import (
     CertificateKind,
@@ -136,13 +134,14 @@ def plan(
         unless it says otherwise. Where all stages are timed the plan is refined (`mipplan.refine`), since the replay is
         then the certificate: guarantee ``replay``, without headroom or budget.
     discipline : {"oldest_first", "fifo"}
-        Which waiting tokens a batch takes first. Under ``fifo`` only plans of timed dispatch are searched for.
+        Which waiting tokens a batch takes first. ``fifo``, by arrival at the stage, is what Triton and mosec do.
     certificate : {"classic", "sharp", "auto"}
         By which theorem the plan is certified. The sharp one is never above the classic one, and takes longer: the plan
         is the cheapest found (`mipplan.sharpen`), never dearer, and rarely proven the cheapest there is. ``"auto"``
         takes it for the guarantee ``"trace"``, without a budget, on workloads of up to 100,000 tokens.
     runs : RunClass, optional
-        The runs that a sharp certificate is to hold for; by default the serving model's, batches early or not.
+        The runs that a sharp certificate, or one of ``fifo`` queues, is to hold for; by default the serving model's, in
+        which batches may be early. Of ``fifo`` queues little is known then: say what share of its table a batch takes.
     per_s, share : float, optional
         The queries of every window of so many seconds, counted from the first arrival, must keep the quantile by
         themselves, or those of this share of the windows; as the pipeline says by default (``math.inf``: no windows).
@@ -199,6 +198,7 @@ def plan(
             budget_usd_per_hour=budget_usd_per_hour,
             certificate=certificate,
             runs=runs,
+            discipline=discipline,
         ),
         asked_for,
         lambda: None if by_budget else check_margin(margin_s, resolve_slo_ns(pipeline, slo_s)),
@@ -210,6 +210,7 @@ def plan(
     laws = check_laws(pipeline, dispatch, discipline)
     restrictions = (guarantee, certificate, runs, headroom, budget_usd_per_hour)
     by_replay = check_theorem(laws, discipline, *restrictions)
+    by_arrival = discipline == Discipline.FIFO and not by_replay
     # Whatever "auto" will mean, a solver that does not work here is found before any work. With a formulation by name
     # "auto" is the first solver that works; without one it stays with each problem that is solved.
     resolved = resolve_solver(solver)
@@ -220,6 +221,8 @@ def plan(
         relevant_profiles(pipeline, profiles),
         replace(
             asked_for(),
+            discipline=Discipline(discipline),
+            runs=(runs or RunClass()) if by_arrival else None,
             guarantee=Guarantee(guarantee),
             headroom=float(headroom),
             margin_ns=0 if by_budget else seconds_to_ns(margin_s),
@@ -252,7 +255,12 @@ def plan(
         ending = {"time_limit_s": left_s(), "progress": progress}
         refined: Plan = from_front("refine")(start, trace, margin_s=margin_s, **ending)
         return refined
-    if certificate == CertificateKind.CLASSIC or budget is not None or asked.envelope is not None:
+    if (
+        by_arrival
+        or certificate == CertificateKind.CLASSIC
+        or budget is not None
+        or asked.envelope is not None
+    ):
         return maker.cheapest() if budget is None else maker.fastest(budget)
     if resolve_certificate(certificate, maker.request.workload, laws, runs) is CertificateKind.CLASSIC:
         return maker.cheapest()
@@ -376,37 +384,3 @@ class PlanMaker:
 
     def _without_plan(self, reason: str) -> Plan:
         return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())
-
-
-def check_theorem(
-    laws: Laws,
-    discipline: str,
-    guarantee: str,
-    certificate: str,
-    runs: RunClass | None,
-    headroom: float,
-    budget_usd_per_hour: float | None,
-) -> bool:
-    """Refuse what nothing is proven of under these laws, with every fault; say whether replays make the plan."""
-    by_replay = guarantee in (Guarantee.REPLAY, Guarantee.RELIABLE)
-    is_timed = set(laws.values()) == {DispatchLaw.TIMED}
-    if not by_replay and (guarantee == Guarantee.ENVELOPE or not is_timed):
-        check_covered(laws, discipline, certificate, runs, inside_curve=guarantee == Guarantee.ENVELOPE)
-        return False
-    faults = Faults()
-    # The classic one is the default, so nobody need have asked for it.
-    if is_timed:
-        faults.take(
-            lambda: check_timed(None if certificate == CertificateKind.CLASSIC else certificate, runs)
-        )
-    what = f"the guarantee {guarantee}" if by_replay else "timed dispatch"
-    message = f"does not go with {what}, whose plans are found by replays of the trace as it is"
-    given = {
-        "headroom": headroom != 1.0,
-        "budget_usd_per_hour": budget_usd_per_hour is not None,
-        "certificate": not is_timed and certificate == CertificateKind.SHARP,
-        "runs": not is_timed and runs is not None,
-    }
-    faults.add(*(Fault(what, message) for what, is_given in given.items() if is_given))
-    faults.check()
-    return True

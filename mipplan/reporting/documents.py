@@ -110,7 +110,7 @@ class BucketReport(Report):
 
 
 class RunClassReport(Report):
-    """The runs that a sharp certificate holds for."""
+    """The runs that a sharp certificate, or one of ``fifo`` queues, holds for."""
 
     least_service: float
     least_delay: float

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.fleet import FleetPlan
-from mipplan.pipeline import MIXED, DispatchLaw, duties_text, stagger_text
+from mipplan.pipeline import MIXED, Discipline, DispatchLaw, duties_text, stagger_text
 from mipplan.reporting.catalog import sample_notes
 from mipplan.reporting.documents import (
     AdmissionReport,
@@ -77,7 +77,8 @@ def plan_report(
 ) -> PlanReport:
     """Describe a plan made on `trace`, with its replay on the same trace and plans under each law if there are any."""
     if plan.runs is not None:
-        remarks = [f"the certificate is a sharp one: it holds for runs where {plan.runs.text}", *remarks]
+        which = "that of fifo queues" if plan.discipline is Discipline.FIFO else "a sharp one"
+        remarks = [f"the certificate is {which}: it holds for runs where {plan.runs.text}", *remarks]
     if apart := stagger_text(plan.pipeline.staggers_ns(plan.laws)):
         remarks = [f"outputs of a batch are planned to go on up to {apart}", *remarks]
     remarks = [*remarks, *([] if replayed is None else hidden_misses(replayed, plan.objective))]

@@ -22,7 +22,6 @@ from mipplan.result.record import (
     TraceReference,
     check_certified_by,
     check_laws,
-    check_runs,
     proof_text,
     relevant_profiles,
     resolve_objective,
@@ -30,7 +29,7 @@ from mipplan.result.record import (
 )
 from mipplan.result.reliability import Reliability, WorstScenario
 from mipplan.result.replay import ReplayResult, overruns_text
-from mipplan.result.runs import CertificateKind, Refinement, RunClass, Ties
+from mipplan.result.runs import CertificateKind, Refinement, RunClass, Ties, check_runs
 from mipplan.result.stage import BatchAssignment, Following, StageReplay
 from mipplan.result.statistics import FIGURES, Estimate, Interval, LatencyStatistics
 from mipplan.result.stream import (

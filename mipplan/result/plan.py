@@ -108,7 +108,7 @@ class Plan(Printable):
     certificate = FieldOf[CertificateKind]("objective.certificate")
     """By which theorem its latency is bounded."""
     runs = FieldOf[RunClass | None]("objective.runs")
-    """The runs that a sharp certificate holds for."""
+    """The runs that a sharp certificate, or one of ``fifo`` queues, holds for."""
     microusd_per_hour = FieldOf[int | None]("figures.microusd_per_hour")
     """Cost in whole micro-dollars per hour."""
     lower_bound_microusd_per_hour = FieldOf[int | None]("figures.lower_bound_microusd_per_hour")
@@ -318,7 +318,8 @@ class Plan(Printable):
             scope = " for all traffic inside the arrival curve"
         if self.guarantee is Guarantee.REPLAY and are_timed(self.laws):
             scope += ": every timed run is the replay"
-        scope += "" if self.runs is None else f", sharp: {self.runs.text}"
+        which = "fifo" if self.discipline is Discipline.FIFO else "sharp"
+        scope += "" if self.runs is None else f", {which}: {self.runs.text}"
         return f"{format_duration(self.certificate_ns)}{scope}"
 
     def _replayed_text(self) -> str | None:

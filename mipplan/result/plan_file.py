@@ -173,10 +173,11 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     """JSON-able form of a plan, in the oldest format that can hold it: in format 1 all is eager and oldest first."""
     inputs = {"pipeline": plan.pipeline.to_document(), "profiles": plan.profiles.to_document()}
     made = {"format": 1, **inputs, "hashes": {part: fingerprint(held) for part, held in inputs.items()}}
-    # A limit is written only where one was hit, a certificate only if it is a sharp one: files had neither before.
+    # A limit is written only where one was hit, a certificate only if it is a sharp one: files had neither before. Runs
+    # are those of a sharp one or of fifo queues.
     left_out = {"checksum"} if plan.limit else {"checksum", "limit"}
     if plan.certificate is not CertificateKind.SHARP:
-        left_out |= {"certificate", "runs"}
+        left_out |= {"certificate"} if plan.runs else {"certificate", "runs"}
     if plan.reliability is None:
         left_out.add("reliability")
     named = any(stage.dispatch is not DispatchLaw.EAGER for stage in plan.pipeline.stages.values())

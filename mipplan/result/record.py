@@ -25,12 +25,11 @@ from mipplan.core import (
     format_duration,
     is_whole,
     over_text,
-    shown,
 )
 from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, common_law, duties_text
 from mipplan.profiles import Profiles
 from mipplan.result.reliability import Reliability
-from mipplan.result.runs import CertificateKind, Refinement, RunClass
+from mipplan.result.runs import CertificateKind, Refinement, RunClass, check_runs
 from mipplan.trace import Trace
 
 # --- what was asked for ----------------------------------------------------------------------------------------------
@@ -72,7 +71,7 @@ class Objective:
     # Stages whose dispatch is not eager, in file order, with their laws.
     dispatch: tuple[tuple[str, DispatchLaw], ...] = ()
     certificate: CertificateKind = CertificateKind.CLASSIC  # By which theorem latencies are bounded.
-    runs: RunClass | None = None  # What a sharp certificate holds for; None for the classic one.
+    runs: RunClass | None = None  # What a sharp certificate, or one of fifo queues, holds for; else None.
     # The quantile is over the queries of each window of this length, and kept in this share of them; None for over all.
     per_ns: int | None = None
     share: float = 1.0
@@ -85,9 +84,11 @@ class Objective:
         object.__setattr__(self, "headroom", float(self.headroom))
 
     def under(self, laws: Laws, discipline: str = Discipline.OLDEST_FIRST) -> Objective:
-        """Return the same with these laws, of every stage in file order, and this discipline."""
+        """Return the same with these laws, of every stage in file order, and this discipline; fifo runs go with it."""
         spread = tuple((stage, law) for stage, law in laws.items() if law is not DispatchLaw.EAGER)
-        return replace(self, dispatch=spread, discipline=Discipline(discipline))
+        is_same = self.certificate is CertificateKind.SHARP or discipline == self.discipline
+        runs = self.runs if is_same else None
+        return replace(self, dispatch=spread, discipline=Discipline(discipline), runs=runs)
 
     @property
     def name(self) -> str:
@@ -138,18 +139,16 @@ def check_laws(
     return laws.value
 
 
-def check_runs(runs: object) -> None:
-    """Raise `InputError` unless it is a class of runs, or None."""
-    if runs is not None and not isinstance(runs, RunClass):
-        raise InputError.one("runs", f"expected a RunClass, such as RunClass(0.9), found {shown(runs)}")
-
-
-def check_certified_by(certificate: str, runs: RunClass | None, guarantee: str, budget: float | None) -> None:
+def check_certified_by(
+    certificate: str, runs: RunClass | None, guarantee: str, budget: float | None, discipline: str
+) -> None:
     """Raise `InputError` unless there is such a certificate, and it goes with the rest of an objective."""
     check_all(
         lambda: check_one_of("certificate", certificate, ["auto", *CertificateKind], repr),
-        lambda: check_runs(runs),
+        lambda: None if runs is None else check_runs(runs),
     )
+    if discipline == Discipline.FIFO:
+        return  # It has one certificate, of any class of runs; what does not go with it is said elsewhere.
     if certificate == CertificateKind.CLASSIC and runs is not None:
         message = "go with a sharp certificate, of eager dispatch: the classic one has none"
         raise InputError.one("runs", message)

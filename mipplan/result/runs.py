@@ -11,7 +11,18 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from mipplan.core import NS_PER_S, Fault, Faults, FieldOf, Int64, check_one_of, is_number, remake
+from mipplan.core import (
+    NS_PER_S,
+    Fault,
+    Faults,
+    FieldOf,
+    InputError,
+    Int64,
+    check_one_of,
+    is_number,
+    remake,
+    shown,
+)
 from mipplan.documents import StrictEntry
 
 
@@ -81,6 +92,12 @@ class RunClass:
         delays = "as stated" if self.least_delay == 1.0 else f"from {self.least_delay:g} × to as stated"
         order = "before dispatches" if self.is_settled else "in any order"
         return f"batches take from {share} to ℓ, delays {delays}, events of an instant {order}"
+
+
+def check_runs(runs: object) -> None:
+    """Raise `InputError` unless it is a class of runs, or None."""
+    if runs is not None and not isinstance(runs, RunClass):
+        raise InputError.one("runs", f"expected a RunClass, such as RunClass(0.9), found {shown(runs)}")
 
 
 class RunsDocument(StrictEntry):

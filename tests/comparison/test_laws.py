@@ -77,7 +77,13 @@ def test_laws_that_do_not_go_with_what_was_asked_for_are_left_out() -> None:
         law: instance.plan(guarantee="envelope", envelope=curve, dispatch=law).microusd_per_hour
         for law in ("eager", "paced")
     }
-    assert list(costs(instance, instance.plan(dispatch="timed", discipline="fifo"))) == ["timed"]
+    by_arrival = instance.plan(discipline="fifo", runs=mp.RunClass(0.9))
+    assert costs(instance, by_arrival) == {
+        law: instance.plan(
+            dispatch=law, discipline="fifo", runs=None if law == "timed" else mp.RunClass(0.9)
+        ).microusd_per_hour
+        for law in LAWS
+    }
     assert costs(instance, instance.plan(budget_usd_per_hour=9.0)) == {}
 
 

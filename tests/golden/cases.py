@@ -61,6 +61,9 @@ COMMANDS: dict[str, str] = {
     "plan-sharp-runs": "plan each.yaml --profiles small --trace arrivals.csv --certificate auto --runs 0.9:0.5:any",
     "plan-sharp-faults": "plan small.yaml --profiles small --trace arrivals.csv --certificate sharp --runs 2:1:settled "
     "--budget 3 --explain",
+    # plan: for queues in order of arrival
+    "plan-fifo": "plan cascade --trace bursty --to 8s --discipline fifo --runs 0.9:1:settled --explain --out plan.json",
+    "plan-fifo-wide": "plan each.yaml --profiles small --trace arrivals.csv --discipline fifo",
     # plan: how it is found
     "plan-paths-highs": "plan cascade --trace steady --to 5s --formulation paths --solver highs",
     "plan-potentials-cp-sat": "plan cascade --trace steady --to 5s --formulation potentials --solver cp_sat",

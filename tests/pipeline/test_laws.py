@@ -139,14 +139,16 @@ def test_a_file_of_format_1_cannot_hold_laws(tmp_path: Path) -> None:
             mp.verify(path, case.trace)
 
 
-def test_fifo_queues_are_certified_under_every_law_but_planned_for_only_if_timed() -> None:
+def test_fifo_queues_are_certified_and_planned_for_under_every_law(tmp_path: Path) -> None:
     case = random_case(np.random.default_rng(8))
     plan = mp.Plan.from_choices(case.pipeline, case.profiles, case.choices, slo_s=1.0, discipline="fifo")
     for law in ("eager", "paced"):
         bound_ns = mp.certify(plan, case.trace, dispatch=law).latency_ns
         assert (mp.replay(plan, case.trace, dispatch=law).latency_ns <= bound_ns).all()
-        with pytest.raises(mp.InputError, match="no plans are made for fifo"):
-            mp.plan(case.pipeline, case.profiles, case.trace, slo_s=1.0, dispatch=law, discipline="fifo")
+        made = mp.plan(case.pipeline, case.profiles, case.trace, slo_s=1.0, dispatch=law, discipline="fifo")
+        made.require().save(tmp_path / "fifo.json")
+        assert (made.dispatch, made.discipline, made.runs) == (law, "fifo", mp.RunClass())
+        assert mp.verify(tmp_path / "fifo.json", case.trace).verified
     replayed = mp.replay(plan, case.trace, dispatch="timed")
     assert mp.certify(plan, case.trace, dispatch="timed").latency_ns.tolist() == replayed.latency_ns.tolist()
     assert not replayed.certificate_applies  # the plan is not timed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from mipplan.calculus import StageService
 from mipplan.options import StageOptions, expand, undominated
 from mipplan.planner import Cut, Instance, cover_of, strengthen, trace_instance
+from mipplan.result import RunClass
 from planning_instances import planning_instance
 
 #: Options per stage in these tests: all combinations are judged.
@@ -19,8 +21,13 @@ MOST_OPTIONS = 6
 
 @pytest.mark.parametrize("speed_first", [True, False])
 @pytest.mark.parametrize("number", range(4000, 4020))
-def test_cut_excludes_the_refused_and_nothing_certified(number: int, speed_first: bool) -> None:
-    instance, options = small(number)
+@pytest.mark.parametrize(
+    "overtaking", [None, RunClass(0.9), RunClass(0.5, 0.5)], ids=["oldest", "fifo", "any delay"]
+)
+def test_cut_excludes_the_refused_and_nothing_certified(
+    number: int, speed_first: bool, overtaking: RunClass | None
+) -> None:
+    instance, options = small(number, overtaking)
     ideal = {stage: table.ideal() for stage, table in options.items()}
     if not options or not instance.keeps_slo(ideal):
         pytest.skip("nothing to cut: all stages ideal are refused")
@@ -43,20 +50,23 @@ def test_cut_excludes_the_refused_and_nothing_certified(number: int, speed_first
 
 
 def check_maximal(cut: Cut, options: Mapping[str, StageOptions], instance: Instance) -> None:
-    """At the cut's corner the certificate fails; one step better in any T or R of it, and it holds."""
+    """At the cut's corner the certificate fails; one step better in any T, R or overtaking of it, and it holds."""
     corner = {stage: table.ideal() for stage, table in options.items()}
-    for stage, latency_ns, rank in cut:
-        corner[stage] = service(options[stage], latency_ns, rank)
+    for stage, latency_ns, rank, passing in cut:
+        corner[stage] = replace(service(options[stage], latency_ns, rank), passing=passing)
     assert not instance.keeps_slo(corner)
-    for stage, latency_ns, rank in cut:
+    for stage, latency_ns, rank, passing in cut:
         table = options[stage]
         assert instance.keeps_slo({**corner, stage: table.ideal()}), "the stage does not belong in the cut"
-        smaller = [int(t) for t in table.latency_ns if t < latency_ns]
-        if smaller:
-            assert instance.keeps_slo({**corner, stage: service(table, max(smaller), rank)})
-        if rank < int(table.speed.max()):
-            faster = int(table.speed[table.speed > rank].min())
-            assert instance.keeps_slo({**corner, stage: service(table, latency_ns, faster)})
+        better = [service(table, int(t), rank) for t in table.latency_ns if t < latency_ns]
+        better += [service(table, latency_ns, int(r)) for r in table.speed if r > rank]
+        for other in better:
+            assert instance.keeps_slo({**corner, stage: replace(other, passing=passing)})
+        for row in table.passing.tolist():
+            for place, own in enumerate(row):
+                if own < passing[place]:
+                    fewer = (*passing[:place], own, *passing[place + 1 :])
+                    assert instance.keeps_slo({**corner, stage: replace(corner[stage], passing=fewer)})
 
 
 def service(table: StageOptions, latency_ns: int, rank: int) -> StageService:
@@ -71,11 +81,11 @@ def services_of(options: Mapping[str, StageOptions], selection: tuple[int, ...])
     }
 
 
-def small(number: int) -> tuple[Instance, dict[str, StageOptions]]:
+def small(number: int, overtaking: RunClass | None = None) -> tuple[Instance, dict[str, StageOptions]]:
     drawn = planning_instance(number, limited=False)
-    instance = trace_instance(
-        drawn.pipeline, drawn.profiles, drawn.trace, drawn.slo_ns, drawn.quantile, drawn.seed
-    )
+    slo_ns = drawn.slo_ns if overtaking is None else 3 * drawn.slo_ns // 2
+    given = (drawn.pipeline, drawn.profiles, drawn.trace, slo_ns, drawn.quantile, drawn.seed)
+    instance = trace_instance(*given, overtaking=overtaking)
     options: dict[str, StageOptions] = {}
     for stage, found in instance.families.items():
         dearest = max(f.microusd_per_hour * (f.fewest + 1) for f in found.families)
@@ -149,10 +159,10 @@ def test_a_cut_asks_for_nothing_that_does_not_matter(speed_first: bool) -> None:
 
         order = tuple(options)
         assert strengthen(services, options, lambda _, test=is_slow: test, order, speed_first) == (
-            (stage, latencies[0], ranks[-2]),
+            (stage, latencies[0], ranks[-2], ()),
         )
         assert strengthen(services, options, lambda _, test=is_late: test, order, speed_first) == (
-            (stage, latencies[1], ranks[-1]),
+            (stage, latencies[1], ranks[-1], ()),
         )
 
 
@@ -170,4 +180,4 @@ def test_what_is_raised_first_is_raised_furthest() -> None:
             strengthen(services, options, lambda _, test=is_neither: test, tuple(options), speed_first)
             for speed_first in (True, False)
         ]
-        assert found == [((stage, latencies[1], ranks[-1]),), ((stage, latencies[0], ranks[-2]),)]
+        assert found == [((stage, latencies[1], ranks[-1], ()),), ((stage, latencies[0], ranks[-2], ()),)]

@@ -12,6 +12,7 @@ import pytest
 
 import mipplan as mp
 from mipplan.planner import SearchParams, benders, planning, trace_instance
+from mipplan.planner import instance as requests
 from mipplan.planner.heuristics import find_first_plan
 from mipplan.profiles import LatencyTable
 from mipplan.solvers import ProblemAnswer, Termination
@@ -94,7 +95,7 @@ def test_formulations_that_are_not_exact_prove_nothing_and_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loose = {**FORMULATIONS, "loose": replace(FORMULATIONS["paths"], name="loose", exact=False)}
-    monkeypatch.setattr(planning, "FORMULATIONS", loose)
+    monkeypatch.setattr(requests, "FORMULATIONS", loose)
     with pytest.raises(mp.InputError, match="expected one of auto, paths, potentials, levels, found 'loose'"):
         hand_made().plan(formulation="loose")
 

@@ -111,7 +111,7 @@ def test_nothing_is_promised_while_counts_change() -> None:
 def test_fifo_has_no_bound_to_keep() -> None:
     case = random_case(np.random.default_rng(6))
     plan = Plan.from_choices(case.pipeline, case.profiles, case.choices, slo_s=1.0, discipline="fifo")
-    with pytest.raises(mp.InputError, match="no plans are made for fifo"):
+    with pytest.raises(mp.InputError, match="no theorem covers fifo queues"):
         mp.Tuner(plan, sample=ArrivalCurve.token_bucket(3, 5), tokens="most")
     as_if = mp.Tuner(plan, sample=ArrivalCurve.token_bucket(3, 5), tokens="most", discipline="oldest_first")
     assert as_if.plan.discipline == "oldest_first"
