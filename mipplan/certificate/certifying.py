@@ -111,7 +111,8 @@ def certify_stages(
     if plan.discipline is Discipline.FIFO:
         overtaking = runs or plan.runs or RunClass()
         check_by_arrival(certificate or CertificateKind.CLASSIC, overtaking)
-        return certify_fifo(workload, plan_services(plan, overtaking), plan.quantile, overtaking)
+        asked_of = plan.objective.criterion(workload.ingress_ns)
+        return certify_fifo(workload, plan_services(plan, overtaking), asked_of, overtaking)
     asked = plan.certificate if certificate is None else certificate
     kind = resolve_certificate(asked, workload, plan.laws, runs)
     if kind is CertificateKind.CLASSIC:

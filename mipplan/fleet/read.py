@@ -163,6 +163,9 @@ def _member(name: object, given: Any, profiles: Profiles, dispatch: str | None) 
     inside = Faults()
     slo_ns = inside.take(lambda: resolve_slo_ns(pipeline, slo_s))
     inside.take(lambda: check_names(pipeline, profiles))
+    if slo_s is None and (pipeline.slo.per_ns, pipeline.slo.others) != (None, ()):
+        message = "fleets are planned for one quantile over all queries: give the limit of that one as the objective"
+        inside.add(Fault("slo", message))
     laws = pipeline.laws(dispatch)
     if are_timed(laws):
         message = "fleets are certified by what stages serve, not by replays: plan a timed pipeline by itself"

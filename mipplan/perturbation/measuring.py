@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mipplan.core import Report, check_all, check_seed, first_true
 from mipplan.perturbation.perturbations import AXES, Amount, Axis, Case
 from mipplan.perturbation.result import AxisFragility, Fragility, FragilityBreak, FragilityPoint
 from mipplan.replayer import check_manner, check_plan, check_trace, replay, replay_many
-from mipplan.result import Plan, ReplayResult
+from mipplan.result import Objective, Plan, ReplayResult
 from mipplan.trace import Trace
 
 _UNPERTURBED = Amount(1.0, "as planned", 0.0)
@@ -86,7 +86,7 @@ def fragility(
             complete.add(axis.name)
     axes = tuple(found.get(name) or AxisFragility(name, axis.title, ()) for name, axis in AXES.items())
     left_out = tuple(name for name in AXES if name not in complete)
-    manner = (result.discipline, result.engine, case.seed, judge.quantile)
+    manner = (result.discipline, result.engine, case.seed, judge.objective.quantile)
     return Fragility(plan, trace, *manner, unperturbed, axes, judge.replays, left_out)
 
 
@@ -106,9 +106,10 @@ class _Judge:
     replays: int = field(default=0, init=False)
 
     @property
-    def quantile(self) -> float:
+    def objective(self) -> Objective:
         """Every query counts where the plan guarantees every query."""
-        return 1.0 if self.case.plan.envelope is not None else self.case.plan.quantile
+        asked = self.case.plan.objective
+        return asked if asked.envelope is None else replace(asked, quantile=1.0, per_ns=None, share=1.0)
 
     def replayed(self, case: Case) -> ReplayResult:
         self.replays += 1
@@ -116,6 +117,8 @@ class _Judge:
 
     def keeps(self, case: Case) -> bool:
         """Whether the objective is kept, without replaying more than that takes."""
+        if self.objective.others:  # of these a verdict knows nothing
+            return self.replayed(case).objective_ns(self.objective) <= self.objective.slo_ns
         self.replays += 1
         verdicts = replay_many(
             [case.plan],
@@ -124,7 +127,7 @@ class _Judge:
             engine=self.engine,
             seed=case.seed,
             slo_s=self.case.plan.slo_s,
-            quantile=self.quantile,
+            quantile=None if self.objective.envelope is None else 1.0,
         )
         return verdicts[0].keeps
 
@@ -136,7 +139,7 @@ class _Judge:
         return self.point(amount, perturbed, self.replayed(perturbed))
 
     def point(self, amount: Amount, case: Case, result: ReplayResult) -> FragilityPoint:
-        slo_ns, quantile_ns = self.case.plan.slo_ns, result.quantile_ns(self.quantile)
+        slo_ns, quantile_ns = self.case.plan.slo_ns, result.objective_ns(self.objective)
         busiest = max(result.stages, key=result.utilisation)
         return FragilityPoint(
             amount.value,

@@ -206,7 +206,7 @@ class Fragility(Printable):
         return f"{self.axis(first.axis).title}, {first.label} ({first.how})"
 
     def _summary(self) -> Summary:
-        objective = f"P{100 * self.quantile:g} ≤ {format_duration(self.plan.slo_ns)}"
+        objective = self.plan.objective.text
         kept = "kept" if self.keeps else "MISSED"
         return Summary(
             f"Fragility of the plan for {self.plan.pipeline.name} on {self.trace.name}: {objective}",

@@ -105,7 +105,7 @@ class Judge:
             plan.profiles,
             self.workload,
             plan.objective.deadline_ns,
-            plan.quantile,
+            plan.objective.criterion(self.workload.ingress_ns),
             plan.laws,
         )
         self._draws, self._bytes = draws, cache_bytes

@@ -179,7 +179,7 @@ class _Planning:
                     self._stopped = Limit.TIME
                 if test.record.passed or self._stopped:
                     break
-                report(f"the plan failed its test: {test.record.text(self.asked.quantile)}")
+                report(f"the plan failed its test: {test.record.text(self.asked.objective.name)}")
                 search.add(test.missed)
         except KeyboardInterrupt:
             self._stopped = Limit.INTERRUPT
@@ -260,7 +260,7 @@ class _Planning:
             return replace(made, status=status, figures=figures, reason=reason)
         figures = certified_figures(made, realise(made.pipeline, self.source.traces[0], made.seed))
         if are_timed(made.laws):  # then the replay is the certificate
-            certificate_ns = replay(made, self.source.traces[0]).quantile_ns(made.quantile)
+            certificate_ns = replay(made, self.source.traces[0]).objective_ns(made.objective)
             figures = replace(figures, certificate_ns=certificate_ns)
         cost = made.microusd_per_hour or 0
         figures = replace(figures, lower_bound_microusd_per_hour=min(cost, search.lower_bound))

@@ -75,7 +75,7 @@ class ReliabilityTest:
         """Replay one scenario, and count."""
         noise = self.draws.of_plan(self.plan.choices)
         replayed = replay(self.plan, scenario.trace, seed=scenario.seed, noise=noise)
-        quantile_ns = replayed.quantile_ns(self.plan.quantile)
+        quantile_ns = replayed.objective_ns(self.plan.objective)
         is_kept = quantile_ns <= self.plan.objective.deadline_ns
         if not is_kept:
             self.missed.append(scenario)

@@ -94,7 +94,7 @@ def plan_report(
         explanation=None if explanation is None else explanation.lines(),
         remarks=remarks,
         plan_file=plan_file,
-        reliability=tested and ReliabilityReport.of(tested, summary=tested.text(plan.quantile)),
+        reliability=tested and ReliabilityReport.of(tested, summary=tested.text(plan.objective.name)),
     )
 
 

@@ -267,7 +267,10 @@ class Plan(Printable):
                 ("objective", f"{self.objective.text}{headroom}{margin}"),
                 ("certificate", self._certificate_text()),
                 ("replayed", self._replayed_text()),
-                ("reliable", None if self.reliability is None else self.reliability.text(self.quantile)),
+                (
+                    "reliable",
+                    None if self.reliability is None else self.reliability.text(self.objective.name),
+                ),
                 ("stopped by", self.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[self.limit]),
                 ("reason", self.reason),
                 ("dispatch", laws_text(self.laws, self.discipline)),

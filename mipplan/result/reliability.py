@@ -29,11 +29,11 @@ class WorstScenario:
     stage: str | None
     """Where the queries beyond that quantile waited longest; None if they waited nowhere."""
 
-    def text(self, quantile: float) -> str:
-        """Say what it was and what broke there."""
+    def text(self, name: str) -> str:
+        """Say what it was and what broke there, given the name of the quantile."""
         waits = "nothing waits" if self.stage is None else f"stage {self.stage} waits"
         rate = f"rate {100 * (self.rate - 1):+.0f} %"
-        return f"scenario {self.number} ({rate}), P{100 * quantile:g} {format_duration(self.quantile_ns)}, {waits}"
+        return f"scenario {self.number} ({rate}), {name} {format_duration(self.quantile_ns)}, {waits}"
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,14 @@ class Reliability:
         """Whether the plan kept at least the share asked for."""
         return bool(self.scenarios) and self.kept >= self.confidence * self.scenarios
 
-    def text(self, quantile: float) -> str:
-        """Say how the test went, in a line."""
+    def text(self, name: str) -> str:
+        """Say how the test went, in a line, given the name of the quantile."""
         if not self.scenarios:
             return f"not tested (asked for: {100 * self.confidence:g} % of scenarios)"
         share = 100 * self.kept / self.scenarios
         interval = f"95 % interval {100 * self.low:.0f}–{100 * self.high:.0f} %"
         verdict = "" if self.passed else f", fewer than the {100 * self.confidence:g} % asked for"
-        worst = "" if self.worst is None else f"; worst: {self.worst.text(quantile)}"
+        worst = "" if self.worst is None else f"; worst: {self.worst.text(name)}"
         return f"kept in {self.kept} of {self.scenarios} fresh scenarios ({share:.0f} %; {interval}){verdict}{worst}"
 
 
