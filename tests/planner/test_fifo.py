@@ -176,7 +176,8 @@ def check(plan: mp.Plan, everything: Everything, path: Path) -> None:
 
 def test_cheapest_fifo_plan_is_found(tmp_path: Path) -> None:
     violations, seen = Violations(), Counter[str]()
-    numbers = range(FIRST, FIRST + campaign_size(60, 2_000))
+    # In the last one choices are listed that are refused even where all stages are ideal.
+    numbers = [*range(FIRST, FIRST + campaign_size(60, 2_000)), 6877]
     for number in numbers:
         with violations.case(number):
             instance = fifo_instance(number)
