@@ -135,7 +135,7 @@ def fields_of(model: type) -> list[str]:
 def report_models() -> list[type]:
     return [
         value
-        for value in (vars(documents) | vars(comparisons) | vars(catalog)).values()
+        for value in (vars(documents) | vars(replays) | vars(comparisons) | vars(catalog)).values()
         if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report
     ]
 
