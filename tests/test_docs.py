@@ -144,6 +144,7 @@ def report_models() -> list[type]:
     return [
         value
         for value in (vars(documents) | vars(comparisons) | vars(catalog) | vars(fragilities)).values()
+        for value in (vars(documents) | vars(replays) | vars(comparisons) | vars(catalog)).values()
         if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report
     ]
 

@@ -104,8 +104,8 @@ Drift = Annotated[
     str | None,
     option(
         "SHARE",
-        "With --guarantee reliable: by how much tomorrow's rate is typically off, such as 10%; by default as uncertain "
-        "as the sample's.",
+        "With --guarantee reliable: by how much tomorrow's rate is typically off, such as 10%; by default as parts of "
+        "the sample differ.",
     ),
 ]
 Seeds = Annotated[

@@ -148,8 +148,8 @@ def plan(
     confidence : float, optional
         Of guarantee ``reliable``: the share of scenarios that must keep the objective; 0.95 by default.
     drift : float, optional
-        Of guarantee ``reliable``: by which share tomorrow's rate is typically off (one standard deviation); by default
-        by as much as the sample's own mean rate is uncertain.
+        Of guarantee ``reliable``: by which share tomorrow's rate is typically off (one standard deviation), beyond the
+        chance of resampling; by default as much as parts of the sample differ beyond it.
     seeds : int
         Of guarantee ``reliable``: draws of tokens and service times for every scenario that the plan is chosen on.
     progress : callable, optional

@@ -9,8 +9,12 @@ gap is the sample's on average, and within a block bursts are what they were.
 the sample at a server that is a quarter faster than the mean rate: what a plan has to live through as a whole. At most
 a twentieth of the sample, or hardly anything would be resampled.
 
-*Drift*: the rate of each scenario is multiplied by exp(drift·Z), Z standard normal. By default the drift is the
-standard error of the sample's own mean rate, from the means of ten parts of it: no sample knows its rate any better.
+*Twice*: what is resampled is a resample itself. The sample is one draw of what traffic there is, and tomorrow will be
+another: it differs from the sample as two draws do, √2 times as much as a draw differs from its mean. Resampled once, a
+plan that is made to keep the luck of one sample would look more reliable than it is.
+
+*Drift*: the rate of each scenario is multiplied by exp(drift·Z), Z standard normal. By default the drift is by how much
+mean rates of ten parts of the sample differ beyond what the memory of its gaps explains, near 0 for stationary ones.
 
 References
 ----------
@@ -102,7 +106,8 @@ class ScenarioSource:
         which = int(rng.integers(len(self.traces)))
         rate = math.exp(self.drifts[which] * rng.standard_normal())
         drawn_by = int(rng.integers(2**63))
-        gaps = resample(self.gaps_ns[which], self.blocks[which], rng)
+        block = self.blocks[which]
+        gaps = resample(resample(self.gaps_ns[which], block, rng), block, rng)
         after = np.concatenate([[0.0], np.cumsum(gaps, dtype=np.float64) / rate])
         # A drift that nobody can mean makes traces longer than any may be.
         arrival_ns = np.rint(np.minimum(after, MAX_DURATION_NS)).astype(np.int64)
@@ -132,8 +137,16 @@ def block_length(gaps_ns: Int64, params: ScenarioParams = ScenarioParams()) -> f
 def best_block(values: Float64) -> float:
     """Best mean block length of the stationary bootstrap for the variance of the mean of n values.
 
-    (G²/g²)^(1/3)·n^(1/3) with G = Σ λ(k/M)·|k|·R(k) and g = Σ λ(k/M)·R(k), R the autocovariance, λ the flat-top window
-    and M twice the lag after which no correlation stands out.
+    (G²/g²)^(1/3)·n^(1/3), with both sums of `sum_covariances`.
+    """
+    weighted, spread = sum_covariances(values)
+    return float(np.cbrt((weighted / spread) ** 2 * values.size)) if spread > 0.0 else 1.0
+
+
+def sum_covariances(values: Float64) -> tuple[float, float]:
+    """G = Σ λ(k/M)·|k|·R(k) and g = Σ λ(k/M)·R(k), the variance of the mean of n values times n.
+
+    R is the autocovariance, λ the flat-top window, and M twice the lag after which no correlation stands out.
     """
     count = values.size
     centred = values - values.mean()
@@ -141,7 +154,7 @@ def best_block(values: Float64) -> float:
     most = min(count - 1, math.ceil(math.sqrt(count)) + run)
     covariance = np.array([centred[: count - lag] @ centred[lag:] for lag in range(most + 1)]) / count
     if covariance[0] <= 0.0:
-        return 1.0
+        return 0.0, 0.0
     stands_out = np.abs(covariance[1:] / covariance[0]) >= 2.0 * math.sqrt(math.log10(count) / count)
     # The first lag after which a run of correlations does not stand out.
     quiet = [lag for lag in range(most - run + 1) if not stands_out[lag : lag + run].any()]
@@ -149,10 +162,7 @@ def best_block(values: Float64) -> float:
     window = min(2 * max(last, 1), most)
     lags = np.arange(1, window + 1)
     weight = np.clip(2.0 * (1.0 - lags / window), 0.0, 1.0) * covariance[1 : window + 1]
-    spread = covariance[0] + 2.0 * weight.sum()
-    if spread <= 0.0:
-        return 1.0
-    return float(np.cbrt((2.0 * (lags * weight).sum() / spread) ** 2 * count))
+    return float(2.0 * (lags * weight).sum()), float(covariance[0] + 2.0 * weight.sum())
 
 
 def longest_busy_period(gaps_ns: Int64, faster: float) -> int:
@@ -165,6 +175,13 @@ def longest_busy_period(gaps_ns: Int64, faster: float) -> int:
 
 
 def estimate_drift(gaps_ns: Int64, params: ScenarioParams = ScenarioParams()) -> float:
-    """Standard error of the logarithm of the mean rate, from the mean gaps of equal parts of the sample."""
-    means = np.array([part.mean() for part in np.array_split(gaps_ns.astype(np.float64), params.parts)])
-    return float(means.std(ddof=1) / math.sqrt(params.parts) / means.mean())
+    """By how much the mean rate is off beyond what resampling has: standard deviation of its logarithm.
+
+    From the mean gaps of equal parts of the sample, which differ more than the memory of its gaps explains where the
+    rate itself changes.
+    """
+    gaps = gaps_ns.astype(np.float64)
+    means = np.array([part.mean() for part in np.array_split(gaps, params.parts)])
+    by_parts = float(means.var(ddof=1)) / params.parts
+    by_memory = max(0.0, sum_covariances(gaps)[1]) / gaps.size
+    return math.sqrt(max(0.0, by_parts - by_memory)) / float(gaps.mean())
