@@ -34,7 +34,7 @@ from golden.answering import versions
 from golden.layout import ANSWERS
 from mipplan.core import Fault
 from mipplan.profiles import Finding
-from mipplan.reporting import catalog, comparisons, documents
+from mipplan.reporting import catalog, comparisons, documents, imports
 from mipplan.result import Interval
 from mipplan.solvers import SolverInfo
 from mipplan.tuner import Action, WorstWindow
@@ -56,6 +56,8 @@ HEADINGS: dict[type, str] = {
     documents.FleetReport: "fleet",
     catalog.ProfilesReport: "profiles",
     catalog.ExaminationReport: "profiles --check",
+    imports.ImportReport: "profiles import",
+    imports.PricesReport: "profiles prices",
     catalog.SolversReport: "solvers",
     documents.ErrorReport: "error",
     documents.ChoiceReport: "choice",
@@ -82,6 +84,8 @@ HEADINGS: dict[type, str] = {
     documents.SloRelaxationReport: "relaxation",
     catalog.HardwareReport: "hardware",
     catalog.TableReport: "table",
+    imports.ImportedFileReport: "imported file",
+    imports.ImportedRowReport: "imported row",
     SolverInfo: "solver",
     Fault: "fault",
     Finding: "finding",
@@ -133,7 +137,7 @@ def fields_of(model: type) -> list[str]:
 def report_models() -> list[type]:
     return [
         value
-        for value in (vars(documents) | vars(comparisons) | vars(catalog)).values()
+        for value in (vars(documents) | vars(comparisons) | vars(catalog) | vars(imports)).values()
         if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report
     ]
 

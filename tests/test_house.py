@@ -31,7 +31,8 @@ MOST_LINES, LEAST_LINES = 400, 60
 MOST_FILES = 12
 #: The whole house: what is added beyond this takes something away, or has a reason to change the number. It was 37,000
 #: lines when the house was rebuilt; laws of dispatch, sharper certificates and a policy by expected loss came after.
-MOST_FILES_OF_ALL, MOST_LINES_OF_ALL = 200, 42_000
+#: New since: the way from a model to a profile, so that profiles are imported or measured instead of typed in.
+MOST_FILES_OF_ALL, MOST_LINES_OF_ALL = 240, 47_000
 #: How many of the package's files a call enters, and how deep its stack gets, on the shipped examples.
 HOPS = {"plan, video-monitoring": (35, 14), "replay, numpy engine": (18, None), "retune, second": (15, None)}
 
