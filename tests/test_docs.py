@@ -35,7 +35,7 @@ from golden.layout import ANSWERS
 from mipplan.core import Fault
 from mipplan.profiles import Finding
 from mipplan.profiling import MachineRecord
-from mipplan.reporting import catalog, comparisons, documents, fragilities, replays
+from mipplan.reporting import catalog, comparisons, documents, fragilities, imports, replays
 from mipplan.result import Interval
 from mipplan.solvers import SolverInfo
 from mipplan.tuner import Action, WorstWindow
@@ -61,6 +61,8 @@ HEADINGS: dict[type, str] = {
     MachineRecord: "machine",
     catalog.ProfilesReport: "profiles",
     catalog.ExaminationReport: "profiles --check",
+    imports.ImportReport: "profiles import",
+    imports.PricesReport: "profiles prices",
     catalog.SolversReport: "solvers",
     documents.ErrorReport: "error",
     documents.ChoiceReport: "choice",
@@ -92,6 +94,8 @@ HEADINGS: dict[type, str] = {
     documents.SloRelaxationReport: "relaxation",
     catalog.HardwareReport: "hardware",
     catalog.TableReport: "table",
+    imports.ImportedFileReport: "imported file",
+    imports.ImportedRowReport: "imported row",
     SolverInfo: "solver",
     Fault: "fault",
     Finding: "finding",
@@ -143,8 +147,8 @@ def fields_of(model: type) -> list[str]:
 def report_models() -> list[type]:
     return [
         value
-        for value in (vars(documents) | vars(comparisons) | vars(catalog) | vars(fragilities)).values()
-        for value in (vars(documents) | vars(replays) | vars(comparisons) | vars(catalog)).values()
+        for room in (documents, replays, comparisons, catalog, fragilities, imports)
+        for value in vars(room).values()
         if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report
     ]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import mipplan as mp
+from mipplan.importers import FORMATS
 from mipplan.profiling import SUBJECTS
 from mipplan.replayer import ENGINES
 from mipplan.solvers import available_solvers
@@ -54,6 +55,7 @@ def test_every_plug_point_has_a_recipe() -> None:
         "… a replay engine",
         "… a key of the pipeline file",
         "… an option of `plan`",
+        "… a format of measurements",
         "… a hardware type or profiles",
     }
 
@@ -75,6 +77,11 @@ def missing(recipe: str, name: str, leave_out: tuple[str, ...] = ()) -> list[str
 def test_solver_stands_in_all_places(name: str) -> None:
     register = "mipplan/solvers/register.py"  # holds the class, which holds the name
     assert missing("… a solver", name, (*OF_PACKAGES, register)) == []
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_format_of_measurements_stands_in_all_places(name: str) -> None:
+    assert missing("… a format of measurements", name) == []
 
 
 @pytest.mark.parametrize("name", POLICIES)

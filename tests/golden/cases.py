@@ -158,6 +158,12 @@ COMMANDS: dict[str, str] = {
     "profiles-small": "profiles --profiles small",
     "profiles-small-check": "profiles --profiles odd --check",
     "profiles-nowhere": "profiles --profiles nowhere",
+    "profiles-import": "profiles import perf.csv --model net --hardware t4 --out imported",
+    "profiles-import-refused": "profiles import loaded.csv --model net --hardware t4 --out imported",
+    "profiles-import-faults": "profiles import perf.csv nowhere.csv counts.csv --format auto --batch 3 --out imported",
+    "profiles-prices": "profiles prices list.csv --region us-east-1 --hardware t4=g4dn.xlarge --hardware "
+    "a100=p4d.24xlarge/8 --out priced/hardware.yaml",
+    "profiles-prices-faults": "profiles prices list.csv --region us-east1 --out priced/hardware.yaml",
     "solvers": "solvers",
 }
 
@@ -174,6 +180,8 @@ USAGE: dict[str, str] = {
     "help-fleet": "fleet --help",
     "help-verify": "verify --help",
     "help-profiles": "profiles --help",
+    "help-profiles-import": "profiles import --help",
+    "help-profiles-prices": "profiles prices --help",
     "help-solvers": "solvers --help",
     "unknown-command": "paln cascade",
     "unknown-flag": "plan cascade --trace steady --colour",

@@ -40,6 +40,17 @@ classify,gpu,1,4.0,90,made up
 classify,gpu,8,400.0,411.0,made up
 classify,gpu,16,401.0,411.0,made up
 """
+_PERF = (
+    "Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,Server Compute Input,"
+    "Server Compute Infer,Server Compute Output,Client Recv,p50 latency,p99 latency\n"
+)
+_PERF_LOADED = "4,130,100,900,9000,150,8700,50,50,30000,31000\n"
+_PRICES = """\
+instance,accelerator,accelerator_count,accelerator_memory_gb,region,on_demand_usd_per_hour
+g4dn.xlarge,T4,1,16,us-east-1,0.526
+g4dn.xlarge,T4,1,16,eu-west-1,0.587
+p4d.24xlarge,A100,8,40,us-east-1,32.7726
+"""
 _SMALL = """\
 name: small
 slo: 100ms
@@ -106,6 +117,9 @@ def lay_out(folder: Path) -> None:
         "broken-fleet.yaml": _BROKEN_FLEET,
         "hopeless.yaml": _HOPELESS,
         "arrivals.csv": "arrival_ms\n" + "".join(f"{i * 7 + (i * i) % 7}\n" for i in range(300)),
+        "perf.csv": f"{_PERF}1,100,100,900,50,150,8700,50,50,9900,11000\n{_PERF_LOADED}",
+        "loaded.csv": f"{_PERF}{_PERF_LOADED}",
+        "list.csv": _PRICES,
         "rush.csv": "arrival_ms\n" + "".join(f"{i / 10}\n" for i in range(300)),
         "counts.csv": "requests_per_s\n"
         + "".join(f"{count}\n" for count in (80, 120, 0, 150, 90, 200, 140, 60)),

@@ -361,6 +361,7 @@ def test_a_published_table_is_held_to_littles_law(tmp_path: Path) -> None:
     rows = "a,inf1,4,400,inferences,10,11,\na,inf1,8,1600,inferences,10,11,\na,inf1,16,9999,tokens,20,21,\n"
     rows += "b,inf1,1,100,inferences,,,\nb,inf1,2,100,inferences,9,9,3\n"
     file = imported(tmp_path, "t.csv", header + rows, Stated())
+    assert file.format == "published"
     assert batches(file) == {4: 10.0, 16: 20.0}
     assert {row.statistic for row in file.rows} == {"median"}
     assert [fault.message.partition(":")[0] for fault in file.refused] == [
