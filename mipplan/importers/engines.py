@@ -24,7 +24,7 @@ _SHAPE = re.compile(r"Input inference shapes? ?: (\S.*)")
 _BINDING = re.compile(
     r"(?:Created input binding for|Input binding for) (\S+) (?:with dimensions )(\d+(?:x\d+)*)"
 )
-_STREAMS = re.compile(r"\[I\] (?:Inference )?Streams: (\d+)")
+_STREAMS = re.compile(r"\[I\] (?:Inference )?Streams: (\d{1,6})")
 _SUMMARY = re.compile(r"\[I\] Latency: (min = .*)")
 _STATISTIC = re.compile(r"(min|max|mean|median|percentile\(\d+(?:\.\d+)?%?\)) = (\S+) (\w+)")
 _AFTER_SUMMARY = re.compile(r"\[I\] GPU Compute Time: ")
@@ -126,8 +126,8 @@ def _batch_of(reading: Reading, place: str, run: _TrtexecRun) -> int:
     "Batch: 1" is no evidence: trtexec writes it for engines that were built with another batch size, too.
     """
     stated = reading.stated.batch
-    sizes = sorted({int(size) for _, size in run.leading if size.isdecimal()})
-    if run.implicit.isdecimal() and int(run.implicit) > 1:
+    sizes = sorted({int(size) for _, size in run.leading if size.isdecimal() and len(size) < 10})
+    if run.implicit.isdecimal() and len(run.implicit) < 10 and int(run.implicit) > 1:
         sizes = [int(run.implicit)]
     elif run.implicit == "1" and len(sizes) == 1 and stated is None:
         sizes = sizes if sizes == [1] else []

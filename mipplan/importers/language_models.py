@@ -81,8 +81,11 @@ def _read_latencies(reading: Reading, document: dict[str, Any]) -> None:
 def read_genai_perf(reading: Reading) -> None:
     """Read a summary of GenAI-Perf or AIPerf of requests sent one at a time."""
     document, path = reading.file.json, reading.file.path
+    if not isinstance(document, dict):
+        reading.faults.append(Fault(path, "expected one JSON object"))
+        return
     settings = document["input_config"]
-    concurrency = {value for value in fields_at(settings, "concurrency") if value is not None}
+    concurrency = {value for value in fields_at(settings, "concurrency") if isinstance(value, int)}
     rates = [value for value in fields_at(settings, "request_rate") if value is not None]
     if rates or concurrency != {1}:
         several = next((value for value in concurrency if type(value) is int and value > 1), None)
@@ -97,7 +100,7 @@ def read_genai_perf(reading: Reading) -> None:
         return
     measured = document["request_latency"]
     unit = measured.get("unit") if isinstance(measured, dict) else None
-    if unit not in _MS:
+    if not isinstance(unit, str) or unit not in _MS:
         reading.faults.append(Fault(f"{path}: request_latency.unit", f"expected ms, found {shown(unit)}"))
         return
     mean_ms = reading.number(path, "request_latency.avg", measured.get("avg")) * _MS[unit]
@@ -109,7 +112,8 @@ def read_genai_perf(reading: Reading) -> None:
     for name, what in (("input_sequence_length", "prompts"), ("output_sequence_length", "answers")):
         length = document.get(name)
         average = length.get("avg") if isinstance(length, dict) else None
-        spans += [] if average is None else [f"{what} of {average:g} tokens"]
+        if average is not None:
+            spans.append(f"{what} of {reading.number(path, f'{name}.avg', average, zero=True):g} tokens")
     what = ", ".join(["latency of single requests", *spans, "network included"])
     reading.keep(path, next(iter(sizes), 1), mean_ms, "mean", what, model=model, latency_p99_ms=p99_ms)
 

@@ -65,7 +65,10 @@ class MeasurementFile:
         first = next(line for line in self.text.splitlines() if line.strip())
         if self.is_json or "," not in first:
             return ()
-        return tuple(cell.strip() for cell in next(csv.reader([first]), ()))
+        try:
+            return tuple(cell.strip() for cell in next(csv.reader([first]), ()))
+        except csv.Error:  # a line longer than any header
+            return ()
 
     @cached_property
     def json(self) -> Any:

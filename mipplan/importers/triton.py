@@ -64,7 +64,7 @@ def _read_alone(reading: Reading, record: Record) -> None:
     cells, place = record.cells, record.place
     compute = _COMPUTE if _COMPUTE[0] in cells else _OLD_COMPUTE if _OLD_COMPUTE[0] in cells else ()
     rate = reading.number(place, "Inferences/Second", cells.get("Inferences/Second"))
-    computed_us = sum(reading.number(place, name, cells[name], zero=True) for name in compute)
+    computed_us = sum(reading.number(place, name, cells.get(name), zero=True) for name in compute)
     others = [reading.number(place, name, cells[name], zero=True) for name in _PARTS if name in cells]
     seen = next((name for name in ("Avg latency", "p50 latency") if cells.get(name)), "")
     if compute and len(others) == len(_PARTS):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import re
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from campaigns import campaign_size
 from mipplan.core import InputError
-from mipplan.importers import Stated, read_measurements
+from mipplan.importers import FORMATS, Stated, read_measurements
 
 FILES = Path(__file__).parent / "files"
 PERF = (FILES / "perf_analyzer.csv").read_text(encoding="utf-8")
@@ -283,3 +287,38 @@ def test_what_is_stated_is_checked(format: str, stated: Stated, told: str) -> No
     with pytest.raises(InputError) as caught:
         read_measurements(FILES / "timm.csv", format, stated)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FILES.iterdir() if path.name != "README.md"))
+def test_any_damage_is_read_or_refused(name: str, tmp_path: Path) -> None:
+    """Cells and values that are swapped, doubled or replaced lead to rows or an `InputError`, never another error."""
+    random = Random(17)
+    whole = (FILES / name).read_text(encoding="utf-8")
+    pieces = re.split(r"([,:\s\[\]{}=]+)", whole)
+    odd = (
+        "",
+        "null",
+        "[]",
+        "{}",
+        '"x"',
+        "-1",
+        "1e999",
+        "9" * 5000,
+        "true",
+        "\u00b2",
+        "[",
+        "}",
+        ",",
+        "\n",
+        '"',
+    )
+    path = tmp_path / name
+    for _ in range(campaign_size(60, 3_000)):
+        changed = list(pieces)
+        for _ in range(random.randint(1, 3)):
+            at = random.randrange(len(changed))
+            changed[at] = random.choice([*odd, changed[random.randrange(len(changed))]])
+        path.write_text("".join(changed), encoding="utf-8")
+        for known in ("auto", *FORMATS):
+            with contextlib.suppress(InputError):
+                read_measurements(path, known, Stated({}, {}, random.choice([None, 2])))
