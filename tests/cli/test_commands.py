@@ -159,6 +159,34 @@ def test_a_worst_case_is_shown_and_verified(run: Run) -> None:
     assert own["envelope"]
 
 
+def test_a_reliable_plan_shows_its_test(run: Run) -> None:
+    flags = (*PLAN, "--trace", "other.csv", "--guarantee", "reliable", "--confidence", "0.5", "--drift", "5%")
+    result = run(*flags, "--out", "plan.json")
+    assert result.exit_code == 0, result.output
+    assert "of 5 fresh scenarios" in " ".join(result.stdout.split())
+    document = json.loads(run(*flags, "--json").stdout)
+    jsonschema.validate(document, documents.PlanReport.model_json_schema())
+    record = document["reliability"]
+    assert (document["guarantee"], document["law_costs"]) == ("reliable", None)
+    assert (record["scenarios"], len(record["blocks"]), record["passed"]) == (5, 2, True)
+    assert record["drift"] == pytest.approx(0.0488, abs=1e-4)
+    assert record["summary"] in " ".join(result.stdout.split())
+    saved = mp.Plan.load("plan.json")
+    assert saved.reliability is not None
+    assert saved.reliability.kept == record["kept"]
+    assert "reliability" not in json.loads(run(*PLAN, "--json").stdout)
+
+
+def test_faults_of_a_reliable_plan_come_at_once(run: Run) -> None:
+    result = run(*PLAN, "--guarantee", "reliable", "--confidence", "2", "--drift", "much", "--seeds", "0")
+    assert result.exit_code == 2
+    for said in ("--confidence: expected a share", "--drift: expected a share", "--seeds: expected a whole"):
+        assert said in result.output
+    other = run(*PLAN, "--trace", "other.csv", "--confidence", "0.9")
+    assert other.exit_code == 2
+    assert "trace: several samples go with the guarantee 'reliable' only" in other.output
+
+
 def test_a_sharp_certificate_says_for_which_runs_it_holds(run: Run) -> None:
     flags = (*PLAN, "--certificate", "sharp", "--runs", "0.9:1:settled", "--time-limit", "5s")
     result = run(*flags, "--out", "plan.json")
