@@ -320,15 +320,6 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
             session.exit_code = EXIT_NO_ANSWER
 
 
-for _command in (
-    plan,
-    replay,
-    compare,
-    tune,
-    fleet,
-    verify,
-    profile,
-    profiles,
-    solvers,
-):  # in the order of the help
+# In the order of the help.
+for _command in (plan, replay, compare, tune, fleet, verify, profile, profiles, solvers):
     app.command()(_command)
