@@ -8,7 +8,6 @@ busy, or its own threads were ready and had to wait for a processor.
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +131,8 @@ def waited_ns(proc: Path = _PROC) -> int | None:
 
 def preemptions() -> int:
     """How often this process, and those it has started and waited for, were made to give up a processor."""
+    import resource
+
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_nivcsw for usage in used)
 
@@ -167,5 +168,7 @@ def _waited(run: TimedRun, params: DisturbanceParams) -> bool:
 
 def children_cpu_ns() -> int:
     """CPU time of processes that this one has waited for, in nanoseconds."""
+    import resource
+
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return round((usage.ru_utime + usage.ru_stime) * NS_PER_S)

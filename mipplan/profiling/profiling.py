@@ -128,6 +128,10 @@ def measure(
     InputError
         With all that is wrong in the arguments; or if the model cannot be loaded.
     """
+    if os.name != "posix":
+        raise InputError.one(
+            "model", "measuring needs Linux or another POSIX system: replicas are told over pipes"
+        )
     faults = Faults()
     sizes = faults.take(lambda: _checked_batches(batches))
     faults.take(lambda: _check_numbers(threads, together, precision, timeout_s, axes or {}))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import select
 import time
 from collections.abc import Callable
@@ -121,6 +120,8 @@ def _forget_peak() -> None:
 
 def _peak_gib() -> float:
     """Most memory that this process, or one that it has waited for, has held."""
+    import resource
+
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,13 +11,16 @@ from rich.markup import escape
 from mipplan.certificate import plan_services
 from mipplan.core import NS_PER_MS, NS_PER_S
 from mipplan.profiles import Finding, Profiles, Severity, examine
-from mipplan.profiling import BatchMeasurement, MachineRecord, Measurement
+from mipplan.profiling import MachineRecord
 from mipplan.reporting.documents import Report
 from mipplan.reporting.text import counted, show_notes, show_parts, table
 from mipplan.result import Plan
 from mipplan.solvers import SolverInfo
 from mipplan.tokens import realise
 from mipplan.trace import Trace
+
+if TYPE_CHECKING:  # only who measures needs what measures
+    from mipplan.profiling import BatchMeasurement, Measurement
 
 #: At most this many findings about chosen hardware are spelt out in a plan's remarks, because they are read in passing.
 _SPELT_OUT = 3

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.profiling import Ending, MeasuringParams
+from mipplan.profiling import SUBJECTS, Ending, MeasuringParams
 from mipplan.reporting.catalog import MeasurementReport
 from profiling.subjects_under_test import serving, write_module, write_onnx
 
@@ -31,6 +31,14 @@ QUICK: dict[str, Any] = {
     "time_limit_s": 60,
     "params": MeasuringParams(first_look=1_000, most_runs=30, block_s=0.05),
 }
+
+#: What a user may write, the kind of it, and what the model is then called.
+KINDS = [
+    ("models/resnet50-v1.ONNX", "onnx", "resnet50-v1"),
+    ("https://host/v2/models/resnet%2050/versions/3", "oip", "resnet 50"),
+    ("OMP=1 python -u serve/detect.py --batch {batch}", "command", "detect"),
+    ("package.module:Class.method", "callable", "method"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +141,13 @@ def test_a_function_itself_is_called_in_this_process() -> None:
     assert found.to_pandas().index.tolist() == [5]
 
 
+@pytest.mark.parametrize(("text", "kind", "name"), KINDS)
+def test_kinds_recognise_their_own_and_name_it(text: str, kind: str, name: str) -> None:
+    assert next(known for known, one in SUBJECTS.items() if one.recognises(text)) == kind
+    assert SUBJECTS[kind].default_name(text) == name
+    assert {kind for _, kind, _ in KINDS} == set(SUBJECTS)
+
+
 def test_inputs_are_made_before_the_clock_runs() -> None:
     found = mp.measure("served:counts", batches=[3], inputs="served:made", **QUICK)
     assert found.failures == {}
@@ -148,7 +163,8 @@ def test_replicas_together_are_processes_of_their_own_and_all_count() -> None:
     assert found.failures == {}
     signs = Counter(Path("signs").read_text().split())
     assert len(signs) == 2
-    assert found.batches[1].latency_ns.size + found.batches[1].warm_up > max(30, *signs.values()) / 2
+    # Whoever is done goes on beside the other, uncounted.
+    assert 30 <= found.batches[1].latency_ns.size + found.batches[1].warm_up <= signs.total()
     assert all("2 replicas at once" in text for text in found.table.source)
 
 
