@@ -321,15 +321,6 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
             session.exit_code = EXIT_NO_ANSWER
 
 
-for _command in (
-    plan,
-    replay,
-    compare,
-    fragility,
-    tune,
-    fleet,
-    verify,
-    profiles,
-    solvers,
-):  # in the order of the help
+# In the order of the help.
+for _command in (plan, replay, compare, fragility, tune, fleet, verify, profiles, solvers):
     app.command()(_command)
