@@ -231,7 +231,7 @@ def fragility(
     plot: Annotated[Path | None, flags.picture("the latency quantile along every axis")] = None,
     json: flags.Json = False,
 ) -> None:
-    """Say what breaks a plan first: more or burstier traffic, slower service, lost replicas (code 1: misses as is)."""
+    """Say what breaks a plan first: more traffic, burstier traffic, slower service, a lost replica."""
     with Session(context, json) as session:
         from mipplan.replayer import check_manner
 

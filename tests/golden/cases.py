@@ -126,10 +126,12 @@ COMMANDS: dict[str, str] = {
     "compare-faults": "compare cascade --trace steady --planners certified,best --split 2 --discipline lifo "
     "--quantile 0 --seed -1 --time-limit 3 --plot a.txt --slo 5",
     # fragility
-    "fragility": "fragility cascade.json --trace steady --to 20s",
-    "fragility-video": "fragility video.json --trace bursty --to 10s --discipline fifo --seed 3 --out fragility.json",
+    "fragility": "fragility cascade.json --trace steady --to 20s --engine numpy",
+    "fragility-video": "fragility video.json --trace bursty --to 10s --discipline fifo --seed 3 --engine numpy "
+    "--out fragility.json",
     "fragility-missed": "fragility cascade.json --trace bursty --to 10s --engine numpy",
-    "fragility-plot": "fragility cascade.json --trace counts.csv --expand uniform --plot fragility.svg",
+    "fragility-plot": "fragility cascade.json --trace counts.csv --expand uniform --engine numpy "
+    "--plot fragility.svg",
     "fragility-no-plan": "fragility infeasible.json --trace steady --to 5s",
     "fragility-faults": "fragility nowhere.json --trace nowhere.csv --discipline lifo --engine cython --seed -1 "
     "--plot a.txt --out nowhere/a.json",
