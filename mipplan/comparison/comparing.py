@@ -121,9 +121,9 @@ def compare(
         If there is no solver for the certified plan.
     """
     check_all(
+        lambda: resolve_objective(pipeline, slo_s, quantile, seed, per_s=per_s, share=share),
         lambda: check_rules(split, discipline, planners, seed, seeds, time_limit_s),
         lambda: split_trace(trace, split),
-        lambda: resolve_objective(pipeline, slo_s, quantile, seed, per_s=per_s, share=share),
         lambda: check_names(pipeline, profiles),
         lambda: check_laws(pipeline, dispatch),
     )

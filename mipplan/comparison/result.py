@@ -138,6 +138,8 @@ class Comparison(Printable):
     rows: tuple[ComparisonRow, ...]
     left_out: tuple[Contender, ...] = ()
 
+    slo_ns = FieldOf[int]("objective.slo_ns")
+    """The objective in nanoseconds."""
     slo_s = FieldOf[float]("objective.slo_ns", NS_PER_S)
     """The objective in seconds."""
     quantile = FieldOf[float]("objective.quantile")

@@ -316,7 +316,7 @@ def test_all_bad_arguments_come_at_once(problem: Problem) -> None:
         )
     places = [fault.place for fault in failure.value.faults]
     assert places == [
-        *("quantile", "split", "discipline", "planners", "planners", "seeds", "time_limit_s", "slo_s")
+        *("slo_s", "quantile", "split", "discipline", "planners", "planners", "seeds", "time_limit_s")
     ]
     assert "did you mean 'certified'" in str(failure.value)
 
