@@ -166,6 +166,7 @@ def compare(
     """Compare planners: plan on the first part of a trace, judge on that and on the rest."""
     with Session(context, json) as session:
         from mipplan.comparison import Contender, check_rules
+        from mipplan.core import check_quantile
 
         faults = Faults()
         limits = faults.take(lambda: inputs.slo_of(slo))
@@ -174,6 +175,7 @@ def compare(
         asked = faults.take(lambda: inputs.read_pipeline(pipeline))
         measured = faults.take(lambda: inputs.read_profiles(profiles))
         arrivals = faults.take(lambda: inputs.read_trace(trace, expand, spread, seed, start, end))
+        faults.take(lambda: None if quantile is None else check_quantile(quantile))
         names = list(Contender) if planners is None else inputs.names_in(planners)
         faults.take(
             lambda: check_rules(

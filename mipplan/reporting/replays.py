@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -165,6 +166,8 @@ def replay_command_report(
         trace=trace,
         dispatch=dispatch or plan.dispatch,
         in_sample=plan.trace is not None and plan.trace.sha256 == trace.sha256,
+        # Of a run inside an arrival curve it is said what its quantile does, not what every query is guaranteed.
+        objective=replace(plan.objective, envelope=None).text,
         kept=result.objective_ns(plan.objective) <= plan.slo_ns,
         replay=replay_report(result, plan.slo_s),
         window_s=None if windows is None else windows.window_s,

@@ -182,7 +182,17 @@ def test_file_has_the_documented_parts(path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
     assert document["format"] == 1
     # A limit is written only where one was hit, laws and a certificate only if they are not the usual ones.
-    unusual = {"limit", "dispatch", "discipline", "certificate", "runs", "per_ns", "share", "others", "reliability"}
+    unusual = {
+        "limit",
+        "dispatch",
+        "discipline",
+        "certificate",
+        "runs",
+        "per_ns",
+        "share",
+        "others",
+        "reliability",
+    }
     assert set(document) == set(PlanDocument.model_fields) - unusual
     assert set(document["figures"]) == {
         *("microusd_per_hour", "lower_bound_microusd_per_hour", "bound_ns", "certificate_ns")
