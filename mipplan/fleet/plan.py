@@ -60,6 +60,7 @@ def plan_fleet(
     checkpoint: str | Path | None = None,
     alternatives: bool = True,
     dispatch: str | None = None,
+    discipline: str = "oldest_first",
     progress: Callable[[str], None] | None = None,
 ) -> FleetPlan:
     """Find the cheapest certified plans of many pipelines that share limited hardware.
@@ -97,6 +98,8 @@ def plan_fleet(
         Whether to look for what would do where not all pipelines fit.
     dispatch : {"eager", "paced"}, optional
         When all stages of all pipelines make batches; by default as each pipeline says.
+    discipline : {"oldest_first"}
+        Which waiting tokens a batch takes first. ``fifo`` is refused: what columns are priced by knows no overtaking.
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -117,7 +120,9 @@ def plan_fleet(
     formulations/columns.md (the bound, claims 1 and 2) and formulations/joint.md.
     """
     started = time.monotonic()
-    settings = FleetSettings(budget, quantile, seed, gap, time_limit_s, method, checkpoint, dispatch)
+    settings = FleetSettings(
+        budget, quantile, seed, gap, time_limit_s, method, checkpoint, dispatch, discipline
+    )
     fleet = read_fleet(pipelines, profiles, limits, settings)
     search = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
     planner = FleetPlanner(fleet, gap, search, n_jobs, resolve_solver(solver), started)

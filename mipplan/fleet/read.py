@@ -45,7 +45,7 @@ from mipplan.documents import (
 )
 from mipplan.fleet.problem import Fleet, FleetMember
 from mipplan.options import check_names
-from mipplan.pipeline import DispatchLaw, Pipeline, are_timed
+from mipplan.pipeline import Discipline, DispatchLaw, Pipeline, are_timed
 from mipplan.profiles import Profiles, limit_problem
 from mipplan.result import resolve_slo_ns
 from mipplan.trace import Trace
@@ -78,6 +78,7 @@ class FleetSettings:
     method: str
     checkpoint: str | PathLike[str] | None
     dispatch: str | None = None
+    discipline: str = Discipline.OLDEST_FIRST
 
     def check(self) -> None:
         """Refuse what cannot be: `InputError` lists every fault."""
@@ -91,6 +92,11 @@ class FleetSettings:
         faults.take(lambda: check_one_of("method", self.method, METHODS))
         if self.dispatch is not None:
             faults.take(lambda: check_one_of("dispatch", self.dispatch, list(DispatchLaw), repr))
+        faults.take(lambda: check_one_of("discipline", self.discipline, Discipline, repr))
+        if self.discipline == Discipline.FIFO:
+            faults.add(
+                Fault("discipline", "fleets are planned for oldest_first: plan a fifo pipeline by itself")
+            )
         if self.checkpoint is not None:
             by_columns = self.method != "joint"
             problem = output_problem(self.checkpoint) if by_columns else 'goes with method="columns" only'

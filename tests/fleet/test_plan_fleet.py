@@ -242,6 +242,12 @@ def test_every_fault_is_named_at_once() -> None:
         mp.plan_fleet({}, profiles)
     with pytest.raises(mp.InputError, match="checkpoint"):
         mp.plan_fleet(pipelines, profiles, method="joint", checkpoint="x.json")
+    for discipline in ("fifo", "lifo"):
+        with pytest.raises(mp.InputError, match="discipline: "):
+            mp.plan_fleet(pipelines, profiles, discipline=discipline)
+    in_windows = {"first": (pipeline.asking({"p99": "1s", "per": "5s"}), trace)}
+    with pytest.raises(mp.InputError, match="one quantile over all queries"):
+        mp.plan_fleet(in_windows, profiles)
 
 
 def test_an_interrupt_leaves_the_best_fleet_so_far() -> None:
