@@ -96,7 +96,7 @@ class AxisFragility:
         if not self.points:
             return "not tried"
         if self.first_break is None:
-            return "missed without any" if self.missed else f"kept at all {len(self.points)} points"
+            return "missed as it is" if self.missed else f"kept at all {len(self.points)} points"
         if self.first_break.is_exact:
             return f"missed from {self.first_break.label} on"
         return f"missed at {len(self.missed)} of {len(self.points)} points, first {self.first_break.label}"

@@ -28,6 +28,13 @@ def run(tables: str, *arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
+def remarks_about_profiles(result: Result) -> list[str]:
+    """Of a plan, without the last remark: the sample is very short, and that is said."""
+    *ours, sample = json.loads(result.stdout)["remarks"]
+    assert sample.startswith("P99 of 4 queries is their maximum")
+    return ours
+
+
 def checked(tables: str) -> tuple[int, ExaminationReport]:
     result = run(tables, *CHECK, "--json")
     document = json.loads(result.stdout)
@@ -64,13 +71,13 @@ def test_the_shipped_profiles_pass() -> None:
 def test_a_plan_spells_out_warnings_about_what_it_chose() -> None:
     result = run(SOUND.replace("resize,cpu,1,2,x\n", ""), *PLAN, "--json")
     assert result.exit_code == 0, result.output
-    (remark,) = json.loads(result.stdout)["remarks"]
+    (remark,) = remarks_about_profiles(result)
     assert remark.startswith("resize on cpu: nothing was measured below batch 2")
 
 
 def test_a_plan_counts_warnings_about_what_it_could_have_chosen() -> None:
     result = run(SOUND + "resize,gpu,4,2,x\nclassify,gpu,4,9,x\n", *PLAN, "--json")
-    (remark,) = json.loads(result.stdout)["remarks"]
+    (remark,) = remarks_about_profiles(result)
     assert remark == (
         "2 warnings about measurements of hardware it could have chosen: "
         "see `mipplan profiles --check --profiles profiles`"
@@ -91,4 +98,4 @@ def test_a_plan_is_silent_about_what_it_could_not_choose() -> None:
         "profiles",
         "--json",
     )
-    assert json.loads(result.stdout)["remarks"] == []
+    assert remarks_about_profiles(result) == []
