@@ -98,8 +98,8 @@ def seconds_of(flag: str, text: str) -> float:
         if flag in _COARSE and _BARE_NUMBER.fullmatch(text.strip()):  # nobody means 5ms here
             message = f"{text.strip()!r} has no unit: write {text.strip()}s"
         elif match := _LONG_UNITS.fullmatch(text.strip()):
-            seconds = float(match["number"]) * (60 if match["unit"] == "m" else 3600)
-            message = f"{text.strip()!r} is not accepted: write it in seconds, {seconds:.12g}s"
+            unit = "min" if match["unit"] == "m" else "h"
+            message = f"{text.strip()!r} is not accepted: write {match['number']}{unit}"
         raise InputError.one(flag, message) from error
 
 

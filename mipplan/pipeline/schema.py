@@ -197,7 +197,9 @@ def read_slo(value: object) -> tuple[int, Slo]:
             else:
                 limits[quantile] = positive_duration(given)
         except ValueError as error:
-            problems.append(f"{key}: {error}")
+            problems.append(
+                f"{key if key in ('per', 'share') or quantile is not None else shown(key)}: {error}"
+            )
     if not limits and not problems:
         problems.append("expected a quantile with its limit, such as p99: 300ms")
     if "share" in read and "per" not in value:

@@ -311,7 +311,7 @@ class PlanReport(Report):
     explanation: list[str] | None
     remarks: list[str]
     plan_file: str | None
-    reliability: ReliabilityReport | None
+    reliability: ReliabilityReport | None = None
 
     _brief = model_serializer(mode="wrap")(without_absent)
 

@@ -128,7 +128,7 @@ TIMES = [
 FLAGS = [
     _replayed("--windows", "0.4ns", said=("--windows: expected a positive number of seconds",)),
     _replayed("--windows", "1ns", said=("--windows: 1 ns makes 500,000,001 windows, more than 1,000,000",)),
-    _replayed("--windows", "5 min", said=("--windows: '5 min' is not accepted: write it in seconds, 300s",)),
+    _replayed("--windows", "5 m", said=("--windows: '5 m' is not accepted: write 5min",)),
     _replayed("--plot", "a.jpg", said=("--plot a.jpg: expected a name that ends in .png, .svg or .pdf",)),
     _replayed(
         "--latencies", "a.txt", said=("--latencies a.txt: expected a name that ends in .csv or .parquet",)

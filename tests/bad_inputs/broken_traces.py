@@ -263,8 +263,8 @@ WINDOWS = [
     Case("window: no unit", ("--from: '10' has no unit: write 10s",), arguments=(*PLAN, "--from", "10")),
     Case(
         "window: in minutes",
-        ("--to: '5min' is not accepted: write it in seconds, 300s",),
-        arguments=(*PLAN, "--to", "5min"),
+        ("--to: '5mins' is not accepted: write 5min",),
+        arguments=(*PLAN, "--to", "5mins"),
     ),
     Case(
         "trace: neither file nor shipped",

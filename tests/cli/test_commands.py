@@ -442,7 +442,7 @@ def test_nothing_found_within_the_limit_is_exit_code_3(run: Run, monkeypatch: py
         ((*PLAN, "--out", "nowhere/plan.json"), 2, "nowhere"),
         ((*PLAN, "--out", "profiles"), 2, "folder"),
         ((*PLAN, "--expand", "poisson"), 2, "expand"),
-        ((*PLAN, "--from", "1h"), 2, "--from"),
+        ((*PLAN, "--from", "1d"), 2, "--from"),
         (("plan", "pipeline.yaml", "--trace", "trace.csv", "--profiles", "missing"), 2, "missing"),
         (("plan", "pipeline.yaml", "--trace", "trace.csv"), 2, "no model 'resize'"),
         (("verify", "pipeline.yaml", "--trace", "trace.csv"), 2, "not a plan file"),

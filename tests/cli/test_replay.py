@@ -196,7 +196,7 @@ def test_all_mistakes_come_at_once_and_nothing_is_written(run: Run) -> None:
         "--out",
         "ok.json",
         "--from",
-        "1h",
+        "1d",
         "--dispatch",
         "lazy",
     )

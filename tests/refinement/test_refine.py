@@ -274,8 +274,10 @@ def test_a_refined_file_says_that_it_rests_on_replay(tmp_path: Path) -> None:
     assert problem.endswith(
         "the plan was refined by replay, which no theorem covers: judge it with mipplan replay"
     )
-    with pytest.raises(mp.InputError, match="guarantee: expected one of trace, envelope, found 'replay'"):
-        mp.plan(plan.pipeline, plan.profiles, trace, guarantee="replay")
+    with pytest.raises(
+        mp.InputError, match="guarantee: expected one of trace, envelope, replay, reliable, found 'refined'"
+    ):
+        mp.plan(plan.pipeline, plan.profiles, trace, guarantee="refined")
 
 
 def test_other_seeds_are_tried_where_something_is_drawn() -> None:
