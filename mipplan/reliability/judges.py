@@ -136,13 +136,15 @@ class Judge:
         )
 
     def lateness_ns(self, choices: Choices, limit: WorkLimit) -> int:
-        """By how much the latency quantile exceeds the deadline; negative if it is below."""
+        """By how much the objective is missed, as if by its first quantile; negative if it is below."""
         configuration = self.configuration(choices)
         if configuration is None or self._oracle is None:
             return NEVER
         runs = dict(self._oracle.runs(configuration, limit))
         lateness_ns = self._oracle.lateness_ns(runs)
-        return int(np.partition(lateness_ns, -1 - self.problem.allowed)[-1 - self.problem.allowed])
+        # Of further quantiles the limits are shifted against the deadline, so latencies are put before the criterion.
+        deadline_ns = self.problem.deadline_ns
+        return self.problem.criterion.figure_ns(lateness_ns + deadline_ns) - deadline_ns
 
     def raised(self, choices: Choices) -> dict[str, Choice]:
         """Return the same with at least the replicas that every stage must have."""

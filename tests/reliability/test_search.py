@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
+from mipplan.core import QuantileLimit
 from mipplan.profiles import LatencyTable
 from mipplan.refinement import WorkLimit
 from mipplan.reliability import Scenario
@@ -143,6 +144,35 @@ def test_more_scenarios_are_kept_once_they_are_demanded() -> None:
         search.find({})
         assert search.keeps_all(search.best)
         assert (search.cost or 0) >= min(instance.good())
+
+
+def test_judges_go_by_windows_and_further_quantiles() -> None:
+    missed = 0
+    for number in range(campaign_size(12, 100)):
+        instance = reliable_instance(3 * number + 1)  # those without random service times
+        limit, asked = WorkLimit(), instance.asked
+        objective = replace(
+            asked.objective,
+            per_ns=max(1, instance.scenarios[0].trace.span_ns // 4),
+            share=0.75,
+            others=(QuantileLimit(asked.quantile / 2, max(1, asked.slo_ns // 2)),),
+        )
+        asked = replace(asked, objective=objective)
+        draws = ServiceDraws(asked)
+        for scenario in instance.scenarios:
+            judge = Judge(asked, scenario, draws, 1 << 20)
+            for choices in list(all_choices(asked.pipeline, asked.profiles))[:12]:
+                made = {stage: Choice(*choice) for stage, choice in choices.items()}
+                if judge.configuration(made) is None:
+                    continue
+                plan = replace(asked, choices=made)
+                queue = asked.discipline.value
+                run = mp.replay(plan, scenario.trace, seed=scenario.seed, discipline=queue)
+                late_ns = run.objective_ns(objective) - asked.slo_ns
+                assert judge.keeps(made, limit) == (late_ns <= 0), (number, choices)
+                assert judge.lateness_ns(made, limit) == late_ns, (number, choices)
+                missed += late_ns > 0
+    assert missed > 0
 
 
 def test_judges_are_made_again_when_memory_is_short() -> None:
