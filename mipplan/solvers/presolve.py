@@ -10,17 +10,32 @@ reduced costs also guide labels over (cost, duration, wait), the exact solver of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mipplan.core import Deadline, SolverError
+from mipplan.core import Bool, Deadline, Float64, Int64, SolverError
 from mipplan.solvers.backend import Answer, PackageBackend, Selection, Settings, SolverFeature, Termination
 from mipplan.solvers.lp import relax
+from mipplan.solvers.rounding import Rounding, RoundingParams
 from mipplan_formulations import FORMULATIONS, TimeCostProblem
-from mipplan_formulations.labelling import DualBound, is_chain, solve_by_labels
-from mipplan_formulations.time_cost import Reduction, drop_dominated, drop_useless, keep_modes, suggest
+from mipplan_formulations.labelling import (
+    AscentParams,
+    DualAscent,
+    DualBound,
+    is_chain,
+    solve_by_labels,
+)
+from mipplan_formulations.time_cost import (
+    Improver,
+    Reduction,
+    breakable_paths,
+    drop_dominated,
+    drop_useless,
+    keep_modes,
+    suggest,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,22 @@ class PresolveParams:
     worth_it: float = 0.9  # Another round follows if at most nine tenths of the modes are left.
     relaxation_share: float = 0.25  # At most a quarter of the time left, for one relaxation.
     share: float = 0.4  # At most two fifths of a time limit, so that enough is left for solving.
+    # What follows is for dual ascent, where there are more paths than that; measured on layered graphs of 100 stages.
+    tight_share: float = (
+        0.95  # At most so much of what is then left, because models of such problems get nowhere.
+    )
+    cover_gain: float = (
+        2e-3  # Linear programs for its first prices as long as the bound rises by a fifth of a percent.
+    )
+    passes: int = 20  # 20 passes between two looks at which modes are left.
+    least_gain: float = 0.01  # As long as these close a hundredth of the gap.
+    tight_worth: float = 0.8  # Diagrams are drawn anew when a fifth of the modes is gone.
+    first_share: float = (
+        0.4  # The first dive begins after two fifths of the time, so that it comes to an end.
+    )
+    dive_passes: int = 10  # 10 passes between two steps of a dive.
+    dive_share: float = 0.34  # A third of the activities left is settled at a time in a dive.
+    ascent: AscentParams = field(default_factory=AscentParams)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,12 +164,18 @@ def find_guide(
     return DualBound.from_reduced_costs(relaxation.bound, np.split(own, np.cumsum(problem.mode_counts)[:-1]))
 
 
-def _narrow(state: ReducedProblem, guide: DualBound, deadline: Deadline) -> ReducedProblem:
-    """Look for a better selection, then leave out what is too dear for one."""
+def _narrow(
+    state: ReducedProblem, guide: DualBound, deadline: Deadline, alone: Float64 | None = None
+) -> ReducedProblem:
+    """Look for a better selection, then leave out what is too dear for one.
+
+    What selections with a mode cost at least is the bound and its excess, or given as `alone`, shape (binaries,).
+    """
     reduction, selection, cost = state.reduction, state.selection, state.cost
     if math.isinf(guide.bound):  # of the modes left, none can be combined: nothing beats what is at hand
         return replace(state, lower_bound=math.inf if cost is None else float(cost))
-    for suggested in suggest(reduction.problem, guide.excess, deadline.at):
+    suggested_ones = suggest(reduction.problem, guide.excess, deadline.at) if alone is None else ()
+    for suggested in suggested_ones:
         found = reduction.problem.evaluate(suggested).cost
         if cost is None or found < cost:
             selection, cost = reduction.lift(suggested), found
@@ -146,12 +183,136 @@ def _narrow(state: ReducedProblem, guide: DualBound, deadline: Deadline) -> Redu
         return replace(state, guide=guide, lower_bound=max(state.lower_bound, guide.bound))
     bound = max(state.lower_bound, min(guide.bound, float(cost)))
     limit = cost + 1e-9 * (abs(cost) + 1)
-    smaller = keep_modes(reduction.problem, [guide.bound + own <= limit for own in guide.excess])
+    least = [guide.bound + own for own in guide.excess]
+    if alone is not None:
+        least = np.split(alone, np.cumsum(reduction.problem.mode_counts)[:-1])
+    smaller = keep_modes(reduction.problem, [own <= limit for own in least])
     if smaller is None:
         return replace(state, selection=selection, cost=cost, lower_bound=float(cost))
     return ReducedProblem(
         smaller.after(reduction), guide.lower(smaller.kept), selection, cost, bound, state.counts
     )
+
+
+def tighten(
+    state: ReducedProblem, deadline: Deadline, gap: float, params: PresolveParams = PresolveParams()
+) -> ReducedProblem:
+    """Raise the bound by dual ascent on the diagrams of all paths, and leave out modes by it, as long as that helps.
+
+    It ends within the relative `gap`. The first prices are those of the linear program of `mipplan.solvers.rounding`.
+    """
+    covering = RoundingParams(least_gain=params.cover_gain)
+    rounding = Rounding(state.problem, deadline.share(params.relaxation_share), covering)
+    rounding.relax()
+    numbers = [number for number, _ in breakable_paths(state.problem)]
+    prices = dict(zip(numbers, rounding.prices, strict=bool(rounding.prices)))
+    until = deadline.share(params.first_share)  # a plan has to be sought for, too, before time is over
+    cost = state.cost
+    while prices and cost is not None and not deadline.is_over:
+        problem, ascent, before = state.problem, _Priced(state.problem, prices, params.ascent), -math.inf
+        while True:
+            guide, alone = ascent.climb(params.passes, until)
+            gain, before = guide.bound - before, guide.bound
+            stalls = gain <= params.least_gain * max(0.0, cost - guide.bound)
+            few = (alone <= cost).sum() <= params.tight_worth * alone.size
+            if few or stalls or until.is_over:
+                break
+        prices, until, known = ascent.prices(), deadline, state.reduction.kept
+        found = dive(problem, prices, alone, deadline, params)
+        if found is not None and problem.cost_of(found) < cost:
+            cost = problem.cost_of(found)
+            state = replace(state, selection=state.reduction.lift(found), cost=cost)
+        state = _narrow(state, guide, deadline, alone)
+        useful = drop_useless(state.problem)
+        if state.lower_bound >= cost or useful is None:  # what is better than the one at hand would be left
+            return replace(state, lower_bound=float(cost))
+        lowered = None if state.guide is None else state.guide.lower(useful.kept)
+        state = replace(state, reduction=useful.after(state.reduction), guide=lowered).counted()
+        unchanged = few and state.problem.num_binaries == problem.num_binaries
+        if stalls or unchanged or cost - state.lower_bound <= gap * cost:
+            return state
+        places = [np.searchsorted(old, new) for old, new in zip(known, state.reduction.kept, strict=True)]
+        prices = _kept_prices(prices, problem, places)
+    return state
+
+
+class _Priced:
+    """An ascent from given prices, by number of the path."""
+
+    def __init__(self, problem: TimeCostProblem, prices: Mapping[int, Float64], params: AscentParams) -> None:
+        self.paths = breakable_paths(problem)
+        self._ascent = DualAscent(
+            problem,
+            [path for _, path in self.paths],
+            [prices[number] for number, _ in self.paths],
+            params,
+        )
+
+    def climb(self, passes: int, deadline: Deadline) -> tuple[DualBound, Float64]:
+        """Some more passes; then what they say of the problem, and of each mode alone."""
+        self._ascent.ascend(passes, deadline.at)
+        return self._ascent.guide()
+
+    def prices(self) -> dict[int, Float64]:
+        """Prices by now."""
+        return {number: own for (number, _), own in zip(self.paths, self._ascent.prices(), strict=True)}
+
+
+def _kept_prices(
+    prices: Mapping[int, Float64], problem: TimeCostProblem, kept: Sequence[Int64]
+) -> dict[int, Float64]:
+    """Prices of the modes kept, numbers per activity."""
+    starts = np.cumsum([0, *problem.mode_counts[:-1]])
+    columns = np.concatenate([start + own for start, own in zip(starts, kept, strict=True)])
+    return {number: own[columns] for number, own in prices.items()}
+
+
+def dive(
+    problem: TimeCostProblem,
+    prices: Mapping[int, Float64],
+    alone: Float64,
+    deadline: Deadline,
+    params: PresolveParams,
+) -> Selection | None:
+    """Settle the activities whose best mode stands out most, go on with the ascent, and so on until all are settled.
+
+    None where that leads nowhere.
+    """
+    improver = Improver(problem)
+    whole = Reduction(problem, tuple(np.arange(count) for count in problem.mode_counts))
+    share = params.dive_share
+    while not deadline.is_over:
+        problem = whole.problem
+        by_activity = np.split(alone, np.cumsum(problem.mode_counts)[:-1])
+        margins = [own.size > 1 and float(np.diff(np.partition(own, 1)[:2])[0]) for own in by_activity]
+        open_ones = [v for v in np.argsort(margins)[::-1].tolist() if by_activity[v].size > 1]
+        if not open_ones:
+            found = whole.lift((0,) * len(by_activity))
+            return improver.improve(found) if improver.allows(found) else None
+        settled = set(open_ones[: max(1, int(len(open_ones) * share))])
+        marked = [
+            np.arange(own.size) == np.argmin(own) if v in settled else np.ones(own.size, dtype=np.bool_)
+            for v, own in enumerate(by_activity)
+        ]
+        step = _settle(problem, marked)
+        if step is not None:
+            priced = _kept_prices(prices, problem, step.kept)
+            ascent = _Priced(step.problem, priced, params.ascent)
+            guide, marginal = ascent.climb(params.dive_passes, deadline)
+        if step is not None and not math.isinf(guide.bound):
+            whole, prices, alone = step.after(whole), ascent.prices(), marginal
+        elif len(settled) == 1:
+            return None
+        else:  # too many at once: together they miss a deadline
+            share /= 2
+    return None
+
+
+def _settle(problem: TimeCostProblem, marked: Sequence[Bool]) -> Reduction | None:
+    """Keep the marked modes only, and of these what is of use; None if there is no way left."""
+    fewer = keep_modes(problem, marked)
+    useful = None if fewer is None else drop_useless(fewer.problem)
+    return None if fewer is None or useful is None else useful.after(fewer)
 
 
 def solve_reduced(
@@ -167,8 +328,12 @@ def solve_reduced(
     """
     deadline, time_limit_s = settings.deadline(), settings.share(params.share).time_limit_s
     reduced = shrink(problem, start=start, time_limit_s=time_limit_s, params=params)
-    details = {"modes": reduced.counts[0], "modes_left": reduced.counts[-1]}
     cost = reduced.cost
+    many = len(breakable_paths(reduced.problem)) > params.few_paths
+    if many and cost is not None and cost - reduced.lower_bound > settings.gap * cost:
+        reduced = tighten(reduced, deadline.share(params.tight_share), settings.gap, params)
+        cost = reduced.cost
+    details = {"modes": reduced.counts[0], "modes_left": reduced.counts[-1]}
     if cost is None and math.isinf(reduced.lower_bound):
         return Answer(Termination.INFEASIBLE, None, details=details)
     if cost is not None and cost - reduced.lower_bound <= settings.gap * cost:

@@ -45,6 +45,7 @@ class RoundingParams:
     """How much rounding may take."""
 
     most_rounds: int = 200  # At most 200 linear programs.
+    least_gain: float = 0.0  # Another one only if the last has raised the bound by this share.
     most_rows: int = (
         500  # At most 500 rows, those violated most, are added at a time, because many are alike.
     )
@@ -103,11 +104,20 @@ class Rounding:
         self.layers = _layers(problem, self.paths)
         self.depth = int(self.layers.max(initial=0)) + 1
         self.rows = 0
+        self.prices: list[Float64] = []
         self._starts = np.concatenate([[0], np.cumsum(problem.mode_counts)]).astype(np.int64)
 
     def relax(self) -> tuple[Float64 | None, float]:
-        """Shares of the modes, shape (binaries,), None if time is over before all rows are kept; and a proven bound."""
+        """Shares of the modes, shape (binaries,), None if time is over before all rows are kept; and a proven bound.
+
+        `prices` then hold, per path, what its rows take of the cost of each mode by the last dual values.
+        """
         model, bound = FORMULATIONS["paths"].build(self.problem), 0.0
+        numbers = {number: p for p, (number, _) in enumerate(breakable_paths(self.problem))}
+        owners = [
+            numbers[int(name.split("_")[1])] if name.startswith("deadline_") else -1
+            for name in model.row_names
+        ]
         for _ in range(self.params.most_rounds):
             if self.deadline.is_over:
                 break
@@ -115,14 +125,26 @@ class Rounding:
             if solved is None:
                 infeasible = relax(model, time_limit_s=_left_s(self.deadline))
                 return None, bound if infeasible is None else max(bound, infeasible.bound)
-            bound = max(bound, solved.bound)
+            self._set_prices(model, owners, solved.row_duals)
+            gain, bound = solved.bound - bound, max(bound, solved.bound)
             shares = np.clip(solved.values[: self.problem.num_binaries], 0.0, 1.0)
             rows = sorted(self._violated(shares), key=lambda row: row[0])[: self.params.most_rows]
             if not rows:
                 return shares, bound
+            if gain < self.params.least_gain * bound:
+                break
             self.rows += len(rows)
-            model = _with_rows(model, [columns for _, columns in rows])
+            owners += [owner for _, _, owner in rows]
+            model = _with_rows(model, [columns for _, columns, _ in rows])
         return None, bound
+
+    def _set_prices(self, model: LinearModel, owners: Sequence[int], duals: Float64) -> None:
+        self.prices = [np.zeros(self.problem.num_binaries) for _ in self.paths]
+        starts, matrix = model.matrix.indptr, model.matrix
+        for row in np.flatnonzero(duals).tolist():
+            if owners[row] >= 0:
+                own = slice(starts[row], starts[row + 1])
+                self.prices[owners[row]][matrix.indices[own]] += duals[row] * matrix.data[own]
 
     def round(self, shares: Float64) -> tuple[int, ...] | None:
         """The cheapest plan of all thresholds, made cheaper by single exchanges; None if none is allowed."""
@@ -166,11 +188,11 @@ class Rounding:
             for branch in range(2 if self.depth % 2 else 1):
                 yield 2 / self.depth * np.array(list(_joint_uniforms(self.depth, u, branch)))
 
-    def _violated(self, shares: Float64) -> Iterator[tuple[float, Int64]]:
-        """Rows that the shares violate: how much is on their left side, and their columns."""
+    def _violated(self, shares: Float64) -> Iterator[tuple[float, Int64, int]]:
+        """Rows that the shares violate: how much is on their left side, their columns, and whose path it is."""
         durations = [activity.duration for activity in self.problem.activities]
         seen: set[bytes] = set()
-        for path in self.paths:
+        for owner, path in enumerate(self.paths):
             late = [
                 durations[v] + np.maximum(waits, path.least_wait)
                 for v, waits in zip(path.activities, path.waits, strict=True)
@@ -181,7 +203,7 @@ class Rounding:
                 found = self._slowest(path, measures, shares)
                 if found is not None and found[1].tobytes() not in seen:
                     seen.add(found[1].tobytes())
-                    yield found
+                    yield *found, owner
 
     def _slowest(self, path: Path, measures: Sequence[Int64], shares: Float64) -> tuple[float, Int64] | None:
         """The row of the thresholds on a path that miss the deadline at the least share, if that is below 1."""

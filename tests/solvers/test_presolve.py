@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 
 from campaigns import Violations, campaign_size, write_summary
+from mipplan.core import Deadline
 from mipplan.solvers import Termination, presolve, shrink, solve_problem
+from mipplan.solvers.backend import Settings
+from mipplan.solvers.presolve import PresolveParams, tighten
+from mipplan.solvers.register import Auto, AutoParams, run_checked
 from mipplan_formulations import FORMULATIONS, TimeCostProblem, solve_exhaustively
+from mipplan_formulations.labelling import AscentParams
 from random_problems import chain_problem, random_problem
+
+#: So little that something is left to do.
+ONE_ROUND = PresolveParams(most_rounds=1)
 
 
 def problem_of(seed: int) -> tuple[TimeCostProblem, np.random.Generator]:
@@ -72,6 +80,43 @@ def test_the_optimum_is_that_of_brute_force(solver: str) -> None:
     write_summary(
         f"shrunk_against_exhaustive_{solver}", {"problems": cases, "differences": violations.checked()}
     )
+
+
+def test_dual_ascent_keeps_the_optimum() -> None:
+    """`tighten` where it would not be worth it: what is better than the selection at hand is left, and bounds hold."""
+    closed = dropped = 0
+    for seed in range(campaign_size(40, 600)):
+        problem, _ = problem_of(seed)
+        best, state = solve_exhaustively(problem), shrink(problem, time_limit_s=60, params=ONE_ROUND)
+        tight = tighten(state, Deadline(), 0.0)
+        if best is None:
+            assert tight.selection is None
+            continue
+        assert tight.lower_bound <= best.cost
+        if tight.selection is None or tight.cost is None:
+            continue
+        assert problem.evaluate(tight.selection).feasible
+        assert problem.cost_of(tight.selection) == tight.cost
+        left = solve_exhaustively(tight.problem)
+        assert tight.cost == best.cost or (left is not None and left.cost == best.cost)
+        closed += tight.lower_bound > state.lower_bound
+        dropped += tight.problem.num_binaries < state.problem.num_binaries
+    assert closed > 3
+    assert dropped > 3
+
+
+@pytest.mark.parametrize("most_states", [2, 3_000])
+def test_many_paths_are_solved_by_dual_ascent(most_states: int) -> None:
+    params = PresolveParams(few_paths=1, most_rounds=1, ascent=AscentParams(most_states=most_states))
+    for seed in range(campaign_size(24, 500)):
+        problem, _ = problem_of(seed)
+        best = solve_exhaustively(problem)
+        answer = run_checked(Auto(AutoParams(presolve=params)), problem, Settings())
+        if best is None:
+            assert answer.termination is Termination.INFEASIBLE
+        else:
+            assert answer.termination is Termination.OPTIMAL
+            assert answer.cost == answer.lower_bound == best.cost
 
 
 def test_time_may_run_out_at_once() -> None:
