@@ -20,13 +20,7 @@ from mipplan.solvers.backend import Answer, PackageBackend, Selection, Settings,
 from mipplan.solvers.lp import relax
 from mipplan.solvers.rounding import Rounding, RoundingParams
 from mipplan_formulations import FORMULATIONS, TimeCostProblem
-from mipplan_formulations.labelling import (
-    AscentParams,
-    DualAscent,
-    DualBound,
-    is_chain,
-    solve_by_labels,
-)
+from mipplan_formulations.labelling import AscentParams, DualAscent, DualBound, is_chain, solve_by_labels
 from mipplan_formulations.time_cost import (
     Improver,
     Reduction,
@@ -49,11 +43,9 @@ class PresolveParams:
     relaxation_share: float = 0.25  # At most a quarter of the time left, for one relaxation.
     share: float = 0.4  # At most two fifths of a time limit, so that enough is left for solving.
     # What follows is for dual ascent, where there are more paths than that; measured on layered graphs of 100 stages.
-    tight_share: float = (
-        0.95  # At most so much of what is then left, because models of such problems get nowhere.
-    )
+    tight_share: float = 0.95  # At most so much of what is then left: models of such problems get nowhere.
     cover_gain: float = (
-        2e-3  # Linear programs for its first prices as long as the bound rises by a fifth of a percent.
+        2e-3  # Linear programs for first prices while the bound rises by a fifth of a percent.
     )
     passes: int = 20  # 20 passes between two looks at which modes are left.
     least_gain: float = 0.01  # As long as these close a hundredth of the gap.
