@@ -108,21 +108,15 @@ def certify_stages(
     """
     plan.require()
     workload = realise(plan.pipeline, trace, plan.seed if seed is None else seed)
+    criterion, covered = plan.objective.criterion(workload.ingress_ns), runs or plan.runs or RunClass()
     if plan.discipline is Discipline.FIFO:
-        overtaking = runs or plan.runs or RunClass()
-        check_by_arrival(certificate or CertificateKind.CLASSIC, overtaking)
-        asked_of = plan.objective.criterion(workload.ingress_ns)
-        return certify_fifo(workload, plan_services(plan, overtaking), asked_of, overtaking)
+        check_by_arrival(certificate or CertificateKind.CLASSIC, covered)
+        return certify_fifo(workload, plan_services(plan, covered), criterion, covered)
     asked = plan.certificate if certificate is None else certificate
     kind = resolve_certificate(asked, workload, plan.laws, runs)
     if kind is CertificateKind.CLASSIC:
-        return certify_services(workload, plan_services(plan), plan.objective.criterion(workload.ingress_ns))
-    return certify_sharply(
-        workload,
-        plan_settings(plan),
-        plan.objective.criterion(workload.ingress_ns),
-        runs or plan.runs or RunClass(),
-    )
+        return certify_services(workload, plan_services(plan), criterion)
+    return certify_sharply(workload, plan_settings(plan), criterion, covered)
 
 
 def certify_fifo(

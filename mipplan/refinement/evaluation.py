@@ -73,15 +73,15 @@ class ReplayOracle:
     def judge(self, plan: Configuration, limit: WorkLimit) -> tuple[bool, int]:
         """Whether a plan keeps the deadline, and how many queries are late; once too many are, those known by then."""
         late = np.zeros(self.problem.workload.queries, dtype=np.bool_)
-        exits, keeps = {}, True
+        runs, keeps = {}, True
         for stage, run in self.runs(plan, limit):
-            exits[stage] = run.exit_ns
+            runs[stage] = run
             late[self.times.late_queries(stage, run.exit_ns)] = True
             keeps = not self.problem.criterion.main.is_exceeded(late)
             if not keeps:
                 break
         limit.counters.replays += 1
-        return keeps and self.problem.keeps_others(exits), int(np.count_nonzero(late))
+        return keeps and self.problem.keeps_others(runs), int(np.count_nonzero(late))
 
     def runs(self, plan: Configuration, limit: WorkLimit) -> Iterator[tuple[str, StageRun]]:
         """Replay the stages of a plan, one after the other."""

@@ -21,6 +21,7 @@ from mipplan.options import (
 )
 from mipplan.pipeline import DispatchLaw, Edge, Laws, Pipeline, are_timed
 from mipplan.profiles import Profiles
+from mipplan.replayer import StageRun
 from mipplan.result import Choice
 from mipplan.tokens import Messages, Workload
 
@@ -66,10 +67,11 @@ class RefinementProblem:
         """Most queries that may be missed in all."""
         return self.criterion.main.total
 
-    def keeps_others(self, exits: Mapping[str, Int64]) -> bool:
-        """Whether further quantiles are kept, too, with these exits of all stages."""
+    def keeps_others(self, runs: Mapping[str, StageRun]) -> bool:
+        """Whether further quantiles are kept, too, in these runs of all stages."""
         if not self.criterion.others:
             return True
+        exits = {stage: run.exit_ns for stage, run in runs.items()}
         return not self.criterion.exceeds(self.workload.latency_ns(exits), self.deadline_ns)
 
     def late_queries(self, stage: str, exit_ns: Int64, due_ns: Int64) -> Int64:

@@ -201,9 +201,8 @@ class RefinementSearch:
                 late = late.copy()
                 late[queries] = True
             counters.replays += last
-            exits = {**{name: seen.exit_ns for name, seen in above.runs.items()}, stage: run.exit_ns}
             if self.problem.criterion.main.is_exceeded(late) or (
-                last and not self.problem.keeps_others(exits)
+                last and not self.problem.keeps_others({**above.runs, stage: run})
             ):
                 counters.refuted[REPLAY if last else PARTIAL_REPLAY] += 1
                 made.append((run, None))
