@@ -47,7 +47,6 @@ from .quantiles import greatest_values as greatest_values
 from .quantiles import higher_rank as higher_rank
 from .quantiles import order_statistic as order_statistic
 from .quantiles import over_text as over_text
-from .quantiles import quantile_exceeds as quantile_exceeds
 from .quantiles import quantile_ns as quantile_ns
 from .quantiles import running_maximum as running_maximum
 from .search import Deadline as Deadline

@@ -53,12 +53,6 @@ def higher_rank(quantile: float, count: int) -> int:
     return min(count - 1, math.ceil(quantile * (count - 1)))
 
 
-def quantile_exceeds(values_ns: Int64, quantile: float, limit_ns: int) -> bool:
-    """Whether ``quantile_ns(values_ns, quantile) > limit_ns``; counting is many times as fast as ordering."""
-    at_or_after = values_ns.size - higher_rank(quantile, values_ns.size)
-    return int(np.count_nonzero(values_ns > limit_ns)) >= at_or_after
-
-
 def quantile_ns(values_ns: Int64, quantile: float) -> int:
     """Return the quantile of integer nanoseconds, shape (n,), n ≥ 1: an element of `values_ns`."""
     return order_statistic(values_ns, higher_rank(quantile, values_ns.size))
