@@ -19,7 +19,7 @@ from benchmarks.__main__ import BENCHMARKS, RESULTS
 from benchmarks.fleet.run import rows_before
 from benchmarks.house.hops import measure_all
 from benchmarks.machine import UNKNOWN, describe, headline, record
-from benchmarks.planning.summary import judge_aims
+from benchmarks.planning.summary import judge_aims, judge_proofs, judge_trees
 from benchmarks.provenance import (
     SUBJECTS,
     TELLING,
@@ -286,6 +286,26 @@ def test_an_aim_of_planning_is_kept_if_every_run_keeps_it() -> None:
     (line,) = judge_aims(pd.DataFrame(large))[2:]
     assert line.endswith(
         "| 2.00–2.00 s, 1536 MiB | missed in 1 of 2 runs, worst 5 stages, seed 2: 1.5 times as much |"
+    )
+
+
+def test_trees_are_set_beside_chains_of_as_many_stages_and_queries() -> None:
+    rows = [planned(seconds, 1, stages=stages) for stages, seconds in ((3, 0.1), (5, 0.2))]
+    trees = [
+        {**planned(seconds, 1, stages=stages), "shape": "tree"} for stages, seconds in ((3, 0.12), (5, 0.5))
+    ]
+    assert judge_trees(pd.DataFrame(rows)) == []
+    (line,) = judge_trees(pd.DataFrame([*rows, *trees]))
+    assert line.endswith("| missed in 1 of 2 pairs, worst 5 stages, 100,000 queries: 2.50 times a chain |")
+    (line,) = judge_trees(pd.DataFrame([*rows, trees[0]]))
+    assert line.endswith("| kept in each of 1 pairs |")
+
+
+def test_plans_that_are_not_proven_are_named() -> None:
+    rows = [{**planned(1.0, seed), "status": status} for seed, status in ((1, "optimal"), (2, "feasible"))]
+    (line,) = judge_proofs(pd.DataFrame(rows))
+    assert line == (
+        "| proven cheapest within the limit | chain | 1 of 2 | missed in 1: 5 stages, 100,000 queries, seed 2 |"
     )
 
 

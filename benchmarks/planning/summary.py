@@ -6,11 +6,14 @@ import pandas as pd
 
 from benchmarks.planning.stopwatch import MEASURED
 
+#: A tree may take so many times as long as a chain of the same stages and queries.
+TREE_FACTOR = 1.3
 #: Text, stages from and to, queries, most seconds, most MiB.
 AIMS = (
     ("5 stages, 10⁶ queries: 3 s and 1 GiB", (5, 5), 1_000_000, 3.0, 1024.0),
     ("10 stages, 10⁵ queries: 1 s", (10, 10), 100_000, 1.0, float("inf")),
     ("3 to 5 stages, 10⁵ queries: 0.1 s", (3, 5), 100_000, 0.1, float("inf")),
+    ("10⁷ queries: 2 GiB", (1, 20), 10_000_000, float("inf"), 2048.0),
 )
 
 
@@ -30,7 +33,7 @@ def summarise(table: pd.DataFrame) -> str:
         )
     statuses = ", ".join(f"{count} {status}" for status, count in table["status"].value_counts().items())
     lines.append(f"\nMedian of {len(table)} runs ({statuses}); times in seconds, one process each.")
-    return "\n".join([*lines, "", *judge_aims(table)]) + "\n"
+    return "\n".join([*lines, "", *judge_aims(table), *judge_trees(medians), *judge_proofs(table)]) + "\n"
 
 
 def judge_aims(table: pd.DataFrame) -> list[str]:
@@ -45,6 +48,40 @@ def judge_aims(table: pd.DataFrame) -> list[str]:
                     measured += f", {rows['peak_mib'].max():.0f} MiB"
                 lines.append(f"| {text} | {shape} | {measured} | {_verdict(rows, limit_s, limit_mib)} |")
     return ["| aim | shape | measured | |", "|---|---|---|---|", *lines] if lines else []
+
+
+def judge_trees(medians: pd.DataFrame) -> list[str]:
+    """Set trees beside chains of as many stages and queries, as lines of the aims' table: each pair has to keep it."""
+    seconds = medians.pivot_table("seconds", ["stages", "queries"], "shape")
+    if not {"chain", "tree"} <= {*seconds.columns}:
+        return []
+    factors = (seconds["tree"] / seconds["chain"]).dropna()
+    missed = int((factors > TREE_FACTOR).sum())
+    stages, queries = factors.idxmax()
+    outcome = (
+        f"missed in {missed} of {len(factors)} pairs, worst {stages} stages, {queries:,} queries: "
+        f"{factors.max():.2f} times a chain"
+        if missed
+        else f"kept in each of {len(factors)} pairs"
+    )
+    return [f"| at most {TREE_FACTOR:g} times a chain's time | tree | {_span(factors)} times | {outcome} |"]
+
+
+def judge_proofs(table: pd.DataFrame) -> list[str]:
+    """Whether every plan was proven cheapest within the limit, as lines of the aims' table."""
+    lines = []
+    for shape, own in table.groupby("shape"):
+        open_ = own[own["status"] != "optimal"]
+        cases = [
+            f"{row.stages} stages, {row.queries:,} queries, seed {row.seed}" for row in open_.itertuples()
+        ]
+        outcome = (
+            f"missed in {len(open_)}: {'; '.join(cases)}" if cases else f"kept in each of {len(own)} runs"
+        )
+        lines.append(
+            f"| proven cheapest within the limit | {shape} | {len(own) - len(open_)} of {len(own)} | {outcome} |"
+        )
+    return lines
 
 
 def _verdict(rows: pd.DataFrame, limit_s: float, limit_mib: float) -> str:
