@@ -11,6 +11,7 @@ import numpy as np
 import mipplan as mp
 from mipplan.core import SearchLimits
 from mipplan.planner import PlanMaker, PlanningParams, SearchParams
+from mipplan.planner.narrowing import NarrowingParams
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.result import Figures, PlanStatus
 from mipplan.tokens import Workload, realise
@@ -48,7 +49,7 @@ class PlanningInstance:
         return mp.plan(self.pipeline, self.profiles, self.trace, **{**self.arguments, **more})
 
 
-def made_again(plan: mp.Plan, params: SearchParams) -> mp.Plan:
+def made_again(plan: mp.Plan, params: SearchParams, narrowing: NarrowingParams | None = None) -> mp.Plan:
     """Search for the same plan in another way."""
     asked = replace(
         plan,
@@ -58,7 +59,9 @@ def made_again(plan: mp.Plan, params: SearchParams) -> mp.Plan:
         reason=None,
         limit=None,
     )
-    return PlanMaker(asked, SearchLimits(), PlanningParams(search=params)).cheapest()
+    return PlanMaker(
+        asked, SearchLimits(), PlanningParams(search=params, narrowing=narrowing or NarrowingParams())
+    ).cheapest()
 
 
 def planning_instance(

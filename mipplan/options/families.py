@@ -56,6 +56,20 @@ class Family:
         passing = tuple(self.passing(np.array([fewest], dtype=np.int64))[0].tolist())
         return replace(service, passing=passing) if passing else service
 
+    def numbers_within(self, most_microusd: int, dense: int | None = None) -> Int64:
+        """Numbers of replicas, ascending, that cost at most so much per hour.
+
+        With `dense` only the first so many, and a geometric series from the fewest to the most whose numbers grow by a
+        part in `dense`.
+        """
+        most = min(self.most, most_microusd // self.microusd_per_hour)
+        numbers = np.arange(self.fewest, most + 1, dtype=np.int64)
+        if dense is None or numbers.size <= dense:
+            return numbers
+        steps = int(np.log(most / self.fewest) / np.log1p(1.0 / dense)) + 1
+        series = np.rint(self.fewest * (1.0 + 1.0 / dense) ** np.arange(steps)).astype(np.int64)
+        return np.unique(np.minimum(np.concatenate([numbers[:dense], series]), most))
+
     def passing(self, replicas: Int64) -> Int64:
         """How many tokens may pass another one, for many numbers of replicas: `most_passing`, shape (m, slacks)."""
         if self.overtaking is None:

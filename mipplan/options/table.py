@@ -98,15 +98,15 @@ class StageOptions:
         return StageOptions(self.families, *(getattr(self, column)[rows] for column in columns))
 
 
-def expand(stage: StageFamilies, most_microusd: int) -> StageOptions:
-    """Every family with every allowed number of replicas that costs at most `most_microusd` per hour."""
-    return tabulate(
-        stage,
-        [
-            np.arange(f.fewest, min(f.most, most_microusd // f.microusd_per_hour) + 1, dtype=np.int64)
-            for f in stage.families
-        ],
-    )
+def expand(
+    stage: StageFamilies, most_microusd: int, dense: int | None = None, also: Option | None = None
+) -> StageOptions:
+    """Every family with every number of replicas within a budget; with `dense` some of them, and that of `also`."""
+    blocks = [family.numbers_within(most_microusd, dense) for family in stage.families]
+    if also is not None:
+        place = stage.families.index(also.family)
+        blocks[place] = np.union1d(blocks[place], [also.replicas])
+    return tabulate(stage, blocks)
 
 
 def extremes(stage: StageFamilies) -> StageOptions:

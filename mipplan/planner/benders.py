@@ -243,7 +243,7 @@ class PlanSearch:
         self._sharpened = self._params.most_sharpened
         most = self._budget if self._best is None else self._best.cost - self._step
         if most is not None and not self._deadline.is_over:
-            repaired = repair(instance, space, self._rows, choice, most)
+            repaired = repair(instance, space, self._rows, choice, most, self._deadline)
             if repaired is not None:
                 self._accept(repaired)
         return self._cut_off(services)

@@ -18,7 +18,7 @@ from fractions import Fraction
 import numpy as np
 
 from mipplan.calculus import PathWait, fewest_replicas, grid_rate, grid_step
-from mipplan.core import Int64, first_true
+from mipplan.core import Deadline, Int64, first_true
 from mipplan.options import Configuration, Family, Option
 from mipplan.pipeline import DispatchLaw
 from mipplan.planner.choices import SearchSpace
@@ -36,6 +36,7 @@ class FirstPlanParams:
     #: Paced stages are tried with at least as many replicas each; others do not depend on it.
     least: tuple[int, ...] = (1, 2, 4, 8, 16, 64)
     shrinking: int = 32  # steps, each by the same factor, from the most replicas to the fewest
+    rounds: int = 4  # Over the stages, where fewer replicas of one may let others go.
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,22 @@ def find_first_plan(
             patterns.append(start)
             if (found := _candidate(instance, start, params)) is not None:
                 candidates.append(found)
+    if any(option.family.overtaking is not None for start in patterns for option in start.values()):
+        # Sizing knows nothing of overtaking: what it finds may be thousands of times too dear.
+        scaled = (_scaled(instance, _at_most(start), params.shrinking) for start in patterns)
+        certified = [configuration for configuration in scaled if configuration is not None]
+        if certified:
+            return trim(instance, min(certified, key=lambda configuration: configuration.microusd_per_hour))
     while candidates:
         cheapest = min(candidates, key=lambda candidate: candidate.microusd_per_hour)
         candidates.remove(cheapest)
         if instance.keeps_slo(cheapest.services):
-            # With no time for any wait a stage got all it may have: mostly many times what it needs.
-            unsized = any(family.fewest < replicas == family.most for family, replicas in cheapest.values())
+            # With no time for any wait a stage got all it may have: mostly many times what it needs. In `fifo` queues
+            # what is too many for one stage makes the next ones need more.
+            unsized = any(
+                family.overtaking is not None or family.fewest < replicas == family.most
+                for family, replicas in cheapest.values()
+            )
             return trim(instance, cheapest) if unsized else CertifiedConfiguration.of(cheapest, instance)
         # The quick test is one-sided. From being wrong the oracle has learnt enough to size this pattern anew.
         start = {
@@ -90,6 +101,10 @@ def find_first_plan(
         if again is not None and again != cheapest:
             candidates.append(again)
     return None
+
+
+def _at_most(start: Mapping[str, Option]) -> Configuration:
+    return Configuration({stage: Option(family, family.most) for stage, (family, _) in start.items()})
 
 
 def _least(family: Family, replicas: int) -> int:
@@ -168,42 +183,76 @@ def trim(
 ) -> CertifiedConfiguration:
     """Take away replicas of a certified plan: of all stages alike, then as many as can go, dearest stage first.
 
-    One stage after another alone would leave all the waiting to the first, and the last ones no time for any.
+    One stage after another alone would leave all the waiting to the first, and the last ones no time for any. In `fifo`
+    queues replicas that go let fewer tokens overtake, too, so that others can follow: as long as that helps.
     """
-    steps = params.shrinking
-
-    def moved(left: int) -> Configuration:
-        """Move all stages alike from the most replicas towards the fewest."""
-        share = (steps - left) / steps
-        return Configuration(
-            {
-                stage: Option(f, max(f.fewest, math.ceil(most * (f.fewest / most) ** share)))
-                for stage, (f, most) in found.items()
-            }
-        )
-
-    # From the fewest, because the oracle learns from what is refused.
-    trimmed = moved(first_true(0, steps, lambda left: instance.keeps_slo(moved(left).services)))
-    for stage in sorted(found, key=lambda stage: -found[stage].microusd_per_hour):
-        family, most = found[stage]
-        replicas = first_true(
-            family.fewest,
-            most,
-            lambda n: instance.keeps_slo(trimmed.replaced(stage, Option(family, n)).services),  # noqa: B023
-        )
-        trimmed = trimmed.replaced(stage, Option(family, replicas))
+    steps, is_orderly = params.shrinking, not any(o.service.passing for o in found.values())
+    trimmed = _scaled(instance, found, steps) or found
+    for _ in range(1 if is_orderly else params.rounds):
+        before = trimmed
+        for stage in sorted(found, key=lambda stage: -before[stage].microusd_per_hour):
+            trimmed = _with_fewest(instance, trimmed, stage, 1 if is_orderly else steps)
+        if trimmed == before:
+            break
     return CertifiedConfiguration.of(trimmed, instance)
 
 
-def repair(instance: Instance, space: SearchSpace, rows: Int64, refused: Int64, most: int) -> Int64 | None:
+def _scaled(instance: Instance, found: Configuration, steps: int) -> Configuration | None:
+    """Take replicas of all stages alike, in steps from the most to the fewest, as long as that is certified.
+
+    Where tokens overtake, more replicas may be worse: then the fewest that are certified, and None if none are.
+    """
+
+    def moved(left: int) -> Configuration:
+        return Configuration(
+            {stage: Option(f, _between(f, most, left / steps)) for stage, (f, most) in found.items()}
+        )
+
+    def is_certified(configuration: Configuration) -> bool:
+        return configuration.keeps(instance.limits) and instance.keeps_slo(configuration.services)
+
+    # From the fewest, because the oracle learns from what is refused.
+    if any(option.service.passing for option in found.values()):
+        return next(filter(is_certified, map(moved, range(steps + 1))), None)
+    return moved(first_true(0, steps, lambda left: is_certified(moved(left))))
+
+
+def _between(family: Family, most: int, share: float) -> int:
+    """Replicas from the fewest (0) to the most (1), each step by the same factor."""
+    return max(family.fewest, math.ceil(most * math.pow(family.fewest / most, 1.0 - share)))
+
+
+def _with_fewest(instance: Instance, certified: Configuration, stage: str, steps: int) -> Configuration:
+    """Give one stage of a certified plan the fewest replicas with which it is still certified.
+
+    They are looked for by halves; where more replicas may be worse, by so many steps first, from the fewest up.
+    """
+    family, most = certified[stage]
+
+    def keeps(replicas: int) -> bool:
+        return instance.keeps_slo(certified.replaced(stage, Option(family, replicas)).services)
+
+    below, enough = family.fewest, most
+    for step in range(1, steps):
+        tried = _between(family, most, step / steps)
+        if keeps(tried):
+            enough = tried
+            break
+        below = tried
+    return certified.replaced(stage, Option(family, first_true(below, enough, keeps)))
+
+
+def repair(
+    instance: Instance, space: SearchSpace, rows: Int64, refused: Int64, most: int, deadline: Deadline
+) -> Int64 | None:
     """Exchange one option after another, each time the one that saves most latency per dollar.
 
     Returns a choice of these rows, shape (m,), that keeps the objective and costs at most `most` (micro-dollars per
-    hour); None if the way to one from `refused`, shape (stages,), gets too dear or ends.
+    hour); None if the way to one from `refused`, shape (stages,), gets too dear or ends, or time is up.
     """
     choice = refused.copy()
     names = tuple(space.tables)
-    while True:
+    while not deadline.is_over:
         services = space.services(choice)
         if instance.keeps_slo(services):
             return choice
@@ -220,8 +269,9 @@ def repair(instance: Instance, space: SearchSpace, rows: Int64, refused: Int64, 
                 if best is None or worth > best[0]:
                     best = worth, place, row
         if best is None:
-            return None
+            break
         choice[best[1]] = best[2]
+    return None
 
 
 def _steps(space: SearchSpace, rows: Int64, choice: Int64, spare: int) -> Iterator[tuple[int, int, int]]:

@@ -24,6 +24,7 @@ from mipplan.core import (
     shown,
 )
 from mipplan.options import (
+    Configuration,
     StageFamilies,
     StageOptions,
     check_span,
@@ -122,12 +123,36 @@ class Instance:
         }
 
     def affordable(
-        self, budget: int, prune: Callable[[StageOptions], StageOptions] = undominated
+        self,
+        budget: int,
+        prune: Callable[[StageOptions], StageOptions] = undominated,
+        dense: int | None = None,
+        also: Configuration | None = None,
     ) -> dict[str, StageOptions]:
-        """Options that could be part of a plan within the budget, pruned; empty where a stage has none."""
+        """Options that could be part of a plan within the budget, pruned; empty where a stage has none.
+
+        With `dense` only some numbers of replicas (`expand`), those of `also` among them.
+        """
+        own = {} if also is None else also
+        return {
+            stage: prune(expand(self.families[stage], most, dense, own.get(stage)))
+            for stage, most in self._spendable(budget).items()
+        }
+
+    def count_affordable(self, budget: int) -> int:
+        """How many options that is, of all stages together, before any is dropped."""
+        most = self._spendable(budget)
+        return sum(
+            family.numbers_within(most[stage]).size
+            for stage, found in self.families.items()
+            for family in found.families
+        )
+
+    def _spendable(self, budget: int) -> dict[str, int]:
+        """What each stage may cost at most within the budget (micro-dollars per hour)."""
         least = self.cheapest_by_stage()
         spare = budget - sum(least.values())
-        return {stage: prune(expand(found, least[stage] + spare)) for stage, found in self.families.items()}
+        return {stage: own + spare for stage, own in least.items()}
 
     def with_deadline(self, deadline_ns: int) -> Instance:
         """Return the same request with another deadline; options and oracle are shared."""

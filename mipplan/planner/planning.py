@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility
 from mipplan.planner.instance import Request, check_search, check_theorem, check_tomorrow, read_traces
+from mipplan.planner.narrowing import NarrowingParams, is_too_dear, narrow
 from mipplan.profiles import Profiles
 from mipplan.result import (
     CertificateKind,
@@ -63,6 +65,7 @@ class PlanningParams:
     #: At most this share of the time is spent on a plan by services, where it is only the beginning of another.
     first_share: float = 0.3
     first_plan: FirstPlanParams = field(default_factory=FirstPlanParams)
+    narrowing: NarrowingParams = field(default_factory=NarrowingParams)
     search: SearchParams = field(default_factory=SearchParams)
 
 
@@ -314,6 +317,13 @@ class PlanMaker:
                 )
             first = trim(instance, found.configuration, self._params.first_plan)
         report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
+        if self.request.overtaking is not None:
+            first = narrow(instance, first, self._method, self._params.narrowing, self._params.search)
+            if self._method.limits.deadline.at < math.inf and is_too_dear(
+                instance, first, self._params.narrowing
+            ):
+                least = sum(instance.cheapest_by_stage().values())
+                return self._made(first.configuration, least, first.certificate_ns, Limit.TIME)
         space = SearchSpace(instance.affordable(first.cost), instance.limits)
         report(f"choosing among {space.size:,} options")
         # The first plan in terms of the options: where its own was dropped, by one that is no worse.

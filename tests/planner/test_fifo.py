@@ -22,13 +22,14 @@ from mipplan.certificate import NO_LIMIT, FifoEvaluator
 from mipplan.core import quantile_ns
 from mipplan.options import Family, expand, undominated
 from mipplan.pipeline import DispatchLaw, Pipeline
-from mipplan.planner import Instance, SearchMethod, trace_instance
+from mipplan.planner import Instance, SearchMethod, SearchParams, trace_instance
 from mipplan.planner.infeasible import Feasibility
+from mipplan.planner.narrowing import NarrowingParams
 from mipplan.result import Choice, RunClass, Ties
 from mipplan.tokens import Workload, realise
 from oracle_fifo import slow_along
 from oracle_planner import OracleFamily, batch_ns, oracle_families, oracle_limits
-from planning_instances import PlanningInstance, hand_made, planning_instance
+from planning_instances import PlanningInstance, hand_made, made_again, planning_instance
 
 FIRST = 6000
 #: Stages have at most this many replicas, so that everything can be tried.
@@ -390,3 +391,27 @@ def test_a_range_is_no_worse_than_its_members(
         assert all(least <= passing for least, passing in zip(best.passing, own.passing, strict=True))
         assert list(own.passing) == sorted(own.passing)  # more slack, more overtaking
         assert own.passing == tuple(family.passing(np.array([replicas]))[0].tolist())
+
+
+def test_narrowing_does_not_change_what_is_cheapest() -> None:
+    """Where too many numbers of replicas are affordable, a cheaper plan among few of them is looked for first."""
+    found = Counter[str]()
+    for number in range(FIRST, FIRST + 40):
+        whole = fifo_instance(number).plan()
+        if whole.microusd_per_hour is None:
+            continue
+        again = made_again(whole, SearchParams(), NarrowingParams(most=3, dense=2))
+        assert (again.microusd_per_hour, again.status) == (whole.microusd_per_hour, whole.status)
+        found[again.status.value] += 1
+    assert found["optimal"] > 8
+
+
+def test_a_first_plan_is_not_thousands_of_times_too_dear() -> None:
+    """More replicas let more tokens overtake: stages sized for their waits, one by one, ask each other for more."""
+    pipeline = mp.Pipeline.read("profiles/pipelines/audio-question-answering.yaml")
+    trace = mp.Trace.gamma(rate_rps=336, cv=1.32, duration_s=10, seed=7)
+    asked = {"slo_s": 0.108, "discipline": "fifo", "runs": RunClass(0.9)}
+    plan = mp.plan(pipeline, mp.Profiles.default(), trace, **asked, time_limit_s=1e-9)
+    assert plan.microusd_per_hour is not None
+    assert plan.lower_bound_usd_per_hour is not None
+    assert plan.usd_per_hour < 100 * plan.lower_bound_usd_per_hour

@@ -12,7 +12,7 @@ import pytest
 import mipplan as mp
 from mipplan.calculus import PathWaits, StageService
 from mipplan.certificate import CertificateEvaluator, classic
-from mipplan.core import Int64
+from mipplan.core import Deadline, Int64
 from mipplan.options import Family, Option, StageFamilies, StageOptions, expand
 from mipplan.planner import (
     CertifiedChoice,
@@ -124,7 +124,7 @@ def test_repair_ends_certified_and_within_what_it_may_cost() -> None:
         rows, cheapest = np.arange(space.size), cheapest_of(space)
         if instance.keeps_slo(space.services(cheapest)):
             continue
-        found = repair(instance, space, rows, cheapest, most)
+        found = repair(instance, space, rows, cheapest, most, Deadline())
         if found is None:
             beyond += 1
             continue
@@ -132,7 +132,8 @@ def test_repair_ends_certified_and_within_what_it_may_cost() -> None:
         assert plan.microusd_per_hour <= space.cost[found].sum() <= most
         assert instance.certificate_ns(space.services(found)) <= instance.deadline_ns
         # One micro-dollar less than what the plan costs, and there is nothing to be found.
-        assert repair(instance, space, rows, cheapest, plan.microusd_per_hour - 1) is None
+        assert repair(instance, space, rows, cheapest, plan.microusd_per_hour - 1, Deadline()) is None
+        assert repair(instance, space, rows, cheapest, most, Deadline(0.0)) is None  # Its time is up.
     assert repaired > 2 * beyond
 
 
@@ -147,7 +148,7 @@ def test_repair_of_what_the_quick_bound_takes_for_good_enough_is_cheap() -> None
     space = SearchSpace(instance.affordable(3_000_000), instance.limits)
     cheapest = cheapest_of(space)
     tight = instance.with_deadline(instance.certificate_ns(space.services(cheapest)) - 1)
-    found = repair(tight, space, np.arange(space.size), cheapest, 3_000_000)
+    found = repair(tight, space, np.arange(space.size), cheapest, 3_000_000, Deadline())
     assert found is not None
     better = []
     for row, stage in enumerate(space.stage):

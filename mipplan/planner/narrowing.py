@@ -1,0 +1,62 @@
+"""Cheaper first plans where the first one is so dear that it rules out too few options to search through.
+
+In `fifo` queues more replicas of a stage let more tokens overtake, which the next stage has to make up for with more of
+its own. The first plan that is found may so cost thousands of times what is needed, and leave hundreds of thousands of
+numbers of replicas to look through. Among few of these a search finds a cheaper plan, next to which fewer are left.
+
+What is returned is certified, and nothing else is proven here: that takes a search of all options next to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
+from mipplan.planner.choices import SearchSpace
+from mipplan.planner.heuristics import CertifiedConfiguration
+from mipplan.planner.instance import Instance
+
+
+@dataclass(frozen=True)
+class NarrowingParams:
+    """What is looked through at a time."""
+
+    most: int = 30_000  # Options of all stages together; more are not searched as they are.
+    #: All numbers of replicas up to this one, and beyond it each larger by so large a part of itself, one in `dense`.
+    dense: int = 8
+    share: float = (
+        0.8  # Of the time left, for one search among few numbers: without a cheaper plan there is no other.
+    )
+    worth_it: float = 0.8  # Another one follows if the plan costs at most this share of what it did.
+
+
+def is_too_dear(instance: Instance, first: CertifiedConfiguration, params: NarrowingParams) -> bool:
+    """Whether too many options could be part of a cheaper plan."""
+    return instance.count_affordable(first.cost) > params.most
+
+
+def narrow(
+    instance: Instance,
+    first: CertifiedConfiguration,
+    method: SearchMethod,
+    params: NarrowingParams,
+    search: SearchParams,
+) -> CertifiedConfiguration:
+    """Look for cheaper plans among few numbers of replicas, as long as there are too many and it helps."""
+    while is_too_dear(instance, first, params):
+        method.limits.report(
+            f"first plan at {first.cost / 1e6:.4f} $/h: looking for a cheaper one to begin with"
+        )
+        tables = instance.affordable(first.cost, dense=params.dense, also=first.configuration)
+        space = SearchSpace(tables, instance.limits)
+        rows = [space.tables[stage].no_worse(option) for stage, option in first.configuration.items()]
+        known = CertifiedChoice.of(space.first + rows, space, instance)
+        limits = replace(method.limits, deadline=method.limits.deadline.share(params.share))
+        hurried = replace(method, limits=limits)
+        best = PlanSearch(instance, space, hurried, known=known, params=search).run().best
+        if best is None:
+            raise AssertionError("a search that starts from a plan ends with one")
+        before, first = first, CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns)
+        if first.cost > params.worth_it * before.cost:
+            break
+    return first
