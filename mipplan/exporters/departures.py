@@ -1,20 +1,20 @@
 """Where a serving system does other than a plan assumes, and what that does to the plan's guarantee.
 
-What each system does was read in its source and measured with sleeping models ([docs/how-to/deploy.md] names the
-versions).
+What each system does was read in its source and measured with sleeping models (``docs/how-to/deploy.md``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mipplan.core import format_duration, listed
-from mipplan.exporters.deployment import DeployedStage, Deployment
+from mipplan.exporters.deployment import Deployment
 from mipplan.pipeline import Discipline, DispatchLaw, are_timed
 from mipplan.result import Guarantee
 
 _FIFO_PLAN = "plan with `--discipline fifo --runs 0.9:1:settled`"
+_MEASURE = "measure the model in this server (`mipplan profile`), as serialisation and the server's turnaround belong in it"
 _DISPATCHER = "put a dispatcher in front that makes the batches"
 
 
@@ -26,6 +26,8 @@ class Departure:
     what: str
     #: What it does to the guarantee, and what helps.
     effect: str
+    #: Whether the plan's certificate is no bound on latencies any more.
+    voids: bool = False
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.what}. {self.effect}"
@@ -53,6 +55,15 @@ def departures_of(deployment: Deployment, rules: ServingRules) -> list[Departure
     return [departure for find in found for departure in find(deployment, rules)]
 
 
+def several_machines(deployment: Deployment, remedy: str) -> list[Departure]:
+    """Say so where a server that runs on one machine is to have GPUs of several types."""
+    types = sorted({stage.choice.hardware for stage in deployment.stages if stage.is_gpu})
+    if len(types) < 2 or deployment.emulate:
+        return []
+    what = f"the server sees the GPUs of one machine, the plan has several types ({listed(types)})"
+    return [Departure("machines", what, remedy)]
+
+
 def _order(deployment: Deployment, rules: ServingRules) -> Iterator[Departure]:
     plan = deployment.plan
     # Where queries enter, order of arrival is the order of the queries; timed plans are the same under either.
@@ -64,6 +75,7 @@ def _order(deployment: Deployment, rules: ServingRules) -> Iterator[Departure]:
         f"{rules.system} serves tokens in order of arrival at a stage (fifo), the plan assumes the oldest query first",
         f"The certificate is no theorem under fifo, where queries overtake each other at {listed(later)}; "
         f"{_FIFO_PLAN}, or {_DISPATCHER}",
+        voids=True,
     )
 
 
@@ -80,6 +92,7 @@ def _laws(deployment: Deployment, rules: ServingRules) -> Iterator[Departure]:
                 f"{what} at {listed(stages)}",
                 "The certificate is void; `mipplan verify` with `--dispatch eager` says what the choices keep there, "
                 f"or {_DISPATCHER}",
+                voids=True,
             )
 
 
@@ -91,18 +104,20 @@ def _queues(deployment: Deployment, rules: ServingRules) -> Iterator[Departure]:
             f"every replica of {listed(several)} has a queue of its own, the plan assumes one for all",
             "The certificate is void, and latencies are longer than replayed: queries wait behind one replica while "
             f"another is idle, and batches stay smaller; {_DISPATCHER}",
+            voids=True,
         )
 
 
 def _window(deployment: Deployment, rules: ServingRules) -> Iterator[Departure]:
     batching = {stage.name for stage in deployment.stages if stage.choice.batch > 1}
-    if rules.window_ns and batching:
-        longest = _most_on_a_path(deployment, batching)
+    added_ns = rules.window_ns * _most_on_a_path(deployment, batching)
+    if added_ns > deployment.plan.margin_ns:
         yield Departure(
             "collection",
             f"an idle replica that took a query waits for more, for up to {format_duration(rules.window_ns)}",
-            f"Up to {format_duration(longest * rules.window_ns)} on the longest path come on top of the certificate: "
-            "plan with a `--margin` of that. (Bursts are spread over replicas by it, which often makes them faster.)",
+            f"Up to {format_duration(added_ns)} on the longest path come on top of the certificate: plan with a "
+            "`--margin` of that. (It spreads bursts over replicas, which often makes them faster.)",
+            voids=True,
         )
 
 
@@ -122,6 +137,7 @@ def _outputs(deployment: Deployment, rules: ServingRules) -> Iterator[Departure]
             f"the outputs of a batch of {listed(apart)} reach the next stage about {gap} apart, the plan assumes less",
             "The certificate does not cover it, and replays of bursts are some 10 % too fast; plan with "
             f"`--stagger {gap}` or `stagger: {gap}` in the pipeline file",
+            voids=True,
         )
 
 
@@ -130,13 +146,17 @@ def _proof(deployment: Deployment, rules: ServingRules) -> Iterator[Departure]:
     plan = deployment.plan
     if plan.guarantee is Guarantee.REPLAY and not are_timed(plan.laws):
         yield Departure(
-            "proof", "the plan was found by replays of its trace", "No theorem covers it on any server"
+            "proof",
+            "the plan was found by replays of its trace",
+            "No theorem covers it, on any server",
+            voids=True,
         )
     elif plan.certificate_ns is None and plan.guarantee is not Guarantee.RELIABLE:
         yield Departure(
             "proof",
             "the plan has no certificate: it was made from choices, not planned",
             f"Nothing is proven; `mipplan verify` judges it on a trace before it goes to {rules.system}",
+            voids=True,
         )
 
 
@@ -154,8 +174,7 @@ def assumptions(deployment: Deployment) -> list[str]:
     plan = deployment.plan
     hops = sorted({format_duration(edge.delay_ns) for edge in plan.pipeline.edges})
     needed = [
-        "No batch takes longer than its table says: measure the model in this server (`mipplan profile`), since "
-        "serialisation and the server's own turnaround belong in the table.",
+        f"No batch takes longer than its table says: {_MEASURE}.",
         "All replicas are there before the traffic comes, and each has a device for itself.",
     ]
     if plan.runs is not None:
@@ -167,17 +186,3 @@ def assumptions(deployment: Deployment) -> list[str]:
         more = "" if plan.headroom == 1.0 else f", at {plan.headroom:g} times their rate"
         needed.append(f"Traffic is as in the trace that was planned for ({traffic}{more}).")
     return needed
-
-
-def stage_table(stages: Mapping[str, DeployedStage], columns: Mapping[str, str]) -> str:
-    """Write a Markdown table of stages: hardware, replicas, cap and what they became."""
-    head = ("stage", "plan", "table", *columns)
-    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
-    for name, stage in stages.items():
-        became = (column.format(stage=stage) for column in columns.values())
-        lines.append("| " + " | ".join((_cell(name), _cell(stage.text), stage.table_text, *became)) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

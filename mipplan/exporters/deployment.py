@@ -223,3 +223,8 @@ def remark(text: str, indent: str = "", mark: str = "# ") -> str:
         text, _COLUMNS - len(indent) - len(mark), break_long_words=False, break_on_hyphens=False
     )
     return "".join(f"{indent}{mark}{line}\n" for line in lines)
+
+
+def quoted(name: str) -> str:
+    """Write a name so that it can stand in a docstring of Python."""
+    return name.replace("\\", "\\\\").replace('"', "'")

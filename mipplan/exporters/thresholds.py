@@ -61,9 +61,9 @@ class ScalingThresholds:
     def queue_text(self, stage: DeployedStage) -> str:
         """Say where the queue comes from."""
         return (
-            f"slack·b/ℓ(b): the longest path through {stage.name} takes all but {format_duration(self.slack_ns)} of the "
-            f"objective (ΣT and delays), and a replica serves {stage.replica_rps:.4g} tokens/s. Where more wait, the "
-            "objective is missed before new replicas can help."
+            f"slack·b/ℓ(b): the longest path through {stage.name} takes all but {format_duration(self.slack_ns)} of "
+            f"the objective (ΣT and delays), and a replica serves {stage.replica_rps:.4g} tokens/s. Where more wait, "
+            "the objective is missed before new replicas can help."
         )
 
 

@@ -12,8 +12,8 @@ from importlib.resources import files as resource_files
 from string import Template
 
 from mipplan.core import Fault
-from mipplan.exporters.departures import Departure, ServingRules, departures_of
-from mipplan.exporters.deployment import DeployedStage, Deployment, FlowShape, remark
+from mipplan.exporters.departures import Departure, ServingRules, departures_of, several_machines
+from mipplan.exporters.deployment import DeployedStage, Deployment, FlowShape, quoted, remark
 from mipplan.pipeline import Edge
 
 RULES = ServingRules("Triton", window_ns=600_000, stagger_ns=200_000)
@@ -146,35 +146,28 @@ class Triton:
 
     name = "triton"
     title = "Triton model repository"
-    rules = RULES
-    columns = {"Triton": "`models/{stage.label}`: `max_batch_size`, `instance_group`"}
 
-    def faults(self, deployment: Deployment) -> list[Fault]:
+    def faults(self, _deployment: Deployment) -> list[Fault]:
         """Nothing keeps a plan from being written for Triton."""
         return []
 
     def departures(self, deployment: Deployment) -> list[Departure]:
         """What Triton does not keep of a plan."""
         found = departures_of(deployment, RULES)
-        gpu_types = {stage.choice.hardware for stage in deployment.stages if stage.is_gpu}
-        if len(gpu_types) > 1 and not deployment.emulate:
-            types = ", ".join(sorted(gpu_types))
-            found.append(
-                Departure(
-                    "machines",
-                    f"one server sees the GPUs of one machine, the plan has several types ({types})",
-                    "Start a server per machine, number its GPUs from 0 in `gpus`, and call the stages from outside: "
-                    "the hops between machines belong in the delays of the pipeline file",
-                )
-            )
+        found += several_machines(
+            deployment,
+            "Start a server per machine, number its GPUs from 0 in `gpus`, and call the stages from outside: the hops "
+            "between machines belong in the delays of the pipeline file",
+        )
         if deployment.shape is FlowShape.DRAWN:
             found.append(
                 Departure(
                     "entry",
                     f"queries wait for one of {script_instances(deployment)} instances of the script, which the plan "
                     "does not know",
-                    "Where more queries are under way than that, their waiting comes on top of the certificate: raise "
-                    f"`count` in models/{deployment.name}/config.pbtxt, or lead queries through the stages from outside",
+                    "Where more queries are under way than that, their waiting comes on top of the certificate: "
+                    f"raise `count` in models/{deployment.name}/config.pbtxt, or lead queries from outside",
+                    voids=True,
                 )
             )
         return found
@@ -197,6 +190,10 @@ class Triton:
             )
         return written
 
+    def settings(self, stage: DeployedStage) -> str:
+        """Say where a stage's figures went."""
+        return f"`models/{stage.label}/config.pbtxt`: `max_batch_size`, `instance_group`"
+
     def start(self, deployment: Deployment) -> str:
         """Say how to start it."""
         single = len(deployment.stages) == 1
@@ -218,8 +215,8 @@ docker run --rm{gpus} --net host -v "$PWD/models:/models" nvcr.io/nvidia/tritons
     tritonserver --model-repository=/models
 ```
 
-Without Docker: the wheel `nvidia-pytriton` holds a `tritonserver` for CPUs. `PYTHONPATH` must not be set when it starts,
-or outputs come back empty. One query:
+Without Docker: the wheel `nvidia-pytriton` holds a `tritonserver` for CPUs. `PYTHONPATH` must not be set when it
+starts, or outputs come back empty. One query:
 
 ```bash
 curl localhost:8000/v2/models/{entry}/infer \\
@@ -250,8 +247,8 @@ def stage_config(deployment: Deployment, stage: DeployedStage, model: str, insta
     tensors = [_tensor(name, sender) for name, sender in zip(inputs, senders, strict=True)]
     head = f"Stage {stage.name} of {pipeline}: model {stage.stage.model}, {stage.text}; {stage.table_text}."
     cap = (
-        f"The batch cap of the plan: R = n·b/ℓ(b) = {stage.replica_rps * choice.replicas:.4g} tokens/s is what "
-        f"{choice.replicas} replicas serve in batches of {choice.batch}. Larger ones take longer than the plan counts on."
+        f"The batch cap b of the plan: R = n·b/ℓ(b) = {stage.replica_rps * choice.replicas:.4g} tokens/s is what "
+        f"{choice.replicas} replicas serve in full batches. Larger ones take longer than the plan counts on."
     )
     shapes = (
         "Yours to replace. Keep dims fixed: with -1 the batcher puts only requests of one shape together, and batches "
@@ -303,17 +300,12 @@ def stage_model(deployment: Deployment, stage: DeployedStage) -> str:
     )
 
 
-def quoted(name: str) -> str:
-    """Write a name so that it can stand in a docstring of Python."""
-    return name.replace("\\", "\\\\").replace('"', "'")
-
-
 def _instance_group(deployment: Deployment, stage: DeployedStage) -> str:
     replicas, hardware = stage.choice.replicas, stage.choice.hardware
     if stage.is_gpu and not deployment.emulate:
         text = (
-            f"Replicas of the plan: {replicas} {hardware}, one instance on each. Triton makes `count` instances on every "
-            "GPU that is listed; numbers go on from stage to stage, as on one machine that holds all GPUs."
+            f"Replicas of the plan: {replicas} {hardware}, one instance on each. Triton makes `count` instances on "
+            "every GPU that is listed; numbers go on from stage to stage, as on one machine that holds all GPUs."
         )
         gpus = ", ".join(map(str, stage.gpus))
         return remark(text) + f"instance_group [ {{ kind: KIND_GPU count: 1 gpus: [ {gpus} ] }} ]\n"
@@ -377,15 +369,15 @@ def script_instances(deployment: Deployment) -> int:
 def _script_config(deployment: Deployment) -> str:
     plan = deployment.plan
     head = (
-        f"{plan.pipeline.name} as a whole. It branches, fans out or joins single tokens, which no ensemble can: a script "
-        "leads every query through the stages."
+        f"{plan.pipeline.name} as a whole. It branches, fans out or joins single tokens, which no ensemble can: a "
+        "script leads every query through the stages."
     )
     rate = deployment.rate_rps
     count = (
         "As many queries as all replicas hold in full batches: an instance leads one query at a time."
         if rate is None
-        else f"Little's law: {rate:.4g} queries/s of at most {plan.slo_s:g} s each are under way at the same time, and an "
-        "instance leads one query at a time."
+        else f"Little's law: {rate:.4g} queries/s of at most {plan.slo_s:g} s each are under way at the same time, and "
+        "an instance leads one query at a time."
     )
     return (
         remark(head)
