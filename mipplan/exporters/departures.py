@@ -14,7 +14,9 @@ from mipplan.pipeline import Discipline, DispatchLaw, are_timed
 from mipplan.result import Guarantee
 
 _FIFO_PLAN = "plan with `--discipline fifo --runs 0.9:1:settled`"
-_MEASURE = "measure the model in this server (`mipplan profile`), as serialisation and the server's turnaround belong in it"
+_MEASURE = (
+    "measure the model in this server (`mipplan profile`), with serialisation and the server's turnaround"
+)
 _DISPATCHER = "put a dispatcher in front that makes the batches"
 
 
@@ -116,7 +118,7 @@ def _window(deployment: Deployment, rules: ServingRules) -> Iterator[Departure]:
             "collection",
             f"an idle replica that took a query waits for more, for up to {format_duration(rules.window_ns)}",
             f"Up to {format_duration(added_ns)} on the longest path come on top of the certificate: plan with a "
-            "`--margin` of that. (It spreads bursts over replicas, which often makes them faster.)",
+            "`--margin` of that; mostly queries are faster even so, since bursts are spread over replicas",
             voids=True,
         )
 

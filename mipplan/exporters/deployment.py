@@ -73,13 +73,13 @@ class DeployedStage:
     def text(self) -> str:
         """Its choice for people."""
         choice = self.choice
-        return f"{choice.replicas} × {choice.hardware}, batches up to {choice.batch}"
+        return f"{choice.replicas} × {choice.hardware}, batch cap {choice.batch}"
 
     @property
     def table_text(self) -> str:
         """Say what a batch takes."""
-        first, last = (format_duration(int(self.service_ns[k])) for k in (0, -1))
-        return f"ℓ(1) = {first}, ℓ({self.choice.batch}) = {last}"
+        sizes = dict.fromkeys((1, self.choice.batch))
+        return ", ".join(f"ℓ({size}) = {format_duration(int(self.service_ns[size - 1]))}" for size in sizes)
 
 
 @dataclass(frozen=True)

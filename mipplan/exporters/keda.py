@@ -71,8 +71,8 @@ class Keda:
             Departure(
                 "queue trigger",
                 f"{stage} scales by its rate alone",
-                f"Paths through it leave {format_duration(one.slack_ns)} of the objective for waiting, by the bound: too "
-                "little for one query per replica",
+                f"By the bound, paths through it leave {format_duration(one.slack_ns)} of the objective for waiting: "
+                "too little for one query per replica",
             )
             for stage, one in thresholds.items()
             if one.scales and one.queue is None

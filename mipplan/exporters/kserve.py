@@ -15,10 +15,13 @@ from mipplan.core import Fault, listed
 from mipplan.exporters.departures import Departure, ServingRules, departures_of
 from mipplan.exporters.deployment import DeployedStage, Deployment, FlowShape, remark
 from mipplan.exporters.thresholds import ScalingThresholds, scaling_thresholds
-from mipplan.exporters.triton import stage_config, stage_model
+from mipplan.exporters.triton_stages import stage_config, stage_model
 
 #: Pods hold a Triton of one replica each: one queue per pod, a hop over the network between stages.
 RULES = ServingRules("KServe", is_central=False, window_ns=600_000, stagger_ns=200_000)
+
+#: Nodes say by this label which hardware they have.
+_LABEL = "mipplan/hardware"
 
 #: A node of an InferenceGraph: its kind and its steps.
 GraphNode = tuple[str, list[dict[str, str]]]
@@ -115,7 +118,7 @@ class KServe:
 {first}Copy each folder of `repositories/` to where `storageUri` of its InferenceService says, then:
 
 ```bash
-{nodes}kubectl apply -f .
+{lines}kubectl apply -f .
 ```
 
 `autoscalers.yaml`, where it is there, needs an adapter that offers Prometheus metrics as `custom.metrics.k8s.io`.
@@ -219,12 +222,12 @@ def _service(deployment: Deployment, stage: DeployedStage, thresholds: ScalingTh
     )
     least = f"Replicas of the plan ({choice.replicas} {choice.hardware}), one per pod."
     most = f"At most {thresholds.most}: {thresholds.most_because}."
-    batcher = "No `batcher`: KServe's waits for batches to be filled. Triton makes them, in each pod, as the plan assumes."
+    batcher = "No `batcher`: KServe's waits for batches to be filled. Triton in the pod makes them at once."
     store = "Yours to replace: where this stage's folder of repositories/ was copied to."
     resources = ""
     if not deployment.emulate:
         label = remark("Nodes with this hardware; see README.md for the label.", "    ")
-        resources = f"{label}    nodeSelector:\n      mipplan/hardware: {_quoted(choice.hardware)}\n"
+        resources = f"{label}    nodeSelector:\n      {_LABEL}: {_label_value(choice.hardware)}\n"
     device = ""
     if stage.is_gpu and not deployment.emulate:
         device = remark("A device for each replica.", "      ") + (
@@ -295,7 +298,7 @@ def _instance_group(deployment: Deployment, stage: DeployedStage) -> str:
     return remark(text) + f"instance_group [ {{ kind: {kind} count: 1 }} ]\n"
 
 
-def _quoted(value: str) -> str:
-    """Write a hardware type as a label of a node: letters, digits, ``-``, ``_`` and ``.``, at most 63."""
-    kept = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "-_.") else "-" for sign in value)
-    return f'"{kept[:63].strip("-_.")}"'
+def _label_value(hardware: str) -> str:
+    """Write a hardware type as the value of a label: letters, digits, ``-``, ``_`` and ``.``, at most 63."""
+    signs = (sign if sign.isascii() and (sign.isalnum() or sign in "-_.") else "-" for sign in hardware)
+    return '"' + "".join(signs)[:63].strip("-_.") + '"'

@@ -14,8 +14,8 @@ from mipplan.exporters.departures import Departure, ServingRules, departures_of,
 from mipplan.exporters.deployment import DeployedStage, Deployment, FlowShape, is_certain, quoted, remark
 from mipplan.pipeline import Edge
 
-#: The least that can be asked for, 1 ms, and the granularity of the server's timer, 1.2 ms. Outputs of a batch go on one
-#: by one, without a gap that could be measured.
+#: The least that can be asked for, 1 ms, and the granularity of the server's timer, 1.2 ms. Outputs of a batch go on
+#: one by one, without a gap that could be measured.
 RULES = ServingRules("mosec", window_ns=2_200_000, stagger_ns=1_000)
 
 #: A query that takes ten times the objective has lost its client; nothing is refused before.
@@ -34,7 +34,9 @@ $imports
 from mosec import Server, Worker
 
 $limits
+
 $workers
+
 
 def make_server() -> Server:
     """Line up the stages: mosec sends every query through all of them, in this order."""
@@ -45,7 +47,7 @@ $lines    return server
 if __name__ == "__main__":
     make_server().run()
 ''')
-_PLACEHOLDER = Template('''
+_PLACEHOLDER = Template('''\
 class $name(Worker):
     """Stage $stage: model $model, $text."""
 
@@ -55,10 +57,8 @@ class $name(Worker):
 
     def forward(self, data):
         """Serve $served."""
-        raise NotImplementedError("put the model of this stage in here")
-
-''')
-_EMULATED = Template('''
+        raise NotImplementedError("put the model of this stage in here")''')
+_EMULATED = Template('''\
 class $name(Worker):
     """Stage $stage: model $model, $text; emulated."""
 
@@ -69,9 +69,7 @@ $table    )
     def forward(self, data):
         """Sleep as long as the plan's table says; answer what came in."""
         sleep_until(time.monotonic_ns() + self.service_ns[$index])
-        return data
-
-''')
+        return data''')
 _SLEEP = '''
 # A sleep ends late: the last 0.3 ms are waited for in a loop.
 WATCHED_NS = 300_000
@@ -82,7 +80,6 @@ def sleep_until(end_ns: int) -> None:
     time.sleep(max(0, end_ns - WATCHED_NS - time.monotonic_ns()) / 1e9)
     while time.monotonic_ns() < end_ns:
         continue
-
 '''
 
 
@@ -135,7 +132,7 @@ class Mosec:
             what="models only sleep." if emulate else "put your models into the classes below.",
             imports="import time\n" if emulate else "",
             limits=_limits(deployment) + (_SLEEP if emulate else ""),
-            workers="\n".join(_worker(stage, names[stage.name], emulate) for stage in deployment.stages),
+            workers="\n\n\n".join(_worker(stage, names[stage.name], emulate) for stage in deployment.stages),
             lines="".join(_append(stage, names[stage.name], emulate) for stage in deployment.stages),
         )
         return {"server.py": text}

@@ -54,7 +54,7 @@ class ScalingThresholds:
         """Say where the rate comes from."""
         busy = (stage.rate_rps or 0.0) / (stage.replica_rps * self.least)
         return (
-            f"Λ/n: the plan keeps its objective at {stage.rate_rps:.4g} tokens/s with {self.least} replicas. That is "
+            f"Λ/n: the plan keeps its objective at {stage.rate_rps:.4g} tokens/s with n = {self.least}. That is "
             f"{busy:.0%} of the {stage.replica_rps:.4g} tokens/s that one serves in full batches (b/ℓ(b))."
         )
 
@@ -63,7 +63,7 @@ class ScalingThresholds:
         return (
             f"slack·b/ℓ(b): the longest path through {stage.name} takes all but {format_duration(self.slack_ns)} of "
             f"the objective (ΣT and delays), and a replica serves {stage.replica_rps:.4g} tokens/s. Where more wait, "
-            "the objective is missed before new replicas can help."
+            "the objective may be missed before new replicas can help."
         )
 
 
