@@ -108,11 +108,8 @@ class KServe:
     def start(self, deployment: Deployment) -> str:
         """Say how to start it."""
         types = sorted({stage.choice.hardware for stage in deployment.stages})
-        nodes = (
-            ""
-            if deployment.emulate
-            else f"kubectl label node NODE mipplan/hardware={types[0]}    # and so on\n"
-        )
+        labels = (f"kubectl label node NODE {_LABEL}={_label_value(one)}\n" for one in types)
+        lines = "" if deployment.emulate else "".join(labels)
         first = "" if deployment.emulate else "Put your models into `repositories/*/*/1/model.py` first. "
         return f"""\
 {first}Copy each folder of `repositories/` to where `storageUri` of its InferenceService says, then:
