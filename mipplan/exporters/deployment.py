@@ -49,8 +49,8 @@ class DeployedStage:
     #: ℓ(1), …, ℓ(b) in ns.
     service_ns: Int64
     incoming: tuple[Edge, ...]
-    #: Mean tokens of a query, as realised with the plan's seed.
-    tokens_per_query: float
+    #: Mean tokens of a query, as drawn for the plan's trace; None where the plan has none.
+    tokens_per_query: float | None
     #: Tokens per second that were planned for; None where the plan has no trace.
     rate_rps: float | None
 
@@ -110,10 +110,7 @@ class Deployment:
     def stages(self) -> tuple[DeployedStage, ...]:
         """Every stage, parents before children."""
         plan, order = self.plan, self.plan.pipeline.topological_order
-        trace, counts = plan.trace, self._tokens_per_query()
-        rate_rps = None
-        if trace is not None and trace.span_ns > 0:
-            rate_rps = plan.headroom * trace.queries * 1e9 / trace.span_ns
+        counts, rate_rps = self._tokens_per_query(), self.rate_rps
         made, next_gpu = [], 0
         for name, label in zip(order, labels(order, _STAGE_LENGTH, "stage"), strict=True):
             choice = plan.choices[name]
@@ -129,7 +126,7 @@ class Deployment:
                     gpus,
                     plan.service_ns(name),
                     plan.pipeline.incoming(name),
-                    counts[name],
+                    counts.get(name),
                     None if rate_rps is None else rate_rps * counts[name],
                 )
             )
@@ -185,8 +182,9 @@ class Deployment:
 
     def _tokens_per_query(self) -> dict[str, float]:
         """Count tokens: draws depend on query and seed alone, so those of the plan's trace are drawn again."""
-        trace = self.plan.trace
-        queries = _MOST_QUERIES if trace is None else min(trace.queries, _MOST_QUERIES)
+        if self.plan.trace is None:
+            return {}
+        queries = min(self.plan.trace.queries, _MOST_QUERIES)
         workload = realise_queries(self.plan.pipeline, np.zeros(queries, np.int64), self.plan.seed)
         return {name: tokens.count / queries for name, tokens in workload.stages.items()}
 

@@ -12,6 +12,7 @@ from mipplan.exporters.deployment import DeployedStage, Deployment
 from mipplan.exporters.keda import Keda
 from mipplan.exporters.kserve import KServe
 from mipplan.exporters.mosec import Mosec
+from mipplan.exporters.ray_serve import RayServe
 from mipplan.exporters.triton import Triton
 
 
@@ -39,7 +40,7 @@ class ExportTarget(Protocol):
         """Say how to start it, in Markdown."""
 
 
-_TARGETS: tuple[ExportTarget, ...] = (Triton(), Mosec(), KServe(), Keda())
+_TARGETS: tuple[ExportTarget, ...] = (Triton(), RayServe(), Mosec(), KServe(), Keda())
 
 #: Serving systems by name.
 TARGETS: Mapping[str, ExportTarget] = MappingProxyType({target.name: target for target in _TARGETS})

@@ -17,6 +17,9 @@ from mipplan.exporters.deployment import DeployedStage, Deployment, FlowShape, q
 from mipplan.exporters.triton_stages import stage_config, stage_inputs, stage_model, tensor_list, tensor_text
 from mipplan.pipeline import Edge
 
+#: Every instance of a script is a process: no more than 64, because each takes some 50 MB.
+_MOST_INSTANCES = 64
+
 RULES = ServingRules("Triton", window_ns=600_000, stagger_ns=200_000)
 
 _SCRIPT = Template('''\
@@ -223,12 +226,13 @@ def _ensemble_config(deployment: Deployment) -> str:
 def script_instances(deployment: Deployment) -> int:
     """Queries that are under way at the planned rate if each takes as long as the objective (Little's law).
 
-    Without a trace as many as all replicas hold in full batches.
+    Without a trace as many as all replicas hold in full batches; in any case at most 64.
     """
-    held = sum(stage.choice.replicas * stage.choice.batch for stage in deployment.stages)
     if deployment.rate_rps is None:
-        return held
-    return max(1, math.ceil(deployment.rate_rps * deployment.plan.slo_s))
+        wanted = sum(stage.choice.replicas * stage.choice.batch for stage in deployment.stages)
+    else:
+        wanted = math.ceil(deployment.rate_rps * deployment.plan.slo_s)
+    return min(max(1, wanted), _MOST_INSTANCES)
 
 
 def _script_config(deployment: Deployment) -> str:
