@@ -170,7 +170,7 @@ class Deployment:
 
     def faults(self) -> list[Fault]:
         """Name hardware types that are said to be CPUs and that the plan does not use."""
-        used = {choice.hardware for choice in self.plan.choices.values()}
+        used = dict.fromkeys(choice.hardware for choice in self.plan.choices.values())
         return [
             Fault("cpu", f"the plan uses no {name!r}{suggestion(name, used) or f'; it uses {listed(used)}'}")
             for name in self.cpu

@@ -127,7 +127,7 @@ def check_directory(directory: object, *, force: bool = False) -> None:
     """
     problem = _directory_problem(directory, force)
     if problem is not None:
-        raise InputError.one(f"directory {directory}".replace("\0", "?"), problem)
+        raise InputError.one(str(directory).replace("\0", "?") or "directory", problem)
 
 
 def _directory_problem(directory: object, force: bool) -> str | None:
@@ -143,7 +143,7 @@ def _directory_problem(directory: object, force: bool) -> str | None:
     if not place.is_dir() or not any(place.iterdir()):
         return None
     if not force:
-        return "is not empty; name another folder, or replace an earlier export with force"
+        return "is not empty; name another folder (force replaces an earlier export)"
     readme = place / _README
     if not readme.is_file() or not readme.read_bytes().startswith(_MARK.encode()):
         return "holds files that no export wrote; name another folder"

@@ -228,7 +228,7 @@ def certain(plan: mp.Plan) -> mp.Plan:
     return mp.Plan.from_choices(pipeline, plan.profiles, dict(plan.choices), slo_s=1.0)
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_graphs_serve_every_stage_once_behind_its_parents(seed: int) -> None:
     plan = certain(random_case(np.random.default_rng(seed), max_arrivals=2).plan())
