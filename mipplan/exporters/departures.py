@@ -183,7 +183,9 @@ def assumptions(deployment: Deployment) -> list[str]:
         needed.append(f"The runs are those that the certificate is about: {plan.runs.text}.")
     if plan.pipeline.edges:
         needed.append(f"A hop between stages takes at most its delay ({listed(hops)}).")
-    if plan.trace is not None:
+    if plan.envelope is not None:
+        needed.append("Traffic keeps to the arrival curve that was planned for.")
+    elif plan.trace is not None:
         traffic = f"{plan.trace.queries:,} queries of {plan.trace.name}"
         more = "" if plan.headroom == 1.0 else f", at {plan.headroom:g} times their rate"
         needed.append(f"Traffic is as in the trace that was planned for ({traffic}{more}).")

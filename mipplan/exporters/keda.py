@@ -27,7 +27,9 @@ class Keda:
     title = "KEDA scalers"
 
     def faults(self, deployment: Deployment) -> list[Fault]:
-        """Say why each stage stays as it is, if all do."""
+        """Say why each stage stays as it is, if all do, and that there is nothing to emulate."""
+        if deployment.emulate:
+            return [Fault("emulate", "there are no models in what is written for keda")]
         thresholds = scaling_thresholds(deployment)
         if any(found.scales for found in thresholds.values()):
             return []

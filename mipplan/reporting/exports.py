@@ -52,10 +52,8 @@ def export_report(plan: str, written: Export) -> ExportReport:
 
 def show_export(console: Console, report: ExportReport) -> None:
     """Files, then whether the certificate holds, and what is not as the plan assumes."""
-    models = (
-        "models sleep as long as the plan's tables say" if report.emulated else "models are yours to put in"
-    )
-    console.print(f"{escape(report.pipeline)} for {report.target}, {models}\n")
+    models = ", with models that sleep as long as the plan's tables say" if report.emulated else ""
+    console.print(f"{escape(report.pipeline)} for {report.target}{models}\n")
     verdict = (
         "the certificate of the plan holds there, given what has to be so"
         if report.certificate_holds
