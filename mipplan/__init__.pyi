@@ -10,6 +10,8 @@ from .core import MipplanError as MipplanError
 from .core import NoPlanError as NoPlanError
 from .core import SolverError as SolverError
 from .core import SolverUnavailableError as SolverUnavailableError
+from .exporters import Export as Export
+from .exporters import export as export
 from .fleet import FleetPlan as FleetPlan
 from .fleet import FleetStatus as FleetStatus
 from .fleet import plan_fleet as plan_fleet

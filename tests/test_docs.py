@@ -35,7 +35,7 @@ from golden.layout import ANSWERS
 from mipplan.core import Fault
 from mipplan.profiles import Finding
 from mipplan.profiling import MachineRecord
-from mipplan.reporting import catalog, comparisons, documents, fragilities, imports, replays
+from mipplan.reporting import catalog, comparisons, documents, exports, fragilities, imports, replays
 from mipplan.result import Interval
 from mipplan.solvers import SolverInfo
 from mipplan.tuner import Action, WorstWindow
@@ -56,6 +56,8 @@ HEADINGS: dict[type, str] = {
     fragilities.FragilityReport: "fragility",
     comparisons.TuneReport: "tune",
     documents.FleetReport: "fleet",
+    exports.ExportReport: "export",
+    exports.DepartureReport: "departure",
     catalog.MeasurementReport: "profile",
     catalog.MeasuredBatchReport: "measured batch size",
     MachineRecord: "machine",
@@ -147,7 +149,7 @@ def fields_of(model: type) -> list[str]:
 def report_models() -> list[type]:
     return [
         value
-        for room in (documents, replays, comparisons, catalog, fragilities, imports)
+        for room in (documents, replays, comparisons, catalog, exports, fragilities, imports)
         for value in vars(room).values()
         if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report
     ]

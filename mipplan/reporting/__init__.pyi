@@ -16,6 +16,8 @@ from .comparisons import show_tuning as show_tuning
 from .comparisons import tune_report as tune_report
 from .comparisons import write_schedule as write_schedule
 from .documents import ErrorReport as ErrorReport
+from .exports import export_report as export_report
+from .exports import show_export as show_export
 from .figures import FIGURE_FILES as FIGURE_FILES
 from .figures import draw_fragility as draw_fragility
 from .figures import draw_replay as draw_replay

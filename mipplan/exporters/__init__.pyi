@@ -1,0 +1,14 @@
+from .departures import Departure as Departure
+from .departures import ServingRules as ServingRules
+from .deployment import DeployedStage as DeployedStage
+from .deployment import Deployment as Deployment
+from .deployment import FlowShape as FlowShape
+from .exporting import Export as Export
+from .exporting import check_directory as check_directory
+from .exporting import check_target as check_target
+from .exporting import export as export
+from .kserve import inference_nodes as inference_nodes
+from .register import TARGETS as TARGETS
+from .register import ExportTarget as ExportTarget
+from .thresholds import ScalingThresholds as ScalingThresholds
+from .thresholds import scaling_thresholds as scaling_thresholds

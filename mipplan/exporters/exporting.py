@@ -1,0 +1,222 @@
+"""Writing a plan down for a serving system: everything is checked first, and the folder comes whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mipplan.core import Faults, InputError, Printable, Summary, check_one_of, format_duration
+from mipplan.exporters.departures import Departure, assumptions
+from mipplan.exporters.deployment import Deployment
+from mipplan.exporters.register import TARGETS, ExportTarget
+from mipplan.result import Plan
+
+#: Every export begins its README with this line: by it a folder is known that may be written over.
+_MARK = "<!-- Written by mipplan export. -->"
+#: Files beside those of the target.
+_README, _PLAN = "README.md", "plan.json"
+
+
+@dataclass(frozen=True, repr=False)
+class Export(Printable):
+    """What was written, and what the serving system does not keep of the plan."""
+
+    pipeline: str
+    target: str
+    directory: str
+    files: tuple[str, ...]
+    """Paths in the folder, sorted."""
+    emulated: bool
+    """Whether models only sleep as long as the plan's tables say."""
+    departures: tuple[Departure, ...]
+    assumptions: tuple[str, ...]
+    """What has to be so on every system for the plan's figures to hold, in sentences."""
+
+    @property
+    def certificate_holds(self) -> bool:
+        """Whether the plan's certificate bounds latencies on the system, given the assumptions."""
+        return not any(departure.voids for departure in self.departures)
+
+    def _summary(self) -> Summary:
+        return Summary(
+            f"{TARGETS[self.target].title} of {self.pipeline}: {len(self.files)} files in {self.directory}",
+            figures=(
+                ("certificate", "holds" if self.certificate_holds else "does not hold here as it stands"),
+                *(
+                    (departure.subject, f"{departure.what}. {departure.effect}")
+                    for departure in self.departures
+                ),
+            ),
+        )
+
+    def _line(self) -> str:
+        return f" of {self.pipeline} to {self.target}: {len(self.files)} files in {self.directory}"
+
+
+def export(
+    plan: Plan,
+    *,
+    to: str,
+    directory: str | Path,
+    emulate: bool = False,
+    cpu: Collection[str] = (),
+    force: bool = False,
+) -> Export:
+    """Write the files that deploy a plan on a serving system, each value with the figure of the plan it comes from.
+
+    Parameters
+    ----------
+    plan : Plan
+    to : str
+        ``triton``, ``ray``, ``mosec``, ``kserve`` or ``keda``.
+    directory : str or Path
+        A folder that is empty or not there; its README says how to start, and what the system does not keep.
+    emulate : bool
+        Replace the models by ones that sleep as long as the plan's tables say, to try a plan without its hardware.
+        Otherwise they are left for you to put in.
+    cpu : collection of str
+        Hardware types that are no GPUs, besides those whose names begin with ``cpu``.
+    force : bool
+        Replace the folder if it is an earlier export, with all that was changed in it.
+
+    Raises
+    ------
+    InputError
+        Listing all that keeps the plan from being written for the system, and what is wrong with the folder.
+    NoPlanError
+        If there is no plan.
+    """
+    faults = Faults()
+    faults.take(lambda: check_target(to))
+    faults.take(lambda: check_directory(directory, force=force))
+    plan.require()
+    deployment = Deployment(plan, emulate, tuple(cpu))
+    faults.add(*deployment.faults())
+    if to in TARGETS:
+        faults.add(*TARGETS[to].faults(deployment))
+    faults.check()
+    target, place = TARGETS[to], Path(directory)
+    departures = tuple(target.departures(deployment))
+    files = {**target.files(deployment), _PLAN: plan.to_json()}
+    files[_README] = _readme(target, deployment, departures)
+    _write_folder(place, files)
+    return Export(
+        plan.pipeline.name,
+        to,
+        str(place),
+        tuple(sorted(files)),
+        emulate,
+        departures,
+        tuple(assumptions(deployment)),
+    )
+
+
+def check_target(to: object) -> None:
+    """Refuse what is no serving system; raises `InputError`."""
+    check_one_of("to", to, TARGETS)
+
+
+def check_directory(directory: object, *, force: bool = False) -> None:
+    """Find out beforehand what keeps a folder from being written.
+
+    Raises `InputError` if it cannot be made, or holds files already and is not to be replaced.
+    """
+    problem = _directory_problem(directory, force)
+    if problem is not None:
+        raise InputError.one(str(directory).replace("\0", "?") or "directory", problem)
+
+
+def _directory_problem(directory: object, force: bool) -> str | None:
+    if not isinstance(directory, str | os.PathLike) or not os.fspath(directory) or "\0" in str(directory):
+        return "expected the name of a folder"
+    place = Path(directory).resolve()
+    if place.exists() and not place.is_dir():
+        return "is a file; name a folder"
+    if not place.parent.is_dir():
+        return f"there is no folder {str(place.parent)!r} to make it in"
+    if not os.access(place.parent, os.W_OK):
+        return f"the folder {str(place.parent)!r} cannot be written to"
+    if not place.is_dir() or not any(place.iterdir()):
+        return None
+    if not force:
+        return "is not empty; name another folder (force replaces an earlier export)"
+    readme = place / _README
+    if not readme.is_file() or not readme.read_bytes().startswith(_MARK.encode()):
+        return "holds files that no export wrote; name another folder"
+    return None
+
+
+def _write_folder(directory: Path, files: Mapping[str, str]) -> None:
+    """Fill a temporary folder beside, then rename it into place; what was there before goes last."""
+    place = directory.resolve()
+    token = secrets.token_urlsafe(6)
+    made, old = (place.parent / f".{place.name}.{token}.{end}" for end in ("part", "old"))
+    try:
+        try:
+            for name, text in files.items():
+                path = made / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8", newline="\n")
+            if place.is_dir() and any(place.iterdir()):
+                place.rename(old)
+            made.replace(place)
+        except BaseException:
+            if old.is_dir() and not place.exists():
+                old.rename(place)
+            shutil.rmtree(made, ignore_errors=True)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise InputError.one(
+            f"directory {directory}", f"cannot be written: {error.strerror or error}"
+        ) from error
+
+
+def _readme(target: ExportTarget, deployment: Deployment, departures: tuple[Departure, ...]) -> str:
+    plan = deployment.plan
+    cost = "" if plan.usd_per_hour is None else f", {plan.usd_per_hour:.4f} $/h"
+    certified = ""
+    if plan.certificate_ns is not None:
+        certified = f" Certificate: {format_duration(plan.certificate_ns)}"
+        certified += "." if plan.trace is None else f" on {plan.trace.name} ({plan.trace.queries:,} queries)."
+    needed = ", ".join(f"{count} × {hardware}" for hardware, count in deployment.devices().items())
+    rows = [(stage.name, stage.text, stage.table_text, target.settings(stage)) for stage in deployment.stages]
+    table = ["| stage | plan | one batch | where |", "| --- | --- | --- | --- |"]
+    table += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    voided = [departure.subject for departure in departures if departure.voids]
+    verdict = (
+        f"**The certificate of the plan does not hold here as it stands**: {', '.join(voided)}."
+        if voided
+        else "The certificate of the plan holds here, given what stands under *What has to be so*."
+    )
+    kept = [f"- **{one.subject}**: {one.what}. {one.effect}." for one in departures]
+    return "\n".join(
+        [
+            _MARK,
+            f"# {target.title} of {plan.pipeline.name}",
+            "",
+            f"{plan.objective.text}{cost}; {needed}.{certified} The plan itself is `{_PLAN}`.",
+            "",
+            "## Start",
+            "",
+            target.start(deployment),
+            "## Where the figures of the plan went",
+            "",
+            *table,
+            "",
+            "## What is not as the plan assumes",
+            "",
+            verdict,
+            "",
+            *kept,
+            *([""] if kept else []),
+            "## What has to be so",
+            "",
+            *(f"- {sentence}" for sentence in assumptions(deployment)),
+            "",
+        ]
+    )

@@ -1,0 +1,165 @@
+"""Ray Serve applications: their configuration by Serve's own schema, and the application with a stand-in for Serve."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+import mipplan as mp
+from export_plans import CHOICES, shipped_plan
+from mipplan.exporters import TARGETS, Deployment
+
+RAY = TARGETS["ray"]
+
+
+def configuration(plan: mp.Plan, *, emulate: bool = False) -> dict[str, Any]:
+    document = yaml.safe_load(RAY.files(Deployment(plan, emulate))["serve.yaml"])
+    assert isinstance(document, dict)
+    return document
+
+
+@pytest.mark.parametrize("emulate", [False, True])
+@pytest.mark.parametrize("name", CHOICES)
+def test_deployments_are_what_the_plan_says(name: str, emulate: bool) -> None:
+    plan = shipped_plan(name)
+    (application,) = configuration(plan, emulate=emulate)["applications"]
+    ingress, *stages = application["deployments"]
+    assert (ingress["name"], ingress["num_replicas"]) == ("Ingress", 1)
+    for entry, stage in zip(stages, Deployment(plan).stages, strict=True):
+        choice = plan.choices[stage.name]
+        assert (entry["num_replicas"], entry["max_ongoing_requests"]) == (choice.replicas, 1)
+        gpus = {} if choice.hardware == "cpu" else {"num_gpus": 1}
+        real = {**gpus, "num_cpus": 1, "resources": {choice.hardware: 1}}
+        assert entry["ray_actor_options"] == ({"num_cpus": 0} if emulate else real)
+    module = ast.parse(RAY.files(Deployment(plan, emulate))["app.py"])
+    classes = {node.name for node in module.body if isinstance(node, ast.ClassDef)}
+    assert {entry["name"] for entry in application["deployments"]} <= classes
+    # A batch is what the dispatcher makes, never what Serve collects.
+    assert "serve.batch" not in ast.unparse(module)
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_serve_takes_the_configuration(name: str) -> None:
+    if importlib.util.find_spec("starlette") is None:
+        pytest.skip("ray[serve] is not installed: configurations are not read by Serve's own schema")
+    schema = pytest.importorskip("ray.serve.schema", reason="ray[serve] is not installed")
+    schema.ServeDeploySchema.model_validate(configuration(shipped_plan(name)))
+
+
+def test_configuration_has_the_fields_of_serve() -> None:
+    """The fields that are used, with the types of `ray.serve.schema`."""
+    deployment = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "num_replicas": {"type": "integer", "minimum": 1},
+            "max_ongoing_requests": {"type": "integer", "minimum": 1},
+            "ray_actor_options": {
+                "type": "object",
+                "properties": {
+                    "num_cpus": {"type": "number", "minimum": 0},
+                    "num_gpus": {"type": "number", "minimum": 0},
+                    "resources": {"type": "object", "additionalProperties": {"type": "number"}},
+                },
+                "additionalProperties": False,
+            },
+        },
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+    application = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "route_prefix": {"type": "string", "pattern": "^/"},
+            "import_path": {"type": "string", "pattern": "^\\w+:\\w+$"},
+            "runtime_env": {"type": "object"},
+            "deployments": {"type": "array", "items": deployment},
+        },
+        "required": ["import_path"],
+        "additionalProperties": False,
+    }
+    whole = {
+        "type": "object",
+        "properties": {"applications": {"type": "array", "items": application}},
+        "additionalProperties": False,
+    }
+    for name in CHOICES:
+        jsonschema.validate(configuration(shipped_plan(name)), whole)
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offer what the application imports of Ray and Starlette: deployments call their class in the same process."""
+
+    class Deployed:
+        def __init__(self, function: type, **options: Any) -> None:
+            self.function, self.options = function, options
+
+        def bind(self, *arguments: Any) -> Any:
+            made = self.function(*arguments)
+
+            async def remote(batch: Any) -> Any:
+                await asyncio.sleep(0)
+                return made(batch)
+
+            made.remote = remote
+            return made
+
+    modules = {
+        "ray": {"serve": SimpleNamespace(deployment=Deployed)},
+        "ray.serve": {},
+        "ray.serve.config": {"RequestRouterConfig": SimpleNamespace},
+        "ray.serve.request_router": {"RequestRouter": object},
+        "starlette": {},
+        "starlette.requests": {"Request": object},
+        "starlette.responses": {"JSONResponse": lambda document, status=200: (status, document)},
+    }
+    for name, offered in modules.items():
+        module = ModuleType(name)
+        module.__dict__.update(offered)
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("mipplan.serving") is None, reason="mipplan.serving is not there: no dispatcher"
+)
+@pytest.mark.parametrize("name", ["image-processing", "video-monitoring"])
+def test_application_serves_queries(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch)
+    mp.export(shipped_plan(name), to="ray", directory=tmp_path / "out", emulate=True)
+    spec = importlib.util.spec_from_file_location("exported_app", tmp_path / "out" / "app.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "sleep_until", lambda end_ns: None)
+
+    async def body() -> bytes:
+        return b"7"
+
+    async def json() -> int:
+        return 7
+
+    async def ask() -> Any:
+        request = SimpleNamespace(body=body, json=json)
+        try:
+            return await asyncio.gather(*(module.application(request) for _ in range(20)))
+        finally:
+            await (await module.application.ready()).__aexit__(None, None, None)
+
+    answers = asyncio.run(ask())
+    assert {status for status, _ in answers} == {200}
+    last = {stage.name for stage in Deployment(shipped_plan(name)).sinks}
+    assert all({stage for stage, _ in document["outputs"]} == last for _, document in answers)
+    assert all(value == 7 for _, document in answers for _, value in document["outputs"])
+    replicas = asyncio.run(module.LeastLoaded().choose_replicas(("a", "b", "c")))
+    assert replicas == [["a", "b", "c"]]
