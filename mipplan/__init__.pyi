@@ -10,9 +10,16 @@ from .core import MipplanError as MipplanError
 from .core import NoPlanError as NoPlanError
 from .core import SolverError as SolverError
 from .core import SolverUnavailableError as SolverUnavailableError
+from .driving import Drive as Drive
+from .driving import drive as drive
 from .fleet import FleetPlan as FleetPlan
 from .fleet import FleetStatus as FleetStatus
 from .fleet import plan_fleet as plan_fleet
+from .logs import QueryLog as QueryLog
+from .logs import RunLog as RunLog
+from .logs import StageLog as StageLog
+from .logs import read_log as read_log
+from .logs import write_log as write_log
 from .options import time_cost_problem as time_cost_problem
 from .perturbation import Fragility as Fragility
 from .perturbation import fragility as fragility

@@ -10,6 +10,7 @@ import typer
 import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs
+from mipplan.cli.driving import drive
 from mipplan.cli.judging import compare, fragility, replay, tune, verify
 from mipplan.cli.profiles import profiles_app
 from mipplan.cli.profiling import profile
@@ -318,7 +319,7 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
 
 
 #: In the order of the help.
-_COMMANDS = (plan, replay, compare, fragility, tune, fleet, verify, profile, solvers)
+_COMMANDS = (plan, replay, compare, fragility, tune, fleet, verify, profile, drive, solvers)
 for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(profiles_app)

@@ -27,6 +27,8 @@ from .imports import import_report as import_report
 from .imports import prices_report as prices_report
 from .imports import show_import as show_import
 from .imports import show_prices as show_prices
+from .operations import drive_report as drive_report
+from .operations import show_drive as show_drive
 from .plans import fleet_report as fleet_report
 from .plans import plan_report as plan_report
 from .plans import show_fleet as show_fleet
