@@ -40,15 +40,18 @@ def served(infer: Handler, **documents: Any) -> Iterator[str]:
         ports.append(runner.addresses[0][1])
         return runner
 
+    async def stop(runner: web.AppRunner) -> None:
+        await runner.cleanup()
+        hanging = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+
     def run() -> None:
         runner = loop.run_until_complete(start())
         ready.set()
         loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        hanging = asyncio.all_tasks(loop)
-        for task in hanging:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*hanging, return_exceptions=True))
+        loop.run_until_complete(stop(runner))
         loop.close()
 
     thread = threading.Thread(target=run)

@@ -188,19 +188,19 @@ def test_target_that_is_not_there_is_told_before_the_run() -> None:
 
 
 def test_late_sending_spoils_and_is_said() -> None:
-    late = np.zeros(100, dtype=np.int64)
-    late[:2] = 11_000_000
-    numbers = np.arange(100)
+    late = np.zeros(1_000, dtype=np.int64)
+    late[:10] = 11_000_000
+    numbers = np.arange(1_000)
     log = QueryLog.from_columns(
         {"query": numbers, "scheduled_ns": numbers * 10**9, "sent_ns": numbers * 10**9 + late,
-         "answered_ns": numbers * 10**9 + 20_000_000, "status": ["ok"] * 100, "error": [None] * 100,
-         "route": [None] * 100},
+         "answered_ns": numbers * 10**9 + 20_000_000, "status": ["ok"] * 1_000, "error": [None] * 1_000,
+         "route": [None] * 1_000},
         LogMetadata(),
     )  # fmt: skip
-    driven = Drive(log, "t", "u", 100)
+    driven = Drive(log, "t", "u", 1_000)
     assert driven.spoilt
     assert "send times spoil the measurement: P99 11 ms late" in str(driven)
-    assert not Drive(log.taken(numbers > 0), "t", "u", 99).spoilt
+    assert not Drive(log.taken(numbers > 0), "t", "u", 999).spoilt
 
 
 def test_it_runs_beside_a_loop_that_runs_already() -> None:

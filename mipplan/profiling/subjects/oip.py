@@ -175,8 +175,12 @@ class _Endpoint:
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         self._connection = kind(url.hostname or "", url.port, timeout=request.timeout_s)
         self._timeout_s = request.timeout_s
-        server = self._described(url.path.partition("/models/")[0])
-        document = self._described(url.path)
+        try:
+            server = self._described(url.path.partition("/models/")[0])
+            document = self._described(url.path)
+        except InputError:
+            self.close()
+            raise
         self._server = " ".join(str(server.get(key, "")) for key in ("name", "version")).strip()
         extensions = server.get("extensions")
         is_binary = isinstance(extensions, list) and _BINARY in extensions
