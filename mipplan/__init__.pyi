@@ -20,6 +20,8 @@ from .logs import RunLog as RunLog
 from .logs import StageLog as StageLog
 from .logs import read_log as read_log
 from .logs import write_log as write_log
+from .observing import Observation as Observation
+from .observing import observe as observe
 from .options import time_cost_problem as time_cost_problem
 from .perturbation import Fragility as Fragility
 from .perturbation import fragility as fragility
@@ -45,6 +47,9 @@ from .result import ReplayResult as ReplayResult
 from .result import RunClass as RunClass
 from .result import StreamResult as StreamResult
 from .trace import Trace as Trace
+from .truth import Truth as Truth
+from .truth import TruthVerdict as TruthVerdict
+from .truth import truth as truth
 from .tuner import Conditions as Conditions
 from .tuner import JointTuner as JointTuner
 from .tuner import Tuner as Tuner
