@@ -22,11 +22,13 @@ from mipplan.logs.checks import (
     ClockParams,
     batch_faults,
     clock_faults,
+    clock_slack,
     numbering_faults,
     query_faults,
     stage_faults,
 )
 from mipplan.logs.rows import MISSING, Column, LogMetadata, QueryLog, QueryRow, StageLog, StageRow
+from mipplan.logs.triton import STEADY_CLOCK, read_triton
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -179,7 +181,7 @@ def read_log(
     Parameters
     ----------
     *paths : str or path
-        Parquet files, or folders whose ``*.parquet`` are read.
+        Parquet files, folders whose ``*.parquet`` are read, or trace files of Triton (JSON).
     shift_ns : mapping of str to int, optional
         Added to all times of stages that were logged on that host, to undo an offset of its clock.
     clock : ClockParams
@@ -199,7 +201,14 @@ def read_log(
     if not paths:
         raise InputError.one("logs", "expected at least one file")
     files = [file for path in paths for file in faults.take(partial(_files_of, path)).or_else([])]
-    logs = [(str(file), faults.take(partial(_read_file, file))) for file in dict.fromkeys(files)]
+    traces = [file for file in dict.fromkeys(files) if _is_trace(file)]
+    logs = [
+        (str(file), faults.take(partial(_read_file, file)))
+        for file in dict.fromkeys(files)
+        if file not in traces
+    ]
+    if traces:
+        logs.append((listed(map(str, traces), 3), faults.take(lambda: read_triton(traces))))
     shifts = dict(shift_ns or {})
     queries: list[tuple[str, QueryLog]] = []
     stages: list[tuple[str, StageLog]] = []
@@ -222,7 +231,12 @@ def read_log(
             for host in shifts.keys() - hosts
         )
     )
-    every_query, every_stage = _joined(QueryLog, queries), _joined(StageLog, stages)
+    every_query = _joined(QueryLog, queries)
+    stages = [
+        (place, log) if log.metadata.clock != STEADY_CLOCK else (place, _aligned(log, every_query))
+        for place, log in stages
+    ]
+    every_stage = _joined(StageLog, stages)
     place = listed((str(path) for path in paths), 3)
     faults.add(*_missing_parts([log.metadata for _, log in [*queries, *stages]], place))
     if not faults:  # What is wrong in one file would be told again as what is wrong between files.
@@ -237,6 +251,23 @@ def read_log(
     by_sending = np.argsort(every_query.sent_ns, kind="stable")
     sources = tuple(log.metadata for _, log in [*queries, *stages])
     return RunLog(every_query.taken(by_sending), every_stage, sources)
+
+
+def _is_trace(path: Path) -> bool:
+    """Whether a file begins as a trace file of Triton does."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(64).lstrip()[:1] == b"["
+    except OSError:
+        return False  # What is wrong with it is told where it is read.
+
+
+def _aligned(log: StageLog, queries: QueryLog) -> StageLog:
+    """Move the times of a clock that has nothing to do with the sender's into the middle of where they may be."""
+    slack = clock_slack(queries, log)
+    if slack is None or slack.least > slack.most:
+        return log
+    return log.shifted(-(slack.least + slack.most) // 2)
 
 
 def _files_of(path: AnyPath) -> list[Path]:

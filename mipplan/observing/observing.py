@@ -29,7 +29,7 @@ from mipplan.core import (
     shown,
 )
 from mipplan.documents import AnyPath, write_text_atomically
-from mipplan.logs import RunLog, read_log
+from mipplan.logs import STEADY_CLOCK, RunLog, read_log
 from mipplan.observing.hops import hops_of
 from mipplan.observing.stage_batches import batches_of
 from mipplan.profiling import QuantileRange, quantile_range
@@ -282,6 +282,8 @@ def _unknown(
         told.append(
             "no log of queries: ways from and to the sender are unknown, arrivals are those at the first stages"
         )
+    if any(source.clock == STEADY_CLOCK for source in run.sources):
+        told.append("Triton's traces hold whole batches only if every request was traced (rate=1)")
     if plan is not None:
         silent = [stage for stage in plan.choices if stage not in run.stages.stages]
         if silent:

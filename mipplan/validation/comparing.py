@@ -14,11 +14,11 @@ from mipplan.pipeline import Dispatch, Stagger
 from mipplan.replayer import check_plan, read_settings, replay
 from mipplan.result import Plan, fingerprint
 from mipplan.trace import Trace
-from mipplan.truth.bootstrap import ResamplingParams, compare_figures
-from mipplan.truth.causes import CauseParams, causes_of, run_causes, verdict_of
-from mipplan.truth.replayed import replayed_log
-from mipplan.truth.result import Cause, Truth, TruthVerdict
-from mipplan.truth.stages import Sides, compare_hops, compare_stages, grows
+from mipplan.validation.bootstrap import ResamplingParams, compare_figures
+from mipplan.validation.causes import CauseParams, causes_of, run_causes, verdict_of
+from mipplan.validation.replayed import replayed_log
+from mipplan.validation.result import Cause, Truth, TruthVerdict
+from mipplan.validation.stages import Sides, compare_hops, compare_stages, grows
 
 _SEND_ERRORS = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 _NO_STAGES = "no log of stages: which term is off cannot be told; give the server's log as well"

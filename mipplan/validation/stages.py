@@ -19,8 +19,8 @@ from mipplan.pipeline import Discipline, DispatchLaw
 from mipplan.profiling import QuantileRange, quantile_range
 from mipplan.replayer import Capacity, EngineFeature, StageTask, resolve_engine
 from mipplan.result import Interval, Plan, ReplayResult
-from mipplan.truth.bootstrap import ResamplingParams, mean_interval
-from mipplan.truth.result import HopComparison, ServiceComparison, StageComparison
+from mipplan.validation.bootstrap import ResamplingParams, mean_interval
+from mipplan.validation.result import HopComparison, ServiceComparison, StageComparison
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 import mipplan as mp
 from mipplan.logs import RunLog, StageLog
-from mipplan.truth import replayed_log
+from mipplan.validation import replayed_log
 
 #: A UNIX time.
 START_NS = 1_800_000_000_000_000_000

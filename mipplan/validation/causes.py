@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from mipplan.core import NS_PER_MS, NS_PER_S, format_duration
 from mipplan.pipeline import DispatchLaw
-from mipplan.truth.bootstrap import Agreement, FigureComparison
-from mipplan.truth.result import Cause, HopComparison, StageComparison, Term, TruthVerdict
+from mipplan.validation.bootstrap import Agreement, FigureComparison
+from mipplan.validation.result import Cause, HopComparison, StageComparison, Term, TruthVerdict
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,18 @@ import pytest
 
 import mipplan as mp
 from mipplan.logs import QueryLog, RunLog, StageLog, write_log
-from mipplan.truth import Agreement, ResamplingParams, Term
-from truth.served_runs import CHOICES, MS, START_NS, pipeline, plan, profiles, served, traffic, with_stages
+from mipplan.validation import Agreement, ResamplingParams, Term
+from validation.served_runs import (
+    CHOICES,
+    MS,
+    START_NS,
+    pipeline,
+    plan,
+    profiles,
+    served,
+    traffic,
+    with_stages,
+)
 
 PARAMS = ResamplingParams(replicates=100)
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from mipplan.core import NS_PER_S, Printable, Summary, format_duration
 from mipplan.result import Interval, Plan
-from mipplan.truth.bootstrap import Agreement, FigureComparison
+from mipplan.validation.bootstrap import Agreement, FigureComparison
 
 
 class TruthVerdict(StrEnum):
