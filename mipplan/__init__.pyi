@@ -20,7 +20,7 @@ from .logs import RunLog as RunLog
 from .logs import StageLog as StageLog
 from .logs import read_log as read_log
 from .logs import write_log as write_log
-from .observing import Observation as Observation
+from .observing import LogObservation as LogObservation
 from .observing import observe as observe
 from .options import time_cost_problem as time_cost_problem
 from .perturbation import Fragility as Fragility

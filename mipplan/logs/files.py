@@ -27,7 +27,7 @@ from mipplan.logs.checks import (
     query_faults,
     stage_faults,
 )
-from mipplan.logs.rows import MISSING, Column, LogMetadata, QueryLog, QueryRow, StageLog, StageRow
+from mipplan.logs.rows import MISSING, LogColumn, LogMetadata, QueryLog, QueryRow, StageLog, StageRow
 from mipplan.logs.triton import STEADY_CLOCK, read_triton
 
 if TYPE_CHECKING:
@@ -311,7 +311,7 @@ def _kind_of(names: Sequence[str], place: str) -> type[QueryLog] | type[StageLog
     raise InputError.one(place, f"expected the columns {needed}; found {listed(names)}")
 
 
-def _values(table: pa.Table, column: Column, place: str) -> object:
+def _values(table: pa.Table, column: LogColumn, place: str) -> object:
     """Return a column as an array of whole numbers, or as texts."""
     import pyarrow as pa
 

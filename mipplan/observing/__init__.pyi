@@ -1,7 +1,7 @@
 from .hops import ANSWERED as ANSWERED
 from .hops import SENT as SENT
 from .hops import hops_of as hops_of
-from .observing import Observation as Observation
+from .observing import LogObservation as LogObservation
 from .observing import ObservedBatch as ObservedBatch
 from .observing import ObservedHop as ObservedHop
 from .observing import ObserveParams as ObserveParams

@@ -72,7 +72,7 @@ class ObservedHop:
 
 
 @dataclass(frozen=True, repr=False)
-class Observation(Printable):
+class LogObservation(Printable):
     """What logs say.
 
     Attributes
@@ -131,7 +131,7 @@ def observe(
     shift_ns: Mapping[str, int] | None = None,
     progress: Callable[[str], None] | None = None,
     params: ObserveParams = ObserveParams(),
-) -> Observation:
+) -> LogObservation:
     """Read service times, hops and arrivals off logs, and write them as files that a plan can be made of.
 
     Parameters
@@ -157,7 +157,7 @@ def observe(
 
     Returns
     -------
-    Observation
+    LogObservation
 
     Raises
     ------
@@ -190,7 +190,7 @@ def observe(
         ObservedHop(*ends, times.size, *_ranges(times, params.confidence))
         for ends, times in hops_of(run.queries, run.stages, edges).items()
     )
-    found = Observation(
+    found = LogObservation(
         batches,
         hops,
         _arrivals(run),
@@ -201,7 +201,7 @@ def observe(
         return found
     say(f"writing {folder}")
     written = _Folder(folder, plan, hardware, usd_per_hour, latency).write(found, run)
-    return Observation(**{**vars(found), "written": tuple(written)})
+    return LogObservation(**{**vars(found), "written": tuple(written)})
 
 
 def run_of(logs: tuple[AnyPath | RunLog, ...], shift_ns: Mapping[str, int] | None) -> RunLog:
@@ -312,7 +312,7 @@ class _Folder:
     usd_per_hour: float | None
     latency: str
 
-    def write(self, found: Observation, run: RunLog) -> list[str]:
+    def write(self, found: LogObservation, run: RunLog) -> list[str]:
         """Write everything and return the files."""
         try:
             (self.root / "models").mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mipplan.core import NS_PER_MS, NS_PER_S, quantile_ns
 from mipplan.driving import Drive
-from mipplan.observing import Observation
+from mipplan.observing import LogObservation
 from mipplan.profiling import QuantileRange
 from mipplan.reporting.documents import Finite, Report
 from mipplan.reporting.text import counted, seconds_text, show_notes, show_parts, table
@@ -118,7 +118,7 @@ class ObserveReport(Report):
     written: list[str]
 
 
-def observe_report(found: Observation) -> ObserveReport:
+def observe_report(found: LogObservation) -> ObserveReport:
     """Describe what logs say."""
     return ObserveReport(
         queries=found.arrival_ns.size,

@@ -17,7 +17,7 @@ from mipplan.observing import batches_of, hops_of
 from validation.served_runs import CHOICES, MS, pipeline, plan, profiles, served, traffic
 
 
-def observed(run: RunLog, **others: object) -> mp.Observation:
+def observed(run: RunLog, **others: object) -> mp.LogObservation:
     return mp.observe(run, **others)  # type: ignore[arg-type]
 
 
