@@ -238,6 +238,8 @@ class HopComparisonReport(Report):
     p50_s: float
     p50_interval: Interval | None
     predicted_p50_s: float
+    stagger_s: float | None
+    predicted_stagger_s: float | None
 
 
 class CauseReport(Report):

@@ -10,7 +10,7 @@ queues on the stage below.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mipplan.core import NS_PER_MS, NS_PER_S, format_duration
 from mipplan.pipeline import DispatchLaw
@@ -36,6 +36,8 @@ class CauseParams:
     """Nothing began for as long as this many full batches while tokens waited, or a batch took that much longer, …"""
     least_stall_ns: int = 50 * NS_PER_MS
     """… and this long: shorter ones are pauses of garbage collectors and schedulers."""
+    finer: float = 10.0
+    """Where figures are off and nothing is found, waits are looked at this many times as closely."""
     tokens: float = 0.03
     tokens_errors: float = 4.0
     """Tokens of a query at a stage are off by this share, and by so many standard errors."""
@@ -64,16 +66,42 @@ def verdict_of(
 def causes_of(
     stages: Sequence[StageComparison],
     hops: Sequence[HopComparison],
+    figures: Sequence[FigureComparison],
     caps: dict[str, int],
     laws: dict[str, DispatchLaw],
     mean_latency_s: float,
     params: CauseParams,
+) -> list[Cause]:
+    """Return the terms that are off: along the way of a query, hop by hop and stage by stage.
+
+    What is small may still be why figures are off, since it changes what meets in a batch further down. So where
+    figures are off and no term is, waits are looked at more closely.
+    """
+    agreements = {figure.agreement for figure in figures}
+    # Real outputs never arrive at the same instant; that is worth a word only where there is something to explain.
+    is_exact = agreements <= {Agreement.WITHIN, Agreement.UNKNOWN}
+    found = [*_along(stages, hops, caps, laws, mean_latency_s, params, is_exact)]
+    if not found and Agreement.OFF in agreements:
+        closer = replace(params, of_latency=params.of_latency / params.finer, of_wait=params.of_wait / 2)
+        found = [*_along(stages, hops, caps, laws, mean_latency_s, closer, is_exact)]
+    return found
+
+
+def _along(
+    stages: Sequence[StageComparison],
+    hops: Sequence[HopComparison],
+    caps: dict[str, int],
+    laws: dict[str, DispatchLaw],
+    mean_latency_s: float,
+    params: CauseParams,
+    is_exact: bool,
 ) -> Iterator[Cause]:
-    """Yield the terms that are off: along the way of a query, hop by hop and stage by stage."""
     for stage in stages:
         for hop in hops:
             if hop.below == stage.stage:
                 yield from _hop_causes(hop, mean_latency_s, params)
+                if not is_exact:
+                    yield from _stagger_causes(hop, stage, mean_latency_s, params)
         yield from _routing_causes(stage, params)
         yield from _service_causes(stage, params)
         held_up = [*_held_up_causes(stage, params)] if laws[stage.stage] is DispatchLaw.EAGER else []
@@ -109,6 +137,21 @@ def _hop_causes(hop: HopComparison, mean_latency_s: float, params: CauseParams) 
         yield Cause(
             Term.HOP, place, f"{place} takes {found} in the median, {more} than the {stated} of the plan"
         )
+
+
+def _stagger_causes(
+    hop: HopComparison, stage: StageComparison, mean_latency_s: float, params: CauseParams
+) -> Iterator[Cause]:
+    if not hop.stagger_s or hop.predicted_stagger_s != 0.0 or stage.served_wait_s is None:
+        return
+    if abs(stage.served_wait_s - stage.predicted_wait_s) >= params.of_latency * mean_latency_s:
+        apart = _time(hop.stagger_s)
+        text = (
+            f"outputs of a batch at {hop.above} reach {hop.below} one after the other, {apart} apart in the median; in "
+            f"the replay they all come at once, and tokens at {hop.below} wait {_time(stage.predicted_wait_s)} instead "
+            f"of {_time(stage.wait_s)}: replay with a stagger of {apart}"
+        )
+        yield Cause(Term.STAGGER, f"{hop.above} → {hop.below}", text)
 
 
 def _routing_causes(stage: StageComparison, params: CauseParams) -> Iterator[Cause]:
@@ -190,7 +233,10 @@ def _dispatch_causes(
         text = f"{waits}: {sizes}, in the replay of {stated:.2f} and {most}"
         yield Cause(Term.BATCHING, stage.stage, text)
     else:
-        yield Cause(Term.QUEUEING, stage.stage, waits)
+        idle = ""
+        if stage.longest_idle_s:
+            idle = f"; tokens waited up to {_time(stage.longest_idle_s)} although a replica was free"
+        yield Cause(Term.QUEUEING, stage.stage, waits + idle)
 
 
 def _time(seconds: float) -> str:

@@ -33,6 +33,7 @@ class Term(StrEnum):
 
     SERVICE = "service"
     HOP = "hop"
+    STAGGER = "stagger"
     STALL = "stall"
     REPLICAS = "replicas"
     BATCHING = "batching"
@@ -136,6 +137,9 @@ class HopComparison:
     p50_s: float
     p50_interval: Interval | None
     predicted_p50_s: float
+    stagger_s: float | None
+    """How far apart outputs of one batch arrive, in the median; None if no two of a batch go this way."""
+    predicted_stagger_s: float | None
 
 
 @dataclass(frozen=True, repr=False)

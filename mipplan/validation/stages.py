@@ -201,10 +201,31 @@ def compare_hops(sides: Sides) -> tuple[HopComparison, ...]:
         stated_ns = float(np.median(predicted[above, below])) if (above, below) in predicted else 0.0
         found.append(
             HopComparison(
-                above, below, times_ns.size, p50.value_ns / NS_PER_S, _interval(p50), stated_ns / NS_PER_S
+                above,
+                below,
+                times_ns.size,
+                p50.value_ns / NS_PER_S,
+                _interval(p50),
+                stated_ns / NS_PER_S,
+                _stagger_s(sides.measured.stages, above, below),
+                _stagger_s(sides.predicted.stages, above, below),
             )
         )
     return tuple(found)
+
+
+def _stagger_s(log: StageLog, above: str, below: str) -> float | None:
+    """How far apart the outputs of one batch arrive at the next stage, in the median (s)."""
+    came, left = log.at(below), log.at(above)
+    # Where a query has several tokens, who came from where is not told.
+    numbers, first, counts = np.unique(left.query, return_index=True, return_counts=True)
+    alone = numbers[counts == 1]
+    place = np.minimum(np.searchsorted(alone, came.query), max(alone.size - 1, 0))
+    known = alone[place] == came.query if alone.size else np.zeros(len(came), dtype=np.bool_)
+    batch = left.batch[first[counts == 1][place[known]]] if alone.size else alone
+    order = np.lexsort((came.arrival_ns[known], batch))
+    gaps_ns = np.diff(came.arrival_ns[known][order])[np.diff(batch[order]) == 0]
+    return float(np.median(gaps_ns)) / NS_PER_S if gaps_ns.size else None
 
 
 def _interval(found: QuantileRange) -> Interval | None:

@@ -143,6 +143,29 @@ def test_stall_is_named_with_its_time() -> None:
     assert (Term.SERVICE, "detect") not in found(result)
 
 
+def test_outputs_one_after_the_other_are_named_where_the_plan_has_them_at_once() -> None:
+    busy = traffic(200.0, 60.0)
+    result = truth(served(trace=busy, stagger_s=1e-6))
+    assert result.verdict is mp.TruthVerdict.MODEL_WRONG
+    assert found(result) == [(Term.STAGGER, "detect → read")]
+    assert "1 us apart in the median" in result.causes[0].text
+    same = truth(served(trace=busy, stagger_s=1e-6), stagger_s=1e-6)
+    assert same.agrees
+    assert found(same) == []
+
+
+def test_other_law_is_queueing_and_none_if_it_is_told() -> None:
+    busy = traffic(200.0, 60.0)
+    result = truth(served(trace=busy, dispatch="paced"))
+    assert result.verdict is mp.TruthVerdict.MODEL_WRONG
+    assert found(result) == [(Term.QUEUEING, "detect")]
+    assert "although a replica was free" in result.causes[0].text
+    for law in ("paced", "timed"):
+        same = truth(served(trace=busy, dispatch=law), dispatch=law)
+        assert same.agrees
+        assert found(same) == []
+
+
 def test_other_order_is_queueing() -> None:
     """Fifo instead of oldest first changes who waits, not how long all wait together: the figures may well agree."""
     result = truth(served(discipline="fifo"))
