@@ -69,6 +69,7 @@ def causes_of(
     figures: Sequence[FigureComparison],
     caps: dict[str, int],
     laws: dict[str, DispatchLaw],
+    queries: int,
     mean_latency_s: float,
     params: CauseParams,
 ) -> list[Cause]:
@@ -80,10 +81,10 @@ def causes_of(
     agreements = {figure.agreement for figure in figures}
     # Real outputs never arrive at the same instant; that is worth a word only where there is something to explain.
     is_exact = agreements <= {Agreement.WITHIN, Agreement.UNKNOWN}
-    found = [*_along(stages, hops, caps, laws, mean_latency_s, params, is_exact)]
+    found = [*_along(stages, hops, caps, laws, queries, mean_latency_s, params, is_exact)]
     if not found and Agreement.OFF in agreements:
         closer = replace(params, of_latency=params.of_latency / params.finer, of_wait=params.of_wait / 2)
-        found = [*_along(stages, hops, caps, laws, mean_latency_s, closer, is_exact)]
+        found = [*_along(stages, hops, caps, laws, queries, mean_latency_s, closer, is_exact)]
     return found
 
 
@@ -92,6 +93,7 @@ def _along(
     hops: Sequence[HopComparison],
     caps: dict[str, int],
     laws: dict[str, DispatchLaw],
+    queries: int,
     mean_latency_s: float,
     params: CauseParams,
     is_exact: bool,
@@ -112,6 +114,7 @@ def _along(
     for hop in hops:
         if hop.below not in names:
             yield from _hop_causes(hop, mean_latency_s, params)
+    yield from _all_hops_causes(hops, queries, mean_latency_s, params)
 
 
 def run_causes(send_p99_s: float, failed: int, queries: int, params: CauseParams) -> Iterator[Cause]:
@@ -137,6 +140,22 @@ def _hop_causes(hop: HopComparison, mean_latency_s: float, params: CauseParams) 
         yield Cause(
             Term.HOP, place, f"{place} takes {found} in the median, {more} than the {stated} of the plan"
         )
+
+
+def _all_hops_causes(
+    hops: Sequence[HopComparison], queries: int, mean_latency_s: float, params: CauseParams
+) -> Iterator[Cause]:
+    """Hops of which none is long by itself, and all together are, as a query goes through them in the mean."""
+    if any(True for hop in hops for _ in _hop_causes(hop, mean_latency_s, params)):
+        return
+    shares = [(hop, hop.count / queries * (hop.p50_s - hop.predicted_p50_s)) for hop in hops]
+    together_s = sum(excess_s for _, excess_s in shares)
+    if abs(together_s) >= max(params.of_latency * mean_latency_s, params.least_hop_ns / NS_PER_S):
+        each = ", ".join(
+            f"{hop.above} → {hop.below} {_time(excess_s)}" for hop, excess_s in shares if excess_s
+        )
+        more = f"{_time(abs(together_s))} {'more' if together_s > 0 else 'less'}"
+        yield Cause(Term.HOP, "", f"all hops together take {more} than the plan's delays: {each}")
 
 
 def _stagger_causes(

@@ -116,7 +116,7 @@ def truth(
     caps = {stage: choice.batch for stage, choice in plan.choices.items()}
     causes = [
         *run_causes(late_s["p99"], len(queries) - answered, len(queries), rules),
-        *causes_of(stages, hops, figures, caps, laws, result.mean_latency_s, rules),
+        *causes_of(stages, hops, figures, caps, laws, len(queries), result.mean_latency_s, rules),
     ]
     notes = tuple(_notes(plan, run, verdict, causes))
     return Truth(

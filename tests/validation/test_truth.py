@@ -95,6 +95,19 @@ def test_way_from_the_sender_is_a_hop() -> None:
     assert found(truth(replace(run, queries=earlier))) == [(Term.HOP, "sent → detect")]
 
 
+def test_hops_that_add_up_are_named_together() -> None:
+    """The predicted mean is some 52 ms: 2 % of it are 1 ms, and each way to and from the sender is less."""
+    run = served()
+    earlier = run.queries.sent_ns - 800_000
+    queries = replace(
+        run.queries, sent_ns=earlier, scheduled_ns=earlier, answered_ns=run.queries.answered_ns + 900_000
+    )
+    result = truth(replace(run, queries=queries))
+    assert found(result) == [(Term.HOP, "")]
+    assert "together take 1.7 ms more" in result.causes[0].text
+    assert "sent → detect 800 us, read → answered 900 us" in result.causes[0].text
+
+
 def test_stage_that_is_saturated_by_slow_services_is_told_from_one_that_the_load_saturates() -> None:
     slow = truth(served(variant(detect=3.3)))
     assert slow.verdict is mp.TruthVerdict.SATURATED_UNLIKE_REPLAY
