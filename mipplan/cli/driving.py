@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -71,6 +72,7 @@ def drive(
         faults.take(lambda: inputs.check_out("--out", out, (".parquet", ".pq")))
         arrivals = faults.take(lambda: inputs.read_trace(trace, expand, spread, seed, start, end))
         faults.check()
+        _allow_many_connections()
         with session.progress(as_log=True) as progress:
             driven = mp.drive(
                 arrivals.value,
@@ -92,6 +94,17 @@ def drive(
             session.exit_code = EXIT_INTERRUPTED
         elif driven.spoilt or not driven.latency_ns.size:
             session.exit_code = EXIT_NOT_MET
+
+
+def _allow_many_connections() -> None:
+    """Let the process have as many files open as it may: a slow server leaves thousands of connections waiting."""
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # The shell's limit then stays, and errors are counted.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _factor(text: str) -> float:

@@ -7,6 +7,7 @@ written whole: at most the rows since the last one are lost, and reading tells t
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -131,6 +132,7 @@ class LogWriter(Generic[LogT]):
         self._metadata, self._rows_at_once = metadata, rows_at_once
         self._rows: list[QueryRow | StageRow] = []
         self._parts = 0
+        self._writing = threading.Lock()
 
     def add(self, *rows: QueryRow | StageRow) -> None:
         """Add rows; a file is written when there are enough for one."""
@@ -146,14 +148,15 @@ class LogWriter(Generic[LogT]):
         InputError
             If the file cannot be written; the rows are kept for the next attempt.
         """
-        count = len(self._rows)  # Others may add rows while the file is written.
-        if not count:
-            return
-        metadata = replace(self._metadata, part=self._parts)
-        name = f"{_KINDS[self._kind]}-{metadata.run or 'log'}-{self._parts:05d}.parquet"
-        write_log(self.folder / name, self._kind.from_rows(self._rows[:count], metadata))
-        del self._rows[:count]
-        self._parts += 1
+        with self._writing:
+            count = len(self._rows)  # Others may add rows while the file is written.
+            if not count:
+                return
+            metadata = replace(self._metadata, part=self._parts)
+            name = f"{_KINDS[self._kind]}-{metadata.run or 'log'}-{self._parts:05d}.parquet"
+            write_log(self.folder / name, self._kind.from_rows(self._rows[:count], metadata))
+            del self._rows[:count]
+            self._parts += 1
 
     def close(self) -> None:
         """Write what is left."""

@@ -304,6 +304,8 @@ def _numbers(name: str, given: object) -> Int64:
 
 
 def _texts(given: object) -> Texts:
+    if isinstance(given, np.ndarray) and given.dtype == np.object_:
+        return given.copy() if given.flags.writeable else given
     texts = list(given)  # type: ignore[call-overload]
     values = np.empty(len(texts), dtype=np.object_)
     values[:] = [None if text is None else str(text) for text in texts]

@@ -7,7 +7,8 @@ query: who shares a batch with whom is chance, and single latencies differ widel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -36,6 +37,11 @@ class ResamplingParams:
     """How intervals are made, and what is tolerated."""
 
     replicates: int = 300
+    fewest_replicates: int = 100
+    most_drawn: int = 50_000_000
+    """Of long runs fewer replicates are drawn, but no fewer than these, so that all of them hold so many latencies."""
+    cells: int = 4_096
+    """Means are redrawn from sums of neighbours, of which there are at most this many."""
     confidence: float = 0.95
     seed: int = 0
     fewest_blocks: int = 20
@@ -97,25 +103,28 @@ def compare_figures(
     slo_ns : int or None
     params : ResamplingParams
     """
-    measured, predicted = measured_ns[ok] / NS_PER_S, predicted_ns[ok] / NS_PER_S
-    rows = list(_resamples(measured, predicted, params)) if measured.size else []
-    drawn = [(measured[row], predicted[row]) for row in rows]
+    latencies = (measured_ns[ok] / NS_PER_S, predicted_ns[ok] / NS_PER_S)
+    statistics: dict[str, _Statistic] = {name: _quantile(quantile) for name, quantile in _QUANTILES.items()}
+    statistics["mean"] = _mean
+    drawn = _redrawn(latencies, list(statistics.values()), params)
+    beyond = {name: latencies[0].size * (1.0 - quantile) for name, quantile in _QUANTILES.items()}
     figures = []
-    for name, quantile in _QUANTILES.items():
-        is_known = measured.size * (1.0 - quantile) >= params.fewest_beyond
-        figures.append(
-            _compared(name, measured, predicted, drawn if is_known else [], _quantile(quantile), params)
-        )
-    figures.append(_compared("mean", measured, predicted, drawn, _mean, params))
+    for place, (name, statistic) in enumerate(statistics.items()):
+        is_known = beyond.get(name, math.inf) >= params.fewest_beyond
+        pairs = drawn[:, place] if is_known else drawn[:0, place]
+        figures.append(_compared(name, latencies, pairs, statistic, params))
     if slo_ns is not None:
         missed = (~ok | (measured_ns > slo_ns)).astype(np.float64)
-        late = (predicted_ns > slo_ns).astype(np.float64)
-        pairs = [(missed[row], late[row]) for row in _resamples(missed, late, params)]
-        figures.append(_compared("miss_rate", missed, late, pairs, _mean, params, is_share=True))
+        shares = (missed, (predicted_ns > slo_ns).astype(np.float64))
+        pairs = _redrawn(shares, [_mean], params)[:, 0]
+        figures.append(_compared("miss_rate", shares, pairs, _mean, params, is_share=True))
     return tuple(figures)
 
 
-def _quantile(quantile: float) -> Callable[[Float64], float]:
+_Statistic = Callable[[Float64], float]
+
+
+def _quantile(quantile: float) -> _Statistic:
     def figure(values: Float64) -> float:
         rank = higher_rank(quantile, values.size)
         return float(np.partition(values, rank)[rank])
@@ -127,41 +136,53 @@ def _mean(values: Float64) -> float:
     return float(values.mean())
 
 
-def _resamples(measured: Float64, predicted: Float64, params: ResamplingParams) -> list[Int64]:
+def _resamples(measured: Float64, predicted: Float64, params: ResamplingParams) -> Iterator[Int64]:
     """Draw rows in blocks as long as the longer memory of both sides asks for; none if there are too few rows."""
     if measured.size < params.fewest_blocks:
-        return []
+        return
     rng = np.random.default_rng(params.seed)
     block = max(best_block(measured), best_block(predicted), 1.0)
     rows = np.arange(measured.size, dtype=np.int64)
     longest = max(1.0, measured.size / params.fewest_blocks)
-    return [resample(rows, min(block, longest), rng) for _ in range(params.replicates)]
+    affordable = max(params.fewest_replicates, params.most_drawn // measured.size)
+    for _ in range(min(params.replicates, affordable)):
+        yield resample(rows, min(block, longest), rng)
+
+
+def _redrawn(
+    sides: tuple[Float64, Float64], statistics: list[_Statistic], params: ResamplingParams
+) -> Float64:
+    """Redraw figures of both sides, shape (replicates, figures, 2)."""
+    drawn = [
+        [[statistic(side) for side in (sides[0][rows], sides[1][rows])] for statistic in statistics]
+        for rows in _resamples(*sides, params)
+    ]
+    return np.array(drawn, dtype=np.float64).reshape(-1, len(statistics), 2)
 
 
 def _compared(
     name: str,
-    measured: Float64,
-    predicted: Float64,
-    drawn: list[tuple[Float64, Float64]],
-    figure: Callable[[Float64], float],
+    sides: tuple[Float64, Float64],
+    drawn: Float64,
+    statistic: _Statistic,
     params: ResamplingParams,
     *,
     is_share: bool = False,
 ) -> FigureComparison:
-    if not measured.size:
-        return FigureComparison(name, np.nan, np.nan, None, None, None, Agreement.UNKNOWN)
-    found, stated = figure(measured), figure(predicted)
+    """Compare one figure; `drawn` has it redrawn for both sides, shape (replicates, 2)."""
+    if not sides[0].size:
+        return FigureComparison(name, math.nan, math.nan, None, None, None, Agreement.UNKNOWN)
+    found, stated = statistic(sides[0]), statistic(sides[1])
     deviation = found - stated if is_share else found / stated if stated else None
-    pairs = [(figure(one), figure(other)) for one, other in drawn]
-    own = interval_of([one for one, _ in pairs], params)
     if is_share:
-        between = interval_of([one - other for one, other in pairs], params)
+        between = interval_of(drawn[:, 0] - drawn[:, 1], params)
     else:
-        between = interval_of([one / other for one, other in pairs if other], params)
+        above = drawn[drawn[:, 1] > 0.0]
+        between = interval_of(above[:, 0] / above[:, 1], params)
     neutral, tolerated = (0.0, params.tolerated_misses) if is_share else (1.0, params.tolerance)
-    return FigureComparison(
-        name, found, stated, own, deviation, between, agreement_of(between, neutral, tolerated)
-    )
+    agreement = agreement_of(between, neutral, tolerated)
+    own = interval_of(drawn[:, 0], params)
+    return FigureComparison(name, found, stated, own, deviation, between, agreement)
 
 
 def agreement_of(interval: Interval | None, neutral: float, tolerated: float) -> Agreement:
@@ -175,21 +196,23 @@ def agreement_of(interval: Interval | None, neutral: float, tolerated: float) ->
     return Agreement.OFF
 
 
-def interval_of(drawn: list[float], params: ResamplingParams) -> Interval | None:
+def interval_of(drawn: Float64, params: ResamplingParams) -> Interval | None:
     """Return the percentiles of redrawn figures; None if there are none."""
-    if not drawn:
+    if not drawn.size:
         return None
     outside = (1.0 - params.confidence) / 2
-    low, high = np.quantile(np.array(drawn), [outside, 1.0 - outside])
+    low, high = np.quantile(drawn, [outside, 1.0 - outside])
     return Interval(float(low), float(high))
 
 
-def mean_interval(
-    values: Float64, params: ResamplingParams, weights: Float64 | None = None
-) -> Interval | None:
-    """Return the interval of a mean, or of Σ values / Σ weights, of neighbours that are not independent."""
-    if values.size < params.fewest_blocks:
-        return None
-    over = np.ones(values.size) if weights is None else weights
-    drawn = [float(values[row].sum() / over[row].sum()) for row in _resamples(values, values, params)]
-    return interval_of(drawn, params)
+def mean_interval(values: Float64, params: ResamplingParams, over: Float64 | None = None) -> Interval | None:
+    """Return the interval of a mean, or of Σ values / Σ over, of neighbours that are not independent.
+
+    Long series are summed up in cells of neighbours first, which a mean does not notice.
+    """
+    sizes = np.ones(values.size) if over is None else over
+    if values.size > params.cells:
+        starts = np.arange(params.cells) * values.size // params.cells
+        values, sizes = np.add.reduceat(values, starts), np.add.reduceat(sizes, starts)
+    drawn = [float(values[rows].sum() / sizes[rows].sum()) for rows in _resamples(values, values, params)]
+    return interval_of(np.array(drawn, dtype=np.float64), params)

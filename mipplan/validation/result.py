@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -228,6 +229,8 @@ def figure_row(figure: FigureComparison) -> tuple[str, ...]:
     is_share = figure.name == "miss_rate"
 
     def amount(value: float) -> str:
+        if math.isnan(value):
+            return ""
         return f"{value:.2%}" if is_share else format_duration(value * NS_PER_S)
 
     def deviation(value: float) -> str:

@@ -85,8 +85,10 @@ def _compare_stage(sides: Sides, stage: str, seen: StageBatches, stated: StageBa
     excess = None
     if served_ns is not None:
         excess = mean_interval((wait_ns - served_ns) / NS_PER_S, params)
-    per_query = np.unique(log.query, return_counts=True)[1].astype(np.float64)
-    queries = max(1, len(sides.measured.queries))
+    # A query that failed may not have come this far.
+    answered = sides.measured.queries.query[sides.measured.queries.ok]
+    per_query = np.unique(log.query[np.isin(log.query, answered)], return_counts=True)[1].astype(np.float64)
+    queries = max(1, answered.size)
     squares = float((per_query**2).sum()) / queries
     mean_tokens = float(per_query.sum()) / queries
     replicas = plan.choices[stage].replicas
@@ -98,7 +100,7 @@ def _compare_stage(sides: Sides, stage: str, seen: StageBatches, stated: StageBa
     return StageComparison(
         stage=stage,
         tokens_per_query=mean_tokens,
-        predicted_tokens_per_query=len(predicted) / queries,
+        predicted_tokens_per_query=len(predicted) / len(sides.predicted.queries),
         tokens_error=float(np.sqrt(max(0.0, squares - mean_tokens**2) / queries)),
         mean_batch=_mean(seen.size),
         predicted_mean_batch=_mean(stated.size),
