@@ -224,6 +224,7 @@ class StageComparisonReport(Report):
     served_wait_s: float | None
     grows: bool
     predicted_grows: bool
+    failed_batches: int
     replicas: int
     most_at_once: int
     longest_idle_s: float

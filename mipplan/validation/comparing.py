@@ -17,7 +17,7 @@ from mipplan.trace import Trace
 from mipplan.validation.bootstrap import ResamplingParams, compare_figures
 from mipplan.validation.causes import CauseParams, causes_of, run_causes, verdict_of
 from mipplan.validation.replayed import replayed_log
-from mipplan.validation.result import Cause, Truth, TruthVerdict
+from mipplan.validation.result import Cause, StageComparison, Truth, TruthVerdict
 from mipplan.validation.stages import Sides, compare_hops, compare_stages, grows
 
 _SEND_ERRORS = {"p50": 0.5, "p99": 0.99, "max": 1.0}
@@ -118,7 +118,7 @@ def truth(
         *run_causes(late_s["p99"], len(queries) - answered, len(queries), rules),
         *causes_of(stages, hops, figures, caps, laws, len(queries), result.mean_latency_s, rules),
     ]
-    notes = tuple(_notes(plan, run, verdict, causes))
+    notes = tuple(_notes(plan, run, stages, verdict, causes))
     return Truth(
         plan,
         len(queries),
@@ -158,7 +158,13 @@ def _check_run(plan: Plan, run: RunLog) -> None:
     InputError.raise_if(faults)
 
 
-def _notes(plan: Plan, run: RunLog, verdict: TruthVerdict, causes: list[Cause]) -> Iterator[str]:
+def _notes(
+    plan: Plan,
+    run: RunLog,
+    stages: tuple[StageComparison, ...],
+    verdict: TruthVerdict,
+    causes: list[Cause],
+) -> Iterator[str]:
     if not len(run.stages):
         yield _NO_STAGES
     else:
@@ -167,6 +173,12 @@ def _notes(plan: Plan, run: RunLog, verdict: TruthVerdict, causes: list[Cause]) 
             yield f"no row of {', '.join(silent)} in the log: nothing is known of it but what the latencies say"
         if verdict in (TruthVerdict.MODEL_WRONG, TruthVerdict.SATURATED_UNLIKE_REPLAY) and not causes:
             yield "no term stands out: look at the waits of each stage"
+    for stage in stages:
+        if stage.failed_batches:
+            yield (
+                f"failed batches at {stage.stage}: {stage.failed_batches:,}; how long they kept their replicas is "
+                "unknown, so stalls are not looked for there"
+            )
     hashes = {source.plan for source in run.sources if source.plan is not None}
     if hashes - {fingerprint(plan.to_document())}:
         yield "the log says that another plan was served, or another version of this one"

@@ -74,6 +74,9 @@ class StageComparison:
     ----------
     stage : str
     tokens_per_query, predicted_tokens_per_query : float
+        Measured of answered queries.
+    tokens_error : float
+        Standard error of the former.
     mean_batch, predicted_mean_batch : float
     batch_sizes, predicted_batch_sizes : mapping of int to int
         How many batches there were of each size.
@@ -92,19 +95,21 @@ class StageComparison:
         Of ``wait_s - served_wait_s``.
     grows, predicted_grows : bool
         Whether waits grow over the whole run.
+    failed_batches : int
+        Those that began and did not end well.
     replicas, most_at_once : int
         Of the plan; and the most batches that were under way at one time.
     longest_idle_s, idle_at_s : float
         The longest time that a token waited although fewer than `replicas` batches were under way, and when in the run
         that began.
-    longest_service_s, longest_at_s : float
-        The same of the batch that took longest by its table.
+    longest_service_s, longest_table_s, longest_at_s : float
+        The batch that took longest beyond its table, what that says, and when in the run the batch began.
     """
 
     stage: str
     tokens_per_query: float
     predicted_tokens_per_query: float
-    tokens_error: float  # Standard error of the former.
+    tokens_error: float
     mean_batch: float
     predicted_mean_batch: float
     batch_sizes: Mapping[int, int]
@@ -119,6 +124,7 @@ class StageComparison:
     wait_excess: Interval | None
     grows: bool
     predicted_grows: bool
+    failed_batches: int
     replicas: int
     most_at_once: int
     longest_idle_s: float

@@ -94,7 +94,8 @@ def _compare_stage(sides: Sides, stage: str, seen: StageBatches, stated: StageBa
     replicas = plan.choices[stage].replicas
     begins_ns, ends_ns = seen.idle_ns(log.arrival_ns, log.dispatch_ns, replicas)
     idle_ns = ends_ns - begins_ns
-    idlest = int(np.argmax(idle_ns)) if idle_ns.size else None
+    # How long failed batches kept their replicas is unknown, and so is what was idle then.
+    idlest = int(np.argmax(idle_ns)) if idle_ns.size and not seen.failed else None
     slowest = int(np.argmax(service_ns - in_table_ns)) if service_ns.size else None
     start_ns = int(sides.measured.queries.sent_ns[0])
     return StageComparison(
@@ -116,6 +117,7 @@ def _compare_stage(sides: Sides, stage: str, seen: StageBatches, stated: StageBa
         wait_excess=excess,
         grows=grows(log.arrival_ns, wait_ns),
         predicted_grows=grows(predicted.arrival_ns, predicted_wait_ns),
+        failed_batches=seen.failed,
         replicas=replicas,
         most_at_once=seen.most_at_once,
         longest_idle_s=0.0 if idlest is None else int(idle_ns[idlest]) / NS_PER_S,

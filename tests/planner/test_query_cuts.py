@@ -180,7 +180,7 @@ def test_cuts_are_made_for_stages_in_another_order_and_round_to_the_safe_side() 
         for found, truth, constant in zip(
             cuts.excess_ns(latency, period).tolist(), exact, chains.constant_ns.tolist(), strict=True
         ):
-            care = 200 * Fraction(2) ** -52 * (abs(Fraction(constant)) + max(limit_ns, abs(validation)))
+            care = 200 * Fraction(2) ** -52 * (abs(Fraction(constant)) + max(limit_ns, abs(truth)))
             at_the_limit += truth == limit_ns
             assert found <= 0 or truth > limit_ns, f"case {number}"
             assert abs(Fraction(found) - (truth - limit_ns)) <= care, f"case {number}"

@@ -233,6 +233,18 @@ def test_failed_queries_miss_and_late_sending_is_named() -> None:
     assert misses.measured == pytest.approx(0.05 + misses.predicted, abs=0.01)
 
 
+def test_batches_that_failed_are_said_to_hide_stalls_and_are_none_themselves() -> None:
+    run = served()
+    log = run.stages
+    failed = (log.stage == "detect") & np.isin(log.batch, log.batch[log.stage == "detect"][:1])
+    error = log.error.copy()
+    error[failed] = "replica died"
+    result = truth(with_stages(run, replace(log, error=error)))
+    assert result.agrees
+    assert result.causes == ()
+    assert "failed batches at detect: 1;" in result.notes[0]
+
+
 def test_without_stages_the_verdict_stands_and_the_term_is_not_guessed() -> None:
     run = served(variant(detect=1.3))
     result = truth(with_stages(run, StageLog.from_rows([])))
