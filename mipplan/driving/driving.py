@@ -114,6 +114,8 @@ def drive(
         With every argument that cannot be used, or if nothing answers at the target.
     """
     faults = Faults()
+    if not isinstance(trace, Trace):
+        faults.add(Fault("trace", f"expected a Trace, found {shown(trace)}; Trace.read(…) reads a file"))
     if not is_finite(scale) or not scale > 0:
         faults.add(Fault("scale", f"expected a positive number such as 2, found {shown(scale)}"))
         scale = 1.0
