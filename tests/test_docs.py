@@ -35,7 +35,16 @@ from golden.layout import ANSWERS
 from mipplan.core import Fault
 from mipplan.profiles import Finding
 from mipplan.profiling import MachineRecord
-from mipplan.reporting import catalog, comparisons, documents, exports, fragilities, imports, replays
+from mipplan.reporting import (
+    catalog,
+    comparisons,
+    documents,
+    exports,
+    fragilities,
+    imports,
+    operations,
+    replays,
+)
 from mipplan.result import Interval
 from mipplan.solvers import SolverInfo
 from mipplan.tuner import Action, WorstWindow
@@ -61,6 +70,16 @@ HEADINGS: dict[type, str] = {
     catalog.MeasurementReport: "profile",
     catalog.MeasuredBatchReport: "measured batch size",
     MachineRecord: "machine",
+    operations.DriveReport: "drive",
+    operations.ObserveReport: "observe",
+    operations.ObservedBatchReport: "observed batch size",
+    operations.ObservedHopReport: "observed hop",
+    operations.TruthReport: "truth",
+    operations.FigureComparisonReport: "compared figure",
+    operations.CauseReport: "cause",
+    operations.StageComparisonReport: "compared stage",
+    operations.ServiceComparisonReport: "compared service",
+    operations.HopComparisonReport: "compared hop",
     catalog.ProfilesReport: "profiles",
     catalog.ExaminationReport: "profiles --check",
     imports.ImportReport: "profiles import",

@@ -10,8 +10,10 @@ import typer
 import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs
+from mipplan.cli.driving import drive
 from mipplan.cli.export import export
 from mipplan.cli.judging import compare, fragility, replay, tune, verify
+from mipplan.cli.observing import observe, truth
 from mipplan.cli.profiles import profiles_app
 from mipplan.cli.profiling import profile
 from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session
@@ -319,7 +321,10 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
 
 
 #: In the order of the help.
-_COMMANDS = (plan, replay, compare, fragility, tune, fleet, verify, export, profile, solvers)
+_COMMANDS = (
+    *(plan, replay, compare, fragility, tune, fleet, verify, export),
+    *(profile, drive, observe, truth, solvers),
+)
 for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(profiles_app)

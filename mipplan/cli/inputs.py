@@ -132,6 +132,20 @@ def pairs_of(flag: str, form: str, given: Iterable[str]) -> dict[str, str]:
     return pairs
 
 
+def axis_sizes(given: Iterable[str]) -> dict[str, int]:
+    """Read NAME=SIZE pairs."""
+    sizes: dict[str, int] = {}
+    faults = []
+    for text in given:
+        name, equals, size = text.rpartition("=")
+        if not equals or not size.isdecimal() or len(size) > 9:
+            faults.append(Fault("--axis", f"expected NAME=SIZE such as seq_len=128, found {text[:80]!r}"))
+        else:
+            sizes[name] = int(size)
+    InputError.raise_if(faults)
+    return sizes
+
+
 def names_given(flag: str, given: Iterable[str]) -> dict[str, str]:
     """Read NAME, or THEIRS=NAME pairs, into names wanted by those in a file; a lone name stands under ``""``."""
     names: dict[str, str] = {}

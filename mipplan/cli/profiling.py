@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +10,9 @@ import typer
 import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags
-from mipplan.cli.inputs import names_in, seconds_of
+from mipplan.cli.inputs import axis_sizes, names_in, seconds_of
 from mipplan.cli.session import EXIT_NOT_MET, Session
-from mipplan.core import Fault, Faults, InputError
+from mipplan.core import Faults, InputError
 
 
 def profile(
@@ -73,7 +72,7 @@ def profile(
     with Session(context, json) as session:
         faults = Faults()
         sizes = faults.take(lambda: _batch_sizes(batches))
-        sizes_of_axes = faults.take(lambda: _axis_sizes(axes or ()))
+        sizes_of_axes = faults.take(lambda: axis_sizes(axes or ()))
         limit_s = faults.take(lambda: seconds_of("--time-limit", time_limit))
         timeout_s = faults.take(lambda: seconds_of("--timeout", timeout))
         faults.check()
@@ -110,17 +109,4 @@ def _batch_sizes(text: str) -> list[int]:
         if not word.isdecimal() or len(word) > 9:
             raise InputError.one("--batch", f"expected batch sizes such as 1,2,4,8, found {text[:80]!r}")
         sizes.append(int(word))
-    return sizes
-
-
-def _axis_sizes(given: Iterable[str]) -> dict[str, int]:
-    sizes: dict[str, int] = {}
-    faults = []
-    for text in given:
-        name, equals, size = text.rpartition("=")
-        if not equals or not size.isdecimal() or len(size) > 9:
-            faults.append(Fault("--axis", f"expected NAME=SIZE such as seq_len=128, found {text[:80]!r}"))
-        else:
-            sizes[name] = int(size)
-    InputError.raise_if(faults)
     return sizes

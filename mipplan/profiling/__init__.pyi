@@ -16,3 +16,8 @@ from .statistics import WarmUpParams as WarmUpParams
 from .statistics import find_warm_up as find_warm_up
 from .statistics import quantile_range as quantile_range
 from .subjects import SUBJECTS as SUBJECTS
+from .subjects.base import SubjectError as SubjectError
+from .subjects.base import SubjectRequest as SubjectRequest
+from .subjects.oip import HEADER_LENGTH as HEADER_LENGTH
+from .subjects.oip import OipModel as OipModel
+from .subjects.oip import oip_model as oip_model

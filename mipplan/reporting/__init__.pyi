@@ -29,6 +29,12 @@ from .imports import import_report as import_report
 from .imports import prices_report as prices_report
 from .imports import show_import as show_import
 from .imports import show_prices as show_prices
+from .operations import drive_report as drive_report
+from .operations import observe_report as observe_report
+from .operations import show_drive as show_drive
+from .operations import show_observation as show_observation
+from .operations import show_truth as show_truth
+from .operations import truth_report as truth_report
 from .plans import fleet_report as fleet_report
 from .plans import plan_report as plan_report
 from .plans import show_fleet as show_fleet

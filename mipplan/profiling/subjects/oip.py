@@ -11,6 +11,7 @@ import http.client
 import json
 import math
 import urllib.parse
+from collections.abc import Mapping
 from typing import Any
 
 from mipplan.core import InputError, shown
@@ -27,7 +28,8 @@ _TYPES = {
     **{f"{sign.upper()}{bits}": f"{sign}{bits}" for sign in ("int", "uint") for bits in (8, 16, 32, 64)},
 }
 _BINARY = "binary_tensor_data"
-_HEADER_LENGTH = "Inference-Header-Content-Length"
+#: Length of the JSON document in front of binary tensors.
+HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
 def recognises(text: str) -> bool:
@@ -46,40 +48,143 @@ def load(request: SubjectRequest) -> Subject:
         threads="are those of the server: start it with as many",
         providers="go with ONNX models only",
     )
-    url = urllib.parse.urlsplit(request.text.rstrip("/"))
+    return _Endpoint(_split(request.text), request)
+
+
+def _split(text: str) -> urllib.parse.SplitResult:
+    url = urllib.parse.urlsplit(text.rstrip("/"))
     try:
         known = url.hostname and (url.port or True)
     except ValueError:  # a port that is no number
         known = False
     if not known or "/v2/models/" not in f"{url.path}/":
-        raise InputError.one("model", f"expected {FORM}, found {shown(request.text)}")
-    return _Endpoint(url, request)
+        raise InputError.one("model", f"expected {FORM}, found {shown(text)}")
+    return url
+
+
+class OipModel:
+    """What a model takes and answers, in the words of the protocol.
+
+    Parameters
+    ----------
+    document : mapping
+        What the server says of the model.
+    is_binary : bool
+        Whether the server takes binary tensors.
+    path : str
+        Of the model on the server: for messages, and with ``/infer`` where requests go.
+    request : SubjectRequest
+        Which inputs to make.
+
+    Raises
+    ------
+    InputError
+        If the server does not say what the model takes, or no such inputs can be made.
+    """
+
+    def __init__(
+        self, document: Mapping[str, Any], is_binary: bool, path: str, request: SubjectRequest
+    ) -> None:
+        from mipplan.profiling.subjects.signature import TensorSpec, input_maker
+
+        self._specs: list[TensorSpec] = []
+        self._is_binary = is_binary
+        self.path = path
+        try:
+            for entry in document["inputs"]:
+                shape = tuple("" if size == -1 else int(size) for size in entry["shape"])
+                self._specs.append(TensorSpec(str(entry["name"]), _TYPES[entry["datatype"]], shape))
+        except (KeyError, TypeError, ValueError):
+            raise InputError.one(path, f"does not say what the model takes: {shown(document)}") from None
+        self._make = input_maker(self._specs, request)
+
+    def written(self, batch: int) -> tuple[bytes, bytes, dict[str, str]]:
+        """Write the inputs of a batch: the JSON document, the binary tensors behind it, and the headers.
+
+        Raises `SubjectError` or `InputError` if there are none of that size.
+        """
+        arrays = self._make(batch)
+        entries: list[dict[str, Any]] = []
+        pieces: list[bytes] = []
+        names = {dtype: name for name, dtype in _TYPES.items()}
+        for spec in self._specs:
+            array = arrays[spec.name]
+            datatype = names.get(str(array.dtype), "BYTES")
+            entry: dict[str, Any] = {"name": spec.name, "shape": list(array.shape), "datatype": datatype}
+            if self._is_binary and datatype != "BYTES":
+                pieces.append(array.tobytes())
+                entry["parameters"] = {"binary_data_size": len(pieces[-1])}
+            else:
+                entry["data"] = array.reshape(-1).tolist()
+            entries.append(entry)
+        document: dict[str, Any] = {"inputs": entries}
+        if pieces:
+            document["parameters"] = {"binary_data_output": True}
+        head = json.dumps(document).encode()
+        headers = {"Content-Type": "application/octet-stream" if pieces else "application/json"}
+        if pieces:
+            headers[HEADER_LENGTH] = str(len(head))
+        return head, b"".join(pieces), headers
+
+    def check(self, batch: int, body: bytes, head: str | None) -> None:
+        """Look at an answer, the length of whose JSON document may stand in a header.
+
+        Raises `SubjectError` if it cannot be the answer to the batch.
+        """
+        try:
+            document = json.loads(body[: int(head)] if head else body)
+            outputs = document["outputs"]
+            found = [(str(out["name"]), [int(size) for size in out["shape"]], out) for out in outputs]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise SubjectError(f"the server's answer is no inference response: {shown(body[:80])}") from None
+        if not found:
+            raise SubjectError("the server's answer holds no output")
+        for name, shape, output in found:
+            if not shape or shape[0] != batch:
+                raise SubjectError(
+                    f"the output {name!r} has the shape {shape}: not an answer to a batch of {batch}"
+                )
+            data = output.get("data")
+            parameters = output.get("parameters")
+            if data is None and isinstance(parameters, dict) and "binary_data_size" in parameters:
+                continue
+            flat = list(_flattened(data))
+            if len(flat) != math.prod(shape):
+                raise SubjectError(f"the output {name!r} holds {len(flat)} values, not the {shape} it says")
+            if any(isinstance(value, float) and math.isnan(value) for value in flat):
+                raise SubjectError(
+                    f"the output {name!r} holds NaN: give inputs the model is made for (--inputs)"
+                )
+
+
+def oip_model(request: SubjectRequest) -> OipModel:
+    """Ask a server what a model takes, for whoever sends requests in a way of their own.
+
+    Raises `InputError` if it is no such server, or no inputs can be made.
+    """
+    endpoint = _Endpoint(_split(request.text), request)
+    endpoint.close()
+    return endpoint.model
 
 
 class _Endpoint:
     is_remote = True
 
     def __init__(self, url: urllib.parse.SplitResult, request: SubjectRequest) -> None:
-        from mipplan.profiling.subjects.signature import TensorSpec, input_maker
-
         secure = url.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         self._connection = kind(url.hostname or "", url.port, timeout=request.timeout_s)
         self._timeout_s = request.timeout_s
-        self._path = url.path
-        server = self._described(url.path.partition("/models/")[0])
-        model = self._described(url.path)
+        try:
+            server = self._described(url.path.partition("/models/")[0])
+            document = self._described(url.path)
+        except InputError:
+            self.close()
+            raise
         self._server = " ".join(str(server.get(key, "")) for key in ("name", "version")).strip()
         extensions = server.get("extensions")
-        self._is_binary = isinstance(extensions, list) and _BINARY in extensions
-        self._specs: list[TensorSpec] = []
-        try:
-            for entry in model["inputs"]:
-                shape = tuple("" if size == -1 else int(size) for size in entry["shape"])
-                self._specs.append(TensorSpec(str(entry["name"]), _TYPES[entry["datatype"]], shape))
-        except (KeyError, TypeError, ValueError):
-            raise InputError.one(url.path, f"does not say what the model takes: {shown(model)}") from None
-        self._make = input_maker(self._specs, request)
+        is_binary = isinstance(extensions, list) and _BINARY in extensions
+        self.model = OipModel(document, is_binary, url.path, request)
         self._batch = 0
         self._body: bytes = b""
         self._headers: dict[str, str] = {}
@@ -99,32 +204,11 @@ class _Endpoint:
         return document
 
     def prepare(self, batch: int) -> None:
-        arrays = self._make(batch)
-        entries: list[dict[str, Any]] = []
-        pieces: list[bytes] = []
-        names = {dtype: name for name, dtype in _TYPES.items()}
-        for spec in self._specs:
-            array = arrays[spec.name]
-            datatype = names.get(str(array.dtype), "BYTES")
-            entry: dict[str, Any] = {"name": spec.name, "shape": list(array.shape), "datatype": datatype}
-            if self._is_binary and datatype != "BYTES":
-                pieces.append(array.tobytes())
-                entry["parameters"] = {"binary_data_size": len(pieces[-1])}
-            else:
-                entry["data"] = array.reshape(-1).tolist()
-            entries.append(entry)
-        document: dict[str, Any] = {"inputs": entries}
-        if pieces:
-            document["parameters"] = {"binary_data_output": True}
-        head = json.dumps(document).encode()
-        self._batch = batch
-        self._body = b"".join([head, *pieces])
-        self._headers = {"Content-Type": "application/octet-stream" if pieces else "application/json"}
-        if pieces:
-            self._headers[_HEADER_LENGTH] = str(len(head))
+        head, tensors, self._headers = self.model.written(batch)
+        self._batch, self._body = batch, head + tensors
 
     def run(self) -> None:
-        status, body, head = self._ask("POST", f"{self._path}/infer", self._body, self._headers)
+        status, body, head = self._ask("POST", f"{self.model.path}/infer", self._body, self._headers)
         if status != 200:
             raise SubjectError(f"the server answers {status}{_reason(body)}")
         self._answer = body, head
@@ -144,33 +228,13 @@ class _Endpoint:
             connection.close()
             text = str(error) or type(error).__name__
             raise SubjectError(f"the server cannot be reached, or breaks off: {text}") from None
-        return response.status, read, response.headers.get(_HEADER_LENGTH)
+        return response.status, read, response.headers.get(HEADER_LENGTH)
 
     def check(self) -> None:
-        body, head = self._answer
-        try:
-            document = json.loads(body[: int(head)] if head else body)
-            outputs = document["outputs"]
-            found = [(str(out["name"]), [int(size) for size in out["shape"]], out) for out in outputs]
-        except (ValueError, KeyError, TypeError):
-            raise SubjectError(f"the server's answer is no inference response: {shown(body[:80])}") from None
-        if not found:
-            raise SubjectError("the server's answer holds no output")
-        for name, shape, output in found:
-            if not shape or shape[0] != self._batch:
-                raise SubjectError(
-                    f"the output {name!r} has the shape {shape}: not an answer to a batch of {self._batch}"
-                )
-            data = output.get("data")
-            if data is None and (output.get("parameters") or {}).get("binary_data_size") is not None:
-                continue
-            flat = list(_flattened(data))
-            if len(flat) != math.prod(shape):
-                raise SubjectError(f"the output {name!r} holds {len(flat)} values, not the {shape} it says")
-            if any(isinstance(value, float) and math.isnan(value) for value in flat):
-                raise SubjectError(
-                    f"the output {name!r} holds NaN: give inputs the model is made for (--inputs)"
-                )
+        self.model.check(self._batch, *self._answer)
+
+    def close(self) -> None:
+        self._connection.close()
 
     def cpu_ns(self) -> int | None:
         return None

@@ -1,0 +1,165 @@
+"""What can be driven: models behind the Open Inference Protocol, and any other HTTP URL.
+
+A query's number goes with it, so that the server's log can name it: in a header, and as the ``id`` of the protocol.
+"""
+
+from __future__ import annotations
+
+import socket
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from mipplan.core import Fault, Faults, InputError, shown
+from mipplan.profiling import HEADER_LENGTH, OipModel, SubjectError, SubjectRequest, oip_model
+
+#: The number of a query, in the request.
+QUERY_HEADER = "Mipplan-Query"
+#: The branches that a query took, as a JSON object, in an answer of a server that knows them.
+ROUTE_HEADER = "Mipplan-Route"
+#: Stands in the body for the number of the query.
+_PLACEHOLDER = b"{query}"
+_METHODS = ("GET", "POST", "PUT")
+#: A server that does not take a connection within this time before the run is not there.
+_CONNECT_S = 5.0
+
+
+class Target(Protocol):
+    """Where queries go."""
+
+    @property
+    def url(self) -> str:
+        """Where they go."""
+
+    @property
+    def method(self) -> str:
+        """Of HTTP."""
+
+    def request(self, query: int) -> tuple[bytes | None, Mapping[str, str]]:
+        """Return body and headers of a query."""
+
+    def fault(self, body: bytes, headers: Mapping[str, str]) -> str | None:
+        """Say in few words, the same for all such answers, what is wrong with one; None if nothing is."""
+
+
+def find_target(
+    url: str,
+    *,
+    model: str | None = None,
+    method: str | None = None,
+    body: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    inputs: str | None = None,
+    axes: Mapping[str, int] | None = None,
+) -> Target:
+    """Find out what a URL leads to, and ask it what it takes.
+
+    Parameters are those of `mipplan.drive`.
+
+    Raises
+    ------
+    InputError
+        With everything that does not go together, or if nothing answers there.
+    """
+    faults = Faults()
+    split = urllib.parse.urlsplit(url)
+    try:
+        port = split.port or (443 if split.scheme == "https" else 80)
+    except ValueError:
+        port = 0
+    if split.scheme not in ("http", "https") or not split.hostname or not port:
+        faults.add(Fault("target", f"expected http://HOST:PORT…, found {shown(url)}"))
+    is_oip = model is not None or "/v2/models/" in split.path
+    others = {"method": method, "body": body} if is_oip else {"inputs": inputs, "axes": axes}
+    for name, given in others.items():
+        if given:
+            faults.add(Fault(name, _NOT_OIP if is_oip else _ONLY_OIP))
+    if not is_oip and method is not None and method.upper() not in _METHODS:
+        faults.add(Fault("method", f"expected one of {', '.join(_METHODS)}, found {shown(method)}"))
+    faults.check()
+    if not is_oip:
+        _check_answers(split.hostname or "", port, url)
+        written = None if body is None else body.encode()
+        return HttpTarget(
+            url, (method or ("GET" if body is None else "POST")).upper(), written, dict(headers or {})
+        )
+    root = url.rstrip("/")
+    at = (
+        root
+        if model is None
+        else f"{root.partition('/v2')[0]}/v2/models/{urllib.parse.quote(model, safe='')}"
+    )
+    request = SubjectRequest("oip", at, axes=dict(axes or {}), inputs=inputs, timeout_s=_CONNECT_S)
+    return OipTarget.of(at, oip_model(request), dict(headers or {}))
+
+
+_NOT_OIP = "is for other URLs: what a model of the Open Inference Protocol takes is known from the server"
+_ONLY_OIP = "is for models of the Open Inference Protocol: give --model NAME, or http://…/v2/models/NAME"
+
+
+def _check_answers(host: str, port: int, url: str) -> None:
+    """Find out before the run, not by thousands of errors, that nobody listens."""
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_S).close()
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise InputError.one("target", f"nothing takes connections at {url}: {reason}") from None
+
+
+@dataclass(frozen=True)
+class HttpTarget:
+    """Any URL; an answer is good if its status is."""
+
+    url: str
+    method: str
+    body: bytes | None
+    headers: Mapping[str, str]
+
+    def request(self, query: int) -> tuple[bytes | None, Mapping[str, str]]:
+        """Return the body with the number of the query in it, where its place is marked."""
+        number = str(query)
+        body = None if self.body is None else self.body.replace(_PLACEHOLDER, number.encode())
+        return body, {**self.headers, QUERY_HEADER: number}
+
+    def fault(self, body: bytes, headers: Mapping[str, str]) -> str | None:
+        """Take any answer."""
+        del body, headers
+        return None
+
+
+@dataclass(frozen=True)
+class OipTarget:
+    """One model of a server that speaks the Open Inference Protocol v2; each query is a batch of one."""
+
+    url: str
+    method: str
+    model: OipModel
+    document: bytes  # Without its opening brace.
+    tensors: bytes
+    headers: Mapping[str, str]
+
+    @classmethod
+    def of(cls, at: str, model: OipModel, headers: Mapping[str, str]) -> OipTarget:
+        """Write the request once; queries differ by their number alone."""
+        try:
+            document, tensors, own = model.written(1)
+        except SubjectError as error:
+            raise InputError.one("target", str(error)) from None
+        return cls(f"{at}/infer", "POST", model, document[1:], tensors, {**headers, **own})
+
+    def request(self, query: int) -> tuple[bytes | None, Mapping[str, str]]:
+        """Return the tensors, with the number of the query as their id."""
+        head = b'{"id": "%d", ' % query + self.document
+        headers = {**self.headers, QUERY_HEADER: str(query)}
+        if HEADER_LENGTH in headers:
+            headers[HEADER_LENGTH] = str(len(head))
+        return head + self.tensors, headers
+
+    def fault(self, body: bytes, headers: Mapping[str, str]) -> str | None:
+        """Say what keeps it from being an answer to a batch of one."""
+        try:
+            self.model.check(1, body, headers.get(HEADER_LENGTH))
+        except SubjectError as error:
+            return str(error)
+        return None

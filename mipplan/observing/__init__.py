@@ -1,0 +1,8 @@
+"""What logs of a running system say: service times by batch size, hops between stages, arrivals; as files for a plan.
+
+The names are imported on first use (see ``__init__.pyi``).
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,11 @@
+from .hops import ANSWERED as ANSWERED
+from .hops import SENT as SENT
+from .hops import hops_of as hops_of
+from .observing import LogObservation as LogObservation
+from .observing import ObservedBatch as ObservedBatch
+from .observing import ObservedHop as ObservedHop
+from .observing import ObserveParams as ObserveParams
+from .observing import observe as observe
+from .observing import run_of as run_of
+from .stage_batches import StageBatches as StageBatches
+from .stage_batches import batches_of as batches_of

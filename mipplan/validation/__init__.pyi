@@ -1,0 +1,13 @@
+from .bootstrap import Agreement as Agreement
+from .bootstrap import FigureComparison as FigureComparison
+from .bootstrap import ResamplingParams as ResamplingParams
+from .causes import CauseParams as CauseParams
+from .comparing import truth as truth
+from .replayed import replayed_log as replayed_log
+from .result import Cause as Cause
+from .result import HopComparison as HopComparison
+from .result import ServiceComparison as ServiceComparison
+from .result import StageComparison as StageComparison
+from .result import Term as Term
+from .result import Truth as Truth
+from .result import TruthVerdict as TruthVerdict

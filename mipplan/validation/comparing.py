@@ -1,0 +1,184 @@
+"""A plan's prediction against the log of a system that served it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from mipplan.core import NS_PER_S, Fault, Faults, InputError, check_slo, quantile_ns, shown
+from mipplan.documents import AnyPath
+from mipplan.logs import RunLog
+from mipplan.observing import run_of
+from mipplan.pipeline import Dispatch, Stagger
+from mipplan.replayer import check_plan, read_settings, replay
+from mipplan.result import Plan, fingerprint
+from mipplan.trace import Trace
+from mipplan.validation.bootstrap import ResamplingParams, compare_figures
+from mipplan.validation.causes import CauseParams, causes_of, run_causes, verdict_of
+from mipplan.validation.replayed import replayed_log
+from mipplan.validation.result import Cause, StageComparison, Truth, TruthVerdict
+from mipplan.validation.stages import Sides, compare_hops, compare_stages, grows
+
+_SEND_ERRORS = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+_NO_STAGES = "no log of stages: which term is off cannot be told; give the server's log as well"
+
+
+def truth(
+    plan: Plan,
+    *logs: AnyPath | RunLog,
+    slo_s: float | None = None,
+    dispatch: Dispatch = None,
+    discipline: str | None = None,
+    stagger_s: Stagger = None,
+    engine: str = "auto",
+    seed: int | None = None,
+    shift_ns: Mapping[str, int] | None = None,
+    progress: Callable[[str], None] | None = None,
+    params: ResamplingParams | None = None,
+    rules: CauseParams | None = None,
+) -> Truth:
+    """Compare what a plan predicts with what a system did that served it.
+
+    Predicted is the replay of the plan on the arrivals that were really sent. Compared are distributions of latencies,
+    never single queries.
+
+    Parameters
+    ----------
+    plan : Plan
+        What was served.
+    *logs : path or RunLog
+        Logs of the queries, and of the stages if there are any; as for `read_log`.
+    slo_s : float, optional
+        For the miss rate; the plan's by default.
+    dispatch, discipline, stagger_s, engine, seed
+        As for `mipplan.replay`: what the system really does, where the plan says otherwise.
+    shift_ns
+        As for `read_log`.
+    progress : callable, optional
+        Told what is being done.
+    params : ResamplingParams, optional
+        Intervals, and what is tolerated.
+    rules : CauseParams, optional
+        From where on a term is called off.
+
+    Returns
+    -------
+    Truth
+
+    Raises
+    ------
+    InputError
+        With every fault of the arguments, or of the logs.
+    NoPlanError
+        If the plan holds no choices.
+
+    References
+    ----------
+    Intervals: stationary block bootstrap (Politis and Romano 1994), of both sides at once; block length by Politis and
+    White 2004. Service times: order statistics.
+    """
+    say = progress or (lambda _line: None)
+    check_plan(plan)
+    plan.require()
+    faults = Faults()
+    settings = faults.take(lambda: read_settings([plan], discipline, dispatch=dispatch, stagger_s=stagger_s))
+    slo_ns = plan.slo_ns if slo_s is None else faults.take(lambda: check_slo(slo_s)).or_else(0)
+    say("reading the logs")
+    read = faults.take(lambda: run_of(logs, shift_ns))
+    if read:
+        faults.take(lambda: _check_run(plan, read.value))
+    faults.check()
+    run, rules, params = read.value, rules or CauseParams(), params or ResamplingParams()
+    queries = run.queries
+    say(f"replaying {len(queries):,} queries")
+    start_ns = int(queries.sent_ns[0])
+    trace = Trace(queries.sent_ns - start_ns, "sent")
+    result = replay(
+        plan, trace, dispatch=dispatch, discipline=discipline, stagger_s=stagger_s, engine=engine, seed=seed
+    )
+    predicted = replayed_log(plan, result, start_ns)
+    say("comparing")
+    figures = compare_figures(queries.latency_ns, result.latency_ns, queries.ok, slo_ns, params)
+    laws = {stage: settings.value.law_at(plan, stage) for stage in plan.choices}
+    sides = Sides(plan, run, predicted, result, laws, params)
+    stages = compare_stages(sides)
+    hops = compare_hops(sides) if len(run.stages) else ()
+    late_ns = queries.send_error_ns
+    late_s = {name: quantile_ns(late_ns, quantile) / NS_PER_S for name, quantile in _SEND_ERRORS.items()}
+    answered = int(np.count_nonzero(queries.ok))
+    verdict = verdict_of(
+        figures,
+        any(stage.grows for stage in stages)
+        or grows(queries.sent_ns[queries.ok], queries.latency_ns[queries.ok]),
+        any(stage.predicted_grows for stage in stages) or grows(queries.sent_ns, result.latency_ns),
+    )
+    caps = {stage: choice.batch for stage, choice in plan.choices.items()}
+    causes = [
+        *run_causes(late_s["p99"], len(queries) - answered, len(queries), rules),
+        *causes_of(stages, hops, figures, caps, laws, len(queries), result.mean_latency_s, rules),
+    ]
+    notes = tuple(_notes(plan, run, stages, verdict, causes))
+    return Truth(
+        plan,
+        len(queries),
+        answered,
+        figures,
+        stages,
+        hops,
+        verdict,
+        tuple(causes),
+        notes,
+        late_s,
+        params.confidence,
+    )
+
+
+def _check_run(plan: Plan, run: RunLog) -> None:
+    """Refuse logs that cannot be compared with this plan.
+
+    Raises `InputError` with every reason.
+    """
+    faults = [
+        Fault("logs", f"the plan has no stage {shown(stage)}, which the log has")
+        for stage in run.stages.stages
+        if stage not in plan.choices
+    ]
+    if len(run.queries) < 2:
+        what = "hold no queries" if not len(run.queries) else "hold a single query"
+        faults.append(
+            Fault("logs", f"{what}: arrivals and latencies are in the log that `mipplan drive` writes")
+        )
+    elif len(run.stages) and not np.isin(run.stages.query, run.queries.query).any():
+        faults.append(
+            Fault("logs", "no query of the stages is among those that were sent: logs of different runs")
+        )
+    elif run.queries.sent_ns[-1] == run.queries.sent_ns[0]:
+        faults.append(Fault("logs", "all queries were sent at once: there is no run to look at"))
+    InputError.raise_if(faults)
+
+
+def _notes(
+    plan: Plan,
+    run: RunLog,
+    stages: tuple[StageComparison, ...],
+    verdict: TruthVerdict,
+    causes: list[Cause],
+) -> Iterator[str]:
+    if not len(run.stages):
+        yield _NO_STAGES
+    else:
+        silent = [stage for stage in plan.choices if stage not in run.stages.stages]
+        if silent:
+            yield f"no row of {', '.join(silent)} in the log: nothing is known of it but what the latencies say"
+        if verdict in (TruthVerdict.MODEL_WRONG, TruthVerdict.SATURATED_UNLIKE_REPLAY) and not causes:
+            yield "no term stands out: look at the waits of each stage"
+    for stage in stages:
+        if stage.failed_batches:
+            yield (
+                f"failed batches at {stage.stage}: {stage.failed_batches:,}; how long they kept their replicas is "
+                "unknown, so stalls are not looked for there"
+            )
+    hashes = {source.plan for source in run.sources if source.plan is not None}
+    if hashes - {fingerprint(plan.to_document())}:
+        yield "the log says that another plan was served, or another version of this one"

@@ -1,0 +1,241 @@
+"""The load generator sends what it was given when it was given it, and tells what came of each query."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from aiohttp import web
+
+import mipplan as mp
+from driving.servers import ANSWER, served
+from mipplan.driving import Drive, DriveParams, find_target
+from mipplan.logs import MISSING, LogMetadata, QueryLog
+
+TRACE = mp.Trace.from_seconds(np.arange(20) * 0.01, name="even")
+
+
+async def answers(request: web.Request) -> web.Response:
+    return web.json_response(ANSWER)
+
+
+def drive(url: str, **others: object) -> Drive:
+    return mp.drive(TRACE, url, params=DriveParams(lead_s=0.01), **others)  # type: ignore[arg-type]
+
+
+def test_every_query_goes_out_with_its_number_and_what_the_model_takes() -> None:
+    seen: list[dict[str, object]] = []
+
+    async def infer(request: web.Request) -> web.Response:
+        seen.append({**json.loads(await request.read()), "header": request.headers["Mipplan-Query"]})
+        return web.json_response(ANSWER, headers={"Mipplan-Route": '{"detect": ["plates"]}'})
+
+    with served(infer) as url:
+        driven = drive(url, model="net", scale=2)
+    assert sorted(int(str(entry["id"])) for entry in seen) == list(range(20))
+    assert all(entry["id"] == entry["header"] for entry in seen)
+    assert seen[0]["inputs"][0]["shape"] == [1, 2]  # type: ignore[index]
+    log = driven.log
+    assert log.ok.all()
+    assert set(log.route) == {'{"detect": ["plates"]}'}
+    assert np.array_equal(log.scheduled_ns - log.scheduled_ns[0], TRACE.scale(2).arrival_ns)
+    assert np.all(log.sent_ns >= log.scheduled_ns - 1_000_000)  # Timers have the grain of the clock.
+    assert np.all(log.answered_ns >= log.sent_ns)
+    assert log.metadata.target == f"{url}/v2/models/net/infer"
+
+
+def test_slow_answers_do_not_slow_the_sending_down() -> None:
+    """The first answer is held back until all queries have come: a closed loop would never end."""
+    come: list[int] = []
+    all_come = asyncio.Event()
+
+    async def infer(request: web.Request) -> web.Response:
+        come.append(1)
+        if len(come) == len(TRACE):
+            all_come.set()
+        await all_come.wait()
+        return web.json_response(ANSWER)
+
+    with served(infer) as url:
+        assert drive(url, model="net").log.ok.all()
+
+
+def test_connections_are_used_again() -> None:
+    ports: set[object] = set()
+
+    async def infer(request: web.Request) -> web.Response:
+        ports.add(request.transport and request.transport.get_extra_info("peername"))
+        return web.Response()
+
+    with served(infer) as url:
+        driven = drive(f"{url}/any", scale=0.2)
+    assert driven.log.ok.all()
+    assert len(ports) < len(TRACE)
+
+
+def test_binary_tensors_go_where_the_server_takes_them() -> None:
+    async def infer(request: web.Request) -> web.Response:
+        head = int(request.headers["Inference-Header-Content-Length"])
+        data = await request.read()
+        document, tensor = json.loads(data[:head]), data[head:]
+        assert document["inputs"][0]["parameters"] == {"binary_data_size": len(tensor)}
+        assert np.frombuffer(tensor, np.float32).shape == (2,)
+        return web.json_response(ANSWER)
+
+    with served(infer, extensions=["binary_tensor_data"]) as url:
+        assert drive(url, model="net").log.ok.all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "error"),
+    [
+        ("hangs", "timeout", "no answer within 0.3 s"),
+        ("500", "error", "HTTP 500"),
+        ("302", "error", "HTTP 302"),
+        ("503", "rejected", "HTTP 503"),
+        ("429", "rejected", "HTTP 429"),
+        ("closes", "error", "connection closed without an answer"),
+        ("breaks off", "error", "answer broken off"),
+        ("floods", "error", "answer of more than 1 MiB"),
+        ("nan", "error", "the output 'y' holds NaN: give inputs the model is made for (--inputs)"),
+        ("shape", "error", "the output 'y' holds 2 values, not the [1, 3] it says"),
+        ("batch", "error", "the output 'y' has the shape [2, 1]: not an answer to a batch of 1"),
+        ("text", "error", "the server's answer is no inference response: b'hello'"),
+        ("deep", "error", "the server's answer is no inference response: "),
+    ],
+)
+def test_every_third_answer_is_bad_and_counted_by_kind(kind: str, status: str, error: str) -> None:
+    async def infer(request: web.Request) -> web.StreamResponse:
+        if int(request.headers["Mipplan-Query"]) % 3:
+            return web.json_response(ANSWER)
+        if kind.isdecimal():
+            return web.Response(status=int(kind))
+        if kind == "hangs":
+            await asyncio.sleep(60)
+        if kind == "closes":
+            assert request.transport is not None
+            request.transport.close()
+        if kind in ("breaks off", "floods"):
+            response = web.StreamResponse(headers={"Content-Length": str(2**22)})
+            await response.prepare(request)
+            await response.write(bytes(100 if kind == "breaks off" else 2**22))
+            assert request.transport is not None
+            request.transport.close()
+            return response
+        output = ANSWER["outputs"][0]
+        lies = {"nan": {"data": [0.5, float("nan")]}, "shape": {"shape": [1, 3]}, "batch": {"shape": [2, 1]}}
+        texts = {"text": "hello", "deep": "[" * 100_000}
+        text = texts.get(kind) or json.dumps({"outputs": [output | lies.get(kind, {})]})
+        return web.Response(text=text)
+
+    with served(infer) as url:
+        driven = mp.drive(
+            TRACE, url, model="net", timeout_s=0.3 if kind == "hangs" else 60.0,
+            params=DriveParams(lead_s=0.01, most_answer_bytes=2**20),
+        )  # fmt: skip
+    assert driven.counts == {"ok": 13, "error": 0, "timeout": 0, "rejected": 0} | {status: 7}
+    ((found, count),) = driven.errors.items()
+    assert found.startswith(error)
+    assert count == 7
+    assert error[:30] in str(driven)
+
+
+def test_other_urls_get_the_body_that_was_given() -> None:
+    seen: list[tuple[str, bytes, str]] = []
+
+    async def infer(request: web.Request) -> web.Response:
+        seen.append((request.method, await request.read(), request.headers["X-Key"]))
+        return web.Response()
+
+    with served(infer) as url:
+        drive(f"{url}/any", body='{"frame": {query}}', headers={"X-Key": "k"})
+        drive(f"{url}/any", method="put", body="x", headers={"X-Key": "k"}, time_limit_s=0.05)
+    assert seen[0] == ("POST", b'{"frame": 0}', "k")
+    assert seen[20:] == [("PUT", b"x", "k")] * 5
+
+
+def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(mp.InputError) as caught:
+        mp.drive(
+            TRACE, "ftp://x", scale=-1, time_limit_s=0, timeout_s=0, method="DO", inputs="x.npz", out=tmp_path
+        )
+    places = [fault.place for fault in caught.value.faults]
+    assert places == ["scale", "time_limit_s", "timeout_s", "out", "target", "inputs", "method"]
+    with pytest.raises(mp.InputError, match="what a model of the Open Inference Protocol takes is known"):
+        find_target("http://127.0.0.1:9/v2/models/net", body="x")
+
+
+def test_target_that_is_not_there_is_told_before_the_run() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # Bound and not listening: nobody else gets the port.
+        port = bound.getsockname()[1]
+        with pytest.raises(mp.InputError, match="nothing takes connections at"):
+            drive(f"http://127.0.0.1:{port}/any")
+        with pytest.raises(mp.InputError, match="cannot be reached"):
+            drive(f"http://127.0.0.1:{port}", model="net")
+
+    with served(answers) as url, pytest.raises(mp.InputError, match="answers 404"):
+        drive(url, model="other")
+
+
+def test_late_sending_spoils_and_is_said() -> None:
+    late = np.zeros(1_000, dtype=np.int64)
+    late[:10] = 11_000_000
+    numbers = np.arange(1_000)
+    log = QueryLog.from_columns(
+        {"query": numbers, "scheduled_ns": numbers * 10**9, "sent_ns": numbers * 10**9 + late,
+         "answered_ns": numbers * 10**9 + 20_000_000, "status": ["ok"] * 1_000, "error": [None] * 1_000,
+         "route": [None] * 1_000},
+        LogMetadata(),
+    )  # fmt: skip
+    driven = Drive(log, "t", "u", 1_000)
+    assert driven.spoilt
+    assert "send times spoil the measurement: P99 11 ms late" in str(driven)
+    assert not Drive(log.taken(numbers > 0), "t", "u", 999).spoilt
+
+
+def test_it_runs_beside_a_loop_that_runs_already() -> None:
+    async def inside(url: str) -> Drive:
+        return drive(f"{url}/any")
+
+    with served(answers) as url:
+        assert asyncio.run(inside(url)).log.ok.all()
+
+
+def test_command_writes_the_log_and_after_an_interrupt_what_there_is(tmp_path: Path) -> None:
+    trace, out = tmp_path / "t.csv", tmp_path / "q.parquet"
+    trace.write_text("arrival_s\n" + "\n".join(str(k * 0.02) for k in range(3_000)))
+    command = [sys.executable, "-m", "mipplan", "drive", str(trace), "-o", str(out), "--json", "--target"]
+    with served(answers) as url:
+        done = subprocess.run(
+            [*command, url, "--model", "net", "--time-limit", "300ms", "--scale", "2x"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert json.loads(done.stdout)["sent"] == 30, done.stderr
+        out.unlink()
+        process = subprocess.Popen(
+            [*command, f"{url}/any"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        while " sent, " not in process.stderr.readline():  # The first line of progress.
+            assert process.poll() is None
+        os.kill(process.pid, signal.SIGINT)
+        stdout, _ = process.communicate()
+    report = json.loads(stdout)
+    assert process.returncode == 130
+    assert report["interrupted"]
+    assert 0 < report["sent"] < 3_000
+    log = mp.read_log(out).queries
+    assert len(log) == report["sent"]
+    assert set(log.status) <= {"ok", "timeout"}
+    assert np.all(log.answered_ns[log.status == "timeout"] == MISSING)
+    assert log.sent_ns[-1] < time.time_ns()
