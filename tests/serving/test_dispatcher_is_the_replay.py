@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import networkx as nx
 import numpy as np
-import pytest
-from campaigns import campaign_size
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import mipplan as mp
+from campaigns import campaign_size
+from mipplan.pipeline import Discipline, DispatchLaw
+from mipplan.serving import Blueprint, Dispatcher, DrawnDecisions, Rehearsal, ServedBatch, rehearse
 from oracle_paced import PacedLoop
 from oracle_replay import SlowReplay, slow_noise
 from oracle_tokens import slow_tokens
 from random_pipelines import Case, random_case, random_noise, staggered
-
-import mipplan as mp
-from mipplan.pipeline import Discipline, DispatchLaw
-from mipplan.serving import Blueprint, Dispatcher, DrawnDecisions, Rehearsal, ServedBatch, rehearse
-from mipplan.tokens import realise
 
 LAWS = [law.value for law in DispatchLaw]
 seeds = st.integers(0, 2**32 - 1)
@@ -36,7 +33,11 @@ class Seen(NamedTuple):
 def seen_by_dispatcher(run: Rehearsal) -> dict[str, Seen]:
     found = {}
     for stage, batches in run.batches.items():
-        of = {token.order: (token.arrival_ns, batch.dispatched_ns) for batch in batches for token in batch.tokens}
+        of = {
+            token.order: (token.arrival_ns, batch.dispatched_ns)
+            for batch in batches
+            for token in batch.tokens
+        }
         times = [of[order] for order in sorted(of)]
         found[stage] = Seen(
             [arrival for arrival, _ in times],
@@ -72,7 +73,13 @@ def plan_under(
     case: Case, dispatch: str | dict[str, str], discipline: str = "oldest_first", seed: int = 0
 ) -> mp.Plan:
     return mp.Plan.from_choices(
-        case.pipeline, case.profiles, case.choices, slo_s=1.0, seed=seed, dispatch=dispatch, discipline=discipline
+        case.pipeline,
+        case.profiles,
+        case.choices,
+        slo_s=1.0,
+        seed=seed,
+        dispatch=dispatch,
+        discipline=discipline,
     )
 
 
@@ -174,7 +181,9 @@ def test_timed_runs_are_the_replay_whatever_is_done_early(seed: int) -> None:
     rng = np.random.default_rng(seed)
     case = random_case(rng)
     plan = plan_under(case, "timed", str(rng.choice(list(Discipline))))
-    run = rehearsed(plan, case.trace, lambda batch: int(rng.integers(0, batch.due_ns - batch.dispatched_ns + 1)))
+    run = rehearsed(
+        plan, case.trace, lambda batch: int(rng.integers(0, batch.due_ns - batch.dispatched_ns + 1))
+    )
     assert seen_by_dispatcher(run) == seen_by_replay(mp.replay(plan, case.trace))
     assert not run.void
 
@@ -217,5 +226,3 @@ def test_queries_that_keep_the_guarantee_keep_their_certificate(seed: int) -> No
         return
     for query in set(range(len(certified))) - run.void:
         assert run.latency_ns[query] <= certified[query]
-
-

@@ -1,7 +1,13 @@
 """The dispatcher without a clock and without input or output, and a virtual clock to drive it."""
 
-from mipplan.serving.dispatching.blueprint import Blueprint, BlueprintEdge, StageBlueprint, with_allowance
-from mipplan.serving.dispatching.dispatcher import AdmissionParams, Dispatcher
+from mipplan.serving.dispatching.blueprint import (
+    AdmissionParams,
+    Blueprint,
+    BlueprintEdge,
+    StageBlueprint,
+    with_allowance,
+)
+from mipplan.serving.dispatching.dispatcher import Dispatcher
 from mipplan.serving.dispatching.events import (
     Answered,
     BatchEnded,

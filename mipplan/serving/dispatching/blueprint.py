@@ -128,6 +128,16 @@ class Blueprint:
         return frozenset(parents.union(*(self.ancestors(parent) for parent in parents)))
 
 
+@dataclass(frozen=True)
+class AdmissionParams:
+    """When a query is turned away at the door, because a late answer costs more than none."""
+
+    most_in_flight: int | None = None
+    """At most so many queries are accepted and not answered; no limit by default."""
+    most_waiting: int | None = None
+    """None is accepted while more tokens than this wait at some stage; no limit by default."""
+
+
 def _edge(number: int, edge: Edge, is_held: bool) -> BlueprintEdge:
     certain = edge.probability >= 1.0 and edge.fanout.is_constant_integer
     copies = edge.fanout.values[0] if certain else None
@@ -165,7 +175,9 @@ def with_allowance(plan: Plan, allowance_s: float) -> Plan:
         replace(
             table,
             latency_ms=np.asarray(table.latency_ms + allowance_ns / 1e6),
-            latency_p99_ms=None if table.latency_p99_ms is None else table.latency_p99_ms + allowance_ns / 1e6,
+            latency_p99_ms=None
+            if table.latency_p99_ms is None
+            else table.latency_p99_ms + allowance_ns / 1e6,
         )
         for model, hardware in sorted(chosen)
         if (table := plan.profiles.table(model, hardware)) is not None

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from mipplan.core import InputError, shown
 from mipplan.pipeline import DispatchLaw
-from mipplan.serving.dispatching.blueprint import Blueprint, BlueprintEdge
+from mipplan.serving.dispatching.blueprint import AdmissionParams, Blueprint
 from mipplan.serving.dispatching.events import (
     Answered,
     BatchEnded,
@@ -29,8 +28,9 @@ from mipplan.serving.dispatching.events import (
     Step,
     Voided,
 )
+from mipplan.serving.dispatching.flow import TokenFlow
 from mipplan.serving.dispatching.guarantee import GuaranteeWatch, TokenObserver, TokenRecorder
-from mipplan.serving.dispatching.routes import Decisions, KnownRoutes, TokenKey, check_copies, known_routes
+from mipplan.serving.dispatching.routes import Decisions, known_routes
 from mipplan.serving.dispatching.stage import StageState
 
 # What the timers are for.
@@ -38,16 +38,6 @@ _MESSAGE: Final = 0
 _DUE: Final = 1
 _LOOK: Final = 2
 _DEADLINE: Final = 3
-
-
-@dataclass(frozen=True)
-class AdmissionParams:
-    """When a query is turned away at the door, because a late answer costs more than none."""
-
-    most_in_flight: int | None = None
-    """At most so many queries are accepted and not answered; no limit by default."""
-    most_waiting: int | None = None
-    """None is accepted while more tokens than this wait at some stage; no limit by default."""
 
 
 class Dispatcher:
@@ -68,13 +58,15 @@ class Dispatcher:
     def __init__(
         self,
         blueprint: Blueprint,
-        admission: AdmissionParams = AdmissionParams(),
+        admission: AdmissionParams | None = None,
         *,
         observer: TokenObserver | None = None,
     ) -> None:
         self.blueprint = blueprint
-        self.admission = admission
-        self.stages = {name: StageState(stage, fifo=blueprint.fifo) for name, stage in blueprint.stages.items()}
+        self.admission = admission or AdmissionParams()
+        self.stages = {
+            name: StageState(stage, fifo=blueprint.fifo) for name, stage in blueprint.stages.items()
+        }
         self.queries: dict[Hashable, ServedQuery] = {}
         """Those in flight, by name."""
         self.batches: dict[int, ServedBatch] = {}
@@ -86,7 +78,9 @@ class Dispatcher:
         self._touched: set[str] = set()
         self._steps: list[Step] = []
         self._always = None if blueprint.decides else known_routes(blueprint, {})
-        self._ancestors = {name: blueprint.ancestors(name) for name in blueprint.stages}
+        self._flow = TokenFlow(
+            blueprint, lambda at_ns, message: self._set_timer(at_ns, _MESSAGE, message), self._enqueue
+        )
         self._watch = self._watch_made() if observer is None else None
         self._observer = observer or self._watch or TokenRecorder()
 
@@ -145,9 +139,7 @@ class Dispatcher:
         self.queries[query] = asked
         if self._watch is not None:
             self._watch.entered(asked, decisions)
-        for stage in self.blueprint.sources:
-            self._count(asked, stage, 1)
-            self._enqueue(ServedToken(asked, stage, (), now_ns, [((), "", payload)]), now_ns)
+        self._flow.enter(asked, payload, now_ns)
         if deadline_ns is not None:
             self._set_timer(deadline_ns, _DEADLINE, asked)
         return None
@@ -198,8 +190,10 @@ class Dispatcher:
         try:
             for what, given in (("outputs", outputs), ("decisions", decisions)):
                 if given is not None and len(given) != len(done.tokens):
-                    raise InputError.one(what, f"expected {len(done.tokens)}, one for each token, found {len(given)}")
-            self._check_decisions(done, decisions)
+                    raise InputError.one(
+                        what, f"expected {len(done.tokens)}, one for each token, found {len(given)}"
+                    )
+            self._flow.check(done, decisions)
         except InputError as error:
             self.failed(batch, now_ns, str(error))
             raise
@@ -207,13 +201,6 @@ class Dispatcher:
         is_timed = self.blueprint.stages[done.stage].law is DispatchLaw.TIMED
         if not is_timed or now_ns >= done.due_ns:  # else it is held back until its timer
             self._complete(done, now_ns)
-
-    def _check_decisions(self, batch: ServedBatch, decisions: Sequence[Mapping[str, int]] | None) -> None:
-        edges = self.blueprint.stages[batch.stage].outgoing
-        for number, token in enumerate(batch.tokens):
-            if token.query.routes is None and not token.query.is_answered:
-                for edge in edges:
-                    check_copies(edge, None if decisions is None else decisions[number])
 
     def failed(self, batch: int, now_ns: int, reason: str) -> None:
         """Take note that a batch failed, by its number: it is tried once more, then its queries are answered so."""
@@ -249,13 +236,17 @@ class Dispatcher:
                 self.failed(under_way.number, now_ns, reason)
         if not state.alive:
             for token in state.abandon():
-                self._answer(token.query, now_ns, Outcome.FAILED, f"no replica of stage {stage} is left: {reason}")
+                self._answer(
+                    token.query, now_ns, Outcome.FAILED, f"no replica of stage {stage} is left: {reason}"
+                )
 
     def back(self, stage: str, replica: int, now_ns: int) -> None:
         """Take note that a replica can serve again."""
         self._move_to(now_ns)
         self.stages[stage].alive.add(replica)
         self._touched.add(stage)
+        if self._watch is not None:
+            self._watch.calm(stage)
 
     def cancel(self, query: Hashable, now_ns: int) -> None:
         """Give up a query whose client has gone; nothing happens if it was answered before."""
@@ -297,7 +288,7 @@ class Dispatcher:
         heapq.heappush(self._timers, (at_ns, self._set, kind, about))
 
     def _move_to(self, now_ns: int) -> int:
-        """Go through all instants before this one at which something is due; return it, or the last if that is later."""
+        """Go through all instants before this one at which something is due; return it, or a later one reached."""
         if self._now_ns is None:
             self._now_ns = now_ns
         if now_ns <= self._now_ns:
@@ -314,7 +305,7 @@ class Dispatcher:
         while self._timers and self._timers[0][0] <= now_ns:
             _, _, kind, about = heapq.heappop(self._timers)
             if kind == _MESSAGE:
-                self._receive(*about, now_ns)
+                self._flow.receive(about, now_ns)
             elif kind == _LOOK:
                 self._touched.add(about)
             elif kind == _DEADLINE:
@@ -366,62 +357,9 @@ class Dispatcher:
             if not token.query.is_answered:
                 output = None if batch.outputs is None else batch.outputs[place]
                 decided = None if batch.decisions is None else batch.decisions[place]
-                self._leave(token, output, decided, now_ns, now_ns + place * stage.blueprint.stagger_ns)
-
-    def _leave(
-        self, token: ServedToken, output: Any, decided: Mapping[str, int] | None, now_ns: int, sent_ns: int
-    ) -> None:
-        """Send on what a token makes."""
-        query, routes, sends = token.query, token.query.routes, False
-        for edge in self.blueprint.stages[token.stage].outgoing:
-            copies = _copies(edge, routes, token.key, decided)
-            for copy in range(copies):
-                sends = True
-                self._count(query, edge.child, 1)
-                message = (edge.number, token.key, copy), edge, token, output
-                self._set_timer(sent_ns + edge.delay_ns, _MESSAGE, message)
-        if not sends:
-            query.outputs.append((token.stage, output))
-        self._count(query, token.stage, -1)
-        self._settle_merging(query, now_ns)
-        if not query.live:
-            self._answer(query, now_ns, Outcome.SERVED, None)
-
-    def _receive(
-        self, key: TokenKey, edge: BlueprintEdge, sender: ServedToken, output: Any, now_ns: int
-    ) -> None:
-        """Let a message arrive."""
-        query, name = sender.query, edge.child
-        if query.is_answered:
-            return
-        received = (key, edge.parent, output)
-        if not self.blueprint.stages[name].merges:
-            token = ServedToken(query, name, key, now_ns, [received], sender.is_void)
-            self._enqueue(token, now_ns)
-            return
-        token = query.merging.get(name) or ServedToken(query, name, ())
-        token.received.append(received)
-        token.arrival_ns, token.is_void = now_ns, token.is_void or sender.is_void
-        # The first message stands for the token; the others are merged into it.
-        self._count(query, name, 0 if name not in query.merging else -1)
-        query.merging[name] = token
-        self._settle_merging(query, now_ns)
-
-    def _settle_merging(self, query: ServedQuery, now_ns: int) -> None:
-        """Enqueue merged tokens that nothing more can reach."""
-        for name in list(query.merging):
-            token = query.merging[name]
-            if query.routes is not None:
-                is_whole = len(token.received) == query.routes.expected[name]
-            else:
-                others = sum(query.at.get(above, 0) for above in self._ancestors[name])
-                is_whole = not others and query.at[name] == 1
-            if is_whole:
-                del query.merging[name]
-                # Whoever had to wait for a decision after its last message is later than a bound knows.
-                token.is_void |= token.arrival_ns < now_ns
-                token.arrival_ns = now_ns
-                self._enqueue(token, now_ns)
+                sent_ns = now_ns + place * stage.blueprint.stagger_ns
+                if self._flow.leave(token, output, decided, now_ns, sent_ns):
+                    self._answer(token.query, now_ns, Outcome.SERVED, None)
 
     def _enqueue(self, token: ServedToken, now_ns: int) -> None:
         stage = self.stages[token.stage]
@@ -431,10 +369,6 @@ class Dispatcher:
         stage.enqueue(token)
         self._touched.add(token.stage)
         self._observer.came(token)
-
-    def _count(self, query: ServedQuery, stage: str, change: int) -> None:
-        query.live += change
-        query.at[stage] = query.at.get(stage, 0) + change
 
     def _answer(self, query: ServedQuery, now_ns: int, outcome: Outcome, reason: str | None) -> None:
         """Answer a query, once; what else there is of it goes."""
@@ -449,11 +383,3 @@ class Dispatcher:
         query.merging.clear()
         del self.queries[query.name]
         self._steps.append(Answered(query, now_ns, outcome, reason))
-
-
-def _copies(
-    edge: BlueprintEdge, routes: KnownRoutes | None, key: TokenKey, decided: Mapping[str, int] | None
-) -> int:
-    if edge.copies is not None:
-        return edge.copies
-    return check_copies(edge, decided) if routes is None else routes.copies[edge.number, key]

@@ -1,17 +1,17 @@
 """Which queries lose what is guaranteed of a plan, because something was not as planned.
 
-What is not as planned *disturbs* a stage: a batch that overran ℓ(k), one that failed, a replica that is missing, a token
-that came later than it may. The disturbance ends when the stage runs empty with all its replicas there. Whoever is at
-the stage meanwhile loses the guarantee; whoever left before, or comes after, does not:
+What is not as planned *disturbs* a stage: a batch that overran ℓ(k), one that failed, a replica that is missing, a
+token that came later than it may. The disturbance ends when the stage runs empty with all its replicas there. Whoever
+is at the stage meanwhile loses the guarantee; whoever left before, or comes after, does not:
 
 - *Eager and paced stages.* The bound on token i rests on the stage alone since it last had no token not younger than i,
   and on tokens that came in time ([lemma (service)][lemma-service], [lemma (service, paced)][lemma-service-paced]).
   After the stage was empty nothing of the disturbance is left in either. A token from a disturbed stage may come late,
   so it disturbs the stages below.
 - *Timed pipelines.* Run and replay are the same outside disturbed stretches, which begin and end with nothing at the
-  stage in either ([Overruns][timed-the-replay-as-certificate]). So the replay goes on beside the run, in a dispatcher whose
-  batches are all done in time, and a token that comes to a stage in one and not in the other disturbs it. As both are
-  the same until the disturbance, whoever left before it did so as in the replay. This is less than
+  stage in either ([Overruns][timed-the-replay-as-certificate]). So the replay goes on beside the run, in a dispatcher
+  whose batches are all done in time, and a token that comes to a stage in one and not in the other disturbs it. As
+  both are the same until the disturbance, whoever left before it did so as in the replay. This is less than
   `ReplayResult.lost` marks, which is whole stretches.
 """
 
@@ -119,8 +119,14 @@ class GuaranteeWatch(TokenRecorder):
         """Take note that something at a stage is not as planned."""
         self._disturbing.add(stage)
 
+    def calm(self, stage: str) -> None:
+        """Let the disturbance of a stage end, if nobody is there and all its replicas are."""
+        place = self._places[stage]
+        if not place.present:
+            place.is_disturbed = self._stages[stage].is_short or self._for_good
+
     def removed(self, token: ServedToken) -> None:
-        """Take note that a token that waited has gone, with its query. Bounds allow for fewer tokens; a replay does not."""
+        """Take note that a token that waited has gone. Bounds allow for fewer tokens; a replay does not."""
         self.left(token)
         if self._is_timed:
             self.disturb(token.stage)
@@ -158,8 +164,7 @@ class GuaranteeWatch(TokenRecorder):
             for token in exits:
                 place = self._places[token.stage]
                 place.present.pop((token.order, is_run), None)
-                if not place.present:
-                    place.is_disturbed = self._stages[token.stage].is_short or self._for_good
+                self.calm(token.stage)
         unmatched = Counter[tuple[str, _Identity]]()
         for is_run, (arrivals, _) in sides:
             for token in arrivals:

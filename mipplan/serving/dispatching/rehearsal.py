@@ -14,6 +14,7 @@ from mipplan.serving.dispatching.events import (
     Dispatched,
     Overran,
     ServedBatch,
+    ServedQuery,
     Step,
     Voided,
 )
@@ -27,7 +28,7 @@ Incident: TypeAlias = tuple[int, Callable[[Dispatcher, int], None]]
 
 @dataclass
 class Rehearsal:
-    """What happened. Queries are named by their number.
+    """What happened. Queries are named by their place among the ingress times.
 
     Attributes
     ----------
@@ -56,7 +57,7 @@ class Rehearsal:
     @property
     def latency_ns(self) -> dict[int, int]:
         """Latency of every query that was answered."""
-        return {answer.query.number: answer.latency_ns for answer in self.answers}
+        return {_place(answer.query): answer.latency_ns for answer in self.answers}
 
     def note(self, step: Step) -> None:
         """Take a step down."""
@@ -69,7 +70,7 @@ class Rehearsal:
         elif isinstance(step, Overran):
             self.overruns.append(step.batch)
         elif isinstance(step, Voided):
-            self.void.add(step.query.number)
+            self.void.add(_place(step.query))
 
 
 def rehearse(
@@ -126,7 +127,14 @@ def rehearse(
             if isinstance(step, Dispatched):
                 taken_ns = _table_time(step.batch) if batch_time is None else batch_time(step.batch)
                 if taken_ns is not None:
-                    heapq.heappush(devices, (step.batch.dispatched_ns + taken_ns, step.batch.number, step.batch))
+                    heapq.heappush(
+                        devices, (step.batch.dispatched_ns + taken_ns, step.batch.number, step.batch)
+                    )
+
+
+def _place(query: ServedQuery) -> int:
+    """Its place among the ingress times, by which it was named."""
+    return int(str(query.name))
 
 
 def _table_time(batch: ServedBatch) -> int:

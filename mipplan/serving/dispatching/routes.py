@@ -62,7 +62,9 @@ def known_routes(blueprint: Blueprint, decisions: Decisions) -> KnownRoutes:
             if edge.copies is None:
                 copies.update({(edge.number, key): count for key, count in zip(parents, counts, strict=True)})
             if len(made) + sum(counts) > MAX_TOKENS_OF_QUERY:
-                faults.add(Fault(_place((edge.parent, edge.child)), f"more than {MAX_TOKENS_OF_QUERY:,} tokens"))
+                faults.add(
+                    Fault(_place((edge.parent, edge.child)), f"more than {MAX_TOKENS_OF_QUERY:,} tokens")
+                )
                 counts = [0] * len(parents)
             for key, count in zip(parents, counts, strict=True):
                 made += [(edge.number, key, copy) for copy in range(count)]
@@ -110,10 +112,10 @@ def check_copies(edge: BlueprintEdge, decided: Mapping[str, int] | None) -> int:
     if edge.copies is not None:
         return edge.copies
     count = None if decided is None else decided.get(edge.child)
-    if not is_whole(count) or not 0 <= int(count) <= MAX_TOKENS_OF_QUERY:  # type: ignore[call-overload]
+    if not is_whole(count) or not 0 <= int(count) <= MAX_TOKENS_OF_QUERY:
         message = f"expected how many tokens it makes of this token, found {shown(count)}"
         raise InputError.one(_place((edge.parent, edge.child)), message)
-    return int(count)  # type: ignore[call-overload,no-any-return]
+    return int(count)
 
 
 class DrawnDecisions:

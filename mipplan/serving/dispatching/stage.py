@@ -80,7 +80,7 @@ class StageState:
             if any(not token.query.is_answered for token in tokens)
         ]
         replica, place = min(idle), None
-        for number, (failed_on, tokens) in enumerate(self._retries):
+        for number, (failed_on, _) in enumerate(self._retries):
             # On another replica than where it failed, if there is one.
             others = idle - {failed_on} if self.alive != {failed_on} else idle
             if others:
