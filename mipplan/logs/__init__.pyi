@@ -1,0 +1,12 @@
+from .checks import ClockParams as ClockParams
+from .files import LogWriter as LogWriter
+from .files import RunLog as RunLog
+from .files import read_log as read_log
+from .files import write_log as write_log
+from .rows import MISSING as MISSING
+from .rows import LogMetadata as LogMetadata
+from .rows import QueryLog as QueryLog
+from .rows import QueryRow as QueryRow
+from .rows import QueryStatus as QueryStatus
+from .rows import StageLog as StageLog
+from .rows import StageRow as StageRow

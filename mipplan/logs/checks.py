@@ -1,0 +1,193 @@
+"""What can be wrong with the rows of logs: in one file, and between files of several machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mipplan.core import MAX_DURATION_NS, Bool, Fault, Int64, Positions, format_duration, shown, suggestion
+from mipplan.logs.rows import MISSING, QueryLog, QueryStatus, StageLog
+
+#: Rows named in a message; their number is always told.
+_ROWS_NAMED = 5
+
+
+@dataclass(frozen=True)
+class ClockParams:
+    """What passes for one clock."""
+
+    tolerance_ns: int = 1_000_000
+    """Clocks that NTP holds together in one data centre differ by less than 1 ms."""
+
+
+def query_faults(log: QueryLog, place: str) -> Iterator[Fault]:
+    """Yield what is wrong with single rows of a file of queries."""
+    yield from _times_faults(log, ("scheduled_ns", "sent_ns", "answered_ns"), place)
+    yield from _fault(place, "query", log.query < 0, "is negative")
+    answered = log.answered_ns != MISSING
+    yield from _fault(place, "answered_ns", answered & (log.answered_ns < log.sent_ns), "is before sent_ns")
+    yield from _fault(place, "answered_ns", log.ok & ~answered, "has no value although status is ok")
+    known = [str(status) for status in QueryStatus]
+    for word in sorted({str(word) for word in log.status} - set(known)):
+        at_fault = np.asarray(log.status == word, dtype=np.bool_)
+        message = f"expected one of {', '.join(known)}, found {shown(word)}{suggestion(word, known)}"
+        yield from _fault(place, "status", at_fault, message)
+    bad = {text for text in set(log.route) - {None} if not _is_object(str(text))}
+    if bad:
+        at_fault = np.array([text in bad for text in log.route], dtype=np.bool_)
+        yield from _fault(place, "route", at_fault, f"is no JSON object: {shown(min(bad), 30)}")
+
+
+def numbering_faults(log: QueryLog, place: str) -> Iterator[Fault]:
+    """Yield what is wrong with the numbers of the queries of all files together."""
+    if not len(log):
+        return
+    numbers, counts = np.unique(log.query, return_counts=True)
+    twice = numbers[counts > 1]
+    if twice.size:
+        yield Fault(place, f"query: {_named('query', twice)} occur(s) more than once")
+    gaps = np.flatnonzero(np.diff(numbers) > 1)
+    if gaps.size:
+        missing = int(numbers[-1] - numbers[0] + 1 - numbers.size)
+        first = int(numbers[gaps[0]]) + 1
+        yield Fault(
+            place,
+            f"query: {missing:,} numbers from {first} on are missing: the log has gaps, and without the load of these "
+            "queries no prediction can be compared; give every file of the run",
+        )
+
+
+def stage_faults(log: StageLog, place: str) -> Iterator[Fault]:
+    """Yield what is wrong with single rows of a file of stages."""
+    yield from _times_faults(log, ("arrival_ns", "dispatch_ns", "finish_ns"), place)
+    yield from _fault(place, "query", log.query < 0, "is negative")
+    yield from _fault(place, "stage", np.array([not name for name in log.stage], dtype=np.bool_), "is empty")
+    dispatched, finished = log.dispatch_ns != MISSING, log.finish_ns != MISSING
+    early = dispatched & (log.dispatch_ns < log.arrival_ns)
+    yield from _fault(place, "dispatch_ns", early, "is before arrival_ns")
+    early = dispatched & finished & (log.finish_ns < log.dispatch_ns)
+    yield from _fault(place, "finish_ns", early, "is before dispatch_ns")
+    yield from _fault(place, "finish_ns", finished & ~dispatched, "has a value although dispatch_ns has none")
+    yield from _fault(
+        place, "batch", dispatched & (log.batch == MISSING), "has no value although dispatch_ns has one"
+    )
+    yield from _fault(place, "batch_size", (log.batch != MISSING) & (log.batch_size < 1), "is below 1")
+
+
+def batch_faults(log: StageLog, place: str) -> Iterator[Fault]:
+    """Yield what is wrong with the batches of all files of a run together."""
+    rows = np.flatnonzero(log.batch != MISSING)
+    if not rows.size:
+        return
+    _, stage = np.unique(log.stage[rows].astype(str), return_inverse=True)
+    order = np.lexsort((log.batch[rows], stage))
+    ordered, of_stage = log.taken(rows[order]), stage[order]
+    begins = np.flatnonzero(
+        np.concatenate([[True], (np.diff(of_stage) != 0) | (np.diff(ordered.batch) != 0)])
+    )
+    found = np.diff(begins, append=rows.size)
+    least, most = (part.reduceat(ordered.batch_size, begins) for part in (np.minimum, np.maximum))
+    for wrong, message in (
+        (least != most, "batch_size differs within a batch"),
+        ((least == most) & (found < least), "fewer rows than batch_size says: the log has gaps"),
+        ((least == most) & (found > most), "more rows than batch_size says"),
+        (
+            np.minimum.reduceat(ordered.dispatch_ns, begins)
+            != np.maximum.reduceat(ordered.dispatch_ns, begins),
+            "dispatch_ns differs within a batch",
+        ),
+    ):
+        at_fault = begins[wrong]
+        if at_fault.size:
+            first = at_fault[0]
+            name = f"batch {int(ordered.batch[first])} of stage {ordered.stage[first]}"
+            more = f" and {at_fault.size - 1:,} more" if at_fault.size > 1 else ""
+            yield Fault(place, f"batch: {name}{more}: {message}")
+
+
+def clock_faults(
+    queries: QueryLog, stages: Mapping[str, StageLog], params: ClockParams = ClockParams()
+) -> Iterator[Fault]:
+    """Yield where the clock of a host of stages, by its name, is not the one that the queries' sender had.
+
+    Whatever a stage does for a query happens between sending and answer. If a host's clock is ahead by δ, its times
+    are all late by δ: then sent ≤ arrival − δ and finish − δ ≤ answered for every query, which is an interval for δ.
+    If 0 is not in it, the clock is off, and by how much is told; if it is empty, no offset explains the times.
+    """
+    if not len(queries):
+        return
+    order = np.argsort(queries.query, kind="stable")
+    numbers = queries.query[order]
+    for host, log in stages.items():
+        place = np.searchsorted(numbers, log.query)
+        known = (place < numbers.size) & (numbers[np.minimum(place, numbers.size - 1)] == log.query)
+        if not known.any():
+            continue
+        of = order[place[known]]
+        arrival, finish = log.arrival_ns[known], log.finish_ns[known]
+        ended = (finish != MISSING) & queries.ok[of]
+        most = int((arrival - queries.sent_ns[of]).min())
+        least = (
+            int((finish[ended] - queries.answered_ns[of][ended]).max()) if ended.any() else -MAX_DURATION_NS
+        )
+        if least <= params.tolerance_ns and most >= -params.tolerance_ns:
+            continue
+        if least > most + params.tolerance_ns:
+            outside = np.zeros(arrival.size, dtype=np.bool_)
+            outside |= arrival < queries.sent_ns[of] - params.tolerance_ns
+            outside[ended] |= finish[ended] > queries.answered_ns[of][ended] + params.tolerance_ns
+            yield Fault(
+                host,
+                f"clock: {np.count_nonzero(outside):,} of {outside.size:,} stage times are not between sending and "
+                f"answer, and no single offset of this host's clock explains it (a clock was set during the run, or "
+                "these logs are of different runs)",
+            )
+            continue
+        yield Fault(host, _offset_text(host, least, most))
+
+
+def _offset_text(host: str, least: int, most: int) -> str:
+    """Say by how much a clock is off, at least and at most."""
+    if least == -MAX_DURATION_NS:  # No query was answered: only one end is known.
+        offset, between = most, f"at least {format_duration(-most)}"
+    else:
+        offset = (least + most) // 2
+        ends = sorted((abs(least), abs(most)))
+        between = f"{format_duration(ends[0])} to {format_duration(ends[1])}"
+    side = "ahead of" if offset > 0 else "behind"
+    return (
+        f"clock: it is {between} {side} the clock of the queries' sender; let NTP hold them together, or take the "
+        f"offset out: --shift {host}={-offset / 1e6:.3f}ms"
+    )
+
+
+def _times_faults(log: QueryLog | StageLog, names: tuple[str, ...], place: str) -> Iterator[Fault]:
+    lacking = {column.name for column in log.columns() if column.may_lack}
+    for name in names:
+        values: Int64 = getattr(log, name)
+        yield from _fault(
+            place, name, (values < 0) & ((values != MISSING) | (name not in lacking)), "is negative"
+        )
+
+
+def _fault(place: str, column: str, at_fault: Bool, message: str) -> Iterator[Fault]:
+    rows = np.flatnonzero(at_fault)
+    if rows.size:
+        yield Fault(place, f"{column}, {_named('row', rows + 1)}: {message}")
+
+
+def _named(what: str, numbers: Int64 | Positions) -> str:
+    """Name some numbers, and how many more there are."""
+    first = ", ".join(str(number) for number in numbers[:_ROWS_NAMED])
+    more = f" and {numbers.size - _ROWS_NAMED:,} more" if numbers.size > _ROWS_NAMED else ""
+    return f"{what}{'s' if numbers.size > 1 else ''} {first}{more}"
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,354 @@
+"""Logs as Parquet files: written whole or not at all, read with every fault told at once.
+
+A load generator writes one file at its end. A server may be killed at any time, so its log is a series of files, each
+written whole: at most the rows since the last one are lost, and reading tells that they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+import numpy as np
+
+from mipplan.core import Fault, Faults, InputError, listed, suggestion
+from mipplan.documents import AnyPath, open_file, write_atomically
+from mipplan.logs.checks import (
+    ClockParams,
+    batch_faults,
+    clock_faults,
+    numbering_faults,
+    query_faults,
+    stage_faults,
+)
+from mipplan.logs.rows import MISSING, Column, LogMetadata, QueryLog, QueryRow, StageLog, StageRow
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Under this key of the schema's metadata stands where a log comes from, as JSON.
+_KEY = b"mipplan.log"
+_FORMAT = 1
+#: How the kinds are called in names of files.
+_KINDS: Mapping[type[QueryLog] | type[StageLog], str] = {QueryLog: "queries", StageLog: "stages"}
+
+LogT = TypeVar("LogT", QueryLog, StageLog)
+
+
+@dataclass(frozen=True, repr=False)
+class RunLog:
+    """Everything logged about one run.
+
+    Attributes
+    ----------
+    queries : QueryLog
+        In the order of sending; empty if no file holds queries.
+    stages : StageLog
+        In the order of the files; empty if no file holds stages.
+    sources : tuple of LogMetadata
+        Of each file that was read.
+    """
+
+    queries: QueryLog
+    stages: StageLog
+    sources: tuple[LogMetadata, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<RunLog: {len(self.queries)} queries, {len(self.stages)} rows of stages>"
+
+
+# ------------------------------------------------------------------------------------------------ writing
+
+
+def write_log(path: AnyPath, log: QueryLog | StageLog) -> None:
+    """Write a log as a Parquet file, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the place cannot be written to.
+    """
+    import pyarrow.parquet as pq
+
+    table = _table_of(log)
+    write_atomically(Path(path), lambda stream: pq.write_table(table, stream, compression="zstd"))
+
+
+def _table_of(log: QueryLog | StageLog) -> pa.Table:
+    import pyarrow as pa
+
+    arrays, types = [], []
+    for column in log.columns():
+        values = getattr(log, column.name)
+        if column.holds_text:
+            arrays.append(pa.array(values.tolist(), pa.string()).dictionary_encode())
+        else:
+            arrays.append(pa.array(values, pa.int64(), mask=(values == MISSING) & column.may_lack))
+        types.append(pa.field(column.name, arrays[-1].type, nullable=column.may_lack))
+    about = json.dumps({"format": _FORMAT, **asdict(log.metadata)})
+    return pa.Table.from_arrays(arrays, schema=pa.schema(types, {_KEY: about.encode()}))
+
+
+class LogWriter(Generic[LogT]):
+    """Writes a log as a series of files, some rows at a time; for servers, whose end nobody knows.
+
+    >>> with LogWriter(folder, StageLog, LogMetadata.here()) as writer:  # doctest: +SKIP
+    ...     writer.add(StageRow(7, "detect", arrival_ns, dispatch_ns, finish_ns, batch=3, batch_size=4))
+
+    Parameters
+    ----------
+    folder : path
+        Made if it is not there. Files are named ``queries-RUN-00000.parquet`` or ``stages-RUN-00000.parquet``, so that
+        several runs and servers may write to one folder; `read_log` reads the folder.
+    kind : QueryLog or StageLog
+    metadata : LogMetadata
+        `LogMetadata.here` makes it.
+    rows_at_once : int
+        Rows in a file. Writing 10,000 takes some 20 ms, which a server that cares does in a thread.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be made.
+    """
+
+    def __init__(
+        self, folder: AnyPath, kind: type[LogT], metadata: LogMetadata, rows_at_once: int = 10_000
+    ) -> None:
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError.one(str(folder), f"cannot be made: {error.strerror or error}") from None
+        self._kind: type[LogT] = kind
+        self._metadata, self._rows_at_once = metadata, rows_at_once
+        self._rows: list[QueryRow | StageRow] = []
+        self._parts = 0
+
+    def add(self, *rows: QueryRow | StageRow) -> None:
+        """Add rows; a file is written when there are enough for one."""
+        self._rows.extend(rows)
+        if len(self._rows) >= self._rows_at_once:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows added since the last file, if there are any.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be written; the rows are kept for the next attempt.
+        """
+        count = len(self._rows)  # Others may add rows while the file is written.
+        if not count:
+            return
+        metadata = replace(self._metadata, part=self._parts)
+        name = f"{_KINDS[self._kind]}-{metadata.run or 'log'}-{self._parts:05d}.parquet"
+        write_log(self.folder / name, self._kind.from_rows(self._rows[:count], metadata))
+        del self._rows[:count]
+        self._parts += 1
+
+    def close(self) -> None:
+        """Write what is left."""
+        self.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+def read_log(
+    *paths: AnyPath,
+    shift_ns: Mapping[str, int] | None = None,
+    clock: ClockParams | None = None,
+) -> RunLog:
+    """Read the logs of a run: any number of files of queries and of stages.
+
+    Parameters
+    ----------
+    *paths : str or path
+        Parquet files, or folders whose ``*.parquet`` are read.
+    shift_ns : mapping of str to int, optional
+        Added to all times of stages that were logged on that host, to undo an offset of its clock.
+    clock : ClockParams
+        How far the clocks of two hosts may be apart; 1 ms by default.
+
+    Returns
+    -------
+    RunLog
+
+    Raises
+    ------
+    InputError
+        With every fault of all files: missing columns and wrong types, times out of order, queries logged twice, gaps
+        in the numbers of queries and in batches, missing parts, and clocks that are off, with the offset.
+    """
+    faults = Faults()
+    if not paths:
+        raise InputError.one("logs", "expected at least one file")
+    files = [file for path in paths for file in faults.take(partial(_files_of, path)).or_else([])]
+    logs = [(str(file), faults.take(partial(_read_file, file))) for file in dict.fromkeys(files)]
+    shifts = dict(shift_ns or {})
+    queries: list[tuple[str, QueryLog]] = []
+    stages: list[tuple[str, StageLog]] = []
+    for place, taken in logs:
+        if not taken:
+            continue
+        log = taken.value
+        if isinstance(log, QueryLog):
+            faults.add(*query_faults(log, place))
+            queries.append((place, log))
+        else:
+            faults.add(*stage_faults(log, place))
+            stages.append((place, log.shifted(shifts.get(log.metadata.host, 0))))
+    hosts = {log.metadata.host for _, log in stages}
+    faults.add(
+        *(
+            Fault(
+                "shift", f"no stage was logged on host {host!r}; hosts are {listed(sorted(hosts)) or 'none'}"
+            )
+            for host in shifts.keys() - hosts
+        )
+    )
+    every_query, every_stage = _joined(QueryLog, queries), _joined(StageLog, stages)
+    place = listed((str(path) for path in paths), 3)
+    faults.add(*_missing_parts([log.metadata for _, log in [*queries, *stages]], place))
+    if not faults:  # What is wrong in one file would be told again as what is wrong between files.
+        faults.add(*numbering_faults(every_query, place), *batch_faults(every_stage, place))
+    if not faults:
+        by_host = {
+            host: _joined(StageLog, [entry for entry in stages if entry[1].metadata.host == host])
+            for host in sorted(hosts)
+        }
+        faults.add(*clock_faults(every_query, by_host, clock or ClockParams()))
+    faults.check()
+    by_sending = np.argsort(every_query.sent_ns, kind="stable")
+    sources = tuple(log.metadata for _, log in [*queries, *stages])
+    return RunLog(every_query.taken(by_sending), every_stage, sources)
+
+
+def _files_of(path: AnyPath) -> list[Path]:
+    folder = Path(path)
+    if not folder.is_dir():
+        return [folder]
+    files = sorted(file for file in folder.glob("*.parquet") if not file.name.startswith("."))
+    if not files:
+        raise InputError.one(str(path), "is a folder without any *.parquet file")
+    return files
+
+
+def _read_file(path: Path) -> QueryLog | StageLog:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with open_file(path) as stream:
+        try:
+            table = pq.read_table(stream)
+        except (pa.ArrowException, OSError, ValueError):
+            raise InputError.one(str(path), "cannot be read as a Parquet file: expected a log") from None
+    kind = _kind_of(table.column_names, str(path))
+    faults, values = Faults(), {}
+    for column in kind.columns():
+        values[column.name] = faults.take(partial(_values, table, column, str(path)))
+    metadata = faults.take(lambda: _metadata(table.schema.metadata or {}, str(path)))
+    faults.check()
+    return kind.from_columns({name: taken.value for name, taken in values.items()}, metadata.value)
+
+
+def _kind_of(names: Sequence[str], place: str) -> type[QueryLog] | type[StageLog]:
+    """Tell the kinds apart by the columns that only one of them has."""
+    own = {kind: {column.name for column in kind.columns()} for kind in _KINDS}
+    shared = own[QueryLog] & own[StageLog]
+    for kind, other in ((QueryLog, StageLog), (StageLog, QueryLog)):
+        if set(names) & (own[kind] - shared) and not set(names) & (own[other] - shared):
+            return kind
+    needed = " or ".join(
+        ", ".join(column.name for column in kind.columns() if not column.may_be_absent) for kind in _KINDS
+    )
+    raise InputError.one(place, f"expected the columns {needed}; found {listed(names)}")
+
+
+def _values(table: pa.Table, column: Column, place: str) -> object:
+    """Return a column as an array of whole numbers, or as texts."""
+    import pyarrow as pa
+
+    names = table.column_names
+    if column.name not in names:
+        if column.may_be_absent:
+            absent: list[object] = [None] * table.num_rows
+            return absent
+        raise InputError.one(place, f"column {column.name} is missing{suggestion(column.name, names)}")
+    held = table.column(column.name)
+    of_values = held.type.value_type if pa.types.is_dictionary(held.type) else held.type
+    if pa.types.is_null(of_values) and column.may_lack:
+        pass
+    elif column.holds_text and not (pa.types.is_string(of_values) or pa.types.is_large_string(of_values)):
+        raise InputError.one(place, f"column {column.name}: expected text, it holds {held.type}")
+    elif not column.holds_text and not pa.types.is_integer(of_values):
+        what = "nanoseconds of the UNIX clock" if column.name.endswith("_ns") else "numbers"
+        raise InputError.one(
+            place, f"column {column.name}: expected whole {what} (int64), it holds {held.type}"
+        )
+    if held.null_count and not column.may_lack:
+        first = held.is_null().to_pylist().index(True) + 1
+        message = f"column {column.name}: {held.null_count:,} rows have no value, the first is row {first}"
+        raise InputError.one(place, message)
+    if column.holds_text:
+        return held.to_pylist()
+    try:
+        filled = held.cast(pa.int64()).fill_null(MISSING)
+    except pa.ArrowException:
+        raise InputError.one(place, f"column {column.name}: holds numbers beyond int64") from None
+    return np.array(filled.to_numpy(), dtype=np.int64)
+
+
+def _metadata(about: Mapping[bytes, bytes], place: str) -> LogMetadata:
+    """Return where a log comes from, as far as it says."""
+    if _KEY not in about:
+        return LogMetadata()
+    try:
+        found = json.loads(about[_KEY])
+        if found.pop("format") != _FORMAT:
+            raise InputError.one(place, "was written by a newer mipplan: update this one")
+        known = {part.name for part in fields(LogMetadata)}
+        return LogMetadata(**{name: value for name, value in found.items() if name in known})
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise InputError.one(place, f"the metadata under {_KEY.decode()} are damaged") from None
+
+
+def _missing_parts(sources: Sequence[LogMetadata], place: str) -> list[Fault]:
+    """Find the holes in series of files; that the end is missing cannot be seen here."""
+    parts: dict[str, set[int]] = {}
+    for source in sources:
+        if source.part is not None:
+            parts.setdefault(source.run, set()).add(source.part)
+    return [
+        Fault(place, f"part(s) {listed(map(str, lacking))} of the log of run {run} are missing")
+        for run, found in parts.items()
+        if (lacking := sorted(set(range(max(found))) - found))
+    ]
+
+
+def _joined(kind: type[LogT], logs: Sequence[tuple[str, LogT]]) -> LogT:
+    """Put logs together. Batches of several runs are numbered anew, since their numbers are unique in a run only."""
+    if not logs:
+        return kind.from_rows([])
+    parts = [log for _, log in logs]
+    whole = parts[0].together(parts[1:])
+    runs = list(dict.fromkeys(log.metadata.run for log in parts))
+    if len(runs) > 1:
+        run = np.repeat([runs.index(log.metadata.run) for log in parts], [len(log) for log in parts])
+        whole = whole.numbered_anew(run)
+    return whole
