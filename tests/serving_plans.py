@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,3 +35,12 @@ def small_plan(
     profiles = Profiles.from_parts([Hardware("h", 1.0)], tables)
     choices = {name: ("h", len(times), replicas) for name, (times, replicas) in stages.items()}
     return mp.Plan.from_choices(mp.Pipeline(graph, name="small"), profiles, choices, slo_s=slo_s, **settings)
+
+
+def double(batch: list[list[Any]]) -> list[Any]:
+    """Twice the sum of the inputs of each token; some inputs make it fail, or end its process."""
+    if any("die" in inputs for inputs in batch):
+        os._exit(3)
+    if any("raise" in inputs for inputs in batch):
+        raise ValueError("no such number")
+    return [2 * sum(inputs) for inputs in batch]

@@ -22,6 +22,7 @@ from mipplan.serving.dispatching.events import (
 )
 from mipplan.serving.dispatching.rehearsal import Rehearsal, rehearse
 from mipplan.serving.dispatching.routes import Decisions, DrawnDecisions
+from mipplan.serving.dispatching.stage import StageState
 
 __all__ = [
     "AdmissionParams",
@@ -40,6 +41,7 @@ __all__ = [
     "ServedQuery",
     "ServedToken",
     "StageBlueprint",
+    "StageState",
     "Step",
     "Voided",
     "rehearse",

@@ -134,11 +134,11 @@ class Dispatcher:
         now_ns = self._move_to(now_ns)
         if (reason := self.refusal()) is not None:
             return reason
-        asked = ServedQuery(self._entered, query, now_ns, routes)
+        asked = ServedQuery(self._entered, query, now_ns, routes, decisions or {})
         self._entered += 1
         self.queries[query] = asked
         if self._watch is not None:
-            self._watch.entered(asked, decisions)
+            self._watch.entered(asked)
         self._flow.enter(asked, payload, now_ns)
         if deadline_ns is not None:
             self._set_timer(deadline_ns, _DEADLINE, asked)

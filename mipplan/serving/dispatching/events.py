@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from mipplan.serving.dispatching.routes import KnownRoutes, TokenKey
+from mipplan.serving.dispatching.routes import Decisions, KnownRoutes, TokenKey
 
 
 class Outcome(StrEnum):
@@ -31,6 +31,8 @@ class ServedQuery:
     ingress_ns: int
     routes: KnownRoutes | None
     """None if they are decided token by token."""
+    decisions: Decisions = field(default_factory=dict)
+    """What was told of it when it entered."""
     live: int = 0
     """Tokens that wait or are served, messages under way, and tokens that wait for messages to be merged."""
     at: dict[str, int] = field(default_factory=dict)

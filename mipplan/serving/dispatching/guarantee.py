@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from mipplan.serving.dispatching.blueprint import Blueprint
 from mipplan.serving.dispatching.events import Dispatched, ServedQuery, ServedToken
-from mipplan.serving.dispatching.routes import Decisions, TokenKey
+from mipplan.serving.dispatching.routes import TokenKey
 from mipplan.serving.dispatching.stage import StageState
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class GuaranteeWatch(TokenRecorder):
         self._stages, self._shadow, self._recorder = stages, shadow, recorder
         self._is_timed = blueprint.is_timed
         self._places = {name: _Place() for name in blueprint.stages}
-        self._entering: list[tuple[ServedQuery, Decisions | None]] = []
+        self._entering: list[ServedQuery] = []
         self._disturbing: set[str] = set()
         self._found: list[tuple[ServedQuery, str]] = []
         self._for_good = False
@@ -106,14 +106,14 @@ class GuaranteeWatch(TokenRecorder):
         """When something happens in the replay beside the run."""
         return None if self._shadow is None else self._shadow.next_wake_ns
 
-    def entered(self, query: ServedQuery, decisions: Decisions | None) -> None:
+    def entered(self, query: ServedQuery) -> None:
         """Take note of a query."""
         if self._shadow is not None and query.routes is None:
             # Without its decisions the replay cannot go on. From now on what is disturbed stays so.
             self._shadow = None
             self._for_good = any(place.is_disturbed for place in self._places.values())
         if self._shadow is not None:
-            self._entering.append((query, decisions))
+            self._entering.append(query)
 
     def disturb(self, stage: str) -> None:
         """Take note that something at a stage is not as planned."""
@@ -136,8 +136,8 @@ class GuaranteeWatch(TokenRecorder):
         if self._shadow is not None:
             while (earlier_ns := self._shadow.next_wake_ns) is not None and earlier_ns < now_ns:
                 self._step(self._shadow, earlier_ns)
-            for query, decisions in self._entering:
-                self._shadow.arrive(query, now_ns, decisions=decisions)
+            for query in self._entering:
+                self._shadow.arrive(query, now_ns, decisions=query.decisions)
             self._step(self._shadow, now_ns, is_shared=True)
         else:
             self._settle(self.taken(), ([], []))
