@@ -85,7 +85,9 @@ class EndpointWorker:
         except aiohttp.ClientError as error:
             raise ReplicaGoneError(f"{url} breaks off: {str(error) or type(error).__name__}") from None
         if response.status != 200:
-            raise BatchFailedError(f"{url} answers {response.status}: {body[:200].decode('utf-8', 'replace')}")
+            raise BatchFailedError(
+                f"{url} answers {response.status}: {body[:200].decode('utf-8', 'replace')}"
+            )
         return apart(self._answer(body, len(batch.tokens)), len(batch.tokens))
 
     def _answer(self, body: bytes, rows: int) -> list[InferTensor]:

@@ -155,16 +155,19 @@ def serve(
     workers: ServingWorker | Mapping[str, ServingWorker] | None = None,
     *,
     log: AnyPath | None = None,
+    time_limit_s: float | None = None,
     started: Callable[[str], None] | None = None,
     params: ServeParams = ServeParams(),
 ) -> ServingSummary:
-    """Serve a plan over HTTP until Ctrl-C or SIGTERM; parameters and errors as of `serve_until`."""
+    """Serve a plan over HTTP until Ctrl-C, SIGTERM or a time limit; all else is as of `serve_until`."""
 
     async def run() -> ServingSummary:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
+        if time_limit_s is not None:
+            loop.call_later(time_limit_s, stop.set)
         return await serve_until(stop, plan, workers, log=log, started=started, params=params)
 
     return asyncio.run(run())
