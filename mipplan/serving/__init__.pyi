@@ -1,4 +1,5 @@
 from .clock import now_ns as now_ns
+from .clock import precise_loop as precise_loop
 from .dispatching import AdmissionParams as AdmissionParams
 from .dispatching import Answered as Answered
 from .dispatching import BatchEnded as BatchEnded

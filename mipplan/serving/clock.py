@@ -1,18 +1,25 @@
 """The clock of real time that hosts serve by, and how to wake up on it in time.
 
-A timer of the event loop may come a millisecond late: the loop waits in whole milliseconds. So whoever has to be on
-time sleeps until shortly before, and then gives way to others again and again until the time has come. That costs a
-core up to `LEAD_NS` for each wake-up, less where several fall together.
+A timer of asyncio may come a millisecond late on Linux, because the loop asks epoll to wait in whole milliseconds.
+Whoever bridges that by asking the time again and again wins little: on a machine with other work he is put aside for
+many milliseconds, just when he has to be there. So `precise_loop` makes a loop that waits in microseconds, and only the
+last of them are bridged.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
+import selectors
+import sys
 import time
 from collections.abc import Callable
 
-#: Waiting ends this long before the time, because a timer may be 1 ms late and a task needs some time to come up.
-LEAD_NS = 1_500_000
+#: Waiting ends this long before the time: a timer is some 0.06 ms late, and a task needs some time to come up. Measured
+#: beside other work, 0.1 and 0.4 ms did equally well; at 1.5 ms, batches ended 0.5 ms later in the median.
+LEAD_NS = 200_000
+#: `select` knows no file descriptor beyond.
+_MOST_SELECTED = 1024
 
 
 def now_ns() -> int:
@@ -71,3 +78,26 @@ class Alarm:
     def _ring(self) -> None:
         self._handle = self._instant_ns = None
         self._callback()
+
+
+def precise_loop() -> asyncio.AbstractEventLoop:
+    """Make an event loop whose timers come within a tenth of a millisecond where the machine allows for it.
+
+    Use it as ``asyncio.Runner(loop_factory=precise_loop)``.
+    """
+    if sys.platform != "linux":  # elsewhere loops wait as precisely as the system can
+        return asyncio.new_event_loop()
+    return asyncio.SelectorEventLoop(_PreciseSelector())
+
+
+if sys.platform == "linux":
+
+    class _PreciseSelector(selectors.EpollSelector):
+        """Waits for epoll's own descriptor with `select`, whose time-out is in microseconds."""
+
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            """Return what is ready, after at most this time."""
+            if timeout is not None and timeout > 0 and self.fileno() < _MOST_SELECTED:
+                select.select([self.fileno()], [], [], timeout)
+                timeout = 0
+            return super().select(timeout)

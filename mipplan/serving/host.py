@@ -68,7 +68,7 @@ class HostParams:
 class ServingHost:
     """Serves queries by a plan.
 
-    Use it as ``async with ServingHost(plan, worker) as host: await host.infer(payload)``.
+    Use it as ``async with ServingHost(plan, worker) as host: await host.infer(payload)``, best in a `precise_loop`.
 
     Parameters
     ----------
@@ -132,13 +132,17 @@ class ServingHost:
         self._arrived = 0
 
     async def __aenter__(self) -> Self:
-        """Make all replicas ready."""
+        """Make all replicas ready; raises what the first of them raises that is not."""
         replicas = [
             (name, replica)
             for name, stage in self.dispatcher.stages.items()
             for replica in sorted(stage.alive)
         ]
-        await asyncio.gather(*(self.workers[name].start(name, replica) for name, replica in replicas))
+        starts = (self.workers[name].start(name, replica) for name, replica in replicas)
+        for failure in await asyncio.gather(*starts, return_exceptions=True):
+            if failure is not None:
+                await self._close_workers()
+                raise failure
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -151,6 +155,9 @@ class ServingHost:
             for replica in tuple(stage.alive):
                 self.dispatcher.gone(name, replica, now_ns(), "the server has stopped")
         self._do(self.dispatcher.wake(now_ns()))
+        await self._close_workers()
+
+    async def _close_workers(self) -> None:
         for worker in {id(worker): worker for worker in self.workers.values()}.values():
             await worker.close()
 

@@ -13,6 +13,7 @@ from typing import Any
 from mipplan.core import InputError, Printable, Summary, format_duration
 from mipplan.documents import AnyPath
 from mipplan.result import Plan
+from mipplan.serving.clock import precise_loop
 from mipplan.serving.dispatching import AdmissionParams, DrawnDecisions, Outcome
 from mipplan.serving.front import serving_app
 from mipplan.serving.host import HostParams, ServingHost
@@ -170,4 +171,5 @@ def serve(
             loop.call_later(time_limit_s, stop.set)
         return await serve_until(stop, plan, workers, log=log, started=started, params=params)
 
-    return asyncio.run(run())
+    with asyncio.Runner(loop_factory=precise_loop) as runner:
+        return runner.run(run())
