@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -158,12 +160,14 @@ class StageRecorder:
     Parameters
     ----------
     path : path
-        A ``.parquet`` file, which is written at the end; or a folder, into which a file is written for every 10,000
-        rows, so that little is lost if the server is killed.
+        A ``.parquet`` file, which is written at the end; or a folder, into which files are written as it
+        goes, in a thread of their own, so that little is lost if the server is killed.
     plan : Plan
         The one that is served.
     target : str, optional
         What served, for the log's metadata.
+    rows_at_once : int
+        Of a file in a folder.
 
     Raises
     ------
@@ -171,13 +175,17 @@ class StageRecorder:
         If the folder cannot be made.
     """
 
-    def __init__(self, path: AnyPath, plan: Plan, target: str | None = None) -> None:
+    def __init__(
+        self, path: AnyPath, plan: Plan, target: str | None = None, *, rows_at_once: int = 10_000
+    ) -> None:
         self._path = Path(path)
         digest = hashlib.sha256(plan.to_json().encode()).hexdigest()
         metadata = LogMetadata.here(digest, target, f"{plan.dispatch}, {plan.discipline}")
         self._metadata, self._rows = metadata, list[StageRow]()
         is_file = self._path.suffix == ".parquet"
-        self._writer = None if is_file else LogWriter(self._path, StageLog, metadata)
+        self._writer = None if is_file else LogWriter(self._path, StageLog, metadata, sys.maxsize)
+        self._thread, self._unwritten = ThreadPoolExecutor(1), 0
+        self._rows_at_once = rows_at_once
         # One offset for the whole run, so that a clock that is set meanwhile does not tear times apart.
         self._offset_ns = unix_offset_ns()
 
@@ -186,7 +194,9 @@ class StageRecorder:
         if not isinstance(step, BatchEnded):
             return
         batch, shift_ns = step.batch, self._offset_ns
-        finished_ns = None if step.error is not None else (batch.finished_ns or step.now_ns) + shift_ns
+        finished_ns = batch.finished_ns
+        if finished_ns is not None:
+            finished_ns += shift_ns
         rows = [
             StageRow(
                 int(getattr(token.query.name, "number", token.query.number)),
@@ -205,12 +215,19 @@ class StageRecorder:
             self._rows += rows
         else:
             self._writer.add(*rows)
+            self._unwritten += len(rows)
+            if self._unwritten >= self._rows_at_once:
+                self._unwritten = 0
+                self._thread.submit(
+                    self._writer.flush
+                )  # what fails is tried again with the next, and at the end
 
     def rejected(self, reason: str) -> None:
         """A query that was turned away has no rows."""
 
     def close(self) -> None:
         """Write what has not been written; raises `InputError` if that is not possible."""
+        self._thread.shutdown()
         if self._writer is None:
             write_log(self._path, StageLog.from_rows(self._rows, self._metadata))
         else:

@@ -128,7 +128,7 @@ async def serve_until(
     )
     metrics = ServingMetrics(plan, host.dispatcher)
     observers += [metrics] if recorder is None else [metrics, recorder]
-    runner = web.AppRunner(serving_app(host, metrics), access_log=None)
+    runner = web.AppRunner(serving_app(host, metrics), access_log=None, handler_cancellation=True)
     try:
         async with host:
             await runner.setup()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -161,6 +162,7 @@ class _FunctionProcess:
 
 def _serve(connection: Connection, function: BatchFunction) -> None:
     """Call a function for every batch that comes; the main function of the process of a replica."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, but this one is still needed
     while True:
         try:
             inputs = connection.recv()

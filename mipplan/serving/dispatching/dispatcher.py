@@ -75,7 +75,7 @@ class Dispatcher:
         self._now_ns: int | None = None
         self._timers: list[tuple[int, int, int, Any]] = []
         self._entered = self._dispatched = self._set = 0
-        self._touched: set[str] = set()
+        self._touched: dict[str, None] = {}  # a set in the order of insertion, so that runs can be repeated
         self._steps: list[Step] = []
         self._always = None if blueprint.decides else known_routes(blueprint, {})
         self._flow = TokenFlow(
@@ -227,7 +227,7 @@ class Dispatcher:
         now_ns = self._move_to(now_ns)
         state = self.stages[stage]
         state.alive.discard(replica)
-        self._touched.add(stage)
+        self._touched[stage] = None
         if self._watch is not None:
             self._watch.disturb(stage)
         if replica in state.busy:
@@ -244,7 +244,7 @@ class Dispatcher:
         """Take note that a replica can serve again."""
         self._move_to(now_ns)
         self.stages[stage].alive.add(replica)
-        self._touched.add(stage)
+        self._touched[stage] = None
         if self._watch is not None:
             self._watch.calm(stage)
 
@@ -307,7 +307,7 @@ class Dispatcher:
             if kind == _MESSAGE:
                 self._flow.receive(about, now_ns)
             elif kind == _LOOK:
-                self._touched.add(about)
+                self._touched[about] = None
             elif kind == _DEADLINE:
                 self._answer(about, now_ns, Outcome.TIMED_OUT, "its time is over")
             elif about.number in self.batches:
@@ -345,7 +345,7 @@ class Dispatcher:
         """Free the replica of a batch."""
         stage = self.stages[batch.stage]
         del self.batches[batch.number], stage.busy[batch.replica]
-        self._touched.add(batch.stage)
+        self._touched[batch.stage] = None
         return stage
 
     def _complete(self, batch: ServedBatch, now_ns: int) -> None:
@@ -367,7 +367,7 @@ class Dispatcher:
             self._answer(token.query, now_ns, Outcome.FAILED, f"no replica of stage {token.stage} is left")
             return
         stage.enqueue(token)
-        self._touched.add(token.stage)
+        self._touched[token.stage] = None
         self._observer.came(token)
 
     def _answer(self, query: ServedQuery, now_ns: int, outcome: Outcome, reason: str | None) -> None:
@@ -376,7 +376,7 @@ class Dispatcher:
             return
         for token in list(query.waiting):
             self.stages[token.stage].remove(token)
-            self._touched.add(token.stage)
+            self._touched[token.stage] = None
             if self._watch is not None:
                 self._watch.removed(token)
         query.is_answered = True

@@ -34,6 +34,8 @@ class Rehearsal:
     ----------
     batches : dict of str to list of ServedBatch
         By stage, in order of dispatch.
+    steps : list of Step
+        All that the host was told, in this order.
     ended : list of BatchEnded
         In order of their ends.
     answers : list of Answered
@@ -47,6 +49,7 @@ class Rehearsal:
     """
 
     batches: dict[str, list[ServedBatch]]
+    steps: list[Step] = field(default_factory=list)
     ended: list[BatchEnded] = field(default_factory=list)
     answers: list[Answered] = field(default_factory=list)
     rejected: dict[int, str] = field(default_factory=dict)
@@ -61,6 +64,7 @@ class Rehearsal:
 
     def note(self, step: Step) -> None:
         """Take a step down."""
+        self.steps.append(step)
         if isinstance(step, Dispatched):
             self.batches[step.batch.stage].append(step.batch)
         elif isinstance(step, BatchEnded):
