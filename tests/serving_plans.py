@@ -44,3 +44,10 @@ def double(batch: list[list[Any]]) -> list[Any]:
     if any("raise" in inputs for inputs in batch):
         raise ValueError("no such number")
     return [2 * sum(inputs) for inputs in batch]
+
+
+class Doubler:
+    """The same as an object that is made first, as a model is loaded."""
+
+    def __call__(self, batch: list[list[Any]]) -> list[Any]:
+        return double(batch)

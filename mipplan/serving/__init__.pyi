@@ -27,6 +27,7 @@ from .host import QueryName as QueryName
 from .host import RejectedError as RejectedError
 from .host import ServingHost as ServingHost
 from .host import StepObserver as StepObserver
+from .ray_worker import RayWorker as RayWorker
 from .records import ServingMetrics as ServingMetrics
 from .records import StageRecorder as StageRecorder
 from .running import ServeParams as ServeParams
