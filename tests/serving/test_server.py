@@ -18,15 +18,21 @@ from mipplan.serving import (
     Blueprint,
     Dispatcher,
     DrawnDecisions,
+    EmulatedWorker,
     ServedBatch,
     ServeParams,
+    ServingHost,
+    ServingMetrics,
     ServingSummary,
     rehearse,
     serve_until,
+    serving_app,
     with_allowance,
 )
+from serving_plans import small_plan
 
 aiohttp = pytest.importorskip("aiohttp")
+web = pytest.importorskip("aiohttp.web")
 pytest.importorskip("prometheus_client")
 
 T = TypeVar("T")
@@ -204,3 +210,32 @@ def test_a_port_that_is_taken_is_told() -> None:
         params = ServeParams(port=taken.getsockname()[1])
         with pytest.raises(mp.InputError, match="cannot listen on 127"):
             asyncio.run(serve_until(asyncio.Event(), CASCADE, params=params))
+
+
+def test_a_client_that_breaks_off_is_noticed() -> None:
+    plan = small_plan({"a": ([300.0], 1)}, slo_s=10.0)
+
+    async def run() -> None:
+        async with ServingHost(plan, EmulatedWorker(plan)) as host:
+            runner = web.AppRunner(
+                serving_app(host, ServingMetrics(plan, host.dispatcher)), handler_cancellation=True
+            )
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            url = f"http://127.0.0.1:{runner.addresses[0][1]}/v2/models/small/infer"
+            async with aiohttp.ClientSession() as session:
+                stays = asyncio.create_task(session.post(url, json=REQUEST))
+                while len(host.dispatcher.queries) < 1:
+                    await asyncio.sleep(0.001)
+                goes = asyncio.create_task(session.post(url, json=REQUEST))
+                while len(host.dispatcher.queries) < 2:
+                    await asyncio.sleep(0.001)
+                goes.cancel()
+                while not host.counts["cancelled"]:
+                    await asyncio.sleep(0.001)
+                assert (await stays).status == 200
+                (await stays).release()
+            assert host.dispatcher.stages["a"].waiting == 0
+            await runner.cleanup()
+
+    asyncio.run(asyncio.wait_for(run(), 120))

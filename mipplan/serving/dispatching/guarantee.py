@@ -2,17 +2,12 @@
 
 What is not as planned *disturbs* a stage: a batch that overran ℓ(k), one that failed, a replica that is missing, a
 token that came later than it may. The disturbance ends when the stage runs empty with all its replicas there. Whoever
-is at the stage meanwhile loses the guarantee; whoever left before, or comes after, does not:
+is at the stage meanwhile loses the guarantee; whoever left before, or comes after, does not
+([theory, Disturbances][disturbances]).
 
-- *Eager and paced stages.* The bound on token i rests on the stage alone since it last had no token not younger than i,
-  and on tokens that came in time ([lemma (service)][lemma-service], [lemma (service, paced)][lemma-service-paced]).
-  After the stage was empty nothing of the disturbance is left in either. A token from a disturbed stage may come late,
-  so it disturbs the stages below.
-- *Timed pipelines.* Run and replay are the same outside disturbed stretches, which begin and end with nothing at the
-  stage in either ([Overruns][timed-the-replay-as-certificate]). So the replay goes on beside the run, in a dispatcher
-  whose batches are all done in time, and a token that comes to a stage in one and not in the other disturbs it. As
-  both are the same until the disturbance, whoever left before it did so as in the replay. This is less than
-  `ReplayResult.lost` marks, which is whole stretches.
+- *Eager and paced stages.* A token from a disturbed stage may come late, so it disturbs the stages below.
+- *Timed pipelines.* The replay goes on beside the run, in a dispatcher whose batches are all done in time. A token that
+  comes to a stage in one and not in the other disturbs it, and a stage is empty if it is in both.
 """
 
 from __future__ import annotations
