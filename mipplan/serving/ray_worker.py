@@ -41,7 +41,7 @@ class RayWorker:
         import ray
 
         self._kill((stage, replica))
-        actor = ray.remote(_RayModel).options(**self._options[stage]).remote(self._models[stage])
+        actor: Any = ray.remote(_RayModel).options(**self._options[stage]).remote(self._models[stage])
         self._actors[stage, replica] = actor
         await self._answer(actor.run.remote(None))
 
