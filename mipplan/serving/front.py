@@ -26,6 +26,8 @@ QUERY_HEADER = "Mipplan-Query"
 ROUTE_HEADER = "Mipplan-Route"
 #: Larger requests are refused before they are read.
 _MOST_BYTES = 256 * 2**20
+#: A route of more signs is not told, because clients refuse long headers.
+_LONGEST_ROUTE = 4_096
 #: HTTP status of what did not end well.
 _STATUS = {Outcome.FAILED: 500, Outcome.TIMED_OUT: 504, Outcome.CANCELLED: 499}
 
@@ -155,7 +157,8 @@ class _Front:
             timeout_s=timeout_s,
             number=_number(request.headers.get(QUERY_HEADER)),
         )
-        headers = {ROUTE_HEADER: json.dumps(_route(answered))}
+        route = json.dumps(_route(answered))
+        headers = {ROUTE_HEADER: route} if len(route) <= _LONGEST_ROUTE else {}
         if answered.outcome is not Outcome.SERVED:
             return _answer({"error": answered.reason}, _STATUS[answered.outcome], headers)
         made = {
