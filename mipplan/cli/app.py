@@ -16,6 +16,7 @@ from mipplan.cli.judging import compare, fragility, replay, tune, verify
 from mipplan.cli.observing import observe, truth
 from mipplan.cli.profiles import profiles_app
 from mipplan.cli.profiling import profile
+from mipplan.cli.serving import serve
 from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults
 
@@ -323,7 +324,7 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
 #: In the order of the help.
 _COMMANDS = (
     *(plan, replay, compare, fragility, tune, fleet, verify, export),
-    *(profile, drive, observe, truth, solvers),
+    *(profile, serve, drive, observe, truth, solvers),
 )
 for _command in _COMMANDS:
     app.command()(_command)

@@ -1,0 +1,174 @@
+"""The command that serves a plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import mipplan as mp
+from mipplan.cli import flags, inputs
+from mipplan.cli.session import Session
+from mipplan.core import Fault, Faults, InputError, format_duration
+
+
+def serve(
+    context: typer.Context,
+    plan: flags.PlanFile,
+    emulate: Annotated[
+        bool,
+        typer.Option(
+            "--emulate", help="Emulate all devices: a batch takes as long as the plan's table says."
+        ),
+    ] = False,
+    endpoint: Annotated[
+        list[str] | None,
+        flags.option(
+            "STAGE=URL",
+            "Instead: a replica of a stage, as http://HOST:PORT/v2/models/NAME; repeat for all replicas of all stages.",
+        ),
+    ] = None,
+    address: Annotated[
+        str, flags.option("ADDRESS", "Listen here; by default for this machine alone.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for any that is free.")] = 8000,
+    log: Annotated[
+        Path | None,
+        flags.option(
+            "FILE", "Log what each stage does: to a .parquet file at the end, or to a folder as it goes."
+        ),
+    ] = None,
+    allowance: Annotated[
+        str, flags.option("TIME", "What the dispatcher itself may take on top of the table, for every batch.")
+    ] = "2ms",
+    trace: Annotated[
+        str | None,
+        typer.Option(help="Say what is guaranteed on this trace, with the allowance.", metavar="FILE"),
+    ] = None,
+    most_waiting: Annotated[
+        int | None, flags.option("N", "Turn queries away while more tokens than this wait at some stage.")
+    ] = None,
+    most_in_flight: Annotated[
+        int | None, flags.option("N", "Turn queries away beyond so many in flight.")
+    ] = None,
+    time_limit: Annotated[
+        str | None, flags.option("TIME", "Stop by itself after this long, such as 60s.", "--for")
+    ] = None,
+    expand: flags.Expand = None,
+    spread: flags.Spread = None,
+    start: flags.From = None,
+    end: flags.To = None,
+) -> None:
+    """Serve a plan over HTTP, by the law that its guarantee rests on, until Ctrl-C."""
+    with Session(context, as_json=False):
+        from mipplan.serving import AdmissionParams, EndpointWorker, ServeParams, with_allowance
+
+        faults = Faults()
+        faults.take(_check_packages)
+        given = faults.take(lambda: mp.Plan.load(plan).require())
+        allowance_s = faults.take(lambda: inputs.seconds_of("--allowance", allowance))
+        limit_s = faults.take(lambda: inputs.optional_seconds("--for", time_limit))
+        urls = faults.take(lambda: _endpoints(endpoint or (), given.value if given else None))
+        if emulate == bool(endpoint):
+            faults.add(Fault("--emulate", "give this, or --endpoint for every replica of every stage"))
+        for name, most in (("--most-waiting", most_waiting), ("--most-in-flight", most_in_flight)):
+            if most is not None and most < 0:
+                faults.add(Fault(name, f"expected a number of at least 0, found {most}"))
+        if not 0 <= port < 65536:
+            faults.add(Fault("--port", f"expected 0 to 65535, found {port}"))
+        arrivals = faults.take(
+            lambda: (
+                None
+                if trace is None
+                else inputs.read_traces(
+                    [trace], expand, spread, given.value.seed if given else 0, start, end
+                )[0]
+            )
+        )
+        faults.check()
+        served = given.value
+        promised = with_allowance(served, allowance_s.value)
+        for line in _introduction(served, promised, arrivals.value, allowance_s.value):
+            typer.echo(line)
+        admission = AdmissionParams(most_in_flight, most_waiting)
+        params = ServeParams(address, port, allowance_s.value, admission=admission)
+        worker = None if emulate else EndpointWorker(urls.value)
+        summary = mp.serving.serve(
+            served,
+            worker,
+            log=log,
+            time_limit_s=limit_s.value,
+            started=lambda url: _say_where(url, served, emulate),
+            params=params,
+        )
+        typer.echo(str(summary))
+        if log is not None:
+            typer.echo(f"wrote {log}")
+
+
+def _check_packages() -> None:
+    try:
+        import aiohttp  # noqa: F401 -- asked for before anything starts, used in the server
+        import prometheus_client  # noqa: F401
+    except ImportError as error:
+        raise InputError.one("serve", f"needs {error.name}: pip install 'mipplan[serve]'") from None
+
+
+def _endpoints(given: list[str] | tuple[str, ...], plan: mp.Plan | None) -> dict[str, list[str]]:
+    """Read ``STAGE=URL``; there must be one for every replica."""
+    urls: dict[str, list[str]] = {}
+    faults = Faults()
+    for text in given:
+        stage, _, url = text.partition("=")
+        if not url or (plan is not None and stage not in plan.choices):
+            faults.add(Fault("--endpoint", f"expected STAGE=URL with a stage of the plan, found {text!r}"))
+        urls.setdefault(stage, []).append(url)
+    for stage, choice in (plan.choices if plan is not None and given else {}).items():
+        if (found := len(urls.get(stage, ()))) != choice.replicas:
+            faults.add(Fault("--endpoint", f"{stage} has {choice.replicas} replica(s), found {found}"))
+    faults.check()
+    return urls
+
+
+def _introduction(plan: mp.Plan, promised: mp.Plan, trace: mp.Trace | None, allowance_s: float) -> list[str]:
+    """Say what is served, by which law, and what is guaranteed."""
+    from mipplan.pipeline import duties_text
+
+    lines = [str(plan), ""]
+    lines.append(
+        f"law          {plan.dispatch}, {plan.discipline.replace('_', ' ')}; {duties_text(plan.laws)}"
+    )
+    allowed = format_duration(round(allowance_s * 1e9))
+    if allowance_s:
+        lines.append(
+            f"table        a batch of k may take ℓ(k) + {allowed}, the allowance for the dispatcher itself"
+        )
+    if trace is not None:
+        bound_ns = _bound_ns(promised, trace)
+        kept = "kept" if bound_ns <= plan.slo_ns else "NOT kept"
+        lines.append(
+            f"guarantee    P{100 * plan.quantile:g} ≤ {format_duration(bound_ns)} on {trace.name} with the allowance: "
+            f"the objective of {format_duration(plan.slo_ns)} is {kept}"
+        )
+    elif plan.certificate_ns is not None and allowance_s:
+        lines.append(
+            f"guarantee    the certificate of {format_duration(plan.certificate_ns)} is without the allowance; "
+            "--trace FILE says what holds with it"
+        )
+    elif plan.certificate_ns is None:
+        lines.append("guarantee    none was asked for: these are given choices; --trace FILE says what holds")
+    return [*lines, ""]
+
+
+def _bound_ns(promised: mp.Plan, trace: mp.Trace) -> int:
+    """What is guaranteed on a trace: the certificate, which of timed pipelines is the replay."""
+    if promised.dispatch == "timed":
+        return mp.replay(promised, trace).quantile_ns(promised.quantile)
+    return mp.certify(promised, trace).bound_ns
+
+
+def _say_where(url: str, plan: mp.Plan, emulated: bool) -> None:
+    devices = "emulated devices" if emulated else "the endpoints given"
+    typer.echo(f"serving on {devices}: POST {url}/v2/models/{plan.pipeline.name}/infer")
+    typer.echo(f"also {url}/metrics, {url}/v2/health/ready; Ctrl-C drains and stops")

@@ -1,0 +1,195 @@
+"""What a dispatcher has to know of a plan: stages, their laws and tables, and the edges between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+
+from mipplan.core import InputError, shown, to_ns
+from mipplan.pipeline import Discipline, DispatchLaw, Edge, Join, are_timed
+from mipplan.profiles import Profiles
+from mipplan.result import Plan
+
+#: More than this on top of every batch is no overhead of a dispatcher.
+MAX_ALLOWANCE_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class BlueprintEdge:
+    """An edge as the dispatcher follows it."""
+
+    number: int
+    """Place among the edges of the file, which is the order of tokens of one query where edges meet."""
+    parent: str
+    child: str
+    delay_ns: int
+    copies: int | None
+    """Tokens that it makes of every token; None if that is decided for each."""
+
+
+@dataclass(frozen=True)
+class StageBlueprint:
+    """A stage as the dispatcher serves it."""
+
+    name: str
+    law: DispatchLaw
+    service_ns: tuple[int, ...]
+    """ℓ(1), …, ℓ(b)."""
+    replicas: int
+    merges: bool
+    """Whether the tokens of one query that reach it become one (``join: all``)."""
+    stagger_ns: int
+    incoming: tuple[BlueprintEdge, ...]
+    outgoing: tuple[BlueprintEdge, ...]
+
+    @property
+    def batch(self) -> int:
+        """Batch cap b."""
+        return len(self.service_ns)
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A plan as the dispatcher serves it, without what only planning needs.
+
+    Attributes
+    ----------
+    stages : mapping of str to StageBlueprint
+        In topological order.
+    edges : tuple of BlueprintEdge
+        In the order of the file.
+    fifo : bool
+        Whether batches take tokens by arrival at the stage; else by ingress.
+    """
+
+    stages: Mapping[str, StageBlueprint]
+    edges: tuple[BlueprintEdge, ...]
+    fifo: bool
+
+    @classmethod
+    def of(cls, plan: Plan, *, hold_delays: bool = True) -> Blueprint:
+        """Make the blueprint of a plan, with its laws, its discipline, and the staggers of its pipeline.
+
+        Parameters
+        ----------
+        plan : Plan
+        hold_delays : bool
+            Whether a token is handed on exactly an edge's delay after its parent's exit. Else at once, but not from a
+            timed stage: there the guarantee needs exact delays.
+
+        Raises
+        ------
+        NoPlanError
+            If the plan holds no choices.
+        """
+        plan.require()
+        pipeline, laws = plan.pipeline, plan.laws
+        staggers_ns = pipeline.staggers_ns(laws)
+        edges = tuple(
+            _edge(number, edge, hold_delays or laws[edge.parent] is DispatchLaw.TIMED)
+            for number, edge in enumerate(pipeline.edges)
+        )
+        stages = {
+            name: StageBlueprint(
+                name,
+                laws[name],
+                tuple(int(time) for time in plan.service_ns(name)),
+                plan.choices[name].replicas,
+                pipeline.stages[name].join is Join.ALL and bool(pipeline.incoming(name)),
+                staggers_ns[name],
+                tuple(edge for edge in edges if edge.child == name),
+                tuple(edge for edge in edges if edge.parent == name),
+            )
+            for name in pipeline.topological_order
+        }
+        return cls(MappingProxyType(stages), edges, plan.discipline is Discipline.FIFO)
+
+    @property
+    def sources(self) -> Iterator[str]:
+        """Stages where queries enter."""
+        return (name for name, stage in self.stages.items() if not stage.incoming)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether all stages are timed, so that every run is the replay."""
+        return are_timed({name: stage.law for name, stage in self.stages.items()})
+
+    @property
+    def decides(self) -> bool:
+        """Whether some edge needs a decision for every token."""
+        return any(edge.copies is None for edge in self.edges)
+
+    def ancestors(self, stage: str) -> frozenset[str]:
+        """Return the stages from which a token can reach a stage."""
+        parents = {edge.parent for edge in self.stages[stage].incoming}
+        return frozenset(parents.union(*(self.ancestors(parent) for parent in parents)))
+
+
+@dataclass(frozen=True)
+class AdmissionParams:
+    """When a query is turned away at the door, because a late answer costs more than none."""
+
+    most_in_flight: int | None = None
+    """At most so many queries are accepted and not answered; no limit by default."""
+    most_waiting: int | None = None
+    """None is accepted while more tokens than this wait at some stage; no limit by default."""
+
+
+def _edge(number: int, edge: Edge, is_held: bool) -> BlueprintEdge:
+    certain = edge.probability >= 1.0 and edge.fanout.is_constant_integer
+    copies = edge.fanout.values[0] if certain else None
+    return BlueprintEdge(number, edge.parent, edge.child, edge.delay_ns if is_held else 0, copies)
+
+
+def with_allowance(plan: Plan, allowance_s: float) -> Plan:
+    """Return a plan of the same choices whose batches may all take longer, for the dispatcher's own time.
+
+    A dispatcher needs some time to send a batch and to take its results back, and a table that was measured on the
+    device alone does not hold it. What is guaranteed of a dispatcher with an allowance is what `mipplan.certify` and
+    `mipplan.replay` say of this plan.
+
+    Parameters
+    ----------
+    plan : Plan
+    allowance_s : float
+        Seconds on top of every latency of every table, from 0 to 1.
+
+    Raises
+    ------
+    InputError
+        If the allowance is no such number.
+    NoPlanError
+        If the plan holds no choices.
+    """
+    allowance_ns = to_ns(allowance_s)
+    if allowance_ns is None or not 0 <= allowance_ns <= MAX_ALLOWANCE_NS:
+        message = f"expected seconds from 0 to 1, such as 0.001, found {shown(allowance_s)}"
+        raise InputError.one("allowance_s", message)
+    if not allowance_ns:
+        return plan.require()
+    chosen = {(plan.pipeline.stages[name].model, choice.hardware) for name, choice in plan.choices.items()}
+    tables = [
+        replace(
+            table,
+            latency_ms=np.asarray(table.latency_ms + allowance_ns / 1e6),
+            latency_p99_ms=None
+            if table.latency_p99_ms is None
+            else table.latency_p99_ms + allowance_ns / 1e6,
+        )
+        for model, hardware in sorted(chosen)
+        if (table := plan.profiles.table(model, hardware)) is not None
+    ]
+    profiles = Profiles.from_parts(plan.profiles.hardware.values(), tables)
+    return Plan.from_choices(
+        plan.pipeline,
+        profiles,
+        plan.require().choices,
+        slo_s=plan.slo_s,
+        quantile=plan.quantile,
+        seed=plan.seed,
+        dispatch={name: law.value for name, law in plan.laws.items()},
+        discipline=plan.discipline.value,
+    )

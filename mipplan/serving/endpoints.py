@@ -1,0 +1,106 @@
+"""The worker for stages that are served elsewhere, by servers of the Open Inference Protocol such as Triton or KServe.
+
+Each replica is an endpoint of its own, to which a whole batch goes as one request. The server must not batch or queue
+by itself: one instance of the model behind each endpoint, no dynamic batching.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mipplan.core import Fault, Faults, InputError, shown
+from mipplan.serving.dispatching import ServedBatch
+from mipplan.serving.tensors import InferTensor, apart, read_tensors, tensor_document, together
+from mipplan.serving.workers import BatchFailedError, ReplicaGoneError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_FORM = "http://HOST:PORT/v2/models/NAME"
+#: A server that is asked whether it is ready answers within this time, or is not.
+_READY_S = 2.0
+
+
+class EndpointWorker:
+    """Sends batches to endpoints.
+
+    Parameters
+    ----------
+    urls : mapping of str to sequence of str
+        By stage, one URL (``http://HOST:PORT/v2/models/NAME``) for each replica.
+
+    Raises
+    ------
+    InputError
+        Listing every URL that is none.
+    """
+
+    def __init__(self, urls: Mapping[str, Sequence[str]]) -> None:
+        faults = Faults()
+        for stage, given in urls.items():
+            for number, url in enumerate(given):
+                if not url.startswith(("http://", "https://")) or "/v2/models/" not in url:
+                    faults.add(Fault(f"urls.{stage}[{number}]", f"expected {_FORM}, found {shown(url)}"))
+        faults.check()
+        self._urls = {stage: [url.rstrip("/") for url in given] for stage, given in urls.items()}
+        self._opened: aiohttp.ClientSession | None = None
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        if self._opened is None:
+            import aiohttp
+
+            # Each replica has one batch at a time, so no limit is needed, and none shall make a batch wait.
+            self._opened = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        return self._opened
+
+    async def start(self, stage: str, replica: int) -> None:
+        """Ask an endpoint whether it is ready; raises `ReplicaGoneError` if it is not."""
+        import aiohttp
+
+        if replica >= len(self._urls.get(stage, ())):
+            raise InputError.one(f"urls.{stage}", f"there is no endpoint for replica {replica}")
+        url = self._urls[stage][replica]
+        try:
+            timeout = aiohttp.ClientTimeout(total=_READY_S)
+            async with self._session.get(f"{url}/ready", timeout=timeout) as response:
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ReplicaGoneError(f"{url} cannot be reached: {str(error) or type(error).__name__}") from None
+        if status != 200:
+            raise ReplicaGoneError(f"{url} is not ready: it answers {status}")
+
+    async def run(self, stage: str, replica: int, batch: ServedBatch) -> Sequence[Any]:
+        """Send a batch as one request, and take its answer apart."""
+        import aiohttp
+
+        queries = [[tensor for _, tensors in token.inputs for tensor in tensors] for token in batch.tokens]
+        entries = [tensor_document(tensor) for tensor in together(queries)]
+        url = f"{self._urls[stage][replica]}/infer"
+        try:
+            async with self._session.post(url, json={"inputs": entries}) as response:
+                body = await response.read()
+        except aiohttp.ClientError as error:
+            raise ReplicaGoneError(f"{url} breaks off: {str(error) or type(error).__name__}") from None
+        if response.status != 200:
+            raise BatchFailedError(
+                f"{url} answers {response.status}: {body[:200].decode('utf-8', 'replace')}"
+            )
+        return apart(self._answer(body, len(batch.tokens)), len(batch.tokens))
+
+    def _answer(self, body: bytes, rows: int) -> list[InferTensor]:
+        try:
+            document = json.loads(body)
+        except ValueError:
+            raise InputError.one("answer", "is no JSON") from None
+        return read_tensors(
+            document.get("outputs") if isinstance(document, dict) else document, "outputs", rows
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._opened is not None:
+            await self._opened.close()
+            self._opened = None

@@ -1,0 +1,234 @@
+"""What is kept of a run: Prometheus metrics, and a log with a row for every token and stage."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mipplan.core import NS_PER_S
+from mipplan.documents import AnyPath
+from mipplan.logs import LogMetadata, LogWriter, StageLog, StageRow, write_log
+from mipplan.result import Plan
+from mipplan.serving.clock import unix_offset_ns
+from mipplan.serving.dispatching import (
+    Answered,
+    BatchEnded,
+    Dispatched,
+    Dispatcher,
+    Outcome,
+    Overran,
+    StageState,
+    Step,
+    Voided,
+)
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+#: Bounds of the histograms of times, s: from a fast stage to a queue that has gone wild, three for a decade.
+_TIMES_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+def _size(stage: StageState, what: str) -> int:
+    return len(getattr(stage, what))
+
+
+class ServingMetrics:
+    """Metrics of a dispatcher, in a registry of their own.
+
+    All names begin with ``mipplan_``; the times are those by which the dispatcher decides.
+
+    Parameters
+    ----------
+    plan : Plan
+        Whose objective and certificate queries may miss.
+    dispatcher : Dispatcher
+        Its queues are looked at when the metrics are read.
+    """
+
+    def __init__(self, plan: Plan, dispatcher: Dispatcher) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+        self.registry: CollectorRegistry = CollectorRegistry()
+        self._limits_ns = {"objective": plan.slo_ns}
+        if plan.certificate_ns is not None:
+            self._limits_ns["certificate"] = plan.certificate_ns
+        by_stage = ["stage"]
+        waiting = Gauge(
+            "mipplan_queue_length", "Tokens that wait at a stage.", by_stage, registry=self.registry
+        )
+        replicas = Gauge(
+            "mipplan_replicas", "Replicas of a stage that can serve.", by_stage, registry=self.registry
+        )
+        busy = Gauge(
+            "mipplan_busy_replicas", "Replicas of a stage under way.", by_stage, registry=self.registry
+        )
+        for name, stage in dispatcher.stages.items():
+            waiting.labels(name).set_function(partial(getattr, stage, "waiting"))
+            replicas.labels(name).set_function(partial(_size, stage, "alive"))
+            busy.labels(name).set_function(partial(_size, stage, "busy"))
+        in_flight = Gauge("mipplan_in_flight", "Queries accepted and not answered.", registry=self.registry)
+        in_flight.set_function(lambda: len(dispatcher.queries))
+        self._wait = Histogram(
+            "mipplan_wait_seconds",
+            "Time from a token's arrival at a stage to its dispatch.",
+            by_stage,
+            buckets=_TIMES_S,
+            registry=self.registry,
+        )
+        caps = [stage.blueprint.batch for stage in dispatcher.stages.values()]
+        sizes = sorted({size for cap in caps for size in (1, 2, 4, 8, 16, 32, 64, cap) if size <= max(caps)})
+        self._sizes = Histogram(
+            "mipplan_batch_size", "Tokens of a batch.", by_stage, buckets=sizes, registry=self.registry
+        )
+        self._latency = Histogram(
+            "mipplan_latency_seconds",
+            "From ingress to the last exit, of queries that were served.",
+            buckets=_TIMES_S,
+            registry=self.registry,
+        )
+        self._queries = Counter(
+            "mipplan_queries", "Queries by how they ended.", ["outcome"], registry=self.registry
+        )
+        self._missed = Counter(
+            "mipplan_missed", "Queries served later than a limit.", ["limit"], registry=self.registry
+        )
+        self._overruns = Counter(
+            "mipplan_overruns",
+            "Batches that took longer than their table says.",
+            by_stage,
+            registry=self.registry,
+        )
+        self._retries = Counter(
+            "mipplan_retries", "Batches that failed and were tried again.", by_stage, registry=self.registry
+        )
+        self._void = Counter(
+            "mipplan_void", "Queries that have lost what the plan guarantees.", registry=self.registry
+        )
+        for outcome in (*Outcome, "rejected"):
+            self._queries.labels(str(outcome))
+        for limit in self._limits_ns:
+            self._missed.labels(limit)
+        for name in dispatcher.stages:
+            self._overruns.labels(name)
+            self._retries.labels(name)
+
+    def observe(self, step: Step) -> None:
+        """Count a step."""
+        if isinstance(step, Dispatched):
+            batch = step.batch
+            self._sizes.labels(batch.stage).observe(len(batch.tokens))
+            for token in batch.tokens:
+                self._wait.labels(batch.stage).observe((batch.dispatched_ns - token.arrival_ns) / NS_PER_S)
+        elif isinstance(step, BatchEnded):
+            if step.retries:
+                self._retries.labels(step.batch.stage).inc()
+        elif isinstance(step, Overran):
+            self._overruns.labels(step.batch.stage).inc()
+        elif isinstance(step, Voided):
+            self._void.inc()
+        else:
+            self._count_answer(step)
+
+    def _count_answer(self, answered: Answered) -> None:
+        self._queries.labels(answered.outcome.value).inc()
+        if answered.outcome is Outcome.SERVED:
+            self._latency.observe(answered.latency_ns / NS_PER_S)
+            for limit, limit_ns in self._limits_ns.items():
+                if answered.latency_ns > limit_ns:
+                    self._missed.labels(limit).inc()
+
+    def rejected(self, reason: str) -> None:
+        """Count a query that was turned away."""
+        del reason
+        self._queries.labels("rejected").inc()
+
+    def text(self) -> bytes:
+        """Return all in Prometheus' text format."""
+        from prometheus_client import generate_latest
+
+        return generate_latest(self.registry)
+
+
+class StageRecorder:
+    """Logs what each stage did with each token (`mipplan.logs.StageRow`).
+
+    Parameters
+    ----------
+    path : path
+        A ``.parquet`` file, which is written at the end; or a folder, into which files are written as it
+        goes, in a thread of their own, so that little is lost if the server is killed.
+    plan : Plan
+        The one that is served.
+    target : str, optional
+        What served, for the log's metadata.
+    rows_at_once : int
+        Of a file in a folder.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be made.
+    """
+
+    def __init__(
+        self, path: AnyPath, plan: Plan, target: str | None = None, *, rows_at_once: int = 10_000
+    ) -> None:
+        self._path = Path(path)
+        digest = hashlib.sha256(plan.to_json().encode()).hexdigest()
+        metadata = LogMetadata.here(digest, target, f"{plan.dispatch}, {plan.discipline}")
+        self._metadata, self._rows = metadata, list[StageRow]()
+        is_file = self._path.suffix == ".parquet"
+        self._writer = None if is_file else LogWriter(self._path, StageLog, metadata, sys.maxsize)
+        self._thread, self._unwritten = ThreadPoolExecutor(1), 0
+        self._rows_at_once = rows_at_once
+        # One offset for the whole run, so that a clock that is set meanwhile does not tear times apart.
+        self._offset_ns = unix_offset_ns()
+
+    def observe(self, step: Step) -> None:
+        """Log the tokens of a batch that has ended."""
+        if not isinstance(step, BatchEnded):
+            return
+        batch, shift_ns = step.batch, self._offset_ns
+        finished_ns = batch.finished_ns
+        if finished_ns is not None:
+            finished_ns += shift_ns
+        rows = [
+            StageRow(
+                int(getattr(token.query.name, "number", token.query.number)),
+                batch.stage,
+                token.arrival_ns + shift_ns,
+                batch.dispatched_ns + shift_ns,
+                finished_ns,
+                batch.number,
+                len(batch.tokens),
+                batch.replica,
+                step.error,
+            )
+            for token in batch.tokens
+        ]
+        if self._writer is None:
+            self._rows += rows
+        else:
+            self._writer.add(*rows)
+            self._unwritten += len(rows)
+            if self._unwritten >= self._rows_at_once:
+                self._unwritten = 0
+                self._thread.submit(
+                    self._writer.flush
+                )  # what fails is tried again with the next, and at the end
+
+    def rejected(self, reason: str) -> None:
+        """A query that was turned away has no rows."""
+
+    def close(self) -> None:
+        """Write what has not been written; raises `InputError` if that is not possible."""
+        self._thread.shutdown()
+        if self._writer is None:
+            write_log(self._path, StageLog.from_rows(self._rows, self._metadata))
+        else:
+            self._writer.close()

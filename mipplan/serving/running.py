@@ -1,0 +1,175 @@
+"""A server that runs until it is told to stop: a host with its HTTP front, metrics and log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mipplan.core import InputError, Printable, Summary, format_duration
+from mipplan.documents import AnyPath
+from mipplan.result import Plan
+from mipplan.serving.clock import precise_loop
+from mipplan.serving.dispatching import AdmissionParams, DrawnDecisions, Outcome
+from mipplan.serving.front import serving_app
+from mipplan.serving.host import HostParams, ServingHost
+from mipplan.serving.records import ServingMetrics, StageRecorder
+from mipplan.serving.workers import EmulatedWorker, ServingWorker
+
+
+@dataclass(frozen=True)
+class ServeParams:
+    """How a server treats its clients.
+
+    Attributes
+    ----------
+    address : str
+        Of the interface to listen on; by default only this machine can connect.
+    port : int
+        0 for any that is free.
+    allowance_s : float
+        Time on top of ℓ(k) that the dispatcher itself may take for a batch.
+    drain_s : float
+        Queries in flight when it is told to stop are served for so long, then answered with an error.
+    admission : AdmissionParams
+    host : HostParams
+    """
+
+    address: str = "127.0.0.1"
+    port: int = 8000
+    allowance_s: float = 0.002
+    drain_s: float = 10.0
+    admission: AdmissionParams = field(default_factory=AdmissionParams)
+    host: HostParams = field(default_factory=HostParams)
+
+
+@dataclass(frozen=True, repr=False)
+class ServingSummary(Printable):
+    """What came of a run of a server."""
+
+    name: str
+    """Of the pipeline."""
+    counts: Mapping[str, int]
+    """As `ServingHost.counts`."""
+    objective: str
+
+    def _summary(self) -> Summary:
+        count = Counter(self.counts)
+        failed = count[Outcome.FAILED.value]
+        left = {"timed out": count[Outcome.TIMED_OUT.value], "clients gone": count[Outcome.CANCELLED.value]}
+        others = [f"{number:,} {what}" for what, number in left.items() if number]
+        return Summary(
+            f"Served {self.name}",
+            figures=(
+                ("served", f"{count[Outcome.SERVED.value]:,} queries"),
+                ("missed", f"{count['late']:,} later than the objective ({self.objective})"),
+                ("overruns", f"{count['overran']:,} batches; {count['void']:,} queries lost the guarantee"),
+                (
+                    "errors",
+                    ", ".join([f"{failed:,} failed", *others, f"{count['retried']:,} batches retried"]),
+                ),
+                ("rejected", f"{count['rejected']:,} queries"),
+            ),
+        )
+
+    def _line(self) -> str:
+        return f" {self.name}: {self.counts.get(Outcome.SERVED.value, 0)} queries served"
+
+
+async def serve_until(
+    stop: asyncio.Event,
+    plan: Plan,
+    workers: ServingWorker | Mapping[str, ServingWorker] | None = None,
+    *,
+    log: AnyPath | None = None,
+    started: Callable[[str], None] | None = None,
+    params: ServeParams = ServeParams(),
+) -> ServingSummary:
+    """Serve a plan over HTTP until an event is set, then drain.
+
+    Parameters
+    ----------
+    stop : asyncio.Event
+    plan : Plan
+    workers : ServingWorker or mapping of str to ServingWorker, optional
+        For all stages, or by stage. By default emulated devices: then delays of edges are kept here, and decisions that
+        a query does not bring are drawn as `mipplan.replay` draws them.
+    log : path, optional
+        Where to log what each stage did; see `StageRecorder`.
+    started : callable, optional
+        Given the URL, when connections are taken.
+    params : ServeParams
+
+    Raises
+    ------
+    InputError
+        If the log cannot be written, a stage has no worker, or the address or port cannot be had.
+    NoPlanError
+        If the plan holds no choices.
+    """
+    from aiohttp import web
+
+    is_emulated = workers is None
+    observers: list[Any] = []
+    recorder = None if log is None else StageRecorder(log, plan, target="emulated" if is_emulated else None)
+    host = ServingHost(
+        plan,
+        EmulatedWorker(plan) if workers is None else workers,
+        allowance_s=params.allowance_s,
+        hold_delays=is_emulated,
+        admission=params.admission,
+        decide=DrawnDecisions(plan.pipeline, plan.seed).__getitem__ if is_emulated else None,
+        observers=observers,
+        params=params.host,
+    )
+    metrics = ServingMetrics(plan, host.dispatcher)
+    observers += [metrics] if recorder is None else [metrics, recorder]
+    runner = web.AppRunner(serving_app(host, metrics), access_log=None, handler_cancellation=True)
+    try:
+        async with host:
+            await runner.setup()
+            site = web.TCPSite(runner, params.address, params.port)
+            try:
+                await site.start()
+            except OSError as error:
+                place = f"{params.address}:{params.port}"
+                raise InputError.one("port", f"cannot listen on {place}: {error.strerror or error}") from None
+            if started is not None:
+                started(f"http://{params.address}:{runner.addresses[0][1]}")
+            await stop.wait()
+            with contextlib.suppress(TimeoutError):  # leaving the host answers the rest with an error
+                await asyncio.wait_for(host.drain(), params.drain_s)
+    finally:
+        await runner.cleanup()
+        if recorder is not None:
+            recorder.close()
+    objective = f"{format_duration(plan.slo_ns)}"
+    return ServingSummary(plan.pipeline.name, dict(host.counts), objective)
+
+
+def serve(
+    plan: Plan,
+    workers: ServingWorker | Mapping[str, ServingWorker] | None = None,
+    *,
+    log: AnyPath | None = None,
+    time_limit_s: float | None = None,
+    started: Callable[[str], None] | None = None,
+    params: ServeParams = ServeParams(),
+) -> ServingSummary:
+    """Serve a plan over HTTP until Ctrl-C, SIGTERM or a time limit; all else is as of `serve_until`."""
+
+    async def run() -> ServingSummary:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        if time_limit_s is not None:
+            loop.call_later(time_limit_s, stop.set)
+        return await serve_until(stop, plan, workers, log=log, started=started, params=params)
+
+    with asyncio.Runner(loop_factory=precise_loop) as runner:
+        return runner.run(run())

@@ -1,0 +1,176 @@
+"""Stages served elsewhere: whole batches as one request, tensors put together and taken apart, servers that fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mipplan as mp
+from mipplan.serving import (
+    EndpointWorker,
+    HostParams,
+    InferTensor,
+    Outcome,
+    ReplicaGoneError,
+    ServingHost,
+    precise_loop,
+)
+from mipplan.serving.clock import Alarm, now_ns, sleep_until
+from mipplan.serving.tensors import apart, together
+from serving_plans import small_plan
+
+web = pytest.importorskip("aiohttp.web")
+
+PLAN = small_plan({"a": ([1.0, 1.5, 2.0, 2.5], 1)})
+MODEL = "/v2/models/m"
+
+
+class Doubling:
+    """An OIP server that doubles its input; `script` says what else it does, request by request."""
+
+    def __init__(self, *script: str) -> None:
+        self.script = list(script)
+        self.batches: list[int] = []
+
+    async def infer(self, request: Any) -> Any:
+        told = self.script.pop(0) if self.script else "serve"
+        (tensor,) = (await request.json())["inputs"]
+        rows = tensor["shape"][0]
+        self.batches.append(rows)
+        if told == "break off":
+            request.transport.close()
+        if told == "fail":
+            return web.json_response({"error": "out of memory"}, status=500)
+        if told == "lie":
+            rows += 1
+        data = [[2 * value] for value in tensor["data"]] + [[0]] * (rows - len(tensor["data"]))
+        return web.json_response(
+            {"outputs": [{"name": "y", "datatype": "INT64", "shape": [rows, 1], "data": data}]}
+        )
+
+
+async def with_server(server: Doubling, client: Callable[[str], Awaitable[None]]) -> None:
+    app = web.Application()
+
+    async def ready(request: Any) -> Any:
+        return web.json_response({"ready": True})
+
+    app.add_routes([web.post(f"{MODEL}/infer", server.infer), web.get(f"{MODEL}/ready", ready)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        await client(f"http://127.0.0.1:{runner.addresses[0][1]}{MODEL}")
+    finally:
+        await runner.cleanup()
+
+
+def asked(number: int) -> list[InferTensor]:
+    return [InferTensor("x", "INT64", (1, 1), [number])]
+
+
+def test_a_batch_is_one_request() -> None:
+    server = Doubling()
+
+    async def client(url: str) -> None:
+        async with ServingHost(PLAN, EndpointWorker({"a": [url]})) as host:
+            answers = await asyncio.gather(*(host.infer(asked(number)) for number in range(9)))
+        found = [answer.query.outputs[0][1] for answer in answers]
+        assert found == [[InferTensor("y", "INT64", (1, 1), [2 * number])] for number in range(9)]
+
+    asyncio.run(with_server(server, client))
+    assert sum(server.batches) == 9
+    assert max(server.batches) == 4
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (["fail", "fail"], "answers 500: "),
+        (["lie", "lie"], "the first dimension is 2, expected 1"),
+        (["break off", "break off"], "breaks off"),
+        (["fail"], None),
+        (["lie"], None),
+    ],
+)
+def test_faults_of_servers(script: list[str], reason: str | None) -> None:
+    async def client(url: str) -> None:
+        plan = small_plan({"a": ([1.0], 2)})
+        worker = EndpointWorker({"a": [url, url]})
+        async with ServingHost(plan, worker, params=HostParams(first_restart_s=0.01)) as host:
+            answer = await host.infer(asked(1))
+            assert (answer.outcome is Outcome.SERVED) == (reason is None)
+            assert (reason or "None") in str(answer.reason)
+            while host.problem is not None:
+                await asyncio.sleep(0.01)
+            assert (await host.infer(asked(2))).outcome is Outcome.SERVED
+
+    asyncio.run(with_server(Doubling(*script), client))
+
+
+def test_a_server_that_is_not_there_is_told_at_the_start() -> None:
+    async def start() -> None:
+        async with ServingHost(PLAN, EndpointWorker({"a": ["http://127.0.0.1:9/v2/models/m"]})):
+            pass
+
+    with pytest.raises(ReplicaGoneError, match=r"http://127.0.0.1:9/v2/models/m cannot be reached"):
+        asyncio.run(start())
+    with pytest.raises(mp.InputError) as told:
+        EndpointWorker({"a": ["ftp://x", "http://127.0.0.1:9/v2/models/m"], "b": ["http://h/x"]})
+    assert {fault.place for fault in told.value.faults} == {"urls.a[0]", "urls.b[0]"}
+
+
+@given(st.integers(1, 5), st.integers(1, 3), st.data())
+def test_tensors_come_apart_as_they_were_put_together(queries: int, tensors: int, data: Any) -> None:
+    widths = [data.draw(st.integers(1, 3)) for _ in range(tensors)]
+    batch = [
+        [
+            InferTensor(
+                f"x{number}",
+                "FP32",
+                (1, width),
+                data.draw(st.lists(st.integers(), min_size=width, max_size=width)),
+            )
+            for number, width in enumerate(widths)
+        ]
+        for _ in range(queries)
+    ]
+    assert apart(together(batch), queries) == batch
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [InferTensor("y", "INT64", (1, 1), [1])],
+        [InferTensor("x", "INT64", (1, 2), [1, 2])],
+        [InferTensor("x", "FP32", (1, 1), [1])],
+        [*asked(1), *asked(1)],
+    ],
+)
+def test_what_does_not_go_together_is_told(other: list[InferTensor]) -> None:
+    with pytest.raises(mp.InputError):
+        together([asked(1), other])
+
+
+def test_nobody_wakes_up_before_the_time() -> None:
+    async def run() -> None:
+        instant_ns = now_ns() + 3_000_000
+        await sleep_until(instant_ns)
+        assert now_ns() >= instant_ns
+        rung: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        alarm = Alarm(lambda: rung.set_result(now_ns()))
+        alarm.set(now_ns())
+        instant_ns = now_ns() + 3_000_000
+        alarm.set(instant_ns)  # the last one holds
+        assert await rung >= instant_ns
+        alarm.set(now_ns())
+        alarm.set(None)
+        await asyncio.sleep(0.001)
+
+    with asyncio.Runner(loop_factory=precise_loop) as runner:
+        runner.run(run())

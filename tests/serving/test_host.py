@@ -1,0 +1,202 @@
+"""The host in real time: what workers do, and what becomes of queries when they fail. Nothing asserts a wall time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+import mipplan as mp
+from mipplan.serving import (
+    AdmissionParams,
+    CallableWorker,
+    EmulatedWorker,
+    HostParams,
+    Outcome,
+    RejectedError,
+    ReplicaGoneError,
+    Routed,
+    ServedBatch,
+    ServingHost,
+    with_allowance,
+)
+from serving_plans import double, small_plan
+
+PLAN = small_plan({"a": ([1.0, 1.5], 2), "b": ([1.0], 1)}, {("a", "b"): {}})
+QUICK = HostParams(least_patience_s=0.2, first_restart_s=0.01)
+
+
+class ScriptedWorker:
+    """Does what it is told for each batch, by the number of the call; returns the inputs' sum for each token."""
+
+    def __init__(self, *script: str) -> None:
+        self.script = list(script)
+        self.started: list[tuple[str, int]] = []
+
+    async def start(self, stage: str, replica: int) -> None:
+        self.started.append((stage, replica))
+
+    async def run(self, stage: str, replica: int, batch: ServedBatch) -> Sequence[Any]:
+        told = self.script.pop(0) if self.script else "serve"
+        if told == "die":
+            raise ReplicaGoneError("killed")
+        if told == "raise":
+            raise ValueError("out of memory")
+        if told == "hang":
+            await asyncio.sleep(3600)
+        if told == "short":
+            return []
+        return [sum(value for _, value in token.inputs) + 1 for token in batch.tokens]
+
+    async def close(self) -> None:
+        pass
+
+
+async def served(host: ServingHost, count: int) -> list[Any]:
+    return list(
+        await asyncio.gather(*(host.infer(number) for number in range(count)), return_exceptions=True)
+    )
+
+
+def test_queries_are_served_with_their_outputs() -> None:
+    async def run() -> None:
+        async with ServingHost(PLAN, ScriptedWorker()) as host:
+            answers = await served(host, 5)
+            assert [answer.query.outputs for answer in answers] == [
+                [("b", number + 2)] for number in range(5)
+            ]
+            assert host.counts["served"] == 5
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("script", "outcomes", "reason"),
+    [
+        (["raise"], ["served"], None),
+        (["raise", "raise"], ["failed"], "stage a: ValueError: out of memory"),
+        (["die"], ["served"], None),
+        (["hang"], ["served"], None),
+        (["short", "serve"], ["served"], None),
+        (["die", "die"], ["failed"], "stage a: killed"),
+    ],
+)
+def test_faults_of_workers(script: list[str], outcomes: list[str], reason: str | None) -> None:
+    async def run() -> None:
+        worker = ScriptedWorker(*script)
+        async with ServingHost(PLAN, worker, params=QUICK) as host:
+            answers = await served(host, 1)
+            assert [answer.outcome.value for answer in answers] == outcomes
+            assert answers[0].reason == reason
+            while any(stage.is_short for stage in host.dispatcher.stages.values()):
+                await asyncio.sleep(0.01)
+            again = await host.infer(10)
+            assert again.outcome is Outcome.SERVED
+            gone = script.count("die") + script.count("hang")
+            assert len(worker.started) == 3 + gone
+
+    asyncio.run(run())
+
+
+def test_time_outs_cancelled_clients_and_rejection() -> None:
+    async def run() -> None:
+        worker = ScriptedWorker("hang", "hang")
+        patient = HostParams(least_patience_s=600)
+        async with ServingHost(
+            PLAN, worker, params=patient, admission=AdmissionParams(most_in_flight=2)
+        ) as host:
+            gone = asyncio.create_task(host.infer(0))
+            timed = asyncio.create_task(host.infer(1, timeout_s=0.05))
+            await asyncio.sleep(0)
+            with pytest.raises(RejectedError, match="2 queries are in flight, the limit is 2"):
+                await host.infer(2)
+            assert (await timed).outcome is Outcome.TIMED_OUT
+            gone.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await gone
+            assert not host.dispatcher.queries
+            assert {kind: host.counts[kind] for kind in ("rejected", "timed_out", "cancelled", "served")} == {
+                "rejected": 1,
+                "timed_out": 1,
+                "cancelled": 1,
+                "served": 0,
+            }
+
+    asyncio.run(run())
+
+
+def test_leaving_answers_what_is_in_flight() -> None:
+    async def run() -> None:
+        async with ServingHost(PLAN, ScriptedWorker("hang")) as host:
+            answer = asyncio.create_task(host.infer(0))
+            await asyncio.sleep(0)
+        assert (await answer).outcome is Outcome.FAILED
+        assert "the server has stopped" in str((await answer).reason)
+
+    asyncio.run(run())
+
+
+def test_draining_waits_for_what_is_in_flight() -> None:
+    async def run() -> None:
+        async with ServingHost(PLAN, EmulatedWorker(PLAN)) as host:
+            answers = [asyncio.create_task(host.infer()) for _ in range(4)]
+            await asyncio.sleep(0)
+            await host.drain()
+            assert all(answer.done() for answer in answers)
+            with pytest.raises(RejectedError, match="being drained"):
+                await host.infer()
+
+    asyncio.run(run())
+
+
+def test_a_stage_without_a_worker_is_told() -> None:
+    with pytest.raises(mp.InputError) as told:
+        ServingHost(PLAN, {"a": EmulatedWorker(PLAN), "c": EmulatedWorker(PLAN)})
+    assert {fault.place for fault in told.value.faults} == {"workers.b", "workers.c"}
+
+
+def test_decisions_come_with_outputs() -> None:
+    plan = small_plan({"a": ([1.0], 1), "b": ([1.0], 1)}, {("a", "b"): {"fanout": 1.5}})
+
+    class Deciding(ScriptedWorker):
+        async def run(self, stage: str, replica: int, batch: ServedBatch) -> Sequence[Any]:
+            return [Routed(stage, {"b": 3} if stage == "a" else {}) for _ in batch.tokens]
+
+    async def run() -> None:
+        async with ServingHost(plan, Deciding()) as host:
+            assert (await host.infer()).query.outputs == [("b", "b")] * 3
+
+    asyncio.run(run())
+
+
+def test_functions_run_in_processes_of_their_own() -> None:
+    plan = small_plan({"a": ([1.0], 2)})
+
+    async def run() -> None:
+        async with ServingHost(
+            plan, CallableWorker({"a": double}), params=HostParams(first_restart_s=0.01)
+        ) as host:
+            assert (await host.infer(21)).query.outputs == [("a", 42)]
+            failed = await host.infer("raise")
+            assert failed.reason == "stage a: ValueError: no such number"
+            dead = await host.infer("die")
+            assert dead.outcome is Outcome.FAILED
+            assert "its process ended with code 3" in str(dead.reason)
+            while host.problem is not None:
+                await asyncio.sleep(0.01)
+            assert (await host.infer(1)).query.outputs == [("a", 2)]
+
+    asyncio.run(run())
+
+
+def test_an_allowance_raises_every_table() -> None:
+    raised = with_allowance(PLAN, 0.002)
+    for stage in PLAN.choices:
+        assert raised.service_ns(stage).tolist() == [
+            time + 2_000_000 for time in PLAN.service_ns(stage).tolist()
+        ]
+    assert (raised.laws, raised.discipline, raised.slo_ns) == (PLAN.laws, PLAN.discipline, PLAN.slo_ns)
+    with pytest.raises(mp.InputError, match="seconds from 0 to 1"):
+        with_allowance(PLAN, 2.0)

@@ -1,0 +1,77 @@
+"""Logs and metrics of runs on a virtual clock: they say what happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mipplan.logs import MISSING, read_log
+from mipplan.serving import (
+    AdmissionParams,
+    Blueprint,
+    Dispatcher,
+    ServingMetrics,
+    StageRecorder,
+    Step,
+    rehearse,
+)
+from serving_plans import MS, small_plan
+
+PLAN = small_plan({"a": ([1.0, 1.5], 2), "b": ([1.0], 1)}, {("a", "b"): {}}, slo_s=0.004)
+
+
+def steps_of_a_run(dispatcher: Dispatcher) -> list[Step]:
+    """Queries of which one batch fails once, and overruns when it is tried again."""
+    run = rehearse(
+        dispatcher,
+        [0, 0, 0, 0, 0, MS // 2],
+        batch_time=lambda batch: None if batch.number == 0 else (5 * MS if batch.is_retry else MS),
+        incidents=[(MS // 4, lambda dispatcher, now: dispatcher.failed(0, now, "boom"))],
+    )
+    return run.steps
+
+
+@pytest.mark.parametrize("name", ["stages.parquet", "stages"])
+def test_a_log_has_a_row_for_every_token_of_every_batch(name: str, tmp_path: Path) -> None:
+    steps = steps_of_a_run(Dispatcher(Blueprint.of(PLAN)))
+    recorder = StageRecorder(tmp_path / name, PLAN, "a test", rows_at_once=4)
+    for step in steps:
+        recorder.observe(step)
+    recorder.rejected("full")
+    recorder.close()
+    log = read_log(tmp_path / name)
+    failed = log.stages.taken(log.stages.finish_ns == MISSING)
+    assert failed.stage.tolist() == ["a", "a"]
+    assert failed.error.tolist() == ["boom", "boom"]
+    assert sorted(log.stages.at("b").query.tolist()) == list(range(6))
+    first = int(log.stages.arrival_ns.min())
+    assert sorted(set((log.stages.at("a").dispatch_ns - first).tolist()))[0] == 0
+    assert (tmp_path / name).is_dir() == (name == "stages")
+    if name == "stages":
+        assert len(list((tmp_path / name).iterdir())) > 1
+    assert {source.law for source in log.sources} == {"eager, oldest_first"}
+
+
+def test_metrics_count_what_happened() -> None:
+    pytest.importorskip("prometheus_client")
+    dispatcher = Dispatcher(Blueprint.of(PLAN), AdmissionParams(most_in_flight=5))
+    metrics = ServingMetrics(PLAN, dispatcher)
+    for step in steps_of_a_run(dispatcher):
+        metrics.observe(step)
+    metrics.rejected("full")
+    value = metrics.registry.get_sample_value
+    assert value("mipplan_queries_total", {"outcome": "served"}) == 5
+    assert value("mipplan_queries_total", {"outcome": "rejected"}) == 1
+    assert value("mipplan_retries_total", {"stage": "a"}) == 1
+    assert value("mipplan_overruns_total", {"stage": "a"}) == 1
+    assert value("mipplan_missed_total", {"limit": "objective"}) == 2
+    assert value("mipplan_void_total") == 5
+    assert value("mipplan_batch_size_sum", {"stage": "a"}) == 5 + 2
+    assert value("mipplan_batch_size_sum", {"stage": "b"}) == 5
+    assert value("mipplan_wait_seconds_count", {"stage": "b"}) == 5
+    assert value("mipplan_latency_seconds_count") == 5
+    assert value("mipplan_queue_length", {"stage": "a"}) == 0
+    assert value("mipplan_replicas", {"stage": "a"}) == 2
+    assert value("mipplan_in_flight") == 0
+    assert b"# TYPE mipplan_latency_seconds histogram" in metrics.text()
