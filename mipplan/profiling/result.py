@@ -169,7 +169,10 @@ class Measurement(Printable):
     def _summary(self) -> Summary:
         return Summary(
             f"{self.model} on {self.hardware}: {self.machine}",
-            [("failed", f"batch {batch}: {why}") for batch, why in self.failures.items()],
+            [
+                *(("failed", f"batch {batch}: {why}") for batch, why in self.failures.items()),
+                ("ended", self.ended or None),
+            ],
             (">batch", ">P50", ">P99", "interval", ">CPU", ">runs"),
             ([str(batch), *told(found)] for batch, found in self.batches.items()),
             len(self.batches),
