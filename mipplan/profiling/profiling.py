@@ -25,7 +25,6 @@ from mipplan.core import (
     name_problem,
     shown,
 )
-from mipplan.profiles import Hardware, Profiles, read_hardware
 from mipplan.profiling.machine import read_machine
 from mipplan.profiling.measuring import (
     BatchMeasurement,
@@ -50,6 +49,7 @@ from mipplan.profiling.worker import Server
 
 if TYPE_CHECKING:  # only a measurement for a plan needs what plans
     from mipplan.pipeline import Pipeline
+    from mipplan.profiles import Profiles
     from mipplan.result import Plan
     from mipplan.trace import Trace
 
@@ -205,9 +205,11 @@ def measure(
         off = _TOLERANCE if tolerance is None else tolerance
         rule = AdaptiveSizes(int(max_batch or 1), off, latency, limit_s.value, params.fewest_runs)
     else:
-        rule = _rule_for(
-            for_, trace, profiles, called, hardware, usd_per_hour, max_batch, folder, latency, progress
-        )
+        from mipplan.profiling.sizes.plans import PlanSizes
+
+        root = None if folder is None else folder.root
+        others = (profiles, called, hardware, usd_per_hour, max_batch, root)
+        rule = PlanSizes.of(for_, trace, *others, latency, progress)
     if total_time_s is not None:
         rule = InTime(rule, total_time_s)
     with replicas_of(request, together, server) as replicas:
@@ -311,37 +313,6 @@ class _Run:
     def _write(self, told: Measurement) -> None:
         if self.folder is not None and told.batches:
             self.folder.write(self.record, told.table)
-
-
-def _rule_for(
-    for_: object,
-    trace: object,
-    profiles: Profiles | None,
-    model: str,
-    hardware: str,
-    usd_per_hour: float | None,
-    max_batch: int | None,
-    folder: ProfileFolder | None,
-    latency: str,
-    progress: Report,
-) -> SizeRule:
-    """Return the rule that measures for a plan, at the price of the folder, else the plan's, else as given."""
-    from mipplan.pipeline import Pipeline
-    from mipplan.profiling.sizes.plans import PlanSizes
-    from mipplan.profiling.sizes.question import PlanQuestion
-    from mipplan.result import Plan
-
-    prices = (
-        {device.name: device for device in read_hardware(folder.root / "hardware.yaml")} if folder else {}
-    )
-    if isinstance(for_, Pipeline) and profiles is None and folder is not None and folder.has_tables:
-        profiles = Profiles.read(folder.root)
-    known = for_.profiles if isinstance(for_, Plan) else profiles
-    device = prices.get(hardware) or (known.hardware.get(hardware) if known is not None else None)
-    if device is None and usd_per_hour is None:
-        raise InputError.one("usd_per_hour", f"say what one {hardware} costs in $/h: plans are chosen by it")
-    device = device or Hardware(hardware, usd_per_hour or 0.0)
-    return PlanSizes(PlanQuestion.of(for_, trace, profiles, model, device, max_batch), latency, progress)
 
 
 def _check_numbers(

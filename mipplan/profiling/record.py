@@ -162,13 +162,8 @@ class ProfileFolder:
         faults.check()
         faults.take(lambda: self._add_hardware(usd_per_hour))
         faults.check()
-        if self.has_tables:
+        if any((self.root / "models").glob("*.csv")):
             Profiles.read(self.root)
-
-    @property
-    def has_tables(self) -> bool:
-        """Whether anything was measured or written into it before."""
-        return any((self.root / "models").glob("*.csv"))
 
     def _add_hardware(self, usd_per_hour: float | None) -> None:
         path = self.root / "hardware.yaml"

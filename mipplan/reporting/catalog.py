@@ -160,16 +160,20 @@ def show_profiles(console: Console, report: ProfilesReport) -> None:
     show_notes(console, report.remarks)
 
 
-def examination_report(profiles: Profiles, folder: str) -> ExaminationReport:
-    """Describe everything odd in a profile folder."""
-    findings = examine(profiles)
+def examination_report(profiles: Profiles, folder: str, further: Sequence[Finding] = ()) -> ExaminationReport:
+    """Describe everything odd in a profile folder: in its tables, and what else was found."""
+    places = {key: place for place, key in enumerate(profiles.tables)}
+    findings = sorted(
+        (*examine(profiles), *further),
+        key=lambda one: (places[one.model, one.hardware], one.severity is Severity.NOTE),
+    )
     warnings = sum(finding.severity is Severity.WARNING for finding in findings)
     return ExaminationReport(
         folder=folder,
         tables=len(profiles.tables),
         warnings=warnings,
         notes=len(findings) - warnings,
-        findings=list(findings),
+        findings=findings,
     )
 
 

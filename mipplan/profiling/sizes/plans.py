@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, Report, listed
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, InputError, Report, listed
+from mipplan.profiles import Hardware, Profiles, read_hardware
 from mipplan.profiling.measuring import BatchMeasurement
 from mipplan.profiling.sizes.choosing import EnoughSizes, NextSize
 from mipplan.profiling.sizes.gaps import KnownLatency, known_latency
@@ -26,6 +28,38 @@ class PlanSizes:
     question: PlanQuestion
     latency: str  # Which latency the table is to hold.
     report: Report = lambda _: None
+
+    @classmethod
+    def of(
+        cls,
+        about: object,
+        trace: object,
+        profiles: Profiles | None,
+        model: str,
+        hardware: str,
+        usd_per_hour: float | None,
+        max_batch: int | None,
+        root: Path | None,
+        latency: str,
+        report: Report,
+    ) -> PlanSizes:
+        """Pose the question for a profile folder that is measured into.
+
+        The price is that of the folder, else the plan's, else as given; without profiles those of the folder count.
+
+        Raises `InputError` as `PlanQuestion.of`, or if there is no price.
+        """
+        file = None if root is None else root / "hardware.yaml"
+        prices = {} if file is None or not file.exists() else {one.name: one for one in read_hardware(file)}
+        known = about.profiles if isinstance(about, Plan) else profiles
+        if known is None and root is not None and any((root / "models").glob("*.csv")):
+            known = profiles = Profiles.read(root)
+        device = prices.get(hardware) or (None if known is None else known.hardware.get(hardware))
+        if device is None and usd_per_hour is None:
+            message = f"say what one {hardware} costs in $/h: it decides which plan is the cheapest"
+            raise InputError.one("usd_per_hour", message)
+        device = device or Hardware(hardware, usd_per_hour or 0.0)
+        return cls(PlanQuestion.of(about, trace, profiles, model, device, max_batch), latency, report)
 
     def next(self, found: Mapping[int, BatchMeasurement], failed: Collection[int]) -> NextSize | EnoughSizes:
         """Plan with the least that is possible; measure what that plan would like to use."""

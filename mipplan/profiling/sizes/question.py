@@ -144,7 +144,13 @@ class PlanQuestion:
         assert isinstance(trace, Trace)
         plan = asked
         faults.take(lambda: check_span(trace.span_ns))
-        faults.add(*_beyond_theorem(asked))
+        odd = beyond_theorem(asked)
+        if odd:
+            message = (
+                f"the plan has {listed(odd)}: a faster batch might make it dearer, so that nobody knows which size "
+                "could change it; name the sizes, or give a plan by the classic certificate"
+            )
+            faults.add(Fault("for_", message))
         candidates = faults.take(lambda: _candidates(plan.pipeline, model, hardware.name, max_batch))
         known = plan.profiles.with_hardware(hardware, [LatencyTable(model, hardware.name, [1], [1.0])])  # type: ignore[arg-type]
         faults.take(lambda: check_names(plan.pipeline, known))
@@ -261,23 +267,17 @@ def _asked(pipeline: Pipeline, profiles: Profiles) -> Plan:
     return Plan(pipeline, profiles, objective.under(check_laws(pipeline, None, discipline), discipline))
 
 
-def _beyond_theorem(asked: Plan) -> Iterator[Fault]:
-    """What a plan may be that costs more where a batch is faster, or of which that is not known."""
+def beyond_theorem(asked: Plan) -> list[str]:
+    """Say what a plan has that might make it dearer where a batch is faster, or of which that is not known."""
     odd = {
         f"guarantee {asked.guarantee}": asked.guarantee not in (Guarantee.TRACE, Guarantee.ENVELOPE),
-        f"{asked.certificate} certificates": asked.certificate is not CertificateKind.CLASSIC,
+        f"a {asked.certificate} certificate": asked.certificate is not CertificateKind.CLASSIC,
         f"{asked.discipline} queues": asked.discipline is not Discipline.OLDEST_FIRST,
         "dispatch that is not eager": bool(asked.objective.dispatch),
         "a budget": asked.budget_microusd_per_hour is not None,
         "staggered outputs": any(asked.pipeline.staggers_ns(asked.laws).values()),
     }
-    found = [what for what, is_so in odd.items() if is_so]
-    if found:
-        yield Fault(
-            "for_",
-            f"the plan has {listed(found)}: a faster batch might make it dearer, so that nobody knows which size could "
-            "change it; name the sizes, or give a plan by the classic certificate",
-        )
+    return [what for what, is_so in odd.items() if is_so]
 
 
 def _candidates(
