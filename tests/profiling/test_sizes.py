@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracle_sizes as oracle
+from benchmarks.compare import shared_data
 from mipplan.core import InputError
 from mipplan.profiling.sizes import (
     AdaptiveSizes,
@@ -182,6 +185,33 @@ def test_it_goes_on_from_what_is_there_as_if_it_had_never_stopped() -> None:
         rest, later, *_ = follow(adaptive(), latency, known=dict(sorted(before.items())))
         assert rest.keys() == whole.keys()
         assert [one.batch for one in later] == [one.batch for one in order[place:]]
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif(not shared_data.is_present(), reason="the public data sets are not beside the checkout")
+def test_real_latencies_mostly_keep_the_assumptions() -> None:
+    """Every inner size of every public table, left out: docs/how-to/profile.md quotes these shares."""
+    tables: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
+    for name, column in (("proteus_profiles.csv", "latency_p50_ms"), ("glet_profiles.csv", "latency_avg_ms")):
+        text = (shared_data.FOLDER / "profiles" / name).read_text(encoding="utf-8")
+        for row in csv.DictReader(text.splitlines()):
+            tables[name, row["model"], row["hardware"]][int(row["batch_size"])] = float(row[column])
+    within, between, used = [], [], set()
+    for key, table in tables.items():
+        known = {batch: KnownLatency(*[table[batch]] * 3) for batch in sorted(table)}
+        for batch in list(known)[1:-1]:
+            rest = {size: one for size, one in known.items() if size != batch}
+            gap = next((gap for gap in find_gaps(rest) if gap.low < batch < gap.high), None)
+            if gap is None:
+                continue
+            straight = float(np.interp(batch, list(rest), [one.value for one in rest.values()]))
+            within.append(abs(table[batch] / straight - 1) <= gap.error + 0.02)
+            low, high = sorted((table[gap.low], table[gap.high]))
+            between.append(0.98 * low <= table[batch] <= 1.02 * high)
+            used.add(key)
+    assert (len(within), len(used)) == (515, 155)
+    assert round(float(np.mean(within)), 2) == 0.93
+    assert round(float(np.mean(between)), 2) == 0.94
 
 
 def test_named_sizes_are_measured_smallest_first_and_nothing_else() -> None:
