@@ -77,7 +77,7 @@ class _Endpoint:
             for entry in model["inputs"]:
                 shape = tuple("" if size == -1 else int(size) for size in entry["shape"])
                 self._specs.append(TensorSpec(str(entry["name"]), _TYPES[entry["datatype"]], shape))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, OverflowError, TypeError, ValueError):  # JSON of Python knows infinity
             raise InputError.one(url.path, f"does not say what the model takes: {shown(model)}") from None
         self._make = input_maker(self._specs, request)
         self._batch = 0
@@ -90,7 +90,7 @@ class _Endpoint:
         try:
             status, body, _ = self._ask("GET", path, b"", {})
             document = json.loads(body) if status == 200 else None
-        except (SubjectError, ValueError) as error:
+        except (RecursionError, SubjectError, ValueError) as error:
             raise InputError.one(path, f"{error}") from None
         if status != 200:
             raise InputError.one(path, f"the server answers {status}{_reason(body)}")
@@ -152,7 +152,7 @@ class _Endpoint:
             document = json.loads(body[: int(head)] if head else body)
             outputs = document["outputs"]
             found = [(str(out["name"]), [int(size) for size in out["shape"]], out) for out in outputs]
-        except (ValueError, KeyError, TypeError):
+        except (KeyError, OverflowError, RecursionError, TypeError, ValueError):
             raise SubjectError(f"the server's answer is no inference response: {shown(body[:80])}") from None
         if not found:
             raise SubjectError("the server's answer holds no output")
@@ -161,10 +161,10 @@ class _Endpoint:
                 raise SubjectError(
                     f"the output {name!r} has the shape {shape}: not an answer to a batch of {self._batch}"
                 )
-            data = output.get("data")
-            if data is None and (output.get("parameters") or {}).get("binary_data_size") is not None:
+            data, parameters = output.get("data"), output.get("parameters")
+            if data is None and isinstance(parameters, dict) and "binary_data_size" in parameters:
                 continue
-            flat = list(_flattened(data))
+            flat = _flattened(data)
             if len(flat) != math.prod(shape):
                 raise SubjectError(f"the output {name!r} holds {len(flat)} values, not the {shape} it says")
             if any(isinstance(value, float) and math.isnan(value) for value in flat):
@@ -179,13 +179,16 @@ class _Endpoint:
         return {"server": self._server} if self._server else {}
 
 
-def _flattened(data: Any) -> Any:
-    """Values of a tensor; the protocol allows nested lists."""
-    if isinstance(data, list):
-        for entry in data:
-            yield from _flattened(entry)
-    elif data is not None:
-        yield data
+def _flattened(data: Any) -> list[Any]:
+    """Values of a tensor, in any order; the protocol allows nested lists."""
+    values, open_lists = [], [data]
+    while open_lists:
+        entry = open_lists.pop()
+        if isinstance(entry, list):
+            open_lists += entry
+        elif entry is not None:
+            values.append(entry)
+    return values
 
 
 def _reason(body: bytes) -> str:
