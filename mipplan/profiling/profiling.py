@@ -269,9 +269,8 @@ class _Run:
             self._write(self._told())
         self.ended = choice.why
         told = self._told()
-        if (
-            len(self.record.batches) == started_with
-        ):  # perhaps another latency is asked for, or the table is gone
+        nothing_new = len(self.record.batches) == started_with
+        if nothing_new:  # perhaps another latency is asked for, or the table is gone
             self._write(told)
         return told
 

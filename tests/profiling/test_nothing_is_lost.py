@@ -85,7 +85,7 @@ BROKEN: dict[str, Broken] = {
     ),
     "no such program": Broken("no_such_program {batch}", "the command exits with 127", 1),
     # --- endpoints
-    "endpoint describes half of itself": Broken("URL/cut", "URL/cut", 2),
+    "endpoint describes half of itself": Broken("URL/cut", "the server's description is no JSON: ", 2),
     "endpoint with an endless axis": Broken("URL/endless", "does not say what the model takes", 2),
     "endpoint answers 500 from batch 4": Broken(
         "URL/fails", "batch 4: the server answers 500: CUDA out of memory", 1, works=(1, 2)

@@ -302,6 +302,18 @@ def test_what_the_theorem_does_not_cover_is_refused(changed: dict[str, Any], mes
     assert message in str(error.value)
 
 
+def test_plans_for_an_arrival_curve_are_covered() -> None:
+    known = Profiles.from_parts([MINE], [LatencyTable("m", "mine", [1], [1.0])])  # type: ignore[arg-type]
+    plan = mp.plan(pipeline(), known, steady(100), guarantee="envelope")
+    posed = PlanQuestion.of(plan, steady(100), None, "m", MINE, 16)
+    found, _, enough, _ = follow(PlanSizes(posed, "p99"), lambda batch: 20.0 + batch)
+    everything = posed.plan({batch: Row(20.0 + batch) for batch in range(1, 17)})
+    ours = posed.plan({batch: Row(20.0 + batch) for batch in found})
+    assert ours.microusd_per_hour == everything.microusd_per_hour
+    assert ours.envelope == plan.envelope
+    assert enough.why.startswith("no further batch size")
+
+
 def test_a_plan_is_asked_for_again_as_it_was() -> None:
     """Its objective, and the trace that is given."""
     plan = _made(quantile=0.5, headroom=1.5)

@@ -15,8 +15,8 @@ without stagger: whatever sizes N ⊆ G are measured and whatever they turn out 
 C₀ ≤ C(M ∪ N) ≤ C(M). So if C₀ = C(M), the plan of today is a cheapest plan of every such table.
 
 *Proof.* An option (hardware, b, n) enters the certificate by T, which is 2·L with L = max over k ≤ b of ℓ(k) (or ℓ(1)
-where b = 1 at an ingress), and by R = n·b/ℓ(b). The certificate falls neither with T nor rises with R
-(docs/theory.md, section 3), and a plan keeps up with the traffic if R is large enough.
+where b = 1 at an ingress), and by R = n·b/ℓ(b). Where no T is larger and no R smaller, the certificate is not above
+(docs/theory.md, section 3), and a plan keeps up with the traffic that did so before.
 
 Right: let b ∈ M be a cap of today's plan. Interpolation lies between measured latencies, so L is the largest latency
 measured up to b. A new size k < b lies in a gap whose ends are both ≤ b, hence ℓ(k) is at most the larger of theirs,

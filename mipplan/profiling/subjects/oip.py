@@ -90,8 +90,10 @@ class _Endpoint:
         try:
             status, body, _ = self._ask("GET", path, b"", {})
             document = json.loads(body) if status == 200 else None
-        except (RecursionError, SubjectError, ValueError) as error:
+        except SubjectError as error:
             raise InputError.one(path, f"{error}") from None
+        except (RecursionError, ValueError) as error:
+            raise InputError.one(path, f"the server's description is no JSON: {error}") from None
         if status != 200:
             raise InputError.one(path, f"the server answers {status}{_reason(body)}")
         if not isinstance(document, dict):
