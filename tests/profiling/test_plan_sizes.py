@@ -31,8 +31,13 @@ def steady(rate_rps: float) -> mp.Trace:
     return mp.Trace.gamma(rate_rps=rate_rps, cv=1.0, duration_s=5, seed=1)
 
 
+def posed_for(*arguments: Any) -> PlanQuestion:
+    """With time for every plan however busy the machine is, so that each is proven the cheapest."""
+    return replace(PlanQuestion.of(*arguments), time_limit_s=3_600.0)
+
+
 def question(slo: str = "100ms", rate_rps: float = 400, max_batch: int = 64, **stage: Any) -> PlanQuestion:
-    return PlanQuestion.of(pipeline(slo, **stage), steady(rate_rps), None, "m", MINE, max_batch)
+    return posed_for(pipeline(slo, **stage), steady(rate_rps), None, "m", MINE, max_batch)
 
 
 def random_latencies(random: np.random.Generator, most: int) -> list[int]:
@@ -89,7 +94,7 @@ def small_question(number: int, most: int) -> PlanQuestion:
     known = Profiles.from_parts([other], tables)
     limited = replace(MINE, limit=int(random.integers(1, 5)) if number % 5 == 0 else None)
     trace = mp.Trace.from_seconds(arrival_s)
-    return PlanQuestion.of(mp.Pipeline.from_document(document), trace, known, "m", limited, most)
+    return posed_for(mp.Pipeline.from_document(document), trace, known, "m", limited, most)
 
 
 def cheapest(posed: PlanQuestion, latency_ns: dict[int, int]) -> int | None:
@@ -206,7 +211,7 @@ def test_hopeless_objectives_are_told_after_one_size() -> None:
 def test_nothing_is_measured_where_other_hardware_is_cheaper_anyway() -> None:
     other = LatencyTable("m", "cheap", [1], [1.0])  # type: ignore[arg-type]
     known = Profiles.from_parts([Hardware("cheap", 0.1)], [other])
-    posed = PlanQuestion.of(pipeline(), steady(10), known, "m", MINE, 64)
+    posed = posed_for(pipeline(), steady(10), known, "m", MINE, 64)
     found, order, enough, _ = follow(PlanSizes(posed, "p99"), lambda _batch: 5.0)
     assert (found, order) == ({}, [])
     assert enough.why.endswith("even if m took no time on mine")
@@ -225,7 +230,7 @@ def test_stages_say_which_sizes_they_may_use() -> None:
     assert posed.candidates == {"a": (4, 6, 16)}
     found, *_ = follow(PlanSizes(posed, "p99"), lambda batch: 4 + 0.5 * batch)
     assert found.keys() <= {4, 6, 16}
-    posed = PlanQuestion.of(pipeline(batch={"min": 2, "max": 5}), steady(10), None, "m", MINE, None)
+    posed = posed_for(pipeline(batch={"min": 2, "max": 5}), steady(10), None, "m", MINE, None)
     assert posed.candidates == {"a": (2, 3, 4, 5)}
 
 
@@ -240,7 +245,7 @@ def test_a_size_measured_before_counts_and_the_smallest_is_not_forgotten() -> No
 
 def test_memory_of_a_size_not_measured_is_taken_as_that_of_the_smaller_neighbour() -> None:
     small = Hardware("mine", 0.5, memory_gib=4)
-    posed = PlanQuestion.of(pipeline("2s"), steady(1500), None, "m", small, 64)
+    posed = posed_for(pipeline("2s"), steady(1500), None, "m", small, 64)
     found, *_ = follow(PlanSizes(posed, "p99"), lambda _batch: 40.0, memory_gib=lambda batch: batch / 8)
     plan = posed.plan({batch: Row(40.0, batch / 8) for batch in found})
     everything = posed.plan({batch: Row(40.0, batch / 8) for batch in range(1, 65)})
@@ -305,7 +310,7 @@ def test_what_the_theorem_does_not_cover_is_refused(changed: dict[str, Any], mes
 def test_plans_for_an_arrival_curve_are_covered() -> None:
     known = Profiles.from_parts([MINE], [LatencyTable("m", "mine", [1], [1.0])])  # type: ignore[arg-type]
     plan = mp.plan(pipeline(), known, steady(100), guarantee="envelope")
-    posed = PlanQuestion.of(plan, steady(100), None, "m", MINE, 16)
+    posed = posed_for(plan, steady(100), None, "m", MINE, 16)
     found, _, enough, _ = follow(PlanSizes(posed, "p99"), lambda batch: 20.0 + batch)
     everything = posed.plan({batch: Row(20.0 + batch) for batch in range(1, 17)})
     ours = posed.plan({batch: Row(20.0 + batch) for batch in found})
@@ -317,7 +322,7 @@ def test_plans_for_an_arrival_curve_are_covered() -> None:
 def test_a_plan_is_asked_for_again_as_it_was() -> None:
     """Its objective, and the trace that is given."""
     plan = _made(quantile=0.5, headroom=1.5)
-    posed = PlanQuestion.of(plan, steady(30), None, "m", MINE, 8)
+    posed = posed_for(plan, steady(30), None, "m", MINE, 8)
     made = posed.plan({1: Row(2.0)})
     assert (made.quantile, made.headroom, made.slo_ns) == (0.5, 1.5, plan.slo_ns)
     assert made.trace is not None

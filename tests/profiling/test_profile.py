@@ -233,7 +233,7 @@ def test_sizes_are_chosen_up_to_one_that_fails() -> None:
     assert "nothing is known above batch 4: batch 8 failed" in found.ended
     assert "ended" in str(found)
     assert told[1] == "batch 1 (1 of about 7; the smallest): preparing"
-    assert any(line.startswith("batch 8 (4 of about 7; doubling)") for line in told)
+    assert any(line.startswith("batch 8 (4 of about ") for line in told)
     record = json.loads(Path("p/models/fails_at_8.here.json").read_text())
     assert [one["chosen"] for one in record["batches"]][:3] == ["the smallest", "doubling", "doubling"]
 

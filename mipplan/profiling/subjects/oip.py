@@ -183,11 +183,12 @@ class _Endpoint:
 
 def _flattened(data: Any) -> list[Any]:
     """Values of a tensor, in any order; the protocol allows nested lists."""
-    values, open_lists = [], [data]
-    while open_lists:
-        entry = open_lists.pop()
+    values: list[Any] = []
+    unread: list[Any] = [data]
+    while unread:
+        entry = unread.pop()
         if isinstance(entry, list):
-            open_lists += entry
+            unread += entry
         elif entry is not None:
             values.append(entry)
     return values
