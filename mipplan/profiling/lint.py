@@ -109,7 +109,10 @@ def examine_for_plan(root: Path, profiles: Profiles, plan: Plan, trace: Trace) -
     found: list[Finding] = []
     for key, cap in _largest_caps(plan).items():
         table = plan.profiles.tables[key]
-        record = _record_of(root, table) if key in profiles.tables else None
+        try:
+            record = _record_of(root, table) if key in profiles.tables else None
+        except InputError:  # that it cannot be read is told by `examine_records`
+            continue
         if record is None:
             continue
         known = _known(table, record, _statistic(table, record))

@@ -244,19 +244,21 @@ class _Run:
     request: SubjectRequest
     rule: SizeRule
     failures: dict[int, str] = field(default_factory=dict)
+    failed_s: dict[int, float] = field(default_factory=dict)  # How long each failure took.
     ended: str = ""  # Why no other size was measured.
 
     def measure(self) -> Measurement:
         """Measure what the rule asks for and is not there yet; what is found is written at once."""
         started_with = len(self.record.batches)
-        while isinstance(choice := self.rule.next(self.record.batches, self.failures), NextSize):
+        while isinstance(choice := self.rule.next(self.record.batches, self.failed_s), NextSize):
+            began_s = time.monotonic()
             try:
                 found = self._one(choice, len(self.record.batches) - started_with + len(self.failures))
             except UnmeasuredError as error:
-                self.failures[choice.batch] = str(error)
+                self._fail(choice.batch, str(error), began_s)
                 continue
             except InputError as error:  # there are no inputs of this size
-                self.failures[choice.batch] = "; ".join(fault.message for fault in error.faults)
+                self._fail(choice.batch, "; ".join(fault.message for fault in error.faults), began_s)
                 continue
             batches = {**self.record.batches, choice.batch: found}
             today = datetime.date.today().isoformat()
@@ -273,6 +275,10 @@ class _Run:
         if nothing_new:  # perhaps another latency is asked for, or the table is gone
             self._write(told)
         return told
+
+    def _fail(self, batch: int, why: str, began_s: float) -> None:
+        self.failures[batch] = why
+        self.failed_s[batch] = time.monotonic() - began_s
 
     def _one(self, choice: NextSize, done: int) -> BatchMeasurement:
         is_named = isinstance(self.rule, NamedSizes)

@@ -105,15 +105,15 @@ def follow(
     known: Mapping[int, BatchMeasurement] | None = None,
 ) -> tuple[dict[int, BatchMeasurement], list[NextSize], EnoughSizes, set[int]]:
     """Measure what a rule asks for until it has enough: what was found, in which order, why it ended, what failed."""
-    found, failed, order = dict(known or {}), set[int](), list[NextSize]()
+    found, failed, order = dict(known or {}), dict[int, float](), list[NextSize]()
     while isinstance(choice := rule.next(found, failed), NextSize):
         assert choice.batch not in found, "measured twice"
         assert choice.batch not in failed, "tried twice"
         order.append(choice)
         if fails(choice.batch):
-            failed.add(choice.batch)
+            failed[choice.batch] = 1.0
             continue
         memory = memory_gib(choice.batch)
         found[choice.batch] = found_at(choice.batch, latency(choice.batch), noise=noise, memory_gib=memory)
         found = dict(sorted(found.items()))
-    return found, order, choice, failed
+    return found, order, choice, set(failed)

@@ -176,6 +176,9 @@ def test_a_record_that_cannot_be_read_is_told_and_the_table_used() -> None:
     assert "its record cannot be read (p/models/m.mine.json: is no record of a measurement" in " ".join(
         result.stdout.split()
     )
+    root = Path("p")
+    plan, trace = planned(root)
+    assert examine_for_plan(root, Profiles.read(root), plan, trace) == ()
 
 
 def test_the_record_of_another_model_with_a_similar_name_is_not_taken() -> None:

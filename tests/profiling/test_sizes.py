@@ -141,7 +141,7 @@ def test_noise_of_real_measurements_makes_no_sizes_and_bends_do() -> None:
 
     def sizes(latency: Latency) -> list[int]:
         rule, found = adaptive(tolerance=0.1), dict[int, BatchMeasurement]()
-        while isinstance(choice := rule.next(found, ()), NextSize):
+        while isinstance(choice := rule.next(found, {}), NextSize):
             found[choice.batch] = measured_at(choice.batch, latency, 0.2, MeasuringParams())
             found = dict(sorted(found.items()))
         return list(found)
@@ -186,6 +186,8 @@ def test_time_for_all_ends_it_before_a_size_that_would_not_fit() -> None:
     assert list(found) == [1, 2, 4, 8, 16]  # a second each
     assert enough.why == "5 s of 5.5 s are spent, and the next size would have been 32 (doubling)"
     assert list(follow(InTime(adaptive(), 0.1), lambda batch: float(batch))[0]) == [1]
+    *_, failed = follow(InTime(adaptive(), 2.5), lambda batch: float(batch), fails=lambda _batch: True)
+    assert failed == {1, 2}  # what fails takes time, too
 
 
 def test_it_goes_on_from_what_is_there_as_if_it_had_never_stopped() -> None:
@@ -231,8 +233,8 @@ def test_real_latencies_mostly_keep_the_assumptions() -> None:
 
 def test_named_sizes_are_measured_smallest_first_and_nothing_else() -> None:
     rule = NamedSizes((1, 3, 7))
-    assert rule.next({}, ()) == NextSize(1, "named", 3)
-    assert rule.next({1: found_at(1, 1.0)}, {3}) == NextSize(7, "named", 1)
+    assert rule.next({}, {}) == NextSize(1, "named", 3)
+    assert rule.next({1: found_at(1, 1.0)}, {3: 1.0}) == NextSize(7, "named", 1)
     found, _, enough, _ = follow(rule, lambda batch: float(batch**3))
     assert (list(found), enough.why) == ([1, 3, 7], "")
 

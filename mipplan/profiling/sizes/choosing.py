@@ -38,8 +38,10 @@ class EnoughSizes(NamedTuple):
 class SizeRule(Protocol):
     """Says which batch size comes next. It remembers nothing: a measurement that was killed goes on by asking again."""
 
-    def next(self, found: Mapping[int, BatchMeasurement], failed: Collection[int]) -> NextSize | EnoughSizes:
-        """Choose from what was found so far, by batch size, increasing, and the sizes that could not be measured."""
+    def next(
+        self, found: Mapping[int, BatchMeasurement], failed: Mapping[int, float]
+    ) -> NextSize | EnoughSizes:
+        """Choose from what was found so far, by batch size, increasing, and what failed, with the seconds it took."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,9 @@ class NamedSizes:
 
     batches: tuple[int, ...]
 
-    def next(self, found: Mapping[int, BatchMeasurement], failed: Collection[int]) -> NextSize | EnoughSizes:
+    def next(
+        self, found: Mapping[int, BatchMeasurement], failed: Mapping[int, float]
+    ) -> NextSize | EnoughSizes:
         """Take the first that is missing."""
         missing = [batch for batch in self.batches if batch not in found and batch not in failed]
         return NextSize(missing[0], "named", len(missing)) if missing else EnoughSizes("")
@@ -72,7 +76,9 @@ class AdaptiveSizes:
     time_limit_s: float  # Of one size, and the runs it needs at least.
     fewest_runs: int
 
-    def next(self, found: Mapping[int, BatchMeasurement], failed: Collection[int]) -> NextSize | EnoughSizes:
+    def next(
+        self, found: Mapping[int, BatchMeasurement], failed: Mapping[int, float]
+    ) -> NextSize | EnoughSizes:
         """Choose the next rung of the ladder, or else the worst gap."""
         known = {batch: known_latency(one, self.latency) for batch, one in found.items()}
         choice = self._choice(known, failed)
@@ -148,13 +154,16 @@ class InTime:
     rule: SizeRule
     total_time_s: float
 
-    def next(self, found: Mapping[int, BatchMeasurement], failed: Collection[int]) -> NextSize | EnoughSizes:
+    def next(
+        self, found: Mapping[int, BatchMeasurement], failed: Mapping[int, float]
+    ) -> NextSize | EnoughSizes:
         """Ask the other rule, unless another size as long as those before would not fit; the first one always does."""
         choice = self.rule.next(found, failed)
-        spent_s = sum(one.spent_s for one in found.values())
-        if isinstance(choice, EnoughSizes) or not found:
+        spent = [*(one.spent_s for one in found.values()), *failed.values()]
+        if isinstance(choice, EnoughSizes) or not spent:
             return choice
-        if spent_s * (len(found) + 1) / len(found) <= self.total_time_s:
+        spent_s = sum(spent)
+        if spent_s + spent_s / len(spent) <= self.total_time_s:
             return choice
         return EnoughSizes(
             f"{format_seconds(spent_s)} of {format_seconds(self.total_time_s)} are spent, and the next size would have "

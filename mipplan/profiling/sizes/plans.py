@@ -61,7 +61,9 @@ class PlanSizes:
         device = device or Hardware(hardware, usd_per_hour or 0.0)
         return cls(PlanQuestion.of(about, trace, profiles, model, device, max_batch), latency, report)
 
-    def next(self, found: Mapping[int, BatchMeasurement], failed: Collection[int]) -> NextSize | EnoughSizes:
+    def next(
+        self, found: Mapping[int, BatchMeasurement], failed: Mapping[int, float]
+    ) -> NextSize | EnoughSizes:
         """Plan with the least that is possible; measure what that plan would like to use."""
         rows = self._rows(found, lambda one: one.value)
         gaps = list(self.question.open_gaps(rows, failed))
